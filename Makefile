@@ -1,0 +1,68 @@
+# Everything a developer runs. Needs make and Python 3.11-3.13; `make` alone lists the targets.
+
+BIN := .venv/bin
+SOURCES := include plugins dags tests tools $(wildcard benchmarks)
+# `make test ARGS="tests/core -k close"`
+ARGS :=
+
+# An environment is tied to the folder it was made in: a copied tree makes its own.
+ifneq ($(shell cat .venv/made-in 2>/dev/null),$(CURDIR))
+.PHONY: .venv/locked
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test check lint types format lock build clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | while IFS='	' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+
+.venv/locked: requirements.lock tools/venv.sh
+	@PYTHON="$(PYTHON)" sh tools/venv.sh
+	@touch $@
+
+.venv/installed: .venv/locked pyproject.toml
+	@$(BIN)/python -m pip --quiet install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: .venv/installed ## Airflow and a FeedAMP sandbox on this machine: the whole loop once, then a report
+	@$(BIN)/python tools/demo.py
+
+up: .venv/installed ## the same, and leave it running until Ctrl-C
+	@$(BIN)/python tools/demo.py --stay
+
+test: .venv/installed ## all tests, or some: make test ARGS="tests/core -k close"
+	@echo "Tests ..."
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/installed ## what CI runs: format, lint, types, tests
+	@echo "Format ..."
+	@$(BIN)/ruff format --check $(SOURCES) || { echo "make: run 'make format', then look at what it changed" >&2; exit 1; }
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory types
+	@$(MAKE) --no-print-directory test
+
+lint: .venv/installed ## ruff's rules, one of which keeps Airflow out of include/
+	@echo "Lint ..."
+	@$(BIN)/ruff check $(SOURCES)
+
+types: .venv/installed ## mypy, strict, on include and plugins
+	@echo "Types ..."
+	@$(BIN)/mypy
+
+format: .venv/installed ## rewrite the code the way `make check` wants it
+	@$(BIN)/ruff check --fix-only $(SOURCES)
+	@$(BIN)/ruff format $(SOURCES)
+
+lock: .venv/installed ## write requirements.lock from pyproject.toml; with ARGS=--upgrade the newest of everything
+	@echo "Lock ..."
+	@$(BIN)/uv --quiet pip compile --universal --python-version 3.11 --all-extras --group dev $(ARGS) \
+		--generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+		pyproject.toml --output-file requirements.lock
+	@echo "requirements.lock: $$(grep -c '^[a-z0-9]' requirements.lock) packages"
+
+build: .venv/installed ## the wheel and the source distribution, into dist/
+	@$(BIN)/python -m build --no-isolation --outdir dist .
+
+clean: ## remove what the other targets made
+	rm -rf .venv dist build .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,3 @@
+"""Orders into sellers' FeedAMP accounts, fulfillments back; plain Python, no Airflow."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,158 @@
+"""PURE: what a delivered order means for the ledger (RULES, Intake)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from feedamp.inbox import OrderRow, Reason
+from feedamp.lifecycle import AWAITING_SHIPMENT, CANCELLED, SHIPPED, may_follow
+from feedamp.models import FINAL_STATES, MarketplaceState, content_hash
+from feedamp.state.ledger import LedgerOrder
+
+
+@dataclass(frozen=True)
+class Admission:
+    """What to write: the order as it stands now (None: leave it), and reasons to record for the row.
+
+    `rejected` says whether the row as a whole was turned away; a `body_changed` alone is only recorded.
+    """
+
+    order: LedgerOrder | None = None
+    reasons: tuple[Reason, ...] = ()
+    rejected: bool = False
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the newest snapshot says about an order; all zero when there is none."""
+
+    units_shipped: int = 0
+    is_marketplace_fulfilled: bool = False
+
+
+def admit(row: OrderRow, known: LedgerOrder | None, seen: Seen, *, now: datetime) -> Admission:
+    """The ledger's answer to one good row of the inbox. Safe to repeat: a content seen before changes nothing."""
+    body = {key: value for key, value in row.body.items() if key != "marketplace_state"}
+    state = MarketplaceState(row.body["marketplace_state"])
+    body_hash = content_hash(body)
+    delivery = content_hash([body_hash, state])
+    if known is None:
+        return _first_delivery(row, body, body_hash, state, delivery, now)
+    if delivery in known.delivered:
+        return Admission()
+    order = known.but(delivered=(*known.delivered, delivery))
+    reasons: tuple[Reason, ...] = ()
+    if body_hash != known.body_hash:
+        if _is_replaceable(known):
+            order = order.but(
+                body=body,
+                body_hash=body_hash,
+                purchase_date=_purchase_date(body),
+                source=row.source,
+                source_row=row.row_number,
+                row_hash=row.row_hash,
+            )
+        else:
+            reasons = tuple(_differences(known.body, body))
+    moved = _move(order, known, state, seen, now)
+    if isinstance(moved, Reason):
+        return Admission(None, (*reasons, moved), rejected=True)
+    return Admission(moved, reasons)
+
+
+def _first_delivery(
+    row: OrderRow,
+    body: dict[str, Any],
+    body_hash: str,
+    state: MarketplaceState,
+    delivery: str,
+    now: datetime,
+) -> Admission:
+    if state in FINAL_STATES:
+        # Contract 7.1: CANCELLED is for orders that were placed before; closing is not the inbox's work.
+        return Admission(
+            None, (_illegal(f"the order was never delivered before, so it cannot come as {state}"),), True
+        )
+    return Admission(
+        LedgerOrder(
+            seller_id=row.seller_id,
+            mp_order_number=row.mp_order_number,
+            phase="to_place",
+            body=body,
+            body_hash=body_hash,
+            desired_state=state,
+            accepted_state=None,
+            delivered=(delivery,),
+            purchase_date=_purchase_date(body),
+            source=row.source,
+            source_row=row.row_number,
+            row_hash=row.row_hash,
+            taken_at=now,
+        )
+    )
+
+
+def _move(
+    order: LedgerOrder, known: LedgerOrder, state: MarketplaceState, seen: Seen, now: datetime
+) -> LedgerOrder | Reason:
+    """The order in its new state, or why it cannot go there."""
+    current = known.desired_state
+    if state == current:
+        if known.phase == "refused":  # new content: FeedAMP may take it now
+            return order.but(phase="to_place", reason=None, next_try_at=now, attempts=0)
+        return order
+    if state == CANCELLED and known.phase != "never_placed" and _never_reached_feedamp(known):
+        return order.but(
+            phase="never_placed", desired_state=CANCELLED, reason="cancelled before it was placed"
+        )
+    if state == SHIPPED and current == AWAITING_SHIPMENT and not seen.is_marketplace_fulfilled:
+        return _illegal(
+            "only an order that the marketplace fulfills itself may come as SHIPPED; others are closed here"
+        )
+    if known.phase in ("closed", "never_placed") or not may_follow(current, state):
+        return _illegal(f"an order in state {current} cannot become {state}")
+    if state == CANCELLED and seen.units_shipped:
+        return order.but(
+            phase="held",
+            reason=f"conflict: CANCELLED came in, but the seller has shipped {seen.units_shipped} units",
+        )
+    return order.but(phase="to_place", desired_state=state, reason=None, next_try_at=now, attempts=0)
+
+
+def _never_reached_feedamp(known: LedgerOrder) -> bool:
+    return known.accepted_state is None and (known.first_put_at is None or known.phase == "refused")
+
+
+def _is_replaceable(known: LedgerOrder) -> bool:
+    """Until a PUT may have reached FeedAMP, a newer body simply replaces the older one."""
+    return known.phase != "never_placed" and _never_reached_feedamp(known)
+
+
+def _differences(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> list[Reason]:
+    found = []
+    for key in sorted(before.keys() | after.keys()):
+        old, new = before.get(key), after.get(key)
+        if old == new:
+            continue
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += _differences(old, new, f"{path}{key}.")
+        else:
+            found.append(
+                Reason(
+                    f"{path}{key}",
+                    "body_changed",
+                    "differs from the placed order; only marketplace_state can change",
+                )
+            )
+    return found
+
+
+def _illegal(message: str) -> Reason:
+    return Reason("marketplace_state", "illegal_transition", message)
+
+
+def _purchase_date(body: Mapping[str, Any]) -> datetime:
+    return datetime.fromisoformat(body["purchase_date"])

@@ -1,0 +1,248 @@
+"""Live access tokens for sellers: single-flight refresh across processes and machines (promise 7).
+
+The lease in the state database lets one process refresh a seller; the others wait for what it stores. Nobody
+uses an access token before the refresh token that came with it is stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from feedamp.errors import (
+    AuthorizationError,
+    BusyError,
+    ClientRefusedError,
+    FeedAmpError,
+    TransientError,
+    UnclearError,
+)
+from feedamp.pacing import Sleep
+from feedamp.state import State, grants, sellers
+from feedamp.state.grants import Grant
+from feedamp.token_endpoint import TokenEndpoint, TokenPair
+from feedamp.vault import Vault
+
+REFUSALS_THAT_BLAME_THE_CLIENT = 5
+_WAIT_FOR_OTHERS_S = 0.05
+
+
+@dataclass(frozen=True)
+class Token:
+    """A live access token and the generation it came with."""
+
+    value: str = field(repr=False)
+    generation: int
+    good_until: datetime
+
+
+class Tokens:
+    """Access tokens of one connection's sellers, for the length of one run or command."""
+
+    def __init__(
+        self,
+        state: State,
+        vault: Vault,
+        endpoint: TokenEndpoint,
+        *,
+        sleep: Sleep,
+        run_started_at: datetime | None = None,
+        request_timeout_s: float = 30.0,
+        on_secret: Callable[[str], None] = lambda secret: None,
+    ) -> None:
+        self._state = state
+        self._vault = vault
+        self._endpoint = endpoint
+        self._sleep = sleep
+        self._since = run_started_at or state.now()
+        # Long enough for the refresh, its one repeat and the last resort, so that a slow answer is not raced.
+        self._lease_s = 3 * request_timeout_s + 10
+        self._on_secret = on_secret
+        self._owner = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
+        self._cache: dict[str, Token] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._client_refused: ClientRefusedError | None = None
+        self._refused_here: dict[str, int] = {}
+
+    @property
+    def conn_id(self) -> str:
+        """The connection whose sellers these are."""
+        return self._endpoint.credentials.conn_id
+
+    async def live(self, seller_id: str) -> Token:
+        """A token with more than min(120 s, 20 % of its life) left.
+
+        Raises:
+            AuthorizationError: the grant is refused or missing; ClientRefusedError if the client is to blame.
+            TransientError: no answer; the grant is as good as before.
+        """
+        async with self._locks.setdefault(seller_id, asyncio.Lock()):
+            cached = self._cache.get(seller_id)
+            if cached is not None and self._state.now() < cached.good_until:
+                return cached
+            return await self._obtain(seller_id, stale_generation=None)
+
+    async def replace(self, seller_id: str, stale: Token) -> Token:
+        """A token newer than one that FeedAMP answered 401 to; raises as `live`."""
+        async with self._locks.setdefault(seller_id, asyncio.Lock()):
+            cached = self._cache.get(seller_id)
+            if cached is not None and cached.generation > stale.generation:
+                return cached
+            self._cache.pop(seller_id, None)
+            return await self._obtain(seller_id, stale_generation=stale.generation)
+
+    async def renew(self, seller_id: str) -> Token:
+        """Refreshes whatever is left of the token, marked grants included; raises as `live`."""
+        async with self._locks.setdefault(seller_id, asyncio.Lock()):
+            grant = self._read(seller_id)
+            return await self._obtain(seller_id, stale_generation=grant.generation, even_if_marked=True)
+
+    def settle(self) -> list[str]:
+        """Judges the refusals of this run; returns sellers newly marked `needs_authorization`.
+
+        Raises:
+            ClientRefusedError: the first five different sellers were refused and none succeeded.
+        """
+        if self._client_refused is not None:
+            raise self._client_refused
+        with self._state.begin() as connection:
+            refused = grants.refused_since(connection, self.conn_id, self._since)
+            if not refused:
+                return []
+            success = grants.last_success(connection, self.conn_id)
+            if len(refused) >= REFUSALS_THAT_BLAME_THE_CLIENT and (success is None or success < self._since):
+                raise self._blame_client()
+            return grants.mark_needs_authorization(connection, refused, now=self._state.now())
+
+    async def _obtain(
+        self, seller_id: str, *, stale_generation: int | None, even_if_marked: bool = False
+    ) -> Token:
+        give_up_at = self._state.now() + timedelta(seconds=2 * self._lease_s)
+        while True:
+            grant = self._read(seller_id)
+            token = _token_of(grant)
+            if token and grant.generation != stale_generation and self._state.now() < token.good_until:
+                return self._keep(seller_id, token)
+            if grant.status != sellers.ACTIVE and not even_if_marked:
+                raise AuthorizationError("The seller must authorize again.", seller_id=seller_id)
+            if self._client_refused is not None:
+                raise self._client_refused
+            if self._refused_here.get(seller_id) == grant.generation:
+                raise AuthorizationError(
+                    "FeedAMP refuses the grant; the seller must authorize again.", seller_id=seller_id
+                )
+            with self._state.begin() as connection:
+                mine = grants.take_lease(
+                    connection, grant, self._owner, now=self._state.now(), seconds=self._lease_s
+                )
+            if mine:
+                return self._keep(seller_id, await self._refresh(grant))
+            if self._state.now() > give_up_at:
+                raise BusyError(
+                    "Another process has been refreshing this seller's token for too long.",
+                    seller_id=seller_id,
+                )
+            await self._sleep(_WAIT_FOR_OTHERS_S)
+
+    async def _refresh(self, grant: Grant) -> Token:
+        """Runs under the lease; whatever happens, the lease is given back."""
+        try:
+            used, pair = await self._ask(grant)
+        except AuthorizationError as error:
+            return self._refused(grant, error)
+        except FeedAmpError:
+            with self._state.begin() as connection:
+                grants.release_lease(connection, grant.seller_id, self._owner)
+            raise
+        self._on_secret(pair.refresh_token)
+        with self._state.begin() as connection:
+            now = self._state.now()
+            grants.store_tokens(
+                connection,
+                self._vault,
+                grant,
+                used_token=used,
+                refresh_token=pair.refresh_token,
+                access_token=pair.access_token,
+                expires_in_s=pair.expires_in_s,
+                now=now,
+            )
+        token = _token_of(self._read(grant.seller_id))
+        if token is None:
+            raise TransientError("The grant was replaced while it was refreshed.", seller_id=grant.seller_id)
+        return token
+
+    async def _ask(self, grant: Grant) -> tuple[str, TokenPair]:
+        """The token that worked and what it brought."""
+        try:
+            try:
+                return grant.refresh_token, await self._endpoint.refresh(grant.refresh_token)
+            except UnclearError:
+                # A server with a grace period takes the same token again and answers the same pair.
+                return grant.refresh_token, await self._endpoint.refresh(grant.refresh_token)
+        except ClientRefusedError:
+            raise
+        except AuthorizationError:
+            if (
+                grant.previous_refresh_token is None
+                or self._read(grant.seller_id).generation != grant.generation
+            ):
+                raise
+            # The last resort: the current one may never have been in force.
+            previous = grant.previous_refresh_token
+            return previous, await self._endpoint.refresh(previous)
+
+    def _refused(self, grant: Grant, error: AuthorizationError) -> Token:
+        with self._state.begin() as connection:
+            current = grants.read(connection, self._vault, grant.seller_id)
+            if current is not None and current.generation != grant.generation:
+                token = _token_of(current)  # another process, or a person, was first
+                if token is not None:
+                    return token
+            if isinstance(error, ClientRefusedError):
+                grants.release_lease(connection, grant.seller_id, self._owner)
+            else:
+                grants.note_refusal(connection, grant, self._owner, now=self._state.now())
+            refused = grants.refused_since(connection, self.conn_id, self._since)
+            success = grants.last_success(connection, self.conn_id)
+        self._refused_here[grant.seller_id] = grant.generation
+        # Raised outside the transaction, which would otherwise take the note back.
+        if isinstance(error, ClientRefusedError):
+            self._client_refused = error
+            raise error
+        if len(refused) >= REFUSALS_THAT_BLAME_THE_CLIENT and (success is None or success < self._since):
+            raise self._blame_client()
+        raise AuthorizationError(
+            "FeedAMP refuses the grant; the seller must authorize again.", seller_id=grant.seller_id
+        ) from error
+
+    def _blame_client(self) -> ClientRefusedError:
+        self._client_refused = ClientRefusedError(
+            f"The first {REFUSALS_THAT_BLAME_THE_CLIENT} sellers of connection {self.conn_id} were refused and none "
+            "succeeded: client id or secret refused; correct them in the connection."
+        )
+        return self._client_refused
+
+    def _read(self, seller_id: str) -> Grant:
+        with self._state.read() as connection:
+            grant = grants.read(connection, self._vault, seller_id)
+        if grant is None:
+            raise AuthorizationError("The seller has no grant yet.", seller_id=seller_id)
+        return grant
+
+    def _keep(self, seller_id: str, token: Token) -> Token:
+        self._on_secret(token.value)
+        self._cache[seller_id] = token
+        return token
+
+
+def _token_of(grant: Grant) -> Token | None:
+    if grant.access_token is None or grant.access_expires_at is None:
+        return None
+    margin_s = min(120.0, 0.2 * (grant.expires_in_s or 0))
+    return Token(grant.access_token, grant.generation, grant.access_expires_at - timedelta(seconds=margin_s))

@@ -1,0 +1,128 @@
+"""Regional carriers of the United States and Canada.
+
+Source: the carriers' tracking pages and labels; a check digit is used only where it held for every number that is
+public.
+"""
+
+from __future__ import annotations
+
+from feedamp.carriers import check_digits
+from feedamp.carriers.formats import Carrier, Format, shape
+from feedamp.carriers.s10 import LOOKS_LIKE, POST_SHAPES, S10
+from feedamp.carriers.usps import COMMERCIAL
+
+
+def _ontrac(number: str) -> bool:
+    """Say whether the UPS rule holds with the letter written as a digit, C as 4 and D as 5, unless it is there."""
+    letter = "4" if number[0] == "C" else "5"
+    body = number[1:]
+    return check_digits.ups(body if body[0] == letter else letter + body)
+
+
+_ONTRAC = Format("OnTrac", shape(r"[CD]\d{14}"), {15}, _ontrac)
+_LASERSHIP = Format(
+    "LaserShip",
+    shape(r"L[A-Z][1-3]\d{7}|1LS7[12]\d{10}|1LS7[12]\d{2}01[1-4]\d{6}1|1LSCX[A-Z0-9]{10}"),
+    {10, 15, 17},
+)
+
+ONTRAC = Carrier(
+    carrier_id="ontrac",
+    title="OnTrac",
+    names="ontrac|on trac|ontrac final mile",
+    formats=(_ONTRAC,),
+    handed_over=(_LASERSHIP,),
+    open_shapes=shape(r"1LS[A-Z0-9]{8,17}|L[A-Z]\d{8,10}|[A-Z]\d{7,20}|\d{8,22}"),
+    looks_like="C or D and 14 digits",
+)
+LASERSHIP = Carrier(
+    carrier_id="lasership",
+    title="LaserShip",
+    names="lasership|laser ship|lasership inc",
+    formats=(_LASERSHIP,),
+    handed_over=(_ONTRAC,),
+    open_shapes=shape(r"1LS[A-Z0-9]{8,17}|L[A-Z]\d{8,10}|TB[A-Z]\d{12}|\d{8,22}"),
+    looks_like="1LS and 12 more, or two letters and eight digits",
+)
+AMAZON = Carrier(
+    carrier_id="amazon",
+    title="Amazon",
+    names="amazon|amazon logistics|amazon shipping|amzl|amzl us|amzn|amzn us|amzn mcf|amazon mcf",
+    formats=(
+        Format("Logistics", shape(r"TB[ACM]\d{12}"), {15}),
+        Format("International", shape(r"[ACF]\d{10}|(?:UK|GB|DE|FR|IT|ES)\d{10}"), {11, 12}, telling=False),
+    ),
+    # Amazon also ships with others, under their numbers.
+    open_shapes=shape(r"(?!TB[ACM]).+"),
+    looks_like="TBA and 12 digits",
+)
+OLD_DOMINION = Carrier(
+    carrier_id="old_dominion",
+    title="Old Dominion",
+    names="old dominion|old dominion freight line|odfl",
+    formats=(Format("PRO number", shape(r"\d{11}"), {11}, check_digits.luhn),),
+    open_shapes=shape(r"(?!\d{11}\Z).+"),
+    zero_padded=(11,),
+    looks_like="11 digits",
+)
+SPEEDEE = Carrier(
+    carrier_id="speedee",
+    title="Spee-Dee",
+    names="spee dee|speedee|spee dee delivery|speedee delivery",
+    formats=(Format("label", shape(r"SP\d{18}"), {20}),),
+    open_shapes=shape(r"(?!SP)(?!(?:[A-Z]{2})?\d{18}\Z)(?!1Z[A-Z0-9]{15}\d\Z).+"),
+    looks_like="SP and 18 digits",
+)
+GOFO = Carrier(
+    carrier_id="gofo",
+    title="GOFO",
+    names="gofo|gofo express",
+    formats=(Format("United States", shape(r"GFUS\d{14}"), {18}),),
+    open_shapes=shape(r"(?!GFUS).+"),
+    looks_like="GFUS and 14 digits",
+)
+CANADA_POST = Carrier(
+    carrier_id="canada_post",
+    title="Canada Post",
+    names="canada post|canadapost|postes canada|poste canada|canada post expedited|xpresspost",
+    formats=(S10, Format("16 digits", shape(r"\d{16}"), {16}, check_digits.gs1)),
+    open_shapes=POST_SHAPES,
+    zero_padded=(16,),
+    looks_like=f"16 digits, or {LOOKS_LIKE}",
+    country="CA",
+)
+CANPAR = Carrier(
+    carrier_id="canpar",
+    title="Canpar",
+    names="canpar|canpar express|canpar courier",
+    formats=(Format("barcode", shape(r"[CDKLSUXZ]\d{21}"), {22}),),
+    open_shapes=shape(r"[A-Z][A-Z0-9]{21}|[A-Z0-9]{1,17}"),
+    looks_like="a letter and 21 digits",
+)
+PUROLATOR = Carrier(
+    carrier_id="purolator",
+    title="Purolator",
+    names="purolator|purolator courier|purolator express|purolator ground|purolator international",
+    formats=(
+        Format("12 digits", shape(r"[0-5]\d{11}"), {12}, check_digits.luhn),
+        Format("three letters", shape(r"[A-Z]{3}\d{9}"), {12}, telling=False),
+    ),
+    # A letter or digit too many or too few.
+    open_shapes=shape(r"(?![A-Z]{1,2}\d{9}\Z|[A-Z]{4}\d{9}\Z|[A-Z]{3}\d{8}\Z|[A-Z]{3}\d{10}\Z).+"),
+    zero_padded=(12,),
+    looks_like="12 digits, or three letters and nine digits",
+)
+LANDMARK = Carrier(
+    carrier_id="landmark",
+    title="Landmark Global",
+    names="landmark|landmark global|landmark global ltn",
+    formats=(Format("Landmark tracking number", shape(r"LTN\d{8}N\d"), {13}),),
+    handed_over=(*COMMERCIAL, S10),
+    # LTN stands for Landmark tracking number; what the carriers it hands over to use is their affair.
+    open_shapes=shape(r"(?![A-Z]{3}\d{8}N\d\Z).+"),
+    looks_like="LTN, eight digits, N and a digit",
+)
+
+CARRIERS = (
+    ONTRAC, LASERSHIP, AMAZON, OLD_DOMINION, SPEEDEE, GOFO, CANADA_POST, CANPAR, PUROLATOR, LANDMARK,
+)  # fmt: skip

@@ -1,0 +1,74 @@
+"""European parcel carriers.
+
+Source: DPD parcel label specification 2.4.1; barcode pages of PostNL and Yodel. Most number rules here are not
+public, so only what is certain is ever called invalid.
+"""
+
+from __future__ import annotations
+
+from feedamp.carriers import check_digits
+from feedamp.carriers.formats import ANYTHING_BUT_1Z, Carrier, Format, shape
+from feedamp.carriers.s10 import LOOKS_LIKE, POST_SHAPES, S10, s10_of
+
+_DPD_LABEL = Format("label", shape(r"\d{27}[A-Z0-9]"), {28}, check_digits.modulo_37_36)
+_DPD_NUMBER = Format("parcel number", shape(r"\d{14}[A-Z]"), {15}, check_digits.modulo_37_36)
+# Ends in a digit where chance wants it; national numbers of 15 digits follow other rules.
+_DPD_NUMBER_OF_DIGITS = Format(
+    "parcel number", shape(r"\d{15}"), {15}, check_digits.modulo_37_36, pins=False, telling=False
+)
+_JD = Format("licence plate", shape(r"J?JD\d{16}"), {18, 19})
+
+DPD = Carrier(
+    carrier_id="dpd",
+    title="DPD",
+    names="dpd|dpd uk|dpd local|dpd group|dpdgroup|dpd germany|dpd classic|dynamic parcel distribution",
+    formats=(_DPD_LABEL, _DPD_NUMBER, _DPD_NUMBER_OF_DIGITS),
+    open_shapes=ANYTHING_BUT_1Z,
+    looks_like="14 digits and a check letter",
+)
+YODEL = Carrier(
+    carrier_id="yodel",
+    title="Yodel",
+    names="yodel|yodel direct",
+    formats=(_JD,),
+    open_shapes=shape(r"(?!J?JD\d{15}\Z|J?JD\d{17}\Z|JC\d{16}\Z)(?!1Z[A-Z0-9]{15}\d\Z).+"),
+    looks_like="JD or JJD and 16 digits",
+)
+ROYAL_MAIL = Carrier(
+    carrier_id="royal_mail",
+    title="Royal Mail",
+    names="royal mail|royalmail|royal mail tracked|royal mail group",
+    formats=(S10,),
+    open_shapes=POST_SHAPES,
+    looks_like=LOOKS_LIKE,
+    country="GB",
+)
+PARCELFORCE = Carrier(
+    carrier_id="parcelforce",
+    title="Parcelforce",
+    names="parcelforce|parcel force|parcelforce worldwide|royal mail parcelforce",
+    formats=(S10, Format("collection", shape(r"PB[A-Z]{2}\d{10}"), {14})),
+    open_shapes=POST_SHAPES,
+    looks_like=LOOKS_LIKE,
+)
+POSTNL = Carrier(
+    carrier_id="postnl",
+    title="PostNL",
+    names="postnl|post nl|postnl international|postnl parcels|dutch post",
+    formats=(S10, Format("3S", shape(r"3S[A-Z]{1,4}\d{6,11}"), range(9, 18))),
+    open_shapes=POST_SHAPES,
+    looks_like=f"3S, letters and digits, or {LOOKS_LIKE}",
+    country="NL",
+)
+CORREOS = Carrier(
+    carrier_id="correos",
+    title="Correos",
+    names="correos|correos de espana|correos espana|correos spain|spain post|spanish post",
+    # Numbers with CV and without the check digit have been seen.
+    formats=(s10_of("ES", "(?!CV)[A-Z]{2}"), s10_of("(?!ES)[A-Z]{2}")),
+    open_shapes=POST_SHAPES,
+    looks_like=LOOKS_LIKE,
+    country="ES",
+)
+
+CARRIERS = (DPD, YODEL, ROYAL_MAIL, PARCELFORCE, POSTNL, CORREOS)

@@ -1,0 +1,48 @@
+"""FedEx: Express, Ground, Ground Economy (SmartPost), freight and the long barcodes.
+
+Source: FedEx tracking help (12, 15, 20 or 22 digits, DT and 12 digits for a door tag) and the FedEx Ground label
+guide. The barcodes of 32 and 34 digits contain a 12-digit number. Ground Economy numbers are USPS numbers of
+identifier 92, which may be left out in print.
+"""
+
+from __future__ import annotations
+
+from feedamp.carriers import check_digits
+from feedamp.carriers.formats import Carrier, Format, shape
+from feedamp.carriers.usps import COMMERCIAL, LEGACY_20
+
+
+def _ground_economy(number: str) -> bool:
+    return check_digits.gs1("92" + number)
+
+
+def _last_14(number: str) -> bool:
+    return check_digits.fedex(number[-14:])
+
+
+FEDEX = Carrier(
+    carrier_id="fedex",
+    title="FedEx",
+    names="fedex|fed ex|federal express|fdx|fdeg|fdxe|fdxg",
+    formats=(
+        Format("Express, 12 digits", shape(r"\d{12}"), {12}, check_digits.fedex),
+        Format("Ground, 15 digits", shape(r"\d{15}"), {15}, check_digits.gs1),
+        Format("Ground Economy, 20 digits", shape(r"\d{3}9\d{16}"), {20}, _ground_economy),
+        Format("Ground 96", shape(r"96\d{20}"), {22}, lambda number: check_digits.gs1(number[7:])),
+        Format("barcode of 34 digits", shape(r"1\d{33}|96\d{32}"), {34}, _last_14),
+        Format("barcode of 34 digits", shape(r"(?!420)[02-8]\d{33}"), {34}, _last_14, pins=False),
+        Format(
+            "ASTRA barcode of 32 digits",
+            shape(r"3\d{31}"),
+            {32},
+            lambda number: check_digits.fedex(number[16:28]),
+        ),
+        Format("Ground shipping container", shape(r"00\d{16}"), {18}, check_digits.gs1),
+        Format("door tag", shape(r"DT\d{12}"), {14}),
+    ),
+    handed_over=(*COMMERCIAL, LEGACY_20),
+    # Freight numbers have 8 to 10 digits, those of TNT two letters on both sides.
+    open_shapes=shape(r"(?!00)\d{8,19}|\d{32}|\d{34}|420\d{25,31}|[A-Z]{2}\d{8,9}[A-Z]{2}|DT\d{10,14}"),
+    zero_padded=(12, 15),
+    looks_like="12, 15, 20 or 22 digits",
+)

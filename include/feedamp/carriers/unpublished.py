@@ -1,0 +1,70 @@
+"""Carriers known by name whose numbers follow no public rule, or that ship under the numbers of others.
+
+A number stated with one of them is never judged.
+"""
+
+from __future__ import annotations
+
+from feedamp.carriers.formats import Carrier
+
+# id, title, further names
+_TABLE = """
+apc|APC Postal Logistics|apc overnight
+aramex|Aramex|
+asendia|Asendia|asendia usa
+better_trucks|Better Trucks|
+blue_dart|Blue Dart|bluedart
+brt|BRT|bartolini
+cainiao|Cainiao|aliexpress standard shipping
+cdl|CDL Last Mile|cdl
+ceva|CEVA|ceva logistics
+correos_express|Correos Express|
+ctt_express|CTT Express|
+delhivery|Delhivery|
+dtdc|DTDC|
+estafeta|Estafeta|
+estes|Estes|estes express|estes express lines
+evri|Evri|hermes uk|myhermes
+gls|GLS|general logistics systems|gls us
+globegistics|Globegistics|
+hermes|Hermes|hermes germany
+inpost|InPost|
+jt_express|J&T Express|j t express
+jitsu|Jitsu|axlehire
+mrw|MRW|
+mondial_relay|Mondial Relay|
+nacex|NACEX|
+newgistics|Newgistics|
+ninja_van|Ninja Van|
+osm|OSM Worldwide|osm
+packeta|Packeta|zasilkovna
+passport|Passport Shipping|
+pitney_bowes|Pitney Bowes|
+pos_laju|Poslaju|
+rl_carriers|R+L Carriers|r l carriers
+saia|Saia|
+paack|Paack|
+sendle|Sendle|
+seur|SEUR|
+speedx|SpeedX|
+sto|STO Express|
+sunyou|SunYou|
+tforce|TForce|tforce freight
+tnt|TNT|tnt express
+uds|UDS|united delivery service
+uniuni|UniUni|
+veho|Veho|
+xpo|XPO|xpo logistics
+yanwen|Yanwen|
+yto|YTO Express|
+yunda|Yunda Express|yunda
+zto|ZTO Express|
+"""
+
+
+def _carrier(row: str) -> Carrier:
+    carrier_id, title, names = row.split("|", 2)
+    return Carrier(carrier_id, title, f"{title}|{names}".strip("|"))
+
+
+CARRIERS = tuple(map(_carrier, _TABLE.strip().splitlines()))

@@ -1,0 +1,56 @@
+"""United States Postal Service: package barcodes of 20 to 34 digits, and S10.
+
+Source: USPS Publication 199 (IMpb: identifier 92 and 93 for commercial mailers, 94 for online postage, 95 for the
+counter; 22, 26 or 30 digits, behind an optional 420 and ZIP code of 5 or 9 digits) and Publication 91 (20
+digits, or 22 with identifier 91).
+"""
+
+from __future__ import annotations
+
+from feedamp.carriers import check_digits
+from feedamp.carriers.formats import Carrier, Format, shape
+from feedamp.carriers.s10 import S10, s10_of
+
+_ZIP = r"(?:420\d{5}(?:\d{4})?)?"
+
+
+def _impb(identifiers: str, length: int) -> Format:
+    return Format(
+        f"IMpb of {length} digits",
+        shape(rf"{_ZIP}9[{identifiers}]\d{{{length - 2}}}"),
+        {length, length + 8, length + 12},
+        lambda number: check_digits.gs1(number[-length:]),
+    )
+
+
+def _legacy(number: str) -> bool:
+    """Older labels print 20 digits and leave out the 91 that their check digit may count."""
+    return check_digits.gs1(number) or check_digits.gs1("91" + number)
+
+
+LEGACY_20 = Format("20 digits", shape(r"(?!00)\d{20}"), {20}, _legacy)
+LEGACY_WITH_ZIP = Format(
+    "ZIP code and 20 digits",
+    shape(r"420\d{5}(?:\d{4})?(?!9[1-5])\d{20}"),
+    {28, 32},
+    lambda number: _legacy(number[-20:]),
+)
+
+# What consolidators bring to USPS for the last mile.
+COMMERCIAL = (_impb("123", 22), _impb("123", 26))
+
+USPS = Carrier(
+    carrier_id="usps",
+    title="USPS",
+    names=(
+        "usps|u s p s|united states postal service|united states postal|united states post|us postal service|"
+        "us postal|u s postal service|us mail|us post"
+    ),
+    formats=(_impb("1-5", 22), _impb("1-5", 26), LEGACY_20, _impb("4", 30), LEGACY_WITH_ZIP, s10_of("US")),
+    handed_over=(S10,),
+    # Letters (IMb) of 20, 25, 29 or 31 digits and Global Express Guaranteed have no public check digit; ESUS is
+    # eBay's name for tracked letters; SurePost parcels carry a UPS number to the last mile.
+    open_shapes=shape(r"00\d{18}|\d{25}|\d{29}|\d{31}|82\d{8,9}|ESUS\d+|1Z.{6}YW.{8}"),
+    zero_padded=(20,),
+    looks_like="20, 22 or 26 digits, or two letters, nine digits and US",
+)

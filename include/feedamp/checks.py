@@ -1,0 +1,214 @@
+"""PURE: what is wrong with what a seller reported (RULES, Findings).
+
+`check_order` takes the placed quantities and a snapshot and returns every fault at once. Messages are read by
+sellers: plain words, what to change and where.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+
+from feedamp import carriers
+from feedamp.models import LineFulfillment, Shipment, Snapshot, content_hash
+from feedamp.units import count_units
+
+
+class Kind(StrEnum):
+    """Kinds of findings."""
+
+    UNKNOWN_LINE = "unknown_line"
+    OVER_FULFILLED = "over_fulfilled"
+    BAD_QUANTITY = "bad_quantity"
+    MISSING_TRACKING = "missing_tracking"
+    MISSING_CARRIER = "missing_carrier"
+    INVALID_TRACKING = "invalid_tracking"
+    SHARED_TRACKING = "shared_tracking"
+    SHIPPED_BEFORE_PURCHASE = "shipped_before_purchase"
+    SHIPPED_IN_FUTURE = "shipped_in_future"
+
+
+class Severity(StrEnum):
+    """An error blocks closing, a warning never does."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+WARNINGS = frozenset({Kind.SHARED_TRACKING, Kind.SHIPPED_BEFORE_PURCHASE, Kind.SHIPPED_IN_FUTURE})
+# The only code that is known (contract Q16).
+DEFAULT_ERROR_CODE = "INVALID_TRACKING_NUMBER"
+SHARED_WITHIN = timedelta(days=90)
+# Days have no zone: a parcel may leave "tomorrow" on the other side of the world.
+ONE_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault; (line, kind, value) tell it apart from others of the order."""
+
+    kind: Kind
+    mp_line_number: str | None
+    value: str
+    message: str
+    line_hash: str
+
+    @property
+    def severity(self) -> Severity:
+        """Whether it blocks closing."""
+        return Severity.WARNING if self.kind in WARNINGS else Severity.ERROR
+
+    @property
+    def reported_line(self) -> str | None:
+        """The line to name in a report; a line that was never ordered is not one FeedAMP knows."""
+        return None if self.kind is Kind.UNKNOWN_LINE else self.mp_line_number
+
+    def id_for(self, seller_id: str, mp_order_number: str) -> str:
+        """The same id for the same fault, in every run."""
+        parts = (seller_id, mp_order_number, self.mp_line_number or "", self.kind, self.value)
+        return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:32]
+
+
+def default_code(kind: Kind) -> str | None:
+    """The code a kind is reported with unless `error_codes` says otherwise; None holds it back."""
+    return None if kind in WARNINGS else DEFAULT_ERROR_CODE
+
+
+def check_order(
+    ordered: Mapping[str, int],
+    snapshot: Snapshot,
+    *,
+    purchase_date: datetime,
+    today: date,
+    shared_numbers: Iterable[str] = (),
+) -> list[Finding]:
+    """Every fault of one order; `shared_numbers` are tracking numbers that went to somebody else as well."""
+    shared = frozenset(shared_numbers)
+    findings: dict[tuple[str | None, Kind, str], Finding] = {}
+    units = count_units(ordered, snapshot.fulfillments)
+    lines = _by_line(snapshot.fulfillments)
+    for line, entries in lines.items():
+        line_hash = content_hash(entries)
+        found = list(_check_line(line, entries, purchase_date=purchase_date, today=today, shared=shared))
+        if line not in ordered:
+            found.append(
+                (
+                    Kind.UNKNOWN_LINE,
+                    line,
+                    f"Line {line} is not part of this order; move its units to an ordered line.",
+                )
+            )
+        elif units[line].over:
+            line_units = units[line]
+            found.append(
+                (
+                    Kind.OVER_FULFILLED,
+                    f"{line_units.shipped}+{line_units.cancelled}>{line_units.ordered}",
+                    f"Line {line}: {line_units.shipped} shipped and {line_units.cancelled} cancelled "
+                    + f"are more than the {line_units.ordered} ordered; correct the quantities.",
+                )
+            )
+        for kind, value, message in found:
+            findings.setdefault((line, kind, value), Finding(kind, line, value, message, line_hash))
+    return list(findings.values())
+
+
+def tracking_numbers(snapshot: Snapshot) -> list[str]:
+    """Tracking numbers of an order, each once, in the form they are compared in."""
+    numbers = (s.tracking_number for entry in snapshot.fulfillments for s in entry.shipments)
+    return list(dict.fromkeys(comparable(number) for number in numbers if number and number.strip()))
+
+
+def comparable(tracking_number: str) -> str:
+    """A tracking number without blanks, dashes and case."""
+    return "".join(character for character in tracking_number.upper() if character.isalnum())
+
+
+def _by_line(fulfillments: Sequence[LineFulfillment]) -> dict[str, list[LineFulfillment]]:
+    lines: dict[str, list[LineFulfillment]] = {}
+    for entry in fulfillments:
+        lines.setdefault(entry.mp_line_number, []).append(entry)
+    return lines
+
+
+def _check_line(
+    line: str,
+    entries: Sequence[LineFulfillment],
+    *,
+    purchase_date: datetime,
+    today: date,
+    shared: frozenset[str],
+) -> Iterable[tuple[Kind, str, str]]:
+    for entry in entries:
+        for index, shipment in enumerate(entry.shipments, start=1):
+            where = f"Line {line}, shipment {index}"
+            yield from _check_quantity(shipment.quantity, where, f"shipment {index}")
+            yield from _check_parcel(shipment, where, f"shipment {index}", shared)
+            yield from _check_day(shipment, where, purchase_date, today)
+        for index, cancellation in enumerate(entry.cancellations, start=1):
+            yield from _check_quantity(
+                cancellation.quantity, f"Line {line}, cancellation {index}", f"cancellation {index}"
+            )
+
+
+def _check_quantity(quantity: int | None, where: str, place: str) -> Iterable[tuple[Kind, str, str]]:
+    if quantity is None:
+        yield (
+            Kind.BAD_QUANTITY,
+            f"{place}: none",
+            f"{where}: the quantity is no whole number; enter how many units.",
+        )
+    elif quantity <= 0:
+        yield (
+            Kind.BAD_QUANTITY,
+            f"{place}: {quantity}",
+            f"{where}: the quantity is {quantity}; enter how many units, at least 1.",
+        )
+
+
+def _check_parcel(
+    shipment: Shipment, where: str, place: str, shared: frozenset[str]
+) -> Iterable[tuple[Kind, str, str]]:
+    carrier = (shipment.carrier or "").strip()
+    number = (shipment.tracking_number or "").strip()
+    if not carrier:
+        yield Kind.MISSING_CARRIER, place, f"{where}: the carrier is missing; enter who carries the parcel."
+    if not number:
+        yield Kind.MISSING_TRACKING, place, f"{where}: the tracking number is missing; enter it."
+        return
+    verdict = carriers.check(carrier or None, number)
+    if verdict.status is carriers.Status.INVALID:
+        yield (
+            Kind.INVALID_TRACKING,
+            f"{carrier} {number}",
+            f"{where}: {number} cannot be a tracking number of {carrier}: {verdict.reason}",
+        )
+    if comparable(number) in shared:
+        yield (
+            Kind.SHARED_TRACKING,
+            comparable(number),
+            f"{where}: {number} was also given for another recipient within 90 days; check which one is right.",
+        )
+
+
+def _check_day(
+    shipment: Shipment, where: str, purchase_date: datetime, today: date
+) -> Iterable[tuple[Kind, str, str]]:
+    day = shipment.shipped_date
+    if day is None:
+        return
+    if day < purchase_date.date() - ONE_DAY:
+        yield (
+            Kind.SHIPPED_BEFORE_PURCHASE,
+            day.isoformat(),
+            f"{where}: shipped on {day}, before the order of {purchase_date.date()}; correct the date.",
+        )
+    if day > today + ONE_DAY:
+        yield (
+            Kind.SHIPPED_IN_FUTURE,
+            day.isoformat(),
+            f"{where}: shipped on {day}, which is to come; correct the date.",
+        )

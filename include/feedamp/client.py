@@ -1,0 +1,313 @@
+"""One method per order endpoint of the contract (section 3), for one seller, with a live token each time.
+
+Every request takes a turn at the pacer first. A repeat happens here only where it is safe: GET and PUT after a
+throttle, a 5xx or a lost answer; anything after a 401, once, with a newer token. A POST whose answer is lost is
+reported as `UnclearError`: the order must be read before it is repeated (contract 7.5).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from feedamp.auth import Token, Tokens
+from feedamp.errors import (
+    AuthorizationError,
+    NotFoundError,
+    RejectedError,
+    ThrottledError,
+    TransientError,
+    UnclearError,
+    UnreadableError,
+)
+from feedamp.models import ErrorReport, LineFulfillment, Order, encode
+from feedamp.pacing import Pacer, Sleep
+from feedamp.reading import Slips, decode_json, number_of, read_fulfillments, read_order
+from feedamp.transport import Answer, Transport
+
+QUICK_RETRIES = 3
+LONGEST_QUICK_WAIT_S = 20.0
+
+
+@dataclass(frozen=True)
+class Unread:
+    """An item that could not be read; `mp_order_number` is None when not even that was readable."""
+
+    mp_order_number: str | None
+    where: str | None
+
+
+@dataclass(frozen=True)
+class OrderPage:
+    """One page of GET /orders. `read_at` is when the request was sent, by the state database's clock."""
+
+    orders: tuple[Order, ...]
+    unread: tuple[Unread, ...]
+    next_cursor: str | None
+    read_at: datetime
+    server_time: datetime | None
+    was_null: bool = False
+
+    @property
+    def items(self) -> tuple[Order | Unread, ...]:
+        """Everything the page held, readable or not."""
+        return (*self.orders, *self.unread)
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Filters of GET /orders (contract 3.1); repeated with every cursor."""
+
+    seller_updated_after: datetime | None = None
+    mp_order_numbers: tuple[str, ...] = ()
+    has_errors: bool | None = None
+    page_size: int = 50
+
+    def query(self, cursor: str | None) -> str:
+        """The query string; a time always carries its Z, a list is one comma-separated value."""
+        parts = [f"page_size={self.page_size}"]
+        if self.seller_updated_after is not None:
+            moment = self.seller_updated_after.astimezone(UTC)
+            parts.append(f"seller_updated_after={moment:%Y-%m-%dT%H:%M:%S}Z")
+        if self.mp_order_numbers:
+            parts.append("mp_order_numbers=" + ",".join(quote(n, safe="") for n in self.mp_order_numbers))
+        if self.has_errors is not None:
+            parts.append(f"has_errors={'true' if self.has_errors else 'false'}")
+        if cursor is not None:
+            parts.append("cursor=" + quote(cursor, safe=""))
+        return "&".join(parts)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A 2xx answer, when its request was sent, and the decoded body of a GET."""
+
+    answer: Answer
+    sent_at: datetime
+    value: Any
+
+
+@dataclass
+class Counts:
+    """What a client has done; shared by the clients of one step."""
+
+    pages: int = 0
+    requests: int = 0
+    slips: Slips = field(default_factory=Slips)
+
+
+class FeedAmpClient:
+    """The API as one seller's token sees it."""
+
+    def __init__(
+        self,
+        seller_id: str,
+        *,
+        transport: Transport,
+        tokens: Tokens,
+        pacer: Pacer,
+        now: Callable[[], datetime],
+        sleep: Sleep,
+        counts: Counts | None = None,
+    ) -> None:
+        self.seller_id = seller_id
+        self.counts = counts or Counts()
+        self._transport = transport
+        self._tokens = tokens
+        self._pacer = pacer
+        self._now = now
+        self._sleep = sleep
+
+    async def list_orders(self, filters: Filters, cursor: str | None = None) -> OrderPage:
+        """One page (contract 3.1). Raises as `_ask` does; a 400 is `RejectedError`."""
+        reply = await self._ask("GET", f"/orders?{filters.query(cursor)}")
+        body = reply.value
+        if not isinstance(body, dict) or "orders" not in body:
+            raise UnclearError(
+                "GET /orders answered with something that is no page.", seller_id=self.seller_id
+            )
+        items = body["orders"]
+        if items is not None and not isinstance(items, list):
+            raise UnclearError(
+                "GET /orders answered with something that is no page.", seller_id=self.seller_id
+            )
+        next_cursor = body.get("next_cursor")
+        if next_cursor is not None and not isinstance(next_cursor, str):
+            raise UnclearError(
+                "GET /orders answered with a cursor that is no text.", seller_id=self.seller_id
+            )
+        self.counts.pages += 1
+        orders: list[Order] = []
+        unread: list[Unread] = []
+        for item in items or ():
+            try:
+                orders.append(read_order(item, self.counts.slips))
+            except UnreadableError as error:
+                unread.append(Unread(number_of(item), error.where))
+        return OrderPage(
+            tuple(orders),
+            tuple(unread),
+            next_cursor or None,
+            reply.sent_at,
+            reply.answer.server_time,
+            items is None,
+        )
+
+    async def get_order(self, mp_order_number: str) -> tuple[Order, datetime]:
+        """One order (contract 3.2) and when it was asked for.
+
+        Raises:
+            NotFoundError: FeedAMP does not know it for this seller.
+            UnreadableError: the answer is not of the contract's shape.
+        """
+        reply = await self._ask("GET", _path(mp_order_number))
+        order = read_order(reply.value, self.counts.slips)
+        if order.mp_order_number != mp_order_number:
+            raise UnreadableError("FeedAMP answered with another order.", where="mp_order_number")
+        return order, reply.sent_at
+
+    async def get_fulfillments(
+        self, mp_order_number: str
+    ) -> tuple[tuple[LineFulfillment, ...], bool | None, dict[str, Any]]:
+        """GET /orders/{n}/fulfillments (contract 3.4); raises as `get_order`."""
+        reply = await self._ask("GET", _path(mp_order_number) + "/fulfillments")
+        return read_fulfillments(reply.value, self.counts.slips)
+
+    async def put_order(self, mp_order_number: str, body: dict[str, Any]) -> datetime:
+        """Creates or updates the order (contract 3.3); returns when the accepted request was sent.
+
+        Safe to repeat: keyed by the number (contract 7.5).
+
+        Raises:
+            RejectedError: FeedAMP refuses the body for good.
+        """
+        return (await self._ask("PUT", _path(mp_order_number), json_body=_BODY.encode(body))).sent_at
+
+    async def post_errors(self, mp_order_number: str, reports: Sequence[ErrorReport]) -> datetime:
+        """Reports errors (contract 3.5); returns when the request was sent.
+
+        Raises:
+            UnclearError: the answer was lost; read the order before repeating.
+        """
+        path = _path(mp_order_number) + "/errors"
+        return (await self._ask("POST", path, json_body=encode(list(reports)))).sent_at
+
+    async def _ask(self, method: str, path: str, *, json_body: bytes | None = None) -> Reply:
+        """A 2xx answer, that of a GET decoded.
+
+        Raises:
+            ThrottledError, UnclearError, TransientError: after the quick retries that are safe.
+            AuthorizationError: the grant is refused, or a newer token met a 401 again.
+            RejectedError, NotFoundError: 4xx.
+        """
+        for attempt in range(QUICK_RETRIES + 1):
+            try:
+                return await self._ask_once(method, path, json_body)
+            except TransientError as error:
+                safe = isinstance(error, ThrottledError) or method != "POST"
+                wait_s = error.retry_after_s
+                if wait_s is None:
+                    wait_s = 0.5 * 2**attempt * random.uniform(0.8, 1.2)
+                elif isinstance(error, ThrottledError) and error.status == 429:
+                    self._pacer.pause(self.seller_id, wait_s)
+                if not safe or attempt == QUICK_RETRIES or wait_s > LONGEST_QUICK_WAIT_S:
+                    error.seller_id = self.seller_id
+                    raise
+                await self._sleep(wait_s)
+        raise AssertionError("unreachable")  # pragma: no cover
+
+    async def _ask_once(self, method: str, path: str, json_body: bytes | None) -> Reply:
+        token = await self._tokens.live(self.seller_id)
+        answer, sent_at = await self._send(method, path, json_body, token)
+        if answer.status == 401:
+            # Refused before any effect, so even a POST may go again with a newer token.
+            token = await self._tokens.replace(self.seller_id, token)
+            answer, sent_at = await self._send(method, path, json_body, token)
+        self._raise_for(method, answer)
+        # Bodies of PUT and POST answers are unknown (Q7) and ignored.
+        return Reply(answer, sent_at, self._json(answer) if method == "GET" else None)
+
+    async def _send(
+        self, method: str, path: str, json_body: bytes | None, token: Token
+    ) -> tuple[Answer, datetime]:
+        await self._pacer.turn(self.seller_id)
+        sent_at = self._now()
+        self.counts.requests += 1
+        answer = await self._transport.send(
+            method, path, headers={"Authorization": f"Bearer {token.value}"}, json_body=json_body
+        )
+        return answer, sent_at
+
+    def _raise_for(self, method: str, answer: Answer) -> None:
+        status = answer.status
+        if 200 <= status < 300:
+            return
+        if status == 401:
+            raise AuthorizationError(
+                "FeedAMP refuses a token it has just given; the seller must authorize again.",
+                seller_id=self.seller_id,
+            )
+        if status == 429:
+            raise ThrottledError(
+                "FeedAMP answered 429.",
+                retry_after_s=answer.retry_after_s(self._now()),
+                status=429,
+                seller_id=self.seller_id,
+            )
+        if status >= 500 or status == 408:
+            raise UnclearError(
+                f"FeedAMP answered {status}.",
+                retry_after_s=answer.retry_after_s(self._now()),
+                status=status,
+                seller_id=self.seller_id,
+            )
+        kind = NotFoundError if status == 404 else RejectedError
+        raise kind(
+            f"FeedAMP answered {method} with {status}.",
+            status=status,
+            reasons=refusal_reasons(answer.body),
+            seller_id=self.seller_id,
+        )
+
+    def _json(self, answer: Answer) -> Any:
+        """The body as JSON; a 2xx with a broken body is an answer lost, not an empty success."""
+        try:
+            return decode_json(answer.body)
+        except UnreadableError as error:
+            raise UnclearError(
+                "FeedAMP answered 2xx with a broken body.", seller_id=self.seller_id
+            ) from error
+
+
+def refusal_reasons(body: bytes) -> tuple[tuple[str, str], ...]:
+    """(code, message) pairs of an error body, whose shape is unknown (Q8): list, object, text or nothing."""
+    try:
+        value: Any = msgspec.json.decode(body) if body.strip() else []
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return (("", body[:500].decode("utf-8", "replace")),)
+    if isinstance(value, dict):
+        inner = value.get("errors")
+        value = inner if isinstance(inner, list) else [value]
+    if not isinstance(value, list):
+        return (("", str(value)[:500]),)
+    return tuple(
+        (str(item.get("code") or ""), str(item.get("message") or item.get("error") or "")[:500])
+        if isinstance(item, dict)
+        else ("", str(item)[:500])
+        for item in value[:50]
+    )
+
+
+def _path(mp_order_number: str) -> str:
+    # "." and ".." would be folded away as path segments by proxies; nothing else can be lost in encoding.
+    encoded = quote(mp_order_number, safe="")
+    return "/orders/" + (encoded.replace(".", "%2E") if encoded.strip(".") == "" else encoded)
+
+
+_BODY = msgspec.json.Encoder(decimal_format="number")  # money goes out as JSON numbers (contract 1)

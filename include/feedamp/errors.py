@@ -1,0 +1,113 @@
+"""What can go wrong, split by what to do next.
+
+    FeedAmpError
+    ├── TransientError            nothing is lost: come back after `retry_after_s`
+    │   ├── ThrottledError        FeedAMP said 429
+    │   ├── UnclearError          the answer was lost; whether it took effect is unknown
+    │   ├── IncompleteError       part of the data could not be read
+    │   └── BusyError             another process holds the lock or lease
+    ├── AuthorizationError        a person must reconnect this seller
+    │   └── ClientRefusedError    a person must correct the client id or secret; no seller is marked
+    ├── RejectedError             sending it again cannot help
+    │   └── NotFoundError         FeedAMP does not know this order for this seller
+    ├── UnreadableError           FeedAMP's answer does not have the shape of the contract
+    └── ConfigurationError        an option, a connection or a command is wrong
+
+Messages are one sentence that says what to do. They never hold a secret, a header, a body or a customer
+field; context stands in attributes.
+"""
+
+from __future__ import annotations
+
+
+class FeedAmpError(Exception):
+    """Root of the tree; catch it at the edge of a step only."""
+
+    def __init__(
+        self, message: str, *, seller_id: str | None = None, mp_order_number: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.seller_id = seller_id
+        self.mp_order_number = mp_order_number
+
+
+class TransientError(FeedAmpError):
+    """Nothing is lost; the same call may succeed after `retry_after_s` seconds."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        status: int | None = None,
+        seller_id: str | None = None,
+        mp_order_number: str | None = None,
+    ) -> None:
+        super().__init__(message, seller_id=seller_id, mp_order_number=mp_order_number)
+        self.retry_after_s = retry_after_s
+        self.status = status
+
+
+class ThrottledError(TransientError):
+    """FeedAMP answered 429; the request had no effect."""
+
+
+class UnclearError(TransientError):
+    """The request went out and no usable answer came back: read the order before repeating a POST."""
+
+
+class IncompleteError(TransientError):
+    """Part of the data could not be read; what was read is kept, the watermark waits."""
+
+
+class BusyError(TransientError):
+    """Another process holds what is needed; the message names it."""
+
+
+class AuthorizationError(FeedAmpError):
+    """FeedAMP refuses this seller's grant; a person must authorize again."""
+
+
+class ClientRefusedError(AuthorizationError):
+    """FeedAMP refuses the client id or secret of the connection; no seller is to blame."""
+
+
+class RejectedError(FeedAmpError):
+    """FeedAMP refused the request for good; `reasons` holds its own words."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        reasons: tuple[tuple[str, str], ...] = (),
+        seller_id: str | None = None,
+        mp_order_number: str | None = None,
+    ) -> None:
+        super().__init__(message, seller_id=seller_id, mp_order_number=mp_order_number)
+        self.status = status
+        self.reasons = reasons
+
+
+class NotFoundError(RejectedError):
+    """FeedAMP does not know this order for this seller (404)."""
+
+
+class UnreadableError(FeedAmpError):
+    """An answer that is not what the contract says; `where` names the field."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        where: str | None = None,
+        seller_id: str | None = None,
+        mp_order_number: str | None = None,
+    ) -> None:
+        super().__init__(message, seller_id=seller_id, mp_order_number=mp_order_number)
+        self.where = where
+
+
+class ConfigurationError(FeedAmpError):
+    """An option, a connection or a command line is wrong; the message names it and the way out."""

@@ -1,0 +1,151 @@
+"""PURE: orders -> rows of the lake tables.
+
+A row is a dict by column name; `recorded_at` says which of two rows of one order is newer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from feedamp import carriers
+from feedamp.models import Order, OrderLine, content_hash, encode
+from feedamp.tables import LAKE_TABLES, RECORDED_AT, Type
+from feedamp.units import LineUnits, count_units
+
+Row = dict[str, Any]
+Rows = dict[str, list[Row]]
+
+
+@dataclass(frozen=True)
+class Privacy:
+    """`pii = mask`: personal text becomes a keyed pseudonym, personal JSON is left out."""
+
+    key: bytes | None
+
+    def hide(self, table: str, row: Row) -> Row:
+        """The row as it may stand in the lake."""
+        if self.key is None:
+            return row
+        hidden = dict(row)
+        for column in LAKE_TABLES[table].columns:
+            value = hidden.get(column.name)
+            if column.personal and value is not None:
+                hidden[column.name] = self._pseudonym(value) if column.type is Type.TEXT else None
+        return hidden
+
+    def _pseudonym(self, value: str) -> str:
+        return hmac.new(self.key or b"", value.encode(), hashlib.sha256).hexdigest()[:16]
+
+
+def order_rows(seller_id: str, order: Order, *, read_at: datetime) -> Rows:
+    """Rows of an order that FeedAMP showed: orders, order_lines, shipments, cancellations, snapshots."""
+    snapshot = order.snapshot()
+    rows = _order_and_lines(seller_id, order, read_at)
+    rows["orders"][0].update(extracted_at=read_at, snapshot_hash=content_hash(snapshot))
+    key = {"seller_id": seller_id, "mp_order_number": order.mp_order_number, RECORDED_AT: read_at}
+    shipments: list[Row] = []
+    cancellations: list[Row] = []
+    for entry in order.fulfillments or ():
+        line = {**key, "mp_line_number": entry.mp_line_number}
+        # One line may come in two entries; indexes go on, so that no row is lost to its key.
+        first = sum(1 for row in shipments if row["mp_line_number"] == entry.mp_line_number)
+        for index, shipment in enumerate(entry.shipments, start=first):
+            verdict = carriers.check(shipment.carrier, shipment.tracking_number)
+            shipments.append(
+                {
+                    **line,
+                    "shipment_index": index,
+                    "quantity": shipment.quantity,
+                    "carrier": shipment.carrier,
+                    "carrier_id": verdict.carrier_id,
+                    "tracking_number": shipment.tracking_number,
+                    "tracking_check": str(verdict.status),
+                    "shipped_date": shipment.shipped_date,
+                    "tracking_url": shipment.tracking_url,
+                }
+            )
+        first = sum(1 for row in cancellations if row["mp_line_number"] == entry.mp_line_number)
+        for index, cancellation in enumerate(entry.cancellations, start=first):
+            cancellations.append(
+                {
+                    **line,
+                    "cancellation_index": index,
+                    "quantity": cancellation.quantity,
+                    "reason": cancellation.reason,
+                }
+            )
+    rows["shipments"] = shipments
+    rows["cancellations"] = cancellations
+    rows["snapshots"] = [
+        {**key, "snapshot_hash": content_hash(snapshot), "snapshot": encode(snapshot).decode()}
+    ]
+    return rows
+
+
+def placed_rows(seller_id: str, order: Order, *, placed_at: datetime) -> Rows:
+    """Rows of an order that we placed and FeedAMP has not shown yet; any snapshot replaces them."""
+    return _order_and_lines(seller_id, order, placed_at)
+
+
+def _order_and_lines(seller_id: str, order: Order, recorded_at: datetime) -> Rows:
+    key = {"seller_id": seller_id, "mp_order_number": order.mp_order_number, RECORDED_AT: recorded_at}
+    ordered = {line.mp_line_number: line.quantity or 0 for line in order.order_lines}
+    units = count_units(ordered, order.fulfillments or ())
+    lines = {line.mp_line_number: line for line in order.order_lines}
+    row: Row = {
+        **key,
+        "sales_channel": order.sales_channel,
+        "purchase_date": order.purchase_date,
+        "currency": order.currency,
+        "status": order.status,
+        "marketplace_state": order.marketplace_state,
+        "acknowledged": order.acknowledged,
+        "is_marketplace_fulfilled": order.is_marketplace_fulfilled,
+        "units_ordered": sum(u.ordered for u in units.values()),
+        "units_shipped": sum(u.shipped for u in units.values()),
+        "units_cancelled": sum(u.cancelled for u in units.values()),
+        "units_pending": sum(u.pending for u in units.values()),
+        "units_over": sum(u.over for u in units.values()),
+        "delivery_notes": order.delivery_notes,
+        "earliest_ship_date": order.earliest_ship_date,
+        "latest_ship_date": order.latest_ship_date,
+        "earliest_delivery_date": order.earliest_delivery_date,
+        "latest_delivery_date": order.latest_delivery_date,
+        "extra": _json(order.extra),
+    }
+    row.update({f"customer_{f}": getattr(order.customer, f) for f in order.customer.__struct_fields__})
+    row.update(
+        {
+            f"shipping_address_{f}": getattr(order.shipping_address, f)
+            for f in order.shipping_address.__struct_fields__
+        }
+    )
+    return {
+        "orders": [row],
+        "order_lines": [_line_row(key, number, lines.get(number), u) for number, u in units.items()],
+    }
+
+
+def _line_row(key: Row, number: str, line: OrderLine | None, units: LineUnits) -> Row:
+    return {
+        **key,
+        "mp_line_number": number,
+        "sku": line and line.sku,
+        "product_name": line and line.product_name,
+        "quantity": units.ordered,
+        "unit_price": line and line.unit_price,
+        "shipping_price": line and line.shipping_price,
+        "units_shipped": units.shipped,
+        "units_cancelled": units.cancelled,
+        "units_pending": units.pending,
+        "extra": _json(line.extra) if line else None,
+    }
+
+
+def _json(value: Mapping[str, Any]) -> str | None:
+    return encode(value).decode() if value else None

@@ -1,0 +1,84 @@
+"""What the header of a flat CSV file says: which cell goes where in an order, and as what."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+from feedamp.inbox.jsonl import NotJsonError, decode
+from feedamp.order_body import Reason, storable
+
+SELLER, NUMBER, LINES = "seller_id", "mp_order_number", "order_lines."
+SHORT_NAMES = {"taxes": "order_lines.taxes", "discounts": "order_lines.discounts"}
+QUANTITY = "order_lines.quantity"
+MONEY = ("order_lines.unit_price", "order_lines.shipping_price")
+JSON_TEXT = ("order_lines.taxes", "order_lines.discounts")
+
+_NUMBER = re.compile(r"\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)\s*", re.ASCII)
+_WHOLE = re.compile(r"\s*([+-]?[0-9]{1,18})(\.0*)?\s*", re.ASCII)  # spreadsheets write 4 as 4.0
+
+
+def columns(header: list[str]) -> list[str]:
+    """Full names of the columns; one without a name is called `column_3`, counted from 1."""
+    names = (name.strip() or f"column_{position}" for position, name in enumerate(header, 1))
+    return [storable(SHORT_NAMES.get(name, name)) for name in names]
+
+
+def header_faults(names: list[str]) -> Iterator[Reason]:
+    """Why no order can be read with these columns."""
+    for name in (SELLER, NUMBER):
+        if name not in names:
+            yield Reason(name, "missing", "the header has no such column; columns are separated by commas")
+    for name, times in Counter(names).items():
+        if times > 1:
+            yield Reason(name, "wrong_type", "the header has this column more than once")
+    for name in sorted(set(names)):
+        if any(other.startswith(f"{name}.") for other in names):
+            yield Reason(name, "wrong_type", "the header has this column and columns for its members too")
+
+
+def order_of(rows: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """The order that these rows describe, a line each, by their filled cells."""
+    order: dict[str, Any] = {}
+    order_lines = []
+    for row in rows:
+        line: dict[str, Any] = {}
+        for name, cell in row.items():
+            if name == SELLER:
+                continue
+            if name.startswith(LINES):
+                _put(line, name.removeprefix(LINES), _value(name, cell))
+            else:
+                _put(order, name, cell)
+        order_lines.append(line)
+    return {**order, "order_lines": order_lines}
+
+
+def _put(target: dict[str, Any], name: str, value: object) -> None:
+    *above, last = name.split(".")
+    for step in above:
+        target = target.setdefault(step, {})
+    target[last] = value
+
+
+def _value(name: str, cell: str) -> object:
+    """Text as what its field holds; text that cannot be that is left to the check to refuse."""
+    if name in MONEY:
+        return _number(cell)
+    if name == QUANTITY:
+        whole = _WHOLE.fullmatch(cell)
+        return int(whole[1]) if whole else _number(cell)
+    if name in JSON_TEXT:
+        try:
+            return decode(cell.encode("utf-8", "surrogateescape"))
+        except NotJsonError:
+            return cell
+    return cell
+
+
+def _number(cell: str) -> Decimal:
+    """Text that is no number becomes NaN, which the check calls a bad number."""
+    return Decimal(cell.strip()) if _NUMBER.fullmatch(cell) else Decimal("NaN")

@@ -1,0 +1,95 @@
+"""CSV text as records, one after the other; a broken one costs the line it starts on, never the rest.
+
+`pandas.read_csv` is not used: on a stray or unclosed quote, a surplus cell or a byte that is not UTF-8 it
+either ends the whole file or drops the row without a word, and it pads short rows so that nobody notices.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO
+
+from feedamp.inbox.lines import Line, lines
+
+MAX_RECORD_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Record:
+    """The cells as text, none for a blank line; `fault` says what is wrong with the record as a whole.
+
+    `row_number` is what a spreadsheet shows: a record with line breaks in quotes is one row. Bytes that are
+    not UTF-8 stand as lone surrogates.
+    """
+
+    row_number: int
+    cells: list[str]
+    fault: str | None = None
+
+
+class _Feed:
+    """Lines as text, and back to where the open record started."""
+
+    def __init__(self, source: Iterator[Line]) -> None:
+        self.source = source
+        self.again: deque[Line] = deque()
+        self.taken: list[Line] = []
+        self.taken_bytes = 0
+
+    def __iter__(self) -> _Feed:
+        return self
+
+    def __next__(self) -> str:
+        if self.taken_bytes > MAX_RECORD_BYTES:
+            raise StopIteration  # no order is that long: a quote was not closed
+        line = self.again.popleft() if self.again else next(self.source)
+        self.taken.append(line)
+        self.taken_bytes += len(line.content)
+        return _text(line) + "\n"
+
+    def accept(self) -> list[Line]:
+        taken, self.taken, self.taken_bytes = self.taken, [], 0
+        return taken
+
+    def keep_first(self) -> Line:
+        """The line the record starts on; the others are read again."""
+        first, *others = self.accept()
+        self.again.extendleft(reversed(others))
+        return first
+
+
+def records(stream: IO[bytes]) -> Iterator[Record]:
+    """Every record, the header as row 1."""
+    feed = _Feed(lines(stream))
+    reader = csv.reader(feed, strict=True)
+    row_number = 0
+    while True:
+        row_number += 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            first = feed.keep_first()
+            reader = csv.reader(feed, strict=True)
+            yield Record(
+                row_number, _best_effort(first), "has a stray or unclosed quote, or lines end in CR alone"
+            )
+        else:
+            is_cut = any(line.is_cut for line in feed.accept())
+            yield Record(row_number, cells, "is longer than a line may be" if is_cut else None)
+
+
+def _text(line: Line) -> str:
+    return line.content.decode("utf-8", "surrogateescape")
+
+
+def _best_effort(line: Line) -> list[str]:
+    """The cells as far as they can be told apart, enough to see which order the line belongs to."""
+    try:
+        return next(csv.reader([_text(line)]), [])
+    except csv.Error:
+        return [_text(line)]

@@ -1,0 +1,214 @@
+"""Which files of the inbox are to be read now; adapter over fsspec, so any store will do."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import IO, Any, NamedTuple, cast
+
+from fsspec import AbstractFileSystem
+from fsspec.core import url_to_fs
+
+from feedamp.errors import ConfigurationError, TransientError
+from feedamp.order_body import is_storable
+
+IGNORED_PREFIXES = (".", "_")
+IGNORED_SUFFIXES = (".tmp", ".part")
+HASH_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class InboxFile:
+    """One version of a file; `modified_at` is UTC, None where the store does not tell.
+
+    `stamp` is what the store's listing said about this version: while it stays the same, the content needs
+    not be read to know that it is the same. Empty where the listing says too little.
+    """
+
+    name: str
+    url: str
+    size: int
+    modified_at: datetime | None
+    checksum: str
+    stamp: str = ""
+
+
+class Taken(NamedTuple):
+    """A version that was read before; a file is taken once by name, size and checksum (SHA-256, hex)."""
+
+    name: str
+    size: int
+    checksum: str
+    stamp: str = ""
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """What one look at the inbox found.
+
+    `files` in name order; `waiting` holds name -> size of those still being written, to be handed to the next
+    look as `observed`; `unreadable` holds name -> why, for files that could not be opened.
+    """
+
+    files: tuple[InboxFile, ...] = ()
+    waiting: Mapping[str, int] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    exists: bool = True
+
+
+class _Entry(NamedTuple):
+    path: str
+    size: int
+    modified_at: datetime | None
+    stamp: str
+
+    def needs_s(self, now: datetime, settle_s: float) -> float:
+        """Seconds until the file counts as settled; one without a time counts as just written."""
+        age_s = (now - self.modified_at).total_seconds() if self.modified_at else 0.0
+        return settle_s - age_s
+
+
+def discover(
+    inbox_url: str,
+    *,
+    now: datetime,
+    settle_s: float,
+    seen: Iterable[Taken] = (),
+    observed: Mapping[str, int] | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Discovery:
+    """The files to read now: settled, and not seen before in this version.
+
+    A file younger than `settle_s` is taken if its size is the one `observed` at the previous look; if there
+    are others, the inbox is looked at once more after at most `settle_s`, so that a single run by hand takes
+    a file that was just dropped. Only one whose size still changes goes to `waiting`. Every name that is not
+    ignored is returned, whatever its ending: `read_rows` says what it cannot read.
+
+    Safe to repeat: nothing in the inbox is changed.
+
+    Raises:
+        ConfigurationError: `inbox_url` is no URL of a store that is installed.
+        TransientError: the inbox could not be listed.
+    """
+    store, root = _store(inbox_url)
+    known = frozenset(seen)
+    versions = {(taken.name, taken.size, taken.checksum) for taken in known}
+    stamps = {(taken.name, taken.stamp) for taken in known if taken.stamp}
+    entries = _look(store, root)
+    if entries is None:
+        return Discovery(exists=False)
+    fresh = {name: entry for name, entry in entries.items() if (name, entry.stamp) not in stamps}
+    settled, waiting = _settle(store, root, fresh, now, settle_s, observed or {}, sleep)
+
+    files: list[InboxFile] = []
+    unreadable = {}
+    for name, entry in sorted(settled.items()):
+        if not is_storable(name):
+            unreadable[name.encode("utf-8", "backslashreplace").decode()] = "its name is not UTF-8: rename it"
+            continue
+        try:
+            checksum = _checksum(store, entry.path)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            unreadable[name] = f"it cannot be read: {type(error).__name__}"
+            continue
+        if (name, entry.size, checksum) not in versions:
+            url = f"{inbox_url.rstrip('/')}/{name}"
+            files.append(InboxFile(name, url, entry.size, entry.modified_at, checksum, entry.stamp))
+    return Discovery(tuple(files), waiting, unreadable)
+
+
+def open_file(file: InboxFile) -> IO[bytes]:
+    """The file's bytes; opened by folder and name, since `::` and `?` in a name mean something in a URL."""
+    store, root = _store(file.url.removesuffix(f"/{file.name}"))
+    return cast("IO[bytes]", store.open(f"{root.rstrip('/')}/{file.name}", "rb"))
+
+
+def _settle(
+    store: AbstractFileSystem,
+    root: str,
+    entries: Mapping[str, _Entry],
+    now: datetime,
+    settle_s: float,
+    observed: Mapping[str, int],
+    sleep: Callable[[float], None],
+) -> tuple[dict[str, _Entry], dict[str, int]]:
+    """Entries that have settled, and the sizes of those that have not."""
+    settled: dict[str, _Entry] = {}
+    young: dict[str, _Entry] = {}
+    for name, entry in entries.items():
+        is_settled = entry.needs_s(now, settle_s) <= 0 or observed.get(name) == entry.size
+        (settled if is_settled else young)[name] = entry
+    waiting: dict[str, int] = {}
+    if young:
+        sleep(min(settle_s, max(entry.needs_s(now, settle_s) for entry in young.values())))
+        later = _look(store, root) or {}
+        for name, entry in young.items():
+            if name not in later:
+                continue
+            if later[name].size == entry.size:
+                settled[name] = later[name]
+            else:
+                waiting[name] = later[name].size
+    return settled, waiting
+
+
+def _store(url: str) -> tuple[AbstractFileSystem, str]:
+    try:
+        store, root = url_to_fs(url)
+    except (ValueError, ImportError) as error:
+        raise ConfigurationError(f"inbox_url names a store that cannot be used: {error}") from error
+    return store, cast("str", root)
+
+
+def _look(store: AbstractFileSystem, root: str) -> dict[str, _Entry] | None:
+    """Files that are not to be ignored, by name; None if there is no such folder."""
+    store.invalidate_cache(root)
+    try:
+        listing = store.ls(root, detail=True)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise TransientError(f"the inbox could not be listed: {type(error).__name__}") from error
+    found = {}
+    for info in listing:
+        name = str(info["name"]).rstrip("/").rpartition("/")[2]
+        if info.get("type") != "file" or name.startswith(IGNORED_PREFIXES) or name.endswith(IGNORED_SUFFIXES):
+            continue
+        modified_at = _modified_at(info)
+        found[name] = _Entry(
+            str(info["name"]), int(info.get("size") or 0), modified_at, _stamp(info, modified_at)
+        )
+    return found
+
+
+def _modified_at(info: Mapping[str, Any]) -> datetime | None:
+    """Stores name the time differently: local and SFTP, S3, Azure, Google, memory."""
+    for key in ("mtime", "LastModified", "last_modified", "updated", "created"):
+        value = info.get(key)
+        if isinstance(value, int | float):
+            return datetime.fromtimestamp(value, UTC)
+        if isinstance(value, str):
+            value = datetime.fromisoformat(value)
+        if isinstance(value, datetime):
+            return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    return None
+
+
+def _stamp(info: Mapping[str, Any], modified_at: datetime | None) -> str:
+    if modified_at is None:
+        return ""
+    return hashlib.sha256(repr(sorted((key, str(value)) for key, value in info.items())).encode()).hexdigest()
+
+
+def _checksum(store: AbstractFileSystem, path: str) -> str:
+    digest = hashlib.sha256()
+    with closing(store.open(path, "rb")) as stream:
+        while chunk := stream.read(HASH_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,55 @@
+"""Read one inbox file by its ending, or a kept row once more."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import PurePosixPath
+
+from feedamp.errors import TransientError
+from feedamp.inbox.files import InboxFile, open_file
+from feedamp.inbox.flat_csv import judge_order, kept_rows, read_csv
+from feedamp.inbox.jsonl import read_jsonl, read_line
+from feedamp.inbox.parquet import read_parquet
+from feedamp.inbox.rows import BadRow, OrderRow, Origin, reject
+from feedamp.order_body import BodyRules, Reason
+
+READERS = {".jsonl": read_jsonl, ".csv": read_csv, ".parquet": read_parquet}
+
+
+def read_rows(file: InboxFile, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
+    """Every order of the file, good or bad, in the order of the file; each of its rows counts exactly once.
+
+    The same order may come more than once. A file of another kind gives one `BadRow` with row number 0.
+
+    Safe to repeat: nothing is written.
+
+    Raises:
+        TransientError: the store failed while the file was read; what came before stands, read it again.
+    """
+    reader = READERS.get(PurePosixPath(file.name).suffix.lower())
+    if reader is None:
+        origin = Origin(file.name, 0, 0, file.checksum, "")
+        yield reject(origin, Reason("", "wrong_type", "the file must end in .jsonl, .csv or .parquet"))
+        return
+    try:
+        with closing(open_file(file)) as stream:
+            yield from reader(stream, file.name, rules)
+    except OSError as error:
+        message = f"inbox file {file.name} could not be read to its end: {type(error).__name__}"
+        raise TransientError(message) from error
+
+
+def read_again(source: str, row_number: int, raw: str, rules: BodyRules) -> OrderRow | BadRow:
+    """The verdict on a kept `raw`, say after an option has changed.
+
+    Rows of a CSV order are counted on from `row_number`, whatever stood between them in the file.
+    """
+    if PurePosixPath(source).suffix.lower() != ".csv":
+        return read_line(raw.encode(), source, row_number, rules)
+    rows = kept_rows(raw)
+    if not rows:
+        origin = Origin(source, row_number, 1, hashlib.sha256(raw.encode()).hexdigest(), raw)
+        return reject(origin, Reason("", "wrong_type", "the kept text holds no order: send its file again"))
+    return judge_order(source, list(enumerate(rows, row_number)), rules)

@@ -1,0 +1,184 @@
+"""What FeedAMP says, as typed values: orders, their lines, fulfillments and listed errors (contract 3.2-3.6).
+
+Everything here is a frozen msgspec struct: one order encodes to the same bytes wherever it was read, which
+is what `content_hash` and the snapshots in the state database rest on. Money and prices are `Decimal` in
+major units, times are UTC, `None` means that FeedAMP did not say.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import date, datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+
+class MarketplaceState(StrEnum):
+    """Written by the marketplace (contract 7.1); an unknown value from FeedAMP stays plain text."""
+
+    PENDING = "PENDING"
+    AWAITING_SHIPMENT = "AWAITING_SHIPMENT"
+    SHIPPED = "SHIPPED"
+    CANCELLED = "CANCELLED"
+
+
+FINAL_STATES = frozenset({MarketplaceState.SHIPPED, MarketplaceState.CANCELLED})
+
+
+class Struct(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A value of the wire; equal content means equal."""
+
+
+class Customer(Struct, frozen=True):
+    """Who ordered (contract 3.6)."""
+
+    full_name: str | None = None
+    email: str | None = None
+    phone: str | None = None
+    vat: str | None = None
+
+
+class Address(Struct, frozen=True):
+    """Where the order goes (contract 3.6)."""
+
+    full_name: str | None = None
+    address1: str | None = None
+    address2: str | None = None
+    address3: str | None = None
+    city: str | None = None
+    state: str | None = None
+    postal_code: str | None = None
+    country_code: str | None = None
+    address_type: str | None = None
+    phone: str | None = None
+
+
+class OrderLine(Struct, frozen=True):
+    """One ordered line; `extra` holds what has no field of its own."""
+
+    mp_line_number: str
+    sku: str | None = None
+    product_name: str | None = None
+    quantity: int | None = None
+    unit_price: Decimal | None = None
+    shipping_price: Decimal | None = None
+    extra: dict[str, Any] = {}
+
+
+class Shipment(Struct, frozen=True):
+    """Units that left; `quantity` is None when FeedAMP sent something that is no whole number."""
+
+    quantity: int | None = None
+    carrier: str | None = None
+    tracking_number: str | None = None
+    shipped_date: date | None = None
+    tracking_url: str | None = None
+
+
+class Cancellation(Struct, frozen=True):
+    """Units that will never leave."""
+
+    quantity: int | None = None
+    reason: str | None = None
+
+
+class LineFulfillment(Struct, frozen=True):
+    """What the seller did with one line (contract 3.4)."""
+
+    mp_line_number: str
+    shipments: tuple[Shipment, ...] = ()
+    cancellations: tuple[Cancellation, ...] = ()
+
+
+class ListedError(Struct, frozen=True):
+    """An error that FeedAMP lists on an order (contract 3.5, Q12)."""
+
+    code: str
+    message: str
+    mp_line_number: str | None = None
+
+
+class Snapshot(Struct, frozen=True):
+    """The part of an order that decides what happens to it; holds no customer field.
+
+    `errors` is None when FeedAMP does not list errors on orders at all (Q12), `()` when it lists none.
+    """
+
+    mp_order_number: str
+    status: str | None = None
+    marketplace_state: str | None = None
+    acknowledged: bool | None = None
+    is_marketplace_fulfilled: bool | None = None
+    quantities: dict[str, int] = {}
+    fulfillments: tuple[LineFulfillment, ...] = ()
+    errors: tuple[ListedError, ...] | None = None
+
+
+class Order(Struct, frozen=True):
+    """One order as FeedAMP shows it (contract 3.2).
+
+    `fulfillments` is None when the list answer did not carry them in a shape that we can trust; they are
+    then read from GET /orders/{n}/fulfillments before the order goes anywhere.
+    """
+
+    mp_order_number: str
+    sales_channel: str | None = None
+    customer: Customer = Customer()
+    purchase_date: datetime | None = None
+    currency: str | None = None
+    shipping_address: Address = Address()
+    order_lines: tuple[OrderLine, ...] = ()
+    fulfillments: tuple[LineFulfillment, ...] | None = None
+    acknowledged: bool | None = None
+    status: str | None = None
+    is_marketplace_fulfilled: bool | None = None
+    marketplace_state: str | None = None
+    delivery_notes: str | None = None
+    earliest_ship_date: datetime | None = None
+    latest_ship_date: datetime | None = None
+    earliest_delivery_date: datetime | None = None
+    latest_delivery_date: datetime | None = None
+    errors: tuple[ListedError, ...] | None = None
+    extra: dict[str, Any] = {}
+
+    def snapshot(self) -> Snapshot:
+        """The part that validate and close need."""
+        return Snapshot(
+            mp_order_number=self.mp_order_number,
+            status=self.status,
+            marketplace_state=self.marketplace_state,
+            acknowledged=self.acknowledged,
+            is_marketplace_fulfilled=self.is_marketplace_fulfilled,
+            quantities={line.mp_line_number: line.quantity or 0 for line in self.order_lines},
+            fulfillments=self.fulfillments or (),
+            errors=self.errors,
+        )
+
+
+class ErrorReport(Struct, frozen=True):
+    """One item of POST /orders/{n}/errors (contract 3.5)."""
+
+    code: str
+    message: str
+    mp_line_number: str | None = None
+
+
+_ENCODER = msgspec.json.Encoder(order="deterministic")
+
+
+def encode(value: Any) -> bytes:
+    """The one JSON form of a value; equal values give equal bytes."""
+    return _ENCODER.encode(value)
+
+
+def content_hash(value: Any) -> str:
+    """32 hex characters that say whether two contents are the same."""
+    return hashlib.sha256(encode(value)).hexdigest()[:32]
+
+
+def decode_snapshot(text: str | bytes) -> Snapshot:
+    """The snapshot that `encode` wrote."""
+    return msgspec.json.decode(text, type=Snapshot)

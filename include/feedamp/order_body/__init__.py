@@ -1,0 +1,10 @@
+"""The body of PUT /orders/{mp_order_number}: what it may hold and what a given one lacks (contract 3.3, 3.6).
+
+Pure: values in, values out.
+"""
+
+from feedamp.order_body.check import check_body
+from feedamp.order_body.reasons import Reason, ReasonCode, is_storable, storable
+from feedamp.order_body.rules import BodyRules
+
+__all__ = ["BodyRules", "Reason", "ReasonCode", "check_body", "is_storable", "storable"]

@@ -1,0 +1,59 @@
+"""Why an order is refused, in words for the person who sent it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+ReasonCode = Literal[
+    "missing",
+    "wrong_type",
+    "out_of_range",
+    "unknown_field",
+    "bad_date",
+    "bad_number",
+    "duplicate_line",
+    "illegal_transition",
+    "body_changed",
+    "refused_by_feedamp",
+]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One fault of one field; `field` is a path such as `order_lines[2].quantity`, indexes from 0.
+
+    `field` is empty for a fault of the row or file as a whole. `message` is one sentence that says what to
+    change and never repeats the value, which may be personal.
+    """
+
+    field: str
+    code: ReasonCode
+    message: str
+
+
+class BadValueError(Exception):
+    """A value that its field cannot hold; the check turns it into a `Reason`."""
+
+    def __init__(self, code: ReasonCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def is_storable(text: str) -> bool:
+    """Whether `text` can stand in UTF-8 and in a Postgres column: no NUL, no lone surrogate."""
+    if "\x00" in text:
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def storable(text: str) -> str:
+    """`text` itself, or with NULs and lone surrogates written out as escapes."""
+    if is_storable(text):
+        return text
+    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()

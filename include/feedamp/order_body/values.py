@@ -1,0 +1,131 @@
+"""Read one value of an order body: each reader gives the canonical value or says why it cannot.
+
+Readers take what a JSON decoder gives (text, int, Decimal, bool, list, dict).
+
+Raises:
+    BadValueError: from every reader, for a value that the field cannot hold.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from typing import Any
+
+from feedamp.order_body.currencies import CURRENCIES
+from feedamp.order_body.reasons import BadValueError, is_storable
+
+MAX_KEY_CHARS = 128
+MAX_QUANTITY = 2**31 - 1
+MAX_MONEY = Decimal(10) ** 14  # exclusive: what DECIMAL(18,4) holds
+MAX_DEPTH = 16
+STATES = ("PENDING", "AWAITING_SHIPMENT", "SHIPPED", "CANCELLED")
+
+_CENT = Decimal("0.01")
+_CENTS = Context(prec=28, rounding=ROUND_HALF_EVEN, traps=[])
+_DATE_TIME = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.[0-9]+)?"
+    r"(?:([Zz])|([+-])([0-9]{2}):?([0-9]{2}))?"
+)
+
+
+def text(value: object) -> str:
+    """Text as it stands, not stripped."""
+    if not isinstance(value, str):
+        raise BadValueError("wrong_type", "must be text")
+    if not is_storable(value):
+        raise BadValueError("wrong_type", "holds a NUL or bytes that are not UTF-8")
+    return value
+
+
+def key(value: object) -> str:
+    """An identifier of 1 to 128 characters without control characters (contract 1)."""
+    found = text(value)
+    if len(found) > MAX_KEY_CHARS:
+        raise BadValueError("out_of_range", f"is longer than {MAX_KEY_CHARS} characters")
+    if not found.isprintable() and any(ord(char) < 32 or 127 <= ord(char) < 160 for char in found):
+        raise BadValueError("wrong_type", "holds a control character")
+    return found
+
+
+def currency(value: object) -> str:
+    """An ISO 4217 code that a buyer can pay in."""
+    found = text(value)
+    if found not in CURRENCIES:
+        raise BadValueError("out_of_range", "must be an ISO 4217 code in capitals, such as USD")
+    return found
+
+
+def marketplace_state(value: object) -> str:
+    """One of the four states that a marketplace sets (contract 7.1)."""
+    found = text(value)
+    if found not in STATES:
+        raise BadValueError("illegal_transition", f"must be one of {', '.join(STATES)}")
+    return found
+
+
+def quantity(value: object) -> int:
+    """Whole units, at least 1; 2.0 is not an integer."""
+    if isinstance(value, Decimal) and not value.is_finite():
+        raise BadValueError("bad_number", "is not a number")
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise BadValueError("wrong_type", "must be a whole number")
+    if not 1 <= value <= MAX_QUANTITY:
+        raise BadValueError("out_of_range", f"must be between 1 and {MAX_QUANTITY}")
+    return value
+
+
+def money(value: object) -> Decimal:
+    """Major units with exactly two decimals, zero or more, below 10^14; 6, 6.0 and 6.000 give 6.00."""
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise BadValueError("wrong_type", "must be a number")
+    amount = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+    if not amount.is_finite():
+        raise BadValueError("bad_number", "is not a number")
+    if amount < 0 or amount >= MAX_MONEY:
+        raise BadValueError("out_of_range", "must be zero or more, with at most 14 digits before the point")
+    cents = amount.quantize(_CENT, context=_CENTS)
+    if cents != amount:
+        raise BadValueError("bad_number", "has more than two decimals")
+    return cents.copy_abs()
+
+
+def date_time(value: object) -> str:
+    """A moment as `YYYY-MM-DDTHH:MM:SSZ` (contract 1): an offset becomes UTC, a fraction of a second is cut."""
+    match = _DATE_TIME.fullmatch(text(value))
+    if match is None:
+        raise BadValueError("bad_date", "must look like 2026-03-02T14:05:00Z")
+    zulu, sign, hours, minutes = match.group(7, 8, 9, 10)
+    if zulu is None and sign is None:
+        raise BadValueError("bad_date", "has no time zone: add Z if it is UTC, else the offset")
+    try:
+        offset = timedelta(hours=int(hours), minutes=int(minutes)) if sign else timedelta()
+        zone = timezone(-offset if sign == "-" else offset)
+        year, month, day, hour, minute, second = (int(part) for part in match.group(1, 2, 3, 4, 5, 6))
+        moment = datetime(year, month, day, hour, minute, second, tzinfo=zone).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise BadValueError("bad_date", "is not a date and time that exists") from None
+    if moment.year < 1970:
+        raise BadValueError("bad_date", "lies before 1970, which is how a missing date is often written")
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def anything(value: object, depth: int = 0) -> Any:
+    """The value of a field that `extra_order_fields` names, passed on as it stands if JSON can hold it."""
+    if depth > MAX_DEPTH:
+        raise BadValueError("wrong_type", f"is nested deeper than {MAX_DEPTH} levels")
+    if isinstance(value, str):
+        return text(value)
+    if isinstance(value, Decimal | float) and not Decimal(value).is_finite():
+        raise BadValueError("bad_number", "is not a number")
+    if isinstance(value, float):
+        return Decimal(repr(value))
+    if value is None or isinstance(value, int | Decimal):
+        return value
+    if isinstance(value, Mapping):
+        return {text(name): anything(member, depth + 1) for name, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [anything(item, depth + 1) for item in value]
+    raise BadValueError("wrong_type", "is nothing that JSON can hold")

@@ -1,0 +1,107 @@
+"""PURE: which faults become reports, which findings are mended, and when a report goes out again (promise 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from feedamp.checks import Finding, default_code
+from feedamp.models import ListedError
+from feedamp.state.findings import HELD, OPEN, REPORTED, RESOLVED, TO_REPORT, WAIVED, StoredFinding
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a snapshot says about errors. `listing_works`: FeedAMP has shown an error of ours on some order, so
+    that the absence of one tells something (Q12)."""
+
+    errors: tuple[ListedError, ...] | None
+    read_at: datetime
+    listing_works: bool
+
+    def lists(self, finding: StoredFinding) -> bool:
+        """Whether FeedAMP shows this very error."""
+        return any((e.code, e.message, e.mp_line_number) == finding.listed_as for e in self.errors or ())
+
+
+def code_for(fault: Finding, error_codes: Mapping[str, str | None]) -> str | None:
+    """The code to send, None to hold the finding back."""
+    if fault.kind.value in error_codes:
+        return error_codes[fault.kind.value]
+    return default_code(fault.kind)
+
+
+def follow_up(
+    seller_id: str,
+    mp_order_number: str,
+    faults: Iterable[Finding],
+    stored: Sequence[StoredFinding],
+    look: Look,
+    *,
+    error_codes: Mapping[str, str | None],
+    now: datetime,
+) -> list[StoredFinding]:
+    """Findings of one order that are new or have changed; those left out stand as they are."""
+    known = {finding.finding_id: finding for finding in stored}
+    current: dict[str, StoredFinding] = {}
+    for fault in faults:
+        finding_id = fault.id_for(seller_id, mp_order_number)
+        code = code_for(fault, error_codes)
+        fresh = StoredFinding(
+            finding_id=finding_id,
+            seller_id=seller_id,
+            mp_order_number=mp_order_number,
+            mp_line_number=fault.mp_line_number,
+            kind=fault.kind.value,
+            severity=fault.severity.value,
+            api_code=code,
+            message=fault.message,
+            state=HELD if code is None else TO_REPORT,
+            line_hash=fault.line_hash,
+            found_at=now,
+        )
+        before = known.get(finding_id)
+        current[finding_id] = fresh if before is None else _again(before, fresh, look, now)
+    mended = [
+        finding.but(state=RESOLVED, resolved_at=now, intent_at=None)
+        for finding in stored
+        if finding.state in OPEN and finding.finding_id not in current
+    ]
+    return [f for f in current.values() if known.get(f.finding_id) != f] + mended
+
+
+def _again(before: StoredFinding, fresh: StoredFinding, look: Look, now: datetime) -> StoredFinding:
+    """The finding after its fault was seen once more."""
+    if before.state == WAIVED:
+        return before
+    if before.state == RESOLVED:
+        return fresh.but(found_at=before.found_at)
+    has_changed = before.line_hash != fresh.line_hash
+    if before.state == HELD:
+        # Refused by FeedAMP as it stood: only another content is worth another try.
+        refused_as_it_was = before.note is not None and not has_changed
+        return before if refused_as_it_was else fresh.but(found_at=before.found_at)
+    if before.state == TO_REPORT:
+        if before.intent_at is not None and not has_changed:
+            return before  # its report is unclear; the message must stay comparable
+        return fresh.but(found_at=before.found_at)
+    if has_changed:
+        return fresh.but(found_at=before.found_at)
+    return _as_listed(before, look, now)
+
+
+def _as_listed(before: StoredFinding, look: Look, now: datetime) -> StoredFinding:
+    """A reported finding: noted when FeedAMP shows it, reported again when it no longer does."""
+    if look.lists(before):
+        return before if before.listed_at else before.but(listed_at=now)
+    is_later = before.reported_at is not None and look.read_at > before.reported_at
+    tells = look.errors is not None and (look.listing_works or before.listed_at is not None)
+    if is_later and tells:
+        return before.but(state=TO_REPORT, intent_at=None, listed_at=None)
+    return before
+
+
+def is_standing(finding: StoredFinding) -> bool:
+    """Whether FeedAMP may list it without that being a surprise: reported, on its way, or waived."""
+    return finding.state in (TO_REPORT, REPORTED, HELD, WAIVED)

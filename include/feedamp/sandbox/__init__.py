@@ -1,0 +1,28 @@
+"""A FeedAMP to run against: strict server, simulated sellers, faults, and counters of broken rules.
+
+with running(SandboxOptions(sellers=2)) as sandbox:
+    …                              # a client works against sandbox.api
+    sandbox.act(rounds=3)          # sellers acknowledge, ship, cancel
+    assert sandbox.broken_rules == []
+"""
+
+from __future__ import annotations
+
+from feedamp.sandbox.faults import Fault
+from feedamp.sandbox.options import SandboxOptions, Seller
+from feedamp.sandbox.rules import RULES, BrokenRule
+from feedamp.sandbox.running import Sandbox, running
+from feedamp.sandbox.server import Exchange
+from feedamp.sandbox.world import LoggedRequest
+
+__all__ = [
+    "RULES",
+    "BrokenRule",
+    "Exchange",
+    "Fault",
+    "LoggedRequest",
+    "Sandbox",
+    "SandboxOptions",
+    "Seller",
+    "running",
+]

@@ -1,0 +1,127 @@
+"""The API below its base URL: who may call, what is called, and what it answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from feedamp.sandbox import spoil
+from feedamp.sandbox.faults import INSTEAD_KINDS, Fault
+from feedamp.sandbox.headers import DeadTokens, check_headers, check_url
+from feedamp.sandbox.listing import list_orders
+from feedamp.sandbox.placing import put_order
+from feedamp.sandbox.reporting import post_errors
+from feedamp.sandbox.token_endpoints import access_token, authorize
+from feedamp.sandbox.views import fulfillments_view, order_view
+from feedamp.sandbox.wire import Call, Refusal, Reply, pairs
+from feedamp.sandbox.world import World
+
+ORDER_PATH = re.compile(r"/orders/(?P<number>[^/]+)(?P<rest>/fulfillments|/errors)?")
+
+TOKEN_PATHS = ("/authorize", "/access_token")
+
+OrderEndpoint = Callable[[World, Call, str, str], Reply]
+
+
+def get_order(world: World, _call: Call, seller_id: str, number: str) -> Reply:
+    """One bare order (3.2)."""
+    return Reply(200, order_view(world.orders.get(seller_id, number), world.options))
+
+
+def get_fulfillments(world: World, _call: Call, seller_id: str, number: str) -> Reply:
+    """The snapshot of what the seller shipped and cancelled (3.4)."""
+    return Reply(200, fulfillments_view(world.orders.get(seller_id, number), world.options))
+
+
+ORDER_ENDPOINTS: dict[tuple[str, str], OrderEndpoint] = {
+    ("GET", ""): get_order,
+    ("PUT", ""): put_order,
+    ("GET", "/fulfillments"): get_fulfillments,
+    ("POST", "/errors"): post_errors,
+}
+
+
+@dataclass(slots=True)
+class Outcome:
+    """An answer, the seller it is for, and the fault that hit it."""
+
+    reply: Reply
+    seller_id: str | None = None
+    fault: Fault | None = None
+
+
+class Api:
+    """Answers calls, one at a time, under the sandbox's lock."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self._dead_tokens = DeadTokens(world)
+
+    def answer(self, call: Call) -> Outcome:
+        """The outcome of one call; refusals are answers too."""
+        outcome = Outcome(Reply(500))
+        with self.world.lock:
+            try:
+                outcome.reply = self._answer(call, outcome)
+            except Refusal as refusal:
+                outcome.reply = refusal.reply()
+        return outcome
+
+    def _answer(self, call: Call, outcome: Outcome) -> Reply:
+        check_url(self.world, call)
+        check_headers(self.world, call)
+        if call.path in TOKEN_PATHS:
+            outcome.seller_id = self._grantor(call)
+        else:
+            outcome.seller_id = self._dead_tokens.seller_of(call)
+            self._limit(call, outcome.seller_id)
+        outcome.fault = fault = self.world.faults.take(call, outcome.seller_id)
+        if fault and fault.kind in INSTEAD_KINDS:
+            return spoil.instead(fault, self.world, outcome.seller_id)
+        reply = self._routed(call, outcome.seller_id)
+        if fault:
+            for credential in self._credentials(call):
+                self.world.grants.answer_was_lost(credential)
+            reply = spoil.spoiled(fault, self.world, call, outcome.seller_id, reply)
+        return reply
+
+    def _routed(self, call: Call, seller_id: str | None) -> Reply:
+        if (call.method, call.path) == ("GET", "/authorize"):
+            return authorize(self.world, call)
+        if (call.method, call.path) == ("GET", "/orders") and seller_id:
+            return list_orders(self.world, call, seller_id)
+        match = ORDER_PATH.fullmatch(call.path)
+        endpoint = ORDER_ENDPOINTS.get((call.method, match["rest"] or "")) if match else None
+        token_call = (call.method, call.path) == ("POST", "/access_token")
+        if call.query and (endpoint or token_call):
+            self.world.rules.note("unknown_query_parameter", call.where)
+            raise Refusal(400, ("INVALID_QUERY_PARAM", "this call takes no query"))
+        if token_call:
+            return access_token(self.world, call)
+        if match and endpoint and seller_id:
+            return endpoint(self.world, call, seller_id, unquote(match["number"]))
+        self.world.rules.note("unknown_path", call.where)
+        if match or call.path in (*TOKEN_PATHS, "/orders"):
+            raise Refusal(405, ("METHOD_NOT_ALLOWED", "the contract has no such method here"))
+        raise Refusal(404, ("NOT_FOUND", "the contract has no such path"))
+
+    def _limit(self, call: Call, seller_id: str) -> None:
+        wait_s = self.world.limiter.wait_s(seller_id, call.where)
+        if wait_s:
+            raise Refusal(429, ("TOO_MANY_REQUESTS", "slow down"), headers={"Retry-After": str(wait_s)})
+
+    def _grantor(self, call: Call) -> str | None:
+        """The seller behind the credential of a token call, as far as it can be told."""
+        owners = [self.world.grants.owner(credential) for credential in self._credentials(call)]
+        return owners[0] if owners else None
+
+    @staticmethod
+    def _credentials(call: Call) -> list[str]:
+        if call.path != "/access_token":
+            return []
+        try:
+            return [value for name, value in pairs(call.body) if name in ("code", "refresh_token")]
+        except Refusal:
+            return []

@@ -1,0 +1,124 @@
+"""`feedamp sandbox`: the sandbox as a process of its own."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from feedamp.sandbox.options import SandboxOptions, Seller
+from feedamp.sandbox.server import BASE, Server
+from feedamp.sandbox.world import World
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the command."""
+    made = argparse.ArgumentParser(
+        prog="feedamp sandbox", description="A FeedAMP to run against, on this machine."
+    )
+    made.add_argument("--host", default="127.0.0.1")
+    made.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    sellers = made.add_mutually_exclusive_group()
+    sellers.add_argument("--sellers", type=int, default=3, metavar="N", help="so many made-up sellers")
+    sellers.add_argument(
+        "--sellers-file", type=Path, metavar="FILE", help="JSON Lines: seller_id, name?, refresh_token"
+    )
+    made.add_argument(
+        "--write-sellers", type=Path, metavar="FILE", help="where to write the sellers' first tokens"
+    )
+    made.add_argument("--seed", type=int, default=7, help="what the simulated sellers decide by")
+    made.add_argument("--requests-per-second", type=float, default=2.0, help="allowed for each seller")
+    made.add_argument("--burst", type=int, default=2, help="requests a seller may send at once")
+    made.add_argument("--token-lifetime-s", type=int, default=3600)
+    made.add_argument(
+        "--refresh-grace-s", type=float, default=0.0, help="how long an exchanged refresh token works"
+    )
+    made.add_argument(
+        "--pace", type=float, default=0.0, metavar="S", help="sellers act every S seconds; 0: on POST act"
+    )
+    made.add_argument("--verbose", action="store_true", help="one line a request on stderr")
+    return made
+
+
+def read_sellers(file: Path) -> tuple[Seller, ...]:
+    """The sellers of a JSON Lines file.
+
+    Raises: ValueError naming the line.
+    """
+    sellers = []
+    for number, line in enumerate(file.read_text("utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            seller_id, token = row["seller_id"], row["refresh_token"]
+            sellers.append(Seller(seller_id, row.get("name") or seller_id, token))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{file}, line {number}: seller_id and refresh_token are needed") from error
+    if not sellers:
+        raise ValueError(f"{file} holds no seller")
+    return tuple(sellers)
+
+
+def write_sellers(file: Path, sellers: Sequence[Seller]) -> None:
+    """A JSON Lines file for `feedamp sellers import`, readable by its owner only; replaces what was there."""
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+        os.fchmod(out.fileno(), 0o600)
+        for seller in filter(lambda seller: seller.refresh_token, sellers):
+            out.write(msgspec.json.encode(seller) + b"\n")
+
+
+async def serve(options: SandboxOptions, host: str, port: int, sellers_file: Path, verbose: bool) -> World:
+    """Serve until SIGTERM or SIGINT; the one line on stdout says that it listens."""
+    world = World(options)
+    log_line = (lambda line: print(line, file=sys.stderr)) if verbose else None
+    server = Server(world, log_line=log_line)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    bound = await server.start(host, port)
+    ready = {
+        "api": f"http://{host}:{bound}{BASE}",
+        "client_id": world.grants.client_id,
+        "client_secret": world.grants.client_secret,
+        "sellers_file": str(sellers_file),
+    }
+    print(json.dumps(ready), flush=True)
+    await stop.wait()
+    await server.stop()
+    return world
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command: 0 after a signal to stop, 2 for wrong options or a port that is taken."""
+    given = parser().parse_args(argv)
+    try:
+        sellers = read_sellers(given.sellers_file) if given.sellers_file else max(1, given.sellers)
+        options = SandboxOptions(
+            sellers=sellers,
+            seed=given.seed,
+            requests_per_second=given.requests_per_second,
+            burst=given.burst,
+            token_lifetime_s=given.token_lifetime_s,
+            refresh_grace_s=given.refresh_grace_s,
+            pace_s=given.pace,
+        )
+        file = given.write_sellers or Path(tempfile.mkdtemp(prefix="feedamp-sandbox-")) / "sellers.jsonl"
+        write_sellers(file, options.seller_list())
+        world = asyncio.run(serve(options, given.host, given.port, file.resolve(), given.verbose))
+    except (OSError, ValueError) as error:
+        print(f"feedamp sandbox: {error}", file=sys.stderr)
+        return 2
+    for rule, count, example in world.rules.listed():
+        print(f"broken rule {rule}: {count} times, first {example}", file=sys.stderr)
+    if not world.rules.listed():
+        print("no rule was broken", file=sys.stderr)
+    return 0

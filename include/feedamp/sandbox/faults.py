@@ -1,0 +1,104 @@
+"""Faults on request: which request is hit, how often, and with what."""
+
+from __future__ import annotations
+
+import random
+import re
+from typing import Literal, get_args
+
+import msgspec
+
+from feedamp.sandbox.wire import Call
+
+InsteadKind = Literal[
+    "throttle",
+    "throttle_until",
+    "throttle_bare",
+    "error_500",
+    "error_502",
+    "error_503",
+    "refuse_token",
+    "expire_cursor",
+    "reset_before",
+]
+"""Nothing takes effect: 429 with seconds, with an HTTP date, bare; 5xx as HTML; 401 for a live token; 400 for a
+live cursor; the connection is reset."""
+
+LostKind = Literal["reset_after", "lost_refresh", "cut_body", "slow_drip", "broken_json", "html"]
+"""The effect happens, the answer suffers: reset; the same for a token call; cut in the middle; `seconds` long;
+200 with half a JSON text; 200 with a page of HTML."""
+
+ContentKind = Literal[
+    "repeat_cursor", "empty_page", "null_orders", "misshapen_order", "numbers_as_strings", "unknown_values"
+]
+"""A well-formed answer with the wrong content: the cursor that was sent comes back; no orders but a new cursor;
+`"orders": null`; one order of another shape; every number as a string; fields and enum values nobody knows."""
+
+Kind = InsteadKind | LostKind | ContentKind
+
+INSTEAD_KINDS, LOST_KINDS, CONTENT_KINDS = get_args(InsteadKind), get_args(LostKind), get_args(ContentKind)
+LIST_KINDS = ("expire_cursor", "repeat_cursor", "empty_page", "null_orders")
+CURSOR_KINDS = ("expire_cursor", "repeat_cursor")
+
+
+class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What goes wrong and where. `path` is a regular expression searched in the path below the base URL.
+
+    `times`: how many requests are hit, None without end. `probability`: of each matching request.
+    `seconds`: of `throttle` and `throttle_until` to wait, of `slow_drip` to take.
+    """
+
+    kind: Kind
+    method: str | None = None
+    path: str | None = None
+    seller_id: str | None = None
+    times: int | None = 1
+    probability: float = 1.0
+    seconds: float = 1.0
+
+    def matches(self, call: Call, seller_id: str | None) -> bool:
+        """Whether the fault is meant for this request, chance left aside."""
+        if self.kind == "lost_refresh" and call.path != "/access_token":
+            return False
+        if self.kind in CONTENT_KINDS and (call.method != "GET" or not call.path.startswith("/orders")):
+            return False
+        if self.kind in LIST_KINDS and (call.method, call.path) != ("GET", "/orders"):
+            return False
+        if self.kind in CURSOR_KINDS and not dict(call.query).get("cursor"):
+            return False
+        return (
+            self.method in (None, call.method)
+            and self.seller_id in (None, seller_id)
+            and (self.path is None or re.search(self.path, call.path) is not None)
+        )
+
+
+class Faults:
+    """The faults in force, in the order they were asked for. Not locked: the caller holds the sandbox's lock."""
+
+    def __init__(self, seed: int) -> None:
+        self._rng = random.Random(seed)
+        self._faults: list[Fault] = []
+        self._left: list[float] = []
+
+    def add(self, fault: Fault) -> None:
+        """Put a fault in force."""
+        self._faults.append(fault)
+        self._left.append(float("inf") if fault.times is None else fault.times)
+
+    def clear(self) -> None:
+        """Take all faults back."""
+        self._faults.clear()
+        self._left.clear()
+
+    def take(self, call: Call, seller_id: str | None) -> Fault | None:
+        """The first fault that hits this request, used up once."""
+        for at, fault in enumerate(self._faults):
+            if (
+                self._left[at] > 0
+                and fault.matches(call, seller_id)
+                and self._rng.random() < fault.probability
+            ):
+                self._left[at] -= 1
+                return fault
+        return None

@@ -1,0 +1,137 @@
+"""The orders FeedAMP holds, per seller, and what is computed from them (contract 7.1, 7.2)."""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from feedamp.sandbox.wire import Json, Refusal
+
+CLOSED_STATES = ("SHIPPED", "CANCELLED")
+
+
+@dataclass(slots=True)
+class StoredOrder:
+    """One order. `body` is the first accepted PUT; `fulfillments` holds lines with `shipments`, `cancellations`.
+
+    `sort_key` gives lists their order: none a client could rely on (Q11). `by_hand`: a test plays the seller.
+    """
+
+    sort_key: str
+    body: Json
+    marketplace_state: str
+    imported_at: datetime
+    seller_updated_at: datetime | None = None
+    acknowledged: bool = False
+    is_marketplace_fulfilled: bool = False
+    fulfillments: list[Json] = field(default_factory=list)
+    errors: list[Json] = field(default_factory=list)
+    rounds: int = 0
+    moves_done: int = 0
+    by_hand: bool = False
+
+    @property
+    def number(self) -> str:
+        return str(self.body["mp_order_number"])
+
+    @property
+    def closed(self) -> bool:
+        return self.marketplace_state in CLOSED_STATES
+
+    @property
+    def ordered(self) -> dict[str, int]:
+        """Units ordered, by line."""
+        return {line["mp_line_number"]: line["quantity"] for line in self.body["order_lines"]}
+
+    def units(self, part: str) -> dict[str, int]:
+        """Units by line in `part`, which is `shipments` or `cancellations`; broken quantities count as none."""
+        return {entry["mp_line_number"]: line_units(entry, part) for entry in self.fulfillments}
+
+    @property
+    def units_shipped(self) -> int:
+        return sum(self.units("shipments").values())
+
+    def pending(self) -> dict[str, int]:
+        """Units still open, by ordered line; below zero when more was shipped than ordered."""
+        shipped, cancelled = self.units("shipments"), self.units("cancellations")
+        return {n: q - shipped.get(n, 0) - cancelled.get(n, 0) for n, q in self.ordered.items()}
+
+    @property
+    def all_units_in(self) -> bool:
+        return all(quantity <= 0 for quantity in self.pending().values())
+
+    @property
+    def status(self) -> str:
+        """FeedAMP's own status (7.1). An open error re-opens a finished order, an assumption (Q24)."""
+        if self.closed:
+            return "COMPLETE"
+        if self.marketplace_state == "PENDING":
+            return "PENDING"
+        if self.all_units_in and not self.errors:
+            return "FULFILLED" if self.units_shipped else "CANCELLED"
+        return "IN_PROGRESS" if self.acknowledged else "ORDERED"
+
+    def write_fulfillments(self, fulfillments: list[Json], now: datetime) -> None:
+        """Replace the snapshot as its seller does; errors of lines that changed are thereby mended."""
+        before, after = by_line(self.fulfillments), by_line(fulfillments)
+        changed = {n for n in {*before, *after} if before.get(n) != after.get(n)}
+        if changed:
+            self.errors = [e for e in self.errors if e.get("mp_line_number") not in {*changed, None}]
+        self.fulfillments, self.acknowledged, self.seller_updated_at = fulfillments, True, now
+
+
+def by_line(fulfillments: Iterable[Json]) -> dict[str, Json]:
+    """Fulfillment entries by line number."""
+    return {entry["mp_line_number"]: entry for entry in fulfillments}
+
+
+def line_units(entry: Json, part: str) -> int:
+    """Units of one fulfillment entry; what is not a positive whole number counts as none."""
+    quantities = (item.get("quantity") for item in entry.get(part) or ())
+    return sum(q for q in quantities if isinstance(q, int) and q > 0)
+
+
+class Orders:
+    """All orders of all sellers; a seller sees only its own. Not locked: the caller holds the sandbox's lock."""
+
+    def __init__(self, seller_ids: Iterable[str], seed: int) -> None:
+        self._seed = seed
+        self._by_number: dict[str, dict[str, StoredOrder]] = {seller_id: {} for seller_id in seller_ids}
+        self._sorted: dict[str, list[StoredOrder]] = {seller_id: [] for seller_id in self._by_number}
+
+    @property
+    def seller_ids(self) -> tuple[str, ...]:
+        return tuple(self._by_number)
+
+    def add(self, seller_id: str, body: Json, now: datetime) -> StoredOrder:
+        """Store a new order."""
+        number = body["mp_order_number"]
+        sort_key = hashlib.sha256(f"{self._seed}:{number}".encode()).hexdigest()[:24]
+        order = StoredOrder(sort_key, body, body["marketplace_state"], now)
+        self._by_number[seller_id][number] = order
+        bisect.insort(self._sorted[seller_id], order, key=lambda stored: stored.sort_key)
+        return order
+
+    def find(self, seller_id: str, number: str) -> StoredOrder | None:
+        """The order, or None."""
+        return self._by_number[seller_id].get(number)
+
+    def get(self, seller_id: str, number: str) -> StoredOrder:
+        """The order.
+
+        Raises: Refusal 404.
+        """
+        order = self.find(seller_id, number)
+        if order is None:
+            raise Refusal(404, ("NOT_FOUND", "this seller has no such order"))
+        return order
+
+    def of(self, seller_id: str, after: str = "") -> Iterator[StoredOrder]:
+        """The seller's orders with a sort key above `after` (exclusive), sorted by it."""
+        stored = self._sorted[seller_id]
+        start = bisect.bisect_right(stored, after, key=lambda order: order.sort_key)
+        for position in range(start, len(stored)):
+            yield stored[position]

@@ -1,0 +1,34 @@
+"""POST /orders/{n}/errors: what is wrong with a shipment or cancellation (contract 3.5, 7.5, 7.6)."""
+
+from __future__ import annotations
+
+from feedamp.sandbox.placing import checked_body
+from feedamp.sandbox.sellers import sent_wrongly
+from feedamp.sandbox.shapes import error_list
+from feedamp.sandbox.wire import Call, Refusal, Reply
+from feedamp.sandbox.world import World
+
+
+def post_errors(world: World, call: Call, seller_id: str, number: str) -> Reply:
+    """Put lines on hold until their seller mends them. A repeat adds the error again (Q28).
+
+    Raises: Refusal 400 or 404.
+    """
+    order = world.orders.get(seller_id, number)
+    reported = checked_body(world, call, error_list(world.options.error_codes))
+    for error in reported:
+        line = error.get("mp_line_number")
+        if line is not None and line not in order.ordered:
+            world.rules.note("bad_field", f"{call.where}: mp_line_number was not ordered")
+            raise Refusal(400, ("FIELD_INVALID_VALUE", "mp_line_number: no such line"))
+    for error in reported:
+        line = error.get("mp_line_number")
+        key = (line, error["code"], error["message"])
+        if any(key == (e.get("mp_line_number"), e["code"], e["message"]) for e in order.errors):
+            world.rules.note("duplicate_error_report", f"{call.where}: line {line}")
+        if order.closed:
+            world.rules.note("error_on_closed_order", call.where)
+        if not order.by_hand and not sent_wrongly(world.options, order, line):
+            world.rules.note("error_on_valid_shipment", f"{call.where}: line {line}")
+        order.errors.append(error)
+    return Reply(200, {})

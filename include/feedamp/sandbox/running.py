@@ -1,0 +1,172 @@
+"""A sandbox in a thread of its own, with a handle for tests and demos."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from feedamp.sandbox.faults import Fault, Kind
+from feedamp.sandbox.options import Clock, SandboxOptions, utc_now
+from feedamp.sandbox.orders import StoredOrder
+from feedamp.sandbox.rules import BrokenRule
+from feedamp.sandbox.server import BASE, Observer, Server
+from feedamp.sandbox.views import full_view
+from feedamp.sandbox.wire import Json
+from feedamp.sandbox.world import LoggedRequest, World
+
+
+class Sandbox:
+    """The handle of a running sandbox. Every method may be called from any thread.
+
+    `api`: base URL up to and including /api/v1. `root`: the same without it, for `/_sandbox/`.
+    """
+
+    def __init__(self, world: World, root: str) -> None:
+        self.world = world
+        self.root = root
+        self.api = root + BASE
+        self.client_id = world.grants.client_id
+        self.client_secret = world.grants.client_secret
+
+    def __repr__(self) -> str:
+        return f"Sandbox({self.api})"
+
+    @property
+    def sellers(self) -> list[dict[str, str]]:
+        """`seller_id`, `name` and the first `refresh_token` of each seller, as `feedamp sellers import` takes it."""
+        return [
+            {"seller_id": s.seller_id, "name": s.name, "refresh_token": s.refresh_token}
+            for s in self.world.sellers
+        ]
+
+    @property
+    def broken_rules(self) -> list[BrokenRule]:
+        """(rule, count, example), most often first; empty for a client that does everything right."""
+        with self.world.lock:
+            return self.world.rules.listed()
+
+    @property
+    def requests(self) -> list[LoggedRequest]:
+        """What was asked so far, oldest first, at most the last 100,000."""
+        with self.world.lock:
+            return list(self.world.requests)
+
+    def orders(self, seller_id: str) -> dict[str, Json]:
+        """What FeedAMP holds for the seller, by order number; money as Decimal."""
+        with self.world.lock:
+            return {order.number: full_view(order) for order in self.world.orders.of(seller_id)}
+
+    def refresh_token(self, seller_id: str) -> str:
+        """The refresh token that works now; empty when the grant has ended."""
+        with self.world.lock:
+            return self.world.grants.newest_refresh_token(seller_id)
+
+    def act(self, rounds: int = 1) -> None:
+        """Let every simulated seller work for so many rounds."""
+        self.world.act(rounds)
+
+    def fault(
+        self,
+        kind: Kind,
+        *,
+        method: str | None = None,
+        path: str | None = None,
+        seller_id: str | None = None,
+        times: int | None = 1,
+        probability: float = 1.0,
+        seconds: float = 1.0,
+    ) -> None:
+        """Let the next `times` matching requests go wrong (None: all); kinds and matching as in `Fault`."""
+        fault = Fault(
+            kind=kind,
+            method=method,
+            path=path,
+            seller_id=seller_id,
+            times=times,
+            probability=probability,
+            seconds=seconds,
+        )
+        with self.world.lock:
+            self.world.faults.add(fault)
+
+    def clear_faults(self) -> None:
+        """Take all faults back."""
+        with self.world.lock:
+            self.world.faults.clear()
+
+    def set_fulfillments(self, seller_id: str, number: str, fulfillments: list[Json]) -> None:
+        """Write a snapshot as the seller would, right or wrong; its simulated seller then leaves the order alone.
+
+        Each entry: `mp_line_number`, `shipments`, `cancellations`. Errors of changed lines count as mended.
+        """
+        with self.world.lock:
+            order = self._order(seller_id, number)
+            order.by_hand = True
+            order.write_fulfillments(copy.deepcopy(fulfillments), self.world.clock())
+
+    def set_marketplace_fulfilled(self, seller_id: str, number: str, value: bool = True) -> None:
+        """Say who ships the order; in the API it is read-only (Q31)."""
+        with self.world.lock:
+            order = self._order(seller_id, number)
+            order.is_marketplace_fulfilled, order.seller_updated_at = value, self.world.clock()
+
+    def clear_errors(self, seller_id: str, number: str) -> None:
+        """Let FeedAMP list no error any more although nothing was mended."""
+        with self.world.lock:
+            self._order(seller_id, number).errors = []
+
+    def revoke(self, seller_id: str) -> None:
+        """The seller disconnects: refresh token and access tokens end at once."""
+        with self.world.lock:
+            self.world.grants.revoke(seller_id)
+
+    def cancel_grant(self, seller_id: str) -> None:
+        """The refresh token ends; access tokens work until they run out."""
+        with self.world.lock:
+            self.world.grants.cancel(seller_id)
+
+    def expire_access_tokens(self, seller_id: str | None = None) -> None:
+        """Let access tokens, of all sellers or of one, run out now."""
+        with self.world.lock:
+            self.world.grants.expire_access_tokens(seller_id)
+
+    def _order(self, seller_id: str, number: str) -> StoredOrder:
+        order = self.world.orders.find(seller_id, number)
+        if order is None:
+            raise KeyError(f"{seller_id} has no order {number}")
+        return order
+
+
+@contextmanager
+def running(
+    options: SandboxOptions | None = None,
+    *,
+    port: int = 0,
+    clock: Clock = utc_now,
+    monotonic: Callable[[], float] = time.monotonic,
+    observer: Observer | None = None,
+) -> Iterator[Sandbox]:
+    """A sandbox on 127.0.0.1 for the time of the `with` block.
+
+    `clock` gives the time of token lifetimes, time stamps and the Date header; `monotonic` that of the rate
+    limit. Raises: what `observer` raised first, at the end of the block.
+    """
+    world = World(options or SandboxOptions(), clock, monotonic)
+    server = Server(world, observer)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="feedamp-sandbox", daemon=True)
+    thread.start()
+    try:
+        listening = asyncio.run_coroutine_threadsafe(server.start("127.0.0.1", port), loop)
+        yield Sandbox(world, f"http://127.0.0.1:{listening.result(10)}")
+    finally:
+        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
+    if server.observer_errors:
+        raise server.observer_errors[0]

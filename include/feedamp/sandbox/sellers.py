@@ -1,0 +1,159 @@
+"""What simulated sellers do with an order, decided by the seed and the order number alone."""
+
+from __future__ import annotations
+
+import copy
+import random
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+
+from feedamp.sandbox.options import Behaviors, SandboxOptions
+from feedamp.sandbox.orders import StoredOrder, by_line
+from feedamp.sandbox.tracking import Parcel, parcel
+from feedamp.sandbox.wire import Json
+
+REASONS = ("out_of_stock", "customer_cancelled", "unable_to_ship", "price_error", "other")
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What a seller adds in one round: units by line, in one parcel or (parcel None) cancelled for `reason`."""
+
+    units: dict[str, int]
+    parcel: Parcel | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A seller's whole intention for an order: acknowledge in round `starts`, then one move a round."""
+
+    behavior: str
+    starts: int
+    moves: tuple[Move, ...]
+
+
+def plan(options: SandboxOptions, order: StoredOrder) -> Plan:
+    """The plan for an order; the same for the same seed, number and lines."""
+    return make_plan(options.seed, options.behaviors, order.number, tuple(order.ordered.items()))
+
+
+@lru_cache(maxsize=100_000)
+def make_plan(seed: int, behaviors: Behaviors, number: str, lines: tuple[tuple[str, int], ...]) -> Plan:
+    """The plan for an order of these lines and units."""
+    rng = random.Random(f"{seed}:{number}")
+    names, weights = zip(*behaviors, strict=True)
+    behavior = rng.choices(names, weights)[0]
+    starts = rng.randint(1, 2)
+    units = dict(lines)
+    if behavior == "never":
+        return Plan(behavior, starts, ())
+    if behavior == "cancel_all":
+        return Plan(behavior, starts, (Move(units, reason=rng.choice(REASONS)),))
+    moves: list[Move] = []
+    total = sum(units.values())
+    if behavior == "cancel_some" and total > 1:
+        shuffled = dict(rng.sample(lines, len(lines)))
+        cancelled, units = split(shuffled, rng.randint(1, total - 1))
+        moves.append(Move(cancelled, reason=rng.choice(REASONS)))
+    parts = min(sum(units.values()), rng.randint(2, 3)) if behavior == "ship_in_parts" else 1
+    for still_to_send in range(parts, 0, -1):
+        shipped, units = split(units, sum(units.values()) // still_to_send)
+        moves.append(Move(shipped, parcel(rng, mistyped=behavior == "mistype")))
+    return Plan(behavior, starts, tuple(moves))
+
+
+def split(units: dict[str, int], count: int) -> tuple[dict[str, int], dict[str, int]]:
+    """The first `count` units by line, and the rest."""
+    taken: dict[str, int] = {}
+    rest: dict[str, int] = {}
+    for line, quantity in units.items():
+        first = min(quantity, count)
+        count -= first
+        if first:
+            taken[line] = first
+        if quantity > first:
+            rest[line] = quantity - first
+    return taken, rest
+
+
+def act(options: SandboxOptions, order: StoredOrder, now: datetime) -> None:
+    """One round of the seller on one order: mend what was reported, else acknowledge, else the next move."""
+    if order.by_hand or order.marketplace_state != "AWAITING_SHIPMENT" or order.is_marketplace_fulfilled:
+        return
+    purchased_at = datetime.fromisoformat(order.body["purchase_date"])
+    if purchased_at.date() > now.astimezone(UTC).date():
+        return  # nothing can be shipped before it was bought
+    planned = plan(options, order)
+    if planned.behavior == "never":
+        return
+    if order.errors:
+        mended = mend(order, planned)
+        if mended != order.fulfillments:
+            order.write_fulfillments(mended, now)
+        return
+    order.rounds += 1
+    if order.rounds < planned.starts:
+        return
+    if not order.acknowledged:
+        order.acknowledged, order.seller_updated_at = True, now
+    elif order.moves_done < len(planned.moves):
+        move = planned.moves[order.moves_done]
+        shipped_on = min(
+            purchased_at.date() + timedelta(days=1 + order.moves_done), now.astimezone(UTC).date()
+        )
+        order.write_fulfillments(applied(order, move, shipped_on.isoformat()), now)
+        order.moves_done += 1
+
+
+def applied(order: StoredOrder, move: Move, shipped_date: str) -> list[Json]:
+    """The snapshot with the move added."""
+    entries = by_line(copy.deepcopy(order.fulfillments))
+    for line, quantity in move.units.items():
+        entry = entries.setdefault(line, {"mp_line_number": line, "shipments": [], "cancellations": []})
+        if move.parcel is None:
+            entry["cancellations"].append({"quantity": quantity, "reason": move.reason})
+        else:
+            number = move.parcel.typed_tracking_number
+            entry["shipments"].append(
+                {
+                    "quantity": quantity,
+                    "carrier": move.parcel.typed_carrier,
+                    "tracking_number": number,
+                    "shipped_date": shipped_date,
+                    "tracking_url": f"https://track.example/{number}",
+                }
+            )
+    return list(entries.values())
+
+
+def mend(order: StoredOrder, planned: Plan) -> list[Json]:
+    """The snapshot with every mistyped parcel put right on the lines that an open error names, or on all."""
+    named = {error.get("mp_line_number") for error in order.errors}
+    right = {
+        (m.parcel.typed_carrier, m.parcel.typed_tracking_number): m.parcel for m in planned.moves if m.parcel
+    }
+    entries = copy.deepcopy(order.fulfillments)
+    for entry in entries:
+        for shipment in entry["shipments"] if named & {entry["mp_line_number"], None} else ():
+            known = right.get((shipment["carrier"], shipment["tracking_number"]))
+            if known:
+                shipment["carrier"], shipment["tracking_number"] = known.carrier, known.tracking_number
+                shipment["tracking_url"] = f"https://track.example/{known.tracking_number}"
+    return entries
+
+
+def sent_wrongly(options: SandboxOptions, order: StoredOrder, mp_line_number: str | None) -> bool:
+    """Whether the seller really mistyped something on the line (any line for None) that still stands."""
+    wrong = {
+        (m.parcel.typed_carrier, m.parcel.typed_tracking_number)
+        for m in plan(options, order).moves
+        if m.parcel and m.parcel.mistyped
+    }
+    return any(
+        (shipment["carrier"], shipment["tracking_number"]) in wrong
+        for entry in order.fulfillments
+        if mp_line_number in (None, entry["mp_line_number"])
+        for shipment in entry["shipments"]
+    )

@@ -1,0 +1,180 @@
+"""What a PUT and an error report may look like, to the letter (contract 1, 3.3, 3.5, 3.6)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from feedamp.sandbox.currencies import CURRENCIES
+
+WRONG_TYPE, INVALID = "FIELD_INCORRECT_DATA_TYPE", "FIELD_INVALID_VALUE"
+MISSING, UNKNOWN = "MISSING_REQUIRED_FIELD", "UNKNOWN_FIELD_PRESENT"
+RULE_OF = {WRONG_TYPE: "bad_field", INVALID: "bad_field", MISSING: "missing_field", UNKNOWN: "unknown_field"}
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong; `field` is dotted, lists with their index."""
+
+    code: str
+    field: str
+
+
+Check = Callable[[str, Any], Iterator[Problem]]
+
+
+def text(shortest: int = 0, longest: int = 2**31, pattern: str = r"(?s).*") -> Check:
+    """A string of so many characters that fits the pattern as a whole."""
+
+    def check(at: str, value: Any) -> Iterator[Problem]:
+        if not isinstance(value, str):
+            yield Problem(WRONG_TYPE, at)
+        elif not shortest <= len(value) <= longest or not re.fullmatch(pattern, value):
+            yield Problem(INVALID, at)
+
+    return check
+
+
+def one_of(values: tuple[str, ...] | frozenset[str]) -> Check:
+    """One of a closed list of strings."""
+
+    def check(at: str, value: Any) -> Iterator[Problem]:
+        if not isinstance(value, str):
+            yield Problem(WRONG_TYPE, at)
+        elif value not in values:
+            yield Problem(INVALID, at)
+
+    return check
+
+
+def utc_date_time(at: str, value: Any) -> Iterator[Problem]:
+    """`YYYY-MM-DDTHH:MM:SSZ` and a day that exists."""
+    if not isinstance(value, str):
+        yield Problem(WRONG_TYPE, at)
+        return
+    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z", value):
+        yield Problem(INVALID, at)
+        return
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        yield Problem(INVALID, at)
+
+
+def money(at: str, value: Any) -> Iterator[Problem]:
+    """A number with at most two decimals that matter (Q3)."""
+    if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
+        yield Problem(WRONG_TYPE, at)
+    elif Decimal(value).adjusted() > 15 or has_fine_decimals(Decimal(value)):
+        yield Problem(INVALID, at)
+
+
+def has_fine_decimals(value: Decimal) -> bool:
+    """Whether anything but zeros stands behind the second decimal."""
+    exponent = value.normalize().as_tuple().exponent
+    return not isinstance(exponent, int) or exponent < -2
+
+
+def units(at: str, value: Any) -> Iterator[Problem]:
+    """A whole number from 1 up."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        yield Problem(WRONG_TYPE, at)
+    elif not 1 <= value < 2**31:
+        yield Problem(INVALID, at)
+
+
+def any_object(at: str, value: Any) -> Iterator[Problem]:
+    """An object whose members are not known (Q13)."""
+    if not isinstance(value, dict):
+        yield Problem(WRONG_TYPE, at)
+
+
+def items(check_item: Check, at_least: int = 0) -> Check:
+    """A list of things that all fit."""
+
+    def check(at: str, value: Any) -> Iterator[Problem]:
+        if not isinstance(value, list):
+            yield Problem(WRONG_TYPE, at)
+            return
+        if len(value) < at_least:
+            yield Problem(INVALID, at)
+        for position, item in enumerate(value):
+            yield from check_item(f"{at}[{position}]", item)
+
+    return check
+
+
+def fields(required: Mapping[str, Check], optional: Mapping[str, Check] | None = None) -> Check:
+    """An object with these members and no other; null is not a value."""
+    known = {**required, **(optional or {})}
+
+    def check(at: str, value: Any) -> Iterator[Problem]:
+        if not isinstance(value, dict):
+            yield Problem(WRONG_TYPE, at)
+            return
+        prefix = f"{at}." if at else ""
+        for name in value.keys() - known.keys():
+            yield Problem(UNKNOWN, prefix + name[:60])
+        for name, check_member in known.items():
+            if name in value:
+                yield from check_member(prefix + name, value[name])
+            elif name in required:
+                yield Problem(MISSING, prefix + name)
+
+    return check
+
+
+NUMBER = text(1, 128)
+
+CUSTOMER = fields({}, dict.fromkeys(("full_name", "email", "phone", "vat"), text()))
+
+ADDRESS = fields(
+    {
+        **dict.fromkeys(("full_name", "address1", "city", "state", "postal_code"), text()),
+        # Alpha-3 in every sample, inferred for orders (1).
+        "country_code": text(pattern="[A-Z]{3}"),
+    },
+    dict.fromkeys(("address2", "address3", "phone", "address_type"), text()),
+)
+
+LINE = fields(
+    {"mp_line_number": NUMBER, "sku": text(), "product_name": text(), "quantity": units, "unit_price": money},
+    {
+        "shipping_method": text(),
+        "shipping_price": money,
+        "taxes": items(fields({}, {"type": text(), "amount": money})),
+        "discounts": items(fields({}, {"name": text(), "amount": money, "type": text()})),
+    },
+)
+
+ORDER = fields(
+    {
+        "mp_order_number": NUMBER,
+        "sales_channel": text(),
+        "customer": CUSTOMER,
+        "purchase_date": utc_date_time,
+        "currency": one_of(CURRENCIES),
+        "shipping_address": ADDRESS,
+        "order_lines": items(LINE, at_least=1),
+        "marketplace_state": one_of(("PENDING", "AWAITING_SHIPMENT", "SHIPPED", "CANCELLED")),
+    },
+    {
+        "location": any_object,
+        "delivery_notes": text(),
+        **dict.fromkeys(
+            ("earliest_ship_date", "latest_ship_date", "earliest_delivery_date", "latest_delivery_date"),
+            utc_date_time,
+        ),
+    },
+)
+
+
+def error_list(codes: tuple[str, ...]) -> Check:
+    """The bare list of an error report; only `codes` are known (Q16)."""
+    item = fields(
+        {"code": one_of(codes), "message": text(1)},
+        {"mp_line_number": NUMBER, "debug": items(any_object)},
+    )
+    return items(item, at_least=1)

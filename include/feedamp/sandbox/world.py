@@ -1,0 +1,71 @@
+"""Everything one sandbox remembers, in one place."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from feedamp.sandbox import sellers
+from feedamp.sandbox.faults import Faults
+from feedamp.sandbox.limiter import Limiter
+from feedamp.sandbox.oauth import Grants
+from feedamp.sandbox.options import Clock, SandboxOptions, utc_now
+from feedamp.sandbox.orders import Orders
+from feedamp.sandbox.rules import BrokenRules
+
+REQUESTS_KEPT = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedRequest:
+    """One request as the log keeps it: no header, no body, and secrets in the query masked."""
+
+    at: datetime
+    method: str
+    path: str
+    query: dict[str, str]
+    status: int
+    seller_id: str | None
+    fault: str | None = None
+
+
+class World:
+    """The state behind the endpoints; hold `lock` for whatever reads or writes more than one thing."""
+
+    def __init__(
+        self,
+        options: SandboxOptions,
+        clock: Clock = utc_now,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.lock = threading.RLock()
+        self.options, self.clock, self.monotonic = options, clock, monotonic
+        self.sellers = options.seller_list()
+        self.rules = BrokenRules()
+        self.grants = Grants(options, clock, self.rules)
+        self.orders = Orders((seller.seller_id for seller in self.sellers), options.seed)
+        self.limiter = Limiter(options, monotonic, self.rules)
+        self.faults = Faults(options.seed)
+        self.requests: deque[LoggedRequest] = deque(maxlen=REQUESTS_KEPT)
+        self.requests_seen = 0
+        self.cursor_key = secrets.token_bytes(16)
+
+    def act(self, rounds: int = 1) -> None:
+        """Let every simulated seller work for so many rounds."""
+        for _ in range(rounds):
+            for seller_id in self.orders.seller_ids:
+                with self.lock:  # a seller at a time, so that requests need not wait for all of them
+                    now = self.clock()
+                    for order in self.orders.of(seller_id):
+                        sellers.act(self.options, order, now)
+
+    def log(self, request: LoggedRequest) -> None:
+        """Keep the request; the oldest ones give way."""
+        with self.lock:
+            self.requests.append(request)
+            self.requests_seen += 1

@@ -1,0 +1,155 @@
+"""Opens the state database: engine, migrations, short transactions, the clock that all promises rest on."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from feedamp.errors import ConfigurationError
+
+HEAD = "0001"
+_MIGRATION_LOCK = 7_236_041  # any constant: Postgres advisory lock of `upgrade`
+_CLOCK_CHECK_S = 60.0
+
+
+class State:
+    """The state database. Transactions are short; none is held over a request to FeedAMP.
+
+    SQLite is opened with `BEGIN IMMEDIATE`, so that a transaction that reads first and writes later never
+    meets a writer in between; `SELECT … FOR UPDATE` does nothing there.
+    """
+
+    def __init__(self, url: str, *, clock: Callable[[], datetime] | None = None) -> None:
+        self.url = sa.make_url(url)
+        self._clock = clock
+        self._offset = timedelta()
+        self._offset_until = 0.0
+        if self.url.get_backend_name() == "sqlite":
+            self._prepare_file()
+        elif self.url.drivername == "postgresql":
+            raise ConfigurationError(
+                "state_url names no driver; write postgresql+psycopg:// (SQLAlchemy's default changed)."
+            )
+        self.engine = _make_engine(self.url)
+        self.upgrade()
+
+    @property
+    def is_sqlite(self) -> bool:
+        """The state is one file on this machine."""
+        return self.engine.dialect.name == "sqlite"
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """A transaction: commits at the end of the block, rolls back on an exception."""
+        with self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A consistent view without writing; waits for no writer."""
+        with self.engine.connect().execution_options(feedamp_reading=True) as connection:
+            yield connection
+
+    def now(self) -> datetime:
+        """The moment by the state database's clock, in UTC: one clock for all machines (promise 4)."""
+        if self._clock is not None:
+            return self._clock()
+        if not self.is_sqlite and time.monotonic() >= self._offset_until:
+            with self.engine.connect() as connection:
+                before = datetime.now(UTC)
+                theirs = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+                self._offset = theirs.astimezone(UTC) - before
+            self._offset_until = time.monotonic() + _CLOCK_CHECK_S
+        return datetime.now(UTC) + self._offset
+
+    def current_revision(self) -> str | None:
+        """The migration the database stands at, None before the first."""
+        with self.engine.connect() as connection:
+            if not sa.inspect(connection).has_table("feedamp_alembic_version"):
+                return None
+            row = connection.execute(sa.text("SELECT version_num FROM feedamp_alembic_version")).first()
+            return row[0] if row else None
+
+    def upgrade(self) -> None:
+        """Brings the schema to `HEAD`. Safe to repeat, and by many processes at once.
+
+        Raises:
+            ConfigurationError: a newer version of this package has migrated the database already.
+        """
+        if self.current_revision() == HEAD:
+            return
+        with self._migration_lock():
+            current = self.current_revision()
+            if current == HEAD:
+                return
+            if current is not None and current > HEAD:
+                raise ConfigurationError("The state database belongs to a newer version of this package.")
+            # Imported late: the database is at its head in all but the first run of a version.
+            from alembic import command
+            from alembic.config import Config
+
+            config = Config()
+            with resources.as_file(resources.files("feedamp.state") / "migrations") as folder:
+                config.set_main_option("script_location", str(folder).replace("%", "%%"))
+                with self.engine.connect() as connection:
+                    config.attributes["connection"] = connection
+                    command.upgrade(config, "head")
+                    connection.commit()
+
+    def close(self) -> None:
+        """Lets go of all connections."""
+        self.engine.dispose()
+
+    def _prepare_file(self) -> None:
+        path = self.url.database
+        if not path or path == ":memory:":
+            raise ConfigurationError("state_url must name a file: several processes share the state.")
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).touch(mode=0o600, exist_ok=True)  # it holds orders and encrypted tokens
+
+    @contextmanager
+    def _migration_lock(self) -> Iterator[None]:
+        if self.is_sqlite:
+            with Path(f"{self.url.database}.lock").open("w") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                yield
+        else:
+            with self.engine.connect() as connection:
+                connection.execute(sa.select(sa.func.pg_advisory_lock(_MIGRATION_LOCK)))
+                try:
+                    yield
+                finally:
+                    connection.execute(sa.select(sa.func.pg_advisory_unlock(_MIGRATION_LOCK)))
+
+
+def _make_engine(url: sa.URL) -> Engine:
+    if url.get_backend_name() != "sqlite":
+        return sa.create_engine(url, pool_pre_ping=True)
+    engine = sa.create_engine(url, connect_args={"timeout": 60})
+
+    @sa.event.listens_for(engine, "connect")
+    def _on_connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves, below
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        # A commit survives any crash of a process; a refresh token that FeedAMP rotated must also
+        # survive a power cut, so nothing weaker than FULL.
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA busy_timeout=60000")
+        cursor.close()
+
+    @sa.event.listens_for(engine, "begin")
+    def _on_begin(connection: Connection) -> None:
+        reading = connection.get_execution_options().get("feedamp_reading")
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+    return engine

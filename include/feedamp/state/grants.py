@@ -1,0 +1,263 @@
+"""Grants of sellers: encrypted tokens, the refresh lease, refusals. One row per seller."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from feedamp.state.schema import authorizations, grants, token_fingerprints
+from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, wake
+from feedamp.state.upsert import upsert
+from feedamp.vault import Vault
+
+REFRESH_TOKEN_LIFE = timedelta(days=365)  # contract 2.2; counted from each issue (Q10)
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What is stored for a seller; token fields hold plain tokens and never show in a repr."""
+
+    seller_id: str
+    conn_id: str
+    status: str
+    generation: int
+    refresh_token: str = field(repr=False)
+    previous_refresh_token: str | None = field(repr=False)
+    access_token: str | None = field(repr=False)
+    access_expires_at: datetime | None
+    expires_in_s: int | None
+    issued_at: datetime
+    refreshed_at: datetime | None
+    refused_at: datetime | None
+
+    @property
+    def ends_at(self) -> datetime:
+        """When the refresh token's year is over."""
+        return self.issued_at + REFRESH_TOKEN_LIFE
+
+
+def read(connection: Connection, vault: Vault, seller_id: str) -> Grant | None:
+    """The seller's grant with its tokens in clear."""
+    row = connection.execute(sa.select(grants).where(grants.c.seller_id == seller_id)).first()
+    return None if row is None else _grant(row, vault)
+
+
+def every(connection: Connection, vault: Vault, conn_id: str) -> list[Grant]:
+    """All grants of a connection."""
+    query = sa.select(grants).where(grants.c.conn_id == conn_id).order_by(grants.c.seller_id)
+    return [_grant(row, vault) for row in connection.execute(query)]
+
+
+def _grant(row: sa.Row[tuple[object, ...]], vault: Vault) -> Grant:
+    values = row._mapping
+    return Grant(
+        seller_id=values["seller_id"],
+        conn_id=values["conn_id"],
+        status=values["status"],
+        generation=values["generation"],
+        refresh_token=vault.decrypt(values["refresh_token"]),
+        previous_refresh_token=_opened(vault, values["previous_refresh_token"]),
+        access_token=_opened(vault, values["access_token"]),
+        access_expires_at=values["access_expires_at"],
+        expires_in_s=values["expires_in_s"],
+        issued_at=values["issued_at"],
+        refreshed_at=values["refreshed_at"],
+        refused_at=values["refused_at"],
+    )
+
+
+def _opened(vault: Vault, stored: str | None) -> str | None:
+    return None if stored is None else vault.decrypt(stored)
+
+
+def put_grant(
+    connection: Connection, vault: Vault, seller_id: str, conn_id: str, refresh_token: str, *, now: datetime
+) -> None:
+    """Stores a grant that a person gave or imported; whatever was there is replaced."""
+    known = connection.execute(
+        sa.select(grants.c.generation).where(grants.c.seller_id == seller_id)
+    ).scalar_one_or_none()
+    upsert(
+        connection,
+        grants,
+        [
+            {
+                "seller_id": seller_id,
+                "conn_id": conn_id,
+                "status": ACTIVE,
+                "refresh_token": vault.encrypt(refresh_token),
+                "previous_refresh_token": None,
+                "access_token": None,
+                "access_expires_at": None,
+                "expires_in_s": None,
+                "generation": (known or 0) + 1,
+                "issued_at": now,
+                "refused_at": None,
+                "reported_at": None,
+                "lease_owner": None,
+                "lease_until": None,
+            }
+        ],
+    )
+    remember_token(connection, vault, seller_id, refresh_token, now=now)
+    wake(connection, seller_id, now=now)
+
+
+def remember_token(
+    connection: Connection, vault: Vault, seller_id: str, token: str, *, now: datetime
+) -> None:
+    """Lets a later import recognize this token as old news."""
+    upsert(
+        connection,
+        token_fingerprints,
+        [{"fingerprint": vault.fingerprint("token", token), "seller_id": seller_id, "seen_at": now}],
+    )
+
+
+def token_was_seen(connection: Connection, vault: Vault, token: str) -> bool:
+    """Whether this refresh token has ever been stored."""
+    fingerprint = vault.fingerprint("token", token)
+    query = sa.select(token_fingerprints.c.seller_id).where(token_fingerprints.c.fingerprint == fingerprint)
+    return connection.execute(query).first() is not None
+
+
+def take_lease(connection: Connection, grant: Grant, owner: str, *, now: datetime, seconds: float) -> bool:
+    """The right to refresh this very generation; one process gets it."""
+    taken = connection.execute(
+        sa.update(grants)
+        .where(
+            grants.c.seller_id == grant.seller_id,
+            grants.c.generation == grant.generation,
+            sa.or_(grants.c.lease_owner.is_(None), grants.c.lease_until < now),
+        )
+        .values(lease_owner=owner, lease_until=now + timedelta(seconds=seconds))
+    )
+    return taken.rowcount == 1
+
+
+def release_lease(connection: Connection, seller_id: str, owner: str) -> None:
+    """Gives the lease back without new tokens."""
+    connection.execute(
+        sa.update(grants)
+        .where(grants.c.seller_id == seller_id, grants.c.lease_owner == owner)
+        .values(lease_owner=None, lease_until=None)
+    )
+
+
+def store_tokens(
+    connection: Connection,
+    vault: Vault,
+    grant: Grant,
+    *,
+    used_token: str,
+    refresh_token: str,
+    access_token: str,
+    expires_in_s: int,
+    now: datetime,
+) -> bool:
+    """Stores what a refresh brought and ends the lease; the token that worked stays as the previous one.
+
+    Returns:
+        False if a newer generation is stored already (a person authorized anew meanwhile): it wins.
+    """
+    rotated = refresh_token != used_token
+    stored = connection.execute(
+        sa.update(grants)
+        .where(grants.c.seller_id == grant.seller_id, grants.c.generation == grant.generation)
+        .values(
+            status=ACTIVE,
+            refresh_token=vault.encrypt(refresh_token),
+            previous_refresh_token=vault.encrypt(used_token) if rotated else None,
+            access_token=vault.encrypt(access_token),
+            access_expires_at=now + timedelta(seconds=expires_in_s),
+            expires_in_s=expires_in_s,
+            generation=grant.generation + 1,
+            issued_at=now if rotated else grant.issued_at,
+            refreshed_at=now,
+            refused_at=None,
+            reported_at=None,
+            lease_owner=None,
+            lease_until=None,
+        )
+    )
+    if stored.rowcount != 1:
+        return False
+    remember_token(connection, vault, grant.seller_id, refresh_token, now=now)
+    if grant.status == NEEDS_AUTHORIZATION:
+        wake(connection, grant.seller_id, now=now)
+    return True
+
+
+def note_refusal(connection: Connection, grant: Grant, owner: str, *, now: datetime) -> None:
+    """Records that FeedAMP refused this generation, without judging whose fault it is."""
+    connection.execute(
+        sa.update(grants)
+        .where(grants.c.seller_id == grant.seller_id, grants.c.generation == grant.generation)
+        .values(refused_at=now)
+    )
+    release_lease(connection, grant.seller_id, owner)
+
+
+def last_success(connection: Connection, conn_id: str) -> datetime | None:
+    """When any grant of the connection was last refreshed."""
+    query = sa.select(sa.func.max(grants.c.refreshed_at)).where(grants.c.conn_id == conn_id)
+    return connection.execute(query).scalar_one_or_none()
+
+
+def refused_since(connection: Connection, conn_id: str, since: datetime) -> list[str]:
+    """Sellers refused since a moment and not marked yet."""
+    query = sa.select(grants.c.seller_id).where(
+        grants.c.conn_id == conn_id, grants.c.refused_at >= since, grants.c.status == ACTIVE
+    )
+    return list(connection.execute(query).scalars())
+
+
+def mark_needs_authorization(
+    connection: Connection, seller_ids: Collection[str], *, now: datetime
+) -> list[str]:
+    """Marks refused sellers; returns those who were not marked before, to be reported once."""
+    newly = []
+    for seller_id in seller_ids:
+        changed = connection.execute(
+            sa.update(grants)
+            .where(
+                grants.c.seller_id == seller_id,
+                grants.c.status == ACTIVE,
+                grants.c.refused_at.is_not(None),
+            )
+            .values(status=NEEDS_AUTHORIZATION, reported_at=now, access_token=None)
+        )
+        if changed.rowcount:
+            newly.append(seller_id)
+    return newly
+
+
+def open_authorization(
+    connection: Connection, digest: str, seller_id: str, conn_id: str, *, expires_at: datetime
+) -> None:
+    """Remembers an authorize URL that was handed out, by the digest of its `state`."""
+    connection.execute(
+        sa.insert(authorizations).values(
+            state_digest=digest, seller_id=seller_id, conn_id=conn_id, expires_at=expires_at
+        )
+    )
+
+
+def use_authorization(connection: Connection, digest: str, seller_id: str, *, now: datetime) -> str | None:
+    """Spends a `state` once; returns its connection, or None if it is unknown, spent or too old."""
+    used = connection.execute(
+        sa.update(authorizations)
+        .where(
+            authorizations.c.state_digest == digest,
+            authorizations.c.seller_id == seller_id,
+            authorizations.c.used_at.is_(None),
+            authorizations.c.expires_at > now,
+        )
+        .values(used_at=now)
+        .returning(authorizations.c.conn_id)
+    )
+    return used.scalar_one_or_none()

@@ -1,0 +1,223 @@
+"""The order ledger: what was delivered, what FeedAMP accepted, what is still to be done.
+
+Phases: `to_place` (a PUT is due), `settled` (accepted = desired), `held` (a conflict for a person), `refused`
+(FeedAMP answered 400; waits for new input), `never_placed` (cancelled before our first PUT), `closed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from feedamp.models import MarketplaceState
+from feedamp.reading import decode_json
+from feedamp.state.schema import orders
+from feedamp.state.upsert import upsert
+
+_BODY = msgspec.json.Encoder(decimal_format="number")
+
+
+@dataclass(frozen=True)
+class LedgerOrder:
+    """One order of ours. `body` is the PUT body without `marketplace_state`; it holds customer fields."""
+
+    seller_id: str
+    mp_order_number: str
+    phase: str
+    body: dict[str, Any] = field(repr=False)
+    body_hash: str
+    desired_state: str
+    accepted_state: str | None
+    delivered: tuple[str, ...]
+    purchase_date: datetime
+    source: str
+    source_row: int
+    row_hash: str
+    taken_at: datetime
+    reason: str | None = None
+    next_try_at: datetime | None = None
+    attempts: int = 0
+    first_put_at: datetime | None = None
+    placed_at: datetime | None = None
+    closing_state: str | None = None
+    closing_at: datetime | None = None
+    closed_at: datetime | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(seller_id, mp_order_number)."""
+        return self.seller_id, self.mp_order_number
+
+    @property
+    def ordered(self) -> dict[str, int]:
+        """Units ordered by line, from the placed body."""
+        return {line["mp_line_number"]: int(line["quantity"]) for line in self.body["order_lines"]}
+
+    def put_body(self, marketplace_state: str) -> dict[str, Any]:
+        """The first accepted body with only the state replaced (contract 7.4)."""
+        return {**self.body, "marketplace_state": str(marketplace_state)}
+
+    def but(self, **changes: Any) -> LedgerOrder:
+        """The same order with some fields changed."""
+        return replace(self, **changes)
+
+
+def read(connection: Connection, seller_id: str, mp_order_number: str) -> LedgerOrder | None:
+    """One order of the ledger."""
+    query = sa.select(orders).where(
+        orders.c.seller_id == seller_id, orders.c.mp_order_number == mp_order_number
+    )
+    row = connection.execute(query).first()
+    return None if row is None else _order(row)
+
+
+def read_many(connection: Connection, seller_id: str, numbers: Iterable[str]) -> dict[str, LedgerOrder]:
+    """Orders of one seller by number; unknown numbers are left out."""
+    found: dict[str, LedgerOrder] = {}
+    wanted = list(dict.fromkeys(numbers))
+    for start in range(0, len(wanted), 500):
+        query = sa.select(orders).where(
+            orders.c.seller_id == seller_id, orders.c.mp_order_number.in_(wanted[start : start + 500])
+        )
+        found.update((row.mp_order_number, _order(row)) for row in connection.execute(query))
+    return found
+
+
+def write(connection: Connection, order: LedgerOrder) -> None:
+    """Stores an order as it is. Safe to repeat."""
+    upsert(
+        connection,
+        orders,
+        [
+            {
+                **{name: getattr(order, name) for name in order.__dataclass_fields__},
+                "body": _BODY.encode(order.body).decode(),
+                "delivered": msgspec.json.encode(order.delivered).decode(),
+            }
+        ],
+    )
+
+
+def due(connection: Connection, seller_ids: Sequence[str], *, now: datetime) -> dict[str, list[str]]:
+    """Numbers to PUT now by seller, oldest purchase first, sellers without any left out."""
+    query = (
+        sa.select(orders.c.seller_id, orders.c.mp_order_number)
+        .where(
+            orders.c.phase == "to_place",
+            sa.or_(orders.c.next_try_at.is_(None), orders.c.next_try_at <= now),
+        )
+        .order_by(orders.c.purchase_date, orders.c.mp_order_number)
+    )
+    wanted = set(seller_ids)
+    numbers: dict[str, list[str]] = {}
+    for row in connection.execute(query):
+        if row.seller_id in wanted:
+            numbers.setdefault(row.seller_id, []).append(row.mp_order_number)
+    return numbers
+
+
+def earliest_try(connection: Connection, seller_ids: Sequence[str]) -> datetime | None:
+    """When the first waiting order of these sellers may be tried again."""
+    query = sa.select(orders.c.seller_id, sa.func.min(orders.c.next_try_at)).where(
+        orders.c.phase == "to_place"
+    )
+    rows = connection.execute(query.group_by(orders.c.seller_id)).all()
+    moments = [row[1] for row in rows if row[0] in set(seller_ids) and row[1] is not None]
+    return min(moments, default=None)
+
+
+def waiting_sellers(connection: Connection) -> list[str]:
+    """Sellers with orders still to be placed."""
+    query = sa.select(orders.c.seller_id).where(orders.c.phase == "to_place").distinct()
+    return sorted(connection.execute(query).scalars())
+
+
+def explain_waiting(connection: Connection, seller_id: str, *, reason: str, next_try_at: datetime) -> int:
+    """Writes why all waiting orders of a seller wait, and until when; returns how many there are."""
+    changed = connection.execute(
+        sa.update(orders)
+        .where(orders.c.seller_id == seller_id, orders.c.phase == "to_place")
+        .values(reason=reason, next_try_at=next_try_at)
+    )
+    return changed.rowcount
+
+
+def note_put(connection: Connection, order: LedgerOrder, *, now: datetime) -> None:
+    """The intent: from now on a PUT may have reached FeedAMP."""
+    connection.execute(
+        sa.update(orders)
+        .where(
+            orders.c.seller_id == order.seller_id,
+            orders.c.mp_order_number == order.mp_order_number,
+            orders.c.first_put_at.is_(None),
+        )
+        .values(first_put_at=now)
+    )
+
+
+def change(connection: Connection, order: LedgerOrder, **values: Any) -> None:
+    """Changes columns of one order."""
+    connection.execute(
+        sa.update(orders)
+        .where(orders.c.seller_id == order.seller_id, orders.c.mp_order_number == order.mp_order_number)
+        .values(**values)
+    )
+
+
+def by_purchase_day(
+    connection: Connection, start: datetime, end: datetime, seller_ids: Sequence[str]
+) -> dict[str, list[str]]:
+    """Numbers of placed orders bought from `start` (inclusive) to `end` (exclusive), by seller."""
+    query = (
+        sa.select(orders.c.seller_id, orders.c.mp_order_number)
+        .where(orders.c.purchase_date >= start, orders.c.purchase_date < end, orders.c.placed_at.is_not(None))
+        .order_by(orders.c.mp_order_number)
+    )
+    return _by_seller(connection.execute(query).all(), seller_ids)
+
+
+def open_longer_than(
+    connection: Connection, placed_before: datetime, seller_ids: Sequence[str]
+) -> dict[str, list[str]]:
+    """Numbers of orders placed before a moment and still open, by seller."""
+    query = sa.select(orders.c.seller_id, orders.c.mp_order_number).where(
+        orders.c.placed_at < placed_before, orders.c.phase.in_(("to_place", "settled", "held"))
+    )
+    return _by_seller(connection.execute(query).all(), seller_ids)
+
+
+def phases(connection: Connection) -> dict[str, int]:
+    """How many orders stand in each phase."""
+    query = sa.select(orders.c.phase, sa.func.count()).group_by(orders.c.phase)
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def is_open(order: LedgerOrder) -> bool:
+    """Placed by us, and neither closed nor cancelled by the marketplace."""
+    return (
+        order.placed_at is not None
+        and order.phase != "closed"
+        and order.accepted_state not in (MarketplaceState.SHIPPED, MarketplaceState.CANCELLED)
+    )
+
+
+def _by_seller(rows: Sequence[Any], seller_ids: Sequence[str]) -> dict[str, list[str]]:
+    wanted = set(seller_ids)
+    numbers: dict[str, list[str]] = {}
+    for seller_id, number in rows:
+        if seller_id in wanted:
+            numbers.setdefault(seller_id, []).append(number)
+    return numbers
+
+
+def _order(row: Any) -> LedgerOrder:
+    values = dict(row._mapping)
+    values["body"] = decode_json(values["body"].encode())
+    values["delivered"] = tuple(msgspec.json.decode(values["delivered"]))
+    return LedgerOrder(**values)

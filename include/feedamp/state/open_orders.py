@@ -1,0 +1,165 @@
+"""The newest snapshot of each open order, and what validation made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from feedamp.models import Snapshot, content_hash, decode_snapshot, encode
+from feedamp.state.schema import orders, snapshots
+from feedamp.state.upsert import insert
+
+_OPEN = ("settled", "to_place", "held")
+
+
+@dataclass(frozen=True)
+class Held:
+    """A stored snapshot and its validation."""
+
+    seller_id: str
+    mp_order_number: str
+    read_at: datetime
+    snapshot_hash: str
+    snapshot: Snapshot
+    validated_hash: str | None
+    closable: bool
+    waits_for: str | None
+    needs_person: bool
+    error_lingers_since: datetime | None
+
+
+def keep(connection: Connection, seller_id: str, snapshot: Snapshot, *, read_at: datetime) -> bool:
+    """Stores a snapshot unless a newer one is there (promise 4); equal content only moves `read_at`.
+
+    Returns:
+        Whether it is the newest. Orders that are not ours or not open are the caller's business.
+    """
+    statement = insert(connection, snapshots).values(
+        seller_id=seller_id,
+        mp_order_number=snapshot.mp_order_number,
+        read_at=read_at,
+        snapshot_hash=content_hash(snapshot),
+        snapshot=encode(snapshot).decode(),
+        closable=False,
+        needs_person=False,
+    )
+    kept = connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["seller_id", "mp_order_number"],
+            set_={name: statement.excluded[name] for name in ("read_at", "snapshot_hash", "snapshot")},
+            where=snapshots.c.read_at <= statement.excluded.read_at,
+        )
+    )
+    return kept.rowcount == 1
+
+
+def keep_open(connection: Connection, seller_id: str, rows: Iterable[tuple[Snapshot, datetime]]) -> int:
+    """Stores the snapshots of those orders that we placed and have not closed; returns how many."""
+    items = list(rows)
+    kept = 0
+    for start in range(0, len(items), 500):
+        part = items[start : start + 500]
+        query = sa.select(orders.c.mp_order_number).where(
+            orders.c.seller_id == seller_id,
+            orders.c.mp_order_number.in_([snapshot.mp_order_number for snapshot, _ in part]),
+            orders.c.placed_at.is_not(None),
+            orders.c.phase.in_(_OPEN),
+        )
+        ours = set(connection.execute(query).scalars())
+        for snapshot, read_at in part:
+            if snapshot.mp_order_number in ours:
+                kept += keep(connection, seller_id, snapshot, read_at=read_at)
+    return kept
+
+
+def read(connection: Connection, seller_id: str, mp_order_number: str) -> Held | None:
+    """The snapshot of one order."""
+    query = sa.select(snapshots).where(
+        snapshots.c.seller_id == seller_id, snapshots.c.mp_order_number == mp_order_number
+    )
+    row = connection.execute(query).first()
+    return None if row is None else _held(row)
+
+
+def to_validate(connection: Connection, seller_ids: Sequence[str]) -> dict[str, list[str]]:
+    """Numbers of orders whose snapshot has not been validated, by seller."""
+    changed = sa.or_(
+        snapshots.c.validated_hash.is_(None), snapshots.c.validated_hash != snapshots.c.snapshot_hash
+    )
+    return _numbers(connection, changed, seller_ids)
+
+
+def lingering(connection: Connection, seller_ids: Sequence[str]) -> dict[str, list[str]]:
+    """Numbers of orders that wait only because FeedAMP still lists an error, by seller."""
+    return _numbers(connection, snapshots.c.error_lingers_since.is_not(None), seller_ids)
+
+
+def closable(connection: Connection, seller_ids: Sequence[str]) -> dict[str, list[str]]:
+    """Numbers of orders that validation found closable, by seller."""
+    return _numbers(connection, snapshots.c.closable.is_(True), seller_ids)
+
+
+def record_validation(connection: Connection, held: Held, **values: Any) -> bool:
+    """Writes what validation found, unless the snapshot has changed meanwhile."""
+    changed = connection.execute(
+        sa.update(snapshots)
+        .where(
+            snapshots.c.seller_id == held.seller_id,
+            snapshots.c.mp_order_number == held.mp_order_number,
+            snapshots.c.snapshot_hash == held.snapshot_hash,
+        )
+        .values(validated_hash=held.snapshot_hash, **values)
+    )
+    return changed.rowcount == 1
+
+
+def look_again(connection: Connection, seller_id: str, mp_order_number: str) -> None:
+    """Lets the next run validate the order anew although its snapshot is the same."""
+    connection.execute(
+        sa.update(snapshots)
+        .where(snapshots.c.seller_id == seller_id, snapshots.c.mp_order_number == mp_order_number)
+        .values(validated_hash=None)
+    )
+
+
+def forget(connection: Connection, seller_id: str, mp_order_number: str) -> None:
+    """Removes the snapshot of an order that is no longer open."""
+    connection.execute(
+        sa.delete(snapshots).where(
+            snapshots.c.seller_id == seller_id, snapshots.c.mp_order_number == mp_order_number
+        )
+    )
+
+
+def _numbers(
+    connection: Connection, condition: sa.ColumnElement[bool], seller_ids: Sequence[str]
+) -> dict[str, list[str]]:
+    query = (
+        sa.select(snapshots.c.seller_id, snapshots.c.mp_order_number)
+        .join(
+            orders,
+            sa.and_(
+                orders.c.seller_id == snapshots.c.seller_id,
+                orders.c.mp_order_number == snapshots.c.mp_order_number,
+            ),
+        )
+        .where(condition, orders.c.phase.in_(_OPEN))
+        .order_by(snapshots.c.mp_order_number)
+    )
+    wanted = set(seller_ids)
+    numbers: dict[str, list[str]] = {}
+    for row in connection.execute(query):
+        if row.seller_id in wanted:
+            numbers.setdefault(row.seller_id, []).append(row.mp_order_number)
+    return numbers
+
+
+def _held(row: Any) -> Held:
+    values = dict(row._mapping)
+    values["snapshot"] = decode_snapshot(values["snapshot"])
+    return Held(**values)

@@ -1,0 +1,68 @@
+"""Rows for the lake, kept in the transaction that made them true, so that no crash can part the two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from feedamp.flatten import Row, Rows
+from feedamp.state.schema import outbox
+from feedamp.tables import LAKE_TABLES, RECORDED_AT, Type
+
+_FROM_JSON: dict[Type, Callable[[str], object]] = {
+    Type.TIMESTAMP: datetime.fromisoformat,
+    Type.DATE: date.fromisoformat,
+    Type.MONEY: Decimal,
+}
+
+
+def put(connection: Connection, table: str, rows: Iterable[Row], *, recorded_at: datetime) -> None:
+    """Adds rows of a lake table."""
+    values = [
+        {
+            "table_name": table,
+            "payload": msgspec.json.encode({k: v for k, v in row.items() if k != RECORDED_AT}).decode(),
+            "recorded_at": recorded_at,
+        }
+        for row in rows
+    ]
+    if values:
+        connection.execute(sa.insert(outbox), values)
+
+
+def put_all(connection: Connection, rows: Rows, *, recorded_at: datetime) -> None:
+    """Adds rows of several tables that belong to one moment."""
+    for table, table_rows in rows.items():
+        put(connection, table, table_rows, recorded_at=recorded_at)
+
+
+def newest_id(connection: Connection) -> int | None:
+    """The last row's id, None when the outbox is empty."""
+    return connection.execute(sa.select(sa.func.max(outbox.c.id))).scalar_one_or_none()
+
+
+def rows_until(connection: Connection, last_id: int) -> Iterator[tuple[str, Row]]:
+    """(table, row) up to an id, oldest first."""
+    query = sa.select(outbox).where(outbox.c.id <= last_id).order_by(outbox.c.id)
+    for entry in connection.execution_options(yield_per=1_000).execute(query):
+        yield entry.table_name, {**_typed(entry.table_name, entry.payload), RECORDED_AT: entry.recorded_at}
+
+
+def remove_until(connection: Connection, last_id: int) -> None:
+    """Forgets rows that a loaded manifest holds. Safe to repeat."""
+    connection.execute(sa.delete(outbox).where(outbox.c.id <= last_id))
+
+
+def _typed(table: str, payload: str) -> dict[str, Any]:
+    row: dict[str, Any] = msgspec.json.decode(payload)
+    for column in LAKE_TABLES[table].columns:
+        convert = _FROM_JSON.get(column.type)
+        if convert is not None and row.get(column.name) is not None:
+            row[column.name] = convert(row[column.name])
+    return row

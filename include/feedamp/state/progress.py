@@ -1,0 +1,78 @@
+"""How far work has come: inbox files taken, watermarks of sellers, manifests on their way to the warehouse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from feedamp.inbox import InboxFile, Taken
+from feedamp.state.schema import inbox_files, manifests, watermarks
+from feedamp.state.upsert import upsert
+
+
+def taken_files(connection: Connection) -> list[Taken]:
+    """The version of every inbox file that was read last."""
+    rows = connection.execute(sa.select(inbox_files))
+    return [Taken(row.name, row.size, row.checksum, row.stamp) for row in rows]
+
+
+def take_file(
+    connection: Connection, file: InboxFile, *, rows_read: int, rows_rejected: int, now: datetime
+) -> None:
+    """Remembers a file as read. Safe to repeat."""
+    upsert(
+        connection,
+        inbox_files,
+        [
+            {
+                "name": file.name,
+                "size": file.size,
+                "checksum": file.checksum,
+                "stamp": file.stamp,
+                "taken_at": now,
+                "rows_read": rows_read,
+                "rows_rejected": rows_rejected,
+            }
+        ],
+    )
+
+
+def watermark(connection: Connection, seller_id: str) -> datetime | None:
+    """Where the seller's next extraction starts, None before the first complete one."""
+    query = sa.select(watermarks.c.watermark).where(watermarks.c.seller_id == seller_id)
+    return connection.execute(query).scalar_one_or_none()
+
+
+def move_watermark(connection: Connection, seller_id: str, moment: datetime, *, now: datetime) -> None:
+    """Moves a watermark forward; an earlier one changes nothing."""
+    known = watermark(connection, seller_id)
+    if known is None or known < moment:
+        upsert(connection, watermarks, [{"seller_id": seller_id, "watermark": moment, "moved_at": now}])
+
+
+def plan_manifest(connection: Connection, path: str, *, now: datetime) -> None:
+    """Announces a manifest before it is published, so that no crash hides it from `load`."""
+    upsert(connection, manifests, [{"path": path, "planned_at": now, "loaded_at": None}])
+
+
+def pending_manifests(connection: Connection) -> Sequence[tuple[str, datetime]]:
+    """Announced manifests that are not in the warehouse yet, oldest first."""
+    query = (
+        sa.select(manifests.c.path, manifests.c.planned_at)
+        .where(manifests.c.loaded_at.is_(None))
+        .order_by(manifests.c.planned_at, manifests.c.path)
+    )
+    return [(row.path, row.planned_at) for row in connection.execute(query)]
+
+
+def manifest_loaded(connection: Connection, path: str, *, now: datetime) -> None:
+    """The manifest is in the warehouse and all that follows from it is done."""
+    connection.execute(sa.update(manifests).where(manifests.c.path == path).values(loaded_at=now))
+
+
+def drop_manifest(connection: Connection, path: str) -> None:
+    """Forgets a manifest that was announced but never published."""
+    connection.execute(sa.delete(manifests).where(manifests.c.path == path))

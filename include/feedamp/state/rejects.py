@@ -1,0 +1,94 @@
+"""Rows that were not placed, with every reason and the row itself, so that they can be replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from feedamp.state import outbox
+from feedamp.state.schema import rejected_orders
+from feedamp.state.upsert import upsert
+from feedamp.tables import REJECTED_ORDERS
+
+INBOX = "inbox"
+FEEDAMP = "feedamp"
+ReasonFields = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """One rejected row; `raw` may hold customer fields."""
+
+    source: str
+    row_number: int
+    row_hash: str
+    seller_id: str | None
+    mp_order_number: str | None
+    stage: str
+    reasons: tuple[ReasonFields, ...]
+    raw: str = field(repr=False)
+    rejected_at: datetime
+    superseded_at: datetime | None = None
+
+
+def write(connection: Connection, rejected: Rejected, *, now: datetime) -> None:
+    """Stores a rejected row. Safe to repeat: the same row stands once."""
+    reasons = msgspec.json.encode(rejected.reasons).decode()
+    upsert(
+        connection,
+        rejected_orders,
+        [{**{n: getattr(rejected, n) for n in rejected.__dataclass_fields__}, "reasons": reasons}],
+    )
+    outbox.put(connection, REJECTED_ORDERS.name, [_row(rejected, reasons)], recorded_at=now)
+
+
+def supersede_file(connection: Connection, source: str, *, now: datetime) -> int:
+    """Marks the standing rejects of a file that is read again; returns how many."""
+    return _supersede(connection, sa.and_(rejected_orders.c.source == source), now)
+
+
+def supersede_order(connection: Connection, seller_id: str, mp_order_number: str, *, now: datetime) -> int:
+    """Marks the standing rejects of an order that came in mended; returns how many."""
+    condition = sa.and_(
+        rejected_orders.c.seller_id == seller_id, rejected_orders.c.mp_order_number == mp_order_number
+    )
+    return _supersede(connection, condition, now)
+
+
+def standing(connection: Connection, *, everything: bool = False) -> list[Rejected]:
+    """Rejects that stand, or all that ever were."""
+    query = sa.select(rejected_orders).order_by(rejected_orders.c.source, rejected_orders.c.row_number)
+    if not everything:
+        query = query.where(rejected_orders.c.superseded_at.is_(None))
+    return _read(connection, query)
+
+
+def _supersede(connection: Connection, condition: sa.ColumnElement[bool], now: datetime) -> int:
+    query = sa.select(rejected_orders).where(condition, rejected_orders.c.superseded_at.is_(None))
+    rows = _read(connection, query)
+    for rejected in rows:
+        write(connection, _superseded(rejected, now), now=now)
+    return len(rows)
+
+
+def _superseded(rejected: Rejected, now: datetime) -> Rejected:
+    values = {name: getattr(rejected, name) for name in rejected.__dataclass_fields__}
+    return Rejected(**{**values, "superseded_at": now})
+
+
+def _read(connection: Connection, query: sa.Select[tuple[object, ...]]) -> list[Rejected]:
+    rows: Sequence[sa.Row[tuple[object, ...]]] = connection.execute(query).all()
+    return [
+        Rejected(**{**row._mapping, "reasons": tuple(msgspec.json.decode(row._mapping["reasons"]))})
+        for row in rows
+    ]
+
+
+def _row(rejected: Rejected, reasons: str) -> dict[str, object]:
+    row = {name: getattr(rejected, name) for name in REJECTED_ORDERS.names}
+    return {**row, "reasons": reasons}

@@ -1,0 +1,245 @@
+"""Tables of the state database, for SQLite and Postgres alike; migrations/ holds how they came to be."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """A moment; goes in with a zone and comes out in UTC (SQLite itself keeps no zone)."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuses a naive time, which could mean anything."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without zone must not reach the state database")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """The moment in UTC."""
+        if not isinstance(value, datetime):
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+metadata = sa.MetaData()
+_SELLER = sa.String(128)
+_NUMBER = sa.String(128)
+
+
+def _order_key() -> tuple[sa.Column[Any], sa.Column[Any]]:
+    return (
+        sa.Column("seller_id", _SELLER, primary_key=True),
+        sa.Column("mp_order_number", _NUMBER, primary_key=True),
+    )
+
+
+sellers = sa.Table(
+    "sellers",
+    metadata,
+    sa.Column("seller_id", _SELLER, primary_key=True),
+    sa.Column("name", sa.Text),
+    sa.Column("sales_channel", sa.Text),
+    sa.Column("conn_id", sa.Text, nullable=False),
+    sa.Column("paused", sa.Boolean, nullable=False, default=False),
+    sa.Column("added_at", UtcTime, nullable=False),
+)
+
+grants = sa.Table(
+    "grants",
+    metadata,
+    sa.Column("seller_id", _SELLER, primary_key=True),
+    sa.Column("conn_id", sa.Text, nullable=False),
+    # active | needs_authorization
+    sa.Column("status", sa.String(32), nullable=False),
+    # Encrypted. The previous token stays until the current one has worked (RULES, Tokens).
+    sa.Column("refresh_token", sa.Text, nullable=False),
+    sa.Column("previous_refresh_token", sa.Text),
+    sa.Column("access_token", sa.Text),
+    sa.Column("access_expires_at", UtcTime),
+    sa.Column("expires_in_s", sa.Integer),
+    # Counts the tokens stored; whoever read an older number has a stale token.
+    sa.Column("generation", sa.Integer, nullable=False, default=0),
+    sa.Column("issued_at", UtcTime, nullable=False),
+    sa.Column("refreshed_at", UtcTime),
+    sa.Column("refused_at", UtcTime),
+    sa.Column("reported_at", UtcTime),
+    sa.Column("lease_owner", sa.Text),
+    sa.Column("lease_until", UtcTime),
+    sa.Index("grants_by_connection", "conn_id", "refreshed_at"),
+)
+
+token_fingerprints = sa.Table(
+    "token_fingerprints",
+    metadata,
+    sa.Column("fingerprint", sa.String(64), primary_key=True),
+    sa.Column("seller_id", _SELLER, nullable=False),
+    sa.Column("seen_at", UtcTime, nullable=False),
+)
+
+authorizations = sa.Table(
+    "authorizations",
+    metadata,
+    sa.Column("state_digest", sa.String(64), primary_key=True),
+    sa.Column("seller_id", _SELLER, nullable=False),
+    sa.Column("conn_id", sa.Text, nullable=False),
+    sa.Column("expires_at", UtcTime, nullable=False),
+    sa.Column("used_at", UtcTime),
+)
+
+# The next moment (epoch seconds) at which a request for this seller may leave, over all processes.
+slots = sa.Table(
+    "slots",
+    metadata,
+    sa.Column("seller_id", _SELLER, primary_key=True),
+    sa.Column("next_at", sa.Float, nullable=False),
+)
+
+inbox_files = sa.Table(
+    "inbox_files",
+    metadata,
+    sa.Column("name", sa.String(1024), primary_key=True),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("checksum", sa.String(64), nullable=False),
+    # What the store's listing said: while it is the same, the content need not be read again.
+    sa.Column("stamp", sa.Text, nullable=False, default=""),
+    sa.Column("taken_at", UtcTime, nullable=False),
+    sa.Column("rows_read", sa.Integer, nullable=False),
+    sa.Column("rows_rejected", sa.Integer, nullable=False),
+)
+
+orders = sa.Table(
+    "orders",
+    metadata,
+    *_order_key(),
+    # to_place | settled | held | refused | never_placed | closed
+    sa.Column("phase", sa.String(16), nullable=False),
+    # The body as first accepted; until then, the newest one delivered. JSON, without marketplace_state.
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("body_hash", sa.String(32), nullable=False),
+    sa.Column("desired_state", sa.String(32), nullable=False),
+    sa.Column("accepted_state", sa.String(32)),
+    # JSON list of the content hashes delivered so far: a repeat is recognized whatever happened since.
+    sa.Column("delivered", sa.Text, nullable=False),
+    sa.Column("purchase_date", UtcTime, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("source_row", sa.Integer, nullable=False),
+    sa.Column("row_hash", sa.String(64), nullable=False),
+    sa.Column("taken_at", UtcTime, nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.Column("next_try_at", UtcTime),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("first_put_at", UtcTime),
+    sa.Column("placed_at", UtcTime),
+    sa.Column("closing_state", sa.String(32)),
+    sa.Column("closing_at", UtcTime),
+    sa.Column("closed_at", UtcTime),
+    sa.Index("orders_to_do", "phase", "next_try_at"),
+    sa.Index("orders_by_day", "purchase_date"),
+)
+
+snapshots = sa.Table(
+    "snapshots",
+    metadata,
+    *_order_key(),
+    sa.Column("read_at", UtcTime, nullable=False),
+    sa.Column("snapshot_hash", sa.String(32), nullable=False),
+    sa.Column("snapshot", sa.Text, nullable=False),
+    sa.Column("validated_hash", sa.String(32)),
+    # What the last validation decided: the order can be closed, or what it waits for.
+    sa.Column("closable", sa.Boolean, nullable=False, default=False),
+    sa.Column("waits_for", sa.Text),
+    sa.Column("needs_person", sa.Boolean, nullable=False, default=False),
+    # FeedAMP lists an error that our check sees mended, since then (error_clear_days).
+    sa.Column("error_lingers_since", UtcTime),
+)
+
+findings = sa.Table(
+    "findings",
+    metadata,
+    sa.Column("finding_id", sa.String(32), primary_key=True),
+    sa.Column("seller_id", _SELLER, nullable=False),
+    sa.Column("mp_order_number", _NUMBER, nullable=False),
+    sa.Column("mp_line_number", sa.Text),
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("severity", sa.String(16), nullable=False),
+    sa.Column("api_code", sa.Text),
+    sa.Column("message", sa.Text, nullable=False),
+    # held | to_report | reported | resolved | waived
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("line_hash", sa.String(32), nullable=False),
+    sa.Column("found_at", UtcTime, nullable=False),
+    # Set before the POST leaves: an intent without `reported_at` after it is an unclear report.
+    sa.Column("intent_at", UtcTime),
+    sa.Column("reported_at", UtcTime),
+    # FeedAMP has shown our error on the order since it was reported.
+    sa.Column("listed_at", UtcTime),
+    sa.Column("resolved_at", UtcTime),
+    sa.Column("note", sa.Text),
+    sa.Index("findings_by_order", "seller_id", "mp_order_number"),
+    sa.Index("findings_by_state", "state"),
+)
+
+# Which parcel went to whom, by keyed hashes; serves `shared_tracking` over 90 days.
+tracking_uses = sa.Table(
+    "tracking_uses",
+    metadata,
+    *_order_key(),
+    sa.Column("tracking_hash", sa.String(32), primary_key=True),
+    sa.Column("recipient_hash", sa.String(32), nullable=False),
+    sa.Column("seen_at", UtcTime, nullable=False),
+    sa.Index("tracking_by_number", "seller_id", "tracking_hash"),
+)
+
+rejected_orders = sa.Table(
+    "rejected_orders",
+    metadata,
+    sa.Column("source", sa.String(1024), primary_key=True),
+    sa.Column("row_number", sa.Integer, primary_key=True),
+    sa.Column("row_hash", sa.String(64), primary_key=True),
+    sa.Column("seller_id", sa.Text),
+    sa.Column("mp_order_number", sa.Text),
+    sa.Column("stage", sa.String(16), nullable=False),
+    sa.Column("reasons", sa.Text, nullable=False),
+    sa.Column("raw", sa.Text, nullable=False),
+    sa.Column("rejected_at", UtcTime, nullable=False),
+    sa.Column("superseded_at", UtcTime),
+    sa.Index("rejected_by_order", "seller_id", "mp_order_number"),
+)
+
+watermarks = sa.Table(
+    "watermarks",
+    metadata,
+    sa.Column("seller_id", _SELLER, primary_key=True),
+    sa.Column("watermark", UtcTime, nullable=False),
+    sa.Column("moved_at", UtcTime, nullable=False),
+)
+
+manifests = sa.Table(
+    "manifests",
+    metadata,
+    sa.Column("path", sa.String(1024), primary_key=True),
+    sa.Column("planned_at", UtcTime, nullable=False),
+    sa.Column("loaded_at", UtcTime),
+)
+
+# Rows on their way to the lake, written in the transaction that made them true; `load` empties it.
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    # SQLite counts up by itself only on a plain INTEGER key.
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("table_name", sa.String(64), nullable=False),
+    sa.Column("payload", sa.Text, nullable=False),
+    sa.Column("recorded_at", UtcTime, nullable=False),
+    sqlite_autoincrement=True,
+)

@@ -1,0 +1,114 @@
+"""Who we sell for, and which of them can be worked with now."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from feedamp.state.schema import grants, orders, sellers
+from feedamp.state.upsert import upsert
+
+ACTIVE = "active"
+NEEDS_AUTHORIZATION = "needs_authorization"
+
+
+@dataclass(frozen=True)
+class Seller:
+    """A registered seller; `grant` is None without one, else active or needs_authorization."""
+
+    seller_id: str
+    name: str | None
+    sales_channel: str | None
+    conn_id: str
+    paused: bool
+    grant: str | None
+
+    @property
+    def blocked_by(self) -> str | None:
+        """Why nothing can be sent for this seller now."""
+        if self.paused:
+            return "the seller is paused"
+        if self.grant is None:
+            return "the seller has no grant yet"
+        if self.grant != ACTIVE:
+            return "the seller must authorize again"
+        return None
+
+
+def find(connection: Connection, seller_ids: Collection[str] = ()) -> list[Seller]:
+    """Registered sellers by id, all of them when none are named; ordered by id."""
+    query = (
+        sa.select(sellers, grants.c.status)
+        .outerjoin(grants, grants.c.seller_id == sellers.c.seller_id)
+        .order_by(sellers.c.seller_id)
+    )
+    rows = connection.execute(query).all()
+    wanted = set(seller_ids)
+    return [
+        Seller(row.seller_id, row.name, row.sales_channel, row.conn_id, row.paused, row.status)
+        for row in rows
+        if not wanted or row.seller_id in wanted
+    ]
+
+
+def workable(
+    connection: Connection, conn_id: str | None = None, seller_ids: Sequence[str] = ()
+) -> list[Seller]:
+    """Sellers with a live grant who are not paused."""
+    return [
+        seller
+        for seller in find(connection, seller_ids)
+        if seller.blocked_by is None and (conn_id is None or seller.conn_id == conn_id)
+    ]
+
+
+def add(
+    connection: Connection,
+    seller_id: str,
+    *,
+    conn_id: str,
+    now: datetime,
+    name: str | None = None,
+    sales_channel: str | None = None,
+) -> None:
+    """Registers a seller or changes name, channel and connection. Safe to repeat."""
+    known = connection.execute(sa.select(sellers).where(sellers.c.seller_id == seller_id)).first()
+    upsert(
+        connection,
+        sellers,
+        [
+            {
+                "seller_id": seller_id,
+                "conn_id": conn_id,
+                "name": name if name is not None or known is None else known.name,
+                "sales_channel": sales_channel
+                if sales_channel is not None or known is None
+                else known.sales_channel,
+                "paused": known.paused if known else False,
+                "added_at": known.added_at if known else now,
+            }
+        ],
+    )
+
+
+def pause(connection: Connection, seller_id: str, *, paused: bool, now: datetime) -> bool:
+    """Stops or resumes all traffic of a seller; False if nobody knows the seller."""
+    changed = connection.execute(
+        sa.update(sellers).where(sellers.c.seller_id == seller_id).values(paused=paused)
+    ).rowcount
+    if changed and not paused:
+        wake(connection, seller_id, now=now)
+    return bool(changed)
+
+
+def wake(connection: Connection, seller_id: str, *, now: datetime) -> None:
+    """Lets the seller's waiting orders be tried in the next run."""
+    connection.execute(
+        sa.update(orders)
+        .where(orders.c.seller_id == seller_id, orders.c.phase == "to_place")
+        .values(next_try_at=now)
+    )

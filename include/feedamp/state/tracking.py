@@ -1,0 +1,65 @@
+"""Which parcel number went to which recipient of a seller, by keyed hashes, for 90 days."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from feedamp.checks import SHARED_WITHIN
+from feedamp.state.schema import tracking_uses
+from feedamp.state.upsert import upsert
+
+
+def shared(
+    connection: Connection,
+    seller_id: str,
+    mp_order_number: str,
+    hashes: Sequence[str],
+    recipient_hash: str,
+    *,
+    now: datetime,
+) -> set[str]:
+    """Those hashes that another order of the seller has used for another recipient."""
+    if not hashes:
+        return set()
+    query = sa.select(tracking_uses.c.tracking_hash).where(
+        tracking_uses.c.seller_id == seller_id,
+        tracking_uses.c.tracking_hash.in_(hashes),
+        tracking_uses.c.mp_order_number != mp_order_number,
+        tracking_uses.c.recipient_hash != recipient_hash,
+        tracking_uses.c.seen_at >= now - SHARED_WITHIN,
+    )
+    return set(connection.execute(query).scalars())
+
+
+def remember(
+    connection: Connection,
+    seller_id: str,
+    mp_order_number: str,
+    hashes: Sequence[str],
+    recipient_hash: str,
+    *,
+    now: datetime,
+) -> None:
+    """Records which numbers an order uses now. Safe to repeat."""
+    connection.execute(
+        sa.delete(tracking_uses).where(
+            tracking_uses.c.seller_id == seller_id,
+            tracking_uses.c.mp_order_number == mp_order_number,
+            tracking_uses.c.tracking_hash.not_in(hashes),
+        )
+    )
+    rows = [
+        {
+            "seller_id": seller_id,
+            "mp_order_number": mp_order_number,
+            "tracking_hash": value,
+            "recipient_hash": recipient_hash,
+            "seen_at": now,
+        }
+        for value in hashes
+    ]
+    upsert(connection, tracking_uses, rows)

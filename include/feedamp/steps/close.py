@@ -1,0 +1,154 @@
+"""Closable orders -> read again -> the same decision on the fresh snapshot -> PUT SHIPPED or CANCELLED."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+
+from feedamp.client import FeedAmpClient
+from feedamp.errors import NotFoundError, RejectedError, TransientError
+from feedamp.flatten import order_rows
+from feedamp.lifecycle import Close
+from feedamp.models import MarketplaceState, Order, Snapshot
+from feedamp.parts import Parts, Run
+from feedamp.state import ledger, open_orders, outbox, sellers
+from feedamp.state.ledger import LedgerOrder
+from feedamp.state.sellers import Seller
+from feedamp.steps.edge import Tally, each_seller, record_run
+from feedamp.steps.judging import judge, record_closed
+from feedamp.sweep import read_by_number
+
+log = logging.getLogger(__name__)
+REFUSES_THE_CLOSING = (400, 409, 422)
+
+
+async def close(parts: Parts, run: Run, shard: int, seller_ids: list[str]) -> Tally:
+    """Closes what can be closed for some sellers (promise 6).
+
+    Safe to repeat: an order whose closing PUT was sent but not recorded is found final on the re-read.
+    """
+    started_at = parts.state.now()
+    tally = Tally("close", shard)
+    with parts.state.read() as connection:
+        found = sellers.workable(connection, seller_ids=seller_ids) if seller_ids else []
+        closable = open_orders.closable(connection, [seller.seller_id for seller in found])
+    if run.dry_run:
+        for seller_id, numbers in closable.items():
+            log.info("%s: %d orders would be read again and closed", seller_id, len(numbers))
+        tally.orders = sum(len(numbers) for numbers in closable.values())
+        return tally
+    async with parts.clients(run) as clients:
+
+        async def work(seller: Seller) -> None:
+            closer = _Closer(parts, run, tally, await clients.client(seller))
+            await closer.close(closable[seller.seller_id])
+
+        try:
+            with_work = [seller for seller in found if seller.seller_id in closable]
+            await each_seller(clients, with_work, tally, work)
+        finally:
+            record_run(parts, run, tally, started_at)
+    return tally
+
+
+class _Closer:
+    """Closes the orders of one seller."""
+
+    def __init__(self, parts: Parts, run: Run, tally: Tally, client: FeedAmpClient) -> None:
+        self._parts = parts
+        self._run = run
+        self._tally = tally
+        self._client = client
+
+    async def close(self, numbers: list[str]) -> None:
+        fresh = await read_by_number(self._client, numbers)
+        for number in fresh.missing:
+            self._tally.note(self._client.seller_id, f"order {number} is unknown to FeedAMP; reconcile it")
+        for unread in fresh.unread:
+            self._tally.orders_unread += 1
+            self._tally.note(
+                self._client.seller_id, f"order {unread.mp_order_number} cannot be read: {unread.where}"
+            )
+        closed = []
+        for order, read_at in fresh.orders:
+            if await self._close_one(order, read_at):
+                closed.append(order.mp_order_number)
+        await self._confirm(closed)
+
+    async def _close_one(self, fresh: Order, read_at: datetime) -> bool:
+        """Judges the fresh snapshot exactly as validate does, then closes on nothing but it."""
+        snapshot = fresh.snapshot()
+        with self._parts.state.begin() as connection:
+            order = ledger.read(connection, self._client.seller_id, fresh.mp_order_number)
+            if order is None or not ledger.is_open(order):
+                return False
+            open_orders.keep_open(connection, order.seller_id, [(snapshot, read_at)])
+            outbox.put_all(
+                connection, order_rows(order.seller_id, fresh, read_at=read_at), recorded_at=read_at
+            )
+            held = open_orders.read(connection, *order.key)
+            if held is None or held.read_at > read_at:
+                return False  # somebody has read it later still; the next run decides on that
+            decision = judge(connection, self._parts, order, held)
+            if not isinstance(decision, Close):
+                return False
+            state = decision.marketplace_state
+            ledger.change(connection, order, closing_state=state, closing_at=self._parts.state.now())
+        return await self._put(order, snapshot, state)
+
+    async def _put(self, order: LedgerOrder, snapshot: Snapshot, state: MarketplaceState) -> bool:
+        try:
+            sent_at = await self._client.put_order(order.mp_order_number, order.put_body(state))
+        except NotFoundError:
+            self._tally.note(
+                order.seller_id, f"order {order.mp_order_number} is unknown to FeedAMP; reconcile it"
+            )
+            return False
+        except RejectedError as error:
+            if error.status not in REFUSES_THE_CLOSING:
+                raise TransientError(f"{error} Check the connection's Host.") from error
+            self._refused(order, error)
+            return False
+        self._tally.orders += 1
+        self._tally.extra[state.lower()] = self._tally.extra.get(state.lower(), 0) + 1
+        final = Snapshot(
+            mp_order_number=snapshot.mp_order_number,
+            marketplace_state=state,
+            quantities=snapshot.quantities,
+            fulfillments=snapshot.fulfillments,
+        )
+        with self._parts.state.begin() as connection:
+            closing = order.but(closing_state=str(state), closing_at=sent_at)
+            record_closed(connection, closing, final, run_id=self._run.run_id)
+        return True
+
+    async def _confirm(self, numbers: list[str]) -> None:
+        """Shows lake and warehouse what FeedAMP makes of the closing; the closing itself does not hang on it."""
+        if not numbers:
+            return
+        try:
+            after = await read_by_number(self._client, numbers)
+        except TransientError as error:
+            log.warning(
+                "Closed orders of seller %s could not be read back: %s", self._client.seller_id, error
+            )
+            return
+        with self._parts.state.begin() as connection:
+            for order, read_at in after.orders:
+                rows = order_rows(self._client.seller_id, order, read_at=read_at)
+                outbox.put_all(connection, rows, recorded_at=read_at)
+
+    def _refused(self, order: LedgerOrder, error: RejectedError) -> None:
+        """Not sent again before the snapshot changes."""
+        words = "; ".join(": ".join(filter(None, pair)) for pair in error.reasons) or str(error)
+        self._tally.note(order.seller_id, f"FeedAMP refused to close order {order.mp_order_number}: {words}")
+        with self._parts.state.begin() as connection:
+            held = open_orders.read(connection, *order.key)
+            if held is not None:
+                open_orders.record_validation(
+                    connection,
+                    held,
+                    closable=False,
+                    waits_for=f"FeedAMP refused to close it: {words}",
+                    needs_person=True,
+                )

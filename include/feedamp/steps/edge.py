@@ -1,0 +1,157 @@
+"""The edge of a step: one seller's failure is recorded and the rest goes on (promise 8)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from feedamp.errors import (
+    AuthorizationError,
+    ClientRefusedError,
+    FeedAmpError,
+    IncompleteError,
+    TransientError,
+)
+from feedamp.parts import Clients, Parts, Run
+from feedamp.state import outbox
+from feedamp.state.sellers import Seller
+from feedamp.tables import RUNS
+
+log = logging.getLogger(__name__)
+SELLERS_AT_ONCE = 64
+
+
+@dataclass
+class Tally:
+    """What a step has done. `undone` is work that a retry or the next run may still do (red);
+    `notes` is what needs a person, or merely should be known (green)."""
+
+    step: str
+    shard: int = 0
+    sellers: int = 0
+    orders: int = 0
+    orders_unread: int = 0
+    rejected: int = 0
+    pages: int = 0
+    requests: int = 0
+    failed_sellers: set[str] = field(default_factory=set)
+    undone: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    retry_after_s: float | None = None
+    complete: bool = True
+    extra: dict[str, int] = field(default_factory=dict)
+
+    def leave(self, seller_id: str, error: Exception) -> None:
+        """Records work left undone that could still succeed by itself."""
+        self.failed_sellers.add(seller_id)
+        self.complete = False
+        self.undone.append(f"{seller_id}: {error}")
+        after = getattr(error, "retry_after_s", None)
+        if after is not None:
+            self.retry_after_s = min(after, self.retry_after_s or after)
+
+    def note(self, seller_id: str, text: str) -> None:
+        """Records what needs a person, or should be known."""
+        self.notes.append(f"{seller_id}: {text}")
+
+    def summary(self) -> dict[str, Any]:
+        """Counts only, fit for an XCom."""
+        return {
+            "step": self.step,
+            "shard": self.shard,
+            "sellers": self.sellers,
+            "sellers_failed": len(self.failed_sellers),
+            "orders": self.orders,
+            "orders_unread": self.orders_unread,
+            "rejected": self.rejected,
+            "requests": self.requests,
+            "complete": self.complete,
+            "notes": len(self.notes),
+            **self.extra,
+        }
+
+
+async def each_seller(
+    clients: Clients,
+    sellers: Sequence[Seller],
+    tally: Tally,
+    work: Callable[[Seller], Awaitable[None]],
+) -> None:
+    """Runs `work` for all sellers at once; records what fails and lets the others go on.
+
+    Raises:
+        ClientRefusedError: nobody of that connection can be worked for; the others were.
+    """
+    gate = asyncio.Semaphore(SELLERS_AT_ONCE)
+
+    async def guarded(seller: Seller) -> None:
+        async with gate:
+            try:
+                await work(seller)
+            except ClientRefusedError as error:
+                tally.leave(seller.seller_id, error)
+            except AuthorizationError as error:
+                tally.failed_sellers.add(seller.seller_id)
+                tally.complete = False
+                tally.note(seller.seller_id, str(error))
+            except FeedAmpError as error:
+                tally.leave(seller.seller_id, error)
+            except Exception as error:
+                log.exception("seller %s: unexpected %s", seller.seller_id, type(error).__name__)
+                tally.leave(seller.seller_id, RuntimeError(f"unexpected {type(error).__name__}, see the log"))
+
+    tally.sellers = len(sellers)
+    await asyncio.gather(*(guarded(seller) for seller in sellers))
+    tally.pages = clients.counts.pages
+    try:
+        for seller_id in clients.settle():
+            log.warning("Seller %s must authorize again: FeedAMP refuses the grant.", seller_id)
+    finally:
+        tally.requests = clients.requests
+
+
+def record_run(parts: Parts, run: Run, tally: Tally, started_at: datetime) -> None:
+    """Puts the step's row for `runs` in the outbox."""
+    ended_at = parts.state.now()
+    row = {
+        "run_id": run.run_id,
+        "step": tally.step,
+        "shard": tally.shard,
+        "dag_id": run.dag_id,
+        "started_at": started_at,
+        "ended_at": ended_at,
+        "sellers": tally.sellers,
+        "sellers_failed": len(tally.failed_sellers),
+        "pages": tally.pages,
+        "requests": tally.requests,
+        "orders": tally.orders,
+        "orders_unread": tally.orders_unread,
+        "complete": tally.complete and not tally.orders_unread,
+    }
+    with parts.state.begin() as connection:
+        outbox.put(connection, RUNS.name, [row], recorded_at=ended_at)
+
+
+def finish(tally: Tally) -> dict[str, Any]:
+    """Logs the summary and returns the counts.
+
+    Raises:
+        TransientError: something was left undone that could still succeed by itself.
+    """
+    log.info("%s", ", ".join(f"{name} {value}" for name, value in tally.summary().items()))
+    for line in tally.notes[:100]:
+        log.warning("%s", line)
+    if tally.undone:
+        for line in tally.undone[:100]:
+            log.error("%s", line)
+        kind = IncompleteError if tally.step in ("extract", "reconcile") else TransientError
+        raise kind(
+            f"{tally.step}: {len(tally.failed_sellers)} of {tally.sellers} sellers have work left; "
+            f"first: {tally.undone[0]}",
+            retry_after_s=tally.retry_after_s,
+        )
+    return tally.summary()

@@ -1,0 +1,149 @@
+"""GET /orders of some sellers -> Parquet of one shard. Reads FeedAMP only; `load` does the rest."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+from typing import Any
+
+from feedamp.client import Filters, Unread
+from feedamp.errors import IncompleteError, TransientError
+from feedamp.flatten import order_rows
+from feedamp.lake import LakeWriter
+from feedamp.lake import Sweep as LakeSweep
+from feedamp.parts import Clients, Parts, Run, shards
+from feedamp.state import progress, sellers
+from feedamp.state.sellers import Seller
+from feedamp.steps.edge import Tally, each_seller, record_run
+from feedamp.sweep import Sweep, read_whole
+
+log = logging.getLogger(__name__)
+
+
+def plan_sellers(parts: Parts, seller_ids: list[str]) -> list[dict[str, Any]]:
+    """Shards of all sellers who can be worked for; names those who cannot."""
+    with parts.state.read() as connection:
+        found = sellers.find(connection, seller_ids)
+    for seller in found:
+        if seller.blocked_by:
+            log.warning("Seller %s is left out: %s.", seller.seller_id, seller.blocked_by)
+    ready = [seller.seller_id for seller in found if not seller.blocked_by]
+    return shards(ready, sellers_per_task=parts.rules.sellers_per_task)
+
+
+async def extract(
+    parts: Parts, run: Run, shard: int, seller_ids: list[str], *, since: datetime | None = None
+) -> Tally:
+    """Reads what changed for some sellers and publishes it as one manifest.
+
+    `since` overrides the watermarks as lower bound (inclusive). Pages are published even if a sweep breaks;
+    only that seller's watermark waits. Safe to repeat: the merge lets the newer snapshot win.
+    """
+    started_at = parts.state.now()
+    tally = Tally("extract", shard)
+    with parts.state.read() as connection:
+        found = sellers.workable(connection, seller_ids=seller_ids) if seller_ids else []
+        marks = {s.seller_id: progress.watermark(connection, s.seller_id) for s in found}
+    if run.dry_run:
+        for seller in found:
+            log.info("%s would be read since %s", seller.seller_id, since or marks[seller.seller_id])
+        tally.sellers = len(found)
+        return tally
+    writer = parts.lake_writer(run, "extract", shard)
+    sweeps: list[LakeSweep] = []
+    async with parts.clients(run) as clients:
+
+        async def work(seller: Seller) -> None:
+            reader = _SellerReader(parts, clients, writer, tally)
+            sweeps.append(await reader.read(seller, mark=marks[seller.seller_id], since=since))
+            if reader.missing:
+                raise IncompleteError(f"not everything could be read: {reader.missing}")
+
+        try:
+            await each_seller(clients, found, tally, work)
+        finally:
+            _publish(parts, run, writer, sweeps)
+            record_run(parts, run, tally, started_at)
+    if clients.counts.slips:
+        log.info("read as meant although not to the letter: %s", dict(clients.counts.slips))
+    return tally
+
+
+def _publish(parts: Parts, run: Run, writer: LakeWriter, sweeps: list[LakeSweep]) -> None:
+    now = parts.state.now()
+    with parts.state.begin() as connection:
+        progress.plan_manifest(connection, writer.manifest_path, now=now)
+    writer.publish(created_at=now, dag_id=run.dag_id, run_id=run.run_id, sweeps=sweeps)
+
+
+class _SellerReader:
+    """Reads one seller."""
+
+    def __init__(self, parts: Parts, clients: Clients, writer: LakeWriter, tally: Tally) -> None:
+        self._parts = parts
+        self._clients = clients
+        self._writer = writer
+        self._tally = tally
+        self.missing: str | None = None
+
+    async def read(self, seller: Seller, *, mark: datetime | None, since: datetime | None) -> LakeSweep:
+        """Streams the seller's pages into the lake; says how far the watermark may move."""
+        client = await self._clients.client(seller)
+        lower = since if since is not None else mark
+        sweep = Sweep(client, Filters(seller_updated_after=lower, page_size=self._parts.rules.page_size))
+        started_at = self._parts.state.now()
+        unread = 0
+        broken: TransientError | None = None
+        try:
+            async for page in sweep.pages():
+                for item in page.items:
+                    whole = await read_whole(client, item)
+                    if isinstance(whole, Unread):
+                        unread += 1
+                        self._tally.note(
+                            seller.seller_id,
+                            f"order {whole.mp_order_number or '(no number)'} cannot be read: {whole.where}",
+                        )
+                        continue
+                    order, read_at = whole
+                    self._tally.orders += 1
+                    rows = order_rows(seller.seller_id, order, read_at=read_at or page.read_at)
+                    for table, table_rows in rows.items():
+                        self._writer.append(table, table_rows)
+        except TransientError as error:
+            broken = error
+        self._tally.orders_unread += unread
+        if unread:
+            self._tally.failed_sellers.add(seller.seller_id)
+        if broken is not None:
+            self.missing = str(broken)
+            self._tally.leave(seller.seller_id, broken)
+        elif not sweep.complete:
+            self.missing = sweep.missing
+        is_complete = sweep.complete and broken is None and not unread
+        return LakeSweep(
+            seller_id=seller.seller_id,
+            complete=is_complete,
+            watermark=self._next_mark(seller, started_at, sweep, mark, since) if is_complete else None,
+        )
+
+    def _next_mark(
+        self,
+        seller: Seller,
+        started_at: datetime,
+        sweep: Sweep,
+        mark: datetime | None,
+        since: datetime | None,
+    ) -> datetime | None:
+        """Start of this read by the earlier of both clocks, less the overlap (contract 7.7)."""
+        overlap = self._parts.rules.overlap
+        theirs = sweep.server_time or started_at
+        if abs(theirs - started_at) > overlap / 2:
+            log.warning(
+                "FeedAMP's clock and ours differ by %d s for seller %s; more than half of overlap_minutes.",
+                abs(theirs - started_at) / timedelta(seconds=1),
+                seller.seller_id,
+            )
+        if since is not None and (mark is None or since > mark):
+            return None  # what lies between the watermark and `since` has not been read
+        return min(theirs, started_at) - overlap

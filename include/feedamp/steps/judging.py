@@ -1,0 +1,114 @@
+"""One order on one snapshot: findings brought up to date, closing decided. Shared by validate and close."""
+
+from __future__ import annotations
+
+import logging
+
+from sqlalchemy.engine import Connection
+
+from feedamp.checks import check_order, tracking_numbers
+from feedamp.lifecycle import Close, OpenOrder, Wait, decide_close, unexplained_errors
+from feedamp.models import FINAL_STATES, Snapshot
+from feedamp.parts import Parts
+from feedamp.reporting import Look, follow_up, is_standing
+from feedamp.state import findings, ledger, open_orders, outbox, tracking
+from feedamp.state.ledger import LedgerOrder
+from feedamp.state.open_orders import Held
+from feedamp.tables import CLOSURES
+
+log = logging.getLogger(__name__)
+_RECIPIENT = ("full_name", "address1", "address2", "postal_code", "city", "country_code")
+
+
+def judge(connection: Connection, parts: Parts, order: LedgerOrder, held: Held) -> Close | Wait:
+    """Writes what the snapshot means for the order, and says whether it can be closed on it.
+
+    Safe to repeat: the same snapshot leads to the same findings.
+    """
+    snapshot = held.snapshot
+    if snapshot.marketplace_state in FINAL_STATES:
+        record_closed(connection, order, snapshot, run_id=None)
+        return Wait("closed already")
+    now = parts.state.now()
+    stored = findings.of_order(connection, *order.key)
+    if not snapshot.is_marketplace_fulfilled:  # nobody to report to: the marketplace ships it itself
+        look = Look(snapshot.errors, held.read_at, findings.any_ever_listed(connection))
+        faults = check_order(
+            order.ordered,
+            snapshot,
+            purchase_date=order.purchase_date,
+            today=now.date(),
+            shared_numbers=_shared_numbers(connection, parts, order, snapshot),
+        )
+        changed = follow_up(*order.key, faults, stored, look, error_codes=parts.rules.error_codes, now=now)
+        findings.write(connection, changed, now=now)
+        stored = list({f.finding_id: f for f in (*stored, *changed)}.values())
+    lingering = unexplained_errors(snapshot.errors, [f.listed_as for f in stored if is_standing(f)])
+    since = (held.error_lingers_since or now) if lingering else None
+    decision = decide_close(
+        OpenOrder(
+            ordered=order.ordered,
+            snapshot=snapshot,
+            accepted_state=order.accepted_state or order.desired_state,
+            open_errors=sum(finding.blocks_closing for finding in stored),
+            lingering_errors=len(lingering),
+            lingering_too_long=since is not None and now - since >= parts.rules.error_clear,
+        )
+    )
+    open_orders.record_validation(
+        connection,
+        held,
+        closable=isinstance(decision, Close),
+        waits_for=None if isinstance(decision, Close) else decision.reason,
+        needs_person=isinstance(decision, Wait) and decision.needs_person,
+        error_lingers_since=since,
+    )
+    return decision
+
+
+def record_closed(
+    connection: Connection, order: LedgerOrder, snapshot: Snapshot, *, run_id: str | None
+) -> None:
+    """The order is final at FeedAMP: by our own PUT, whose answer may have been lost, or by somebody else's."""
+    state = str(snapshot.marketplace_state)
+    ours = order.closing_at if order.closing_state == state else None
+    ledger.change(
+        connection,
+        order,
+        phase="closed",
+        accepted_state=state,
+        desired_state=state,
+        closed_at=ours,
+        reason=None if ours else "closed elsewhere",
+        next_try_at=None,
+    )
+    open_orders.forget(connection, *order.key)
+    if ours is None:
+        log.warning("Order %s of seller %s was closed elsewhere.", order.mp_order_number, order.seller_id)
+        return
+    seen = OpenOrder(ordered=order.ordered, snapshot=snapshot, accepted_state=state)
+    closure = {
+        "seller_id": order.seller_id,
+        "mp_order_number": order.mp_order_number,
+        "marketplace_state": state,
+        "units_shipped": seen.units_shipped,
+        "units_cancelled": seen.units_cancelled,
+        "closed_at": ours,
+        "run_id": run_id,
+    }
+    outbox.put(connection, CLOSURES.name, [closure], recorded_at=ours)
+
+
+def _shared_numbers(
+    connection: Connection, parts: Parts, order: LedgerOrder, snapshot: Snapshot
+) -> list[str]:
+    numbers = {parts.vault.fingerprint("tracking", number): number for number in tracking_numbers(snapshot)}
+    address = order.body.get("shipping_address") or {}
+    recipient = parts.vault.fingerprint(
+        "recipient", "\x1f".join(str(address.get(name) or "").strip().casefold() for name in _RECIPIENT)
+    )
+    now = parts.state.now()
+    hashes = list(numbers)
+    shared = tracking.shared(connection, *order.key, hashes, recipient, now=now)
+    tracking.remember(connection, *order.key, hashes, recipient, now=now)
+    return [numbers[value] for value in shared]

@@ -1,0 +1,67 @@
+"""Keeps every grant alive, tries refused ones once more, and names those whose year ends soon."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import Any
+
+from feedamp.errors import AuthorizationError, ClientRefusedError
+from feedamp.parts import Parts, Run, shards
+from feedamp.state import grants, sellers
+from feedamp.state.sellers import NEEDS_AUTHORIZATION, Seller
+from feedamp.steps.edge import Tally, each_seller, record_run
+
+log = logging.getLogger(__name__)
+UNUSED_FOR = timedelta(days=30)
+WARN_BEFORE = timedelta(days=30)
+
+
+def plan_refresh(parts: Parts, seller_ids: list[str]) -> list[dict[str, Any]]:
+    """Shards of sellers whose grant was not used for 30 days or was refused; warns of grants that end."""
+    now = parts.state.now()
+    wanted = []
+    with parts.state.read() as connection:
+        for seller in sellers.find(connection, seller_ids):
+            grant = grants.read(connection, parts.vault, seller.seller_id)
+            if grant is None:
+                continue
+            if grant.ends_at - now <= WARN_BEFORE:
+                log.warning(
+                    "The grant of seller %s ends on %s; ask the seller to authorize again.",
+                    seller.seller_id,
+                    grant.ends_at.date(),
+                )
+            last_used = max(filter(None, (grant.refreshed_at, grant.issued_at)))
+            if grant.status == NEEDS_AUTHORIZATION or now - last_used >= UNUSED_FOR:
+                wanted.append(seller.seller_id)
+    return shards(wanted, sellers_per_task=parts.rules.sellers_per_task)
+
+
+async def refresh(parts: Parts, run: Run, shard: int, seller_ids: list[str]) -> Tally:
+    """Refreshes some grants; red only when a refresh failed for another reason than refusal.
+
+    Safe to repeat: a lease lets one process at a time refresh a seller.
+    """
+    started_at = parts.state.now()
+    tally = Tally("refresh", shard)
+    with parts.state.read() as connection:
+        found = sellers.find(connection, seller_ids) if seller_ids else []
+    async with parts.clients(run) as clients:
+
+        async def work(seller: Seller) -> None:
+            try:
+                tokens = await clients.tokens(seller.conn_id)
+                await tokens.renew(seller.seller_id)
+            except ClientRefusedError:
+                raise
+            except AuthorizationError as error:
+                tally.note(seller.seller_id, str(error))
+            else:
+                tally.orders += 1
+
+        try:
+            await each_seller(clients, found, tally, work)
+        finally:
+            record_run(parts, run, tally, started_at)
+    return tally

@@ -1,0 +1,175 @@
+"""Open orders whose snapshot changed -> findings -> POST errors; mended findings are resolved."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from feedamp.client import FeedAmpClient, Filters
+from feedamp.errors import NotFoundError, RejectedError, ThrottledError, TransientError, UnclearError
+from feedamp.models import Order
+from feedamp.parts import Parts, Run, shards
+from feedamp.state import findings, ledger, open_orders, sellers
+from feedamp.state.findings import StoredFinding
+from feedamp.state.sellers import Seller
+from feedamp.steps.edge import Tally, each_seller, record_run
+from feedamp.steps.judging import judge
+
+log = logging.getLogger(__name__)
+ORDERS_PER_TRANSACTION = 50
+
+
+def plan_process(parts: Parts, seller_ids: list[str]) -> list[dict[str, Any]]:
+    """Shards of sellers with something to validate, to report or to close: what the state says, no event."""
+    with parts.state.read() as connection:
+        ready = [seller.seller_id for seller in sellers.workable(connection, seller_ids=seller_ids)]
+        work = (
+            open_orders.to_validate(connection, ready).keys()
+            | open_orders.closable(connection, ready).keys()
+            | findings.to_report(connection, ready).keys()
+        )
+    return shards(sorted(work), sellers_per_task=parts.rules.sellers_per_task)
+
+
+async def validate(parts: Parts, run: Run, shard: int, seller_ids: list[str]) -> Tally:
+    """Judges every changed snapshot of some sellers and sends what is to be reported.
+
+    Safe to repeat: findings have stable ids, and a report whose answer was lost is looked up before it is sent
+    again.
+    """
+    started_at = parts.state.now()
+    tally = Tally("validate", shard)
+    with parts.state.read() as connection:
+        found = sellers.workable(connection, seller_ids=seller_ids) if seller_ids else []
+        changed = open_orders.to_validate(connection, [seller.seller_id for seller in found])
+    if run.dry_run:
+        tally.orders = sum(len(numbers) for numbers in changed.values())
+        return tally
+    async with parts.clients(run) as clients:
+
+        async def work(seller: Seller) -> None:
+            numbers = changed.get(seller.seller_id, [])
+            for start in range(0, len(numbers), ORDERS_PER_TRANSACTION):
+                _judge_all(parts, seller.seller_id, numbers[start : start + ORDERS_PER_TRANSACTION], tally)
+            with parts.state.read() as connection:
+                waiting = findings.to_report(connection, [seller.seller_id])
+            if waiting:
+                reporter = _Reporter(parts, await clients.client(seller), tally)
+                for number in waiting[seller.seller_id]:
+                    await reporter.report(number)
+
+        try:
+            await each_seller(clients, found, tally, work)
+        finally:
+            record_run(parts, run, tally, started_at)
+    return tally
+
+
+def _judge_all(parts: Parts, seller_id: str, numbers: Sequence[str], tally: Tally) -> None:
+    with parts.state.begin() as connection:
+        ours = ledger.read_many(connection, seller_id, numbers)
+        for number in numbers:
+            held = open_orders.read(connection, seller_id, number)
+            if held is not None and number in ours:
+                judge(connection, parts, ours[number], held)
+                tally.orders += 1
+
+
+class _Reporter:
+    """Sends the reports of one seller's orders."""
+
+    def __init__(self, parts: Parts, client: FeedAmpClient, tally: Tally) -> None:
+        self._parts = parts
+        self._client = client
+        self._tally = tally
+
+    async def report(self, number: str) -> None:
+        """One POST with all reports of an order; an intent is stored before it leaves."""
+        pending = self._pending(number)
+        if any(finding.intent_at for finding in pending):
+            pending = await self._sort_out(number, pending)
+        if not pending:
+            return
+        self._write([f.but(intent_at=self._parts.state.now()) for f in pending])
+        try:
+            await self._post(number, pending)
+        except UnclearError as error:
+            log.warning(
+                "The answer to a report was lost; order %s is read before anything is repeated.", number
+            )
+            left = await self._sort_out(number, self._pending(number))
+            if left:
+                await self._post(number, left, last_error=error)
+
+    async def _post(
+        self, number: str, pending: list[StoredFinding], *, last_error: UnclearError | None = None
+    ) -> None:
+        try:
+            reports = list(dict.fromkeys(finding.report for finding in pending))
+            sent_at = await self._client.post_errors(number, reports)
+        except NotFoundError:
+            self._tally.note(self._client.seller_id, f"order {number} is unknown to FeedAMP; reconcile it")
+            self._write([f.but(intent_at=None) for f in pending])
+        except RejectedError as error:
+            words = "; ".join(": ".join(filter(None, pair)) for pair in error.reasons) or str(error)
+            self._tally.note(self._client.seller_id, f"FeedAMP refused a report on order {number}: {words}")
+            self._write([f.but(state=findings.HELD, intent_at=None, note=words) for f in pending])
+        except UnclearError:
+            if last_error is None:
+                raise
+            raise last_error from None  # unclear twice: the intent stays, the next run reads the order first
+        except TransientError:
+            # A throttle or a refused connection: nothing reached FeedAMP, so nothing is unclear.
+            self._write([f.but(intent_at=None) for f in pending])
+            raise
+        else:
+            self._write([f.but(state=findings.REPORTED, reported_at=sent_at, note=None) for f in pending])
+            self._tally.extra["reported"] = self._tally.extra.get("reported", 0) + len(pending)
+
+    async def _sort_out(self, number: str, pending: list[StoredFinding]) -> list[StoredFinding]:
+        """Reads the order and marks what has arrived; returns what has not and may be sent."""
+        try:
+            order, _ = await self._client.get_order(number)
+        except NotFoundError:
+            return pending  # the POST that follows says so to the person
+        arrived = await self._arrived(order, pending)
+        now = self._parts.state.now()
+        self._write(
+            [
+                f.but(
+                    state=findings.REPORTED,
+                    reported_at=f.intent_at or now,
+                    listed_at=now if order.errors is not None else None,
+                    note=None if order.errors is not None else "arrival not certain",
+                )
+                for f in arrived
+            ]
+        )
+        return [finding for finding in pending if finding not in arrived]
+
+    async def _arrived(self, order: Order, pending: list[StoredFinding]) -> list[StoredFinding]:
+        sent = [finding for finding in pending if finding.intent_at is not None]
+        if order.errors is not None:
+            listed = {(e.code, e.message, e.mp_line_number) for e in order.errors}
+            return [finding for finding in sent if finding.listed_as in listed]
+        # No list of errors (Q12): the filter tells whether there is any. Only a plain "none" permits a repeat.
+        filters = Filters(mp_order_numbers=(order.mp_order_number,), has_errors=False)
+        try:
+            page = await self._client.list_orders(filters)
+        except (RejectedError, ThrottledError):
+            return sent
+        has_none = any(found.mp_order_number == order.mp_order_number for found in page.orders)
+        return [] if has_none else sent
+
+    def _pending(self, number: str) -> list[StoredFinding]:
+        with self._parts.state.read() as connection:
+            stored = findings.of_order(connection, self._client.seller_id, number)
+            order = ledger.read(connection, self._client.seller_id, number)
+        if order is None or not ledger.is_open(order):
+            return []
+        return [finding for finding in stored if finding.state == findings.TO_REPORT]
+
+    def _write(self, changed: list[StoredFinding]) -> None:
+        with self._parts.state.begin() as connection:
+            findings.write(connection, changed, now=self._parts.state.now())

@@ -1,0 +1,189 @@
+"""Reads orders without losing any: guarded cursors, fulfillments where the list has none, reads by number."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import msgspec
+
+from feedamp.client import FeedAmpClient, Filters, OrderPage, Unread
+from feedamp.errors import NotFoundError, RejectedError, UnreadableError
+from feedamp.models import Order
+from feedamp.units import count_units
+
+RESTARTS = 3
+NULL_PAGE_REPEATS = 2
+NUMBERS_PER_REQUEST = 50
+QUERY_BYTES = 4096
+_SAYS_SETTLED = ("FULFILLED", "CANCELLED")
+
+
+class Sweep:
+    """All pages of one filter. `complete` is true once a page without a next cursor was read."""
+
+    def __init__(self, client: FeedAmpClient, filters: Filters) -> None:
+        self._client = client
+        self._filters = filters
+        self.complete = False
+        self.missing: str | None = "the end was not reached"
+        self.server_time: datetime | None = None
+
+    async def pages(self) -> AsyncIterator[OrderPage]:
+        """Yields pages as they come; an expired cursor starts the window again, at most three times."""
+        for _ in range(RESTARTS + 1):
+            cursor: str | None = None
+            seen: set[str] = set()
+            lost_page = False
+            while True:
+                try:
+                    page = await self._page(cursor)
+                except RejectedError as error:
+                    if cursor is None or error.status != 400:
+                        raise
+                    self.missing = "the cursor expired again and again"
+                    break
+                if self.server_time is None:
+                    self.server_time = page.server_time
+                yield page
+                lost_page = lost_page or (page.was_null and page.next_cursor is not None)
+                if page.next_cursor is None:
+                    self.complete = not lost_page
+                    self.missing = "a page came without its orders" if lost_page else None
+                    return
+                if page.next_cursor in seen:
+                    self.missing = "the cursor repeats"
+                    return
+                seen.add(page.next_cursor)
+                cursor = page.next_cursor
+
+    async def _page(self, cursor: str | None) -> OrderPage:
+        """A page; `"orders": null` is asked for again before it is taken as an empty one."""
+        page = await self._client.list_orders(self._filters, cursor)
+        for _ in range(NULL_PAGE_REPEATS):
+            if not page.was_null:
+                break
+            page = await self._client.list_orders(self._filters, cursor)
+        return page
+
+
+@dataclass
+class ReadOrders:
+    """What a read by number brought: orders with the moment they were asked for, missing and unread ones."""
+
+    orders: list[tuple[Order, datetime]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unread: list[Unread] = field(default_factory=list)
+
+
+async def with_fulfillments(client: FeedAmpClient, order: Order) -> Order:
+    """The order with fulfillments that can be trusted (DESIGN, section 4).
+
+    They are read from GET /orders/{n}/fulfillments where the list answer carries none in the inferred shape, or
+    none at all although the status says that every unit is accounted for.
+
+    Raises:
+        UnreadableError, NotFoundError: they cannot be had.
+    """
+    if order.fulfillments is not None and not _contradicts_itself(order):
+        return order
+    fulfillments, is_marketplace_fulfilled, extra = await client.get_fulfillments(order.mp_order_number)
+    shipped_by_us = order.is_marketplace_fulfilled
+    return msgspec.structs.replace(
+        order,
+        fulfillments=fulfillments,
+        is_marketplace_fulfilled=is_marketplace_fulfilled if shipped_by_us is None else shipped_by_us,
+        extra={**order.extra, **extra},
+    )
+
+
+def _contradicts_itself(order: Order) -> bool:
+    if order.status not in _SAYS_SETTLED:
+        return False
+    units = count_units({}, order.fulfillments or ())
+    return not any(line.shipped or line.cancelled for line in units.values())
+
+
+async def read_whole(client: FeedAmpClient, item: Order | Unread) -> tuple[Order, datetime | None] | Unread:
+    """An item of a page made whole: an unreadable order is read again by itself (promise 12).
+
+    Returns:
+        The order and when it was asked for (None: with the page), or the item that stays unread.
+    """
+    read_at = None
+    number = item.mp_order_number
+    try:
+        if isinstance(item, Unread):
+            if number is None:
+                return item
+            item, read_at = await client.get_order(number)
+        return await with_fulfillments(client, item), read_at
+    except UnreadableError as error:
+        if isinstance(item, Order) and read_at is None:
+            return await read_whole(client, Unread(number, error.where))
+        return Unread(number, error.where)
+    except NotFoundError:
+        return Unread(number, "not found")
+
+
+async def read_by_number(client: FeedAmpClient, numbers: Sequence[str]) -> ReadOrders:
+    """Orders by number, 50 or 4 KB of query a request, halved where FeedAMP refuses the list.
+
+    A number that a list answer lacks is confirmed by GET one before it counts as missing.
+    """
+    result = ReadOrders()
+    found: set[str] = set()
+    alone = [number for number in numbers if "," in number]
+    for chunk in _chunks([number for number in numbers if "," not in number]):
+        await _read_chunk(client, chunk, result, found)
+    for number in (*alone, *(n for n in numbers if n not in found and n not in alone)):
+        if number in found:
+            continue
+        try:
+            order, read_at = await client.get_order(number)
+            result.orders.append((await with_fulfillments(client, order), read_at))
+        except NotFoundError:
+            result.missing.append(number)
+        except UnreadableError as error:
+            result.unread.append(Unread(number, error.where))
+    return result
+
+
+async def _read_chunk(client: FeedAmpClient, chunk: list[str], result: ReadOrders, found: set[str]) -> None:
+    wanted = set(chunk)
+    sweep = Sweep(client, Filters(mp_order_numbers=tuple(chunk)))
+    try:
+        async for page in sweep.pages():
+            for item in page.items:
+                number = item.mp_order_number
+                if number not in wanted or number in found:
+                    continue  # a filter that was not honored, or the same order on two pages
+                found.add(number)
+                read = await read_whole(client, item)
+                if isinstance(read, Unread):
+                    result.unread.append(read)
+                else:
+                    result.orders.append((read[0], read[1] or page.read_at))
+    except RejectedError as error:
+        if error.status not in (400, 414) or len(chunk) == 1:
+            if error.status in (400, 414):
+                return  # the caller asks for it by itself
+            raise
+        middle = len(chunk) // 2
+        for half in (chunk[:middle], chunk[middle:]):
+            await _read_chunk(client, [number for number in half if number not in found], result, found)
+
+
+def _chunks(numbers: Iterable[str]) -> Iterable[list[str]]:
+    chunk: list[str] = []
+    size = 0
+    for number in numbers:
+        length = 3 * len(number.encode()) + 1 if not number.isascii() else len(number) + 1
+        if chunk and (len(chunk) == NUMBERS_PER_REQUEST or size + length > QUERY_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(number)
+        size += length
+    if chunk:
+        yield chunk

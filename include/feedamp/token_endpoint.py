@@ -1,0 +1,106 @@
+"""POST /access_token: both grants of the contract (2.2), sent as a form, without any Authorization header."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from feedamp.errors import (
+    AuthorizationError,
+    ClientRefusedError,
+    RejectedError,
+    ThrottledError,
+    UnclearError,
+    UnreadableError,
+)
+from feedamp.reading import decode_json
+from feedamp.transport import Answer, Transport
+
+_CLIENT_NAMED = (b"invalid_client", b"unauthorized_client")
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """The marketplace's client id and secret of one connection."""
+
+    conn_id: str
+    client_id: str
+    client_secret: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class TokenPair:
+    """What FeedAMP answers; the refresh token replaces the one before."""
+
+    access_token: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+    expires_in_s: int
+
+
+class TokenEndpoint:
+    """Both grants; decides nothing about the seller."""
+
+    def __init__(self, transport: Transport, credentials: Credentials) -> None:
+        self._transport = transport
+        self.credentials = credentials
+
+    async def refresh(self, refresh_token: str) -> TokenPair:
+        """A new pair for a refresh token.
+
+        Raises:
+            AuthorizationError: the token is refused; ClientRefusedError if the answer names the client.
+            UnclearError: the answer was lost; the token may be spent.
+            TransientError: nothing happened.
+        """
+        return await self._call({"grant_type": "refresh_token", "refresh_token": refresh_token})
+
+    async def exchange(self, code: str) -> TokenPair:
+        """A pair for a one-time code; raises as `refresh` does."""
+        return await self._call({"grant_type": "authorization_code", "code": code})
+
+    async def _call(self, fields: dict[str, str]) -> TokenPair:
+        form = {
+            **fields,
+            "client_id": self.credentials.client_id,
+            "client_secret": self.credentials.client_secret,
+        }
+        answer = await self._transport.send("POST", "/access_token", form=form)
+        if answer.status in (400, 401):
+            if any(name in answer.body.lower() for name in _CLIENT_NAMED):
+                raise ClientRefusedError(
+                    "FeedAMP refuses the client id or secret of the connection; correct them there."
+                )
+            raise AuthorizationError("FeedAMP refuses the grant; the seller must authorize again.")
+        if answer.status == 429:
+            raise ThrottledError("FeedAMP throttles token calls.", retry_after_s=_seconds(answer), status=429)
+        if answer.status >= 500:
+            raise UnclearError(f"FeedAMP failed on a token call ({answer.status}).", status=answer.status)
+        if not 200 <= answer.status < 300:
+            raise RejectedError(
+                f"FeedAMP answered a token call with {answer.status}; check Host, or ask whether this machine's "
+                "address must be allowed.",
+                status=answer.status,
+            )
+        return _pair(answer)
+
+
+def _seconds(answer: Answer) -> float | None:
+    value = answer.headers.get("Retry-After", "")
+    return float(value) if value.isdigit() else None
+
+
+def _pair(answer: Answer) -> TokenPair:
+    """A 2xx whose body cannot be used may still have spent the token: unclear, never success."""
+    try:
+        body: Any = decode_json(answer.body)
+    except UnreadableError:
+        body = None
+    fields = body if isinstance(body, dict) else {}
+    access, refresh, life = (fields.get(k) for k in ("access_token", "refresh_token", "expires_in"))
+    if isinstance(life, str) and life.isdigit():
+        life = int(life)
+    if not (isinstance(access, str) and access and isinstance(life, int) and life > 0):
+        raise UnclearError("FeedAMP answered a token call with something that is no token pair.")
+    if not (isinstance(refresh, str) and refresh):
+        raise UnclearError("FeedAMP answered a token call without a refresh token.")
+    return TokenPair(access, refresh, life)

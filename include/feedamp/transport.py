@@ -1,0 +1,167 @@
+"""One pool of connections to one FeedAMP address; turns what comes back into an answer or an error of ours."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+import aiohttp
+from yarl import URL
+
+from feedamp.errors import ConfigurationError, TransientError, UnclearError
+
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+MAX_BODY_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where FeedAMP is and how to get there; everything here comes from the Airflow connection."""
+
+    base_url: str
+    max_connections: int = 32
+    timeout_s: float = 30.0
+    allow_http: bool = False
+    verify: bool | str = True
+    cert: str | tuple[str, str] | None = field(default=None, repr=False)
+    trust_env: bool = False
+    proxy: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigurationError("Host must be the whole base URL, such as https://…/api/v1.")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ConfigurationError("Host must be a plain base URL without user, query or fragment.")
+        if parts.scheme == "http" and parts.hostname not in _LOOPBACK and not self.allow_http:
+            raise ConfigurationError("Host must be https; extra allow_http permits http in a test network.")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer of any status; the body never shows in a repr."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+    @property
+    def server_time(self) -> datetime | None:
+        """The `Date` header in UTC."""
+        return _http_date(self.headers.get("Date"))
+
+    def retry_after_s(self, now: datetime) -> float | None:
+        """Seconds of `Retry-After`, given in seconds or as a date."""
+        value = self.headers.get("Retry-After", "").strip()
+        if value.replace(".", "", 1).isdigit():
+            return float(value)
+        moment = _http_date(value)
+        # Counted from the server's own clock where it tells it, for the two may differ.
+        return None if moment is None else max(0.0, (moment - (self.server_time or now)).total_seconds())
+
+
+def _http_date(value: str | None) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(value) if value else None
+    except ValueError:
+        return None
+    if moment is None:
+        return None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+class Transport:
+    """An open pool; use as `async with`."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.requests = 0
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        connector = aiohttp.TCPConnector(
+            limit=self.address.max_connections, ssl=_ssl(self.address), ttl_dns_cache=300
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=self.address.timeout_s),
+            trust_env=self.address.trust_env,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": "airflow-provider-feedamp", "Accept": "application/json"},
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def send(
+        self,
+        method: str,
+        path_and_query: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        json_body: bytes | None = None,
+        form: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """The answer to one request, whatever its status; `path_and_query` is encoded already.
+
+        Redirects are not followed: a token must not travel to another host.
+
+        Raises:
+            TransientError: nothing reached FeedAMP.
+            UnclearError: the request may have reached FeedAMP; no whole answer came back.
+        """
+        if self._session is None:
+            raise RuntimeError("the transport is not open")
+        url = URL(self.address.base_url.rstrip("/") + path_and_query, encoded=True)
+        all_headers = dict(headers or {})
+        if json_body is not None:
+            all_headers["Content-Type"] = "application/json"
+        self.requests += 1
+        try:
+            async with self._session.request(
+                method,
+                url,
+                headers=all_headers,
+                data=json_body if json_body is not None else form,
+                allow_redirects=False,
+                proxy=self.address.proxy,
+            ) as response:
+                body = bytearray()
+                async for chunk in response.content.iter_any():
+                    body += chunk
+                    if len(body) > MAX_BODY_BYTES:
+                        raise UnclearError(f"FeedAMP's answer to {method} is beyond all bounds.")
+                return Answer(response.status, response.headers, bytes(body))
+        except aiohttp.ClientConnectorError as error:
+            raise TransientError(f"FeedAMP cannot be reached ({type(error).__name__}).") from None
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            # `from None`: aiohttp's errors hold request headers, and with them the token.
+            raise UnclearError(f"The answer to {method} was lost ({type(error).__name__}).") from None
+
+
+def _ssl(address: Address) -> ssl.SSLContext | bool:
+    if address.verify is False:
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif isinstance(address.verify, str):
+        context = ssl.create_default_context(cafile=address.verify)
+    elif address.cert is None:
+        return True
+    else:
+        context = ssl.create_default_context()
+    if isinstance(address.cert, str):
+        context.load_cert_chain(address.cert)
+    elif address.cert is not None:
+        context.load_cert_chain(*address.cert)
+    return context

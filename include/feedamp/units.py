@@ -1,0 +1,49 @@
+"""PURE: how many units of each line were ordered, shipped, cancelled, are open or too many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from feedamp.models import LineFulfillment
+
+
+@dataclass(frozen=True)
+class LineUnits:
+    """Units of one line; shipped + cancelled + pending - over = ordered."""
+
+    ordered: int
+    shipped: int = 0
+    cancelled: int = 0
+
+    @property
+    def pending(self) -> int:
+        """Units nobody has accounted for, never below 0."""
+        return max(0, self.ordered - self.shipped - self.cancelled)
+
+    @property
+    def over(self) -> int:
+        """Units accounted for beyond what was ordered."""
+        return max(0, self.shipped + self.cancelled - self.ordered)
+
+    @property
+    def settled(self) -> bool:
+        """Exactly the ordered units are accounted for."""
+        return self.shipped + self.cancelled == self.ordered
+
+
+def count_units(ordered: Mapping[str, int], fulfillments: Iterable[LineFulfillment]) -> dict[str, LineUnits]:
+    """Units by line, in the order of `ordered`, then lines that were fulfilled without being ordered.
+
+    Only whole quantities above zero count; anything else is a `bad_quantity` finding, not a unit.
+    """
+    shipped: dict[str, int] = {}
+    cancelled: dict[str, int] = {}
+    for entry in fulfillments:
+        line = entry.mp_line_number
+        shipped[line] = shipped.get(line, 0) + sum(max(0, s.quantity or 0) for s in entry.shipments)
+        cancelled[line] = cancelled.get(line, 0) + sum(max(0, c.quantity or 0) for c in entry.cancellations)
+    return {
+        line: LineUnits(ordered.get(line, 0), shipped.get(line, 0), cancelled.get(line, 0))
+        for line in dict.fromkeys((*ordered, *shipped))
+    }

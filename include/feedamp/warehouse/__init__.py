@@ -1,0 +1,37 @@
+"""Where analytics read: one protocol, one file per engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from feedamp.lake import Lake, Manifest
+
+
+class LoadSession(Protocol):
+    """The warehouse, held by this process alone."""
+
+    def load(self, lake: Lake, manifest: Manifest) -> bool:
+        """Merges a manifest's files in one transaction; newer snapshots win.
+
+        Returns:
+            False if the manifest was loaded before. Safe to repeat.
+        """
+
+    def orders(self, seller_id: str, numbers: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Rows of `orders` of one seller."""
+
+    def order_lines(self, seller_id: str, numbers: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Rows of `order_lines` of one seller."""
+
+
+class Warehouse(Protocol):
+    """A warehouse with the tables of `tables.py` in schema `feedamp`."""
+
+    def session(self) -> AbstractContextManager[LoadSession]:
+        """Opens the warehouse, its schema made if needed.
+
+        Raises:
+            BusyError: another process holds it; the message names the holder.
+        """

@@ -1,0 +1,183 @@
+"""The default warehouse: one DuckDB file, one process at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import duckdb
+
+from feedamp.errors import BusyError
+from feedamp.lake import Lake, Manifest
+from feedamp.tables import SCHEMA, TABLES, Type
+from feedamp.warehouse import merge
+
+_TYPES = {
+    Type.TEXT: "VARCHAR",
+    Type.INTEGER: "BIGINT",
+    Type.BOOLEAN: "BOOLEAN",
+    Type.MONEY: "DECIMAL(18,4)",
+    Type.TIMESTAMP: "TIMESTAMP WITH TIME ZONE",
+    Type.DATE: "DATE",
+    Type.JSON: "JSON",
+}
+_Taken = TypeVar("_Taken")
+_HOLDER = re.compile(r"held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
+
+
+class DuckDbWarehouse:
+    """A DuckDB file; opened for as short as possible, because a reader keeps the writer out and the reverse."""
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        memory_limit: str = "512MB",
+        lock_wait_s: float = 120.0,
+        sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.path = Path(path)
+        self._memory_limit = memory_limit
+        self._lock_wait_s = lock_wait_s
+        self._sleep = sleep
+        self._monotonic = monotonic
+
+    @contextmanager
+    def session(self) -> Iterator[DuckDbSession]:
+        """Opens the file, waiting up to `lock_wait_s` for whoever holds it.
+
+        Raises:
+            BusyError: it is still held; the message names the program and its process id.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._writer_lock():
+            connection = self._patiently(self._connect)
+            try:
+                yield DuckDbSession(connection)
+            finally:
+                connection.close()
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        try:
+            connection = duckdb.connect(
+                str(self.path), config={"memory_limit": self._memory_limit, "threads": 2}
+            )
+        except duckdb.IOException as error:
+            holder = _HOLDER.search(str(error))
+            if holder is None and "lock" not in str(error).lower():
+                raise
+            raise BusyError(self._busy_message(holder), retry_after_s=60) from error
+        connection.execute("SET TimeZone = 'UTC'")
+        _create_tables(connection)
+        return connection
+
+    @contextmanager
+    def _writer_lock(self) -> Iterator[None]:
+        """Two of our own loads queue here; the lock ends with the process, however it dies."""
+        with Path(f"{self.path}.lock").open("a+") as file:
+
+            def take() -> None:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError as error:
+                    file.seek(0)
+                    pid = file.read().strip()
+                    raise BusyError(
+                        f"{self.path} is being loaded by process {pid or 'unknown'}; try again when it is done.",
+                        retry_after_s=60,
+                    ) from error
+
+            self._patiently(take)
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            try:
+                yield
+            finally:
+                file.truncate(0)
+
+    def _patiently(self, take: Callable[[], _Taken]) -> _Taken:
+        give_up_at = self._monotonic() + self._lock_wait_s
+        while True:
+            try:
+                return take()
+            except BusyError:
+                if self._monotonic() >= give_up_at:
+                    raise
+            self._sleep(0.2)
+
+    def _busy_message(self, holder: re.Match[str] | None) -> str:
+        who = f"{holder['program']} (process {holder['pid']})" if holder else "another process"
+        return f"{self.path} is held by {who}; close it there, the next run goes on by itself."
+
+
+class DuckDbSession:
+    """An open DuckDB file, writable by this process alone."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    def load(self, lake: Lake, manifest: Manifest) -> bool:
+        """Merges a manifest's files in one transaction. Safe to repeat: a manifest counts once."""
+        if not lake.is_local:
+            self._connection.register_filesystem(lake.fs)
+        files: dict[str, list[str]] = {}
+        for file in manifest.files:
+            path = lake.absolute(file.path)
+            files.setdefault(file.table, []).append(path if lake.is_local else lake.fs.unstrip_protocol(path))
+        self._connection.begin()
+        try:
+            fresh = merge.merge_manifest(self._connection.execute, manifest.path, files)
+            self._connection.commit()
+        except BaseException:
+            self._connection.rollback()
+            raise
+        return fresh
+
+    def orders(self, seller_id: str, numbers: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Rows of `orders` of one seller."""
+        return self._of_orders("orders", seller_id, numbers)
+
+    def order_lines(self, seller_id: str, numbers: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Rows of `order_lines` of one seller."""
+        return self._of_orders("order_lines", seller_id, numbers)
+
+    def _of_orders(self, table: str, seller_id: str, numbers: Sequence[str]) -> Iterator[dict[str, Any]]:
+        cursor = self._connection.execute(
+            f"SELECT * FROM {SCHEMA}.{table} WHERE seller_id = ? AND list_contains(?, mp_order_number)",
+            [seller_id, list(numbers)],
+        )
+        names = [column[0] for column in cursor.description or ()]
+        while batch := cursor.fetchmany(1_000):
+            yield from (dict(zip(names, row, strict=True)) for row in batch)
+
+
+def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {merge.META}")
+    for statement in merge.META_TABLES:
+        connection.execute(statement)
+    for table in TABLES.values():
+        columns = ", ".join(
+            f"{c.name} {_TYPES[c.type]}{' NOT NULL' if c.name in table.key else ''}" for c in table.columns
+        )
+        connection.execute(f"CREATE TABLE IF NOT EXISTS {SCHEMA}.{table.name} ({columns})")
+        present = {
+            row[0]
+            for row in connection.execute(
+                "SELECT column_name FROM information_schema.columns WHERE table_schema = ? AND table_name = ?",
+                [SCHEMA, table.name],
+            ).fetchall()
+        }
+        for column in table.columns:
+            if column.name not in present:
+                connection.execute(
+                    f"ALTER TABLE {SCHEMA}.{table.name} ADD COLUMN {column.name} {_TYPES[column.type]}"
+                )

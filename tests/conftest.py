@@ -1,0 +1,54 @@
+"""What holds for every test: no network but loopback, and no Airflow where the core is tested."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+HERE = Path(__file__).parent
+WITHOUT_AIRFLOW = {HERE / "core", HERE / "contract"}
+
+# A shared machine stalls now and then; pytest-timeout still ends what hangs.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
+
+
+def is_loopback(host: object) -> bool:
+    if isinstance(host, bytes):
+        host = host.decode()
+    if host is None or host in ("", "localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(str(host).partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def refuse_network(event: str, args: tuple[Any, ...]) -> None:
+    """Let Python's sockets reach this machine only; an audit hook sees every way of opening one."""
+    if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
+        address = args[1]
+        host = address[0] if isinstance(address, tuple) else None  # a path is a Unix socket
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
+        host = None if args[0] == socket.gethostname() else args[0]  # Airflow asks for this machine's full name
+        if str(host).endswith(".invalid"):  # never resolves (RFC 2606); say so without asking anyone
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    else:
+        return
+    if not is_loopback(host):
+        raise RuntimeError(f"a test reached for {host}; tests talk to loopback only")
+
+
+sys.addaudithook(refuse_network)
+
+
+@pytest.fixture(autouse=True)
+def _core_runs_without_airflow(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if WITHOUT_AIRFLOW.intersection(request.path.parents):
+        monkeypatch.setitem(sys.modules, "airflow", None)

@@ -1,0 +1,196 @@
+"""`discover`: which files of the inbox are to be read now."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from feedamp.errors import ConfigurationError
+from feedamp.inbox.files import Discovery, InboxFile, Taken, discover, open_file
+
+NOW = datetime(2026, 3, 2, 14, 5, tzinfo=UTC)
+SETTLE_S = 10.0
+
+
+def drop(inbox: Path, name: str, content: bytes = b"{}\n", age_s: float = 3600) -> Path:
+    path = inbox / name
+    path.write_bytes(content)
+    moment = (NOW - timedelta(seconds=age_s)).timestamp()
+    os.utime(path, (moment, moment))
+    return path
+
+
+class Clock:
+    """A sleep that takes no time; `while_asleep` is what others do meanwhile."""
+
+    def __init__(self, while_asleep: Callable[[], object] = lambda: None) -> None:
+        self.slept: list[float] = []
+        self.while_asleep = while_asleep
+
+    def __call__(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.while_asleep()
+
+
+def look(inbox: Path, clock: Clock | None = None, **options) -> Discovery:
+    return discover(str(inbox), now=NOW, settle_s=SETTLE_S, sleep=clock or Clock(), **options)
+
+
+def names(found: Discovery) -> list[str]:
+    return [file.name for file in found.files]
+
+
+def taken(file: InboxFile) -> Taken:
+    return Taken(file.name, file.size, file.checksum, file.stamp)
+
+
+def test_files_come_in_name_order_with_size_and_checksum(tmp_path):
+    drop(tmp_path, "b.csv", b"xy")
+    drop(tmp_path, "a.jsonl")
+    found = look(tmp_path)
+    assert names(found) == ["a.jsonl", "b.csv"]
+    second = found.files[1]
+    assert (second.size, second.checksum) == (2, hashlib.sha256(b"xy").hexdigest())
+    assert second.modified_at == NOW - timedelta(hours=1)
+    with open_file(second) as stream:
+        assert stream.read() == b"xy"
+
+
+def test_hidden_and_unfinished_files_and_folders_are_ignored(tmp_path):
+    for name in (".a.jsonl", "_a.jsonl", "a.jsonl.tmp", "a.jsonl.part"):
+        drop(tmp_path, name)
+    (tmp_path / "done").mkdir()
+    drop(tmp_path / "done", "old.jsonl")
+    assert look(tmp_path) == Discovery()
+
+
+def test_a_file_of_another_kind_is_not_passed_over(tmp_path):
+    drop(tmp_path, "orders.xlsx")
+    assert names(look(tmp_path)) == ["orders.xlsx"]
+
+
+@pytest.mark.parametrize("name", ["a::b.jsonl", "a?b#c.jsonl", "a b*[1].jsonl"])
+def test_a_name_that_means_something_in_a_url_is_only_a_name(tmp_path, name):
+    drop(tmp_path, name, b"1")
+    (file,) = look(tmp_path).files
+    with open_file(file) as stream:
+        assert (file.name, stream.read()) == (name, b"1")
+
+
+def test_an_inbox_that_does_not_exist_is_told_apart_from_an_empty_one(tmp_path):
+    assert look(tmp_path).exists
+    assert not look(tmp_path / "missing").exists
+
+
+def test_an_unknown_kind_of_store_is_a_configuration_error():
+    with pytest.raises(ConfigurationError, match="inbox_url"):
+        discover("nostore://inbox", now=NOW, settle_s=SETTLE_S)
+
+
+def test_a_file_is_taken_once(tmp_path):
+    drop(tmp_path, "a.jsonl")
+    (file,) = look(tmp_path).files
+    assert names(look(tmp_path, seen=[taken(file)])) == []
+    os.utime(tmp_path / "a.jsonl")
+    without_stamp = Taken(file.name, file.size, file.checksum)
+    assert names(look(tmp_path, seen=[without_stamp])) == []
+
+
+def test_a_version_that_was_seen_is_not_read_again(tmp_path):
+    path = drop(tmp_path, "a.jsonl")
+    (file,) = look(tmp_path).files
+    stamp_alone = Taken(file.name, 0, "", file.stamp)
+    assert names(look(tmp_path, seen=[stamp_alone])) == []
+    path.write_bytes(b"[]\n")
+    assert names(look(tmp_path, seen=[taken(file)])) == ["a.jsonl"]
+
+
+def test_the_same_content_under_another_name_is_another_file(tmp_path):
+    drop(tmp_path, "a.jsonl")
+    (file,) = look(tmp_path).files
+    drop(tmp_path, "b.jsonl")
+    assert names(look(tmp_path, seen=[taken(file)])) == ["b.jsonl"]
+
+
+def test_a_settled_file_is_taken_without_waiting(tmp_path):
+    drop(tmp_path, "a.jsonl", age_s=SETTLE_S)
+    clock = Clock()
+    assert names(look(tmp_path, clock)) == ["a.jsonl"]
+    assert clock.slept == []
+
+
+def test_a_file_just_dropped_is_taken_after_one_short_wait(tmp_path):
+    drop(tmp_path, "a.jsonl", age_s=4)
+    drop(tmp_path, "b.jsonl", age_s=7)
+    clock = Clock()
+    assert names(look(tmp_path, clock)) == ["a.jsonl", "b.jsonl"]
+    assert clock.slept == [6]
+
+
+def test_a_file_from_the_future_waits_no_longer_than_any_other(tmp_path):
+    drop(tmp_path, "a.jsonl", age_s=-3600)
+    clock = Clock()
+    assert names(look(tmp_path, clock)) == ["a.jsonl"]
+    assert clock.slept == [SETTLE_S]
+
+
+def test_a_file_that_grows_waits_and_holds_up_nobody(tmp_path):
+    path = drop(tmp_path, "a.jsonl", b"12", age_s=1)
+    drop(tmp_path, "b.jsonl")
+    found = look(tmp_path, Clock(lambda: path.write_bytes(b"1234")))
+    assert names(found) == ["b.jsonl"]
+    assert found.waiting == {"a.jsonl": 4}
+
+
+@pytest.mark.parametrize(
+    ("observed", "waits"),
+    [
+        pytest.param({"a.jsonl": 2}, [], id="as large as at the previous look"),
+        pytest.param({"a.jsonl": 1}, [9], id="larger than at the previous look"),
+    ],
+)
+def test_a_young_file_is_compared_with_the_previous_look(tmp_path, observed, waits):
+    drop(tmp_path, "a.jsonl", b"12", age_s=1)
+    clock = Clock()
+    assert names(look(tmp_path, clock, observed=observed)) == ["a.jsonl"]
+    assert clock.slept == waits
+
+
+def test_a_file_that_vanishes_during_the_wait_is_no_error(tmp_path):
+    path = drop(tmp_path, "a.jsonl", age_s=1)
+    assert look(tmp_path, Clock(path.unlink)) == Discovery()
+
+
+def test_a_young_file_seen_before_makes_nobody_wait(tmp_path):
+    drop(tmp_path, "a.jsonl", age_s=1)
+    (file,) = look(tmp_path).files
+    clock = Clock()
+    look(tmp_path, clock, seen=[taken(file)])
+    assert clock.slept == []
+
+
+def test_a_file_that_cannot_be_read_is_named_and_the_others_come(tmp_path):
+    drop(tmp_path, "a.jsonl")
+    (tmp_path / os.fsdecode(b"b\xff.jsonl")).write_bytes(b"")
+    found = discover(str(tmp_path), now=datetime.now(UTC) + timedelta(hours=1), settle_s=SETTLE_S)
+    assert names(found) == ["a.jsonl"]
+    assert list(found.unreadable) == ["b\\udcff.jsonl"]
+
+
+def test_any_store_of_fsspec_will_do():
+    store = fsspec.filesystem("memory")
+    store.pipe("/inbox-test/a.jsonl", b"1")
+    try:
+        found = discover("memory://inbox-test/", now=NOW, settle_s=SETTLE_S, sleep=Clock())
+        with open_file(found.files[0]) as stream:
+            assert stream.read() == b"1"
+        seen = [taken(file) for file in found.files]
+        assert names(discover("memory://inbox-test", now=NOW, settle_s=SETTLE_S, seen=seen)) == []
+    finally:
+        store.rm("/inbox-test", recursive=True)

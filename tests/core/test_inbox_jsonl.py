@@ -1,0 +1,176 @@
+"""JSON Lines: a bad line costs that line only."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from order_samples import good_line, good_order, inbox_file, jsonl_row
+
+from feedamp.errors import TransientError
+from feedamp.inbox import BadRow, InboxFile, OrderRow, read_again, read_rows
+from feedamp.inbox.jsonl import read_jsonl
+from feedamp.inbox.lines import MAX_LINE_BYTES, lines
+from feedamp.order_body import BodyRules
+
+RULES = BodyRules()
+
+
+def read(content: bytes) -> list[OrderRow | BadRow]:
+    return list(read_jsonl(io.BytesIO(content), "a.jsonl", RULES))
+
+
+def test_a_good_line_is_an_order(tmp_path):
+    raw = jsonl_row()
+    (row,) = read_rows(inbox_file(tmp_path, "a.jsonl", raw + b"\n"), RULES)
+    assert row == OrderRow(
+        source="a.jsonl",
+        row_number=1,
+        rows=1,
+        row_hash=hashlib.sha256(raw).hexdigest(),
+        raw=raw.decode(),
+        seller_id="S1",
+        mp_order_number="M-1",
+        body=good_order(),
+    )
+
+
+def test_fractions_are_decimal_from_the_file_on():
+    (row,) = read(jsonl_row(order_lines=[good_line(unit_price=109.9)]))
+    assert isinstance(row, OrderRow)
+    assert str(row.body["order_lines"][0]["unit_price"]) == "109.90"
+    assert isinstance(row.body["order_lines"][0]["unit_price"], Decimal)
+
+
+@pytest.mark.parametrize(
+    ("content", "numbers"),
+    [
+        pytest.param(b"", [], id="no line"),
+        pytest.param(jsonl_row(), [1], id="no line end"),
+        pytest.param(b"\n \t\n" + jsonl_row() + b"\n\n" + jsonl_row() + b"\n", [3, 5], id="blank lines count"),
+        pytest.param(b"\xef\xbb\xbf" + jsonl_row() + b"\r\n" + jsonl_row() + b"\r\n", [1, 2], id="BOM and CRLF"),
+    ],
+)  # fmt: skip
+def test_lines_are_numbered_as_an_editor_does(content, numbers):
+    rows = read(content)
+    assert [row.row_number for row in rows] == numbers
+    assert all(isinstance(row, OrderRow) for row in rows)
+
+
+def test_line_ends_make_no_difference_to_the_hash():
+    first, second = read(jsonl_row() + b"\r\n" + jsonl_row() + b"\n")
+    assert first.row_hash == second.row_hash
+
+
+def test_the_same_order_twice_comes_twice_in_order():
+    pending = jsonl_row(marketplace_state="PENDING")
+    rows = read(pending + b"\n" + jsonl_row())
+    assert [row.body["marketplace_state"] for row in rows if isinstance(row, OrderRow)] == [
+        "PENDING",
+        "AWAITING_SHIPMENT",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "field", "code"),
+    [
+        pytest.param(b"{", "", "wrong_type", id="cut JSON"),
+        pytest.param(b"[1]", "", "wrong_type", id="a list"),
+        pytest.param(b'"S1"', "", "wrong_type", id="a text"),
+        pytest.param(b'{"seller_id": "\xff"}', "", "wrong_type", id="bytes that are not UTF-8"),
+        pytest.param(b'{"a": "\\ud800"}', "", "wrong_type", id="half a surrogate pair"),
+        pytest.param(b'{"a": NaN}', "", "wrong_type", id="NaN"),
+        pytest.param(b'{"a": -Infinity}', "", "wrong_type", id="Infinity"),
+        pytest.param(b'{"a": ' + b"9" * 5000 + b"}", "", "wrong_type", id="a number of 5,000 digits"),
+        pytest.param(b"[" * 100_000, "", "wrong_type", id="nested without end"),
+        pytest.param(b"\x00\x01", "", "wrong_type", id="binary"),
+        pytest.param(jsonl_row()[:-1] + b', "x": 1}', "x", "unknown_field", id="another key"),
+        pytest.param(
+            jsonl_row().replace(b"25.5", b"1e99999999999999999999"),
+            "order_lines[0].unit_price",
+            "bad_number",
+            id="an exponent past every decimal",
+        ),
+        pytest.param(
+            jsonl_row().replace(b"25.5", b'"25.5"'),
+            "order_lines[0].unit_price",
+            "wrong_type",
+            id="price as text",
+        ),
+    ],
+)
+def test_a_bad_line_is_rejected_and_the_next_one_read(line, field, code):
+    bad, good = read(line + b"\n" + jsonl_row())
+    assert isinstance(bad, BadRow)
+    assert [(reason.field, reason.code) for reason in bad.reasons] == [(field, code)]
+    assert "\x00" not in bad.raw
+    assert isinstance(good, OrderRow)
+
+
+def test_a_reject_carries_the_ids_that_can_be_read():
+    (row,) = read(jsonl_row(currency="?"))
+    assert isinstance(row, BadRow)
+    assert (row.seller_id, row.mp_order_number) == ("S1", "M-1")
+
+
+def test_no_customer_shows_in_the_repr():
+    good, bad = read(jsonl_row() + b"\n" + jsonl_row(currency="?"))
+    assert "Robin" not in repr(good) + repr(bad)
+
+
+def test_an_over_long_line_is_rejected_without_being_held():
+    bad, good = read(b"x" * (MAX_LINE_BYTES + 1) + b"\n" + jsonl_row())
+    assert isinstance(bad, BadRow)
+    assert [reason.code for reason in bad.reasons] == ["out_of_range"]
+    assert len(bad.raw) < MAX_LINE_BYTES / 10
+    assert isinstance(good, OrderRow)
+
+
+@given(
+    st.lists(st.binary(max_size=9).map(lambda line: line.replace(b"\n", b"")), max_size=9), st.integers(1, 12)
+)
+def test_lines_are_split_alike_whatever_is_kept_of_them(parts, max_bytes):
+    content = b"x" + b"\n".join(parts)
+    expected = content.split(b"\n")
+    found = list(lines(io.BytesIO(content), max_bytes))
+    assert [line.content for line in found] == [
+        part[:max_bytes] for part in (expected if expected[-1] else expected[:-1])
+    ]
+    assert [line.is_cut for line in found] == [len(part) > max_bytes for part in expected[: len(found)]]
+    assert [line.sha256 for line in found] == [
+        hashlib.sha256(part).hexdigest() for part in expected[: len(found)]
+    ]
+
+
+@given(st.lists(st.binary(max_size=30) | st.just(jsonl_row()) | st.just(b'{"seller_id": 1}'), max_size=8))
+def test_every_line_is_accounted_for_once(parts):
+    content = b"\n".join(parts)
+    expected = [
+        number
+        for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1)
+        if line.strip(b" \t\r")
+    ]
+    assert [row.row_number for row in read(content)] == expected
+
+
+def test_a_kept_row_is_judged_again_under_other_rules():
+    (bad,) = read(jsonl_row(gift="yes"))
+    again = read_again(bad.source, bad.row_number, bad.raw, BodyRules(extra_order_fields=frozenset({"gift"})))
+    assert isinstance(again, OrderRow)
+    assert again.row_hash == bad.row_hash
+
+
+def test_a_file_of_another_kind_is_rejected_as_a_whole(tmp_path):
+    (row,) = read_rows(inbox_file(tmp_path, "orders.xlsx", b"PK"), RULES)
+    assert isinstance(row, BadRow)
+    assert (row.row_number, row.rows) == (0, 0)
+    assert ".jsonl, .csv or .parquet" in row.reasons[0].message
+
+
+def test_a_file_that_is_gone_is_a_transient_error(tmp_path):
+    with pytest.raises(TransientError, match=r"a\.jsonl"):
+        list(read_rows(InboxFile("a.jsonl", str(tmp_path / "a.jsonl"), 0, None, ""), RULES))

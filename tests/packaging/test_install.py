@@ -1,0 +1,98 @@
+"""Airflow finds everything, and finds the right copy, however the project was installed."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+from feedamp import __version__
+
+DAGS = [
+    "feedamp_extract_fulfillments.py",
+    "feedamp_place_orders.py",
+    "feedamp_process_fulfillments.py",
+    "feedamp_reconcile_orders.py",
+    "feedamp_refresh_tokens.py",
+]
+
+
+def test_the_wheel_holds_every_file_of_both_packages_and_the_dags(wheel, root):
+    expected = {f"feedamp_airflow/dags/{name}" for name in DAGS}
+    for parent, package in ((root / "include", "feedamp"), (root / "plugins", "feedamp_airflow")):
+        files = (p for p in (parent / package).rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+        expected |= {str(path.relative_to(parent)) for path in files}
+    held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert held == expected
+
+
+def test_the_wheel_carries_the_migrations_of_the_state_database(wheel):
+    assert any("feedamp/state/migrations/versions/" in name for name in zipfile.ZipFile(wheel).namelist())
+
+
+def test_airflow_sees_the_provider_its_options_and_its_plugin_once(installation):
+    facts = installation.facts
+    assert facts["installed"][0] == __version__
+    assert facts["provider"]
+    assert facts["hook_class"] == "feedamp_airflow.hook.FeedAmpHook"
+    assert facts["page_size"] == "50"
+    assert facts["plugins"] == ["feedamp"]
+    assert facts["plugin_errors"] == {}
+    assert facts["imported_by_stem"] == []
+
+
+def test_the_code_comes_from_where_it_should(installation):
+    assert Path(installation.facts["feedamp"]).is_relative_to(installation.code)
+    assert Path(installation.facts["feedamp_airflow"]).is_relative_to(installation.code)
+
+
+def test_the_command_line_is_there(installation):
+    assert "sellers" in installation.run_feedamp("--help")
+
+
+def test_init_copies_the_dag_files(installation, tmp_path):
+    installation.run_feedamp("init", tmp_path / "dags")
+    assert sorted(path.name for path in (tmp_path / "dags").glob("*.py")) == DAGS
+
+
+def test_mounted_folders_alone_register_the_plugin_from_its_file(make_installation):
+    facts = make_installation("mounts_alone", mount=True).look()
+    assert facts["installed"] == []
+    assert facts["plugins"] == ["feedamp"]
+    assert facts["plugin_errors"] == {}
+    assert facts["imported_by_stem"] == []
+
+
+def test_feedamp_imports_without_airflow(wheel_installation):
+    imported = wheel_installation.run_python("""
+import importlib, pkgutil, sys
+sys.modules["airflow"] = sys.modules["feedamp_airflow"] = None
+import feedamp
+for module in pkgutil.walk_packages(feedamp.__path__, "feedamp."):
+    if ".migrations" not in module.name and not module.name.endswith("__main__"):  # those run when imported
+        importlib.import_module(module.name)
+        print(module.name)
+""")
+    assert "feedamp.sandbox" in imported.split()
+
+
+def test_the_provider_info_is_data_that_imports_nothing(wheel_installation):
+    imported = wheel_installation.run_python("""
+import sys
+before = set(sys.modules)
+from feedamp_airflow.provider_info import get_provider_info
+assert get_provider_info()["package-name"] == "airflow-provider-feedamp"
+print(*set(sys.modules) - before)
+""")
+    others = {name for name in imported.split() if not name.startswith("feedamp_airflow")}
+    assert others <= {"__future__", "typing"}
+
+
+def test_the_dag_files_of_the_wheel_load_in_airflow(wheel_installation, tmp_path):
+    wheel_installation.run_feedamp("init", tmp_path)
+    loaded = wheel_installation.run_python(f"""
+from airflow.dag_processing.dagbag import DagBag
+bag = DagBag({str(tmp_path)!r})
+assert not bag.import_errors, bag.import_errors
+print(*sorted(bag.dag_ids))
+""")
+    assert loaded.splitlines()[-1].split() == [name.removesuffix(".py") for name in DAGS]

@@ -1,0 +1,67 @@
+"""requirements.lock pins everything pyproject.toml asks for, by hash, and names no address."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+
+@pytest.fixture(scope="module")
+def lock(root):
+    return (root / "requirements.lock").read_text()
+
+
+@pytest.fixture(scope="module")
+def pins(lock):
+    """Every pinned requirement with the text that follows it, as `(requirement, hashes)`."""
+    entries = re.findall(r"^([a-z0-9][^\n]*?) \\\n((?:    --hash=[^\n]+\n)+)", lock, re.MULTILINE)
+    return [(Requirement(line), hashes.split("--hash=")[1:]) for line, hashes in entries]
+
+
+def asked_for(root):
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    yield from project["build-system"]["requires"]
+    yield from project["project"]["dependencies"]
+    for extra in project["project"]["optional-dependencies"].values():
+        yield from extra
+    yield from project["dependency-groups"]["dev"]
+
+
+def test_no_address_stands_in_the_lock(lock):
+    assert not re.search(r"://|--(extra-)?index-url|--find-links|--trusted-host|^-f\b", lock, re.MULTILINE)
+
+
+def test_every_pin_is_exact_and_has_a_hash(lock, pins):
+    assert len(pins) == len(re.findall(r"^[a-z0-9]", lock, re.MULTILINE))
+    for requirement, hashes in pins:
+        assert re.fullmatch(r"==[^*,]+", str(requirement.specifier)), requirement
+        assert all(re.match(r"sha256:[0-9a-f]{64}", value) for value in hashes)
+
+
+@pytest.mark.parametrize("python", ["3.11.0", "3.12.0", "3.13.0"])
+def test_what_pyproject_asks_for_is_pinned_on_every_python(root, pins, python):
+    environment = {"python_full_version": python, "python_version": python.rpartition(".")[0]}
+    pinned = {
+        canonicalize_name(pin.name): str(pin.specifier).removeprefix("==")
+        for pin, _ in pins
+        if pin.marker is None or pin.marker.evaluate(environment)
+    }
+
+    def is_pinned(wish):
+        version = pinned.get(canonicalize_name(wish.name))
+        return version is not None and wish.specifier.contains(version)
+
+    astray = [line for line in asked_for(root) if not is_pinned(Requirement(line))]
+    assert astray == [], "run `make lock`"
+
+
+def test_the_image_has_the_airflow_of_the_lock(root, pins):
+    (locked,) = (pin for pin, _ in pins if pin.name == "apache-airflow-core")
+    versions = re.findall(
+        r"^FROM apache/airflow:slim-([\d.]+)-python", (root / "Dockerfile").read_text(), re.MULTILINE
+    )
+    assert [f"=={version}" for version in versions] == [str(locked.specifier)]

@@ -1,0 +1,73 @@
+"""What keeps the house in order: the lint rule, the environment script, the list of targets."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def lint(root, path, source):
+    command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--stdin-filename", path, "-"]
+    return subprocess.run(command, cwd=root, input=source, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    "path", ["include/feedamp/steps/place.py", "tests/core/test_place.py", "tests/contract/test_place.py"]
+)
+@pytest.mark.parametrize("source", ["import airflow.sdk\n", "from feedamp_airflow.hook import FeedAmpHook\n"])
+def test_the_core_and_its_tests_may_not_import_airflow(root, path, source):
+    assert "TID251" in lint(root, path, source).stdout
+
+
+@pytest.mark.parametrize("path", ["plugins/feedamp_airflow/hook.py", "dags/feedamp_place_orders.py"])
+def test_the_rest_of_the_house_may(root, path):
+    assert "TID251" not in lint(root, path, "import airflow.sdk\n").stdout
+
+
+@pytest.fixture
+def tree(root, tmp_path):
+    """The script in a tree of its own, with a folder for stand-ins of Python."""
+    (tmp_path / "tools").mkdir()
+    shutil.copy(root / "tools" / "venv.sh", tmp_path / "tools")
+    return tmp_path
+
+
+def stand_in(tree: Path, version: str, *, has_venv: bool) -> Path:
+    """A program that answers the script's two questions as such a Python would."""
+    path = tree / f"python{version}"
+    ending = 0 if has_venv else 1
+    path.write_text(f'#!/bin/sh\ncase "$2" in *ensurepip*) exit {ending} ;; esac\necho {version}\n')
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("version", "has_venv", "words"),
+    [
+        pytest.param("3.10", True, ["3.11, 3.12 or 3.13", "which is 3.10"], id="a Python that is too old"),
+        pytest.param("3.14", True, ["3.11, 3.12 or 3.13", "which is 3.14"], id="a Python that is too new"),
+        pytest.param("3.12", False, ["apt-get install python3.12-venv"], id="a Python without venv"),
+    ],
+)
+def test_the_environment_script_says_what_is_missing(tree, version, has_venv, words):
+    python = stand_in(tree, version, has_venv=has_venv)
+    done = subprocess.run(
+        ["/bin/sh", tree / "tools" / "venv.sh"],
+        env={"PATH": "/usr/bin:/bin", "PYTHON": str(python)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert [word for word in words if word not in done.stderr] == []
+    assert not (tree / ".venv").exists()
+
+
+def test_make_alone_lists_the_targets(root):
+    listed = subprocess.run(["make", "-C", root], capture_output=True, text=True, check=True).stdout
+    for target in ("demo", "up", "test", "check", "lock", "build", "clean"):
+        assert f"make {target} " in listed
