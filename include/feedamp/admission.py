@@ -48,18 +48,15 @@ def admit(row: OrderRow, known: LedgerOrder | None, seen: Seen, *, now: datetime
     if body_hash != known.body_hash:
         if _is_replaceable(known):
             order = order.but(
-                body=body,
-                body_hash=body_hash,
-                purchase_date=_purchase_date(body),
-                source=row.source,
-                source_row=row.row_number,
-                row_hash=row.row_hash,
+                body=body, body_hash=body_hash, purchase_date=_purchase_date(body), **_origin(row)
             )
         else:
             reasons = tuple(_differences(known.body, body))
     moved = _move(order, known, state, seen, now)
     if isinstance(moved, Reason):
         return Admission(None, (*reasons, moved), rejected=True)
+    if moved.desired_state != known.desired_state:
+        moved = moved.but(**_origin(row))
     return Admission(moved, reasons)
 
 
@@ -87,10 +84,8 @@ def _first_delivery(
             accepted_state=None,
             delivered=(delivery,),
             purchase_date=_purchase_date(body),
-            source=row.source,
-            source_row=row.row_number,
-            row_hash=row.row_hash,
             taken_at=now,
+            **_origin(row),
         )
     )
 
@@ -152,6 +147,11 @@ def _differences(before: Mapping[str, Any], after: Mapping[str, Any], path: str 
 
 def _illegal(message: str) -> Reason:
     return Reason("marketplace_state", "illegal_transition", message)
+
+
+def _origin(row: OrderRow) -> dict[str, Any]:
+    """The row that a placement or a refusal will name."""
+    return {"source": row.source, "source_row": row.row_number, "row_hash": row.row_hash}
 
 
 def _purchase_date(body: Mapping[str, Any]) -> datetime:

@@ -18,8 +18,6 @@ from feedamp.errors import (
     AuthorizationError,
     BusyError,
     ClientRefusedError,
-    FeedAmpError,
-    TransientError,
     UnclearError,
 )
 from feedamp.pacing import Sleep
@@ -141,7 +139,10 @@ class Tokens:
                     connection, grant, self._owner, now=self._state.now(), seconds=self._lease_s
                 )
             if mine:
-                return self._keep(seller_id, await self._refresh(grant))
+                token = await self._refresh(grant)
+                if token is not None:
+                    return self._keep(seller_id, token)
+                continue
             if self._state.now() > give_up_at:
                 raise BusyError(
                     "Another process has been refreshing this seller's token for too long.",
@@ -149,13 +150,14 @@ class Tokens:
                 )
             await self._sleep(_WAIT_FOR_OTHERS_S)
 
-    async def _refresh(self, grant: Grant) -> Token:
-        """Runs under the lease; whatever happens, the lease is given back."""
+    async def _refresh(self, grant: Grant) -> Token | None:
+        """Runs under the lease; whatever happens, the lease is given back. None: another grant is stored by now."""
         try:
             used, pair = await self._ask(grant)
         except AuthorizationError as error:
-            return self._refused(grant, error)
-        except FeedAmpError:
+            self._refused(grant, error)
+            return None
+        except BaseException:  # a cancelled task must not leave the others waiting
             with self._state.begin() as connection:
                 grants.release_lease(connection, grant.seller_id, self._owner)
             raise
@@ -172,10 +174,7 @@ class Tokens:
                 expires_in_s=pair.expires_in_s,
                 now=now,
             )
-        token = _token_of(self._read(grant.seller_id))
-        if token is None:
-            raise TransientError("The grant was replaced while it was refreshed.", seller_id=grant.seller_id)
-        return token
+        return _token_of(self._read(grant.seller_id))
 
     async def _ask(self, grant: Grant) -> tuple[str, TokenPair]:
         """The token that worked and what it brought."""
@@ -197,13 +196,12 @@ class Tokens:
             previous = grant.previous_refresh_token
             return previous, await self._endpoint.refresh(previous)
 
-    def _refused(self, grant: Grant, error: AuthorizationError) -> Token:
+    def _refused(self, grant: Grant, error: AuthorizationError) -> None:
+        """Raises what the refusal means; returns if another process, or a person, was first."""
         with self._state.begin() as connection:
             current = grants.read(connection, self._vault, grant.seller_id)
             if current is not None and current.generation != grant.generation:
-                token = _token_of(current)  # another process, or a person, was first
-                if token is not None:
-                    return token
+                return
             if isinstance(error, ClientRefusedError):
                 grants.release_lease(connection, grant.seller_id, self._owner)
             else:

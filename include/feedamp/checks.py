@@ -102,15 +102,12 @@ def check_order(
                 )
             )
         elif units[line].over:
-            line_units = units[line]
-            found.append(
-                (
-                    Kind.OVER_FULFILLED,
-                    f"{line_units.shipped}+{line_units.cancelled}>{line_units.ordered}",
-                    f"Line {line}: {line_units.shipped} shipped and {line_units.cancelled} cancelled "
-                    + f"are more than the {line_units.ordered} ordered; correct the quantities.",
-                )
+            has = units[line]
+            message = (
+                f"Line {line}: {has.shipped} shipped and {has.cancelled} cancelled are more than the "
+                f"{has.ordered} ordered; correct the quantities."
             )
+            found.append((Kind.OVER_FULFILLED, f"{has.shipped}+{has.cancelled}>{has.ordered}", message))
         for kind, value, message in found:
             findings.setdefault((line, kind, value), Finding(kind, line, value, message, line_hash))
     return list(findings.values())

@@ -223,15 +223,33 @@ class FeedAmpClient:
         raise AssertionError("unreachable")  # pragma: no cover
 
     async def _ask_once(self, method: str, path: str, json_body: bytes | None) -> Reply:
-        token = await self._tokens.live(self.seller_id)
+        token = await self._token()
         answer, sent_at = await self._send(method, path, json_body, token)
         if answer.status == 401:
             # Refused before any effect, so even a POST may go again with a newer token.
-            token = await self._tokens.replace(self.seller_id, token)
+            token = await self._token(stale=token)
             answer, sent_at = await self._send(method, path, json_body, token)
         self._raise_for(method, answer)
         # Bodies of PUT and POST answers are unknown (Q7) and ignored.
         return Reply(answer, sent_at, self._json(answer) if method == "GET" else None)
+
+    async def _token(self, stale: Token | None = None) -> Token:
+        """A live token, newer than a stale one.
+
+        Raises:
+            TransientError: no token could be had; a lost token answer too, for the request itself never left.
+        """
+        try:
+            if stale is None:
+                return await self._tokens.live(self.seller_id)
+            return await self._tokens.replace(self.seller_id, stale)
+        except UnclearError as error:
+            raise TransientError(
+                error.message,
+                retry_after_s=error.retry_after_s,
+                status=error.status,
+                seller_id=self.seller_id,
+            ) from error
 
     async def _send(
         self, method: str, path: str, json_body: bytes | None, token: Token

@@ -1,19 +1,24 @@
-"""Keeps every process within the allowed rate of a seller: a slot in the state database for each request."""
+"""Keeps every process within the allowed rate of a seller: a turn in the state database for each request."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from feedamp.errors import ThrottledError
 from feedamp.state import State, slots
 
 Sleep = Callable[[float], Awaitable[None]]
-# Requests leave evenly spaced, but reach FeedAMP with the network's jitter: a little air keeps them apart.
-SPACING = 1.04
+# Turns are evenly spaced, but requests reach FeedAMP with the network's jitter: a little air keeps them apart.
+SPACING = 1.1
 
 
 class Pacer:
-    """Hands out slots; waits for them at most `patience_s`, beyond that the work waits for a later run."""
+    """Hands out turns; waits for one at most `patience_s`, beyond that the work waits for a later run.
+
+    A turn is taken at the moment of leaving, never booked ahead: a process that was held up between the two
+    would send its booked requests in one burst.
+    """
 
     def __init__(
         self, state: State, *, requests_per_second: float, sleep: Sleep, patience_s: float = 60.0
@@ -22,23 +27,29 @@ class Pacer:
         self._interval_s = SPACING / requests_per_second
         self._sleep = sleep
         self._patience_s = patience_s
+        self._queues: dict[str, asyncio.Lock] = {}
 
     async def turn(self, seller_id: str) -> None:
-        """Returns when a request for this seller may leave.
+        """Returns when a request for this seller may leave, and must then leave at once.
 
         Raises:
             ThrottledError: FeedAMP asked for a longer pause than we wait in a task.
         """
-        with self._state.begin() as connection:
-            now = self._state.now()
-            ahead_s = slots.wait_s(connection, seller_id, now=now)
-            if ahead_s > self._patience_s:
-                raise ThrottledError(
-                    "FeedAMP asked for a pause for this seller.", retry_after_s=ahead_s, seller_id=seller_id
-                )
-            wait_s = slots.reserve(connection, seller_id, now=now, interval_s=self._interval_s)
-        if wait_s > 0:
-            await self._sleep(wait_s)
+        async with self._queues.setdefault(seller_id, asyncio.Lock()):
+            while True:
+                with self._state.begin() as connection:
+                    wait_s = slots.take(
+                        connection, seller_id, now=self._state.now(), interval_s=self._interval_s
+                    )
+                if wait_s <= 0:
+                    return
+                if wait_s > self._patience_s:
+                    raise ThrottledError(
+                        "FeedAMP asked for a pause for this seller.",
+                        retry_after_s=wait_s,
+                        seller_id=seller_id,
+                    )
+                await self._sleep(wait_s)
 
     def pause(self, seller_id: str, seconds: float) -> None:
         """Obeys Retry-After in all processes."""

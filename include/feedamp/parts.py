@@ -12,14 +12,14 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
-from feedamp.auth import Tokens
+from feedamp.auth import Token, Tokens
 from feedamp.client import Counts, FeedAmpClient
-from feedamp.errors import ClientRefusedError
+from feedamp.errors import AuthorizationError, ClientRefusedError
 from feedamp.flatten import Privacy
 from feedamp.lake import Lake, LakeWriter
 from feedamp.order_body import BodyRules
 from feedamp.pacing import Pacer, Sleep
-from feedamp.state import State
+from feedamp.state import State, sellers
 from feedamp.state.sellers import Seller
 from feedamp.token_endpoint import Credentials, TokenEndpoint
 from feedamp.transport import Address, Transport
@@ -133,6 +133,30 @@ class Clients:
             sleep=self._parts.sleep,
             counts=self.counts,
         )
+
+    async def for_seller(self, seller_id: str) -> FeedAmpClient:
+        """A client for a registered seller.
+
+        Raises:
+            AuthorizationError: nobody knows the seller, or nothing may be sent for this seller now.
+        """
+        return await self.client(self._registered(seller_id))
+
+    async def token_and_turn(self, seller_id: str, *, stale: Token | None = None) -> Token:
+        """A live token (newer than a stale one) once a request for the seller may leave."""
+        _, tokens, pacer = await self._account(self._registered(seller_id).conn_id)
+        token = await (tokens.live(seller_id) if stale is None else tokens.replace(seller_id, stale))
+        await pacer.turn(seller_id)
+        return token
+
+    def _registered(self, seller_id: str) -> Seller:
+        with self._parts.state.read() as connection:
+            found = sellers.find(connection, [seller_id])
+        if not found:
+            raise AuthorizationError("The seller is not registered.", seller_id=seller_id)
+        if found[0].blocked_by:
+            raise AuthorizationError(f"Nothing can be sent: {found[0].blocked_by}.", seller_id=seller_id)
+        return found[0]
 
     async def tokens(self, conn_id: str) -> Tokens:
         """The tokens of one connection."""

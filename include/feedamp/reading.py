@@ -31,13 +31,23 @@ Slips = Counter[str]
 JsonObject = dict[str, Any]
 _Flat = TypeVar("_Flat", Customer, Address)
 
-_DECODER = msgspec.json.Decoder(float_hook=Decimal)
+
+def _exact(digits: str) -> Decimal:
+    """The fraction to the letter; infinite where not even `Decimal` can hold it, so that one field is refused."""
+    try:
+        return Decimal(digits)
+    except InvalidOperation:
+        return Decimal("Infinity")
+
+
+_DECODER = msgspec.json.Decoder(float_hook=_exact)
 _DECIMAL_TEXT = re.compile(r"[+-]?\d{1,18}(\.\d{1,9})?")
 
 _ORDER_FIELDS = frozenset(Order.__struct_fields__) - {"extra"}
 _LINE_FIELDS = frozenset(OrderLine.__struct_fields__) - {"extra"}
 _SHIPMENT_FIELDS = frozenset(Shipment.__struct_fields__)
 _CANCELLATION_FIELDS = frozenset(Cancellation.__struct_fields__)
+_ERROR_FIELDS = frozenset(ListedError.__struct_fields__)
 _FULFILLMENT_FIELDS = frozenset({"mp_line_number", "shipments", "cancellations", "status", "pending"})
 
 
@@ -82,7 +92,7 @@ def read_order(item: Any, slips: Slips) -> Order:
         shipping_address=address,
         order_lines=lines,
         fulfillments=_embedded_fulfillments(fields.get("fulfillments"), slips, extra),
-        errors=_read_errors(fields),
+        errors=_read_errors(fields, extra),
         extra=extra,
         sales_channel=_text(fields, "sales_channel"),
         currency=_text(fields, "currency"),
@@ -147,6 +157,8 @@ def _read_line_fulfillments(items: list[Any], slips: Slips, extra: JsonObject) -
         if not number:
             raise UnreadableError("A fulfillment names no line.", where=f"{where}.mp_line_number")
         _keep_unknown(fields, _FULFILLMENT_FIELDS, f"{where}.", extra)
+        if isinstance(pending := fields.get("pending"), dict):
+            _keep_unknown(pending, frozenset({"quantity"}), f"{where}.pending.", extra)
         shipments = []
         for j, entry in enumerate(_list(fields, "shipments", f"{where}.") or ()):
             inside = f"{where}.shipments[{j}]."
@@ -195,7 +207,7 @@ def _read_line(fields: JsonObject, where: str, slips: Slips) -> OrderLine:
     )
 
 
-def _read_errors(fields: JsonObject) -> tuple[ListedError, ...] | None:
+def _read_errors(fields: JsonObject, extra: JsonObject) -> tuple[ListedError, ...] | None:
     """`errors` is only assumed to exist (Q12): absent or null is None, so that nobody takes it for 'none'."""
     items = _list(fields, "errors")
     if items is None:
@@ -203,6 +215,7 @@ def _read_errors(fields: JsonObject) -> tuple[ListedError, ...] | None:
     read = []
     for i, item in enumerate(items):
         error = _object(item, f"errors[{i}]")
+        _keep_unknown(error, _ERROR_FIELDS, f"errors[{i}].", extra)
         read.append(
             ListedError(
                 code=_text(error, "code", f"errors[{i}].") or "",
@@ -299,12 +312,12 @@ def _moment(fields: JsonObject, key: str, slips: Slips) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError as error:
+        if moment.tzinfo is None:
+            slips["time_without_zone"] += 1
+            return moment.replace(tzinfo=UTC)
+        return moment.astimezone(UTC)  # overflows at both ends of the calendar
+    except (ValueError, OverflowError) as error:
         raise UnreadableError("FeedAMP sent something else than a date-time.", where=key) from error
-    if moment.tzinfo is None:
-        slips["time_without_zone"] += 1
-        return moment.replace(tzinfo=UTC)
-    return moment.astimezone(UTC)
 
 
 def _day(fields: JsonObject, key: str, where: str, slips: Slips) -> date | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from urllib.parse import quote
 
 import msgspec
 
@@ -142,11 +143,17 @@ async def read_by_number(client: FeedAmpClient, numbers: Sequence[str]) -> ReadO
             continue
         try:
             order, read_at = await client.get_order(number)
-            result.orders.append((await with_fulfillments(client, order), read_at))
         except NotFoundError:
             result.missing.append(number)
+            continue
         except UnreadableError as error:
             result.unread.append(Unread(number, error.where))
+            continue
+        read = await read_whole(client, order)
+        if isinstance(read, Unread):
+            result.unread.append(read)
+        else:
+            result.orders.append((read[0], read[1] or read_at))
     return result
 
 
@@ -179,7 +186,7 @@ def _chunks(numbers: Iterable[str]) -> Iterable[list[str]]:
     chunk: list[str] = []
     size = 0
     for number in numbers:
-        length = 3 * len(number.encode()) + 1 if not number.isascii() else len(number) + 1
+        length = len(quote(number, safe="")) + 1
         if chunk and (len(chunk) == NUMBERS_PER_REQUEST or size + length > QUERY_BYTES):
             yield chunk
             chunk, size = [], 0

@@ -72,7 +72,9 @@ class TokenEndpoint:
                 )
             raise AuthorizationError("FeedAMP refuses the grant; the seller must authorize again.")
         if answer.status == 429:
-            raise ThrottledError("FeedAMP throttles token calls.", retry_after_s=_seconds(answer), status=429)
+            raise ThrottledError(
+                "FeedAMP throttles token calls.", retry_after_s=answer.retry_after_s(), status=429
+            )
         if answer.status >= 500:
             raise UnclearError(f"FeedAMP failed on a token call ({answer.status}).", status=answer.status)
         if not 200 <= answer.status < 300:
@@ -82,11 +84,6 @@ class TokenEndpoint:
                 status=answer.status,
             )
         return _pair(answer)
-
-
-def _seconds(answer: Answer) -> float | None:
-    value = answer.headers.get("Retry-After", "")
-    return float(value) if value.isdigit() else None
 
 
 def _pair(answer: Answer) -> TokenPair:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from feedamp.errors import ConfigurationError, TransientError, UnclearError
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 MAX_BODY_BYTES = 64 * 2**20
+LONGEST_PAUSE_S = 86_400.0  # a Retry-After beyond it is a slip, and would silence the seller for ever
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
 @dataclass(frozen=True)
@@ -56,24 +59,27 @@ class Answer:
         """The `Date` header in UTC."""
         return _http_date(self.headers.get("Date"))
 
-    def retry_after_s(self, now: datetime) -> float | None:
-        """Seconds of `Retry-After`, given in seconds or as a date."""
+    def retry_after_s(self, now: datetime | None = None) -> float | None:
+        """Seconds of `Retry-After`, given in seconds or as a date; a day at most."""
         value = self.headers.get("Retry-After", "").strip()
-        if value.replace(".", "", 1).isdigit():
-            return float(value)
+        if _SECONDS.fullmatch(value):
+            return min(float(value), LONGEST_PAUSE_S)
         moment = _http_date(value)
         # Counted from the server's own clock where it tells it, for the two may differ.
-        return None if moment is None else max(0.0, (moment - (self.server_time or now)).total_seconds())
+        since = self.server_time or now
+        if moment is None or since is None:
+            return None
+        return min(max(0.0, (moment - since).total_seconds()), LONGEST_PAUSE_S)
 
 
 def _http_date(value: str | None) -> datetime | None:
     try:
         moment = parsedate_to_datetime(value) if value else None
-    except ValueError:
+        if moment is None:
+            return None
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         return None
-    if moment is None:
-        return None
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 class Transport:

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import hmac
 import os
+import tempfile
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken
@@ -59,14 +60,18 @@ def key_beside(state_file: str) -> str:
     """The key of a SQLite state: a file beside it, made once, readable by its owner only."""
     path = Path(f"{state_file}.key")
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        # Written whole under another name, then linked: a process that comes second never reads half a key.
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(Fernet.generate_key().decode())
-        with contextlib.suppress(FileExistsError):
-            os.link(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    if not path.exists():
+        # Written whole under another name (0600, O_EXCL), then linked: who comes second never reads half a key.
+        descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(Fernet.generate_key().decode())
+                file.flush()
+                os.fsync(
+                    file.fileno()
+                )  # without the key the tokens are lost, so it survives a power cut as they do
+            with contextlib.suppress(FileExistsError):
+                os.link(draft, path)
+        finally:
+            Path(draft).unlink(missing_ok=True)
     return path.read_text().strip()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from feedamp.sandbox import SandboxOptions, running
-from feedamp.sandbox.probe import Probe
+from feedamp.sandbox.probe import Probe, example_order
 
 SELLER = "seller-001"
 ERROR = {"code": "INVALID_TRACKING_NUMBER", "message": "not a UPS number", "mp_line_number": "M-1-1"}
@@ -102,10 +102,25 @@ def test_reporting_again_is_right_when(sandbox, probe, then):
     assert (sandbox.broken_rules, errors(sandbox)) == ([], [ERROR])
 
 
-def test_writing_the_same_snapshot_again_mends_nothing(sandbox, probe):
-    probe.call("POST", "/orders/M-1/errors", [ERROR])
-    sandbox.set_fulfillments(SELLER, "M-1", shipped_with("wrong"))
-    assert errors(sandbox) == [ERROR]
+@pytest.mark.parametrize(
+    ("tracking_number", "left"),
+    [pytest.param("wrong", 2, id="the same snapshot again"), pytest.param("right", 0, id="another number")],
+)
+def test_errors_with_and_without_line_go_when_the_line_changes(sandbox, probe, tracking_number, left):
+    without_line = {"code": ERROR["code"], "message": "no such line"}
+    probe.call("POST", "/orders/M-1/errors", [ERROR, without_line])
+    sandbox.set_fulfillments(SELLER, "M-1", shipped_with(tracking_number))
+    assert len(errors(sandbox)) == left
+
+
+def test_mending_one_line_leaves_the_errors_of_another(sandbox, probe):
+    line = example_order("M-2")["order_lines"][0]
+    probe.place("M-2", order_lines=[line, {**line, "mp_line_number": "M-2-2"}])
+    probe.call("POST", "/orders/M-2/errors", [{**ERROR, "mp_line_number": "M-2-2"}])
+    sandbox.set_fulfillments(
+        SELLER, "M-2", [{"mp_line_number": "M-2-1", "shipments": [], "cancellations": []}]
+    )
+    assert len(sandbox.orders(SELLER)["M-2"]["errors"]) == 1
 
 
 def test_an_open_error_opens_a_finished_order_again_and_must_not_be_closed(sandbox, probe):

@@ -220,6 +220,17 @@ def test_the_fulfillment_filter_is_read_literally(sandbox, probe, status, found)
     assert numbers(probe.call("GET", "/orders", fulfillment_status=status)) == found
 
 
+def test_named_orders_come_in_pages_too(probe):
+    named = [f"M-{n}" for n in range(12)]
+    for number in named:
+        probe.place(number)
+    query = {"page_size": "10", "mp_order_numbers": ",".join(named)}
+    first = probe.call("GET", "/orders", **query)
+    second = probe.call("GET", "/orders", **query, cursor=first.json["next_cursor"])
+    assert (len(numbers(first)), len(numbers(second))) == (10, 2)
+    assert numbers(first) | numbers(second) == set(named)
+
+
 def test_filters_narrow_together(sandbox, probe):
     for number in ("M-1", "M-2", "M-3"):
         probe.place(number)

@@ -206,6 +206,15 @@ def test_a_refused_token_call_says_whom_it_means(start, changes, status, code, r
     assert probe.token().status == 200
 
 
+def test_a_field_that_stands_twice_is_refused(start):
+    sandbox, probe = start()
+    body = f"grant_type=refresh_token&refresh_token={sandbox.refresh_token(SELLER)}&client_id=x"
+    body += f"&client_id={sandbox.client_id}&client_secret={sandbox.client_secret}"
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert probe.send("POST", "/access_token", body, headers).status == 400
+    assert rules(sandbox) == {"unknown_field": 1}
+
+
 def test_json_is_no_form(start):
     sandbox, probe = start()
     body = json.dumps({"grant_type": "refresh_token", "refresh_token": sandbox.refresh_token(SELLER)})

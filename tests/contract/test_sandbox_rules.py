@@ -160,6 +160,13 @@ def test_retry_after_is_to_be_waited_for(sandbox, probe, monotonic, waited_s, co
     assert rules(sandbox) == counted
 
 
+def test_a_wait_on_the_token_call_does_not_bind_who_holds_a_token(sandbox, probe, monotonic):
+    sandbox.fault("throttle", path="access_token", seconds=5)
+    assert probe.token().status == 429
+    monotonic.seconds += 2
+    assert (probe.call("GET", "/orders").status, sandbox.broken_rules) == (200, [])
+
+
 def test_the_same_request_with_the_token_that_was_refused_is_counted(sandbox, probe):
     sandbox.expire_access_tokens()
     answers = [probe.call("GET", "/orders").status for _ in range(2)]

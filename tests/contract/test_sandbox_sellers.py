@@ -202,9 +202,11 @@ def test_nothing_is_shipped_before_it_was_bought():
     assert not order.acknowledged
 
 
-def test_a_snapshot_set_by_a_test_is_left_alone():
+def test_sellers_act_on_all_but_what_a_test_has_set():
     with running(SandboxOptions(sellers=1, behaviors=(("ship_whole", 1),))) as sandbox:
-        sandbox.world.orders.add("seller-001", example_order("M-1"), NOW)
+        for number in ("M-1", "M-2"):
+            sandbox.world.orders.add("seller-001", example_order(number), NOW)
         sandbox.set_fulfillments("seller-001", "M-1", [])
-        sandbox.act(5)
-        assert sandbox.orders("seller-001")["M-1"]["fulfillments"] == []
+        sandbox.act(rounds=5)
+        statuses = {number: order["status"] for number, order in sandbox.orders("seller-001").items()}
+        assert statuses == {"M-1": "IN_PROGRESS", "M-2": "FULFILLED"}

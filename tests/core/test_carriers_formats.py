@@ -5,8 +5,6 @@ The check digits are computed here by other means than in the code under test.
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -50,54 +48,55 @@ def iso_7064(body: str) -> str:
     return LETTERS[(37 - product) % 36]
 
 
-def made(pattern: str, check_digit, tail: str = "") -> SearchStrategy[str]:
-    bodies = st.from_regex(re.compile(pattern, re.ASCII), fullmatch=True)
-    return bodies.map(lambda body: body + check_digit(body) + tail)
+def made(
+    prefix: str, length: int, check_digit, tail: str = "", alphabet: str = "0123456789"
+) -> SearchStrategy[str]:
+    """Numbers that start so, `length` long up to their check digit, with the tail behind it."""
+    rest = st.text(alphabet, min_size=length - len(prefix) - 1, max_size=length - len(prefix) - 1)
+    return rest.map(lambda r: prefix + r + check_digit(prefix + r) + tail)
 
 
-# carrier, numbers, and where a digit may be changed without changing the format
+# carrier, numbers, and where a digit may be changed without leaving the format
 MADE = [
-    pytest.param("UPS", made(r"1Z[0-9A-Z]{15}", lambda b: ups(b[2:])), -1, id="UPS 1Z"),
-    pytest.param("UPS", made(r"[JKV]\d{9}", lambda b: ups(b[1:])), -1, id="UPS waybill"),
-    pytest.param("FedEx", made(r"[1-9]\d{10}", fedex), -1, id="FedEx Express"),
-    pytest.param("FedEx", made(r"[1-9]\d{13}", gs1), slice(1, 15), id="FedEx Ground"),
-    pytest.param("FedEx", made(r"96\d{19}", lambda b: gs1(b[7:])), slice(7, 22), id="FedEx Ground 96"),
-    pytest.param("FedEx", made(r"612[9]\d{15}", lambda b: gs1("92" + b)), -1, id="FedEx Ground Economy"),
-    pytest.param("FedEx", made(r"100\d{17}00\d{11}", fedex), -1, id="FedEx Express barcode"),
-    pytest.param("USPS", made(r"9[1-5]\d{19}", gs1), slice(2, 22), id="USPS of 22 digits"),
-    pytest.param("USPS", made(r"9[2-5]\d{23}", gs1), slice(2, 26), id="USPS of 26 digits"),
-    pytest.param(
-        "USPS", made(r"420\d{5}9[2-5]\d{19}", lambda b: gs1(b[8:])), slice(10, 30), id="USPS and ZIP"
-    ),
-    pytest.param("USPS", made(r"[A-Z]{2}\d{8}", s10, "US"), 10, id="USPS abroad"),
-    pytest.param("DHL", made(r"[1-9]\d{8}", lambda b: str(int(b) % 7)), -1, id="DHL waybill"),
-    pytest.param("La Poste", made(r"[A-Z]{2}\d{8}", s10, "FR"), 10, id="French S10"),
-    pytest.param("Australia Post", made(r"[A-Z]{2}\d{8}", s10, "AU"), 10, id="Australian S10"),
-    pytest.param("Canada Post", made(r"[1-9]\d{14}", gs1), slice(1, 16), id="Canada Post"),
-    pytest.param("OnTrac", made(r"C1\d{12}", lambda b: ups("4" + b[1:])), -1, id="OnTrac"),
-    pytest.param("Purolator", made(r"[1-5]\d{10}", luhn), slice(1, 12), id="Purolator"),
-    pytest.param("Old Dominion", made(r"[1-9]\d{9}", luhn), slice(1, 11), id="Old Dominion"),
-    pytest.param("DPD", made(r"0\d{26}", iso_7064), slice(1, 27), id="DPD label"),
+    pytest.param("UPS", made("1Z", 18, lambda b: ups(b[2:]), alphabet=LETTERS), [17], id="UPS 1Z"),
+    pytest.param("UPS", made("K", 11, lambda b: ups(b[1:])), [10], id="UPS waybill"),
+    pytest.param("FedEx", made("7", 12, fedex), [11], id="FedEx Express"),
+    pytest.param("FedEx", made("5", 15, gs1), range(1, 15), id="FedEx Ground"),
+    pytest.param("FedEx", made("96", 22, lambda b: gs1(b[7:])), range(7, 22), id="FedEx Ground 96"),
+    pytest.param("FedEx", made("6129", 20, lambda b: gs1("92" + b)), range(4, 20), id="FedEx Ground Economy"),
+    pytest.param("FedEx", made("1001921334250001000300", 34, fedex), [33], id="FedEx Express barcode"),
+    pytest.param("FedEx", made("9622001900000000000000", 34, fedex), [33], id="FedEx Ground barcode"),
+    pytest.param("USPS", made("94", 22, gs1), range(2, 22), id="USPS online postage"),
+    pytest.param("USPS", made("9274", 26, gs1), range(2, 26), id="USPS of 26 digits"),
+    pytest.param("USPS", made("4207874593", 30, lambda b: gs1(b[8:])), range(10, 30), id="USPS and ZIP code"),
+    pytest.param("USPS", made("EA", 11, s10, "US"), [10], id="USPS abroad"),
+    pytest.param("DHL", made("3", 10, lambda b: str(int(b) % 7)), [9], id="DHL waybill"),
+    pytest.param("La Poste", made("RB", 11, s10, "FR"), [10], id="French S10"),
+    pytest.param("Australia Post", made("LK", 11, s10, "AU"), [10], id="Australian S10"),
+    pytest.param("Canada Post", made("7", 16, gs1), range(1, 16), id="Canada Post"),
+    pytest.param("OnTrac", made("C1", 15, lambda b: ups("4" + b[1:])), [14], id="OnTrac"),
+    pytest.param("Purolator", made("3", 12, luhn), range(1, 12), id="Purolator"),
+    pytest.param("Old Dominion", made("7", 11, luhn), range(1, 11), id="Old Dominion"),
+    pytest.param("DPD", made("0", 28, iso_7064), range(1, 27), id="DPD label"),
 ]
 
 
-@settings(max_examples=40)
-@pytest.mark.parametrize(("carrier", "numbers", "where"), MADE)
+@settings(max_examples=25)
+@pytest.mark.parametrize(("carrier", "numbers", "places"), MADE)
 @given(data=st.data())
-def test_a_made_number_is_valid_and_names_its_carrier(carrier, numbers, where, data):
+def test_a_made_number_is_valid_and_names_its_carrier(carrier, numbers, places, data):
     number = data.draw(numbers)
     assert check(carrier, number).status is Status.VALID
     assert normalize(carrier) in identify(number)
 
 
-@settings(max_examples=40)
-@pytest.mark.parametrize(("carrier", "numbers", "where"), MADE)
+@settings(max_examples=25)
+@pytest.mark.parametrize(("carrier", "numbers", "places"), MADE)
 @given(data=st.data())
-def test_one_digit_changed_is_found_out(carrier, numbers, where, data):
+def test_one_digit_changed_is_found_out(carrier, numbers, places, data):
     number = data.draw(numbers)
-    digits = range(len(number))[where] if isinstance(where, slice) else [where % len(number)]
-    place = data.draw(st.sampled_from(digits))
-    other = data.draw(st.sampled_from([c for c in LETTERS[:10] if c != number[place]]))
+    place = data.draw(st.sampled_from(places))
+    other = data.draw(st.sampled_from([c for c in "0123456789" if c != number[place]]))
     verdict = check(carrier, number[:place] + other + number[place + 1 :])
     assert verdict.status is Status.INVALID
     assert verdict.carrier_id == normalize(carrier)
@@ -112,7 +111,7 @@ FORMATS = [
 ]
 
 
-@settings(max_examples=15)
+@settings(max_examples=5)
 @pytest.mark.parametrize(("carrier", "format_"), FORMATS)
 @given(data=st.data())
 def test_a_format_knows_the_lengths_of_its_shape(carrier, format_, data):

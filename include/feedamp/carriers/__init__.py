@@ -4,8 +4,8 @@
     identify("1Z…")                ids of all carriers the number fits
     normalize("UPS®")              the id behind a carrier's name, or None
 
-A number is judged against the carrier it was stated with, since some numbers fit two. `invalid` blocks a seller, so
-it is said only where a public rule rules the number out.
+A number is judged against the carrier it was stated with, since some numbers fit two. `invalid` blocks a
+seller, so it is said only where a public rule rules the number out.
 """
 
 from feedamp.carriers.judge import check, identify, normalize

@@ -1,19 +1,19 @@
 """Regional carriers of the United States and Canada.
 
-Source: the carriers' tracking pages and labels; a check digit is used only where it held for every number that is
-public.
+Source: the carriers' tracking pages and printed labels. A check digit is used only where it held for every
+number that is public.
 """
 
 from __future__ import annotations
 
 from feedamp.carriers import check_digits
-from feedamp.carriers.formats import Carrier, Format, shape
+from feedamp.carriers.formats import NOT_1Z, Carrier, Format, shape
 from feedamp.carriers.s10 import LOOKS_LIKE, POST_SHAPES, S10
 from feedamp.carriers.usps import COMMERCIAL
 
 
 def _ontrac(number: str) -> bool:
-    """Say whether the UPS rule holds with the letter written as a digit, C as 4 and D as 5, unless it is there."""
+    """The UPS rule, with the letter written as a digit: C as 4, D as 5, unless that digit follows anyway."""
     letter = "4" if number[0] == "C" else "5"
     body = number[1:]
     return check_digits.ups(body if body[0] == letter else letter + body)
@@ -61,7 +61,7 @@ OLD_DOMINION = Carrier(
     title="Old Dominion",
     names="old dominion|old dominion freight line|odfl",
     formats=(Format("PRO number", shape(r"\d{11}"), {11}, check_digits.luhn),),
-    open_shapes=shape(r"(?!\d{11}\Z).+"),
+    open_shapes=shape(NOT_1Z + r"(?!\d{11}\Z).+"),
     zero_padded=(11,),
     looks_like="11 digits",
 )
@@ -70,7 +70,7 @@ SPEEDEE = Carrier(
     title="Spee-Dee",
     names="spee dee|speedee|spee dee delivery|speedee delivery",
     formats=(Format("label", shape(r"SP\d{18}"), {20}),),
-    open_shapes=shape(r"(?!SP)(?!(?:[A-Z]{2})?\d{18}\Z)(?!1Z[A-Z0-9]{15}\d\Z).+"),
+    open_shapes=shape(NOT_1Z + r"(?!SP)(?!(?:[A-Z]{2})?\d{18}\Z).+"),
     looks_like="SP and 18 digits",
 )
 GOFO = Carrier(
@@ -78,7 +78,7 @@ GOFO = Carrier(
     title="GOFO",
     names="gofo|gofo express",
     formats=(Format("United States", shape(r"GFUS\d{14}"), {18}),),
-    open_shapes=shape(r"(?!GFUS).+"),
+    open_shapes=shape(NOT_1Z + r"(?!GFUS).+"),
     looks_like="GFUS and 14 digits",
 )
 CANADA_POST = Carrier(

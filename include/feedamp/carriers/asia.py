@@ -6,7 +6,7 @@ Source: the carriers' tracking pages; the check digit of Japanese parcels is the
 from __future__ import annotations
 
 from feedamp.carriers import check_digits
-from feedamp.carriers.formats import ANYTHING_BUT_1Z, Carrier, Format, shape
+from feedamp.carriers.formats import ANYTHING_BUT_1Z, NOT_1Z, Carrier, Format, shape
 from feedamp.carriers.s10 import LOOKS_LIKE, POST_SHAPES, S10
 
 _JAPANESE_PARCEL = Format(
@@ -18,7 +18,7 @@ YUNEXPRESS = Carrier(
     title="YunExpress",
     names="yunexpress|yun express|yuntu|yunexpress usa",
     formats=(Format("label", shape(r"YT\d{16}"), {18}),),
-    open_shapes=shape(r"(?!YT\d{15}\Z|YT\d{17}\Z)(?!1Z[A-Z0-9]{15}\d\Z).+"),
+    open_shapes=shape(NOT_1Z + r"(?!YT\d{15}\Z|YT\d{17}\Z).+"),
     looks_like="YT and 16 digits",
 )
 SF_EXPRESS = Carrier(

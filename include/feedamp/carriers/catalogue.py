@@ -6,13 +6,13 @@ from feedamp.carriers import america, asia, europe, posts, unpublished
 from feedamp.carriers.dhl import DHL, DHL_EXPRESS, DHL_OTHER
 from feedamp.carriers.fedex import FEDEX
 from feedamp.carriers.formats import Carrier
-from feedamp.carriers.s10 import INTERNATIONAL, S10
+from feedamp.carriers.s10 import ANY_POST, INTERNATIONAL, S10
 from feedamp.carriers.ups import UPS
 from feedamp.carriers.usps import USPS
 
 ALL: tuple[Carrier, ...] = (
     UPS, FEDEX, USPS, DHL, DHL_EXPRESS, DHL_OTHER, *america.CARRIERS, *europe.CARRIERS, *asia.CARRIERS,
-    INTERNATIONAL, *posts.CARRIERS, *unpublished.CARRIERS,
+    INTERNATIONAL, ANY_POST, *posts.CARRIERS, *unpublished.CARRIERS,
 )  # fmt: skip
 
 _BY_COUNTRY = {carrier.country: carrier for carrier in ALL if carrier.country}
@@ -29,9 +29,9 @@ _BY_LENGTH = tuple(
 
 
 def fitting(number: str) -> list[Carrier]:
-    """Give every carrier that can have issued a cleaned number by the formats that tell carriers apart, each id once.
+    """Give every carrier that can have issued a cleaned number, by the formats that tell carriers apart.
 
-    An S10 number belongs to the post of its country and to international mail.
+    Each id comes once. An S10 number belongs to the post of its country and to international mail.
     """
     found: dict[str, Carrier] = {}
     if len(number) < _LONGEST:

@@ -21,7 +21,8 @@ def gs1(number: str) -> bool:
 def ups(number: str) -> bool:
     """Weights 1 and 2 in turn from the left, sum up to the next ten; letters count as their code minus 3.
 
-    Source: UPS 1Z specification (A counts 2, B 3, H 9, I 0 and round again); OnTrac writes digits for letters.
+    Source: UPS 1Z specification (A counts 2, B 3, H 9, I 0 and round again); OnTrac writes digits for
+    letters.
     """
     if number.isdigit():
         values = list(map(int, number))

@@ -1,14 +1,15 @@
 """DHL: Express, Paket and Parcel, eCommerce, freight.
 
-Source: DHL tracking help (Express: 10 digits; pieces: JJD or another J code and digits; eCommerce: GM and 10 to 39
-more, or 10 to 39 digits; Paket: 12 or 20 digits; Freight and Global Forwarding: 5 to 10 characters) and the air
-waybill rule. Only what is stated as DHL or DHL Express is held to it; eCommerce and Paket hand over to posts.
+Source: DHL tracking help (Express: 10 digits; pieces: JJD or another J code and digits; eCommerce: GM and
+10 to 39 more, or 10 to 39 digits; Paket: 12 or 20 digits; Freight and Global Forwarding: 5 to 10
+characters) and the air waybill rule. Only what is stated as DHL or DHL Express is held to it; eCommerce
+and Paket hand over to posts.
 """
 
 from __future__ import annotations
 
 from feedamp.carriers import check_digits
-from feedamp.carriers.formats import Carrier, Format, shape
+from feedamp.carriers.formats import NOT_1Z, Carrier, Format, shape
 from feedamp.carriers.s10 import S10, s10_of
 from feedamp.carriers.usps import COMMERCIAL
 
@@ -23,9 +24,9 @@ _ECOMMERCE_14 = Format("eCommerce, 14 digits", shape(r"\d{14}"), {14}, telling=F
 _PAKET = Format("Paket", shape(r"0034043\d{13}"), {20}, check_digits.gs1)
 _GERMAN_MAIL = s10_of("DE")
 
-# Anything up to eight letters and then digits. Not a UPS label, nor GM or JJD with a wrong letter, nor a lone letter
-# among digits.
-_NOT = r"(?!1Z[A-Z0-9]{15}\d\Z|G[A-LN-Z]\d{16,18}\Z|[A-IK-Z]JD\d+\Z)"
+# Anything up to eight letters and then digits. Not a UPS label, nor GM or JJD with a wrong letter, nor a
+# lone letter among digits.
+_NOT = NOT_1Z + r"(?!G[A-LN-Z]\d{16,18}\Z|[A-IK-Z]JD\d+\Z)"
 _OTHERS = _NOT + r"(?:\d{5,9}|\d{12,39}|[A-Z]{1,8}\d[A-Z0-9]{4,38}|\d[A-Z]{1,4}\d{6,20})"
 
 DHL = Carrier(

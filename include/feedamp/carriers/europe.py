@@ -1,14 +1,14 @@
 """European parcel carriers.
 
-Source: DPD parcel label specification 2.4.1; barcode pages of PostNL and Yodel. Most number rules here are not
-public, so only what is certain is ever called invalid.
+Source: DPD parcel label specification 2.4.1; barcode pages of PostNL and Yodel. Most number rules here are
+not public, so only what is certain is ever called invalid.
 """
 
 from __future__ import annotations
 
 from feedamp.carriers import check_digits
-from feedamp.carriers.formats import ANYTHING_BUT_1Z, Carrier, Format, shape
-from feedamp.carriers.s10 import LOOKS_LIKE, POST_SHAPES, S10, s10_of
+from feedamp.carriers.formats import ANYTHING_BUT_1Z, NOT_1Z, Carrier, Format, shape
+from feedamp.carriers.s10 import COUNTRIES, LOOKS_LIKE, POST_SHAPES, S10, s10_of
 
 _DPD_LABEL = Format("label", shape(r"\d{27}[A-Z0-9]"), {28}, check_digits.modulo_37_36)
 _DPD_NUMBER = Format("parcel number", shape(r"\d{14}[A-Z]"), {15}, check_digits.modulo_37_36)
@@ -31,7 +31,7 @@ YODEL = Carrier(
     title="Yodel",
     names="yodel|yodel direct",
     formats=(_JD,),
-    open_shapes=shape(r"(?!J?JD\d{15}\Z|J?JD\d{17}\Z|JC\d{16}\Z)(?!1Z[A-Z0-9]{15}\d\Z).+"),
+    open_shapes=shape(NOT_1Z + r"(?!J?JD\d{15}\Z|J?JD\d{17}\Z|JC\d{16}\Z).+"),
     looks_like="JD or JJD and 16 digits",
 )
 ROYAL_MAIL = Carrier(
@@ -64,8 +64,8 @@ CORREOS = Carrier(
     carrier_id="correos",
     title="Correos",
     names="correos|correos de espana|correos espana|correos spain|spain post|spanish post",
-    # Numbers with CV and without the check digit have been seen.
-    formats=(s10_of("ES", "(?!CV)[A-Z]{2}"), s10_of("(?!ES)[A-Z]{2}")),
+    # Spanish numbers that start with CV have been seen without the check digit.
+    formats=(s10_of(COUNTRIES, r"(?!CV\d{9}ES)[A-Z]{2}"),),
     open_shapes=POST_SHAPES,
     looks_like=LOOKS_LIKE,
     country="ES",

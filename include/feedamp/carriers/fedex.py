@@ -1,15 +1,15 @@
 """FedEx: Express, Ground, Ground Economy (SmartPost), freight and the long barcodes.
 
-Source: FedEx tracking help (12, 15, 20 or 22 digits, DT and 12 digits for a door tag) and the FedEx Ground label
-guide. The barcodes of 32 and 34 digits contain a 12-digit number. Ground Economy numbers are USPS numbers of
-identifier 92, which may be left out in print.
+Source: FedEx tracking help (12, 15, 20 or 22 digits, DT and 12 digits for a door tag) and the FedEx Ground
+label guide. The barcodes of 32 and 34 digits contain a 12-digit number. Ground Economy numbers are USPS
+numbers of identifier 92, which may be left out in print.
 """
 
 from __future__ import annotations
 
 from feedamp.carriers import check_digits
 from feedamp.carriers.formats import Carrier, Format, shape
-from feedamp.carriers.usps import COMMERCIAL, LEGACY_20
+from feedamp.carriers.usps import COMMERCIAL
 
 
 def _ground_economy(number: str) -> bool:
@@ -40,7 +40,7 @@ FEDEX = Carrier(
         Format("Ground shipping container", shape(r"00\d{16}"), {18}, check_digits.gs1),
         Format("door tag", shape(r"DT\d{12}"), {14}),
     ),
-    handed_over=(*COMMERCIAL, LEGACY_20),
+    handed_over=COMMERCIAL,
     # Freight numbers have 8 to 10 digits, those of TNT two letters on both sides.
     open_shapes=shape(r"(?!00)\d{8,19}|\d{32}|\d{34}|420\d{25,31}|[A-Z]{2}\d{8,9}[A-Z]{2}|DT\d{10,14}"),
     zero_padded=(12, 15),

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 class Format:
     """One way a carrier writes its numbers.
 
-    `shape` matches the whole cleaned number, and `lengths` are those it can match: most formats are told apart by
-    them alone, which is quick. `check` is None where there is no check digit. `pins`: no other number of the
-    carrier looks like this, so a wrong check digit is a typing error. `telling`: few enough numbers of others
-    fit by chance for this to say something about the carrier.
+    `shape` matches the whole cleaned number, and `lengths` are those it can match: they alone tell most
+    formats apart, which is quick. `check` is None where there is no check digit. `pins`: no other number
+    of the carrier looks like this, so a wrong check digit is a typing error. `telling`: few enough numbers
+    of others fit by chance for this to say something about the carrier.
     """
 
     name: str
@@ -47,10 +47,11 @@ class Format:
 class Carrier:
     """A carrier, or one service of it, and the numbers it can issue.
 
-    `names` are its names in plain words, parted by bars. `handed_over` are formats of the carriers that deliver
-    for it; a wrong check digit in one of them proves nothing. `open_shapes` are numbers it may issue by rules that are not public, which are never called
-    invalid. `zero_padded` are the lengths of digit-only numbers that lose a leading zero in a spreadsheet.
-    `looks_like` ends the sentence "It should be ...". `country` is the S10 code of a post.
+    `names` are its names in plain words, parted by bars. `handed_over` are formats of the carriers that
+    deliver for it; a wrong check digit in one of them proves nothing. `open_shapes` are numbers it may
+    issue by rules that are not public, which are never called invalid. `zero_padded` are the lengths of
+    digit-only numbers that lose a leading zero in a spreadsheet. `looks_like` ends the sentence "It should
+    be ...". `country` is the S10 code of a post.
     """
 
     carrier_id: str
@@ -70,4 +71,5 @@ def shape(pattern: str) -> re.Pattern[str]:
 
 
 # Whoever has numbers of unknown shape still has none that start like a UPS label and are as long as one.
-ANYTHING_BUT_1Z = shape(r"(?!1Z[A-Z0-9]{15}\d\Z).+")
+NOT_1Z = r"(?!1Z[A-Z0-9]{15}\d\Z)"
+ANYTHING_BUT_1Z = shape(NOT_1Z + r".+")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from feedamp.carriers import numbers
+from functools import lru_cache
+
+from feedamp.carriers import typed_numbers
 from feedamp.carriers.catalogue import fitting
-from feedamp.carriers.formats import Carrier
+from feedamp.carriers.formats import Carrier, Format
 from feedamp.carriers.names import resolve
 from feedamp.carriers.verdict import Status, Verdict, valid
 
@@ -22,30 +24,28 @@ def check(carrier: str | None, tracking_number: str | None) -> Verdict:
     carrier_id = stated.carrier_id if stated else None
     if not tracking_number or tracking_number.isspace():
         return Verdict(Status.UNVERIFIED, carrier_id, "There is no tracking number.")
-    damage = numbers.spreadsheet_damage(tracking_number)
+    damage = typed_numbers.spreadsheet_damage(tracking_number)
     if stated is None or not stated.formats:
         return Verdict(Status.UNVERIFIED, carrier_id, _why_unjudged(carrier, stated, damage))
     if damage:
         return _refuse(stated, f"The tracking number is damaged: {damage}. {_AS_TEXT}")
-    number = numbers.clean(tracking_number)
-    if numbers.is_placeholder(number):
+    number = typed_numbers.clean(tracking_number)
+    if typed_numbers.is_placeholder(number):
         return _refuse(stated, "This is a placeholder. Enter the number from the label.")
-    for format_ in stated.formats:
-        if format_.fits(number):
-            return valid(stated.carrier_id)
-    for format_ in stated.handed_over:
+    for format_ in _formats_of_length(stated, len(number)):
         if format_.fits(number):
             return valid(stated.carrier_id)
     return _judge_misfit(stated, tracking_number, number)
 
 
 def identify(tracking_number: str) -> list[str]:
-    """Give the ids of all carriers whose formats the number fits, check digit included; the best known come first.
+    """Give the ids of all carriers whose formats the number fits, check digit included.
 
-    Formats that any number may fit by chance do not count. An S10 number gives the post of its country, if we know it, and "s10".
+    The best known come first. Formats that any number may fit by chance do not count. An S10 number gives the
+    post of its country, if we know it by name, and "s10".
     """
-    number = numbers.clean(tracking_number)
-    if numbers.spreadsheet_damage(tracking_number) or numbers.is_placeholder(number):
+    number = typed_numbers.clean(tracking_number)
+    if typed_numbers.spreadsheet_damage(tracking_number) or typed_numbers.is_placeholder(number):
         return []
     return [carrier.carrier_id for carrier in fitting(number)]
 
@@ -54,6 +54,11 @@ def normalize(carrier: str | None) -> str | None:
     """Give the id of the one carrier a name means; None when it is unknown or fits more than one."""
     stated = resolve(carrier) if carrier else None
     return stated.carrier_id if stated else None
+
+
+@lru_cache(maxsize=4096)
+def _formats_of_length(stated: Carrier, length: int) -> tuple[Format, ...]:
+    return tuple(f for f in (*stated.formats, *stated.handed_over) if length in f.lengths)
 
 
 def _why_unjudged(name: str | None, stated: Carrier | None, damage: str) -> str:
@@ -67,7 +72,7 @@ def _why_unjudged(name: str | None, stated: Carrier | None, damage: str) -> str:
 
 
 def _judge_misfit(stated: Carrier, typed: str, number: str) -> Verdict:
-    if numbers.holds_several(typed):
+    if typed_numbers.holds_several(typed):
         reason = "The field holds more than one tracking number. Enter one number for each shipment."
         return Verdict(Status.UNVERIFIED, stated.carrier_id, reason)
     if _lost_zero(stated, number):
@@ -76,23 +81,23 @@ def _judge_misfit(stated: Carrier, typed: str, number: str) -> Verdict:
         return _refuse(stated, _why_broken(stated, number))
     others = " or ".join(other.title for other in fitting(number) if other.carrier_id != stated.carrier_id)
     if stated.open_shapes is None or stated.open_shapes.fullmatch(number):
-        hint = f" It looks like a {others} number: see that the carrier is right." if others else ""
+        hint = f" It looks like one from {others}: see that the carrier is right." if others else ""
         reason = f"{stated.title} publishes no rule to check a number like this one by.{hint}"
         return Verdict(Status.UNVERIFIED, stated.carrier_id, reason)
     if others:
         return _refuse(
             stated,
-            f"This looks like a {others} number, not a {stated.title} one. Correct the one or the other.",
+            f"This looks like a number from {others}, not from {stated.title}. Correct either of them.",
         )
     if any(format_.is_broken_by(number) for format_ in stated.handed_over):
         return _refuse(stated, _why_broken(stated, number))
     return _refuse(
-        stated, f"This is not a {stated.title} number: it should be {stated.looks_like}. {_COMPARE}"
+        stated, f"This is not a number from {stated.title}: it should be {stated.looks_like}. {_COMPARE}"
     )
 
 
 def _why_broken(stated: Carrier, number: str) -> str:
-    if numbers.has_dropped_digits(number):
+    if typed_numbers.has_dropped_digits(number):
         return f"A spreadsheet replaced the last digits with zeros. {_AS_TEXT}"
     return f"The check digit of this {stated.title} number is wrong, so a digit was mistyped. {_COMPARE}"
 

@@ -1,7 +1,7 @@
 """The other posts of the world by name. All use S10 across borders; what they use at home is left open.
 
-Source: UPU list of designated operators. A name that several posts share stands where one of them is meant when
-nothing else is said ("La Poste" is the French one).
+Source: UPU list of designated operators. A name that several posts share stands where one of them is meant
+when nothing else is said ("La Poste" is the French one).
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """The number every post uses across borders: two letters, nine digits, the two letters of a country.
 
-Source: UPU standard S10: service indicator, eight-digit serial number with check digit, ISO 3166-1 code of the
-country of issue. Posts deliver what other posts issued, so the country need not be their own.
+Source: UPU standard S10: service indicator, eight-digit serial number with check digit, ISO 3166-1 code of
+the country of issue. Posts deliver what other posts issued, so the country need not be their own.
 """
 
 from __future__ import annotations
 
 from feedamp.carriers import check_digits
-from feedamp.carriers.formats import Carrier, Format, shape
+from feedamp.carriers.formats import NOT_1Z, Carrier, Format, shape
 
 # ISO 3166-1 alpha-2 by first letter; AN is withdrawn and XK not assigned, yet both are on mail.
 _SECOND_LETTERS = {
@@ -17,7 +17,7 @@ _SECOND_LETTERS = {
     "P": "AEFGHKLMNRSTWY", "Q": "A", "R": "EOSUW", "S": "ABCDEGHIJKLMNORSTVXYZ", "T": "CDFGHJKLMNORTVWZ",
     "U": "AGMSYZ", "V": "ACEGINU", "W": "FS", "X": "K", "Y": "ET", "Z": "AMW",
 }  # fmt: skip
-_COUNTRIES = "|".join(f"{first}[{second}]" for first, second in _SECOND_LETTERS.items())
+COUNTRIES = "|".join(f"{first}[{second}]" for first, second in _SECOND_LETTERS.items())
 
 
 def s10_of(countries: str, services: str = "[A-Z]{2}") -> Format:
@@ -25,18 +25,26 @@ def s10_of(countries: str, services: str = "[A-Z]{2}") -> Format:
     return Format("S10", shape(rf"{services}\d{{9}}(?:{countries})"), {13}, check_digits.s10)
 
 
-S10 = s10_of(_COUNTRIES)
+S10 = s10_of(COUNTRIES)
 
 # A post's numbers at home are its own affair, but ISO promises never to give these codes to a country.
-POST_SHAPES = shape(r"(?!1Z[A-Z0-9]{15}\d\Z)(?![A-Z]{2}\d{9}(?:AA|Q[M-Z]|X[A-JL-Z]|ZZ)\Z).+")
+POST_SHAPES = shape(NOT_1Z + r"(?![A-Z]{2}\d{9}(?:AA|Q[M-Z]|X[A-JL-Z]|ZZ)\Z).+")
 
 LOOKS_LIKE = "two letters, nine digits and the two letters of a country"
 
 INTERNATIONAL = Carrier(
     carrier_id="s10",
     title="international mail",
-    names="s10|s10 international standard|upu|upu s10|international mail|international registered mail|ems",
+    names="s10|s10 international standard|upu|upu s10",
     formats=(S10,),
     open_shapes=shape(r"(?!)"),
+    looks_like=LOOKS_LIKE,
+)
+ANY_POST = Carrier(
+    carrier_id=INTERNATIONAL.carrier_id,
+    title="international mail",
+    names="ems|international mail|international registered mail|registered mail|international post",
+    formats=(S10,),
+    open_shapes=POST_SHAPES,
     looks_like=LOOKS_LIKE,
 )

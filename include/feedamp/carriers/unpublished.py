@@ -40,7 +40,6 @@ osm|OSM Worldwide|osm
 packeta|Packeta|zasilkovna
 passport|Passport Shipping|
 pitney_bowes|Pitney Bowes|
-pos_laju|Poslaju|
 rl_carriers|R+L Carriers|r l carriers
 saia|Saia|
 paack|Paack|

@@ -1,8 +1,8 @@
 """United States Postal Service: package barcodes of 20 to 34 digits, and S10.
 
-Source: USPS Publication 199 (IMpb: identifier 92 and 93 for commercial mailers, 94 for online postage, 95 for the
-counter; 22, 26 or 30 digits, behind an optional 420 and ZIP code of 5 or 9 digits) and Publication 91 (20
-digits, or 22 with identifier 91).
+Source: USPS Publication 199 (IMpb: identifier 92 and 93 for commercial mailers, 94 for online postage, 95
+for the counter; 22, 26 or 30 digits, behind an optional 420 and ZIP code of 5 or 9 digits) and Publication
+91 (20 digits, or 22 with identifier 91).
 """
 
 from __future__ import annotations
@@ -28,16 +28,21 @@ def _legacy(number: str) -> bool:
     return check_digits.gs1(number) or check_digits.gs1("91" + number)
 
 
-LEGACY_20 = Format("20 digits", shape(r"(?!00)\d{20}"), {20}, _legacy)
-LEGACY_WITH_ZIP = Format(
+_LEGACY = Format("20 digits", shape(r"(?!00)\d{20}"), {20}, _legacy)
+_LEGACY_WITH_ZIP = Format(
     "ZIP code and 20 digits",
     shape(r"420\d{5}(?:\d{4})?(?!9[1-5])\d{20}"),
     {28, 32},
     lambda number: _legacy(number[-20:]),
 )
 
-# What consolidators bring to USPS for the last mile.
-COMMERCIAL = (_impb("123", 22), _impb("123", 26))
+# What other carriers bring to USPS for the last mile: commercial mailers' numbers, and of the old ones
+# those with delivery or signature confirmation.
+COMMERCIAL = (
+    _impb("123", 22),
+    _impb("123", 26),
+    Format("20 digits", shape(r"[02][1-8]\d{18}"), {20}, _legacy),
+)
 
 USPS = Carrier(
     carrier_id="usps",
@@ -46,10 +51,10 @@ USPS = Carrier(
         "usps|u s p s|united states postal service|united states postal|united states post|us postal service|"
         "us postal|u s postal service|us mail|us post"
     ),
-    formats=(_impb("1-5", 22), _impb("1-5", 26), LEGACY_20, _impb("4", 30), LEGACY_WITH_ZIP, s10_of("US")),
+    formats=(_impb("1-5", 22), _impb("1-5", 26), _LEGACY, _impb("4", 30), _LEGACY_WITH_ZIP, s10_of("US")),
     handed_over=(S10,),
-    # Letters (IMb) of 20, 25, 29 or 31 digits and Global Express Guaranteed have no public check digit; ESUS is
-    # eBay's name for tracked letters; SurePost parcels carry a UPS number to the last mile.
+    # Letters (IMb) of 20, 25, 29 or 31 digits and Global Express Guaranteed have no public check digit;
+    # ESUS is eBay's name for tracked letters; SurePost parcels carry a UPS number to the last mile.
     open_shapes=shape(r"00\d{18}|\d{25}|\d{29}|\d{31}|82\d{8,9}|ESUS\d+|1Z.{6}YW.{8}"),
     zero_padded=(20,),
     looks_like="20, 22 or 26 digits, or two letters, nine digits and US",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from feedamp.sandbox.options import SandboxOptions
 from feedamp.sandbox.rules import BrokenRules
 
-IN_FLIGHT_S = 0.25
+IN_FLIGHT_S = 0.5
 """A request that comes so soon after a 429 was under way already; the client could not know."""
 
 

@@ -61,7 +61,7 @@ class Server:
     async def start(self, host: str, port: int) -> int:
         """Listen, let sellers act at their pace, and give the port."""
         app = web.Application(client_max_size=8 * 2**20)
-        app.router.add_route("*", "/{path:.*}", self._handle)
+        app.router.add_route("*", r"/{path:(?s:.*)}", self._handle)
         self._runner = web.AppRunner(
             app, access_log=None, shutdown_timeout=1.0, max_line_size=65536, max_field_size=65536
         )

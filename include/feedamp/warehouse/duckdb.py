@@ -160,24 +160,25 @@ class DuckDbSession:
 
 
 def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:
-    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+    present = {
+        (table, column)
+        for table, column in connection.execute(
+            "SELECT table_name, column_name FROM duckdb_columns() WHERE schema_name = ?", [SCHEMA]
+        ).fetchall()
+    }
+    wanted = {(table.name, column.name) for table in TABLES.values() for column in table.columns}
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {merge.META}")
     for statement in merge.META_TABLES:
         connection.execute(statement)
+    if wanted <= present:
+        return
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
     for table in TABLES.values():
         columns = ", ".join(
             f"{c.name} {_TYPES[c.type]}{' NOT NULL' if c.name in table.key else ''}" for c in table.columns
         )
         connection.execute(f"CREATE TABLE IF NOT EXISTS {SCHEMA}.{table.name} ({columns})")
-        present = {
-            row[0]
-            for row in connection.execute(
-                "SELECT column_name FROM information_schema.columns WHERE table_schema = ? AND table_name = ?",
-                [SCHEMA, table.name],
-            ).fetchall()
-        }
         for column in table.columns:
-            if column.name not in present:
-                connection.execute(
-                    f"ALTER TABLE {SCHEMA}.{table.name} ADD COLUMN {column.name} {_TYPES[column.type]}"
-                )
+            connection.execute(
+                f"ALTER TABLE {SCHEMA}.{table.name} ADD COLUMN IF NOT EXISTS {column.name} {_TYPES[column.type]}"
+            )

@@ -8,13 +8,14 @@ import unicodedata
 _IGNORED = re.compile(r"[\s\-.'\"`#=()\u00ad\u200b-\u200f\u2010-\u2015\u2060\u2212\ufeff]+")
 _EXPONENT = re.compile(r"\d(?:[.,]\d+)?E\+?\d{1,2}", re.ASCII)
 _DECIMAL = re.compile(r"\d+[.,]0+", re.ASCII)
-_SEVERAL = re.compile(r"[A-Z0-9]{8,}\s*(?:[,;/|&+\n]|\bAND\b)\s*[A-Z0-9]{8,}")
+# Printed numbers are grouped by spaces, but not in groups of ten.
+_SEVERAL = re.compile(r"[A-Z0-9]{8,}\s*(?:[,;/|&+\n]|\bAND\b)\s*[A-Z0-9]{8,}|[A-Z0-9]{10,}\s+[A-Z0-9]{10,}")
 _KEPT_DIGITS = 15  # a spreadsheet writes zeros for the digits behind them
 _TELLING_ZEROS = 3
 
 
 def clean(number: str) -> str:
-    """Give the number in upper case without spaces, dashes, dots, quotes, brackets, signs and invisible characters."""
+    """Give the number in upper case, without spaces, dashes, dots, quotes, brackets and unseen characters."""
     if not number.isascii():
         number = unicodedata.normalize("NFKC", number)
     if not number.isalnum():
@@ -44,11 +45,13 @@ def has_dropped_digits(number: str) -> bool:
 
 
 def is_placeholder(number: str) -> bool:
-    """Say whether a cleaned number holds no digit ("N/A"), or one character over and over.
+    """Say whether a cleaned number holds no digit ("N/A"), or one digit over and over.
 
     Some check digits accept a row of zeros.
     """
-    return len(set(number)) == 1 or not any(map(str.isdigit, number))
+    if number.isdigit():
+        return number.count(number[0]) == len(number)
+    return not any(map(str.isdigit, number))
 
 
 def holds_several(typed: str) -> bool:

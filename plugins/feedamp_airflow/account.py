@@ -1,0 +1,117 @@
+"""An Airflow connection of type `feedamp`, read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+from feedamp.errors import ConfigurationError
+from feedamp.parts import Connection
+from feedamp.token_endpoint import Credentials
+from feedamp.transport import Address
+
+_Number = TypeVar("_Number", int, float)
+
+
+class AirflowConnection(Protocol):
+    """What is read of a connection, be it the SDK's or the server's."""
+
+    conn_id: str
+    host: str | None
+    login: str | None
+    password: str | None
+    schema: str | None
+    port: int | None
+
+    @property
+    def extra_dejson(self) -> dict[str, Any]:
+        """Extras as a dict."""
+
+
+def read_account(connection: AirflowConnection) -> Connection:
+    """Address, credentials and limits of a connection.
+
+    Raises:
+        ConfigurationError: a field is missing or must stay empty; the message names connection and field.
+    """
+    name = f"Connection {connection.conn_id}"
+    extra = connection.extra_dejson or {}
+    if connection.schema or connection.port:
+        field = "Schema" if connection.schema else "Port"
+        raise ConfigurationError(f"{name}: {field} must stay empty; Host is the whole base URL.")
+    if not connection.host:
+        raise ConfigurationError(f"{name}: Host is missing; it is the base URL up to and including /api/v1.")
+    if not connection.login or not connection.password:
+        field = "Login (client id)" if not connection.login else "Password (client secret)"
+        raise ConfigurationError(f"{name}: {field} is missing.")
+    timeout_s = _number(name, extra, "timeout_s", _number(name, extra, "timeout", 30.0, float), float)
+    try:
+        address = Address(
+            base_url=connection.host.strip().rstrip("/"),
+            max_connections=_number(name, extra, "max_connections", 32, int),
+            timeout_s=timeout_s,
+            allow_http=_flag(extra.get("allow_http")),
+            verify=_verify(extra.get("verify")),
+            cert=_cert(extra.get("cert")),
+            trust_env=_flag(extra.get("trust_env")),
+            proxy=_proxy(connection.host, extra.get("proxies")),
+        )
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{name}: {error}") from error
+    return Connection(
+        address=address,
+        credentials=Credentials(connection.conn_id, connection.login, connection.password),
+        requests_per_second=_number(name, extra, "requests_per_second", 2.0, float),
+        callback_url=extra.get("callback_url") or None,
+    )
+
+
+def _number(
+    name: str, extra: Mapping[str, Any], field: str, default: _Number, kind: Callable[[Any], _Number]
+) -> _Number:
+    value = extra.get(field)
+    if value is None or value == "":
+        return default
+    try:
+        number = kind(value)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"{name}: extra {field} must be a number.") from error
+    if number <= 0:
+        raise ConfigurationError(f"{name}: extra {field} must be more than 0.")
+    return number
+
+
+def _flag(value: Any) -> bool:
+    return value is True or str(value).strip().lower() in ("true", "1", "yes", "on")
+
+
+def _verify(value: Any) -> bool | str:
+    """True, False or the path of a CA bundle; forms save text."""
+    if value is None or value == "" or value is True:
+        return True
+    text = str(value).strip()
+    if text.lower() in ("false", "0", "no", "off"):
+        return False
+    return True if text.lower() in ("true", "1", "yes", "on") else text
+
+
+def _cert(value: Any) -> str | tuple[str, str] | None:
+    if not value:
+        return None
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list | tuple) and len(value) == 2:
+        return str(value[0]), str(value[1])
+    raise ConfigurationError("extra cert must be a path, or the two paths of certificate and key.")
+
+
+def _proxy(host: str, value: Any) -> str | None:
+    if not value:
+        return None
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        scheme = host.partition("://")[0]
+        chosen = value.get(scheme) or value.get("all")
+        return str(chosen) if chosen else None
+    raise ConfigurationError("extra proxies must map a scheme to a URL.")

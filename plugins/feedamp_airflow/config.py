@@ -1,0 +1,164 @@
+"""The `[feedamp]` options, read and checked; an empty one means its default (INTERFACE.md)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+from airflow.configuration import AIRFLOW_HOME, conf
+
+from feedamp.checks import Kind
+from feedamp.errors import ConfigurationError
+from feedamp.order_body import BodyRules
+from feedamp.parts import Rules
+
+SECTION = "feedamp"
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True)
+class Options:
+    """All options but the schedules."""
+
+    conn_id: str
+    state_url: str | None
+    state_conn_id: str | None
+    lake_url: str
+    warehouse_conn_id: str | None
+    duckdb_path: str
+    duckdb_lock_wait_s: float
+    duckdb_memory_limit: str
+    encryption_key: str | None = field(repr=False)
+    masks_personal_fields: bool
+    rules: Rules
+
+
+def read_options() -> Options:
+    """Reads everything once.
+
+    Raises:
+        ConfigurationError: an option cannot be used; the message names it.
+    """
+    home = Path(AIRFLOW_HOME) / "feedamp"
+    pii = _text("pii") or "keep"
+    if pii not in ("keep", "mask"):
+        raise ConfigurationError(f"[{SECTION}] pii must be keep or mask.")
+    page_size = _number("page_size", 50, int)
+    if not 10 <= page_size <= 50:
+        raise ConfigurationError(f"[{SECTION}] page_size must lie between 10 and 50 (contract 3.1).")
+    return Options(
+        conn_id=_text("conn_id") or "feedamp_default",
+        state_url=_text("state_url"),
+        state_conn_id=_text("state_conn_id"),
+        lake_url=_text("lake_url") or str(home / "lake"),
+        warehouse_conn_id=_text("warehouse_conn_id"),
+        duckdb_path=_text("duckdb_path") or str(home / "warehouse.duckdb"),
+        duckdb_lock_wait_s=_number("duckdb_lock_wait_s", 120.0, float),
+        duckdb_memory_limit=_text("duckdb_memory_limit") or "512MB",
+        encryption_key=_text("encryption_key"),
+        masks_personal_fields=pii == "mask",
+        rules=Rules(
+            inbox_url=_text("inbox_url") or str(home / "inbox"),
+            inbox_settle_s=_number("inbox_settle_s", 10.0, float),
+            body=_body_rules(),
+            max_rejected_ratio=_number("max_rejected_ratio", 0.05, float),
+            sellers_per_task=_at_least_one("sellers_per_task", 50),
+            page_size=page_size,
+            overlap=timedelta(minutes=_number("overlap_minutes", 10.0, float)),
+            error_codes=_error_codes(),
+            error_clear=timedelta(days=_number("error_clear_days", 3.0, float)),
+            stale_after=timedelta(days=_number("stale_after_days", 7.0, float)),
+        ),
+    )
+
+
+def default_state_file() -> Path:
+    """The SQLite file when neither `state_url` nor `state_conn_id` is set."""
+    return Path(AIRFLOW_HOME) / "feedamp" / "state.db"
+
+
+def schedule(option: str, default: str) -> str:
+    """The cron expression of a DAG."""
+    return _text(option) or default
+
+
+def reconcile_schedule() -> str:
+    """The cron expression of reconcile: midnight UTC and nothing else.
+
+    Raises:
+        ConfigurationError: another one would shift the calendar days that a backfill asks for.
+    """
+    cron = schedule("reconcile_schedule", "0 0 * * *")
+    if cron.split() != ["0", "0", "*", "*", "*"] and cron != "@daily":
+        raise ConfigurationError(
+            f"[{SECTION}] reconcile_schedule must be `0 0 * * *`: another hour shifts the days of a backfill."
+        )
+    return cron
+
+
+def _text(option: str) -> str | None:
+    value = conf.get(SECTION, option, fallback=None)
+    return value.strip() or None if isinstance(value, str) else None
+
+
+def _number(option: str, default: _Value, kind: Callable[[str], _Value]) -> _Value:
+    text = _text(option)
+    if text is None:
+        return default
+    try:
+        value = kind(text)
+    except ValueError as error:
+        raise ConfigurationError(f"[{SECTION}] {option} must be a number.") from error
+    if not 0 <= float(text) < float("inf"):
+        raise ConfigurationError(f"[{SECTION}] {option} must be zero or more.")
+    return value
+
+
+def _at_least_one(option: str, default: int) -> int:
+    value = _number(option, default, int)
+    if value < 1:
+        raise ConfigurationError(f"[{SECTION}] {option} must be at least 1.")
+    return value
+
+
+def _names(option: str) -> frozenset[str]:
+    """A list given with commas or as JSON."""
+    text = _text(option) or ""
+    if text.startswith("["):
+        try:
+            names = json.loads(text)
+        except ValueError as error:
+            raise ConfigurationError(f"[{SECTION}] {option} is no JSON list.") from error
+        return frozenset(str(name) for name in names)
+    return frozenset(name.strip() for name in text.split(",") if name.strip())
+
+
+def _body_rules() -> BodyRules:
+    defaults = BodyRules()
+    return BodyRules(
+        extra_order_fields=_names("extra_order_fields"),
+        optional_fields=_names("optional_fields") or defaults.optional_fields,
+        order_number_pattern=_text("order_number_pattern") or defaults.order_number_pattern,
+    )
+
+
+def _error_codes() -> Mapping[str, str | None]:
+    text = _text("error_codes")
+    if text is None:
+        return {}
+    try:
+        codes = json.loads(text)
+    except ValueError as error:
+        raise ConfigurationError(f"[{SECTION}] error_codes is no JSON object.") from error
+    kinds = {kind.value for kind in Kind}
+    if not isinstance(codes, dict) or not all(
+        name in kinds and (code is None or (isinstance(code, str) and code)) for name, code in codes.items()
+    ):
+        raise ConfigurationError(
+            f"[{SECTION}] error_codes must map kinds ({', '.join(sorted(kinds))}) to a code or null."
+        )
+    return codes

@@ -1,0 +1,49 @@
+"""What all five DAGs have in common, so that each file shows only what is its own."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from airflow.sdk import Param
+
+from feedamp_airflow.retries import FeedAmpRetryPolicy
+
+# Fixed, so that parsing the file twice gives the same DAG; early enough for any backfill.
+START = datetime.fromisoformat("2010-01-01T00:00:00+00:00")
+
+
+def common() -> dict[str, Any]:
+    """Keyword arguments of every DAG."""
+    return {
+        "start_date": START,
+        "catchup": False,
+        "max_active_runs": 1,
+        "tags": ["feedamp"],
+        "default_args": {
+            "owner": "feedamp",
+            "retries": 2,
+            "retry_delay": timedelta(minutes=1),
+            "retry_policy": FeedAmpRetryPolicy(),
+        },
+    }
+
+
+def params(**more: Param) -> dict[str, Param]:
+    """`sellers` and `dry_run`, which all DAGs have, and a DAG's own."""
+    return {
+        "sellers": Param(
+            [],
+            type="array",
+            items={"type": "string"},
+            title="Sellers",
+            description="Ids of the sellers to work for, one a line; empty: all active ones.",
+        ),
+        "dry_run": Param(
+            False,
+            type="boolean",
+            title="Dry run",
+            description="Nothing is sent or written but token refreshes; the plan is logged.",
+        ),
+        **more,
+    }

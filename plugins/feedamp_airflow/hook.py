@@ -1,0 +1,228 @@
+"""`FeedAmpHook`: requests for a seller with a live token, as with any HttpHook, and the async client."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from airflow.providers.http.hooks.http import HttpHook
+from requests import PreparedRequest, Response, Session
+from requests.auth import AuthBase
+
+from feedamp.auth import Token
+from feedamp.client import refusal_reasons
+from feedamp.errors import (
+    AuthorizationError,
+    ConfigurationError,
+    FeedAmpError,
+    NotFoundError,
+    RejectedError,
+    ThrottledError,
+    TransientError,
+)
+from feedamp.parts import Clients, Connection, Parts, Run
+from feedamp_airflow import probing
+from feedamp_airflow.account import read_account
+from feedamp_airflow.wiring import connection_by_id, make_parts
+
+_Result = TypeVar("_Result")
+
+
+class FeedAmpHook(HttpHook):
+    """FeedAMP on behalf of sellers; their tokens are refreshed as needed and never show.
+
+    hook = FeedAmpHook()
+    order = hook.run("orders/MKT-70031", seller="S1").json()
+
+    Of the Airflow connection only the address and `proxies`, `verify`, `cert`, `trust_env`, `timeout` reach the
+    session: no basic auth, no extras as headers. Method GET unless said otherwise.
+    """
+
+    conn_name_attr = "feedamp_conn_id"
+    default_conn_name = "feedamp_default"
+    conn_type = "feedamp"
+    hook_name = "FeedAMP"
+
+    def __init__(self, feedamp_conn_id: str = default_conn_name, method: str = "GET", **kwargs: Any) -> None:
+        super().__init__(method=method, http_conn_id=feedamp_conn_id, **kwargs)
+        self.feedamp_conn_id = feedamp_conn_id
+        self._parts_made: Parts | None = None
+        self._account_read: Connection | None = None
+
+    def get_conn(
+        self, headers: dict[Any, Any] | None = None, extra_options: dict[str, Any] | None = None
+    ) -> Session:
+        """A session to FeedAMP's address without any credential; `run` adds the seller's token."""
+        account = self._account()
+        address = account.address
+        self.base_url = address.base_url
+        self._base_url_initialized = True
+        options = dict(extra_options or {})
+        options.setdefault("timeout", address.timeout_s)
+        options.setdefault("allow_redirects", False)  # a token must not travel to another host
+        self.merged_extra = options
+        session = Session()
+        session.auth = _Bearer(None)  # also keeps a .netrc from adding basic auth
+        session.trust_env = address.trust_env
+        session.verify = address.verify
+        session.cert = address.cert
+        if address.proxy:
+            session.proxies = {"http": address.proxy, "https": address.proxy}
+        session = self._configure_session_from_mount_adapters(session)
+        if headers:
+            session.headers.update(headers)
+        return session
+
+    def run(
+        self,
+        endpoint: str | None = None,
+        data: dict[str, Any] | str | None = None,
+        headers: dict[str, Any] | None = None,
+        extra_options: dict[str, Any] | None = None,
+        *,
+        seller: str | None = None,
+        **request_kwargs: Any,
+    ) -> Response:
+        """One request for a seller; a 401 is answered with a newer token, once.
+
+        Raises:
+            ConfigurationError: no seller is named, or the connection cannot be used.
+            AuthorizationError: the seller must authorize again.
+            RejectedError, ThrottledError, TransientError: as FeedAMP answered; none holds its body.
+        """
+        if not seller:
+            raise ConfigurationError("hook.run needs seller=…: one FeedAMP token stands for one seller.")
+        if headers and any(name.lower() == "authorization" for name in headers):
+            raise ConfigurationError("hook.run adds the Authorization header itself.")
+        options = {**(extra_options or {})}
+        checks = options.pop("check_response", True)
+        token = self._with_clients(lambda clients: self._token(clients, seller, None))
+        response = self._send(endpoint, data, headers, options, token, request_kwargs)
+        if response.status_code == 401:
+            stale = token
+            token = self._with_clients(lambda clients: self._token(clients, seller, stale))
+            response = self._send(endpoint, data, headers, options, token, request_kwargs)
+        if checks:
+            self.check_response(response)
+        return response
+
+    def client(self) -> Clients:
+        """Async clients for sellers of any connection.
+
+        async with FeedAmpHook().client() as clients:
+            order, read_at = await (await clients.for_seller("S1")).get_order("MKT-70031")
+        """
+        return self._parts().clients(self._run())
+
+    def check_response(self, response: Response) -> None:
+        """Turns a bad status into our error; FeedAMP's body goes into `reasons`, never into a log.
+
+        Raises:
+            RejectedError, AuthorizationError, ThrottledError, TransientError: by status.
+        """
+        status = response.status_code
+        if 200 <= status < 300:
+            return
+        message = f"FeedAMP answered {self.method} with {status}."
+        if status == 401:
+            raise AuthorizationError(message)
+        if status == 429:
+            after = response.headers.get("Retry-After", "")
+            raise ThrottledError(
+                message, retry_after_s=float(after) if after.isdigit() else None, status=status
+            )
+        if status >= 500:
+            raise TransientError(message, status=status)
+        kind = NotFoundError if status == 404 else RejectedError
+        raise kind(message, status=status, reasons=refusal_reasons(response.content))
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Which part works and which fails: address, TLS, token endpoint. Never spends a grant."""
+        try:
+            account = self._account()
+        except FeedAmpError as error:
+            return False, str(error)
+        return _wait_for(probing.probe(account, last_success=self._last_success))
+
+    def _send(
+        self,
+        endpoint: str | None,
+        data: Any,
+        headers: dict[str, Any] | None,
+        options: dict[str, Any],
+        token: Token,
+        request_kwargs: dict[str, Any],
+    ) -> Response:
+        options = {**options, "check_response": False}
+        response: Response = super().run(
+            endpoint, data, headers, options, auth=_Bearer(token.value), **request_kwargs
+        )
+        return response
+
+    async def _token(self, clients: Clients, seller: str, stale: Token | None) -> Token:
+        return await clients.token_and_turn(seller, stale=stale)
+
+    def _with_clients(self, work: Callable[[Clients], Coroutine[Any, Any, _Result]]) -> _Result:
+        async def run() -> _Result:
+            async with self.client() as clients:
+                return await work(clients)
+
+        return _wait_for(run())
+
+    def _last_success(self) -> datetime | None:
+        from feedamp.state import grants
+
+        parts = self._parts()
+        with parts.state.read() as connection:
+            return grants.last_success(connection, self.feedamp_conn_id)
+
+    def _account(self) -> Connection:
+        if self._account_read is None:
+            self._account_read = read_account(connection_by_id(self.feedamp_conn_id))
+        return self._account_read
+
+    def _parts(self) -> Parts:
+        if self._parts_made is None:
+            self._parts_made = make_parts()
+        return self._parts_made
+
+    def _run(self) -> Run:
+        return Run(dag_id="hook", run_id="hook", started_at=datetime.now(UTC))
+
+
+class _Bearer(AuthBase):
+    """Adds the token as the request leaves, so that it stands in no session and no log."""
+
+    def __init__(self, token: str | None) -> None:
+        self._token = token
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        if self._token is not None:
+            request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+def _wait_for(work: Coroutine[Any, Any, _Result]) -> _Result:
+    """The result of a coroutine, in a thread of its own where an event loop runs already."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    outcome: list[_Result] = []
+    failure: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            outcome.append(asyncio.run(work))
+        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
+            failure.append(error)
+
+    thread = threading.Thread(target=target)
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return outcome[0]

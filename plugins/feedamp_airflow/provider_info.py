@@ -1,0 +1,123 @@
+"""What Airflow is told about this distribution: connection type, its form, the `[feedamp]` options. Imports nothing.
+
+Airflow formats every default when it is imported: a bare brace or percent sign in one breaks the whole
+installation. Defaults that hold any, or that depend on AIRFLOW_HOME, stand in `config.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def get_provider_info() -> dict[str, Any]:
+    """The provider's description in Airflow's own schema."""
+    return {
+        "package-name": "airflow-provider-feedamp",
+        "name": "FeedAMP",
+        "description": "Orders into sellers' FeedAMP accounts, fulfillments back, checked and closed.",
+        "connection-types": [
+            {
+                "connection-type": "feedamp",
+                "hook-class-name": "feedamp_airflow.hook.FeedAmpHook",
+                "hook-name": "FeedAMP",
+                "ui-field-behaviour": {
+                    "hidden-fields": ["schema", "port"],
+                    "relabeling": {"host": "Base URL", "login": "Client ID", "password": "Client secret"},
+                    "placeholders": {
+                        "host": "https://marketplace-order-api.feedamp.feedonomics.com/api/v1",
+                        "login": "client id from onboarding",
+                    },
+                },
+                "conn-fields": {
+                    "callback_url": _field(
+                        "Callback URL", "Where FeedAMP sends a seller back after consent.", "string"
+                    ),
+                    "requests_per_second": _field(
+                        "Requests per second", "Allowed rate per seller; 2 if empty.", "number"
+                    ),
+                    "max_connections": _field(
+                        "Connections", "Open at once per task; 32 if empty.", "integer"
+                    ),
+                    "timeout_s": _field("Timeout (s)", "For a whole request; 30 if empty.", "number"),
+                    "allow_http": _field(
+                        "Allow http", "Only for a test network; loopback needs no permission.", "boolean"
+                    ),
+                    "verify": _field(
+                        "Verify TLS", "true, false, or the path of a CA bundle; true if empty.", "string"
+                    ),
+                    "trust_env": _field("Trust environment", "Obey HTTP_PROXY and the like.", "boolean"),
+                },
+            }
+        ],
+        "config": {
+            "feedamp": {
+                "description": "Options of airflow-provider-feedamp; docs/configuration.md tells them at length.",
+                "options": {name: _option(*given) for name, given in _OPTIONS.items()},
+            }
+        },
+    }
+
+
+def _field(label: str, description: str, kind: str) -> dict[str, Any]:
+    return {"label": label, "description": description, "schema": {"type": [kind, "null"]}}
+
+
+def _option(kind: str, default: str | None, description: str) -> dict[str, Any]:
+    return {
+        "description": description,
+        "version_added": "0.1.0",
+        "type": kind,
+        "example": None,
+        "default": default,
+        "sensitive": description.startswith("Secret."),
+    }
+
+
+_OPTIONS: dict[str, tuple[str, str | None, str]] = {
+    "conn_id": ("string", "feedamp_default", "Connection of sellers who name none."),
+    "state_url": ("string", None, "State database; empty: SQLite file feedamp/state.db in AIRFLOW_HOME."),
+    "state_conn_id": (
+        "string",
+        None,
+        "Airflow connection of a Postgres state database, instead of state_url.",
+    ),
+    "inbox_url": ("string", None, "Folder of order files; empty: feedamp/inbox in AIRFLOW_HOME."),
+    "inbox_settle_s": ("float", "10", "A file younger than this waits while its size changes."),
+    "lake_url": ("string", None, "Where Parquet goes, any fsspec URL; empty: feedamp/lake in AIRFLOW_HOME."),
+    "warehouse_conn_id": ("string", None, "Airflow Postgres connection of the warehouse; empty: DuckDB."),
+    "duckdb_path": ("string", None, "The DuckDB file; empty: feedamp/warehouse.duckdb in AIRFLOW_HOME."),
+    "duckdb_lock_wait_s": ("float", "120", "How long load waits for whoever holds the DuckDB file."),
+    "duckdb_memory_limit": ("string", "512MB", "Memory DuckDB may take."),
+    "encryption_key": (
+        "string",
+        None,
+        "Secret. Fernet key of the tokens at rest; empty: a key file beside a SQLite state.",
+    ),
+    "sellers_per_task": ("integer", "50", "Sellers in one mapped task, at most 200 tasks whatever it says."),
+    "page_size": ("integer", "50", "Orders a page, 10 to 50."),
+    "overlap_minutes": ("float", "10", "How far an extraction starts before the last complete one."),
+    "max_rejected_ratio": (
+        "float",
+        "0.05",
+        "More rejected rows than this share, from 20 rows up, make a run red.",
+    ),
+    "error_codes": ("string", None, "JSON object: kind of finding to API code, or null to hold it back."),
+    "error_clear_days": ("float", "3", "How long an error may stay listed although it looks mended."),
+    "extra_order_fields": ("string", None, "Order fields to let through, separated by commas."),
+    "optional_fields": (
+        "string",
+        None,
+        "Required order fields that may be missing; empty: shipping_address.state.",
+    ),
+    "order_number_pattern": (
+        "string",
+        None,
+        "Pattern of order numbers; empty: letters, digits, dot, dash, underscore.",
+    ),
+    "pii": ("string", "keep", "keep, or mask to keep personal fields out of lake and warehouse."),
+    "place_schedule": ("string", "*/10 * * * *", "Cron of feedamp_place_orders, UTC."),
+    "extract_schedule": ("string", "*/15 * * * *", "Cron of feedamp_extract_fulfillments, UTC."),
+    "refresh_schedule": ("string", "0 2 * * *", "Cron of feedamp_refresh_tokens, UTC."),
+    "reconcile_schedule": ("string", "0 0 * * *", "Cron of feedamp_reconcile_orders; only midnight UTC."),
+    "stale_after_days": ("float", "7", "Scheduled reconciliations add orders open longer than this."),
+}

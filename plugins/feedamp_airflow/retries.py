@@ -1,0 +1,28 @@
+"""What our errors mean to Airflow: who is worth a retry, and when."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
+
+from feedamp.errors import AuthorizationError, ConfigurationError, RejectedError, TransientError
+
+LONGEST_WAIT = timedelta(hours=1)
+
+
+class FeedAmpRetryPolicy(RetryPolicy):
+    """Transient errors come back when they say so; the others need a person, so no retry can help."""
+
+    def evaluate(
+        self, exception: BaseException, try_number: int, max_tries: int, context: Any = None
+    ) -> RetryDecision:
+        """The decision for one failure."""
+        if isinstance(exception, TransientError):
+            wait_s = exception.retry_after_s
+            delay = None if wait_s is None else min(timedelta(seconds=max(1.0, wait_s)), LONGEST_WAIT)
+            return RetryDecision.retry(delay=delay, reason=type(exception).__name__)
+        if isinstance(exception, AuthorizationError | RejectedError | ConfigurationError):
+            return RetryDecision.fail(reason=type(exception).__name__)
+        return RetryDecision.default()

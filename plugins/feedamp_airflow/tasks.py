@@ -1,0 +1,213 @@
+"""What the tasks of the DAGs do: read the run's context, call a step, hand on counts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.sdk import get_current_context
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from feedamp.errors import ConfigurationError
+from feedamp.parts import Run
+from feedamp.steps.close import close as close_step
+from feedamp.steps.edge import Tally, finish
+from feedamp.steps.extract import extract as extract_step
+from feedamp.steps.extract import plan_sellers
+from feedamp.steps.intake import intake as intake_step
+from feedamp.steps.load import load as load_step
+from feedamp.steps.place import place as place_step
+from feedamp.steps.place import plan_place
+from feedamp.steps.reconcile import plan_reconcile
+from feedamp.steps.reconcile import reconcile as reconcile_step
+from feedamp.steps.refresh import plan_refresh
+from feedamp.steps.refresh import refresh as refresh_step
+from feedamp.steps.validate import plan_process
+from feedamp.steps.validate import validate as validate_step
+from feedamp_airflow.wiring import make_parts
+
+log = logging.getLogger(__name__)
+Shard = dict[str, Any]
+FEW_ROWS = 20
+
+
+def intake() -> dict[str, Any]:
+    """Takes the inbox into the ledger."""
+    tally = intake_step(make_parts(), _run())
+    return finish(tally)
+
+
+def plan_orders() -> list[Shard]:
+    """Shards of sellers with orders to place."""
+    return _planned(plan_place(make_parts(), _sellers()))
+
+
+def place(shard: Shard) -> dict[str, Any]:
+    """Places what is due for one shard."""
+    parts, run = make_parts(), _run()
+    return _finished(place_step(parts, run, shard["shard"], shard["sellers"]))
+
+
+def plan_extraction() -> list[Shard]:
+    """Shards of all sellers who can be worked for."""
+    _since()
+    return _planned(plan_sellers(make_parts(), _sellers()))
+
+
+def extract(shard: Shard) -> dict[str, Any]:
+    """Reads what changed for one shard."""
+    parts, run = make_parts(), _run()
+    return _finished(extract_step(parts, run, shard["shard"], shard["sellers"], since=_since()))
+
+
+def plan_processing() -> list[Shard]:
+    """Shards of sellers with something to validate, report or close."""
+    return _planned(plan_process(make_parts(), _sellers()))
+
+
+def validate(shard: Shard) -> dict[str, Any]:
+    """Validates and reports for one shard."""
+    return _finished(validate_step(make_parts(), _run(), shard["shard"], shard["sellers"]))
+
+
+def close(shard: Shard) -> dict[str, Any]:
+    """Closes what can be closed for one shard."""
+    return _finished(close_step(make_parts(), _run(), shard["shard"], shard["sellers"]))
+
+
+def plan_reconciliation() -> list[Shard]:
+    """Shards of sellers with orders of the run's day."""
+    if _params().get("repair"):
+        raise ConfigurationError("Param repair: this version compares only; start the run without it.")
+    start, end = _day()
+    log.info("orders bought from %s to %s", start, end)
+    return _planned(plan_reconcile(make_parts(), start, end, _sellers(), with_stale=_is_scheduled()))
+
+
+def reconcile(shard: Shard) -> dict[str, Any]:
+    """Compares the orders of one shard."""
+    start, end = _day()
+    return _finished(
+        reconcile_step(
+            make_parts(), _run(), shard["shard"], shard["sellers"], start, end, with_stale=_is_scheduled()
+        )
+    )
+
+
+def plan_refreshing() -> list[Shard]:
+    """Shards of sellers whose grant wants a refresh."""
+    return _planned(plan_refresh(make_parts(), _sellers()))
+
+
+def refresh(shard: Shard) -> dict[str, Any]:
+    """Refreshes the grants of one shard."""
+    return _finished(refresh_step(make_parts(), _run(), shard["shard"], shard["sellers"]))
+
+
+def load() -> dict[str, int]:
+    """Brings everything that waits into the warehouse; nothing in a dry run."""
+    run = _run()
+    if run.dry_run:
+        raise AirflowSkipException("dry run: nothing is loaded")
+    return load_step(make_parts(), run)
+
+
+def gate() -> None:
+    """Turns the run red if a task failed, or if too many rows of the inbox were rejected.
+
+    Needed because `load` runs whatever happened before it, and a run is as green as its last task.
+    """
+    context = get_current_context()
+    ti = context["ti"]
+    states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id]).get(ti.run_id, {})
+    failed = sorted(name for name, state in states.items() if state in ("failed", "upstream_failed"))
+    problems = [f"failed: {', '.join(failed)}"] if failed else []
+    ratio = _rejected_ratio(ti)
+    allowed = make_parts().rules.max_rejected_ratio
+    if ratio is not None and ratio > allowed:
+        problems.append(
+            f"{ratio:.1%} of the rows were rejected, more than max_rejected_ratio {allowed:.1%}; "
+            "`feedamp rejected list` tells why. The good ones are through."
+        )
+    if problems:
+        raise AirflowFailException("; ".join(problems))
+
+
+def _rejected_ratio(ti: Any) -> float | None:
+    """Rejected / rows read in this run, None for other DAGs and for few rows."""
+    if ti.dag_id != "feedamp_place_orders":
+        return None
+    taken = ti.xcom_pull(task_ids="intake") or {}
+    rows = taken.get("orders", 0)
+    if rows < FEW_ROWS:
+        return None
+    refused = sum(summary.get("rejected", 0) for summary in _summaries(ti.xcom_pull(task_ids="place")))
+    return float((taken.get("rejected", 0) + refused) / rows)
+
+
+def _summaries(pulled: Any) -> list[Mapping[str, Any]]:
+    if isinstance(pulled, Mapping):
+        return [pulled]
+    return [summary for summary in pulled or () if isinstance(summary, Mapping)]
+
+
+def _finished(work: Coroutine[Any, Any, Tally]) -> dict[str, Any]:
+    return finish(asyncio.run(work))
+
+
+def _planned(shards: list[Shard]) -> list[Shard]:
+    log.info("%d sellers in %d shards", sum(len(shard["sellers"]) for shard in shards), len(shards))
+    return shards
+
+
+def _params() -> Mapping[str, Any]:
+    return get_current_context()["params"]
+
+
+def _sellers() -> list[str]:
+    return [str(seller) for seller in _params().get("sellers") or []]
+
+
+def _run() -> Run:
+    context = get_current_context()
+    ti, dag_run = context["ti"], context["dag_run"]
+    return Run(
+        dag_id=ti.dag_id,
+        run_id=ti.run_id,
+        started_at=(dag_run.start_date or datetime.now(UTC)).astimezone(UTC),
+        try_number=ti.try_number,
+        dry_run=bool(_params().get("dry_run")),
+    )
+
+
+def _since() -> datetime | None:
+    text = _params().get("since")
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(str(text))
+    except ValueError as error:
+        raise ConfigurationError(
+            "Param since is no date-time; write it like 2026-03-01T00:00:00Z."
+        ) from error
+    if moment.tzinfo is None:
+        raise ConfigurationError("Param since has no zone; write it with a Z.")
+    return moment.astimezone(UTC)
+
+
+def _is_scheduled() -> bool:
+    return str(get_current_context()["dag_run"].run_type) == "scheduled"
+
+
+def _day() -> tuple[datetime, datetime]:
+    """The data interval; a run without one means the last whole day before it started, in UTC."""
+    context = get_current_context()
+    start, end = context.get("data_interval_start"), context.get("data_interval_end")
+    if start is not None and end is not None and start < end:
+        return start.astimezone(UTC), end.astimezone(UTC)
+    anchor = context.get("logical_date") or context["dag_run"].run_after
+    midnight = anchor.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return midnight - timedelta(days=1), midnight

@@ -1,0 +1,124 @@
+"""The one place where parts are put together: options and connections in, `Parts` out."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+from airflow.sdk.log import mask_secret
+from sqlalchemy.engine import URL
+
+from feedamp.errors import ConfigurationError
+from feedamp.flatten import Privacy
+from feedamp.lake import Lake
+from feedamp.parts import Connection, Parts
+from feedamp.state import State
+from feedamp.vault import Vault, key_beside
+from feedamp.warehouse.duckdb import DuckDbWarehouse
+from feedamp_airflow.account import AirflowConnection, read_account
+from feedamp_airflow.config import Options, default_state_file, read_options
+
+LookUp = Callable[[str], AirflowConnection]
+
+
+def make_parts(look_up: LookUp | None = None) -> Parts:
+    """Everything a step needs, by the options and connections of this process.
+
+    Raises:
+        ConfigurationError: an option or a connection cannot be used.
+    """
+    options = read_options()
+    find = look_up or connection_by_id
+    if options.warehouse_conn_id:
+        raise ConfigurationError(
+            "[feedamp] warehouse_conn_id: the Postgres warehouse is not in this version; leave it empty for DuckDB."
+        )
+    state_url = _state_url(options, find)
+    key = _encryption_key(options, state_url)
+    mask_secret(key)
+    vault = Vault(key)
+
+    @functools.cache
+    def account(conn_id: str) -> Connection:
+        found = read_account(find(conn_id))
+        mask_secret(found.credentials.client_secret)
+        return found
+
+    return Parts(
+        state=State(state_url),
+        vault=vault,
+        lake=Lake(options.lake_url),
+        warehouse=DuckDbWarehouse(
+            options.duckdb_path,
+            memory_limit=options.duckdb_memory_limit,
+            lock_wait_s=options.duckdb_lock_wait_s,
+        ),
+        rules=options.rules,
+        privacy=Privacy(vault.derived_key("pseudonym") if options.masks_personal_fields else None),
+        connection=account,
+        default_conn_id=options.conn_id,
+        on_secret=mask_secret,
+    )
+
+
+def connection_by_id(conn_id: str) -> AirflowConnection:
+    """A connection as this process may see it: a task asks its supervisor, anything else looks as the server does.
+
+    Raises:
+        ConfigurationError: nobody knows it.
+    """
+    try:
+        if _is_task():
+            from airflow.sdk import Connection as TaskConnection
+
+            return _typed(TaskConnection.get(conn_id))
+        # Outside a task only the server's look-up sees connections saved in the UI.
+        os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+        from airflow.models.connection import Connection as ServerConnection
+
+        return _typed(ServerConnection.get_connection_from_secrets(conn_id))
+    except Exception as error:
+        if "NotFound" not in type(error).__name__:
+            raise
+        raise ConfigurationError(f"There is no connection {conn_id}; add one of type feedamp.") from error
+
+
+def _is_task() -> bool:
+    from airflow.sdk.execution_time import task_runner
+
+    return hasattr(task_runner, "SUPERVISOR_COMMS")
+
+
+def _typed(connection: Any) -> AirflowConnection:
+    found: AirflowConnection = connection
+    return found
+
+
+def _state_url(options: Options, find: LookUp) -> str:
+    if options.state_url and options.state_conn_id:
+        raise ConfigurationError("[feedamp] state_url and state_conn_id are both set; keep one.")
+    if options.state_conn_id:
+        connection = find(options.state_conn_id)
+        url = URL.create(
+            "postgresql+psycopg",
+            username=connection.login,
+            password=connection.password,
+            host=connection.host,
+            port=connection.port,
+            database=connection.schema,
+        )
+        return url.render_as_string(hide_password=False)
+    return options.state_url or f"sqlite:///{default_state_file()}"
+
+
+def _encryption_key(options: Options, state_url: str) -> str:
+    if options.encryption_key:
+        return options.encryption_key
+    if not state_url.startswith("sqlite"):
+        raise ConfigurationError(
+            "[feedamp] encryption_key is required when the state is not a SQLite file; make one with "
+            "`python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'`."
+        )
+    return key_beside(state_url.partition("///")[2])

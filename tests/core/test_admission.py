@@ -1,0 +1,278 @@
+"""What a delivered order means for the ledger: RULES, Intake, as a table."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from order_samples import good_order
+
+from feedamp.admission import Admission, Seen, admit
+from feedamp.inbox import OrderRow
+from feedamp.lifecycle import AWAITING_SHIPMENT, CANCELLED, PENDING, SHIPPED
+from feedamp.state.ledger import LedgerOrder
+
+NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
+EARLIER = datetime(2026, 3, 9, tzinfo=UTC)
+NOTHING_SEEN = Seen()
+TWO_SHIPPED = Seen(units_shipped=2)
+SHIPS_ITSELF = Seen(is_marketplace_fulfilled=True)
+
+
+def row(state: str = AWAITING_SHIPMENT, *, source: str = "new.jsonl", **changes: Any) -> OrderRow:
+    body = good_order(marketplace_state=str(state), **changes)
+    return OrderRow(source, 7, 1, f"hash of {source}", "raw", "S1", "M-1", body)
+
+
+def taken(state: str = AWAITING_SHIPMENT, **changes: Any) -> LedgerOrder:
+    """An order that came in once as `state`, with these fields in the ledger since."""
+    order = admit(row(state, source="old.jsonl"), None, NOTHING_SEEN, now=EARLIER).order
+    assert order is not None
+    return order.but(**changes)
+
+
+def placed(state: str = AWAITING_SHIPMENT, **changes: Any) -> LedgerOrder:
+    """An order that FeedAMP has accepted as `state`."""
+    return taken(
+        state,
+        **{"phase": "settled", "accepted_state": str(state), "first_put_at": EARLIER, "placed_at": EARLIER}
+        | changes,
+    )
+
+
+def outcome(admission: Admission) -> tuple[str | None, str | None, list[str], bool]:
+    """Phase and desired state of the order to write, the codes to record, whether the row was turned away."""
+    order = admission.order
+    codes = [reason.code for reason in admission.reasons]
+    return order and order.phase, order and order.desired_state, codes, admission.rejected
+
+
+PUT_SENT = {"first_put_at": EARLIER}
+CLOSED = {"phase": "closed", "accepted_state": SHIPPED, "desired_state": SHIPPED}
+NEW_BODY = {"currency": "EUR"}
+
+
+@pytest.mark.parametrize(
+    ("known", "came", "seen", "expected"),
+    [
+        pytest.param(
+            None, row(), NOTHING_SEEN, ("to_place", "AWAITING_SHIPMENT", [], False), id="first seen, released"
+        ),
+        pytest.param(
+            None, row(PENDING), NOTHING_SEEN, ("to_place", "PENDING", [], False), id="first seen, pending"
+        ),
+        pytest.param(
+            None,
+            row(SHIPPED),
+            NOTHING_SEEN,
+            (None, None, ["illegal_transition"], True),
+            id="first seen as SHIPPED",
+        ),
+        pytest.param(
+            None,
+            row(CANCELLED),
+            NOTHING_SEEN,
+            (None, None, ["illegal_transition"], True),
+            id="first seen as CANCELLED",
+        ),
+        pytest.param(placed(), row(), NOTHING_SEEN, (None, None, [], False), id="the same again"),
+        pytest.param(
+            placed(**CLOSED), row(), NOTHING_SEEN, (None, None, [], False), id="the same again, closed since"
+        ),
+        pytest.param(
+            placed(PENDING),
+            row(),
+            NOTHING_SEEN,
+            ("to_place", "AWAITING_SHIPMENT", [], False),
+            id="pending is released",
+        ),
+        pytest.param(
+            placed(PENDING),
+            row(CANCELLED),
+            NOTHING_SEEN,
+            ("to_place", "CANCELLED", [], False),
+            id="pending is cancelled",
+        ),
+        pytest.param(
+            placed(),
+            row(CANCELLED),
+            NOTHING_SEEN,
+            ("to_place", "CANCELLED", [], False),
+            id="released is cancelled",
+        ),
+        pytest.param(
+            placed(),
+            row(**NEW_BODY),
+            NOTHING_SEEN,
+            ("settled", "AWAITING_SHIPMENT", ["body_changed"], False),
+            id="other body, same state",
+        ),
+        pytest.param(
+            placed(PENDING),
+            row(**NEW_BODY),
+            NOTHING_SEEN,
+            ("to_place", "AWAITING_SHIPMENT", ["body_changed"], False),
+            id="other body, released",
+        ),
+        pytest.param(
+            placed(),
+            row(PENDING, **NEW_BODY),
+            NOTHING_SEEN,
+            (None, None, ["body_changed", "illegal_transition"], True),
+            id="other body and backward: both reasons at once",
+        ),
+        pytest.param(
+            placed(),
+            row(PENDING),
+            NOTHING_SEEN,
+            (None, None, ["illegal_transition"], True),
+            id="backward to PENDING",
+        ),
+        pytest.param(
+            placed(**CLOSED),
+            row(CANCELLED),
+            NOTHING_SEEN,
+            (None, None, ["illegal_transition"], True),
+            id="cancelled after it was closed",
+        ),
+        pytest.param(
+            placed(),
+            row(SHIPPED),
+            NOTHING_SEEN,
+            (None, None, ["illegal_transition"], True),
+            id="SHIPPED from the inbox for an order that the seller ships",
+        ),
+        pytest.param(
+            placed(),
+            row(SHIPPED),
+            SHIPS_ITSELF,
+            ("to_place", "SHIPPED", [], False),
+            id="SHIPPED from the inbox for an order that the marketplace ships",
+        ),
+        pytest.param(
+            placed(PENDING),
+            row(SHIPPED),
+            SHIPS_ITSELF,
+            (None, None, ["illegal_transition"], True),
+            id="SHIPPED before it was released",
+        ),
+        pytest.param(
+            placed(),
+            row(CANCELLED),
+            TWO_SHIPPED,
+            ("held", "AWAITING_SHIPMENT", [], False),
+            id="cancelled while units are shipped",
+        ),
+        pytest.param(
+            taken(),
+            row(CANCELLED),
+            NOTHING_SEEN,
+            ("never_placed", "CANCELLED", [], False),
+            id="cancelled before the first PUT",
+        ),
+        pytest.param(
+            taken(**PUT_SENT),
+            row(CANCELLED),
+            NOTHING_SEEN,
+            ("to_place", "CANCELLED", [], False),
+            id="cancelled after a PUT without answer",
+        ),
+        pytest.param(
+            taken(phase="refused", **PUT_SENT),
+            row(CANCELLED),
+            NOTHING_SEEN,
+            ("never_placed", "CANCELLED", [], False),
+            id="cancelled after FeedAMP refused it",
+        ),
+        pytest.param(
+            taken(phase="never_placed", desired_state=CANCELLED),
+            row(PENDING),
+            NOTHING_SEEN,
+            (None, None, ["illegal_transition"], True),
+            id="pending again after it was cancelled unplaced",
+        ),
+        pytest.param(
+            taken(phase="refused", **PUT_SENT),
+            row(),
+            NOTHING_SEEN,
+            (None, None, [], False),
+            id="refused, the same again: nothing is repeated",
+        ),
+        pytest.param(
+            taken(phase="refused", reason="no such currency", attempts=3, **PUT_SENT),
+            row(**NEW_BODY),
+            NOTHING_SEEN,
+            ("to_place", "AWAITING_SHIPMENT", [], False),
+            id="refused, then mended",
+        ),
+        pytest.param(
+            taken(),
+            row(**NEW_BODY),
+            NOTHING_SEEN,
+            ("to_place", "AWAITING_SHIPMENT", [], False),
+            id="other body before the first PUT",
+        ),
+        pytest.param(
+            taken(**PUT_SENT),
+            row(**NEW_BODY),
+            NOTHING_SEEN,
+            ("to_place", "AWAITING_SHIPMENT", ["body_changed"], False),
+            id="other body after a PUT without answer",
+        ),
+    ],
+)
+def test_a_delivered_row_is_taken_or_turned_away(
+    known: LedgerOrder | None,
+    came: OrderRow,
+    seen: Seen,
+    expected: tuple[str | None, str | None, list[str], bool],
+) -> None:
+    assert outcome(admit(came, known, seen, now=NOW)) == expected
+
+
+def test_the_first_accepted_body_is_kept_when_another_comes() -> None:
+    known = placed(PENDING)
+    order = admit(row(**NEW_BODY), known, NOTHING_SEEN, now=NOW).order
+    assert order is not None
+    assert order.body == known.body
+
+
+def test_a_newer_body_replaces_one_that_was_never_sent() -> None:
+    order = admit(row(**NEW_BODY), taken(), NOTHING_SEEN, now=NOW).order
+    assert order is not None
+    assert (order.body["currency"], order.source) == ("EUR", "new.jsonl")
+
+
+def test_the_ledger_keeps_the_state_out_of_the_body() -> None:
+    assert "marketplace_state" not in taken().body
+
+
+def test_a_mended_order_starts_without_the_old_reason_and_backoff() -> None:
+    refused = taken(phase="refused", reason="no such currency", attempts=3, **PUT_SENT)
+    order = admit(row(**NEW_BODY), refused, NOTHING_SEEN, now=NOW).order
+    assert order is not None
+    assert (order.reason, order.attempts, order.next_try_at) == (None, 0, NOW)
+
+
+def test_a_change_of_state_names_the_row_that_asked_for_it() -> None:
+    order = admit(row(CANCELLED), placed(), NOTHING_SEEN, now=NOW).order
+    assert order is not None
+    assert (order.source, order.source_row, order.row_hash) == ("new.jsonl", 7, "hash of new.jsonl")
+
+
+def test_a_conflict_says_how_many_units_are_shipped() -> None:
+    order = admit(row(CANCELLED), placed(), TWO_SHIPPED, now=NOW).order
+    assert order is not None
+    assert "shipped 2 units" in str(order.reason)
+
+
+def test_every_changed_field_of_a_body_is_named() -> None:
+    address = good_order()["shipping_address"] | {"city": "Salem"}
+    admission = admit(row(currency="EUR", shipping_address=address), placed(), NOTHING_SEEN, now=NOW)
+    assert [reason.field for reason in admission.reasons] == ["currency", "shipping_address.city"]
+
+
+def test_a_repeat_of_an_older_delivery_changes_nothing() -> None:
+    released = admit(row(), placed(PENDING), NOTHING_SEEN, now=NOW).order
+    assert admit(row(PENDING), released, NOTHING_SEEN, now=NOW) == Admission()

@@ -1,0 +1,223 @@
+"""What the client does by itself when a request fails: repeat where that is safe, say so where it is not."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Awaitable, Callable
+
+import pytest
+from wire import NOON, S1, S2, Wire, answer, speaking, wired
+
+from feedamp.client import QUICK_RETRIES, FeedAmpClient, Filters
+from feedamp.errors import (
+    AuthorizationError,
+    NotFoundError,
+    RejectedError,
+    ThrottledError,
+    TransientError,
+    UnclearError,
+)
+from feedamp.models import ErrorReport
+from feedamp.sandbox.probe import example_order
+
+REPORT = ErrorReport(code="INVALID_TRACKING_NUMBER", message="unknown to UPS", mp_line_number="M-1-1")
+Call = Callable[[FeedAmpClient], Awaitable[object]]
+
+
+async def get_one(client):
+    return await client.get_order("M-1")
+
+
+async def get_page(client):
+    return await client.list_orders(Filters())
+
+
+async def put(client):
+    return await client.put_order("M-1", example_order("M-1"))
+
+
+async def post(client):
+    return await client.post_errors("M-1", [REPORT])
+
+
+SAFE = [pytest.param(get_one, id="GET one"), pytest.param(get_page, id="GET page"), pytest.param(put, id="PUT")]
+ALL = [*SAFE, pytest.param(post, id="POST")]
+
+
+@pytest.fixture
+async def wire(tmp_path):
+    async with wired(tmp_path) as connected:
+        connected.place("M-1")
+        connected.ship("M-1")
+        yield connected
+
+
+def broken(wire: Wire) -> list[str]:
+    return [rule.rule for rule in wire.sandbox.broken_rules]
+
+
+@pytest.mark.parametrize("kind", ["error_500", "error_502", "error_503", "reset_before", "reset_after"])
+@pytest.mark.parametrize("call", SAFE)
+async def test_a_get_or_put_that_fails_is_repeated_until_it_works(wire, call, kind):
+    wire.sandbox.fault(kind, path="/orders", times=QUICK_RETRIES)
+    await call(wire.client())
+    # aiohttp itself repeats once where a connection that it had kept is reset.
+    assert QUICK_RETRIES <= len(wire.clock.slept) + (kind == "reset_before") + (kind == "reset_after")
+    assert len(wire.asked()) == QUICK_RETRIES + 1
+
+
+@pytest.mark.parametrize("call", SAFE)
+async def test_a_get_or_put_that_keeps_failing_is_unclear_at_last(wire, call):
+    wire.sandbox.fault("error_503", path="/orders", times=None)
+    with pytest.raises(UnclearError) as caught:
+        await call(wire.client())
+    assert (caught.value.seller_id, caught.value.status) == (S1, 503)
+    assert len(wire.asked()) == QUICK_RETRIES + 1
+
+
+async def test_the_waits_between_repeats_grow(wire):
+    wire.sandbox.fault("error_500", path="/orders", times=None)
+    with pytest.raises(UnclearError):
+        await get_one(wire.client())
+    first, second, third = wire.clock.slept
+    assert 0.4 <= first <= 0.6 < 0.8 <= second <= 1.2 < 1.6 <= third <= 2.4
+
+
+@pytest.mark.parametrize("kind", ["error_500", "error_503", "reset_before", "reset_after", "cut_body"])
+async def test_a_post_whose_answer_is_lost_is_never_repeated(wire, kind):
+    wire.sandbox.fault(kind, method="POST", path="errors")
+    if kind == "cut_body":
+        await post(wire.client())  # the head said 2xx, and bodies of POST answers are ignored
+    else:
+        with pytest.raises(UnclearError) as caught:
+            await post(wire.client())
+        assert caught.value.seller_id == S1
+    assert len(wire.asked()) == 1
+
+
+async def test_a_post_that_was_throttled_had_no_effect_and_is_repeated(wire):
+    wire.sandbox.fault("throttle", method="POST", path="errors", seconds=3)
+    await post(wire.client())
+    assert [status for _, _, status in wire.asked()] == [429, 200]
+    assert len(wire.sandbox.orders(S1)["M-1"]["errors"]) == 1
+
+
+async def test_a_post_for_which_no_token_could_be_had_never_left(wire):
+    wire.sandbox.fault("error_503", path="access_token", times=None)
+    with pytest.raises(TransientError) as caught:
+        await post(wire.client())
+    assert not isinstance(caught.value, UnclearError)
+    assert wire.asked() == []
+
+
+@pytest.mark.parametrize("call", SAFE[:2])
+@pytest.mark.parametrize("kind", ["broken_json", "html", "cut_body"])
+async def test_a_broken_body_on_a_get_is_asked_for_again(wire, call, kind):
+    wire.sandbox.fault(kind, path="/orders", times=QUICK_RETRIES)
+    await call(wire.client())
+    assert len(wire.asked()) == QUICK_RETRIES + 1
+
+
+@pytest.mark.parametrize("call", SAFE[:2])
+@pytest.mark.parametrize("kind", ["broken_json", "html", "cut_body"])
+async def test_a_body_that_stays_broken_is_never_an_empty_success(wire, call, kind):
+    wire.sandbox.fault(kind, path="/orders", times=None)
+    with pytest.raises(UnclearError):
+        await call(wire.client())
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(400, RejectedError), (403, RejectedError), (404, NotFoundError), (409, RejectedError), (422, RejectedError)],
+)
+async def test_a_refusal_for_good_is_not_repeated(tmp_path, status, kind):
+    async with speaking(tmp_path, answer([{"code": "C", "message": "m"}], status)) as (client, script):
+        with pytest.raises(kind) as caught:
+            await put(client)
+    assert (caught.value.status, caught.value.reasons, len(script.requests)) == (status, (("C", "m"),), 2)
+
+
+@pytest.mark.parametrize("call", ALL)
+async def test_a_401_is_answered_with_a_new_token_and_one_repeat(wire, call):
+    wire.sandbox.fault("refuse_token", path="/orders")
+    await call(wire.client())
+    assert [status for _, _, status in wire.asked()] == [401, 200]
+    assert wire.refreshes == 2  # the first token, and the one after the 401
+    assert broken(wire) == []
+
+
+async def test_access_tokens_that_ran_out_early_are_replaced_in_mid_run(wire):
+    client = wire.client()
+    await get_one(client)
+    wire.sandbox.expire_access_tokens()
+    await get_one(client)
+    assert [status for _, _, status in wire.asked()] == [200, 401, 200]
+    assert broken(wire) == []
+
+
+@pytest.mark.parametrize("call", ALL)
+async def test_a_401_for_the_new_token_too_needs_a_person(wire, call):
+    wire.sandbox.fault("refuse_token", path="/orders", times=None)
+    with pytest.raises(AuthorizationError) as caught:
+        await call(wire.client())
+    assert caught.value.seller_id == S1
+    assert [status for _, _, status in wire.asked()] == [401, 401]
+
+
+async def test_one_sellers_401_leaves_another_alone(wire):
+    wire.place("M-1", seller_id=S2)
+    wire.sandbox.revoke(S1)
+    with pytest.raises(AuthorizationError):
+        await get_one(wire.client(S1))
+    await get_one(wire.client(S2))
+
+
+@pytest.mark.parametrize("kind", ["throttle", "throttle_until"])
+async def test_retry_after_is_obeyed_to_the_letter(wire, kind):
+    wire.sandbox.fault(kind, path="/orders", seconds=7)
+    await get_one(wire.client())
+    assert wire.clock() == wire.sandbox.requests[-1].at
+    assert (wire.clock() - NOON).total_seconds() == pytest.approx(7, abs=0.1)
+    assert broken(wire) == []
+
+
+async def test_a_429_pauses_every_process_of_that_seller_and_no_other(wire):
+    wire.sandbox.fault("throttle", path="/orders", seconds=30)
+    with pytest.raises(ThrottledError) as caught:
+        await get_one(wire.client())
+    assert (caught.value.retry_after_s, caught.value.seller_id, wire.clock.slept) == (30, S1, [])
+    await wire.pacer.turn(S2)
+    assert wire.clock.slept == []
+    await wire.pacer.turn(S1)  # as another process would, through the same state
+    assert wire.clock.slept == [pytest.approx(30, abs=0.1)]
+
+
+async def test_a_429_without_retry_after_backs_off(wire):
+    wire.sandbox.fault("throttle_bare", path="/orders", times=2)
+    await get_one(wire.client())
+    assert len(wire.clock.slept) == 2
+
+
+async def test_a_429_for_ever_is_told_with_its_pause(tmp_path):
+    async with speaking(tmp_path, answer([], 429, Retry_After="2")) as (client, script):
+        with pytest.raises(ThrottledError) as caught:
+            await get_one(client)
+    assert caught.value.retry_after_s == 2
+    assert len(script.requests) == 1 + QUICK_RETRIES + 1
+
+
+async def test_a_503_with_a_long_retry_after_is_left_to_a_later_run(tmp_path):
+    async with speaking(tmp_path, answer(b"", 503, Retry_After="600")) as (client, script):
+        with pytest.raises(UnclearError) as caught:
+            await get_one(client)
+    assert (caught.value.retry_after_s, len(script.requests)) == (600, 2)
+
+
+@pytest.mark.parametrize("fault", ["error_500", "reset_before", "refuse_token", "html", "throttle"])
+async def test_no_token_and_no_customer_stands_in_an_error(wire, fault):
+    wire.sandbox.fault(fault, path="/orders", times=None, seconds=300)
+    with pytest.raises((TransientError, AuthorizationError)) as caught:
+        await get_one(wire.client())
+    grant, text = wire.grant(), "".join(traceback.format_exception(caught.value))
+    secrets = (grant.refresh_token, grant.access_token, wire.credentials.client_secret, "robin@buyer.example")
+    assert not [secret for secret in secrets if secret in text + str(vars(caught.value))]

@@ -1,0 +1,150 @@
+"""Orders become rows of the lake tables."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from feedamp.flatten import Privacy, order_rows, placed_rows
+from feedamp.models import (
+    Address,
+    Cancellation,
+    Customer,
+    LineFulfillment,
+    Order,
+    OrderLine,
+    Shipment,
+    decode_snapshot,
+)
+from feedamp.tables import LAKE_TABLES, RECORDED_AT
+
+READ_AT = datetime(2026, 3, 10, 12, tzinfo=UTC)
+PARCEL = Shipment(quantity=1, carrier="ups", tracking_number="1Z999AA10123456784", shipped_date=date(2026, 3, 9))
+
+
+def order(*fulfillments: LineFulfillment, **changes: Any) -> Order:
+    fields: dict[str, Any] = {
+        "mp_order_number": "M-1",
+        "customer": Customer(full_name="Robin Vale", email="robin@buyer.example"),
+        "shipping_address": Address(full_name="Robin Vale", city="Portland", postal_code="01201"),
+        "order_lines": (
+            OrderLine(mp_line_number="A", quantity=2, unit_price=Decimal("25.50")),
+            OrderLine(mp_line_number="B", quantity=1),
+        ),
+        "fulfillments": fulfillments,
+    }
+    return Order(**fields | changes)
+
+
+def rows_of(table: str, *fulfillments: LineFulfillment, **changes: Any) -> list[dict[str, Any]]:
+    return order_rows("S1", order(*fulfillments, **changes), read_at=READ_AT)[table]
+
+
+DONE = LineFulfillment(
+    mp_line_number="A", shipments=(PARCEL,), cancellations=(Cancellation(quantity=1, reason="out_of_stock"),)
+)
+
+
+@pytest.mark.parametrize("table", ["orders", "order_lines", "shipments", "cancellations", "snapshots"])
+def test_every_row_has_declared_columns_only(table: str) -> None:
+    for row in rows_of(table, DONE):
+        assert row.keys() <= {*LAKE_TABLES[table].names, RECORDED_AT}
+        assert all(row[name] is not None for name in LAKE_TABLES[table].key)
+
+
+def test_an_order_row_counts_units_over_all_lines() -> None:
+    [row] = rows_of("orders", DONE)
+    units = {name[6:]: row[name] for name in row if name.startswith("units_")}
+    assert units == {"ordered": 3, "shipped": 1, "cancelled": 1, "pending": 1, "over": 0}
+
+
+def test_a_surplus_on_one_line_does_not_hide_what_is_open_on_another() -> None:
+    [row] = rows_of("orders", LineFulfillment(mp_line_number="A", shipments=(Shipment(quantity=3),)))
+    assert (row["units_pending"], row["units_over"]) == (1, 1)
+
+
+def test_a_line_that_was_merely_fulfilled_has_a_row_too() -> None:
+    lines = rows_of("order_lines", LineFulfillment(mp_line_number="X", shipments=(Shipment(quantity=1),)))
+    [unknown] = [row for row in lines if row["mp_line_number"] == "X"]
+    assert (unknown["quantity"], unknown["units_shipped"], unknown["sku"]) == (0, 1, None)
+
+
+def test_money_stays_decimal() -> None:
+    line = rows_of("order_lines")[0]
+    assert line["unit_price"] == Decimal("25.50")
+    assert isinstance(line["unit_price"], Decimal)
+
+
+def test_shipments_of_a_line_in_two_entries_keep_keys_of_their_own() -> None:
+    entry = LineFulfillment(mp_line_number="A", shipments=(PARCEL,))
+    other_line = LineFulfillment(mp_line_number="B", shipments=(PARCEL,))
+    keys = [(row["mp_line_number"], row["shipment_index"]) for row in rows_of("shipments", entry, other_line, entry)]
+    assert keys == [("A", 0), ("B", 0), ("A", 1)]
+
+
+def test_cancellations_of_a_line_in_two_entries_keep_keys_of_their_own() -> None:
+    entry = LineFulfillment(mp_line_number="A", cancellations=(Cancellation(quantity=1), Cancellation(quantity=1)))
+    assert [row["cancellation_index"] for row in rows_of("cancellations", entry, entry)] == [0, 1, 2, 3]
+
+
+def test_a_shipment_shows_the_carrier_as_sent_and_as_understood() -> None:
+    [row] = rows_of("shipments", LineFulfillment(mp_line_number="A", shipments=(PARCEL,)))
+    assert (row["carrier"], row["carrier_id"], row["tracking_check"]) == ("ups", "ups", "valid")
+
+
+def test_unknown_fields_are_kept_as_json() -> None:
+    [row] = rows_of("orders", extra={"gift_wrap": {"price": Decimal("1.25")}})
+    assert json.loads(row["extra"]) == {"gift_wrap": {"price": "1.25"}}
+
+
+def test_no_unknown_field_is_null_not_an_empty_object() -> None:
+    assert rows_of("orders")[0]["extra"] is None
+
+
+def test_the_snapshot_row_holds_no_customer_field() -> None:
+    [row] = rows_of("snapshots", DONE)
+    assert "Robin" not in row["snapshot"]
+    assert decode_snapshot(row["snapshot"]) == order(DONE).snapshot()
+
+
+def test_equal_content_has_an_equal_hash_whenever_it_is_read() -> None:
+    later = order_rows("S1", order(DONE), read_at=datetime(2026, 3, 11, tzinfo=UTC))
+    assert later["orders"][0]["snapshot_hash"] == rows_of("orders", DONE)[0]["snapshot_hash"]
+
+
+def test_an_order_that_was_only_placed_counts_as_not_seen() -> None:
+    rows = placed_rows("S1", order(fulfillments=None), placed_at=READ_AT)
+    assert rows.keys() == {"orders", "order_lines"}
+    assert rows["orders"][0].get("extracted_at") is None
+
+
+MASK = Privacy(b"a key")
+
+
+def test_masking_hides_every_personal_text_behind_a_pseudonym() -> None:
+    [row] = rows_of("orders", delivery_notes="ring twice", extra={"gift": "to Robin"})
+    hidden = MASK.hide("orders", row)
+    text = json.dumps(hidden, default=str)
+    assert not any(word in text for word in ("Robin", "robin", "ring twice"))
+    assert (hidden["shipping_address_city"], hidden["extra"]) == ("Portland", None)
+
+
+def test_the_same_person_has_the_same_pseudonym_under_one_key_only() -> None:
+    [row] = rows_of("orders")
+    name = MASK.hide("orders", row)["customer_full_name"]
+    assert name == MASK.hide("orders", row)["shipping_address_full_name"]
+    assert name != Privacy(b"another key").hide("orders", row)["customer_full_name"]
+
+
+def test_masking_leaves_what_is_absent_absent() -> None:
+    [row] = rows_of("orders")
+    assert MASK.hide("orders", row)["customer_phone"] is None
+
+
+def test_without_a_key_nothing_is_hidden() -> None:
+    [row] = rows_of("orders")
+    assert Privacy(None).hide("orders", row) == row

@@ -1,0 +1,105 @@
+"""Every column is declared once, and as INTERFACE.md names it."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from feedamp.models import Address, Customer
+from feedamp.tables import CHILDREN, LAKE_TABLES, ORDERS, RECORDED_AT, TABLES, Merge, Table, Type
+
+ORDER = "seller_id mp_order_number"
+# INTERFACE.md, "Warehouse, schema `feedamp`": key, then the columns besides it.
+INTERFACE = {
+    "orders": (
+        ORDER,
+        "sales_channel purchase_date currency status marketplace_state acknowledged is_marketplace_fulfilled "
+        "units_ordered units_shipped units_cancelled units_pending units_over placed_at closed_at extracted_at "
+        "snapshot_hash extra",
+    ),
+    "order_lines": (
+        f"{ORDER} mp_line_number",
+        "sku product_name quantity unit_price shipping_price units_shipped units_cancelled units_pending extra",
+    ),
+    "shipments": (
+        f"{ORDER} mp_line_number shipment_index",
+        "quantity carrier carrier_id tracking_number tracking_check shipped_date tracking_url",
+    ),
+    "cancellations": (f"{ORDER} mp_line_number cancellation_index", "quantity reason"),
+    "placements": (f"{ORDER} marketplace_state", "placed_at source source_row run_id"),
+    "rejected_orders": (
+        "source row_number row_hash",
+        "seller_id mp_order_number stage reasons rejected_at superseded_at",
+    ),
+    "findings": (
+        "finding_id",
+        "seller_id mp_order_number mp_line_number kind severity api_code message state found_at reported_at "
+        "resolved_at",
+    ),
+    "closures": (ORDER, "marketplace_state units_shipped units_cancelled closed_at run_id"),
+    "reconciliations": (
+        "run_id seller_id mp_order_number field",
+        "ledger_value feedamp_value warehouse_value repaired_at",
+    ),
+    "runs": (
+        "run_id step shard",
+        "dag_id started_at ended_at sellers sellers_failed pages requests orders orders_unread complete",
+    ),
+}
+
+
+def test_the_tables_are_those_of_the_interface() -> None:
+    assert TABLES.keys() == INTERFACE.keys()
+
+
+@pytest.mark.parametrize("name", INTERFACE)
+def test_a_table_has_the_key_of_the_interface(name: str) -> None:
+    assert TABLES[name].key == tuple(INTERFACE[name][0].split())
+
+
+@pytest.mark.parametrize("name", sorted(INTERFACE.keys() - {"orders"}))
+def test_a_table_has_exactly_the_columns_of_the_interface(name: str) -> None:
+    assert set(TABLES[name].names) == set(" ".join(INTERFACE[name]).split())
+
+
+def test_orders_has_the_columns_of_the_interface_and_those_of_customer_and_address() -> None:
+    customer = {f"customer_{field}" for field in Customer.__struct_fields__}
+    address = {f"shipping_address_{field}" for field in Address.__struct_fields__}
+    wishes = {"delivery_notes"} | {
+        f"{end}_{what}_date" for end in ("earliest", "latest") for what in ("ship", "delivery")
+    }
+    assert set(ORDERS.names) == set(" ".join(INTERFACE["orders"]).split()) | customer | address | wishes
+
+
+@pytest.mark.parametrize("table", LAKE_TABLES.values(), ids=LAKE_TABLES)
+def test_every_key_is_a_column_and_no_column_stands_twice(table: Table) -> None:
+    assert set(table.key) <= set(table.names)
+    assert len(set(table.names)) == len(table.names)
+
+
+@pytest.mark.parametrize("table", LAKE_TABLES.values(), ids=LAKE_TABLES)
+def test_every_column_says_what_it_means(table: Table) -> None:
+    assert [column.name for column in table.columns if not column.meaning.endswith((".", "e.g."))] == []
+
+
+@pytest.mark.parametrize("table", LAKE_TABLES.values(), ids=LAKE_TABLES)
+def test_a_lake_file_holds_the_columns_and_the_moment_of_each_row(table: Table) -> None:
+    assert table.lake_schema.names == [*table.names, RECORDED_AT]
+    for name in (*table.key, RECORDED_AT):
+        assert not table.lake_schema.field(name).nullable
+
+
+def test_times_are_utc_and_money_is_decimal_in_the_lake() -> None:
+    assert Type.TIMESTAMP.arrow == pa.timestamp("us", tz="UTC")
+    assert Type.MONEY.arrow == pa.decimal128(18, 4)
+
+
+def test_children_of_an_order_follow_its_snapshot() -> None:
+    assert {child.merge for child in CHILDREN} == {Merge.SNAPSHOT} == {ORDERS.merge}
+
+
+def test_what_names_a_person_is_marked_personal() -> None:
+    personal = {column.name for table in TABLES.values() for column in table.columns if column.personal}
+    address = {f"shipping_address_{name}" for name in ("full_name", "address1", "address2", "address3", "phone")}
+    customer = {f"customer_{field}" for field in Customer.__struct_fields__}
+    assert personal == address | customer | {"delivery_notes", "extra"}

@@ -1,0 +1,221 @@
+"""One request at a time: what goes over the wire, what comes back as an answer, what as which error."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import traceback
+from datetime import UTC, datetime
+
+import pytest
+from wire import answer, scripted
+
+from feedamp.errors import ConfigurationError, TransientError, UnclearError
+from feedamp.transport import Address, Answer, Transport
+
+NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
+TOKEN = "at-very-secret"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        pytest.param("https://feedamp.example/api/v1", id="https"),
+        pytest.param("http://localhost:8080/api/v1", id="http to localhost"),
+        pytest.param("http://127.0.0.1:8080/api/v1", id="http to 127.0.0.1"),
+        pytest.param("http://[::1]:8080/api/v1", id="http to the IPv6 loopback"),
+    ],
+)
+def test_an_address_is_https_or_loopback(url):
+    assert Address(url).base_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        pytest.param("http://feedamp.example/api/v1", id="http to another machine"),
+        pytest.param("http://127.0.0.1.feedamp.example/api/v1", id="a name that looks like loopback"),
+        pytest.param("ftp://feedamp.example/api/v1", id="another protocol"),
+        pytest.param("feedamp.example/api/v1", id="no protocol"),
+        pytest.param("https:///api/v1", id="no host"),
+        pytest.param("https://me:pw@feedamp.example/api/v1", id="a password"),
+        pytest.param("https://feedamp.example/api/v1?key=1", id="a query"),
+        pytest.param("https://feedamp.example/api/v1#top", id="a fragment"),
+    ],
+)
+def test_any_other_address_is_refused_without_showing_it(url):
+    with pytest.raises(ConfigurationError) as caught:
+        Address(url)
+    assert url not in str(caught.value)
+
+
+def test_allow_http_permits_http_to_another_machine():
+    assert Address("http://feedamp.example/api/v1", allow_http=True).allow_http
+
+
+@pytest.mark.parametrize("end", ["", "/"], ids=["base URL without a slash", "base URL with a slash"])
+async def test_the_path_is_sent_below_the_base_url_as_it_was_encoded(end):
+    async with scripted(answer()) as script, Transport(Address(script.url + end)) as transport:
+        await transport.send("GET", "/orders/a%2Fb%20c?cursor=%2B%3D&mp_order_numbers=a,b")
+    line = "GET /api/v1/orders/a%2Fb%20c?cursor=%2B%3D&mp_order_numbers=a,b HTTP/1.1"
+    assert script.heads[0].split("\r\n")[0] == line
+
+
+async def test_an_answer_of_any_status_comes_back_whole():
+    async with scripted(answer(b"no such order", 404, X_Trace="7")) as script:
+        async with Transport(Address(script.url)) as transport:
+            got = await transport.send("GET", "/orders/M-1")
+    assert (got.status, got.headers["x-trace"], got.body) == (404, "7", b"no such order")
+
+
+async def test_a_json_body_says_what_it_is():
+    async with scripted(answer()) as script, Transport(Address(script.url)) as transport:
+        await transport.send("PUT", "/orders/M-1", json_body=b'{"a":1}')
+    assert "Content-Type: application/json" in script.heads[0]
+    assert script.requests[0].endswith(b'\r\n\r\n{"a":1}')
+
+
+async def test_a_form_goes_out_as_a_form_with_nothing_else_in_the_headers():
+    async with scripted(answer()) as script, Transport(Address(script.url)) as transport:
+        await transport.send("POST", "/access_token", form={"code": "a+b c"})
+    assert script.requests[0].endswith(b"\r\n\r\ncode=a%2Bb+c")
+    names = {line.partition(":")[0].lower() for line in script.heads[0].split("\r\n")[1:]}
+    assert names == {"host", "user-agent", "accept", "accept-encoding", "content-length", "content-type"}
+
+
+async def test_cookies_are_never_sent_back():
+    async with scripted(answer(Set_Cookie="session=of-another-seller; Path=/")) as script:
+        async with Transport(Address(script.url)) as transport:
+            await transport.send("GET", "/orders")
+            await transport.send("GET", "/orders")
+    assert "cookie:" not in script.heads[1].lower()
+
+
+async def test_a_redirect_is_an_answer_and_not_followed():
+    async with scripted(answer()) as elsewhere, scripted(answer(status=307, Location=elsewhere.url)) as script:
+        async with Transport(Address(script.url)) as transport:
+            got = await transport.send("GET", "/orders", headers=BEARER)
+    assert (got.status, elsewhere.requests) == (307, [])
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        pytest.param("http://127.0.0.1:{}/api/v1", id="a refused connection"),
+        pytest.param("https://feedamp.invalid/api/v1", id="a host that nobody knows"),
+    ],
+)
+async def test_where_nobody_answers_the_request_had_no_effect(url):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        error = await failure(url.format(unused.getsockname()[1]), "POST")
+    assert type(error) is TransientError
+
+
+LOST = [
+    pytest.param(b"", id="closed without a byte"),
+    pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", id="cut in the middle"),
+    pytest.param(b"SMTP ready\r\n\r\n", id="no HTTP at all"),
+    pytest.param(
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Encoding: gzip\r\n\r\nabc", id="wrongly compressed"
+    ),
+]
+
+
+@pytest.mark.parametrize("lost", LOST)
+async def test_an_answer_that_is_not_whole_is_unclear(lost):
+    async with scripted(lost) as script:
+        assert isinstance(await failure(script.url, "PUT"), UnclearError)
+
+
+async def test_an_answer_that_takes_too_long_is_unclear():
+    async with scripted(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n") as script:
+        script.closes = False
+        assert isinstance(await failure(script.url, "PUT", timeout_s=0.05), UnclearError)
+
+
+async def test_an_answer_beyond_all_bounds_is_not_read_to_its_end(monkeypatch):
+    monkeypatch.setattr("feedamp.transport.MAX_BODY_BYTES", 1000)
+    async with scripted(answer(b"x" * 1001)) as script:
+        assert isinstance(await failure(script.url, "GET"), UnclearError)
+
+
+async def test_a_post_is_sent_once_even_where_a_kept_connection_was_dropped():
+    # Keeping alive invites aiohttp to repeat; for a POST that would be a second report.
+    kept = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+    async with scripted(kept, b"") as script, Transport(Address(script.url)) as transport:
+        script.closes = False
+        await transport.send("GET", "/orders")
+        script.closes = True
+        with pytest.raises(UnclearError):
+            await transport.send("POST", "/orders/M-1/errors", json_body=b"[]")
+    assert [head.split()[0] for head in script.heads] == ["GET", "POST"]
+
+
+@pytest.mark.parametrize("lost", LOST)
+async def test_no_token_stands_in_an_error_or_a_log(lost, caplog):
+    caplog.set_level(logging.DEBUG)
+    async with scripted(lost) as script:
+        error = await failure(script.url, "PUT")
+    assert TOKEN not in "".join(traceback.format_exception(error)) + repr(error) + caplog.text
+
+
+def test_no_secret_stands_in_a_repr():
+    address = Address("https://feedamp.example", cert="/etc/key.pem", proxy="http://me:pw@proxy.example")
+    got = Answer(200, {"Set-Cookie": TOKEN}, TOKEN.encode())
+    assert TOKEN not in repr(got)
+    assert "key.pem" not in repr(address)
+    assert "me:pw" not in repr(address)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        pytest.param({"Retry-After": "7"}, 7, id="whole seconds"),
+        pytest.param({"Retry-After": " 1.5 "}, 1.5, id="a fraction"),
+        pytest.param({"Retry-After": "0"}, 0, id="at once"),
+        pytest.param({"Retry-After": "Wed, 01 Jul 2026 12:00:09 GMT"}, 9, id="a date, by our clock"),
+        pytest.param(
+            {"Retry-After": "Wed, 01 Jul 2026 12:00:09 GMT", "Date": "Wed, 01 Jul 2026 12:00:04 GMT"},
+            5,
+            id="a date, by the server's clock where it tells it",
+        ),
+        pytest.param({"Retry-After": "Wed, 01 Jul 2026 11:00:00 GMT"}, 0, id="a date gone by"),
+        pytest.param({"Retry-After": "9" * 400}, 86_400, id="for ever is a day"),
+        pytest.param({"Retry-After": "Fri, 01 Jan 2106 00:00:00 GMT"}, 86_400, id="a far date is a day"),
+        pytest.param({}, None, id="absent"),
+        pytest.param({"Retry-After": "soon"}, None, id="a word"),
+        pytest.param({"Retry-After": "²"}, None, id="a digit that is no number"),
+        pytest.param({"Retry-After": "-3"}, None, id="below zero"),
+        pytest.param({"Retry-After": f"Wed, 01 Jan {'9' * 15} 12:00:00 GMT"}, None, id="a date beyond all bounds"),
+    ],
+)
+def test_retry_after_is_read_in_seconds_and_as_a_date(headers, seconds):
+    assert Answer(429, headers, b"").retry_after_s(NOW) == seconds
+
+
+def test_a_retry_after_date_without_any_clock_says_nothing():
+    assert Answer(429, {"Retry-After": "Wed, 01 Jul 2026 12:00:09 GMT"}, b"").retry_after_s() is None
+
+
+@pytest.mark.parametrize(
+    ("value", "moment"),
+    [
+        pytest.param("Wed, 01 Jul 2026 12:00:00 GMT", NOW, id="to the letter"),
+        pytest.param("Wed, 01 Jul 2026 14:00:00 +0200", NOW, id="of another zone"),
+        pytest.param("Wed, 01 Jul 2026 12:00:00 -0000", NOW, id="without a zone"),
+        pytest.param("yesterday", None, id="a word"),
+        pytest.param("", None, id="empty"),
+    ],
+)
+def test_the_servers_time_is_utc_or_unknown(value, moment):
+    assert Answer(200, {"Date": value}, b"").server_time == moment
+
+
+async def failure(url: str, method: str, **options: float) -> Exception:
+    """The error that a request with a token ends in."""
+    async with Transport(Address(url, **{"timeout_s": 5, **options})) as transport:
+        with pytest.raises(TransientError) as caught:
+            await transport.send(method, "/orders/M-1", headers=BEARER)
+    return caught.value
