@@ -25,10 +25,10 @@ help: ## list the targets
 	@touch $@
 
 demo: .venv/installed ## Airflow and a FeedAMP sandbox on this machine: the whole loop once, then a report
-	@$(BIN)/python tools/demo.py
+	@$(BIN)/python tools/demo
 
 up: .venv/installed ## the same, and leave it running until Ctrl-C
-	@$(BIN)/python tools/demo.py --stay
+	@$(BIN)/python tools/demo --stay
 
 test: .venv/installed ## all tests, or some: make test ARGS="tests/core -k close"
 	@echo "Tests ..."
@@ -55,7 +55,7 @@ format: .venv/installed ## rewrite the code the way `make check` wants it
 
 lock: .venv/installed ## write requirements.lock from pyproject.toml; with ARGS=--upgrade the newest of everything
 	@echo "Lock ..."
-	@$(BIN)/uv --quiet pip compile --universal --python-version 3.11 --all-extras --group dev $(ARGS) \
+	@$(BIN)/uv --quiet --system-certs pip compile --universal --python-version 3.11 --all-extras --group dev $(ARGS) \
 		--generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 		pyproject.toml --output-file requirements.lock
 	@echo "requirements.lock: $$(grep -c '^[a-z0-9]' requirements.lock) packages"

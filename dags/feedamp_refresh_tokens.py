@@ -4,7 +4,7 @@
 Keeps every seller's grant alive, tries refused ones once more, and warns before one ends.
 
 `plan` finds grants that were not used for 30 days or were refused, and logs those whose year ends within 30 days;
-`refresh` renews them.
+`refresh` renews them, `load` brings what was done into `runs`.
 
 | param | default | |
 |---|---|---|
@@ -38,6 +38,7 @@ with DAG(
     refresh = task(tasks.refresh, map_index_template="shard {{ task.op_kwargs['shard']['shard'] }}").expand(
         shard=plan
     )
+    load = task(tasks.load, trigger_rule="all_done")()
     gate = task(tasks.gate, trigger_rule="all_done", retries=0)()
 
-    plan >> refresh >> gate
+    plan >> refresh >> load >> gate

@@ -36,7 +36,9 @@ def refuse_network(event: str, args: tuple[Any, ...]) -> None:
         address = args[1]
         host = address[0] if isinstance(address, tuple) else None  # a path is a Unix socket
     elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
-        host = None if args[0] == socket.gethostname() else args[0]  # Airflow asks for this machine's full name
+        host = args[0]
+        if host == socket.gethostname():  # Airflow asks for this machine's full name
+            return
         if str(host).endswith(".invalid"):  # never resolves (RFC 2606); say so without asking anyone
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
     else:

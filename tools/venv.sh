@@ -35,10 +35,10 @@ say "Making .venv with $("$python" -V) and the packages of requirements.lock ...
 rm -rf .venv
 "$python" -m venv .venv || stop "could not make .venv; see above."
 
-# uv, itself checked against its hash, installs the rest in seconds; pip needs a minute, but knows its own
-# configuration of indexes and certificates where uv has none.
+# uv, itself checked against its hash, installs the rest in seconds; pip needs a minute, but has a configuration of
+# indexes and certificates on machines where uv has none.
 pip=".venv/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --no-deps"
-uv=".venv/bin/uv --quiet pip install --python .venv/bin/python --require-hashes --no-deps"
+uv=".venv/bin/uv --quiet --system-certs pip install --python .venv/bin/python --require-hashes --no-deps"
 sed -n '/^uv==/,/[^\\]$/p' requirements.lock > .venv/uv.txt
 $pip -r .venv/uv.txt || stop "pip could not install uv: is a package index within reach? See above."
 if ! $uv -r requirements.lock; then

@@ -112,6 +112,7 @@ def _move(
     if state == CANCELLED and seen.units_shipped:
         return order.but(
             phase="held",
+            conflicting_state=str(CANCELLED),
             reason=f"conflict: CANCELLED came in, but the seller has shipped {seen.units_shipped} units",
         )
     return order.but(phase="to_place", desired_state=state, reason=None, next_try_at=now, attempts=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import quote
@@ -82,12 +82,13 @@ async def with_fulfillments(client: FeedAmpClient, order: Order) -> Order:
     """The order with fulfillments that can be trusted (DESIGN, section 4).
 
     They are read from GET /orders/{n}/fulfillments where the list answer carries none in the inferred shape, or
-    none at all although the status says that every unit is accounted for.
+    none at all although the status says that every unit is accounted for, or does not say who ships the order.
 
     Raises:
         UnreadableError, NotFoundError: they cannot be had.
     """
-    if order.fulfillments is not None and not _contradicts_itself(order):
+    says_who_ships = order.is_marketplace_fulfilled is not None
+    if order.fulfillments is not None and says_who_ships and not _contradicts_itself(order):
         return order
     fulfillments, is_marketplace_fulfilled, extra = await client.get_fulfillments(order.mp_order_number)
     shipped_by_us = order.is_marketplace_fulfilled
@@ -136,7 +137,7 @@ async def read_by_number(client: FeedAmpClient, numbers: Sequence[str]) -> ReadO
     result = ReadOrders()
     found: set[str] = set()
     alone = [number for number in numbers if "," in number]
-    for chunk in _chunks([number for number in numbers if "," not in number]):
+    for chunk in chunks_of_numbers([number for number in numbers if "," not in number]):
         await _read_chunk(client, chunk, result, found)
     for number in (*alone, *(n for n in numbers if n not in found and n not in alone)):
         if number in found:
@@ -182,7 +183,8 @@ async def _read_chunk(client: FeedAmpClient, chunk: list[str], result: ReadOrder
             await _read_chunk(client, [number for number in half if number not in found], result, found)
 
 
-def _chunks(numbers: Iterable[str]) -> Iterable[list[str]]:
+def chunks_of_numbers(numbers: Iterable[str]) -> Iterator[list[str]]:
+    """Numbers in the portions that one request can ask for."""
     chunk: list[str] = []
     size = 0
     for number in numbers:

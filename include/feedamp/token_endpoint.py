@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from feedamp.errors import (
@@ -16,6 +17,8 @@ from feedamp.errors import (
 from feedamp.reading import decode_json
 from feedamp.transport import Answer, Transport
 
+ASSUMED_LIFE_S = 300
+LONGEST_LIFE_S = 366 * 86_400
 _CLIENT_NAMED = (b"invalid_client", b"unauthorized_client")
 
 
@@ -93,11 +96,18 @@ def _pair(answer: Answer) -> TokenPair:
     except UnreadableError:
         body = None
     fields = body if isinstance(body, dict) else {}
-    access, refresh, life = (fields.get(k) for k in ("access_token", "refresh_token", "expires_in"))
-    if isinstance(life, str) and life.isdigit():
-        life = int(life)
-    if not (isinstance(access, str) and access and isinstance(life, int) and life > 0):
+    access, refresh = fields.get("access_token"), fields.get("refresh_token")
+    if not (isinstance(access, str) and access):
         raise UnclearError("FeedAMP answered a token call with something that is no token pair.")
     if not (isinstance(refresh, str) and refresh):
         raise UnclearError("FeedAMP answered a token call without a refresh token.")
-    return TokenPair(access, refresh, life)
+    return TokenPair(access, refresh, _life_s(fields.get("expires_in")))
+
+
+def _life_s(value: Any) -> int:
+    """Whole seconds; a short life where none is told that can be meant, for the pair must not be lost over it."""
+    try:
+        life = Decimal(value) if isinstance(value, (int, str, Decimal)) and value is not True else Decimal(0)
+        return int(min(life, LONGEST_LIFE_S)) if life >= 1 else ASSUMED_LIFE_S
+    except InvalidOperation:  # a word, or no number
+        return ASSUMED_LIFE_S

@@ -11,6 +11,7 @@ from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from yarl import URL
@@ -89,6 +90,7 @@ class Transport:
         self.address = address
         self.requests = 0
         self._session: aiohttp.ClientSession | None = None
+        self._proxy: str | None = None
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(
@@ -97,10 +99,14 @@ class Transport:
         self._session = aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(total=self.address.timeout_s),
-            trust_env=self.address.trust_env,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "airflow-provider-feedamp", "Accept": "application/json"},
         )
+        # Not aiohttp's trust_env: it also takes a login from ~/.netrc, and sends it as basic auth.
+        self._proxy = _proxy(self.address)
+        # aiohttp would repeat a GET or PUT on a dropped connection by itself: at once, in no slot of the pacer and
+        # uncounted. It has no public option against that; its own test client sets the same attribute.
+        self._session._retry_connection = False  # noqa: SLF001
         return self
 
     async def __aexit__(
@@ -140,7 +146,7 @@ class Transport:
                 headers=all_headers,
                 data=json_body if json_body is not None else form,
                 allow_redirects=False,
-                proxy=self.address.proxy,
+                proxy=self._proxy,
             ) as response:
                 body = bytearray()
                 async for chunk in response.content.iter_any():
@@ -155,7 +161,32 @@ class Transport:
             raise UnclearError(f"The answer to {method} was lost ({type(error).__name__}).") from None
 
 
+def _proxy(address: Address) -> str | None:
+    """The proxy of the connection, or where that permits it the one of the environment."""
+    if address.proxy or not address.trust_env:
+        return address.proxy
+    parts = urlsplit(address.base_url)
+    if proxy_bypass(parts.hostname or ""):
+        return None
+    proxies = getproxies()
+    return proxies.get(parts.scheme) or proxies.get("all")
+
+
 def _ssl(address: Address) -> ssl.SSLContext | bool:
+    """What aiohttp takes.
+
+    Raises:
+        ConfigurationError: the CA bundle or the certificate cannot be read.
+    """
+    try:
+        return _context(address)
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigurationError(
+            f"Extra verify or cert names no file that can be used here ({error.strerror or type(error).__name__})."
+        ) from error
+
+
+def _context(address: Address) -> ssl.SSLContext | bool:
     if address.verify is False:
         context = ssl.create_default_context()
         context.check_hostname = False

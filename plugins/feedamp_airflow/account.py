@@ -44,17 +44,18 @@ def read_account(connection: AirflowConnection) -> Connection:
     if not connection.login or not connection.password:
         field = "Login (client id)" if not connection.login else "Password (client secret)"
         raise ConfigurationError(f"{name}: {field} is missing.")
+    base_url = connection.host.strip().rstrip("/")
     timeout_s = _number(name, extra, "timeout_s", _number(name, extra, "timeout", 30.0, float), float)
     try:
         address = Address(
-            base_url=connection.host.strip().rstrip("/"),
+            base_url=base_url,
             max_connections=_number(name, extra, "max_connections", 32, int),
             timeout_s=timeout_s,
             allow_http=_flag(extra.get("allow_http")),
             verify=_verify(extra.get("verify")),
             cert=_cert(extra.get("cert")),
             trust_env=_flag(extra.get("trust_env")),
-            proxy=_proxy(connection.host, extra.get("proxies")),
+            proxy=_proxy(base_url, extra.get("proxies")),
         )
     except ConfigurationError as error:
         raise ConfigurationError(f"{name}: {error}") from error
@@ -74,9 +75,9 @@ def _number(
         return default
     try:
         number = kind(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ConfigurationError(f"{name}: extra {field} must be a number.") from error
-    if number <= 0:
+    if not 0 < number < float("inf"):
         raise ConfigurationError(f"{name}: extra {field} must be more than 0.")
     return number
 
@@ -111,7 +112,7 @@ def _proxy(host: str, value: Any) -> str | None:
     if isinstance(value, str):
         return value
     if isinstance(value, Mapping):
-        scheme = host.partition("://")[0]
+        scheme = host.partition("://")[0].lower()
         chosen = value.get(scheme) or value.get("all")
         return str(chosen) if chosen else None
     raise ConfigurationError("extra proxies must map a scheme to a URL.")

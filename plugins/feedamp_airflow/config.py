@@ -17,6 +17,7 @@ from feedamp.order_body import BodyRules
 from feedamp.parts import Rules
 
 SECTION = "feedamp"
+LONGEST_SPAN = timedelta(days=36_500)  # a moment so long ago is still a date
 _Value = TypeVar("_Value")
 
 
@@ -68,10 +69,10 @@ def read_options() -> Options:
             max_rejected_ratio=_number("max_rejected_ratio", 0.05, float),
             sellers_per_task=_at_least_one("sellers_per_task", 50),
             page_size=page_size,
-            overlap=timedelta(minutes=_number("overlap_minutes", 10.0, float)),
+            overlap=_span("overlap_minutes", 10.0, timedelta(minutes=1)),
             error_codes=_error_codes(),
-            error_clear=timedelta(days=_number("error_clear_days", 3.0, float)),
-            stale_after=timedelta(days=_number("stale_after_days", 7.0, float)),
+            error_clear=_span("error_clear_days", 3.0, timedelta(days=1)),
+            stale_after=_span("stale_after_days", 7.0, timedelta(days=1)),
         ),
     )
 
@@ -116,6 +117,13 @@ def _number(option: str, default: _Value, kind: Callable[[str], _Value]) -> _Val
     if not 0 <= float(text) < float("inf"):
         raise ConfigurationError(f"[{SECTION}] {option} must be zero or more.")
     return value
+
+
+def _span(option: str, default: float, unit: timedelta) -> timedelta:
+    number = _number(option, default, float)
+    if number > LONGEST_SPAN / unit:
+        raise ConfigurationError(f"[{SECTION}] {option} must be less than a hundred years.")
+    return number * unit
 
 
 def _at_least_one(option: str, default: int) -> int:

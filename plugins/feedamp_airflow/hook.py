@@ -8,9 +8,11 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+import requests
 from airflow.providers.http.hooks.http import HttpHook
 from requests import PreparedRequest, Response, Session
 from requests.auth import AuthBase
+from urllib3.exceptions import NewConnectionError
 
 from feedamp.auth import Token
 from feedamp.client import refusal_reasons
@@ -22,8 +24,11 @@ from feedamp.errors import (
     RejectedError,
     ThrottledError,
     TransientError,
+    UnclearError,
 )
 from feedamp.parts import Clients, Connection, Parts, Run
+from feedamp.state import grants, sellers, slots
+from feedamp.transport import Answer
 from feedamp_airflow import probing
 from feedamp_airflow.account import read_account
 from feedamp_airflow.wiring import connection_by_id, make_parts
@@ -92,6 +97,7 @@ class FeedAmpHook(HttpHook):
             ConfigurationError: no seller is named, or the connection cannot be used.
             AuthorizationError: the seller must authorize again.
             RejectedError, ThrottledError, TransientError: as FeedAMP answered; none holds its body.
+            UnclearError: the answer was lost; whether the request took effect is unknown.
         """
         if not seller:
             raise ConfigurationError("hook.run needs seller=…: one FeedAMP token stands for one seller.")
@@ -105,6 +111,8 @@ class FeedAmpHook(HttpHook):
             stale = token
             token = self._with_clients(lambda clients: self._token(clients, seller, stale))
             response = self._send(endpoint, data, headers, options, token, request_kwargs)
+        if response.status_code == 429:
+            self._postpone(seller, response)
         if checks:
             self.check_response(response)
         return response
@@ -130,10 +138,7 @@ class FeedAmpHook(HttpHook):
         if status == 401:
             raise AuthorizationError(message)
         if status == 429:
-            after = response.headers.get("Retry-After", "")
-            raise ThrottledError(
-                message, retry_after_s=float(after) if after.isdigit() else None, status=status
-            )
+            raise ThrottledError(message, retry_after_s=_retry_after_s(response), status=status)
         if status >= 500:
             raise TransientError(message, status=status)
         kind = NotFoundError if status == 404 else RejectedError
@@ -157,10 +162,29 @@ class FeedAmpHook(HttpHook):
         request_kwargs: dict[str, Any],
     ) -> Response:
         options = {**options, "check_response": False}
-        response: Response = super().run(
-            endpoint, data, headers, options, auth=_Bearer(token.value), **request_kwargs
-        )
+        try:
+            response: Response = super().run(
+                endpoint, data, headers, options, auth=_Bearer(token.value), **request_kwargs
+            )
+        except (
+            requests.ConnectionError,
+            requests.Timeout,
+            requests.exceptions.ChunkedEncodingError,
+        ) as error:
+            # `from None`: their errors hold the request, and with it the token.
+            name = type(error).__name__
+            if _never_left(error):
+                raise TransientError(f"FeedAMP cannot be reached ({name}).") from None
+            raise UnclearError(f"The answer to {self.method} was lost ({name}).") from None
         return response
+
+    def _postpone(self, seller: str, response: Response) -> None:
+        """Retry-After holds for every process that sends for the seller (promise 10)."""
+        wait_s = _retry_after_s(response)
+        if wait_s is not None:
+            state = self._parts().state
+            with state.begin() as connection:
+                slots.postpone(connection, seller, now=state.now(), seconds=wait_s)
 
     async def _token(self, clients: Clients, seller: str, stale: Token | None) -> Token:
         return await clients.token_and_turn(seller, stale=stale)
@@ -173,11 +197,29 @@ class FeedAmpHook(HttpHook):
         return _wait_for(run())
 
     def _last_success(self) -> datetime | None:
-        from feedamp.state import grants
+        """The newest refresh with these credentials.
 
+        Not by connection id: for the Test button Airflow makes up one of its own.
+        """
         parts = self._parts()
         with parts.state.read() as connection:
-            return grants.last_success(connection, self.feedamp_conn_id)
+            conn_ids = {seller.conn_id for seller in sellers.find(connection)}
+            moments = [
+                grants.last_success(connection, conn_id) for conn_id in conn_ids if self._is_mine(conn_id)
+            ]
+        return max(filter(None, moments), default=None)
+
+    def _is_mine(self, conn_id: str) -> bool:
+        """Whether a connection has the address and the credentials of this one."""
+        mine = self._account()
+        try:
+            other = self._parts().connection(conn_id)
+        except FeedAmpError:
+            return False
+        return mine.address.base_url == other.address.base_url and (
+            (mine.credentials.client_id, mine.credentials.client_secret)
+            == (other.credentials.client_id, other.credentials.client_secret)
+        )
 
     def _account(self) -> Connection:
         if self._account_read is None:
@@ -203,6 +245,17 @@ class _Bearer(AuthBase):
         if self._token is not None:
             request.headers["Authorization"] = f"Bearer {self._token}"
         return request
+
+
+def _retry_after_s(response: Response) -> float | None:
+    return Answer(response.status_code, response.headers, b"").retry_after_s(datetime.now(UTC))
+
+
+def _never_left(error: requests.RequestException) -> bool:
+    """Whether not even a connection came about."""
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    early = (requests.ConnectTimeout, requests.exceptions.SSLError, requests.exceptions.ProxyError)
+    return isinstance(error, early) or isinstance(reason, NewConnectionError)
 
 
 def _wait_for(work: Coroutine[Any, Any, _Result]) -> _Result:

@@ -12,7 +12,8 @@ from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from feedamp.errors import ConfigurationError
-from feedamp.parts import Run
+from feedamp.parts import Parts, Run
+from feedamp.state import progress, rejects, sellers
 from feedamp.steps.close import close as close_step
 from feedamp.steps.edge import Tally, finish
 from feedamp.steps.extract import extract as extract_step
@@ -42,7 +43,7 @@ def intake() -> dict[str, Any]:
 
 def plan_orders() -> list[Shard]:
     """Shards of sellers with orders to place."""
-    return _planned(plan_place(make_parts(), _sellers()))
+    return _planned(plan_place(make_parts(), _run(), _sellers()))
 
 
 def place(shard: Shard) -> dict[str, Any]:
@@ -125,33 +126,28 @@ def gate() -> None:
     states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id]).get(ti.run_id, {})
     failed = sorted(name for name, state in states.items() if state in ("failed", "upstream_failed"))
     problems = [f"failed: {', '.join(failed)}"] if failed else []
-    ratio = _rejected_ratio(ti)
-    allowed = make_parts().rules.max_rejected_ratio
-    if ratio is not None and ratio > allowed:
-        problems.append(
-            f"{ratio:.1%} of the rows were rejected, more than max_rejected_ratio {allowed:.1%}; "
-            "`feedamp rejected list` tells why. The good ones are through."
-        )
+    if ti.dag_id == "feedamp_place_orders":
+        problems += _too_many_rejected(make_parts(), _run())
     if problems:
         raise AirflowFailException("; ".join(problems))
 
 
-def _rejected_ratio(ti: Any) -> float | None:
-    """Rejected / rows read in this run, None for other DAGs and for few rows."""
-    if ti.dag_id != "feedamp_place_orders":
-        return None
-    taken = ti.xcom_pull(task_ids="intake") or {}
-    rows = taken.get("orders", 0)
-    if rows < FEW_ROWS:
-        return None
-    refused = sum(summary.get("rejected", 0) for summary in _summaries(ti.xcom_pull(task_ids="place")))
-    return float((taken.get("rejected", 0) + refused) / rows)
+def _too_many_rejected(parts: Parts, run: Run) -> list[str]:
+    """What to say when more than `max_rejected_ratio` of the rows read in this run were rejected.
 
-
-def _summaries(pulled: Any) -> list[Mapping[str, Any]]:
-    if isinstance(pulled, Mapping):
-        return [pulled]
-    return [summary for summary in pulled or () if isinstance(summary, Mapping)]
+    Counted in the state, which knows the files of a failed try of `intake`, too.
+    """
+    with parts.state.read() as connection:
+        rows, rejected = progress.rows_taken_since(connection, run.started_at)
+        rejected += rejects.refused_since(connection, run.started_at)
+    allowed = parts.rules.max_rejected_ratio
+    if rows < FEW_ROWS or rejected / rows <= allowed:
+        return []
+    problem = (
+        f"{rejected} of {rows} rows were rejected, more than max_rejected_ratio {allowed:.1%}; "
+        "`feedamp rejected list` tells why. The good ones are through."
+    )
+    return [problem]
 
 
 def _finished(work: Coroutine[Any, Any, Tally]) -> dict[str, Any]:
@@ -168,7 +164,19 @@ def _params() -> Mapping[str, Any]:
 
 
 def _sellers() -> list[str]:
-    return [str(seller) for seller in _params().get("sellers") or []]
+    """Sellers the run is restricted to, empty for all.
+
+    Raises:
+        ConfigurationError: one is not registered; a green run that did nothing would hide the slip.
+    """
+    wanted = [str(seller) for seller in _params().get("sellers") or []]
+    if wanted:
+        parts = make_parts()
+        with parts.state.read() as connection:
+            known = {seller.seller_id for seller in sellers.find(connection, wanted)}
+        if unknown := sorted(set(wanted) - known):
+            raise ConfigurationError(f"Param sellers: not registered: {', '.join(unknown)}.")
+    return wanted
 
 
 def _run() -> Run:

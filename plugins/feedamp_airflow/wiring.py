@@ -63,6 +63,15 @@ def make_parts(look_up: LookUp | None = None) -> Parts:
     )
 
 
+def open_state(*, upgrade: bool = True) -> State:
+    """The state database alone; `upgrade=False` opens it as it stands.
+
+    Raises:
+        ConfigurationError: an option or a connection cannot be used.
+    """
+    return State(_state_url(read_options(), connection_by_id), upgrade=upgrade)
+
+
 def connection_by_id(conn_id: str) -> AirflowConnection:
     """A connection as this process may see it: a task asks its supervisor, anything else looks as the server does.
 

@@ -14,9 +14,17 @@ from feedamp.lifecycle import AWAITING_SHIPMENT, CANCELLED, PENDING, SHIPPED
 from feedamp.state.ledger import LedgerOrder
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
+
+
 EARLIER = datetime(2026, 3, 9, tzinfo=UTC)
+
+
 NOTHING_SEEN = Seen()
+
+
 TWO_SHIPPED = Seen(units_shipped=2)
+
+
 SHIPS_ITSELF = Seen(is_marketplace_fulfilled=True)
 
 
@@ -49,7 +57,11 @@ def outcome(admission: Admission) -> tuple[str | None, str | None, list[str], bo
 
 
 PUT_SENT = {"first_put_at": EARLIER}
+
+
 CLOSED = {"phase": "closed", "accepted_state": SHIPPED, "desired_state": SHIPPED}
+
+
 NEW_BODY = {"currency": "EUR"}
 
 
@@ -229,50 +241,3 @@ def test_a_delivered_row_is_taken_or_turned_away(
     expected: tuple[str | None, str | None, list[str], bool],
 ) -> None:
     assert outcome(admit(came, known, seen, now=NOW)) == expected
-
-
-def test_the_first_accepted_body_is_kept_when_another_comes() -> None:
-    known = placed(PENDING)
-    order = admit(row(**NEW_BODY), known, NOTHING_SEEN, now=NOW).order
-    assert order is not None
-    assert order.body == known.body
-
-
-def test_a_newer_body_replaces_one_that_was_never_sent() -> None:
-    order = admit(row(**NEW_BODY), taken(), NOTHING_SEEN, now=NOW).order
-    assert order is not None
-    assert (order.body["currency"], order.source) == ("EUR", "new.jsonl")
-
-
-def test_the_ledger_keeps_the_state_out_of_the_body() -> None:
-    assert "marketplace_state" not in taken().body
-
-
-def test_a_mended_order_starts_without_the_old_reason_and_backoff() -> None:
-    refused = taken(phase="refused", reason="no such currency", attempts=3, **PUT_SENT)
-    order = admit(row(**NEW_BODY), refused, NOTHING_SEEN, now=NOW).order
-    assert order is not None
-    assert (order.reason, order.attempts, order.next_try_at) == (None, 0, NOW)
-
-
-def test_a_change_of_state_names_the_row_that_asked_for_it() -> None:
-    order = admit(row(CANCELLED), placed(), NOTHING_SEEN, now=NOW).order
-    assert order is not None
-    assert (order.source, order.source_row, order.row_hash) == ("new.jsonl", 7, "hash of new.jsonl")
-
-
-def test_a_conflict_says_how_many_units_are_shipped() -> None:
-    order = admit(row(CANCELLED), placed(), TWO_SHIPPED, now=NOW).order
-    assert order is not None
-    assert "shipped 2 units" in str(order.reason)
-
-
-def test_every_changed_field_of_a_body_is_named() -> None:
-    address = good_order()["shipping_address"] | {"city": "Salem"}
-    admission = admit(row(currency="EUR", shipping_address=address), placed(), NOTHING_SEEN, now=NOW)
-    assert [reason.field for reason in admission.reasons] == ["currency", "shipping_address.city"]
-
-
-def test_a_repeat_of_an_older_delivery_changes_nothing() -> None:
-    released = admit(row(), placed(PENDING), NOTHING_SEEN, now=NOW).order
-    assert admit(row(PENDING), released, NOTHING_SEEN, now=NOW) == Admission()

@@ -42,7 +42,9 @@ def check(*entries: LineFulfillment, shared: tuple[str, ...] = ()) -> list[Findi
             done("X", parcel()), [(Kind.UNKNOWN_LINE, "X", "X")], id="a line that was never ordered"
         ),
         pytest.param(
-            done("A", parcel(quantity=3)), [(Kind.OVER_FULFILLED, "A", "3+0>2")], id="more shipped than ordered"
+            done("A", parcel(quantity=3)),
+            [(Kind.OVER_FULFILLED, "A", "3+0>2")],
+            id="more shipped than ordered",
         ),
         pytest.param(
             done("A", parcel(quantity=2), cancelled=(1,)),
@@ -50,10 +52,14 @@ def check(*entries: LineFulfillment, shared: tuple[str, ...] = ()) -> list[Findi
             id="shipped and cancelled are more than ordered",
         ),
         pytest.param(
-            done("A", parcel(quantity=0)), [(Kind.BAD_QUANTITY, "A", "shipment 1: 0")], id="zero units shipped"
+            done("A", parcel(quantity=0)),
+            [(Kind.BAD_QUANTITY, "A", "shipment 1: 0")],
+            id="zero units shipped",
         ),
         pytest.param(
-            done("A", parcel(quantity=-1)), [(Kind.BAD_QUANTITY, "A", "shipment 1: -1")], id="a negative quantity"
+            done("A", parcel(quantity=-1)),
+            [(Kind.BAD_QUANTITY, "A", "shipment 1: -1")],
+            id="a negative quantity",
         ),
         pytest.param(
             done("A", parcel(), parcel(quantity=None)),
@@ -61,7 +67,9 @@ def check(*entries: LineFulfillment, shared: tuple[str, ...] = ()) -> list[Findi
             id="a quantity that is no number",
         ),
         pytest.param(
-            done("A", cancelled=(0,)), [(Kind.BAD_QUANTITY, "A", "cancellation 1: 0")], id="zero units cancelled"
+            done("A", cancelled=(0,)),
+            [(Kind.BAD_QUANTITY, "A", "cancellation 1: 0")],
+            id="zero units cancelled",
         ),
         pytest.param(
             done("A", parcel(tracking_number=None)),
@@ -167,7 +175,9 @@ def test_tracking_numbers_are_compared_without_blanks_dashes_and_case() -> None:
         mp_order_number="M-1",
         fulfillments=(
             done("A", parcel(tracking_number="ab-1 2")),
-            done("B", parcel(tracking_number="AB12"), parcel(tracking_number=None), parcel(tracking_number=" ")),
+            done(
+                "B", parcel(tracking_number="AB12"), parcel(tracking_number=None), parcel(tracking_number=" ")
+            ),
         ),
     )
     assert tracking_numbers(snapshot) == ["AB12"] == [comparable("aB1-2")]

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 
 import pytest
-from wire import NOON, S1, S2, answer, speaking, wired
+from scripted import answer
+from wire import NOON, S1, S2, speaking, wired
 
 from feedamp.client import Filters, refusal_reasons
 from feedamp.errors import NotFoundError, RejectedError, UnclearError, UnreadableError
@@ -15,8 +16,8 @@ from feedamp.sandbox.probe import example_order
 
 
 @pytest.fixture
-async def wire(tmp_path):
-    async with wired(tmp_path) as connected:
+async def wire():
+    async with wired() as connected:
         yield connected
         assert connected.sandbox.broken_rules == []
 
@@ -34,8 +35,8 @@ async def test_money_is_sent_as_a_number_with_its_digits(wire):
 
 
 @pytest.mark.parametrize("status", [200, 201, 204])
-async def test_any_2xx_accepts_a_put_whatever_its_body(tmp_path, status):
-    async with wired(tmp_path, put_status=status) as wire:
+async def test_any_2xx_accepts_a_put_whatever_its_body(status):
+    async with wired(put_status=status) as wire:
         await wire.client().put_order("M-1", example_order("M-1"))
         assert "M-1" in wire.sandbox.orders(S1)
 
@@ -45,7 +46,11 @@ async def test_get_order_reads_it_and_says_when_it_was_asked_for(wire):
     wire.ship("M-1")
     wire.clock.forward(60)
     order, read_at = await wire.client().get_order("M-1")
-    assert (order.mp_order_number, order.status, read_at) == ("M-1", "FULFILLED", NOON + timedelta(seconds=60))
+    assert (order.mp_order_number, order.status, read_at) == (
+        "M-1",
+        "FULFILLED",
+        NOON + timedelta(seconds=60),
+    )
     assert order.order_lines[0].unit_price == Decimal("25.5")
     assert order.fulfillments[0].shipments[0].tracking_number == "1Z0"
 
@@ -96,8 +101,8 @@ async def test_list_orders_gives_pages_of_the_size_asked_for(wire, placed, pages
 
 
 @pytest.mark.parametrize("last_cursor", ["null", "absent", "empty"])
-async def test_the_last_page_has_no_cursor_however_it_says_so(tmp_path, last_cursor):
-    async with wired(tmp_path, last_cursor=last_cursor) as wire:
+async def test_the_last_page_has_no_cursor_however_it_says_so(last_cursor):
+    async with wired(last_cursor=last_cursor) as wire:
         assert (await wire.client().list_orders(Filters())).next_cursor is None
 
 
@@ -162,14 +167,14 @@ async def test_an_odd_order_number_reaches_its_order(wire, number):
 
 
 @pytest.mark.parametrize("number", [".", ".."])
-async def test_dots_alone_are_encoded_lest_a_proxy_folds_the_path(tmp_path, number):
-    async with speaking(tmp_path, answer({})) as (client, script):
+async def test_dots_alone_are_encoded_lest_a_proxy_folds_the_path(number):
+    async with speaking(answer({})) as (client, script):
         await client.put_order(number, {})
     assert script.heads[1].split()[1] == "/api/v1/orders/" + "%2E" * len(number)
 
 
-async def test_what_feedamp_says_about_a_400_reaches_the_caller(tmp_path):
-    async with wired(tmp_path) as wire:
+async def test_what_feedamp_says_about_a_400_reaches_the_caller():
+    async with wired() as wire:
         wire.place("M-1")
         with pytest.raises(RejectedError) as caught:
             await wire.client().put_order("M-1", example_order("M-1", delivery_notes="leave at the door"))
@@ -195,8 +200,8 @@ def test_an_error_body_of_any_shape_is_surfaced(body, reasons):
     assert refusal_reasons(body) == reasons
 
 
-async def test_a_redirect_is_refused_and_the_token_stays_here(tmp_path):
-    async with speaking(tmp_path, answer(status=302, Location="http://127.0.0.1:9/")) as (client, _):
+async def test_a_redirect_is_refused_and_the_token_stays_here():
+    async with speaking(answer(status=302, Location="http://127.0.0.1:9/")) as (client, _):
         with pytest.raises(RejectedError):
             await client.get_order("M-1")
 
@@ -210,18 +215,21 @@ async def test_a_redirect_is_refused_and_the_token_stays_here(tmp_path):
         pytest.param({"orders": [], "next_cursor": 7}, id="a cursor that is no text"),
     ],
 )
-async def test_a_page_of_another_shape_is_never_an_empty_one(tmp_path, body):
-    async with speaking(tmp_path, answer(body)) as (client, _):
+async def test_a_page_of_another_shape_is_never_an_empty_one(body):
+    async with speaking(answer(body)) as (client, _):
         with pytest.raises(UnclearError):
             await client.list_orders(Filters())
 
 
-async def test_an_unreadable_order_leaves_the_rest_of_its_page_readable(tmp_path):
+async def test_an_unreadable_order_leaves_the_rest_of_its_page_readable():
     page = {"orders": [{"mp_order_number": "M-1"}, {"mp_order_number": "M-2", "status": 7}, 8]}
-    async with speaking(tmp_path, answer(page)) as (client, _):
+    async with speaking(answer(page)) as (client, _):
         read = await client.list_orders(Filters())
     assert [order.mp_order_number for order in read.orders] == ["M-1"]
-    assert [(item.mp_order_number, item.where) for item in read.unread] == [("M-2", "status"), (None, "order")]
+    assert [(item.mp_order_number, item.where) for item in read.unread] == [
+        ("M-2", "status"),
+        (None, "order"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -232,7 +240,7 @@ async def test_an_unreadable_order_leaves_the_rest_of_its_page_readable(tmp_path
         pytest.param({"mp_order_number": "M-1", "status": 7}, id="a wrong type"),
     ],
 )
-async def test_an_order_of_another_shape_is_unreadable(tmp_path, body):
-    async with speaking(tmp_path, answer(body)) as (client, _):
+async def test_an_order_of_another_shape_is_unreadable(body):
+    async with speaking(answer(body)) as (client, _):
         with pytest.raises(UnreadableError):
             await client.get_order("M-1")

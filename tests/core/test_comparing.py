@@ -116,7 +116,11 @@ def stored(**changes: str) -> dict[str, str]:
             id="FeedAMP shows another quantity",
         ),
         pytest.param(
-            ours(), shown(status=None, marketplace_state=None), stored(), [], id="FeedAMP says nothing of states"
+            ours(),
+            shown(status=None, marketplace_state=None),
+            stored(),
+            [],
+            id="FeedAMP says nothing of states",
         ),
     ],
 )

@@ -23,7 +23,9 @@ from feedamp.models import (
 from feedamp.tables import LAKE_TABLES, RECORDED_AT
 
 READ_AT = datetime(2026, 3, 10, 12, tzinfo=UTC)
-PARCEL = Shipment(quantity=1, carrier="ups", tracking_number="1Z999AA10123456784", shipped_date=date(2026, 3, 9))
+PARCEL = Shipment(
+    quantity=1, carrier="ups", tracking_number="1Z999AA10123456784", shipped_date=date(2026, 3, 9)
+)
 
 
 def order(*fulfillments: LineFulfillment, **changes: Any) -> Order:
@@ -82,12 +84,17 @@ def test_money_stays_decimal() -> None:
 def test_shipments_of_a_line_in_two_entries_keep_keys_of_their_own() -> None:
     entry = LineFulfillment(mp_line_number="A", shipments=(PARCEL,))
     other_line = LineFulfillment(mp_line_number="B", shipments=(PARCEL,))
-    keys = [(row["mp_line_number"], row["shipment_index"]) for row in rows_of("shipments", entry, other_line, entry)]
+    keys = [
+        (row["mp_line_number"], row["shipment_index"])
+        for row in rows_of("shipments", entry, other_line, entry)
+    ]
     assert keys == [("A", 0), ("B", 0), ("A", 1)]
 
 
 def test_cancellations_of_a_line_in_two_entries_keep_keys_of_their_own() -> None:
-    entry = LineFulfillment(mp_line_number="A", cancellations=(Cancellation(quantity=1), Cancellation(quantity=1)))
+    entry = LineFulfillment(
+        mp_line_number="A", cancellations=(Cancellation(quantity=1), Cancellation(quantity=1))
+    )
     assert [row["cancellation_index"] for row in rows_of("cancellations", entry, entry)] == [0, 1, 2, 3]
 
 

@@ -44,7 +44,9 @@ def open_order(
         fulfillments=fulfillments,
         **{"is_marketplace_fulfilled": False} | changes,
     )
-    return OpenOrder(**{"ordered": ordered, "snapshot": snapshot, "accepted_state": "AWAITING_SHIPMENT"} | of_order)
+    return OpenOrder(
+        **{"ordered": ordered, "snapshot": snapshot, "accepted_state": "AWAITING_SHIPMENT"} | of_order
+    )
 
 
 ONE, TWO = {"A": 2}, {"A": 2, "B": 1}

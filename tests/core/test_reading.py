@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from feedamp.errors import UnreadableError
-from feedamp.models import Cancellation, LineFulfillment, ListedError, Shipment
-from feedamp.reading import Slips, decode_json, number_of, read_fulfillments, read_order
+from feedamp.models import ListedError
+from feedamp.reading import Slips, number_of, read_order
 
 SHIPMENT = {"quantity": 2, "carrier": "UPS", "tracking_number": "1Z0", "shipped_date": "2026-03-04"}
 FULFILLED = {
@@ -41,7 +41,9 @@ def shipment_of(slips: Slips | None = None, **fields: Any) -> Any:
         pytest.param({"gift": 1}, "gift", id="of the order"),
         pytest.param({"customer": {"gift": 1}}, "customer.gift", id="of the customer"),
         pytest.param({"shipping_address": {"gift": 1}}, "shipping_address.gift", id="of the address"),
-        pytest.param({"fulfillments": [{**FULFILLED, "gift": 1}]}, "fulfillments[0].gift", id="of a fulfillment"),
+        pytest.param(
+            {"fulfillments": [{**FULFILLED, "gift": 1}]}, "fulfillments[0].gift", id="of a fulfillment"
+        ),
         pytest.param(
             {"fulfillments": [{**FULFILLED, "pending": {"quantity": 1, "gift": 1}}]},
             "fulfillments[0].pending.gift",
@@ -70,44 +72,29 @@ def test_an_unknown_field_of_a_line_is_kept_on_the_line():
     assert line_of(taxes=[{"amount": Decimal("1.10")}]).extra == {"taxes": [{"amount": Decimal("1.10")}]}
 
 
-def test_an_unknown_field_of_the_fulfillments_answer_is_kept_apart_from_those_of_the_order():
-    body = {"status": "COMPLETE", "fulfillments": [{**FULFILLED, "gift": 1}], "wave": 7}
-    assert read_fulfillments(body, Counter())[2] == {"fulfillments_answer.wave": 7, "fulfillments[0].gift": 1}
-
-
 @pytest.mark.parametrize("field", ["status", "marketplace_state", "currency", "sales_channel"])
 def test_an_unknown_enum_value_stays_as_it_is(field):
     assert getattr(order_of(**{field: "AWAITING_PICKUP"}), field) == "AWAITING_PICKUP"
 
 
 @pytest.mark.parametrize(
-    ("body", "price"),
-    [
-        pytest.param(b"25.5", "25.5", id="one decimal"),
-        pytest.param(b"0.1000000000000000055", "0.1000000000000000055", id="more digits than a float holds"),
-        pytest.param(b"25", "25", id="a whole number"),
-        pytest.param(b"2.55e1", "25.5", id="an exponent"),
-    ],
-)
-def test_money_is_exact(body, price):
-    raw = b'{"mp_order_number":"M-1","order_lines":[{"mp_line_number":"1","unit_price":%s}]}' % body
-    read = read_order(decode_json(raw), Counter()).order_lines[0].unit_price
-    assert isinstance(read, Decimal)
-    assert read == Decimal(price)
-
-
-@pytest.mark.parametrize(
     ("read", "slip"),
     [
-        pytest.param(lambda s: line_of(s, quantity="4").quantity == 4, "number_as_text", id="a quantity as text"),
+        pytest.param(
+            lambda s: line_of(s, quantity="4").quantity == 4, "number_as_text", id="a quantity as text"
+        ),
         pytest.param(
             lambda s: line_of(s, unit_price=" 25.50 ").unit_price == Decimal("25.50"),
             "number_as_text",
             id="a price as text",
         ),
-        pytest.param(lambda s: shipment_of(s, quantity="2.0").quantity == 2, "number_as_text", id="units as text"),
         pytest.param(
-            lambda s: shipment_of(s, shipped_date="2026-03-04T23:30:00-05:00").shipped_date == date(2026, 3, 4),
+            lambda s: shipment_of(s, quantity="2.0").quantity == 2, "number_as_text", id="units as text"
+        ),
+        pytest.param(
+            lambda s: (
+                shipment_of(s, shipped_date="2026-03-04T23:30:00-05:00").shipped_date == date(2026, 3, 4)
+            ),
             "date_as_date_time",
             id="a date as a date-time keeps the day it names",
         ),
@@ -150,7 +137,9 @@ def test_a_time_of_another_zone_becomes_utc():
         pytest.param({"customer": {"email": 7}}, "customer.email", id="a number in the customer"),
         pytest.param({"order_lines": {}}, "order_lines", id="an object for a list"),
         pytest.param({"order_lines": [7]}, "order_lines[0]", id="a number for a line"),
-        pytest.param({"order_lines": [{"sku": "A"}]}, "order_lines[0].mp_line_number", id="a line without number"),
+        pytest.param(
+            {"order_lines": [{"sku": "A"}]}, "order_lines[0].mp_line_number", id="a line without number"
+        ),
         pytest.param({"purchase_date": "soon"}, "purchase_date", id="a word for a time"),
         pytest.param({"purchase_date": {"day": 3}}, "purchase_date", id="an object for a time"),
         pytest.param(
@@ -198,115 +187,6 @@ def test_a_wrong_number_on_a_line_is_an_error_that_names_the_field(field, value)
     with pytest.raises(UnreadableError) as caught:
         line_of(**{field: value})
     assert caught.value.where == f"order_lines[0].{field}"
-
-
-def test_a_number_that_no_decimal_holds_fails_its_order_alone():
-    body = decode_json(b'[{"mp_order_number":"M-1","order_lines":[{"mp_line_number":"1","unit_price":1e9999999999999999999}]},{}]')
-    with pytest.raises(UnreadableError) as caught:
-        read_order(body[0], Counter())
-    assert caught.value.where == "order_lines[0].unit_price"
-
-
-def test_units_that_are_no_whole_number_are_the_sellers_slip_and_kept():
-    order = order_of(fulfillments=[{**FULFILLED, "shipments": [{"quantity": Decimal("1.5")}]}])
-    assert order.fulfillments[0].shipments[0].quantity is None
-    assert order.extra == {"fulfillments[0].shipments[0].quantity": Decimal("1.5")}
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        pytest.param(b'{"orders":[', id="half a text"),
-        pytest.param(b"<html></html>", id="HTML"),
-        pytest.param(b"", id="nothing"),
-        pytest.param(b'{"a":"\xff"}', id="no UTF-8"),
-        pytest.param(b"[" * 100_000, id="nested too deep"),
-    ],
-)
-def test_a_body_that_is_no_json_is_unreadable(body):
-    with pytest.raises(UnreadableError):
-        decode_json(body)
-
-
-def test_embedded_fulfillments_of_the_inferred_shape_are_read():
-    assert order_of(fulfillments=[FULFILLED]).fulfillments == (
-        LineFulfillment(
-            mp_line_number="1",
-            shipments=(
-                Shipment(quantity=2, carrier="UPS", tracking_number="1Z0", shipped_date=date(2026, 3, 4)),
-            ),
-            cancellations=(Cancellation(quantity=1, reason="out_of_stock"),),
-        ),
-    )
-
-
-@pytest.mark.parametrize("member", ["shipments", "cancellations", "status", "pending"])
-def test_one_member_of_the_documented_entry_is_enough(member):
-    entry = {"mp_line_number": "1", member: FULFILLED[member]}
-    assert order_of(fulfillments=[entry]).fulfillments is not None
-
-
-def test_no_embedded_entries_mean_that_nothing_happened_yet():
-    assert order_of(fulfillments=[]).fulfillments == ()
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        pytest.param(None, id="null"),
-        pytest.param({"1": []}, id="an object"),
-        pytest.param(["1"], id="texts"),
-        pytest.param([{**FULFILLED, "mp_line_number": 1}], id="a line number that is no text"),
-        pytest.param([{"mp_line_number": "1", "sku": "A"}], id="no member of the documented entry"),
-        pytest.param([{**SHIPMENT, "mp_line_number": "1"}], id="a shipment lying flat"),
-        pytest.param([{**FULFILLED, "reason": "other"}], id="a cancellation lying flat beside lists"),
-        pytest.param([{**FULFILLED, "shipments": {"0": SHIPMENT}}], id="shipments as an object"),
-        pytest.param([{**FULFILLED, "cancellations": ["all"]}], id="cancellations as texts"),
-        pytest.param([FULFILLED, {**SHIPMENT, "mp_line_number": "1"}], id="one entry of another shape"),
-    ],
-)
-def test_embedded_fulfillments_of_another_shape_are_not_trusted(value):
-    assert order_of(fulfillments=value).fulfillments is None
-
-
-def test_absent_fulfillments_are_not_trusted():
-    assert order_of().fulfillments is None
-
-
-def test_the_fulfillments_answer_says_who_ships():
-    body = {"status": "PENDING", "is_marketplace_fulfilled": True, "fulfillments": []}
-    assert read_fulfillments(body, Counter()) == ((), True, {})
-
-
-@pytest.mark.parametrize(
-    "entry",
-    [
-        pytest.param({"mp_line_number": "1"}, id="lists absent"),
-        pytest.param({"mp_line_number": "1", "shipments": None, "cancellations": None}, id="lists null"),
-    ],
-)
-def test_a_missing_list_is_an_empty_one(entry):
-    read, _, _ = read_fulfillments({"fulfillments": [entry]}, Counter())
-    assert read == (LineFulfillment(mp_line_number="1"),)
-
-
-@pytest.mark.parametrize(
-    ("body", "where"),
-    [
-        pytest.param([], "fulfillments answer", id="a bare list"),
-        pytest.param({"fulfillments": {}}, "fulfillments", id="an object for the list"),
-        pytest.param({"fulfillments": ["1"]}, "fulfillments[0]", id="text for an entry"),
-        pytest.param(
-            {"fulfillments": [{"mp_line_number": "1", "cancellations": 2}]},
-            "fulfillments[0].cancellations",
-            id="a number for cancellations",
-        ),
-    ],
-)
-def test_a_fulfillments_answer_of_another_shape_is_an_error(body, where):
-    with pytest.raises(UnreadableError) as caught:
-        read_fulfillments(body, Counter())
-    assert caught.value.where == where
 
 
 @pytest.mark.parametrize(

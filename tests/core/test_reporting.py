@@ -66,7 +66,11 @@ REFUSED = stored(HELD, note="no such code")
             SEEN_LISTED, FAULT, look((), works=False), TO_REPORT, id="was listed itself and is no more: again"
         ),
         pytest.param(
-            REPORTED_ONCE, FAULT, look((), works=False), None, id="not listed, but nothing ever was: left alone"
+            REPORTED_ONCE,
+            FAULT,
+            look((), works=False),
+            None,
+            id="not listed, but nothing ever was: left alone",
         ),
         pytest.param(
             SEEN_LISTED, FAULT, look(None), None, id="FeedAMP shows no list: its absence tells nothing"
@@ -79,7 +83,11 @@ REFUSED = stored(HELD, note="no such code")
             id="read before it was reported: left alone",
         ),
         pytest.param(
-            REPORTED_ONCE, FAULT, look((), read_at=SENT), None, id="read at the moment it was sent: left alone"
+            REPORTED_ONCE,
+            FAULT,
+            look((), read_at=SENT),
+            None,
+            id="read at the moment it was sent: left alone",
         ),
         pytest.param(UNCLEAR, FAULT, look(), None, id="answer lost: the message stays comparable"),
         pytest.param(UNCLEAR, CHANGED, look(), TO_REPORT, id="answer lost, then the line changed: anew"),
@@ -106,7 +114,9 @@ def test_a_finding_goes_its_way(
     ("fault", "codes", "state", "code"),
     [
         pytest.param(FAULT, {}, TO_REPORT, CODE, id="no option: the default code"),
-        pytest.param(FAULT, {"invalid_tracking": "BAD_PARCEL"}, TO_REPORT, "BAD_PARCEL", id="a code of its own"),
+        pytest.param(
+            FAULT, {"invalid_tracking": "BAD_PARCEL"}, TO_REPORT, "BAD_PARCEL", id="a code of its own"
+        ),
         pytest.param(FAULT, {"invalid_tracking": None}, HELD, None, id="null holds an error back"),
         pytest.param(WARNING, {"shipped_in_future": "LATE"}, TO_REPORT, "LATE", id="a code for a warning"),
         pytest.param(FAULT, {"bad_quantity": None}, TO_REPORT, CODE, id="an option for another kind"),
@@ -157,7 +167,9 @@ def test_a_mended_finding_says_when() -> None:
 
 
 def test_another_value_on_the_same_line_is_another_finding() -> None:
-    other = Finding(Kind.INVALID_TRACKING, "A", "UPS 2Z", "no number of UPS either", "line with another number")
+    other = Finding(
+        Kind.INVALID_TRACKING, "A", "UPS 2Z", "no number of UPS either", "line with another number"
+    )
     changed = follow([other], [REPORTED_ONCE], look())
     assert sorted(finding.state for finding in changed) == [RESOLVED, TO_REPORT]
 

@@ -13,9 +13,9 @@ ORDER = "seller_id mp_order_number"
 INTERFACE = {
     "orders": (
         ORDER,
-        "sales_channel purchase_date currency status marketplace_state acknowledged is_marketplace_fulfilled "
-        "units_ordered units_shipped units_cancelled units_pending units_over placed_at closed_at extracted_at "
-        "snapshot_hash extra",
+        """sales_channel purchase_date currency status marketplace_state acknowledged is_marketplace_fulfilled
+        units_ordered units_shipped units_cancelled units_pending units_over placed_at closed_at extracted_at
+        snapshot_hash extra""",
     ),
     "order_lines": (
         f"{ORDER} mp_line_number",
@@ -33,8 +33,8 @@ INTERFACE = {
     ),
     "findings": (
         "finding_id",
-        "seller_id mp_order_number mp_line_number kind severity api_code message state found_at reported_at "
-        "resolved_at",
+        """seller_id mp_order_number mp_line_number kind severity api_code message state found_at reported_at
+        resolved_at""",
     ),
     "closures": (ORDER, "marketplace_state units_shipped units_cancelled closed_at run_id"),
     "reconciliations": (
@@ -100,6 +100,8 @@ def test_children_of_an_order_follow_its_snapshot() -> None:
 
 def test_what_names_a_person_is_marked_personal() -> None:
     personal = {column.name for table in TABLES.values() for column in table.columns if column.personal}
-    address = {f"shipping_address_{name}" for name in ("full_name", "address1", "address2", "address3", "phone")}
+    address = {
+        f"shipping_address_{name}" for name in ("full_name", "address1", "address2", "address3", "phone")
+    }
     customer = {f"customer_{field}" for field in Customer.__struct_fields__}
     assert personal == address | customer | {"delivery_notes", "extra"}

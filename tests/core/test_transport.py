@@ -8,7 +8,7 @@ import traceback
 from datetime import UTC, datetime
 
 import pytest
-from wire import answer, scripted
+from scripted import answer, scripted
 
 from feedamp.errors import ConfigurationError, TransientError, UnclearError
 from feedamp.transport import Address, Answer, Transport
@@ -93,7 +93,10 @@ async def test_cookies_are_never_sent_back():
 
 
 async def test_a_redirect_is_an_answer_and_not_followed():
-    async with scripted(answer()) as elsewhere, scripted(answer(status=307, Location=elsewhere.url)) as script:
+    async with (
+        scripted(answer()) as elsewhere,
+        scripted(answer(status=307, Location=elsewhere.url)) as script,
+    ):
         async with Transport(Address(script.url)) as transport:
             got = await transport.send("GET", "/orders", headers=BEARER)
     assert (got.status, elsewhere.requests) == (307, [])
@@ -188,7 +191,9 @@ def test_no_secret_stands_in_a_repr():
         pytest.param({"Retry-After": "soon"}, None, id="a word"),
         pytest.param({"Retry-After": "²"}, None, id="a digit that is no number"),
         pytest.param({"Retry-After": "-3"}, None, id="below zero"),
-        pytest.param({"Retry-After": f"Wed, 01 Jan {'9' * 15} 12:00:00 GMT"}, None, id="a date beyond all bounds"),
+        pytest.param(
+            {"Retry-After": f"Wed, 01 Jan {'9' * 15} 12:00:00 GMT"}, None, id="a date beyond all bounds"
+        ),
     ],
 )
 def test_retry_after_is_read_in_seconds_and_as_a_date(headers, seconds):

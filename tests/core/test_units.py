@@ -64,5 +64,7 @@ def test_a_line_is_settled_by_exactly_the_ordered_units(units: LineUnits, settle
     "quantity", [pytest.param(0, id="zero"), pytest.param(-2, id="negative"), pytest.param(None, id="broken")]
 )
 def test_a_bad_quantity_is_no_unit(quantity: int | None) -> None:
-    entry = LineFulfillment(mp_line_number="L-1", shipments=(Shipment(quantity=quantity), Shipment(quantity=1)))
+    entry = LineFulfillment(
+        mp_line_number="L-1", shipments=(Shipment(quantity=quantity), Shipment(quantity=1))
+    )
     assert count_units({"L-1": 2}, [entry])["L-1"].shipped == 1

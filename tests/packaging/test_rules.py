@@ -1,8 +1,9 @@
-"""What keeps the house in order: the lint rule, the environment script, the list of targets."""
+"""What keeps the house in order: the lint rule, the closed network, the environment script, the list of targets."""
 
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,17 @@ def test_the_core_and_its_tests_may_not_import_airflow(root, path, source):
 @pytest.mark.parametrize("path", ["plugins/feedamp_airflow/hook.py", "dags/feedamp_place_orders.py"])
 def test_the_rest_of_the_house_may(root, path):
     assert "TID251" not in lint(root, path, "import airflow.sdk\n").stdout
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1", "example.com"])
+def test_a_test_cannot_leave_this_machine(address):
+    with pytest.raises(RuntimeError, match="loopback only"):
+        socket.create_connection((address, 80), timeout=1)
+
+
+def test_a_name_that_never_resolves_fails_as_in_real_life():
+    with pytest.raises(socket.gaierror):
+        socket.create_connection(("feedamp.invalid", 80), timeout=1)
 
 
 @pytest.fixture

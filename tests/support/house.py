@@ -10,30 +10,26 @@ import asyncio
 import json
 import os
 import shutil
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from functools import cache
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import duckdb
-import sqlalchemy as sa
 from cryptography.fernet import Fernet
+from house_rooms import NOON, OTHER, SELLER, Clock, empty_warehouse, open_state
+from house_views import Views
+from order_samples import good_line, good_order
 
 from feedamp.flatten import Privacy
 from feedamp.lake import Lake
 from feedamp.parts import Connection, Parts, Rules, Run
-from feedamp.reading import Slips, read_order
-from feedamp.sandbox import LoggedRequest, Sandbox, SandboxOptions, running
+from feedamp.reading import Slips, decode_json, read_order
+from feedamp.sandbox import Sandbox, SandboxOptions, running
 from feedamp.sandbox.views import order_view
-from feedamp.state import State, findings, grants, ledger, open_orders, progress, rejects, sellers
-from feedamp.state.findings import WAIVED, StoredFinding
-from feedamp.state.ledger import LedgerOrder
+from feedamp.state import findings, grants, open_orders, sellers
+from feedamp.state.findings import WAIVED
 from feedamp.steps import close as _close
 from feedamp.steps import extract as _extract
 from feedamp.steps import intake as _intake
@@ -48,64 +44,21 @@ from feedamp.transport import Address
 from feedamp.vault import Vault
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 
-NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
-SELLER = "seller-001"
-OTHER = "seller-002"
+__all__ = ["BAD_NUMBER", "GOOD_NUMBER", "NOON", "OTHER", "SELLER", "House", "open_house", "shipment"]
+
 GOOD_NUMBER = "1Z999AA10123456784"  # UPS, check digit right
 BAD_NUMBER = "1Z999AA10123456785"
 FAST = {"requests_per_second": 100_000.0, "burst": 100_000}
 
 
-class Clock:
-    """Starts at noon, goes on by itself, and jumps on request."""
-
-    def __init__(self) -> None:
-        self._began = time.monotonic()
-        self._skipped_s = 0.0
-
-    def elapsed_s(self) -> float:
-        return time.monotonic() - self._began + self._skipped_s
-
-    def now(self) -> datetime:
-        return NOON + timedelta(seconds=self.elapsed_s())
-
-    def skip(self, **span: float) -> None:
-        self._skipped_s += timedelta(**span).total_seconds()
-
-    async def sleep(self, seconds: float) -> None:
-        self.skip(seconds=seconds)
-        await asyncio.sleep(0)
-
-
-@cache
-def _empty_state() -> Path:
-    """A migrated SQLite file to copy: a test needs it in a millisecond."""
-    folder = Path(tempfile.mkdtemp(prefix="feedamp-tests-"))
-    path = folder / "state.db"
-    State(f"sqlite:///{path}").close()  # the last connection writes everything into the one file
-    return path
-
-
-def open_state(folder: Path, clock: Clock | None = None) -> State:
-    """A fresh state database in `folder`."""
-    path = folder / "state.db"
-    shutil.copy(_empty_state(), path)
-    state = State(f"sqlite:///{path}", clock=clock.now if clock else None)
-
-    @sa.event.listens_for(state.engine, "connect")
-    def _survive_no_power_cut(connection: Any, _record: Any) -> None:
-        connection.execute("PRAGMA synchronous=OFF")
-
-    state.engine.dispose()
-    return state
-
-
-def shipment(quantity: Any = 2, number: str | None = GOOD_NUMBER, carrier: str | None = "UPS") -> dict[str, Any]:
+def shipment(
+    quantity: Any = 2, number: str | None = GOOD_NUMBER, carrier: str | None = "UPS"
+) -> dict[str, Any]:
     """A shipment as FeedAMP shows it."""
     return {"quantity": quantity, "carrier": carrier, "tracking_number": number, "shipped_date": "2026-03-09"}
 
 
-class House:
+class House(Views):
     """Everything a step needs, and every step as one call."""
 
     def __init__(self, folder: Path, sandbox: Sandbox, clock: Clock, **rules: Any) -> None:
@@ -119,6 +72,7 @@ class House:
             Credentials("feedamp", sandbox.client_id, sandbox.client_secret),
             requests_per_second=10_000.0,
         )
+        shutil.copy(empty_warehouse(), folder / "warehouse.duckdb")
         self.parts = Parts(
             self.state,
             self.vault,
@@ -131,6 +85,7 @@ class House:
             sleep=clock.sleep,
         )
         self._runs = 0
+        self._files = 0
 
     def set_rules(self, **rules: Any) -> None:
         self.parts = replace(self.parts, rules=replace(self.parts.rules, **rules))
@@ -142,11 +97,11 @@ class House:
             for seller_id in seller_ids:
                 sellers.add(connection, seller_id, conn_id="feedamp", now=self.state.now())
                 newest = token or self.sandbox.refresh_token(seller_id)
-                grants.put_grant(
-                    connection, self.vault, seller_id, "feedamp", newest, now=self.state.now()
-                )
+                grants.put_grant(connection, self.vault, seller_id, "feedamp", newest, now=self.state.now())
 
-    def fulfill(self, number: str, *shipments: dict[str, Any], cancelled: int = 0, seller: str = SELLER) -> None:
+    def fulfill(
+        self, number: str, *shipments: dict[str, Any], cancelled: int = 0, seller: str = SELLER
+    ) -> None:
         """The seller's whole snapshot of an order with one line."""
         cancellations = [{"quantity": cancelled, "reason": "out_of_stock"}] if cancelled else []
         line = {
@@ -155,6 +110,13 @@ class House:
             "cancellations": cancellations,
         }
         self.sandbox.set_fulfillments(seller, number, [line])
+
+    def stock(self, count: int) -> None:
+        """FeedAMP holds that many orders that we did not place."""
+        with self.sandbox.world.lock:
+            for number in range(count):
+                order = self.sandbox.world.orders.add(SELLER, self.body(f"X-{number}"), self.clock.now())
+                order.seller_updated_at = self.clock.now()
 
     def touch(self, number: str, seller: str = SELLER) -> None:
         """The seller updates the order without changing anything that is shown."""
@@ -168,62 +130,45 @@ class House:
                 order_view(self.sandbox._order(seller, number), self.sandbox.world.options)
                 for number in numbers
             ]
-        seen = [(read_order(view, Slips()).snapshot(), self.state.now()) for view in views]
+        shown = [decode_json(json.dumps(view, default=float).encode()) for view in views]
+        seen = [(read_order(view, Slips()).snapshot(), self.state.now()) for view in shown]
         with self.state.begin() as connection:
             open_orders.keep_open(connection, seller, seen)
+
+    def waive(self, number: str) -> None:
+        """As `feedamp findings waive` does for every finding of an order."""
+        now = self.state.now()
+        waived = [f.but(state=WAIVED, resolved_at=now, note="looked at") for f in self.findings(number)]
+        with self.state.begin() as connection:
+            findings.write(connection, waived, now=now)
+            open_orders.look_again(connection, SELLER, number)
 
     # Inbox
 
     def body(self, number: str, *, units: int = 2, **changes: Any) -> dict[str, Any]:
         """A good order with one line, `<number>-1`."""
-        line = {
-            "mp_line_number": f"{number}-1",
-            "sku": "LAMP-22",
-            "product_name": "Desk lamp",
-            "quantity": units,
-            "unit_price": 25.5,
-        }
-        address = {
-            "full_name": "Robin Vale",
-            "address1": "12 Harbor Way",
-            "city": "Portland",
-            "state": "OR",
-            "postal_code": "01201",
-            "country_code": "USA",
-        }
-        return deepcopy(
-            {
-                "mp_order_number": number,
-                "sales_channel": "market.example",
-                "customer": {"full_name": "Robin Vale"},
-                "purchase_date": "2026-03-02T14:05:00Z",
-                "currency": "USD",
-                "shipping_address": address,
-                "order_lines": [line],
-                "marketplace_state": "AWAITING_SHIPMENT",
-                **changes,
-            }
-        )
+        line = good_line(mp_line_number=f"{number}-1", quantity=units)
+        return good_order(**{"mp_order_number": number, "order_lines": [line]} | changes)
 
     def drop(self, name: str, *bodies: dict[str, Any], seller: str = SELLER) -> None:
         """Writes an inbox file of orders of one seller."""
         path = self.inbox / name
-        rows = [json.dumps({"seller_id": seller, "order": body}) for body in bodies]
+        rows = [json.dumps({"seller_id": seller, "order": body}, default=float) for body in bodies]
         path.write_text("\n".join(rows) + "\n")
         moment = self.clock.now().timestamp() - 1
         os.utime(path, (moment, moment))
 
     def deliver(self, number: str, *, seller: str = SELLER, **changes: Any) -> Tally:
         """One order in a file of its own, taken in."""
-        self._runs += 1
-        self.drop(f"{self._runs:04d}.jsonl", self.body(number, **changes), seller=seller)
+        self._files += 1
+        self.drop(f"{self._files:04d}.jsonl", self.body(number, **changes), seller=seller)
         return self.intake()
 
     def placed(self, *numbers: str, seller: str = SELLER, **changes: Any) -> None:
         """Orders that FeedAMP has accepted; their rows still wait in the outbox."""
-        self._runs += 1
+        self._files += 1
         bodies = [self.body(number, **changes) for number in numbers]
-        self.drop(f"{self._runs:04d}.jsonl", *bodies, seller=seller)
+        self.drop(f"{self._files:04d}.jsonl", *bodies, seller=seller)
         self.intake()
         self.place()
 
@@ -237,7 +182,7 @@ class House:
         return _intake.intake(self.parts, self.run("place_orders", dry_run=dry_run))
 
     def place(self, *, dry_run: bool = False) -> Tally:
-        shards = _place.plan_place(self.parts, [])
+        shards = _place.plan_place(self.parts, self.run("place_orders", dry_run=dry_run), [])
         return self._work(_place.place, shards, "place", "place_orders", dry_run)
 
     def extract(self, *, since: datetime | None = None, dry_run: bool = False) -> Tally:
@@ -299,72 +244,12 @@ class House:
         run = self.run(dag_id, dry_run=dry_run)
         return asyncio.run(step(self.parts, run, shard["shard"], shard["sellers"], **more))
 
-    # What came of it
-
-    def order(self, number: str, seller: str = SELLER) -> LedgerOrder:
-        """The order in the ledger."""
-        with self.state.read() as connection:
-            found = ledger.read(connection, seller, number)
-        if found is None:
-            raise KeyError(number)
-        return found
-
-    def held(self, number: str, seller: str = SELLER) -> open_orders.Held | None:
-        """The newest snapshot in the state."""
-        with self.state.read() as connection:
-            return open_orders.read(connection, seller, number)
-
-    def findings(self, number: str, seller: str = SELLER) -> list[StoredFinding]:
-        with self.state.read() as connection:
-            return findings.of_order(connection, seller, number)
-
-    def finding_states(self, number: str) -> list[tuple[str, str]]:
-        return [(finding.kind, finding.state) for finding in self.findings(number)]
-
-    def waive(self, number: str) -> None:
-        """As `feedamp findings waive` does for every finding of an order."""
-        now = self.state.now()
-        waived = [f.but(state=WAIVED, resolved_at=now, note="looked at") for f in self.findings(number)]
-        with self.state.begin() as connection:
-            findings.write(connection, waived, now=now)
-            open_orders.look_again(connection, SELLER, number)
-
-    def rejects(self, *, everything: bool = False) -> list[rejects.Rejected]:
-        with self.state.read() as connection:
-            return rejects.standing(connection, everything=everything)
-
-    def reject_codes(self) -> list[tuple[str, str]]:
-        """(stage, code) of every reason that stands."""
-        return [(r.stage, reason["code"]) for r in self.rejects() for reason in r.reasons]
-
-    def watermark(self, seller: str = SELLER) -> datetime | None:
-        with self.state.read() as connection:
-            return progress.watermark(connection, seller)
-
-    def shown(self, number: str, seller: str = SELLER) -> dict[str, Any]:
-        """What FeedAMP holds of an order."""
-        return self.sandbox.orders(seller)[number]
-
-    def asked(self, method: str, path: str = "/orders") -> list[LoggedRequest]:
-        """Requests of a method whose path contains `path`."""
-        return [r for r in self.sandbox.requests if r.method == method and path in r.path]
-
-    def rows(self, query: str) -> list[tuple[Any, ...]]:
-        """Rows of the warehouse; tables without schema name."""
-        connection = duckdb.connect(str(self.parts.warehouse.path), read_only=True)
-        try:
-            connection.execute("SET TimeZone = 'UTC'")
-            connection.execute("SET search_path = 'feedamp'")
-            return connection.execute(query).fetchall()
-        finally:
-            connection.close()
-
 
 @contextmanager
 def open_house(folder: Path, *, rules: dict[str, Any] | None = None, **options: Any) -> Iterator[House]:
-    """A house with three registered sellers who do nothing by themselves."""
+    """A house with two registered sellers who do nothing by themselves."""
     clock = Clock()
-    settings = SandboxOptions(**{"behaviors": (("never", 1),), **FAST, **options})
+    settings = SandboxOptions(**{"sellers": 2, "behaviors": (("never", 1),), **FAST, **options})
     with running(settings, clock=clock.now, monotonic=clock.elapsed_s) as sandbox:
         house = House(folder, sandbox, clock, **(rules or {}))
         house.register(*(seller["seller_id"] for seller in sandbox.sellers))

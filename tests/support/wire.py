@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import re
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -15,12 +13,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from cryptography.fernet import Fernet
+from scripted import Script, scripted, token_answer
 
 from feedamp.auth import Tokens
 from feedamp.client import FeedAmpClient
 from feedamp.pacing import Pacer
 from feedamp.sandbox import Sandbox, SandboxOptions, running
 from feedamp.sandbox.probe import example_order
+from feedamp.sandbox.server import Observer
 from feedamp.state import State, grants, sellers
 from feedamp.token_endpoint import Credentials, TokenEndpoint
 from feedamp.transport import Address, Transport
@@ -29,6 +29,7 @@ from feedamp.vault import Vault
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 CONN = "feedamp_default"
 S1, S2 = "seller-001", "seller-002"
+IN_MEMORY = Path("/dev/shm")  # Linux
 KEY = Fernet.generate_key().decode()
 JsonObject = dict[str, Any]
 
@@ -52,31 +53,31 @@ class Clock:
         await asyncio.sleep(0)
 
 
-@cache
-def _migrated_file() -> bytes:
-    with TemporaryDirectory() as folder:
-        path = Path(folder, "state.db")
-        State(f"sqlite:///{path}").close()
-        return path.read_bytes()
-
-
-@contextmanager
-def opened_state(folder: Path, clock: Clock | None = None) -> Iterator[State]:
-    """The state database of the folder, made from a migrated copy where there is none."""
-    path = folder / "state.db"
-    if not path.exists():
-        path.write_bytes(_migrated_file())
-    state = State(f"sqlite:///{path}", clock=clock)
-    try:
-        yield state
-    finally:
-        state.close()
-
-
 def add_seller(state: State, vault: Vault, seller_id: str, refresh_token: str) -> None:
     with state.begin() as connection:
         sellers.add(connection, seller_id, conn_id=CONN, now=state.now())
         grants.put_grant(connection, vault, seller_id, CONN, refresh_token, now=state.now())
+
+
+@cache
+def _file_with(sellers: tuple[tuple[str, str], ...]) -> bytes:
+    """The bytes of a migrated state that knows these sellers and their refresh tokens since noon."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "state.db")
+        with closing(State(f"sqlite:///{path}", clock=Clock())) as state:
+            for seller_id, refresh_token in sellers:
+                add_seller(state, Vault(KEY), seller_id, refresh_token)
+        return path.read_bytes()
+
+
+@contextmanager
+def opened_state(clock: Clock, sellers: Mapping[str, str] | None = None) -> Iterator[State]:
+    """A state of its own with these sellers and their tokens; in memory, where a commit waits for no disk."""
+    with TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None) as folder:
+        path = Path(folder, "state.db")
+        path.write_bytes(_file_with(tuple((sellers or {}).items())))
+        with closing(State(f"sqlite:///{path}", clock=clock)) as state:
+            yield state
 
 
 @dataclass
@@ -91,7 +92,6 @@ class Wire:
     credentials: Credentials
     tokens: Tokens
     pacer: Pacer
-    folder: Path
 
     def client(self, seller_id: str = S1) -> FeedAmpClient:
         return FeedAmpClient(
@@ -103,9 +103,14 @@ class Wire:
             sleep=self.clock.sleep,
         )
 
-    def other_tokens(self, **options: Any) -> Tokens:
+    def other_tokens(
+        self, *, transport: Transport | None = None, client_secret: str | None = None, **options: Any
+    ) -> Tokens:
         """Tokens as another process, or the next run, would hold them."""
-        endpoint = TokenEndpoint(self.transport, options.pop("credentials", self.credentials))
+        secret = client_secret or self.credentials.client_secret
+        endpoint = TokenEndpoint(
+            transport or self.transport, Credentials(CONN, self.credentials.client_id, secret)
+        )
         return Tokens(self.state, self.vault, endpoint, sleep=self.clock.sleep, **options)
 
     def grant(self, seller_id: str = S1) -> grants.Grant:
@@ -122,7 +127,12 @@ class Wire:
                 self.sandbox.world.orders.add(seller_id, body, self.clock())
 
     def ship(self, number: str, quantity: int = 2) -> None:
-        shipment = {"quantity": quantity, "carrier": "UPS", "tracking_number": "1Z0", "shipped_date": "2026-03-04"}
+        shipment = {
+            "quantity": quantity,
+            "carrier": "UPS",
+            "tracking_number": "1Z0",
+            "shipped_date": "2026-03-04",
+        }
         entry = {"mp_line_number": f"{number}-1", "shipments": [shipment], "cancellations": []}
         self.sandbox.set_fulfillments(S1, number, [entry])
 
@@ -131,22 +141,35 @@ class Wire:
         seen = [(r.method, r.path.removeprefix("/api/v1"), r.status) for r in self.sandbox.requests]
         return [entry for entry in seen if (entry[1] == path if path else entry[1] != "/access_token")]
 
+    def give_grant(self, refresh_token: str, seller_id: str = S1) -> None:
+        """A person stores a grant."""
+        with self.state.begin() as connection:
+            grants.put_grant(connection, self.vault, seller_id, CONN, refresh_token, now=self.state.now())
+
+    def new_consent(self, refresh_token: str, seller_id: str = S1) -> None:
+        """FeedAMP knows a new refresh token, and only that one."""
+        with self.sandbox.world.lock:
+            self.sandbox.world.grants._grant(seller_id, refresh_token)
+
+    def hold_lease(self, seconds: float) -> None:
+        """Another process has begun to refresh S1, and says nothing more."""
+        with self.state.begin() as connection:
+            assert grants.take_lease(connection, self.grant(), "other", now=self.state.now(), seconds=seconds)
+
     @property
     def refreshes(self) -> int:
         return len(self.asked("/access_token"))
 
 
 @asynccontextmanager
-async def wired(folder: Path, **options: Any) -> AsyncIterator[Wire]:
+async def wired(observer: Observer | None = None, **options: Any) -> AsyncIterator[Wire]:
     """A connected seller or two; keywords are options of the sandbox, whose rate limit is out of the way."""
     clock, vault = Clock(), Vault(KEY)
     settings = SandboxOptions(**{"sellers": 2, "requests_per_second": 1000, "burst": 1000, **options})
     with (
-        running(settings, clock=clock, monotonic=lambda: clock().timestamp()) as sandbox,
-        opened_state(folder, clock) as state,
+        running(settings, clock=clock, monotonic=lambda: clock().timestamp(), observer=observer) as sandbox,
+        opened_state(clock, {s["seller_id"]: s["refresh_token"] for s in sandbox.sellers}) as state,
     ):
-        for seller in sandbox.sellers:
-            add_seller(state, vault, seller["seller_id"], seller["refresh_token"])
         credentials = Credentials(CONN, sandbox.client_id, sandbox.client_secret)
         async with Transport(Address(sandbox.api, timeout_s=5)) as transport:
             yield Wire(
@@ -158,80 +181,14 @@ async def wired(folder: Path, **options: Any) -> AsyncIterator[Wire]:
                 credentials=credentials,
                 tokens=Tokens(state, vault, TokenEndpoint(transport, credentials), sleep=clock.sleep),
                 pacer=Pacer(state, requests_per_second=1000, sleep=clock.sleep),
-                folder=folder,
             )
 
 
-@dataclass
-class Script:
-    """A bare server: gives the scripted answers in turn, then the last one for ever, and keeps what it was sent.
-
-    `closes`: whether a connection ends with its answer; else it stays open for one more request.
-    """
-
-    answers: Sequence[bytes]
-    requests: list[bytes] = field(default_factory=list)
-    url: str = ""
-    closes: bool = True
-    handlers: list[asyncio.Task[None]] = field(default_factory=list)
-
-    @property
-    def heads(self) -> list[str]:
-        return [request.partition(b"\r\n\r\n")[0].decode() for request in self.requests]
-
-    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.handlers.append(asyncio.create_task(self._serve(reader, writer)))
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(asyncio.IncompleteReadError, ConnectionError):  # the client has left
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = re.search(rb"(?i)\r\ncontent-length: *([0-9]+)", head)
-                self.requests.append(head + await reader.readexactly(int(length[1]) if length else 0))
-                writer.write(self.answers[min(len(self.requests), len(self.answers)) - 1])
-                await writer.drain()
-                if self.closes:
-                    break
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
-
-
-def answer(body: Any = None, status: int = 200, **headers: str) -> bytes:
-    """The bytes of an answer; a body that is no bytes goes out as JSON."""
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    lines = [f"HTTP/1.1 {status} Said", f"Content-Length: {len(content)}", "Connection: close"]
-    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-    return "\r\n".join([*lines, "", ""]).encode() + content
-
-
 @asynccontextmanager
-async def scripted(*answers: bytes) -> AsyncIterator[Script]:
-    script = Script(answers)
-    server = await asyncio.start_server(script.accept, "127.0.0.1", 0)
-    script.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/api/v1"
-    async with server:
-        yield script
-        await asyncio.wait_for(asyncio.gather(*script.handlers), 5)
-
-
-def token_answer(number: int = 1, expires_in: int = 3600) -> bytes:
-    return answer(
-        {
-            "access_token": f"at-{number}",
-            "token_type": "Bearer",
-            "refresh_token": f"rt-{number}",
-            "expires_in": expires_in,
-        }
-    )
-
-
-@asynccontextmanager
-async def speaking(folder: Path, *answers: bytes) -> AsyncIterator[tuple[FeedAmpClient, Script]]:
+async def speaking(*answers: bytes) -> AsyncIterator[tuple[FeedAmpClient, Script]]:
     """A client whose server first gives a token, then these answers."""
     clock, vault = Clock(), Vault(KEY)
-    with opened_state(folder, clock) as state:
-        add_seller(state, vault, S1, "rt-0")
+    with opened_state(clock, {S1: "rt-0"}) as state:
         async with (
             scripted(token_answer(), *answers) as script,
             Transport(Address(script.url, timeout_s=5)) as transport,

@@ -1,12 +1,21 @@
 """Regional carriers of the United States and Canada.
 
-Source: the carriers' tracking pages and printed labels. A check digit is used only where it held for every
-number that is public.
+A check digit is used only where it held for every number that is public. Source:
+
+- OnTrac, LaserShip: the tracking help of OnTrac (C or D and 14 digits), which took over LaserShip with its
+  numbers (1LS and 12 more, L with a letter and 8 digits); printed labels.
+- Amazon: help of Amazon Shipping (TBA, TBC or TBM and 12 digits); printed labels of Amazon abroad.
+- Old Dominion: tracking help (PRO number of 11 digits).
+- Spee-Dee: printed labels (SP and 18 digits). GOFO: printed labels (GFUS and 14 digits).
+- Canada Post: "How to find a tracking number" (16 digits, or 13 letters and digits as in S10).
+- Canpar: barcode guide for shippers (a letter of the service and 21 digits).
+- Purolator: tracking help (12 digits, or three letters and nine digits).
+- Landmark Global: tracking help (LTN, eight digits, N and a digit).
 """
 
 from __future__ import annotations
 
-from feedamp.carriers import check_digits
+from feedamp.carriers import check_digits, labels
 from feedamp.carriers.formats import NOT_1Z, Carrier, Format, shape
 from feedamp.carriers.s10 import LOOKS_LIKE, POST_SHAPES, S10
 from feedamp.carriers.usps import COMMERCIAL
@@ -33,6 +42,7 @@ ONTRAC = Carrier(
     formats=(_ONTRAC,),
     handed_over=(_LASERSHIP,),
     open_shapes=shape(r"1LS[A-Z0-9]{8,17}|L[A-Z]\d{8,10}|[A-Z]\d{7,20}|\d{8,22}"),
+    never=labels.ALL,
     looks_like="C or D and 14 digits",
 )
 LASERSHIP = Carrier(
@@ -42,6 +52,7 @@ LASERSHIP = Carrier(
     formats=(_LASERSHIP,),
     handed_over=(_ONTRAC,),
     open_shapes=shape(r"1LS[A-Z0-9]{8,17}|L[A-Z]\d{8,10}|TB[A-Z]\d{12}|\d{8,22}"),
+    never=labels.ALL,
     looks_like="1LS and 12 more, or two letters and eight digits",
 )
 AMAZON = Carrier(
@@ -63,6 +74,7 @@ OLD_DOMINION = Carrier(
     formats=(Format("PRO number", shape(r"\d{11}"), {11}, check_digits.luhn),),
     open_shapes=shape(NOT_1Z + r"(?!\d{11}\Z).+"),
     zero_padded=(11,),
+    never=labels.ALL,
     looks_like="11 digits",
 )
 SPEEDEE = Carrier(
@@ -71,6 +83,7 @@ SPEEDEE = Carrier(
     names="spee dee|speedee|spee dee delivery|speedee delivery",
     formats=(Format("label", shape(r"SP\d{18}"), {20}),),
     open_shapes=shape(NOT_1Z + r"(?!SP)(?!(?:[A-Z]{2})?\d{18}\Z).+"),
+    never=labels.ALL,
     looks_like="SP and 18 digits",
 )
 GOFO = Carrier(
@@ -79,6 +92,7 @@ GOFO = Carrier(
     names="gofo|gofo express",
     formats=(Format("United States", shape(r"GFUS\d{14}"), {18}),),
     open_shapes=shape(NOT_1Z + r"(?!GFUS).+"),
+    never=labels.UNMISTAKABLE,  # it brings parcels to USPS, too
     looks_like="GFUS and 14 digits",
 )
 CANADA_POST = Carrier(
@@ -88,6 +102,7 @@ CANADA_POST = Carrier(
     formats=(S10, Format("16 digits", shape(r"\d{16}"), {16}, check_digits.gs1)),
     open_shapes=POST_SHAPES,
     zero_padded=(16,),
+    never=labels.NOT_HANDED_TO_USPS,
     looks_like=f"16 digits, or {LOOKS_LIKE}",
     country="CA",
 )
@@ -97,6 +112,7 @@ CANPAR = Carrier(
     names="canpar|canpar express|canpar courier",
     formats=(Format("barcode", shape(r"[CDKLSUXZ]\d{21}"), {22}),),
     open_shapes=shape(r"[A-Z][A-Z0-9]{21}|[A-Z0-9]{1,17}"),
+    never=labels.ALL,
     looks_like="a letter and 21 digits",
 )
 PUROLATOR = Carrier(
@@ -110,6 +126,7 @@ PUROLATOR = Carrier(
     # A letter or digit too many or too few.
     open_shapes=shape(r"(?![A-Z]{1,2}\d{9}\Z|[A-Z]{4}\d{9}\Z|[A-Z]{3}\d{8}\Z|[A-Z]{3}\d{10}\Z).+"),
     zero_padded=(12,),
+    never=labels.UNMISTAKABLE,
     looks_like="12 digits, or three letters and nine digits",
 )
 LANDMARK = Carrier(

@@ -1,11 +1,16 @@
 """Carriers of Asia that ship abroad.
 
-Source: the carriers' tracking pages; the check digit of Japanese parcels is the "7DR" rule.
+Parcels to other countries often travel on under the number of the carrier that delivers them there. Source:
+
+- YunExpress, 4PX: tracking help (YT and 16 digits; 4PX, 13 digits and CN).
+- SF Express: waybill service of its developer platform (SF and 13 digits; 12 digits before 2019, left open).
+- Japan Post: tracking help (11 or 12 digits, or 13 letters and digits as in S10). Yamato, Sagawa: tracking help
+  (12 digits). The check digit is the "7DR" rule of their barcodes; not every label has it.
 """
 
 from __future__ import annotations
 
-from feedamp.carriers import check_digits
+from feedamp.carriers import check_digits, labels
 from feedamp.carriers.formats import ANYTHING_BUT_1Z, NOT_1Z, Carrier, Format, shape
 from feedamp.carriers.s10 import LOOKS_LIKE, POST_SHAPES, S10
 
@@ -19,6 +24,7 @@ YUNEXPRESS = Carrier(
     names="yunexpress|yun express|yuntu|yunexpress usa",
     formats=(Format("label", shape(r"YT\d{16}"), {18}),),
     open_shapes=shape(NOT_1Z + r"(?!YT\d{15}\Z|YT\d{17}\Z).+"),
+    never=labels.UNMISTAKABLE,
     looks_like="YT and 16 digits",
 )
 SF_EXPRESS = Carrier(
@@ -27,6 +33,7 @@ SF_EXPRESS = Carrier(
     names="sf express|sfexpress|sf international|shunfeng|shun feng",
     formats=(Format("label", shape(r"SF\d{13}"), {15}),),
     open_shapes=ANYTHING_BUT_1Z,
+    never=labels.UNMISTAKABLE,
     looks_like="SF and 13 digits",
 )
 FOUR_PX = Carrier(
@@ -36,6 +43,7 @@ FOUR_PX = Carrier(
     formats=(Format("label", shape(r"4PX\d{13}CN"), {18}),),
     handed_over=(S10,),
     open_shapes=ANYTHING_BUT_1Z,
+    never=labels.UNMISTAKABLE,
     looks_like="4PX, 13 digits and CN",
 )
 JAPAN_POST = Carrier(
@@ -44,6 +52,7 @@ JAPAN_POST = Carrier(
     names="japan post|japanpost|jp post|yu pack|yupack|yubin",
     formats=(S10, _JAPANESE_PARCEL),
     open_shapes=POST_SHAPES,
+    never=labels.WITHOUT_12_DIGITS,
     looks_like=f"11 or 12 digits, or {LOOKS_LIKE}",
     country="JP",
 )
@@ -53,6 +62,7 @@ YAMATO = Carrier(
     names="yamato|yamato transport|kuroneko yamato|kuroneko|ta q bin",
     formats=(_JAPANESE_PARCEL,),
     open_shapes=ANYTHING_BUT_1Z,
+    never=labels.WITHOUT_12_DIGITS,
     looks_like="12 digits",
 )
 SAGAWA = Carrier(
@@ -61,6 +71,7 @@ SAGAWA = Carrier(
     names="sagawa|sagawa express",
     formats=(_JAPANESE_PARCEL,),
     open_shapes=ANYTHING_BUT_1Z,
+    never=labels.WITHOUT_12_DIGITS,
     looks_like="12 digits",
 )
 

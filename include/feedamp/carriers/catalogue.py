@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
 from feedamp.carriers import america, asia, europe, posts, unpublished
+from feedamp.carriers.check_digits import Rule
 from feedamp.carriers.dhl import DHL, DHL_EXPRESS, DHL_OTHER
 from feedamp.carriers.fedex import FEDEX
-from feedamp.carriers.formats import Carrier
-from feedamp.carriers.s10 import ANY_POST, INTERNATIONAL, S10
+from feedamp.carriers.formats import Carrier, Format
+from feedamp.carriers.s10 import INTERNATIONAL, S10
 from feedamp.carriers.ups import UPS
 from feedamp.carriers.usps import USPS
 
 ALL: tuple[Carrier, ...] = (
     UPS, FEDEX, USPS, DHL, DHL_EXPRESS, DHL_OTHER, *america.CARRIERS, *europe.CARRIERS, *asia.CARRIERS,
-    INTERNATIONAL, ANY_POST, *posts.CARRIERS, *unpublished.CARRIERS,
+    INTERNATIONAL, *posts.CARRIERS, *unpublished.CARRIERS,
 )  # fmt: skip
 
 _BY_COUNTRY = {carrier.country: carrier for carrier in ALL if carrier.country}
 _LONGEST = 48
-_BY_LENGTH = tuple(
-    tuple(
-        (carrier, format_)
-        for carrier in ALL
-        for format_ in carrier.formats
-        if format_.telling and length in format_.lengths and format_.name != S10.name
-    )
-    for length in range(_LONGEST)
-)
+_S10_LENGTH = 13
+_LETTER = re.compile(r"[A-Z]")
+_ESCAPED = re.compile(r"\\.")
+
+Candidate = tuple[Carrier, Callable[[str], re.Match[str] | None], Rule | None]
+
+
+def _candidates(length: int, *, digits_only: bool) -> tuple[Candidate, ...]:
+    """Give what can fit a number so long: with letters in it, only shapes that name letters."""
+    found: dict[tuple[str, Format], Candidate] = {}
+    for carrier in ALL:
+        for format_ in carrier.formats:
+            if not format_.telling or length not in format_.lengths or format_.name == S10.name:
+                continue
+            if digits_only or _LETTER.search(_ESCAPED.sub("", format_.shape.pattern)):
+                found[carrier.carrier_id, format_] = (carrier, format_.shape.fullmatch, format_.check)
+    return tuple(found.values())
+
+
+_OF_DIGITS = tuple(_candidates(length, digits_only=True) for length in range(_LONGEST))
+_WITH_LETTERS = tuple(_candidates(length, digits_only=False) for length in range(_LONGEST))
 
 
 def fitting(number: str) -> list[Carrier]:
@@ -33,13 +49,15 @@ def fitting(number: str) -> list[Carrier]:
 
     Each id comes once. An S10 number belongs to the post of its country and to international mail.
     """
+    length = len(number)
+    if length >= _LONGEST:
+        return []
     found: dict[str, Carrier] = {}
-    if len(number) < _LONGEST:
-        for carrier, format_ in _BY_LENGTH[len(number)]:
-            if carrier.carrier_id not in found and format_.fits(number):
-                found[carrier.carrier_id] = carrier
+    for carrier, shaped, agrees in (_OF_DIGITS if number.isdigit() else _WITH_LETTERS)[length]:
+        if shaped(number) and (agrees is None or agrees(number)):
+            found.setdefault(carrier.carrier_id, carrier)
     carriers = list(found.values())
-    if S10.fits(number):
+    if length == _S10_LENGTH and S10.fits(number):
         country = number[-2:]
         post = USPS if country == "US" else _BY_COUNTRY.get(country)
         carriers += [post, INTERNATIONAL] if post else [INTERNATIONAL]

@@ -5,9 +5,31 @@ All take cleaned text in upper case, of the right shape and length: that is the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from operator import mul
+
+Rule = Callable[[str], bool]
+
 _S10_WEIGHTS = (8, 6, 4, 2, 3, 5, 9, 7)
 _FEDEX_WEIGHTS = (1, 3, 7, 1, 3, 7, 1, 3, 7, 1, 3, 7, 1)  # from the right
 _BASE = 36
+# Digits as numbers, and letters as UPS counts them: A is 2, H is 9, I is 0 again.
+_VALUES = bytes.maketrans(
+    b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", bytes([*range(10), *((letter + 2) % 10 for letter in range(26))])
+)
+_DOUBLED = bytes.maketrans(bytes(range(10)), bytes([0, 2, 4, 6, 8, 1, 3, 5, 7, 9]))
+
+
+def of_part(rule: Rule, start: int, end: int | None = None) -> Rule:
+    """Give the rule applied to a part of the number; `start` below zero counts from the end."""
+    part = slice(start, end)
+
+    @wraps(rule)
+    def applied(number: str) -> bool:
+        return rule(number[part])
+
+    return applied
 
 
 def gs1(number: str) -> bool:
@@ -15,7 +37,8 @@ def gs1(number: str) -> bool:
 
     Source: GS1 General Specifications 7.9; used by USPS (Publication 199), FedEx Ground and Canada Post.
     """
-    return (3 * sum(map(int, number[-2::-2])) + sum(map(int, number[::-2]))) % 10 == 0
+    values = number.encode().translate(_VALUES)
+    return (3 * sum(values[-2::-2]) + sum(values[::-2])) % 10 == 0
 
 
 def ups(number: str) -> bool:
@@ -24,10 +47,7 @@ def ups(number: str) -> bool:
     Source: UPS 1Z specification (A counts 2, B 3, H 9, I 0 and round again); OnTrac writes digits for
     letters.
     """
-    if number.isdigit():
-        values = list(map(int, number))
-    else:
-        values = [int(c) if c <= "9" else (ord(c) - 3) % 10 for c in number]
+    values = number.encode().translate(_VALUES)
     return (sum(values[:-1:2]) + 2 * sum(values[1:-1:2]) + values[-1]) % 10 == 0
 
 
@@ -36,8 +56,8 @@ def fedex(number: str) -> bool:
 
     Source: FedEx Express tracking number specification, 12 digits; the long barcodes end in such a number.
     """
-    total = sum(int(c) * weight for c, weight in zip(number[-2::-1], _FEDEX_WEIGHTS, strict=False))
-    return total % 11 % 10 == int(number[-1])
+    values = number.encode().translate(_VALUES)
+    return sum(map(mul, values[-2::-1], _FEDEX_WEIGHTS)) % 11 % 10 == values[-1]
 
 
 def modulo_7(number: str) -> bool:
@@ -53,9 +73,9 @@ def s10(number: str) -> bool:
 
     Source: UPU standard S10; the eight digits and their check digit stand third to eleventh.
     """
-    total = sum(int(c) * weight for c, weight in zip(number[2:10], _S10_WEIGHTS, strict=True))
-    rest = total % 11
-    return int(number[10]) == (5 if rest == 0 else 0 if rest == 1 else 11 - rest)
+    values = number.encode().translate(_VALUES)
+    rest = sum(map(mul, values[2:10], _S10_WEIGHTS)) % 11
+    return values[10] == (5 if rest == 0 else 0 if rest == 1 else 11 - rest)
 
 
 def luhn(number: str) -> bool:
@@ -63,8 +83,8 @@ def luhn(number: str) -> bool:
 
     Source: ISO/IEC 7812-1 annex B.
     """
-    doubled = sum(int(c) * 2 - (9 if c > "4" else 0) for c in number[-2::-2])
-    return (doubled + sum(map(int, number[::-2]))) % 10 == 0
+    values = number.encode().translate(_VALUES)
+    return (sum(values[-2::-2].translate(_DOUBLED)) + sum(values[::-2])) % 10 == 0
 
 
 def modulo_37_36(number: str) -> bool:

@@ -8,7 +8,7 @@ and Paket hand over to posts.
 
 from __future__ import annotations
 
-from feedamp.carriers import check_digits
+from feedamp.carriers import check_digits, fedex, labels, ups
 from feedamp.carriers.formats import NOT_1Z, Carrier, Format, shape
 from feedamp.carriers.s10 import S10, s10_of
 from feedamp.carriers.usps import COMMERCIAL
@@ -27,6 +27,7 @@ _GERMAN_MAIL = s10_of("DE")
 # Anything up to eight letters and then digits. Not a UPS label, nor GM or JJD with a wrong letter, nor a
 # lone letter among digits.
 _NOT = NOT_1Z + r"(?!G[A-LN-Z]\d{16,18}\Z|[A-IK-Z]JD\d+\Z)"
+_NEVER = (ups.UPS_1Z, ups.WAYBILL, fedex.GROUND_96, fedex.BARCODE, fedex.ASTRA)
 _OTHERS = _NOT + r"(?:\d{5,9}|\d{12,39}|[A-Z]{1,8}\d[A-Z0-9]{4,38}|\d[A-Z]{1,4}\d{6,20})"
 
 DHL = Carrier(
@@ -36,6 +37,7 @@ DHL = Carrier(
     formats=(_WAYBILL, _PIECE, _ECOMMERCE, _ECOMMERCE_14, _PAKET, _GERMAN_MAIL),
     handed_over=(*COMMERCIAL, S10),
     open_shapes=shape(_OTHERS),
+    never=_NEVER,
     looks_like="10 digits, or start with JJD or GM",
 )
 DHL_EXPRESS = Carrier(
@@ -45,6 +47,7 @@ DHL_EXPRESS = Carrier(
     formats=(_WAYBILL, _PIECE),
     open_shapes=shape(rf"(?!\d{{9}}\Z){_OTHERS}"),
     zero_padded=(10,),
+    never=(*labels.UNMISTAKABLE, fedex.GROUND, fedex.CONTAINER),
     looks_like="10 digits, or start with JJD",
 )
 DHL_OTHER = Carrier(
@@ -58,5 +61,6 @@ DHL_OTHER = Carrier(
     formats=(_PIECE, _ECOMMERCE, _ECOMMERCE_14, _PAKET, _GERMAN_MAIL),
     handed_over=(*COMMERCIAL, S10),
     open_shapes=shape(rf"\d{{10,11}}|{_OTHERS}"),
+    never=_NEVER,
     looks_like="at least five letters and digits",
 )

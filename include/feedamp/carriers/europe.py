@@ -1,12 +1,17 @@
 """European parcel carriers.
 
-Source: DPD parcel label specification 2.4.1; barcode pages of PostNL and Yodel. Most number rules here are
-not public, so only what is certain is ever called invalid.
+Most number rules here are not public, so only what is certain is ever called invalid. Source:
+
+- DPD: parcel label specification 2.4.1 (28 characters, of which 14 and the check character are printed).
+- Yodel: barcode guide (JD or JJD and 16 digits; parcels from other carriers keep their numbers).
+- Royal Mail, Parcelforce: tracking help (S10; PB, two letters and ten digits for collections).
+- PostNL: barcode guide (3S, the customer's letters and digits). Correos: tracking help (S10; numbers that start
+  with CV have been seen without the check digit).
 """
 
 from __future__ import annotations
 
-from feedamp.carriers import check_digits
+from feedamp.carriers import check_digits, labels
 from feedamp.carriers.formats import ANYTHING_BUT_1Z, NOT_1Z, Carrier, Format, shape
 from feedamp.carriers.s10 import COUNTRIES, LOOKS_LIKE, POST_SHAPES, S10, s10_of
 
@@ -24,6 +29,7 @@ DPD = Carrier(
     names="dpd|dpd uk|dpd local|dpd group|dpdgroup|dpd germany|dpd classic|dynamic parcel distribution",
     formats=(_DPD_LABEL, _DPD_NUMBER, _DPD_NUMBER_OF_DIGITS),
     open_shapes=ANYTHING_BUT_1Z,
+    never=labels.NOT_HANDED_TO_USPS,
     looks_like="14 digits and a check letter",
 )
 YODEL = Carrier(
@@ -32,6 +38,7 @@ YODEL = Carrier(
     names="yodel|yodel direct",
     formats=(_JD,),
     open_shapes=shape(NOT_1Z + r"(?!J?JD\d{15}\Z|J?JD\d{17}\Z|JC\d{16}\Z).+"),
+    never=labels.NOT_HANDED_TO_USPS,
     looks_like="JD or JJD and 16 digits",
 )
 ROYAL_MAIL = Carrier(
@@ -40,6 +47,7 @@ ROYAL_MAIL = Carrier(
     names="royal mail|royalmail|royal mail tracked|royal mail group",
     formats=(S10,),
     open_shapes=POST_SHAPES,
+    never=labels.UNMISTAKABLE,
     looks_like=LOOKS_LIKE,
     country="GB",
 )
@@ -49,6 +57,7 @@ PARCELFORCE = Carrier(
     names="parcelforce|parcel force|parcelforce worldwide|royal mail parcelforce",
     formats=(S10, Format("collection", shape(r"PB[A-Z]{2}\d{10}"), {14})),
     open_shapes=POST_SHAPES,
+    never=labels.UNMISTAKABLE,
     looks_like=LOOKS_LIKE,
 )
 POSTNL = Carrier(
@@ -57,6 +66,7 @@ POSTNL = Carrier(
     names="postnl|post nl|postnl international|postnl parcels|dutch post",
     formats=(S10, Format("3S", shape(r"3S[A-Z]{1,4}\d{6,11}"), range(9, 18))),
     open_shapes=POST_SHAPES,
+    never=labels.UNMISTAKABLE,
     looks_like=f"3S, letters and digits, or {LOOKS_LIKE}",
     country="NL",
 )
@@ -64,9 +74,9 @@ CORREOS = Carrier(
     carrier_id="correos",
     title="Correos",
     names="correos|correos de espana|correos espana|correos spain|spain post|spanish post",
-    # Spanish numbers that start with CV have been seen without the check digit.
     formats=(s10_of(COUNTRIES, r"(?!CV\d{9}ES)[A-Z]{2}"),),
     open_shapes=POST_SHAPES,
+    never=labels.UNMISTAKABLE,
     looks_like=LOOKS_LIKE,
     country="ES",
 )

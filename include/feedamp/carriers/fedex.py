@@ -13,31 +13,35 @@ from feedamp.carriers.usps import COMMERCIAL
 
 
 def _ground_economy(number: str) -> bool:
+    """The GS1 rule over 92 and the number."""
     return check_digits.gs1("92" + number)
 
 
-def _last_14(number: str) -> bool:
-    return check_digits.fedex(number[-14:])
+_LAST_14 = check_digits.of_part(check_digits.fedex, -14)
 
+EXPRESS = Format("Express, 12 digits", shape(r"\d{12}"), {12}, check_digits.fedex)
+GROUND = Format("Ground, 15 digits", shape(r"\d{15}"), {15}, check_digits.gs1)
+ECONOMY = Format("Ground Economy, 20 digits", shape(r"\d{3}9\d{16}"), {20}, _ground_economy)
+GROUND_96 = Format("Ground 96", shape(r"96\d{20}"), {22}, check_digits.of_part(check_digits.gs1, 7))
+BARCODE = Format("barcode of 34 digits", shape(r"1\d{33}|96\d{32}"), {34}, _LAST_14)
+ASTRA = Format(
+    "ASTRA barcode of 32 digits", shape(r"3\d{31}"), {32}, check_digits.of_part(check_digits.fedex, 16, 28)
+)
+CONTAINER = Format("Ground shipping container", shape(r"00\d{16}"), {18}, check_digits.gs1)
 
 FEDEX = Carrier(
     carrier_id="fedex",
     title="FedEx",
     names="fedex|fed ex|federal express|fdx|fdeg|fdxe|fdxg",
     formats=(
-        Format("Express, 12 digits", shape(r"\d{12}"), {12}, check_digits.fedex),
-        Format("Ground, 15 digits", shape(r"\d{15}"), {15}, check_digits.gs1),
-        Format("Ground Economy, 20 digits", shape(r"\d{3}9\d{16}"), {20}, _ground_economy),
-        Format("Ground 96", shape(r"96\d{20}"), {22}, lambda number: check_digits.gs1(number[7:])),
-        Format("barcode of 34 digits", shape(r"1\d{33}|96\d{32}"), {34}, _last_14),
-        Format("barcode of 34 digits", shape(r"(?!420)[02-8]\d{33}"), {34}, _last_14, pins=False),
-        Format(
-            "ASTRA barcode of 32 digits",
-            shape(r"3\d{31}"),
-            {32},
-            lambda number: check_digits.fedex(number[16:28]),
-        ),
-        Format("Ground shipping container", shape(r"00\d{16}"), {18}, check_digits.gs1),
+        EXPRESS,
+        GROUND,
+        ECONOMY,
+        GROUND_96,
+        BARCODE,
+        Format("barcode of 34 digits", shape(r"(?!420)[02-8]\d{33}"), {34}, _LAST_14, pins=False),
+        ASTRA,
+        CONTAINER,
         Format("door tag", shape(r"DT\d{12}"), {14}),
     ),
     handed_over=COMMERCIAL,

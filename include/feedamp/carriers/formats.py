@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container
+from collections.abc import Container
 from dataclasses import dataclass
+
+from feedamp.carriers.check_digits import Rule
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,7 +22,7 @@ class Format:
     name: str
     shape: re.Pattern[str]
     lengths: Container[int]
-    check: Callable[[str], bool] | None = None
+    check: Rule | None = None
     pins: bool = True
     telling: bool = True
 
@@ -32,16 +34,6 @@ class Format:
             and (self.check is None or self.check(number))
         )
 
-    def is_broken_by(self, number: str) -> bool:
-        """Say whether a cleaned number has this shape, which settles the carrier, and a wrong check digit."""
-        return (
-            self.pins
-            and self.check is not None
-            and len(number) in self.lengths
-            and self.shape.fullmatch(number) is not None
-            and not self.check(number)
-        )
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Carrier:
@@ -49,9 +41,10 @@ class Carrier:
 
     `names` are its names in plain words, parted by bars. `handed_over` are formats of the carriers that
     deliver for it; a wrong check digit in one of them proves nothing. `open_shapes` are numbers it may
-    issue by rules that are not public, which are never called invalid. `zero_padded` are the lengths of
-    digit-only numbers that lose a leading zero in a spreadsheet. `looks_like` ends the sentence "It should
-    be ...". `country` is the S10 code of a post.
+    issue by rules that are not public; they are called invalid only where they fit, check digit included,
+    one of the formats of others in `never`. `zero_padded` are the lengths of digit-only numbers that lose a
+    leading zero in a spreadsheet. `looks_like` ends the sentence "It should be ...". `country` is the S10 code
+    of a post.
     """
 
     carrier_id: str
@@ -61,6 +54,7 @@ class Carrier:
     handed_over: tuple[Format, ...] = ()
     open_shapes: re.Pattern[str] | None = None
     zero_padded: tuple[int, ...] = ()
+    never: tuple[Format, ...] = ()
     looks_like: str = ""
     country: str = ""
 

@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from functools import lru_cache
 
-from feedamp.carriers import typed_numbers
+from feedamp.carriers import reasons, typed_numbers
 from feedamp.carriers.catalogue import fitting
+from feedamp.carriers.check_digits import Rule
 from feedamp.carriers.formats import Carrier, Format
+from feedamp.carriers.hosts import linked
 from feedamp.carriers.names import resolve
+from feedamp.carriers.reasons import refused, unjudged, without_carrier
 from feedamp.carriers.verdict import Status, Verdict, valid
 
-_AS_TEXT = "Format the column as text and enter the number from the label again."
-_COMPARE = "Compare it with the label."
+# What a number of the right shape and a wrong check digit proves.
+_NOTHING, _UNLESS_ANOTHERS, _MISTYPED = range(3)
 
 
-def check(carrier: str | None, tracking_number: str | None) -> Verdict:
+def check(carrier: str | None, tracking_number: str | None, *, url: str | None = None) -> Verdict:
     """Give the verdict on a tracking number stated with a carrier, both as the seller wrote them.
 
     `invalid` only when the number cannot be one of the stated carrier. A missing number, a carrier we do not
     know and a number by rules that are not public are `unverified`. Spaces, dashes and case do not matter.
+    `url`, the tracking link, is asked only where the name means no carrier or more than one; a carrier found
+    by it alone makes numbers valid and never invalid, for nobody stated it.
     """
     stated = resolve(carrier) if carrier else None
-    carrier_id = stated.carrier_id if stated else None
-    if not tracking_number or tracking_number.isspace():
-        return Verdict(Status.UNVERIFIED, carrier_id, "There is no tracking number.")
-    damage = typed_numbers.spreadsheet_damage(tracking_number)
+    if stated is None and url and (hinted := linked(url)):
+        return _judge_by_link(hinted, tracking_number)
     if stated is None or not stated.formats:
-        return Verdict(Status.UNVERIFIED, carrier_id, _why_unjudged(carrier, stated, damage))
-    if damage:
-        return _refuse(stated, f"The tracking number is damaged: {damage}. {_AS_TEXT}")
-    number = typed_numbers.clean(tracking_number)
-    if typed_numbers.is_placeholder(number):
-        return _refuse(stated, "This is a placeholder. Enter the number from the label.")
-    for format_ in _formats_of_length(stated, len(number)):
-        if format_.fits(number):
-            return valid(stated.carrier_id)
-    return _judge_misfit(stated, tracking_number, number)
+        return _not_judged(carrier, stated, tracking_number)
+    return _judge(stated, tracking_number)
 
 
 def identify(tracking_number: str) -> list[str]:
@@ -50,63 +47,112 @@ def identify(tracking_number: str) -> list[str]:
     return [carrier.carrier_id for carrier in fitting(number)]
 
 
-def normalize(carrier: str | None) -> str | None:
-    """Give the id of the one carrier a name means; None when it is unknown or fits more than one."""
+def normalize(carrier: str | None, *, url: str | None = None) -> str | None:
+    """Give the id of the one carrier a name means; None when it is unknown or fits more than one.
+
+    `url`, the tracking link, is asked only where the name gives no answer.
+    """
     stated = resolve(carrier) if carrier else None
+    if stated is None and url:
+        stated = linked(url)
     return stated.carrier_id if stated else None
 
 
+def _judge_by_link(hinted: Carrier, typed: str | None) -> Verdict:
+    verdict = _judge(hinted, typed) if hinted.formats else _not_judged(None, hinted, typed)
+    if verdict.status is Status.INVALID:
+        return unjudged(hinted, reasons.ONLY_LINKED, verdict.reason)
+    return verdict
+
+
+def _not_judged(name: str | None, stated: Carrier | None, typed: str | None) -> Verdict:
+    if not typed or typed.isspace():
+        reason = reasons.NO_NUMBER
+    elif damage := typed_numbers.spreadsheet_damage(typed):
+        reason = reasons.LOOKS_DAMAGED.format(damage)
+    elif stated:
+        reason = reasons.NO_RULES
+    elif not name or name.isspace():
+        reason = reasons.NO_CARRIER
+    else:
+        reason = reasons.UNKNOWN_CARRIER
+    return unjudged(stated, reason) if stated else without_carrier(reason)
+
+
+def _judge(stated: Carrier, typed: str | None) -> Verdict:
+    if not typed or typed.isspace():
+        return unjudged(stated, reasons.NO_NUMBER)
+    plain = typed.isalnum()
+    if not plain and (damage := typed_numbers.spreadsheet_damage(typed)):
+        return refused(stated, reasons.DAMAGED, damage)
+    number = typed_numbers.clean(typed)
+    if typed_numbers.is_placeholder(number):
+        return refused(stated, reasons.PLACEHOLDER)
+    proof = _NOTHING
+    for shaped, agrees, broken in _formats_of_length(stated, len(number)):
+        if shaped(number):
+            if agrees is None or agrees(number):
+                return valid(stated.carrier_id)
+            proof = max(proof, broken)
+    if not plain and typed_numbers.holds_several(typed):
+        return unjudged(stated, reasons.SEVERAL)
+    if len(number) + 1 in stated.zero_padded and _lost_zero(stated, number):
+        return refused(stated, reasons.LOST_ZERO)
+    if proof == _MISTYPED:
+        return _wrong_digit(stated, number)
+    return _judge_misfit(stated, typed, number, proof)
+
+
 @lru_cache(maxsize=4096)
-def _formats_of_length(stated: Carrier, length: int) -> tuple[Format, ...]:
-    return tuple(f for f in (*stated.formats, *stated.handed_over) if length in f.lengths)
-
-
-def _why_unjudged(name: str | None, stated: Carrier | None, damage: str) -> str:
-    if damage:
-        return f"The tracking number looks damaged: {damage}. {_AS_TEXT}"
-    if stated:
-        return f"{stated.title} publishes no rules for its numbers, so this one was not checked."
-    if not name or name.isspace():
-        return "There is no carrier, so the number was not checked."
-    return "The carrier is not one we know for certain, so the number was not checked."
-
-
-def _judge_misfit(stated: Carrier, typed: str, number: str) -> Verdict:
-    if typed_numbers.holds_several(typed):
-        reason = "The field holds more than one tracking number. Enter one number for each shipment."
-        return Verdict(Status.UNVERIFIED, stated.carrier_id, reason)
-    if _lost_zero(stated, number):
-        return _refuse(stated, f"A leading zero is missing, as happens in spreadsheets. {_AS_TEXT}")
-    if any(format_.is_broken_by(number) for format_ in stated.formats):
-        return _refuse(stated, _why_broken(stated, number))
-    others = " or ".join(other.title for other in fitting(number) if other.carrier_id != stated.carrier_id)
-    if stated.open_shapes is None or stated.open_shapes.fullmatch(number):
-        hint = f" It looks like one from {others}: see that the carrier is right." if others else ""
-        reason = f"{stated.title} publishes no rule to check a number like this one by.{hint}"
-        return Verdict(Status.UNVERIFIED, stated.carrier_id, reason)
-    if others:
-        return _refuse(
-            stated,
-            f"This looks like a number from {others}, not from {stated.title}. Correct either of them.",
-        )
-    if any(format_.is_broken_by(number) for format_ in stated.handed_over):
-        return _refuse(stated, _why_broken(stated, number))
-    return _refuse(
-        stated, f"This is not a number from {stated.title}: it should be {stated.looks_like}. {_COMPARE}"
+def _formats_of_length(
+    stated: Carrier, length: int
+) -> tuple[tuple[Callable[[str], re.Match[str] | None], Rule | None, int], ...]:
+    own = ((format_, _MISTYPED) for format_ in stated.formats)
+    others = ((format_, _UNLESS_ANOTHERS) for format_ in stated.handed_over)
+    return tuple(
+        (format_.shape.fullmatch, format_.check, broken if format_.pins else _NOTHING)
+        for format_, broken in (*own, *others)
+        if length in format_.lengths
     )
 
 
-def _why_broken(stated: Carrier, number: str) -> str:
-    if typed_numbers.has_dropped_digits(number):
-        return f"A spreadsheet replaced the last digits with zeros. {_AS_TEXT}"
-    return f"The check digit of this {stated.title} number is wrong, so a digit was mistyped. {_COMPARE}"
+def _judge_misfit(stated: Carrier, typed: str, number: str, proof: int) -> Verdict:
+    others = " or ".join([other.title for other in fitting(number) if other.carrier_id != stated.carrier_id])
+    is_open = stated.open_shapes is None or stated.open_shapes.fullmatch(number) is not None
+    if is_open and not (others and _is_anothers_for_certain(stated, number)):
+        return unjudged(stated, reasons.NO_RULE, reasons.HINT.format(others) if others else "")
+    if others:
+        return refused(stated, reasons.OF_OTHERS, others)
+    if proof == _UNLESS_ANOTHERS:
+        return _wrong_digit(stated, number)
+    if _fits(stated, typed_numbers.letters_as_digits(number)):
+        return refused(stated, reasons.LETTER_FOR_DIGIT)
+    if typed_numbers.is_whole_barcode(typed):
+        return refused(stated, reasons.WHOLE_BARCODE)
+    if odd := typed_numbers.odd_character(number):
+        return refused(stated, reasons.ODD_CHARACTER, odd)
+    return refused(stated, reasons.NOT_ITS_SHAPE, typed_numbers.described(typed, number))
+
+
+def _is_anothers_for_certain(stated: Carrier, number: str) -> bool:
+    return any(format_.fits(number) for format_ in _never_of_length(stated, len(number)))
+
+
+@lru_cache(maxsize=4096)
+def _never_of_length(stated: Carrier, length: int) -> tuple[Format, ...]:
+    return tuple(format_ for format_ in stated.never if length in format_.lengths)
+
+
+def _wrong_digit(stated: Carrier, number: str) -> Verdict:
+    dropped = typed_numbers.has_dropped_digits(number)
+    return refused(stated, reasons.DROPPED_DIGITS if dropped else reasons.WRONG_DIGIT)
 
 
 def _lost_zero(stated: Carrier, number: str) -> bool:
-    if len(number) + 1 not in stated.zero_padded or not number.isdigit():
+    if not number.isdigit():
         return False
     return any(format_.check and format_.fits("0" + number) for format_ in stated.formats)
 
 
-def _refuse(stated: Carrier, reason: str) -> Verdict:
-    return Verdict(Status.INVALID, stated.carrier_id, reason)
+def _fits(stated: Carrier, number: str) -> bool:
+    return any(format_.fits(number) for format_ in (*stated.formats, *stated.handed_over))

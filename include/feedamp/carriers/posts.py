@@ -1,13 +1,15 @@
 """The other posts of the world by name. All use S10 across borders; what they use at home is left open.
 
-Source: UPU list of designated operators. A name that several posts share stands where one of them is meant
+Source: UPU list of designated operators; Correios and Australia Post: tracking help (S10; Correios has nothing
+else, the article numbers of Australia Post follow a rule that is not public). A name that several posts share stands where one of them is meant
 when nothing else is said ("La Poste" is the French one).
 """
 
 from __future__ import annotations
 
+from feedamp.carriers import labels
 from feedamp.carriers.formats import Carrier
-from feedamp.carriers.s10 import LOOKS_LIKE, POST_SHAPES, S10
+from feedamp.carriers.s10 import INTERNATIONAL, LOOKS_LIKE, POST_SHAPES, S10
 
 # country of issue, id, title, further names
 _TABLE = """
@@ -73,6 +75,19 @@ ZA|sa_post_office|South African Post Office|sapo|south african post
 """
 
 
+_S10_ONLY = {"BR"}
+
+ANY_POST = Carrier(
+    carrier_id=INTERNATIONAL.carrier_id,
+    title=INTERNATIONAL.title,
+    names="ems|international mail|international registered mail|registered mail|international post",
+    formats=(S10,),
+    open_shapes=POST_SHAPES,
+    never=labels.UNMISTAKABLE,
+    looks_like=LOOKS_LIKE,
+)
+
+
 def _post(row: str) -> Carrier:
     country, carrier_id, title, names = row.split("|", 3)
     return Carrier(
@@ -81,9 +96,10 @@ def _post(row: str) -> Carrier:
         f"{title}|{names}".strip("|"),
         formats=(S10,),
         open_shapes=POST_SHAPES,
+        never=labels.ALL if country in _S10_ONLY else labels.UNMISTAKABLE,
         looks_like=LOOKS_LIKE,
         country=country,
     )
 
 
-CARRIERS = tuple(map(_post, _TABLE.strip().splitlines()))
+CARRIERS = (ANY_POST, *map(_post, _TABLE.strip().splitlines()))

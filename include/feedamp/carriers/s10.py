@@ -40,11 +40,3 @@ INTERNATIONAL = Carrier(
     open_shapes=shape(r"(?!)"),
     looks_like=LOOKS_LIKE,
 )
-ANY_POST = Carrier(
-    carrier_id=INTERNATIONAL.carrier_id,
-    title="international mail",
-    names="ems|international mail|international registered mail|registered mail|international post",
-    formats=(S10,),
-    open_shapes=POST_SHAPES,
-    looks_like=LOOKS_LIKE,
-)

@@ -7,7 +7,13 @@ import unicodedata
 
 _IGNORED = re.compile(r"[\s\-.'\"`#=()\u00ad\u200b-\u200f\u2010-\u2015\u2060\u2212\ufeff]+")
 _EXPONENT = re.compile(r"\d(?:[.,]\d+)?E\+?\d{1,2}", re.ASCII)
+_HIDDEN = re.compile(r"#{3,}")
 _DECIMAL = re.compile(r"\d+[.,]0+", re.ASCII)
+# What scanners put in front: the name of the symbology (]C1), or the sign with which DPD's barcode begins.
+_SCANNED = re.compile(r"\s*(?:\][A-Za-z]\d|%)")
+_ROUTED = re.compile(r"420\d{17,}", re.ASCII)
+_WHOLE_BARCODE = "[)>"  # how the content of a two-dimensional barcode begins (ISO/IEC 15434)
+_LOOKALIKES = str.maketrans("OI", "01")
 # Printed numbers are grouped by spaces, but not in groups of ten.
 _SEVERAL = re.compile(r"[A-Z0-9]{8,}\s*(?:[,;/|&+\n]|\bAND\b)\s*[A-Z0-9]{8,}|[A-Z0-9]{10,}\s+[A-Z0-9]{10,}")
 _KEPT_DIGITS = 15  # a spreadsheet writes zeros for the digits behind them
@@ -15,10 +21,15 @@ _TELLING_ZEROS = 3
 
 
 def clean(number: str) -> str:
-    """Give the number in upper case, without spaces, dashes, dots, quotes, brackets and unseen characters."""
+    """Give the number in upper case, without spaces, dashes, dots, quotes, brackets and unseen characters.
+
+    What a barcode scanner put in front is left out, too.
+    """
     if not number.isascii():
         number = unicodedata.normalize("NFKC", number)
     if not number.isalnum():
+        if scanned := _SCANNED.match(number):
+            number = number[scanned.end() :]
         number = _IGNORED.sub("", number)
     return number.upper()
 
@@ -33,6 +44,8 @@ def spreadsheet_damage(typed: str) -> str:
     text = typed.strip().upper()
     if _EXPONENT.fullmatch(text):
         return "a spreadsheet turned it into scientific notation and dropped digits"
+    if _HIDDEN.fullmatch(text):
+        return "a spreadsheet wrote hash signs, since its column was too narrow"
     if _DECIMAL.fullmatch(text):
         return "a spreadsheet added a decimal part to it"
     return ""
@@ -57,3 +70,28 @@ def is_placeholder(number: str) -> bool:
 def holds_several(typed: str) -> bool:
     """Say whether the field as it was typed holds more than one number."""
     return not typed.isalnum() and _SEVERAL.search(typed.upper()) is not None
+
+
+def is_whole_barcode(typed: str) -> bool:
+    """Say whether the field holds all that is in a two-dimensional barcode."""
+    return typed.lstrip().startswith(_WHOLE_BARCODE)
+
+
+def letters_as_digits(number: str) -> str:
+    """Give a cleaned number with zeros for the letter O and ones for the letter I."""
+    return number.translate(_LOOKALIKES)
+
+
+def odd_character(number: str) -> str:
+    """Give the first character of a cleaned number that is in no tracking number, or nothing."""
+    return next((c for c in number if not (c.isascii() and c.isalnum())), "")
+
+
+def described(typed: str, number: str) -> str:
+    """Say in words how long a number is, what it is made of and what a scanner put in front."""
+    made_of = "digits" if number.isdigit() else "letters and digits"
+    if scanned := _SCANNED.match(typed):
+        return f"{len(number)} {made_of} behind the scanner's {scanned[0].strip()}"
+    if _ROUTED.fullmatch(number):
+        return f"{len(number)} {made_of}, with the 420 and ZIP code of the barcode"
+    return f"{len(number)} {made_of}"

@@ -7,18 +7,14 @@ under its own number.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from feedamp.carriers import check_digits
+from feedamp.carriers import check_digits, fedex
 from feedamp.carriers.formats import Carrier, Format, shape
 from feedamp.carriers.usps import COMMERCIAL
 
+_BEHIND_LETTER = check_digits.of_part(check_digits.ups, 1)
 
-def _behind_prefix(length: int) -> Callable[[str], bool]:
-    return lambda number: check_digits.ups(number[length:])
-
-
-UPS_1Z = Format("1Z", shape(r"1Z[A-Z0-9]{15}\d"), {18}, _behind_prefix(2))
+UPS_1Z = Format("1Z", shape(r"1Z[A-Z0-9]{15}\d"), {18}, check_digits.of_part(check_digits.ups, 2))
+WAYBILL = Format("waybill", shape(r"[JKV]\d{10}"), {11}, _BEHIND_LETTER)
 
 UPS = Carrier(
     carrier_id="ups",
@@ -26,11 +22,13 @@ UPS = Carrier(
     names="ups|u p s|united parcel service|united parcel|upsmi|ups mi|upsn",
     formats=(
         UPS_1Z,
-        Format("waybill", shape(r"[JKV]\d{10}"), {11}, _behind_prefix(1)),
+        WAYBILL,
         # The check digit of these is not known for certain.
-        Format("waybill", shape(r"[AHT]\d{10}"), {11}, _behind_prefix(1), pins=False),
+        Format("waybill", shape(r"[AHT]\d{10}"), {11}, _BEHIND_LETTER, pins=False),
     ),
     handed_over=COMMERCIAL,
     open_shapes=shape(r"[A-Z]\d{10}|\d{7,13}|\d{18}|\d{20,34}|MI[A-Z0-9]{6,28}|[A-Z]{2}\d{9}[A-Z]{2}"),
+    # 12 digits are not here: UPS publishes that length too, without a rule.
+    never=(fedex.GROUND_96, fedex.BARCODE, fedex.ASTRA, fedex.ECONOMY, fedex.CONTAINER),
     looks_like="1Z and 16 more letters or digits",
 )

@@ -14,33 +14,34 @@ from feedamp.carriers.s10 import S10, s10_of
 _ZIP = r"(?:420\d{5}(?:\d{4})?)?"
 
 
-def _impb(identifiers: str, length: int) -> Format:
+def impb(identifiers: str, length: int) -> Format:
+    """Give the format of package barcodes, 9 and one of the digits in front, behind a ZIP code or not."""
     return Format(
         f"IMpb of {length} digits",
         shape(rf"{_ZIP}9[{identifiers}]\d{{{length - 2}}}"),
         {length, length + 8, length + 12},
-        lambda number: check_digits.gs1(number[-length:]),
+        check_digits.of_part(check_digits.gs1, -length),
     )
 
 
 def _legacy(number: str) -> bool:
-    """Older labels print 20 digits and leave out the 91 that their check digit may count."""
+    """The GS1 rule, where older labels leave out the 91 in front that their check digit may count."""
     return check_digits.gs1(number) or check_digits.gs1("91" + number)
 
 
-_LEGACY = Format("20 digits", shape(r"(?!00)\d{20}"), {20}, _legacy)
+TWENTY = Format("20 digits", shape(r"(?!00)\d{20}"), {20}, _legacy)
 _LEGACY_WITH_ZIP = Format(
     "ZIP code and 20 digits",
     shape(r"420\d{5}(?:\d{4})?(?!9[1-5])\d{20}"),
     {28, 32},
-    lambda number: _legacy(number[-20:]),
+    check_digits.of_part(_legacy, -20),
 )
 
 # What other carriers bring to USPS for the last mile: commercial mailers' numbers, and of the old ones
 # those with delivery or signature confirmation.
 COMMERCIAL = (
-    _impb("123", 22),
-    _impb("123", 26),
+    impb("123", 22),
+    impb("123", 26),
     Format("20 digits", shape(r"[02][1-8]\d{18}"), {20}, _legacy),
 )
 
@@ -51,7 +52,7 @@ USPS = Carrier(
         "usps|u s p s|united states postal service|united states postal|united states post|us postal service|"
         "us postal|u s postal service|us mail|us post"
     ),
-    formats=(_impb("1-5", 22), _impb("1-5", 26), _LEGACY, _impb("4", 30), _LEGACY_WITH_ZIP, s10_of("US")),
+    formats=(impb("1-5", 22), impb("1-5", 26), TWENTY, impb("4", 30), _LEGACY_WITH_ZIP, s10_of("US")),
     handed_over=(S10,),
     # Letters (IMb) of 20, 25, 29 or 31 digits and Global Express Guaranteed have no public check digit;
     # ESUS is eBay's name for tracked letters; SurePost parcels carry a UPS number to the last mile.

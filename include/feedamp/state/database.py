@@ -28,7 +28,9 @@ class State:
     meets a writer in between; `SELECT … FOR UPDATE` does nothing there.
     """
 
-    def __init__(self, url: str, *, clock: Callable[[], datetime] | None = None) -> None:
+    def __init__(
+        self, url: str, *, clock: Callable[[], datetime] | None = None, upgrade: bool = True
+    ) -> None:
         self.url = sa.make_url(url)
         self._clock = clock
         self._offset = timedelta()
@@ -40,7 +42,8 @@ class State:
                 "state_url names no driver; write postgresql+psycopg:// (SQLAlchemy's default changed)."
             )
         self.engine = _make_engine(self.url)
-        self.upgrade()
+        if upgrade:  # `feedamp db current` only looks
+            self.upgrade()
 
     @property
     def is_sqlite(self) -> bool:

@@ -46,12 +46,6 @@ def read(connection: Connection, vault: Vault, seller_id: str) -> Grant | None:
     return None if row is None else _grant(row, vault)
 
 
-def every(connection: Connection, vault: Vault, conn_id: str) -> list[Grant]:
-    """All grants of a connection."""
-    query = sa.select(grants).where(grants.c.conn_id == conn_id).order_by(grants.c.seller_id)
-    return [_grant(row, vault) for row in connection.execute(query)]
-
-
 def _grant(row: sa.Row[tuple[object, ...]], vault: Vault) -> Grant:
     values = row._mapping
     return Grant(
@@ -118,11 +112,11 @@ def remember_token(
     )
 
 
-def token_was_seen(connection: Connection, vault: Vault, token: str) -> bool:
-    """Whether this refresh token has ever been stored."""
+def token_owner(connection: Connection, vault: Vault, token: str) -> str | None:
+    """The seller for whom this refresh token was stored, now or ever; None for a new one."""
     fingerprint = vault.fingerprint("token", token)
     query = sa.select(token_fingerprints.c.seller_id).where(token_fingerprints.c.fingerprint == fingerprint)
-    return connection.execute(query).first() is not None
+    return connection.execute(query).scalar_one_or_none()
 
 
 def take_lease(connection: Connection, grant: Grant, owner: str, *, now: datetime, seconds: float) -> bool:

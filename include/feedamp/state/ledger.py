@@ -41,6 +41,7 @@ class LedgerOrder:
     row_hash: str
     taken_at: datetime
     reason: str | None = None
+    conflicting_state: str | None = None
     next_try_at: datetime | None = None
     attempts: int = 0
     first_put_at: datetime | None = None
@@ -120,16 +121,6 @@ def due(connection: Connection, seller_ids: Sequence[str], *, now: datetime) -> 
         if row.seller_id in wanted:
             numbers.setdefault(row.seller_id, []).append(row.mp_order_number)
     return numbers
-
-
-def earliest_try(connection: Connection, seller_ids: Sequence[str]) -> datetime | None:
-    """When the first waiting order of these sellers may be tried again."""
-    query = sa.select(orders.c.seller_id, sa.func.min(orders.c.next_try_at)).where(
-        orders.c.phase == "to_place"
-    )
-    rows = connection.execute(query.group_by(orders.c.seller_id)).all()
-    moments = [row[1] for row in rows if row[0] in set(seller_ids) and row[1] is not None]
-    return min(moments, default=None)
 
 
 def waiting_sellers(connection: Connection) -> list[str]:

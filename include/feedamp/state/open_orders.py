@@ -59,7 +59,10 @@ def keep(connection: Connection, seller_id: str, snapshot: Snapshot, *, read_at:
 
 
 def keep_open(connection: Connection, seller_id: str, rows: Iterable[tuple[Snapshot, datetime]]) -> int:
-    """Stores the snapshots of those orders that we placed and have not closed; returns how many."""
+    """Stores the snapshots of those orders that we placed and have not closed; returns how many.
+
+    An order whose PUT got no answer counts: FeedAMP may hold it, and may show it only once before it is placed.
+    """
     items = list(rows)
     kept = 0
     for start in range(0, len(items), 500):
@@ -67,7 +70,7 @@ def keep_open(connection: Connection, seller_id: str, rows: Iterable[tuple[Snaps
         query = sa.select(orders.c.mp_order_number).where(
             orders.c.seller_id == seller_id,
             orders.c.mp_order_number.in_([snapshot.mp_order_number for snapshot, _ in part]),
-            orders.c.placed_at.is_not(None),
+            orders.c.first_put_at.is_not(None),
             orders.c.phase.in_(_OPEN),
         )
         ours = set(connection.execute(query).scalars())
@@ -94,9 +97,10 @@ def to_validate(connection: Connection, seller_ids: Sequence[str]) -> dict[str, 
     return _numbers(connection, changed, seller_ids)
 
 
-def lingering(connection: Connection, seller_ids: Sequence[str]) -> dict[str, list[str]]:
-    """Numbers of orders that wait only because FeedAMP still lists an error, by seller."""
-    return _numbers(connection, snapshots.c.error_lingers_since.is_not(None), seller_ids)
+def lingering(connection: Connection, seller_ids: Sequence[str], *, before: datetime) -> dict[str, list[str]]:
+    """Numbers of orders whose mended error has been listed since before a moment and nobody was told, by seller."""
+    condition = sa.and_(snapshots.c.error_lingers_since <= before, snapshots.c.needs_person.is_(False))
+    return _numbers(connection, condition, seller_ids)
 
 
 def closable(connection: Connection, seller_ids: Sequence[str]) -> dict[str, list[str]]:

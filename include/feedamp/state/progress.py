@@ -40,6 +40,16 @@ def take_file(
     )
 
 
+def rows_taken_since(connection: Connection, since: datetime) -> tuple[int, int]:
+    """(rows read, rows rejected) of the files taken since a moment."""
+    query = sa.select(
+        sa.func.coalesce(sa.func.sum(inbox_files.c.rows_read), 0),
+        sa.func.coalesce(sa.func.sum(inbox_files.c.rows_rejected), 0),
+    ).where(inbox_files.c.taken_at >= since)
+    read, rejected = connection.execute(query).one()
+    return int(read), int(rejected)
+
+
 def watermark(connection: Connection, seller_id: str) -> datetime | None:
     """Where the seller's next extraction starts, None before the first complete one."""
     query = sa.select(watermarks.c.watermark).where(watermarks.c.seller_id == seller_id)

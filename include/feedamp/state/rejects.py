@@ -48,8 +48,13 @@ def write(connection: Connection, rejected: Rejected, *, now: datetime) -> None:
 
 
 def supersede_file(connection: Connection, source: str, *, now: datetime) -> int:
-    """Marks the standing rejects of a file that is read again; returns how many."""
-    return _supersede(connection, sa.and_(rejected_orders.c.source == source), now)
+    """Marks the standing rejects of a file that is read again; returns how many.
+
+    What FeedAMP refused stands until its order comes in mended: the row may still be in the file, and as a
+    repeat it would be recorded nowhere (promise 1).
+    """
+    condition = sa.and_(rejected_orders.c.source == source, rejected_orders.c.stage == INBOX)
+    return _supersede(connection, condition, now)
 
 
 def supersede_order(connection: Connection, seller_id: str, mp_order_number: str, *, now: datetime) -> int:
@@ -66,6 +71,25 @@ def standing(connection: Connection, *, everything: bool = False) -> list[Reject
     if not everything:
         query = query.where(rejected_orders.c.superseded_at.is_(None))
     return _read(connection, query)
+
+
+def refused_since(connection: Connection, since: datetime) -> int:
+    """How many orders FeedAMP refused since a moment."""
+    query = sa.select(sa.func.count()).where(
+        rejected_orders.c.stage == FEEDAMP, rejected_orders.c.rejected_at >= since
+    )
+    return connection.execute(query).scalar_one()
+
+
+def stands(connection: Connection, rejected: Rejected) -> bool:
+    """Whether this very row still stands rejected."""
+    query = sa.select(rejected_orders.c.superseded_at).where(
+        rejected_orders.c.source == rejected.source,
+        rejected_orders.c.row_number == rejected.row_number,
+        rejected_orders.c.row_hash == rejected.row_hash,
+    )
+    row = connection.execute(query).first()
+    return row is not None and row.superseded_at is None
 
 
 def _supersede(connection: Connection, condition: sa.ColumnElement[bool], now: datetime) -> int:

@@ -136,6 +136,8 @@ orders = sa.Table(
     sa.Column("row_hash", sa.String(64), nullable=False),
     sa.Column("taken_at", UtcTime, nullable=False),
     sa.Column("reason", sa.Text),
+    # A state that came in but conflicts with what the seller did; applied once the conflict is gone.
+    sa.Column("conflicting_state", sa.String(32)),
     sa.Column("next_try_at", UtcTime),
     sa.Column("attempts", sa.Integer, nullable=False, default=0),
     sa.Column("first_put_at", UtcTime),

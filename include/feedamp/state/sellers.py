@@ -75,7 +75,7 @@ def add(
     name: str | None = None,
     sales_channel: str | None = None,
 ) -> None:
-    """Registers a seller or changes name, channel and connection. Safe to repeat."""
+    """Registers a seller or changes name, channel and connection, to which the grant goes along. Safe to repeat."""
     known = connection.execute(sa.select(sellers).where(sellers.c.seller_id == seller_id)).first()
     upsert(
         connection,
@@ -93,6 +93,7 @@ def add(
             }
         ],
     )
+    connection.execute(sa.update(grants).where(grants.c.seller_id == seller_id).values(conn_id=conn_id))
 
 
 def pause(connection: Connection, seller_id: str, *, paused: bool, now: datetime) -> bool:

@@ -16,7 +16,7 @@ from feedamp.state.ledger import LedgerOrder
 from feedamp.state.sellers import Seller
 from feedamp.steps.edge import Tally, each_seller, record_run
 from feedamp.steps.judging import judge, record_closed
-from feedamp.sweep import read_by_number
+from feedamp.sweep import chunks_of_numbers, read_by_number
 
 log = logging.getLogger(__name__)
 REFUSES_THE_CLOSING = (400, 409, 422)
@@ -41,7 +41,9 @@ async def close(parts: Parts, run: Run, shard: int, seller_ids: list[str]) -> Ta
 
         async def work(seller: Seller) -> None:
             closer = _Closer(parts, run, tally, await clients.client(seller))
-            await closer.close(closable[seller.seller_id])
+            # One request's worth at a time, so that memory does not grow with the orders (promise 11).
+            for numbers in chunks_of_numbers(closable[seller.seller_id]):
+                await closer.close(numbers)
 
         try:
             with_work = [seller for seller in found if seller.seller_id in closable]
@@ -141,7 +143,8 @@ class _Closer:
     def _refused(self, order: LedgerOrder, error: RejectedError) -> None:
         """Not sent again before the snapshot changes."""
         words = "; ".join(": ".join(filter(None, pair)) for pair in error.reasons) or str(error)
-        self._tally.note(order.seller_id, f"FeedAMP refused to close order {order.mp_order_number}: {words}")
+        # FeedAMP's words may repeat a customer field: they are stored, not logged.
+        self._tally.note(order.seller_id, f"FeedAMP refused to close order {order.mp_order_number}")
         with self._parts.state.begin() as connection:
             held = open_orders.read(connection, *order.key)
             if held is not None:

@@ -9,7 +9,7 @@ from itertools import islice
 
 from sqlalchemy.engine import Connection
 
-from feedamp.admission import Seen, admit
+from feedamp.admission import Admission, Seen, admit
 from feedamp.errors import FeedAmpError
 from feedamp.inbox import BadRow, InboxFile, OrderRow, Reason, discover, read_rows
 from feedamp.models import FINAL_STATES
@@ -63,7 +63,7 @@ def _take(parts: Parts, run: Run, file: InboxFile, tally: Tally, *, is_changed: 
             rejected += sum(row.rows for row in batch if isinstance(row, BadRow))
             continue
         with parts.state.begin() as connection:
-            rejected += sum(row.rows for row in batch if not _take_row(connection, parts, row))
+            rejected += sum(row.rows for row in batch if not take_row(connection, parts, row))
     if not run.dry_run:
         with parts.state.begin() as connection:
             progress.take_file(
@@ -74,27 +74,37 @@ def _take(parts: Parts, run: Run, file: InboxFile, tally: Tally, *, is_changed: 
     tally.rejected += rejected
 
 
-def _take_row(connection: Connection, parts: Parts, row: OrderRow | BadRow) -> bool:
-    """Writes one row; False if it was turned away."""
-    now = parts.state.now()
-    if isinstance(row, BadRow):
-        _reject(connection, parts, row, row.reasons)
-        return False
-    known = ledger.read(connection, row.seller_id, row.mp_order_number)
-    admission = admit(row, known, _seen(connection, row), now=now)
-    if admission.order is not None:
-        ledger.write(connection, admission.order)
-        if not admission.reasons:
-            rejects.supersede_order(connection, row.seller_id, row.mp_order_number, now=now)
-    if admission.reasons:
-        _reject(connection, parts, row, admission.reasons)
+def take_row(connection: Connection, parts: Parts, row: OrderRow | BadRow) -> bool:
+    """Writes one row into the ledger or `rejected_orders`; False if it was turned away. Safe to repeat."""
+    admission = judge_row(connection, parts, row)
+    write_row(connection, parts, row, admission)
     return not admission.rejected
 
 
-def _seen(connection: Connection, row: OrderRow) -> Seen:
-    if row.body["marketplace_state"] not in FINAL_STATES:
-        return Seen()
-    held = open_orders.read(connection, row.seller_id, row.mp_order_number)
+def judge_row(connection: Connection, parts: Parts, row: OrderRow | BadRow) -> Admission:
+    """What a row means for the ledger as it stands; writes nothing."""
+    if isinstance(row, BadRow):
+        return Admission(None, row.reasons, rejected=True)
+    known = ledger.read(connection, row.seller_id, row.mp_order_number)
+    is_final = row.body["marketplace_state"] in FINAL_STATES
+    seen = seen_units(connection, row.seller_id, row.mp_order_number) if is_final else Seen()
+    return admit(row, known, seen, now=parts.state.now())
+
+
+def write_row(connection: Connection, parts: Parts, row: OrderRow | BadRow, admission: Admission) -> None:
+    """Writes what `judge_row` found. Safe to repeat."""
+    order = admission.order
+    if order is not None:
+        ledger.write(connection, order)
+        if not admission.reasons:
+            rejects.supersede_order(connection, *order.key, now=parts.state.now())
+    if admission.reasons:
+        _reject(connection, parts, row, admission.reasons)
+
+
+def seen_units(connection: Connection, seller_id: str, mp_order_number: str) -> Seen:
+    """What the newest snapshot of an order says."""
+    held = open_orders.read(connection, seller_id, mp_order_number)
     if held is None:
         return Seen()
     units = count_units({}, held.snapshot.fulfillments)

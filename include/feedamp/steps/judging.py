@@ -15,6 +15,7 @@ from feedamp.state import findings, ledger, open_orders, outbox, tracking
 from feedamp.state.ledger import LedgerOrder
 from feedamp.state.open_orders import Held
 from feedamp.tables import CLOSURES
+from feedamp.units import count_units
 
 log = logging.getLogger(__name__)
 _RECIPIENT = ("full_name", "address1", "address2", "postal_code", "city", "country_code")
@@ -26,9 +27,18 @@ def judge(connection: Connection, parts: Parts, order: LedgerOrder, held: Held) 
     Safe to repeat: the same snapshot leads to the same findings.
     """
     snapshot = held.snapshot
+    if order.phase == "to_place" and order.desired_state == snapshot.marketplace_state:
+        # Our PUT arrived without an answer: `place` repeats it and records it as ours (contract 7.5).
+        wait = Wait("its PUT is still to be confirmed")
+        open_orders.record_validation(
+            connection, held, closable=False, waits_for=wait.reason, needs_person=False
+        )
+        return wait
     if snapshot.marketplace_state in FINAL_STATES:
         record_closed(connection, order, snapshot, run_id=None)
         return Wait("closed already")
+    if order.conflicting_state and not _units_shipped(order, snapshot):
+        return _end_conflict(connection, parts, order, held)
     now = parts.state.now()
     stored = findings.of_order(connection, *order.key)
     if not snapshot.is_marketplace_fulfilled:  # nobody to report to: the marketplace ships it itself
@@ -64,6 +74,27 @@ def judge(connection: Connection, parts: Parts, order: LedgerOrder, held: Held) 
         error_lingers_since=since,
     )
     return decision
+
+
+def _units_shipped(order: LedgerOrder, snapshot: Snapshot) -> int:
+    return sum(line.shipped for line in count_units(order.ordered, snapshot.fulfillments).values())
+
+
+def _end_conflict(connection: Connection, parts: Parts, order: LedgerOrder, held: Held) -> Wait:
+    """The seller has withdrawn what contradicted the marketplace's state: it goes out with the next placing."""
+    ledger.change(
+        connection,
+        order,
+        phase="to_place",
+        desired_state=order.conflicting_state,
+        conflicting_state=None,
+        reason=None,
+        next_try_at=parts.state.now(),
+        attempts=0,
+    )
+    wait = Wait(f"it is to be placed as {order.conflicting_state}")
+    open_orders.record_validation(connection, held, closable=False, waits_for=wait.reason, needs_person=False)
+    return wait
 
 
 def record_closed(

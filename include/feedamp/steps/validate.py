@@ -6,6 +6,8 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from sqlalchemy.engine import Connection
+
 from feedamp.client import FeedAmpClient, Filters
 from feedamp.errors import NotFoundError, RejectedError, ThrottledError, TransientError, UnclearError
 from feedamp.models import Order
@@ -25,7 +27,7 @@ def plan_process(parts: Parts, seller_ids: list[str]) -> list[dict[str, Any]]:
     with parts.state.read() as connection:
         ready = [seller.seller_id for seller in sellers.workable(connection, seller_ids=seller_ids)]
         work = (
-            open_orders.to_validate(connection, ready).keys()
+            _to_judge(connection, parts, ready).keys()
             | open_orders.closable(connection, ready).keys()
             | findings.to_report(connection, ready).keys()
         )
@@ -42,7 +44,7 @@ async def validate(parts: Parts, run: Run, shard: int, seller_ids: list[str]) ->
     tally = Tally("validate", shard)
     with parts.state.read() as connection:
         found = sellers.workable(connection, seller_ids=seller_ids) if seller_ids else []
-        changed = open_orders.to_validate(connection, [seller.seller_id for seller in found])
+        changed = _to_judge(connection, parts, [seller.seller_id for seller in found])
     if run.dry_run:
         tally.orders = sum(len(numbers) for numbers in changed.values())
         return tally
@@ -64,6 +66,15 @@ async def validate(parts: Parts, run: Run, shard: int, seller_ids: list[str]) ->
         finally:
             record_run(parts, run, tally, started_at)
     return tally
+
+
+def _to_judge(connection: Connection, parts: Parts, seller_ids: list[str]) -> dict[str, list[str]]:
+    """Changed snapshots, and those whose listed error has waited `error_clear_days` without any change."""
+    numbers = open_orders.to_validate(connection, seller_ids)
+    before = parts.state.now() - parts.rules.error_clear
+    for seller_id, lingering in open_orders.lingering(connection, seller_ids, before=before).items():
+        numbers[seller_id] = list(dict.fromkeys((*numbers.get(seller_id, ()), *lingering)))
+    return numbers
 
 
 def _judge_all(parts: Parts, seller_id: str, numbers: Sequence[str], tally: Tally) -> None:
@@ -113,7 +124,8 @@ class _Reporter:
             self._write([f.but(intent_at=None) for f in pending])
         except RejectedError as error:
             words = "; ".join(": ".join(filter(None, pair)) for pair in error.reasons) or str(error)
-            self._tally.note(self._client.seller_id, f"FeedAMP refused a report on order {number}: {words}")
+            # FeedAMP's words may repeat a customer field: they are stored, not logged.
+            self._tally.note(self._client.seller_id, f"FeedAMP refused a report on order {number}")
             self._write([f.but(state=findings.HELD, intent_at=None, note=words) for f in pending])
         except UnclearError:
             if last_error is None:

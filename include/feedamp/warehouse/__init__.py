@@ -35,3 +35,13 @@ class Warehouse(Protocol):
         Raises:
             BusyError: another process holds it; the message names the holder.
         """
+
+    def rebuild(self, lake: Lake) -> int:
+        """Makes the warehouse anew from all manifests of the lake; returns how many.
+
+        The one before stays as it is until the new one is whole. Safe to repeat.
+
+        Raises:
+            BusyError: another process holds it; the message names the holder.
+            IncompleteError: a file of the lake is missing or cannot be read; nothing was changed.
+        """

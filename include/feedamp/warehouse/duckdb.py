@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import re
 import time
@@ -13,11 +14,12 @@ from typing import Any, TypeVar
 
 import duckdb
 
-from feedamp.errors import BusyError
+from feedamp.errors import BusyError, IncompleteError
 from feedamp.lake import Lake, Manifest
 from feedamp.tables import SCHEMA, TABLES, Type
 from feedamp.warehouse import merge
 
+log = logging.getLogger(__name__)
 _TYPES = {
     Type.TEXT: "VARCHAR",
     Type.INTEGER: "BIGINT",
@@ -64,10 +66,58 @@ class DuckDbWarehouse:
             finally:
                 connection.close()
 
-    def _connect(self) -> duckdb.DuckDBPyConnection:
+    def rebuild(self, lake: Lake) -> int:
+        """Makes a new file from all manifests of the lake, oldest first, and puts it in the place of the old one.
+
+        Raises:
+            BusyError: another process holds the old file; it stays as it is.
+            IncompleteError: a file of the lake is missing or cannot be read; the old file stays as it is.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(f"{self.path}.rebuilding")
+        with self._writer_lock():
+            _remove(draft)  # of a rebuild that was killed
+            try:
+                loaded = self._load_all(draft, lake)
+                self._let_go_of_old_file()
+                draft.replace(self.path)
+            finally:
+                _remove(draft)
+        return loaded
+
+    def _load_all(self, draft: Path, lake: Lake) -> int:
+        loaded = 0
+        connection = self._connect(draft)
+        try:
+            session = DuckDbSession(connection)
+            for manifest in lake.manifests():
+                try:
+                    session.load(lake, manifest)
+                except (duckdb.Error, OSError) as error:
+                    raise IncompleteError(
+                        f"Manifest {manifest.path} cannot be loaded ({type(error).__name__}): a file it names is "
+                        f"missing or damaged. {self.path} is as it was."
+                    ) from error
+                loaded += 1
+                if loaded % 500 == 0:
+                    log.info("%d manifests loaded", loaded)
+        finally:
+            connection.close()
+        return loaded
+
+    def _let_go_of_old_file(self) -> None:
+        """Makes sure that nobody holds the old file, and that nothing is left of its write-ahead log."""
+        if self.path.exists():
+            try:
+                self._patiently(self._connect).close()
+            except duckdb.Error:
+                log.warning("%s could not be opened; it is replaced all the same.", self.path)
+        Path(f"{self.path}.wal").unlink(missing_ok=True)  # DuckDB would apply it to the new file
+
+    def _connect(self, path: Path | None = None) -> duckdb.DuckDBPyConnection:
         try:
             connection = duckdb.connect(
-                str(self.path), config={"memory_limit": self._memory_limit, "threads": 2}
+                str(path or self.path), config={"memory_limit": self._memory_limit, "threads": 2}
             )
         except duckdb.IOException as error:
             holder = _HOLDER.search(str(error))
@@ -157,6 +207,11 @@ class DuckDbSession:
         names = [column[0] for column in cursor.description or ()]
         while batch := cursor.fetchmany(1_000):
             yield from (dict(zip(names, row, strict=True)) for row in batch)
+
+
+def _remove(file: Path) -> None:
+    for path in (file, Path(f"{file}.wal")):
+        path.unlink(missing_ok=True)
 
 
 def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:

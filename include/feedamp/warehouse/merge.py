@@ -11,14 +11,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from feedamp.tables import CHILDREN, ORDERS, RECORDED_AT, SCHEMA, TABLES, Merge, Table
+from feedamp.tables import CHILDREN, CLOSURES, ORDERS, PLACEMENTS, RECORDED_AT, SCHEMA, TABLES, Merge, Table
 
 META = "feedamp_meta"
 META_TABLES = (
     f"CREATE TABLE IF NOT EXISTS {META}.loaded_manifests (path VARCHAR PRIMARY KEY)",
     f"""CREATE TABLE IF NOT EXISTS {META}.order_versions (
         seller_id VARCHAR NOT NULL, mp_order_number VARCHAR NOT NULL, read_at TIMESTAMP WITH TIME ZONE)""",
+    f"""CREATE TABLE IF NOT EXISTS {META}.row_versions (
+        table_name VARCHAR NOT NULL, row_key VARCHAR NOT NULL, known_at TIMESTAMP WITH TIME ZONE NOT NULL)""",
 )
+# What we decided never changes; rows of these many need no version.
+_FACTS = (PLACEMENTS.name, CLOSURES.name)
 Execute = Callable[..., Any]
 _ORDER_KEY = "seller_id, mp_order_number"
 
@@ -39,9 +43,13 @@ def merge_manifest(execute: Execute, path: str, files: Mapping[str, Sequence[str
     return True
 
 
-def _read(files: Sequence[str]) -> str:
+def _read(table: Table, files: Sequence[str]) -> str:
+    """Rows of some files; a column that an older version did not write yet is null."""
     names = ", ".join("'" + name.replace("'", "''") + "'" for name in files)
-    return f"read_parquet([{names}], union_by_name = true, hive_partitioning = false)"
+    return (
+        f"(SELECT * FROM {SCHEMA}.{table.name} WHERE false UNION ALL BY NAME "
+        f"SELECT * FROM read_parquet([{names}], union_by_name = true, hive_partitioning = false))"
+    )
 
 
 def _columns(table: Table, prefix: str = "") -> str:
@@ -51,20 +59,31 @@ def _columns(table: Table, prefix: str = "") -> str:
 def _merge_latest(execute: Execute, table: Table, files: Sequence[str]) -> None:
     key = ", ".join(table.key)
     execute(
-        f"""CREATE OR REPLACE TEMP TABLE batch AS SELECT * FROM {_read(files)}
-        QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {RECORDED_AT} DESC) = 1"""
+        f"""CREATE OR REPLACE TEMP TABLE batch AS
+        WITH newest AS (
+            SELECT *, concat_ws(chr(31), {key}) AS row_key FROM {_read(table, files)}
+            QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {RECORDED_AT} DESC) = 1)
+        SELECT newest.* FROM newest
+        LEFT JOIN (FROM {META}.row_versions WHERE table_name = '{table.name}') v USING (row_key)
+        WHERE v.known_at IS NULL OR newest.{RECORDED_AT} >= v.known_at"""
     )
     execute(f"DELETE FROM {SCHEMA}.{table.name} WHERE ({key}) IN (SELECT ({key}) FROM batch)")
     execute(f"INSERT INTO {SCHEMA}.{table.name} ({_columns(table)}) SELECT {_columns(table)} FROM batch")
-    if table.name in ("placements", "closures"):
+    if table.name in _FACTS:
         execute(f"INSERT INTO touched SELECT {_ORDER_KEY} FROM batch")
+        return
+    execute(
+        f"""DELETE FROM {META}.row_versions
+        WHERE table_name = '{table.name}' AND row_key IN (SELECT row_key FROM batch)"""
+    )
+    execute(f"INSERT INTO {META}.row_versions SELECT '{table.name}', row_key, {RECORDED_AT} FROM batch")
 
 
 def _merge_snapshots(execute: Execute, files: Mapping[str, Sequence[str]]) -> None:
     execute(
         f"""CREATE OR REPLACE TEMP TABLE won AS
         WITH newest AS (
-            SELECT * FROM {_read(files[ORDERS.name])}
+            SELECT * FROM {_read(ORDERS, files[ORDERS.name])}
             QUALIFY row_number() OVER (
                 PARTITION BY {_ORDER_KEY} ORDER BY extracted_at IS NOT NULL DESC, {RECORDED_AT} DESC) = 1)
         SELECT newest.* FROM newest LEFT JOIN {META}.order_versions v USING ({_ORDER_KEY})
@@ -82,7 +101,7 @@ def _merge_snapshots(execute: Execute, files: Mapping[str, Sequence[str]]) -> No
             key = ", ".join(f"b.{name}" for name in child.key)
             execute(
                 f"""INSERT INTO {SCHEMA}.{child.name} ({_columns(child)})
-                SELECT {_columns(child, "b.")} FROM {_read(files[child.name])} b
+                SELECT {_columns(child, "b.")} FROM {_read(child, files[child.name])} b
                 JOIN won USING ({_ORDER_KEY}, {RECORDED_AT})
                 QUALIFY row_number() OVER (PARTITION BY {key}) = 1"""
             )

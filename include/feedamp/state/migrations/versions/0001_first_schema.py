@@ -98,6 +98,7 @@ def upgrade() -> None:
         sa.Column("row_hash", sa.String(length=64), nullable=False),
         sa.Column("taken_at", UtcTime(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("conflicting_state", sa.String(length=32), nullable=True),
         sa.Column("next_try_at", UtcTime(), nullable=True),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("first_put_at", UtcTime(), nullable=True),

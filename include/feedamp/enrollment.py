@@ -1,0 +1,134 @@
+"""Sellers and their grants as a person hands them in: one line of `feedamp sellers import`, or one command."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import msgspec
+from sqlalchemy.engine import Connection
+
+from feedamp.order_body import is_storable
+from feedamp.parts import Parts
+from feedamp.state import grants, sellers
+from feedamp.state.sellers import ACTIVE, Seller
+
+FIELDS = ("seller_id", "name", "sales_channel", "conn_id", "refresh_token")
+MAX_SELLER_ID = 128
+
+
+class Outcome(StrEnum):
+    """What became of one enrollment."""
+
+    ADDED = "added"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why nothing was done; `reason` never repeats a value."""
+
+    field: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.reason}" if self.field else self.reason
+
+
+@dataclass(frozen=True)
+class Enrollment:
+    """A seller to register or change; None leaves what is there."""
+
+    seller_id: str
+    name: str | None = None
+    sales_channel: str | None = None
+    conn_id: str | None = None
+    refresh_token: str | None = field(default=None, repr=False)
+
+
+def read_line(line: bytes) -> Enrollment | Refusal:
+    """One line of an import file, `{"seller_id", "name"?, "sales_channel"?, "conn_id"?, "refresh_token"}`."""
+    try:
+        row = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Refusal("", "is not JSON")
+    if not isinstance(row, dict):
+        return Refusal("", "is no JSON object")
+    unknown = sorted(row.keys() - set(FIELDS))
+    if unknown:
+        # Not quoted: a line gone wrong may hold anything in the place of a name.
+        return Refusal("", f"{len(unknown)} unknown field(s); known are {', '.join(FIELDS)}")
+    for name in FIELDS:
+        fault = _fault(name, row.get(name))
+        if fault is not None:
+            return Refusal(name, fault)
+    return Enrollment(**row)
+
+
+def _fault(name: str, value: object) -> str | None:
+    required = name in ("seller_id", "refresh_token")
+    if value is None:
+        return "is missing" if required else None
+    if not isinstance(value, str):
+        return "must be text"
+    if not value.strip():
+        return "is empty"
+    if not is_storable(value):
+        return "holds characters that cannot be stored"
+    if name == "seller_id" and (len(value) > MAX_SELLER_ID or value != value.strip()):
+        return f"must have at most {MAX_SELLER_ID} characters and no blanks around it"
+    if name == "refresh_token" and any(c.isspace() or not c.isprintable() for c in value):
+        return "holds white space or unprintable characters"
+    return None
+
+
+def check(given: Enrollment) -> Refusal | None:
+    """What is wrong with a seller given by hand, without a token."""
+    faults = ((name, _fault(name, getattr(given, name))) for name in FIELDS if name != "refresh_token")
+    return next((Refusal(name, fault) for name, fault in faults if fault is not None), None)
+
+
+def enroll(
+    connection: Connection, parts: Parts, given: Enrollment, known: Seller | None, *, replace: bool = False
+) -> Outcome | Refusal:
+    """Registers or changes a seller, and stores a new grant; waiting orders are tried in the next run.
+
+    `known` is the seller as it stands. A refresh token seen before, recognized by its fingerprint, is old news
+    and ignored. A new one takes the place of a live grant only with `replace`. A refusal changes nothing.
+    Safe to repeat.
+    """
+    owner = grants.token_owner(connection, parts.vault, given.refresh_token) if given.refresh_token else None
+    if owner not in (None, given.seller_id):
+        return Refusal("refresh_token", f"is known as that of seller {owner}; a token stands for one seller")
+    has_grant = known is not None and known.grant is not None
+    is_new_token = given.refresh_token is not None and not (owner and has_grant)
+    if is_new_token and known is not None and known.grant == ACTIVE and not replace:
+        return Refusal("refresh_token", "the seller has a live grant; --replace puts this one in its place")
+    conn_id = given.conn_id or (known.conn_id if known else parts.default_conn_id)
+    if known is None or _differs(given, known):
+        now = parts.state.now()
+        sellers.add(
+            connection,
+            given.seller_id,
+            conn_id=conn_id,
+            name=given.name,
+            sales_channel=given.sales_channel,
+            now=now,
+        )
+        sellers.wake(connection, given.seller_id, now=now)
+    elif not is_new_token:
+        return Outcome.UNCHANGED
+    if is_new_token and given.refresh_token is not None:
+        # Not announced by `on_secret`: Airflow's masker takes seconds for thousands, and nothing here prints it.
+        grants.put_grant(
+            connection, parts.vault, given.seller_id, conn_id, given.refresh_token, now=parts.state.now()
+        )
+    return Outcome.ADDED if known is None else Outcome.UPDATED
+
+
+def _differs(given: Enrollment, known: Seller) -> bool:
+    return any(
+        getattr(given, name) not in (None, getattr(known, name))
+        for name in ("name", "sales_channel", "conn_id")
+    )

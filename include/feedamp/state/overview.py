@@ -1,0 +1,179 @@
+"""What stands where, for people: counts, the latest moments, and what waits for somebody. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from feedamp.state import findings as stored_findings
+from feedamp.state.schema import (
+    findings,
+    grants,
+    inbox_files,
+    manifests,
+    orders,
+    outbox,
+    rejected_orders,
+    snapshots,
+    watermarks,
+)
+
+OPEN_PHASES = ("to_place", "settled", "held")
+JUDGED = "can be closed"
+NOT_JUDGED = "not judged yet"
+NOT_READ = "not read yet"
+
+
+@dataclass(frozen=True)
+class Some:
+    """How many there are, and the first of them."""
+
+    count: int
+    items: list[dict[str, Any]]
+
+
+def reasons_by_phase(connection: Connection) -> list[tuple[str, str | None, int]]:
+    """(phase, reason, orders), most orders first."""
+    count = sa.func.count()
+    query = (
+        sa.select(orders.c.phase, orders.c.reason, count)
+        .group_by(orders.c.phase, orders.c.reason)
+        .order_by(count.desc(), orders.c.reason)
+    )
+    return [(row[0], row[1], row[2]) for row in connection.execute(query)]
+
+
+def waits_of_settled(connection: Connection) -> list[tuple[str, int]]:
+    """(what placed orders wait for before they can be closed, orders), most orders first."""
+    stale = sa.or_(
+        snapshots.c.validated_hash.is_(None), snapshots.c.validated_hash != snapshots.c.snapshot_hash
+    )
+    wait = sa.case(
+        (snapshots.c.seller_id.is_(None), NOT_READ),
+        (stale, NOT_JUDGED),
+        (snapshots.c.closable.is_(True), JUDGED),
+        else_=sa.func.coalesce(snapshots.c.waits_for, NOT_JUDGED),
+    ).label("wait")
+    of_settled = sa.select(wait).select_from(orders.outerjoin(snapshots, _same_order(snapshots)))
+    inner = of_settled.where(orders.c.phase == "settled").subquery()
+    count = sa.func.count()
+    query = sa.select(inner.c.wait, count).group_by(inner.c.wait).order_by(count.desc(), inner.c.wait)
+    return [(row[0], row[1]) for row in connection.execute(query)]
+
+
+def waiting_by_seller(connection: Connection) -> dict[str, int]:
+    """Orders still to be placed, by seller."""
+    query = sa.select(orders.c.seller_id, sa.func.count()).where(orders.c.phase == "to_place")
+    return {row[0]: row[1] for row in connection.execute(query.group_by(orders.c.seller_id))}
+
+
+def grant_times(connection: Connection) -> dict[str, tuple[datetime, datetime | None]]:
+    """(issued, last refreshed) of each seller's grant."""
+    query = sa.select(grants.c.seller_id, grants.c.issued_at, grants.c.refreshed_at)
+    return {row.seller_id: (row.issued_at, row.refreshed_at) for row in connection.execute(query)}
+
+
+def seller_watermarks(connection: Connection) -> dict[str, datetime]:
+    """Where each seller's next extraction starts."""
+    query = sa.select(watermarks.c.seller_id, watermarks.c.watermark)
+    return {row.seller_id: row.watermark for row in connection.execute(query)}
+
+
+def latest(connection: Connection) -> dict[str, datetime | None]:
+    """When each kind of work last left a mark."""
+    marks = {
+        "inbox_file_taken": inbox_files.c.taken_at,
+        "order_placed": orders.c.placed_at,
+        "seller_read_whole": watermarks.c.moved_at,
+        "order_closed": orders.c.closed_at,
+        "token_refreshed": grants.c.refreshed_at,
+        "warehouse_loaded": manifests.c.loaded_at,
+    }
+    return {
+        name: connection.execute(sa.select(sa.func.max(column))).scalar_one_or_none()
+        for name, column in marks.items()
+    }
+
+
+def on_the_way(connection: Connection) -> dict[str, int]:
+    """What `load` has still to bring into the warehouse."""
+    pending = sa.select(sa.func.count()).select_from(manifests).where(manifests.c.loaded_at.is_(None))
+    rows = sa.select(sa.func.count()).select_from(outbox)
+    return {
+        "manifests": connection.execute(pending).scalar_one(),
+        "outbox_rows": connection.execute(rows).scalar_one(),
+    }
+
+
+def held_orders(connection: Connection, *, limit: int) -> Some:
+    """Orders with a conflict for a person."""
+    query = sa.select(orders.c.seller_id, orders.c.mp_order_number, orders.c.reason)
+    return _some(connection, query.where(orders.c.phase == "held"), limit)
+
+
+def held_findings(connection: Connection, *, limit: int) -> Some:
+    """Error findings that no code can be sent for, of orders that are open."""
+    query = (
+        sa.select(
+            findings.c.seller_id,
+            findings.c.mp_order_number,
+            findings.c.finding_id,
+            findings.c.kind,
+            sa.func.coalesce(findings.c.note, findings.c.message).label("reason"),
+        )
+        .join(orders, _same_order(findings))
+        .where(
+            findings.c.state == stored_findings.HELD,
+            findings.c.severity == "error",
+            orders.c.phase.in_(OPEN_PHASES),
+        )
+    )
+    return _some(connection, query, limit)
+
+
+def stuck_orders(connection: Connection, *, lingering_since: datetime, limit: int) -> Some:
+    """Open orders that time alone will not close: an error that stays listed, a closing that was refused."""
+    too_long = snapshots.c.error_lingers_since <= lingering_since
+    query = (
+        sa.select(
+            snapshots.c.seller_id,
+            snapshots.c.mp_order_number,
+            snapshots.c.waits_for.label("reason"),
+            snapshots.c.error_lingers_since,
+        )
+        .join(orders, _same_order(snapshots))
+        .where(orders.c.phase.in_(OPEN_PHASES), sa.or_(snapshots.c.needs_person.is_(True), too_long))
+    )
+    return _some(connection, query, limit)
+
+
+def rejected_rows(connection: Connection, *, limit: int) -> Some:
+    """Rows that stand rejected, those left out that only differ from an order placed before (`body_changed`)."""
+    other = sa.func.replace(rejected_orders.c.reasons, '"code":"body_changed"', "").contains('"code":"')
+    query = sa.select(
+        rejected_orders.c.source,
+        rejected_orders.c.row_number,
+        rejected_orders.c.stage,
+        rejected_orders.c.seller_id,
+        rejected_orders.c.mp_order_number,
+    ).where(rejected_orders.c.superseded_at.is_(None), other)
+    return _some(connection, query, limit)
+
+
+def _same_order(table: sa.Table) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        table.c.seller_id == orders.c.seller_id, table.c.mp_order_number == orders.c.mp_order_number
+    )
+
+
+def _some(connection: Connection, query: sa.Select[Any], limit: int) -> Some:
+    count = connection.execute(sa.select(sa.func.count()).select_from(query.subquery())).scalar_one()
+    first: Iterable[Any] = ()
+    if count:
+        first = connection.execute(query.order_by(*query.selected_columns[:2]).limit(limit))
+    return Some(count, [dict(row._mapping) for row in first])

@@ -1,0 +1,24 @@
+"""The `feedamp` command. Importing it imports neither Airflow nor the core; a command imports what it needs."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main(argv: list[str] | None = None) -> int | None:
+    """Runs one command; the exit code is 0 done, 1 something needs a person or was refused, 2 usage or configuration.
+
+    Raises:
+        SystemExit: 2 for a command line that cannot be read, 0 for --help and --version.
+    """
+    given = sys.argv[1:] if argv is None else argv
+    if given[:1] == ["sandbox"]:
+        from feedamp.sandbox.command import main as sandbox
+
+        return sandbox(given[1:])
+    from feedamp_airflow.cli.commands import parser
+
+    arguments = parser().parse_args(given)
+    from feedamp_airflow.cli.running import run
+
+    return run(arguments)

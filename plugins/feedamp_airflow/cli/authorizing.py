@@ -1,0 +1,162 @@
+"""`feedamp sellers authorize-url` and `authorize`: a seller's consent becomes a grant (contract 2.1, 2.2)."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import re
+import secrets
+from urllib.parse import urlencode
+
+from feedamp.errors import (
+    AuthorizationError,
+    ClientRefusedError,
+    ConfigurationError,
+    ThrottledError,
+    TransientError,
+    UnclearError,
+)
+from feedamp.parts import Connection, Parts
+from feedamp.state import authorizations, grants, overview, sellers
+from feedamp.state.sellers import Seller
+from feedamp.token_endpoint import TokenEndpoint, TokenPair
+from feedamp.transport import Transport
+from feedamp_airflow.cli.output import Output, moment
+from feedamp_airflow.cli.running import DONE, REFUSED, opened_parts
+
+_WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+def make_url(given: argparse.Namespace, out: Output) -> int:
+    """Prints an authorize URL; of its `state` only a digest is stored."""
+    with opened_parts() as parts:
+        seller = _registered(parts, given.seller, out)
+        if seller is None:
+            return REFUSED
+        account = parts.connection(seller.conn_id)
+        if not account.callback_url:
+            raise ConfigurationError(
+                f"Connection {seller.conn_id}: extra callback_url is missing; FeedAMP sends the seller there."
+            )
+        state = secrets.token_urlsafe(32)
+        now = parts.state.now()
+        with parts.state.begin() as connection:
+            authorizations.forget_old(connection, now=now)
+            grants.open_authorization(
+                connection,
+                authorizations.digest(state),
+                seller.seller_id,
+                seller.conn_id,
+                expires_at=now + authorizations.LIFE,
+            )
+    query = {
+        "response_type": "code",
+        "client_id": account.credentials.client_id,
+        "state": state,
+        "redirect_url": account.callback_url,
+    }
+    out.say(f"{account.address.base_url.rstrip('/')}/authorize?{urlencode(query)}")
+    out.complain(
+        f"good until {moment(now + authorizations.LIFE)}; then `feedamp sellers authorize {seller.seller_id} "
+        "--code CODE --state STATE` with both as the callback gets them"
+    )
+    return DONE
+
+
+def authorize(given: argparse.Namespace, out: Output) -> int:
+    """Spends the `state`, exchanges the code, stores the grant."""
+    with opened_parts() as parts:
+        seller = _registered(parts, given.seller, out)
+        if seller is None:
+            return REFUSED
+        problem = _spend_state(parts, seller, given.state)
+        if problem is not None:
+            out.complain(f"{problem}. {_new_url(seller)}")
+            return REFUSED
+        if given.error is not None:
+            word = given.error if _WORD.fullmatch(given.error) else "no readable reason"
+            out.complain(f"The seller did not consent ({word}); nothing was changed. {_new_url(seller)}")
+            return REFUSED
+        pair = _exchange(parts, seller, given.code, given.state, out)
+        if pair is None:
+            return REFUSED
+        waiting = _store(parts, seller, pair)
+    orders = f"; {waiting} waiting orders go out with the next run" if waiting else ""
+    out.say(f"seller {seller.seller_id}: connected{orders}")
+    return DONE
+
+
+def _registered(parts: Parts, seller_id: str, out: Output) -> Seller | None:
+    with parts.state.read() as connection:
+        found = sellers.find(connection, [seller_id]) if seller_id else []
+    if not found:
+        out.complain(f"There is no seller {seller_id}; register with `feedamp sellers add {seller_id}`.")
+        return None
+    return found[0]
+
+
+def _new_url(seller: Seller) -> str:
+    return f"Begin anew with `feedamp sellers authorize-url {seller.seller_id}`."
+
+
+def _spend_state(parts: Parts, seller: Seller, state: str) -> str | None:
+    """None once the `state` is spent, else why it cannot be."""
+    now = parts.state.now()
+    with parts.state.begin() as connection:
+        conn_id = grants.use_authorization(
+            connection, authorizations.digest(state), seller.seller_id, now=now
+        )
+        if conn_id is None:
+            why = authorizations.why_refused(connection, state, seller.seller_id, now=now)
+            return f"Refused: {why}"
+    if conn_id != seller.conn_id:
+        return f"Refused: the seller's connection has changed from {conn_id} to {seller.conn_id} since"
+    return None
+
+
+def _exchange(parts: Parts, seller: Seller, code: str, state: str, out: Output) -> TokenPair | None:
+    account = parts.connection(seller.conn_id)
+    parts.on_secret(code)
+    try:
+        return asyncio.run(_ask(account, code))
+    except ClientRefusedError:
+        raise
+    except AuthorizationError:
+        out.complain(f"FeedAMP refuses the code: it works once, and not for long. {_new_url(seller)}")
+    except UnclearError as error:
+        out.complain(f"{error} The code may be spent. {_new_url(seller)}")
+    except (ThrottledError, TransientError) as error:
+        # Nothing reached FeedAMP: the seller need not consent again.
+        with parts.state.begin() as connection:
+            authorizations.give_back(connection, state)
+        out.complain(f"{error} Nothing was spent; try the same command again while the state is good.")
+    return None
+
+
+async def _ask(account: Connection, code: str) -> TokenPair:
+    async with Transport(account.address) as transport:
+        return await TokenEndpoint(transport, account.credentials).exchange(code)
+
+
+def _store(parts: Parts, seller: Seller, pair: TokenPair) -> int:
+    """Stores the grant with its first access token; returns how many orders waited for it."""
+    parts.on_secret(pair.refresh_token)
+    parts.on_secret(pair.access_token)
+    with parts.state.begin() as connection:
+        now = parts.state.now()
+        grants.put_grant(
+            connection, parts.vault, seller.seller_id, seller.conn_id, pair.refresh_token, now=now
+        )
+        grant = grants.read(connection, parts.vault, seller.seller_id)
+        if grant is not None:
+            grants.store_tokens(
+                connection,
+                parts.vault,
+                grant,
+                used_token=pair.refresh_token,
+                refresh_token=pair.refresh_token,
+                access_token=pair.access_token,
+                expires_in_s=pair.expires_in_s,
+                now=now,
+            )
+        return overview.waiting_by_seller(connection).get(seller.seller_id, 0)

@@ -1,0 +1,152 @@
+"""Every command of `feedamp` with its arguments; `run` names the function that does it, as module:function."""
+
+from __future__ import annotations
+
+import argparse
+
+from feedamp import __version__
+
+_EPILOG = """exit codes: 0 done; 1 something needs a person or was refused; 2 usage or configuration.
+Options and connections are those of the Airflow installation that this command runs in."""
+_IMPORT = """Registers sellers with their grants from a file of JSON Lines, one seller a line:
+
+  {"seller_id": "S1", "name": "…", "sales_channel": "…", "conn_id": "…", "refresh_token": "…"}
+
+name, sales_channel and conn_id may be missing: what is known stays, a new seller gets option conn_id.
+A line counts as
+  added      the seller is new
+  updated    name, sales_channel or conn_id changed, or a grant was stored: the seller had none, must authorize
+             again, or --replace was given
+  unchanged  nothing new; a refresh token seen before, even long ago, is ignored
+  refused    the line is wrong, its token is another seller's, or the seller has a live grant and no --replace
+             was given; nothing of the line was done
+
+Refused lines are named on stderr. Repeating an import changes nothing."""
+_STATES = ("held", "to_report", "reported", "resolved", "waived")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    made = argparse.ArgumentParser(
+        prog="feedamp",
+        description="Looks after what the FeedAMP DAGs do: sellers and their grants, orders, findings, rejects.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    nouns = made.add_subparsers(metavar="COMMAND", required=True)
+    _add_init(nouns)
+    _add_sellers(nouns)
+    _add_orders(nouns)
+    _add_findings(nouns)
+    _add_rejected(nouns)
+    status = nouns.add_parser("status", help="how things stand, and what needs a person")
+    _does(status, "status:show", listing=True)
+    doctor = nouns.add_parser("doctor", help="check options, connections, stores and DAG files")
+    _does(doctor, "doctor:examine", listing=True)
+    _add_stores(nouns)
+    # Handed over before this parser is asked; here so that --help lists it.
+    nouns.add_parser("sandbox", help="a FeedAMP to run against, on this machine", add_help=False)
+    return made
+
+
+Nouns = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
+
+
+def _does(command: argparse.ArgumentParser, run: str, *, listing: bool = False) -> None:
+    command.set_defaults(run=run)
+    if listing:
+        command.add_argument("--json", action="store_true", help="one JSON document on stdout")
+
+
+def _add_init(nouns: Nouns[argparse.ArgumentParser]) -> None:
+    text = "copy the five DAG files into a DAG folder"
+    init = nouns.add_parser(
+        "init", help=text, description=f"{text.capitalize()}; a changed one is left alone."
+    )
+    init.add_argument("folder", metavar="DIR", help="made if it does not exist")
+    init.add_argument("--force", action="store_true", help="overwrite files that differ")
+    _does(init, "init:copy_dags")
+
+
+def _add_sellers(nouns: Nouns[argparse.ArgumentParser]) -> None:
+    noun = nouns.add_parser("sellers", help="register sellers and connect them")
+    verbs = noun.add_subparsers(metavar="VERB", required=True)
+    add = verbs.add_parser("add", help="register a seller without a grant, or change one")
+    add.add_argument("seller", metavar="SELLER", help="the marketplace's own id of the seller")
+    add.add_argument("--name")
+    add.add_argument("--sales-channel")
+    add.add_argument("--conn-id", help="connection of the seller's FeedAMP; option conn_id if not given")
+    _does(add, "sellers:add")
+    from_file = verbs.add_parser(
+        "import",
+        help="register sellers with their grants",
+        description=_IMPORT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    from_file.add_argument("file", metavar="FILE", help="JSON Lines; - reads stdin")
+    from_file.add_argument(
+        "--replace", action="store_true", help="let new tokens take the place of live grants"
+    )
+    _does(from_file, "importing:import_file")
+    listing = verbs.add_parser("list", help="sellers and the state of their grants")
+    _does(listing, "sellers:show", listing=True)
+    for verb, text in (("pause", "stop all traffic of a seller"), ("resume", "let a paused seller go on")):
+        command = verbs.add_parser(verb, help=text)
+        command.add_argument("seller", metavar="SELLER")
+        _does(command, f"sellers:{verb}")
+    url = verbs.add_parser("authorize-url", help="an address where the seller consents; good for 15 minutes")
+    url.add_argument("seller", metavar="SELLER")
+    _does(url, "authorizing:make_url")
+    authorize = verbs.add_parser("authorize", help="store the grant that the seller's consent brought")
+    authorize.add_argument("seller", metavar="SELLER")
+    outcome = authorize.add_mutually_exclusive_group(required=True)
+    outcome.add_argument("--code", help="`code` of the callback")
+    outcome.add_argument("--error", help="`error` of the callback, where the seller did not consent")
+    authorize.add_argument("--state", required=True, help="`state` of the callback")
+    _does(authorize, "authorizing:authorize")
+
+
+def _add_orders(nouns: Nouns[argparse.ArgumentParser]) -> None:
+    verbs = nouns.add_parser("orders", help="look at an order").add_subparsers(metavar="VERB", required=True)
+    show = verbs.add_parser("show", help="where an order stands and what it waits for; no customer field")
+    show.add_argument("seller", metavar="SELLER")
+    show.add_argument("number", metavar="NUMBER", help="mp_order_number")
+    _does(show, "orders:show", listing=True)
+
+
+def _add_findings(nouns: Nouns[argparse.ArgumentParser]) -> None:
+    noun = nouns.add_parser("findings", help="what is wrong with what sellers reported")
+    verbs = noun.add_subparsers(metavar="VERB", required=True)
+    listing = verbs.add_parser("list", help="findings; those that are open, if no --state is given")
+    listing.add_argument("--state", action="append", choices=(*_STATES, "all"), help="may be repeated")
+    listing.add_argument("--seller", action="append", help="may be repeated")
+    _does(listing, "findings:show", listing=True)
+    waive = verbs.add_parser("waive", help="overrule a finding: it is not reported and blocks nothing")
+    waive.add_argument("id", metavar="ID")
+    waive.add_argument("--reason", required=True, help="kept with the finding")
+    _does(waive, "findings:waive")
+
+
+def _add_rejected(nouns: Nouns[argparse.ArgumentParser]) -> None:
+    noun = nouns.add_parser("rejected", help="rows that were not placed, and why")
+    verbs = noun.add_subparsers(metavar="VERB", required=True)
+    listing = verbs.add_parser("list", help="rejected rows that stand")
+    listing.add_argument("--all", action="store_true", help="those superseded since, too")
+    _does(listing, "rejected:show", listing=True)
+    replay = verbs.add_parser(
+        "replay",
+        help="read rejected rows again under today's options",
+        description="Reads rejected rows again under today's options. Orders that FeedAMP refused are sent once more.",
+    )
+    replay.add_argument("--source", action="append", help="only rows of this file; may be repeated")
+    _does(replay, "rejected:replay_rows")
+
+
+def _add_stores(nouns: Nouns[argparse.ArgumentParser]) -> None:
+    verbs = nouns.add_parser("warehouse", help="the warehouse").add_subparsers(metavar="VERB", required=True)
+    rebuild = verbs.add_parser("rebuild", help="make the warehouse anew from the lake, then swap it in")
+    _does(rebuild, "warehouse:rebuild")
+    verbs = nouns.add_parser("db", help="the state database").add_subparsers(metavar="VERB", required=True)
+    _does(verbs.add_parser("upgrade", help="bring its schema up to date"), "database:upgrade")
+    _does(verbs.add_parser("current", help="the schema it stands at; changes nothing"), "database:current")

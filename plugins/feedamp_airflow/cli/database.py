@@ -1,0 +1,44 @@
+"""`feedamp db upgrade|current`."""
+
+from __future__ import annotations
+
+import argparse
+
+from feedamp.state import HEAD
+from feedamp_airflow.cli.output import Output
+from feedamp_airflow.cli.running import DONE, REFUSED
+
+
+def upgrade(_given: argparse.Namespace, out: Output) -> int:
+    """Brings the state database to this version's schema. Safe to repeat."""
+    from feedamp_airflow.wiring import open_state
+
+    state = open_state(upgrade=False)
+    try:
+        before = state.current_revision()
+        state.upgrade()
+        out.say(f"at {HEAD} already" if before == HEAD else f"upgraded from {before or 'nothing'} to {HEAD}")
+    finally:
+        state.close()
+    return DONE
+
+
+def current(_given: argparse.Namespace, out: Output) -> int:
+    """Prints the revision the database stands at; 1 if it is not this version's."""
+    from feedamp_airflow.wiring import open_state
+
+    state = open_state(upgrade=False)
+    try:
+        revision = state.current_revision()
+    finally:
+        state.close()
+    out.say(revision or "none")
+    if revision == HEAD:
+        return DONE
+    if revision is not None and revision > HEAD:
+        out.complain(f"A newer version of this package made it; this one knows {HEAD}: upgrade the package.")
+    else:
+        out.complain(
+            f"This version needs {HEAD}; `feedamp db upgrade` brings it there, as the next run would."
+        )
+    return REFUSED

@@ -1,0 +1,198 @@
+"""`feedamp doctor`: every part tried by itself, so that one fault does not hide the next."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from feedamp.errors import ConfigurationError, FeedAmpError
+from feedamp_airflow.cli.output import Output
+from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED
+
+if TYPE_CHECKING:
+    from feedamp.parts import Parts
+    from feedamp_airflow.config import Options
+
+OK, PROBLEM, CONFIGURATION = "ok", "problem", "configuration"
+
+
+@dataclass(frozen=True)
+class Check:
+    """What came of one check; `state` is ok, problem or configuration."""
+
+    name: str
+    state: str
+    says: str
+
+
+def examine(given: argparse.Namespace, out: Output) -> int:
+    """Prints every check; 2 if options or connections are wrong, 1 for another problem."""
+    checks = []
+    for check in _checks():
+        checks.append(check)
+        if not given.json:
+            out.say(f"{'ok  ' if check.state == OK else 'FAIL'}  {check.name}: {check.says}")
+    states = {check.state for check in checks}
+    code = MISUSED if CONFIGURATION in states else REFUSED if PROBLEM in states else DONE
+    if given.json:
+        out.document({"ok": code == DONE, "checks": checks})
+    return code
+
+
+def _checks() -> Iterator[Check]:
+    from feedamp_airflow.config import read_options
+    from feedamp_airflow.wiring import make_parts
+
+    basics = [_tried("options", _options), _tried("state", _state)]
+    yield from basics
+    made: list[tuple[Options, Parts]] = []
+    making = _tried("stores and key", lambda: made.append((read_options(), make_parts())) or "")
+    if made:
+        options, parts = made[0]
+        yield _tried("encryption key", lambda: _key(parts))
+        for conn_id in _connections(parts):
+            yield _tried(f"connection {conn_id}", partial(_connection, parts, conn_id))
+        yield _tried("inbox", lambda: _inbox(parts))
+        yield _tried("lake", lambda: _lake(parts))
+        yield _tried("warehouse", lambda: _warehouse(options))
+        parts.state.close()
+    elif all(check.state == OK for check in basics):
+        yield making
+    yield _tried("DAG files", _dag_files)
+
+
+def _tried(name: str, check: Callable[[], str]) -> Check:
+    """The check's sentence; what it raises is a fault of the configuration or another problem."""
+    try:
+        return Check(name, OK, check())
+    except ConfigurationError as error:
+        return Check(name, CONFIGURATION, str(error))
+    except FeedAmpError as error:
+        return Check(name, PROBLEM, str(error))
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other checks go on
+        lines = str(getattr(error, "orig", None) or error).splitlines()
+        detail = f": {lines[0]}" if lines else ""
+        # A URL that fsspec or SQLAlchemy cannot read, a driver that is not installed.
+        state = CONFIGURATION if isinstance(error, ValueError | ImportError) else PROBLEM
+        return Check(name, state, f"{type(error).__name__}{detail}")
+
+
+def _options() -> str:
+    from airflow.configuration import conf
+
+    from feedamp_airflow import config
+    from feedamp_airflow.provider_info import get_provider_info
+
+    config.read_options()
+    config.reconcile_schedule()
+    known = set(get_provider_info()["config"]["feedamp"]["options"])
+    unknown = sorted(set(conf.getsection(config.SECTION) or ()) - known)
+    if unknown:
+        raise ConfigurationError(f"[feedamp] has no option {', '.join(unknown)}; is it misspelt?")
+    return "can be used"
+
+
+def _state() -> str:
+    from feedamp.state import HEAD
+    from feedamp_airflow.wiring import open_state
+
+    state = open_state(upgrade=False)
+    try:
+        revision = state.current_revision()
+    finally:
+        state.close()
+    if revision is not None and revision > HEAD:
+        raise ConfigurationError(f"It stands at {revision}, made by a newer version; this one knows {HEAD}.")
+    where = state.url.render_as_string(hide_password=True)
+    return f"{where} stands at {HEAD}" if revision == HEAD else f"{where} was brought to {HEAD} just now"
+
+
+def _key(parts: Parts) -> str:
+    from feedamp.state import grants, sellers
+
+    with parts.state.read() as connection:
+        found = next((seller for seller in sellers.find(connection) if seller.grant), None)
+        if found is None:
+            return "is a key; no token was encrypted with it yet"
+        grants.read(connection, parts.vault, found.seller_id)
+    return "opens the stored tokens"
+
+
+def _connections(parts: Parts) -> list[str]:
+    """The default one, unless all sellers name others."""
+    from feedamp.state import sellers
+
+    with parts.state.read() as connection:
+        return sorted({seller.conn_id for seller in sellers.find(connection)}) or [parts.default_conn_id]
+
+
+def _connection(parts: Parts, conn_id: str) -> str:
+    from feedamp_airflow.hook import FeedAmpHook
+
+    parts.connection(conn_id)
+    works, sentence = FeedAmpHook(conn_id).test_connection()
+    if not works:
+        raise FeedAmpError(sentence)
+    return sentence
+
+
+def _inbox(parts: Parts) -> str:
+    from fsspec.core import url_to_fs
+
+    url = parts.rules.inbox_url
+    store, root = url_to_fs(url)
+    if not store.exists(root):
+        raise FeedAmpError(f"There is no {url} yet: make it, or correct inbox_url.")
+    return f"{url} holds {len(store.ls(root, detail=False))} files"
+
+
+def _lake(parts: Parts) -> str:
+    lake = parts.lake
+    probe = lake.absolute(f".doctor-{uuid.uuid4().hex}")
+    lake.fs.makedirs(lake.root, exist_ok=True)
+    lake.fs.pipe_file(probe, b"")
+    lake.fs.rm_file(probe)
+    return f"{lake.root} can be written"
+
+
+def _warehouse(options: Options) -> str:
+    from feedamp.warehouse.duckdb import DuckDbWarehouse
+
+    warehouse = DuckDbWarehouse(
+        options.duckdb_path, memory_limit=options.duckdb_memory_limit, lock_wait_s=0.0
+    )
+    with warehouse.session():
+        return f"{options.duckdb_path} can be opened"
+
+
+def _dag_files() -> str:
+    from airflow.configuration import conf
+    from airflow.dag_processing.dagbag import DagBag
+
+    from feedamp_airflow.cli.init import dag_files
+
+    logging.getLogger("airflow.dag_processing").setLevel(logging.WARNING)
+    folder = Path(conf.get("core", "dags_folder"))
+    expected = dag_files()
+    there = {path.name: path for path in folder.rglob("feedamp_*.py")} if folder.is_dir() else {}
+    missing = [file.name for file in expected if file.name not in there]
+    errors: dict[str, str] = {}
+    for file in expected:
+        path = there.get(file.name, file)
+        bag = DagBag(str(path), bundle_path=path.parent)
+        if bag.import_errors:
+            errors[path.name] = next(iter(bag.import_errors.values()))
+    if errors:
+        name, text = next(iter(errors.items()))
+        raise FeedAmpError(f"{len(errors)} cannot be imported; {name}: {text.strip().splitlines()[-1]}")
+    if missing:
+        raise FeedAmpError(
+            f"{folder} lacks {', '.join(missing)}; `feedamp init {folder}` copies them, unless another bundle has them."
+        )
+    return f"{len(expected)} in {folder} can be imported"

@@ -1,0 +1,70 @@
+"""`feedamp findings list|waive`."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import Any
+
+from feedamp.state import findings, open_orders
+from feedamp.state.findings import OPEN, WAIVED, StoredFinding
+from feedamp_airflow.cli.output import Output
+from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, opened_parts
+
+COLUMNS = (
+    "finding_id",
+    "seller_id",
+    "mp_order_number",
+    "mp_line_number",
+    "kind",
+    "severity",
+    "state",
+    "found_at",
+    "message",
+)
+_INNER = ("line_hash", "intent_at")
+
+
+def show(given: argparse.Namespace, out: Output) -> int:
+    """Lists findings, open ones unless states are named."""
+    states = given.state or OPEN
+    with opened_parts() as parts, parts.state.read() as connection:
+        found = findings.find(connection, () if "all" in states else states, given.seller or ())
+    rows = [finding_row(finding) for finding in found]
+    if given.json:
+        out.document(rows)
+    else:
+        out.table(COLUMNS, [[row[name] for name in COLUMNS] for row in rows])
+    return DONE
+
+
+def waive(given: argparse.Namespace, out: Output) -> int:
+    """Overrules a finding; the next run judges the order anew. Safe to repeat."""
+    reason = given.reason.strip()
+    if not reason:
+        out.complain("--reason is empty: say why, it is kept with the finding.")
+        return MISUSED
+    with opened_parts() as parts, parts.state.begin() as connection:
+        finding = findings.read(connection, given.id)
+        if finding is not None and finding.state in OPEN:
+            now = parts.state.now()
+            waived = finding.but(state=WAIVED, resolved_at=now, note=reason, intent_at=None)
+            findings.write(connection, [waived], now=now)
+            open_orders.look_again(connection, finding.seller_id, finding.mp_order_number)
+    if finding is None:
+        out.complain(f"There is no finding {given.id}; `feedamp findings list` names all.")
+        return REFUSED
+    order = f"order {finding.mp_order_number} of seller {finding.seller_id}"
+    if finding.state == WAIVED:
+        out.say(f"finding {given.id} ({finding.kind}, {order}): was waived already")
+        return DONE
+    if finding.state not in OPEN:
+        out.complain(f"Finding {given.id} ({finding.kind}, {order}) is {finding.state}: nothing to waive.")
+        return REFUSED
+    out.say(f"finding {given.id} ({finding.kind}, {order}): waived; the next run judges the order anew")
+    return DONE
+
+
+def finding_row(finding: StoredFinding) -> dict[str, Any]:
+    """A finding without what only the steps need."""
+    return {name: value for name, value in asdict(finding).items() if name not in _INNER}

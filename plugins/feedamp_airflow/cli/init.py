@@ -1,0 +1,60 @@
+"""`feedamp init`: the DAG files into a DAG folder. Needs no Airflow."""
+
+from __future__ import annotations
+
+import argparse
+import uuid
+from pathlib import Path
+
+from feedamp.errors import ConfigurationError
+from feedamp_airflow.cli.output import Output
+
+PACKAGE = Path(__file__).parents[1]
+
+
+def dag_files() -> list[Path]:
+    """The DAG files of this version: in the package when it came as a wheel, else in the repository around it.
+
+    Raises:
+        ConfigurationError: neither is there.
+    """
+    for folder in (PACKAGE / "dags", PACKAGE.parents[1] / "dags"):
+        found = sorted(folder.glob("feedamp_*.py"))
+        if found:
+            return found
+    raise ConfigurationError("The DAG files are not where they should be: install the package again.")
+
+
+def copy_dags(given: argparse.Namespace, out: Output) -> int:
+    """Copies what is missing, says what it did. Safe to repeat."""
+    folder = Path(given.folder)
+    sources = dag_files()
+    if folder.exists() and not folder.is_dir():
+        raise ConfigurationError(f"{folder} is no folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    left_alone = 0
+    for source in sources:
+        target = folder / source.name
+        content = source.read_bytes()
+        if not target.exists():
+            _write(target, content)
+            out.say(f"{target}: written")
+        elif target.read_bytes() == content:
+            out.say(f"{target}: is there already")
+        elif given.force:
+            _write(target, content)
+            out.say(f"{target}: overwritten")
+        else:
+            out.say(f"{target}: differs from this version's, left alone; --force overwrites it")
+            left_alone += 1
+    return 1 if left_alone else 0
+
+
+def _write(target: Path, content: bytes) -> None:
+    """Whole or not at all: Airflow may be reading the folder."""
+    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        draft.write_bytes(content)
+        draft.replace(target.resolve() if target.is_symlink() else target)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,143 @@
+"""`feedamp orders show`: where one order stands. Customer fields are not shown."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from feedamp.state import findings, ledger, open_orders, rejects
+from feedamp.state.ledger import LedgerOrder
+from feedamp.state.open_orders import Held
+from feedamp.state.rejects import Rejected
+from feedamp.units import count_units
+from feedamp_airflow.cli.findings import finding_row
+from feedamp_airflow.cli.output import Output, cell
+from feedamp_airflow.cli.rejected import reject_row
+from feedamp_airflow.cli.running import DONE, REFUSED, opened_parts
+
+LEDGER = (
+    "seller_id",
+    "mp_order_number",
+    "phase",
+    "reason",
+    "next_try_at",
+    "attempts",
+    "desired_state",
+    "accepted_state",
+    "purchase_date",
+    "source",
+    "source_row",
+    "taken_at",
+    "first_put_at",
+    "placed_at",
+    "closing_state",
+    "closing_at",
+    "closed_at",
+)
+SNAPSHOT = ("status", "marketplace_state", "acknowledged", "is_marketplace_fulfilled")
+LINE = ("mp_line_number", "sku", "ordered", "shipped", "cancelled", "pending", "over")
+FINDING = ("finding_id", "mp_line_number", "kind", "severity", "state", "message")
+
+
+def show(given: argparse.Namespace, out: Output) -> int:
+    """Prints everything the state knows of an order."""
+    with opened_parts() as parts, parts.state.read() as connection:
+        order = ledger.read(connection, given.seller, given.number)
+        held = open_orders.read(connection, given.seller, given.number)
+        found = findings.of_order(connection, given.seller, given.number)
+        rejected = [
+            r
+            for r in rejects.standing(connection)
+            if (r.seller_id, r.mp_order_number) == (given.seller, given.number)
+        ]
+    if order is None:
+        out.complain(f"The ledger has no order {given.number} of seller {given.seller}.")
+        for reject in rejected:
+            out.complain(f"rejected at {reject.source}:{reject.row_number}: {_reasons(reject)}")
+        return REFUSED
+    shown = {
+        **{name: getattr(order, name) for name in LEDGER},
+        "snapshot": _snapshot(held),
+        "lines": _lines(order, held),
+        "closing": _closing(order, held),
+        "findings": [finding_row(finding) for finding in found],
+        "rejected": [reject_row(reject) for reject in rejected],
+    }
+    if given.json:
+        out.document(shown)
+    else:
+        _print(shown, out)
+        for reject in rejected:
+            out.say(f"rejected at {reject.source}:{reject.row_number}: {_reasons(reject)}")
+    return DONE
+
+
+def _snapshot(held: Held | None) -> dict[str, Any] | None:
+    if held is None:
+        return None
+    shown = {name: getattr(held.snapshot, name) for name in SNAPSHOT}
+    return {"read_at": held.read_at, **shown, "errors": held.snapshot.errors}
+
+
+def _lines(order: LedgerOrder, held: Held | None) -> list[dict[str, Any]]:
+    """Units by line; without a snapshot only what was ordered is known."""
+    skus = {line["mp_line_number"]: line.get("sku") for line in order.body["order_lines"]}
+    units = count_units(order.ordered, held.snapshot.fulfillments if held else ())
+    return [
+        {
+            "mp_line_number": number,
+            "sku": skus.get(number),
+            "ordered": line.ordered,
+            "shipped": line.shipped if held else None,
+            "cancelled": line.cancelled if held else None,
+            "pending": line.pending if held else None,
+            "over": line.over if held else None,
+        }
+        for number, line in units.items()
+    ]
+
+
+def _closing(order: LedgerOrder, held: Held | None) -> dict[str, Any]:
+    """What the last validation decided."""
+    decision: dict[str, Any] = {
+        "can_be_closed": False,
+        "waits_for": None,
+        "needs_person": False,
+        "error_lingers_since": None,
+    }
+    if order.phase == "closed":
+        return {**decision, "waits_for": "nothing: it is closed"}
+    if order.placed_at is None:
+        return {**decision, "waits_for": "not placed yet"}
+    if held is None:
+        return {**decision, "waits_for": "not read yet"}
+    if held.validated_hash != held.snapshot_hash:
+        return {**decision, "waits_for": "the snapshot is not judged yet"}
+    return {
+        "can_be_closed": held.closable,
+        "waits_for": held.waits_for,
+        "needs_person": held.needs_person,
+        "error_lingers_since": held.error_lingers_since,
+    }
+
+
+def _reasons(reject: Rejected) -> str:
+    return "; ".join(f"{r['field'] or 'row'}: {r['message']}" for r in reject.reasons)
+
+
+def _print(shown: dict[str, Any], out: Output) -> None:
+    snapshot = shown["snapshot"] or {"read_at": None}
+    facts = {name: shown[name] for name in LEDGER}
+    facts |= {f"feedamp {name}": value for name, value in snapshot.items() if name != "errors"}
+    facts |= {f"closing {name}": value for name, value in shown["closing"].items()}
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        if value is not None or name in ("phase", "reason", "feedamp read_at", "closing waits_for"):
+            out.say(f"{name.ljust(width)}  {cell(value)}")
+    for error in snapshot.get("errors") or ():
+        out.say(f"feedamp lists {error.code} on line {error.mp_line_number or '-'}: {error.message}")
+    out.say("")
+    out.table(LINE, [[line[name] for name in LINE] for line in shown["lines"]])
+    if shown["findings"]:
+        out.say("")
+        out.table(FINDING, [[finding[name] for name in FINDING] for finding in shown["findings"]])

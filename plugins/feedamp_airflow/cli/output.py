@@ -1,0 +1,66 @@
+"""What a command prints: sentences, tables, JSON; times in UTC with a Z."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+import msgspec
+
+WIDEST_CELL = 100
+
+
+@dataclass(frozen=True)
+class Output:
+    """`out` takes the answer and nothing else, `err` what is said about it."""
+
+    out: TextIO
+    err: TextIO
+
+    def say(self, text: str) -> None:
+        """One line of the answer."""
+        self.out.write(f"{plain(text)}\n")
+        self.out.flush()
+
+    def complain(self, text: str) -> None:
+        """One line on stderr."""
+        self.err.write(f"feedamp: {plain(text)}\n")
+        self.err.flush()
+
+    def document(self, value: Any) -> None:
+        """The answer as one JSON document."""
+        self.out.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+        self.out.flush()
+
+    def table(self, names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """Aligned columns under their names; nothing but the names if there is no row."""
+        lines = [tuple(names), *(tuple(cell(value) for value in row) for row in rows)]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(names))]
+        for line in lines:
+            text = "  ".join(value.ljust(width) for value, width in zip(line, widths, strict=True))
+            self.out.write(text.rstrip() + "\n")
+        self.out.flush()
+
+
+def cell(value: object) -> str:
+    """A value as text of one line."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return moment(value)
+    text = plain(str(value))
+    return text if len(text) <= WIDEST_CELL else f"{text[: WIDEST_CELL - 1]}…"
+
+
+def moment(value: datetime) -> str:
+    """A time in UTC, to the second."""
+    return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def plain(text: str) -> str:
+    """`text` without anything that a terminal would obey."""
+    return "".join(c if c.isprintable() else " " for c in text)

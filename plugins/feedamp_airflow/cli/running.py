@@ -1,0 +1,80 @@
+"""Runs one command: keeps stdout for its answer alone and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, cast
+
+from feedamp.errors import ClientRefusedError, ConfigurationError, FeedAmpError
+from feedamp_airflow.cli.output import Output
+
+if TYPE_CHECKING:  # `feedamp init` needs neither pyarrow nor SQLAlchemy
+    from feedamp.parts import Parts
+
+DONE, REFUSED, MISUSED = 0, 1, 2
+Command = Callable[[argparse.Namespace, Output], int]
+
+
+def run(given: argparse.Namespace) -> int:
+    """The exit code of the command that the arguments name."""
+    out = Output(sys.stdout, sys.stderr)
+    # Airflow logs to stdout while it is imported and later; that must not get into an answer.
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            return command(given.run)(given, out)
+        except BrokenPipeError:  # `feedamp … | head` has read enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+            return REFUSED
+        except KeyboardInterrupt:
+            return 130
+        except Exception as error:
+            sentence, code = _explain(error)
+            if sentence is None:
+                raise
+            out.complain(sentence)
+            return code
+
+
+def command(name: str) -> Command:
+    """The function that `module:function` of this package names."""
+    module, _, function = name.partition(":")
+    return cast("Command", getattr(importlib.import_module(f"{__package__}.{module}"), function))
+
+
+@contextlib.contextmanager
+def opened_parts() -> Iterator[Parts]:
+    """Stores and rules by the options of this Airflow installation, as the server sees them.
+
+    Raises:
+        ConfigurationError: an option or a connection cannot be used.
+    """
+    from feedamp_airflow.wiring import make_parts
+
+    parts = make_parts()
+    try:
+        yield parts
+    finally:
+        parts.state.close()
+
+
+def _explain(error: Exception) -> tuple[str | None, int]:
+    """One sentence and the exit code; None for a fault of ours, which deserves its traceback."""
+    if isinstance(error, ConfigurationError | ClientRefusedError):
+        return str(error), MISUSED
+    if isinstance(error, FeedAmpError):
+        return str(error), REFUSED
+    package = type(error).__module__.partition(".")[0]
+    if package == "sqlalchemy":
+        # Only the driver's own first line: SQLAlchemy adds the values of the statement.
+        lines = str(getattr(error, "orig", None) or type(error).__name__).splitlines()
+        return f"The state database cannot be used: {lines[0] if lines else type(error).__name__}", MISUSED
+    if package == "airflow" and "Config" in type(error).__name__:
+        return f"Airflow cannot be used: {error}", MISUSED
+    if isinstance(error, OSError):
+        return f"{error}", MISUSED
+    return None, MISUSED

@@ -1,0 +1,156 @@
+"""`feedamp status`: orders by phase, sellers by grant, what needs a person, when work was last done."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from feedamp.parts import Parts
+from feedamp.state import overview, sellers
+from feedamp.state.overview import Some
+from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, Seller
+from feedamp_airflow.cli.output import Output, cell
+from feedamp_airflow.cli.running import DONE, REFUSED, opened_parts
+
+SHOWN = 20
+PHASES = ("to_place", "settled", "held", "refused", "never_placed", "closed")
+TITLES = {
+    "held_orders": "orders held by a conflict",
+    "held_findings": "error findings held back: give them a code (error_codes), or waive them",
+    "stuck_orders": "orders that time alone will not close",
+    "sellers_to_connect": "sellers to be connected or registered",
+    "rejected_rows": "rejected rows: mend the source or an option, then drop a new file or replay",
+}
+
+
+def show(given: argparse.Namespace, out: Output) -> int:
+    """Prints how things stand; 1 if anything needs a person."""
+    with opened_parts() as parts, parts.state.read() as connection:
+        now = parts.state.now()
+        document = _document(connection, parts, now)
+    if given.json:
+        out.document(document)
+    else:
+        _print(document, out)
+    return REFUSED if any(some["count"] for some in document["needs_person"].values()) else DONE
+
+
+def _document(connection: Connection, parts: Parts, now: datetime) -> dict[str, Any]:
+    known = sellers.find(connection)
+    waiting = overview.waiting_by_seller(connection)
+    return {
+        "now": now,
+        "orders": _orders(connection),
+        "settled_wait_for": _top(overview.waits_of_settled(connection)),
+        "sellers": _sellers(known),
+        "needs_person": {
+            "held_orders": asdict(overview.held_orders(connection, limit=SHOWN)),
+            "held_findings": asdict(overview.held_findings(connection, limit=SHOWN)),
+            "stuck_orders": asdict(
+                overview.stuck_orders(connection, lingering_since=now - parts.rules.error_clear, limit=SHOWN)
+            ),
+            "sellers_to_connect": asdict(_to_connect(known, waiting)),
+            "rejected_rows": asdict(overview.rejected_rows(connection, limit=SHOWN)),
+        },
+        "last": overview.latest(connection),
+        "watermarks": _watermarks(connection, known, now),
+        "on_the_way_to_the_warehouse": overview.on_the_way(connection),
+    }
+
+
+def _orders(connection: Connection) -> dict[str, Any]:
+    """Orders and their reasons by phase, all phases named."""
+    reasons: dict[str, list[tuple[str, int]]] = {phase: [] for phase in PHASES}
+    counts: Counter[str] = Counter()
+    for phase, reason, count in overview.reasons_by_phase(connection):
+        counts[phase] += count
+        if reason is not None:
+            reasons.setdefault(phase, []).append((reason, count))
+    return {
+        phase: {"count": counts[phase], "reasons": _top(by_reason)} for phase, by_reason in reasons.items()
+    }
+
+
+def _top(counted: list[tuple[str, int]]) -> list[dict[str, Any]]:
+    """The most frequent ones; what FeedAMP says of single orders can be many, they are summed up."""
+    top = [{"reason": reason, "count": count} for reason, count in counted[:SHOWN]]
+    rest = sum(count for _, count in counted[SHOWN:])
+    return [*top, {"reason": f"{len(counted) - SHOWN} other reasons", "count": rest}] if rest else top
+
+
+def _sellers(known: list[Seller]) -> dict[str, int]:
+    """Each seller counts once: a paused one as paused, whatever its grant."""
+    counts = Counter("paused" if s.paused else s.grant or "no_grant" for s in known)
+    return {name: counts[name] for name in (ACTIVE, NEEDS_AUTHORIZATION, "no_grant", "paused")}
+
+
+def _to_connect(known: list[Seller], waiting: dict[str, int]) -> Some:
+    """Sellers whose grant was refused; those without a grant, or unknown, once orders wait for them."""
+    found = []
+    for seller in known:
+        is_needed = seller.grant == NEEDS_AUTHORIZATION or (
+            seller.grant is None and seller.seller_id in waiting
+        )
+        if is_needed and not seller.paused:
+            found.append((seller.seller_id, seller.blocked_by))
+    ids = {seller.seller_id for seller in known}
+    found += [
+        (seller_id, "the seller is not registered") for seller_id in sorted(waiting) if seller_id not in ids
+    ]
+    items = [
+        {"seller_id": seller_id, "reason": reason, "waiting_orders": waiting.get(seller_id, 0)}
+        for seller_id, reason in found[:SHOWN]
+    ]
+    return Some(len(found), items)
+
+
+def _watermarks(connection: Connection, known: list[Seller], now: datetime) -> dict[str, Any]:
+    """How far back the next extraction starts, over sellers who can be worked for."""
+    marks = overview.seller_watermarks(connection)
+    ready = [seller.seller_id for seller in known if seller.blocked_by is None]
+    ages = sorted(marks[seller_id] for seller_id in ready if seller_id in marks)
+    return {
+        "sellers": len(ages),
+        "sellers_never_read_whole": len(ready) - len(ages),
+        "oldest": ages[0] if ages else None,
+        "oldest_age_s": round((now - ages[0]).total_seconds()) if ages else None,
+        "newest": ages[-1] if ages else None,
+    }
+
+
+def _print(document: dict[str, Any], out: Output) -> None:
+    out.say("ORDERS")
+    for phase, entry in document["orders"].items():
+        out.say(f"  {phase:14}{entry['count']:>9}")
+        waits = document["settled_wait_for"] if phase == "settled" else entry["reasons"]
+        for wait in waits:
+            out.say(f"    {wait['count']:>9}  {cell(wait['reason'])}")
+    out.say("SELLERS")
+    for name, count in document["sellers"].items():
+        out.say(f"  {name:20}{count:>7}")
+    out.say("LAST")
+    for name, value in document["last"].items():
+        out.say(f"  {name:20} {cell(value)}")
+    marks = document["watermarks"]
+    age = "" if marks["oldest_age_s"] is None else f", {marks['oldest_age_s'] // 60} minutes ago"
+    out.say(
+        f"  oldest watermark     {cell(marks['oldest'])}{age}; {marks['sellers_never_read_whole']} sellers never "
+        "read whole"
+    )
+    way = document["on_the_way_to_the_warehouse"]
+    out.say(f"  to be loaded         {way['manifests']} manifests, {way['outbox_rows']} rows of the outbox")
+    out.say("NEEDS A PERSON")
+    some = {name: entry for name, entry in document["needs_person"].items() if entry["count"]}
+    if not some:
+        out.say("  nothing")
+    for name, entry in some.items():
+        out.say(f"  {entry['count']} {TITLES[name]}")
+        for item in entry["items"]:
+            out.say(f"    {'  '.join(cell(value) for value in item.values() if value is not None)}")
+        if entry["count"] > len(entry["items"]):
+            out.say(f"    … and {entry['count'] - len(entry['items'])} more")

@@ -1,0 +1,109 @@
+"""One Airflow home for all tests of this folder: set before anything imports Airflow, migrated once a version."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from airflow_house import AirflowHouse
+    from console import Console
+
+ROOT = Path(__file__).parents[2]
+HOME = Path(tempfile.mkdtemp(prefix="feedamp-airflow-"))
+SETTINGS = {
+    "AIRFLOW_HOME": str(HOME),
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+    "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{HOME}/airflow.db",
+    "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(HOME / "logs"),
+}
+
+if "airflow" in sys.modules:
+    raise RuntimeError("Airflow was imported before its home was set; tests would write to the user's own")
+for name in [name for name in os.environ if name.startswith(("AIRFLOW", "_AIRFLOW"))]:
+    del os.environ[name]  # a developer's own connections and options must not get in
+os.environ.update(SETTINGS)
+
+
+@pytest.fixture(scope="session")
+def airflow_home(pytestconfig: pytest.Config) -> Iterator[Path]:
+    """AIRFLOW_HOME with a migrated database; migrating takes 6 s, so the file is kept for later sessions."""
+    kept = pytestconfig.cache.mkdir(f"airflow-{version('apache-airflow-core')}") / "airflow.db"
+    if not kept.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            fresh = Path(folder) / "airflow.db"
+            subprocess.run(
+                [sys.executable, "-m", "airflow", "db", "migrate"],
+                env={
+                    **os.environ,
+                    "AIRFLOW_HOME": folder,
+                    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{fresh}",
+                },
+                capture_output=True,
+                check=True,
+            )
+            draft = kept.with_suffix(f".{os.getpid()}")
+            shutil.copy(fresh, draft)
+            draft.replace(kept)
+    shutil.copy(kept, HOME / "airflow.db")
+    yield HOME
+    shutil.rmtree(HOME, ignore_errors=True)
+
+
+@pytest.fixture
+def airflow_house(
+    airflow_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[AirflowHouse]:
+    """Sandbox, stores and connection of one test; no seller is registered."""
+    from airflow_house import open_airflow_house
+
+    with open_airflow_house(tmp_path, monkeypatch) as house:
+        yield house
+
+
+@pytest.fixture
+def console(airflow_house: AirflowHouse) -> Iterator[Console]:
+    """The `feedamp` command in a house where no seller is registered."""
+    from console import Console
+
+    with Console(airflow_house).opened() as opened:
+        yield opened
+
+
+@pytest.fixture
+def feedamp_env(console: Console) -> Console:
+    """The same with the sandbox's sellers imported, each with its grant."""
+    done = console.run("sellers", "import", console.sellers_file())
+    assert done.code == 0, done.err
+    return console
+
+
+@pytest.fixture
+def start_holder() -> Iterator[Callable[[Path], subprocess.Popen[str]]]:
+    """Starts a process that holds a DuckDB file open."""
+    hold = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
+    started: list[subprocess.Popen[str]] = []
+
+    def start(path: Path) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", hold, str(path)]
+        holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        started.append(holder)
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        return holder
+
+    yield start
+    for holder in started:
+        holder.kill()
+        holder.communicate()

@@ -1,0 +1,177 @@
+"""`feedamp sellers authorize-url` and `authorize`, against the sandbox's consent page."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from datetime import timedelta
+from urllib.error import HTTPError
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import sqlalchemy as sa
+from console import SELLER
+
+from feedamp.state import grants
+from feedamp.state.schema import authorizations
+
+CALLBACK = "https://market.example/callback?from=feedamp"
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_):
+        return None
+
+
+@pytest.fixture
+def shop(console):
+    """One seller without a grant, and a connection that has a callback."""
+    console.house.set_connection(extra=json.dumps({"callback_url": CALLBACK}))
+    assert console.run("sellers", "add", SELLER).code == 0
+    return console
+
+
+def ask_for_url(shop):
+    done = shop.run("sellers", "authorize-url", SELLER)
+    assert done.code == 0, done.err
+    [url] = done.out.splitlines()
+    return url
+
+
+def consent(url, seller=SELLER):
+    """What the callback gets once the seller has agreed."""
+    try:
+        urllib.request.build_opener(NoRedirect).open(f"{url}&seller_id={seller}")
+    except HTTPError as answer:
+        query = parse_qs(urlsplit(answer.headers["Location"]).query)
+        return query["code"][0], query["state"][0]
+
+
+def state_of(url):
+    return parse_qs(urlsplit(url).query)["state"][0]
+
+
+def authorize(shop, code, state, seller=SELLER):
+    return shop.run("sellers", "authorize", seller, "--code", code, "--state", state)
+
+
+def the_grant(shop):
+    with shop.parts.state.read() as connection:
+        return grants.read(connection, shop.parts.vault, SELLER)
+
+
+def test_a_consent_becomes_a_grant_that_works(shop):
+    url = ask_for_url(shop)
+    assert url.startswith(f"{shop.sandbox.api}/authorize?")
+    assert parse_qs(urlsplit(url).query)["redirect_url"] == [CALLBACK]
+    shop.deliver("a.jsonl", "M-1")
+    shop.plan()
+    done = authorize(shop, *consent(url))
+    assert (done.code, "connected; 1 waiting orders" in done.out) == (0, True)
+    shop.place()
+    assert "M-1" in shop.sandbox.orders(SELLER)
+    assert shop.sandbox.broken_rules == []
+    grant = the_grant(shop)
+    secrets = (grant.refresh_token, grant.access_token, shop.sandbox.client_secret)
+    assert not [secret for secret in secrets if secret in done.out + done.err]
+
+
+def test_only_a_digest_of_the_state_is_stored(shop):
+    urls = [ask_for_url(shop) for _ in range(2)]
+    states = [state_of(url) for url in urls]
+    assert states[0] != states[1]
+    assert all(len(state) >= 43 for state in states)
+    content = b"".join(path.read_bytes() for path in shop.folder.glob("state.db*"))
+    assert not [state for state in states if state.encode() in content]
+
+
+def test_a_state_works_once(shop):
+    code, state = consent(ask_for_url(shop))
+    assert authorize(shop, code, state).code == 0
+    again = authorize(shop, code, state)
+    assert again.code == 1
+    assert "used already" in again.err
+    assert shop.sandbox.broken_rules == []  # the code was not sent twice
+
+
+def test_an_old_state_is_refused(shop):
+    code, state = consent(ask_for_url(shop))
+    with shop.parts.state.begin() as connection:
+        past = shop.parts.state.now() - timedelta(seconds=1)
+        connection.execute(sa.update(authorizations).values(expires_at=past))
+    done = authorize(shop, code, state)
+    assert (done.code, "expired" in done.err) == (1, True)
+    assert the_grant(shop) is None
+
+
+def test_the_url_is_good_for_fifteen_minutes(shop):
+    ask_for_url(shop)
+    with shop.parts.state.read() as connection:
+        [until] = connection.execute(sa.select(authorizations.c.expires_at)).scalars()
+    assert timedelta(minutes=14) < until - shop.parts.state.now() <= timedelta(minutes=15)
+
+
+def test_a_state_of_another_seller_is_refused_and_stays_good(shop):
+    shop.run("sellers", "add", "seller-002")
+    code, state = consent(ask_for_url(shop))
+    wrong = authorize(shop, code, state, seller="seller-002")
+    assert (wrong.code, "another seller" in wrong.err) == (1, True)
+    assert authorize(shop, code, state).code == 0
+
+
+@pytest.mark.parametrize("state", ["made-up", "", "\udc80"])
+def test_a_state_from_nowhere_is_refused(shop, state):
+    done = authorize(shop, "c-1", state)
+    assert (done.code, "never handed out" in done.err) == (1, True)
+    assert shop.sandbox.requests == []
+
+
+def test_a_refused_code_says_so(shop):
+    done = authorize(shop, "c-made-up", state_of(ask_for_url(shop)))
+    assert done.code == 1
+    assert "refuses the code" in done.err
+    assert "c-made-up" not in done.err
+
+
+def test_a_seller_who_did_not_consent(shop):
+    state = state_of(ask_for_url(shop))
+    argv = ["sellers", "authorize", SELLER, "--error", "access_denied", "--state", state]
+    done = shop.run(*argv)
+    assert (done.code, "did not consent (access_denied)" in done.err) == (1, True)
+    assert "used already" in shop.run(*argv).err
+
+
+def test_a_wrong_client_secret_is_a_matter_of_configuration(shop):
+    code, state = consent(ask_for_url(shop))
+    shop.house.set_connection(password="wrong", extra={"callback_url": CALLBACK})
+    done = authorize(shop, code, state)
+    assert (done.code, "client id or secret" in done.err) == (2, True)
+
+
+def test_feedamp_out_of_reach_spends_nothing(shop):
+    code, state = consent(ask_for_url(shop))
+    shop.house.set_connection(host="http://127.0.0.1:9/api/v1", extra={"callback_url": CALLBACK})
+    away = authorize(shop, code, state)
+    assert (away.code, "same command again" in away.err) == (1, True)
+    shop.house.set_connection(extra={"callback_url": CALLBACK})
+    assert authorize(shop, code, state).code == 0
+
+
+def test_a_lost_answer_asks_for_a_new_consent(shop):
+    code, state = consent(ask_for_url(shop))
+    shop.sandbox.fault("reset_after", path="/access_token")
+    done = authorize(shop, code, state)
+    assert (done.code, "may be spent" in done.err) == (1, True)
+    assert authorize(shop, *consent(ask_for_url(shop))).code == 0
+
+
+def test_without_a_callback_url_there_is_no_address(console):
+    console.run("sellers", "add", SELLER)
+    done = console.run("sellers", "authorize-url", SELLER)
+    assert (done.code, "callback_url is missing" in done.err, done.out) == (2, True, "")
+
+
+@pytest.mark.parametrize("verb", [["authorize-url"], ["authorize", "--code", "c", "--state", "s"]])
+def test_an_unknown_seller_is_refused(console, verb):
+    done = console.run("sellers", verb[0], "nobody", *verb[1:])
+    assert (done.code, "no seller nobody" in done.err) == (1, True)

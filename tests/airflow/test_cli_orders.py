@@ -1,0 +1,199 @@
+"""`feedamp orders show`, `findings` and `rejected`: what people look up and overrule."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from console import BAD_NUMBER, SELLER
+
+from feedamp.state import outbox
+
+PERSONAL = ("Robin", "Vale", "12 Harbor Way")
+
+
+def show(console, number="M-1", seller=SELLER):
+    return console.run("orders", "show", seller, number, "--json").json
+
+
+def codes(done):
+    return sorted((r["stage"], reason["code"]) for r in done.json for reason in r["reasons"])
+
+
+@pytest.fixture
+def placed(feedamp_env):
+    """M-1 stands at FeedAMP."""
+    feedamp_env.deliver("a.jsonl", "M-1")
+    feedamp_env.place()
+    return feedamp_env
+
+
+@pytest.fixture
+def faulty(placed):
+    """M-1 is shipped whole, with a tracking number that cannot be right."""
+    placed.fulfill("M-1", BAD_NUMBER)
+    placed.read()
+    placed.process()
+    return placed
+
+
+def test_an_order_that_waits_for_its_first_put(feedamp_env):
+    feedamp_env.deliver("a.jsonl", "M-1")
+    shown = show(feedamp_env)
+    assert (shown["phase"], shown["closing"]["waits_for"], shown["snapshot"]) == (
+        "to_place",
+        "not placed yet",
+        None,
+    )
+    assert [(line["ordered"], line["shipped"]) for line in shown["lines"]] == [(2, None)]
+
+
+def test_an_order_along_its_way(placed):
+    assert show(placed)["closing"]["waits_for"] == "not read yet"
+    placed.fulfill("M-1", quantity=1)
+    placed.read()
+    assert show(placed)["closing"]["waits_for"] == "the snapshot is not judged yet"
+    placed.process()
+    shown = show(placed)
+    assert shown["closing"]["waits_for"] == "units do not add up yet"
+    [line] = shown["lines"]
+    assert (line["mp_line_number"], line["ordered"], line["shipped"], line["pending"]) == ("M-1-1", 2, 1, 1)
+    placed.fulfill("M-1", quantity=2)
+    placed.read()
+    placed.process()
+    assert (show(placed)["phase"], show(placed)["accepted_state"]) == ("closed", "SHIPPED")
+
+
+def test_an_order_with_a_finding_shows_it_and_no_customer_field(faulty):
+    shown = show(faulty)
+    assert [(f["kind"], f["state"]) for f in shown["findings"]] == [("invalid_tracking", "reported")]
+    assert shown["closing"]["waits_for"] == "an error finding is still open"
+    text = faulty.run("orders", "show", SELLER, "M-1")
+    assert text.code == 0
+    assert "invalid_tracking" in text.out
+    assert shown["placed_at"].endswith("Z")
+    assert not [word for word in PERSONAL if word in text.out + json.dumps(shown)]
+
+
+def test_an_unknown_order_is_not_found_but_its_rejects_are_named(feedamp_env):
+    feedamp_env.deliver("a.jsonl", "M-2", currency="XXX1")
+    done = feedamp_env.run("orders", "show", SELLER, "M-2", "--json")
+    assert (done.code, done.out) == (1, "")
+    assert "rejected at a.jsonl:1: currency" in done.err
+
+
+def test_findings_are_listed_by_state_and_seller(faulty):
+    [found] = faulty.run("findings", "list", "--json").json
+    assert (found["kind"], found["seller_id"], found["mp_order_number"]) == (
+        "invalid_tracking",
+        SELLER,
+        "M-1",
+    )
+    assert faulty.run("findings", "list", "--state", "held", "--json").json == []
+    assert faulty.run("findings", "list", "--seller", "seller-002", "--json").json == []
+    assert len(faulty.run("findings", "list", "--state", "reported", "--seller", SELLER, "--json").json) == 1
+    assert found["finding_id"] in faulty.run("findings", "list").out
+    assert faulty.run("findings", "list", "--state", "nonsense").code == 2
+
+
+def test_a_waived_finding_no_longer_blocks_the_order(faulty):
+    faulty.load()
+    [found] = faulty.run("findings", "list", "--json").json
+    done = faulty.run("findings", "waive", found["finding_id"], "--reason", "label seen")
+    assert done.code == 0, done.err
+    [waived] = faulty.run("findings", "list", "--state", "waived", "--json").json
+    assert (waived["note"], waived["resolved_at"][-1]) == ("label seen", "Z")
+    with faulty.parts.state.read() as connection:
+        rows = list(outbox.rows_until(connection, outbox.newest_id(connection)))
+    assert [(table, row["state"]) for table, row in rows] == [("findings", "waived")]
+    assert show(faulty)["closing"]["waits_for"] == "the snapshot is not judged yet"
+    faulty.process()
+    assert show(faulty)["phase"] == "closed"
+
+
+def test_waiving_twice_and_waiving_nothing(faulty):
+    [found] = faulty.run("findings", "list", "--json").json
+    faulty.run("findings", "waive", found["finding_id"], "--reason", "label seen")
+    again = faulty.run("findings", "waive", found["finding_id"], "--reason", "other")
+    assert (again.code, "waived already" in again.out) == (0, True)
+    assert faulty.run("findings", "list", "--state", "all", "--json").json[0]["note"] == "label seen"
+    assert faulty.run("findings", "waive", "0" * 32, "--reason", "x").code == 1
+    assert faulty.run("findings", "waive", found["finding_id"], "--reason", " ").code == 2
+    assert faulty.run("findings", "waive", found["finding_id"]).code == 2
+
+
+def test_a_mended_finding_cannot_be_waived(faulty):
+    [found] = faulty.run("findings", "list", "--json").json
+    faulty.fulfill("M-1")
+    faulty.read()
+    faulty.process()
+    done = faulty.run("findings", "waive", found["finding_id"], "--reason", "x")
+    assert (done.code, "is resolved" in done.err) == (1, True)
+
+
+def test_rejected_rows_are_listed_with_every_reason_and_nothing_personal(feedamp_env):
+    feedamp_env.deliver("a.jsonl", "M-1", currency="XXX1", purchase_date="yesterday")
+    done = feedamp_env.run("rejected", "list", "--json")
+    assert done.code == 0
+    assert len(codes(done)) == 2
+    assert "raw" not in done.json[0]
+    text = feedamp_env.run("rejected", "list").out
+    assert not [word for word in PERSONAL if word in text + done.out]
+    feedamp_env.deliver("b.jsonl", "M-1")
+    assert feedamp_env.run("rejected", "list", "--json").json == []
+    [old] = feedamp_env.run("rejected", "list", "--all", "--json").json
+    assert old["superseded_at"].endswith("Z")
+
+
+def test_replay_takes_what_todays_options_allow(feedamp_env):
+    feedamp_env.deliver("a.jsonl", "M-1", gift_note="x")
+    feedamp_env.deliver("b.jsonl", "M-2", gift_note="x")
+    assert (
+        feedamp_env.run("rejected", "replay").out == "taken 0, to place again 0, still rejected 2, left 0\n"
+    )
+    feedamp_env.house.set_options(extra_order_fields="gift_note")
+    one = feedamp_env.run("rejected", "replay", "--source", "b.jsonl")
+    assert (one.code, one.out) == (0, "taken 1, to place again 0, still rejected 0, left 0\n")
+    assert show(feedamp_env, "M-2")["phase"] == "to_place"
+    assert [r["source"] for r in feedamp_env.run("rejected", "list", "--json").json] == ["a.jsonl"]
+    assert feedamp_env.run("rejected", "replay").out.startswith("taken 1")
+    assert (
+        feedamp_env.run("rejected", "replay").out == "taken 0, to place again 0, still rejected 0, left 0\n"
+    )
+
+
+@pytest.fixture
+def refused(feedamp_env):
+    """M-1 holds a field that FeedAMP does not know."""
+    feedamp_env.house.set_options(extra_order_fields="gift_note")
+    feedamp_env.reopen()
+    feedamp_env.deliver("a.jsonl", "M-1", gift_note="x")
+    feedamp_env.place()
+    assert show(feedamp_env)["phase"] == "refused"
+    return feedamp_env
+
+
+def test_replay_sends_an_order_that_feedamp_refused_once_more(refused, monkeypatch):
+    assert codes(refused.run("rejected", "list", "--json")) == [("feedamp", "refused_by_feedamp")]
+    done = refused.run("rejected", "replay")
+    assert (done.code, done.out) == (0, "taken 0, to place again 1, still rejected 0, left 0\n")
+    assert (show(refused)["phase"], show(refused)["reason"]) == ("to_place", None)
+    assert refused.run("rejected", "list", "--json").json == []
+    refused.place()  # FeedAMP has not changed its mind
+    assert show(refused)["phase"] == "refused"
+    assert codes(refused.run("rejected", "list", "--json")) == [("feedamp", "refused_by_feedamp")]
+
+
+def test_replay_leaves_an_order_that_came_in_mended_alone(refused):
+    refused.deliver("b.jsonl", "M-1")
+    refused.place()
+    assert refused.run("rejected", "replay").out == "taken 0, to place again 0, still rejected 0, left 0\n"
+    assert show(refused)["phase"] == "settled"
+
+
+def test_a_reject_that_only_says_what_differs_is_left(placed):
+    placed.deliver("b.jsonl", "M-1", currency="EUR")
+    assert codes(placed.run("rejected", "list", "--json")) == [("inbox", "body_changed")]
+    assert placed.run("rejected", "replay").out == "taken 0, to place again 0, still rejected 0, left 1\n"
+    assert codes(placed.run("rejected", "list", "--json")) == [("inbox", "body_changed")]
+    assert placed.run("status").code == 0

@@ -1,0 +1,118 @@
+"""`feedamp` as a process of its own: what a shell sees of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from airflow_house import CONN_ID
+
+from feedamp_airflow.cli import commands, running
+
+ROOT = Path(__file__).parents[2]
+RUN = "import sys; from feedamp_airflow.cli import main; sys.exit(main())"
+
+
+def feedamp(*argv, **env):
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'include'}:{ROOT / 'plugins'}", **env}
+    command = [sys.executable, "-c", RUN, *map(str, argv)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def saved_connection(console, monkeypatch):
+    """The connection as the UI saves it: in Airflow's database, not in the environment."""
+    from airflow.models.connection import Connection
+    from airflow.utils.session import create_session
+
+    monkeypatch.delenv(f"AIRFLOW_CONN_{CONN_ID.upper()}")
+    sandbox = console.sandbox
+    with create_session() as session:
+        session.add(
+            Connection(
+                conn_id=CONN_ID,
+                conn_type="feedamp",
+                host=sandbox.api,
+                login=sandbox.client_id,
+                password=sandbox.client_secret,
+                extra=json.dumps({"callback_url": "https://market.example/callback"}),
+            )
+        )
+    yield console
+    with create_session() as session:
+        session.query(Connection).filter_by(conn_id=CONN_ID).delete()
+
+
+def test_a_connection_saved_in_the_ui_is_found_and_stdout_holds_the_answer_alone(saved_connection):
+    rows = [{**row, "conn_id": CONN_ID} for row in saved_connection.sandbox.sellers]
+    done = feedamp("sellers", "import", saved_connection.sellers_file(*rows))
+    assert (done.returncode, done.stdout) == (0, "added 3, updated 0, unchanged 0, refused 0\n"), done.stderr
+    url = feedamp("sellers", "authorize-url", "seller-001")
+    assert (url.returncode, url.stdout.count("\n")) == (0, 1)
+    assert url.stdout.startswith(f"{saved_connection.sandbox.api}/authorize?")
+    listed = feedamp("sellers", "list", "--json", AIRFLOW__LOGGING__LOGGING_LEVEL="DEBUG")
+    assert [seller["seller_id"] for seller in json.loads(listed.stdout)] == [
+        "seller-001",
+        "seller-002",
+        "seller-003",
+    ]
+    secrets = [saved_connection.sandbox.client_secret, *(row["refresh_token"] for row in rows)]
+    for process in (done, listed):
+        assert not [secret for secret in secrets if secret in process.stdout + process.stderr]
+
+
+def test_a_wrong_option_is_one_line_and_exit_code_2(console):
+    done = feedamp("status", AIRFLOW__FEEDAMP__PAGE_SIZE="500")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert (
+        done.stderr.splitlines()[-1]
+        == "feedamp: [feedamp] page_size must lie between 10 and 50 (contract 3.1)."
+    )
+    assert "Traceback" not in done.stderr
+
+
+def test_a_state_that_cannot_be_opened_is_one_line_and_exit_code_2(console):
+    done = feedamp("status", AIRFLOW__FEEDAMP__STATE_URL="sqlite:////proc/nowhere/state.db")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Traceback" not in done.stderr
+
+
+def test_reading_only_the_first_line_is_no_accident(feedamp_env):
+    feedamp_env.import_rows(*({"seller_id": f"S{n}", "refresh_token": f"tok-{n}"} for n in range(2000)))
+    command = f"'{sys.executable}' -c '{RUN}' sellers list --json | head -1"
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'include'}:{ROOT / 'plugins'}"}
+    done = subprocess.run(
+        ["/bin/sh", "-c", command], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[\n"
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+def leaves(parser, path=()):
+    """(words, parser) of every command."""
+    actions = [a for a in parser._actions if isinstance(a, commands.Nouns)]
+    if not actions:
+        yield path, parser
+    for action in actions:
+        for name, child in action.choices.items():
+            yield from leaves(child, (*path, name))
+
+
+COMMANDS = {path: leaf.get_default("run") for path, leaf in leaves(commands.parser())}
+
+
+@pytest.mark.parametrize("path", [path for path in COMMANDS if path != ("sandbox",)], ids=" ".join)
+def test_every_command_names_a_function_that_exists(path):
+    assert callable(running.command(COMMANDS[path]))
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in COMMANDS if path[-1] in ("list", "show", "status")], ids=" ".join
+)
+def test_every_listing_takes_json(path):
+    assert "--json" in dict(leaves(commands.parser()))[path].format_help()

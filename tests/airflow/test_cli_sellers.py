@@ -1,0 +1,203 @@
+"""`feedamp sellers add|import|list|pause|resume`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from console import SELLER
+
+from feedamp.state import grants
+
+SECRETS = ("rt-", "Bearer")
+
+
+def row(seller_id="S1", token="tok-1", **more):
+    return {"seller_id": seller_id, "refresh_token": token, **more}
+
+
+def token_of(console, seller_id):
+    with console.parts.state.read() as connection:
+        return grants.read(connection, console.parts.vault, seller_id).refresh_token
+
+
+def listed(console, seller_id):
+    [found] = [s for s in console.run("sellers", "list", "--json").json if s["seller_id"] == seller_id]
+    return found
+
+
+def test_an_import_adds_and_the_same_again_changes_nothing(console):
+    file = console.sellers_file()
+    first = console.run("sellers", "import", file)
+    assert (first.code, first.out.splitlines()[-1]) == (0, "added 3, updated 0, unchanged 0, refused 0")
+    again = console.run("sellers", "import", file)
+    assert (again.code, again.out) == (0, "added 0, updated 0, unchanged 3, refused 0\n")
+
+
+def test_a_new_token_replaces_a_live_grant_only_when_asked(console):
+    console.import_rows(row())
+    refused = console.import_rows(row(token="tok-2"))
+    assert (refused.code, refused.out) == (1, "added 0, updated 0, unchanged 0, refused 1\n")
+    assert "line 1: refresh_token: the seller has a live grant; --replace" in refused.err
+    assert token_of(console, "S1") == "tok-1"
+    replaced = console.import_rows(row(token="tok-2"), replace=True)
+    assert (replaced.code, replaced.out) == (0, "added 0, updated 1, unchanged 0, refused 0\n")
+    assert token_of(console, "S1") == "tok-2"
+
+
+def test_a_token_seen_before_is_old_news_even_with_replace(console):
+    console.import_rows(row())
+    console.import_rows(row(token="tok-2"), replace=True)
+    done = console.import_rows(row(token="tok-1"), replace=True)
+    assert done.out == "added 0, updated 0, unchanged 1, refused 0\n"
+    assert token_of(console, "S1") == "tok-2"
+
+
+def test_a_grant_that_needs_authorization_is_replaced_without_being_asked(console):
+    console.import_rows(row())
+    with console.parts.state.begin() as connection:
+        grant = grants.read(connection, console.parts.vault, "S1")
+        grants.note_refusal(connection, grant, "me", now=console.parts.state.now())
+        grants.mark_needs_authorization(connection, ["S1"], now=console.parts.state.now())
+    assert listed(console, "S1")["grant"] == "needs_authorization"
+    assert console.import_rows(row(token="tok-2")).out == "added 0, updated 1, unchanged 0, refused 0\n"
+    assert listed(console, "S1")["grant"] == "active"
+
+
+def test_a_seller_registered_before_gets_its_first_grant(console):
+    assert console.run("sellers", "add", "S1", "--name", "One").code == 0
+    assert console.import_rows(row()).out == "added 0, updated 1, unchanged 0, refused 0\n"
+    assert (listed(console, "S1")["name"], listed(console, "S1")["grant"]) == ("One", "active")
+
+
+def test_a_changed_name_counts_as_updated_and_a_missing_one_stays(console):
+    console.import_rows(row(name="One"))
+    assert console.import_rows(row()).out.startswith("added 0, updated 0, unchanged 1")
+    assert console.import_rows(row(name="Two")).out.startswith("added 0, updated 1")
+    assert listed(console, "S1")["name"] == "Two"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        pytest.param("nonsense tok-9", "line 2: is not JSON", id="no JSON"),
+        pytest.param('["tok-9"]', "line 2: is no JSON object", id="no object"),
+        pytest.param('{"seller_id": "S9"}', "line 2: refresh_token: is missing", id="no token"),
+        pytest.param('{"refresh_token": "tok-9"}', "line 2: seller_id: is missing", id="no seller"),
+        pytest.param(
+            '{"seller_id": " ", "refresh_token": "tok-9"}', "seller_id: is empty", id="blank seller"
+        ),
+        pytest.param('{"seller_id": 9, "refresh_token": "tok-9"}', "seller_id: must be text", id="a number"),
+        pytest.param('{"seller_id": "S9", "refresh_token": "tok 9"}', "token: holds white space", id="blank"),
+        pytest.param(
+            '{"seller_id": "S9", "refresh_token": "tok-9", "tok-9x": 1}', "unknown field", id="unknown"
+        ),
+        pytest.param(
+            '{"seller_id": "S9", "refresh_token": "tok-1"}', "is known as that of seller S1", id="other"
+        ),
+        pytest.param(
+            '{"seller_id": "S9", "refresh_token": "tok-9", "conn_id": "nope"}',
+            "line 2: conn_id: There is no connection nope",
+            id="no such connection",
+        ),
+        pytest.param('{"seller_id": "\\u0000", "refresh_token": "tok-9"}', "cannot be stored", id="a NUL"),
+    ],
+)
+def test_a_bad_line_is_named_without_its_token_and_the_others_go_on(console, line, words):
+    file = console.folder / "sellers.jsonl"
+    file.write_text(f"{json.dumps(row())}\n{line}\n\n{json.dumps(row('S2', 'tok-2'))}\n")
+    done = console.run("sellers", "import", file)
+    assert (done.code, done.out) == (1, "added 2, updated 0, unchanged 0, refused 1\n")
+    assert words in done.err
+    assert "tok-9" not in done.err
+
+
+def test_more_lines_than_one_transaction_takes(console):
+    rows = [row(f"S{n}", f"tok-{n}") for n in range(401)]
+    assert console.import_rows(*rows).out == "added 401, updated 0, unchanged 0, refused 0\n"
+    assert console.import_rows(*rows, row("S7", "tok-new")).out == (
+        "added 0, updated 0, unchanged 401, refused 1\n"
+    )
+
+
+def test_a_seller_twice_in_one_file(console):
+    done = console.import_rows(row(), row(token="tok-2"), row(name="One"))
+    assert done.out == "added 1, updated 1, unchanged 0, refused 1\n"
+
+
+@pytest.mark.parametrize("name", ["nowhere.jsonl", "."])
+def test_a_file_that_cannot_be_opened_is_a_usage_error(console, name):
+    done = console.run("sellers", "import", console.folder / name)
+    assert done.code == 2
+    assert "cannot be opened" in done.err
+
+
+def test_a_grant_wakes_orders_that_waited_for_it(console):
+    console.deliver("a.jsonl", "M-1", seller="S1")
+    console.plan()
+    assert (
+        console.run("orders", "show", "S1", "M-1", "--json").json["reason"] == "the seller is not registered"
+    )
+    before = console.run("orders", "show", "S1", "M-1", "--json").json["next_try_at"]
+    console.import_rows(row())
+    assert console.run("orders", "show", "S1", "M-1", "--json").json["next_try_at"] < before
+    assert console.plan() == [{"shard": 0, "sellers": ["S1"]}]
+
+
+def test_add_registers_and_changes(console):
+    first = console.run("sellers", "add", "S1", "--sales-channel", "market.example")
+    assert (first.code, "added; no grant yet" in first.out) == (0, True)
+    assert "unchanged" in console.run("sellers", "add", "S1").out
+    assert "updated" in console.run("sellers", "add", "S1", "--name", "One").out
+    shown = listed(console, "S1")
+    assert (shown["name"], shown["sales_channel"], shown["conn_id"]) == (
+        "One",
+        "market.example",
+        "feedamp_default",
+    )
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        pytest.param(["S1", "--conn-id", "nope"], id="a connection nobody knows"),
+        pytest.param([" "], id="a blank id"),
+        pytest.param(["x" * 129], id="an id too long"),
+    ],
+)
+def test_add_refuses_what_cannot_work(console, argv):
+    done = console.run("sellers", "add", *argv)
+    assert done.code == 2
+    assert len(done.err.splitlines()) == 1
+    assert console.run("sellers", "list", "--json").json == []
+
+
+def test_another_connection_takes_the_grant_along(console, monkeypatch):
+    console.import_rows(row())
+    account = {"conn_type": "feedamp", "host": console.sandbox.api, "login": "a", "password": "b"}
+    monkeypatch.setenv("AIRFLOW_CONN_OTHER", json.dumps(account))
+    assert console.run("sellers", "add", "S1", "--conn-id", "other").code == 0
+    with console.parts.state.read() as connection:
+        assert grants.read(connection, console.parts.vault, "S1").conn_id == "other"
+
+
+def test_pause_and_resume(feedamp_env):
+    assert feedamp_env.run("sellers", "pause", SELLER).code == 0
+    assert listed(feedamp_env, SELLER)["paused"] is True
+    assert feedamp_env.run("sellers", "resume", SELLER).code == 0
+    assert listed(feedamp_env, SELLER)["paused"] is False
+    unknown = feedamp_env.run("sellers", "pause", "nobody")
+    assert unknown.code == 1
+    assert "no seller nobody" in unknown.err
+
+
+def test_the_list_for_people_shows_no_secret(feedamp_env):
+    done = feedamp_env.run("sellers", "list")
+    assert done.code == 0
+    assert [line.split()[0] for line in done.out.splitlines()] == [
+        "seller_id",
+        "seller-001",
+        "seller-002",
+        "seller-003",
+    ]
+    assert not [secret for secret in SECRETS if secret in done.out + done.err]

@@ -1,0 +1,254 @@
+"""`feedamp status` and `doctor`: what needs a person, and what is wrong with the installation."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from datetime import timedelta
+
+import duckdb
+import pytest
+import sqlalchemy as sa
+from console import BAD_NUMBER, SELLER
+
+from feedamp.state import grants, ledger
+from feedamp.state.schema import snapshots
+
+
+def needs(console):
+    """Kinds of things that need a person, with their counts; and the exit code."""
+    done = console.run("status", "--json")
+    found = {name: some["count"] for name, some in done.json["needs_person"].items() if some["count"]}
+    return done.code, found
+
+
+def test_a_quiet_house_needs_nobody(feedamp_env):
+    assert needs(feedamp_env) == (0, {})
+    text = feedamp_env.run("status")
+    assert text.code == 0
+    assert text.out.endswith("NEEDS A PERSON\n  nothing\n")
+
+
+def test_orders_are_counted_by_phase_and_reason(feedamp_env):
+    feedamp_env.deliver("a.jsonl", "M-1", "M-2")
+    feedamp_env.place()
+    feedamp_env.run("sellers", "pause", "seller-002")
+    feedamp_env.deliver("b.jsonl", "M-3", "M-4", seller="seller-002")
+    feedamp_env.plan()
+    shown = feedamp_env.run("status", "--json").json
+    assert shown["orders"]["to_place"] == {
+        "count": 2,
+        "reasons": [{"reason": "the seller is paused", "count": 2}],
+    }
+    assert shown["orders"]["settled"]["count"] == 2
+    assert shown["settled_wait_for"] == [{"reason": "not read yet", "count": 2}]
+    assert shown["sellers"] == {"active": 2, "needs_authorization": 0, "no_grant": 0, "paused": 1}
+    assert shown["last"]["order_placed"].endswith("Z")
+    assert shown["watermarks"]["sellers_never_read_whole"] == 2
+    assert shown["on_the_way_to_the_warehouse"]["outbox_rows"] > 0
+    assert "the seller is paused" in feedamp_env.run("status").out
+
+
+def test_a_watermark_has_an_age(feedamp_env):
+    feedamp_env.read()
+    shown = feedamp_env.run("status", "--json").json["watermarks"]
+    assert (shown["sellers"], shown["sellers_never_read_whole"]) == (1, 2)
+    assert 600 <= shown["oldest_age_s"] < 700  # overlap_minutes
+
+
+def test_rejected_rows_need_a_person(feedamp_env):
+    feedamp_env.deliver("a.jsonl", "M-1", currency="XXX1")
+    assert needs(feedamp_env) == (1, {"rejected_rows": 1})
+    assert "a.jsonl" in feedamp_env.run("status").out
+
+
+def test_a_refused_grant_needs_a_person(feedamp_env):
+    now = feedamp_env.parts.state.now()
+    with feedamp_env.parts.state.begin() as connection:
+        grant = grants.read(connection, feedamp_env.parts.vault, SELLER)
+        grants.note_refusal(connection, grant, "me", now=now)
+        grants.mark_needs_authorization(connection, [SELLER], now=now)
+    assert needs(feedamp_env) == (1, {"sellers_to_connect": 1})
+    feedamp_env.run("sellers", "pause", SELLER)
+    assert needs(feedamp_env) == (0, {})
+
+
+def test_sellers_without_grant_need_a_person_once_orders_wait(console):
+    console.run("sellers", "add", "S1")
+    assert needs(console) == (0, {})
+    console.deliver("a.jsonl", "M-1", seller="S1")
+    console.deliver("b.jsonl", "M-1", seller="S2")
+    assert needs(console) == (1, {"sellers_to_connect": 2})
+    items = console.run("status", "--json").json["needs_person"]["sellers_to_connect"]["items"]
+    assert [(item["seller_id"], item["reason"], item["waiting_orders"]) for item in items] == [
+        ("S1", "the seller has no grant yet", 1),
+        ("S2", "the seller is not registered", 1),
+    ]
+
+
+def test_a_held_order_needs_a_person(feedamp_env):
+    feedamp_env.deliver("a.jsonl", "M-1")
+    with feedamp_env.parts.state.begin() as connection:
+        order = ledger.read(connection, SELLER, "M-1")
+        ledger.change(connection, order, phase="held", reason="conflict: …")
+    assert needs(feedamp_env) == (1, {"held_orders": 1})
+
+
+def shipped_wrong(console):
+    console.deliver("a.jsonl", "M-1")
+    console.place()
+    console.fulfill("M-1", BAD_NUMBER)
+    console.read()
+    console.process()
+
+
+def test_a_held_error_finding_needs_a_person_and_a_reported_one_does_not(feedamp_env):
+    shipped_wrong(feedamp_env)
+    assert needs(feedamp_env) == (0, {})
+    feedamp_env.house.set_options(error_codes='{"invalid_tracking": null}')
+    feedamp_env.reopen()
+    feedamp_env.fulfill("M-1", "1Z999AA10123456786")
+    feedamp_env.read()
+    feedamp_env.process()
+    assert needs(feedamp_env) == (1, {"held_findings": 1})
+
+
+@pytest.mark.parametrize(("days", "expected"), [(2.9, (0, {})), (3.1, (1, {"stuck_orders": 1}))])
+def test_an_error_that_stays_listed_needs_a_person_after_error_clear_days(feedamp_env, days, expected):
+    shipped_wrong(feedamp_env)
+    since = feedamp_env.parts.state.now() - timedelta(days=days)
+    with feedamp_env.parts.state.begin() as connection:
+        connection.execute(sa.update(snapshots).values(error_lingers_since=since, waits_for="…"))
+    assert needs(feedamp_env) == expected
+
+
+# doctor
+
+
+def examined(console):
+    done = console.run("doctor", "--json")
+    return done.code, {check["name"]: (check["state"], check["says"]) for check in done.json["checks"]}
+
+
+def test_the_doctor_finds_a_sound_house_sound(feedamp_env):
+    code, checks = examined(feedamp_env)
+    assert {name: state for name, (state, _) in checks.items()} == {
+        "options": "ok",
+        "state": "ok",
+        "encryption key": "ok",
+        "connection feedamp_default": "ok",
+        "inbox": "ok",
+        "lake": "ok",
+        "warehouse": "ok",
+        "DAG files": "ok",
+    }
+    assert code == 0
+    assert feedamp_env.sandbox.refresh_token(SELLER) == feedamp_env.sandbox.sellers[0]["refresh_token"]
+    assert list((feedamp_env.folder / "lake").iterdir()) == []
+    text = feedamp_env.run("doctor")
+    assert (text.code, text.out.count("ok  ")) == (0, 8)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "check", "code", "words"),
+    [
+        pytest.param("page_size", "500", "options", 2, "page_size", id="an option out of range"),
+        pytest.param("pagesize", "50", "options", 2, "no option pagesize", id="an option misspelt"),
+        pytest.param("reconcile_schedule", "30 3 * * *", "options", 2, "reconcile_schedule", id="a schedule"),
+        pytest.param("encryption_key", "abc", "stores and key", 2, "no key", id="a key that is none"),
+        pytest.param("inbox_url", "/nowhere/inbox", "inbox", 1, "make it", id="no inbox"),
+        pytest.param("inbox_url", "nostore://x", "inbox", 2, "store", id="an unknown store"),
+        pytest.param("lake_url", "nostore://x", "stores and key", 2, "nostore", id="an unknown lake"),
+        pytest.param("lake_url", "/proc/lake", "lake", 1, "", id="a lake that cannot be written"),
+    ],
+)
+def test_the_doctor_names_what_is_wrong(feedamp_env, option, value, check, code, words):
+    feedamp_env.house.set_options(**{option: value})
+    found, checks = examined(feedamp_env)
+    assert found == code
+    assert checks[check][0] == ("configuration" if code == 2 else "problem")
+    assert words in checks[check][1]
+
+
+def test_the_doctor_says_which_key_is_wrong(feedamp_env):
+    feedamp_env.house.set_options(encryption_key="A" * 43 + "=")
+    code, checks = examined(feedamp_env)
+    assert (code, "former key" in checks["encryption key"][1]) == (2, True)
+
+
+def test_the_doctor_tells_a_wrong_connection_from_one_that_fails(feedamp_env):
+    feedamp_env.house.set_connection(login="")
+    code, checks = examined(feedamp_env)
+    assert (code, "Login" in checks["connection feedamp_default"][1]) == (2, True)
+    feedamp_env.house.set_connection(password="wrong")
+    code, checks = examined(feedamp_env)
+    assert (code, "refuses client id or secret" in checks["connection feedamp_default"][1]) == (1, True)
+
+
+def test_the_doctor_names_who_holds_the_warehouse(feedamp_env, start_holder):
+    holder = start_holder(feedamp_env.folder / "warehouse.duckdb")
+    code, checks = examined(feedamp_env)
+    assert (code, f"process {holder.pid}" in checks["warehouse"][1]) == (1, True)
+
+
+def test_rebuilding_waits_for_whoever_holds_the_warehouse(feedamp_env, start_holder):
+    feedamp_env.house.set_options(duckdb_lock_wait_s="0")
+    holder = start_holder(feedamp_env.folder / "warehouse.duckdb")
+    done = feedamp_env.run("warehouse", "rebuild")
+    assert (done.code, f"process {holder.pid}" in done.err, done.out) == (1, True, "")
+
+
+def test_the_doctor_misses_dag_files(feedamp_env, monkeypatch, tmp_path):
+    monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(tmp_path / "dags"))
+    code, checks = examined(feedamp_env)
+    assert (code, "feedamp init" in checks["DAG files"][1]) == (1, True)
+    assert feedamp_env.run("init", tmp_path / "dags").code == 0
+    (tmp_path / "dags" / "feedamp_place_orders.py").write_text("import nothing_of_that_name  # airflow dag\n")
+    code, checks = examined(feedamp_env)
+    assert (code, "nothing_of_that_name" in checks["DAG files"][1]) == (1, True)
+
+
+# stores
+
+
+def warehouse_rows(console):
+    with closing(duckdb.connect(str(console.folder / "warehouse.duckdb"), read_only=True)) as warehouse:
+        tables = warehouse.execute(
+            "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'feedamp'"
+        ).fetchall()
+        return {t: sorted(map(repr, warehouse.execute(f"FROM feedamp.{t}").fetchall())) for (t,) in tables}
+
+
+def test_a_rebuilt_warehouse_is_the_same_to_the_row(feedamp_env):
+    shipped_wrong(feedamp_env)
+    feedamp_env.fulfill("M-1")
+    feedamp_env.read()
+    feedamp_env.process()
+    feedamp_env.load()
+    before = warehouse_rows(feedamp_env)
+    assert all(before[name] for name in ("orders", "shipments", "findings", "closures", "placements"))
+    count = len(list(feedamp_env.parts.lake.manifests()))
+    (feedamp_env.folder / "warehouse.duckdb").unlink()
+    done = feedamp_env.run("warehouse", "rebuild")
+    assert (done.code, done.out) == (0, f"rebuilt from {count} manifests\n")
+    assert warehouse_rows(feedamp_env) == before
+
+
+def test_the_state_database_is_upgraded_and_its_revision_told(airflow_house):
+    from console import Console
+
+    console = Console(airflow_house)
+    before = console.run("db", "current")
+    assert (before.code, before.out) == (1, "none\n")
+    assert console.run("db", "upgrade").out == "upgraded from nothing to 0001\n"
+    assert console.run("db", "upgrade").out == "at 0001 already\n"
+    assert (console.run("db", "current").code, console.run("db", "current").out) == (0, "0001\n")
+
+
+def test_a_state_of_a_newer_version_is_a_matter_of_configuration(console):
+    with console.parts.state.begin() as connection:
+        connection.execute(sa.text("UPDATE feedamp_alembic_version SET version_num = '9999'"))
+    assert console.run("db", "current").out == "9999\n"
+    done = console.run("sellers", "list")
+    assert (done.code, "newer version" in done.err, done.out) == (2, True, "")
+    assert json.loads(console.run("doctor", "--json").out)["ok"] is False

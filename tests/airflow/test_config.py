@@ -1,0 +1,263 @@
+"""The `[feedamp]` options: each by its environment variable, its default, and the word about a value that cannot be."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+import sys
+from datetime import timedelta
+
+import pytest
+from airflow.sdk.log import redact
+from cryptography.fernet import Fernet
+
+from feedamp.errors import ConfigurationError
+from feedamp.order_body import BodyRules
+from feedamp_airflow import config
+from feedamp_airflow.config import read_options, reconcile_schedule, schedule
+from feedamp_airflow.provider_info import get_provider_info
+from feedamp_airflow.wiring import make_parts
+
+DECLARED = get_provider_info()["config"]["feedamp"]["options"]
+SCHEDULES = {"place_schedule", "extract_schedule", "refresh_schedule", "reconcile_schedule"}
+
+
+@pytest.fixture
+def set_option(monkeypatch):
+    def set_one(name, value):
+        monkeypatch.setenv(f"AIRFLOW__FEEDAMP__{name.upper()}", value)
+
+    return set_one
+
+
+def value_of(name, options):
+    """What became of an option, wherever it is kept."""
+    rules = options.rules
+    by_name = {
+        "pii": options.masks_personal_fields,
+        "overlap_minutes": rules.overlap,
+        "error_clear_days": rules.error_clear,
+        "stale_after_days": rules.stale_after,
+        "extra_order_fields": rules.body.extra_order_fields,
+        "optional_fields": rules.body.optional_fields,
+        "order_number_pattern": rules.body.order_number_pattern,
+    }
+    if name in by_name:
+        return by_name[name]
+    return getattr(rules, name) if hasattr(rules, name) else getattr(options, name)
+
+
+DEFAULTS = {
+    "conn_id": "feedamp_default",
+    "state_url": None,
+    "state_conn_id": None,
+    "inbox_url": "{home}/feedamp/inbox",
+    "inbox_settle_s": 10.0,
+    "lake_url": "{home}/feedamp/lake",
+    "warehouse_conn_id": None,
+    "duckdb_path": "{home}/feedamp/warehouse.duckdb",
+    "duckdb_lock_wait_s": 120.0,
+    "duckdb_memory_limit": "512MB",
+    "encryption_key": None,
+    "sellers_per_task": 50,
+    "page_size": 50,
+    "overlap_minutes": timedelta(minutes=10),
+    "max_rejected_ratio": 0.05,
+    "error_codes": {},
+    "error_clear_days": timedelta(days=3),
+    "extra_order_fields": frozenset(),
+    "optional_fields": frozenset({"shipping_address.state"}),
+    "order_number_pattern": "[A-Za-z0-9._-]{1,128}",
+    "pii": False,
+    "stale_after_days": timedelta(days=7),
+}
+GIVEN = {
+    "conn_id": ("market", "market"),
+    "state_url": ("sqlite:////srv/state.db", "sqlite:////srv/state.db"),
+    "state_conn_id": ("state_pg", "state_pg"),
+    "inbox_url": ("s3://orders/in", "s3://orders/in"),
+    "inbox_settle_s": ("2.5", 2.5),
+    "lake_url": ("s3://lake", "s3://lake"),
+    "warehouse_conn_id": ("analytics", "analytics"),
+    "duckdb_path": ("/srv/w.duckdb", "/srv/w.duckdb"),
+    "duckdb_lock_wait_s": ("0", 0.0),
+    "duckdb_memory_limit": ("2GB", "2GB"),
+    "encryption_key": (" key ", "key"),
+    "sellers_per_task": ("7", 7),
+    "page_size": ("10", 10),
+    "overlap_minutes": ("90", timedelta(minutes=90)),
+    "max_rejected_ratio": ("0.5", 0.5),
+    "error_codes": ('{"invalid_tracking": "BAD", "bad_quantity": null}', {"invalid_tracking": "BAD", "bad_quantity": None}),
+    "error_clear_days": ("0.5", timedelta(hours=12)),
+    "extra_order_fields": ("gift_note, order_lines.color", frozenset({"gift_note", "order_lines.color"})),
+    "optional_fields": ('["shipping_address.city"]', frozenset({"shipping_address.city"})),
+    "order_number_pattern": ("[A-Z]{3}-%d$", "[A-Z]{3}-%d$"),
+    "pii": ("mask", True),
+    "stale_after_days": ("1", timedelta(days=1)),
+}
+
+
+def test_every_declared_option_is_tested_here():
+    assert set(DEFAULTS) | SCHEDULES == set(GIVEN) | SCHEDULES == set(DECLARED)
+
+
+@pytest.mark.parametrize("name", DEFAULTS, ids=lambda name: f"{name} left out")
+def test_an_option_left_out_has_its_default(name, airflow_home):
+    expected = DEFAULTS[name]
+    if isinstance(expected, str):
+        expected = expected.replace("{home}", str(airflow_home))
+    assert value_of(name, read_options()) == expected
+
+
+@pytest.mark.parametrize("name", DEFAULTS, ids=lambda name: f"{name} empty")
+def test_an_empty_option_means_its_default(name, set_option):
+    by_default = value_of(name, read_options())
+    set_option(name, "")
+    assert value_of(name, read_options()) == by_default
+
+
+@pytest.mark.parametrize("name", GIVEN, ids=lambda name: f"{name} given")
+def test_an_option_is_read_from_its_environment_variable(name, set_option):
+    text, expected = GIVEN[name]
+    set_option(name, text)
+    assert value_of(name, read_options()) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        pytest.param("page_size", "9", id="a page below ten"),
+        pytest.param("page_size", "51", id="a page beyond fifty"),
+        pytest.param("page_size", "many", id="a page size in words"),
+        pytest.param("sellers_per_task", "0", id="no seller in a task"),
+        pytest.param("sellers_per_task", "1.5", id="a seller and a half"),
+        pytest.param("overlap_minutes", "-1", id="a negative overlap"),
+        pytest.param("overlap_minutes", "nan", id="an overlap that is no number"),
+        pytest.param("overlap_minutes", "1e300", id="an overlap beyond all calendars"),
+        pytest.param("stale_after_days", "999999", id="orders open since before the calendar"),
+        pytest.param("error_clear_days", "inf", id="errors that never clear"),
+        pytest.param("max_rejected_ratio", "5%", id="a ratio in percent"),
+        pytest.param("pii", "hide", id="a privacy nobody knows"),
+        pytest.param("error_codes", "INVALID", id="a code without its kind"),
+        pytest.param("error_codes", '{"typo": "X"}', id="a kind nobody knows"),
+        pytest.param("error_codes", '{"bad_quantity": 3}', id="a code that is a number"),
+        pytest.param("error_codes", '["bad_quantity"]', id="codes as a list"),
+        pytest.param("extra_order_fields", "[gift", id="a list that is cut off"),
+        pytest.param("extra_order_fields", "fulfillments", id="a field that is read-only"),
+        pytest.param("optional_fields", "shipping_address.moon", id="a field no order has"),
+        pytest.param("optional_fields", "mp_order_number", id="an order without its number"),
+        pytest.param("order_number_pattern", "[A-Z", id="a pattern that is cut off"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named(name, text, set_option):
+    set_option(name, text)
+    with pytest.raises(ConfigurationError, match=name):
+        read_options()
+
+
+def test_the_options_never_show_the_encryption_key(set_option):
+    set_option("encryption_key", "k" * 44)
+    assert "kkk" not in repr(read_options())
+
+
+# Schedules
+
+
+@pytest.mark.parametrize("name", sorted(SCHEDULES - {"reconcile_schedule"}))
+def test_a_schedule_is_read_when_the_dag_is_parsed(name, set_option):
+    assert schedule(name, "by default") == DECLARED[name]["default"]
+    set_option(name, "5 * * * *")
+    assert schedule(name, "by default") == "5 * * * *"
+
+
+@pytest.mark.parametrize("cron", ["0 0 * * *", "0  0 * * *", "@daily", ""])
+def test_reconcile_runs_at_midnight(cron, set_option):
+    set_option("reconcile_schedule", cron)
+    assert reconcile_schedule().split() in (["0", "0", "*", "*", "*"], ["@daily"])
+
+
+@pytest.mark.parametrize(
+    "cron",
+    [
+        pytest.param("30 3 * * *", id="half past three"),
+        pytest.param("0 0 * * 1", id="Mondays"),
+        pytest.param("@hourly", id="every hour"),
+    ],
+)
+def test_reconcile_refuses_another_hour_for_it_shifts_the_days(cron, set_option):
+    set_option("reconcile_schedule", cron)
+    with pytest.raises(ConfigurationError, match="reconcile_schedule.*shifts the days"):
+        reconcile_schedule()
+
+
+# What Airflow makes of the declaration
+
+
+def test_airflow_imports_although_a_default_holds_braces(airflow_home):
+    """Airflow formats declared defaults at import, so that this one must not be declared (AIRFLOW.md)."""
+    assert "{" in BodyRules().order_number_pattern
+    look = (
+        "from airflow.configuration import conf; from feedamp_airflow.config import read_options; import json;"
+        "print(json.dumps([conf.get('feedamp', 'page_size'), read_options().rules.body.order_number_pattern]))"
+    )
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == ["50", BodyRules().order_number_pattern]
+
+
+@pytest.mark.parametrize("name", sorted(DECLARED))
+def test_no_declared_default_can_break_the_import_of_airflow(name):
+    assert not {"{", "}", "%"} & set(DECLARED[name]["default"] or "")
+
+
+# The encryption key
+
+
+def test_a_sqlite_state_gets_a_key_file_beside_it_made_once(airflow_house):
+    first, second = airflow_house.parts().vault, airflow_house.parts().vault
+    file = airflow_house.folder / "state.db.key"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert second.decrypt(first.encrypt("rt-1")) == "rt-1"
+
+
+def test_a_given_key_is_used_and_no_file_is_made(airflow_house):
+    key = Fernet.generate_key().decode()
+    airflow_house.set_options(encryption_key=f" {key}\n")
+    stored = airflow_house.parts().vault.encrypt("rt-1")
+    assert Fernet(key).decrypt(stored.encode()) == b"rt-1"
+    assert not (airflow_house.folder / "state.db.key").exists()
+
+
+def test_a_key_from_a_command_loses_its_line_end(set_option):
+    key = Fernet.generate_key().decode()
+    set_option("encryption_key_cmd", f"echo {key}")
+    assert config.read_options().encryption_key == key
+
+
+def test_a_key_is_masked_in_logs_from_the_moment_it_is_loaded(airflow_house):
+    key = Fernet.generate_key().decode()
+    airflow_house.set_options(encryption_key=key)
+    airflow_house.parts()
+    assert key not in str(redact(f"the key is {key}"))
+
+
+def test_a_state_that_is_no_file_needs_a_key(airflow_house):
+    airflow_house.set_options(state_url="postgresql+psycopg://nobody@127.0.0.1:1/feedamp")
+    with pytest.raises(ConfigurationError, match="encryption_key is required"):
+        make_parts()
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        pytest.param({"encryption_key": "short"}, "encryption_key", id="a key that is none"),
+        pytest.param({"state_conn_id": "pg"}, "state_url and state_conn_id", id="two states"),
+        pytest.param({"state_url": "", "state_conn_id": "pg"}, "no connection pg", id="an unknown state connection"),
+        pytest.param({"warehouse_conn_id": "pg"}, "warehouse_conn_id", id="a warehouse of a later version"),
+    ],
+)
+def test_parts_that_cannot_be_put_together_say_which_option_is_wrong(options, named, airflow_house):
+    airflow_house.set_options(**options)
+    with pytest.raises(ConfigurationError, match=named):
+        make_parts()

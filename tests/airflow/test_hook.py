@@ -1,0 +1,270 @@
+"""`FeedAmpHook.run`: what leaves the machine, byte by byte, and what comes back of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import traceback
+
+import pytest
+from airflow_house import CONN_ID, open_airflow_house
+from scripted import answer, serving, token_answer
+
+from feedamp.errors import (
+    AuthorizationError,
+    ConfigurationError,
+    NotFoundError,
+    RejectedError,
+    ThrottledError,
+    TransientError,
+    UnclearError,
+)
+from feedamp.sandbox.probe import Probe, example_order
+from feedamp_airflow.hook import FeedAmpHook
+
+SELLER = "seller-001"
+EXTRAS = {
+    "requests_per_second": 900,
+    "callback_url": "https://market.example/leaked",
+    "X-Leaked": "leaked",
+    "a_number": 5,
+    "a_flag": True,
+    "a_list": ["leaked"],
+    "an_object": {"leaked": None},
+    "nothing": None,
+}
+
+
+@pytest.fixture
+def house(airflow_house):
+    airflow_house.connect(SELLER)
+    return airflow_house
+
+
+@pytest.fixture
+def order(house):
+    """An order that FeedAMP holds."""
+    probe = Probe(house.sandbox, "seller-002")
+    probe.seller_id = SELLER
+    with house.sandbox.world.lock:
+        house.sandbox.world.orders.add(SELLER, example_order("M-1"), house.sandbox.world.clock())
+    probe.close()
+    return "M-1"
+
+
+def header_lines(head):
+    return dict(line.split(": ", 1) for line in head.split("\r\n")[1:])
+
+
+def api_requests(house):
+    return [r for r in house.sandbox.requests if not r.path.endswith("/access_token")]
+
+
+# What a request looks like
+
+
+def test_a_request_carries_the_sellers_token_and_nothing_else_of_the_connection(house, monkeypatch, tmp_path):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password else\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    with serving(token_answer(), answer({"mp_order_number": "M-1"})) as server:
+        extras = EXTRAS | {"trust_env": True}
+        house.set_connection(host=server.url, login="the-client", password="the-secret", extra=extras)
+        response = FeedAmpHook().run("orders/M-1", seller=SELLER)
+    assert response.json() == {"mp_order_number": "M-1"}
+    token_call, request = server.requests
+    assert request.startswith(b"GET /api/v1/orders/M-1 HTTP/1.1\r\n")
+    headers = header_lines(request.partition(b"\r\n\r\n")[0].decode())
+    assert headers["Authorization"] == "Bearer at-1"
+    assert set(headers) == {"Host", "User-Agent", "Accept-Encoding", "Accept", "Connection", "Authorization"}
+    for word in (b"the-client", b"the-secret", b"leaked", b"Basic"):
+        assert word not in request
+    assert b"Authorization" not in token_call
+    assert b"leaked" not in token_call
+
+
+@pytest.mark.parametrize(
+    ("trusted", "asked"),
+    [pytest.param(True, True, id="trusted"), pytest.param(False, False, id="not trusted, as by default")],
+)
+def test_a_proxy_of_the_environment_is_used_where_it_is_trusted(trusted, asked, house, monkeypatch):
+    monkeypatch.setenv("no_proxy", "")
+    with serving(answer(status=502)) as proxy, serving(token_answer(), answer({})) as server:
+        monkeypatch.setenv("http_proxy", proxy.url.removesuffix("/api/v1"))
+        house.set_connection(host=server.url, extra={"trust_env": trusted})
+        with contextlib.suppress(TransientError):
+            FeedAmpHook().run("orders", seller=SELLER)
+    assert bool(proxy.requests) == asked
+    assert bool(server.requests) != asked
+
+
+def test_a_put_carries_its_body_and_the_headers_it_was_given(house):
+    with serving(token_answer(), answer({})) as server:
+        house.set_connection(host=server.url)
+        body = json.dumps(example_order("M-1"))
+        hook = FeedAmpHook(method="PUT")
+        hook.run("orders/M-1", data=body, headers={"Content-Type": "application/json"}, seller=SELLER)
+    head, _, sent = server.requests[1].partition(b"\r\n\r\n")
+    assert json.loads(sent) == example_order("M-1")
+    assert header_lines(head.decode())["Content-Type"] == "application/json"
+
+
+def test_query_parameters_of_a_get_go_into_the_url(house):
+    with serving(token_answer(), answer({"orders": []})) as server:
+        house.set_connection(host=server.url)
+        FeedAmpHook().run("orders", data={"page_size": 10}, seller=SELLER)
+    assert server.heads[1].startswith("GET /api/v1/orders?page_size=10 HTTP/1.1")
+
+
+def test_a_redirect_is_not_followed(house):
+    with serving(answer({})) as elsewhere, serving(
+        token_answer(), answer(status=302, Location=elsewhere.url)
+    ) as server:
+        house.set_connection(host=server.url)
+        with pytest.raises(RejectedError) as refusal:
+            FeedAmpHook().run("orders/M-1", seller=SELLER)
+    assert refusal.value.status == 302
+    assert elsewhere.requests == []
+
+
+# Tokens and pace
+
+
+def test_a_401_is_answered_with_a_newer_token(house, order):
+    FeedAmpHook().run(f"orders/{order}", seller=SELLER)
+    house.sandbox.expire_access_tokens(SELLER)
+    assert FeedAmpHook().run(f"orders/{order}", seller=SELLER).json()["mp_order_number"] == order
+    assert [r.status for r in api_requests(house)] == [200, 401, 200]
+    assert house.sandbox.broken_rules == []
+
+
+def test_a_second_401_is_an_authorization_error_and_the_end(house, order):
+    house.sandbox.fault("refuse_token", path="/orders", times=None)
+    with pytest.raises(AuthorizationError):
+        FeedAmpHook().run(f"orders/{order}", seller=SELLER)
+    assert [r.status for r in api_requests(house)] == [401, 401]
+
+
+def test_requests_keep_to_the_rate_of_the_connection(airflow_home, tmp_path, monkeypatch):
+    limits = {"requests_per_second": 5.0, "burst": 1}
+    with open_airflow_house(tmp_path, monkeypatch, **limits) as house:
+        house.connect(SELLER)
+        house.set_connection(extra={"requests_per_second": 5})
+        for _ in range(4):
+            FeedAmpHook().run("orders", seller=SELLER)
+        assert house.sandbox.broken_rules == []
+
+
+def test_retry_after_holds_for_all_who_send_for_the_seller(house, order):
+    house.sandbox.fault("throttle", path="/orders", seconds=1)
+    with pytest.raises(ThrottledError) as throttled:
+        FeedAmpHook().run(f"orders/{order}", seller=SELLER)
+    assert throttled.value.retry_after_s == 1
+    assert FeedAmpHook().run(f"orders/{order}", seller=SELLER).status_code == 200
+    assert house.sandbox.broken_rules == []
+
+
+def test_a_date_as_retry_after_is_understood(house):
+    date = {"Date": "Mon, 02 Mar 2026 10:00:00 GMT", "Retry_After": "Mon, 02 Mar 2026 10:00:30 GMT"}
+    with serving(token_answer(), answer(status=429, **date)) as server:
+        house.set_connection(host=server.url)
+        with pytest.raises(ThrottledError) as throttled:
+            FeedAmpHook().run("orders", seller=SELLER)
+    assert throttled.value.retry_after_s == 30
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        pytest.param("error_503", TransientError, id="a server in trouble"),
+        pytest.param("reset_before", UnclearError, id="a connection that breaks off"),
+        pytest.param("cut_body", UnclearError, id="an answer that is cut off"),
+    ],
+)
+def test_trouble_on_the_way_is_an_error_that_may_be_tried_again(fault, error, house, order):
+    house.sandbox.fault(fault, path="/orders")
+    with pytest.raises(error):
+        FeedAmpHook().run(f"orders/{order}", seller=SELLER)
+
+
+def test_an_unknown_order_is_said_to_be_unknown(house):
+    with pytest.raises(NotFoundError):
+        FeedAmpHook().run("orders/NOBODY", seller=SELLER)
+
+
+def test_a_bad_answer_is_handed_over_where_nobody_checks_it(house):
+    response = FeedAmpHook().run("orders/NOBODY", extra_options={"check_response": False}, seller=SELLER)
+    assert response.status_code == 404
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        pytest.param([answer([{"code": "BAD", "message": "Robin Vale"}], status=400)], id="refused"),
+        pytest.param([answer({"name": "Robin Vale"}, status=500)], id="failed"),
+        pytest.param([answer({"name": "Robin Vale"}, status=401), token_answer(2), answer({}, 401)], id="shut out"),
+        pytest.param([answer(b"Robin Vale")[:-4]], id="cut off"),
+        pytest.param([b""], id="broken off"),
+    ],
+)
+def test_neither_log_nor_exception_holds_a_token_or_a_body(answers, house, caplog):
+    caplog.set_level(logging.DEBUG)
+    with serving(token_answer(), *answers) as server:
+        house.set_connection(host=server.url, password="the-secret")
+        with pytest.raises(Exception) as failure:  # noqa: PT011 - of any kind
+            FeedAmpHook().run("orders/M-1", seller=SELLER)
+    error = failure.value
+    shown = "".join(traceback.format_exception(error)) + caplog.text + repr(error)
+    for word in ("at-1", "at-2", "rt-", "Bearer", "the-secret", "Robin"):
+        assert word not in shown
+    assert not hasattr(error, "request")  # where requests keeps its headers
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "named"),
+    [
+        pytest.param({}, ConfigurationError, "seller=", id="no seller"),
+        pytest.param({"seller": "nobody"}, AuthorizationError, "not registered", id="an unknown seller"),
+        pytest.param(
+            {"seller": SELLER, "headers": {"authorization": "mine"}}, ConfigurationError, "Authorization", id="a token of one's own"
+        ),
+    ],
+)
+def test_a_call_that_cannot_be_made_says_why(call, error, named, house):
+    with pytest.raises(error, match=named):
+        FeedAmpHook().run("orders", **call)
+    assert api_requests(house) == []
+
+
+def test_a_connection_nobody_saved_is_named(house):
+    with pytest.raises(ConfigurationError, match="no connection elsewhere"):
+        FeedAmpHook("elsewhere").get_conn()
+
+
+# Event loops
+
+
+async def test_run_works_where_an_event_loop_runs_already(house, order):
+    assert FeedAmpHook().run(f"orders/{order}", seller=SELLER).status_code == 200
+
+
+async def test_an_error_reaches_the_caller_where_an_event_loop_runs_already(house):
+    house.sandbox.revoke(SELLER)
+    with pytest.raises(AuthorizationError):
+        FeedAmpHook().run("orders", seller=SELLER)
+
+
+async def test_the_async_client_serves_several_sellers_at_once(house, order):
+    house.connect("seller-002")
+    async with FeedAmpHook(CONN_ID).client() as clients:
+        first, second = [await clients.for_seller(seller) for seller in (SELLER, "seller-002")]
+        (found, read_at), other = await asyncio.gather(
+            first.get_order(order), second.get_order(order), return_exceptions=True
+        )
+    assert (found.mp_order_number, read_at.utcoffset().total_seconds()) == (order, 0)
+    assert isinstance(other, NotFoundError)

@@ -1,0 +1,98 @@
+"""What the ledger keeps of a delivered row: bodies, sources, reasons."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from order_samples import good_order
+
+from feedamp.admission import Admission, Seen, admit
+from feedamp.inbox import OrderRow
+from feedamp.lifecycle import AWAITING_SHIPMENT, CANCELLED, PENDING
+from feedamp.state.ledger import LedgerOrder
+
+NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
+
+
+EARLIER = datetime(2026, 3, 9, tzinfo=UTC)
+
+
+NOTHING_SEEN = Seen()
+
+
+TWO_SHIPPED = Seen(units_shipped=2)
+
+
+def row(state: str = AWAITING_SHIPMENT, *, source: str = "new.jsonl", **changes: Any) -> OrderRow:
+    body = good_order(marketplace_state=str(state), **changes)
+    return OrderRow(source, 7, 1, f"hash of {source}", "raw", "S1", "M-1", body)
+
+
+def taken(state: str = AWAITING_SHIPMENT, **changes: Any) -> LedgerOrder:
+    """An order that came in once as `state`, with these fields in the ledger since."""
+    order = admit(row(state, source="old.jsonl"), None, NOTHING_SEEN, now=EARLIER).order
+    assert order is not None
+    return order.but(**changes)
+
+
+def placed(state: str = AWAITING_SHIPMENT, **changes: Any) -> LedgerOrder:
+    """An order that FeedAMP has accepted as `state`."""
+    return taken(
+        state,
+        **{"phase": "settled", "accepted_state": str(state), "first_put_at": EARLIER, "placed_at": EARLIER}
+        | changes,
+    )
+
+
+PUT_SENT = {"first_put_at": EARLIER}
+
+
+NEW_BODY = {"currency": "EUR"}
+
+
+def test_the_first_accepted_body_is_kept_when_another_comes() -> None:
+    known = placed(PENDING)
+    order = admit(row(**NEW_BODY), known, NOTHING_SEEN, now=NOW).order
+    assert order is not None
+    assert order.body == known.body
+
+
+def test_a_newer_body_replaces_one_that_was_never_sent() -> None:
+    order = admit(row(**NEW_BODY), taken(), NOTHING_SEEN, now=NOW).order
+    assert order is not None
+    assert (order.body["currency"], order.source) == ("EUR", "new.jsonl")
+
+
+def test_the_ledger_keeps_the_state_out_of_the_body() -> None:
+    assert "marketplace_state" not in taken().body
+
+
+def test_a_mended_order_starts_without_the_old_reason_and_backoff() -> None:
+    refused = taken(phase="refused", reason="no such currency", attempts=3, **PUT_SENT)
+    order = admit(row(**NEW_BODY), refused, NOTHING_SEEN, now=NOW).order
+    assert order is not None
+    assert (order.reason, order.attempts, order.next_try_at) == (None, 0, NOW)
+
+
+def test_a_change_of_state_names_the_row_that_asked_for_it() -> None:
+    order = admit(row(CANCELLED), placed(), NOTHING_SEEN, now=NOW).order
+    assert order is not None
+    assert (order.source, order.source_row, order.row_hash) == ("new.jsonl", 7, "hash of new.jsonl")
+
+
+def test_a_conflict_says_how_many_units_are_shipped() -> None:
+    order = admit(row(CANCELLED), placed(), TWO_SHIPPED, now=NOW).order
+    assert order is not None
+    assert "shipped 2 units" in str(order.reason)
+
+
+def test_every_changed_field_of_a_body_is_named() -> None:
+    address = good_order()["shipping_address"] | {"city": "Salem"}
+    admission = admit(row(currency="EUR", shipping_address=address), placed(), NOTHING_SEEN, now=NOW)
+    assert [reason.field for reason in admission.reasons] == ["currency", "shipping_address.city"]
+
+
+def test_a_repeat_of_an_older_delivery_changes_nothing() -> None:
+    released = admit(row(), placed(PENDING), NOTHING_SEEN, now=NOW).order
+    assert admit(row(PENDING), released, NOTHING_SEEN, now=NOW) == Admission()

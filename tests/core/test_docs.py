@@ -1,0 +1,319 @@
+"""Docs and code say the same: examples are read, options and commands compared, links followed."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib
+import inspect
+import json
+import os
+import re
+import runpy
+import shlex
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, get_args
+
+import duckdb
+import pytest
+from house import shipment
+from order_samples import inbox_file
+
+from feedamp import checks, lifecycle
+from feedamp.inbox import BadRow, OrderRow, read_rows
+from feedamp.order_body import BodyRules, ReasonCode
+from feedamp.sandbox.command import parser as sandbox_parser
+from feedamp.state import State, findings, sellers
+from feedamp.steps.judging import judge
+from feedamp.warehouse.duckdb import DuckDbWarehouse
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+RULES = BodyRules()
+FENCE = re.compile(
+    r"^(?P<indent> *)```(?P<kind>[^\n]*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
+)
+
+
+def blocks(page: Path, kind: str) -> list[str]:
+    """Code blocks of a page with this info string, in order."""
+    found = FENCE.finditer(page.read_text("utf-8"))
+    return [textwrap.dedent(match["text"]) for match in found if match["kind"] == kind]
+
+
+def cells(page: Path) -> list[list[str]]:
+    """Rows of all tables of a page as their cells."""
+    lines = FENCE.sub("", page.read_text("utf-8")).splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+
+
+def by_name(path: str) -> Any:
+    """A module of the Airflow side that imports nothing of Airflow; a plain import is not for the core."""
+    return importlib.import_module(path)
+
+
+# Data dictionary
+
+
+def test_the_data_dictionary_is_what_its_program_makes_of_the_tables():
+    program = runpy.run_path(str(ROOT / "tools" / "data_dictionary.py"))
+    says = "run: python tools/data_dictionary.py --write"
+    assert (DOCS / "data-dictionary.md").read_text("utf-8") == program["render"](), says
+
+
+# Inbox
+
+
+@pytest.mark.parametrize(
+    ("kind", "ending", "orders"), [("jsonl", "jsonl", 2), ("csv", "csv", 2), ("jsonl rejected", "jsonl", 0)]
+)
+def test_the_inbox_examples_are_read_as_the_page_says(tmp_path, kind, ending, orders):
+    [text] = blocks(DOCS / "inbox.md", kind)
+    rows = list(read_rows(inbox_file(tmp_path, f"orders.{ending}", text.encode()), RULES))
+    assert [row for row in rows if isinstance(row, BadRow)] == ([] if orders else rows)
+    assert len(rows) == (orders or 1)
+
+
+def test_the_inbox_example_of_a_csv_order_has_two_lines_and_a_leading_zero(tmp_path):
+    [text] = blocks(DOCS / "inbox.md", "csv")
+    first, _ = read_rows(inbox_file(tmp_path, "orders.csv", text.encode()), RULES)
+    assert isinstance(first, OrderRow)
+    assert len(first.body["order_lines"]) == 2
+    assert first.body["shipping_address"]["postal_code"] == "01220"
+
+
+def test_the_rejected_line_is_rejected_for_the_reasons_that_the_page_lists(tmp_path):
+    [text], [listed] = blocks(DOCS / "inbox.md", "jsonl rejected"), blocks(DOCS / "inbox.md", "json")
+    [row] = read_rows(inbox_file(tmp_path, "orders.jsonl", text.encode()), RULES)
+    assert isinstance(row, BadRow)
+    assert [asdict(reason) for reason in row.reasons] == json.loads(listed)
+
+
+def test_the_program_for_parquet_writes_a_file_that_is_read(tmp_path, monkeypatch):
+    [program] = blocks(DOCS / "inbox.md", "python")
+    monkeypatch.chdir(tmp_path)
+    exec(program, {})
+    [row] = read_rows(
+        inbox_file(tmp_path, "orders.parquet", (tmp_path / "orders.parquet").read_bytes()), RULES
+    )
+    assert isinstance(row, OrderRow)
+
+
+def test_the_inbox_page_explains_every_reject_code():
+    explained = {name for row in cells(DOCS / "inbox.md") for name in re.findall(r"`(\w+)`", row[0])}
+    assert set(get_args(ReasonCode)) <= explained
+
+
+# Options
+
+
+def test_configuration_lists_exactly_the_options_with_their_defaults():
+    info = by_name("feedamp_airflow.provider_info").get_provider_info()
+    options = {name: option["default"] for name, option in info["config"]["feedamp"]["options"].items()}
+    rows = [row for row in cells(DOCS / "configuration.md") if row[0].startswith("`")]
+    listed = {row[0].strip("`"): row[1] for row in rows}
+    assert len(rows) == len(listed)
+    assert listed.keys() == options.keys()
+    for name, default in options.items():
+        if default is None:
+            assert listed[name].startswith("empty: "), name
+        else:
+            assert listed[name] == f"`{default}`", name
+
+
+def test_configuration_names_the_defaults_of_empty_options_about_orders():
+    listed = {row[0].strip("`"): row[1] for row in cells(DOCS / "configuration.md")}
+    assert listed["order_number_pattern"] == f"empty: `{RULES.order_number_pattern}`"
+    assert listed["optional_fields"] == f"empty: `{', '.join(RULES.optional_fields)}`"
+    assert f"`{checks.DEFAULT_ERROR_CODE}`" in listed["error_codes"]
+
+
+def test_the_connection_page_names_every_field_of_the_form():
+    [kind] = by_name("feedamp_airflow.provider_info").get_provider_info()["connection-types"]
+    first_cells = {row[0] for row in cells(DOCS / "connection.md")}
+    assert {f"`{name}`" for name in kind["conn-fields"]} <= first_cells
+    assert set(kind["ui-field-behaviour"]["relabeling"].values()) <= first_cells
+
+
+# Runbook
+
+
+def strings_in(function: Any) -> set[str]:
+    """Texts of a function, its docstring left out."""
+    [tree] = ast.parse(textwrap.dedent(inspect.getsource(function))).body
+    assert isinstance(tree, ast.FunctionDef)
+    body = tree.body[1:] if ast.get_docstring(tree) else tree.body
+    found = (
+        node.value for statement in body for node in ast.walk(statement) if isinstance(node, ast.Constant)
+    )
+    return {value for value in found if isinstance(value, str) and " " in value}
+
+
+def test_the_runbook_explains_every_kind_of_finding_with_its_severity():
+    rows = {row[0].strip("`"): row[1] for row in cells(DOCS / "runbook.md")}
+    for kind in checks.Kind:
+        finding = checks.Finding(kind, "1", "", "", "")
+        assert rows.get(kind.value) == finding.severity.value
+
+
+def test_the_runbook_explains_every_state_of_a_finding():
+    rows = {row[0].strip("`") for row in cells(DOCS / "runbook.md")}
+    assert {*findings.OPEN, findings.RESOLVED, findings.WAIVED} <= rows
+
+
+@pytest.mark.parametrize("function", [lifecycle.decide_close, judge, sellers.Seller.blocked_by.fget])
+def test_the_runbook_explains_every_reason_for_waiting(function):
+    rows = {row[0].strip("`") for row in cells(DOCS / "runbook.md")}
+    assert strings_in(function)
+    assert strings_in(function) <= rows
+
+
+def test_the_program_that_moves_the_state_moves_every_row(tmp_path, monkeypatch, house, capsys):
+    house.placed("M-1")
+    house.read()
+    house.fulfill("M-1", shipment(number=None))
+    house.read()
+    house.process()
+    new = f"sqlite:///{tmp_path / 'new.db'}"
+    [program] = [text for text in blocks(DOCS / "runbook.md", "python") if "sorted_tables" in text]
+    monkeypatch.setattr(sys, "argv", ["move_state.py", str(house.state.url), new])
+    exec(program, {})
+    capsys.readouterr()
+    State(new).close()
+    before, after = dump(house.state.url.database), dump(tmp_path / "new.db")
+    assert before.keys() == after.keys()
+    assert all(before[name] for name in ("outbox", "orders", "snapshots", "findings", "grants", "watermarks"))
+    assert {name: rows for name, rows in after.items() if rows != before[name]} == {}
+
+
+def dump(path: Any) -> dict[str, list[tuple[Any, ...]]]:
+    """All rows by table; those of the outbox in their order, without the ids, which are given anew."""
+    connection = sqlite3.connect(path)
+    try:
+        names = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+        rows = {name: connection.execute(f"SELECT * FROM {name}").fetchall() for (name,) in names}
+    finally:
+        connection.close()
+    outbox = [row[1:] for row in sorted(rows["outbox"])]
+    mine = {name: sorted(found, key=repr) for name, found in rows.items() if not name.startswith("sqlite_")}
+    return {**mine, "outbox": outbox}
+
+
+# Queries
+
+
+@pytest.fixture
+def home(tmp_path):
+    """An Airflow home with an empty warehouse where it lies by default."""
+    with DuckDbWarehouse(str(tmp_path / "feedamp" / "warehouse.duckdb")).session():
+        pass
+    return tmp_path
+
+
+@pytest.mark.parametrize("query", blocks(DOCS / "runbook.md", "sql"))
+def test_the_queries_of_the_runbook_run(home, query):
+    with duckdb.connect(str(home / "feedamp" / "warehouse.duckdb"), read_only=True) as warehouse:
+        assert warehouse.execute(query).fetchall() == []
+
+
+def test_the_query_of_the_readme_runs(home):
+    [line] = [text for text in blocks(ROOT / "README.md", "bash") if "duckdb" in text]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    env = {**os.environ, "AIRFLOW_HOME": str(home), "PATH": path}
+    done = subprocess.run(["bash", "-c", line], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "marketplace_state" in done.stdout
+
+
+# Commands
+
+
+def command_lines() -> list[tuple[str, str]]:
+    """(page, command) of every line of a shell block that runs `feedamp`."""
+    found = []
+    for page in PAGES:
+        for text in blocks(page, "bash"):
+            lines = (line.partition(" #")[0].strip() for line in text.replace("\\\n", " ").splitlines())
+            found += [(page.name, line) for line in lines if line.startswith("feedamp ")]
+    return found
+
+
+def mentions() -> list[tuple[str, str]]:
+    """(file, words) of every `feedamp …` in running text, in the docstrings of DAGs too."""
+    found = []
+    for path in (*PAGES, *sorted((ROOT / "dags").glob("*.py"))):
+        text = FENCE.sub("", path.read_text("utf-8")) if path.suffix == ".md" else path.read_text("utf-8")
+        found += [(path.name, " ".join(words.split())) for words in re.findall(r"`feedamp (\w[^`]*)`", text)]
+    return found
+
+
+def parser() -> argparse.ArgumentParser:
+    made = by_name("feedamp_airflow.cli.commands").parser()
+    assert isinstance(made, argparse.ArgumentParser)
+    return made
+
+
+def verbs_of(command: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    actions = [a for a in command._actions if isinstance(a, argparse._SubParsersAction)]
+    return {name: verb for action in actions for name, verb in action.choices.items()}
+
+
+@pytest.mark.parametrize(("page", "line"), command_lines())
+def test_every_command_line_of_the_docs_can_be_parsed(page, line):
+    _, *words = shlex.split(line)
+    if words[0] == "sandbox":
+        sandbox_parser().parse_args(words[1:])
+    else:
+        parser().parse_args(words)
+
+
+@pytest.mark.parametrize(("file", "words"), mentions())
+def test_every_command_that_the_docs_name_exists(file, words):
+    command, rest = parser(), words.split()
+    while verbs := verbs_of(command):
+        assert rest, f"feedamp {words} names no command"
+        assert rest[0] in verbs, f"there is no command feedamp {words}"
+        command, rest = verbs[rest[0]], rest[1:]
+    options = {option for action in command._actions for option in action.option_strings}
+    assert {word for word in rest if word.startswith("--")} <= options
+
+
+# Links
+
+
+def anchor(heading: str) -> str:
+    """What GitHub calls a heading in a link."""
+    kept = "".join(c for c in heading.lower() if c.isalnum() or c in " -_")
+    return kept.replace(" ", "-")
+
+
+def links() -> list[tuple[str, str]]:
+    found = []
+    for page in PAGES:
+        text = FENCE.sub("", page.read_text("utf-8"))
+        targets = re.findall(r"\]\(([^)\s]+)\)", text)
+        found += [(str(page.relative_to(ROOT)), target) for target in targets if "://" not in target]
+    return sorted(set(found))
+
+
+@pytest.mark.parametrize(("page", "target"), links())
+def test_every_relative_link_leads_somewhere(page, target):
+    path, _, fragment = target.partition("#")
+    file = (ROOT / page).parent / path if path else ROOT / page
+    assert file.exists()
+    if fragment:
+        text = FENCE.sub("", file.read_text("utf-8"))
+        assert fragment in {anchor(heading) for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
+
+
+def test_the_map_of_the_repository_names_what_is_there():
+    named = {row[0].strip("`") for row in cells(ROOT / "README.md") if row[0].startswith("`")}
+    folders = {name for name in named if name.endswith("/") and name not in ("inbox/", "lake/")}
+    assert "dags/" in folders
+    assert [name for name in sorted(folders) if not (ROOT / name).is_dir()] == []

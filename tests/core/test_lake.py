@@ -1,0 +1,199 @@
+"""Parquet files count once their manifest stands, and any reader understands them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from feedamp import lake as lake_module
+from feedamp.errors import ConfigurationError
+from feedamp.flatten import Privacy
+from feedamp.lake import Lake, LakeWriter, Manifest, Sweep
+from feedamp.tables import RECORDED_AT, WRITER_VERSION
+
+MOMENT = datetime(2026, 3, 10, 12, tzinfo=UTC)
+DAY = date(2026, 3, 10)
+LINE = {
+    "seller_id": "S1",
+    "mp_order_number": "M-1",
+    "mp_line_number": "A",
+    "unit_price": Decimal("25.5000"),
+    RECORDED_AT: MOMENT,
+}
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(str(tmp_path / "lake"))
+
+
+def writer(lake: Lake, slug: str = "extract-1", privacy: Privacy | None = None) -> LakeWriter:
+    return lake.writer(slug, 0, day=DAY, privacy=privacy or Privacy(None))
+
+
+def publish(opened: LakeWriter, **changes: Any) -> Manifest:
+    return opened.publish(**{"created_at": MOMENT, "dag_id": "d", "run_id": "r"} | changes)
+
+
+def published(lake: Lake, *rows: dict[str, Any], table: str = "order_lines") -> Manifest:
+    opened = writer(lake)
+    opened.append(table, rows)
+    return publish(opened)
+
+
+def parquet_files(lake: Lake) -> list[Path]:
+    return sorted(Path(lake.root).rglob("*.parquet"))
+
+
+def test_nothing_counts_before_the_manifest_is_published(lake: Lake) -> None:
+    opened = writer(lake)
+    opened.append("order_lines", [LINE])
+    opened.close()
+    assert parquet_files(lake)
+    assert list(lake.manifests()) == []
+    assert lake.read_manifest(opened.manifest_path) is None
+
+
+def test_a_killed_writer_leaves_nothing_that_counts(lake: Lake) -> None:
+    script = f"""
+import os, sys
+from datetime import UTC, date, datetime
+from feedamp import lake
+from feedamp.flatten import Privacy
+lake.ROWS_PER_GROUP = 1
+row = {{"seller_id": "S1", "mp_order_number": "M-1", "mp_line_number": "A", "recorded_at": datetime.now(UTC)}}
+writer = lake.Lake({lake.root!r}).writer("extract-1", 0, day=date(2026, 3, 10), privacy=Privacy(None))
+writer.append("order_lines", [row])
+os._exit(9)
+"""
+    include = str(Path(lake_module.__file__).parents[1])
+    done = subprocess.run([sys.executable, "-c", script], env={"PYTHONPATH": include}, check=False)
+    assert done.returncode == 9
+    assert parquet_files(lake)
+    assert list(lake.manifests()) == []
+
+
+def test_a_draft_of_a_manifest_is_none(lake: Lake) -> None:
+    manifest = published(lake, LINE)
+    draft = Path(lake.absolute(manifest.path)).with_name(".a-draft.json")
+    draft.write_bytes(msgspec.json.encode(manifest))
+    assert list(lake.manifests()) == [manifest]
+
+
+def test_a_published_manifest_is_read_back_whole(lake: Lake) -> None:
+    opened = writer(lake)
+    opened.append("order_lines", [LINE])
+    sweep = Sweep(seller_id="S1", complete=True, watermark=MOMENT)
+    manifest = publish(opened, sweeps=[sweep], outbox_until=9)
+    assert lake.read_manifest(manifest.path) == manifest
+    assert (manifest.sweeps, manifest.outbox_until) == ((sweep,), 9)
+
+
+def test_publishing_twice_is_publishing_once(lake: Lake) -> None:
+    manifest = published(lake, LINE)
+    lake.publish(manifest)
+    assert list(lake.manifests()) == [manifest]
+
+
+def test_manifests_come_oldest_first(lake: Lake) -> None:
+    newer = publish(writer(lake, "a"), created_at=datetime(2026, 3, 12, tzinfo=UTC))
+    older = publish(writer(lake, "b"), created_at=datetime(2026, 3, 11, tzinfo=UTC))
+    assert list(lake.manifests()) == [older, newer]
+
+
+def test_a_writer_without_rows_publishes_a_manifest_without_files(lake: Lake) -> None:
+    assert publish(writer(lake)).files == ()
+    assert parquet_files(lake) == []
+
+
+def test_files_lie_by_table_and_day(lake: Lake) -> None:
+    published(lake, LINE)
+    [path] = parquet_files(lake)
+    assert path.relative_to(lake.root).as_posix() == "order_lines/date=2026-03-10/extract-1-0-0.parquet"
+
+
+def test_files_are_zstd_and_name_table_and_writer_version(lake: Lake) -> None:
+    published(lake, LINE)
+    file = pq.ParquetFile(parquet_files(lake)[0])
+    assert file.metadata.row_group(0).column(0).compression == "ZSTD"
+    assert file.schema_arrow.metadata[b"feedamp_table"] == b"order_lines"
+    assert file.schema_arrow.metadata[b"feedamp_writer"] == str(WRITER_VERSION).encode()
+
+
+def test_pandas_reads_decimals_and_zones(lake: Lake) -> None:
+    published(lake, LINE)
+    frame = pd.read_parquet(parquet_files(lake)[0])
+    assert frame["unit_price"][0] == Decimal("25.5000")
+    assert frame[RECORDED_AT][0] == pd.Timestamp("2026-03-10T12:00:00Z")
+    assert str(frame[RECORDED_AT].dt.tz) == "UTC"
+
+
+@pytest.mark.parametrize(
+    "count",
+    [
+        pytest.param(1, id="one row"),
+        pytest.param(3, id="exactly a row group"),
+        pytest.param(4, id="a row group plus one"),
+    ],
+)
+def test_rows_stream_out_in_groups_and_none_is_lost(
+    lake: Lake, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lake_module, "ROWS_PER_GROUP", 3)
+    opened = writer(lake)
+    for number in range(count):
+        opened.append("order_lines", [{**LINE, "mp_line_number": str(number)}])
+    manifest = publish(opened)
+    assert manifest.files[0].rows == count
+    assert pq.ParquetFile(parquet_files(lake)[0]).num_row_groups == -(-count // 3)
+    batches = list(lake.batches(manifest, "order_lines", rows=2))
+    assert [row["mp_line_number"] for batch in batches for row in batch] == [str(n) for n in range(count)]
+
+
+def test_batches_hold_rows_of_the_asked_table_only(lake: Lake) -> None:
+    manifest = published(lake, LINE)
+    assert list(lake.batches(manifest, "shipments")) == []
+
+
+def test_a_newer_writer_version_is_refused(lake: Lake) -> None:
+    manifest = published(lake, LINE)
+    newer = msgspec.structs.replace(manifest, writer_version=WRITER_VERSION + 1)
+    lake.publish(newer)
+    with pytest.raises(ConfigurationError, match="newer version of this package; upgrade first"):
+        lake.read_manifest(manifest.path)
+
+
+def test_masked_rows_never_reach_a_file_in_clear(lake: Lake) -> None:
+    opened = writer(lake, privacy=Privacy(b"a key"))
+    order = {
+        "seller_id": "S1",
+        "mp_order_number": "M-1",
+        "customer_full_name": "Robin Vale",
+        RECORDED_AT: MOMENT,
+    }
+    opened.append("orders", [order])
+    publish(opened)
+    assert b"Robin" not in parquet_files(lake)[0].read_bytes()
+
+
+def test_a_row_without_its_key_is_refused(lake: Lake) -> None:
+    opened = writer(lake)
+    opened.append("order_lines", [{**LINE, "mp_line_number": None}])
+    with pytest.raises(ValueError, match="null"):
+        publish(opened)
+
+
+def test_any_fsspec_store_will_do() -> None:
+    lake = Lake("memory://feedamp-lake-test")
+    manifest = published(lake, LINE)
+    assert [row["mp_line_number"] for rows in lake.batches(manifest, "order_lines") for row in rows] == ["A"]
+    assert list(lake.manifests()) == [manifest]

@@ -1,0 +1,87 @@
+"""The whole loop with sellers who ship, cancel and mistype, on a bad line: in the end all three agree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from house import BAD_NUMBER, OTHER, SELLER, House, open_house, shipment
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from feedamp.sandbox.faults import Kind
+from feedamp.sandbox.options import DEFAULT_BEHAVIORS
+from feedamp.state import ledger, rejects
+
+PATIENT = tuple((name, weight) for name, weight in DEFAULT_BEHAVIORS if name != "never")
+TROUBLE: tuple[Kind, ...] = (
+    "reset_before",
+    "reset_after",
+    "error_503",
+    "cut_body",
+    "throttle",
+    "refuse_token",
+    "null_orders",
+)
+
+
+def phases(house: House) -> dict[str, int]:
+    with house.state.read() as connection:
+        return ledger.phases(connection)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_every_order_is_closed_rightly_however_bad_the_line(tmp_path: Path, seed: int) -> None:
+    with open_house(tmp_path, seed=seed, behaviors=PATIENT) as house:
+        for seller in (SELLER, OTHER):
+            bodies = [house.body(f"{seller}-{n}", units=1 + n % 3) for n in range(8)]
+            house.drop(f"{seller}.jsonl", *bodies, seller=seller)
+        for kind in TROUBLE:
+            house.sandbox.fault(kind, path="/orders", times=None, probability=0.06)
+        rounds = 0
+        while phases(house) != {"closed": 16} and rounds < 15:
+            house.loop()
+            house.sandbox.act()
+            house.clock.skip(hours=2)
+            rounds += 1
+        house.sandbox.clear_faults()
+        house.loop()
+        house.load()
+        assert phases(house) == {"closed": 16}
+        assert house.sandbox.broken_rules == []
+        assert house.reconcile().extra["differences"] == 0
+        assert house.rows("SELECT count(*), count(closed_at), count(placed_at) FROM orders") == [(16, 16, 16)]
+        with house.state.read() as connection:
+            assert rejects.standing(connection) == []
+
+
+SHIPMENT = st.builds(
+    shipment,
+    quantity=st.sampled_from([1, 1, 2, 3, 0, -1, 1.5, None]),
+    number=st.sampled_from(["1Z999AA10123456784", BAD_NUMBER, None]),
+    carrier=st.sampled_from(["UPS", "UPS", "Pony Express", None]),
+)
+ROUNDS = st.lists(st.tuples(st.lists(SHIPMENT, max_size=2), st.integers(0, 2)), min_size=1, max_size=4)
+
+
+@settings(max_examples=8)
+@given(rounds=ROUNDS)
+def test_whatever_a_seller_reports_no_rule_is_broken_and_mending_it_closes_the_order(
+    tmp_path_factory: pytest.TempPathFactory, rounds: list[tuple[list[dict[str, object]], int]]
+) -> None:
+    with open_house(tmp_path_factory.mktemp("loop"), sellers=1) as house:
+        house.placed("M-1")
+        for shipments, cancelled in rounds:
+            if house.order("M-1").phase == "closed":
+                break
+            house.fulfill("M-1", *shipments, cancelled=cancelled)
+            house.see("M-1")
+            house.process()
+        if house.order("M-1").phase != "closed":
+            house.fulfill("M-1", shipment(2))
+            house.sandbox.clear_errors(SELLER, "M-1")
+            house.see("M-1")
+            house.process()
+        assert house.order("M-1").phase == "closed"
+        assert house.sandbox.broken_rules == []
+        assert all(finding.state in ("resolved", "held") for finding in house.findings("M-1"))

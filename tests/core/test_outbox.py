@@ -1,0 +1,153 @@
+"""Rows for the warehouse lie in the outbox until they are loaded: no crash loses or doubles one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from house import House, shipment
+
+from feedamp.errors import BusyError
+from feedamp.lake import Lake, Manifest
+from feedamp.state import outbox, progress
+from feedamp.tables import RECORDED_AT, TABLES
+
+MOMENT = datetime(2026, 3, 10, 12, 0, 0, 123456, tzinfo=UTC)
+LINE = {
+    "seller_id": "S1",
+    "mp_order_number": "M-1",
+    "mp_line_number": "A",
+    "unit_price": Decimal("25.50"),
+    "quantity": 2,
+}
+
+
+class CrashError(Exception):
+    """The process ends here."""
+
+
+class DiesAfterPublishing(Lake):
+    """A lake whose next publish works and is the last thing the process does."""
+
+    def publish(self, manifest: Manifest) -> None:
+        super().publish(manifest)
+        raise CrashError
+
+
+def waiting(house: House) -> int:
+    with house.state.read() as connection:
+        return len(list(outbox.rows_until(connection, outbox.newest_id(connection) or 0)))
+
+
+def everything(house: House) -> dict[str, list[tuple[Any, ...]]]:
+    return {name: house.rows(f"FROM {name} ORDER BY ALL") for name in TABLES}
+
+
+def test_rows_come_out_with_the_types_they_went_in_with(house: House) -> None:
+    shipped = {"seller_id": "S1", "mp_order_number": "M-1", "shipped_date": date(2026, 3, 9), "carrier": None}
+    with house.state.begin() as connection:
+        outbox.put(connection, "order_lines", [LINE], recorded_at=MOMENT)
+        outbox.put(connection, "shipments", [shipped], recorded_at=MOMENT)
+    with house.state.read() as connection:
+        rows = list(outbox.rows_until(connection, 2))
+    assert rows == [
+        ("order_lines", {**LINE, RECORDED_AT: MOMENT}),
+        ("shipments", {**shipped, RECORDED_AT: MOMENT}),
+    ]
+
+
+def test_rows_of_a_transaction_that_failed_are_not_there(house: House) -> None:
+    def dies_on_the_way() -> None:
+        with house.state.begin() as connection:
+            outbox.put(connection, "order_lines", [LINE], recorded_at=MOMENT)
+            raise CrashError
+
+    with pytest.raises(CrashError):
+        dies_on_the_way()
+    assert waiting(house) == 0
+
+
+def test_rows_written_during_a_load_stay_for_the_next(house: House) -> None:
+    with house.state.begin() as connection:
+        outbox.put(connection, "order_lines", [LINE, LINE], recorded_at=MOMENT)
+        outbox.remove_until(connection, 1)
+    assert waiting(house) == 1
+
+
+def test_a_crash_between_put_and_load_loses_no_row(house: House) -> None:
+    house.placed("M-1")
+    house.placed("M-2")
+    house.load()
+    assert house.rows("SELECT mp_order_number FROM placements ORDER BY ALL") == [("M-1",), ("M-2",)]
+    assert waiting(house) == 0
+
+
+def test_loading_twice_gives_the_same_rows(house: House) -> None:
+    house.placed("M-1")
+    house.load()
+    before = everything(house)
+    assert house.load()["manifests"] == 0
+    assert everything(house) == before
+
+
+def test_a_crash_between_publish_and_removal_doubles_no_row(house: House) -> None:
+    house.placed("M-1")
+    parts = house.parts
+    house.parts = replace(parts, lake=DiesAfterPublishing(parts.lake.root))
+    with pytest.raises(CrashError):
+        house.load()
+    assert waiting(house) > 0
+    house.parts = parts
+    counts = house.load()
+    assert counts["manifests"] == 2
+    assert waiting(house) == 0
+    assert house.rows("SELECT count(*) FROM placements") == [(1,)]
+    assert house.rows("SELECT count(*) FROM runs") == [(2,)]
+
+
+def test_a_crash_between_warehouse_and_state_is_made_good(house: House) -> None:
+    """The manifest is loaded, then the process dies: snapshots, watermark and outbox follow with the next load."""
+    house.placed("M-1")
+    house.fulfill("M-1", shipment(2))
+    house.extract()
+    with house.state.read() as connection:
+        [(path, _)] = progress.pending_manifests(connection)
+    manifest = house.parts.lake.read_manifest(path)
+    assert manifest is not None
+    with house.parts.warehouse.session() as session:
+        session.load(house.parts.lake, manifest)
+    house.load()
+    assert house.held("M-1") is not None
+    assert house.watermark() is not None
+    assert house.rows("SELECT count(*) FROM shipments") == [(1,)]
+
+
+def test_an_announced_manifest_that_was_never_published_is_forgotten_in_the_end(house: House) -> None:
+    with house.state.begin() as connection:
+        progress.plan_manifest(connection, "_manifests/nothing.json", now=house.state.now())
+    house.load()
+    house.clock.skip(days=1)
+    house.load()
+    with house.state.read() as connection:
+        assert len(progress.pending_manifests(connection)) == 1
+    house.clock.skip(days=2)
+    house.load()
+    with house.state.read() as connection:
+        assert progress.pending_manifests(connection) == []
+
+
+def test_a_busy_warehouse_keeps_everything_for_later(house: House) -> None:
+    house.placed("M-1")
+    before = waiting(house)
+    with house.parts.warehouse.session(), pytest.raises(BusyError):
+        house.load()
+    assert waiting(house) == before
+    house.load()
+    assert house.rows("SELECT count(*) FROM placements") == [(1,)]
+
+
+def test_an_empty_house_loads_nothing(house: House) -> None:
+    assert house.load() == {"manifests": 0, "rows": 0, "snapshots": 0, "watermarks": 0}

@@ -1,0 +1,158 @@
+"""The allowed rate of a seller, counted over everybody who shares the state, and pauses that all of them obey."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import pairwise
+
+import pytest
+from wire import NOON, S1, S2, Clock, opened_state
+
+from feedamp.errors import ThrottledError
+from feedamp.pacing import SPACING, Pacer
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def state(clock):
+    with opened_state(clock) as opened:
+        yield opened
+
+
+@pytest.fixture
+def pacers(state, clock):
+    """Two at two requests a second, as two processes hold them."""
+    return [Pacer(state, requests_per_second=2, sleep=clock.sleep) for _ in range(2)]
+
+
+async def departures(pacers, clock, count, seller_id=S1):
+    """Seconds after noon at which requests leave, the pacers taking turns."""
+    left = []
+    for n in range(count):
+        await pacers[n % len(pacers)].turn(seller_id)
+        left.append((clock() - NOON).total_seconds())
+    return left
+
+
+async def test_the_first_request_leaves_at_once(pacers, clock):
+    await pacers[0].turn(S1)
+    assert clock.slept == []
+
+
+async def test_two_pacers_together_keep_to_the_rate(pacers, clock):
+    left = await departures(pacers, clock, 8)
+    assert left == pytest.approx([n * 0.5 * SPACING for n in range(8)], abs=1e-3)
+    assert SPACING > 1  # the network's jitter must not bring two requests too close
+
+
+async def test_sellers_do_not_wait_for_each_other(pacers, clock):
+    await pacers[0].turn(S1)
+    await pacers[1].turn(S2)
+    assert clock.slept == []
+
+
+async def test_quiet_times_are_not_saved_up(pacers, clock):
+    await pacers[0].turn(S1)
+    clock.forward(3600)
+    left = await departures(pacers, clock, 3)
+    assert left[2] - left[0] == pytest.approx(2 * 0.5 * SPACING, abs=1e-3)
+
+
+async def test_those_who_wait_together_leave_one_by_one(pacers, clock):
+    left = []
+
+    async def leave(pacer):
+        await pacer.turn(S1)
+        left.append(clock().timestamp())
+
+    await asyncio.gather(*(leave(pacer) for pacer in pacers * 4))
+    assert min(after - before for before, after in pairwise(left)) >= 0.5
+
+
+async def test_a_turn_is_taken_when_leaving_and_never_booked_ahead(state, pacers, clock):
+    async def held_up(seconds):
+        await clock.sleep(seconds + 10)
+
+    await pacers[0].turn(S1)
+    await Pacer(state, requests_per_second=2, sleep=held_up).turn(S1)
+    left = [10 + 0.5 * SPACING, *await departures(pacers, clock, 2)]
+    assert min(after - before for before, after in pairwise(left)) >= 0.5
+
+
+async def test_a_pause_holds_for_both_pacers_and_then_the_rate_again(pacers, clock):
+    pacers[0].pause(S1, 10)
+    left = await departures(pacers, clock, 3)
+    assert left == pytest.approx([10, 10 + 0.5 * SPACING, 10 + SPACING], abs=1e-3)
+
+
+async def test_a_pause_is_one_sellers_alone(pacers, clock):
+    pacers[0].pause(S1, 10)
+    await pacers[0].turn(S2)
+    assert clock.slept == []
+
+
+async def test_a_shorter_pause_does_not_end_a_longer_one(pacers, clock):
+    pacers[0].pause(S1, 10)
+    pacers[1].pause(S1, 2)
+    assert await departures(pacers, clock, 1) == [pytest.approx(10, abs=1e-3)]
+
+
+async def test_a_pause_gone_by_costs_nothing(pacers, clock):
+    pacers[0].pause(S1, 10)
+    clock.forward(11)
+    await pacers[1].turn(S1)
+    assert clock.slept == []
+
+
+async def test_a_pause_holds_for_those_who_wait_already(state, pacers, clock):
+    async def a_429_comes_meanwhile(seconds):
+        if not clock.slept:
+            pacers[0].pause(S1, 10)
+        await clock.sleep(seconds)
+
+    waiting = Pacer(state, requests_per_second=2, sleep=a_429_comes_meanwhile)
+    await pacers[0].turn(S1)
+    await waiting.turn(S1)
+    assert (clock() - NOON).total_seconds() == pytest.approx(10, abs=2e-3)
+
+
+async def test_who_wakes_too_early_waits_for_the_rest(state, pacers, clock):
+    async def wakes_early(seconds):
+        await clock.sleep(max(seconds - 0.1, 0.001))
+
+    pacers[0].pause(S1, 10)
+    await Pacer(state, requests_per_second=2, sleep=wakes_early).turn(S1)
+    assert 10 <= (clock() - NOON).total_seconds() < 10.01
+
+
+@pytest.mark.parametrize("seconds", [59.9, 60])
+async def test_a_pause_within_our_patience_is_waited_for(pacers, clock, seconds):
+    pacers[0].pause(S1, seconds)
+    await pacers[1].turn(S1)
+    assert sum(clock.slept) == pytest.approx(seconds, abs=1e-3)
+
+
+async def test_a_longer_pause_is_left_to_a_later_run(state, pacers, clock):
+    pacers[0].pause(S1, 61)
+    with pytest.raises(ThrottledError) as caught:
+        await pacers[1].turn(S1)
+    assert (caught.value.seller_id, caught.value.retry_after_s) == (S1, pytest.approx(61, abs=1e-3))
+    assert clock.slept == []
+    clock.forward(61)
+    await pacers[1].turn(S1)  # who gave up has taken nothing from those who come later
+    assert clock.slept == []
+
+
+async def test_a_longer_pause_ends_the_wait_of_those_who_wait_already(state, pacers, clock):
+    async def a_429_comes_meanwhile(seconds):
+        pacers[0].pause(S1, 600)
+        await clock.sleep(seconds)
+
+    await pacers[0].turn(S1)
+    with pytest.raises(ThrottledError):
+        await Pacer(state, requests_per_second=2, sleep=a_429_comes_meanwhile).turn(S1)
+    assert len(clock.slept) == 1

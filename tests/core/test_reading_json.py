@@ -1,0 +1,51 @@
+"""From bytes to values: exact numbers, and bodies that are no JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from decimal import Decimal
+
+import pytest
+
+from feedamp.errors import UnreadableError
+from feedamp.reading import decode_json, read_order
+
+
+@pytest.mark.parametrize(
+    ("body", "price"),
+    [
+        pytest.param(b"25.5", "25.5", id="one decimal"),
+        pytest.param(b"0.1000000000000000055", "0.1000000000000000055", id="more digits than a float holds"),
+        pytest.param(b"25", "25", id="a whole number"),
+        pytest.param(b"2.55e1", "25.5", id="an exponent"),
+    ],
+)
+def test_money_is_exact(body, price):
+    raw = b'{"mp_order_number":"M-1","order_lines":[{"mp_line_number":"1","unit_price":%s}]}' % body
+    read = read_order(decode_json(raw), Counter()).order_lines[0].unit_price
+    assert isinstance(read, Decimal)
+    assert read == Decimal(price)
+
+
+def test_a_number_that_no_decimal_holds_fails_its_order_alone():
+    body = decode_json(
+        b'[{"mp_order_number":"M-1","order_lines":[{"mp_line_number":"1","unit_price":1e9999999999999999999}]},{}]'
+    )
+    with pytest.raises(UnreadableError) as caught:
+        read_order(body[0], Counter())
+    assert caught.value.where == "order_lines[0].unit_price"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b'{"orders":[', id="half a text"),
+        pytest.param(b"<html></html>", id="HTML"),
+        pytest.param(b"", id="nothing"),
+        pytest.param(b'{"a":"\xff"}', id="no UTF-8"),
+        pytest.param(b"[" * 100_000, id="nested too deep"),
+    ],
+)
+def test_a_body_that_is_no_json_is_unreadable(body):
+    with pytest.raises(UnreadableError):
+        decode_json(body)

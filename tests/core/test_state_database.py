@@ -1,0 +1,161 @@
+"""The state database itself: its schema and migrations, its clock, its transactions."""
+
+from __future__ import annotations
+
+import stat
+from contextlib import closing
+from datetime import UTC, datetime, timedelta, timezone
+from importlib import resources
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from wire import NOON, Clock
+
+from feedamp.errors import ConfigurationError
+from feedamp.state import HEAD, State
+from feedamp.state.schema import UtcTime, metadata, watermarks
+
+
+@pytest.fixture
+def state(tmp_path):
+    with closing(State(f"sqlite:///{tmp_path}/state.db", clock=Clock())) as opened:
+        yield opened
+
+
+def put_watermark(state, moment):
+    with state.begin() as connection:
+        connection.execute(sa.insert(watermarks).values(seller_id="S1", watermark=moment, moved_at=NOON))
+
+
+def watermark(state):
+    with state.read() as connection:
+        return connection.execute(sa.select(watermarks.c.watermark)).scalar_one_or_none()
+
+
+def test_the_migrations_make_exactly_the_schema(state):
+    with state.engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"version_table": "feedamp_alembic_version", "compare_type": True}
+        )
+        assert compare_metadata(context, metadata) == []
+
+
+def test_head_is_the_newest_migration():
+    config = Config()
+    config.set_main_option("script_location", str(resources.files("feedamp.state") / "migrations"))
+    assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
+
+
+def test_a_fresh_file_is_brought_to_the_head(tmp_path):
+    with closing(State(f"sqlite:///{tmp_path}/a/b/state.db")) as state:
+        assert state.current_revision() == HEAD
+
+
+def test_opening_again_keeps_what_is_there(tmp_path, state):
+    put_watermark(state, NOON)
+    state.upgrade()
+    with closing(State(f"sqlite:///{tmp_path}/state.db")) as again:
+        assert watermark(again) == NOON
+
+
+def test_a_file_of_a_newer_version_is_refused_and_left_alone(tmp_path, state):
+    with state.begin() as connection:
+        connection.execute(sa.text("UPDATE feedamp_alembic_version SET version_num = '9999'"))
+    with pytest.raises(ConfigurationError, match="newer version"):
+        State(f"sqlite:///{tmp_path}/state.db")
+    assert state.current_revision() == "9999"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        pytest.param("sqlite://", id="memory, which no other process sees"),
+        pytest.param("sqlite:///:memory:", id="memory by its name"),
+        pytest.param("postgresql://db/feedamp", id="Postgres without a driver"),
+    ],
+)
+def test_a_url_that_cannot_work_is_refused(url):
+    with pytest.raises(ConfigurationError, match="state_url"):
+        State(url)
+
+
+def test_the_file_is_its_owners_alone(tmp_path, state):
+    put_watermark(state, NOON)
+    kept = [path for path in tmp_path.iterdir() if path.suffix != ".lock"]
+    assert {path.name for path in kept} >= {"state.db", "state.db-wal"}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in kept} == {0o600}
+
+
+def test_a_commit_survives_a_power_cut(state):
+    with state.read() as connection:
+        modes = [
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous")
+        ]
+    assert modes == ["wal", 2]  # 2 is FULL
+
+
+def test_a_naive_time_is_refused(state):
+    with pytest.raises(sa.exc.StatementError, match="without zone"):
+        put_watermark(state, datetime(2026, 7, 1, 12))  # noqa: DTZ001
+    assert watermark(state) is None
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param(NOON, id="UTC"),
+        pytest.param(datetime(2026, 7, 1, 8, tzinfo=timezone(timedelta(hours=-4))), id="another zone"),
+        pytest.param(NOON.replace(microsecond=123456), id="microseconds"),
+    ],
+)
+def test_a_time_comes_back_as_the_same_moment_in_utc(state, moment):
+    put_watermark(state, moment)
+    read = watermark(state)
+    assert (read, read.tzinfo) == (moment, UTC)
+
+
+def test_no_time_stays_no_time():
+    dialect = sa.create_engine("sqlite://").dialect
+    assert UtcTime().process_bind_param(None, dialect) is None
+    assert UtcTime().process_result_value(None, dialect) is None
+
+
+def test_the_clock_is_the_one_given(state):
+    assert state.now() == NOON
+
+
+def test_without_a_clock_the_time_is_that_of_the_machine_in_utc(tmp_path):
+    with closing(State(f"sqlite:///{tmp_path}/state.db")) as state:
+        before, now, after = datetime.now(UTC), state.now(), datetime.now(UTC)
+    assert before <= now <= after
+    assert now.tzinfo is UTC
+
+
+def test_a_transaction_that_fails_leaves_nothing_behind(state):
+    def write_and_fail():
+        with state.begin() as connection:
+            connection.execute(sa.insert(watermarks).values(seller_id="S1", watermark=NOON, moved_at=NOON))
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        write_and_fail()
+    assert watermark(state) is None
+
+
+def test_a_reader_waits_for_no_writer_and_sees_nothing_half_done(state):
+    with state.begin() as connection:
+        connection.execute(sa.insert(watermarks).values(seller_id="S1", watermark=NOON, moved_at=NOON))
+        assert watermark(state) is None
+    assert watermark(state) == NOON
+
+
+def test_a_writer_has_the_lock_from_its_first_read_on(state):
+    with state.begin() as first, state.engine.connect() as second:
+        first.execute(sa.select(watermarks)).all()
+        second.execution_options(feedamp_reading=True).exec_driver_sql("PRAGMA busy_timeout=0")
+        with pytest.raises(sa.exc.OperationalError, match="locked"):
+            second.execute(sa.insert(watermarks).values(seller_id="S2", watermark=NOON, moved_at=NOON))

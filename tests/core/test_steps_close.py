@@ -1,0 +1,211 @@
+"""Closable orders are closed once, on a fresh snapshot, as the right state: promise 6 against a strict server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from house import BAD_NUMBER, SELLER, House, shipment
+
+
+@pytest.fixture
+def shipped(house: House) -> Iterator[House]:
+    """M-1 is shipped whole, seen and validated: it can be closed."""
+    house.placed("M-1")
+    house.fulfill("M-1", shipment(2))
+    house.see("M-1")
+    house.validate()
+    yield house
+    assert house.sandbox.broken_rules == []
+
+
+def puts(house: House, number: str = "M-1") -> int:
+    return len(house.asked("PUT", f"/orders/{number}"))
+
+
+DONE: list[Any] = [
+    pytest.param((shipment(2),), 0, "SHIPPED", id="everything shipped"),
+    pytest.param((shipment(1), shipment(1)), 0, "SHIPPED", id="shipped in parts"),
+    pytest.param((shipment(1),), 1, "SHIPPED", id="part shipped, the rest cancelled"),
+    pytest.param((), 2, "CANCELLED", id="everything cancelled"),
+]
+
+
+@pytest.mark.parametrize(("shipments", "cancelled", "state"), DONE)
+def test_an_order_is_closed_as_what_happened_to_it(
+    house: House, shipments: tuple[dict[str, Any], ...], cancelled: int, state: str
+) -> None:
+    house.placed("M-1")
+    house.fulfill("M-1", *shipments, cancelled=cancelled)
+    house.see("M-1")
+    house.process()
+    assert house.shown("M-1")["marketplace_state"] == state
+    assert (house.order("M-1").phase, house.order("M-1").accepted_state) == ("closed", state)
+    assert house.held("M-1") is None
+    assert house.sandbox.broken_rules == []
+
+
+OPEN: list[Any] = [
+    pytest.param((shipment(1),), 0, id="one unit still open"),
+    pytest.param((shipment(3),), 0, id="more shipped than ordered"),
+    pytest.param((shipment(2, BAD_NUMBER),), 0, id="an error is reported"),
+    pytest.param((), 1, id="one unit cancelled, one open"),
+]
+
+
+@pytest.mark.parametrize(("shipments", "cancelled"), OPEN)
+def test_an_order_stays_open_while_anything_is_left(
+    house: House, shipments: tuple[dict[str, Any], ...], cancelled: int
+) -> None:
+    house.placed("M-1")
+    house.fulfill("M-1", *shipments, cancelled=cancelled)
+    house.see("M-1")
+    house.process()
+    house.process()
+    assert house.order("M-1").phase == "settled"
+    assert puts(house) == 1
+    assert house.sandbox.broken_rules == []
+
+
+def test_an_error_that_is_held_back_blocks_closing_too(house: House) -> None:
+    house.set_rules(error_codes={"invalid_tracking": None})
+    house.placed("M-1")
+    house.fulfill("M-1", shipment(2, BAD_NUMBER))
+    house.see("M-1")
+    house.process()
+    assert house.order("M-1").phase == "settled"
+
+
+def test_a_warning_does_not_block_closing(house: House) -> None:
+    house.placed("M-1")
+    house.fulfill("M-1", {**shipment(2), "shipped_date": "2026-01-01"})
+    house.see("M-1")
+    house.process()
+    assert house.order("M-1").phase == "closed"
+
+
+def test_a_waived_finding_lets_the_order_close(house: House) -> None:
+    house.placed("M-1")
+    house.fulfill("M-1", shipment(2, BAD_NUMBER))
+    house.see("M-1")
+    house.process()
+    house.waive("M-1")
+    house.process()
+    assert house.order("M-1").phase == "closed"
+
+
+def test_a_mended_order_closes(house: House) -> None:
+    house.placed("M-1")
+    house.fulfill("M-1", shipment(2, BAD_NUMBER))
+    house.see("M-1")
+    house.process()
+    house.fulfill("M-1", shipment(2))
+    house.see("M-1")
+    house.process()
+    assert house.order("M-1").phase == "closed"
+    assert house.finding_states("M-1") == [("invalid_tracking", "resolved")]
+
+
+def test_an_error_that_feedamp_still_lists_keeps_a_mended_order_open(house: House) -> None:
+    house.placed("M-1")
+    house.fulfill("M-1", shipment(2, BAD_NUMBER))
+    house.see("M-1")
+    house.process()
+    errors = house.shown("M-1")["errors"]
+    house.fulfill("M-1", shipment(2))
+    with house.sandbox.world.lock:
+        house.sandbox._order(SELLER, "M-1").errors = errors
+    house.see("M-1")
+    house.process()
+    assert house.order("M-1").phase == "settled"
+    house.sandbox.clear_errors(SELLER, "M-1")
+    house.see("M-1")
+    house.process()
+    assert house.order("M-1").phase == "closed"
+
+
+def test_an_order_that_the_marketplace_ships_is_never_closed(house: House) -> None:
+    house.placed("M-1")
+    house.fulfill("M-1", shipment(2))
+    house.sandbox.set_marketplace_fulfilled(SELLER, "M-1")
+    house.see("M-1")
+    house.process()
+    assert puts(house) == 1
+
+
+def test_a_pending_order_is_never_closed(house: House) -> None:
+    house.placed("M-1", marketplace_state="PENDING")
+    house.fulfill("M-1", shipment(2))
+    house.see("M-1")
+    house.process()
+    assert puts(house) == 1
+
+
+CHANGES: list[Any] = [
+    pytest.param((shipment(1),), id="a unit was taken back"),
+    pytest.param((shipment(2, BAD_NUMBER),), id="the number was mistyped anew"),
+]
+
+
+@pytest.mark.parametrize("shipments", CHANGES)
+def test_an_order_that_changed_since_validation_is_judged_anew(
+    shipped: House, shipments: tuple[dict[str, Any], ...]
+) -> None:
+    shipped.fulfill("M-1", *shipments)
+    shipped.close()
+    assert shipped.order("M-1").phase == "settled"
+    assert puts(shipped) == 1
+
+
+def test_what_the_marketplace_took_over_since_validation_is_not_closed(shipped: House) -> None:
+    shipped.sandbox.set_marketplace_fulfilled(SELLER, "M-1")
+    shipped.close()
+    assert puts(shipped) == 1
+
+
+def test_an_order_is_closed_once(shipped: House) -> None:
+    shipped.close()
+    shipped.process()
+    assert puts(shipped) == 2
+
+
+def test_the_closing_is_asked_for_with_the_body_first_accepted(shipped: House) -> None:
+    shipped.deliver("M-1", currency="EUR")
+    shipped.close()
+    assert shipped.shown("M-1")["currency"] == "USD"
+
+
+def test_the_closing_reaches_the_warehouse(shipped: House) -> None:
+    shipped.close()
+    shipped.load()
+    closed_at = shipped.order("M-1").closed_at
+    assert closed_at is not None
+    assert shipped.rows(
+        "SELECT marketplace_state, units_shipped, units_cancelled, closed_at FROM closures"
+    ) == [("SHIPPED", 2, 0, closed_at)]
+    assert shipped.rows("SELECT status, marketplace_state, closed_at FROM orders") == [
+        ("COMPLETE", "SHIPPED", closed_at)
+    ]
+
+
+def test_a_dry_run_sends_and_writes_nothing(shipped: House) -> None:
+    before = len(shipped.sandbox.requests)
+    assert shipped.close(dry_run=True).orders == 1
+    assert len(shipped.sandbox.requests) == before
+    assert shipped.order("M-1").phase == "settled"
+
+
+@pytest.mark.parametrize("count", [pytest.param(50, id="exactly a request"), pytest.param(51, id="one more")])
+def test_closable_orders_are_read_again_fifty_at_a_time(house: House, count: int) -> None:
+    numbers = [f"M-{n}" for n in range(count)]
+    house.placed(*numbers)
+    for number in numbers:
+        house.fulfill(number, shipment(2))
+    house.see(*numbers)
+    house.validate()
+    before = len(house.asked("GET"))
+    assert house.close().orders == count
+    # Once to decide, once to show lake and warehouse what became of it.
+    assert len(house.asked("GET")) - before == 2 * -(-count // 50)
+    assert house.sandbox.broken_rules == []

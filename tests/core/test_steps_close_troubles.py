@@ -1,0 +1,133 @@
+"""Closing on a bad line: answers lost, refused or given by somebody else (promises 6 and 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from house import OTHER, SELLER, House, shipment
+
+from feedamp.errors import TransientError
+from feedamp.sandbox.faults import Kind
+from feedamp.steps.edge import finish
+
+
+@pytest.fixture
+def shipped(house: House) -> Iterator[House]:
+    """M-1 is shipped whole, seen and validated: it can be closed."""
+    house.placed("M-1")
+    house.fulfill("M-1", shipment(2))
+    house.see("M-1")
+    house.validate()
+    yield house
+    assert house.sandbox.broken_rules == []
+
+
+def puts(house: House, number: str = "M-1") -> int:
+    return len(house.asked("PUT", f"/orders/{number}"))
+
+
+def test_a_lost_answer_is_asked_for_again_at_once(shipped: House) -> None:
+    shipped.sandbox.fault("reset_after", method="PUT")
+    shipped.close()
+    assert shipped.order("M-1").phase == "closed"
+
+
+@pytest.mark.parametrize("by", ["close", "validate"])
+def test_a_closing_whose_answers_were_all_lost_is_found_and_recorded(shipped: House, by: str) -> None:
+    shipped.sandbox.fault("reset_after", method="PUT", times=4)
+    with pytest.raises(TransientError):
+        finish(shipped.close())
+    assert shipped.order("M-1").phase == "settled"
+    before = puts(shipped)
+    if by == "validate":
+        shipped.see("M-1")
+        shipped.validate()
+    else:
+        shipped.close()
+    shipped.load()
+    assert shipped.order("M-1").phase == "closed"
+    assert puts(shipped) == before
+    assert shipped.rows("SELECT marketplace_state, units_shipped FROM closures") == [("SHIPPED", 2)]
+
+
+@pytest.mark.parametrize("kind", ["reset_before", "error_503", "throttle"])
+def test_a_closing_that_never_arrived_is_sent_again(shipped: House, kind: Kind) -> None:
+    shipped.sandbox.fault(kind, method="PUT", times=4)
+    shipped.close()
+    shipped.close()
+    assert shipped.shown("M-1")["marketplace_state"] == "SHIPPED"
+    assert shipped.order("M-1").phase == "closed"
+
+
+def test_an_order_closed_elsewhere_is_no_closure_of_ours(shipped: House) -> None:
+    with shipped.sandbox.world.lock:
+        shipped.sandbox._order(SELLER, "M-1").marketplace_state = "SHIPPED"
+    shipped.close()
+    shipped.load()
+    order = shipped.order("M-1")
+    assert (order.phase, order.closed_at, order.reason) == ("closed", None, "closed elsewhere")
+    assert shipped.rows("FROM closures") == []
+
+
+def test_a_cancellation_by_inbox_whose_answers_were_lost_is_our_own(house: House) -> None:
+    house.placed("M-1")
+    house.sandbox.fault("reset_after", method="PUT", times=4)
+    house.placed("M-1", marketplace_state="CANCELLED")
+    house.see("M-1")
+    house.process()
+    house.clock.skip(hours=1)
+    house.place()
+    house.load()
+    order = house.order("M-1")
+    assert (order.phase, order.reason) == ("closed", None)
+    assert order.closed_at is not None
+    assert house.rows("SELECT marketplace_state FROM placements ORDER BY ALL") == [
+        ("AWAITING_SHIPMENT",),
+        ("CANCELLED",),
+    ]
+    assert house.sandbox.broken_rules == []
+
+
+def test_a_closing_that_feedamp_refuses_waits_for_a_person_and_is_not_repeated(house: House) -> None:
+    house.placed("M-1")
+    house.fulfill("M-1", shipment(2))
+    with house.sandbox.world.lock:
+        house.sandbox._order(SELLER, "M-1").body["currency"] = "EUR"  # so FeedAMP refuses the body we know
+    house.see("M-1")
+    house.validate()
+    assert finish(house.close())["notes"] == 1
+    house.process()
+    held = house.held("M-1")
+    assert held is not None
+    assert held.needs_person
+    assert "cannot be updated" in str(held.waits_for)
+    assert puts(house) == 2
+
+
+@pytest.mark.parametrize("trouble", ["an outage", "a revoked grant"])
+def test_one_sellers_trouble_does_not_hinder_another(shipped: House, trouble: str) -> None:
+    shipped.placed("M-2", seller=OTHER)
+    shipped.fulfill("M-2", shipment(2), seller=OTHER)
+    shipped.see("M-2", seller=OTHER)
+    shipped.validate()
+    if trouble == "an outage":
+        shipped.sandbox.fault("error_503", seller_id=SELLER, times=None)
+    else:
+        shipped.sandbox.revoke(SELLER)
+    shipped.close()
+    assert (shipped.order("M-1").phase, shipped.order("M-2", OTHER).phase) == ("settled", "closed")
+
+
+def test_an_order_unknown_to_feedamp_is_noted_and_the_others_close(shipped: House) -> None:
+    shipped.placed("M-2")
+    shipped.fulfill("M-2", shipment(2))
+    shipped.see("M-2")
+    shipped.validate()
+    with shipped.sandbox.world.lock:
+        orders = shipped.sandbox.world.orders
+        gone = orders._by_number[SELLER].pop("M-1")
+        orders._sorted[SELLER].remove(gone)
+    tally = shipped.close()
+    assert tally.notes == [f"{SELLER}: order M-1 is unknown to FeedAMP; reconcile it"]
+    assert shipped.order("M-2").phase == "closed"

@@ -1,0 +1,216 @@
+"""FeedAMP -> lake -> warehouse -> state -> watermark: promises 3, 4, 8, 12 and RULES, Extraction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from house import NOON, OTHER, SELLER, House, open_house, shipment
+
+from feedamp.sandbox.faults import Kind
+from feedamp.state import grants, progress, sellers
+from feedamp.steps.edge import finish
+
+
+@pytest.fixture(autouse=True)
+def _no_rule_is_broken(house: House) -> Iterator[None]:
+    yield
+    assert house.sandbox.broken_rules == []
+
+
+@pytest.fixture
+def placed(house: House) -> House:
+    """M-1 is placed and partly shipped since."""
+    house.placed("M-1")
+    house.fulfill("M-1", shipment(1))
+    return house
+
+
+def test_a_fulfillment_reaches_lake_warehouse_and_state(placed: House) -> None:
+    placed.read()
+    assert placed.rows("SELECT quantity, carrier, tracking_check FROM shipments") == [(1, "UPS", "valid")]
+    held = placed.held("M-1")
+    assert held is not None
+    assert held.snapshot.fulfillments[0].shipments[0].quantity == 1
+
+
+def test_the_warehouse_says_when_the_request_was_sent(placed: House) -> None:
+    before = placed.state.now()
+    placed.extract()
+    after = placed.state.now()
+    placed.load()
+    [(extracted_at,)] = placed.rows("SELECT extracted_at FROM orders")
+    assert before < extracted_at < after
+
+
+def test_reading_twice_gives_the_same_warehouse(placed: House) -> None:
+    placed.read()
+    query = "SELECT o.* EXCLUDE (extracted_at), s.* FROM orders o JOIN shipments s USING (seller_id, mp_order_number)"
+    before = placed.rows(query)
+    placed.read()
+    assert placed.rows(query) == before
+
+
+COUNTS = [
+    pytest.param(0, 1, id="no order"),
+    pytest.param(1, 1, id="one order"),
+    pytest.param(50, 1, id="exactly a page"),
+    pytest.param(51, 2, id="a page plus one"),
+]
+
+
+@pytest.mark.parametrize(("orders", "pages"), COUNTS)
+def test_every_page_is_read(house: House, orders: int, pages: int) -> None:
+    house.stock(orders)
+    before = len([r for r in house.asked("GET") if r.seller_id == SELLER])
+    tally = house.extract()
+    assert (tally.orders, tally.complete) == (orders, True)
+    assert len([r for r in house.asked("GET") if r.seller_id == SELLER]) - before == pages
+
+
+@pytest.mark.parametrize(
+    "kind", ["expire_cursor", "empty_page", "null_orders", "error_500", "cut_body", "broken_json"]
+)
+def test_a_page_that_fails_once_loses_nothing(house: House, kind: Kind) -> None:
+    house.stock(51)
+    house.sandbox.fault(kind, method="GET", path="/orders$", seller_id=SELLER)
+    tally = house.extract()
+    house.load()
+    assert tally.complete
+    assert house.rows("SELECT count(*) FROM orders WHERE extracted_at IS NOT NULL") == [(51,)]
+    assert house.watermark() is not None
+
+
+@pytest.mark.parametrize("trouble", ["an outage", "a revoked grant", "a refused query"])
+def test_one_sellers_trouble_does_not_hinder_another(house: House, trouble: str) -> None:
+    house.placed("M-2", seller=OTHER)
+    if trouble == "a revoked grant":
+        house.sandbox.revoke(SELLER)
+    else:
+        kind: Kind = "error_503" if trouble == "an outage" else "expire_cursor"
+        house.sandbox.fault(kind, seller_id=SELLER, path="/orders", times=None)
+    if trouble == "a refused query":
+        house.stock(51)
+    tally = house.extract()
+    house.load()
+    assert tally.failed_sellers == {SELLER}
+    assert house.watermark() is None
+    assert house.watermark(OTHER) is not None
+    assert house.rows("SELECT complete FROM runs WHERE step = 'extract'") == [(False,)]
+
+
+def test_a_refused_grant_is_marked_noted_and_green(house: House) -> None:
+    house.sandbox.revoke(SELLER)
+    tally = house.extract()
+    assert finish(tally)["notes"] == 1
+    with house.state.read() as connection:
+        grant = grants.read(connection, house.vault, SELLER)
+        assert grant is not None
+        assert grant.status == "needs_authorization"
+        assert SELLER not in [seller.seller_id for seller in sellers.workable(connection)]
+
+
+def test_an_unreadable_order_is_read_by_itself(placed: House) -> None:
+    placed.sandbox.fault("misshapen_order", path="/orders$", seller_id=SELLER)
+    tally = placed.extract()
+    placed.load()
+    assert (tally.orders, tally.orders_unread) == (1, 0)
+    assert placed.rows("SELECT units_shipped FROM orders") == [(1,)]
+
+
+def test_unknown_fields_and_values_are_kept(placed: House) -> None:
+    placed.sandbox.fault("unknown_values", times=None)
+    placed.read()
+    [(status, extra)] = placed.rows("SELECT status, extra FROM orders")
+    assert status == "AWAITING_PICKUP"
+    assert json.loads(extra)["gift_wrap"]["paper"] == "red"
+
+
+def test_numbers_sent_as_text_are_read_as_meant(placed: House) -> None:
+    placed.sandbox.fault("numbers_as_strings", times=None)
+    placed.read()
+    assert placed.rows("SELECT quantity, unit_price FROM order_lines") == [(2, Decimal("25.5000"))]
+
+
+SHAPES: list[Any] = [
+    pytest.param({"fulfillments_in_list": "absent"}, id="the list carries no fulfillments"),
+    pytest.param({"fulfillments_in_list": "flat"}, id="the list carries another shape"),
+    pytest.param({"sparse_fulfillments": True}, id="empty lists are left out"),
+    pytest.param({"last_cursor": "absent"}, id="the last page has no cursor field"),
+    pytest.param({"last_cursor": "empty"}, id="the last page has an empty cursor"),
+]
+
+
+@pytest.mark.parametrize("options", SHAPES)
+def test_whatever_the_list_looks_like_the_fulfillments_arrive(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    folder = tmp_path / "shape"
+    folder.mkdir()
+    with open_house(folder, **options) as house:
+        house.placed("M-1")
+        house.fulfill("M-1", shipment(1), cancelled=1)
+        house.read()
+        assert house.rows("SELECT units_shipped, units_cancelled FROM orders") == [(1, 1)]
+        assert house.sandbox.broken_rules == []
+
+
+def test_an_order_that_we_did_not_place_is_shown_but_never_held_in_the_state(house: House) -> None:
+    house.stock(1)
+    house.fulfill("X-0", shipment(2))
+    house.read()
+    house.process()
+    assert house.rows("SELECT mp_order_number, placed_at FROM orders") == [("X-0", None)]
+    assert house.held("X-0") is None
+    assert house.asked("PUT") + house.asked("POST", "/errors") == []
+
+
+def test_an_older_snapshot_never_replaces_a_newer_one_in_the_state(placed: House) -> None:
+    placed.extract()
+    with placed.state.read() as connection:
+        late = progress.pending_manifests(connection)
+    placed.fulfill("M-1", shipment(2))
+    placed.see("M-1")
+    newest = placed.held("M-1")
+    placed.load()
+    assert late
+    assert placed.held("M-1") == newest
+
+
+def test_equal_content_is_no_change_for_validation(placed: House) -> None:
+    placed.see("M-1")
+    placed.validate()
+    placed.clock.skip(hours=1)
+    placed.see("M-1")
+    held = placed.held("M-1")
+    assert held is not None
+    assert held.validated_hash == held.snapshot_hash
+    assert held.read_at > NOON + timedelta(hours=1)
+
+
+def test_an_order_extracted_before_its_lost_put_was_repeated_is_still_closed(house: House) -> None:
+    house.sandbox.fault("reset_after", method="PUT", times=4)
+    house.placed("M-1")
+    house.fulfill("M-1", shipment(2))
+    house.read()
+    house.clock.skip(hours=1)
+    house.place()
+    house.process()
+    assert house.order("M-1").phase == "closed"
+
+
+def test_a_dry_run_asks_and_writes_nothing(placed: House) -> None:
+    before = len(placed.sandbox.requests)
+    tally = placed.extract(dry_run=True)
+    assert tally.sellers == 2
+    assert len(placed.sandbox.requests) == before
+    assert not (placed.folder / "lake").exists()
+
+
+def test_a_seller_without_orders_makes_the_run_no_poorer(house: House) -> None:
+    assert finish(house.extract())["sellers"] == 2

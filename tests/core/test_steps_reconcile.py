@@ -1,0 +1,162 @@
+"""One day of orders compared in ledger, FeedAMP and warehouse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import duckdb
+import pytest
+from house import OTHER, SELLER, House, shipment
+
+from feedamp.steps.edge import finish
+
+DAY = datetime(2026, 3, 2, tzinfo=UTC)
+NEXT_DAY = datetime(2026, 3, 3, tzinfo=UTC)
+
+
+@pytest.fixture
+def agreed(house: House) -> Iterator[House]:
+    """M-1 of March 2nd is the same in all three places."""
+    house.placed("M-1")
+    house.fulfill("M-1", shipment(1))
+    house.read()
+    yield house
+    assert house.sandbox.broken_rules == []
+
+
+def change_ledger(house: House) -> None:
+    with house.state.begin() as connection:
+        connection.exec_driver_sql("UPDATE orders SET accepted_state = 'PENDING'")
+
+
+def change_feedamp(house: House) -> None:
+    house.fulfill("M-1", shipment(2))
+
+
+def change_warehouse(house: House) -> None:
+    with duckdb.connect(str(house.folder / "warehouse.duckdb")) as connection:
+        connection.execute("UPDATE feedamp.order_lines SET units_shipped = 0")
+
+
+def lose_from_warehouse(house: House) -> None:
+    with duckdb.connect(str(house.folder / "warehouse.duckdb")) as connection:
+        connection.execute("DELETE FROM feedamp.orders; DELETE FROM feedamp.order_lines")
+
+
+def lose_from_feedamp(house: House) -> None:
+    with house.sandbox.world.lock:
+        orders = house.sandbox.world.orders
+        orders._sorted[SELLER].remove(orders._by_number[SELLER].pop("M-1"))
+
+
+SHIPPED = "order_lines[M-1-1].units_shipped"
+
+
+@pytest.mark.parametrize(
+    ("plant", "expected"),
+    [
+        pytest.param(lambda house: None, [], id="all three agree"),
+        pytest.param(
+            change_ledger,
+            [("marketplace_state", "PENDING", "AWAITING_SHIPMENT", "AWAITING_SHIPMENT")],
+            id="the ledger differs",
+        ),
+        pytest.param(
+            change_feedamp,
+            [(SHIPPED, None, "2", "1"), ("status", None, "FULFILLED", "IN_PROGRESS")],
+            id="FeedAMP differs",
+        ),
+        pytest.param(change_warehouse, [(SHIPPED, None, "1", "0")], id="the warehouse differs"),
+        pytest.param(
+            lose_from_warehouse, [("order", "present", "present", "missing")], id="the warehouse lost it"
+        ),
+        pytest.param(
+            lose_from_feedamp, [("order", "present", "missing", "present")], id="FeedAMP does not know it"
+        ),
+    ],
+)
+def test_a_planted_difference_is_found(agreed: House, plant: Any, expected: list[tuple[Any, ...]]) -> None:
+    plant(agreed)
+    tally = agreed.reconcile()
+    agreed.load()
+    found = agreed.rows(
+        "SELECT field, ledger_value, feedamp_value, warehouse_value FROM reconciliations ORDER BY field"
+    )
+    assert found == expected
+    assert tally.extra["differences"] == len(expected)
+
+
+def test_a_difference_is_a_finding_not_a_failure(agreed: House) -> None:
+    change_ledger(agreed)
+    assert finish(agreed.reconcile())["differences"] == 1
+
+
+def test_two_runs_on_a_quiet_day_write_nothing_new(agreed: House) -> None:
+    before = agreed.order("M-1")
+    agreed.reconcile()
+    agreed.reconcile()
+    agreed.load()
+    assert agreed.rows("FROM reconciliations") == []
+    assert agreed.order("M-1") == before
+
+
+@pytest.mark.parametrize(
+    ("bought", "taken"),
+    [
+        pytest.param("2026-03-02T00:00:00Z", True, id="the first second of the day"),
+        pytest.param("2026-03-02T23:59:59Z", True, id="the last second of the day"),
+        pytest.param("2026-03-03T00:00:00Z", False, id="the first second of the next day"),
+        pytest.param("2026-03-01T23:59:59Z", False, id="the last second of the day before"),
+    ],
+)
+def test_an_order_belongs_to_the_utc_day_it_was_bought(house: House, bought: str, taken: bool) -> None:
+    house.placed("M-1", purchase_date=bought)
+    assert house.reconcile(DAY, NEXT_DAY, dry_run=True).orders == int(taken)
+
+
+def test_scheduled_runs_add_orders_that_are_open_too_long(house: House) -> None:
+    house.placed("M-1", purchase_date="2026-01-01T00:00:00Z")
+    assert house.reconcile(with_stale=True, dry_run=True).orders == 0
+    house.clock.skip(days=8)
+    assert house.reconcile(with_stale=True, dry_run=True).orders == 1
+    assert house.reconcile(with_stale=False, dry_run=True).orders == 0
+
+
+def test_an_order_that_was_never_placed_is_nothing_to_reconcile(house: House) -> None:
+    house.deliver("M-1")
+    assert house.reconcile().orders == 0
+
+
+def test_no_watermark_moves_and_nothing_is_written_to_feedamp(agreed: House) -> None:
+    mark, before = agreed.watermark(), len(agreed.asked("PUT"))
+    change_feedamp(agreed)
+    agreed.reconcile()
+    agreed.load()
+    assert agreed.watermark() == mark
+    assert (len(agreed.asked("PUT")), len(agreed.asked("POST", "/errors"))) == (before, 0)
+
+
+def test_one_sellers_outage_does_not_hinder_another(agreed: House) -> None:
+    agreed.placed("M-2", seller=OTHER)
+    agreed.sandbox.fault("error_503", seller_id=SELLER, times=None)
+    tally = agreed.reconcile()
+    agreed.load()
+    assert tally.failed_sellers == {SELLER}
+    assert agreed.rows("SELECT complete, sellers_failed FROM runs WHERE step = 'reconcile'") == [(False, 1)]
+
+
+def test_an_unreadable_order_is_counted_not_compared(agreed: House) -> None:
+    agreed.sandbox.fault("misshapen_order", times=None)
+    tally = agreed.reconcile()
+    assert (tally.orders_unread, tally.extra["differences"]) == (1, 0)
+
+
+def test_a_dry_run_asks_and_writes_nothing(agreed: House) -> None:
+    change_feedamp(agreed)
+    before = len(agreed.sandbox.requests)
+    assert agreed.reconcile(dry_run=True).orders == 1
+    agreed.load()
+    assert len(agreed.sandbox.requests) == before
+    assert agreed.rows("FROM reconciliations") == []

@@ -1,0 +1,100 @@
+"""Keeps every grant alive, tries refused ones once more, names those that end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from house import OTHER, SELLER, House
+
+from feedamp.errors import TransientError
+from feedamp.state import grants
+from feedamp.state.grants import Grant
+from feedamp.steps.edge import finish
+from feedamp.steps.refresh import plan_refresh
+
+
+@pytest.fixture
+def unused(house: House) -> House:
+    """Both grants have not been used for 30 days."""
+    house.clock.skip(days=30)
+    return house
+
+
+@pytest.fixture(autouse=True)
+def _no_rule_is_broken(house: House) -> Iterator[None]:
+    yield
+    assert house.sandbox.broken_rules == []
+
+
+def grant(house: House, seller: str = SELLER) -> Grant:
+    with house.state.read() as connection:
+        found = grants.read(connection, house.vault, seller)
+    assert found is not None
+    return found
+
+
+def planned(house: House) -> list[str]:
+    return [seller for shard in plan_refresh(house.parts, []) for seller in shard["sellers"]]
+
+
+def test_a_grant_in_use_is_left_alone(house: House) -> None:
+    house.clock.skip(days=29)
+    house.extract()
+    house.clock.skip(days=29)
+    assert planned(house) == []
+
+
+def test_grants_unused_for_thirty_days_are_refreshed(unused: House) -> None:
+    assert planned(unused) == [SELLER, OTHER]
+    assert finish(unused.refresh())["orders"] == 2
+    assert planned(unused) == []
+
+
+def test_the_newest_refresh_token_is_stored(unused: House) -> None:
+    unused.refresh()
+    assert grant(unused).refresh_token == unused.sandbox.refresh_token(SELLER)
+
+
+def test_a_refused_grant_is_noted_green_and_tried_again_tomorrow(unused: House) -> None:
+    unused.sandbox.revoke(SELLER)
+    tally = unused.refresh()
+    assert finish(tally)["orders"] == 1
+    assert len(tally.notes) == 1
+    assert grant(unused).status == "needs_authorization"
+    assert grant(unused, OTHER).status == "active"
+    assert planned(unused) == [SELLER]
+
+
+def test_a_marked_grant_that_works_again_is_active(house: House) -> None:
+    token = house.sandbox.refresh_token(SELLER)
+    house.register(SELLER, token="rt-wrong")
+    house.extract()
+    assert grant(house).status == "needs_authorization"
+    with house.state.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE grants SET refresh_token = ? WHERE seller_id = ?", (house.vault.encrypt(token), SELLER)
+        )
+    house.refresh()
+    assert grant(house).status == "active"
+
+
+def test_an_outage_is_red(unused: House) -> None:
+    unused.sandbox.fault("error_503", path="/access_token", times=None)
+    with pytest.raises(TransientError):
+        finish(unused.refresh())
+    assert grant(unused).status == "active"
+
+
+def test_grants_whose_year_ends_are_named(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    house.clock.skip(days=334)
+    plan_refresh(house.parts, [])
+    assert caplog.messages == []
+    house.clock.skip(days=2)
+    plan_refresh(house.parts, [])
+    assert len(caplog.messages) == 2
+    assert "ends on 2027-03-10" in caplog.text
+
+
+def test_no_grant_is_no_run(house: House) -> None:
+    assert house.refresh().sellers == 0

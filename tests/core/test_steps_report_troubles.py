@@ -1,0 +1,122 @@
+"""Reporting on a bad line: lost answers are looked up before anything is repeated (promises 5 and 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from house import BAD_NUMBER, OTHER, SELLER, House, open_house, shipment
+
+from feedamp.errors import TransientError
+from feedamp.sandbox.faults import Kind
+from feedamp.steps.edge import finish
+
+
+@pytest.fixture
+def mistyped(house: House) -> Iterator[House]:
+    """M-1 is shipped whole under a tracking number that cannot be right."""
+    house.placed("M-1")
+    house.fulfill("M-1", shipment(2, BAD_NUMBER))
+    house.see("M-1")
+    yield house
+    assert house.sandbox.broken_rules == []
+
+
+def posts(house: House) -> int:
+    return len(house.asked("POST", "/errors"))
+
+
+def test_a_lost_answer_is_looked_up_and_not_repeated(mistyped: House) -> None:
+    mistyped.sandbox.fault("reset_after", path="/errors")
+    mistyped.validate()
+    assert posts(mistyped) == 1
+    assert mistyped.asked("GET", "/orders/M-1")
+    assert mistyped.finding_states("M-1") == [("invalid_tracking", "reported")]
+
+
+@pytest.mark.parametrize("kind", ["reset_before", "error_500", "error_503"])
+def test_a_report_that_never_arrived_is_repeated_after_the_order_was_read(
+    mistyped: House, kind: Kind
+) -> None:
+    mistyped.sandbox.fault(kind, path="/errors")
+    mistyped.validate()
+    later = [r.method for r in mistyped.sandbox.requests if "/orders/M-1" in r.path][-3:]
+    assert later == ["POST", "GET", "POST"]
+    assert len(mistyped.shown("M-1")["errors"]) == 1
+
+
+def test_a_throttled_report_is_repeated(mistyped: House) -> None:
+    mistyped.sandbox.fault("throttle", path="/errors")
+    mistyped.validate()
+    assert len(mistyped.shown("M-1")["errors"]) == 1
+
+
+def test_a_lost_answer_is_looked_up_by_the_next_run_if_this_one_could_not(mistyped: House) -> None:
+    mistyped.sandbox.fault("reset_after", path="/errors")
+    mistyped.sandbox.fault("error_503", method="GET", path="/orders/M-1", times=4)
+    with pytest.raises(TransientError):
+        finish(mistyped.validate())
+    assert mistyped.finding_states("M-1") == [("invalid_tracking", "to_report")]
+    mistyped.validate()
+    assert posts(mistyped) == 1
+    assert mistyped.finding_states("M-1") == [("invalid_tracking", "reported")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent"),
+    [
+        pytest.param("reset_after", 1, id="it had arrived: not repeated"),
+        pytest.param("reset_before", 2, id="has_errors says none: repeated"),
+    ],
+)
+def test_where_orders_show_no_errors_the_filter_decides(tmp_path: Path, kind: Kind, sent: int) -> None:
+    with open_house(tmp_path, show_errors=False) as house:
+        house.placed("M-1")
+        house.fulfill("M-1", shipment(2, BAD_NUMBER))
+        house.see("M-1")
+        house.sandbox.fault(kind, path="/errors")
+        house.validate()
+        assert posts(house) == sent
+        assert len(house.shown("M-1")["errors"]) == 1
+        assert any("has_errors" in r.query for r in house.asked("GET"))
+        assert house.sandbox.broken_rules == []
+
+
+def test_where_orders_show_no_errors_nothing_is_reported_again(tmp_path: Path) -> None:
+    with open_house(tmp_path, show_errors=False) as house:
+        house.placed("M-1")
+        house.fulfill("M-1", shipment(2, BAD_NUMBER))
+        for _ in range(2):
+            house.see("M-1")
+            house.validate()
+            house.sandbox.set_marketplace_fulfilled(SELLER, "M-1", False)
+        assert posts(house) == 1
+
+
+def test_a_report_that_feedamp_refuses_is_held_with_its_words(house: House) -> None:
+    house.set_rules(error_codes={"invalid_tracking": "NO_SUCH_CODE"})
+    house.placed("M-1")
+    house.fulfill("M-1", shipment(2, BAD_NUMBER))
+    house.see("M-1")
+    tally = house.validate()
+    [finding] = house.findings("M-1")
+    assert finding.state == "held"
+    assert finding.note
+    assert finish(tally)["notes"] == 1
+    house.validate()
+    assert posts(house) == 1
+
+
+@pytest.mark.parametrize("trouble", ["an outage", "a revoked grant"])
+def test_one_sellers_trouble_does_not_hinder_another(mistyped: House, trouble: str) -> None:
+    mistyped.placed("M-2", seller=OTHER)
+    mistyped.fulfill("M-2", shipment(2, BAD_NUMBER), seller=OTHER)
+    mistyped.see("M-2", seller=OTHER)
+    if trouble == "an outage":
+        mistyped.sandbox.fault("error_503", seller_id=SELLER, times=None)
+    else:
+        mistyped.sandbox.revoke(SELLER)
+    mistyped.validate()
+    assert [f.state for f in mistyped.findings("M-1")] == ["to_report"]
+    assert [f.state for f in mistyped.findings("M-2", OTHER)] == ["reported"]

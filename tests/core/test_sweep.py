@@ -1,0 +1,194 @@
+"""All pages of a filter without losing any, and without taking a part for the whole."""
+
+from __future__ import annotations
+
+import pytest
+from scripted import answer
+from wire import S1, speaking, wired
+
+from feedamp.client import Filters
+from feedamp.errors import AuthorizationError, RejectedError, UnclearError
+from feedamp.sweep import NULL_PAGE_REPEATS, RESTARTS, Sweep
+
+TEN = Filters(page_size=10)
+M1, M2 = {"mp_order_number": "M-1"}, {"mp_order_number": "M-2"}
+
+
+def place_many(wire, count):
+    names = [f"M-{n}" for n in range(count)]
+    wire.place(*names)
+    return sorted(names)
+
+
+async def note_numbers(sweep, read):
+    async for page in sweep.pages():
+        read += [item.mp_order_number for item in page.items]
+
+
+async def numbers_of(sweep):
+    await note_numbers(sweep, read := [])
+    return read
+
+
+@pytest.fixture
+async def wire():
+    async with wired() as connected:
+        yield connected
+
+
+@pytest.mark.parametrize("last_cursor", ["null", "absent", "empty"])
+@pytest.mark.parametrize(
+    ("placed", "pages"),
+    [
+        pytest.param(0, 1, id="none"),
+        pytest.param(1, 1, id="one"),
+        pytest.param(10, 1, id="exactly a page"),
+        pytest.param(11, 2, id="a page plus one"),
+        pytest.param(30, 3, id="exactly three pages"),
+    ],
+)
+async def test_every_order_is_read_once(placed, pages, last_cursor):
+    async with wired(last_cursor=last_cursor) as wire:
+        names, client = place_many(wire, placed), wire.client()
+        sweep = Sweep(client, TEN)
+        assert sorted(await numbers_of(sweep)) == names
+        assert (sweep.complete, sweep.missing, client.counts.pages) == (True, None, pages)
+        assert wire.sandbox.broken_rules == []
+
+
+async def test_a_sweep_that_is_left_half_way_is_not_complete(wire):
+    place_many(wire, 11)
+    sweep = Sweep(wire.client(), TEN)
+    pages = sweep.pages()
+    await anext(pages)
+    await pages.aclose()
+    assert (sweep.complete, sweep.missing) == (False, "the end was not reached")
+
+
+async def test_the_servers_time_is_that_of_the_first_page(wire):
+    place_many(wire, 11)
+    started_at, sweep = wire.clock(), Sweep(wire.client(), TEN)
+    async for _ in sweep.pages():
+        wire.clock.forward(60)
+    assert sweep.server_time == started_at
+
+
+async def test_a_cursor_that_comes_back_at_once_ends_the_sweep_as_incomplete(wire):
+    place_many(wire, 30)
+    wire.sandbox.fault("repeat_cursor", times=None)
+    sweep = Sweep(wire.client(), TEN)
+    assert len(await numbers_of(sweep)) == 20
+    assert (sweep.complete, sweep.missing) == (False, "the cursor repeats")
+
+
+async def test_cursors_that_go_round_end_the_sweep_as_incomplete():
+    pages = [answer({"orders": [M1], "next_cursor": cursor}) for cursor in ("a", "b", "c", "a")]
+    async with speaking(*pages) as (client, script):
+        sweep = Sweep(client, TEN)
+        await numbers_of(sweep)
+    assert (sweep.complete, sweep.missing, len(script.requests)) == (False, "the cursor repeats", 5)
+
+
+async def test_an_expired_cursor_starts_the_window_again(wire):
+    names = place_many(wire, 25)
+    wire.sandbox.fault("expire_cursor")
+    sweep = Sweep(wire.client(), TEN)
+    read = await numbers_of(sweep)
+    assert (sorted(set(read)), len(read)) == (names, 10 + 25)
+    assert (sweep.complete, sweep.missing) == (True, None)
+
+
+async def test_cursors_that_expire_again_and_again_are_given_up_after_three_more_starts(wire):
+    place_many(wire, 25)
+    wire.sandbox.fault("expire_cursor", times=None)
+    sweep = Sweep(wire.client(), TEN)
+    assert len(await numbers_of(sweep)) == 10 * (1 + RESTARTS)
+    assert (RESTARTS, sweep.complete, sweep.missing) == (3, False, "the cursor expired again and again")
+    assert [status for _, _, status in wire.asked()] == [200, 400] * 4
+
+
+async def test_a_400_for_the_first_page_is_no_expired_cursor():
+    async with speaking(answer([], 400)) as (client, _):
+        with pytest.raises(RejectedError):
+            await numbers_of(Sweep(client, TEN))
+
+
+async def test_another_refusal_of_a_cursor_is_not_taken_for_its_end():
+    async with speaking(answer({"orders": [M1], "next_cursor": "a"}), answer([], 403)) as (client, script):
+        with pytest.raises(RejectedError):
+            await numbers_of(Sweep(client, TEN))
+    assert len(script.requests) == 3
+
+
+@pytest.mark.parametrize("pages", [1, 4])
+async def test_an_empty_page_with_a_cursor_is_not_the_end(wire, pages):
+    names = place_many(wire, 11)
+    wire.sandbox.fault("empty_page", times=pages)
+    sweep = Sweep(wire.client(), TEN)
+    assert sorted(await numbers_of(sweep)) == names
+    assert sweep.complete
+
+
+async def test_null_orders_are_asked_for_again(wire):
+    names = place_many(wire, 11)
+    wire.sandbox.fault("null_orders", times=NULL_PAGE_REPEATS)
+    sweep = Sweep(wire.client(), TEN)
+    assert sorted(await numbers_of(sweep)) == names
+    assert sweep.complete
+
+
+async def test_a_page_that_stays_null_is_passed_but_the_sweep_is_incomplete(wire):
+    place_many(wire, 15)
+    wire.sandbox.fault("null_orders", times=NULL_PAGE_REPEATS + 1)
+    sweep = Sweep(wire.client(), TEN)
+    assert len(await numbers_of(sweep)) == 5
+    assert (sweep.complete, sweep.missing) == (False, "a page came without its orders")
+
+
+async def test_null_orders_without_a_next_cursor_mean_that_there_are_none():
+    async with speaking(answer({"orders": None})) as (client, _):
+        sweep = Sweep(client, TEN)
+        assert await numbers_of(sweep) == []
+    assert sweep.complete
+
+
+async def test_null_orders_before_a_restart_are_forgotten_once_the_window_was_read_whole():
+    null = answer({"orders": None, "next_cursor": "a"})
+    answers = [null] * 3 + [answer([], 400), answer({"orders": [M1, M2]})]
+    async with speaking(*answers) as (client, _):
+        sweep = Sweep(client, TEN)
+        assert await numbers_of(sweep) == ["M-1", "M-2"]
+    assert (sweep.complete, sweep.missing) == (True, None)
+
+
+async def test_pages_read_before_an_outage_are_kept_and_the_sweep_is_incomplete():
+    answers = [answer({"orders": [M1], "next_cursor": "a"}), answer(b"", 503)]
+    read = []
+    async with speaking(*answers) as (client, _):
+        sweep = Sweep(client, TEN)
+        with pytest.raises(UnclearError):
+            await note_numbers(sweep, read)
+    assert (read, sweep.complete) == (["M-1"], False)
+
+
+async def test_a_grant_that_ends_in_the_middle_leaves_the_sweep_incomplete(wire):
+    place_many(wire, 11)
+    sweep = Sweep(wire.client(), TEN)
+    pages = sweep.pages()
+    await anext(pages)
+    wire.sandbox.revoke(S1)
+    with pytest.raises(AuthorizationError):
+        await anext(pages)
+    assert not sweep.complete
+
+
+async def test_the_filters_are_repeated_with_every_cursor(wire):
+    place_many(wire, 25)
+    sweep = Sweep(wire.client(), Filters(has_errors=False, page_size=10))
+    await numbers_of(sweep)
+    queries = [request.query for request in wire.sandbox.requests if request.path.endswith("/orders")]
+    assert [(q["has_errors"], q["page_size"], "cursor" in q) for q in queries] == [
+        ("false", "10", False),
+        ("false", "10", True),
+        ("false", "10", True),
+    ]

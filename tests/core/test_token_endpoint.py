@@ -1,0 +1,131 @@
+"""POST /access_token: what goes out, and which answer means what."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs
+
+import pytest
+from scripted import answer, scripted, token_answer
+from wire import CONN, NOON, S1, wired
+
+from feedamp.errors import (
+    AuthorizationError,
+    ClientRefusedError,
+    RejectedError,
+    ThrottledError,
+    UnclearError,
+)
+from feedamp.token_endpoint import ASSUMED_LIFE_S, LONGEST_LIFE_S, Credentials, TokenEndpoint
+from feedamp.transport import Address, Transport
+
+GOOD = {"access_token": "at-1", "token_type": "Bearer", "refresh_token": "rt-1", "expires_in": 3600}
+
+
+async def asked(*answers, grant="refresh", secret="rt-0"):
+    async with scripted(*answers) as script, Transport(Address(script.url, timeout_s=5)) as transport:
+        endpoint = TokenEndpoint(transport, Credentials(CONN, "mkt", "hush"))
+        return await getattr(endpoint, grant)(secret), script
+
+
+@pytest.mark.parametrize(
+    ("grant", "fields"),
+    [
+        ("refresh", {"grant_type": "refresh_token", "refresh_token": "a+b/c="}),
+        ("exchange", {"grant_type": "authorization_code", "code": "a+b/c="}),
+    ],
+)
+async def test_a_grant_goes_out_as_a_form_without_any_authorization(grant, fields):
+    pair, script = await asked(token_answer(), grant=grant, secret="a+b/c=")
+    head, _, body = script.requests[0].partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /api/v1/access_token HTTP/1.1\r\n")
+    assert b"\r\nauthorization:" not in head.lower()
+    sent = {name: value for name, (value,) in parse_qs(body.decode()).items()}
+    assert sent == {**fields, "client_id": "mkt", "client_secret": "hush"}
+    assert (pair.access_token, pair.refresh_token, pair.expires_in_s) == ("at-1", "rt-1", 3600)
+
+
+async def test_a_code_is_exchanged_for_a_grant():
+    async with wired() as wire:
+        code = wire.sandbox.world.grants.issue_code(S1)
+        pair = await TokenEndpoint(wire.transport, wire.credentials).exchange(code)
+        assert pair.refresh_token == wire.sandbox.refresh_token(S1)
+        with pytest.raises(AuthorizationError):
+            await TokenEndpoint(wire.transport, wire.credentials).exchange("of-yesterday")
+
+
+@pytest.mark.parametrize(
+    ("life", "seconds"),
+    [
+        pytest.param(1800, 1800, id="whole seconds"),
+        pytest.param("1800", 1800, id="text"),
+        pytest.param(1799.5, 1799, id="a fraction"),
+        pytest.param(None, ASSUMED_LIFE_S, id="nothing"),
+        pytest.param("soon", ASSUMED_LIFE_S, id="a word"),
+        pytest.param("NaN", ASSUMED_LIFE_S, id="no number"),
+        pytest.param(True, ASSUMED_LIFE_S, id="a flag"),
+        pytest.param([], ASSUMED_LIFE_S, id="a list"),
+        pytest.param(0, ASSUMED_LIFE_S, id="no life at all"),
+        pytest.param(-1, ASSUMED_LIFE_S, id="a life gone by"),
+        pytest.param("1e999999", LONGEST_LIFE_S, id="for ever"),
+    ],
+)
+async def test_a_rotated_token_is_never_lost_over_the_life_of_its_access_token(life, seconds):
+    pair, _ = await asked(answer({**GOOD, "expires_in": life}))
+    assert (pair.refresh_token, pair.expires_in_s) == ("rt-1", seconds)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"<html></html>", id="HTML"),
+        pytest.param(b'{"access_token":"at-', id="cut JSON"),
+        pytest.param([], id="a list"),
+        pytest.param({**GOOD, "access_token": ""}, id="no access token"),
+        pytest.param({**GOOD, "refresh_token": None}, id="no refresh token"),
+    ],
+)
+async def test_a_2xx_that_is_no_pair_is_unclear_for_the_token_may_be_spent(body):
+    with pytest.raises(UnclearError):
+        await asked(answer(body))
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        pytest.param(
+            401, [{"code": "invalid_grant", "message": "m"}], AuthorizationError, id="401 for the grant"
+        ),
+        pytest.param(400, {"error": "invalid_grant"}, AuthorizationError, id="400 for the grant"),
+        pytest.param(401, b"", AuthorizationError, id="401 without a word"),
+        pytest.param(401, {"error": "INVALID_CLIENT"}, ClientRefusedError, id="401 for the client"),
+        pytest.param(400, {"error": "unauthorized_client"}, ClientRefusedError, id="400 for the client"),
+        pytest.param(403, b"<h1>Forbidden</h1>", RejectedError, id="403: perhaps an address list"),
+        pytest.param(404, b"", RejectedError, id="404: a wrong Host"),
+        pytest.param(302, b"", RejectedError, id="a redirect"),
+        pytest.param(500, b"", UnclearError, id="500"),
+        pytest.param(503, b"", UnclearError, id="503"),
+        pytest.param(429, b"", ThrottledError, id="429"),
+    ],
+)
+async def test_each_refusal_has_its_error(status, body, kind):
+    with pytest.raises(kind) as caught:
+        await asked(answer(body, status))
+    assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        pytest.param({"Retry-After": "7"}, 7, id="seconds"),
+        pytest.param(
+            {"Retry-After": "Wed, 01 Jul 2026 12:00:09 GMT", "Date": f"{NOON:%a, %d %b %Y %H:%M:%S} GMT"},
+            9,
+            id="a date",
+        ),
+        pytest.param({}, None, id="nothing"),
+    ],
+)
+async def test_a_throttled_token_call_says_when_to_come_back(headers, seconds):
+    with pytest.raises(ThrottledError) as caught:
+        await asked(answer([], 429, **headers))
+    assert caught.value.retry_after_s == seconds

@@ -1,0 +1,212 @@
+"""Live access tokens: refreshed in time, stored before they are used, never refreshed twice (promise 7)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import sqlalchemy as sa
+from scripted import scripted, token_answer
+from wire import NOON, S1, S2, wired
+
+from feedamp.errors import AuthorizationError, BusyError, TransientError, UnclearError
+from feedamp.state import schema
+from feedamp.transport import Address, Transport
+
+
+@pytest.fixture
+async def wire():
+    async with wired() as connected:
+        yield connected
+        assert connected.sandbox.broken_rules == []
+
+
+async def test_the_first_token_is_refreshed_and_both_are_stored(wire):
+    token = await wire.tokens.live(S1)
+    grant = wire.grant()
+    assert (grant.access_token, grant.generation) == (token.value, token.generation)
+    assert grant.refresh_token == wire.sandbox.refresh_token(S1)
+    assert (grant.refreshed_at, grant.issued_at, grant.expires_in_s) == (NOON, NOON, 3600)
+
+
+@pytest.mark.parametrize("again", ["the same run", "another process"])
+@pytest.mark.parametrize(
+    ("lifetime_s", "margin_s"),
+    [
+        pytest.param(3600, 120, id="an hour: 120 s before its end"),
+        pytest.param(600, 120, id="ten minutes: 120 s, which is 20 %"),
+        pytest.param(300, 60, id="five minutes: 20 %"),
+        pytest.param(10, 2, id="ten seconds: 20 %"),
+    ],
+)
+async def test_a_token_is_refreshed_with_little_of_its_life_left(lifetime_s, margin_s, again):
+    async with wired(token_lifetime_s=lifetime_s) as wire:
+        first = await wire.tokens.live(S1)
+        tokens = wire.tokens if again == "the same run" else wire.other_tokens()
+        wire.clock.forward(lifetime_s - margin_s - 1)
+        assert (await tokens.live(S1)).value == first.value
+        wire.clock.forward(1)
+        assert (await tokens.live(S1)).value != first.value
+        assert wire.refreshes == 2
+
+
+async def test_the_pair_is_stored_before_its_access_token_is_used():
+    stored = []
+
+    def look(exchange):
+        if "/orders" in exchange.url:
+            grant = wire.grant()
+            stored.append(exchange.request_headers["Authorization"] == f"Bearer {grant.access_token}")
+            stored.append(grant.refresh_token == wire.sandbox.refresh_token(S1))
+
+    async with wired(observer=look) as wire:
+        wire.place("M-1")
+        await wire.client().get_order("M-1")
+        wire.sandbox.expire_access_tokens()
+        await wire.client().get_order("M-1")
+    assert stored == [True] * 2 * 3  # the first use, the one that met a 401, and its repeat
+
+
+async def test_the_token_that_worked_is_kept_until_the_next_has_worked(wire):
+    await wire.tokens.live(S1)
+    second = wire.grant().refresh_token
+    await wire.tokens.renew(S1)
+    assert wire.grant().previous_refresh_token == second
+
+
+async def test_a_server_that_does_not_rotate_leaves_the_year_running(wire):
+    async with scripted(token_answer()) as script, Transport(Address(script.url)) as transport:
+        wire.give_grant("rt-1")
+        wire.clock.forward(60)
+        await wire.other_tokens(transport=transport).live(S1)
+    grant = wire.grant()
+    assert (grant.previous_refresh_token, grant.issued_at) == (None, NOON)
+    assert (grant.ends_at - NOON).days == 365
+
+
+async def test_many_coroutines_make_one_refresh(wire):
+    tokens = await asyncio.gather(*(wire.tokens.live(S1) for _ in range(10)))
+    assert (len({token.value for token in tokens}), wire.refreshes) == (1, 1)
+    stale = tokens[0]
+    tokens = await asyncio.gather(*(wire.tokens.replace(S1, stale) for _ in range(10)))
+    assert (len({token.value for token in tokens}), wire.refreshes) == (1, 2)
+
+
+async def test_two_runs_at_once_make_one_refresh(wire):
+    others = [wire.other_tokens() for _ in range(4)]
+    tokens = await asyncio.gather(*(run.live(S1) for run in others))
+    assert (len({token.value for token in tokens}), wire.refreshes) == (1, 1)
+    tokens = await asyncio.gather(*(run.replace(S1, tokens[0]) for run in others))
+    assert (len({token.value for token in tokens}), wire.refreshes) == (1, 2)
+
+
+async def test_each_seller_has_a_token_of_its_own(wire):
+    tokens = await asyncio.gather(wire.tokens.live(S1), wire.tokens.live(S2))
+    assert (tokens[0].value != tokens[1].value, wire.refreshes) == (True, 2)
+
+
+async def test_a_token_that_another_process_has_replaced_is_taken_from_the_store(wire):
+    stale = await wire.tokens.live(S1)
+    newer = await wire.other_tokens().replace(S1, stale)
+    assert await wire.tokens.replace(S1, stale) == newer
+    assert wire.refreshes == 2
+
+
+async def test_renew_refreshes_whatever_is_left(wire):
+    first = await wire.tokens.live(S1)
+    assert (await wire.tokens.renew(S1)).value != first.value
+    assert wire.refreshes == 2
+
+
+async def test_a_seller_without_a_grant_needs_a_person(wire):
+    with pytest.raises(AuthorizationError) as caught:
+        await wire.tokens.live("nobody")
+    assert caught.value.seller_id == "nobody"
+
+
+async def test_the_lease_of_a_dead_process_runs_out(wire):
+    wire.hold_lease(3)
+    await wire.tokens.live(S1)
+    assert 3 < sum(wire.clock.slept) < 3.2
+
+
+async def test_a_lease_that_never_ends_is_not_waited_for_without_end(wire):
+    wire.hold_lease(10_000)
+    with pytest.raises(BusyError) as caught:
+        await wire.other_tokens(request_timeout_s=0).live(S1)
+    assert (caught.value.seller_id, wire.refreshes) == (S1, 0)
+    assert 20 < sum(wire.clock.slept) < 20.2
+
+
+async def test_a_lease_outlives_a_slow_refresh_its_repeat_and_the_last_resort():
+    left_s = []
+
+    def look(exchange):
+        with wire.state.read() as connection:
+            until = connection.execute(sa.select(schema.grants.c.lease_until)).scalars().first()
+        left_s.append((until - wire.clock()).total_seconds())
+
+    async with wired(observer=look) as wire:
+        await wire.other_tokens(request_timeout_s=30).live(S1)
+    assert left_s[0] > 3 * 30
+
+
+async def test_a_failed_refresh_gives_the_lease_back(wire):
+    wire.sandbox.fault("error_503", path="access_token", times=2)
+    with pytest.raises(UnclearError):
+        await wire.tokens.live(S1)
+    await wire.other_tokens().live(S1)
+    assert wire.clock.slept == []
+
+
+async def test_a_cancelled_refresh_gives_the_lease_back():
+    loop, under_way = asyncio.get_running_loop(), asyncio.Event()
+
+    def look(exchange):
+        loop.call_soon_threadsafe(under_way.set)
+
+    async with wired(look, refresh_grace_s=60) as wire:
+        wire.sandbox.fault("slow_drip", path="access_token", seconds=1)
+        refresh = asyncio.create_task(wire.tokens.live(S1))
+        await under_way.wait()
+        refresh.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await refresh
+        await wire.other_tokens().live(S1)
+        assert wire.clock.slept == []
+
+
+async def test_a_lost_answer_is_asked_for_once_more_with_the_same_token():
+    async with wired(refresh_grace_s=60) as wire:
+        wire.sandbox.fault("lost_refresh")
+        await wire.tokens.live(S1)
+        assert wire.refreshes == 2
+        assert wire.grant().refresh_token == wire.sandbox.refresh_token(S1)
+        assert wire.sandbox.broken_rules == []
+
+
+async def test_an_answer_that_is_lost_twice_leaves_the_grant_as_it_was(wire):
+    before = wire.grant()
+    wire.sandbox.fault("reset_before", path="access_token", times=2)
+    with pytest.raises(UnclearError):
+        await wire.tokens.live(S1)
+    assert (wire.grant(), wire.refreshes) == (before, 2)
+
+
+async def test_where_nobody_answers_nothing_is_tried_again(wire):
+    async with Transport(Address("http://127.0.0.1:9/api/v1")) as transport:
+        with pytest.raises(TransientError):
+            await wire.other_tokens(transport=transport).live(S1)
+        assert transport.requests == 1
+
+
+async def test_every_secret_is_told_to_who_masks_them(wire):
+    told = []
+    token = await wire.other_tokens(on_secret=told.append).live(S1)
+    assert set(told) == {token.value, wire.grant().refresh_token}
+
+
+async def test_a_stored_token_is_told_to_who_masks_them(wire):
+    token, told = await wire.tokens.live(S1), []
+    await wire.other_tokens(on_secret=told.append).live(S1)
+    assert told == [token.value]

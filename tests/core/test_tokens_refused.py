@@ -1,0 +1,239 @@
+"""Refused grants: who is to blame, what is tried before giving up, and that a seller is marked once."""
+
+from __future__ import annotations
+
+import pytest
+from wire import CONN, S1, S2, Wire, wired
+
+from feedamp.errors import AuthorizationError, ClientRefusedError, UnclearError
+from feedamp.state import grants, sellers
+
+FIVE = [f"seller-{n:03d}" for n in range(1, 6)]
+
+
+@pytest.fixture
+async def wire():
+    async with wired(sellers=8) as connected:
+        yield connected
+
+
+async def refused(tokens, *seller_ids):
+    """The errors that asking for these sellers' tokens ends in."""
+    errors = []
+    for seller_id in seller_ids:
+        with pytest.raises(AuthorizationError) as caught:
+            await tokens.live(seller_id)
+        errors.append(caught.value)
+    return errors
+
+
+def marked(wire: Wire) -> list[str]:
+    with wire.state.read() as connection:
+        return [s.seller_id for s in sellers.find(connection) if s.grant == sellers.NEEDS_AUTHORIZATION]
+
+
+async def test_a_refused_seller_is_marked_once_at_the_end_of_the_run(wire):
+    wire.sandbox.revoke(S1)
+    (error,) = await refused(wire.tokens, S1)
+    assert (type(error), error.seller_id, marked(wire)) == (AuthorizationError, S1, [])
+    assert (wire.tokens.settle(), marked(wire)) == ([S1], [S1])
+    assert wire.tokens.settle() == []
+
+
+async def test_everyone_else_goes_on(wire):
+    wire.sandbox.revoke(S1)
+    await refused(wire.tokens, S1)
+    assert (await wire.tokens.live(S2)).value
+
+
+async def test_a_refused_grant_is_asked_for_once_a_run(wire):
+    wire.sandbox.revoke(S1)
+    await refused(wire.tokens, S1, S1, S1)
+    assert wire.refreshes == 1
+
+
+async def test_a_marked_seller_costs_the_next_run_no_request(wire):
+    wire.sandbox.revoke(S1)
+    await refused(wire.tokens, S1)
+    wire.tokens.settle()
+    later = wire.other_tokens()
+    await refused(later, S1)
+    assert (later.settle(), wire.refreshes) == ([], 1)
+
+
+async def test_renew_asks_for_a_marked_seller_again_and_frees_it(wire):
+    wire.sandbox.fault("refuse_token", path="access_token")
+    await refused(wire.tokens, S1)
+    wire.tokens.settle()
+    later = wire.other_tokens()
+    await later.renew(S1)
+    assert (later.settle(), marked(wire)) == ([], [])
+
+
+async def test_renew_of_a_seller_that_stays_refused_reports_nothing_new(wire):
+    wire.sandbox.revoke(S1)
+    await refused(wire.tokens, S1)
+    wire.tokens.settle()
+    later = wire.other_tokens()
+    with pytest.raises(AuthorizationError):
+        await later.renew(S1)
+    assert (later.settle(), marked(wire), wire.refreshes) == ([], [S1], 2)
+
+
+async def test_a_grant_that_a_person_gives_frees_the_seller_at_once(wire):
+    wire.sandbox.revoke(S1)
+    await refused(wire.tokens, S1)
+    wire.tokens.settle()
+    wire.new_consent("rt-new")
+    wire.give_grant("rt-new")
+    assert marked(wire) == []
+    await wire.tokens.live(S1)
+
+
+async def test_an_outage_marks_nobody(wire):
+    wire.sandbox.fault("error_503", path="access_token", times=None)
+    with pytest.raises(UnclearError):
+        await wire.tokens.live(S1)
+    assert (wire.tokens.settle(), marked(wire)) == ([], [])
+
+
+async def test_a_lost_answer_of_a_server_without_grace_needs_a_person(wire):
+    wire.sandbox.fault("lost_refresh")
+    await refused(wire.tokens, S1)
+    assert wire.tokens.settle() == [S1]
+
+
+async def test_the_token_before_is_the_last_resort(wire):
+    working, before = wire.sandbox.refresh_token(S1), wire.grant()
+    with wire.state.begin() as connection:  # the newest token never came into force
+        grants.store_tokens(
+            connection,
+            wire.vault,
+            before,
+            used_token=working,
+            refresh_token="rt-never-in-force",
+            access_token="at-over",
+            expires_in_s=1,
+            now=wire.clock(),
+        )
+    wire.clock.forward(1)
+    await wire.tokens.live(S1)
+    grant = wire.grant()
+    assert (grant.refresh_token, grant.previous_refresh_token) == (wire.sandbox.refresh_token(S1), working)
+    assert (wire.tokens.settle(), wire.refreshes) == ([], 2)
+
+
+async def test_a_refusal_after_another_process_was_first_takes_what_it_stored():
+    def another_process_is_first(exchange):
+        with wire.state.begin() as connection:
+            grants.store_tokens(
+                connection,
+                wire.vault,
+                grants.read(connection, wire.vault, S1),
+                used_token="rt-spent",
+                refresh_token="rt-other",
+                access_token="at-other",
+                expires_in_s=3600,
+                now=wire.clock(),
+            )
+
+    async with wired(observer=another_process_is_first) as wire:
+        wire.sandbox.revoke(S1)
+        assert (await wire.tokens.live(S1)).value == "at-other"
+        assert (wire.tokens.settle(), wire.refreshes, wire.grant().refused_at) == ([], 1, None)
+
+
+@pytest.mark.parametrize("old_grant", ["refused", "still good"])
+async def test_a_grant_that_a_person_gives_during_a_refresh_wins(old_grant):
+    def a_person_is_first(exchange):
+        if not given:
+            given.append(wire.give_grant("rt-new"))
+            wire.new_consent("rt-new")
+
+    given = []
+    async with wired(observer=a_person_is_first) as wire:
+        if old_grant == "refused":
+            wire.sandbox.revoke(S1)
+        token = await wire.tokens.live(S1)
+        wire.place("M-1")
+        await wire.client().get_order("M-1")
+        grant = wire.grant()
+        assert (grant.access_token, grant.previous_refresh_token) == (token.value, "rt-new")
+        assert (wire.tokens.settle(), wire.refreshes) == ([], 2)
+
+
+async def test_a_refusal_that_names_the_client_marks_nobody(wire):
+    tokens = wire.other_tokens(client_secret="of-last-year")
+    errors = await refused(tokens, S1, S2, S1)
+    assert [type(error) for error in errors] == [ClientRefusedError] * 3
+    assert wire.refreshes == 1
+    with pytest.raises(ClientRefusedError):
+        tokens.settle()
+    assert marked(wire) == []
+    await wire.tokens.live(S1)  # the lease was given back, the grant is as good as before
+
+
+async def test_five_sellers_refused_and_none_taken_blames_the_client(wire):
+    for seller_id in FIVE:
+        wire.sandbox.revoke(seller_id)
+    errors = await refused(wire.tokens, *FIVE, "seller-006")
+    assert [type(error) for error in errors] == [AuthorizationError] * 4 + [ClientRefusedError] * 2
+    assert CONN in str(errors[-1])
+    assert wire.refreshes == 5
+    with pytest.raises(ClientRefusedError):
+        wire.tokens.settle()
+    assert marked(wire) == []
+
+
+async def test_four_sellers_refused_are_their_own_trouble(wire):
+    for seller_id in FIVE[:4]:
+        wire.sandbox.revoke(seller_id)
+    await refused(wire.tokens, *FIVE[:4])
+    assert wire.tokens.settle() == FIVE[:4]
+
+
+async def test_one_seller_refused_again_and_again_is_one_seller(wire):
+    wire.sandbox.revoke(S1)
+    for _ in range(6):
+        (error,) = await refused(wire.other_tokens(run_started_at=wire.clock()), S1)
+        assert type(error) is AuthorizationError
+
+
+async def test_five_sellers_refused_beside_one_that_was_taken_are_marked(wire):
+    await wire.tokens.live("seller-006")
+    for seller_id in FIVE:
+        wire.sandbox.revoke(seller_id)
+    errors = await refused(wire.tokens, *FIVE)
+    assert {type(error) for error in errors} == {AuthorizationError}
+    assert wire.tokens.settle() == FIVE
+
+
+async def test_a_success_of_the_run_before_proves_nothing(wire):
+    await wire.tokens.live("seller-006")
+    wire.clock.forward(1)
+    for seller_id in FIVE:
+        wire.sandbox.revoke(seller_id)
+    errors = await refused(wire.other_tokens(), *FIVE)
+    assert type(errors[-1]) is ClientRefusedError
+
+
+async def test_refusals_of_the_run_before_count_no_more(wire):
+    for seller_id in FIVE:
+        wire.sandbox.revoke(seller_id)
+    await refused(wire.tokens, *FIVE[:4])
+    wire.clock.forward(1)
+    later = wire.other_tokens()
+    errors = await refused(later, FIVE[4])
+    assert (type(errors[0]), later.settle()) == (AuthorizationError, [FIVE[4]])
+
+
+async def test_refusals_of_all_processes_of_a_run_count_together(wire):
+    for seller_id in FIVE:
+        wire.sandbox.revoke(seller_id)
+    first, second = wire.other_tokens(), wire.other_tokens()
+    await refused(first, *FIVE[:3])
+    errors = await refused(second, *FIVE[3:])
+    assert type(errors[-1]) is ClientRefusedError
+    with pytest.raises(ClientRefusedError):
+        first.settle()
+    assert marked(wire) == []

@@ -1,0 +1,108 @@
+"""The DAGs as the scheduler runs them: the asset that starts processing, backfills, what is left at the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import requests
+from demo.programs import BIN
+from order_samples import good_line, good_order
+
+DAYS = {"2026-03-01": 1, "2026-03-02": 2, "2026-03-03": 3}  # orders bought on each
+AROUND = {"2026-02-28": 2, "2026-03-04": 1}
+CLOCKS = ("00:00:00", "23:59:59", "12:00:00")
+PLACE, EXTRACT, PROCESS = "feedamp_place_orders", "feedamp_extract_fulfillments", "feedamp_process_fulfillments"
+RECONCILE = "feedamp_reconcile_orders"
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+
+
+def order_rows(seller_ids: list[str]) -> list[dict[str, Any]]:
+    """Orders bought at the first and at the last second of each day, and in between."""
+    rows: list[dict[str, Any]] = []
+    for day, count in (DAYS | AROUND).items():
+        for n, clock in enumerate(CLOCKS[:count]):
+            number = f"M-{day}-{n}"
+            lines = [good_line(mp_line_number=f"{number}-1", unit_price=25.5)]
+            body = good_order(mp_order_number=number, purchase_date=f"{day}T{clock}Z", order_lines=lines)
+            rows.append({"seller_id": seller_ids[len(rows) % len(seller_ids)], "order": body})
+    return rows
+
+
+@pytest.fixture(scope="module")
+def looped(installation):
+    """The loop has gone round once: placed, shipped or cancelled by the sellers, extracted, processed."""
+    rows = order_rows([seller["seller_id"] for seller in installation.sandbox.sellers])
+    installation.drop("orders.jsonl", rows)
+    installation.unpause(PLACE)
+    placed = installation.ended(PLACE, "scheduled")
+    installation.sandbox.act(rounds=3)
+    installation.unpause(PROCESS, EXTRACT)
+    processed = installation.ended(PROCESS, "asset_triggered")
+    assert [run["state"] for run in placed + processed] == ["success", "success"]
+    return installation, rows
+
+
+def test_extracting_starts_processing_which_closes_every_order(looped):
+    installation, rows = looped
+    sandbox = installation.sandbox
+    held = [order for s in sandbox.sellers for order in sandbox.orders(s["seller_id"]).values()]
+    assert len(held) == len(rows)
+    assert {order["status"] for order in held} == {"COMPLETE"}
+    in_warehouse = installation.query("SELECT mp_order_number, marketplace_state FROM feedamp.orders")
+    assert dict(in_warehouse) == {order["mp_order_number"]: order["marketplace_state"] for order in held}
+    assert sandbox.broken_rules == []
+
+
+def test_a_backfill_of_three_days_compares_each_day_by_itself(looped):
+    installation, rows = looped
+    planted = next(row for row in rows if row["order"]["purchase_date"].startswith("2026-03-02"))
+    ship_nine_units(installation.sandbox, planted)
+    before = len(installation.sandbox.requests)
+    backfill = (BIN / "airflow", "backfill", "create", "--dag-id", RECONCILE)
+    installation.programs.run(*map(str, backfill), "--from-date", "2026-03-01", "--to-date", "2026-03-03")
+    installation.unpause(RECONCILE)
+    runs = {run["logical_date"][:10]: run for run in installation.ended(RECONCILE, "backfill", len(DAYS))}
+
+    assert {run["state"] for run in runs.values()} == {"success"}
+    assert {day: orders_compared(installation, run) for day, run in runs.items()} == DAYS
+    asked = {r.method for r in installation.sandbox.requests[before:] if not r.path.endswith("/access_token")}
+    assert asked == {"GET"}
+    number, line = planted["order"]["mp_order_number"], planted["order"]["order_lines"][0]["mp_line_number"]
+    written = installation.query(
+        "SELECT mp_order_number, field, ledger_value, feedamp_value FROM feedamp.reconciliations WHERE run_id = ?",
+        runs["2026-03-02"]["dag_run_id"],
+    )
+    assert (number, f"order_lines[{line}].units_shipped", None, "9") in written
+    assert installation.query("SELECT DISTINCT mp_order_number FROM feedamp.reconciliations") == [(number,)]
+
+
+def ship_nine_units(sandbox, row: dict[str, Any]) -> None:
+    """Since the warehouse was loaded FeedAMP shows something else."""
+    number = row["order"]["mp_order_number"]
+    parcel = {"quantity": 9, "carrier": "UPS", "tracking_number": "1Z999AA10123456784"}
+    line = {"mp_line_number": f"{number}-1", "shipments": [parcel], "cancellations": []}
+    sandbox.set_fulfillments(row["seller_id"], number, [line])
+
+
+def orders_compared(installation, run: dict[str, Any]) -> int:
+    sql = "SELECT sum(orders)::int FROM feedamp.runs WHERE run_id = ? AND step = 'reconcile'"
+    return installation.query(sql, run["dag_run_id"])[0][0]
+
+
+def test_a_backfill_of_placing_is_refused(looped):
+    installation, _ = looped
+    days = {"from_date": "2026-03-01T00:00:00Z", "to_date": "2026-03-03T00:00:00Z"}
+    with pytest.raises(requests.HTTPError) as refusal:
+        installation.api("POST", "backfills", {"dag_id": PLACE, **days, "run_backwards": False, "dag_run_conf": {}})
+    assert 400 <= refusal.value.response.status_code < 500
+    assert "backfill" in refusal.value.response.text.lower()
+    assert installation.runs(PLACE, "backfill") == []
+
+
+def test_no_process_is_left_behind(looped):
+    installation, _ = looped
+    assert len(installation.processes()) >= 3  # api-server, scheduler, dag-processor
+    installation.programs.stop()
+    assert installation.processes() == []

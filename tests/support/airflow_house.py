@@ -1,0 +1,119 @@
+"""A house of its own for one test of the Airflow side: folders, sandbox, connection, `[feedamp]` options.
+
+Airflow itself (home, database) comes from tests/airflow/conftest.py and is shared; everything of feedamp is new.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+
+from feedamp.parts import Parts
+from feedamp.sandbox import Sandbox, SandboxOptions, running
+from feedamp.state import grants, sellers
+from feedamp_airflow.wiring import make_parts
+
+ROOT = Path(__file__).parents[2]
+CONN_ID = "feedamp_default"
+FAST = {"requests_per_second": 1000.0, "burst": 1000}
+GOOD_NUMBER = "1Z999AA10123456784"  # UPS, check digit right
+
+
+@cache
+def dag_bag() -> DagBag:
+    """The five DAGs, imported once."""
+    return DagBag(str(ROOT / "dags"))
+
+
+class AirflowHouse:
+    """Sandbox, stores and connection of one test, as the tasks of the DAGs find them."""
+
+    def __init__(self, folder: Path, sandbox: Sandbox, env: pytest.MonkeyPatch) -> None:
+        self.folder, self.sandbox, self._env = folder, sandbox, env
+        self.inbox = folder / "inbox"
+        self.inbox.mkdir(parents=True)
+        self.set_options(
+            state_url=f"sqlite:///{folder / 'state.db'}",
+            inbox_url=str(self.inbox),
+            lake_url=str(folder / "lake"),
+            duckdb_path=str(folder / "warehouse.duckdb"),
+            inbox_settle_s="0",
+            sellers_per_task="1",
+        )
+        self.set_connection()
+
+    def set_options(self, **options: str) -> None:
+        """`[feedamp]` options, as the environment gives them."""
+        for name, value in options.items():
+            self._env.setenv(f"AIRFLOW__FEEDAMP__{name.upper()}", value)
+
+    def set_connection(self, **fields: Any) -> None:
+        """The connection to the sandbox with some fields changed."""
+        connection = {
+            "conn_type": "feedamp",
+            "host": self.sandbox.api,
+            "login": self.sandbox.client_id,
+            "password": self.sandbox.client_secret,
+            "extra": {"requests_per_second": 900},
+        }
+        self._env.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", json.dumps(connection | fields))
+
+    def parts(self) -> Parts:
+        """What a step would be given."""
+        return make_parts()
+
+    def connect(self, *seller_ids: str) -> None:
+        """Registers sellers (all by default) with their grants."""
+        parts = self.parts()
+        with parts.state.begin() as connection:
+            for seller_id in seller_ids or [seller["seller_id"] for seller in self.sandbox.sellers]:
+                now, token = parts.state.now(), self.sandbox.refresh_token(seller_id)
+                sellers.add(connection, seller_id, conn_id=CONN_ID, now=now)
+                grants.put_grant(connection, parts.vault, seller_id, CONN_ID, token, now=now)
+        parts.state.close()
+
+    def drop(self, name: str, *rows: dict[str, Any] | str) -> None:
+        """An inbox file of `{"seller_id", "order"}`; a row that is text goes in as it stands."""
+        lines = [row if isinstance(row, str) else json.dumps(row, default=float) for row in rows]
+        path = self.inbox / name
+        path.write_text("\n".join(lines) + "\n")
+        os.utime(path, (0, 0))
+
+    def run_dag(self, dag_id: str, **params: Any) -> Any:
+        """One run by `dag.test()`, retries aside: a second try would come a minute later."""
+        dag = dag_bag().dags[f"feedamp_{dag_id}"]
+        for task in dag.tasks:
+            task.retries = 0
+        return dag.test(run_conf=params)
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """Rows of the warehouse."""
+        path = self.folder / "warehouse.duckdb"
+        with closing(duckdb.connect(str(path), read_only=True)) as warehouse:
+            return warehouse.execute(sql).fetchall()
+
+
+def task_states(run: Any) -> dict[str, list[str]]:
+    """States of a run's task instances by task id, shards in order."""
+    states: dict[str, list[str]] = {}
+    for ti in sorted(run.get_task_instances(), key=lambda ti: ti.map_index):
+        states.setdefault(ti.task_id, []).append(str(ti.state))
+    return states
+
+
+@contextmanager
+def open_airflow_house(folder: Path, env: pytest.MonkeyPatch, **options: Any) -> Iterator[AirflowHouse]:
+    """A house against a sandbox with these options; its rate limit is out of the way."""
+    observer = options.pop("observer", None)
+    with running(SandboxOptions(**{**FAST, "sellers": 3, **options}), observer=observer) as sandbox:
+        yield AirflowHouse(folder, sandbox, env)

@@ -1,0 +1,122 @@
+"""The `feedamp` command in a test: in this process, against a house, with what it printed."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from airflow_house import AirflowHouse
+from order_samples import good_line, good_order
+
+from feedamp.parts import Parts, Run
+from feedamp.steps.close import close
+from feedamp.steps.extract import extract
+from feedamp.steps.intake import intake
+from feedamp.steps.load import load
+from feedamp.steps.place import place, plan_place
+from feedamp.steps.validate import validate
+from feedamp_airflow.cli import main
+
+SELLER = "seller-001"
+GOOD_NUMBER = "1Z999AA10123456784"
+BAD_NUMBER = "1Z999AA10123456785"
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command did."""
+
+    code: int | None
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one document on stdout; fails on anything beside it."""
+        return json.loads(self.out)
+
+
+class Console:
+    """Runs commands and, behind them, the steps that the DAGs run."""
+
+    def __init__(self, house: AirflowHouse) -> None:
+        self.house, self.sandbox, self.folder = house, house.sandbox, house.folder
+        self.parts: Parts
+
+    @contextmanager
+    def opened(self) -> Iterator[Console]:
+        self.parts = self.house.parts()
+        yield self
+        self.parts.state.close()
+
+    def reopen(self) -> None:
+        """Reads the options again, for the steps; a command does so by itself."""
+        self.parts.state.close()
+        self.parts = self.house.parts()
+
+    def run(self, *argv: str | Path) -> Done:
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            try:
+                code = main([str(word) for word in argv])
+            except SystemExit as error:
+                code = error.code if isinstance(error.code, int) else 1
+        return Done(code, out.getvalue(), err.getvalue())
+
+    def sellers_file(self, *rows: dict[str, Any]) -> Path:
+        """An import file of these rows, by default all sellers of the sandbox."""
+        path = self.folder / "sellers.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows or self.sandbox.sellers))
+        return path
+
+    def import_rows(self, *rows: dict[str, Any], replace: bool = False) -> Done:
+        return self.run("sellers", "import", self.sellers_file(*rows), *(["--replace"] if replace else []))
+
+    # Orders and steps
+
+    def deliver(self, name: str, *numbers: str, seller: str = SELLER, **changes: Any) -> None:
+        """An inbox file of orders with one line of two units each, taken in."""
+        lines = {number: [good_line(mp_line_number=f"{number}-1", quantity=2)] for number in numbers}
+        orders = [good_order(**{"mp_order_number": n, "order_lines": lines[n], **changes}) for n in numbers]
+        self.house.drop(name, *({"seller_id": seller, "order": order} for order in orders))
+        self.intake()
+
+    def intake(self) -> None:
+        intake(self.parts, self._run())
+
+    def plan(self) -> list[dict[str, Any]]:
+        return plan_place(self.parts, self._run(), [])
+
+    def place(self, sellers: Sequence[str] = (SELLER,)) -> None:
+        asyncio.run(place(self.parts, self._run(), 0, list(sellers)))
+
+    def fulfill(self, number: str, tracking_number: str = GOOD_NUMBER, quantity: int = 2) -> None:
+        shipment = {
+            "quantity": quantity,
+            "carrier": "UPS",
+            "tracking_number": tracking_number,
+            "shipped_date": "2026-03-09",
+        }
+        line = {"mp_line_number": f"{number}-1", "shipments": [shipment], "cancellations": []}
+        self.sandbox.set_fulfillments(SELLER, number, [line])
+
+    def read(self) -> None:
+        asyncio.run(extract(self.parts, self._run(), 0, [SELLER]))
+        self.load()
+
+    def load(self) -> None:
+        load(self.parts, self._run())
+
+    def process(self) -> None:
+        asyncio.run(validate(self.parts, self._run(), 0, [SELLER]))
+        asyncio.run(close(self.parts, self._run(), 0, [SELLER]))
+
+    def _run(self) -> Run:
+        return Run("feedamp_test", "manual__1", datetime.now(UTC))

@@ -1,0 +1,74 @@
+"""What every house has: a clock of its own, a state database and a warehouse made ready."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from feedamp.state import State
+from feedamp.warehouse.duckdb import DuckDbWarehouse
+
+NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
+SELLER = "seller-001"
+OTHER = "seller-002"
+
+
+class Clock:
+    """Starts at noon, goes on by itself, and jumps on request."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._skipped_s = 0.0
+
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self._began + self._skipped_s
+
+    def now(self) -> datetime:
+        return NOON + timedelta(seconds=self.elapsed_s())
+
+    def skip(self, **span: float) -> None:
+        self._skipped_s += timedelta(**span).total_seconds()
+
+    async def sleep(self, seconds: float) -> None:
+        self.skip(seconds=seconds)
+        await asyncio.sleep(0)
+
+
+@cache
+def _empty_state() -> Path:
+    """A migrated SQLite file to copy: a test needs it in a millisecond."""
+    folder = Path(tempfile.mkdtemp(prefix="feedamp-tests-"))
+    path = folder / "state.db"
+    State(f"sqlite:///{path}").close()  # the last connection writes everything into the one file
+    return path
+
+
+@cache
+def empty_warehouse() -> Path:
+    """A DuckDB file with its tables, to copy."""
+    path = _empty_state().with_name("warehouse.duckdb")
+    with DuckDbWarehouse(str(path)).session():
+        pass
+    return path
+
+
+def open_state(folder: Path, clock: Clock | None = None) -> State:
+    """A fresh state database in `folder`."""
+    path = folder / "state.db"
+    shutil.copy(_empty_state(), path)
+    state = State(f"sqlite:///{path}", clock=clock.now if clock else None)
+
+    @sa.event.listens_for(state.engine, "connect")
+    def _survive_no_power_cut(connection: Any, _record: Any) -> None:
+        connection.execute("PRAGMA synchronous=OFF")
+
+    state.engine.dispose()
+    return state

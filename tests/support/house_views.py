@@ -1,0 +1,73 @@
+"""What can be seen of a house from outside: ledger, findings, FeedAMP, warehouse."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from house_rooms import SELLER
+
+from feedamp.sandbox import LoggedRequest, Sandbox
+from feedamp.state import State, findings, ledger, open_orders, progress, rejects
+from feedamp.state.findings import StoredFinding
+from feedamp.state.ledger import LedgerOrder
+
+
+class Views:
+    """Looks; changes nothing."""
+
+    folder: Path
+    state: State
+    sandbox: Sandbox
+
+    def order(self, number: str, seller: str = SELLER) -> LedgerOrder:
+        """The order in the ledger."""
+        with self.state.read() as connection:
+            found = ledger.read(connection, seller, number)
+        if found is None:
+            raise KeyError(number)
+        return found
+
+    def held(self, number: str, seller: str = SELLER) -> open_orders.Held | None:
+        """The newest snapshot in the state."""
+        with self.state.read() as connection:
+            return open_orders.read(connection, seller, number)
+
+    def findings(self, number: str, seller: str = SELLER) -> list[StoredFinding]:
+        with self.state.read() as connection:
+            return findings.of_order(connection, seller, number)
+
+    def finding_states(self, number: str) -> list[tuple[str, str]]:
+        return [(finding.kind, finding.state) for finding in self.findings(number)]
+
+    def rejects(self, *, everything: bool = False) -> list[rejects.Rejected]:
+        with self.state.read() as connection:
+            return rejects.standing(connection, everything=everything)
+
+    def reject_codes(self) -> list[tuple[str, str]]:
+        """(stage, code) of every reason that stands."""
+        return [(r.stage, reason["code"]) for r in self.rejects() for reason in r.reasons]
+
+    def watermark(self, seller: str = SELLER) -> datetime | None:
+        with self.state.read() as connection:
+            return progress.watermark(connection, seller)
+
+    def shown(self, number: str, seller: str = SELLER) -> dict[str, Any]:
+        """What FeedAMP holds of an order."""
+        return self.sandbox.orders(seller)[number]
+
+    def asked(self, method: str, path: str = "/orders") -> list[LoggedRequest]:
+        """Requests of a method whose path contains `path`."""
+        return [r for r in self.sandbox.requests if r.method == method and path in r.path]
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """Rows of the warehouse; tables without schema name."""
+        connection = duckdb.connect(str(self.folder / "warehouse.duckdb"), read_only=True)
+        try:
+            connection.execute("SET TimeZone = 'UTC'")
+            connection.execute("SET search_path = 'feedamp'")
+            return connection.execute(query).fetchall()
+        finally:
+            connection.close()

@@ -1,0 +1,110 @@
+"""Manifests as steps publish them, and a DuckDB to load them into."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from feedamp.flatten import Privacy, Rows, order_rows, placed_rows
+from feedamp.lake import Lake, Manifest
+from feedamp.models import Cancellation, LineFulfillment, Order, OrderLine, Shipment
+from feedamp.tables import RECORDED_AT, TABLES
+from feedamp.warehouse.duckdb import DuckDbSession, _create_tables
+
+T0 = datetime(2026, 3, 10, 12, tzinfo=UTC)
+KEY = {"seller_id": "S1", "mp_order_number": "M-1"}
+
+
+def at(hours: float) -> datetime:
+    return T0 + timedelta(hours=hours)
+
+
+def order(*shipped: int, cancelled: int = 0, **changes: Any) -> Order:
+    """M-1, three units of one line; each number is a shipment."""
+    shipments = tuple(
+        Shipment(quantity=q, carrier="UPS", tracking_number=f"1Z{q}", shipped_date=date(2026, 3, 9))
+        for q in shipped
+    )
+    cancellations = (Cancellation(quantity=cancelled, reason="out_of_stock"),) if cancelled else ()
+    fields: dict[str, Any] = {
+        "mp_order_number": "M-1",
+        "marketplace_state": "AWAITING_SHIPMENT",
+        "status": "IN_PROGRESS",
+        "purchase_date": datetime(2026, 3, 2, 14, 5, tzinfo=UTC),
+        "order_lines": (OrderLine(mp_line_number="A", quantity=3, unit_price=Decimal("25.50")),),
+        "fulfillments": (
+            LineFulfillment(mp_line_number="A", shipments=shipments, cancellations=cancellations),
+        ),
+    }
+    return Order(**fields | changes)
+
+
+def snapshot(shown: Order, hours: float) -> Rows:
+    """Rows of an order read at an hour."""
+    return order_rows("S1", shown, read_at=at(hours))
+
+
+def placed(hours: float, state: str = "AWAITING_SHIPMENT") -> Rows:
+    """What `place` writes when FeedAMP first accepts M-1."""
+    rows = placed_rows(
+        "S1", order(fulfillments=None, status=None, marketplace_state=state), placed_at=at(hours)
+    )
+    return {**rows, **placement(hours, state)}
+
+
+def placement(hours: float, state: str) -> Rows:
+    moment = at(hours)
+    row = {**KEY, "marketplace_state": state, "placed_at": moment, "source": "a.jsonl", "source_row": 1}
+    return {"placements": [{**row, "run_id": "r", RECORDED_AT: moment}]}
+
+
+def closure(hours: float, state: str = "SHIPPED") -> Rows:
+    moment = at(hours)
+    row = {**KEY, "marketplace_state": state, "units_shipped": 3, "units_cancelled": 0, "closed_at": moment}
+    return {"closures": [{**row, "run_id": "r", RECORDED_AT: moment}]}
+
+
+def finding(hours: float, state: str) -> Rows:
+    row = {**KEY, "finding_id": "f1", "kind": "invalid_tracking", "state": state, "found_at": T0}
+    return {"findings": [{**row, RECORDED_AT: at(hours)}]}
+
+
+class Loader:
+    """A lake on disk and a warehouse in memory: the engine is the same, and nothing waits for a disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.lake = Lake(str(folder / "lake"))
+        self._published = 0
+        self._connection = duckdb.connect(":memory:", config={"threads": 1})
+        _create_tables(self._connection)
+        self._connection.execute("SET TimeZone = 'UTC'; SET search_path = 'feedamp'")
+        self.session = DuckDbSession(self._connection)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def publish(self, *batches: Rows) -> Manifest:
+        """One manifest with all these rows."""
+        self._published += 1
+        writer = self.lake.writer(f"extract-{self._published}", 0, day=T0.date(), privacy=Privacy(None))
+        for rows in batches:
+            for table, table_rows in rows.items():
+                writer.append(table, table_rows)
+        return writer.publish(created_at=at(self._published), dag_id="d", run_id="r")
+
+    def load(self, *batches: Rows) -> None:
+        """A manifest for each of the rows, loaded one after the other."""
+        for rows in batches:
+            self.session.load(self.lake, self.publish(rows))
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """Rows of a query; tables without schema name."""
+        return self._connection.execute(sql).fetchall()
+
+    def tables(self) -> dict[str, list[str]]:
+        """Every row of every table, sorted."""
+        return {name: sorted(map(repr, self.query(f"FROM {name}"))) for name in TABLES}

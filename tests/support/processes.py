@@ -1,0 +1,132 @@
+"""What runs in processes of their own, all at the same moment, on one state file."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from threading import BrokenBarrierError
+from typing import Any
+
+from feedamp.auth import Tokens
+from feedamp.client import FeedAmpClient
+from feedamp.pacing import Pacer
+from feedamp.state import State
+from feedamp.token_endpoint import Credentials, TokenEndpoint
+from feedamp.transport import Address, Transport
+from feedamp.vault import Vault, key_beside
+
+PATIENCE_S = 30.0
+_shared: dict[str, Any] = {}
+
+
+class Crew:
+    """So many processes that start each piece of work together; this process may meet them too."""
+
+    def __init__(self, count: int) -> None:
+        context = multiprocessing.get_context("spawn")  # a fork would inherit the sandbox's threads
+        self.count = count
+        self.start, self.meeting = context.Barrier(count), context.Barrier(count + 1)
+        self._pool = ProcessPoolExecutor(
+            count, mp_context=context, initializer=_enter, initargs=(self.start, self.meeting)
+        )
+
+    def run(
+        self, work: Callable[..., Any], *arguments: Any, rounds: Callable[[], None] | None = None
+    ) -> list[Any]:
+        """What each process returned; `rounds` is called here while they work."""
+        futures = [self._pool.submit(_together, work, number, *arguments) for number in range(self.count)]
+        try:
+            if rounds:
+                rounds()
+        except BrokenBarrierError:
+            pass  # a process has failed, and says why below
+        return [future.result(PATIENCE_S) for future in futures]
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def crew(count: int) -> Iterator[Crew]:
+    with closing(Crew(count)) as together:
+        yield together
+
+
+def _enter(start: Any, meeting: Any) -> None:
+    _shared.update(start=start, meeting=meeting)
+
+
+def _together(work: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        _shared["start"].wait(PATIENCE_S)
+        return work(*arguments)
+    except BaseException:
+        _shared["meeting"].abort()
+        raise
+
+
+def open_state(_number: int, url: str) -> str | None:
+    """The revision a process finds once it has opened the database."""
+    with closing(State(url)) as state:
+        return state.current_revision()
+
+
+def make_key(_number: int, state_file: str) -> str:
+    return key_beside(state_file)
+
+
+def take_turns(_number: int, url: str, turns: int) -> list[float]:
+    """When each turn came, by this machine's clock."""
+
+    async def work(state: State) -> list[float]:
+        pacer, came = Pacer(state, requests_per_second=100, sleep=asyncio.sleep), []
+        for _ in range(turns):
+            await pacer.turn("S1")
+            came.append(datetime.now(UTC).timestamp())
+        return came
+
+    with closing(State(url)) as state:
+        return asyncio.run(work(state))
+
+
+def ask_after_each_expiry(
+    number: int,
+    url: str,
+    key: str,
+    api: str,
+    credentials: tuple[str, str, str],
+    sellers: list[str],
+    rounds: int,
+) -> int:
+    """Asks for an order of each seller, at the same time as the others; between rounds all access tokens end."""
+
+    async def work(state: State) -> int:
+        async with Transport(Address(api)) as transport:
+            endpoint = TokenEndpoint(transport, Credentials(*credentials))
+            tokens = Tokens(state, Vault(key), endpoint, sleep=asyncio.sleep)
+            pacer = Pacer(state, requests_per_second=100_000, sleep=asyncio.sleep)
+            clients = [
+                FeedAmpClient(
+                    seller,
+                    transport=transport,
+                    tokens=tokens,
+                    pacer=pacer,
+                    now=state.now,
+                    sleep=asyncio.sleep,
+                )
+                for seller in sellers
+            ]
+            read = 0
+            for _ in range(rounds):
+                _shared["meeting"].wait(PATIENCE_S)
+                orders = await asyncio.gather(*(client.get_order(f"M-{number}") for client in clients))
+                read += len(orders)
+                _shared["meeting"].wait(PATIENCE_S)
+            return read
+
+    with closing(State(url)) as state:
+        return asyncio.run(work(state))

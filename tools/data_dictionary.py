@@ -1,0 +1,73 @@
+"""Writes docs/data-dictionary.md from include/feedamp/tables.py, where each column is declared once.
+
+python tools/data_dictionary.py            prints it
+python tools/data_dictionary.py --write    writes the file
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from feedamp.tables import LAKE_TABLES, RECORDED_AT, SCHEMA, TABLES, Merge, Table
+
+FILE = Path(__file__).parents[1] / "docs" / "data-dictionary.md"
+
+_HEAD = f"""\
+# Data dictionary
+
+<!-- Generated from include/feedamp/tables.py. To renew it: python tools/data_dictionary.py --write -->
+
+Every table of the warehouse, schema `{SCHEMA}`, and of the lake. Where the API has a name for something, the column
+has the same name. Key columns are marked **key** and never null; any other column can be null.
+
+- **timestamp**: UTC with zone. **date**: a calendar day without zone.
+- **money**: `DECIMAL(18,4)` in major units of the order's `currency`.
+- **json**: JSON text; in `extra`, fields of the API that have no column.
+- **personal**: with option `pii = mask` a text becomes a pseudonym and JSON is left out, in lake and warehouse.
+
+The lake holds the same columns as Parquet, and one more: `{RECORDED_AT}`, the moment from which a row holds. It decides
+which of two rows with the same key is newer; in snapshot tables it is when the request was sent that showed the order.
+"""
+
+_MERGE = {
+    Merge.SNAPSHOT: "Snapshot table: all rows of an order are replaced when a newer snapshot of it arrives.",
+    Merge.LATEST: "One row per key; a later row replaces the earlier one.",
+}
+
+
+def render() -> str:
+    """The whole file as text."""
+    return "\n".join([_HEAD, *(line for table in LAKE_TABLES.values() for line in _table(table))])
+
+
+def _table(table: Table) -> Iterator[str]:
+    where = f"{SCHEMA}.{table.name}" if table.name in TABLES else f"{table.name} (lake only)"
+    yield from (f"## {where}", "", table.meaning, _MERGE[table.merge], "")
+    yield from ("| column | type | meaning |", "|---|---|---|")
+    for column in table.columns:
+        marks = [column.type.value]
+        if column.name in table.key:
+            marks.append("**key**")
+        if column.personal:
+            marks.append("personal")
+        yield f"| `{column.name}` | {', '.join(marks)} | {column.meaning.replace('|', chr(92) + '|')} |"
+    yield ""
+
+
+def main(arguments: list[str]) -> int:
+    """0 done, 2 for another argument than --write."""
+    if arguments == ["--write"]:
+        FILE.write_text(render(), encoding="utf-8")
+        print(f"wrote {FILE.name}")
+    elif not arguments:
+        print(render(), end="")
+    else:
+        print("usage: python tools/data_dictionary.py [--write]", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

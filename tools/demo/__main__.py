@@ -1,0 +1,155 @@
+"""`make demo`: Airflow and a FeedAMP sandbox on this machine, the whole loop once, then a report.
+
+`--stay` (`make up`) leaves both running until Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from demo import orders, report
+from demo.airflow_server import AirflowServer
+from demo.programs import BIN, REPOSITORY, Programs, environment, free_port, http
+
+FOLDER = REPOSITORY / ".demo"
+SELLERS = 12
+ORDERS = 240
+CSV_ORDERS = 60
+ROUNDS = 6
+RATE = 10
+
+
+class Progress:
+    """Says what happens, with the seconds since the start; dots on a terminal while it waits."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._waiting_for = ""
+        self._said_at = 0.0
+
+    def say(self, text: str) -> None:
+        """One line."""
+        self._end_line()
+        print(f"[{time.monotonic() - self._started:4.0f} s] {text}", flush=True)
+
+    def tick(self, what: str) -> None:
+        """A sign of life every two seconds."""
+        now = time.monotonic()
+        if what != self._waiting_for:
+            self._end_line()
+            print(f"         {what} ", end="", flush=True)
+            self._waiting_for, self._said_at = what, now
+        elif now - self._said_at >= 2:
+            print(".", end="", flush=True)
+            self._said_at = now
+
+    def _end_line(self) -> None:
+        if self._waiting_for:
+            print(flush=True)
+            self._waiting_for = ""
+
+
+def main() -> int:
+    """Runs the demo; 0 when no rule was broken and every run was green."""
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument("--stay", action="store_true", help="leave it running until Ctrl-C")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the demo keeps its files")
+    args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
+    progress = Progress()
+    home = args.folder / "airflow"
+    shutil.rmtree(args.folder, ignore_errors=True)
+    (home / "feedamp" / "inbox").mkdir(parents=True)
+    port = free_port()
+    with Programs(args.folder / "logs", environment(home, port)) as programs:
+        airflow = AirflowServer(programs, home, port, progress.tick)
+        try:
+            ok = _loop(programs, airflow, home, progress)
+        except SystemExit as stopped:
+            progress.say(f"The demo stopped: {stopped}")
+            return 1
+        if args.stay:
+            _stay(programs, progress)
+    if not args.stay:
+        progress.say("All programs have ended; `make up` does the same and leaves them running.")
+    return 0 if ok else 1
+
+
+def _loop(programs: Programs, airflow: AirflowServer, home: Path, progress: Progress) -> bool:
+    progress.say(f"Starting a FeedAMP sandbox with {SELLERS} sellers ...")
+    sandbox = programs.start_sandbox("--sellers", str(SELLERS), "--requests-per-second", str(RATE))
+    control = sandbox["api"].removesuffix("/api/v1") + "/_sandbox"
+    progress.say("Starting Airflow ...")
+    airflow.start()
+    airflow.add_connection(sandbox, {"requests_per_second": RATE})
+    airflow.unpause()
+    progress.say(f"Airflow is up at {airflow.url}")
+    imported = programs.run(str(BIN / "feedamp"), "sellers", "import", sandbox["sellers_file"])
+    progress.say(f"Sellers: {imported.strip().splitlines()[-1]}")
+    _fill_inbox(home / "feedamp" / "inbox", progress)
+    states = [airflow.run("feedamp_place_orders")]
+    progress.say(f"feedamp_place_orders: {states[-1]}; {_count(control)}")
+    before = ""
+    for n in range(1, ROUNDS + 1):
+        http("POST", f"{control}/act")
+        moment = datetime.now(UTC).isoformat()
+        states.append(airflow.run("feedamp_extract_fulfillments"))
+        states.append(airflow.run_started_after("feedamp_process_fulfillments", moment))
+        progress.say(f"Round {n}, sellers acted, extracted and processed: {_count(control)}")
+        if _count(control) == before:
+            break  # nobody did anything any more
+        before = _count(control)
+    states.append(airflow.run("feedamp_reconcile_orders"))
+    progress.say(f"feedamp_reconcile_orders: {states[-1]}")
+    truth = http("GET", f"{control}/report")
+    print("\n" + "\n".join(report.lines(home, truth)) + "\n")
+    python = BIN.relative_to(REPOSITORY) if BIN.is_relative_to(REPOSITORY) else BIN
+    warehouse = home / "feedamp" / "warehouse.duckdb"
+    print("Look into the warehouse:")
+    print(
+        f"    {python}/python -c \"import duckdb; duckdb.connect('{warehouse}', read_only=True)"
+        ".sql('FROM feedamp.orders LIMIT 10').show()\""
+    )
+    print(f"Open the UI: {airflow.url}, user {airflow.user}, password {airflow.password}")
+    print("    (while it runs: `make up`)\n")
+    return not truth["broken_rules"] and set(states) == {"success"}
+
+
+def _fill_inbox(inbox: Path, progress: Progress) -> None:
+    now = datetime.now(UTC)
+    sellers = [f"seller-{n:03d}" for n in range(1, SELLERS + 1)]
+    rows = orders.make_orders(sellers, ORDERS + CSV_ORDERS, now=now)
+    rows[5]["seller_id"] = "seller-not-yet-registered"
+    bad = orders.spoil(rows[:7])
+    orders.write_jsonl(inbox / "orders-1.jsonl", rows[:ORDERS], bad)
+    orders.write_csv(inbox / "orders-2.csv", rows[ORDERS:])
+    progress.say(
+        f"Inbox: {len(rows)} good orders (JSONL and CSV), {len(bad)} bad rows, 1 of an unknown seller"
+    )
+
+
+def _count(control: str) -> str:
+    counts = http("GET", f"{control}/report")["orders"]
+    return ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "no orders"
+
+
+def _stay(programs: Programs, progress: Progress) -> None:
+    progress.say("Running until Ctrl-C. The DAGs go on by their schedules.")
+    try:
+        while True:
+            programs.check()
+            time.sleep(1)
+    except (KeyboardInterrupt, SystemExit):
+        progress.say("Ending all programs ...")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

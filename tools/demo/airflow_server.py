@@ -1,0 +1,131 @@
+"""Airflow as a person uses it: its server, scheduler and REST API."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from demo.programs import BIN, Programs, http
+
+STARTED_WITHIN_S = 120.0
+RUN_WITHIN_S = 180.0
+DAGS = (
+    "feedamp_place_orders",
+    "feedamp_extract_fulfillments",
+    "feedamp_process_fulfillments",
+    "feedamp_reconcile_orders",
+    "feedamp_refresh_tokens",
+)
+
+
+class AirflowServer:
+    """A running Airflow; `tick` is called while waiting, so that a person sees progress."""
+
+    def __init__(self, programs: Programs, home: Path, port: int, tick: Callable[[str], None]) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.user = "admin"
+        self.password = ""
+        self._programs = programs
+        self._home = home
+        self._tick = tick
+        self._token = ""
+
+    def start(self) -> None:
+        """Starts API server, scheduler and DAG processor, and waits until the five DAGs are there."""
+        airflow = str(BIN / "airflow")
+        self._programs.run(airflow, "db", "migrate")
+        for name in ("api-server", "scheduler", "dag-processor"):
+            self._programs.start(name, airflow, name)
+        self._wait("Airflow is starting", self._log_in, STARTED_WITHIN_S)
+        self._wait("Airflow reads the DAGs", self._has_all_dags, STARTED_WITHIN_S)
+
+    def add_connection(self, sandbox: dict[str, str], extra: dict[str, Any]) -> None:
+        """Saves the FeedAMP connection, as the form in the UI does."""
+        self._api(
+            "POST",
+            "connections",
+            {
+                "connection_id": "feedamp_default",
+                "conn_type": "feedamp",
+                "host": sandbox["api"],
+                "login": sandbox["client_id"],
+                "password": sandbox["client_secret"],
+                "extra": json.dumps(extra),
+            },
+        )
+
+    def unpause(self) -> None:
+        """Lets the scheduler run the DAGs."""
+        for dag in DAGS:
+            self._api("PATCH", f"dags/{dag}", {"is_paused": False})
+
+    def run(self, dag: str, conf: dict[str, Any] | None = None) -> str:
+        """Starts a DAG, waits for its end, returns `success` or `failed`."""
+        started = self._api("POST", f"dags/{dag}/dagRuns", {"logical_date": None, "conf": conf or {}})
+        return self._end_of(dag, started["dag_run_id"])
+
+    def run_started_after(self, dag: str, moment: str) -> str:
+        """Waits for a run of an asset-triggered DAG that was queued after a moment; returns its end."""
+        found: list[str] = []
+
+        def look() -> bool:
+            runs = self._api("GET", f"dags/{dag}/dagRuns?order_by=-run_after&limit=10")["dag_runs"]
+            found[:] = [run["dag_run_id"] for run in runs if run["queued_at"] and run["queued_at"] >= moment]
+            return bool(found)
+
+        self._wait(f"{dag} is called", look, RUN_WITHIN_S)
+        return self._end_of(dag, found[-1])
+
+    def states(self, dag: str) -> list[str]:
+        """States of the DAG's runs, newest first."""
+        runs = self._api("GET", f"dags/{dag}/dagRuns?order_by=-run_after&limit=50")["dag_runs"]
+        return [run["state"] for run in runs]
+
+    def _end_of(self, dag: str, run_id: str) -> str:
+        state: list[str] = [""]
+
+        def look() -> bool:
+            state[0] = self._api("GET", f"dags/{dag}/dagRuns/{run_id}")["state"]
+            return state[0] in ("success", "failed")
+
+        self._wait(f"{dag} runs", look, RUN_WITHIN_S)
+        return state[0]
+
+    def _log_in(self) -> bool:
+        file = self._home / "simple_auth_manager_passwords.json.generated"
+        if not file.exists():
+            return False
+        self.password = json.loads(file.read_text() or "{}").get(self.user, "")
+        try:
+            answer = http(
+                "POST", f"{self.url}/auth/token", {"username": self.user, "password": self.password}
+            )
+        except requests.RequestException:
+            return False
+        self._token = answer["access_token"]
+        return True
+
+    def _has_all_dags(self) -> bool:
+        errors = self._api("GET", "importErrors")["import_errors"]
+        if errors:
+            raise SystemExit(f"a DAG cannot be imported: {errors[0]['stack_trace']}")
+        return {dag["dag_id"] for dag in self._api("GET", "dags")["dags"]} >= set(DAGS)
+
+    def _api(self, method: str, path: str, body: Any = None) -> Any:
+        return http(method, f"{self.url}/api/v2/{path}", body, self._token)
+
+    def _wait(self, what: str, done: Callable[[], bool], seconds: float) -> None:
+        give_up_at = time.monotonic() + seconds
+        while not done():
+            self._programs.check()
+            if time.monotonic() >= give_up_at:
+                raise SystemExit(
+                    f"{what}: not done after {seconds:.0f} s; the logs are in {self._home.parent / 'logs'}"
+                )
+            self._tick(what)
+            time.sleep(0.5)

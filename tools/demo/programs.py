@@ -1,0 +1,195 @@
+"""Starts and ends the programs of the demo; each in a session of its own, so that none outlives it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+BIN = Path(sys.executable).parent
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def free_port() -> int:
+    """A loopback port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def environment(home: Path, port: int) -> dict[str, str]:
+    """The environment of every program: a home of its own, loopback only, nothing taken from the caller's Airflow."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AIRFLOW", "FEEDAMP", "_AIRFLOW"))
+    }
+    return {
+        **kept,
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
+        "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+        "AIRFLOW__CORE__FERNET_KEY": _fernet_key(),
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__API__SECRET_KEY": secrets.token_urlsafe(32),
+        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(32),
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
+        "AIRFLOW__FEEDAMP__INBOX_SETTLE_S": "1",
+        "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PYTHONUNBUFFERED": "1",
+        "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
+    }
+
+
+def _fernet_key() -> str:
+    from cryptography.fernet import Fernet
+
+    return Fernet.generate_key().decode()
+
+
+class Programs:
+    """The running programs; `with` ends them all, whatever happened."""
+
+    def __init__(self, logs: Path, env: Mapping[str, str]) -> None:
+        self._logs = logs
+        self._env = dict(env)
+        self._running: list[tuple[str, subprocess.Popen[str]]] = []
+        logs.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    def run(self, *command: str, accept: Sequence[int] = (0,)) -> str:
+        """Runs a program to its end and returns what it printed.
+
+        Raises:
+            SystemExit: it failed; names the log that says why.
+        """
+        done = subprocess.run(command, env=self._env, capture_output=True, text=True, check=False)
+        if done.returncode not in accept:
+            log = self._logs / f"{Path(command[0]).name}.log"
+            log.write_text(done.stdout + done.stderr)
+            raise SystemExit(f"{' '.join(command)} ended with {done.returncode}; see {log}")
+        return done.stdout
+
+    def start(self, name: str, *command: str) -> Path:
+        """Starts a program in the background; returns its log."""
+        log = self._logs / f"{name}.log"
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                command,
+                env=self._env,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+        self._running.append((name, process))
+        return log
+
+    def start_sandbox(self, *options: str) -> dict[str, str]:
+        """Starts the FeedAMP sandbox; returns its JSON line.
+
+        Raises:
+            SystemExit: it did not come up.
+        """
+        log = (self._logs / "sandbox.log").open("w")
+        process = subprocess.Popen(
+            (str(BIN / "feedamp"), "sandbox", "--port", "0", *options),
+            env=self._env,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            start_new_session=True,
+        )
+        self._running.append(("sandbox", process))
+        line = process.stdout.readline() if process.stdout else ""
+        if not line:
+            raise SystemExit(f"the sandbox did not start; see {log.name}")
+        found: dict[str, str] = json.loads(line)
+        return found
+
+    def check(self) -> None:
+        """Raises SystemExit if a program has ended."""
+        for name, process in self._running:
+            if process.poll() is not None:
+                raise SystemExit(f"{name} ended with {process.returncode}; see {self._logs / name}.log")
+
+    def stop(self) -> None:
+        """Ends every program with all its children."""
+        for wanted, patience_s in ((signal.SIGTERM, 8.0), (signal.SIGKILL, 2.0)):
+            for _, process in self._running:
+                _signal_session(process.pid, wanted)
+            give_up_at = time.monotonic() + patience_s
+            while time.monotonic() < give_up_at and any(session_members(p.pid) for _, p in self._running):
+                for _, process in self._running:
+                    process.poll()
+                time.sleep(0.1)
+        for _, process in self._running:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(
+                    2.0
+                )  # no longer a member of its session, but a thread of it may still be leaving
+            if process.stdout:
+                process.stdout.close()
+        self._running.clear()
+
+
+def session_members(session: int) -> list[int]:
+    """Processes of a session that are not zombies; a leader's children keep its session, whoever adopts them."""
+    members = []
+    for entry in Path("/proc").iterdir() if Path("/proc").exists() else ():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[3]) == session and fields[0] != "Z":
+                members.append(int(entry.name))
+    return members
+
+
+def _signal_session(session: int, wanted: signal.Signals) -> None:
+    members = session_members(session)
+    if not members:  # no /proc: the group is the best we can reach
+        members = [-session]
+    for pid in members:
+        try:
+            os.kill(pid, wanted)
+        except (ProcessLookupError, PermissionError):
+            continue
+
+
+def http(method: str, url: str, body: Any = None, token: str | None = None) -> Any:
+    """One JSON request to a server of the demo."""
+    import requests
+
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    with requests.Session() as session:
+        session.trust_env = False
+        answer = session.request(method, url, json=body, headers=headers, timeout=30)
+    answer.raise_for_status()
+    return answer.json() if answer.content else None

@@ -1,0 +1,76 @@
+"""What came of it, read from the warehouse, the ledger and the sandbox's own counts."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+
+def lines(home: Path, truth: dict[str, Any]) -> Iterator[str]:
+    """The report, line by line."""
+    with closing(duckdb.connect(str(home / "feedamp" / "warehouse.duckdb"), read_only=True)) as warehouse:
+        yield from _from_warehouse(warehouse)
+    with closing(sqlite3.connect(home / "feedamp" / "state.db")) as ledger:
+        yield from _still_open(ledger)
+    yield ""
+    broken = truth["broken_rules"]
+    yield f"Rules of the API broken, as the sandbox counts them: {sum(rule['count'] for rule in broken)}"
+    for rule in broken:
+        yield f"    {rule['rule']} x {rule['count']}: {rule['example']}"
+
+
+def _from_warehouse(warehouse: duckdb.DuckDBPyConnection) -> Iterator[str]:
+    def rows(sql: str) -> list[tuple[Any, ...]]:
+        return warehouse.execute(sql).fetchall()
+
+    placed, sellers, currencies = rows(
+        "SELECT count(DISTINCT (seller_id, mp_order_number)), count(DISTINCT p.seller_id), "
+        "string_agg(DISTINCT o.currency, ', ' ORDER BY o.currency) "
+        "FROM feedamp.placements p JOIN feedamp.orders o USING (seller_id, mp_order_number)"
+    )[0]
+    yield f"Placed       {placed} orders of {sellers} sellers in {currencies}"
+    rejected = rows(
+        "SELECT source, row_number, reasons FROM feedamp.rejected_orders WHERE superseded_at IS NULL ORDER BY ALL"
+    )
+    yield f"Rejected     {len(rejected)} rows, each with every reason:"
+    for source, row_number, reasons in rejected:
+        why = "; ".join(f"{r['field'] or 'row'}: {r['code']}" for r in json.loads(reasons))
+        yield f"    {source} row {row_number}: {why}"
+    seen, units = rows(
+        "SELECT count(*), sum(units_shipped + units_cancelled) FROM feedamp.orders WHERE extracted_at IS NOT NULL"
+    )[0]
+    yield f"Extracted    {seen} orders, {units} units shipped or cancelled"
+    found = rows(
+        "SELECT kind, count(*), count(*) FILTER (WHERE reported_at IS NOT NULL), "
+        "count(*) FILTER (WHERE state = 'resolved') FROM feedamp.findings GROUP BY kind ORDER BY kind"
+    )
+    yield f"Findings     {sum(row[1] for row in found)}"
+    for kind, count, reported, fixed in found:
+        yield f"    {kind}: {count} found, {reported} reported, {fixed} fixed by the seller"
+    example = rows(
+        "SELECT message FROM feedamp.findings WHERE kind = 'invalid_tracking' ORDER BY finding_id LIMIT 1"
+    )
+    if example:
+        yield f"    a seller read: {example[0][0]}"
+    closed = dict(rows("SELECT marketplace_state, count(*) FROM feedamp.closures GROUP BY ALL ORDER BY ALL"))
+    yield f"Closed       {closed.get('SHIPPED', 0)} as SHIPPED, {closed.get('CANCELLED', 0)} as CANCELLED"
+
+
+def _still_open(ledger: sqlite3.Connection) -> Iterator[str]:
+    open_orders = ledger.execute(
+        """
+        SELECT coalesce(CASE WHEN o.phase = 'to_place' THEN o.reason END, s.waits_for, o.reason,
+                        'the seller has not touched it yet'), count(*)
+        FROM orders o LEFT JOIN snapshots s USING (seller_id, mp_order_number)
+        WHERE o.phase IN ('to_place', 'settled', 'held') GROUP BY 1 ORDER BY 2 DESC, 1
+        """
+    ).fetchall()
+    yield f"Still open   {sum(count for _, count in open_orders)}, and why:"
+    for reason, count in open_orders:
+        yield f"    {count} x {reason}"
