@@ -21,7 +21,7 @@ help: ## list the targets
 	@touch $@
 
 .venv/installed: .venv/locked pyproject.toml
-	@$(BIN)/python -m pip --quiet install --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip --quiet --disable-pip-version-check install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: .venv/installed ## Airflow and a FeedAMP sandbox on this machine: the whole loop once, then a report

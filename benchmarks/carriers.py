@@ -17,6 +17,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 from feedamp.carriers import check, identify
@@ -38,8 +39,10 @@ def streams(count: int) -> dict[str, list[Pair]]:
     rng = random.Random(5)
     made = [parcel(rng) for _ in range(count)]
     valid = [(p.carrier, p.tracking_number) for p in made]
-    mistyped = [typed for typed in map(_mistyped, (rng for _ in range(count))) if check(*typed).status == "invalid"]
-    swapped = [(other.carrier, p.tracking_number) for p, other in zip(made, made[1:], strict=False)]
+    mistyped = [
+        typed for typed in map(_mistyped, (rng for _ in range(count))) if check(*typed).status == "invalid"
+    ]
+    swapped = [(other.carrier, p.tracking_number) for p, other in pairwise(made)]
     swapped = [pair for pair in swapped if check(*pair).status == "invalid"]
     invalid = [pair for pairs in zip(mistyped, swapped, strict=False) for pair in pairs]
     some = int(count * SHARE_INVALID)

@@ -147,10 +147,9 @@ class FeedAmpHook(HttpHook):
     def test_connection(self) -> tuple[bool, str]:
         """Which part works and which fails: address, TLS, token endpoint. Never spends a grant."""
         try:
-            account = self._account()
+            return _wait_for(probing.probe(self._account(), last_success=self._last_success))
         except FeedAmpError as error:
             return False, str(error)
-        return _wait_for(probing.probe(account, last_success=self._last_success))
 
     def _send(
         self,

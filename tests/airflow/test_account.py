@@ -68,7 +68,9 @@ def test_a_connection_without_extras_has_the_defaults(extra):
         pytest.param({"timeout_s": 2.5}, "timeout_s", 2.5, id="a timeout"),
         pytest.param({"timeout": "7"}, "timeout_s", 7.0, id="a timeout as the http provider calls it"),
         pytest.param({"timeout_s": 3, "timeout": 7}, "timeout_s", 3.0, id="both timeouts, ours first"),
-        pytest.param({"timeout_s": None, "timeout": 7}, "timeout_s", 7.0, id="our timeout empty, theirs given"),
+        pytest.param(
+            {"timeout_s": None, "timeout": 7}, "timeout_s", 7.0, id="our timeout empty, theirs given"
+        ),
         pytest.param({"verify": False}, "verify", False, id="no verification"),
         pytest.param({"verify": "False"}, "verify", False, id="no verification, as text"),
         pytest.param({"verify": " true "}, "verify", True, id="verification, as text"),

@@ -119,6 +119,18 @@ def test_a_state_of_another_seller_is_refused_and_stays_good(shop):
     assert authorize(shop, code, state).code == 0
 
 
+def test_a_state_never_looks_like_an_option(shop, monkeypatch):
+    made = iter(["-abc", "--state", "abc"])
+    monkeypatch.setattr("secrets.token_urlsafe", lambda size: next(made))
+    assert state_of(ask_for_url(shop)) == "abc"
+
+
+def test_a_code_that_looks_like_an_option_goes_in_with_an_equals_sign(shop):
+    state = state_of(ask_for_url(shop))
+    done = shop.run("sellers", "authorize", SELLER, "--code=-made-up", f"--state={state}")
+    assert (done.code, "refuses the code" in done.err) == (1, True)
+
+
 @pytest.mark.parametrize("state", ["made-up", "", "\udc80"])
 def test_a_state_from_nowhere_is_refused(shop, state):
     done = authorize(shop, "c-1", state)

@@ -88,7 +88,10 @@ GIVEN = {
     "page_size": ("10", 10),
     "overlap_minutes": ("90", timedelta(minutes=90)),
     "max_rejected_ratio": ("0.5", 0.5),
-    "error_codes": ('{"invalid_tracking": "BAD", "bad_quantity": null}', {"invalid_tracking": "BAD", "bad_quantity": None}),
+    "error_codes": (
+        '{"invalid_tracking": "BAD", "bad_quantity": null}',
+        {"invalid_tracking": "BAD", "bad_quantity": None},
+    ),
     "error_clear_days": ("0.5", timedelta(hours=12)),
     "extra_order_fields": ("gift_note, order_lines.color", frozenset({"gift_note", "order_lines.color"})),
     "optional_fields": ('["shipping_address.city"]', frozenset({"shipping_address.city"})),
@@ -253,7 +256,9 @@ def test_a_state_that_is_no_file_needs_a_key(airflow_house):
     [
         pytest.param({"encryption_key": "short"}, "encryption_key", id="a key that is none"),
         pytest.param({"state_conn_id": "pg"}, "state_url and state_conn_id", id="two states"),
-        pytest.param({"state_url": "", "state_conn_id": "pg"}, "no connection pg", id="an unknown state connection"),
+        pytest.param(
+            {"state_url": "", "state_conn_id": "pg"}, "no connection pg", id="an unknown state connection"
+        ),
         pytest.param({"warehouse_conn_id": "pg"}, "warehouse_conn_id", id="a warehouse of a later version"),
     ],
 )

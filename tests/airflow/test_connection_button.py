@@ -33,7 +33,7 @@ def press(airflow_house, monkeypatch):
         given = {"host": sandbox.api, "login": sandbox.client_id, "password": sandbox.client_secret}
         connection = Connection(conn_id="qwerty", conn_type="feedamp", **(given | fields))
         monkeypatch.setenv("AIRFLOW_CONN_QWERTY", connection.get_uri())
-        return connection.test_connection()
+        return FeedAmpHook(connection.conn_id).test_connection()
 
     return button
 
@@ -145,7 +145,9 @@ def certificate(tmp_path):
     day, now = datetime.timedelta(days=1), datetime.datetime.now(datetime.UTC)
     address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
     signed = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - day, now + day)
+        x509.CertificateBuilder(
+            name, name, key.public_key(), x509.random_serial_number(), now - day, now + day
+        )
         .add_extension(address, critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())

@@ -119,9 +119,10 @@ def test_query_parameters_of_a_get_go_into_the_url(house):
 
 
 def test_a_redirect_is_not_followed(house):
-    with serving(answer({})) as elsewhere, serving(
-        token_answer(), answer(status=302, Location=elsewhere.url)
-    ) as server:
+    with (
+        serving(answer({})) as elsewhere,
+        serving(token_answer(), answer(status=302, Location=elsewhere.url)) as server,
+    ):
         house.set_connection(host=server.url)
         with pytest.raises(RejectedError) as refusal:
             FeedAmpHook().run("orders/M-1", seller=SELLER)
@@ -207,7 +208,9 @@ def test_a_bad_answer_is_handed_over_where_nobody_checks_it(house):
     [
         pytest.param([answer([{"code": "BAD", "message": "Robin Vale"}], status=400)], id="refused"),
         pytest.param([answer({"name": "Robin Vale"}, status=500)], id="failed"),
-        pytest.param([answer({"name": "Robin Vale"}, status=401), token_answer(2), answer({}, 401)], id="shut out"),
+        pytest.param(
+            [answer({"name": "Robin Vale"}, status=401), token_answer(2), answer({}, 401)], id="shut out"
+        ),
         pytest.param([answer(b"Robin Vale")[:-4]], id="cut off"),
         pytest.param([b""], id="broken off"),
     ],
@@ -231,7 +234,10 @@ def test_neither_log_nor_exception_holds_a_token_or_a_body(answers, house, caplo
         pytest.param({}, ConfigurationError, "seller=", id="no seller"),
         pytest.param({"seller": "nobody"}, AuthorizationError, "not registered", id="an unknown seller"),
         pytest.param(
-            {"seller": SELLER, "headers": {"authorization": "mine"}}, ConfigurationError, "Authorization", id="a token of one's own"
+            {"seller": SELLER, "headers": {"authorization": "mine"}},
+            ConfigurationError,
+            "Authorization",
+            id="a token of one's own",
         ),
     ],
 )

@@ -6,6 +6,7 @@ import pytest
 
 from feedamp.carriers import normalize
 from feedamp.carriers.catalogue import ALL
+from feedamp.carriers.spellings import by_carrier
 
 
 @pytest.mark.parametrize(("name", "carrier_id"), [
@@ -46,6 +47,28 @@ from feedamp.carriers.catalogue import ALL
     pytest.param("Spee-Dee Delivery", "speedee", id="Spee-Dee"),
     pytest.param("ＵＰＳ", "ups", id="in full-width letters"),
     pytest.param("Amazon Logistics", "amazon", id="Amazon"),
+    pytest.param("Amazon Buy Shipping - UPS", "ups", id="UPS, bought where Amazon sells labels"),
+    pytest.param("Shipped via FedEx", "fedex", id="FedEx after a via"),
+    pytest.param("via usps (stamps.com)", "usps", id="USPS between a via and a shop"),
+    pytest.param("Envío por UPS Estándar", "ups", id="UPS in Spanish"),
+    pytest.param("Livré par Colissimo", "la_poste", id="Colissimo in French"),
+    pytest.param("über DHL Päckchen", "dhl", id="DHL in German"),
+    pytest.param("Servicio Postal de los Estados Unidos", "usps", id="USPS in Spanish"),
+    pytest.param("La Poste suisse", "swiss_post", id="the Swiss post in French, not the French one"),
+    pytest.param("Postes Canada", "canada_post", id="Canada Post in French"),
+    pytest.param("Почта России", "russian_post", id="Cyrillic letters"),
+    pytest.param("日本郵便 (ゆうパック)", "japan_post", id="Japanese, name and service"),
+    pytest.param("順豐速運", "sf_express", id="Chinese, traditional characters"),
+    pytest.param("우체국택배", "korea_post", id="Korean"),
+    pytest.param("FedEx SmartPost®", "fedex", id="a service with a mark"),
+    pytest.param("UPS (R) Ground (TM)", "ups", id="marks spelled out"),
+    pytest.param("Ground Advantage™", "usps", id="a service that only USPS sells"),
+    pytest.param("SurePost", "ups", id="a service that only UPS sells"),
+    pytest.param("Fedx Home Delivery", "fedex", id="FedEx misspelled"),
+    pytest.param("Candian Post", "canada_post", id="Canada Post misspelled"),
+    pytest.param("Puralator", "purolator", id="Purolator misspelled"),
+    pytest.param("Federal Expres", "fedex", id="FedEx in full, misspelled"),
+    pytest.param("www.ups.com", "ups", id="an address for a name"),
     pytest.param("TNT", "tnt", id="a carrier known by name only"),
 ])  # fmt: skip
 def test_a_name_means_one_carrier(name, carrier_id):
@@ -55,7 +78,13 @@ def test_a_name_means_one_carrier(name, carrier_id):
 @pytest.mark.parametrize("name", [
     pytest.param("UPS/FedEx", id="two carriers"),
     pytest.param("DHL eCommerce (USPS)", id="a carrier and the one it hands over to"),
-    pytest.param("Amazon Buy Shipping - UPS", id="a shop that is a carrier too"),
+    pytest.param("Amazon - UPS", id="a shop that is a carrier too"),
+    pytest.param("Amazon Buy Shipping", id="a shop alone"),
+    pytest.param("USP", id="one letter from UPS and from USPS"),
+    pytest.param("SunExpress", id="one letter from YunExpress"),
+    pytest.param("Postal", id="one letter from PostNL"),
+    pytest.param("Priority Mail", id="a service of many posts"),
+    pytest.param("Die Post", id="the post of three countries"),
     pytest.param("Other", id="a word from a list"),
     pytest.param("Post", id="any post"),
     pytest.param("Upstate Couriers", id="a name that starts like one"),
@@ -70,7 +99,28 @@ def test_where_none_or_two_fit_no_carrier_is_guessed(name):
     assert normalize(name) is None
 
 
-@pytest.mark.parametrize("carrier", [pytest.param(c, id=f"{c.title} ({c.names[:20]})") for c in ALL])
-def test_every_listed_name_means_its_carrier(carrier):
-    assert {normalize(name) for name in carrier.names.split("|")} == {carrier.carrier_id}
-    assert normalize(carrier.title) == carrier.carrier_id or carrier.carrier_id == "s10"
+def test_every_listed_name_means_its_carrier():
+    listed = [(name, c.carrier_id) for c in ALL for name in c.names.split("|")]
+    listed += [(name, carrier_id) for carrier_id, names in by_carrier().items() for name in names]
+    listed += [(c.title, c.carrier_id) for c in ALL if c.carrier_id != "s10"]
+    assert [pair for pair in listed if normalize(pair[0]) != pair[1]] == []
+
+
+@pytest.mark.parametrize(("name", "url", "carrier_id"), [
+    pytest.param("Other", "https://wwwapps.ups.com/WebTracking/track?trackNums=1", "ups", id="a word from a list"),
+    pytest.param(None, "tools.usps.com/go/TrackConfirmAction", "usps", id="no name, an address without https"),
+    pytest.param("", "HTTPS://WWW.FEDEX.COM:443/x", "fedex", id="capitals and a port"),
+    pytest.param("UPS/FedEx", "https://www.ups.com/track", "ups", id="two names, of which the link knows one"),
+    pytest.param("UPS", "https://www.fedex.com/x", "ups", id="a name and a link that differ: the name stands"),
+    pytest.param("Gestión postal", "https://www.correos.es/x", "correos", id="an unknown name"),
+    pytest.param("Other", "https://notups.com/", None, id="a host that ends like one"),
+    pytest.param("Other", "https://ups.com.example.net/", None, id="a host that starts like one"),
+    pytest.param("Other", "https://example.net/?to=ups.com", None, id="a host in the query"),
+    pytest.param("Other", "https://t.17track.net/en#nums=1", None, id="a site for all carriers"),
+    pytest.param("Other", "https://www.amazon.com/progress-tracker", None, id="a shop that is a carrier too"),
+    pytest.param("Other", "https://[::1", None, id="no address at all"),
+    pytest.param("Other", " ", None, id="a blank"),
+    pytest.param("Other", None, None, id="no link"),
+])  # fmt: skip
+def test_a_link_is_asked_where_the_name_gives_no_answer(name, url, carrier_id):
+    assert normalize(name, url=url) == carrier_id

@@ -53,6 +53,10 @@ from feedamp.carriers import Status, check, identify
     pytest.param("Purolator", "320595463938", id="Purolator"),
     pytest.param("Old Dominion", "07209562763", id="Old Dominion"),
     pytest.param("YunExpress", "YT2229521272164446", id="YunExpress"),
+    pytest.param("USPS", "]C19400111206206406260787", id="with the sign of the scanner in front"),
+    pytest.param("USPS", "(420)78745(94)00111206206406260787", id="with a barcode's brackets"),
+    pytest.param("DPD", "%008182709980000020045327276N", id="with the sign in front of DPD's barcode"),
+    pytest.param("FedEx", "986578788855?", id="with punctuation behind"),
 ])  # fmt: skip
 def test_a_number_of_the_stated_carrier_is_valid_without_a_reason(carrier, number):
     verdict = check(carrier, number)
@@ -99,6 +103,18 @@ def test_a_number_of_the_stated_carrier_is_valid_without_a_reason(carrier, numbe
     pytest.param("USPS", "9400111206206406261000", "usps", "check digit", id="zeros that no spreadsheet wrote"),
     pytest.param("UPS", "https://ups.com/1Z999AA10123456784", "ups", "1Z", id="a link"),
     pytest.param("USPS", "N/A", "usps", "placeholder", id="not a number at all"),
+    pytest.param("UPS", "1Z999AA1012345678", "ups", "this has 17 letters and digits", id="one short, and how long it is"),
+    pytest.param("FedEx", "9611O20987654312345672", "fedex", "letter O", id="a letter for a zero"),
+    pytest.param("Yodel", "1Z999AA10123456784", "yodel", "from UPS", id="a UPS number stated as Yodel"),
+    pytest.param("UPS", "9611020987654312345672", "ups", "from FedEx", id="a FedEx barcode stated as UPS"),
+    pytest.param("Old Dominion", "986578788855", "old_dominion", "from FedEx", id="FedEx Express stated as freight"),
+    pytest.param("OnTrac", "9400111206206406260787", "ontrac", "from USPS", id="online postage stated as OnTrac"),
+    pytest.param("Correios", "9261292700768711948021", "correios", "from USPS", id="a US number stated as Correios"),
+    pytest.param("Japan Post", "041441760228964", "japan_post", "from FedEx", id="FedEx Ground stated as Japan Post"),
+    pytest.param("La Poste", "K2479825491", "la_poste", "from UPS", id="a UPS waybill stated as a post"),
+    pytest.param("USPS", "]C1940011120620640626078", "usps", "the scanner's ]C1", id="too short behind a scanner's sign"),
+    pytest.param("USPS", "4207874512345678901234", "usps", "420 and ZIP code", id="a barcode's prefix, nothing known behind"),
+    pytest.param("FedEx", "[)>\x1e01\x1d9684020", "fedex", "all that a barcode holds", id="a whole barcode"),
     pytest.param("FedEx", "000000000000", "fedex", "placeholder", id="zeros, which fit the check digit"),
 ])  # fmt: skip
 def test_a_number_the_stated_carrier_cannot_have_is_refused_in_plain_words(carrier, number, carrier_id, said):
@@ -110,7 +126,9 @@ def test_a_number_the_stated_carrier_cannot_have_is_refused_in_plain_words(carri
 @pytest.mark.parametrize(("carrier", "number", "said"), [
     pytest.param("USPS", "9.4E+21", "scientific notation", id="turned into scientific notation"),
     pytest.param("USPS", "9,40011E+21", "scientific notation", id="the same with a decimal comma"),
+    pytest.param("FedEx", "9.86579E+11", "scientific notation", id="a short number in it"),
     pytest.param("FedEx", "986578788855.0", "decimal part", id="a decimal part added"),
+    pytest.param("FedEx", "############", "hash signs", id="a column too narrow"),
     pytest.param("FedEx", "41441760228964", "leading zero", id="FedEx Ground without its leading zero"),
     pytest.param("Canada Post", "073938000549297", "leading zero", id="Canada Post without one of its zeros"),
     pytest.param("USPS", "9400111206206400000000", "last digits with zeros", id="digits behind the 15th lost"),
@@ -193,6 +211,8 @@ def test_a_number_that_fits_two_carriers_is_valid_for_either(number):
     pytest.param("RB123456785GB", ["royal_mail", "s10"], id="mail from a post we know"),
     pytest.param("RB123456785CV", ["s10"], id="mail from one we do not know by name"),
     pytest.param("JJD0002257639032011", ["dhl", "yodel"], id="a licence plate of two carriers"),
+    pytest.param("60120172242323", [], id="a length of DHL that any number may have"),
+    pytest.param("KYV009956937", [], id="letters and digits of Purolator that others may have"),
     pytest.param("1Z999AA10123456785", [], id="a wrong check digit"),
     pytest.param("000000000000", [], id="zeros"),
     pytest.param("9.4E+21", [], id="scientific notation"),
@@ -201,3 +221,21 @@ def test_a_number_that_fits_two_carriers_is_valid_for_either(number):
 ])  # fmt: skip
 def test_a_number_names_the_carriers_it_fits(number, carriers):
     assert identify(number) == carriers
+
+
+@pytest.mark.parametrize(("number", "status", "said"), [
+    pytest.param("1Z999AA10123456784", Status.VALID, "", id="that fits"),
+    pytest.param("1Z999AA10123456785", Status.UNVERIFIED, "leads to UPS", id="that does not"),
+    pytest.param(None, Status.UNVERIFIED, "no tracking number", id="that is missing"),
+])  # fmt: skip
+def test_a_carrier_that_only_the_link_names_never_makes_a_number_invalid(number, status, said):
+    verdict = check("Other", number, url="https://www.ups.com/track")
+    assert (verdict.status, verdict.carrier_id) == (status, "ups")
+    assert said in verdict.reason
+
+
+def test_a_link_changes_nothing_about_a_stated_carrier():
+    number = "1Z999AA10123456784"
+    assert check("FedEx", number, url="https://www.ups.com/") == check("FedEx", number)
+    assert check("Bob's Vans", number, url="https://example.net/") == check("Bob's Vans", number)
+    assert "publishes no rules" in check(None, number, url="https://www.evri.com/").reason

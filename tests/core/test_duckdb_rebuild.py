@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -49,8 +49,8 @@ class Store:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    yield Store(tmp_path)
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
 
 
 def test_the_rebuilt_warehouse_is_equal_to_the_row(store: Store) -> None:
@@ -99,12 +99,9 @@ def test_a_damaged_warehouse_is_made_anew(store: Store, content: bytes) -> None:
 
 def test_leftovers_of_a_killed_process_do_not_get_in(store: Store) -> None:
     before = store.tables()
-    pid = os.fork()
-    if pid == 0:  # dies with rows in the write-ahead log only
-        connection = duckdb.connect(str(store.path))
-        connection.execute("DELETE FROM feedamp.orders")
-        os._exit(0)
-    os.waitpid(pid, 0)
+    # Dies with its change in the write-ahead log only.
+    dying = "import duckdb, os, sys; c = duckdb.connect(sys.argv[1]); c.execute('DELETE FROM feedamp.orders'); os._exit(0)"
+    subprocess.run([sys.executable, "-c", dying, store.path], check=True)
     Path(f"{store.path}.rebuilding").write_bytes(b"half")
     Path(f"{store.path}.rebuilding.wal").write_bytes(b"half")
     assert Path(f"{store.path}.wal").exists()
@@ -124,21 +121,14 @@ def test_a_lake_with_a_hole_leaves_the_old_file_alone(store: Store) -> None:
 
 
 def test_a_reader_keeps_the_swap_out_and_is_named(store: Store) -> None:
-    ready, done = os.pipe(), os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        connection = duckdb.connect(str(store.path), read_only=True)
-        os.write(ready[1], b"x")
-        os.read(done[0], 1)
-        connection.close()
-        os._exit(0)
-    os.read(ready[0], 1)
-    try:
-        with pytest.raises(BusyError, match=f"process {pid}"):
+    reading = "import duckdb, sys; c = duckdb.connect(sys.argv[1], read_only=True); print(flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", reading, store.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as reader:
+        assert reader.stdout is not None
+        reader.stdout.readline()
+        with pytest.raises(BusyError, match=f"process {reader.pid}"):
             store.warehouse.rebuild(store.lake)
-    finally:
-        os.write(done[1], b"x")
-        os.waitpid(pid, 0)
     assert store.files() == {"warehouse.duckdb", "warehouse.duckdb.lock"}
 
 

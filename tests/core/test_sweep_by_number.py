@@ -101,13 +101,20 @@ async def test_an_order_whose_fulfillments_are_not_found_is_unread_and_not_missi
     assert (result.missing, result.unread) == ([], [Unread("M-1", "not found")])
 
 
-@pytest.mark.parametrize("allowed", [10, 1])
-async def test_a_list_that_is_refused_is_halved_until_it_is_taken(allowed):
+@pytest.mark.parametrize(
+    ("allowed", "chunks"),
+    [
+        pytest.param(20, [40, 20, 20], id="once"),
+        pytest.param(10, [40, 20, 10, 10, 20, 10, 10], id="twice"),
+    ],
+)
+async def test_a_list_that_is_refused_is_halved_until_it_is_taken(allowed, chunks):
     async with wired(max_order_numbers=allowed) as wire:
         wire.place(*names(40))
         result = await read_by_number(wire.client(), names(40))
         assert (found(result), result.missing) == (names(40), [])
-        assert min(lists(wire)) >= allowed // 2
+        assert lists(wire) == chunks
+        assert {path for _, path, _ in wire.asked()} == {"/orders"}
 
 
 @pytest.mark.parametrize("status", [400, 414])
@@ -150,6 +157,7 @@ async def test_a_misshapen_order_among_good_ones_is_read_again_by_itself(wire):
     wire.sandbox.fault("misshapen_order")
     result = await read_by_number(wire.client(), names(3))
     assert (found(result), result.unread) == (names(3), [])
+    assert len({read_at for _, read_at in result.orders}) == 2  # its own request was sent later
     assert sum(path.startswith("/orders/") for _, path, _ in wire.asked()) == 1
 
 
@@ -176,6 +184,13 @@ async def test_fulfillments_of_the_inferred_shape_cost_no_request(wire):
     wire.ship("M-1")
     await read_by_number(wire.client(), ["M-1"])
     assert wire.asked() == [("GET", "/orders", 200)]
+
+
+async def test_an_order_that_does_not_say_who_ships_it_is_asked():
+    page = answer({"orders": [{"mp_order_number": "M-1", "fulfillments": []}]})
+    async with speaking(page, answer({"is_marketplace_fulfilled": True})) as (client, _):
+        result = await read_by_number(client, ["M-1"])
+    assert result.orders[0][0].is_marketplace_fulfilled
 
 
 @pytest.mark.parametrize("status", ["FULFILLED", "CANCELLED"])

@@ -12,7 +12,11 @@ from order_samples import good_line, good_order
 DAYS = {"2026-03-01": 1, "2026-03-02": 2, "2026-03-03": 3}  # orders bought on each
 AROUND = {"2026-02-28": 2, "2026-03-04": 1}
 CLOCKS = ("00:00:00", "23:59:59", "12:00:00")
-PLACE, EXTRACT, PROCESS = "feedamp_place_orders", "feedamp_extract_fulfillments", "feedamp_process_fulfillments"
+PLACE, EXTRACT, PROCESS = (
+    "feedamp_place_orders",
+    "feedamp_extract_fulfillments",
+    "feedamp_process_fulfillments",
+)
 RECONCILE = "feedamp_reconcile_orders"
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
@@ -95,7 +99,9 @@ def test_a_backfill_of_placing_is_refused(looped):
     installation, _ = looped
     days = {"from_date": "2026-03-01T00:00:00Z", "to_date": "2026-03-03T00:00:00Z"}
     with pytest.raises(requests.HTTPError) as refusal:
-        installation.api("POST", "backfills", {"dag_id": PLACE, **days, "run_backwards": False, "dag_run_conf": {}})
+        installation.api(
+            "POST", "backfills", {"dag_id": PLACE, **days, "run_backwards": False, "dag_run_conf": {}}
+        )
     assert 400 <= refusal.value.response.status_code < 500
     assert "backfill" in refusal.value.response.text.lower()
     assert installation.runs(PLACE, "backfill") == []

@@ -5,11 +5,12 @@ Airflow itself (home, database) comes from tests/airflow/conftest.py and is shar
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
-import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,12 @@ import duckdb
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 
-from feedamp.parts import Parts
+from feedamp.parts import Parts, Run
 from feedamp.sandbox import Sandbox, SandboxOptions, running
 from feedamp.state import grants, sellers
+from feedamp.steps.intake import intake
+from feedamp.steps.load import load
+from feedamp.steps.place import place, plan_place
 from feedamp_airflow.wiring import make_parts
 
 ROOT = Path(__file__).parents[2]
@@ -89,12 +93,26 @@ class AirflowHouse:
         path.write_text("\n".join(lines) + "\n")
         os.utime(path, (0, 0))
 
-    def run_dag(self, dag_id: str, **params: Any) -> Any:
-        """One run by `dag.test()`, retries aside: a second try would come a minute later."""
-        dag = dag_bag().dags[f"feedamp_{dag_id}"]
+    def place(self) -> None:
+        """What feedamp_place_orders does, without Airflow: many tests begin with placed orders."""
+        parts = self.parts()
+        run = Run("feedamp_place_orders", "by hand", parts.state.now())
+        intake(parts, run)
+        for shard in plan_place(parts, run, []):
+            asyncio.run(place(parts, run, shard["shard"], shard["sellers"]))
+        load(parts, run)
+        parts.state.close()
+
+    def run_dag(self, dag_id: str, *, at: datetime | None = None, **params: Any) -> Any:
+        """One run by `dag.test()`, retries aside: a second try would come a minute later.
+
+        `at`: the logical date, by default the moment.
+        """
+        # Read anew: a run leaves its params in the DAG.
+        dag = DagBag(str(ROOT / "dags" / f"feedamp_{dag_id}.py")).dags[f"feedamp_{dag_id}"]
         for task in dag.tasks:
             task.retries = 0
-        return dag.test(run_conf=params)
+        return dag.test(run_conf=params, **({"logical_date": at} if at else {}))
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Rows of the warehouse."""

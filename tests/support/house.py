@@ -51,9 +51,7 @@ BAD_NUMBER = "1Z999AA10123456785"
 FAST = {"requests_per_second": 100_000.0, "burst": 100_000}
 
 
-def shipment(
-    quantity: Any = 2, number: str | None = GOOD_NUMBER, carrier: str | None = "UPS"
-) -> dict[str, Any]:
+def shipment(quantity: Any = 2, number: str | None = GOOD_NUMBER, carrier: str | None = "UPS") -> Any:
     """A shipment as FeedAMP shows it."""
     return {"quantity": quantity, "carrier": carrier, "tracking_number": number, "shipped_date": "2026-03-09"}
 
@@ -84,8 +82,7 @@ class House(Views):
             default_conn_id="feedamp",
             sleep=clock.sleep,
         )
-        self._runs = 0
-        self._files = 0
+        self._runs = self._files = 0
 
     def set_rules(self, **rules: Any) -> None:
         self.parts = replace(self.parts, rules=replace(self.parts.rules, **rules))
@@ -117,11 +114,6 @@ class House(Views):
             for number in range(count):
                 order = self.sandbox.world.orders.add(SELLER, self.body(f"X-{number}"), self.clock.now())
                 order.seller_updated_at = self.clock.now()
-
-    def touch(self, number: str, seller: str = SELLER) -> None:
-        """The seller updates the order without changing anything that is shown."""
-        with self.sandbox.world.lock:
-            self.sandbox._order(seller, number).seller_updated_at = self.clock.now()
 
     def see(self, *numbers: str, seller: str = SELLER) -> None:
         """What FeedAMP shows of orders reaches the state, as `load` brings it after an extraction."""
@@ -217,12 +209,10 @@ class House(Views):
         return _load.load(self.parts, self.run("load"))
 
     def read(self) -> None:
-        """Extract and load."""
         self.extract()
         self.load()
 
     def process(self) -> None:
-        """Validate and close."""
         self.validate()
         self.close()
 

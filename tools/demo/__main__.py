@@ -17,13 +17,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from demo import orders, report
 from demo.airflow_server import AirflowServer
-from demo.programs import BIN, REPOSITORY, Programs, environment, free_port, http
+from demo.programs import BIN, REPOSITORY, Programs, end_leftovers, environment, free_port, http, only_one
 
 FOLDER = REPOSITORY / ".demo"
 SELLERS = 12
 ORDERS = 240
 CSV_ORDERS = 60
-ROUNDS = 6
+ROUNDS = 5
 RATE = 10
 
 
@@ -65,33 +65,45 @@ def main() -> int:
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     progress = Progress()
-    home = args.folder / "airflow"
-    shutil.rmtree(args.folder, ignore_errors=True)
+    try:
+        with only_one(args.folder):
+            return _run(args.folder, progress, stay=args.stay)
+    except SystemExit as stopped:
+        progress.say(f"The demo stopped: {stopped}")
+        return 1
+    except KeyboardInterrupt:
+        progress.say("Interrupted; all programs have ended.")
+        return 130
+
+
+def _run(folder: Path, progress: Progress, *, stay: bool) -> int:
+    home = folder / "airflow"
+    end_leftovers(home)
+    shutil.rmtree(home, ignore_errors=True)
+    shutil.rmtree(folder / "logs", ignore_errors=True)
     (home / "feedamp" / "inbox").mkdir(parents=True)
     port = free_port()
-    with Programs(args.folder / "logs", environment(home, port)) as programs:
+    with Programs(folder / "logs", environment(home, port)) as programs:
         airflow = AirflowServer(programs, home, port, progress.tick)
-        try:
-            ok = _loop(programs, airflow, home, progress)
-        except SystemExit as stopped:
-            progress.say(f"The demo stopped: {stopped}")
-            return 1
-        if args.stay:
-            _stay(programs, progress)
-    if not args.stay:
+        ok = _loop(programs, airflow, home, progress, stay=stay)
+        if stay:
+            _stay(programs, airflow, home, progress)
+    if not stay:
         progress.say("All programs have ended; `make up` does the same and leaves them running.")
     return 0 if ok else 1
 
 
-def _loop(programs: Programs, airflow: AirflowServer, home: Path, progress: Progress) -> bool:
+def _loop(programs: Programs, airflow: AirflowServer, home: Path, progress: Progress, *, stay: bool) -> bool:
     progress.say(f"Starting a FeedAMP sandbox with {SELLERS} sellers ...")
-    sandbox = programs.start_sandbox("--sellers", str(SELLERS), "--requests-per-second", str(RATE))
+    options = ["--sellers", str(SELLERS), "--requests-per-second", str(RATE)]
+    # Left running, its sellers go on by themselves.
+    sandbox = programs.start_sandbox(*options, *(["--pace", "60"] if stay else []))
     control = sandbox["api"].removesuffix("/api/v1") + "/_sandbox"
     progress.say("Starting Airflow ...")
     airflow.start()
     airflow.add_connection(sandbox, {"requests_per_second": RATE})
     airflow.unpause()
-    progress.say(f"Airflow is up at {airflow.url}")
+    progress.say("Airflow is up; its scheduler runs everything from here on")
     imported = programs.run(str(BIN / "feedamp"), "sellers", "import", sandbox["sellers_file"])
     progress.say(f"Sellers: {imported.strip().splitlines()[-1]}")
     _fill_inbox(home / "feedamp" / "inbox", progress)
@@ -99,7 +111,8 @@ def _loop(programs: Programs, airflow: AirflowServer, home: Path, progress: Prog
     progress.say(f"feedamp_place_orders: {states[-1]}; {_count(control)}")
     before = ""
     for n in range(1, ROUNDS + 1):
-        http("POST", f"{control}/act")
+        # In the first round sellers acknowledge and begin to ship.
+        http("POST", f"{control}/act?rounds={2 if n == 1 else 1}")
         moment = datetime.now(UTC).isoformat()
         states.append(airflow.run("feedamp_extract_fulfillments"))
         states.append(airflow.run_started_after("feedamp_process_fulfillments", moment))
@@ -118,8 +131,10 @@ def _loop(programs: Programs, airflow: AirflowServer, home: Path, progress: Prog
         f"    {python}/python -c \"import duckdb; duckdb.connect('{warehouse}', read_only=True)"
         ".sql('FROM feedamp.orders LIMIT 10').show()\""
     )
-    print(f"Open the UI: {airflow.url}, user {airflow.user}, password {airflow.password}")
-    print("    (while it runs: `make up`)\n")
+    if stay:
+        print(f"Open the UI: {airflow.url}, user {airflow.user}, password {airflow.password}\n")
+    else:
+        print("Open the UI: `make up` does the same, leaves it running and prints address and password\n")
     return not truth["broken_rules"] and set(states) == {"success"}
 
 
@@ -141,14 +156,24 @@ def _count(control: str) -> str:
     return ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "no orders"
 
 
-def _stay(programs: Programs, progress: Progress) -> None:
+def _stay(programs: Programs, airflow: AirflowServer, home: Path, progress: Progress) -> None:
+    print("Pages:")
+    for page in (
+        "dags",
+        "dags/feedamp_place_orders",
+        "dags/feedamp_reconcile_orders",
+        "connections",
+        "assets",
+    ):
+        print(f"    {airflow.url}/{page}")
+    print(f"Drop order files into {home / 'feedamp' / 'inbox'}; the sellers act once a minute.\n")
     progress.say("Running until Ctrl-C. The DAGs go on by their schedules.")
     try:
         while True:
             programs.check()
             time.sleep(1)
     except (KeyboardInterrupt, SystemExit):
-        progress.say("Ending all programs ...")
+        progress.say("Ending all programs; this takes some seconds ...")
 
 
 if __name__ == "__main__":

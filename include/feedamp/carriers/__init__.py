@@ -4,6 +4,8 @@
     identify("1Z…")                ids of all carriers the number fits
     normalize("UPS®")              the id behind a carrier's name, or None
 
+`check` and `normalize` also take `url`, the tracking link, for names that say too little.
+
 A number is judged against the carrier it was stated with, since some numbers fit two. `invalid` blocks a
 seller, so it is said only where a public rule rules the number out.
 """

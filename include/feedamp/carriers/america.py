@@ -1,16 +1,14 @@
 """Regional carriers of the United States and Canada.
 
-A check digit is used only where it held for every number that is public. Source:
+A check digit is used only where it held for every number that is public. Source, where not said otherwise: the public
+collection jkeen/tracking_number_data, one file a courier, with numbers that are valid and invalid.
 
-- OnTrac, LaserShip: the tracking help of OnTrac (C or D and 14 digits), which took over LaserShip with its
-  numbers (1LS and 12 more, L with a letter and 8 digits); printed labels.
-- Amazon: help of Amazon Shipping (TBA, TBC or TBM and 12 digits); printed labels of Amazon abroad.
-- Old Dominion: tracking help (PRO number of 11 digits).
-- Spee-Dee: printed labels (SP and 18 digits). GOFO: printed labels (GFUS and 14 digits).
-- Canada Post: "How to find a tracking number" (16 digits, or 13 letters and digits as in S10).
-- Canpar: barcode guide for shippers (a letter of the service and 21 digits).
-- Purolator: tracking help (12 digits, or three letters and nine digits).
-- Landmark Global: tracking help (LTN, eight digits, N and a digit).
+- OnTrac (C or D and 14 digits), LaserShip (1LS and 12 more, L with a letter and 8 digits): both, since one company.
+- Amazon (TBA, TBC or TBM and 12 digits; a letter or a country and 10 digits abroad).
+- Old Dominion (PRO number of 11 digits); Spee-Dee (SP and 18 digits); GOFO (GFUS and 14 digits).
+- Canada Post (16 digits), and UPU S10 across borders; Canpar (a letter of the service and 21 digits).
+- Purolator (12 digits, or three letters and nine digits).
+- Landmark Global (LTN, eight digits, N and a digit).
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 Parcels to other countries often travel on under the number of the carrier that delivers them there. Source:
 
-- YunExpress, 4PX: tracking help (YT and 16 digits; 4PX, 13 digits and CN).
-- SF Express: waybill service of its developer platform (SF and 13 digits; 12 digits before 2019, left open).
-- Japan Post: tracking help (11 or 12 digits, or 13 letters and digits as in S10). Yamato, Sagawa: tracking help
-  (12 digits). The check digit is the "7DR" rule of their barcodes; not every label has it.
+- YunExpress (YT and 16 digits): the public collection jkeen/tracking_number_data.
+- SF Express (SF and 13 digits), 4PX (4PX, 13 digits and CN): printed labels only, so nothing is refused by them.
+- Japan Post (11 or 12 digits, and UPU S10), Yamato, Sagawa (12 digits): the check digit is the "7DR" rule of their
+  barcodes; not every label has it, so a wrong one proves nothing.
 """
 
 from __future__ import annotations

@@ -57,7 +57,8 @@ def fedex(number: str) -> bool:
     Source: FedEx Express tracking number specification, 12 digits; the long barcodes end in such a number.
     """
     values = number.encode().translate(_VALUES)
-    return sum(map(mul, values[-2::-1], _FEDEX_WEIGHTS)) % 11 % 10 == values[-1]
+    total: int = sum(map(mul, values[-2::-1], _FEDEX_WEIGHTS))
+    return total % 11 % 10 == values[-1]
 
 
 def modulo_7(number: str) -> bool:
@@ -74,7 +75,7 @@ def s10(number: str) -> bool:
     Source: UPU standard S10; the eight digits and their check digit stand third to eleventh.
     """
     values = number.encode().translate(_VALUES)
-    rest = sum(map(mul, values[2:10], _S10_WEIGHTS)) % 11
+    rest: int = sum(map(mul, values[2:10], _S10_WEIGHTS)) % 11
     return values[10] == (5 if rest == 0 else 0 if rest == 1 else 11 - rest)
 
 

@@ -3,10 +3,11 @@
 Most number rules here are not public, so only what is certain is ever called invalid. Source:
 
 - DPD: parcel label specification 2.4.1 (28 characters, of which 14 and the check character are printed).
-- Yodel: barcode guide (JD or JJD and 16 digits; parcels from other carriers keep their numbers).
-- Royal Mail, Parcelforce: tracking help (S10; PB, two letters and ten digits for collections).
-- PostNL: barcode guide (3S, the customer's letters and digits). Correos: tracking help (S10; numbers that start
-  with CV have been seen without the check digit).
+- Yodel (JD or JJD and 16 digits; parcels from other carriers keep their numbers): the public collection
+  jkeen/tracking_number_data.
+- Royal Mail, Parcelforce, PostNL, Correos: UPU S10. From printed labels only, so nothing is refused by them: PB, two
+  letters and ten digits (Parcelforce), 3S with letters and digits (PostNL). Spanish numbers that start with CV
+  have been seen without the check digit.
 """
 
 from __future__ import annotations

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from functools import lru_cache
 
+from feedamp.carriers import spellings
 from feedamp.carriers.catalogue import ALL
 from feedamp.carriers.formats import Carrier
 from feedamp.carriers.s10 import INTERNATIONAL
@@ -30,11 +32,22 @@ def words_of(name: str) -> tuple[str, ...]:
     return tuple(_SEPARATORS.sub(" ", plain).split())
 
 
-_BY_WORDS = {words_of(name): carrier for carrier in ALL for name in carrier.names.split("|")}
+def _named() -> Iterator[tuple[str, Carrier]]:
+    further = spellings.by_carrier()
+    for carrier in ALL:
+        for name in (*carrier.names.split("|"), *further.pop(carrier.carrier_id, ())):
+            yield name, carrier
+
+
+BY_NAME = dict(_named())
+_BY_WORDS: dict[tuple[str, ...], Carrier | None] = {
+    **{words_of(name): carrier for name, carrier in BY_NAME.items()},
+    **{words_of(name): None for name in spellings.SHOPS},
+}
 _BY_LETTERS = {
     letters: carrier
     for words, carrier in _BY_WORDS.items()
-    if len(letters := "".join(words)) >= _SHORTEST_LETTERS
+    if carrier and len(letters := "".join(words)) >= _SHORTEST_LETTERS
 }
 _LONGEST = max(map(len, _BY_WORDS))
 
@@ -68,7 +81,8 @@ def _carriers_in(words: tuple[str, ...]) -> list[Carrier]:
 
 def _phrase_at(words: tuple[str, ...], start: int) -> tuple[int, Carrier | None]:
     for length in range(min(_LONGEST, len(words) - start), 0, -1):
-        if carrier := _BY_WORDS.get(words[start : start + length]):
-            return length, carrier
+        phrase = words[start : start + length]
+        if phrase in _BY_WORDS:
+            return length, _BY_WORDS[phrase]
     glued = _GLUED.fullmatch(words[start])
     return 1, _BY_LETTERS[glued[1]] if glued else None

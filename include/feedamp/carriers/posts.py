@@ -1,8 +1,8 @@
 """The other posts of the world by name. All use S10 across borders; what they use at home is left open.
 
-Source: UPU list of designated operators; Correios and Australia Post: tracking help (S10; Correios has nothing
-else, the article numbers of Australia Post follow a rule that is not public). A name that several posts share stands where one of them is meant
-when nothing else is said ("La Poste" is the French one).
+Source: UPU list of designated operators and standard S10. Correios uses S10 at home, too, and nothing else; the
+article numbers of Australia Post have a check digit whose rule is not public. A name that several posts share
+stands where one of them is meant when nothing else is said ("La Poste" is the French one).
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import re
 import unicodedata
 
 _IGNORED = re.compile(r"[\s\-.'\"`#=()\u00ad\u200b-\u200f\u2010-\u2015\u2060\u2212\ufeff]+")
+_AROUND = "?!:;,*/\\|<>{}_"
 _EXPONENT = re.compile(r"\d(?:[.,]\d+)?E\+?\d{1,2}", re.ASCII)
 _HIDDEN = re.compile(r"#{3,}")
 _DECIMAL = re.compile(r"\d+[.,]0+", re.ASCII)
@@ -21,16 +22,16 @@ _TELLING_ZEROS = 3
 
 
 def clean(number: str) -> str:
-    """Give the number in upper case, without spaces, dashes, dots, quotes, brackets and unseen characters.
+    """Give the number in upper case, without spaces, dashes, dots, quotes, brackets, unseen characters.
 
-    What a barcode scanner put in front is left out, too.
+    What a barcode scanner put in front and punctuation at either end are left out, too.
     """
     if not number.isascii():
         number = unicodedata.normalize("NFKC", number)
     if not number.isalnum():
         if scanned := _SCANNED.match(number):
             number = number[scanned.end() :]
-        number = _IGNORED.sub("", number)
+        number = _IGNORED.sub("", number).strip(_AROUND)
     return number.upper()
 
 

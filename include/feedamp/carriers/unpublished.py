@@ -1,6 +1,7 @@
 """Carriers known by name whose numbers follow no public rule, or that ship under the numbers of others.
 
-A number stated with one of them is never judged.
+A number stated with one of them is never judged. GLS is here: its parcel numbers (12 digits in Germany) and track
+ids (8 letters and digits) are known from labels, but GLS publishes neither their rules nor those of its countries.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from feedamp.carriers.formats import Carrier
 
 # id, title, further names
 _TABLE = """
-apc|APC Postal Logistics|apc overnight
+apc|APC Postal Logistics|
+apc_overnight|APC Overnight|
 aramex|Aramex|
 asendia|Asendia|asendia usa
 better_trucks|Better Trucks|
@@ -36,6 +38,7 @@ mondial_relay|Mondial Relay|
 nacex|NACEX|
 newgistics|Newgistics|
 ninja_van|Ninja Van|
+nova_poshta|Nova Poshta|nova post|нова пошта|новая почта
 osm|OSM Worldwide|osm
 packeta|Packeta|zasilkovna
 passport|Passport Shipping|

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from feedamp.errors import ConfigurationError
 HEAD = "0001"
 _MIGRATION_LOCK = 7_236_041  # any constant: Postgres advisory lock of `upgrade`
 _CLOCK_CHECK_S = 60.0
+_LOCK_WAIT_S = 60
 
 
 class State:
@@ -134,20 +136,33 @@ class State:
                     connection.execute(sa.select(sa.func.pg_advisory_unlock(_MIGRATION_LOCK)))
 
 
+def _use_write_ahead_log(cursor: sqlite3.Cursor) -> None:
+    """Tries until it works: with other processes at a fresh file the switch fails at once, timeout or not."""
+    give_up_at = time.monotonic() + _LOCK_WAIT_S
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > give_up_at:
+                raise
+            time.sleep(0.01)
+
+
 def _make_engine(url: sa.URL) -> Engine:
     if url.get_backend_name() != "sqlite":
         return sa.create_engine(url, pool_pre_ping=True)
-    engine = sa.create_engine(url, connect_args={"timeout": 60})
+    engine = sa.create_engine(url, connect_args={"timeout": _LOCK_WAIT_S})
 
     @sa.event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves, below
         cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
+        _use_write_ahead_log(cursor)
         # A commit survives any crash of a process; a refresh token that FeedAMP rotated must also
         # survive a power cut, so nothing weaker than FULL.
         cursor.execute("PRAGMA synchronous=FULL")
-        cursor.execute("PRAGMA busy_timeout=60000")
+        cursor.execute(f"PRAGMA busy_timeout={1000 * _LOCK_WAIT_S}")
         cursor.close()
 
     @sa.event.listens_for(engine, "begin")

@@ -38,7 +38,7 @@ def make_url(given: argparse.Namespace, out: Output) -> int:
             raise ConfigurationError(
                 f"Connection {seller.conn_id}: extra callback_url is missing; FeedAMP sends the seller there."
             )
-        state = secrets.token_urlsafe(32)
+        state = _new_state()
         now = parts.state.now()
         with parts.state.begin() as connection:
             authorizations.forget_old(connection, now=now)
@@ -58,7 +58,7 @@ def make_url(given: argparse.Namespace, out: Output) -> int:
     out.say(f"{account.address.base_url.rstrip('/')}/authorize?{urlencode(query)}")
     out.complain(
         f"good until {moment(now + authorizations.LIFE)}; then `feedamp sellers authorize {seller.seller_id} "
-        "--code CODE --state STATE` with both as the callback gets them"
+        "--code=CODE --state=STATE` with both as the callback gets them"
     )
     return DONE
 
@@ -84,6 +84,13 @@ def authorize(given: argparse.Namespace, out: Output) -> int:
     orders = f"; {waiting} waiting orders go out with the next run" if waiting else ""
     out.say(f"seller {seller.seller_id}: connected{orders}")
     return DONE
+
+
+def _new_state() -> str:
+    """256 random bits; no dash at the beginning, which would make an option of it on a command line."""
+    while (state := secrets.token_urlsafe(32)).startswith("-"):
+        pass
+    return state
 
 
 def _registered(parts: Parts, seller_id: str, out: Output) -> Seller | None:

@@ -52,7 +52,12 @@ def _checks() -> Iterator[Check]:
     basics = [_tried("options", _options), _tried("state", _state)]
     yield from basics
     made: list[tuple[Options, Parts]] = []
-    making = _tried("stores and key", lambda: made.append((read_options(), make_parts())) or "")
+
+    def make() -> str:
+        made.append((read_options(), make_parts()))
+        return "can be opened"
+
+    making = _tried("stores and key", make)
     if made:
         options, parts = made[0]
         yield _tried("encryption key", lambda: _key(parts))

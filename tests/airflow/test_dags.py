@@ -1,0 +1,191 @@
+"""The five DAG files as Airflow sees them; what their tasks do is tested in test_loop.py."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pendulum
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import Asset
+from airflow.serialization.encoders import coerce_to_core_timetable
+from airflow.serialization.serialized_objects import DagSerialization
+from airflow.timetables.base import TimeRestriction
+from airflow_house import ROOT, dag_bag
+
+from feedamp_airflow.retries import FeedAmpRetryPolicy
+
+TASKS = {
+    "feedamp_place_orders": ["intake", "plan", "place", "load", "gate"],
+    "feedamp_extract_fulfillments": ["plan", "extract", "load", "gate"],
+    "feedamp_process_fulfillments": ["plan", "validate", "close", "load", "gate"],
+    "feedamp_reconcile_orders": ["plan", "reconcile", "load", "gate"],
+    "feedamp_refresh_tokens": ["plan", "refresh", "load", "gate"],
+}
+PARAMS = {"feedamp_extract_fulfillments": ["since"], "feedamp_reconcile_orders": ["repair"]}
+OUTLETS = {
+    "feedamp_place_orders": "feedamp_orders_placed",
+    "feedamp_extract_fulfillments": "feedamp_fulfillments",
+    "feedamp_process_fulfillments": "feedamp_orders_closed",
+}
+FILES = sorted((ROOT / "dags").glob("*.py"))
+
+every_dag = pytest.mark.parametrize("dag_id", TASKS)
+
+
+@pytest.fixture(scope="module")
+def dags(airflow_home):
+    return dag_bag().dags
+
+
+def test_all_five_are_imported_without_error_and_nothing_else_is(dags):
+    assert dag_bag().import_errors == {}
+    assert sorted(dags) == sorted(TASKS)
+    assert [file.stem for file in FILES] == sorted(TASKS)
+
+
+READ = """
+import importlib, json, sys, time
+from airflow.dag_processing.dagbag import DagBag
+from airflow.serialization.serialized_objects import DagSerialization
+began = time.process_time()
+dags = DagBag(sys.argv[1]).dags
+seconds = time.process_time() - began
+print(json.dumps({"seconds": seconds, "dags": {name: DagSerialization.to_dict(dag) for name, dag in dags.items()}}))
+"""
+
+
+@pytest.fixture(scope="module")
+def read_elsewhere(airflow_home):
+    """The files as a process of its own reads them."""
+    command = [sys.executable, "-c", READ, str(ROOT / "dags")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_they_are_read_in_a_moment(read_elsewhere):
+    """The DAG processor does it again and again; Airflow's own import is not counted."""
+    assert read_elsewhere["seconds"] < 5
+
+
+def test_reading_the_files_twice_gives_the_same_dags(read_elsewhere):
+    """Anything else would make a new DAG version with every parse."""
+    here = {dag_id: DagSerialization.to_dict(dag) for dag_id, dag in dag_bag().dags.items()}
+    assert read_elsewhere["dags"] == json.loads(json.dumps(here))
+
+
+@every_dag
+def test_the_task_ids_are_those_of_the_interface_in_their_order(dag_id, dags):
+    assert [task.task_id for task in dags[dag_id].topological_sort()] == TASKS[dag_id]
+
+
+@every_dag
+def test_only_load_rings_a_bell(dag_id, dags):
+    outlets = {task.task_id: task.outlets for task in dags[dag_id].tasks if task.outlets}
+    expected = {"load": [Asset(OUTLETS[dag_id])]} if dag_id in OUTLETS else {}
+    assert outlets == expected
+
+
+@every_dag
+def test_load_and_gate_run_whatever_happened_and_the_gate_is_the_only_leaf(dag_id, dags):
+    dag = dags[dag_id]
+    assert {dag.get_task(name).trigger_rule for name in ("load", "gate")} == {"all_done"}
+    assert [task.task_id for task in dag.leaves] == ["gate"]
+
+
+@every_dag
+def test_one_run_at_a_time_and_none_of_the_past(dag_id, dags):
+    assert (dags[dag_id].max_active_runs, dags[dag_id].catchup) == (1, False)
+
+
+@every_dag
+def test_only_reconcile_offers_a_backfill(dag_id, dags):
+    types = dags[dag_id].allowed_run_types
+    assert (types is None or "backfill" in types) == (dag_id == "feedamp_reconcile_orders")
+    assert types is None or "manual" in types
+
+
+@every_dag
+def test_the_params_are_those_of_the_interface(dag_id, dags):
+    params = dags[dag_id].params
+    assert sorted(params) == sorted(["dry_run", "sellers", *PARAMS.get(dag_id, [])])
+    assert (params["sellers"], params["dry_run"]) == ([], False)
+
+
+@every_dag
+def test_the_runbook_is_shown_and_names_every_param(dag_id, dags):
+    runbook = dags[dag_id].doc_md
+    assert runbook.strip().startswith("# ")
+    for word in ("**Backfill**", "**Red**", *(f"`{name}`" for name in dags[dag_id].params)):
+        assert word in runbook
+
+
+@every_dag
+def test_every_task_but_the_gate_is_retried_by_what_went_wrong(dag_id, dags):
+    for task in dags[dag_id].tasks:
+        assert isinstance(task.retry_policy, FeedAmpRetryPolicy)
+        assert task.retries == (0 if task.task_id == "gate" else 2)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_dag_file_is_wiring_and_no_more(file):
+    assert 30 <= len(file.read_text().splitlines()) <= 70
+
+
+# Schedules
+
+
+def days(dag, first, last):
+    """Data intervals of a backfill from `first` to `last`."""
+    timetable = coerce_to_core_timetable(dag.timetable)
+    restriction = TimeRestriction(pendulum.parse(first), pendulum.parse(last), catchup=True)
+    found, info = [], None
+    while True:
+        info = timetable.next_dagrun_info(
+            last_automated_data_interval=info and info.data_interval, restriction=restriction
+        )
+        if info is None:
+            return [(str(interval.start), str(interval.end)) for interval in found]
+        found.append(info.data_interval)
+
+
+def test_reconcile_gives_march_its_31_days(dags):
+    march = days(dags["feedamp_reconcile_orders"], "2026-03-01", "2026-03-31")
+    midnight = pendulum.datetime(2026, 3, 1)
+    assert march == [(str(midnight.add(days=n)), str(midnight.add(days=n + 1))) for n in range(31)]
+
+
+def test_processing_is_started_by_the_fulfillments_alone(dags):
+    timetable = timetable_of(dags["feedamp_process_fulfillments"])
+    [asset] = timetable["asset_condition"]["objects"]
+    assert asset["name"] == "feedamp_fulfillments"
+
+
+def timetable_of(dag):
+    """As the scheduler reads it from the database."""
+    return json.loads(json.dumps(DagSerialization.to_dict(dag)))["dag"]["timetable"]["__var"]
+
+
+SCHEDULES = [
+    pytest.param("place", "feedamp_place_orders", "*/10 * * * *", id="place_schedule"),
+    pytest.param("extract", "feedamp_extract_fulfillments", "*/15 * * * *", id="extract_schedule"),
+    pytest.param("refresh", "feedamp_refresh_tokens", "0 2 * * *", id="refresh_schedule"),
+]
+
+
+@pytest.mark.parametrize(("name", "dag_id", "cron"), SCHEDULES)
+def test_a_schedule_is_its_option_in_utc(name, dag_id, cron, dags, monkeypatch):
+    assert (timetable_of(dags[dag_id])["expression"], timetable_of(dags[dag_id])["timezone"]) == (cron, "UTC")
+    monkeypatch.setenv(f"AIRFLOW__FEEDAMP__{name.upper()}_SCHEDULE", "7 * * * *")
+    read_again = DagBag(str(ROOT / "dags" / f"{dag_id}.py")).dags[dag_id]
+    assert timetable_of(read_again)["expression"] == "7 * * * *"
+
+
+def test_another_hour_for_reconcile_is_an_import_error_that_says_why(airflow_home, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__FEEDAMP__RECONCILE_SCHEDULE", "30 3 * * *")
+    bag = DagBag(str(ROOT / "dags" / "feedamp_reconcile_orders.py"))
+    assert bag.dags == {}
+    [error] = bag.import_errors.values()
+    assert "reconcile_schedule" in error

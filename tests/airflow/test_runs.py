@@ -1,0 +1,217 @@
+"""Runs in which something is wrong, or nothing is to be done: what their color is, and what has been done all the same."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+from airflow.sdk.exceptions import ParamValidationError
+from airflow_house import GOOD_NUMBER, open_airflow_house, task_states
+from order_samples import good_line, good_order
+
+FIRST, SECOND, THIRD = "seller-001", "seller-002", "seller-003"
+DAGS = ["place_orders", "extract_fulfillments", "process_fulfillments", "reconcile_orders", "refresh_tokens"]
+
+
+def row(seller_id, number, **changes):
+    lines = [good_line(mp_line_number=f"{number}-1")]
+    order = good_order(mp_order_number=number, order_lines=lines, **changes)
+    return {"seller_id": seller_id, "order": order}
+
+
+@pytest.fixture
+def house(airflow_house):
+    airflow_house.connect()
+    return airflow_house
+
+
+@pytest.fixture
+def placed(house):
+    """One order each of three sellers, placed."""
+    house.drop("first.jsonl", *(row(seller, f"M-{seller}") for seller in (FIRST, SECOND, THIRD)))
+    house.place()
+    return house
+
+
+def ship(house, seller_id, number, quantity=4):
+    parcel = {
+        "quantity": quantity,
+        "carrier": "UPS",
+        "tracking_number": GOOD_NUMBER,
+        "shipped_date": "2026-03-04",
+    }
+    line = {"mp_line_number": f"{number}-1", "shipments": [parcel], "cancellations": []}
+    house.sandbox.set_fulfillments(seller_id, number, [line])
+
+
+# Dry runs
+
+
+@pytest.fixture(scope="module")
+def half_way(airflow_home, tmp_path_factory):
+    """A house where every DAG has something to do: a new file, a fresh fulfillment, an extracted one, a day to compare."""
+    with (
+        pytest.MonkeyPatch.context() as env,
+        open_airflow_house(tmp_path_factory.mktemp("dry"), env) as house,
+    ):
+        house.connect()
+        house.drop("first.jsonl", row(FIRST, "M-1"), row(SECOND, "M-2"))
+        house.place()
+        ship(house, FIRST, "M-1")
+        house.run_dag("extract_fulfillments")
+        ship(house, SECOND, "M-2")
+        house.drop("second.jsonl", row(THIRD, "M-3"))
+        yield house
+
+
+def everything_stored(house):
+    """Every row of the state, every table of the warehouse, every file of the lake."""
+    with closing(sqlite3.connect(house.folder / "state.db")) as state:
+        names = [name for (name,) in state.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        rows = {name: sorted(map(repr, state.execute(f"SELECT * FROM {name}"))) for name in names}
+    tables = house.query(
+        "SELECT table_name, estimated_size FROM duckdb_tables() WHERE schema_name = 'feedamp'"
+    )
+    return rows, sorted(tables), sorted(str(path) for path in (house.folder / "lake").rglob("*"))
+
+
+@pytest.mark.parametrize("dag_id", DAGS)
+def test_a_dry_run_sends_and_writes_nothing(dag_id, half_way):
+    stored, asked = everything_stored(half_way), len(half_way.sandbox.requests)
+    run = half_way.run_dag(dag_id, dry_run=True)
+    assert run.state == "success"
+    assert task_states(run)["load"] == ["skipped"]
+    assert half_way.sandbox.requests[asked:] == []
+    assert everything_stored(half_way) == stored
+
+
+# Some sellers in trouble
+
+
+def test_a_failed_shard_makes_the_run_red_while_the_others_data_is_loaded(placed):
+    for seller in (FIRST, SECOND, THIRD):
+        ship(placed, seller, f"M-{seller}")
+    placed.sandbox.fault("throttle", path="/orders", seller_id=SECOND, times=None, seconds=300)
+    run = placed.run_dag("extract_fulfillments")
+    states = task_states(run)
+    assert run.state == "failed"
+    assert sorted(states["extract"]) == ["failed", "success", "success"]
+    assert (states["load"], states["gate"]) == (["success"], ["failed"])
+    shipped = placed.query(
+        "SELECT seller_id, units_shipped FROM feedamp.orders WHERE extracted_at IS NOT NULL"
+    )
+    assert sorted(shipped) == [(FIRST, 4), (THIRD, 4)]
+    complete = placed.query("SELECT complete, count(*) FROM feedamp.runs WHERE step = 'extract' GROUP BY 1")
+    assert dict(complete) == {True: 2, False: 1}
+
+
+def test_a_seller_who_must_authorize_again_leaves_the_run_green(placed, caplog):
+    placed.sandbox.revoke(SECOND)
+    run = placed.run_dag("extract_fulfillments")
+    assert run.state == "success"
+    assert f"Seller {SECOND} must authorize again" in caplog.text
+    caplog.clear()
+    assert placed.run_dag("extract_fulfillments").state == "success"
+    assert "must authorize again: FeedAMP refuses" not in caplog.text  # reported once
+
+
+def test_a_refused_client_makes_the_run_red_and_marks_nobody(placed):
+    placed.sandbox.expire_access_tokens()
+    placed.set_connection(password="no-longer-right")
+    run = placed.run_dag("extract_fulfillments")
+    assert run.state == "failed"
+    placed.set_connection()
+    assert placed.run_dag("extract_fulfillments").state == "success"
+
+
+def test_an_unreadable_order_is_noted_and_the_run_ends_green(placed, caplog):
+    ship(placed, FIRST, f"M-{FIRST}")
+    ship(placed, SECOND, f"M-{SECOND}")
+    placed.sandbox.fault("misshapen_order", path="/orders", seller_id=SECOND, times=None)
+    run = placed.run_dag("extract_fulfillments")
+    assert run.state == "success"
+    assert f"order M-{SECOND} cannot be read" in caplog.text
+    unread = placed.query("SELECT orders_unread, complete FROM feedamp.runs WHERE step = 'extract'")
+    assert sorted(unread) == [(0, True), (0, True), (1, False)]
+    assert placed.query("SELECT seller_id FROM feedamp.orders WHERE units_shipped > 0") == [(FIRST,)]
+
+
+def test_a_run_without_work_is_green_and_loads_all_the_same(house):
+    run = house.run_dag("place_orders")
+    assert run.state == "success"
+    assert task_states(run) == {
+        "intake": ["success"],
+        "plan": ["success"],
+        "place": ["skipped"],
+        "load": ["success"],
+        "gate": ["success"],
+    }
+
+
+# Rejected rows
+
+
+def rejected(number):
+    return row(FIRST, number, currency="Dollars")
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "limit", "state"),
+    [
+        pytest.param(18, 2, "", "failed", id="a tenth of twenty"),
+        pytest.param(19, 1, "", "success", id="just the limit"),
+        pytest.param(18, 2, "0.2", "success", id="below a higher limit"),
+        pytest.param(1, 18, "", "success", id="nearly all, but of few"),
+    ],
+)
+def test_too_many_rejected_rows_make_the_run_red_after_the_good_ones_are_through(
+    good, bad, limit, state, house
+):
+    house.set_options(max_rejected_ratio=limit)
+    rows = [row(FIRST, f"M-{n}") for n in range(good)] + [rejected(f"BAD-{n}") for n in range(bad)]
+    house.drop("orders.jsonl", *rows)
+    run = house.run_dag("place_orders")
+    assert run.state == state
+    assert task_states(run)["gate"] == [state]
+    assert len(house.sandbox.orders(FIRST)) == good
+    [(in_warehouse,)] = house.query("SELECT count(*) FROM feedamp.orders")
+    [(turned_away,)] = house.query("SELECT count(*) FROM feedamp.rejected_orders")
+    assert (in_warehouse, turned_away) == (good, bad)
+
+
+# Params
+
+
+def test_a_run_for_some_sellers_leaves_the_others_alone(house):
+    house.drop("orders.jsonl", row(FIRST, "M-1"), row(SECOND, "M-2"))
+    assert house.run_dag("place_orders", sellers=[SECOND]).state == "success"
+    assert (list(house.sandbox.orders(FIRST)), list(house.sandbox.orders(SECOND))) == ([], ["M-2"])
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "params", "named"),
+    [
+        pytest.param(
+            "place_orders", {"sellers": ["nobody"]}, "not registered: nobody", id="an unknown seller"
+        ),
+        pytest.param("reconcile_orders", {"repair": True}, "Param repair", id="a repair of a later version"),
+    ],
+)
+def test_a_param_that_cannot_be_obeyed_makes_the_run_red_and_is_named(dag_id, params, named, house, capfd):
+    assert house.run_dag(dag_id, **params).state == "failed"
+    assert named in capfd.readouterr().out
+
+
+def test_a_since_without_a_zone_starts_no_run(house):
+    with pytest.raises(ParamValidationError, match="since"):
+        house.run_dag("extract_fulfillments", since="2026-03-01T00:00:00")
+
+
+def test_since_reads_everything_from_that_moment(placed):
+    ship(placed, FIRST, f"M-{FIRST}")
+    placed.run_dag("extract_fulfillments")
+    asked = len(placed.sandbox.requests)
+    placed.run_dag("extract_fulfillments", since="2026-03-01T02:00:00+02:00", sellers=[FIRST])
+    [request] = [r for r in placed.sandbox.requests[asked:] if r.path == "/api/v1/orders"]
+    assert request.query["seller_updated_after"] == "2026-03-01T00:00:00Z"
