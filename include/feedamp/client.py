@@ -214,7 +214,7 @@ class FeedAmpClient:
                 wait_s = error.retry_after_s
                 if wait_s is None:
                     wait_s = 0.5 * 2**attempt * random.uniform(0.8, 1.2)
-                elif isinstance(error, ThrottledError) and error.status == 429:
+                elif error.status is not None:  # FeedAMP itself named a time, be it with a 429 or a 503
                     self._pacer.pause(self.seller_id, wait_s)
                 if not safe or attempt == QUICK_RETRIES or wait_s > LONGEST_QUICK_WAIT_S:
                     error.seller_id = self.seller_id

@@ -55,7 +55,7 @@ def order_rows(seller_id: str, order: Order, *, read_at: datetime) -> Rows:
         # One line may come in two entries; indexes go on, so that no row is lost to its key.
         first = sum(1 for row in shipments if row["mp_line_number"] == entry.mp_line_number)
         for index, shipment in enumerate(entry.shipments, start=first):
-            verdict = carriers.check(shipment.carrier, shipment.tracking_number)
+            verdict = carriers.check(shipment.carrier, shipment.tracking_number, url=shipment.tracking_url)
             shipments.append(
                 {
                     **line,

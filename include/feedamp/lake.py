@@ -51,7 +51,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str
     files: tuple[LakeFile, ...] = ()
     sweeps: tuple[Sweep, ...] = ()
-    outbox_until: int | None = None
     writer_version: int = WRITER_VERSION
 
 
@@ -59,7 +58,10 @@ class Lake:
     """The lake below one fsspec URL."""
 
     def __init__(self, url: str, *, storage_options: dict[str, Any] | None = None) -> None:
-        self.fs, root = url_to_fs(url, **(storage_options or {}))
+        try:
+            self.fs, root = url_to_fs(url, **(storage_options or {}))
+        except (ValueError, ImportError) as error:
+            raise ConfigurationError(f"lake_url names a store that cannot be used: {error}") from error
         self.root = str(root).rstrip("/")
         self.is_local = isinstance(self.fs, LocalFileSystem)
 
@@ -143,7 +145,6 @@ class LakeWriter:
         dag_id: str,
         run_id: str,
         sweeps: Sequence[Sweep] = (),
-        outbox_until: int | None = None,
     ) -> Manifest:
         """Closes the files and publishes the manifest."""
         self.close()
@@ -155,7 +156,6 @@ class LakeWriter:
             run_id=run_id,
             files=files,
             sweeps=tuple(sweeps),
-            outbox_until=outbox_until,
         )
         self._lake.publish(manifest)
         return manifest

@@ -91,7 +91,7 @@ def read_order(item: Any, slips: Slips) -> Order:
         customer=customer,
         shipping_address=address,
         order_lines=lines,
-        fulfillments=_embedded_fulfillments(fields.get("fulfillments"), slips, extra),
+        fulfillments=_if_readable(fields.get("fulfillments"), slips, extra),
         errors=_read_errors(fields, extra),
         extra=extra,
         sales_channel=_text(fields, "sales_channel"),
@@ -123,6 +123,18 @@ def read_fulfillments(body: Any, slips: Slips) -> tuple[tuple[LineFulfillment, .
     }
     items = _list(fields, "fulfillments") or []
     return _read_line_fulfillments(items, slips, extra), _flag(fields, "is_marketplace_fulfilled"), extra
+
+
+def _if_readable(value: Any, slips: Slips, extra: JsonObject) -> tuple[LineFulfillment, ...] | None:
+    """The fulfillments of a list answer; None where they cannot be read, so that they are asked for by themselves."""
+    own_slips, own_extra = Slips(), JsonObject()
+    try:
+        read = _embedded_fulfillments(value, own_slips, own_extra)
+    except UnreadableError:
+        return None
+    slips.update(own_slips)
+    extra.update(own_extra)
+    return read
 
 
 def _embedded_fulfillments(value: Any, slips: Slips, extra: JsonObject) -> tuple[LineFulfillment, ...] | None:

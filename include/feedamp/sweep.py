@@ -134,6 +134,7 @@ async def read_by_number(client: FeedAmpClient, numbers: Sequence[str]) -> ReadO
 
     A number that a list answer lacks is confirmed by GET one before it counts as missing.
     """
+    numbers = list(dict.fromkeys(numbers))
     result = ReadOrders()
     found: set[str] = set()
     alone = [number for number in numbers if "," in number]

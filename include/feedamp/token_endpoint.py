@@ -55,13 +55,14 @@ class TokenEndpoint:
             UnclearError: the answer was lost; the token may be spent.
             TransientError: nothing happened.
         """
-        return await self._call({"grant_type": "refresh_token", "refresh_token": refresh_token})
+        fields = {"grant_type": "refresh_token", "refresh_token": refresh_token}
+        return await self._call(fields, unrotated=refresh_token)
 
     async def exchange(self, code: str) -> TokenPair:
         """A pair for a one-time code; raises as `refresh` does."""
         return await self._call({"grant_type": "authorization_code", "code": code})
 
-    async def _call(self, fields: dict[str, str]) -> TokenPair:
+    async def _call(self, fields: dict[str, str], *, unrotated: str | None = None) -> TokenPair:
         form = {
             **fields,
             "client_id": self.credentials.client_id,
@@ -86,17 +87,20 @@ class TokenEndpoint:
                 "address must be allowed.",
                 status=answer.status,
             )
-        return _pair(answer)
+        return _pair(answer, unrotated)
 
 
-def _pair(answer: Answer) -> TokenPair:
-    """A 2xx whose body cannot be used may still have spent the token: unclear, never success."""
+def _pair(answer: Answer, unrotated: str | None) -> TokenPair:
+    """A 2xx whose body cannot be used may still have spent the token: unclear, never success.
+
+    Without a refresh token in the answer the one that was sent stays in force (OAuth 2.0, section 6).
+    """
     try:
         body: Any = decode_json(answer.body)
     except UnreadableError:
         body = None
     fields = body if isinstance(body, dict) else {}
-    access, refresh = fields.get("access_token"), fields.get("refresh_token")
+    access, refresh = fields.get("access_token"), fields.get("refresh_token", unrotated)
     if not (isinstance(access, str) and access):
         raise UnclearError("FeedAMP answered a token call with something that is no token pair.")
     if not (isinstance(refresh, str) and refresh):
@@ -108,6 +112,6 @@ def _life_s(value: Any) -> int:
     """Whole seconds; a short life where none is told that can be meant, for the pair must not be lost over it."""
     try:
         life = Decimal(value) if isinstance(value, (int, str, Decimal)) and value is not True else Decimal(0)
-        return int(min(life, LONGEST_LIFE_S)) if life >= 1 else ASSUMED_LIFE_S
+        return int(min(life, Decimal(LONGEST_LIFE_S))) if life >= 1 else ASSUMED_LIFE_S
     except InvalidOperation:  # a word, or no number
         return ASSUMED_LIFE_S

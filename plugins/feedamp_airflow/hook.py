@@ -27,7 +27,7 @@ from feedamp.errors import (
     UnclearError,
 )
 from feedamp.parts import Clients, Connection, Parts, Run
-from feedamp.state import grants, sellers, slots
+from feedamp.state import slots
 from feedamp.transport import Answer
 from feedamp_airflow import probing
 from feedamp_airflow.account import read_account
@@ -105,11 +105,11 @@ class FeedAmpHook(HttpHook):
             raise ConfigurationError("hook.run adds the Authorization header itself.")
         options = {**(extra_options or {})}
         checks = options.pop("check_response", True)
-        token = self._with_clients(lambda clients: self._token(clients, seller, None))
+        token = self._with_clients(lambda clients: clients.token_and_turn(seller))
         response = self._send(endpoint, data, headers, options, token, request_kwargs)
         if response.status_code == 401:
             stale = token
-            token = self._with_clients(lambda clients: self._token(clients, seller, stale))
+            token = self._with_clients(lambda clients: clients.token_and_turn(seller, stale=stale))
             response = self._send(endpoint, data, headers, options, token, request_kwargs)
         if response.status_code == 429:
             self._postpone(seller, response)
@@ -123,7 +123,7 @@ class FeedAmpHook(HttpHook):
         async with FeedAmpHook().client() as clients:
             order, read_at = await (await clients.for_seller("S1")).get_order("MKT-70031")
         """
-        return self._parts().clients(self._run())
+        return self._parts().clients(Run("hook", "hook", started_at=datetime.now(UTC)))
 
     def check_response(self, response: Response) -> None:
         """Turns a bad status into our error; FeedAMP's body goes into `reasons`, never into a log.
@@ -147,7 +147,7 @@ class FeedAmpHook(HttpHook):
     def test_connection(self) -> tuple[bool, str]:
         """Which part works and which fails: address, TLS, token endpoint. Never spends a grant."""
         try:
-            return _wait_for(probing.probe(self._account(), last_success=self._last_success))
+            return _wait_for(probing.probe(self._account(), self._parts))
         except FeedAmpError as error:
             return False, str(error)
 
@@ -185,40 +185,12 @@ class FeedAmpHook(HttpHook):
             with state.begin() as connection:
                 slots.postpone(connection, seller, now=state.now(), seconds=wait_s)
 
-    async def _token(self, clients: Clients, seller: str, stale: Token | None) -> Token:
-        return await clients.token_and_turn(seller, stale=stale)
-
     def _with_clients(self, work: Callable[[Clients], Coroutine[Any, Any, _Result]]) -> _Result:
         async def run() -> _Result:
             async with self.client() as clients:
                 return await work(clients)
 
         return _wait_for(run())
-
-    def _last_success(self) -> datetime | None:
-        """The newest refresh with these credentials.
-
-        Not by connection id: for the Test button Airflow makes up one of its own.
-        """
-        parts = self._parts()
-        with parts.state.read() as connection:
-            conn_ids = {seller.conn_id for seller in sellers.find(connection)}
-            moments = [
-                grants.last_success(connection, conn_id) for conn_id in conn_ids if self._is_mine(conn_id)
-            ]
-        return max(filter(None, moments), default=None)
-
-    def _is_mine(self, conn_id: str) -> bool:
-        """Whether a connection has the address and the credentials of this one."""
-        mine = self._account()
-        try:
-            other = self._parts().connection(conn_id)
-        except FeedAmpError:
-            return False
-        return mine.address.base_url == other.address.base_url and (
-            (mine.credentials.client_id, mine.credentials.client_secret)
-            == (other.credentials.client_id, other.credentials.client_secret)
-        )
 
     def _account(self) -> Connection:
         if self._account_read is None:
@@ -229,9 +201,6 @@ class FeedAmpHook(HttpHook):
         if self._parts_made is None:
             self._parts_made = make_parts()
         return self._parts_made
-
-    def _run(self) -> Run:
-        return Run(dag_id="hook", run_id="hook", started_at=datetime.now(UTC))
 
 
 class _Bearer(AuthBase):

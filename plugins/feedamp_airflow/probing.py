@@ -6,15 +6,22 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from feedamp.errors import AuthorizationError, ClientRefusedError, FeedAmpError, TransientError
-from feedamp.parts import Connection
+from feedamp.errors import (
+    AuthorizationError,
+    ClientRefusedError,
+    ConfigurationError,
+    FeedAmpError,
+    TransientError,
+)
+from feedamp.parts import Connection, Parts
+from feedamp.state import grants, sellers
 from feedamp.token_endpoint import TokenEndpoint
 from feedamp.transport import Transport
 
 _TLS_WORDS = ("Certificate", "SSL")
 
 
-async def probe(account: Connection, *, last_success: Callable[[], datetime | None]) -> tuple[bool, str]:
+async def probe(account: Connection, parts: Callable[[], Parts]) -> tuple[bool, str]:
     """(works, sentence). Asks for a list without a token, then for tokens with a made-up one; spends no grant."""
     async with Transport(account.address) as transport:
         try:
@@ -32,7 +39,10 @@ async def probe(account: Connection, *, last_success: Callable[[], datetime | No
         except ClientRefusedError:
             return False, "Address and TLS work; the token endpoint refuses client id or secret."
         except AuthorizationError:
-            return True, f"Address, TLS and token endpoint work; credentials {_proof(last_success())}."
+            return (
+                True,
+                f"Address, TLS and token endpoint work; credentials {_proof(_last_success(account, parts()))}.",
+            )
         except FeedAmpError as error:
             return False, f"Address and TLS work; the token endpoint fails: {error}"
     return False, "The token endpoint took a made-up refresh token; this is no FeedAMP."
@@ -43,3 +53,29 @@ def _proof(last_success: datetime | None) -> str:
         return "are not proven until a seller is connected"
     minutes = int((datetime.now(UTC) - last_success).total_seconds() // 60)
     return f"are proven by a refresh {minutes} minutes ago"
+
+
+def _last_success(account: Connection, parts: Parts) -> datetime | None:
+    """The newest refresh with these credentials; not by connection id, for Airflow makes one up for the Test button."""
+    with parts.state.read() as connection:
+        conn_ids = {seller.conn_id for seller in sellers.find(connection)}
+        moments = [
+            grants.last_success(connection, conn_id)
+            for conn_id in conn_ids
+            if _is_same(account, parts, conn_id)
+        ]
+    return max(filter(None, moments), default=None)
+
+
+def _is_same(account: Connection, parts: Parts, conn_id: str) -> bool:
+    """Whether a saved connection has the address and the credentials of this one."""
+    try:
+        saved = parts.connection(conn_id)
+    except ConfigurationError:
+        return False
+    mine, theirs = account.credentials, saved.credentials
+    return (account.address.base_url, mine.client_id, mine.client_secret) == (
+        saved.address.base_url,
+        theirs.client_id,
+        theirs.client_secret,
+    )

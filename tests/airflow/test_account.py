@@ -23,9 +23,8 @@ def address(extra=None, **fields):
     return account(extra, **fields).address
 
 
-EMPTY = {
-    name: None
-    for name in (
+EMPTY = dict.fromkeys(
+    (
         "callback_url",
         "requests_per_second",
         "max_connections",
@@ -37,7 +36,7 @@ EMPTY = {
         "cert",
         "timeout",
     )
-}
+)
 
 
 @pytest.mark.parametrize(

@@ -103,8 +103,10 @@ def test_a_waived_finding_no_longer_blocks_the_order(faulty):
     assert done.code == 0, done.err
     [waived] = faulty.run("findings", "list", "--state", "waived", "--json").json
     assert (waived["note"], waived["resolved_at"][-1]) == ("label seen", "Z")
-    with faulty.parts.state.read() as connection:
-        rows = list(outbox.rows_until(connection, outbox.newest_id(connection)))
+    with faulty.parts.state.begin() as connection:
+        outbox.claim(connection, "a-test")
+        rows = list(outbox.claimed_rows(connection, "a-test"))
+        outbox.unclaim(connection, "a-test")
     assert [(table, row["state"]) for table, row in rows] == [("findings", "waived")]
     assert show(faulty)["closing"]["waits_for"] == "the snapshot is not judged yet"
     faulty.process()

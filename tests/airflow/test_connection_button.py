@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import datetime
 import ipaddress
 import re
 import socket
 import ssl
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from airflow.models.connection import Connection
@@ -142,7 +142,7 @@ def certificate(tmp_path):
     """A certificate for 127.0.0.1 that no public authority has signed."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "feedamp test")])
-    day, now = datetime.timedelta(days=1), datetime.datetime.now(datetime.UTC)
+    day, now = timedelta(days=1), datetime.now(UTC)
     address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
     signed = (
         x509.CertificateBuilder(

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from airflow_house import AirflowHouse, open_airflow_house
 from contract_check import ContractCheck
+
 from demo.orders import make_orders
 
 ORDERS = 36

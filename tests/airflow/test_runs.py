@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime
 
 import pytest
 from airflow.sdk.exceptions import ParamValidationError
@@ -50,7 +51,7 @@ def ship(house, seller_id, number, quantity=4):
 
 @pytest.fixture(scope="module")
 def half_way(airflow_home, tmp_path_factory):
-    """A house where every DAG has something to do: a new file, a fresh fulfillment, an extracted one, a day to compare."""
+    """A house where every DAG has something to do: a new file, an order to place, fulfillments to read and to judge, a day to compare."""
     with (
         pytest.MonkeyPatch.context() as env,
         open_airflow_house(tmp_path_factory.mktemp("dry"), env) as house,
@@ -62,6 +63,8 @@ def half_way(airflow_home, tmp_path_factory):
         house.run_dag("extract_fulfillments")
         ship(house, SECOND, "M-2")
         house.drop("second.jsonl", row(THIRD, "M-3"))
+        house.take_in()
+        house.drop("third.jsonl", row(THIRD, "M-4"))
         yield house
 
 
@@ -79,7 +82,7 @@ def everything_stored(house):
 @pytest.mark.parametrize("dag_id", DAGS)
 def test_a_dry_run_sends_and_writes_nothing(dag_id, half_way):
     stored, asked = everything_stored(half_way), len(half_way.sandbox.requests)
-    run = half_way.run_dag(dag_id, dry_run=True)
+    run = half_way.run_dag(dag_id, at=datetime(2026, 3, 3, tzinfo=UTC), dry_run=True)
     assert run.state == "success"
     assert task_states(run)["load"] == ["skipped"]
     assert half_way.sandbox.requests[asked:] == []

@@ -93,9 +93,9 @@ def test_a_published_manifest_is_read_back_whole(lake: Lake) -> None:
     opened = writer(lake)
     opened.append("order_lines", [LINE])
     sweep = Sweep(seller_id="S1", complete=True, watermark=MOMENT)
-    manifest = publish(opened, sweeps=[sweep], outbox_until=9)
+    manifest = publish(opened, sweeps=[sweep])
     assert lake.read_manifest(manifest.path) == manifest
-    assert (manifest.sweeps, manifest.outbox_until) == ((sweep,), 9)
+    assert manifest.sweeps == (sweep,)
 
 
 def test_publishing_twice_is_publishing_once(lake: Lake) -> None:

@@ -147,27 +147,26 @@ def test_a_time_of_another_zone_becomes_utc():
         ),
         pytest.param({"errors": {}}, "errors", id="an object for the errors"),
         pytest.param({"errors": [{"code": 7}]}, "errors[0].code", id="a number for an error code"),
-        pytest.param(
-            {"fulfillments": [{**FULFILLED, "shipments": [{"carrier": 7}]}]},
-            "fulfillments[0].shipments[0].carrier",
-            id="a number for a carrier",
-        ),
-        pytest.param(
-            {"fulfillments": [{**FULFILLED, "shipments": [{"shipped_date": "4 March"}]}]},
-            "fulfillments[0].shipments[0].shipped_date",
-            id="words for a date",
-        ),
-        pytest.param(
-            {"fulfillments": [{**FULFILLED, "mp_line_number": ""}]},
-            "fulfillments[0].mp_line_number",
-            id="a fulfillment of no line",
-        ),
     ],
 )
 def test_a_wrong_type_is_an_error_that_names_the_field(fields, where):
     with pytest.raises(UnreadableError) as caught:
         order_of(**fields)
     assert caught.value.where == where
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        pytest.param({"shipments": [{"carrier": 7}]}, id="a number for a carrier"),
+        pytest.param({"shipments": [{"shipped_date": "4 March"}]}, id="words for a date"),
+        pytest.param({"mp_line_number": ""}, id="a fulfillment of no line"),
+    ],
+)
+def test_fulfillments_of_a_list_that_cannot_be_read_are_left_to_their_own_request(entry):
+    slips = Slips()
+    read = order_of(slips, fulfillments=[{**FULFILLED, "new": 1, **entry}])
+    assert (read.fulfillments, read.extra, slips) == (None, {}, Slips())
 
 
 @pytest.mark.parametrize(

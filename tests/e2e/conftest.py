@@ -12,9 +12,9 @@ from typing import Any
 
 import duckdb
 import pytest
+
 from demo.airflow_server import AirflowServer
 from demo.programs import Programs, environment, free_port
-
 from feedamp.sandbox import Sandbox, SandboxOptions, running
 from feedamp.state import State, grants, sellers
 from feedamp.vault import Vault, key_beside
@@ -82,7 +82,7 @@ def other_processes() -> list[int]:
 
 def holds_a_file_of(pid: int, folder: str) -> bool:
     try:
-        return any(os.readlink(entry).startswith(folder) for entry in Path(f"/proc/{pid}/fd").iterdir())
+        return any(str(entry.readlink()).startswith(folder) for entry in Path(f"/proc/{pid}/fd").iterdir())
     except OSError:
         return False  # gone meanwhile, or not ours
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import requests
-from demo.programs import BIN
 from order_samples import good_line, good_order
+
+from demo.programs import BIN
 
 DAYS = {"2026-03-01": 1, "2026-03-02": 2, "2026-03-03": 3}  # orders bought on each
 AROUND = {"2026-02-28": 2, "2026-03-04": 1}
@@ -105,6 +106,16 @@ def test_a_backfill_of_placing_is_refused(looped):
     assert 400 <= refusal.value.response.status_code < 500
     assert "backfill" in refusal.value.response.text.lower()
     assert installation.runs(PLACE, "backfill") == []
+
+
+def test_the_test_button_knows_that_the_credentials_are_proven(looped):
+    installation, _ = looped
+    sandbox = installation.sandbox
+    fields = {"conn_type": "feedamp", "host": sandbox.api, "login": sandbox.client_id, "extra": "{}"}
+    body = {"connection_id": "feedamp_default", **fields, "password": sandbox.client_secret}
+    said = installation.api("POST", "connections/test", body)
+    assert said["status"]
+    assert "credentials are proven by a refresh" in said["message"]
 
 
 def test_no_process_is_left_behind(looped):

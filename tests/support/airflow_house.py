@@ -20,7 +20,8 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 
 from feedamp.parts import Parts, Run
-from feedamp.sandbox import Sandbox, SandboxOptions, running
+from feedamp.sandbox import LoggedRequest, Sandbox, SandboxOptions, running
+from feedamp.sandbox.probe import example_order
 from feedamp.state import grants, sellers
 from feedamp.steps.intake import intake
 from feedamp.steps.load import load
@@ -86,6 +87,16 @@ class AirflowHouse:
                 grants.put_grant(connection, parts.vault, seller_id, CONN_ID, token, now=now)
         parts.state.close()
 
+    def hold(self, seller_id: str, number: str) -> None:
+        """Puts an order into the sandbox without a request."""
+        world = self.sandbox.world
+        with world.lock:
+            world.orders.add(seller_id, example_order(number), world.clock())
+
+    def asked(self) -> list[LoggedRequest]:
+        """The requests so far, token calls left out."""
+        return [r for r in self.sandbox.requests if not r.path.endswith("/access_token")]
+
     def drop(self, name: str, *rows: dict[str, Any] | str) -> None:
         """An inbox file of `{"seller_id", "order"}`; a row that is text goes in as it stands."""
         lines = [row if isinstance(row, str) else json.dumps(row, default=float) for row in rows]
@@ -93,11 +104,17 @@ class AirflowHouse:
         path.write_text("\n".join(lines) + "\n")
         os.utime(path, (0, 0))
 
+    def take_in(self) -> None:
+        """The inbox into the ledger, without Airflow."""
+        parts = self.parts()
+        intake(parts, Run("feedamp_place_orders", "by hand", parts.state.now()))
+        parts.state.close()
+
     def place(self) -> None:
         """What feedamp_place_orders does, without Airflow: many tests begin with placed orders."""
+        self.take_in()
         parts = self.parts()
         run = Run("feedamp_place_orders", "by hand", parts.state.now())
-        intake(parts, run)
         for shard in plan_place(parts, run, []):
             asyncio.run(place(parts, run, shard["shard"], shard["sellers"]))
         load(parts, run)

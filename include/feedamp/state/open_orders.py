@@ -53,9 +53,9 @@ def keep(connection: Connection, seller_id: str, snapshot: Snapshot, *, read_at:
             index_elements=["seller_id", "mp_order_number"],
             set_={name: statement.excluded[name] for name in ("read_at", "snapshot_hash", "snapshot")},
             where=snapshots.c.read_at <= statement.excluded.read_at,
-        )
+        ).returning(snapshots.c.seller_id)
     )
-    return kept.rowcount == 1
+    return kept.first() is not None  # not every driver counts the rows of an upsert
 
 
 def keep_open(connection: Connection, seller_id: str, rows: Iterable[tuple[Snapshot, datetime]]) -> int:

@@ -42,21 +42,37 @@ def put_all(connection: Connection, rows: Rows, *, recorded_at: datetime) -> Non
         put(connection, table, table_rows, recorded_at=recorded_at)
 
 
-def newest_id(connection: Connection) -> int | None:
-    """The last row's id, None when the outbox is empty."""
-    return connection.execute(sa.select(sa.func.max(outbox.c.id))).scalar_one_or_none()
+def claim(connection: Connection, manifest: str) -> int:
+    """Marks every row that is there now as this manifest's; returns how many.
+
+    Rows are named one by one, never as "up to an id": on Postgres a row with a lower id can still arrive.
+    """
+    return connection.execute(
+        sa.update(outbox).where(outbox.c.manifest.is_(None)).values(manifest=manifest)
+    ).rowcount
 
 
-def rows_until(connection: Connection, last_id: int) -> Iterator[tuple[str, Row]]:
-    """(table, row) up to an id, oldest first."""
-    query = sa.select(outbox).where(outbox.c.id <= last_id).order_by(outbox.c.id)
+def claims(connection: Connection) -> list[str]:
+    """Manifests that rows have been claimed for."""
+    query = sa.select(outbox.c.manifest).where(outbox.c.manifest.is_not(None)).distinct()
+    return list(connection.execute(query).scalars())
+
+
+def unclaim(connection: Connection, manifest: str) -> None:
+    """Gives the rows back of a manifest that was never published."""
+    connection.execute(sa.update(outbox).where(outbox.c.manifest == manifest).values(manifest=None))
+
+
+def claimed_rows(connection: Connection, manifest: str) -> Iterator[tuple[str, Row]]:
+    """(table, row) of a manifest, oldest first."""
+    query = sa.select(outbox).where(outbox.c.manifest == manifest).order_by(outbox.c.id)
     for entry in connection.execution_options(yield_per=1_000).execute(query):
         yield entry.table_name, {**_typed(entry.table_name, entry.payload), RECORDED_AT: entry.recorded_at}
 
 
-def remove_until(connection: Connection, last_id: int) -> None:
-    """Forgets rows that a loaded manifest holds. Safe to repeat."""
-    connection.execute(sa.delete(outbox).where(outbox.c.id <= last_id))
+def remove(connection: Connection, manifest: str) -> None:
+    """Forgets the rows of a manifest that is in the warehouse. Safe to repeat."""
+    connection.execute(sa.delete(outbox).where(outbox.c.manifest == manifest))
 
 
 def _typed(table: str, payload: str) -> dict[str, Any]:

@@ -243,5 +243,8 @@ outbox = sa.Table(
     sa.Column("table_name", sa.String(64), nullable=False),
     sa.Column("payload", sa.Text, nullable=False),
     sa.Column("recorded_at", UtcTime, nullable=False),
+    # The manifest that will hold the row, once `load` has claimed it.
+    sa.Column("manifest", sa.String(1024)),
+    sa.Index("outbox_by_manifest", "manifest"),
     sqlite_autoincrement=True,
 )

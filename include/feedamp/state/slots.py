@@ -20,9 +20,9 @@ def take(connection: Connection, seller_id: str, *, now: datetime, interval_s: f
             index_elements=["seller_id"],
             set_={"next_at": statement.excluded.next_at},
             where=slots.c.next_at <= moment,
-        )
+        ).returning(slots.c.seller_id)
     )
-    if taken.rowcount == 1:
+    if taken.first() is not None:  # not every driver counts the rows of an upsert
         return 0.0
     next_at = connection.execute(
         sa.select(slots.c.next_at).where(slots.c.seller_id == seller_id)

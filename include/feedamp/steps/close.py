@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 
+import msgspec
+
 from feedamp.client import FeedAmpClient
 from feedamp.errors import NotFoundError, RejectedError, TransientError
 from feedamp.flatten import order_rows
 from feedamp.lifecycle import Close
-from feedamp.models import MarketplaceState, Order, Snapshot
+from feedamp.models import MarketplaceState, Order
 from feedamp.parts import Parts, Run
 from feedamp.state import ledger, open_orders, outbox, sellers
 from feedamp.state.ledger import LedgerOrder
 from feedamp.state.sellers import Seller
 from feedamp.steps.edge import Tally, each_seller, record_run
 from feedamp.steps.judging import judge, record_closed
+from feedamp.steps.reading_back import read_back
 from feedamp.sweep import chunks_of_numbers, read_by_number
 
 log = logging.getLogger(__name__)
@@ -75,7 +78,7 @@ class _Closer:
         for order, read_at in fresh.orders:
             if await self._close_one(order, read_at):
                 closed.append(order.mp_order_number)
-        await self._confirm(closed)
+        await read_back(self._parts, self._client, closed)
 
     async def _close_one(self, fresh: Order, read_at: datetime) -> bool:
         """Judges the fresh snapshot exactly as validate does, then closes on nothing but it."""
@@ -96,9 +99,9 @@ class _Closer:
                 return False
             state = decision.marketplace_state
             ledger.change(connection, order, closing_state=state, closing_at=self._parts.state.now())
-        return await self._put(order, snapshot, state)
+        return await self._put(order, fresh, state)
 
-    async def _put(self, order: LedgerOrder, snapshot: Snapshot, state: MarketplaceState) -> bool:
+    async def _put(self, order: LedgerOrder, fresh: Order, state: MarketplaceState) -> bool:
         try:
             sent_at = await self._client.put_order(order.mp_order_number, order.put_body(state))
         except NotFoundError:
@@ -113,32 +116,15 @@ class _Closer:
             return False
         self._tally.orders += 1
         self._tally.extra[state.lower()] = self._tally.extra.get(state.lower(), 0) + 1
-        final = Snapshot(
-            mp_order_number=snapshot.mp_order_number,
-            marketplace_state=state,
-            quantities=snapshot.quantities,
-            fulfillments=snapshot.fulfillments,
-        )
+        # COMPLETE is what closing means (contract 7.1); the warehouse must not hang on the read that follows.
+        final = msgspec.structs.replace(fresh, marketplace_state=str(state), status="COMPLETE")
         with self._parts.state.begin() as connection:
             closing = order.but(closing_state=str(state), closing_at=sent_at)
-            record_closed(connection, closing, final, run_id=self._run.run_id)
+            now = self._parts.state.now()
+            record_closed(connection, closing, final.snapshot(), run_id=self._run.run_id, now=now)
+            rows = order_rows(order.seller_id, final, read_at=sent_at)
+            outbox.put_all(connection, rows, recorded_at=sent_at)
         return True
-
-    async def _confirm(self, numbers: list[str]) -> None:
-        """Shows lake and warehouse what FeedAMP makes of the closing; the closing itself does not hang on it."""
-        if not numbers:
-            return
-        try:
-            after = await read_by_number(self._client, numbers)
-        except TransientError as error:
-            log.warning(
-                "Closed orders of seller %s could not be read back: %s", self._client.seller_id, error
-            )
-            return
-        with self._parts.state.begin() as connection:
-            for order, read_at in after.orders:
-                rows = order_rows(self._client.seller_id, order, read_at=read_at)
-                outbox.put_all(connection, rows, recorded_at=read_at)
 
     def _refused(self, order: LedgerOrder, error: RejectedError) -> None:
         """Not sent again before the snapshot changes."""

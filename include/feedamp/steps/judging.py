@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 
 from sqlalchemy.engine import Connection
 
@@ -35,7 +36,7 @@ def judge(connection: Connection, parts: Parts, order: LedgerOrder, held: Held) 
         )
         return wait
     if snapshot.marketplace_state in FINAL_STATES:
-        record_closed(connection, order, snapshot, run_id=None)
+        record_closed(connection, order, snapshot, run_id=None, now=parts.state.now())
         return Wait("closed already")
     if order.conflicting_state and not _units_shipped(order, snapshot):
         return _end_conflict(connection, parts, order, held)
@@ -97,8 +98,15 @@ def _end_conflict(connection: Connection, parts: Parts, order: LedgerOrder, held
     return wait
 
 
+def _hold_back_reports(connection: Connection, order: LedgerOrder, *, now: datetime) -> None:
+    """A closed order is never reported."""
+    waiting = [f for f in findings.of_order(connection, *order.key) if f.state == findings.TO_REPORT]
+    held = [f.but(state=findings.HELD, intent_at=None, note="the order is closed") for f in waiting]
+    findings.write(connection, held, now=now)
+
+
 def record_closed(
-    connection: Connection, order: LedgerOrder, snapshot: Snapshot, *, run_id: str | None
+    connection: Connection, order: LedgerOrder, snapshot: Snapshot, *, run_id: str | None, now: datetime
 ) -> None:
     """The order is final at FeedAMP: by our own PUT, whose answer may have been lost, or by somebody else's."""
     state = str(snapshot.marketplace_state)
@@ -114,6 +122,7 @@ def record_closed(
         next_try_at=None,
     )
     open_orders.forget(connection, *order.key)
+    _hold_back_reports(connection, order, now=now)
     if ours is None:
         log.warning("Order %s of seller %s was closed elsewhere.", order.mp_order_number, order.seller_id)
         return

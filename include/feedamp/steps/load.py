@@ -38,17 +38,20 @@ def load(parts: Parts, run: Run) -> dict[str, int]:
 
 
 def _empty_outbox(parts: Parts, run: Run) -> None:
-    with parts.state.read() as connection:
-        last_id = outbox.newest_id(connection)
-        if last_id is None:
-            return
-        writer = parts.lake_writer(run, "outbox", 0)
-        for table, row in outbox.rows_until(connection, last_id):
-            writer.append(table, [row])
-    now = parts.state.now()
+    """Turns the rows of the outbox into one more manifest; they stay until it is loaded."""
+    writer = parts.lake_writer(run, "outbox", 0)
+    path = writer.manifest_path
     with parts.state.begin() as connection:
-        progress.plan_manifest(connection, writer.manifest_path, now=now)
-    writer.publish(created_at=now, dag_id=run.dag_id, run_id=run.run_id, outbox_until=last_id)
+        for abandoned in outbox.claims(connection):  # by a load that was killed before it published
+            if parts.lake.read_manifest(abandoned) is None:
+                outbox.unclaim(connection, abandoned)
+        if not outbox.claim(connection, path):
+            return
+        progress.plan_manifest(connection, path, now=parts.state.now())
+    with parts.state.read() as connection:
+        for table, row in outbox.claimed_rows(connection, path):
+            writer.append(table, [row])
+    writer.publish(created_at=parts.state.now(), dag_id=run.dag_id, run_id=run.run_id)
 
 
 def _pending(parts: Parts) -> Iterator[Manifest]:
@@ -85,6 +88,5 @@ def _load_one(parts: Parts, warehouse: LoadSession, manifest: Manifest, counts: 
             if sweep.complete and sweep.watermark is not None:
                 progress.move_watermark(connection, sweep.seller_id, sweep.watermark, now=now)
                 counts["watermarks"] += 1
-        if manifest.outbox_until is not None:
-            outbox.remove_until(connection, manifest.outbox_until)
+        outbox.remove(connection, manifest.path)
         progress.manifest_loaded(connection, manifest.path, now=now)

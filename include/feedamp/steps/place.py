@@ -27,6 +27,7 @@ from feedamp.state import ledger, open_orders, outbox, rejects, sellers
 from feedamp.state.ledger import LedgerOrder
 from feedamp.state.sellers import Seller
 from feedamp.steps.edge import Tally, each_seller, record_run
+from feedamp.steps.reading_back import read_back
 from feedamp.tables import PLACEMENTS
 
 log = logging.getLogger(__name__)
@@ -91,6 +92,7 @@ class _SellerBatch:
         self._client = client
         self._failures = 0
         self._stopped: FeedAmpError | None = None
+        self._changed: list[str] = []
 
     async def send(self, numbers: list[str]) -> None:
         gate = asyncio.Semaphore(ORDERS_AT_ONCE)
@@ -101,6 +103,7 @@ class _SellerBatch:
                     await self._place(number)
 
         await asyncio.gather(*(one(number) for number in numbers))
+        await read_back(self._parts, self._client, self._changed)
         if self._stopped is not None:
             self._explain_the_rest(self._stopped)
             raise self._stopped
@@ -161,7 +164,9 @@ class _SellerBatch:
             )
             if is_final:
                 open_orders.forget(connection, *order.key)
-            if current.placed_at is None:
+            if current.placed_at is not None:
+                self._changed.append(order.mp_order_number)
+            else:
                 shown = read_order(order.put_body(state), Slips())
                 outbox.put_all(
                     connection,

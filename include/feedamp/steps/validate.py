@@ -82,8 +82,15 @@ def _judge_all(parts: Parts, seller_id: str, numbers: Sequence[str], tally: Tall
         ours = ledger.read_many(connection, seller_id, numbers)
         for number in numbers:
             held = open_orders.read(connection, seller_id, number)
-            if held is not None and number in ours:
-                judge(connection, parts, ours[number], held)
+            if held is None or number not in ours:
+                continue
+            try:
+                with connection.begin_nested():
+                    judge(connection, parts, ours[number], held)
+            except Exception as error:
+                log.exception("order %s: unexpected %s", number, type(error).__name__)
+                tally.leave(seller_id, RuntimeError(f"order {number}: unexpected {type(error).__name__}"))
+            else:
                 tally.orders += 1
 
 
@@ -183,5 +190,8 @@ class _Reporter:
         return [finding for finding in stored if finding.state == findings.TO_REPORT]
 
     def _write(self, changed: list[StoredFinding]) -> None:
+        """Stores how a report came out, unless a person has waived the finding meanwhile."""
         with self._parts.state.begin() as connection:
-            findings.write(connection, changed, now=self._parts.state.now())
+            current = [(f, findings.read(connection, f.finding_id)) for f in changed]
+            still = [f for f, stored in current if stored is None or stored.state == findings.TO_REPORT]
+            findings.write(connection, still, now=self._parts.state.now())

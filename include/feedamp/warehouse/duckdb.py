@@ -121,7 +121,7 @@ class DuckDbWarehouse:
             )
         except duckdb.IOException as error:
             holder = _HOLDER.search(str(error))
-            if holder is None and "lock" not in str(error).lower():
+            if holder is None and "conflicting lock" not in str(error).lower():
                 raise
             raise BusyError(self._busy_message(holder), retry_after_s=60) from error
         connection.execute("SET TimeZone = 'UTC'")

@@ -118,9 +118,11 @@ def upgrade() -> None:
         sa.Column("table_name", sa.String(length=64), nullable=False),
         sa.Column("payload", sa.Text(), nullable=False),
         sa.Column("recorded_at", UtcTime(), nullable=False),
+        sa.Column("manifest", sa.String(length=1024), nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sqlite_autoincrement=True,
     )
+    op.create_index("outbox_by_manifest", "outbox", ["manifest"], unique=False)
     op.create_table(
         "rejected_orders",
         sa.Column("source", sa.String(length=1024), nullable=False),

@@ -1,0 +1,106 @@
+"""`FeedAmpHook.run` when something goes wrong: which error it is, and what neither it nor the log may hold."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+
+import pytest
+from scripted import answer, serving, token_answer
+
+from feedamp.errors import (
+    AuthorizationError,
+    ConfigurationError,
+    NotFoundError,
+    TransientError,
+    UnclearError,
+)
+from feedamp_airflow.hook import FeedAmpHook
+
+SELLER = "seller-001"
+
+
+@pytest.fixture
+def house(airflow_house):
+    airflow_house.connect(SELLER)
+    return airflow_house
+
+
+@pytest.fixture
+def order(house):
+    """An order that FeedAMP holds."""
+    house.hold(SELLER, "M-1")
+    return "M-1"
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        pytest.param("error_503", TransientError, id="a server in trouble"),
+        pytest.param("reset_before", UnclearError, id="a connection that breaks off"),
+        pytest.param("cut_body", UnclearError, id="an answer that is cut off"),
+    ],
+)
+def test_trouble_on_the_way_is_an_error_that_may_be_tried_again(fault, error, house, order):
+    house.sandbox.fault(fault, path="/orders")
+    with pytest.raises(error):
+        FeedAmpHook().run(f"orders/{order}", seller=SELLER)
+
+
+def test_an_unknown_order_is_said_to_be_unknown(house):
+    with pytest.raises(NotFoundError):
+        FeedAmpHook().run("orders/NOBODY", seller=SELLER)
+
+
+def test_a_bad_answer_is_handed_over_where_nobody_checks_it(house):
+    response = FeedAmpHook().run("orders/NOBODY", extra_options={"check_response": False}, seller=SELLER)
+    assert response.status_code == 404
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        pytest.param([answer([{"code": "BAD", "message": "Robin Vale"}], status=400)], id="refused"),
+        pytest.param([answer({"name": "Robin Vale"}, status=500)], id="failed"),
+        pytest.param(
+            [answer({"name": "Robin Vale"}, status=401), token_answer(2), answer({}, 401)], id="shut out"
+        ),
+        pytest.param([answer(b"Robin Vale")[:-4]], id="cut off"),
+        pytest.param([b""], id="broken off"),
+    ],
+)
+def test_neither_log_nor_exception_holds_a_token_or_a_body(answers, house, caplog):
+    caplog.set_level(logging.DEBUG)
+    with serving(token_answer(), *answers) as server:
+        house.set_connection(host=server.url, password="the-secret")
+        with pytest.raises(Exception) as failure:  # noqa: PT011 - of any kind
+            FeedAmpHook().run("orders/M-1", seller=SELLER)
+    error = failure.value
+    shown = "".join(traceback.format_exception(error)) + caplog.text + repr(error)
+    for word in ("at-1", "at-2", "rt-", "Bearer", "the-secret", "Robin"):
+        assert word not in shown
+    assert not hasattr(error, "request")  # where requests keeps its headers
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "named"),
+    [
+        pytest.param({}, ConfigurationError, "seller=", id="no seller"),
+        pytest.param({"seller": "nobody"}, AuthorizationError, "not registered", id="an unknown seller"),
+        pytest.param(
+            {"seller": SELLER, "headers": {"authorization": "mine"}},
+            ConfigurationError,
+            "Authorization",
+            id="a token of one's own",
+        ),
+    ],
+)
+def test_a_call_that_cannot_be_made_says_why(call, error, named, house):
+    with pytest.raises(error, match=named):
+        FeedAmpHook().run("orders", **call)
+    assert house.asked() == []
+
+
+def test_a_connection_nobody_saved_is_named(house):
+    with pytest.raises(ConfigurationError, match="no connection elsewhere"):
+        FeedAmpHook("elsewhere").get_conn()

@@ -1,0 +1,64 @@
+"""Options and connections put together: the encryption key, and what cannot be."""
+
+from __future__ import annotations
+
+import stat
+
+import pytest
+from airflow.sdk.log import redact
+from cryptography.fernet import Fernet
+
+from feedamp.errors import ConfigurationError
+from feedamp_airflow.config import read_options
+from feedamp_airflow.wiring import make_parts
+
+
+def test_a_sqlite_state_gets_a_key_file_beside_it_made_once(airflow_house):
+    first, second = airflow_house.parts().vault, airflow_house.parts().vault
+    file = airflow_house.folder / "state.db.key"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert second.decrypt(first.encrypt("rt-1")) == "rt-1"
+
+
+def test_a_given_key_is_used_and_no_file_is_made(airflow_house):
+    key = Fernet.generate_key().decode()
+    airflow_house.set_options(encryption_key=f" {key}\n")
+    stored = airflow_house.parts().vault.encrypt("rt-1")
+    assert Fernet(key).decrypt(stored.encode()) == b"rt-1"
+    assert not (airflow_house.folder / "state.db.key").exists()
+
+
+def test_a_key_from_a_command_loses_its_line_end(monkeypatch):
+    key = Fernet.generate_key().decode()
+    monkeypatch.setenv("AIRFLOW__FEEDAMP__ENCRYPTION_KEY_CMD", f"echo {key}")
+    assert read_options().encryption_key == key
+
+
+def test_a_key_is_masked_in_logs_from_the_moment_it_is_loaded(airflow_house):
+    key = Fernet.generate_key().decode()
+    airflow_house.set_options(encryption_key=key)
+    airflow_house.parts()
+    assert key not in str(redact(f"the key is {key}"))
+
+
+def test_a_state_that_is_no_file_needs_a_key(airflow_house):
+    airflow_house.set_options(state_url="postgresql+psycopg://nobody@127.0.0.1:1/feedamp")
+    with pytest.raises(ConfigurationError, match="encryption_key is required"):
+        make_parts()
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        pytest.param({"encryption_key": "short"}, "encryption_key", id="a key that is none"),
+        pytest.param({"state_conn_id": "pg"}, "state_url and state_conn_id", id="two states"),
+        pytest.param(
+            {"state_url": "", "state_conn_id": "pg"}, "no connection pg", id="an unknown state connection"
+        ),
+        pytest.param({"warehouse_conn_id": "pg"}, "warehouse_conn_id", id="a warehouse of a later version"),
+    ],
+)
+def test_parts_that_cannot_be_put_together_say_which_option_is_wrong(options, named, airflow_house):
+    airflow_house.set_options(**options)
+    with pytest.raises(ConfigurationError, match=named):
+        make_parts()
