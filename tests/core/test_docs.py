@@ -11,7 +11,6 @@ import os
 import re
 import runpy
 import shlex
-import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -21,14 +20,14 @@ from typing import Any, get_args
 
 import duckdb
 import pytest
-from house import shipment
+from doc_blocks import FENCE, blocks
 from order_samples import inbox_file
 
 from feedamp import checks, lifecycle
 from feedamp.inbox import BadRow, OrderRow, read_rows
 from feedamp.order_body import BodyRules, ReasonCode
 from feedamp.sandbox.command import parser as sandbox_parser
-from feedamp.state import State, findings, sellers
+from feedamp.state import findings, sellers
 from feedamp.steps.judging import judge
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 
@@ -36,15 +35,6 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
 RULES = BodyRules()
-FENCE = re.compile(
-    r"^(?P<indent> *)```(?P<kind>[^\n]*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
-)
-
-
-def blocks(page: Path, kind: str) -> list[str]:
-    """Code blocks of a page with this info string, in order."""
-    found = FENCE.finditer(page.read_text("utf-8"))
-    return [textwrap.dedent(match["text"]) for match in found if match["kind"] == kind]
 
 
 def cells(page: Path) -> list[list[str]]:
@@ -172,37 +162,6 @@ def test_the_runbook_explains_every_reason_for_waiting(function):
     rows = {row[0].strip("`") for row in cells(DOCS / "runbook.md")}
     assert strings_in(function)
     assert strings_in(function) <= rows
-
-
-def test_the_program_that_moves_the_state_moves_every_row(tmp_path, monkeypatch, house, capsys):
-    house.placed("M-1")
-    house.read()
-    house.fulfill("M-1", shipment(number=None))
-    house.read()
-    house.process()
-    new = f"sqlite:///{tmp_path / 'new.db'}"
-    [program] = [text for text in blocks(DOCS / "runbook.md", "python") if "sorted_tables" in text]
-    monkeypatch.setattr(sys, "argv", ["move_state.py", str(house.state.url), new])
-    exec(program, {})
-    capsys.readouterr()
-    State(new).close()
-    before, after = dump(house.state.url.database), dump(tmp_path / "new.db")
-    assert before.keys() == after.keys()
-    assert all(before[name] for name in ("outbox", "orders", "snapshots", "findings", "grants", "watermarks"))
-    assert {name: rows for name, rows in after.items() if rows != before[name]} == {}
-
-
-def dump(path: Any) -> dict[str, list[tuple[Any, ...]]]:
-    """All rows by table; those of the outbox in their order, without the ids, which are given anew."""
-    connection = sqlite3.connect(path)
-    try:
-        names = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
-        rows = {name: connection.execute(f"SELECT * FROM {name}").fetchall() for (name,) in names}
-    finally:
-        connection.close()
-    outbox = [row[1:] for row in sorted(rows["outbox"])]
-    mine = {name: sorted(found, key=repr) for name, found in rows.items() if not name.startswith("sqlite_")}
-    return {**mine, "outbox": outbox}
 
 
 # Queries
