@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -26,62 +26,16 @@ from feedamp.errors import (
     UnclearError,
     UnreadableError,
 )
+from feedamp.json_fields import Slips, decode_json
 from feedamp.models import ErrorReport, LineFulfillment, Order, encode
 from feedamp.pacing import Pacer, Sleep
-from feedamp.reading import Slips, decode_json, number_of, read_fulfillments, read_order
+from feedamp.pages import Filters, OrderPage, Unread
+from feedamp.reading import number_of, read_fulfillments, read_order
+from feedamp.refusals import refusal_reasons
 from feedamp.transport import Answer, Transport
 
 QUICK_RETRIES = 3
 LONGEST_QUICK_WAIT_S = 20.0
-
-
-@dataclass(frozen=True)
-class Unread:
-    """An item that could not be read; `mp_order_number` is None when not even that was readable."""
-
-    mp_order_number: str | None
-    where: str | None
-
-
-@dataclass(frozen=True)
-class OrderPage:
-    """One page of GET /orders. `read_at` is when the request was sent, by the state database's clock."""
-
-    orders: tuple[Order, ...]
-    unread: tuple[Unread, ...]
-    next_cursor: str | None
-    read_at: datetime
-    server_time: datetime | None
-    was_null: bool = False
-
-    @property
-    def items(self) -> tuple[Order | Unread, ...]:
-        """Everything the page held, readable or not."""
-        return (*self.orders, *self.unread)
-
-
-@dataclass(frozen=True)
-class Filters:
-    """Filters of GET /orders (contract 3.1); repeated with every cursor."""
-
-    seller_updated_after: datetime | None = None
-    mp_order_numbers: tuple[str, ...] = ()
-    has_errors: bool | None = None
-    page_size: int = 50
-
-    def query(self, cursor: str | None) -> str:
-        """The query string; a time always carries its Z, a list is one comma-separated value."""
-        parts = [f"page_size={self.page_size}"]
-        if self.seller_updated_after is not None:
-            moment = self.seller_updated_after.astimezone(UTC)
-            parts.append(f"seller_updated_after={moment:%Y-%m-%dT%H:%M:%S}Z")
-        if self.mp_order_numbers:
-            parts.append("mp_order_numbers=" + ",".join(quote(n, safe="") for n in self.mp_order_numbers))
-        if self.has_errors is not None:
-            parts.append(f"has_errors={'true' if self.has_errors else 'false'}")
-        if cursor is not None:
-            parts.append("cursor=" + quote(cursor, safe=""))
-        return "&".join(parts)
 
 
 @dataclass(frozen=True)
@@ -301,25 +255,6 @@ class FeedAmpClient:
             raise UnclearError(
                 "FeedAMP answered 2xx with a broken body.", seller_id=self.seller_id
             ) from error
-
-
-def refusal_reasons(body: bytes) -> tuple[tuple[str, str], ...]:
-    """(code, message) pairs of an error body, whose shape is unknown (Q8): list, object, text or nothing."""
-    try:
-        value: Any = msgspec.json.decode(body) if body.strip() else []
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return (("", body[:500].decode("utf-8", "replace")),)
-    if isinstance(value, dict):
-        inner = value.get("errors")
-        value = inner if isinstance(inner, list) else [value]
-    if not isinstance(value, list):
-        return (("", str(value)[:500]),)
-    return tuple(
-        (str(item.get("code") or ""), str(item.get("message") or item.get("error") or "")[:500])
-        if isinstance(item, dict)
-        else ("", str(item)[:500])
-        for item in value[:50]
-    )
 
 
 def _path(mp_order_number: str) -> str:

@@ -9,9 +9,10 @@ from urllib.parse import quote
 
 import msgspec
 
-from feedamp.client import FeedAmpClient, Filters, OrderPage, Unread
+from feedamp.client import FeedAmpClient
 from feedamp.errors import NotFoundError, RejectedError, UnreadableError
 from feedamp.models import Order
+from feedamp.pages import Filters, OrderPage, Unread
 from feedamp.units import count_units
 
 RESTARTS = 3

@@ -14,7 +14,7 @@ from feedamp.errors import (
     UnclearError,
     UnreadableError,
 )
-from feedamp.reading import decode_json
+from feedamp.json_fields import decode_json
 from feedamp.transport import Answer, Transport
 
 ASSUMED_LIFE_S = 300

@@ -15,7 +15,6 @@ from requests.auth import AuthBase
 from urllib3.exceptions import NewConnectionError
 
 from feedamp.auth import Token
-from feedamp.client import refusal_reasons
 from feedamp.errors import (
     AuthorizationError,
     ConfigurationError,
@@ -27,6 +26,7 @@ from feedamp.errors import (
     UnclearError,
 )
 from feedamp.parts import Clients, Connection, Parts, Run
+from feedamp.refusals import refusal_reasons
 from feedamp.state import slots
 from feedamp.transport import Answer
 from feedamp_airflow import probing

@@ -9,9 +9,10 @@ import pytest
 from scripted import answer
 from wire import NOON, S1, S2, speaking, wired
 
-from feedamp.client import Filters, refusal_reasons
 from feedamp.errors import NotFoundError, RejectedError, UnclearError, UnreadableError
 from feedamp.models import ErrorReport
+from feedamp.pages import Filters
+from feedamp.refusals import refusal_reasons
 from feedamp.sandbox.probe import example_order
 
 

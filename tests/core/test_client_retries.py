@@ -9,7 +9,7 @@ import pytest
 from scripted import answer
 from wire import NOON, S1, S2, Wire, speaking, wired
 
-from feedamp.client import QUICK_RETRIES, FeedAmpClient, Filters
+from feedamp.client import QUICK_RETRIES, FeedAmpClient
 from feedamp.errors import (
     AuthorizationError,
     NotFoundError,
@@ -19,6 +19,7 @@ from feedamp.errors import (
     UnclearError,
 )
 from feedamp.models import ErrorReport
+from feedamp.pages import Filters
 from feedamp.sandbox.probe import example_order
 
 REPORT = ErrorReport(code="INVALID_TRACKING_NUMBER", message="unknown to UPS", mp_line_number="M-1-1")

@@ -8,7 +8,8 @@ from decimal import Decimal
 import pytest
 
 from feedamp.errors import UnreadableError
-from feedamp.reading import decode_json, read_order
+from feedamp.json_fields import decode_json
+from feedamp.reading import read_order
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import pytest
 from scripted import answer
 from wire import S1, speaking, wired
 
-from feedamp.client import Filters
 from feedamp.errors import AuthorizationError, RejectedError, UnclearError
+from feedamp.pages import Filters
 from feedamp.sweep import NULL_PAGE_REPEATS, RESTARTS, Sweep
 
 TEN = Filters(page_size=10)

@@ -6,8 +6,8 @@ import pytest
 from scripted import answer
 from wire import S1, speaking, wired
 
-from feedamp.client import Filters, Unread
 from feedamp.errors import RejectedError, UnclearError
+from feedamp.pages import Filters, Unread
 from feedamp.sweep import QUERY_BYTES, read_by_number, read_whole
 
 M1 = {"mp_order_number": "M-1", "is_marketplace_fulfilled": False, "fulfillments": []}

@@ -23,12 +23,13 @@ from house_views import Views
 from order_samples import good_line, good_order
 
 from feedamp.flatten import Privacy
+from feedamp.json_fields import Slips, decode_json
 from feedamp.lake import Lake
 from feedamp.parts import Connection, Parts, Rules, Run
-from feedamp.reading import Slips, decode_json, read_order
+from feedamp.reading import read_order
 from feedamp.sandbox import Sandbox, SandboxOptions, running
 from feedamp.sandbox.views import order_view
-from feedamp.state import findings, grants, open_orders, sellers
+from feedamp.state import State, findings, grants, open_orders, sellers
 from feedamp.state.findings import WAIVED
 from feedamp.steps import close as _close
 from feedamp.steps import extract as _extract
@@ -59,11 +60,10 @@ def shipment(quantity: Any = 2, number: str | None = GOOD_NUMBER, carrier: str |
 class House(Views):
     """Everything a step needs, and every step as one call."""
 
-    def __init__(self, folder: Path, sandbox: Sandbox, clock: Clock, **rules: Any) -> None:
-        self.folder, self.sandbox, self.clock = folder, sandbox, clock
+    def __init__(self, folder: Path, sandbox: Sandbox, clock: Clock, state: State, **rules: Any) -> None:
+        self.folder, self.sandbox, self.clock, self.state = folder, sandbox, clock, state
         self.inbox = folder / "inbox"
         self.inbox.mkdir()
-        self.state = open_state(folder, clock)
         self.vault = Vault(Fernet.generate_key().decode())
         connection = Connection(
             Address(sandbox.api, timeout_s=5.0),
@@ -236,12 +236,13 @@ class House(Views):
 
 
 @contextmanager
-def open_house(folder: Path, *, rules: dict[str, Any] | None = None, **options: Any) -> Iterator[House]:
-    """A house with two registered sellers who do nothing by themselves."""
+def open_house(folder: Path, *, rules: Any = None, state_url: str = "", **options: Any) -> Iterator[House]:
+    """A house with two registered sellers who do nothing by themselves; its state is a SQLite file unless named."""
     clock = Clock()
+    state = open_state(folder, clock, state_url)
     settings = SandboxOptions(**{"sellers": 2, "behaviors": (("never", 1),), **FAST, **options})
     with running(settings, clock=clock.now, monotonic=clock.elapsed_s) as sandbox:
-        house = House(folder, sandbox, clock, **(rules or {}))
+        house = House(folder, sandbox, clock, state, **(rules or {}))
         house.register(*(seller["seller_id"] for seller in sandbox.sellers))
         try:
             yield house

@@ -60,8 +60,10 @@ def empty_warehouse() -> Path:
     return path
 
 
-def open_state(folder: Path, clock: Clock | None = None) -> State:
-    """A fresh state database in `folder`."""
+def open_state(folder: Path, clock: Clock | None = None, url: str = "") -> State:
+    """A fresh state database in `folder`, or the one that is named."""
+    if url:
+        return State(url, clock=clock.now if clock else None)
     path = folder / "state.db"
     shutil.copy(_empty_state(), path)
     state = State(f"sqlite:///{path}", clock=clock.now if clock else None)

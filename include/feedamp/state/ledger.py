@@ -15,8 +15,8 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from feedamp.json_fields import decode_json
 from feedamp.models import MarketplaceState
-from feedamp.reading import decode_json
 from feedamp.state.schema import orders
 from feedamp.state.upsert import upsert
 

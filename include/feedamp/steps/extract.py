@@ -6,11 +6,11 @@ import logging
 from datetime import datetime, timedelta
 from typing import Any
 
-from feedamp.client import Filters, Unread
 from feedamp.errors import IncompleteError, TransientError
 from feedamp.flatten import order_rows
 from feedamp.lake import LakeWriter
 from feedamp.lake import Sweep as LakeSweep
+from feedamp.pages import Filters, Unread
 from feedamp.parts import Clients, Parts, Run, shards
 from feedamp.state import progress, sellers
 from feedamp.state.sellers import Seller

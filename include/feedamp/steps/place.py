@@ -19,10 +19,11 @@ from feedamp.errors import (
     UnreadableError,
 )
 from feedamp.flatten import placed_rows
+from feedamp.json_fields import Slips
 from feedamp.lifecycle import CANCELLED
 from feedamp.models import FINAL_STATES
 from feedamp.parts import Parts, Run, shards
-from feedamp.reading import Slips, read_order
+from feedamp.reading import read_order
 from feedamp.state import ledger, open_orders, outbox, rejects, sellers
 from feedamp.state.ledger import LedgerOrder
 from feedamp.state.sellers import Seller

@@ -8,9 +8,10 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from feedamp.client import FeedAmpClient, Filters
+from feedamp.client import FeedAmpClient
 from feedamp.errors import NotFoundError, RejectedError, ThrottledError, TransientError, UnclearError
 from feedamp.models import Order
+from feedamp.pages import Filters
 from feedamp.parts import Parts, Run, shards
 from feedamp.state import findings, ledger, open_orders, sellers
 from feedamp.state.findings import StoredFinding

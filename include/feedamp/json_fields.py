@@ -1,0 +1,143 @@
+"""Typed access to fields of FeedAMP's JSON; whatever cannot be read as meant is an error that names the field.
+
+`where` is the path of the object that holds the field, such as `order_lines[0].`; it is put before the key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import msgspec
+
+from feedamp.errors import UnreadableError
+
+Slips = Counter[str]
+JsonObject = dict[str, Any]
+
+
+def _exact(digits: str) -> Decimal:
+    """The fraction to the letter; infinite where not even `Decimal` can hold it, so that one field is refused."""
+    try:
+        return Decimal(digits)
+    except InvalidOperation:
+        return Decimal("Infinity")
+
+
+_DECODER = msgspec.json.Decoder(float_hook=_exact)
+_DECIMAL_TEXT = re.compile(r"[+-]?\d{1,18}(\.\d{1,9})?")
+
+
+def decode_json(body: bytes) -> Any:
+    """The body as Python values, fractions as exact `Decimal`.
+
+    Raises:
+        UnreadableError: the body is no JSON.
+    """
+    try:
+        return _DECODER.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UnreadableError("FeedAMP answered with something that is no JSON.") from error
+
+
+def object_at(value: Any, where: str) -> JsonObject:
+    """The value as an object."""
+    if not isinstance(value, dict):
+        raise UnreadableError("FeedAMP sent something else than an object.", where=where)
+    return value
+
+
+def list_at(fields: JsonObject, key: str, where: str = "") -> list[Any] | None:
+    """A list, None where the field is absent or null."""
+    value = fields.get(key)
+    if value is not None and not isinstance(value, list):
+        raise UnreadableError("FeedAMP sent something else than a list.", where=where + key)
+    return value
+
+
+def text_at(fields: JsonObject, key: str, where: str = "") -> str | None:
+    """Text, None where the field is absent or null."""
+    value = fields.get(key)
+    if value is not None and not isinstance(value, str):
+        raise UnreadableError("FeedAMP sent something else than text.", where=where + key)
+    return value
+
+
+def flag_at(fields: JsonObject, key: str) -> bool | None:
+    """True or false, None where the field is absent or null."""
+    value = fields.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise UnreadableError("FeedAMP sent something else than true or false.", where=key)
+    return value
+
+
+def decimal_at(fields: JsonObject, key: str, where: str, slips: Slips) -> Decimal | None:
+    """An exact number; a decimal string is read as meant and counted."""
+    value = fields.get(key)
+    if value is None:
+        return None
+    if isinstance(value, str) and _DECIMAL_TEXT.fullmatch(value.strip()):
+        slips["number_as_text"] += 1
+        value = value.strip()
+    elif isinstance(value, bool) or not isinstance(value, (int, Decimal)):
+        raise UnreadableError("FeedAMP sent something else than a number.", where=where + key)
+    try:
+        number = Decimal(value)
+    except InvalidOperation as error:  # pragma: no cover - the pattern above admits only decimals
+        raise UnreadableError("FeedAMP sent something else than a number.", where=where + key) from error
+    if not number.is_finite() or abs(number) >= Decimal(10) ** 14:
+        raise UnreadableError("FeedAMP sent a number beyond all bounds.", where=where + key)
+    return number
+
+
+def whole_at(fields: JsonObject, key: str, where: str, slips: Slips) -> int | None:
+    """A whole number within 32 bits."""
+    number = decimal_at(fields, key, where, slips)
+    if number is None:
+        return None
+    if number != int(number) or abs(number) > 2**31 - 1:
+        raise UnreadableError("FeedAMP sent something else than a whole number.", where=where + key)
+    return int(number)
+
+
+def units_at(fields: JsonObject, key: str, where: str, slips: Slips, extra: JsonObject) -> int | None:
+    """Units of a shipment or cancellation; a fraction is the seller's slip (`bad_quantity`), kept in extra."""
+    number = decimal_at(fields, key, where, slips)
+    if number is None:
+        return None
+    if number != int(number) or abs(number) > 2**31 - 1:
+        extra[where + key] = fields[key]
+        return None
+    return int(number)
+
+
+def moment_at(fields: JsonObject, key: str, slips: Slips) -> datetime | None:
+    """A moment in UTC; one without zone is taken for UTC and counted."""
+    text = text_at(fields, key)
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            slips["time_without_zone"] += 1
+            return moment.replace(tzinfo=UTC)
+        return moment.astimezone(UTC)  # overflows at both ends of the calendar
+    except (ValueError, OverflowError) as error:
+        raise UnreadableError("FeedAMP sent something else than a date-time.", where=key) from error
+
+
+def day_at(fields: JsonObject, key: str, where: str, slips: Slips) -> date | None:
+    """A day; a date-time is read as meant and counted."""
+    text = text_at(fields, key, where)
+    if not text:
+        return None
+    try:
+        if len(text) > 10:
+            slips["date_as_date_time"] += 1
+            return datetime.fromisoformat(text).date()
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise UnreadableError("FeedAMP sent something else than a date.", where=where + key) from error

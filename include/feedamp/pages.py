@@ -1,0 +1,58 @@
+"""GET /orders as values: what is asked for, and what one page brought."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+from feedamp.models import Order
+
+
+@dataclass(frozen=True)
+class Unread:
+    """An item that could not be read; `mp_order_number` is None when not even that was readable."""
+
+    mp_order_number: str | None
+    where: str | None
+
+
+@dataclass(frozen=True)
+class OrderPage:
+    """One page of GET /orders. `read_at` is when the request was sent, by the state database's clock."""
+
+    orders: tuple[Order, ...]
+    unread: tuple[Unread, ...]
+    next_cursor: str | None
+    read_at: datetime
+    server_time: datetime | None
+    was_null: bool = False
+
+    @property
+    def items(self) -> tuple[Order | Unread, ...]:
+        """Everything the page held, readable or not."""
+        return (*self.orders, *self.unread)
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Filters of GET /orders (contract 3.1); repeated with every cursor."""
+
+    seller_updated_after: datetime | None = None
+    mp_order_numbers: tuple[str, ...] = ()
+    has_errors: bool | None = None
+    page_size: int = 50
+
+    def query(self, cursor: str | None) -> str:
+        """The query string; a time always carries its Z, a list is one comma-separated value."""
+        parts = [f"page_size={self.page_size}"]
+        if self.seller_updated_after is not None:
+            moment = self.seller_updated_after.astimezone(UTC)
+            parts.append(f"seller_updated_after={moment:%Y-%m-%dT%H:%M:%S}Z")
+        if self.mp_order_numbers:
+            parts.append("mp_order_numbers=" + ",".join(quote(n, safe="") for n in self.mp_order_numbers))
+        if self.has_errors is not None:
+            parts.append(f"has_errors={'true' if self.has_errors else 'false'}")
+        if cursor is not None:
+            parts.append("cursor=" + quote(cursor, safe=""))
+        return "&".join(parts)

@@ -1,0 +1,157 @@
+"""The state database on Postgres: its schema and migrations, its clock, its transactions."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from processes import open_state
+
+from feedamp.errors import ConfigurationError
+from feedamp.state import HEAD, State, database
+from feedamp.state.schema import metadata, watermarks
+
+NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
+EARLY, LATE = NOON, NOON + timedelta(hours=1)
+
+
+class SlowClock(datetime):
+    """A machine whose clock is an hour behind."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:
+        return datetime.now(tz) - timedelta(hours=1)
+
+
+def put_watermark(connection, moment, seller_id="S1"):
+    connection.execute(sa.insert(watermarks).values(seller_id=seller_id, watermark=moment, moved_at=NOON))
+
+
+def watermark_in(connection):
+    return connection.execute(sa.select(watermarks.c.watermark)).scalar_one_or_none()
+
+
+def watermark(state):
+    with state.read() as connection:
+        return watermark_in(connection)
+
+
+def setting(connection, name):
+    return connection.execute(sa.text("SELECT current_setting(:name)"), {"name": name}).scalar_one()
+
+
+def test_the_migrations_make_exactly_the_schema(state):
+    with state.engine.connect() as connection:
+        options = {"version_table": "feedamp_alembic_version", "compare_type": True}
+        assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
+
+
+def test_an_empty_database_is_brought_to_the_head_by_four_at_once(server, four):
+    assert four.run(open_state, server.database()) == [HEAD] * four.count
+
+
+def test_opening_again_keeps_what_is_there(url, state):
+    with state.begin() as connection:
+        put_watermark(connection, NOON)
+    with closing(State(url)) as again:
+        assert watermark(again) == NOON
+
+
+def test_a_database_of_a_newer_version_is_refused_and_left_alone(url, state):
+    with state.begin() as connection:
+        connection.execute(sa.text("UPDATE feedamp_alembic_version SET version_num = '9999'"))
+    with pytest.raises(ConfigurationError, match="newer version"):
+        State(url)
+    assert state.current_revision() == "9999"
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
+def test_a_url_without_a_driver_is_refused_in_words_that_say_what_to_write(url, scheme):
+    with pytest.raises(ConfigurationError, match=r"state_url .* postgresql\+psycopg://") as caught:
+        State(url.replace("postgresql+psycopg", scheme))
+    assert sa.make_url(url).password not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param(NOON, id="UTC"),
+        pytest.param(datetime(2026, 7, 1, 8, tzinfo=timezone(timedelta(hours=-4))), id="another zone"),
+        pytest.param(NOON.replace(microsecond=123456), id="microseconds"),
+    ],
+)
+def test_a_time_comes_back_as_the_same_moment_in_utc(state, moment):
+    with state.begin() as connection:
+        put_watermark(connection, moment)
+    read = watermark(state)
+    assert (read, read.tzinfo) == (moment, UTC)
+
+
+def test_the_clock_is_the_databases_however_wrong_the_machines_is(state, monkeypatch):
+    monkeypatch.setattr(database, "datetime", SlowClock)
+    with state.engine.connect() as connection:
+        theirs = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    now = state.now()
+    assert abs(now - theirs) < timedelta(seconds=5)
+    assert now.tzinfo is UTC
+
+
+def test_the_clock_goes_on_and_is_not_asked_for_every_time(state):
+    asked = []
+    sa.event.listen(state.engine, "before_cursor_execute", lambda *arguments: asked.append(arguments[2]))
+    with state.begin() as connection:  # whose own now() stands still
+        connection.execute(sa.select(1))
+        came = [state.now() for _ in range(100)]
+    assert came == sorted(came)
+    assert came[0] < came[-1]
+    assert len([text for text in asked if "clock_timestamp" in text]) == 1
+
+
+def test_a_transaction_that_fails_leaves_nothing_behind(state):
+    def write_and_fail():
+        with state.begin() as connection:
+            put_watermark(connection, NOON)
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        write_and_fail()
+    assert watermark(state) is None
+
+
+def test_a_reader_waits_for_no_writer_and_sees_nothing_half_done(state):
+    with state.begin() as connection:
+        put_watermark(connection, NOON)
+        assert watermark(state) is None
+    assert watermark(state) == NOON
+
+
+def test_a_reader_sees_one_moment_from_its_first_question_to_its_last(state):
+    with state.read() as reading:
+        assert watermark_in(reading) is None
+        with state.begin() as connection:
+            put_watermark(connection, NOON)
+        assert watermark_in(reading) is None
+    assert watermark(state) == NOON
+
+
+def test_who_reads_first_and_writes_later_meets_no_writer_in_between(state):
+    """As intake and close do with one order: whoever comes second sees what the first one wrote."""
+
+    def read_then_write(moment):
+        with state.begin() as connection:
+            known = watermark_in(connection)
+            connection.execute(sa.delete(watermarks))
+            put_watermark(connection, moment)
+            return known
+
+    with state.begin() as connection:
+        put_watermark(connection, EARLY)
+
+        def second():
+            return read_then_write(LATE)
+
+        # The outer transaction is the first one.

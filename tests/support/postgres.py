@@ -1,0 +1,151 @@
+"""A Postgres server for the length of a session, in a folder of its own, and databases on it.
+
+It keeps no promise about a power cut, is reached on loopback only, and never runs as root.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from feedamp.state import State
+
+PATIENCE_S = 20.0
+OWNER = "postgres"  # what Debian's package calls the user who may run a server
+HOW_TO_INSTALL = (
+    "These tests need a Postgres server and found no initdb in /usr/lib/postgresql/*/bin, by pg_config --bindir or "
+    "on PATH. Install one: `sudo apt-get install postgresql` on Debian and Ubuntu, `brew install postgresql` on macOS."
+)
+T = TypeVar("T")
+
+
+class NoServerError(Exception):
+    """There is no Postgres to run; the message says how to get one."""
+
+
+@cache
+def programs() -> Path:
+    """The folder of the newest server's programs."""
+    installed = Path("/usr/lib/postgresql").glob("*/bin")
+    folders = sorted(installed, key=lambda folder: int(folder.parent.name.partition(".")[0]), reverse=True)
+    if pg_config := shutil.which("pg_config"):
+        told = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, check=True)
+        folders.append(Path(told.stdout.strip()))
+    if initdb := shutil.which("initdb"):
+        folders.append(Path(initdb).resolve().parent)
+    for folder in folders:
+        if all((folder / name).exists() for name in ("initdb", "pg_ctl", "postgres")):
+            return folder
+    raise NoServerError(HOW_TO_INSTALL)
+
+
+class Server:
+    """A running server; `database` makes one database after another."""
+
+    def __init__(self, port: int, password: str) -> None:
+        self._address = f"{OWNER}:{password}@127.0.0.1:{port}"
+        self._made = 0
+        self.template = self.database()
+        State(self.template).close()  # brings it to the newest schema
+
+    def database(self, template: str = "template0") -> str:
+        """The URL of a new database, a copy of another one or empty."""
+        self._made += 1
+        source, name = template.rpartition("/")[2], f"feedamp_{self._made}"
+        with psycopg.connect(f"postgresql://{self._address}/postgres", autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{source}"')
+        return f"postgresql+psycopg://{self._address}/{name}"
+
+
+@contextmanager
+def serving() -> Iterator[Server]:
+    """A server that is gone, with all its data, at the end of the block.
+
+    Raises:
+        NoServerError: none is installed.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="feedamp-postgres-"))
+    password, secret = secrets.token_urlsafe(), folder / "password"
+    secret.write_text(password)
+    options: dict[str, Any] = {"cwd": folder}
+    if os.geteuid() == 0:
+        for path in (folder, secret):
+            shutil.chown(path, OWNER, OWNER)
+        options |= {"user": OWNER, "group": OWNER, "extra_groups": []}
+    data, log, port = folder / "data", folder / "log", _free_port()
+    settings = {
+        "listen_addresses": "127.0.0.1",
+        "port": port,
+        "unix_socket_directories": "",
+        "fsync": "off",
+        "synchronous_commit": "off",
+        "full_page_writes": "off",
+        "timezone": "America/New_York",  # not UTC, so that nobody leans on the server's zone
+    }
+
+    def call(program: str, *arguments: str | Path) -> None:
+        command = [programs() / program, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+        if done.returncode:
+            said = log.read_text() if log.exists() else ""
+            raise RuntimeError(f"{program} failed: {done.stdout}{done.stderr}{said}")
+
+    try:
+        call("initdb", "-D", data, "-U", OWNER, "--pwfile", secret, *_FAST_AND_CLOSED)
+        with (data / "postgresql.conf").open("a") as file:
+            file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
+        call("pg_ctl", "start", "-w", "-D", data, "-l", log)
+        try:
+            yield Server(port, password)
+        finally:
+            call("pg_ctl", "stop", "-w", "-D", data, "-m", "immediate")
+    finally:
+        shutil.rmtree(folder)
+
+
+_FAST_AND_CLOSED = ("--no-sync", "--auth=scram-sha-256", "--encoding=UTF8", "--no-locale")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def behind(state: State, first: Callable[[Connection], Any], then: Callable[[Connection], T]) -> T:
+    """What `then` returns, in a transaction that has to wait for the end of the one of `first`.
+
+    Raises:
+        AssertionError: it did not have to.
+    """
+
+    def in_a_transaction() -> T:
+        with state.engine.begin() as connection:
+            return then(connection)
+
+    with state.engine.begin() as connection:
+        first(connection)
+        with ThreadPoolExecutor(1) as pool, waiting(state):
+            other = pool.submit(in_a_transaction)
+
+
+def _waiting(state: State) -> int:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with state.engine.connect() as connection:
+        found: int = connection.execute(sa.text(query)).scalar_one()
+        return found
