@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -212,7 +213,11 @@ class FeedAmpClient:
         sent_at = self._now()
         self.counts.requests += 1
         answer = await self._transport.send(
-            method, path, headers={"Authorization": f"Bearer {token.value}"}, json_body=json_body
+            method,
+            path,
+            headers={"Authorization": f"Bearer {token.value}"},
+            json_body=json_body,
+            on_leaving=partial(self._pacer.left, self.seller_id),
         )
         return answer, sent_at
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -23,6 +24,9 @@ class Outcome(StrEnum):
     ADDED = "added"
     UPDATED = "updated"
     UNCHANGED = "unchanged"
+
+
+_NAME = re.compile(r"[a-z]+(_[a-z]+)*")
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,9 @@ def read_line(line: bytes) -> Enrollment | Refusal:
         return Refusal("", "is no JSON object")
     unknown = sorted(row.keys() - set(FIELDS))
     if unknown:
-        # Not quoted: a line gone wrong may hold anything in the place of a name.
-        return Refusal("", f"{len(unknown)} unknown field(s); known are {', '.join(FIELDS)}")
+        # Only what looks like a name is quoted: a line gone wrong may hold a token in its place.
+        names = [name if _NAME.fullmatch(name) else "(not shown)" for name in unknown]
+        return Refusal(", ".join(names), f"unknown; known are {', '.join(FIELDS)}")
     for name in FIELDS:
         fault = _fault(name, row.get(name))
         if fault is not None:

@@ -166,7 +166,7 @@ class ErrorReport(Struct, frozen=True):
     mp_line_number: str | None = None
 
 
-_ENCODER = msgspec.json.Encoder(order="deterministic")
+_ENCODER = msgspec.json.Encoder(order="deterministic", decimal_format="number")
 
 
 def encode(value: Any) -> bytes:

@@ -11,6 +11,7 @@ from feedamp.state import State, slots
 Sleep = Callable[[float], Awaitable[None]]
 # Turns are evenly spaced, but requests reach FeedAMP with the network's jitter: a little air keeps them apart.
 SPACING = 1.1
+LATE = 0.02  # seconds between a turn and its request that nobody can help
 
 
 class Pacer:
@@ -28,6 +29,7 @@ class Pacer:
         self._sleep = sleep
         self._patience_s = patience_s
         self._queues: dict[str, asyncio.Lock] = {}
+        self._turns: dict[str, float] = {}
 
     async def turn(self, seller_id: str) -> None:
         """Returns when a request for this seller may leave, and must then leave at once.
@@ -37,11 +39,12 @@ class Pacer:
         """
         async with self._queues.setdefault(seller_id, asyncio.Lock()):
             while True:
-                with self._state.begin() as connection:
+                with self._state.begin(alone=False) as connection:
                     wait_s = slots.take(
                         connection, seller_id, now=self._state.now(), interval_s=self._interval_s
                     )
                 if wait_s <= 0:
+                    self._turns[seller_id] = self._state.now().timestamp()
                     return
                 if wait_s > self._patience_s:
                     raise ThrottledError(
@@ -51,7 +54,13 @@ class Pacer:
                     )
                 await self._sleep(wait_s)
 
+    def left(self, seller_id: str) -> None:
+        """Says that the request has gone out; if that was long after its turn, the next turn moves by as much."""
+        late_s = self._state.now().timestamp() - self._turns.get(seller_id, 0.0)
+        if late_s > LATE:
+            self.pause(seller_id, self._interval_s)
+
     def pause(self, seller_id: str, seconds: float) -> None:
         """Obeys Retry-After in all processes."""
-        with self._state.begin() as connection:
+        with self._state.begin(alone=False) as connection:
             slots.postpone(connection, seller_id, now=self._state.now(), seconds=seconds)

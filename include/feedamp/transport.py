@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -101,6 +101,7 @@ class Transport:
             timeout=aiohttp.ClientTimeout(total=self.address.timeout_s),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "airflow-provider-feedamp", "Accept": "application/json"},
+            trace_configs=[_tell_when_leaving()],
         )
         # Not aiohttp's trust_env: it also takes a login from ~/.netrc, and sends it as basic auth.
         self._proxy = _proxy(self.address)
@@ -123,10 +124,12 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         json_body: bytes | None = None,
         form: Mapping[str, str] | None = None,
+        on_leaving: Callable[[], None] | None = None,
     ) -> Answer:
         """The answer to one request, whatever its status; `path_and_query` is encoded already.
 
-        Redirects are not followed: a token must not travel to another host.
+        `on_leaving` is called when the request goes out, which is later than now where the pool is busy or a
+        connection must be made first. Redirects are not followed: a token must not travel to another host.
 
         Raises:
             TransientError: nothing reached FeedAMP.
@@ -147,6 +150,7 @@ class Transport:
                 data=json_body if json_body is not None else form,
                 allow_redirects=False,
                 proxy=self._proxy,
+                trace_request_ctx=on_leaving,
             ) as response:
                 body = bytearray()
                 async for chunk in response.content.iter_any():
@@ -170,6 +174,16 @@ def _proxy(address: Address) -> str | None:
         return None
     proxies = getproxies()
     return proxies.get(parts.scheme) or proxies.get("all")
+
+
+def _tell_when_leaving() -> aiohttp.TraceConfig:
+    async def leaving(_session: aiohttp.ClientSession, context: Any, _params: Any) -> None:
+        if context.trace_request_ctx is not None:
+            context.trace_request_ctx()
+
+    config = aiohttp.TraceConfig()
+    config.on_request_headers_sent.append(leaving)
+    return config
 
 
 def _ssl(address: Address) -> ssl.SSLContext | bool:

@@ -9,7 +9,7 @@ from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
 
 from feedamp.errors import AuthorizationError, ConfigurationError, RejectedError, TransientError
 
-LONGEST_WAIT = timedelta(hours=1)
+LONGEST_WAIT = timedelta(minutes=3)
 
 
 class FeedAmpRetryPolicy(RetryPolicy):
@@ -21,7 +21,10 @@ class FeedAmpRetryPolicy(RetryPolicy):
         """The decision for one failure."""
         if isinstance(exception, TransientError):
             wait_s = exception.retry_after_s
-            delay = None if wait_s is None else min(timedelta(seconds=max(1.0, wait_s)), LONGEST_WAIT)
+            delay = None if wait_s is None else timedelta(seconds=max(1.0, wait_s))
+            if delay is not None and delay > LONGEST_WAIT:
+                # A run that waits keeps the next one from starting, and with it everybody else's work.
+                return RetryDecision.fail(reason=f"{type(exception).__name__}; the next run goes on")
             return RetryDecision.retry(delay=delay, reason=type(exception).__name__)
         if isinstance(exception, AuthorizationError | RejectedError | ConfigurationError):
             return RetryDecision.fail(reason=type(exception).__name__)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from airflow.sdk.log import mask_secret
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, make_url
 
 from feedamp.errors import ConfigurationError
 from feedamp.flatten import Privacy
@@ -119,7 +120,12 @@ def _state_url(options: Options, find: LookUp) -> str:
             database=connection.schema,
         )
         return url.render_as_string(hide_password=False)
-    return options.state_url or f"sqlite:///{default_state_file()}"
+    url_text = options.state_url or f"sqlite:///{default_state_file()}"
+    if url_text.startswith("sqlite") and not Path(make_url(url_text).database or "").is_absolute():
+        raise ConfigurationError(
+            "[feedamp] state_url must name an absolute path, as in sqlite:////var/lib/feedamp/state.db."
+        )
+    return url_text
 
 
 def _encryption_key(options: Options, state_url: str) -> str:
@@ -130,4 +136,4 @@ def _encryption_key(options: Options, state_url: str) -> str:
             "[feedamp] encryption_key is required when the state is not a SQLite file; make one with "
             "`python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'`."
         )
-    return key_beside(state_url.partition("///")[2])
+    return key_beside(make_url(state_url).database or "")

@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from postgres import behind
 from processes import open_state
 
 from feedamp.errors import ConfigurationError
@@ -16,7 +17,7 @@ from feedamp.state import HEAD, State, database
 from feedamp.state.schema import metadata, watermarks
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
-EARLY, LATE = NOON, NOON + timedelta(hours=1)
+IDLE = "idle_in_transaction_session_timeout"
 
 
 class SlowClock(datetime):
@@ -27,8 +28,12 @@ class SlowClock(datetime):
         return datetime.now(tz) - timedelta(hours=1)
 
 
+def row(seller_id, moment=NOON):
+    return {"seller_id": seller_id, "watermark": moment, "moved_at": NOON}
+
+
 def put_watermark(connection, moment, seller_id="S1"):
-    connection.execute(sa.insert(watermarks).values(seller_id=seller_id, watermark=moment, moved_at=NOON))
+    connection.execute(sa.insert(watermarks).values(row(seller_id, moment)))
 
 
 def watermark_in(connection):
@@ -139,19 +144,47 @@ def test_a_reader_sees_one_moment_from_its_first_question_to_its_last(state):
 
 
 def test_who_reads_first_and_writes_later_meets_no_writer_in_between(state):
-    """As intake and close do with one order: whoever comes second sees what the first one wrote."""
+    def read_then_write(connection):
+        known = watermark_in(connection)
+        connection.execute(sa.delete(watermarks))
+        put_watermark(connection, (known or NOON) + timedelta(hours=1))
 
-    def read_then_write(moment):
-        with state.begin() as connection:
-            known = watermark_in(connection)
-            connection.execute(sa.delete(watermarks))
-            put_watermark(connection, moment)
-            return known
+    behind(state, read_then_write, read_then_write, begin=state.begin)
+    assert watermark(state) == NOON + timedelta(hours=2)
 
+
+def test_a_statement_that_needs_no_protection_waits_for_no_other_writer(state):
+    with state.begin(), state.begin(alone=False) as connection:
+        put_watermark(connection, NOON)
+    assert watermark(state) == NOON
+
+
+def test_a_process_that_hangs_holds_up_the_others_for_a_minute_at_most(state):
     with state.begin() as connection:
-        put_watermark(connection, EARLY)
+        waits = {name: setting(connection, name) for name in ("lock_timeout", IDLE)}
+    assert waits == dict.fromkeys(waits, "1min")
+    with state.engine.connect() as connection:
+        assert (
+            setting(connection, IDLE) == "0"
+        )  # another program's connection behind the same pooler is left alone
 
-        def second():
-            return read_then_write(LATE)
 
-        # The outer transaction is the first one.
+def test_a_lost_connection_is_made_again(state):
+    assert watermark(state) is None
+    others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+    with state.engine.connect() as connection, pytest.raises(sa.exc.OperationalError):
+        connection.execute(sa.text(others))
+    with state.begin() as connection:
+        put_watermark(connection, NOON)
+    assert watermark(state) == NOON
+
+
+def test_a_nul_in_what_feedamp_sends_breaks_no_transaction(state):
+    """Postgres keeps none in a text; SQLite does."""
+    with state.begin() as connection:
+        put_watermark(connection, NOON, "S\x001")
+        connection.execute(sa.insert(watermarks), [row("S2"), row("S\x003")])
+        asked = sa.select(watermarks.c.watermark).where(watermarks.c.seller_id.in_(["S\x001", "S\x002"]))
+        assert connection.execute(asked).all() == [(NOON,)]
+        stored = sa.select(watermarks.c.seller_id).order_by(watermarks.c.seller_id)
+        assert connection.execute(stored).scalars().all() == ["S2", "S\\x001", "S\\x003"]

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -127,25 +127,39 @@ def _free_port() -> int:
         return port
 
 
-def behind(state: State, first: Callable[[Connection], Any], then: Callable[[Connection], T]) -> T:
+def behind(
+    state: State,
+    first: Callable[[Connection], Any],
+    then: Callable[[Connection], T],
+    *,
+    begin: Callable[[], AbstractContextManager[Connection]] | None = None,
+) -> T:
     """What `then` returns, in a transaction that has to wait for the end of the one of `first`.
 
+    `begin` opens a transaction; by default a bare one, without what `State.begin` does for its callers.
+
     Raises:
-        AssertionError: it did not have to.
+        AssertionError: it did not have to wait.
     """
+    begin = begin or state.engine.begin
 
     def in_a_transaction() -> T:
-        with state.engine.begin() as connection:
+        with begin() as connection:
             return then(connection)
 
-    with state.engine.begin() as connection:
-        first(connection)
-        with ThreadPoolExecutor(1) as pool, waiting(state):
+    with ThreadPoolExecutor(1) as pool:
+        with begin() as connection:
+            first(connection)
             other = pool.submit(in_a_transaction)
+            give_up_at = time.monotonic() + PATIENCE_S
+            while not _is_waiting(state):
+                if other.done() or time.monotonic() > give_up_at:
+                    raise AssertionError(f"it did not wait: {other}")
+                time.sleep(0.005)
+        return other.result(PATIENCE_S)
 
 
-def _waiting(state: State) -> int:
+def _is_waiting(state: State) -> bool:
     query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     with state.engine.connect() as connection:
-        found: int = connection.execute(sa.text(query)).scalar_one()
-        return found
+        return bool(connection.execute(sa.text(query)).scalar_one())

@@ -19,15 +19,23 @@ from feedamp.errors import ConfigurationError
 
 HEAD = "0001"
 _MIGRATION_LOCK = 7_236_041  # any constant: Postgres advisory lock of `upgrade`
+_WRITER_LOCK = 7_236_042  # likewise: of `begin`
 _CLOCK_CHECK_S = 60.0
 _LOCK_WAIT_S = 60
+# For this transaction only, and in one round trip: a machine that vanished within one frees the others in the end.
+_BE_THE_ONLY_WRITER = sa.select(
+    sa.func.set_config("lock_timeout", f"{_LOCK_WAIT_S}s", True),
+    sa.func.set_config("idle_in_transaction_session_timeout", f"{_LOCK_WAIT_S}s", True),
+    sa.func.pg_advisory_xact_lock(_WRITER_LOCK),
+)
 
 
 class State:
     """The state database. Transactions are short; none is held over a request to FeedAMP.
 
-    SQLite is opened with `BEGIN IMMEDIATE`, so that a transaction that reads first and writes later never
-    meets a writer in between; `SELECT … FOR UPDATE` does nothing there.
+    A transaction that reads first and writes later never meets a writer in between: SQLite is opened with `BEGIN
+    IMMEDIATE`, Postgres takes an advisory lock. `SELECT … FOR UPDATE` does nothing on SQLite, and nothing for rows
+    that are not there yet.
     """
 
     def __init__(
@@ -39,13 +47,17 @@ class State:
         self._offset_until = 0.0
         if self.url.get_backend_name() == "sqlite":
             self._prepare_file()
-        elif self.url.drivername == "postgresql":
+        elif self.url.drivername in ("postgresql", "postgres"):
             raise ConfigurationError(
                 "state_url names no driver; write postgresql+psycopg:// (SQLAlchemy's default changed)."
             )
         self.engine = _make_engine(self.url)
         if upgrade:  # `feedamp db current` only looks
-            self.upgrade()
+            try:
+                self.upgrade()
+            except BaseException:
+                self.close()  # nobody else can
+                raise
 
     @property
     def is_sqlite(self) -> bool:
@@ -53,15 +65,25 @@ class State:
         return self.engine.dialect.name == "sqlite"
 
     @contextmanager
-    def begin(self) -> Iterator[Connection]:
-        """A transaction: commits at the end of the block, rolls back on an exception."""
+    def begin(self, *, alone: bool = True) -> Iterator[Connection]:
+        """A transaction: commits at the end of the block, rolls back on an exception; the only one that writes.
+
+        `alone=False` is for a single statement that is atomic by itself: on Postgres it waits for no other writer.
+        """
         with self.engine.begin() as connection:
+            if alone and not self.is_sqlite:
+                connection.execute(_BE_THE_ONLY_WRITER)
             yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A consistent view without writing; waits for no writer."""
-        with self.engine.connect().execution_options(feedamp_reading=True) as connection:
+        options: dict[str, Any] = {"feedamp_reading": True}
+        if not self.is_sqlite:
+            options["isolation_level"] = (
+                "REPEATABLE READ"  # by default each statement there sees a later moment
+            )
+        with self.engine.connect().execution_options(**options) as connection:
             yield connection
 
     def now(self) -> datetime:
@@ -150,9 +172,10 @@ def _use_write_ahead_log(cursor: sqlite3.Cursor) -> None:
 
 
 def _make_engine(url: sa.URL) -> Engine:
+    # Its errors quote statements, and end in logs: the values in them are tokens and customers' data (promise 9).
     if url.get_backend_name() != "sqlite":
-        return sa.create_engine(url, pool_pre_ping=True)
-    engine = sa.create_engine(url, connect_args={"timeout": _LOCK_WAIT_S})
+        return _write_out_nul(sa.create_engine(url, pool_pre_ping=True, hide_parameters=True))
+    engine = sa.create_engine(url, connect_args={"timeout": _LOCK_WAIT_S}, hide_parameters=True)
 
     @sa.event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _record: Any) -> None:
@@ -171,3 +194,25 @@ def _make_engine(url: sa.URL) -> Engine:
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _write_out_nul(engine: Engine) -> Engine:
+    """Lets text with a NUL through, which FeedAMP may send but Postgres cannot keep: it is stored as an escape."""
+
+    @sa.event.listens_for(engine, "before_cursor_execute", retval=True)
+    def _on_execute(
+        _connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool
+    ) -> tuple[str, Any]:
+        return statement, _without_nul(parameters)
+
+    return engine
+
+
+def _without_nul(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\x00", "\\x00")
+    if isinstance(value, dict):
+        return {name: _without_nul(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nul(item) for item in value]
+    return value

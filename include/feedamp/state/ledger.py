@@ -123,6 +123,17 @@ def due(connection: Connection, seller_ids: Sequence[str], *, now: datetime) -> 
     return numbers
 
 
+def not_due(connection: Connection, seller_ids: Sequence[str], *, now: datetime) -> dict[str, datetime]:
+    """When the next order that waits for its next try is due, by seller."""
+    query = (
+        sa.select(orders.c.seller_id, sa.func.min(orders.c.next_try_at).label("next_try_at"))
+        .where(orders.c.phase == "to_place", orders.c.next_try_at > now)
+        .group_by(orders.c.seller_id)
+    )
+    wanted = set(seller_ids)
+    return {row.seller_id: row.next_try_at for row in connection.execute(query) if row.seller_id in wanted}
+
+
 def waiting_sellers(connection: Connection) -> list[str]:
     """Sellers with orders still to be placed."""
     query = sa.select(orders.c.seller_id).where(orders.c.phase == "to_place").distinct()

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.models import Snapshot, content_hash, decode_snapshot, encode
-from feedamp.state.schema import orders, snapshots
+from feedamp.state.schema import findings, orders, snapshots
 from feedamp.state.upsert import insert
 
 _OPEN = ("settled", "to_place", "held")
@@ -106,6 +106,20 @@ def lingering(connection: Connection, seller_ids: Sequence[str], *, before: date
 def closable(connection: Connection, seller_ids: Sequence[str]) -> dict[str, list[str]]:
     """Numbers of orders that validation found closable, by seller."""
     return _numbers(connection, snapshots.c.closable.is_(True), seller_ids)
+
+
+def watched(connection: Connection, seller_id: str) -> list[str]:
+    """Numbers of open orders with an error that FeedAMP lists or should list.
+
+    It may drop one without counting that as a seller's update (contract 7.6), so they are read by number.
+    """
+    reported = sa.exists().where(
+        findings.c.seller_id == snapshots.c.seller_id,
+        findings.c.mp_order_number == snapshots.c.mp_order_number,
+        findings.c.state == "reported",
+    )
+    condition = sa.or_(snapshots.c.error_lingers_since.is_not(None), reported)
+    return _numbers(connection, condition, [seller_id]).get(seller_id, [])
 
 
 def record_validation(connection: Connection, held: Held, **values: Any) -> bool:

@@ -234,6 +234,19 @@ manifests = sa.Table(
     sa.Column("loaded_at", UtcTime),
 )
 
+# What the tries of one task have done so far: a retry adds to it. Kept for a month.
+step_runs = sa.Table(
+    "step_runs",
+    metadata,
+    sa.Column("run_id", sa.String(250), primary_key=True),
+    sa.Column("step", sa.String(16), primary_key=True),
+    sa.Column("shard", sa.Integer, primary_key=True),
+    sa.Column("started_at", UtcTime, nullable=False),
+    sa.Column("pages", sa.Integer, nullable=False),
+    sa.Column("requests", sa.Integer, nullable=False),
+    sa.Column("orders", sa.Integer, nullable=False),
+)
+
 # Rows on their way to the lake, written in the transaction that made them true; `load` empties it.
 outbox = sa.Table(
     "outbox",

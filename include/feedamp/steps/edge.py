@@ -17,8 +17,9 @@ from feedamp.errors import (
     TransientError,
 )
 from feedamp.parts import Clients, Parts, Run
-from feedamp.state import outbox
+from feedamp.state import outbox, step_runs
 from feedamp.state.sellers import Seller
+from feedamp.state.step_runs import Done
 from feedamp.tables import RUNS
 
 log = logging.getLogger(__name__)
@@ -115,24 +116,26 @@ async def each_seller(
 
 
 def record_run(parts: Parts, run: Run, tally: Tally, started_at: datetime) -> None:
-    """Puts the step's row for `runs` in the outbox."""
+    """Puts the step's row for `runs` in the outbox; what earlier tries of the task did is added up."""
     ended_at = parts.state.now()
-    row = {
-        "run_id": run.run_id,
-        "step": tally.step,
-        "shard": tally.shard,
-        "dag_id": run.dag_id,
-        "started_at": started_at,
-        "ended_at": ended_at,
-        "sellers": tally.sellers,
-        "sellers_failed": len(tally.failed_sellers),
-        "pages": tally.pages,
-        "requests": tally.requests,
-        "orders": tally.orders,
-        "orders_unread": tally.orders_unread,
-        "complete": tally.complete and not tally.orders_unread,
-    }
+    this_try = Done(started_at, pages=tally.pages, requests=tally.requests, orders=tally.orders)
     with parts.state.begin() as connection:
+        done = step_runs.add_up(connection, f"{run.dag_id}/{run.run_id}", tally.step, tally.shard, this_try)
+        row = {
+            "run_id": run.run_id,
+            "step": tally.step,
+            "shard": tally.shard,
+            "dag_id": run.dag_id,
+            "started_at": done.started_at,
+            "ended_at": ended_at,
+            "sellers": tally.sellers,
+            "sellers_failed": len(tally.failed_sellers),
+            "pages": done.pages,
+            "requests": done.requests,
+            "orders": done.orders,
+            "orders_unread": tally.orders_unread,
+            "complete": tally.complete and not tally.orders_unread,
+        }
         outbox.put(connection, RUNS.name, [row], recorded_at=ended_at)
 
 

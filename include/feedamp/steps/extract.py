@@ -10,12 +10,13 @@ from feedamp.errors import IncompleteError, TransientError
 from feedamp.flatten import order_rows
 from feedamp.lake import LakeWriter
 from feedamp.lake import Sweep as LakeSweep
+from feedamp.models import Order
 from feedamp.pages import Filters, Unread
 from feedamp.parts import Clients, Parts, Run, shards
-from feedamp.state import progress, sellers
+from feedamp.state import open_orders, progress, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.edge import Tally, each_seller, record_run
-from feedamp.sweep import Sweep, read_whole
+from feedamp.sweep import Sweep, chunks_of_numbers, read_by_number, read_whole
 
 log = logging.getLogger(__name__)
 
@@ -92,24 +93,19 @@ class _SellerReader:
         lower = since if since is not None else mark
         sweep = Sweep(client, Filters(seller_updated_after=lower, page_size=self._parts.rules.page_size))
         started_at = self._parts.state.now()
+        with self._parts.state.read() as connection:
+            watched = set(open_orders.watched(connection, seller.seller_id))
         unread = 0
         broken: TransientError | None = None
         try:
             async for page in sweep.pages():
                 for item in page.items:
-                    whole = await read_whole(client, item)
-                    if isinstance(whole, Unread):
-                        unread += 1
-                        self._tally.note(
-                            seller.seller_id,
-                            f"order {whole.mp_order_number or '(no number)'} cannot be read: {whole.where}",
-                        )
-                        continue
-                    order, read_at = whole
-                    self._tally.orders += 1
-                    rows = order_rows(seller.seller_id, order, read_at=read_at or page.read_at)
-                    for table, table_rows in rows.items():
-                        self._writer.append(table, table_rows)
+                    watched.discard(item.mp_order_number or "")
+                    unread += self._take(seller, await read_whole(client, item), page.read_at)
+            for numbers in chunks_of_numbers(sorted(watched)):
+                fresh = await read_by_number(client, numbers)
+                for order, read_at in fresh.orders:
+                    self._take(seller, (order, read_at), read_at)
         except TransientError as error:
             broken = error
         self._tally.orders_unread += unread
@@ -126,6 +122,20 @@ class _SellerReader:
             complete=is_complete,
             watermark=self._next_mark(seller, started_at, sweep, mark, since) if is_complete else None,
         )
+
+    def _take(
+        self, seller: Seller, read: tuple[Order, datetime | None] | Unread, page_read_at: datetime
+    ) -> int:
+        """Puts an order into the lake; 1 if it could not be read."""
+        if isinstance(read, Unread):
+            number = read.mp_order_number or "(no number)"
+            self._tally.note(seller.seller_id, f"order {number} cannot be read: {read.where}")
+            return 1
+        order, read_at = read
+        self._tally.orders += 1
+        for table, rows in order_rows(seller.seller_id, order, read_at=read_at or page_read_at).items():
+            self._writer.append(table, rows)
+        return 0
 
     def _next_mark(
         self,

@@ -10,7 +10,6 @@ from typing import Any
 from feedamp.client import FeedAmpClient
 from feedamp.errors import (
     AuthorizationError,
-    ClientRefusedError,
     FeedAmpError,
     NotFoundError,
     RejectedError,
@@ -56,7 +55,10 @@ def plan_place(parts: Parts, run: Run, seller_ids: list[str]) -> list[dict[str, 
             for s in waiting
             if s in known and not known[s].blocked_by and (not seller_ids or s in seller_ids)
         ]
-        due = ledger.due(connection, ready, now=now)
+        # Sellers whose orders wait for their next try come along: the run is not done while they do.
+        due = (
+            ledger.due(connection, ready, now=now).keys() | ledger.not_due(connection, ready, now=now).keys()
+        )
     return shards(sorted(due), sellers_per_task=parts.rules.sellers_per_task)
 
 
@@ -66,7 +68,9 @@ async def place(parts: Parts, run: Run, shard: int, seller_ids: list[str]) -> Ta
     tally = Tally("place", shard)
     with parts.state.read() as connection:
         found = sellers.workable(connection, seller_ids=seller_ids) if seller_ids else []
-        due = ledger.due(connection, [seller.seller_id for seller in found], now=started_at)
+        ready = [seller.seller_id for seller in found]
+        due = ledger.due(connection, ready, now=started_at)
+        later = ledger.not_due(connection, ready, now=started_at)
     if run.dry_run:
         tally.orders = sum(len(numbers) for numbers in due.values())
         return tally
@@ -75,6 +79,9 @@ async def place(parts: Parts, run: Run, shard: int, seller_ids: list[str]) -> Ta
         async def work(seller: Seller) -> None:
             client = await clients.client(seller)
             await _SellerBatch(parts, run, tally, client).send(due.get(seller.seller_id, []))
+            if seller.seller_id in later:
+                wait_s = (later[seller.seller_id] - started_at).total_seconds()
+                raise TransientError("orders wait for their next try", retry_after_s=wait_s)
 
         try:
             await each_seller(clients, found, tally, work)
@@ -165,6 +172,8 @@ class _SellerBatch:
             )
             if is_final:
                 open_orders.forget(connection, *order.key)
+            else:  # what was judged before FeedAMP had confirmed our state is judged again
+                open_orders.look_again(connection, *order.key)
             if current.placed_at is not None:
                 self._changed.append(order.mp_order_number)
             else:
@@ -237,8 +246,8 @@ class _SellerBatch:
             self._stopped = error
 
     def _explain_the_rest(self, error: FeedAmpError) -> None:
-        needs_person = isinstance(error, AuthorizationError) and not isinstance(error, ClientRefusedError)
-        wait = ASK_AGAIN if needs_person else timedelta(seconds=getattr(error, "retry_after_s", None) or 60)
+        # A refused grant is marked at the end of the step; from then on the plan says why its orders wait.
+        wait = timedelta(seconds=getattr(error, "retry_after_s", None) or 60)
         with self._parts.state.begin() as connection:
             now = self._parts.state.now()
             ledger.explain_waiting(

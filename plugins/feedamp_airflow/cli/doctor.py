@@ -130,11 +130,11 @@ def _key(parts: Parts) -> str:
 
 
 def _connections(parts: Parts) -> list[str]:
-    """The default one, unless all sellers name others."""
+    """The default one and those that sellers name."""
     from feedamp.state import sellers
 
     with parts.state.read() as connection:
-        return sorted({seller.conn_id for seller in sellers.find(connection)}) or [parts.default_conn_id]
+        return sorted({parts.default_conn_id, *(seller.conn_id for seller in sellers.find(connection))})
 
 
 def _connection(parts: Parts, conn_id: str) -> str:

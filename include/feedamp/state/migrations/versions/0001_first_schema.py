@@ -169,6 +169,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("seller_id", "mp_order_number"),
     )
     op.create_table(
+        "step_runs",
+        sa.Column("run_id", sa.String(length=250), nullable=False),
+        sa.Column("step", sa.String(length=16), nullable=False),
+        sa.Column("shard", sa.Integer(), nullable=False),
+        sa.Column("started_at", UtcTime(), nullable=False),
+        sa.Column("pages", sa.Integer(), nullable=False),
+        sa.Column("requests", sa.Integer(), nullable=False),
+        sa.Column("orders", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("run_id", "step", "shard"),
+    )
+    op.create_table(
         "token_fingerprints",
         sa.Column("fingerprint", sa.String(length=64), nullable=False),
         sa.Column("seller_id", sa.String(length=128), nullable=False),

@@ -1,0 +1,44 @@
+"""What a task has done over all its tries, so that a retry does not make the first try's work invisible."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from feedamp.state.schema import step_runs
+from feedamp.state.upsert import upsert
+
+KEPT_FOR = timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What was done, since when."""
+
+    started_at: datetime
+    pages: int
+    requests: int
+    orders: int
+
+
+def add_up(connection: Connection, run_id: str, step: str, shard: int, done: Done) -> Done:
+    """Adds a try to those before it; returns the sum. A run id that comes again after a month starts anew."""
+    key = (
+        step_runs.c.run_id == run_id,
+        step_runs.c.step == step,
+        step_runs.c.shard == shard,
+    )
+    connection.execute(sa.delete(step_runs).where(step_runs.c.started_at < done.started_at - KEPT_FOR))
+    before = connection.execute(sa.select(step_runs).where(*key)).first()
+    if before is not None:
+        done = Done(
+            started_at=min(before.started_at, done.started_at),
+            pages=before.pages + done.pages,
+            requests=before.requests + done.requests,
+            orders=before.orders + done.orders,
+        )
+    upsert(connection, step_runs, [{"run_id": run_id, "step": step, "shard": shard, **asdict(done)}])
+    return done
