@@ -66,6 +66,7 @@ class Tokens:
         self._locks: dict[str, asyncio.Lock] = {}
         self._client_refused: ClientRefusedError | None = None
         self._refused_here: dict[str, int] = {}
+        self._disowned: set[str] = set()
 
     @property
     def conn_id(self) -> str:
@@ -100,6 +101,24 @@ class Tokens:
             grant = self._read(seller_id)
             return await self._obtain(seller_id, stale_generation=grant.generation, even_if_marked=True)
 
+    def disowned(self, seller_id: str, token: Token) -> None:
+        """Notes a 401 to a token that FeedAMP had just given: once is a slip, again in a later run a refusal (Q32)."""
+        grant = self._read(seller_id)
+        with self._state.begin() as connection:
+            now = self._state.now()
+            if grant.disowned_at is not None and grant.disowned_at < self._since:
+                grants.note_refusal(connection, grant, self._owner, now=now)
+            elif grant.generation == token.generation:
+                grants.note_disowned(connection, seller_id, grant.disowned_at or now)
+        self._disowned.discard(seller_id)
+
+    def accepted(self, seller_id: str) -> None:
+        """Notes that a token worked, where one had been disowned."""
+        if seller_id in self._disowned:
+            self._disowned.discard(seller_id)
+            with self._state.begin() as connection:
+                grants.note_disowned(connection, seller_id, None)
+
     def settle(self) -> list[str]:
         """Judges the refusals of this run; returns sellers newly marked `needs_authorization`.
 
@@ -108,13 +127,12 @@ class Tokens:
         """
         if self._client_refused is not None:
             raise self._client_refused
-        with self._state.begin() as connection:
+        with self._state.read() as connection:
             refused = grants.refused_since(connection, self.conn_id, self._since)
-            if not refused:
-                return []
             success = grants.last_success(connection, self.conn_id)
-            if len(refused) >= REFUSALS_THAT_BLAME_THE_CLIENT and (success is None or success < self._since):
-                raise self._blame_client()
+        if len(refused) >= REFUSALS_THAT_BLAME_THE_CLIENT and (success is None or success < self._since):
+            raise self._blame_client()
+        with self._state.begin() as connection:
             return grants.mark_needs_authorization(connection, refused, now=self._state.now())
 
     async def _obtain(
@@ -220,6 +238,8 @@ class Tokens:
         ) from error
 
     def _blame_client(self) -> ClientRefusedError:
+        with self._state.begin() as connection:
+            grants.unmark_since(connection, self.conn_id, self._since)
         self._client_refused = ClientRefusedError(
             f"The first {REFUSALS_THAT_BLAME_THE_CLIENT} sellers of connection {self.conn_id} were refused and none "
             "succeeded: client id or secret refused; correct them in the connection."
@@ -231,6 +251,8 @@ class Tokens:
             grant = grants.read(connection, self._vault, seller_id)
         if grant is None:
             raise AuthorizationError("The seller has no grant yet.", seller_id=seller_id)
+        if grant.disowned_at is not None:
+            self._disowned.add(seller_id)
         return grant
 
     def _keep(self, seller_id: str, token: Token) -> Token:

@@ -184,7 +184,10 @@ class FeedAmpClient:
             # Refused before any effect, so even a POST may go again with a newer token.
             token = await self._token(stale=token)
             answer, sent_at = await self._send(method, path, json_body, token)
+            if answer.status == 401:
+                self._tokens.disowned(self.seller_id, token)
         self._raise_for(method, answer)
+        self._tokens.accepted(self.seller_id)
         # Bodies of PUT and POST answers are unknown (Q7) and ignored.
         return Reply(answer, sent_at, self._json(answer) if method == "GET" else None)
 

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -40,7 +42,21 @@ def decode_json(body: bytes) -> Any:
     try:
         return _DECODER.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if b"\\u" in body:  # half of a character, which JSON's grammar permits and msgspec refuses
+            with suppress(ValueError, RecursionError):
+                return _whole_characters(json.loads(body, parse_float=_exact))
         raise UnreadableError("FeedAMP answered with something that is no JSON.") from error
+
+
+def _whole_characters(value: Any) -> Any:
+    """The value with halves of characters replaced, since no store takes them."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_whole_characters(item) for item in value]
+    if isinstance(value, dict):
+        return {_whole_characters(key): _whole_characters(item) for key, item in value.items()}
+    return value
 
 
 def object_at(value: Any, where: str) -> JsonObject:
@@ -91,6 +107,18 @@ def decimal_at(fields: JsonObject, key: str, where: str, slips: Slips) -> Decima
     if not number.is_finite() or abs(number) >= Decimal(10) ** 14:
         raise UnreadableError("FeedAMP sent a number beyond all bounds.", where=where + key)
     return number
+
+
+def money_at(fields: JsonObject, key: str, where: str, slips: Slips, extra: JsonObject) -> Decimal | None:
+    """An amount with at most the four decimals that the tables hold; a longer one is rounded, kept and counted."""
+    number = decimal_at(fields, key, where, slips)
+    if number is None:
+        return None
+    rounded = number.quantize(Decimal("0.0001"))
+    if rounded != number:
+        slips["money_beyond_four_decimals"] += 1
+        extra[key] = fields[key]
+    return rounded if rounded != number else number
 
 
 def whole_at(fields: JsonObject, key: str, where: str, slips: Slips) -> int | None:

@@ -12,6 +12,7 @@ PENDING = MarketplaceState.PENDING
 AWAITING_SHIPMENT = MarketplaceState.AWAITING_SHIPMENT
 SHIPPED = MarketplaceState.SHIPPED
 CANCELLED = MarketplaceState.CANCELLED
+COMPLETE = "COMPLETE"  # FeedAMP's own word for closed (contract 7.1)
 
 # Contract Q25: what else FeedAMP may permit is unknown, so nothing else is asked for.
 LEGAL = frozenset(
@@ -86,7 +87,7 @@ def decide_close(order: OpenOrder) -> Close | Wait:
         return Wait("the marketplace ships this order itself")
     if order.snapshot.is_marketplace_fulfilled is None:
         return Wait("FeedAMP does not say who ships this order")
-    if order.marketplace_state in FINAL_STATES:
+    if order.marketplace_state in FINAL_STATES or order.snapshot.status == COMPLETE:
         return Wait("closed already")
     if order.marketplace_state != AWAITING_SHIPMENT:
         return Wait("not released for shipping")

@@ -14,10 +14,10 @@ from feedamp.json_fields import (
     JsonObject,
     Slips,
     day_at,
-    decimal_at,
     flag_at,
     list_at,
     moment_at,
+    money_at,
     object_at,
     text_at,
     units_at,
@@ -190,14 +190,15 @@ def _read_line(fields: JsonObject, where: str, slips: Slips) -> OrderLine:
     number = text_at(fields, "mp_line_number", where)
     if not number:
         raise UnreadableError("An order line has no number.", where=f"{where}mp_line_number")
+    extra = {key: value for key, value in fields.items() if key not in _LINE_FIELDS}
     return OrderLine(
         mp_line_number=number,
         sku=text_at(fields, "sku", where),
         product_name=text_at(fields, "product_name", where),
         quantity=whole_at(fields, "quantity", where, slips),
-        unit_price=decimal_at(fields, "unit_price", where, slips),
-        shipping_price=decimal_at(fields, "shipping_price", where, slips),
-        extra={key: value for key, value in fields.items() if key not in _LINE_FIELDS},
+        unit_price=money_at(fields, "unit_price", where, slips, extra),
+        shipping_price=money_at(fields, "shipping_price", where, slips, extra),
+        extra=extra,
     )
 
 

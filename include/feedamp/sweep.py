@@ -10,7 +10,7 @@ from urllib.parse import quote
 import msgspec
 
 from feedamp.client import FeedAmpClient
-from feedamp.errors import NotFoundError, RejectedError, UnreadableError
+from feedamp.errors import NotFoundError, RejectedError, TransientError, UnclearError, UnreadableError
 from feedamp.models import Order
 from feedamp.pages import Filters, OrderPage, Unread
 from feedamp.units import count_units
@@ -49,6 +49,7 @@ class Sweep:
                 if self.server_time is None:
                     self.server_time = page.server_time
                 yield page
+                # Asked for again and still null: whatever it should have held is not read (promise 3).
                 lost_page = lost_page or (page.was_null and page.next_cursor is not None)
                 if page.next_cursor is None:
                     self.complete = not lost_page
@@ -77,6 +78,7 @@ class ReadOrders:
     orders: list[tuple[Order, datetime]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unread: list[Unread] = field(default_factory=list)
+    failed: list[TransientError] = field(default_factory=list)
 
 
 async def with_fulfillments(client: FeedAmpClient, order: Order) -> Order:
@@ -149,10 +151,17 @@ async def read_by_number(client: FeedAmpClient, numbers: Sequence[str]) -> ReadO
         except NotFoundError:
             result.missing.append(number)
             continue
+        except UnclearError as error:
+            result.failed.append(error)  # this one stays open; the others are no worse for it
+            continue
         except UnreadableError as error:
             result.unread.append(Unread(number, error.where))
             continue
-        read = await read_whole(client, order)
+        try:
+            read = await read_whole(client, order)
+        except UnclearError as error:
+            result.failed.append(error)
+            continue
         if isinstance(read, Unread):
             result.unread.append(read)
         else:
@@ -170,7 +179,11 @@ async def _read_chunk(client: FeedAmpClient, chunk: list[str], result: ReadOrder
                 if number not in wanted or number in found:
                     continue  # a filter that was not honored, or the same order on two pages
                 found.add(number)
-                read = await read_whole(client, item)
+                try:
+                    read = await read_whole(client, item)
+                except UnclearError as error:
+                    result.failed.append(error)
+                    continue
                 if isinstance(read, Unread):
                     result.unread.append(read)
                 else:

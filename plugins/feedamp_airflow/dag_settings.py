@@ -34,7 +34,7 @@ def params(**more: Param) -> dict[str, Param]:
     return {
         "sellers": Param(
             [],
-            type="array",
+            type=["array", "null"],  # the form sends null for an empty field
             items={"type": "string"},
             title="Sellers",
             description="Ids of the sellers to work for, one a line; empty: all active ones.",

@@ -111,7 +111,7 @@ class FeedAmpHook(HttpHook):
             stale = token
             token = self._with_clients(lambda clients: clients.token_and_turn(seller, stale=stale))
             response = self._send(endpoint, data, headers, options, token, request_kwargs)
-        if response.status_code == 429:
+        if response.status_code == 429 or "Retry-After" in response.headers:
             self._postpone(seller, response)
         if checks:
             self.check_response(response)
@@ -139,8 +139,8 @@ class FeedAmpHook(HttpHook):
             raise AuthorizationError(message)
         if status == 429:
             raise ThrottledError(message, retry_after_s=_retry_after_s(response), status=status)
-        if status >= 500:
-            raise TransientError(message, status=status)
+        if status >= 500 or status == 408:
+            raise UnclearError(message, retry_after_s=_retry_after_s(response), status=status)
         kind = NotFoundError if status == 404 else RejectedError
         raise kind(message, status=status, reasons=refusal_reasons(response.content))
 

@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from feedamp.errors import ConfigurationError
 from feedamp.parts import Parts, Run
-from feedamp.state import progress, rejects, sellers
+from feedamp.state import progress, rejects, sellers, step_runs
 from feedamp.steps.close import close as close_step
 from feedamp.steps.edge import Tally, finish
 from feedamp.steps.extract import extract as extract_step
@@ -37,18 +37,21 @@ FEW_ROWS = 20
 
 def intake() -> dict[str, Any]:
     """Takes the inbox into the ledger."""
-    tally = intake_step(make_parts(), _run())
+    parts = make_parts()
+    tally = intake_step(parts, _run(parts))
     return finish(tally)
 
 
 def plan_orders() -> list[Shard]:
     """Shards of sellers with orders to place."""
-    return _planned(plan_place(make_parts(), _run(), _sellers()))
+    parts = make_parts()
+    return _planned(plan_place(parts, _run(parts), _sellers()))
 
 
 def place(shard: Shard) -> dict[str, Any]:
     """Places what is due for one shard."""
-    parts, run = make_parts(), _run()
+    parts = make_parts()
+    run = _run(parts)
     return _finished(place_step(parts, run, shard["shard"], shard["sellers"]))
 
 
@@ -60,7 +63,8 @@ def plan_extraction() -> list[Shard]:
 
 def extract(shard: Shard) -> dict[str, Any]:
     """Reads what changed for one shard."""
-    parts, run = make_parts(), _run()
+    parts = make_parts()
+    run = _run(parts)
     return _finished(extract_step(parts, run, shard["shard"], shard["sellers"], since=_since()))
 
 
@@ -71,12 +75,14 @@ def plan_processing() -> list[Shard]:
 
 def validate(shard: Shard) -> dict[str, Any]:
     """Validates and reports for one shard."""
-    return _finished(validate_step(make_parts(), _run(), shard["shard"], shard["sellers"]))
+    parts = make_parts()
+    return _finished(validate_step(parts, _run(parts), shard["shard"], shard["sellers"]))
 
 
 def close(shard: Shard) -> dict[str, Any]:
     """Closes what can be closed for one shard."""
-    return _finished(close_step(make_parts(), _run(), shard["shard"], shard["sellers"]))
+    parts = make_parts()
+    return _finished(close_step(parts, _run(parts), shard["shard"], shard["sellers"]))
 
 
 def plan_reconciliation() -> list[Shard]:
@@ -91,9 +97,10 @@ def plan_reconciliation() -> list[Shard]:
 def reconcile(shard: Shard) -> dict[str, Any]:
     """Compares the orders of one shard."""
     start, end = _day()
+    parts = make_parts()
     return _finished(
         reconcile_step(
-            make_parts(), _run(), shard["shard"], shard["sellers"], start, end, with_stale=_is_scheduled()
+            parts, _run(parts), shard["shard"], shard["sellers"], start, end, with_stale=_is_scheduled()
         )
     )
 
@@ -105,15 +112,17 @@ def plan_refreshing() -> list[Shard]:
 
 def refresh(shard: Shard) -> dict[str, Any]:
     """Refreshes the grants of one shard."""
-    return _finished(refresh_step(make_parts(), _run(), shard["shard"], shard["sellers"]))
+    parts = make_parts()
+    return _finished(refresh_step(parts, _run(parts), shard["shard"], shard["sellers"]))
 
 
 def load() -> dict[str, int]:
     """Brings everything that waits into the warehouse; nothing in a dry run."""
-    run = _run()
+    parts = make_parts()
+    run = _run(parts)
     if run.dry_run:
         raise AirflowSkipException("dry run: nothing is loaded")
-    return load_step(make_parts(), run)
+    return load_step(parts, run)
 
 
 def gate() -> None:
@@ -127,7 +136,8 @@ def gate() -> None:
     failed = sorted(name for name, state in states.items() if state in ("failed", "upstream_failed"))
     problems = [f"failed: {', '.join(failed)}"] if failed else []
     if ti.dag_id == "feedamp_place_orders":
-        problems += _too_many_rejected(make_parts(), _run())
+        parts = make_parts()
+        problems += _too_many_rejected(parts, _run(parts))
     if problems:
         raise AirflowFailException("; ".join(problems))
 
@@ -179,16 +189,15 @@ def _sellers() -> list[str]:
     return wanted
 
 
-def _run() -> Run:
-    context = get_current_context()
-    ti, dag_run = context["ti"], context["dag_run"]
-    return Run(
-        dag_id=ti.dag_id,
-        run_id=ti.run_id,
-        started_at=(dag_run.start_date or datetime.now(UTC)).astimezone(UTC),
-        try_number=ti.try_number,
-        dry_run=bool(_params().get("dry_run")),
-    )
+def _run(parts: Parts) -> Run:
+    """This run; it began when the state first heard of it, for all moments are told by the state's clock."""
+    ti = get_current_context()["ti"]
+    dry_run = bool(_params().get("dry_run"))
+    now = parts.state.now()
+    if not dry_run:
+        with parts.state.begin() as connection:
+            now = step_runs.first_seen(connection, f"{ti.dag_id}/{ti.run_id}", now=now)
+    return Run(dag_id=ti.dag_id, run_id=ti.run_id, started_at=now, try_number=ti.try_number, dry_run=dry_run)
 
 
 def _since() -> datetime | None:
@@ -207,7 +216,8 @@ def _since() -> datetime | None:
 
 
 def _is_scheduled() -> bool:
-    return str(get_current_context()["dag_run"].run_type) == "scheduled"
+    # An enum of text: it equals its value, but str() of it is its name.
+    return get_current_context()["dag_run"].run_type == "scheduled"
 
 
 def _day() -> tuple[datetime, datetime]:

@@ -16,7 +16,7 @@ from feedamp.reading import read_order
     ("body", "price"),
     [
         pytest.param(b"25.5", "25.5", id="one decimal"),
-        pytest.param(b"0.1000000000000000055", "0.1000000000000000055", id="more digits than a float holds"),
+        pytest.param(b"12345678901234.5678", "12345678901234.5678", id="more digits than a float holds"),
         pytest.param(b"25", "25", id="a whole number"),
         pytest.param(b"2.55e1", "25.5", id="an exponent"),
     ],
@@ -26,6 +26,20 @@ def test_money_is_exact(body, price):
     read = read_order(decode_json(raw), Counter()).order_lines[0].unit_price
     assert isinstance(read, Decimal)
     assert read == Decimal(price)
+
+
+def test_money_beyond_four_decimals_is_rounded_kept_and_counted():
+    slips = Counter()
+    raw = b'{"mp_order_number":"M-1","order_lines":[{"mp_line_number":"1","unit_price":10.33333}]}'
+    [line] = read_order(decode_json(raw), slips).order_lines
+    assert line.unit_price == Decimal("10.3333")
+    assert line.extra == {"unit_price": Decimal("10.33333")}
+    assert slips == {"money_beyond_four_decimals": 1}
+
+
+def test_half_a_character_costs_that_character_alone():
+    raw = b'{"mp_order_number":"M-1","gift":"cut \\ud83d here","price":1.10}'
+    assert decode_json(raw) == {"mp_order_number": "M-1", "gift": "cut \ufffd here", "price": Decimal("1.10")}
 
 
 def test_a_number_that_no_decimal_holds_fails_its_order_alone():

@@ -118,6 +118,13 @@ def test_a_time_comes_back_as_the_same_moment_in_utc(state, moment):
     assert (read, read.tzinfo) == (moment, UTC)
 
 
+def test_an_error_shows_no_value(state):
+    incomplete = sa.insert(watermarks).values(seller_id="Robin")
+    with state.begin() as connection, pytest.raises(sa.exc.IntegrityError) as caught:
+        connection.execute(incomplete)
+    assert "Robin" not in str(caught.value)
+
+
 def test_no_time_stays_no_time():
     dialect = sa.create_engine("sqlite://").dialect
     assert UtcTime().process_bind_param(None, dialect) is None

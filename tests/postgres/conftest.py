@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -18,7 +19,11 @@ def server() -> Iterator[Server]:
         with serving() as running:
             yield running
     except NoServerError as error:
-        pytest.fail(str(error), pytrace=False)
+        if os.environ.get("CI"):
+            raise pytest.fail.Exception(str(error), pytrace=False) from None
+        pytest.skip(
+            str(error)
+        )  # said aloud at the end of the run; CI installs the server and fails without it
 
 
 @pytest.fixture

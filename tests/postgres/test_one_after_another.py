@@ -1,13 +1,174 @@
-"""What two connections make of the same row at the same moment: the second one waits, and sees what the first wrote."""
+"""What two connections make of one row at the same moment: the second waits, and then sees what the first wrote."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
-from wire import KEY
+import pytest
+from postgres import behind
+from wire import KEY, S1, add_seller
 
+from feedamp.models import Snapshot
+from feedamp.state import grants, open_orders, outbox, slots
+from feedamp.tables import RECORDED_AT
 from feedamp.vault import Vault
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 LATER = NOON + timedelta(seconds=1)
 VAULT = Vault(KEY)
+LINE = {"seller_id": S1, "mp_order_number": "M-1", "mp_line_number": "A"}
+
+
+def keep(status, read_at):
+    return partial(open_orders.keep, seller_id=S1, snapshot=Snapshot("M-1", status=status), read_at=read_at)
+
+
+def kept(state):
+    with state.read() as connection:
+        held = open_orders.read(connection, S1, "M-1")
+    return held.snapshot.status, held.read_at
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_newest", "left"),
+    [
+        pytest.param(NOON, LATER, True, ("second", LATER), id="a newer one takes the older one's place"),
+        pytest.param(LATER, NOON, False, ("first", LATER), id="an older one leaves the newer one alone"),
+        pytest.param(NOON, NOON, True, ("second", NOON), id="of the same moment the later word counts"),
+    ],
+)
+@pytest.mark.parametrize("at_once", [False, True], ids=["one after the other", "both at once"])
+def test_the_newest_snapshot_stays(state, first, second, is_newest, left, at_once):
+    if at_once:
+        said = behind(state, keep("first", first), keep("second", second))
+    else:
+        with state.begin() as connection:
+            assert keep("first", first)(connection)
+            said = keep("second", second)(connection)
+    assert said is is_newest
+    assert kept(state) == left
+
+
+def test_the_same_snapshot_again_only_moves_the_moment(state):
+    with state.begin() as connection:
+        said = [keep("shown", moment)(connection) for moment in (NOON, LATER, NOON)]
+    assert said == [True, True, False]
+    assert kept(state) == ("shown", LATER)
+
+
+def put(table_row, connection):
+    outbox.put(connection, "order_lines", [table_row], recorded_at=NOON)
+
+
+@pytest.mark.parametrize("when", ["before the first load removes its rows", "after it"])
+def test_a_row_that_commits_late_under_a_lower_id_goes_with_the_next_load(state, when):
+    slow, fast = LINE | {"sku": "slow"}, LINE | {"sku": "fast"}
+
+    def claim(manifest):
+        with state.begin() as connection:
+            return outbox.claim(connection, manifest)
+
+    def load(manifest):
+        with state.begin() as connection:
+            loaded = [row for _, row in outbox.claimed_rows(connection, manifest)]
+            outbox.remove(connection, manifest)
+        return loaded
+
+    with state.engine.connect() as late:
+        put(slow, late)
+        with state.engine.begin() as connection:
+            put(fast, connection)
+        assert claim("first") == 1
+        if when.startswith("before"):
+            late.commit()
+        assert load("first") == [fast | {RECORDED_AT: NOON}]
+        late.commit()
+    assert claim("second") == 1
+    assert load("second") == [slow | {RECORDED_AT: NOON}]
+    assert claim("third") == 0
+
+
+def test_two_loads_at_once_never_claim_the_same_row(state):
+    with state.begin() as connection:
+        put(LINE, connection)
+    first, second = (partial(outbox.claim, manifest=name) for name in ("first", "second"))
+    assert behind(state, first, second) == 0
+    with state.read() as connection:
+        assert outbox.claims(connection) == ["first"]
+
+
+def test_of_two_who_want_to_send_at_the_same_moment_one_waits(state):
+    take = partial(slots.take, seller_id=S1, now=NOON, interval_s=0.5)
+    assert behind(state, take, take) == pytest.approx(0.5)
+    with state.begin() as connection:
+        assert take(connection, now=NOON + timedelta(seconds=0.5)) == 0
+
+
+def test_the_longer_pause_counts_whoever_asks_for_it_last(state):
+    with state.begin() as connection:
+        for seconds in (10, 60, 2):
+            slots.postpone(connection, S1, now=NOON, seconds=seconds)
+        assert slots.take(connection, S1, now=NOON, interval_s=0.5) == pytest.approx(60)
+
+
+@pytest.fixture
+def grant(state):
+    add_seller(state, VAULT, S1, "rt-1")
+    return read_grant(state)
+
+
+def read_grant(state):
+    with state.read() as connection:
+        return grants.read(connection, VAULT, S1)
+
+
+def lease(grant, owner, now=NOON, seconds=10.0):
+    return partial(grants.take_lease, grant=grant, owner=owner, now=now, seconds=seconds)
+
+
+def test_of_two_who_want_the_lease_at_the_same_moment_one_gets_it(state, grant):
+    assert behind(state, lease(grant, "first"), lease(grant, "second")) is False
+
+
+def test_a_lease_is_given_once_until_it_is_given_back_or_over(state, grant):
+    with state.begin() as connection:
+        assert lease(grant, "first")(connection)
+        assert not lease(grant, "second")(connection)
+        grants.release_lease(connection, S1, "second")
+        assert not lease(grant, "second")(connection)
+        grants.release_lease(connection, S1, "first")
+        assert lease(grant, "second")(connection)
+        assert lease(grant, "third", now=NOON + timedelta(seconds=11))(connection)
+
+
+def store(grant, refresh_token):
+    tokens = {"refresh_token": refresh_token, "access_token": "at", "expires_in_s": 3600}
+    return partial(
+        grants.store_tokens, vault=VAULT, grant=grant, used_token=grant.refresh_token, now=NOON, **tokens
+    )
+
+
+def test_a_grant_read_before_the_last_refresh_is_good_for_no_lease(state, grant):
+    with state.begin() as connection:
+        assert store(grant, "rt-2")(connection)
+        assert not lease(grant, "second")(connection)
+        assert not store(grant, "rt-3")(connection)
+    assert read_grant(state).refresh_token == "rt-2"
+
+
+def test_a_grant_that_a_person_gives_meanwhile_wins(state, grant):
+    def person(connection):
+        grants.put_grant(connection, VAULT, S1, grant.conn_id, "rt-person", now=NOON)
+
+    assert behind(state, person, store(grant, "rt-2")) is False
+    assert read_grant(state).refresh_token == "rt-person"
+
+
+def test_a_grant_given_during_a_refresh_counts_as_newer_than_its_outcome(state, grant):
+    def person(connection):
+        grants.put_grant(connection, VAULT, S1, grant.conn_id, "rt-person", now=NOON)
+
+    behind(state, store(grant, "rt-2"), person, begin=state.begin)
+    given = read_grant(state)
+    assert (given.refresh_token, given.generation) == ("rt-person", grant.generation + 2)

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from contextlib import closing
-
 import pytest
-from processes import PATIENCE_S, ask_after_each_expiry, crew, make_key, open_state, take_turns
-from wire import KEY, add_seller
+from expiries import SELLERS, Outcome, read_through_expiries
+from processes import crew, make_key, open_state, take_turns
 
 from feedamp.pacing import SPACING
-from feedamp.sandbox import SandboxOptions, running
-from feedamp.sandbox.probe import example_order
 from feedamp.state import HEAD, State
-from feedamp.vault import Vault
 
 
 @pytest.fixture(scope="module")
@@ -48,35 +42,5 @@ def test_both_together_keep_to_the_rate(both, url):
 
 
 def test_each_expiry_is_refreshed_exactly_once(both, url):
-    rounds, options = (
-        4,
-        SandboxOptions(sellers=3, requests_per_second=10_000, burst=10_000, revoke_on_reuse=True),
-    )
-    with running(options) as sandbox, closing(State(url)) as state:
-        for seller in sandbox.sellers:
-            add_seller(state, Vault(KEY), seller["seller_id"], seller["refresh_token"])
-            for number in range(both.count):
-                sandbox.world.orders.add(seller["seller_id"], example_order(f"M-{number}"), state.now())
-        sellers = [seller["seller_id"] for seller in sandbox.sellers]
-
-        def let_tokens_end_after_each_round():
-            for _ in range(rounds):
-                both.meeting.wait(PATIENCE_S)
-                both.meeting.wait(PATIENCE_S)
-                sandbox.expire_access_tokens()
-
-        credentials = ("feedamp_default", sandbox.client_id, sandbox.client_secret)
-        read = both.run(
-            ask_after_each_expiry,
-            url,
-            KEY,
-            sandbox.api,
-            credentials,
-            sellers,
-            rounds,
-            rounds=let_tokens_end_after_each_round,
-        )
-        refreshes = Counter(r.seller_id for r in sandbox.requests if r.path.endswith("/access_token"))
-        assert read == [rounds * len(sellers)] * both.count
-        assert refreshes == dict.fromkeys(sellers, rounds)
-        assert sandbox.broken_rules == []
+    outcome = read_through_expiries(both, url, rounds=4)
+    assert outcome == Outcome([4 * SELLERS] * both.count, [4] * SELLERS, [])

@@ -111,6 +111,7 @@ def test_a_refused_grant_needs_a_person_and_leaves_the_run_green(house: House) -
     tally = house.place()
     assert tally.undone == []
     assert len(tally.notes) == 1
+    house.place()  # from now on the plan says why
     assert house.order("M-1").next_try_at > house.state.now() + timedelta(hours=23)
 
 

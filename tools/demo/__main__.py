@@ -64,6 +64,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the demo keeps its files")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
     progress = Progress()
     try:
         with only_one(args.folder):

@@ -79,10 +79,8 @@ class State:
     def read(self) -> Iterator[Connection]:
         """A consistent view without writing; waits for no writer."""
         options: dict[str, Any] = {"feedamp_reading": True}
-        if not self.is_sqlite:
-            options["isolation_level"] = (
-                "REPEATABLE READ"  # by default each statement there sees a later moment
-            )
+        if not self.is_sqlite:  # where by default each statement sees a moment of its own
+            options["isolation_level"] = "REPEATABLE READ"
         with self.engine.connect().execution_options(**options) as connection:
             yield connection
 

@@ -33,6 +33,7 @@ class Grant:
     issued_at: datetime
     refreshed_at: datetime | None
     refused_at: datetime | None
+    disowned_at: datetime | None
 
     @property
     def ends_at(self) -> datetime:
@@ -61,6 +62,7 @@ def _grant(row: sa.Row[tuple[object, ...]], vault: Vault) -> Grant:
         issued_at=values["issued_at"],
         refreshed_at=values["refreshed_at"],
         refused_at=values["refused_at"],
+        disowned_at=values["disowned_at"],
     )
 
 
@@ -91,6 +93,7 @@ def put_grant(
                 "generation": (known or 0) + 1,
                 "issued_at": now,
                 "refused_at": None,
+                "disowned_at": None,
                 "reported_at": None,
                 "lease_owner": None,
                 "lease_until": None,
@@ -196,6 +199,11 @@ def note_refusal(connection: Connection, grant: Grant, owner: str, *, now: datet
     release_lease(connection, grant.seller_id, owner)
 
 
+def note_disowned(connection: Connection, seller_id: str, moment: datetime | None) -> None:
+    """Records when FeedAMP first answered 401 to a token it had just given; None when one works again."""
+    connection.execute(sa.update(grants).where(grants.c.seller_id == seller_id).values(disowned_at=moment))
+
+
 def last_success(connection: Connection, conn_id: str) -> datetime | None:
     """When any grant of the connection was last refreshed."""
     query = sa.select(sa.func.max(grants.c.refreshed_at)).where(grants.c.conn_id == conn_id)
@@ -203,11 +211,22 @@ def last_success(connection: Connection, conn_id: str) -> datetime | None:
 
 
 def refused_since(connection: Connection, conn_id: str, since: datetime) -> list[str]:
-    """Sellers refused since a moment and not marked yet."""
-    query = sa.select(grants.c.seller_id).where(
-        grants.c.conn_id == conn_id, grants.c.refused_at >= since, grants.c.status == ACTIVE
-    )
+    """Sellers refused since a moment, marked or not."""
+    query = sa.select(grants.c.seller_id).where(grants.c.conn_id == conn_id, grants.c.refused_at >= since)
     return list(connection.execute(query).scalars())
+
+
+def unmark_since(connection: Connection, conn_id: str, since: datetime) -> None:
+    """Takes back the marks of a run in which the client turned out to be to blame."""
+    connection.execute(
+        sa.update(grants)
+        .where(
+            grants.c.conn_id == conn_id,
+            grants.c.status == NEEDS_AUTHORIZATION,
+            grants.c.reported_at >= since,
+        )
+        .values(status=ACTIVE, reported_at=None)
+    )
 
 
 def mark_needs_authorization(

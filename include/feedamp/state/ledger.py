@@ -144,7 +144,12 @@ def explain_waiting(connection: Connection, seller_id: str, *, reason: str, next
     """Writes why all waiting orders of a seller wait, and until when; returns how many there are."""
     changed = connection.execute(
         sa.update(orders)
-        .where(orders.c.seller_id == seller_id, orders.c.phase == "to_place")
+        .where(
+            orders.c.seller_id == seller_id,
+            orders.c.phase == "to_place",
+            # An order's own, longer pause stays, so that others go first.
+            sa.or_(orders.c.next_try_at.is_(None), orders.c.next_try_at < next_try_at),
+        )
         .values(reason=reason, next_try_at=next_try_at)
     )
     return changed.rowcount

@@ -66,7 +66,7 @@ def unclaim(connection: Connection, manifest: str) -> None:
 def claimed_rows(connection: Connection, manifest: str) -> Iterator[tuple[str, Row]]:
     """(table, row) of a manifest, oldest first."""
     query = sa.select(outbox).where(outbox.c.manifest == manifest).order_by(outbox.c.id)
-    for entry in connection.execution_options(yield_per=1_000).execute(query):
+    for entry in connection.execute(query, execution_options={"yield_per": 1_000}):
         yield entry.table_name, {**_typed(entry.table_name, entry.payload), RECORDED_AT: entry.recorded_at}
 
 

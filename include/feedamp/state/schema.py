@@ -72,6 +72,8 @@ grants = sa.Table(
     sa.Column("issued_at", UtcTime, nullable=False),
     sa.Column("refreshed_at", UtcTime),
     sa.Column("refused_at", UtcTime),
+    # FeedAMP answered 401 to a token it had just given; cleared when one works, a refusal when it happens again.
+    sa.Column("disowned_at", UtcTime),
     sa.Column("reported_at", UtcTime),
     sa.Column("lease_owner", sa.Text),
     sa.Column("lease_until", UtcTime),
@@ -232,6 +234,14 @@ manifests = sa.Table(
     sa.Column("path", sa.String(1024), primary_key=True),
     sa.Column("planned_at", UtcTime, nullable=False),
     sa.Column("loaded_at", UtcTime),
+)
+
+# Reports and closings under way, so that two processes do not send the same one.
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("name", sa.String(300), primary_key=True),
+    sa.Column("until", UtcTime, nullable=False),
 )
 
 # What the tries of one task have done so far: a retry adds to it. Kept for a month.

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.state.schema import step_runs
-from feedamp.state.upsert import upsert
+from feedamp.state.upsert import insert, upsert
 
 KEPT_FOR = timedelta(days=30)
 
@@ -22,6 +22,19 @@ class Done:
     pages: int
     requests: int
     orders: int
+
+
+def first_seen(connection: Connection, run_id: str, *, now: datetime) -> datetime:
+    """When the state first heard of a run, by its own clock: Airflow's may differ."""
+    statement = insert(connection, step_runs).values(
+        run_id=run_id, step="", shard=0, started_at=now, pages=0, requests=0, orders=0
+    )
+    connection.execute(statement.on_conflict_do_nothing())
+    query = sa.select(step_runs.c.started_at).where(
+        step_runs.c.run_id == run_id, step_runs.c.step == "", step_runs.c.shard == 0
+    )
+    started_at: datetime = connection.execute(query).scalar_one()
+    return started_at
 
 
 def add_up(connection: Connection, run_id: str, step: str, shard: int, done: Done) -> Done:

@@ -13,10 +13,10 @@ from feedamp.flatten import order_rows
 from feedamp.lifecycle import Close
 from feedamp.models import MarketplaceState, Order
 from feedamp.parts import Parts, Run
-from feedamp.state import ledger, open_orders, outbox, sellers
+from feedamp.state import leases, ledger, open_orders, outbox, sellers
 from feedamp.state.ledger import LedgerOrder
 from feedamp.state.sellers import Seller
-from feedamp.steps.edge import Tally, each_seller, record_run
+from feedamp.steps.edge import Tally, each_order, each_seller, record_run
 from feedamp.steps.judging import judge, record_closed
 from feedamp.steps.reading_back import read_back
 from feedamp.sweep import chunks_of_numbers, read_by_number
@@ -74,11 +74,31 @@ class _Closer:
             self._tally.note(
                 self._client.seller_id, f"order {unread.mp_order_number} cannot be read: {unread.where}"
             )
-        closed = []
-        for order, read_at in fresh.orders:
-            if await self._close_one(order, read_at):
-                closed.append(order.mp_order_number)
-        await read_back(self._parts, self._client, closed)
+        for error in fresh.failed:
+            self._tally.leave(self._client.seller_id, error)
+        orders = {order.mp_order_number: (order, read_at) for order, read_at in fresh.orders}
+        closed: list[str] = []
+
+        async def one(number: str) -> None:
+            if await self._close_alone(*orders[number]):
+                closed.append(number)
+
+        try:
+            await each_order(self._client.seller_id, orders, self._tally, one)
+        finally:
+            await read_back(self._parts, self._client, closed)
+
+    async def _close_alone(self, fresh: Order, read_at: datetime) -> bool:
+        """Closes an order in one process at a time; another that comes along leaves it alone."""
+        name = f"close/{self._client.seller_id}/{fresh.mp_order_number}"
+        with self._parts.state.begin() as connection:
+            if not leases.take(connection, name, now=self._parts.state.now()):
+                return False
+        try:
+            return await self._close_one(fresh, read_at)
+        finally:
+            with self._parts.state.begin() as connection:
+                leases.release(connection, name)
 
     async def _close_one(self, fresh: Order, read_at: datetime) -> bool:
         """Judges the fresh snapshot exactly as validate does, then closes on nothing but it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -14,6 +14,7 @@ from feedamp.errors import (
     ClientRefusedError,
     FeedAmpError,
     IncompleteError,
+    ThrottledError,
     TransientError,
 )
 from feedamp.parts import Clients, Parts, Run
@@ -24,6 +25,7 @@ from feedamp.tables import RUNS
 
 log = logging.getLogger(__name__)
 SELLERS_AT_ONCE = 64
+FAILURES_THAT_END_A_SELLER = 3
 
 
 @dataclass
@@ -113,6 +115,27 @@ async def each_seller(
             log.warning("Seller %s must authorize again: FeedAMP refuses the grant.", seller_id)
     finally:
         tally.requests = clients.requests
+
+
+async def each_order(
+    seller_id: str, numbers: Iterable[str], tally: Tally, work: Callable[[str], Awaitable[None]]
+) -> None:
+    """Runs `work` for one order after the other; one that cannot be done is left, the others go on.
+
+    Raises:
+        TransientError: FeedAMP throttles, or so many fail that the seller as a whole is in trouble.
+    """
+    failures = 0
+    for number in numbers:
+        try:
+            await work(number)
+        except ThrottledError:
+            raise
+        except TransientError as error:
+            failures += 1
+            tally.leave(seller_id, error)
+            if failures >= FAILURES_THAT_END_A_SELLER:
+                raise
 
 
 def record_run(parts: Parts, run: Run, tally: Tally, started_at: datetime) -> None:

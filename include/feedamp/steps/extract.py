@@ -6,7 +6,7 @@ import logging
 from datetime import datetime, timedelta
 from typing import Any
 
-from feedamp.errors import IncompleteError, TransientError
+from feedamp.errors import IncompleteError, TransientError, UnclearError
 from feedamp.flatten import order_rows
 from feedamp.lake import LakeWriter
 from feedamp.lake import Sweep as LakeSweep
@@ -15,7 +15,7 @@ from feedamp.pages import Filters, Unread
 from feedamp.parts import Clients, Parts, Run, shards
 from feedamp.state import open_orders, progress, sellers
 from feedamp.state.sellers import Seller
-from feedamp.steps.edge import Tally, each_seller, record_run
+from feedamp.steps.edge import FAILURES_THAT_END_A_SELLER, Tally, each_seller, record_run
 from feedamp.sweep import Sweep, chunks_of_numbers, read_by_number, read_whole
 
 log = logging.getLogger(__name__)
@@ -63,8 +63,13 @@ async def extract(
         try:
             await each_seller(clients, found, tally, work)
         finally:
-            _publish(parts, run, writer, sweeps)
-            record_run(parts, run, tally, started_at)
+            try:
+                _publish(parts, run, writer, sweeps)
+            except BaseException:
+                tally.complete = False
+                raise
+            finally:
+                record_run(parts, run, tally, started_at)
     if clients.counts.slips:
         log.info("read as meant although not to the letter: %s", dict(clients.counts.slips))
     return tally
@@ -96,14 +101,27 @@ class _SellerReader:
         with self._parts.state.read() as connection:
             watched = set(open_orders.watched(connection, seller.seller_id))
         unread = 0
+        lost: list[TransientError] = []
         broken: TransientError | None = None
         try:
             async for page in sweep.pages():
                 for item in page.items:
                     watched.discard(item.mp_order_number or "")
-                    unread += self._take(seller, await read_whole(client, item), page.read_at)
+                    try:
+                        whole = await read_whole(client, item)
+                    except UnclearError as error:  # this order alone; the page goes on, the watermark waits
+                        lost.append(error)
+                        if len(lost) >= FAILURES_THAT_END_A_SELLER:
+                            raise
+                        continue
+                    unread += self._take(seller, whole, page.read_at)
             for numbers in chunks_of_numbers(sorted(watched)):
                 fresh = await read_by_number(client, numbers)
+                lost += fresh.failed
+                for number in fresh.missing:
+                    self._tally.note(seller.seller_id, f"order {number} is unknown to FeedAMP; reconcile it")
+                for left in fresh.unread:
+                    unread += self._take(seller, left, started_at)
                 for order, read_at in fresh.orders:
                     self._take(seller, (order, read_at), read_at)
         except TransientError as error:
@@ -114,9 +132,11 @@ class _SellerReader:
         if broken is not None:
             self.missing = str(broken)
             self._tally.leave(seller.seller_id, broken)
+        elif lost:
+            self.missing = f"{len(lost)} orders: {lost[0]}"
         elif not sweep.complete:
             self.missing = sweep.missing
-        is_complete = sweep.complete and broken is None and not unread
+        is_complete = sweep.complete and broken is None and not unread and not lost
         return LakeSweep(
             seller_id=seller.seller_id,
             complete=is_complete,

@@ -8,7 +8,16 @@ from datetime import datetime
 from sqlalchemy.engine import Connection
 
 from feedamp.checks import check_order, tracking_numbers
-from feedamp.lifecycle import Close, OpenOrder, Wait, decide_close, unexplained_errors
+from feedamp.lifecycle import (
+    CANCELLED,
+    COMPLETE,
+    SHIPPED,
+    Close,
+    OpenOrder,
+    Wait,
+    decide_close,
+    unexplained_errors,
+)
 from feedamp.models import FINAL_STATES, Snapshot
 from feedamp.parts import Parts
 from feedamp.reporting import Look, follow_up, is_standing
@@ -35,7 +44,7 @@ def judge(connection: Connection, parts: Parts, order: LedgerOrder, held: Held) 
             connection, held, closable=False, waits_for=wait.reason, needs_person=False
         )
         return wait
-    if snapshot.marketplace_state in FINAL_STATES:
+    if snapshot.marketplace_state in FINAL_STATES or snapshot.status == COMPLETE:
         record_closed(connection, order, snapshot, run_id=None, now=parts.state.now())
         return Wait("closed already")
     if order.conflicting_state and not _units_shipped(order, snapshot):
@@ -98,6 +107,13 @@ def _end_conflict(connection: Connection, parts: Parts, order: LedgerOrder, held
     return wait
 
 
+def _final_state(order: LedgerOrder, snapshot: Snapshot) -> str:
+    """What it was closed as; where FeedAMP shows only that it is (Q12), what we set or what the units say."""
+    if snapshot.marketplace_state in FINAL_STATES:
+        return str(snapshot.marketplace_state)
+    return order.closing_state or str(SHIPPED if _units_shipped(order, snapshot) else CANCELLED)
+
+
 def _hold_back_reports(connection: Connection, order: LedgerOrder, *, now: datetime) -> None:
     """A closed order is never reported."""
     waiting = [f for f in findings.of_order(connection, *order.key) if f.state == findings.TO_REPORT]
@@ -109,7 +125,7 @@ def record_closed(
     connection: Connection, order: LedgerOrder, snapshot: Snapshot, *, run_id: str | None, now: datetime
 ) -> None:
     """The order is final at FeedAMP: by our own PUT, whose answer may have been lost, or by somebody else's."""
-    state = str(snapshot.marketplace_state)
+    state = _final_state(order, snapshot)
     ours = order.closing_at if order.closing_state == state else None
     ledger.change(
         connection,

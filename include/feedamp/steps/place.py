@@ -7,6 +7,8 @@ import logging
 from datetime import datetime, timedelta
 from typing import Any
 
+from sqlalchemy.engine import Connection
+
 from feedamp.client import FeedAmpClient
 from feedamp.errors import (
     AuthorizationError,
@@ -29,9 +31,11 @@ from feedamp.state.sellers import Seller
 from feedamp.steps.edge import Tally, each_seller, record_run
 from feedamp.steps.reading_back import read_back
 from feedamp.tables import PLACEMENTS
+from feedamp.units import count_units
 
 log = logging.getLogger(__name__)
 ORDERS_AT_ONCE = 4
+ORDERS_PER_CHUNK = 200
 FAILURES_THAT_END_A_SELLER = 2
 ASK_AGAIN = timedelta(days=1)
 # Answers about this order's content; any other 4xx is about the address, the network or the client.
@@ -110,8 +114,10 @@ class _SellerBatch:
                 if self._stopped is None:
                     await self._place(number)
 
-        await asyncio.gather(*(one(number) for number in numbers))
-        await read_back(self._parts, self._client, self._changed)
+        for start in range(0, len(numbers), ORDERS_PER_CHUNK):
+            await asyncio.gather(*(one(number) for number in numbers[start : start + ORDERS_PER_CHUNK]))
+            await read_back(self._parts, self._client, self._changed)
+            self._changed.clear()
         if self._stopped is not None:
             self._explain_the_rest(self._stopped)
             raise self._stopped
@@ -120,6 +126,8 @@ class _SellerBatch:
         with self._parts.state.begin() as connection:
             order = ledger.read(connection, self._client.seller_id, number)
             if order is None or order.phase != "to_place":
+                return
+            if order.desired_state == CANCELLED and self._contradicts_the_seller(connection, order):
                 return
             has_tried = order.first_put_at is not None
             ledger.note_put(connection, order, now=self._parts.state.now())
@@ -142,6 +150,24 @@ class _SellerBatch:
             self._wait(order, error)
         else:
             self._accepted(order, order.desired_state, sent_at)
+
+    def _contradicts_the_seller(self, connection: Connection, order: LedgerOrder) -> bool:
+        """Holds a cancellation back whose order the seller has begun to ship since it came in."""
+        held = open_orders.read(connection, *order.key)
+        units = count_units({}, held.snapshot.fulfillments if held else ())
+        shipped = sum(line.shipped for line in units.values())
+        if not shipped:
+            return False
+        ledger.change(
+            connection,
+            order,
+            phase="held",
+            desired_state=order.accepted_state or order.desired_state,
+            conflicting_state=str(CANCELLED),
+            reason=f"conflict: CANCELLED came in, but the seller has shipped {shipped} units",
+        )
+        self._tally.note(order.seller_id, f"order {order.mp_order_number} is held: cancelled, but shipped")
+        return True
 
     async def _exists(self, number: str) -> bool:
         """Whether an earlier PUT without an answer arrived: CANCELLED is for placed orders only (contract 7.1)."""

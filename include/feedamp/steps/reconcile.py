@@ -81,10 +81,11 @@ async def reconcile(
                 ours = ledger.read_many(connection, seller.seller_id, wanted)
             shown = {order.mp_order_number: order for order, _ in fresh.orders}
             tally.orders += len(wanted)
-            unread = {item.mp_order_number for item in fresh.unread}
-            tally.orders_unread += len(unread)
+            tally.orders_unread += len(fresh.unread)
+            for error in fresh.failed:
+                tally.leave(seller.seller_id, error)
             for number in wanted:
-                if number not in unread:
+                if number in shown or number in fresh.missing:
                     view = warehouse.get((seller.seller_id, number), {})
                     differences.extend(_rows(run, ours[number], shown.get(number), view))
 

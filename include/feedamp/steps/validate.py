@@ -9,14 +9,21 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from feedamp.client import FeedAmpClient
-from feedamp.errors import NotFoundError, RejectedError, ThrottledError, TransientError, UnclearError
+from feedamp.errors import (
+    BusyError,
+    NotFoundError,
+    RejectedError,
+    ThrottledError,
+    TransientError,
+    UnclearError,
+)
 from feedamp.models import Order
 from feedamp.pages import Filters
 from feedamp.parts import Parts, Run, shards
-from feedamp.state import findings, ledger, open_orders, sellers
+from feedamp.state import findings, leases, ledger, open_orders, sellers
 from feedamp.state.findings import StoredFinding
 from feedamp.state.sellers import Seller
-from feedamp.steps.edge import Tally, each_seller, record_run
+from feedamp.steps.edge import Tally, each_order, each_seller, record_run
 from feedamp.steps.judging import judge
 
 log = logging.getLogger(__name__)
@@ -59,8 +66,7 @@ async def validate(parts: Parts, run: Run, shard: int, seller_ids: list[str]) ->
                 waiting = findings.to_report(connection, [seller.seller_id])
             if waiting:
                 reporter = _Reporter(parts, await clients.client(seller), tally)
-                for number in waiting[seller.seller_id]:
-                    await reporter.report(number)
+                await each_order(seller.seller_id, waiting[seller.seller_id], tally, reporter.report)
 
         try:
             await each_seller(clients, found, tally, work)
@@ -104,7 +110,23 @@ class _Reporter:
         self._tally = tally
 
     async def report(self, number: str) -> None:
-        """One POST with all reports of an order; an intent is stored before it leaves."""
+        """One POST with all reports of an order, sent by one process at a time.
+
+        Raises:
+            BusyError: another process is at it.
+        """
+        name = f"report/{self._client.seller_id}/{number}"
+        with self._parts.state.begin() as connection:
+            if not leases.take(connection, name, now=self._parts.state.now()):
+                raise BusyError(f"Another process is reporting on order {number}.")
+        try:
+            await self._report(number)
+        finally:
+            with self._parts.state.begin() as connection:
+                leases.release(connection, name)
+
+    async def _report(self, number: str) -> None:
+        """An intent is stored before the POST leaves."""
         pending = self._pending(number)
         if any(finding.intent_at for finding in pending):
             pending = await self._sort_out(number, pending)

@@ -91,7 +91,10 @@ def _add_sellers(nouns: Nouns[argparse.ArgumentParser]) -> None:
     _does(from_file, "importing:import_file")
     listing = verbs.add_parser("list", help="sellers and the state of their grants")
     _does(listing, "sellers:show", listing=True)
-    for verb, text in (("pause", "stop all traffic of a seller"), ("resume", "let a paused seller go on")):
+    for verb, text in (
+        ("pause", "stop placing, reading and closing for a seller; the grant is kept alive"),
+        ("resume", "let a paused seller go on"),
+    ):
         command = verbs.add_parser(verb, help=text)
         command.add_argument("seller", metavar="SELLER")
         _does(command, f"sellers:{verb}")

@@ -58,6 +58,7 @@ def upgrade() -> None:
         sa.Column("issued_at", UtcTime(), nullable=False),
         sa.Column("refreshed_at", UtcTime(), nullable=True),
         sa.Column("refused_at", UtcTime(), nullable=True),
+        sa.Column("disowned_at", UtcTime(), nullable=True),
         sa.Column("reported_at", UtcTime(), nullable=True),
         sa.Column("lease_owner", sa.Text(), nullable=True),
         sa.Column("lease_until", UtcTime(), nullable=True),
@@ -73,6 +74,12 @@ def upgrade() -> None:
         sa.Column("taken_at", UtcTime(), nullable=False),
         sa.Column("rows_read", sa.Integer(), nullable=False),
         sa.Column("rows_rejected", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+    )
+    op.create_table(
+        "leases",
+        sa.Column("name", sa.String(length=300), nullable=False),
+        sa.Column("until", UtcTime(), nullable=False),
         sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(

@@ -1,0 +1,131 @@
+"""All steps with the state on Postgres: the same house, the same end."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from doc_blocks import blocks
+from house import BAD_NUMBER, OTHER, SELLER, open_house, shipment
+
+from feedamp.sandbox.options import DEFAULT_BEHAVIORS
+from feedamp.state import State, ledger, overview, rejects
+from feedamp.state.schema import metadata
+
+RUNBOOK = Path(__file__).parents[2] / "docs" / "runbook.md"
+PATIENT = tuple((name, weight) for name, weight in DEFAULT_BEHAVIORS if name != "never")
+TROUBLE = ("reset_before", "reset_after", "cut_body", "refuse_token", "null_orders")
+
+
+def phases(house):
+    with house.state.read() as connection:
+        return ledger.phases(connection)
+
+
+def test_every_order_is_closed_rightly(tmp_path, url):
+    with open_house(tmp_path, state_url=url, seed=1, behaviors=PATIENT) as house:
+        for seller in (SELLER, OTHER):
+            bodies = [house.body(f"{seller}-{n}", units=1 + n % 3) for n in range(5)]
+            house.drop(f"{seller}.jsonl", *bodies, seller=seller)
+        for kind in TROUBLE:
+            house.sandbox.fault(kind, path="/orders", times=None, probability=0.06)
+        rounds = 0
+        while phases(house) != {"closed": 10} and rounds < 15:
+            house.loop()
+            house.sandbox.act()
+            house.clock.skip(hours=2)
+            rounds += 1
+        house.sandbox.clear_faults()
+        house.loop()
+        house.load()
+        assert phases(house) == {"closed": 10}
+        assert house.sandbox.broken_rules == []
+        assert house.refresh().undone == []
+        assert house.reconcile().extra["differences"] == 0
+        assert house.rows("SELECT count(*), count(closed_at), count(placed_at) FROM orders") == [(10, 10, 10)]
+        with house.state.read() as connection:
+            assert rejects.standing(connection) == []
+            assert overview.on_the_way(connection)["manifests"] == 0
+
+
+@pytest.fixture
+def busy_house(tmp_path):
+    """A house on SQLite where something stands in every table."""
+    with open_house(tmp_path) as house:
+        house.placed("M-1", "M-2", "M-3", "M-4")
+        house.fulfill("M-1", shipment(number=BAD_NUMBER))
+        house.fulfill("M-2", shipment(number=None))
+        house.fulfill("M-3", shipment())
+        house.read()
+        house.process()
+        house.deliver("M-2", marketplace_state="CANCELLED")
+        house.deliver("M-5", order_lines=[])
+        house.deliver("M-6")
+        house.refresh()
+        house.extract()
+        yield house
+
+
+def move_state(old, new, monkeypatch):
+    """The runbook's program."""
+    [program] = [text for text in blocks(RUNBOOK, "python") if "sorted_tables" in text]
+    monkeypatch.setattr(sys, "argv", ["move_state.py", str(old), new])
+    found = {}
+    exec(program, found)
+    for state in (found["old"], found["new"]):
+        state.close()
+
+
+def rows(state):
+    with state.read() as connection:
+        return {table.name: rows_of(connection, table) for table in metadata.sorted_tables}
+
+
+def rows_of(connection, table):
+    """Those of the outbox in their order, without the ids, which are given anew."""
+    found = connection.execute(sa.select(table).order_by(*table.primary_key)).all()
+    if table.name == "outbox":
+        return [row[1:] for row in found]
+    return sorted((tuple(row) for row in found), key=repr)
+
+
+def answers(state, now):
+    """All that `feedamp status` asks."""
+    with state.read() as connection:
+        return {
+            "reasons": sorted(overview.reasons_by_phase(connection), key=repr),
+            "waits": sorted(overview.waits_of_settled(connection)),
+            "waiting": overview.waiting_by_seller(connection),
+            "grants": overview.grant_times(connection),
+            "watermarks": overview.seller_watermarks(connection),
+            "latest": overview.latest(connection),
+            "on the way": overview.on_the_way(connection),
+            "held orders": overview.held_orders(connection, limit=5),
+            "held findings": overview.held_findings(connection, limit=5),
+            "stuck": overview.stuck_orders(connection, lingering_since=now - timedelta(days=1), limit=5),
+            "rejected": overview.rejected_rows(connection, limit=5),
+        }
+
+
+def test_a_state_that_was_moved_holds_and_answers_the_same_and_goes_on(
+    tmp_path, busy_house, url, monkeypatch, capsys
+):
+    house = busy_house
+    before = rows(house.state)
+    move_state(house.state.url, url, monkeypatch)
+    capsys.readouterr()
+    assert [name for name, found in before.items() if not found] == ["authorizations"]
+    with closing(State(url, clock=house.clock.now)) as moved:
+        now = house.state.now()
+        assert rows(moved) == before
+        assert answers(moved, now) == answers(house.state, now)
+        house.state = moved
+        house.parts = replace(house.parts, state=moved)
+        house.loop()
+        assert phases(house) == {"settled": 3, "closed": 1, "held": 1}
+        assert house.rows("SELECT count(*), count(placed_at), count(closed_at) FROM orders") == [(5, 5, 1)]

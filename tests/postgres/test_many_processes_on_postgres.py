@@ -1,0 +1,50 @@
+"""What must hold when several processes, or several connections of one, do the same thing at the same moment."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import closing
+from itertools import pairwise
+
+import pytest
+from expiries import SELLERS, Outcome, read_through_expiries
+from processes import open_state, take_turns
+from wire import NOON, S1, Clock
+
+from feedamp.pacing import SPACING, Pacer
+from feedamp.state import HEAD, State
+
+
+def test_an_empty_database_is_brought_to_the_head_by_all_at_once(server, four):
+    assert four.run(open_state, server.database()) == [HEAD] * four.count
+
+
+def test_each_expiry_is_refreshed_exactly_once(four, url):
+    outcome = read_through_expiries(four, url, rounds=3)
+    assert outcome == Outcome([3 * SELLERS] * four.count, [3] * SELLERS, [])
+
+
+def test_all_processes_together_keep_to_the_rate(four, url):
+    came = sorted(moment for moments in four.run(take_turns, url, 8) for moment in moments)
+    assert len(came) == 8 * four.count
+    # A process may be held up between its turn and its clock, so the whole is measured and not each gap.
+    assert came[-1] - came[0] >= (len(came) - four.count) * 0.01 * SPACING
+
+
+async def test_two_pacers_of_one_process_keep_to_the_rate(url):
+    clock, left = Clock(), []
+    with closing(State(url, clock=clock)) as one, closing(State(url, clock=clock)) as other:
+        pacers = [Pacer(state, requests_per_second=2, sleep=clock.sleep) for state in (one, other)]
+
+        async def leave(pacer):
+            await pacer.turn(S1)
+            left.append((clock() - NOON).total_seconds())
+
+        for _ in range(4):
+            await asyncio.gather(*(leave(pacer) for pacer in pacers))
+        pacers[0].pause(S1, 10)
+        paused_at = left[-1]
+        await leave(pacers[1])
+    assert min(after - before for before, after in pairwise(left)) >= 0.5
+    assert left[7] == pytest.approx(7 * 0.5 * SPACING, abs=0.02)
+    assert left[8] - paused_at == pytest.approx(10, abs=0.01)

@@ -1,0 +1,136 @@
+"""Two processes at the same work, and orders in trouble beside good ones (promises 5, 6 and 8)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from house import BAD_NUMBER, SELLER, House, shipment
+
+from feedamp.state import grants, leases
+from feedamp.steps.close import close
+from feedamp.steps.validate import validate
+
+BOTH = 2
+
+
+def side_by_side(house: House, step: Any) -> None:
+    async def both() -> None:
+        runs = [house.run("process_fulfillments") for _ in range(BOTH)]
+        await asyncio.gather(*(step(house.parts, run, 0, [SELLER]) for run in runs))
+
+    asyncio.run(both())
+
+
+def test_two_validations_at_once_report_once(house: House) -> None:
+    house.placed("M-1")
+    house.fulfill("M-1", shipment(2, BAD_NUMBER))
+    house.read()
+    side_by_side(house, validate)
+    assert len(house.asked("POST", "/orders/M-1/errors")) == 1
+    assert house.sandbox.broken_rules == []
+
+
+def test_two_closings_at_once_close_once(house: House) -> None:
+    house.placed("M-1")
+    house.fulfill("M-1", shipment(2))
+    house.read()
+    house.validate()
+    before = len(house.asked("PUT", "/orders/M-1"))
+    side_by_side(house, close)
+    assert len(house.asked("PUT", "/orders/M-1")) == before + 1
+    assert house.order("M-1").phase == "closed"
+
+
+def test_a_lease_ends_by_itself(house: House) -> None:
+    def take() -> bool:
+        with house.state.begin() as connection:
+            return leases.take(connection, "close/S1/M-1", now=house.state.now())
+
+    assert (take(), take()) == (True, False)
+    house.clock.skip(seconds=leases.LASTS.total_seconds() + 1)
+    assert take()
+
+
+def test_a_cancellation_that_waits_is_held_when_the_seller_ships_meanwhile(house: House) -> None:
+    house.placed("M-1")
+    cancelled = house.body("M-1", marketplace_state="CANCELLED")
+    house.drop("cancel.jsonl", cancelled)
+    house.intake()
+    house.fulfill("M-1", shipment(1))
+    house.see("M-1")
+    house.place()
+    assert (house.order("M-1").phase, house.order("M-1").conflicting_state) == ("held", "CANCELLED")
+    assert house.shown("M-1")["marketplace_state"] == "AWAITING_SHIPMENT"
+
+
+def test_a_conflict_that_the_seller_withdraws_lets_the_cancellation_out(house: House) -> None:
+    test_a_cancellation_that_waits_is_held_when_the_seller_ships_meanwhile(house)
+    house.fulfill("M-1")
+    house.see("M-1")
+    house.validate()
+    house.place()
+    assert (house.order("M-1").phase, house.order("M-1").accepted_state) == ("closed", "CANCELLED")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_one_order_that_always_fails_holds_up_no_other(house: House, method: str) -> None:
+    numbers = ["M-1", "M-2", "M-3"]
+    house.placed(*numbers)
+    for number in numbers:
+        house.fulfill(number, shipment(2, BAD_NUMBER) if method == "POST" else shipment(2))
+    house.read()
+    house.sandbox.fault("error_500", method=method, path="/orders/M-1", times=None)
+    house.process()
+    if method == "POST":
+        assert [house.findings(n)[0].state for n in numbers] == ["to_report", "reported", "reported"]
+    else:
+        assert [house.order(n).phase for n in numbers] == ["settled", "closed", "closed"]
+
+
+def test_an_order_whose_own_read_fails_costs_only_itself(house: House) -> None:
+    house.placed("M-1", "M-2", "M-3")
+    house.sandbox.fault("misshapen_order", path="/orders$", times=1)
+    house.sandbox.fault("error_500", path="/orders/M-", times=None)
+    tally = house.extract()
+    house.load()
+    [(seen,)] = house.rows("SELECT count(*) FROM orders WHERE extracted_at IS NOT NULL")
+    assert seen == 2
+    assert not tally.complete
+    assert house.watermark() is None
+
+
+def test_poison_orders_keep_their_own_pause(house: House) -> None:
+    house.drop("orders.jsonl", *(house.body(f"M-{n}") for n in range(1, 5)))
+    house.sandbox.fault("error_500", path="/orders/M-1", times=None)
+    house.sandbox.fault("error_500", path="/orders/M-2", times=None)
+    house.intake()
+    for _ in range(4):
+        house.place()
+        house.clock.skip(minutes=10)
+    assert [house.order(f"M-{n}").phase for n in (3, 4)] == ["settled", "settled"]
+
+
+def test_a_seller_who_is_disowned_in_two_runs_must_authorize_again(house: House) -> None:
+    def status() -> str:
+        with house.state.read() as connection:
+            grant = grants.read(connection, house.vault, SELLER)
+        assert grant is not None
+        return grant.status
+
+    house.sandbox.fault("refuse_token", seller_id=SELLER, path="/orders", times=None)
+    house.extract()
+    assert status() == "active"
+    house.clock.skip(hours=1)
+    house.extract()
+    assert status() == "needs_authorization"
+
+
+def test_half_a_character_in_one_order_costs_no_other() -> None:
+    from feedamp.json_fields import decode_json
+
+    page = decode_json(b'{"orders":[{"mp_order_number":"A","x":"\\ud83d"},{"mp_order_number":"B"}]}')
+    assert [order["mp_order_number"] for order in page["orders"]] == ["A", "B"]
+    json.dumps(page).encode("utf-8")
