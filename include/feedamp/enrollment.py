@@ -63,7 +63,7 @@ def read_line(line: bytes) -> Enrollment | Refusal:
     if unknown:
         # Only what looks like a name is quoted: a line gone wrong may hold a token in its place.
         names = [name if _NAME.fullmatch(name) else "(not shown)" for name in unknown]
-        return Refusal(", ".join(names), f"unknown; known are {', '.join(FIELDS)}")
+        return Refusal(", ".join(names), f"unknown field; known are {', '.join(FIELDS)}")
     for name in FIELDS:
         fault = _fault(name, row.get(name))
         if fault is not None:

@@ -10,7 +10,7 @@ from postgres import behind
 from wire import KEY, S1, add_seller
 
 from feedamp.models import Snapshot
-from feedamp.state import grants, open_orders, outbox, slots
+from feedamp.state import grants, leases, open_orders, outbox, slots
 from feedamp.tables import RECORDED_AT
 from feedamp.vault import Vault
 
@@ -129,6 +129,13 @@ def lease(grant, owner, now=NOON, seconds=10.0):
 
 def test_of_two_who_want_the_lease_at_the_same_moment_one_gets_it(state, grant):
     assert behind(state, lease(grant, "first"), lease(grant, "second")) is False
+
+
+def test_of_two_who_begin_the_same_work_at_the_same_moment_one_does_it(state):
+    take = partial(leases.take, name="close:S1:M-1", now=NOON)
+    assert behind(state, take, take) is False
+    with state.begin() as connection:
+        assert take(connection, now=NOON + leases.LASTS + timedelta(seconds=1))
 
 
 def test_a_lease_is_given_once_until_it_is_given_back_or_over(state, grant):
