@@ -133,7 +133,7 @@ def test_of_two_who_want_the_lease_at_the_same_moment_one_gets_it(state, grant):
 
 def test_of_two_who_begin_the_same_work_at_the_same_moment_one_does_it(state):
     take = partial(leases.take, name="close:S1:M-1", now=NOON)
-    assert behind(state, take, take) is False
+    assert behind(state, take, take) is None
     with state.begin() as connection:
         assert take(connection, now=NOON + leases.LASTS + timedelta(seconds=1))
 

@@ -47,11 +47,21 @@ def test_two_closings_at_once_close_once(house: House) -> None:
 def test_a_lease_ends_by_itself(house: House) -> None:
     def take() -> bool:
         with house.state.begin() as connection:
-            return leases.take(connection, "close/S1/M-1", now=house.state.now())
+            return leases.take(connection, "close/S1/M-1", now=house.state.now()) is not None
 
     assert (take(), take()) == (True, False)
     house.clock.skip(seconds=leases.LASTS.total_seconds() + 1)
     assert take()
+
+
+def test_who_comes_too_late_does_not_give_back_the_lease_of_the_next(house: House) -> None:
+    with house.state.begin() as connection:
+        first = leases.take(connection, "close/S1/M-1", now=house.state.now())
+        house.clock.skip(seconds=leases.LASTS.total_seconds() + 1)
+        second = leases.take(connection, "close/S1/M-1", now=house.state.now())
+        leases.release(connection, "close/S1/M-1", str(first))
+        assert second is not None
+        assert leases.take(connection, "close/S1/M-1", now=house.state.now()) is None
 
 
 def test_a_cancellation_that_waits_is_held_when_the_seller_ships_meanwhile(house: House) -> None:

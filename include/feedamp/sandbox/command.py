@@ -111,9 +111,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             refresh_grace_s=given.refresh_grace_s,
             pace_s=given.pace,
         )
-        file = given.write_sellers or Path(tempfile.mkdtemp(prefix="feedamp-sandbox-")) / "sellers.jsonl"
-        write_sellers(file, options.seller_list())
-        world = asyncio.run(serve(options, given.host, given.port, file.resolve(), given.verbose))
+        with tempfile.TemporaryDirectory(prefix="feedamp-sandbox-") as folder:  # gone when the sandbox stops
+            file = given.write_sellers or Path(folder) / "sellers.jsonl"
+            write_sellers(file, options.seller_list())
+            world = asyncio.run(serve(options, given.host, given.port, file.resolve(), given.verbose))
     except (OSError, ValueError) as error:
         print(f"feedamp sandbox: {error}", file=sys.stderr)
         return 2

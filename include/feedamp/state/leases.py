@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -14,17 +15,20 @@ from feedamp.state.upsert import insert
 LASTS = timedelta(minutes=5)
 
 
-def take(connection: Connection, name: str, *, now: datetime) -> bool:
-    """The right to do what `name` says; False while somebody else has it."""
-    statement = insert(connection, leases).values(name=name, until=now + LASTS)
+def take(connection: Connection, name: str, *, now: datetime) -> str | None:
+    """The right to do what `name` says, as the word that gives it back; None while somebody else has it."""
+    owner = uuid.uuid4().hex
+    statement = insert(connection, leases).values(name=name, owner=owner, until=now + LASTS)
     taken = connection.execute(
         statement.on_conflict_do_update(
-            index_elements=["name"], set_={"until": statement.excluded.until}, where=leases.c.until < now
+            index_elements=["name"],
+            set_={"owner": statement.excluded.owner, "until": statement.excluded.until},
+            where=leases.c.until < now,
         ).returning(leases.c.name)
     )
-    return taken.first() is not None
+    return owner if taken.first() is not None else None
 
 
-def release(connection: Connection, name: str) -> None:
-    """Gives the right back."""
-    connection.execute(sa.delete(leases).where(leases.c.name == name))
+def release(connection: Connection, name: str, owner: str) -> None:
+    """Gives the right back, unless it has ended and somebody else has it by now."""
+    connection.execute(sa.delete(leases).where(leases.c.name == name, leases.c.owner == owner))

@@ -241,6 +241,7 @@ leases = sa.Table(
     "leases",
     metadata,
     sa.Column("name", sa.String(300), primary_key=True),
+    sa.Column("owner", sa.String(32), nullable=False),
     sa.Column("until", UtcTime, nullable=False),
 )
 

@@ -92,13 +92,14 @@ class _Closer:
         """Closes an order in one process at a time; another that comes along leaves it alone."""
         name = f"close/{self._client.seller_id}/{fresh.mp_order_number}"
         with self._parts.state.begin() as connection:
-            if not leases.take(connection, name, now=self._parts.state.now()):
-                return False
+            lease = leases.take(connection, name, now=self._parts.state.now())
+        if lease is None:
+            return False
         try:
             return await self._close_one(fresh, read_at)
         finally:
             with self._parts.state.begin() as connection:
-                leases.release(connection, name)
+                leases.release(connection, name, lease)
 
     async def _close_one(self, fresh: Order, read_at: datetime) -> bool:
         """Judges the fresh snapshot exactly as validate does, then closes on nothing but it."""

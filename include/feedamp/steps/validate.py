@@ -117,13 +117,14 @@ class _Reporter:
         """
         name = f"report/{self._client.seller_id}/{number}"
         with self._parts.state.begin() as connection:
-            if not leases.take(connection, name, now=self._parts.state.now()):
-                raise BusyError(f"Another process is reporting on order {number}.")
+            lease = leases.take(connection, name, now=self._parts.state.now())
+        if lease is None:
+            raise BusyError(f"Another process is reporting on order {number}.")
         try:
             await self._report(number)
         finally:
             with self._parts.state.begin() as connection:
-                leases.release(connection, name)
+                leases.release(connection, name, lease)
 
     async def _report(self, number: str) -> None:
         """An intent is stored before the POST leaves."""

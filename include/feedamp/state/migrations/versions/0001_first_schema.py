@@ -79,6 +79,7 @@ def upgrade() -> None:
     op.create_table(
         "leases",
         sa.Column("name", sa.String(length=300), nullable=False),
+        sa.Column("owner", sa.String(length=32), nullable=False),
         sa.Column("until", UtcTime(), nullable=False),
         sa.PrimaryKeyConstraint("name"),
     )
