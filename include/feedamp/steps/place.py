@@ -2,44 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy.engine import Connection
-
-from feedamp.client import FeedAmpClient
-from feedamp.errors import (
-    AuthorizationError,
-    FeedAmpError,
-    NotFoundError,
-    RejectedError,
-    ThrottledError,
-    TransientError,
-    UnreadableError,
-)
-from feedamp.flatten import placed_rows
-from feedamp.json_fields import Slips
-from feedamp.lifecycle import CANCELLED
-from feedamp.models import FINAL_STATES
+from feedamp.errors import TransientError
 from feedamp.parts import Parts, Run, shards
-from feedamp.reading import read_order
-from feedamp.state import ledger, open_orders, outbox, rejects, sellers
-from feedamp.state.ledger import LedgerOrder
+from feedamp.state import ledger, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.edge import Tally, each_seller, record_run
-from feedamp.steps.reading_back import read_back
-from feedamp.tables import PLACEMENTS
-from feedamp.units import count_units
+from feedamp.steps.placing import SellerBatch
 
 log = logging.getLogger(__name__)
-ORDERS_AT_ONCE = 4
-ORDERS_PER_CHUNK = 200
-FAILURES_THAT_END_A_SELLER = 2
 ASK_AGAIN = timedelta(days=1)
-# Answers about this order's content; any other 4xx is about the address, the network or the client.
-REFUSES_THE_ORDER = (400, 409, 413, 422)
 
 
 def plan_place(parts: Parts, run: Run, seller_ids: list[str]) -> list[dict[str, Any]]:
@@ -82,7 +57,7 @@ async def place(parts: Parts, run: Run, shard: int, seller_ids: list[str]) -> Ta
 
         async def work(seller: Seller) -> None:
             client = await clients.client(seller)
-            await _SellerBatch(parts, run, tally, client).send(due.get(seller.seller_id, []))
+            await SellerBatch(parts, run, tally, client).send(due.get(seller.seller_id, []))
             if seller.seller_id in later:
                 wait_s = (later[seller.seller_id] - started_at).total_seconds()
                 raise TransientError("orders wait for their next try", retry_after_s=wait_s)
@@ -92,190 +67,3 @@ async def place(parts: Parts, run: Run, shard: int, seller_ids: list[str]) -> Ta
         finally:
             record_run(parts, run, tally, started_at)
     return tally
-
-
-class _SellerBatch:
-    """One seller's orders; a seller in trouble is left alone after two failures."""
-
-    def __init__(self, parts: Parts, run: Run, tally: Tally, client: FeedAmpClient) -> None:
-        self._parts = parts
-        self._run = run
-        self._tally = tally
-        self._client = client
-        self._failures = 0
-        self._stopped: FeedAmpError | None = None
-        self._changed: list[str] = []
-
-    async def send(self, numbers: list[str]) -> None:
-        gate = asyncio.Semaphore(ORDERS_AT_ONCE)
-
-        async def one(number: str) -> None:
-            async with gate:
-                if self._stopped is None:
-                    await self._place(number)
-
-        for start in range(0, len(numbers), ORDERS_PER_CHUNK):
-            await asyncio.gather(*(one(number) for number in numbers[start : start + ORDERS_PER_CHUNK]))
-            await read_back(self._parts, self._client, self._changed)
-            self._changed.clear()
-        if self._stopped is not None:
-            self._explain_the_rest(self._stopped)
-            raise self._stopped
-
-    async def _place(self, number: str) -> None:
-        with self._parts.state.begin() as connection:
-            order = ledger.read(connection, self._client.seller_id, number)
-            if order is None or order.phase != "to_place":
-                return
-            if order.desired_state == CANCELLED and self._contradicts_the_seller(connection, order):
-                return
-            has_tried = order.first_put_at is not None
-            ledger.note_put(connection, order, now=self._parts.state.now())
-        try:
-            is_unclear = order.accepted_state is None and has_tried
-            if order.desired_state == CANCELLED and is_unclear and not await self._exists(number):
-                self._never_placed(order)
-                return
-            sent_at = await self._client.put_order(number, order.put_body(order.desired_state))
-        except RejectedError as error:
-            if error.status in REFUSES_THE_ORDER:
-                self._refused(order, error)
-            else:
-                self._stopped = self._stopped or TransientError(
-                    f"{error} Check the connection's Host, or whether FeedAMP must allow this address."
-                )
-        except AuthorizationError as error:
-            self._stopped = self._stopped or error
-        except TransientError as error:
-            self._wait(order, error)
-        else:
-            self._accepted(order, order.desired_state, sent_at)
-
-    def _contradicts_the_seller(self, connection: Connection, order: LedgerOrder) -> bool:
-        """Holds a cancellation back whose order the seller has begun to ship since it came in."""
-        held = open_orders.read(connection, *order.key)
-        units = count_units({}, held.snapshot.fulfillments if held else ())
-        shipped = sum(line.shipped for line in units.values())
-        if not shipped:
-            return False
-        ledger.change(
-            connection,
-            order,
-            phase="held",
-            desired_state=order.accepted_state or order.desired_state,
-            conflicting_state=str(CANCELLED),
-            reason=f"conflict: CANCELLED came in, but the seller has shipped {shipped} units",
-        )
-        self._tally.note(order.seller_id, f"order {order.mp_order_number} is held: cancelled, but shipped")
-        return True
-
-    async def _exists(self, number: str) -> bool:
-        """Whether an earlier PUT without an answer arrived: CANCELLED is for placed orders only (contract 7.1)."""
-        try:
-            await self._client.get_order(number)
-        except NotFoundError:
-            return False
-        except UnreadableError:
-            return True  # whatever its shape, it is there
-        return True
-
-    def _accepted(self, order: LedgerOrder, state: str, sent_at: datetime) -> None:
-        self._tally.orders += 1
-        with self._parts.state.begin() as connection:
-            current = ledger.read(connection, *order.key) or order
-            is_final = state in FINAL_STATES
-            phase = "closed" if is_final else "settled" if current.desired_state == state else "to_place"
-            ledger.change(
-                connection,
-                order,
-                accepted_state=state,
-                phase=phase,
-                placed_at=current.placed_at or sent_at,
-                closed_at=sent_at if is_final else None,
-                reason=None,
-                next_try_at=None,
-                attempts=0,
-            )
-            if is_final:
-                open_orders.forget(connection, *order.key)
-            else:  # what was judged before FeedAMP had confirmed our state is judged again
-                open_orders.look_again(connection, *order.key)
-            if current.placed_at is not None:
-                self._changed.append(order.mp_order_number)
-            else:
-                shown = read_order(order.put_body(state), Slips())
-                outbox.put_all(
-                    connection,
-                    placed_rows(order.seller_id, shown, placed_at=sent_at),
-                    recorded_at=sent_at,
-                )
-            placement = {
-                "seller_id": order.seller_id,
-                "mp_order_number": order.mp_order_number,
-                "marketplace_state": state,
-                "placed_at": sent_at,
-                "source": order.source,
-                "source_row": order.source_row,
-                "run_id": self._run.run_id,
-            }
-            outbox.put(connection, PLACEMENTS.name, [placement], recorded_at=sent_at)
-
-    def _refused(self, order: LedgerOrder, error: RejectedError) -> None:
-        """FeedAMP's own words are kept; nothing is sent again until the input changes."""
-        self._tally.rejected += 1
-        now = self._parts.state.now()
-        words = "; ".join(": ".join(filter(None, pair)) for pair in error.reasons) or f"status {error.status}"
-        self._tally.note(
-            order.seller_id, f"order {order.mp_order_number} refused by FeedAMP ({error.status})"
-        )
-        with self._parts.state.begin() as connection:
-            # An order that FeedAMP holds stays open; only the change was refused.
-            phase = "refused" if order.accepted_state is None else "held"
-            ledger.change(connection, order, phase=phase, reason=f"FeedAMP answered {error.status}: {words}")
-            rejects.write(
-                connection,
-                rejects.Rejected(
-                    source=order.source,
-                    row_number=order.source_row,
-                    row_hash=order.row_hash,
-                    seller_id=order.seller_id,
-                    mp_order_number=order.mp_order_number,
-                    stage=rejects.FEEDAMP,
-                    reasons=tuple(
-                        {"field": "", "code": "refused_by_feedamp", "message": ": ".join(filter(None, pair))}
-                        for pair in error.reasons or (("", words),)
-                    ),
-                    raw="",
-                    rejected_at=now,
-                ),
-                now=now,
-            )
-
-    def _never_placed(self, order: LedgerOrder) -> None:
-        with self._parts.state.begin() as connection:
-            ledger.change(connection, order, phase="never_placed", reason="cancelled before it was placed")
-
-    def _wait(self, order: LedgerOrder, error: TransientError) -> None:
-        """The order's own backoff lets others go first in the next run."""
-        self._failures += 1
-        seconds = error.retry_after_s or min(3600.0, 30.0 * 2 ** min(order.attempts, 7))
-        with self._parts.state.begin() as connection:
-            ledger.change(
-                connection,
-                order,
-                reason=str(error),
-                attempts=order.attempts + 1,
-                next_try_at=self._parts.state.now() + timedelta(seconds=seconds),
-            )
-        self._tally.leave(order.seller_id, error)
-        if isinstance(error, ThrottledError) or self._failures >= FAILURES_THAT_END_A_SELLER:
-            self._stopped = error
-
-    def _explain_the_rest(self, error: FeedAmpError) -> None:
-        # A refused grant is marked at the end of the step; from then on the plan says why its orders wait.
-        wait = timedelta(seconds=getattr(error, "retry_after_s", None) or 60)
-        with self._parts.state.begin() as connection:
-            now = self._parts.state.now()
-            ledger.explain_waiting(
-                connection, self._client.seller_id, reason=str(error), next_try_at=now + wait
-            )
