@@ -62,3 +62,12 @@ def test_parts_that_cannot_be_put_together_say_which_option_is_wrong(options, na
     airflow_house.set_options(**options)
     with pytest.raises(ConfigurationError, match=named):
         make_parts()
+
+
+def test_a_state_url_that_depends_on_the_folder_is_refused(airflow_home, monkeypatch):
+    from feedamp.errors import ConfigurationError
+    from feedamp_airflow.wiring import make_parts
+
+    monkeypatch.setenv("AIRFLOW__FEEDAMP__STATE_URL", "sqlite:///state.db")
+    with pytest.raises(ConfigurationError, match="absolute path"):
+        make_parts()
