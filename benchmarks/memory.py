@@ -1,0 +1,141 @@
+"""How much memory extract and load take beyond the imported process, and whether it grows with the orders.
+
+python benchmarks/memory.py                           20,000 and 1,000,000 orders of 50 sellers: about half an hour
+python benchmarks/memory.py --orders 2000 --orders 20000
+
+Each step runs in a process of its own, as a task does. "added" is the most it held (VmHWM) less what it held when
+everything was imported and nothing read yet; Linux only. Exit 1 when a step takes more than is promised.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from cryptography.fernet import Fernet
+
+from feedamp.flatten import Privacy
+from feedamp.lake import Lake
+from feedamp.parts import Connection, Parts, Rules, Run
+from feedamp.state import State, grants, sellers
+from feedamp.steps.extract import extract
+from feedamp.steps.load import load
+from feedamp.token_endpoint import Credentials
+from feedamp.transport import Address
+from feedamp.vault import Vault
+from feedamp.warehouse.duckdb import DuckDbWarehouse
+
+SELLERS = 50
+PROMISED_MB = {"extract": 100, "load": 250}
+
+
+def parts_in(folder: Path, api: str) -> Parts:
+    """A house in this folder, its server at this address, and no waiting for turns."""
+    connection = Connection(
+        Address(api), Credentials("feedamp", "client", "secret"), requests_per_second=1_000_000.0
+    )
+    return Parts(
+        State(f"sqlite:///{folder}/state.db"),
+        Vault((folder / "key").read_text()),
+        Lake(str(folder / "lake")),
+        DuckDbWarehouse(str(folder / "warehouse.duckdb")),
+        Rules(str(folder / "inbox")),
+        Privacy(None),
+        lambda conn_id: connection,
+        default_conn_id="feedamp",
+    )
+
+
+def furnish(folder: Path) -> None:
+    """A state with its sellers, each with a grant."""
+    (folder / "key").write_text(Fernet.generate_key().decode())
+    parts = parts_in(folder, "http://127.0.0.1:9/api/v1")
+    with parts.state.begin() as connection:
+        for number in range(SELLERS):
+            seller_id, now = f"S{number:03d}", parts.state.now()
+            sellers.add(connection, seller_id, conn_id="feedamp", now=now)
+            grants.put_grant(connection, parts.vault, seller_id, "feedamp", f"rt-{number}", now=now)
+    parts.state.close()
+
+
+def work(step: str, folder: Path, api: str) -> dict[str, Any]:
+    """Runs one step here; what it did, in how many seconds and megabytes."""
+    import duckdb  # noqa: F401 - part of the process before any row
+    import pandas as pd  # noqa: F401 - pyarrow imports it with the first row where it is installed
+
+    parts = parts_in(folder, api)
+    run = Run("feedamp_extract_fulfillments", "manual__1", datetime.now(UTC))
+    before_mb, began = status_mb("VmRSS"), time.monotonic()
+    if step == "extract":
+        tally = asyncio.run(extract(parts, run, 0, [f"S{number:03d}" for number in range(SELLERS)]))
+        done = {"orders": tally.orders, "complete": tally.complete, "pages": tally.pages}
+    else:
+        done = dict(load(parts, run))
+    seconds, added_mb = time.monotonic() - began, status_mb("VmHWM") - before_mb
+    return {**done, "seconds": round(seconds, 1), "before_mb": round(before_mb), "added_mb": round(added_mb)}
+
+
+def status_mb(name: str) -> float:
+    """A figure of this process as the kernel counts it."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError(f"/proc/self/status has no {name}")
+
+
+def measure(orders: int) -> list[dict[str, Any]]:
+    """Both steps over so many orders in all."""
+    from pages import serving
+
+    results = []
+    with TemporaryDirectory(prefix="feedamp-memory-") as name, serving(orders // SELLERS) as api:
+        furnish(Path(name))
+        for step in PROMISED_MB:
+            command = [sys.executable, __file__, "--step", step, "--folder", name, "--api", api]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                raise RuntimeError(f"{step} failed:\n{done.stderr}")
+            results.append({"step": step, "asked": orders, **json.loads(done.stdout.splitlines()[-1])})
+    return results
+
+
+def main() -> int:
+    """0 within what is promised, 1 beyond it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--orders", type=int, action="append", metavar="N", help="may be given more than once"
+    )
+    for hidden in ("--step", "--folder", "--api"):
+        parser.add_argument(hidden, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.step:
+        print(json.dumps(work(options.step, Path(options.folder), options.api)))
+        return 0
+    beyond = 0
+    print(f"{'step':<8} {'orders':>9} {'seconds':>8} {'process MB':>11} {'added MB':>9} {'promised':>9}")
+    for orders in options.orders or [20_000, 1_000_000]:
+        for result in measure(orders):
+            if result["step"] == "extract" and (result["orders"], result["complete"]) != (orders, True):
+                raise RuntimeError(f"extract did not read everything: {result}")
+            promised = PROMISED_MB[result["step"]]
+            beyond += result["added_mb"] > promised
+            print(
+                f"{result['step']:<8} {orders:>9,} {result['seconds']:>8} {result['before_mb']:>11} "
+                f"{result['added_mb']:>9} {promised:>9}",
+                flush=True,
+            )
+    return 1 if beyond else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,120 @@
+"""A FeedAMP of nothing but pages: any number of shipped orders, made while they are asked for, in a process of its own.
+
+The sandbox keeps every order it holds in memory; a million of them would say more about it than about its client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import multiprocessing
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import parse_qs
+
+from aiohttp import web
+
+PAGE = 50
+LINES = 2
+_MARK = "@@@@@@@@"
+
+
+def order_template() -> bytes:
+    """One fulfilled order as FeedAMP shows it, with a mark where its number goes."""
+    number = f"MKT-{_MARK}"
+    lines = [
+        {
+            "mp_line_number": f"{number}-{line}",
+            "sku": f"LAMP-{line}",
+            "product_name": "Desk lamp, brass, 40 cm",
+            "quantity": 2,
+            "unit_price": 25.5,
+            "shipping_price": 6,
+        }
+        for line in range(LINES)
+    ]
+    shipment = {
+        "quantity": 2,
+        "carrier": "UPS",
+        "tracking_number": "1Z999AA10123456784",
+        "shipped_date": "2026-03-04",
+        "tracking_url": "https://parcels.example/1Z999AA10123456784",
+    }
+    order: dict[str, Any] = {
+        "mp_order_number": number,
+        "sales_channel": "market.example",
+        "customer": {"full_name": "Robin Vale", "email": "robin@buyer.example", "phone": "5555550123"},
+        "purchase_date": "2026-03-02T14:05:00Z",
+        "currency": "USD",
+        "shipping_address": {
+            "full_name": "Robin Vale",
+            "address1": "12 Harbor Way",
+            "city": "Portland",
+            "state": "OR",
+            "postal_code": "97201",
+            "country_code": "USA",
+        },
+        "order_lines": lines,
+        "fulfillments": [
+            {"mp_line_number": line["mp_line_number"], "shipments": [shipment], "cancellations": []}
+            for line in lines
+        ],
+        "status": "FULFILLED",
+        "marketplace_state": "AWAITING_SHIPMENT",
+        "acknowledged": True,
+        "is_marketplace_fulfilled": False,
+        "errors": [],
+    }
+    return json.dumps(order).encode()
+
+
+def page_body(template: bytes, start: int, total: int) -> bytes:
+    """The page that begins with the order of this index."""
+    numbers = range(start, min(start + PAGE, total))
+    orders = b",".join(template.replace(_MARK.encode(), b"%08d" % number) for number in numbers)
+    end = start + PAGE
+    cursor = b'"%d"' % end if end < total else b"null"
+    return b'{"orders":[' + orders + b'],"next_cursor":' + cursor + b"}"
+
+
+def _serve(orders_each: int, latency_s: float, ready: Any) -> None:
+    template = order_template()
+
+    async def token(_request: web.Request) -> web.Response:
+        pair = {"access_token": "at", "refresh_token": "rt", "token_type": "Bearer", "expires_in": 36_000}
+        return web.json_response(pair)
+
+    async def orders(request: web.Request) -> web.Response:
+        start = int(parse_qs(request.query_string).get("cursor", ["0"])[0])
+        if latency_s:
+            await asyncio.sleep(latency_s)
+        return web.Response(body=page_body(template, start, orders_each), content_type="application/json")
+
+    async def run() -> None:
+        app = web.Application()
+        app.router.add_post("/api/v1/access_token", token)
+        app.router.add_get("/api/v1/orders", orders)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        ready.put(runner.addresses[0][1])
+        await asyncio.Event().wait()
+
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(run())
+
+
+@contextmanager
+def serving(orders_each: int, *, latency_s: float = 0.0) -> Iterator[str]:
+    """Base URL of a server with so many orders for every seller."""
+    context = multiprocessing.get_context("spawn")
+    ready = context.Queue()
+    process = context.Process(target=_serve, args=(orders_each, latency_s, ready), daemon=True)
+    process.start()
+    try:
+        yield f"http://127.0.0.1:{ready.get(timeout=30)}/api/v1"
+    finally:
+        process.terminate()
+        process.join(10)

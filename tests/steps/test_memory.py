@@ -1,0 +1,25 @@
+"""Memory does not grow with the number of orders (promise 11), in processes of their own as tasks are."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FEW, MANY = 2_500, 15_000  # more than a row group, so that groups must have left for the disk
+
+
+@pytest.mark.slow
+def test_extract_and_load_stay_within_what_is_promised_and_extract_does_not_grow() -> None:
+    command = [sys.executable, "benchmarks/memory.py", "--orders", str(FEW), "--orders", str(MANY)]
+    # A copy of the code under test measures itself and not the installed one.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()[1:]]
+    added_mb = {(row[0], int(row[1].replace(",", ""))): int(row[4]) for row in rows}
+    assert added_mb["extract", MANY] <= added_mb["extract", FEW] + 36
