@@ -1,0 +1,112 @@
+"""Four sellers in trouble among fifty: the others lose nothing and do not wait for them (promise 8)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from house import House, open_house
+
+from feedamp.steps.edge import Tally
+
+ORDERS_EACH = 2
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    with open_house(tmp_path, sellers=50) as opened:
+        yield opened
+
+
+def everybody(house: House) -> list[str]:
+    return [seller["seller_id"] for seller in house.sandbox.sellers]
+
+
+def stock(house: House) -> None:
+    """FeedAMP holds orders of every seller."""
+    now = house.clock.now()
+    with house.sandbox.world.lock:
+        for seller_id in everybody(house):
+            for number in range(ORDERS_EACH):
+                order = house.sandbox.world.orders.add(seller_id, house.body(f"X-{number}"), now)
+                order.seller_updated_at = now
+
+
+def trouble(house: House) -> dict[str, str]:
+    """Four sellers in four kinds of trouble, and a word by which the run must name each."""
+    outage, revoked, throttled, garbage = everybody(house)[:4]
+    house.sandbox.fault("error_503", seller_id=outage, path="/orders", times=None)
+    house.sandbox.revoke(revoked)
+    house.sandbox.fault("throttle", seller_id=throttled, path="/orders", times=None, seconds=3600)
+    house.sandbox.fault("broken_json", seller_id=garbage, path="/orders", times=None)
+    return {outage: "503", revoked: "authorize again", throttled: "429", garbage: "broken body"}
+
+
+def requests_of(house: House, since: int = 0) -> Counter[str | None]:
+    return Counter(
+        request.seller_id for request in house.sandbox.requests[since:] if request.path.endswith("/orders")
+    )
+
+
+def said_of(tally: Tally, seller_id: str) -> str:
+    return " ".join(line for line in (*tally.undone, *tally.notes) if line.startswith(f"{seller_id}:"))
+
+
+def test_the_others_are_read_whole_and_the_run_says_who_is_not_and_why(house: House) -> None:
+    stock(house)
+    expected = trouble(house)
+    tally = house.extract()
+    house.load()
+    assert tally.failed_sellers == expected.keys()
+    assert {
+        seller_id: why in said_of(tally, seller_id) for seller_id, why in expected.items()
+    } == dict.fromkeys(expected, True)
+    others = [seller_id for seller_id in everybody(house) if seller_id not in expected]
+    assert len(others) == 46
+    assert house.rows("SELECT DISTINCT seller_id FROM orders ORDER BY 1") == [(seller,) for seller in others]
+    assert house.rows("SELECT count(*) FROM orders") == [(46 * ORDERS_EACH,)]
+    assert all(house.watermark(seller_id) for seller_id in others)
+    assert not any(house.watermark(seller_id) for seller_id in expected)
+    assert house.sandbox.broken_rules == []
+
+
+def test_the_next_run_leaves_them_in_peace(house: House) -> None:
+    stock(house)
+    outage, revoked, throttled, garbage = trouble(house)
+    house.extract()
+    house.clock.skip(minutes=15)
+    before = len(house.sandbox.requests)
+    house.extract()
+    asked = requests_of(house, before)
+    assert (asked[revoked], asked[throttled]) == (0, 0)
+    assert asked[outage] <= 4
+    assert asked[garbage] <= 4
+    assert house.sandbox.broken_rules == []
+
+
+def test_once_the_trouble_is_over_nothing_of_theirs_is_missing(house: House) -> None:
+    stock(house)
+    expected = trouble(house)
+    house.extract()
+    house.sandbox.clear_faults()
+    house.clock.skip(hours=2)
+    house.extract()
+    house.load()
+    [revoked] = [seller_id for seller_id, why in expected.items() if why == "authorize again"]
+    assert house.rows("SELECT count(*), count(DISTINCT seller_id) FROM orders") == [(49 * ORDERS_EACH, 49)]
+    assert house.watermark(revoked) is None
+
+
+def test_nobody_waits_for_a_seller_whose_answers_are_slow(house: House) -> None:
+    stock(house)
+    slow = everybody(house)[0]
+    house.sandbox.fault("slow_drip", seller_id=slow, path="/orders$", seconds=4)
+    began = house.clock.elapsed_s()
+    house.extract()
+    ended = house.clock.elapsed_s()
+    noon = house.clock.now().timestamp() - house.clock.elapsed_s()
+    last_of_others = max(r.at.timestamp() - noon for r in house.sandbox.requests if r.seller_id != slow)
+    assert ended - began >= 4
+    assert last_of_others - began < 4
