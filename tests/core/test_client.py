@@ -56,6 +56,22 @@ async def test_get_order_reads_it_and_says_when_it_was_asked_for(wire):
     assert order.fulfillments[0].shipments[0].tracking_number == "1Z0"
 
 
+async def test_a_slow_answer_is_as_old_as_its_request():
+    """What changed at FeedAMP while an answer was on its way must count as newer (promise 4)."""
+    clocks = []
+    async with wired(lambda *_: [clock.forward(30) for clock in clocks]) as wire:
+        wire.place("M-1")
+        await wire.client().get_order("M-1")  # with the token's request out of the way
+        clocks.append(wire.clock)
+        asked_at = wire.clock()
+        page = await wire.client().list_orders(Filters())
+        assert page.read_at - asked_at < timedelta(seconds=1)
+        asked_at = wire.clock()
+        _, read_at = await wire.client().get_order("M-1")
+        assert read_at - asked_at < timedelta(seconds=1)
+        assert wire.clock() - asked_at >= timedelta(seconds=30)
+
+
 async def test_get_fulfillments_reads_what_the_seller_did(wire):
     wire.place("M-1")
     wire.ship("M-1", quantity=1)

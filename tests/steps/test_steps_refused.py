@@ -10,6 +10,7 @@ import pytest
 from house import SELLER, House, open_house
 
 from feedamp.order_body import BodyRules
+from feedamp.steps.edge import finish
 
 LENIENT = {"body": BodyRules(extra_order_fields=frozenset({"gift_note"}))}
 
@@ -41,6 +42,14 @@ def test_a_refusal_leaves_the_run_green_with_a_note(house: House) -> None:
     house.deliver("M-1", gift_note="hello")
     tally = house.place()
     assert (tally.rejected, tally.undone, len(tally.notes)) == (1, [], 1)
+
+
+def test_feedamps_words_are_not_logged(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    """They may repeat a customer field (promise 9)."""
+    house.deliver("M-1", gift_note="hello")
+    finish(house.place())
+    assert "refused by FeedAMP (400)" in caplog.text
+    assert "gift_note" not in caplog.text
 
 
 def test_one_refused_order_does_not_hinder_the_next(house: House) -> None:

@@ -1,0 +1,76 @@
+"""The inbox's store fails while a file is read: the others are taken, and the file is named until it was read whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import IO, Any
+
+import fsspec
+import pytest
+from fsspec.implementations.local import LocalFileSystem
+from house import House, open_house
+
+from feedamp.errors import TransientError
+from feedamp.steps.edge import finish
+
+
+class BreakingStore(LocalFileSystem):
+    """Local files, of which one breaks off while it is read; its checksum can still be made."""
+
+    protocol = "breaking"
+    breaks: str | None = None
+    opened = 0
+
+    def _open(self, path: str, mode: str = "rb", **options: Any) -> IO[bytes]:
+        stream = super()._open(path, mode, **options)
+        if self.breaks and path.endswith(self.breaks):
+            type(self).opened += 1
+            if self.opened % 2 == 0:  # first for the checksum, then for the rows
+                return _Breaking(stream)  # type: ignore[return-value]
+        return stream
+
+
+class _Breaking:
+    """A stream whose second read fails."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self._reads = stream, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._stream.readline()
+        raise OSError(5, "Input/output error")
+
+    def read(self, size: int = -1) -> bytes:
+        self._reads += 1
+        if self._reads > 1:
+            raise OSError(5, "Input/output error")
+        return self._stream.readline()
+
+
+@pytest.fixture
+def house(tmp_path: Any) -> Iterator[House]:
+    fsspec.register_implementation("breaking", BreakingStore, clobber=True)
+    with open_house(tmp_path) as opened:
+        opened.set_rules(inbox_url=f"breaking://{opened.inbox}")
+        yield opened
+    BreakingStore.breaks = None
+
+
+def test_a_file_that_breaks_off_is_named_and_read_whole_by_the_next_run(house: House) -> None:
+    house.drop("1.jsonl", *(house.body(f"A-{n}") for n in range(4)))
+    house.drop("2.jsonl", house.body("B-1"))
+    BreakingStore.breaks = "1.jsonl"
+    tally = house.intake()
+    assert house.order("B-1").phase == "to_place"
+    with pytest.raises(TransientError, match=r"1\.jsonl"):
+        finish(tally)
+
+    BreakingStore.breaks = None
+    assert not house.intake().undone
+    house.place()
+    assert sorted(house.sandbox.orders("seller-001")) == ["A-0", "A-1", "A-2", "A-3", "B-1"]
+    house.load()
+    assert house.rows("SELECT count(*), count(DISTINCT mp_order_number) FROM placements") == [(5, 5)]
