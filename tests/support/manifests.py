@@ -87,6 +87,13 @@ class Loader:
     def close(self) -> None:
         self._connection.close()
 
+    def empty(self) -> None:
+        """Takes every row out again; much faster than another database."""
+        for statement in self.query(
+            "SELECT 'DELETE FROM ' || schema_name || '.' || table_name FROM duckdb_tables()"
+        ):
+            self._connection.execute(*statement)
+
     def publish(self, *batches: Rows) -> Manifest:
         """One manifest with all these rows."""
         self._published += 1

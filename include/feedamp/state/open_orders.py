@@ -52,7 +52,14 @@ def keep(connection: Connection, seller_id: str, snapshot: Snapshot, *, read_at:
         statement.on_conflict_do_update(
             index_elements=["seller_id", "mp_order_number"],
             set_={name: statement.excluded[name] for name in ("read_at", "snapshot_hash", "snapshot")},
-            where=snapshots.c.read_at <= statement.excluded.read_at,
+            where=sa.or_(
+                snapshots.c.read_at < statement.excluded.read_at,
+                # Two answers of one moment: the warehouse decides in the same way.
+                sa.and_(
+                    snapshots.c.read_at == statement.excluded.read_at,
+                    snapshots.c.snapshot_hash <= statement.excluded.snapshot_hash,
+                ),
+            ),
         ).returning(snapshots.c.seller_id)
     )
     return kept.first() is not None  # not every driver counts the rows of an upsert

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -82,6 +83,14 @@ def _publish(parts: Parts, run: Run, writer: LakeWriter, sweeps: list[LakeSweep]
     writer.publish(created_at=now, dag_id=run.dag_id, run_id=run.run_id, sweeps=sweeps)
 
 
+def _each_once(items: Iterable[Order | Unread]) -> list[Order | Unread]:
+    """The items of a page; an order that stands there twice counts as it stands last.
+
+    Both were asked for at the same moment, so that nothing later could tell their rows apart.
+    """
+    return list({item.mp_order_number or id(item): item for item in items}.values())
+
+
 class _SellerReader:
     """Reads one seller."""
 
@@ -105,7 +114,7 @@ class _SellerReader:
         broken: TransientError | None = None
         try:
             async for page in sweep.pages():
-                for item in page.items:
+                for item in _each_once(page.items):
                     watched.discard(item.mp_order_number or "")
                     try:
                         whole = await read_whole(client, item)

@@ -1,7 +1,7 @@
 """The merge as DuckDB SQL: one manifest, one transaction, any order of arrival, the same result.
 
-`orders` and its children follow the newest snapshot (by `recorded_at`, the moment the request was sent); a row
-that `place` wrote gives way to any snapshot. What the marketplace itself decided (placed_at, closed_at, and a
+`orders` and its children follow the newest snapshot (by `recorded_at`, the moment the request was sent; of two
+of one moment the one with the greater hash); a row that `place` wrote gives way to any snapshot. What the marketplace itself decided (placed_at, closed_at, and a
 `marketplace_state` set after the snapshot was read) follows `placements` and `closures`. So a late, older
 manifest changes nothing that is newer, and a rebuild from the lake ends with the same rows.
 """
@@ -20,9 +20,11 @@ META_TABLES = (
         seller_id VARCHAR NOT NULL, mp_order_number VARCHAR NOT NULL, read_at TIMESTAMP WITH TIME ZONE)""",
     f"""CREATE TABLE IF NOT EXISTS {META}.row_versions (
         table_name VARCHAR NOT NULL, row_key VARCHAR NOT NULL, known_at TIMESTAMP WITH TIME ZONE NOT NULL)""",
+    # Null in rows of an older file: there the state is taken for one that FeedAMP showed.
+    f"ALTER TABLE {META}.order_versions ADD COLUMN IF NOT EXISTS shows_state BOOLEAN",
 )
-# What we decided never changes; rows of these many need no version.
-_FACTS = (PLACEMENTS.name, CLOSURES.name)
+# What we decided is as old as its own column says; rows of these many need no version of their own.
+_FACTS = {PLACEMENTS.name: "placed_at", CLOSURES.name: "closed_at"}
 Execute = Callable[..., Any]
 _ORDER_KEY = "seller_id, mp_order_number"
 
@@ -58,13 +60,19 @@ def _columns(table: Table, prefix: str = "") -> str:
 
 def _merge_latest(execute: Execute, table: Table, files: Sequence[str]) -> None:
     key = ", ".join(table.key)
+    if moment := _FACTS.get(table.name):
+        known = (
+            f"(SELECT concat_ws(chr(31), {key}) AS row_key, {moment} AS known_at FROM {SCHEMA}.{table.name})"
+        )
+    else:
+        known = f"(FROM {META}.row_versions WHERE table_name = '{table.name}')"
     execute(
         f"""CREATE OR REPLACE TEMP TABLE batch AS
         WITH newest AS (
             SELECT *, concat_ws(chr(31), {key}) AS row_key FROM {_read(table, files)}
             QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {RECORDED_AT} DESC) = 1)
         SELECT newest.* FROM newest
-        LEFT JOIN (FROM {META}.row_versions WHERE table_name = '{table.name}') v USING (row_key)
+        LEFT JOIN {known} v USING (row_key)
         WHERE v.known_at IS NULL OR newest.{RECORDED_AT} >= v.known_at"""
     )
     execute(f"DELETE FROM {SCHEMA}.{table.name} WHERE ({key}) IN (SELECT ({key}) FROM batch)")
@@ -85,10 +93,14 @@ def _merge_snapshots(execute: Execute, files: Mapping[str, Sequence[str]]) -> No
         WITH newest AS (
             SELECT * FROM {_read(ORDERS, files[ORDERS.name])}
             QUALIFY row_number() OVER (
-                PARTITION BY {_ORDER_KEY} ORDER BY extracted_at IS NOT NULL DESC, {RECORDED_AT} DESC) = 1)
+                PARTITION BY {_ORDER_KEY}
+                ORDER BY extracted_at IS NOT NULL DESC, {RECORDED_AT} DESC, snapshot_hash DESC) = 1)
         SELECT newest.* FROM newest LEFT JOIN {META}.order_versions v USING ({_ORDER_KEY})
+        LEFT JOIN {SCHEMA}.{ORDERS.name} known USING ({_ORDER_KEY})
         WHERE v.seller_id IS NULL
-           OR (newest.extracted_at IS NOT NULL AND (v.read_at IS NULL OR newest.{RECORDED_AT} > v.read_at))"""
+           OR (newest.extracted_at IS NOT NULL AND (
+               v.read_at IS NULL OR newest.{RECORDED_AT} > v.read_at
+               OR (newest.{RECORDED_AT} = v.read_at AND newest.snapshot_hash > known.snapshot_hash)))"""
     )
     for table in (ORDERS, *CHILDREN):
         execute(
@@ -107,8 +119,10 @@ def _merge_snapshots(execute: Execute, files: Mapping[str, Sequence[str]]) -> No
             )
     execute(f"DELETE FROM {META}.order_versions WHERE ({_ORDER_KEY}) IN (SELECT ({_ORDER_KEY}) FROM won)")
     execute(
-        f"""INSERT INTO {META}.order_versions
-        SELECT {_ORDER_KEY}, CASE WHEN extracted_at IS NOT NULL THEN {RECORDED_AT} END FROM won"""
+        f"""INSERT INTO {META}.order_versions ({_ORDER_KEY}, read_at, shows_state)
+        SELECT {_ORDER_KEY}, CASE WHEN extracted_at IS NOT NULL THEN {RECORDED_AT} END,
+               marketplace_state IS NOT NULL
+        FROM won"""
     )
     execute(f"INSERT INTO touched SELECT {_ORDER_KEY} FROM won")
 
@@ -119,10 +133,11 @@ def _apply_own_decisions(execute: Execute) -> None:
         SET placed_at = d.placed_at, closed_at = d.closed_at,
             marketplace_state = CASE
                 WHEN d.state IS NOT NULL AND (d.decided_at > d.read_at OR d.read_at IS NULL
-                                              OR o.marketplace_state IS NULL)
+                                              OR NOT d.shows_state OR o.marketplace_state IS NULL)
                 THEN d.state ELSE o.marketplace_state END
         FROM (
             SELECT t.seller_id, t.mp_order_number, any_value(v.read_at) AS read_at,
+                   any_value(v.shows_state) AS shows_state,
                    min(e.decided_at) FILTER (WHERE e.placing) AS placed_at,
                    coalesce(min(e.decided_at) FILTER (WHERE NOT e.placing),
                             min(e.decided_at) FILTER (WHERE e.final)) AS closed_at,

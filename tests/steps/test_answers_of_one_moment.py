@@ -1,0 +1,33 @@
+"""Two answers that were asked for at one moment: the same one counts, whatever comes first."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+from house import SELLER, House
+from manifests import T0, order
+
+from feedamp.pages import Unread
+from feedamp.state import open_orders
+from feedamp.steps.extract import _each_once
+
+
+def test_of_two_snapshots_of_one_moment_the_state_keeps_the_same(house: House) -> None:
+    house.placed("M-1")
+    shown = [order(1).snapshot(), order(1, 1).snapshot()]
+    ends = set()
+    for turn in permutations(shown):
+        with house.state.begin() as connection:
+            open_orders.forget(connection, SELLER, "M-1")
+            for snapshot in turn:
+                open_orders.keep(connection, SELLER, snapshot, read_at=T0)
+        held = house.held("M-1")
+        assert held is not None
+        ends.add(held.snapshot_hash)
+    assert len(ends) == 1
+
+
+def test_an_order_that_a_page_holds_twice_counts_as_it_stands_last() -> None:
+    first, other, last = order(1), order(mp_order_number="M-2"), order(2)
+    nameless = [Unread(None, "order_lines"), Unread(None, "errors")]
+    assert _each_once([first, other, *nameless, last]) == [last, other, *nameless]

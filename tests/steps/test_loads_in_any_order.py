@@ -1,0 +1,166 @@
+"""Manifests and outbox rows loaded in any order, twice, and by loads that die half-way (promise 4)."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+from cryptography.fernet import Fernet
+from exploring import examples
+from histories import NUMBERS, Event, histories
+from house_rooms import Clock, empty_warehouse, open_state
+from hypothesis import given
+from hypothesis import strategies as st
+from manifests import T0, Loader, at
+from order_samples import good_order
+
+from feedamp.flatten import Privacy
+from feedamp.lake import Lake, Manifest, Sweep
+from feedamp.parts import Connection, Parts, Rules, Run
+from feedamp.state import ledger, open_orders, outbox, progress
+from feedamp.state.ledger import LedgerOrder
+from feedamp.steps.load import load
+from feedamp.tables import TABLES
+from feedamp.vault import Vault
+from feedamp.warehouse.duckdb import DuckDbWarehouse
+
+Tables = dict[str, list[str]]
+# What has happened to a manifest before the next one comes.
+LOADED, MERGED_AND_DIED, LOADED_TWICE = (
+    "loaded",
+    "merged, then killed before the state was told",
+    "loaded twice",
+)
+
+
+class Stores:
+    """State, lake and warehouse of a seller whose orders are placed and open; nothing is ever sent."""
+
+    def __init__(self, folder: Path) -> None:
+        shutil.copy(empty_warehouse(), folder / "warehouse.duckdb")
+        self.state = open_state(folder, Clock())
+        self.lake = Lake(str(folder / "lake"))
+        self.warehouse = DuckDbWarehouse(str(folder / "warehouse.duckdb"), lock_wait_s=0.0)
+        self.parts = Parts(
+            self.state,
+            Vault(Fernet.generate_key().decode()),
+            self.lake,
+            self.warehouse,
+            Rules(str(folder / "inbox")),
+            Privacy(None),
+            _no_connection,
+        )
+        self._runs = 0
+        with self.state.begin() as connection:
+            for number in NUMBERS:
+                ledger.write(connection, _open_order(number))
+
+    def publish(self, events: Sequence[Event]) -> Manifest:
+        """What a run or a backfill leaves; its sweep says how far it has read."""
+        self._runs += 1
+        writer = self.lake.writer(f"extract-{self._runs}", 0, day=T0.date(), privacy=Privacy(None))
+        for event in events:
+            for table, rows in event.rows.items():
+                writer.append(table, rows)
+        sweeps = (
+            [Sweep(seller_id="S1", complete=True, watermark=max(e.read_at for e in events))] if events else []
+        )
+        return writer.publish(created_at=at(self._runs), dag_id="d", run_id=f"r{self._runs}", sweeps=sweeps)
+
+    def announce(self, manifest: Manifest) -> None:
+        with self.state.begin() as connection:
+            progress.plan_manifest(connection, manifest.path, now=self.state.now())
+
+    def merge_and_die(self, manifest: Manifest) -> None:
+        with self.warehouse.session() as session:
+            session.load(self.lake, manifest)
+
+    def load(self) -> None:
+        load(self.parts, Run("feedamp_load", "r", self.state.now()))
+
+    def tables(self) -> Tables:
+        with closing(duckdb.connect(str(self.warehouse.path), read_only=True)) as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            return {
+                name: sorted(map(repr, connection.execute(f"FROM feedamp.{name}").fetchall()))
+                for name in TABLES
+            }
+
+    def held(self) -> dict[str, tuple[datetime, object]]:
+        """The newest snapshots in the state."""
+        with self.state.read() as connection:
+            held = (open_orders.read(connection, "S1", number) for number in NUMBERS)
+            return {found.mp_order_number: (found.read_at, found.snapshot) for found in held if found}
+
+    def watermark(self) -> datetime | None:
+        with self.state.read() as connection:
+            return progress.watermark(connection, "S1")
+
+
+def _no_connection(conn_id: str) -> Connection:
+    raise AssertionError(f"{conn_id}: a load sends nothing")
+
+
+def _open_order(number: str) -> LedgerOrder:
+    body = good_order(mp_order_number=number)
+    return LedgerOrder(
+        seller_id="S1", mp_order_number=number, phase="settled", body=body, body_hash="", desired_state="PENDING",
+        accepted_state="PENDING", delivered=(), purchase_date=T0, source="a.jsonl", source_row=1, row_hash="",
+        taken_at=T0, first_put_at=T0, placed_at=T0,
+    )  # fmt: skip
+
+
+@contextmanager
+def open_stores() -> Iterator[Stores]:
+    with ExitStack() as stack:
+        stores = Stores(Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        stack.callback(stores.state.close)
+        yield stores
+
+
+def in_order_of_time(events: Sequence[Event]) -> Tables:
+    with tempfile.TemporaryDirectory() as folder, closing(Loader(Path(folder))) as loader:
+        loader.load(*(event.rows for event in events))
+        return loader.tables()
+
+
+@examples(6)
+@given(data=st.data(), events=histories())
+def test_state_warehouse_and_rebuild_tell_what_was_true_last(
+    data: st.DataObject, events: list[Event]
+) -> None:
+    with open_stores() as stores:
+        through_outbox = [
+            e for e in events if e.shown is None and data.draw(st.booleans(), label="by the outbox")
+        ]
+        others = data.draw(st.permutations([e for e in events if e not in through_outbox]), label="rows")
+        cuts = sorted(data.draw(st.lists(st.integers(0, len(others)), max_size=2), label="cuts"))
+        parts = [others[a:b] for a, b in zip([0, *cuts], [*cuts, len(others)], strict=True)]
+        manifests = [stores.publish(part) for part in parts]
+        for event in through_outbox:
+            with stores.state.begin() as connection:
+                outbox.put_all(connection, event.rows, recorded_at=event.read_at)
+        for manifest in data.draw(st.permutations(manifests), label="in this order"):
+            fate = data.draw(st.sampled_from([LOADED, MERGED_AND_DIED, LOADED_TWICE]), label="fate")
+            stores.announce(manifest)
+            if fate == MERGED_AND_DIED:
+                stores.merge_and_die(manifest)
+                continue
+            stores.load()
+            if fate == LOADED_TWICE:
+                stores.announce(manifest)
+                stores.load()
+        stores.load()
+
+        expected = in_order_of_time(events)
+        assert stores.tables() == expected
+        newest = {e.number: (e.read_at, e.shown.snapshot()) for e in events if e.shown is not None}
+        assert stores.held() == newest
+        assert stores.watermark() == max((e.read_at for e in others), default=None)
+        stores.warehouse.rebuild(stores.lake)
+        assert stores.tables() == expected
