@@ -12,6 +12,8 @@ from feedamp.lifecycle import AWAITING_SHIPMENT, CANCELLED, SHIPPED, may_follow
 from feedamp.models import FINAL_STATES, MarketplaceState, content_hash
 from feedamp.state.ledger import LedgerOrder
 
+_NOT_UPDATABLE = "differs from the placed order; only marketplace_state can change"
+
 
 @dataclass(frozen=True)
 class Admission:
@@ -47,11 +49,15 @@ def admit(row: OrderRow, known: LedgerOrder | None, seen: Seen, *, now: datetime
     reasons: tuple[Reason, ...] = ()
     if body_hash != known.body_hash:
         if _is_replaceable(known):
+            if known.phase != "refused" and row.source != known.source:
+                # An order cut in two over two files would else lose the lines of the first without a word.
+                said = f"replaces what {known.source} row {known.source_row} said, which was not sent yet"
+                reasons = tuple(_differences(known.body, body, said))
             order = order.but(
                 body=body, body_hash=body_hash, purchase_date=_purchase_date(body), **_origin(row)
             )
         else:
-            reasons = tuple(_differences(known.body, body))
+            reasons = tuple(_differences(known.body, body, _NOT_UPDATABLE))
     moved = _move(order, known, state, seen, now)
     if isinstance(moved, Reason):
         return Admission(None, (*reasons, moved), rejected=True)
@@ -127,22 +133,18 @@ def _is_replaceable(known: LedgerOrder) -> bool:
     return known.phase != "never_placed" and _never_reached_feedamp(known)
 
 
-def _differences(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> list[Reason]:
+def _differences(
+    before: Mapping[str, Any], after: Mapping[str, Any], message: str, path: str = ""
+) -> list[Reason]:
     found = []
     for key in sorted(before.keys() | after.keys()):
         old, new = before.get(key), after.get(key)
         if old == new:
             continue
         if isinstance(old, dict) and isinstance(new, dict):
-            found += _differences(old, new, f"{path}{key}.")
+            found += _differences(old, new, message, f"{path}{key}.")
         else:
-            found.append(
-                Reason(
-                    f"{path}{key}",
-                    "body_changed",
-                    "differs from the placed order; only marketplace_state can change",
-                )
-            )
+            found.append(Reason(f"{path}{key}", "body_changed", message))
     return found
 
 

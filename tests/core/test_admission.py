@@ -222,7 +222,7 @@ NEW_BODY = {"currency": "EUR"}
             taken(),
             row(**NEW_BODY),
             NOTHING_SEEN,
-            ("to_place", "AWAITING_SHIPMENT", [], False),
+            ("to_place", "AWAITING_SHIPMENT", ["body_changed"], False),
             id="other body before the first PUT",
         ),
         pytest.param(

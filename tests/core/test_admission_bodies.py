@@ -58,6 +58,19 @@ def test_the_first_accepted_body_is_kept_when_another_comes() -> None:
     assert order.body == known.body
 
 
+def test_a_body_that_replaces_one_of_another_file_is_recorded() -> None:
+    """An order cut in two over two files must not lose the lines of the first without a word (promise 1)."""
+    admission = admit(row(**NEW_BODY), taken(), NOTHING_SEEN, now=NOW)
+    assert not admission.rejected
+    assert [(reason.field, reason.code) for reason in admission.reasons] == [("currency", "body_changed")]
+    assert "old.jsonl row 7" in admission.reasons[0].message
+
+
+def test_a_body_that_mends_a_refused_one_is_no_news() -> None:
+    refused = taken(phase="refused", **PUT_SENT)
+    assert admit(row(**NEW_BODY), refused, NOTHING_SEEN, now=NOW).reasons == ()
+
+
 def test_a_newer_body_replaces_one_that_was_never_sent() -> None:
     order = admit(row(**NEW_BODY), taken(), NOTHING_SEEN, now=NOW).order
     assert order is not None
