@@ -62,6 +62,26 @@ def test_a_finding_is_reported_again_when_feedamp_lists_it_no_longer(mistyped: H
     assert len(mistyped.shown("M-1")["errors"]) == 1
 
 
+def test_a_finding_that_feedamp_dropped_before_anybody_looked_is_reported_again(house: House) -> None:
+    """What FeedAMP shows then is what it showed before the report; the fault remains all the same."""
+    house.placed("M-1", "M-2")
+    house.fulfill("M-1", shipment(2, BAD_NUMBER))
+    house.read()
+    house.validate()
+    house.read()  # FeedAMP is seen to list errors
+    house.validate()
+    house.fulfill("M-2", shipment(2, BAD_NUMBER))
+    house.read()
+    house.validate()
+    house.sandbox.clear_errors(SELLER, "M-2")
+    house.read()
+    house.validate()
+    assert len([request for request in house.asked("POST") if "M-2" in request.path]) == 2
+    house.read()
+    house.validate()
+    assert len([request for request in house.asked("POST") if "M-2" in request.path]) == 2
+
+
 def test_faults_of_one_order_go_out_in_one_request(house: House) -> None:
     house.placed("M-1")
     house.fulfill("M-1", shipment(3, BAD_NUMBER), shipment(0, None))

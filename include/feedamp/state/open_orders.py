@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.models import Snapshot, content_hash, decode_snapshot, encode
+from feedamp.state.findings import REPORTED
 from feedamp.state.schema import findings, orders, snapshots
 from feedamp.state.upsert import insert
 
@@ -48,10 +49,22 @@ def keep(connection: Connection, seller_id: str, snapshot: Snapshot, *, read_at:
         closable=False,
         needs_person=False,
     )
+    # The first look after a report is judged even if it shows nothing new: FeedAMP may have dropped the error already.
+    reported_since = sa.exists().where(
+        findings.c.seller_id == snapshots.c.seller_id,
+        findings.c.mp_order_number == snapshots.c.mp_order_number,
+        findings.c.state == REPORTED,
+        findings.c.listed_at.is_(None),
+        findings.c.reported_at >= snapshots.c.read_at,
+        findings.c.reported_at < statement.excluded.read_at,
+    )
     kept = connection.execute(
         statement.on_conflict_do_update(
             index_elements=["seller_id", "mp_order_number"],
-            set_={name: statement.excluded[name] for name in ("read_at", "snapshot_hash", "snapshot")},
+            set_={
+                **{name: statement.excluded[name] for name in ("read_at", "snapshot_hash", "snapshot")},
+                "validated_hash": sa.case((reported_since, None), else_=snapshots.c.validated_hash),
+            },
             where=sa.or_(
                 snapshots.c.read_at < statement.excluded.read_at,
                 # Two answers of one moment: the warehouse decides in the same way.
@@ -123,7 +136,7 @@ def watched(connection: Connection, seller_id: str) -> list[str]:
     reported = sa.exists().where(
         findings.c.seller_id == snapshots.c.seller_id,
         findings.c.mp_order_number == snapshots.c.mp_order_number,
-        findings.c.state == "reported",
+        findings.c.state == REPORTED,
     )
     condition = sa.or_(snapshots.c.error_lingers_since.is_not(None), reported)
     return _numbers(connection, condition, [seller_id]).get(seller_id, [])
