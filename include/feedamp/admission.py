@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from feedamp.inbox import OrderRow, Reason
+from feedamp.kept_bodies import SEEN, WHOLE, contradictions
 from feedamp.lifecycle import AWAITING_SHIPMENT, CANCELLED, SHIPPED, may_follow
 from feedamp.models import FINAL_STATES, MarketplaceState, content_hash
 from feedamp.state.ledger import LedgerOrder
@@ -47,7 +48,12 @@ def admit(row: OrderRow, known: LedgerOrder | None, seen: Seen, *, now: datetime
         return Admission()
     order = known.but(delivered=(*known.delivered, delivery))
     reasons: tuple[Reason, ...] = ()
-    if body_hash != known.body_hash:
+    if known.body_kind == SEEN and known.phase != "closed":
+        contradicted = tuple(contradictions(known.body, body))
+        if contradicted:
+            return Admission(None, contradicted, rejected=True)
+        order = order.but(body=body, body_hash=body_hash, body_kind=WHOLE, **_origin(row))
+    elif body_hash != known.body_hash:
         if _is_replaceable(known):
             if known.phase != "refused" and row.source != known.source:
                 # An order cut in two over two files would else lose the lines of the first without a word.
@@ -57,7 +63,7 @@ def admit(row: OrderRow, known: LedgerOrder | None, seen: Seen, *, now: datetime
                 body=body, body_hash=body_hash, purchase_date=_purchase_date(body), **_origin(row)
             )
         else:
-            reasons = tuple(_differences(known.body, body, _NOT_UPDATABLE))
+            reasons = tuple(_body_changed(known, body))
     moved = _move(order, known, state, seen, now)
     if isinstance(moved, Reason):
         return Admission(None, (*reasons, moved), rejected=True)
@@ -107,7 +113,10 @@ def _move(
         return order
     if state == CANCELLED and known.phase != "never_placed" and _never_reached_feedamp(known):
         return order.but(
-            phase="never_placed", desired_state=CANCELLED, reason="cancelled before it was placed"
+            phase="never_placed",
+            desired_state=CANCELLED,
+            reason="cancelled before it was placed",
+            ended_at=now,
         )
     if state == SHIPPED and current == AWAITING_SHIPMENT and not seen.is_marketplace_fulfilled:
         return _illegal(
@@ -131,6 +140,16 @@ def _never_reached_feedamp(known: LedgerOrder) -> bool:
 def _is_replaceable(known: LedgerOrder) -> bool:
     """Until a PUT may have reached FeedAMP, a newer body simply replaces the older one."""
     return known.phase != "never_placed" and _never_reached_feedamp(known)
+
+
+def _body_changed(known: LedgerOrder, body: Mapping[str, Any]) -> list[Reason]:
+    """What differs from the placed body; without names where it is no longer kept, nothing where none ever was."""
+    if known.has_body:
+        return _differences(known.body, body, _NOT_UPDATABLE)
+    if not known.body_hash:
+        return []
+    message = "differs from the placed order, whose body is no longer kept, so its fields cannot be named"
+    return [Reason("", "body_changed", message)]
 
 
 def _differences(

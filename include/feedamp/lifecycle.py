@@ -47,11 +47,15 @@ def may_follow(before: str, after: str) -> bool:
 
 @dataclass(frozen=True)
 class OpenOrder:
-    """An order of ours as close sees it: what was ordered by the placed body, the rest by a snapshot."""
+    """An order of ours as close sees it: what was ordered by the ledger, the rest by a snapshot.
+
+    `has_body` is false for one that was adopted and whose body was not delivered yet: closing sends it.
+    """
 
     ordered: Mapping[str, int]
     snapshot: Snapshot
     accepted_state: str
+    has_body: bool = True
     open_errors: int = 0
     lingering_errors: int = 0
     lingering_too_long: bool = False
@@ -89,6 +93,11 @@ def decide_close(order: OpenOrder) -> Close | Wait:
         return Wait("FeedAMP does not say who ships this order")
     if order.marketplace_state in FINAL_STATES or order.snapshot.status == COMPLETE:
         return Wait("closed already")
+    if not order.has_body:
+        return Wait(
+            "the order's body was never delivered here: deliver it to the inbox as it was placed",
+            needs_person=True,
+        )
     if order.marketplace_state != AWAITING_SHIPMENT:
         return Wait("not released for shipping")
     if order.open_errors:

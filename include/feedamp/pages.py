@@ -39,6 +39,7 @@ class Filters:
     """Filters of GET /orders (contract 3.1); repeated with every cursor."""
 
     seller_updated_after: datetime | None = None
+    imported_after: datetime | None = None
     mp_order_numbers: tuple[str, ...] = ()
     has_errors: bool | None = None
     page_size: int = 50
@@ -46,9 +47,10 @@ class Filters:
     def query(self, cursor: str | None) -> str:
         """The query string; a time always carries its Z, a list is one comma-separated value."""
         parts = [f"page_size={self.page_size}"]
-        if self.seller_updated_after is not None:
-            moment = self.seller_updated_after.astimezone(UTC)
-            parts.append(f"seller_updated_after={moment:%Y-%m-%dT%H:%M:%S}Z")
+        for name in ("seller_updated_after", "imported_after"):
+            moment: datetime | None = getattr(self, name)
+            if moment is not None:
+                parts.append(f"{name}={moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S}Z")
         if self.mp_order_numbers:
             parts.append("mp_order_numbers=" + ",".join(quote(n, safe="") for n in self.mp_order_numbers))
         if self.has_errors is not None:

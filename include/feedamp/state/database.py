@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from feedamp.errors import ConfigurationError
 
-HEAD = "0001"
+HEAD = "0002"
 _MIGRATION_LOCK = 7_236_041  # any constant: Postgres advisory lock of `upgrade`
 _WRITER_LOCK = 7_236_042  # likewise: of `begin`
 _CLOCK_CHECK_S = 60.0

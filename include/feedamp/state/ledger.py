@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.json_fields import decode_json
+from feedamp.kept_bodies import WHOLE
 from feedamp.models import MarketplaceState
 from feedamp.state.schema import orders
 from feedamp.state.upsert import upsert
@@ -25,7 +26,12 @@ _BODY = msgspec.json.Encoder(decimal_format="number")
 
 @dataclass(frozen=True)
 class LedgerOrder:
-    """One order of ours. `body` is the PUT body without `marketplace_state`; it holds customer fields."""
+    """One order of ours: placed, or adopted from FeedAMP.
+
+    `body` is the PUT body without `marketplace_state` and holds customer fields; where `body_kind` is not `WHOLE` it
+    is only what is known of it, `body_hash` is that of the whole one (empty if none was ever delivered).
+    `placed_at` is when FeedAMP first accepted it from us, of an adopted order `adopted_at`.
+    """
 
     seller_id: str
     mp_order_number: str
@@ -49,6 +55,9 @@ class LedgerOrder:
     closing_state: str | None = None
     closing_at: datetime | None = None
     closed_at: datetime | None = None
+    body_kind: str = WHOLE
+    adopted_at: datetime | None = None
+    ended_at: datetime | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -57,11 +66,22 @@ class LedgerOrder:
 
     @property
     def ordered(self) -> dict[str, int]:
-        """Units ordered by line, from the placed body."""
+        """Units ordered by line: from the placed body, or as FeedAMP shows them if it was adopted without one."""
         return {line["mp_line_number"]: int(line["quantity"]) for line in self.body["order_lines"]}
 
+    @property
+    def has_body(self) -> bool:
+        """The body is there as it was delivered, so that it can be sent."""
+        return self.body_kind == WHOLE
+
     def put_body(self, marketplace_state: str) -> dict[str, Any]:
-        """The first accepted body with only the state replaced (contract 7.4)."""
+        """The first accepted body with only the state replaced (contract 7.4).
+
+        Raises:
+            ValueError: there is no whole body; one that is made up must never be sent.
+        """
+        if not self.has_body:
+            raise ValueError(f"order {self.mp_order_number} has no body that could be sent")
         return {**self.body, "marketplace_state": str(marketplace_state)}
 
     def but(self, **changes: Any) -> LedgerOrder:

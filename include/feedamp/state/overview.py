@@ -88,16 +88,18 @@ def latest(connection: Connection) -> dict[str, datetime | None]:
     """When each kind of work last left a mark."""
     marks = {
         "inbox_file_taken": inbox_files.c.taken_at,
-        "order_placed": orders.c.placed_at,
         "seller_read_whole": watermarks.c.moved_at,
         "order_closed": orders.c.closed_at,
         "token_refreshed": grants.c.refreshed_at,
         "warehouse_loaded": manifests.c.loaded_at,
     }
-    return {
+    found = {
         name: connection.execute(sa.select(sa.func.max(column))).scalar_one_or_none()
         for name, column in marks.items()
     }
+    # Adopting is no placing, though both say since when FeedAMP is known to hold an order.
+    placed = sa.select(sa.func.max(orders.c.placed_at)).where(orders.c.adopted_at.is_(None))
+    return {**found, "order_placed": connection.execute(placed).scalar_one_or_none()}
 
 
 def on_the_way(connection: Connection) -> dict[str, int]:

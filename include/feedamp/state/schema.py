@@ -130,6 +130,8 @@ orders = sa.Table(
     sa.Column("body_hash", sa.String(32), nullable=False),
     sa.Column("desired_state", sa.String(32), nullable=False),
     sa.Column("accepted_state", sa.String(32)),
+    # whole | seen (adopted: what FeedAMP shows) | reduced (closed: no customer field left)
+    sa.Column("body_kind", sa.String(16), nullable=False, server_default="whole"),
     # JSON list of the content hashes delivered so far: a repeat is recognized whatever happened since.
     sa.Column("delivered", sa.Text, nullable=False),
     sa.Column("purchase_date", UtcTime, nullable=False),
@@ -147,7 +149,12 @@ orders = sa.Table(
     sa.Column("closing_state", sa.String(32)),
     sa.Column("closing_at", UtcTime),
     sa.Column("closed_at", UtcTime),
+    # When an order that we never placed was taken in; null for all others.
+    sa.Column("adopted_at", UtcTime),
+    # Since when there is nothing left to do, whoever closed it; null while there is.
+    sa.Column("ended_at", UtcTime),
     sa.Index("orders_to_do", "phase", "next_try_at"),
+    sa.Index("orders_ended", "body_kind", "ended_at"),
     sa.Index("orders_by_day", "purchase_date"),
 )
 

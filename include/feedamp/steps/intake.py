@@ -96,6 +96,8 @@ def write_row(connection: Connection, parts: Parts, row: OrderRow | BadRow, admi
     order = admission.order
     if order is not None:
         ledger.write(connection, order)
+        if order.adopted_at is not None:  # it may have waited for nothing but this row
+            open_orders.look_again(connection, *order.key)
         if not admission.reasons:
             rejects.supersede_order(connection, *order.key, now=parts.state.now())
     if admission.reasons:

@@ -9,8 +9,10 @@ from sqlalchemy.engine import Connection
 
 from feedamp.checks import check_order, tracking_numbers
 from feedamp.lifecycle import (
+    AWAITING_SHIPMENT,
     CANCELLED,
     COMPLETE,
+    PENDING,
     SHIPPED,
     Close,
     OpenOrder,
@@ -47,6 +49,7 @@ def judge(connection: Connection, parts: Parts, order: LedgerOrder, held: Held) 
     if snapshot.marketplace_state in FINAL_STATES or snapshot.status == COMPLETE:
         record_closed(connection, order, snapshot, run_id=None, now=parts.state.now())
         return Wait("closed already")
+    order = _follow(connection, order, snapshot)
     if order.conflicting_state and not _units_shipped(order, snapshot):
         return _end_conflict(connection, parts, order, held)
     now = parts.state.now()
@@ -70,6 +73,7 @@ def judge(connection: Connection, parts: Parts, order: LedgerOrder, held: Held) 
             ordered=order.ordered,
             snapshot=snapshot,
             accepted_state=order.accepted_state or order.desired_state,
+            has_body=order.has_body,
             open_errors=sum(finding.blocks_closing for finding in stored),
             lingering_errors=len(lingering),
             lingering_too_long=since is not None and now - since >= parts.rules.error_clear,
@@ -84,6 +88,15 @@ def judge(connection: Connection, parts: Parts, order: LedgerOrder, held: Held) 
         error_lingers_since=since,
     )
     return decision
+
+
+def _follow(connection: Connection, order: LedgerOrder, snapshot: Snapshot) -> LedgerOrder:
+    """An adopted order whose body we lack is moved by whoever placed it: its state is what FeedAMP shows."""
+    shown = snapshot.marketplace_state
+    if order.has_body or order.accepted_state == shown or shown not in (PENDING, AWAITING_SHIPMENT):
+        return order
+    ledger.change(connection, order, accepted_state=shown, desired_state=shown)
+    return order.but(accepted_state=shown, desired_state=shown)
 
 
 def _units_shipped(order: LedgerOrder, snapshot: Snapshot) -> int:
@@ -134,6 +147,7 @@ def record_closed(
         accepted_state=state,
         desired_state=state,
         closed_at=ours,
+        ended_at=ours or now,
         reason=None if ours else "closed elsewhere",
         next_try_at=None,
     )

@@ -135,6 +135,7 @@ class SellerBatch:
                 phase=phase,
                 placed_at=current.placed_at or sent_at,
                 closed_at=sent_at if is_final else None,
+                ended_at=sent_at if is_final else None,
                 reason=None,
                 next_try_at=None,
                 attempts=0,
@@ -196,7 +197,13 @@ class SellerBatch:
 
     def _never_placed(self, order: LedgerOrder) -> None:
         with self._parts.state.begin() as connection:
-            ledger.change(connection, order, phase="never_placed", reason="cancelled before it was placed")
+            ledger.change(
+                connection,
+                order,
+                phase="never_placed",
+                reason="cancelled before it was placed",
+                ended_at=self._parts.state.now(),
+            )
 
     def _wait(self, order: LedgerOrder, error: TransientError) -> None:
         """The order's own backoff lets others go first in the next run."""

@@ -22,6 +22,11 @@ A line counts as
              was given; nothing of the line was done
 
 Refused lines are named on stderr. Repeating an import changes nothing."""
+_ADOPT = """Takes orders that FeedAMP holds and this ledger never placed into lake, warehouse and ledger: all that
+FeedAMP imported, or a seller changed, since a moment. From then on they are validated like the rest. Nothing is
+sent. To be closed, an adopted order needs its body: deliver it to the inbox as it was placed.
+
+Repeating it changes nothing; an order that the ledger knows is left as it stands."""
 _STATES = ("held", "to_report", "reported", "resolved", "waived")
 
 
@@ -38,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     _add_init(nouns)
     _add_sellers(nouns)
     _add_orders(nouns)
+    _add_adopt(nouns)
     _add_findings(nouns)
     _add_rejected(nouns)
     status = nouns.add_parser("status", help="how things stand, and what needs a person")
@@ -116,6 +122,21 @@ def _add_orders(nouns: Nouns[argparse.ArgumentParser]) -> None:
     show.add_argument("seller", metavar="SELLER")
     show.add_argument("number", metavar="NUMBER", help="mp_order_number")
     _does(show, "orders:show", listing=True)
+
+
+def _add_adopt(nouns: Nouns[argparse.ArgumentParser]) -> None:
+    adopt = nouns.add_parser(
+        "adopt",
+        help="take in orders that another system placed",
+        description=_ADOPT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    adopt.add_argument("sellers", metavar="SELLER", nargs="*", help="all sellers if none is named")
+    adopt.add_argument(
+        "--since", required=True, help="moment with its zone, as 2026-01-01T00:00:00Z; inclusive"
+    )
+    adopt.add_argument("--dry-run", action="store_true", help="read and count, write nothing")
+    _does(adopt, "adopting:run", listing=True)
 
 
 def _add_findings(nouns: Nouns[argparse.ArgumentParser]) -> None:

@@ -33,6 +33,8 @@ LEDGER = (
     "closing_state",
     "closing_at",
     "closed_at",
+    "adopted_at",
+    "body_kind",
 )
 SNAPSHOT = ("status", "marketplace_state", "acknowledged", "is_marketplace_fulfilled")
 LINE = ("mp_line_number", "sku", "ordered", "shipped", "cancelled", "pending", "over")

@@ -1,0 +1,72 @@
+"""PURE: what the ledger keeps of an order's body: all of it, what FeedAMP shows, or the least that the rules need.
+
+A body of ours is `WHOLE`. An order that was adopted has none: what FeedAMP shows of it is `SEEN`, enough to check
+and to compare, and never sent. Of an order that is done for good, `REDUCED` keeps lines and quantities alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from feedamp.models import Order
+from feedamp.order_body import Reason
+
+WHOLE = "whole"
+SEEN = "seen"
+REDUCED = "reduced"
+
+Body = dict[str, Any]
+_LINE = ("mp_line_number", "sku", "quantity")
+_ORDER = ("mp_order_number", "purchase_date")
+# Who gets the parcels (`shared_tracking`); the rest of what FeedAMP shows is not needed.
+_RECIPIENT = ("full_name", "address1", "address2", "postal_code", "city", "country_code")
+
+
+def seen_body(order: Order) -> Body:
+    """What FeedAMP shows of an order, in the words of a body; fields that it does not show are left out."""
+    shown: Body = {
+        "mp_order_number": order.mp_order_number,
+        "sales_channel": order.sales_channel,
+        "purchase_date": f"{order.purchase_date:%Y-%m-%dT%H:%M:%SZ}" if order.purchase_date else None,
+        "currency": order.currency,
+        "shipping_address": _filled({name: getattr(order.shipping_address, name) for name in _RECIPIENT}),
+        "order_lines": [_filled({name: getattr(line, name) for name in _LINE}) for line in order.order_lines],
+    }
+    return _filled(shown)
+
+
+def reduced_body(body: Mapping[str, Any]) -> Body:
+    """The body without anything of the customer: number, day of purchase, lines with their quantities."""
+    lines = [{name: line[name] for name in _LINE if name in line} for line in body["order_lines"]]
+    return {**{name: body[name] for name in _ORDER if name in body}, "order_lines": lines}
+
+
+def contradictions(seen: Mapping[str, Any], body: Mapping[str, Any]) -> list[Reason]:
+    """Where a delivered body cannot be the one of the order that FeedAMP shows."""
+    found = [
+        _differs(name)
+        for name in ("sales_channel", "purchase_date", "currency")
+        if name in seen and seen[name] != body.get(name)
+    ]
+    there = {line["mp_line_number"]: line["quantity"] for line in seen["order_lines"]}
+    for index, line in enumerate(body["order_lines"]):
+        number = line["mp_line_number"]
+        if number not in there:
+            found.append(_differs(f"order_lines[{index}].mp_line_number"))
+        elif there.pop(number) != line["quantity"]:
+            found.append(_differs(f"order_lines[{index}].quantity"))
+    if there:
+        message = f"lacks {len(there)} lines that FeedAMP shows; deliver the order as it was placed"
+        found.append(Reason("order_lines", "body_changed", message))
+    return found
+
+
+def _differs(field: str) -> Reason:
+    return Reason(
+        field, "body_changed", "differs from what FeedAMP shows; deliver the order as it was placed"
+    )
+
+
+def _filled(values: Body) -> Body:
+    return {name: value for name, value in values.items() if value is not None}

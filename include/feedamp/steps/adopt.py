@@ -1,0 +1,189 @@
+"""Orders that FeedAMP holds and we never placed -> lake and ledger, from a moment on (contract 7.4, Q27).
+
+Two sweeps find them. `imported_after` brings what came to FeedAMP since then, also what no seller has touched;
+`seller_updated_after`, the filter of the extraction, brings older orders that a seller has worked on since.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from datetime import datetime
+
+from sqlalchemy.engine import Connection
+
+from feedamp.adoption import adopt as adopted
+from feedamp.client import FeedAmpClient
+from feedamp.errors import IncompleteError, TransientError, UnclearError
+from feedamp.flatten import order_rows
+from feedamp.lake import LakeWriter
+from feedamp.models import Order
+from feedamp.pages import Filters, OrderPage, Unread
+from feedamp.parts import Parts, Run
+from feedamp.state import ledger, open_orders, progress, sellers
+from feedamp.state.sellers import Seller
+from feedamp.steps.edge import FAILURES_THAT_END_A_SELLER, Tally, each_seller, record_run
+from feedamp.sweep import Sweep, read_whole
+
+log = logging.getLogger(__name__)
+FIRST_NAMED = 5
+COUNTED = ("adopted", "closed_before", "known", "not_adoptable")
+Read = tuple[Order, datetime]
+
+
+async def adopt(parts: Parts, run: Run, seller_ids: list[str], *, since: datetime) -> Tally:
+    """Takes the orders of some sellers (all when none are named) that FeedAMP imported, or a seller changed, since.
+
+    `since` is inclusive. `tally.extra` counts orders: `adopted` and open, `closed_before` (in the ledger as closed),
+    `known` to the ledger before, `not_adoptable` (in the lake only; a note says why). A dry run reads and counts.
+    Touches no watermark and sends nothing. Safe to repeat: an order that the ledger knows is left as it stands.
+    """
+    started_at = parts.state.now()
+    tally = Tally("adopt", extra=dict.fromkeys(COUNTED, 0))
+    with parts.state.read() as connection:
+        found = sellers.find(connection, seller_ids)
+    for seller in found:
+        if seller.blocked_by:
+            tally.failed_sellers.add(seller.seller_id)
+            tally.note(seller.seller_id, f"left out: {seller.blocked_by}")
+    ready = [seller for seller in found if not seller.blocked_by]
+    writer = None if run.dry_run else parts.lake_writer(run, "adopt", 0)
+    # On disk, for the orders of an account may be many; the same one comes with both sweeps.
+    with closing(sqlite3.connect("")) as seen:
+        seen.execute(
+            "CREATE TABLE seen (seller TEXT, number TEXT, PRIMARY KEY (seller, number)) WITHOUT ROWID"
+        )
+        async with parts.clients(run) as clients:
+
+            async def work(seller: Seller) -> None:
+                adopter = _Adopter(parts, tally, writer, seen, await clients.client(seller))
+                try:
+                    await adopter.sweep(Filters(imported_after=since, page_size=parts.rules.page_size))
+                    await adopter.sweep(Filters(seller_updated_after=since, page_size=parts.rules.page_size))
+                finally:
+                    adopter.explain()
+
+            try:
+                await each_seller(clients, ready, tally, work)
+            finally:
+                if writer is not None:
+                    _publish(parts, run, writer)
+                    record_run(parts, run, tally, started_at)
+    return tally
+
+
+def _publish(parts: Parts, run: Run, writer: LakeWriter) -> None:
+    now = parts.state.now()
+    with parts.state.begin() as connection:
+        progress.plan_manifest(connection, writer.manifest_path, now=now)
+    writer.publish(created_at=now, dag_id=run.dag_id, run_id=run.run_id)
+
+
+class _Adopter:
+    """Adopts the orders of one seller."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        tally: Tally,
+        writer: LakeWriter | None,
+        seen: sqlite3.Connection,
+        client: FeedAmpClient,
+    ) -> None:
+        self._parts = parts
+        self._tally = tally
+        self._writer = writer
+        self._seen = seen
+        self._client = client
+        self._seller_id = client.seller_id
+        self._left: dict[str, list[str]] = {}  # why -> numbers, the first few
+        self._counts: Counter[str] = Counter()
+
+    async def sweep(self, filters: Filters) -> None:
+        """All pages of a filter.
+
+        Raises:
+            IncompleteError: not everything could be read; what was read is adopted.
+        """
+        sweep = Sweep(self._client, filters)
+        lost: list[TransientError] = []
+        async for page in sweep.pages():
+            self._take(await self._whole(page, lost))
+        if lost or not sweep.complete:
+            why = f"{len(lost)} orders: {lost[0]}" if lost else sweep.missing
+            raise IncompleteError(f"not everything could be read: {why}; adopt again")
+
+    async def _whole(self, page: OrderPage, lost: list[TransientError]) -> list[Read]:
+        """Those orders of a page that no page before it has brought."""
+        orders: list[Read] = []
+        for item in page.items:
+            if item.mp_order_number is not None and self._was_seen(item.mp_order_number):
+                continue
+            try:
+                read = await read_whole(self._client, item)
+            except UnclearError as error:
+                lost.append(error)
+                if len(lost) >= FAILURES_THAT_END_A_SELLER:
+                    raise
+                continue
+            if isinstance(read, Unread):
+                self._tally.orders_unread += 1
+                self._leave(f"cannot be read: {read.where}", read.mp_order_number or "(no number)")
+                continue
+            self._mark_seen(read[0].mp_order_number)
+            orders.append((read[0], read[1] or page.read_at))
+        return orders
+
+    def _take(self, orders: list[Read]) -> None:
+        self._tally.orders += len(orders)
+        if self._writer is not None:
+            for order, read_at in orders:
+                for table, rows in order_rows(self._seller_id, order, read_at=read_at).items():
+                    self._writer.append(table, rows)
+        begin = self._parts.state.read if self._writer is None else self._parts.state.begin
+        with begin() as connection:
+            counts = self._adopt(connection, orders)
+        for name, count in counts.items():
+            self._tally.extra[name] += count
+
+    def _adopt(self, connection: Connection, orders: list[Read]) -> Counter[str]:
+        """Ledger and snapshots of one page, in one transaction."""
+        counts: Counter[str] = Counter()
+        known = ledger.read_many(connection, self._seller_id, [order.mp_order_number for order, _ in orders])
+        now = self._parts.state.now()
+        for order, _ in orders:
+            if order.mp_order_number in known:
+                counts["known"] += 1
+                continue
+            found = adopted(self._seller_id, order, now=now)
+            if isinstance(found, str):
+                counts["not_adoptable"] += 1
+                self._leave(f"cannot be adopted: {found}", order.mp_order_number)
+                continue
+            counts["closed_before" if found.phase == "closed" else "adopted"] += 1
+            if self._writer is not None:
+                ledger.write(connection, found)
+        if self._writer is not None:
+            shown = [(order.snapshot(), read_at) for order, read_at in orders]
+            open_orders.keep_open(connection, self._seller_id, shown)
+        return counts
+
+    def explain(self) -> None:
+        """Notes what was left in the lake alone, a line for each reason: it may be most of an account."""
+        for why, count in self._counts.items():
+            first = ", ".join(self._left[why])
+            self._tally.note(self._seller_id, f"{count} orders {why}; first: {first}")
+
+    def _leave(self, why: str, number: str) -> None:
+        self._counts[why] += 1
+        if self._counts[why] <= FIRST_NAMED:
+            self._left.setdefault(why, []).append(number)
+
+    def _was_seen(self, number: str) -> bool:
+        query = "SELECT 1 FROM seen WHERE seller = ? AND number = ?"
+        return self._seen.execute(query, (self._seller_id, number)).fetchone() is not None
+
+    def _mark_seen(self, number: str) -> None:
+        self._seen.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (self._seller_id, number))

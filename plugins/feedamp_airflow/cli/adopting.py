@@ -1,0 +1,101 @@
+"""`feedamp adopt`: orders that another system placed are taken into lake, warehouse and ledger."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from feedamp.errors import BusyError, ConfigurationError
+from feedamp.parts import Parts, Run
+from feedamp.state import sellers
+from feedamp.steps.adopt import adopt
+from feedamp.steps.edge import Tally
+from feedamp.steps.load import load
+from feedamp_airflow.cli.output import Output
+from feedamp_airflow.cli.running import DONE, REFUSED, opened_parts
+
+SHOWN = 20
+
+
+def run(given: argparse.Namespace, out: Output) -> int:
+    """Reads sellers' orders and adopts those that the ledger does not know; 1 if anything was left out.
+
+    Raises:
+        ConfigurationError: `--since` is no moment with a zone, or a seller is not registered.
+    """
+    since = _moment(given.since)
+    with opened_parts() as parts:
+        _check_sellers(parts, given.sellers)
+        now = parts.state.now()
+        this = Run(
+            "feedamp_adopt", f"cli__{now:%Y%m%dT%H%M%S%f}_{uuid4().hex[:8]}", now, dry_run=given.dry_run
+        )
+        tally = asyncio.run(adopt(parts, this, given.sellers, since=since))
+        waits = None if given.dry_run else _load(parts, this)
+    shown = _document(tally, since, given.dry_run, waits)
+    if given.json:
+        out.document(shown)
+    else:
+        _print(shown, out)
+    for line in [*tally.undone, *tally.notes][:SHOWN]:
+        out.complain(line)
+    if waits:
+        out.complain(waits)
+    return REFUSED if tally.undone or tally.notes or waits else DONE
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigurationError("--since is no date-time; write it like 2026-01-01T00:00:00Z.") from error
+    if moment.tzinfo is None:
+        raise ConfigurationError("--since has no zone; write it with a Z.")
+    return moment.astimezone(UTC)
+
+
+def _check_sellers(parts: Parts, wanted: list[str]) -> None:
+    with parts.state.read() as connection:
+        known = {seller.seller_id for seller in sellers.find(connection, wanted)}
+    if unknown := sorted(set(wanted) - known):
+        raise ConfigurationError(
+            f"Not registered: {', '.join(unknown)}; add a seller with `feedamp sellers add`."
+        )
+
+
+def _load(parts: Parts, run: Run) -> str | None:
+    """What is still to be done if the warehouse cannot be had now."""
+    try:
+        load(parts, run)
+    except BusyError as error:
+        return f"{error} The orders are in ledger and lake; the next `load` of any DAG brings them into the warehouse."
+    return None
+
+
+def _document(tally: Tally, since: datetime, is_dry_run: bool, waits: str | None) -> dict[str, Any]:
+    return {
+        "since": since,
+        "dry_run": is_dry_run,
+        "sellers": tally.sellers,
+        "sellers_failed": len(tally.failed_sellers),
+        "orders_read": tally.orders,
+        "orders_unread": tally.orders_unread,
+        **tally.extra,
+        "in_warehouse": not is_dry_run and waits is None,
+        "undone": tally.undone,
+        "notes": tally.notes,
+    }
+
+
+def _print(shown: dict[str, Any], out: Output) -> None:
+    would = "would be " if shown["dry_run"] else ""
+    out.say(
+        f"read {shown['orders_read']} orders of {shown['sellers']} sellers: {would}adopted {shown['adopted']}, "
+        f"{would}recorded as closed {shown['closed_before']}, known before {shown['known']}, "
+        f"not adoptable {shown['not_adoptable']}, unread {shown['orders_unread']}"
+    )
+    if shown["adopted"] and not shown["dry_run"]:
+        out.say("To be closed, an adopted order needs its body: deliver it to the inbox as it was placed.")

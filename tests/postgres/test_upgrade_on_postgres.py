@@ -1,0 +1,21 @@
+"""A Postgres state of an earlier version is brought to the newest schema."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from old_state import CLOSED_AT, make_old_state
+
+from feedamp.state import HEAD, State, ledger
+
+
+def test_orders_of_the_first_schema_are_read_as_before(server):
+    url = server.database()
+    make_old_state(url)
+    with closing(State(url)) as state:
+        assert state.current_revision() == HEAD
+        with state.read() as connection:
+            orders = ledger.read_many(connection, "S1", ["open", "closed", "elsewhere"])
+    assert [orders[n].ended_at for n in ("open", "closed")] == [None, CLOSED_AT]
+    assert orders["elsewhere"].ended_at is not None
+    assert all(order.has_body for order in orders.values())

@@ -1,0 +1,57 @@
+"""A state database as version 0.1.0 left it, at its first migration and with a few orders."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from importlib import resources
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+
+from feedamp.state.schema import UtcTime
+
+BOUGHT_AT = datetime(2026, 3, 2, 14, 5, tzinfo=UTC)
+CLOSED_AT = datetime(2026, 3, 9, 8, tzinfo=UTC)
+_TIMES = ("purchase_date", "taken_at", "placed_at", "closed_at")
+
+
+def make_old_state(url: str) -> None:
+    """Migrates an empty database to revision 0001 and puts three orders into it: open, closed, closed elsewhere."""
+    engine = sa.create_engine(url)
+    config = Config()
+    config.set_main_option("script_location", str(resources.files("feedamp.state") / "migrations"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        columns = [sa.column(name, UtcTime() if name in _TIMES else None) for name in _order("x")]
+        connection.execute(
+            sa.insert(sa.table("orders", *columns)),
+            [
+                _order("open"),
+                _order("closed", phase="closed", closed_at=CLOSED_AT),
+                _order("elsewhere", phase="closed"),
+            ],
+        )
+    engine.dispose()
+
+
+def _order(number: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "seller_id": "S1",
+        "mp_order_number": number,
+        "phase": "settled",
+        "body": '{"order_lines":[{"mp_line_number":"1","quantity":2}]}',
+        "body_hash": "0" * 32,
+        "desired_state": "AWAITING_SHIPMENT",
+        "delivered": "[]",
+        "purchase_date": BOUGHT_AT,
+        "source": "old.jsonl",
+        "source_row": 1,
+        "row_hash": "0" * 64,
+        "taken_at": BOUGHT_AT,
+        "attempts": 0,
+        "placed_at": BOUGHT_AT,
+        "closed_at": None,
+    } | changes
