@@ -6,10 +6,13 @@ Keeps every seller's grant alive, tries refused ones once more, and warns before
 `plan` finds grants that were not used for 30 days or were refused, and logs those whose year ends within 30 days;
 `refresh` renews them, `load` brings what was done into `runs`.
 
+Once a day is also when the state lets go of what it needs no longer, whatever `sellers` says: `plan` takes customer
+fields out of orders that were closed `closed_body_days` ago (option; empty: never) and counts them in its log.
+
 | param | default | |
 |---|---|---|
 | `sellers` | all | look only at these |
-| `dry_run` | false | as any run: token refreshes are the one thing a dry run does, too |
+| `dry_run` | false | only counts what the state would let go of; token refreshes are the one thing it does, too |
 
 **Backfill**: none. A run started twice refreshes nothing twice: what was renewed is no longer due.
 

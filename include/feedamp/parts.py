@@ -51,6 +51,7 @@ class Rules:
     error_codes: Mapping[str, str | None] = field(default_factory=dict)
     error_clear: timedelta = timedelta(days=3)
     stale_after: timedelta = timedelta(days=7)
+    closed_body_kept: timedelta | None = None  # None: for ever
 
 
 @dataclass(frozen=True)

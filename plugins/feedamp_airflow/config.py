@@ -73,6 +73,9 @@ def read_options() -> Options:
             error_codes=_error_codes(),
             error_clear=_span("error_clear_days", 3.0, timedelta(days=1)),
             stale_after=_span("stale_after_days", 7.0, timedelta(days=1)),
+            closed_body_kept=_span("closed_body_days", 0.0, timedelta(days=1))
+            if _text("closed_body_days")
+            else None,
         ),
     )
 

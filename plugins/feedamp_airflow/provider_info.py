@@ -114,6 +114,11 @@ _OPTIONS: dict[str, tuple[str, str | None, str]] = {
         None,
         "Pattern of order numbers; empty: letters, digits, dot, dash, underscore.",
     ),
+    "closed_body_days": (
+        "float",
+        None,
+        "Days after which a closed order's customer fields leave the state; empty: never.",
+    ),
     "pii": ("string", "keep", "keep, or mask to keep personal fields out of lake and warehouse."),
     "place_schedule": ("string", "*/10 * * * *", "Cron of feedamp_place_orders, UTC."),
     "extract_schedule": ("string", "*/15 * * * *", "Cron of feedamp_extract_fulfillments, UTC."),

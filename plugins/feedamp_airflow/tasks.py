@@ -18,6 +18,7 @@ from feedamp.steps.close import close as close_step
 from feedamp.steps.edge import Tally, finish
 from feedamp.steps.extract import extract as extract_step
 from feedamp.steps.extract import plan_sellers
+from feedamp.steps.forget import forget as forget_step
 from feedamp.steps.intake import intake as intake_step
 from feedamp.steps.load import load as load_step
 from feedamp.steps.place import place as place_step
@@ -106,8 +107,10 @@ def reconcile(shard: Shard) -> dict[str, Any]:
 
 
 def plan_refreshing() -> list[Shard]:
-    """Shards of sellers whose grant wants a refresh."""
-    return _planned(plan_refresh(make_parts(), _sellers()))
+    """Shards of sellers whose grant wants a refresh; what the state keeps no longer goes before that, once a day."""
+    parts = make_parts()
+    forget_step(parts, _run(parts))
+    return _planned(plan_refresh(parts, _sellers()))
 
 
 def refresh(shard: Shard) -> dict[str, Any]:

@@ -34,6 +34,7 @@ def value_of(name, options):
         "overlap_minutes": rules.overlap,
         "error_clear_days": rules.error_clear,
         "stale_after_days": rules.stale_after,
+        "closed_body_days": rules.closed_body_kept,
         "extra_order_fields": rules.body.extra_order_fields,
         "optional_fields": rules.body.optional_fields,
         "order_number_pattern": rules.body.order_number_pattern,
@@ -66,6 +67,7 @@ DEFAULTS = {
     "order_number_pattern": "[A-Za-z0-9._-]{1,128}",
     "pii": False,
     "stale_after_days": timedelta(days=7),
+    "closed_body_days": None,
 }
 GIVEN = {
     "conn_id": ("market", "market"),
@@ -93,6 +95,7 @@ GIVEN = {
     "order_number_pattern": ("[A-Z]{3}-%d$", "[A-Z]{3}-%d$"),
     "pii": ("mask", True),
     "stale_after_days": ("1", timedelta(days=1)),
+    "closed_body_days": ("0", timedelta()),
 }
 
 

@@ -6,7 +6,7 @@ Phases: `to_place` (a PUT is due), `settled` (accepted = desired), `held` (a con
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -118,11 +118,16 @@ def write(connection: Connection, order: LedgerOrder) -> None:
         [
             {
                 **{name: getattr(order, name) for name in order.__dataclass_fields__},
-                "body": _BODY.encode(order.body).decode(),
+                "body": encode_body(order.body),
                 "delivered": msgspec.json.encode(order.delivered).decode(),
             }
         ],
     )
+
+
+def encode_body(body: Mapping[str, Any]) -> str:
+    """A body as the ledger stores it, its decimals exact."""
+    return _BODY.encode(body).decode()
 
 
 def due(connection: Connection, seller_ids: Sequence[str], *, now: datetime) -> dict[str, list[str]]:

@@ -1,0 +1,88 @@
+"""What the state lets go of after a while, a batch at a time; each call says how many rows it changed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from feedamp.checks import SHARED_WITHIN
+from feedamp.json_fields import decode_json
+from feedamp.kept_bodies import REDUCED, SEEN, WHOLE, reduced_body
+from feedamp.state.ledger import encode_body
+from feedamp.state.schema import orders, rejected_orders, tracking_uses
+
+_DONE = ("closed", "never_placed")
+
+
+def reduce_bodies(connection: Connection, *, ended_before: datetime, limit: int) -> int:
+    """Takes the customer out of orders that were done before a moment; hashes and quantities stay."""
+    query = sa.select(orders.c.seller_id, orders.c.mp_order_number, orders.c.body).where(_ended(ended_before))
+    found = connection.execute(query.limit(limit)).all()
+    if found:
+        change = sa.update(orders).where(
+            orders.c.seller_id == sa.bindparam("seller"), orders.c.mp_order_number == sa.bindparam("number")
+        )
+        rows = [
+            {
+                "seller": row.seller_id,
+                "number": row.mp_order_number,
+                "least": encode_body(reduced_body(decode_json(row.body.encode()))),
+            }
+            for row in found
+        ]
+        connection.execute(change.values(body=sa.bindparam("least"), body_kind=REDUCED), rows)
+    return len(found)
+
+
+def empty_rejects(connection: Connection, *, superseded_before: datetime, limit: int) -> int:
+    """Drops the text of rejected rows that were mended before a moment, or whose order is reduced; reasons stay.
+
+    One that stands for an order that is open, or for none, keeps its text: `feedamp rejected replay` reads it.
+    """
+    query = sa.select(rejected_orders.c.source, rejected_orders.c.row_number, rejected_orders.c.row_hash)
+    found = connection.execute(query.where(_mended(superseded_before)).limit(limit)).all()
+    if found:
+        change = sa.update(rejected_orders).where(
+            rejected_orders.c.source == sa.bindparam("from_source"),
+            rejected_orders.c.row_number == sa.bindparam("from_row"),
+            rejected_orders.c.row_hash == sa.bindparam("hash"),
+        )
+        rows = [{"from_source": row[0], "from_row": row[1], "hash": row[2]} for row in found]
+        connection.execute(change.values(raw=""), rows)
+    return len(found)
+
+
+def drop_tracking_uses(connection: Connection, *, now: datetime, limit: int) -> int:
+    """Removes hashes of parcels that no check looks at any more."""
+    key = tuple(tracking_uses.primary_key)
+    query = sa.select(*key).where(tracking_uses.c.seen_at < now - SHARED_WITHIN).limit(limit)
+    found = connection.execute(query).all()
+    if found:
+        condition = sa.and_(*(column == sa.bindparam(f"key_{column.name}") for column in key))
+        rows = [{f"key_{column.name}": row[at] for at, column in enumerate(key)} for row in found]
+        connection.execute(sa.delete(tracking_uses).where(condition), rows)
+    return len(found)
+
+
+def waiting(connection: Connection, *, ended_before: datetime) -> tuple[int, int]:
+    """(bodies, rejected rows) that the next run would reduce or empty."""
+    bodies = sa.select(sa.func.count()).select_from(orders).where(_ended(ended_before))
+    rejects = sa.select(sa.func.count()).select_from(rejected_orders).where(_mended(ended_before))
+    return connection.execute(bodies).scalar_one(), connection.execute(rejects).scalar_one()
+
+
+def _ended(before: datetime) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        orders.c.body_kind.in_((WHOLE, SEEN)), orders.c.ended_at < before, orders.c.phase.in_(_DONE)
+    )
+
+
+def _mended(before: datetime) -> sa.ColumnElement[bool]:
+    is_reduced = sa.exists().where(
+        orders.c.seller_id == rejected_orders.c.seller_id,
+        orders.c.mp_order_number == rejected_orders.c.mp_order_number,
+        orders.c.body_kind == REDUCED,
+    )
+    return sa.and_(rejected_orders.c.raw != "", sa.or_(rejected_orders.c.superseded_at < before, is_reduced))

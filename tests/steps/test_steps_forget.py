@@ -1,0 +1,163 @@
+"""Customer fields leave the state some days after an order is done; what the rules need stays."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+from house import House, shipment
+
+from feedamp.kept_bodies import REDUCED, WHOLE
+from feedamp.state.schema import metadata, tracking_uses
+from feedamp.steps import forget as _forget
+
+PERSONAL = ("Robin Vale", "12 Harbor Way")
+
+
+@pytest.fixture
+def closed(house: House) -> House:
+    """M-1 is closed, M-2 open; bodies are kept for 30 days."""
+    house.set_rules(closed_body_kept=timedelta(days=30))
+    house.placed("M-1", "M-2")
+    house.fulfill("M-1", shipment())
+    house.read()
+    house.process()
+    house.load()
+    return house
+
+
+def forget(house: House, *, dry_run: bool = False) -> dict[str, int]:
+    return _forget.forget(house.parts, house.run("refresh_tokens", dry_run=dry_run))
+
+
+def personal_rows(house: House) -> dict[str, int]:
+    """Rows of the state that hold a customer field, by table."""
+    found = {}
+    with house.state.read() as connection:
+        for table in metadata.sorted_tables:
+            rows = [str(tuple(row)) for row in connection.execute(sa.select(table))]
+            if count := sum(any(word in row for word in PERSONAL) for row in rows):
+                found[table.name] = count
+    return found
+
+
+def test_nothing_personal_of_a_closed_order_is_left_after_its_days(closed):
+    assert personal_rows(closed) == {"orders": 2}
+    closed.clock.skip(days=31)
+    assert forget(closed)["bodies"] == 1
+    assert personal_rows(closed) == {"orders": 1}  # M-2 is still to be closed with its body
+    assert (closed.order("M-1").body_kind, closed.order("M-2").body_kind) == (REDUCED, WHOLE)
+    assert closed.rows("SELECT count(*) FROM orders WHERE customer_full_name = 'Robin Vale'") == [(2,)]
+
+
+@pytest.mark.parametrize(
+    ("days", "kept"),
+    [
+        pytest.param(29, timedelta(days=30), id="before its days are over"),
+        pytest.param(3650, None, id="without the option"),
+    ],
+)
+def test_a_body_is_kept(closed, days, kept):
+    closed.set_rules(closed_body_kept=kept)
+    closed.clock.skip(days=days)
+    assert forget(closed)["bodies"] == 0
+    assert closed.order("M-1").has_body
+
+
+def test_a_dry_run_only_counts(closed):
+    closed.clock.skip(days=31)
+    assert forget(closed, dry_run=True)["bodies"] == 1
+    assert closed.order("M-1").has_body
+
+
+def test_a_second_run_finds_nothing_left(closed):
+    closed.clock.skip(days=31)
+    forget(closed)
+    before = closed.order("M-1")
+    assert forget(closed) == {"bodies": 0, "rejects": 0, "tracking_uses": 0}
+    assert closed.order("M-1") == before
+
+
+def test_more_orders_than_one_transaction_takes_are_all_reduced(closed, monkeypatch):
+    monkeypatch.setattr(_forget, "ROWS_PER_TRANSACTION", 2)
+    closed.placed(*(f"N-{n}" for n in range(5)), marketplace_state="PENDING")
+    closed.drop("cancel.jsonl", *(closed.body(f"N-{n}", marketplace_state="CANCELLED") for n in range(5)))
+    closed.intake()
+    closed.place()
+    closed.load()
+    closed.clock.skip(days=31)
+    assert forget(closed)["bodies"] == 6
+
+
+def test_the_same_order_delivered_again_changes_nothing(closed):
+    closed.clock.skip(days=31)
+    forget(closed)
+    before = closed.order("M-1")
+    closed.deliver("M-1")
+    assert closed.order("M-1") == before
+    assert closed.rejects() == []
+
+
+def test_a_changed_body_is_recorded_without_the_names_of_its_fields(closed):
+    closed.clock.skip(days=31)
+    forget(closed)
+    closed.deliver("M-1", delivery_notes="ring twice")
+    [rejected] = closed.rejects()
+    codes = [(reason["field"], reason["code"]) for reason in rejected.reasons]
+    assert codes == [("", "body_changed"), ("marketplace_state", "illegal_transition")]
+    assert closed.order("M-1").phase == "closed"
+
+
+def test_reconciliation_still_compares_quantities(closed):
+    closed.clock.skip(days=31)
+    forget(closed)
+    assert closed.reconcile().extra["differences"] == 0
+    with closed.sandbox.world.lock:
+        closed.sandbox._order("seller-001", "M-1").body["order_lines"][0]["quantity"] = 7
+    assert closed.reconcile().extra["differences"] > 0
+
+
+def test_an_order_that_somebody_else_closed_is_reduced_too(closed):
+    closed.fulfill("M-2", shipment(number="1Z999AA10123456793"))
+    with closed.sandbox.world.lock:
+        closed.sandbox._order("seller-001", "M-2").marketplace_state = "SHIPPED"
+    closed.read()
+    closed.process()
+    closed.load()
+    closed.clock.skip(days=31)
+    assert forget(closed)["bodies"] == 2
+    assert personal_rows(closed) == {}
+
+
+def test_an_order_that_was_never_placed_is_reduced_too(closed):
+    closed.deliver("M-3")
+    closed.deliver("M-3", marketplace_state="CANCELLED")
+    assert closed.order("M-3").phase == "never_placed"
+    closed.clock.skip(days=31)
+    forget(closed)
+    assert closed.order("M-3").body_kind == REDUCED
+
+
+def test_rejected_rows_lose_their_text_once_mended_or_their_order_is_gone(closed):
+    closed.deliver("M-1", delivery_notes="ring twice")  # stands: nothing mends a body_changed
+    closed.deliver("M-4", currency="crowns")
+    closed.deliver("M-4")  # mended
+    closed.deliver("M-5", currency="crowns")  # stands
+    closed.clock.skip(days=31)
+    assert forget(closed)["rejects"] == 2
+    raws = {r.mp_order_number: bool(r.raw) for r in closed.rejects(everything=True)}
+    assert raws == {"M-1": False, "M-4": False, "M-5": True}
+    assert all(r.reasons for r in closed.rejects(everything=True))
+
+
+def test_hashes_of_parcels_end_after_their_ninety_days(closed):
+    def uses():
+        with closed.state.read() as connection:
+            return connection.execute(sa.select(sa.func.count()).select_from(tracking_uses)).scalar_one()
+
+    closed.set_rules(closed_body_kept=None)
+    closed.clock.skip(days=89)
+    assert (forget(closed)["tracking_uses"], uses()) == (0, 1)
+    closed.clock.skip(days=2)
+    assert (forget(closed)["tracking_uses"], uses()) == (1, 0)
