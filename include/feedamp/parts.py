@@ -16,6 +16,7 @@ from feedamp.auth import Token, Tokens
 from feedamp.client import Counts, FeedAmpClient
 from feedamp.errors import AuthorizationError, ClientRefusedError
 from feedamp.flatten import Privacy
+from feedamp.inbox import OrderQuery
 from feedamp.lake import Lake, LakeWriter
 from feedamp.order_body import BodyRules
 from feedamp.pacing import Pacer, Sleep
@@ -83,6 +84,7 @@ class Parts:
     privacy: Privacy
     connection: Callable[[str], Connection]
     default_conn_id: str = "feedamp_default"
+    order_query: OrderQuery | None = None  # read by intake after the files
     sleep: Sleep = asyncio.sleep
     on_secret: Callable[[str], None] = lambda secret: None
 

@@ -35,6 +35,8 @@ class Options:
     duckdb_memory_limit: str
     encryption_key: str | None = field(repr=False)
     masks_personal_fields: bool
+    inbox_sql: str | None = field(repr=False)
+    inbox_sql_conn_id: str | None
     rules: Rules
 
 
@@ -51,6 +53,12 @@ def read_options() -> Options:
     page_size = _number("page_size", 50, int)
     if not 10 <= page_size <= 50:
         raise ConfigurationError(f"[{SECTION}] page_size must lie between 10 and 50 (contract 3.1).")
+    inbox_sql, inbox_sql_conn_id = _text("inbox_sql"), _text("inbox_sql_conn_id")
+    if (inbox_sql is None) != (inbox_sql_conn_id is None):
+        missing = "inbox_sql" if inbox_sql is None else "inbox_sql_conn_id"
+        raise ConfigurationError(
+            f"[{SECTION}] {missing} is missing: inbox_sql and inbox_sql_conn_id go together."
+        )
     return Options(
         conn_id=_text("conn_id") or "feedamp_default",
         state_url=_text("state_url"),
@@ -62,6 +70,8 @@ def read_options() -> Options:
         duckdb_memory_limit=_text("duckdb_memory_limit") or "512MB",
         encryption_key=_text("encryption_key"),
         masks_personal_fields=pii == "mask",
+        inbox_sql=inbox_sql,
+        inbox_sql_conn_id=inbox_sql_conn_id,
         rules=Rules(
             inbox_url=_text("inbox_url") or str(home / "inbox"),
             inbox_settle_s=_number("inbox_settle_s", 10.0, float),

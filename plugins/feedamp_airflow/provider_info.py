@@ -83,6 +83,12 @@ _OPTIONS: dict[str, tuple[str, str | None, str]] = {
     ),
     "inbox_url": ("string", None, "Folder of order files; empty: feedamp/inbox in AIRFLOW_HOME."),
     "inbox_settle_s": ("float", "10", "A file younger than this waits while its size changes."),
+    "inbox_sql": (
+        "string",
+        None,
+        "Query that returns seller_id and order (JSON), one order a row; every row is taken as from the inbox.",
+    ),
+    "inbox_sql_conn_id": ("string", None, "Airflow SQL connection that inbox_sql is run on."),
     "lake_url": ("string", None, "Where Parquet goes, any fsspec URL; empty: feedamp/lake in AIRFLOW_HOME."),
     "warehouse_conn_id": ("string", None, "Airflow Postgres connection of the warehouse; empty: DuckDB."),
     "duckdb_path": ("string", None, "The DuckDB file; empty: feedamp/warehouse.duckdb in AIRFLOW_HOME."),

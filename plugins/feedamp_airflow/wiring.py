@@ -13,6 +13,7 @@ from sqlalchemy.engine import URL, make_url
 
 from feedamp.errors import ConfigurationError
 from feedamp.flatten import Privacy
+from feedamp.inbox import OrderQuery
 from feedamp.lake import Lake
 from feedamp.parts import Connection, Parts
 from feedamp.state import State
@@ -20,6 +21,7 @@ from feedamp.vault import Vault, key_beside
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp_airflow.account import AirflowConnection, read_account
 from feedamp_airflow.config import Options, default_state_file, read_options
+from feedamp_airflow.sql_inbox import SqlInbox
 
 LookUp = Callable[[str], AirflowConnection]
 
@@ -60,6 +62,7 @@ def make_parts(look_up: LookUp | None = None) -> Parts:
         privacy=Privacy(vault.derived_key("pseudonym") if options.masks_personal_fields else None),
         connection=account,
         default_conn_id=options.conn_id,
+        order_query=_order_query(options, find),
         on_secret=mask_secret,
     )
 
@@ -126,6 +129,12 @@ def _state_url(options: Options, find: LookUp) -> str:
             "[feedamp] state_url must name an absolute path, as in sqlite:////var/lib/feedamp/state.db."
         )
     return url_text
+
+
+def _order_query(options: Options, find: LookUp) -> OrderQuery | None:
+    if options.inbox_sql is None or options.inbox_sql_conn_id is None:
+        return None
+    return SqlInbox(options.inbox_sql_conn_id, options.inbox_sql, find)
 
 
 def _encryption_key(options: Options, state_url: str) -> str:

@@ -50,6 +50,8 @@ DEFAULTS = {
     "state_conn_id": None,
     "inbox_url": "{home}/feedamp/inbox",
     "inbox_settle_s": 10.0,
+    "inbox_sql": None,
+    "inbox_sql_conn_id": None,
     "lake_url": "{home}/feedamp/lake",
     "warehouse_conn_id": None,
     "duckdb_path": "{home}/feedamp/warehouse.duckdb",
@@ -69,12 +71,16 @@ DEFAULTS = {
     "stale_after_days": timedelta(days=7),
     "closed_body_days": None,
 }
+QUERY = 'SELECT seller_id, body AS "order" FROM outbox'
+GO_TOGETHER = {"inbox_sql": "inbox_sql_conn_id", "inbox_sql_conn_id": "inbox_sql"}
 GIVEN = {
     "conn_id": ("market", "market"),
     "state_url": ("sqlite:////srv/state.db", "sqlite:////srv/state.db"),
     "state_conn_id": ("state_pg", "state_pg"),
     "inbox_url": ("s3://orders/in", "s3://orders/in"),
     "inbox_settle_s": ("2.5", 2.5),
+    "inbox_sql": (QUERY, QUERY),
+    "inbox_sql_conn_id": ("market", "market"),
     "lake_url": ("s3://lake", "s3://lake"),
     "warehouse_conn_id": ("analytics", "analytics"),
     "duckdb_path": ("/srv/w.duckdb", "/srv/w.duckdb"),
@@ -121,6 +127,8 @@ def test_an_empty_option_means_its_default(name, set_option):
 @pytest.mark.parametrize("name", GIVEN, ids=lambda name: f"{name} given")
 def test_an_option_is_read_from_its_environment_variable(name, set_option):
     text, expected = GIVEN[name]
+    if name in GO_TOGETHER:
+        set_option(GO_TOGETHER[name], "any")
     set_option(name, text)
     assert value_of(name, read_options()) == expected
 

@@ -6,22 +6,17 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
-from decimal import Decimal
 from typing import IO, Any
 
-import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feedamp.inbox.jsonl import NotJsonError, decode
-from feedamp.inbox.rows import BadRow, OrderRow, Origin, judge, reject
-from feedamp.order_body import BodyRules, Reason, storable
+from feedamp.inbox.cells import judge_cells
+from feedamp.inbox.rows import BadRow, OrderRow, Origin, reject
+from feedamp.order_body import BodyRules, Reason
 
 ROWS_PER_BATCH = 1_000
 PANDAS_INDEX = "__index_level_"  # a column that `DataFrame.to_parquet` adds unasked
-
-_ENCODER = msgspec.json.Encoder(decimal_format="number", enc_hook=str)
 
 
 class _DamagedError(Exception):
@@ -39,7 +34,7 @@ def read_parquet(stream: IO[bytes], source: str, rules: BodyRules) -> Iterator[O
         try:
             for row in _rows(copy):
                 row_number += 1
-                yield _judge_row(row, source, row_number, rules)
+                yield judge_cells(row, source, row_number, rules)
         except _DamagedError as error:
             message = (
                 f"the file cannot be read after row {row_number}: it is damaged or not Parquet ({error})"
@@ -51,33 +46,7 @@ def read_parquet(stream: IO[bytes], source: str, rules: BodyRules) -> Iterator[O
 def _rows(copy: IO[bytes]) -> Iterator[dict[str, Any]]:
     try:
         for batch in pq.ParquetFile(copy).iter_batches(batch_size=ROWS_PER_BATCH):
-            yield from batch.to_pylist()
+            for row in batch.to_pylist():
+                yield {name: value for name, value in row.items() if not name.startswith(PANDAS_INDEX)}
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _DamagedError(type(error).__name__) from error
-
-
-def _judge_row(row: dict[str, Any], source: str, row_number: int, rules: BodyRules) -> OrderRow | BadRow:
-    content = {name: _plain(value) for name, value in row.items() if not name.startswith(PANDAS_INDEX)}
-    faults: tuple[Reason, ...] = ()
-    if isinstance(content.get("order"), str):
-        try:
-            content["order"] = decode(content["order"].encode())
-        except NotJsonError as error:
-            faults = (Reason("order", "wrong_type", f"the text {error}"),)
-    content = {name: value for name, value in content.items() if value is not None}
-    raw = storable(_ENCODER.encode(content).decode())
-    origin = Origin(source, row_number, 1, hashlib.sha256(raw.encode()).hexdigest(), raw)
-    return reject(origin, *faults, content=content) if faults else judge(origin, content, rules)
-
-
-def _plain(value: object) -> Any:
-    """A cell as a JSON decoder would give it; members that are null are left out, since every row has all."""
-    if isinstance(value, dict):
-        return {name: _plain(member) for name, member in value.items() if member is not None}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return Decimal(repr(value))
-    if isinstance(value, datetime):
-        return value.isoformat() if value.tzinfo is None else f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-    return value.isoformat() if isinstance(value, date) else value

@@ -12,6 +12,7 @@ from feedamp.inbox.files import InboxFile, open_file
 from feedamp.inbox.flat_csv import judge_order, kept_rows, read_csv
 from feedamp.inbox.jsonl import read_jsonl, read_line
 from feedamp.inbox.parquet import read_parquet
+from feedamp.inbox.query import QUERY_PREFIX, read_kept
 from feedamp.inbox.rows import BadRow, OrderRow, Origin, reject
 from feedamp.order_body import BodyRules, Reason
 
@@ -46,6 +47,8 @@ def read_again(source: str, row_number: int, raw: str, rules: BodyRules) -> Orde
 
     Rows of a CSV order are counted on from `row_number`, whatever stood between them in the file.
     """
+    if source.startswith(QUERY_PREFIX):
+        return read_kept(source, row_number, raw, rules)
     if PurePosixPath(source).suffix.lower() != ".csv":
         return read_line(raw.encode(), source, row_number, rules)
     rows = kept_rows(raw)

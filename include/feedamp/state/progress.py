@@ -15,7 +15,7 @@ from feedamp.state.upsert import upsert
 
 def taken_files(connection: Connection) -> list[Taken]:
     """The version of every inbox file that was read last."""
-    rows = connection.execute(sa.select(inbox_files))
+    rows = connection.execute(sa.select(inbox_files).where(inbox_files.c.checksum != ""))
     return [Taken(row.name, row.size, row.checksum, row.stamp) for row in rows]
 
 
@@ -40,8 +40,16 @@ def take_file(
     )
 
 
+def take_query(
+    connection: Connection, source: str, *, rows_read: int, rows_rejected: int, now: datetime
+) -> None:
+    """Remembers when a query was last read and how many of its rows had news. Safe to repeat."""
+    row = {"name": source, "size": 0, "checksum": "", "stamp": "", "taken_at": now}
+    upsert(connection, inbox_files, [{**row, "rows_read": rows_read, "rows_rejected": rows_rejected}])
+
+
 def rows_taken_since(connection: Connection, since: datetime) -> tuple[int, int]:
-    """(rows read, rows rejected) of the files taken since a moment."""
+    """(rows read, rows rejected) of what was taken since a moment, files and query."""
     query = sa.select(
         sa.func.coalesce(sa.func.sum(inbox_files.c.rows_read), 0),
         sa.func.coalesce(sa.func.sum(inbox_files.c.rows_rejected), 0),

@@ -65,12 +65,46 @@ def supersede_order(connection: Connection, seller_id: str, mp_order_number: str
     return _supersede(connection, condition, now)
 
 
+def supersede_row(connection: Connection, rejected: Rejected, *, now: datetime) -> int:
+    """Marks one reject, if it stands."""
+    condition = sa.and_(
+        rejected_orders.c.source == rejected.source,
+        rejected_orders.c.row_number == rejected.row_number,
+        rejected_orders.c.row_hash == rejected.row_hash,
+    )
+    return _supersede(connection, condition, now)
+
+
 def standing(connection: Connection, *, everything: bool = False) -> list[Rejected]:
     """Rejects that stand, or all that ever were."""
     query = sa.select(rejected_orders).order_by(rejected_orders.c.source, rejected_orders.c.row_number)
     if not everything:
         query = query.where(rejected_orders.c.superseded_at.is_(None))
     return _read(connection, query)
+
+
+def standing_of(connection: Connection, source: str) -> list[Rejected]:
+    """Rejects of stage `inbox` that stand of one source, without their text."""
+    columns = [
+        column if column is not rejected_orders.c.raw else sa.literal("").label("raw")
+        for column in rejected_orders.c
+    ]
+    return _read(connection, sa.select(*columns).where(_stands_from(source)))
+
+
+def of_content(connection: Connection, source: str, row_hash: str) -> Rejected | None:
+    """The reject of stage `inbox` that stands for this very content of a source, at whatever place."""
+    query = sa.select(rejected_orders).where(_stands_from(source), rejected_orders.c.row_hash == row_hash)
+    found = _read(connection, query.limit(1))
+    return found[0] if found else None
+
+
+def _stands_from(source: str) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        rejected_orders.c.source == source,
+        rejected_orders.c.stage == INBOX,
+        rejected_orders.c.superseded_at.is_(None),
+    )
 
 
 def refused_since(connection: Connection, since: datetime) -> int:

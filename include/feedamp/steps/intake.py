@@ -1,29 +1,25 @@
-"""Inbox files -> ledger, bad rows -> rejected_orders with every reason."""
+"""Inbox files and the rows of a query -> ledger, bad rows -> rejected_orders with every reason."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict
 from itertools import islice
 
-from sqlalchemy.engine import Connection
-
-from feedamp.admission import Admission, Seen, admit
-from feedamp.errors import FeedAmpError
-from feedamp.inbox import BadRow, InboxFile, OrderRow, Reason, discover, read_rows
-from feedamp.models import FINAL_STATES
+from feedamp.errors import ConfigurationError, FeedAmpError
+from feedamp.inbox import BadRow, InboxFile, OrderRow, discover, read_rows
 from feedamp.parts import Parts, Run
-from feedamp.state import ledger, open_orders, progress, rejects
+from feedamp.state import progress, rejects
+from feedamp.steps.admitting import take_row
 from feedamp.steps.edge import Tally, record_run
-from feedamp.units import count_units
+from feedamp.steps.intake_query import take_query
 
 log = logging.getLogger(__name__)
 ROWS_PER_TRANSACTION = 200
 
 
 def intake(parts: Parts, run: Run) -> Tally:
-    """Takes every new or changed file of the inbox, in name order.
+    """Takes every new or changed file of the inbox, in name order, then what the query returns, if there is one.
 
     `tally.orders` counts rows read, `tally.rejected` rows turned away. Safe to repeat: a file is remembered once
     all its rows are in the ledger or rejected; a row that comes again changes nothing.
@@ -46,8 +42,17 @@ def intake(parts: Parts, run: Run) -> Tally:
         except FeedAmpError as error:
             tally.leave(file.name, error)
     tally.extra["files"] = len(found.files)
-    if not run.dry_run:
-        record_run(parts, run, tally, started_at)
+    try:
+        if parts.order_query is not None:
+            take_query(parts, run, parts.order_query, tally)
+    except ConfigurationError:
+        tally.complete = False
+        raise  # trying again cannot help; the files are taken all the same
+    except FeedAmpError as error:
+        tally.leave("inbox_sql", error)
+    finally:
+        if not run.dry_run:
+            record_run(parts, run, tally, started_at)
     return tally
 
 
@@ -72,69 +77,6 @@ def _take(parts: Parts, run: Run, file: InboxFile, tally: Tally, *, is_changed: 
     log.info("%s: %d rows read, %d rejected", file.name, read, rejected)
     tally.orders += read
     tally.rejected += rejected
-
-
-def take_row(connection: Connection, parts: Parts, row: OrderRow | BadRow) -> bool:
-    """Writes one row into the ledger or `rejected_orders`; False if it was turned away. Safe to repeat."""
-    admission = judge_row(connection, parts, row)
-    write_row(connection, parts, row, admission)
-    return not admission.rejected
-
-
-def judge_row(connection: Connection, parts: Parts, row: OrderRow | BadRow) -> Admission:
-    """What a row means for the ledger as it stands; writes nothing."""
-    if isinstance(row, BadRow):
-        return Admission(None, row.reasons, rejected=True)
-    known = ledger.read(connection, row.seller_id, row.mp_order_number)
-    is_final = row.body["marketplace_state"] in FINAL_STATES
-    seen = seen_units(connection, row.seller_id, row.mp_order_number) if is_final else Seen()
-    return admit(row, known, seen, now=parts.state.now())
-
-
-def write_row(connection: Connection, parts: Parts, row: OrderRow | BadRow, admission: Admission) -> None:
-    """Writes what `judge_row` found. Safe to repeat."""
-    order = admission.order
-    if order is not None:
-        ledger.write(connection, order)
-        if order.adopted_at is not None:  # it may have waited for nothing but this row
-            open_orders.look_again(connection, *order.key)
-        if not admission.reasons:
-            rejects.supersede_order(connection, *order.key, now=parts.state.now())
-    if admission.reasons:
-        _reject(connection, parts, row, admission.reasons)
-
-
-def seen_units(connection: Connection, seller_id: str, mp_order_number: str) -> Seen:
-    """What the newest snapshot of an order says."""
-    held = open_orders.read(connection, seller_id, mp_order_number)
-    if held is None:
-        return Seen()
-    units = count_units({}, held.snapshot.fulfillments)
-    return Seen(
-        units_shipped=sum(line.shipped for line in units.values()),
-        is_marketplace_fulfilled=bool(held.snapshot.is_marketplace_fulfilled),
-    )
-
-
-def _reject(
-    connection: Connection, parts: Parts, row: OrderRow | BadRow, reasons: tuple[Reason, ...]
-) -> None:
-    now = parts.state.now()
-    rejects.write(
-        connection,
-        rejects.Rejected(
-            source=row.source,
-            row_number=row.row_number,
-            row_hash=row.row_hash,
-            seller_id=row.seller_id,
-            mp_order_number=row.mp_order_number,
-            stage=rejects.INBOX,
-            reasons=tuple(asdict(reason) for reason in reasons),
-            raw=row.raw,
-            rejected_at=now,
-        ),
-        now=now,
-    )
 
 
 def _batches(rows: Iterator[OrderRow | BadRow]) -> Iterator[list[OrderRow | BadRow]]:

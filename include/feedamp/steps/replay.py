@@ -14,7 +14,7 @@ from feedamp.lifecycle import CANCELLED
 from feedamp.parts import Parts
 from feedamp.state import ledger, rejects
 from feedamp.state.rejects import Rejected
-from feedamp.steps.intake import judge_row, seen_units, write_row
+from feedamp.steps.admitting import judge_row, seen_units, write_row
 
 ROWS_PER_TRANSACTION = 200
 

@@ -1,0 +1,75 @@
+"""Rows of a database query, one order each, as another way into the inbox. Who runs the query is not known here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Protocol
+from uuid import UUID
+
+from feedamp.inbox.cells import judge_cells
+from feedamp.inbox.jsonl import decode
+from feedamp.inbox.rows import BadRow, OrderRow
+from feedamp.order_body import BodyRules, Reason
+
+QUERY_PREFIX = "sql:"
+EXACT_DIGITS = 15  # as many as a binary float keeps of any decimal
+
+
+class OrderQuery(Protocol):
+    """A query of the marketplace's own database."""
+
+    @property
+    def source(self) -> str:
+        """What its rows are named by, `sql:` and more; the same in every run."""
+
+    def rows(self) -> Iterator[tuple[object, object]]:
+        """(seller_id, order) of each row, streamed.
+
+        Raises:
+            TransientError: the database cannot be reached, or failed in the middle.
+            ConfigurationError: the query cannot be run, or has other columns.
+        """
+
+
+def read_query(query: OrderQuery, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
+    """Each row in turn, numbered from 1. Memory does not grow with the rows. Raises as `OrderQuery.rows`."""
+    for row_number, (seller_id, order) in enumerate(query.rows(), start=1):
+        row = {"seller_id": _identifier(seller_id), "order": _text(order)}
+        yield judge_cells(row, query.source, row_number, rules, tuple(_inexact(order)))
+
+
+def read_kept(source: str, row_number: int, raw: str, rules: BodyRules) -> OrderRow | BadRow:
+    """The verdict on the kept text of such a row."""
+    content = decode(raw.encode())
+    return judge_cells(content if isinstance(content, dict) else {}, source, row_number, rules)
+
+
+def _identifier(value: object) -> object:
+    """Databases often know sellers by a number or a UUID."""
+    is_other_id = isinstance(value, int | UUID) and not isinstance(value, bool)
+    return str(value) if is_other_id else value
+
+
+def _text(value: object) -> object:
+    if isinstance(value, memoryview):
+        value = value.tobytes()
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes | bytearray) else value
+
+
+def _inexact(order: object) -> Iterator[Reason]:
+    """A driver that decodes JSON by itself may have spoiled a long number; whether it did cannot be seen any more."""
+    if _has_inexact(order):
+        yield Reason(
+            "order",
+            "bad_number",
+            "holds a number that the database driver may have rounded: cast the column to text",
+        )
+
+
+def _has_inexact(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(_has_inexact(member) for member in value.values())
+    if isinstance(value, list | tuple):
+        return any(_has_inexact(item) for item in value)
+    return isinstance(value, float) and len(Decimal(repr(value)).normalize().as_tuple().digits) > EXACT_DIGITS

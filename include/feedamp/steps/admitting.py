@@ -1,0 +1,77 @@
+"""One row of the inbox, wherever it came from: judged against the ledger, then written there or rejected."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from sqlalchemy.engine import Connection
+
+from feedamp.admission import Admission, Seen, admit
+from feedamp.inbox import BadRow, OrderRow, Reason
+from feedamp.models import FINAL_STATES
+from feedamp.parts import Parts
+from feedamp.state import ledger, open_orders, rejects
+from feedamp.units import count_units
+
+
+def take_row(connection: Connection, parts: Parts, row: OrderRow | BadRow) -> bool:
+    """Writes one row into the ledger or `rejected_orders`; False if it was turned away. Safe to repeat."""
+    admission = judge_row(connection, parts, row)
+    write_row(connection, parts, row, admission)
+    return not admission.rejected
+
+
+def judge_row(connection: Connection, parts: Parts, row: OrderRow | BadRow) -> Admission:
+    """What a row means for the ledger as it stands; writes nothing."""
+    if isinstance(row, BadRow):
+        return Admission(None, row.reasons, rejected=True)
+    known = ledger.read(connection, row.seller_id, row.mp_order_number)
+    is_final = row.body["marketplace_state"] in FINAL_STATES
+    seen = seen_units(connection, row.seller_id, row.mp_order_number) if is_final else Seen()
+    return admit(row, known, seen, now=parts.state.now())
+
+
+def write_row(connection: Connection, parts: Parts, row: OrderRow | BadRow, admission: Admission) -> None:
+    """Writes what `judge_row` found. Safe to repeat."""
+    order = admission.order
+    if order is not None:
+        ledger.write(connection, order)
+        if order.adopted_at is not None:  # it may have waited for nothing but this row
+            open_orders.look_again(connection, *order.key)
+        if not admission.reasons:
+            rejects.supersede_order(connection, *order.key, now=parts.state.now())
+    if admission.reasons:
+        _reject(connection, parts, row, admission.reasons)
+
+
+def seen_units(connection: Connection, seller_id: str, mp_order_number: str) -> Seen:
+    """What the newest snapshot of an order says."""
+    held = open_orders.read(connection, seller_id, mp_order_number)
+    if held is None:
+        return Seen()
+    units = count_units({}, held.snapshot.fulfillments)
+    return Seen(
+        units_shipped=sum(line.shipped for line in units.values()),
+        is_marketplace_fulfilled=bool(held.snapshot.is_marketplace_fulfilled),
+    )
+
+
+def _reject(
+    connection: Connection, parts: Parts, row: OrderRow | BadRow, reasons: tuple[Reason, ...]
+) -> None:
+    now = parts.state.now()
+    rejects.write(
+        connection,
+        rejects.Rejected(
+            source=row.source,
+            row_number=row.row_number,
+            row_hash=row.row_hash,
+            seller_id=row.seller_id,
+            mp_order_number=row.mp_order_number,
+            stage=rejects.INBOX,
+            reasons=tuple(asdict(reason) for reason in reasons),
+            raw=row.raw,
+            rejected_at=now,
+        ),
+        now=now,
+    )

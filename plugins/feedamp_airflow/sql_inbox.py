@@ -1,0 +1,137 @@
+"""Options `inbox_sql` and `inbox_sql_conn_id`: orders read from any SQL connection of Airflow, nothing written back."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from feedamp.errors import ConfigurationError, TransientError
+from feedamp.inbox.query import QUERY_PREFIX
+
+log = logging.getLogger(__name__)
+ROWS_AT_ONCE = 500
+COLUMNS = ("seller_id", "order")
+OPTION = "[feedamp] inbox_sql"
+# Their plain cursors fetch the whole result at once; a named one stays on the server.
+_NAMED_CURSORS = ("psycopg", "psycopg2")
+
+
+def hook_of(connection: Any) -> Any:
+    """The hook of a connection's type, whichever side of Airflow the connection came from."""
+    # The server's own `get_hook` is deprecated for what is not the server; the hook asks for the rest by the id.
+    from airflow.sdk import Connection
+
+    typed: Any = Connection(conn_id=connection.conn_id, conn_type=connection.conn_type)
+    return typed.get_hook()
+
+
+@dataclass(frozen=True)
+class SqlInbox:
+    """A query on one connection; it is opened when the rows are read."""
+
+    conn_id: str
+    sql: str = field(repr=False)
+    find: Callable[[str], Any]  # a connection by its id
+    hook_of: Callable[[Any], Any] = hook_of
+
+    @property
+    def source(self) -> str:
+        """`sql:` and the id of the connection."""
+        return f"{QUERY_PREFIX}{self.conn_id}"
+
+    def rows(self) -> Iterator[tuple[object, object]]:
+        """(seller_id, order) of each row, a few hundred at a time; whatever the query did is rolled back.
+
+        Raises:
+            TransientError: the database cannot be reached, or failed in the middle.
+            ConfigurationError: there is no such SQL connection, or the query cannot be run or has other columns.
+        """
+        opened = self._open()
+        try:
+            try:
+                yield from _stream(opened, self.sql)
+            finally:
+                with suppress(Exception):  # the connection may be gone, and nothing hangs on it
+                    opened.rollback()
+        except (ConfigurationError, TransientError, GeneratorExit):
+            raise
+        except Exception as error:  # noqa: BLE001 - every driver has errors of its own
+            _explain(error)
+        finally:
+            with suppress(Exception):
+                opened.close()
+
+    def _open(self) -> Any:
+        try:
+            hook = self.hook_of(self.find(self.conn_id))
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{OPTION}_conn_id: there is no connection {self.conn_id}.") from error
+        except Exception as error:
+            raise ConfigurationError(
+                f"{OPTION}_conn_id: no installed provider can use connection {self.conn_id}; "
+                "install the provider of its type."
+            ) from error
+        if not hasattr(hook, "get_records"):  # what every DbApiHook has, also those that do not say so
+            raise ConfigurationError(f"{OPTION}_conn_id: connection {self.conn_id} is no SQL connection.")
+        hook.log_sql = False
+        try:
+            return hook.get_conn()
+        except Exception as error:  # noqa: BLE001 - every driver has errors of its own
+            # Without its cause: what a driver says of a connection may hold parts of it.
+            raise TransientError(
+                f"{OPTION}_conn_id: the database of connection {self.conn_id} cannot be reached "
+                f"({type(error).__name__})."
+            ) from None
+
+
+def _stream(opened: Any, sql: str) -> Iterator[tuple[object, object]]:
+    cursor = _cursor(opened)
+    try:
+        cursor.execute(sql)
+        rows = cursor.fetchmany(ROWS_AT_ONCE) if cursor.description or _is_named(opened) else []
+        places = _places(cursor.description)
+        while rows:
+            for row in rows:
+                cells = list(row.values()) if isinstance(row, Mapping) else row
+                yield cells[places[0]], cells[places[1]]
+            rows = cursor.fetchmany(ROWS_AT_ONCE)
+    finally:
+        with suppress(Exception):
+            cursor.close()
+
+
+def _cursor(opened: Any) -> Any:
+    return opened.cursor("feedamp_inbox") if _is_named(opened) else opened.cursor()
+
+
+def _is_named(opened: Any) -> bool:
+    return type(opened).__module__.partition(".")[0] in _NAMED_CURSORS
+
+
+def _places(description: Sequence[Sequence[Any]] | None) -> tuple[int, int]:
+    """Where the two columns stand; some databases write names in capitals."""
+    names = [str(column[0]).lower() for column in description or ()]
+    if sorted(names) != sorted(COLUMNS):
+        raise ConfigurationError(
+            f'{OPTION} must return exactly the columns seller_id and order (written "order" in SQL); '
+            f"it returns {', '.join(names) or 'none'}."
+        )
+    return names.index("seller_id"), names.index("order")
+
+
+def _explain(error: Exception) -> NoReturn:
+    """A fault of the query is a configuration, anything else may pass. DB-API names the classes alike everywhere."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    is_sqlite_fault = (
+        isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_ERROR
+    )
+    if "ProgrammingError" in kinds or "NotSupportedError" in kinds or is_sqlite_fault:
+        said = str(error).partition("\n")[0]  # what follows quotes the query
+        raise ConfigurationError(f"{OPTION} cannot be run: {said}") from None
+    raise TransientError(
+        f"{OPTION}: the database failed while rows were read ({type(error).__name__})."
+    ) from None

@@ -1,0 +1,142 @@
+"""Rows of a query as orders and rejects: text and decoded JSON alike, exact prices, stable content hashes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+from order_samples import good_line, good_order
+
+from feedamp.inbox import BadRow, OrderRow, read_again, read_query
+from feedamp.order_body import BodyRules
+
+RULES = BodyRules()
+
+
+class Rows:
+    """A query that returns these rows."""
+
+    source = "sql:market"
+
+    def __init__(self, *rows: tuple[object, object]) -> None:
+        self._rows = rows
+
+    def rows(self) -> Iterator[tuple[object, object]]:
+        yield from self._rows
+
+
+def as_text(**changes: Any) -> str:
+    return json.dumps(good_order(**changes), default=float)
+
+
+def read_one(seller_id: object, order: object) -> OrderRow | BadRow:
+    [row] = read_query(Rows((seller_id, order)), RULES)
+    return row
+
+
+def reasons(row: OrderRow | BadRow) -> list[tuple[str, str]]:
+    return [(reason.field, reason.code) for reason in row.reasons] if isinstance(row, BadRow) else []
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        pytest.param(as_text(), id="JSON text"),
+        pytest.param(as_text().encode(), id="JSON as bytes"),
+        pytest.param(memoryview(as_text().encode()), id="JSON as a memory view"),
+        pytest.param(json.loads(as_text()), id="decoded JSON, prices as binary floats"),
+        pytest.param(good_order(), id="decoded JSON, prices as decimals"),
+        pytest.param(
+            good_order(purchase_date=datetime(2026, 3, 2, 14, 5, tzinfo=UTC)), id="a struct with a moment"
+        ),
+        pytest.param({**json.loads(as_text()), "delivery_notes": None}, id="a member that is null"),
+    ],
+)
+def test_an_order_is_read_however_the_driver_gives_it(order):
+    row = read_one("S1", order)
+    assert isinstance(row, OrderRow), reasons(row)
+    assert row.body == good_order()
+    assert (row.source, row.row_number, row.seller_id) == ("sql:market", 1, "S1")
+
+
+@pytest.mark.parametrize(
+    ("seller_id", "read"),
+    [
+        pytest.param(17, "17", id="a number"),
+        pytest.param(
+            UUID("12345678-1234-5678-1234-567812345678"), "12345678-1234-5678-1234-567812345678", id="a UUID"
+        ),
+    ],
+)
+def test_a_seller_known_by_another_kind_of_id_is_read_as_its_text(seller_id, read):
+    assert read_one(seller_id, as_text()).seller_id == read
+
+
+@pytest.mark.parametrize(
+    ("seller_id", "order", "expected"),
+    [
+        pytest.param(None, as_text(), [("seller_id", "missing")], id="no seller"),
+        pytest.param("S1", None, [("order", "missing")], id="no order"),
+        pytest.param("S1", "{broken", [("order", "wrong_type")], id="text that is no JSON"),
+        pytest.param("S1", "[]", [("order", "wrong_type")], id="JSON that is no object"),
+        pytest.param(True, as_text(), [("seller_id", "wrong_type")], id="a seller that is a truth value"),
+        pytest.param(
+            "S1",
+            as_text(currency="crowns", order_lines=[good_line(quantity=0)]),
+            [("currency", "out_of_range"), ("order_lines[0].quantity", "out_of_range")],
+            id="every reason at once",
+        ),
+    ],
+)
+def test_a_bad_row_is_rejected_with_every_reason(seller_id, order, expected):
+    assert sorted(reasons(read_one(seller_id, order))) == sorted(expected)
+
+
+def test_a_price_of_text_is_exact_to_the_last_digit():
+    price = Decimal("99999999999999.99")
+    text = as_text().replace("25.5", str(price))
+    row = read_one("S1", text)
+    assert isinstance(row, OrderRow)
+    assert row.body["order_lines"][0]["unit_price"] == price
+
+
+def test_a_price_that_a_driver_may_have_rounded_is_rejected_with_the_way_out():
+    decoded = json.loads(as_text().replace("25.5", "99999999999999.99"))
+    row = read_one("S1", decoded)
+    assert reasons(row) == [("order", "bad_number")]
+    assert isinstance(row, BadRow)
+    assert "cast the column to text" in row.reasons[0].message
+
+
+def test_equal_content_has_the_same_hash_however_it_is_written_and_wherever_it_stands():
+    spaced = json.dumps(json.loads(as_text()), indent=2)
+    rows = list(read_query(Rows(("S1", as_text()), ("S1", spaced), ("S1", json.loads(as_text()))), RULES))
+    assert len({row.row_hash for row in rows}) == 1
+    assert [row.row_number for row in rows] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        pytest.param("{broken", id="no JSON"),
+        pytest.param(as_text(currency="crowns"), id="a wrong value"),
+        pytest.param(None, id="no order"),
+    ],
+)
+def test_a_kept_row_gives_the_same_verdict_again(order):
+    row = read_one("S1", order)
+    again = read_again(row.source, row.row_number, row.raw, RULES)
+    assert again == row
+    assert reasons(again)
+
+
+def test_a_kept_row_is_good_once_an_option_has_changed():
+    row = read_one("S1", as_text(gift_note="hello"))
+    assert reasons(row) == [("gift_note", "unknown_field")]
+    rules = BodyRules(extra_order_fields=frozenset({"gift_note"}))
+    assert isinstance(read_again(row.source, 1, row.raw, rules), OrderRow)

@@ -1,0 +1,256 @@
+"""Orders from a table of the marketplace: the same rows in every run, and only what is new about them is written."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from house import SELLER, House
+
+from feedamp.errors import ConfigurationError, TransientError
+from feedamp.order_body import BodyRules
+from feedamp.state import ledger, progress
+from feedamp.state.schema import outbox
+from feedamp.steps.replay import replay
+
+SOURCE = "sql:market"
+
+
+class Outbox:
+    """The marketplace's outbox table in a SQLite file, read as the adapter would."""
+
+    source = SOURCE
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "market.db"
+        self.fails_after: int | None = None
+        self.error: Exception = TransientError("the database is down")
+        self._run("CREATE TABLE outbox (id INTEGER PRIMARY KEY, seller_id TEXT, body TEXT)")
+
+    def put(self, body: dict[str, Any] | str | None, *, at: int | None = None, seller: str = SELLER) -> None:
+        """A row at the end, or in the place of another."""
+        text = json.dumps(body, default=float) if isinstance(body, dict) else body
+        self._run("INSERT OR REPLACE INTO outbox VALUES (?, ?, ?)", at, seller, text)
+
+    def remove(self, at: int) -> None:
+        self._run("DELETE FROM outbox WHERE id = ?", at)
+
+    def rows(self) -> Iterator[tuple[object, object]]:
+        with closing(sqlite3.connect(self._path)) as database:
+            query = "SELECT seller_id, body FROM outbox ORDER BY id"
+            for count, row in enumerate(database.execute(query)):
+                if count == self.fails_after:
+                    raise self.error
+                yield row
+
+    def _run(self, statement: str, *values: object) -> None:
+        with closing(sqlite3.connect(self._path)) as database:
+            database.execute(statement, values)
+            database.commit()
+
+
+@pytest.fixture
+def table(house: House, tmp_path: Path) -> Outbox:
+    made = Outbox(tmp_path)
+    house.parts = replace(house.parts, order_query=made)
+    return made
+
+
+def written(house: House) -> int:
+    """Rows on their way to the lake, those of `runs` left out."""
+    with house.state.read() as connection:
+        query = sa.select(sa.func.count()).where(outbox.c.table_name != "runs")
+        return connection.execute(query).scalar_one()
+
+
+def counts(house: House) -> tuple[int, int, int]:
+    tally = house.intake()
+    return tally.extra["query_rows"], tally.orders, tally.rejected
+
+
+def codes(house: House) -> list[tuple[int, str]]:
+    return [(r.row_number, reason["code"]) for r in house.rejects() for reason in r.reasons]
+
+
+def test_rows_are_placed_and_name_their_source(house, table):
+    table.put(house.body("M-1"))
+    table.put(house.body("M-2"))
+    assert counts(house) == (2, 2, 0)
+    house.place()
+    house.load()
+    assert house.rows("SELECT source, source_row FROM placements ORDER BY 2") == [(SOURCE, 1), (SOURCE, 2)]
+
+
+@pytest.mark.parametrize("count", [0, 1, 200, 201])
+def test_every_row_is_taken(house, table, count):
+    for number in range(count):
+        table.put(house.body(f"M-{number}"))
+    assert counts(house) == (count, count, 0)
+    with house.state.read() as connection:
+        assert sum(ledger.phases(connection).values()) == count
+
+
+def test_the_same_rows_again_change_nothing(house, table):
+    table.put(house.body("M-1"))
+    table.put(house.body("M-2", currency="crowns"))
+    table.put("{broken")
+    assert counts(house) == (3, 3, 2)
+    before = (house.order("M-1"), house.rejects(), written(house))
+    assert counts(house) == (3, 0, 0)
+    assert (house.order("M-1"), house.rejects(), written(house)) == before
+
+
+def test_a_bad_row_that_changed_its_place_is_the_same_row(house, table):
+    table.put(house.body("M-1"), at=1)
+    table.put(house.body("M-2", currency="crowns"), at=2)
+    house.intake()
+    before = written(house)
+    table.remove(1)
+    assert counts(house) == (1, 0, 0)
+    assert (codes(house), written(house)) == ([(2, "out_of_range")], before)
+
+
+def test_a_bad_row_that_stands_twice_is_rejected_once(house, table):
+    table.put(house.body("M-2", currency="crowns"))
+    table.put(house.body("M-2", currency="crowns"))
+    assert counts(house) == (2, 1, 1)
+    assert counts(house) == (2, 0, 0)
+
+
+def test_a_later_state_goes_out(house, table):
+    table.put(house.body("M-1", marketplace_state="PENDING"), at=1)
+    house.intake()
+    house.place()
+    table.put(house.body("M-1"), at=2)  # an outbox of events: the older one comes again, too
+    assert counts(house) == (2, 1, 0)
+    house.place()
+    assert house.shown("M-1")["marketplace_state"] == "AWAITING_SHIPMENT"
+    assert counts(house) == (2, 0, 0)
+    assert house.rejects() == []
+
+
+def test_a_bad_row_that_became_good_supersedes_its_reject(house, table):
+    table.put(house.body("M-1", currency="crowns"), at=1)
+    house.intake()
+    table.put(house.body("M-1"), at=1)
+    assert counts(house) == (1, 1, 0)
+    assert house.rejects() == []
+    assert house.order("M-1").phase == "to_place"
+
+
+def test_a_bad_row_that_is_bad_in_another_way_supersedes_its_reject(house, table):
+    table.put(house.body("M-1", currency="crowns"), at=1)
+    house.intake()
+    table.put(house.body("M-1", purchase_date="soon"), at=1)
+    house.intake()
+    assert codes(house) == [(1, "bad_date")]
+
+
+def test_a_row_without_readable_ids_counts_as_mended_once_it_comes_no_more(house, table):
+    table.put("{broken", at=1)
+    house.intake()
+    assert codes(house) == [(1, "wrong_type")]
+    table.put(house.body("M-1"), at=1)
+    house.intake()
+    assert house.rejects() == []
+
+
+def test_a_reject_whose_row_left_the_window_stands_until_its_order_comes_again(house, table):
+    table.put(house.body("M-1", currency="crowns"), at=1)
+    house.intake()
+    table.remove(1)
+    house.intake()
+    assert codes(house) == [(1, "out_of_range")]
+    table.put(house.body("M-1"), at=2)
+    house.intake()
+    assert house.rejects() == []
+
+
+def test_two_rows_of_an_order_that_are_both_bad_do_not_chase_each_other(house, table):
+    table.put(house.body("M-1", currency="crowns"))
+    table.put(house.body("M-1", purchase_date="soon"))
+    house.intake()
+    assert counts(house) == (2, 0, 0)
+    assert codes(house) == [(1, "out_of_range"), (2, "bad_date")]
+
+
+def test_a_row_that_is_turned_away_for_a_new_reason_says_so_in_its_place(house, table):
+    table.put(house.body("M-1", gift_note="hello"), at=1)
+    table.put(house.body("M-1", gift_note="hello", currency="crowns"), at=2)
+    house.intake()
+    house.set_rules(body=BodyRules(extra_order_fields=frozenset({"gift_note"})))
+    assert counts(house) == (2, 2, 1)
+    assert codes(house) == [(2, "out_of_range")]
+
+
+def test_a_rejected_row_is_replayed_after_an_option_has_changed(house, table):
+    table.put(house.body("M-1", gift_note="hello"))
+    house.intake()
+    house.set_rules(body=BodyRules(extra_order_fields=frozenset({"gift_note"})))
+    assert replay(house.parts, [SOURCE]).taken == 1
+    assert house.order("M-1").phase == "to_place"
+    assert house.rejects() == []
+    assert counts(house) == (1, 0, 0)
+
+
+def test_a_database_that_is_down_is_tried_again_and_the_files_are_taken(house, table):
+    house.drop("a.jsonl", house.body("M-1"))
+    table.put(house.body("M-2"))
+    table.fails_after = 0
+    tally = house.intake()
+    assert tally.undone == ["inbox_sql: the database is down"]
+    assert house.order("M-1").phase == "to_place"
+    table.fails_after = None
+    assert counts(house) == (1, 1, 0)
+
+
+def test_what_came_before_a_failure_stands_and_nothing_counts_as_gone(house, table):
+    for number in range(201):
+        table.put(house.body(f"M-{number}"))
+    table.put("{broken")
+    house.intake()
+    table.put(house.body("N-1"), at=-1)
+    table.fails_after = 201
+    house.intake()
+    assert house.order("N-1").phase == "to_place"
+    assert codes(house) == [(202, "wrong_type")]
+
+
+def test_a_wrong_query_is_no_matter_of_trying_again(house, table):
+    table.put(house.body("M-1"))
+    table.fails_after, table.error = 0, ConfigurationError("inbox_sql cannot be run")
+    with pytest.raises(ConfigurationError):
+        house.intake()
+
+
+def test_a_dry_run_counts_and_writes_nothing(house, table):
+    table.put(house.body("M-1"))
+    table.put("{broken")
+    tally = house.intake(dry_run=True)
+    assert (tally.orders, tally.rejected) == (2, 1)
+    with house.state.read() as connection:
+        assert ledger.phases(connection) == {}
+        assert progress.taken_files(connection) == []
+    assert house.rejects() == []
+
+
+def test_the_share_of_rejected_rows_counts_what_is_new(house, table):
+    def since(moment):
+        with house.state.read() as connection:
+            return progress.rows_taken_since(connection, moment)
+
+    table.put(house.body("M-1"))
+    table.put("{broken")
+    began = house.state.now()
+    house.intake()
+    assert since(began) == (2, 1)
+    began = house.state.now()
+    house.intake()
+    assert since(began) == (0, 0)
