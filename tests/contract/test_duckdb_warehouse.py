@@ -248,3 +248,35 @@ def test_a_session_gives_rows_of_the_asked_orders(loader: Loader) -> None:
     assert list(loader.session.orders("S2", ["M-1"])) == list(loader.session.orders("S1", [])) == []
     assert KEY.items() <= row.items()
     assert (line["mp_line_number"], line["units_shipped"]) == ("A", 1)
+
+
+def test_a_session_gives_columns_of_any_table_of_the_asked_orders(loader: Loader) -> None:
+    loader.load(snapshot(order(1, 1), 1))
+    wanted = ["mp_order_number", "shipment_index", "quantity"]
+    keys = [("S1", "M-1"), ("S2", "M-1"), ("S1", "M-9")]
+    rows = [
+        {"mp_order_number": "M-1", "shipment_index": 0, "quantity": 1},
+        {"mp_order_number": "M-1", "shipment_index": 1, "quantity": 1},
+    ]
+    assert sorted(loader.session.rows("shipments", wanted, keys), key=str) == sorted(rows, key=str)
+    assert list(loader.session.rows("shipments", wanted, keys[1:])) == []
+    assert list(loader.session.rows("shipments", wanted, [])) == []
+
+
+@pytest.mark.parametrize(
+    ("sellers", "start", "end", "expected"),
+    [
+        pytest.param(["S0", "S1"], 5, 6, [("S1", "M-1")], id="from its moment on"),
+        pytest.param(["S1"], 4, 5, [], id="up to its moment"),
+        pytest.param(["S1"], 6, 7, [], id="after its moment"),
+        pytest.param(["S2"], 5, 6, [], id="of another seller"),
+        pytest.param([], 5, 6, [], id="of nobody"),
+    ],
+)
+def test_a_session_names_the_orders_bought_in_a_span(
+    loader: Loader, sellers: list[str], start: int, end: int, expected: list[tuple[str, str]]
+) -> None:
+    bought = datetime(2026, 3, 2, 14, 5, tzinfo=UTC)  # as `order` has it
+    loader.load(snapshot(order(1), 1))
+    found = loader.session.bought(sellers, bought.replace(minute=start), bought.replace(minute=end))
+    assert list(found) == expected

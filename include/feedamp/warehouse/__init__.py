@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime
 from typing import Any, Protocol
 
 from feedamp.lake import Lake, Manifest
@@ -24,6 +25,14 @@ class LoadSession(Protocol):
 
     def order_lines(self, seller_id: str, numbers: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Rows of `order_lines` of one seller."""
+
+    def rows(
+        self, table: str, columns: Sequence[str], keys: Sequence[tuple[str, str]]
+    ) -> Iterator[dict[str, Any]]:
+        """Some columns of a table with an order's key, of orders by (seller_id, mp_order_number)."""
+
+    def bought(self, seller_ids: Sequence[str], start: datetime, end: datetime) -> Iterator[tuple[str, str]]:
+        """(seller_id, mp_order_number) of `orders` bought from `start` (inclusive) to `end` (exclusive)."""
 
 
 class Warehouse(Protocol):

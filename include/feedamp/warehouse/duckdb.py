@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -198,6 +199,28 @@ class DuckDbSession:
     def order_lines(self, seller_id: str, numbers: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Rows of `order_lines` of one seller."""
         return self._of_orders("order_lines", seller_id, numbers)
+
+    def rows(
+        self, table: str, columns: Sequence[str], keys: Sequence[tuple[str, str]]
+    ) -> Iterator[dict[str, Any]]:
+        """Some columns of a table with an order's key, of orders by (seller_id, mp_order_number)."""
+        cursor = self._connection.execute(
+            f"SELECT {', '.join(columns)} FROM {SCHEMA}.{table} "
+            "WHERE (seller_id, mp_order_number) IN (SELECT (unnest(?::VARCHAR[]), unnest(?::VARCHAR[])))",
+            [[seller_id for seller_id, _ in keys], [number for _, number in keys]],
+        )
+        while batch := cursor.fetchmany(1_000):
+            yield from (dict(zip(columns, row, strict=True)) for row in batch)
+
+    def bought(self, seller_ids: Sequence[str], start: datetime, end: datetime) -> Iterator[tuple[str, str]]:
+        """(seller_id, mp_order_number) of `orders` bought from `start` (inclusive) to `end` (exclusive)."""
+        cursor = self._connection.execute(
+            f"SELECT seller_id, mp_order_number FROM {SCHEMA}.orders WHERE purchase_date >= ? "
+            "AND purchase_date < ? AND seller_id IN (SELECT unnest(?::VARCHAR[])) ORDER BY ALL",
+            [start, end, list(seller_ids)],
+        )
+        while batch := cursor.fetchmany(1_000):
+            yield from batch
 
     def _of_orders(self, table: str, seller_id: str, numbers: Sequence[str]) -> Iterator[dict[str, Any]]:
         cursor = self._connection.execute(
