@@ -1,23 +1,26 @@
 """
 # Reconcile orders
 
-Compares ledger, FeedAMP and warehouse, order by order, for one calendar day (UTC) of purchase dates. The DAG to
-backfill. Changes nothing at FeedAMP and touches no watermark.
+Compares ledger, FeedAMP and warehouse, order by order, for one calendar day (UTC) of purchase dates, and repairs what
+differs where that is asked for. The DAG to backfill. Touches no watermark.
 
 `plan` finds the sellers with orders of the day, `reconcile` reads them by number and writes every difference to
-`reconciliations` with all three values, `load` brings them into the warehouse.
+`reconciliations` with all three values, `load` brings them into the warehouse. The log of `reconcile` ends with a
+table of the differences.
 
 | param | default | |
 |---|---|---|
 | `sellers` | all active | compare only these |
-| `dry_run` | false | count the orders that would be compared |
-| `repair` | false | not in this version: a run that asks for it fails |
+| `dry_run` | false | count the orders that would be compared; repairs nothing, whatever `repair` says |
+| `repair` | empty | bring ledger, lake and warehouse to FeedAMP's truth, and place again what FeedAMP lost; empty: scheduled runs do, manual ones and backfills only compare |
 
 **Backfill**: a range of days, in the UI or by `airflow backfill create --dag-id feedamp_reconcile_orders
---from-date 2026-03-01 --to-date 2026-03-31`. Each run takes exactly its day. Scheduled runs add every order
-that has been open for longer than `stale_after_days`; a manual run without a date takes the last whole day.
+--from-date 2026-03-01 --to-date 2026-03-31`; add `--dag-run-conf '{"repair": true}'` to repair. Each run takes exactly
+its day. Scheduled runs add every order that has been open for longer than `stale_after_days`; a manual run without a
+date takes the last whole day.
 
-**Red** means that some sellers could not be read; differences alone leave the run green.
+**Red** means that some sellers could not be read, an order could not be placed again, or another process held the
+warehouse. Differences leave the run green, also those that need a person: the log names them.
 """
 
 from __future__ import annotations
@@ -29,10 +32,10 @@ from feedamp_airflow import config, tasks
 from feedamp_airflow.dag_settings import common, params
 
 REPAIR = Param(
-    False,
-    type="boolean",
+    None,
+    type=["null", "boolean"],
     title="Repair",
-    description="Not in this version: a run that asks for it fails.",
+    description="Brings ledger and warehouse to FeedAMP's truth. Empty: scheduled runs do, others only compare.",
 )
 
 with DAG(

@@ -88,20 +88,25 @@ def close(shard: Shard) -> dict[str, Any]:
 
 def plan_reconciliation() -> list[Shard]:
     """Shards of sellers with orders of the run's day."""
-    if _params().get("repair"):
-        raise ConfigurationError("Param repair: this version compares only; start the run without it.")
     start, end = _day()
-    log.info("orders bought from %s to %s", start, end)
+    log.info("orders bought from %s to %s, repair is %s", start, end, "on" if _repairs() else "off")
     return _planned(plan_reconcile(make_parts(), start, end, _sellers(), with_stale=_is_scheduled()))
 
 
 def reconcile(shard: Shard) -> dict[str, Any]:
-    """Compares the orders of one shard."""
+    """Compares the orders of one shard, and repairs what differs."""
     start, end = _day()
     parts = make_parts()
     return _finished(
         reconcile_step(
-            parts, _run(parts), shard["shard"], shard["sellers"], start, end, with_stale=_is_scheduled()
+            parts,
+            _run(parts),
+            shard["shard"],
+            shard["sellers"],
+            start,
+            end,
+            with_stale=_is_scheduled(),
+            repair=_repairs(),
         )
     )
 
@@ -221,6 +226,12 @@ def _since() -> datetime | None:
 def _is_scheduled() -> bool:
     # An enum of text: it equals its value, but str() of it is its name.
     return get_current_context()["dag_run"].run_type == "scheduled"
+
+
+def _repairs() -> bool:
+    """As param `repair` says; left empty, scheduled runs repair and others only compare. A dry run never does."""
+    asked = _params().get("repair")
+    return (_is_scheduled() if asked is None else bool(asked)) and not _params().get("dry_run")
 
 
 def _day() -> tuple[datetime, datetime]:

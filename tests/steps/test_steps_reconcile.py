@@ -65,7 +65,11 @@ SHIPPED = "order_lines[M-1-1].units_shipped"
         ),
         pytest.param(
             change_feedamp,
-            [(SHIPPED, None, "2", "1"), ("status", None, "FULFILLED", "IN_PROGRESS")],
+            [
+                ("order_lines[M-1-1].shipments[0].quantity", None, "2", "1"),
+                (SHIPPED, None, "2", "1"),
+                ("status", None, "FULFILLED", "IN_PROGRESS"),
+            ],
             id="FeedAMP differs",
         ),
         pytest.param(change_warehouse, [(SHIPPED, None, "1", "0")], id="the warehouse differs"),

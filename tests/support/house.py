@@ -195,10 +195,11 @@ class House(Views):
         end: datetime | None = datetime(2026, 3, 3, tzinfo=UTC),
         *,
         with_stale: bool = False,
+        repair: bool = False,
         dry_run: bool = False,
     ) -> Tally:
         shards = _reconcile.plan_reconcile(self.parts, start, end, [], with_stale=with_stale)
-        day = {"start": start, "end": end, "with_stale": with_stale}
+        day = {"start": start, "end": end, "with_stale": with_stale, "repair": repair}
         return self._work(_reconcile.reconcile, shards, "reconcile", "reconcile_orders", dry_run, **day)
 
     def refresh(self) -> Tally:

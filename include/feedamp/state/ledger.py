@@ -205,10 +205,14 @@ def change(connection: Connection, order: LedgerOrder, **values: Any) -> None:
 def by_purchase_day(
     connection: Connection, start: datetime, end: datetime, seller_ids: Sequence[str]
 ) -> dict[str, list[str]]:
-    """Numbers of placed orders bought from `start` (inclusive) to `end` (exclusive), by seller."""
+    """Numbers of orders bought from `start` (inclusive) to `end` (exclusive), by seller.
+
+    Those that FeedAMP may hold: placed, or sent without an answer.
+    """
+    may_be_there = sa.or_(orders.c.placed_at.is_not(None), orders.c.first_put_at.is_not(None))
     query = (
         sa.select(orders.c.seller_id, orders.c.mp_order_number)
-        .where(orders.c.purchase_date >= start, orders.c.purchase_date < end, orders.c.placed_at.is_not(None))
+        .where(orders.c.purchase_date >= start, orders.c.purchase_date < end, may_be_there)
         .order_by(orders.c.mp_order_number)
     )
     return _by_seller(connection.execute(query).all(), seller_ids)

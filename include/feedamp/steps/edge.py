@@ -31,7 +31,7 @@ FAILURES_THAT_END_A_SELLER = 3
 @dataclass
 class Tally:
     """What a step has done. `undone` is work that a retry or the next run may still do (red);
-    `notes` is what needs a person, or merely should be known (green)."""
+    `notes` is what needs a person, or merely should be known (green); `last_lines` ends the log."""
 
     step: str
     shard: int = 0
@@ -47,6 +47,7 @@ class Tally:
     retry_after_s: float | None = None
     complete: bool = True
     extra: dict[str, int] = field(default_factory=dict)
+    last_lines: list[str] = field(default_factory=list)
 
     def leave(self, seller_id: str, error: Exception) -> None:
         """Records work left undone that could still succeed by itself."""
@@ -174,6 +175,9 @@ def finish(tally: Tally) -> dict[str, Any]:
     if tally.undone:
         for line in tally.undone[:100]:
             log.error("%s", line)
+    for line in tally.last_lines:
+        log.info("%s", line)
+    if tally.undone:
         kind = IncompleteError if tally.step in ("extract", "reconcile") else TransientError
         raise kind(
             f"{tally.step}: {len(tally.failed_sellers)} of {tally.sellers} sellers have work left; "

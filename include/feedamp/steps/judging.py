@@ -30,6 +30,7 @@ from feedamp.tables import CLOSURES
 from feedamp.units import count_units
 
 log = logging.getLogger(__name__)
+_CLOSED = "the order is closed"
 _RECIPIENT = ("full_name", "address1", "address2", "postal_code", "city", "country_code")
 
 
@@ -130,8 +131,15 @@ def _final_state(order: LedgerOrder, snapshot: Snapshot) -> str:
 def _hold_back_reports(connection: Connection, order: LedgerOrder, *, now: datetime) -> None:
     """A closed order is never reported."""
     waiting = [f for f in findings.of_order(connection, *order.key) if f.state == findings.TO_REPORT]
-    held = [f.but(state=findings.HELD, intent_at=None, note="the order is closed") for f in waiting]
+    held = [f.but(state=findings.HELD, intent_at=None, note=_CLOSED) for f in waiting]
     findings.write(connection, held, now=now)
+
+
+def release_reports(connection: Connection, order: LedgerOrder, *, now: datetime) -> None:
+    """Lets reports go out that were held back only because the order was closed, which it is no longer."""
+    held = [f for f in findings.of_order(connection, *order.key) if f.state == findings.HELD]
+    waiting = [f.but(state=findings.TO_REPORT, note=None) for f in held if f.note == _CLOSED]
+    findings.write(connection, waiting, now=now)
 
 
 def record_closed(

@@ -1,0 +1,139 @@
+"""PURE: how an order on which ledger and FeedAMP disagree is brought to FeedAMP's truth (table in docs/runbook.md).
+
+The warehouse needs no decision: it follows FeedAMP's fresh snapshot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from feedamp.comparing import CLOSED, MISSING, ORDER, STATE, Difference, is_final
+from feedamp.lifecycle import AWAITING_SHIPMENT, CANCELLED, PENDING, SHIPPED, may_follow
+from feedamp.models import FINAL_STATES, Order
+from feedamp.state.ledger import LedgerOrder
+
+_OPEN_STATES = (PENDING, AWAITING_SHIPMENT)
+
+
+class Action(StrEnum):
+    """What is done to the ledger, and what is sent."""
+
+    AGREE = "agree"  # nothing: the ledger is right or has no opinion
+    CLOSE = "close"  # the ledger becomes closed as FeedAMP shows it
+    REOPEN = "reopen"  # the ledger becomes open as FeedAMP shows it; `process` decides anew
+    ADOPT = "adopt"  # the ledger takes FeedAMP's state
+    SEND = "send"  # the PUT that waits in the ledger is sent now
+    SEND_AGAIN = "send again"  # a state that FeedAMP lost goes back to `to_place`, and is sent
+    PLACE_AGAIN = "place again"  # an order that FeedAMP lost goes back to `to_place`, and is sent
+    LEAVE = "leave"  # for a person; `reason` says why
+
+
+SENDING = (Action.SEND, Action.SEND_AGAIN, Action.PLACE_AGAIN)
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What to do about an order."""
+
+    action: Action
+    reason: str | None = None
+
+
+AGREE = Repair(Action.AGREE)
+
+
+def _leave(reason: str) -> Repair:
+    return Repair(Action.LEAVE, reason)
+
+
+def decide_repair(ours: LedgerOrder | None, shown: Order | None, *, seller_has_acted: bool) -> Repair:
+    """Say how the ledger comes to FeedAMP's truth, or why it needs a person.
+
+    `shown` is None when FeedAMP does not know the order. `seller_has_acted`: the newest snapshot we hold has units
+    shipped or cancelled.
+    """
+    if ours is None:
+        return _leave("FeedAMP lost an order that is not ours") if shown is None else AGREE
+    if ours.phase in ("refused", "never_placed"):
+        if shown is None:
+            return AGREE
+        return _leave("FeedAMP holds an order that was refused or cancelled before it was placed")
+    if shown is None:
+        return _decide_lost(ours, seller_has_acted=seller_has_acted)
+    if is_final(shown):
+        return _decide_final(ours, shown)
+    return _decide_open(ours, shown)
+
+
+def _decide_lost(ours: LedgerOrder, *, seller_has_acted: bool) -> Repair:
+    if ours.phase == "to_place" and ours.accepted_state is None:
+        return AGREE  # not placed yet; `place` is at it
+    if ours.phase == "closed" or ours.accepted_state in FINAL_STATES:
+        return _leave(
+            "FeedAMP lost an order that is closed; placing it again would be new work for the seller"
+        )
+    if seller_has_acted or ours.closing_state is not None:
+        return _leave("FeedAMP lost an order that the seller has begun to fulfill; it might be shipped twice")
+    if ours.phase == "to_place":
+        if ours.desired_state in _OPEN_STATES:
+            return Repair(Action.SEND)
+        return _leave(f"FeedAMP lost an order that is to become {ours.desired_state}")
+    if ours.phase == "settled":
+        return Repair(Action.PLACE_AGAIN)
+    return _leave("FeedAMP lost an order that is held for a person")
+
+
+def _decide_final(ours: LedgerOrder, shown: Order) -> Repair:
+    state = shown.marketplace_state
+    if ours.phase == "to_place" and ours.desired_state == state:
+        return Repair(Action.SEND)  # our PUT arrived without an answer; repeating it records it as ours
+    if ours.phase == "closed" and ours.accepted_state in FINAL_STATES:
+        is_same = state not in FINAL_STATES or state == ours.accepted_state
+        return Repair(Action.AGREE if is_same else Action.CLOSE)
+    return Repair(Action.CLOSE)
+
+
+def _decide_open(ours: LedgerOrder, shown: Order) -> Repair:
+    state, known = shown.marketplace_state, ours.accepted_state
+    if state is None or (state == known and ours.phase != "closed"):
+        return AGREE
+    if ours.phase == "to_place":
+        if known is None:
+            return AGREE
+        if state == ours.desired_state:
+            return Repair(Action.SEND)
+        return _leave(f"FeedAMP shows {state}, while a change to {ours.desired_state} is on its way")
+    if state not in _OPEN_STATES:
+        return _leave(f"FeedAMP shows a state that we do not know: {state}")
+    if ours.phase == "closed" or known in FINAL_STATES:
+        return Repair(Action.SEND_AGAIN if _is_lost_instruction(ours, shown) else Action.REOPEN)
+    if ours.phase == "settled" and known is not None and may_follow(state, known):
+        return Repair(Action.SEND_AGAIN)  # released for shipping, and FeedAMP has forgotten it
+    if ours.phase in ("settled", "held"):
+        return Repair(Action.ADOPT)
+    return _leave(f"the ledger's phase {ours.phase} is not known to this version")
+
+
+def _is_lost_instruction(ours: LedgerOrder, shown: Order) -> bool:
+    """Whether the marketplace itself asked for the final state, which `process` would never decide by itself."""
+    final = ours.accepted_state
+    if ours.phase != "closed" or ours.closed_at is None or ours.closing_state == final or final is None:
+        return False  # by `close`, or by somebody else
+    if not may_follow(shown.marketplace_state or "", final):
+        return False
+    return final == CANCELLED or (final == SHIPPED and shown.is_marketplace_fulfilled is True)
+
+
+def is_mended(difference: Difference, *, ledger_follows: bool) -> bool:
+    """Whether a difference is gone once the warehouse has FeedAMP's snapshot, and the ledger follows or does not."""
+    if difference.path == ORDER and difference.feedamp == MISSING:
+        return ledger_follows  # it was placed again
+    if difference.ledger in (None, difference.feedamp):
+        return True
+    return ledger_follows and difference.path in (STATE, CLOSED)
+
+
+def is_about_content(difference: Difference) -> bool:
+    """Whether FeedAMP holds something else than we placed, which no PUT can change (contract 7.4)."""
+    return len(difference.path) > 1 and difference.ledger not in (None, difference.feedamp)

@@ -1,0 +1,71 @@
+"""What a reconciliation found, as the last lines of its log: some differences, and a table of all by kind."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from feedamp.comparing import Difference
+
+ROWS_SHOWN = 50
+# Typed in by sellers: stored, but not for a log.
+_NOT_FOR_THE_LOG = ("tracking_number", "carrier", "reason")
+
+
+class DifferenceTable:
+    """Counts by kind and keeps the first few; its memory does not grow with the differences."""
+
+    def __init__(self) -> None:
+        self.found: Counter[str] = Counter()
+        self.repaired: Counter[str] = Counter()
+        self.compared = 0
+        self.moved = 0
+        self._shown: list[str] = []
+
+    def add(self, seller_id: str, mp_order_number: str, differences: Iterable[Difference]) -> None:
+        """Counts the differences of an order."""
+        for difference in differences:
+            self.found[difference.kind] += 1
+            if len(self._shown) < ROWS_SHOWN:
+                self._shown.append(_line(seller_id, mp_order_number, difference))
+
+    def mended(self, differences: Iterable[Difference]) -> None:
+        """Counts differences, added before, as repaired."""
+        self.repaired.update(difference.kind for difference in differences)
+
+    def lines(self) -> list[str]:
+        """For the end of the log."""
+        if not self.found:
+            return [f"{self.compared} orders compared, no difference{self._moved()}"]
+        width = max(len(kind) for kind in (*self.found, "all"))
+        rows = [
+            (kind, self.found[kind], self.repaired[kind], self.found[kind] - self.repaired[kind])
+            for kind in sorted(self.found)
+        ]
+        all_found, all_repaired = self.found.total(), self.repaired.total()
+        rows.append(("all", all_found, all_repaired, all_found - all_repaired))
+        return [
+            *self._shown,
+            f"{self.compared} orders compared{self._moved()}",
+            f"{'field':<{width}}  {'found':>8}  {'repaired':>8}  {'left':>8}",
+            *(
+                f"{kind:<{width}}  {found:>8}  {repaired:>8}  {left:>8}"
+                for kind, found, repaired, left in rows
+            ),
+        ]
+
+    def _moved(self) -> str:
+        return f", {self.moved} left out because they changed meanwhile" if self.moved else ""
+
+
+def _line(seller_id: str, mp_order_number: str, difference: Difference) -> str:
+    hidden = difference.path[-1] in _NOT_FOR_THE_LOG
+    values = [
+        "(not shown)" if hidden and value else value
+        for value in (difference.ledger, difference.feedamp, difference.warehouse)
+    ]
+    ledger, feedamp, warehouse = values
+    return (
+        f"{seller_id} {mp_order_number} {difference.field}: "
+        f"ledger {ledger}, FeedAMP {feedamp}, warehouse {warehouse}"
+    )

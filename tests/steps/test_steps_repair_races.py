@@ -1,0 +1,206 @@
+"""Repairs while others work, and repairs that were cut off: nothing newer is overwritten, nothing is done twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from house import OTHER, SELLER, House, shipment
+
+from feedamp.errors import BusyError, TransientError
+from feedamp.parts import Run
+from feedamp.state import leases
+from feedamp.steps.edge import Tally, finish
+from feedamp.steps.reconcile import reconcile
+from feedamp.warehouse import LoadSession, Warehouse
+
+DAY = (datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC))
+
+
+class Interrupted:
+    """A warehouse before whose second opening somebody else does something: when FeedAMP has been read."""
+
+    def __init__(self, inner: Warehouse, meanwhile: Callable[[], object]) -> None:
+        self._inner = inner
+        self._meanwhile = meanwhile
+        self._opened = 0
+
+    @contextmanager
+    def session(self) -> Iterator[LoadSession]:
+        self._opened += 1
+        if self._opened == 2:
+            self._meanwhile()
+        with self._inner.session() as session:
+            yield session
+
+
+def repair(house: House, *, run: Run | None = None, meanwhile: Callable[[], object] | None = None) -> Tally:
+    """The step on both sellers; `meanwhile` happens between reading FeedAMP and comparing."""
+    parts = house.parts
+    if meanwhile:
+        parts = replace(parts, warehouse=Interrupted(parts.warehouse, meanwhile))
+    run = run or house.run("reconcile_orders")
+    return asyncio.run(reconcile(parts, run, 0, [SELLER, OTHER], *DAY, with_stale=False, repair=True))
+
+
+def lose(house: House, number: str) -> None:
+    with house.sandbox.world.lock:
+        orders = house.sandbox.world.orders
+        orders._sorted[SELLER].remove(orders._by_number[SELLER].pop(number))
+
+
+def cancel_there(house: House, number: str) -> None:
+    with house.sandbox.world.lock:
+        house.sandbox._order(SELLER, number).marketplace_state = "CANCELLED"
+
+
+@pytest.fixture
+def agreed(house: House) -> Iterator[House]:
+    """M-1 and M-2 are open, and all three agree on them."""
+    house.placed("M-1", "M-2")
+    house.read()
+    yield house
+    assert house.sandbox.broken_rules == []
+
+
+def test_an_order_that_moves_while_it_is_compared_is_left_to_the_next_run(agreed: House) -> None:
+    lose(agreed, "M-1")
+    cancel_there(agreed, "M-2")
+
+    def meanwhile() -> None:
+        with agreed.state.begin() as connection:
+            connection.exec_driver_sql("UPDATE orders SET reason = 'x' WHERE mp_order_number = 'M-1'")
+
+    tally = repair(agreed, meanwhile=meanwhile)
+    assert tally.last_lines[-5] == "2 orders compared, 1 left out because they changed meanwhile"
+    assert "M-1" not in agreed.sandbox.orders(SELLER)
+    assert (agreed.order("M-1").phase, agreed.order("M-2").phase) == ("settled", "closed")
+    agreed.load()
+    assert repair(agreed).extra == {"differences": 1, "repaired": 1}
+    assert "M-1" in agreed.sandbox.orders(SELLER)
+
+
+def test_a_warehouse_that_is_newer_than_the_read_is_right(agreed: House) -> None:
+    def meanwhile() -> None:
+        agreed.fulfill("M-1", shipment(2))
+        agreed.read()
+
+    assert repair(agreed, meanwhile=meanwhile).extra["differences"] == 0
+    agreed.load()
+    assert agreed.rows("SELECT units_shipped FROM orders WHERE mp_order_number = 'M-1'") == [(2,)]
+
+
+def test_a_list_that_lags_reopens_nothing(agreed: House) -> None:
+    """What the list showed as open is final when it is read by itself."""
+    agreed.fulfill("M-1", shipment(2))
+    agreed.loop()
+    order = agreed.sandbox._order(SELLER, "M-1")
+    order.marketplace_state = "AWAITING_SHIPMENT"
+
+    def meanwhile() -> None:
+        order.marketplace_state = "SHIPPED"
+
+    assert repair(agreed, meanwhile=meanwhile).extra["differences"] == 0
+    assert agreed.order("M-1").phase == "closed"
+
+
+def test_what_close_is_at_is_left_to_close(agreed: House) -> None:
+    cancel_there(agreed, "M-1")
+    name = f"close/{SELLER}/M-1"
+    with agreed.state.begin() as connection:
+        lease = leases.take(connection, name, now=agreed.state.now())
+    assert lease is not None
+    first = repair(agreed).extra
+    assert (first["differences"], first["repaired"]) == (2, 1)  # the warehouse's status
+    assert agreed.order("M-1").phase == "settled"
+    with agreed.state.begin() as connection:
+        leases.release(connection, name, lease)
+    assert repair(agreed).extra["repaired"] == 2
+    assert agreed.order("M-1").phase == "closed"
+
+
+def test_two_repairs_at_once_do_what_one_does(agreed: House) -> None:
+    lose(agreed, "M-1")
+    cancel_there(agreed, "M-2")
+
+    async def both() -> None:
+        runs = [agreed.run("reconcile_orders") for _ in range(2)]
+        parts = replace(agreed.parts, warehouse=agreed.parts.warehouse)
+        await asyncio.gather(
+            *(reconcile(parts, run, 0, [SELLER], *DAY, with_stale=False, repair=True) for run in runs)
+        )
+
+    agreed.parts.warehouse._lock_wait_s = 10.0  # type: ignore[attr-defined]
+    asyncio.run(both())
+    agreed.load()
+    assert sorted(agreed.sandbox.orders(SELLER)) == ["M-1", "M-2"]
+    assert (agreed.order("M-1").phase, agreed.order("M-2").phase) == ("settled", "closed")
+    assert repair(agreed).extra["differences"] == 0
+
+
+def test_a_retry_of_a_whole_try_doubles_nothing(agreed: House) -> None:
+    lose(agreed, "M-1")
+    cancel_there(agreed, "M-2")
+    run = agreed.run("reconcile_orders")
+    repair(agreed, run=run)
+    before = agreed.shown("M-1")
+    repair(agreed, run=replace(run, try_number=2))
+    agreed.load()
+    rows = agreed.rows(
+        "SELECT mp_order_number, field, repaired_at IS NOT NULL FROM reconciliations ORDER BY ALL"
+    )
+    assert rows == [
+        ("M-1", "order", True),
+        ("M-2", "marketplace_state", True),
+        ("M-2", "status", True),
+    ]
+    assert agreed.shown("M-1") == before
+
+
+def test_a_retry_finishes_what_a_cut_try_has_begun(agreed: House) -> None:
+    """The order stands in the ledger as to be placed when the first try ends."""
+    lose(agreed, "M-1")
+    run = agreed.run("reconcile_orders")
+    agreed.sandbox.fault("reset_before", method="PUT", times=None)
+    with pytest.raises(TransientError):
+        finish(repair(agreed, run=run))
+    assert agreed.order("M-1").phase == "to_place"
+    agreed.sandbox.clear_faults()
+    agreed.clock.skip(hours=1)
+    repair(agreed, run=replace(run, try_number=2))
+    agreed.load()
+    assert agreed.rows("SELECT field, repaired_at IS NOT NULL FROM reconciliations") == [("order", True)]
+    assert agreed.order("M-1").phase == "settled"
+
+
+def test_one_sellers_trouble_does_not_keep_another_from_being_repaired(agreed: House) -> None:
+    agreed.placed("M-3", seller=OTHER)
+    agreed.read()
+    lose(agreed, "M-1")
+    agreed.fulfill("M-3", shipment(2), seller=OTHER)
+    agreed.sandbox.fault("error_503", seller_id=SELLER, times=None)
+    tally = repair(agreed)
+    assert tally.failed_sellers == {SELLER}
+    assert tally.extra["repaired"] == tally.extra["differences"] > 0
+
+
+def test_a_held_warehouse_is_named_and_comes_to_nothing(agreed: House) -> None:
+    lose(agreed, "M-1")
+    ledger = agreed.order("M-1")
+    with agreed.parts.warehouse.session(), pytest.raises(BusyError):
+        repair(agreed)
+
+    async def stale() -> Tally:
+        run = agreed.run("reconcile_orders")
+        return await reconcile(agreed.parts, run, 0, [SELLER], None, None, with_stale=True, repair=True)
+
+    agreed.clock.skip(days=8)
+    with agreed.parts.warehouse.session():
+        tally = asyncio.run(stale())
+    with pytest.raises(TransientError, match="is being loaded by process"):
+        finish(tally)
+    assert agreed.order("M-1") == ledger
