@@ -20,6 +20,8 @@ from feedamp.warehouse import LoadSession, Warehouse
 
 DAY = (datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC))
 
+CLOSE = f"close/{SELLER}"
+
 
 class Interrupted:
     """A warehouse before whose second opening somebody else does something: when FeedAMP has been read."""
@@ -110,17 +112,18 @@ def test_a_list_that_lags_reopens_nothing(agreed: House) -> None:
 
 def test_what_close_is_at_is_left_to_close(agreed: House) -> None:
     cancel_there(agreed, "M-1")
-    name = f"close/{SELLER}/M-1"
+    lose(agreed, "M-2")
     with agreed.state.begin() as connection:
-        lease = leases.take(connection, name, now=agreed.state.now())
-    assert lease is not None
-    first = repair(agreed).extra
-    assert (first["differences"], first["repaired"]) == (2, 1)  # the warehouse's status
-    assert agreed.order("M-1").phase == "settled"
+        now = agreed.state.now()
+        held = {name: leases.take(connection, name, now=now) for name in (f"{CLOSE}/M-1", f"{CLOSE}/M-2")}
+    assert repair(agreed).extra == {"differences": 3, "repaired": 1}  # the warehouse's status
+    assert (agreed.order("M-1").phase, agreed.order("M-2").phase) == ("settled", "settled")
     with agreed.state.begin() as connection:
-        leases.release(connection, name, lease)
-    assert repair(agreed).extra["repaired"] == 2
+        for name, lease in held.items():
+            leases.release(connection, name, lease or "")
+    assert repair(agreed).extra == {"differences": 3, "repaired": 3}
     assert agreed.order("M-1").phase == "closed"
+    assert "M-2" in agreed.sandbox.orders(SELLER)
 
 
 def test_two_repairs_at_once_do_what_one_does(agreed: House) -> None:

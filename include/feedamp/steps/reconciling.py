@@ -43,6 +43,7 @@ class _Case:
     rows: Rows = field(default_factory=dict)
     differences: list[Difference] = field(default_factory=list)
     repair: Repair = AGREE
+    is_to_be_sent: bool = False
 
 
 class SellerComparison:
@@ -152,7 +153,6 @@ class SellerComparison:
 
     def _write(self, cases: list[_Case]) -> list[_Case]:
         """Writes a chunk's differences, and what mends them, in one transaction; returns what is to be sent."""
-        to_send = []
         if cases:
             with self._parts.state.begin() as connection:
                 still = ledger.read_many(connection, self._seller_id, [case.number for case in cases])
@@ -163,9 +163,7 @@ class SellerComparison:
                     self._table.add(self._seller_id, case.number, case.differences)
                     mended = self._mend(connection, case) if self._repair else []
                     self._record(connection, case, case.differences, mended)
-                    if self._repair and case.repair.action in SENDING:
-                        to_send.append(case)
-        return to_send
+        return [case for case in cases if case.is_to_be_sent]
 
     def _mend(self, connection: Connection, case: _Case) -> list[Difference]:
         """Brings the ledger, and by way of the lake the warehouse, to what FeedAMP shows; returns what that mends."""
@@ -180,7 +178,8 @@ class SellerComparison:
             self._tally.note(
                 self._seller_id, f"order {case.number}: FeedAMP holds other lines than were placed"
             )
-        follows = done and case.repair.action not in SENDING
+        case.is_to_be_sent = done and case.repair.action in SENDING
+        follows = done and not case.is_to_be_sent
         return [d for d in case.differences if is_mended(d, ledger_follows=follows)]
 
     def _record(
