@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
-from house import OTHER, SELLER, House, shipment
+from house import OTHER, SELLER, House, open_house, shipment
 
 from feedamp.errors import BusyError, TransientError
 from feedamp.parts import Run
@@ -17,6 +18,7 @@ from feedamp.state import leases
 from feedamp.steps.edge import Tally, finish
 from feedamp.steps.reconcile import reconcile
 from feedamp.warehouse import LoadSession, Warehouse
+from feedamp.warehouse.duckdb import DuckDbWarehouse
 
 DAY = (datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC))
 
@@ -47,6 +49,19 @@ def repair(house: House, *, run: Run | None = None, meanwhile: Callable[[], obje
         parts = replace(parts, warehouse=Interrupted(parts.warehouse, meanwhile))
     run = run or house.run("reconcile_orders")
     return asyncio.run(reconcile(parts, run, 0, [SELLER, OTHER], *DAY, with_stale=False, repair=True))
+
+
+def repair_twice_at_once(house: House) -> None:
+    async def both() -> None:
+        path = str(house.folder / "warehouse.duckdb")
+        parts = replace(house.parts, warehouse=DuckDbWarehouse(path, lock_wait_s=10.0))
+        runs = [house.run("reconcile_orders") for _ in range(2)]
+        sellers = [SELLER, OTHER]
+        await asyncio.gather(
+            *(reconcile(parts, run, 0, sellers, *DAY, with_stale=False, repair=True) for run in runs)
+        )
+
+    asyncio.run(both())
 
 
 def lose(house: House, number: str) -> None:
@@ -130,19 +145,26 @@ def test_two_repairs_at_once_do_what_one_does(agreed: House) -> None:
     lose(agreed, "M-1")
     cancel_there(agreed, "M-2")
 
-    async def both() -> None:
-        runs = [agreed.run("reconcile_orders") for _ in range(2)]
-        parts = replace(agreed.parts, warehouse=agreed.parts.warehouse)
-        await asyncio.gather(
-            *(reconcile(parts, run, 0, [SELLER], *DAY, with_stale=False, repair=True) for run in runs)
-        )
-
-    agreed.parts.warehouse._lock_wait_s = 10.0  # type: ignore[attr-defined]
-    asyncio.run(both())
+    repair_twice_at_once(agreed)
     agreed.load()
     assert sorted(agreed.sandbox.orders(SELLER)) == ["M-1", "M-2"]
     assert (agreed.order("M-1").phase, agreed.order("M-2").phase) == ("settled", "closed")
     assert repair(agreed).extra["differences"] == 0
+
+
+def test_two_repairs_together_keep_to_the_rate_of_a_seller(tmp_path: Path) -> None:
+    # The burst is for a busy machine; without any pace it would be spent by one of the two.
+    with open_house(tmp_path, requests_per_second=2.0, burst=5) as house:
+        allowed = replace(house.parts.connection(""), requests_per_second=2.0)
+        house.parts = replace(house.parts, connection=lambda conn_id: allowed)
+        house.placed("M-1", "M-2", "M-3", "M-4")
+        house.placed("M-5", seller=OTHER)
+        house.read()
+        for number in ("M-1", "M-2", "M-3"):
+            lose(house, number)
+        repair_twice_at_once(house)
+        assert sorted(house.sandbox.orders(SELLER)) == ["M-1", "M-2", "M-3", "M-4"]
+        assert house.sandbox.broken_rules == []
 
 
 def test_a_retry_of_a_whole_try_doubles_nothing(agreed: House) -> None:
