@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 HERE = Path(__file__).parent
-WITHOUT_AIRFLOW = {HERE / "core", HERE / "contract", HERE / "steps", HERE / "postgres"}
+WITHOUT_AIRFLOW = {HERE / "core", HERE / "contract", HERE / "steps", HERE / "postgres", HERE / "object_store"}
 
 # A shared machine stalls now and then; pytest-timeout still ends what hangs.
 settings.register_profile("tests", deadline=None)

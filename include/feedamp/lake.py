@@ -9,23 +9,23 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.core import url_to_fs
-from fsspec.implementations.local import LocalFileSystem
 
 from feedamp.errors import ConfigurationError
 from feedamp.flatten import Privacy, Row
+from feedamp.storage import Storage, open_storage
 from feedamp.tables import LAKE_TABLES, WRITER_VERSION
 
 ROWS_PER_GROUP = 10_000
 # Rows are dicts only for so long: as Arrow they take a tenth of the memory until their group is full.
 ROWS_PER_BATCH = 250
 MANIFESTS = "_manifests"
+MANIFESTS_AT_ONCE = 500  # s3fs asks for about a hundred of them side by side
 
 
 class Sweep(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,15 +57,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lake:
-    """The lake below one fsspec URL."""
+    """The lake below one fsspec URL, or on a store that is open already."""
 
-    def __init__(self, url: str, *, storage_options: dict[str, Any] | None = None) -> None:
-        try:
-            self.fs, root = url_to_fs(url, **(storage_options or {}))
-        except (ValueError, ImportError) as error:
-            raise ConfigurationError(f"lake_url names a store that cannot be used: {error}") from error
-        self.root = str(root).rstrip("/")
-        self.is_local = isinstance(self.fs, LocalFileSystem)
+    def __init__(self, where: str | Storage, *, storage_options: dict[str, Any] | None = None) -> None:
+        if isinstance(where, str):
+            where = open_storage("lake_url", where, **(storage_options or {}))
+        self.storage = where
+        self.fs, self.root, self.is_local = where.fs, where.root, where.is_local
 
     def absolute(self, path: str) -> str:
         """Where a relative path lies on the store."""
@@ -79,45 +77,96 @@ class Lake:
         """Makes the manifest's files count, all at once. Safe to repeat: the same manifest is written again."""
         data = msgspec.json.encode(manifest)
         target = self.absolute(manifest.path)
-        self.fs.makedirs(str(PurePosixPath(target).parent), exist_ok=True)
-        if self.is_local:
-            draft = f"{PurePosixPath(target).parent}/.{uuid.uuid4().hex}"
-            self.fs.pipe_file(draft, data)
-            self.fs.mv(draft, target)
-        else:  # a put to an object store is whole or absent
-            self.fs.pipe_file(target, data)
+        with self.storage.reached():
+            self.make_folder_of(target)
+            if self.storage.is_object_store:  # a put is whole or absent
+                self.fs.pipe_file(target, data)
+            else:
+                draft = f"{PurePosixPath(target).parent}/.{uuid.uuid4().hex}"
+                self.fs.pipe_file(draft, data)
+                self.fs.mv(draft, target)
+
+    def make_folder_of(self, target: str) -> None:
+        """Makes the folder of a file, where there are folders: s3fs would try to make the bucket."""
+        if not self.storage.is_object_store:
+            self.fs.makedirs(str(PurePosixPath(target).parent), exist_ok=True)
 
     def read_manifest(self, path: str) -> Manifest | None:
         """The manifest, or None if it was never published.
 
         Raises:
-            ConfigurationError: a newer version of this package wrote it.
+            ConfigurationError: a newer version of this package wrote it, or the store cannot be used.
+            TransientError: the store cannot be reached.
         """
         try:
-            data = self.fs.cat_file(self.absolute(path))
+            with self.storage.reached():
+                data = self.fs.cat_file(self.absolute(path))
         except FileNotFoundError:
             return None
-        manifest = msgspec.json.decode(data, type=Manifest)
-        if manifest.writer_version > WRITER_VERSION:
-            raise ConfigurationError(f"{path} was written by a newer version of this package; upgrade first.")
-        return manifest
+        return _decoded(path, data)
 
     def manifests(self) -> Iterator[Manifest]:
         """Every published manifest, oldest first."""
         folder = self.absolute(MANIFESTS)
-        if not self.fs.exists(folder):
-            return
-        found = [p for p in self.fs.find(folder) if p.endswith(".json") and "/." not in p]
-        read = [self.read_manifest(path[len(self.root) + 1 :]) for path in found]
-        yield from sorted((m for m in read if m), key=lambda m: (m.created_at, m.path))
+        with self.storage.reached():
+            found = [p for p in self.fs.find(folder) if p.endswith(".json") and "/." not in p]
+        if not found:
+            self.storage.check_bucket()
+        read: list[Manifest] = []
+        for start in range(0, len(found), MANIFESTS_AT_ONCE):
+            read += self._read_together(found[start : start + MANIFESTS_AT_ONCE])
+        yield from sorted(read, key=lambda m: (m.created_at, m.path))
+
+    def _read_together(self, paths: list[str]) -> list[Manifest]:
+        """Manifests read side by side where the store can; one that is gone by now is left out."""
+        with self.storage.reached():
+            contents = self.fs.cat(paths, on_error="return")
+            for data in contents.values():
+                if isinstance(data, Exception) and not isinstance(data, FileNotFoundError):
+                    raise data
+        return [
+            _decoded(path[len(self.root) + 1 :], data)
+            for path, data in contents.items()
+            if not isinstance(data, Exception)
+        ]
+
+    def on_disk(self, manifest: Manifest, folder: Path) -> dict[str, list[str]]:
+        """Paths of a manifest's files on this machine, by table; `folder` takes copies of those that lie elsewhere.
+
+        One request a file, whatever its size, and no memory: engines read a local file best.
+        """
+        paths = [self.absolute(file.path) for file in manifest.files]
+        if not self.is_local and paths:
+            copies = [str(folder / f"{number}.parquet") for number in range(len(paths))]
+            with self.storage.reached():
+                self.fs.get(paths, copies)
+            paths = copies
+        by_table: dict[str, list[str]] = {}
+        for file, path in zip(manifest.files, paths, strict=True):
+            by_table.setdefault(file.table, []).append(path)
+        return by_table
 
     def batches(self, manifest: Manifest, table: str, *, rows: int = 1_000) -> Iterator[list[Row]]:
         """Rows of one table of a manifest, a few at a time."""
         for file in manifest.files:
             if file.table == table:
-                with self.fs.open(self.absolute(file.path), "rb") as handle:
-                    for batch in pq.ParquetFile(handle).iter_batches(batch_size=rows):
+                with self.storage.reached():
+                    handle = self.fs.open(self.absolute(file.path), "rb", **self.storage.open_options)
+                with handle:
+                    batches = pq.ParquetFile(handle).iter_batches(batch_size=rows)
+                    while True:
+                        with self.storage.reached():
+                            batch = next(batches, None)
+                        if batch is None:
+                            break
                         yield batch.to_pylist()
+
+
+def _decoded(path: str, data: bytes) -> Manifest:
+    manifest = msgspec.json.decode(data, type=Manifest)
+    if manifest.writer_version > WRITER_VERSION:
+        raise ConfigurationError(f"{path} was written by a newer version of this package; upgrade first.")
+    return manifest
 
 
 class LakeWriter:
@@ -168,9 +217,10 @@ class LakeWriter:
         for table in list(self._pending):
             self._pack(table)
             self._flush(table)
-        for _, handle, writer in self._open.values():
-            writer.close()
-            handle.close()
+        with self._lake.storage.reached():
+            for _, handle, writer in self._open.values():
+                writer.close()
+                handle.close()
 
     def _pack(self, table: str) -> None:
         """Turns the pending rows into a batch of Arrow, and a group's worth of batches into a row group."""
@@ -186,14 +236,14 @@ class LakeWriter:
         batches = self._batches.pop(table, [])
         if not batches:
             return
-        if table not in self._open:
-            path = f"{table}/{self._day}/{self._name}-0.parquet"
-            target = self._lake.absolute(path)
-            self._lake.fs.makedirs(str(PurePosixPath(target).parent), exist_ok=True)
-            handle = self._lake.fs.open(target, "wb")
-            schema = LAKE_TABLES[table].lake_schema
-            self._open[table] = (path, handle, pq.ParquetWriter(handle, schema, compression="zstd"))
-            self._rows[table] = 0
         group = pa.Table.from_batches(batches)
-        self._open[table][2].write_table(group)
+        with self._lake.storage.reached():
+            if table not in self._open:
+                path = f"{table}/{self._day}/{self._name}-0.parquet"
+                target = self._lake.absolute(path)
+                self._lake.make_folder_of(target)
+                handle = self._lake.fs.open(target, "wb", **self._lake.storage.open_options)
+                self._open[table] = (path, handle, pq.ParquetWriter(handle, group.schema, compression="zstd"))
+                self._rows[table] = 0
+            self._open[table][2].write_table(group)
         self._rows[table] += group.num_rows

@@ -22,6 +22,7 @@ from feedamp.order_body import BodyRules
 from feedamp.pacing import Pacer, Sleep
 from feedamp.state import State, sellers
 from feedamp.state.sellers import Seller
+from feedamp.storage import Storage
 from feedamp.token_endpoint import Credentials, TokenEndpoint
 from feedamp.transport import Address, Transport
 from feedamp.vault import Vault
@@ -87,6 +88,12 @@ class Parts:
     order_query: OrderQuery | None = None  # read by intake after the files
     sleep: Sleep = asyncio.sleep
     on_secret: Callable[[str], None] = lambda secret: None
+    open_inbox: Callable[[], Storage] | None = None  # None: `rules.inbox_url` says all
+
+    @property
+    def inbox(self) -> str | Storage:
+        """Where order files lie; opened by those alone who look."""
+        return self.open_inbox() if self.open_inbox else self.rules.inbox_url
 
     def clients(self, run: Run) -> Clients:
         """Clients for any seller, one pool of connections for each FeedAMP account; use as `async with`."""

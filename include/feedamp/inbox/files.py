@@ -10,11 +10,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import IO, Any, NamedTuple, cast
 
-from fsspec import AbstractFileSystem
-from fsspec.core import url_to_fs
-
-from feedamp.errors import ConfigurationError, TransientError
+from feedamp.errors import FeedAmpError, TransientError
 from feedamp.order_body import is_storable
+from feedamp.storage import Storage, open_storage
 
 IGNORED_PREFIXES = (".", "_")
 IGNORED_SUFFIXES = (".tmp", ".part")
@@ -26,7 +24,8 @@ class InboxFile:
     """One version of a file; `modified_at` is UTC, None where the store does not tell.
 
     `stamp` is what the store's listing said about this version: while it stays the same, the content needs
-    not be read to know that it is the same. Empty where the listing says too little.
+    not be read to know that it is the same. Empty where the listing says too little. `store` is where it was
+    found; without it, `url` says all.
     """
 
     name: str
@@ -35,6 +34,7 @@ class InboxFile:
     modified_at: datetime | None
     checksum: str
     stamp: str = ""
+    store: Storage | None = field(default=None, repr=False, compare=False)
 
 
 class Taken(NamedTuple):
@@ -73,7 +73,7 @@ class _Entry(NamedTuple):
 
 
 def discover(
-    inbox_url: str,
+    inbox: str | Storage,
     *,
     now: datetime,
     settle_s: float,
@@ -91,18 +91,18 @@ def discover(
     Safe to repeat: nothing in the inbox is changed.
 
     Raises:
-        ConfigurationError: `inbox_url` is no URL of a store that is installed.
+        ConfigurationError: `inbox` is no URL of a store that is installed, or the store refuses us.
         TransientError: the inbox could not be listed.
     """
-    store, root = _store(inbox_url)
+    store = open_storage("inbox_url", inbox) if isinstance(inbox, str) else inbox
     known = frozenset(seen)
     versions = {(taken.name, taken.size, taken.checksum) for taken in known}
     stamps = {(taken.name, taken.stamp) for taken in known if taken.stamp}
-    entries = _look(store, root)
+    entries = _look(store)
     if entries is None:
         return Discovery(exists=False)
     fresh = {name: entry for name, entry in entries.items() if (name, entry.stamp) not in stamps}
-    settled, waiting = _settle(store, root, fresh, now, settle_s, observed or {}, sleep)
+    settled, waiting = _settle(store, fresh, now, settle_s, observed or {}, sleep)
 
     files: list[InboxFile] = []
     unreadable = {}
@@ -117,21 +117,24 @@ def discover(
         except OSError as error:
             unreadable[name] = f"it cannot be read: {type(error).__name__}"
             continue
+        except FeedAmpError as error:
+            unreadable[name] = f"it cannot be read: {error}"
+            continue
         if (name, entry.size, checksum) not in versions:
-            url = f"{inbox_url.rstrip('/')}/{name}"
-            files.append(InboxFile(name, url, entry.size, entry.modified_at, checksum, entry.stamp))
+            url = f"{store.url.rstrip('/')}/{name}"
+            files.append(InboxFile(name, url, entry.size, entry.modified_at, checksum, entry.stamp, store))
     return Discovery(tuple(files), waiting, unreadable)
 
 
 def open_file(file: InboxFile) -> IO[bytes]:
     """The file's bytes; opened by folder and name, since `::` and `?` in a name mean something in a URL."""
-    store, root = _store(file.url.removesuffix(f"/{file.name}"))
-    return cast("IO[bytes]", store.open(f"{root.rstrip('/')}/{file.name}", "rb"))
+    store = file.store or open_storage("inbox_url", file.url.removesuffix(f"/{file.name}"))
+    with store.reached():
+        return cast("IO[bytes]", store.fs.open(f"{store.root}/{file.name}", "rb", **store.open_options))
 
 
 def _settle(
-    store: AbstractFileSystem,
-    root: str,
+    store: Storage,
     entries: Mapping[str, _Entry],
     now: datetime,
     settle_s: float,
@@ -147,7 +150,7 @@ def _settle(
     waiting: dict[str, int] = {}
     if young:
         sleep(min(settle_s, max(entry.needs_s(now, settle_s) for entry in young.values())))
-        later = _look(store, root) or {}
+        later = _look(store) or {}
         for name, entry in young.items():
             if name not in later:
                 continue
@@ -158,26 +161,21 @@ def _settle(
     return settled, waiting
 
 
-def _store(url: str) -> tuple[AbstractFileSystem, str]:
-    try:
-        store, root = url_to_fs(url)
-    except (ValueError, ImportError) as error:
-        raise ConfigurationError(f"inbox_url names a store that cannot be used: {error}") from error
-    return store, cast("str", root)
-
-
-def _look(store: AbstractFileSystem, root: str) -> dict[str, _Entry] | None:
+def _look(store: Storage) -> dict[str, _Entry] | None:
     """Files that are not to be ignored, by name; None if there is no such folder."""
-    store.invalidate_cache(root)
     try:
-        listing = store.ls(root, detail=True)
+        with store.reached():
+            listing = store.fs.ls(store.root, detail=True)
     except FileNotFoundError:
-        return None
+        return {} if store.is_object_store else None  # a bucket has no folders: nothing there is an empty one
     except OSError as error:
         raise TransientError(f"the inbox could not be listed: {type(error).__name__}") from error
     found = {}
     for info in listing:
-        name = str(info["name"]).rstrip("/").rpartition("/")[2]
+        path = str(info["name"])
+        if store.is_object_store and (path.endswith("/") or path == store.root):
+            continue  # an empty object that a console made to show a folder
+        name = path.rstrip("/").rpartition("/")[2]
         if info.get("type") != "file" or name.startswith(IGNORED_PREFIXES) or name.endswith(IGNORED_SUFFIXES):
             continue
         modified_at = _modified_at(info)
@@ -206,9 +204,9 @@ def _stamp(info: Mapping[str, Any], modified_at: datetime | None) -> str:
     return hashlib.sha256(repr(sorted((key, str(value)) for key, value in info.items())).encode()).hexdigest()
 
 
-def _checksum(store: AbstractFileSystem, path: str) -> str:
+def _checksum(store: Storage, path: str) -> str:
     digest = hashlib.sha256()
-    with closing(store.open(path, "rb")) as stream:
+    with store.reached(), closing(store.fs.open(path, "rb", **store.open_options)) as stream:
         while chunk := stream.read(HASH_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()

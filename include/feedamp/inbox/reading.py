@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import PurePosixPath
 
 from feedamp.errors import TransientError
@@ -35,7 +35,7 @@ def read_rows(file: InboxFile, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
         yield reject(origin, Reason("", "wrong_type", "the file must end in .jsonl, .csv or .parquet"))
         return
     try:
-        with closing(open_file(file)) as stream:
+        with file.store.reached() if file.store else nullcontext(), closing(open_file(file)) as stream:
             yield from reader(stream, file.name, rules)
     except OSError as error:
         message = f"inbox file {file.name} could not be read to its end: {type(error).__name__}"

@@ -28,7 +28,7 @@ def intake(parts: Parts, run: Run) -> Tally:
     tally = Tally("intake")
     with parts.state.read() as connection:
         seen = progress.taken_files(connection)
-    found = discover(parts.rules.inbox_url, now=started_at, settle_s=parts.rules.inbox_settle_s, seen=seen)
+    found = discover(parts.inbox, now=started_at, settle_s=parts.rules.inbox_settle_s, seen=seen)
     if not found.exists:
         log.warning("There is no inbox at %s yet.", parts.rules.inbox_url)
     for name in found.waiting:

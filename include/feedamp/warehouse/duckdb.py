@@ -6,8 +6,9 @@ import fcntl
 import logging
 import os
 import re
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -63,7 +64,7 @@ class DuckDbWarehouse:
         with self._writer_lock():
             connection = self._patiently(self._connect)
             try:
-                yield DuckDbSession(connection)
+                yield DuckDbSession(connection, self.path.parent)
             finally:
                 connection.close()
 
@@ -90,7 +91,7 @@ class DuckDbWarehouse:
         loaded = 0
         connection = self._connect(draft)
         try:
-            session = DuckDbSession(connection)
+            session = DuckDbSession(connection, self.path.parent)
             for manifest in lake.manifests():
                 try:
                     session.load(lake, manifest)
@@ -172,17 +173,17 @@ class DuckDbWarehouse:
 class DuckDbSession:
     """An open DuckDB file, writable by this process alone."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, folder: Path | None = None) -> None:
+        """`folder` takes copies of files from a remote lake, one manifest at a time."""
         self._connection = connection
+        self._folder = folder
 
     def load(self, lake: Lake, manifest: Manifest) -> bool:
         """Merges a manifest's files in one transaction. Safe to repeat: a manifest counts once."""
-        if not lake.is_local:
-            self._connection.register_filesystem(lake.fs)
-        files: dict[str, list[str]] = {}
-        for file in manifest.files:
-            path = lake.absolute(file.path)
-            files.setdefault(file.table, []).append(path if lake.is_local else lake.fs.unstrip_protocol(path))
+        with tempfile.TemporaryDirectory(prefix="feedamp-", dir=self._folder) as folder:
+            return self._merge(manifest, lake.on_disk(manifest, Path(folder)))
+
+    def _merge(self, manifest: Manifest, files: Mapping[str, Sequence[str]]) -> bool:
         self._connection.begin()
         try:
             fresh = merge.merge_manifest(self._connection.execute, manifest.path, files)

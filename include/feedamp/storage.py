@@ -1,0 +1,137 @@
+"""Where inbox and lake lie: a folder, or a bucket of an object store, with the option that names it.
+
+What a store raises differs from one to the next; here it becomes one of two sentences: correct the option (no
+bucket, no right, no credentials), or come back later (anything else). Only a missing file stays what it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from fsspec import AbstractFileSystem
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from feedamp.errors import ConfigurationError, FeedAmpError, TransientError
+
+# They have no folders to make, and a put is whole or absent.
+OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl"})
+# Read and written in pieces of this size: s3fs would hold 50 MB for every open file; S3 takes none below 5 MB.
+BLOCK_BYTES = 8 << 20
+_NO_CREDENTIALS = frozenset(
+    {
+        "NoCredentialsError",  # botocore
+        "PartialCredentialsError",
+        "CredentialRetrievalError",
+        "ProfileNotFound",
+        "DefaultCredentialsError",  # google-auth
+        "RefreshError",
+        "ClientAuthenticationError",  # azure-core
+    }
+)
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A folder of a store; `option` and `url` are what messages name, so `url` holds no secret."""
+
+    option: str
+    url: str
+    fs: AbstractFileSystem
+    root: str
+
+    def __post_init__(self) -> None:
+        # A listing kept from before would hide what other processes have written since.
+        self.fs.dircache.use_listings_cache = False
+        self.fs.invalidate_cache()
+        object.__setattr__(self, "root", self.root.rstrip("/"))
+
+    @property
+    def is_local(self) -> bool:
+        return isinstance(self.fs, LocalFileSystem)
+
+    @property
+    def is_object_store(self) -> bool:
+        protocols = self.fs.protocol
+        return not OBJECT_STORES.isdisjoint([protocols] if isinstance(protocols, str) else protocols)
+
+    @property
+    def bucket(self) -> str:
+        """The first part of the root; an object store has nothing above it."""
+        return self.root.partition("/")[0]
+
+    @property
+    def open_options(self) -> dict[str, Any]:
+        """What every `open` is given."""
+        return {"block_size": BLOCK_BYTES} if self.is_object_store else {}
+
+    def check_bucket(self) -> None:
+        """Tells an empty folder from a bucket that is not there.
+
+        Raises:
+            ConfigurationError: it is not there, or not for us.
+            TransientError: the store cannot be reached.
+        """
+        if self.is_object_store and not self._is_found():
+            raise self._no_bucket()
+
+    @contextmanager
+    def reached(self) -> Iterator[None]:
+        """Wraps calls of the store; those of local folders raise what they always did.
+
+        Raises:
+            ConfigurationError: no such bucket, no right to it, no credentials.
+            TransientError: anything else, so that the next try may work.
+            FileNotFoundError: this one file is missing.
+        """
+        try:
+            yield
+        except FeedAmpError:
+            raise
+        except FileNotFoundError as error:
+            if self.is_object_store and not self._is_found():
+                raise self._no_bucket() from error
+            raise
+        except Exception as error:
+            if self.is_local:
+                raise
+            raise self._explained(error) from error
+
+    def _is_found(self) -> bool:
+        try:
+            return bool(self.fs.exists(self.bucket))
+        except Exception as error:
+            raise self._explained(error) from error
+
+    def _no_bucket(self) -> ConfigurationError:
+        return ConfigurationError(
+            f"[feedamp] {self.option}: there is no bucket {self.bucket}; make it, or correct the URL."
+        )
+
+    def _explained(self, error: Exception) -> FeedAmpError:
+        kind = type(error).__name__
+        if isinstance(error, PermissionError):
+            return ConfigurationError(
+                f"[feedamp] {self.option}: {self.url} may not be used with these credentials (access denied)."
+            )
+        if kind in _NO_CREDENTIALS:
+            return ConfigurationError(
+                f"[feedamp] {self.option}: no credentials for {self.url} ({kind}); name a connection in the URL."
+            )
+        return TransientError(f"[feedamp] {self.option}: {self.url} could not be reached ({kind}).")
+
+
+def open_storage(option: str, url: str, **storage_options: Any) -> Storage:
+    """The store that a URL or a path names, with the credentials that its own package finds.
+
+    Raises:
+        ConfigurationError: it is no URL of a store that is installed.
+    """
+    try:
+        fs, root = url_to_fs(url, **storage_options)
+    except (ValueError, ImportError) as error:
+        raise ConfigurationError(f"{option} names a store that cannot be used: {error}") from error
+    return Storage(option, url, fs, str(root))

@@ -1,0 +1,60 @@
+"""The whole loop with inbox and lake in a bucket ends as the one on folders does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from house import SELLER, House, open_house, shipment
+from object_store import ObjectStore
+
+from feedamp.lake import Lake
+from feedamp.tables import TABLES
+
+MOMENTS = ("placed_at", "closed_at", "extracted_at", "started_at", "ended_at", "found_at", "reported_at")
+
+
+def live(house: House) -> dict[str, list[str]]:
+    """Orders come, one is shipped, one mistyped and mended, one cancelled; the tables without moments and run ids."""
+    house.drop("a.jsonl", *(house.body(number) for number in ("M-1", "M-2", "M-3")))
+    if house.parts.open_inbox:
+        inbox = house.parts.open_inbox()
+        inbox.fs.put_file(str(house.inbox / "a.jsonl"), f"{inbox.root}/a.jsonl")
+        (house.inbox / "a.jsonl").unlink()
+    house.loop()
+    house.fulfill("M-1", shipment(2))
+    house.fulfill("M-2", shipment(2, number="1Z999AA10123456785"))
+    house.fulfill("M-3", cancelled=2)
+    house.loop()
+    house.fulfill("M-2", shipment(2))
+    house.sandbox.clear_errors(SELLER, "M-2")
+    house.loop()
+    house.loop()
+    assert {house.order(number).phase for number in ("M-1", "M-2", "M-3")} == {"closed"}
+    rebuilt = house.parts.warehouse.rebuild(house.parts.lake)
+    assert rebuilt > 0
+    left_out = {*MOMENTS, "run_id", "finding_id", "resolved_at", "requests", "pages"}
+    return {
+        table.name: sorted(
+            map(
+                repr,
+                house.rows(
+                    f"SELECT {', '.join(c for c in table.names if c not in left_out)} FROM {table.name}"
+                ),
+            )
+        )
+        for table in TABLES.values()
+    }
+
+
+def test_the_loop_on_a_bucket_ends_as_the_loop_on_folders(s3: ObjectStore, tmp_path: Path) -> None:
+    (tmp_path / "near").mkdir()
+    (tmp_path / "far").mkdir()
+    with open_house(tmp_path / "near") as house:
+        near = live(house)
+    with open_house(tmp_path / "far") as house:
+        inbox = s3.storage("in", option="inbox_url")
+        house.parts = replace(house.parts, lake=Lake(s3.storage()), open_inbox=lambda: inbox)
+        assert live(house) == near
+        assert not list((tmp_path / "far").glob("lake/**/*.parquet"))
+    assert all(near[table] for table in ("orders", "shipments", "closures", "placements", "findings"))

@@ -1,0 +1,95 @@
+"""An S3 of this machine: moto's server on a free port of 127.0.0.1, with one bucket."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from moto import settings
+from moto.s3.models import s3_backends
+from moto.server import ThreadedMotoServer
+from s3fs import S3FileSystem
+
+from feedamp.storage import Storage
+
+KEYS = {"aws_access_key_id": "key-of-a-test", "aws_secret_access_key": "secret-of-a-test"}
+_numbers = itertools.count(1)
+
+
+class ObjectStore:
+    """The server and its newest bucket."""
+
+    def __init__(self, server: ThreadedMotoServer) -> None:
+        host, port = server.get_host_and_port()
+        self.endpoint = f"http://{host}:{port}"
+        self.new_bucket()
+
+    def new_bucket(self) -> str:
+        self.bucket = f"bucket-{next(_numbers)}"
+        self._ask(f"/{self.bucket}", "PUT")
+        return self.bucket
+
+    def storage(
+        self, path: str = "lake", *, bucket: str = "", option: str = "lake_url", **options: Any
+    ) -> Storage:
+        """A store as the plugin hands it over; `options` are those of s3fs."""
+        return Storage(
+            option,
+            f"s3://{bucket or self.bucket}/{path}",
+            self.fs(**options),
+            f"{bucket or self.bucket}/{path}",
+        )
+
+    def fs(self, **options: Any) -> S3FileSystem:
+        settings = {
+            "key": KEYS["aws_access_key_id"],
+            "secret": KEYS["aws_secret_access_key"],
+            "endpoint_url": self.endpoint,
+            "config_kwargs": {"retries": {"max_attempts": 1}},
+            "skip_instance_cache": True,
+        }
+        return S3FileSystem(**settings | options)
+
+    def plant(self, objects: dict[str, bytes]) -> None:
+        """Puts objects without a request each: ten thousand of them take a second."""
+        backend = s3_backends["123456789012"]["aws"]
+        for name, content in objects.items():
+            backend.put_object(self.bucket, name, content)
+
+    def names(self, below: str = "") -> list[str]:
+        """Every object there is, by key."""
+        backend = s3_backends["123456789012"]["aws"]
+        return sorted(name for name in backend.get_bucket(self.bucket).keys if name.startswith(below))
+
+    def unfinished_uploads(self) -> int:
+        backend = s3_backends["123456789012"]["aws"]
+        return len(backend.get_bucket(self.bucket).multiparts)
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Keys that nobody knows are refused meanwhile; otherwise any will do."""
+        free = settings.INITIAL_NO_AUTH_ACTION_COUNT
+        settings.INITIAL_NO_AUTH_ACTION_COUNT = 0.0
+        try:
+            yield
+        finally:
+            settings.INITIAL_NO_AUTH_ACTION_COUNT = free
+
+    def _ask(self, path: str, method: str, body: bytes | None = None) -> None:
+        with urllib.request.urlopen(urllib.request.Request(self.endpoint + path, body, method=method)):
+            pass
+
+
+@contextmanager
+def object_store() -> Iterator[ObjectStore]:
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    try:
+        yield ObjectStore(server)
+    finally:
+        server.stop()
