@@ -22,6 +22,7 @@ from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp_airflow.account import AirflowConnection, read_account
 from feedamp_airflow.config import Options, default_state_file, read_options
 from feedamp_airflow.sql_inbox import SqlInbox
+from feedamp_airflow.storages import open_store
 
 LookUp = Callable[[str], AirflowConnection]
 
@@ -52,7 +53,7 @@ def make_parts(look_up: LookUp | None = None) -> Parts:
     return Parts(
         state=State(state_url),
         vault=vault,
-        lake=Lake(options.lake_url),
+        lake=Lake(open_store("lake_url", options.lake_url, find)),
         warehouse=DuckDbWarehouse(
             options.duckdb_path,
             memory_limit=options.duckdb_memory_limit,
@@ -64,6 +65,7 @@ def make_parts(look_up: LookUp | None = None) -> Parts:
         default_conn_id=options.conn_id,
         order_query=_order_query(options, find),
         on_secret=mask_secret,
+        open_inbox=functools.cache(lambda: open_store("inbox_url", options.rules.inbox_url, find)),
     )
 
 
@@ -95,7 +97,7 @@ def connection_by_id(conn_id: str) -> AirflowConnection:
     except Exception as error:
         if "NotFound" not in type(error).__name__:
             raise
-        raise ConfigurationError(f"There is no connection {conn_id}; add one of type feedamp.") from error
+        raise ConfigurationError(f"There is no connection {conn_id}; add it, or correct its id.") from error
 
 
 def _is_task() -> bool:

@@ -148,22 +148,29 @@ def _connection(parts: Parts, conn_id: str) -> str:
 
 
 def _inbox(parts: Parts) -> str:
-    from fsspec.core import url_to_fs
+    from feedamp.storage import open_storage
 
-    url = parts.rules.inbox_url
-    store, root = url_to_fs(url)
-    if not store.exists(root):
-        raise FeedAmpError(f"There is no {url} yet: make it, or correct inbox_url.")
-    return f"{url} holds {len(store.ls(root, detail=False))} files"
+    inbox = parts.inbox
+    store = open_storage("inbox_url", inbox) if isinstance(inbox, str) else inbox
+    store.check_bucket()
+    with store.reached():
+        if not store.is_object_store and not store.fs.exists(store.root):
+            raise FeedAmpError(f"There is no {store.url} yet: make it, or correct inbox_url.")
+        try:
+            names = store.fs.ls(store.root, detail=False)
+        except FileNotFoundError:  # a bucket has no folders: nothing there is an empty one
+            names = []
+    return f"{store.url} holds {len(names)} files"
 
 
 def _lake(parts: Parts) -> str:
     lake = parts.lake
     probe = lake.absolute(f".doctor-{uuid.uuid4().hex}")
-    lake.fs.makedirs(lake.root, exist_ok=True)
-    lake.fs.pipe_file(probe, b"")
-    lake.fs.rm_file(probe)
-    return f"{lake.root} can be written"
+    with lake.storage.reached():
+        lake.make_folder_of(probe)
+        lake.fs.pipe_file(probe, b"")
+        lake.fs.rm_file(probe)
+    return f"{lake.storage.url if lake.storage.is_object_store else lake.root} can be written"
 
 
 def _warehouse(options: Options) -> str:

@@ -1,0 +1,72 @@
+"""`inbox_url` and `lake_url` -> a store: a folder, or a bucket with the credentials of an Airflow connection.
+
+`s3://my_aws@bucket/prefix` names the connection where Airflow's ObjectStoragePath has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from urllib.parse import urlsplit, urlunsplit
+
+from feedamp.errors import ConfigurationError
+from feedamp.storage import Storage, open_storage
+
+EXTRAS = {
+    "s3": "s3",
+    "s3a": "s3",
+    "gs": "gcs",
+    "gcs": "gcs",
+    "abfs": "azure",
+    "abfss": "azure",
+    "adl": "azure",
+}
+
+
+def open_store(option: str, url: str, find: Callable[[str], object]) -> Storage:
+    """The store of an option. Without a connection in the URL, the store's package looks for credentials itself.
+
+    Args:
+        find: fails if there is no connection of that id; a provider might go on without credentials.
+
+    Raises:
+        ConfigurationError: no such connection, provider or kind of store.
+    """
+    given = urlsplit(url)
+    conn_id, at, host = given.netloc.rpartition("@")
+    if "://" not in url or not at or host.endswith(".core.windows.net"):  # Azure's own container@account
+        return open_storage(option, url)
+    if not conn_id or ":" in conn_id:
+        raise ConfigurationError(
+            f"[feedamp] {option} must name a connection before the @, as in s3://my_aws@bucket/prefix; "
+            "credentials belong into the connection."
+        )
+    find(conn_id)
+    return _with_connection(option, given.scheme, conn_id, urlunsplit(given._replace(netloc=host)))
+
+
+def _with_connection(option: str, scheme: str, conn_id: str, url: str) -> Storage:
+    # What ObjectStoragePath.fs asks for; asked directly, since a path keeps the first answer for the process
+    # and goes on without credentials when it fails.
+    from airflow.sdk.io import get_fs, has_fs
+
+    extra = EXTRAS.get(scheme)
+    advice = f"install airflow-provider-feedamp[{extra}]" if extra else "install its Airflow provider"
+    if not has_fs(scheme):
+        raise ConfigurationError(
+            f"[feedamp] {option}: nothing here opens {scheme}:// by a connection; {advice}."
+        )
+    try:
+        # In a thread of its own: Amazon's provider starts an event loop, and here one may be running.
+        with ThreadPoolExecutor(1) as alone:
+            fs = alone.submit(copy_context().run, get_fs, scheme, conn_id).result()
+    except ImportError as error:
+        raise ConfigurationError(f"[feedamp] {option}: {scheme}:// cannot be opened; {advice}.") from error
+    except ValueError as error:
+        raise ConfigurationError(
+            f"[feedamp] {option}: connection {conn_id} cannot be used for {scheme}://."
+        ) from error
+    root = fs._strip_protocol(url)  # noqa: SLF001 - fsspec's own url_to_fs calls it
+    shown = url.replace("://", f"://{conn_id}@", 1)
+    return Storage(option, shown, fs, str(root))
