@@ -45,7 +45,10 @@ class LakeFile(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What one writer published together."""
+    """What one writer published together.
+
+    `replaces` names the manifests that this one stands for since `compacted_at`; they count no longer.
+    """
 
     path: str
     created_at: datetime
@@ -53,7 +56,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str
     files: tuple[LakeFile, ...] = ()
     sweeps: tuple[Sweep, ...] = ()
-    writer_version: int = WRITER_VERSION
+    writer_version: int = (
+        WRITER_VERSION  # not raised for `replaces`: reading the replaced ones too changes nothing
+    )
+    replaces: tuple[str, ...] = ()
+    compacted_at: datetime | None = None
 
 
 class Lake:
@@ -106,7 +113,13 @@ class Lake:
         return _decoded(path, data)
 
     def manifests(self) -> Iterator[Manifest]:
-        """Every published manifest, oldest first."""
+        """Every manifest that counts, oldest first; one that another replaces does not."""
+        published = self.published()
+        dead = replaced(published)
+        yield from (manifest for manifest in published if manifest.path not in dead)
+
+    def published(self) -> list[Manifest]:
+        """Every manifest that lies there, oldest first, those that have been replaced with them."""
         folder = self.absolute(MANIFESTS)
         with self.storage.reached():
             found = [p for p in self.fs.find(folder) if p.endswith(".json") and "/." not in p]
@@ -115,7 +128,7 @@ class Lake:
         read: list[Manifest] = []
         for start in range(0, len(found), MANIFESTS_AT_ONCE):
             read += self._read_together(found[start : start + MANIFESTS_AT_ONCE])
-        yield from sorted(read, key=lambda m: (m.created_at, m.path))
+        return sorted(read, key=lambda m: (m.created_at, m.path))
 
     def _read_together(self, paths: list[str]) -> list[Manifest]:
         """Manifests read side by side where the store can; one that is gone by now is left out."""
@@ -146,6 +159,19 @@ class Lake:
             by_table.setdefault(file.table, []).append(path)
         return by_table
 
+    def holds(self, path: str) -> bool:
+        """Whether a file lies there."""
+        with self.storage.reached():
+            return bool(self.fs.exists(self.absolute(path)))
+
+    def remove(self, path: str) -> None:
+        """Removes a file. Safe to repeat."""
+        try:
+            with self.storage.reached():
+                self.fs.rm_file(self.absolute(path))
+        except FileNotFoundError:
+            pass
+
     def batches(self, manifest: Manifest, table: str, *, rows: int = 1_000) -> Iterator[list[Row]]:
         """Rows of one table of a manifest, a few at a time."""
         for file in manifest.files:
@@ -160,6 +186,23 @@ class Lake:
                         if batch is None:
                             break
                         yield batch.to_pylist()
+
+
+def replaced(manifests: Iterable[Manifest]) -> set[str]:
+    """Paths of manifests that do not count, since another stands for them.
+
+    Of two that stand for the same one, the one with more counts: rows must not be there twice.
+    """
+    dead: set[str] = set()
+    taken: set[str] = set()
+    compacted = sorted((m for m in manifests if m.replaces), key=lambda m: (-len(m.replaces), m.path))
+    for manifest in compacted:
+        if manifest.path in dead or not taken.isdisjoint(manifest.replaces):
+            dead.add(manifest.path)
+        else:
+            taken.update(manifest.replaces)
+            dead.update(manifest.replaces)
+    return dead
 
 
 def _decoded(path: str, data: bytes) -> Manifest:
@@ -197,6 +240,8 @@ class LakeWriter:
         dag_id: str,
         run_id: str,
         sweeps: Sequence[Sweep] = (),
+        replaces: Sequence[str] = (),
+        compacted_at: datetime | None = None,
     ) -> Manifest:
         """Closes the files and publishes the manifest."""
         self.close()
@@ -208,6 +253,8 @@ class LakeWriter:
             run_id=run_id,
             files=files,
             sweeps=tuple(sweeps),
+            replaces=tuple(replaces),
+            compacted_at=compacted_at,
         )
         self._lake.publish(manifest)
         return manifest

@@ -32,3 +32,13 @@ def take(connection: Connection, name: str, *, now: datetime) -> str | None:
 def release(connection: Connection, name: str, owner: str) -> None:
     """Gives the right back, unless it has ended and somebody else has it by now."""
     connection.execute(sa.delete(leases).where(leases.c.name == name, leases.c.owner == owner))
+
+
+def renew(connection: Connection, name: str, owner: str, *, now: datetime) -> bool:
+    """Holds on to the right; False if it has ended and may be somebody else's."""
+    renewed = connection.execute(
+        sa.update(leases)
+        .where(leases.c.name == name, leases.c.owner == owner, leases.c.until > now)
+        .values(until=now + LASTS)
+    )
+    return bool(renewed.rowcount)

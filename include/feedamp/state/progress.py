@@ -86,11 +86,17 @@ def pending_manifests(connection: Connection) -> Sequence[tuple[str, datetime]]:
     return [(row.path, row.planned_at) for row in connection.execute(query)]
 
 
+def loaded_manifests(connection: Connection) -> set[str]:
+    """Paths of manifests that are in the warehouse."""
+    query = sa.select(manifests.c.path).where(manifests.c.loaded_at.is_not(None))
+    return set(connection.execute(query).scalars())
+
+
 def manifest_loaded(connection: Connection, path: str, *, now: datetime) -> None:
     """The manifest is in the warehouse and all that follows from it is done."""
     connection.execute(sa.update(manifests).where(manifests.c.path == path).values(loaded_at=now))
 
 
 def drop_manifest(connection: Connection, path: str) -> None:
-    """Forgets a manifest that was announced but never published."""
+    """Forgets a manifest that was announced but never published, or that lies in the lake no longer."""
     connection.execute(sa.delete(manifests).where(manifests.c.path == path))

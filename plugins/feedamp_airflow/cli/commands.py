@@ -171,6 +171,16 @@ def _add_stores(nouns: Nouns[argparse.ArgumentParser]) -> None:
     verbs = nouns.add_parser("warehouse", help="the warehouse").add_subparsers(metavar="VERB", required=True)
     rebuild = verbs.add_parser("rebuild", help="make the warehouse anew from the lake, then swap it in")
     _does(rebuild, "warehouse:rebuild")
+    verbs = nouns.add_parser("lake", help="the lake").add_subparsers(metavar="VERB", required=True)
+    compact = verbs.add_parser(
+        "compact",
+        help="put small files of past days together",
+        description="Puts manifests that are in the warehouse together, and removes what was put together a day ago.",
+    )
+    compact.add_argument(
+        "--before", metavar="DATE", help="only days before this one; two days ago if not given"
+    )
+    _does(compact, "lake:compact_lake")
     verbs = nouns.add_parser("db", help="the state database").add_subparsers(metavar="VERB", required=True)
     _does(verbs.add_parser("upgrade", help="bring its schema up to date"), "database:upgrade")
     _does(verbs.add_parser("current", help="the schema it stands at; changes nothing"), "database:current")

@@ -1,0 +1,98 @@
+"""Many small manifests -> one that stands in their place; rules only, the lake does the reading and writing.
+
+A rebuild from the compacted lake must end with the same rows as one from the lake before. The merge
+(warehouse/merge.py) compares moments inside a manifest, but where moments are equal, and for rows without a
+version, it goes by the order of manifests. In one manifest there is no order, so what lost by it is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import date
+from typing import Any
+
+from feedamp.flatten import Row
+from feedamp.lake import Manifest
+from feedamp.tables import CHILDREN, CLOSURES, ORDERS, PLACEMENTS, RECORDED_AT, TABLES, Merge
+
+# Keys of a group are held in memory, and its list of names is read with every manifest.
+MOST_ROWS = 200_000
+MOST_MANIFESTS = 1_000
+_FACTS = (PLACEMENTS.name, CLOSURES.name)
+_SNAPSHOTS = (ORDERS.name, *(child.name for child in CHILDREN))
+Rows = Callable[[Manifest, str], Iterable[Row]]
+Key = tuple[Any, ...]
+
+
+def day_of(manifest: Manifest) -> date:
+    """The day of its folder."""
+    return date.fromisoformat(manifest.path.split("/")[1].removeprefix("date="))
+
+
+def groups(manifests: Iterable[Manifest], loaded: AbstractSet[str], *, before: date) -> Iterator[list[Manifest]]:
+    """Manifests to be put together: loaded, older than a day, of one day, side by side in the lake's order.
+
+    One that may not be taken ends a group, and so does a neighbor of the very same moment: a group has one place
+    in the order of all manifests, and nothing may change sides.
+    """
+    group: list[Manifest] = []
+    for manifest in (*manifests, None):
+        is_taken = (
+            manifest is not None
+            and day_of(manifest) < before
+            and (bool(manifest.replaces) or manifest.path in loaded)
+        )
+        if manifest is not None and is_taken and (not group or _fits(group, manifest)):
+            group.append(manifest)
+            continue
+        while group and manifest is not None and group[-1].created_at == manifest.created_at:
+            group.pop()
+        if len(group) > 1:
+            yield group
+        # A neighbor of the group's last moment is left alone for good: it stands where it stood.
+        group = [manifest] if manifest is not None and is_taken else []
+
+
+def _fits(group: Sequence[Manifest], manifest: Manifest) -> bool:
+    together = (*group, manifest)
+    return (
+        day_of(group[0]) == day_of(manifest)
+        and sum(file.rows for one in together for file in one.files) <= MOST_ROWS
+        and sum(1 + len(one.replaces) for one in together) <= MOST_MANIFESTS
+    )
+
+
+def kept_rows(group: Sequence[Manifest], table: str, rows: Rows) -> Callable[[int, Row], bool]:
+    """Says of a row of the group's n-th manifest whether it is taken over; reads the rows once to know."""
+    if table in _SNAPSHOTS:
+        return _snapshot_keeper(group, rows)
+    if table not in TABLES or TABLES[table].merge is not Merge.LATEST:
+        return lambda _number, _row: True
+    names = TABLES[table].key if table in _FACTS else (*TABLES[table].key, RECORDED_AT)
+    last: dict[Key, int] = {}
+    for number, manifest in enumerate(group):
+        for row in rows(manifest, table):
+            last[_key(row, names)] = number  # of equal moments the later manifest wins
+    return lambda number, row: last[_key(row, names)] == number
+
+
+def _snapshot_keeper(group: Sequence[Manifest], rows: Rows) -> Callable[[int, Row], bool]:
+    """Of one order and moment the first manifest wins, a snapshot before what `place` wrote; of the latter the first."""
+    by_order = ("seller_id", "mp_order_number")
+    by_moment = (*by_order, RECORDED_AT)
+    kept: dict[Key, tuple[bool, int]] = {}
+    placed: dict[Key, int] = {}
+    for number, manifest in enumerate(group):
+        for row in rows(manifest, ORDERS.name):
+            is_placed = row["extracted_at"] is None
+            moment, order = _key(row, by_moment), _key(row, by_order)
+            if is_placed and placed.setdefault(order, number) != number:
+                kept.setdefault(moment, (True, -1))
+                continue
+            kept[moment] = min(kept.get(moment, (is_placed, number)), (is_placed, number))
+    return lambda number, row: kept.get(_key(row, by_moment), (False, number))[1] == number
+
+
+def _key(row: Row, names: Sequence[str]) -> Key:
+    return tuple(row[name] for name in names)

@@ -1,0 +1,122 @@
+"""Small manifests of past days -> a few large ones; what they replace is removed a day later.
+
+Safe beside readers and writers: the new manifest comes in one put and names those it replaces, so at any moment
+a reader counts each row once. Killed before that put, it leaves files that do not count.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
+
+from feedamp.compaction import day_of, groups, kept_rows
+from feedamp.errors import BusyError, IncompleteError
+from feedamp.flatten import Privacy, Row
+from feedamp.lake import Lake, Manifest, replaced
+from feedamp.parts import Parts, Run
+from feedamp.state import leases, progress
+
+log = logging.getLogger(__name__)
+LEASE = "lake-compact"
+# A load that is late writes into a past day, and whoever looks at yesterday finds it as it was written.
+SETTLED = timedelta(days=2)
+# Whoever listed the lake before still reads the old files; no load and no rebuild takes so long.
+GRACE = timedelta(days=1)
+
+
+def compact(
+    parts: Parts, run: Run, *, before: date | None = None, grace: timedelta = GRACE
+) -> dict[str, int]:
+    """Puts together what is loaded and lies in days before `before` (exclusive, UTC); returns counts.
+
+    Safe to repeat. A rebuild of the warehouse gives the same rows as without it.
+
+    Raises:
+        BusyError: another compaction is at work.
+        IncompleteError: a file of the lake is missing; what was put together before stands.
+    """
+    before = before or (parts.state.now() - SETTLED).date()
+    with parts.state.begin() as connection:
+        owner = leases.take(connection, LEASE, now=parts.state.now())
+    if owner is None:
+        raise BusyError(
+            "Another compaction of the lake is at work; try again when it is done.", retry_after_s=60
+        )
+    counts = {"written": 0, "replaced": 0, "removed": 0}
+    try:
+        counts["removed"] = _remove_replaced(parts, grace)
+        with parts.state.read() as connection:
+            loaded = progress.loaded_manifests(connection)
+        slug = run.slug("compact", parts.state.now())
+        for shard, group in enumerate(groups(parts.lake.manifests(), loaded, before=before)):
+            _replace(parts, owner, group, slug, shard, run)
+            counts["written"] += 1
+            counts["replaced"] += len(group)
+    finally:
+        with parts.state.begin() as connection:
+            leases.release(connection, LEASE, owner)
+    log.info("%s", ", ".join(f"{name} {value}" for name, value in counts.items()))
+    return counts
+
+
+def _replace(parts: Parts, owner: str, group: Sequence[Manifest], slug: str, shard: int, run: Run) -> None:
+    lake = parts.lake
+    # Masked fields are masked already.
+    writer = lake.writer(slug, shard, day=day_of(group[0]), privacy=Privacy(None))
+    try:
+        for table in dict.fromkeys(file.table for manifest in group for file in manifest.files):
+            is_kept = kept_rows(group, table, lambda manifest, name: _rows(lake, manifest, name))
+            for number, manifest in enumerate(group):
+                _hold_on(parts, owner)
+                for batch in lake.batches(manifest, table):
+                    writer.append(table, (row for row in batch if is_kept(number, row)))
+        _hold_on(parts, owner)
+        writer.publish(
+            created_at=group[-1].created_at,
+            dag_id=run.dag_id,
+            run_id=run.run_id,
+            replaces=[path for manifest in group for path in (manifest.path, *manifest.replaces)],
+            compacted_at=parts.state.now(),
+        )
+    except FileNotFoundError as error:
+        raise IncompleteError(
+            f"Files of {group[0].path} to {group[-1].path} cannot be put together: one is missing."
+        ) from error
+
+
+def _rows(lake: Lake, manifest: Manifest, table: str) -> Iterator[Row]:
+    for batch in lake.batches(manifest, table):
+        yield from batch
+
+
+def _hold_on(parts: Parts, owner: str) -> None:
+    with parts.state.begin() as connection:
+        if not leases.renew(connection, LEASE, owner, now=parts.state.now()):
+            raise BusyError("Another compaction of the lake has taken over.", retry_after_s=60)
+
+
+def _remove_replaced(parts: Parts, grace: timedelta) -> int:
+    """Files first, so that one that is killed here still finds by the manifest what is left to remove."""
+    lake, removed = parts.lake, 0
+    published = lake.published()
+    dead, by_path = replaced(published), {manifest.path: manifest for manifest in published}
+    for keeper in published:
+        if (
+            keeper.path in dead
+            or keeper.compacted_at is None
+            or keeper.compacted_at + grace > parts.state.now()
+        ):
+            continue
+        gone = [by_path[path] for path in keeper.replaces if path in by_path]
+        if gone and not all(lake.holds(file.path) for file in keeper.files):
+            raise IncompleteError(
+                f"A file of {keeper.path} is missing; what it replaces is left where it is."
+            )
+        for manifest in gone:
+            for path in (*(file.path for file in manifest.files), manifest.path):
+                lake.remove(path)
+            with parts.state.begin() as connection:
+                progress.drop_manifest(connection, manifest.path)
+            removed += 1
+    return removed

@@ -1,0 +1,266 @@
+"""A lake put together: a rebuild gives the same rows, whatever dies in the middle, whoever reads meanwhile."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from house_rooms import Clock, open_state
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from manifests import T0, Loader, at, closure, finding, order, placed, placement, snapshot
+
+from feedamp.errors import BusyError, IncompleteError
+from feedamp.flatten import Privacy, Rows
+from feedamp.lake import Lake, Manifest, replaced
+from feedamp.parts import Parts, Rules, Run
+from feedamp.state import State, leases, progress
+from feedamp.steps.compact import LEASE, compact
+from feedamp.vault import Vault
+
+DAY_AFTER = T0.date() + timedelta(days=1)
+HISTORY = (
+    placed(0),
+    snapshot(order(1), 1),
+    snapshot(order(1, 1), 2) | finding(2, "to_report"),
+    snapshot(order(2, cancelled=1), 3) | finding(3, "resolved"),
+    closure(4),
+)
+HOURS = st.integers(0, 3)  # few, so that moments are often the same
+EVENT = st.one_of(
+    st.builds(placed, HOURS),
+    st.builds(
+        lambda units, hours: snapshot(order(*units), hours), st.lists(st.integers(1, 3), max_size=2), HOURS
+    ),
+    st.builds(finding, HOURS, st.sampled_from(["held", "reported", "resolved"])),
+    st.builds(closure, HOURS, st.sampled_from(["SHIPPED", "CANCELLED"])),
+    st.builds(placement, HOURS, st.sampled_from(["AWAITING_SHIPMENT", "CANCELLED"])),
+)
+
+
+class Store:
+    """A state and a lake, without the rest of the house."""
+
+    def __init__(self, folder: Path, state: State) -> None:
+        self.folder, self.lake, self.state = folder, Lake(str(folder / "lake")), state
+        self._numbers = itertools.count(1)
+
+    def publish(self, rows: Rows, *, is_loaded: bool = True) -> Manifest:
+        number = next(self._numbers)
+        writer = self.lake.writer(f"extract-{number:03}", 0, day=T0.date(), privacy=Privacy(None))
+        for table, table_rows in rows.items():
+            writer.append(table, table_rows)
+        manifest = writer.publish(created_at=at(number), dag_id="d", run_id="r")
+        with self.state.begin() as connection:
+            progress.plan_manifest(connection, manifest.path, now=T0)
+            if is_loaded:
+                progress.manifest_loaded(connection, manifest.path, now=T0)
+        return manifest
+
+    def compact(self, lake: Lake | None = None, **options: Any) -> dict[str, int]:
+        nothing = cast("Any", None)
+        parts = Parts(
+            self.state, cast("Vault", None), lake or self.lake, nothing, Rules(""), Privacy(None), nothing
+        )
+        return compact(parts, Run("d", "r", T0), **{"before": DAY_AFTER} | options)
+
+    def rebuilt(self) -> dict[str, list[str]]:
+        """Every row of a warehouse that knows nothing but the lake."""
+        with closing(Loader(self.folder)) as loader:
+            for manifest in self.lake.manifests():
+                loader.session.load(self.lake, manifest)
+            return loader.tables()
+
+    def parquet_files(self) -> int:
+        return len(list(Path(self.lake.root).rglob("*.parquet")))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with closing(open_state(tmp_path, Clock())) as state:
+        yield Store(tmp_path, state)
+
+
+def fill(store: Store) -> dict[str, list[str]]:
+    for rows in HISTORY:
+        store.publish(rows)
+    return store.rebuilt()
+
+
+def test_a_rebuild_gives_the_same_rows_before_during_and_after(store: Store) -> None:
+    before = fill(store)
+    assert store.compact() == {"written": 1, "replaced": 5, "removed": 0}
+    assert store.rebuilt() == before
+    assert [len(manifest.replaces) for manifest in store.lake.manifests()] == [5]
+    assert store.compact(grace=timedelta(0)) == {"written": 0, "replaced": 0, "removed": 5}
+    assert store.rebuilt() == before
+    assert len(store.lake.published()) == 1
+    assert store.parquet_files() == len({file.table for file in store.lake.published()[0].files})
+    assert store.compact(grace=timedelta(0)) == {"written": 0, "replaced": 0, "removed": 0}
+
+
+def test_nothing_is_removed_within_the_grace_period(store: Store) -> None:
+    fill(store)
+    store.compact()
+    assert store.compact()["removed"] == 0
+    assert len(store.lake.published()) == 6
+
+
+@settings(max_examples=8)
+@given(events=st.lists(EVENT, min_size=2, max_size=7), waiting=st.sets(st.integers(0, 6), max_size=2))
+def test_whatever_the_history_a_rebuild_gives_the_same_rows(
+    tmp_path_factory: pytest.TempPathFactory, events: list[Rows], waiting: set[int]
+) -> None:
+    folder = tmp_path_factory.mktemp("lake")
+    with closing(open_state(folder, Clock())) as state:
+        store = Store(folder, state)
+        for number, rows in enumerate(events):
+            store.publish(rows, is_loaded=number not in waiting)
+        before = store.rebuilt()
+        store.compact()
+        assert store.rebuilt() == before
+        store.compact(grace=timedelta(0))
+        assert store.rebuilt() == before
+
+
+def test_what_is_not_in_the_warehouse_yet_is_left_alone(store: Store) -> None:
+    manifests = [store.publish(rows, is_loaded=number != 2) for number, rows in enumerate(HISTORY)]
+    store.compact()
+    assert manifests[2] in list(store.lake.manifests())
+    assert [len(manifest.replaces) for manifest in store.lake.manifests()] == [2, 0, 2]
+
+
+def test_a_day_that_is_not_before_the_date_is_left_alone(store: Store) -> None:
+    fill(store)
+    assert store.compact(before=T0.date())["replaced"] == 0
+
+
+def test_what_came_late_is_put_to_the_rest(store: Store) -> None:
+    before = [store.publish(rows, is_loaded=number != 2) for number, rows in enumerate(HISTORY)]
+    rows = store.rebuilt()
+    store.compact()
+    with store.state.begin() as connection:
+        progress.manifest_loaded(connection, before[2].path, now=T0)
+    store.compact()
+    [whole] = store.lake.manifests()
+    assert set(whole.replaces) >= {manifest.path for manifest in before}
+    assert store.rebuilt() == rows
+    store.compact(grace=timedelta(0))
+    assert store.rebuilt() == rows
+    assert store.lake.published() == [whole]
+
+
+def test_loading_it_again_into_the_warehouse_changes_nothing(store: Store) -> None:
+    fill(store)
+    old = list(store.lake.manifests())
+    store.compact()
+    with closing(Loader(store.folder)) as loader:
+        for manifest in old:
+            loader.session.load(store.lake, manifest)
+        before = loader.tables()
+        for manifest in store.lake.manifests():
+            loader.session.load(store.lake, manifest)
+        assert loader.tables() == before
+
+
+class Dying(Lake):
+    """A lake whose process is killed before its n-th change of a name: a manifest published, a file removed."""
+
+    def __init__(self, root: str, lives: int) -> None:
+        super().__init__(root)
+        self._lives = lives
+
+    def publish(self, manifest: Manifest) -> None:
+        self._live()
+        super().publish(manifest)
+        self._live()
+
+    def remove(self, path: str) -> None:
+        self._live()
+        super().remove(path)
+
+    def _live(self) -> None:
+        self._lives -= 1
+        if self._lives < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("lives", range(0, 16, 3))
+def test_killed_anywhere_it_leaves_a_lake_that_is_whole(store: Store, lives: int) -> None:
+    before = fill(store)
+    url = str(store.state.url)
+    if not (child := os.fork()):
+        try:
+            store.state = State(url)
+            dying = Dying(store.lake.root, lives)
+            store.compact(dying)
+            store.compact(dying, grace=timedelta(days=-10_000))
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status), "it was to be killed"
+    assert store.rebuilt() == before
+    with store.state.begin() as connection:  # as if its lease had ended
+        connection.execute(leases.leases.delete())
+    store.compact()
+    store.compact(grace=timedelta(days=-10_000))
+    assert store.rebuilt() == before
+    assert len(store.lake.published()) == 1
+
+
+def test_a_second_one_at_the_same_time_is_turned_away(store: Store) -> None:
+    before = fill(store)
+    with store.state.begin() as connection:
+        leases.take(connection, LEASE, now=store.state.now())
+    with pytest.raises(BusyError, match="Another compaction"):
+        store.compact()
+    assert store.rebuilt() == before
+
+
+def test_one_whose_lease_was_taken_over_publishes_nothing(store: Store) -> None:
+    fill(store)
+
+    class Slow(Lake):
+        def batches(self, *given: Any, **options: Any) -> Any:
+            with store.state.begin() as connection:
+                connection.execute(leases.leases.update().values(owner="somebody else"))
+            return super().batches(*given, **options)
+
+    with pytest.raises(BusyError, match="taken over"):
+        store.compact(Slow(store.lake.root))
+    assert len(store.lake.published()) == 5
+
+
+def test_a_missing_file_ends_it_and_leaves_all_as_it_is(store: Store) -> None:
+    fill(store)
+    Path(store.lake.absolute(store.lake.published()[1].files[0].path)).unlink()
+    with pytest.raises(IncompleteError, match="one is missing"):
+        store.compact()
+    assert len(store.lake.published()) == 5
+
+
+def test_a_lost_file_of_the_new_manifest_keeps_the_old_ones(store: Store) -> None:
+    fill(store)
+    store.compact()
+    [whole] = store.lake.manifests()
+    Path(store.lake.absolute(whole.files[0].path)).unlink()
+    with pytest.raises(IncompleteError, match="left where it is"):
+        store.compact(grace=timedelta(0))
+    assert len(store.lake.published()) == 6
+
+
+def test_of_two_that_stand_for_the_same_one_counts() -> None:
+    def manifest(path: str, *replaces: str) -> Manifest:
+        return Manifest(path=path, created_at=T0, dag_id="d", run_id="r", replaces=replaces)
+
+    old = [manifest(name) for name in "abc"]
+    larger, smaller = manifest("x", "a", "b", "c"), manifest("w", "a", "b")
+    assert replaced([*old, larger, smaller]) == {"a", "b", "c", "w"}
+    assert replaced([*old, smaller]) == {"a", "b"}
