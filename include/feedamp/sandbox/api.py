@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, timedelta
+from email.utils import format_datetime
 from urllib.parse import unquote
 
 from feedamp.sandbox import spoil
-from feedamp.sandbox.faults import INSTEAD_KINDS, Fault
+from feedamp.sandbox.faults import CONTENT_KINDS, INSTEAD_KINDS, LOST_KINDS, Fault
 from feedamp.sandbox.headers import DeadTokens, check_headers, check_url
 from feedamp.sandbox.listing import list_orders
 from feedamp.sandbox.placing import put_order
@@ -82,18 +84,21 @@ class Api:
             # A wait on the token call says nothing to those who hold a live access token.
             told = None if call.path in TOKEN_PATHS else outcome.seller_id
             return spoil.instead(fault, self.world, told)
-        reply = self._routed(call, outcome.seller_id)
-        if fault:
+        reply = self._routed(call, outcome.seller_id, fault)
+        if fault and fault.kind in (*LOST_KINDS, *CONTENT_KINDS):
             for credential in self._credentials(call):
                 self.world.grants.answer_was_lost(credential)
             reply = spoil.spoiled(fault, self.world, call, outcome.seller_id, reply)
+        if fault and fault.kind == "clock_apart":
+            now = self.world.clock() + timedelta(seconds=fault.seconds)
+            reply.headers["Date"] = format_datetime(now.astimezone(UTC), usegmt=True)
         return reply
 
-    def _routed(self, call: Call, seller_id: str | None) -> Reply:
+    def _routed(self, call: Call, seller_id: str | None, fault: Fault | None) -> Reply:
         if (call.method, call.path) == ("GET", "/authorize"):
             return authorize(self.world, call)
         if (call.method, call.path) == ("GET", "/orders") and seller_id:
-            return list_orders(self.world, call, seller_id)
+            return list_orders(self.world, call, seller_id, fault)
         match = ORDER_PATH.fullmatch(call.path)
         endpoint = ORDER_ENDPOINTS.get((call.method, match["rest"] or "")) if match else None
         token_call = (call.method, call.path) == ("POST", "/access_token")

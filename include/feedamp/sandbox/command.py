@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from feedamp.sandbox.faults import KINDS
 from feedamp.sandbox.options import SandboxOptions, Seller
 from feedamp.sandbox.server import BASE, Server
 from feedamp.sandbox.world import World
@@ -22,7 +23,12 @@ from feedamp.sandbox.world import World
 def parser() -> argparse.ArgumentParser:
     """The options of the command."""
     made = argparse.ArgumentParser(
-        prog="feedamp sandbox", description="A FeedAMP to run against, on this machine."
+        prog="feedamp sandbox",
+        description="A FeedAMP to run against, on this machine.",
+        epilog="While it runs, /_sandbox/ beside /api/v1 has levers: GET report, GET orders, POST act?rounds=N (sellers "
+        'work), POST faults with {"kind": …, "times": 1 or null, "probability": 1.0, "lasts_s": …, "seconds": …, '
+        '"method": …, "path": …, "seller_id": …} (kind alone is needed), DELETE faults. '
+        f"Kinds of faults: {', '.join(KINDS)}.",
     )
     made.add_argument("--host", default="127.0.0.1")
     made.add_argument("--port", type=int, default=0, help="0 takes a free one")

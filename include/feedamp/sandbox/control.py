@@ -83,7 +83,7 @@ def act(ask: Ask) -> Reply:
 
 
 def add_fault(ask: Ask) -> Reply:
-    """POST faults: put one fault in force; the fields are those of `Fault`."""
+    """POST faults: put one fault in force; the fields are those of `Fault`, only `kind` is required."""
     fault = msgspec.json.decode(ask.body, type=Fault)
     with ask.world.lock:
         ask.world.faults.add(fault)

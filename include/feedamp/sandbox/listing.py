@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
 from itertools import islice
 
+from feedamp.sandbox import moving
 from feedamp.sandbox.cursors import Cursors
+from feedamp.sandbox.faults import MOVING_KINDS, Fault
 from feedamp.sandbox.orders import StoredOrder
 from feedamp.sandbox.queries import Query, QueryReader
 from feedamp.sandbox.views import order_view
@@ -13,8 +17,10 @@ from feedamp.sandbox.wire import Call, Json, Reply
 from feedamp.sandbox.world import World
 
 
-def list_orders(world: World, call: Call, seller_id: str) -> Reply:
+def list_orders(world: World, call: Call, seller_id: str, fault: Fault | None = None) -> Reply:
     """One page of the seller's orders that match, in no order a client could rely on.
+
+    A fault of `index_lag`, of `clock_apart` or of orders that move decides what the page is made from.
 
     Raises: Refusal 400.
     """
@@ -23,16 +29,37 @@ def list_orders(world: World, call: Call, seller_id: str) -> Reply:
     cursors = Cursors(world.cursor_key, seller_id, call.query)
     cursor = reader.given.get("cursor")
     after = "" if cursor is None else cursors.position(cursor, reader.refuse)
-    found = list(
-        islice(filter(query.matches, candidates(world, seller_id, query, after)), query.page_size + 1)
-    )
+    lag = timedelta(seconds=fault.seconds) if fault and fault.kind == "index_lag" else None
+    if fault and fault.kind == "clock_apart":
+        query = by_another_clock(query, timedelta(seconds=fault.seconds))
+    if fault and fault.kind in MOVING_KINDS:
+        moving.before_page(fault.kind, world, seller_id, query.matches, after)
+    listed = candidates(world, seller_id, query, after)
+    shown = ((order, order if lag is None else order.as_of(world.clock() - lag)) for order in listed)
+    matching = ((order, then) for order, then in shown if then is not None and query.matches(then))
+    found = list(islice(matching, query.page_size + 1))
     page = found[: query.page_size]
-    payload: Json = {"orders": [order_view(order, world.options) for order in page]}
+    payload: Json = {"orders": [order_view(then, world.options) for _, then in page]}
+    if page and fault and fault.kind == "change_after_read":
+        page[0][0].updated_by_seller(world.clock())
     if len(found) > query.page_size:
-        payload["next_cursor"] = cursors.issue(page[-1].sort_key)
+        payload["next_cursor"] = cursors.issue(page[-1][0].sort_key)
     elif world.options.last_cursor != "absent":
         payload["next_cursor"] = None if world.options.last_cursor == "null" else ""
     return Reply(200, payload)
+
+
+def by_another_clock(query: Query, ahead: timedelta) -> Query:
+    """The query as a server answers it whose clock, which also wrote its time stamps, is ahead of the sandbox's."""
+
+    def shifted(bound: datetime | None) -> datetime | None:
+        return bound and bound - ahead
+
+    return replace(
+        query,
+        imported_after=shifted(query.imported_after),
+        seller_updated_after=shifted(query.seller_updated_after),
+    )
 
 
 def candidates(world: World, seller_id: str, query: Query, after: str) -> Iterator[StoredOrder]:

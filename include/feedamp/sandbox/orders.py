@@ -5,12 +5,13 @@ from __future__ import annotations
 import bisect
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from feedamp.sandbox.wire import Json, Refusal
 
 CLOSED_STATES = ("SHIPPED", "CANCELLED")
+CHANGES_KEPT = 8
 
 
 @dataclass(slots=True)
@@ -18,6 +19,7 @@ class StoredOrder:
     """One order. `body` is the first accepted PUT; `fulfillments` holds lines with `shipments`, `cancellations`.
 
     `sort_key` gives lists their order: none a client could rely on (Q11). `by_hand`: a test plays the seller.
+    `past`: what the order was, each until a moment (exclusive), oldest first; the last changes only.
     """
 
     sort_key: str
@@ -32,6 +34,23 @@ class StoredOrder:
     rounds: int = 0
     moves_done: int = 0
     by_hand: bool = False
+    past: list[tuple[datetime, StoredOrder]] = field(default_factory=list, repr=False)
+
+    def remember(self, now: datetime) -> None:
+        """Keep what the order is, before it changes."""
+        was = replace(self, errors=list(self.errors), past=[])
+        self.past = [*self.past[1 - CHANGES_KEPT :], (now, was)]
+
+    def as_of(self, moment: datetime) -> StoredOrder | None:
+        """The order as it was at that moment; None before it came."""
+        if self.imported_at > moment:
+            return None
+        return next((was for until, was in self.past if until > moment), self)
+
+    def updated_by_seller(self, now: datetime) -> None:
+        """What counts as a seller's update and changes no unit."""
+        self.remember(now)
+        self.acknowledged, self.seller_updated_at = True, now
 
     @property
     def number(self) -> str:
@@ -76,6 +95,7 @@ class StoredOrder:
 
     def write_fulfillments(self, fulfillments: list[Json], now: datetime) -> None:
         """Replace the snapshot as its seller does; errors of lines that changed are thereby mended."""
+        self.remember(now)
         before, after = by_line(self.fulfillments), by_line(fulfillments)
         changed = {n for n in {*before, *after} if before.get(n) != after.get(n)}
         if changed:
@@ -114,6 +134,13 @@ class Orders:
         self._by_number[seller_id][number] = order
         bisect.insort(self._sorted[seller_id], order, key=lambda stored: stored.sort_key)
         return order
+
+    def move(self, seller_id: str, order: StoredOrder, sort_key: str) -> None:
+        """Give an order another place in lists."""
+        stored = self._sorted[seller_id]
+        del stored[next(at for at, other in enumerate(stored) if other is order)]
+        order.sort_key = sort_key
+        bisect.insort(stored, order, key=lambda other: other.sort_key)
 
     def find(self, seller_id: str, number: str) -> StoredOrder | None:
         """The order, or None."""

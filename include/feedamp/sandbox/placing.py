@@ -61,6 +61,7 @@ def update(world: World, call: Call, order: StoredOrder, body: Json) -> None:
         refuse(world, call, rule, f"{before} to {after}")
     for rule in wrong_close(order, after):
         world.rules.note(rule, f"{call.where}: {after}")
+    order.remember(world.clock())
     order.marketplace_state = after
 
 

@@ -21,6 +21,7 @@ def post_errors(world: World, call: Call, seller_id: str, number: str) -> Reply:
         if line is not None and line not in order.ordered:
             world.rules.note("bad_field", f"{call.where}: mp_line_number was not ordered")
             raise Refusal(400, ("FIELD_INVALID_VALUE", "mp_line_number: no such line"))
+    order.remember(world.clock())
     for error in reported:
         line = error.get("mp_line_number")
         key = (line, error["code"], error["message"])

@@ -6,8 +6,10 @@ import asyncio
 import copy
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
 
 from feedamp.sandbox.faults import Fault, Kind
 from feedamp.sandbox.options import Clock, SandboxOptions, utc_now
@@ -25,8 +27,9 @@ class Sandbox:
     `api`: base URL up to and including /api/v1. `root`: the same without it, for `/_sandbox/`.
     """
 
-    def __init__(self, world: World, root: str) -> None:
+    def __init__(self, world: World, root: str, server: Server, loop: asyncio.AbstractEventLoop) -> None:
         self.world = world
+        self._server, self._loop = server, loop
         self.root = root
         self.api = root + BASE
         self.client_id = world.grants.client_id
@@ -78,6 +81,7 @@ class Sandbox:
         seller_id: str | None = None,
         times: int | None = 1,
         probability: float = 1.0,
+        lasts_s: float | None = None,
         seconds: float = 1.0,
     ) -> None:
         """Let the next `times` matching requests go wrong (None: all); kinds and matching as in `Fault`."""
@@ -88,6 +92,7 @@ class Sandbox:
             seller_id=seller_id,
             times=times,
             probability=probability,
+            lasts_s=lasts_s,
             seconds=seconds,
         )
         with self.world.lock:
@@ -97,6 +102,19 @@ class Sandbox:
         """Take all faults back."""
         with self.world.lock:
             self.world.faults.clear()
+
+    @contextmanager
+    def unreachable(self) -> Iterator[None]:
+        """Every connection is refused for the time of the `with` block, as when the server is down."""
+        self._on_loop(self._server.hang_up())
+        try:
+            yield
+        finally:
+            address = urlsplit(self.root)
+            self._on_loop(self._server.listen_again(str(address.hostname), address.port or 0))
+
+    def _on_loop(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
     def set_fulfillments(self, seller_id: str, number: str, fulfillments: list[Json]) -> None:
         """Write a snapshot as the seller would, right or wrong; its simulated seller then leaves the order alone.
@@ -112,12 +130,15 @@ class Sandbox:
         """Say who ships the order; in the API it is read-only (Q31)."""
         with self.world.lock:
             order = self._order(seller_id, number)
+            order.remember(self.world.clock())
             order.is_marketplace_fulfilled, order.seller_updated_at = value, self.world.clock()
 
     def clear_errors(self, seller_id: str, number: str) -> None:
         """Let FeedAMP list no error any more although nothing was mended."""
         with self.world.lock:
-            self._order(seller_id, number).errors = []
+            order = self._order(seller_id, number)
+            order.remember(self.world.clock())
+            order.errors = []
 
     def revoke(self, seller_id: str) -> None:
         """The seller disconnects: refresh token and access tokens end at once."""
@@ -162,7 +183,7 @@ def running(
     thread.start()
     try:
         listening = asyncio.run_coroutine_threadsafe(server.start("127.0.0.1", port), loop)
-        yield Sandbox(world, f"http://127.0.0.1:{listening.result(10)}")
+        yield Sandbox(world, f"http://127.0.0.1:{listening.result(10)}", server, loop)
     finally:
         asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)

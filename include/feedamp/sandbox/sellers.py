@@ -97,7 +97,7 @@ def act(options: SandboxOptions, order: StoredOrder, now: datetime) -> None:
     if order.rounds < planned.starts:
         return
     if not order.acknowledged:
-        order.acknowledged, order.seller_updated_at = True, now
+        order.updated_by_seller(now)
     elif order.moves_done < len(planned.moves):
         move = planned.moves[order.moves_done]
         shipped_on = min(

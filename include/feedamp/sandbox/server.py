@@ -56,6 +56,7 @@ class Server:
         self.observer_errors: list[Exception] = []
         self._api, self._observer, self._log_line = Api(world), observer, log_line
         self._runner: web.AppRunner | None = None
+        self._site: web.TCPSite | None = None
         self._pacing: asyncio.Task[None] | None = None
 
     async def start(self, host: str, port: int) -> int:
@@ -66,11 +67,24 @@ class Server:
             app, access_log=None, shutdown_timeout=1.0, max_line_size=65536, max_field_size=65536
         )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port, backlog=1024)
-        await site.start()
+        self._site = web.TCPSite(self._runner, host, port, backlog=1024)
+        await self._site.start()
         if self.world.options.pace_s > 0:
             self._pacing = asyncio.create_task(self._pace(self.world.options.pace_s))
         return int(self._runner.addresses[0][1])
+
+    async def hang_up(self) -> None:
+        """Refuse connections, `/_sandbox/` included, and end the open ones."""
+        if self._site and self._runner and self._runner.server:
+            await self._site.stop()
+            for connection in self._runner.server.connections:
+                connection.force_close()
+
+    async def listen_again(self, host: str, port: int) -> None:
+        """Take connections again, after `hang_up`."""
+        if self._runner:
+            self._site = web.TCPSite(self._runner, host, port, backlog=1024)
+            await self._site.start()
 
     async def stop(self) -> None:
         """Close every connection."""

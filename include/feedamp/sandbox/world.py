@@ -50,7 +50,7 @@ class World:
         self.grants = Grants(options, clock, self.rules)
         self.orders = Orders((seller.seller_id for seller in self.sellers), options.seed)
         self.limiter = Limiter(options, monotonic, self.rules)
-        self.faults = Faults(options.seed)
+        self.faults = Faults(options.seed, monotonic)
         self.requests: deque[LoggedRequest] = deque(maxlen=REQUESTS_KEPT)
         self.requests_seen = 0
         self.cursor_key = secrets.token_bytes(16)
