@@ -1,0 +1,304 @@
+"""One house in which every seller suffers one fault at one step, and one seller none.
+
+What a run said, and whether the runs after it made it whole, shows against the seller who was left alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from fault_cases import PLACES, Case, cases
+from house import BAD_NUMBER, House, open_house, shipment
+from house_rooms import SELLER
+
+from feedamp.flatten import order_rows
+from feedamp.json_fields import Slips, decode_json
+from feedamp.reading import read_order
+from feedamp.sandbox.views import order_view
+from feedamp.state import findings, grants, ledger, open_orders
+from feedamp.steps import close, extract, place, reconcile, validate
+from feedamp.steps.edge import Tally
+from feedamp.tables import TABLES, Type
+
+STAGES = ("place", "extract", "report", "close", "reconcile")
+STEP_OF = {"report": "validate"}
+OURS = ("M-1", "M-2", "M-3")
+FOREIGN = 8
+"""Orders that somebody else placed: with them a read has two pages of ten."""
+SHOWN = ("orders", "order_lines", "shipments", "cancellations")
+KEPT = (*SHOWN, "placements", "rejected_orders", "findings", "closures")
+NO_FACTS = ("run_id", "finding_id", "seller_id", "source_row", "row_number", "acknowledged", "snapshot_hash")
+DAY = (datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC))
+RUNS_TO_WAIT_FOR = 3
+
+Rows = list[tuple[str, ...]]
+Facts = dict[str, Rows]
+
+
+@dataclass
+class Outcome:
+    """What the disturbed run said, and what the runs after it made of it."""
+
+    tally: Tally
+    recorded_complete: bool
+    requests_more: int
+    mark_moved: bool
+    was_whole: bool
+    runs_until_whole: int | None
+    needed_a_person: bool
+    differs_at_the_end: list[str]
+    broken_rules: list[Any]
+
+    @property
+    def complete(self) -> bool:
+        """What the run says."""
+        return self.tally.complete and not self.tally.orders_unread
+
+    @property
+    def words(self) -> list[str]:
+        """What is missing, in the words of the run."""
+        return [line.partition(": ")[2] for line in (*self.tally.undone, *self.tally.notes)]
+
+
+class FaultHouse:
+    """All cases of one place, a seller for each; the first seller is left alone."""
+
+    def __init__(self, house: House, place: str, todo: list[Case]) -> None:
+        self.house, self.place = house, place
+        self.alone = SELLER
+        ids = [seller["seller_id"] for seller in house.sandbox.sellers]
+        self.case_of = dict(zip(ids[1:], todo, strict=True))
+        self.seller_ids = ids
+
+    def deliver(self) -> None:
+        """Three orders of every seller."""
+        rows = [
+            json.dumps({"seller_id": seller, "order": self.house.body(number)}, default=float)
+            for seller in self.seller_ids
+            for number in OURS
+        ]
+        (self.house.inbox / "orders.jsonl").write_text("\n".join(rows) + "\n")
+        self.house.intake()
+
+    def sellers_work(self) -> None:
+        """One order shipped, one cancelled, one with a wrong number; and orders of strangers."""
+        for seller in self.seller_ids:
+            for number in range(FOREIGN if self.place == "extract" else 0):
+                body, now = self.house.body(f"X-{number}"), self.house.clock.now()
+                self.house.sandbox.world.orders.add(seller, body, now).seller_updated_at = now
+            self.house.fulfill("M-1", shipment(2), seller=seller)
+            self.house.fulfill("M-2", cancelled=2, seller=seller)
+            self.house.fulfill("M-3", shipment(2, BAD_NUMBER), seller=seller)
+
+    def step(self, stage: str, seller_ids: list[str]) -> Tally:
+        """One run of a step for some sellers, as one task."""
+        name = STEP_OF.get(stage, stage)
+        run = self.house.run(name)
+        parts, shard = self.house.parts, self.seller_ids.index(seller_ids[0])
+        match stage:
+            case "place":
+                work = place.place(parts, run, shard, seller_ids)
+            case "extract":
+                work = extract.extract(parts, run, shard, seller_ids)
+            case "report":
+                work = validate.validate(parts, run, shard, seller_ids)
+            case "close":
+                work = close.close(parts, run, shard, seller_ids)
+            case _:
+                work = reconcile.reconcile(parts, run, shard, seller_ids, *DAY, with_stale=False)
+        return asyncio.run(work)
+
+    def play(self, stage: str) -> dict[str, Outcome]:
+        """The stage under the faults, and again every 15 minutes until it is whole."""
+        house, outcomes = self.house, {}
+        if self.place in ("token", "dead token"):
+            house.clock.skip(hours=1)  # every access token runs out
+        marks = {seller: house.watermark(seller) for seller in self.seller_ids}
+        usual = self._counted(stage, self.alone)
+        for seller, case in self.case_of.items():
+            with case.strikes(house.sandbox, seller):
+                tally, requests = self._counted(stage, seller)
+            more = requests - usual[1]
+            outcomes[seller] = Outcome(tally, False, more, False, False, None, False, [], [])
+        house.load()
+        look = Look(house, self.seller_ids)
+        for seller, outcome in outcomes.items():
+            outcome.recorded_complete = look.recorded_complete(seller)
+            outcome.mark_moved = house.watermark(seller) != marks[seller]
+            outcome.was_whole = self.is_whole(look, seller, stage)
+            outcome.runs_until_whole = 0 if outcome.was_whole and outcome.complete else None
+        for later in range(1, RUNS_TO_WAIT_FOR + 1):
+            waiting = [seller for seller, o in outcomes.items() if o.runs_until_whole is None]
+            if not waiting:
+                break
+            house.clock.skip(minutes=15)
+            if stage == "close":  # the schedule reads before it closes
+                self.step("extract", self.seller_ids)
+                house.load()
+            tallies = {seller: self.step(stage, [seller]) for seller in waiting}
+            house.load()
+            look = Look(house, self.seller_ids)
+            for seller, tally in tallies.items():
+                if self.is_whole(look, seller, stage) and tally.complete and not tally.orders_unread:
+                    outcomes[seller].runs_until_whole = later
+                elif self._person_is_needed(seller):
+                    outcomes[seller].needed_a_person = True
+                    self._authorize(seller)
+        return outcomes
+
+    def _counted(self, stage: str, seller: str) -> tuple[Tally, int]:
+        before = len(self.house.sandbox.requests)
+        tally = self.step(stage, [seller])
+        return tally, len(self.house.sandbox.requests) - before
+
+    def is_whole(self, look: Look, seller: str, stage: str) -> bool:
+        """Whether everything is as with the seller who was left alone, and in the warehouse as FeedAMP holds it."""
+        if look.facts(seller) != look.facts(self.alone):
+            return False
+        return stage != "extract" or not look.strays(seller)
+
+    def _person_is_needed(self, seller: str) -> bool:
+        with self.house.state.read() as connection:
+            grant = grants.read(connection, self.house.vault, seller)
+        return grant is not None and grant.status != "active"
+
+    def _authorize(self, seller: str) -> None:
+        """The seller consents once more, and the new grant is taken over."""
+        sandbox = self.house.sandbox
+        with sandbox.world.lock:
+            pair = sandbox.world.grants.exchange_code(sandbox.world.grants.issue_code(seller))
+        with self.house.state.begin() as connection:
+            now = self.house.state.now()
+            grants.put_grant(connection, self.house.vault, seller, "feedamp", pair["refresh_token"], now=now)
+
+
+class Look:
+    """Everything that a house holds, read once."""
+
+    def __init__(self, house: House, seller_ids: Iterable[str]) -> None:
+        self._house = house
+        self._tables: dict[str, list[dict[str, Any]]] = {}
+        connection = duckdb.connect(str(house.folder / "warehouse.duckdb"), read_only=True)
+        try:
+            connection.execute("SET TimeZone = 'UTC'")
+            for name in (*KEPT, "runs"):
+                found = connection.execute(f"SELECT * FROM feedamp.{name}")
+                names = [column[0] for column in found.description or ()]
+                self._tables[name] = [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+        finally:
+            connection.close()
+        self._shard = {seller: shard for shard, seller in enumerate(seller_ids)}
+
+    def recorded_complete(self, seller: str) -> bool:
+        """`runs.complete` of the seller's newest run."""
+        mine = [row for row in self._tables["runs"] if row["shard"] == self._shard[seller]]
+        return bool(max(mine, key=lambda row: row["started_at"])["complete"])
+
+    def facts(self, seller: str) -> Facts:
+        """What FeedAMP, ledger, state and warehouse hold of the seller's orders of ours, but for times and ids."""
+        orders = self._house.sandbox.orders(seller)
+        found: Facts = {
+            "feedamp": [
+                (number, json.dumps({n: v for n, v in view.items() if n != "acknowledged"}, default=str))
+                for number, view in sorted(orders.items())
+                if number in OURS
+            ],
+            "ledger": [],
+            "snapshots": [],
+        }
+        with self._house.state.read() as connection:
+            for number, order in sorted(ledger.read_many(connection, seller, OURS).items()):
+                states = (order.phase, order.desired_state, order.accepted_state, order.reason)
+                found["ledger"].append((number, *map(str, states)))
+                listed = findings.of_order(connection, seller, number)
+                found["ledger"] += [(number, f.kind, f.state) for f in listed]
+                held = open_orders.read(connection, seller, number)
+                if held is not None:
+                    judged = held.validated_hash == held.snapshot_hash
+                    found["snapshots"].append(tuple(map(str, (number, judged, held.closable))))
+        for name in KEPT:
+            columns = [c.name for c in TABLES[name].columns if c.type is not Type.TIMESTAMP]
+            left = [column for column in columns if column not in NO_FACTS]
+            found[name] = self._rows(name, seller, left, OURS)
+        return found
+
+    def strays(self, seller: str) -> list[str]:
+        """Numbers of orders that the warehouse does not show as FeedAMP holds them."""
+        wrong: set[str] = set()
+        right = self._truth(seller)
+        for name in SHOWN:
+            columns = [c.name for c in TABLES[name].columns if c.type is not Type.TIMESTAMP]
+            shown = set(self._rows(name, seller, columns))
+            held = {as_text(row.get(column) for column in columns) for row in right[name]}
+            wrong |= {row[columns.index("mp_order_number")] for row in shown ^ held}
+        return sorted(wrong)
+
+    def _rows(self, name: str, seller: str, columns: list[str], numbers: Iterable[str] = ()) -> Rows:
+        rows = [row for row in self._tables[name] if row["seller_id"] == seller]
+        if numbers:
+            rows = [row for row in rows if row["mp_order_number"] in numbers]
+        return sorted(as_text(row[column] for column in columns) for row in rows)
+
+    def _truth(self, seller: str) -> dict[str, list[dict[str, Any]]]:
+        """The rows that the warehouse would hold of what FeedAMP has now."""
+        world = self._house.sandbox.world
+        with world.lock:
+            views = [order_view(order, world.options) for order in world.orders.of(seller)]
+        result: dict[str, list[dict[str, Any]]] = {name: [] for name in SHOWN}
+        for view in views:
+            order = read_order(decode_json(json.dumps(view, default=float).encode()), Slips())
+            made = order_rows(seller, order, read_at=self._house.clock.now())
+            for name in SHOWN:
+                result[name] += made[name]
+        return result
+
+
+def as_text(values: Iterable[Any]) -> tuple[str, ...]:
+    """Values as text, money without the zeros behind it."""
+    return tuple(
+        format(value.normalize(), "f") if isinstance(value, Decimal) else "" if value is None else str(value)
+        for value in values
+    )
+
+
+@cache
+def outcomes(name: str) -> dict[Case, Outcome]:
+    """Every case of a place, played."""
+    todo = list(cases(name))
+    options = {"sellers": len(todo) + 1, "refresh_grace_s": PLACES[name].refresh_grace_s}
+    with (
+        tempfile.TemporaryDirectory(prefix="feedamp-tests-") as folder,
+        open_house(Path(folder), rules={"page_size": 10}, **options) as house,
+    ):
+        rooms = FaultHouse(house, name, todo)
+        rooms.deliver()
+        played: dict[str, Outcome] = {}
+        for stage in STAGES:
+            house.clock.skip(minutes=1)
+            if stage == "extract":
+                rooms.sellers_work()
+            if stage == PLACES[name].stage:
+                played = rooms.play(stage)
+            else:
+                rooms.step(stage, rooms.seller_ids)
+                house.load()
+        house.clock.skip(minutes=15)
+        house.loop()
+        look = Look(house, rooms.seller_ids)
+        right, always = look.facts(rooms.alone), look.strays(rooms.alone)
+        for seller, outcome in played.items():
+            at_the_end = look.facts(seller)
+            outcome.differs_at_the_end = [name for name in right if at_the_end[name] != right[name]]
+            outcome.differs_at_the_end += sorted(set(look.strays(seller)) - set(always))
+            outcome.broken_rules = house.sandbox.broken_rules
+        return {rooms.case_of[seller]: outcome for seller, outcome in played.items()}
