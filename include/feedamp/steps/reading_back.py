@@ -10,9 +10,10 @@ import logging
 from feedamp.client import FeedAmpClient
 from feedamp.errors import FeedAmpError
 from feedamp.flatten import order_rows
+from feedamp.pages import Unread
 from feedamp.parts import Parts
-from feedamp.state import open_orders, outbox
-from feedamp.sweep import read_by_number
+from feedamp.state import ledger, open_orders, outbox
+from feedamp.sweep import read_by_number, read_whole
 
 log = logging.getLogger(__name__)
 
@@ -20,17 +21,29 @@ log = logging.getLogger(__name__)
 async def read_back(parts: Parts, client: FeedAmpClient, numbers: list[str]) -> None:
     """Reads orders whose state we have just set; what we did does not hang on it, so a failure is only logged.
 
-    Safe to repeat.
+    An answer that still shows another state comes from an index that lags: the order is then read by itself, and if
+    that lags too it is left out, for the old state would stand in the warehouse for good. Safe to repeat.
     """
     if not numbers:
         return
     try:
         fresh = await read_by_number(client, numbers)
+        with parts.state.read() as connection:
+            ours = ledger.read_many(connection, client.seller_id, numbers)
+        shown = []
+        for order, read_at in fresh.orders:
+            state = ours[order.mp_order_number].accepted_state
+            if order.marketplace_state not in (state, None):
+                again = await read_whole(client, Unread(order.mp_order_number, None))
+                if isinstance(again, Unread) or again[0].marketplace_state not in (state, None):
+                    continue
+                order, read_at = again[0], again[1] or read_at
+            shown.append((order, read_at))
     except FeedAmpError as error:
         log.warning("Orders of seller %s could not be read back: %s", client.seller_id, error)
         return
     with parts.state.begin() as connection:
-        for order, read_at in fresh.orders:
+        for order, read_at in shown:
             open_orders.keep_open(connection, client.seller_id, [(order.snapshot(), read_at)])
             rows = order_rows(client.seller_id, order, read_at=read_at)
             outbox.put_all(connection, rows, recorded_at=read_at)
