@@ -30,7 +30,9 @@ def day_of(manifest: Manifest) -> date:
     return date.fromisoformat(manifest.path.split("/")[1].removeprefix("date="))
 
 
-def groups(manifests: Iterable[Manifest], loaded: AbstractSet[str], *, before: date) -> Iterator[list[Manifest]]:
+def groups(
+    manifests: Iterable[Manifest], loaded: AbstractSet[str], *, before: date
+) -> Iterator[list[Manifest]]:
     """Manifests to be put together: loaded, older than a day, of one day, side by side in the lake's order.
 
     One that may not be taken ends a group, and so does a neighbor of the very same moment: a group has one place

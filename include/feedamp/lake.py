@@ -9,14 +9,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feedamp.errors import ConfigurationError
 from feedamp.flatten import Privacy, Row
 from feedamp.storage import Storage, open_storage
 from feedamp.tables import LAKE_TABLES, WRITER_VERSION
@@ -143,22 +142,6 @@ class Lake:
             if not isinstance(data, Exception)
         ]
 
-    def on_disk(self, manifest: Manifest, folder: Path) -> dict[str, list[str]]:
-        """Paths of a manifest's files on this machine, by table; `folder` takes copies of those that lie elsewhere.
-
-        One request a file, whatever its size, and no memory: engines read a local file best.
-        """
-        paths = [self.absolute(file.path) for file in manifest.files]
-        if not self.is_local and paths:
-            copies = [str(folder / f"{number}.parquet") for number in range(len(paths))]
-            with self.storage.reached():
-                self.fs.get(paths, copies)
-            paths = copies
-        by_table: dict[str, list[str]] = {}
-        for file, path in zip(manifest.files, paths, strict=True):
-            by_table.setdefault(file.table, []).append(path)
-        return by_table
-
     def holds(self, path: str) -> bool:
         """Whether a file lies there."""
         with self.storage.reached():
@@ -176,40 +159,22 @@ class Lake:
         """Rows of one table of a manifest, a few at a time."""
         for file in manifest.files:
             if file.table == table:
+                for batch in self.record_batches(file, rows=rows):
+                    yield batch.to_pylist()
+
+    def record_batches(self, file: LakeFile, *, rows: int) -> Iterator[pa.RecordBatch]:
+        """Rows of one file as it was written, a few at a time."""
+        with self.storage.reached():
+            handle = self.fs.open(self.absolute(file.path), "rb", **self.storage.open_options)
+        with handle:
+            with self.storage.reached():
+                batches = pq.ParquetFile(handle).iter_batches(batch_size=rows)
+            while True:
                 with self.storage.reached():
-                    handle = self.fs.open(self.absolute(file.path), "rb", **self.storage.open_options)
-                with handle:
-                    batches = pq.ParquetFile(handle).iter_batches(batch_size=rows)
-                    while True:
-                        with self.storage.reached():
-                            batch = next(batches, None)
-                        if batch is None:
-                            break
-                        yield batch.to_pylist()
-
-
-def replaced(manifests: Iterable[Manifest]) -> set[str]:
-    """Paths of manifests that do not count, since another stands for them.
-
-    Of two that stand for the same one, the one with more counts: rows must not be there twice.
-    """
-    dead: set[str] = set()
-    taken: set[str] = set()
-    compacted = sorted((m for m in manifests if m.replaces), key=lambda m: (-len(m.replaces), m.path))
-    for manifest in compacted:
-        if manifest.path in dead or not taken.isdisjoint(manifest.replaces):
-            dead.add(manifest.path)
-        else:
-            taken.update(manifest.replaces)
-            dead.update(manifest.replaces)
-    return dead
-
-
-def _decoded(path: str, data: bytes) -> Manifest:
-    manifest = msgspec.json.decode(data, type=Manifest)
-    if manifest.writer_version > WRITER_VERSION:
-        raise ConfigurationError(f"{path} was written by a newer version of this package; upgrade first.")
-    return manifest
+                    batch = next(batches, None)
+                if batch is None:
+                    return
+                yield batch
 
 
 class LakeWriter:

@@ -25,6 +25,7 @@ class Type(Enum):
     INTEGER = "integer"
     BOOLEAN = "boolean"
     MONEY = "money"
+    NUMBER = "number"
     TIMESTAMP = "timestamp"
     DATE = "date"
     JSON = "json"
@@ -40,6 +41,7 @@ _ARROW = {
     Type.INTEGER: pa.int64(),
     Type.BOOLEAN: pa.bool_(),
     Type.MONEY: pa.decimal128(18, 4),
+    Type.NUMBER: pa.float64(),
     Type.TIMESTAMP: pa.timestamp("us", tz="UTC"),
     Type.DATE: pa.date32(),
     Type.JSON: pa.string(),
@@ -55,12 +57,17 @@ class Merge(StrEnum):
 
 @dataclass(frozen=True)
 class Column:
-    """One column; `personal` marks what `pii = mask` hides."""
+    """One column; `personal` marks what `pii = mask` hides.
+
+    `from_extra` is for a field of the API that gets a column of its own after it was kept in `extra`: the key it
+    has there. Older lake files and rows that are loaded already get their values from it.
+    """
 
     name: str
     type: Type
     meaning: str
     personal: bool = False
+    from_extra: str = ""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from feedamp.lake import Lake
 from feedamp.parts import Connection, Parts
 from feedamp.state import State
 from feedamp.vault import Vault, key_beside
+from feedamp.warehouse import Warehouse
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp_airflow.account import AirflowConnection, read_account
 from feedamp_airflow.config import Options, default_state_file, read_options
@@ -35,10 +36,6 @@ def make_parts(look_up: LookUp | None = None) -> Parts:
     """
     options = read_options()
     find = look_up or connection_by_id
-    if options.warehouse_conn_id:
-        raise ConfigurationError(
-            "[feedamp] warehouse_conn_id: the Postgres warehouse is not in this version; leave it empty for DuckDB."
-        )
     state_url = _state_url(options, find)
     key = _encryption_key(options, state_url)
     mask_secret(key)
@@ -54,11 +51,7 @@ def make_parts(look_up: LookUp | None = None) -> Parts:
         state=State(state_url),
         vault=vault,
         lake=Lake(open_store("lake_url", options.lake_url, find)),
-        warehouse=DuckDbWarehouse(
-            options.duckdb_path,
-            memory_limit=options.duckdb_memory_limit,
-            lock_wait_s=options.duckdb_lock_wait_s,
-        ),
+        warehouse=make_warehouse(options, find, lock_wait_s=options.duckdb_lock_wait_s),
         rules=options.rules,
         privacy=Privacy(vault.derived_key("pseudonym") if options.masks_personal_fields else None),
         connection=account,
@@ -66,6 +59,26 @@ def make_parts(look_up: LookUp | None = None) -> Parts:
         order_query=_order_query(options, find),
         on_secret=mask_secret,
         open_inbox=functools.cache(lambda: open_store("inbox_url", options.rules.inbox_url, find)),
+    )
+
+
+def make_warehouse(options: Options, find: LookUp, *, lock_wait_s: float) -> Warehouse:
+    """The Postgres warehouse of `warehouse_conn_id`, or the DuckDB file; nothing is opened yet.
+
+    Raises:
+        ConfigurationError: the connection is no Postgres connection, or its driver is not installed.
+    """
+    if options.warehouse_conn_id:
+        # Imported late: the driver comes with the extra `postgres`.
+        from feedamp_airflow.warehouse_account import read_postgres
+
+        address = read_postgres(find(options.warehouse_conn_id))
+        mask_secret(address.password)
+        from feedamp.warehouse.postgres import PostgresWarehouse
+
+        return PostgresWarehouse(address, lock_wait_s=lock_wait_s)
+    return DuckDbWarehouse(
+        options.duckdb_path, memory_limit=options.duckdb_memory_limit, lock_wait_s=lock_wait_s
     )
 
 

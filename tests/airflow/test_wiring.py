@@ -55,7 +55,12 @@ def test_a_state_that_is_no_file_needs_a_key(airflow_house):
         pytest.param(
             {"state_url": "", "state_conn_id": "pg"}, "no connection pg", id="an unknown state connection"
         ),
-        pytest.param({"warehouse_conn_id": "pg"}, "warehouse_conn_id", id="a warehouse of a later version"),
+        pytest.param({"warehouse_conn_id": "pg"}, "no connection pg", id="an unknown warehouse connection"),
+        pytest.param(
+            {"warehouse_conn_id": "feedamp_default"},
+            "type postgres",
+            id="a warehouse connection of another type",
+        ),
     ],
 )
 def test_parts_that_cannot_be_put_together_say_which_option_is_wrong(options, named, airflow_house):

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from postgres import NoServerError, Server, serving
+from postgres import Server
+from postgres_server import server  # noqa: F401 - a fixture
 from processes import Crew, crew
 
 from feedamp.state import State
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
-    try:
-        with serving() as running:
-            yield running
-    except NoServerError as error:
-        if os.environ.get("CI"):
-            raise pytest.fail.Exception(str(error), pytrace=False) from None
-        pytest.skip(
-            str(error)
-        )  # said aloud at the end of the run; CI installs the server and fails without it
-
-
 @pytest.fixture
-def url(server: Server) -> str:
+def url(server: Server) -> str:  # noqa: F811
     """A database at the newest schema, with nothing in it."""
     return server.database(server.template)
 

@@ -1,7 +1,8 @@
-"""Manifests as steps publish them, and a DuckDB to load them into."""
+"""Manifests as steps publish them, and a warehouse to load them into."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -12,8 +13,12 @@ import duckdb
 from feedamp.flatten import Privacy, Rows, order_rows, placed_rows
 from feedamp.lake import Lake, Manifest
 from feedamp.models import Cancellation, LineFulfillment, Order, OrderLine, Shipment
-from feedamp.tables import RECORDED_AT, TABLES
-from feedamp.warehouse.duckdb import DuckDbSession, _create_tables
+from feedamp.tables import RECORDED_AT, TABLES, Table
+from feedamp.warehouse.duckdb import DuckDbEngine
+from feedamp.warehouse.engine import Engine
+from feedamp.warehouse.session import Session
+from feedamp.warehouse.structure import prepare
+from feedamp.warehouse.views import VIEWS
 
 T0 = datetime(2026, 3, 10, 12, tzinfo=UTC)
 KEY = {"seller_id": "S1", "mp_order_number": "M-1"}
@@ -74,18 +79,21 @@ def finding(hours: float, state: str) -> Rows:
 
 
 class Loader:
-    """A lake on disk and a warehouse in memory: the engine is the same, and nothing waits for a disk."""
+    """A lake on disk and a session of a warehouse; by default a DuckDB in memory, where nothing waits for a disk."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, engine: Engine | None = None, tables: Mapping[str, Table] = TABLES
+    ) -> None:
         self.lake = Lake(str(folder / "lake"))
         self._published = 0
-        self._connection = duckdb.connect(":memory:", config={"threads": 1})
-        _create_tables(self._connection)
-        self._connection.execute("SET TimeZone = 'UTC'; SET search_path = 'feedamp'")
-        self.session = DuckDbSession(self._connection)
+        self.engine = engine or in_memory()
+        with self.engine.transaction():
+            prepare(self.engine, tables, VIEWS)
+        self.session = Session(self.engine, tables)
 
     def close(self) -> None:
-        self._connection.close()
+        if isinstance(self.engine, DuckDbEngine):
+            self.engine._connection.close()
 
     def empty(self) -> None:
         """Takes every row out again; much faster than another database."""
@@ -110,8 +118,19 @@ class Loader:
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Rows of a query; tables without schema name."""
-        return self._connection.execute(sql).fetchall()
+        with self.engine.transaction():
+            return [tuple(row.values()) for row in self.engine.rows(sql)]
 
     def tables(self) -> dict[str, list[str]]:
         """Every row of every table, sorted."""
-        return {name: sorted(map(repr, self.query(f"FROM {name}"))) for name in TABLES}
+        return {
+            name: sorted(map(repr, self.query(f"SELECT {', '.join(TABLES[name].names)} FROM {name}")))
+            for name in TABLES
+        }
+
+
+def in_memory() -> DuckDbEngine:
+    """A DuckDB of its own."""
+    connection = duckdb.connect(":memory:", config={"threads": 1})
+    connection.execute("SET TimeZone = 'UTC'; CREATE SCHEMA feedamp; SET search_path = 'feedamp'")
+    return DuckDbEngine(connection)

@@ -1,4 +1,8 @@
-"""Where analytics read: one protocol, one file per engine."""
+"""Where analytics read: one protocol, one file per engine.
+
+`merge.py` is the SQL that engines share, `engine.py` what it asks of one; an engine of another kind implements
+`Warehouse` and `LoadSession` by itself (docs/warehouse.md).
+"""
 
 from __future__ import annotations
 
@@ -18,13 +22,10 @@ class LoadSession(Protocol):
 
         Returns:
             False if the manifest was loaded before. Safe to repeat.
+
+        Raises:
+            IncompleteError: a file of it is missing or cannot be read; nothing was changed.
         """
-
-    def orders(self, seller_id: str, numbers: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Rows of `orders` of one seller."""
-
-    def order_lines(self, seller_id: str, numbers: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Rows of `order_lines` of one seller."""
 
     def rows(
         self, table: str, columns: Sequence[str], keys: Sequence[tuple[str, str]]
@@ -37,6 +38,10 @@ class LoadSession(Protocol):
 
 class Warehouse(Protocol):
     """A warehouse with the tables of `tables.py` in schema `feedamp`."""
+
+    @property
+    def shown(self) -> str:
+        """Where it is, in words that may stand in a message."""
 
     def session(self) -> AbstractContextManager[LoadSession]:
         """Opens the warehouse, its schema made if needed.

@@ -6,20 +6,22 @@ import fcntl
 import logging
 import os
 import re
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import duckdb
+import pyarrow as pa
 
-from feedamp.errors import BusyError, IncompleteError
-from feedamp.lake import Lake, Manifest
-from feedamp.tables import SCHEMA, TABLES, Type
-from feedamp.warehouse import merge
+from feedamp.errors import BusyError
+from feedamp.lake import Lake
+from feedamp.tables import TABLES, Table, Type
+from feedamp.warehouse.engine import Row
+from feedamp.warehouse.session import Session
+from feedamp.warehouse.structure import prepare
+from feedamp.warehouse.views import VIEWS
 
 log = logging.getLogger(__name__)
 _TYPES = {
@@ -27,6 +29,7 @@ _TYPES = {
     Type.INTEGER: "BIGINT",
     Type.BOOLEAN: "BOOLEAN",
     Type.MONEY: "DECIMAL(18,4)",
+    Type.NUMBER: "DOUBLE",
     Type.TIMESTAMP: "TIMESTAMP WITH TIME ZONE",
     Type.DATE: "DATE",
     Type.JSON: "JSON",
@@ -46,15 +49,22 @@ class DuckDbWarehouse:
         lock_wait_s: float = 120.0,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
+        tables: Mapping[str, Table] = TABLES,
     ) -> None:
         self.path = Path(path)
+        self._tables = tables
         self._memory_limit = memory_limit
         self._lock_wait_s = lock_wait_s
         self._sleep = sleep
         self._monotonic = monotonic
 
+    @property
+    def shown(self) -> str:
+        """The path of the file."""
+        return str(self.path)
+
     @contextmanager
-    def session(self) -> Iterator[DuckDbSession]:
+    def session(self) -> Iterator[Session]:
         """Opens the file, waiting up to `lock_wait_s` for whoever holds it.
 
         Raises:
@@ -64,7 +74,7 @@ class DuckDbWarehouse:
         with self._writer_lock():
             connection = self._patiently(self._connect)
             try:
-                yield DuckDbSession(connection, self.path.parent)
+                yield self._prepared(connection)
             finally:
                 connection.close()
 
@@ -88,24 +98,17 @@ class DuckDbWarehouse:
         return loaded
 
     def _load_all(self, draft: Path, lake: Lake) -> int:
-        loaded = 0
         connection = self._connect(draft)
         try:
-            session = DuckDbSession(connection, self.path.parent)
-            for manifest in lake.manifests():
-                try:
-                    session.load(lake, manifest)
-                except (duckdb.Error, OSError) as error:
-                    raise IncompleteError(
-                        f"Manifest {manifest.path} cannot be loaded ({type(error).__name__}): a file it names is "
-                        f"missing or damaged. {self.path} is as it was."
-                    ) from error
-                loaded += 1
-                if loaded % 500 == 0:
-                    log.info("%d manifests loaded", loaded)
+            return self._prepared(connection).load_all(lake)
         finally:
             connection.close()
-        return loaded
+
+    def _prepared(self, connection: duckdb.DuckDBPyConnection) -> Session:
+        engine = DuckDbEngine(connection)
+        with engine.transaction():
+            prepare(engine, self._tables, VIEWS)
+        return Session(engine, self._tables)
 
     def _let_go_of_old_file(self) -> None:
         """Makes sure that nobody holds the old file, and that nothing is left of its write-ahead log."""
@@ -127,7 +130,6 @@ class DuckDbWarehouse:
                 raise
             raise BusyError(self._busy_message(holder), retry_after_s=60) from error
         connection.execute("SET TimeZone = 'UTC'")
-        _create_tables(connection)
         return connection
 
     @contextmanager
@@ -170,94 +172,64 @@ class DuckDbWarehouse:
         return f"{self.path} is held by {who}; close it there, the next run goes on by itself."
 
 
-class DuckDbSession:
-    """An open DuckDB file, writable by this process alone."""
+class DuckDbEngine:
+    """An open DuckDB file; Arrow is read in place."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, folder: Path | None = None) -> None:
-        """`folder` takes copies of files from a remote lake, one manifest at a time."""
+    types: Mapping[Type, str] = _TYPES
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
-        self._folder = folder
 
-    def load(self, lake: Lake, manifest: Manifest) -> bool:
-        """Merges a manifest's files in one transaction. Safe to repeat: a manifest counts once."""
-        with tempfile.TemporaryDirectory(prefix="feedamp-", dir=self._folder) as folder:
-            return self._merge(manifest, lake.on_disk(manifest, Path(folder)))
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
+        """Runs one statement."""
+        self._connection.execute(sql, list(parameters))
 
-    def _merge(self, manifest: Manifest, files: Mapping[str, Sequence[str]]) -> bool:
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Row]:
+        """Rows of a query by column name."""
+        cursor = self._connection.execute(sql, list(parameters))
+        names = [column[0] for column in cursor.description or ()]
+        while batch := cursor.fetchmany(1_000):
+            yield from (dict(zip(names, row, strict=True)) for row in batch)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commits at the end of the block, rolls back on an exception."""
         self._connection.begin()
         try:
-            fresh = merge.merge_manifest(self._connection.execute, manifest.path, files)
+            yield
             self._connection.commit()
         except BaseException:
             self._connection.rollback()
             raise
-        return fresh
 
-    def orders(self, seller_id: str, numbers: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Rows of `orders` of one seller."""
-        return self._of_orders("orders", seller_id, numbers)
+    def scratch(self, name: str, columns: str) -> None:
+        """Makes an empty temporary table."""
+        self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} ({columns})")
 
-    def order_lines(self, seller_id: str, numbers: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Rows of `order_lines` of one seller."""
-        return self._of_orders("order_lines", seller_id, numbers)
+    def stage(self, name: str, table: Table, reader: pa.RecordBatchReader) -> None:
+        """Shows the reader as a relation; it streams when it is selected from."""
+        self._connection.register(name, reader)
 
-    def rows(
-        self, table: str, columns: Sequence[str], keys: Sequence[tuple[str, str]]
-    ) -> Iterator[dict[str, Any]]:
-        """Some columns of a table with an order's key, of orders by (seller_id, mp_order_number)."""
-        cursor = self._connection.execute(
-            f"SELECT {', '.join(columns)} FROM {SCHEMA}.{table} "
-            "WHERE (seller_id, mp_order_number) IN (SELECT (unnest(?::VARCHAR[]), unnest(?::VARCHAR[])))",
-            [[seller_id for seller_id, _ in keys], [number for _, number in keys]],
-        )
-        while batch := cursor.fetchmany(1_000):
-            yield from (dict(zip(columns, row, strict=True)) for row in batch)
+    def relations(self, schema: str) -> dict[str, dict[str, str]]:
+        """Tables and views with their columns and types."""
+        found: dict[str, dict[str, str]] = {}
+        for relation, column, type_name in self._connection.execute(
+            "SELECT table_name, column_name, data_type FROM duckdb_columns() "
+            "WHERE schema_name = $1 AND database_name = current_database() ORDER BY table_name, column_index",
+            [schema],
+        ).fetchall():
+            found.setdefault(relation, {})[column] = type_name
+        return found
 
-    def bought(self, seller_ids: Sequence[str], start: datetime, end: datetime) -> Iterator[tuple[str, str]]:
-        """(seller_id, mp_order_number) of `orders` bought from `start` (inclusive) to `end` (exclusive)."""
-        cursor = self._connection.execute(
-            f"SELECT seller_id, mp_order_number FROM {SCHEMA}.orders WHERE purchase_date >= ? "
-            "AND purchase_date < ? AND seller_id IN (SELECT unnest(?::VARCHAR[])) ORDER BY ALL",
-            [start, end, list(seller_ids)],
-        )
-        while batch := cursor.fetchmany(1_000):
-            yield from batch
+    def index(self, table: Table) -> Sequence[str]:
+        """None: a scan by column is as fast."""
+        return ()
 
-    def _of_orders(self, table: str, seller_id: str, numbers: Sequence[str]) -> Iterator[dict[str, Any]]:
-        cursor = self._connection.execute(
-            f"SELECT * FROM {SCHEMA}.{table} WHERE seller_id = ? AND list_contains(?, mp_order_number)",
-            [seller_id, list(numbers)],
-        )
-        names = [column[0] for column in cursor.description or ()]
-        while batch := cursor.fetchmany(1_000):
-            yield from (dict(zip(names, row, strict=True)) for row in batch)
+    def users_of(self, schema: str, relation: str) -> list[str]:
+        """None: a DuckDB view is looked up when it is read."""
+        return []
 
 
 def _remove(file: Path) -> None:
     for path in (file, Path(f"{file}.wal")):
         path.unlink(missing_ok=True)
-
-
-def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:
-    present = {
-        (table, column)
-        for table, column in connection.execute(
-            "SELECT table_name, column_name FROM duckdb_columns() WHERE schema_name = ?", [SCHEMA]
-        ).fetchall()
-    }
-    wanted = {(table.name, column.name) for table in TABLES.values() for column in table.columns}
-    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {merge.META}")
-    for statement in merge.META_TABLES:
-        connection.execute(statement)
-    if wanted <= present:
-        return
-    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
-    for table in TABLES.values():
-        columns = ", ".join(
-            f"{c.name} {_TYPES[c.type]}{' NOT NULL' if c.name in table.key else ''}" for c in table.columns
-        )
-        connection.execute(f"CREATE TABLE IF NOT EXISTS {SCHEMA}.{table.name} ({columns})")
-        for column in table.columns:
-            connection.execute(
-                f"ALTER TABLE {SCHEMA}.{table.name} ADD COLUMN IF NOT EXISTS {column.name} {_TYPES[column.type]}"
-            )

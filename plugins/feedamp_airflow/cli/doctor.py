@@ -174,13 +174,11 @@ def _lake(parts: Parts) -> str:
 
 
 def _warehouse(options: Options) -> str:
-    from feedamp.warehouse.duckdb import DuckDbWarehouse
+    from feedamp_airflow.wiring import connection_by_id, make_warehouse
 
-    warehouse = DuckDbWarehouse(
-        options.duckdb_path, memory_limit=options.duckdb_memory_limit, lock_wait_s=0.0
-    )
+    warehouse = make_warehouse(options, connection_by_id, lock_wait_s=0.0)
     with warehouse.session():
-        return f"{options.duckdb_path} can be opened"
+        return f"{warehouse.shown} can be opened"
 
 
 def _dag_files() -> str:

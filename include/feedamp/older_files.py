@@ -1,0 +1,100 @@
+"""What a lake file of any earlier version holds, in the columns that are declared today.
+
+A column the file lacks is null, or read from `extra` where the field was kept before it had a column; a narrower
+type is widened. Files stream, a few thousand rows at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from feedamp.lake import Lake, Manifest
+from feedamp.tables import EXTRA, Column, Table, Type
+
+ROWS_PER_BATCH = 5_000
+_JSON = msgspec.json.Decoder(float_hook=Decimal)
+_PYTHON: dict[Type, Any] = {
+    Type.INTEGER: int,
+    Type.BOOLEAN: bool,
+    Type.MONEY: Decimal,
+    Type.NUMBER: float,
+    Type.TIMESTAMP: datetime,
+    Type.DATE: date,
+}
+
+
+class LakeFiles:
+    """The files of one manifest as record batches.
+
+    `failure` is what went wrong with a file: an engine that reads the batches hides it behind an error of its own.
+    """
+
+    def __init__(self, lake: Lake, manifest: Manifest) -> None:
+        self._lake = lake
+        self._manifest = manifest
+        self.failure: Exception | None = None
+
+    def __contains__(self, table: str) -> bool:
+        return any(file.table == table for file in self._manifest.files)
+
+    def reader(self, table: Table) -> pa.RecordBatchReader:
+        """All rows of a table, as `Table.lake_schema` declares them; can be read once."""
+        return pa.RecordBatchReader.from_batches(table.lake_schema, self._batches(table))
+
+    def _batches(self, table: Table) -> Iterator[pa.RecordBatch]:
+        try:
+            for file in self._manifest.files:
+                if file.table == table.name:
+                    for batch in self._lake.record_batches(file, rows=ROWS_PER_BATCH):
+                        yield as_declared(batch, table)
+        except Exception as error:
+            self.failure = error
+            raise
+
+
+def as_declared(batch: pa.RecordBatch, table: Table) -> pa.RecordBatch:
+    """The rows in the columns and types of `Table.lake_schema`; a column it does not name is left out."""
+    schema = table.lake_schema
+    columns = {column.name: column for column in table.columns}
+    arrays = []
+    for field in schema:
+        at = batch.schema.get_field_index(field.name)
+        column = columns.get(field.name)
+        if at >= 0:
+            arrays.append(batch.column(at).cast(field.type))
+        elif column is not None and column.from_extra and EXTRA.name in batch.schema.names:
+            kept = batch.column(EXTRA.name).to_pylist()
+            arrays.append(pa.array([value_in_extra(column, text) for text in kept], field.type))
+        else:
+            arrays.append(pa.nulls(len(batch), field.type))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def value_in_extra(column: Column, extra: str | None) -> Any:
+    """The value of a column that was kept in `extra`; None where it is not, or cannot be one of the column's type.
+
+    What cannot be read stays in `extra`, which is left as it is in any case.
+    """
+    fields = _JSON.decode(extra) if extra else None
+    value = fields.get(column.from_extra) if isinstance(fields, dict) else None
+    if value is None:
+        return None
+    if column.type is Type.JSON or (column.type is Type.TEXT and not isinstance(value, str)):
+        return msgspec.json.encode(value).decode()
+    if column.type is Type.TEXT:
+        return value
+    try:
+        # Numbers may have come as text (promise 12), moments and days never as numbers.
+        lax = column.type not in (Type.TIMESTAMP, Type.DATE)
+        read = msgspec.convert(value, _PYTHON[column.type], strict=not lax)
+        if isinstance(read, datetime) and read.tzinfo is None:
+            read = read.replace(tzinfo=UTC)
+        return pa.scalar(read, column.type.arrow).as_py()
+    except (msgspec.ValidationError, pa.ArrowException, OverflowError):
+        return None

@@ -1,0 +1,242 @@
+"""The warehouse on a Postgres server: Arrow goes in by binary COPY (ADBC), one loader at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from adbc_driver_manager import dbapi
+
+from feedamp.errors import BusyError
+from feedamp.lake import Lake
+from feedamp.tables import CHILDREN, RECORDED_AT, TABLES, Table, Type
+from feedamp.warehouse.engine import META, Row
+from feedamp.warehouse.postgres_address import PostgresAddress, said_plainly
+from feedamp.warehouse.session import Session
+from feedamp.warehouse.structure import prepare
+from feedamp.warehouse.views import VIEWS
+
+_LOADER_LOCK = 7_236_051  # any constant: advisory lock of whoever loads; the state database has others
+_TYPES = {
+    Type.TEXT: "TEXT",
+    Type.INTEGER: "BIGINT",
+    Type.BOOLEAN: "BOOLEAN",
+    Type.MONEY: "NUMERIC(18,4)",
+    Type.NUMBER: "DOUBLE PRECISION",
+    Type.TIMESTAMP: "TIMESTAMP WITH TIME ZONE",
+    Type.DATE: "DATE",
+    # Not jsonb: it refuses \\u0000, which FeedAMP may send in a field we do not know (promise 12).
+    Type.JSON: "JSON",
+}
+_CHILD_NAMES = {child.name for child in CHILDREN}
+_META_INDEXES = {
+    "order_versions": f"CREATE UNIQUE INDEX ON {META}.order_versions (seller_id, mp_order_number)",
+    "row_versions": f"CREATE INDEX ON {META}.row_versions USING hash (row_key)",  # of any length
+}
+# A loader whose machine is lost gives the lock back after two minutes, not after the two hours of the system.
+_KEEPALIVE = "SET tcp_keepalives_idle = 60; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 6"
+_WHO = """SELECT a.pid, a.application_name, host(a.client_addr) AS host FROM pg_locks l
+    LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+    WHERE l.locktype = 'advisory' AND l.granted AND l.classid = 0 AND l.objid = $1 AND l.objsubid = 1
+      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+
+
+class PostgresWarehouse:
+    """Schemas `feedamp` and `feedamp_meta` of one database; readers are never kept out."""
+
+    def __init__(
+        self,
+        address: PostgresAddress,
+        *,
+        lock_wait_s: float = 120.0,
+        sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+        tables: Mapping[str, Table] = TABLES,
+    ) -> None:
+        self.address = address
+        self._lock_wait_s = lock_wait_s
+        self._sleep = sleep
+        self._monotonic = monotonic
+        self._tables = tables
+
+    @property
+    def shown(self) -> str:
+        """Server and database."""
+        return self.address.shown
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """Connects, waiting up to `lock_wait_s` for another loader. The lock ends with the connection.
+
+        Raises:
+            BusyError: another process loads; the message names it.
+            TransientError: the server cannot be reached, or broke off.
+            ConfigurationError: it refuses who asks, or what is asked.
+        """
+        engine = PostgresEngine(self.address)
+        try:
+            self._take_lock(engine)
+            with engine.transaction():
+                prepare(engine, self._tables, VIEWS)
+            yield Session(engine, self._tables)
+        finally:
+            engine.close()
+
+    def rebuild(self, lake: Lake) -> int:
+        """Replaces all rows by those of the lake in one transaction; readers see the old ones until then.
+
+        Raises:
+            BusyError: another process loads; nothing was changed.
+            IncompleteError: a file of the lake is missing or cannot be read; nothing was changed.
+        """
+        with self.session() as session:
+            return session.replace_all(lake)
+
+    def _take_lock(self, engine: PostgresEngine) -> None:
+        give_up_at = self._monotonic() + self._lock_wait_s
+        while True:
+            with engine.transaction():
+                [row] = engine.rows("SELECT pg_try_advisory_lock($1) AS taken", [_LOADER_LOCK])
+            if row["taken"]:
+                return
+            if self._monotonic() >= give_up_at:
+                with engine.transaction():
+                    found = next(iter(list(engine.rows(_WHO, [_LOADER_LOCK]))), None)
+                raise BusyError(
+                    f"{self.address.shown} is being loaded by {_named(found)}; try again when it is done.",
+                    retry_after_s=60,
+                )
+            self._sleep(0.2)
+
+
+def _named(holder: Row | None) -> str:
+    if holder is None or holder["pid"] is None:
+        return "another process"
+    name = holder["application_name"] or "another process"
+    return f"{name} (backend {holder['pid']}, from {holder['host'] or 'the same machine'})"
+
+
+class PostgresEngine:
+    """An open connection; every error of it comes out as one of ours, without values and secrets."""
+
+    types: Mapping[Type, str] = _TYPES
+
+    def __init__(self, address: PostgresAddress) -> None:
+        from adbc_driver_postgresql import dbapi as driver
+
+        self._address = address
+        with self._translated():
+            self._connection = driver.connect(address.conninfo)
+            self._cursor = self._connection.cursor()
+        with self.transaction():
+            for statement in ("SET TimeZone = 'UTC'", *_KEEPALIVE.split("; ")):
+                self.execute(statement)
+
+    def close(self) -> None:
+        """Lets go of the connection, and with it of lock and temporary tables."""
+        try:
+            self._cursor.close()
+        finally:
+            self._connection.close()
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
+        """Runs one statement."""
+        with self._translated():
+            self._cursor.execute(sql, tuple(parameters) or None)
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Row]:
+        """Rows of a query by column name, numeric columns as Decimal; all of them are fetched at once."""
+        with self._translated():
+            self._cursor.execute(sql, tuple(parameters) or None)
+            found = self._cursor.fetch_arrow_table()
+        numeric = [f.name for f in found.schema if getattr(f.type, "type_name", "") == "numeric"]
+        for row in found.to_pylist():
+            yield row | {name: Decimal(row[name]) for name in numeric if row[name] is not None}
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commits at the end of the block, rolls back on an exception."""
+        try:
+            yield
+            with self._translated():
+                self._connection.commit()
+        except BaseException:
+            with suppress(dbapi.Error):  # if the connection is gone, the transaction went with it
+                self._connection.rollback()
+            raise
+
+    def scratch(self, name: str, columns: str) -> None:
+        """Empties a temporary table, made at its first use: a rebuild would run out of locks otherwise."""
+        self.execute(f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({columns})")
+        self.execute(f"TRUNCATE pg_temp.{name}")
+
+    def stage(self, name: str, table: Table, reader: pa.RecordBatchReader) -> None:
+        """Copies the rows into a temporary table, a batch at a time."""
+        columns = [f"{column.name} {_TYPES[column.type]}" for column in table.columns]
+        if RECORDED_AT in reader.schema.names:
+            columns.append(f"{RECORDED_AT} {_TYPES[Type.TIMESTAMP]}")
+        self.scratch(name, ", ".join(columns))
+        batches = pa.RecordBatchReader.from_batches(reader.schema, map(_without_nul, reader))
+        with self._translated():
+            self._cursor.adbc_ingest(name, batches, mode="append", temporary=True)
+        self.execute(f"ANALYZE pg_temp.{name}")
+
+    def relations(self, schema: str) -> dict[str, dict[str, str]]:
+        """Tables and views with their columns and types."""
+        found: dict[str, dict[str, str]] = {}
+        for row in self.rows(
+            """SELECT c.relname, a.attname, upper(format_type(a.atttypid, a.atttypmod)) AS type
+            FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+            WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) AND c.relkind IN ('r', 'v', 'p')
+            ORDER BY c.relname, a.attnum""",
+            [schema],
+        ):
+            found.setdefault(row["relname"], {})[row["attname"]] = row["type"]
+        return found
+
+    def index(self, table: Table) -> Sequence[str]:
+        """The key; children are found by their order, whatever a line number looks like."""
+        if table.name in _META_INDEXES:
+            return (_META_INDEXES[table.name],)
+        if table.name in _CHILD_NAMES:
+            return (f"CREATE INDEX ON feedamp.{table.name} (seller_id, mp_order_number)",)
+        return (
+            (f"ALTER TABLE feedamp.{table.name} ADD PRIMARY KEY ({', '.join(table.key)})",)
+            if table.key
+            else ()
+        )
+
+    def users_of(self, schema: str, relation: str) -> list[str]:
+        """Views that select from the relation."""
+        found = self.rows(
+            """SELECT DISTINCT n.nspname || '.' || v.relname AS name
+            FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid AND d.classid = 'pg_rewrite'::regclass
+            JOIN pg_class v ON v.oid = r.ev_class JOIN pg_namespace n ON n.oid = v.relnamespace
+            JOIN pg_class c ON c.oid = d.refobjid AND c.oid <> v.oid
+            WHERE d.refclassid = 'pg_class'::regclass AND c.relname = $2
+              AND c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) ORDER BY name""",
+            [schema, relation],
+        )
+        return [row["name"] for row in found]
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """The driver's errors quote statements, rows and the address: ours say what to do and no more."""
+        try:
+            yield
+        except dbapi.Error as error:
+            raise said_plainly(self._address, error) from None
+
+
+def _without_nul(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Text with a NUL, which Postgres cannot keep, gets it as an escape, as in the state database."""
+    arrays = [
+        pc.replace_substring(array, "\x00", "\\x00") if pa.types.is_string(array.type) else array
+        for array in batch.columns
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=batch.schema)

@@ -1,0 +1,111 @@
+"""A warehouse that is held by this process: load, read, rebuild, whatever the engine."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+
+from feedamp.errors import IncompleteError
+from feedamp.lake import Lake, Manifest
+from feedamp.older_files import LakeFiles
+from feedamp.tables import ORDERS, SCHEMA, Table
+from feedamp.warehouse import merge
+from feedamp.warehouse.engine import META, Engine, Row
+
+log = logging.getLogger(__name__)
+ORDERS_PER_QUERY = 500
+
+
+class Session:
+    """An open warehouse with its tables as declared; nobody else writes to it."""
+
+    def __init__(self, engine: Engine, tables: Mapping[str, Table]) -> None:
+        self._engine = engine
+        self._tables = tables
+
+    def load(self, lake: Lake, manifest: Manifest) -> bool:
+        """Merges a manifest's files in one transaction; newer snapshots win.
+
+        Returns:
+            False if the manifest was loaded before. Safe to repeat.
+
+        Raises:
+            IncompleteError: a file of it is missing or cannot be read; nothing was changed.
+        """
+        with self._engine.transaction():
+            return self._merge(lake, manifest)
+
+    def load_all(self, lake: Lake) -> int:
+        """Merges every manifest of the lake, oldest first, each in a transaction; returns how many.
+
+        Raises:
+            IncompleteError: a file of the lake is missing or cannot be read; what came before it is loaded.
+        """
+        return self._each(lake, self.load)
+
+    def replace_all(self, lake: Lake) -> int:
+        """Puts what the lake holds in the place of all rows, in one transaction; returns how many manifests.
+
+        Tables, views, indexes and grants stay as they are, and readers see the old rows until the end.
+
+        Raises:
+            IncompleteError: a file of the lake is missing or cannot be read; nothing was changed.
+        """
+        with self._engine.transaction():
+            for name in self._tables:
+                self._engine.execute(f"DELETE FROM {SCHEMA}.{name}")
+            for name in ("loaded_manifests", "order_versions", "row_versions"):
+                self._engine.execute(f"DELETE FROM {META}.{name}")
+            return self._each(lake, self._merge)
+
+    def _each(self, lake: Lake, merge_one: Callable[[Lake, Manifest], bool]) -> int:
+        loaded = 0
+        for manifest in lake.manifests():
+            merge_one(lake, manifest)
+            loaded += 1
+            if loaded % 500 == 0:
+                log.info("%d manifests loaded", loaded)
+        return loaded
+
+    def rows(self, table: str, columns: Sequence[str], keys: Sequence[tuple[str, str]]) -> Iterator[Row]:
+        """Some columns of a table with an order's key, of orders by (seller_id, mp_order_number)."""
+        for start in range(0, len(keys), ORDERS_PER_QUERY):
+            part = keys[start : start + ORDERS_PER_QUERY]
+            places = ", ".join(f"(${2 * at + 1}, ${2 * at + 2})" for at in range(len(part)))
+            with self._engine.transaction():
+                found = list(
+                    self._engine.rows(
+                        f"SELECT {', '.join(columns)} FROM {SCHEMA}.{table} "
+                        f"WHERE (seller_id, mp_order_number) IN ({places})",
+                        [value for key in part for value in key],
+                    )
+                )
+            yield from found
+
+    def bought(self, seller_ids: Sequence[str], start: datetime, end: datetime) -> Iterator[tuple[str, str]]:
+        """(seller_id, mp_order_number) of `orders` bought from `start` (inclusive) to `end` (exclusive)."""
+        for first in range(0, len(seller_ids), ORDERS_PER_QUERY):
+            part = seller_ids[first : first + ORDERS_PER_QUERY]
+            places = ", ".join(f"${at}" for at in range(3, len(part) + 3))
+            with self._engine.transaction():
+                found = list(
+                    self._engine.rows(
+                        f"SELECT seller_id, mp_order_number FROM {SCHEMA}.{ORDERS.name} WHERE purchase_date >= $1 "
+                        f"AND purchase_date < $2 AND seller_id IN ({places}) ORDER BY seller_id, mp_order_number",
+                        [start, end, *part],
+                    )
+                )
+            yield from ((row["seller_id"], row["mp_order_number"]) for row in found)
+
+    def _merge(self, lake: Lake, manifest: Manifest) -> bool:
+        files = LakeFiles(lake, manifest)
+        try:
+            return merge.merge_manifest(self._engine, self._tables, manifest.path, files)
+        except Exception as error:
+            if files.failure is None:
+                raise
+            raise IncompleteError(
+                f"Manifest {manifest.path} cannot be loaded ({type(files.failure).__name__}): a file it names is "
+                "missing or damaged. The warehouse is as it was."
+            ) from error

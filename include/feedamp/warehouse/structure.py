@@ -1,0 +1,227 @@
+"""Tables and views as declared: made where they are missing, grown where they are older, never made smaller.
+
+A new column is added, a narrower number is widened, a column that nobody declares any more stays as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+import pyarrow as pa
+
+from feedamp.errors import ConfigurationError
+from feedamp.older_files import value_in_extra
+from feedamp.tables import EXTRA, RECORDED_AT, SCHEMA, Column, Table
+from feedamp.warehouse.engine import META, Engine, Row
+from feedamp.warehouse.views import View
+
+log = logging.getLogger(__name__)
+_META_TABLES = {
+    "loaded_manifests": "path VARCHAR PRIMARY KEY",
+    "order_versions": "seller_id VARCHAR NOT NULL, mp_order_number VARCHAR NOT NULL, read_at TIMESTAMP WITH TIME ZONE, "
+    # Null in rows of an older version: there the state is taken for one that FeedAMP showed.
+    "shows_state BOOLEAN",
+    "row_versions": "table_name VARCHAR NOT NULL, row_key VARCHAR NOT NULL, known_at TIMESTAMP WITH TIME ZONE NOT NULL",
+    "view_definitions": "name VARCHAR PRIMARY KEY, definition VARCHAR NOT NULL",
+}
+_ROWS_TO_FILL = 5_000
+_INTEGERS = {"TINYINT": 3, "SMALLINT": 5, "INTEGER": 10, "BIGINT": 19}
+_DECIMAL = re.compile(r"(?:DECIMAL|NUMERIC)\((\d+), ?(\d+)\)")
+_ALSO_CALLED = {
+    "VARCHAR": "TEXT",
+    "CHARACTER VARYING": "TEXT",
+    "DOUBLE PRECISION": "DOUBLE",
+    "TIMESTAMPTZ": "TIMESTAMP WITH TIME ZONE",
+    "HUGEINT": "DECIMAL(38,0)",
+}
+_MOST_DIGITS = 38
+
+
+def prepare(engine: Engine, tables: Mapping[str, Table], views: Sequence[View]) -> None:
+    """Makes and grows what the declarations name, in the transaction of the caller. Safe to repeat.
+
+    Raises:
+        ConfigurationError: a column has a type that cannot grow into the declared one, or somebody's view forbids it.
+    """
+    present, remembered = engine.relations(SCHEMA), engine.relations(META)
+    if not remembered:
+        engine.execute(f"CREATE SCHEMA IF NOT EXISTS {META}")
+    for name, columns in _META_TABLES.items():
+        if name not in remembered:
+            engine.execute(f"CREATE TABLE {META}.{name} ({columns})")
+            for statement in engine.index(Table(name, "", (), (), next(iter(tables.values())).merge)):
+                engine.execute(statement)
+        for column in columns.split(", "):
+            if name in remembered and column.split(" ")[0] not in remembered[name]:
+                engine.execute(f"ALTER TABLE {META}.{name} ADD COLUMN {column}")
+    if not present:
+        engine.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+    wider = {
+        table.name: dict(_wider(engine, table, present.get(table.name, {}))) for table in tables.values()
+    }
+    if any(wider.values()):
+        _drop_views(engine, views, present)
+    for table in tables.values():
+        if table.name not in present:
+            _create(engine, table)
+        else:
+            _grow(engine, table, present[table.name], wider[table.name])
+    _show_views(engine, views, engine.relations(SCHEMA) if any(wider.values()) else present)
+
+
+def wide_enough(present: str, wanted: str) -> str:
+    """The type that holds what both types hold: the one that is there if it is wide enough.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    there, asked = _normal(present), _normal(wanted)
+    if there == asked:
+        return present
+    one, other = _digits(there), _digits(asked)
+    if one is None or other is None:
+        raise ConfigurationError(f"it is {present} and should be {wanted}")
+    before, after = max(one[0], other[0]), max(one[1], other[1])
+    if (before, after) == one:
+        return present
+    if (before, after) == other:
+        return wanted
+    if before + after > _MOST_DIGITS:
+        raise ConfigurationError(f"it is {present} and should be {wanted}, which no decimal type holds both")
+    return f"DECIMAL({before + after},{after})"
+
+
+def _normal(name: str) -> str:
+    upper = name.upper()
+    return _ALSO_CALLED.get(upper, upper)
+
+
+def _digits(name: str) -> tuple[int, int] | None:
+    """Digits before and after the point; None for what is no exact number."""
+    if name in _INTEGERS:
+        return _INTEGERS[name], 0
+    if name == "NUMERIC":  # Postgres: without limit
+        return 131_072, 16_383
+    if found := _DECIMAL.fullmatch(name):
+        return int(found[1]) - int(found[2]), int(found[2])
+    return None
+
+
+def _wider(engine: Engine, table: Table, there: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for column in table.columns:
+        if column.name in there:
+            try:
+                target = wide_enough(there[column.name], engine.types[column.type])
+            except ConfigurationError as error:
+                raise ConfigurationError(
+                    f"Column {SCHEMA}.{table.name}.{column.name} cannot be used: {error}. Run "
+                    "`feedamp warehouse rebuild`; on Postgres rename the table first."
+                ) from error
+            if target != there[column.name]:
+                yield column.name, target
+
+
+def _create(engine: Engine, table: Table) -> None:
+    columns = ", ".join(
+        f"{c.name} {engine.types[c.type]}{' NOT NULL' if c.name in table.key else ''}" for c in table.columns
+    )
+    engine.execute(f"CREATE TABLE {SCHEMA}.{table.name} ({columns})")
+    for statement in engine.index(table):
+        engine.execute(statement)
+
+
+def _grow(engine: Engine, table: Table, there: Mapping[str, str], wider: Mapping[str, str]) -> None:
+    for name, target in wider.items():
+        if users := engine.users_of(SCHEMA, table.name):
+            raise ConfigurationError(
+                f"Column {SCHEMA}.{table.name}.{name} must become {target}, and views use the table: "
+                f"{', '.join(users)}. Drop them, run again, and make them anew."
+            )
+        log.info("%s.%s: %s becomes %s", table.name, name, there[name], target)
+        engine.execute(f"ALTER TABLE {SCHEMA}.{table.name} ALTER COLUMN {name} TYPE {target}")
+    missing = [column for column in table.columns if column.name not in there]
+    for column in missing:
+        log.info("%s gets column %s", table.name, column.name)
+        engine.execute(
+            f"ALTER TABLE {SCHEMA}.{table.name} ADD COLUMN {column.name} {engine.types[column.type]}"
+        )
+    if promoted := tuple(column for column in missing if column.from_extra):
+        _fill_from_extra(engine, table, promoted)
+
+
+def _fill_from_extra(engine: Engine, table: Table, columns: tuple[Column, ...]) -> None:
+    """Rows that are loaded already get what their `extra` holds, a few thousand at a time."""
+    key = ", ".join(table.key)
+    part = Table(
+        f"{table.name}_filled",
+        "",
+        table.key,
+        (*(c for c in table.columns if c.name in table.key), *columns),
+        table.merge,
+    )
+    schema = part.lake_schema.remove(part.lake_schema.get_field_index(RECORDED_AT))
+    after: list[object] = []
+    while True:
+        places = ", ".join(f"${place}" for place in range(1, len(after) + 1))
+        beyond = f"AND ({key}) > ({places})" if after else ""
+        found = list(
+            engine.rows(
+                f"""SELECT {key}, {EXTRA.name} FROM {SCHEMA}.{table.name}
+                WHERE {EXTRA.name} IS NOT NULL {beyond} ORDER BY {key} LIMIT {_ROWS_TO_FILL}""",
+                after,
+            )
+        )
+        if not found:
+            return
+        filled = pa.RecordBatch.from_pylist([_filled(row, table, columns) for row in found], schema=schema)
+        staged = f"feedamp_filled_{table.name}"
+        engine.stage(staged, part, pa.RecordBatchReader.from_batches(schema, [filled]))
+        engine.execute(
+            f"""UPDATE {SCHEMA}.{table.name} t SET {", ".join(f"{c.name} = f.{c.name}" for c in columns)}
+            FROM {staged} f WHERE {" AND ".join(f"t.{name} = f.{name}" for name in table.key)}"""
+        )
+        after = [found[-1][name] for name in table.key]
+
+
+def _filled(row: Row, table: Table, columns: tuple[Column, ...]) -> Row:
+    return {
+        **{name: row[name] for name in table.key},
+        **{column.name: value_in_extra(column, row[EXTRA.name]) for column in columns},
+    }
+
+
+def _drop_views(engine: Engine, views: Sequence[View], present: Mapping[str, object]) -> None:
+    for view in views:
+        if view.name in present:
+            engine.execute(f"DROP VIEW {SCHEMA}.{view.name}")
+    engine.execute(f"DELETE FROM {META}.view_definitions")
+
+
+def _show_views(engine: Engine, views: Sequence[View], present: Mapping[str, Mapping[str, str]]) -> None:
+    """Makes views that are missing or defined otherwise; one that somebody else's view needs waits."""
+    known = {
+        row["name"]: row["definition"]
+        for row in engine.rows(f"SELECT name, definition FROM {META}.view_definitions")
+    }
+    for view in views:
+        definition = view.select()
+        there = present.get(view.name)
+        if there is not None and known.get(view.name) == definition:
+            continue
+        wanted = [(column.name, _normal(engine.types[column.type])) for column in view.columns]
+        if there is not None and wanted[: len(there)] != [(n, _normal(t)) for n, t in there.items()]:
+            # A view with other columns cannot be replaced in every engine, only made anew.
+            if users := engine.users_of(SCHEMA, view.name):
+                log.warning(
+                    "View %s.%s stays as an older version defined it: %s need it.",
+                    SCHEMA,
+                    view.name,
+                    ", ".join(users),
+                )
+                continue
+            engine.execute(f"DROP VIEW {SCHEMA}.{view.name}")
+        engine.execute(f"CREATE OR REPLACE VIEW {SCHEMA}.{view.name} AS {definition}")
+        engine.execute(f"DELETE FROM {META}.view_definitions WHERE name = $1", [view.name])
+        engine.execute(f"INSERT INTO {META}.view_definitions VALUES ($1, $2)", [view.name, definition])

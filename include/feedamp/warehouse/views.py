@@ -1,0 +1,235 @@
+"""Views that answer questions, each declared once: name, meaning, columns, and SQL that every engine accepts.
+
+The moment from which ages and windows are counted is an argument, so that an answer can be checked for any
+moment; in the warehouse it is `now()`. Windows are whole hours (30 days are 720): no zone or summer time moves them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from feedamp.tables import NUMBER, ORDERS, SCHEMA, SELLER, Column, Type
+
+NOW = "now()"
+
+
+@dataclass(frozen=True)
+class View:
+    """One view; `sql` has `{now}` where the moment goes."""
+
+    name: str
+    meaning: str
+    columns: tuple[Column, ...]
+    sql: str = field(repr=False)
+
+    def select(self, now: str = NOW) -> str:
+        """The query, as of a moment given as SQL."""
+        return self.sql.replace("{now}", now)
+
+
+# Which orders a measure counts; said in words in `COUNTED_ORDERS`.
+_COUNTED = f"""
+    SELECT o.*, coalesce(o.marketplace_state, '') NOT IN ('SHIPPED', 'CANCELLED') AND o.units_pending > 0 AS is_open,
+           CAST(o.latest_ship_date AT TIME ZONE 'UTC' AS DATE) AS ship_by_day
+    FROM {SCHEMA}.orders o
+    WHERE NOT coalesce(o.is_marketplace_fulfilled, false)
+      AND coalesce(o.marketplace_state, '') <> 'PENDING'
+      AND o.units_ordered > 0
+      AND NOT (coalesce(o.marketplace_state, '') = 'CANCELLED' AND o.units_cancelled = 0)"""
+
+COUNTED_ORDERS = """\
+A **counted order** is one that the seller is to ship: released (`marketplace_state` is not `PENDING`), not shipped by
+the marketplace itself, with at least one unit ordered, and not cancelled by the marketplace alone (`CANCELLED`
+without a unit that the seller cancelled). An order that FeedAMP has not shown yet counts. An order is **open** while
+units are pending and its state is neither `SHIPPED` nor `CANCELLED`. Sellers give the day of shipping without a zone;
+it is compared with the UTC day of `latest_ship_date`, so that in doubt a parcel is on time."""
+
+
+def _count(name: str, meaning: str) -> Column:
+    return Column(name, Type.INTEGER, meaning)
+
+
+def _rate(name: str, meaning: str) -> Column:
+    return Column(name, Type.NUMBER, meaning)
+
+
+def _flag(name: str, meaning: str) -> Column:
+    return Column(name, Type.BOOLEAN, meaning)
+
+
+def _as_in_orders(name: str) -> Column:
+    return next(column for column in ORDERS.columns if column.name == name)
+
+
+LATE_ORDERS = View(
+    "late_orders",
+    "Counted orders that are open after `latest_ship_date`: a parcel is still missing. The exact moment decides.",
+    (
+        SELLER,
+        NUMBER,
+        _as_in_orders("purchase_date"),
+        _as_in_orders("latest_ship_date"),
+        _as_in_orders("units_ordered"),
+        _as_in_orders("units_pending"),
+        Column("hours_late", Type.NUMBER, "Hours since `latest_ship_date`."),
+    ),
+    f"""
+WITH counted AS ({_COUNTED})
+SELECT seller_id, mp_order_number, purchase_date, latest_ship_date, units_ordered, units_pending,
+       CAST(extract(epoch FROM ({{now}} - latest_ship_date)) AS DOUBLE PRECISION) / 3600 AS hours_late
+FROM counted WHERE is_open AND latest_ship_date < {{now}}""",
+)
+
+TIME_TO_SHIP = View(
+    "time_to_ship",
+    "One row per counted order with a dated shipment: whole days from the UTC day of `purchase_date` to the day of "
+    "shipping.",
+    (
+        SELLER,
+        NUMBER,
+        _as_in_orders("purchase_date"),
+        Column("first_shipped_on", Type.DATE, "Day of the first shipment."),
+        Column(
+            "last_shipped_on",
+            Type.DATE,
+            "Day of the last shipment; null while units are pending or if a shipment has no date.",
+        ),
+        _count("days_to_first_shipment", "From purchase to the first shipment; below 0 if the dates say so."),
+        _count("days_to_last_shipment", "From purchase to the last shipment; null like `last_shipped_on`."),
+    ),
+    f"""
+WITH counted AS ({_COUNTED}),
+sent AS (
+    SELECT o.seller_id, o.mp_order_number, o.purchase_date,
+           CAST(o.purchase_date AT TIME ZONE 'UTC' AS DATE) AS bought_on, min(s.shipped_date) AS first_shipped_on,
+           CASE WHEN o.units_pending = 0 AND count(*) = count(s.shipped_date)
+                THEN max(s.shipped_date) END AS last_shipped_on
+    FROM counted o
+    JOIN {SCHEMA}.shipments s ON s.seller_id = o.seller_id AND s.mp_order_number = o.mp_order_number
+    GROUP BY o.seller_id, o.mp_order_number, o.purchase_date, o.units_pending
+)
+SELECT seller_id, mp_order_number, purchase_date, first_shipped_on, last_shipped_on,
+       CAST(first_shipped_on - bought_on AS BIGINT) AS days_to_first_shipment,
+       CAST(last_shipped_on - bought_on AS BIGINT) AS days_to_last_shipment
+FROM sent WHERE first_shipped_on IS NOT NULL""",
+)
+
+SELLER_SCORECARDS = View(
+    "seller_scorecards",
+    "One row per seller and window of 30 and 60 days: what the big marketplaces measure. A window holds the counted "
+    "orders bought from exactly that long ago until now. A seller without one has a row of zeros and nulls.",
+    (
+        SELLER,
+        _count("window_days", "30 or 60."),
+        _count("orders", "Counted orders."),
+        _count("orders_cancelled", "Those of which the seller cancelled a unit, or all."),
+        _rate("cancel_rate", "orders_cancelled / orders."),
+        _count(
+            "orders_due",
+            "Counted orders with a `latest_ship_date` that are shipped as far as they will be (not open, a unit "
+            "shipped), or open after that day is over. An order cancelled whole is not due.",
+        ),
+        _count(
+            "orders_late",
+            "Due orders whose last shipment is dated after the day of `latest_ship_date`, or that are still open. "
+            "A shipment without a date is not late.",
+        ),
+        _rate("late_rate", "orders_late / orders_due."),
+        _rate("on_time_rate", "The rest: 1 - late_rate."),
+        _count(
+            "shipments_judged",
+            "Rows of `shipments` of counted orders that are `valid`, `invalid` or have no tracking number. What is "
+            "`unverified` is left out: we know neither good nor bad of it. A parcel with two lines is two rows.",
+        ),
+        _count("shipments_valid", "Those whose tracking number is `valid`."),
+        _rate("valid_tracking_rate", "shipments_valid / shipments_judged."),
+        _flag(
+            "amazon_late_ok", "late_rate below 4 %; like all of these null where there is nothing to judge."
+        ),
+        _flag("amazon_cancel_ok", "cancel_rate below 2.5 %."),
+        _flag("amazon_tracking_ok", "valid_tracking_rate above 95 %."),
+        _flag("walmart_on_time_ok", "on_time_rate 90 % or more."),
+        _flag("walmart_cancel_ok", "cancel_rate 2 % or less."),
+        _flag("walmart_tracking_ok", "valid_tracking_rate 99 % or more."),
+    ),
+    f"""
+WITH windows AS (
+    SELECT CAST(30 AS BIGINT) AS window_days, {{now}} - INTERVAL '720 hours' AS begins_at
+    UNION ALL SELECT CAST(60 AS BIGINT), {{now}} - INTERVAL '1440 hours'
+),
+counted AS ({_COUNTED}),
+sent AS (
+    SELECT seller_id, mp_order_number, max(shipped_date) AS last_shipped_on,
+           count(*) FILTER (WHERE tracking_check = 'valid') AS valid,
+           count(*) FILTER (WHERE tracking_check IN ('valid', 'invalid')
+                               OR coalesce(trim(tracking_number), '') = '') AS judged
+    FROM {SCHEMA}.shipments GROUP BY seller_id, mp_order_number
+),
+measured AS (
+    SELECT c.seller_id, c.purchase_date, c.units_cancelled > 0 AS cancelled, s.valid, s.judged,
+           CASE WHEN c.is_open THEN CAST({{now}} AT TIME ZONE 'UTC' AS DATE) > c.ship_by_day
+                ELSE c.units_shipped > 0 AND c.ship_by_day IS NOT NULL END AS due,
+           c.is_open OR s.last_shipped_on > c.ship_by_day AS late_if_due
+    FROM counted c
+    LEFT JOIN sent s ON s.seller_id = c.seller_id AND s.mp_order_number = c.mp_order_number
+),
+added AS (
+    SELECT a.seller_id, w.window_days, count(m.seller_id) AS orders,
+           count(m.seller_id) FILTER (WHERE m.cancelled) AS orders_cancelled,
+           count(m.seller_id) FILTER (WHERE m.due) AS orders_due,
+           count(m.seller_id) FILTER (WHERE m.due AND m.late_if_due) AS orders_late,
+           CAST(coalesce(sum(m.judged), 0) AS BIGINT) AS shipments_judged,
+           CAST(coalesce(sum(m.valid), 0) AS BIGINT) AS shipments_valid
+    FROM (SELECT DISTINCT seller_id FROM {SCHEMA}.orders) a
+    CROSS JOIN windows w
+    LEFT JOIN measured m
+           ON m.seller_id = a.seller_id AND m.purchase_date >= w.begins_at AND m.purchase_date <= {{now}}
+    GROUP BY a.seller_id, w.window_days
+)
+SELECT seller_id, window_days, orders, orders_cancelled,
+       CASE WHEN orders > 0 THEN CAST(orders_cancelled AS DOUBLE PRECISION) / orders END AS cancel_rate,
+       orders_due, orders_late,
+       CASE WHEN orders_due > 0 THEN CAST(orders_late AS DOUBLE PRECISION) / orders_due END AS late_rate,
+       CASE WHEN orders_due > 0
+            THEN CAST(orders_due - orders_late AS DOUBLE PRECISION) / orders_due END AS on_time_rate,
+       shipments_judged, shipments_valid,
+       CASE WHEN shipments_judged > 0
+            THEN CAST(shipments_valid AS DOUBLE PRECISION) / shipments_judged END AS valid_tracking_rate,
+       CASE WHEN orders_due > 0 THEN orders_late * 100 < orders_due * 4 END AS amazon_late_ok,
+       CASE WHEN orders > 0 THEN orders_cancelled * 1000 < orders * 25 END AS amazon_cancel_ok,
+       CASE WHEN shipments_judged > 0 THEN shipments_valid * 100 > shipments_judged * 95 END AS amazon_tracking_ok,
+       CASE WHEN orders_due > 0 THEN orders_late * 100 <= orders_due * 10 END AS walmart_on_time_ok,
+       CASE WHEN orders > 0 THEN orders_cancelled * 100 <= orders * 2 END AS walmart_cancel_ok,
+       CASE WHEN shipments_judged > 0 THEN shipments_valid * 100 >= shipments_judged * 99 END AS walmart_tracking_ok
+FROM added""",
+)
+
+OPEN_FINDINGS_BY_AGE = View(
+    "open_findings_by_age",
+    "One row per seller and kind of finding that is neither resolved nor waived, counted by age since `found_at`. "
+    "Exactly a day old is up to a day.",
+    (
+        SELLER,
+        Column("kind", Type.TEXT, "See docs/runbook.md."),
+        Column("severity", Type.TEXT, "error blocks closing, warning never does."),
+        _count("findings", "All of them."),
+        _count("up_to_1_day", "At most 24 hours old."),
+        _count("up_to_7_days", "Older than that, at most 7 days."),
+        _count("up_to_30_days", "Older than that, at most 30 days."),
+        _count("older", "Older than 30 days."),
+        Column("oldest_found_at", Type.TIMESTAMP, "When the oldest of them was first seen."),
+    ),
+    f"""
+SELECT seller_id, kind, severity, count(*) AS findings,
+       count(*) FILTER (WHERE found_at >= {{now}} - INTERVAL '24 hours') AS up_to_1_day,
+       count(*) FILTER (WHERE found_at < {{now}} - INTERVAL '24 hours'
+                          AND found_at >= {{now}} - INTERVAL '168 hours') AS up_to_7_days,
+       count(*) FILTER (WHERE found_at < {{now}} - INTERVAL '168 hours'
+                          AND found_at >= {{now}} - INTERVAL '720 hours') AS up_to_30_days,
+       count(*) FILTER (WHERE found_at < {{now}} - INTERVAL '720 hours') AS older,
+       min(found_at) AS oldest_found_at
+FROM {SCHEMA}.findings WHERE state NOT IN ('resolved', 'waived')
+GROUP BY seller_id, kind, severity""",
+)
+
+VIEWS = (LATE_ORDERS, TIME_TO_SHIP, SELLER_SCORECARDS, OPEN_FINDINGS_BY_AGE)

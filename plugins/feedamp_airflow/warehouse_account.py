@@ -1,0 +1,55 @@
+"""An Airflow Postgres connection, read and checked for the warehouse."""
+
+from __future__ import annotations
+
+from feedamp.errors import ConfigurationError
+
+try:
+    from feedamp.warehouse.postgres_address import PostgresAddress
+except ImportError as error:  # pragma: no cover - only without the extra
+    raise ConfigurationError(
+        "[feedamp] warehouse_conn_id needs the Postgres driver; install this package with its extra `postgres`."
+    ) from error
+from feedamp_airflow.account import AirflowConnection
+
+# Extras that are libpq's own; Airflow's others (cursor, iam, …) mean nothing here.
+PASSED_ON = (
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "sslcrl",
+    "connect_timeout",
+    "keepalives_idle",
+    "target_session_attrs",
+)
+
+
+def read_postgres(connection: AirflowConnection) -> PostgresAddress:
+    """Address and credentials of a connection.
+
+    Raises:
+        ConfigurationError: it is of another type, or a field is missing; the message names connection and field.
+    """
+    name = f"Connection {connection.conn_id}"
+    kind = getattr(connection, "conn_type", None)
+    if kind not in (None, "", "postgres", "postgresql"):
+        raise ConfigurationError(
+            f"{name}: [feedamp] warehouse_conn_id takes a connection of type postgres, this is {kind}."
+        )
+    for field, value in (
+        ("Host", connection.host),
+        ("Login", connection.login),
+        ("Database", connection.schema),
+    ):
+        if not value:
+            raise ConfigurationError(f"{name}: {field} is missing.")
+    extra = connection.extra_dejson or {}
+    return PostgresAddress(
+        host=connection.host or "",
+        port=connection.port or 5432,
+        database=connection.schema or "",
+        user=connection.login or "",
+        password=connection.password or "",
+        options={option: str(extra[option]) for option in PASSED_ON if extra.get(option) not in (None, "")},
+    )

@@ -1,0 +1,352 @@
+"""What holds for the merge into every warehouse: a newer snapshot wins, a manifest counts once, a failure changes nothing.
+
+A test module of an engine imports these tests and brings the fixture `open_loader`: opens a loader on a folder,
+with an empty warehouse of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from functools import cache
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from manifests import KEY, Loader, at, closure, finding, order, placed, placement, snapshot
+
+from feedamp.errors import IncompleteError
+from feedamp.flatten import Rows
+from feedamp.older_files import ROWS_PER_BATCH
+from feedamp.warehouse.session import NUMBERS_PER_QUERY
+
+SHIPPED_UNITS = "SELECT units_shipped FROM orders"
+
+
+OpenLoader = Callable[[Path], Loader]
+
+
+@pytest.fixture
+def loader(tmp_path: Path, open_loader: OpenLoader) -> Iterator[Loader]:
+    with closing(open_loader(tmp_path)) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(
+    "hours", [pytest.param((1, 2), id="older first"), pytest.param((2, 1), id="newer first")]
+)
+def test_the_newer_snapshot_wins_whatever_comes_first(loader: Loader, hours: tuple[int, int]) -> None:
+    loader.load(*(snapshot(order(hour), hour) for hour in hours))
+    assert loader.query("SELECT units_shipped, extracted_at FROM orders") == [(2, at(2))]
+
+
+HISTORY: tuple[Rows, ...] = (
+    placed(0),
+    snapshot(order(1), 1),
+    snapshot(order(1, 1), 2) | finding(2, "to_report"),
+    finding(2.5, "reported"),
+    snapshot(order(2, cancelled=1), 3) | finding(3, "resolved"),
+    closure(4),
+    snapshot(order(2, cancelled=1, status="COMPLETE", marketplace_state="SHIPPED"), 5),
+)
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake with the whole life of an order, a manifest for each step of it."""
+    folder = tmp_path_factory.mktemp("history")
+    with closing(Loader(folder)) as loader:  # whatever the engine
+        for rows in HISTORY:
+            loader.publish(rows)
+    return folder
+
+
+@cache
+def tables_after(folder: Path, open_loader: OpenLoader, steps: tuple[int, ...]) -> dict[str, list[str]]:
+    with closing(open_loader(folder)) as loader:
+        manifests = list(loader.lake.manifests())
+        for step in steps:
+            loader.session.load(loader.lake, manifests[step])
+        return loader.tables()
+
+
+@settings(max_examples=5)
+@given(steps=st.permutations(range(len(HISTORY))))
+def test_manifests_in_any_order_give_the_same_tables(
+    history: Path, open_loader: OpenLoader, steps: list[int]
+) -> None:
+    in_order = tuple(range(len(HISTORY)))
+    assert tables_after(history, open_loader, tuple(steps)) == tables_after(history, open_loader, in_order)
+
+
+def test_child_rows_are_replaced_not_merged(loader: Loader) -> None:
+    loader.load(snapshot(order(1, 1, cancelled=1), 1), snapshot(order(2), 2))
+    assert loader.query("SELECT shipment_index, quantity FROM shipments") == [(0, 2)]
+    assert loader.query("SELECT * FROM cancellations") == []
+
+
+def test_a_vanished_shipment_leaves_no_child_row(loader: Loader) -> None:
+    loader.load(snapshot(order(1), 1), snapshot(order(), 2))
+    assert loader.query("SELECT * FROM shipments") == []
+
+
+def test_an_older_snapshot_brings_no_child_row_back(loader: Loader) -> None:
+    loader.load(snapshot(order(), 2), snapshot(order(1, cancelled=1), 1))
+    assert loader.query("SELECT * FROM shipments") == loader.query("SELECT * FROM cancellations") == []
+
+
+def test_a_manifest_counts_once(loader: Loader) -> None:
+    manifest = loader.publish(snapshot(order(1), 1))
+    assert loader.session.load(loader.lake, manifest)
+    before = loader.tables()
+    assert not loader.session.load(loader.lake, manifest)
+    assert loader.tables() == before
+
+
+def test_a_manifest_without_files_counts_as_loaded(loader: Loader) -> None:
+    manifest = loader.publish()
+    assert loader.session.load(loader.lake, manifest)
+    assert not loader.session.load(loader.lake, manifest)
+
+
+def test_an_order_without_fulfillments_needs_no_child_file(loader: Loader) -> None:
+    loader.load(snapshot(order(1), 1), {"orders": snapshot(order(), 2)["orders"]})
+    assert loader.query("SELECT units_shipped, (SELECT count(*) FROM shipments) FROM orders") == [(0, 0)]
+
+
+def test_a_failed_load_changes_nothing_and_can_be_repeated(loader: Loader) -> None:
+    loader.load(snapshot(order(1), 1))
+    manifest = loader.publish(snapshot(order(2), 2))
+    [path] = [Path(loader.lake.absolute(f.path)) for f in manifest.files if f.table == "shipments"]
+    aside = path.rename(path.with_suffix(".aside"))
+    before = loader.tables()
+    with pytest.raises(IncompleteError):
+        loader.session.load(loader.lake, manifest)
+    assert loader.tables() == before
+    aside.rename(path)
+    assert loader.session.load(loader.lake, manifest)
+    assert loader.query(SHIPPED_UNITS) == [(2,)]
+
+
+def test_of_two_rows_of_one_order_in_a_batch_the_newer_wins_with_its_children(loader: Loader) -> None:
+    manifest = loader.publish(snapshot(order(1, 1, cancelled=1), 2), snapshot(order(1), 1))
+    loader.session.load(loader.lake, manifest)
+    assert loader.query(SHIPPED_UNITS) == [(2,)]
+    assert len(loader.query("SELECT * FROM shipments")) == 2
+
+
+def test_of_two_rows_of_one_finding_in_a_batch_the_later_wins(loader: Loader) -> None:
+    loader.session.load(loader.lake, loader.publish(finding(2, "resolved"), finding(1, "reported")))
+    assert loader.query("SELECT state FROM findings") == [("resolved",)]
+
+
+def test_a_later_recorded_finding_is_not_overwritten_by_an_older_one(loader: Loader) -> None:
+    loader.load(finding(2, "resolved"), finding(1, "reported"))
+    assert loader.query("SELECT state FROM findings") == [("resolved",)]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param((placed(2), snapshot(order(1), 1)), id="placed row first"),
+        pytest.param((snapshot(order(1), 1), placed(2)), id="snapshot first"),
+    ],
+)
+def test_a_placed_row_gives_way_to_any_snapshot(loader: Loader, parts: tuple[Rows, Rows]) -> None:
+    loader.load(*parts)
+    assert loader.query("SELECT units_shipped, extracted_at, placed_at FROM orders") == [(1, at(1), at(2))]
+
+
+def test_a_placed_order_shows_before_it_is_seen(loader: Loader) -> None:
+    loader.load(placed(0))
+    row = loader.query("SELECT marketplace_state, status, placed_at, extracted_at, units_pending FROM orders")
+    assert row == [("AWAITING_SHIPMENT", None, at(0), None, 3)]
+    assert loader.query("SELECT quantity, units_pending FROM order_lines") == [(3, 3)]
+
+
+OLD_SNAPSHOT = snapshot(order(1, marketplace_state="PENDING"), 1)
+
+
+@pytest.mark.parametrize(
+    ("decision", "state"),
+    [
+        pytest.param(placement(2, "AWAITING_SHIPMENT"), "AWAITING_SHIPMENT", id="released after the read"),
+        pytest.param(closure(2), "SHIPPED", id="closed after the read"),
+        pytest.param(placement(0.5, "AWAITING_SHIPMENT"), "PENDING", id="set before the read"),
+    ],
+)
+@pytest.mark.parametrize("first", [True, False], ids=["snapshot first", "decision first"])
+def test_a_state_set_after_the_snapshot_was_read_survives(
+    loader: Loader, decision: Rows, state: str, first: bool
+) -> None:
+    loader.load(*((OLD_SNAPSHOT, decision) if first else (decision, OLD_SNAPSHOT)))
+    assert loader.query("SELECT marketplace_state FROM orders") == [(state,)]
+
+
+def test_a_snapshot_read_after_our_decision_shows_its_own_state(loader: Loader) -> None:
+    loader.load(closure(1), snapshot(order(3, marketplace_state="CANCELLED"), 2))
+    assert loader.query("SELECT marketplace_state FROM orders") == [("CANCELLED",)]
+
+
+def test_a_cancellation_by_the_marketplace_counts_as_closing(loader: Loader) -> None:
+    loader.load(placed(0), placement(2, "CANCELLED"))
+    assert loader.query("SELECT marketplace_state, placed_at, closed_at FROM orders") == [
+        ("CANCELLED", at(0), at(2))
+    ]
+
+
+def test_decisions_touch_their_own_order_only(loader: Loader) -> None:
+    other = {"orders": [row | {"mp_order_number": "M-2"} for row in snapshot(order(1), 1)["orders"]]}
+    loader.load(snapshot(order(1), 1), other, closure(2))
+    assert loader.query("SELECT mp_order_number FROM orders WHERE closed_at IS NULL") == [("M-2",)]
+
+
+def test_the_same_number_of_two_sellers_is_two_orders(loader: Loader) -> None:
+    other = {"orders": [row | {"seller_id": "S2"} for row in snapshot(order(2), 1)["orders"]]}
+    loader.load(snapshot(order(1), 1), other)
+    assert loader.query("SELECT seller_id, units_shipped FROM orders ORDER BY seller_id") == [
+        ("S1", 1),
+        ("S2", 2),
+    ]
+
+
+def test_types_come_back_as_they_went_in(loader: Loader) -> None:
+    loader.load(snapshot(order(1, acknowledged=True), 1))
+    assert loader.query(
+        "SELECT purchase_date, acknowledged, currency, unit_price, shipped_date FROM orders "
+        "JOIN order_lines l USING (mp_order_number) JOIN shipments s USING (mp_order_number)"
+    ) == [(datetime(2026, 3, 2, 14, 5, tzinfo=UTC), True, None, Decimal("25.5000"), date(2026, 3, 9))]
+
+
+def test_json_columns_can_be_looked_into(loader: Loader) -> None:
+    loader.load(snapshot(order(extra={"gift": {"paper": "red"}}), 1))
+    assert loader.query("SELECT extra->'gift'->>'paper' FROM orders") == [("red",)]
+
+
+def load_without(loader: Loader, rows: Rows, table: str, column: str) -> None:
+    """Loads rows as an older version wrote them, before `column` existed."""
+    manifest = loader.publish(rows)
+    [path] = [loader.lake.absolute(file.path) for file in manifest.files if file.table == table]
+    pq.write_table(pq.read_table(path).drop_columns([column]), path)
+    loader.session.load(loader.lake, manifest)
+
+
+@pytest.mark.parametrize(
+    ("rows", "column", "table"),
+    [
+        pytest.param(snapshot(order(1), 1), "delivery_notes", "orders", id="of an order"),
+        pytest.param(snapshot(order(1), 1), "tracking_url", "shipments", id="of a child"),
+        pytest.param(finding(1, "held"), "severity", "findings", id="of a table without snapshots"),
+    ],
+)
+def test_a_column_that_an_older_file_lacks_is_null(
+    loader: Loader, rows: Rows, column: str, table: str
+) -> None:
+    load_without(loader, rows, table, column)
+    assert loader.query(f"SELECT {column} FROM {table}") == [(None,)]
+
+
+def test_a_lake_path_with_a_quote_is_read(tmp_path: Path, open_loader: OpenLoader) -> None:
+    with closing(open_loader(tmp_path / "robin's")) as loader:
+        loader.load(snapshot(order(1), 1))
+        assert loader.query(SHIPPED_UNITS) == [(1,)]
+
+
+def test_a_session_gives_rows_of_the_asked_orders(loader: Loader) -> None:
+    loader.load(snapshot(order(1), 1))
+    [row] = loader.session.orders("S1", ["M-1", "M-9"])
+    [line] = loader.session.order_lines("S1", ["M-1"])
+    assert list(loader.session.orders("S2", ["M-1"])) == list(loader.session.orders("S1", [])) == []
+    assert KEY.items() <= row.items()
+    assert (line["mp_line_number"], line["units_shipped"]) == ("A", 1)
+    assert (line["quantity"], line["unit_price"], row["purchase_date"]) == (
+        3,
+        Decimal("25.5000"),
+        datetime(2026, 3, 2, 14, 5, tzinfo=UTC),
+    )
+
+
+def test_a_session_gives_rows_of_any_table_that_knows_the_order(loader: Loader) -> None:
+    loader.load(snapshot(order(1, 1, cancelled=1), 1))
+    shipments = list(loader.session.rows("shipments", "S1", ["M-9", "M-1"]))
+    assert [(row["shipment_index"], row["shipped_date"]) for row in shipments] == [
+        (0, date(2026, 3, 9)),
+        (1, date(2026, 3, 9)),
+    ]
+    assert [row["reason"] for row in loader.session.rows("cancellations", "S1", ["M-1"])] == ["out_of_stock"]
+
+
+def test_more_numbers_than_fit_one_query_are_all_looked_up(loader: Loader) -> None:
+    loader.load(snapshot(order(1), 1))
+    asked = [f"N-{n}" for n in range(NUMBERS_PER_QUERY)] + ["M-1"]
+    assert [row["mp_order_number"] for row in loader.session.orders("S1", asked)] == ["M-1"]
+
+
+STRANGE = {"delivery_notes": "a\x00b 'quoted' \\ é \U0001f4e6"}
+STRANGE_JSON = '{"note":"\\u0000","price":12345678901234567890.123456789}'
+
+
+def test_text_that_an_engine_may_not_like_is_kept(loader: Loader) -> None:
+    rows = snapshot(order(1), 1)
+    rows["orders"][0] |= STRANGE | {"extra": STRANGE_JSON}
+    loader.load(rows)
+    [(notes, extra)] = loader.query("SELECT delivery_notes, extra FROM orders")
+    assert notes.replace("\\x00", "\x00") == STRANGE["delivery_notes"]
+    assert extra == STRANGE_JSON
+
+
+@pytest.mark.parametrize(
+    "amount",
+    [Decimal("99999999999999.9999"), Decimal("-99999999999999.9999"), Decimal("0.0001"), Decimal("0.0000")],
+)
+def test_money_is_exact_to_the_last_digit(loader: Loader, amount: Decimal) -> None:
+    rows = snapshot(order(1), 1)
+    rows["order_lines"][0]["unit_price"] = amount
+    loader.load(rows)
+    assert loader.query("SELECT unit_price FROM order_lines") == [(amount,)]
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param(
+            datetime(2026, 3, 29, 1, 30, 0, 1, UTC), id="when summer time begins, to the microsecond"
+        ),
+        pytest.param(
+            datetime(2026, 3, 1, 23, 30, tzinfo=timezone(-timedelta(hours=5))), id="of another zone"
+        ),
+        pytest.param(datetime(1970, 1, 1, tzinfo=UTC), id="the first of all"),
+    ],
+)
+def test_a_moment_stays_the_moment(loader: Loader, moment: datetime) -> None:
+    loader.load(snapshot(order(1, purchase_date=moment), 1))
+    assert loader.query("SELECT purchase_date FROM orders") == [(moment,)]
+
+
+def test_a_failure_in_the_middle_of_a_load_leaves_nothing_of_it(loader: Loader) -> None:
+    """The file of findings comes last in the manifest and is damaged: orders went in before it."""
+    loader.load(snapshot(order(1), 1) | finding(1, "held"))
+    before = loader.tables()
+    manifest = loader.publish(finding(2, "resolved") | snapshot(order(2), 2) | closure(2))
+    [path] = [Path(loader.lake.absolute(f.path)) for f in manifest.files if f.table == "shipments"]
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(IncompleteError, match="missing or damaged"):
+        loader.session.load(loader.lake, manifest)
+    assert loader.tables() == before
+    path.write_bytes(whole)
+    assert loader.session.load(loader.lake, manifest)
+    assert loader.query("SELECT state FROM findings") == [("resolved",)]
+
+
+def test_many_rows_stream_in_more_than_one_batch(loader: Loader) -> None:
+    row = snapshot(order(1), 1)["orders"][0]
+    count = 2 * ROWS_PER_BATCH + 1
+    loader.load({"orders": [row | {"mp_order_number": f"M-{n}"} for n in range(count)]})
+    assert loader.query("SELECT count(*) AS rows, count(DISTINCT mp_order_number) AS orders FROM orders") == [
+        (count, count)
+    ]
