@@ -1,4 +1,4 @@
-"""Writes docs/data-dictionary.md from include/feedamp/tables.py, where each column is declared once.
+"""Writes docs/data-dictionary.md from include/feedamp/tables.py and warehouse/views.py, where each column is declared once.
 
 python tools/data_dictionary.py            prints it
 python tools/data_dictionary.py --write    writes the file
@@ -11,24 +11,35 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from feedamp.tables import LAKE_TABLES, RECORDED_AT, SCHEMA, TABLES, Merge, Table
+from feedamp.warehouse.views import COUNTED_ORDERS, VIEWS, View
 
 FILE = Path(__file__).parents[1] / "docs" / "data-dictionary.md"
 
 _HEAD = f"""\
 # Data dictionary
 
-<!-- Generated from include/feedamp/tables.py. To renew it: python tools/data_dictionary.py --write -->
+<!-- Generated from include/feedamp/tables.py and warehouse/views.py. To renew it: python tools/data_dictionary.py --write -->
 
-Every table of the warehouse, schema `{SCHEMA}`, and of the lake. Where the API has a name for something, the column
+Every table of the warehouse, schema `{SCHEMA}`, and of the lake, then the [views](#views) that answer questions. Where the API has a name for something, the column
 has the same name. Key columns are marked **key** and never null; any other column can be null.
 
 - **timestamp**: UTC with zone. **date**: a calendar day without zone.
 - **money**: `DECIMAL(18,4)` in major units of the order's `currency`.
+- **number**: a fraction, as floating point; only in views.
 - **json**: JSON text; in `extra`, fields of the API that have no column.
 - **personal**: with option `pii = mask` a text becomes a pseudonym and JSON is left out, in lake and warehouse.
 
 The lake holds the same columns as Parquet, and one more: `{RECORDED_AT}`, the moment from which a row holds. It decides
 which of two rows with the same key is newer; in snapshot tables it is when the request was sent that showed the order.
+"""
+
+_VIEWS_HEAD = f"""\
+## Views
+
+They are queries on the tables above, in the warehouse only; ages and windows count from the moment of the query. A
+window of 30 days is 720 hours. How the big marketplaces judge a seller stands in `{SCHEMA}.seller_scorecards`.
+
+{COUNTED_ORDERS}
 """
 
 _MERGE = {
@@ -39,7 +50,9 @@ _MERGE = {
 
 def render() -> str:
     """The whole file as text."""
-    return "\n".join([_HEAD, *(line for table in LAKE_TABLES.values() for line in _table(table))])
+    tables = (line for table in LAKE_TABLES.values() for line in _table(table))
+    views = (line for view in VIEWS for line in _view(view))
+    return "\n".join([_HEAD, *tables, _VIEWS_HEAD, *views])
 
 
 def _table(table: Table) -> Iterator[str]:
@@ -53,6 +66,14 @@ def _table(table: Table) -> Iterator[str]:
         if column.personal:
             marks.append("personal")
         yield f"| `{column.name}` | {', '.join(marks)} | {column.meaning.replace('|', chr(92) + '|')} |"
+    yield ""
+
+
+def _view(view: View) -> Iterator[str]:
+    yield from (f"### {SCHEMA}.{view.name}", "", view.meaning, "")
+    yield from ("| column | type | meaning |", "|---|---|---|")
+    for column in view.columns:
+        yield f"| `{column.name}` | {column.type.value} | {column.meaning} |"
     yield ""
 
 

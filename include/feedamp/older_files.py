@@ -19,6 +19,7 @@ from feedamp.tables import EXTRA, Column, Table, Type
 
 ROWS_PER_BATCH = 5_000
 _JSON = msgspec.json.Decoder(float_hook=Decimal)
+_TO_JSON = msgspec.json.Encoder(decimal_format="number")
 _PYTHON: dict[Type, Any] = {
     Type.INTEGER: int,
     Type.BOOLEAN: bool,
@@ -67,13 +68,21 @@ def as_declared(batch: pa.RecordBatch, table: Table) -> pa.RecordBatch:
         at = batch.schema.get_field_index(field.name)
         column = columns.get(field.name)
         if at >= 0:
-            arrays.append(batch.column(at).cast(field.type))
+            arrays.append(_widened(batch.column(at), field.type))
         elif column is not None and column.from_extra and EXTRA.name in batch.schema.names:
             kept = batch.column(EXTRA.name).to_pylist()
             arrays.append(pa.array([value_in_extra(column, text) for text in kept], field.type))
         else:
             arrays.append(pa.nulls(len(batch), field.type))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _widened(array: pa.Array, wanted: pa.DataType) -> pa.Array:
+    """The same values in another type; one that does not fit is an error."""
+    if pa.types.is_integer(array.type) and pa.types.is_decimal(wanted):
+        # Arrow takes this step only into a type with room for any integer.
+        array = array.cast(pa.decimal128(38, wanted.scale))
+    return array.cast(wanted)
 
 
 def value_in_extra(column: Column, extra: str | None) -> Any:
@@ -86,7 +95,7 @@ def value_in_extra(column: Column, extra: str | None) -> Any:
     if value is None:
         return None
     if column.type is Type.JSON or (column.type is Type.TEXT and not isinstance(value, str)):
-        return msgspec.json.encode(value).decode()
+        return _TO_JSON.encode(value).decode()
     if column.type is Type.TEXT:
         return value
     try:

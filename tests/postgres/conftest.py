@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
+from manifests import Loader
 from postgres import Server
 from postgres_server import server  # noqa: F401 - a fixture
+from postgres_warehouses import address_of
 from processes import Crew, crew
 
+from feedamp.lake import Lake
 from feedamp.state import State
+from feedamp.warehouse.postgres import PostgresEngine
 
 
 @pytest.fixture
@@ -30,3 +35,22 @@ def four() -> Iterator[Crew]:
     """Four processes."""
     with crew(4) as together:
         yield together
+
+
+@pytest.fixture(scope="module")
+def open_loader(
+    server: Server,  # noqa: F811
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[[Path], Loader]]:
+    """One database, emptied for each loader."""
+    nothing = Lake(str(tmp_path_factory.mktemp("nothing")))
+    with closing(PostgresEngine(address_of(server.database()))) as engine:
+
+        def opened(folder: Path) -> Loader:
+            loader = Loader(folder, engine)
+            with engine.transaction():
+                engine.execute("SET search_path = feedamp")
+            loader.session.replace_all(nothing)
+            return loader
+
+        yield opened

@@ -1,0 +1,9 @@
+"""The views in Postgres: what holds for every engine."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.register_assert_rewrite("view_contract")
+
+from view_contract import *  # noqa: E402, F403 - the tests
