@@ -177,6 +177,30 @@ class Lake:
                 yield batch
 
 
+def replaced(manifests: Iterable[Manifest]) -> set[str]:
+    """Paths of manifests that do not count, since another stands for them.
+
+    Of two that stand for the same one, the one with more counts: rows must not be there twice.
+    """
+    dead: set[str] = set()
+    taken: set[str] = set()
+    compacted = sorted((m for m in manifests if m.replaces), key=lambda m: (-len(m.replaces), m.path))
+    for manifest in compacted:
+        if manifest.path in dead or not taken.isdisjoint(manifest.replaces):
+            dead.add(manifest.path)
+        else:
+            taken.update(manifest.replaces)
+            dead.update(manifest.replaces)
+    return dead
+
+
+def _decoded(path: str, data: bytes) -> Manifest:
+    manifest = msgspec.json.decode(data, type=Manifest)
+    if manifest.writer_version > WRITER_VERSION:
+        raise ConfigurationError(f"{path} was written by a newer version of this package; upgrade first.")
+    return manifest
+
+
 class LakeWriter:
     """Streams rows into one Parquet file per table; nothing counts before `publish`."""
 
