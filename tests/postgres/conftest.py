@@ -7,13 +7,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from manifests import Loader
+from manifests import Loader, emptied
 from postgres import Server
 from postgres_server import server  # noqa: F401 - a fixture
 from postgres_warehouses import address_of
 from processes import Crew, crew
 
-from feedamp.lake import Lake
 from feedamp.state import State
 from feedamp.warehouse.postgres import PostgresEngine
 
@@ -38,19 +37,9 @@ def four() -> Iterator[Crew]:
 
 
 @pytest.fixture(scope="module")
-def open_loader(
-    server: Server,  # noqa: F811
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Callable[[Path], Loader]]:
+def open_loader(server: Server) -> Iterator[Callable[[Path], Loader]]:  # noqa: F811
     """One database, emptied for each loader."""
-    nothing = Lake(str(tmp_path_factory.mktemp("nothing")))
     with closing(PostgresEngine(address_of(server.database()))) as engine:
-
-        def opened(folder: Path) -> Loader:
-            loader = Loader(folder, engine)
-            with engine.transaction():
-                engine.execute("SET search_path = feedamp")
-            loader.session.replace_all(nothing)
-            return loader
-
-        yield opened
+        with engine.transaction():
+            engine.execute("SET search_path = feedamp")
+        yield emptied(engine)

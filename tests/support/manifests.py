@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -87,12 +87,13 @@ class Loader:
         self.lake = Lake(str(folder / "lake"))
         self._published = 0
         self.engine = engine or in_memory()
+        self._made_by_us = engine is None
         with self.engine.transaction():
             prepare(self.engine, tables, VIEWS)
         self.session = Session(self.engine, tables)
 
     def close(self) -> None:
-        if isinstance(self.engine, DuckDbEngine):
+        if self._made_by_us and isinstance(self.engine, DuckDbEngine):
             self.engine._connection.close()
 
     def empty(self) -> None:
@@ -134,3 +135,14 @@ def in_memory() -> DuckDbEngine:
     connection = duckdb.connect(":memory:", config={"threads": 1})
     connection.execute("SET TimeZone = 'UTC'; CREATE SCHEMA feedamp; SET search_path = 'feedamp'")
     return DuckDbEngine(connection)
+
+
+def emptied(engine: Engine) -> Callable[[Path], Loader]:
+    """Opens one loader after the other on the same database, each time with nothing in it."""
+
+    def opened(folder: Path) -> Loader:
+        loader = Loader(folder, engine)
+        loader.session.replace_all(Lake(str(folder / "nothing")))
+        return loader
+
+    return opened
