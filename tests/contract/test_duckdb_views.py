@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from manifests import Loader, emptied
 
-pytest.register_assert_rewrite("view_contract")
+pytest.register_assert_rewrite("view_contract", "scorecard_contract")
 
+from scorecard_contract import *  # noqa: E402, F403 - the tests
 from view_contract import *  # noqa: E402, F403 - the tests
 
 

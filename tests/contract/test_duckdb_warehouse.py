@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from manifests import Loader, emptied
 
-pytest.register_assert_rewrite("merge_contract")
+pytest.register_assert_rewrite("merge_contract", "value_contract")
 
 from merge_contract import *  # noqa: E402, F403 - the tests
+from value_contract import *  # noqa: E402, F403 - the tests
 
 
 @pytest.fixture(scope="module")

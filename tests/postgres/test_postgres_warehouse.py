@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytest.register_assert_rewrite("merge_contract")
+pytest.register_assert_rewrite("merge_contract", "value_contract")
 
 from merge_contract import *  # noqa: E402, F403 - the tests
+from value_contract import *  # noqa: E402, F403 - the tests

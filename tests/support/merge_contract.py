@@ -8,20 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from datetime import UTC, date, datetime, timedelta, timezone
-from decimal import Decimal
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from manifests import KEY, Loader, at, closure, finding, order, placed, placement, snapshot
+from manifests import Loader, at, closure, finding, order, placed, placement, snapshot
 
 from feedamp.errors import IncompleteError
 from feedamp.flatten import Rows
 from feedamp.older_files import ROWS_PER_BATCH
-from feedamp.warehouse.session import NUMBERS_PER_QUERY
 
 SHIPPED_UNITS = "SELECT units_shipped FROM orders"
 
@@ -221,119 +217,6 @@ def test_the_same_number_of_two_sellers_is_two_orders(loader: Loader) -> None:
         ("S1", 1),
         ("S2", 2),
     ]
-
-
-def test_types_come_back_as_they_went_in(loader: Loader) -> None:
-    loader.load(snapshot(order(1, acknowledged=True), 1))
-    assert loader.query(
-        "SELECT purchase_date, acknowledged, currency, unit_price, shipped_date FROM orders "
-        "JOIN order_lines l USING (mp_order_number) JOIN shipments s USING (mp_order_number)"
-    ) == [(datetime(2026, 3, 2, 14, 5, tzinfo=UTC), True, None, Decimal("25.5000"), date(2026, 3, 9))]
-
-
-def test_json_columns_can_be_looked_into(loader: Loader) -> None:
-    loader.load(snapshot(order(extra={"gift": {"paper": "red"}}), 1))
-    assert loader.query("SELECT extra->'gift'->>'paper' FROM orders") == [("red",)]
-
-
-def load_without(loader: Loader, rows: Rows, table: str, column: str) -> None:
-    """Loads rows as an older version wrote them, before `column` existed."""
-    manifest = loader.publish(rows)
-    [path] = [loader.lake.absolute(file.path) for file in manifest.files if file.table == table]
-    pq.write_table(pq.read_table(path).drop_columns([column]), path)
-    loader.session.load(loader.lake, manifest)
-
-
-@pytest.mark.parametrize(
-    ("rows", "column", "table"),
-    [
-        pytest.param(snapshot(order(1), 1), "delivery_notes", "orders", id="of an order"),
-        pytest.param(snapshot(order(1), 1), "tracking_url", "shipments", id="of a child"),
-        pytest.param(finding(1, "held"), "severity", "findings", id="of a table without snapshots"),
-    ],
-)
-def test_a_column_that_an_older_file_lacks_is_null(
-    loader: Loader, rows: Rows, column: str, table: str
-) -> None:
-    load_without(loader, rows, table, column)
-    assert loader.query(f"SELECT {column} FROM {table}") == [(None,)]
-
-
-def test_a_lake_path_with_a_quote_is_read(tmp_path: Path, open_loader: OpenLoader) -> None:
-    with closing(open_loader(tmp_path / "robin's")) as loader:
-        loader.load(snapshot(order(1), 1))
-        assert loader.query(SHIPPED_UNITS) == [(1,)]
-
-
-def test_a_session_gives_rows_of_the_asked_orders(loader: Loader) -> None:
-    loader.load(snapshot(order(1), 1))
-    [row] = loader.session.orders("S1", ["M-1", "M-9"])
-    [line] = loader.session.order_lines("S1", ["M-1"])
-    assert list(loader.session.orders("S2", ["M-1"])) == list(loader.session.orders("S1", [])) == []
-    assert KEY.items() <= row.items()
-    assert (line["mp_line_number"], line["units_shipped"]) == ("A", 1)
-    assert (line["quantity"], line["unit_price"], row["purchase_date"]) == (
-        3,
-        Decimal("25.5000"),
-        datetime(2026, 3, 2, 14, 5, tzinfo=UTC),
-    )
-
-
-def test_a_session_gives_rows_of_any_table_that_knows_the_order(loader: Loader) -> None:
-    loader.load(snapshot(order(1, 1, cancelled=1), 1))
-    shipments = list(loader.session.rows("shipments", "S1", ["M-9", "M-1"]))
-    assert [(row["shipment_index"], row["shipped_date"]) for row in shipments] == [
-        (0, date(2026, 3, 9)),
-        (1, date(2026, 3, 9)),
-    ]
-    assert [row["reason"] for row in loader.session.rows("cancellations", "S1", ["M-1"])] == ["out_of_stock"]
-
-
-def test_more_numbers_than_fit_one_query_are_all_looked_up(loader: Loader) -> None:
-    loader.load(snapshot(order(1), 1))
-    asked = [f"N-{n}" for n in range(NUMBERS_PER_QUERY)] + ["M-1"]
-    assert [row["mp_order_number"] for row in loader.session.orders("S1", asked)] == ["M-1"]
-
-
-STRANGE = {"delivery_notes": "a\x00b 'quoted' \\ é \U0001f4e6"}
-STRANGE_JSON = '{"note":"\\u0000","price":12345678901234567890.123456789}'
-
-
-def test_text_that_an_engine_may_not_like_is_kept(loader: Loader) -> None:
-    rows = snapshot(order(1), 1)
-    rows["orders"][0] |= STRANGE | {"extra": STRANGE_JSON}
-    loader.load(rows)
-    [(notes, extra)] = loader.query("SELECT delivery_notes, extra FROM orders")
-    assert notes.replace("\\x00", "\x00") == STRANGE["delivery_notes"]
-    assert extra == STRANGE_JSON
-
-
-@pytest.mark.parametrize(
-    "amount",
-    [Decimal("99999999999999.9999"), Decimal("-99999999999999.9999"), Decimal("0.0001"), Decimal("0.0000")],
-)
-def test_money_is_exact_to_the_last_digit(loader: Loader, amount: Decimal) -> None:
-    rows = snapshot(order(1), 1)
-    rows["order_lines"][0]["unit_price"] = amount
-    loader.load(rows)
-    assert loader.query("SELECT unit_price FROM order_lines") == [(amount,)]
-
-
-@pytest.mark.parametrize(
-    "moment",
-    [
-        pytest.param(
-            datetime(2026, 3, 29, 1, 30, 0, 1, UTC), id="when summer time begins, to the microsecond"
-        ),
-        pytest.param(
-            datetime(2026, 3, 1, 23, 30, tzinfo=timezone(-timedelta(hours=5))), id="of another zone"
-        ),
-        pytest.param(datetime(1970, 1, 1, tzinfo=UTC), id="the first of all"),
-    ],
-)
-def test_a_moment_stays_the_moment(loader: Loader, moment: datetime) -> None:
-    loader.load(snapshot(order(1, purchase_date=moment), 1))
-    assert loader.query("SELECT purchase_date FROM orders") == [(moment,)]
 
 
 def test_a_failure_in_the_middle_of_a_load_leaves_nothing_of_it(loader: Loader) -> None:
