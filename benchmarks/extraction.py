@@ -90,7 +90,9 @@ def dlt_to_parquet(api: str, folder: Path, orders: int) -> None:
 
 def main() -> int:
     """0 when everything was read by all."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--orders", type=int, default=20_000)
     parser.add_argument("--latency-ms", type=float, action="append")
     options = parser.parse_args()
@@ -111,7 +113,10 @@ def main() -> int:
                     way(api, Path(folder), options.orders)
                     seconds = time.monotonic() - began
                 first_s = first_s or seconds
-                print(f"  {name:<34} {seconds:6.1f} s   {seconds / first_s:5.2f} times the bare loop", flush=True)
+                print(
+                    f"  {name:<34} {seconds:6.1f} s   {seconds / first_s:5.2f} times the bare loop",
+                    flush=True,
+                )
     return 0
 
 

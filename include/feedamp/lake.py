@@ -16,6 +16,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from feedamp.errors import ConfigurationError
 from feedamp.flatten import Privacy, Row
 from feedamp.storage import Storage, open_storage
 from feedamp.tables import LAKE_TABLES, WRITER_VERSION

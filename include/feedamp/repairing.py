@@ -53,6 +53,13 @@ def decide_repair(ours: LedgerOrder | None, shown: Order | None, *, seller_has_a
     `shown` is None when FeedAMP does not know the order. `seller_has_acted`: the newest snapshot we hold has units
     shipped or cancelled.
     """
+    repair = _decide(ours, shown, seller_has_acted=seller_has_acted)
+    if repair.action in SENDING and ours is not None and not ours.has_body:
+        return _leave("FeedAMP needs the order sent again, and its body was never delivered here")
+    return repair
+
+
+def _decide(ours: LedgerOrder | None, shown: Order | None, *, seller_has_acted: bool) -> Repair:
     if ours is None:
         return _leave("FeedAMP lost an order that is not ours") if shown is None else AGREE
     if ours.phase in ("refused", "never_placed"):

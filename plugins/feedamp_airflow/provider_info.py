@@ -92,7 +92,11 @@ _OPTIONS: dict[str, tuple[str, str | None, str]] = {
     "lake_url": ("string", None, "Where Parquet goes, any fsspec URL; empty: feedamp/lake in AIRFLOW_HOME."),
     "warehouse_conn_id": ("string", None, "Airflow Postgres connection of the warehouse; empty: DuckDB."),
     "duckdb_path": ("string", None, "The DuckDB file; empty: feedamp/warehouse.duckdb in AIRFLOW_HOME."),
-    "duckdb_lock_wait_s": ("float", "120", "How long load waits for whoever holds the DuckDB file, or loads on Postgres."),
+    "duckdb_lock_wait_s": (
+        "float",
+        "120",
+        "How long load waits for whoever holds the DuckDB file, or loads on Postgres.",
+    ),
     "duckdb_memory_limit": ("string", "512MB", "Memory DuckDB may take."),
     "encryption_key": (
         "string",

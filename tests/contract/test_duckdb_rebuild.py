@@ -137,4 +137,4 @@ def test_an_empty_lake_makes_an_empty_warehouse(tmp_path: Path) -> None:
         warehouse = DuckDbWarehouse(str(tmp_path / "new" / "warehouse.duckdb"), lock_wait_s=0.0)
         assert warehouse.rebuild(loader.lake) == 0
         with warehouse.session() as session:
-            assert list(session.orders("S1", ["M-1"])) == []
+            assert list(session.rows("orders", ["seller_id"], [("S1", "M-1")])) == []

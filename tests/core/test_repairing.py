@@ -10,7 +10,7 @@ import pytest
 from feedamp.comparing import Difference
 from feedamp.models import Order
 from feedamp.repairing import Action, decide_repair, is_about_content, is_mended
-from feedamp.state.ledger import LedgerOrder
+from feedamp.state.ledger import SEEN, LedgerOrder
 
 MOMENT = datetime(2026, 3, 2, tzinfo=UTC)
 P, A, S, C = "PENDING", "AWAITING_SHIPMENT", "SHIPPED", "CANCELLED"
@@ -132,6 +132,17 @@ OPEN = [
 @pytest.mark.parametrize(("order", "feedamp", "action"), OPEN)
 def test_what_is_open_at_feedamp(order: LedgerOrder | None, feedamp: Order, action: Action) -> None:
     assert decide_repair(order, feedamp, seller_has_acted=False).action is action
+
+
+@pytest.mark.parametrize(
+    ("order", "feedamp"),
+    [
+        pytest.param(ours("settled", A, body_kind=SEEN), None, id="lost"),
+        pytest.param(ours("settled", A, body_kind=SEEN), shown(P), id="its release forgotten"),
+    ],
+)
+def test_an_order_without_a_body_of_ours_is_not_sent(order: LedgerOrder, feedamp: Order | None) -> None:
+    assert decide_repair(order, feedamp, seller_has_acted=False).action is Action.LEAVE
 
 
 def test_whatever_is_left_to_a_person_says_why_and_nothing_else_does() -> None:

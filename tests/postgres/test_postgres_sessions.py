@@ -87,7 +87,7 @@ def test_a_second_loader_waits_is_told_who_holds_it_and_gets_it_when_that_one_di
         assert f"feedamp process {holder.pid} on " in str(busy.value)
         assert busy.value.retry_after_s == 60
         with PostgresWarehouse(address, lock_wait_s=60.0, sleep=sleep).session() as session:
-            assert list(session.orders("S1", ["M-1"])) == []
+            assert list(session.rows("orders", ["seller_id"], [("S1", "M-1")])) == []
     assert waits
 
 

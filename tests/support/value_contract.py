@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from manifests import KEY, Loader, finding, order, snapshot
+from manifests import Loader, finding, order, snapshot
 
 from feedamp.flatten import Rows
-from feedamp.warehouse.session import NUMBERS_PER_QUERY
+from feedamp.warehouse.session import ORDERS_PER_QUERY
 
 SHIPPED_UNITS = "SELECT units_shipped FROM orders"
 OpenLoader = Callable[[Path], Loader]
@@ -61,34 +61,46 @@ def test_a_lake_path_with_a_quote_is_read(tmp_path: Path, open_loader: OpenLoade
         assert loader.query(SHIPPED_UNITS) == [(1,)]
 
 
-def test_a_session_gives_rows_of_the_asked_orders(loader: Loader) -> None:
-    loader.load(snapshot(order(1), 1))
-    [row] = loader.session.orders("S1", ["M-1", "M-9"])
-    [line] = loader.session.order_lines("S1", ["M-1"])
-    assert list(loader.session.orders("S2", ["M-1"])) == list(loader.session.orders("S1", [])) == []
-    assert KEY.items() <= row.items()
-    assert (line["mp_line_number"], line["units_shipped"]) == ("A", 1)
-    assert (line["quantity"], line["unit_price"], row["purchase_date"]) == (
-        3,
-        Decimal("25.5000"),
-        datetime(2026, 3, 2, 14, 5, tzinfo=UTC),
-    )
-
-
-def test_a_session_gives_rows_of_any_table_that_knows_the_order(loader: Loader) -> None:
+def test_a_session_gives_columns_of_any_table_of_the_asked_orders(loader: Loader) -> None:
     loader.load(snapshot(order(1, 1, cancelled=1), 1))
-    shipments = list(loader.session.rows("shipments", "S1", ["M-9", "M-1"]))
-    assert [(row["shipment_index"], row["shipped_date"]) for row in shipments] == [
-        (0, date(2026, 3, 9)),
-        (1, date(2026, 3, 9)),
+    wanted = ["mp_order_number", "shipment_index", "quantity", "shipped_date"]
+    keys = [("S1", "M-1"), ("S2", "M-1"), ("S1", "M-9")]
+    shipments = sorted(loader.session.rows("shipments", wanted, keys), key=str)
+    assert shipments == [
+        {"mp_order_number": "M-1", "shipment_index": at, "quantity": 1, "shipped_date": date(2026, 3, 9)}
+        for at in (0, 1)
     ]
-    assert [row["reason"] for row in loader.session.rows("cancellations", "S1", ["M-1"])] == ["out_of_stock"]
+    assert list(loader.session.rows("shipments", wanted, keys[1:])) == []
+    assert list(loader.session.rows("shipments", wanted, [])) == []
+    [line] = loader.session.rows("order_lines", ["mp_line_number", "unit_price"], keys)
+    assert line == {"mp_line_number": "A", "unit_price": Decimal("25.5000")}
+    [row] = loader.session.rows("orders", ["purchase_date"], keys)
+    assert row == {"purchase_date": datetime(2026, 3, 2, 14, 5, tzinfo=UTC)}
 
 
-def test_more_numbers_than_fit_one_query_are_all_looked_up(loader: Loader) -> None:
+def test_more_orders_than_fit_one_query_are_all_looked_up(loader: Loader) -> None:
     loader.load(snapshot(order(1), 1))
-    asked = [f"N-{n}" for n in range(NUMBERS_PER_QUERY)] + ["M-1"]
-    assert [row["mp_order_number"] for row in loader.session.orders("S1", asked)] == ["M-1"]
+    asked = [("S1", f"N-{n}") for n in range(ORDERS_PER_QUERY)] + [("S1", "M-1")]
+    assert list(loader.session.rows("orders", ["mp_order_number"], asked)) == [{"mp_order_number": "M-1"}]
+
+
+@pytest.mark.parametrize(
+    ("sellers", "start", "end", "expected"),
+    [
+        pytest.param(["S0", "S1"], 5, 6, [("S1", "M-1")], id="from its moment on"),
+        pytest.param(["S1"], 4, 5, [], id="up to its moment"),
+        pytest.param(["S1"], 6, 7, [], id="after its moment"),
+        pytest.param(["S2"], 5, 6, [], id="of another seller"),
+        pytest.param([], 5, 6, [], id="of nobody"),
+    ],
+)
+def test_a_session_names_the_orders_bought_in_a_span(
+    loader: Loader, sellers: list[str], start: int, end: int, expected: list[tuple[str, str]]
+) -> None:
+    bought = datetime(2026, 3, 2, 14, 5, tzinfo=UTC)  # as `order` has it
+    loader.load(snapshot(order(1), 1))
+    found = loader.session.bought(sellers, bought.replace(minute=start), bought.replace(minute=end))
+    assert list(found) == expected
 
 
 STRANGE = {"delivery_notes": "a\x00b 'quoted' \\ é \U0001f4e6"}
