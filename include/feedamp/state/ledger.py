@@ -2,6 +2,8 @@
 
 Phases: `to_place` (a PUT is due), `settled` (accepted = desired), `held` (a conflict for a person), `refused`
 (FeedAMP answered 400; waits for new input), `never_placed` (cancelled before our first PUT), `closed`.
+
+`next_try_at`: when `place` may try again; where nothing is to be sent, that the order is to be read back since then.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from feedamp.models import MarketplaceState
 from feedamp.state.schema import orders
 from feedamp.state.upsert import upsert
 
+_NOTHING_TO_SEND = ("settled", "closed")
 _BODY = msgspec.json.Encoder(decimal_format="number")
 
 
@@ -199,6 +202,34 @@ def change(connection: Connection, order: LedgerOrder, **values: Any) -> None:
         sa.update(orders)
         .where(orders.c.seller_id == order.seller_id, orders.c.mp_order_number == order.mp_order_number)
         .values(**values)
+    )
+
+
+def to_read_back(connection: Connection, seller_id: str) -> list[str]:
+    """Numbers of orders whose state we have changed and nobody has shown to the warehouse since."""
+    query = (
+        sa.select(orders.c.mp_order_number)
+        .where(
+            orders.c.phase.in_(_NOTHING_TO_SEND),
+            orders.c.next_try_at.is_not(None),
+            orders.c.seller_id == seller_id,
+        )
+        .order_by(orders.c.mp_order_number)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def was_read(connection: Connection, seller_id: str, mp_order_number: str, *, read_at: datetime) -> None:
+    """FeedAMP has shown the order at a moment: with every change of ours that was made before. Safe to repeat."""
+    connection.execute(
+        sa.update(orders)
+        .where(
+            orders.c.seller_id == seller_id,
+            orders.c.mp_order_number == mp_order_number,
+            orders.c.phase.in_(_NOTHING_TO_SEND),
+            orders.c.next_try_at <= read_at,
+        )
+        .values(next_try_at=None)
     )
 
 

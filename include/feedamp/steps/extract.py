@@ -14,7 +14,7 @@ from feedamp.lake import Sweep as LakeSweep
 from feedamp.models import Order
 from feedamp.pages import Filters, Unread
 from feedamp.parts import Clients, Parts, Run, shards
-from feedamp.state import open_orders, progress, sellers
+from feedamp.state import ledger, open_orders, progress, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.edge import FAILURES_THAT_END_A_SELLER, Tally, each_seller, record_run
 from feedamp.sweep import Sweep, chunks_of_numbers, read_by_number, read_whole
@@ -109,6 +109,7 @@ class _SellerReader:
         started_at = self._parts.state.now()
         with self._parts.state.read() as connection:
             watched = set(open_orders.watched(connection, seller.seller_id))
+            watched.update(ledger.to_read_back(connection, seller.seller_id))
         unread = 0
         lost: list[TransientError] = []
         broken: TransientError | None = None

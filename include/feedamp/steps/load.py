@@ -9,7 +9,7 @@ from datetime import timedelta
 from feedamp.lake import Manifest
 from feedamp.models import decode_snapshot
 from feedamp.parts import Parts, Run
-from feedamp.state import open_orders, outbox, progress
+from feedamp.state import ledger, open_orders, outbox, progress
 from feedamp.tables import RECORDED_AT, SNAPSHOTS
 from feedamp.warehouse import LoadSession
 
@@ -73,15 +73,16 @@ def _load_one(parts: Parts, warehouse: LoadSession, manifest: Manifest, counts: 
     for rows in parts.lake.batches(manifest, SNAPSHOTS.name):
         with parts.state.begin() as connection:
             for seller_id in dict.fromkeys(row["seller_id"] for row in rows):
+                shown = [row for row in rows if row["seller_id"] == seller_id]
                 counts["snapshots"] += open_orders.keep_open(
                     connection,
                     seller_id,
-                    [
-                        (decode_snapshot(row["snapshot"]), row[RECORDED_AT])
-                        for row in rows
-                        if row["seller_id"] == seller_id
-                    ],
+                    [(decode_snapshot(row["snapshot"]), row[RECORDED_AT]) for row in shown],
                 )
+                read_at = {row["mp_order_number"]: row[RECORDED_AT] for row in shown}
+                for number in ledger.to_read_back(connection, seller_id):
+                    if number in read_at:
+                        ledger.was_read(connection, seller_id, number, read_at=read_at[number])
     now = parts.state.now()
     with parts.state.begin() as connection:
         for sweep in manifest.sweeps:

@@ -137,7 +137,8 @@ class SellerBatch:
                 closed_at=sent_at if is_final else None,
                 ended_at=sent_at if is_final else None,
                 reason=None,
-                next_try_at=None,
+                # To be read back, by ourselves below or by the next extraction if we do not live to do it.
+                next_try_at=None if current.placed_at is None else self._parts.state.now(),
                 attempts=0,
             )
             if is_final:
