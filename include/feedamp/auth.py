@@ -67,6 +67,8 @@ class Tokens:
         self._client_refused: ClientRefusedError | None = None
         self._refused_here: dict[str, int] = {}
         self._disowned: set[str] = set()
+        self._orphaned: set[str] = set()  # their last refresh died between its request and the store
+        self._lost: list[str] = []
 
     @property
     def conn_id(self) -> str:
@@ -133,7 +135,9 @@ class Tokens:
         if len(refused) >= REFUSALS_THAT_BLAME_THE_CLIENT and (success is None or success < self._since):
             raise self._blame_client()
         with self._state.begin() as connection:
-            return grants.mark_needs_authorization(connection, refused, now=self._state.now())
+            newly = grants.mark_needs_authorization(connection, refused, now=self._state.now())
+        lost, self._lost = self._lost, []
+        return lost + newly
 
     async def _obtain(
         self, seller_id: str, *, stale_generation: int | None, even_if_marked: bool = False
@@ -153,10 +157,13 @@ class Tokens:
                     "FeedAMP refuses the grant; the seller must authorize again.", seller_id=seller_id
                 )
             with self._state.begin() as connection:
+                left = grants.lease_left(connection, seller_id)
                 mine = grants.take_lease(
                     connection, grant, self._owner, now=self._state.now(), seconds=self._lease_s
                 )
             if mine:
+                if left:
+                    self._orphaned.add(seller_id)
                 token = await self._refresh(grant)
                 if token is not None:
                     return self._keep(seller_id, token)
@@ -179,6 +186,7 @@ class Tokens:
             with self._state.begin() as connection:
                 grants.release_lease(connection, grant.seller_id, self._owner)
             raise
+        self._orphaned.discard(grant.seller_id)
         self._on_secret(pair.refresh_token)
         with self._state.begin() as connection:
             now = self._state.now()
@@ -222,6 +230,9 @@ class Tokens:
                 return
             if isinstance(error, ClientRefusedError):
                 grants.release_lease(connection, grant.seller_id, self._owner)
+            elif grant.seller_id in self._orphaned:
+                if grants.mark_lost(connection, grant, self._owner, now=self._state.now()):
+                    self._lost.append(grant.seller_id)
             else:
                 grants.note_refusal(connection, grant, self._owner, now=self._state.now())
             refused = grants.refused_since(connection, self.conn_id, self._since)

@@ -136,6 +136,12 @@ def take_lease(connection: Connection, grant: Grant, owner: str, *, now: datetim
     return taken.rowcount == 1
 
 
+def lease_left(connection: Connection, seller_id: str) -> bool:
+    """Whether somebody has begun a refresh and not ended it; where the lease is over, that process has died."""
+    query = sa.select(grants.c.lease_owner).where(grants.c.seller_id == seller_id)
+    return connection.execute(query).scalar_one_or_none() is not None
+
+
 def release_lease(connection: Connection, seller_id: str, owner: str) -> None:
     """Gives the lease back without new tokens."""
     connection.execute(
@@ -199,6 +205,24 @@ def note_refusal(connection: Connection, grant: Grant, owner: str, *, now: datet
     release_lease(connection, grant.seller_id, owner)
 
 
+def mark_lost(connection: Connection, grant: Grant, owner: str, *, now: datetime) -> bool:
+    """Marks a seller whose newest token died with the process that got it; True unless marked before.
+
+    Not counted as a refusal: it says nothing about the client.
+    """
+    release_lease(connection, grant.seller_id, owner)
+    marked = connection.execute(
+        sa.update(grants)
+        .where(
+            grants.c.seller_id == grant.seller_id,
+            grants.c.generation == grant.generation,
+            grants.c.status == ACTIVE,
+        )
+        .values(status=NEEDS_AUTHORIZATION, reported_at=now, access_token=None, refused_at=None)
+    )
+    return marked.rowcount == 1
+
+
 def note_disowned(connection: Connection, seller_id: str, moment: datetime | None) -> None:
     """Records when FeedAMP first answered 401 to a token it had just given; None when one works again."""
     connection.execute(sa.update(grants).where(grants.c.seller_id == seller_id).values(disowned_at=moment))
@@ -211,8 +235,11 @@ def last_success(connection: Connection, conn_id: str) -> datetime | None:
 
 
 def refused_since(connection: Connection, conn_id: str, since: datetime) -> list[str]:
-    """Sellers refused since a moment, marked or not."""
-    query = sa.select(grants.c.seller_id).where(grants.c.conn_id == conn_id, grants.c.refused_at >= since)
+    """Sellers refused since a moment; those marked before it are no news."""
+    is_news = sa.or_(grants.c.status == ACTIVE, grants.c.reported_at >= since)
+    query = sa.select(grants.c.seller_id).where(
+        grants.c.conn_id == conn_id, grants.c.refused_at >= since, is_news
+    )
     return list(connection.execute(query).scalars())
 
 

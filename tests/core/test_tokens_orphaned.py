@@ -1,0 +1,98 @@
+"""A process that dies with FeedAMP's answer in its hands: who must authorize again, and that nobody else is blamed."""
+
+from __future__ import annotations
+
+import pytest
+from wire import S1, S2, wired
+
+from feedamp.errors import AuthorizationError, ClientRefusedError
+from feedamp.state import grants
+from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION
+
+SIX = [f"seller-{number:03d}" for number in range(1, 7)]
+HOUR_S = 3600
+
+
+async def die_with_the_answers(wire, *seller_ids):
+    """What a killed process leaves: its leases, and tokens that FeedAMP has exchanged and nobody has stored."""
+    for seller_id in seller_ids:
+        with wire.state.begin() as connection:
+            grant = wire.grant(seller_id)
+            assert grants.take_lease(connection, grant, "dead", now=wire.state.now(), seconds=100)
+        with wire.sandbox.world.lock:
+            wire.sandbox.world.grants.exchange_refresh_token(grant.refresh_token)
+            wire.sandbox.world.grants.answer_was_lost(grant.refresh_token)
+    wire.clock.forward(HOUR_S)
+
+
+async def ask(tokens, *seller_ids):
+    errors = []
+    for seller_id in seller_ids:
+        try:
+            await tokens.live(seller_id)
+        except AuthorizationError as error:
+            errors.append((seller_id, type(error)))
+    return errors
+
+
+def statuses(wire, *seller_ids):
+    return [wire.grant(seller_id).status for seller_id in seller_ids]
+
+
+async def test_all_sellers_of_a_dead_process_are_marked_and_the_client_is_not_blamed():
+    async with wired(sellers=6, revoke_on_reuse=True) as wire:
+        await die_with_the_answers(wire, *SIX)
+        tokens = wire.other_tokens()
+        assert await ask(tokens, *SIX) == [(seller_id, AuthorizationError) for seller_id in SIX]
+        assert (tokens.settle(), tokens.settle()) == (SIX, [])
+        assert statuses(wire, *SIX) == [NEEDS_AUTHORIZATION] * 6
+        assert wire.sandbox.broken_rules == []
+
+
+async def test_with_a_grace_period_no_seller_of_a_dead_process_is_lost():
+    async with wired(sellers=6, refresh_grace_s=24 * HOUR_S) as wire:
+        await die_with_the_answers(wire, *SIX)
+        tokens = wire.other_tokens()
+        assert (await ask(tokens, *SIX), tokens.settle()) == ([], [])
+        assert [wire.grant(s).refresh_token for s in SIX] == [wire.sandbox.refresh_token(s) for s in SIX]
+
+
+async def test_a_refused_client_takes_the_marks_of_this_run_back():
+    async with wired(sellers=6) as wire:
+        await die_with_the_answers(wire, S1)
+        for seller_id in SIX[1:]:
+            wire.sandbox.revoke(seller_id)
+        tokens = wire.other_tokens()
+        assert (await ask(tokens, *SIX))[-1] == (SIX[-1], ClientRefusedError)
+        with pytest.raises(ClientRefusedError):
+            tokens.settle()
+        assert statuses(wire, *SIX) == [ACTIVE] * 6
+
+
+async def test_sellers_marked_before_do_not_blame_the_client():
+    async with wired(sellers=7) as wire:
+        await wire.tokens.live("seller-007")
+        for seller_id in SIX:
+            wire.sandbox.revoke(seller_id)
+        await ask(wire.tokens, *SIX)
+        wire.tokens.settle()
+        wire.clock.forward(24 * HOUR_S)
+        tomorrow = wire.other_tokens()
+        for seller_id in SIX:
+            with pytest.raises(AuthorizationError) as caught:
+                await tomorrow.renew(seller_id)
+            assert type(caught.value) is AuthorizationError
+        assert tomorrow.settle() == []
+
+
+async def test_a_refresh_that_merely_failed_leaves_no_such_mark():
+    async with wired() as wire:
+        wire.sandbox.fault("error_503", path="access_token", times=2)
+        await ask_and_fail(wire.tokens)
+        with wire.state.read() as connection:
+            assert not grants.lease_left(connection, S2)
+
+
+async def ask_and_fail(tokens):
+    with pytest.raises(Exception, match="token"):
+        await tokens.live(S2)
