@@ -1,0 +1,35 @@
+"""`kill -9` in the middle of every step: one run later everything is as if nothing had happened.
+
+`python tools/crashes` does the same a hundred times for each step.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from crashes.trial import KILLED, Trials, rehearsed
+
+KILLS = 4
+pytestmark = pytest.mark.timeout(300)
+IN_MEMORY = Path("/dev/shm")  # Linux
+
+
+@pytest.fixture(scope="module")
+def trials() -> Iterator[Trials]:
+    with TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None) as folder:
+        with rehearsed(Path(folder)) as ready:
+            yield ready
+
+
+@pytest.mark.parametrize("number", range(KILLS))
+@pytest.mark.parametrize("step", KILLED)
+def test_one_run_after_a_kill_nothing_tells_of_it(trials: Trials, step: str, number: int) -> None:
+    stages = [stage for stage in trials.stages if stage.step == step]
+    rng = random.Random(f"ci/{step}/{number}")
+    result = trials.attempt(stages[number % len(stages)], rng, to_the_end=number == 0)
+    assert result.problems == [], result.deaths

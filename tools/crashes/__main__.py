@@ -1,0 +1,75 @@
+"""`python tools/crashes --kills 100 --seed 1`: kills every step at random moments and compares what the next run makes
+of it with an undisturbed run; prints a table. Exit 1 if anything differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from itertools import product
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from crashes.trial import KILLED, Result, rehearsed
+
+IN_MEMORY = Path("/dev/shm")  # Linux: a commit waits for no disk  # noqa: S108
+
+
+def main() -> int:
+    """Runs the trials; 0 when every one ended as if nothing had happened."""
+    parser = argparse.ArgumentParser(prog="python tools/crashes", description=__doc__)
+    parser.add_argument("--kills", type=int, default=100, help="trials of each step")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--steps", nargs="+", choices=KILLED, default=KILLED)
+    parser.add_argument("--folder", type=Path, help="where the houses stand; memory if there is any")
+    args = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    where = args.folder or (IN_MEMORY if IN_MEMORY.is_dir() else None)
+    with tempfile.TemporaryDirectory(prefix="feedamp-crashes-", dir=where) as folder:
+        return _run(Path(folder), args.kills, args.seed, args.steps)
+
+
+def _run(folder: Path, kills: int, seed: int, steps: list[str]) -> int:
+    started = time.monotonic()
+    results: list[Result] = []
+    try:
+        with rehearsed(folder) as trials:
+            for number, step in product(range(kills), steps):
+                stages = [stage for stage in trials.stages if stage.step == step]
+                stage = stages[number % len(stages)]
+                rng = random.Random(f"{seed}/{step}/{number}")
+                result = trials.attempt(stage, rng, to_the_end=number % 5 == 0)
+                results.append(result)
+                if result.problems:
+                    told = f"{step} {number}, round {stage.round_number}, {result.deaths}:"
+                    print(told, *result.problems, sep="\n  ", flush=True)
+    except KeyboardInterrupt:
+        print("Interrupted; what was tried so far:", flush=True)
+    _print(results, steps, time.monotonic() - started)
+    return 1 if any(result.problems for result in results) else 0
+
+
+def _print(results: list[Result], steps: list[str], seconds: float) -> None:
+    print(
+        f"\n{'step':<10}{'trials':>8}{'kills':>8}{'too late':>10}{'retried':>9}{'PUT again':>11}{'not as undisturbed':>20}"
+    )
+    for step in steps:
+        of_step = [result for result in results if result.stage.step == step]
+        print(
+            f"{step:<10}{len(of_step):>8}{sum(len(r.deaths) for r in of_step):>8}{sum(r.too_late for r in of_step):>10}"
+            f"{sum(r.retried for r in of_step):>9}{sum(r.repeats for r in of_step):>11}"
+            f"{sum(bool(r.problems) for r in of_step):>20}"
+        )
+    kinds = Counter(death.kind for result in results for death in result.deaths)
+    print("\nKilled: " + ", ".join(f"{times} x {kind}" for kind, times in kinds.most_common()))
+    print(f"{len(results)} trials in {seconds:.0f} s")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

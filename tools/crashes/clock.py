@@ -1,0 +1,69 @@
+"""One clock for every process of a house: it goes on by itself and jumps where the code sleeps."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import mmap
+import struct
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Self
+
+NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
+_SKIPPED = struct.Struct("d")
+
+
+class SharedClock:
+    """Starts at noon; what is skipped stands in a file, so that no process that dies can take it along.
+
+    `keeps_still`: it moves only where it is told to, so that a slow machine ends no token.
+    """
+
+    def __init__(self, path: Path, *, began: float | None = None, keeps_still: bool = False) -> None:
+        self.path, self.keeps_still = path, keeps_still
+        self.began = time.monotonic() if began is None else began  # the same for all processes of a machine
+        if not path.exists():
+            path.write_bytes(_SKIPPED.pack(0.0))
+        self._file = path.open("r+b")
+        self._shared = mmap.mmap(self._file.fileno(), _SKIPPED.size)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _open, (self.path, self.began, self.keeps_still)
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        return self  # a saved world goes on by the same clock
+
+    def elapsed_s(self) -> float:
+        """Seconds since noon."""
+        skipped: float = _SKIPPED.unpack_from(self._shared)[0]
+        return skipped if self.keeps_still else time.monotonic() - self.began + skipped
+
+    def now(self) -> datetime:
+        """The moment, in UTC."""
+        return NOON + timedelta(seconds=self.elapsed_s())
+
+    def jump_to(self, elapsed_s: float, *, back: bool = False) -> None:
+        """Moves every process's clock; never back unless told to."""
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            ahead = elapsed_s - self.elapsed_s()
+            if back or ahead > 0:
+                _SKIPPED.pack_into(self._shared, 0, _SKIPPED.unpack_from(self._shared)[0] + ahead)
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def skip(self, **span: float) -> None:
+        """Lets time pass."""
+        self.jump_to(self.elapsed_s() + timedelta(**span).total_seconds())
+
+    async def sleep(self, seconds: float) -> None:
+        """Wakes at the right moment without waiting for it; two who sleep at once do not sleep twice as long."""
+        wake_at = self.elapsed_s() + seconds
+        await asyncio.sleep(0)
+        self.jump_to(wake_at)
+
+
+def _open(path: Path, began: float, keeps_still: bool) -> SharedClock:
+    return SharedClock(path, began=began, keeps_still=keeps_still)

@@ -1,0 +1,131 @@
+"""What can be seen of a house from outside, less what a crash may change: moments, tries and run ids."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import sqlalchemy as sa
+
+from feedamp.lake import Lake
+from feedamp.state import State, schema
+from feedamp.tables import CHILDREN, ORDERS, RECORDED_AT, SCHEMA, SNAPSHOTS, TABLES
+from feedamp.warehouse.duckdb import DuckDbWarehouse
+
+Picture = dict[str, dict[str, Any]]
+STATE_TABLES = (
+    schema.orders,
+    schema.snapshots,
+    schema.findings,
+    schema.rejected_orders,
+    schema.inbox_files,
+    schema.tracking_uses,
+    schema.watermarks,
+    schema.outbox,
+)
+LEFT_OUT = {"attempts", "run_id", "stamp", "id", "tracking_hash", "recipient_hash"}
+# Whether the intent or the sight of a report is on record depends on which of two reads came first.
+MAY_DIFFER = {"intent_at", "listed_at"}
+NOT_COMPARED = {"runs", "reconciliations"}
+
+
+def state_rows(state: State) -> Picture:
+    """Ledger, snapshots, findings, rejects: rows by key."""
+    picture: Picture = {}
+    with state.read() as connection:
+        for table in STATE_TABLES:
+            keys = [column.name for column in table.primary_key if column.name not in LEFT_OUT]
+            rows = [dict(row._mapping) for row in connection.execute(sa.select(table))]
+            picture[f"state {table.name}"] = _by_key(rows, keys)
+    return picture
+
+
+def warehouse_rows(path: Path) -> Picture:
+    """Rows of every table of the warehouse by key."""
+    picture: Picture = {}
+    with duckdb.connect(str(path), read_only=True) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        for table in TABLES.values():
+            if table.name not in NOT_COMPARED:
+                cursor = connection.execute(f"SELECT * FROM {SCHEMA}.{table.name}")
+                names = [column[0] for column in cursor.description or ()]
+                rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+                picture[f"warehouse {table.name}"] = _by_key(rows, table.key)
+    return picture
+
+
+def lake_rows(lake: Lake) -> Picture:
+    """The newest snapshot of every order, with lines, shipments and cancellations, from the manifests alone."""
+    newest: dict[tuple[str, str], datetime] = {}
+    rows: list[tuple[str, dict[str, Any]]] = []
+    for manifest in lake.manifests():
+        for table in (ORDERS, *CHILDREN, SNAPSHOTS):
+            for batch in lake.batches(manifest, table.name):
+                rows += [(table.name, row) for row in batch]
+    for table_name, row in rows:
+        if table_name == SNAPSHOTS.name:
+            key = row["seller_id"], row["mp_order_number"]
+            newest[key] = max(row[RECORDED_AT], newest.get(key, row[RECORDED_AT]))
+    picture: Picture = {}
+    for table in (ORDERS, *CHILDREN, SNAPSHOTS):
+        latest = [
+            row
+            for table_name, row in rows
+            if table_name == table.name
+            and newest.get((row["seller_id"], row["mp_order_number"])) == row[RECORDED_AT]
+        ]
+        # The same read may stand in two manifests: a load that died after it had published its outbox.
+        unique = {repr(row): row for row in latest}.values()
+        picture[f"lake {table.name}"] = _by_key(list(unique), table.key)
+    return picture
+
+
+def rebuilt_rows(folder: Path, lake: Lake) -> Picture:
+    """The warehouse as it comes out of the lake alone."""
+    path = folder / "rebuilt" / "warehouse.duckdb"
+    shutil.rmtree(path.parent, ignore_errors=True)
+    DuckDbWarehouse(str(path), lock_wait_s=0).rebuild(lake)
+    picture = warehouse_rows(path)
+    shutil.rmtree(path.parent)
+    return {f"rebuilt {name}": rows for name, rows in picture.items()}
+
+
+def differences(wanted: Picture, found: Picture) -> list[str]:
+    """One line for each row that is not as it should be."""
+    said = []
+    for name in wanted.keys() | found.keys():
+        right, seen = wanted.get(name, {}), found.get(name, {})
+        for key in sorted(right.keys() | seen.keys()):
+            before, after = right.get(key), seen.get(key)
+            if before == after:
+                continue
+            if isinstance(before, dict) and isinstance(after, dict):
+                what = {c: (before[c], after[c]) for c in before if before[c] != after.get(c)}
+            else:
+                what = {"row": (before, after)}
+            said.append(
+                f"{name} {key}: " + ", ".join(f"{c} {a!r} became {b!r}" for c, (a, b) in what.items())
+            )
+    return sorted(said)
+
+
+def _by_key(rows: list[dict[str, Any]], keys: Any) -> dict[str, Any]:
+    named = [("/".join(str(row[key]) for key in keys), _timeless(row)) for row in rows]
+    counted = Counter(name for name, _ in named)
+    return {
+        name if counted[name] == 1 else f"{name} #{at}": row
+        for at, (name, row) in enumerate(sorted(named, key=repr))
+    }
+
+
+def _timeless(row: dict[str, Any]) -> dict[str, Any]:
+    """A moment of ours only counts as there or not there."""
+    return {
+        name: value is not None if name.endswith("_at") or name == "watermark" else value
+        for name, value in row.items()
+        if name not in LEFT_OUT | MAY_DIFFER
+    }

@@ -1,0 +1,126 @@
+"""A house of files that any process can open: state, lake, warehouse, inbox; and every step by its name."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from crashes.clock import SharedClock
+from feedamp.flatten import Privacy
+from feedamp.lake import Lake
+from feedamp.pacing import Sleep
+from feedamp.parts import Connection, Parts, Rules, Run
+from feedamp.state import State, grants, sellers
+from feedamp.steps.close import close
+from feedamp.steps.edge import Tally
+from feedamp.steps.extract import extract, plan_sellers
+from feedamp.steps.intake import intake
+from feedamp.steps.load import load
+from feedamp.steps.place import place, plan_place
+from feedamp.steps.reconcile import plan_reconcile, reconcile
+from feedamp.steps.validate import plan_process, validate
+from feedamp.token_endpoint import Credentials
+from feedamp.transport import Address
+from feedamp.vault import Vault
+from feedamp.warehouse.duckdb import DuckDbWarehouse
+
+CONN = "feedamp_default"
+PLACE_DAG = ("intake", "place", "load")
+EXTRACT_DAG = ("extract", "load")
+PROCESS_DAG = ("validate", "close", "load")
+LOOP = (*PLACE_DAG, *EXTRACT_DAG, *PROCESS_DAG)
+DAG_OF = {
+    "intake": "place_orders",
+    "place": "place_orders",
+    "extract": "extract_fulfillments",
+    "load": "extract_fulfillments",
+    "validate": "process_fulfillments",
+    "close": "process_fulfillments",
+    "reconcile": "reconcile_orders",
+}
+DAY = (datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC))
+
+
+@dataclass(frozen=True)
+class Rooms:
+    """Where everything lies; goes to other processes as it is. Without a clock, time is the machine's."""
+
+    folder: Path
+    api: str
+    client_id: str
+    key: str = field(repr=False)
+    client_secret: str = field(repr=False)
+    clock: SharedClock | None = None
+    state_url: str = ""
+    requests_per_second: float = 10_000.0
+    timeout_s: float = 5.0
+    lock_wait_s: float = 30.0
+
+    def open_state(self) -> State:
+        """The state database."""
+        url = self.state_url or f"sqlite:///{self.folder / 'state.db'}"
+        return State(url, clock=self.clock.now if self.clock else None)
+
+    def parts(self, *, on_secret: Callable[[str], None] = lambda secret: None) -> Parts:
+        """What a step needs; the caller closes `parts.state`."""
+        inbox = self.folder / "inbox"
+        inbox.mkdir(exist_ok=True)
+        connection = Connection(
+            Address(self.api, timeout_s=self.timeout_s),
+            Credentials(CONN, self.client_id, self.client_secret),
+            requests_per_second=self.requests_per_second,
+        )
+        sleep: Sleep = self.clock.sleep if self.clock and not self.clock.keeps_still else asyncio.sleep
+        return Parts(
+            self.open_state(),
+            Vault(self.key),
+            Lake(str(self.folder / "lake")),
+            DuckDbWarehouse(str(self.folder / "warehouse.duckdb"), lock_wait_s=self.lock_wait_s),
+            Rules(str(inbox), inbox_settle_s=0),
+            Privacy(None),
+            lambda conn_id: connection,
+            default_conn_id=CONN,
+            sleep=sleep,
+            on_secret=on_secret,
+        )
+
+    def register(self, tokens: dict[str, str]) -> None:
+        """Sellers and the refresh tokens they gave."""
+        parts = self.parts()
+        with parts.state.begin() as connection:
+            for seller_id, token in tokens.items():
+                sellers.add(connection, seller_id, conn_id=CONN, now=parts.state.now())
+                grants.put_grant(connection, parts.vault, seller_id, CONN, token, now=parts.state.now())
+        parts.state.close()
+
+
+def run_step(parts: Parts, name: str, run_id: str, *, try_number: int = 1) -> dict[str, Any]:
+    """Runs one step on all its shards; returns its counts, with what it left undone and what it noted."""
+    run = Run(f"feedamp_{DAG_OF[name]}", run_id, parts.state.now(), try_number)
+    if name == "load":
+        return dict(load(parts, run))
+    if name == "intake":
+        return _told(intake(parts, run))
+    more: dict[str, Any] = {}
+    step: Any
+    if name == "place":
+        step, shards = place, plan_place(parts, run, [])
+    elif name == "extract":
+        step, shards = extract, plan_sellers(parts, [])
+    elif name == "reconcile":
+        more = {"start": DAY[0], "end": DAY[1], "with_stale": False}
+        step, shards = reconcile, plan_reconcile(parts, *DAY, [], with_stale=False)
+    else:
+        step, shards = {"validate": validate, "close": close}[name], plan_process(parts, [])
+    if not shards:
+        return _told(Tally(name))
+    [shard] = shards
+    return _told(asyncio.run(step(parts, run, shard["shard"], shard["sellers"], **more)))
+
+
+def _told(tally: Tally) -> dict[str, Any]:
+    return {**tally.summary(), "undone": tally.undone, "noted": tally.notes}

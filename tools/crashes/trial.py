@@ -1,0 +1,249 @@
+"""One scenario, undisturbed and disturbed: kill a step, run everything once more, and compare."""
+
+from __future__ import annotations
+
+import copy
+import random
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cryptography.fernet import Fernet
+
+from crashes import picture
+from crashes.clock import SharedClock
+from crashes.killing import Death, End, Kind, Measures, Watch, run
+from crashes.orders import CLOSED_AS, ROUNDS, act, deliver
+from crashes.picture import Picture
+from crashes.rooms import EXTRACT_DAG, LOOP, PLACE_DAG, PROCESS_DAG, Rooms
+from feedamp.lake import Lake
+from feedamp.sandbox import Sandbox, SandboxOptions, running
+
+KILLED = ("place", "extract", "load", "validate", "close")
+NEXT_RUN_MIN = 15  # leases of the dead have ended by then
+TRIES_TO_HIT = 20
+_DAY_S = 86_400.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The world as it was before a step."""
+
+    round_number: int
+    step: str
+    folder: Path
+    world: Any = field(repr=False)
+    sent: Counter[tuple[str, ...]] = field(repr=False)
+    elapsed_s: float
+    measures: Measures
+    sellers_have_acted: bool
+
+
+@dataclass
+class Result:
+    """What came of one trial."""
+
+    stage: Stage
+    deaths: list[Death]
+    too_late: int
+    retried: bool
+    repeats: int
+    problems: list[str]
+
+
+class Trials:
+    """The undisturbed run, kept stage by stage, and trials that start from any of them."""
+
+    def __init__(self, base: Path, rooms: Rooms, clock: SharedClock, sandbox: Sandbox, watch: Watch) -> None:
+        self._base, self._rooms, self._clock = base, rooms, clock
+        self._sandbox, self._watch = sandbox, watch
+        self._runs = 0
+        self.stages: list[Stage] = []
+        self._ends: list[Picture] = []
+        self._settled: list[Picture] = []
+
+    def rehearse(self) -> None:
+        """The undisturbed run: measures every step, and keeps the world before each that will be killed."""
+        for number in range(ROUNDS):
+            self._open_round(number)
+            self._rehearse(number, PLACE_DAG, sellers_have_acted=False)
+            act(self._sandbox, number)
+            self._clock.skip(minutes=NEXT_RUN_MIN)
+            self._rehearse(number, (*EXTRACT_DAG, *PROCESS_DAG), sellers_have_acted=True)
+            self._ends.append(self._picture())
+            self._loop()
+            self._settled.append(self._picture())
+        closed = {key: self._sandbox.orders(key[0])[key[1]]["marketplace_state"] for key in CLOSED_AS}
+        if problems := [*self._broken_rules(), *([] if closed == CLOSED_AS else [f"closed as {closed}"])]:
+            raise RuntimeError(f"the undisturbed run is not as it should be: {problems}")
+
+    def attempt(self, stage: Stage, rng: random.Random, *, to_the_end: bool) -> Result:
+        """Kills the stage's step once to three times, perhaps lets the task try again at once, and looks at what the
+        next run makes of it; `to_the_end` plays the rounds that are left too, and rebuilds the warehouse."""
+        number = stage.round_number
+        deaths, too_late = self._kill(stage, rng)
+        retried = rng.random() < 0.5
+        if retried:  # may find leases of the dead, and must do no harm
+            self._clock.skip(minutes=1)
+            self._run([stage.step], try_number=9)
+        self._clock.skip(minutes=NEXT_RUN_MIN)
+        problems = self._clean_run(number, stage.sellers_have_acted)
+        found = self._picture()
+        either = _either(self._ends[number], self._settled[number], found)
+        problems += [f"one run later: {line}" for line in picture.differences(either, found)]
+        while to_the_end:
+            problems += self._loop()
+            found = self._picture(rebuilt=True)
+            wanted = self._settled[number] | _as_rebuilt(self._settled[number])
+            problems += [f"after round {number}: {line}" for line in picture.differences(wanted, found)]
+            number += 1
+            if number == ROUNDS:
+                break
+            self._open_round(number)
+            problems += self._clean_run(number, False)
+        return Result(stage, deaths, too_late, retried, self._repeats(), problems + self._broken_rules())
+
+    def _rehearse(self, number: int, steps: Sequence[str], *, sellers_have_acted: bool) -> None:
+        for step in steps:
+            if step not in KILLED:
+                self._run([step])
+                continue
+            folder = self._base / f"before-{len(self.stages)}"
+            shutil.copytree(self._rooms.folder, folder)
+            world, sent = copy.deepcopy(self._world()), self._watch.sent.copy()
+            elapsed_s = self._clock.elapsed_s()
+            measures = self._run([step], is_measured=True).measures
+            self.stages.append(
+                Stage(number, step, folder, world, sent, elapsed_s, measures, sellers_have_acted)
+            )
+
+    def _restore(self, stage: Stage) -> None:
+        shutil.rmtree(self._rooms.folder)
+        shutil.copytree(stage.folder, self._rooms.folder)
+        kept, world = copy.deepcopy(stage.world), self._sandbox.world
+        with world.lock:
+            world.orders, world.grants, world.rules, world.limiter = kept
+        self._watch.sent = stage.sent.copy()
+        self._clock.jump_to(stage.elapsed_s, back=True)
+
+    def _world(self) -> tuple[Any, ...]:
+        world = self._sandbox.world
+        return world.orders, world.grants, world.rules, world.limiter
+
+    def _kill(self, stage: Stage, rng: random.Random) -> tuple[list[Death], int]:
+        """One death, sometimes two or three in a row; a draw that comes too late is drawn again."""
+        for survived in range(TRIES_TO_HIT):
+            self._restore(stage)
+            deaths = [_draw(stage.measures, rng)]
+            while len(deaths) < 3 and rng.random() < 0.25:
+                deaths.append(_draw(stage.measures, rng))
+            run_id = self._next_run()
+            killed = [
+                self._run([stage.step], run_id=run_id, death=death, try_number=at).killed
+                for at, death in enumerate(deaths, start=1)
+            ]
+            if killed[0]:
+                return deaths[: sum(killed)], survived
+        raise RuntimeError(f"{stage.step} was too fast for {TRIES_TO_HIT} attempts on its life")
+
+    def _open_round(self, number: int) -> None:
+        self._clock.skip(hours=2)  # access tokens have ended
+        modified_at = self._clock.now().timestamp() - 60
+        deliver(self._rooms.folder / "inbox", number, modified_at=modified_at)
+
+    def _clean_run(self, number: int, sellers_have_acted: bool) -> list[str]:
+        if sellers_have_acted:
+            return self._loop()
+        left = self._complaints(self._run(PLACE_DAG))
+        act(self._sandbox, number)
+        self._clock.skip(minutes=NEXT_RUN_MIN)
+        return left + self._complaints(self._run((*EXTRACT_DAG, *PROCESS_DAG)))
+
+    def _loop(self) -> list[str]:
+        self._clock.skip(minutes=NEXT_RUN_MIN)
+        return self._complaints(self._run(LOOP))
+
+    def _complaints(self, end: End) -> list[str]:
+        return [f"a clean run left undone: {line}" for line in end.complaints]
+
+    def _run(self, steps: Sequence[str], *, run_id: str = "", **more: Any) -> End:
+        return run(self._rooms, steps, run_id or self._next_run(), self._watch, **more)
+
+    def _next_run(self) -> str:
+        self._runs += 1
+        return f"manual__{self._runs}"
+
+    def _picture(self, *, rebuilt: bool = False) -> Picture:
+        lake = Lake(str(self._rooms.folder / "lake"))
+        with closing(self._rooms.open_state()) as state:
+            seen = picture.state_rows(state)
+        seen |= picture.warehouse_rows(self._rooms.folder / "warehouse.duckdb") | picture.lake_rows(lake)
+        sellers = [seller["seller_id"] for seller in self._sandbox.sellers]
+        seen |= {f"FeedAMP {seller_id}": self._sandbox.orders(seller_id) for seller_id in sellers}
+        seen["reports"] = {
+            "/".join(key): times for key, times in self._watch.sent.items() if key[0] == "POST"
+        }
+        seen["closings"] = {"/".join(key): times for key, times in self._closings().items()}
+        return seen | (picture.rebuilt_rows(self._base, lake) if rebuilt else {})
+
+    def _closings(self) -> dict[tuple[str, ...], int]:
+        """Final states that `close` sent. An order that the marketplace cancels is placed like any other."""
+        ours = {("PUT", *key, state) for key, state in CLOSED_AS.items() if key[1] != "cancelled-by-us"}
+        return {key: times for key, times in self._watch.sent.items() if key in ours}
+
+    def _repeats(self) -> int:
+        """PUTs beyond the first of each state: `place` may repeat one whose answer it never got."""
+        return sum(times - 1 for key, times in self._watch.sent.items() if key[0] == "PUT")
+
+    def _broken_rules(self) -> list[str]:
+        return [f"broken rule: {broken}" for broken in self._sandbox.broken_rules]
+
+
+@contextmanager
+def rehearsed(base: Path) -> Iterator[Trials]:
+    """Trials below a folder, with the undisturbed run behind them."""
+    base.mkdir(parents=True, exist_ok=True)
+    folder = base / "house"
+    folder.mkdir()
+    clock, watch = SharedClock(base / "clock"), Watch()
+    # A refresh that dies after FeedAMP's answer loses the seller unless there is a grace period: not today's question.
+    options = SandboxOptions(
+        sellers=3, requests_per_second=1e6, burst=10**6, refresh_grace_s=_DAY_S, behaviors=(("never", 1),)
+    )
+    with running(options, clock=clock.now, monotonic=clock.elapsed_s, observer=watch) as sandbox:
+        watch.look_at(sandbox)
+        key = Fernet.generate_key().decode()
+        rooms = Rooms(folder, sandbox.api, sandbox.client_id, key, sandbox.client_secret, clock)
+        rooms.register({seller["seller_id"]: seller["refresh_token"] for seller in sandbox.sellers})
+        trials = Trials(base, rooms, clock, sandbox, watch)
+        trials.rehearse()
+        yield trials
+
+
+def _draw(measures: Measures, rng: random.Random) -> Death:
+    """A kind of moment, then a moment of that kind."""
+    bounds = measures.bounds()
+    kind: Kind = rng.choice(sorted(bounds))
+    bound = bounds[kind]
+    return Death(kind, rng.uniform(0, bound) if kind == "moment" else rng.randint(1, int(bound)))
+
+
+def _either(one: Picture, other: Picture, found: Picture) -> Picture:
+    """Of two right rows the one that was found: whether FeedAMP's list of errors is read yet depends on the moment."""
+    return {
+        name: {
+            key: rows[key]
+            if found.get(name, {}).get(key) == rows[key]
+            else other.get(name, {}).get(key, rows[key])
+            for key in rows
+        }
+        for name, rows in one.items()
+    }
+
+
+def _as_rebuilt(wanted: Picture) -> Picture:
+    return {f"rebuilt {name}": rows for name, rows in wanted.items() if name.startswith("warehouse ")}
