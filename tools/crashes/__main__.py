@@ -49,7 +49,9 @@ def _run(folder: Path, kills: int, seed: int, steps: list[str]) -> int:
                 if result.problems:
                     told = f"{step} {number}, round {stage.round_number}, {result.deaths}:"
                     print(told, *result.problems, sep="\n  ", flush=True)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RuntimeError) as error:
+        if "interrupted" not in str(error).lower() and not isinstance(error, KeyboardInterrupt):
+            raise  # DuckDB says it in its own words
         print("Interrupted; what was tried so far:", flush=True)
     _print(results, steps, time.monotonic() - started)
     return 1 if any(result.problems for result in results) else 0
