@@ -26,8 +26,8 @@ class SharedClock:
         self.began = time.monotonic() if began is None else began  # the same for all processes of a machine
         if not path.exists():
             path.write_bytes(_SKIPPED.pack(0.0))
-        self._file = path.open("r+b")
-        self._shared = mmap.mmap(self._file.fileno(), _SKIPPED.size)
+        with path.open("r+b") as file:
+            self._shared = mmap.mmap(file.fileno(), _SKIPPED.size)
 
     def __reduce__(self) -> tuple[object, ...]:
         return _open, (self.path, self.began, self.keeps_still)
@@ -46,13 +46,11 @@ class SharedClock:
 
     def jump_to(self, elapsed_s: float, *, back: bool = False) -> None:
         """Moves every process's clock; never back unless told to."""
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        try:
+        with self.path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # ends with the file, and with the process
             ahead = elapsed_s - self.elapsed_s()
             if back or ahead > 0:
                 _SKIPPED.pack_into(self._shared, 0, _SKIPPED.unpack_from(self._shared)[0] + ahead)
-        finally:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def skip(self, **span: float) -> None:
         """Lets time pass."""
