@@ -1,0 +1,84 @@
+"""A process that is killed with new tokens in its hands, before it can store them."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from cryptography.fernet import Fernet
+
+from crashes.clock import SharedClock
+from crashes.rooms import Rooms, run_step
+from feedamp.sandbox import Sandbox, SandboxOptions, running
+from feedamp.state import sellers
+
+PATIENCE_S = 60.0
+SELLERS = 7
+A_DAY_S = 86_400.0
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["feedamp.steps.extract"])
+
+
+@dataclass
+class Orphanage:
+    """Sellers whose access tokens have just ended, and one extraction after the other."""
+
+    rooms: Rooms
+    clock: SharedClock
+    sandbox: Sandbox
+
+    def extract(self, run_id: str) -> dict[str, Any]:
+        self.clock.skip(minutes=15)
+        parts = self.rooms.parts()
+        with closing(parts.state):
+            return run_step(parts, "extract", run_id)
+
+    def die_between_answer_and_store(self) -> None:
+        """`kill -9` for an extraction at the moment at which it has got a seller's new tokens."""
+        ours, theirs = _CONTEXT.Pipe()
+        victim = _CONTEXT.Process(target=_extract_and_stop, args=(self.rooms, theirs))
+        victim.start()
+        assert ours.poll(PATIENCE_S)
+        time.sleep(0.1)  # FeedAMP has answered the others by now
+        victim.kill()
+        victim.join(PATIENCE_S)
+
+    def waiting(self) -> list[str]:
+        """Sellers who must authorize again."""
+        with closing(self.rooms.open_state()) as state, state.read() as connection:
+            return [seller.seller_id for seller in sellers.find(connection) if seller.blocked_by]
+
+
+def _extract_and_stop(rooms: Rooms, pipe: Connection) -> None:
+    logging.disable(logging.CRITICAL)
+
+    def stop(secret: str) -> None:
+        if secret.startswith("rt-"):  # told to who masks it, before it is stored
+            pipe.send("it has the answer")
+            time.sleep(PATIENCE_S)
+
+    run_step(rooms.parts(on_secret=stop), "extract", "killed")
+
+
+@contextmanager
+def orphanage(folder: Path, url: str, *, grace_s: float = 0.0) -> Iterator[Orphanage]:
+    clock = SharedClock(folder / "clock")
+    options = SandboxOptions(
+        sellers=SELLERS,
+        requests_per_second=1e6,
+        burst=10**6,
+        refresh_grace_s=grace_s,
+        revoke_on_reuse=not grace_s,
+    )
+    with running(options, clock=clock.now, monotonic=clock.elapsed_s) as sandbox:
+        key = Fernet.generate_key().decode()
+        rooms = Rooms(folder, sandbox.api, sandbox.client_id, key, sandbox.client_secret, clock, url)
+        rooms.register({seller["seller_id"]: seller["refresh_token"] for seller in sandbox.sellers})
+        yield Orphanage(rooms, clock, sandbox)
