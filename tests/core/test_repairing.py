@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from feedamp.comparing import Difference
+from feedamp.kept_bodies import SEEN
 from feedamp.models import Order
 from feedamp.repairing import Action, decide_repair, is_about_content, is_mended
-from feedamp.state.ledger import SEEN, LedgerOrder
+from feedamp.state.ledger import LedgerOrder
 
 MOMENT = datetime(2026, 3, 2, tzinfo=UTC)
 P, A, S, C = "PENDING", "AWAITING_SHIPMENT", "SHIPPED", "CANCELLED"
