@@ -61,6 +61,16 @@ def test_a_refusal_has_no_effect_and_strikes_once(sandbox, probe, kind, status, 
     assert probe.place("M-99").status == 200
 
 
+@pytest.mark.parametrize("status", [400, 401, 500])
+def test_an_echo_repeats_the_credential_and_the_body_and_has_no_effect(sandbox, probe, status):
+    sandbox.fault(f"echo_{status}", method="PUT")
+    answer = probe.place("M-99")
+    assert answer.status == status
+    assert b"Bearer at-" in answer.body
+    assert b"M-99" in answer.body
+    assert "M-99" not in sandbox.orders(SELLER)
+
+
 def test_a_retry_date_is_a_date_other_programs_read(sandbox, probe):
     sandbox.fault("throttle_until", seconds=7)
     answer = probe.call("GET", "/orders")

@@ -83,7 +83,7 @@ class Api:
         if fault and fault.kind in INSTEAD_KINDS:
             # A wait on the token call says nothing to those who hold a live access token.
             told = None if call.path in TOKEN_PATHS else outcome.seller_id
-            return spoil.instead(fault, self.world, told)
+            return spoil.instead(fault, self.world, call, told)
         reply = self._routed(call, outcome.seller_id, fault)
         if fault and fault.kind in (*LOST_KINDS, *CONTENT_KINDS):
             for credential in self._credentials(call):

@@ -23,12 +23,16 @@ InsteadKind = Literal[
     "error_500",
     "error_502",
     "error_503",
+    "echo_400",
+    "echo_401",
+    "echo_500",
     "refuse_token",
     "expire_cursor",
     "reset_before",
 ]
-"""Nothing takes effect: 429 with seconds, with an HTTP date, bare; 5xx as HTML; 401 for a live token; 400 for a
-live cursor; the connection is reset."""
+"""Nothing takes effect: 429 with seconds, with an HTTP date, bare; 5xx as HTML; 400, 401 and 500 that repeat the
+request with its credential and its body, as careless servers do; 401 for a live token; 400 for a live cursor; the
+connection is reset."""
 
 LostKind = Literal["reset_after", "lost_refresh", "cut_body", "slow_drip", "broken_json", "html"]
 """The effect happens, the answer suffers: reset; the same for a token call; cut in the middle; `seconds` long;

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from email.utils import format_datetime
+from html import escape
 from typing import Any
 
 from feedamp.sandbox.cursors import Cursors
@@ -17,8 +18,10 @@ HTML = b"<!DOCTYPE html><html><head><title>%d</title></head><body><h1>Something 
 HTML_TYPE = {"Content-Type": "text/html; charset=utf-8"}
 
 
-def instead(fault: Fault, world: World, seller_id: str | None) -> Reply:
-    """The answer to a request that never takes effect."""
+def instead(fault: Fault, world: World, call: Call, seller_id: str | None) -> Reply:
+    """The answer to a request that never takes effect; `seller_id` is who hears of a wait."""
+    if fault.kind.startswith("echo_"):
+        return echo(int(fault.kind.removeprefix("echo_")), call)
     if fault.kind.startswith("error_"):
         status = int(fault.kind.removeprefix("error_"))
         return Reply(status, headers=dict(HTML_TYPE), raw=HTML % status)
@@ -36,6 +39,16 @@ def instead(fault: Fault, world: World, seller_id: str | None) -> Reply:
         # A date is cut to whole seconds, so the client may come up to one second early.
         world.limiter.told_to_wait(seller_id, fault.seconds - (fault.kind == "throttle_until"))
     return Refusal(429, ("TOO_MANY_REQUESTS", "slow down"), headers=headers).reply()
+
+
+def echo(status: int, call: Call) -> Reply:
+    """The request in the answer: as JSON in the shape of a refusal, or in a page of HTML."""
+    sent = f"{call.headers.get('authorization', 'no token')} sent {call.body.decode('utf-8', 'replace')}"
+    if status < 500:
+        code = "invalid_token" if status == 401 else "FIELD_INVALID_VALUE"
+        return Refusal(status, (code, sent)).reply()
+    page = HTML.replace(b"</h1>", b"</h1><pre>%s</pre>") % (status, escape(sent).encode())
+    return Reply(status, headers=dict(HTML_TYPE), raw=page)
 
 
 def spoiled(fault: Fault, world: World, call: Call, seller_id: str | None, reply: Reply) -> Reply:
