@@ -186,7 +186,7 @@ class FeedAmpClient:
             answer, sent_at = await self._send(method, path, json_body, token)
             if answer.status == 401:
                 self._tokens.disowned(self.seller_id, token)
-        self._raise_for(method, answer)
+        self._raise_for(method, answer, token)
         self._tokens.accepted(self.seller_id)
         # Bodies of PUT and POST answers are unknown (Q7) and ignored.
         return Reply(answer, sent_at, self._json(answer) if method == "GET" else None)
@@ -224,7 +224,7 @@ class FeedAmpClient:
         )
         return answer, sent_at
 
-    def _raise_for(self, method: str, answer: Answer) -> None:
+    def _raise_for(self, method: str, answer: Answer, token: Token) -> None:
         status = answer.status
         if 200 <= status < 300:
             return
@@ -251,7 +251,7 @@ class FeedAmpClient:
         raise kind(
             f"FeedAMP answered {method} with {status}.",
             status=status,
-            reasons=refusal_reasons(answer.body),
+            reasons=refusal_reasons(answer.body, secret=token.value),
             seller_id=self.seller_id,
         )
 

@@ -6,21 +6,31 @@ from typing import Any
 
 import msgspec
 
+LONGEST_WORDS = 500
 
-def refusal_reasons(body: bytes) -> tuple[tuple[str, str], ...]:
-    """(code, message) pairs of an error body, whose shape is unknown (Q8): list, object, text or nothing."""
+
+def refusal_reasons(body: bytes, *, secret: str = "") -> tuple[tuple[str, str], ...]:
+    """(code, message) pairs of an error body, whose shape is unknown (Q8): list, object, text or nothing.
+
+    `secret` is taken out: some servers repeat the request, and these words are stored and shown.
+    """
+
+    def words(value: object) -> str:
+        text = str(value)
+        return (text.replace(secret, "***") if secret else text)[:LONGEST_WORDS]
+
     try:
         value: Any = msgspec.json.decode(body) if body.strip() else []
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return (("", body[:500].decode("utf-8", "replace")),)
+        return (("", words(body.decode("utf-8", "replace"))),)
     if isinstance(value, dict):
         inner = value.get("errors")
         value = inner if isinstance(inner, list) else [value]
     if not isinstance(value, list):
-        return (("", str(value)[:500]),)
+        return (("", words(value)),)
     return tuple(
-        (str(item.get("code") or ""), str(item.get("message") or item.get("error") or "")[:500])
+        (words(item.get("code") or ""), words(item.get("message") or item.get("error") or ""))
         if isinstance(item, dict)
-        else ("", str(item)[:500])
+        else ("", words(item))
         for item in value[:50]
     )

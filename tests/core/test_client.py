@@ -200,6 +200,16 @@ async def test_what_feedamp_says_about_a_400_reaches_the_caller():
     assert caught.value.reasons == (("FIELD_INVALID_VALUE", "delivery_notes cannot be updated"),)
 
 
+async def test_a_token_that_feedamp_repeats_in_its_words_is_taken_out():
+    async with wired() as wire:
+        wire.sandbox.fault("echo_400", method="PUT")
+        with pytest.raises(RejectedError) as caught:
+            await wire.client().put_order("M-1", example_order("M-1"))
+    [(code, message)] = caught.value.reasons
+    assert code == "FIELD_INVALID_VALUE"
+    assert message.startswith('Bearer *** sent {"mp_order_number":"M-1"')
+
+
 @pytest.mark.parametrize(
     ("body", "reasons"),
     [
