@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,16 +16,21 @@ from typing import Any
 
 from feedamp import carriers
 from feedamp.models import Order, OrderLine, content_hash, encode
-from feedamp.tables import LAKE_TABLES, RECORDED_AT, Type
+from feedamp.tables import LAKE_TABLES, RECORDED_AT, REJECTED_ORDERS, Type
 from feedamp.units import LineUnits, count_units
 
 Row = dict[str, Any]
 Rows = dict[str, list[Row]]
+REFUSED = "FeedAMP refused it; `feedamp rejected list` shows its own words"
+_CODE = re.compile(r"[A-Z]+(_[A-Z]+)+(?=: )")
 
 
 @dataclass(frozen=True)
 class Privacy:
-    """`pii = mask`: personal text becomes a keyed pseudonym, personal JSON is left out."""
+    """`pii = mask`: personal text becomes a keyed pseudonym, personal JSON is left out.
+
+    So are FeedAMP's words about an order it refused, which may repeat the order.
+    """
 
     key: bytes | None
 
@@ -36,10 +43,22 @@ class Privacy:
             value = hidden.get(column.name)
             if column.personal and value is not None:
                 hidden[column.name] = self._pseudonym(value) if column.type is Type.TEXT else None
+        if table == REJECTED_ORDERS.name:
+            hidden["reasons"] = _without_words(hidden["reasons"])
         return hidden
 
     def _pseudonym(self, value: str) -> str:
         return hmac.new(self.key or b"", value.encode(), hashlib.sha256).hexdigest()[:16]
+
+
+def _without_words(reasons: str) -> str:
+    """Our own reasons repeat no value; of FeedAMP's only the error code stays."""
+    found = json.loads(reasons)
+    for reason in found:
+        if reason["code"] == "refused_by_feedamp":
+            code = _CODE.match(reason["message"])
+            reason["message"] = f"{code[0]}: {REFUSED}" if code else REFUSED
+    return json.dumps(found)
 
 
 def order_rows(seller_id: str, order: Order, *, read_at: datetime) -> Rows:

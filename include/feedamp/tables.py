@@ -257,7 +257,11 @@ REJECTED_ORDERS = Table(
         SELLER,
         NUMBER,
         _text("stage", "`inbox`: our checks; `feedamp`: FeedAMP refused it (400, 409, 413, 422)."),
-        Column("reasons", Type.JSON, "List of {field, code, message}."),
+        Column(
+            "reasons",
+            Type.JSON,
+            "List of {field, code, message}; with `pii = mask` without FeedAMP's own words.",
+        ),
         _time("rejected_at", "When."),
         _time("superseded_at", "When the file was read again or the row was mended; null while it stands."),
     ),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from feedamp.flatten import Privacy, order_rows, placed_rows
+from feedamp.flatten import REFUSED, Privacy, order_rows, placed_rows
 from feedamp.models import (
     Address,
     Cancellation,
@@ -145,6 +145,25 @@ def test_the_same_person_has_the_same_pseudonym_under_one_key_only() -> None:
     name = MASK.hide("orders", row)["customer_full_name"]
     assert name == MASK.hide("orders", row)["shipping_address_full_name"]
     assert name != Privacy(b"another key").hide("orders", row)["customer_full_name"]
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        pytest.param(
+            "FIELD_INVALID_VALUE: no such person: Robin Vale", "FIELD_INVALID_VALUE", id="a code and text"
+        ),
+        pytest.param("no such person: Robin Vale", "", id="text alone"),
+        pytest.param("ROBIN: VALE", "", id="a name that looks like a code"),
+    ],
+)
+def test_masking_keeps_of_a_refusal_feedamps_code_alone(said: str, kept: str) -> None:
+    ours = {"field": "currency", "code": "out_of_range", "message": "is no currency"}
+    theirs = {"field": "", "code": "refused_by_feedamp", "message": said}
+    hidden = MASK.hide("rejected_orders", {"source": "a.csv", "reasons": json.dumps([ours, theirs])})
+    first, second = json.loads(hidden["reasons"])
+    assert first == ours
+    assert second == theirs | {"message": f"{kept}: {REFUSED}" if kept else REFUSED}
 
 
 def test_masking_leaves_what_is_absent_absent() -> None:
