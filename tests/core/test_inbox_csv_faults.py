@@ -78,6 +78,7 @@ def test_a_line_break_in_quotes_stays_in_its_row():
         pytest.param(b"seller_id;mp_order_number\nS1;M-1\n\n", [("seller_id", "missing"), ("mp_order_number", "missing")], 1, id="semicolons"),
         pytest.param(b"seller_id,mp_order_number,x,x\n", [("x", "wrong_type")], 0, id="a column twice"),
         pytest.param(b"seller_id,mp_order_number,customer,customer.vat\n", [("customer", "wrong_type")], 0, id="a column and its member"),
+        pytest.param(b"S1,M-1,Robin Vale,Robin Vale\n", [("seller_id", "missing"), ("mp_order_number", "missing")], 0, id="an order where the header should be, none of whose values is repeated"),
         pytest.param(b'seller_id,"mp_order_number\nS1,M-1\n', [("", "wrong_type")], 1, id="an open quote in the header"),
         pytest.param("seller_id,mp_order_number\nS1,M-1\n".encode("utf-16"), [("", "wrong_type")], 2, id="UTF-16"),
         pytest.param(b"seller_id,mp_order_number\rS1,M-1\r", [("", "wrong_type")], 0, id="line ends of old"),

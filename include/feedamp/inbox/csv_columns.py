@@ -29,9 +29,11 @@ def columns(header: list[str]) -> list[str]:
 
 def header_faults(names: list[str]) -> Iterator[Reason]:
     """Why no order can be read with these columns."""
-    for name in (SELLER, NUMBER):
-        if name not in names:
-            yield Reason(name, "missing", "the header has no such column; columns are separated by commas")
+    missing = [name for name in (SELLER, NUMBER) if name not in names]
+    for name in missing:
+        yield Reason(name, "missing", "the header has no such column; columns are separated by commas")
+    if missing:  # then this may be no header but an order, whose values must not be repeated
+        return
     for name, times in Counter(names).items():
         if times > 1:
             yield Reason(name, "wrong_type", "the header has this column more than once")
