@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from airflow.sdk.log import mask_secret
 from sqlalchemy.engine import URL, make_url
@@ -37,6 +38,8 @@ def make_parts(look_up: LookUp | None = None) -> Parts:
     options = read_options()
     find = look_up or connection_by_id
     state_url = _state_url(options, find)
+    for address in (state_url, options.rules.inbox_url, options.lake_url):
+        _mask_password(address)
     key = _encryption_key(options, state_url)
     mask_secret(key)
     vault = Vault(key)
@@ -150,6 +153,14 @@ def _order_query(options: Options, find: LookUp) -> OrderQuery | None:
     if options.inbox_sql is None or options.inbox_sql_conn_id is None:
         return None
     return SqlInbox(options.inbox_sql_conn_id, options.inbox_sql, find)
+
+
+def _mask_password(address: str) -> None:
+    """Keeps the password of an address out of logs, as it is written and as it is meant."""
+    password = urlsplit(address).password
+    if password:
+        mask_secret(password)
+        mask_secret(unquote(password))
 
 
 def _encryption_key(options: Options, state_url: str) -> str:

@@ -7,6 +7,7 @@ import stat
 import pytest
 from airflow.sdk.log import redact
 from cryptography.fernet import Fernet
+from sqlalchemy.exc import OperationalError
 
 from feedamp.errors import ConfigurationError
 from feedamp_airflow.config import read_options
@@ -39,6 +40,18 @@ def test_a_key_is_masked_in_logs_from_the_moment_it_is_loaded(airflow_house):
     airflow_house.set_options(encryption_key=key)
     airflow_house.parts()
     assert key not in str(redact(f"the key is {key}"))
+
+
+def test_a_password_in_an_address_is_masked_in_logs(airflow_house):
+    key = Fernet.generate_key().decode()
+    airflow_house.set_options(encryption_key=key, inbox_url="sftp://us:sesame-of-the-inbox@127.0.0.1/inbox")
+    airflow_house.set_options(
+        state_url="postgresql+psycopg://us:sesame%20of%20the%20state@127.0.0.1:1/feedamp"
+    )
+    with pytest.raises(OperationalError):  # nobody listens there
+        make_parts()
+    said = str(redact("sesame-of-the-inbox, sesame%20of%20the%20state, sesame of the state"))
+    assert "sesame" not in said
 
 
 def test_a_state_that_is_no_file_needs_a_key(airflow_house):
