@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
+from cryptography.fernet import Fernet
 
 from demo.airflow_server import AirflowServer
 from demo.programs import Programs, environment, free_port
 from feedamp.sandbox import Sandbox, SandboxOptions, running
+from feedamp.sandbox.options import Behaviors
+from feedamp.sandbox.server import Observer
 from feedamp.state import State, grants, sellers
 from feedamp.vault import Vault, key_beside
 
@@ -64,6 +67,10 @@ class Installation:
         self.airflow._wait(f"{dag_id} runs", look, 150.0)
         return found
 
+    def wait(self, what: str, done: Callable[[], bool], seconds: float = 300.0) -> None:
+        """Waits until something holds; a machine that is busy with other things is given time."""
+        self.airflow._wait(what, done, seconds)
+
     def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """Rows of the warehouse."""
         path = self.home / "feedamp" / "warehouse.duckdb"
@@ -73,6 +80,19 @@ class Installation:
     def processes(self) -> list[int]:
         """Every process but ours that holds a file of this installation open, whoever its parent is."""
         return [pid for pid in other_processes() if holds_a_file_of(pid, str(self.home.parent))]
+
+
+@dataclass
+class Guarded(Installation):
+    """One that knows its secrets and sees every URL as it goes over the wire."""
+
+    encryption_key: str = field(default="", repr=False)
+    urls: list[str] = field(default_factory=list, repr=False)
+
+    def connect(self, seller_ids: Sequence[str], *, folder: str = "feedamp", conn_id: str = CONN_ID) -> None:
+        """Sellers of the sandbox with the grant that works now, in the state below `folder`."""
+        file = str(self.home / folder / "state.db")
+        connect_sellers(f"sqlite:///{file}", Vault(self.encryption_key), self.sandbox, seller_ids, conn_id)
 
 
 def other_processes() -> list[int]:
@@ -87,17 +107,20 @@ def holds_a_file_of(pid: int, folder: str) -> bool:
         return False  # gone meanwhile, or not ours
 
 
-@pytest.fixture(scope="session")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    home = tmp_path_factory.mktemp("e2e") / "airflow"
+@contextmanager
+def installed(
+    folder: Path,
+    options: SandboxOptions,
+    feedamp: Mapping[str, str] | None = None,
+    observer: Observer | None = None,
+) -> Iterator[Installation]:
+    """A running Airflow with these `[feedamp]` options against a sandbox; no seller is connected yet."""
+    home = folder / "airflow"
     home.mkdir()
     port = free_port()
-    env = environment(home, port) | {
-        f"AIRFLOW__FEEDAMP__{name}_SCHEDULE": YEARLY for name in ("PLACE", "EXTRACT", "REFRESH")
-    }
-    behaviors = (("ship_whole", 8), ("cancel_all", 2))
-    options = SandboxOptions(sellers=4, requests_per_second=200.0, burst=200, behaviors=behaviors)
-    with running(options) as sandbox, Programs(home.parent / "logs", env) as programs:
+    schedules = {f"{name}_schedule": YEARLY for name in ("place", "extract", "refresh")}
+    env = environment(home, port) | feedamp_env(schedules | dict(feedamp or {}))
+    with running(options, observer=observer) as sandbox, Programs(folder / "logs", env) as programs:
         airflow = AirflowServer(programs, home, port, lambda what: None)
         airflow.start()
         address = {
@@ -106,17 +129,45 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
             "client_secret": sandbox.client_secret,
         }
         airflow.add_connection(address, {"requests_per_second": 100})
-        connect_sellers(home, sandbox)
         yield Installation(airflow, programs, sandbox, home)
 
 
-def connect_sellers(home: Path, sandbox: Sandbox) -> None:
-    """Every seller of the sandbox with a grant, in the state where the programs find it."""
-    file = home / "feedamp" / "state.db"
-    state, vault = State(f"sqlite:///{file}"), Vault(key_beside(str(file)))
+def feedamp_env(options: Mapping[str, str]) -> dict[str, str]:
+    """`[feedamp]` options as the environment gives them."""
+    return {f"AIRFLOW__FEEDAMP__{name.upper()}": value for name, value in options.items()}
+
+
+@pytest.fixture(scope="session")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    behaviors: Behaviors = (("ship_whole", 8), ("cancel_all", 2))
+    options = SandboxOptions(sellers=4, requests_per_second=200.0, burst=200, behaviors=behaviors)
+    with installed(tmp_path_factory.mktemp("e2e"), options) as opened:
+        file = str(opened.home / "feedamp" / "state.db")
+        everyone = [seller["seller_id"] for seller in opened.sandbox.sellers]
+        connect_sellers(f"sqlite:///{file}", Vault(key_beside(file)), opened.sandbox, everyone)
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    """A second one for the tests that need more sellers and `pii = mask`; they share it, for it takes a while."""
+    key, urls = Fernet.generate_key().decode(), list[str]()
+    behaviors: Behaviors = (("ship_whole", 6), ("mistype", 4))
+    options = SandboxOptions(sellers=16, requests_per_second=200.0, burst=200, behaviors=behaviors)
+    feedamp = {"pii": "mask", "encryption_key": key, "extra_order_fields": "location"}
+    with installed(
+        tmp_path_factory.mktemp("guarded"), options, feedamp, lambda exchange: urls.append(exchange.url)
+    ) as opened:
+        yield Guarded(opened.airflow, opened.programs, opened.sandbox, opened.home, key, urls)
+
+
+def connect_sellers(
+    url: str, vault: Vault, sandbox: Sandbox, seller_ids: Sequence[str], conn_id: str = CONN_ID
+) -> None:
+    state = State(url)
     with state.begin() as connection:
-        for seller in sandbox.sellers:
-            seller_id, now = seller["seller_id"], state.now()
-            sellers.add(connection, seller_id, conn_id=CONN_ID, now=now)
-            grants.put_grant(connection, vault, seller_id, CONN_ID, seller["refresh_token"], now=now)
+        for seller_id in seller_ids:
+            now, token = state.now(), sandbox.refresh_token(seller_id)
+            sellers.add(connection, seller_id, conn_id=conn_id, now=now)
+            grants.put_grant(connection, vault, seller_id, conn_id, token, now=now)
     state.close()

@@ -44,13 +44,15 @@ class AirflowServer:
         self._wait("Airflow is starting", self._log_in, STARTED_WITHIN_S)
         self._wait("Airflow reads the DAGs", self._has_all_dags, STARTED_WITHIN_S)
 
-    def add_connection(self, sandbox: dict[str, str], extra: dict[str, Any]) -> None:
-        """Saves the FeedAMP connection, as the form in the UI does."""
+    def add_connection(
+        self, sandbox: dict[str, str], extra: dict[str, Any], conn_id: str = "feedamp_default"
+    ) -> None:
+        """Saves a FeedAMP connection, as the form in the UI does."""
         self._api(
             "POST",
             "connections",
             {
-                "connection_id": "feedamp_default",
+                "connection_id": conn_id,
                 "conn_type": "feedamp",
                 "host": sandbox["api"],
                 "login": sandbox["client_id"],
@@ -117,6 +119,14 @@ class AirflowServer:
         return {dag["dag_id"] for dag in self._api("GET", "dags")["dags"]} >= set(DAGS)
 
     def _api(self, method: str, path: str, body: Any = None) -> Any:
+        for _ in range(5):
+            try:
+                return http(method, f"{self.url}/api/v2/{path}", body, self._token)
+            except requests.HTTPError as error:
+                # Its SQLite file is locked for a moment when many tasks run: nothing has happened.
+                if error.response.status_code != 500:
+                    raise
+                time.sleep(1.0)
         return http(method, f"{self.url}/api/v2/{path}", body, self._token)
 
     def _wait(self, what: str, done: Callable[[], bool], seconds: float) -> None:

@@ -121,13 +121,13 @@ class Programs:
             raise SystemExit(f"{' '.join(command)} ended with {done.returncode}; see {log}")
         return done.stdout
 
-    def start(self, name: str, *command: str) -> Path:
-        """Starts a program in the background; returns its log."""
+    def start(self, name: str, *command: str, env: Mapping[str, str] | None = None) -> Path:
+        """Starts a program in the background, `env` on top of what all of them get; returns its log."""
         log = self._logs / f"{name}.log"
-        with log.open("w") as output:
+        with log.open("a") as output:
             process = subprocess.Popen(
                 command,
-                env=self._env,
+                env={**self._env, **(env or {})},
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -164,24 +164,25 @@ class Programs:
             if process.poll() is not None:
                 raise SystemExit(f"{name} ended with {process.returncode}; see {self._logs / name}.log")
 
-    def stop(self) -> None:
-        """Ends every program with all its children."""
+    def stop(self, name: str | None = None) -> None:
+        """Ends every program with all its children, or the one of that name."""
+        ending = [process for its_name, process in self._running if name in (None, its_name)]
         for wanted, patience_s in ((signal.SIGTERM, 8.0), (signal.SIGKILL, 2.0)):
-            for _, process in self._running:
+            for process in ending:
                 _signal_session(process.pid, wanted)
             give_up_at = time.monotonic() + patience_s
-            while time.monotonic() < give_up_at and any(session_members(p.pid) for _, p in self._running):
-                for _, process in self._running:
+            while time.monotonic() < give_up_at and any(session_members(p.pid) for p in ending):
+                for process in ending:
                     process.poll()
                 time.sleep(0.1)
-        for _, process in self._running:
+        for process in ending:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(
                     2.0
                 )  # no longer a member of its session, but a thread of it may still be leaving
             if process.stdout:
                 process.stdout.close()
-        self._running.clear()
+        self._running = [(its_name, process) for its_name, process in self._running if process not in ending]
 
 
 def session_members(session: int) -> list[int]:
