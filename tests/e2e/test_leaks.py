@@ -1,0 +1,159 @@
+"""No token, secret or customer field is left where none belongs; and what `pii = mask` hides, and what not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.dataset as ds
+import pytest
+from leaks import CUSTOMER, HIDDEN_ADDRESS, SHOWN_ADDRESS, WORDS, files, hits, sqlite_cells
+from troubled_round import (
+    EXTRACT,
+    PLACE,
+    PROCESS,
+    PROXY_PASSWORD,
+    RECONCILE,
+    REFRESH,
+    WRONG_SECRET,
+    go_round,
+)
+
+from demo.airflow_server import DAGS
+from demo.programs import BIN
+
+# The order bodies, which must be sent; rejected rows, which can be replayed; FeedAMP's own words on a refusal.
+STATE_MAY_HOLD = {"orders.body", "rejected_orders.raw", "rejected_orders.reasons", "orders.reason"}
+MASKED = (
+    *(f"customer_{name}" for name in CUSTOMER),
+    *(f"shipping_address_{name}" for name in HIDDEN_ADDRESS),
+    "delivery_notes",
+)
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module", params=["mask", "keep"])
+def done(guarded, request):
+    """One go of all DAGs. `keep` comes second, in folders of its own, with the scheduler started anew for it."""
+    pii = request.param
+    if pii == "mask":
+        add_wrong_connection(guarded)
+        guarded.unpause(*DAGS)
+        for dag_id in (PLACE, EXTRACT, RECONCILE, REFRESH):
+            guarded.ended(dag_id, "scheduled")
+        guarded.ended(PROCESS, "asset_triggered")
+        yield go_round(guarded, pii, guarded.home / "feedamp", first_seller=4)
+        return
+    folder = guarded.home / "kept"
+    places = {
+        "pii": "keep",
+        "state_url": f"sqlite:///{folder / 'state.db'}",
+        "inbox_url": str(folder / "inbox"),
+        "lake_url": str(folder / "lake"),
+        "duckdb_path": str(folder / "warehouse.duckdb"),
+    }
+    restart_scheduler(guarded, places)
+    yield go_round(guarded, pii, folder, first_seller=10)
+    restart_scheduler(guarded, {})
+
+
+def restart_scheduler(guarded: Any, options: dict[str, str]) -> None:
+    guarded.programs.stop("scheduler")
+    env = {f"AIRFLOW__FEEDAMP__{name.upper()}": value for name, value in options.items()}
+    guarded.programs.start("scheduler", str(BIN / "airflow"), "scheduler", env=env)
+
+
+def add_wrong_connection(guarded: Any) -> None:
+    address = {
+        "api": guarded.sandbox.api,
+        "client_id": guarded.sandbox.client_id,
+        "client_secret": WRONG_SECRET,
+    }
+    proxies = {"https": f"http://us:{PROXY_PASSWORD}@127.0.0.1:9"}
+    guarded.airflow.add_connection(address, {"proxies": proxies}, "feedamp_wrong")
+
+
+def test_the_trouble_was_real(done):
+    assert done.ends == {
+        PLACE: "failed",
+        EXTRACT: "failed",
+        PROCESS: "success",
+        RECONCILE: "success",
+        REFRESH: "success",
+    }
+    logs = "".join(text for _, text in files(done.guarded.home / "logs", "*.log"))
+    assert "FeedAMP answered 500" in logs
+    assert "FeedAMP refuses the client id or secret" in logs
+    assert "must authorize again" in logs
+    assert "refused by FeedAMP (400)" in logs
+    refused = hits(sqlite_cells(done.state), ["refused_by_feedamp"])
+    assert ("rejected_orders.reasons", "refused_by_feedamp") in refused
+
+
+def test_every_kind_of_place_is_searched(done):
+    searched = {where for where, _ in done.everywhere()}
+    assert {
+        "URL",
+        "access log",
+        "xcom.value",
+        "log.extra",
+        "dag_run.conf",
+        "task_instance.hostname",
+    } <= searched
+    assert {Path(where).name for where in searched} >= {
+        "scheduler.log",
+        "api-server.log",
+        "dag-processor.log",
+    }
+    assert len([where for where in searched if "attempt=" in where]) > 20
+    assert {where for where, _ in hits(sqlite_cells(done.state), WORDS)} >= {
+        "orders.body",
+        "rejected_orders.raw",
+    }
+
+
+def test_no_secret_stands_anywhere(done):
+    assert hits(done.everywhere(), done.secrets()) == []
+    assert hits(sqlite_cells(done.state), done.secrets()) == []
+    assert hits(done.lake(), done.secrets()) == []
+    assert hits(done.warehouse(), done.secrets()) == []
+
+
+def test_no_customer_stands_in_what_airflow_keeps_or_in_a_url(done):
+    assert hits(done.everywhere(), WORDS) == []
+
+
+def test_the_state_holds_customers_in_orders_and_rejects_alone(done):
+    assert {where for where, _ in hits(sqlite_cells(done.state), WORDS)} <= STATE_MAY_HOLD
+
+
+def test_lake_and_warehouse_hold_customers_only_where_they_are_to_be_kept(done):
+    found = {where for where, _ in (*hits(done.lake(), WORDS), *hits(done.warehouse(), WORDS))}
+    if done.pii == "mask":
+        assert found == set()
+    else:
+        columns = {f"orders.{name}" for name in (*MASKED, "extra")} | {"order_lines.extra"}
+        assert found == columns | {"rejected_orders.reasons"}
+
+
+def test_what_names_nobody_is_kept_in_either_case(done):
+    columns = ", ".join(f"shipping_address_{name}" for name in SHOWN_ADDRESS)
+    found = done.query(f"SELECT DISTINCT {columns} FROM feedamp.orders WHERE mp_order_number LIKE 'L-%'")
+    assert found == [tuple(SHOWN_ADDRESS.values())]
+
+
+def test_a_mask_is_the_same_for_the_same_value_in_every_run_and_another_for_another(done):
+    if done.pii == "keep":
+        return
+    sql = f"SELECT {', '.join(MASKED)}, extra FROM feedamp.orders WHERE mp_order_number LIKE 'L-%-0'"
+    assert len(set(done.query(sql))) == 1
+    assert None not in done.query(sql)[0][:-1]
+    assert done.query(sql)[0][-1] is None
+    lake = ds.dataset(done.folder / "lake" / "orders", format="parquet", partitioning=None)
+    written = lake.to_table(columns=["mp_order_number", "customer_full_name", "extracted_at"]).to_pylist()
+    of_first = [row for row in written if row["mp_order_number"] == "L-good-1"]
+    assert {row["extracted_at"] is None for row in of_first} == {True, False}  # by place, and by extract
+    assert len({row["customer_full_name"] for row in of_first}) == 1
+    [other] = {row["customer_full_name"] for row in written if row["mp_order_number"] == "L-good-2"}
+    assert other not in (None, "Wilhelmina Ashgrove", of_first[0]["customer_full_name"])
