@@ -81,6 +81,7 @@ def test_the_trouble_was_real(done):
         PROCESS: "success",
         RECONCILE: "success",
         REFRESH: "success",
+        "wrong": "failed",
     }
     logs = "".join(text for _, text in files(done.guarded.home / "logs", "*.log"))
     assert "FeedAMP answered 500" in logs
