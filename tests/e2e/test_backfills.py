@@ -110,20 +110,21 @@ def test_days_without_orders_end_green_with_nothing_compared(house, five_at_once
 
 
 @pytest.fixture(scope="module")
-def one_failed(house, five_at_once):
+def one_failed(house):
     """Three days across the change of clocks in autumn; FeedAMP is out for the only seller of the second."""
+    house.guarded.unpause(RECONCILE)
     house.guarded.sandbox.fault("error_503", seller_id=house.lonely, times=None)
     house.backfill(AUTUMN, max_active_runs=3)
 
+    where = f"dags/{RECONCILE}/dagRuns/{house.seen(AUTUMN)[AUTUMN[1]]['dag_run_id']}/taskInstances"
+
     def second_has_failed_once() -> bool:
-        where = f"dags/{RECONCILE}/dagRuns/{house.seen(AUTUMN)[AUTUMN[1]]['dag_run_id']}"
-        tasks = house.guarded.api("GET", f"{where}/taskInstances")["task_instances"]
+        tasks = house.guarded.api("GET", where)["task_instances"]
         return any(ti["state"] == "up_for_retry" for ti in tasks)
 
     house.guarded.wait("the outage is met", second_has_failed_once)
-    # A person who will not wait for the retries says so in the UI; this is the call behind it.
-    failing = house.seen(AUTUMN)[AUTUMN[1]]["dag_run_id"]
-    house.guarded.api("PATCH", f"dags/{RECONCILE}/dagRuns/{failing}", {"state": "failed"})
+    # A person who will not wait for the retries marks the task as failed; this is the call behind it.
+    house.guarded.api("PATCH", f"{where}/reconcile/0", {"new_state": "failed"})
     runs = house.runs(AUTUMN)
     house.guarded.sandbox.clear_faults()
     return runs

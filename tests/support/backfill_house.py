@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -56,6 +57,7 @@ class BackfillHouse:
                 if error.response.status_code != 503:  # Airflow's own SQLite file was locked
                     raise
                 self.finish()
+                time.sleep(1.0)
         raise AssertionError("Airflow's database is locked for good")
 
     def unfinished(self) -> list[int]:
@@ -78,7 +80,7 @@ class BackfillHouse:
             try:
                 self.guarded.api("PUT", f"backfills/{backfill}/cancel")
             except requests.HTTPError as error:
-                if error.response.status_code != 409:  # it has just been noticed
+                if error.response.status_code not in (404, 409):  # it is gone, or has just been noticed
                     raise
 
     def seen(self, days: list[str]) -> dict[str, dict[str, Any]]:
