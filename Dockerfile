@@ -4,7 +4,7 @@ FROM apache/airflow:slim-3.3.2-python3.12
 
 # As constraints the pins hold by hash too, and the developer's tools among them stay out.
 RUN --mount=type=bind,target=/src \
-    uv pip install --no-cache --constraint /src/requirements.lock --requirement /src/pyproject.toml --all-extras \
+    uv pip install --no-cache --constraint /src/requirements.lock --requirement /src/pyproject.toml --extra postgres --extra s3 --extra cluster \
     && uv pip check
 
 # The package itself brings the connection type, the pages and the command; Compose mounts newer code before it.

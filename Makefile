@@ -55,7 +55,7 @@ format: .venv/installed ## rewrite the code the way `make check` wants it
 
 lock: .venv/installed ## write requirements.lock from pyproject.toml; with ARGS=--upgrade the newest of everything
 	@echo "Lock ..."
-	@$(BIN)/uv --quiet --system-certs pip compile --universal --python-version 3.11 --all-extras --group dev $(ARGS) \
+	@$(BIN)/uv --quiet --system-certs pip compile --universal --python-version 3.11 --extra postgres --extra s3 --extra cluster --group dev $(ARGS) \
 		--generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 		pyproject.toml --output-file requirements.lock
 	@echo "requirements.lock: $$(grep -c '^[a-z0-9]' requirements.lock) packages"
