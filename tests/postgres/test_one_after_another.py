@@ -9,7 +9,7 @@ import pytest
 from postgres import behind
 from wire import KEY, S1, add_seller
 
-from feedamp.models import Snapshot
+from feedamp.models import Snapshot, content_hash
 from feedamp.state import grants, leases, open_orders, outbox, slots
 from feedamp.tables import RECORDED_AT
 from feedamp.vault import Vault
@@ -35,7 +35,6 @@ def kept(state):
     [
         pytest.param(NOON, LATER, True, ("second", LATER), id="a newer one takes the older one's place"),
         pytest.param(LATER, NOON, False, ("first", LATER), id="an older one leaves the newer one alone"),
-        pytest.param(NOON, NOON, True, ("second", NOON), id="of the same moment the later word counts"),
     ],
 )
 @pytest.mark.parametrize("at_once", [False, True], ids=["one after the other", "both at once"])
@@ -48,6 +47,15 @@ def test_the_newest_snapshot_stays(state, first, second, is_newest, left, at_onc
             said = keep("second", second)(connection)
     assert said is is_newest
     assert kept(state) == left
+
+
+@pytest.mark.parametrize(("first", "second"), [("one", "two"), ("two", "one")])
+def test_of_the_same_moment_the_greater_hash_stays_whichever_comes_first(state, first, second):
+    greater = max("one", "two", key=lambda status: content_hash(Snapshot("M-1", status=status)))
+    with state.begin() as connection:
+        keep(first, NOON)(connection)
+        assert keep(second, NOON)(connection) is (second == greater)
+    assert kept(state) == (greater, NOON)
 
 
 def test_the_same_snapshot_again_only_moves_the_moment(state):

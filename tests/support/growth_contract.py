@@ -97,7 +97,7 @@ def test_a_lake_of_the_first_version_is_rebuilt_under_later_tables(
     assert warehouse.rebuild(lake) == 3
     found = rows(warehouse, LATER)
     [order], [line] = found["orders"], found["order_lines"]
-    assert order == AS_TOLD
+    assert {name: order[name] for name in AS_TOLD} == AS_TOLD
     assert msgspec.json.decode(order["extra"])["gift_note"] == "for Ada"  # stays where it was
     assert (line["quantity"], type(line["quantity"])) == (Decimal(3), Decimal)
 
