@@ -11,7 +11,7 @@ ifneq ($(shell cat .venv/made-in 2>/dev/null),$(CURDIR))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint types format lock build clean
+.PHONY: help demo up test check lint types format mutants bench lock build clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | while IFS='	' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
@@ -48,6 +48,13 @@ lint: .venv/installed ## ruff's rules, one of which keeps Airflow out of include
 types: .venv/installed ## mypy, strict, on include and plugins
 	@echo "Types ..."
 	@$(BIN)/mypy
+
+mutants: .venv/installed ## break a copy of the code on purpose, one promise at a time; tests must notice
+	@$(BIN)/python tools/mutants.py $(ARGS)
+
+bench: .venv/installed ## measure: extraction beside a bare loop, sellers in trouble, memory, tracking numbers
+	@for script in extraction isolation memory carriers; do \
+		echo "$$script ..."; $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 format: .venv/installed ## rewrite the code the way `make check` wants it
 	@$(BIN)/ruff check --fix-only $(SOURCES)

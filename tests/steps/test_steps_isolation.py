@@ -108,5 +108,5 @@ def test_nobody_waits_for_a_seller_whose_answers_are_slow(house: House) -> None:
     ended = house.clock.elapsed_s()
     noon = house.clock.now().timestamp() - house.clock.elapsed_s()
     last_of_others = max(r.at.timestamp() - noon for r in house.sandbox.requests if r.seller_id != slow)
-    assert ended - began >= 4
-    assert last_of_others - began < 4
+    assert ended - began >= 3.5  # the last drip is not waited for
+    assert last_of_others - began < 3.5

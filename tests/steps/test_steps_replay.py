@@ -72,7 +72,9 @@ def test_the_later_of_two_rejected_rows_of_an_order_wins(house: House) -> None:
     house.set_rules(body=LENIENT)
     assert replay(house.parts) == Replayed(taken=2)
     assert house.order("M-1").body["gift_note"] == "second"
-    assert house.rejects() == []
+    [replaced] = house.rejects()
+    assert replaced.reasons[0]["code"] == "body_changed"
+    assert "0001.jsonl row 1" in replaced.reasons[0]["message"]
 
 
 def test_a_later_row_that_is_still_wrong_stands_although_an_earlier_one_was_taken(house: House) -> None:
