@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from feedamp.inbox import OrderRow, Reason
-from feedamp.kept_bodies import SEEN, WHOLE, contradictions
+from feedamp.kept_bodies import WHOLE, contradictions
 from feedamp.lifecycle import AWAITING_SHIPMENT, CANCELLED, SHIPPED, may_follow
 from feedamp.models import FINAL_STATES, MarketplaceState, content_hash
 from feedamp.state.ledger import LedgerOrder
 
+_OPEN_PHASES = ("to_place", "settled", "held")
 _NOT_UPDATABLE = "differs from the placed order; only marketplace_state can change"
 
 
@@ -44,16 +45,13 @@ def admit(row: OrderRow, known: LedgerOrder | None, seen: Seen, *, now: datetime
     delivery = content_hash([body_hash, state])
     if known is None:
         return _first_delivery(row, body, body_hash, state, delivery, now)
+    if not known.has_body and known.phase in _OPEN_PHASES:
+        return _body_comes(row, known, body, body_hash, state, delivery, seen, now)
     if delivery in known.delivered:
         return Admission()
     order = known.but(delivered=(*known.delivered, delivery))
     reasons: tuple[Reason, ...] = ()
-    if known.body_kind == SEEN and known.phase != "closed":
-        contradicted = tuple(contradictions(known.body, body))
-        if contradicted:
-            return Admission(None, contradicted, rejected=True)
-        order = order.but(body=body, body_hash=body_hash, body_kind=WHOLE, **_origin(row))
-    elif body_hash != known.body_hash:
+    if body_hash != known.body_hash:
         if _is_replaceable(known):
             if known.phase != "refused" and row.source != known.source:
                 # An order cut in two over two files would else lose the lines of the first without a word.
@@ -70,6 +68,32 @@ def admit(row: OrderRow, known: LedgerOrder | None, seen: Seen, *, now: datetime
     if moved.desired_state != known.desired_state:
         moved = moved.but(**_origin(row))
     return Admission(moved, reasons)
+
+
+def _body_comes(
+    row: OrderRow,
+    known: LedgerOrder,
+    body: dict[str, Any],
+    body_hash: str,
+    state: MarketplaceState,
+    delivery: str,
+    seen: Seen,
+    now: datetime,
+) -> Admission:
+    """An open order without a body, adopted or open again after its body was let go, gets one if it is the right one."""
+    wrong = tuple(contradictions(known.body, body))
+    if not wrong and known.body_hash and known.body_hash != body_hash:
+        wrong = tuple(_body_changed(known, body))
+    if wrong:
+        return Admission(None, wrong, rejected=True)
+    order = known.but(body=body, body_hash=body_hash, body_kind=WHOLE, **_origin(row))
+    if delivery in known.delivered:  # its state is old news
+        return Admission(order)
+    order = order.but(delivered=(*known.delivered, delivery))
+    moved = _move(order, known, state, seen, now)
+    if isinstance(moved, Reason):
+        return Admission(None, (moved,), rejected=True)
+    return Admission(moved)
 
 
 def _first_delivery(

@@ -122,7 +122,7 @@ class Lake:
         """Every manifest that lies there, oldest first, those that have been replaced with them."""
         folder = self.absolute(MANIFESTS)
         with self.storage.reached():
-            found = [p for p in self.fs.find(folder) if p.endswith(".json") and "/." not in p]
+            found = [path for path in self.fs.find(folder) if _is_manifest(path)]
         if not found:
             self.storage.check_bucket()
         read: list[Manifest] = []
@@ -193,6 +193,11 @@ def replaced(manifests: Iterable[Manifest]) -> set[str]:
             taken.update(manifest.replaces)
             dead.update(manifest.replaces)
     return dead
+
+
+def _is_manifest(path: str) -> bool:
+    """Whether a file below `_manifests` is one, and no draft; the folders above may have any name."""
+    return path.endswith(".json") and not PurePosixPath(path).name.startswith(".")
 
 
 def _decoded(path: str, data: bytes) -> Manifest:

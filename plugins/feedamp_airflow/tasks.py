@@ -112,10 +112,14 @@ def reconcile(shard: Shard) -> dict[str, Any]:
 
 
 def plan_refreshing() -> list[Shard]:
-    """Shards of sellers whose grant wants a refresh; what the state keeps no longer goes before that, once a day."""
+    """Shards of sellers whose grant wants a refresh; what the state keeps no longer goes with it, once a day."""
     parts = make_parts()
-    forget_step(parts, _run(parts))
-    return _planned(plan_refresh(parts, _sellers()))
+    planned = _planned(plan_refresh(parts, _sellers()))
+    try:
+        forget_step(parts, _run(parts))
+    except Exception:  # grants must be refreshed whatever happens here; tomorrow it is tried again
+        log.exception("what the state should have let go stays until the next run")
+    return planned
 
 
 def refresh(shard: Shard) -> dict[str, Any]:

@@ -234,6 +234,16 @@ def test_a_rebuilt_warehouse_is_the_same_to_the_row(feedamp_env):
     assert warehouse_rows(feedamp_env) == before
 
 
+def test_a_lake_that_is_suddenly_empty_does_not_empty_the_warehouse(feedamp_env):
+    feedamp_env.read()
+    feedamp_env.load()
+    before = warehouse_rows(feedamp_env)
+    (feedamp_env.folder / "lake").rename(feedamp_env.folder / "moved")
+    done = feedamp_env.run("warehouse", "rebuild")
+    assert (done.code, "lake_url" in done.err) == (2, True)
+    assert warehouse_rows(feedamp_env) == before
+
+
 def test_the_state_database_is_upgraded_and_its_revision_told(airflow_house):
     from console import Console
 

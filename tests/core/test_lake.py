@@ -82,6 +82,12 @@ os._exit(9)
     assert list(lake.manifests()) == []
 
 
+def test_the_folders_above_may_begin_with_a_dot(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path / ".airflow" / "lake"))
+    manifest = published(lake, LINE)
+    assert list(lake.manifests()) == [manifest]
+
+
 def test_a_draft_of_a_manifest_is_none(lake: Lake) -> None:
     manifest = published(lake, LINE)
     draft = Path(lake.absolute(manifest.path)).with_name(".a-draft.json")

@@ -6,9 +6,10 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
-from house import House, shipment
+from house import SELLER, House, shipment
 
 from feedamp.kept_bodies import REDUCED, WHOLE
+from feedamp.state import ledger, schema
 from feedamp.state.schema import metadata, tracking_uses
 from feedamp.steps import forget as _forget
 
@@ -161,3 +162,45 @@ def test_hashes_of_parcels_end_after_their_ninety_days(closed):
     assert (forget(closed)["tracking_uses"], uses()) == (0, 1)
     closed.clock.skip(days=2)
     assert (forget(closed)["tracking_uses"], uses()) == (1, 0)
+
+
+@pytest.fixture
+def reopened(closed: House) -> House:
+    """M-1 has lost its body, and FeedAMP shows it open again; a repair has followed."""
+    closed.clock.skip(days=31)
+    forget(closed)
+    with closed.sandbox.world.lock:
+        closed.sandbox._order(SELLER, "M-1").marketplace_state = "AWAITING_SHIPMENT"
+    closed.reconcile(repair=True)
+    closed.load()
+    assert (closed.order("M-1").phase, closed.order("M-1").has_body) == ("settled", False)
+    return closed
+
+
+def test_an_order_open_again_gets_its_body_back_by_the_same_delivery_and_closes(reopened):
+    reopened.process()
+    assert "deliver it to the inbox" in reopened.held("M-1").waits_for
+    reopened.deliver("M-1")
+    assert reopened.order("M-1").has_body
+    reopened.process()
+    assert reopened.order("M-1").phase == "closed"
+    assert reopened.shown("M-1")["marketplace_state"] == "SHIPPED"
+
+
+def test_another_body_for_it_is_rejected(reopened):
+    assert reopened.deliver("M-1", delivery_notes="ring twice").rejected == 1
+    assert not reopened.order("M-1").has_body
+
+
+def test_a_body_let_go_stops_nobody_elses_placing(reopened):
+    """However an order without a body comes to be sent, it is held and the others go out."""
+    with reopened.state.begin() as connection:
+        ledger.change(connection, reopened.order("M-1"), phase="to_place", desired_state="CANCELLED")
+        snapshots = schema.snapshots
+        connection.execute(sa.delete(snapshots).where(snapshots.c.mp_order_number == "M-1"))
+    reopened.drop("more.jsonl", *(reopened.body(f"N-{number}") for number in range(3)))
+    reopened.intake()
+    tally = reopened.place()
+    assert [reopened.order(f"N-{number}").phase for number in range(3)] == ["settled"] * 3
+    assert reopened.order("M-1").phase == "held"
+    assert tally.undone == []

@@ -18,6 +18,7 @@ from feedamp.errors import ConfigurationError, TransientError
 from feedamp.order_body import BodyRules
 from feedamp.state import ledger, progress
 from feedamp.state.schema import outbox
+from feedamp.steps.intake import intake
 from feedamp.steps.replay import replay
 
 SOURCE = "sql:market"
@@ -254,3 +255,22 @@ def test_the_share_of_rejected_rows_counts_what_is_new(house, table):
     began = house.state.now()
     house.intake()
     assert since(began) == (0, 0)
+
+
+def test_a_retry_does_not_hide_what_the_first_try_turned_away(house: House, table: Outbox) -> None:
+    """The gate asks for the rows of the run, and a retry meets those of the first try as old news."""
+    for number in range(4):
+        table.put(house.body(f"M-{number}"))
+        table.put(house.body(f"B-{number}", currency="XXX"))
+    run = house.run("place_orders")
+    table.fails_after = 6
+    assert intake(house.parts, run).undone
+    table.fails_after = None
+    assert not intake(house.parts, run).undone
+    with house.state.read() as connection:
+        assert progress.rows_taken_since(connection, run.started_at) == (8, 4)
+    house.clock.skip(minutes=10)
+    again = house.run("place_orders")
+    intake(house.parts, again)
+    with house.state.read() as connection:
+        assert progress.rows_taken_since(connection, again.started_at) == (0, 0)

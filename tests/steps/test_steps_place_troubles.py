@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 from house import OTHER, SELLER, House
 
 from feedamp.sandbox.faults import Kind
+from feedamp.state import schema
 from feedamp.steps.place import place
 
 
@@ -123,6 +125,20 @@ def test_orders_of_a_reconnected_seller_go_out_in_the_next_run(house: House) -> 
     house.register(SELLER, token=token)
     house.place()
     assert house.order("M-1").phase == "settled"
+
+
+def test_an_order_that_cannot_even_be_read_hinders_no_other(house: House) -> None:
+    numbers = [f"M-{n}" for n in range(6)]
+    house.drop("orders.jsonl", *(house.body(number) for number in numbers))
+    house.intake()
+    with house.state.begin() as connection:  # as a disk may do it
+        orders = schema.orders
+        connection.execute(sa.update(orders).where(orders.c.mp_order_number == "M-2").values(body="{"))
+    tally = house.place()
+    assert sorted(house.sandbox.orders(SELLER)) == [number for number in numbers if number != "M-2"]
+    assert {house.order(number).phase for number in numbers if number != "M-2"} == {"settled"}
+    assert len(tally.undone) == 1
+    assert "M-2" in tally.undone[0]
 
 
 def test_two_runs_at_once_place_every_order_well(house: House) -> None:

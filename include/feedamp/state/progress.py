@@ -41,11 +41,27 @@ def take_file(
 
 
 def take_query(
-    connection: Connection, source: str, *, rows_read: int, rows_rejected: int, now: datetime
+    connection: Connection, source: str, *, rows_read: int, rows_rejected: int, since: datetime, now: datetime
 ) -> None:
-    """Remembers when a query was last read and how many of its rows had news. Safe to repeat."""
+    """Remembers when a query was last read and how many of its rows had news.
+
+    What an earlier try found since the run began is added up: a retry meets its rows as old news.
+    """
+    before = connection.execute(
+        sa.select(inbox_files.c.rows_read, inbox_files.c.rows_rejected).where(
+            inbox_files.c.name == source, inbox_files.c.taken_at >= since
+        )
+    ).first()
+    if before is not None:
+        rows_read, rows_rejected = rows_read + before.rows_read, rows_rejected + before.rows_rejected
     row = {"name": source, "size": 0, "checksum": "", "stamp": "", "taken_at": now}
     upsert(connection, inbox_files, [{**row, "rows_read": rows_read, "rows_rejected": rows_rejected}])
+
+
+def has_loaded(connection: Connection) -> bool:
+    """Whether any manifest has ever been loaded, as far as it is still remembered."""
+    query = sa.select(manifests.c.path).where(manifests.c.loaded_at.is_not(None)).limit(1)
+    return connection.execute(query).first() is not None
 
 
 def rows_taken_since(connection: Connection, since: datetime) -> tuple[int, int]:

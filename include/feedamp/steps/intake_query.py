@@ -39,7 +39,12 @@ def take_query(parts: Parts, run: Run, query: OrderQuery, tally: Tally) -> None:
             with parts.state.begin() as connection:
                 now = parts.state.now()
                 progress.take_query(
-                    connection, query.source, rows_read=taking.news, rows_rejected=taking.rejected, now=now
+                    connection,
+                    query.source,
+                    rows_read=taking.news,
+                    rows_rejected=taking.rejected,
+                    since=run.started_at,
+                    now=now,
                 )
         log.info(
             "%s: %d rows, %d with news, %d rejected", query.source, taking.rows, taking.news, taking.rejected

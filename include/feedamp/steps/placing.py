@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from datetime import datetime, timedelta
 
 from sqlalchemy.engine import Connection
@@ -30,6 +31,7 @@ from feedamp.steps.reading_back import read_back
 from feedamp.tables import PLACEMENTS
 from feedamp.units import count_units
 
+log = logging.getLogger(__name__)
 ORDERS_AT_ONCE = 4
 ORDERS_PER_CHUNK = 200
 FAILURES_THAT_END_A_SELLER = 2
@@ -55,7 +57,12 @@ class SellerBatch:
         async def one(number: str) -> None:
             async with gate:
                 if self._stopped is None:
-                    await self._place(number)
+                    try:
+                        await self._place(number)
+                    except Exception as error:  # this order alone; what the others have sent must be recorded
+                        log.exception("order %s: unexpected %s", number, type(error).__name__)
+                        unexpected = f"order {number}: unexpected {type(error).__name__}, see the log"
+                        self._tally.leave(self._client.seller_id, RuntimeError(unexpected))
 
         for start in range(0, len(numbers), ORDERS_PER_CHUNK):
             await asyncio.gather(*(one(number) for number in numbers[start : start + ORDERS_PER_CHUNK]))
@@ -71,6 +78,11 @@ class SellerBatch:
             if order is None or order.phase != "to_place":
                 return
             if order.desired_state == CANCELLED and self._contradicts_the_seller(connection, order):
+                return
+            if not order.has_body:
+                reason = "it has no body to send: deliver it to the inbox as it was placed"
+                ledger.change(connection, order, phase="held", reason=reason)
+                self._tally.note(order.seller_id, f"order {number} is held: {reason}")
                 return
             has_tried = order.first_put_at is not None
             ledger.note_put(connection, order, now=self._parts.state.now())
