@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from house import BAD_NUMBER, OTHER, SELLER, House, shipment
 from house_rooms import NOON
 
 from feedamp.errors import BusyError
+from feedamp.lake import Lake, Manifest
 from feedamp.lifecycle import AWAITING_SHIPMENT
 from feedamp.state import ledger, overview
 from feedamp.steps import adopt as _adopt
@@ -87,6 +89,35 @@ def test_every_order_of_every_page_is_adopted(house, count):
         hold(house, f"X-{number}")
     assert counts(adopt(house)) == (count, 0, 0, 0)
     assert house.rows("SELECT count(*), count(placed_at) FROM orders") == [(count, 0)]
+
+
+class Dying(Lake):
+    """A lake whose process ends at its second publication."""
+
+    published = 0
+
+    def publish(self, manifest: Manifest) -> None:
+        self.published += 1
+        if self.published == 2:
+            raise KeyboardInterrupt
+        super().publish(manifest)
+
+
+def test_a_process_that_dies_leaves_no_order_that_only_the_ledger_knows(house):
+    for number in range(_adopt.ORDERS_PER_PORTION + 100):
+        hold(house, f"X-{number}")
+    lake = house.parts.lake
+    house.parts = replace(house.parts, lake=Dying(lake.root))
+    with pytest.raises(KeyboardInterrupt):
+        adopt(house, SELLER, load=False)
+    house.parts = replace(house.parts, lake=lake)
+    house.load()
+    with house.state.read() as connection:
+        in_ledger = sum(ledger.phases(connection).values())
+    assert house.rows("SELECT count(*) FROM orders") == [(in_ledger,)]
+    assert 0 < in_ledger < _adopt.ORDERS_PER_PORTION + 100
+    adopt(house, SELLER)
+    assert house.rows("SELECT count(*) FROM orders") == [(_adopt.ORDERS_PER_PORTION + 100,)]
 
 
 def test_a_dry_run_counts_and_writes_nothing(house):

@@ -6,11 +6,12 @@ Two sweeps find them. `imported_after` brings what came to FeedAMP since then, a
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime
+from itertools import count
 
 from sqlalchemy.engine import Connection
 
@@ -18,7 +19,6 @@ from feedamp.adoption import adopt as adopted
 from feedamp.client import FeedAmpClient
 from feedamp.errors import IncompleteError, TransientError, UnclearError
 from feedamp.flatten import order_rows
-from feedamp.lake import LakeWriter
 from feedamp.models import Order
 from feedamp.pages import Filters, OrderPage, Unread
 from feedamp.parts import Parts, Run
@@ -27,8 +27,8 @@ from feedamp.state.sellers import Seller
 from feedamp.steps.edge import FAILURES_THAT_END_A_SELLER, Tally, each_seller, record_run
 from feedamp.sweep import Sweep, read_whole
 
-log = logging.getLogger(__name__)
 FIRST_NAMED = 5
+ORDERS_PER_PORTION = 200  # held for every seller that is read at the same time
 COUNTED = ("adopted", "closed_before", "known", "not_adoptable")
 Read = tuple[Order, datetime]
 
@@ -49,7 +49,7 @@ async def adopt(parts: Parts, run: Run, seller_ids: list[str], *, since: datetim
             tally.failed_sellers.add(seller.seller_id)
             tally.note(seller.seller_id, f"left out: {seller.blocked_by}")
     ready = [seller for seller in found if not seller.blocked_by]
-    writer = None if run.dry_run else parts.lake_writer(run, "adopt", 0)
+    portions = count()
     # On disk, for the orders of an account may be many; the same one comes with both sweeps.
     with closing(sqlite3.connect("")) as seen:
         seen.execute(
@@ -58,27 +58,19 @@ async def adopt(parts: Parts, run: Run, seller_ids: list[str], *, since: datetim
         async with parts.clients(run) as clients:
 
             async def work(seller: Seller) -> None:
-                adopter = _Adopter(parts, tally, writer, seen, await clients.client(seller))
+                adopter = _Adopter(parts, run, tally, portions, seen, await clients.client(seller))
                 try:
                     await adopter.sweep(Filters(imported_after=since, page_size=parts.rules.page_size))
                     await adopter.sweep(Filters(seller_updated_after=since, page_size=parts.rules.page_size))
                 finally:
-                    adopter.explain()
+                    adopter.end()
 
             try:
                 await each_seller(clients, ready, tally, work)
             finally:
-                if writer is not None:
-                    _publish(parts, run, writer)
+                if not run.dry_run:
                     record_run(parts, run, tally, started_at)
     return tally
-
-
-def _publish(parts: Parts, run: Run, writer: LakeWriter) -> None:
-    now = parts.state.now()
-    with parts.state.begin() as connection:
-        progress.plan_manifest(connection, writer.manifest_path, now=now)
-    writer.publish(created_at=now, dag_id=run.dag_id, run_id=run.run_id)
 
 
 class _Adopter:
@@ -87,15 +79,18 @@ class _Adopter:
     def __init__(
         self,
         parts: Parts,
+        run: Run,
         tally: Tally,
-        writer: LakeWriter | None,
+        portions: Iterator[int],
         seen: sqlite3.Connection,
         client: FeedAmpClient,
     ) -> None:
         self._parts = parts
+        self._run = run
         self._tally = tally
-        self._writer = writer
+        self._portions = portions
         self._seen = seen
+        self._waiting: list[Read] = []
         self._client = client
         self._seller_id = client.seller_id
         self._left: dict[str, list[str]] = {}  # why -> numbers, the first few
@@ -110,7 +105,9 @@ class _Adopter:
         sweep = Sweep(self._client, filters)
         lost: list[TransientError] = []
         async for page in sweep.pages():
-            self._take(await self._whole(page, lost))
+            self._waiting += await self._whole(page, lost)
+            if len(self._waiting) >= ORDERS_PER_PORTION:
+                self._take()
         if lost or not sweep.complete:
             why = f"{len(lost)} orders: {lost[0]}" if lost else sweep.missing
             raise IncompleteError(f"not everything could be read: {why}; adopt again")
@@ -136,20 +133,37 @@ class _Adopter:
             orders.append((read[0], read[1] or page.read_at))
         return orders
 
-    def _take(self, orders: list[Read]) -> None:
+    def end(self) -> None:
+        """Takes what still waits, and notes what was left in the lake alone."""
+        self._take()
+        self._explain()
+
+    def _take(self) -> None:
+        """A portion: into the lake first, for the ledger must not know an order that no warehouse will ever show."""
+        orders, self._waiting = self._waiting, []
+        if not orders:
+            return
         self._tally.orders += len(orders)
-        if self._writer is not None:
-            for order, read_at in orders:
-                for table, rows in order_rows(self._seller_id, order, read_at=read_at).items():
-                    self._writer.append(table, rows)
-        begin = self._parts.state.read if self._writer is None else self._parts.state.begin
+        if not self._run.dry_run:
+            self._publish(orders)
+        begin = self._parts.state.read if self._run.dry_run else self._parts.state.begin
         with begin() as connection:
             counts = self._adopt(connection, orders)
-        for name, count in counts.items():
-            self._tally.extra[name] += count
+        for name, orders_of in counts.items():
+            self._tally.extra[name] += orders_of
+
+    def _publish(self, orders: list[Read]) -> None:
+        writer = self._parts.lake_writer(self._run, "adopt", next(self._portions))
+        for order, read_at in orders:
+            for table, rows in order_rows(self._seller_id, order, read_at=read_at).items():
+                writer.append(table, rows)
+        now = self._parts.state.now()
+        with self._parts.state.begin() as connection:
+            progress.plan_manifest(connection, writer.manifest_path, now=now)
+        writer.publish(created_at=now, dag_id=self._run.dag_id, run_id=self._run.run_id)
 
     def _adopt(self, connection: Connection, orders: list[Read]) -> Counter[str]:
-        """Ledger and snapshots of one page, in one transaction."""
+        """Ledger and snapshots of a portion, in one transaction."""
         counts: Counter[str] = Counter()
         known = ledger.read_many(connection, self._seller_id, [order.mp_order_number for order, _ in orders])
         now = self._parts.state.now()
@@ -163,18 +177,18 @@ class _Adopter:
                 self._leave(f"cannot be adopted: {found}", order.mp_order_number)
                 continue
             counts["closed_before" if found.phase == "closed" else "adopted"] += 1
-            if self._writer is not None:
+            if not self._run.dry_run:
                 ledger.write(connection, found)
-        if self._writer is not None:
+        if not self._run.dry_run:
             shown = [(order.snapshot(), read_at) for order, read_at in orders]
             open_orders.keep_open(connection, self._seller_id, shown)
         return counts
 
-    def explain(self) -> None:
+    def _explain(self) -> None:
         """Notes what was left in the lake alone, a line for each reason: it may be most of an account."""
-        for why, count in self._counts.items():
+        for why, orders in self._counts.items():
             first = ", ".join(self._left[why])
-            self._tally.note(self._seller_id, f"{count} orders {why}; first: {first}")
+            self._tally.note(self._seller_id, f"{orders} orders {why}; first: {first}")
 
     def _leave(self, why: str, number: str) -> None:
         self._counts[why] += 1
