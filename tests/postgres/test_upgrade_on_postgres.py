@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from contextlib import closing
 
+import pytest
+import sqlalchemy as sa
 from old_state import CLOSED_AT, make_old_state
 
+from feedamp.errors import BusyError
 from feedamp.state import HEAD, State, ledger
 
 
@@ -19,3 +22,17 @@ def test_orders_of_the_first_schema_are_read_as_before(server):
     assert [orders[n].ended_at for n in ("open", "closed")] == [None, CLOSED_AT]
     assert orders["elsewhere"].ended_at is not None
     assert all(order.has_body for order in orders.values())
+
+
+def test_an_upgrade_gives_way_to_a_long_reader_and_works_after_it(server):
+    """All who come after a waiting ALTER would wait behind it."""
+    url = server.database()
+    make_old_state(url)
+    engine = sa.create_engine(url)
+    with engine.connect() as reader:
+        reader.execute(sa.text("SELECT count(*) FROM orders"))
+        with pytest.raises(BusyError, match="in use"):
+            State(url)
+    engine.dispose()
+    with closing(State(url)) as state:
+        assert state.current_revision() == HEAD

@@ -14,14 +14,16 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import OperationalError
 
-from feedamp.errors import ConfigurationError
+from feedamp.errors import BusyError, ConfigurationError
 
 HEAD = "0002"
 _MIGRATION_LOCK = 7_236_041  # any constant: Postgres advisory lock of `upgrade`
 _WRITER_LOCK = 7_236_042  # likewise: of `begin`
 _CLOCK_CHECK_S = 60.0
 _LOCK_WAIT_S = 60
+_UPGRADE_WAIT_S = 3
 # For this transaction only, and in one round trip: a machine that vanished within one frees the others in the end.
 _BE_THE_ONLY_WRITER = sa.select(
     sa.func.set_config("lock_timeout", f"{_LOCK_WAIT_S}s", True),
@@ -109,6 +111,7 @@ class State:
 
         Raises:
             ConfigurationError: a newer version of this package has migrated the database already.
+            BusyError: on Postgres, somebody reads a table for so long that it cannot be changed.
         """
         if self.current_revision() == HEAD:
             return
@@ -126,8 +129,18 @@ class State:
             with resources.as_file(resources.files("feedamp.state") / "migrations") as folder:
                 config.set_main_option("script_location", str(folder).replace("%", "%%"))
                 with self.engine.connect() as connection:
+                    if not self.is_sqlite:  # while it waits for one reader, all others would queue behind it
+                        connection.execute(sa.text(f"SET lock_timeout = '{_UPGRADE_WAIT_S}s'"))
                     config.attributes["connection"] = connection
-                    command.upgrade(config, "head")
+                    try:
+                        command.upgrade(config, "head")
+                    except OperationalError as error:
+                        if type(error.orig).__name__ != "LockNotAvailable":
+                            raise
+                        raise BusyError(
+                            "The state database is in use and cannot be upgraded now; nothing was changed.",
+                            retry_after_s=30,
+                        ) from error
                     connection.commit()
 
     def close(self) -> None:
