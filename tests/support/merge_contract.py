@@ -197,6 +197,42 @@ def test_a_snapshot_read_after_our_decision_shows_its_own_state(loader: Loader) 
     assert loader.query("SELECT marketplace_state FROM orders") == [("CANCELLED",)]
 
 
+OPEN_AGAIN = snapshot(order(3), 3)
+
+
+@pytest.mark.parametrize(
+    ("parts", "row"),
+    [
+        pytest.param(
+            (closure(2), OPEN_AGAIN), ("AWAITING_SHIPMENT", None), id="shown open after our closing"
+        ),
+        pytest.param(
+            (placement(2, "CANCELLED"), OPEN_AGAIN), ("AWAITING_SHIPMENT", None), id="or our cancelling"
+        ),
+        pytest.param((closure(4), OPEN_AGAIN), ("SHIPPED", at(4)), id="shown open before our closing"),
+        pytest.param(
+            (closure(2), OPEN_AGAIN, closure(4)), ("SHIPPED", at(4)), id="shown open, and closed once more"
+        ),
+        pytest.param(
+            (closure(2), snapshot(order(3, marketplace_state=None), 3)),
+            ("SHIPPED", at(2)),
+            id="shown without state",
+        ),
+        pytest.param(
+            (OPEN_AGAIN, closure(2), placement(4, "AWAITING_SHIPMENT")),
+            ("AWAITING_SHIPMENT", None),
+            id="placed again after our closing",
+        ),
+    ],
+)
+@pytest.mark.parametrize("turned", [False, True], ids=["in the order of time", "the other way round"])
+def test_an_order_that_is_open_again_has_no_moment_of_closing(
+    loader: Loader, parts: tuple[Rows, ...], row: tuple[str, object], turned: bool
+) -> None:
+    loader.load(*(reversed(parts) if turned else parts))
+    assert loader.query("SELECT marketplace_state, closed_at FROM orders") == [row]
+
+
 def test_a_cancellation_by_the_marketplace_counts_as_closing(loader: Loader) -> None:
     loader.load(placed(0), placement(2, "CANCELLED"))
     assert loader.query("SELECT marketplace_state, placed_at, closed_at FROM orders") == [

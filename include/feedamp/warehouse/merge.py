@@ -3,8 +3,8 @@
 `orders` and its children follow the newest snapshot (by `recorded_at`, the moment the request was sent; of two of one
 moment the one with the greater hash); a row that `place` wrote gives way to any snapshot. What the marketplace itself
 decided (placed_at, closed_at, and a
-`marketplace_state` set after the snapshot was read) follows `placements` and `closures`. So a late, older
-manifest changes nothing that is newer, and a rebuild from the lake ends with the same rows.
+`marketplace_state` set after the snapshot was read) follows `placements` and `closures`; an order that is shown
+open again has no `closed_at`, whatever `closures` remembers. So a late, older manifest changes nothing that is newer, and a rebuild from the lake ends with the same rows.
 """
 
 from __future__ import annotations
@@ -120,13 +120,14 @@ def _merge_snapshots(engine: Engine, tables: Mapping[str, Table], files: LakeFil
 
 
 def _apply_own_decisions(engine: Engine) -> None:
-    engine.execute(
-        f"""UPDATE {SCHEMA}.orders o
-        SET placed_at = d.placed_at, closed_at = d.closed_at,
-            marketplace_state = CASE
+    state = """CASE
                 WHEN d.state IS NOT NULL AND (d.decided_at > d.read_at OR d.read_at IS NULL
                                               OR NOT d.shows_state OR o.marketplace_state IS NULL)
-                THEN d.state ELSE o.marketplace_state END
+                THEN d.state ELSE o.marketplace_state END"""
+    engine.execute(
+        f"""UPDATE {SCHEMA}.orders o
+        SET placed_at = d.placed_at, marketplace_state = {state},
+            closed_at = CASE WHEN {state} IN ('PENDING', 'AWAITING_SHIPMENT') THEN NULL ELSE d.closed_at END
         FROM (
             SELECT t.seller_id, t.mp_order_number, max(v.read_at) AS read_at,
                    bool_and(v.shows_state) AS shows_state,
