@@ -11,7 +11,7 @@ table of the differences.
 | param | default | |
 |---|---|---|
 | `sellers` | all active | compare only these |
-| `dry_run` | false | count the orders that would be compared; repairs nothing, whatever `repair` says |
+| `dry_run` | false | count the orders of ours that would be compared; repairs nothing, whatever `repair` says |
 | `repair` | empty | bring ledger, lake and warehouse to FeedAMP's truth, and place again what FeedAMP lost; empty: scheduled runs do, manual ones and backfills only compare |
 
 **Backfill**: a range of days, in the UI or by `airflow backfill create --dag-id feedamp_reconcile_orders

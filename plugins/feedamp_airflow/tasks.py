@@ -90,7 +90,11 @@ def plan_reconciliation() -> list[Shard]:
     """Shards of sellers with orders of the run's day."""
     start, end = _day()
     log.info("orders bought from %s to %s, repair is %s", start, end, "on" if _repairs() else "off")
-    return _planned(plan_reconcile(make_parts(), start, end, _sellers(), with_stale=_is_scheduled()))
+    return _planned(
+        plan_reconcile(
+            make_parts(), start, end, _sellers(), with_stale=_is_scheduled(), dry_run=_is_dry_run()
+        )
+    )
 
 
 def reconcile(shard: Shard) -> dict[str, Any]:
@@ -201,10 +205,14 @@ def _sellers() -> list[str]:
     return wanted
 
 
+def _is_dry_run() -> bool:
+    return bool(_params().get("dry_run"))
+
+
 def _run(parts: Parts) -> Run:
     """This run; it began when the state first heard of it, for all moments are told by the state's clock."""
     ti = get_current_context()["ti"]
-    dry_run = bool(_params().get("dry_run"))
+    dry_run = _is_dry_run()
     now = parts.state.now()
     if not dry_run:
         with parts.state.begin() as connection:

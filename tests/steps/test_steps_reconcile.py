@@ -157,6 +157,13 @@ def test_an_unreadable_order_is_counted_not_compared(agreed: House) -> None:
     assert (tally.orders_unread, tally.extra["differences"]) == (1, 0)
 
 
+def test_a_dry_run_does_not_open_the_warehouse(agreed: House) -> None:
+    file = agreed.folder / "warehouse.duckdb"
+    file.unlink()
+    assert agreed.reconcile(dry_run=True).orders == 1
+    assert not file.exists()
+
+
 def test_a_dry_run_asks_and_writes_nothing(agreed: House) -> None:
     change_feedamp(agreed)
     before = len(agreed.sandbox.requests)

@@ -198,7 +198,7 @@ class House(Views):
         repair: bool = False,
         dry_run: bool = False,
     ) -> Tally:
-        shards = _reconcile.plan_reconcile(self.parts, start, end, [], with_stale=with_stale)
+        shards = _reconcile.plan_reconcile(self.parts, start, end, [], with_stale=with_stale, dry_run=dry_run)
         day = {"start": start, "end": end, "with_stale": with_stale, "repair": repair}
         return self._work(_reconcile.reconcile, shards, "reconcile", "reconcile_orders", dry_run, **day)
 

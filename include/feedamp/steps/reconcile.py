@@ -19,22 +19,34 @@ log = logging.getLogger(__name__)
 
 
 def plan_reconcile(
-    parts: Parts, start: datetime | None, end: datetime | None, seller_ids: list[str], *, with_stale: bool
+    parts: Parts,
+    start: datetime | None,
+    end: datetime | None,
+    seller_ids: list[str],
+    *,
+    with_stale: bool,
+    dry_run: bool = False,
 ) -> list[dict[str, Any]]:
     """Shards of sellers with orders bought from `start` (inclusive) to `end` (exclusive), UTC.
 
-    Orders that only the warehouse knows count, too. `with_stale` adds every order open longer than
+    Orders that only the warehouse knows count, too, but not in a dry run: to open the warehouse may make it. `with_stale` adds every order open longer than
     `stale_after_days`, which scheduled runs do.
 
     Raises:
         BusyError: another process holds the warehouse.
     """
-    by_seller = _numbers(parts, start, end, seller_ids, with_stale=with_stale)
+    by_seller = _numbers(parts, start, end, seller_ids, with_stale=with_stale, dry_run=dry_run)
     return shards(sorted(by_seller), sellers_per_task=parts.rules.sellers_per_task)
 
 
 def _numbers(
-    parts: Parts, start: datetime | None, end: datetime | None, seller_ids: Sequence[str], *, with_stale: bool
+    parts: Parts,
+    start: datetime | None,
+    end: datetime | None,
+    seller_ids: Sequence[str],
+    *,
+    with_stale: bool,
+    dry_run: bool,
 ) -> dict[str, list[str]]:
     now = parts.state.now()
     with parts.state.read() as connection:
@@ -42,7 +54,7 @@ def _numbers(
         sources = [ledger.by_purchase_day(connection, start, end, ready)] if start and end else []
         if with_stale:
             sources.append(ledger.open_longer_than(connection, now - parts.rules.stale_after, ready))
-    if start and end and ready:
+    if start and end and ready and not dry_run:
         sources.append(bought(parts.warehouse, ready, start, end))
     return {
         seller_id: list(dict.fromkeys(number for found in sources for number in found.get(seller_id, ())))
@@ -72,7 +84,9 @@ async def reconcile(
     """
     started_at = parts.state.now()
     tally, table = Tally("reconcile", shard), DifferenceTable()
-    numbers = _numbers(parts, start, end, seller_ids, with_stale=with_stale) if seller_ids else {}
+    numbers = {}
+    if seller_ids:
+        numbers = _numbers(parts, start, end, seller_ids, with_stale=with_stale, dry_run=run.dry_run)
     with parts.state.read() as connection:
         found = [s for s in sellers.workable(connection) if s.seller_id in numbers]
     if run.dry_run:
