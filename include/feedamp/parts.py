@@ -172,11 +172,10 @@ class Clients:
         """The tokens of one connection."""
         return (await self._account(conn_id))[1]
 
-    def settle(self) -> list[str]:
+    def settle(self) -> tuple[list[str], ClientRefusedError | None]:
         """Judges refused grants; returns sellers newly marked, to be reported once.
 
-        Raises:
-            ClientRefusedError: FeedAMP refuses the client of a connection; its sellers stay unmarked.
+        With them the error of a connection whose client FeedAMP refuses; the sellers of that one stay unmarked.
         """
         newly: list[str] = []
         blamed: ClientRefusedError | None = None
@@ -185,9 +184,7 @@ class Clients:
                 newly += tokens.settle()
             except ClientRefusedError as error:
                 blamed = error
-        if blamed is not None:
-            raise blamed
-        return newly
+        return newly, blamed
 
     async def _account(self, conn_id: str) -> tuple[Transport, Tokens, Pacer]:
         async with self._opening:

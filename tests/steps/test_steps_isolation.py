@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from house import House, open_house
+from house import OTHER, SELLER, House, open_house
 
+from feedamp.errors import ClientRefusedError
+from feedamp.state import grants, sellers
 from feedamp.steps.edge import Tally
 
 ORDERS_EACH = 2
@@ -110,3 +113,43 @@ def test_nobody_waits_for_a_seller_whose_answers_are_slow(house: House) -> None:
     last_of_others = max(r.at.timestamp() - noon for r in house.sandbox.requests if r.seller_id != slow)
     assert ended - began >= 3.5  # the last drip is not waited for
     assert last_of_others - began < 3.5
+
+
+@pytest.fixture
+def two_connections(tmp_path: Path) -> Iterator[House]:
+    """A house with two sellers; the client secret of the second one's connection is wrong."""
+    folder = tmp_path / "two"
+    folder.mkdir()
+    with open_house(folder) as opened:
+        right = opened.parts.connection("feedamp")
+        wrong = replace(right, credentials=replace(right.credentials, client_secret="of-last-year"))
+        opened.parts = replace(
+            opened.parts, connection=lambda conn_id: wrong if conn_id == "wrong" else right
+        )
+        with opened.state.begin() as connection:
+            now, token = opened.state.now(), opened.sandbox.refresh_token(OTHER)
+            sellers.add(connection, OTHER, conn_id="wrong", now=now)
+            grants.put_grant(connection, opened.vault, OTHER, "wrong", token, now=now)
+        yield opened
+
+
+def test_a_wrong_client_secret_does_not_hide_what_else_was_left_undone(
+    two_connections: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    two_connections.sandbox.fault("error_503", seller_id=SELLER, path="/orders", times=None)
+    with pytest.raises(ClientRefusedError):
+        two_connections.extract()
+    said = [message for message in caplog.messages if message.startswith(f"{SELLER}:")]
+    assert any("503" in message for message in said)
+    two_connections.load()
+    row = "SELECT sellers, sellers_failed, complete FROM runs WHERE step = 'extract'"
+    assert two_connections.rows(row) == [(2, 2, False)]
+
+
+def test_a_wrong_client_secret_does_not_hide_who_must_authorize_again(
+    two_connections: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    two_connections.sandbox.revoke(SELLER)
+    with pytest.raises(ClientRefusedError):
+        two_connections.extract()
+    assert any(f"Seller {SELLER} must authorize again" in message for message in caplog.messages)

@@ -91,6 +91,7 @@ async def each_seller(
         ClientRefusedError: nobody of that connection can be worked for; the others were.
     """
     gate = asyncio.Semaphore(SELLERS_AT_ONCE)
+    of_grants: set[str] = set()
 
     async def guarded(seller: Seller) -> None:
         async with gate:
@@ -102,6 +103,7 @@ async def each_seller(
                 tally.failed_sellers.add(seller.seller_id)
                 tally.complete = False
                 tally.note(seller.seller_id, str(error))
+                of_grants.add(tally.notes[-1])
             except FeedAmpError as error:
                 tally.leave(seller.seller_id, error)
             except Exception as error:
@@ -112,10 +114,16 @@ async def each_seller(
     await asyncio.gather(*(guarded(seller) for seller in sellers))
     tally.pages = clients.counts.pages
     try:
-        for seller_id in clients.settle():
-            log.warning("Seller %s must authorize again: FeedAMP refuses the grant.", seller_id)
+        newly, blamed = clients.settle()
     finally:
         tally.requests = clients.requests
+    for seller_id in newly:
+        log.warning("Seller %s must authorize again: FeedAMP refuses the grant.", seller_id)
+    if blamed is not None:
+        # Nobody comes to `finish`. What the refused client was to blame for, or may have been, is not said again.
+        notes = [line for line in tally.notes if line not in of_grants]
+        _log_lines(notes, [line for line in tally.undone if not line.endswith(f": {blamed}")])
+        raise blamed
 
 
 async def each_order(
@@ -163,6 +171,13 @@ def record_run(parts: Parts, run: Run, tally: Tally, started_at: datetime) -> No
         outbox.put(connection, RUNS.name, [row], recorded_at=ended_at)
 
 
+def _log_lines(notes: Sequence[str], undone: Sequence[str]) -> None:
+    for line in notes[:100]:
+        log.warning("%s", line)
+    for line in undone[:100]:
+        log.error("%s", line)
+
+
 def finish(tally: Tally) -> dict[str, Any]:
     """Logs the summary and returns the counts.
 
@@ -170,11 +185,7 @@ def finish(tally: Tally) -> dict[str, Any]:
         TransientError: something was left undone that could still succeed by itself.
     """
     log.info("%s", ", ".join(f"{name} {value}" for name, value in tally.summary().items()))
-    for line in tally.notes[:100]:
-        log.warning("%s", line)
-    if tally.undone:
-        for line in tally.undone[:100]:
-            log.error("%s", line)
+    _log_lines(tally.notes, tally.undone)
     for line in tally.last_lines:
         log.info("%s", line)
     if tally.undone:
