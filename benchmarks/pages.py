@@ -87,10 +87,12 @@ def _serve(orders_each: int, latency_s: float, ready: Any) -> None:
         return web.json_response(pair)
 
     async def orders(request: web.Request) -> web.Response:
-        start = int(parse_qs(request.query_string).get("cursor", ["0"])[0])
+        query = parse_qs(request.query_string)
+        start = int(query.get("cursor", ["0"])[0])
+        shown = 0 if "seller_updated_after" in query else orders_each  # no seller is at work
         if latency_s:
             await asyncio.sleep(latency_s)
-        return web.Response(body=page_body(template, start, orders_each), content_type="application/json")
+        return web.Response(body=page_body(template, start, shown), content_type="application/json")
 
     async def run() -> None:
         app = web.Application()

@@ -45,13 +45,20 @@ read, at the latest, by the first run that starts after it has become visible, a
 than `overlap_minutes`, wherever its clock stands. Two clocks that differ by more than half of the overlap are warned of.
 
 - An index that lags more than `overlap_minutes` can hide an update from every extraction until the seller's next one.
-  Raise `overlap_minutes` above the lag. `feedamp_reconcile_orders` reads by number and shows what was missed.
+  Raise `overlap_minutes` above the lag. `feedamp_reconcile_orders` reads by number and shows what was missed of the
+  orders that we placed, and of others that the warehouse knows already.
 - An order that moves because its seller updated it is found by the next run at the latest, for its update is newer than
   the watermark.
-- An order that slips unchanged to a page already read (an offset for a cursor, in a list that re-sorts itself) is found
-  by the next run only if its own update lies within the overlap. Nothing in the answers shows that it is missing:
-  `feedamp_reconcile_orders` does. FeedAMP documents neither the order of its lists nor what a cursor stands for; reads
-  of one page, the usual case after the first, cannot lose an order so.
+- An order may slip unchanged to a page already read (an offset for a cursor, in a list that re-sorts itself), and
+  nothing in the pages shows that. FeedAMP documents neither the order of its lists nor what a cursor stands for. So a
+  read of several pages ends with one request more: has this seller updated anything since a minute before it began?
+  If so, the window is read once more. Reads of one page, the usual case after the first, cannot lose an order so and
+  ask nothing.
+- If the list moved during the second read too, the run is complete and notes it: a seller who never rests must not
+  stay incomplete for ever. Lost is then only an order that slipped both times and whose own update is older than the
+  overlap, until the seller's next one. The same goes for an index that lags by more than a minute.
+  `feedamp_reconcile_orders` shows such an order if we placed it, or if the warehouse knows it; of an order that neither
+  knows it hears nothing. An extraction with `since` reads all of them again.
 """
 
 

@@ -23,7 +23,11 @@ _SAYS_SETTLED = ("FULFILLED", "CANCELLED")
 
 
 class Sweep:
-    """All pages of one filter. `complete` is true once a page without a next cursor was read."""
+    """All pages of one filter. `complete` is true once a page without a next cursor was read.
+
+    `server_time` is FeedAMP's clock at the very first page; `began_at` the earlier of both clocks at the first page of
+    the read that came last.
+    """
 
     def __init__(self, client: FeedAmpClient, filters: Filters) -> None:
         self._client = client
@@ -31,9 +35,15 @@ class Sweep:
         self.complete = False
         self.missing: str | None = "the end was not reached"
         self.server_time: datetime | None = None
+        self.began_at: datetime | None = None
+        self.has_several_pages = False
 
     async def pages(self) -> AsyncIterator[OrderPage]:
-        """Yields pages as they come; an expired cursor starts the window again, at most three times."""
+        """Yields pages as they come; an expired cursor starts the window again, at most three times.
+
+        Called again, it reads all of them again.
+        """
+        self.complete, self.missing = False, "the end was not reached"
         for _ in range(RESTARTS + 1):
             cursor: str | None = None
             seen: set[str] = set()
@@ -48,6 +58,9 @@ class Sweep:
                     break
                 if self.server_time is None:
                     self.server_time = page.server_time
+                if cursor is None:
+                    self.began_at = min(page.read_at, page.server_time or page.read_at)
+                self.has_several_pages = cursor is not None
                 yield page
                 # Asked for again and still null: whatever it should have held is not read (promise 3).
                 lost_page = lost_page or (page.was_null and page.next_cursor is not None)

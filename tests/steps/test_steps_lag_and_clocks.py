@@ -114,28 +114,70 @@ def test_clocks_that_differ_by_more_than_half_the_overlap_are_warned_of(
     assert any("clock and ours differ" in message for message in caplog.messages) is warned
 
 
-def test_an_order_updated_onto_a_page_already_read_is_found_by_the_next_run(small: House) -> None:
+def list_requests(house: House, since: int) -> int:
+    return sum(request.path.endswith("/orders") for request in house.asked("GET")[since:])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("move_up", id="an order that is updated onto a page already read"),
+        pytest.param("shift_pages", id="an order that slips unchanged to a page already read"),
+        pytest.param("change_after_read", id="an order that is updated after its page was read"),
+    ],
+)
+def test_a_list_that_moved_while_it_was_read_is_read_once_more(small: House, kind: str) -> None:
     small.stock(25)
     small.clock.skip(hours=1)  # no overlap reaches back to when the others were updated
-    small.sandbox.fault("move_up", seller_id=SELLER)
-    small.read()
-    seen = {row[0] for row in small.rows("SELECT mp_order_number FROM orders")}
-    assert len(seen) == 24
-    small.clock.skip(minutes=15)
-    small.read()
-    assert small.rows("SELECT count(*) FROM orders WHERE acknowledged") == [(1,)]
+    small.sandbox.fault(kind, seller_id=SELLER)  # type: ignore[arg-type]
+    before = len(small.asked("GET"))
+    tally = small.extract()
+    small.load()
     assert small.rows("SELECT count(*) FROM orders") == [(25,)]
+    assert small.rows("SELECT count(*) FROM orders WHERE acknowledged") == [(1,)]
+    assert (tally.complete, tally.notes) == (True, [])
+    assert list_requests(small, before) == 3 + 1 + 3 + 1 + 1  # both times with one question; the other seller
+    assert small.watermark() is not None
 
 
-def test_an_order_that_slips_unchanged_is_found_only_within_the_overlap(small: House) -> None:
-    """The loss that remains; docs/faults.md says so. A server that shows it would need another way of reading."""
+@pytest.mark.parametrize(
+    ("orders", "requests"),
+    [
+        pytest.param(10, 1, id="a read of one page asks nothing more"),
+        pytest.param(11, 3, id="a read of two pages asks once more"),
+    ],
+)
+def test_a_list_at_rest_is_read_once(small: House, orders: int, requests: int) -> None:
+    small.stock(orders)
+    small.clock.skip(minutes=15)
+    before = len(small.asked("GET"))
+    small.read()
+    assert list_requests(small, before) == requests + 1  # of the other seller one
+
+
+def test_a_list_that_never_rests_is_read_twice_and_the_run_says_so(small: House) -> None:
+    small.stock(25)
+    small.clock.skip(hours=1)
+    small.sandbox.fault("shift_pages", seller_id=SELLER, times=None)
+    tally = small.extract()
+    assert [note for note in tally.notes if "updated all the while" in note] == tally.notes != []
+    assert tally.complete
+    small.load()
+    assert small.watermark() is not None  # else a busy seller's window would grow for ever
+
+
+def test_a_second_read_that_breaks_is_not_complete(small: House) -> None:
     small.stock(25)
     small.clock.skip(hours=1)
     small.sandbox.fault("shift_pages", seller_id=SELLER)
-    small.read()
-    small.clock.skip(minutes=15)
-    small.read()
-    assert small.rows("SELECT count(*) FROM orders") == [(24,)]
+    small.sandbox.fault(
+        "clock_apart", seller_id=SELLER, times=3, seconds=0
+    )  # the other requests of the first read
+    small.sandbox.fault("error_503", path="^/orders", seller_id=SELLER, times=None)
+    tally = small.extract()
+    assert (tally.complete, tally.orders) == (False, 25)  # one of them twice
+    small.load()
+    assert small.watermark() is None
 
 
 @pytest.mark.parametrize("how", ["closed", "cancelled by the marketplace"])
@@ -191,7 +233,11 @@ def test_without_the_end_marker_runs_say_so_and_the_watermark_waits(
     assert small.watermark() == marks[0]
     assert small.watermark(OTHER) != marks[1]
     small.sandbox.clear_faults()
+    small.clock.skip(minutes=15)
     small.read()
-    assert small.rows(complete)[-1] == (True, 4)  # three of the one seller, one of the other
+    assert small.rows(complete)[-1] == (
+        True,
+        5,
+    )  # three of the one seller and whether they moved, one of the other
     assert small.watermark() != marks[0]
     assert small.rows("SELECT count(*) FROM orders WHERE is_marketplace_fulfilled") == [(25,)]

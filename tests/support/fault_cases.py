@@ -69,8 +69,12 @@ LIVE_TOKEN = Fault("401 for a live token", "refuse_token")
 SLOW = Fault("body in slow drips", "slow_drip", 0.05)
 LOST_REFRESH = Fault("answer lost, the old token still works", "lost_refresh")
 DEAD_REFRESH = Fault("answer lost, the old token is dead", "lost_refresh")
+LAGS = {
+    "extract": Fault("index 5 min behind", "index_lag", 300, late=True),
+    "reread": Fault("index 30 s behind", "index_lag", 30, late=True),
+    "reconcile": Fault("index 30 s behind", "index_lag", 30, late=True),
+}
 CONTENT = (
-    Fault("index 30 s behind", "index_lag", 30, late=True),
     Fault('`"orders": null`', "null_orders"),
     Fault("an order of the wrong shape among good ones", "misshapen_order"),
     Fault("numbers as strings", "numbers_as_strings"),
@@ -139,7 +143,7 @@ def cases(place: str) -> Iterator[Case]:
         yield Case(place, DEAD_REFRESH, 1)
         return
     if PLACES[place].method == "GET":
-        for fault in CONTENT:
+        for fault in (LAGS[place], *CONTENT):
             yield Case(place, fault)
         yield Case(place, PAGES[0], 1)
     for fault in ONCE_OR_LONGER:

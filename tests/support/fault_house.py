@@ -123,6 +123,8 @@ class FaultHouse:
         house, outcomes = self.house, {}
         if self.place in ("token", "dead token"):
             house.clock.skip(hours=1)  # every access token runs out
+        elif stage == "extract":
+            house.clock.skip(minutes=2)  # a list whose sellers have just been at work is read twice
         marks = {seller: house.watermark(seller) for seller in self.seller_ids}
         usual = self._counted(stage, self.alone)
         for seller, case in self.case_of.items():

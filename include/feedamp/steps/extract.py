@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
+from feedamp.client import FeedAmpClient
 from feedamp.errors import IncompleteError, TransientError, UnclearError
 from feedamp.flatten import order_rows
 from feedamp.lake import LakeWriter
@@ -14,6 +15,7 @@ from feedamp.lake import Sweep as LakeSweep
 from feedamp.models import Order
 from feedamp.pages import Filters, Unread
 from feedamp.parts import Clients, Parts, Run, shards
+from feedamp.slipping import READS_AGAIN, Slipping
 from feedamp.state import ledger, open_orders, progress, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.edge import FAILURES_THAT_END_A_SELLER, Tally, each_seller, record_run
@@ -99,6 +101,7 @@ class _SellerReader:
         self._clients = clients
         self._writer = writer
         self._tally = tally
+        self._unread = 0
         self.missing: str | None = None
 
     async def read(self, seller: Seller, *, mark: datetime | None, since: datetime | None) -> LakeSweep:
@@ -110,34 +113,36 @@ class _SellerReader:
         with self._parts.state.read() as connection:
             watched = set(open_orders.watched(connection, seller.seller_id))
             watched.update(ledger.to_read_back(connection, seller.seller_id))
-        unread = 0
         lost: list[TransientError] = []
         broken: TransientError | None = None
+        slipping = Slipping(client, page_size=self._parts.rules.page_size)
         try:
-            async for page in sweep.pages():
-                for item in _each_once(page.items):
-                    watched.discard(item.mp_order_number or "")
-                    try:
-                        whole = await read_whole(client, item)
-                    except UnclearError as error:  # this order alone; the page goes on, the watermark waits
-                        lost.append(error)
-                        if len(lost) >= FAILURES_THAT_END_A_SELLER:
-                            raise
-                        continue
-                    unread += self._take(seller, whole, page.read_at)
+            for _ in range(1 + READS_AGAIN):
+                await self._read_pages(seller, client, sweep, watched, lost)
+                if self._unread or lost or not sweep.complete:
+                    break  # the watermark waits: all of this window is read again
+                if not await slipping.may_have_happened(sweep):
+                    break
+            else:
+                # Not incomplete: a seller who never rests would then never be read, and the window would grow.
+                self._tally.note(
+                    seller.seller_id,
+                    f"orders were updated all the while the list was read {1 + READS_AGAIN} times; "
+                    "one that slipped between the pages each time shows with its next update",
+                )
             for numbers in chunks_of_numbers(sorted(watched)):
                 fresh = await read_by_number(client, numbers)
                 lost += fresh.failed
                 for number in fresh.missing:
                     self._tally.note(seller.seller_id, f"order {number} is unknown to FeedAMP; reconcile it")
                 for left in fresh.unread:
-                    unread += self._take(seller, left, started_at)
+                    self._take(seller, left, started_at)
                 for order, read_at in fresh.orders:
                     self._take(seller, (order, read_at), read_at)
         except TransientError as error:
             broken = error
-        self._tally.orders_unread += unread
-        if unread:
+        self._tally.orders_unread += self._unread
+        if self._unread:
             self._tally.failed_sellers.add(seller.seller_id)
         if broken is not None:
             self.missing = str(broken)
@@ -146,26 +151,47 @@ class _SellerReader:
             self.missing = f"{len(lost)} orders: {lost[0]}"
         elif not sweep.complete:
             self.missing = sweep.missing
-        is_complete = sweep.complete and broken is None and not unread and not lost
+        is_complete = sweep.complete and broken is None and not self._unread and not lost
         return LakeSweep(
             seller_id=seller.seller_id,
             complete=is_complete,
             watermark=self._next_mark(seller, started_at, sweep, mark, since) if is_complete else None,
         )
 
+    async def _read_pages(
+        self,
+        seller: Seller,
+        client: FeedAmpClient,
+        sweep: Sweep,
+        watched: set[str],
+        lost: list[TransientError],
+    ) -> None:
+        """Takes what the pages hold, strikes it off `watched`, and adds to `lost` what could not be read just now."""
+        async for page in sweep.pages():
+            for item in _each_once(page.items):
+                watched.discard(item.mp_order_number or "")
+                try:
+                    whole = await read_whole(client, item)
+                except UnclearError as error:  # this order alone; the page goes on, the watermark waits
+                    lost.append(error)
+                    if len(lost) >= FAILURES_THAT_END_A_SELLER:
+                        raise
+                    continue
+                self._take(seller, whole, page.read_at)
+
     def _take(
         self, seller: Seller, read: tuple[Order, datetime | None] | Unread, page_read_at: datetime
-    ) -> int:
-        """Puts an order into the lake; 1 if it could not be read."""
+    ) -> None:
+        """Puts an order into the lake, or counts and names it if it could not be read."""
         if isinstance(read, Unread):
             number = read.mp_order_number or "(no number)"
             self._tally.note(seller.seller_id, f"order {number} cannot be read: {read.where}")
-            return 1
+            self._unread += 1
+            return
         order, read_at = read
         self._tally.orders += 1
         for table, rows in order_rows(seller.seller_id, order, read_at=read_at or page_read_at).items():
             self._writer.append(table, rows)
-        return 0
 
     def _next_mark(
         self,
