@@ -206,6 +206,79 @@ def test_an_index_that_lags_does_not_bring_the_state_back_that_we_have_changed(
     assert (state in ("SHIPPED", "CANCELLED"), shown) == (True, [(state, "COMPLETE")])
 
 
+def closed_between_two_reads(house: House, how: str) -> None:
+    """The read that follows shows the seller's update for the last time."""
+    house.placed("M-1")
+    if how == "closed":
+        house.fulfill("M-1", shipment(2))
+    else:
+        house.sandbox.set_marketplace_fulfilled(SELLER, "M-1")  # a seller's update, too
+        house.sandbox.set_marketplace_fulfilled(SELLER, "M-1", False)
+    house.read()
+    house.clock.skip(seconds=OVERLAP_S - 30)
+    if how == "closed":
+        house.process()
+    else:
+        house.deliver("M-1", marketplace_state="CANCELLED")
+        house.place()
+    house.load()
+
+
+def state_and_closing(house: House) -> tuple[str, str, bool]:
+    [row] = house.rows("SELECT marketplace_state, status, closed_at IS NULL FROM orders")
+    return row
+
+
+how_it_ended = pytest.mark.parametrize(
+    ("how", "state"), [("closed", "SHIPPED"), ("cancelled by the marketplace", "CANCELLED")]
+)
+
+
+@how_it_ended
+def test_a_list_behind_our_closing_does_not_open_the_order_again(house: House, how: str, state: str) -> None:
+    closed_between_two_reads(house, how)
+    house.sandbox.fault("index_lag", times=None, seconds=30)
+    before = len(house.asked("GET"))
+    house.read()
+    alone = [r for r in house.asked("GET")[before:] if r.path.endswith("/orders/M-1")]
+    house.sandbox.clear_faults()
+    assert (state_and_closing(house), len(alone)) == ((state, "COMPLETE", False), 1)
+    for _ in range(2):
+        house.clock.skip(minutes=15)
+        house.read()
+    assert state_and_closing(house) == (state, "COMPLETE", False)
+
+
+@how_it_ended
+def test_an_order_that_is_behind_by_itself_too_waits_for_the_next_extraction(
+    house: House, how: str, state: str
+) -> None:
+    closed_between_two_reads(house, how)
+    held = house.sandbox._order(SELLER, "M-1")
+    held.marketplace_state = (
+        "AWAITING_SHIPMENT"  # as a copy of FeedAMP's data shows it that has not followed yet
+    )
+    tally = house.extract()
+    held.marketplace_state = state
+    house.load()
+    assert (tally.complete, state_and_closing(house)) == (True, (state, "COMPLETE", False))
+    assert house.order("M-1").next_try_at is not None
+    house.clock.skip(minutes=15)
+    house.read()
+    assert house.order("M-1").next_try_at is None
+    assert state_and_closing(house) == (state, "COMPLETE", False)
+
+
+def test_an_order_that_feedamp_opens_again_is_shown_open_after_the_overlap(house: House) -> None:
+    closed_between_two_reads(house, "closed")
+    house.sandbox._order(SELLER, "M-1").marketplace_state = "AWAITING_SHIPMENT"
+    house.read()
+    assert state_and_closing(house)[0] == "SHIPPED"
+    house.clock.skip(minutes=15)
+    house.read()  # nobody has updated it, yet it is read once more
+    assert state_and_closing(house)[::2] == ("AWAITING_SHIPMENT", True)
+
+
 PROOFS = [
     pytest.param("repeat_cursor", 1, id="a cursor that repeats"),
     pytest.param("null_orders", None, id="a page without its orders"),

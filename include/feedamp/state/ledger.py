@@ -205,6 +205,32 @@ def change(connection: Connection, order: LedgerOrder, **values: Any) -> None:
     )
 
 
+def closed_since(
+    connection: Connection, seller_id: str, numbers: Iterable[str], moment: datetime
+) -> dict[str, datetime]:
+    """When FeedAMP took the final state from us, by number, of those orders where that was at a moment or later."""
+    query = sa.select(orders.c.mp_order_number, orders.c.closed_at).where(
+        orders.c.seller_id == seller_id,
+        orders.c.mp_order_number.in_(list(numbers)),
+        orders.c.phase == "closed",
+        orders.c.closed_at >= moment,
+    )
+    return {row.mp_order_number: row.closed_at for row in connection.execute(query)}
+
+
+def read_back_later(connection: Connection, seller_id: str, mp_order_number: str, *, now: datetime) -> None:
+    """Has the next extraction read an order by number, for which nothing is to be sent. Safe to repeat."""
+    connection.execute(
+        sa.update(orders)
+        .where(
+            orders.c.seller_id == seller_id,
+            orders.c.mp_order_number == mp_order_number,
+            orders.c.phase.in_(_NOTHING_TO_SEND),
+        )
+        .values(next_try_at=now)
+    )
+
+
 def to_read_back(connection: Connection, seller_id: str) -> list[str]:
     """Numbers of orders whose state we have changed and nobody has shown to the warehouse since."""
     query = (

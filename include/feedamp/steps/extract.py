@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,6 +12,7 @@ from feedamp.errors import IncompleteError, TransientError, UnclearError
 from feedamp.flatten import order_rows
 from feedamp.lake import LakeWriter
 from feedamp.lake import Sweep as LakeSweep
+from feedamp.lifecycle import AWAITING_SHIPMENT, PENDING
 from feedamp.models import Order
 from feedamp.pages import Filters, Unread
 from feedamp.parts import Clients, Parts, Run, shards
@@ -22,6 +23,7 @@ from feedamp.steps.edge import FAILURES_THAT_END_A_SELLER, Tally, each_seller, r
 from feedamp.sweep import Sweep, chunks_of_numbers, read_by_number, read_whole
 
 log = logging.getLogger(__name__)
+OPEN_STATES = (PENDING, AWAITING_SHIPMENT)
 
 
 def plan_sellers(parts: Parts, seller_ids: list[str]) -> list[dict[str, Any]]:
@@ -137,8 +139,12 @@ class _SellerReader:
                     self._tally.note(seller.seller_id, f"order {number} is unknown to FeedAMP; reconcile it")
                 for left in fresh.unread:
                     self._take(seller, left, started_at)
+                doubted = self._doubted(seller, fresh.orders)
                 for order, read_at in fresh.orders:
-                    self._take(seller, (order, read_at), read_at)
+                    if order.mp_order_number in doubted:
+                        await self._read_alone(seller, client, order.mp_order_number)
+                    else:
+                        self._take(seller, (order, read_at), read_at)
         except TransientError as error:
             broken = error
         self._tally.orders_unread += self._unread
@@ -168,9 +174,14 @@ class _SellerReader:
     ) -> None:
         """Takes what the pages hold, strikes it off `watched`, and adds to `lost` what could not be read just now."""
         async for page in sweep.pages():
+            doubted = self._doubted(seller, [(order, page.read_at) for order in page.orders])
             for item in _each_once(page.items):
-                watched.discard(item.mp_order_number or "")
+                number = item.mp_order_number or ""
+                watched.discard(number)
                 try:
+                    if number in doubted:
+                        await self._read_alone(seller, client, number)
+                        continue
                     whole = await read_whole(client, item)
                 except UnclearError as error:  # this order alone; the page goes on, the watermark waits
                     lost.append(error)
@@ -178,6 +189,28 @@ class _SellerReader:
                         raise
                     continue
                 self._take(seller, whole, page.read_at)
+
+    def _doubted(self, seller: Seller, shown: Sequence[tuple[Order, datetime]]) -> set[str]:
+        """Orders that a list shows open although we have closed them before it was asked for, a short time ago.
+
+        The list comes from an index that lags; no later one would bring the order again, for only we have changed it.
+        """
+        is_open = {order.mp_order_number: at for order, at in shown if order.marketplace_state in OPEN_STATES}
+        if not is_open:
+            return set()
+        lately = min(is_open.values()) - self._parts.rules.overlap
+        with self._parts.state.read() as connection:
+            closed = ledger.closed_since(connection, seller.seller_id, is_open, lately)
+        return {number for number, closed_at in closed.items() if closed_at <= is_open[number]}
+
+    async def _read_alone(self, seller: Seller, client: FeedAmpClient, number: str) -> None:
+        """Takes an order as it is shown by itself; if that lags too, it is left to the next extraction."""
+        read = await read_whole(client, Unread(number, None))
+        if not isinstance(read, Unread) and read[0].marketplace_state in OPEN_STATES:
+            with self._parts.state.begin() as connection:
+                ledger.read_back_later(connection, seller.seller_id, number, now=self._parts.state.now())
+            return
+        self._take(seller, read, self._parts.state.now())
 
     def _take(
         self, seller: Seller, read: tuple[Order, datetime | None] | Unread, page_read_at: datetime
