@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from manifests import Loader, at, closure, order, placement, snapshot
 
 from feedamp.flatten import Rows
-from feedamp.warehouse.duckdb import _create_tables
+from feedamp.tables import TABLES
+from feedamp.warehouse.structure import prepare
+from feedamp.warehouse.views import VIEWS
 
 Tables = dict[str, list[str]]
 
@@ -127,7 +129,7 @@ def test_a_warehouse_of_an_older_version_learns_whether_a_state_was_shown(loader
     loader.query(
         "INSERT INTO orders (seller_id, mp_order_number, marketplace_state) VALUES ('S1', 'M-1', 'PENDING')"
     )
-    _create_tables(loader._connection)
+    prepare(loader.engine, TABLES, VIEWS)
     loader.load(placement(0.5, "AWAITING_SHIPMENT"))
     assert loader.query("SELECT marketplace_state FROM orders") == [("PENDING",)]
     loader.load(placement(2, "AWAITING_SHIPMENT"))

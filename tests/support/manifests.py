@@ -101,7 +101,7 @@ class Loader:
         for statement in self.query(
             "SELECT 'DELETE FROM ' || schema_name || '.' || table_name FROM duckdb_tables()"
         ):
-            self._connection.execute(*statement)
+            self.engine.execute(*statement)
 
     def publish(self, *batches: Rows) -> Manifest:
         """One manifest with all these rows."""
