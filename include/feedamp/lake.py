@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import PurePosixPath
 from typing import Any
@@ -16,7 +17,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feedamp.errors import ConfigurationError
+from feedamp.errors import ConfigurationError, IncompleteError
 from feedamp.flatten import Privacy, Row
 from feedamp.storage import Storage, open_storage
 from feedamp.tables import LAKE_TABLES, WRITER_VERSION
@@ -102,6 +103,7 @@ class Lake:
         """The manifest, or None if it was never published.
 
         Raises:
+            IncompleteError: it is damaged.
             ConfigurationError: a newer version of this package wrote it, or the store cannot be used.
             TransientError: the store cannot be reached.
         """
@@ -113,7 +115,11 @@ class Lake:
         return _decoded(path, data)
 
     def manifests(self) -> Iterator[Manifest]:
-        """Every manifest that counts, oldest first; one that another replaces does not."""
+        """Every manifest that counts, oldest first; one that another replaces does not.
+
+        Raises:
+            IncompleteError: one is damaged.
+        """
         published = self.published()
         dead = replaced(published)
         yield from (manifest for manifest in published if manifest.path not in dead)
@@ -157,25 +163,53 @@ class Lake:
             pass
 
     def batches(self, manifest: Manifest, table: str, *, rows: int = 1_000) -> Iterator[list[Row]]:
-        """Rows of one table of a manifest, a few at a time."""
+        """Rows of one table of a manifest, a few at a time.
+
+        Raises:
+            IncompleteError: a file is missing or damaged; rows before it may have been given out.
+        """
         for file in manifest.files:
             if file.table == table:
                 for batch in self.record_batches(file, rows=rows):
                     yield batch.to_pylist()
 
     def record_batches(self, file: LakeFile, *, rows: int) -> Iterator[pa.RecordBatch]:
-        """Rows of one file as it was written, a few at a time."""
-        with self.storage.reached():
+        """Rows of one file as it was written, a few at a time.
+
+        Raises:
+            IncompleteError: it is missing or damaged; rows may have been given out.
+        """
+        with self._reading(file):
             handle = self.fs.open(self.absolute(file.path), "rb", **self.storage.open_options)
         with handle:
-            with self.storage.reached():
+            with self._reading(file):
                 batches = pq.ParquetFile(handle).iter_batches(batch_size=rows)
             while True:
-                with self.storage.reached():
+                with self._reading(file):
                     batch = next(batches, None)
                 if batch is None:
                     return
                 yield batch
+
+    @contextmanager
+    def _reading(self, file: LakeFile) -> Iterator[None]:
+        """Tells a file that is missing or damaged from a store that cannot be reached."""
+        with self.storage.reached():
+            try:
+                yield
+            except FileNotFoundError as error:
+                if self.storage.is_object_store:
+                    self.storage.check_bucket()
+                raise IncompleteError(f"{file.path} is missing.") from error
+            except Exception as error:
+                if not _is_damage(error):
+                    raise
+                raise IncompleteError(f"{file.path} is damaged ({type(error).__name__}).") from error
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether Arrow, and not the store, could not read a file: its own `OSError` has no number."""
+    return isinstance(error, pa.ArrowException) or (type(error) is OSError and error.errno is None)
 
 
 def replaced(manifests: Iterable[Manifest]) -> set[str]:
@@ -201,7 +235,10 @@ def _is_manifest(path: str) -> bool:
 
 
 def _decoded(path: str, data: bytes) -> Manifest:
-    manifest = msgspec.json.decode(data, type=Manifest)
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except msgspec.MsgspecError as error:
+        raise IncompleteError(f"{path} is damaged.") from error
     if manifest.writer_version > WRITER_VERSION:
         raise ConfigurationError(f"{path} was written by a newer version of this package; upgrade first.")
     return manifest

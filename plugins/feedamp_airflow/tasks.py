@@ -20,7 +20,7 @@ from feedamp.steps.extract import extract as extract_step
 from feedamp.steps.extract import plan_sellers
 from feedamp.steps.forget import forget as forget_step
 from feedamp.steps.intake import intake as intake_step
-from feedamp.steps.load import load as load_step
+from feedamp.steps.load import load_what_is_whole
 from feedamp.steps.place import place as place_step
 from feedamp.steps.place import plan_place
 from feedamp.steps.reconcile import plan_reconcile
@@ -34,6 +34,7 @@ from feedamp_airflow.wiring import make_parts
 log = logging.getLogger(__name__)
 Shard = dict[str, Any]
 FEW_ROWS = 20
+PROBLEM = "problem"
 
 
 def intake() -> dict[str, Any]:
@@ -132,17 +133,22 @@ def refresh(shard: Shard) -> dict[str, Any]:
     return _finished(refresh_step(parts, _run(parts), shard["shard"], shard["sellers"]))
 
 
-def load() -> dict[str, int]:
-    """Brings everything that waits into the warehouse; nothing in a dry run."""
+def load() -> dict[str, Any]:
+    """Brings everything that waits into the warehouse; nothing in a dry run.
+
+    A manifest that cannot be read is left to `gate`: failing here would keep what is loaded from
+    `feedamp_process_fulfillments`, run after run, until a person has mended the file.
+    """
     parts = make_parts()
     run = _run(parts)
     if run.dry_run:
         raise AirflowSkipException("dry run: nothing is loaded")
-    return load_step(parts, run)
+    loaded = load_what_is_whole(parts, run)
+    return loaded.counts if loaded.problem is None else {**loaded.counts, PROBLEM: loaded.problem}
 
 
 def gate() -> None:
-    """Turns the run red if a task failed, or if too many rows of the inbox were rejected.
+    """Turns the run red if a task failed, a manifest could not be loaded, or too many rows of the inbox were rejected.
 
     Needed because `load` runs whatever happened before it, and a run is as green as its last task.
     """
@@ -151,6 +157,9 @@ def gate() -> None:
     states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id]).get(ti.run_id, {})
     failed = sorted(name for name, state in states.items() if state in ("failed", "upstream_failed"))
     problems = [f"failed: {', '.join(failed)}"] if failed else []
+    loaded = ti.xcom_pull(task_ids="load") or {}
+    if PROBLEM in loaded:
+        problems.append(loaded[PROBLEM])
     if ti.dag_id == "feedamp_place_orders":
         parts = make_parts()
         problems += _too_many_rejected(parts, _run(parts))

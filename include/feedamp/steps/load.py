@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
+from feedamp.errors import IncompleteError
 from feedamp.lake import Manifest
 from feedamp.models import decode_snapshot
 from feedamp.parts import Parts, Run
@@ -16,6 +18,28 @@ from feedamp.warehouse import LoadSession
 log = logging.getLogger(__name__)
 # A task that announced a manifest and died may be retried, but not after so long.
 NEVER_PUBLISHED = timedelta(days=2)
+COUNTED = ("manifests", "rows", "snapshots", "watermarks")
+FEW = 3
+
+
+@dataclass
+class Loaded:
+    """What a load did, and what it had to leave: `damaged` holds a sentence for each manifest."""
+
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTED, 0))
+    damaged: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def problem(self) -> str | None:
+        """What a person has to do, None if nothing was left."""
+        if not self.damaged:
+            return None
+        shown = " ".join(list(self.damaged.values())[:FEW])
+        more = f" {len(self.damaged) - FEW} more are in the log." if len(self.damaged) > FEW else ""
+        return (
+            f"{len(self.damaged)} manifests are not in the warehouse, all others are. {shown}{more} Put the files back "
+            "where they were, from a backup; if there is none, see the runbook, `A file of the lake is damaged`."
+        )
 
 
 def load(parts: Parts, run: Run) -> dict[str, int]:
@@ -26,15 +50,41 @@ def load(parts: Parts, run: Run) -> dict[str, int]:
 
     Raises:
         BusyError: another process holds the warehouse; nothing is lost.
+        IncompleteError: files of some manifests are missing or damaged; all others are loaded.
     """
-    counts = {"manifests": 0, "rows": 0, "snapshots": 0, "watermarks": 0}
+    loaded = load_what_is_whole(parts, run)
+    if loaded.problem is not None:
+        raise IncompleteError(loaded.problem)
+    return loaded.counts
+
+
+def load_what_is_whole(parts: Parts, run: Run) -> Loaded:
+    """As `load`, but a manifest that cannot be read is named in the result; it waits for the next load.
+
+    Raises:
+        BusyError: another process holds the warehouse; nothing is lost.
+    """
+    loaded = Loaded()
     with parts.warehouse.session() as warehouse:
         # Under the warehouse's lock, so that two loads do not write the same outbox rows.
         _empty_outbox(parts, run)
-        for manifest in _pending(parts):
-            _load_one(parts, warehouse, manifest, counts)
-    log.info("%s", ", ".join(f"{name} {value}" for name, value in counts.items()))
-    return counts
+        for path, planned_at in _pending(parts):
+            try:
+                manifest = parts.lake.read_manifest(path)
+                if manifest is not None:
+                    _load_one(parts, warehouse, manifest, loaded.counts)
+                elif planned_at < parts.state.now() - NEVER_PUBLISHED:
+                    with parts.state.begin() as connection:
+                        progress.drop_manifest(connection, path)
+            except IncompleteError as error:
+                # The sweeps that came with it move no watermark: what it held is read again.
+                why = error.message
+                if path not in why:
+                    why = f"Manifest {path} cannot be loaded: {why}"
+                loaded.damaged[path] = why
+                log.error("%s It waits for the next load; all others go on.", why)
+    log.info("%s", ", ".join(f"{name} {value}" for name, value in loaded.counts.items()))
+    return loaded
 
 
 def _empty_outbox(parts: Parts, run: Run) -> None:
@@ -43,7 +93,7 @@ def _empty_outbox(parts: Parts, run: Run) -> None:
     path = writer.manifest_path
     with parts.state.begin() as connection:
         for abandoned in outbox.claims(connection):  # by a load that was killed before it published
-            if parts.lake.read_manifest(abandoned) is None:
+            if not _is_published(parts, abandoned):
                 outbox.unclaim(connection, abandoned)
         if not outbox.claim(connection, path):
             return
@@ -54,22 +104,20 @@ def _empty_outbox(parts: Parts, run: Run) -> None:
     writer.publish(created_at=parts.state.now(), dag_id=run.dag_id, run_id=run.run_id)
 
 
-def _pending(parts: Parts) -> Iterator[Manifest]:
+def _is_published(parts: Parts, path: str) -> bool:
+    try:
+        return parts.lake.read_manifest(path) is not None
+    except IncompleteError:  # damaged: its turn comes with the others
+        return True
+
+
+def _pending(parts: Parts) -> Sequence[tuple[str, datetime]]:
     with parts.state.read() as connection:
-        waiting = progress.pending_manifests(connection)
-    for path, planned_at in waiting:
-        manifest = parts.lake.read_manifest(path)
-        if manifest is not None:
-            yield manifest
-        elif planned_at < parts.state.now() - NEVER_PUBLISHED:
-            with parts.state.begin() as connection:
-                progress.drop_manifest(connection, path)
+        return progress.pending_manifests(connection)
 
 
 def _load_one(parts: Parts, warehouse: LoadSession, manifest: Manifest, counts: dict[str, int]) -> None:
     warehouse.load(parts.lake, manifest)
-    counts["manifests"] += 1
-    counts["rows"] += sum(file.rows for file in manifest.files)
     for rows in parts.lake.batches(manifest, SNAPSHOTS.name):
         with parts.state.begin() as connection:
             for seller_id in dict.fromkeys(row["seller_id"] for row in rows):
@@ -91,3 +139,5 @@ def _load_one(parts: Parts, warehouse: LoadSession, manifest: Manifest, counts: 
                 counts["watermarks"] += 1
         outbox.remove(connection, manifest.path)
         progress.manifest_loaded(connection, manifest.path, now=now)
+    counts["manifests"] += 1
+    counts["rows"] += sum(file.rows for file in manifest.files)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 
-from feedamp.errors import IncompleteError
+from feedamp.errors import FeedAmpError, IncompleteError
 from feedamp.lake import Lake, Manifest
 from feedamp.older_files import LakeFiles
 from feedamp.tables import ORDERS, SCHEMA, Table
@@ -103,9 +103,12 @@ class Session:
         try:
             return merge.merge_manifest(self._engine, self._tables, manifest.path, files)
         except Exception as error:
-            if files.failure is None:
+            failure = files.failure
+            if failure is None:
                 raise
+            if isinstance(failure, FeedAmpError) and not isinstance(failure, IncompleteError):
+                raise failure from error  # the store's trouble, not the manifest's
+            why = str(failure) if isinstance(failure, FeedAmpError) else f"{type(failure).__name__}."
             raise IncompleteError(
-                f"Manifest {manifest.path} cannot be loaded ({type(files.failure).__name__}): a file it names is "
-                "missing or damaged. The warehouse is as it was."
+                f"Manifest {manifest.path} cannot be loaded: {why} The warehouse is as it was."
             ) from error

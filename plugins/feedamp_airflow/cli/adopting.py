@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from feedamp.errors import BusyError, ConfigurationError
+from feedamp.errors import BusyError, ConfigurationError, IncompleteError
 from feedamp.parts import Parts, Run
 from feedamp.state import sellers
 from feedamp.steps.adopt import adopt
@@ -67,11 +67,13 @@ def _check_sellers(parts: Parts, wanted: list[str]) -> None:
 
 
 def _load(parts: Parts, run: Run) -> str | None:
-    """What is still to be done if the warehouse cannot be had now."""
+    """What is still to be done if the warehouse cannot be had now, or a file of the lake is damaged."""
     try:
         load(parts, run)
     except BusyError as error:
         return f"{error} The orders are in ledger and lake; the next `load` of any DAG brings them into the warehouse."
+    except IncompleteError as error:
+        return str(error)
     return None
 
 

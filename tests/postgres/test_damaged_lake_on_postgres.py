@@ -1,0 +1,26 @@
+"""Damaged files of the lake with the warehouse on Postgres: what holds for every engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from house import House, open_house
+from postgres import Server
+from postgres_warehouses import address_of
+
+from feedamp.warehouse.postgres import PostgresWarehouse
+
+pytest.register_assert_rewrite("damage_contract")
+
+from damage_contract import *  # noqa: E402, F403 - the tests
+
+
+@pytest.fixture
+def house(tmp_path: Path, server: Server) -> Iterator[House]:
+    with open_house(tmp_path) as opened:
+        warehouse = PostgresWarehouse(address_of(server.database()), lock_wait_s=0.0)
+        opened.parts = replace(opened.parts, warehouse=warehouse)
+        yield opened
