@@ -14,12 +14,11 @@ from typing import Any
 
 from feedamp.flatten import Row
 from feedamp.lake import Manifest
-from feedamp.tables import CHILDREN, CLOSURES, ORDERS, PLACEMENTS, RECORDED_AT, TABLES, Merge
+from feedamp.tables import CHILDREN, ORDERS, RECORDED_AT, TABLES, Merge
 
 # Keys of a group are held in memory, and its list of names is read with every manifest.
 MOST_ROWS = 200_000
 MOST_MANIFESTS = 1_000
-_FACTS = (PLACEMENTS.name, CLOSURES.name)
 _SNAPSHOTS = (ORDERS.name, *(child.name for child in CHILDREN))
 Rows = Callable[[Manifest, str], Iterable[Row]]
 Key = tuple[Any, ...]
@@ -28,6 +27,12 @@ Key = tuple[Any, ...]
 def day_of(manifest: Manifest) -> date:
     """The day of its folder."""
     return date.fromisoformat(manifest.path.split("/")[1].removeprefix("date="))
+
+
+def stem_of(path: str) -> str:
+    """Day and writer: what the path of a manifest and those of its files have in common."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder.rpartition('/')[2]}/{name.removesuffix('.json').removesuffix('-0.parquet')}"
 
 
 def groups(
@@ -71,7 +76,7 @@ def kept_rows(group: Sequence[Manifest], table: str, rows: Rows) -> Callable[[in
         return _snapshot_keeper(group, rows)
     if table not in TABLES or TABLES[table].merge is not Merge.LATEST:
         return lambda _number, _row: True
-    names = TABLES[table].key if table in _FACTS else (*TABLES[table].key, RECORDED_AT)
+    names = (*TABLES[table].key, RECORDED_AT)
     last: dict[Key, int] = {}
     for number, manifest in enumerate(group):
         for row in rows(manifest, table):
