@@ -6,6 +6,7 @@ names the files that belong together. Files without a manifest are leftovers of 
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,13 +20,14 @@ import pyarrow.parquet as pq
 
 from feedamp.errors import ConfigurationError, IncompleteError
 from feedamp.flatten import Privacy, Row
-from feedamp.storage import Storage, open_storage
+from feedamp.storage import Storage, open_storage, when_modified
 from feedamp.tables import LAKE_TABLES, WRITER_VERSION
 
 ROWS_PER_GROUP = 10_000
 # Rows are dicts only for so long: as Arrow they take a tenth of the memory until their group is full.
 ROWS_PER_BATCH = 250
 MANIFESTS = "_manifests"
+_WRITTEN = re.compile(r"\w+/date=\d{4}-\d\d-\d\d/[^/]+-\d+-0\.parquet")
 MANIFESTS_AT_ONCE = 500  # s3fs asks for about a hundred of them side by side
 
 
@@ -153,6 +155,16 @@ class Lake:
         """Whether a file lies there."""
         with self.storage.reached():
             return bool(self.fs.exists(self.absolute(path)))
+
+    def table_files(self) -> Iterator[tuple[str, datetime | None]]:
+        """(path, when it was last written, None where the store does not say) of every file as a writer names it."""
+        for table in LAKE_TABLES:
+            with self.storage.reached():
+                found = self.fs.find(self.absolute(table), detail=True)
+            for name, info in found.items():
+                path = name[len(self.root) + 1 :]
+                if _WRITTEN.fullmatch(path):
+                    yield path, when_modified(info)
 
     def remove(self, path: str) -> None:
         """Removes a file. Safe to repeat."""

@@ -6,9 +6,10 @@ bucket, no right, no credentials), or come back later (anything else). Only a mi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from fsspec import AbstractFileSystem
@@ -135,3 +136,19 @@ def open_storage(option: str, url: str, **storage_options: Any) -> Storage:
     except (ValueError, ImportError) as error:
         raise ConfigurationError(f"{option} names a store that cannot be used: {error}") from error
     return Storage(option, url, fs, str(root))
+
+
+def when_modified(info: Mapping[str, Any]) -> datetime | None:
+    """When an entry of a listing was last written, None where the store does not say.
+
+    Stores name the time differently: local and SFTP, S3, Azure, Google, memory.
+    """
+    for key in ("mtime", "LastModified", "last_modified", "updated", "created"):
+        value = info.get(key)
+        if isinstance(value, int | float):
+            return datetime.fromtimestamp(value, UTC)
+        if isinstance(value, str):
+            value = datetime.fromisoformat(value)
+        if isinstance(value, datetime):
+            return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    return None

@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,15 +16,28 @@ import pytest
 from house_rooms import Clock, open_state
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from manifests import T0, Loader, at, closure, finding, order, placed, placement, snapshot
+from manifests import (
+    T0,
+    Loader,
+    at,
+    closure,
+    emptied,
+    finding,
+    in_memory,
+    order,
+    placed,
+    placement,
+    snapshot,
+)
 
 from feedamp.errors import BusyError, IncompleteError
 from feedamp.flatten import Privacy, Rows
 from feedamp.lake import Lake, Manifest, replaced
 from feedamp.parts import Parts, Rules, Run
 from feedamp.state import State, leases, progress
-from feedamp.steps.compact import LEASE, compact
+from feedamp.steps.compact import LEASE, LEFT_BEHIND, compact
 from feedamp.vault import Vault
+from feedamp.warehouse.duckdb import DuckDbWarehouse
 
 DAY_AFTER = T0.date() + timedelta(days=1)
 HISTORY = (
@@ -43,6 +57,12 @@ EVENT = st.one_of(
     st.builds(closure, HOURS, st.sampled_from(["SHIPPED", "CANCELLED"])),
     st.builds(placement, HOURS, st.sampled_from(["AWAITING_SHIPMENT", "CANCELLED"])),
 )
+
+
+@cache
+def _emptied_loader() -> Callable[[Path], Loader]:
+    """One warehouse for all rebuilds, since to make its tables takes longer than to fill them."""
+    return emptied(in_memory())
 
 
 class Store:
@@ -73,10 +93,20 @@ class Store:
 
     def rebuilt(self) -> dict[str, list[str]]:
         """Every row of a warehouse that knows nothing but the lake."""
-        with closing(Loader(self.folder)) as loader:
-            for manifest in self.lake.manifests():
-                loader.session.load(self.lake, manifest)
-            return loader.tables()
+        loader = _emptied_loader()(self.folder)
+        for manifest in self.lake.manifests():
+            loader.session.load(self.lake, manifest)
+        return loader.tables()
+
+    def leave(self, slug: str, *, age: timedelta) -> Path:
+        """A file of a writer that never published, last written so long ago."""
+        writer = self.lake.writer(slug, 0, day=T0.date(), privacy=Privacy(None))
+        writer.append("orders", placed(0)["orders"])
+        writer.close()
+        [path] = Path(self.lake.root).rglob(f"{slug}-0-0.parquet")
+        written_at = (self.state.now() - age).timestamp()
+        os.utime(path, (written_at, written_at))
+        return path
 
     def parquet_files(self) -> int:
         return len(list(Path(self.lake.root).rglob("*.parquet")))
@@ -96,14 +126,14 @@ def fill(store: Store) -> dict[str, list[str]]:
 
 def test_a_rebuild_gives_the_same_rows_before_during_and_after(store: Store) -> None:
     before = fill(store)
-    assert store.compact() == {"written": 1, "replaced": 5, "removed": 0}
+    assert store.compact() == {"written": 1, "replaced": 5, "removed": 0, "leftovers": 0}
     assert store.rebuilt() == before
     assert [len(manifest.replaces) for manifest in store.lake.manifests()] == [5]
-    assert store.compact(grace=timedelta(0)) == {"written": 0, "replaced": 0, "removed": 5}
+    assert store.compact(grace=timedelta(0)) == {"written": 0, "replaced": 0, "removed": 5, "leftovers": 0}
     assert store.rebuilt() == before
     assert len(store.lake.published()) == 1
     assert store.parquet_files() == len({file.table for file in store.lake.published()[0].files})
-    assert store.compact(grace=timedelta(0)) == {"written": 0, "replaced": 0, "removed": 0}
+    assert store.compact(grace=timedelta(0)) == {"written": 0, "replaced": 0, "removed": 0, "leftovers": 0}
 
 
 def test_nothing_is_removed_within_the_grace_period(store: Store) -> None:
@@ -128,6 +158,15 @@ def test_whatever_the_history_a_rebuild_gives_the_same_rows(
         assert store.rebuilt() == before
         store.compact(grace=timedelta(0))
         assert store.rebuilt() == before
+
+
+@pytest.mark.parametrize("fact", [placement, closure], ids=["placement", "closure"])
+def test_of_a_fact_that_was_published_twice_the_later_moment_stays(store: Store, fact: Any) -> None:
+    store.publish(fact(1, "CANCELLED"))
+    store.publish(fact(0, "CANCELLED"))
+    before = store.rebuilt()
+    store.compact()
+    assert store.rebuilt() == before
 
 
 def test_what_is_not_in_the_warehouse_yet_is_left_alone(store: Store) -> None:
@@ -241,7 +280,7 @@ def test_one_whose_lease_was_taken_over_publishes_nothing(store: Store) -> None:
 def test_a_missing_file_ends_it_and_leaves_all_as_it_is(store: Store) -> None:
     fill(store)
     Path(store.lake.absolute(store.lake.published()[1].files[0].path)).unlink()
-    with pytest.raises(IncompleteError, match="one is missing"):
+    with pytest.raises(IncompleteError, match=r"cannot be put together: .* is missing"):
         store.compact()
     assert len(store.lake.published()) == 5
 
@@ -254,6 +293,99 @@ def test_a_lost_file_of_the_new_manifest_keeps_the_old_ones(store: Store) -> Non
     with pytest.raises(IncompleteError, match="left where it is"):
         store.compact(grace=timedelta(0))
     assert len(store.lake.published()) == 6
+
+
+def test_what_a_killed_writer_left_is_removed_after_three_days(store: Store) -> None:
+    old = store.leave("extract-old", age=LEFT_BEHIND + timedelta(minutes=1))
+    new = store.leave("extract-new", age=LEFT_BEHIND - timedelta(minutes=1))
+    assert store.compact()["leftovers"] == 1
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_old_files_that_a_manifest_names_stay(store: Store) -> None:
+    before = fill(store)
+    for path in Path(store.lake.root).rglob("*.parquet"):
+        os.utime(path, (0, 0))
+    assert store.compact(before=T0.date())["leftovers"] == 0
+    assert store.rebuilt() == before
+    store.compact()
+    for path in Path(store.lake.root).rglob("*.parquet"):
+        os.utime(path, (0, 0))
+    assert store.compact()["leftovers"] == 0
+    assert store.rebuilt() == before
+
+
+def test_a_file_whose_manifest_is_announced_stays(store: Store) -> None:
+    path = store.leave("extract-slow", age=LEFT_BEHIND * 2)
+    with store.state.begin() as connection:
+        manifest = f"_manifests/date={T0:%Y-%m-%d}/extract-slow-0.json"
+        progress.plan_manifest(connection, manifest, now=T0)
+    assert store.compact()["leftovers"] == 0
+    assert path.exists()
+
+
+def test_files_that_no_writer_of_ours_names_so_stay(store: Store) -> None:
+    fill(store)
+    folder = Path(store.lake.root, "orders", f"date={T0:%Y-%m-%d}")
+    foreign = [folder / "notes.txt", folder.parent / "mine.parquet", folder / "extract-1-0-0.parquet.copy"]
+    for path in foreign:
+        path.write_bytes(b"mine")
+        os.utime(path, (0, 0))
+    assert store.compact()["leftovers"] == 0
+    assert all(path.exists() for path in foreign)
+
+
+def test_a_rebuild_goes_on_while_what_it_reads_is_put_together_and_removed_a_day_later(store: Store) -> None:
+    """The reader has listed the lake before; the first compaction after a day takes its files, not the one before."""
+    before = fill(store)
+    loader = _emptied_loader()(store.folder)
+    listed = store.lake.manifests()
+    loader.session.load(store.lake, next(listed))
+    assert store.compact()["written"] == 1
+    assert store.compact()["removed"] == 0
+    for manifest in listed:
+        loader.session.load(store.lake, manifest)
+    assert loader.tables() == before
+
+
+def test_a_reader_that_takes_longer_than_the_grace_period_is_told_and_changes_nothing(store: Store) -> None:
+    fill(store)
+    warehouse = DuckDbWarehouse(str(store.folder / "warehouse.duckdb"), lock_wait_s=0.0)
+    warehouse.rebuild(store.lake)
+    content = warehouse.path.read_bytes()
+
+    class Slow(Lake):
+        def manifests(self) -> Iterator[Manifest]:
+            yield from list(super().manifests())
+
+        def record_batches(self, file: Any, **options: Any) -> Any:
+            store.compact(grace=timedelta(0))
+            store.compact(grace=timedelta(0))
+            return super().record_batches(file, **options)
+
+    with pytest.raises(IncompleteError, match="is missing"):
+        warehouse.rebuild(Slow(store.lake.root))
+    assert warehouse.path.read_bytes() == content
+
+
+def test_what_is_published_meanwhile_is_neither_taken_nor_lost(store: Store) -> None:
+    fill(store)
+    published: list[Manifest] = []
+
+    class Busy(Lake):
+        def batches(self, *given: Any, **options: Any) -> Any:
+            if len(published) < 3:
+                published.append(
+                    store.publish(snapshot(order(3), 10 + len(published)), is_loaded=len(published) == 1)
+                )
+            return super().batches(*given, **options)
+
+    assert store.compact(Busy(store.lake.root))["replaced"] == 5
+    assert [m for m in store.lake.manifests() if not m.replaces] == published
+    rows = store.rebuilt()
+    store.compact(grace=timedelta(0))
+    assert store.rebuilt() == rows
+    assert {manifest.path for manifest in published[::2]} <= {m.path for m in store.lake.manifests()}
 
 
 def test_of_two_that_stand_for_the_same_one_counts() -> None:

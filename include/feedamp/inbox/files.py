@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import IO, Any, NamedTuple, cast
 
 from feedamp.errors import FeedAmpError, TransientError
 from feedamp.order_body import is_storable
-from feedamp.storage import Storage, open_storage
+from feedamp.storage import Storage, open_storage, when_modified
 
 IGNORED_PREFIXES = (".", "_")
 IGNORED_SUFFIXES = (".tmp", ".part")
@@ -178,24 +178,11 @@ def _look(store: Storage) -> dict[str, _Entry] | None:
         name = path.rstrip("/").rpartition("/")[2]
         if info.get("type") != "file" or name.startswith(IGNORED_PREFIXES) or name.endswith(IGNORED_SUFFIXES):
             continue
-        modified_at = _modified_at(info)
+        modified_at = when_modified(info)
         found[name] = _Entry(
             str(info["name"]), int(info.get("size") or 0), modified_at, _stamp(info, modified_at)
         )
     return found
-
-
-def _modified_at(info: Mapping[str, Any]) -> datetime | None:
-    """Stores name the time differently: local and SFTP, S3, Azure, Google, memory."""
-    for key in ("mtime", "LastModified", "last_modified", "updated", "created"):
-        value = info.get(key)
-        if isinstance(value, int | float):
-            return datetime.fromtimestamp(value, UTC)
-        if isinstance(value, str):
-            value = datetime.fromisoformat(value)
-        if isinstance(value, datetime):
-            return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
-    return None
 
 
 def _stamp(info: Mapping[str, Any], modified_at: datetime | None) -> str:

@@ -1,4 +1,4 @@
-"""Small manifests of past days -> a few large ones; what they replace is removed a day later.
+"""Small manifests of past days -> a few large ones; what they replace is removed a day later, leftovers after three.
 
 Safe beside readers and writers: the new manifest comes in one put and names those it replaces, so at any moment
 a reader counts each row once. Killed before that put, it leaves files that do not count.
@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 
-from feedamp.compaction import day_of, groups, kept_rows
+from feedamp.compaction import day_of, groups, kept_rows, stem_of
 from feedamp.errors import BusyError, IncompleteError
 from feedamp.flatten import Privacy, Row
 from feedamp.lake import Lake, Manifest, replaced
@@ -23,18 +23,26 @@ LEASE = "lake-compact"
 SETTLED = timedelta(days=2)
 # Whoever listed the lake before still reads the old files; no load and no rebuild takes so long.
 GRACE = timedelta(days=1)
+# A writer that is still at work has no manifest yet; none writes for so long.
+LEFT_BEHIND = timedelta(days=3)
 
 
 def compact(
-    parts: Parts, run: Run, *, before: date | None = None, grace: timedelta = GRACE
+    parts: Parts,
+    run: Run,
+    *,
+    before: date | None = None,
+    grace: timedelta = GRACE,
+    left_behind: timedelta = LEFT_BEHIND,
 ) -> dict[str, int]:
     """Puts together what is loaded and lies in days before `before` (exclusive, UTC); returns counts.
 
-    Safe to repeat. A rebuild of the warehouse gives the same rows as without it.
+    What was replaced longer than `grace` ago is removed, and so are files without a manifest that nobody has
+    written to for `left_behind`. Safe to repeat. A rebuild of the warehouse gives the same rows as without it.
 
     Raises:
         BusyError: another compaction is at work.
-        IncompleteError: a file of the lake is missing; what was put together before stands.
+        IncompleteError: a file of the lake is missing or damaged; what was put together before stands.
     """
     before = before or (parts.state.now() - SETTLED).date()
     with parts.state.begin() as connection:
@@ -43,8 +51,9 @@ def compact(
         raise BusyError(
             "Another compaction of the lake is at work; try again when it is done.", retry_after_s=60
         )
-    counts = {"written": 0, "replaced": 0, "removed": 0}
+    counts = {"written": 0, "replaced": 0, "removed": 0, "leftovers": 0}
     try:
+        counts["leftovers"] = _remove_leftovers(parts, left_behind)
         counts["removed"] = _remove_replaced(parts, grace)
         with parts.state.read() as connection:
             loaded = progress.loaded_manifests(connection)
@@ -79,9 +88,9 @@ def _replace(parts: Parts, owner: str, group: Sequence[Manifest], slug: str, sha
             replaces=[path for manifest in group for path in (manifest.path, *manifest.replaces)],
             compacted_at=parts.state.now(),
         )
-    except FileNotFoundError as error:
+    except IncompleteError as error:
         raise IncompleteError(
-            f"Files of {group[0].path} to {group[-1].path} cannot be put together: one is missing."
+            f"Manifests {group[0].path} to {group[-1].path} cannot be put together: {error}"
         ) from error
 
 
@@ -120,3 +129,26 @@ def _remove_replaced(parts: Parts, grace: timedelta) -> int:
                 progress.drop_manifest(connection, manifest.path)
             removed += 1
     return removed
+
+
+def _remove_leftovers(parts: Parts, left_behind: timedelta) -> int:
+    """Removes files of writers that were killed before they published, or whose manifest was moved away.
+
+    The order matters: a manifest that comes after its file was listed is announced or there by the time it is
+    looked for.
+    """
+    lake = parts.lake
+    old = [
+        path
+        for path, written_at in lake.table_files()
+        if written_at is not None and written_at + left_behind < parts.state.now()
+    ]
+    if not old:
+        return 0
+    with parts.state.read() as connection:
+        announced = {stem_of(path) for path, _ in progress.pending_manifests(connection)}
+    published = {file.path for manifest in lake.published() for file in manifest.files}
+    left = [path for path in old if path not in published and stem_of(path) not in announced]
+    for path in left:
+        lake.remove(path)
+    return len(left)

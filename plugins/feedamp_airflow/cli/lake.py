@@ -24,6 +24,7 @@ def compact_lake(given: argparse.Namespace, out: Output) -> int:
         counts = compact(parts, run, before=before)
     out.say(
         f"{counts['replaced']} manifests put together in {counts['written']}; "
-        f"{counts['removed']} that were replaced before are removed"
+        f"{counts['removed']} that were replaced before are removed, "
+        f"and {counts['leftovers']} files that a killed writer left"
     )
     return DONE

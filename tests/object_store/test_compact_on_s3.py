@@ -1,0 +1,82 @@
+"""A lake in a bucket is put together and cleaned as one in a folder is."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+from house_rooms import open_state
+from manifests import T0, Loader, at, closure, finding, order, placed, snapshot
+from object_store import ObjectStore
+
+from feedamp.flatten import Privacy
+from feedamp.lake import Lake
+from feedamp.parts import Parts, Rules, Run
+from feedamp.state import State, progress
+from feedamp.steps.compact import compact
+from feedamp.vault import Vault
+
+HISTORY = (
+    placed(0),
+    snapshot(order(1), 1),
+    snapshot(order(1, 1), 2) | finding(2, "to_report"),
+    snapshot(order(2, cancelled=1), 3) | finding(3, "resolved"),
+    closure(4),
+)
+
+
+def fill(lake: Lake, state: State) -> None:
+    for number, rows in enumerate(HISTORY):
+        writer = lake.writer(f"extract-{number}", 0, day=T0.date(), privacy=Privacy(None))
+        for table, table_rows in rows.items():
+            writer.append(table, table_rows)
+        manifest = writer.publish(created_at=at(number), dag_id="d", run_id="r")
+        with state.begin() as connection:
+            progress.plan_manifest(connection, manifest.path, now=T0)
+            progress.manifest_loaded(connection, manifest.path, now=T0)
+
+
+def compacted(lake: Lake, state: State, **options: Any) -> dict[str, int]:
+    nothing = cast("Any", None)
+    parts = Parts(state, cast("Vault", None), lake, nothing, Rules(""), Privacy(None), nothing)
+    return compact(parts, Run("d", "r", T0), **{"before": T0.date() + timedelta(days=1)} | options)
+
+
+def rebuilt(folder: Path, lake: Lake) -> dict[str, list[str]]:
+    with closing(Loader(folder)) as loader:
+        for manifest in lake.manifests():
+            loader.session.load(lake, manifest)
+        return loader.tables()
+
+
+def test_a_rebuild_from_the_bucket_gives_the_same_rows_before_and_after(
+    s3: ObjectStore, tmp_path: Path
+) -> None:
+    lake = Lake(s3.storage())
+    with closing(open_state(tmp_path)) as state:
+        fill(lake, state)
+        before = rebuilt(tmp_path, lake)
+        assert compacted(lake, state) == {"written": 1, "replaced": 5, "removed": 0, "leftovers": 0}
+        assert rebuilt(tmp_path, lake) == before
+        assert compacted(lake, state, grace=timedelta(0))["removed"] == 5
+        assert rebuilt(tmp_path, lake) == before
+    [whole] = lake.published()
+    assert s3.names() == sorted(f"lake/{path}" for path in (whole.path, *(file.path for file in whole.files)))
+
+
+def test_objects_of_a_killed_writer_are_removed_by_their_age(s3: ObjectStore, tmp_path: Path) -> None:
+    lake = Lake(s3.storage())
+    with closing(open_state(tmp_path)) as state:
+        fill(lake, state)
+        names = s3.names()
+        writer = lake.writer("extract-killed", 0, day=T0.date(), privacy=Privacy(None))
+        writer.append("orders", HISTORY[0]["orders"])
+        writer.close()
+        assert len(s3.names()) == len(names) + 1
+        assert compacted(lake, state, before=T0.date())["leftovers"] == 0
+        later = State(str(state.url), clock=lambda: datetime.now(UTC) + timedelta(days=3, minutes=1))
+        with closing(later):
+            assert compacted(lake, later, before=T0.date())["leftovers"] == 1
+    assert s3.names() == names
