@@ -14,6 +14,7 @@ from house import House, shipment
 from feedamp.errors import BusyError
 from feedamp.lake import Lake, Manifest
 from feedamp.state import outbox, progress, schema
+from feedamp.steps import load as load_module
 from feedamp.tables import RECORDED_AT, TABLES
 
 MOMENT = datetime(2026, 3, 10, 12, 0, 0, 123456, tzinfo=UTC)
@@ -162,3 +163,16 @@ def test_a_busy_warehouse_keeps_everything_for_later(house: House) -> None:
 
 def test_an_empty_house_loads_nothing(house: House) -> None:
     assert house.load() == {"manifests": 0, "rows": 0, "snapshots": 0, "watermarks": 0}
+
+
+def test_many_rows_go_in_portions_that_part_no_order(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load_module, "ROWS_PER_MANIFEST", 3)
+    house.placed(*(f"M-{number}" for number in range(5)))
+    rows = waiting(house)
+    assert house.load()["manifests"] > 2
+    assert waiting(house) == 0
+    assert rows > 6
+    assert house.rows("SELECT count(*) FROM orders JOIN order_lines USING (seller_id, mp_order_number)") == [
+        (5,)
+    ]
+    assert house.rows("SELECT count(*) FROM placements") == [(5,)]

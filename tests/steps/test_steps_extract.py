@@ -14,6 +14,7 @@ from house import NOON, OTHER, SELLER, House, open_house, shipment
 
 from feedamp.sandbox.faults import Kind
 from feedamp.state import grants, progress, sellers
+from feedamp.steps import portions
 from feedamp.steps.edge import finish
 
 
@@ -215,3 +216,21 @@ def test_a_dry_run_asks_and_writes_nothing(placed: House) -> None:
 
 def test_a_seller_without_orders_makes_the_run_no_poorer(house: House) -> None:
     assert finish(house.extract())["sellers"] == 2
+
+
+def test_a_large_read_is_published_in_manifests_of_whole_orders(
+    placed: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A load's memory is that of one manifest; the watermark comes with the last."""
+    monkeypatch.setattr(portions, "ORDERS_PER_MANIFEST", 20)
+    placed.stock(50)
+    placed.clock.skip(minutes=5)  # nothing moves while it is read
+    placed.extract()
+    manifests = [m for m in placed.parts.lake.manifests() if m.dag_id == "feedamp_extract_fulfillments"]
+    assert len(manifests) == 3
+    assert [bool(manifest.sweeps) for manifest in manifests] == [False, False, True]
+    placed.load()
+    assert placed.rows("SELECT count(*) FROM orders WHERE extracted_at IS NOT NULL") == [(51,)]
+    joined = "SELECT count(*) FROM orders JOIN order_lines USING (seller_id, mp_order_number)"
+    assert placed.rows(joined) == [(51,)]
+    assert placed.watermark() is not None

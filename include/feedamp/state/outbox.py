@@ -42,14 +42,26 @@ def put_all(connection: Connection, rows: Rows, *, recorded_at: datetime) -> Non
         put(connection, table, table_rows, recorded_at=recorded_at)
 
 
-def claim(connection: Connection, manifest: str) -> int:
-    """Marks every row that is there now as this manifest's; returns how many.
+def unclaimed(connection: Connection) -> int:
+    """How many rows belong to no manifest yet."""
+    query = sa.select(sa.func.count()).where(outbox.c.manifest.is_(None))
+    return connection.execute(query).scalar_one()
 
-    Rows are named one by one, never as "up to an id": on Postgres a row with a lower id can still arrive.
+
+def claim(connection: Connection, manifest: str, *, at_most: int | None = None) -> int:
+    """Marks rows that are there now as this manifest's, the oldest if not all; returns how many.
+
+    Rows of one moment stay together, though they be a few more: the lines of an order belong to its row. They are
+    named one by one, never as "up to an id": on Postgres a row with a lower id can still arrive.
     """
-    return connection.execute(
-        sa.update(outbox).where(outbox.c.manifest.is_(None)).values(manifest=manifest)
-    ).rowcount
+    free = outbox.c.manifest.is_(None)
+    wanted: sa.ColumnElement[bool] = free
+    if at_most is not None:
+        oldest = sa.select(outbox.c.id).where(free).order_by(outbox.c.id)
+        last = sa.select(outbox.c.recorded_at).where(free).order_by(outbox.c.id).offset(at_most - 1).limit(1)
+        same_moment = sa.and_(free, outbox.c.recorded_at == last.scalar_subquery())
+        wanted = sa.or_(outbox.c.id.in_(oldest.limit(at_most)), same_moment)
+    return connection.execute(sa.update(outbox).where(wanted).values(manifest=manifest)).rowcount
 
 
 def claims(connection: Connection) -> list[str]:

@@ -10,7 +10,6 @@ from typing import Any
 from feedamp.client import FeedAmpClient
 from feedamp.errors import IncompleteError, TransientError, UnclearError
 from feedamp.flatten import order_rows
-from feedamp.lake import LakeWriter
 from feedamp.lake import Sweep as LakeSweep
 from feedamp.lifecycle import AWAITING_SHIPMENT, PENDING
 from feedamp.models import Order
@@ -20,6 +19,7 @@ from feedamp.slipping import READS_AGAIN, Slipping
 from feedamp.state import ledger, open_orders, progress, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.edge import FAILURES_THAT_END_A_SELLER, Tally, each_seller, record_run
+from feedamp.steps.portions import Portions
 from feedamp.sweep import Sweep, chunks_of_numbers, read_by_number, read_whole
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def plan_sellers(parts: Parts, seller_ids: list[str]) -> list[dict[str, Any]]:
 async def extract(
     parts: Parts, run: Run, shard: int, seller_ids: list[str], *, since: datetime | None = None
 ) -> Tally:
-    """Reads what changed for some sellers and publishes it as one manifest.
+    """Reads what changed for some sellers and publishes it, the watermarks with the last manifest.
 
     `since` overrides the watermarks as lower bound (inclusive). Pages are published even if a sweep breaks;
     only that seller's watermark waits. Safe to repeat: the merge lets the newer snapshot win.
@@ -55,12 +55,12 @@ async def extract(
             log.info("%s would be read since %s", seller.seller_id, since or marks[seller.seller_id])
         tally.sellers = len(found)
         return tally
-    writer = parts.lake_writer(run, "extract", shard)
+    portions = Portions(parts, run, "extract", shard)
     sweeps: list[LakeSweep] = []
     async with parts.clients(run) as clients:
 
         async def work(seller: Seller) -> None:
-            reader = _SellerReader(parts, clients, writer, tally)
+            reader = _SellerReader(parts, clients, portions, tally)
             sweeps.append(await reader.read(seller, mark=marks[seller.seller_id], since=since))
             if reader.missing:
                 raise IncompleteError(f"not everything could be read: {reader.missing}")
@@ -69,7 +69,7 @@ async def extract(
             await each_seller(clients, found, tally, work)
         finally:
             try:
-                _publish(parts, run, writer, sweeps)
+                portions.publish(sweeps)
             except BaseException:
                 tally.complete = False
                 raise
@@ -78,13 +78,6 @@ async def extract(
     if clients.counts.slips:
         log.info("read as meant although not to the letter: %s", dict(clients.counts.slips))
     return tally
-
-
-def _publish(parts: Parts, run: Run, writer: LakeWriter, sweeps: list[LakeSweep]) -> None:
-    now = parts.state.now()
-    with parts.state.begin() as connection:
-        progress.plan_manifest(connection, writer.manifest_path, now=now)
-    writer.publish(created_at=now, dag_id=run.dag_id, run_id=run.run_id, sweeps=sweeps)
 
 
 def _each_once(items: Iterable[Order | Unread]) -> list[Order | Unread]:
@@ -98,10 +91,10 @@ def _each_once(items: Iterable[Order | Unread]) -> list[Order | Unread]:
 class _SellerReader:
     """Reads one seller."""
 
-    def __init__(self, parts: Parts, clients: Clients, writer: LakeWriter, tally: Tally) -> None:
+    def __init__(self, parts: Parts, clients: Clients, portions: Portions, tally: Tally) -> None:
         self._parts = parts
         self._clients = clients
-        self._writer = writer
+        self._portions = portions
         self._tally = tally
         self._unread = 0
         self.missing: str | None = None
@@ -223,8 +216,7 @@ class _SellerReader:
             return
         order, read_at = read
         self._tally.orders += 1
-        for table, rows in order_rows(seller.seller_id, order, read_at=read_at or page_read_at).items():
-            self._writer.append(table, rows)
+        self._portions.take(order_rows(seller.seller_id, order, read_at=read_at or page_read_at))
 
     def _next_mark(
         self,

@@ -18,6 +18,7 @@ from feedamp.warehouse import LoadSession
 log = logging.getLogger(__name__)
 # A task that announced a manifest and died may be retried, but not after so long.
 NEVER_PUBLISHED = timedelta(days=2)
+ROWS_PER_MANIFEST = 100_000  # merged in one transaction, whose memory grows with them
 COUNTED = ("manifests", "rows", "snapshots", "watermarks")
 FEW = 3
 
@@ -88,20 +89,26 @@ def load_what_is_whole(parts: Parts, run: Run) -> Loaded:
 
 
 def _empty_outbox(parts: Parts, run: Run) -> None:
-    """Turns the rows of the outbox into one more manifest; they stay until it is loaded."""
-    writer = parts.lake_writer(run, "outbox", 0)
-    path = writer.manifest_path
-    with parts.state.begin() as connection:
-        for abandoned in outbox.claims(connection):  # by a load that was killed before it published
-            if not _is_published(parts, abandoned):
-                outbox.unclaim(connection, abandoned)
-        if not outbox.claim(connection, path):
-            return
-        progress.plan_manifest(connection, path, now=parts.state.now())
+    """Turns the rows that the outbox holds now into manifests; they stay until those are loaded."""
     with parts.state.read() as connection:
-        for table, row in outbox.claimed_rows(connection, path):
-            writer.append(table, [row])
-    writer.publish(created_at=parts.state.now(), dag_id=run.dag_id, run_id=run.run_id)
+        claims = outbox.claims(connection)
+    # By a load that was killed before it published. The lake is asked outside of any transaction (promise 8).
+    abandoned = [path for path in claims if not _is_published(parts, path)]
+    with parts.state.begin() as connection:
+        for path in abandoned:
+            outbox.unclaim(connection, path)
+        waiting = outbox.unclaimed(connection)
+    for number in range(-(-waiting // ROWS_PER_MANIFEST)):
+        writer = parts.lake_writer(run, "outbox", number)
+        path = writer.manifest_path
+        with parts.state.begin() as connection:
+            if not outbox.claim(connection, path, at_most=ROWS_PER_MANIFEST):
+                return
+            progress.plan_manifest(connection, path, now=parts.state.now())
+        with parts.state.read() as connection:
+            for table, row in outbox.claimed_rows(connection, path):
+                writer.append(table, [row])
+        writer.publish(created_at=parts.state.now(), dag_id=run.dag_id, run_id=run.run_id)
 
 
 def _is_published(parts: Parts, path: str) -> bool:

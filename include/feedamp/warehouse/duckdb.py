@@ -34,6 +34,8 @@ _TYPES = {
     Type.DATE: "DATE",
     Type.JSON: "JSON",
 }
+# Enough for a manifest of ours; with Arrow and Python beside it a load stays below 250 MB.
+ENOUGH_BYTES = 128_000_000
 _Taken = TypeVar("_Taken")
 _HOLDER = re.compile(r"held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
 
@@ -105,7 +107,7 @@ class DuckDbWarehouse:
             connection.close()
 
     def _prepared(self, connection: duckdb.DuckDBPyConnection) -> Session:
-        engine = DuckDbEngine(connection)
+        engine = DuckDbEngine(connection, self._memory_limit)
         with engine.transaction():
             prepare(engine, self._tables, VIEWS)
         return Session(engine, self._tables)
@@ -122,7 +124,12 @@ class DuckDbWarehouse:
     def _connect(self, path: Path | None = None) -> duckdb.DuckDBPyConnection:
         try:
             connection = duckdb.connect(
-                str(path or self.path), config={"memory_limit": self._memory_limit, "threads": 2}
+                str(path or self.path),
+                config={
+                    "memory_limit": self._memory_limit,
+                    "threads": 2,
+                    "preserve_insertion_order": False,  # keeping it keeps rows in memory
+                },
             )
         except duckdb.IOException as error:
             holder = _HOLDER.search(str(error))
@@ -173,12 +180,39 @@ class DuckDbWarehouse:
 
 
 class DuckDbEngine:
-    """An open DuckDB file; Arrow is read in place."""
+    """An open DuckDB file; Arrow is read in place.
+
+    It begins with little memory, since DuckDB fills what it is given, and takes up to `most_memory` where a merge
+    cannot do with less.
+    """
 
     types: Mapping[Type, str] = _TYPES
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, most_memory: str | None = None) -> None:
         self._connection = connection
+        self._more_memory: str | None = None
+        if most_memory is not None:
+            [[allowed]] = connection.execute(
+                "SELECT parse_formatted_bytes(current_setting('memory_limit'))"
+            ).fetchall()
+            if allowed > ENOUGH_BYTES:
+                self._set_memory(f"{ENOUGH_BYTES}B")
+                self._more_memory = most_memory
+
+    def has_more_memory_for(self, error: Exception) -> bool:
+        """Takes what is allowed, once, if memory was what was missing."""
+        if not isinstance(error, duckdb.OutOfMemoryException) or self._more_memory is None:
+            return False
+        log.info(
+            "A merge needs more than %d MB; it may take %s.", ENOUGH_BYTES // 1_000_000, self._more_memory
+        )
+        self._set_memory(self._more_memory)
+        self._more_memory = None
+        return True
+
+    def _set_memory(self, limit: str) -> None:
+        quoted = limit.replace("'", "''")
+        self._connection.execute(f"SET memory_limit = '{quoted}'")
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
         """Runs one statement."""

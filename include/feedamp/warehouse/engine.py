@@ -37,6 +37,9 @@ class Engine(Protocol):
         Types as `Table.lake_schema`. Must not hold all of it in memory.
         """
 
+    def has_more_memory_for(self, error: Exception) -> bool:
+        """Whether the transaction that failed with this is worth another try, with more memory than before."""
+
     def relations(self, schema: str) -> dict[str, dict[str, str]]:
         """Tables and views of a schema, each with its columns in order and their types; empty if there is none."""
 

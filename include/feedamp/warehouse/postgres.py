@@ -186,6 +186,10 @@ class PostgresEngine:
             self._cursor.adbc_ingest(name, batches, mode="append", temporary=True)
         self.execute(f"ANALYZE pg_temp.{name}")
 
+    def has_more_memory_for(self, error: Exception) -> bool:
+        """No: the memory is the server's."""
+        return False
+
     def relations(self, schema: str) -> dict[str, dict[str, str]]:
         """Tables and views with their columns and types."""
         found: dict[str, dict[str, str]] = {}

@@ -33,8 +33,13 @@ class Session:
         Raises:
             IncompleteError: a file of it is missing or cannot be read; nothing was changed.
         """
-        with self._engine.transaction():
-            return self._merge(lake, manifest)
+        while True:
+            try:
+                with self._engine.transaction():
+                    return self._merge(lake, manifest)
+            except Exception as error:
+                if not self._engine.has_more_memory_for(error):
+                    raise
 
     def load_all(self, lake: Lake) -> int:
         """Merges every manifest of the lake, oldest first, each in a transaction; returns how many.

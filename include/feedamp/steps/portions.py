@@ -1,0 +1,41 @@
+"""What an extraction writes to the lake, in manifests that a load can take with little memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from feedamp.flatten import Row
+from feedamp.lake import Sweep
+from feedamp.parts import Parts, Run
+from feedamp.state import progress
+
+# A manifest is merged in one transaction, whose memory grows with its rows.
+ORDERS_PER_MANIFEST = 20_000
+
+
+class Portions:
+    """Rows of one task; all manifests but the last hold no sweeps, so that no watermark moves before all is there."""
+
+    def __init__(self, parts: Parts, run: Run, step: str, shard: int) -> None:
+        self._parts, self._run, self._step, self._shard = parts, run, step, shard
+        self._writer = parts.lake_writer(run, step, shard)
+        self._orders = 0
+
+    def take(self, rows: Mapping[str, Sequence[Row]]) -> None:
+        """The rows of one order, of whatever tables; they stay together in one manifest."""
+        if self._orders >= ORDERS_PER_MANIFEST:
+            self.publish()
+            self._writer = self._parts.lake_writer(self._run, self._step, self._shard)
+            self._orders = 0
+        self._orders += 1
+        for table, table_rows in rows.items():
+            self._writer.append(table, table_rows)
+
+    def publish(self, sweeps: Sequence[Sweep] = ()) -> None:
+        """Publishes what has been taken since the last time."""
+        now = self._parts.state.now()
+        with self._parts.state.begin() as connection:
+            progress.plan_manifest(connection, self._writer.manifest_path, now=now)
+        self._writer.publish(
+            created_at=now, dag_id=self._run.dag_id, run_id=self._run.run_id, sweeps=tuple(sweeps)
+        )
