@@ -48,7 +48,10 @@ ONE_DAY = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault; (line, kind, value) tell it apart from others of the order."""
+    """One fault; (line, kind, value) tell it apart from others of the order.
+
+    What else is wrong on a line that was never ordered stands without a line: its value and message name it.
+    """
 
     kind: Kind
     mp_line_number: str | None
@@ -109,7 +112,11 @@ def check_order(
             )
             found.append((Kind.OVER_FULFILLED, f"{has.shipped}+{has.cancelled}>{has.ordered}", message))
         for kind, value, message in found:
-            findings.setdefault((line, kind, value), Finding(kind, line, value, message, line_hash))
+            named: str | None = line
+            if line not in ordered and kind is not Kind.UNKNOWN_LINE:
+                # FeedAMP refuses a report, and all that go with it, that names a line it does not know.
+                named, value = None, f"{line}: {value}"
+            findings.setdefault((named, kind, value), Finding(kind, named, value, message, line_hash))
     return list(findings.values())
 
 

@@ -57,6 +57,11 @@ def check(*entries: LineFulfillment, shared: tuple[str, ...] = ()) -> list[Findi
             id="zero units shipped",
         ),
         pytest.param(
+            done("X", parcel(tracking_number=BAD)),
+            [(Kind.INVALID_TRACKING, None, f"X: UPS {BAD}"), (Kind.UNKNOWN_LINE, "X", "X")],
+            id="a wrong number on a line that was never ordered",
+        ),
+        pytest.param(
             done("A", parcel(quantity=-1)),
             [(Kind.BAD_QUANTITY, "A", "shipment 1: -1")],
             id="a negative quantity",

@@ -120,3 +120,19 @@ def test_one_sellers_trouble_does_not_hinder_another(mistyped: House, trouble: s
     mistyped.validate()
     assert [f.state for f in mistyped.findings("M-1")] == ["to_report"]
     assert [f.state for f in mistyped.findings("M-2", OTHER)] == ["reported"]
+
+
+def test_what_is_wrong_on_a_line_that_was_never_ordered_holds_up_no_other_report(house: House) -> None:
+    house.placed("M-1")
+    lines = [
+        {"mp_line_number": line, "shipments": [shipment(2, BAD_NUMBER)], "cancellations": []}
+        for line in ("M-1-1", "never-ordered")
+    ]
+    house.sandbox.set_fulfillments(SELLER, "M-1", lines)
+    house.see("M-1")
+    house.validate()
+    assert {state for _, state in house.finding_states("M-1")} == {"reported"}
+    listed = [(error.get("mp_line_number"), error["message"]) for error in house.shown("M-1")["errors"]]
+    assert sorted(line or "" for line, _ in listed) == ["", "", "M-1-1"]
+    assert all("never-ordered" in message for line, message in listed if line is None)
+    assert house.sandbox.broken_rules == []
