@@ -1,0 +1,143 @@
+"""What holds for every warehouse: whatever order manifests are loaded in, it tells what was true last (promise 4).
+
+A test module of an engine imports these tests and brings the fixture `open_loader`, as for `merge_contract`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from itertools import permutations
+from pathlib import Path
+
+import pytest
+from exploring import examples
+from histories import Event, histories, snapshots
+from hypothesis import given
+from hypothesis import strategies as st
+from manifests import Loader, at, closure, order, placement, snapshot
+from quick_house import folder_in_memory
+
+from feedamp.flatten import Rows
+from feedamp.tables import TABLES
+from feedamp.warehouse.structure import prepare
+from feedamp.warehouse.views import VIEWS
+
+Tables = dict[str, list[str]]
+
+
+@pytest.fixture(scope="module")
+def loader(open_loader: Callable[[Path], Loader]) -> Iterator[Loader]:
+    with folder_in_memory() as folder, closing(open_loader(folder)) as opened:
+        yield opened
+
+
+def tables_after(loader: Loader, manifests: Sequence[Sequence[Event]], turns: Iterable[int]) -> Tables:
+    """Every table after these manifests were loaded in these turns, some of them more than once."""
+    loader.empty()
+    published = [loader.publish(*(event.rows for event in events)) for events in manifests]
+    for turn in turns:
+        loader.session.load(loader.lake, published[turn])
+    return loader.tables()
+
+
+def dealt(data: st.DataObject, events: Sequence[Event]) -> list[list[Event]]:
+    """The events dealt over a few manifests, in any order in each."""
+    count = data.draw(st.integers(1, 4), label="manifests")
+    dealt: list[list[Event]] = [[] for _ in range(count)]
+    for event in data.draw(st.permutations(events), label="rows in this order"):
+        dealt[data.draw(st.integers(0, count - 1), label="manifest")].append(event)
+    return dealt
+
+
+def any_turns(data: st.DataObject, count: int) -> list[int]:
+    turns = data.draw(st.permutations(range(count)), label="loaded in this order")
+    return [*turns, *data.draw(st.lists(st.sampled_from(turns), max_size=2), label="and once more")]
+
+
+@examples(10)
+@given(data=st.data(), events=histories())
+def test_manifests_in_any_order_and_repetition_end_as_in_the_order_of_time(
+    loader: Loader, data: st.DataObject, events: list[Event]
+) -> None:
+    manifests = dealt(data, events)
+    turns = any_turns(data, len(manifests))
+    expected = tables_after(loader, [[event] for event in events], range(len(events)))
+    assert tables_after(loader, manifests, turns) == expected
+
+
+@examples(8)
+@given(
+    data=st.data(),
+    events=st.lists(
+        snapshots(st.sampled_from([1.0, 2.0]), ("M-1",), ("Robin Vale",)), min_size=2, max_size=4
+    ),
+)
+def test_of_two_answers_of_one_moment_the_same_one_always_wins(
+    loader: Loader, data: st.DataObject, events: list[Event]
+) -> None:
+    # Not in one manifest: extraction takes an order once from a page.
+    manifests = [[event] for event in events]
+    expected = tables_after(loader, manifests, range(len(events)))
+    assert tables_after(loader, manifests, any_turns(data, len(events))) == expected
+
+
+SHIPPED, CANCELLED = closure(2, "SHIPPED"), closure(3, "CANCELLED")
+NOT_SAID = snapshot(order(1, marketplace_state=None), 1)
+
+
+@pytest.mark.parametrize(
+    ("parts", "query", "answer"),
+    [
+        pytest.param(
+            (placement(2, "PENDING"), placement(3, "PENDING")),
+            "SELECT placed_at FROM placements",
+            at(3),
+            id="a placement that two processes recorded",
+        ),
+        pytest.param(
+            (SHIPPED, CANCELLED),
+            "SELECT marketplace_state FROM closures",
+            "CANCELLED",
+            id="a closure likewise",
+        ),
+        pytest.param(
+            (NOT_SAID, placement(0.5, "PENDING"), placement(0.7, "AWAITING_SHIPMENT")),
+            "SELECT marketplace_state FROM orders",
+            "AWAITING_SHIPMENT",
+            id="a state that FeedAMP does not show",
+        ),
+    ],
+)
+def test_the_later_row_counts_whatever_comes_first(
+    loader: Loader, parts: tuple[Rows, ...], query: str, answer: object
+) -> None:
+    for turn in permutations(parts):
+        loader.empty()
+        loader.load(*turn)
+        assert loader.query(query) == [(answer,)]
+
+
+def test_two_answers_of_one_moment_end_the_same_whatever_comes_first(loader: Loader) -> None:
+    ends = []
+    for turn in permutations([snapshot(order(1), 1), snapshot(order(1, 1), 1)]):
+        loader.empty()
+        loader.load(*turn)
+        ends.append(loader.tables())
+    assert ends[0] == ends[1]
+
+
+def test_a_warehouse_of_an_older_version_learns_whether_a_state_was_shown(loader: Loader) -> None:
+    loader.empty()
+    with loader.engine.transaction():
+        for statement in (
+            "ALTER TABLE feedamp_meta.order_versions DROP COLUMN shows_state",
+            "INSERT INTO feedamp_meta.order_versions VALUES ('S1', 'M-1', '2026-03-10 13:00:00+00')",
+            "INSERT INTO orders (seller_id, mp_order_number, marketplace_state) VALUES ('S1', 'M-1', 'PENDING')",
+        ):
+            loader.engine.execute(statement)
+        prepare(loader.engine, TABLES, VIEWS)
+    loader.load(placement(0.5, "AWAITING_SHIPMENT"))
+    assert loader.query("SELECT marketplace_state FROM orders") == [("PENDING",)]
+    loader.load(placement(2, "AWAITING_SHIPMENT"))
+    assert loader.query("SELECT marketplace_state FROM orders") == [("AWAITING_SHIPMENT",)]

@@ -1,0 +1,72 @@
+"""A house for tests that try many examples: its warehouse stays open in memory, its files lie in memory too.
+
+Opening and closing a DuckDB file costs more than all that a step does; that it can be opened again is tested elsewhere.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from house import House, open_house
+from manifests import in_memory
+
+from feedamp.lake import Lake
+from feedamp.tables import TABLES
+from feedamp.warehouse.duckdb import DuckDbEngine
+from feedamp.warehouse.session import Session
+from feedamp.warehouse.structure import prepare
+from feedamp.warehouse.views import VIEWS
+
+_MEMORY = Path("/dev/shm")
+
+
+class OpenWarehouse:
+    """A DuckDB in memory with one session that never ends."""
+
+    shown = "memory"
+
+    def __init__(self, engine: DuckDbEngine) -> None:
+        self._engine = engine
+        with engine.transaction():
+            prepare(engine, TABLES, VIEWS)
+        self._session = Session(engine, TABLES)
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        yield self._session
+
+    def rebuild(self, lake: Lake) -> int:
+        return self._session.replace_all(lake)
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """Rows of a query; tables without schema name."""
+        return self._engine._connection.execute(sql).fetchall()
+
+
+@cache
+def _warehouse() -> OpenWarehouse:
+    return OpenWarehouse(in_memory())
+
+
+@contextmanager
+def folder_in_memory() -> Iterator[Path]:
+    """A folder that no disk has to keep up with, where the machine has such a place."""
+    with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def open_quick_house(**options: Any) -> Iterator[House]:
+    """A house as `open_house` makes it, on the one warehouse of this process, emptied."""
+    warehouse = _warehouse()
+    with folder_in_memory() as folder, open_house(folder, **options) as house:
+        warehouse.rebuild(Lake(str(folder / "nothing")))
+        house.parts = replace(house.parts, warehouse=warehouse)
+        house.rows = warehouse.query  # type: ignore[method-assign]
+        yield house
