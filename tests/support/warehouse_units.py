@@ -26,10 +26,21 @@ def units_add_up(house: House) -> None:
         assert shipped + cancelled + pending - over == ordered
         lines = [row[1:] for row in per_line if row[0] == number]
         assert (ordered, shipped, cancelled, pending) == tuple(map(sum, zip(*lines, strict=True)))
+    parts = house.rows(
+        """SELECT mp_order_number, mp_line_number, sum(shipped), sum(cancelled) FROM (
+            SELECT mp_order_number, mp_line_number, quantity AS shipped, 0 AS cancelled FROM shipments
+            UNION ALL SELECT mp_order_number, mp_line_number, 0, quantity FROM cancellations
+        ) WHERE shipped > 0 OR cancelled > 0 GROUP BY ALL"""
+    )
+    counted = house.rows(
+        "SELECT mp_order_number, mp_line_number, units_shipped, units_cancelled FROM order_lines "
+        "WHERE units_shipped + units_cancelled > 0"
+    )
+    assert sorted(parts) == sorted(counted), "the rows of its parcels are not what a line counts"
 
 
 def shows_the_truth(house: House, truth: Mapping[str, Any]) -> None:
-    """Every line with the units and the state that FeedAMP holds."""
+    """Every line with the units and the state that FeedAMP holds, every parcel and every cancellation."""
     found = house.rows(
         "SELECT mp_order_number, mp_line_number, quantity, l.units_shipped, l.units_cancelled, "
         "marketplace_state, closed_at IS NOT NULL FROM order_lines l JOIN orders USING (seller_id, mp_order_number)"
@@ -40,3 +51,16 @@ def shows_the_truth(house: House, truth: Mapping[str, Any]) -> None:
         for line, counts in line_units(order).items()
     ]
     assert sorted(found) == sorted(expected)
+    for table, name in (("shipments", "carrier"), ("cancellations", "reason")):
+        rows = house.rows(f"SELECT mp_order_number, mp_line_number, quantity, {name} FROM {table}")
+        entries = [
+            (number, entry["mp_line_number"], _whole(part["quantity"]), part[name])
+            for number, order in truth.items()
+            for entry in order["fulfillments"]
+            for part in entry[table]
+        ]
+        assert sorted(map(repr, rows)) == sorted(map(repr, entries))
+
+
+def _whole(quantity: Any) -> int | None:
+    return quantity if isinstance(quantity, int) else None
