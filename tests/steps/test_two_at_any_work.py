@@ -1,0 +1,97 @@
+"""Two processes' worth of steps on one state file, side by side in any order: the end is that of one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+from closing_oracle import closes_as, faults
+from exploring import examples
+from house import BAD_NUMBER, GOOD_NUMBER, SELLER, House, shipment
+from hypothesis import given
+from hypothesis import strategies as st
+from quick_house import open_quick_house
+from warehouse_units import FINAL, shows_the_truth, units_add_up
+
+from feedamp.parts import Parts
+from feedamp.state import State
+from feedamp.steps.close import close
+from feedamp.steps.extract import extract
+from feedamp.steps.intake import intake
+from feedamp.steps.load import load
+from feedamp.steps.place import place
+from feedamp.steps.validate import validate
+
+NUMBERS = ("M-1", "M-2", "M-3")
+ASYNC = {"place": place, "extract": extract, "validate": validate, "close": close}
+STEPS = st.sampled_from(["intake", "load", *ASYNC, *ASYNC])
+SHIPPED = st.builds(
+    shipment, st.sampled_from([1, 2, 2, 2, 3]), st.sampled_from([GOOD_NUMBER, GOOD_NUMBER, BAD_NUMBER])
+)
+# What is delivered, and what sellers write, between two steps of one of them.
+NEWS = st.tuples(
+    st.sampled_from(NUMBERS),
+    st.one_of(st.sampled_from(["PENDING", "AWAITING_SHIPMENT"]), st.lists(SHIPPED, max_size=1)),
+)
+SCRIPTS = st.lists(st.one_of(STEPS, STEPS, NEWS), min_size=4, max_size=10)
+
+
+async def one_process(house: House, parts: Parts, script: Sequence[Any]) -> None:
+    """The steps of a script; while one waits for FeedAMP, those of the other process go on."""
+    for step in script:
+        await asyncio.sleep(0)
+        if step == "intake":
+            intake(parts, house.run("place_orders"))
+        elif step == "load":
+            load(parts, house.run("load"))
+        elif isinstance(step, str):
+            await ASYNC[step](parts, house.run(step), 0, [SELLER])
+        else:
+            tell(house, *step)
+
+
+def tell(house: House, number: str, news: Any) -> None:
+    order = house.sandbox.orders(SELLER).get(number)
+    if isinstance(news, str):
+        house._files += 1
+        house.drop(f"{house._files:04d}.jsonl", house.body(number, marketplace_state=news))
+    elif order is not None and order["marketplace_state"] not in FINAL:
+        house.fulfill(number, *news)
+
+
+@examples(8)
+@given(one=SCRIPTS, other=SCRIPTS)
+def test_steps_of_two_processes_in_any_order_end_as_one_after_the_other(
+    one: list[Any], other: list[Any]
+) -> None:
+    with open_quick_house(sellers=1) as house:
+        house.placed("M-1", "M-2")
+        for number in ("M-1", "M-2"):
+            house.fulfill(number, shipment(2))
+        house.read()
+        with closing(State(f"sqlite:///{house.folder / 'state.db'}", clock=house.clock.now)) as second:
+            parts = replace(house.parts, state=second)
+
+            async def both() -> None:
+                await asyncio.gather(one_process(house, house.parts, one), one_process(house, parts, other))
+
+            asyncio.run(both())
+        for _ in range(2):
+            house.clock.skip(hours=26)
+            house.loop()
+
+        truth = house.sandbox.orders(SELLER)
+        for number, order in truth.items():
+            found = set(faults(order, bad_numbers=[BAD_NUMBER]))
+            assert closes_as(order, found) is None, f"{number} is not closed"
+            assert (house.order(number).phase == "closed") == (order["marketplace_state"] in FINAL)
+            if order["marketplace_state"] not in FINAL:
+                assert len(order["errors"]) == len(found)
+            closings = list(house.rows(f"SELECT * FROM closures WHERE mp_order_number = '{number}'"))
+            assert len(closings) == (order["marketplace_state"] in FINAL)
+        units_add_up(house)
+        shows_the_truth(house, truth)
+        assert house.sandbox.broken_rules == []
