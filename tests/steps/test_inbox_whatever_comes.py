@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from exploring import examples
-from house import SELLER, House, open_house
+from house import SELLER, House
 from hypothesis import given
 from hypothesis import strategies as st
 from inbox_rows import SPOILS, Row, encoded
+from quick_house import open_quick_house
 
 KINDS = ("jsonl", "csv", "parquet")
 UNKNOWN_SELLER = "seller-404"
-SPOILT = ("cut", "cut", "utf-16", "random", "nul", "flipped", "empty", "cr")
+SPOILT = ("cut", "cut", "utf-16", "latin-1", "random", "nul", "flipped", "empty", "cr")
 BOM = b"\xef\xbb\xbf"
 
 
@@ -39,7 +38,7 @@ class File:
         if self.kind == "jsonl" and self.spoil == "cut":
             last = self.content.rsplit(b"\n")[-1]
             return bool(last) and last not in encoded(self.kind, self.rows).split(b"\n")
-        return self.kind == "parquet" or self.spoil in ("utf-16", "random", "nul", "cr")
+        return self.kind == "parquet" or self.spoil in ("utf-16", "latin-1", "random", "nul", "cr")
 
 
 @st.composite
@@ -81,6 +80,8 @@ def damaged(draw: st.DrawFn, content: bytes, how: str) -> bytes:
         return content[:place]
     if how == "utf-16":
         return content.decode("latin-1").encode("utf-16")
+    if how == "latin-1":
+        return content.replace(b"Vale", "Välé".encode("latin-1"))
     if how == "random":
         return draw(st.binary(max_size=200))
     if how == "nul":
@@ -92,7 +93,7 @@ def damaged(draw: st.DrawFn, content: bytes, how: str) -> bytes:
 
 @contextmanager
 def house_with(*files: File) -> Iterator[House]:
-    with tempfile.TemporaryDirectory() as folder, open_house(Path(folder), sellers=1) as house:
+    with open_quick_house(sellers=1) as house:
         for file in files:
             path = house.inbox / file.name
             path.write_bytes(file.content)
