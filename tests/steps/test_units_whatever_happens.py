@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable
+from contextlib import ExitStack
 from typing import Any
 
-from closing_oracle import Fault, closes_as, faults, shipped_units
+from closing_oracle import shipped_units
 from exploring import examples
-from house import BAD_NUMBER, SELLER
+from house import SELLER
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from order_samples import good_line
 from quick_house import open_quick_house
 from seller_moves import moves
 from warehouse_units import FINAL, shows_the_truth, units_add_up
+from watched_house import Watched
 
 NUMBERS = ("M-1", "M-2", "M-3")
 CITIES = {"M-1": "Ghent", "M-2": "Ghent", "M-3": "Liege"}  # two recipients: a number they share is a warning
@@ -24,7 +25,7 @@ LINES = st.lists(st.integers(1, 5), min_size=1, max_size=3)
 WRONG_CANCELLING = ("closed_as_the_wrong_state", "closed_with_open_error")
 
 
-class Fulfillment(RuleBasedStateMachine):
+class Fulfillment(Watched, RuleBasedStateMachine):
     """One seller, up to three orders; the sandbox is the truth, `closing_oracle` says what should follow."""
 
     def __init__(self) -> None:
@@ -40,31 +41,8 @@ class Fulfillment(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.stack.close()
 
-    # What there is to compare with
-
-    def truth(self) -> dict[str, dict[str, Any]]:
-        return self.sandbox.orders(SELLER)
-
-    def blocking(self, order: dict[str, Any]) -> set[Fault]:
-        number = order["mp_order_number"]
-        found = faults(order, bad_numbers=[BAD_NUMBER])
-        return {fault for fault in found if fault.finding_id(SELLER, number) not in self.waived[number]}
-
-    def should_close_as(self, order: dict[str, Any]) -> str | None:
-        return closes_as(order, self.blocking(order))
-
-    def broken_rules(self) -> Counter[str]:
-        return Counter({broken.rule: broken.times for broken in self.sandbox.broken_rules})
-
     def choose(self, data: st.DataObject, numbers: Iterable[str]) -> str:
         return data.draw(st.sampled_from(sorted(numbers)), label="order")
-
-    @contextmanager
-    def changing_no_state(self) -> Iterator[dict[str, dict[str, Any]]]:
-        before = self.truth()
-        yield before
-        states = {number: order["marketplace_state"] for number, order in self.truth().items()}
-        assert states == {number: order["marketplace_state"] for number, order in before.items()}
 
     # The marketplace
 
@@ -103,17 +81,6 @@ class Fulfillment(RuleBasedStateMachine):
     def fulfill(self, data: st.DataObject) -> None:
         number = self.choose(data, self.open())
         self.write(number, data.draw(moves(self.truth()[number]), label="fulfillments"))
-
-    def open(self) -> list[str]:
-        return [number for number, order in self.truth().items() if order["marketplace_state"] not in FINAL]
-
-    def write(self, number: str, entries: list[dict[str, Any]]) -> None:
-        before = {entry["mp_line_number"]: entry for entry in self.truth()[number]["fulfillments"]}
-        self.sandbox.set_fulfillments(SELLER, number, entries)
-        after = {entry["mp_line_number"]: entry for entry in self.truth()[number]["fulfillments"]}
-        changed = {line for line in {**before, **after} if before.get(line) != after.get(line)}
-        if changed:  # a line that was never ordered is reported without its number
-            self.told = {told for told in self.told if told[0] != number or told[1] not in {*changed, None}}
 
     @rule(data=st.data())
     @precondition(lambda self: self.open())
@@ -156,14 +123,6 @@ class Fulfillment(RuleBasedStateMachine):
     @precondition(lambda self: self.in_question())
     def waive(self, data: st.DataObject) -> None:
         self.overrule(self.choose(data, self.in_question()))
-
-    def overrule(self, number: str) -> None:
-        self.house.waive(number)
-        self.waived[number] |= {finding.finding_id for finding in self.house.findings(number)}
-
-    def in_question(self) -> list[str]:
-        states = {number: {f.state for f in self.house.findings(number)} for number in self.bodies}
-        return [number for number, found in states.items() if found & {"held", "to_report", "reported"}]
 
     # The steps
 
