@@ -13,9 +13,11 @@ import time
 from collections import Counter
 from itertools import product
 from pathlib import Path
+from typing import get_args
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from crashes.killing import Kind
 from crashes.trial import KILLED, Result, rehearsed
 
 IN_MEMORY = Path("/dev/shm")  # Linux: a commit waits for no disk  # noqa: S108
@@ -68,9 +70,13 @@ def _print(results: list[Result], steps: list[str], seconds: float) -> None:
             f"{sum(r.retried for r in of_step):>9}{sum(r.repeats for r in of_step):>11}"
             f"{sum(bool(r.problems) for r in of_step):>20}"
         )
-    kinds = Counter(death.kind for result in results for death in result.deaths)
-    print("\nKilled: " + ", ".join(f"{times} x {kind}" for kind, times in kinds.most_common()))
-    print(f"{len(results)} trials in {seconds:.0f} s")
+    print(f"\n{'killed':<18}" + "".join(f"{step:>10}" for step in steps) + f"{'not as undisturbed':>20}")
+    for kind in get_args(Kind):
+        hit = [(result, death) for result in results for death in result.deaths if death.kind == kind]
+        by_step = Counter(result.stage.step for result, _ in hit)
+        worse = {id(result) for result, _ in hit if result.problems}
+        print(f"{kind:<18}" + "".join(f"{by_step[step]:>10}" for step in steps) + f"{len(worse):>20}")
+    print(f"\n{len(results)} trials in {seconds:.0f} s")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,15 @@ from feedamp.sandbox.server import Exchange
 PATIENCE_S = 60.0
 _CONTEXT = multiprocessing.get_context("forkserver")
 _STEPS = ("intake", "place", "extract", "load", "validate", "close", "reconcile")
-_CONTEXT.set_forkserver_preload([*(f"feedamp.steps.{step}" for step in _STEPS), "feedamp.warehouse.duckdb"])
+_CONTEXT.set_forkserver_preload(
+    [
+        *(f"feedamp.steps.{step}" for step in _STEPS),
+        "feedamp.warehouse.duckdb",
+        "feedamp.sandbox.running",  # what these rooms import themselves
+        "cryptography.fernet",
+        "pandas",  # pyarrow imports it, where there is one, in each process that makes a table
+    ]
+)
 _Sent = Counter[tuple[str, ...]]
 
 Kind = Literal[
