@@ -9,19 +9,23 @@ from typing import Any
 import pytest
 from house import BAD_NUMBER, SELLER, House, shipment
 
+from feedamp.errors import BusyError, TransientError
 from feedamp.state import grants, leases
 from feedamp.steps.close import close
+from feedamp.steps.edge import Tally, each_order, finish
 from feedamp.steps.validate import validate
 
 BOTH = 2
 
 
-def side_by_side(house: House, step: Any) -> None:
-    async def both() -> None:
-        runs = [house.run("process_fulfillments") for _ in range(BOTH)]
-        await asyncio.gather(*(step(house.parts, run, 0, [SELLER]) for run in runs))
+def side_by_side(house: House, step: Any) -> list[str]:
+    """What both have left undone."""
 
-    asyncio.run(both())
+    async def both() -> list[Any]:
+        runs = [house.run("process_fulfillments") for _ in range(BOTH)]
+        return await asyncio.gather(*(step(house.parts, run, 0, [SELLER]) for run in runs))
+
+    return [line for tally in asyncio.run(both()) for line in tally.undone]
 
 
 def test_two_validations_at_once_report_once(house: House) -> None:
@@ -62,6 +66,53 @@ def test_who_comes_too_late_does_not_give_back_the_lease_of_the_next(house: Hous
         leases.release(connection, "close/S1/M-1", str(first))
         assert second is not None
         assert leases.take(connection, "close/S1/M-1", now=house.state.now()) is None
+
+
+def at_it(house: House, work: str, number: str) -> None:
+    """As if a process had died in the middle of the work, just now."""
+    with house.state.begin() as connection:
+        leases.take(connection, f"{work}/{SELLER}/{number}", now=house.state.now())
+
+
+def test_a_closing_whose_process_died_is_work_left_until_its_lease_has_ended(house: House) -> None:
+    house.placed("M-1", "M-2")
+    for number in ("M-1", "M-2"):
+        house.fulfill(number, shipment(2))
+    house.see("M-1", "M-2")
+    house.validate()
+    at_it(house, "close", "M-1")
+    with pytest.raises(TransientError, match="Another process is closing order M-1"):
+        finish(house.close())
+    assert [house.order(number).phase for number in ("M-1", "M-2")] == ["settled", "closed"]
+    house.clock.skip(seconds=leases.LASTS.total_seconds() + 1)
+    finish(house.close())
+    assert house.order("M-1").phase == "closed"
+
+
+def test_what_others_are_at_does_not_end_a_sellers_turn(house: House) -> None:
+    numbers = [f"M-{at}" for at in range(1, 6)]
+    house.placed(*numbers)
+    for number in numbers:
+        house.fulfill(number, shipment(2, BAD_NUMBER))
+    house.see(*numbers)
+    for number in numbers[:4]:
+        at_it(house, "report", number)
+    with pytest.raises(TransientError):
+        finish(house.validate())
+    assert [house.findings(number)[0].state for number in numbers] == ["to_report"] * 4 + ["reported"]
+
+
+def test_an_order_that_another_process_is_at_is_looked_at_again_after_all_others() -> None:
+    asked: list[str] = []
+    tally = Tally("close")
+
+    async def work(number: str) -> None:
+        asked.append(number)
+        if asked == ["M-1"]:
+            raise BusyError("Another process is closing it.", mp_order_number=number)
+
+    asyncio.run(each_order(SELLER, ["M-1", "M-2"], tally, work))
+    assert (asked, tally.undone) == (["M-1", "M-2", "M-1"], [])
 
 
 def test_a_cancellation_that_waits_is_held_when_the_seller_ships_meanwhile(house: House) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime
 import msgspec
 
 from feedamp.client import FeedAmpClient
-from feedamp.errors import NotFoundError, RejectedError, TransientError
+from feedamp.errors import BusyError, NotFoundError, RejectedError, TransientError
 from feedamp.flatten import order_rows
 from feedamp.lifecycle import Close
 from feedamp.models import MarketplaceState, Order
@@ -89,12 +89,17 @@ class _Closer:
             await read_back(self._parts, self._client, closed)
 
     async def _close_alone(self, fresh: Order, read_at: datetime) -> bool:
-        """Closes an order in one process at a time; another that comes along leaves it alone."""
-        name = f"close/{self._client.seller_id}/{fresh.mp_order_number}"
+        """Closes an order in one process at a time.
+
+        Raises:
+            BusyError: another process is at it, or died at it less than five minutes ago.
+        """
+        number = fresh.mp_order_number
+        name = f"close/{self._client.seller_id}/{number}"
         with self._parts.state.begin() as connection:
             lease = leases.take(connection, name, now=self._parts.state.now())
         if lease is None:
-            return False
+            raise BusyError(f"Another process is closing order {number}.", mp_order_number=number)
         try:
             return await self._close_one(fresh, read_at)
         finally:

@@ -11,6 +11,7 @@ from typing import Any
 
 from feedamp.errors import (
     AuthorizationError,
+    BusyError,
     ClientRefusedError,
     FeedAmpError,
     IncompleteError,
@@ -131,20 +132,29 @@ async def each_order(
 ) -> None:
     """Runs `work` for one order after the other; one that cannot be done is left, the others go on.
 
+    One that another process is at comes once more after all others: by then it is done, or free. If it is neither,
+    its process may be dead, and the order is work left.
+
     Raises:
         TransientError: FeedAMP throttles, or so many fail that the seller as a whole is in trouble.
     """
     failures = 0
-    for number in numbers:
-        try:
-            await work(number)
-        except ThrottledError:
-            raise
-        except TransientError as error:
-            failures += 1
-            tally.leave(seller_id, error)
-            if failures >= FAILURES_THAT_END_A_SELLER:
+    again: list[str] = []
+    for turn, is_last in ((numbers, False), (again, True)):
+        for number in turn:
+            try:
+                await work(number)
+            except ThrottledError:
                 raise
+            except TransientError as error:
+                is_busy = isinstance(error, BusyError) and error.mp_order_number is not None
+                if is_busy and not is_last:
+                    again.append(number)
+                    continue
+                failures += not is_busy  # another process tells nothing about the seller
+                tally.leave(seller_id, error)
+                if failures >= FAILURES_THAT_END_A_SELLER:
+                    raise
 
 
 def record_run(parts: Parts, run: Run, tally: Tally, started_at: datetime) -> None:

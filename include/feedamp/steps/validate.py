@@ -119,7 +119,7 @@ class _Reporter:
         with self._parts.state.begin() as connection:
             lease = leases.take(connection, name, now=self._parts.state.now())
         if lease is None:
-            raise BusyError(f"Another process is reporting on order {number}.")
+            raise BusyError(f"Another process is reporting on order {number}.", mp_order_number=number)
         try:
             await self._report(number)
         finally:
