@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from feedamp.errors import BusyError, TransientError
 from feedamp.state import grants, leases
 from feedamp.steps.close import close
 from feedamp.steps.edge import Tally, each_order, finish
+from feedamp.steps.place import place, plan_place
 from feedamp.steps.validate import validate
 
 BOTH = 2
@@ -74,6 +76,18 @@ def at_it(house: House, work: str, number: str) -> None:
         leases.take(connection, f"{work}/{SELLER}/{number}", now=house.state.now())
 
 
+def test_a_placing_whose_process_died_is_work_left_until_its_lease_has_ended(house: House) -> None:
+    house.drop("orders.jsonl", house.body("M-1"), house.body("M-2"))
+    house.intake()
+    at_it(house, "place", "M-1")
+    with pytest.raises(TransientError, match="Another process is placing order M-1"):
+        finish(house.place())
+    assert [house.order(number).phase for number in ("M-1", "M-2")] == ["to_place", "settled"]
+    house.clock.skip(seconds=leases.LASTS.total_seconds() + 1)
+    finish(house.place())
+    assert house.order("M-1").phase == "settled"
+
+
 def test_a_closing_whose_process_died_is_work_left_until_its_lease_has_ended(house: House) -> None:
     house.placed("M-1", "M-2")
     for number in ("M-1", "M-2"):
@@ -113,6 +127,37 @@ def test_an_order_that_another_process_is_at_is_looked_at_again_after_all_others
 
     asyncio.run(each_order(SELLER, ["M-1", "M-2"], tally, work))
     assert (asked, tally.undone) == (["M-1", "M-2", "M-1"], [])
+
+
+def test_a_put_that_was_decided_on_earlier_does_not_take_back_a_cancellation(house: House) -> None:
+    """One process has begun to release the order when the marketplace cancels it, and another places that."""
+    house.placed("M-1", marketplace_state="PENDING")
+    house.deliver("M-1")
+    shards = plan_place(house.parts, house.run("place_orders"), [])
+
+    async def both() -> None:
+        waits, goes_on = asyncio.Event(), asyncio.Event()
+
+        async def held_up(seconds: float) -> None:
+            waits.set()
+            await goes_on.wait()
+
+        slow = asyncio.create_task(
+            place(replace(house.parts, sleep=held_up), house.run("place_orders"), 0, shards[0]["sellers"])
+        )
+        await waits.wait()
+        house.deliver("M-1", marketplace_state="CANCELLED")
+        await place(house.parts, house.run("place_orders"), 0, shards[0]["sellers"])
+        goes_on.set()
+        await slow
+
+    house.sandbox.fault("error_503", method="PUT")
+    asyncio.run(both())
+    house.clock.skip(minutes=10)
+    house.place()
+    assert house.shown("M-1")["marketplace_state"] == "CANCELLED"
+    assert (house.order("M-1").phase, house.order("M-1").accepted_state) == ("closed", "CANCELLED")
+    assert house.sandbox.broken_rules == []
 
 
 def test_a_cancellation_that_waits_is_held_when_the_seller_ships_meanwhile(house: House) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 from feedamp.client import FeedAmpClient
 from feedamp.errors import (
     AuthorizationError,
+    BusyError,
     FeedAmpError,
     NotFoundError,
     RejectedError,
@@ -24,7 +25,7 @@ from feedamp.lifecycle import CANCELLED
 from feedamp.models import FINAL_STATES
 from feedamp.parts import Parts, Run
 from feedamp.reading import read_order
-from feedamp.state import ledger, open_orders, outbox, rejects
+from feedamp.state import leases, ledger, open_orders, outbox, rejects
 from feedamp.state.ledger import LedgerOrder
 from feedamp.steps.edge import Tally
 from feedamp.steps.reading_back import read_back
@@ -50,42 +51,77 @@ class SellerBatch:
         self._failures = 0
         self._stopped: FeedAmpError | None = None
         self._changed: list[str] = []
+        self._gate = asyncio.Semaphore(ORDERS_AT_ONCE)
 
     async def send(self, numbers: list[str]) -> None:
-        gate = asyncio.Semaphore(ORDERS_AT_ONCE)
-
-        async def one(number: str) -> None:
-            async with gate:
-                if self._stopped is None:
-                    try:
-                        await self._place(number)
-                    except Exception as error:  # this order alone; what the others have sent must be recorded
-                        log.exception("order %s: unexpected %s", number, type(error).__name__)
-                        unexpected = f"order {number}: unexpected {type(error).__name__}, see the log"
-                        self._tally.leave(self._client.seller_id, RuntimeError(unexpected))
-
         for start in range(0, len(numbers), ORDERS_PER_CHUNK):
-            await asyncio.gather(*(one(number) for number in numbers[start : start + ORDERS_PER_CHUNK]))
+            busy = await self._send_all(numbers[start : start + ORDERS_PER_CHUNK])
+            # What another process was at is done by now, or free. If it is neither, its process may be dead.
+            for number in await self._send_all(busy):
+                error = BusyError(f"Another process is placing order {number}.", mp_order_number=number)
+                self._tally.leave(self._client.seller_id, error)
             await read_back(self._parts, self._client, self._changed)
             self._changed.clear()
         if self._stopped is not None:
             self._explain_the_rest(self._stopped)
             raise self._stopped
 
-    async def _place(self, number: str) -> None:
+    async def _send_all(self, numbers: list[str]) -> list[str]:
+        """Returns those that another process is at."""
+        busy: list[str] = []
+
+        async def one(number: str) -> None:
+            async with self._gate:
+                if self._stopped is None and not await self._place_guarded(number):
+                    busy.append(number)
+
+        await asyncio.gather(*(one(number) for number in numbers))
+        return busy
+
+    async def _place_guarded(self, number: str) -> bool:
+        """As `_place_alone`; what nobody expected is this order's alone, for what the others have sent is recorded."""
+        try:
+            return await self._place_alone(number)
+        except Exception as error:
+            log.exception("order %s: unexpected %s", number, type(error).__name__)
+            unexpected = f"order {number}: unexpected {type(error).__name__}, see the log"
+            self._tally.leave(self._client.seller_id, RuntimeError(unexpected))
+            return True
+
+    async def _place_alone(self, number: str) -> bool:
+        """Sends an order in one process at a time: a PUT that another has decided on earlier and sends later would
+        take back what was sent in between. False if another process is at it."""
+        name = f"place/{self._client.seller_id}/{number}"
         with self._parts.state.begin() as connection:
-            order = ledger.read(connection, self._client.seller_id, number)
-            if order is None or order.phase != "to_place":
-                return
-            if order.desired_state == CANCELLED and self._contradicts_the_seller(connection, order):
-                return
-            if not order.has_body:
-                reason = "it has no body to send: deliver it to the inbox as it was placed"
-                ledger.change(connection, order, phase="held", reason=reason)
-                self._tally.note(order.seller_id, f"order {number} is held: {reason}")
-                return
-            has_tried = order.first_put_at is not None
-            ledger.note_put(connection, order, now=self._parts.state.now())
+            lease = leases.take(connection, name, now=self._parts.state.now())
+            if lease is None:
+                return False
+            order = self._begin(connection, number)
+        try:
+            if order is not None:
+                await self._place(order)
+        finally:
+            with self._parts.state.begin() as connection:
+                leases.release(connection, name, lease)
+        return True
+
+    def _begin(self, connection: Connection, number: str) -> LedgerOrder | None:
+        """The order as it is to be sent, with the intent on record; None if nothing is to be sent."""
+        order = ledger.read(connection, self._client.seller_id, number)
+        if order is None or order.phase != "to_place":
+            return None
+        if order.desired_state == CANCELLED and self._contradicts_the_seller(connection, order):
+            return None
+        if not order.has_body:
+            reason = "it has no body to send: deliver it to the inbox as it was placed"
+            ledger.change(connection, order, phase="held", reason=reason)
+            self._tally.note(order.seller_id, f"order {number} is held: {reason}")
+            return None
+        ledger.note_put(connection, order, now=self._parts.state.now())
+        return order
+
+    async def _place(self, order: LedgerOrder) -> None:
+        number, has_tried = order.mp_order_number, order.first_put_at is not None
         try:
             is_unclear = order.accepted_state is None and has_tried
             if order.desired_state == CANCELLED and is_unclear and not await self._exists(number):
