@@ -35,7 +35,11 @@ class Crew:
         )
 
     def run(
-        self, work: Callable[..., Any], *arguments: Any, rounds: Callable[[], None] | None = None
+        self,
+        work: Callable[..., Any],
+        *arguments: Any,
+        rounds: Callable[[], None] | None = None,
+        patience_s: float = PATIENCE_S,
     ) -> list[Any]:
         """What each process returned; `rounds` is called here while they work."""
         futures = [self._pool.submit(_together, work, number, *arguments) for number in range(self.count)]
@@ -44,7 +48,7 @@ class Crew:
                 rounds()
         except BrokenBarrierError:
             pass  # a process has failed, and says why below
-        return [future.result(PATIENCE_S) for future in futures]
+        return [future.result(patience_s) for future in futures]
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)

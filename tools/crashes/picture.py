@@ -113,6 +113,19 @@ def differences(wanted: Picture, found: Picture) -> list[str]:
     return sorted(said)
 
 
+def either(one: Picture, other: Picture, found: Picture) -> Picture:
+    """Of two right rows the one that was found."""
+    return {
+        name: {
+            key: rows[key]
+            if found.get(name, {}).get(key) == rows[key]
+            else other.get(name, {}).get(key, rows[key])
+            for key in rows
+        }
+        for name, rows in one.items()
+    }
+
+
 def _by_key(rows: list[dict[str, Any]], keys: Any) -> dict[str, Any]:
     named = [("/".join(str(row[key]) for key in keys), _timeless(row)) for row in rows]
     counted = Counter(name for name, _ in named)

@@ -41,6 +41,7 @@ DAG_OF = {
     "validate": "process_fulfillments",
     "close": "process_fulfillments",
     "reconcile": "reconcile_orders",
+    "repair": "reconcile_orders",
 }
 DAY = (datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC))
 
@@ -111,8 +112,8 @@ def run_step(parts: Parts, name: str, run_id: str, *, try_number: int = 1) -> di
         step, shards = place, plan_place(parts, run, [])
     elif name == "extract":
         step, shards = extract, plan_sellers(parts, [])
-    elif name == "reconcile":
-        more = {"start": DAY[0], "end": DAY[1], "with_stale": False}
+    elif name in ("reconcile", "repair"):
+        more = {"start": DAY[0], "end": DAY[1], "with_stale": False, "repair": name == "repair"}
         step, shards = reconcile, plan_reconcile(parts, *DAY, [], with_stale=False)
     else:
         step, shards = {"validate": validate, "close": close}[name], plan_process(parts, [])

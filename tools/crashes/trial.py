@@ -93,7 +93,8 @@ class Trials:
         self._clock.skip(minutes=NEXT_RUN_MIN)
         problems = self._clean_run(number, stage.sellers_have_acted)
         found = self._picture()
-        either = _either(self._ends[number], self._settled[number], found)
+        # Whether FeedAMP's list of errors is read yet depends on the moment.
+        either = picture.either(self._ends[number], self._settled[number], found)
         problems += [f"one run later: {line}" for line in picture.differences(either, found)]
         while to_the_end:
             problems += self._loop()
@@ -231,19 +232,6 @@ def _draw(measures: Measures, rng: random.Random) -> Death:
     kind: Kind = rng.choice(sorted(bounds))
     bound = bounds[kind]
     return Death(kind, rng.uniform(0, bound) if kind == "moment" else rng.randint(1, int(bound)))
-
-
-def _either(one: Picture, other: Picture, found: Picture) -> Picture:
-    """Of two right rows the one that was found: whether FeedAMP's list of errors is read yet depends on the moment."""
-    return {
-        name: {
-            key: rows[key]
-            if found.get(name, {}).get(key) == rows[key]
-            else other.get(name, {}).get(key, rows[key])
-            for key in rows
-        }
-        for name, rows in one.items()
-    }
 
 
 def _as_rebuilt(wanted: Picture) -> Picture:

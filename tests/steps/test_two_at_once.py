@@ -1,0 +1,21 @@
+"""Two runs at once, in processes of their own on one SQLite file: as if one had come after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pairs import CASES, Case, Outcome, at_once
+from processes import Crew, crew
+
+
+@pytest.fixture(scope="module")
+def both() -> Iterator[Crew]:
+    with crew(2) as together:
+        yield together
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_two_at_once_do_what_one_after_the_other_does(both: Crew, tmp_path: Path, case: Case) -> None:
+    assert at_once(both, tmp_path, "", case) == Outcome([], [], [])
