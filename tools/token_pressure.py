@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import multiprocessing
 import sys
 import tempfile
 import time
@@ -26,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from cryptography.fernet import Fernet
 
 from crashes.clock import SharedClock
+from crashes.forking import CONTEXT
 from crashes.rooms import Rooms
 from feedamp.parts import Run
 from feedamp.sandbox import SandboxOptions, running
@@ -34,8 +34,6 @@ from feedamp.sandbox.probe import example_order
 LIFE_S = 3
 MARGIN_S = 0.2 * LIFE_S
 PATIENCE_S = 120.0
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["feedamp.steps.extract"])
 
 
 @dataclass
@@ -88,9 +86,9 @@ def press(
 
 
 def _read_together(rooms: Rooms, processes: int, rounds: int, clock: SharedClock, *, real: bool) -> int:
-    barrier, counted = _CONTEXT.Barrier(processes + 1), _CONTEXT.Queue()
+    barrier, counted = CONTEXT.Barrier(processes + 1), CONTEXT.Queue()
     work = [
-        _CONTEXT.Process(target=_read, args=(rooms, rounds, real, barrier, counted), daemon=True)
+        CONTEXT.Process(target=_read, args=(rooms, rounds, real, barrier, counted), daemon=True)
         for _ in range(processes)
     ]
     for process in work:

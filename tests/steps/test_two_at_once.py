@@ -9,10 +9,12 @@ import pytest
 from pairs import CASES, Case, Outcome, at_once
 from processes import Crew, crew
 
+from crashes.forking import CONTEXT
+
 
 @pytest.fixture(scope="module")
 def both() -> Iterator[Crew]:
-    with crew(2) as together:
+    with crew(2, CONTEXT) as together:
         yield together
 
 

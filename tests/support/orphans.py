@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -15,6 +14,7 @@ from typing import Any
 from cryptography.fernet import Fernet
 
 from crashes.clock import SharedClock
+from crashes.forking import CONTEXT
 from crashes.rooms import Rooms, run_step
 from feedamp.sandbox import Sandbox, SandboxOptions, running
 from feedamp.state import sellers
@@ -22,8 +22,6 @@ from feedamp.state import sellers
 PATIENCE_S = 60.0
 SELLERS = 7
 A_DAY_S = 86_400.0
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["feedamp.steps.extract"])
 
 
 @dataclass
@@ -42,8 +40,8 @@ class Orphanage:
 
     def die_between_answer_and_store(self) -> None:
         """`kill -9` for an extraction at the moment at which it has got a seller's new tokens."""
-        ours, theirs = _CONTEXT.Pipe()
-        victim = _CONTEXT.Process(target=_extract_and_stop, args=(self.rooms, theirs))
+        ours, theirs = CONTEXT.Pipe()
+        victim = CONTEXT.Process(target=_extract_and_stop, args=(self.rooms, theirs))
         victim.start()
         assert ours.poll(PATIENCE_S)
         time.sleep(0.1)  # FeedAMP has answered the others by now

@@ -26,8 +26,10 @@ _shared: dict[str, Any] = {}
 class Crew:
     """So many processes that start each piece of work together; this process may meet them too."""
 
-    def __init__(self, count: int) -> None:
-        context = multiprocessing.get_context("spawn")  # a fork would inherit the sandbox's threads
+    def __init__(self, count: int, context: Any = None) -> None:
+        context = context or multiprocessing.get_context(
+            "spawn"
+        )  # a fork would inherit the sandbox's threads
         self.count = count
         self.start, self.meeting = context.Barrier(count), context.Barrier(count + 1)
         self._pool = ProcessPoolExecutor(
@@ -55,8 +57,8 @@ class Crew:
 
 
 @contextmanager
-def crew(count: int) -> Iterator[Crew]:
-    with closing(Crew(count)) as together:
+def crew(count: int, context: Any = None) -> Iterator[Crew]:
+    with closing(Crew(count, context)) as together:
         yield together
 
 

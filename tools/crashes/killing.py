@@ -6,7 +6,6 @@ The process comes from a fork server that has imported the code and opened nothi
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import signal
 import time
@@ -22,23 +21,13 @@ from typing import Any, Literal
 import msgspec
 import sqlalchemy as sa
 
+from crashes.forking import CONTEXT
 from crashes.rooms import Rooms, run_step
 from feedamp.parts import Parts
 from feedamp.sandbox import Sandbox
 from feedamp.sandbox.server import Exchange
 
 PATIENCE_S = 60.0
-_CONTEXT = multiprocessing.get_context("forkserver")
-_STEPS = ("intake", "place", "extract", "load", "validate", "close", "reconcile")
-_CONTEXT.set_forkserver_preload(
-    [
-        *(f"feedamp.steps.{step}" for step in _STEPS),
-        "feedamp.warehouse.duckdb",
-        "feedamp.sandbox.running",  # what these rooms import themselves
-        "cryptography.fernet",
-        "pandas",  # pyarrow imports it, where there is one, in each process that makes a table
-    ]
-)
 _Sent = Counter[tuple[str, ...]]
 
 Kind = Literal[
@@ -160,8 +149,8 @@ def run(
     Raises:
         RuntimeError: a step failed.
     """
-    ours, theirs = _CONTEXT.Pipe()
-    process = _CONTEXT.Process(
+    ours, theirs = CONTEXT.Pipe()
+    process = CONTEXT.Process(
         target=_work, args=(rooms, steps, run_id, try_number, death, theirs), daemon=True
     )
     process.start()

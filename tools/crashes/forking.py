@@ -1,0 +1,20 @@
+"""Where processes come from: a fork server that has imported the code and opened nothing, so that one costs a fork.
+
+There is one such server in a Python process, so whoever starts processes takes this context.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+
+_STEPS = ("intake", "place", "extract", "load", "validate", "close", "reconcile")
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(
+    [
+        *(f"feedamp.steps.{step}" for step in _STEPS),
+        "feedamp.warehouse.duckdb",
+        "feedamp.sandbox.running",  # what the rooms of a house import themselves
+        "cryptography.fernet",
+        "pandas",  # pyarrow imports it, where there is one, in each process that makes a table
+    ]
+)
