@@ -15,6 +15,7 @@ import pytest
 from crashes.trial import KILLED, Trials, rehearsed
 
 KILLS = 4
+TO_THE_END = ("load", "close")  # one trial of each; the others look one run ahead
 pytestmark = pytest.mark.timeout(300)
 IN_MEMORY = Path("/dev/shm")  # Linux
 
@@ -31,5 +32,5 @@ def trials() -> Iterator[Trials]:
 def test_one_run_after_a_kill_nothing_tells_of_it(trials: Trials, step: str, number: int) -> None:
     stages = [stage for stage in trials.stages if stage.step == step]
     rng = random.Random(f"ci/{step}/{number}")
-    result = trials.attempt(stages[number % len(stages)], rng, to_the_end=number == 0)
+    result = trials.attempt(stages[number % len(stages)], rng, to_the_end=number == 0 and step in TO_THE_END)
     assert result.problems == [], result.deaths
