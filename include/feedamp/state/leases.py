@@ -1,13 +1,16 @@
-"""Who is at something that must not be done twice at once; a lease ends by itself when its holder dies."""
+"""Who is at something that must not be done twice at once.
+
+The lease of a dead holder is free: at once for processes of the same machine, after `LASTS` for all others.
+"""
 
 from __future__ import annotations
 
-import uuid
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from feedamp.state.holders import is_dead, new_holder
 from feedamp.state.schema import leases
 from feedamp.state.upsert import insert
 
@@ -17,13 +20,17 @@ LASTS = timedelta(minutes=5)
 
 def take(connection: Connection, name: str, *, now: datetime) -> str | None:
     """The right to do what `name` says, as the word that gives it back; None while somebody else has it."""
-    owner = uuid.uuid4().hex
+    owner = new_holder()
+    held_by = connection.execute(sa.select(leases.c.owner).where(leases.c.name == name)).scalar_one_or_none()
+    is_free = leases.c.until < now
+    if held_by is not None and is_dead(held_by):
+        is_free = sa.or_(is_free, leases.c.owner == held_by)
     statement = insert(connection, leases).values(name=name, owner=owner, until=now + LASTS)
     taken = connection.execute(
         statement.on_conflict_do_update(
             index_elements=["name"],
             set_={"owner": statement.excluded.owner, "until": statement.excluded.until},
-            where=leases.c.until < now,
+            where=is_free,
         ).returning(leases.c.name)
     )
     return owner if taken.first() is not None else None

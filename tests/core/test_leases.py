@@ -1,0 +1,108 @@
+"""Leases: one holder at a time, and what becomes of them when the holder dies."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from wire import Clock, opened_state
+
+from feedamp.state import State, leases
+from feedamp.state.holders import is_dead, new_holder
+from feedamp.state.schema import leases as table
+
+NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
+INCLUDE = Path(leases.__file__).parents[2]
+HOLD = "from feedamp.state.holders import new_holder\nprint(new_holder(), flush=True)\n"
+
+
+@pytest.fixture
+def state():
+    with opened_state(Clock()) as opened:
+        yield opened
+
+
+def take(state: State, now: datetime = NOON) -> str | None:
+    with state.begin() as connection:
+        return leases.take(connection, "close/S1/M-1", now=now)
+
+
+def hand_to(state: State, holder: str) -> None:
+    with state.begin() as connection:
+        connection.execute(sa.update(table).values(owner=holder))
+
+
+def holder_of_a_process(*, ends: bool) -> tuple[str, subprocess.Popen[str]]:
+    """The name under which another process holds a lease; it lives on unless it ends."""
+    source = HOLD if ends else f"{HOLD}import sys\nsys.stdin.read()\n"
+    process = subprocess.Popen(
+        [sys.executable, "-c", source],
+        env={"PYTHONPATH": str(INCLUDE)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    holder = process.stdout.readline().strip()
+    if ends:
+        process.kill()
+        process.wait(10)
+    return holder, process
+
+
+def test_a_lease_is_somebodys_alone_until_it_is_given_back(state):
+    mine = take(state)
+    assert take(state) is None
+    with state.begin() as connection:
+        leases.release(connection, "close/S1/M-1", mine)
+    assert take(state)
+
+
+def test_a_lease_ends_by_its_time(state):
+    assert take(state)
+    assert take(state, NOON + leases.LASTS - timedelta(seconds=1)) is None
+    assert take(state, NOON + leases.LASTS + timedelta(seconds=1))
+
+
+def test_the_lease_of_a_dead_process_of_this_machine_is_free_at_once(state):
+    assert take(state)
+    holder, process = holder_of_a_process(ends=True)
+    process.communicate()
+    hand_to(state, holder)
+    assert take(state)
+
+
+def test_the_lease_of_a_living_process_is_not(state):
+    assert take(state)
+    holder, process = holder_of_a_process(ends=False)
+    hand_to(state, holder)
+    assert take(state) is None
+    process.communicate()
+
+
+@pytest.mark.parametrize(
+    "holder",
+    [
+        pytest.param("abcdef.1.1.0", id="of another machine"),
+        pytest.param("0123456789abcdef0123456789abcdef", id="of a version before"),
+        pytest.param("", id="of nobody"),
+    ],
+)
+def test_who_cannot_be_looked_at_is_not_called_dead(holder):
+    assert not is_dead(holder)
+
+
+def test_a_process_with_the_number_of_a_dead_one_is_another():
+    machine, pid, began, _ = new_holder().split(".")
+    assert not is_dead(f"{machine}.{pid}.{began}.0")
+    assert is_dead(f"{machine}.{pid}.{int(began) + 1}.0")
+
+
+def test_a_holder_fits_its_column_and_is_never_the_same():
+    holders = {new_holder() for _ in range(100)}
+    assert len(holders) == 100
+    assert max(map(len, holders)) <= table.c.owner.type.length
