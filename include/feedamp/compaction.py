@@ -1,7 +1,7 @@
 """Many small manifests -> one that stands in their place; rules only, the lake does the reading and writing.
 
 A rebuild from the compacted lake must end with the same rows as one from the lake before. The merge
-(warehouse/merge.py) compares moments inside a manifest, but where moments are equal, and for rows without a
+(warehouse/merge.py) compares moments, then hashes of snapshots; only where both are equal, and for rows without a
 version, it goes by the order of manifests. In one manifest there is no order, so what lost by it is left out.
 """
 
@@ -20,6 +20,7 @@ from feedamp.tables import CHILDREN, ORDERS, RECORDED_AT, TABLES, Merge
 MOST_ROWS = 200_000
 MOST_MANIFESTS = 1_000
 _SNAPSHOTS = (ORDERS.name, *(child.name for child in CHILDREN))
+_NOBODY = (False, "", 1)  # of what was merely placed no row at all; a snapshot wins against it
 Rows = Callable[[Manifest, str], Iterable[Row]]
 Key = tuple[Any, ...]
 
@@ -85,20 +86,24 @@ def kept_rows(group: Sequence[Manifest], table: str, rows: Rows) -> Callable[[in
 
 
 def _snapshot_keeper(group: Sequence[Manifest], rows: Rows) -> Callable[[int, Row], bool]:
-    """Of one order and moment the first manifest wins, a snapshot before what `place` wrote; of the latter the first."""
+    """Of one order and moment the snapshot with the greatest hash wins, any snapshot before what `place` wrote.
+
+    Of equal ones, and of what `place` wrote of an order, the first manifest's.
+    """
     by_order = ("seller_id", "mp_order_number")
     by_moment = (*by_order, RECORDED_AT)
-    kept: dict[Key, tuple[bool, int]] = {}
+    kept: dict[Key, tuple[bool, str, int]] = {}  # whether a snapshot, its hash, the manifest counted down
     placed: dict[Key, int] = {}
     for number, manifest in enumerate(group):
         for row in rows(manifest, ORDERS.name):
             is_placed = row["extracted_at"] is None
             moment, order = _key(row, by_moment), _key(row, by_order)
             if is_placed and placed.setdefault(order, number) != number:
-                kept.setdefault(moment, (True, -1))
+                kept.setdefault(moment, _NOBODY)
                 continue
-            kept[moment] = min(kept.get(moment, (is_placed, number)), (is_placed, number))
-    return lambda number, row: kept.get(_key(row, by_moment), (False, number))[1] == number
+            found = (not is_placed, row["snapshot_hash"] or "", -number)
+            kept[moment] = max(kept.get(moment, found), found)
+    return lambda number, row: kept.get(_key(row, by_moment), (True, "", -number))[2] == -number
 
 
 def _key(row: Row, names: Sequence[str]) -> Key:

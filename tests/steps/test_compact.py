@@ -169,6 +169,17 @@ def test_of_a_fact_that_was_published_twice_the_later_moment_stays(store: Store,
     assert store.rebuilt() == before
 
 
+@pytest.mark.parametrize("units", [(1, 2), (2, 1)])
+def test_of_two_answers_of_one_moment_the_same_one_stays_as_in_the_warehouse(
+    store: Store, units: tuple[int, int]
+) -> None:
+    for shipped in units:
+        store.publish(snapshot(order(shipped), 1))
+    before = store.rebuilt()
+    store.compact()
+    assert store.rebuilt() == before
+
+
 def test_what_is_not_in_the_warehouse_yet_is_left_alone(store: Store) -> None:
     manifests = [store.publish(rows, is_loaded=number != 2) for number, rows in enumerate(HISTORY)]
     store.compact()
@@ -267,10 +278,10 @@ def test_one_whose_lease_was_taken_over_publishes_nothing(store: Store) -> None:
     fill(store)
 
     class Slow(Lake):
-        def batches(self, *given: Any, **options: Any) -> Any:
+        def record_batches(self, *given: Any, **options: Any) -> Any:
             with store.state.begin() as connection:
                 connection.execute(leases.leases.update().values(owner="somebody else"))
-            return super().batches(*given, **options)
+            return super().record_batches(*given, **options)
 
     with pytest.raises(BusyError, match="taken over"):
         store.compact(Slow(store.lake.root))
@@ -373,12 +384,12 @@ def test_what_is_published_meanwhile_is_neither_taken_nor_lost(store: Store) -> 
     published: list[Manifest] = []
 
     class Busy(Lake):
-        def batches(self, *given: Any, **options: Any) -> Any:
+        def record_batches(self, *given: Any, **options: Any) -> Any:
             if len(published) < 3:
                 published.append(
                     store.publish(snapshot(order(3), 10 + len(published)), is_loaded=len(published) == 1)
                 )
-            return super().batches(*given, **options)
+            return super().record_batches(*given, **options)
 
     assert store.compact(Busy(store.lake.root))["replaced"] == 5
     assert [m for m in store.lake.manifests() if not m.replaces] == published
