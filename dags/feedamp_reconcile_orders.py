@@ -16,8 +16,8 @@ table of the differences.
 
 **Backfill**: a range of days, in the UI or by `airflow backfill create --dag-id feedamp_reconcile_orders
 --from-date 2026-03-01 --to-date 2026-03-31`; add `--dag-run-conf '{"repair": true}'` to repair. Each run takes exactly
-its day. Scheduled runs add every order that has been open for longer than `stale_after_days`; a manual run without a
-date takes the last whole day.
+its day. Scheduled runs add every order that has been open for longer than `stale_after_days`; a manual run
+takes the last day that was over by its date, or by now: for 6 March give 7 March.
 
 **Red** means that some sellers could not be read, an order could not be placed again, or another process held the
 warehouse. Differences leave the run green, also those that need a person: the log names them.

@@ -103,7 +103,10 @@ class Storage:
 
     def _is_found(self) -> bool:
         try:
-            return bool(self.fs.exists(self.bucket))
+            self.fs.info(self.bucket)  # `exists` of s3fs says no where access is denied
+            return True
+        except FileNotFoundError:
+            return False
         except Exception as error:
             raise self._explained(error) from error
 

@@ -158,7 +158,10 @@ ORDERS = Table(
         _count("units_cancelled", "Units cancelled by the seller over all lines."),
         _count("units_pending", "Units still open, never below 0."),
         _count("units_over", "Units shipped or cancelled beyond what was ordered."),
-        _time("placed_at", "When FeedAMP first accepted our PUT; null if we did not place it."),
+        _time(
+            "placed_at",
+            "When FeedAMP first accepted our PUT; if a repair placed it again, that moment. Null if we did not place it.",
+        ),
         _time("closed_at", "When SHIPPED or CANCELLED was accepted; null while open."),
         _time("extracted_at", "When the request that showed this snapshot was sent; null until seen."),
         _text("snapshot_hash", "Hash of what decides the order's fate; equal hash, equal content."),

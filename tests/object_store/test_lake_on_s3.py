@@ -54,6 +54,7 @@ def test_the_warehouse_from_a_bucket_is_that_from_a_folder(s3: ObjectStore, tmp_
         warehouse = DuckDbWarehouse(str(tmp_path / "rebuilt.duckdb"), lock_wait_s=0.0)
         assert warehouse.rebuild(far.lake) == len(HISTORY)
         with closing(duckdb.connect(str(warehouse.path), read_only=True)) as rebuilt:
+            rebuilt.execute("SET TimeZone = 'UTC'")
             tables = {
                 name: sorted(map(repr, rebuilt.execute(f"FROM feedamp.{name}").fetchall()))
                 for name in near.tables()

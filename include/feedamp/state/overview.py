@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from feedamp.kept_bodies import WHOLE
 from feedamp.state import findings as stored_findings
 from feedamp.state.schema import (
     findings,
@@ -155,15 +156,20 @@ def stuck_orders(connection: Connection, *, lingering_since: datetime, limit: in
 
 
 def rejected_rows(connection: Connection, *, limit: int) -> Some:
-    """Rows that stand rejected, those left out that only differ from an order placed before (`body_changed`)."""
+    """Rows that stand rejected; one that merely differs from an order placed before (`body_changed`) is left out,
+    unless that order waits for a body.
+    """
     other = sa.func.replace(rejected_orders.c.reasons, '"code":"body_changed"', "").contains('"code":"')
+    waits_for_body = sa.exists().where(
+        _same_order(rejected_orders), orders.c.body_kind != WHOLE, orders.c.phase.in_(OPEN_PHASES)
+    )
     query = sa.select(
         rejected_orders.c.source,
         rejected_orders.c.row_number,
         rejected_orders.c.stage,
         rejected_orders.c.seller_id,
         rejected_orders.c.mp_order_number,
-    ).where(rejected_orders.c.superseded_at.is_(None), other)
+    ).where(rejected_orders.c.superseded_at.is_(None), sa.or_(other, waits_for_body))
     return _some(connection, query, limit)
 
 
