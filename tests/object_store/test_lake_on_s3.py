@@ -137,8 +137,12 @@ def test_parts_without_a_manifest_do_not_count(s3: ObjectStore, tmp_path: Path) 
 
 def test_a_lake_with_a_hole_leaves_the_warehouse_alone(s3: ObjectStore, tmp_path: Path) -> None:
     lake = Lake(s3.storage())
-    manifest = published(lake, [line()])
-    lake.fs.rm_file(lake.absolute(manifest.files[0].path))
+    writer = lake.writer("extract-1", 0, day=T0.date(), privacy=Privacy(None))
+    for table, rows in snapshot(order(1), 1).items():
+        writer.append(table, rows)
+    manifest = writer.publish(created_at=T0, dag_id="d", run_id="r")
+    [shipments] = [file.path for file in manifest.files if file.table == "shipments"]
+    lake.fs.rm_file(lake.absolute(shipments))
     with pytest.raises(IncompleteError, match="is as it was"):
         DuckDbWarehouse(str(tmp_path / "w.duckdb"), lock_wait_s=0.0).rebuild(lake)
 
