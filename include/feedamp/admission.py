@@ -21,12 +21,14 @@ _NOT_UPDATABLE = "differs from the placed order; only marketplace_state can chan
 class Admission:
     """What to write: the order as it stands now (None: leave it), and reasons to record for the row.
 
-    `rejected` says whether the row as a whole was turned away; a `body_changed` alone is only recorded.
+    `rejected` says whether the row as a whole was turned away; a `body_changed` alone is only recorded. `body_came`:
+    the order had no body that could be sent, and has one now.
     """
 
     order: LedgerOrder | None = None
     reasons: tuple[Reason, ...] = ()
     rejected: bool = False
+    body_came: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,12 +90,12 @@ def _body_comes(
         return Admission(None, wrong, rejected=True)
     order = known.but(body=body, body_hash=body_hash, body_kind=WHOLE, **_origin(row))
     if delivery in known.delivered:  # its state is old news
-        return Admission(order)
+        return Admission(order, body_came=True)
     order = order.but(delivered=(*known.delivered, delivery))
     moved = _move(order, known, state, seen, now)
     if isinstance(moved, Reason):
         return Admission(None, (moved,), rejected=True)
-    return Admission(moved)
+    return Admission(moved, body_came=True)
 
 
 def _first_delivery(

@@ -36,7 +36,7 @@ def write_row(connection: Connection, parts: Parts, row: OrderRow | BadRow, admi
     order = admission.order
     if order is not None:
         ledger.write(connection, order)
-        if order.first_put_at is not None:  # it may have waited for nothing but this row
+        if admission.body_came:  # it may have waited for nothing but this row
             open_orders.look_again(connection, *order.key)
         if not admission.reasons:
             rejects.supersede_order(connection, *order.key, now=parts.state.now())
