@@ -32,7 +32,7 @@ up: .venv/installed ## the same, and leave it running until Ctrl-C
 
 test: .venv/installed ## all tests, or some: make test ARGS="tests/core -k close"
 	@echo "Tests ..."
-	@$(BIN)/python -m pytest $(ARGS)
+	@sh tools/test.sh $(ARGS)
 
 check: .venv/installed ## what CI runs: format, lint, types, tests
 	@echo "Format ..."

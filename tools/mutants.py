@@ -24,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "tests" / "mutants"
 TABLE = ROOT / "docs" / "mutants.md"
-COPIED = ("include", "plugins", "dags", "tests", "tools", "docs", "pyproject.toml")
+COPIED = ("include", "plugins", "dags", "tests", "tools", "benchmarks", "docs", "pyproject.toml")
 AT_ONCE = 2
 PATIENCE_S = 300
 PASSED, FAILED = 0, 1  # exit codes of pytest; any other says that the test did not run
