@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections import Counter
 
 import pytest
@@ -16,8 +18,15 @@ def test_a_mutant_applies_to_the_code_as_it_is(mutant, root):
 
 @pytest.mark.parametrize("mutant", mutants.mutants(), ids=lambda mutant: mutant.name)
 def test_the_test_of_a_mutant_is_there(mutant, root):
-    file, _, name = mutant.test.partition("::")
-    assert f"def {name.rpartition('::')[2].partition('[')[0]}(" in (root / file).read_text(encoding="utf-8")
+    name, _, function = mutant.test.partition("::")
+    file = root / name
+    sources = [file.read_text(encoding="utf-8")]
+    # One contract test over every engine stands beside the tests and is imported by name.
+    sources += [
+        (root / "tests" / "support" / f"{module}.py").read_text(encoding="utf-8")
+        for module in re.findall(r"^from (\w+_contract) import", sources[0], re.MULTILINE)
+    ]
+    assert any(f"def {function}(" in source for source in sources)
 
 
 def test_every_promise_has_two_mutants_at_least():
@@ -36,13 +45,12 @@ def test_a_patch_without_its_three_lines_is_refused(tmp_path):
         mutants.read(tmp_path / "x.patch")
 
 
-def test_a_mutant_whose_test_stays_green_is_found(tmp_path):
+def test_a_mutant_whose_test_stays_green_is_found(tmp_path, root):
     """The program itself must be able to fail: here a comment is all that is broken."""
+    name = "include/feedamp/units.py"
+    before = (root / name).read_text(encoding="utf-8").splitlines(keepends=True)
+    after = ['"""PURE: units."""\n', *before[1:]]
     patch = tmp_path / "harmless.patch"
-    patch.write_text(
-        "Promise: 6\nWhat: Nothing.\nTest: tests/core/test_units.py\n\n"
-        "--- a/include/feedamp/units.py\n+++ b/include/feedamp/units.py\n@@ -1,1 +1,1 @@\n"
-        '-"""PURE: how many units of each line were ordered, shipped, cancelled, are open or too many."""\n'
-        '+"""PURE: how many units there are."""\n'
-    )
+    head = "Promise: 6\nWhat: Nothing.\nTest: tests/core/test_units.py\n\n"
+    patch.write_text(head + "".join(difflib.unified_diff(before, after, f"a/{name}", f"b/{name}")))
     assert mutants.try_one(mutants.read(patch)) == "the test stays green"
