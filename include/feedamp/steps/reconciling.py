@@ -159,6 +159,8 @@ class SellerComparison:
                 for case in cases:
                     if still.get(case.number) != case.ours:
                         self._table.moved += 1
+                        self._tally.complete = False
+                        self._tally.note(self._seller_id, f"order {case.number} changed while it was compared")
                         continue
                     self._table.add(self._seller_id, case.number, case.differences)
                     mended = self._mend(connection, case) if self._repair else []
@@ -174,6 +176,8 @@ class SellerComparison:
             outbox.put_all(connection, case.rows, recorded_at=case.read_at)
         if case.repair.reason:
             self._tally.note(self._seller_id, f"order {case.number}: {case.repair.reason}")
+        elif case.repair.action is Action.PLACE_AGAIN:
+            self._tally.note(self._seller_id, f"order {case.number}: FeedAMP lost it, it is placed again")
         if any(is_about_content(difference) for difference in case.differences):
             self._tally.note(
                 self._seller_id, f"order {case.number}: FeedAMP holds other lines than were placed"
