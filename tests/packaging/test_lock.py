@@ -22,12 +22,17 @@ def pins(lock):
     return [(Requirement(line), hashes.split("--hash=")[1:]) for line, hashes in entries]
 
 
+# They would bring a hundred packages that no test uses; who installs one resolves it beside the lock.
+UNLOCKED_EXTRAS = {"gcs", "azure"}
+
+
 def asked_for(root):
     project = tomllib.loads((root / "pyproject.toml").read_text())
     yield from project["build-system"]["requires"]
     yield from project["project"]["dependencies"]
-    for extra in project["project"]["optional-dependencies"].values():
-        yield from extra
+    for name, extra in project["project"]["optional-dependencies"].items():
+        if name not in UNLOCKED_EXTRAS:
+            yield from extra
     yield from project["dependency-groups"]["dev"]
 
 
