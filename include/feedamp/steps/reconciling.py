@@ -160,7 +160,9 @@ class SellerComparison:
                     if still.get(case.number) != case.ours:
                         self._table.moved += 1
                         self._tally.complete = False
-                        self._tally.note(self._seller_id, f"order {case.number} changed while it was compared")
+                        self._tally.note(
+                            self._seller_id, f"order {case.number} changed while it was compared"
+                        )
                         continue
                     self._table.add(self._seller_id, case.number, case.differences)
                     mended = self._mend(connection, case) if self._repair else []
