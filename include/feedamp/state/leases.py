@@ -18,6 +18,11 @@ from feedamp.state.upsert import insert
 LASTS = timedelta(minutes=5)
 
 
+def of_order(work: str, seller_id: str, mp_order_number: str) -> str:
+    """The name of a lease on one order; `work` is place, report or close. Who shares the work shares the name."""
+    return f"{work}/{seller_id}/{mp_order_number}"
+
+
 def take(connection: Connection, name: str, *, now: datetime) -> str | None:
     """The right to do what `name` says, as the word that gives it back; None while somebody else has it."""
     owner = new_holder()

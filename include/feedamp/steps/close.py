@@ -95,7 +95,7 @@ class _Closer:
             BusyError: another process is at it, or died at it less than five minutes ago.
         """
         number = fresh.mp_order_number
-        name = f"close/{self._client.seller_id}/{number}"
+        name = leases.of_order("close", self._client.seller_id, number)
         with self._parts.state.begin() as connection:
             lease = leases.take(connection, name, now=self._parts.state.now())
         if lease is None:

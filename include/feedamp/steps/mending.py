@@ -29,7 +29,7 @@ def mend_ledger(
     if ours is None or repair.action in (Action.AGREE, Action.LEAVE, Action.SEND):
         return repair.action is Action.SEND
     now = parts.state.now()
-    name = f"close/{ours.seller_id}/{ours.mp_order_number}"
+    name = leases.of_order("close", *ours.key)
     lease = leases.take(connection, name, now=now)
     if lease is None:
         return False

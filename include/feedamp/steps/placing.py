@@ -91,7 +91,7 @@ class SellerBatch:
     async def _place_alone(self, number: str) -> bool:
         """Sends an order in one process at a time: a PUT that another has decided on earlier and sends later would
         take back what was sent in between. False if another process is at it."""
-        name = f"place/{self._client.seller_id}/{number}"
+        name = leases.of_order("place", self._client.seller_id, number)
         with self._parts.state.begin() as connection:
             lease = leases.take(connection, name, now=self._parts.state.now())
             if lease is None:

@@ -115,7 +115,7 @@ class _Reporter:
         Raises:
             BusyError: another process is at it.
         """
-        name = f"report/{self._client.seller_id}/{number}"
+        name = leases.of_order("report", self._client.seller_id, number)
         with self._parts.state.begin() as connection:
             lease = leases.take(connection, name, now=self._parts.state.now())
         if lease is None:
