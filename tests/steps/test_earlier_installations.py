@@ -1,0 +1,66 @@
+"""What an earlier version left is opened, read and carried on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+import pytest
+from house import open_house
+from installations import MID_LIFE, ROWS_LOST, held_by_feedamp, unpack
+
+from feedamp.lake import Lake
+from feedamp.parts import Run
+from feedamp.state import State, grants, ledger
+from feedamp.steps.load import load
+from feedamp.vault import Vault
+from feedamp.warehouse.duckdb import DuckDbWarehouse
+
+
+def rows(folder: Path, query: str) -> list[tuple[object, ...]]:
+    with duckdb.connect(str(folder / "warehouse.duckdb"), read_only=True) as connection:
+        return connection.execute(query).fetchall()
+
+
+@pytest.mark.parametrize("name", [MID_LIFE, ROWS_LOST])
+def test_an_earlier_state_is_upgraded_and_its_tokens_can_be_read(tmp_path: Path, name: str) -> None:
+    folder = unpack(name, tmp_path)
+    vault = Vault((folder / "state.db.key").read_text())
+    state = State(f"sqlite:///{folder / 'state.db'}")
+    try:
+        with state.read() as connection:
+            found = [grants.read(connection, vault, seller) for seller in ("seller-001", "seller-002")]
+            phases = ledger.phases(connection)
+    finally:
+        state.close()
+    assert all(grant is not None for grant in found)
+    assert (
+        phases
+        == {
+            MID_LIFE: {"closed": 8, "settled": 19, "to_place": 1},
+            ROWS_LOST: {"closed": 250, "settled": 250},
+        }[name]
+    )
+
+
+def test_rows_that_waited_at_the_upgrade_are_loaded(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    folder = unpack(MID_LIFE, tmp_path / "old")
+    assert rows(folder, "SELECT count(*) FROM feedamp.orders") == [(25,)]
+    with open_house(tmp_path) as house:
+        state = State(f"sqlite:///{folder / 'state.db'}", clock=house.clock.now)
+        try:
+            parts = replace(
+                house.parts,
+                state=state,
+                lake=Lake(str(folder / "lake")),
+                warehouse=DuckDbWarehouse(str(folder / "warehouse.duckdb"), lock_wait_s=0.0),
+            )
+            load(parts, Run("feedamp_load", "by hand", state.now()))
+        finally:
+            state.close()
+    numbers = rows(folder, "SELECT seller_id, mp_order_number FROM feedamp.orders ORDER BY ALL")
+    assert numbers == sorted(
+        (order["seller_id"], order["body"]["mp_order_number"]) for order in held_by_feedamp(folder)
+    )
