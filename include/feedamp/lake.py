@@ -307,6 +307,7 @@ class LakeWriter:
         """Ends all files; without a manifest they are leftovers."""
         for table in list(self._pending):
             self._pack(table)
+        for table in list(self._batches):  # a table whose last row filled a batch has nothing pending
             self._flush(table)
         with self._lake.storage.reached():
             for _, handle, writer in self._open.values():

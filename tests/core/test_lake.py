@@ -63,6 +63,13 @@ def test_nothing_counts_before_the_manifest_is_published(lake: Lake) -> None:
     assert lake.read_manifest(opened.manifest_path) is None
 
 
+@pytest.mark.parametrize("count", [249, 250, 251, 500, 10_000, 10_250])
+def test_a_table_that_fills_its_last_batch_is_written_whole(lake: Lake, count: int) -> None:
+    manifest = published(lake, *({**LINE, "mp_line_number": str(at)} for at in range(count)))
+    assert sum(pq.read_metadata(path).num_rows for path in parquet_files(lake)) == count
+    assert sum(file.rows for file in manifest.files) == count
+
+
 def test_a_killed_writer_leaves_nothing_that_counts(lake: Lake) -> None:
     script = f"""
 import os, sys
