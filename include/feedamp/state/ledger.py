@@ -61,6 +61,7 @@ class LedgerOrder:
     body_kind: str = WHOLE
     adopted_at: datetime | None = None
     ended_at: datetime | None = None
+    missing_since: datetime | None = None
 
     @property
     def key(self) -> tuple[str, str]:

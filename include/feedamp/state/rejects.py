@@ -34,6 +34,8 @@ class Rejected:
     raw: str = field(repr=False)
     rejected_at: datetime
     superseded_at: datetime | None = None
+    dismissed_at: datetime | None = None
+    dismiss_reason: str | None = None
 
 
 def write(connection: Connection, rejected: Rejected, *, now: datetime) -> None:

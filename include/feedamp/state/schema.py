@@ -61,6 +61,8 @@ grants = sa.Table(
     sa.Column("conn_id", sa.Text, nullable=False),
     # active | needs_authorization
     sa.Column("status", sa.String(32), nullable=False),
+    # Why the grant is not used, where FeedAMP's refusal is not the reason.
+    sa.Column("status_reason", sa.Text),
     # Encrypted. The previous token stays until the current one has worked (RULES, Tokens).
     sa.Column("refresh_token", sa.Text, nullable=False),
     sa.Column("previous_refresh_token", sa.Text),
@@ -75,6 +77,8 @@ grants = sa.Table(
     # FeedAMP answered 401 to a token it had just given; cleared when one works, a refusal when it happens again.
     sa.Column("disowned_at", UtcTime),
     sa.Column("reported_at", UtcTime),
+    # When the account behind the grant was compared with the seller's known orders; null: before it is used for data.
+    sa.Column("account_checked_at", UtcTime),
     sa.Column("lease_owner", sa.Text),
     sa.Column("lease_until", UtcTime),
     sa.Index("grants_by_connection", "conn_id", "refreshed_at"),
@@ -117,6 +121,8 @@ inbox_files = sa.Table(
     sa.Column("taken_at", UtcTime, nullable=False),
     sa.Column("rows_read", sa.Integer, nullable=False),
     sa.Column("rows_rejected", sa.Integer, nullable=False),
+    # Why the file as a whole could not be read to its end; null if it was.
+    sa.Column("fault", sa.Text),
 )
 
 orders = sa.Table(
@@ -153,6 +159,8 @@ orders = sa.Table(
     sa.Column("adopted_at", UtcTime),
     # Since when there is nothing left to do, whoever closed it; null while there is.
     sa.Column("ended_at", UtcTime),
+    # Since when FeedAMP has answered that it does not have the order; null while it has, or was not asked.
+    sa.Column("missing_since", UtcTime),
     sa.Index("orders_to_do", "phase", "next_try_at"),
     sa.Index("orders_ended", "body_kind", "ended_at"),
     sa.Index("orders_by_day", "purchase_date"),
@@ -224,6 +232,9 @@ rejected_orders = sa.Table(
     sa.Column("raw", sa.Text, nullable=False),
     sa.Column("rejected_at", UtcTime, nullable=False),
     sa.Column("superseded_at", UtcTime),
+    # A person has said that nothing needs to be done about it, and why.
+    sa.Column("dismissed_at", UtcTime),
+    sa.Column("dismiss_reason", sa.Text),
     sa.Index("rejected_by_order", "seller_id", "mp_order_number"),
 )
 
@@ -240,6 +251,9 @@ manifests = sa.Table(
     metadata,
     sa.Column("path", sa.String(1024), primary_key=True),
     sa.Column("planned_at", UtcTime, nullable=False),
+    # The manifest was read back whole, and snapshots and watermarks in it are in the state.
+    sa.Column("taken_at", UtcTime),
+    # Its rows are in the warehouse.
     sa.Column("loaded_at", UtcTime),
 )
 
