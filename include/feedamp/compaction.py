@@ -7,14 +7,15 @@ version, it goes by the order of manifests. In one manifest there is no order, s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import date
 from typing import Any
 
 from feedamp.flatten import Row
 from feedamp.lake import Manifest
-from feedamp.tables import CHILDREN, ORDERS, RECORDED_AT, TABLES, Merge
+from feedamp.tables import CHILDREN, LAKE_TABLES, ORDERS, RECORDED_AT, TABLES, Merge
 
 # Keys of a group are held in memory, and its list of names is read with every manifest.
 MOST_ROWS = 200_000
@@ -104,6 +105,52 @@ def _snapshot_keeper(group: Sequence[Manifest], rows: Rows) -> Callable[[int, Ro
             found = (not is_placed, row["snapshot_hash"] or "", -number)
             kept[moment] = max(kept.get(moment, found), found)
     return lambda number, row: kept.get(_key(row, by_moment), (True, "", -number))[2] == -number
+
+
+class Proof:
+    """What a compaction takes over and leaves out, row by row, to be held against the files it wrote.
+
+    `kept_rows` decides; this class does not ask it, so that a fault in either shows.
+    """
+
+    def __init__(self) -> None:
+        self._written: dict[str, Counter[int]] = {}
+        self._kept: dict[str, set[Key]] = {}
+        self._left: dict[str, set[Key]] = {}
+        self._placed: set[Key] = set()
+
+    def add(self, table: str, row: Row, *, is_kept: bool) -> None:
+        """Notes one row of the manifests that are put together."""
+        moment = _key(row, (*LAKE_TABLES[table].key, RECORDED_AT))
+        if not is_kept:
+            self._left.setdefault(table, set()).add(moment)
+            return
+        self._kept.setdefault(table, set()).add(moment)
+        self._written.setdefault(table, Counter())[_content(row)] += 1
+        if table == ORDERS.name and row["extracted_at"] is None:
+            self._placed.add(_key(row, ORDERS.key))
+
+    def refuse(self, read_back: Mapping[str, Iterable[Row]]) -> str | None:
+        """Why the new files must not replace the old ones, None if they say the same by table, key and moment.
+
+        Rows of one key and moment stand in for each other; so does what `place` wrote of an order for what it wrote of
+        it again, since any snapshot replaces both.
+        """
+        for table in self._written.keys() | read_back.keys():
+            wanted = self._written.get(table, Counter())
+            if Counter(_content(row) for row in read_back.get(table, ())) != wanted:
+                return f"the new file of {table} does not hold the {wanted.total()} rows that were taken over"
+        for table, left in self._left.items():
+            lost = left - self._kept.get(table, set())
+            if table in _SNAPSHOTS:
+                lost = {key for key in lost if key[: len(ORDERS.key)] not in self._placed}
+            if lost:
+                return f"{len(lost)} rows of {table} would be lost"
+        return None
+
+
+def _content(row: Row) -> int:
+    return hash(tuple(row.values()))
 
 
 def _key(row: Row, names: Sequence[str]) -> Key:

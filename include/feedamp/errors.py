@@ -11,6 +11,7 @@
     ├── RejectedError             sending it again cannot help
     │   └── NotFoundError         FeedAMP does not know this order for this seller
     ├── UnreadableError           FeedAMP's answer does not have the shape of the contract
+    ├── MisfitError               a row holds what its table in lake and warehouse cannot
     └── ConfigurationError        an option, a connection or a command is wrong
 
 Messages are one sentence that says what to do. They never hold a secret, a header, a body or a customer
@@ -107,6 +108,10 @@ class UnreadableError(FeedAmpError):
     ) -> None:
         super().__init__(message, seller_id=seller_id, mp_order_number=mp_order_number)
         self.where = where
+
+
+class MisfitError(FeedAmpError):
+    """A row that its table cannot hold; the message names order, table and column, but no value."""
 
 
 class ConfigurationError(FeedAmpError):

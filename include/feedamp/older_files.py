@@ -6,6 +6,7 @@ type is widened. Files stream, a few thousand rows at a time.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -14,7 +15,8 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from feedamp.lake import Lake, Manifest
+from feedamp.errors import IncompleteError
+from feedamp.lake import Lake, Manifest, refuse_miscount
 from feedamp.tables import EXTRA, Column, Table, Type
 
 ROWS_PER_BATCH = 5_000
@@ -34,26 +36,46 @@ class LakeFiles:
     """The files of one manifest as record batches.
 
     `failure` is what went wrong with a file: an engine that reads the batches hides it behind an error of its own.
+    `taken` counts the rows that were taken in of each table that was asked for.
     """
 
     def __init__(self, lake: Lake, manifest: Manifest) -> None:
         self._lake = lake
         self._manifest = manifest
         self.failure: Exception | None = None
+        self.taken: Counter[str] = Counter()
 
     def __contains__(self, table: str) -> bool:
         return any(file.table == table for file in self._manifest.files)
 
     def reader(self, table: Table) -> pa.RecordBatchReader:
         """All rows of a table, as `Table.lake_schema` declares them; can be read once."""
+        self.taken[table.name] = 0
         return pa.RecordBatchReader.from_batches(table.lake_schema, self._batches(table))
+
+    def refuse_rest(self) -> None:
+        """Compares what was taken in of every table that was asked for with what the manifest names.
+
+        Raises:
+            IncompleteError: rows of a table were not taken in.
+        """
+        for table, taken in self.taken.items():
+            named = sum(file.rows for file in self._manifest.files if file.table == table)
+            if taken != named:
+                raise IncompleteError(
+                    f"The manifest names {named} rows of {table}, but {taken} were taken in."
+                )
 
     def _batches(self, table: Table) -> Iterator[pa.RecordBatch]:
         try:
             for file in self._manifest.files:
                 if file.table == table.name:
+                    read = 0
                     for batch in self._lake.record_batches(file, rows=ROWS_PER_BATCH):
                         yield as_declared(batch, table)
+                        read += batch.num_rows
+                        self.taken[table.name] += batch.num_rows
+                    refuse_miscount(file, read)
         except Exception as error:
             self.failure = error
             raise

@@ -8,10 +8,17 @@ key (promise 4). For the tables of a snapshot that moment is `read_at`, when the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
 from enum import Enum, StrEnum
+from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
+
+from feedamp.errors import MisfitError
 
 SCHEMA = "feedamp"
 WRITER_VERSION = 1
@@ -35,6 +42,24 @@ class Type(Enum):
         """How the type lies in Parquet."""
         return _ARROW[self]
 
+    def fits(self, value: object) -> bool:
+        """Whether Arrow takes a value that is not None, whole, as this type."""
+        python = type(value)
+        # Nearly all values are of these kinds, and asking Arrow about each takes longer than writing them.
+        if python is str and value.isascii():  # type: ignore[attr-defined]
+            return self in _TEXTS
+        if python is int and -_SMALL < value < _SMALL:  # type: ignore[operator]
+            return self is Type.INTEGER
+        if python is bool:
+            return self is Type.BOOLEAN
+        if python is datetime:
+            return self is Type.TIMESTAMP and value.tzinfo is not None  # type: ignore[attr-defined]
+        try:
+            # Arrow rounds nothing, but it would take a number for a moment.
+            return isinstance(value, _PYTHON[self]) and pa.scalar(value, self.arrow).is_valid
+        except (pa.ArrowException, ValueError, OverflowError):
+            return False
+
 
 _ARROW = {
     Type.TEXT: pa.string(),
@@ -46,6 +71,20 @@ _ARROW = {
     Type.DATE: pa.date32(),
     Type.JSON: pa.string(),
 }
+
+
+_PYTHON: dict[Type, type] = {
+    Type.TEXT: str,
+    Type.INTEGER: int,
+    Type.BOOLEAN: bool,
+    Type.MONEY: Decimal,
+    Type.NUMBER: float,
+    Type.TIMESTAMP: datetime,
+    Type.DATE: date,
+    Type.JSON: str,
+}
+_TEXTS = (Type.TEXT, Type.JSON)
+_SMALL = 1 << 31
 
 
 class Merge(StrEnum):
@@ -91,6 +130,26 @@ class Table:
         fields = [pa.field(c.name, c.type.arrow, nullable=c.name not in self.key) for c in self.columns]
         fields.append(pa.field(RECORDED_AT, Type.TIMESTAMP.arrow, nullable=False))
         return pa.schema(fields, metadata={"feedamp_table": self.name, "feedamp_writer": str(WRITER_VERSION)})
+
+    def misfit(self, row: Mapping[str, Any]) -> str | None:
+        """Why a row with `recorded_at` cannot stand in a lake file, naming the column but no value; None if it can.
+
+        Asked where a row starts: one that fails later fails with all rows that were written beside it.
+        """
+        types = self._lake_types
+        for name, value in row.items():
+            if name not in types:
+                return f"{self.name} has no column {name}"
+            if value is not None and not types[name].fits(value):
+                return f"{self.name}.{name} holds a {type(value).__name__} that cannot be {types[name].value}"
+        for name in (*self.key, RECORDED_AT):
+            if row.get(name) is None:
+                return f"{self.name}.{name} is empty"
+        return None
+
+    @cached_property
+    def _lake_types(self) -> dict[str, Type]:
+        return {**{column.name: column.type for column in self.columns}, RECORDED_AT: Type.TIMESTAMP}
 
 
 def _text(name: str, meaning: str, *, personal: bool = False) -> Column:
@@ -377,3 +436,17 @@ SNAPSHOTS = Table(
     Merge.SNAPSHOT,
 )
 LAKE_TABLES = {**TABLES, SNAPSHOTS.name: SNAPSHOTS}
+
+
+def refuse_misfit(table: str, row: Mapping[str, Any]) -> None:
+    """Checks a row where it starts, so that it costs itself and not the rows that would be written beside it.
+
+    Raises:
+        MisfitError: it cannot stand in the table.
+    """
+    why = LAKE_TABLES[table].misfit(row)
+    if why is None:
+        return
+    seller_id, number = row.get("seller_id"), row.get("mp_order_number")
+    named = f"Order {number} of seller {seller_id}" if seller_id and number else f"A row of {table}"
+    raise MisfitError(f"{named} cannot be stored: {why}.", seller_id=seller_id, mp_order_number=number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from datetime import UTC, date, datetime
@@ -13,15 +14,18 @@ import msgspec
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from feedamp import lake as lake_module
-from feedamp.errors import ConfigurationError
+from feedamp.errors import ConfigurationError, IncompleteError, MisfitError
 from feedamp.flatten import Privacy
 from feedamp.lake import Lake, LakeWriter, Manifest, Sweep
+from feedamp.storage import Storage
 from feedamp.tables import RECORDED_AT, WRITER_VERSION
 
 MOMENT = datetime(2026, 3, 10, 12, tzinfo=UTC)
 DAY = date(2026, 3, 10)
+LINE_KEY = {"seller_id": "S1", "mp_order_number": "M-1", "mp_line_number": "A", RECORDED_AT: MOMENT}
 LINE = {
     "seller_id": "S1",
     "mp_order_number": "M-1",
@@ -200,8 +204,109 @@ def test_masked_rows_never_reach_a_file_in_clear(lake: Lake) -> None:
 
 def test_a_row_without_its_key_is_refused(lake: Lake) -> None:
     opened = writer(lake)
-    opened.append("order_lines", [{**LINE, "mp_line_number": None}])
-    with pytest.raises(ValueError, match="null"):
+    opened.append("order_lines", [LINE])
+    with pytest.raises(MisfitError, match=r"Order M-1 of seller S1 .*order_lines.mp_line_number is empty"):
+        opened.append("order_lines", [{**LINE, "mp_line_number": "B"}, {**LINE, "mp_line_number": None}])
+    assert [file.rows for file in publish(opened).files] == [1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"unit_price": Decimal("0E+20")}, id="a zero with an exponent"),
+        pytest.param({"unit_price": Decimal("1.00001")}, id="five decimals"),
+        pytest.param({"unit_price": 25.5}, id="money as a float"),
+        pytest.param({"quantity": 2**63}, id="a number beyond 64 bits"),
+        pytest.param({"quantity": True}, id="a truth as a number"),
+        pytest.param({"sku": "\ud800"}, id="half an emoji"),
+        pytest.param({"color": "red"}, id="a column that the table lacks"),
+        pytest.param({RECORDED_AT: datetime(2026, 3, 10)}, id="a moment without a zone"),  # noqa: DTZ001
+        pytest.param({RECORDED_AT: None}, id="no moment"),
+    ],
+)
+def test_a_row_that_the_table_cannot_hold_costs_itself(lake: Lake, change: dict[str, Any]) -> None:
+    opened = writer(lake)
+    with pytest.raises(MisfitError, match="Order M-1 of seller S1 cannot be stored"):
+        opened.append_all({"order_lines": [LINE], "shipments": [], "orders": [{**LINE, **change}]})
+    with pytest.raises(MisfitError, match="Order M-1 of seller S1 cannot be stored"):
+        opened.append("order_lines", [LINE, {**LINE, **change}])
+    opened.append("order_lines", [LINE])
+    manifest = publish(opened)
+    assert [(file.table, file.rows) for file in manifest.files] == [("order_lines", 1)]
+
+
+class FailingFiles(LocalFileSystem):
+    """Refuses to open the n-th file, or to write to it."""
+
+    cachable = False
+
+    def __init__(self, fail_at: int) -> None:
+        super().__init__(auto_mkdir=False)
+        self.opens, self.fail_at = 0, fail_at
+
+    def open(self, path: str, mode: str = "rb", **options: Any) -> Any:  # type: ignore[override]
+        if mode == "wb":
+            self.opens += 1
+            if self.opens == self.fail_at:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        return super().open(path, mode, **options)
+
+
+def test_a_writer_that_failed_publishes_nothing_and_says_why(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lake_module, "ROWS_PER_GROUP", 1)
+    lake = Lake(Storage("lake_url", lake.root, FailingFiles(fail_at=2), lake.root))
+    opened = writer(lake)
+    opened.append("order_lines", [LINE])
+    with pytest.raises(IncompleteError, match="No space left on device"):
+        opened.append("shipments", [{**LINE_KEY, "shipment_index": 0}])
+    with pytest.raises(IncompleteError, match="No space left on device"):
+        opened.append("order_lines", [LINE])
+    for _ in range(2):
+        with pytest.raises(IncompleteError, match="No space left on device"):
+            publish(opened)
+    assert lake.published() == []
+
+
+def test_a_close_that_failed_is_not_taken_for_done_by_the_next_publish(lake: Lake) -> None:
+    lake = Lake(Storage("lake_url", lake.root, FailingFiles(fail_at=1), lake.root))
+    opened = writer(lake)
+    opened.append("order_lines", [LINE])
+    for _ in range(2):
+        with pytest.raises(IncompleteError, match="could not be written"):
+            publish(opened)
+    assert lake.published() == []
+
+
+def test_files_that_hold_other_rows_than_were_appended_are_not_published(lake: Lake) -> None:
+    opened = writer(lake)
+    opened.append("order_lines", [LINE])
+    opened.close()
+    [path] = parquet_files(lake)
+    pq.write_table(pq.read_table(path).slice(0, 0), path)
+    with pytest.raises(IncompleteError, match=r"1 rows of order_lines .* holds 0"):
+        publish(opened)
+    assert lake.published() == []
+
+
+def test_rows_that_vanish_in_the_writer_are_missed_when_it_publishes(lake: Lake) -> None:
+    opened = writer(lake)
+    opened.append("order_lines", [LINE])
+    opened._pending.clear()
+    with pytest.raises(IncompleteError, match="no file holds 0"):
+        publish(opened)
+    assert lake.published() == []
+
+
+def test_a_manifest_that_the_store_does_not_give_back_is_not_taken_as_published(lake: Lake) -> None:
+    class Forgetful(Lake):
+        def publish(self, manifest: Manifest) -> None:
+            """Takes the manifest and keeps nothing."""
+
+    opened = writer(Forgetful(lake.root))
+    opened.append("order_lines", [LINE])
+    with pytest.raises(IncompleteError, match="not read back"):
         publish(opened)
 
 

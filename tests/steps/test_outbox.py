@@ -49,7 +49,8 @@ def everything(house: House) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def test_rows_come_out_with_the_types_they_went_in_with(house: House) -> None:
-    shipped = {"seller_id": "S1", "mp_order_number": "M-1", "shipped_date": date(2026, 3, 9), "carrier": None}
+    key = {"seller_id": "S1", "mp_order_number": "M-1", "mp_line_number": "A", "shipment_index": 0}
+    shipped = {**key, "shipped_date": date(2026, 3, 9), "carrier": None}
     with house.state.begin() as connection:
         outbox.put(connection, "order_lines", [LINE], recorded_at=MOMENT)
         outbox.put(connection, "shipments", [shipped], recorded_at=MOMENT)
@@ -162,7 +163,7 @@ def test_a_busy_warehouse_keeps_everything_for_later(house: House) -> None:
 
 
 def test_an_empty_house_loads_nothing(house: House) -> None:
-    assert house.load() == {"manifests": 0, "rows": 0, "snapshots": 0, "watermarks": 0}
+    assert house.load() == {"manifests": 0, "rows": 0, "snapshots": 0, "watermarks": 0, "waiting": 0}
 
 
 def test_many_rows_go_in_portions_that_part_no_order(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

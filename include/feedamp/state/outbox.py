@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import date, datetime
 from decimal import Decimal
@@ -13,7 +14,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.flatten import Row, Rows
 from feedamp.state.schema import outbox
-from feedamp.tables import LAKE_TABLES, RECORDED_AT, Type
+from feedamp.tables import LAKE_TABLES, RECORDED_AT, Type, refuse_misfit
 
 _FROM_JSON: dict[Type, Callable[[str], object]] = {
     Type.TIMESTAMP: datetime.fromisoformat,
@@ -23,7 +24,14 @@ _FROM_JSON: dict[Type, Callable[[str], object]] = {
 
 
 def put(connection: Connection, table: str, rows: Iterable[Row], *, recorded_at: datetime) -> None:
-    """Adds rows of a lake table."""
+    """Adds rows of a lake table.
+
+    Raises:
+        MisfitError: a row cannot stand in the table; in here it would stop every load.
+    """
+    rows = list(rows)
+    for row in rows:
+        refuse_misfit(table, {**row, RECORDED_AT: recorded_at})
     values = [
         {
             "table_name": table,
@@ -62,6 +70,16 @@ def claim(connection: Connection, manifest: str, *, at_most: int | None = None) 
         same_moment = sa.and_(free, outbox.c.recorded_at == last.scalar_subquery())
         wanted = sa.or_(outbox.c.id.in_(oldest.limit(at_most)), same_moment)
     return connection.execute(sa.update(outbox).where(wanted).values(manifest=manifest)).rowcount
+
+
+def claimed_by_table(connection: Connection, manifest: str) -> Counter[str]:
+    """How many rows of each table have been claimed for a manifest."""
+    query = (
+        sa.select(outbox.c.table_name, sa.func.count())
+        .where(outbox.c.manifest == manifest)
+        .group_by(outbox.c.table_name)
+    )
+    return Counter({row[0]: row[1] for row in connection.execute(query)})
 
 
 def claims(connection: Connection) -> list[str]:

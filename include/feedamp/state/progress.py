@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -89,17 +89,45 @@ def move_watermark(connection: Connection, seller_id: str, moment: datetime, *, 
 
 def plan_manifest(connection: Connection, path: str, *, now: datetime) -> None:
     """Announces a manifest before it is published, so that no crash hides it from `load`."""
-    upsert(connection, manifests, [{"path": path, "planned_at": now, "loaded_at": None}])
+    row = {"path": path, "planned_at": now, "taken_at": None, "loaded_at": None}
+    upsert(connection, manifests, [row])
 
 
 def pending_manifests(connection: Connection) -> Sequence[tuple[str, datetime]]:
-    """Announced manifests that are not in the warehouse yet, oldest first."""
+    """(path, when announced) of manifests that are not in the warehouse yet, oldest first."""
+    return _manifests(connection, manifests.c.loaded_at.is_(None))
+
+
+def untaken_manifests(connection: Connection) -> Sequence[tuple[str, datetime]]:
+    """(path, when announced) of manifests whose snapshots and watermarks are not in the state yet, oldest first."""
+    return _manifests(connection, manifests.c.taken_at.is_(None))
+
+
+def unloaded_manifests(connection: Connection) -> Sequence[tuple[str, datetime]]:
+    """(path, when announced) of manifests that are in the state but not in the warehouse yet, oldest first."""
+    return _manifests(connection, manifests.c.taken_at.is_not(None), manifests.c.loaded_at.is_(None))
+
+
+def _manifests(
+    connection: Connection, *conditions: sa.ColumnElement[bool]
+) -> Sequence[tuple[str, datetime]]:
     query = (
         sa.select(manifests.c.path, manifests.c.planned_at)
-        .where(manifests.c.loaded_at.is_(None))
+        .where(*conditions)
         .order_by(manifests.c.planned_at, manifests.c.path)
     )
     return [(row.path, row.planned_at) for row in connection.execute(query)]
+
+
+def are_taken(connection: Connection, paths: Collection[str]) -> bool:
+    """Whether all of these manifests were read back whole and taken into the state."""
+    query = sa.select(sa.func.count()).where(manifests.c.path.in_(paths), manifests.c.taken_at.is_not(None))
+    return connection.execute(query).scalar_one() == len(set(paths))
+
+
+def manifest_taken(connection: Connection, path: str, *, now: datetime) -> None:
+    """The manifest was read back whole, and its snapshots and watermarks are in the state."""
+    connection.execute(sa.update(manifests).where(manifests.c.path == path).values(taken_at=now))
 
 
 def loaded_manifests(connection: Connection) -> set[str]:
@@ -109,7 +137,7 @@ def loaded_manifests(connection: Connection) -> set[str]:
 
 
 def manifest_loaded(connection: Connection, path: str, *, now: datetime) -> None:
-    """The manifest is in the warehouse and all that follows from it is done."""
+    """The manifest is in the warehouse."""
     connection.execute(sa.update(manifests).where(manifests.c.path == path).values(loaded_at=now))
 
 

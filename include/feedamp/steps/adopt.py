@@ -155,8 +155,7 @@ class _Adopter:
     def _publish(self, orders: list[Read]) -> None:
         writer = self._parts.lake_writer(self._run, "adopt", next(self._portions))
         for order, read_at in orders:
-            for table, rows in order_rows(self._seller_id, order, read_at=read_at).items():
-                writer.append(table, rows)
+            writer.append_all(order_rows(self._seller_id, order, read_at=read_at))
         now = self._parts.state.now()
         with self._parts.state.begin() as connection:
             progress.plan_manifest(connection, writer.manifest_path, now=now)

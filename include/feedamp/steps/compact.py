@@ -10,7 +10,9 @@ import logging
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 
-from feedamp.compaction import day_of, groups, kept_rows, stem_of
+import msgspec
+
+from feedamp.compaction import Proof, day_of, groups, kept_rows, stem_of
 from feedamp.errors import BusyError, IncompleteError
 from feedamp.flatten import Privacy, Row
 from feedamp.lake import Lake, Manifest, replaced
@@ -75,14 +77,21 @@ def _replace(parts: Parts, owner: str, group: Sequence[Manifest], slug: str, sha
     lake = parts.lake
     # Masked fields are masked already.
     writer = lake.writer(slug, shard, day=day_of(group[0]), privacy=Privacy(None))
+    proof = Proof()
     try:
         for table in dict.fromkeys(file.table for manifest in group for file in manifest.files):
             is_kept = kept_rows(group, table, lambda manifest, name: _rows(lake, manifest, name))
             for number, manifest in enumerate(group):
                 _hold_on(parts, owner)
                 for row in _rows(lake, manifest, table):
-                    if is_kept(number, row):
+                    keeps = is_kept(number, row)
+                    proof.add(table, row, is_kept=keeps)
+                    if keeps:
                         writer.append(table, [row])
+        written = msgspec.structs.replace(group[0], files=writer.files())
+        refusal = proof.refuse({file.table: _rows(lake, written, file.table) for file in written.files})
+        if refusal is not None:
+            raise IncompleteError(f"{refusal}.")
         _hold_on(parts, owner)
         writer.publish(
             created_at=group[-1].created_at,

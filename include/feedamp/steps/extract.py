@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from feedamp.client import FeedAmpClient
-from feedamp.errors import IncompleteError, TransientError, UnclearError
+from feedamp.errors import IncompleteError, MisfitError, TransientError, UnclearError
 from feedamp.flatten import order_rows
 from feedamp.lake import Sweep as LakeSweep
 from feedamp.lifecycle import AWAITING_SHIPMENT, PENDING
@@ -215,8 +215,12 @@ class _SellerReader:
             self._unread += 1
             return
         order, read_at = read
-        self._tally.orders += 1
-        self._portions.take(order_rows(seller.seller_id, order, read_at=read_at or page_read_at))
+        try:
+            self._portions.take(order_rows(seller.seller_id, order, read_at=read_at or page_read_at))
+        except MisfitError as error:  # this order alone; beside it in a file it would cost others their rows
+            self._take(seller, Unread(order.mp_order_number, error.message), page_read_at)
+        else:
+            self._tally.orders += 1
 
     def _next_mark(
         self,

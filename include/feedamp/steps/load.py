@@ -1,95 +1,127 @@
-"""Outbox and manifests -> warehouse -> snapshots of open orders -> watermarks, in this order."""
+"""Outbox -> manifests -> state (snapshots of open orders, watermarks) -> warehouse.
+
+The state follows what is published and read back whole; the warehouse comes last, and nothing waits for it.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from feedamp.errors import IncompleteError
+from sqlalchemy.engine import Connection
+
+from feedamp.errors import BusyError, IncompleteError
+from feedamp.flatten import Row
 from feedamp.lake import Manifest
-from feedamp.models import decode_snapshot
+from feedamp.models import Snapshot, decode_snapshot
 from feedamp.parts import Parts, Run
-from feedamp.state import ledger, open_orders, outbox, progress
+from feedamp.state import leases, ledger, open_orders, outbox, progress
 from feedamp.tables import RECORDED_AT, SNAPSHOTS
-from feedamp.warehouse import LoadSession
 
 log = logging.getLogger(__name__)
 # A task that announced a manifest and died may be retried, but not after so long.
 NEVER_PUBLISHED = timedelta(days=2)
 ROWS_PER_MANIFEST = 100_000  # merged in one transaction, whose memory grows with them
-COUNTED = ("manifests", "rows", "snapshots", "watermarks")
+WAREHOUSE_WAIT_S = 10.0  # what a busy warehouse may cost a load; the rest waits for the next one
+LEASE = "load"
+LEASE_WAIT_S = 60.0
+COUNTED = ("manifests", "rows", "snapshots", "watermarks", "waiting")
 FEW = 3
 
 
 @dataclass
 class Loaded:
-    """What a load did, and what it had to leave: `damaged` holds a sentence for each manifest."""
+    """What a load did, and what it had to leave.
+
+    `damaged` holds a sentence for each manifest; `busy` says who holds the warehouse, and is `overdue` once something
+    has waited longer for it than `duckdb_lock_wait_s`.
+    """
 
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTED, 0))
     damaged: dict[str, str] = field(default_factory=dict)
+    busy: BusyError | None = None
+    is_overdue: bool = False
 
     @property
     def problem(self) -> str | None:
-        """What a person has to do, None if nothing was left."""
-        if not self.damaged:
-            return None
-        shown = " ".join(list(self.damaged.values())[:FEW])
-        more = f" {len(self.damaged) - FEW} more are in the log." if len(self.damaged) > FEW else ""
-        return (
-            f"{len(self.damaged)} manifests are not in the warehouse, all others are. {shown}{more} Put the files back "
-            "where they were, from a backup; if there is none, see the runbook, `A file of the lake is damaged`."
-        )
+        """What a person has to do, None if nothing was left that more time alone does not bring."""
+        problems = []
+        if self.damaged:
+            shown = " ".join(list(self.damaged.values())[:FEW])
+            more = f" {len(self.damaged) - FEW} more are in the log." if len(self.damaged) > FEW else ""
+            problems.append(
+                f"{len(self.damaged)} manifests are not in the warehouse, all others are. {shown}{more} Put the files "
+                "back where they were, from a backup; if there is none, see the runbook, `A file of the lake is damaged`."
+            )
+        if self.busy is not None and self.is_overdue:
+            problems.append(
+                f"{self.counts['waiting']} manifests have waited too long for the warehouse. {self.busy}"
+            )
+        return " ".join(problems) or None
 
 
 def load(parts: Parts, run: Run) -> dict[str, int]:
-    """Brings everything that waits into the warehouse, whichever run left it; returns counts.
+    """Brings everything that waits into state and warehouse, whichever run left it; returns counts.
 
-    Each manifest is one transaction. Only then do open orders' snapshots go into the state, and only then do
-    watermarks move. Safe to repeat: a manifest counts once.
+    Each manifest is one transaction. Safe to repeat: a manifest counts once.
 
     Raises:
-        BusyError: another process holds the warehouse; nothing is lost.
+        BusyError: another process has held the warehouse for too long; nothing is lost.
         IncompleteError: files of some manifests are missing or damaged; all others are loaded.
     """
     loaded = load_what_is_whole(parts, run)
-    if loaded.problem is not None:
-        raise IncompleteError(loaded.problem)
+    if loaded.damaged:
+        raise IncompleteError(loaded.problem or "")
+    if loaded.busy is not None and loaded.is_overdue:
+        raise loaded.busy
     return loaded.counts
 
 
 def load_what_is_whole(parts: Parts, run: Run) -> Loaded:
-    """As `load`, but a manifest that cannot be read is named in the result; it waits for the next load.
+    """As `load`, but says in the result what could not be loaded; it waits for the next load.
 
     Raises:
-        BusyError: another process holds the warehouse; nothing is lost.
+        BusyError: another process has been publishing for a minute; nothing is lost.
     """
     loaded = Loaded()
-    with parts.warehouse.session() as warehouse:
-        # Under the warehouse's lock, so that two loads do not write the same outbox rows.
+    with _alone(parts) as owner:
         _empty_outbox(parts, run)
-        for path, planned_at in _pending(parts):
-            try:
-                manifest = parts.lake.read_manifest(path)
-                if manifest is not None:
-                    _load_one(parts, warehouse, manifest, loaded.counts)
-                elif planned_at < parts.state.now() - NEVER_PUBLISHED:
-                    with parts.state.begin() as connection:
-                        progress.drop_manifest(connection, path)
-            except IncompleteError as error:
-                # The sweeps that came with it move no watermark: what it held is read again.
-                why = error.message
-                if path not in why:
-                    why = f"Manifest {path} cannot be loaded: {why}"
-                loaded.damaged[path] = why
-                log.error("%s It waits for the next load; all others go on.", why)
+        _take_published(parts, owner, loaded)
+    _fill_warehouse(parts, loaded)
     log.info("%s", ", ".join(f"{name} {value}" for name, value in loaded.counts.items()))
     return loaded
 
 
+@contextmanager
+def _alone(parts: Parts) -> Iterator[str]:
+    """One process publishes the outbox at a time: to a second one the first one's rows look abandoned."""
+    give_up_at = time.monotonic() + LEASE_WAIT_S
+    while True:
+        with parts.state.begin() as connection:
+            owner = leases.take(connection, LEASE, now=parts.state.now())
+        if owner is not None:
+            break
+        if time.monotonic() >= give_up_at:
+            raise _another_load()
+        time.sleep(0.1)
+    try:
+        yield owner
+    finally:
+        with parts.state.begin() as connection:
+            leases.release(connection, LEASE, owner)
+
+
+def _another_load() -> BusyError:
+    return BusyError("Another load is publishing the outbox; it goes on from there.", retry_after_s=60)
+
+
 def _empty_outbox(parts: Parts, run: Run) -> None:
-    """Turns the rows that the outbox holds now into manifests; they stay until those are loaded."""
+    """Turns the rows that the outbox holds now into manifests; they stay until those are in the warehouse."""
     with parts.state.read() as connection:
         claims = outbox.claims(connection)
     # By a load that was killed before it published. The lake is asked outside of any transaction (promise 8).
@@ -102,12 +134,18 @@ def _empty_outbox(parts: Parts, run: Run) -> None:
         writer = parts.lake_writer(run, "outbox", number)
         path = writer.manifest_path
         with parts.state.begin() as connection:
-            if not outbox.claim(connection, path, at_most=ROWS_PER_MANIFEST):
+            claimed = outbox.claim(connection, path, at_most=ROWS_PER_MANIFEST)
+            if not claimed:
                 return
             progress.plan_manifest(connection, path, now=parts.state.now())
         with parts.state.read() as connection:
             for table, row in outbox.claimed_rows(connection, path):
                 writer.append(table, [row])
+        if writer.appended.total() != claimed:
+            raise IncompleteError(
+                f"{claimed} rows of the outbox were claimed, but {writer.appended.total()} were read; the next load "
+                "tries again."
+            )
         writer.publish(created_at=parts.state.now(), dag_id=run.dag_id, run_id=run.run_id)
 
 
@@ -118,33 +156,129 @@ def _is_published(parts: Parts, path: str) -> bool:
         return True
 
 
-def _pending(parts: Parts) -> Sequence[tuple[str, datetime]]:
+def _take_published(parts: Parts, owner: str, loaded: Loaded) -> None:
+    """Brings into the state what published manifests say, each read back to its end first."""
     with parts.state.read() as connection:
-        return progress.pending_manifests(connection)
+        pending = progress.untaken_manifests(connection)
+    for path, planned_at in pending:
+        _hold_on(parts, owner)
+        try:
+            manifest = parts.lake.read_manifest(path)
+            if manifest is not None:
+                _take(parts, manifest, loaded.counts)
+            elif planned_at < parts.state.now() - NEVER_PUBLISHED:
+                with parts.state.begin() as connection:
+                    progress.drop_manifest(connection, path)
+        except IncompleteError as error:
+            _leave(loaded, path, error)
 
 
-def _load_one(parts: Parts, warehouse: LoadSession, manifest: Manifest, counts: dict[str, int]) -> None:
-    warehouse.load(parts.lake, manifest)
+def _hold_on(parts: Parts, owner: str) -> None:
+    with parts.state.begin() as connection:
+        if not leases.renew(connection, LEASE, owner, now=parts.state.now()):
+            raise _another_load()
+
+
+def _leave(loaded: Loaded, path: str, error: IncompleteError) -> None:
+    """Names a manifest that is not whole: nothing of it counts, and what it held of FeedAMP is read again."""
+    why = error.message
+    if path not in why:
+        why = f"Manifest {path} cannot be loaded: {why}"
+    loaded.damaged[path] = why
+    log.error("%s It waits for the next load; all others go on.", why)
+
+
+def _take(parts: Parts, manifest: Manifest, counts: Counter[str] | dict[str, int]) -> None:
+    parts.lake.verify(manifest)
+    _compare_with_outbox(parts, manifest)
     for rows in parts.lake.batches(manifest, SNAPSHOTS.name):
         with parts.state.begin() as connection:
             for seller_id in dict.fromkeys(row["seller_id"] for row in rows):
                 shown = [row for row in rows if row["seller_id"] == seller_id]
-                counts["snapshots"] += open_orders.keep_open(
-                    connection,
-                    seller_id,
-                    [(decode_snapshot(row["snapshot"]), row[RECORDED_AT]) for row in shown],
-                )
-                read_at = {row["mp_order_number"]: row[RECORDED_AT] for row in shown}
-                for number in ledger.to_read_back(connection, seller_id):
-                    if number in read_at:
-                        ledger.was_read(connection, seller_id, number, read_at=read_at[number])
+                counts["snapshots"] += _keep(connection, parts, seller_id, shown)
     now = parts.state.now()
     with parts.state.begin() as connection:
-        for sweep in manifest.sweeps:
-            if sweep.complete and sweep.watermark is not None:
-                progress.move_watermark(connection, sweep.seller_id, sweep.watermark, now=now)
-                counts["watermarks"] += 1
-        outbox.remove(connection, manifest.path)
-        progress.manifest_loaded(connection, manifest.path, now=now)
-    counts["manifests"] += 1
-    counts["rows"] += sum(file.rows for file in manifest.files)
+        if progress.are_taken(connection, manifest.follows):
+            for sweep in manifest.sweeps:
+                if sweep.complete and sweep.watermark is not None:
+                    progress.move_watermark(connection, sweep.seller_id, sweep.watermark, now=now)
+                    counts["watermarks"] += 1
+        else:
+            log.warning(
+                "Watermarks of manifest %s do not move: a manifest before it of the same task is not whole. What both "
+                "held is read again by the next extraction.",
+                manifest.path,
+            )
+        progress.manifest_taken(connection, manifest.path, now=now)
+
+
+def _compare_with_outbox(parts: Parts, manifest: Manifest) -> None:
+    """Lets rows of the outbox go on with their manifest only if it holds just them; else they are written again."""
+    held: Counter[str] = Counter()
+    for file in manifest.files:
+        held[file.table] += file.rows
+    with parts.state.read() as connection:
+        claimed = outbox.claimed_by_table(connection, manifest.path)
+    if not claimed or claimed == held:
+        return
+    log.warning(
+        "Manifest %s holds %d rows, but %d rows of the outbox were meant for it; they are written again.",
+        manifest.path,
+        held.total(),
+        claimed.total(),
+    )
+    with parts.state.begin() as connection:
+        outbox.unclaim(connection, manifest.path)
+
+
+def _keep(connection: Connection, parts: Parts, seller_id: str, rows: Sequence[Row]) -> int:
+    """Snapshots of open orders into the state; one that cannot be decoded is left to be read again."""
+    shown: list[tuple[Snapshot, datetime]] = []
+    for row in rows:
+        try:
+            shown.append((decode_snapshot(row["snapshot"]), row[RECORDED_AT]))
+        except ValueError as error:
+            number = row["mp_order_number"]
+            log.warning(
+                "The snapshot of order %s of seller %s cannot be decoded (%s); the next extraction reads it again.",
+                number,
+                seller_id,
+                type(error).__name__,
+            )
+            ledger.read_back_later(connection, seller_id, number, now=parts.state.now())
+    kept = open_orders.keep_open(connection, seller_id, shown)
+    read_at = {snapshot.mp_order_number: moment for snapshot, moment in shown}
+    for number in ledger.to_read_back(connection, seller_id):
+        if number in read_at:
+            ledger.was_read(connection, seller_id, number, read_at=read_at[number])
+    return kept
+
+
+def _fill_warehouse(parts: Parts, loaded: Loaded) -> None:
+    """Merges what is taken; if another process holds the warehouse, that waits for the next load."""
+    with parts.state.read() as connection:
+        waiting = dict(progress.unloaded_manifests(connection))
+    if not waiting:
+        return
+    try:
+        with parts.warehouse.session(wait_s=min(WAREHOUSE_WAIT_S, parts.warehouse.lock_wait_s)) as warehouse:
+            for path in list(waiting):
+                try:
+                    manifest = parts.lake.read_manifest(path)
+                    if manifest is None:
+                        raise IncompleteError(f"Manifest {path} is missing.")
+                    warehouse.load(parts.lake, manifest)
+                except IncompleteError as error:
+                    _leave(loaded, path, error)
+                    continue
+                with parts.state.begin() as connection:
+                    outbox.remove(connection, path)
+                    progress.manifest_loaded(connection, path, now=parts.state.now())
+                loaded.counts["manifests"] += 1
+                loaded.counts["rows"] += sum(file.rows for file in manifest.files)
+                del waiting[path]
+    except BusyError as error:
+        age_s = (parts.state.now() - min(waiting.values())).total_seconds()
+        loaded.busy, loaded.is_overdue = error, age_s > parts.warehouse.lock_wait_s
+        loaded.counts["waiting"] = len(waiting)
+        log.warning("%d manifests wait for the next load: %s", len(waiting), error)

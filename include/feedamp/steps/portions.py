@@ -20,22 +20,36 @@ class Portions:
         self._parts, self._run, self._step, self._shard = parts, run, step, shard
         self._writer = parts.lake_writer(run, step, shard)
         self._orders = 0
+        self._published: list[str] = []
 
     def take(self, rows: Mapping[str, Sequence[Row]]) -> None:
-        """The rows of one order, of whatever tables; they stay together in one manifest."""
+        """The rows of one order, of whatever tables; they stay together in one manifest.
+
+        Raises:
+            MisfitError: a table cannot hold one of them; none was taken, other orders can follow.
+            IncompleteError: the lake could not be written; nothing of the open manifest will count.
+        """
         if self._orders >= ORDERS_PER_MANIFEST:
             self.publish()
             self._writer = self._parts.lake_writer(self._run, self._step, self._shard)
             self._orders = 0
+        self._writer.append_all(rows)
         self._orders += 1
-        for table, table_rows in rows.items():
-            self._writer.append(table, table_rows)
 
     def publish(self, sweeps: Sequence[Sweep] = ()) -> None:
-        """Publishes what has been taken since the last time."""
+        """Publishes what has been taken since the last time; the manifest names those that came before it.
+
+        Raises:
+            IncompleteError: what was taken is not in the lake; no watermark will move.
+        """
         now = self._parts.state.now()
         with self._parts.state.begin() as connection:
             progress.plan_manifest(connection, self._writer.manifest_path, now=now)
         self._writer.publish(
-            created_at=now, dag_id=self._run.dag_id, run_id=self._run.run_id, sweeps=tuple(sweeps)
+            created_at=now,
+            dag_id=self._run.dag_id,
+            run_id=self._run.run_id,
+            sweeps=tuple(sweeps),
+            follows=tuple(self._published),
         )
+        self._published.append(self._writer.manifest_path)

@@ -17,6 +17,7 @@ from feedamp.tables import ORDER_LINES, ORDERS
 from feedamp.warehouse import Warehouse
 
 ORDERS_AT_ONCE = 2_000
+WAIT_S = 10.0  # whoever compares has other work than to wait for a reader
 Key = tuple[str, str]
 _KEY = ("seller_id", "mp_order_number")
 
@@ -80,7 +81,7 @@ class WarehouseReader:
     def _read(self, keys: list[Key]) -> dict[Key, Stored]:
         rows: dict[Key, dict[str, list[Row]]] = {}
         moments: dict[Key, datetime | None] = {}
-        with self._warehouse.session() as session:
+        with self._warehouse.session(wait_s=min(WAIT_S, self._warehouse.lock_wait_s)) as session:
             for table in (ORDERS.name, ORDER_LINES.name, *INDEXES):
                 for row in session.rows(table, _columns(table), keys):
                     key = (row["seller_id"], row["mp_order_number"])
@@ -102,7 +103,7 @@ def bought(
 ) -> dict[str, list[str]]:
     """Numbers of all orders that the warehouse holds of a span of time, ours or not, by seller."""
     numbers: dict[str, list[str]] = {}
-    with warehouse.session() as session:
+    with warehouse.session(wait_s=min(WAIT_S, warehouse.lock_wait_s)) as session:
         for seller_id, number in session.bought(seller_ids, start, end):
             numbers.setdefault(seller_id, []).append(number)
     return numbers

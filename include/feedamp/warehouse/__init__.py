@@ -43,8 +43,11 @@ class Warehouse(Protocol):
     def shown(self) -> str:
         """Where it is, in words that may stand in a message."""
 
-    def session(self) -> AbstractContextManager[LoadSession]:
-        """Opens the warehouse, its schema made if needed.
+    lock_wait_s: float
+    """How long whoever needs the warehouse waits for it; longer is a fault."""
+
+    def session(self, *, wait_s: float | None = None) -> AbstractContextManager[LoadSession]:
+        """Opens the warehouse, its schema made if needed; waits at most `wait_s`, or `lock_wait_s`, for others.
 
         Raises:
             BusyError: another process holds it; the message names the holder.

@@ -56,7 +56,7 @@ class DuckDbWarehouse:
         self.path = Path(path)
         self._tables = tables
         self._memory_limit = memory_limit
-        self._lock_wait_s = lock_wait_s
+        self.lock_wait_s = lock_wait_s
         self._sleep = sleep
         self._monotonic = monotonic
 
@@ -66,15 +66,16 @@ class DuckDbWarehouse:
         return str(self.path)
 
     @contextmanager
-    def session(self) -> Iterator[Session]:
-        """Opens the file, waiting up to `lock_wait_s` for whoever holds it.
+    def session(self, *, wait_s: float | None = None) -> Iterator[Session]:
+        """Opens the file, waiting up to `wait_s` (`lock_wait_s` if None) in all for whoever holds it.
 
         Raises:
             BusyError: it is still held; the message names the program and its process id.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._writer_lock():
-            connection = self._patiently(self._connect)
+        give_up_at = self._give_up_at(wait_s)
+        with self._writer_lock(give_up_at):
+            connection = self._patiently(self._connect, give_up_at)
             try:
                 yield self._prepared(connection)
             finally:
@@ -89,7 +90,7 @@ class DuckDbWarehouse:
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(f"{self.path}.rebuilding")
-        with self._writer_lock():
+        with self._writer_lock(self._give_up_at()):
             _remove(draft)  # of a rebuild that was killed
             try:
                 loaded = self._load_all(draft, lake)
@@ -116,7 +117,7 @@ class DuckDbWarehouse:
         """Makes sure that nobody holds the old file, and that nothing is left of its write-ahead log."""
         if self.path.exists():
             try:
-                self._patiently(self._connect).close()
+                self._patiently(self._connect, self._give_up_at()).close()
             except duckdb.Error:
                 log.warning("%s could not be opened; it is replaced all the same.", self.path)
         Path(f"{self.path}.wal").unlink(missing_ok=True)  # DuckDB would apply it to the new file
@@ -140,7 +141,7 @@ class DuckDbWarehouse:
         return connection
 
     @contextmanager
-    def _writer_lock(self) -> Iterator[None]:
+    def _writer_lock(self, give_up_at: float) -> Iterator[None]:
         """Two of our own loads queue here; the lock ends with the process, however it dies."""
         with Path(f"{self.path}.lock").open("a+") as file:
 
@@ -155,7 +156,7 @@ class DuckDbWarehouse:
                         retry_after_s=60,
                     ) from error
 
-            self._patiently(take)
+            self._patiently(take, give_up_at)
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
@@ -164,8 +165,10 @@ class DuckDbWarehouse:
             finally:
                 file.truncate(0)
 
-    def _patiently(self, take: Callable[[], _Taken]) -> _Taken:
-        give_up_at = self._monotonic() + self._lock_wait_s
+    def _give_up_at(self, wait_s: float | None = None) -> float:
+        return self._monotonic() + (self.lock_wait_s if wait_s is None else wait_s)
+
+    def _patiently(self, take: Callable[[], _Taken], give_up_at: float) -> _Taken:
         while True:
             try:
                 return take()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from feedamp.errors import IncompleteError
 from feedamp.older_files import LakeFiles
 from feedamp.tables import CHILDREN, CLOSURES, ORDERS, PLACEMENTS, RECORDED_AT, SCHEMA, Merge, Table
 from feedamp.warehouse.engine import META, Engine
@@ -33,6 +34,8 @@ def merge_manifest(engine: Engine, tables: Mapping[str, Table], path: str, files
             _merge_latest(engine, table, files)
     if ORDERS.name in files:
         _merge_snapshots(engine, tables, files)
+    elif orphaned := [child.name for child in CHILDREN if child.name in files]:
+        raise IncompleteError(f"The manifest holds {', '.join(orphaned)} without their orders.")
     _apply_own_decisions(engine)
     engine.execute(f"INSERT INTO {META}.loaded_manifests VALUES ($1)", [path])
     return True
@@ -93,6 +96,8 @@ def _merge_snapshots(engine: Engine, tables: Mapping[str, Table], files: LakeFil
                    v.read_at IS NULL OR n.{RECORDED_AT} > v.read_at
                    OR (n.{RECORDED_AT} = v.read_at AND n.snapshot_hash > known.snapshot_hash))))"""
     )
+    if not list(engine.rows(f"SELECT 1 AS found FROM {newer} LIMIT 1")):
+        return
     _replace(engine, orders, newer, _ORDER_KEY)
     for child in _children(tables):
         engine.execute(

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from adbc_driver_manager import dbapi
 
-from feedamp.errors import BusyError
+from feedamp.errors import BusyError, IncompleteError
 from feedamp.lake import Lake
 from feedamp.tables import CHILDREN, RECORDED_AT, TABLES, Table, Type
 from feedamp.warehouse.engine import META, Row
@@ -59,7 +59,7 @@ class PostgresWarehouse:
         tables: Mapping[str, Table] = TABLES,
     ) -> None:
         self.address = address
-        self._lock_wait_s = lock_wait_s
+        self.lock_wait_s = lock_wait_s
         self._sleep = sleep
         self._monotonic = monotonic
         self._tables = tables
@@ -70,8 +70,8 @@ class PostgresWarehouse:
         return self.address.shown
 
     @contextmanager
-    def session(self) -> Iterator[Session]:
-        """Connects, waiting up to `lock_wait_s` for another loader. The lock ends with the connection.
+    def session(self, *, wait_s: float | None = None) -> Iterator[Session]:
+        """Connects, waiting up to `wait_s` (`lock_wait_s` if None) for another loader. The lock ends with the connection.
 
         Raises:
             BusyError: another process loads; the message names it.
@@ -80,7 +80,7 @@ class PostgresWarehouse:
         """
         engine = PostgresEngine(self.address)
         try:
-            self._take_lock(engine)
+            self._take_lock(engine, self.lock_wait_s if wait_s is None else wait_s)
             with engine.transaction():
                 prepare(engine, self._tables, VIEWS)
             yield Session(engine, self._tables)
@@ -97,8 +97,8 @@ class PostgresWarehouse:
         with self.session() as session:
             return session.replace_all(lake)
 
-    def _take_lock(self, engine: PostgresEngine) -> None:
-        give_up_at = self._monotonic() + self._lock_wait_s
+    def _take_lock(self, engine: PostgresEngine, wait_s: float) -> None:
+        give_up_at = self._monotonic() + wait_s
         while True:
             with engine.transaction():
                 [row] = engine.rows("SELECT pg_try_advisory_lock($1) AS taken", [_LOADER_LOCK])
@@ -181,9 +181,19 @@ class PostgresEngine:
         if RECORDED_AT in reader.schema.names:
             columns.append(f"{RECORDED_AT} {_TYPES[Type.TIMESTAMP]}")
         self.scratch(name, ", ".join(columns))
-        batches = pa.RecordBatchReader.from_batches(reader.schema, map(_without_nul, reader))
+        given = 0
+
+        def counted() -> Iterator[pa.RecordBatch]:
+            nonlocal given
+            for batch in reader:
+                given += batch.num_rows
+                yield _without_nul(batch)
+
+        batches = pa.RecordBatchReader.from_batches(reader.schema, counted())
         with self._translated():
-            self._cursor.adbc_ingest(name, batches, mode="append", temporary=True)
+            copied = self._cursor.adbc_ingest(name, batches, mode="append", temporary=True)
+        if copied != given:
+            raise IncompleteError(f"The server took {copied} of {given} rows of {table.name}.")
         self.execute(f"ANALYZE pg_temp.{name}")
 
     def has_more_memory_for(self, error: Exception) -> bool:

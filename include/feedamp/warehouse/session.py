@@ -106,9 +106,12 @@ class Session:
     def _merge(self, lake: Lake, manifest: Manifest) -> bool:
         files = LakeFiles(lake, manifest)
         try:
-            return merge.merge_manifest(self._engine, self._tables, manifest.path, files)
+            is_new = merge.merge_manifest(self._engine, self._tables, manifest.path, files)
+            if is_new:
+                files.refuse_rest()
+            return is_new
         except Exception as error:
-            failure = files.failure
+            failure = files.failure or (error if isinstance(error, IncompleteError) else None)
             if failure is None:
                 raise
             if isinstance(failure, FeedAmpError) and not isinstance(failure, IncompleteError):
