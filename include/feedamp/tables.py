@@ -141,7 +141,7 @@ class Table:
             if name not in types:
                 return f"{self.name} has no column {name}"
             if value is not None and not types[name].fits(value):
-                return f"{self.name}.{name} holds a {type(value).__name__} that cannot be {types[name].value}"
+                return f"{self.name}.{name} cannot hold this {type(value).__name__} as {types[name].value}"
         for name in (*self.key, RECORDED_AT):
             if row.get(name) is None:
                 return f"{self.name}.{name} is empty"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import subprocess
 import sys
+import tempfile
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +16,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.local import LocalFileSystem
+from hypothesis import given
+from hypothesis import strategies as st
 
 from feedamp import lake as lake_module
 from feedamp.errors import ConfigurationError, IncompleteError, MisfitError
@@ -72,6 +75,29 @@ def test_a_table_that_fills_its_last_batch_is_written_whole(lake: Lake, count: i
     manifest = published(lake, *({**LINE, "mp_line_number": str(at)} for at in range(count)))
     assert sum(pq.read_metadata(path).num_rows for path in parquet_files(lake)) == count
     assert sum(file.rows for file in manifest.files) == count
+
+
+@given(
+    chunks=st.lists(st.sampled_from([0, 1, 2, 3, 4, 5, 6, 7, 12, 13]), max_size=8),
+    batch=st.sampled_from([1, 2, 3, 5]),
+    group=st.sampled_from([1, 3, 6, 7]),
+)
+def test_every_row_is_in_the_file_however_they_came(chunks: list[int], batch: int, group: int) -> None:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(lake_module, "ROWS_PER_BATCH", batch)
+        patch.setattr(lake_module, "ROWS_PER_GROUP", group)
+        lake = Lake(folder)
+        opened = writer(lake)
+        numbers = [str(at) for at in range(sum(chunks))]
+        left = iter(numbers)
+        for chunk in chunks:
+            opened.append("order_lines", [{**LINE, "mp_line_number": next(left)} for _ in range(chunk)])
+        manifest = publish(opened)
+        written = [row["mp_line_number"] for rows in lake.batches(manifest, "order_lines") for row in rows]
+    assert written == numbers
 
 
 def test_a_killed_writer_leaves_nothing_that_counts(lake: Lake) -> None:

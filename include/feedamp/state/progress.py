@@ -108,9 +108,7 @@ def unloaded_manifests(connection: Connection) -> Sequence[tuple[str, datetime]]
     return _manifests(connection, manifests.c.taken_at.is_not(None), manifests.c.loaded_at.is_(None))
 
 
-def _manifests(
-    connection: Connection, *conditions: sa.ColumnElement[bool]
-) -> Sequence[tuple[str, datetime]]:
+def _manifests(connection: Connection, *conditions: sa.ColumnElement[bool]) -> Sequence[tuple[str, datetime]]:
     query = (
         sa.select(manifests.c.path, manifests.c.planned_at)
         .where(*conditions)

@@ -1,0 +1,332 @@
+"""What goes missing between two stores is noticed, named and read or written again; nothing counts as done before."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import sqlalchemy as sa
+from fsspec.implementations.local import LocalFileSystem
+from house import OTHER, SELLER, House, shipment
+
+from feedamp import compaction
+from feedamp.errors import BusyError, IncompleteError
+from feedamp.flatten import Rows, order_rows
+from feedamp.lake import Lake, Manifest
+from feedamp.models import Order
+from feedamp.state import outbox, progress, schema
+from feedamp.steps import compact as compact_module
+from feedamp.steps import extract as extract_module
+from feedamp.steps import portions
+from feedamp.steps.compact import compact
+from feedamp.steps.load import load_what_is_whole
+from feedamp.storage import Storage
+
+
+class FullDisk(LocalFileSystem):
+    """Files can be opened for writing so many times."""
+
+    cachable = False
+
+    def __init__(self, opens: int) -> None:
+        super().__init__(auto_mkdir=False)
+        self.left = opens
+
+    def open(self, path: str, mode: str = "rb", **options: Any) -> Any:  # type: ignore[override]
+        if mode == "wb":
+            self.left -= 1
+            if self.left < 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        return super().open(path, mode, **options)
+
+
+def on_full_disk(house: House, opens: int) -> None:
+    root = house.parts.lake.root
+    house.parts = replace(house.parts, lake=Lake(Storage("lake_url", root, FullDisk(opens), root)))
+
+
+def waiting(house: House) -> int:
+    with house.state.read() as connection:
+        return connection.execute(sa.select(sa.func.count()).select_from(schema.outbox)).scalar_one()
+
+
+def shipped(house: House, *numbers: str, seller: str = SELLER) -> None:
+    house.placed(*numbers, seller=seller)
+    for number in numbers:
+        house.fulfill(number, shipment(2), seller=seller)
+
+
+def test_a_lake_that_cannot_be_written_moves_no_watermark_of_any_seller(house: House) -> None:
+    shipped(house, *(f"M-{n}" for n in range(3)))
+    shipped(house, "N-1", seller=OTHER)
+    house.load()
+    lake = house.parts.lake
+    on_full_disk(house, opens=2)
+    with pytest.raises(IncompleteError, match="No space left on device"):
+        house.extract()
+    assert [m.path for m in lake.published() if "extract" in m.path] == []
+    house.parts = replace(house.parts, lake=lake)
+    house.load()
+    assert (house.watermark(SELLER), house.watermark(OTHER)) == (None, None)
+    house.read()
+    house.process()
+    assert {house.order(f"M-{n}").phase for n in range(3)} == {house.order("N-1", OTHER).phase} == {"closed"}
+
+
+def test_a_value_that_no_column_holds_costs_its_own_order_only(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever let it through: beside other rows in a file it would cost them too."""
+
+    def with_fault(seller_id: str, order: Order, **more: Any) -> Rows:
+        rows = order_rows(seller_id, order, **more)
+        if order.mp_order_number == "M-1":
+            rows["shipments"][0]["quantity"] = 2**70
+        return rows
+
+    shipped(house, "M-1", "M-2")
+    shipped(house, "N-1", seller=OTHER)
+    monkeypatch.setattr(extract_module, "order_rows", with_fault)
+    tally = house.extract()
+    monkeypatch.undo()
+    house.load()
+    assert (tally.orders, tally.orders_unread, tally.failed_sellers) == (2, 1, {SELLER})
+    [note] = tally.notes
+    assert "order M-1 cannot be read" in note
+    assert "shipments.quantity cannot hold this int as integer" in note
+    assert house.watermark(OTHER) is not None
+    assert house.watermark(SELLER) is None
+    house.process()
+    assert (house.order("M-2").phase, house.order("N-1", OTHER).phase) == ("closed", "closed")
+
+
+def test_no_watermark_moves_over_an_earlier_manifest_that_is_not_whole(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(portions, "ORDERS_PER_MANIFEST", 2)
+    shipped(house, *(f"M-{n}" for n in range(5)))
+    house.load()
+    house.extract()
+    first, second, last = [m for m in house.parts.lake.published() if "extract" in m.path]
+    assert (first.sweeps, second.sweeps, len(last.sweeps)) == ((), (), 2)
+    assert last.follows == (first.path, second.path)
+    damaged = Path(house.parts.lake.absolute(first.files[0].path))
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    with pytest.raises(IncompleteError, match=first.path):
+        house.load()
+    assert house.watermark() is None
+    house.clock.skip(minutes=15)
+    house.extract()
+    with pytest.raises(IncompleteError, match=first.path):
+        house.load()
+    assert house.watermark() is not None
+    house.process()
+    assert {house.order(f"M-{n}").phase for n in range(5)} == {"closed"}
+
+
+@pytest.mark.parametrize("table", ["orders", "shipments", "snapshots"])
+@pytest.mark.parametrize("change", ["a row too few", "a row too many"])
+def test_a_file_with_other_rows_than_its_manifest_names_is_not_loaded(
+    house: House, table: str, change: str
+) -> None:
+    shipped(house, "M-1", "M-2")
+    house.load()
+    house.extract()
+    [manifest] = [m for m in house.parts.lake.published() if "extract" in m.path]
+    path = file_of(house, manifest, table)
+    rows = pq.read_table(path)
+    pq.write_table(rows.slice(1) if change == "a row too few" else rows.take([0, 0, 1]), path)
+    with pytest.raises(IncompleteError, match=rf"{table}.* holds {1 if 'few' in change else 3} rows"):
+        house.load()
+    assert house.watermark() is None
+    assert house.rows("SELECT count(*) FROM shipments") == [(0,)]
+    pq.write_table(rows, path)
+    house.load()
+    assert house.rows("SELECT count(*) FROM shipments") == [(2,)]
+
+
+def test_the_warehouse_refuses_a_manifest_of_which_it_took_in_fewer_rows(house: House) -> None:
+    """A rebuild reads no manifest beforehand."""
+    shipped(house, "M-1", "M-2")
+    house.load()
+    before = house.rows("SELECT count(*) FROM placements")
+    [manifest] = house.parts.lake.published()
+    path = file_of(house, manifest, "placements")
+    pq.write_table(pq.read_table(path).slice(1), path)
+    with pytest.raises(IncompleteError, match="holds 1 rows, but its manifest names 2"):
+        house.parts.warehouse.rebuild(house.parts.lake)
+    assert house.rows("SELECT count(*) FROM placements") == before == [(2,)]
+
+
+def test_rows_of_the_outbox_that_their_manifest_lacks_are_written_again(house: House) -> None:
+    """As an earlier version left them that was ended between publishing and loading."""
+    house.placed("M-1", "M-2")
+    path = "_manifests/date=2026-03-10/place_orders-outbox-0.json"
+    now = house.state.now()
+    with house.state.begin() as connection:
+        outbox.claim(connection, path)
+        progress.plan_manifest(connection, path, now=now)
+    house.parts.lake.publish(Manifest(path=path, created_at=now, dag_id="d", run_id="r"))
+    held = waiting(house)
+    house.load()
+    assert waiting(house) == held
+    house.load()
+    assert waiting(house) == 0
+    assert house.rows("SELECT count(*) FROM placements") == [(2,)]
+
+
+def test_rows_that_get_lost_between_outbox_and_writer_stay_in_the_outbox(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.placed("M-1", "M-2")
+    held = waiting(house)
+    claimed_rows = outbox.claimed_rows
+    monkeypatch.setattr(outbox, "claimed_rows", lambda *args: list(claimed_rows(*args))[1:])
+    with pytest.raises(
+        IncompleteError, match=f"{held} rows of the outbox were claimed, but {held - 1} were read"
+    ):
+        house.load()
+    monkeypatch.undo()
+    assert waiting(house) == held
+    house.load()
+    assert waiting(house) == 0
+    assert house.rows("SELECT count(*) FROM placements") == [(2,)]
+
+
+def test_a_compaction_that_would_lose_rows_replaces_nothing(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in ("M-1", "M-2"):
+        house.placed(number)
+        house.load()
+    before = list(house.parts.lake.manifests())
+    monkeypatch.setattr(
+        compact_module, "kept_rows", lambda *_: lambda number, row: row.get("mp_order_number") != "M-1"
+    )
+    with pytest.raises(IncompleteError, match=r"rows of .* would be lost"):
+        compacted(house)
+    assert list(house.parts.lake.manifests()) == before
+    monkeypatch.undo()
+    assert compacted(house)["replaced"] == 2
+
+
+@pytest.mark.parametrize("fault", ["a row too few", "another value"])
+def test_a_compaction_whose_new_file_says_something_else_replaces_nothing(
+    house: House, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    for number in ("M-1", "M-2"):
+        house.placed(number)
+        house.load()
+    before = list(house.parts.lake.manifests())
+
+    def spoiled(lake: Lake, manifest: Manifest, table: str) -> Iterator[dict[str, Any]]:
+        rows = list(read(lake, manifest, table))
+        if manifest.path == before[0].path and manifest.files != before[0].files and table == "placements":
+            rows = rows[1:] if fault == "a row too few" else [{**row, "source": "other"} for row in rows]
+        yield from rows
+
+    read = compact_module._rows
+    monkeypatch.setattr(compact_module, "_rows", spoiled)
+    with pytest.raises(IncompleteError, match="placements does not hold the 2 rows that were taken over"):
+        compacted(house)
+    assert list(house.parts.lake.manifests()) == before
+
+
+def test_the_proof_of_a_compaction_accepts_what_place_wrote_of_an_order_again() -> None:
+    proof = compaction.Proof()
+    for moment, is_kept in ((1, True), (2, False)):
+        row = {"seller_id": "S1", "mp_order_number": "M-1", "extracted_at": None, "recorded_at": moment}
+        proof.add("orders", row, is_kept=is_kept)
+    assert proof.refuse({"orders": [{**row, "recorded_at": 1}]}) is None
+    assert proof.refuse({"orders": [row]}) is not None
+
+
+def test_a_busy_warehouse_holds_up_neither_snapshots_nor_watermarks(house: House) -> None:
+    shipped(house, "M-1")
+    house.load()
+    with held(house):
+        house.extract()
+        loaded = load_what_is_whole(patient(house), house.run("load"))
+        assert (loaded.counts["waiting"], loaded.problem) == (2, None)
+        assert "is being loaded by process" in str(loaded.busy)
+        assert house.watermark() is not None
+        house.process()
+        assert house.order("M-1").phase == "closed"
+        assert house.rows("SELECT count(*) FROM shipments") == [(0,)]
+    assert house.load()["waiting"] == 0
+    assert house.rows("SELECT count(*) FROM shipments") == [(1,)]
+    house.load()
+    assert house.rows("SELECT marketplace_state FROM orders") == [("SHIPPED",)]
+
+
+def test_a_warehouse_that_stays_busy_is_a_problem_once_something_waited_too_long(house: House) -> None:
+    house.placed("M-1")
+    with held(house):
+        assert load_what_is_whole(patient(house), house.run("load")).problem is None
+        house.clock.skip(seconds=121)
+        loaded = load_what_is_whole(patient(house), house.run("load"))
+        assert loaded.problem is not None
+        assert "1 manifests have waited too long" in loaded.problem
+        house.clock.skip(seconds=1)
+        with pytest.raises(BusyError, match="is being loaded by process"):
+            house.load()
+    house.load()
+    assert house.rows("SELECT count(*) FROM placements") == [(1,)]
+
+
+def test_a_load_waits_ten_seconds_for_the_warehouse_in_all(house: House) -> None:
+    seconds = iter(range(1_000))
+    waits: list[float] = []
+    warehouse = house.parts.warehouse
+    warehouse.lock_wait_s, warehouse._sleep = 120.0, waits.append  # type: ignore[attr-defined]
+    warehouse._monotonic = lambda: float(next(seconds))  # type: ignore[attr-defined]
+    house.placed("M-1")
+    with held(house):
+        assert load_what_is_whole(house.parts, house.run("load")).busy is not None
+    assert 8 <= len(waits) <= 11
+
+
+@contextmanager
+def held(house: House) -> Iterator[None]:
+    """Another loader has the warehouse."""
+    with Path(f"{house.parts.warehouse.shown}.lock").open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def patient(house: House) -> Any:
+    """Parts whose warehouse lets others have it for two minutes, and does not wait itself."""
+    warehouse = house.parts.warehouse
+    patient_one = type(warehouse)(
+        warehouse.shown, lock_wait_s=120.0, sleep=lambda s: None, monotonic=_Ticks()
+    )
+    return replace(house.parts, warehouse=patient_one)
+
+
+class _Ticks:
+    """A clock that goes on by five seconds at each look."""
+
+    def __init__(self) -> None:
+        self.s = 0.0
+
+    def __call__(self) -> float:
+        self.s += 5.0
+        return self.s
+
+
+def file_of(house: House, manifest: Manifest, table: str) -> Path:
+    [path] = [file.path for file in manifest.files if file.table == table]
+    return Path(house.parts.lake.absolute(path))
+
+
+def compacted(house: House) -> dict[str, int]:
+    tomorrow = (house.clock.now() + timedelta(days=1)).date()
+    return compact(house.parts, house.run("lake"), before=tomorrow)

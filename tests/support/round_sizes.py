@@ -1,0 +1,125 @@
+"""Rows from the outbox and from an extraction to the warehouse, with every bound on the way made small."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+from unittest.mock import patch
+
+from house_rooms import Clock, open_state
+from manifests import order
+
+from feedamp import compaction, lake, older_files
+from feedamp.flatten import Privacy, order_rows
+from feedamp.lake import Lake
+from feedamp.lake import Sweep as LakeSweep
+from feedamp.parts import Parts, Rules, Run
+from feedamp.state import open_orders, outbox, progress
+from feedamp.steps import compact as compact_step
+from feedamp.steps import load as load_step
+from feedamp.steps import portions
+from feedamp.tables import LAKE_TABLES
+from feedamp.warehouse import Warehouse
+
+BATCH, GROUP, READ, PORTION, MANIFEST = 3, 6, 4, 5, 10
+SIZES = sorted(
+    {0, *(n + by for k in (BATCH, GROUP, READ, PORTION, MANIFEST) for n in (k, 2 * k) for by in (-1, 0, 1))}
+)
+TABLES = ("orders", "order_lines", "shipments", "placements")
+
+
+@contextmanager
+def patched_sizes() -> Iterator[None]:
+    """All bounds in which rows are gathered, small and different from each other."""
+    with (
+        patch.object(lake, "ROWS_PER_BATCH", BATCH),
+        patch.object(lake, "ROWS_PER_GROUP", GROUP),
+        patch.object(older_files, "ROWS_PER_BATCH", READ),
+        patch.object(portions, "ORDERS_PER_MANIFEST", PORTION),
+        patch.object(load_step, "ROWS_PER_MANIFEST", MANIFEST),
+        patch.object(compaction, "MOST_ROWS", 1_000),
+    ):
+        yield
+
+
+class Chain:
+    """State, lake and a warehouse of any engine; `check` adds to what is there and looks at all of it."""
+
+    def __init__(self, folder: Path, warehouse: Warehouse) -> None:
+        self.clock = Clock()
+        self.state = open_state(folder, self.clock)
+        nothing = cast("Any", None)
+        self.parts = Parts(
+            self.state, nothing, Lake(str(folder / "lake")), warehouse, Rules(""), Privacy(None), nothing
+        )
+        self._runs = 0
+        self._placed: set[str] = set()
+        self._shown: set[str] = set()
+
+    def close(self) -> None:
+        self.state.close()
+
+    def check_all_sizes(self) -> None:
+        """Places and shows so many orders a round, and finds all of them, after a rebuild and a compaction too."""
+        with patched_sizes():
+            for placed, shown in zip(SIZES, reversed(SIZES), strict=True):
+                self._place(placed)
+                self._show(shown)
+                counts = load_step.load(self.parts, self._run())
+                assert (counts["rows"], counts["waiting"]) == (placed + 4 * shown, 0)
+                self._look()
+            self.parts.warehouse.rebuild(self.parts.lake)
+            self._look()
+            self._compact()
+
+    def _compact(self) -> None:
+        before = len(list(self.parts.lake.manifests()))
+        tomorrow = (self.clock.now() + timedelta(days=1)).date()
+        counts = compact_step.compact(self.parts, self._run(), before=tomorrow)
+        assert counts["replaced"] == before > counts["written"]
+        self.parts.warehouse.rebuild(self.parts.lake)
+        self._look()
+
+    def _run(self) -> Run:
+        self._runs += 1
+        return Run("feedamp_sizes", f"r{self._runs}", self.state.now())
+
+    def _place(self, count: int) -> None:
+        with self.state.begin() as connection:
+            for _ in range(count):
+                number = f"P-{len(self._placed)}"
+                self._placed.add(number)
+                row = {"seller_id": "S1", "mp_order_number": number, "marketplace_state": "AWAITING_SHIPMENT"}
+                now = self.state.now()
+                outbox.put(connection, "placements", [{**row, "placed_at": now}], recorded_at=now)
+
+    def _show(self, count: int) -> None:
+        task = portions.Portions(self.parts, self._run(), "extract", 0)
+        read_at = self.state.now()
+        for _ in range(count):
+            number = f"X-{len(self._shown)}"
+            self._shown.add(number)
+            task.take(order_rows("S1", order(3, mp_order_number=number), read_at=read_at))
+        task.publish([LakeSweep(seller_id="S1", complete=True, watermark=read_at)])
+        self._watermark = read_at
+
+    def _look(self) -> None:
+        placed, shown = len(self._placed), len(self._shown)
+        wanted = {"orders": shown, "order_lines": shown, "shipments": shown, "placements": placed}
+        keys = [("S1", number) for number in (*self._placed, *self._shown)]
+        with self.parts.warehouse.session() as session:
+            found = {table: sum(1 for _ in session.rows(table, ["seller_id"], keys)) for table in TABLES}
+        assert found == wanted
+        held: Counter[str] = Counter()
+        for manifest in self.parts.lake.manifests():
+            for file in manifest.files:
+                held[file.table] += sum(b.num_rows for b in self.parts.lake.record_batches(file, rows=100))
+        assert {name: held[name] for name in wanted} == wanted
+        assert held.keys() <= LAKE_TABLES.keys()
+        with self.state.read() as connection:
+            assert progress.watermark(connection, "S1") == self._watermark
+            assert open_orders.watched(connection, "S1") == []
