@@ -95,7 +95,7 @@ _OPTIONS: dict[str, tuple[str, str | None, str]] = {
     "duckdb_lock_wait_s": (
         "float",
         "120",
-        "How long load waits for whoever holds the DuckDB file, or loads on Postgres.",
+        "How long anything may wait for whoever holds the DuckDB file, or loads on Postgres, before a run is red.",
     ),
     "duckdb_memory_limit": ("string", "512MB", "Memory DuckDB may take."),
     "encryption_key": (

@@ -254,6 +254,17 @@ def _keep(connection: Connection, parts: Parts, seller_id: str, rows: Sequence[R
     return kept
 
 
+def _forget(parts: Parts, path: str) -> None:
+    """A manifest that was moved away after the state had taken it in; rows of the outbox are written again."""
+    log.error(
+        "Manifest %s lies in the lake no longer and never reached the warehouse. `feedamp lake verify --repair` brings "
+        "what it held.",
+        path,
+    )
+    with parts.state.begin() as connection:
+        progress.drop_manifest(connection, path)
+
+
 def _fill_warehouse(parts: Parts, loaded: Loaded) -> None:
     """Merges what is taken; if another process holds the warehouse, that waits for the next load."""
     with parts.state.read() as connection:
@@ -266,7 +277,8 @@ def _fill_warehouse(parts: Parts, loaded: Loaded) -> None:
                 try:
                     manifest = parts.lake.read_manifest(path)
                     if manifest is None:
-                        raise IncompleteError(f"Manifest {path} is missing.")
+                        _forget(parts, path)
+                        continue
                     warehouse.load(parts.lake, manifest)
                 except IncompleteError as error:
                     _leave(loaded, path, error)
