@@ -30,11 +30,12 @@ class Interrupted:
 
     def __init__(self, inner: Warehouse, meanwhile: Callable[[], object]) -> None:
         self._inner = inner
+        self.lock_wait_s = inner.lock_wait_s
         self._meanwhile = meanwhile
         self._opened = 0
 
     @contextmanager
-    def session(self) -> Iterator[LoadSession]:
+    def session(self, *, wait_s: float | None = None) -> Iterator[LoadSession]:
         self._opened += 1
         if self._opened == 2:
             self._meanwhile()

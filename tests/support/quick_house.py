@@ -30,6 +30,7 @@ class OpenWarehouse:
     """A DuckDB in memory with one session that never ends."""
 
     shown = "memory"
+    lock_wait_s = 0.0
 
     def __init__(self, engine: DuckDbEngine) -> None:
         self._engine = engine
@@ -38,7 +39,7 @@ class OpenWarehouse:
         self._session = Session(engine, TABLES)
 
     @contextmanager
-    def session(self) -> Iterator[Session]:
+    def session(self, *, wait_s: float | None = None) -> Iterator[Session]:
         yield self._session
 
     def rebuild(self, lake: Lake) -> int:
