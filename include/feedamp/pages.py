@@ -8,6 +8,8 @@ from urllib.parse import quote
 
 from feedamp.models import Order
 
+NOT_FOUND = "not found"
+
 
 @dataclass(frozen=True)
 class Unread:
@@ -15,6 +17,14 @@ class Unread:
 
     mp_order_number: str | None
     where: str | None
+
+    @property
+    def sentence(self) -> str:
+        """What to note of it."""
+        number = self.mp_order_number or "(no number)"
+        if self.where == NOT_FOUND:
+            return f"order {number} cannot be read: FeedAMP lists it, but does not find it when asked for it alone"
+        return f"order {number} cannot be read: FeedAMP's answer has an unexpected shape at {self.where or 'the top'}"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import msgspec
 from feedamp.client import FeedAmpClient
 from feedamp.errors import NotFoundError, RejectedError, TransientError, UnclearError, UnreadableError
 from feedamp.models import Order
-from feedamp.pages import Filters, OrderPage, Unread
+from feedamp.pages import NOT_FOUND, Filters, OrderPage, Unread
 from feedamp.units import count_units
 
 RESTARTS = 3
@@ -142,7 +142,7 @@ async def read_whole(client: FeedAmpClient, item: Order | Unread) -> tuple[Order
             return await read_whole(client, Unread(number, error.where))
         return Unread(number, error.where)
     except NotFoundError:
-        return Unread(number, "not found")
+        return Unread(number, NOT_FOUND)
 
 
 async def read_by_number(client: FeedAmpClient, numbers: Sequence[str]) -> ReadOrders:

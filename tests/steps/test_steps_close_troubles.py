@@ -129,5 +129,9 @@ def test_an_order_unknown_to_feedamp_is_noted_and_the_others_close(shipped: Hous
         gone = orders._by_number[SELLER].pop("M-1")
         orders._sorted[SELLER].remove(gone)
     tally = shipped.close()
-    assert tally.notes == [f"{SELLER}: order M-1 is unknown to FeedAMP; reconcile it"]
+    [note] = tally.notes
+    assert note == (
+        f"{SELLER}: order M-1 is not in the seller's FeedAMP account any more; "
+        "start feedamp_reconcile_orders for the day of its purchase"
+    )
     assert shipped.order("M-2").phase == "closed"

@@ -277,6 +277,9 @@ step_runs = sa.Table(
     sa.Column("pages", sa.Integer, nullable=False),
     sa.Column("requests", sa.Integer, nullable=False),
     sa.Column("orders", sa.Integer, nullable=False),
+    # For how many sellers the newest try worked, and why some have work left (`troubles.Told`); null: none has.
+    sa.Column("sellers", sa.Integer),
+    sa.Column("problems", sa.Text),
 )
 
 # Rows on their way to the lake, written in the transaction that made them true; `load` empties it.

@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.state.schema import step_runs
 from feedamp.state.upsert import insert, upsert
+from feedamp.troubles import Told
 
 KEPT_FOR = timedelta(days=30)
 
@@ -39,11 +40,7 @@ def first_seen(connection: Connection, run_id: str, *, now: datetime) -> datetim
 
 def add_up(connection: Connection, run_id: str, step: str, shard: int, done: Done) -> Done:
     """Adds a try to those before it; returns the sum. A run id that comes again after a month starts anew."""
-    key = (
-        step_runs.c.run_id == run_id,
-        step_runs.c.step == step,
-        step_runs.c.shard == shard,
-    )
+    key = _key(run_id, step, shard)
     connection.execute(sa.delete(step_runs).where(step_runs.c.started_at < done.started_at - KEPT_FOR))
     before = connection.execute(sa.select(step_runs).where(*key)).first()
     if before is not None:
@@ -55,3 +52,46 @@ def add_up(connection: Connection, run_id: str, step: str, shard: int, done: Don
         )
     upsert(connection, step_runs, [{"run_id": run_id, "step": step, "shard": shard, **asdict(done)}])
     return done
+
+
+def begin_try(connection: Connection, run_id: str, step: str, shard: int) -> None:
+    """Notes that a task starts again: what it said before is no longer how it ended."""
+    query = sa.select(step_runs.c.problems).where(*_key(run_id, step, shard))
+    said = connection.execute(query).scalar_one_or_none()
+    if said is not None:
+        told = Told.decode(said).but(has_ended=False)
+        connection.execute(
+            sa.update(step_runs).where(*_key(run_id, step, shard)).values(problems=told.encode())
+        )
+
+
+def tell(
+    connection: Connection,
+    run_id: str,
+    step: str,
+    shard: int,
+    told: Told | None,
+    *,
+    sellers: int,
+    now: datetime,
+) -> None:
+    """Keeps what the newest try of a task says of itself; None: it has nothing left to do. Safe to repeat."""
+    key = {"run_id": run_id, "step": step, "shard": shard}
+    first = {"started_at": now, "pages": 0, "requests": 0, "orders": 0}
+    connection.execute(insert(connection, step_runs).values(**key, **first).on_conflict_do_nothing())
+    problems = None if told is None else told.encode()
+    changed = sa.update(step_runs).where(*_key(run_id, step, shard))
+    connection.execute(changed.values(problems=problems, sellers=sellers))
+
+
+def told_by(connection: Connection, run_id: str) -> dict[tuple[str, int], tuple[Told | None, int]]:
+    """By step and shard: what the newest try of each task of a run says, and for how many sellers it worked."""
+    query = sa.select(step_runs).where(step_runs.c.run_id == run_id, step_runs.c.step != "")
+    return {
+        (row.step, row.shard): (Told.decode(row.problems) if row.problems else None, row.sellers or 0)
+        for row in connection.execute(query)
+    }
+
+
+def _key(run_id: str, step: str, shard: int) -> tuple[sa.ColumnElement[bool], ...]:
+    return (step_runs.c.run_id == run_id, step_runs.c.step == step, step_runs.c.shard == shard)

@@ -16,7 +16,7 @@ from feedamp.parts import Parts, Run
 from feedamp.state import leases, ledger, open_orders, outbox, sellers
 from feedamp.state.ledger import LedgerOrder
 from feedamp.state.sellers import Seller
-from feedamp.steps.edge import Tally, each_order, each_seller, record_run
+from feedamp.steps.edge import Tally, each_order, each_seller, missing_order, record_run
 from feedamp.steps.judging import judge, record_closed
 from feedamp.steps.reading_back import read_back
 from feedamp.sweep import chunks_of_numbers, read_by_number
@@ -68,12 +68,10 @@ class _Closer:
     async def close(self, numbers: list[str]) -> None:
         fresh = await read_by_number(self._client, numbers)
         for number in fresh.missing:
-            self._tally.note(self._client.seller_id, f"order {number} is unknown to FeedAMP; reconcile it")
+            self._tally.note(self._client.seller_id, missing_order(number))
         for unread in fresh.unread:
             self._tally.orders_unread += 1
-            self._tally.note(
-                self._client.seller_id, f"order {unread.mp_order_number} cannot be read: {unread.where}"
-            )
+            self._tally.note(self._client.seller_id, unread.sentence)
         for error in fresh.failed:
             self._tally.leave(self._client.seller_id, error)
         orders = {order.mp_order_number: (order, read_at) for order, read_at in fresh.orders}
@@ -131,9 +129,7 @@ class _Closer:
         try:
             sent_at = await self._client.put_order(order.mp_order_number, order.put_body(state))
         except NotFoundError:
-            self._tally.note(
-                order.seller_id, f"order {order.mp_order_number} is unknown to FeedAMP; reconcile it"
-            )
+            self._tally.note(order.seller_id, missing_order(order.mp_order_number))
             return False
         except RejectedError as error:
             if error.status not in REFUSES_THE_CLOSING:
@@ -156,7 +152,11 @@ class _Closer:
         """Not sent again before the snapshot changes."""
         words = "; ".join(": ".join(filter(None, pair)) for pair in error.reasons) or str(error)
         # FeedAMP's words may repeat a customer field: they are stored, not logged.
-        self._tally.note(order.seller_id, f"FeedAMP refused to close order {order.mp_order_number}")
+        self._tally.note(
+            order.seller_id,
+            f"order {order.mp_order_number}: FeedAMP refused to close it; "
+            "`feedamp orders show` shows its words, and nothing is sent before the seller changes the order",
+        )
         with self._parts.state.begin() as connection:
             held = open_orders.read(connection, *order.key)
             if held is not None:

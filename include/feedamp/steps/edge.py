@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -23,16 +24,38 @@ from feedamp.state import outbox, step_runs
 from feedamp.state.sellers import Seller
 from feedamp.state.step_runs import Done
 from feedamp.tables import RUNS
+from feedamp.troubles import (
+    LONGEST_REASON,
+    Reason,
+    Told,
+    Trouble,
+    Troubles,
+    named,
+    reasons_of,
+    sentence,
+    together,
+)
 
 log = logging.getLogger(__name__)
 SELLERS_AT_ONCE = 64
 FAILURES_THAT_END_A_SELLER = 3
+LINES_SHOWN = 100
+NEXT = "The next run takes up what is left."
+# A day is compared again only when it is asked for.
+NEXT_OF = {
+    "intake": "Mend, rename or remove these; the next run reads them.",
+    "reconcile": "Clear the task, or start the day again as a backfill.",
+}
 
 
 @dataclass
 class Tally:
     """What a step has done. `undone` is work that a retry or the next run may still do (red);
-    `notes` is what needs a person, or merely should be known (green); `last_lines` ends the log."""
+    `notes` is what requires action, or merely should be known (green); `last_lines` ends the log.
+
+    `left` and `noted` are the same put together by reason, which is how they are logged. `said_before` holds what
+    other tasks of the run, and earlier tries of this one, have logged already; `blamed` ended the step.
+    """
 
     step: str
     shard: int = 0
@@ -49,19 +72,36 @@ class Tally:
     complete: bool = True
     extra: dict[str, int] = field(default_factory=dict)
     last_lines: list[str] = field(default_factory=list)
+    left: Troubles = field(default_factory=Troubles)
+    noted: Troubles = field(default_factory=Troubles)
+    said_before: Mapping[str, Sequence[Reason]] = field(default_factory=dict)
+    blamed: ClientRefusedError | None = None
 
-    def leave(self, seller_id: str, error: Exception) -> None:
-        """Records work left undone that could still succeed by itself."""
+    def leave(self, seller_id: str, error: Exception, *, cause: Exception | None = None) -> None:
+        """Records work left undone that could still succeed by itself.
+
+        `cause` is an error that no one expected; its traceback is logged once a step, whomever it struck.
+        """
         self.failed_sellers.add(seller_id)
         self.complete = False
         self.undone.append(f"{seller_id}: {error}")
+        number = getattr(error, "mp_order_number", None)
+        self.left.add(seller_id, str(error), mp_order_number=number, cause=cause)
         after = getattr(error, "retry_after_s", None)
         if after is not None:
             self.retry_after_s = min(after, self.retry_after_s or after)
 
-    def note(self, seller_id: str, text: str) -> None:
-        """Records what needs a person, or should be known."""
+    def note(self, seller_id: str, text: str, *, is_logged: bool = True) -> None:
+        """Records what requires action, or should be known; without `is_logged` another line of the log says it."""
         self.notes.append(f"{seller_id}: {text}")
+        if is_logged:
+            self.noted.add(seller_id, text)
+
+    def told(self) -> Told | None:
+        """What the state keeps of work left undone, for `gate`; None if there is none."""
+        if not self.undone:
+            return None
+        return Told(reasons_of(self.left), failed=len(self.failed_sellers))
 
     def summary(self) -> dict[str, Any]:
         """Counts only, fit for an XCom."""
@@ -85,14 +125,18 @@ async def each_seller(
     sellers: Sequence[Seller],
     tally: Tally,
     work: Callable[[Seller], Awaitable[None]],
+    *,
+    refusal_is_failure: bool = True,
 ) -> None:
     """Runs `work` for all sellers at once; records what fails and lets the others go on.
+
+    A refused grant is a note; without `refusal_is_failure` the step is complete all the same.
 
     Raises:
         ClientRefusedError: nobody of that connection can be worked for; the others were.
     """
     gate = asyncio.Semaphore(SELLERS_AT_ONCE)
-    of_grants: set[str] = set()
+    refused: dict[str, str] = {}
 
     async def guarded(seller: Seller) -> None:
         async with gate:
@@ -101,15 +145,15 @@ async def each_seller(
             except ClientRefusedError as error:
                 tally.leave(seller.seller_id, error)
             except AuthorizationError as error:
-                tally.failed_sellers.add(seller.seller_id)
-                tally.complete = False
-                tally.note(seller.seller_id, str(error))
-                of_grants.add(tally.notes[-1])
+                if refusal_is_failure:
+                    tally.failed_sellers.add(seller.seller_id)
+                    tally.complete = False
+                tally.note(seller.seller_id, str(error), is_logged=False)
+                refused[seller.seller_id] = str(error)
             except FeedAmpError as error:
                 tally.leave(seller.seller_id, error)
-            except Exception as error:
-                log.exception("seller %s: unexpected %s", seller.seller_id, type(error).__name__)
-                tally.leave(seller.seller_id, RuntimeError(f"unexpected {type(error).__name__}, see the log"))
+            except Exception as error:  # noqa: BLE001 - logged with its traceback at the end of the step
+                tally.leave(seller.seller_id, unexpected(error), cause=error)
 
     tally.sellers = len(sellers)
     await asyncio.gather(*(guarded(seller) for seller in sellers))
@@ -118,13 +162,33 @@ async def each_seller(
         newly, blamed = clients.settle()
     finally:
         tally.requests = clients.requests
-    for seller_id in newly:
-        log.warning("Seller %s must authorize again: FeedAMP refuses the grant.", seller_id)
+    if newly:
+        whose = f"Seller {newly[0]}" if len(newly) == 1 else f"Sellers {named(newly)}"
+        log.warning("%s must authorize again: FeedAMP refuses the grant.", whose)
     if blamed is not None:
-        # Nobody comes to `finish`. What the refused client was to blame for, or may have been, is not said again.
-        notes = [line for line in tally.notes if line not in of_grants]
-        _log_lines(notes, [line for line in tally.undone if not line.endswith(f": {blamed}")])
+        # What the refused client was to blame for, or may have been, is not said of each seller again.
+        tally.blamed = blamed
         raise blamed
+    for seller_id, text in refused.items():
+        if seller_id not in newly:
+            tally.noted.add(seller_id, text)
+
+
+def unexpected(error: Exception, mp_order_number: str | None = None) -> FeedAmpError:
+    """What to record of an error that no one expected: its kind, for its words may hold anything."""
+    what = "the work" if mp_order_number is None else f"the work on order {mp_order_number}"
+    return FeedAmpError(
+        f"An unexpected {type(error).__name__} ended {what}; its traceback is in the log.",
+        mp_order_number=mp_order_number,
+    )
+
+
+def missing_order(mp_order_number: str) -> str:
+    """What to note of an order that FeedAMP answered 404 to."""
+    return (
+        f"order {mp_order_number} is not in the seller's FeedAMP account any more; "
+        "start feedamp_reconcile_orders for the day of its purchase"
+    )
 
 
 async def each_order(
@@ -158,11 +222,17 @@ async def each_order(
 
 
 def record_run(parts: Parts, run: Run, tally: Tally, started_at: datetime) -> None:
-    """Puts the step's row for `runs` in the outbox; what earlier tries of the task did is added up."""
+    """Puts the step's row for `runs` in the outbox; what earlier tries of the task did is added up.
+
+    What was left undone, and why, stays in the state for `gate`.
+    """
     ended_at = parts.state.now()
     this_try = Done(started_at, pages=tally.pages, requests=tally.requests, orders=tally.orders)
+    key = (f"{run.dag_id}/{run.run_id}", tally.step, tally.shard)
     with parts.state.begin() as connection:
-        done = step_runs.add_up(connection, f"{run.dag_id}/{run.run_id}", tally.step, tally.shard, this_try)
+        told_before = step_runs.told_by(connection, key[0]).values()
+        done = step_runs.add_up(connection, *key, this_try)
+        step_runs.tell(connection, *key, tally.told(), sellers=tally.sellers, now=ended_at)
         row = {
             "run_id": run.run_id,
             "step": tally.step,
@@ -179,13 +249,34 @@ def record_run(parts: Parts, run: Run, tally: Tally, started_at: datetime) -> No
             "complete": tally.complete and not tally.orders_unread,
         }
         outbox.put(connection, RUNS.name, [row], recorded_at=ended_at)
+    said_before: dict[str, list[Reason]] = {}
+    for told, _ in told_before:
+        for reason in told.reasons if told else ():
+            said_before.setdefault(reason.text, []).append(reason)
+    tally.said_before = said_before
+    if sys.exception() is not None:
+        _log_troubles(tally)  # something ends the step, so no one comes to `finish`
 
 
-def _log_lines(notes: Sequence[str], undone: Sequence[str]) -> None:
-    for line in notes[:100]:
-        log.warning("%s", line)
-    for line in undone[:100]:
-        log.error("%s", line)
+def _log_troubles(tally: Tally) -> None:
+    """One line for each reason, whomever it concerns; what this run has said already is no news."""
+    _log_lines(logging.WARNING, list(tally.noted))
+    said: list[Trouble] = []
+    news: list[Trouble] = []
+    for trouble in tally.left:
+        if tally.blamed is not None and trouble.text == str(tally.blamed):
+            continue
+        before = tally.said_before.get(trouble.text[:LONGEST_REASON], ())
+        (said if any(reason.covers(trouble) for reason in before) else news).append(trouble)
+    _log_lines(logging.ERROR, news)
+    _log_lines(logging.INFO, said)
+
+
+def _log_lines(level: int, troubles: Sequence[Trouble]) -> None:
+    for trouble in troubles[:LINES_SHOWN]:
+        log.log(level, "%s", trouble.line(), exc_info=trouble.cause)
+    if len(troubles) > LINES_SHOWN:
+        log.log(level, "%d more reasons are not shown.", len(troubles) - LINES_SHOWN)
 
 
 def finish(tally: Tally) -> dict[str, Any]:
@@ -195,14 +286,12 @@ def finish(tally: Tally) -> dict[str, Any]:
         TransientError: something was left undone that could still succeed by itself.
     """
     log.info("%s", ", ".join(f"{name} {value}" for name, value in tally.summary().items()))
-    _log_lines(tally.notes, tally.undone)
+    _log_troubles(tally)
     for line in tally.last_lines:
         log.info("%s", line)
-    if tally.undone:
+    told = tally.told()
+    if told is not None:
         kind = IncompleteError if tally.step in ("extract", "reconcile") else TransientError
-        raise kind(
-            f"{tally.step}: {len(tally.failed_sellers)} of {tally.sellers} sellers have work left; "
-            f"first: {tally.undone[0]}",
-            retry_after_s=tally.retry_after_s,
-        )
+        what = sentence(tally.step, told.failed, tally.sellers, together(told.reasons))
+        raise kind(f"{what} {NEXT_OF.get(tally.step, NEXT)}", retry_after_s=tally.retry_after_s)
     return tally.summary()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from feedamp.client import FeedAmpClient
@@ -18,9 +18,10 @@ from feedamp.parts import Clients, Parts, Run, shards
 from feedamp.slipping import READS_AGAIN, Slipping
 from feedamp.state import ledger, open_orders, progress, sellers
 from feedamp.state.sellers import Seller
-from feedamp.steps.edge import FAILURES_THAT_END_A_SELLER, Tally, each_seller, record_run
+from feedamp.steps.edge import FAILURES_THAT_END_A_SELLER, Tally, each_seller, missing_order, record_run
 from feedamp.steps.portions import Portions
 from feedamp.sweep import Sweep, chunks_of_numbers, read_by_number, read_whole
+from feedamp.troubles import Troubles
 
 log = logging.getLogger(__name__)
 OPEN_STATES = (PENDING, AWAITING_SHIPMENT)
@@ -30,9 +31,12 @@ def plan_sellers(parts: Parts, seller_ids: list[str]) -> list[dict[str, Any]]:
     """Shards of all sellers who can be worked for; names those who cannot."""
     with parts.state.read() as connection:
         found = sellers.find(connection, seller_ids)
+    left_out = Troubles()
     for seller in found:
         if seller.blocked_by:
-            log.warning("Seller %s is left out: %s.", seller.seller_id, seller.blocked_by)
+            left_out.add(seller.seller_id, f"left out, because {seller.blocked_by}.")
+    for trouble in left_out:
+        log.warning("%s", trouble.line())
     ready = [seller.seller_id for seller in found if not seller.blocked_by]
     return shards(ready, sellers_per_task=parts.rules.sellers_per_task)
 
@@ -52,7 +56,8 @@ async def extract(
         marks = {s.seller_id: progress.watermark(connection, s.seller_id) for s in found}
     if run.dry_run:
         for seller in found:
-            log.info("%s would be read since %s", seller.seller_id, since or marks[seller.seller_id])
+            bound = since or marks[seller.seller_id] or "the beginning"
+            log.info("Orders of seller %s that changed since %s would be read.", seller.seller_id, bound)
         tally.sellers = len(found)
         return tally
     portions = Portions(parts, run, "extract", shard)
@@ -62,8 +67,13 @@ async def extract(
         async def work(seller: Seller) -> None:
             reader = _SellerReader(parts, clients, portions, tally)
             sweeps.append(await reader.read(seller, mark=marks[seller.seller_id], since=since))
+            if reader.broken is not None:
+                raise reader.broken
             if reader.missing:
-                raise IncompleteError(f"not everything could be read: {reader.missing}")
+                raise IncompleteError(
+                    f"Not all orders could be read: {reader.missing}. What was read is kept, and the next run reads on "
+                    "from the same moment."
+                )
 
         try:
             await each_seller(clients, found, tally, work)
@@ -76,7 +86,10 @@ async def extract(
             finally:
                 record_run(parts, run, tally, started_at)
     if clients.counts.slips:
-        log.info("read as meant although not to the letter: %s", dict(clients.counts.slips))
+        log.info(
+            "FeedAMP sent values in another JSON type than documented; they were read as meant: %s",
+            dict(clients.counts.slips),
+        )
     return tally
 
 
@@ -98,6 +111,7 @@ class _SellerReader:
         self._tally = tally
         self._unread = 0
         self.missing: str | None = None
+        self.broken: TransientError | None = None
 
     async def read(self, seller: Seller, *, mark: datetime | None, since: datetime | None) -> LakeSweep:
         """Streams the seller's pages into the lake; says how far the watermark may move."""
@@ -109,7 +123,6 @@ class _SellerReader:
             watched = set(open_orders.watched(connection, seller.seller_id))
             watched.update(ledger.to_read_back(connection, seller.seller_id))
         lost: list[TransientError] = []
-        broken: TransientError | None = None
         slipping = Slipping(client, page_size=self._parts.rules.page_size)
         try:
             for _ in range(1 + READS_AGAIN):
@@ -122,14 +135,15 @@ class _SellerReader:
                 # Not incomplete: a seller who never rests would then never be read, and the window would grow.
                 self._tally.note(
                     seller.seller_id,
-                    f"orders were updated all the while the list was read {1 + READS_AGAIN} times; "
-                    "one that slipped between the pages each time shows with its next update",
+                    f"FeedAMP's list of orders changed each of the {1 + READS_AGAIN} times it was read, so an order may "
+                    "have moved from one page to another without being read. Nothing is lost for good: such an order is "
+                    "read with its next update, and feedamp_reconcile_orders finds it by its number.",
                 )
             for numbers in chunks_of_numbers(sorted(watched)):
                 fresh = await read_by_number(client, numbers)
                 lost += fresh.failed
                 for number in fresh.missing:
-                    self._tally.note(seller.seller_id, f"order {number} is unknown to FeedAMP; reconcile it")
+                    self._tally.note(seller.seller_id, missing_order(number))
                 for left in fresh.unread:
                     self._take(seller, left, started_at)
                 doubted = self._doubted(seller, fresh.orders)
@@ -139,18 +153,17 @@ class _SellerReader:
                     else:
                         self._take(seller, (order, read_at), read_at)
         except TransientError as error:
-            broken = error
+            self.broken = error
         self._tally.orders_unread += self._unread
         if self._unread:
             self._tally.failed_sellers.add(seller.seller_id)
-        if broken is not None:
-            self.missing = str(broken)
-            self._tally.leave(seller.seller_id, broken)
-        elif lost:
-            self.missing = f"{len(lost)} orders: {lost[0]}"
+        if lost:
+            self.missing = (
+                f"some orders did not come when they were asked for one by one ({str(lost[0]).rstrip('.')})"
+            )
         elif not sweep.complete:
             self.missing = sweep.missing
-        is_complete = sweep.complete and broken is None and not self._unread and not lost
+        is_complete = sweep.complete and self.broken is None and not self._unread and not lost
         return LakeSweep(
             seller_id=seller.seller_id,
             complete=is_complete,
@@ -210,8 +223,7 @@ class _SellerReader:
     ) -> None:
         """Puts an order into the lake, or counts and names it if it could not be read."""
         if isinstance(read, Unread):
-            number = read.mp_order_number or "(no number)"
-            self._tally.note(seller.seller_id, f"order {number} cannot be read: {read.where}")
+            self._tally.note(seller.seller_id, read.sentence)
             self._unread += 1
             return
         order, read_at = read
@@ -234,10 +246,12 @@ class _SellerReader:
         overlap = self._parts.rules.overlap
         theirs = sweep.server_time or started_at
         if abs(theirs - started_at) > overlap / 2:
-            log.warning(
-                "FeedAMP's clock and ours differ by %d s for seller %s; more than half of overlap_minutes.",
-                abs(theirs - started_at) / timedelta(seconds=1),
+            apart_s = abs(theirs - started_at).total_seconds()
+            apart = f"{apart_s / 60:.0f} minutes" if apart_s >= 120 else f"{apart_s:.0f} seconds"
+            self._tally.note(
                 seller.seller_id,
+                f"FeedAMP's clock and the state database's differ by about {apart}, more than half of "
+                "overlap_minutes, so updates may be missed. Correct the clock, or raise overlap_minutes.",
             )
         if since is not None and (mark is None or since > mark):
             return None  # what lies between the watermark and `since` has not been read

@@ -162,7 +162,11 @@ def record_closed(
     open_orders.forget(connection, *order.key)
     _hold_back_reports(connection, order, now=now)
     if ours is None:
-        log.warning("Order %s of seller %s was closed elsewhere.", order.mp_order_number, order.seller_id)
+        log.info(
+            "Order %s of seller %s was closed at FeedAMP, and not by this installation; it is closed here as well.",
+            order.mp_order_number,
+            order.seller_id,
+        )
         return
     seen = OpenOrder(ordered=order.ordered, snapshot=snapshot, accepted_state=state)
     closure = {

@@ -12,6 +12,7 @@ from feedamp.state import ledger, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.edge import Tally, each_seller, record_run
 from feedamp.steps.placing import SellerBatch
+from feedamp.troubles import Troubles
 
 log = logging.getLogger(__name__)
 ASK_AGAIN = timedelta(days=1)
@@ -23,12 +24,15 @@ def plan_place(parts: Parts, run: Run, seller_ids: list[str]) -> list[dict[str, 
     with parts.state.read() if run.dry_run else parts.state.begin() as connection:
         waiting = ledger.waiting_sellers(connection)
         known = {seller.seller_id: seller for seller in sellers.find(connection)}
+        waits = Troubles()
         for seller_id in waiting:
             blocked = known[seller_id].blocked_by if seller_id in known else "the seller is not registered"
             if blocked:
-                log.warning("Orders of seller %s wait: %s.", seller_id, blocked)
+                waits.add(seller_id, f"orders wait: {blocked}.")
                 if not run.dry_run:
                     ledger.explain_waiting(connection, seller_id, reason=blocked, next_try_at=now + ASK_AGAIN)
+        for wait in waits:
+            log.warning("%s", wait.line())
         ready = [
             s
             for s in waiting
@@ -60,7 +64,9 @@ async def place(parts: Parts, run: Run, shard: int, seller_ids: list[str]) -> Ta
             await SellerBatch(parts, run, tally, client).send(due.get(seller.seller_id, []))
             if seller.seller_id in later:
                 wait_s = (later[seller.seller_id] - started_at).total_seconds()
-                raise TransientError("orders wait for their next try", retry_after_s=wait_s)
+                raise TransientError(
+                    "Some orders could not be sent before and wait for their next try.", retry_after_s=wait_s
+                )
 
         try:
             await each_seller(clients, found, tally, work)

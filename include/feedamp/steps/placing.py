@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from datetime import datetime, timedelta
 
 from sqlalchemy.engine import Connection
@@ -27,12 +26,11 @@ from feedamp.parts import Parts, Run
 from feedamp.reading import read_order
 from feedamp.state import leases, ledger, open_orders, outbox, rejects
 from feedamp.state.ledger import LedgerOrder
-from feedamp.steps.edge import Tally
+from feedamp.steps.edge import Tally, unexpected
 from feedamp.steps.reading_back import read_back
 from feedamp.tables import PLACEMENTS
 from feedamp.units import count_units
 
-log = logging.getLogger(__name__)
 ORDERS_AT_ONCE = 4
 ORDERS_PER_CHUNK = 200
 FAILURES_THAT_END_A_SELLER = 2
@@ -82,10 +80,8 @@ class SellerBatch:
         """As `_place_alone`; what nobody expected is this order's alone, for what the others have sent is recorded."""
         try:
             return await self._place_alone(number)
-        except Exception as error:
-            log.exception("order %s: unexpected %s", number, type(error).__name__)
-            unexpected = f"order {number}: unexpected {type(error).__name__}, see the log"
-            self._tally.leave(self._client.seller_id, RuntimeError(unexpected))
+        except Exception as error:  # noqa: BLE001 - logged with its traceback at the end of the step
+            self._tally.leave(self._client.seller_id, unexpected(error, number), cause=error)
             return True
 
     async def _place_alone(self, number: str) -> bool:
@@ -219,7 +215,9 @@ class SellerBatch:
         now = self._parts.state.now()
         words = "; ".join(": ".join(filter(None, pair)) for pair in error.reasons) or f"status {error.status}"
         self._tally.note(
-            order.seller_id, f"order {order.mp_order_number} refused by FeedAMP ({error.status})"
+            order.seller_id,
+            f"order {order.mp_order_number} was refused by FeedAMP ({error.status}); "
+            "`feedamp rejected list` shows its reasons",
         )
         with self._parts.state.begin() as connection:
             # An order that FeedAMP holds stays open; only the change was refused.

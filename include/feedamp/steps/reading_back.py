@@ -40,7 +40,11 @@ async def read_back(parts: Parts, client: FeedAmpClient, numbers: list[str]) -> 
                 order, read_at = again[0], again[1] or read_at
             shown.append((order, read_at))
     except FeedAmpError as error:
-        log.warning("Orders of seller %s could not be read back: %s", client.seller_id, error)
+        log.info(
+            "Orders of seller %s are changed at FeedAMP, but could not be read again (%s); the next extraction reads them.",
+            client.seller_id,
+            error,
+        )
         return
     with parts.state.begin() as connection:
         for order, read_at in shown:

@@ -6,7 +6,6 @@ import logging
 from datetime import timedelta
 from typing import Any
 
-from feedamp.errors import AuthorizationError, ClientRefusedError
 from feedamp.parts import Parts, Run, shards
 from feedamp.state import grants, sellers
 from feedamp.state.sellers import NEEDS_AUTHORIZATION, Seller
@@ -50,18 +49,12 @@ async def refresh(parts: Parts, run: Run, shard: int, seller_ids: list[str]) -> 
     async with parts.clients(run) as clients:
 
         async def work(seller: Seller) -> None:
-            try:
-                tokens = await clients.tokens(seller.conn_id)
-                await tokens.renew(seller.seller_id)
-            except ClientRefusedError:
-                raise
-            except AuthorizationError as error:
-                tally.note(seller.seller_id, str(error))
-            else:
-                tally.orders += 1
+            tokens = await clients.tokens(seller.conn_id)
+            await tokens.renew(seller.seller_id)
+            tally.orders += 1
 
         try:
-            await each_seller(clients, found, tally, work)
+            await each_seller(clients, found, tally, work, refusal_is_failure=False)
         finally:
             record_run(parts, run, tally, started_at)
     return tally

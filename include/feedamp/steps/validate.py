@@ -23,7 +23,7 @@ from feedamp.parts import Parts, Run, shards
 from feedamp.state import findings, leases, ledger, open_orders, sellers
 from feedamp.state.findings import StoredFinding
 from feedamp.state.sellers import Seller
-from feedamp.steps.edge import Tally, each_order, each_seller, record_run
+from feedamp.steps.edge import Tally, each_order, each_seller, missing_order, record_run, unexpected
 from feedamp.steps.judging import judge
 
 log = logging.getLogger(__name__)
@@ -94,9 +94,8 @@ def _judge_all(parts: Parts, seller_id: str, numbers: Sequence[str], tally: Tall
             try:
                 with connection.begin_nested():
                     judge(connection, parts, ours[number], held)
-            except Exception as error:
-                log.exception("order %s: unexpected %s", number, type(error).__name__)
-                tally.leave(seller_id, RuntimeError(f"order {number}: unexpected {type(error).__name__}"))
+            except Exception as error:  # noqa: BLE001 - logged with its traceback at the end of the step
+                tally.leave(seller_id, unexpected(error, number), cause=error)
             else:
                 tally.orders += 1
 
@@ -137,9 +136,7 @@ class _Reporter:
         try:
             await self._post(number, pending)
         except UnclearError as error:
-            log.warning(
-                "The answer to a report was lost; order %s is read before anything is repeated.", number
-            )
+            log.info("The answer to a report was lost; order %s is read before anything is repeated.", number)
             left = await self._sort_out(number, self._pending(number))
             if left:
                 await self._post(number, left, last_error=error)
@@ -151,12 +148,16 @@ class _Reporter:
             reports = list(dict.fromkeys(finding.report for finding in pending))
             sent_at = await self._client.post_errors(number, reports)
         except NotFoundError:
-            self._tally.note(self._client.seller_id, f"order {number} is unknown to FeedAMP; reconcile it")
+            self._tally.note(self._client.seller_id, missing_order(number))
             self._write([f.but(intent_at=None) for f in pending])
         except RejectedError as error:
             words = "; ".join(": ".join(filter(None, pair)) for pair in error.reasons) or str(error)
             # FeedAMP's words may repeat a customer field: they are stored, not logged.
-            self._tally.note(self._client.seller_id, f"FeedAMP refused a report on order {number}")
+            self._tally.note(
+                self._client.seller_id,
+                f"order {number}: FeedAMP refused the error report, so its findings are held; "
+                "`feedamp findings list` shows its words",
+            )
             self._write([f.but(state=findings.HELD, intent_at=None, note=words) for f in pending])
         except UnclearError:
             if last_error is None:

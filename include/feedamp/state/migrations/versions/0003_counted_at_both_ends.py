@@ -20,5 +20,7 @@ def upgrade() -> None:
     op.add_column("orders", sa.Column("missing_since", UtcTime(), nullable=True))
     op.add_column("grants", sa.Column("account_checked_at", UtcTime(), nullable=True))
     op.add_column("grants", sa.Column("status_reason", sa.Text(), nullable=True))
+    op.add_column("step_runs", sa.Column("sellers", sa.Integer(), nullable=True))
+    op.add_column("step_runs", sa.Column("problems", sa.Text(), nullable=True))
     op.execute(sa.text("UPDATE manifests SET taken_at = loaded_at"))
     op.execute(sa.text("UPDATE grants SET account_checked_at = issued_at"))
