@@ -29,6 +29,7 @@ from feedamp.steps.refresh import plan_refresh
 from feedamp.steps.refresh import refresh as refresh_step
 from feedamp.steps.validate import plan_process
 from feedamp.steps.validate import validate as validate_step
+from feedamp_airflow.red_runs import said_in_this_run, tells_why_it_fails, why_red
 from feedamp_airflow.wiring import make_parts
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ FEW_ROWS = 20
 PROBLEM = "problem"
 
 
+@tells_why_it_fails("intake")
 def intake() -> dict[str, Any]:
     """Takes the inbox into the ledger."""
     parts = make_parts()
@@ -44,12 +46,14 @@ def intake() -> dict[str, Any]:
     return finish(tally)
 
 
+@tells_why_it_fails("plan")
 def plan_orders() -> list[Shard]:
     """Shards of sellers with orders to place."""
     parts = make_parts()
     return _planned(plan_place(parts, _run(parts), _sellers()))
 
 
+@tells_why_it_fails("place")
 def place(shard: Shard) -> dict[str, Any]:
     """Places what is due for one shard."""
     parts = make_parts()
@@ -57,12 +61,14 @@ def place(shard: Shard) -> dict[str, Any]:
     return _finished(place_step(parts, run, shard["shard"], shard["sellers"]))
 
 
+@tells_why_it_fails("plan")
 def plan_extraction() -> list[Shard]:
     """Shards of all sellers who can be worked for."""
     _since()
     return _planned(plan_sellers(make_parts(), _sellers()))
 
 
+@tells_why_it_fails("extract")
 def extract(shard: Shard) -> dict[str, Any]:
     """Reads what changed for one shard."""
     parts = make_parts()
@@ -70,27 +76,31 @@ def extract(shard: Shard) -> dict[str, Any]:
     return _finished(extract_step(parts, run, shard["shard"], shard["sellers"], since=_since()))
 
 
+@tells_why_it_fails("plan")
 def plan_processing() -> list[Shard]:
     """Shards of sellers with something to validate, report or close."""
     return _planned(plan_process(make_parts(), _sellers()))
 
 
+@tells_why_it_fails("validate")
 def validate(shard: Shard) -> dict[str, Any]:
     """Validates and reports for one shard."""
     parts = make_parts()
     return _finished(validate_step(parts, _run(parts), shard["shard"], shard["sellers"]))
 
 
+@tells_why_it_fails("close")
 def close(shard: Shard) -> dict[str, Any]:
     """Closes what can be closed for one shard."""
     parts = make_parts()
     return _finished(close_step(parts, _run(parts), shard["shard"], shard["sellers"]))
 
 
+@tells_why_it_fails("plan")
 def plan_reconciliation() -> list[Shard]:
     """Shards of sellers with orders of the run's day."""
     start, end = _day()
-    log.info("orders bought from %s to %s, repair is %s", start, end, "on" if _repairs() else "off")
+    log.info("Orders purchased from %s to %s; repair is %s.", start, end, "on" if _repairs() else "off")
     return _planned(
         plan_reconcile(
             make_parts(), start, end, _sellers(), with_stale=_is_scheduled(), dry_run=_is_dry_run()
@@ -98,6 +108,7 @@ def plan_reconciliation() -> list[Shard]:
     )
 
 
+@tells_why_it_fails("reconcile")
 def reconcile(shard: Shard) -> dict[str, Any]:
     """Compares the orders of one shard, and repairs what differs."""
     start, end = _day()
@@ -116,6 +127,7 @@ def reconcile(shard: Shard) -> dict[str, Any]:
     )
 
 
+@tells_why_it_fails("plan")
 def plan_refreshing() -> list[Shard]:
     """Shards of sellers whose grant wants a refresh; what the state keeps no longer goes with it, once a day."""
     parts = make_parts()
@@ -123,16 +135,20 @@ def plan_refreshing() -> list[Shard]:
     try:
         forget_step(parts, _run(parts))
     except Exception:  # grants must be refreshed whatever happens here; tomorrow it is tried again
-        log.exception("what the state should have let go stays until the next run")
+        log.exception(
+            "Personal fields of old orders could not be removed from the state; the next run tries again."
+        )
     return planned
 
 
+@tells_why_it_fails("refresh")
 def refresh(shard: Shard) -> dict[str, Any]:
     """Refreshes the grants of one shard."""
     parts = make_parts()
     return _finished(refresh_step(parts, _run(parts), shard["shard"], shard["sellers"]))
 
 
+@tells_why_it_fails("load")
 def load() -> dict[str, Any]:
     """Brings everything that waits into the warehouse; nothing in a dry run.
 
@@ -155,8 +171,8 @@ def gate() -> None:
     context = get_current_context()
     ti = context["ti"]
     states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id]).get(ti.run_id, {})
-    failed = sorted(name for name, state in states.items() if state in ("failed", "upstream_failed"))
-    problems = [f"failed: {', '.join(failed)}"] if failed else []
+    is_red = any(state in ("failed", "upstream_failed") for state in states.values())
+    problems = why_red(states, said_in_this_run()) if is_red else []
     loaded = ti.xcom_pull(task_ids="load") or {}
     if PROBLEM in loaded:
         problems.append(loaded[PROBLEM])
@@ -164,7 +180,7 @@ def gate() -> None:
         parts = make_parts()
         problems += _too_many_rejected(parts, _run(parts))
     if problems:
-        raise AirflowFailException("; ".join(problems))
+        raise AirflowFailException(" ".join(problems))
 
 
 def _too_many_rejected(parts: Parts, run: Run) -> list[str]:

@@ -1,0 +1,153 @@
+"""Why a run is red, in words that name sellers and reasons.
+
+A task that failed has no return value, and XComs of mapped tasks may be those of an earlier try. So what a task has to
+say lies in the state database, by run, step and shard, and only the tasks that Airflow calls failed are looked up.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from airflow.sdk import get_current_context
+from airflow.sdk.exceptions import AirflowSkipException
+
+from feedamp.errors import FeedAmpError
+from feedamp.parts import Parts
+from feedamp.state import step_runs
+from feedamp.steps.edge import NEXT, NEXT_OF
+from feedamp.troubles import LONGEST_REASON, Told, sentence, together
+from feedamp_airflow.wiring import make_parts
+
+log = logging.getLogger(__name__)
+ORDER = ("intake", "plan", "place", "extract", "validate", "close", "reconcile", "refresh", "load")
+SILENT = "ended without a word; see its log"
+P = ParamSpec("P")
+R = TypeVar("R")
+Said = Mapping[tuple[str, int], tuple[Told | None, int]]
+
+
+def tells_why_it_fails(step: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Makes a task leave in the state what ended it, where the step itself has not; a dry run leaves nothing."""
+
+    def decorate(task: Callable[P, R]) -> Callable[P, R]:
+        @wraps(task)
+        def telling(*args: P.args, **kwargs: P.kwargs) -> R:
+            shard = kwargs.get("shard", args[0] if args else None)
+            number = shard["shard"] if isinstance(shard, dict) else 0
+            _begin(step, number)
+            try:
+                return task(*args, **kwargs)
+            except AirflowSkipException:
+                raise
+            except BaseException as error:  # a timeout is no Exception
+                _tell(step, number, error)
+                raise
+
+        return telling
+
+    return decorate
+
+
+def why_red(states: Mapping[str, str | None], said: Said) -> list[str]:
+    """One text for each step with failed tasks; `states` by task id, with `_` and its number for a mapped task.
+
+    A task that failed and said nothing was killed, and is named by its id.
+    """
+    failed: dict[str, list[tuple[int, str]]] = {}
+    worked: dict[str, list[int]] = {}
+    not_started = set()
+    for name, state in states.items():
+        step, shard = _split(name)
+        if state == "upstream_failed":
+            not_started.add(step)
+        if state in ("failed", "success"):
+            worked.setdefault(step, []).append(shard)
+        if state == "failed":
+            failed.setdefault(step, []).append((shard, name))
+    texts = []
+    for step in sorted(failed, key=_place):
+        told = [(name, said.get((step, shard), (None, 0))[0]) for shard, name in sorted(failed[step])]
+        spoken = [words for _, words in told if words is not None and not words.is_silent]
+        silent = [name for name, words in told if words is None or words.is_silent]
+        reasons = together(reason for words in spoken for reason in words.reasons)
+        if reasons:
+            sellers = sum(said[step, shard][1] for shard in worked[step] if (step, shard) in said)
+            count = sum(words.failed for words in spoken)
+            texts.append(f"{sentence(step, count, sellers, reasons)} {NEXT_OF.get(step, NEXT)}")
+        texts += [
+            f"{step}: {error}" for error in dict.fromkeys(words.error for words in spoken if words.error)
+        ]
+        texts += [f"{name} {SILENT}." for name in silent]
+    if not_started - failed.keys():
+        steps = ", ".join(sorted(not_started - failed.keys(), key=_place))
+        texts.append(f"Not started, because of a task before it: {steps}.")
+    return texts
+
+
+def said_in_this_run() -> Said:
+    """What the tasks of this run have left in the state; nothing where the state cannot be read."""
+    try:
+        with _state() as (parts, run_id), parts.state.read() as connection:
+            return step_runs.told_by(connection, run_id)
+    except Exception:
+        log.info(
+            "The state database cannot be read, so the reasons are in the logs of the tasks.", exc_info=True
+        )
+        return {}
+
+
+def _begin(step: str, shard: int) -> None:
+    context = get_current_context()
+    if context["ti"].try_number <= 1 or context["params"].get("dry_run"):
+        return
+    try:
+        with _state() as (parts, run_id), parts.state.begin() as connection:
+            step_runs.begin_try(connection, run_id, step, shard)
+    except Exception:  # whatever is wrong, the task itself says it better
+        log.debug("The start of this try is not noted.", exc_info=True)
+
+
+def _tell(step: str, shard: int, error: BaseException) -> None:
+    if get_current_context()["params"].get("dry_run"):
+        return
+    try:
+        with _state() as (parts, run_id), parts.state.begin() as connection:
+            told, sellers = step_runs.told_by(connection, run_id).get((step, shard), (None, 0))
+            if told is not None and told.has_ended and isinstance(error, FeedAmpError):
+                return  # the step has said it, seller by seller
+            kept = told if told is not None and told.has_ended else Told()
+            told = kept.but(error=_words(error))
+            step_runs.tell(connection, run_id, step, shard, told, sellers=sellers, now=parts.state.now())
+    except Exception:
+        log.debug("What ended this task is not noted.", exc_info=True)
+
+
+def _words(error: BaseException) -> str:
+    """An error of ours in its own words; of another one its kind alone, for its words may hold anything."""
+    if isinstance(error, FeedAmpError):
+        return str(error)[:LONGEST_REASON]
+    return f"An unexpected {type(error).__name__} ended the task; see its log."
+
+
+@contextmanager
+def _state() -> Iterator[tuple[Parts, str]]:
+    ti: Any = get_current_context()["ti"]
+    parts = make_parts()
+    try:
+        yield parts, f"{ti.dag_id}/{ti.run_id}"
+    finally:
+        parts.state.close()
+
+
+def _split(name: str) -> tuple[str, int]:
+    """Task id and shard of a name as `get_task_states` gives it."""
+    step, _, number = name.rpartition("_")
+    return (step, int(number)) if step and number.isdigit() else (name, 0)
+
+
+def _place(step: str) -> tuple[int, str]:
+    return (ORDER.index(step) if step in ORDER else len(ORDER), step)
