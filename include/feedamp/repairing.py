@@ -14,6 +14,7 @@ from feedamp.models import FINAL_STATES, Order
 from feedamp.state.ledger import LedgerOrder
 
 _OPEN_STATES = (PENDING, AWAITING_SHIPMENT)
+_LOST = "FeedAMP no longer has this order"
 
 
 class Action(StrEnum):
@@ -55,17 +56,28 @@ def decide_repair(ours: LedgerOrder | None, shown: Order | None, *, seller_has_a
     """
     repair = _decide(ours, shown, seller_has_acted=seller_has_acted)
     if repair.action in SENDING and ours is not None and not ours.has_body:
-        return _leave("FeedAMP needs the order sent again, and its body was never delivered here")
+        return _leave(
+            "FeedAMP needs this order sent again, but its body was never delivered here. "
+            "Deliver it to the inbox as it was placed."
+        )
     return repair
 
 
 def _decide(ours: LedgerOrder | None, shown: Order | None, *, seller_has_acted: bool) -> Repair:
     if ours is None:
-        return _leave("FeedAMP lost an order that is not ours") if shown is None else AGREE
+        if shown is not None:
+            return AGREE
+        return _leave(
+            "FeedAMP no longer has this order, which another system placed. It is not placed again and stays in the "
+            "warehouse as it was last read. If the seller still has to ship it, ask whoever placed it, or FeedAMP."
+        )
     if ours.phase in ("refused", "never_placed"):
         if shown is None:
             return AGREE
-        return _leave("FeedAMP holds an order that was refused or cancelled before it was placed")
+        return _leave(
+            "FeedAMP has this order, although it was refused, or cancelled before it was placed. "
+            "Tell the seller not to ship it, and ask FeedAMP to remove it."
+        )
     if shown is None:
         return _decide_lost(ours, seller_has_acted=seller_has_acted)
     if is_final(shown):
@@ -78,17 +90,26 @@ def _decide_lost(ours: LedgerOrder, *, seller_has_acted: bool) -> Repair:
         return AGREE  # not placed yet; `place` is at it
     if ours.phase == "closed" or ours.accepted_state in FINAL_STATES:
         return _leave(
-            "FeedAMP lost an order that is closed; placing it again would be new work for the seller"
+            f"{_LOST}, which is closed. It is not placed again, because the seller would take it for a new one. "
+            "Ask FeedAMP to restore it."
         )
     if seller_has_acted or ours.closing_state is not None:
-        return _leave("FeedAMP lost an order that the seller has begun to fulfill; it might be shipped twice")
+        return _leave(
+            f"{_LOST}, and the seller has begun to fulfill it. It is not placed again, because it might be shipped twice. "
+            "Ask FeedAMP to restore it."
+        )
     if ours.phase == "to_place":
         if ours.desired_state in _OPEN_STATES:
             return Repair(Action.SEND)
-        return _leave(f"FeedAMP lost an order that is to become {ours.desired_state}")
+        return _leave(
+            f"{_LOST}, which is to become {ours.desired_state}. Nothing is sent, because there is nothing to change. "
+            "Ask FeedAMP to restore it, or settle it with the seller."
+        )
     if ours.phase == "settled":
         return Repair(Action.PLACE_AGAIN)
-    return _leave("FeedAMP lost an order that is held for a person")
+    return _leave(
+        f"{_LOST}, which is held here. It is not placed again. Settle first why it is held: `feedamp orders show`."
+    )
 
 
 def _decide_final(ours: LedgerOrder, shown: Order) -> Repair:
@@ -110,16 +131,25 @@ def _decide_open(ours: LedgerOrder, shown: Order) -> Repair:
             return AGREE
         if state == ours.desired_state:
             return Repair(Action.SEND)
-        return _leave(f"FeedAMP shows {state}, while a change to {ours.desired_state} is on its way")
+        return _leave(
+            f"FeedAMP shows this order as {state}, while a change to {ours.desired_state} waits to be sent. "
+            "If the next run of feedamp_place_orders does not settle it, ask FeedAMP."
+        )
     if state not in _OPEN_STATES:
-        return _leave(f"FeedAMP shows a state that we do not know: {state}")
+        return _leave(
+            f"FeedAMP shows this order in a state that this version does not know: {state}. Nothing is changed; "
+            "ask FeedAMP what it means."
+        )
     if ours.phase == "closed" or known in FINAL_STATES:
         return Repair(Action.SEND_AGAIN if _is_lost_instruction(ours, shown) else Action.REOPEN)
     if ours.phase == "settled" and known is not None and may_follow(state, known):
         return Repair(Action.SEND_AGAIN)  # released for shipping, and FeedAMP has forgotten it
     if ours.phase in ("settled", "held"):
         return Repair(Action.ADOPT)
-    return _leave(f"the ledger's phase {ours.phase} is not known to this version")
+    return _leave(
+        f"The ledger has this order in a phase that this version does not know: {ours.phase}. Nothing is changed; "
+        "update the package."
+    )
 
 
 def _is_lost_instruction(ours: LedgerOrder, shown: Order) -> bool:

@@ -1,8 +1,9 @@
-"""Whether orders may have changed places in a list while its pages were read.
+"""Whether orders may have moved between the pages of a list while the pages were read.
 
-FeedAMP documents neither the order of its lists nor what a cursor stands for (contract 7.3). Where a list sorts itself
-anew on an update and a cursor counts places, each order that leaves the part already read pulls another one after it,
-unchanged, onto a page already read. Nothing in the pages shows that one; that something moved can be asked.
+FeedAMP documents neither the order of its lists nor what a cursor stands for (contract 7.3). If an update sorts the list
+again and a cursor counts positions, then an order of a page already read that is updated, and moves to a later page, moves
+the next order, unchanged, onto the page already read. No page shows that order. But FeedAMP can be asked whether any order
+was updated meanwhile.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ from feedamp.pages import Filters, Unread
 from feedamp.sweep import Sweep
 
 READS_AGAIN = 1
-"""How often a list that may have moved is read again.
+"""How often a list that changed while it was read is read again.
 
-An order that slipped stands at the end of a page then, so that the second read misses it only if about a page of
-others move meanwhile.
+An order that moved to the page before is the last one of that page, so the second read misses it only if about a page of
+other orders are updated during that read.
 """
 INDEX_LAG = timedelta(minutes=1)
-"""An update moves its order when the index takes it in, which may be so long after the moment it bears."""
+"""How much later than its own time stamp an update may reach the index, and move its order."""
 
 
 class Slipping:
-    """Watches one seller's list over the reads of one window; holds one page."""
+    """Tells whether one seller's list changed during a read; keeps one page in memory."""
 
     def __init__(self, client: FeedAmpClient, *, page_size: int) -> None:
         self._client = client
@@ -33,9 +34,9 @@ class Slipping:
         self._known: dict[str | None, Order | Unread] = {}
 
     async def may_have_happened(self, sweep: Sweep) -> bool:
-        """Whether an update may have moved an order while the pages were last read; asks once if there were several.
+        """Whether an update may have moved an order during the last read; asks FeedAMP once if there were several pages.
 
-        An update that was there already when the read before this one had ended did not fall into this one.
+        Updates that were known when the read before this one ended do not count: they moved nothing during this one.
         """
         if not sweep.has_several_pages or sweep.began_at is None:
             return False

@@ -161,7 +161,9 @@ class SellerComparison:
                         self._table.moved += 1
                         self._tally.complete = False
                         self._tally.note(
-                            self._seller_id, f"order {case.number} changed while it was compared"
+                            self._seller_id,
+                            f"order {case.number} changed while it was compared, so it is left out; "
+                            "the next reconciliation of its day compares it",
                         )
                         continue
                     self._table.add(self._seller_id, case.number, case.differences)
@@ -179,10 +181,15 @@ class SellerComparison:
         if case.repair.reason:
             self._tally.note(self._seller_id, f"order {case.number}: {case.repair.reason}")
         elif case.repair.action is Action.PLACE_AGAIN:
-            self._tally.note(self._seller_id, f"order {case.number}: FeedAMP lost it, it is placed again")
+            self._tally.note(
+                self._seller_id,
+                f"order {case.number}: FeedAMP no longer had it; it is placed again as it was first accepted",
+            )
         if any(is_about_content(difference) for difference in case.differences):
             self._tally.note(
-                self._seller_id, f"order {case.number}: FeedAMP holds other lines than were placed"
+                self._seller_id,
+                f"order {case.number}: FeedAMP has other lines or quantities than were placed, and takes no change of "
+                "them. Settle it with the seller or FeedAMP; the warehouse shows what FeedAMP has.",
             )
         case.is_to_be_sent = done and case.repair.action in SENDING
         follows = done and not case.is_to_be_sent
@@ -229,4 +236,4 @@ class SellerComparison:
     def _note_unread(self, unread: Sequence[Unread]) -> None:
         self._tally.orders_unread += len(unread)
         for item in unread:
-            self._tally.note(self._seller_id, f"order {item.mp_order_number} cannot be read: {item.where}")
+            self._tally.note(self._seller_id, item.sentence)
