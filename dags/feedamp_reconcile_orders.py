@@ -6,7 +6,8 @@ differs where that is asked for. The DAG to backfill. Touches no watermark.
 
 `plan` finds the sellers with orders of the day, `reconcile` reads them by number and writes every difference to
 `reconciliations` with all three values, `load` brings them into the warehouse. The log of `reconcile` ends with a
-table of the differences.
+table of the differences. Orders that their sellers have changed since the last extraction are no difference; they are
+counted as `not_extracted_yet`.
 
 | param | default | |
 |---|---|---|
@@ -20,7 +21,7 @@ its day. Scheduled runs add every order that has been open for longer than `stal
 takes the last day that was over by its date, or by now: for 6 March give 7 March.
 
 **Red** means that some sellers could not be read, an order could not be placed again, or another process held the
-warehouse. Differences leave the run green, also those that need a person: the log names them.
+warehouse. Differences leave the run green, also those that require action: the log names each order and what to do.
 """
 
 from __future__ import annotations

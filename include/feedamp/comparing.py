@@ -6,7 +6,7 @@ order, a line, a shipment and a cancellation themselves say that it is there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -23,6 +23,7 @@ Side = Mapping[Path, str]
 PRESENT, MISSING = "present", "missing"
 ORDER: Path = ("order",)
 STATE: Path = ("marketplace_state",)
+STATUS: Path = ("status",)
 CLOSED: Path = ("closed",)
 # What is compared of each table; none of it is personal, so `pii = mask` hides none of it.
 COMPARED: Mapping[str, tuple[str, ...]] = {
@@ -31,6 +32,7 @@ COMPARED: Mapping[str, tuple[str, ...]] = {
     SHIPMENTS.name: ("quantity", "carrier", "tracking_number", "shipped_date"),
     CANCELLATIONS.name: ("quantity", "reason"),
 }
+_BY_SELLERS = (SHIPMENTS.name, CANCELLATIONS.name, "units_shipped", "units_cancelled")
 INDEXES = {SHIPMENTS.name: "shipment_index", CANCELLATIONS.name: "cancellation_index"}
 
 
@@ -116,6 +118,26 @@ def rows_side(rows: Mapping[str, Iterable[Mapping[str, Any]]]) -> dict[Path, str
             side[path] = PRESENT
             side.update({(*path, name): _text(row[name]) for name in COMPARED[table]})
     return side
+
+
+def may_be_an_update(differences: Iterable[Difference], ordered_lines: Collection[str]) -> bool:
+    """Whether an update by the seller alone explains them: FeedAMP and warehouse differ in nothing but what the seller
+    shipped and cancelled and the status that follows from it, and the ledger contradicts nothing.
+
+    `ordered_lines`: numbers of the lines that FeedAMP shows as ordered; units of other lines are the seller's as well.
+    """
+    return all(_may_be_an_update(difference, ordered_lines) for difference in differences)
+
+
+def _may_be_an_update(difference: Difference, ordered_lines: Collection[str]) -> bool:
+    path = difference.path
+    if difference.ledger not in (None, difference.feedamp):
+        return False
+    if path == STATUS:
+        return COMPLETE not in (difference.feedamp, difference.warehouse)  # closing is the marketplace's
+    if len(path) == 2:
+        return path[1] not in ordered_lines
+    return len(path) > 2 and path[2] in _BY_SELLERS
 
 
 def is_final(shown: Order) -> bool:

@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from feedamp.comparing import COMPARED, Difference, Path, compare, feedamp_side, ledger_side, rows_side
+from feedamp.comparing import (
+    COMPARED,
+    Difference,
+    Path,
+    compare,
+    feedamp_side,
+    ledger_side,
+    may_be_an_update,
+    rows_side,
+)
 from feedamp.flatten import order_rows
 from feedamp.models import Cancellation, LineFulfillment, Order, OrderLine, Shipment
 from feedamp.state.ledger import LedgerOrder
@@ -251,3 +260,42 @@ def test_lines_and_places_are_one_kind() -> None:
 def test_nothing_that_a_mask_hides_is_compared(table: str) -> None:
     personal = {column.name for column in TABLES[table].columns if column.personal}
     assert not personal & set(COMPARED[table])
+
+
+LINE = ("order_lines", "A")
+
+
+@pytest.mark.parametrize(
+    ("difference", "expected"),
+    [
+        pytest.param(Difference(("status",), None, "FULFILLED", "ORDERED"), True, id="the status follows"),
+        pytest.param(Difference(("status",), None, "COMPLETE", "FULFILLED"), False, id="it was closed"),
+        pytest.param(Difference(("status",), None, "FULFILLED", "COMPLETE"), False, id="it was opened again"),
+        pytest.param(Difference((*LINE, "units_shipped"), None, "2", "1"), True, id="more is shipped"),
+        pytest.param(Difference((*LINE, "units_cancelled"), None, "1", "0"), True, id="more is cancelled"),
+        pytest.param(Difference((*LINE, "shipments", "0"), None, "present", "missing"), True, id="a parcel"),
+        pytest.param(
+            Difference((*LINE, "shipments", "0", "carrier"), None, "UPS", "DHL"), True, id="a carrier"
+        ),
+        pytest.param(
+            Difference((*LINE, "cancellations", "0"), None, "missing", "present"), True, id="taken back"
+        ),
+        pytest.param(Difference((*LINE, "quantity"), "2", "2", "3"), False, id="what was ordered"),
+        pytest.param(Difference(LINE, None, "present", "missing"), False, id="an ordered line is lost"),
+        pytest.param(
+            Difference(("order_lines", "Z"), None, "present", "missing"),
+            True,
+            id="units of a line not ordered",
+        ),
+        pytest.param(Difference(("order",), "present", "present", "missing"), False, id="the row is lost"),
+        pytest.param(
+            Difference(("marketplace_state",), None, "CANCELLED", "PENDING"),
+            False,
+            id="the marketplace's state",
+        ),
+        pytest.param(Difference(("closed",), "no", "yes", None), False, id="the ledger is wrong"),
+    ],
+)
+def test_what_an_update_by_the_seller_explains(difference: Difference, expected: bool) -> None:
+    parcel = Difference((*LINE, "shipments", "1"), None, "present", "missing")
+    assert may_be_an_update([parcel, difference], {"A"}) is expected

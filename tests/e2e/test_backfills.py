@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="module")
 def house(guarded) -> BackfillHouse:
-    """Everything is placed; on every day of the spring FeedAMP then shows a parcel that the warehouse lacks."""
+    """Everything is placed; on every day of the spring FeedAMP then shows another quantity than was placed."""
     *sellers, lonely = [seller["seller_id"] for seller in guarded.sandbox.sellers][:4]
     guarded.connect([*sellers, lonely])
     placed = list(order_rows(sellers, lonely))
@@ -28,9 +28,10 @@ def house(guarded) -> BackfillHouse:
     for row in placed:
         number = row["order"]["mp_order_number"]
         if number[2:12] in SPRING and number.endswith("-00"):
-            parcel = {"quantity": 3, "carrier": "UPS", "tracking_number": "1Z999AA10123456784"}
-            line = {"mp_line_number": f"{number}-1", "shipments": [parcel], "cancellations": []}
-            guarded.sandbox.set_fulfillments(row["seller_id"], number, [line])
+            with guarded.sandbox.world.lock:
+                held = guarded.sandbox._order(row["seller_id"], number)
+                held.by_hand = True  # its simulated seller leaves it alone
+                held.body["order_lines"][0]["quantity"] += 3
     return BackfillHouse(guarded, placed, lonely)
 
 

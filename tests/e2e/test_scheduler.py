@@ -84,11 +84,13 @@ def test_a_backfill_of_three_days_compares_each_day_by_itself(looped):
 
 
 def ship_nine_units(sandbox, row: dict[str, Any]) -> None:
-    """Since the warehouse was loaded FeedAMP shows something else."""
+    """FeedAMP shows something else than the warehouse, without an update of the seller that an extraction would bring."""
     number = row["order"]["mp_order_number"]
     parcel = {"quantity": 9, "carrier": "UPS", "tracking_number": "1Z999AA10123456784"}
     line = {"mp_line_number": f"{number}-1", "shipments": [parcel], "cancellations": []}
     sandbox.set_fulfillments(row["seller_id"], number, [line])
+    with sandbox.world.lock:
+        sandbox._order(row["seller_id"], number).seller_updated_at = None
 
 
 def orders_compared(installation, run: dict[str, Any]) -> int:

@@ -10,7 +10,8 @@ import duckdb
 import pytest
 from house import OTHER, SELLER, House, shipment
 
-from feedamp.steps.edge import finish
+from feedamp.state import progress
+from feedamp.steps.edge import Tally, finish
 
 DAY = datetime(2026, 3, 2, tzinfo=UTC)
 NEXT_DAY = datetime(2026, 3, 3, tzinfo=UTC)
@@ -32,7 +33,10 @@ def change_ledger(house: House) -> None:
 
 
 def change_feedamp(house: House) -> None:
+    """Without an update of the seller, so that no extraction brings it."""
     house.fulfill("M-1", shipment(2))
+    with house.sandbox.world.lock:
+        house.sandbox._order(SELLER, "M-1").seller_updated_at = None
 
 
 def change_warehouse(house: House) -> None:
@@ -171,3 +175,106 @@ def test_a_dry_run_asks_and_writes_nothing(agreed: House) -> None:
     agreed.load()
     assert len(agreed.sandbox.requests) == before
     assert agreed.rows("FROM reconciliations") == []
+
+
+# Orders that their sellers have changed since the last extraction
+
+
+def ship_the_rest(house: House) -> None:
+    house.clock.skip(minutes=5)
+    house.fulfill("M-1", shipment(2))
+    house.clock.skip(minutes=5)
+
+
+def counted(tally: Tally) -> tuple[int, int]:
+    return tally.extra["differences"], tally.extra["not_extracted_yet"]
+
+
+def test_what_the_next_extraction_brings_is_no_difference(agreed: House) -> None:
+    ship_the_rest(agreed)
+    tally = agreed.reconcile()
+    agreed.load()
+    assert (counted(tally), finish(tally)["not_extracted_yet"]) == ((0, 1), 1)
+    assert tally.last_lines == [
+        "1 orders compared, no difference, 1 not extracted yet: their sellers changed them after the last extraction"
+    ]
+    assert agreed.rows("FROM reconciliations") == []
+    agreed.read()
+    assert counted(agreed.reconcile()) == (0, 0)
+
+
+def test_a_repair_brings_it_at_once_and_writes_no_difference(agreed: House) -> None:
+    ship_the_rest(agreed)
+    assert counted(agreed.reconcile(repair=True)) == (0, 1)
+    agreed.load()
+    assert agreed.rows("FROM reconciliations") == []
+    assert agreed.rows("SELECT status, units_shipped FROM orders") == [("FULFILLED", 2)]
+    assert counted(agreed.reconcile()) == (0, 0)
+
+
+def test_an_update_that_an_extraction_has_lost_is_a_difference(agreed: House) -> None:
+    ship_the_rest(agreed)
+    order = agreed.sandbox._order(SELLER, "M-1")
+    updated_at, order.seller_updated_at = order.seller_updated_at, None
+    agreed.read()  # complete, and begun after the update, which the list did not show
+    order.seller_updated_at = updated_at
+    agreed.clock.skip(minutes=5)
+    assert counted(agreed.reconcile()) == (3, 0)
+
+
+def test_an_extraction_that_was_not_complete_has_lost_nothing(agreed: House) -> None:
+    ship_the_rest(agreed)
+    agreed.sandbox.fault("error_503", path="/orders", times=None)
+    agreed.read()
+    agreed.sandbox.clear_faults()
+    agreed.clock.skip(minutes=5)
+    assert counted(agreed.reconcile()) == (0, 1)
+
+
+def test_what_no_extraction_has_ever_read_is_not_extracted_yet(house: House) -> None:
+    house.placed("M-1")
+    house.load()
+    house.fulfill("M-1", shipment(1))
+    assert counted(house.reconcile()) == (0, 1)
+
+
+def test_an_order_in_which_the_ledger_is_wrong_as_well_is_compared_as_ever(agreed: House) -> None:
+    ship_the_rest(agreed)
+    change_ledger(agreed)
+    assert counted(agreed.reconcile()) == (4, 0)
+
+
+def test_a_row_that_was_changed_after_it_was_extracted_is_a_difference(agreed: House) -> None:
+    ship_the_rest(agreed)
+    agreed.read()
+    change_warehouse(agreed)
+    with agreed.state.begin() as connection:  # as if that extraction had not been complete
+        connection.exec_driver_sql("UPDATE watermarks SET watermark = '2026-03-10 12:00:00'")
+    assert counted(agreed.reconcile()) == (1, 0)
+
+
+def test_what_is_extracted_and_waits_to_be_loaded_is_no_difference(agreed: House) -> None:
+    ship_the_rest(agreed)
+    agreed.extract()
+    agreed.see("M-1")
+    with (
+        agreed.state.begin() as connection
+    ):  # its manifest is taken into the state, and the warehouse is held by another
+        connection.exec_driver_sql("UPDATE manifests SET taken_at = planned_at")
+        progress.move_watermark(connection, SELLER, agreed.state.now(), now=agreed.state.now())
+    agreed.clock.skip(minutes=5)
+    assert counted(agreed.reconcile()) == (0, 1)
+    agreed.load()
+    assert counted(agreed.reconcile()) == (0, 0)
+
+
+def test_many_orders_are_asked_about_in_one_request(house: House) -> None:
+    house.placed(*(f"M-{number}" for number in range(20)))
+    house.read()
+    house.clock.skip(minutes=5)
+    for number in range(20):
+        house.fulfill(f"M-{number}", shipment(1))
+    before = len(house.asked("GET"))
+    assert counted(house.reconcile()) == (0, 20)
+    asked = house.asked("GET")[before:]
+    assert ["seller_updated_after" in request.query for request in asked] == [False, True]

@@ -128,6 +128,14 @@ def manifest_taken(connection: Connection, path: str, *, now: datetime) -> None:
     connection.execute(sa.update(manifests).where(manifests.c.path == path).values(taken_at=now))
 
 
+def is_loading(connection: Connection) -> bool:
+    """Whether a manifest has been taken into the state whose rows are not in the warehouse yet."""
+    query = sa.select(manifests.c.path).where(
+        manifests.c.taken_at.is_not(None), manifests.c.loaded_at.is_(None)
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
 def loaded_manifests(connection: Connection) -> set[str]:
     """Paths of manifests that are in the warehouse."""
     query = sa.select(manifests.c.path).where(manifests.c.loaded_at.is_not(None))

@@ -20,6 +20,7 @@ class DifferenceTable:
         self.repaired: Counter[str] = Counter()
         self.compared = 0
         self.moved = 0
+        self.not_extracted = 0
         self._shown: list[str] = []
 
     def add(self, seller_id: str, mp_order_number: str, differences: Iterable[Difference]) -> None:
@@ -55,7 +56,10 @@ class DifferenceTable:
         ]
 
     def _moved(self) -> str:
-        return f", {self.moved} left out because they changed meanwhile" if self.moved else ""
+        moved = f", {self.moved} left out because they changed meanwhile" if self.moved else ""
+        if not self.not_extracted:
+            return moved
+        return f"{moved}, {self.not_extracted} not extracted yet: their sellers changed them after the last extraction"
 
 
 def _line(seller_id: str, mp_order_number: str, difference: Difference) -> str:

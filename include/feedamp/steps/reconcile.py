@@ -27,7 +27,7 @@ def plan_reconcile(
     with_stale: bool,
     dry_run: bool = False,
 ) -> list[dict[str, Any]]:
-    """Shards of sellers with orders bought from `start` (inclusive) to `end` (exclusive), UTC.
+    """Shards of sellers with orders purchased from `start` (inclusive) to `end` (exclusive), UTC.
 
     Orders that only the warehouse knows count, too, but not in a dry run: to open the warehouse may make it. `with_stale` adds every order open longer than
     `stale_after_days`, which scheduled runs do.
@@ -75,6 +75,9 @@ async def reconcile(
 ) -> Tally:
     """Compares the orders of some sellers and writes every difference to `reconciliations`.
 
+    An order that its seller has changed since the last extraction began is no difference: it is counted as
+    `not_extracted_yet`, and the next extraction brings it.
+
     Reads by number and touches no watermark. Without `repair` nothing else changes; with it, ledger and warehouse
     come to FeedAMP's truth, and FeedAMP gets back what it lost of ours. Safe to repeat: what is repaired is no
     difference any more, and rows of one run and field are one row.
@@ -104,7 +107,11 @@ async def reconcile(
             await each_seller(clients, found, tally, work)
         finally:
             tally.orders = table.compared  # placing again has counted too
-            tally.extra |= {"differences": table.found.total(), "repaired": table.repaired.total()}
+            tally.extra |= {
+                "differences": table.found.total(),
+                "repaired": table.repaired.total(),
+                "not_extracted_yet": table.not_extracted,
+            }
             tally.last_lines = table.lines()
             record_run(parts, run, tally, started_at)
     return tally

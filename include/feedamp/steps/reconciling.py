@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy.engine import Connection
 
 from feedamp.client import FeedAmpClient
-from feedamp.comparing import Difference, compare, feedamp_side, ledger_side
-from feedamp.errors import NotFoundError, UnclearError, UnreadableError
+from feedamp.comparing import Difference, compare, feedamp_side, ledger_side, may_be_an_update
+from feedamp.errors import NotFoundError, RejectedError, UnclearError, UnreadableError
 from feedamp.flatten import Rows, order_rows
-from feedamp.models import Order
-from feedamp.pages import Unread
+from feedamp.models import Order, content_hash
+from feedamp.pages import Filters, Unread
 from feedamp.parts import Parts, Run
 from feedamp.repairing import AGREE, SENDING, Action, Repair, decide_repair, is_about_content, is_mended
-from feedamp.state import ledger, open_orders, outbox
+from feedamp.state import ledger, open_orders, outbox, progress
 from feedamp.state.ledger import LedgerOrder
 from feedamp.steps.difference_table import DifferenceTable
 from feedamp.steps.edge import Tally
 from feedamp.steps.mending import mend_ledger
 from feedamp.steps.placing import SellerBatch
 from feedamp.steps.warehouse_reading import Stored, WarehouseReader
-from feedamp.sweep import read_by_number, read_whole
+from feedamp.sweep import Sweep, chunks_of_numbers, read_by_number, read_whole
 from feedamp.tables import RECONCILIATIONS
 from feedamp.units import count_units
 
@@ -44,6 +44,7 @@ class _Case:
     differences: list[Difference] = field(default_factory=list)
     repair: Repair = AGREE
     is_to_be_sent: bool = False
+    is_not_extracted: bool = False  # the seller has changed it since the last extraction
 
 
 class SellerComparison:
@@ -96,6 +97,7 @@ class SellerComparison:
                 case = _Case(number, ours.get(number), stored[number], *shown.get(number, (None, None)))
                 if self._differs(case) and await self._is_confirmed(case):
                     cases.append(case)
+        await self._find_not_extracted(cases)
         to_send = self._write(cases)
         if to_send:
             await self._send(to_send)
@@ -142,6 +144,48 @@ class SellerComparison:
         case.repair = self._decide(case)
         return differs
 
+    async def _find_not_extracted(self, cases: Sequence[_Case]) -> None:
+        """Marks the orders that differ only by what their seller did after the last extraction: the next one brings it.
+
+        FeedAMP shows no moment of an update (contract 8.5), so it is asked which of these orders were updated since. An
+        extraction that began after the update and did not bring it has lost it: such an order stays a difference.
+        """
+        waiting: dict[datetime, list[_Case]] = {}
+        with self._parts.state.read() as connection:
+            mark = progress.watermark(connection, self._seller_id)
+            is_loading = progress.is_loading(connection)
+            for case in cases:
+                if case.shown is None or case.repair.action is not Action.AGREE:
+                    continue
+                if not may_be_an_update(
+                    case.differences, {line.mp_line_number for line in case.shown.order_lines}
+                ):
+                    continue
+                held = open_orders.read(connection, self._seller_id, case.number) if is_loading else None
+                began = [mark + self._parts.rules.overlap] if mark is not None else []
+                began += [case.stored.extracted_at] if case.stored.extracted_at is not None else []
+                if not began or (held and held.snapshot_hash == content_hash(case.shown.snapshot())):
+                    case.is_not_extracted = True  # never extracted, or extracted and about to be loaded
+                else:  # the filter knows whole seconds, and includes its bound
+                    since = max(began).replace(microsecond=0) + timedelta(seconds=1)
+                    waiting.setdefault(since, []).append(case)
+        for since, asked in waiting.items():
+            updated = await self._updated_since(since, [case.number for case in asked])
+            for case in asked:
+                case.is_not_extracted = case.number in updated
+
+    async def _updated_since(self, since: datetime, numbers: Sequence[str]) -> set[str]:
+        """Those of some orders that their seller has updated at or after a moment."""
+        updated: set[str] = set()
+        for chunk in chunks_of_numbers(number for number in numbers if "," not in number):
+            sweep = Sweep(self._client, Filters(seller_updated_after=since, mp_order_numbers=tuple(chunk)))
+            try:
+                async for page in sweep.pages():
+                    updated.update(item.mp_order_number for item in page.items if item.mp_order_number)
+            except RejectedError:
+                continue  # FeedAMP does not take the two filters together (contract 3.1): they count as differences
+        return updated
+
     def _decide(self, case: _Case) -> Repair:
         has_acted = case.stored.has_units
         if case.shown is None and not has_acted:
@@ -166,6 +210,11 @@ class SellerComparison:
                             "the next reconciliation of its day compares it",
                         )
                         continue
+                    if case.is_not_extracted:
+                        self._table.not_extracted += 1
+                        if self._repair:
+                            self._follow(connection, case)
+                        continue
                     self._table.add(self._seller_id, case.number, case.differences)
                     mended = self._mend(connection, case) if self._repair else []
                     self._record(connection, case, case.differences, mended)
@@ -174,10 +223,7 @@ class SellerComparison:
     def _mend(self, connection: Connection, case: _Case) -> list[Difference]:
         """Brings the ledger, and by way of the lake the warehouse, to what FeedAMP shows; returns what that mends."""
         done = mend_ledger(connection, self._parts, self._run, case.ours, case.shown, case.repair)
-        if case.shown is not None and case.read_at is not None:
-            snapshot = case.shown.snapshot()
-            open_orders.keep_open(connection, self._seller_id, [(snapshot, case.read_at)])
-            outbox.put_all(connection, case.rows, recorded_at=case.read_at)
+        self._follow(connection, case)
         if case.repair.reason:
             self._tally.note(self._seller_id, f"order {case.number}: {case.repair.reason}")
         elif case.repair.action is Action.PLACE_AGAIN:
@@ -194,6 +240,12 @@ class SellerComparison:
         case.is_to_be_sent = done and case.repair.action in SENDING
         follows = done and not case.is_to_be_sent
         return [d for d in case.differences if is_mended(d, ledger_follows=follows)]
+
+    def _follow(self, connection: Connection, case: _Case) -> None:
+        """Sends the fresh snapshot of an order on its way to state, lake and warehouse."""
+        if case.shown is not None and case.read_at is not None:
+            open_orders.keep_open(connection, self._seller_id, [(case.shown.snapshot(), case.read_at)])
+            outbox.put_all(connection, case.rows, recorded_at=case.read_at)
 
     def _record(
         self,
