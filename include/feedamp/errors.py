@@ -8,6 +8,7 @@
     │   └── BusyError             another process holds the lock or lease
     ├── AuthorizationError        a person must reconnect this seller
     │   └── ClientRefusedError    a person must correct the client id or secret; no seller is marked
+    ├── PausedError               a person has paused this seller; what waits goes out after the pause
     ├── RejectedError             sending it again cannot help
     │   └── NotFoundError         FeedAMP does not know this order for this seller
     ├── UnreadableError           FeedAMP's answer does not have the shape of the contract
@@ -72,6 +73,10 @@ class AuthorizationError(FeedAmpError):
 
 class ClientRefusedError(AuthorizationError):
     """FeedAMP refuses the client id or secret of the connection; no seller is to blame."""
+
+
+class PausedError(FeedAmpError):
+    """A person has paused this seller; nothing is sent until `feedamp sellers resume`."""
 
 
 class RejectedError(FeedAmpError):

@@ -145,6 +145,20 @@ async def read_whole(client: FeedAmpClient, item: Order | Unread) -> tuple[Order
         return Unread(number, NOT_FOUND)
 
 
+async def read_alone(client: FeedAmpClient, number: str) -> tuple[Order, datetime] | Unread:
+    """One order by GET of it alone, complete with its fulfillments, and when it was asked for; or why it is unreadable.
+
+    Raises:
+        NotFoundError: FeedAMP does not have it.
+    """
+    try:
+        order, read_at = await client.get_order(number)
+    except UnreadableError as error:
+        return Unread(number, error.where)
+    read = await read_whole(client, order)
+    return read if isinstance(read, Unread) else (read[0], read[1] or read_at)
+
+
 async def read_by_number(client: FeedAmpClient, numbers: Sequence[str]) -> ReadOrders:
     """Orders by number, 50 or 4 KB of query a request, halved where FeedAMP refuses the list.
 

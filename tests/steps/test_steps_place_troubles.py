@@ -71,12 +71,16 @@ def test_a_cancellation_after_a_put_without_answer_asks_feedamp_first(house: Hou
         assert house.order("M-1").phase == "never_placed"
 
 
-def test_an_unreadable_answer_still_proves_that_the_order_exists(house: House) -> None:
+def test_a_put_without_answer_whose_order_is_unreadable_is_cancelled_once_it_was_read(house: House) -> None:
     house.sandbox.fault("reset_after", method="PUT", times=4)
     house.placed("M-1")
     house.deliver("M-1", marketplace_state="CANCELLED")
     house.clock.skip(hours=1)
     house.sandbox.fault("misshapen_order", method="GET")
+    house.place()
+    assert house.order("M-1").phase == "held"
+    house.read()
+    house.process()
     house.place()
     assert house.order("M-1").phase == "closed"
 

@@ -18,7 +18,7 @@ def changed(house: House, state: str) -> None:
     house.read()
     house.drop("later.jsonl", house.body("M-1", marketplace_state=state))
     house.intake()
-    house.sandbox.fault("error_500", method="GET", times=None)
+    house.sandbox.fault("error_500", method="GET", path="/orders$", times=None)
     house.place()
     house.sandbox.clear_faults()
     house.load()

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from feedamp.models import Snapshot
-
 Json = Mapping[str, Any]
 
 
@@ -34,11 +32,6 @@ def units(entries: Iterable[Json]) -> int:
     """Units that count: whole numbers above zero."""
     quantities = [entry.get("quantity") for entry in entries]
     return sum(q for q in quantities if isinstance(q, int) and q > 0)
-
-
-def shipped_units(snapshot: Snapshot) -> int:
-    """Units shipped of every line that a snapshot shows."""
-    return sum(units({"quantity": s.quantity} for s in entry.shipments) for entry in snapshot.fulfillments)
 
 
 def line_units(order: Json) -> dict[str, tuple[int, int, int]]:

@@ -97,14 +97,17 @@ class Console:
     def place(self, sellers: Sequence[str] = (SELLER,)) -> None:
         asyncio.run(place(self.parts, self._run(), 0, list(sellers)))
 
-    def fulfill(self, number: str, tracking_number: str = GOOD_NUMBER, quantity: int = 2) -> None:
+    def fulfill(
+        self, number: str, tracking_number: str = GOOD_NUMBER, quantity: int = 2, cancelled: int = 0
+    ) -> None:
         shipment = {
             "quantity": quantity,
             "carrier": "UPS",
             "tracking_number": tracking_number,
             "shipped_date": "2026-03-09",
         }
-        line = {"mp_line_number": f"{number}-1", "shipments": [shipment], "cancellations": []}
+        cancellations = [{"quantity": cancelled, "reason": "out_of_stock"}] if cancelled else []
+        line = {"mp_line_number": f"{number}-1", "shipments": [shipment], "cancellations": cancellations}
         self.sandbox.set_fulfillments(SELLER, number, [line])
 
     def read(self) -> None:

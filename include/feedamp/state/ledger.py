@@ -3,14 +3,14 @@
 Phases: `to_place` (a PUT is due), `settled` (accepted = desired), `held` (a conflict for a person), `refused`
 (FeedAMP answered 400; waits for new input), `never_placed` (cancelled before our first PUT), `closed`.
 
-`next_try_at`: when `place` may try again; where nothing is to be sent, that the order is to be read back since then.
+`next_try_at`: when `place` may try again; where nothing is to be sent, from when on the order is to be read back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -22,8 +22,11 @@ from feedamp.kept_bodies import WHOLE
 from feedamp.models import MarketplaceState
 from feedamp.state.schema import orders
 from feedamp.state.upsert import upsert
+from feedamp.units import LineUnits
 
-_NOTHING_TO_SEND = ("settled", "closed")
+_NOTHING_TO_SEND = ("settled", "closed", "held")
+# How often an order that FeedAMP does not have is read again.
+LOOKS_FOR_MISSING = timedelta(days=1)
 _BODY = msgspec.json.Encoder(decimal_format="number")
 
 
@@ -34,6 +37,8 @@ class LedgerOrder:
     `body` is the PUT body without `marketplace_state` and holds customer fields; where `body_kind` is not `WHOLE` it
     is only what is known of it, `body_hash` is that of the whole one (empty if none was ever delivered).
     `placed_at` is when FeedAMP first accepted it from us, of an adopted order `adopted_at`.
+    `closed_units` is what the newest snapshot of a closed order shows, as line -> (shipped, cancelled); None where it
+    is unknown.
     """
 
     seller_id: str
@@ -62,6 +67,9 @@ class LedgerOrder:
     adopted_at: datetime | None = None
     ended_at: datetime | None = None
     missing_since: datetime | None = None
+    closed_units: Mapping[str, tuple[int, int]] | None = None
+    closed_units_shipped: int | None = None
+    closed_units_at: datetime | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -77,6 +85,12 @@ class LedgerOrder:
     def has_body(self) -> bool:
         """The body is there as it was delivered, so that it can be sent."""
         return self.body_kind == WHOLE
+
+    def is_missing(self, now: datetime) -> bool:
+        """FeedAMP does not have it, and it is not yet time to look for it again."""
+        if self.missing_since is None:
+            return False
+        return self.phase == "to_place" or self.next_try_at is None or self.next_try_at > now
 
     def put_body(self, marketplace_state: str) -> dict[str, Any]:
         """The first accepted body with only the state replaced (contract 7.4).
@@ -124,6 +138,7 @@ def write(connection: Connection, order: LedgerOrder) -> None:
                 **{name: getattr(order, name) for name in order.__dataclass_fields__},
                 "body": encode_body(order.body),
                 "delivered": msgspec.json.encode(order.delivered).decode(),
+                "closed_units": None if order.closed_units is None else _encode_units(order.closed_units),
             }
         ],
     )
@@ -206,6 +221,75 @@ def change(connection: Connection, order: LedgerOrder, **values: Any) -> None:
     )
 
 
+def keep_closed_units(
+    connection: Connection,
+    seller_id: str,
+    mp_order_number: str,
+    units: Mapping[str, LineUnits],
+    *,
+    read_at: datetime,
+) -> None:
+    """Writes the units that a snapshot of a closed order shows, unless a newer one was there. Safe to repeat."""
+    by_line = {line: (of_line.shipped, of_line.cancelled) for line, of_line in units.items()}
+    connection.execute(
+        sa.update(orders)
+        .where(
+            orders.c.seller_id == seller_id,
+            orders.c.mp_order_number == mp_order_number,
+            sa.or_(orders.c.closed_units_at.is_(None), orders.c.closed_units_at <= read_at),
+        )
+        .values(
+            closed_units=_encode_units(by_line),
+            closed_units_shipped=sum(shipped for shipped, _ in by_line.values()),
+            closed_units_at=read_at,
+        )
+    )
+
+
+def mark_missing(connection: Connection, seller_id: str, mp_order_number: str, now: datetime) -> None:
+    """FeedAMP has answered that it does not have an order that it accepted before (404 to a GET of this order alone).
+
+    From now on it counts as missing and is looked for once in `LOOKS_FOR_MISSING`, until FeedAMP shows it or accepts
+    it again. One that FeedAMP never accepted is left as it is. Safe to repeat.
+    """
+    connection.execute(
+        sa.update(orders)
+        .where(
+            orders.c.seller_id == seller_id,
+            orders.c.mp_order_number == mp_order_number,
+            orders.c.placed_at.is_not(None),
+        )
+        .values(
+            missing_since=sa.func.coalesce(
+                orders.c.missing_since, sa.literal(now, orders.c.missing_since.type)
+            ),
+            next_try_at=sa.case(
+                (
+                    orders.c.phase.in_(_NOTHING_TO_SEND),
+                    sa.literal(now + LOOKS_FOR_MISSING, orders.c.next_try_at.type),
+                ),
+                else_=orders.c.next_try_at,
+            ),
+        )
+    )
+
+
+def found_again(connection: Connection, seller_id: str, mp_order_number: str) -> None:
+    """FeedAMP has shown an order that was missing. Safe to repeat."""
+    connection.execute(
+        sa.update(orders)
+        .where(
+            orders.c.seller_id == seller_id,
+            orders.c.mp_order_number == mp_order_number,
+            orders.c.missing_since.is_not(None),
+        )
+        .values(
+            missing_since=None,
+            next_try_at=sa.case((orders.c.phase.in_(_NOTHING_TO_SEND), None), else_=orders.c.next_try_at),
+        )
+    )
+
+
 def closed_since(
     connection: Connection, seller_id: str, numbers: Iterable[str], moment: datetime
 ) -> dict[str, datetime]:
@@ -232,13 +316,17 @@ def read_back_later(connection: Connection, seller_id: str, mp_order_number: str
     )
 
 
-def to_read_back(connection: Connection, seller_id: str) -> list[str]:
-    """Numbers of orders whose state we have changed and nobody has shown to the warehouse since."""
+def to_read_back(connection: Connection, seller_id: str, *, now: datetime | None = None) -> list[str]:
+    """Numbers of orders that are to be read by number: we have changed their state and no one has shown them to the
+    warehouse since, or FeedAMP did not have them. With `now` only those whose time has come.
+    """
+    is_due = sa.true() if now is None else orders.c.next_try_at <= now
     query = (
         sa.select(orders.c.mp_order_number)
         .where(
             orders.c.phase.in_(_NOTHING_TO_SEND),
             orders.c.next_try_at.is_not(None),
+            is_due,
             orders.c.seller_id == seller_id,
         )
         .order_by(orders.c.mp_order_number)
@@ -301,6 +389,15 @@ def is_open(order: LedgerOrder) -> bool:
     )
 
 
+def decode_units(text: str) -> dict[str, tuple[int, int]]:
+    """Units of a closed order as its row keeps them: line -> (shipped, cancelled)."""
+    return msgspec.json.decode(text, type=dict[str, tuple[int, int]])
+
+
+def _encode_units(units: Mapping[str, tuple[int, int]]) -> str:
+    return msgspec.json.encode(units).decode()
+
+
 def _by_seller(rows: Sequence[Any], seller_ids: Sequence[str]) -> dict[str, list[str]]:
     wanted = set(seller_ids)
     numbers: dict[str, list[str]] = {}
@@ -314,4 +411,6 @@ def _order(row: Any) -> LedgerOrder:
     values = dict(row._mapping)
     values["body"] = decode_json(values["body"].encode())
     values["delivered"] = tuple(msgspec.json.decode(values["delivered"]))
+    if values["closed_units"] is not None:
+        values["closed_units"] = decode_units(values["closed_units"])
     return LedgerOrder(**values)

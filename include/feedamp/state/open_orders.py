@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from feedamp.models import Snapshot, content_hash, decode_snapshot, encode
+from feedamp.errors import UnreadableError
+from feedamp.models import MarketplaceState, Snapshot, content_hash, decode_snapshot, encode
+from feedamp.state import ledger
 from feedamp.state.findings import REPORTED
 from feedamp.state.schema import findings, orders, snapshots
 from feedamp.state.upsert import insert
+from feedamp.units import count_units
 
+log = logging.getLogger(__name__)
+UNDECODABLE = "its stored snapshot cannot be decoded; the next extraction reads the order again"
 _OPEN = ("settled", "to_place", "held")
 
 
@@ -78,30 +85,100 @@ def keep(connection: Connection, seller_id: str, snapshot: Snapshot, *, read_at:
     return kept.first() is not None  # not every driver counts the rows of an upsert
 
 
+def decode_stored(seller_id: str, mp_order_number: str, text: str | bytes) -> Snapshot:
+    """The snapshot in a row of the state or the lake.
+
+    Raises:
+        UnreadableError: this version cannot decode it; the message names the order.
+    """
+    try:
+        return decode_snapshot(text)
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise UnreadableError(
+            f"The stored snapshot of order {mp_order_number} of seller {seller_id} cannot be decoded: {error}.",
+            where=str(error),
+            seller_id=seller_id,
+            mp_order_number=mp_order_number,
+        ) from error
+
+
 def keep_open(connection: Connection, seller_id: str, rows: Iterable[tuple[Snapshot, datetime]]) -> int:
     """Stores the snapshots of those orders that we placed and have not closed; returns how many.
 
-    An order whose PUT got no answer counts: FeedAMP may hold it, and may show it only once before it is placed.
+    An order whose PUT got no answer counts: FeedAMP may hold it, and may show it only once before it is placed. Of a
+    closed order the ledger keeps the units. One that was missing is missing no longer.
     """
     items = list(rows)
     kept = 0
     for start in range(0, len(items), 500):
         part = items[start : start + 500]
-        query = sa.select(orders.c.mp_order_number).where(
+        query = sa.select(
+            orders.c.mp_order_number,
+            orders.c.phase,
+            orders.c.accepted_state,
+            orders.c.first_put_at,
+            orders.c.conflicting_state,
+            orders.c.missing_since,
+            orders.c.closed_at,
+            orders.c.adopted_at,
+            orders.c.closed_units_shipped,
+        ).where(
             orders.c.seller_id == seller_id,
             orders.c.mp_order_number.in_([snapshot.mp_order_number for snapshot, _ in part]),
-            orders.c.first_put_at.is_not(None),
-            orders.c.phase.in_(_OPEN),
         )
-        ours = set(connection.execute(query).scalars())
+        ours = {row.mp_order_number: row for row in connection.execute(query)}
         for snapshot, read_at in part:
-            if snapshot.mp_order_number in ours:
-                kept += keep(connection, seller_id, snapshot, read_at=read_at)
+            order = ours.get(snapshot.mp_order_number)
+            if order is not None:
+                kept += _keep_ours(connection, seller_id, order, snapshot, read_at)
     return kept
 
 
+def _keep_ours(
+    connection: Connection, seller_id: str, order: Any, snapshot: Snapshot, read_at: datetime
+) -> bool:
+    number = snapshot.mp_order_number
+    was_missing = order.missing_since is not None and order.missing_since <= read_at
+    if was_missing:
+        ledger.found_again(connection, seller_id, number)
+    if order.phase == "closed":
+        _keep_closed(connection, seller_id, order, snapshot, read_at)
+        return False
+    if order.phase not in _OPEN or order.first_put_at is None:
+        return False
+    is_newest = keep(connection, seller_id, snapshot, read_at=read_at)
+    if is_newest and (was_missing or order.conflicting_state is not None):
+        # What holds the order back may be over, even if the snapshot is the same as before.
+        look_again(connection, seller_id, number)
+    return is_newest
+
+
+def _keep_closed(
+    connection: Connection, seller_id: str, order: Any, snapshot: Snapshot, read_at: datetime
+) -> None:
+    units = count_units({}, snapshot.fulfillments)
+    shipped = sum(line.shipped for line in units.values())
+    is_ours = order.closed_at is not None or order.adopted_at is None
+    if (
+        is_ours
+        and order.accepted_state == MarketplaceState.CANCELLED
+        and shipped > (order.closed_units_shipped or 0)
+    ):
+        log.warning(
+            "Order %s of seller %s was closed as CANCELLED, but the seller has shipped %d units; see `feedamp status`.",
+            snapshot.mp_order_number,
+            seller_id,
+            shipped,
+        )
+    ledger.keep_closed_units(connection, seller_id, snapshot.mp_order_number, units, read_at=read_at)
+
+
 def read(connection: Connection, seller_id: str, mp_order_number: str) -> Held | None:
-    """The snapshot of one order."""
+    """The snapshot of one order.
+
+    Raises:
+        UnreadableError: the stored text cannot be decoded; the message names the order.
+    """
     query = sa.select(snapshots).where(
         snapshots.c.seller_id == seller_id, snapshots.c.mp_order_number == mp_order_number
     )
@@ -123,22 +200,35 @@ def lingering(connection: Connection, seller_ids: Sequence[str], *, before: date
     return _numbers(connection, condition, seller_ids)
 
 
-def closable(connection: Connection, seller_ids: Sequence[str]) -> dict[str, list[str]]:
-    """Numbers of orders that validation found closable, by seller."""
-    return _numbers(connection, snapshots.c.closable.is_(True), seller_ids)
+def closable(connection: Connection, seller_ids: Sequence[str], *, now: datetime) -> dict[str, list[str]]:
+    """Numbers of orders that validation found closable, by seller.
+
+    One that FeedAMP does not have counts only when it is time to look for it again.
+    """
+    is_due = sa.and_(orders.c.phase != "to_place", orders.c.next_try_at <= now)
+    condition = sa.and_(snapshots.c.closable.is_(True), sa.or_(orders.c.missing_since.is_(None), is_due))
+    return _numbers(connection, condition, seller_ids)
+
+
+def closable_but_missing(connection: Connection, seller_ids: Sequence[str]) -> dict[str, list[str]]:
+    """Numbers of orders that could be closed if FeedAMP had them, by seller."""
+    condition = sa.and_(snapshots.c.closable.is_(True), orders.c.missing_since.is_not(None))
+    return _numbers(connection, condition, seller_ids)
 
 
 def watched(connection: Connection, seller_id: str) -> list[str]:
-    """Numbers of open orders with an error that FeedAMP lists or should list.
+    """Numbers of open orders with an error that FeedAMP lists or should list, or whose stored snapshot is unusable.
 
-    It may drop one without counting that as a seller's update (contract 7.6), so they are read by number.
+    FeedAMP may drop an error without counting that as a seller's update (contract 7.6), so they are read by number.
     """
     reported = sa.exists().where(
         findings.c.seller_id == snapshots.c.seller_id,
         findings.c.mp_order_number == snapshots.c.mp_order_number,
         findings.c.state == REPORTED,
     )
-    condition = sa.or_(snapshots.c.error_lingers_since.is_not(None), reported)
+    condition = sa.or_(
+        snapshots.c.error_lingers_since.is_not(None), snapshots.c.waits_for == UNDECODABLE, reported
+    )
     return _numbers(connection, condition, [seller_id]).get(seller_id, [])
 
 
@@ -156,6 +246,27 @@ def record_validation(connection: Connection, held: Held, **values: Any) -> bool
     return changed.rowcount == 1
 
 
+def refuse_closing(connection: Connection, seller_id: str, mp_order_number: str, reason: str) -> None:
+    """FeedAMP refused to close the order: action required, and not tried again before the snapshot changes."""
+    connection.execute(
+        sa.update(snapshots)
+        .where(snapshots.c.seller_id == seller_id, snapshots.c.mp_order_number == mp_order_number)
+        .values(validated_hash=snapshots.c.snapshot_hash, closable=False, waits_for=reason, needs_person=True)
+    )
+
+
+def set_aside(connection: Connection, seller_id: str, mp_order_number: str) -> None:
+    """Marks an order whose stored snapshot cannot be decoded: action required, and read again by the next extraction.
+
+    It stays to be validated, so that a newer snapshot is evaluated whatever it holds. Safe to repeat.
+    """
+    connection.execute(
+        sa.update(snapshots)
+        .where(snapshots.c.seller_id == seller_id, snapshots.c.mp_order_number == mp_order_number)
+        .values(validated_hash=None, closable=False, waits_for=UNDECODABLE, needs_person=True)
+    )
+
+
 def look_again(connection: Connection, seller_id: str, mp_order_number: str) -> None:
     """Lets the next run validate the order anew although its snapshot is the same."""
     connection.execute(
@@ -166,7 +277,14 @@ def look_again(connection: Connection, seller_id: str, mp_order_number: str) -> 
 
 
 def forget(connection: Connection, seller_id: str, mp_order_number: str) -> None:
-    """Removes the snapshot of an order that is no longer open."""
+    """Removes the snapshot of an order that is no longer open; the ledger keeps the units that it shows."""
+    try:
+        held = read(connection, seller_id, mp_order_number)
+    except UnreadableError:
+        held = None
+    if held is not None:
+        units = count_units({}, held.snapshot.fulfillments)
+        ledger.keep_closed_units(connection, seller_id, mp_order_number, units, read_at=held.read_at)
     connection.execute(
         sa.delete(snapshots).where(
             snapshots.c.seller_id == seller_id, snapshots.c.mp_order_number == mp_order_number
@@ -199,5 +317,5 @@ def _numbers(
 
 def _held(row: Any) -> Held:
     values = dict(row._mapping)
-    values["snapshot"] = decode_snapshot(values["snapshot"])
+    values["snapshot"] = decode_stored(row.seller_id, row.mp_order_number, row.snapshot)
     return Held(**values)

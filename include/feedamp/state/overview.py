@@ -11,7 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.kept_bodies import WHOLE
+from feedamp.models import MarketplaceState
 from feedamp.state import findings as stored_findings
+from feedamp.state.ledger import decode_units
 from feedamp.state.schema import (
     findings,
     grants,
@@ -26,6 +28,7 @@ from feedamp.state.schema import (
 
 OPEN_PHASES = ("to_place", "settled", "held")
 JUDGED = "can be closed"
+MISSING = "FeedAMP does not have it"
 NOT_JUDGED = "not judged yet"
 NOT_READ = "not read yet"
 
@@ -55,6 +58,7 @@ def waits_of_settled(connection: Connection) -> list[tuple[str, int]]:
         snapshots.c.validated_hash.is_(None), snapshots.c.validated_hash != snapshots.c.snapshot_hash
     )
     wait = sa.case(
+        (orders.c.missing_since.is_not(None), MISSING),
         (snapshots.c.seller_id.is_(None), NOT_READ),
         (stale, NOT_JUDGED),
         (snapshots.c.closable.is_(True), JUDGED),
@@ -114,9 +118,35 @@ def on_the_way(connection: Connection) -> dict[str, int]:
 
 
 def held_orders(connection: Connection, *, limit: int) -> Some:
-    """Orders with a conflict for a person."""
+    """Orders with a conflict for a person, those that FeedAMP does not have left out."""
     query = sa.select(orders.c.seller_id, orders.c.mp_order_number, orders.c.reason)
-    return _some(connection, query.where(orders.c.phase == "held"), limit)
+    held = sa.and_(orders.c.phase == "held", orders.c.missing_since.is_(None))
+    return _some(connection, query.where(held), limit)
+
+
+def missing_orders(connection: Connection, *, limit: int) -> Some:
+    """Placed, open orders that FeedAMP has answered it does not have; one with a PUT under way is left out."""
+    query = sa.select(
+        orders.c.seller_id, orders.c.mp_order_number, orders.c.missing_since, orders.c.reason
+    ).where(orders.c.missing_since.is_not(None), orders.c.phase.in_(("settled", "held")))
+    return _some(connection, query, limit)
+
+
+def cancelled_but_shipped(connection: Connection, *, limit: int) -> Some:
+    """Orders that were closed as CANCELLED while the seller shipped, with the units that the newest snapshot shows."""
+    query = sa.select(orders.c.seller_id, orders.c.mp_order_number, orders.c.closed_units).where(
+        orders.c.phase == "closed",
+        orders.c.accepted_state == MarketplaceState.CANCELLED,
+        orders.c.closed_units_shipped > 0,
+        # How another system ended an order before it was adopted is its own affair.
+        sa.or_(orders.c.closed_at.is_not(None), orders.c.adopted_at.is_(None)),
+    )
+    some = _some(connection, query, limit)
+    for item in some.items:
+        units = decode_units(item.pop("closed_units"))
+        shipped = [f"{of_line} of line {line}" for line, (of_line, _) in units.items() if of_line]
+        item["reason"] = f"shipped: {', '.join(shipped)}"
+    return some
 
 
 def held_findings(connection: Connection, *, limit: int) -> Some:
@@ -140,7 +170,9 @@ def held_findings(connection: Connection, *, limit: int) -> Some:
 
 
 def stuck_orders(connection: Connection, *, lingering_since: datetime, limit: int) -> Some:
-    """Open orders that time alone will not close: an error that stays listed, a closing that was refused."""
+    """Open orders that time alone will not close: an error that stays listed, a closing that was refused, a stored
+    snapshot that cannot be decoded.
+    """
     too_long = snapshots.c.error_lingers_since <= lingering_since
     query = (
         sa.select(

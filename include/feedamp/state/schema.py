@@ -161,6 +161,11 @@ orders = sa.Table(
     sa.Column("ended_at", UtcTime),
     # Since when FeedAMP has answered that it does not have the order; null while it has, or was not asked.
     sa.Column("missing_since", UtcTime),
+    # What the newest snapshot of a closed order shows: JSON, line -> [shipped, cancelled]; null for one that was
+    # closed before this was kept. Shipped units over all lines, and when the snapshot was read.
+    sa.Column("closed_units", sa.Text),
+    sa.Column("closed_units_shipped", sa.Integer),
+    sa.Column("closed_units_at", UtcTime),
     sa.Index("orders_to_do", "phase", "next_try_at"),
     sa.Index("orders_ended", "body_kind", "ended_at"),
     sa.Index("orders_by_day", "purchase_date"),

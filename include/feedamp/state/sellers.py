@@ -9,11 +9,13 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from feedamp.errors import PausedError
 from feedamp.state.schema import grants, orders, sellers
 from feedamp.state.upsert import upsert
 
 ACTIVE = "active"
 NEEDS_AUTHORIZATION = "needs_authorization"
+PAUSED = "the seller is paused"
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Seller:
     def blocked_by(self) -> str | None:
         """Why nothing can be sent for this seller now."""
         if self.paused:
-            return "the seller is paused"
+            return PAUSED
         if self.grant is None:
             return "the seller has no grant yet"
         if self.grant != ACTIVE:
@@ -97,13 +99,33 @@ def add(
 
 
 def pause(connection: Connection, seller_id: str, *, paused: bool, now: datetime) -> bool:
-    """Stops or resumes all traffic of a seller; False if nobody knows the seller."""
+    """Stops or resumes all traffic of a seller, runs under way included: they end at the next order or page.
+
+    Returns:
+        False if nobody knows the seller.
+    """
     changed = connection.execute(
         sa.update(sellers).where(sellers.c.seller_id == seller_id).values(paused=paused)
     ).rowcount
     if changed and not paused:
         wake(connection, seller_id, now=now)
     return bool(changed)
+
+
+def is_paused(connection: Connection, seller_id: str) -> bool:
+    """Whether a person has stopped the seller's traffic."""
+    query = sa.select(sellers.c.paused).where(sellers.c.seller_id == seller_id)
+    return bool(connection.execute(query).scalar_one_or_none())
+
+
+def check_pause(connection: Connection, seller_id: str) -> None:
+    """Lets work on a seller's next order or page begin.
+
+    Raises:
+        PausedError: the seller is paused.
+    """
+    if is_paused(connection, seller_id):
+        raise PausedError("The seller is paused; what was not sent waits.", seller_id=seller_id)
 
 
 def wake(connection: Connection, seller_id: str, *, now: datetime) -> None:

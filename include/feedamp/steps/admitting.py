@@ -7,6 +7,7 @@ from dataclasses import asdict
 from sqlalchemy.engine import Connection
 
 from feedamp.admission import Admission, Seen, admit
+from feedamp.errors import UnreadableError
 from feedamp.inbox import BadRow, OrderRow, Reason
 from feedamp.models import FINAL_STATES
 from feedamp.parts import Parts
@@ -45,8 +46,14 @@ def write_row(connection: Connection, parts: Parts, row: OrderRow | BadRow, admi
 
 
 def seen_units(connection: Connection, seller_id: str, mp_order_number: str) -> Seen:
-    """What the newest snapshot of an order says."""
-    held = open_orders.read(connection, seller_id, mp_order_number)
+    """What the newest snapshot of an order says; nothing if it cannot be decoded.
+
+    That loses no shipment: an order is read again before CANCELLED is sent.
+    """
+    try:
+        held = open_orders.read(connection, seller_id, mp_order_number)
+    except UnreadableError:
+        held = None
     if held is None:
         return Seen()
     units = count_units({}, held.snapshot.fulfillments)

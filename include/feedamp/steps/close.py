@@ -8,10 +8,11 @@ from datetime import datetime
 import msgspec
 
 from feedamp.client import FeedAmpClient
-from feedamp.errors import BusyError, NotFoundError, RejectedError, TransientError
+from feedamp.errors import BusyError, NotFoundError, RejectedError, TransientError, UnreadableError
 from feedamp.flatten import order_rows
-from feedamp.lifecycle import Close
+from feedamp.lifecycle import CANCELLED, Close
 from feedamp.models import MarketplaceState, Order
+from feedamp.pages import Unread
 from feedamp.parts import Parts, Run
 from feedamp.state import leases, ledger, open_orders, outbox, sellers
 from feedamp.state.ledger import LedgerOrder
@@ -19,7 +20,7 @@ from feedamp.state.sellers import Seller
 from feedamp.steps.edge import Tally, each_order, each_seller, missing_order, record_run
 from feedamp.steps.judging import judge, record_closed
 from feedamp.steps.reading_back import read_back
-from feedamp.sweep import chunks_of_numbers, read_by_number
+from feedamp.sweep import chunks_of_numbers, read_alone, read_by_number
 
 log = logging.getLogger(__name__)
 REFUSES_THE_CLOSING = (400, 409, 422)
@@ -34,7 +35,15 @@ async def close(parts: Parts, run: Run, shard: int, seller_ids: list[str]) -> Ta
     tally = Tally("close", shard)
     with parts.state.read() as connection:
         found = sellers.workable(connection, seller_ids=seller_ids) if seller_ids else []
-        closable = open_orders.closable(connection, [seller.seller_id for seller in found])
+        ready = [seller.seller_id for seller in found]
+        closable = open_orders.closable(connection, ready, now=started_at)
+        missing = open_orders.closable_but_missing(connection, ready)
+    for seller_id, numbers in missing.items():
+        tally.note(
+            seller_id,
+            f"{len(numbers)} orders that could be closed are missing at FeedAMP, which is asked again once a day; "
+            f"see `feedamp status`; first: {numbers[0]}",
+        )
     if run.dry_run:
         for seller_id, numbers in closable.items():
             log.info("%s: %d orders would be read again and closed", seller_id, len(numbers))
@@ -66,12 +75,13 @@ class _Closer:
         self._client = client
 
     async def close(self, numbers: list[str]) -> None:
+        with self._parts.state.read() as connection:
+            sellers.check_pause(connection, self._client.seller_id)
         fresh = await read_by_number(self._client, numbers)
         for number in fresh.missing:
-            self._tally.note(self._client.seller_id, missing_order(number))
+            self._missing(number)
         for unread in fresh.unread:
-            self._tally.orders_unread += 1
-            self._tally.note(self._client.seller_id, unread.sentence)
+            self._unread(unread)
         for error in fresh.failed:
             self._tally.leave(self._client.seller_id, error)
         orders = {order.mp_order_number: (order, read_at) for order, read_at in fresh.orders}
@@ -91,45 +101,98 @@ class _Closer:
 
         Raises:
             BusyError: another process is at it, or died at it less than five minutes ago.
+            PausedError: the seller has been paused since the step began.
         """
         number = fresh.mp_order_number
         name = leases.of_order("close", self._client.seller_id, number)
+        busy = BusyError(f"Another process is closing order {number}.", mp_order_number=number)
         with self._parts.state.begin() as connection:
+            sellers.check_pause(connection, self._client.seller_id)
             lease = leases.take(connection, name, now=self._parts.state.now())
         if lease is None:
-            raise BusyError(f"Another process is closing order {number}.", mp_order_number=number)
+            raise busy
         try:
-            return await self._close_one(fresh, read_at)
+            decided = self._decide(fresh, read_at)
+            if decided is not None and decided[1] == CANCELLED:
+                # The list was read some time ago, and may lag; units that were shipped since then must not be cancelled.
+                read = await self._read_alone(number)
+                if read is None:
+                    return False
+                fresh, read_at = read
+                with self._parts.state.begin() as connection:
+                    if not leases.renew(connection, name, lease, now=self._parts.state.now()):
+                        raise busy
+                decided = self._decide(fresh, read_at, is_alone=True)
+            return decided is not None and await self._put(decided[0], fresh, decided[1])
         finally:
             with self._parts.state.begin() as connection:
                 leases.release(connection, name, lease)
 
-    async def _close_one(self, fresh: Order, read_at: datetime) -> bool:
-        """Judges the fresh snapshot exactly as validate does, then closes on nothing but it."""
+    async def _read_alone(self, number: str) -> tuple[Order, datetime] | None:
+        try:
+            read = await read_alone(self._client, number)
+        except NotFoundError:
+            self._missing(number)
+            return None
+        if isinstance(read, Unread):
+            self._unread(read)
+            return None
+        return read
+
+    def _missing(self, number: str) -> None:
+        seller_id = self._client.seller_id
+        self._tally.note(seller_id, missing_order(number))
+        with self._parts.state.begin() as connection:
+            ledger.mark_missing(connection, seller_id, number, self._parts.state.now())
+
+    def _unread(self, unread: Unread) -> None:
+        self._tally.orders_unread += 1
+        self._tally.note(
+            self._client.seller_id, f"order {unread.mp_order_number} cannot be read: {unread.where}"
+        )
+
+    def _decide(
+        self, fresh: Order, read_at: datetime, *, is_alone: bool = False
+    ) -> tuple[LedgerOrder, MarketplaceState] | None:
+        """Judges the fresh snapshot exactly as validate does: the order and its final state, None if it stays open.
+
+        Closing happens on nothing but this snapshot; the intent is on record, but for CANCELLED only once the order
+        was read by itself.
+        """
         snapshot = fresh.snapshot()
         with self._parts.state.begin() as connection:
             order = ledger.read(connection, self._client.seller_id, fresh.mp_order_number)
             if order is None or not ledger.is_open(order):
-                return False
+                return None
             open_orders.keep_open(connection, order.seller_id, [(snapshot, read_at)])
             outbox.put_all(
                 connection, order_rows(order.seller_id, fresh, read_at=read_at), recorded_at=read_at
             )
-            held = open_orders.read(connection, *order.key)
+            try:
+                held = open_orders.read(connection, *order.key)
+            except UnreadableError as error:
+                self._tally.note(order.seller_id, str(error))
+                open_orders.set_aside(connection, *order.key)
+                return None
             if held is None or held.read_at > read_at:
-                return False  # somebody has read it later still; the next run decides on that
+                return None  # somebody has read it later still; the next run decides on that
             decision = judge(connection, self._parts, order, held)
             if not isinstance(decision, Close):
-                return False
+                return None
             state = decision.marketplace_state
-            ledger.change(connection, order, closing_state=state, closing_at=self._parts.state.now())
-        return await self._put(order, fresh, state)
+            if state != CANCELLED or is_alone:
+                ledger.change(connection, order, closing_state=state, closing_at=self._parts.state.now())
+        return order, state
 
     async def _put(self, order: LedgerOrder, fresh: Order, state: MarketplaceState) -> bool:
         try:
             sent_at = await self._client.put_order(order.mp_order_number, order.put_body(state))
         except NotFoundError:
-            self._tally.note(order.seller_id, missing_order(order.mp_order_number))
+            if await self._read_alone(order.mp_order_number) is not None:
+                message = (
+                    f"FeedAMP answered 404 to the closing of order {order.mp_order_number}, which it has."
+                )
+                self._tally.leave(order.seller_id, TransientError(message))
             return False
         except RejectedError as error:
             if error.status not in REFUSES_THE_CLOSING:
@@ -158,12 +221,4 @@ class _Closer:
             "`feedamp orders show` shows its words, and nothing is sent before the seller changes the order",
         )
         with self._parts.state.begin() as connection:
-            held = open_orders.read(connection, *order.key)
-            if held is not None:
-                open_orders.record_validation(
-                    connection,
-                    held,
-                    closable=False,
-                    waits_for=f"FeedAMP refused to close it: {words}",
-                    needs_person=True,
-                )
+            open_orders.refuse_closing(connection, *order.key, f"FeedAMP refused to close it: {words}")

@@ -16,6 +16,7 @@ from feedamp.errors import (
     ClientRefusedError,
     FeedAmpError,
     IncompleteError,
+    PausedError,
     ThrottledError,
     TransientError,
 )
@@ -144,6 +145,9 @@ async def each_seller(
                 await work(seller)
             except ClientRefusedError as error:
                 tally.leave(seller.seller_id, error)
+            except PausedError as error:
+                tally.complete = False
+                tally.note(seller.seller_id, str(error))
             except AuthorizationError as error:
                 if refusal_is_failure:
                     tally.failed_sellers.add(seller.seller_id)

@@ -121,7 +121,7 @@ class _SellerReader:
         started_at = self._parts.state.now()
         with self._parts.state.read() as connection:
             watched = set(open_orders.watched(connection, seller.seller_id))
-            watched.update(ledger.to_read_back(connection, seller.seller_id))
+            watched.update(ledger.to_read_back(connection, seller.seller_id, now=started_at))
         lost: list[TransientError] = []
         slipping = Slipping(client, page_size=self._parts.rules.page_size)
         try:
@@ -142,8 +142,7 @@ class _SellerReader:
             for numbers in chunks_of_numbers(sorted(watched)):
                 fresh = await read_by_number(client, numbers)
                 lost += fresh.failed
-                for number in fresh.missing:
-                    self._tally.note(seller.seller_id, missing_order(number))
+                self._mark_missing(seller, fresh.missing)
                 for left in fresh.unread:
                     self._take(seller, left, started_at)
                 doubted = self._doubted(seller, fresh.orders)
@@ -180,6 +179,8 @@ class _SellerReader:
     ) -> None:
         """Takes what the pages hold, strikes it off `watched`, and adds to `lost` what could not be read just now."""
         async for page in sweep.pages():
+            with self._parts.state.read() as connection:
+                sellers.check_pause(connection, seller.seller_id)
             doubted = self._doubted(seller, [(order, page.read_at) for order in page.orders])
             for item in _each_once(page.items):
                 number = item.mp_order_number or ""
@@ -217,6 +218,15 @@ class _SellerReader:
                 ledger.read_back_later(connection, seller.seller_id, number, now=self._parts.state.now())
             return
         self._take(seller, read, self._parts.state.now())
+
+    def _mark_missing(self, seller: Seller, numbers: Sequence[str]) -> None:
+        if not numbers:
+            return
+        now = self._parts.state.now()
+        with self._parts.state.begin() as connection:
+            for number in numbers:
+                self._tally.note(seller.seller_id, missing_order(number))
+                ledger.mark_missing(connection, seller.seller_id, number, now)
 
     def _take(
         self, seller: Seller, read: tuple[Order, datetime | None] | Unread, page_read_at: datetime

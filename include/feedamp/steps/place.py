@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
 from typing import Any
 
 from feedamp.errors import TransientError
@@ -11,11 +10,10 @@ from feedamp.parts import Parts, Run, shards
 from feedamp.state import ledger, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.edge import Tally, each_seller, record_run
-from feedamp.steps.placing import SellerBatch
+from feedamp.steps.placing import ASK_AGAIN, SellerBatch
 from feedamp.troubles import Troubles
 
 log = logging.getLogger(__name__)
-ASK_AGAIN = timedelta(days=1)
 
 
 def plan_place(parts: Parts, run: Run, seller_ids: list[str]) -> list[dict[str, Any]]:

@@ -13,27 +13,31 @@ from feedamp.errors import (
     BusyError,
     FeedAmpError,
     NotFoundError,
+    PausedError,
     RejectedError,
     ThrottledError,
     TransientError,
     UnreadableError,
 )
-from feedamp.flatten import placed_rows
+from feedamp.flatten import order_rows, placed_rows
 from feedamp.json_fields import Slips
-from feedamp.lifecycle import CANCELLED
-from feedamp.models import FINAL_STATES
+from feedamp.lifecycle import CANCELLED, SHIPPED
+from feedamp.models import FINAL_STATES, Order
+from feedamp.pages import Unread
 from feedamp.parts import Parts, Run
 from feedamp.reading import read_order
-from feedamp.state import leases, ledger, open_orders, outbox, rejects
+from feedamp.state import leases, ledger, open_orders, outbox, rejects, sellers
 from feedamp.state.ledger import LedgerOrder
 from feedamp.steps.edge import Tally, unexpected
 from feedamp.steps.reading_back import read_back
+from feedamp.sweep import read_alone
 from feedamp.tables import PLACEMENTS
 from feedamp.units import count_units
 
 ORDERS_AT_ONCE = 4
 ORDERS_PER_CHUNK = 200
 FAILURES_THAT_END_A_SELLER = 2
+ASK_AGAIN = timedelta(days=1)
 # Answers about this order's content; any other 4xx is about the address, the network or the client.
 REFUSES_THE_ORDER = (400, 409, 413, 422)
 
@@ -60,6 +64,8 @@ class SellerBatch:
                 self._tally.leave(self._client.seller_id, error)
             await read_back(self._parts, self._client, self._changed)
             self._changed.clear()
+            if isinstance(self._stopped, PausedError):
+                break
         if self._stopped is not None:
             self._explain_the_rest(self._stopped)
             raise self._stopped
@@ -80,6 +86,9 @@ class SellerBatch:
         """As `_place_alone`; what nobody expected is this order's alone, for what the others have sent is recorded."""
         try:
             return await self._place_alone(number)
+        except PausedError as error:
+            self._stopped = self._stopped or error
+            return True
         except Exception as error:  # noqa: BLE001 - logged with its traceback at the end of the step
             self._tally.leave(self._client.seller_id, unexpected(error, number), cause=error)
             return True
@@ -92,10 +101,11 @@ class SellerBatch:
             lease = leases.take(connection, name, now=self._parts.state.now())
             if lease is None:
                 return False
+            sellers.check_pause(connection, self._client.seller_id)
             order = self._begin(connection, number)
         try:
             if order is not None:
-                await self._place(order)
+                await self._place(order, lease)
         finally:
             with self._parts.state.begin() as connection:
                 leases.release(connection, name, lease)
@@ -106,7 +116,7 @@ class SellerBatch:
         order = ledger.read(connection, self._client.seller_id, number)
         if order is None or order.phase != "to_place":
             return None
-        if order.desired_state == CANCELLED and self._contradicts_the_seller(connection, order):
+        if order.desired_state == CANCELLED and self._is_held_by_what_is_known(connection, order):
             return None
         if not order.has_body:
             reason = "it has no body to send: deliver it to the inbox as it was placed"
@@ -116,21 +126,16 @@ class SellerBatch:
         ledger.note_put(connection, order, now=self._parts.state.now())
         return order
 
-    async def _place(self, order: LedgerOrder) -> None:
-        number, has_tried = order.mp_order_number, order.first_put_at is not None
+    async def _place(self, order: LedgerOrder, lease: str) -> None:
+        if order.desired_state == CANCELLED and not await self._may_cancel(order, lease):
+            return
         try:
-            is_unclear = order.accepted_state is None and has_tried
-            if order.desired_state == CANCELLED and is_unclear and not await self._exists(number):
-                self._never_placed(order)
-                return
-            sent_at = await self._client.put_order(number, order.put_body(order.desired_state))
+            sent_at = await self._client.put_order(order.mp_order_number, order.put_body(order.desired_state))
         except RejectedError as error:
             if error.status in REFUSES_THE_ORDER:
                 self._refused(order, error)
             else:
-                self._stopped = self._stopped or TransientError(
-                    f"{error} Check the connection's Host, or whether FeedAMP must allow this address."
-                )
+                self._stop_at_a_refusal(error)
         except AuthorizationError as error:
             self._stopped = self._stopped or error
         except TransientError as error:
@@ -138,33 +143,111 @@ class SellerBatch:
         else:
             self._accepted(order, order.desired_state, sent_at)
 
-    def _contradicts_the_seller(self, connection: Connection, order: LedgerOrder) -> bool:
-        """Holds a cancellation back whose order the seller has begun to ship since it came in."""
-        held = open_orders.read(connection, *order.key)
-        units = count_units({}, held.snapshot.fulfillments if held else ())
+    async def _may_cancel(self, order: LedgerOrder, lease: str) -> bool:
+        """Reads an order that is to be cancelled, by itself and just before that; says whether CANCELLED may go out.
+
+        It may not over shipped units, nor for an order that cannot be read or that FeedAMP does not have (CANCELLED is
+        for placed orders only, contract 7.1). What the seller does after this read is found by the read that follows
+        the PUT.
+        """
+        number = order.mp_order_number
+        try:
+            read = await read_alone(self._client, number)
+        except NotFoundError:
+            if order.accepted_state is None:
+                self._never_placed(order)
+            else:
+                self._missing(order)
+        except RejectedError as error:
+            if error.status in REFUSES_THE_ORDER:
+                self._unreadable(order, f"FeedAMP answered GET with {error.status}")
+            else:
+                self._stop_at_a_refusal(error)
+        except AuthorizationError as error:
+            self._stopped = self._stopped or error
+        except TransientError as error:
+            self._wait(order, error, f"CANCELLED goes out once the order could be read: {error}")
+        else:
+            if not isinstance(read, Unread):
+                return self._is_free_to_cancel(order, lease, *read)
+            self._unreadable(order, read.where or "no field named")
+        return False
+
+    def _is_free_to_cancel(self, order: LedgerOrder, lease: str, shown: Order, read_at: datetime) -> bool:
+        """Keeps what was read, and decides on the newest that is known by then."""
+        with self._parts.state.begin() as connection:
+            now = self._parts.state.now()
+            open_orders.keep_open(connection, order.seller_id, [(shown.snapshot(), read_at)])
+            rows = order_rows(order.seller_id, shown, read_at=read_at)
+            outbox.put_all(connection, rows, recorded_at=read_at)
+            current = ledger.read(connection, *order.key)
+            if current is None or (current.phase, current.desired_state) != ("to_place", CANCELLED):
+                return False  # another step has brought the order to its end meanwhile
+            name = leases.of_order("place", *order.key)
+            if not leases.renew(connection, name, lease, now=now):  # the read took very long
+                number = order.mp_order_number
+                error = BusyError(f"Another process is placing order {number}.", mp_order_number=number)
+                self._tally.leave(order.seller_id, error)
+                return False
+            return not self._is_held_by_what_is_known(connection, current)
+
+    def _is_held_by_what_is_known(self, connection: Connection, order: LedgerOrder) -> bool:
+        """Holds a cancellation back whose order the seller has begun to ship, by the newest snapshot."""
+        try:
+            held = open_orders.read(connection, *order.key)
+        except UnreadableError:
+            held = None  # the order is read before anything is sent
+        if held is None or held.snapshot.marketplace_state == CANCELLED:
+            return (
+                False  # cancelled already: our PUT arrived without an answer, and repeating it records that
+            )
+        units = count_units({}, held.snapshot.fulfillments)
         shipped = sum(line.shipped for line in units.values())
-        if not shipped:
+        if not shipped and held.snapshot.marketplace_state != SHIPPED:
             return False
+        self._hold_cancellation(
+            connection, order, f"conflict: CANCELLED came in, but the seller has shipped {shipped} units"
+        )
+        self._tally.note(order.seller_id, f"order {order.mp_order_number} is held: cancelled, but shipped")
+        return True
+
+    def _hold_cancellation(
+        self, connection: Connection, order: LedgerOrder, reason: str, *, next_try_at: datetime | None = None
+    ) -> None:
+        """CANCELLED is not sent until a newer snapshot shows nothing that speaks against it."""
         ledger.change(
             connection,
             order,
             phase="held",
             desired_state=order.accepted_state or order.desired_state,
             conflicting_state=str(CANCELLED),
-            reason=f"conflict: CANCELLED came in, but the seller has shipped {shipped} units",
+            reason=reason,
+            next_try_at=next_try_at,
         )
-        self._tally.note(order.seller_id, f"order {order.mp_order_number} is held: cancelled, but shipped")
-        return True
 
-    async def _exists(self, number: str) -> bool:
-        """Whether an earlier PUT without an answer arrived: CANCELLED is for placed orders only (contract 7.1)."""
-        try:
-            await self._client.get_order(number)
-        except NotFoundError:
-            return False
-        except UnreadableError:
-            return True  # whatever its shape, it is there
-        return True
+    def _unreadable(self, order: LedgerOrder, where: str) -> None:
+        self._tally.orders_unread += 1
+        number = order.mp_order_number
+        self._tally.note(
+            order.seller_id, f"order {number} cannot be read ({where}), so CANCELLED was not sent"
+        )
+        with self._parts.state.begin() as connection:
+            reason = f"CANCELLED was not sent: the order cannot be read ({where}); the next extraction reads it again"
+            self._hold_cancellation(connection, order, reason, next_try_at=self._parts.state.now())
+
+    def _missing(self, order: LedgerOrder) -> None:
+        number = order.mp_order_number
+        self._tally.note(order.seller_id, f"FeedAMP does not have order {number}, so CANCELLED was not sent")
+        with self._parts.state.begin() as connection:
+            reason = "CANCELLED was not sent: FeedAMP does not have the order"
+            self._hold_cancellation(connection, order, reason)
+            ledger.mark_missing(connection, *order.key, self._parts.state.now())
+
+    def _stop_at_a_refusal(self, error: RejectedError) -> None:
+        """What refuses no order is about the address, the network or the client, and so about all orders."""
+        self._stopped = self._stopped or TransientError(
+            f"{error} Check the connection's Host, or whether FeedAMP must allow this address."
+        )
 
     def _accepted(self, order: LedgerOrder, state: str, sent_at: datetime) -> None:
         self._tally.orders += 1
@@ -184,6 +267,7 @@ class SellerBatch:
                 # To be read back, by ourselves below or by the next extraction if we do not live to do it.
                 next_try_at=None if current.placed_at is None else self._parts.state.now(),
                 attempts=0,
+                missing_since=None,
             )
             if is_final:
                 open_orders.forget(connection, *order.key)
@@ -252,7 +336,7 @@ class SellerBatch:
                 ended_at=self._parts.state.now(),
             )
 
-    def _wait(self, order: LedgerOrder, error: TransientError) -> None:
+    def _wait(self, order: LedgerOrder, error: TransientError, reason: str | None = None) -> None:
         """The order's own backoff lets others go first in the next run."""
         self._failures += 1
         seconds = error.retry_after_s or min(3600.0, 30.0 * 2 ** min(order.attempts, 7))
@@ -260,7 +344,7 @@ class SellerBatch:
             ledger.change(
                 connection,
                 order,
-                reason=str(error),
+                reason=reason or str(error),
                 attempts=order.attempts + 1,
                 next_try_at=self._parts.state.now() + timedelta(seconds=seconds),
             )
@@ -271,8 +355,9 @@ class SellerBatch:
     def _explain_the_rest(self, error: FeedAmpError) -> None:
         # A refused grant is marked at the end of the step; from then on the plan says why its orders wait.
         wait = timedelta(seconds=getattr(error, "retry_after_s", None) or 60)
+        reason = str(error)
+        if isinstance(error, PausedError):  # as the plan does
+            wait, reason = ASK_AGAIN, sellers.PAUSED
         with self._parts.state.begin() as connection:
             now = self._parts.state.now()
-            ledger.explain_waiting(
-                connection, self._client.seller_id, reason=str(error), next_try_at=now + wait
-            )
+            ledger.explain_waiting(connection, self._client.seller_id, reason=reason, next_try_at=now + wait)

@@ -47,6 +47,11 @@ async def read_back(parts: Parts, client: FeedAmpClient, numbers: list[str]) -> 
         )
         return
     with parts.state.begin() as connection:
+        for number in fresh.missing:
+            log.warning(
+                "FeedAMP does not have order %s of seller %s; reconcile it.", number, client.seller_id
+            )
+            ledger.mark_missing(connection, client.seller_id, number, parts.state.now())
         for order, read_at in shown:
             open_orders.keep_open(connection, client.seller_id, [(order.snapshot(), read_at)])
             rows = order_rows(client.seller_id, order, read_at=read_at)

@@ -78,9 +78,9 @@ async def reconcile(
     An order that its seller has changed since the last extraction began is no difference: it is counted as
     `not_extracted_yet`, and the next extraction brings it.
 
-    Reads by number and touches no watermark. Without `repair` nothing else changes; with it, ledger and warehouse
-    come to FeedAMP's truth, and FeedAMP gets back what it lost of ours. Safe to repeat: what is repaired is no
-    difference any more, and rows of one run and field are one row.
+    Reads by number and touches no watermark. Without `repair` nothing else changes, except that the ledger notes which
+    orders FeedAMP does not have; with it, ledger and warehouse come to FeedAMP's truth, and FeedAMP gets back what it
+    lost of ours. Safe to repeat: what is repaired is no difference any more, and rows of one run and field are one row.
 
     Raises:
         BusyError: another process holds the warehouse.

@@ -17,7 +17,7 @@ from feedamp.models import Order, content_hash
 from feedamp.pages import Filters, Unread
 from feedamp.parts import Parts, Run
 from feedamp.repairing import AGREE, SENDING, Action, Repair, decide_repair, is_about_content, is_mended
-from feedamp.state import ledger, open_orders, outbox, progress
+from feedamp.state import ledger, open_orders, outbox, progress, sellers
 from feedamp.state.ledger import LedgerOrder
 from feedamp.steps.difference_table import DifferenceTable
 from feedamp.steps.edge import Tally
@@ -75,11 +75,14 @@ class SellerComparison:
 
         Raises:
             BusyError: another process holds the warehouse.
+            PausedError: the seller has been paused meanwhile; what was compared is written.
         """
         for start in range(0, len(numbers), ORDERS_PER_CHUNK):
             await self._compare_chunk(list(numbers[start : start + ORDERS_PER_CHUNK]))
 
     async def _compare_chunk(self, numbers: list[str]) -> None:
+        with self._parts.state.read() as connection:
+            sellers.check_pause(connection, self._seller_id)
         # The ledger is read before FeedAMP, and once more before anything is written: an order that moved in between
         # is left out.
         with self._parts.state.read() as connection:
@@ -190,9 +193,13 @@ class SellerComparison:
         has_acted = case.stored.has_units
         if case.shown is None and not has_acted:
             with self._parts.state.read() as connection:
-                held = open_orders.read(connection, self._seller_id, case.number)
+                try:
+                    held = open_orders.read(connection, self._seller_id, case.number)
+                except UnreadableError:
+                    # What the seller has done is unknown: a repair must not have it done twice.
+                    held, has_acted = None, True
             units = count_units({}, held.snapshot.fulfillments if held else ()).values()
-            has_acted = any(line.shipped or line.cancelled for line in units)
+            has_acted = has_acted or any(line.shipped or line.cancelled for line in units)
         return decide_repair(case.ours, case.shown, seller_has_acted=has_acted)
 
     def _write(self, cases: list[_Case]) -> list[_Case]:
@@ -217,6 +224,8 @@ class SellerComparison:
                         continue
                     self._table.add(self._seller_id, case.number, case.differences)
                     mended = self._mend(connection, case) if self._repair else []
+                    if case.shown is None and case.ours is not None:
+                        ledger.mark_missing(connection, *case.ours.key, self._parts.state.now())
                     self._record(connection, case, case.differences, mended)
         return [case for case in cases if case.is_to_be_sent]
 

@@ -16,6 +16,7 @@ from feedamp.errors import (
     ThrottledError,
     TransientError,
     UnclearError,
+    UnreadableError,
 )
 from feedamp.models import Order
 from feedamp.pages import Filters
@@ -36,7 +37,7 @@ def plan_process(parts: Parts, seller_ids: list[str]) -> list[dict[str, Any]]:
         ready = [seller.seller_id for seller in sellers.workable(connection, seller_ids=seller_ids)]
         work = (
             _to_judge(connection, parts, ready).keys()
-            | open_orders.closable(connection, ready).keys()
+            | open_orders.closable(connection, ready, now=parts.state.now()).keys()
             | findings.to_report(connection, ready).keys()
         )
     return shards(sorted(work), sellers_per_task=parts.rules.sellers_per_task)
@@ -88,12 +89,18 @@ def _judge_all(parts: Parts, seller_id: str, numbers: Sequence[str], tally: Tall
     with parts.state.begin() as connection:
         ours = ledger.read_many(connection, seller_id, numbers)
         for number in numbers:
-            held = open_orders.read(connection, seller_id, number)
-            if held is None or number not in ours:
+            if number not in ours:
                 continue
             try:
+                held = open_orders.read(connection, seller_id, number)
+                if held is None:
+                    continue
                 with connection.begin_nested():
                     judge(connection, parts, ours[number], held)
+            except UnreadableError as error:
+                tally.orders_unread += 1
+                tally.note(seller_id, f"{error} The next extraction reads the order again.")
+                open_orders.set_aside(connection, seller_id, number)
             except Exception as error:  # noqa: BLE001 - logged with its traceback at the end of the step
                 tally.leave(seller_id, unexpected(error, number), cause=error)
             else:
@@ -113,9 +120,11 @@ class _Reporter:
 
         Raises:
             BusyError: another process is at it.
+            PausedError: the seller has been paused since the step began.
         """
         name = leases.of_order("report", self._client.seller_id, number)
         with self._parts.state.begin() as connection:
+            sellers.check_pause(connection, self._client.seller_id)
             lease = leases.take(connection, name, now=self._parts.state.now())
         if lease is None:
             raise BusyError(f"Another process is reporting on order {number}.", mp_order_number=number)
@@ -148,8 +157,8 @@ class _Reporter:
             reports = list(dict.fromkeys(finding.report for finding in pending))
             sent_at = await self._client.post_errors(number, reports)
         except NotFoundError:
-            self._tally.note(self._client.seller_id, missing_order(number))
             self._write([f.but(intent_at=None) for f in pending])
+            await self._confirm_missing(number)
         except RejectedError as error:
             words = "; ".join(": ".join(filter(None, pair)) for pair in error.reasons) or str(error)
             # FeedAMP's words may repeat a customer field: they are stored, not logged.
@@ -170,6 +179,23 @@ class _Reporter:
         else:
             self._write([f.but(state=findings.REPORTED, reported_at=sent_at, note=None) for f in pending])
             self._tally.extra["reported"] = self._tally.extra.get("reported", 0) + len(pending)
+
+    async def _confirm_missing(self, number: str) -> None:
+        """Reads the order by itself: only what FeedAMP says then makes it a missing one."""
+        seller_id = self._client.seller_id
+        try:
+            await self._client.get_order(number)
+        except NotFoundError:
+            self._tally.note(seller_id, missing_order(number))
+            with self._parts.state.begin() as connection:
+                ledger.mark_missing(connection, seller_id, number, self._parts.state.now())
+        except UnreadableError:
+            pass  # whatever its shape, it is there
+        except TransientError as error:
+            self._tally.leave(seller_id, error)
+        else:
+            message = f"FeedAMP answered 404 to a report on order {number}, which it has."
+            self._tally.leave(seller_id, TransientError(message))
 
     async def _sort_out(self, number: str, pending: list[StoredFinding]) -> list[StoredFinding]:
         """Reads the order and marks what has arrived; returns what has not and may be sent."""
@@ -210,7 +236,7 @@ class _Reporter:
         with self._parts.state.read() as connection:
             stored = findings.of_order(connection, self._client.seller_id, number)
             order = ledger.read(connection, self._client.seller_id, number)
-        if order is None or not ledger.is_open(order):
+        if order is None or not ledger.is_open(order) or order.is_missing(self._parts.state.now()):
             return []
         return [finding for finding in stored if finding.state == findings.TO_REPORT]
 

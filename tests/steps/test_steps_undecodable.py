@@ -1,0 +1,139 @@
+"""A stored snapshot that this version cannot decode costs its own order alone, and heals with the next extraction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from house import SELLER, House, shipment
+
+from feedamp.errors import UnreadableError
+from feedamp.state import open_orders, overview, schema
+from feedamp.state.open_orders import UNDECODABLE, decode_stored
+from feedamp.steps.edge import finish
+
+NUMBERS = [f"M-{n:02d}" for n in range(52)]  # 50 are validated in one transaction
+BROKEN = "M-07"
+DAMAGES = [
+    pytest.param("{", id="cut off"),
+    pytest.param('{"mp_order_number": 7}', id="of another shape"),
+    pytest.param("", id="empty"),
+]
+
+
+def damage(house: House, number: str = BROKEN, text: str = "{") -> None:
+    snapshots = schema.snapshots
+    with house.state.begin() as connection:
+        connection.execute(
+            sa.update(snapshots).where(snapshots.c.mp_order_number == number).values(snapshot=text)
+        )
+
+
+def action_required(house: House) -> list[tuple[str, str]]:
+    with house.state.read() as connection:
+        stuck = overview.stuck_orders(connection, lingering_since=house.state.now(), limit=20)
+    return [(item["mp_order_number"], item["reason"]) for item in stuck.items]
+
+
+@pytest.fixture
+def shipped(house: House) -> House:
+    """All orders are shipped whole, and were seen."""
+    house.placed(*NUMBERS)
+    for number in NUMBERS:
+        house.fulfill(number, shipment(2))
+    house.read()
+    return house
+
+
+@pytest.mark.parametrize("text", DAMAGES)
+def test_an_undecodable_snapshot_is_named_and_all_others_close(shipped: House, text: str) -> None:
+    damage(shipped, text=text)
+    tally = shipped.validate()
+    assert finish(tally)["orders_unread"] == 1
+    assert [note for note in tally.notes if f"order {BROKEN}" in note]
+    finish(shipped.close())
+    assert {shipped.order(n).phase for n in NUMBERS if n != BROKEN} == {"closed"}
+    assert action_required(shipped) == [(BROKEN, UNDECODABLE)]
+
+
+def test_the_next_extraction_reads_it_again_and_it_closes(shipped: House) -> None:
+    shipped.clock.skip(hours=1)
+    shipped.read()  # from here on no overlap reaches back to the seller's update
+    damage(shipped)
+    shipped.process()
+    shipped.clock.skip(minutes=15)
+    shipped.read()
+    shipped.process()
+    assert shipped.order(BROKEN).phase == "closed"
+    assert action_required(shipped) == []
+
+
+def test_closing_goes_on_beside_a_snapshot_that_was_damaged_after_it_was_judged(shipped: House) -> None:
+    shipped.validate()
+    damage(shipped)
+    finish(shipped.close())
+    assert {shipped.order(n).phase for n in NUMBERS} == {"closed"}  # each is read again before it is closed
+
+
+@pytest.mark.parametrize("when", ["read later still", "refused"])
+def test_a_closing_that_meets_an_undecodable_snapshot_costs_that_order_alone(
+    shipped: House, when: str
+) -> None:
+    shipped.validate()
+    damage(shipped)
+    if when == "refused":
+        with shipped.sandbox.world.lock:
+            shipped.sandbox._order(SELLER, BROKEN).body["currency"] = "EUR"
+    else:
+        snapshots = schema.snapshots
+        with shipped.state.begin() as connection:
+            moment = shipped.state.now().replace(year=2027)
+            connection.execute(
+                sa.update(snapshots).where(snapshots.c.mp_order_number == BROKEN).values(read_at=moment)
+            )
+    finish(shipped.close())
+    assert {shipped.order(n).phase for n in NUMBERS if n != BROKEN} == {"closed"}
+    assert shipped.order(BROKEN).phase == "settled"
+    assert [number for number, _ in action_required(shipped)] == [BROKEN]
+
+
+@pytest.mark.parametrize("is_shipped", [True, False])
+def test_a_cancellation_beside_an_undecodable_snapshot_goes_by_what_feedamp_shows(
+    house: House, is_shipped: bool
+) -> None:
+    house.placed("M-1")
+    house.see("M-1")
+    damage(house, "M-1")
+    house.deliver("M-1", marketplace_state="CANCELLED")
+    if is_shipped:
+        house.fulfill("M-1", shipment(1))
+    finish(house.place())
+    assert house.order("M-1").phase == ("held" if is_shipped else "closed")
+    assert house.sandbox.broken_rules == []
+
+
+def test_a_lost_order_whose_snapshot_is_undecodable_is_not_placed_again(house: House) -> None:
+    house.placed("M-1")
+    house.read()
+    damage(house, "M-1")
+    with house.sandbox.world.lock:
+        orders = house.sandbox.world.orders
+        orders._sorted[SELLER].remove(orders._by_number[SELLER].pop("M-1"))
+    finish(house.reconcile(repair=True))
+    assert "M-1" not in house.sandbox.orders(SELLER)
+
+
+@pytest.mark.parametrize("text", DAMAGES)
+def test_one_row_is_decoded_or_named(text: Any) -> None:
+    with pytest.raises(
+        UnreadableError, match=r"snapshot of order M-1 of seller S1 cannot be decoded"
+    ) as info:
+        decode_stored("S1", "M-1", text)
+    assert (info.value.seller_id, info.value.mp_order_number) == ("S1", "M-1")
+
+
+def test_reading_one_names_its_order(shipped: House) -> None:
+    damage(shipped)
+    with shipped.state.read() as connection, pytest.raises(UnreadableError, match=BROKEN):
+        open_orders.read(connection, SELLER, BROKEN)
