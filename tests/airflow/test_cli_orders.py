@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+import sqlalchemy as sa
 from console import BAD_NUMBER, SELLER
 
-from feedamp.state import outbox
+from feedamp.state import ledger, open_orders, outbox
+from feedamp.state.schema import snapshots
 
 PERSONAL = ("Robin", "Vale", "12 Harbor Way")
 
@@ -62,6 +64,47 @@ def test_an_order_along_its_way(placed):
     placed.read()
     placed.process()
     assert (show(placed)["phase"], show(placed)["accepted_state"]) == ("closed", "SHIPPED")
+
+
+def test_a_closed_order_shows_its_shipped_and_cancelled_units(placed):
+    placed.fulfill("M-1", quantity=1, cancelled=1)
+    placed.read()
+    placed.process()
+    shown = show(placed)
+    assert shown["phase"] == "closed"
+    assert [(line["ordered"], line["shipped"], line["cancelled"]) for line in shown["lines"]] == [(2, 1, 1)]
+    row = placed.run("orders", "show", SELLER, "M-1").out.splitlines()[-1].split()
+    assert (row[0], row[2:]) == ("M-1-1", ["2", "1", "1", "0", "0"])
+
+
+def test_the_units_of_an_order_that_was_closed_before_they_were_kept_are_unknown(placed):
+    placed.fulfill("M-1")
+    placed.read()
+    placed.process()
+    with placed.parts.state.begin() as connection:
+        order = ledger.read(connection, SELLER, "M-1")
+        ledger.change(connection, order, closed_units=None, closed_units_shipped=None, closed_units_at=None)
+    assert [line["shipped"] for line in show(placed)["lines"]] == [None]
+    row = placed.run("orders", "show", SELLER, "M-1").out.splitlines()[-1].split()
+    assert row[2:] == ["2", *["unknown"] * 4]
+
+
+def test_an_order_that_feedamp_does_not_have_says_so(placed):
+    placed.read()
+    with placed.parts.state.begin() as connection:
+        ledger.mark_missing(connection, SELLER, "M-1", placed.parts.state.now())
+    shown = show(placed)
+    assert (shown["closing"]["needs_person"], shown["missing_since"][-1]) == (True, "Z")
+    assert "FeedAMP does not have it" in placed.run("orders", "show", SELLER, "M-1").out
+
+
+def test_an_order_whose_stored_snapshot_cannot_be_decoded_is_shown_all_the_same(placed):
+    placed.read()
+    with placed.parts.state.begin() as connection:
+        connection.execute(sa.update(snapshots).values(snapshot="{"))
+    shown = show(placed)
+    assert shown["closing"]["waits_for"] == open_orders.UNDECODABLE
+    assert [(line["ordered"], line["shipped"]) for line in shown["lines"]] == [(2, None)]
 
 
 def test_an_order_with_a_finding_shows_it_and_no_customer_field(faulty):

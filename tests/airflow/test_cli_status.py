@@ -94,6 +94,42 @@ def test_a_held_order_needs_a_person(feedamp_env):
     assert needs(feedamp_env) == (1, {"held_orders": 1})
 
 
+def test_an_order_that_feedamp_does_not_have_is_listed_with_what_to_do(feedamp_env):
+    feedamp_env.deliver("a.jsonl", "M-1")
+    feedamp_env.place()
+    with feedamp_env.parts.state.begin() as connection:
+        ledger.mark_missing(connection, SELLER, "M-1", feedamp_env.parts.state.now())
+    assert needs(feedamp_env) == (1, {"missing_orders": 1})
+    done = feedamp_env.run("status")
+    assert "repair=true places again" in done.out
+    assert f"{SELLER}  M-1" in done.out
+    assert feedamp_env.run("status", "--json").json["settled_wait_for"] == [
+        {"reason": "FeedAMP does not have it", "count": 1}
+    ]
+
+
+def test_a_shipped_order_that_was_cancelled_is_listed_with_its_units(feedamp_env):
+    feedamp_env.deliver("a.jsonl", "M-1")
+    feedamp_env.place()
+    feedamp_env.deliver("b.jsonl", "M-1", marketplace_state="CANCELLED")
+    feedamp_env.place()
+    assert needs(feedamp_env) == (0, {})
+    feedamp_env.fulfill("M-1")
+    feedamp_env.read()
+    assert needs(feedamp_env) == (1, {"cancelled_but_shipped": 1})
+    assert "shipped: 2 of line M-1-1" in feedamp_env.run("status").out
+
+
+def test_an_undecodable_snapshot_needs_a_person(feedamp_env):
+    feedamp_env.deliver("a.jsonl", "M-1")
+    feedamp_env.place()
+    feedamp_env.read()
+    with feedamp_env.parts.state.begin() as connection:
+        connection.execute(sa.update(snapshots).values(snapshot="{"))
+    feedamp_env.process()
+    assert needs(feedamp_env) == (1, {"stuck_orders": 1})
+
+
 def shipped_wrong(console):
     console.deliver("a.jsonl", "M-1")
     console.place()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from sqlalchemy.engine import Connection
+
+from feedamp.errors import UnreadableError
 from feedamp.state import findings, ledger, open_orders, rejects
 from feedamp.state.ledger import LedgerOrder
 from feedamp.state.open_orders import Held
 from feedamp.state.rejects import Rejected
-from feedamp.units import count_units
+from feedamp.units import LineUnits, count_units
 from feedamp_airflow.cli.findings import finding_row
 from feedamp_airflow.cli.output import Output, cell
 from feedamp_airflow.cli.rejected import reject_row
@@ -33,11 +36,13 @@ LEDGER = (
     "closing_state",
     "closing_at",
     "closed_at",
+    "missing_since",
     "adopted_at",
     "body_kind",
 )
 SNAPSHOT = ("status", "marketplace_state", "acknowledged", "is_marketplace_fulfilled")
-LINE = ("mp_line_number", "sku", "ordered", "shipped", "cancelled", "pending", "over")
+UNITS = ("shipped", "cancelled", "pending", "over")
+LINE = ("mp_line_number", "sku", "ordered", *UNITS)
 FINDING = ("finding_id", "mp_line_number", "kind", "severity", "state", "message")
 
 
@@ -45,7 +50,7 @@ def show(given: argparse.Namespace, out: Output) -> int:
     """Prints everything the state knows of an order."""
     with opened_parts() as parts, parts.state.read() as connection:
         order = ledger.read(connection, given.seller, given.number)
-        held = open_orders.read(connection, given.seller, given.number)
+        held, unreadable = _held(connection, given.seller, given.number)
         found = findings.of_order(connection, given.seller, given.number)
         rejected = [
             r
@@ -61,7 +66,7 @@ def show(given: argparse.Namespace, out: Output) -> int:
         **{name: getattr(order, name) for name in LEDGER},
         "snapshot": _snapshot(held),
         "lines": _lines(order, held),
-        "closing": _closing(order, held),
+        "closing": _closing(order, held, unreadable),
         "findings": [finding_row(finding) for finding in found],
         "rejected": [reject_row(reject) for reject in rejected],
     }
@@ -74,6 +79,14 @@ def show(given: argparse.Namespace, out: Output) -> int:
     return DONE
 
 
+def _held(connection: Connection, seller_id: str, number: str) -> tuple[Held | None, str | None]:
+    """The stored snapshot, or why it cannot be read."""
+    try:
+        return open_orders.read(connection, seller_id, number), None
+    except UnreadableError as error:
+        return None, str(error)
+
+
 def _snapshot(held: Held | None) -> dict[str, Any] | None:
     if held is None:
         return None
@@ -82,24 +95,31 @@ def _snapshot(held: Held | None) -> dict[str, Any] | None:
 
 
 def _lines(order: LedgerOrder, held: Held | None) -> list[dict[str, Any]]:
-    """Units by line; without a snapshot only what was ordered is known."""
+    """Units by line; of a closed order what FeedAMP showed last. Without either only what was ordered is known."""
     skus = {line["mp_line_number"]: line.get("sku") for line in order.body["order_lines"]}
-    units = count_units(order.ordered, held.snapshot.fulfillments if held else ())
+    if order.phase == "closed" and order.closed_units is not None:
+        shown, is_known = order.closed_units, True
+        units = {
+            line: LineUnits(order.ordered.get(line, 0), *shown.get(line, (0, 0)))
+            for line in dict.fromkeys((*order.ordered, *shown))
+        }
+    else:
+        units, is_known = (
+            count_units(order.ordered, held.snapshot.fulfillments if held else ()),
+            held is not None,
+        )
     return [
         {
             "mp_line_number": number,
             "sku": skus.get(number),
             "ordered": line.ordered,
-            "shipped": line.shipped if held else None,
-            "cancelled": line.cancelled if held else None,
-            "pending": line.pending if held else None,
-            "over": line.over if held else None,
+            **{name: getattr(line, name) if is_known else None for name in UNITS},
         }
         for number, line in units.items()
     ]
 
 
-def _closing(order: LedgerOrder, held: Held | None) -> dict[str, Any]:
+def _closing(order: LedgerOrder, held: Held | None, unreadable: str | None) -> dict[str, Any]:
     """What the last validation decided."""
     decision: dict[str, Any] = {
         "can_be_closed": False,
@@ -111,6 +131,14 @@ def _closing(order: LedgerOrder, held: Held | None) -> dict[str, Any]:
         return {**decision, "waits_for": "nothing: it is closed"}
     if order.placed_at is None:
         return {**decision, "waits_for": "not placed yet"}
+    if order.missing_since is not None and order.phase != "to_place":
+        return {
+            **decision,
+            "waits_for": "FeedAMP does not have it; see `feedamp status`",
+            "needs_person": True,
+        }
+    if unreadable is not None:
+        return {**decision, "waits_for": open_orders.UNDECODABLE, "needs_person": True}
     if held is None:
         return {**decision, "waits_for": "not read yet"}
     if held.validated_hash != held.snapshot_hash:
@@ -139,7 +167,15 @@ def _print(shown: dict[str, Any], out: Output) -> None:
     for error in snapshot.get("errors") or ():
         out.say(f"feedamp lists {error.code} on line {error.mp_line_number or '-'}: {error.message}")
     out.say("")
-    out.table(LINE, [[line[name] for name in LINE] for line in shown["lines"]])
+    # Of an order that was closed before its units were kept.
+    unknown = "unknown" if shown["phase"] == "closed" else None
+    out.table(
+        LINE,
+        [
+            [unknown if name in UNITS and line[name] is None else line[name] for name in LINE]
+            for line in shown["lines"]
+        ],
+    )
     if shown["findings"]:
         out.say("")
         out.table(FINDING, [[finding[name] for name in FINDING] for finding in shown["findings"]])

@@ -21,6 +21,13 @@ SHOWN = 20
 PHASES = ("to_place", "settled", "held", "refused", "never_placed", "closed")
 TITLES = {
     "held_orders": "orders held by a conflict",
+    "missing_orders": (
+        "orders that FeedAMP does not have: reconcile with repair=true places again what the seller has not touched; "
+        "for the others ask FeedAMP"
+    ),
+    "cancelled_but_shipped": (
+        "orders closed as CANCELLED although the seller shipped: settle it with the seller (see the runbook)"
+    ),
     "held_findings": "error findings held back: give them a code (error_codes), or waive them",
     "stuck_orders": "orders that time alone will not close",
     "sellers_to_connect": "sellers to be connected or registered",
@@ -50,6 +57,8 @@ def _document(connection: Connection, parts: Parts, now: datetime) -> dict[str, 
         "sellers": _sellers(known),
         "needs_person": {
             "held_orders": asdict(overview.held_orders(connection, limit=SHOWN)),
+            "missing_orders": asdict(overview.missing_orders(connection, limit=SHOWN)),
+            "cancelled_but_shipped": asdict(overview.cancelled_but_shipped(connection, limit=SHOWN)),
             "held_findings": asdict(overview.held_findings(connection, limit=SHOWN)),
             "stuck_orders": asdict(
                 overview.stuck_orders(connection, lingering_since=now - parts.rules.error_clear, limit=SHOWN)
