@@ -53,6 +53,32 @@ def test_every_order_is_closed_rightly(tmp_path, url):
             assert overview.on_the_way(connection)["manifests"] == 0
 
 
+def test_missing_and_overtaken_orders_are_told(tmp_path, url):
+    with open_house(tmp_path, state_url=url) as house:
+        house.placed("M-1", "M-2", "M-3")
+        house.fulfill("M-1", shipment(2))
+        house.read()
+        house.validate()
+        with house.sandbox.world.lock:
+            orders = house.sandbox.world.orders
+            lost = orders._by_number[SELLER].pop("M-1")
+            orders._sorted[SELLER].remove(lost)
+        house.close()
+        house.fulfill("M-2", shipment(1))
+        house.placed("M-2", "M-3", marketplace_state="CANCELLED")
+        house.fulfill("M-3", shipment(1))
+        house.read()
+        with house.state.read() as connection:
+            lists = (overview.missing_orders, overview.held_orders, overview.cancelled_but_shipped)
+            told = [[i["mp_order_number"] for i in some(connection, limit=9).items] for some in lists]
+        assert told == [["M-1"], ["M-2"], ["M-3"]]
+        with house.state.begin() as connection:
+            ledger.found_again(connection, SELLER, "M-1")
+        assert (house.order("M-1").missing_since, house.order("M-1").next_try_at) == (None, None)
+        house.close()
+        assert house.order("M-1").missing_since is not None
+
+
 @pytest.fixture
 def busy_house(tmp_path):
     """A house on SQLite where something stands in every table but those of moments that are over."""
