@@ -7,7 +7,18 @@ from __future__ import annotations
 
 import multiprocessing
 
-_STEPS = ("intake", "place", "extract", "load", "validate", "close", "reconcile")
+_STEPS = (
+    "intake",
+    "place",
+    "extract",
+    "load",
+    "validate",
+    "close",
+    "reconcile",
+    "refresh",
+    "forget",
+    "compact",
+)
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [

@@ -26,7 +26,9 @@ from feedamp.steps.validate import plan_process, validate
 from feedamp.token_endpoint import Credentials
 from feedamp.transport import Address
 from feedamp.vault import Vault
+from feedamp.warehouse import Warehouse
 from feedamp.warehouse.duckdb import DuckDbWarehouse
+from feedamp.warehouse.postgres_address import PostgresAddress
 
 CONN = "feedamp_default"
 PLACE_DAG = ("intake", "place", "load")
@@ -48,7 +50,10 @@ DAY = (datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC))
 
 @dataclass(frozen=True)
 class Rooms:
-    """Where everything lies; goes to other processes as it is. Without a clock, time is the machine's."""
+    """Where everything lies; goes to other processes as it is. Without a clock, time is the machine's.
+
+    The warehouse is a DuckDB file unless `postgres` names a database.
+    """
 
     folder: Path
     api: str
@@ -60,6 +65,8 @@ class Rooms:
     requests_per_second: float = 10_000.0
     timeout_s: float = 5.0
     lock_wait_s: float = 30.0
+    postgres: PostgresAddress | None = None
+    sellers_per_task: int = 50
 
     def open_state(self) -> State:
         """The state database."""
@@ -80,14 +87,21 @@ class Rooms:
             self.open_state(),
             Vault(self.key),
             Lake(str(self.folder / "lake")),
-            DuckDbWarehouse(str(self.folder / "warehouse.duckdb"), lock_wait_s=self.lock_wait_s),
-            Rules(str(inbox), inbox_settle_s=0),
+            self._warehouse(),
+            Rules(str(inbox), inbox_settle_s=0, sellers_per_task=self.sellers_per_task),
             Privacy(None),
             lambda conn_id: connection,
             default_conn_id=CONN,
             sleep=sleep,
             on_secret=on_secret,
         )
+
+    def _warehouse(self) -> Warehouse:
+        if self.postgres is None:
+            return DuckDbWarehouse(str(self.folder / "warehouse.duckdb"), lock_wait_s=self.lock_wait_s)
+        from feedamp.warehouse.postgres import PostgresWarehouse  # its driver is an extra
+
+        return PostgresWarehouse(self.postgres, lock_wait_s=self.lock_wait_s)
 
     def register(self, tokens: dict[str, str]) -> None:
         """Sellers and the refresh tokens they gave."""

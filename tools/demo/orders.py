@@ -33,19 +33,36 @@ LAST = ("Vale", "Okafor", "Lindgren", "Moreau", "Castro", "Weiss", "Tanaka", "Hu
 STREETS = ("Harbor Way", "Mill Lane", "Station Road", "Elm Street", "Market Square")
 
 
-def make_orders(seller_ids: Sequence[str], count: int, *, now: datetime) -> list[dict[str, Any]]:
-    """Rows in inbox format, bought within the last five days, some of more than one line and unit."""
-    draw = random.Random(SEED)
-    return [_row(draw, draw.choice(seller_ids), f"DEMO-{n:05d}", now) for n in range(1, count + 1)]
+def make_orders(
+    seller_ids: Sequence[str],
+    count: int,
+    *,
+    now: datetime,
+    draw: random.Random | None = None,
+    prefix: str = "DEMO-",
+    first: int = 1,
+    lines: Sequence[int] = (1, 1, 1, 2, 2, 3),
+) -> list[dict[str, Any]]:
+    """Rows in inbox format, purchased within the last five days, some of more than one line and unit.
+
+    `prefix` and `first` make the order numbers; `lines` are the counts of lines to choose from.
+    """
+    draw = draw or random.Random(SEED)
+    return [
+        _row(draw, draw.choice(seller_ids), f"{prefix}{n:05d}", now, lines)
+        for n in range(first, first + count)
+    ]
 
 
-def _row(draw: random.Random, seller_id: str, number: str, now: datetime) -> dict[str, Any]:
+def _row(
+    draw: random.Random, seller_id: str, number: str, now: datetime, line_counts: Sequence[int]
+) -> dict[str, Any]:
     channel, currency, places, country = draw.choice(MARKETS)
     city, state, postal_code = draw.choice(places)
     name = f"{draw.choice(FIRST)} {draw.choice(LAST)}"
     bought_at = (now - timedelta(minutes=draw.randrange(60, 5 * 24 * 60))).replace(microsecond=0)
-    lines = []
-    for n, (sku, product, price) in enumerate(draw.sample(GOODS, k=draw.choice((1, 1, 1, 2, 2, 3))), start=1):
+    lines: list[dict[str, Any]] = []
+    for n, (sku, product, price) in enumerate(draw.sample(GOODS, k=draw.choice(line_counts)), start=1):
         line: dict[str, Any] = {
             "mp_line_number": f"{number}-{n}",
             "sku": sku,
@@ -82,11 +99,12 @@ def _row(draw: random.Random, seller_id: str, number: str, now: datetime) -> dic
     }
 
 
-def spoil(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Lines of an inbox file that nobody should place: each a copy of a good order with one or more faults."""
+def spoil(rows: Sequence[dict[str, Any]], *, prefix: str = "DEMO-BAD-") -> list[str]:
+    """Lines of an inbox file that no one should place: seven copies of good orders with one or more faults each, and
+    a line that is cut off."""
     bad = [json.loads(json.dumps(row)) for row in rows]
     for n, row in enumerate(bad):
-        row["order"]["mp_order_number"] = f"DEMO-BAD-{n + 1}"
+        row["order"]["mp_order_number"] = f"{prefix}{n + 1}"
     bad[0]["order"]["purchase_date"] = "2026-02-31T10:00:00Z"
     bad[1]["order"]["purchase_date"] = "2026-03-02 10:00:00"
     bad[1]["order"]["order_lines"][0]["unit_price"] = -5
@@ -115,6 +133,20 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(flat)
+    draft.rename(path)
+
+
+def write_parquet(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """One order a row, the order as JSON text."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    draft = path.with_suffix(".part")
+    columns = {
+        "seller_id": [row["seller_id"] for row in rows],
+        "order": [json.dumps(row["order"]) for row in rows],
+    }
+    pq.write_table(pa.table(columns), draft)
     draft.rename(path)
 
 

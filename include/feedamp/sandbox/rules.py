@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import NamedTuple
 
 RULES: dict[str, str] = {
@@ -45,6 +46,9 @@ RULES: dict[str, str] = {
 }
 
 
+NEWEST_KEPT = 1_000
+
+
 class BrokenRule(NamedTuple):
     """A rule, how often it was broken, and the first time as an example without secrets or customer data."""
 
@@ -54,11 +58,12 @@ class BrokenRule(NamedTuple):
 
 
 class BrokenRules:
-    """The counters of one sandbox."""
+    """The counters of one sandbox. `newest` holds (rule, example) of each time, oldest first, the last 1,000."""
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
         self._examples: dict[str, str] = {}
+        self.newest: deque[tuple[str, str]] = deque(maxlen=NEWEST_KEPT)
 
     def note(self, rule: str, example: str) -> None:
         """Count `rule` once; `example` names method, path and field, never a value of the customer."""
@@ -66,6 +71,7 @@ class BrokenRules:
             raise KeyError(rule)
         self._counts[rule] = self._counts.get(rule, 0) + 1
         self._examples.setdefault(rule, example[:300])
+        self.newest.append((rule, example[:300]))
 
     def listed(self) -> list[BrokenRule]:
         """What was broken so far, most often first."""

@@ -1,0 +1,351 @@
+"""A DAG run as Airflow makes it: each task a process of its own, tried again as the DAGs say.
+
+What a task does stands in plugins/feedamp_airflow/tasks.py; here the same functions are called without Airflow, whose
+import alone would cost more than all tasks of a soak. The order of the tasks is that of dags/.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from crashes.forking import CONTEXT
+from crashes.rooms import Rooms
+from feedamp.errors import AuthorizationError, ConfigurationError, RejectedError, TransientError
+from feedamp.parts import Parts, Run, shards
+from feedamp.state import progress, rejects, sellers, step_runs
+from feedamp.steps.edge import finish
+from soak.settings import RETRIES, Settings
+
+LONGEST_WAIT_S = 180.0  # feedamp_airflow.retries
+TASKS_AT_ONCE = 6
+HANGS_AFTER_S = 3_600.0
+FEW_ROWS = 20  # feedamp_airflow.tasks
+Shard = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """One task of a DAG. `runs_always`: trigger rule `all_done`."""
+
+    name: str
+    is_mapped: bool = False
+    runs_always: bool = False
+
+
+_LOAD = TaskSpec("load", runs_always=True)
+DAGS: dict[str, tuple[TaskSpec, ...]] = {
+    "feedamp_place_orders": (
+        TaskSpec("intake"),
+        TaskSpec("plan", runs_always=True),
+        TaskSpec("place", is_mapped=True),
+        _LOAD,
+    ),
+    "feedamp_extract_fulfillments": (TaskSpec("plan"), TaskSpec("extract", is_mapped=True), _LOAD),
+    "feedamp_process_fulfillments": (
+        TaskSpec("plan"),
+        TaskSpec("validate", is_mapped=True),
+        TaskSpec("close", is_mapped=True, runs_always=True),
+        _LOAD,
+    ),
+    "feedamp_reconcile_orders": (TaskSpec("plan"), TaskSpec("reconcile", is_mapped=True), _LOAD),
+    "feedamp_refresh_tokens": (TaskSpec("plan"), TaskSpec("refresh", is_mapped=True), _LOAD),
+}
+PLACE, EXTRACT, PROCESS, RECONCILE, REFRESH = DAGS
+
+
+@dataclass(frozen=True)
+class Job:
+    """One try of one task. `params`: `start` and `end` of a reconciliation."""
+
+    dag_id: str
+    run_id: str
+    task: str
+    shard: Shard | None = None
+    try_number: int = 1
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Megabytes of one process: when it began, at most, and at most beyond what it had imported."""
+
+    task: str
+    orders: int
+    peak_mb: float
+    added_mb: float
+
+
+@dataclass
+class RunResult:
+    """How a run ended: `problems` are empty for a green one; `loaded` says that its asset event went out."""
+
+    dag_id: str
+    run_id: str
+    problems: list[str] = field(default_factory=list)
+    loaded: bool = False
+    counts: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class Figures:
+    """What all runs together came to; written from many threads."""
+
+    runs: Counter[str] = field(default_factory=Counter)
+    red: Counter[str] = field(default_factory=Counter)
+    red_examples: dict[str, str] = field(default_factory=dict)
+    tries: Counter[str] = field(default_factory=Counter)
+    killed: Counter[str] = field(default_factory=Counter)
+    killed_at: list[datetime] = field(default_factory=list)
+    memory: list[Memory] = field(default_factory=list)
+    seconds: Counter[str] = field(default_factory=Counter)
+
+
+class Scheduler:
+    """Runs DAGs; several at once, as threads of the caller ask. `kill_one` ends a running task with `kill -9`."""
+
+    def __init__(self, rooms: Rooms, settings: Settings) -> None:
+        self.figures = Figures()
+        self.orders_so_far = 0
+        self._rooms, self._settings = rooms, settings
+        self._slots = threading.Semaphore(TASKS_AT_ONCE)
+        self._lock = threading.Lock()
+        self._running: dict[int, Job] = {}
+        (rooms.folder / "logs").mkdir(exist_ok=True)
+
+    def run(self, dag_id: str, run_id: str, **params: Any) -> RunResult:
+        """One run of a DAG, to its end."""
+        result = RunResult(dag_id, run_id)
+        planned: list[Shard] | None = []
+        for spec in DAGS[dag_id]:
+            if (result.problems and not spec.runs_always) or (spec.is_mapped and planned is None):
+                continue  # upstream_failed
+            jobs = [Job(dag_id, run_id, spec.name, params=params)]
+            if spec.is_mapped:
+                jobs = [Job(dag_id, run_id, spec.name, shard, params=params) for shard in planned or ()]
+            ends = self._run_all(jobs)
+            result.problems += [f"{spec.name}: {end['error']}" for end in ends if end["error"]]
+            result.counts += [end["value"] for end in ends if isinstance(end["value"], dict)]
+            if spec.name == "plan":
+                planned = ends[0]["value"]
+            if spec.name == "load":
+                result.loaded = not ends[0]["error"]
+        # What the task `gate` says of a run whose tasks are all green.
+        result.problems += [
+            counts[why] for counts in result.counts for why in ("problem", "gate") if counts.get(why)
+        ]
+        with self._lock:
+            self.figures.runs[dag_id] += 1
+            if result.problems:
+                self.figures.red[dag_id] += 1
+                self.figures.red_examples.setdefault(dag_id, result.problems[0][:300])
+        return result
+
+    def task(self, task: str, run_id: str, **params: Any) -> dict[str, Any]:
+        """One task by itself in a process of its own, once.
+
+        Raises:
+            RuntimeError: it failed.
+        """
+        end = self._try(Job("feedamp_lake", run_id, task, params=params))
+        if end["error"]:
+            raise RuntimeError(f"{task}: {end['error']}")
+        counts: dict[str, Any] = end["value"]
+        return counts
+
+    def kill_one(self, draw: random.Random, now: datetime) -> str | None:
+        """Kills a task that runs now; returns its name, None if none does."""
+        with self._lock:
+            running = sorted(self._running.items())
+            if not running:
+                return None
+            pid, job = draw.choice(running)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            self.figures.killed[job.task] += 1
+            self.figures.killed_at.append(now)
+            return job.task
+
+    def _run_all(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+        if len(jobs) == 1:
+            return [self._run_task(jobs[0])]
+        with ThreadPoolExecutor(max(1, len(jobs))) as pool:
+            return list(pool.map(self._run_task, jobs))
+
+    def _run_task(self, job: Job) -> dict[str, Any]:
+        end: dict[str, Any] = {"error": "never tried", "value": None}
+        for number in range(1, RETRIES + 2):
+            end = self._try(Job(job.dag_id, job.run_id, job.task, job.shard, number, job.params))
+            if not end["error"] or number > RETRIES or not end["may_retry"]:
+                return end
+            self.pause(end["retry_after_s"] or self._settings.retry_delay_s)
+        return end
+
+    def pause(self, seconds: float) -> None:
+        """Lets time pass; on a clock of our own it jumps."""
+        if self._rooms.clock:
+            self._rooms.clock.skip(seconds=seconds)
+        else:
+            time.sleep(seconds)
+
+    def _try(self, job: Job) -> dict[str, Any]:
+        with self._slots:
+            ours, theirs = CONTEXT.Pipe()
+            process = CONTEXT.Process(target=_work, args=(self._rooms, job, theirs), daemon=True)
+            process.start()
+            theirs.close()
+            pid = process.pid or 0
+            with self._lock:
+                self._running[pid] = job
+                self.figures.tries[job.task] += 1
+            began = time.monotonic()
+            try:
+                ended = wait([ours, process.sentinel], HANGS_AFTER_S)
+                end: dict[str, Any] = ours.recv() if ours.poll() else _no_end("killed" if ended else "hangs")
+            except EOFError:
+                end = _no_end("killed")
+            finally:
+                with self._lock:
+                    self._running.pop(pid, None)
+                ours.close()
+                process.join(5)
+                process.kill()
+                process.join()
+        with self._lock:
+            self.figures.seconds[job.task] += round(time.monotonic() - began)
+            if end["memory"]:
+                self.figures.memory.append(Memory(job.task, self.orders_so_far, *end["memory"]))
+        return end
+
+
+def _no_end(why: str) -> dict[str, Any]:
+    return {"error": why, "value": None, "may_retry": True, "retry_after_s": None, "memory": None}
+
+
+def may_retry(error: BaseException) -> tuple[bool, float | None]:
+    """Whether a task is tried again, and after how many seconds if the error says it (feedamp_airflow.retries)."""
+    if isinstance(error, TransientError):
+        wait_s = error.retry_after_s
+        return wait_s is None or wait_s <= LONGEST_WAIT_S, wait_s and max(1.0, wait_s)
+    return not isinstance(error, AuthorizationError | RejectedError | ConfigurationError), None
+
+
+def _work(rooms: Rooms, job: Job, pipe: Connection) -> None:
+    """The process of a task."""
+    import duckdb  # noqa: F401 - part of the process before any row
+    import pandas as pd  # noqa: F401 - likewise
+
+    logging.basicConfig(
+        filename=rooms.folder / "logs" / f"{job.dag_id}.log",
+        level=logging.INFO,
+        format=f"%(asctime)s %(levelname)s {job.run_id} {job.task} "
+        f"{job.shard['shard'] if job.shard else '-'} try {job.try_number} %(name)s: %(message)s",
+        force=True,
+    )
+    end = _no_end("")
+    started_mb = _status_mb("RssAnon")
+    parts = rooms.parts()
+    try:
+        now = parts.state.now()
+        with parts.state.begin() as connection:
+            now = step_runs.first_seen(connection, f"{job.dag_id}/{job.run_id}", now=now)
+        run = Run(job.dag_id, job.run_id, now, job.try_number)
+        end["value"] = _do(parts, run, job)
+        if job.dag_id == PLACE and job.task == "load":
+            end["value"]["gate"] = "; ".join(_too_many_rejected(parts, run))
+    except Exception as error:
+        logging.getLogger("soak").exception("failed")
+        end["error"] = f"{type(error).__name__}: {error}"[:500]
+        end["may_retry"], end["retry_after_s"] = may_retry(error)
+    parts.state.close()
+    # Pages of libraries are shared by all processes, and a fork counts only those that it has touched.
+    shared_mb = _status_mb("RssFile") + _status_mb("RssShmem")
+    peak_mb = _status_mb("VmHWM")
+    end["memory"] = (round(peak_mb), round(peak_mb - started_mb - shared_mb))
+    with suppress(BrokenPipeError):
+        pipe.send(end)
+
+
+def _do(parts: Parts, run: Run, job: Job) -> Any:
+    """What the task does; as in feedamp_airflow.tasks."""
+    from feedamp.steps.close import close
+    from feedamp.steps.extract import extract, plan_sellers
+    from feedamp.steps.forget import forget
+    from feedamp.steps.intake import intake
+    from feedamp.steps.load import load_what_is_whole
+    from feedamp.steps.place import place, plan_place
+    from feedamp.steps.reconcile import plan_reconcile, reconcile
+    from feedamp.steps.refresh import plan_refresh, refresh
+    from feedamp.steps.validate import plan_process, validate
+
+    day = [job.params.get("start"), job.params.get("end")]
+    if job.task == "intake":
+        return finish(intake(parts, run))
+    if job.task == "load":
+        loaded = load_what_is_whole(parts, run)
+        return {**loaded.counts, "problem": loaded.problem}
+    if job.task == "compact":
+        from feedamp.steps.compact import compact
+
+        return compact(parts, run, before=job.params["before"], grace=timedelta(0))
+    if job.task == "rebuild":
+        return {"manifests": parts.warehouse.rebuild(parts.lake)}
+    if job.task == "plan":
+        if job.dag_id == PLACE:
+            return plan_place(parts, run, [])
+        if job.dag_id == EXTRACT:
+            return plan_sellers(parts, [])
+        if job.dag_id == PROCESS:
+            return plan_process(parts, [])
+        if job.dag_id == RECONCILE:
+            return plan_reconcile(parts, *day, [], with_stale=True)
+        planned = plan_refresh(parts, [])
+        forget(parts, run)
+        return planned or _all_sellers(parts)  # no grant is due within a soak: all of them are renewed once
+    if job.shard is None:
+        raise ValueError(f"{job.task} needs a shard")
+    at, ids = job.shard["shard"], job.shard["sellers"]
+    if job.task == "reconcile":
+        work = reconcile(parts, run, at, ids, *day, with_stale=True, repair=True)
+    else:
+        steps = {"place": place, "extract": extract, "validate": validate, "close": close, "refresh": refresh}
+        work = steps[job.task](parts, run, at, ids)
+    return finish(asyncio.run(work))
+
+
+def _all_sellers(parts: Parts) -> list[Shard]:
+    with parts.state.read() as connection:
+        ids = [seller.seller_id for seller in sellers.workable(connection)]
+    return shards(ids, sellers_per_task=parts.rules.sellers_per_task)
+
+
+def _too_many_rejected(parts: Parts, run: Run) -> list[str]:
+    with parts.state.read() as connection:
+        rows, rejected = progress.rows_taken_since(connection, run.started_at)
+        rejected += rejects.refused_since(connection, run.started_at)
+    if rows < FEW_ROWS or rejected / rows <= parts.rules.max_rejected_ratio:
+        return []
+    return [f"{rejected} of {rows} rows were rejected"]
+
+
+def _status_mb(name: str) -> float:
+    """A figure of this process as the kernel counts it; 0 where there is none (macOS)."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1]) / 1024
+    return 0.0
