@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -110,15 +110,19 @@ class Figures:
     red_examples: dict[str, str] = field(default_factory=dict)
     tries: Counter[str] = field(default_factory=Counter)
     killed: Counter[str] = field(default_factory=Counter)
-    killed_at: list[datetime] = field(default_factory=list)
+    placing_killed_at: list[datetime] = field(default_factory=list)
     memory: list[Memory] = field(default_factory=list)
     seconds: Counter[str] = field(default_factory=Counter)
 
 
 class Scheduler:
-    """Runs DAGs; several at once, as threads of the caller ask. `kill_one` ends a running task with `kill -9`."""
+    """Runs DAGs; several at once, as threads of the caller ask. `kill_one` ends a running task with `kill -9`.
+
+    `before_placing` is called while tasks that place orders start.
+    """
 
     def __init__(self, rooms: Rooms, settings: Settings) -> None:
+        self.before_placing: Callable[[], None] = lambda: None
         self.figures = Figures()
         self.orders_so_far = 0
         self._rooms, self._settings = rooms, settings
@@ -137,6 +141,8 @@ class Scheduler:
             jobs = [Job(dag_id, run_id, spec.name, params=params)]
             if spec.is_mapped:
                 jobs = [Job(dag_id, run_id, spec.name, shard, params=params) for shard in planned or ()]
+            if spec.name == "place":
+                threading.Thread(target=self.before_placing).start()
             ends = self._run_all(jobs)
             result.problems += [f"{spec.name}: {end['error']}" for end in ends if end["error"]]
             result.counts += [end["value"] for end in ends if isinstance(end["value"], dict)]
@@ -177,7 +183,8 @@ class Scheduler:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             self.figures.killed[job.task] += 1
-            self.figures.killed_at.append(now)
+            if job.task == "place":
+                self.figures.placing_killed_at.append(now)
             return job.task
 
     def _run_all(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:

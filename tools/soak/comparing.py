@@ -21,7 +21,7 @@ Differences = dict[str, list[str]]
 """Lines by kind of difference; kinds without any are left out."""
 
 FINAL = ("SHIPPED", "CANCELLED")
-AFTER_A_KILL = timedelta(seconds=10)
+AROUND_A_KILL = timedelta(seconds=10)
 """A process that died so soon after FeedAMP's answer may not have recorded it."""
 
 NOT_A_FAULT = {"illegal_transition", "body_changed"}
@@ -38,12 +38,17 @@ class Evidence:
     log: SandboxLog
     state: Mapping[str, Rows]
     warehouse: Mapping[str, Rows]
-    killed_at: Sequence[datetime] = ()
+    placing_killed_at: Sequence[datetime] = ()
 
 
 def compare(evidence: Evidence) -> Differences:
     """Everything that is not as it must be."""
     return _Comparison(evidence).all()
+
+
+def compare_warehouse(evidence: Evidence) -> Differences:
+    """What is not as it must be in the warehouse alone, for when nothing else can have changed."""
+    return _Comparison(evidence).of_warehouse()
 
 
 class _Comparison:
@@ -63,6 +68,9 @@ class _Comparison:
         self._judged_by_feedamp()
         self._snapshots()
         self._left_over()
+        return self.of_warehouse()
+
+    def of_warehouse(self) -> Differences:
         self._keys()
         self._orders()
         self._lines()
@@ -355,7 +363,10 @@ class _Comparison:
                     continue
                 if state in FINAL:
                     self._say("a final state without placement or closure", (number,), state)
-                elif at == len(states) - 1 or not self._may_be_unknown(accepted):
+                elif not (
+                    any((number, later.marketplace_state) in placed for later in states[at + 1 :])
+                    and self._may_be_unknown(accepted)
+                ):
                     self._say("warehouse placements: missing", (number,), state)
         for number, state in placed.keys() - taken:
             self._say("warehouse placements: one too many", (number,), state)
@@ -371,9 +382,9 @@ class _Comparison:
                 self._say("warehouse closures: units", (number,))
 
     def _may_be_unknown(self, accepted: Any) -> bool:
-        """An answer that never came, or came to a process that was killed: the next state took its place."""
+        """An answer that never came, or came to a process that was killed; what was placed next took its place."""
         return not accepted.is_clear or any(
-            -AFTER_A_KILL / 5 <= killed - accepted.at <= AFTER_A_KILL for killed in self._is.killed_at
+            abs(killed - accepted.at) <= AROUND_A_KILL for killed in self._is.placing_killed_at
         )
 
     def _same_in_state_and_warehouse(

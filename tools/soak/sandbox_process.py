@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,6 +23,7 @@ from crashes.forking import CONTEXT
 from feedamp.sandbox import Exchange, Sandbox, SandboxOptions, running
 from feedamp.sandbox.faults import LOST_KINDS
 from feedamp.sandbox.options import utc_now
+from feedamp.sandbox.orders import StoredOrder
 from feedamp.sandbox.sellers import act
 from feedamp.sandbox.views import full_view
 
@@ -31,7 +32,7 @@ Key = tuple[str, str]
 
 MARKETPLACE_FULFILLED_SHARE = 0.015
 READ_JUST_BEFORE_S = 15.0
-"""A cancellation follows its read within this time, or the read does not count."""
+"""A cancellation follows its read by number within this time, or the read does not count."""
 
 MOST_MOVES = 8
 PATIENCE_S = 120.0
@@ -51,8 +52,8 @@ class Accepted:
 class CancelledOverShipment:
     """A CANCELLED that was taken for an order with shipped units.
 
-    `read_s_before`: how long before it the client was last shown the order, None if never; `units_shown`: the shipped
-    units it saw there.
+    `read_s_before`: how long before it the client last read the order by its number, None if never; `units_shown`: the
+    shipped units it saw there.
     """
 
     mp_order_number: str
@@ -106,7 +107,8 @@ class Watch:
         if exchange.status >= 300:
             return
         number = unquote(number)
-        if exchange.method == "GET" and exchange.fault not in LOST_KINDS and path.startswith("/orders"):
+        is_by_number = bool(number) or "mp_order_numbers=" in exchange.url
+        if exchange.method == "GET" and is_by_number and exchange.fault not in LOST_KINDS:
             self._remember_shown(exchange)
         elif exchange.method == "PUT":
             self._take_put(number, exchange)
@@ -169,25 +171,32 @@ class Levers:
                     if not order.closed and order.number not in self._held and self._draw.random() < share:
                         act(world.options, order, now)
 
-    def hold(self, numbers: Sequence[str]) -> None:
-        """Has sellers leave orders alone until `ship`."""
+    def hold(self, number: str) -> None:
+        """Has the seller leave an order alone until `ship`."""
         with self._hurry:
-            self._held = self._held | set(numbers)
+            self._held = self._held | {number}
 
-    def ship(self, numbers: Sequence[str]) -> int:
-        """Has sellers ship orders now, as far as they would ever; returns how many had shipped units then."""
-        world, done = self._sandbox.world, 0
+    def ship(self, number: str) -> bool:
+        """Has the seller ship an order now, as far as that seller ever would; True if it has shipped units then."""
+        world = self._sandbox.world
         with self._hurry:
-            self._held = self._held - set(numbers)
-        for seller_id in world.orders.seller_ids:
-            for number in numbers:
-                with world.lock:
-                    order = world.orders.find(seller_id, number)
-                    for _ in range(MOST_MOVES if order else 0):
-                        if order and not order.units_shipped:
-                            act(world.options, order, world.clock())
-                    done += bool(order and order.units_shipped and not order.closed)
-        return done
+            self._held = self._held - {number}
+        with world.lock:
+            order = self._find(number)
+            for _ in range(MOST_MOVES if order else 0):
+                if order and not order.units_shipped:
+                    act(world.options, order, world.clock())
+            return bool(order and order.units_shipped)
+
+    def is_placed(self, number: str) -> bool:
+        """Whether FeedAMP has the order."""
+        with self._sandbox.world.lock:
+            return self._find(number) is not None
+
+    def _find(self, number: str) -> StoredOrder | None:
+        orders = self._sandbox.world.orders
+        found = (orders.find(seller_id, number) for seller_id in orders.seller_ids)
+        return next((order for order in found if order), None)
 
     def release_all(self) -> None:
         """Holds no order back any more."""

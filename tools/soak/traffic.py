@@ -10,6 +10,8 @@ import heapq
 import json
 import random
 import shutil
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,7 +29,8 @@ PREFIX = "SOAK-"
 WHOLE_SIZES = (500, 250)  # orders of one line each: nothing but full batches for the lake's writer
 ORDERS_PER_WHOLE_SIZE = 2_500
 PENDING_SHARE, CANCELLED_SHARE, TWICE_SHARE = 0.12, 0.03, 0.01
-RACING_SHARE = 0.5  # of the cancellations: the seller ships at the same time
+RACING_SHARE = 0.6  # of the cancellations: the seller ships at about the same time
+OVERTAKING_SHARE = 0.7  # of those: just before the cancellation is sent
 CHANGED_BODY_SHARE = UNREGISTERED_SHARE = 0.002
 FILES_UNTIL_BAD_ROWS, FILES_UNTIL_A_REPEAT, FILES_UNTIL_A_REWRITE = 4, 6, 9
 BAD_SHARE = 0.03  # below max_rejected_ratio
@@ -62,7 +65,10 @@ class Bad:
 
 
 class Traffic:
-    """Fills the inbox, a step at a time; `hold` and `ship` have sellers wait with an order, and ship it."""
+    """Fills the inbox, a step at a time.
+
+    `hold` and `ship` have a seller wait with an order, and ship it; `is_placed` says whether FeedAMP has it.
+    """
 
     def __init__(
         self,
@@ -71,19 +77,22 @@ class Traffic:
         sellers: Sequence[str],
         *,
         now: datetime,
-        hold: Callable[[Sequence[str]], object],
-        ship: Callable[[Sequence[str]], object],
+        hold: Callable[[str], object],
+        ship: Callable[[str], object],
+        is_placed: Callable[[str], bool],
     ) -> None:
         self.delivered: dict[str, Delivered] = {}
         self.bad: list[Bad] = []
         self.files = 0
         self._settings, self._inbox, self._sellers, self._now = settings, inbox, list(sellers), now
-        self._hold, self._ship = hold, ship
+        self._hold, self._ship, self._is_placed = hold, ship, is_placed
         self._draw = random.Random(f"traffic/{settings.seed}")
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._places = count()
         self._changes: list[Row] = []
-        self._turns = 0
+        self._racers: deque[str] = deque()
+        self._turns = self._files_since_bad_rows = 0
+        self._latest_s = settings.seconds * (1 + ARRIVING_SHARE) / 2  # what is left of the time is quiet
         inbox.mkdir(exist_ok=True)
         self._plan()
 
@@ -118,7 +127,7 @@ class Traffic:
             if size <= left:
                 whole.append(size)
                 left -= size
-        most = max(5, self._settings.orders // 60)
+        most = max(20, self._settings.orders // 60)
         while left:
             size = min(left, self._draw.choice((1, self._draw.randint(2, most), self._draw.randint(2, most))))
             mixed.append(size)
@@ -128,8 +137,7 @@ class Traffic:
         return whole[:1] + rest
 
     def _at(self, at_s: float, do: Callable[[], None]) -> None:
-        latest_s = self._settings.seconds * (1 + ARRIVING_SHARE) / 2  # what is left of the time is quiet
-        heapq.heappush(self._events, (min(at_s, latest_s), next(self._places), do))
+        heapq.heappush(self._events, (min(at_s, self._latest_s), next(self._places), do))
 
     def _new_orders(self, first: int, size: int, at_s: float) -> Callable[[], None]:
         def drop() -> None:
@@ -179,10 +187,8 @@ class Traffic:
         if draw.random() < CANCELLED_SHARE:
             if state == "AWAITING_SHIPMENT" and draw.random() < RACING_SHARE:
                 order.is_racing = True
-                cancelled_s = at_s + draw.uniform(3, 8) * period_s
-                self._hold([number])
-                self._change_later(row, "CANCELLED", cancelled_s)
-                self._at(cancelled_s + draw.uniform(-1, 1) * period_s, lambda: self._let_ship(number))
+                self._hold(number)
+                self._race_later(row, at_s, draw)
             else:
                 self._change_later(row, "CANCELLED", at_s + draw.uniform(0, 12) * period_s)
         elif is_marketplace_fulfilled(self._settings.seed, number):
@@ -193,8 +199,32 @@ class Traffic:
             changed["order"]["delivery_notes"] = "Ring twice"
             self._change_later(changed, state, at_s + 8 * period_s)
 
+    def _race_later(self, row: Row, at_s: float, draw: random.Random) -> None:
+        """Cancels an order that is at FeedAMP, at about the time when its seller, who has waited until then, ships it."""
+        period_s, number = self._settings.period_s, row["order"]["mp_order_number"]
+        again_s = at_s + period_s
+
+        def race() -> None:
+            if again_s < self._latest_s and not self._is_placed(number):
+                self._race_later(row, again_s, draw)
+                return
+            cancelled_s = again_s + draw.uniform(0.6, 2) * period_s
+            self._change_later(row, "CANCELLED", cancelled_s)
+            if draw.random() < OVERTAKING_SHARE:
+                self._at(cancelled_s, lambda: self._racers.append(number))
+            else:
+                self._at(cancelled_s + draw.uniform(-0.5, 1) * period_s, lambda: self._let_ship(number))
+
+        self._at(again_s, race)
+
+    def before_placing(self) -> None:
+        """Has sellers ship what is about to be cancelled: no extraction has shown it yet. For any thread."""
+        while self._racers:
+            time.sleep(self._draw.choice((0.0, 0.0, 0.0, 0.1)))  # some ship while others are cancelled
+            self._ship(self._racers.popleft())
+
     def _let_ship(self, number: str) -> None:
-        self._ship([number])
+        self._ship(number)
 
     def _change_later(self, row: Row, state: str, at_s: float) -> None:
         changed = _in_state(row, state)
@@ -208,8 +238,10 @@ class Traffic:
     def _drop(self, rows: list[Row], at_s: float, draw: random.Random, *, is_whole: bool) -> None:
         """Writes a file of new orders; some have bad rows, some come again, whole or with one row more."""
         self._turns += 1
+        self._files_since_bad_rows += 1
         spoiled: list[str] = []
-        if not is_whole and len(rows) >= ROWS_TO_SPOIL and self._turns % FILES_UNTIL_BAD_ROWS == 0:
+        if not is_whole and len(rows) >= ROWS_TO_SPOIL and self._files_since_bad_rows >= FILES_UNTIL_BAD_ROWS:
+            self._files_since_bad_rows = 0
             spoiled = spoil(rows[:ROWS_TO_SPOIL], prefix=f"{PREFIX}BAD-{self._turns}-")
             spoiled = draw.sample(spoiled, min(len(spoiled), int(len(rows) * BAD_SHARE) or 1))
         name = self._write(rows, spoiled)
