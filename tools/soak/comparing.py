@@ -249,7 +249,7 @@ class _Comparison:
             tables = Counter(row["table_name"] for row in self._is.state["outbox"])
             self._say("rows left in the outbox", (), str(dict(tables)))
         for row in self._is.state["manifests"]:
-            if row["loaded_at"] is None:
+            if row["loaded_at"] is None and row["is_published"]:
                 self._say("a manifest that was never loaded", (row["path"],))
 
     # Warehouse and FeedAMP

@@ -39,12 +39,18 @@ WAREHOUSE_TABLES = (
 
 
 def state_rows(rooms: Rooms) -> dict[str, Rows]:
-    """Ledger, snapshots, findings, rejects, what is still to be loaded."""
+    """Ledger, snapshots, findings, rejects, what is still to be loaded.
+
+    A manifest that is not loaded also has `is_published`: one of a writer that was killed may never be.
+    """
     found: dict[str, Rows] = {}
+    lake = Lake(str(rooms.folder / "lake"))
     with closing(rooms.open_state()) as state, state.read() as connection:
         for table in STATE_TABLES:
             columns = [column for column in table.columns if column.name not in NOT_READ]
             found[table.name] = [dict(row._mapping) for row in connection.execute(sa.select(*columns))]
+    for row in found[schema.manifests.name]:
+        row["is_published"] = row["loaded_at"] is not None or lake.holds(row["path"])
     return found
 
 
