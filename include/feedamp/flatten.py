@@ -12,10 +12,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from feedamp import carriers
 from feedamp.models import Order, OrderLine, content_hash, encode
+from feedamp.money import fitted
 from feedamp.tables import LAKE_TABLES, RECORDED_AT, REJECTED_ORDERS, Type
 from feedamp.units import LineUnits, count_units
 
@@ -151,19 +153,30 @@ def _order_and_lines(seller_id: str, order: Order, recorded_at: datetime) -> Row
 
 
 def _line_row(key: Row, number: str, line: OrderLine | None, units: LineUnits) -> Row:
+    extra = dict(line.extra) if line else {}
     return {
         **key,
         "mp_line_number": number,
         "sku": line and line.sku,
         "product_name": line and line.product_name,
         "quantity": units.ordered,
-        "unit_price": line and line.unit_price,
-        "shipping_price": line and line.shipping_price,
+        "unit_price": line and _money("unit_price", line.unit_price, extra),
+        "shipping_price": line and _money("shipping_price", line.shipping_price, extra),
         "units_shipped": units.shipped,
         "units_cancelled": units.cancelled,
         "units_pending": units.pending,
-        "extra": _json(line.extra) if line else None,
+        "extra": _json(extra),
     }
+
+
+def _money(name: str, amount: Decimal | None, extra: dict[str, Any]) -> Decimal | None:
+    """The amount as its column holds it; what is lost that way goes to `extra`, so that no row stops the others."""
+    if amount is None:
+        return None
+    held = fitted(amount)
+    if held is None or held != amount:
+        extra.setdefault(name, amount if amount.is_finite() else str(amount))
+    return held
 
 
 def _json(value: Mapping[str, Any]) -> str | None:

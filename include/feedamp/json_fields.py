@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from feedamp.errors import UnreadableError
+from feedamp.money import MAX_MONEY, fitted
 
 Slips = Counter[str]
 JsonObject = dict[str, Any]
@@ -104,21 +105,26 @@ def decimal_at(fields: JsonObject, key: str, where: str, slips: Slips) -> Decima
         number = Decimal(value)
     except InvalidOperation as error:  # pragma: no cover - the pattern above admits only decimals
         raise UnreadableError("FeedAMP sent something else than a number.", where=where + key) from error
-    if not number.is_finite() or abs(number) >= Decimal(10) ** 14:
+    if not number.is_finite() or abs(number) >= MAX_MONEY:
         raise UnreadableError("FeedAMP sent a number beyond all bounds.", where=where + key)
     return number
 
 
 def money_at(fields: JsonObject, key: str, where: str, slips: Slips, extra: JsonObject) -> Decimal | None:
-    """An amount with at most the four decimals that the tables hold; a longer one is rounded, kept and counted."""
+    """An amount with at most the four decimals that the tables hold; a longer one is rounded, kept and counted.
+
+    Zeros at its end and an exponent say nothing: the amount comes without them.
+    """
     number = decimal_at(fields, key, where, slips)
     if number is None:
         return None
-    rounded = number.quantize(Decimal("0.0001"))
+    rounded = fitted(number)
+    if rounded is None:
+        raise UnreadableError("FeedAMP sent a number beyond all bounds.", where=where + key)
     if rounded != number:
         slips["money_beyond_four_decimals"] += 1
         extra[key] = fields[key]
-    return rounded if rounded != number else number
+    return rounded
 
 
 def whole_at(fields: JsonObject, key: str, where: str, slips: Slips) -> int | None:

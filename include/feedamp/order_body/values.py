@@ -14,12 +14,12 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 
+from feedamp.money import MAX_MONEY
 from feedamp.order_body.currencies import CURRENCIES
 from feedamp.order_body.reasons import BadValueError, is_storable
 
 MAX_KEY_CHARS = 128
 MAX_QUANTITY = 2**31 - 1
-MAX_MONEY = Decimal(10) ** 14  # exclusive: what DECIMAL(18,4) holds
 MAX_DEPTH = 16
 STATES = ("PENDING", "AWAITING_SHIPMENT", "SHIPPED", "CANCELLED")
 
