@@ -16,8 +16,8 @@ and rejected into the warehouse, `gate` decides the color of the run.
 
 **Red** means one of two things. `place` failed: FeedAMP could not be reached for some sellers; their orders wait in
 the ledger and go out with the next run, and the message of `gate` names the sellers and the reason. `gate` failed for
-too many rejected rows: the good ones are through; see
-`feedamp rejected list`, mend the source, drop a new file. Orders of a seller who is unknown, paused or has no grant
+too many rejected rows, or for a file that could not be read to its end: the good rows are through; see
+`feedamp status` and `feedamp rejected list`, mend the source, drop a new file. Orders of a seller who is unknown, paused or has no grant
 wait in green runs; `feedamp status` counts them.
 """
 

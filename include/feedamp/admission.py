@@ -21,14 +21,20 @@ _NOT_UPDATABLE = "differs from the placed order; only marketplace_state can chan
 class Admission:
     """What to write: the order as it stands now (None: leave it), and reasons to record for the row.
 
-    `rejected` says whether the row as a whole was turned away; a `body_changed` alone is only recorded. `body_came`:
-    the order had no body that could be sent, and has one now.
+    `rejected` says whether the row as a whole was turned away; a `body_changed` alone is only recorded. `note`: why
+    nobody has to do anything about it. `body_came`: the order had no body that could be sent, and has one now.
     """
 
     order: LedgerOrder | None = None
     reasons: tuple[Reason, ...] = ()
     rejected: bool = False
     body_came: bool = False
+    note: str | None = None
+
+    @property
+    def is_turned_away(self) -> bool:
+        """Whether the row was rejected and somebody should know why."""
+        return self.rejected and self.note is None
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ def admit(row: OrderRow, known: LedgerOrder | None, seen: Seen, *, now: datetime
             reasons = tuple(_body_changed(known, body))
     moved = _move(order, known, state, seen, now)
     if isinstance(moved, Reason):
-        return Admission(None, (*reasons, moved), rejected=True)
+        return Admission(None, (*reasons, moved), rejected=True, note=_needs_nobody(known, state))
     if moved.desired_state != known.desired_state:
         moved = moved.but(**_origin(row))
     return Admission(moved, reasons)
@@ -157,6 +163,13 @@ def _move(
             reason=f"conflict: CANCELLED came in, but the seller has shipped {seen.units_shipped} units",
         )
     return order.but(phase="to_place", desired_state=state, reason=None, next_try_at=now, attempts=0)
+
+
+def _needs_nobody(known: LedgerOrder, state: MarketplaceState) -> str | None:
+    """Why a state that cannot be taken is no work for anybody: it came after the order had its end."""
+    if state == CANCELLED and known.phase == "closed":
+        return f"The cancellation came after the order was closed as {known.desired_state}; nothing can be sent any more."
+    return None
 
 
 def _never_reached_feedamp(known: LedgerOrder) -> bool:

@@ -325,7 +325,12 @@ REJECTED_ORDERS = Table(
             "List of {field, code, message}; with `pii = mask` without FeedAMP's own words.",
         ),
         _time("rejected_at", "When."),
-        _time("superseded_at", "When the file was read again or the row was mended; null while it stands."),
+        _time(
+            "superseded_at",
+            "When a new version of the file replaced the row, or it was mended; null until then.",
+        ),
+        _time("dismissed_at", "When it was said that nothing has to be done about it; null until then."),
+        _text("dismiss_reason", "Why nothing has to be done."),
     ),
     Merge.LATEST,
 )

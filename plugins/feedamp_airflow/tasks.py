@@ -13,12 +13,13 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from feedamp.errors import ConfigurationError
 from feedamp.parts import Parts, Run
-from feedamp.state import progress, rejects, sellers, step_runs
+from feedamp.state import sellers, step_runs
 from feedamp.steps.close import close as close_step
 from feedamp.steps.edge import Tally, finish
 from feedamp.steps.extract import extract as extract_step
 from feedamp.steps.extract import plan_sellers
 from feedamp.steps.forget import forget as forget_step
+from feedamp.steps.inbox_verdict import inbox_problems
 from feedamp.steps.intake import intake as intake_step
 from feedamp.steps.load import load_what_is_whole
 from feedamp.steps.place import place as place_step
@@ -34,7 +35,6 @@ from feedamp_airflow.wiring import make_parts
 
 log = logging.getLogger(__name__)
 Shard = dict[str, Any]
-FEW_ROWS = 20
 PROBLEM = "problem"
 
 
@@ -164,7 +164,7 @@ def load() -> dict[str, Any]:
 
 
 def gate() -> None:
-    """Turns the run red if a task failed, a manifest could not be loaded, or too many rows of the inbox were rejected.
+    """Turns the run red if a task failed, a manifest could not be loaded, or the inbox was not fit to be read.
 
     Needed because `load` runs whatever happened before it, and a run is as green as its last task.
     """
@@ -178,27 +178,9 @@ def gate() -> None:
         problems.append(loaded[PROBLEM])
     if ti.dag_id == "feedamp_place_orders":
         parts = make_parts()
-        problems += _too_many_rejected(parts, _run(parts))
+        problems += inbox_problems(parts, _run(parts))
     if problems:
         raise AirflowFailException(" ".join(problems))
-
-
-def _too_many_rejected(parts: Parts, run: Run) -> list[str]:
-    """What to say when more than `max_rejected_ratio` of the rows read in this run were rejected.
-
-    Counted in the state, which knows the files of a failed try of `intake`, too.
-    """
-    with parts.state.read() as connection:
-        rows, rejected = progress.rows_taken_since(connection, run.started_at)
-        rejected += rejects.refused_since(connection, run.started_at)
-    allowed = parts.rules.max_rejected_ratio
-    if rows < FEW_ROWS or rejected / rows <= allowed:
-        return []
-    problem = (
-        f"{rejected} of {rows} rows were rejected, more than max_rejected_ratio {allowed:.1%}; "
-        "`feedamp rejected list` tells why. The good ones are through."
-    )
-    return [problem]
 
 
 def _finished(work: Coroutine[Any, Any, Tally]) -> dict[str, Any]:

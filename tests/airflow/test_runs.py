@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -181,6 +182,28 @@ def test_too_many_rejected_rows_make_the_run_red_after_the_good_ones_are_through
     [(in_warehouse,)] = house.query("SELECT count(*) FROM feedamp.orders")
     [(turned_away,)] = house.query("SELECT count(*) FROM feedamp.rejected_orders")
     assert (in_warehouse, turned_away) == (good, bad)
+
+
+def test_one_bad_file_among_good_ones_makes_the_run_red_and_is_named(house, capfd):
+    house.drop("good.jsonl", *(row(FIRST, f"M-{n}") for n in range(60)))
+    bad = [rejected(f"BAD-{n}") for n in range(20)]
+    house.drop("bad.jsonl", *bad, *(row(FIRST, f"G-{n}") for n in range(10)))
+    house.set_options(max_rejected_ratio="0.5")
+    assert house.run_dag("place_orders").state == "failed"
+    assert "bad.jsonl: 20 of 30 rows were rejected" in capfd.readouterr().out
+    assert len(house.sandbox.orders(FIRST)) == 70
+
+
+def test_a_file_that_cannot_be_read_to_its_end_makes_its_run_red_and_no_other(house, capfd):
+    house.set_options(max_rejected_ratio="1")
+    house.drop("good.jsonl", *(row(FIRST, f"M-{n}") for n in range(30)))
+    (house.inbox / "cut.parquet").write_bytes(b"PAR1 and half of a file")
+    os.utime(house.inbox / "cut.parquet", (0, 0))
+    run = house.run_dag("place_orders")
+    assert (run.state, task_states(run)["gate"]) == ("failed", ["failed"])
+    assert "cut.parquet could not be read to its end" in capfd.readouterr().out
+    assert len(house.sandbox.orders(FIRST)) == 30
+    assert house.run_dag("place_orders").state == "success"
 
 
 # Params

@@ -241,3 +241,21 @@ def test_a_delivered_row_is_taken_or_turned_away(
     expected: tuple[str | None, str | None, list[str], bool],
 ) -> None:
     assert outcome(admit(came, known, seen, now=NOW)) == expected
+
+
+@pytest.mark.parametrize(
+    ("known", "came", "is_note"),
+    [
+        pytest.param(placed(**CLOSED), row(CANCELLED), True, id="cancelled after it was closed"),
+        pytest.param(placed(**CLOSED), row(CANCELLED, **NEW_BODY), True, id="and with another body"),
+        pytest.param(placed(**CLOSED), row(PENDING), False, id="pending after it was closed"),
+        pytest.param(placed(), row(PENDING), False, id="backward to PENDING"),
+        pytest.param(None, row(CANCELLED), False, id="first seen as CANCELLED"),
+    ],
+)
+def test_a_cancellation_after_the_end_is_nobodys_work(
+    known: LedgerOrder | None, came: OrderRow, is_note: bool
+) -> None:
+    admission = admit(came, known, NOTHING_SEEN, now=NOW)
+    assert admission.rejected
+    assert (admission.note is not None, admission.is_turned_away) == (is_note, not is_note)

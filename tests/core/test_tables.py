@@ -29,7 +29,7 @@ INTERFACE = {
     "placements": (f"{ORDER} marketplace_state", "placed_at source source_row run_id"),
     "rejected_orders": (
         "source row_number row_hash",
-        "seller_id mp_order_number stage reasons rejected_at superseded_at",
+        "seller_id mp_order_number stage reasons rejected_at superseded_at dismissed_at dismiss_reason",
     ),
     "findings": (
         "finding_id",

@@ -65,7 +65,7 @@ SPOILS: Mapping[str, Spoil] = {
     "a tenth of a cent": Spoil(_line("unit_price", Decimal("1.005")), f"{LINE}unit_price", "bad_number"),
     "no sku": Spoil(_line("sku", None), f"{LINE}sku", "missing"),
     "a line twice": Spoil(
-        lambda o: o["order_lines"].append({**o["order_lines"][0]}),
+        lambda o: o["order_lines"].append({**o["order_lines"][0], "product_name": "Another lamp"}),
         "order_lines[1].mp_line_number",
         "duplicate_line",
     ),

@@ -13,6 +13,7 @@ from feedamp.order_body import Reason, storable
 
 SELLER, NUMBER, LINES = "seller_id", "mp_order_number", "order_lines."
 SHORT_NAMES = {"taxes": "order_lines.taxes", "discounts": "order_lines.discounts"}
+LINE_NUMBER = "order_lines.mp_line_number"
 QUANTITY = "order_lines.quantity"
 MONEY = ("order_lines.unit_price", "order_lines.shipping_price")
 JSON_TEXT = ("order_lines.taxes", "order_lines.discounts")

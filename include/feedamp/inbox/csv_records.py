@@ -21,6 +21,8 @@ MAX_RECORD_BYTES = 1 << 20
 class Record:
     """The cells as text, none for a blank line; `fault` says what is wrong with the record as a whole.
 
+    `has_end` is False for a record at the end of the file without a line end.
+
     `row_number` is what a spreadsheet shows: a record with line breaks in quotes is one row. Bytes that are
     not UTF-8 stand as lone surrogates.
     """
@@ -28,6 +30,7 @@ class Record:
     row_number: int
     cells: list[str]
     fault: str | None = None
+    has_end: bool = True
 
 
 class _Feed:
@@ -75,12 +78,12 @@ def records(stream: IO[bytes]) -> Iterator[Record]:
         except csv.Error:
             first = feed.keep_first()
             reader = csv.reader(feed, strict=True)
-            yield Record(
-                row_number, _best_effort(first), "has a stray or unclosed quote, or lines end in CR alone"
-            )
+            fault: str | None = "has a stray or unclosed quote, or lines end in CR alone"
+            yield Record(row_number, _best_effort(first), fault, first.has_end)
         else:
-            is_cut = any(line.is_cut for line in feed.accept())
-            yield Record(row_number, cells, "is longer than a line may be" if is_cut else None)
+            taken = feed.accept()
+            fault = "is longer than a line may be" if any(line.is_cut for line in taken) else None
+            yield Record(row_number, cells, fault, all(line.has_end for line in taken))
 
 
 def _text(line: Line) -> str:

@@ -1,6 +1,7 @@
 """Flat CSV: one order line a row; the rows of an order may lie apart.
 
-Rows are gathered in a temporary database on disk, so memory does not grow with the file.
+Rows are gathered in a temporary database on disk, so memory does not grow with the file. The same order may come more
+than once: `deliveries` tells one delivery from the next.
 """
 
 from __future__ import annotations
@@ -10,18 +11,20 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
 from typing import IO, Any
 
-from feedamp.inbox.csv_columns import LINES, NUMBER, SELLER, columns, header_faults, order_of
+from feedamp.inbox.csv_columns import LINE_NUMBER, LINES, NUMBER, SELLER, columns, header_faults, order_of
 from feedamp.inbox.csv_records import Record, records
-from feedamp.inbox.rows import BadRow, OrderRow, Origin, judge, kept, reject
+from feedamp.inbox.rows import BadRow, OrderRow, Origin, judge, kept, reject, reject_file
 from feedamp.order_body import BodyRules, Reason, is_storable
 
 # A row as it is kept: its filled cells by column. Where they do not fit the header, the two ids as far as
 # they can be told, and all cells in a list under UNFIT, which no column is called.
 Cells = Mapping[str, Any]
+Row = tuple[int, Cells]  # its number and its cells
 UNFIT = ""
 
 MISFIT = "does not fit the header: it has more or fewer cells, or a quote is stray or not closed"
@@ -35,9 +38,10 @@ GATHER = """
 
 
 def read_csv(stream: IO[bytes], source: str, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
-    """Each order where its first row stands; blank rows are skipped but counted.
+    """Each order where its first row stands, each of its deliveries in turn; blank rows are skipped but counted.
 
-    A row that does not fit the header spoils the order whose number it shows, since a line of it is lost.
+    A row that does not fit the header spoils the order whose number it shows, since a line of it is lost. If it is the
+    last row and has no line end, the file was cut, and a reject of the file comes last.
     """
     found = records(stream)
     header = next(found, None)
@@ -47,17 +51,25 @@ def read_csv(stream: IO[bytes], source: str, rules: BodyRules) -> Iterator[Order
         rows = sum(1 for record in found if any(record.cells))
         yield _file_reject(source, header, rows, faults)
         return
+    cut_at: list[int] = []
     with closing(sqlite3.connect("", check_same_thread=False)) as gathered:
         gathered.execute("pragma journal_mode = off")
         gathered.execute(SCHEMA)
-        gathered.executemany(INSERT, (_kept_row(record, names) for record in found if any(record.cells)))
+        gathered.executemany(INSERT, _kept_rows(found, names, cut_at))
         for _, members in groupby(gathered.execute(GATHER), key=itemgetter(0)):
-            yield judge_order(source, [(number, json.loads(cells)) for _, number, cells in members], rules)
+            rows_of_order = [(number, json.loads(cells)) for _, number, cells in members]
+            for delivery in deliveries(rows_of_order):
+                yield judge_order(source, delivery.rows, rules, repeats=delivery.repeats)
+    for number in cut_at:
+        message = f"the file breaks off within row {number}: what came after it is not known"
+        yield reject_file(source, hashlib.sha256(message.encode()).hexdigest(), message)
 
 
-def judge_order(source: str, rows: Sequence[tuple[int, Cells]], rules: BodyRules) -> OrderRow | BadRow:
-    """The verdict on one order by its rows, `(row number, cells)`, at least one."""
-    whole = [(number, cells) for number, cells in rows if UNFIT not in cells]
+def judge_order(source: str, rows: Sequence[Row], rules: BodyRules, *, repeats: int = 0) -> OrderRow | BadRow:
+    """The verdict on one delivery of an order by its rows, at least one; of several deliveries, on the last.
+
+    `repeats`: rows of the file that say the same as one of these, and are counted with them.
+    """
     faults = [
         Reason("order_lines", "wrong_type", f"row {number} {MISFIT}")
         for number, cells in rows
@@ -66,13 +78,60 @@ def judge_order(source: str, rows: Sequence[tuple[int, Cells]], rules: BodyRules
     raw = json.dumps([cells for _, cells in rows], ensure_ascii=False)
     if not is_storable(raw):
         raw = json.dumps([cells for _, cells in rows])
-    origin = Origin(source, rows[0][0], len(rows), hashlib.sha256(raw.encode()).hexdigest(), raw)
+    digest = hashlib.sha256(raw.encode()).hexdigest()
+    origin = Origin(source, rows[0][0], len(rows) + repeats, digest, raw)
+    whole = deliveries([row for row in rows if UNFIT not in row[1]])
     if not whole:
         return reject(origin, *faults, content={**rows[0][1], "order": rows[0][1]})
-    faults += _differences(whole)
-    first = whole[0][1]
-    content = {SELLER: first.get(SELLER), "order": order_of([cells for _, cells in whole])}
+    last = whole[-1].rows
+    faults += _differences(last)
+    content = {SELLER: last[0][1].get(SELLER), "order": order_of([cells for _, cells in last])}
     return judge(origin, content, rules, tuple(faults))
+
+
+@dataclass
+class Delivery:
+    """Rows of one order that say together what it is, by number; `repeats` counts rows left out as exact repeats."""
+
+    rows: list[Row]
+    repeats: int = 0
+
+    @property
+    def line_numbers(self) -> set[str]:
+        """The lines it names."""
+        return {cells[LINE_NUMBER] for _, cells in self.rows if LINE_NUMBER in cells}
+
+
+def deliveries(rows: Sequence[Row]) -> list[Delivery]:
+    """The deliveries of one order in the order they came in, as their first rows stand.
+
+    Rows that say the same of the order as a whole belong together, wherever they stand, and a row that says all the
+    same as another changes nothing. Rows that say something else of the order are a delivery of their own if they name
+    a line that the delivery before them has; otherwise they contradict that delivery and stay with it, to be refused.
+    An order with a row that does not fit the header is not taken apart: which delivery lacks a line is unknown.
+    """
+    if any(UNFIT in cells for _, cells in rows):
+        return [Delivery(list(rows))]
+    alike: dict[frozenset[tuple[str, str]], Delivery] = {}
+    said: set[frozenset[tuple[str, str]]] = set()
+    for number, cells in rows:
+        everything = frozenset(cells.items())
+        whole_order = frozenset(item for item in everything if not item[0].startswith(LINES))
+        group = alike.setdefault(whole_order, Delivery([]))
+        if LINE_NUMBER in cells and everything in said:
+            group.repeats += 1
+        else:
+            said.add(everything)
+            group.rows.append((number, cells))
+    found: list[Delivery] = []
+    for group in alike.values():
+        if found and not group.line_numbers & found[-1].line_numbers:
+            found[-1] = Delivery(
+                sorted([*found[-1].rows, *group.rows], key=itemgetter(0)), found[-1].repeats + group.repeats
+            )
+        else:
+            found.append(group)
+    return found
 
 
 def kept_rows(raw: str) -> list[Cells]:
@@ -88,7 +147,7 @@ def kept_rows(raw: str) -> list[Cells]:
     return rows if is_order else []
 
 
-def _differences(rows: Sequence[tuple[int, Cells]]) -> Iterator[Reason]:
+def _differences(rows: Sequence[Row]) -> Iterator[Reason]:
     """Fields of the order as a whole that its rows do not agree on."""
     (first_number, first), *others = rows
     differing: dict[str, list[int]] = {}
@@ -100,6 +159,17 @@ def _differences(rows: Sequence[tuple[int, Cells]]) -> Iterator[Reason]:
         shown = ", ".join(map(str, numbers[:10])) + (", …" if len(numbers) > 10 else "")
         message = f"row {first_number} says otherwise than row {shown}: repeat the same text on every row"
         yield Reason(name, "body_changed", message)
+
+
+def _kept_rows(
+    found: Iterator[Record], names: list[str], cut_at: list[int]
+) -> Iterator[tuple[int, str, str, int, str]]:
+    """Every filled row for the temporary table; the number of one that a cut has left goes to `cut_at`."""
+    for record in found:
+        if any(record.cells):
+            if not record.has_end and (record.fault or len(record.cells) < len(names)):
+                cut_at.append(record.row_number)
+            yield _kept_row(record, names)
 
 
 def _kept_row(record: Record, names: list[str]) -> tuple[int, str, str, int, str]:
@@ -133,4 +203,5 @@ def _file_faults(header: Record | None, names: list[str]) -> Iterator[Reason]:
 def _file_reject(source: str, header: Record | None, rows: int, faults: list[Reason]) -> BadRow:
     raw = kept(json.dumps([header.cells if header else []], ensure_ascii=False))
     digest = hashlib.sha256(raw.encode()).hexdigest()
-    return reject(Origin(source, 1 if header else 0, rows, digest, raw), *faults)
+    said = "; ".join(f"{fault.field}: {fault.message}" if fault.field else fault.message for fault in faults)
+    return replace(reject(Origin(source, 0, rows, digest, raw), *faults), file_fault=said)

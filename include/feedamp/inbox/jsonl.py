@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from typing import IO
 
@@ -14,6 +15,7 @@ from feedamp.inbox.rows import BadRow, OrderRow, Origin, judge, kept, reject
 from feedamp.order_body import BodyRules, Reason
 
 BLANKS = b" \t\r"
+TRUNCATED = "truncated"  # msgspec's word where a text ends too early
 
 
 def _decimal(digits: str) -> Decimal:
@@ -30,6 +32,10 @@ class NotJsonError(Exception):
     """Bytes that are no JSON text; the message says where, without quoting them."""
 
 
+class CutJsonError(NotJsonError):
+    """The beginning of a JSON text."""
+
+
 def decode(content: bytes) -> object:
     """JSON with its fractions as Decimal; of a key written twice the last one counts.
 
@@ -43,13 +49,18 @@ def decode(content: bytes) -> object:
     except msgspec.ValidationError as error:
         raise NotJsonError("holds a number with too many digits") from error
     except msgspec.DecodeError as error:
-        raise NotJsonError(f"is not JSON: {error}") from error
+        kind = CutJsonError if TRUNCATED in str(error) else NotJsonError
+        raise kind(f"is not JSON: {error}") from error
     except RecursionError as error:
         raise NotJsonError("is nested too deep") from error
 
 
 def read_jsonl(stream: IO[bytes], source: str, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
-    """Each line in turn; blank ones are skipped but counted. Memory does not grow with the file."""
+    """Each line in turn; blank ones are skipped but counted. Memory does not grow with the file.
+
+    A last line that ends within its JSON and has no line end shows that the file was cut: its reject says so in
+    `file_fault`.
+    """
     for line in lines(stream):
         content = line.content.strip(BLANKS)
         if line.is_cut:
@@ -57,7 +68,8 @@ def read_jsonl(stream: IO[bytes], source: str, rules: BodyRules) -> Iterator[Ord
             message = f"the line is longer than {MAX_LINE_BYTES} bytes"
             yield reject(origin, Reason("", "out_of_range", message))
         elif content:
-            yield read_line(content, source, line.number, rules)
+            row = read_line(content, source, line.number, rules)
+            yield row if line.has_end else _last(row, content)
 
 
 def read_line(content: bytes, source: str, row_number: int, rules: BodyRules) -> OrderRow | BadRow:
@@ -69,6 +81,19 @@ def read_line(content: bytes, source: str, row_number: int, rules: BodyRules) ->
         origin = Origin(source, row_number, 1, row_hash, kept(_text(content)))
         return reject(origin, Reason("", "wrong_type", f"the line {error}"))
     return judge(Origin(source, row_number, 1, row_hash, _text(content)), row, rules)
+
+
+def _last(row: OrderRow | BadRow, content: bytes) -> OrderRow | BadRow:
+    """The row of a line without line end."""
+    try:
+        decode(content)
+    except CutJsonError:
+        if isinstance(row, BadRow):
+            fault = f"the file breaks off within line {row.row_number}: what came after it is not known"
+            return replace(row, file_fault=fault)
+    except NotJsonError:
+        pass
+    return row
 
 
 def _text(content: bytes) -> str:

@@ -14,12 +14,16 @@ BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True)
 class Line:
-    """A line without its `\\n`. Where `is_cut`, `content` is its beginning; `sha256` always counts all of it."""
+    """A line without its `\\n`. Where `is_cut`, `content` is its beginning; `sha256` always counts all of it.
+
+    `has_end` is False for what follows the last `\\n`: a file that was cut ends so.
+    """
 
     number: int
     content: bytes
     sha256: str
     is_cut: bool = False
+    has_end: bool = True
 
 
 class _Collector:
@@ -37,8 +41,8 @@ class _Collector:
         self.content += piece[:room]
         self.is_cut = self.is_cut or len(piece) > room
 
-    def line(self, number: int) -> Line:
-        return Line(number, bytes(self.content), self.digest.hexdigest(), self.is_cut)
+    def line(self, number: int, *, has_end: bool = True) -> Line:
+        return Line(number, bytes(self.content), self.digest.hexdigest(), self.is_cut, has_end)
 
 
 def lines(stream: IO[bytes], max_bytes: int = MAX_LINE_BYTES) -> Iterator[Line]:
@@ -59,4 +63,4 @@ def lines(stream: IO[bytes], max_bytes: int = MAX_LINE_BYTES) -> Iterator[Line]:
         open_line.add(rest)
         chunk = stream.read(CHUNK_BYTES)
     if open_line.content or open_line.is_cut:
-        yield open_line.line(number)
+        yield open_line.line(number, has_end=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,41 +13,69 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feedamp.inbox.cells import judge_cells
-from feedamp.inbox.rows import BadRow, OrderRow, Origin, reject
-from feedamp.order_body import BodyRules, Reason
+from feedamp.inbox.rows import BadRow, OrderRow, reject_file
+from feedamp.order_body import BodyRules
 
 ROWS_PER_BATCH = 1_000
+MOST_ROWS = 10**9  # a damaged footer may say anything
+MAGIC = b"PAR1"
 PANDAS_INDEX = "__index_level_"  # a column that `DataFrame.to_parquet` adds unasked
 
 
 class _DamagedError(Exception):
-    """The rest of the file cannot be decoded."""
+    """The rest of the file cannot be decoded; the message says why."""
 
 
 def read_parquet(stream: IO[bytes], source: str, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
     """Each row in turn, numbered from 1. What cannot be decoded ends the file with a reject that says so.
 
-    The file is copied to disk first: after that an error is the file's own and not the store's.
+    The file is copied to disk first: after that an error is the file's own and not the store's. The reject counts for
+    the rows that the footer promises and that were not read.
     """
     row_number = 0
     with tempfile.TemporaryFile() as copy:
         shutil.copyfileobj(stream, copy)
+        promised = _promised(copy)
         try:
             for row in _rows(copy):
                 row_number += 1
                 yield judge_cells(row, source, row_number, rules)
+            if row_number < promised:
+                raise _DamagedError("rows are missing")
         except _DamagedError as error:
+            of = f" of {promised}" if promised else ""
             message = (
-                f"the file cannot be read after row {row_number}: it is damaged or not Parquet ({error})"
+                f"the file cannot be read after row {row_number}{of}: it is damaged or not Parquet ({error})"
             )
             row_hash = hashlib.sha256(message.encode()).hexdigest()
-            yield reject(Origin(source, 0, 0, row_hash, ""), Reason("", "wrong_type", message))
+            yield reject_file(source, row_hash, message, rows=max(0, promised - row_number))
+
+
+def footer_rows(stream: IO[bytes]) -> int:
+    """How many rows the footer promises, whatever the file is called; 0 if it is not Parquet."""
+    with tempfile.TemporaryFile() as copy:
+        copy.write(stream.read(len(MAGIC)))
+        copy.seek(0)
+        if copy.read() != MAGIC:
+            return 0
+        shutil.copyfileobj(stream, copy)
+        return _promised(copy)
+
+
+def _promised(copy: IO[bytes]) -> int:
+    copy.seek(0, os.SEEK_SET)
+    try:
+        rows = pq.ParquetFile(copy).metadata.num_rows
+    except (pa.ArrowException, OSError, ValueError):
+        return 0
+    return rows if 0 <= rows <= MOST_ROWS else 0
 
 
 def _rows(copy: IO[bytes]) -> Iterator[dict[str, Any]]:
     try:
-        for batch in pq.ParquetFile(copy).iter_batches(batch_size=ROWS_PER_BATCH):
+        file = pq.ParquetFile(copy, page_checksum_verification=True)
+        for batch in file.iter_batches(batch_size=ROWS_PER_BATCH):
             for row in batch.to_pylist():
                 yield {name: value for name, value in row.items() if not name.startswith(PANDAS_INDEX)}
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except Exception as error:  # whatever a decoder raises at damaged bytes costs the file and no other
         raise _DamagedError(type(error).__name__) from error

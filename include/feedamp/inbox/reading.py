@@ -5,24 +5,27 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from feedamp.errors import TransientError
 from feedamp.inbox.files import InboxFile, open_file
 from feedamp.inbox.flat_csv import judge_order, kept_rows, read_csv
 from feedamp.inbox.jsonl import read_jsonl, read_line
-from feedamp.inbox.parquet import read_parquet
+from feedamp.inbox.parquet import footer_rows, read_parquet
 from feedamp.inbox.query import QUERY_PREFIX, read_kept
-from feedamp.inbox.rows import BadRow, OrderRow, Origin, reject
+from feedamp.inbox.rows import BadRow, OrderRow, Origin, reject, reject_file
 from feedamp.order_body import BodyRules, Reason
 
+ENDINGS = "the file must end in .jsonl, .csv or .parquet"
 READERS = {".jsonl": read_jsonl, ".csv": read_csv, ".parquet": read_parquet}
 
 
 def read_rows(file: InboxFile, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
     """Every order of the file, good or bad, in the order of the file; each of its rows counts exactly once.
 
-    The same order may come more than once. A file of another kind gives one `BadRow` with row number 0.
+    The same order may come more than once. A file that cannot be read to its end, or is of another kind, gives a last
+    `BadRow` with row number 0 whose `file_fault` says why.
 
     Safe to repeat: nothing is written.
 
@@ -30,16 +33,24 @@ def read_rows(file: InboxFile, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
         TransientError: the store failed while the file was read; what came before stands, read it again.
     """
     reader = READERS.get(PurePosixPath(file.name).suffix.lower())
-    if reader is None:
-        origin = Origin(file.name, 0, 0, file.checksum, "")
-        yield reject(origin, Reason("", "wrong_type", "the file must end in .jsonl, .csv or .parquet"))
-        return
     try:
         with file.store.reached() if file.store else nullcontext(), closing(open_file(file)) as stream:
-            yield from reader(stream, file.name, rules)
+            if reader is None:
+                yield reject_file(file.name, file.checksum, ENDINGS, rows=footer_rows(stream))
+                return
+            for row in reader(stream, file.name, rules):
+                yield _of_file(row, file)
+                if isinstance(row, BadRow) and row.file_fault and row.row_number:
+                    yield reject_file(file.name, file.checksum, row.file_fault)
     except OSError as error:
         message = f"inbox file {file.name} could not be read to its end: {type(error).__name__}"
         raise TransientError(message) from error
+
+
+def _of_file(row: OrderRow | BadRow, file: InboxFile) -> OrderRow | BadRow:
+    """A reject of a whole file is told from that of another version by the file's checksum."""
+    is_whole_file = isinstance(row, BadRow) and row.row_number == 0
+    return replace(row, row_hash=file.checksum) if is_whole_file and file.checksum else row
 
 
 def read_again(source: str, row_number: int, raw: str, rules: BodyRules) -> OrderRow | BadRow:

@@ -8,7 +8,7 @@ from typing import Any
 
 from feedamp.order_body import BodyRules, Reason, check_body, is_storable, storable
 
-__all__ = ["BadRow", "OrderRow", "Origin", "Reason", "judge", "reject"]
+__all__ = ["BadRow", "OrderRow", "Origin", "Reason", "judge", "reject", "reject_file"]
 
 MAX_KEPT_CHARS = 100_000  # of the raw text of a row without an order in it; an order's is kept whole
 
@@ -40,11 +40,16 @@ class OrderRow(Origin):
 
 @dataclass(frozen=True)
 class BadRow(Origin):
-    """A row that no order can be made from; the ids are None where they cannot be read."""
+    """A row that no order can be made from; the ids are None where they cannot be read.
+
+    `file_fault` says why the file as a whole could not be read to its end; None where the row alone is bad. With row
+    number 0 the reject stands for the rest of the file, and `rows` is how many rows are known to be lost with it.
+    """
 
     seller_id: str | None
     mp_order_number: str | None
     reasons: tuple[Reason, ...]
+    file_fault: str | None = None
 
 
 def judge(
@@ -56,6 +61,18 @@ def judge(
         return reject(origin, *faults, *reasons, content=content)
     return OrderRow(
         **vars(origin), seller_id=content["seller_id"], mp_order_number=body["mp_order_number"], body=body
+    )
+
+
+def reject_file(source: str, row_hash: str, message: str, *, rows: int = 0, raw: str = "") -> BadRow:
+    """The reject of a file that could not be read to its end; `rows` of it are lost."""
+    origin = Origin(source, 0, rows, row_hash, raw)
+    return BadRow(
+        **vars(origin),
+        seller_id=None,
+        mp_order_number=None,
+        reasons=(Reason("", "wrong_type", message),),
+        file_fault=message,
     )
 
 

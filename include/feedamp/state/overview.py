@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,6 +14,7 @@ from feedamp.kept_bodies import WHOLE
 from feedamp.models import MarketplaceState
 from feedamp.state import findings as stored_findings
 from feedamp.state.ledger import decode_units
+from feedamp.state.rejects import is_standing, reject_id
 from feedamp.state.schema import (
     findings,
     grants,
@@ -188,21 +189,61 @@ def stuck_orders(connection: Connection, *, lingering_since: datetime, limit: in
 
 
 def rejected_rows(connection: Connection, *, limit: int) -> Some:
-    """Rows that stand rejected; one that merely differs from an order placed before (`body_changed`) is left out,
-    unless that order waits for a body.
+    """Rows that stand rejected, newest first; one that merely differs from an order placed before (`body_changed`) is
+    left out, unless that order waits for a body. So is the fault of a whole file: see `faulty_files`.
     """
     other = sa.func.replace(rejected_orders.c.reasons, '"code":"body_changed"', "").contains('"code":"')
     waits_for_body = sa.exists().where(
         _same_order(rejected_orders), orders.c.body_kind != WHOLE, orders.c.phase.in_(OPEN_PHASES)
     )
+    is_of_file = sa.exists().where(_is_fault_of_file())
     query = sa.select(
         rejected_orders.c.source,
         rejected_orders.c.row_number,
         rejected_orders.c.stage,
         rejected_orders.c.seller_id,
         rejected_orders.c.mp_order_number,
-    ).where(rejected_orders.c.superseded_at.is_(None), sa.or_(other, waits_for_body))
-    return _some(connection, query, limit)
+        rejected_orders.c.rejected_at,
+        rejected_orders.c.row_hash,
+    ).where(is_standing(), sa.or_(other, waits_for_body), ~is_of_file)
+    newest = (rejected_orders.c.rejected_at.desc(), rejected_orders.c.source, rejected_orders.c.row_number)
+    found = _some(connection, query, limit, newest)
+    return Some(found.count, [_with_reject_id(item) for item in found.items])
+
+
+def faulty_files(connection: Connection, *, limit: int) -> Some:
+    """Inbox files that could not be read to their end, newest first, until they are read whole or dismissed."""
+    query = (
+        sa.select(
+            inbox_files.c.name.label("source"),
+            inbox_files.c.rows_read,
+            inbox_files.c.rows_rejected,
+            inbox_files.c.fault.label("reason"),
+            inbox_files.c.taken_at,
+            rejected_orders.c.row_number,
+            rejected_orders.c.row_hash,
+        )
+        .join(rejected_orders, _is_fault_of_file())
+        .where(is_standing())
+    )
+    newest = (inbox_files.c.taken_at.desc(), inbox_files.c.name)
+    found = _some(connection, query, limit, newest)
+    items = [{n: v for n, v in _with_reject_id(item).items() if n != "row_number"} for item in found.items]
+    return Some(found.count, items)
+
+
+def _is_fault_of_file() -> sa.ColumnElement[bool]:
+    """Joins the fault of an inbox file with its reject."""
+    return sa.and_(
+        inbox_files.c.name == rejected_orders.c.source,
+        inbox_files.c.fault.is_not(None),
+        rejected_orders.c.row_number == 0,
+    )
+
+
+def _with_reject_id(item: dict[str, Any]) -> dict[str, Any]:
+    name = reject_id(item["source"], item["row_number"], item["row_hash"])
+    return {"reject_id": name, **{key: value for key, value in item.items() if key != "row_hash"}}
 
 
 def _same_order(table: sa.Table) -> sa.ColumnElement[bool]:
@@ -211,9 +252,11 @@ def _same_order(table: sa.Table) -> sa.ColumnElement[bool]:
     )
 
 
-def _some(connection: Connection, query: sa.Select[Any], limit: int) -> Some:
+def _some(
+    connection: Connection, query: sa.Select[Any], limit: int, order: Sequence[sa.ColumnElement[Any]] = ()
+) -> Some:
     count = connection.execute(sa.select(sa.func.count()).select_from(query.subquery())).scalar_one()
     first: Iterable[Any] = ()
     if count:
-        first = connection.execute(query.order_by(*query.selected_columns[:2]).limit(limit))
+        first = connection.execute(query.order_by(*(order or query.selected_columns[:2])).limit(limit))
     return Some(count, [dict(row._mapping) for row in first])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -20,9 +21,15 @@ def taken_files(connection: Connection) -> list[Taken]:
 
 
 def take_file(
-    connection: Connection, file: InboxFile, *, rows_read: int, rows_rejected: int, now: datetime
+    connection: Connection,
+    file: InboxFile,
+    *,
+    rows_read: int,
+    rows_rejected: int,
+    now: datetime,
+    fault: str | None = None,
 ) -> None:
-    """Remembers a file as read. Safe to repeat."""
+    """Remembers a file as read; `fault` says why not to its end. Safe to repeat."""
     upsert(
         connection,
         inbox_files,
@@ -35,6 +42,7 @@ def take_file(
                 "taken_at": now,
                 "rows_read": rows_read,
                 "rows_rejected": rows_rejected,
+                "fault": fault,
             }
         ],
     )
@@ -72,6 +80,24 @@ def rows_taken_since(connection: Connection, since: datetime) -> tuple[int, int]
     ).where(inbox_files.c.taken_at >= since)
     read, rejected = connection.execute(query).one()
     return int(read), int(rejected)
+
+
+class TakenRows(NamedTuple):
+    """What a file or a query counted when it was last taken; `fault` says why a file could not be read to its end."""
+
+    name: str
+    rows: int
+    rejected: int
+    fault: str | None
+
+
+def taken_since(connection: Connection, since: datetime) -> list[TakenRows]:
+    """Each file, and the query, taken since a moment, by name."""
+    query = sa.select(
+        inbox_files.c.name, inbox_files.c.rows_read, inbox_files.c.rows_rejected, inbox_files.c.fault
+    )
+    found = connection.execute(query.where(inbox_files.c.taken_at >= since).order_by(inbox_files.c.name))
+    return [TakenRows(*row) for row in found]
 
 
 def watermark(connection: Connection, seller_id: str) -> datetime | None:

@@ -1,9 +1,14 @@
-"""Rows that were not placed, with every reason and the row itself, so that they can be replayed."""
+"""Rows that were not placed, with every reason and the row itself, so that they can be replayed.
+
+A reject stands until it is superseded (the row was mended or is gone) or dismissed (nobody has to do anything).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import msgspec
@@ -37,9 +42,21 @@ class Rejected:
     dismissed_at: datetime | None = None
     dismiss_reason: str | None = None
 
+    @property
+    def reject_id(self) -> str:
+        """A short name for people, which stays the same."""
+        return reject_id(self.source, self.row_number, self.row_hash)
+
+
+def reject_id(source: str, row_number: int, row_hash: str) -> str:
+    """The short name of the reject with this key: 16 hex characters."""
+    return hashlib.sha256(f"{source}\n{row_number}\n{row_hash}".encode()).hexdigest()[:16]
+
 
 def write(connection: Connection, rejected: Rejected, *, now: datetime) -> None:
-    """Stores a rejected row. Safe to repeat: the same row stands once."""
+    """Stores a rejected row; one that was dismissed stays so. Safe to repeat: the same row stands once."""
+    if rejected.dismissed_at is None:
+        rejected = _as_dismissed(connection, rejected)
     reasons = msgspec.json.encode(rejected.reasons).decode()
     upsert(
         connection,
@@ -49,13 +66,26 @@ def write(connection: Connection, rejected: Rejected, *, now: datetime) -> None:
     outbox.put(connection, REJECTED_ORDERS.name, [_row(rejected, reasons)], recorded_at=now)
 
 
-def supersede_file(connection: Connection, source: str, *, now: datetime) -> int:
-    """Marks the standing rejects of a file that is read again; returns how many.
+def supersede_earlier(
+    connection: Connection,
+    source: str,
+    seller_id: str,
+    mp_order_number: str,
+    row_number: int,
+    *,
+    now: datetime,
+) -> int:
+    """Marks rejects of an order that a later row of the same source has mended; returns how many.
 
-    What FeedAMP refused stands until its order comes in mended: the row may still be in the file, and as a
-    repeat it would be recorded nowhere (promise 1).
+    What FeedAMP refused stands until its order comes in mended: as a repeat it would be recorded nowhere (promise 1).
     """
-    condition = sa.and_(rejected_orders.c.source == source, rejected_orders.c.stage == INBOX)
+    condition = sa.and_(
+        rejected_orders.c.seller_id == seller_id,
+        rejected_orders.c.mp_order_number == mp_order_number,
+        rejected_orders.c.source == source,
+        rejected_orders.c.stage == INBOX,
+        rejected_orders.c.row_number < row_number,
+    )
     return _supersede(connection, condition, now)
 
 
@@ -68,25 +98,46 @@ def supersede_order(connection: Connection, seller_id: str, mp_order_number: str
 
 
 def supersede_row(connection: Connection, rejected: Rejected, *, now: datetime) -> int:
-    """Marks one reject, if it stands."""
-    condition = sa.and_(
-        rejected_orders.c.source == rejected.source,
-        rejected_orders.c.row_number == rejected.row_number,
-        rejected_orders.c.row_hash == rejected.row_hash,
-    )
-    return _supersede(connection, condition, now)
+    """Marks one reject, if it is not superseded yet."""
+    return _supersede(connection, _is_row(rejected), now)
 
 
 def standing(connection: Connection, *, everything: bool = False) -> list[Rejected]:
-    """Rejects that stand, or all that ever were."""
+    """Rejects that stand, or all that ever were, dismissed and superseded ones too."""
     query = sa.select(rejected_orders).order_by(rejected_orders.c.source, rejected_orders.c.row_number)
     if not everything:
-        query = query.where(rejected_orders.c.superseded_at.is_(None))
+        query = query.where(is_standing())
     return _read(connection, query)
 
 
+def is_standing() -> sa.ColumnElement[bool]:
+    """The condition on `rejected_orders` for those that somebody should look at."""
+    return sa.and_(rejected_orders.c.superseded_at.is_(None), rejected_orders.c.dismissed_at.is_(None))
+
+
+def find(connection: Connection, reject_ids: Collection[str]) -> list[Rejected]:
+    """The rejects with these ids, standing or not; reads the key of every reject there is."""
+    key = (rejected_orders.c.source, rejected_orders.c.row_number, rejected_orders.c.row_hash)
+    keys = [
+        row
+        for row in connection.execute(sa.select(*key), execution_options={"yield_per": 1_000})
+        if reject_id(*row) in reject_ids
+    ]
+    found: list[Rejected] = []
+    for row in keys:
+        found += _read(
+            connection, sa.select(rejected_orders).where(*(c == v for c, v in zip(key, row, strict=True)))
+        )
+    return found
+
+
+def dismiss(connection: Connection, rejected: Rejected, reason: str, *, now: datetime) -> None:
+    """Marks a reject as nobody's work; it is not replayed any more. Safe to repeat."""
+    write(connection, replace(rejected, dismissed_at=now, dismiss_reason=reason), now=now)
+
+
 def standing_of(connection: Connection, source: str) -> list[Rejected]:
-    """Rejects of stage `inbox` that stand of one source, without their text."""
+    """Rejects of stage `inbox` that are not superseded of one source, dismissed ones too, without their text."""
     columns = [
         column if column is not rejected_orders.c.raw else sa.literal("").label("raw")
         for column in rejected_orders.c
@@ -95,7 +146,7 @@ def standing_of(connection: Connection, source: str) -> list[Rejected]:
 
 
 def of_content(connection: Connection, source: str, row_hash: str) -> Rejected | None:
-    """The reject of stage `inbox` that stands for this very content of a source, at whatever place."""
+    """The reject of stage `inbox` for this very content of a source, at whatever place; it may be dismissed."""
     query = sa.select(rejected_orders).where(_stands_from(source), rejected_orders.c.row_hash == row_hash)
     found = _read(connection, query.limit(1))
     return found[0] if found else None
@@ -109,36 +160,46 @@ def _stands_from(source: str) -> sa.ColumnElement[bool]:
     )
 
 
-def refused_since(connection: Connection, since: datetime) -> int:
-    """How many orders FeedAMP refused since a moment."""
-    query = sa.select(sa.func.count()).where(
+def refused_since(connection: Connection, since: datetime) -> Counter[str]:
+    """How many orders FeedAMP refused since a moment, by the source they came from."""
+    query = sa.select(rejected_orders.c.source, sa.func.count()).where(
         rejected_orders.c.stage == FEEDAMP, rejected_orders.c.rejected_at >= since
     )
-    return connection.execute(query).scalar_one()
+    rows = connection.execute(query.group_by(rejected_orders.c.source))
+    return Counter({row[0]: row[1] for row in rows})
 
 
 def stands(connection: Connection, rejected: Rejected) -> bool:
     """Whether this very row still stands rejected."""
-    query = sa.select(rejected_orders.c.superseded_at).where(
-        rejected_orders.c.source == rejected.source,
-        rejected_orders.c.row_number == rejected.row_number,
-        rejected_orders.c.row_hash == rejected.row_hash,
-    )
-    row = connection.execute(query).first()
-    return row is not None and row.superseded_at is None
+    query = sa.select(rejected_orders.c.source).where(_is_row(rejected), is_standing())
+    return connection.execute(query).first() is not None
 
 
 def _supersede(connection: Connection, condition: sa.ColumnElement[bool], now: datetime) -> int:
     query = sa.select(rejected_orders).where(condition, rejected_orders.c.superseded_at.is_(None))
     rows = _read(connection, query)
     for rejected in rows:
-        write(connection, _superseded(rejected, now), now=now)
+        write(connection, replace(rejected, superseded_at=now), now=now)
     return len(rows)
 
 
-def _superseded(rejected: Rejected, now: datetime) -> Rejected:
-    values = {name: getattr(rejected, name) for name in rejected.__dataclass_fields__}
-    return Rejected(**{**values, "superseded_at": now})
+def _is_row(rejected: Rejected) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        rejected_orders.c.source == rejected.source,
+        rejected_orders.c.row_number == rejected.row_number,
+        rejected_orders.c.row_hash == rejected.row_hash,
+    )
+
+
+def _as_dismissed(connection: Connection, rejected: Rejected) -> Rejected:
+    """The reject with what a person said of the same row at the same stage."""
+    query = sa.select(rejected_orders.c.dismissed_at, rejected_orders.c.dismiss_reason).where(
+        _is_row(rejected),
+        rejected_orders.c.stage == rejected.stage,
+        rejected_orders.c.dismissed_at.is_not(None),
+    )
+    row = connection.execute(query).first()
+    return rejected if row is None else replace(rejected, dismissed_at=row[0], dismiss_reason=row[1])
 
 
 def _read(connection: Connection, query: sa.Select[tuple[object, ...]]) -> list[Rejected]:

@@ -37,7 +37,7 @@ def reduce_bodies(connection: Connection, *, ended_before: datetime, limit: int)
 
 
 def empty_rejects(connection: Connection, *, superseded_before: datetime, limit: int) -> int:
-    """Drops the text of rejected rows that were mended before a moment, or whose order is reduced; reasons stay.
+    """Drops the text of rejects superseded or dismissed before a moment, or whose order is reduced; reasons stay.
 
     One that stands for an order that is open, or for none, keeps its text: `feedamp rejected replay` reads it.
     """
@@ -85,4 +85,5 @@ def _mended(before: datetime) -> sa.ColumnElement[bool]:
         orders.c.mp_order_number == rejected_orders.c.mp_order_number,
         orders.c.body_kind == REDUCED,
     )
-    return sa.and_(rejected_orders.c.raw != "", sa.or_(rejected_orders.c.superseded_at < before, is_reduced))
+    is_over = sa.or_(rejected_orders.c.superseded_at < before, rejected_orders.c.dismissed_at < before)
+    return sa.and_(rejected_orders.c.raw != "", sa.or_(is_over, is_reduced))

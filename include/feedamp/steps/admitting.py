@@ -8,18 +8,11 @@ from sqlalchemy.engine import Connection
 
 from feedamp.admission import Admission, Seen, admit
 from feedamp.errors import UnreadableError
-from feedamp.inbox import BadRow, OrderRow, Reason
+from feedamp.inbox import BadRow, OrderRow
 from feedamp.models import FINAL_STATES
 from feedamp.parts import Parts
 from feedamp.state import ledger, open_orders, rejects
 from feedamp.units import count_units
-
-
-def take_row(connection: Connection, parts: Parts, row: OrderRow | BadRow) -> bool:
-    """Writes one row into the ledger or `rejected_orders`; False if it was turned away. Safe to repeat."""
-    admission = judge_row(connection, parts, row)
-    write_row(connection, parts, row, admission)
-    return not admission.rejected
 
 
 def judge_row(connection: Connection, parts: Parts, row: OrderRow | BadRow) -> Admission:
@@ -42,7 +35,7 @@ def write_row(connection: Connection, parts: Parts, row: OrderRow | BadRow, admi
         if not admission.reasons:
             rejects.supersede_order(connection, *order.key, now=parts.state.now())
     if admission.reasons:
-        _reject(connection, parts, row, admission.reasons)
+        _reject(connection, parts, row, admission)
 
 
 def seen_units(connection: Connection, seller_id: str, mp_order_number: str) -> Seen:
@@ -63,9 +56,7 @@ def seen_units(connection: Connection, seller_id: str, mp_order_number: str) -> 
     )
 
 
-def _reject(
-    connection: Connection, parts: Parts, row: OrderRow | BadRow, reasons: tuple[Reason, ...]
-) -> None:
+def _reject(connection: Connection, parts: Parts, row: OrderRow | BadRow, admission: Admission) -> None:
     now = parts.state.now()
     rejects.write(
         connection,
@@ -76,9 +67,11 @@ def _reject(
             seller_id=row.seller_id,
             mp_order_number=row.mp_order_number,
             stage=rejects.INBOX,
-            reasons=tuple(asdict(reason) for reason in reasons),
+            reasons=tuple(asdict(reason) for reason in admission.reasons),
             raw=row.raw,
             rejected_at=now,
+            dismissed_at=now if admission.note else None,
+            dismiss_reason=admission.note,
         ),
         now=now,
     )

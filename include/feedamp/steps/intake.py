@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from itertools import islice
 
 from feedamp.errors import ConfigurationError, FeedAmpError
-from feedamp.inbox import BadRow, InboxFile, OrderRow, discover, read_rows
+from feedamp.inbox import discover
 from feedamp.parts import Parts, Run
-from feedamp.state import progress, rejects
-from feedamp.steps.admitting import take_row
+from feedamp.state import progress
 from feedamp.steps.edge import Tally, record_run
+from feedamp.steps.intake_file import take_file
 from feedamp.steps.intake_query import take_query
 
 log = logging.getLogger(__name__)
-ROWS_PER_TRANSACTION = 200
 
 
 def intake(parts: Parts, run: Run) -> Tally:
@@ -35,10 +32,9 @@ def intake(parts: Parts, run: Run) -> Tally:
         log.info("%s is still being written; the next run takes it.", name)
     for name, why in found.unreadable.items():
         tally.leave(name, FeedAmpError(why))
-    known = {taken.name for taken in seen}
     for file in found.files:
         try:
-            _take(parts, run, file, tally, is_changed=file.name in known)
+            take_file(parts, run, file, tally)
         except FeedAmpError as error:
             tally.leave(file.name, error)
     tally.extra["files"] = len(found.files)
@@ -54,31 +50,3 @@ def intake(parts: Parts, run: Run) -> Tally:
         if not run.dry_run:
             record_run(parts, run, tally, started_at)
     return tally
-
-
-def _take(parts: Parts, run: Run, file: InboxFile, tally: Tally, *, is_changed: bool) -> None:
-    rows = read_rows(file, parts.rules.body)
-    read = rejected = 0
-    if is_changed and not run.dry_run:
-        with parts.state.begin() as connection:
-            rejects.supersede_file(connection, file.name, now=parts.state.now())
-    for batch in _batches(rows):
-        read += sum(row.rows for row in batch)
-        if run.dry_run:
-            rejected += sum(row.rows for row in batch if isinstance(row, BadRow))
-            continue
-        with parts.state.begin() as connection:
-            rejected += sum(row.rows for row in batch if not take_row(connection, parts, row))
-    if not run.dry_run:
-        with parts.state.begin() as connection:
-            progress.take_file(
-                connection, file, rows_read=read, rows_rejected=rejected, now=parts.state.now()
-            )
-    log.info("%s: %d rows read, %d rejected", file.name, read, rejected)
-    tally.orders += read
-    tally.rejected += rejected
-
-
-def _batches(rows: Iterator[OrderRow | BadRow]) -> Iterator[list[OrderRow | BadRow]]:
-    while batch := list(islice(rows, ROWS_PER_TRANSACTION)):
-        yield batch

@@ -31,7 +31,8 @@ TITLES = {
     "held_findings": "error findings held back: give them a code (error_codes), or waive them",
     "stuck_orders": "orders that time alone will not close",
     "sellers_to_connect": "sellers to be connected or registered",
-    "rejected_rows": "rejected rows: mend the source or an option, then drop a new file or replay",
+    "faulty_files": "inbox files that could not be read to their end: replace each by a whole one",
+    "rejected_rows": "rejected rows: mend the source or an option, then drop a new file, replay or dismiss",
 }
 
 
@@ -64,6 +65,7 @@ def _document(connection: Connection, parts: Parts, now: datetime) -> dict[str, 
                 overview.stuck_orders(connection, lingering_since=now - parts.rules.error_clear, limit=SHOWN)
             ),
             "sellers_to_connect": asdict(_to_connect(known, waiting)),
+            "faulty_files": asdict(overview.faulty_files(connection, limit=SHOWN)),
             "rejected_rows": asdict(overview.rejected_rows(connection, limit=SHOWN)),
         },
         "last": overview.latest(connection),

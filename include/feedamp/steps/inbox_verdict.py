@@ -1,0 +1,56 @@
+"""Whether what a run took from the inbox is fit to end green."""
+
+from __future__ import annotations
+
+from feedamp.parts import Parts, Run
+from feedamp.state import progress, rejects
+
+FEW_ROWS = 20
+NAMED = 5
+
+
+def inbox_problems(parts: Parts, run: Run) -> list[str]:
+    """A sentence for each reason to turn the run red; none if the inbox was fit to be read.
+
+    A file that could not be read to its end is one, however few its rows. So are more rejected rows than
+    `max_rejected_ratio` allows, of one file or of all together, from 20 rows read up. Counted in the state, which
+    knows the files of a failed try of `intake`, too.
+    """
+    with parts.state.read() as connection:
+        taken = progress.taken_since(connection, run.started_at)
+        rows, rejected_rows = progress.rows_taken_since(connection, run.started_at)
+        refused = rejects.refused_since(connection, run.started_at)
+    allowed = parts.rules.max_rejected_ratio
+    faulty = [
+        f"{file.name} could not be read to its end: {file.fault}. {file.rejected} of {file.rows} rows were not taken. "
+        "Replace it by a whole file, which is read again."
+        for file in taken
+        if file.fault is not None
+    ]
+    too_many = [
+        f"{file.name}: {_too_many(rejected, file.rows, allowed)}"
+        for file in taken
+        if file.fault is None
+        and _is_above(rejected := file.rejected + refused[file.name], file.rows, allowed)
+    ]
+    problems = [*_first(faulty), *_first(too_many)]
+    in_all = rejected_rows + refused.total()
+    if _is_above(in_all, rows, allowed) and (len(taken) > 1 or not problems):
+        problems.append(f"of the whole run {_too_many(in_all, rows, allowed)}")
+    return problems
+
+
+def _is_above(rejected: int, rows: int, allowed: float) -> bool:
+    return rows >= FEW_ROWS and rejected / rows > allowed
+
+
+def _too_many(rejected: int, rows: int, allowed: float) -> str:
+    return (
+        f"{rejected} of {rows} rows were rejected, more than max_rejected_ratio {allowed:.1%}; "
+        "`feedamp rejected list` tells why. The good ones are through."
+    )
+
+
+def _first(sentences: list[str]) -> list[str]:
+    rest = len(sentences) - NAMED
+    return sentences if rest <= 0 else [*sentences[:NAMED], f"and {rest} more files, see `feedamp status`"]
