@@ -207,6 +207,38 @@ def test_replay_takes_what_todays_options_allow(feedamp_env):
     )
 
 
+def test_a_reject_is_dismissed_by_the_id_that_the_list_shows(feedamp_env):
+    feedamp_env.deliver("a.jsonl", "M-1", gift_note="x")
+    feedamp_env.deliver("b.jsonl", "M-2", gift_note="x")
+    first, second = feedamp_env.run("rejected", "list", "--json").json
+    assert first["reject_id"] in feedamp_env.run("rejected", "list").out
+    done = feedamp_env.run("rejected", "dismiss", first["reject_id"], "--reason", "a test order")
+    assert (done.code, "dismissed" in done.out) == (0, True)
+    assert [r["reject_id"] for r in feedamp_env.run("rejected", "list", "--json").json] == [
+        second["reject_id"]
+    ]
+    old = feedamp_env.run("rejected", "list", "--all", "--json").json[0]
+    assert (old["dismiss_reason"], old["dismissed_at"][-1]) == ("a test order", "Z")
+    assert "inbox, dismissed" in feedamp_env.run("rejected", "list", "--all").out
+    again = feedamp_env.run("rejected", "dismiss", first["reject_id"], "--reason", "again")
+    assert (again.code, "already" in again.out) == (0, True)
+    feedamp_env.house.set_options(extra_order_fields="gift_note")
+    assert feedamp_env.run("rejected", "replay").out.startswith("taken 1,")
+
+
+def test_what_cannot_be_dismissed_is_named_and_the_rest_is_done(feedamp_env):
+    feedamp_env.deliver("a.jsonl", "M-1", currency="XXX1")
+    feedamp_env.deliver("b.jsonl", "M-2", currency="XXX1")
+    first, second = (r["reject_id"] for r in feedamp_env.run("rejected", "list", "--json").json)
+    assert feedamp_env.run("rejected", "dismiss", first, "--reason", " ").code == 2
+    feedamp_env.deliver("c.jsonl", "M-1")
+    done = feedamp_env.run("rejected", "dismiss", "0123", first, second, "--reason", "tests")
+    assert done.code == 1
+    assert "There is no reject 0123" in done.err
+    assert "superseded" in done.err
+    assert feedamp_env.run("rejected", "list", "--json").json == []
+
+
 @pytest.fixture
 def refused(feedamp_env):
     """M-1 holds a field that FeedAMP does not know."""

@@ -62,6 +62,28 @@ def test_rejected_rows_need_a_person(feedamp_env):
     assert "a.jsonl" in feedamp_env.run("status").out
 
 
+def test_rejected_rows_are_shown_newest_first_until_they_are_dismissed(feedamp_env):
+    for name in ("a.jsonl", "b.jsonl", "c.jsonl"):
+        feedamp_env.deliver(name, f"M-{name}", currency="XXX1")
+    items = feedamp_env.run("status", "--json").json["needs_person"]["rejected_rows"]["items"]
+    assert [item["source"] for item in items] == ["c.jsonl", "b.jsonl", "a.jsonl"]
+    ids = [item["reject_id"] for item in items]
+    assert ids[0] in feedamp_env.run("status").out
+    assert feedamp_env.run("rejected", "dismiss", *ids, "--reason", "tests").code == 0
+    assert needs(feedamp_env) == (0, {})
+
+
+def test_a_file_that_cannot_be_read_to_its_end_needs_a_person(feedamp_env):
+    (feedamp_env.house.inbox / "orders.xlsx").write_bytes(b"PK")
+    feedamp_env.intake()
+    assert needs(feedamp_env) == (1, {"faulty_files": 1})
+    assert "orders.xlsx" in feedamp_env.run("status").out
+    (feedamp_env.house.inbox / "orders.xlsx").unlink()
+    [item] = feedamp_env.run("status", "--json").json["needs_person"]["faulty_files"]["items"]
+    feedamp_env.run("rejected", "dismiss", item["reject_id"], "--reason", "sent as CSV")
+    assert needs(feedamp_env) == (0, {})
+
+
 def test_a_refused_grant_needs_a_person(feedamp_env):
     now = feedamp_env.parts.state.now()
     with feedamp_env.parts.state.begin() as connection:

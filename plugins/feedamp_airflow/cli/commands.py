@@ -156,7 +156,7 @@ def _add_rejected(nouns: Nouns[argparse.ArgumentParser]) -> None:
     noun = nouns.add_parser("rejected", help="rows that were not placed, and why")
     verbs = noun.add_subparsers(metavar="VERB", required=True)
     listing = verbs.add_parser("list", help="rejected rows that stand")
-    listing.add_argument("--all", action="store_true", help="those superseded since, too")
+    listing.add_argument("--all", action="store_true", help="those superseded or dismissed since, too")
     _does(listing, "rejected:show", listing=True)
     replay = verbs.add_parser(
         "replay",
@@ -165,6 +165,10 @@ def _add_rejected(nouns: Nouns[argparse.ArgumentParser]) -> None:
     )
     replay.add_argument("--source", action="append", help="only rows of this file; may be repeated")
     _does(replay, "rejected:replay_rows")
+    dismiss = verbs.add_parser("dismiss", help="say that nothing has to be done about rejected rows")
+    dismiss.add_argument("ids", metavar="ID", nargs="+", help="reject_id of `feedamp rejected list`")
+    dismiss.add_argument("--reason", required=True, help="kept with the reject")
+    _does(dismiss, "rejected:dismiss")
 
 
 def _add_stores(nouns: Nouns[argparse.ArgumentParser]) -> None:

@@ -1,4 +1,4 @@
-"""`feedamp rejected list|replay`."""
+"""`feedamp rejected list|replay|dismiss`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from feedamp.state import rejects
 from feedamp.state.rejects import Rejected
 from feedamp.steps.replay import replay
 from feedamp_airflow.cli.output import Output
-from feedamp_airflow.cli.running import DONE, REFUSED, opened_parts
+from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, opened_parts
 
 FIELDS = (
+    "reject_id",
     "source",
     "row_number",
     "row_hash",
@@ -21,8 +22,11 @@ FIELDS = (
     "reasons",
     "rejected_at",
     "superseded_at",
+    "dismissed_at",
+    "dismiss_reason",
 )
 COLUMNS = (
+    "reject_id",
     "source",
     "row",
     "seller_id",
@@ -44,11 +48,12 @@ def show(given: argparse.Namespace, out: Output) -> int:
         return DONE
     rows = [
         (
+            rejected.reject_id,
             rejected.source,
             rejected.row_number,
             rejected.seller_id,
             rejected.mp_order_number,
-            rejected.stage if rejected.superseded_at is None else f"{rejected.stage}, superseded",
+            _stage(rejected),
             rejected.rejected_at,
             reason["field"] or None,
             reason["code"],
@@ -59,6 +64,12 @@ def show(given: argparse.Namespace, out: Output) -> int:
     ]
     out.table(COLUMNS, rows)
     return DONE
+
+
+def _stage(rejected: Rejected) -> str:
+    if rejected.superseded_at is not None:
+        return f"{rejected.stage}, superseded"
+    return rejected.stage if rejected.dismissed_at is None else f"{rejected.stage}, dismissed"
 
 
 def reject_row(rejected: Rejected) -> dict[str, Any]:
@@ -75,3 +86,31 @@ def replay_rows(given: argparse.Namespace, out: Output) -> int:
         f"left {counts.left}"
     )
     return REFUSED if counts.still_rejected else DONE
+
+
+def dismiss(given: argparse.Namespace, out: Output) -> int:
+    """Ends rejects that nobody has to do anything about. Safe to repeat."""
+    reason = given.reason.strip()
+    if not reason:
+        out.complain("--reason is empty: say why, it is kept with the reject.")
+        return MISUSED
+    code = DONE
+    wanted = list(dict.fromkeys(given.ids))
+    with opened_parts() as parts, parts.state.begin() as connection:
+        found = {rejected.reject_id: rejected for rejected in rejects.find(connection, wanted)}
+        for reject_id in wanted:
+            rejected = found.get(reject_id)
+            if rejected is None:
+                out.complain(f"There is no reject {reject_id}; `feedamp rejected list` names all.")
+                code = REFUSED
+                continue
+            row = f"reject {reject_id} ({rejected.source} row {rejected.row_number})"
+            if rejected.dismissed_at is not None:
+                out.say(f"{row}: was dismissed already")
+            elif rejected.superseded_at is not None:
+                out.complain(f"{row[0].upper()}{row[1:]} is superseded: there is nothing to dismiss.")
+                code = REFUSED
+            else:
+                rejects.dismiss(connection, rejected, reason, now=parts.state.now())
+                out.say(f"{row}: dismissed; it is not replayed and no longer counts as action required")
+    return code

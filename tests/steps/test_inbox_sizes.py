@@ -1,0 +1,64 @@
+"""Files of every size around a transaction of intake: all rows taken, all rows counted, whatever row is bad."""
+
+from __future__ import annotations
+
+import pytest
+from house import NOON, House
+from inbox_drops import drop_bytes
+from inbox_rows import Row, encoded
+
+from feedamp.state import progress
+from feedamp.steps.intake_file import ROWS_PER_TRANSACTION
+
+K = ROWS_PER_TRANSACTION
+SIZES = (0, 1, K - 1, K, K + 1, 2 * K)
+KINDS = ("jsonl", "csv", "parquet")
+
+
+def content(kind: str, rows: list[Row]) -> bytes:
+    if kind == "csv" and not rows:
+        return encoded(kind, [Row("M-1")]).split(b"\n")[0] + b"\n"
+    return encoded(kind, rows)
+
+
+def told(house: House, name: str) -> tuple[int, int, int, int]:
+    """(rows read, rows rejected, orders in the ledger, orders on the way to the lake) of a file."""
+    with house.state.read() as connection:
+        [taken] = [t for t in progress.taken_since(connection, NOON) if t.name == name]
+        ledger = connection.exec_driver_sql("SELECT count(*) FROM orders").scalar_one()
+        on_the_way = connection.exec_driver_sql(
+            "SELECT count(*) FROM outbox WHERE table_name = 'rejected_orders'"
+        )
+        return taken.rows, taken.rejected, ledger, on_the_way.scalar_one()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", SIZES)
+def test_every_row_of_a_file_is_taken_and_counted(house: House, kind: str, size: int) -> None:
+    drop_bytes(house, f"1.{kind}", content(kind, [Row(f"M-{at}") for at in range(size)]))
+    tally = house.intake()
+    assert (tally.orders, tally.rejected, tally.undone) == (size, 0, [])
+    assert told(house, f"1.{kind}") == (size, 0, size, 0)
+    assert house.intake().extra["files"] == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [1, K - 1, K, K + 1, 2 * K])
+@pytest.mark.parametrize("place", ["first", "last", "at the end of a transaction"])
+def test_one_bad_row_costs_itself_wherever_it_is(house: House, kind: str, size: int, place: str) -> None:
+    at = {"first": 0, "last": size - 1, "at the end of a transaction": min(size, K) - 1}[place]
+    rows = [Row(f"M-{number}", ("no currency",) if number == at else ()) for number in range(size)]
+    drop_bytes(house, f"1.{kind}", content(kind, rows))
+    tally = house.intake()
+    assert (tally.orders, tally.rejected) == (size, 1)
+    assert told(house, f"1.{kind}") == (size, 1, size - 1, 1)
+    [reject] = house.rejects()
+    assert reject.mp_order_number == f"M-{at}"
+    assert reject.row_number == at + (2 if kind == "csv" else 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bad_rows_alone_are_all_rejected(house: House, kind: str) -> None:
+    drop_bytes(house, f"1.{kind}", content(kind, [Row(f"M-{at}", ("no sku",)) for at in range(K)]))
+    assert house.intake().rejected == K
+    assert told(house, f"1.{kind}") == (K, K, 0, K)
