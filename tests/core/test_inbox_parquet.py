@@ -80,3 +80,14 @@ def test_a_damaged_file_is_rejected_as_a_whole(tmp_path, keep):
     (row,) = read_rows(inbox_file(tmp_path, "b.parquet", content), RULES)
     assert isinstance(row, BadRow)
     assert row.row_number == 0
+
+
+def test_a_value_that_python_cannot_hold_costs_its_row_alone(tmp_path):
+    days = pa.array([0, 2**31 - 1, 0], pa.int32()).cast(pa.date32())
+    orders = [json.dumps(good_order(mp_order_number=f"M-{n}"), default=float) for n in range(3)]
+    pq.write_table(pa.table({"seller_id": ["S1"] * 3, "order": orders, "day": days}), tmp_path / "a.parquet")
+    content = (tmp_path / "a.parquet").read_bytes()
+    rows = list(read_rows(inbox_file(tmp_path, "b.parquet", content), RULES))
+    assert [row.row_number for row in rows] == [1, 2, 3]
+    assert [row.reasons[0].field for row in rows if isinstance(row, BadRow)] == ["day", "", "day"]
+    assert not any(row.file_fault for row in rows if isinstance(row, BadRow))

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feedamp.inbox.cells import judge_cells
-from feedamp.inbox.rows import BadRow, OrderRow, reject_file
-from feedamp.order_body import BodyRules
+from feedamp.inbox.rows import BadRow, OrderRow, Origin, reject, reject_file
+from feedamp.order_body import BodyRules, Reason
 
 ROWS_PER_BATCH = 1_000
 MOST_ROWS = 10**9  # a damaged footer may say anything
@@ -39,7 +39,10 @@ def read_parquet(stream: IO[bytes], source: str, rules: BodyRules) -> Iterator[O
         try:
             for row in _rows(copy):
                 row_number += 1
-                yield judge_cells(row, source, row_number, rules)
+                if row is None:
+                    yield _unreadable(source, row_number)
+                else:
+                    yield judge_cells(row, source, row_number, rules)
             if row_number < promised:
                 raise _DamagedError("rows are missing")
         except _DamagedError as error:
@@ -71,11 +74,35 @@ def _promised(copy: IO[bytes]) -> int:
     return rows if 0 <= rows <= MOST_ROWS else 0
 
 
-def _rows(copy: IO[bytes]) -> Iterator[dict[str, Any]]:
+def _unreadable(source: str, row_number: int) -> BadRow:
+    message = "the row holds a value that cannot be read, such as a date beyond the calendar"
+    row_hash = hashlib.sha256(f"{row_number}: {message}".encode()).hexdigest()
+    return reject(Origin(source, row_number, 1, row_hash, ""), Reason("", "wrong_type", message))
+
+
+def _rows(copy: IO[bytes]) -> Iterator[dict[str, Any] | None]:
+    """Each row; None for one that holds what Python cannot."""
     try:
         file = pq.ParquetFile(copy, page_checksum_verification=True)
         for batch in file.iter_batches(batch_size=ROWS_PER_BATCH):
-            for row in batch.to_pylist():
-                yield {name: value for name, value in row.items() if not name.startswith(PANDAS_INDEX)}
+            for row in _as_python(batch):
+                yield row and {n: value for n, value in row.items() if not n.startswith(PANDAS_INDEX)}
     except Exception as error:  # whatever a decoder raises at damaged bytes costs the file and no other
         raise _DamagedError(type(error).__name__) from error
+
+
+def _as_python(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | None]:
+    """The rows of a batch; one by one where one of them makes the whole batch fail."""
+    rows = _converted(batch)
+    if rows is not None:
+        yield from rows
+        return
+    for at in range(batch.num_rows):
+        yield from _converted(batch.slice(at, 1)) or (None,)
+
+
+def _converted(batch: pa.RecordBatch) -> list[dict[str, Any]] | None:
+    try:
+        return list(batch.to_pylist())
+    except Exception:  # noqa: BLE001 - whatever a converter raises costs the row and no other
+        return None
