@@ -114,21 +114,23 @@ class Proof:
     """
 
     def __init__(self) -> None:
+        # Hashes, not values: the rows themselves would fill the memory.
         self._written: dict[str, Counter[int]] = {}
-        self._kept: dict[str, set[Key]] = {}
-        self._left: dict[str, set[Key]] = {}
-        self._placed: set[Key] = set()
+        self._kept: dict[str, set[int]] = {}
+        self._left: dict[str, dict[int, int]] = {}  # by key and moment, the order
+        self._placed: set[int] = set()
 
     def add(self, table: str, row: Row, *, is_kept: bool) -> None:
         """Notes one row of the manifests that are put together."""
-        moment = _key(row, (*LAKE_TABLES[table].key, RECORDED_AT))
+        moment = hash(_key(row, (*LAKE_TABLES[table].key, RECORDED_AT)))
+        order = hash(_key(row, ORDERS.key)) if table in _SNAPSHOTS else 0
         if not is_kept:
-            self._left.setdefault(table, set()).add(moment)
+            self._left.setdefault(table, {})[moment] = order
             return
         self._kept.setdefault(table, set()).add(moment)
         self._written.setdefault(table, Counter())[_content(row)] += 1
         if table == ORDERS.name and row["extracted_at"] is None:
-            self._placed.add(_key(row, ORDERS.key))
+            self._placed.add(order)
 
     def refuse(self, read_back: Mapping[str, Iterable[Row]]) -> str | None:
         """Why the new files must not replace the old ones, None if they say the same by table, key and moment.
@@ -141,9 +143,8 @@ class Proof:
             if Counter(_content(row) for row in read_back.get(table, ())) != wanted:
                 return f"the new file of {table} does not hold the {wanted.total()} rows that were taken over"
         for table, left in self._left.items():
-            lost = left - self._kept.get(table, set())
-            if table in _SNAPSHOTS:
-                lost = {key for key in lost if key[: len(ORDERS.key)] not in self._placed}
+            kept = self._kept.get(table, set())
+            lost = [m for m, order in left.items() if m not in kept and order not in self._placed]
             if lost:
                 return f"{len(lost)} rows of {table} would be lost"
         return None
