@@ -53,7 +53,7 @@ mutants: .venv/installed ## break a copy of the code on purpose, one promise at 
 	@$(BIN)/python tools/mutants.py $(ARGS)
 
 bench: .venv/installed ## measure: extraction beside a bare loop, sellers in trouble, memory, tracking numbers
-	@for script in extraction isolation memory carriers; do \
+	@for script in extraction isolation memory completeness carriers; do \
 		echo "$$script ..."; $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 format: .venv/installed ## rewrite the code the way `make check` wants it

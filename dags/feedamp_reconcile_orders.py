@@ -22,6 +22,8 @@ takes the last day that was over by its date, or by now: for 6 March give 7 Marc
 
 **Red** means that some sellers could not be read, an order could not be placed again, or another process held the
 warehouse. Differences leave the run green, also those that require action: the log names each order and what to do.
+`gate` of a scheduled run also proves that the warehouse holds all that the state knows; if something is missing, it is
+red, names the first orders, and `feedamp lake verify --repair` brings them.
 """
 
 from __future__ import annotations

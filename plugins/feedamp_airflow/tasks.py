@@ -15,6 +15,7 @@ from feedamp.errors import ConfigurationError
 from feedamp.parts import Parts, Run
 from feedamp.state import sellers, step_runs
 from feedamp.steps.close import close as close_step
+from feedamp.steps.completeness import prove_completeness
 from feedamp.steps.edge import Tally, finish
 from feedamp.steps.extract import extract as extract_step
 from feedamp.steps.extract import plan_sellers
@@ -166,7 +167,8 @@ def load() -> dict[str, Any]:
 def gate() -> None:
     """Turns the run red if a task failed, a manifest could not be loaded, or the inbox was not fit to be read.
 
-    Needed because `load` runs whatever happened before it, and a run is as green as its last task.
+    Needed because `load` runs whatever happened before it, and a run is as green as its last task. A scheduled
+    reconciliation also proves, once a day, that nothing is missing in the warehouse.
     """
     context = get_current_context()
     ti = context["ti"]
@@ -179,6 +181,8 @@ def gate() -> None:
     if ti.dag_id == "feedamp_place_orders":
         parts = make_parts()
         problems += inbox_problems(parts, _run(parts))
+    if ti.dag_id == "feedamp_reconcile_orders" and _is_scheduled() and not _is_dry_run():
+        problems += prove_completeness(make_parts())
     if problems:
         raise AirflowFailException(" ".join(problems))
 

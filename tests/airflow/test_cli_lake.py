@@ -1,12 +1,16 @@
-"""`feedamp lake compact`, and the DAG of the runbook that does the same."""
+"""`feedamp lake compact`, the DAG of the runbook that does the same, and `feedamp lake verify` with all who ask it."""
 
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
+import duckdb
 import pytest
 from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk.exceptions import AirflowFailException
 from doc_blocks import blocks
 
 ROOT = Path(__file__).parents[2]
@@ -57,3 +61,112 @@ def test_the_dag_of_the_runbook_is_parsed_and_its_task_does_the_work(lived_in, t
     [task] = bag.dags["lake_maintenance"].tasks
     assert task.python_callable()["leftovers"] == 1
     assert not [path for path in parquet_files(lived_in.house) if "killed" in path.name]
+
+
+# verify
+
+
+def lose(console, statement):
+    with closing(duckdb.connect(str(console.folder / "warehouse.duckdb"))) as warehouse:
+        warehouse.execute(statement)
+
+
+def test_a_lake_that_lost_nothing_is_verified(lived_in):
+    done = lived_in.run("lake", "verify")
+    assert (done.code, done.err) == (0, "")
+    assert done.out == "3 orders were compared: nothing is missing in lake and warehouse\n"
+
+
+def test_what_is_missing_is_named_and_the_repair_brings_it(lived_in):
+    lose(lived_in, "DELETE FROM feedamp.placements")
+    lose(lived_in, "DELETE FROM feedamp.orders WHERE mp_order_number = 'M-2'")
+    found = lived_in.run("lake", "verify")
+    assert found.code == 1
+    assert "placements  seller-001  3" in found.out
+    assert "orders      seller-001  1" in found.out
+    assert "placements  seller-001 M-1  the warehouse has no row of it as AWAITING_SHIPMENT" in found.out
+    assert "`feedamp lake verify --repair`" in found.out
+    repaired = lived_in.run("lake", "verify", "--repair")
+    assert (repaired.code, repaired.err) == (0, "")
+    assert repaired.out.startswith(
+        "4 differences were found; 3 orders were read from FeedAMP again; 0 differences are left\n"
+    )
+    assert lived_in.run("lake", "verify").code == 0
+    assert lived_in.house.query("SELECT count(*) FROM feedamp.placements") == [(3,)]
+
+
+def test_the_verification_as_json_says_what_and_where(lived_in):
+    lose(lived_in, "DELETE FROM feedamp.placements WHERE mp_order_number = 'M-2'")
+    done = lived_in.run("lake", "verify", "--json")
+    assert (done.code, done.json["ok"], done.json["differences"]) == (1, False, 1)
+    assert done.json["by_table"] == [{"table": "placements", "seller_id": "seller-001", "differences": 1}]
+    [first] = done.json["first"]
+    assert (first["table"], first["key"]) == ("placements", ["seller-001", "M-2"])
+    repaired = lived_in.run("lake", "verify", "--repair", "--json").json
+    assert (repaired["ok"], repaired["differences_before"], repaired["differences"]) == (True, 1, 0)
+
+
+def test_what_cannot_be_repaired_now_is_said_and_ends_with_one(lived_in):
+    lose(lived_in, "DELETE FROM feedamp.orders")
+    lived_in.sandbox.revoke("seller-001")
+    lived_in.sandbox.expire_access_tokens()
+    done = lived_in.run("lake", "verify", "--repair")
+    assert done.code == 1
+    assert "feedamp: seller-001: " in done.err
+    assert "orders  seller-001" in done.out
+
+
+# doctor and the daily run
+
+
+def test_the_doctor_names_orders_that_are_missing_and_the_way_out(lived_in):
+    lose(lived_in, "DELETE FROM feedamp.placements WHERE mp_order_number = 'M-2'")
+    checks = {check["name"]: check for check in lived_in.run("doctor", "--json").json["checks"]}
+    assert checks["completeness"]["state"] == "problem"
+    assert "seller-001 M-2: the warehouse has no row of it" in checks["completeness"]["says"]
+    assert "`feedamp lake verify --repair`" in checks["completeness"]["says"]
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "run_type", "is_red"),
+    [
+        pytest.param("feedamp_reconcile_orders", "SCHEDULED", True, id="the daily run"),
+        pytest.param("feedamp_reconcile_orders", "MANUAL", False, id="a reconciliation by hand"),
+        pytest.param("feedamp_extract_fulfillments", "SCHEDULED", False, id="another DAG"),
+    ],
+)
+def test_the_gate_of_the_daily_run_alone_proves_that_nothing_is_missing(lived_in, dag_id, run_type, is_red):
+    gate_of(dag_id, run_type)
+    lose(lived_in, "DELETE FROM feedamp.placements WHERE mp_order_number = 'M-2'")
+    if is_red:
+        with pytest.raises(AirflowFailException, match="seller-001 M-2: the warehouse has no row of it"):
+            gate_of(dag_id, run_type)
+    else:
+        gate_of(dag_id, run_type)
+
+
+def test_a_busy_warehouse_does_not_turn_the_daily_run_red(lived_in, start_holder, caplog):
+    lived_in.house.set_options(duckdb_lock_wait_s="0")
+    lose(lived_in, "DELETE FROM feedamp.placements")
+    start_holder(lived_in.folder / "warehouse.duckdb")
+    gate_of("feedamp_reconcile_orders", "SCHEDULED")
+    assert "It is not proven that nothing is missing in the warehouse" in caplog.text
+
+
+def gate_of(dag_id, run_type):
+    """What `gate` of such a run does when all tasks before it ended well."""
+    from airflow.sdk.api.datamodels._generated import DagRunType
+    from airflow.sdk.execution_time.context import set_current_context
+
+    from feedamp_airflow import tasks
+
+    ti = SimpleNamespace(
+        dag_id=dag_id,
+        run_id="a run",
+        try_number=1,
+        get_task_states=lambda **_: {"a run": {"load": "success"}},
+        xcom_pull=lambda **_: {},
+    )
+    run = SimpleNamespace(run_type=DagRunType[run_type])
+    with set_current_context({"ti": ti, "dag_run": run, "params": {}}):
+        tasks.gate()

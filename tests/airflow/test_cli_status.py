@@ -198,13 +198,14 @@ def test_the_doctor_finds_a_sound_house_sound(feedamp_env):
         "inbox": "ok",
         "lake": "ok",
         "warehouse": "ok",
+        "completeness": "ok",
         "DAG files": "ok",
     }
     assert code == 0
     assert feedamp_env.sandbox.refresh_token(SELLER) == feedamp_env.sandbox.sellers[0]["refresh_token"]
     assert list((feedamp_env.folder / "lake").iterdir()) == []
     text = feedamp_env.run("doctor")
-    assert (text.code, text.out.count("ok  ")) == (0, 8)
+    assert (text.code, text.out.count("ok  ")) == (0, 9)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from feedamp.sandbox.faults import Kind
 from feedamp.sandbox.options import DEFAULT_BEHAVIORS
 from feedamp.state import ledger, rejects
+from feedamp.steps.completeness import prove_completeness
 
 PATIENT = tuple((name, weight) for name, weight in DEFAULT_BEHAVIORS if name != "never")
 TROUBLE: tuple[Kind, ...] = (
@@ -49,6 +50,7 @@ def test_every_order_is_closed_rightly_however_bad_the_line(tmp_path: Path, seed
         house.load()
         assert phases(house) == {"closed": 10}
         assert house.sandbox.broken_rules == []
+        assert prove_completeness(house.parts) == []
         assert house.reconcile().extra["differences"] == 0
         assert house.rows("SELECT count(*), count(closed_at), count(placed_at) FROM orders") == [(10, 10, 10)]
         with house.state.read() as connection:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -96,6 +96,13 @@ def unclaim(connection: Connection, manifest: str) -> None:
 def claimed_rows(connection: Connection, manifest: str) -> Iterator[tuple[str, Row]]:
     """(table, row) of a manifest, oldest first."""
     query = sa.select(outbox).where(outbox.c.manifest == manifest).order_by(outbox.c.id)
+    for entry in connection.execute(query, execution_options={"yield_per": 1_000}):
+        yield entry.table_name, {**_typed(entry.table_name, entry.payload), RECORDED_AT: entry.recorded_at}
+
+
+def waiting_rows(connection: Connection, tables: Sequence[str]) -> Iterator[tuple[str, Row]]:
+    """(table, row) of all rows of some tables that are on their way, claimed or not."""
+    query = sa.select(outbox).where(outbox.c.table_name.in_(list(tables)))
     for entry in connection.execute(query, execution_options={"yield_per": 1_000}):
         yield entry.table_name, {**_typed(entry.table_name, entry.payload), RECORDED_AT: entry.recorded_at}
 

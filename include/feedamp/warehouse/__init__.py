@@ -35,6 +35,18 @@ class LoadSession(Protocol):
     def bought(self, seller_ids: Sequence[str], start: datetime, end: datetime) -> Iterator[tuple[str, str]]:
         """(seller_id, mp_order_number) of `orders` bought from `start` (inclusive) to `end` (exclusive)."""
 
+    def absent(self, table: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Those rows whose values no row of a table has; all rows name the same columns, and null equals null."""
+
+    def torn_orders(self, seller_ids: Sequence[str] = ()) -> Iterator[tuple[str, str, str]]:
+        """(table, seller_id, mp_order_number) where a table holds other units than the order counts."""
+
+    def loaded_manifests(self) -> set[str]:
+        """Paths of the manifests that have been merged."""
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """How many orders with a placement (`placed`), closures (`closed`) and `findings` there are, by seller."""
+
 
 class Warehouse(Protocol):
     """A warehouse with the tables of `tables.py` in schema `feedamp`."""

@@ -9,13 +9,14 @@ open again has no `closed_at`, whatever `closures` remembers. So a late, older m
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 
-from feedamp.errors import IncompleteError
 from feedamp.older_files import LakeFiles
 from feedamp.tables import CHILDREN, CLOSURES, ORDERS, PLACEMENTS, RECORDED_AT, SCHEMA, Merge, Table
 from feedamp.warehouse.engine import META, Engine
 
+log = logging.getLogger(__name__)
 # What we decided is as old as its own column says; rows of these many need no version of their own.
 _FACTS = {PLACEMENTS.name: "placed_at", CLOSURES.name: "closed_at"}
 _ORDER_KEY = ("seller_id", "mp_order_number")
@@ -35,7 +36,12 @@ def merge_manifest(engine: Engine, tables: Mapping[str, Table], path: str, files
     if ORDERS.name in files:
         _merge_snapshots(engine, tables, files)
     elif orphaned := [child.name for child in CHILDREN if child.name in files]:
-        raise IncompleteError(f"The manifest holds {', '.join(orphaned)} without their orders.")
+        # Builds before 0.1.0 published such manifests; to refuse them would make a rebuild impossible for good.
+        log.warning(
+            "Manifest %s holds %s without their orders; `feedamp lake verify --repair` reads them again.",
+            path,
+            ", ".join(orphaned),
+        )
     _apply_own_decisions(engine)
     engine.execute(f"INSERT INTO {META}.loaded_manifests VALUES ($1)", [path])
     return True

@@ -10,7 +10,7 @@ from feedamp.errors import FeedAmpError, IncompleteError
 from feedamp.lake import Lake, Manifest
 from feedamp.older_files import LakeFiles
 from feedamp.tables import ORDERS, SCHEMA, Table
-from feedamp.warehouse import merge
+from feedamp.warehouse import merge, missing_rows
 from feedamp.warehouse.engine import META, Engine, Row
 
 log = logging.getLogger(__name__)
@@ -102,6 +102,22 @@ class Session:
                     )
                 )
             yield from ((row["seller_id"], row["mp_order_number"]) for row in found)
+
+    def absent(self, table: str, rows: Sequence[Row]) -> list[Row]:
+        """Those rows whose values no row of a table has; all rows name the same columns, and null equals null."""
+        return missing_rows.absent(self._engine, self._tables[table], rows)
+
+    def torn_orders(self, seller_ids: Sequence[str] = ()) -> Iterator[tuple[str, str, str]]:
+        """(table, seller_id, mp_order_number) where a table holds other units than the order counts."""
+        return missing_rows.torn_orders(self._engine, seller_ids)
+
+    def loaded_manifests(self) -> set[str]:
+        """Paths of the manifests that have been merged."""
+        return missing_rows.loaded_manifests(self._engine)
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """How many orders with a placement (`placed`), closures (`closed`) and `findings` there are, by seller."""
+        return missing_rows.counts(self._engine)
 
     def _merge(self, lake: Lake, manifest: Manifest) -> bool:
         files = LakeFiles(lake, manifest)

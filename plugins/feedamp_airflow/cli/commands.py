@@ -27,6 +27,14 @@ FeedAMP imported, or a seller changed, since a moment. From then on they are val
 sent. To be closed, an adopted order needs its body: deliver it to the inbox as it was placed.
 
 Repeating it changes nothing; an order that the ledger knows is left as it stands."""
+_VERIFY = """Compares what the state knows with the warehouse and with what the lake alone would make of it: orders, placements,
+closures, findings, rejected rows, lines and shipments; and every manifest with the rows in its files. Rows that wait for
+the next load are not missing.
+
+--repair writes what the state knows to the lake again, reads orders that differ, and open ones that FeedAMP has never
+shown, from FeedAMP by number, loads, and compares once more. It sends no order. Repeating it changes nothing.
+
+Exit code 1 if anything is missing."""
 _STATES = ("held", "to_report", "reported", "resolved", "waived")
 
 
@@ -185,6 +193,14 @@ def _add_stores(nouns: Nouns[argparse.ArgumentParser]) -> None:
         "--before", metavar="DATE", help="only days before this one; two days ago if not given"
     )
     _does(compact, "lake:compact_lake")
+    verify = verbs.add_parser(
+        "verify",
+        help="prove that nothing is missing in lake and warehouse",
+        description=_VERIFY,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verify.add_argument("--repair", action="store_true", help="bring what is missing")
+    _does(verify, "lake:verify_lake", listing=True)
     verbs = nouns.add_parser("db", help="the state database").add_subparsers(metavar="VERB", required=True)
     _does(verbs.add_parser("upgrade", help="bring its schema up to date"), "database:upgrade")
     _does(verbs.add_parser("current", help="the schema it stands at; changes nothing"), "database:current")

@@ -64,8 +64,10 @@ def _checks() -> Iterator[Check]:
         for conn_id in _connections(parts):
             yield _tried(f"connection {conn_id}", partial(_connection, parts, conn_id))
         yield _tried("inbox", lambda: _inbox(parts))
-        yield _tried("lake", lambda: _lake(parts))
-        yield _tried("warehouse", lambda: _warehouse(options))
+        stores = [_tried("lake", lambda: _lake(parts)), _tried("warehouse", lambda: _warehouse(options))]
+        yield from stores
+        if all(check.state == OK for check in stores):
+            yield _tried("completeness", lambda: _completeness(options, parts))
         parts.state.close()
     elif all(check.state == OK for check in basics):
         yield making
@@ -179,6 +181,19 @@ def _warehouse(options: Options) -> str:
     warehouse = make_warehouse(options, connection_by_id, lock_wait_s=0.0)
     with warehouse.session():
         return f"{warehouse.shown} can be opened"
+
+
+def _completeness(options: Options, parts: Parts) -> str:
+    from feedamp.steps.completeness import find_quickly, in_words
+    from feedamp.steps.found_differences import FoundDifferences
+    from feedamp_airflow.wiring import connection_by_id, make_warehouse
+
+    warehouse = make_warehouse(options, connection_by_id, lock_wait_s=0.0)
+    with FoundDifferences() as found:
+        words = find_quickly(parts, warehouse, found)
+        if found:
+            raise FeedAmpError(in_words(found))
+    return f"nothing is missing in the warehouse; {words}"
 
 
 def _dag_files() -> str:

@@ -1,13 +1,14 @@
-"""`feedamp lake compact`."""
+"""`feedamp lake compact` and `feedamp lake verify`."""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 from datetime import date
 
 from feedamp.errors import ConfigurationError
 from feedamp_airflow.cli.output import Output
-from feedamp_airflow.cli.running import DONE, opened_parts
+from feedamp_airflow.cli.running import DONE, REFUSED, opened_parts
 
 
 def compact_lake(given: argparse.Namespace, out: Output) -> int:
@@ -28,3 +29,46 @@ def compact_lake(given: argparse.Namespace, out: Output) -> int:
         f"and {counts['leftovers']} files that a killed writer left"
     )
     return DONE
+
+
+def verify_lake(given: argparse.Namespace, out: Output) -> int:
+    """Names what lake and warehouse lack of what the state knows; 1 if anything is left. Safe to repeat."""
+    from feedamp.parts import Run
+    from feedamp.steps.verify import verify
+
+    with opened_parts() as parts:
+        run = Run("feedamp_lake", "by hand", parts.state.now())
+        verified = asyncio.run(verify(parts, run, repair=given.repair))
+    for note in verified.notes:
+        out.complain(note)
+    is_whole = verified.count == 0
+    if given.json:
+        out.document(
+            {
+                "ok": is_whole,
+                "orders_compared": verified.compared,
+                "differences_before": verified.before,
+                "orders_read_again": verified.orders_read_again,
+                "differences": verified.count,
+                "by_table": [
+                    {"table": table, "seller_id": seller_id, "differences": count}
+                    for table, seller_id, count in verified.counts
+                ],
+                "first": verified.first,
+                "notes": verified.notes,
+            }
+        )
+        return DONE if is_whole else REFUSED
+    if verified.before is not None:
+        out.say(
+            f"{verified.before} differences were found; {verified.orders_read_again} orders were read from "
+            f"FeedAMP again; {verified.count} differences are left"
+        )
+    if is_whole:
+        out.say(f"{verified.compared} orders were compared: nothing is missing in lake and warehouse")
+        return DONE
+    out.table(("TABLE", "SELLER", "DIFFERENCES"), verified.counts)
+    out.table(("FIRST", "", ""), ((found.table, " ".join(found.key), found.what) for found in verified.first))
+    if not given.repair:
+        out.say("`feedamp lake verify --repair` brings what is missing.")
+    return REFUSED

@@ -1,0 +1,127 @@
+"""What the state knows that lake and warehouse must hold, a portion after the other in the order of the keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from feedamp.completeness import LedgerFact
+from feedamp.state.rejects import Rejected
+from feedamp.state.schema import findings, orders, rejected_orders, snapshots
+
+_FACTS = [
+    snapshots.c.read_at if field.name == "read_at" else orders.c[field.name] for field in fields(LedgerFact)
+]
+_SAME_ORDER = sa.and_(
+    snapshots.c.seller_id == orders.c.seller_id, snapshots.c.mp_order_number == orders.c.mp_order_number
+)
+_FINDING = (findings.c.finding_id, findings.c.seller_id, findings.c.mp_order_number, findings.c.state)
+_REJECT = tuple(
+    column for column in rejected_orders.c if column.name not in ("raw", "reasons", "dismiss_reason")
+)
+
+
+def count_orders(connection: Connection) -> int:
+    """How many orders the ledger holds."""
+    return connection.execute(sa.select(sa.func.count()).select_from(orders)).scalar_one()
+
+
+def of_orders(
+    connection: Connection, after: Sequence[Any], *, limit: int, seller_ids: Sequence[str] = ()
+) -> list[LedgerFact]:
+    """Orders beyond a key (exclusive; empty to begin), of some sellers or of all."""
+    query = sa.select(*_FACTS).select_from(orders.outerjoin(snapshots, _SAME_ORDER))
+    found = _portion(connection, query, orders, after, limit, seller_ids)
+    return [LedgerFact(*row) for row in found]
+
+
+def of_order_numbers(connection: Connection, seller_id: str, numbers: Sequence[str]) -> list[LedgerFact]:
+    """Orders of one seller; a number that the ledger does not know is left out."""
+    query = sa.select(*_FACTS).select_from(orders.outerjoin(snapshots, _SAME_ORDER))
+    query = query.where(orders.c.seller_id == seller_id, orders.c.mp_order_number.in_(list(numbers)))
+    return [LedgerFact(*row) for row in connection.execute(query)]
+
+
+def of_findings(
+    connection: Connection, after: Sequence[Any], *, limit: int, seller_ids: Sequence[str] = ()
+) -> list[Any]:
+    """(finding_id, seller_id, mp_order_number, state) of findings beyond an id."""
+    return _portion(connection, sa.select(*_FINDING), findings, after, limit, seller_ids)
+
+
+def of_rejects(
+    connection: Connection, after: Sequence[Any], *, limit: int, seller_ids: Sequence[str] = ()
+) -> list[Any]:
+    """Rejected rows beyond a key, without their text and reasons."""
+    return _portion(connection, sa.select(*_REJECT), rejected_orders, after, limit, seller_ids)
+
+
+def reject(connection: Connection, source: str, row_number: int, row_hash: str) -> Rejected | None:
+    """One rejected row by its key."""
+    row = connection.execute(
+        sa.select(rejected_orders).where(
+            rejected_orders.c.source == source,
+            rejected_orders.c.row_number == row_number,
+            rejected_orders.c.row_hash == row_hash,
+        )
+    ).first()
+    if row is None:
+        return None
+    return Rejected(**{**row._mapping, "reasons": tuple(msgspec.json.decode(row.reasons))})
+
+
+def open_without_snapshot(connection: Connection, seller_id: str) -> list[str]:
+    """Numbers of open orders of which the state holds no snapshot: never shown by FeedAMP, or lost on the way."""
+    query = (
+        sa.select(orders.c.mp_order_number)
+        .select_from(orders.outerjoin(snapshots, _SAME_ORDER))
+        .where(
+            orders.c.seller_id == seller_id,
+            orders.c.placed_at.is_not(None),
+            orders.c.phase.in_(("to_place", "settled", "held")),
+            snapshots.c.seller_id.is_(None),
+        )
+        .order_by(orders.c.mp_order_number)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def counts(connection: Connection) -> dict[str, dict[str, int]]:
+    """Orders placed by us, orders closed by us, and findings: by these words, each by seller."""
+    placed = sa.and_(
+        orders.c.placed_at.is_not(None),
+        orders.c.adopted_at.is_(None),
+        sa.or_(orders.c.first_put_at.is_(None), orders.c.placed_at != orders.c.first_put_at),
+        orders.c.placed_at != orders.c.taken_at,
+    )
+    closed = sa.and_(orders.c.closed_at.is_not(None), orders.c.closing_state == orders.c.accepted_state)
+    found = {}
+    for name, table, condition in (
+        ("placed", orders, placed),
+        ("closed", orders, closed),
+        ("findings", findings, sa.true()),
+    ):
+        query = sa.select(table.c.seller_id, sa.func.count()).where(condition).group_by(table.c.seller_id)
+        found[name] = {row[0]: row[1] for row in connection.execute(query)}
+    return found
+
+
+def _portion(
+    connection: Connection,
+    query: sa.Select[Any],
+    table: sa.Table,
+    after: Sequence[Any],
+    limit: int,
+    seller_ids: Sequence[str],
+) -> list[Any]:
+    key = list(table.primary_key.columns)
+    if after:
+        query = query.where(sa.tuple_(*key) > sa.tuple_(*map(sa.literal, after)))
+    if seller_ids:
+        query = query.where(table.c.seller_id.in_(list(seller_ids)))
+    return list(connection.execute(query.order_by(*key).limit(limit)).all())

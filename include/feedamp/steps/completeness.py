@@ -1,0 +1,339 @@
+"""Proves that nothing was lost: what the state knows stands in the warehouse, and what manifests name in the lake.
+
+Rows on their way are not missing: those of the outbox, and of manifests that wait for `load`. The warehouse is held
+while it is compared, so that no load comes in between; then the state is asked what is on its way, so that a row that
+was true when its order was read is found either there or here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from feedamp.comparing import STATE
+from feedamp.completeness import Difference, LedgerFact, Row, expected_rows
+from feedamp.errors import BusyError, IncompleteError
+from feedamp.parts import Parts
+from feedamp.state import facts, outbox, progress
+from feedamp.steps.found_differences import FoundDifferences, row_mark
+from feedamp.steps.load import WAREHOUSE_WAIT_S
+from feedamp.steps.manifest_check import MANIFESTS, compare_manifests
+from feedamp.tables import (
+    CLOSURES,
+    FINDINGS,
+    ORDERS,
+    PLACEMENTS,
+    RECONCILIATIONS,
+    RECORDED_AT,
+    REJECTED_ORDERS,
+    SNAPSHOTS,
+)
+from feedamp.warehouse import LoadSession, Warehouse
+
+log = logging.getLogger(__name__)
+ROWS_PER_PORTION = 20_000
+# Beyond this many orders `feedamp doctor` counts first, and compares only sellers whose counts differ.
+ORDERS_COMPARED_QUICKLY = 200_000
+SELLERS_COMPARED_QUICKLY = 20
+# What is older than this was counted when it was loaded; `feedamp lake verify` opens all files.
+FILES_OPENED_DAILY = timedelta(days=2)
+REPAIR = "`feedamp lake verify --repair`"
+WAREHOUSE, LAKE = "warehouse", "lake"
+_REJECT_KEY = REJECTED_ORDERS.key
+_REJECT_STATE = tuple(name for name in ("superseded_at", "dismissed_at") if name in REJECTED_ORDERS.names)
+# The columns by which a row on its way settles a difference.
+_MARKS: dict[str, tuple[tuple[str, ...], ...]] = {
+    PLACEMENTS.name: (
+        ("seller_id", "mp_order_number"),
+        ("seller_id", "mp_order_number", "marketplace_state"),
+    ),
+    CLOSURES.name: (("seller_id", "mp_order_number"),),
+    ORDERS.name: (("seller_id", "mp_order_number"), ("seller_id", "mp_order_number", "extracted_at")),
+    FINDINGS.name: (("finding_id", "state"),),
+    REJECTED_ORDERS.name: ((*_REJECT_KEY, *_REJECT_STATE),),
+    SNAPSHOTS.name: (("seller_id", "mp_order_number", RECORDED_AT),),
+}
+
+
+def find_differences(
+    parts: Parts, found: FoundDifferences, *, with_lake: bool = False, wait_s: float | None = None
+) -> None:
+    """Compares all that the state knows with the warehouse, and manifests with their files; fills `found`.
+
+    `with_lake` also makes a warehouse from the lake alone, in a temporary folder, and compares that: what is missing
+    there would be lost with the next rebuild; and it opens every file of the lake. Changes nothing. Memory does not
+    grow with the orders. Waits `wait_s` for the warehouse, as long as configured if None.
+
+    Raises:
+        BusyError: another process holds the warehouse.
+    """
+    since = None if with_lake else parts.state.now() - FILES_OPENED_DAILY
+    with parts.warehouse.session(wait_s=wait_s) as session:
+        compare_manifests(parts, session, found, files_since=since)
+        _compare(parts, session, found, WAREHOUSE)
+        _settle(parts, found)
+        _explain(session, found)
+    if with_lake:
+        _compare_lake(parts, found)
+
+
+def find_quickly(parts: Parts, warehouse: Warehouse, found: FoundDifferences) -> str:
+    """As `find_differences` where the ledger is small; in a large one, only sellers whose counts differ are compared.
+
+    Returns what was done, in words.
+
+    Raises:
+        BusyError: another process holds the warehouse.
+    """
+    with parts.state.read() as connection:
+        orders = facts.count_orders(connection)
+    with warehouse.session() as session:
+        compare_manifests(parts, session, found, files_since=parts.state.now() - FILES_OPENED_DAILY)
+        if orders <= ORDERS_COMPARED_QUICKLY:
+            _compare(parts, session, found, WAREHOUSE)
+            words = f"{orders} orders were compared one by one"
+        else:
+            with parts.state.read() as connection:
+                fewer = _sellers_with_fewer(facts.counts(connection), session.counts())
+            if fewer:
+                _compare(parts, session, found, WAREHOUSE, fewer[:SELLERS_COMPARED_QUICKLY])
+            words = f"{orders} orders were counted by seller, not compared one by one; `feedamp lake verify` does that"
+        _settle(parts, found)
+        _explain(session, found)
+    return words
+
+
+def prove_completeness(parts: Parts) -> list[str]:
+    """What a run has to say, and turn red for, since something is missing; nothing if all is there.
+
+    Where the warehouse is busy nothing is proven, which is logged; the next run does it.
+    """
+    with FoundDifferences() as found:
+        try:
+            find_differences(parts, found, wait_s=min(WAREHOUSE_WAIT_S, parts.warehouse.lock_wait_s))
+        except BusyError as error:
+            log.warning("It is not proven that nothing is missing in the warehouse: %s", error)
+            return []
+        log.info("%d orders of the ledger were compared with the warehouse.", found.compared)
+        return [in_words(found)] if found else []
+
+
+def in_words(found: FoundDifferences) -> str:
+    """One sentence or two on what is missing, with the first orders and the way out."""
+    by_table: dict[str, int] = {}
+    for table, _, count in found.counts():
+        by_table[table] = by_table.get(table, 0) + count
+    counts = ", ".join(f"{count} in {table}" for table, count in by_table.items())
+    first = "; ".join(f"{' '.join(d.key)}: {d.what}" for d in found.first())
+    return f"{len(found)} differences between state, lake and warehouse ({counts}). First: {first}. Run {REPAIR}."
+
+
+def _sellers_with_fewer(known: dict[str, dict[str, int]], stored: dict[str, dict[str, int]]) -> list[str]:
+    fewer = {
+        seller_id
+        for name, by_seller in known.items()
+        for seller_id, count in by_seller.items()
+        if stored[name].get(seller_id, 0) < count
+    }
+    return sorted(fewer)
+
+
+def _compare_lake(parts: Parts, found: FoundDifferences) -> None:
+    # Imported late: on Postgres nothing else needs DuckDB.
+    from feedamp.warehouse.duckdb import DuckDbWarehouse
+
+    with TemporaryDirectory(prefix="feedamp-verify-") as folder:
+        scratch = DuckDbWarehouse(str(Path(folder) / "lake.duckdb"), lock_wait_s=0.0)
+        try:
+            scratch.rebuild(parts.lake)
+        except IncompleteError as error:
+            what = f"the lake cannot be read as a whole, so a rebuild would fail: {error}"
+            found.add(Difference(MANIFESTS, None, ("",), what))
+            return
+        with scratch.session() as session:
+            _compare(parts, session, found, LAKE)
+            _settle(parts, found, in_scratch=session.loaded_manifests())
+            _explain(session, found)
+
+
+def _compare(
+    parts: Parts, session: LoadSession, found: FoundDifferences, where: str, seller_ids: Sequence[str] = ()
+) -> None:
+    compared = _compare_orders(parts, session, found, where, seller_ids)
+    found.compared = max(found.compared, compared)
+    _compare_findings(parts, session, found, where, seller_ids)
+    _compare_rejects(parts, session, found, where, seller_ids)
+    for table, seller_id, number in session.torn_orders(seller_ids):
+        what = f"the {where} holds other units than the order counts"
+        found.add(
+            Difference(table, seller_id, (seller_id, number), what),
+            number=number,
+            mark=row_mark(ORDERS.name, seller_id, number),
+        )
+
+
+def _portions(parts: Parts, read: Callable[..., list[Any]], seller_ids: Sequence[str]) -> Iterator[list[Any]]:
+    """All rows, in short transactions; the first columns of a row, or of its key, say where to go on."""
+    after: Sequence[Any] = ()
+    while True:
+        with parts.state.read() as connection:
+            rows = read(connection, after, limit=ROWS_PER_PORTION, seller_ids=seller_ids)
+        if not rows:
+            return
+        yield rows
+        last = rows[-1]
+        if isinstance(last, LedgerFact):
+            after = (last.seller_id, last.mp_order_number)
+        else:
+            after = tuple(last[: 1 if "finding_id" in last._fields else len(_REJECT_KEY)])
+
+
+def _compare_orders(
+    parts: Parts, session: LoadSession, found: FoundDifferences, where: str, seller_ids: Sequence[str]
+) -> int:
+    compared = 0
+    for known in _portions(parts, facts.of_orders, seller_ids):
+        compared += len(known)
+        by_key = {(fact.seller_id, fact.mp_order_number): fact for fact in known}
+        asked: dict[tuple[str, ...], list[Row]] = {}
+        for fact in known:
+            for expected in expected_rows(fact):
+                asked.setdefault((expected.table, *expected.row), []).append(expected.row)
+        for (table, *columns), rows in asked.items():
+            lacking = session.absent(table, rows)
+            if table == ORDERS.name:
+                _add_orders(session, found, lacking, by_key, where)
+                continue
+            if table == CLOSURES.name:
+                lacking = _not_cancelled_by_placing(session, lacking, by_key)
+            for row in lacking:
+                values = [row[column] for column in columns]
+                words = f"the {where} has no row of it"
+                if len(values) > 2:
+                    words = f"the {where} has no row of it as {values[2]}"
+                _add(found, Difference(table, values[0], (values[0], values[1]), words), table, values)
+    return compared
+
+
+def _not_cancelled_by_placing(
+    session: LoadSession, rows: Sequence[Row], by_key: dict[tuple[str, str], LedgerFact]
+) -> list[Row]:
+    """Leaves out orders whose final state came from the inbox after a closing of ours had failed."""
+    if not rows:
+        return []
+    facts_of = [by_key[row["seller_id"], row["mp_order_number"]] for row in rows]
+    placed = [{**fact.key, "marketplace_state": fact.accepted_state} for fact in facts_of]
+    lacking = {(row["seller_id"], row["mp_order_number"]) for row in session.absent(PLACEMENTS.name, placed)}
+    return [row for row in rows if (row["seller_id"], row["mp_order_number"]) in lacking]
+
+
+def _add_orders(
+    session: LoadSession,
+    found: FoundDifferences,
+    rows: Sequence[Row],
+    by_key: dict[tuple[str, str], LedgerFact],
+    where: str,
+) -> None:
+    """Says of orders whose row is missing, or of another moment than the state's snapshot, which it is."""
+    keys = [(row["seller_id"], row["mp_order_number"]) for row in rows]
+    columns = ["seller_id", "mp_order_number", "extracted_at"]
+    stored = {
+        (row["seller_id"], row["mp_order_number"]): row["extracted_at"]
+        for row in session.rows(ORDERS.name, columns, keys)
+    }
+    for key in keys:
+        fact = by_key[key]
+        extracted_at = stored.get(key)
+        if key not in stored:
+            mark = (fact.read_at,) if fact.placed_at is None else ()
+            what = f"the {where} has no row of it"
+            _add(found, Difference(ORDERS.name, key[0], key, what), ORDERS.name, (*key, *mark))
+        elif fact.read_at is not None and (extracted_at is None or extracted_at < fact.read_at):
+            what = f"the {where} lacks what FeedAMP showed at {fact.read_at:%Y-%m-%dT%H:%M:%SZ}"
+            _add(found, Difference(ORDERS.name, key[0], key, what), ORDERS.name, (*key, fact.read_at))
+        elif extracted_at is not None and (fact.read_at or fact.placed_at or extracted_at) < extracted_at:
+            what = f"the state lacks the snapshot of {extracted_at:%Y-%m-%dT%H:%M:%SZ} that the {where} has"
+            _add(found, Difference(SNAPSHOTS.name, key[0], key, what), SNAPSHOTS.name, (*key, extracted_at))
+
+
+def _compare_findings(
+    parts: Parts, session: LoadSession, found: FoundDifferences, where: str, seller_ids: Sequence[str]
+) -> None:
+    for known in _portions(parts, facts.of_findings, seller_ids):
+        by_id = {row.finding_id: row for row in known}
+        rows = [{"finding_id": row.finding_id, "state": row.state} for row in known]
+        for row in session.absent(FINDINGS.name, rows):
+            finding = by_id[row["finding_id"]]
+            what = f"the {where} does not have it as {finding.state} (order {finding.mp_order_number})"
+            difference = Difference(FINDINGS.name, finding.seller_id, (finding.finding_id,), what)
+            _add(found, difference, FINDINGS.name, (finding.finding_id, finding.state))
+
+
+def _compare_rejects(
+    parts: Parts, session: LoadSession, found: FoundDifferences, where: str, seller_ids: Sequence[str]
+) -> None:
+    names = (*_REJECT_KEY, *_REJECT_STATE)
+    for known in _portions(parts, facts.of_rejects, seller_ids):
+        rows = [{name: row._mapping[name] for name in names} for row in known]
+        lacking = session.absent(REJECTED_ORDERS.name, rows)
+        sellers = {tuple(row[: len(_REJECT_KEY)]): row.seller_id for row in known} if lacking else {}
+        for row in lacking:
+            key = tuple(row[name] for name in _REJECT_KEY)
+            what = f"the {where} does not have the rejected row as it is"
+            difference = Difference(REJECTED_ORDERS.name, sellers[key], tuple(map(str, key)), what)
+            _add(found, difference, REJECTED_ORDERS.name, [row[name] for name in names])
+
+
+def _add(found: FoundDifferences, difference: Difference, marked: str, values: Iterable[Any]) -> None:
+    """Adds a difference that a row with these values would settle."""
+    number = difference.key[1] if difference.key[:1] == (difference.seller_id,) else None
+    found.add(difference, number=number, mark=row_mark(marked, *values))
+
+
+def _settle(parts: Parts, found: FoundDifferences, *, in_scratch: set[str] | None = None) -> None:
+    """Drops what is on its way: in the outbox, in manifests that wait, or in those that came after the scratch."""
+    if not found.is_marked():
+        return
+    with parts.state.read() as connection:
+        found.settle(
+            mark
+            for table, row in outbox.waiting_rows(connection, list(_MARKS))
+            for mark in _marks(table, row)
+        )
+        waiting = {path for path, _ in progress.pending_manifests(connection)}
+    if in_scratch is not None:
+        waiting |= {manifest.path for manifest in parts.lake.published()} - in_scratch
+    for path in sorted(waiting):
+        try:
+            manifest = parts.lake.read_manifest(path)
+            if manifest is None:
+                continue  # announced, and not published yet: its rows are still where they came from
+            for table in _MARKS:
+                for batch in parts.lake.batches(manifest, table):
+                    found.settle(mark for row in batch for mark in _marks(table, row))
+        except IncompleteError as error:
+            found.notes.append(f"A manifest that waits cannot be read: {error}")
+
+
+def _marks(table: str, row: Row) -> Iterator[str]:
+    for columns in _MARKS[table]:
+        yield row_mark(table, *(row.get(column) for column in columns))
+
+
+def _explain(session: LoadSession, found: FoundDifferences) -> None:
+    """Drops placements of a state that a reconciliation took over from FeedAMP: we never sent it."""
+    for some in found.of_table(PLACEMENTS.name):
+        keys = {(d.key[0], d.key[1]): d for d in some}
+        columns = ["seller_id", "mp_order_number", "field", "ledger_value", "feedamp_value"]
+        taken_over = {
+            (row["seller_id"], row["mp_order_number"])
+            for row in session.rows(RECONCILIATIONS.name, columns, list(keys))
+            if row["field"] == STATE[0]
+            and row["feedamp_value"] not in (None, row["ledger_value"])
+            and keys[row["seller_id"], row["mp_order_number"]].what.endswith(f" as {row['feedamp_value']}")
+        }
+        found.drop(PLACEMENTS.name, taken_over)

@@ -1,0 +1,132 @@
+"""Differences that a comparison found, on disk: there may be as many as there are orders."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from feedamp.completeness import Difference
+
+NAMED = 20
+_ROWS_AT_ONCE = 500
+
+
+def row_mark(table: str, *values: Any) -> str:
+    """The text by which a row of a table is recognized, wherever it was read."""
+    plain = [value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value for value in values]
+    return msgspec.json.encode([table, *plain]).decode()
+
+
+class FoundDifferences:
+    """Differences, each once; `compared` counts the orders that were looked at. Use as a context manager."""
+
+    def __init__(self) -> None:
+        self._rows = sqlite3.connect("")  # a temporary file, which ends with the connection
+        self._rows.executescript(
+            """
+            CREATE TABLE found (
+                id INTEGER PRIMARY KEY, table_name TEXT, seller_id TEXT, number TEXT, key TEXT, what TEXT, mark TEXT,
+                UNIQUE (table_name, key));
+            CREATE INDEX found_by_mark ON found (mark);
+            CREATE INDEX found_by_order ON found (seller_id, number);
+            """
+        )
+        self.compared = 0
+        self.notes: list[str] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._rows.close()
+
+    def __len__(self) -> int:
+        [[count]] = self._rows.execute("SELECT count(*) FROM found")
+        return int(count)
+
+    def add(self, difference: Difference, *, number: str | None = None, mark: str = "") -> None:
+        """Takes a difference, of an order by its number; `mark` recognizes the row that would settle it."""
+        key = msgspec.json.encode(difference.key).decode()
+        self._rows.execute(
+            "INSERT INTO found (table_name, seller_id, number, key, what, mark) VALUES (?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT DO NOTHING",
+            (difference.table, difference.seller_id, number, key, difference.what, mark),
+        )
+
+    def clear(self) -> None:
+        """Lets go of all of them, before another comparison."""
+        self._rows.execute("DELETE FROM found")
+        self.compared = 0
+        self.notes.clear()
+
+    def is_marked(self) -> bool:
+        """Whether a row on its way could settle any of them."""
+        return self._rows.execute("SELECT 1 FROM found WHERE mark <> '' LIMIT 1").fetchone() is not None
+
+    def settle(self, marks: Iterable[str]) -> None:
+        """Drops differences whose row is on its way."""
+        self._rows.executemany("DELETE FROM found WHERE mark = ?", ((mark,) for mark in marks))
+
+    def drop(self, table: str, keys: Iterable[Sequence[str]]) -> None:
+        """Drops differences that have an explanation."""
+        self._rows.executemany(
+            "DELETE FROM found WHERE table_name = ? AND key = ?",
+            ((table, msgspec.json.encode(list(key)).decode()) for key in keys),
+        )
+
+    def counts(self) -> list[tuple[str, str | None, int]]:
+        """(table, seller, how many), sorted."""
+        query = "SELECT table_name, seller_id, count(*) FROM found GROUP BY 1, 2 ORDER BY 1, 2"
+        return list(self._rows.execute(query))
+
+    def first(self, limit: int = NAMED) -> list[Difference]:
+        """The first of them; of an order that has several, the first one."""
+        query = (
+            "SELECT table_name, seller_id, key, what FROM found WHERE id IN "
+            "(SELECT min(id) FROM found GROUP BY coalesce(seller_id, ''), coalesce(number, key)) ORDER BY id LIMIT ?"
+        )
+        return [_difference(row) for row in self._rows.execute(query, (limit,))]
+
+    def of_table(self, table: str) -> Iterator[list[Difference]]:
+        """Those of one table, a few hundred at a time; they may be dropped meanwhile."""
+        after = 0
+        while True:
+            found = self._rows.execute(
+                "SELECT table_name, seller_id, key, what, id FROM found WHERE table_name = ? AND id > ? "
+                "ORDER BY id LIMIT ?",
+                (table, after, _ROWS_AT_ONCE),
+            ).fetchall()
+            if not found:
+                return
+            yield [_difference(row) for row in found]
+            after = found[-1][4]
+
+    def sellers(self) -> list[str]:
+        """Sellers with orders that differ."""
+        query = "SELECT DISTINCT seller_id FROM found WHERE number IS NOT NULL ORDER BY 1"
+        return [row[0] for row in self._rows.execute(query)]
+
+    def orders(self, seller_id: str) -> Iterator[list[tuple[str, frozenset[str]]]]:
+        """(number, tables that differ) of one seller's orders, a few hundred at a time."""
+        after = ""
+        while True:
+            found = self._rows.execute(
+                "SELECT number, group_concat(DISTINCT table_name) FROM found WHERE seller_id = ? AND number > ? "
+                "GROUP BY number ORDER BY number LIMIT ?",
+                (seller_id, after, _ROWS_AT_ONCE),
+            ).fetchall()
+            if not found:
+                return
+            yield [(number, frozenset(names.split(","))) for number, names in found]
+            after = found[-1][0]
+
+
+def _difference(row: Sequence[Any]) -> Difference:
+    return Difference(row[0], row[1], tuple(msgspec.json.decode(row[2])), row[3])

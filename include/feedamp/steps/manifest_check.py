@@ -1,0 +1,95 @@
+"""Manifests of the lake against the state, the warehouse, and their own files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+
+from feedamp.completeness import Difference
+from feedamp.errors import IncompleteError
+from feedamp.lake import Lake, LakeFile, Manifest, refuse_miscount, replaced
+from feedamp.parts import Parts
+from feedamp.state import progress
+from feedamp.steps.found_differences import FoundDifferences
+from feedamp.warehouse import LoadSession
+
+MANIFESTS = "manifests"
+UNKNOWN = "the state does not know it, so it is never loaded"
+NOT_LOADED = "the state says that it is loaded, but the warehouse does not know it"
+GONE = "the state says that it is loaded, but the lake does not have it: put it back from a backup"
+_FILES_AT_ONCE = 8
+_COMPACTED = "-compact-"  # in the name of a manifest that stands for others
+
+
+def compare_manifests(
+    parts: Parts, session: LoadSession, found: FoundDifferences, *, files_since: datetime | None
+) -> None:
+    """Adds what is wrong with manifests; opens the files of those created since a moment, of all if it is None.
+
+    The state is read before the lake and once more after it, so that what is published or removed meanwhile is no
+    difference.
+    """
+    loaded_before, _ = _known(parts)
+    try:
+        published = parts.lake.published()
+    except IncompleteError as error:
+        found.add(Difference(MANIFESTS, None, ("",), f"not all manifests can be read: {error}"))
+        return
+    loaded, pending = _known(parts)
+    taken_in = session.loaded_manifests()
+    dead = replaced(published)
+    counting = [manifest for manifest in published if manifest.path not in dead]
+    for manifest in counting:
+        if manifest.replaces:
+            if not _is_taken_in(manifest, taken_in):
+                found.add(Difference(MANIFESTS, None, (manifest.path,), NOT_LOADED))
+        elif manifest.path not in loaded and manifest.path not in pending:
+            found.add(Difference(MANIFESTS, None, (manifest.path,), UNKNOWN))
+        elif manifest.path in loaded_before and manifest.path not in taken_in:
+            found.add(Difference(MANIFESTS, None, (manifest.path,), NOT_LOADED))
+    present = {path for manifest in published for path in (manifest.path, *manifest.replaces)}
+    for path in sorted((loaded_before & loaded) - present):
+        found.add(Difference(MANIFESTS, None, (path,), GONE))
+    _open_files(
+        parts.lake, found, [m for m in counting if files_since is None or m.created_at >= files_since]
+    )
+
+
+def _known(parts: Parts) -> tuple[set[str], set[str]]:
+    with parts.state.read() as connection:
+        pending = {path for path, _ in progress.pending_manifests(connection)}
+        return progress.loaded_manifests(connection), pending
+
+
+def _is_taken_in(manifest: Manifest, taken_in: set[str]) -> bool:
+    """A compacted manifest counts as loaded if it was, or if those that it stands for were.
+
+    Which ones an earlier compaction stood for is not known any more once that is gone: then one of them is enough.
+    """
+    if manifest.path in taken_in:
+        return True
+    if any(_COMPACTED in path and path in taken_in for path in manifest.replaces):
+        return True
+    return all(path in taken_in for path in manifest.replaces if _COMPACTED not in path)
+
+
+def _open_files(lake: Lake, found: FoundDifferences, manifests: Sequence[Manifest]) -> None:
+    files = [(manifest, file) for manifest in manifests for file in manifest.files]
+    with ThreadPoolExecutor(_FILES_AT_ONCE) as threads:
+        for start in range(0, len(files), 1_000):
+            some = files[start : start + 1_000]
+            faults: Iterable[str | None] = threads.map(lambda one: _fault(lake, one[1]), some)
+            for (manifest, file), fault in zip(some, faults, strict=True):
+                if fault is not None:
+                    what = f"{fault} Put the file back from a backup."
+                    found.add(Difference(MANIFESTS, None, (manifest.path, file.path), what))
+
+
+def _fault(lake: Lake, file: LakeFile) -> str | None:
+    """What is wrong with a file, by its footer."""
+    try:
+        refuse_miscount(file, lake.rows_in(file))
+    except IncompleteError as error:
+        return error.message
+    return None

@@ -1,0 +1,303 @@
+"""What lake and warehouse lack -> the outbox: from the state as far as it knows it, the rest from FeedAMP by number."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+
+import msgspec
+from sqlalchemy.engine import Connection
+
+from feedamp.client import FeedAmpClient
+from feedamp.completeness import LedgerFact, Row, placements_to_restore
+from feedamp.errors import IncompleteError, MisfitError
+from feedamp.flatten import Rows, order_rows, placed_rows
+from feedamp.json_fields import Slips
+from feedamp.lifecycle import AWAITING_SHIPMENT, PENDING, OpenOrder
+from feedamp.models import Order
+from feedamp.pages import Unread
+from feedamp.parts import Parts, Run
+from feedamp.reading import read_order
+from feedamp.state import facts, findings, ledger, open_orders, outbox, progress, rejects, sellers
+from feedamp.state.ledger import LedgerOrder
+from feedamp.state.sellers import Seller
+from feedamp.steps.edge import Tally, each_seller
+from feedamp.steps.found_differences import FoundDifferences
+from feedamp.steps.manifest_check import MANIFESTS, NOT_LOADED, UNKNOWN
+from feedamp.sweep import chunks_of_numbers, read_by_number, read_whole
+from feedamp.tables import CLOSURES, FINDINGS, ORDERS, PLACEMENTS, RECORDED_AT, REJECTED_ORDERS, refuse_misfit
+from feedamp.warehouse import LoadSession
+
+log = logging.getLogger(__name__)
+_OPEN_STATES = (PENDING, AWAITING_SHIPMENT)
+Flagged = dict[str, frozenset[str]]
+
+
+async def restore(parts: Parts, run: Run, found: FoundDifferences) -> Tally:
+    """Puts what differs into the outbox, and reads those orders from FeedAMP again; `load` brings it further.
+
+    Every open order of which the state holds no snapshot is read again, too: nothing local tells one that was lost from
+    one that its seller never touched. Rows get the moments at which they became true, so that nothing newer gives way.
+    One seller's failure does not keep others from being repaired. Sends no order; safe to repeat.
+
+    Raises:
+        BusyError: another process holds the warehouse.
+        ClientRefusedError: FeedAMP refuses the client; what the state knows is in the outbox.
+    """
+    tally = Tally("verify")
+    written: Counter[str] = Counter()
+    with parts.warehouse.session() as session:
+        _restore_manifests(parts, session, found, tally)
+        for seller_id in found.sellers():
+            for some in found.orders(seller_id):
+                written.update(_restore_orders(parts, run, session, found, seller_id, dict(some), tally))
+    written[FINDINGS.name] += _restore_findings(parts, found)
+    written[REJECTED_ORDERS.name] += _restore_rejects(parts, found)
+    tally.extra = {f"{table}_written": count for table, count in written.items() if count}
+    await _read_again(parts, run, found, tally)
+    return tally
+
+
+def _restore_manifests(parts: Parts, session: LoadSession, found: FoundDifferences, tally: Tally) -> None:
+    """Announces manifests that the state does not know, and loads those that the warehouse does not have."""
+    paths: dict[str, list[str]] = {UNKNOWN: [], NOT_LOADED: []}
+    for some in found.of_table(MANIFESTS):
+        for difference in some:
+            if difference.what in paths:
+                paths[difference.what].append(difference.key[0])
+    for path in paths[UNKNOWN]:
+        with parts.state.begin() as connection:
+            progress.plan_manifest(connection, path, now=parts.state.now())
+    for path in paths[NOT_LOADED]:
+        try:
+            manifest = parts.lake.read_manifest(path)
+            if manifest is not None:
+                session.load(parts.lake, manifest)
+        except IncompleteError as error:
+            tally.notes.append(str(error))
+
+
+def _restore_orders(
+    parts: Parts,
+    run: Run,
+    session: LoadSession,
+    found: FoundDifferences,
+    seller_id: str,
+    flagged: Flagged,
+    tally: Tally,
+) -> Counter[str]:
+    """Writes placements, closures and orders of one seller, as the warehouse or else the state has them."""
+    placements = _stored(session, PLACEMENTS.name, seller_id, flagged)
+    closures = _stored(session, CLOSURES.name, seller_id, flagged)
+    written: Counter[str] = Counter()
+    with parts.state.begin() as connection:
+        known = {
+            fact.mp_order_number: fact
+            for fact in facts.of_order_numbers(connection, seller_id, list(flagged))
+        }
+        bodies = ledger.read_many(connection, seller_id, known)
+        for number, fact in known.items():
+            order = bodies[number]
+            if PLACEMENTS.name in flagged[number]:
+                rows = _placements(run, fact, order, placements.get(number, []))
+                written[PLACEMENTS.name] += _put(connection, tally, {PLACEMENTS.name: rows}, "placed_at")
+            if CLOSURES.name in flagged[number]:
+                rows = closures.get(number, [])
+                written[CLOSURES.name] += _put(connection, tally, {CLOSURES.name: rows}, "closed_at")
+            if ORDERS.name in flagged[number] and order.has_body and fact.placed_at is not None:
+                for shown in _as_known(connection, fact, order):
+                    written[ORDERS.name] += _put(connection, tally, shown, RECORDED_AT)
+    # Only the lake lacks these: they need no units from FeedAMP.
+    found.drop(CLOSURES.name, [(seller_id, number) for number in closures])
+    return written
+
+
+def _put(connection: Connection, tally: Tally, rows: Rows, moment: str) -> int:
+    """Puts the rows of one order in the outbox, each with the moment that one of its columns names; all or none."""
+    try:
+        for table, some in rows.items():
+            for row in some:
+                refuse_misfit(table, {**row, RECORDED_AT: row[moment]})
+    except MisfitError as error:
+        tally.notes.append(error.message)
+        return 0
+    for table, some in rows.items():
+        for row in some:
+            outbox.put(connection, table, [row], recorded_at=row[moment])
+    return 1
+
+
+def _as_known(connection: Connection, fact: LedgerFact, order: LedgerOrder) -> Iterator[Rows]:
+    """The order as it was placed, and as the snapshot in the state shows it."""
+    if fact.placed_at is None:
+        return
+    state = fact.accepted_state if fact.accepted_state in _OPEN_STATES else AWAITING_SHIPMENT
+    placed = read_order(order.put_body(str(state)), Slips())
+    yield placed_rows(fact.seller_id, placed, placed_at=fact.placed_at)
+    held = open_orders.read(connection, *order.key) if fact.is_open else None
+    if held is not None:
+        seen = held.snapshot
+        shown = msgspec.structs.replace(
+            placed,
+            status=seen.status,
+            marketplace_state=seen.marketplace_state,
+            acknowledged=seen.acknowledged,
+            is_marketplace_fulfilled=seen.is_marketplace_fulfilled,
+            fulfillments=seen.fulfillments,
+            errors=seen.errors,
+        )
+        yield order_rows(fact.seller_id, shown, read_at=held.read_at)
+
+
+def _stored(session: LoadSession, table: str, seller_id: str, flagged: Flagged) -> dict[str, list[Row]]:
+    """Rows that the warehouse has of orders of which the lake lacks some."""
+    columns = PLACEMENTS.names if table == PLACEMENTS.name else CLOSURES.names
+    keys = [(seller_id, number) for number, tables in flagged.items() if table in tables]
+    found: dict[str, list[Row]] = {}
+    for row in session.rows(table, columns, keys):
+        found.setdefault(row["mp_order_number"], []).append(row)
+    return found
+
+
+def _placements(run: Run, fact: LedgerFact, order: LedgerOrder, stored: Sequence[Row]) -> list[Row]:
+    there = {row["marketplace_state"] for row in stored}
+    source = {"source": order.source, "source_row": order.source_row, "run_id": run.run_id}
+    known = placements_to_restore(fact, has_any=bool(stored))
+    return [*stored, *({**row, **source} for row in known if row["marketplace_state"] not in there)]
+
+
+def _restore_findings(parts: Parts, found: FoundDifferences) -> int:
+    """As they are now, with this moment: whatever is changed later is later."""
+    written = 0
+    for some in found.of_table(FINDINGS.name):
+        with parts.state.begin() as connection:
+            stored = [findings.read(connection, difference.key[0]) for difference in some]
+            present = [finding for finding in stored if finding is not None]
+            findings.write(connection, present, now=parts.state.now())
+            written += len(present)
+    return written
+
+
+def _restore_rejects(parts: Parts, found: FoundDifferences) -> int:
+    written = 0
+    for some in found.of_table(REJECTED_ORDERS.name):
+        with parts.state.begin() as connection:
+            for difference in some:
+                source, row_number, row_hash = difference.key
+                rejected = facts.reject(connection, source, int(row_number), row_hash)
+                if rejected is not None:
+                    rejects.write(connection, rejected, now=parts.state.now())
+                    written += 1
+    return written
+
+
+async def _read_again(parts: Parts, run: Run, found: FoundDifferences, tally: Tally) -> None:
+    differing = set(found.sellers())
+    with parts.state.read() as connection:
+        registered = sellers.find(connection)
+        unseen = {s.seller_id: facts.open_without_snapshot(connection, s.seller_id) for s in registered}
+    ready = []
+    for seller in registered:
+        if not unseen[seller.seller_id] and seller.seller_id not in differing:
+            continue
+        if seller.blocked_by:
+            tally.failed_sellers.add(seller.seller_id)
+            tally.note(seller.seller_id, f"orders are not read again: {seller.blocked_by}")
+        else:
+            ready.append(seller)
+    async with parts.clients(run) as clients:
+
+        async def work(seller: Seller) -> None:
+            reader = _Rereader(parts, run, tally, await clients.client(seller))
+            done: set[str] = set()
+            for some in found.orders(seller.seller_id):
+                flagged = dict(some)
+                for numbers in chunks_of_numbers(flagged):
+                    await reader.read(numbers, flagged)
+                done |= flagged.keys() & set(unseen[seller.seller_id])
+            for numbers in chunks_of_numbers(n for n in unseen[seller.seller_id] if n not in done):
+                await reader.read(numbers, {})
+
+        await each_seller(clients, ready, tally, work)
+
+
+class _Rereader:
+    """Reads orders of one seller by number, and writes all that FeedAMP shows of them."""
+
+    def __init__(self, parts: Parts, run: Run, tally: Tally, client: FeedAmpClient) -> None:
+        self._parts, self._run, self._tally, self._client = parts, run, tally, client
+        self._seller_id = client.seller_id
+
+    async def read(self, numbers: list[str], flagged: Flagged) -> None:
+        """One request's worth of orders; `flagged` says which of them lack their closure."""
+        fresh = await read_by_number(self._client, numbers)
+        for number in fresh.missing:
+            self._tally.note(self._seller_id, f"order {number} is unknown to FeedAMP; reconcile it")
+        for unread in fresh.unread:
+            self._tally.orders_unread += 1
+            self._tally.note(
+                self._seller_id, f"order {unread.mp_order_number} cannot be read: {unread.where}"
+            )
+        for error in fresh.failed:
+            self._tally.leave(self._seller_id, error)
+        with self._parts.state.read() as connection:
+            known = ledger.read_many(connection, self._seller_id, numbers)
+        shown = [
+            await self._confirmed(order, at, known.get(order.mp_order_number)) for order, at in fresh.orders
+        ]
+        self._write([read for read in shown if read is not None], flagged)
+
+    async def _confirmed(
+        self, order: Order, read_at: datetime, known: LedgerOrder | None
+    ) -> tuple[Order, datetime] | None:
+        """The order; one that a list shows open although it is closed is read by itself, since lists may lag."""
+        if known is None or known.phase != "closed" or order.marketplace_state not in _OPEN_STATES:
+            return order, read_at
+        read = await read_whole(self._client, Unread(order.mp_order_number, None))
+        if isinstance(read, Unread) or read[0].marketplace_state in _OPEN_STATES:
+            self._tally.note(
+                self._seller_id,
+                f"order {order.mp_order_number} is closed in the ledger, but FeedAMP shows it open; reconcile it",
+            )
+            return None
+        return read[0], read[1] or read_at
+
+    def _write(self, shown: Iterable[tuple[Order, datetime]], flagged: Flagged) -> None:
+        orders = list(shown)
+        if not orders:
+            return
+        with self._parts.state.begin() as connection:
+            numbers = [order.mp_order_number for order, _ in orders]
+            of_number = {
+                f.mp_order_number: f for f in facts.of_order_numbers(connection, self._seller_id, numbers)
+            }
+            known = ledger.read_many(connection, self._seller_id, numbers)
+            for order, read_at in orders:
+                number, snapshot = order.mp_order_number, order.snapshot()
+                rows = order_rows(self._seller_id, order, read_at=read_at)
+                if not _put(connection, self._tally, rows, RECORDED_AT):
+                    continue
+                open_orders.keep_open(connection, self._seller_id, [(snapshot, read_at)])
+                self._tally.orders += 1
+                fact = of_number.get(number)
+                if fact is not None and CLOSURES.name in flagged.get(number, ()):
+                    self._put_closure(connection, fact, known[number], order)
+
+    def _put_closure(
+        self, connection: Connection, fact: LedgerFact, known: LedgerOrder, order: Order
+    ) -> None:
+        if not fact.closed_by_us or fact.closed_at is None:
+            return
+        state = str(fact.accepted_state)
+        seen = OpenOrder(ordered=known.ordered, snapshot=order.snapshot(), accepted_state=state)
+        closure = {
+            **fact.key,
+            "marketplace_state": state,
+            "units_shipped": seen.units_shipped,
+            "units_cancelled": seen.units_cancelled,
+            "closed_at": fact.closed_at,
+            "run_id": self._run.run_id,
+        }
+        _put(connection, self._tally, {CLOSURES.name: [closure]}, "closed_at")

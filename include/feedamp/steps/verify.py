@@ -1,0 +1,66 @@
+"""State, lake and warehouse compared; with a repair: restored, loaded, and compared once more."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+from feedamp.completeness import Difference
+from feedamp.errors import FeedAmpError
+from feedamp.parts import Parts, Run
+from feedamp.steps.completeness import find_differences
+from feedamp.steps.found_differences import FoundDifferences
+from feedamp.steps.load import load_what_is_whole
+from feedamp.steps.restore import restore
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Verified:
+    """What a verification found; after a repair `before` says what it was, and all else what is left."""
+
+    compared: int = 0
+    count: int = 0
+    counts: list[tuple[str, str | None, int]] = field(default_factory=list)
+    first: list[Difference] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    before: int | None = None
+    orders_read_again: int = 0
+
+
+async def verify(parts: Parts, run: Run, *, repair: bool = False) -> Verified:
+    """Compares state, lake and warehouse; with `repair`, brings what is missing and compares once more.
+
+    A repair that one seller or FeedAMP stops says so in `notes`; everything else is repaired all the same. Safe to
+    repeat: what is there stays as it is.
+
+    Raises:
+        BusyError: another process holds the warehouse.
+    """
+    with FoundDifferences() as found:
+        find_differences(parts, found, with_lake=True)
+        if not repair:
+            return _verified(found)
+        before, notes, read_again = len(found), [], 0
+        try:
+            tally = await restore(parts, run, found)
+            notes = [*tally.notes, *tally.undone]
+            read_again = tally.orders
+        except FeedAmpError as error:
+            notes.append(f"The repair could not be finished: {error}")
+        loaded = load_what_is_whole(parts, run)
+        if loaded.problem is not None:
+            notes.append(loaded.problem)
+        elif loaded.busy is not None:
+            notes.append(f"What was restored waits for the next load: {loaded.busy}")
+        found.clear()
+        find_differences(parts, found, with_lake=True)
+        verified = _verified(found)
+    verified.notes = list(dict.fromkeys([*notes, *verified.notes]))
+    verified.before, verified.orders_read_again = before, read_again
+    return verified
+
+
+def _verified(found: FoundDifferences) -> Verified:
+    return Verified(found.compared, len(found), found.counts(), found.first(), list(found.notes))

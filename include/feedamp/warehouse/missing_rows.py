@@ -1,0 +1,135 @@
+"""Asks a warehouse what it lacks, in SQL that every engine here understands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import pyarrow as pa
+
+from feedamp.tables import (
+    CANCELLATIONS,
+    ORDER_LINES,
+    ORDERS,
+    RECORDED_AT,
+    SCHEMA,
+    SHIPMENTS,
+    Column,
+    Table,
+    Type,
+)
+from feedamp.warehouse.engine import META, Engine, Row
+
+_PLACE = Column("expected_place", Type.INTEGER, "Place of the row among those that are looked for.")
+_ORDERS_AT_ONCE = 200_000
+
+
+def absent(engine: Engine, table: Table, rows: Sequence[Row]) -> list[Row]:
+    """Those rows whose values no row of the table has; all rows name the same columns, and null equals null."""
+    if not rows:
+        return []
+    columns = tuple(column for column in table.columns if column.name in rows[0])
+    part = Table(f"{table.name}_expected", "", (), (_PLACE, *columns), table.merge)
+    schema = part.lake_schema.remove(part.lake_schema.get_field_index(RECORDED_AT))
+    batch = pa.RecordBatch.from_pylist(
+        [{**row, _PLACE.name: place} for place, row in enumerate(rows)], schema=schema
+    )
+    staged = f"feedamp_expected_{table.name}"
+    same = " AND ".join(
+        f"t.{c.name} = e.{c.name}" if c.name in table.key else f"t.{c.name} IS NOT DISTINCT FROM e.{c.name}"
+        for c in columns
+    )
+    with engine.transaction():
+        engine.stage(staged, part, pa.RecordBatchReader.from_batches(schema, [batch]))
+        found = engine.rows(
+            f"SELECT e.{_PLACE.name} AS place FROM {staged} e "
+            f"WHERE NOT EXISTS (SELECT 1 FROM {SCHEMA}.{table.name} t WHERE {same})"
+        )
+        return [rows[place] for place in sorted(row["place"] for row in found)]
+
+
+def torn_orders(engine: Engine, seller_ids: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """(table, seller_id, mp_order_number) where the rows of a table are not as many units as their order counts.
+
+    Of some sellers, or of all if none are named.
+    """
+    with engine.transaction():
+        sizes = {
+            row["seller_id"]: row["orders"]
+            for row in engine.rows(
+                f"SELECT seller_id, count(*) AS orders FROM {SCHEMA}.{ORDERS.name} GROUP BY seller_id"
+            )
+            if not seller_ids or row["seller_id"] in seller_ids
+        }
+    for some in _packs(sizes):
+        places = ", ".join(f"${at + 1}" for at in range(len(some)))
+        with engine.transaction():
+            found = list(engine.rows(_torn(f"seller_id IN ({places})"), some))
+        for row in found:
+            for table in (ORDER_LINES.name, SHIPMENTS.name, CANCELLATIONS.name):
+                if row[f"{table}_differ"]:
+                    yield table, row["seller_id"], row["mp_order_number"]
+
+
+def loaded_manifests(engine: Engine) -> set[str]:
+    """Paths of the manifests that the warehouse has taken in."""
+    with engine.transaction():
+        return {row["path"] for row in engine.rows(f"SELECT path FROM {META}.loaded_manifests")}
+
+
+def counts(engine: Engine) -> dict[str, dict[str, int]]:
+    """Orders with a placement, closures, and findings: by the words `placed`, `closed` and `findings`, by seller."""
+    found = {}
+    for name, source in (
+        ("placed", f"{SCHEMA}.{ORDERS.name} WHERE placed_at IS NOT NULL"),
+        ("closed", f"{SCHEMA}.closures"),
+        ("findings", f"{SCHEMA}.findings"),
+    ):
+        with engine.transaction():
+            rows = engine.rows(f"SELECT seller_id, count(*) AS found FROM {source} GROUP BY seller_id")
+            found[name] = {row["seller_id"]: row["found"] for row in rows}
+    return found
+
+
+def _packs(sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    pack: list[str] = []
+    orders = 0
+    for seller_id in sorted(sizes):
+        if pack and (orders + sizes[seller_id] > _ORDERS_AT_ONCE or len(pack) == 500):
+            yield pack
+            pack, orders = [], 0
+        pack.append(seller_id)
+        orders += sizes[seller_id]
+    if pack:
+        yield pack
+
+
+def _torn(which: str) -> str:
+    """Only whole units above zero count (units.py), and every unit of a line has a row of its own table."""
+    units = "sum(CASE WHEN quantity > 0 THEN quantity ELSE 0 END)"
+
+    def by_order(table: Table, sums: str) -> str:
+        return (
+            f"(SELECT seller_id, mp_order_number, {sums} FROM {SCHEMA}.{table.name} "
+            f"WHERE {which} GROUP BY seller_id, mp_order_number)"
+        )
+
+    lines = by_order(
+        ORDER_LINES,
+        "sum(quantity) AS ordered, sum(units_shipped) AS shipped, sum(units_cancelled) AS cancelled",
+    )
+    return f"""
+    SELECT * FROM (
+        SELECT o.seller_id, o.mp_order_number,
+               coalesce(l.ordered, 0) <> coalesce(o.units_ordered, 0)
+               OR coalesce(l.shipped, 0) <> coalesce(o.units_shipped, 0)
+               OR coalesce(l.cancelled, 0) <> coalesce(o.units_cancelled, 0) AS {ORDER_LINES.name}_differ,
+               coalesce(s.units, 0) <> coalesce(o.units_shipped, 0) AS {SHIPMENTS.name}_differ,
+               coalesce(c.units, 0) <> coalesce(o.units_cancelled, 0) AS {CANCELLATIONS.name}_differ
+        FROM (SELECT * FROM {SCHEMA}.{ORDERS.name} WHERE {which}) o
+        LEFT JOIN {lines} l ON l.seller_id = o.seller_id AND l.mp_order_number = o.mp_order_number
+        LEFT JOIN {by_order(SHIPMENTS, f"{units} AS units")} s
+               ON s.seller_id = o.seller_id AND s.mp_order_number = o.mp_order_number
+        LEFT JOIN {by_order(CANCELLATIONS, f"{units} AS units")} c
+               ON c.seller_id = o.seller_id AND c.mp_order_number = o.mp_order_number
+    ) compared
+    WHERE {ORDER_LINES.name}_differ OR {SHIPMENTS.name}_differ OR {CANCELLATIONS.name}_differ"""

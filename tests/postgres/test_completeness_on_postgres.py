@@ -1,0 +1,49 @@
+"""Nothing is missing in lake and warehouse, or it is named and comes back: with the warehouse on Postgres."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from house import House, open_house
+from postgres import Server
+from postgres_warehouses import address_of, looking
+
+from feedamp.warehouse.postgres import PostgresAddress, PostgresWarehouse
+
+pytest.register_assert_rewrite("completeness_contract")
+
+from completeness_contract import *  # noqa: E402, F403 - the tests
+
+
+@pytest.fixture
+def address(server: Server) -> PostgresAddress:
+    return address_of(server.database())
+
+
+@pytest.fixture
+def house(tmp_path: Path, address: PostgresAddress) -> Iterator[House]:
+    with open_house(tmp_path) as opened:
+        opened.parts = replace(opened.parts, warehouse=PostgresWarehouse(address, lock_wait_s=0.0))
+        yield opened
+
+
+@pytest.fixture
+def lose(address: PostgresAddress) -> Callable[[str], None]:
+    def run(statement: str) -> None:
+        with looking(address) as connection:
+            connection.execute(statement)
+
+    return run
+
+
+@pytest.fixture
+def read_rows(address: PostgresAddress) -> Callable[[str], list[tuple[Any, ...]]]:
+    def read(query: str) -> list[tuple[Any, ...]]:
+        with looking(address) as connection:
+            return connection.execute(query).fetchall()
+
+    return read

@@ -1,0 +1,408 @@
+"""What must hold of the proof of completeness and its repair, whatever the warehouse.
+
+The test folder brings the fixtures `house`, `lose` (a statement that loses rows) and `read_rows` (a query).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from house import BAD_NUMBER, OTHER, SELLER, House, shipment
+
+from feedamp.errors import BusyError
+from feedamp.lake import Manifest
+from feedamp.state import progress, sellers
+from feedamp.steps import completeness
+from feedamp.steps.completeness import find_differences, find_quickly, prove_completeness
+from feedamp.steps.found_differences import FoundDifferences
+from feedamp.steps.verify import Verified, verify
+from feedamp.tables import TABLES
+
+RunSql = Callable[[str], None]
+Rows = dict[str, list[tuple[Any, ...]]]
+
+
+def lasting(table: str) -> list[str]:
+    """Columns that a repair must bring back: not who wrote a row, when it was read, and a moment nothing knows."""
+    passing = {"run_id", "extracted_at", *(("placed_at",) if table == "placements" else ())}
+    return [name for name in TABLES[table].names if name not in passing]
+
+
+@pytest.fixture
+def everything(house: House, read_rows: Callable[[str], list[tuple[Any, ...]]]) -> Callable[[], Rows]:
+    """Every row of every table, without who wrote it and when it was read."""
+    return lambda: {
+        name: sorted(read_rows(f"SELECT {', '.join(lasting(name))} FROM {name}"), key=repr)
+        for name in TABLES
+        if name != "runs"
+    }
+
+
+def differences(house: House, *, with_lake: bool = False) -> list[tuple[str, str | None, int]]:
+    with FoundDifferences() as found:
+        find_differences(house.parts, found, with_lake=with_lake)
+        return found.counts()
+
+
+def verified(house: House, *, repair: bool = False) -> Verified:
+    return asyncio.run(verify(house.parts, house.run("lake"), repair=repair))
+
+
+@pytest.fixture
+def lived_in(house: House) -> House:
+    """Orders of two sellers: open, closed, cancelled, released, with findings and rejects; nothing waits."""
+    house.placed("P-1", marketplace_state="PENDING")
+    house.placed("P-2", "S-1", "S-2", "S-3", "F-1", "N-1")
+    house.placed("O-1", "O-2", seller=OTHER)
+    house.deliver("BAD-1", currency="dollars")
+    house.load()
+    house.deliver("P-1")
+    house.deliver("P-2", marketplace_state="CANCELLED")
+    house.place()
+    for number, units in (("S-1", 2), ("S-2", 1), ("S-3", 2)):
+        house.fulfill(number, shipment(units), cancelled=2 - units)
+    house.fulfill("F-1", shipment(2, BAD_NUMBER))
+    house.fulfill("O-1", shipment(1), seller=OTHER)
+    house.read()
+    house.process()
+    house.clock.skip(minutes=5)
+    house.read()  # what FeedAMP shows since the report
+    return house
+
+
+def test_a_house_that_lost_nothing_has_no_difference(lived_in: House) -> None:
+    for at in range(2):
+        assert differences(lived_in, with_lake=True) == []
+        lived_in.clock.skip(hours=7)
+        lived_in.fulfill("O-2", shipment(1), cancelled=at % 2, seller=OTHER)
+        lived_in.loop()
+    lived_in.reconcile(repair=True)
+    lived_in.load()
+    assert differences(lived_in, with_lake=True) == []
+
+
+def test_what_waits_for_the_next_load_is_not_missing(lived_in: House) -> None:
+    lived_in.placed("W-1", "W-2")
+    lived_in.deliver("BAD-2", currency="dollars")
+    lived_in.fulfill("O-2", shipment(2), seller=OTHER)
+    lived_in.clock.skip(minutes=20)
+    lived_in.extract()
+    lived_in.validate()
+    assert differences(lived_in, with_lake=True) == []
+    lived_in.process()
+    assert differences(lived_in, with_lake=True) == []
+    lived_in.load()
+    assert differences(lived_in, with_lake=True) == []
+
+
+LOSSES = [
+    pytest.param("placements", "mp_order_number = 'S-1'", "placements", "S-1", id="a placement"),
+    pytest.param(
+        "placements", "marketplace_state = 'CANCELLED'", "placements", "P-2", id="a cancellation sent"
+    ),
+    pytest.param(
+        "placements",
+        "mp_order_number = 'P-1' AND marketplace_state = 'AWAITING_SHIPMENT'",
+        "placements",
+        "P-1",
+        id="a release sent",
+    ),
+    pytest.param("closures", "mp_order_number = 'S-2'", "closures", "S-2", id="a closure"),
+    pytest.param("orders", "mp_order_number = 'N-1'", "orders", "N-1", id="an order never shown"),
+    pytest.param("orders", "mp_order_number = 'F-1'", "orders", "F-1", id="an order that was shown"),
+    pytest.param("order_lines", "mp_order_number = 'F-1'", "order_lines", "F-1", id="the lines of an order"),
+    pytest.param("shipments", "mp_order_number = 'S-3'", "shipments", "S-3", id="a shipment"),
+    pytest.param(
+        "cancellations", "mp_order_number = 'S-2'", "cancellations", "S-2", id="a seller's cancellation"
+    ),
+    pytest.param("findings", "mp_order_number = 'F-1'", "findings", "F-1", id="a finding"),
+    pytest.param("rejected_orders", "mp_order_number = 'BAD-1'", "rejected_orders", ".jsonl", id="a reject"),
+]
+
+
+@pytest.mark.parametrize(("table", "condition", "named", "number"), LOSSES)
+def test_a_lost_row_is_named_and_comes_back(
+    lived_in: House,
+    lose: RunSql,
+    everything: Callable[[], Rows],
+    table: str,
+    condition: str,
+    named: str,
+    number: str,
+) -> None:
+    house = lived_in
+    before = everything()
+    lose(f"DELETE FROM feedamp.{table} WHERE {condition}")
+    assert (named, SELLER, 1) in differences(house)
+    with FoundDifferences() as found:
+        words = find_quickly(house.parts, house.parts.warehouse, found)
+        assert words == "9 orders were compared one by one"
+        assert any(number in f"{' '.join(d.key)} {d.what}" for d in found.first())
+    done = verified(house, repair=True)
+    assert (done.count, done.notes) == (0, [])
+    assert {name: rows for name, rows in everything().items() if rows != before[name]} == {}
+
+
+def test_a_repair_that_is_repeated_changes_nothing(
+    lived_in: House, lose: RunSql, everything: Callable[[], Rows]
+) -> None:
+    lose("DELETE FROM feedamp.placements")
+    assert verified(lived_in, repair=True).before == 9
+    before = everything()
+    again = verified(lived_in, repair=True)
+    assert (again.before, again.count, again.orders_read_again) == (0, 0, 0)
+    assert everything() == before
+
+
+def test_a_finding_whose_state_is_behind_is_named_and_comes_back(
+    lived_in: House, lose: RunSql, everything: Callable[[], Rows]
+) -> None:
+    before = everything()
+    lose("UPDATE feedamp.findings SET state = 'to_report'")
+    assert differences(lived_in) == [("findings", SELLER, 1)]
+    assert verified(lived_in, repair=True).count == 0
+    assert everything()["findings"] == before["findings"]
+
+
+def test_a_snapshot_that_the_state_lost_is_read_again(lived_in: House) -> None:
+    with lived_in.state.begin() as connection:
+        from feedamp.state import open_orders
+
+        open_orders.forget(connection, OTHER, "O-1")
+    assert differences(lived_in) == [("snapshots", OTHER, 1)]
+    assert verified(lived_in, repair=True).count == 0
+    assert lived_in.held("O-1", OTHER) is not None
+
+
+def test_a_snapshot_that_the_warehouse_never_got_is_named(lived_in: House) -> None:
+    lived_in.fulfill("O-2", shipment(2), seller=OTHER)
+    lived_in.clock.skip(minutes=5)
+    lived_in.see("O-2", seller=OTHER)
+    assert differences(lived_in) == [("orders", OTHER, 1)]
+    assert verified(lived_in, repair=True).count == 0
+
+
+def test_a_state_that_a_reconciliation_took_over_is_not_missing(house: House) -> None:
+    house.placed("R-1", marketplace_state="PENDING")
+    house.load()
+    with house.sandbox.world.lock:
+        house.sandbox.world.orders.get(SELLER, "R-1").marketplace_state = "AWAITING_SHIPMENT"
+    house.reconcile(repair=True)
+    house.load()
+    assert house.order("R-1").accepted_state == "AWAITING_SHIPMENT"
+    assert differences(house) == []
+
+
+def test_rows_that_only_the_lake_lost_would_be_lost_by_a_rebuild_and_come_back(
+    lived_in: House, everything: Callable[[], Rows]
+) -> None:
+    """As a compaction of an earlier build left it: the warehouse has all rows, and the lake does not."""
+    before = everything()
+    for manifest in list(lived_in.parts.lake.manifests()):
+        _rewrite_without(lived_in, manifest, {"placements", "closures"})
+    assert differences(lived_in) == []
+    lost = {(table, seller): count for table, seller, count in differences(lived_in, with_lake=True)}
+    assert lost == {
+        ("placements", SELLER): 7,
+        ("placements", OTHER): 2,
+        ("closures", SELLER): 3,
+    }
+    assert verified(lived_in, repair=True).count == 0
+    assert everything()["placements"] == before["placements"]
+    lived_in.parts.warehouse.rebuild(lived_in.parts.lake)
+    after = everything()
+    assert {name: after[name] for name in ("placements", "closures")} == {
+        name: before[name] for name in ("placements", "closures")
+    }
+
+
+def _rewrite_without(house: House, manifest: Manifest, tables: set[str]) -> None:
+    import msgspec
+
+    files = tuple(file for file in manifest.files if file.table not in tables)
+    house.parts.lake.publish(msgspec.structs.replace(manifest, files=files))
+
+
+# Manifests
+
+
+def _loaded(house: House) -> Manifest:
+    house.placed("M-1")
+    house.load()
+    return next(m for m in house.parts.lake.published() if any(f.table == "placements" for f in m.files))
+
+
+@pytest.mark.parametrize("change", [-1, 1], ids=["fewer", "more"])
+def test_a_manifest_that_names_other_rows_than_its_file_holds_is_named(house: House, change: int) -> None:
+    manifest = _loaded(house)
+    [file] = [file for file in manifest.files if file.table == "placements"]
+    path = house.parts.lake.absolute(file.path)
+    table = pq.read_table(path)
+    pq.write_table(table.slice(0, 0) if change < 0 else pa.concat_tables([table, table]), path)
+    with FoundDifferences() as found:
+        find_differences(house.parts, found)
+        [difference] = found.first()
+    assert difference.key == (manifest.path, file.path)
+    assert f"holds {1 + change} rows, but its manifest names 1" in difference.what
+
+
+def test_a_file_that_is_gone_is_named(house: House) -> None:
+    manifest = _loaded(house)
+    house.parts.lake.remove(manifest.files[0].path)
+    assert differences(house) == [("manifests", None, 1)]
+    with FoundDifferences() as found:
+        find_differences(house.parts, found, with_lake=True)
+        said = [difference.what for difference in found.first()]
+    assert [("is missing" in what, "a rebuild would fail" in what) for what in said] == [
+        (True, False),
+        (True, True),
+    ]
+
+
+def test_a_manifest_that_the_state_does_not_know_is_announced_and_loaded(house: House) -> None:
+    house.placed("M-1")
+    house.fulfill("M-1", shipment(1))
+    house.extract()
+    with house.state.begin() as connection:
+        [(path, _)] = progress.pending_manifests(connection)
+        progress.drop_manifest(connection, path)
+    house.load()
+    assert differences(house) == [("manifests", None, 1)]
+    assert verified(house, repair=True).count == 0
+    assert house.held("M-1") is not None
+
+
+def test_a_manifest_that_the_warehouse_does_not_know_is_loaded(house: House, lose: RunSql) -> None:
+    manifest = _loaded(house)
+    for table in ("orders", "order_lines", "placements"):
+        lose(f"DELETE FROM feedamp.{table}")
+    for table in ("order_versions", "row_versions"):
+        lose(f"DELETE FROM feedamp_meta.{table}")
+    lose(f"DELETE FROM feedamp_meta.loaded_manifests WHERE path = '{manifest.path}'")
+    assert ("manifests", None, 1) in differences(house)
+    assert verified(house, repair=True).count == 0
+
+
+def test_lines_without_their_orders_do_not_stop_a_rebuild_and_come_back(house: House) -> None:
+    """As builds before this one published them: the table of orders was dropped, that of its lines was not."""
+    manifest = _loaded(house)
+    _rewrite_without(house, manifest, {"orders"})
+    house.parts.warehouse.rebuild(house.parts.lake)
+    assert differences(house, with_lake=True) == [("orders", SELLER, 1)]
+    assert verified(house, repair=True).count == 0
+    house.parts.warehouse.rebuild(house.parts.lake)
+    assert differences(house, with_lake=True) == []
+
+
+def test_a_loaded_manifest_that_the_lake_lost_is_named(house: House) -> None:
+    manifest = _loaded(house)
+    house.parts.lake.remove(manifest.path)
+    with FoundDifferences() as found:
+        find_differences(house.parts, found)
+        [difference] = found.first()
+    assert (difference.key, "backup" in difference.what) == ((manifest.path,), True)
+
+
+def test_a_compacted_lake_has_no_difference(lived_in: House) -> None:
+    from datetime import date
+
+    from feedamp.steps.compact import compact
+
+    lived_in.clock.skip(days=3)
+    assert compact(lived_in.parts, lived_in.run("lake"), before=date(2999, 1, 1))["replaced"] > 1
+    assert differences(lived_in, with_lake=True) == []
+    lived_in.loop()
+    lived_in.clock.skip(days=3)
+    compact(lived_in.parts, lived_in.run("lake"), before=date(2999, 1, 1))
+    assert differences(lived_in, with_lake=True) == []
+    lived_in.parts.warehouse.rebuild(lived_in.parts.lake)
+    assert differences(lived_in, with_lake=True) == []
+
+
+# Sellers in trouble, and who calls
+
+
+def test_one_sellers_trouble_does_not_stop_the_repair_of_others(lived_in: House, lose: RunSql) -> None:
+    house = lived_in
+    lose("DELETE FROM feedamp.shipments")
+    lose("DELETE FROM feedamp.placements")
+    house.sandbox.fault("error_503", path="/orders", seller_id=SELLER, times=None)
+    done = verified(house, repair=True)
+    assert {(table, seller) for table, seller, _ in done.counts} == {("shipments", SELLER)}
+    assert any(note.startswith(SELLER) for note in done.notes)
+    assert done.orders_read_again == 2
+    house.sandbox.clear_faults()
+    house.clock.skip(hours=1)
+    assert verified(house, repair=True).count == 0
+
+
+def test_of_a_paused_seller_the_state_is_written_and_nothing_is_read(lived_in: House, lose: RunSql) -> None:
+    lose("DELETE FROM feedamp.placements")
+    lose("DELETE FROM feedamp.closures")
+    with lived_in.state.begin() as connection:
+        sellers.pause(connection, SELLER, paused=True, now=lived_in.state.now())
+    done = verified(lived_in, repair=True)
+    assert {(table, seller) for table, seller, _ in done.counts} == {("closures", SELLER)}
+    assert f"{SELLER}: orders are not read again: the seller is paused" in done.notes
+
+
+def test_an_order_that_feedamp_does_not_have_is_restored_as_it_was_placed(
+    lived_in: House, lose: RunSql
+) -> None:
+    lose("DELETE FROM feedamp.orders WHERE mp_order_number = 'N-1'")
+    lose("DELETE FROM feedamp_meta.order_versions WHERE mp_order_number = 'N-1'")
+    lose("DELETE FROM feedamp.order_lines WHERE mp_order_number = 'N-1'")
+    with lived_in.sandbox.world.lock:
+        orders = lived_in.sandbox.world.orders
+        orders._sorted[SELLER].remove(orders._by_number[SELLER].pop("N-1"))
+    done = verified(lived_in, repair=True)
+    assert done.count == 0
+    assert f"{SELLER}: order N-1 is unknown to FeedAMP; reconcile it" in done.notes
+
+
+def test_the_proof_names_what_is_missing_and_the_way_out(lived_in: House, lose: RunSql) -> None:
+    assert prove_completeness(lived_in.parts) == []
+    lose("DELETE FROM feedamp.placements")
+    [problem] = prove_completeness(lived_in.parts)
+    assert "9 in placements" in problem
+    assert f"{SELLER} S-1: the warehouse has no row of it" in problem
+    assert "`feedamp lake verify --repair`" in problem
+
+
+def test_a_busy_warehouse_proves_nothing_and_says_so(
+    lived_in: House, lose: RunSql, caplog: pytest.LogCaptureFixture
+) -> None:
+    lose("DELETE FROM feedamp.placements")
+    with lived_in.parts.warehouse.session():
+        assert prove_completeness(lived_in.parts) == []
+        with pytest.raises(BusyError), FoundDifferences() as found:
+            find_differences(lived_in.parts, found)
+    assert "It is not proven that nothing is missing" in caplog.text
+
+
+def test_a_large_ledger_is_counted_and_only_sellers_that_differ_are_compared(
+    lived_in: House, lose: RunSql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(completeness, "ORDERS_COMPARED_QUICKLY", 3)
+    with FoundDifferences() as found:
+        words = find_quickly(lived_in.parts, lived_in.parts.warehouse, found)
+        assert ("counted by seller, not compared" in words, len(found), found.compared) == (True, 0, 0)
+        lose("DELETE FROM feedamp.closures WHERE mp_order_number = 'S-1'")
+        find_quickly(lived_in.parts, lived_in.parts.warehouse, found)
+        assert (found.counts(), found.compared) == ([("closures", SELLER, 1)], 7)
+
+
+@pytest.mark.parametrize("portion", [1, 2, 9, 10])
+def test_portions_of_any_size_compare_every_order(
+    lived_in: House, lose: RunSql, monkeypatch: pytest.MonkeyPatch, portion: int
+) -> None:
+    monkeypatch.setattr(completeness, "ROWS_PER_PORTION", portion)
+    lose("DELETE FROM feedamp.placements")
+    with FoundDifferences() as found:
+        find_differences(lived_in.parts, found)
+        assert (found.compared, found.counts()) == (9, [("placements", SELLER, 7), ("placements", OTHER, 2)])
