@@ -27,14 +27,15 @@ from crashes.forking import CONTEXT
 from crashes.rooms import Rooms
 from feedamp.errors import AuthorizationError, ConfigurationError, RejectedError, TransientError
 from feedamp.parts import Parts, Run, shards
-from feedamp.state import progress, rejects, sellers, step_runs
+from feedamp.state import sellers, step_runs
+from feedamp.steps.completeness import prove_completeness
 from feedamp.steps.edge import finish
+from feedamp.steps.inbox_verdict import inbox_problems
 from soak.settings import RETRIES, Settings
 
 LONGEST_WAIT_S = 180.0  # feedamp_airflow.retries
 TASKS_AT_ONCE = 6
 HANGS_AFTER_S = 3_600.0
-FEW_ROWS = 20  # feedamp_airflow.tasks
 Shard = dict[str, Any]
 
 
@@ -272,8 +273,8 @@ def _work(rooms: Rooms, job: Job, pipe: Connection) -> None:
             now = step_runs.first_seen(connection, f"{job.dag_id}/{job.run_id}", now=now)
         run = Run(job.dag_id, job.run_id, now, job.try_number)
         end["value"] = _do(parts, run, job)
-        if job.dag_id == PLACE and job.task == "load":
-            end["value"]["gate"] = "; ".join(_too_many_rejected(parts, run))
+        if job.task == "load":
+            end["value"]["gate"] = "; ".join(_gate(parts, run))
     except Exception as error:
         logging.getLogger("soak").exception("failed")
         end["error"] = f"{type(error).__name__}: {error}"[:500]
@@ -340,13 +341,11 @@ def _all_sellers(parts: Parts) -> list[Shard]:
     return shards(ids, sellers_per_task=parts.rules.sellers_per_task)
 
 
-def _too_many_rejected(parts: Parts, run: Run) -> list[str]:
-    with parts.state.read() as connection:
-        rows, rejected = progress.rows_taken_since(connection, run.started_at)
-        rejected += rejects.refused_since(connection, run.started_at)
-    if rows < FEW_ROWS or rejected / rows <= parts.rules.max_rejected_ratio:
-        return []
-    return [f"{rejected} of {rows} rows were rejected"]
+def _gate(parts: Parts, run: Run) -> list[str]:
+    """What `gate` looks at besides the tasks of its run."""
+    if run.dag_id == PLACE:
+        return inbox_problems(parts, run)
+    return prove_completeness(parts) if run.dag_id == RECONCILE else []
 
 
 def _status_mb(name: str) -> float:
