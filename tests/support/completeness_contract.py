@@ -395,6 +395,9 @@ def test_a_large_ledger_is_counted_and_only_sellers_that_differ_are_compared(
         lose("DELETE FROM feedamp.closures WHERE mp_order_number = 'S-1'")
         find_quickly(lived_in.parts, lived_in.parts.warehouse, found)
         assert (found.counts(), found.compared) == ([("closures", SELLER, 1)], 7)
+        monkeypatch.setattr(completeness, "SELLERS_COMPARED_QUICKLY", 0)
+        words = find_quickly(lived_in.parts, lived_in.parts.warehouse, found)
+        assert "fewer rows of 1 sellers" in words
 
 
 @pytest.mark.parametrize("portion", [1, 2, 9, 10])

@@ -102,6 +102,11 @@ def find_quickly(parts: Parts, warehouse: Warehouse, found: FoundDifferences) ->
             if fewer:
                 _compare(parts, session, found, WAREHOUSE, fewer[:SELLERS_COMPARED_QUICKLY])
             words = f"{orders} orders were counted by seller, not compared one by one; `feedamp lake verify` does that"
+            if len(fewer) > SELLERS_COMPARED_QUICKLY:
+                words += (
+                    f"; the warehouse has fewer rows of {len(fewer)} sellers, perhaps since they wait for `load`, and "
+                    f"only {SELLERS_COMPARED_QUICKLY} of them were compared"
+                )
         _settle(parts, found)
         _explain(session, found)
     return words
