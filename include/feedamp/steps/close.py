@@ -147,9 +147,7 @@ class _Closer:
 
     def _unread(self, unread: Unread) -> None:
         self._tally.orders_unread += 1
-        self._tally.note(
-            self._client.seller_id, f"order {unread.mp_order_number} cannot be read: {unread.where}"
-        )
+        self._tally.note(self._client.seller_id, unread.sentence)
 
     def _decide(
         self, fresh: Order, read_at: datetime, *, is_alone: bool = False
