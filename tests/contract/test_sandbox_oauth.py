@@ -260,3 +260,12 @@ def test_grants_and_tokens_can_be_ended(start, end, order_status, refresh_status
     statuses = probe.call("GET", "/orders").status, probe.token(refresh_token=refresh_token).status
     assert statuses == (order_status, refresh_status)
     assert sandbox.broken_rules == []
+
+
+def test_a_new_consent_can_leave_the_grants_before_it_alive(start):
+    sandbox, probe = start(keep_older_grants=True)
+    old = sandbox.refresh_token(SELLER)
+    new = sandbox.consent(SELLER)
+    assert new != old
+    assert [probe.token(refresh_token=token).status for token in (old, new)] == [200, 200]
+    assert sandbox.broken_rules == []

@@ -49,7 +49,8 @@ class Grants:
                 self._grant(seller.seller_id, seller.refresh_token)
 
     def _grant(self, seller_id: str, refresh_token: str) -> Grant:
-        self.revoke(seller_id)
+        if not self._options.keep_older_grants:
+            self.revoke(seller_id)
         grant = Grant(seller_id, refresh_token)
         self._grants[seller_id] = self._refresh[refresh_token] = grant
         return grant
@@ -61,7 +62,7 @@ class Grants:
         return code
 
     def exchange_code(self, code: str) -> Json:
-        """A first token pair; the seller's grant before this one ends.
+        """A first token pair; the seller's grant before this one ends, unless `keep_older_grants`.
 
         Raises: Refusal 401 invalid_grant.
         """

@@ -57,6 +57,7 @@ class SandboxOptions:
     `burst`: requests a seller may send at once before `requests_per_second` holds.
     `refresh_grace_s`: how long the refresh token before the newest is answered again (Q10).
     `revoke_on_reuse`: a refresh token used twice ends the whole grant, as some servers do (Q10).
+    `keep_older_grants`: another consent of the same seller does not end the grants before it.
     `optional_fields`: required fields of PUT that may be missing, dotted (the required lists are inferred, 3.6).
     `last_cursor`: how the last page says so (Q26). `show_errors`: whether orders show `errors` (Q12).
     `fulfillments_in_list`: shape inside GET /orders and GET /orders/{n}, which is only inferred (3.2).
@@ -73,6 +74,7 @@ class SandboxOptions:
     token_lifetime_s: int = 3600
     refresh_grace_s: float = 0.0
     revoke_on_reuse: bool = False
+    keep_older_grants: bool = False
     pace_s: float = 0.0
     latency_s: float = 0.0
     page_default: int = 20

@@ -68,6 +68,12 @@ class Sandbox:
         with self.world.lock:
             return self.world.grants.newest_refresh_token(seller_id)
 
+    def consent(self, seller_id: str) -> str:
+        """The refresh token of a new consent, given while signed in as this seller, whoever was asked for it."""
+        with self.world.lock:
+            pair = self.world.grants.exchange_code(self.world.grants.issue_code(seller_id))
+        return str(pair["refresh_token"])
+
     def act(self, rounds: int = 1) -> None:
         """Let every simulated seller work for so many rounds."""
         self.world.act(rounds)
