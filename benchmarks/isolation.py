@@ -66,7 +66,7 @@ def stock(sandbox: Sandbox, pages: int) -> None:
     with sandbox.world.lock:
         for seller in sandbox.sellers:
             for number in range(pages * PER_PAGE):
-                body = example_order(f"X-{number}")
+                body = example_order(f"{seller['seller_id']}-{number}")
                 sandbox.world.orders.add(seller["seller_id"], body, now).seller_updated_at = now
 
 

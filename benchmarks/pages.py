@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import multiprocessing
 from collections.abc import Iterator
@@ -70,10 +71,12 @@ def order_template() -> bytes:
     return json.dumps(order).encode()
 
 
-def page_body(template: bytes, start: int, total: int) -> bytes:
-    """The page that begins with the order of this index."""
+def page_body(template: bytes, account: int, start: int, total: int) -> bytes:
+    """The page of an account that begins with the order of this index; no two accounts have an order in common."""
     numbers = range(start, min(start + PAGE, total))
-    orders = b",".join(template.replace(_MARK.encode(), b"%08d" % number) for number in numbers)
+    orders = b",".join(
+        template.replace(_MARK.encode(), b"%03d-%06d" % (account, number)) for number in numbers
+    )
     end = start + PAGE
     cursor = b'"%d"' % end if end < total else b"null"
     return b'{"orders":[' + orders + b'],"next_cursor":' + cursor + b"}"
@@ -81,18 +84,26 @@ def page_body(template: bytes, start: int, total: int) -> bytes:
 
 def _serve(orders_each: int, latency_s: float, ready: Any) -> None:
     template = order_template()
+    accounts = itertools.count()
 
     async def token(_request: web.Request) -> web.Response:
-        pair = {"access_token": "at", "refresh_token": "rt", "token_type": "Bearer", "expires_in": 36_000}
+        access_token = f"at-{next(accounts)}"
+        pair = {
+            "access_token": access_token,
+            "refresh_token": "rt",
+            "token_type": "Bearer",
+            "expires_in": 36_000,
+        }
         return web.json_response(pair)
 
     async def orders(request: web.Request) -> web.Response:
         query = parse_qs(request.query_string)
+        account = int(request.headers.get("Authorization", "at-0").rpartition("-")[2])
         start = int(query.get("cursor", ["0"])[0])
         shown = 0 if "seller_updated_after" in query else orders_each  # no seller is at work
         if latency_s:
             await asyncio.sleep(latency_s)
-        return web.Response(body=page_body(template, start, shown), content_type="application/json")
+        return web.Response(body=page_body(template, account, start, shown), content_type="application/json")
 
     async def run() -> None:
         app = web.Application()

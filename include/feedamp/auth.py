@@ -18,6 +18,7 @@ from feedamp.errors import (
     AuthorizationError,
     BusyError,
     ClientRefusedError,
+    TransientError,
     UnclearError,
 )
 from feedamp.pacing import Sleep
@@ -75,33 +76,43 @@ class Tokens:
         """The connection whose sellers these are."""
         return self._endpoint.credentials.conn_id
 
-    async def live(self, seller_id: str) -> Token:
+    async def live(self, seller_id: str, *, to_compare: bool = False) -> Token:
         """A token with more than min(120 s, 20 % of its life) left.
+
+        One of a grant whose account has not been compared with known orders is given only `to_compare` it.
 
         Raises:
             AuthorizationError: the grant is refused or missing; ClientRefusedError if the client is to blame.
-            TransientError: no answer; the grant is as good as before.
+            TransientError: no answer, or the account is still to be compared; the grant is as good as before.
         """
         async with self._locks.setdefault(seller_id, asyncio.Lock()):
             cached = self._cache.get(seller_id)
             if cached is not None and self._state.now() < cached.good_until:
                 return cached
-            return await self._obtain(seller_id, stale_generation=None)
+            return await self._obtain(seller_id, stale_generation=None, to_compare=to_compare)
 
-    async def replace(self, seller_id: str, stale: Token) -> Token:
+    async def replace(self, seller_id: str, stale: Token, *, to_compare: bool = False) -> Token:
         """A token newer than one that FeedAMP answered 401 to; raises as `live`."""
         async with self._locks.setdefault(seller_id, asyncio.Lock()):
             cached = self._cache.get(seller_id)
             if cached is not None and cached.generation > stale.generation:
                 return cached
             self._cache.pop(seller_id, None)
-            return await self._obtain(seller_id, stale_generation=stale.generation)
+            return await self._obtain(seller_id, stale_generation=stale.generation, to_compare=to_compare)
+
+    def forget(self, seller_id: str) -> None:
+        """Drops the token in memory: the seller's grant may be another one from now on."""
+        self._cache.pop(seller_id, None)
 
     async def renew(self, seller_id: str) -> Token:
         """Refreshes whatever is left of the token, marked grants included; raises as `live`."""
         async with self._locks.setdefault(seller_id, asyncio.Lock()):
             grant = self._read(seller_id)
-            return await self._obtain(seller_id, stale_generation=grant.generation, even_if_marked=True)
+            if grant.status == sellers.SET_ASIDE:
+                raise AuthorizationError("The seller's grant is set aside.", seller_id=seller_id)
+            return await self._obtain(
+                seller_id, stale_generation=grant.generation, even_if_marked=True, to_compare=True
+            )
 
     def disowned(self, seller_id: str, token: Token) -> None:
         """Notes a 401 to a token that FeedAMP had just given: once is a slip, again in a later run a refusal (Q32)."""
@@ -140,14 +151,26 @@ class Tokens:
         return lost + newly
 
     async def _obtain(
-        self, seller_id: str, *, stale_generation: int | None, even_if_marked: bool = False
+        self,
+        seller_id: str,
+        *,
+        stale_generation: int | None,
+        even_if_marked: bool = False,
+        to_compare: bool = False,
     ) -> Token:
         give_up_at = self._state.now() + timedelta(seconds=2 * self._lease_s)
         while True:
             grant = self._read(seller_id)
+            if grant.account_checked_at is None and not to_compare:
+                raise TransientError(
+                    "A new grant came in while this ran; its account is compared with known orders before it is used.",
+                    seller_id=seller_id,
+                )
             token = _token_of(grant)
             if token and grant.generation != stale_generation and self._state.now() < token.good_until:
                 return self._keep(seller_id, token)
+            if grant.status == sellers.SET_ASIDE:
+                raise AuthorizationError("The seller's grant is set aside.", seller_id=seller_id)
             if grant.status != sellers.ACTIVE and not even_if_marked:
                 raise AuthorizationError("The seller must authorize again.", seller_id=seller_id)
             if self._client_refused is not None:
@@ -190,7 +213,7 @@ class Tokens:
         self._on_secret(pair.refresh_token)
         with self._state.begin() as connection:
             now = self._state.now()
-            grants.store_tokens(
+            is_current = grants.store_tokens(
                 connection,
                 self._vault,
                 grant,
@@ -200,7 +223,9 @@ class Tokens:
                 expires_in_s=pair.expires_in_s,
                 now=now,
             )
-        return _token_of(self._read(grant.seller_id))
+        newest = self._read(grant.seller_id)
+        # One that took its place is looked at like any other: it may be set aside, or still to be compared.
+        return _token_of(newest) if is_current and newest.generation == grant.generation + 1 else None
 
     async def _ask(self, grant: Grant) -> tuple[str, TokenPair]:
         """The token that worked and what it brought."""

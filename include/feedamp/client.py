@@ -70,8 +70,10 @@ class FeedAmpClient:
         now: Callable[[], datetime],
         sleep: Sleep,
         counts: Counts | None = None,
+        to_compare: bool = False,
     ) -> None:
         self.seller_id = seller_id
+        self._to_compare = to_compare  # the grant's account is not known to be the seller's yet
         self.counts = counts or Counts()
         self._transport = transport
         self._tokens = tokens
@@ -199,8 +201,8 @@ class FeedAmpClient:
         """
         try:
             if stale is None:
-                return await self._tokens.live(self.seller_id)
-            return await self._tokens.replace(self.seller_id, stale)
+                return await self._tokens.live(self.seller_id, to_compare=self._to_compare)
+            return await self._tokens.replace(self.seller_id, stale, to_compare=self._to_compare)
         except UnclearError as error:
             raise TransientError(
                 error.message,

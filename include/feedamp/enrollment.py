@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.order_body import is_storable
 from feedamp.parts import Parts
-from feedamp.state import grants, sellers
+from feedamp.state import consents, grants, sellers
 from feedamp.state.sellers import ACTIVE, Seller
 
 FIELDS = ("seller_id", "name", "sales_channel", "conn_id", "refresh_token")
@@ -95,13 +95,20 @@ def check(given: Enrollment) -> Refusal | None:
 
 
 def enroll(
-    connection: Connection, parts: Parts, given: Enrollment, known: Seller | None, *, replace: bool = False
+    connection: Connection,
+    parts: Parts,
+    given: Enrollment,
+    known: Seller | None,
+    *,
+    replace: bool = False,
+    force: bool = False,
 ) -> Outcome | Refusal:
     """Registers or changes a seller, and stores a new grant; waiting orders are tried in the next run.
 
     `known` is the seller as it stands. A refresh token seen before, recognized by its fingerprint, is old news
-    and ignored. A new one takes the place of a live grant only with `replace`. A refusal changes nothing.
-    Safe to repeat.
+    and ignored. A new one takes the place of a live grant only with `replace`, and its account is compared with known
+    orders before it is used. With `force` it is not, and a grant that was set aside is taken. A refusal changes
+    nothing. Safe to repeat.
     """
     owner = grants.token_owner(connection, parts.vault, given.refresh_token) if given.refresh_token else None
     if owner not in (None, given.seller_id):
@@ -110,6 +117,11 @@ def enroll(
     is_new_token = given.refresh_token is not None and not (owner and has_grant)
     if is_new_token and known is not None and known.grant == ACTIVE and not replace:
         return Refusal("refresh_token", "the seller has a live grant; --replace puts this one in its place")
+    is_taken = False
+    if known is not None and not is_new_token and _is_set_aside(connection, parts, given, known):
+        if not force:
+            return Refusal("refresh_token", set_aside_words(known.grant_reason or ""))
+        is_taken = consents.take_set_aside(connection, known.seller_id, now=parts.state.now())
     conn_id = given.conn_id or (known.conn_id if known else parts.default_conn_id)
     if known is None or _differs(given, known):
         now = parts.state.now()
@@ -123,13 +135,34 @@ def enroll(
         )
         sellers.wake(connection, given.seller_id, now=now)
     elif not is_new_token:
-        return Outcome.UNCHANGED
+        return Outcome.UPDATED if is_taken else Outcome.UNCHANGED
     if is_new_token and given.refresh_token is not None:
         # Not announced by `on_secret`: Airflow's masker takes seconds for thousands, and nothing here prints it.
         grants.put_grant(
-            connection, parts.vault, given.seller_id, conn_id, given.refresh_token, now=parts.state.now()
+            connection,
+            parts.vault,
+            given.seller_id,
+            conn_id,
+            given.refresh_token,
+            now=parts.state.now(),
+            to_compare=not force,
+            forced=force,
         )
     return Outcome.ADDED if known is None else Outcome.UPDATED
+
+
+def _is_set_aside(connection: Connection, parts: Parts, given: Enrollment, known: Seller) -> bool:
+    """Whether the token is the one that the set-aside grant came with."""
+    if given.refresh_token is None or known.grant_reason is None:
+        return False
+    consent = consents.set_aside_consent(connection, known.seller_id)
+    return consent == parts.vault.fingerprint("token", given.refresh_token)
+
+
+def set_aside_words(reason: str) -> str:
+    """Why a token is stored but not used, and how it would be."""
+    why = reason.removeprefix(consents.NEWER)
+    return f"is set aside and not used: {why}; --force takes it all the same"
 
 
 def _differs(given: Enrollment, known: Seller) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import re
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
@@ -12,6 +13,7 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
+from feedamp.account_check import AccountCheck, Verdict, check_account
 from feedamp.auth import Token, Tokens
 from feedamp.client import Counts, FeedAmpClient
 from feedamp.errors import AuthorizationError, ClientRefusedError
@@ -27,6 +29,8 @@ from feedamp.token_endpoint import Credentials, TokenEndpoint
 from feedamp.transport import Address, Transport
 from feedamp.vault import Vault
 from feedamp.warehouse import Warehouse
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,7 @@ class Clients:
         self._transports: dict[str, Transport] = {}
         self._accounts: dict[str, tuple[Transport, Tokens, Pacer]] = {}
         self._opening = asyncio.Lock()
+        self._comparing: dict[str, asyncio.Lock] = {}
         self.counts = Counts()
 
     async def __aenter__(self) -> Self:
@@ -132,7 +137,42 @@ class Clients:
         return sum(transport.requests for transport, _, _ in self._accounts.values())
 
     async def client(self, seller: Seller) -> FeedAmpClient:
-        """A client for one seller."""
+        """A client for one seller, once the account behind a new grant has been compared with known orders.
+
+        Raises:
+            AuthorizationError: the grant is refused, or its account is another seller's and it is set aside.
+            FeedAmpError: the account could not be compared.
+        """
+        await self._compared(seller)
+        return await self._client(seller, self.counts)
+
+    async def check_account(self, seller: Seller) -> AccountCheck:
+        """Compares the account behind a seller's new grant with known orders; see `account_check`."""
+        async with self._comparing.setdefault(seller.seller_id, asyncio.Lock()):
+            _, tokens, _ = await self._account(seller.conn_id)
+            tokens.forget(seller.seller_id)
+            try:
+                client = await self._client(seller, Counts(), to_compare=True)
+                return await check_account(self._parts.state, client, seller)
+            finally:
+                tokens.forget(seller.seller_id)  # another grant may be in use from now on
+
+    async def _compared(self, seller: Seller) -> None:
+        if seller.account_checked:
+            return
+        check = await self.check_account(seller)
+        if check.verdict is Verdict.SET_ASIDE:
+            raise AuthorizationError(
+                f"The seller's grant is set aside: {check.reason}.", seller_id=seller.seller_id
+            )
+        if check.verdict is Verdict.KEPT_BEFORE:
+            log.warning(
+                "The new grant of seller %s is set aside: %s; the one before it stays in use.",
+                seller.seller_id,
+                check.reason,
+            )
+
+    async def _client(self, seller: Seller, counts: Counts, *, to_compare: bool = False) -> FeedAmpClient:
         transport, tokens, pacer = await self._account(seller.conn_id)
         return FeedAmpClient(
             seller.seller_id,
@@ -141,7 +181,8 @@ class Clients:
             pacer=pacer,
             now=self._parts.state.now,
             sleep=self._parts.sleep,
-            counts=self.counts,
+            counts=counts,
+            to_compare=to_compare,
         )
 
     async def for_seller(self, seller_id: str) -> FeedAmpClient:
@@ -154,7 +195,9 @@ class Clients:
 
     async def token_and_turn(self, seller_id: str, *, stale: Token | None = None) -> Token:
         """A live token (newer than a stale one) once a request for the seller may leave."""
-        _, tokens, pacer = await self._account(self._registered(seller_id).conn_id)
+        seller = self._registered(seller_id)
+        await self._compared(seller)
+        _, tokens, pacer = await self._account(seller.conn_id)
         token = await (tokens.live(seller_id) if stale is None else tokens.replace(seller_id, stale))
         await pacer.turn(seller_id)
         return token

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import quote
@@ -38,7 +38,7 @@ class Sweep:
         self.began_at: datetime | None = None
         self.has_several_pages = False
 
-    async def pages(self) -> AsyncIterator[OrderPage]:
+    async def pages(self) -> AsyncGenerator[OrderPage, None]:
         """Yields pages as they come; an expired cursor starts the window again, at most three times.
 
         Called again, it reads all of them again.

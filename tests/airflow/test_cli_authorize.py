@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import json
-import urllib.request
 from datetime import timedelta
-from urllib.error import HTTPError
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import sqlalchemy as sa
+from consenting import CALLBACK, authorize, consent
 from console import SELLER
 
 from feedamp.state import grants
 from feedamp.state.schema import authorizations
-
-CALLBACK = "https://market.example/callback?from=feedamp"
-
-
-class NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_):
-        return None
 
 
 @pytest.fixture
@@ -38,21 +30,8 @@ def ask_for_url(shop):
     return url
 
 
-def consent(url, seller=SELLER):
-    """What the callback gets once the seller has agreed."""
-    try:
-        urllib.request.build_opener(NoRedirect).open(f"{url}&seller_id={seller}")
-    except HTTPError as answer:
-        query = parse_qs(urlsplit(answer.headers["Location"]).query)
-        return query["code"][0], query["state"][0]
-
-
 def state_of(url):
     return parse_qs(urlsplit(url).query)["state"][0]
-
-
-def authorize(shop, code, state, seller=SELLER):
-    return shop.run("sellers", "authorize", seller, "--code", code, "--state", state)
 
 
 def the_grant(shop):

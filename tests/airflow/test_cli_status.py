@@ -42,7 +42,13 @@ def test_orders_are_counted_by_phase_and_reason(feedamp_env):
     }
     assert shown["orders"]["settled"]["count"] == 2
     assert shown["settled_wait_for"] == [{"reason": "not read yet", "count": 2}]
-    assert shown["sellers"] == {"active": 2, "needs_authorization": 0, "no_grant": 0, "paused": 1}
+    assert shown["sellers"] == {
+        "active": 2,
+        "needs_authorization": 0,
+        "set_aside": 0,
+        "no_grant": 0,
+        "paused": 1,
+    }
     assert shown["last"]["order_placed"].endswith("Z")
     assert shown["watermarks"]["sellers_never_read_whole"] == 2
     assert shown["on_the_way_to_the_warehouse"]["outbox_rows"] > 0
@@ -195,6 +201,7 @@ def test_the_doctor_finds_a_sound_house_sound(feedamp_env):
         "state": "ok",
         "encryption key": "ok",
         "connection feedamp_default": "ok",
+        "accounts": "ok",
         "inbox": "ok",
         "lake": "ok",
         "warehouse": "ok",

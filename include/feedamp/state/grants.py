@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from feedamp.state import consents
 from feedamp.state.schema import authorizations, grants, token_fingerprints
-from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, wake
+from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE, wake
 from feedamp.state.upsert import upsert
 from feedamp.vault import Vault
 
@@ -34,6 +35,7 @@ class Grant:
     refreshed_at: datetime | None
     refused_at: datetime | None
     disowned_at: datetime | None
+    account_checked_at: datetime | None
 
     @property
     def ends_at(self) -> datetime:
@@ -63,6 +65,7 @@ def _grant(row: sa.Row[tuple[object, ...]], vault: Vault) -> Grant:
         refreshed_at=values["refreshed_at"],
         refused_at=values["refused_at"],
         disowned_at=values["disowned_at"],
+        account_checked_at=values["account_checked_at"],
     )
 
 
@@ -71,9 +74,22 @@ def _opened(vault: Vault, stored: str | None) -> str | None:
 
 
 def put_grant(
-    connection: Connection, vault: Vault, seller_id: str, conn_id: str, refresh_token: str, *, now: datetime
+    connection: Connection,
+    vault: Vault,
+    seller_id: str,
+    conn_id: str,
+    refresh_token: str,
+    *,
+    now: datetime,
+    to_compare: bool = False,
+    forced: bool = False,
 ) -> None:
-    """Stores a grant that a person gave or imported; whatever was there is replaced."""
+    """Stores a grant that a person gave or imported; whatever was there is replaced.
+
+    With `to_compare` the account behind it is compared with known orders before the grant is used for data, and a
+    grant in use before is kept until then. `forced`: a person says that it is right whatever its account shows.
+    """
+    consents.make_room(connection, seller_id, to_compare=to_compare)
     known = connection.execute(
         sa.select(grants.c.generation).where(grants.c.seller_id == seller_id)
     ).scalar_one_or_none()
@@ -85,6 +101,7 @@ def put_grant(
                 "seller_id": seller_id,
                 "conn_id": conn_id,
                 "status": ACTIVE,
+                "status_reason": None,
                 "refresh_token": vault.encrypt(refresh_token),
                 "previous_refresh_token": None,
                 "access_token": None,
@@ -95,6 +112,10 @@ def put_grant(
                 "refused_at": None,
                 "disowned_at": None,
                 "reported_at": None,
+                "account_checked_at": None if to_compare else now,
+                "account_forced": forced,
+                "others_known_until": None,
+                "consent": vault.fingerprint("token", refresh_token),
                 "lease_owner": None,
                 "lease_until": None,
             }
@@ -165,29 +186,36 @@ def store_tokens(
     """Stores what a refresh brought and ends the lease; the token that worked stays as the previous one.
 
     Returns:
-        False if a newer generation is stored already (a person authorized anew meanwhile): it wins.
+        False if a newer generation is stored already (a person authorized anew meanwhile): it wins. If this grant
+        is kept beside that one, it gets its new token there.
     """
     rotated = refresh_token != used_token
+    tokens = {
+        "refresh_token": vault.encrypt(refresh_token),
+        "previous_refresh_token": vault.encrypt(used_token) if rotated else None,
+        "access_token": vault.encrypt(access_token),
+        "access_expires_at": now + timedelta(seconds=expires_in_s),
+        "expires_in_s": expires_in_s,
+        "generation": grant.generation + 1,
+        "issued_at": now if rotated else grant.issued_at,
+        "refreshed_at": now,
+    }
     stored = connection.execute(
         sa.update(grants)
         .where(grants.c.seller_id == grant.seller_id, grants.c.generation == grant.generation)
         .values(
-            status=ACTIVE,
-            refresh_token=vault.encrypt(refresh_token),
-            previous_refresh_token=vault.encrypt(used_token) if rotated else None,
-            access_token=vault.encrypt(access_token),
-            access_expires_at=now + timedelta(seconds=expires_in_s),
-            expires_in_s=expires_in_s,
-            generation=grant.generation + 1,
-            issued_at=now if rotated else grant.issued_at,
-            refreshed_at=now,
+            # One that was set aside while it was refreshed stays so.
+            status=sa.case((grants.c.status == SET_ASIDE, SET_ASIDE), else_=ACTIVE),
             refused_at=None,
             reported_at=None,
             lease_owner=None,
             lease_until=None,
+            **tokens,
         )
     )
     if stored.rowcount != 1:
+        consents.store_refreshed(connection, grant.seller_id, grant.generation, tokens)
+        remember_token(connection, vault, grant.seller_id, refresh_token, now=now)
         return False
     remember_token(connection, vault, grant.seller_id, refresh_token, now=now)
     if grant.status == NEEDS_AUTHORIZATION:

@@ -51,6 +51,9 @@ sellers = sa.Table(
     sa.Column("sales_channel", sa.Text),
     sa.Column("conn_id", sa.Text, nullable=False),
     sa.Column("paused", sa.Boolean, nullable=False, default=False),
+    # Why the seller was paused, where no person did it, and the seller whose orders the account shows.
+    sa.Column("pause_reason", sa.Text),
+    sa.Column("mixed_with", _SELLER),
     sa.Column("added_at", UtcTime, nullable=False),
 )
 
@@ -59,7 +62,7 @@ grants = sa.Table(
     metadata,
     sa.Column("seller_id", _SELLER, primary_key=True),
     sa.Column("conn_id", sa.Text, nullable=False),
-    # active | needs_authorization
+    # active | needs_authorization | set_aside
     sa.Column("status", sa.String(32), nullable=False),
     # Why the grant is not used, where FeedAMP's refusal is not the reason.
     sa.Column("status_reason", sa.Text),
@@ -79,9 +82,48 @@ grants = sa.Table(
     sa.Column("reported_at", UtcTime),
     # When the account behind the grant was compared with the seller's known orders; null: before it is used for data.
     sa.Column("account_checked_at", UtcTime),
+    # A person took the grant although its account shows other sellers' orders.
+    sa.Column("account_forced", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
+    # A person resumed the seller at this moment: orders placed for other sellers before it are no news.
+    sa.Column("others_known_until", UtcTime),
+    # Fingerprint of the refresh token that the consent or import brought; the same whatever was refreshed since.
+    sa.Column("consent", sa.String(64)),
     sa.Column("lease_owner", sa.Text),
     sa.Column("lease_until", UtcTime),
     sa.Index("grants_by_connection", "conn_id", "refreshed_at"),
+)
+
+# A second grant of a seller that is not used: the one before, until the account of a new one was compared
+# (replaced), or a new one that was set aside while the one before stays in use (set_aside).
+other_grants = sa.Table(
+    "other_grants",
+    metadata,
+    sa.Column("seller_id", _SELLER, primary_key=True),
+    sa.Column("role", sa.String(16), nullable=False),
+    sa.Column("conn_id", sa.Text, nullable=False),
+    sa.Column("refresh_token", sa.Text, nullable=False),
+    sa.Column("previous_refresh_token", sa.Text),
+    sa.Column("access_token", sa.Text),
+    sa.Column("access_expires_at", UtcTime),
+    sa.Column("expires_in_s", sa.Integer),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("issued_at", UtcTime, nullable=False),
+    sa.Column("refreshed_at", UtcTime),
+    sa.Column("account_checked_at", UtcTime),
+    sa.Column("account_forced", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
+    sa.Column("others_known_until", UtcTime),
+    sa.Column("consent", sa.String(64)),
+)
+
+# Some orders that an account showed first and that were not placed by us, as digests: two sellers who hold tokens
+# for one account show the same ones.
+account_marks = sa.Table(
+    "account_marks",
+    metadata,
+    sa.Column("mark", sa.String(32), primary_key=True),
+    sa.Column("seller_id", _SELLER, primary_key=True),
+    sa.Column("mp_order_number", _NUMBER, nullable=False),
+    sa.Index("account_marks_by_seller", "seller_id"),
 )
 
 token_fingerprints = sa.Table(
@@ -169,6 +211,8 @@ orders = sa.Table(
     sa.Index("orders_to_do", "phase", "next_try_at"),
     sa.Index("orders_ended", "body_kind", "ended_at"),
     sa.Index("orders_by_day", "purchase_date"),
+    # Whose order is it that an account shows?
+    sa.Index("orders_by_number", "mp_order_number", "purchase_date"),
 )
 
 snapshots = sa.Table(

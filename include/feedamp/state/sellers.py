@@ -10,17 +10,23 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.errors import PausedError
-from feedamp.state.schema import grants, orders, sellers
+from feedamp.state.schema import grants, orders, other_grants, sellers
 from feedamp.state.upsert import upsert
 
 ACTIVE = "active"
 NEEDS_AUTHORIZATION = "needs_authorization"
 PAUSED = "the seller is paused"
+SET_ASIDE = "set_aside"
 
 
 @dataclass(frozen=True)
 class Seller:
-    """A registered seller; `grant` is None without one, else active or needs_authorization."""
+    """A registered seller; `grant` is None without one, else active, needs_authorization or set_aside.
+
+    `grant_reason` says why a grant is set aside: this one, or a newer one while this one stays in use.
+    `pause_reason` and `mixed_with` are there where no person paused the seller: its account shows orders of that one.
+    `account_checked` is False until the account behind the grant has been compared with known orders.
+    """
 
     seller_id: str
     name: str | None
@@ -28,30 +34,51 @@ class Seller:
     conn_id: str
     paused: bool
     grant: str | None
+    grant_reason: str | None = None
+    account_checked: bool = True
+    pause_reason: str | None = None
+    mixed_with: str | None = None
 
     @property
     def blocked_by(self) -> str | None:
         """Why nothing can be sent for this seller now."""
         if self.paused:
-            return PAUSED
+            return _because(PAUSED, self.pause_reason)
         if self.grant is None:
             return "the seller has no grant yet"
+        if self.grant == SET_ASIDE:
+            return _because("the seller's grant is set aside", self.grant_reason)
         if self.grant != ACTIVE:
             return "the seller must authorize again"
         return None
 
 
+def _because(what: str, reason: str | None) -> str:
+    return f"{what}: {reason}" if reason else what
+
+
 def find(connection: Connection, seller_ids: Collection[str] = ()) -> list[Seller]:
     """Registered sellers by id, all of them when none are named; ordered by id."""
     query = (
-        sa.select(sellers, grants.c.status)
+        sa.select(sellers, grants.c.status, grants.c.status_reason, grants.c.account_checked_at)
         .outerjoin(grants, grants.c.seller_id == sellers.c.seller_id)
         .order_by(sellers.c.seller_id)
     )
     rows = connection.execute(query).all()
     wanted = set(seller_ids)
     return [
-        Seller(row.seller_id, row.name, row.sales_channel, row.conn_id, row.paused, row.status)
+        Seller(
+            row.seller_id,
+            row.name,
+            row.sales_channel,
+            row.conn_id,
+            row.paused,
+            row.status,
+            grant_reason=row.status_reason,
+            account_checked=row.status is None or row.account_checked_at is not None,
+            pause_reason=row.pause_reason,
+            mixed_with=row.mixed_with,
+        )
         for row in rows
         if not wanted or row.seller_id in wanted
     ]
@@ -95,21 +122,40 @@ def add(
             }
         ],
     )
-    connection.execute(sa.update(grants).where(grants.c.seller_id == seller_id).values(conn_id=conn_id))
+    for table in (grants, other_grants):
+        connection.execute(sa.update(table).where(table.c.seller_id == seller_id).values(conn_id=conn_id))
 
 
 def pause(connection: Connection, seller_id: str, *, paused: bool, now: datetime) -> bool:
     """Stops or resumes all traffic of a seller, runs under way included: they end at the next order or page.
 
+    To resume a seller who was paused because of the account's orders says: what it shows up to now is known.
+    Safe to repeat.
+
     Returns:
-        False if nobody knows the seller.
+        False if no one knows the seller.
     """
-    changed = connection.execute(
-        sa.update(sellers).where(sellers.c.seller_id == seller_id).values(paused=paused)
-    ).rowcount
-    if changed and not paused:
+    known = connection.execute(sa.select(sellers).where(sellers.c.seller_id == seller_id)).first()
+    if known is None:
+        return False
+    values = {"paused": paused} if paused else {"paused": paused, "pause_reason": None, "mixed_with": None}
+    connection.execute(sa.update(sellers).where(sellers.c.seller_id == seller_id).values(**values))
+    if not paused:
+        if known.mixed_with is not None:
+            connection.execute(
+                sa.update(grants).where(grants.c.seller_id == seller_id).values(others_known_until=now)
+            )
         wake(connection, seller_id, now=now)
-    return bool(changed)
+    return True
+
+
+def pause_mixed(connection: Connection, seller_id: str, other_id: str, *, reason: str) -> None:
+    """Pauses a seller whose account, or whose orders, got mixed up with another's. Safe to repeat."""
+    connection.execute(
+        sa.update(sellers)
+        .where(sellers.c.seller_id == seller_id)
+        .values(paused=True, pause_reason=reason, mixed_with=other_id)
+    )
 
 
 def is_paused(connection: Connection, seller_id: str) -> bool:

@@ -18,6 +18,7 @@ from feedamp.parts import Clients, Parts, Run, shards
 from feedamp.slipping import READS_AGAIN, Slipping
 from feedamp.state import ledger, open_orders, progress, sellers
 from feedamp.state.sellers import Seller
+from feedamp.steps.account_watch import AccountWatch
 from feedamp.steps.edge import FAILURES_THAT_END_A_SELLER, Tally, each_seller, missing_order, record_run
 from feedamp.steps.portions import Portions
 from feedamp.sweep import Sweep, chunks_of_numbers, read_by_number, read_whole
@@ -178,9 +179,11 @@ class _SellerReader:
         lost: list[TransientError],
     ) -> None:
         """Takes what the pages hold, strikes it off `watched`, and adds to `lost` what could not be read just now."""
+        watch = AccountWatch(self._parts, seller)
         async for page in sweep.pages():
             with self._parts.state.read() as connection:
                 sellers.check_pause(connection, seller.seller_id)
+            watch.look(page.orders)
             doubted = self._doubted(seller, [(order, page.read_at) for order in page.orders])
             for item in _each_once(page.items):
                 number = item.mp_order_number or ""

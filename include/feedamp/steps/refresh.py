@@ -8,7 +8,7 @@ from typing import Any
 
 from feedamp.parts import Parts, Run, shards
 from feedamp.state import grants, sellers
-from feedamp.state.sellers import NEEDS_AUTHORIZATION, Seller
+from feedamp.state.sellers import NEEDS_AUTHORIZATION, SET_ASIDE, Seller
 from feedamp.steps.edge import Tally, each_seller, record_run
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ def plan_refresh(parts: Parts, seller_ids: list[str]) -> list[dict[str, Any]]:
     with parts.state.read() as connection:
         for seller in sellers.find(connection, seller_ids):
             grant = grants.read(connection, parts.vault, seller.seller_id)
-            if grant is None:
+            if grant is None or grant.status == SET_ASIDE:
                 continue
             if grant.ends_at - now <= WARN_BEFORE:
                 log.warning(

@@ -8,21 +8,23 @@ import re
 import secrets
 from urllib.parse import urlencode
 
+from feedamp.account_check import AccountCheck, Verdict
 from feedamp.errors import (
     AuthorizationError,
     ClientRefusedError,
     ConfigurationError,
+    FeedAmpError,
     ThrottledError,
     TransientError,
     UnclearError,
 )
-from feedamp.parts import Connection, Parts
-from feedamp.state import authorizations, grants, overview, sellers
+from feedamp.parts import Connection, Parts, Run
+from feedamp.state import authorizations, consents, grants, overview, sellers
 from feedamp.state.sellers import Seller
 from feedamp.token_endpoint import TokenEndpoint, TokenPair
 from feedamp.transport import Transport
 from feedamp_airflow.cli.output import Output, moment
-from feedamp_airflow.cli.running import DONE, REFUSED, opened_parts
+from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, opened_parts
 
 _WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -64,11 +66,22 @@ def make_url(given: argparse.Namespace, out: Output) -> int:
 
 
 def authorize(given: argparse.Namespace, out: Output) -> int:
-    """Spends the `state`, exchanges the code, stores the grant."""
+    """Spends the `state`, exchanges the code, stores the grant and compares its account with known orders.
+
+    With `--force` the account is not compared; without a code the grant that was set aside is taken.
+    """
+    is_callback = given.code is not None or given.error is not None
+    if is_callback != (given.state is not None) or not (is_callback or given.force):
+        out.complain(
+            "Give --code and --state as the callback has them, or --force alone for a grant set aside."
+        )
+        return MISUSED
     with opened_parts() as parts:
         seller = _registered(parts, given.seller, out)
         if seller is None:
             return REFUSED
+        if not is_callback:
+            return _take_set_aside(parts, seller, out)
         problem = _spend_state(parts, seller, given.state)
         if problem is not None:
             out.complain(f"{problem}. {_new_url(seller)}")
@@ -80,10 +93,57 @@ def authorize(given: argparse.Namespace, out: Output) -> int:
         pair = _exchange(parts, seller, given.code, given.state, out)
         if pair is None:
             return REFUSED
-        waiting = _store(parts, seller, pair)
+        waiting = _store(parts, seller, pair, force=given.force)
+        compared = None if given.force else _compare(parts, seller, out)
+    if compared is not None and compared.is_set_aside:
+        return REFUSED
     orders = f"; {waiting} waiting orders go out with the next run" if waiting else ""
     out.say(f"seller {seller.seller_id}: connected{orders}")
     return DONE
+
+
+def _take_set_aside(parts: Parts, seller: Seller, out: Output) -> int:
+    with parts.state.begin() as connection:
+        is_taken = consents.take_set_aside(connection, seller.seller_id, now=parts.state.now())
+    if not is_taken:
+        out.complain(f"No grant of seller {seller.seller_id} is set aside. {_new_url(seller)}")
+        return REFUSED
+    out.say(f"seller {seller.seller_id}: connected with the grant that was set aside")
+    return DONE
+
+
+def _compare(parts: Parts, seller: Seller, out: Output) -> AccountCheck | None:
+    """What the new grant's account shows; None if it could not be read."""
+    try:
+        check = asyncio.run(_check(parts, seller))
+    except FeedAmpError as error:
+        out.complain(
+            f"The account could not be compared with known orders: {error} "
+            "This is done before the grant is first used."
+        )
+        return None
+    if check.is_set_aside:
+        before = (
+            "the grant before it stays in use"
+            if check.verdict is Verdict.KEPT_BEFORE
+            else "nothing is sent or read for the seller"
+        )
+        out.complain(
+            f"The new grant of seller {seller.seller_id} is set aside: {check.reason}; {before}. Was the seller signed "
+            f"in to FeedAMP with the right account? If not, sign out there and use a new link of `feedamp sellers "
+            f"authorize-url {seller.seller_id}`. If the account is right, `feedamp sellers authorize "
+            f"{seller.seller_id} --force` takes this grant."
+        )
+    elif check.verdict is Verdict.NOTHING_TO_COMPARE:
+        out.complain(
+            f"There is nothing to compare the account of seller {seller.seller_id} with yet: no order was placed."
+        )
+    return check
+
+
+async def _check(parts: Parts, seller: Seller) -> AccountCheck:
+    async with parts.clients(Run("sellers", "authorize", parts.state.now())) as clients:
+        return await clients.check_account(seller)
 
 
 def _new_state() -> str:
@@ -145,14 +205,21 @@ async def _ask(account: Connection, code: str) -> TokenPair:
         return await TokenEndpoint(transport, account.credentials).exchange(code)
 
 
-def _store(parts: Parts, seller: Seller, pair: TokenPair) -> int:
+def _store(parts: Parts, seller: Seller, pair: TokenPair, *, force: bool) -> int:
     """Stores the grant with its first access token; returns how many orders waited for it."""
     parts.on_secret(pair.refresh_token)
     parts.on_secret(pair.access_token)
     with parts.state.begin() as connection:
         now = parts.state.now()
         grants.put_grant(
-            connection, parts.vault, seller.seller_id, seller.conn_id, pair.refresh_token, now=now
+            connection,
+            parts.vault,
+            seller.seller_id,
+            seller.conn_id,
+            pair.refresh_token,
+            now=now,
+            to_compare=not force,
+            forced=force,
         )
         grant = grants.read(connection, parts.vault, seller.seller_id)
         if grant is not None:

@@ -19,7 +19,8 @@ A line counts as
              again, or --replace was given
   unchanged  nothing new; a refresh token seen before, even long ago, is ignored
   refused    the line is wrong, its token is another seller's, or the seller has a live grant and no --replace
-             was given; nothing of the line was done
+             was given: nothing of the line was done. Or the account behind the token shows none of the orders that
+             were placed for the seller, or another seller's: the token is stored and not used until --force is given
 
 Refused lines are named on stderr. Repeating an import changes nothing."""
 _ADOPT = """Takes orders that FeedAMP holds and this ledger never placed into lake, warehouse and ledger: all that
@@ -102,6 +103,11 @@ def _add_sellers(nouns: Nouns[argparse.ArgumentParser]) -> None:
     from_file.add_argument(
         "--replace", action="store_true", help="let new tokens take the place of live grants"
     )
+    from_file.add_argument(
+        "--force",
+        action="store_true",
+        help="take grants although their accounts show other orders; those that were set aside, too",
+    )
     _does(from_file, "importing:import_file")
     listing = verbs.add_parser("list", help="sellers and the state of their grants")
     _does(listing, "sellers:show", listing=True)
@@ -117,10 +123,15 @@ def _add_sellers(nouns: Nouns[argparse.ArgumentParser]) -> None:
     _does(url, "authorizing:make_url")
     authorize = verbs.add_parser("authorize", help="store the grant that the seller's consent brought")
     authorize.add_argument("seller", metavar="SELLER")
-    outcome = authorize.add_mutually_exclusive_group(required=True)
+    outcome = authorize.add_mutually_exclusive_group()
     outcome.add_argument("--code", help="`code` of the callback")
     outcome.add_argument("--error", help="`error` of the callback, where the seller did not consent")
-    authorize.add_argument("--state", required=True, help="`state` of the callback")
+    authorize.add_argument("--state", help="`state` of the callback")
+    authorize.add_argument(
+        "--force",
+        action="store_true",
+        help="take the grant although its account shows other orders; without --code the one that was set aside",
+    )
     _does(authorize, "authorizing:authorize")
 
 

@@ -63,6 +63,7 @@ def _checks() -> Iterator[Check]:
         yield _tried("encryption key", lambda: _key(parts))
         for conn_id in _connections(parts):
             yield _tried(f"connection {conn_id}", partial(_connection, parts, conn_id))
+        yield _tried("accounts", lambda: _accounts(parts))
         yield _tried("inbox", lambda: _inbox(parts))
         stores = [_tried("lake", lambda: _lake(parts)), _tried("warehouse", lambda: _warehouse(options))]
         yield from stores
@@ -147,6 +148,12 @@ def _connection(parts: Parts, conn_id: str) -> str:
     if not works:
         raise FeedAmpError(sentence)
     return sentence
+
+
+def _accounts(parts: Parts) -> str:
+    from feedamp_airflow.cli.accounts import examine
+
+    return examine(parts)
 
 
 def _inbox(parts: Parts) -> str:

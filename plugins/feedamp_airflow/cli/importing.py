@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
 from sqlalchemy.engine import Connection
 
-from feedamp.enrollment import Outcome, Refusal, enroll, read_line
-from feedamp.errors import ConfigurationError
-from feedamp.parts import Parts
-from feedamp.state import sellers
+from feedamp.account_check import AccountCheck, Verdict, check_accounts
+from feedamp.enrollment import Outcome, Refusal, enroll, read_line, set_aside_words
+from feedamp.errors import AuthorizationError, ClientRefusedError, ConfigurationError, FeedAmpError
+from feedamp.parts import Parts, Run
+from feedamp.state import known_orders, sellers
+from feedamp.state.sellers import Seller
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_parts
 from feedamp_airflow.cli.sellers import usable_connection
@@ -29,18 +32,85 @@ def import_file(given: argparse.Namespace, out: Output) -> int:
     counts: Counter[str] = Counter()
     with _opened(given.file) as stream, opened_parts() as parts:
         fault_of = usable_connection(parts)
+        accounts = _Accounts(parts)
         lines = _lines(stream)
         while batch := list(islice(lines, LINES_PER_TRANSACTION)):
             with parts.state.begin() as connection:
-                verdicts = list(_take(connection, parts, batch, fault_of, replace=given.replace))
-            for number, verdict in verdicts:
+                taken = list(
+                    _take(connection, parts, batch, fault_of, replace=given.replace, force=given.force)
+                )
+            for number, verdict in accounts.compare(taken):
                 if isinstance(verdict, Refusal):
                     counts["refused"] += 1
                     out.complain(f"line {number}: {verdict}")
                 else:
                     counts[verdict] += 1
+    for sentence in accounts.left():
+        out.complain(sentence)
     out.say(", ".join(f"{name} {counts[name]}" for name in (*Outcome, "refused")))
+    if accounts.client_refused is not None:
+        raise accounts.client_refused
     return REFUSED if counts["refused"] else DONE
+
+
+Taken = tuple[int, Outcome | Refusal, str]  # line, what became of it, seller
+
+
+class _Accounts:
+    """Compares the accounts of new grants with known orders, and says which could not be."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._run = Run("sellers", "import", parts.state.now())
+        self._without_orders: set[str] = set()
+        self._unread: dict[str, FeedAmpError] = {}
+        self.client_refused: ClientRefusedError | None = None
+
+    def compare(self, taken: Sequence[Taken]) -> Iterator[tuple[int, Outcome | Refusal]]:
+        """The lines with what their accounts showed; a seller on several lines counts at the last that was taken."""
+        last = {seller: line for line, outcome, seller in taken if isinstance(outcome, Outcome)}
+        with self._parts.state.read() as connection:
+            waiting = known_orders.to_compare(connection, last)
+            named = [seller for seller, has_orders in waiting.items() if has_orders]
+            found = sellers.find(connection, named) if named else []
+        self._without_orders.update(seller for seller, has_orders in waiting.items() if not has_orders)
+        checks = asyncio.run(self._check(found)) if found else {}
+        for line, outcome, seller in taken:
+            refusal = self._refusal(seller, checks.get(seller)) if last.get(seller) == line else None
+            yield line, refusal or outcome
+
+    async def _check(self, found: list[Seller]) -> dict[str, AccountCheck | FeedAmpError]:
+        async with self._parts.clients(self._run) as clients:
+            checks = await check_accounts(clients, found)
+            _, blamed = clients.settle()
+        self.client_refused = blamed or self.client_refused
+        return checks
+
+    def _refusal(self, seller: str, check: AccountCheck | FeedAmpError | None) -> Refusal | None:
+        if isinstance(check, AccountCheck) and check.is_set_aside:
+            before = "; the grant before it stays in use" if check.verdict is Verdict.KEPT_BEFORE else ""
+            return Refusal("refresh_token", set_aside_words(check.reason) + before)
+        if isinstance(check, AuthorizationError) and not isinstance(check, ClientRefusedError):
+            return Refusal(
+                "refresh_token", "is stored, but FeedAMP refuses it; the seller must authorize again"
+            )
+        if isinstance(check, FeedAmpError):
+            self._unread[seller] = check
+        return None
+
+    def left(self) -> Iterator[str]:
+        """Sentences about accounts that were not compared."""
+        if self._unread:
+            seller, error = next(iter(self._unread.items()))
+            yield (
+                f"The accounts of {len(self._unread)} sellers could not be compared with known orders (first: "
+                f"{seller}: {error}) Each is compared before its grant is first used."
+            )
+        if self._without_orders:
+            yield (
+                f"There is nothing to compare yet for {len(self._without_orders)} sellers: none of their orders was "
+                "placed. Until then two tokens for one account cannot be told apart."
+            )
 
 
 def _take(
@@ -50,25 +120,26 @@ def _take(
     fault_of: Callable[[str], str | None],
     *,
     replace: bool,
-) -> Iterator[tuple[int, Outcome | Refusal]]:
+    force: bool,
+) -> Iterator[Taken]:
     """What became of each line."""
     known = {seller.seller_id: seller for seller in sellers.find(connection)}
     changed: set[str] = set()
     for number, line in lines:
         given = read_line(line)
         if isinstance(given, Refusal):
-            yield number, given
+            yield number, given, ""
             continue
         if given.seller_id in changed:  # the same seller once more
             [known[given.seller_id]] = sellers.find(connection, [given.seller_id])
         fault = fault_of(given.conn_id) if given.conn_id else None
         if fault is not None:
-            yield number, Refusal("conn_id", fault)
+            yield number, Refusal("conn_id", fault), given.seller_id
             continue
-        outcome = enroll(connection, parts, given, known.get(given.seller_id), replace=replace)
+        outcome = enroll(connection, parts, given, known.get(given.seller_id), replace=replace, force=force)
         if outcome in (Outcome.ADDED, Outcome.UPDATED):
             changed.add(given.seller_id)
-        yield number, outcome
+        yield number, outcome, given.seller_id
 
 
 @contextlib.contextmanager

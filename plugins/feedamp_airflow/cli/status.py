@@ -13,7 +13,8 @@ from sqlalchemy.engine import Connection
 from feedamp.parts import Parts
 from feedamp.state import overview, sellers
 from feedamp.state.overview import Some
-from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, Seller
+from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE, Seller
+from feedamp_airflow.cli.accounts import mix_up
 from feedamp_airflow.cli.output import Output, cell
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_parts
 
@@ -30,6 +31,7 @@ TITLES = {
     ),
     "held_findings": "error findings held back: give them a code (error_codes), or waive them",
     "stuck_orders": "orders that time alone will not close",
+    "sellers_mixed_up": "sellers whose account is not clear: `feedamp doctor` names what to do",
     "sellers_to_connect": "sellers to be connected or registered",
     "faulty_files": "inbox files that could not be read to their end: replace each by a whole one",
     "rejected_rows": "rejected rows: mend the source or an option, then drop a new file, replay or dismiss",
@@ -64,6 +66,7 @@ def _document(connection: Connection, parts: Parts, now: datetime) -> dict[str, 
             "stuck_orders": asdict(
                 overview.stuck_orders(connection, lingering_since=now - parts.rules.error_clear, limit=SHOWN)
             ),
+            "sellers_mixed_up": asdict(_mixed_up(known)),
             "sellers_to_connect": asdict(_to_connect(known, waiting)),
             "faulty_files": asdict(overview.faulty_files(connection, limit=SHOWN)),
             "rejected_rows": asdict(overview.rejected_rows(connection, limit=SHOWN)),
@@ -97,7 +100,13 @@ def _top(counted: list[tuple[str, int]]) -> list[dict[str, Any]]:
 def _sellers(known: list[Seller]) -> dict[str, int]:
     """Each seller counts once: a paused one as paused, whatever its grant."""
     counts = Counter("paused" if s.paused else s.grant or "no_grant" for s in known)
-    return {name: counts[name] for name in (ACTIVE, NEEDS_AUTHORIZATION, "no_grant", "paused")}
+    return {name: counts[name] for name in (ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE, "no_grant", "paused")}
+
+
+def _mixed_up(known: list[Seller]) -> Some:
+    """Sellers whose account shows another's orders, and those with a grant that was set aside because it does."""
+    found = [(seller.seller_id, reason) for seller in known if (reason := mix_up(seller)) is not None]
+    return Some(len(found), [{"seller_id": s, "reason": reason} for s, reason in found[:SHOWN]])
 
 
 def _to_connect(known: list[Seller], waiting: dict[str, int]) -> Some:

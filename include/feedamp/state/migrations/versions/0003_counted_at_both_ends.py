@@ -25,5 +25,44 @@ def upgrade() -> None:
     op.add_column("grants", sa.Column("status_reason", sa.Text(), nullable=True))
     op.add_column("step_runs", sa.Column("sellers", sa.Integer(), nullable=True))
     op.add_column("step_runs", sa.Column("problems", sa.Text(), nullable=True))
+    _add_what_tells_accounts_apart()
     op.execute(sa.text("UPDATE manifests SET taken_at = loaded_at"))
     op.execute(sa.text("UPDATE grants SET account_checked_at = issued_at"))
+
+
+def _add_what_tells_accounts_apart() -> None:
+    op.add_column("sellers", sa.Column("pause_reason", sa.Text(), nullable=True))
+    op.add_column("sellers", sa.Column("mixed_with", sa.String(128), nullable=True))
+    op.add_column("grants", _forced())
+    op.add_column("grants", sa.Column("others_known_until", UtcTime(), nullable=True))
+    op.add_column("grants", sa.Column("consent", sa.String(64), nullable=True))
+    op.create_table(
+        "other_grants",
+        sa.Column("seller_id", sa.String(128), primary_key=True),
+        sa.Column("role", sa.String(16), nullable=False),
+        sa.Column("conn_id", sa.Text(), nullable=False),
+        sa.Column("refresh_token", sa.Text(), nullable=False),
+        sa.Column("previous_refresh_token", sa.Text()),
+        sa.Column("access_token", sa.Text()),
+        sa.Column("access_expires_at", UtcTime()),
+        sa.Column("expires_in_s", sa.Integer()),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("issued_at", UtcTime(), nullable=False),
+        sa.Column("refreshed_at", UtcTime()),
+        sa.Column("account_checked_at", UtcTime()),
+        _forced(),
+        sa.Column("others_known_until", UtcTime()),
+        sa.Column("consent", sa.String(64)),
+    )
+    op.create_table(
+        "account_marks",
+        sa.Column("mark", sa.String(32), primary_key=True),
+        sa.Column("seller_id", sa.String(128), primary_key=True),
+        sa.Column("mp_order_number", sa.String(128), nullable=False),
+    )
+    op.create_index("account_marks_by_seller", "account_marks", ["seller_id"])
+    op.create_index("orders_by_number", "orders", ["mp_order_number", "purchase_date"])
+
+
+def _forced() -> sa.Column[bool]:
+    return sa.Column("account_forced", sa.Boolean(), nullable=False, server_default=sa.false())

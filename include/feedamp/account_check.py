@@ -1,0 +1,184 @@
+"""Whose account a new grant is for: compared with orders that FeedAMP has accepted, before the grant is used for data.
+
+A consent that was given while signed in as somebody else would send a seller's orders into that account.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from feedamp.account_evidence import KnownOrder, contradicts
+from feedamp.client import FeedAmpClient
+from feedamp.errors import (
+    AuthorizationError,
+    ClientRefusedError,
+    FeedAmpError,
+    NotFoundError,
+    RejectedError,
+    TransientError,
+    UnreadableError,
+)
+from feedamp.pages import Filters, OrderPage
+from feedamp.state import State, consents, known_orders
+from feedamp.state.sellers import Seller
+from feedamp.sweep import Sweep, chunks_of_numbers
+
+if TYPE_CHECKING:
+    from feedamp.parts import Clients
+
+KNOWN_ORDERS = 20
+ACCOUNTS_AT_ONCE = 16
+_UNREACHABLE_AFTER = 3
+_PAGE_SIZE = 50
+
+
+class Verdict(StrEnum):
+    """What became of a grant whose account was to be compared."""
+
+    RIGHT = "right"
+    NOTHING_TO_COMPARE = "nothing_to_compare"
+    SET_ASIDE = "set_aside"
+    KEPT_BEFORE = "kept_before"  # set aside, and the grant before it is in use again
+    COMPARED_BEFORE = "compared_before"
+
+
+@dataclass(frozen=True)
+class AccountCheck:
+    """A verdict and, where a grant is set aside, why."""
+
+    verdict: Verdict
+    reason: str = ""
+
+    @property
+    def is_set_aside(self) -> bool:
+        """The new grant is not used."""
+        return self.verdict in (Verdict.SET_ASIDE, Verdict.KEPT_BEFORE)
+
+
+async def check_account(state: State, client: FeedAmpClient, seller: Seller) -> AccountCheck:
+    """Compares the account of a seller's new grant and stores the verdict; no transaction is held over a request.
+
+    One request for the seller's newest known orders, one for a page of the account; none where nothing is known.
+    Numbers that the list answer lacks are asked for one by one before they count as missing. Safe to repeat.
+
+    Raises:
+        AuthorizationError: FeedAMP refuses the grant, and there is none before it.
+        FeedAmpError: the account could not be read; it is still to be compared.
+    """
+    with state.read() as connection:
+        consent = consents.to_compare(connection, seller.seller_id)
+        known = known_orders.newest(connection, seller.seller_id, limit=KNOWN_ORDERS)
+        others = known_orders.others_are_known(connection, seller)
+    if consent is None:
+        return AccountCheck(Verdict.COMPARED_BEFORE)
+    try:
+        reason = await _what_is_wrong(state, client, seller, known, others_are_known=others)
+    except ClientRefusedError:
+        raise
+    except AuthorizationError:
+        with state.read() as connection:
+            if not consents.has_replaced(connection, seller.seller_id):
+                raise
+        reason = "FeedAMP refuses its token"
+    with state.begin() as connection:
+        now = state.now()
+        if reason is not None:
+            is_before_kept = consents.set_aside(connection, seller.seller_id, consent, reason=reason, now=now)
+            return AccountCheck(Verdict.KEPT_BEFORE if is_before_kept else Verdict.SET_ASIDE, reason)
+        consents.confirm(connection, seller.seller_id, consent, now=now)
+    return AccountCheck(Verdict.RIGHT if known or others else Verdict.NOTHING_TO_COMPARE)
+
+
+async def check_accounts(
+    clients: Clients, sellers: Sequence[Seller]
+) -> dict[str, AccountCheck | FeedAmpError]:
+    """What came of comparing the accounts of many sellers, 16 at once, by seller; safe to repeat.
+
+    Where FeedAMP cannot be reached for three sellers and for none before, the others are not tried: their accounts
+    are still to be compared.
+    """
+    gate = asyncio.Semaphore(ACCOUNTS_AT_ONCE)
+    found: dict[str, AccountCheck | FeedAmpError] = {}
+    unreachable: list[TransientError] = []
+    reached = False
+
+    async def check(seller: Seller) -> None:
+        nonlocal reached
+        async with gate:
+            if len(unreachable) >= _UNREACHABLE_AFTER and not reached:
+                found[seller.seller_id] = unreachable[-1]
+                return
+            try:
+                found[seller.seller_id] = await clients.check_account(seller)
+                reached = True
+            except TransientError as error:
+                unreachable.append(error)
+                found[seller.seller_id] = error
+            except FeedAmpError as error:
+                found[seller.seller_id] = error
+
+    await asyncio.gather(*(check(seller) for seller in sellers))
+    return found
+
+
+async def _what_is_wrong(
+    state: State,
+    client: FeedAmpClient,
+    seller: Seller,
+    known: Sequence[KnownOrder],
+    *,
+    others_are_known: bool,
+) -> str | None:
+    """Why the account cannot be the seller's; None if it is, or nothing speaks against it."""
+    if known and not await _shows_any(client, known):
+        count = (
+            "the order that was" if len(known) == 1 else f"any of the {len(known)} latest orders that were"
+        )
+        return f"its account does not show {count} placed for this seller (first: {known[0].mp_order_number})"
+    if others_are_known:
+        page = await _first_page(client, Filters(page_size=_PAGE_SIZE))
+        with state.read() as connection:
+            foreign = known_orders.foreign_order(connection, seller, page.orders, is_first_look=True)
+        if foreign is not None:
+            return f"its account shows {foreign}"
+    return None
+
+
+async def _shows_any(client: FeedAmpClient, known: Sequence[KnownOrder]) -> bool:
+    by_number = {order.mp_order_number: order for order in known}
+    left = dict(by_number)
+    for numbers in chunks_of_numbers(number for number in by_number if "," not in number):
+        try:
+            page = await _first_page(client, Filters(mp_order_numbers=tuple(numbers), page_size=_PAGE_SIZE))
+        except NotFoundError:
+            raise
+        except RejectedError as error:
+            if error.status not in (400, 414):
+                raise
+            continue  # the list is refused; one by one they can be asked for
+        if any(item.mp_order_number in by_number for item in page.unread):
+            return True  # it is there, whatever its shape
+        for order in page.orders:
+            wanted = left.pop(order.mp_order_number, None)
+            if wanted is not None and not contradicts(order, wanted):
+                return True
+    for number, wanted in left.items():
+        try:
+            order, _ = await client.get_order(number)
+        except NotFoundError:
+            continue
+        except UnreadableError:
+            return True
+        if not contradicts(order, wanted):
+            return True
+    return False
+
+
+async def _first_page(client: FeedAmpClient, filters: Filters) -> OrderPage:
+    async with aclosing(Sweep(client, filters).pages()) as pages:
+        return await anext(pages)

@@ -1,0 +1,170 @@
+"""A new grant beside the one before: which of the two is used, and which is kept for a person to decide.
+
+A consent cannot be repeated without a person, so none is thrown away because its account looks wrong. `grants` holds
+the grant that is used, or the only one; `other_grants` holds a second one, of which nothing is used:
+
+    new grant, one in use before    grants: the new one, not compared yet    other_grants: the one before (replaced)
+    its account is right            grants: the new one                      nothing
+    its account is wrong            grants: the one before, in use again     other_grants: the new one (set_aside)
+    wrong, none in use before       grants: the new one (set_aside)          nothing
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from feedamp.state.schema import account_marks, grants, other_grants
+from feedamp.state.sellers import ACTIVE, SET_ASIDE, wake
+from feedamp.state.upsert import upsert
+
+REPLACED = "replaced"
+NEWER = "a newer grant is set aside: "
+_KEPT = tuple(column.name for column in other_grants.columns if column.name not in ("seller_id", "role"))
+_FREE = {
+    "disowned_at": None,
+    "refused_at": None,
+    "reported_at": None,
+    "lease_owner": None,
+    "lease_until": None,
+}
+
+
+def make_room(connection: Connection, seller_id: str, *, to_compare: bool) -> None:
+    """Keeps the grant in use for the case that the account of the one that comes now is wrong.
+
+    Nothing is kept where no account is to be compared. Call it before the new grant is written.
+    """
+    row = _row(connection, grants, seller_id)
+    if row is None:
+        return
+    connection.execute(sa.delete(account_marks).where(account_marks.c.seller_id == seller_id))
+    if to_compare:
+        if row["account_checked_at"] is None:
+            return  # the one before that is kept already
+        if row["status"] == ACTIVE:
+            _write_other(connection, row, role=REPLACED)
+            return
+    _drop_other(connection, seller_id)
+
+
+def to_compare(connection: Connection, seller_id: str) -> str | None:
+    """Which consent the account is still to be compared of, by its fingerprint; None if none is."""
+    query = sa.select(grants.c.consent).where(
+        grants.c.seller_id == seller_id, grants.c.account_checked_at.is_(None)
+    )
+    return connection.execute(query).scalar_one_or_none()
+
+
+def has_replaced(connection: Connection, seller_id: str) -> bool:
+    """Whether the grant before the one that is to be compared is kept."""
+    row = _row(connection, other_grants, seller_id)
+    return row is not None and row["role"] == REPLACED
+
+
+def confirm(connection: Connection, seller_id: str, consent: str, *, now: datetime) -> None:
+    """The account is the seller's, or there is nothing to compare it with. A newer consent is left as it is."""
+    changed = connection.execute(
+        sa.update(grants).where(*_compared(seller_id, consent)).values(account_checked_at=now)
+    )
+    if changed.rowcount:
+        _drop_other(connection, seller_id)
+
+
+def set_aside(connection: Connection, seller_id: str, consent: str, *, reason: str, now: datetime) -> bool:
+    """Stops using the grant of a consent; True if the one before is in use again. A newer consent is left as it is."""
+    row = connection.execute(sa.select(grants).where(*_compared(seller_id, consent))).mappings().first()
+    if row is None:
+        return False
+    before = _row(connection, other_grants, seller_id)
+    if before is None or before["role"] != REPLACED:
+        values: dict[str, Any] = {"status": SET_ASIDE, "status_reason": reason, "account_checked_at": now}
+        connection.execute(sa.update(grants).where(grants.c.seller_id == seller_id).values(**values))
+        return False
+    _use(connection, before, generation=row["generation"] + 1, reason=f"{NEWER}{reason}")
+    _write_other(connection, row, role=SET_ASIDE)
+    return True
+
+
+def set_aside_consent(connection: Connection, seller_id: str) -> str | None:
+    """The consent whose grant is set aside, by its fingerprint; None if none is."""
+    row = _row(connection, grants, seller_id)
+    if row is None or row["status"] != SET_ASIDE:
+        row = _row(connection, other_grants, seller_id)
+        if row is None or row["role"] != SET_ASIDE:
+            return None
+    consent: str | None = row["consent"]
+    return consent
+
+
+def take_set_aside(connection: Connection, seller_id: str, *, now: datetime) -> bool:
+    """Uses the grant that was set aside, or was not compared yet: a person says so. False if there is none.
+
+    Safe to repeat: the second time there is none.
+    """
+    row = _row(connection, grants, seller_id)
+    if row is None:
+        return False
+    other = _row(connection, other_grants, seller_id)
+    if row["status"] == SET_ASIDE or row["account_checked_at"] is None:
+        values = {"status": ACTIVE} if row["status"] == SET_ASIDE else {}
+        connection.execute(
+            sa.update(grants).where(grants.c.seller_id == seller_id).values(status_reason=None, **values)
+        )
+    elif other is not None and other["role"] == SET_ASIDE:
+        _use(connection, other, generation=row["generation"] + 1, reason=None)
+    else:
+        return False
+    _drop_other(connection, seller_id)
+    connection.execute(
+        sa.update(grants)
+        .where(grants.c.seller_id == seller_id)
+        .values(account_checked_at=now, account_forced=True)
+    )
+    connection.execute(sa.delete(account_marks).where(account_marks.c.seller_id == seller_id))
+    wake(connection, seller_id, now=now)
+    return True
+
+
+def store_refreshed(connection: Connection, seller_id: str, generation: int, values: dict[str, Any]) -> None:
+    """Stores what a refresh brought that had begun before its grant stepped back into `other_grants`."""
+    kept = {name: value for name, value in values.items() if name in _KEPT}
+    connection.execute(
+        sa.update(other_grants)
+        .where(other_grants.c.seller_id == seller_id, other_grants.c.generation == generation)
+        .values(**kept | {"generation": generation})
+    )
+
+
+def _compared(seller_id: str, consent: str) -> tuple[sa.ColumnElement[bool], ...]:
+    return (
+        grants.c.seller_id == seller_id,
+        grants.c.consent == consent,
+        grants.c.account_checked_at.is_(None),
+    )
+
+
+def _row(connection: Connection, table: sa.Table, seller_id: str) -> sa.RowMapping | None:
+    return connection.execute(sa.select(table).where(table.c.seller_id == seller_id)).mappings().first()
+
+
+def _write_other(connection: Connection, row: sa.RowMapping, *, role: str) -> None:
+    kept = {name: row[name] for name in _KEPT}
+    upsert(connection, other_grants, [{"seller_id": row["seller_id"], "role": role, **kept}])
+
+
+def _use(connection: Connection, row: sa.RowMapping, *, generation: int, reason: str | None) -> None:
+    """Writes a kept grant over the one in use, as the newest generation: no token of the other is current."""
+    kept = {name: row[name] for name in _KEPT} | {"generation": generation}
+    connection.execute(
+        sa.update(grants)
+        .where(grants.c.seller_id == row["seller_id"])
+        .values(status=ACTIVE, status_reason=reason, **kept, **_FREE)
+    )
+
+
+def _drop_other(connection: Connection, seller_id: str) -> None:
+    connection.execute(sa.delete(other_grants).where(other_grants.c.seller_id == seller_id))

@@ -1,0 +1,71 @@
+"""Sellers whose FeedAMP account is not clear: what `feedamp doctor` says about them, step by step."""
+
+from __future__ import annotations
+
+from feedamp.errors import FeedAmpError
+from feedamp.parts import Parts
+from feedamp.state import known_orders, sellers
+from feedamp.state.sellers import SET_ASIDE, Seller
+
+NAMED = 10
+
+
+def mix_up(seller: Seller) -> str | None:
+    """Why it is not clear that the seller's grant is for the seller's account; None if nothing speaks against it."""
+    if seller.mixed_with is not None:
+        return seller.pause_reason
+    if seller.grant == SET_ASIDE:
+        return f"the grant is set aside: {seller.grant_reason}"
+    return seller.grant_reason
+
+
+def examine(parts: Parts) -> str:
+    """That every account is clear, and which have shown nothing yet to compare.
+
+    Raises:
+        FeedAmpError: some are not; the message names the steps that undo it.
+    """
+    with parts.state.read() as connection:
+        known = sellers.find(connection)
+        silent = known_orders.nothing_to_compare(connection)
+    steps = [*_paused_steps(known), *_set_aside_steps(known)]
+    if steps:
+        more = f" There are {len(steps) - NAMED} more." if len(steps) > NAMED else ""
+        raise FeedAmpError(" ".join(steps[:NAMED]) + more)
+    if silent:
+        first = ", ".join(silent[:NAMED]) + (", …" if len(silent) > NAMED else "")
+        return (
+            f"no account shows another seller's orders; nothing to compare yet for {len(silent)} sellers ({first}): "
+            "no order of theirs was placed or seen, so two tokens for one account could not be told apart"
+        )
+    return "no account shows another seller's orders"
+
+
+def _paused_steps(known: list[Seller]) -> list[str]:
+    """A paragraph for each pair of sellers who were paused together."""
+    paragraphs: dict[frozenset[str], str] = {}
+    for seller in known:
+        if seller.mixed_with is None:
+            continue
+        one, other = sorted((seller.seller_id, seller.mixed_with))
+        paragraphs[frozenset((one, other))] = (
+            f"Sellers {one} and {other} are paused: {seller.pause_reason}. Find out at FeedAMP which of the two the "
+            f"account belongs to; the other one signs out of FeedAMP, signs in with the right account and opens a new "
+            f"link of `feedamp sellers authorize-url {other}` (or {one}), then `feedamp sellers authorize {other} "
+            f"--code=C --state=S`, with `--force` if the right account lacks the orders that went to the wrong one. "
+            f"If FeedAMP ended the first seller's grant meanwhile, that one authorizes again as well. "
+            f"Then `feedamp sellers resume {one}` and `feedamp sellers resume {other}`; a reconciliation with repair "
+            f"places orders again that the right account lacks, and in the wrong account they must be cancelled by hand."
+        )
+    return list(paragraphs.values())
+
+
+def _set_aside_steps(known: list[Seller]) -> list[str]:
+    return [
+        f"Seller {seller.seller_id}: {mix_up(seller)}. If the seller was signed in with the wrong account, sign out of "
+        f"FeedAMP and open a new link of `feedamp sellers authorize-url {seller.seller_id}`, then `feedamp sellers "
+        f"authorize {seller.seller_id} --code=C --state=S`. If the account is right, `feedamp sellers authorize "
+        f"{seller.seller_id} --force` takes the grant that is set aside."
+        for seller in known
+        if seller.mixed_with is None and seller.grant_reason is not None
+    ]

@@ -1,0 +1,35 @@
+"""Accounts that are mixed up are noticed with the state on Postgres as well."""
+
+from __future__ import annotations
+
+from house import OTHER, SELLER, open_house
+
+from feedamp.state import consents, grants, sellers
+
+
+def test_a_wrong_grant_is_set_aside_and_a_shown_mix_up_pauses_both(tmp_path, url):
+    with open_house(tmp_path, state_url=url, keep_older_grants=True) as house:
+
+        def connect(*, to_compare: bool) -> None:
+            with house.state.begin() as connection:
+                token, now = house.sandbox.consent(SELLER), house.state.now()
+                grants.put_grant(
+                    connection, house.vault, OTHER, "feedamp", token, now=now, to_compare=to_compare
+                )
+
+        def seen() -> list[tuple[bool, str | None, bool]]:
+            with house.state.read() as connection:
+                return [(s.paused, s.grant, s.grant_reason is None) for s in sellers.find(connection)]
+
+        house.placed("A-1", seller=SELLER)
+        house.placed("B-1", seller=OTHER)
+        connect(to_compare=True)
+        house.extract()
+        assert seen() == [(False, "active", True), (False, "active", False)]
+        with house.state.begin() as connection:
+            assert consents.take_set_aside(connection, OTHER, now=house.state.now())
+        assert seen() == [(False, "active", True), (False, "active", True)]
+        connect(to_compare=False)
+        house.stock(4)
+        house.extract()
+        assert seen() == [(True, "active", True), (True, "active", True)]
