@@ -249,6 +249,29 @@ def test_the_proof_of_a_compaction_accepts_what_place_wrote_of_an_order_again() 
     assert proof.refuse({"orders": [row]}) is not None
 
 
+def test_a_snapshot_in_the_lake_that_cannot_be_decoded_costs_its_own_order_only(house: House) -> None:
+    shipped(house, "M-1", "M-2")
+    house.load()
+    house.extract()
+    [manifest] = [m for m in house.parts.lake.published() if "extract" in m.path]
+    path = file_of(house, manifest, "snapshots")
+    rows = pq.read_table(path)
+    spoiled = [
+        "not JSON" if number == "M-1" else text
+        for number, text in zip(
+            rows["mp_order_number"].to_pylist(), rows["snapshot"].to_pylist(), strict=True
+        )
+    ]
+    at = rows.schema.get_field_index("snapshot")
+    pq.write_table(rows.set_column(at, rows.schema.field(at), [spoiled]), path)
+    house.load()
+    house.process()
+    assert (house.order("M-1").phase, house.order("M-2").phase) == ("settled", "closed")
+    house.read()
+    house.process()
+    assert house.order("M-1").phase == "closed"
+
+
 def test_a_busy_warehouse_holds_up_neither_snapshots_nor_watermarks(house: House) -> None:
     shipped(house, "M-1")
     house.load()

@@ -15,10 +15,10 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.engine import Connection
 
-from feedamp.errors import BusyError, IncompleteError
+from feedamp.errors import BusyError, IncompleteError, UnreadableError
 from feedamp.flatten import Row
 from feedamp.lake import Manifest
-from feedamp.models import Snapshot, decode_snapshot
+from feedamp.models import Snapshot
 from feedamp.parts import Parts, Run
 from feedamp.state import leases, ledger, open_orders, outbox, progress
 from feedamp.tables import RECORDED_AT, SNAPSHOTS
@@ -235,16 +235,11 @@ def _keep(connection: Connection, parts: Parts, seller_id: str, rows: Sequence[R
     """Snapshots of open orders into the state; one that cannot be decoded is left to be read again."""
     shown: list[tuple[Snapshot, datetime]] = []
     for row in rows:
+        number = row["mp_order_number"]
         try:
-            shown.append((decode_snapshot(row["snapshot"]), row[RECORDED_AT]))
-        except ValueError as error:
-            number = row["mp_order_number"]
-            log.warning(
-                "The snapshot of order %s of seller %s cannot be decoded (%s); the next extraction reads it again.",
-                number,
-                seller_id,
-                type(error).__name__,
-            )
+            shown.append((open_orders.decode_stored(seller_id, number, row["snapshot"]), row[RECORDED_AT]))
+        except UnreadableError as error:
+            log.warning("%s The next extraction reads the order again.", error)
             ledger.read_back_later(connection, seller_id, number, now=parts.state.now())
     kept = open_orders.keep_open(connection, seller_id, shown)
     read_at = {snapshot.mp_order_number: moment for snapshot, moment in shown}
