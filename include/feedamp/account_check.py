@@ -143,9 +143,12 @@ async def _what_is_wrong(
     if others_are_known:
         page = await _first_page(client, Filters(page_size=_PAGE_SIZE))
         with state.read() as connection:
-            foreign = known_orders.foreign_order(connection, seller, page.orders, is_first_look=True)
+            foreign = known_orders.foreign_order(connection, seller, page.orders)
         if foreign is not None:
-            return f"its account shows {foreign}"
+            return (
+                f"its account shows orders that were placed for seller {foreign.other_id} "
+                f"(first: {foreign.mp_order_number})"
+            )
     return None
 
 

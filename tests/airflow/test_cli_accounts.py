@@ -217,7 +217,7 @@ def test_a_mix_up_is_undone_as_the_doctor_says(shop):
     ):
         assert f"feedamp sellers {step}" in check["says"]
     assert needs(shop)[1]["sellers_mixed_up"][0]["seller_id"] == SELLER
-    assert (listed(shop)["paused"], "placed for seller" in listed(shop)["pause_reason"]) == (True, True)
+    assert (listed(shop)["paused"], "placed for seller" in listed(shop)["mix_up"]) == (True, True)
 
     assert authorize(shop, *consent(url_for(shop), seller=OTHER), seller=OTHER).code == 0
     for seller in (SELLER, OTHER):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from house import OTHER, SELLER, open_house
 
-from feedamp.state import consents, grants, sellers
+from feedamp.state import consents, grants, known_orders, sellers
 
 
 def test_a_wrong_grant_is_set_aside_and_a_shown_mix_up_pauses_both(tmp_path, url):
@@ -32,4 +32,6 @@ def test_a_wrong_grant_is_set_aside_and_a_shown_mix_up_pauses_both(tmp_path, url
         connect(to_compare=False)
         house.stock(4)
         house.extract()
+        with house.state.read() as connection:
+            assert known_orders.is_marked(connection, SELLER)
         assert seen() == [(True, "active", True), (True, "active", True)]

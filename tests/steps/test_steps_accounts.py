@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
-from house import OTHER, SELLER, House, open_house
+from house import NOON, OTHER, SELLER, House, open_house
 
 from feedamp.account_check import AccountCheck, Verdict
 from feedamp.pages import Filters
@@ -289,23 +290,21 @@ def test_two_sellers_with_an_equal_number_are_not_paused(house):
     assert paused(house) == set()
 
 
-@pytest.mark.parametrize(
-    ("orders", "expected"),
-    [pytest.param(2, set(), id="two prove nothing"), pytest.param(3, {SELLER, OTHER}, id="three")],
-)
-def test_two_tokens_for_one_account_are_noticed_by_foreign_orders(house, orders, expected):
+def test_two_tokens_for_one_account_are_noticed_by_orders_that_both_show(house):
     mix_up(house)
-    house.stock(orders)
-    house.extract()
-    assert paused(house) == expected
-
-
-def test_what_foreign_orders_show_is_said_of_both_sellers(house):
-    mix_up(house)
-    house.stock(3)
-    house.extract()
-    reason = the(house, SELLER).pause_reason or ""
-    assert "shows the same orders as that of seller" in reason
+    house.stock(1)
+    tally = house.extract()
+    for seller, other in ((SELLER, OTHER), (OTHER, SELLER)):
+        found = the(house, seller)
+        assert found.mixed_with == other
+        assert "shows the same orders as that of seller" in (found.mix_up or "")
+        assert found.blocked_by is None
+    assert tally.complete
+    with house.state.begin() as connection:
+        for seller in (SELLER, OTHER):
+            sellers.pause(connection, seller, paused=False, now=house.state.now())
+    house.extract(since=NOON - timedelta(days=1))
+    assert [the(house, seller).mixed_with for seller in (SELLER, OTHER)] == [None, None]
 
 
 def test_foreign_orders_of_two_accounts_are_no_mix_up(house):
@@ -315,6 +314,7 @@ def test_foreign_orders_of_two_accounts_are_no_mix_up(house):
     house.extract()
     house.extract()
     assert paused(house) == set()
+    assert the(house, SELLER).mixed_with is None
 
 
 def test_a_grant_that_a_person_forced_is_used_whatever_it_shows(house):

@@ -20,8 +20,6 @@ from feedamp.state.sellers import Seller
 from feedamp.state.upsert import insert
 
 MARKS_PER_SELLER = 20
-# Orders that we did not place have nothing to prove whose they are; so many equal ones are no chance.
-EQUAL_ORDERS = 3
 _IDS_PER_QUERY = 500
 # FeedAMP has accepted it, and has not answered since that it does not have it.
 _IS_KNOWN = sa.and_(orders.c.placed_at.is_not(None), orders.c.missing_since.is_(None))
@@ -29,16 +27,10 @@ _IS_KNOWN = sa.and_(orders.c.placed_at.is_not(None), orders.c.missing_since.is_(
 
 @dataclass(frozen=True)
 class ForeignOrder:
-    """An order in a seller's account that belongs to, or also lies in the account of, another seller."""
+    """An order that a seller's account shows and that belongs to another seller, or is in that account as well."""
 
     other_id: str
     mp_order_number: str
-    was_placed: bool  # by us, for the other seller; otherwise both accounts show it
-
-    def __str__(self) -> str:
-        if self.was_placed:
-            return f"orders that were placed for seller {self.other_id} (first: {self.mp_order_number})"
-        return f"the same orders as that of seller {self.other_id} (first: {self.mp_order_number})"
 
 
 def newest(connection: Connection, seller_id: str, *, limit: int) -> list[KnownOrder]:
@@ -49,10 +41,9 @@ def newest(connection: Connection, seller_id: str, *, limit: int) -> list[KnownO
 
 
 def others_are_known(connection: Connection, seller: Seller) -> bool:
-    """Whether anything is known by which another seller's account would be recognized."""
+    """Whether orders are known by which another seller's account would be recognized."""
     placed = sa.exists().where(orders.c.seller_id == sellers.c.seller_id, _IS_KNOWN)
-    marked = sa.exists().where(account_marks.c.seller_id == sellers.c.seller_id)
-    query = sa.select(sa.literal(1)).where(_is_other(seller), sa.or_(placed, marked)).limit(1)
+    query = sa.select(sa.literal(1)).where(_is_other(seller), placed).limit(1)
     return connection.execute(query).first() is not None
 
 
@@ -77,27 +68,44 @@ def nothing_to_compare(connection: Connection) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
-def foreign_order(
-    connection: Connection, seller: Seller, shown: Sequence[Order], *, is_first_look: bool
-) -> ForeignOrder | None:
-    """The first order of a seller's account that proves that it shows another seller's orders.
+def foreign_order(connection: Connection, seller: Seller, shown: Sequence[Order]) -> ForeignOrder | None:
+    """The first order of a seller's account that was placed for another seller, proven by its date and lines.
 
-    At the first look orders count as well that we did not place, but have seen in the other seller's account. Nothing
-    counts where a person took the grant of one of the two with `--force`, nor what was placed before a person resumed
-    this seller.
+    Nothing counts where a person took the grant of one of the two with `--force`, nor what was placed before a person
+    resumed this seller.
     """
-    grant = connection.execute(sa.select(grants).where(grants.c.seller_id == seller.seller_id)).first()
+    grant = _grant(connection, seller)
     if grant is None or grant.account_forced:
         return None
-    known_until = grant.others_known_until
     strangers = _strangers(connection, seller.seller_id, shown)
     for known in _of_others(connection, seller, strangers):
-        is_news = known_until is None or known.placed_at > known_until
+        is_news = grant.others_known_until is None or known.placed_at > grant.others_known_until
         if is_news and proves(strangers[known.mp_order_number], known):
-            return ForeignOrder(known.seller_id, known.mp_order_number, was_placed=True)
-    if known_until is not None or not is_first_look:
+            return ForeignOrder(known.seller_id, known.mp_order_number)
+    return None
+
+
+def shared_order(connection: Connection, seller: Seller, marked: Mapping[str, str]) -> ForeignOrder | None:
+    """The first of some orders by mark, as `marks_of` gives them, that another seller's account has shown as well.
+
+    None where a person took or resumed a grant, as with `foreign_order`.
+    """
+    grant = _grant(connection, seller)
+    if not marked or grant is None or grant.account_forced or grant.others_known_until is not None:
         return None
-    return _marked_elsewhere(connection, seller, strangers.values())
+    query = (
+        sa.select(account_marks)
+        .join(sellers, sellers.c.seller_id == account_marks.c.seller_id)
+        .where(account_marks.c.mark.in_(list(marked)), _is_other(seller), ~_is_forced())
+        .order_by(account_marks.c.seller_id, account_marks.c.mp_order_number)
+    )
+    row = connection.execute(query).first()
+    return None if row is None else ForeignOrder(row.seller_id, row.mp_order_number)
+
+
+def _grant(connection: Connection, seller: Seller) -> Any:
+    query = sa.select(grants.c.account_forced, grants.c.others_known_until)
+    return connection.execute(query.where(grants.c.seller_id == seller.seller_id)).first()
 
 
 def _of_others(connection: Connection, seller: Seller, shown: Mapping[str, Order]) -> Iterator[KnownOrder]:
@@ -131,25 +139,24 @@ def _of_others(connection: Connection, seller: Seller, shown: Mapping[str, Order
 
 
 def marks_of(connection: Connection, seller: Seller, shown: Sequence[Order]) -> dict[str, str]:
-    """Numbers by mark of those shown orders that we did not place for the seller, at most 20."""
+    """Numbers by mark of those shown orders that we did not place for the seller."""
     strangers = _strangers(connection, seller.seller_id, shown)
-    marked = {digest: number for number, order in strangers.items() if (digest := mark(order)) is not None}
-    return dict(list(marked.items())[:MARKS_PER_SELLER])
+    return {digest: number for number, order in strangers.items() if (digest := mark(order)) is not None}
 
 
 def keep_marks(connection: Connection, seller_id: str, marked: Mapping[str, str]) -> None:
-    """Remembers what a seller's account shows, as `marks_of` gives it. Safe to repeat."""
+    """Remembers 20 of the orders that a seller's account shows, as `marks_of` gives them. Safe to repeat."""
     rows = [
         {"mark": digest, "seller_id": seller_id, "mp_order_number": number}
-        for digest, number in marked.items()
+        for digest, number in list(marked.items())[:MARKS_PER_SELLER]
     ]
     connection.execute(insert(connection, account_marks).on_conflict_do_nothing(), rows)
 
 
 def is_marked(connection: Connection, seller_id: str) -> bool:
-    """Whether enough orders of the seller's account are remembered to recognize it."""
-    query = sa.select(sa.func.count()).where(account_marks.c.seller_id == seller_id)
-    return connection.execute(query).scalar_one() >= EQUAL_ORDERS
+    """Whether orders of the seller's account are remembered."""
+    query = sa.select(account_marks.c.mark).where(account_marks.c.seller_id == seller_id).limit(1)
+    return connection.execute(query).first() is not None
 
 
 def _strangers(connection: Connection, seller_id: str, shown: Iterable[Order]) -> dict[str, Order]:
@@ -163,22 +170,6 @@ def _strangers(connection: Connection, seller_id: str, shown: Iterable[Order]) -
         if purchased_at is None or purchased_at.replace(microsecond=0) == row.purchase_date:
             del strangers[row.mp_order_number]
     return strangers
-
-
-def _marked_elsewhere(connection: Connection, seller: Seller, shown: Iterable[Order]) -> ForeignOrder | None:
-    marks = [digest for digest in map(mark, shown) if digest is not None]
-    if len(marks) < EQUAL_ORDERS:
-        return None
-    query = (
-        sa.select(account_marks.c.seller_id, sa.func.min(account_marks.c.mp_order_number).label("first"))
-        .join(sellers, sellers.c.seller_id == account_marks.c.seller_id)
-        .where(account_marks.c.mark.in_(marks), _is_other(seller), ~_is_forced())
-        .group_by(account_marks.c.seller_id)
-        .having(sa.func.count() >= EQUAL_ORDERS)
-        .order_by(account_marks.c.seller_id)
-    )
-    row = connection.execute(query).first()
-    return None if row is None else ForeignOrder(row.seller_id, row.first, was_placed=False)
 
 
 def _is_other(seller: Seller) -> sa.ColumnElement[bool]:

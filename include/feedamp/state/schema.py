@@ -51,8 +51,8 @@ sellers = sa.Table(
     sa.Column("sales_channel", sa.Text),
     sa.Column("conn_id", sa.Text, nullable=False),
     sa.Column("paused", sa.Boolean, nullable=False, default=False),
-    # Why the seller was paused, where no person did it, and the seller whose orders the account shows.
-    sa.Column("pause_reason", sa.Text),
+    # Why the seller's account is not clear, and the seller whose orders are mixed up with this one's.
+    sa.Column("mix_up", sa.Text),
     sa.Column("mixed_with", _SELLER),
     sa.Column("added_at", UtcTime, nullable=False),
 )

@@ -24,7 +24,7 @@ class Seller:
     """A registered seller; `grant` is None without one, else active, needs_authorization or set_aside.
 
     `grant_reason` says why a grant is set aside: this one, or a newer one while this one stays in use.
-    `pause_reason` and `mixed_with` are there where no person paused the seller: its account shows orders of that one.
+    `mix_up` and `mixed_with` say why the account is not clear: with which seller's orders it is mixed up.
     `account_checked` is False until the account behind the grant has been compared with known orders.
     """
 
@@ -36,14 +36,14 @@ class Seller:
     grant: str | None
     grant_reason: str | None = None
     account_checked: bool = True
-    pause_reason: str | None = None
+    mix_up: str | None = None
     mixed_with: str | None = None
 
     @property
     def blocked_by(self) -> str | None:
         """Why nothing can be sent for this seller now."""
         if self.paused:
-            return _because(PAUSED, self.pause_reason)
+            return _because(PAUSED, self.mix_up)
         if self.grant is None:
             return "the seller has no grant yet"
         if self.grant == SET_ASIDE:
@@ -76,7 +76,7 @@ def find(connection: Connection, seller_ids: Collection[str] = ()) -> list[Selle
             row.status,
             grant_reason=row.status_reason,
             account_checked=row.status is None or row.account_checked_at is not None,
-            pause_reason=row.pause_reason,
+            mix_up=row.mix_up,
             mixed_with=row.mixed_with,
         )
         for row in rows
@@ -138,7 +138,7 @@ def pause(connection: Connection, seller_id: str, *, paused: bool, now: datetime
     known = connection.execute(sa.select(sellers).where(sellers.c.seller_id == seller_id)).first()
     if known is None:
         return False
-    values = {"paused": paused} if paused else {"paused": paused, "pause_reason": None, "mixed_with": None}
+    values = {"paused": paused} if paused else {"paused": paused, "mix_up": None, "mixed_with": None}
     connection.execute(sa.update(sellers).where(sellers.c.seller_id == seller_id).values(**values))
     if not paused:
         if known.mixed_with is not None:
@@ -149,13 +149,17 @@ def pause(connection: Connection, seller_id: str, *, paused: bool, now: datetime
     return True
 
 
-def pause_mixed(connection: Connection, seller_id: str, other_id: str, *, reason: str) -> None:
-    """Pauses a seller whose account, or whose orders, got mixed up with another's. Safe to repeat."""
-    connection.execute(
-        sa.update(sellers)
-        .where(sellers.c.seller_id == seller_id)
-        .values(paused=True, pause_reason=reason, mixed_with=other_id)
-    )
+def note_mix_up(
+    connection: Connection, seller_id: str, other_id: str, *, words: str, is_proven: bool
+) -> None:
+    """Says of two sellers that their accounts are mixed up, and pauses both if that is proven. Safe to repeat."""
+    for one, other in ((seller_id, other_id), (other_id, seller_id)):
+        change = sa.update(sellers).where(sellers.c.seller_id == one).values(mix_up=words, mixed_with=other)
+        if is_proven:
+            change = change.values(paused=True)
+        else:  # what was said before, and may be proven, stays
+            change = change.where(sellers.c.mixed_with.is_(None))
+        connection.execute(change)
 
 
 def is_paused(connection: Connection, seller_id: str) -> bool:

@@ -1,14 +1,18 @@
-"""What an account shows while it is read: orders of another seller of ours stop both sellers at once."""
+"""What an account shows while it is read: orders placed for another seller of ours stop both sellers at once."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from feedamp.errors import AuthorizationError
 from feedamp.models import Order
 from feedamp.parts import Parts
 from feedamp.state import known_orders, sellers
+from feedamp.state.known_orders import ForeignOrder
 from feedamp.state.sellers import Seller
+
+log = logging.getLogger(__name__)
 
 
 class AccountWatch:
@@ -22,40 +26,50 @@ class AccountWatch:
         self._is_marked = not self._is_first_look
 
     def look(self, shown: Sequence[Order]) -> None:
-        """Pauses both sellers if the page proves that the account shows another seller's orders. Safe to repeat.
+        """Pauses both sellers if the page proves that the account shows orders placed for another one.
 
-        Call it before anything of the page is taken: which of the two accounts is the wrong one, a person must say.
+        Which of the two accounts is the wrong one, a person must say: call it before anything of the page is taken. At
+        the first look at an account, orders that we did not place are compared with those that other accounts have
+        shown; an equal one is action required for both sellers and stops neither. Safe to repeat.
 
         Raises:
             AuthorizationError: both sellers are paused.
         """
         if not shown:
             return
-        if not self._is_marked:
-            self._keep_marks(shown)
         with self._parts.state.read() as connection:
-            foreign = known_orders.foreign_order(
-                connection, self._seller, shown, is_first_look=self._is_first_look
+            foreign = known_orders.foreign_order(connection, self._seller, shown)
+        if foreign is not None:
+            words = self._note(foreign, "shows orders that were placed for seller", is_proven=True)
+            raise AuthorizationError(
+                f"Both sellers are paused: {words}; `feedamp doctor` names what to do.",
+                seller_id=self._seller.seller_id,
             )
-        if foreign is None:
-            return
-        reason = f"the account of seller {self._seller.seller_id} shows {foreign}"
-        with self._parts.state.begin() as connection:
-            for one, other in (
-                (self._seller.seller_id, foreign.other_id),
-                (foreign.other_id, self._seller.seller_id),
-            ):
-                sellers.pause_mixed(connection, one, other, reason=reason)
-        raise AuthorizationError(
-            f"Both sellers are paused: {reason}; `feedamp doctor` names what to do.",
-            seller_id=self._seller.seller_id,
-        )
+        if self._is_first_look:
+            self._compare_with_other_accounts(shown)
 
-    def _keep_marks(self, shown: Sequence[Order]) -> None:
-        """Before others' marks are looked for: of two sellers who are read at once, one meets the other's."""
+    def _compare_with_other_accounts(self, shown: Sequence[Order]) -> None:
         with self._parts.state.read() as connection:
             marked = known_orders.marks_of(connection, self._seller, shown)
-        if marked:
+        if marked and not self._is_marked:
+            # Before others' marks are looked for: of two sellers who are read at once, one meets the other's.
             with self._parts.state.begin() as connection:
                 known_orders.keep_marks(connection, self._seller.seller_id, marked)
-                self._is_marked = known_orders.is_marked(connection, self._seller.seller_id)
+            self._is_marked = True
+        with self._parts.state.read() as connection:
+            shared = known_orders.shared_order(connection, self._seller, marked)
+        if shared is not None:
+            words = self._note(shared, "shows the same orders as that of seller", is_proven=False)
+            log.warning("Two sellers may hold tokens for one account: %s; see `feedamp doctor`.", words)
+            self._is_first_look = False
+
+    def _note(self, order: ForeignOrder, what: str, *, is_proven: bool) -> str:
+        words = (
+            f"the account of seller {self._seller.seller_id} {what} {order.other_id} "
+            f"(first: {order.mp_order_number})"
+        )
+        with self._parts.state.begin() as connection:
+            sellers.note_mix_up(
+                connection, self._seller.seller_id, order.other_id, words=words, is_proven=is_proven
+            )
+        return words

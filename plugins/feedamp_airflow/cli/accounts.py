@@ -13,7 +13,7 @@ NAMED = 10
 def mix_up(seller: Seller) -> str | None:
     """Why it is not clear that the seller's grant is for the seller's account; None if nothing speaks against it."""
     if seller.mixed_with is not None:
-        return seller.pause_reason
+        return seller.mix_up
     if seller.grant == SET_ASIDE:
         return f"the grant is set aside: {seller.grant_reason}"
     return seller.grant_reason
@@ -28,7 +28,7 @@ def examine(parts: Parts) -> str:
     with parts.state.read() as connection:
         known = sellers.find(connection)
         silent = known_orders.nothing_to_compare(connection)
-    steps = [*_paused_steps(known), *_set_aside_steps(known)]
+    steps = [*_mixed_steps(known), *_set_aside_steps(known)]
     if steps:
         more = f" There are {len(steps) - NAMED} more." if len(steps) > NAMED else ""
         raise FeedAmpError(" ".join(steps[:NAMED]) + more)
@@ -41,15 +41,16 @@ def examine(parts: Parts) -> str:
     return "no account shows another seller's orders"
 
 
-def _paused_steps(known: list[Seller]) -> list[str]:
-    """A paragraph for each pair of sellers who were paused together."""
+def _mixed_steps(known: list[Seller]) -> list[str]:
+    """A paragraph for each pair of sellers whose accounts are mixed up."""
     paragraphs: dict[frozenset[str], str] = {}
     for seller in known:
         if seller.mixed_with is None:
             continue
         one, other = sorted((seller.seller_id, seller.mixed_with))
+        what = "are paused" if seller.paused else "may hold tokens for one account"
         paragraphs[frozenset((one, other))] = (
-            f"Sellers {one} and {other} are paused: {seller.pause_reason}. Find out at FeedAMP which of the two the "
+            f"Sellers {one} and {other} {what}: {seller.mix_up}. Find out at FeedAMP which of the two the "
             f"account belongs to; the other one signs out of FeedAMP, signs in with the right account and opens a new "
             f"link of `feedamp sellers authorize-url {other}` (or {one}), then `feedamp sellers authorize {other} "
             f"--code=C --state=S`, with `--force` if the right account lacks the orders that went to the wrong one. "

@@ -31,7 +31,7 @@ def upgrade() -> None:
 
 
 def _add_what_tells_accounts_apart() -> None:
-    op.add_column("sellers", sa.Column("pause_reason", sa.Text(), nullable=True))
+    op.add_column("sellers", sa.Column("mix_up", sa.Text(), nullable=True))
     op.add_column("sellers", sa.Column("mixed_with", sa.String(128), nullable=True))
     op.add_column("grants", _forced())
     op.add_column("grants", sa.Column("others_known_until", UtcTime(), nullable=True))
