@@ -21,7 +21,7 @@ from feedamp.state import schema
 from soak.chain import EXTRACT, PLACE, PROCESS, RECONCILE, REFRESH, Figures, Scheduler
 from soak.comparing import Differences, Evidence, compare, compare_warehouse
 from soak.reading import Room, room, state_rows, warehouse_rows
-from soak.sandbox_process import SandboxProcess, sandbox_process
+from soak.sandbox_process import Broken, SandboxProcess, sandbox_process
 from soak.settings import UNREGISTERED, Settings
 from soak.traffic import Traffic
 from soak.trouble import Trouble
@@ -49,6 +49,7 @@ class Outcome:
     rooms: dict[str, Room] = field(default_factory=dict)
     figures: Figures = field(default_factory=Figures)
     trouble: dict[str, int] = field(default_factory=dict)
+    broken: list[Broken] = field(default_factory=list)
     counts: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     evidence: Evidence | None = None
@@ -277,6 +278,7 @@ class Soak:
         self._outcome.stages[stage] = found
         if is_last_word:
             self._outcome.evidence = evidence
+            self._outcome.broken = log.broken
             self._count(evidence)
         total = sum(map(len, found.values()))
         self._say(f"Compared {stage}: {total} differences{' in ' + ', '.join(found) if found else ''}")

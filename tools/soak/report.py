@@ -83,6 +83,7 @@ def as_json(outcome: Outcome) -> str:
                 stage: {kind: {"count": len(lines), "first": lines[:SHOWN]} for kind, lines in found.items()}
                 for stage, found in outcome.stages.items()
             },
+            "broken rules": [asdict(one) for one in outcome.broken],
             "trouble": outcome.trouble,
             "runs": dict(figures.runs),
             "red runs": dict(figures.red),

@@ -5,13 +5,16 @@ The log is the judge: it knows every state it took, every report, and every canc
 
 from __future__ import annotations
 
+import asyncio
 import random
 import threading
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from multiprocessing.connection import Connection
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -34,6 +37,8 @@ MARKETPLACE_FULFILLED_SHARE = 0.015
 READ_JUST_BEFORE_S = 15.0
 """A cancellation follows its read by number within this time, or the read does not count."""
 
+STALL_STEP_S, STALLS_COUNT_S = 0.05, 2.0
+BROKEN_KEPT, REQUESTS_SHOWN = 1_000, 6
 MOST_MOVES = 8
 PATIENCE_S = 120.0
 _CANCELLED_OVER = "closed_as_the_wrong_state"
@@ -70,6 +75,21 @@ class CancelledOverShipment:
         )
 
 
+@dataclass(frozen=True)
+class Broken:
+    """One time that a rule was broken. `requests_s_ago`: the seller's last requests, this one first, by their age.
+
+    `stall_s`: the longest that the sandbox itself was held up in the two seconds before, by a busy machine.
+    """
+
+    rule: str
+    example: str
+    at: datetime
+    seller_id: str | None
+    requests_s_ago: tuple[tuple[float, str], ...]
+    stall_s: float
+
+
 @dataclass
 class SandboxLog:
     """What the sandbox took, by order number (numbers are unique over all sellers)."""
@@ -79,6 +99,7 @@ class SandboxLog:
     reports: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
     over_shipments: list[CancelledOverShipment] = field(default_factory=list)
     broken_rules: list[tuple[str, int, str]] = field(default_factory=list)
+    broken: list[Broken] = field(default_factory=list)
 
 
 def is_marketplace_fulfilled(seed: int, number: str) -> bool:
@@ -94,12 +115,18 @@ class Watch:
         self._seed, self._now = seed, now
         self._sandbox: Sandbox | None = None
         self._shown: dict[str, tuple[datetime, int]] = {}
+        self._stalls: deque[tuple[float, float]] = deque(maxlen=200)
+        self._minding: asyncio.Task[None] | None = None
+        self._broken_so_far = 0
 
     def look_at(self, sandbox: Sandbox) -> None:
         """The sandbox whose observer this is."""
         self._sandbox = sandbox
 
     def __call__(self, exchange: Exchange) -> None:
+        if self._minding is None:
+            self._minding = asyncio.create_task(self._mind_stalls())
+        self._note_broken()
         path = urlsplit(exchange.url).path.partition("/api/v1")[2]
         number, _, rest = path.removeprefix("/orders/").partition("/") if "/orders/" in path else ("", "", "")
         kind = path if not number else f"/orders/{{n}}{'/' if rest else ''}{rest}"
@@ -116,6 +143,35 @@ class Watch:
             for error in msgspec.json.decode(exchange.request_body):
                 line = str(error.get("mp_line_number"))
                 self.log.reports[number, line, error["code"], error["message"]] += 1
+
+    async def _mind_stalls(self) -> None:
+        while True:
+            wanted = time.monotonic() + STALL_STEP_S
+            await asyncio.sleep(STALL_STEP_S)
+            self._stalls.append((time.monotonic(), time.monotonic() - wanted))
+
+    def _note_broken(self) -> None:
+        if self._sandbox is None or len(self.log.broken) >= BROKEN_KEPT:
+            return
+        world = self._sandbox.world
+        with world.lock:
+            new = world.rules.total - self._broken_so_far
+            self._broken_so_far += new
+            noted = list(world.rules.newest)[-new:] if new else []
+        if not noted:
+            return
+        seller_id, now = world.requests[-1].seller_id, world.requests[-1].at
+        own = (request for request in reversed(world.requests) if request.seller_id == seller_id)
+        ages = tuple(
+            (
+                round((now - request.at).total_seconds(), 3),
+                f"{request.method} {request.path} {request.status}",
+            )
+            for request in islice(own, REQUESTS_SHOWN)
+        )
+        since = time.monotonic() - STALLS_COUNT_S
+        stall_s = max((late for at, late in self._stalls if at > since), default=0.0)
+        self.log.broken += [Broken(*one, now, seller_id, ages, round(stall_s, 3)) for one in noted]
 
     def _remember_shown(self, exchange: Exchange) -> None:
         try:

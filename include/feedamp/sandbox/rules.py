@@ -73,6 +73,11 @@ class BrokenRules:
         self._examples.setdefault(rule, example[:300])
         self.newest.append((rule, example[:300]))
 
+    @property
+    def total(self) -> int:
+        """How often any rule was broken."""
+        return sum(self._counts.values())
+
     def listed(self) -> list[BrokenRule]:
         """What was broken so far, most often first."""
         return sorted(
