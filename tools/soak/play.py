@@ -34,6 +34,7 @@ RECONCILES_EVERY = 6  # periods
 DAYS_OF_ORDERS = 6  # demo.orders: purchased within the last five days
 ROUNDS_AT_REST = 2
 LONGEST_PAUSE_S = 90.0
+SHOWN = 3
 REFRESH_GRACE_S = 86_400.0  # a refresh that dies after FeedAMP's answer is not today's question
 FAST_RATE = 1e6
 Say = Callable[[str], None]
@@ -214,6 +215,8 @@ class Soak:
             still = still + 1 if mark == before and not problems and wait_s is None else 0
             if number % 3 == 1 or still:
                 self._say(self._progress())
+                for line in problems[:SHOWN]:
+                    self._say(f"not green: {line[:300]}")
             if wait_s is not None and mark == before:
                 self._scheduler.pause(min(LONGEST_PAUSE_S, wait_s + 0.5))
         self._outcome.counts["rounds until nothing moved"] = number
