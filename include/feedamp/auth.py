@@ -104,6 +104,10 @@ class Tokens:
         """Drops the token in memory: the seller's grant may be another one from now on."""
         self._cache.pop(seller_id, None)
 
+    def newest(self, seller_id: str) -> Token | None:
+        """The token that this process got last; None while it gets another one."""
+        return self._cache.get(seller_id)
+
     async def renew(self, seller_id: str) -> Token:
         """Refreshes whatever is left of the token, marked grants included; raises as `live`."""
         async with self._locks.setdefault(seller_id, asyncio.Lock()):

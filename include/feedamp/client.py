@@ -180,12 +180,11 @@ class FeedAmpClient:
         raise AssertionError("unreachable")  # pragma: no cover
 
     async def _ask_once(self, method: str, path: str, json_body: bytes | None) -> Reply:
-        token = await self._token()
-        answer, sent_at = await self._send(method, path, json_body, token)
+        answer, sent_at, token = await self._send(method, path, json_body, await self._token())
         if answer.status == 401:
             # Refused before any effect, so even a POST may go again with a newer token.
-            token = await self._token(stale=token)
-            answer, sent_at = await self._send(method, path, json_body, token)
+            newer = await self._token(stale=token)
+            answer, sent_at, token = await self._send(method, path, json_body, newer)
             if answer.status == 401:
                 self._tokens.disowned(self.seller_id, token)
         self._raise_for(method, answer, token)
@@ -213,8 +212,16 @@ class FeedAmpClient:
 
     async def _send(
         self, method: str, path: str, json_body: bytes | None, token: Token
-    ) -> tuple[Answer, datetime]:
+    ) -> tuple[Answer, datetime, Token]:
+        """The answer, when the request was sent, and the token it left with: a newer one if there is one by then."""
         await self._pacer.turn(self.seller_id)
+        # Another request may have been told meanwhile that the token is dead (contract 7.7). Where its refresh is
+        # under way, this slot is given up: all that wait for the refresh would otherwise leave at once.
+        while (newest := self._tokens.newest(self.seller_id)) is None:
+            token = await self._token()
+            await self._pacer.turn(self.seller_id)
+        if newest.generation > token.generation:
+            token = newest
         sent_at = self._now()
         self.counts.requests += 1
         answer = await self._transport.send(
@@ -224,7 +231,7 @@ class FeedAmpClient:
             json_body=json_body,
             on_leaving=partial(self._pacer.left, self.seller_id),
         )
-        return answer, sent_at
+        return answer, sent_at, token
 
     def _raise_for(self, method: str, answer: Answer, token: Token) -> None:
         status = answer.status

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import traceback
 from collections.abc import Awaitable, Callable
 
@@ -19,6 +20,7 @@ from feedamp.errors import (
     UnclearError,
 )
 from feedamp.models import ErrorReport
+from feedamp.pacing import Pacer
 from feedamp.pages import Filters
 from feedamp.sandbox.probe import example_order
 
@@ -167,6 +169,24 @@ async def test_access_tokens_that_ran_out_early_are_replaced_in_mid_run(wire):
     wire.sandbox.expire_access_tokens()
     await get_one(client)
     assert [status for _, _, status in wire.asked()] == [200, 401, 200]
+    assert broken(wire) == []
+
+
+async def test_requests_that_waited_while_a_token_died_leave_with_the_new_one(wire):
+    """A second between two slots: the last ones leave long after the first was told that the token is dead."""
+
+    async def sleep(seconds):
+        wire.clock.forward(seconds)
+        await asyncio.sleep(0.05)  # answers come meanwhile
+
+    client = wire.client()
+    await get_one(client)
+    client._pacer = Pacer(wire.state, requests_per_second=1, sleep=sleep)
+    wire.place(*(numbers := [f"M-{n}" for n in range(2, 10)]))
+    wire.sandbox.expire_access_tokens()
+    await asyncio.gather(*(client.get_order(number) for number in numbers))
+    assert [status for _, _, status in wire.asked()].count(401) <= 2  # of 8; a slow machine may send a second
+    assert wire.refreshes == 2
     assert broken(wire) == []
 
 
