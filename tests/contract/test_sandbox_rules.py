@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 
 from feedamp.sandbox import RULES, SandboxOptions, running
@@ -171,6 +173,24 @@ def test_the_same_request_with_the_token_that_was_refused_is_counted(sandbox, pr
     sandbox.expire_access_tokens()
     answers = [probe.call("GET", "/orders").status for _ in range(2)]
     assert (answers, rules(sandbox)) == ([401, 401], {"dead_access_token_reused": 1})
+
+
+@pytest.mark.parametrize(
+    ("processes", "counted"),
+    [
+        pytest.param(4, {}, id="as many as work at once"),
+        pytest.param(6, {"dead_access_token_reused": 2}, id="more: one client that connects anew each time"),
+    ],
+)
+def test_a_refused_token_from_several_processes(sandbox, probe, processes, counted):
+    """Each was given the token while it lived, and each is told by its own 401."""
+    token = probe.token().json["access_token"]
+    sandbox.expire_access_tokens()
+    for _ in range(processes):
+        with closing(Probe(sandbox)) as other:
+            other.access_token = token
+            assert other.call("GET", "/orders").status == 401
+    assert rules(sandbox) == counted
 
 
 @pytest.mark.parametrize(

@@ -214,7 +214,9 @@ class _Comparison:
                 continue
             seller_id = self._is.delivered[one.mp_order_number].seller_id
             row = self._ledger.get((seller_id, one.mp_order_number))
-            if row is None or not row["closed_units_shipped"]:  # `feedamp status` lists it by that
+            # What `feedamp status` lists.
+            is_told = row and row["accepted_state"] == "CANCELLED" and row["closed_units_shipped"]
+            if not is_told:
                 self._say(
                     "no one is told of a cancellation that met a shipment", (one.mp_order_number,), what
                 )

@@ -11,6 +11,9 @@ from feedamp.sandbox.world import World
 IN_FLIGHT_S = 1.0
 """On one connection a request that comes later than this after a 401 was made by someone who knew of it."""
 
+PROCESSES_AT_ONCE = 4
+"""So many processes may bring one token with the same request, each told by its own 401."""
+
 
 def check_url(world: World, call: Call) -> None:
     """Refuse secrets in the URL and a URL that is too long; the examples never show a value.
@@ -45,17 +48,18 @@ def holds_secret(world: World, credential: str) -> bool:
 
 @dataclass(slots=True)
 class Refused:
-    """Where and when an access token got its 401s."""
+    """Where and when an access token got its 401s: by request the connections, by connection the moment."""
 
-    requests: set[tuple[str, str, tuple[tuple[str, str], ...]]] = field(default_factory=set)
+    requests: dict[tuple[str, str, tuple[tuple[str, str], ...]], list[str]] = field(default_factory=dict)
     connections: dict[str, float] = field(default_factory=dict)
 
 
 class DeadTokens:
     """Reads the bearer token, and notices a client that goes on with one after its 401.
 
-    Requests under way at the same time are innocent. So it counts only when the very same request comes
-    again, or when a connection that was told more than a second ago brings the token once more.
+    Requests under way at the same time are innocent, and so are processes that were not told yet. So it counts when the
+    very same request comes again on its connection, or more often than processes would send it at once, or when a
+    connection that was told more than a second ago brings the token once more.
     """
 
     def __init__(self, world: World) -> None:
@@ -84,6 +88,7 @@ class DeadTokens:
         refused = self._refused.setdefault(token, Refused())
         now, request = self._world.monotonic(), (call.method, call.path, call.query)
         told_at = refused.connections.setdefault(call.connection, now)
-        if request in refused.requests or now > told_at + IN_FLIGHT_S:
+        told = refused.requests.setdefault(request, [])
+        if call.connection in told or len(told) >= PROCESSES_AT_ONCE or now > told_at + IN_FLIGHT_S:
             self._world.rules.note("dead_access_token_reused", call.where)
-        refused.requests.add(request)
+        told.append(call.connection)
