@@ -22,6 +22,7 @@ from feedamp.errors import (
     AuthorizationError,
     NotFoundError,
     RejectedError,
+    StaleReadError,
     ThrottledError,
     TransientError,
     UnclearError,
@@ -37,6 +38,8 @@ from feedamp.transport import Answer, Transport
 
 QUICK_RETRIES = 3
 LONGEST_QUICK_WAIT_S = 20.0
+# How old a read may be on which a change is decided that the seller could contradict meanwhile.
+STILL_FRESH_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -136,15 +139,23 @@ class FeedAmpClient:
         reply = await self._ask("GET", _path(mp_order_number) + "/fulfillments")
         return read_fulfillments(reply.value, self.counts.slips)
 
-    async def put_order(self, mp_order_number: str, body: dict[str, Any]) -> datetime:
+    async def put_order(
+        self, mp_order_number: str, body: dict[str, Any], *, right_after: datetime | None = None
+    ) -> datetime:
         """Creates or updates the order (contract 3.3); returns when the accepted request was sent.
 
-        Safe to repeat: keyed by the number (contract 7.5).
+        With `right_after`, the moment of the read that it was decided on, it is sent once and within `STILL_FRESH_S`
+        seconds of that, or not at all. Safe to repeat: keyed by the number (contract 7.5).
 
         Raises:
             RejectedError: FeedAMP refuses the body for good.
+            StaleReadError: the read is older; nothing was sent.
+            TransientError: it did not get through.
         """
-        return (await self._ask("PUT", _path(mp_order_number), json_body=_BODY.encode(body))).sent_at
+        path, encoded = _path(mp_order_number), _BODY.encode(body)
+        if right_after is None:
+            return (await self._ask("PUT", path, json_body=encoded)).sent_at
+        return (await self._ask_once("PUT", path, encoded, right_after=right_after)).sent_at
 
     async def post_errors(self, mp_order_number: str, reports: Sequence[ErrorReport]) -> datetime:
         """Reports errors (contract 3.5); returns when the request was sent.
@@ -179,12 +190,14 @@ class FeedAmpClient:
                 await self._sleep(wait_s)
         raise AssertionError("unreachable")  # pragma: no cover
 
-    async def _ask_once(self, method: str, path: str, json_body: bytes | None) -> Reply:
-        answer, sent_at, token = await self._send(method, path, json_body, await self._token())
+    async def _ask_once(
+        self, method: str, path: str, json_body: bytes | None, *, right_after: datetime | None = None
+    ) -> Reply:
+        answer, sent_at, token = await self._send(method, path, json_body, await self._token(), right_after)
         if answer.status == 401:
             # Refused before any effect, so even a POST may go again with a newer token.
             newer = await self._token(stale=token)
-            answer, sent_at, token = await self._send(method, path, json_body, newer)
+            answer, sent_at, token = await self._send(method, path, json_body, newer, right_after)
             if answer.status == 401:
                 self._tokens.disowned(self.seller_id, token)
         self._raise_for(method, answer, token)
@@ -211,7 +224,12 @@ class FeedAmpClient:
             ) from error
 
     async def _send(
-        self, method: str, path: str, json_body: bytes | None, token: Token
+        self,
+        method: str,
+        path: str,
+        json_body: bytes | None,
+        token: Token,
+        right_after: datetime | None = None,
     ) -> tuple[Answer, datetime, Token]:
         """The answer, when the request was sent, and the token it left with: a newer one if there is one by then."""
         await self._pacer.turn(self.seller_id)
@@ -223,6 +241,11 @@ class FeedAmpClient:
         if newest.generation > token.generation:
             token = newest
         sent_at = self._now()
+        if right_after is not None and (sent_at - right_after).total_seconds() > STILL_FRESH_S:
+            raise StaleReadError(
+                f"The order was read more than {STILL_FRESH_S:.0f} s before its change could be sent.",
+                seller_id=self.seller_id,
+            )
         self.counts.requests += 1
         answer = await self._transport.send(
             method,

@@ -5,7 +5,8 @@
     │   ├── ThrottledError        FeedAMP said 429
     │   ├── UnclearError          the answer was lost; whether it took effect is unknown
     │   ├── IncompleteError       part of the data could not be read
-    │   └── BusyError             another process holds the lock or lease
+    │   ├── BusyError             another process holds the lock or lease
+    │   └── StaleReadError        what a request was decided on is too old: read again
     ├── AuthorizationError        a person must reconnect this seller
     │   └── ClientRefusedError    a person must correct the client id or secret; no seller is marked
     ├── PausedError               a person has paused this seller; what waits goes out after the pause
@@ -65,6 +66,10 @@ class IncompleteError(TransientError):
 
 class BusyError(TransientError):
     """Another process holds what is needed; the message names it."""
+
+
+class StaleReadError(TransientError):
+    """A request was not sent, for the order was read too long before it could have left."""
 
 
 class AuthorizationError(FeedAmpError):

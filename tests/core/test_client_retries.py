@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 
 import pytest
 from scripted import answer
@@ -15,6 +16,7 @@ from feedamp.errors import (
     AuthorizationError,
     NotFoundError,
     RejectedError,
+    StaleReadError,
     ThrottledError,
     TransientError,
     UnclearError,
@@ -62,6 +64,19 @@ async def wire():
 
 def broken(wire: Wire) -> list[str]:
     return [rule.rule for rule in wire.sandbox.broken_rules]
+
+
+async def test_what_is_sent_right_after_a_read_is_sent_at_once_or_not_at_all(wire):
+    client = wire.client()
+    with pytest.raises(StaleReadError, match="read more than 10 s before"):
+        await client.put_order("M-1", example_order("M-1"), right_after=wire.clock() - timedelta(seconds=11))
+    assert wire.asked() == []
+    wire.sandbox.fault("error_503", path="/orders", times=1)
+    with pytest.raises(TransientError, match="503"):
+        await client.put_order("M-1", example_order("M-1"), right_after=wire.clock())
+    assert len(wire.asked()) == 1
+    await client.put_order("M-1", example_order("M-1"), right_after=wire.clock())
+    assert len(wire.asked()) == 2
 
 
 @pytest.mark.parametrize("kind", ["error_500", "error_502", "error_503", "reset_before", "reset_after"])

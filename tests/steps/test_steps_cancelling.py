@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 from house import SELLER, House, shipment
 
+from feedamp import client
+from feedamp.client import FeedAmpClient
 from feedamp.models import LineFulfillment, Shipment, Snapshot
 from feedamp.state import leases, ledger, open_orders, overview
 from feedamp.state.overview import Some
+from feedamp.steps import placing
 from feedamp.steps.close import close
 from feedamp.steps.edge import Tally, finish
 from feedamp.steps.place import place
@@ -158,17 +161,18 @@ def test_an_order_closed_elsewhere_meanwhile_is_not_cancelled(house: House) -> N
 
 
 def during_the_put(house: House, what: Callable[[], object], step: Any) -> Tally:
-    """The step for the seller; `what` happens while it waits to repeat a PUT that had no effect."""
+    """The step for the seller; `what` happens after the read and before the PUT leaves."""
     pending = [what]
+    put_order = FeedAmpClient.put_order
 
-    async def sleep(seconds: float) -> None:
+    async def held_up(self: FeedAmpClient, *args: Any, **more: Any) -> Any:
         while pending:
             pending.pop()()
-        await house.clock.sleep(seconds)
+        return await put_order(self, *args, **more)
 
-    house.sandbox.fault("reset_before", method="PUT")
-    parts = replace(house.parts, sleep=sleep)
-    return asyncio.run(step(parts, house.run("place_orders"), 0, [SELLER]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FeedAmpClient, "put_order", held_up)
+        return asyncio.run(step(house.parts, house.run("place_orders"), 0, [SELLER]))
 
 
 def slip(house: House) -> None:
@@ -296,3 +300,21 @@ def test_an_order_that_ended_while_it_was_read_is_left_alone(house: House) -> No
     house.sandbox.fault("reset_before", method="GET", path="/orders/M-1")
     asyncio.run(place(replace(house.parts, sleep=sleep), house.run("place_orders"), 0, [SELLER]))
     assert (house.order("M-1").reason, len(house.asked("PUT"))) == ("by another step", 1)
+
+
+def test_a_cancellation_that_is_held_up_after_its_read_is_read_again_and_waits(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.placed("M-1")
+    house.deliver("M-1", marketplace_state="CANCELLED")
+    monkeypatch.setattr(client, "STILL_FRESH_S", -1.0)
+    before = len(house.asked("GET", "/orders/M-1"))
+    house.place()
+    assert len(house.asked("GET", "/orders/M-1")) - before == placing.READS_BEFORE_CANCELLED
+    assert house.shown("M-1")["marketplace_state"] == OPEN
+    assert "before its change could be sent" in str(house.order("M-1").reason)
+    monkeypatch.undo()
+    house.clock.skip(hours=1)
+    house.place()
+    assert house.order("M-1").phase == "closed"
+    assert house.shown("M-1")["marketplace_state"] == "CANCELLED"

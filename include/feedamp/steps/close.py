@@ -8,7 +8,14 @@ from datetime import datetime
 import msgspec
 
 from feedamp.client import FeedAmpClient
-from feedamp.errors import BusyError, NotFoundError, RejectedError, TransientError, UnreadableError
+from feedamp.errors import (
+    BusyError,
+    NotFoundError,
+    RejectedError,
+    StaleReadError,
+    TransientError,
+    UnreadableError,
+)
 from feedamp.flatten import order_rows
 from feedamp.lifecycle import CANCELLED, Close
 from feedamp.models import MarketplaceState, Order
@@ -123,7 +130,7 @@ class _Closer:
                     if not leases.renew(connection, name, lease, now=self._parts.state.now()):
                         raise busy
                 decided = self._decide(fresh, read_at, is_alone=True)
-            return decided is not None and await self._put(decided[0], fresh, decided[1])
+            return decided is not None and await self._put(decided[0], fresh, read_at, decided[1])
         finally:
             with self._parts.state.begin() as connection:
                 leases.release(connection, name, lease)
@@ -182,9 +189,17 @@ class _Closer:
                 ledger.change(connection, order, closing_state=state, closing_at=self._parts.state.now())
         return order, state
 
-    async def _put(self, order: LedgerOrder, fresh: Order, state: MarketplaceState) -> bool:
+    async def _put(
+        self, order: LedgerOrder, fresh: Order, read_at: datetime, state: MarketplaceState
+    ) -> bool:
+        right_after = read_at if state == CANCELLED else None
         try:
-            sent_at = await self._client.put_order(order.mp_order_number, order.put_body(state))
+            sent_at = await self._client.put_order(
+                order.mp_order_number, order.put_body(state), right_after=right_after
+            )
+        except StaleReadError as error:
+            self._tally.leave(order.seller_id, error)
+            return False
         except NotFoundError:
             if await self._read_alone(order.mp_order_number) is not None:
                 message = (

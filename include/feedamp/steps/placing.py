@@ -15,6 +15,7 @@ from feedamp.errors import (
     NotFoundError,
     PausedError,
     RejectedError,
+    StaleReadError,
     ThrottledError,
     TransientError,
     UnreadableError,
@@ -36,6 +37,8 @@ from feedamp.units import count_units
 
 ORDERS_AT_ONCE = 4
 ORDERS_PER_CHUNK = 200
+# CANCELLED follows its read at once; where the rate holds it up for too long, the order is read again.
+READS_BEFORE_CANCELLED = 3
 FAILURES_THAT_END_A_SELLER = 2
 ASK_AGAIN = timedelta(days=1)
 # Answers about this order's content; any other 4xx is about the address, the network or the client.
@@ -127,10 +130,8 @@ class SellerBatch:
         return order
 
     async def _place(self, order: LedgerOrder, lease: str) -> None:
-        if order.desired_state == CANCELLED and not await self._may_cancel(order, lease):
-            return
         try:
-            sent_at = await self._client.put_order(order.mp_order_number, order.put_body(order.desired_state))
+            sent_at = await self._send(order, lease)
         except RejectedError as error:
             if error.status in REFUSES_THE_ORDER:
                 self._refused(order, error)
@@ -141,10 +142,26 @@ class SellerBatch:
         except TransientError as error:
             self._wait(order, error)
         else:
-            self._accepted(order, order.desired_state, sent_at)
+            if sent_at is not None:
+                self._accepted(order, order.desired_state, sent_at)
 
-    async def _may_cancel(self, order: LedgerOrder, lease: str) -> bool:
-        """Reads an order that is to be cancelled, by itself and just before that; says whether CANCELLED may go out.
+    async def _send(self, order: LedgerOrder, lease: str) -> datetime | None:
+        """PUTs the order and says when; None if it is to be cancelled and CANCELLED may not go out."""
+        number, body = order.mp_order_number, order.put_body(order.desired_state)
+        if order.desired_state != CANCELLED:
+            return await self._client.put_order(number, body)
+        reads = 1
+        while (read_at := await self._may_cancel(order, lease)) is not None:
+            try:
+                return await self._client.put_order(number, body, right_after=read_at)
+            except StaleReadError:
+                if reads == READS_BEFORE_CANCELLED:
+                    raise
+                reads += 1
+        return None
+
+    async def _may_cancel(self, order: LedgerOrder, lease: str) -> datetime | None:
+        """Reads an order that is to be cancelled, by itself and just before that; when, if CANCELLED may go out.
 
         It may not over shipped units, nor for an order that cannot be read or that FeedAMP does not have (CANCELLED is
         for placed orders only, contract 7.1). What the seller does after this read is found by the read that follows
@@ -169,9 +186,9 @@ class SellerBatch:
             self._wait(order, error, f"CANCELLED goes out once the order could be read: {error}")
         else:
             if not isinstance(read, Unread):
-                return self._is_free_to_cancel(order, lease, *read)
+                return read[1] if self._is_free_to_cancel(order, lease, *read) else None
             self._unreadable(order, read.where or "no field named")
-        return False
+        return None
 
     def _is_free_to_cancel(self, order: LedgerOrder, lease: str, shown: Order, read_at: datetime) -> bool:
         """Keeps what was read, and decides on the newest that is known by then."""
