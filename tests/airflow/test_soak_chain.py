@@ -16,7 +16,6 @@ from feedamp.errors import (
     ThrottledError,
     TransientError,
 )
-from feedamp_airflow import tasks
 from feedamp_airflow.retries import FeedAmpRetryPolicy
 from soak import chain
 from soak.settings import RETRIES
@@ -56,7 +55,3 @@ def test_the_soak_tries_again_what_airflow_tries_again(error):
     assert may_retry == (decision.action is not RetryAction.FAIL)
     if may_retry:
         assert after_s == (decision.retry_delay and decision.retry_delay.total_seconds())
-
-
-def test_few_rows_are_as_many_as_for_the_gate():
-    assert chain.FEW_ROWS == tasks.FEW_ROWS
