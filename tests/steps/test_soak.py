@@ -24,7 +24,7 @@ from soak.comparing import Evidence, compare
 from soak.play import Outcome, soak
 from soak.reading import state_rows, warehouse_rows
 from soak.report import as_json, as_markdown, verdict
-from soak.sandbox_process import CancelledOverShipment, SandboxLog
+from soak.sandbox_process import Broken, CancelledOverShipment, SandboxLog
 from soak.settings import Settings
 from soak.traffic import Delivered, Traffic
 
@@ -226,6 +226,15 @@ def logged(**changes: Any) -> Callable[[Evidence], Evidence]:
     return lambda seen: replace(seen, log=replace(seen.log, **changes))
 
 
+IGNORED = ("retry_after_ignored", 1, "GET /orders for seller-001")
+
+
+def too_soon(age_s: float) -> Broken:
+    """A request that came so long after a 429."""
+    requests = ((0.0, "GET /orders 200"), (age_s, "PUT /orders/M-1 429"))
+    return Broken(IGNORED[0], IGNORED[2], NOON, "seller-001", requests, 0.0)
+
+
 def twice(log: SandboxLog) -> Any:
     return log.reports + log.reports
 
@@ -264,6 +273,11 @@ def twice(log: SandboxLog) -> Any:
             id="a report sent twice",
         ),
         pytest.param(
+            logged(broken_rules=[IGNORED], broken=[too_soon(1.6)]),
+            "a rule of FeedAMP was broken",
+            id="a pause ignored",
+        ),
+        pytest.param(
             logged(broken_rules=[("rate_exceeded", 1, "GET /orders")]),
             "a rule of FeedAMP was broken",
             id="a rate exceeded",
@@ -274,6 +288,12 @@ def test_what_no_database_shows_is_found(
     played: Outcome, change: Callable[[Evidence], Evidence], kind: str
 ) -> None:
     assert kind in compare(change(evidence(played)))
+
+
+def test_a_request_that_was_under_way_during_a_429_is_no_difference(played: Outcome) -> None:
+    seen = evidence(played)
+    changed = replace(seen.log, broken_rules=[IGNORED], broken=[too_soon(0.8)])
+    assert compare(replace(seen, log=changed)) == {}
 
 
 def test_memory_beyond_what_is_promised_and_memory_that_grows_are_not_right(played: Outcome) -> None:

@@ -305,6 +305,7 @@ class Soak:
             "cancellations that met a shipment after their read": sum(
                 one.could_not_be_known for one in log.over_shipments
             ),
+            "requests under way during a 429": sum(broken.was_under_way for broken in log.broken),
             "requests": dict(sorted(log.requests.items())),
             "requests an order": round(log.requests.total() / max(1, len(evidence.feedamp)), 2),
         }

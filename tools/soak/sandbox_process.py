@@ -37,6 +37,9 @@ MARKETPLACE_FULFILLED_SHARE = 0.015
 READ_JUST_BEFORE_S = 15.0
 """A cancellation follows its read by number within this time, or the read does not count."""
 
+HEARD_OF_WITHIN_S = 1.5
+"""So long a pause may take from FeedAMP's answer by way of the state to a process that is about to send."""
+
 STALL_STEP_S, STALLS_COUNT_S = 0.05, 2.0
 BROKEN_KEPT, REQUESTS_SHOWN = 1_000, 6
 MOST_MOVES = 8
@@ -88,6 +91,13 @@ class Broken:
     seller_id: str | None
     requests_s_ago: tuple[tuple[float, str], ...]
     stall_s: float
+
+    @property
+    def was_under_way(self) -> bool:
+        """A request of another process, which heard of the 429 only when the state knew of it."""
+        return self.rule == "retry_after_ignored" and any(
+            age_s <= HEARD_OF_WITHIN_S and request.endswith(" 429") for age_s, request in self.requests_s_ago
+        )
 
 
 @dataclass
