@@ -212,7 +212,7 @@ def test_the_doctor_finds_a_sound_house_sound(feedamp_env):
     assert feedamp_env.sandbox.refresh_token(SELLER) == feedamp_env.sandbox.sellers[0]["refresh_token"]
     assert list((feedamp_env.folder / "lake").iterdir()) == []
     text = feedamp_env.run("doctor")
-    assert (text.code, text.out.count("ok  ")) == (0, 9)
+    assert (text.code, text.out.count("ok  ")) == (0, 10)
 
 
 @pytest.mark.parametrize(

@@ -94,9 +94,10 @@ def test_a_task_that_ends_before_its_step_begins_says_why(house, said_at_the_end
 
 def test_an_error_that_no_one_expected_is_told_by_its_kind_alone(house, said_at_the_end):
     house.drop("orders.jsonl", row(FIRST, "M-1"))
-    (house.folder / "lake").write_text("no folder")
+    (house.folder / "warehouse.duckdb").unlink(missing_ok=True)
+    (house.folder / "warehouse.duckdb").mkdir()
     assert house.run_dag("place_orders").state == "failed"
-    assert "load: An unexpected NotADirectoryError ended the task; see its log." in said_at_the_end()
+    assert "load: An unexpected IOException ended the task; see its log." in said_at_the_end()
 
 
 DIES = """
