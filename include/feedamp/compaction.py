@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple
 
 from feedamp.flatten import Row
 from feedamp.lake import Manifest
@@ -107,6 +107,14 @@ def _snapshot_keeper(group: Sequence[Manifest], rows: Rows) -> Callable[[int, Ro
     return lambda number, row: kept.get(_key(row, by_moment), (True, "", -number))[2] == -number
 
 
+class _Left(NamedTuple):
+    """A row that was left out: its manifest, and hashes of its order and of its order and moment."""
+
+    number: int
+    order: int
+    order_moment: int
+
+
 class Proof:
     """What a compaction takes over and leaves out, row by row, to be held against the files it wrote.
 
@@ -117,26 +125,35 @@ class Proof:
         # Hashes, not values: the rows themselves would fill the memory.
         self._written: dict[str, Counter[int]] = {}
         self._kept: dict[str, set[int]] = {}
-        self._left: dict[str, dict[int, int]] = {}  # by key and moment, the order
-        self._placed: set[int] = set()
+        self._left: dict[str, dict[int, _Left]] = {}  # by key and moment
+        # Of `orders`: moments of orders that a snapshot is of, moments taken over with their manifest, orders taken over.
+        self._shown: set[int] = set()
+        self._taken: dict[int, int] = {}
+        self._orders: set[int] = set()
 
-    def add(self, table: str, row: Row, *, is_kept: bool) -> None:
-        """Notes one row of the manifests that are put together."""
+    def add(self, table: str, number: int, row: Row, *, is_kept: bool) -> None:
+        """Notes one row of the n-th of the manifests that are put together."""
         moment = hash(_key(row, (*LAKE_TABLES[table].key, RECORDED_AT)))
-        order = hash(_key(row, ORDERS.key)) if table in _SNAPSHOTS else 0
+        order, order_moment = 0, 0
+        if table in _SNAPSHOTS:
+            order, order_moment = hash(_key(row, ORDERS.key)), hash(_key(row, (*ORDERS.key, RECORDED_AT)))
+        if table == ORDERS.name and row["extracted_at"] is not None:
+            self._shown.add(order_moment)
         if not is_kept:
-            self._left.setdefault(table, {})[moment] = order
+            self._left.setdefault(table, {})[moment] = _Left(number, order, order_moment)
             return
         self._kept.setdefault(table, set()).add(moment)
         self._written.setdefault(table, Counter())[_content(row)] += 1
-        if table == ORDERS.name and row["extracted_at"] is None:
-            self._placed.add(order)
+        if table == ORDERS.name:
+            self._orders.add(order)
+            self._taken[order_moment] = number
 
     def refuse(self, read_back: Mapping[str, Iterable[Row]]) -> str | None:
         """Why the new files must not replace the old ones, None if they say the same by table, key and moment.
 
-        Rows of one key and moment stand in for each other; so does what `place` wrote of an order for what it wrote of
-        it again, since any snapshot replaces both.
+        Rows of one key and moment stand in for each other; so do two snapshots of one moment, each with its lines. What
+        `place` wrote of an order, at a moment without a snapshot, may be left out if any row of the order is taken
+        over: the first such row counts, and any snapshot replaces it.
         """
         for table in self._written.keys() | read_back.keys():
             wanted = self._written.get(table, Counter())
@@ -144,10 +161,20 @@ class Proof:
                 return f"the new file of {table} does not hold the {wanted.total()} rows that were taken over"
         for table, left in self._left.items():
             kept = self._kept.get(table, set())
-            lost = [m for m, order in left.items() if m not in kept and order not in self._placed]
+            lost = [
+                moment
+                for moment, row in left.items()
+                if moment not in kept and (table not in _SNAPSHOTS or self._is_lost(row))
+            ]
             if lost:
                 return f"{len(lost)} rows of {table} would be lost"
         return None
+
+    def _is_lost(self, row: _Left) -> bool:
+        """Whether nothing that was taken over stands in for a row of an order or its children."""
+        if row.order_moment in self._shown:
+            return self._taken.get(row.order_moment, row.number) == row.number
+        return row.order not in self._orders
 
 
 def _content(row: Row) -> int:

@@ -7,7 +7,7 @@ import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 from fsspec.implementations.local import LocalFileSystem
-from house import OTHER, SELLER, House, shipment
+from house import NOON, OTHER, SELLER, House, shipment
 
 from feedamp import compaction
 from feedamp.errors import BusyError, IncompleteError
@@ -240,13 +240,63 @@ def test_a_compaction_whose_new_file_says_something_else_replaces_nothing(
     assert list(house.parts.lake.manifests()) == before
 
 
-def test_the_proof_of_a_compaction_accepts_what_place_wrote_of_an_order_again() -> None:
-    proof = compaction.Proof()
-    for moment, is_kept in ((1, True), (2, False)):
-        row = {"seller_id": "S1", "mp_order_number": "M-1", "extracted_at": None, "recorded_at": moment}
-        proof.add("orders", row, is_kept=is_kept)
-    assert proof.refuse({"orders": [{**row, "recorded_at": 1}]}) is None
-    assert proof.refuse({"orders": [row]}) is not None
+LATER = datetime(2026, 3, 10, 13, tzinfo=UTC)
+ORDER = {"seller_id": "S1", "mp_order_number": "M-1", "extracted_at": None, "recorded_at": NOON}
+SHOWN = {**ORDER, "extracted_at": NOON}
+LINE = {"seller_id": "S1", "mp_order_number": "M-1", "mp_line_number": "A", "recorded_at": NOON}
+
+
+@pytest.mark.parametrize(
+    ("rows", "is_lost"),
+    [
+        pytest.param(
+            [("orders", 0, ORDER, True), ("orders", 1, {**ORDER, "recorded_at": LATER}, False)],
+            False,
+            id="placed again",
+        ),
+        pytest.param(
+            [("orders", 0, SHOWN, True), ("orders", 1, {**ORDER, "recorded_at": LATER}, False)],
+            False,
+            id="placed again after it was shown",
+        ),
+        pytest.param([("orders", 0, ORDER, False)], True, id="placed, and nothing taken over"),
+        pytest.param(
+            [("orders", 0, ORDER, True), ("orders", 1, {**SHOWN, "recorded_at": LATER}, False)],
+            True,
+            id="a snapshot for which only a placing stands in",
+        ),
+        pytest.param(
+            [
+                ("orders", 0, SHOWN, True),
+                ("orders", 1, SHOWN, False),
+                ("order_lines", 0, LINE, True),
+                ("order_lines", 1, {**LINE, "mp_line_number": "B"}, False),
+            ],
+            False,
+            id="a line of a snapshot that another of its moment stands in for",
+        ),
+        pytest.param(
+            [("orders", 0, SHOWN, True), ("order_lines", 0, LINE, False)],
+            True,
+            id="a line of the snapshot that was taken over",
+        ),
+        pytest.param([("closures", 0, ORDER, False)], True, id="a closure"),
+        pytest.param(
+            [("closures", 0, ORDER, False), ("closures", 1, ORDER, True)],
+            False,
+            id="a closure of the same moment in a later manifest",
+        ),
+    ],
+)
+def test_a_compaction_may_leave_out_only_what_another_row_stands_in_for(
+    rows: list[tuple[str, int, dict[str, Any], bool]], is_lost: bool
+) -> None:
+    proof, written = compaction.Proof(), {}
+    for table, number, row, is_kept in rows:
+        proof.add(table, number, row, is_kept=is_kept)
+        if is_kept:
+            written.setdefault(table, []).append(row)
+    assert (proof.refuse(written) is not None) == is_lost
 
 
 def test_a_snapshot_in_the_lake_that_cannot_be_decoded_costs_its_own_order_only(house: House) -> None:

@@ -85,7 +85,7 @@ def _replace(parts: Parts, owner: str, group: Sequence[Manifest], slug: str, sha
                 _hold_on(parts, owner)
                 for row in _rows(lake, manifest, table):
                     keeps = is_kept(number, row)
-                    proof.add(table, row, is_kept=keeps)
+                    proof.add(table, number, row, is_kept=keeps)
                     if keeps:
                         writer.append(table, [row])
         written = msgspec.structs.replace(group[0], files=writer.files())
