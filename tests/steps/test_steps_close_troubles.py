@@ -72,7 +72,7 @@ def test_an_order_closed_elsewhere_is_no_closure_of_ours(shipped: House) -> None
 
 def test_a_cancellation_by_inbox_whose_answers_were_lost_is_our_own(house: House) -> None:
     house.placed("M-1")
-    house.sandbox.fault("reset_after", method="PUT", times=4)
+    house.sandbox.fault("reset_after", method="PUT", times=1)
     house.placed("M-1", marketplace_state="CANCELLED")
     house.see("M-1")
     house.process()
