@@ -318,3 +318,16 @@ def test_a_cancellation_that_is_held_up_after_its_read_is_read_again_and_waits(
     house.place()
     assert house.order("M-1").phase == "closed"
     assert house.shown("M-1")["marketplace_state"] == "CANCELLED"
+
+
+def test_a_cancellation_that_comes_in_as_the_order_is_closed_leaves_its_word(house: House) -> None:
+    house.placed("M-1")
+    house.deliver("M-1", marketplace_state="CANCELLED")
+    house.fulfill("M-1", shipment(2))
+    house.read()
+    house.process()
+    order = house.order("M-1")
+    assert (order.phase, order.accepted_state, order.conflicting_state) == ("closed", "SHIPPED", "CANCELLED")
+    assert order.reason == "CANCELLED came in, but the seller had shipped: the order is closed as SHIPPED"
+    house.place()
+    assert house.shown("M-1")["marketplace_state"] == "SHIPPED"

@@ -31,6 +31,7 @@ from feedamp.units import count_units
 
 log = logging.getLogger(__name__)
 _CLOSED = "the order is closed"
+CANCELLED_TOO_LATE = "CANCELLED came in, but the seller had shipped: the order is closed as SHIPPED"
 _RECIPIENT = ("full_name", "address1", "address2", "postal_code", "city", "country_code")
 
 
@@ -148,6 +149,11 @@ def record_closed(
     """The order is final at FeedAMP: by our own PUT, whose answer may have been lost, or by somebody else's."""
     state = _final_state(order, snapshot)
     ours = order.closing_at if order.closing_state == state else None
+    reason = None if ours else "closed elsewhere"
+    conflicting_state = order.conflicting_state
+    current = ledger.read(connection, *order.key) or order
+    if current.desired_state == CANCELLED and state == SHIPPED:  # it came in too late to be sent
+        reason, conflicting_state = CANCELLED_TOO_LATE, str(CANCELLED)
     ledger.change(
         connection,
         order,
@@ -156,7 +162,8 @@ def record_closed(
         desired_state=state,
         closed_at=ours,
         ended_at=ours or now,
-        reason=None if ours else "closed elsewhere",
+        reason=reason,
+        conflicting_state=conflicting_state,
         next_try_at=None,
     )
     open_orders.forget(connection, *order.key)
