@@ -154,11 +154,6 @@ class Lake:
             if not isinstance(data, Exception)
         ]
 
-    def holds(self, path: str) -> bool:
-        """Whether a file lies there."""
-        with self.storage.reached():
-            return bool(self.fs.exists(self.absolute(path)))
-
     def table_files(self) -> Iterator[tuple[str, datetime | None]]:
         """(path, when it was last written, None where the store does not say) of every file as a writer names it."""
         for table in LAKE_TABLES:

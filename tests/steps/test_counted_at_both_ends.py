@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Context, Decimal
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +242,22 @@ def test_a_compaction_whose_new_file_says_something_else_replaces_nothing(
     assert list(house.parts.lake.manifests()) == before
 
 
+def test_originals_stay_while_the_file_that_replaces_them_is_damaged(house: House) -> None:
+    for number in ("M-1", "M-2"):
+        house.placed(number)
+        house.load()
+    compacted(house)
+    [keeper] = [manifest for manifest in house.parts.lake.published() if manifest.replaces]
+    path = file_of(house, keeper, "orders")
+    path.write_bytes(path.read_bytes()[:-10])
+    house.clock.skip(hours=72)
+    with pytest.raises(IncompleteError, match=r"is damaged .* is left where it is"):
+        compacted(house)
+    Path(house.parts.lake.absolute(keeper.path)).unlink()
+    house.parts.warehouse.rebuild(house.parts.lake)
+    assert house.rows("SELECT count(*) FROM orders") == [(2,)]
+
+
 LATER = datetime(2026, 3, 10, 13, tzinfo=UTC)
 ORDER = {"seller_id": "S1", "mp_order_number": "M-1", "extracted_at": None, "recorded_at": NOON}
 SHOWN = {**ORDER, "extracted_at": NOON}
@@ -353,6 +371,50 @@ def test_a_warehouse_that_stays_busy_is_a_problem_once_something_waited_too_long
             house.load()
     house.load()
     assert house.rows("SELECT count(*) FROM placements") == [(1,)]
+
+
+def test_what_waits_for_the_warehouse_waits_since_the_state_took_it(house: House) -> None:
+    """An extraction announces its first manifest long before the last seller is read."""
+    shipped(house, "M-1")
+    house.load()
+    house.extract()
+    house.clock.skip(minutes=20)
+    with held(house):
+        loaded = load_what_is_whole(patient(house), house.run("load"))
+    assert loaded.busy is not None
+    assert loaded.problem is None
+
+
+def test_a_manifest_that_vanishes_before_it_reached_the_warehouse_is_red(house: House) -> None:
+    shipped(house, "M-1")
+    house.load()
+    house.extract()
+    with held(house):
+        load_what_is_whole(patient(house), house.run("load"))
+    [manifest] = [m for m in house.parts.lake.published() if "extract" in m.path]
+    path = Path(house.parts.lake.absolute(manifest.path))
+    content = path.read_bytes()
+    path.unlink()
+    for _ in range(2):
+        with pytest.raises(IncompleteError, match="lies in the lake no longer"):
+            house.load()
+    path.write_bytes(content)
+    house.load()
+    assert house.rows("SELECT count(*) FROM shipments") == [(1,)]
+
+
+@pytest.mark.parametrize("amount", ["0E+20", "25.5" + "0" * 40, "1E+3"])
+def test_a_price_that_an_earlier_version_left_in_the_outbox_is_loaded(house: House, amount: str) -> None:
+    house.placed("M-1")
+    with house.state.begin() as connection:
+        lines = schema.outbox.c.table_name == "order_lines"
+        text = connection.execute(sa.select(schema.outbox.c.payload).where(lines)).scalar_one()
+        payload = {**json.loads(text), "unit_price": amount}
+        connection.execute(sa.update(schema.outbox).where(lines).values(payload=json.dumps(payload)))
+    house.load()
+    assert house.rows("SELECT unit_price FROM order_lines") == [
+        (Decimal(amount).quantize(Decimal("0.0001"), context=Context(prec=60)),)
+    ]
 
 
 def test_a_load_waits_ten_seconds_for_the_warehouse_in_all(house: House) -> None:

@@ -12,7 +12,9 @@ from house import SELLER, House, shipment
 
 from feedamp import client
 from feedamp.client import FeedAmpClient
+from feedamp.errors import NotFoundError
 from feedamp.models import LineFulfillment, Shipment, Snapshot
+from feedamp.pages import Unread
 from feedamp.state import leases, ledger, open_orders, overview
 from feedamp.state.overview import Some
 from feedamp.steps import placing
@@ -331,3 +333,28 @@ def test_a_cancellation_that_comes_in_as_the_order_is_closed_leaves_its_word(hou
     assert order.reason == "CANCELLED came in, but the seller had shipped: the order is closed as SHIPPED"
     house.place()
     assert house.shown("M-1")["marketplace_state"] == "SHIPPED"
+
+
+@pytest.mark.parametrize("answer", ["missing", "unreadable"])
+def test_an_order_that_was_closed_while_it_was_read_is_not_held(house: House, answer: str) -> None:
+    to_be_cancelled(house, "inbox")
+
+    async def closed_meanwhile(_client: Any, number: str) -> Any:
+        with house.state.begin() as connection:
+            ledger.change(
+                connection,
+                house.order("M-1"),
+                phase="closed",
+                accepted_state="SHIPPED",
+                desired_state="SHIPPED",
+            )
+        if answer == "missing":
+            raise NotFoundError("FeedAMP does not have it.", status=404)
+        return Unread(number, "status")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(placing, "read_alone", closed_meanwhile)
+        house.place()
+    order = house.order("M-1")
+    assert (order.phase, order.accepted_state, order.conflicting_state) == ("closed", "SHIPPED", None)
+    assert order.missing_since is None

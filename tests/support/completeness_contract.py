@@ -12,11 +12,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import sqlalchemy as sa
 from house import BAD_NUMBER, OTHER, SELLER, House, shipment
 
 from feedamp.errors import BusyError
 from feedamp.lake import Manifest
-from feedamp.state import progress, sellers
+from feedamp.state import progress, schema, sellers
 from feedamp.steps import completeness
 from feedamp.steps.completeness import find_differences, find_quickly, prove_completeness
 from feedamp.steps.found_differences import FoundDifferences
@@ -339,6 +340,23 @@ def test_one_sellers_trouble_does_not_stop_the_repair_of_others(lived_in: House,
     house.sandbox.clear_faults()
     house.clock.skip(hours=1)
     assert verified(house, repair=True).count == 0
+
+
+def test_a_snapshot_that_cannot_be_decoded_does_not_stop_the_repair_of_others(
+    house: House, lose: RunSql
+) -> None:
+    house.placed("M-1", "M-2")
+    for number in ("M-1", "M-2"):
+        house.fulfill(number, shipment(1))
+    house.read()
+    for table in ("orders", "order_lines", "shipments", "placements"):
+        lose(f"DELETE FROM feedamp.{table}")
+    with house.state.begin() as connection:
+        broken = schema.snapshots.c.mp_order_number == "M-1"
+        connection.execute(sa.update(schema.snapshots).where(broken).values(snapshot="not JSON"))
+    result = verified(house, repair=True)
+    assert result.count == 0
+    assert differences(house) == []
 
 
 def test_of_a_paused_seller_the_state_is_written_and_nothing_is_read(lived_in: House, lose: RunSql) -> None:

@@ -158,9 +158,10 @@ def test_rows_of_the_outbox_come_again_when_their_manifest_is_moved_away(house: 
 
 def _outbox_manifest(house: House) -> Manifest:
     """What waits in the outbox, published by a load that died before it was merged."""
-    from feedamp.steps.load import _empty_outbox
+    from feedamp.steps.load import _alone, _empty_outbox
 
-    _empty_outbox(house.parts, house.run("load"))
+    with _alone(house.parts) as owner:
+        _empty_outbox(house.parts, house.run("load"), owner)
     [manifest] = [m for m in house.parts.lake.published() if "outbox" in m.path]
     return manifest
 

@@ -13,13 +13,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.flatten import Row, Rows
+from feedamp.money import fitted
 from feedamp.state.schema import outbox
 from feedamp.tables import LAKE_TABLES, RECORDED_AT, Type, refuse_misfit
 
 _FROM_JSON: dict[Type, Callable[[str], object]] = {
     Type.TIMESTAMP: datetime.fromisoformat,
     Type.DATE: date.fromisoformat,
-    Type.MONEY: Decimal,
+    Type.MONEY: lambda text: _money(Decimal(text)),
 }
 
 
@@ -110,6 +111,12 @@ def waiting_rows(connection: Connection, tables: Sequence[str]) -> Iterator[tupl
 def remove(connection: Connection, manifest: str) -> None:
     """Forgets the rows of a manifest that is in the warehouse. Safe to repeat."""
     connection.execute(sa.delete(outbox).where(outbox.c.manifest == manifest))
+
+
+def _money(amount: Decimal) -> Decimal:
+    """As the column holds it: an earlier version wrote `0E+20`, and prices with dozens of zeros at their end."""
+    held = fitted(amount)
+    return amount if held is None else held
 
 
 def _typed(table: str, payload: str) -> dict[str, Any]:

@@ -130,8 +130,13 @@ def untaken_manifests(connection: Connection) -> Sequence[tuple[str, datetime]]:
 
 
 def unloaded_manifests(connection: Connection) -> Sequence[tuple[str, datetime]]:
-    """(path, when announced) of manifests that are in the state but not in the warehouse yet, oldest first."""
-    return _manifests(connection, manifests.c.taken_at.is_not(None), manifests.c.loaded_at.is_(None))
+    """(path, since when) of manifests that wait for the warehouse, in the state already, in the order of their writing."""
+    query = (
+        sa.select(manifests.c.path, manifests.c.taken_at)
+        .where(manifests.c.taken_at.is_not(None), manifests.c.loaded_at.is_(None))
+        .order_by(manifests.c.planned_at, manifests.c.path)
+    )
+    return [(row.path, row.taken_at) for row in connection.execute(query)]
 
 
 def _manifests(connection: Connection, *conditions: sa.ColumnElement[bool]) -> Sequence[tuple[str, datetime]]:

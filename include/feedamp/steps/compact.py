@@ -131,10 +131,14 @@ def _remove_replaced(parts: Parts, grace: timedelta) -> int:
         ):
             continue
         gone = [by_path[path] for path in keeper.replaces if path in by_path]
-        if gone and not all(lake.holds(file.path) for file in keeper.files):
-            raise IncompleteError(
-                f"A file of {keeper.path} is missing; what it replaces is left where it is."
-            )
+        if gone:
+            try:  # there is no other copy once these are removed
+                lake.verify(keeper)
+            except IncompleteError as error:
+                raise IncompleteError(
+                    f"{error} What {keeper.path} replaces is left where it is: move that manifest out of the lake, "
+                    "and what it replaces counts again."
+                ) from error
         for manifest in gone:
             for path in (*(file.path for file in manifest.files), manifest.path):
                 lake.remove(path)

@@ -90,7 +90,7 @@ def load_what_is_whole(parts: Parts, run: Run) -> Loaded:
     """
     loaded = Loaded()
     with _alone(parts) as owner:
-        _empty_outbox(parts, run)
+        _empty_outbox(parts, run, owner)
         _take_published(parts, owner, loaded)
     _fill_warehouse(parts, loaded)
     log.info("%s", ", ".join(f"{name} {value}" for name, value in loaded.counts.items()))
@@ -120,7 +120,7 @@ def _another_load() -> BusyError:
     return BusyError("Another load is publishing the outbox; it goes on from there.", retry_after_s=60)
 
 
-def _empty_outbox(parts: Parts, run: Run) -> None:
+def _empty_outbox(parts: Parts, run: Run, owner: str) -> None:
     """Turns the rows that the outbox holds now into manifests; they stay until those are in the warehouse."""
     with parts.state.read() as connection:
         claims = outbox.claims(connection)
@@ -131,6 +131,7 @@ def _empty_outbox(parts: Parts, run: Run) -> None:
             outbox.unclaim(connection, path)
         waiting = outbox.unclaimed(connection)
     for number in range(-(-waiting // ROWS_PER_MANIFEST)):
+        _hold_on(parts, owner)
         writer = parts.lake_writer(run, "outbox", number)
         path = writer.manifest_path
         with parts.state.begin() as connection:
@@ -249,15 +250,18 @@ def _keep(connection: Connection, parts: Parts, seller_id: str, rows: Sequence[R
     return kept
 
 
-def _forget(parts: Parts, path: str) -> None:
-    """A manifest that was moved away after the state had taken it in; rows of the outbox are written again."""
-    log.error(
-        "Manifest %s lies in the lake no longer and never reached the warehouse. `feedamp lake verify --repair` brings "
-        "what it held.",
-        path,
-    )
-    with parts.state.begin() as connection:
-        progress.drop_manifest(connection, path)
+def _miss(parts: Parts, path: str, taken_at: datetime, loaded: Loaded) -> None:
+    """A manifest that was moved away after the state had taken it in, so that its watermarks have moved.
+
+    Rows of the outbox are written again under another name. All others are waited for as long as a backup may take.
+    """
+    is_outbox = "-outbox-" in path
+    if not is_outbox:
+        why = "it lies in the lake no longer. If it cannot be put back, `feedamp lake verify --repair` reads our orders "
+        _leave(loaded, path, IncompleteError(f"Manifest {path} never reached the warehouse: {why}again."))
+    if is_outbox or taken_at < parts.state.now() - NEVER_PUBLISHED:
+        with parts.state.begin() as connection:
+            progress.drop_manifest(connection, path)
 
 
 def _fill_warehouse(parts: Parts, loaded: Loaded) -> None:
@@ -272,7 +276,7 @@ def _fill_warehouse(parts: Parts, loaded: Loaded) -> None:
                 try:
                     manifest = parts.lake.read_manifest(path)
                     if manifest is None:
-                        _forget(parts, path)
+                        _miss(parts, path, waiting[path], loaded)
                         continue
                     warehouse.load(parts.lake, manifest)
                 except IncompleteError as error:

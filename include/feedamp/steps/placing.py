@@ -197,9 +197,9 @@ class SellerBatch:
             open_orders.keep_open(connection, order.seller_id, [(shown.snapshot(), read_at)])
             rows = order_rows(order.seller_id, shown, read_at=read_at)
             outbox.put_all(connection, rows, recorded_at=read_at)
-            current = ledger.read(connection, *order.key)
-            if current is None or (current.phase, current.desired_state) != ("to_place", CANCELLED):
-                return False  # another step has brought the order to its end meanwhile
+            current = _still_to_cancel(connection, order)
+            if current is None:
+                return False
             name = leases.of_order("place", *order.key)
             if not leases.renew(connection, name, lease, now=now):  # the read took very long
                 number = order.mp_order_number
@@ -249,6 +249,8 @@ class SellerBatch:
             order.seller_id, f"order {number} cannot be read ({where}), so CANCELLED was not sent"
         )
         with self._parts.state.begin() as connection:
+            if _still_to_cancel(connection, order) is None:
+                return
             reason = f"CANCELLED was not sent: the order cannot be read ({where}); the next extraction reads it again"
             self._hold_cancellation(connection, order, reason, next_try_at=self._parts.state.now())
 
@@ -256,6 +258,8 @@ class SellerBatch:
         number = order.mp_order_number
         self._tally.note(order.seller_id, f"FeedAMP does not have order {number}, so CANCELLED was not sent")
         with self._parts.state.begin() as connection:
+            if _still_to_cancel(connection, order) is None:
+                return
             reason = "CANCELLED was not sent: FeedAMP does not have the order"
             self._hold_cancellation(connection, order, reason)
             ledger.mark_missing(connection, *order.key, self._parts.state.now())
@@ -378,3 +382,11 @@ class SellerBatch:
         with self._parts.state.begin() as connection:
             now = self._parts.state.now()
             ledger.explain_waiting(connection, self._client.seller_id, reason=reason, next_try_at=now + wait)
+
+
+def _still_to_cancel(connection: Connection, order: LedgerOrder) -> LedgerOrder | None:
+    """The order as the ledger has it now; None if another step has brought it to its end since it was read."""
+    current = ledger.read(connection, *order.key)
+    if current is None or (current.phase, current.desired_state) != ("to_place", CANCELLED):
+        return None
+    return current

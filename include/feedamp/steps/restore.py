@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.client import FeedAmpClient
 from feedamp.completeness import LedgerFact, Row, placements_to_restore
-from feedamp.errors import IncompleteError, MisfitError
+from feedamp.errors import IncompleteError, MisfitError, UnreadableError
 from feedamp.flatten import Rows, order_rows, placed_rows
 from feedamp.json_fields import Slips
 from feedamp.lifecycle import AWAITING_SHIPMENT, PENDING, OpenOrder
@@ -136,7 +136,10 @@ def _as_known(connection: Connection, fact: LedgerFact, order: LedgerOrder) -> I
     state = fact.accepted_state if fact.accepted_state in _OPEN_STATES else AWAITING_SHIPMENT
     placed = read_order(order.put_body(str(state)), Slips())
     yield placed_rows(fact.seller_id, placed, placed_at=fact.placed_at)
-    held = open_orders.read(connection, *order.key) if fact.is_open else None
+    try:
+        held = open_orders.read(connection, *order.key) if fact.is_open else None
+    except UnreadableError:
+        held = None  # the order is read again in any case
     if held is not None:
         seen = held.snapshot
         shown = msgspec.structs.replace(
