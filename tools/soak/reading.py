@@ -50,7 +50,7 @@ def state_rows(rooms: Rooms) -> dict[str, Rows]:
             columns = [column for column in table.columns if column.name not in NOT_READ]
             found[table.name] = [dict(row._mapping) for row in connection.execute(sa.select(*columns))]
     for row in found[schema.manifests.name]:
-        row["is_published"] = row["loaded_at"] is not None or lake.holds(row["path"])
+        row["is_published"] = row["loaded_at"] is not None or lake.read_manifest(row["path"]) is not None
     return found
 
 
