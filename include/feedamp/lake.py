@@ -268,6 +268,11 @@ def replaced(manifests: Iterable[Manifest]) -> set[str]:
     return dead
 
 
+def present(published: Iterable[Manifest]) -> set[str]:
+    """Paths of manifests whose rows the lake holds: those that lie there, and those that one of them replaces."""
+    return {path for manifest in published for path in (manifest.path, *manifest.replaces)}
+
+
 def _is_manifest(path: str) -> bool:
     """Whether a file below `_manifests` is one, and no draft; the folders above may have any name."""
     return path.endswith(".json") and not PurePosixPath(path).name.startswith(".")

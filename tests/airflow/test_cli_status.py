@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 
 import duckdb
 import pytest
@@ -307,6 +308,24 @@ def test_a_lake_that_is_suddenly_empty_does_not_empty_the_warehouse(feedamp_env)
     (feedamp_env.folder / "lake").rename(feedamp_env.folder / "moved")
     done = feedamp_env.run("warehouse", "rebuild")
     assert (done.code, "lake_url" in done.err) == (2, True)
+    assert warehouse_rows(feedamp_env) == before
+
+
+def test_a_rebuild_without_a_manifest_that_was_loaded_must_be_forced(feedamp_env):
+    feedamp_env.read()
+    feedamp_env.load()
+    before = warehouse_rows(feedamp_env)
+    first, *others = feedamp_env.parts.lake.manifests()
+    path = Path(feedamp_env.parts.lake.absolute(first.path))
+    content = path.read_bytes()
+    path.unlink()
+    done = feedamp_env.run("warehouse", "rebuild")
+    assert (done.code, first.path in done.err, "--force" in done.err) == (1, True, True)
+    assert warehouse_rows(feedamp_env) == before
+    forced = feedamp_env.run("warehouse", "rebuild", "--force")
+    assert (forced.code, forced.out) == (0, f"rebuilt from {len(others)} manifests\n")
+    path.write_bytes(content)
+    assert feedamp_env.run("warehouse", "rebuild").code == 0
     assert warehouse_rows(feedamp_env) == before
 
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
-from unittest.mock import patch
 
+import pytest
 from house_rooms import Clock, open_state
 from manifests import order
 
@@ -35,14 +35,13 @@ TABLES = ("orders", "order_lines", "shipments", "placements")
 @contextmanager
 def patched_sizes() -> Iterator[None]:
     """All bounds in which rows are gathered, small and different from each other."""
-    with (
-        patch.object(lake, "ROWS_PER_BATCH", BATCH),
-        patch.object(lake, "ROWS_PER_GROUP", GROUP),
-        patch.object(older_files, "ROWS_PER_BATCH", READ),
-        patch.object(portions, "ORDERS_PER_MANIFEST", PORTION),
-        patch.object(load_step, "ROWS_PER_MANIFEST", MANIFEST),
-        patch.object(compaction, "MOST_ROWS", 1_000),
-    ):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lake, "ROWS_PER_BATCH", BATCH)
+        patch.setattr(lake, "ROWS_PER_GROUP", GROUP)
+        patch.setattr(older_files, "ROWS_PER_BATCH", READ)
+        patch.setattr(portions, "ORDERS_PER_MANIFEST", PORTION)
+        patch.setattr(load_step, "ROWS_PER_MANIFEST", MANIFEST)
+        patch.setattr(compaction, "MOST_ROWS", 1_000)
         yield
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from feedamp.completeness import Difference
 from feedamp.errors import IncompleteError
-from feedamp.lake import Lake, LakeFile, Manifest, refuse_miscount, replaced
+from feedamp.lake import Lake, LakeFile, Manifest, present, refuse_miscount, replaced
 from feedamp.parts import Parts
 from feedamp.state import progress
 from feedamp.steps.found_differences import FoundDifferences
@@ -48,8 +48,7 @@ def compare_manifests(
             found.add(Difference(MANIFESTS, None, (manifest.path,), UNKNOWN))
         elif manifest.path in loaded_before and manifest.path not in taken_in:
             found.add(Difference(MANIFESTS, None, (manifest.path,), NOT_LOADED))
-    present = {path for manifest in published for path in (manifest.path, *manifest.replaces)}
-    for path in sorted((loaded_before & loaded) - present):
+    for path in sorted((loaded_before & loaded) - present(published)):
         found.add(Difference(MANIFESTS, None, (path,), GONE))
     _open_files(
         parts.lake, found, [m for m in counting if files_since is None or m.created_at >= files_since]

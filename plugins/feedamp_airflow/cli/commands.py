@@ -193,6 +193,11 @@ def _add_rejected(nouns: Nouns[argparse.ArgumentParser]) -> None:
 def _add_stores(nouns: Nouns[argparse.ArgumentParser]) -> None:
     verbs = nouns.add_parser("warehouse", help="the warehouse").add_subparsers(metavar="VERB", required=True)
     rebuild = verbs.add_parser("rebuild", help="make the warehouse anew from the lake, then swap it in")
+    rebuild.add_argument(
+        "--force",
+        action="store_true",
+        help="rebuild although manifests that were loaded are no longer in the lake",
+    )
     _does(rebuild, "warehouse:rebuild")
     verbs = nouns.add_parser("lake", help="the lake").add_subparsers(metavar="VERB", required=True)
     compact = verbs.add_parser(

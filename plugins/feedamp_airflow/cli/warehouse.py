@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import argparse
 
-from feedamp.errors import ConfigurationError
+from feedamp.errors import ConfigurationError, IncompleteError
+from feedamp.lake import present
+from feedamp.parts import Parts
 from feedamp.state import progress
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, opened_parts
 
 
-def rebuild(_given: argparse.Namespace, out: Output) -> int:
-    """Makes the warehouse anew from the lake alone; the one before stays until then. Safe to repeat."""
+def rebuild(given: argparse.Namespace, out: Output) -> int:
+    """Makes a new warehouse from the lake alone; the one before stays until then. Safe to repeat.
+
+    Without `--force` it is refused where manifests that were loaded are no longer in the lake.
+    """
     with opened_parts() as parts:
         with parts.state.read() as connection:
             has_loaded = progress.has_loaded(connection)
@@ -20,6 +25,19 @@ def rebuild(_given: argparse.Namespace, out: Output) -> int:
                 "The lake holds no manifest, although some were loaded before: is [feedamp] lake_url the one that "
                 "was written to? The warehouse is as it was."
             )
+        if not given.force:
+            _refuse_gap(parts)
         count = parts.warehouse.rebuild(parts.lake)
     out.say(f"rebuilt from {count} manifests")
     return DONE
+
+
+def _refuse_gap(parts: Parts) -> None:
+    with parts.state.read() as connection:
+        loaded = progress.loaded_manifests(connection)
+    if missing := sorted(loaded - present(parts.lake.published())):
+        raise IncompleteError(
+            f"{len(missing)} manifests that were loaded are no longer in the lake, the first is {missing[0]}. Their rows "
+            "would be missing, so the warehouse is as it was. Put them back from a backup; if there is none, rebuild "
+            "with --force and then run `feedamp lake verify --repair`, which restores the orders of the ledger."
+        )
