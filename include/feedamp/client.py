@@ -232,29 +232,30 @@ class FeedAmpClient:
         right_after: datetime | None = None,
     ) -> tuple[Answer, datetime, Token]:
         """The answer, when the request was sent, and the token it left with: a newer one if there is one by then."""
-        await self._pacer.turn(self.seller_id)
-        # Another request may have been told meanwhile that the token is dead (contract 7.7). Where its refresh is
-        # under way, this slot is given up: all that wait for the refresh would otherwise leave at once.
-        while (newest := self._tokens.newest(self.seller_id)) is None:
+        while True:
+            async with self._pacer.leaving(self.seller_id, self._transport.room):
+                # Another request may have been told meanwhile that the token is dead (contract 7.7). Where its refresh
+                # is under way, this turn is given up: all that wait for the refresh would otherwise leave at once.
+                newest = self._tokens.newest(self.seller_id)
+                if newest is not None:
+                    if newest.generation > token.generation:
+                        token = newest
+                    sent_at = self._now()
+                    if right_after is not None and (sent_at - right_after).total_seconds() > STILL_FRESH_S:
+                        raise StaleReadError(
+                            f"The order was read more than {STILL_FRESH_S:.0f} s before its change could be sent.",
+                            seller_id=self.seller_id,
+                        )
+                    self.counts.requests += 1
+                    answer = await self._transport.send_in_room(
+                        method,
+                        path,
+                        headers={"Authorization": f"Bearer {token.value}"},
+                        json_body=json_body,
+                        on_leaving=partial(self._pacer.left, self.seller_id),
+                    )
+                    return answer, sent_at, token
             token = await self._token()
-            await self._pacer.turn(self.seller_id)
-        if newest.generation > token.generation:
-            token = newest
-        sent_at = self._now()
-        if right_after is not None and (sent_at - right_after).total_seconds() > STILL_FRESH_S:
-            raise StaleReadError(
-                f"The order was read more than {STILL_FRESH_S:.0f} s before its change could be sent.",
-                seller_id=self.seller_id,
-            )
-        self.counts.requests += 1
-        answer = await self._transport.send(
-            method,
-            path,
-            headers={"Authorization": f"Bearer {token.value}"},
-            json_body=json_body,
-            on_leaving=partial(self._pacer.left, self.seller_id),
-        )
-        return answer, sent_at, token
 
     def _raise_for(self, method: str, answer: Answer, token: Token) -> None:
         status = answer.status

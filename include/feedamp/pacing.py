@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from feedamp.errors import ThrottledError
 from feedamp.state import State, slots
@@ -31,21 +32,35 @@ class Pacer:
         self._queues: dict[str, asyncio.Lock] = {}
         self._turns: dict[str, float] = {}
 
-    async def turn(self, seller_id: str) -> None:
-        """Returns when a request for this seller may leave, and must then leave at once.
+    @asynccontextmanager
+    async def leaving(self, seller_id: str, room: asyncio.Semaphore) -> AsyncIterator[None]:
+        """A free connection of the pool and then a turn, in this order: the request inside must leave at once.
+
+        A turn that was taken first would wait for the pool, and those of several sellers' requests leave in a burst or
+        inside a pause that was asked for meanwhile. Raises as `turn` does.
+        """
+        await self.turn(seller_id, room)
+        try:
+            yield
+        finally:
+            room.release()
+
+    async def turn(self, seller_id: str, room: asyncio.Semaphore | None = None) -> None:
+        """Returns when a request for this seller may leave, and must then leave at once; holds `room` then.
 
         Raises:
             ThrottledError: FeedAMP asked for a longer pause than we wait in a task.
         """
         async with self._queues.setdefault(seller_id, asyncio.Lock()):
             while True:
-                with self._state.begin(alone=False) as connection:
-                    wait_s = slots.take(
-                        connection, seller_id, now=self._state.now(), interval_s=self._interval_s
-                    )
-                if wait_s <= 0:
-                    self._turns[seller_id] = self._state.now().timestamp()
-                    return
+                async with AsyncExitStack() as until_taken:
+                    if room is not None:
+                        await room.acquire()
+                        until_taken.callback(room.release)
+                    wait_s = self._take(seller_id)
+                    if wait_s <= 0:
+                        until_taken.pop_all()
+                        return
                 if wait_s > self._patience_s:
                     raise ThrottledError(
                         "FeedAMP asked for a pause for this seller.",
@@ -53,6 +68,13 @@ class Pacer:
                         seller_id=seller_id,
                     )
                 await self._sleep(wait_s)
+
+    def _take(self, seller_id: str) -> float:
+        with self._state.begin(alone=False) as connection:
+            wait_s = slots.take(connection, seller_id, now=self._state.now(), interval_s=self._interval_s)
+        if wait_s <= 0:
+            self._turns[seller_id] = self._state.now().timestamp()
+        return wait_s
 
     def left(self, seller_id: str) -> None:
         """Says that the request has gone out; if that was long after its turn, the next turn moves by as much."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import ssl
 from collections.abc import Callable, Mapping
@@ -83,11 +84,20 @@ def _http_date(value: str | None) -> datetime | None:
         return None
 
 
+@dataclass
+class _Leaving:
+    """Whether a request has gone out, and whom to tell then."""
+
+    on_leaving: Callable[[], None] | None
+    has_left: bool = False
+
+
 class Transport:
-    """An open pool; use as `async with`."""
+    """An open pool; use as `async with`. `room` has a place for each connection of the pool."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
+        self.room = asyncio.Semaphore(address.max_connections)
         self.requests = 0
         self._session: aiohttp.ClientSession | None = None
         self._proxy: str | None = None
@@ -124,12 +134,27 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         json_body: bytes | None = None,
         form: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """As `send_in_room`, once the pool has room."""
+        async with self.room:
+            return await self.send_in_room(
+                method, path_and_query, headers=headers, json_body=json_body, form=form
+            )
+
+    async def send_in_room(
+        self,
+        method: str,
+        path_and_query: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        json_body: bytes | None = None,
+        form: Mapping[str, str] | None = None,
         on_leaving: Callable[[], None] | None = None,
     ) -> Answer:
-        """The answer to one request, whatever its status; `path_and_query` is encoded already.
+        """The answer to one request, whatever its status; `path_and_query` is encoded already. The caller holds `room`.
 
-        `on_leaving` is called when the request goes out, which is later than now where the pool is busy or a
-        connection must be made first. Redirects are not followed: a token must not travel to another host.
+        `on_leaving` is called when the request goes out, which is later than now where a connection must be made
+        first. Redirects are not followed: a token must not travel to another host.
 
         Raises:
             TransientError: nothing reached FeedAMP.
@@ -142,6 +167,7 @@ class Transport:
         if json_body is not None:
             all_headers["Content-Type"] = "application/json"
         self.requests += 1
+        leaving = _Leaving(on_leaving)
         try:
             async with self._session.request(
                 method,
@@ -150,7 +176,7 @@ class Transport:
                 data=json_body if json_body is not None else form,
                 allow_redirects=False,
                 proxy=self._proxy,
-                trace_request_ctx=on_leaving,
+                trace_request_ctx=leaving,
             ) as response:
                 body = bytearray()
                 async for chunk in response.content.iter_any():
@@ -158,9 +184,9 @@ class Transport:
                     if len(body) > MAX_BODY_BYTES:
                         raise UnclearError(f"FeedAMP's answer to {method} is beyond all bounds.")
                 return Answer(response.status, response.headers, bytes(body))
-        except aiohttp.ClientConnectorError as error:
-            raise TransientError(f"FeedAMP cannot be reached ({type(error).__name__}).") from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if not leaving.has_left:
+                raise TransientError(f"FeedAMP cannot be reached ({type(error).__name__}).") from None
             # `from None`: aiohttp's errors hold request headers, and with them the token.
             raise UnclearError(f"The answer to {method} was lost ({type(error).__name__}).") from None
 
@@ -178,8 +204,9 @@ def _proxy(address: Address) -> str | None:
 
 def _tell_when_leaving() -> aiohttp.TraceConfig:
     async def leaving(_session: aiohttp.ClientSession, context: Any, _params: Any) -> None:
-        if context.trace_request_ctx is not None:
-            context.trace_request_ctx()
+        context.trace_request_ctx.has_left = True
+        if context.trace_request_ctx.on_leaving is not None:
+            context.trace_request_ctx.on_leaving()
 
     config = aiohttp.TraceConfig()
     config.on_request_headers_sent.append(leaving)

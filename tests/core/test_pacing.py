@@ -156,3 +156,43 @@ async def test_a_longer_pause_ends_the_wait_of_those_who_wait_already(state, pac
     with pytest.raises(ThrottledError):
         await Pacer(state, requests_per_second=2, sleep=a_429_comes_meanwhile).turn(S1)
     assert len(clock.slept) == 1
+
+
+async def test_a_turn_is_taken_only_once_the_pool_has_room(state, pacers, clock):
+    """Requests of one seller that waited for the pool together must not leave together."""
+    room, left = asyncio.Semaphore(1), []
+
+    async def leave(pacer):
+        async with pacer.leaving(S1, room):
+            left.append(clock().timestamp())
+
+    async with room:
+        waiting = [asyncio.ensure_future(leave(pacer)) for pacer in pacers * 2]
+        for _ in range(10):
+            await asyncio.sleep(0)
+        clock.forward(10)  # somebody's answer is slow
+        assert left == []
+    await asyncio.gather(*waiting)
+    assert len(left) == 4
+    assert min(after - before for before, after in pairwise(left)) >= 0.5
+
+
+async def test_who_waits_for_a_turn_leaves_the_room_to_others(state, pacers, clock):
+    room, order = asyncio.Semaphore(1), []
+
+    async def sleep(seconds):
+        async with asyncio.timeout(1), pacers[1].leaving(S2, room):
+            order.append(S2)
+        await clock.sleep(seconds)
+
+    waiting = Pacer(state, requests_per_second=2, sleep=sleep)
+    await pacers[0].turn(S1)
+    async with waiting.leaving(S1, room):
+        order.append(S1)
+    assert order == [S2, S1]
+    assert not room.locked()
+    pacers[1].pause(S1, 3600)
+    with pytest.raises(ThrottledError):
+        async with waiting.leaving(S1, room):
+            pytest.fail("it must not leave")
+    assert not room.locked()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import traceback
@@ -136,6 +137,27 @@ async def test_an_answer_that_takes_too_long_is_unclear():
     async with scripted(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n") as script:
         script.closes = False
         assert isinstance(await failure(script.url, "PUT", timeout_s=0.05), UnclearError)
+
+
+async def test_a_request_that_never_left_is_not_unclear():
+    """The connection is taken up by the machine, but its TLS never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}/api/v1"
+        error = await failure(url, "POST", timeout_s=0.2)
+    assert type(error) is TransientError
+
+
+async def test_requests_beyond_the_pool_wait_without_their_time_running():
+    slow = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"
+    async with scripted(slow, answer()) as script:
+        script.closes = False
+        address = Address(script.url, max_connections=1, timeout_s=0.3)
+        async with Transport(address) as transport:
+            first, second = await asyncio.gather(
+                transport.send("GET", "/orders"), transport.send("GET", "/orders"), return_exceptions=True
+            )
+    assert isinstance(first, UnclearError)
+    assert isinstance(second, Answer)
 
 
 async def test_an_answer_beyond_all_bounds_is_not_read_to_its_end(monkeypatch):
