@@ -63,6 +63,35 @@ def test_a_lost_answer_is_looked_up_by_the_next_run_if_this_one_could_not(mistyp
     assert mistyped.finding_states("M-1") == [("invalid_tracking", "reported")]
 
 
+@pytest.fixture
+def unclear(mistyped: House) -> House:
+    """The report on M-1 has arrived, but neither its answer came back nor that to the read that followed."""
+    mistyped.sandbox.fault("reset_after", path="/errors")
+    mistyped.sandbox.fault("error_503", method="GET", path="/orders/M-1", times=4)
+    mistyped.validate()
+    return mistyped
+
+
+def test_a_report_whose_answer_was_lost_is_not_repeated_for_a_line_mended_meanwhile(unclear: House) -> None:
+    unclear.fulfill("M-1", shipment(2))
+    unclear.validate()
+    assert posts(unclear) == 1
+    assert unclear.finding_states("M-1") == [("invalid_tracking", "resolved")]
+    unclear.close()
+    assert unclear.shown("M-1")["marketplace_state"] == "SHIPPED"
+
+
+def test_an_unreadable_order_leaves_its_report_unclear_and_others_are_sent(unclear: House) -> None:
+    unclear.placed("M-2")
+    unclear.fulfill("M-2", shipment(2, BAD_NUMBER))
+    unclear.see("M-2")
+    unclear.sandbox.fault("misshapen_order", method="GET", path="/orders/M-1", times=None)
+    tally = unclear.validate()
+    assert unclear.finding_states("M-1") == [("invalid_tracking", "to_report")]
+    assert unclear.finding_states("M-2") == [("invalid_tracking", "reported")]
+    assert finish(tally)["orders_unread"] == 1
+
+
 @pytest.mark.parametrize(
     ("kind", "sent"),
     [

@@ -26,7 +26,7 @@ from feedamp.state.ledger import LedgerOrder
 from feedamp.state.sellers import Seller
 from feedamp.steps.edge import Tally, each_order, each_seller, missing_order, record_run
 from feedamp.steps.judging import judge, record_closed
-from feedamp.steps.reading_back import read_back
+from feedamp.steps.reading_back import keep_read, read_back
 from feedamp.sweep import chunks_of_numbers, read_alone, read_by_number
 
 log = logging.getLogger(__name__)
@@ -164,15 +164,11 @@ class _Closer:
         Closing happens on nothing but this snapshot; the intent is on record, but for CANCELLED only once the order
         was read by itself.
         """
-        snapshot = fresh.snapshot()
         with self._parts.state.begin() as connection:
             order = ledger.read(connection, self._client.seller_id, fresh.mp_order_number)
             if order is None or not ledger.is_open(order):
                 return None
-            open_orders.keep_open(connection, order.seller_id, [(snapshot, read_at)])
-            outbox.put_all(
-                connection, order_rows(order.seller_id, fresh, read_at=read_at), recorded_at=read_at
-            )
+            keep_read(connection, order.seller_id, fresh, read_at)
             try:
                 held = open_orders.read(connection, *order.key)
             except UnreadableError as error:

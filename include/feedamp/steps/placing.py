@@ -20,7 +20,7 @@ from feedamp.errors import (
     TransientError,
     UnreadableError,
 )
-from feedamp.flatten import order_rows, placed_rows
+from feedamp.flatten import placed_rows
 from feedamp.json_fields import Slips
 from feedamp.lifecycle import CANCELLED, SHIPPED
 from feedamp.models import FINAL_STATES, Order
@@ -30,7 +30,7 @@ from feedamp.reading import read_order
 from feedamp.state import leases, ledger, open_orders, outbox, rejects, sellers
 from feedamp.state.ledger import LedgerOrder
 from feedamp.steps.edge import Tally, unexpected
-from feedamp.steps.reading_back import read_back
+from feedamp.steps.reading_back import keep_read, read_back
 from feedamp.sweep import read_alone
 from feedamp.tables import PLACEMENTS
 from feedamp.units import count_units
@@ -194,9 +194,7 @@ class SellerBatch:
         """Keeps what was read, and decides on the newest that is known by then."""
         with self._parts.state.begin() as connection:
             now = self._parts.state.now()
-            open_orders.keep_open(connection, order.seller_id, [(shown.snapshot(), read_at)])
-            rows = order_rows(order.seller_id, shown, read_at=read_at)
-            outbox.put_all(connection, rows, recorded_at=read_at)
+            keep_read(connection, order.seller_id, shown, read_at)
             current = _still_to_cancel(connection, order)
             if current is None:
                 return False

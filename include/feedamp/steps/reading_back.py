@@ -6,10 +6,14 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime
+
+from sqlalchemy.engine import Connection
 
 from feedamp.client import FeedAmpClient
 from feedamp.errors import FeedAmpError
 from feedamp.flatten import order_rows
+from feedamp.models import Order
 from feedamp.pages import Unread
 from feedamp.parts import Parts
 from feedamp.state import ledger, open_orders, outbox
@@ -53,6 +57,10 @@ async def read_back(parts: Parts, client: FeedAmpClient, numbers: list[str]) -> 
             )
             ledger.mark_missing(connection, client.seller_id, number, parts.state.now())
         for order, read_at in shown:
-            open_orders.keep_open(connection, client.seller_id, [(order.snapshot(), read_at)])
-            rows = order_rows(client.seller_id, order, read_at=read_at)
-            outbox.put_all(connection, rows, recorded_at=read_at)
+            keep_read(connection, client.seller_id, order, read_at)
+
+
+def keep_read(connection: Connection, seller_id: str, order: Order, read_at: datetime) -> None:
+    """Puts an order that was read by itself into the state, and on its way to lake and warehouse. Safe to repeat."""
+    open_orders.keep_open(connection, seller_id, [(order.snapshot(), read_at)])
+    outbox.put_all(connection, order_rows(seller_id, order, read_at=read_at), recorded_at=read_at)

@@ -19,13 +19,15 @@ from feedamp.errors import (
     UnreadableError,
 )
 from feedamp.models import Order
-from feedamp.pages import Filters
+from feedamp.pages import Filters, Unread
 from feedamp.parts import Parts, Run, shards
 from feedamp.state import findings, leases, ledger, open_orders, sellers
 from feedamp.state.findings import StoredFinding
 from feedamp.state.sellers import Seller
 from feedamp.steps.edge import Tally, each_order, each_seller, missing_order, record_run, unexpected
 from feedamp.steps.judging import judge
+from feedamp.steps.reading_back import keep_read
+from feedamp.sweep import read_alone
 
 log = logging.getLogger(__name__)
 ORDERS_PER_TRANSACTION = 50
@@ -148,6 +150,7 @@ class _Reporter:
             log.info("The answer to a report was lost; order %s is read before anything is repeated.", number)
             left = await self._sort_out(number, self._pending(number))
             if left:
+                self._write([f.but(intent_at=self._parts.state.now()) for f in left])
                 await self._post(number, left, last_error=error)
 
     async def _post(
@@ -198,11 +201,19 @@ class _Reporter:
             self._tally.leave(seller_id, TransientError(message))
 
     async def _sort_out(self, number: str, pending: list[StoredFinding]) -> list[StoredFinding]:
-        """Reads the order and marks what has arrived; returns what has not and may be sent."""
+        """Reads the order, marks what has arrived and judges what was read; returns what is to be sent then.
+
+        The seller may have mended the line meanwhile: its error is listed no longer, and is not reported again.
+        """
         try:
-            order, _ = await self._client.get_order(number)
+            read = await read_alone(self._client, number)
         except NotFoundError:
             return pending  # the POST that follows says so to the person
+        if isinstance(read, Unread):
+            self._tally.orders_unread += 1
+            self._tally.note(self._client.seller_id, read.sentence)
+            return []  # its report stays unclear: the next run reads the order again
+        order, read_at = read
         arrived = await self._arrived(order, pending)
         now = self._parts.state.now()
         self._write(
@@ -216,7 +227,10 @@ class _Reporter:
                 for f in arrived
             ]
         )
-        return [finding for finding in pending if finding not in arrived]
+        with self._parts.state.begin() as connection:
+            keep_read(connection, self._client.seller_id, order, read_at)
+        _judge_all(self._parts, self._client.seller_id, [number], self._tally)
+        return self._pending(number)
 
     async def _arrived(self, order: Order, pending: list[StoredFinding]) -> list[StoredFinding]:
         sent = [finding for finding in pending if finding.intent_at is not None]
