@@ -17,9 +17,9 @@ DAGS = [
 ]
 
 
-def test_the_wheel_holds_every_file_of_both_packages_and_the_dags(wheel, root):
+def test_the_wheel_holds_every_file_of_all_packages_and_the_dags(wheel, root):
     expected = {f"feedamp_airflow/dags/{name}" for name in DAGS}
-    for parent, package in ((root / "include", "feedamp"), (root / "plugins", "feedamp_airflow")):
+    for parent, package in ((root / "include", "."), (root / "plugins", "feedamp_airflow")):
         files = (p for p in (parent / package).rglob("*") if p.is_file() and "__pycache__" not in p.parts)
         expected |= {str(path.relative_to(parent)) for path in files}
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
@@ -39,6 +39,17 @@ def test_airflow_sees_the_provider_its_options_and_its_plugin_once(installation)
     assert facts["plugins"] == ["feedamp"]
     assert facts["plugin_errors"] == {}
     assert facts["imported_by_stem"] == []
+
+
+def test_airflow_looks_for_example_dags_without_a_traceback(installation):
+    said = installation.run_python("""
+from airflow.dag_processing.bundles import manager
+manager.log.exception = lambda text, *values: print(text % values)
+manager._add_provider_example_dags_to_bundle(bundles := [])
+print("asked")
+""")
+    assert said.strip().splitlines()[-1] == "asked"
+    assert "airflow_provider_feedamp" not in said
 
 
 def test_the_code_comes_from_where_it_should(installation):
