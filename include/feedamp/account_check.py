@@ -77,18 +77,20 @@ async def check_account(state: State, client: FeedAmpClient, seller: Seller) -> 
     if consent is None:
         return AccountCheck(Verdict.COMPARED_BEFORE)
     try:
-        reason = await _what_is_wrong(state, client, seller, known, others_are_known=others)
+        reason, other_id = await _what_is_wrong(state, client, seller, known, others_are_known=others)
     except ClientRefusedError:
         raise
     except AuthorizationError:
         with state.read() as connection:
             if not consents.has_replaced(connection, seller.seller_id):
                 raise
-        reason = "FeedAMP refuses its token"
+        reason, other_id = "FeedAMP refuses its token", None
     with state.begin() as connection:
         now = state.now()
         if reason is not None:
-            is_before_kept = consents.set_aside(connection, seller.seller_id, consent, reason=reason, now=now)
+            is_before_kept = consents.set_aside(
+                connection, seller.seller_id, consent, reason=reason, shows_orders_of=other_id, now=now
+            )
             return AccountCheck(Verdict.KEPT_BEFORE if is_before_kept else Verdict.SET_ASIDE, reason)
         consents.confirm(connection, seller.seller_id, consent, now=now)
     return AccountCheck(Verdict.RIGHT if known or others else Verdict.NOTHING_TO_COMPARE)
@@ -133,23 +135,24 @@ async def _what_is_wrong(
     known: Sequence[KnownOrder],
     *,
     others_are_known: bool,
-) -> str | None:
-    """Why the account cannot be the seller's; None if it is, or nothing speaks against it."""
+) -> tuple[str | None, str | None]:
+    """Why the account cannot be the seller's, None if nothing speaks against it; and whose orders it shows."""
+    what, other_id = [], None
     if known and not await _shows_any(client, known):
         count = (
             "the order that was" if len(known) == 1 else f"any of the {len(known)} latest orders that were"
         )
-        return f"its account does not show {count} placed for this seller (first: {known[0].mp_order_number})"
+        what.append(f"does not show {count} placed for this seller (first: {known[0].mp_order_number})")
     if others_are_known:
         page = await _first_page(client, Filters(page_size=_PAGE_SIZE))
         with state.read() as connection:
             foreign = known_orders.foreign_order(connection, seller, page.orders)
-        if foreign is not None:
-            return (
-                f"its account shows orders that were placed for seller {foreign.other_id} "
-                f"(first: {foreign.mp_order_number})"
+        if foreign is not None and not foreign.is_forced:
+            other_id = foreign.other_id
+            what.append(
+                f"shows orders that were placed for seller {other_id} (first: {foreign.mp_order_number})"
             )
-    return None
+    return (f"its account {', and '.join(what)}" if what else None), other_id
 
 
 async def _shows_any(client: FeedAmpClient, known: Sequence[KnownOrder]) -> bool:

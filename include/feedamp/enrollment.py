@@ -107,8 +107,8 @@ def enroll(
 
     `known` is the seller as it stands. A refresh token seen before, recognized by its fingerprint, is old news
     and ignored. A new one takes the place of a live grant only with `replace`, and its account is compared with known
-    orders before it is used. With `force` it is not, and a grant that was set aside is taken. A refusal changes
-    nothing. Safe to repeat.
+    orders before it is used. With `force` a grant that was set aside is taken. A refusal changes nothing. Safe to
+    repeat.
     """
     owner = grants.token_owner(connection, parts.vault, given.refresh_token) if given.refresh_token else None
     if owner not in (None, given.seller_id):
@@ -118,7 +118,7 @@ def enroll(
     if is_new_token and known is not None and known.grant == ACTIVE and not replace:
         return Refusal("refresh_token", "the seller has a live grant; --replace puts this one in its place")
     is_taken = False
-    if known is not None and not is_new_token and _is_set_aside(connection, parts, given, known):
+    if known is not None and not is_new_token and is_set_aside(connection, parts, given, known):
         if not force:
             return Refusal("refresh_token", set_aside_words(known.grant_reason or ""))
         is_taken = consents.take_set_aside(connection, known.seller_id, now=parts.state.now())
@@ -145,13 +145,12 @@ def enroll(
             conn_id,
             given.refresh_token,
             now=parts.state.now(),
-            to_compare=not force,
-            forced=force,
+            to_compare=True,
         )
     return Outcome.ADDED if known is None else Outcome.UPDATED
 
 
-def _is_set_aside(connection: Connection, parts: Parts, given: Enrollment, known: Seller) -> bool:
+def is_set_aside(connection: Connection, parts: Parts, given: Enrollment, known: Seller) -> bool:
     """Whether the token is the one that the set-aside grant came with."""
     if given.refresh_token is None or known.grant_reason is None:
         return False
@@ -163,6 +162,11 @@ def set_aside_words(reason: str) -> str:
     """Why a token is stored but not used, and how it would be."""
     why = reason.removeprefix(consents.NEWER)
     return f"is set aside and not used: {why}; --force takes it all the same"
+
+
+def accepted_words(reason: str) -> str:
+    """What a person accepts with `--force`."""
+    return f"--force takes the grant although {reason.removeprefix(consents.NEWER)}"
 
 
 def _differs(given: Enrollment, known: Seller) -> bool:

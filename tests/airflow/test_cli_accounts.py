@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 
+import duckdb
 import pytest
-from airflow_house import open_airflow_house
+from airflow_house import ROOT, open_airflow_house
 from consenting import CALLBACK, authorize, consent
 from console import SELLER, Console
 
 from feedamp.parts import Run
-from feedamp.state import grants
+from feedamp.state import grants, sellers
 from feedamp.steps.extract import extract, plan_sellers
 
 OTHER = "seller-002"
@@ -87,8 +88,11 @@ def test_a_consent_signed_in_as_another_seller_is_set_aside_until_forced(shop):
     assert shop.plan() == []
     taken = shop.run("sellers", "authorize", OTHER, "--force")
     assert taken.code == 0, taken.err
+    assert (
+        "does not show the order that was placed for this seller (first: B-1), and shows orders" in taken.err
+    )
+    assert f"orders that were placed for seller {SELLER} (first: A-1)" in taken.err
     assert (listed(shop)["grant"], listed(shop)["grant_reason"]) == ("active", None)
-    assert needs(shop) == (0, {})
     again = shop.run("sellers", "authorize", OTHER, "--force")
     assert (again.code, "No grant" in again.err) == (1, True)
 
@@ -111,12 +115,84 @@ def test_a_consent_with_the_right_account_is_connected(shop):
     assert needs(shop) == (0, {})
 
 
-def test_a_consent_taken_with_force_is_not_compared(shop):
-    code, state = consent(url_for(shop), seller=SELLER)
-    before = len(shop.house.asked())
-    done = shop.run("sellers", "authorize", OTHER, "--code", code, "--state", state, "--force")
-    assert (done.code, len(shop.house.asked())) == (0, before)
+def force(shop, account=SELLER):
+    code, state = consent(url_for(shop), seller=account)
+    return shop.run("sellers", "authorize", OTHER, "--code", code, "--state", state, "--force")
+
+
+def test_force_says_whose_orders_it_accepts_and_action_is_required_at_once(shop):
+    done = force(shop)
+    assert done.code == 0, done.err
+    assert (
+        f"although its account does not show the order that was placed for this seller (first: B-1), and shows "
+        f"orders that were placed for seller {SELLER} (first: A-1)" in done.err
+    )
     assert listed(shop)["grant"] == "active"
+    code, some = needs(shop)
+    assert (code, [item["seller_id"] for item in some["sellers_mixed_up"]]) == (1, [SELLER, OTHER])
+    code, check = accounts_check(shop)
+    assert (code, check["state"]) == (1, "problem")
+    assert f"Sellers {SELLER} and {OTHER} may hold tokens for one account" in check["says"]
+
+
+def test_force_for_an_account_that_shows_nothing_wrong_accepts_nothing(shop):
+    done = force(shop, OTHER)
+    assert (done.code, done.err, done.out) == (0, "", f"seller {OTHER}: connected\n")
+    assert needs(shop) == (0, {})
+
+
+def orders_of(shop, *tables):
+    shop.load()
+    with duckdb.connect(shop.folder / "warehouse.duckdb", read_only=True) as warehouse:
+        return {
+            (table, *row)
+            for table in tables or ("orders",)
+            for row in warehouse.execute(f"SELECT seller_id, mp_order_number FROM feedamp.{table}").fetchall()
+        }
+
+
+def test_an_extraction_under_both_sellers_says_so_each_time_until_one_gets_the_right_account(shop):
+    force(shop)
+    with shop.parts.state.begin() as connection:  # as if nobody had been told
+        sellers.end_mix_up(connection, OTHER)
+    assert needs(shop) == (0, {})
+    shop.fulfill("A-1")
+    read_all(shop)
+    assert (OTHER, "A-1") in {row[1:] for row in orders_of(shop)}
+    assert [item["seller_id"] for item in needs(shop)[1]["sellers_mixed_up"]] == [SELLER, OTHER]
+    assert not listed(shop)["paused"]
+    assert authorize(shop, *consent(url_for(shop), seller=OTHER), seller=OTHER).code == 0
+    assert needs(shop) == (0, {})
+    assert accounts_check(shop)[1]["state"] == "ok"
+
+
+def test_rows_under_both_sellers_leave_the_warehouse_as_the_runbook_says(shop):
+    tables = ("orders", "order_lines", "shipments")
+    force(shop)
+    shop.fulfill("A-1")
+    read_all(shop)
+    assert {(t, OTHER, "A-1") for t in tables} <= orders_of(shop, *tables)
+    text = (ROOT / "docs" / "runbook.md").read_text()
+    [block] = [block for block in text.split("```sql\n")[1:] if "'S2'" in block.split("```")[0]]
+    sql = block.split("```")[0].replace("'S1'", f"'{SELLER}'").replace("'S2'", f"'{OTHER}'")
+    with duckdb.connect(shop.folder / "warehouse.duckdb") as warehouse:
+        warehouse.execute(sql)
+    left = orders_of(shop, *tables)
+    assert {(t, SELLER, "A-1") for t in tables} | {("orders", OTHER, "B-1")} <= left
+    assert not {row for row in left if row[1:] == (OTHER, "A-1")}
+    verified = shop.run("lake", "verify")
+    assert verified.code == 0, verified.out
+
+
+def test_a_seller_with_a_new_id_is_clear_once_the_old_one_is_paused(shop):
+    force(shop)
+    assert shop.run("sellers", "pause", SELLER).code == 0
+    assert needs(shop) == (0, {})
+    assert accounts_check(shop)[1]["state"] == "ok"
+    assert shop.run("sellers", "resume", SELLER).code == 0
+    assert [item["seller_id"] for item in needs(shop)[1]["sellers_mixed_up"]] == [OTHER]
+    assert shop.run("sellers", "resume", OTHER).code == 0
+    assert needs(shop) == (0, {})
 
 
 def test_a_consent_while_orders_cannot_be_read_is_compared_later(shop):
@@ -149,6 +225,7 @@ def test_an_import_for_the_wrong_account_is_refused_until_forced(shop):
     assert (again.code, again.out) == (1, "added 0, updated 0, unchanged 0, refused 1\n")
     forced = shop.run("sellers", "import", file, "--force")
     assert (forced.code, forced.out) == (0, "added 0, updated 1, unchanged 0, refused 0\n")
+    assert "line 1: --force takes the grant although its account does not show" in forced.err
     assert listed(shop)["grant"] == "active"
     assert shop.run("sellers", "import", file).out == "added 0, updated 0, unchanged 1, refused 0\n"
     assert shop.sandbox.broken_rules == []
@@ -162,6 +239,13 @@ def test_a_wrong_token_that_should_replace_a_live_one_is_refused(shop):
     assert shop.run("sellers", "import", file).code == 1
     assert shop.run("sellers", "import", file, "--force").code == 0
     assert token_of(shop) != before
+
+
+def test_an_import_with_force_says_what_it_accepts(shop):
+    done, _ = import_new(shop, SELLER, "--replace", "--force")
+    assert (done.code, done.out) == (0, "added 0, updated 1, unchanged 0, refused 0\n")
+    assert f"orders that were placed for seller {SELLER} (first: A-1)" in done.err
+    assert [item["seller_id"] for item in needs(shop)[1]["sellers_mixed_up"]] == [SELLER, OTHER]
 
 
 def test_an_import_of_the_right_account_costs_two_requests(shop):

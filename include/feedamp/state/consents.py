@@ -11,6 +11,7 @@ the grant that is used, or the only one; `other_grants` holds a second one, of w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.state.schema import account_marks, grants, other_grants
-from feedamp.state.sellers import ACTIVE, SET_ASIDE, wake
+from feedamp.state.sellers import ACTIVE, SET_ASIDE, end_mix_up, note_mix_up, wake
 from feedamp.state.upsert import upsert
 
 REPLACED = "replaced"
@@ -46,7 +47,7 @@ def make_room(connection: Connection, seller_id: str, *, to_compare: bool) -> No
         if row["account_checked_at"] is None:
             return  # the one before that is kept already
         if row["status"] == ACTIVE:
-            _write_other(connection, row, role=REPLACED)
+            _write_other(connection, dict(row), role=REPLACED)
             return
     _drop_other(connection, seller_id)
 
@@ -66,26 +67,43 @@ def has_replaced(connection: Connection, seller_id: str) -> bool:
 
 
 def confirm(connection: Connection, seller_id: str, consent: str, *, now: datetime) -> None:
-    """The account is the seller's, or there is nothing to compare it with. A newer consent is left as it is."""
+    """The account is the seller's, or there is nothing to compare it with; a mix-up that stopped nobody is over.
+
+    A newer consent is left as it is.
+    """
     changed = connection.execute(
         sa.update(grants).where(*_compared(seller_id, consent)).values(account_checked_at=now)
     )
     if changed.rowcount:
         _drop_other(connection, seller_id)
+        end_mix_up(connection, seller_id)
 
 
-def set_aside(connection: Connection, seller_id: str, consent: str, *, reason: str, now: datetime) -> bool:
+def set_aside(
+    connection: Connection,
+    seller_id: str,
+    consent: str,
+    *,
+    reason: str,
+    shows_orders_of: str | None,
+    now: datetime,
+) -> bool:
     """Stops using the grant of a consent; True if the one before is in use again. A newer consent is left as it is."""
     row = connection.execute(sa.select(grants).where(*_compared(seller_id, consent))).mappings().first()
     if row is None:
         return False
     before = _row(connection, other_grants, seller_id)
     if before is None or before["role"] != REPLACED:
-        values: dict[str, Any] = {"status": SET_ASIDE, "status_reason": reason, "account_checked_at": now}
+        values: dict[str, Any] = {
+            "status": SET_ASIDE,
+            "status_reason": reason,
+            "shows_orders_of": shows_orders_of,
+            "account_checked_at": now,
+        }
         connection.execute(sa.update(grants).where(grants.c.seller_id == seller_id).values(**values))
         return False
     _use(connection, before, generation=row["generation"] + 1, reason=f"{NEWER}{reason}")
-    _write_other(connection, row, role=SET_ASIDE)
+    _write_other(connection, {**row, "shows_orders_of": shows_orders_of}, role=SET_ASIDE)
     return True
 
 
@@ -101,20 +119,21 @@ def set_aside_consent(connection: Connection, seller_id: str) -> str | None:
 
 
 def take_set_aside(connection: Connection, seller_id: str, *, now: datetime) -> bool:
-    """Uses the grant that was set aside, or was not compared yet: a person says so. False if there is none.
+    """Uses the grant that was set aside: a person says so. False if there is none.
 
-    Safe to repeat: the second time there is none.
+    While its account shows another seller's orders, that is action required for both (`sellers.note_mix_up`). Safe to repeat: the second time there is none.
     """
     row = _row(connection, grants, seller_id)
     if row is None:
         return False
     other = _row(connection, other_grants, seller_id)
-    if row["status"] == SET_ASIDE or row["account_checked_at"] is None:
-        values = {"status": ACTIVE} if row["status"] == SET_ASIDE else {}
+    taken = row
+    if row["status"] == SET_ASIDE:
         connection.execute(
-            sa.update(grants).where(grants.c.seller_id == seller_id).values(status_reason=None, **values)
+            sa.update(grants).where(grants.c.seller_id == seller_id).values(status=ACTIVE, status_reason=None)
         )
     elif other is not None and other["role"] == SET_ASIDE:
+        taken = other
         _use(connection, other, generation=row["generation"] + 1, reason=None)
     else:
         return False
@@ -125,6 +144,11 @@ def take_set_aside(connection: Connection, seller_id: str, *, now: datetime) -> 
         .values(account_checked_at=now, account_forced=True)
     )
     connection.execute(sa.delete(account_marks).where(account_marks.c.seller_id == seller_id))
+    end_mix_up(connection, seller_id)
+    other_id = taken["shows_orders_of"]
+    if other_id is not None:
+        words = f"the account of seller {seller_id}, taken with --force, shows orders that were placed for seller {other_id}"
+        note_mix_up(connection, seller_id, other_id, words=words, is_proven=False)
     wake(connection, seller_id, now=now)
     return True
 
@@ -151,7 +175,7 @@ def _row(connection: Connection, table: sa.Table, seller_id: str) -> sa.RowMappi
     return connection.execute(sa.select(table).where(table.c.seller_id == seller_id)).mappings().first()
 
 
-def _write_other(connection: Connection, row: sa.RowMapping, *, role: str) -> None:
+def _write_other(connection: Connection, row: Mapping[str, Any], *, role: str) -> None:
     kept = {name: row[name] for name in _KEPT}
     upsert(connection, other_grants, [{"seller_id": row["seller_id"], "role": role, **kept}])
 

@@ -82,12 +82,11 @@ def put_grant(
     *,
     now: datetime,
     to_compare: bool = False,
-    forced: bool = False,
 ) -> None:
     """Stores a grant that a person gave or imported; whatever was there is replaced.
 
     With `to_compare` the account behind it is compared with known orders before the grant is used for data, and a
-    grant in use before is kept until then. `forced`: a person says that it is right whatever its account shows.
+    grant in use before is kept until then.
     """
     consents.make_room(connection, seller_id, to_compare=to_compare)
     known = connection.execute(
@@ -113,7 +112,8 @@ def put_grant(
                 "disowned_at": None,
                 "reported_at": None,
                 "account_checked_at": None if to_compare else now,
-                "account_forced": forced,
+                "account_forced": False,
+                "shows_orders_of": None,
                 "others_known_until": None,
                 "consent": vault.fingerprint("token", refresh_token),
                 "lease_owner": None,

@@ -27,10 +27,14 @@ _IS_KNOWN = sa.and_(orders.c.placed_at.is_not(None), orders.c.missing_since.is_(
 
 @dataclass(frozen=True)
 class ForeignOrder:
-    """An order that a seller's account shows and that belongs to another seller, or is in that account as well."""
+    """An order that a seller's account shows and that belongs to another seller, or is in that account as well.
+
+    `is_forced`: a person took the grant of one of the two with `--force`.
+    """
 
     other_id: str
     mp_order_number: str
+    is_forced: bool = False
 
 
 def newest(connection: Connection, seller_id: str, *, limit: int) -> list[KnownOrder]:
@@ -71,32 +75,35 @@ def nothing_to_compare(connection: Connection) -> list[str]:
 def foreign_order(connection: Connection, seller: Seller, shown: Sequence[Order]) -> ForeignOrder | None:
     """The first order of a seller's account that was placed for another seller, proven by its date and lines.
 
-    Nothing counts where a person took the grant of one of the two with `--force`, nor what was placed before a person
-    resumed this seller.
+    One of a seller for whom no person used `--force` goes first. What was placed before a person resumed this seller
+    does not count.
     """
     grant = _grant(connection, seller)
-    if grant is None or grant.account_forced:
+    if grant is None:
         return None
+    forced: ForeignOrder | None = None
     strangers = _strangers(connection, seller.seller_id, shown)
-    for known in _of_others(connection, seller, strangers):
+    for known, is_forced in _of_others(connection, seller, strangers):
         is_news = grant.others_known_until is None or known.placed_at > grant.others_known_until
         if is_news and proves(strangers[known.mp_order_number], known):
-            return ForeignOrder(known.seller_id, known.mp_order_number)
-    return None
+            if not (is_forced or grant.account_forced):
+                return ForeignOrder(known.seller_id, known.mp_order_number)
+            forced = forced or ForeignOrder(known.seller_id, known.mp_order_number, is_forced=True)
+    return forced
 
 
 def shared_order(connection: Connection, seller: Seller, marked: Mapping[str, str]) -> ForeignOrder | None:
     """The first of some orders by mark, as `marks_of` gives them, that another seller's account has shown as well.
 
-    None where a person took or resumed a grant, as with `foreign_order`.
+    None where a person has resumed the seller.
     """
     grant = _grant(connection, seller)
-    if not marked or grant is None or grant.account_forced or grant.others_known_until is not None:
+    if not marked or grant is None or grant.others_known_until is not None:
         return None
     query = (
         sa.select(account_marks)
         .join(sellers, sellers.c.seller_id == account_marks.c.seller_id)
-        .where(account_marks.c.mark.in_(list(marked)), _is_other(seller), ~_is_forced())
+        .where(account_marks.c.mark.in_(list(marked)), _is_other(seller))
         .order_by(account_marks.c.seller_id, account_marks.c.mp_order_number)
     )
     row = connection.execute(query).first()
@@ -108,8 +115,10 @@ def _grant(connection: Connection, seller: Seller) -> Any:
     return connection.execute(query.where(grants.c.seller_id == seller.seller_id)).first()
 
 
-def _of_others(connection: Connection, seller: Seller, shown: Mapping[str, Order]) -> Iterator[KnownOrder]:
-    """Orders of other sellers with the number and purchase date of shown ones."""
+def _of_others(
+    connection: Connection, seller: Seller, shown: Mapping[str, Order]
+) -> Iterator[tuple[KnownOrder, bool]]:
+    """Orders of other sellers with the number and purchase date of shown ones, and whether `--force` was used."""
     dates = {
         number: order.purchase_date.replace(microsecond=0)
         for number, order in shown.items()
@@ -119,14 +128,16 @@ def _of_others(connection: Connection, seller: Seller, shown: Mapping[str, Order
         return
     # A range, not a list of dates: two lists would be looked up as all their pairs.
     query = (
-        sa.select(orders.c.seller_id, orders.c.mp_order_number, orders.c.purchase_date)
+        sa.select(
+            orders.c.seller_id, orders.c.mp_order_number, orders.c.purchase_date, grants.c.account_forced
+        )
         .join(sellers, sellers.c.seller_id == orders.c.seller_id)
+        .outerjoin(grants, grants.c.seller_id == sellers.c.seller_id)
         .where(
             _is_other(seller),
             orders.c.mp_order_number.in_(list(dates)),
             orders.c.purchase_date.between(min(dates.values()), max(dates.values())),
             _IS_KNOWN,
-            ~_is_forced(),
         )
         .order_by(orders.c.mp_order_number, orders.c.seller_id)
     )
@@ -135,7 +146,7 @@ def _of_others(connection: Connection, seller: Seller, shown: Mapping[str, Order
             one = _known().where(
                 orders.c.seller_id == row.seller_id, orders.c.mp_order_number == row.mp_order_number
             )
-            yield _order(connection.execute(one).one())
+            yield _order(connection.execute(one).one()), bool(row.account_forced)
 
 
 def marks_of(connection: Connection, seller: Seller, shown: Sequence[Order]) -> dict[str, str]:
@@ -174,10 +185,6 @@ def _strangers(connection: Connection, seller_id: str, shown: Iterable[Order]) -
 
 def _is_other(seller: Seller) -> sa.ColumnElement[bool]:
     return sa.and_(sellers.c.conn_id == seller.conn_id, sellers.c.seller_id != seller.seller_id)
-
-
-def _is_forced() -> sa.ColumnElement[bool]:
-    return sa.exists().where(grants.c.seller_id == sellers.c.seller_id, grants.c.account_forced.is_(True))
 
 
 def _known() -> sa.Select[Any]:

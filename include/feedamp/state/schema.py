@@ -66,6 +66,8 @@ grants = sa.Table(
     sa.Column("status", sa.String(32), nullable=False),
     # Why the grant is not used, where FeedAMP's refusal is not the reason.
     sa.Column("status_reason", sa.Text),
+    # The seller whose orders the account showed when it was compared.
+    sa.Column("shows_orders_of", _SELLER),
     # Encrypted. The previous token stays until the current one has worked (RULES, Tokens).
     sa.Column("refresh_token", sa.Text, nullable=False),
     sa.Column("previous_refresh_token", sa.Text),
@@ -100,6 +102,7 @@ other_grants = sa.Table(
     metadata,
     sa.Column("seller_id", _SELLER, primary_key=True),
     sa.Column("role", sa.String(16), nullable=False),
+    sa.Column("shows_orders_of", _SELLER),
     sa.Column("conn_id", sa.Text, nullable=False),
     sa.Column("refresh_token", sa.Text, nullable=False),
     sa.Column("previous_refresh_token", sa.Text),

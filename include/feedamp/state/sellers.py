@@ -162,6 +162,17 @@ def note_mix_up(
         connection.execute(change)
 
 
+def end_mix_up(connection: Connection, seller_id: str) -> None:
+    """The seller has another account now: a mix-up that did not pause the seller is over for both. Safe to repeat."""
+    if is_paused(connection, seller_id):
+        return
+    connection.execute(
+        sa.update(sellers)
+        .where(sa.or_(sellers.c.seller_id == seller_id, sellers.c.mixed_with == seller_id))
+        .values(mix_up=None, mixed_with=None)
+    )
+
+
 def is_paused(connection: Connection, seller_id: str) -> bool:
     """Whether a person has stopped the seller's traffic."""
     query = sa.select(sellers.c.paused).where(sellers.c.seller_id == seller_id)

@@ -1,4 +1,7 @@
-"""What an account shows while it is read: orders placed for another seller of ours stop both sellers at once."""
+"""What an account shows while it is read: orders placed for another seller of ours stop both sellers at once.
+
+Where a person took the grant of one of the two with `--force`, they are action required for both and stop neither.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +27,15 @@ class AccountWatch:
         with parts.state.read() as connection:
             self._is_first_look = not known_orders.is_marked(connection, seller.seller_id)
         self._is_marked = not self._is_first_look
+        self._has_warned = False
 
     def look(self, shown: Sequence[Order]) -> None:
         """Pauses both sellers if the page proves that the account shows orders placed for another one.
 
         Which of the two accounts is the wrong one, a person must say: call it before anything of the page is taken. At
         the first look at an account, orders that we did not place are compared with those that other accounts have
-        shown; an equal one is action required for both sellers and stops neither. Safe to repeat.
+        shown; an equal one is action required for both sellers and stops neither. So is, at any look, an order of a
+        seller whose grant was taken with `--force`. Safe to repeat.
 
         Raises:
             AuthorizationError: both sellers are paused.
@@ -40,13 +45,21 @@ class AccountWatch:
         with self._parts.state.read() as connection:
             foreign = known_orders.foreign_order(connection, self._seller, shown)
         if foreign is not None:
-            words = self._note(foreign, "shows orders that were placed for seller", is_proven=True)
+            self._note_foreign(foreign)
+        if self._is_first_look:
+            self._compare_with_other_accounts(shown)
+
+    def _note_foreign(self, foreign: ForeignOrder) -> None:
+        if foreign.is_forced and self._has_warned:
+            return
+        what = "shows orders that were placed for seller"
+        words = self._note(foreign, what, is_proven=not foreign.is_forced)
+        if not foreign.is_forced:
             raise AuthorizationError(
                 f"Both sellers are paused: {words}; `feedamp doctor` names what to do.",
                 seller_id=self._seller.seller_id,
             )
-        if self._is_first_look:
-            self._compare_with_other_accounts(shown)
+        self._warn(words)
 
     def _compare_with_other_accounts(self, shown: Sequence[Order]) -> None:
         with self._parts.state.read() as connection:
@@ -60,8 +73,12 @@ class AccountWatch:
             shared = known_orders.shared_order(connection, self._seller, marked)
         if shared is not None:
             words = self._note(shared, "shows the same orders as that of seller", is_proven=False)
-            log.warning("Two sellers may hold tokens for one account: %s; see `feedamp doctor`.", words)
+            self._warn(words)
             self._is_first_look = False
+
+    def _warn(self, words: str) -> None:
+        log.warning("Two sellers may hold tokens for one account: %s; see `feedamp doctor`.", words)
+        self._has_warned = True
 
     def _note(self, order: ForeignOrder, what: str, *, is_proven: bool) -> str:
         words = (

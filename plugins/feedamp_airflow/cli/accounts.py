@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from feedamp.errors import FeedAmpError
 from feedamp.parts import Parts
 from feedamp.state import known_orders, sellers
@@ -10,9 +12,26 @@ from feedamp.state.sellers import SET_ASIDE, Seller
 NAMED = 10
 
 
-def mix_up(seller: Seller) -> str | None:
-    """Why it is not clear that the seller's grant is for the seller's account; None if nothing speaks against it."""
-    if seller.mixed_with is not None:
+def unclear(known: Sequence[Seller]) -> dict[str, str]:
+    """Why it is not clear that a seller's grant is for the seller's account, by seller."""
+    by_id = {seller.seller_id: seller for seller in known}
+    reasons = {s.seller_id: _reason(s, by_id.get(s.mixed_with or "")) for s in known}
+    return {seller_id: reason for seller_id, reason in reasons.items() if reason is not None}
+
+
+def _is_mixed_up(seller: Seller, other: Seller | None) -> bool:
+    """Two accounts are mixed up until only one of them is used, say because the other seller is paused for good.
+
+    One who was resumed is no longer mixed up, the other of the two is until it is resumed as well.
+    """
+    if seller.mixed_with is None or other is None:
+        return False
+    is_pair = other.mixed_with == seller.seller_id
+    return not is_pair or (seller.blocked_by is None) == (other.blocked_by is None)
+
+
+def _reason(seller: Seller, other: Seller | None) -> str | None:
+    if _is_mixed_up(seller, other):
         return seller.mix_up
     if seller.grant == SET_ASIDE:
         return f"the grant is set aside: {seller.grant_reason}"
@@ -44,8 +63,9 @@ def examine(parts: Parts) -> str:
 def _mixed_steps(known: list[Seller]) -> list[str]:
     """A paragraph for each pair of sellers whose accounts are mixed up."""
     paragraphs: dict[frozenset[str], str] = {}
+    by_id = {seller.seller_id: seller for seller in known}
     for seller in known:
-        if seller.mixed_with is None:
+        if seller.mixed_with is None or not _is_mixed_up(seller, by_id.get(seller.mixed_with)):
             continue
         one, other = sorted((seller.seller_id, seller.mixed_with))
         what = "are paused" if seller.paused else "may hold tokens for one account"
@@ -56,17 +76,21 @@ def _mixed_steps(known: list[Seller]) -> list[str]:
             f"--code=C --state=S`, with `--force` if the right account lacks the orders that went to the wrong one. "
             f"If FeedAMP ended the first seller's grant meanwhile, that one authorizes again as well. "
             f"Then `feedamp sellers resume {one}` and `feedamp sellers resume {other}`; a reconciliation with repair "
-            f"places orders again that the right account lacks, and in the wrong account they must be cancelled by hand."
+            f"places orders again that the right account lacks, and in the wrong account they must be cancelled by hand. "
+            f'How rows that stand under both sellers leave the warehouse: docs/runbook.md, "A grant is set aside". If one '
+            f"of the two is no longer used, `feedamp sellers pause` ends this; if both may show these orders, `feedamp "
+            f"sellers resume {one}` and `feedamp sellers resume {other}`."
         )
     return list(paragraphs.values())
 
 
 def _set_aside_steps(known: list[Seller]) -> list[str]:
+    by_id = {seller.seller_id: seller for seller in known}
     return [
-        f"Seller {seller.seller_id}: {mix_up(seller)}. If the seller was signed in with the wrong account, sign out of "
+        f"Seller {seller.seller_id}: {_reason(seller, None)}. If the seller was signed in with the wrong account, sign out of "
         f"FeedAMP and open a new link of `feedamp sellers authorize-url {seller.seller_id}`, then `feedamp sellers "
         f"authorize {seller.seller_id} --code=C --state=S`. If the account is right, `feedamp sellers authorize "
         f"{seller.seller_id} --force` takes the grant that is set aside."
         for seller in known
-        if seller.mixed_with is None and seller.grant_reason is not None
+        if seller.grant_reason is not None and not _is_mixed_up(seller, by_id.get(seller.mixed_with or ""))
     ]

@@ -9,6 +9,7 @@ import secrets
 from urllib.parse import urlencode
 
 from feedamp.account_check import AccountCheck, Verdict
+from feedamp.enrollment import accepted_words
 from feedamp.errors import (
     AuthorizationError,
     ClientRefusedError,
@@ -68,7 +69,7 @@ def make_url(given: argparse.Namespace, out: Output) -> int:
 def authorize(given: argparse.Namespace, out: Output) -> int:
     """Spends the `state`, exchanges the code, stores the grant and compares its account with known orders.
 
-    With `--force` the account is not compared; without a code the grant that was set aside is taken.
+    With `--force` a grant that was set aside is taken, this one or without a code an earlier one.
     """
     is_callback = given.code is not None or given.error is not None
     if is_callback != (given.state is not None) or not (is_callback or given.force):
@@ -93,10 +94,10 @@ def authorize(given: argparse.Namespace, out: Output) -> int:
         pair = _exchange(parts, seller, given.code, given.state, out)
         if pair is None:
             return REFUSED
-        waiting = _store(parts, seller, pair, force=given.force)
-        compared = None if given.force else _compare(parts, seller, out)
-    if compared is not None and compared.is_set_aside:
-        return REFUSED
+        waiting = _store(parts, seller, pair)
+        compared = _compare(parts, seller, out, force=given.force)
+        if compared is not None and compared.is_set_aside:
+            return _take_set_aside(parts, seller, out) if given.force else REFUSED
     orders = f"; {waiting} waiting orders go out with the next run" if waiting else ""
     out.say(f"seller {seller.seller_id}: connected{orders}")
     return DONE
@@ -104,6 +105,9 @@ def authorize(given: argparse.Namespace, out: Output) -> int:
 
 def _take_set_aside(parts: Parts, seller: Seller, out: Output) -> int:
     with parts.state.begin() as connection:
+        [known] = sellers.find(connection, [seller.seller_id])
+        if known.grant_reason is not None:
+            out.complain(f"seller {seller.seller_id}: {accepted_words(known.grant_reason)}")
         is_taken = consents.take_set_aside(connection, seller.seller_id, now=parts.state.now())
     if not is_taken:
         out.complain(f"No grant of seller {seller.seller_id} is set aside. {_new_url(seller)}")
@@ -112,7 +116,7 @@ def _take_set_aside(parts: Parts, seller: Seller, out: Output) -> int:
     return DONE
 
 
-def _compare(parts: Parts, seller: Seller, out: Output) -> AccountCheck | None:
+def _compare(parts: Parts, seller: Seller, out: Output, *, force: bool) -> AccountCheck | None:
     """What the new grant's account shows; None if it could not be read."""
     try:
         check = asyncio.run(_check(parts, seller))
@@ -122,7 +126,7 @@ def _compare(parts: Parts, seller: Seller, out: Output) -> AccountCheck | None:
             "This is done before the grant is first used."
         )
         return None
-    if check.is_set_aside:
+    if check.is_set_aside and not force:
         before = (
             "the grant before it stays in use"
             if check.verdict is Verdict.KEPT_BEFORE
@@ -205,7 +209,7 @@ async def _ask(account: Connection, code: str) -> TokenPair:
         return await TokenEndpoint(transport, account.credentials).exchange(code)
 
 
-def _store(parts: Parts, seller: Seller, pair: TokenPair, *, force: bool) -> int:
+def _store(parts: Parts, seller: Seller, pair: TokenPair) -> int:
     """Stores the grant with its first access token; returns how many orders waited for it."""
     parts.on_secret(pair.refresh_token)
     parts.on_secret(pair.access_token)
@@ -218,8 +222,7 @@ def _store(parts: Parts, seller: Seller, pair: TokenPair, *, force: bool) -> int
             seller.conn_id,
             pair.refresh_token,
             now=now,
-            to_compare=not force,
-            forced=force,
+            to_compare=True,
         )
         grant = grants.read(connection, parts.vault, seller.seller_id)
         if grant is not None:

@@ -15,10 +15,18 @@ from typing import BinaryIO
 from sqlalchemy.engine import Connection
 
 from feedamp.account_check import AccountCheck, Verdict, check_accounts
-from feedamp.enrollment import Outcome, Refusal, enroll, read_line, set_aside_words
+from feedamp.enrollment import (
+    Outcome,
+    Refusal,
+    accepted_words,
+    enroll,
+    is_set_aside,
+    read_line,
+    set_aside_words,
+)
 from feedamp.errors import AuthorizationError, ClientRefusedError, ConfigurationError, FeedAmpError
 from feedamp.parts import Parts, Run
-from feedamp.state import known_orders, sellers
+from feedamp.state import consents, known_orders, sellers
 from feedamp.state.sellers import Seller
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_parts
@@ -32,13 +40,11 @@ def import_file(given: argparse.Namespace, out: Output) -> int:
     counts: Counter[str] = Counter()
     with _opened(given.file) as stream, opened_parts() as parts:
         fault_of = usable_connection(parts)
-        accounts = _Accounts(parts)
+        accounts = _Accounts(parts, out, force=given.force)
         lines = _lines(stream)
         while batch := list(islice(lines, LINES_PER_TRANSACTION)):
             with parts.state.begin() as connection:
-                taken = list(
-                    _take(connection, parts, batch, fault_of, replace=given.replace, force=given.force)
-                )
+                taken = list(_take(connection, parts, batch, fault_of, out, given))
             for number, verdict in accounts.compare(taken):
                 if isinstance(verdict, Refusal):
                     counts["refused"] += 1
@@ -57,10 +63,13 @@ Taken = tuple[int, Outcome | Refusal, str]  # line, what became of it, seller
 
 
 class _Accounts:
-    """Compares the accounts of new grants with known orders, and says which could not be."""
+    """Compares the accounts of new grants with known orders, and says which could not be.
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    With `force` a grant is taken whatever its account shows; that is said.
+    """
+
+    def __init__(self, parts: Parts, out: Output, *, force: bool) -> None:
+        self._parts, self._out, self._force = parts, out, force
         self._run = Run("sellers", "import", parts.state.now())
         self._without_orders: set[str] = set()
         self._unread: dict[str, FeedAmpError] = {}
@@ -87,6 +96,11 @@ class _Accounts:
         return checks
 
     def _refusal(self, seller: str, check: AccountCheck | FeedAmpError | None) -> Refusal | None:
+        if isinstance(check, AccountCheck) and check.is_set_aside and self._force:
+            self._out.complain(f"seller {seller}: {accepted_words(check.reason)}")
+            with self._parts.state.begin() as connection:
+                consents.take_set_aside(connection, seller, now=self._parts.state.now())
+            return None
         if isinstance(check, AccountCheck) and check.is_set_aside:
             before = "; the grant before it stays in use" if check.verdict is Verdict.KEPT_BEFORE else ""
             return Refusal("refresh_token", set_aside_words(check.reason) + before)
@@ -118,9 +132,8 @@ def _take(
     parts: Parts,
     lines: list[tuple[int, bytes]],
     fault_of: Callable[[str], str | None],
-    *,
-    replace: bool,
-    force: bool,
+    out: Output,
+    options: argparse.Namespace,
 ) -> Iterator[Taken]:
     """What became of each line."""
     known = {seller.seller_id: seller for seller in sellers.find(connection)}
@@ -136,7 +149,10 @@ def _take(
         if fault is not None:
             yield number, Refusal("conn_id", fault), given.seller_id
             continue
-        outcome = enroll(connection, parts, given, known.get(given.seller_id), replace=replace, force=force)
+        seller = known.get(given.seller_id)
+        if options.force and seller is not None and is_set_aside(connection, parts, given, seller):
+            out.complain(f"line {number}: {accepted_words(seller.grant_reason or '')}")
+        outcome = enroll(connection, parts, given, seller, replace=options.replace, force=options.force)
         if outcome in (Outcome.ADDED, Outcome.UPDATED):
             changed.add(given.seller_id)
         yield number, outcome, given.seller_id

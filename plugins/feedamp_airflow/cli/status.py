@@ -14,7 +14,7 @@ from feedamp.parts import Parts
 from feedamp.state import overview, sellers
 from feedamp.state.overview import Some
 from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE, Seller
-from feedamp_airflow.cli.accounts import mix_up
+from feedamp_airflow.cli.accounts import unclear
 from feedamp_airflow.cli.output import Output, cell
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_parts
 
@@ -105,7 +105,7 @@ def _sellers(known: list[Seller]) -> dict[str, int]:
 
 def _mixed_up(known: list[Seller]) -> Some:
     """Sellers whose account shows another's orders, and those with a grant that was set aside because it does."""
-    found = [(seller.seller_id, reason) for seller in known if (reason := mix_up(seller)) is not None]
+    found = list(unclear(known).items())
     return Some(len(found), [{"seller_id": s, "reason": reason} for s, reason in found[:SHOWN]])
 
 

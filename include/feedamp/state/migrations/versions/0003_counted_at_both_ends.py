@@ -34,12 +34,14 @@ def _add_what_tells_accounts_apart() -> None:
     op.add_column("sellers", sa.Column("mix_up", sa.Text(), nullable=True))
     op.add_column("sellers", sa.Column("mixed_with", sa.String(128), nullable=True))
     op.add_column("grants", _forced())
+    op.add_column("grants", sa.Column("shows_orders_of", sa.String(128), nullable=True))
     op.add_column("grants", sa.Column("others_known_until", UtcTime(), nullable=True))
     op.add_column("grants", sa.Column("consent", sa.String(64), nullable=True))
     op.create_table(
         "other_grants",
         sa.Column("seller_id", sa.String(128), primary_key=True),
         sa.Column("role", sa.String(16), nullable=False),
+        sa.Column("shows_orders_of", sa.String(128)),
         sa.Column("conn_id", sa.Text(), nullable=False),
         sa.Column("refresh_token", sa.Text(), nullable=False),
         sa.Column("previous_refresh_token", sa.Text()),
