@@ -92,7 +92,7 @@ def test_the_units_of_an_order_that_was_closed_before_they_were_kept_are_unknown
 def test_an_order_that_feedamp_does_not_have_says_so(placed):
     placed.read()
     with placed.parts.state.begin() as connection:
-        ledger.mark_missing(connection, SELLER, "M-1", placed.parts.state.now())
+        ledger.mark_missing(connection, SELLER, "M-1", asked_at=placed.parts.state.now())
     shown = show(placed)
     assert (shown["closing"]["needs_person"], shown["missing_since"][-1]) == (True, "Z")
     assert "FeedAMP does not have it" in placed.run("orders", "show", SELLER, "M-1").out

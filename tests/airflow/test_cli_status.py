@@ -127,7 +127,7 @@ def test_an_order_that_feedamp_does_not_have_is_listed_with_what_to_do(feedamp_e
     feedamp_env.deliver("a.jsonl", "M-1")
     feedamp_env.place()
     with feedamp_env.parts.state.begin() as connection:
-        ledger.mark_missing(connection, SELLER, "M-1", feedamp_env.parts.state.now())
+        ledger.mark_missing(connection, SELLER, "M-1", asked_at=feedamp_env.parts.state.now())
     assert needs(feedamp_env) == (1, {"missing_orders": 1})
     done = feedamp_env.run("status")
     assert "repair=true places again" in done.out

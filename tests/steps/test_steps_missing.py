@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import bisect
+from datetime import datetime
 from typing import Any
 
 import pytest
 from house import BAD_NUMBER, SELLER, House, shipment
 
 from feedamp.sandbox.orders import StoredOrder
-from feedamp.state import overview
+from feedamp.state import ledger, overview
 from feedamp.steps.edge import finish
+from feedamp.steps.verify import verify
 
 
 def lose(house: House, number: str = "M-1") -> StoredOrder:
@@ -187,3 +190,53 @@ def test_since_when_it_is_missing_stays_the_first_moment(closable: House) -> Non
     closable.clock.skip(hours=25)
     closable.close()
     assert closable.order("M-1").missing_since == first
+
+
+def mark_as_asked(house: House, asked_at: datetime, number: str = "M-1") -> None:
+    """What a process stores that was answered 404 by then and comes late."""
+    with house.state.begin() as connection:
+        ledger.mark_missing(connection, SELLER, number, asked_at=asked_at)
+
+
+def test_an_old_answer_does_not_mark_what_was_placed_again_since(house: House) -> None:
+    house.placed("M-1")
+    house.read()
+    lose(house)
+    asked_at = house.clock.now()
+    house.clock.skip(minutes=5)
+    house.reconcile(repair=True)
+    assert "M-1" in house.sandbox.orders(SELLER)
+    mark_as_asked(house, asked_at)
+    assert (missing(house), house.order("M-1").missing_since) == ([], None)
+    mark_as_asked(house, house.clock.now())
+    assert missing(house) == ["M-1"]
+
+
+def test_an_old_answer_does_not_mark_what_was_accepted_again_and_not_yet_read(house: House) -> None:
+    house.placed("M-1", marketplace_state="PENDING")
+    house.read()
+    asked_at = house.clock.now()
+    house.clock.skip(minutes=5)
+    house.deliver("M-1")
+    house.sandbox.fault("error_500", method="GET", path="/orders", times=None)
+    house.place()
+    assert house.order("M-1").accepted_state == "AWAITING_SHIPMENT"
+    mark_as_asked(house, asked_at)
+    assert missing(house) == []
+
+
+def test_an_old_answer_does_not_mark_what_was_closed_since(closable: House) -> None:
+    asked_at = closable.clock.now()
+    closable.clock.skip(minutes=5)
+    closable.close()
+    mark_as_asked(closable, asked_at)
+    assert closable.order("M-1").missing_since is None
+
+
+def test_a_repair_of_the_lake_marks_what_feedamp_does_not_have(house: House) -> None:
+    house.placed("M-1")
+    lose(house)
+    house.load()
+    found = asyncio.run(verify(house.parts, house.run("lake"), repair=True))
+    assert any("is not in the seller's FeedAMP account any more" in note for note in found.notes)
+    assert missing(house) == ["M-1"]

@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection
 from feedamp.json_fields import decode_json
 from feedamp.kept_bodies import WHOLE
 from feedamp.models import MarketplaceState
-from feedamp.state.schema import orders
+from feedamp.state.schema import orders, snapshots
 from feedamp.state.upsert import upsert
 from feedamp.units import LineUnits
 
@@ -246,27 +246,42 @@ def keep_closed_units(
     )
 
 
-def mark_missing(connection: Connection, seller_id: str, mp_order_number: str, now: datetime) -> None:
+def mark_missing(connection: Connection, seller_id: str, mp_order_number: str, *, asked_at: datetime) -> None:
     """FeedAMP has answered that it does not have an order that it accepted before (404 to a GET of this order alone).
 
-    From now on it counts as missing and is looked for once in `LOOKS_FOR_MISSING`, until FeedAMP shows it or accepts
-    it again. One that FeedAMP never accepted is left as it is. Safe to repeat.
+    From then on it counts as missing and is looked for once in `LOOKS_FOR_MISSING`, until FeedAMP shows it or accepts
+    it again. One that FeedAMP never accepted is left as it is, and so is one that it has accepted or shown since it was
+    asked. Safe to repeat.
     """
+    shown_since = sa.exists().where(
+        snapshots.c.seller_id == orders.c.seller_id,
+        snapshots.c.mp_order_number == orders.c.mp_order_number,
+        snapshots.c.read_at > asked_at,
+    )
+    accepted_since = sa.and_(
+        orders.c.phase.in_(_NOTHING_TO_SEND),
+        orders.c.missing_since.is_(None),
+        orders.c.next_try_at > asked_at,
+    )
     connection.execute(
         sa.update(orders)
         .where(
             orders.c.seller_id == seller_id,
             orders.c.mp_order_number == mp_order_number,
-            orders.c.placed_at.is_not(None),
+            orders.c.placed_at <= asked_at,
+            sa.func.coalesce(orders.c.closed_at <= asked_at, sa.true()),
+            sa.func.coalesce(orders.c.closed_units_at <= asked_at, sa.true()),
+            ~shown_since,
+            ~sa.func.coalesce(accepted_since, sa.false()),
         )
         .values(
             missing_since=sa.func.coalesce(
-                orders.c.missing_since, sa.literal(now, orders.c.missing_since.type)
+                orders.c.missing_since, sa.literal(asked_at, orders.c.missing_since.type)
             ),
             next_try_at=sa.case(
                 (
                     orders.c.phase.in_(_NOTHING_TO_SEND),
-                    sa.literal(now + LOOKS_FOR_MISSING, orders.c.next_try_at.type),
+                    sa.literal(asked_at + LOOKS_FOR_MISSING, orders.c.next_try_at.type),
                 ),
                 else_=orders.c.next_try_at,
             ),

@@ -84,9 +84,10 @@ class _Closer:
     async def close(self, numbers: list[str]) -> None:
         with self._parts.state.read() as connection:
             sellers.check_pause(connection, self._client.seller_id)
+        asked_at = self._parts.state.now()
         fresh = await read_by_number(self._client, numbers)
         for number in fresh.missing:
-            self._missing(number)
+            self._missing(number, asked_at)
         for unread in fresh.unread:
             self._unread(unread)
         for error in fresh.failed:
@@ -136,21 +137,22 @@ class _Closer:
                 leases.release(connection, name, lease)
 
     async def _read_alone(self, number: str) -> tuple[Order, datetime] | None:
+        asked_at = self._parts.state.now()
         try:
             read = await read_alone(self._client, number)
         except NotFoundError:
-            self._missing(number)
+            self._missing(number, asked_at)
             return None
         if isinstance(read, Unread):
             self._unread(read)
             return None
         return read
 
-    def _missing(self, number: str) -> None:
+    def _missing(self, number: str, asked_at: datetime) -> None:
         seller_id = self._client.seller_id
         self._tally.note(seller_id, missing_order(number))
         with self._parts.state.begin() as connection:
-            ledger.mark_missing(connection, seller_id, number, self._parts.state.now())
+            ledger.mark_missing(connection, seller_id, number, asked_at=asked_at)
 
     def _unread(self, unread: Unread) -> None:
         self._tally.orders_unread += 1

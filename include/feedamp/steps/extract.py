@@ -141,9 +141,10 @@ class _SellerReader:
                     "read with its next update, and feedamp_reconcile_orders finds it by its number.",
                 )
             for numbers in chunks_of_numbers(sorted(watched)):
+                asked_at = self._parts.state.now()
                 fresh = await read_by_number(client, numbers)
                 lost += fresh.failed
-                self._mark_missing(seller, fresh.missing)
+                self._mark_missing(seller, fresh.missing, asked_at)
                 for left in fresh.unread:
                     self._take(seller, left, started_at)
                 doubted = self._doubted(seller, fresh.orders)
@@ -222,14 +223,13 @@ class _SellerReader:
             return
         self._take(seller, read, self._parts.state.now())
 
-    def _mark_missing(self, seller: Seller, numbers: Sequence[str]) -> None:
+    def _mark_missing(self, seller: Seller, numbers: Sequence[str], asked_at: datetime) -> None:
         if not numbers:
             return
-        now = self._parts.state.now()
         with self._parts.state.begin() as connection:
             for number in numbers:
                 self._tally.note(seller.seller_id, missing_order(number))
-                ledger.mark_missing(connection, seller.seller_id, number, now)
+                ledger.mark_missing(connection, seller.seller_id, number, asked_at=asked_at)
 
     def _take(
         self, seller: Seller, read: tuple[Order, datetime | None] | Unread, page_read_at: datetime

@@ -168,13 +168,14 @@ class SellerBatch:
         the PUT.
         """
         number = order.mp_order_number
+        asked_at = self._parts.state.now()
         try:
             read = await read_alone(self._client, number)
         except NotFoundError:
             if order.accepted_state is None:
                 self._never_placed(order)
             else:
-                self._missing(order)
+                self._missing(order, asked_at)
         except RejectedError as error:
             if error.status in REFUSES_THE_ORDER:
                 self._unreadable(order, f"FeedAMP answered GET with {error.status}")
@@ -252,7 +253,7 @@ class SellerBatch:
             reason = f"CANCELLED was not sent: the order cannot be read ({where}); the next extraction reads it again"
             self._hold_cancellation(connection, order, reason, next_try_at=self._parts.state.now())
 
-    def _missing(self, order: LedgerOrder) -> None:
+    def _missing(self, order: LedgerOrder, asked_at: datetime) -> None:
         number = order.mp_order_number
         self._tally.note(order.seller_id, f"FeedAMP does not have order {number}, so CANCELLED was not sent")
         with self._parts.state.begin() as connection:
@@ -260,7 +261,7 @@ class SellerBatch:
                 return
             reason = "CANCELLED was not sent: FeedAMP does not have the order"
             self._hold_cancellation(connection, order, reason)
-            ledger.mark_missing(connection, *order.key, self._parts.state.now())
+            ledger.mark_missing(connection, *order.key, asked_at=asked_at)
 
     def _stop_at_a_refusal(self, error: RejectedError) -> None:
         """What refuses no order is about the address, the network or the client, and so about all orders."""

@@ -30,6 +30,7 @@ async def read_back(parts: Parts, client: FeedAmpClient, numbers: list[str]) -> 
     """
     if not numbers:
         return
+    asked_at = parts.state.now()
     try:
         fresh = await read_by_number(client, numbers)
         with parts.state.read() as connection:
@@ -55,7 +56,7 @@ async def read_back(parts: Parts, client: FeedAmpClient, numbers: list[str]) -> 
             log.warning(
                 "FeedAMP does not have order %s of seller %s; reconcile it.", number, client.seller_id
             )
-            ledger.mark_missing(connection, client.seller_id, number, parts.state.now())
+            ledger.mark_missing(connection, client.seller_id, number, asked_at=asked_at)
         for order, read_at in shown:
             keep_read(connection, client.seller_id, order, read_at)
 

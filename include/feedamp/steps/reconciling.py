@@ -38,6 +38,7 @@ class _Case:
     number: str
     ours: LedgerOrder | None
     stored: Stored
+    asked_at: datetime  # FeedAMP, not before this moment
     shown: Order | None = None
     read_at: datetime | None = None
     rows: Rows = field(default_factory=dict)
@@ -87,6 +88,7 @@ class SellerComparison:
         # is left out.
         with self._parts.state.read() as connection:
             ours = ledger.read_many(connection, self._seller_id, numbers)
+        asked_at = self._parts.state.now()
         fresh = await read_by_number(self._client, numbers)
         for error in fresh.failed:
             self._tally.leave(self._seller_id, error)
@@ -97,7 +99,9 @@ class SellerComparison:
         cases = []
         for number in numbers:
             if number in shown or number in fresh.missing:
-                case = _Case(number, ours.get(number), stored[number], *shown.get(number, (None, None)))
+                case = _Case(
+                    number, ours.get(number), stored[number], asked_at, *shown.get(number, (None, None))
+                )
                 if self._differs(case) and await self._is_confirmed(case):
                     cases.append(case)
         await self._find_not_extracted(cases)
@@ -225,7 +229,7 @@ class SellerComparison:
                     self._table.add(self._seller_id, case.number, case.differences)
                     mended = self._mend(connection, case) if self._repair else []
                     if case.shown is None and case.ours is not None:
-                        ledger.mark_missing(connection, *case.ours.key, self._parts.state.now())
+                        ledger.mark_missing(connection, *case.ours.key, asked_at=case.asked_at)
                     self._record(connection, case, case.differences, mended)
         return [case for case in cases if case.is_to_be_sent]
 

@@ -23,7 +23,7 @@ from feedamp.reading import read_order
 from feedamp.state import facts, findings, ledger, open_orders, outbox, progress, rejects, sellers
 from feedamp.state.ledger import LedgerOrder
 from feedamp.state.sellers import Seller
-from feedamp.steps.edge import Tally, each_seller
+from feedamp.steps.edge import Tally, each_seller, missing_order
 from feedamp.steps.found_differences import FoundDifferences
 from feedamp.steps.manifest_check import MANIFESTS, NOT_LOADED, UNKNOWN
 from feedamp.sweep import chunks_of_numbers, read_by_number, read_whole
@@ -235,9 +235,13 @@ class _Rereader:
 
     async def read(self, numbers: list[str], flagged: Flagged) -> None:
         """One request's worth of orders; `flagged` says which of them lack their closure."""
+        asked_at = self._parts.state.now()
         fresh = await read_by_number(self._client, numbers)
-        for number in fresh.missing:
-            self._tally.note(self._seller_id, f"order {number} is unknown to FeedAMP; reconcile it")
+        if fresh.missing:
+            with self._parts.state.begin() as connection:
+                for number in fresh.missing:
+                    self._tally.note(self._seller_id, missing_order(number))
+                    ledger.mark_missing(connection, self._seller_id, number, asked_at=asked_at)
         for unread in fresh.unread:
             self._tally.orders_unread += 1
             self._tally.note(

@@ -186,12 +186,13 @@ class _Reporter:
     async def _confirm_missing(self, number: str) -> None:
         """Reads the order by itself: only what FeedAMP says then makes it a missing one."""
         seller_id = self._client.seller_id
+        asked_at = self._parts.state.now()
         try:
             await self._client.get_order(number)
         except NotFoundError:
             self._tally.note(seller_id, missing_order(number))
             with self._parts.state.begin() as connection:
-                ledger.mark_missing(connection, seller_id, number, self._parts.state.now())
+                ledger.mark_missing(connection, seller_id, number, asked_at=asked_at)
         except UnreadableError:
             pass  # whatever its shape, it is there
         except TransientError as error:
