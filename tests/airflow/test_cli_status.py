@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 from contextlib import closing
 from datetime import timedelta
@@ -147,6 +148,31 @@ def test_a_shipped_order_that_was_cancelled_is_listed_with_its_units(feedamp_env
     feedamp_env.read()
     assert needs(feedamp_env) == (1, {"cancelled_but_shipped": 1})
     assert "shipped: 2 of line M-1-1" in feedamp_env.run("status").out
+
+
+def test_a_shipped_order_that_was_cancelled_can_be_acknowledged_until_more_is_shipped(feedamp_env):
+    feedamp_env.deliver("a.jsonl", "M-1")
+    feedamp_env.place()
+    feedamp_env.deliver("b.jsonl", "M-1", marketplace_state="CANCELLED")
+    feedamp_env.place()
+    acknowledge = ("orders", "acknowledge", SELLER, "M-1", "--reason", "the parcel came back")
+    assert feedamp_env.run(*acknowledge).code == 1
+    assert feedamp_env.run("orders", "acknowledge", SELLER, "M-9", "--reason", "x").code == 1
+    feedamp_env.fulfill("M-1", quantity=1)
+    feedamp_env.read()
+    assert needs(feedamp_env) == (1, {"cancelled_but_shipped": 1})
+    assert feedamp_env.run(*acknowledge[:4], "--reason", " ").code == 2
+    done = feedamp_env.run(*acknowledge)
+    assert (done.code, "1 shipped units no longer" in done.out) == (0, True)
+    assert "was acknowledged already" in feedamp_env.run(*acknowledge).out
+    assert needs(feedamp_env) == (0, {})
+    shown = feedamp_env.run("orders", "show", SELLER, "M-1", "--json").json
+    assert (shown["acknowledged_shipped"], shown["acknowledge_reason"]) == (1, "the parcel came back")
+    assert shown["acknowledged_at"]
+    assert shown["acknowledged_by"] == getpass.getuser()
+    feedamp_env.fulfill("M-1", quantity=2)
+    feedamp_env.read()
+    assert needs(feedamp_env) == (1, {"cancelled_but_shipped": 1})
 
 
 def test_an_undecodable_snapshot_needs_a_person(feedamp_env):

@@ -70,6 +70,10 @@ class LedgerOrder:
     closed_units: Mapping[str, tuple[int, int]] | None = None
     closed_units_shipped: int | None = None
     closed_units_at: datetime | None = None
+    acknowledged_shipped: int | None = None
+    acknowledged_at: datetime | None = None
+    acknowledged_by: str | None = None
+    acknowledge_reason: str | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -85,6 +89,14 @@ class LedgerOrder:
     def has_body(self) -> bool:
         """The body is there as it was delivered, so that it can be sent."""
         return self.body_kind == WHOLE
+
+    @property
+    def shipped_though_cancelled(self) -> int:
+        """Units that the seller shipped of an order that we closed as CANCELLED, acknowledged or not."""
+        # How another system ended an order before it was adopted is its own affair.
+        is_ours = self.closed_at is not None or self.adopted_at is None
+        is_cancelled = self.phase == "closed" and self.accepted_state == MarketplaceState.CANCELLED
+        return (self.closed_units_shipped or 0) if is_ours and is_cancelled else 0
 
     def is_missing(self, now: datetime) -> bool:
         """FeedAMP does not have it, and it is not yet time to look for it again."""

@@ -134,11 +134,14 @@ def missing_orders(connection: Connection, *, limit: int) -> Some:
 
 
 def cancelled_but_shipped(connection: Connection, *, limit: int) -> Some:
-    """Orders that were closed as CANCELLED while the seller shipped, with the units that the newest snapshot shows."""
+    """Orders that were closed as CANCELLED while the seller shipped, with the units that the newest snapshot shows.
+
+    One that a person has acknowledged is left out until more units are shipped.
+    """
     query = sa.select(orders.c.seller_id, orders.c.mp_order_number, orders.c.closed_units).where(
         orders.c.phase == "closed",
         orders.c.accepted_state == MarketplaceState.CANCELLED,
-        orders.c.closed_units_shipped > 0,
+        orders.c.closed_units_shipped > sa.func.coalesce(orders.c.acknowledged_shipped, 0),
         # How another system ended an order before it was adopted is its own affair.
         sa.or_(orders.c.closed_at.is_not(None), orders.c.adopted_at.is_(None)),
     )

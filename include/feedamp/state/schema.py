@@ -211,6 +211,11 @@ orders = sa.Table(
     sa.Column("closed_units", sa.Text),
     sa.Column("closed_units_shipped", sa.Integer),
     sa.Column("closed_units_at", UtcTime),
+    # Up to how many shipped units of a cancelled order a person has settled with the seller; when, who, and why.
+    sa.Column("acknowledged_shipped", sa.Integer),
+    sa.Column("acknowledged_at", UtcTime),
+    sa.Column("acknowledged_by", sa.Text),
+    sa.Column("acknowledge_reason", sa.Text),
     sa.Index("orders_to_do", "phase", "next_try_at"),
     sa.Index("orders_ended", "body_kind", "ended_at"),
     sa.Index("orders_by_day", "purchase_date"),

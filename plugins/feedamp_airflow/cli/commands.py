@@ -136,11 +136,21 @@ def _add_sellers(nouns: Nouns[argparse.ArgumentParser]) -> None:
 
 
 def _add_orders(nouns: Nouns[argparse.ArgumentParser]) -> None:
-    verbs = nouns.add_parser("orders", help="look at an order").add_subparsers(metavar="VERB", required=True)
+    verbs = nouns.add_parser("orders", help="look at an order, or settle one").add_subparsers(
+        metavar="VERB", required=True
+    )
     show = verbs.add_parser("show", help="where an order stands and what it waits for; no customer field")
     show.add_argument("seller", metavar="SELLER")
     show.add_argument("number", metavar="NUMBER", help="mp_order_number")
     _does(show, "orders:show", listing=True)
+    acknowledge = verbs.add_parser(
+        "acknowledge",
+        help="say that a cancelled order which the seller shipped is settled; more shipped units show it again",
+    )
+    acknowledge.add_argument("seller", metavar="SELLER")
+    acknowledge.add_argument("number", metavar="NUMBER", help="mp_order_number")
+    acknowledge.add_argument("--reason", required=True, help="kept with the order")
+    _does(acknowledge, "orders:acknowledge")
 
 
 def _add_adopt(nouns: Nouns[argparse.ArgumentParser]) -> None:

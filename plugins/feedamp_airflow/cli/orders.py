@@ -1,8 +1,9 @@
-"""`feedamp orders show`: where one order stands. Customer fields are not shown."""
+"""`feedamp orders show|acknowledge`: where one order stands, and what a person says of it. No customer field."""
 
 from __future__ import annotations
 
 import argparse
+import getpass
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -16,7 +17,7 @@ from feedamp.units import LineUnits, count_units
 from feedamp_airflow.cli.findings import finding_row
 from feedamp_airflow.cli.output import Output, cell
 from feedamp_airflow.cli.rejected import reject_row
-from feedamp_airflow.cli.running import DONE, REFUSED, opened_parts
+from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, opened_parts
 
 LEDGER = (
     "seller_id",
@@ -39,6 +40,10 @@ LEDGER = (
     "missing_since",
     "adopted_at",
     "body_kind",
+    "acknowledged_shipped",
+    "acknowledged_at",
+    "acknowledged_by",
+    "acknowledge_reason",
 )
 SNAPSHOT = ("status", "marketplace_state", "acknowledged", "is_marketplace_fulfilled")
 UNITS = ("shipped", "cancelled", "pending", "over")
@@ -77,6 +82,46 @@ def show(given: argparse.Namespace, out: Output) -> int:
         for reject in rejected:
             out.say(f"rejected at {reject.source}:{reject.row_number}: {_reasons(reject)}")
     return DONE
+
+
+def acknowledge(given: argparse.Namespace, out: Output) -> int:
+    """Ends the required action for an order that was closed as CANCELLED although the seller shipped. Safe to repeat."""
+    reason = given.reason.strip()
+    if not reason:
+        out.complain("--reason is empty: say why, it is kept with the order.")
+        return MISUSED
+    what = f"order {given.number} of seller {given.seller}"
+    with opened_parts() as parts, parts.state.begin() as connection:
+        order = ledger.read(connection, given.seller, given.number)
+        shipped = order.shipped_though_cancelled if order is not None else 0
+        is_news = order is not None and shipped > (order.acknowledged_shipped or 0)
+        if order is not None and is_news:
+            ledger.change(
+                connection,
+                order,
+                acknowledged_shipped=shipped,
+                acknowledged_at=parts.state.now(),
+                acknowledged_by=_user(),
+                acknowledge_reason=reason,
+            )
+    if not shipped:
+        out.complain(f"There is nothing to acknowledge: {what} is not cancelled with shipped units.")
+        return REFUSED
+    if not is_news:
+        out.say(f"{what}: was acknowledged already")
+        return DONE
+    out.say(
+        f"{what}: acknowledged; {shipped} shipped units no longer count as action required, more of them would"
+    )
+    return DONE
+
+
+def _user() -> str | None:
+    """Who runs the command, as the system knows it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return None
 
 
 def _held(connection: Connection, seller_id: str, number: str) -> tuple[Held | None, str | None]:

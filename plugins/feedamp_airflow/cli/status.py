@@ -27,7 +27,8 @@ TITLES = {
         "for the others ask FeedAMP"
     ),
     "cancelled_but_shipped": (
-        "orders closed as CANCELLED although the seller shipped: settle it with the seller (see the runbook)"
+        "orders closed as CANCELLED although the seller shipped: settle it with the seller, then "
+        "`feedamp orders acknowledge`"
     ),
     "held_findings": "error findings held back: give them a code (error_codes), or waive them",
     "stuck_orders": "orders that time alone will not close",
