@@ -268,6 +268,21 @@ def test_what_is_extracted_and_waits_to_be_loaded_is_no_difference(agreed: House
     assert counted(agreed.reconcile()) == (0, 0)
 
 
+def test_an_undecodable_snapshot_costs_no_other_order_its_comparison(house: House) -> None:
+    house.placed("M-1", "M-2")
+    house.read()
+    house.clock.skip(minutes=5)
+    for number in ("M-1", "M-2"):
+        house.fulfill(number, shipment(2))
+    house.extract()
+    with house.state.begin() as connection:
+        connection.exec_driver_sql("UPDATE manifests SET taken_at = planned_at")
+        connection.exec_driver_sql("UPDATE snapshots SET snapshot = '{' WHERE mp_order_number = 'M-1'")
+    tally = house.reconcile()
+    assert tally.undone == []
+    assert tally.extra["not_extracted_yet"] + tally.extra["differences"] >= 2
+
+
 def test_many_orders_are_asked_about_in_one_request(house: House) -> None:
     house.placed(*(f"M-{number}" for number in range(20)))
     house.read()

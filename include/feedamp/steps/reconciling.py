@@ -19,6 +19,7 @@ from feedamp.parts import Parts, Run
 from feedamp.repairing import AGREE, SENDING, Action, Repair, decide_repair, is_about_content, is_mended
 from feedamp.state import ledger, open_orders, outbox, progress, sellers
 from feedamp.state.ledger import LedgerOrder
+from feedamp.state.open_orders import Held
 from feedamp.steps.difference_table import DifferenceTable
 from feedamp.steps.edge import Tally
 from feedamp.steps.mending import mend_ledger
@@ -168,7 +169,7 @@ class SellerComparison:
                     case.differences, {line.mp_line_number for line in case.shown.order_lines}
                 ):
                     continue
-                held = open_orders.read(connection, self._seller_id, case.number) if is_loading else None
+                held = self._stored_snapshot(connection, case.number) if is_loading else None
                 began = [mark + self._parts.rules.overlap] if mark is not None else []
                 began += [case.stored.extracted_at] if case.stored.extracted_at is not None else []
                 if not began or (held and held.snapshot_hash == content_hash(case.shown.snapshot())):
@@ -180,6 +181,13 @@ class SellerComparison:
             updated = await self._updated_since(since, [case.number for case in asked])
             for case in asked:
                 case.is_not_extracted = case.number in updated
+
+    def _stored_snapshot(self, connection: Connection, number: str) -> Held | None:
+        """None also where it cannot be decoded: the order is compared as one that the state has not seen."""
+        try:
+            return open_orders.read(connection, self._seller_id, number)
+        except UnreadableError:
+            return None
 
     async def _updated_since(self, since: datetime, numbers: Sequence[str]) -> set[str]:
         """Those of some orders that their seller has updated at or after a moment."""
