@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 
 import pytest
 import sqlalchemy as sa
 from console import BAD_NUMBER, SELLER
 
-from feedamp.state import ledger, open_orders, outbox
+from feedamp.state import ledger, open_orders, outbox, rejects
 from feedamp.state.schema import snapshots
 
 PERSONAL = ("Robin", "Vale", "12 Harbor Way")
@@ -224,6 +226,24 @@ def test_a_reject_is_dismissed_by_the_id_that_the_list_shows(feedamp_env):
     assert (again.code, "already" in again.out) == (0, True)
     feedamp_env.house.set_options(extra_order_fields="gift_note")
     assert feedamp_env.run("rejected", "replay").out.startswith("taken 1,")
+
+
+def test_others_write_while_ids_are_looked_up(feedamp_env, monkeypatch):
+    feedamp_env.deliver("a.jsonl", "M-1", currency="Dollars")
+    [row] = feedamp_env.run("rejected", "list", "--json").json
+    wrote = []
+
+    def hashed(*key):
+        if not wrote:
+            with closing(sqlite3.connect(feedamp_env.folder / "state.db", timeout=0.1)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                wrote.append(key)
+        return rejects_reject_id(*key)
+
+    rejects_reject_id = rejects.reject_id
+    monkeypatch.setattr(rejects, "reject_id", hashed)
+    assert feedamp_env.run("rejected", "dismiss", row["reject_id"], "--reason", "a test").code == 0
+    assert wrote
 
 
 def test_what_cannot_be_dismissed_is_named_and_the_rest_is_done(feedamp_env):

@@ -23,7 +23,7 @@ def test_faults_and_rejects_are_kept_listed_and_dismissed(tmp_path, url):
             [file] = overview.faulty_files(connection, limit=5).items
             [row] = overview.rejected_rows(connection, limit=5).items
             assert (file["source"], row["source"], row["row_number"]) == ("1.parquet", "2.jsonl", 1)
-            found = rejects.find(connection, [file["reject_id"], row["reject_id"]])
+            found = rejects.find(connection, rejects.keys(connection, [file["reject_id"], row["reject_id"]]))
             for reject in found:
                 rejects.dismiss(connection, reject, "tests", now=house.state.now())
             assert len(found) == 2

@@ -95,7 +95,7 @@ def test_ids_are_short_distinct_and_found_again(house: House) -> None:
     ids = [reject.reject_id for reject in house.rejects()]
     assert (len(set(ids)), {len(name) for name in ids}) == (3, {16})
     with house.state.read() as connection:
-        [found] = rejects.find(connection, [ids[1], "unknown"])
+        [found] = rejects.find(connection, rejects.keys(connection, [ids[1], "unknown"]))
     assert found == house.rejects()[1]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -23,6 +23,8 @@ from feedamp.tables import REJECTED_ORDERS
 INBOX = "inbox"
 FEEDAMP = "feedamp"
 ReasonFields = dict[str, str]
+Key = tuple[str, int, str]  # source, row_number, row_hash
+_KEY = (rejected_orders.c.source, rejected_orders.c.row_number, rejected_orders.c.row_hash)
 
 
 @dataclass(frozen=True)
@@ -115,19 +117,18 @@ def is_standing() -> sa.ColumnElement[bool]:
     return sa.and_(rejected_orders.c.superseded_at.is_(None), rejected_orders.c.dismissed_at.is_(None))
 
 
-def find(connection: Connection, reject_ids: Collection[str]) -> list[Rejected]:
-    """The rejects with these ids, standing or not; reads the key of every reject there is."""
-    key = (rejected_orders.c.source, rejected_orders.c.row_number, rejected_orders.c.row_hash)
-    keys = [
-        row
-        for row in connection.execute(sa.select(*key), execution_options={"yield_per": 1_000})
-        if reject_id(*row) in reject_ids
-    ]
+def keys(connection: Connection, reject_ids: Collection[str]) -> list[Key]:
+    """The keys of the rejects with these ids, standing or not; hashes the key of every reject there is."""
+    rows = connection.execute(sa.select(*_KEY), execution_options={"yield_per": 1_000})
+    return [(row[0], row[1], row[2]) for row in rows if reject_id(*row) in reject_ids]
+
+
+def find(connection: Connection, wanted: Iterable[Key]) -> list[Rejected]:
+    """The rejects with these keys, standing or not."""
     found: list[Rejected] = []
-    for row in keys:
-        found += _read(
-            connection, sa.select(rejected_orders).where(*(c == v for c, v in zip(key, row, strict=True)))
-        )
+    for key in wanted:
+        same = (column == value for column, value in zip(_KEY, key, strict=True))
+        found += _read(connection, sa.select(rejected_orders).where(*same))
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from feedamp.parts import Parts
 from feedamp.state import rejects
 from feedamp.state.rejects import Rejected
 from feedamp.steps.replay import replay
@@ -94,10 +95,17 @@ def dismiss(given: argparse.Namespace, out: Output) -> int:
     if not reason:
         out.complain("--reason is empty: say why, it is kept with the reject.")
         return MISUSED
-    code = DONE
     wanted = list(dict.fromkeys(given.ids))
-    with opened_parts() as parts, parts.state.begin() as connection:
-        found = {rejected.reject_id: rejected for rejected in rejects.find(connection, wanted)}
+    with opened_parts() as parts:
+        with parts.state.read() as connection:  # every key is hashed: nobody waits for that to write
+            keys = rejects.keys(connection, wanted)
+        return _dismiss(parts, wanted, keys, reason, out)
+
+
+def _dismiss(parts: Parts, wanted: list[str], keys: list[rejects.Key], reason: str, out: Output) -> int:
+    code = DONE
+    with parts.state.begin() as connection:
+        found = {rejected.reject_id: rejected for rejected in rejects.find(connection, keys)}
         for reject_id in wanted:
             rejected = found.get(reject_id)
             if rejected is None:
