@@ -453,5 +453,7 @@ def refuse_misfit(table: str, row: Mapping[str, Any]) -> None:
     if why is None:
         return
     seller_id, number = row.get("seller_id"), row.get("mp_order_number")
-    named = f"Order {number} of seller {seller_id}" if seller_id and number else f"A row of {table}"
-    raise MisfitError(f"{named} cannot be stored: {why}.", seller_id=seller_id, mp_order_number=number)
+    named = f"Order {number} of seller {seller_id}" if seller_id and number else "A row"
+    raise MisfitError(
+        f"{named} cannot be stored in {table}: {why}.", seller_id=seller_id, mp_order_number=number
+    )

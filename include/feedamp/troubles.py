@@ -152,6 +152,11 @@ def sentence(step: str, failed: int, sellers: int, reasons: Sequence[Reason]) ->
     return f"{step}: {whose}. {shown}{f'; and {more} more reasons, see the log' if more > 0 else ''}."
 
 
+def counted(count: int, noun: str) -> str:
+    """ "3 orders", "1 order": the noun is given in the singular and has a regular plural."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def named(names: Sequence[str]) -> str:
     """The first 20 names, and how many more there are."""
     more = len(names) - NAMES_SHOWN

@@ -258,7 +258,7 @@ def test_an_import_of_the_right_account_costs_two_requests(shop):
 def test_an_import_of_a_seller_without_orders_asks_nothing(shop):
     before = len(shop.house.asked())
     done, _ = import_new(shop, SELLER, seller="seller-009")
-    assert (done.code, "nothing to compare yet for 1 sellers" in done.err) == (0, True)
+    assert (done.code, "nothing to compare yet for 1 seller:" in done.err) == (0, True)
     assert len(shop.house.asked()) == before
 
 

@@ -44,7 +44,7 @@ def test_the_command_puts_files_together_and_says_what_it_did(lived_in):
     assert len(parquet_files(lived_in.house)) > before - 1  # the old ones wait for a day
     again = lived_in.run("lake", "compact", "--before", "2999-01-01")
     assert again.out.startswith("0 manifests put together in 0; 0 that were replaced before")
-    assert lived_in.run("warehouse", "rebuild").out.strip() == "rebuilt from 1 manifests"
+    assert lived_in.run("warehouse", "rebuild").out.strip() == "rebuilt from 1 manifest"
 
 
 def test_a_date_that_is_none_is_refused(lived_in):

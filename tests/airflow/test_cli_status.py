@@ -147,7 +147,9 @@ def test_a_shipped_order_that_was_cancelled_is_listed_with_its_units(feedamp_env
     feedamp_env.fulfill("M-1")
     feedamp_env.read()
     assert needs(feedamp_env) == (1, {"cancelled_but_shipped": 1})
-    assert "shipped: 2 of line M-1-1" in feedamp_env.run("status").out
+    shown = feedamp_env.run("status").out
+    assert "shipped: 2 of line M-1-1" in shown
+    assert "    seller_id   mp_order_number  reason\n" in shown
 
 
 def test_a_shipped_order_that_was_cancelled_can_be_acknowledged_until_more_is_shipped(feedamp_env):
@@ -163,7 +165,7 @@ def test_a_shipped_order_that_was_cancelled_can_be_acknowledged_until_more_is_sh
     assert needs(feedamp_env) == (1, {"cancelled_but_shipped": 1})
     assert feedamp_env.run(*acknowledge[:4], "--reason", " ").code == 2
     done = feedamp_env.run(*acknowledge)
-    assert (done.code, "1 shipped units no longer" in done.out) == (0, True)
+    assert (done.code, "once more than 1 unit is shipped" in done.out) == (0, True)
     assert "was acknowledged already" in feedamp_env.run(*acknowledge).out
     assert needs(feedamp_env) == (0, {})
     shown = feedamp_env.run("orders", "show", SELLER, "M-1", "--json").json
@@ -341,7 +343,7 @@ def test_a_rebuild_without_a_manifest_that_was_loaded_must_be_forced(feedamp_env
     feedamp_env.read()
     feedamp_env.load()
     before = warehouse_rows(feedamp_env)
-    first, *others = feedamp_env.parts.lake.manifests()
+    first, _ = feedamp_env.parts.lake.manifests()
     path = Path(feedamp_env.parts.lake.absolute(first.path))
     content = path.read_bytes()
     path.unlink()
@@ -349,7 +351,7 @@ def test_a_rebuild_without_a_manifest_that_was_loaded_must_be_forced(feedamp_env
     assert (done.code, first.path in done.err, "--force" in done.err) == (1, True, True)
     assert warehouse_rows(feedamp_env) == before
     forced = feedamp_env.run("warehouse", "rebuild", "--force")
-    assert (forced.code, forced.out) == (0, f"rebuilt from {len(others)} manifests\n")
+    assert (forced.code, forced.out) == (0, "rebuilt from 1 manifest\n")
     path.write_bytes(content)
     assert feedamp_env.run("warehouse", "rebuild").code == 0
     assert warehouse_rows(feedamp_env) == before

@@ -67,7 +67,7 @@ def test_the_command_finds_a_connection_saved_in_the_ui(console, s3, monkeypatch
         with create_session() as session:
             session.query(Connection).filter_by(conn_id="saved_aws").delete()
     said = {check["name"]: (check["state"], check["says"]) for check in json.loads(done.out)["checks"]}
-    assert said["inbox"] == ("ok", f"s3://saved_aws@{s3.bucket}/in holds 1 files")
+    assert said["inbox"] == ("ok", f"s3://saved_aws@{s3.bucket}/in holds 1 file")
     assert said["lake"] == ("ok", f"s3://saved_aws@{s3.bucket}/lake/ can be written")
     assert s3.names("lake/") == []
 

@@ -82,7 +82,7 @@ def test_close_tries_a_missing_order_once_a_day_and_says_so(closable: House) -> 
     asked = alone(closable)
     tally = closable.close()
     assert closable.order("M-3").phase == "closed"
-    assert "1 orders that could be closed are missing at FeedAMP" in tally.notes[0]
+    assert "FeedAMP does not have 1 order that could be closed" in tally.notes[0]
     assert alone(closable) == asked
     closable.clock.skip(hours=25)
     closable.close()

@@ -196,7 +196,7 @@ def test_what_the_next_extraction_brings_is_no_difference(agreed: House) -> None
     agreed.load()
     assert (counted(tally), finish(tally)["not_extracted_yet"]) == ((0, 1), 1)
     assert tally.last_lines == [
-        "1 orders compared, no difference, 1 not extracted yet: their sellers changed them after the last extraction"
+        "1 order compared, no difference, 1 not extracted yet: their sellers changed them after the last extraction"
     ]
     assert agreed.rows("FROM reconciliations") == []
     agreed.read()

@@ -17,7 +17,7 @@ from feedamp.inbox.query import QUERY_PREFIX, read_kept
 from feedamp.inbox.rows import BadRow, OrderRow, Origin, reject, reject_file
 from feedamp.order_body import BodyRules, Reason
 
-ENDINGS = "the file must end in .jsonl, .csv or .parquet"
+OTHER_KIND = "the inbox takes files that end in .jsonl, .csv (both also with .gz) or .parquet"
 READERS = {".jsonl": read_jsonl, ".csv": read_csv, ".parquet": read_parquet}
 
 
@@ -36,7 +36,7 @@ def read_rows(file: InboxFile, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
     try:
         with file.store.reached() if file.store else nullcontext(), closing(open_file(file)) as stream:
             if reader is None:
-                yield reject_file(file.name, file.checksum, ENDINGS, rows=footer_rows(stream))
+                yield reject_file(file.name, file.checksum, OTHER_KIND, rows=footer_rows(stream))
                 return
             for row in reader(stream, file.name, rules):
                 yield _of_file(row, file)

@@ -28,6 +28,7 @@ from feedamp.steps.edge import Tally, each_order, each_seller, missing_order, re
 from feedamp.steps.judging import judge, record_closed
 from feedamp.steps.reading_back import keep_read, read_back
 from feedamp.sweep import chunks_of_numbers, read_alone, read_by_number
+from feedamp.troubles import counted
 
 log = logging.getLogger(__name__)
 REFUSES_THE_CLOSING = (400, 409, 422)
@@ -48,7 +49,7 @@ async def close(parts: Parts, run: Run, shard: int, seller_ids: list[str]) -> Ta
     for seller_id, numbers in missing.items():
         tally.note(
             seller_id,
-            f"{len(numbers)} orders that could be closed are missing at FeedAMP, which is asked again once a day; "
+            f"FeedAMP does not have {counted(len(numbers), 'order')} that could be closed, and is asked again once a day; "
             f"see `feedamp status`; first: {numbers[0]}",
         )
     if run.dry_run:

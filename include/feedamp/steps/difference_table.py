@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from feedamp.comparing import Difference
+from feedamp.troubles import counted
 
 ROWS_SHOWN = 50
 # Typed in by sellers: stored, but not for a log.
@@ -37,7 +38,7 @@ class DifferenceTable:
     def lines(self) -> list[str]:
         """For the end of the log."""
         if not self.found:
-            return [f"{self.compared} orders compared, no difference{self._moved()}"]
+            return [f"{counted(self.compared, 'order')} compared, no difference{self._moved()}"]
         width = max(len(kind) for kind in (*self.found, "all"))
         rows = [
             (kind, self.found[kind], self.repaired[kind], self.found[kind] - self.repaired[kind])
@@ -47,7 +48,7 @@ class DifferenceTable:
         rows.append(("all", all_found, all_repaired, all_found - all_repaired))
         return [
             *self._shown,
-            f"{self.compared} orders compared{self._moved()}",
+            f"{counted(self.compared, 'order')} compared{self._moved()}",
             f"{'field':<{width}}  {'found':>8}  {'repaired':>8}  {'left':>8}",
             *(
                 f"{kind:<{width}}  {found:>8}  {repaired:>8}  {left:>8}"

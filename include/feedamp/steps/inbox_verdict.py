@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from feedamp.inbox.reading import OTHER_KIND
 from feedamp.parts import Parts, Run
 from feedamp.state import progress, rejects
 
@@ -22,7 +23,10 @@ def inbox_problems(parts: Parts, run: Run) -> list[str]:
         refused = rejects.refused_since(connection, run.started_at)
     allowed = parts.rules.max_rejected_ratio
     faulty = [
-        f"{file.name} could not be read to its end: {file.fault}. {file.rejected} of {file.rows} rows were not taken. "
+        f"{file.name} was not read: {file.fault}. Save it as one of these."
+        if file.fault == OTHER_KIND
+        # How many rows are lost is not always known, nor told from rows rejected for reasons of their own.
+        else f"{file.name} could not be read to its end: {file.fault}. Rows taken: {file.rows - file.rejected}. "
         "Replace it by a whole file, which is read again."
         for file in taken
         if file.fault is not None

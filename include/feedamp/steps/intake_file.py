@@ -9,6 +9,7 @@ from itertools import islice
 from sqlalchemy.engine import Connection
 
 from feedamp.inbox import BadRow, InboxFile, OrderRow, read_rows
+from feedamp.inbox.reading import OTHER_KIND
 from feedamp.parts import Parts, Run
 from feedamp.state import progress, rejects
 from feedamp.state.rejects import Rejected
@@ -41,9 +42,12 @@ def take_file(parts: Parts, run: Run, file: InboxFile, tally: Tally) -> None:
     for note in taking.notes:
         tally.note(*note)
     if taking.fault:
-        tally.note(
-            file.name, f"{taking.fault}; the rows before that are through. Replace the file by a whole one."
+        what_to_do = (
+            "Save it as one of these"
+            if taking.fault == OTHER_KIND
+            else "The rows before that are through; replace the file by a whole one"
         )
+        tally.note(file.name, f"{taking.fault}. {what_to_do}.")
 
 
 class _Taking:

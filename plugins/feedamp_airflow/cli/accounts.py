@@ -8,6 +8,7 @@ from feedamp.errors import FeedAmpError
 from feedamp.parts import Parts
 from feedamp.state import known_orders, sellers
 from feedamp.state.sellers import SET_ASIDE, Seller
+from feedamp.troubles import counted
 
 NAMED = 10
 
@@ -54,7 +55,7 @@ def examine(parts: Parts) -> str:
     if silent:
         first = ", ".join(silent[:NAMED]) + (", …" if len(silent) > NAMED else "")
         return (
-            f"no account shows another seller's orders; nothing to compare yet for {len(silent)} sellers ({first}): "
+            f"no account shows another seller's orders; nothing to compare yet for {counted(len(silent), 'seller')} ({first}): "
             "no order of theirs was placed or seen, so two tokens for one account could not be told apart"
         )
     return "no account shows another seller's orders"

@@ -24,6 +24,7 @@ from feedamp.state import authorizations, consents, grants, overview, sellers
 from feedamp.state.sellers import Seller
 from feedamp.token_endpoint import TokenEndpoint, TokenPair
 from feedamp.transport import Transport
+from feedamp.troubles import counted
 from feedamp_airflow.cli.output import Output, moment
 from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, opened_parts
 
@@ -98,7 +99,7 @@ def authorize(given: argparse.Namespace, out: Output) -> int:
         compared = _compare(parts, seller, out, force=given.force)
         if compared is not None and compared.is_set_aside:
             return _take_set_aside(parts, seller, out) if given.force else REFUSED
-    orders = f"; {waiting} waiting orders go out with the next run" if waiting else ""
+    orders = f"; {counted(waiting, 'waiting order')} to go out with the next run" if waiting else ""
     out.say(f"seller {seller.seller_id}: connected{orders}")
     return DONE
 

@@ -158,6 +158,7 @@ def _accounts(parts: Parts) -> str:
 
 def _inbox(parts: Parts) -> str:
     from feedamp.storage import open_storage
+    from feedamp.troubles import counted
 
     inbox = parts.inbox
     store = open_storage("inbox_url", inbox) if isinstance(inbox, str) else inbox
@@ -169,7 +170,7 @@ def _inbox(parts: Parts) -> str:
             names = store.fs.ls(store.root, detail=False)
         except FileNotFoundError:  # a bucket has no folders: nothing there is an empty one
             names = []
-    return f"{store.url} holds {len(names)} files"
+    return f"{store.url} holds {counted(len(names), 'file')}"
 
 
 def _lake(parts: Parts) -> str:

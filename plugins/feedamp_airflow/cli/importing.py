@@ -28,6 +28,7 @@ from feedamp.errors import AuthorizationError, ClientRefusedError, Configuration
 from feedamp.parts import Parts, Run
 from feedamp.state import consents, known_orders, sellers
 from feedamp.state.sellers import Seller
+from feedamp.troubles import counted
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_parts
 from feedamp_airflow.cli.sellers import usable_connection
@@ -117,12 +118,12 @@ class _Accounts:
         if self._unread:
             seller, error = next(iter(self._unread.items()))
             yield (
-                f"The accounts of {len(self._unread)} sellers could not be compared with known orders (first: "
+                f"The accounts of {counted(len(self._unread), 'seller')} could not be compared with known orders (first: "
                 f"{seller}: {error}) Each is compared before its grant is first used."
             )
         if self._without_orders:
             yield (
-                f"There is nothing to compare yet for {len(self._without_orders)} sellers: none of their orders was "
+                f"There is nothing to compare yet for {counted(len(self._without_orders), 'seller')}: none of their orders was "
                 "placed. Until then two tokens for one account cannot be told apart."
             )
 

@@ -13,6 +13,7 @@ from feedamp.state import findings, ledger, open_orders, rejects
 from feedamp.state.ledger import LedgerOrder
 from feedamp.state.open_orders import Held
 from feedamp.state.rejects import Rejected
+from feedamp.troubles import counted
 from feedamp.units import LineUnits, count_units
 from feedamp_airflow.cli.findings import finding_row
 from feedamp_airflow.cli.output import Output, cell
@@ -111,7 +112,7 @@ def acknowledge(given: argparse.Namespace, out: Output) -> int:
         out.say(f"{what}: was acknowledged already")
         return DONE
     out.say(
-        f"{what}: acknowledged; {shipped} shipped units no longer count as action required, more of them would"
+        f"{what}: acknowledged; it is action required again once more than {counted(shipped, 'unit')} is shipped"
     )
     return DONE
 

@@ -34,13 +34,13 @@ class Output:
         self.out.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
         self.out.flush()
 
-    def table(self, names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    def table(self, names: Sequence[str], rows: Iterable[Sequence[object]], *, indent: int = 0) -> None:
         """Aligned columns under their names; nothing but the names if there is no row."""
         lines = [tuple(names), *(tuple(cell(value) for value in row) for row in rows)]
         widths = [max(len(line[column]) for line in lines) for column in range(len(names))]
         for line in lines:
             text = "  ".join(value.ljust(width) for value, width in zip(line, widths, strict=True))
-            self.out.write(text.rstrip() + "\n")
+            self.out.write(" " * indent + text.rstrip() + "\n")
         self.out.flush()
 
 

@@ -14,6 +14,7 @@ from feedamp.parts import Parts
 from feedamp.state import overview, sellers
 from feedamp.state.overview import Some
 from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE, Seller
+from feedamp.troubles import counted
 from feedamp_airflow.cli.accounts import unclear
 from feedamp_airflow.cli.output import Output, cell
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_parts
@@ -34,7 +35,9 @@ TITLES = {
     "stuck_orders": "orders that time alone will not close",
     "sellers_mixed_up": "sellers whose account is not clear: `feedamp doctor` names what to do",
     "sellers_to_connect": "sellers to be connected or registered",
-    "faulty_files": "inbox files that could not be read to their end: replace each by a whole one",
+    "faulty_files": (
+        "inbox files that could not be read to their end: replace each by a whole one (.jsonl, .csv or .parquet)"
+    ),
     "rejected_rows": "rejected rows: mend the source or an option, then drop a new file, replay or dismiss",
 }
 
@@ -160,18 +163,19 @@ def _print(document: dict[str, Any], out: Output) -> None:
     marks = document["watermarks"]
     age = "" if marks["oldest_age_s"] is None else f", {marks['oldest_age_s'] // 60} minutes ago"
     out.say(
-        f"  oldest watermark     {cell(marks['oldest'])}{age}; {marks['sellers_never_read_whole']} sellers never "
-        "read whole"
+        f"  oldest watermark     {cell(marks['oldest'])}{age}; "
+        f"{counted(marks['sellers_never_read_whole'], 'seller')} never read whole"
     )
     way = document["on_the_way_to_the_warehouse"]
-    out.say(f"  to be loaded         {way['manifests']} manifests, {way['outbox_rows']} rows of the outbox")
+    manifests, rows = counted(way["manifests"], "manifest"), counted(way["outbox_rows"], "row")
+    out.say(f"  to be loaded         {manifests}, {rows} of the outbox")
     out.say("NEEDS A PERSON")
     some = {name: entry for name, entry in document["needs_person"].items() if entry["count"]}
     if not some:
         out.say("  nothing")
     for name, entry in some.items():
         out.say(f"  {entry['count']} {TITLES[name]}")
-        for item in entry["items"]:
-            out.say(f"    {'  '.join(cell(value) for value in item.values() if value is not None)}")
+        names = list(dict.fromkeys(name for item in entry["items"] for name in item))
+        out.table(names, [[item.get(name) for name in names] for item in entry["items"]], indent=4)
         if entry["count"] > len(entry["items"]):
             out.say(f"    … and {entry['count'] - len(entry['items'])} more")

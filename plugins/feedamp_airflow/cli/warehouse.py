@@ -8,6 +8,7 @@ from feedamp.errors import ConfigurationError, IncompleteError
 from feedamp.lake import present
 from feedamp.parts import Parts
 from feedamp.state import progress
+from feedamp.troubles import counted
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, opened_parts
 
@@ -28,7 +29,7 @@ def rebuild(given: argparse.Namespace, out: Output) -> int:
         if not given.force:
             _refuse_gap(parts)
         count = parts.warehouse.rebuild(parts.lake)
-    out.say(f"rebuilt from {count} manifests")
+    out.say(f"rebuilt from {counted(count, 'manifest')}")
     return DONE
 
 
