@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 
 from feedamp.errors import BusyError, ConfigurationError
 
-HEAD = "0003"
+HEAD = "0004"
 _MIGRATION_LOCK = 7_236_041  # any constant: Postgres advisory lock of `upgrade`
 _WRITER_LOCK = 7_236_042  # likewise: of `begin`
 _CLOCK_CHECK_S = 60.0

@@ -21,10 +21,6 @@ def upgrade() -> None:
     op.add_column("orders", sa.Column("closed_units", sa.Text(), nullable=True))
     op.add_column("orders", sa.Column("closed_units_shipped", sa.Integer(), nullable=True))
     op.add_column("orders", sa.Column("closed_units_at", UtcTime(), nullable=True))
-    op.add_column("orders", sa.Column("acknowledged_shipped", sa.Integer(), nullable=True))
-    op.add_column("orders", sa.Column("acknowledged_at", UtcTime(), nullable=True))
-    op.add_column("orders", sa.Column("acknowledged_by", sa.Text(), nullable=True))
-    op.add_column("orders", sa.Column("acknowledge_reason", sa.Text(), nullable=True))
     op.add_column("grants", sa.Column("account_checked_at", UtcTime(), nullable=True))
     op.add_column("grants", sa.Column("status_reason", sa.Text(), nullable=True))
     op.add_column("step_runs", sa.Column("sellers", sa.Integer(), nullable=True))
@@ -38,14 +34,12 @@ def _add_what_tells_accounts_apart() -> None:
     op.add_column("sellers", sa.Column("mix_up", sa.Text(), nullable=True))
     op.add_column("sellers", sa.Column("mixed_with", sa.String(128), nullable=True))
     op.add_column("grants", _forced())
-    op.add_column("grants", sa.Column("shows_orders_of", sa.String(128), nullable=True))
     op.add_column("grants", sa.Column("others_known_until", UtcTime(), nullable=True))
     op.add_column("grants", sa.Column("consent", sa.String(64), nullable=True))
     op.create_table(
         "other_grants",
         sa.Column("seller_id", sa.String(128), primary_key=True),
         sa.Column("role", sa.String(16), nullable=False),
-        sa.Column("shows_orders_of", sa.String(128)),
         sa.Column("conn_id", sa.Text(), nullable=False),
         sa.Column("refresh_token", sa.Text(), nullable=False),
         sa.Column("previous_refresh_token", sa.Text()),
