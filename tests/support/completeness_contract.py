@@ -150,6 +150,89 @@ def test_a_lost_row_is_named_and_comes_back(
     assert {name: rows for name, rows in everything().items() if rows != before[name]} == {}
 
 
+@pytest.fixture
+def shown(house: House) -> House:
+    """An order that another system placed, shipped in part, and a reconciliation that found one of ours changed."""
+    house.stock(2)
+    house.fulfill("X-0", shipment(1), cancelled=1)
+    house.placed("R-1", marketplace_state="PENDING")
+    house.read()
+    with house.sandbox.world.lock:
+        house.sandbox.world.orders.get(SELLER, "R-1").marketplace_state = "AWAITING_SHIPMENT"
+    house.reconcile(repair=True)
+    house.clock.skip(minutes=5)
+    house.load()
+    return house
+
+
+@pytest.mark.parametrize(
+    ("loss", "named"),
+    [
+        pytest.param("DELETE FROM feedamp.orders WHERE mp_order_number = 'X-0'", "orders", id="an order"),
+        pytest.param(
+            "UPDATE feedamp.orders SET snapshot_hash = 'old', status = 'old' WHERE mp_order_number = 'X-0'",
+            "orders",
+            id="the newest snapshot of an order",
+        ),
+        pytest.param(
+            "UPDATE feedamp.order_lines SET mp_line_number = 'X-9' WHERE mp_order_number = 'X-0'",
+            "order_lines",
+            id="a line",
+        ),
+        pytest.param("UPDATE feedamp.shipments SET shipment_index = 7", "shipments", id="a shipment"),
+        pytest.param(
+            "UPDATE feedamp.cancellations SET cancellation_index = 7", "cancellations", id="a cancellation"
+        ),
+        pytest.param("DELETE FROM feedamp.runs WHERE step = 'extract'", "runs", id="a run"),
+        pytest.param("DELETE FROM feedamp.reconciliations", "reconciliations", id="a reconciliation"),
+    ],
+)
+def test_a_lost_row_that_the_ledger_does_not_know_comes_back_from_the_lake(
+    shown: House, lose: RunSql, read_rows: Callable[[str], list[tuple[Any, ...]]], loss: str, named: str
+) -> None:
+    def all_rows() -> Rows:
+        return {
+            name: sorted(read_rows(f"SELECT {', '.join(t.names)} FROM {name}"), key=repr)
+            for name, t in TABLES.items()
+        }
+
+    house, before = shown, all_rows()
+    assert differences(house, with_lake=True) == []
+    lose(loss)
+    with FoundDifferences() as found:
+        find_differences(house.parts, found, with_lake=True)
+        assert {table for table, _, _ in found.counts()} == {named}
+        assert {difference.what for difference in found.first()} == {completeness.ONLY_IN_LAKE}
+    done = verified(house, repair=True)
+    assert (done.count, done.notes, done.orders_read_again) == (0, [], 0)
+    assert {name: rows for name, rows in all_rows().items() if rows != before[name]} == {}
+
+
+def test_a_newer_snapshot_never_gives_way_to_the_one_that_the_lake_kept(
+    shown: House, read_rows: Callable[[str], list[tuple[Any, ...]]]
+) -> None:
+    house, lines = (
+        shown,
+        "SELECT mp_line_number, units_shipped FROM order_lines WHERE mp_order_number = 'X-0'",
+    )
+    house.sandbox.set_fulfillments(SELLER, "X-0", [{"mp_line_number": "X-0-1", "shipments": [shipment(2)]}])
+    known = {manifest.path for manifest in house.parts.lake.published()}
+    house.clock.skip(minutes=20)
+    house.read()
+    assert read_rows(lines) == [("X-0-1", 2)]
+    for manifest in house.parts.lake.published():
+        if manifest.path not in known:
+            house.parts.lake.remove(manifest.path)
+    verified(house, repair=True)
+    assert read_rows(lines) == [("X-0-1", 2)]
+
+
+def test_rows_of_other_systems_that_wait_for_the_warehouse_are_not_missing(house: House) -> None:
+    house.stock(2)
+    house.extract()
+    assert differences(house, with_lake=True) == []
+
+
 def test_a_repair_that_is_repeated_changes_nothing(
     lived_in: House, lose: RunSql, everything: Callable[[], Rows]
 ) -> None:

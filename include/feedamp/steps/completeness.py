@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,7 +31,10 @@ from feedamp.tables import (
     RECONCILIATIONS,
     RECORDED_AT,
     REJECTED_ORDERS,
+    RUNS,
     SNAPSHOTS,
+    TABLES,
+    Merge,
 )
 from feedamp.warehouse import LoadSession, Warehouse
 
@@ -43,6 +47,7 @@ SELLERS_COMPARED_QUICKLY = 20
 FILES_OPENED_DAILY = timedelta(days=2)
 REPAIR = "`feedamp lake verify --repair`"
 WAREHOUSE, LAKE = "warehouse", "lake"
+ONLY_IN_LAKE = "the warehouse has no row of it, though the lake has"
 _REJECT_KEY = REJECTED_ORDERS.key
 _REJECT_STATE = tuple(name for name in ("superseded_at", "dismissed_at") if name in REJECTED_ORDERS.names)
 # The columns by which a row on its way settles a difference.
@@ -53,8 +58,10 @@ _MARKS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     CLOSURES.name: (("seller_id", "mp_order_number"),),
     ORDERS.name: (("seller_id", "mp_order_number"), ("seller_id", "mp_order_number", "extracted_at")),
-    FINDINGS.name: (("finding_id", "state"),),
-    REJECTED_ORDERS.name: ((*_REJECT_KEY, *_REJECT_STATE),),
+    FINDINGS.name: (FINDINGS.key, ("finding_id", "state")),
+    REJECTED_ORDERS.name: (_REJECT_KEY, (*_REJECT_KEY, *_REJECT_STATE)),
+    RECONCILIATIONS.name: (RECONCILIATIONS.key,),
+    RUNS.name: (RUNS.key,),
     SNAPSHOTS.name: (("seller_id", "mp_order_number", RECORDED_AT),),
 }
 
@@ -65,8 +72,9 @@ def find_differences(
     """Compares all that the state knows with the warehouse, and manifests with their files; fills `found`.
 
     `with_lake` also makes a warehouse from the lake alone, in a temporary folder, and compares that: what is missing
-    there would be lost with the next rebuild; and it opens every file of the lake. Changes nothing. Memory does not
-    grow with the orders. Waits `wait_s` for the warehouse, as long as configured if None.
+    there would be lost with the next rebuild, and what is there alone is missing in the warehouse. It opens every file
+    of the lake. Changes nothing. Memory does not grow with the orders. Waits `wait_s` for the warehouse, as long as
+    configured if None.
 
     Raises:
         BusyError: another process holds the warehouse.
@@ -78,7 +86,7 @@ def find_differences(
         _settle(parts, found)
         _explain(session, found)
     if with_lake:
-        _compare_lake(parts, found)
+        _compare_lake(parts, found, wait_s)
 
 
 def find_quickly(parts: Parts, warehouse: Warehouse, found: FoundDifferences) -> str:
@@ -147,7 +155,7 @@ def _sellers_with_fewer(known: dict[str, dict[str, int]], stored: dict[str, dict
     return sorted(fewer)
 
 
-def _compare_lake(parts: Parts, found: FoundDifferences) -> None:
+def _compare_lake(parts: Parts, found: FoundDifferences, wait_s: float | None) -> None:
     # Imported late: on Postgres nothing else needs DuckDB.
     from feedamp.warehouse.duckdb import DuckDbWarehouse
 
@@ -163,6 +171,45 @@ def _compare_lake(parts: Parts, found: FoundDifferences) -> None:
             _compare(parts, session, found, LAKE)
             _settle(parts, found, in_scratch=session.loaded_manifests())
             _explain(session, found)
+            with parts.warehouse.session(wait_s=wait_s) as warehouse:
+                _compare_keys(session, warehouse, found, ONLY_IN_LAKE)
+                _settle(parts, found, in_scratch=session.loaded_manifests())
+
+
+def _compare_keys(there: LoadSession, here: LoadSession, found: FoundDifferences, what: str) -> None:
+    """Adds what one warehouse has and the other lacks, also of orders that the ledger does not know.
+
+    An order is named once for each table, whatever it lacks there; one whose snapshot is the newer one lacks nothing.
+    """
+    for table in TABLES.values():
+        stored = here.digests(table.name)
+        is_of_order = table.key[:2] == ORDERS.key
+        is_snapshot = table.merge is Merge.SNAPSHOT
+        differing = [
+            seller for seller, digest in there.digests(table.name).items() if stored.get(seller) != digest
+        ]
+        for seller_id in differing:
+            keys = there.row_keys(table.name, seller_id)
+            while some := list(islice(keys, ROWS_PER_PORTION)):
+                lacking = [tuple(row[name] for name in table.key) for row in here.absent(table.name, some)]
+                newer = _newer(here, there, {values[:2] for values in lacking}) if is_snapshot else set()
+                for values in lacking:
+                    if values[:2] in newer:
+                        continue
+                    # Whatever shows an order again brings all rows of it.
+                    marked = (ORDERS.name, values[:2]) if is_snapshot else (table.name, values)
+                    key = tuple(map(str, values[:2] if is_of_order else values))
+                    _add(found, Difference(table.name, seller_id or None, key, what), *marked)
+
+
+def _newer(one: LoadSession, other: LoadSession, orders: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Those orders whose snapshot in one warehouse is newer than in the other."""
+    read_at: list[dict[tuple[str, str], datetime | None]] = []
+    for session in (one, other):
+        rows = session.rows(ORDERS.name, [*ORDERS.key, "extracted_at"], sorted(orders))
+        read_at.append({(row["seller_id"], row["mp_order_number"]): row["extracted_at"] for row in rows})
+    here, there = read_at
+    return {key for key, at in here.items() if at and ((known := there.get(key)) is None or at > known)}
 
 
 def _compare(

@@ -23,11 +23,22 @@ from feedamp.reading import read_order
 from feedamp.state import facts, findings, ledger, open_orders, outbox, progress, rejects, sellers
 from feedamp.state.ledger import LedgerOrder
 from feedamp.state.sellers import Seller
+from feedamp.steps.completeness import ONLY_IN_LAKE, WAREHOUSE
 from feedamp.steps.edge import Tally, each_seller, missing_order
 from feedamp.steps.found_differences import FoundDifferences
 from feedamp.steps.manifest_check import MANIFESTS, NOT_LOADED, UNKNOWN
 from feedamp.sweep import chunks_of_numbers, read_by_number, read_whole
-from feedamp.tables import CLOSURES, FINDINGS, ORDERS, PLACEMENTS, RECORDED_AT, REJECTED_ORDERS, refuse_misfit
+from feedamp.tables import (
+    CHILDREN,
+    CLOSURES,
+    FINDINGS,
+    ORDERS,
+    PLACEMENTS,
+    RECORDED_AT,
+    REJECTED_ORDERS,
+    TABLES,
+    refuse_misfit,
+)
 from feedamp.warehouse import LoadSession
 
 log = logging.getLogger(__name__)
@@ -50,6 +61,7 @@ async def restore(parts: Parts, run: Run, found: FoundDifferences) -> Tally:
     written: Counter[str] = Counter()
     with parts.warehouse.session() as session:
         _restore_manifests(parts, session, found, tally)
+        _load_again(parts, session, found, tally)
         for seller_id in found.sellers():
             for some in found.orders(seller_id):
                 written.update(_restore_orders(parts, run, session, found, seller_id, dict(some), tally))
@@ -77,6 +89,31 @@ def _restore_manifests(parts: Parts, session: LoadSession, found: FoundDifferenc
                 session.load(parts.lake, manifest)
         except IncompleteError as error:
             tally.notes.append(str(error))
+
+
+def _load_again(parts: Parts, session: LoadSession, found: FoundDifferences, tally: Tally) -> None:
+    """Brings rows that the lake alone holds into the warehouse; nothing has to be read from FeedAMP for them.
+
+    Of placements the ledger knows the last one alone, so they are loaded again whichever of them is missing.
+    """
+    lacking: dict[str, list[tuple[str, ...]]] = {}
+    tables: set[str] = set()
+    for table in TABLES:
+        for some in found.of_table(table):
+            lacking.setdefault(table, []).extend(d.key for d in some if d.what == ONLY_IN_LAKE)
+            if lacking[table] or (table == PLACEMENTS.name and any(WAREHOUSE in d.what for d in some)):
+                tables.add(table)
+    orders = {(key[0], key[1]) for child in (ORDERS, *CHILDREN) for key in lacking.get(child.name, ())}
+    if orders:
+        tables.add(ORDERS.name)
+    if not tables:
+        return
+    try:
+        session.load_again(parts.lake, tables, sorted(orders))
+    except IncompleteError as error:
+        tally.notes.append(str(error))
+    for table, keys in lacking.items():
+        found.drop(table, keys)
 
 
 def _restore_orders(

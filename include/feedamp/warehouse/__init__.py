@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol
@@ -27,6 +27,16 @@ class LoadSession(Protocol):
             IncompleteError: a file of it is missing or cannot be read; nothing was changed.
         """
 
+    def load_again(self, lake: Lake, tables: Collection[str], orders: Sequence[tuple[str, str]]) -> None:
+        """Merges every manifest with rows of some tables once more, oldest first: what is missing comes back.
+
+        Of `orders`, by (seller_id, mp_order_number), the newest snapshot in the lake replaces what is there.
+        Safe to repeat.
+
+        Raises:
+            IncompleteError: a file of the lake is missing or cannot be read; what came before it is loaded.
+        """
+
     def rows(
         self, table: str, columns: Sequence[str], keys: Sequence[tuple[str, str]]
     ) -> Iterator[dict[str, Any]]:
@@ -43,6 +53,15 @@ class LoadSession(Protocol):
 
     def loaded_manifests(self) -> set[str]:
         """Paths of the manifests that have been merged."""
+
+    def digests(self, table: str) -> dict[str, tuple[int, int]]:
+        """(rows, sum over a hash of what `row_keys` gives) of a table by seller; `""` where a row names none.
+
+        Equal to those of another engine where all keys are equal (`missing_rows.digests`).
+        """
+
+    def row_keys(self, table: str, seller_id: str) -> Iterator[dict[str, Any]]:
+        """Keys of all rows of a seller, or of none if it is empty; of orders with the hash of their snapshot."""
 
     def counts(self) -> dict[str, dict[str, int]]:
         """How many orders with a placement (`placed`), closures (`closed`) and `findings` there are, by seller."""

@@ -21,6 +21,7 @@ from feedamp.warehouse.engine import META, Engine, Row
 
 _PLACE = Column("expected_place", Type.INTEGER, "Place of the row among those that are looked for.")
 _ORDERS_AT_ONCE = 200_000
+_HASH_DIGITS = 7  # hexadecimal; the sum of as many rows as a table may have is still a BIGINT
 
 
 def absent(engine: Engine, table: Table, rows: Sequence[Row]) -> list[Row]:
@@ -74,6 +75,39 @@ def loaded_manifests(engine: Engine) -> set[str]:
     """Paths of the manifests that the warehouse has taken in."""
     with engine.transaction():
         return {row["path"] for row in engine.rows(f"SELECT path FROM {META}.loaded_manifests")}
+
+
+def digests(engine: Engine, table: Table) -> dict[str, tuple[int, int]]:
+    """(rows, sum over a hash of what `row_keys` gives) by seller; `""` where a row names none.
+
+    Equal ones mean equal keys, whatever the engine; others may also differ in how it writes a text.
+    """
+    md5 = f"md5(concat_ws(chr(31), {', '.join(_compared(table))}))"
+    digits = (
+        f"CAST(strpos('123456789abcdef', substr(hash, {at + 1}, 1)) AS BIGINT) * {16**at}"
+        for at in range(_HASH_DIGITS)
+    )
+    query = (
+        f"SELECT seller, count(*) AS found, CAST(sum({' + '.join(digits)}) AS BIGINT) AS hashes "
+        f"FROM (SELECT {_seller(table)} AS seller, {md5} AS hash FROM {SCHEMA}.{table.name}) hashed GROUP BY seller"
+    )
+    with engine.transaction():
+        return {row["seller"]: (row["found"], row["hashes"]) for row in engine.rows(query)}
+
+
+def row_keys(engine: Engine, table: Table, seller_id: str) -> Iterator[Row]:
+    """Keys of all rows of a seller, or of none if it is empty; of orders with the hash of their snapshot."""
+    columns = ", ".join(_compared(table))
+    query = f"SELECT {columns} FROM {SCHEMA}.{table.name} WHERE {_seller(table)} = $1"
+    yield from engine.rows(query, [seller_id])
+
+
+def _compared(table: Table) -> tuple[str, ...]:
+    return (*table.key, "snapshot_hash") if table.name == ORDERS.name else table.key
+
+
+def _seller(table: Table) -> str:
+    return "coalesce(seller_id, '')" if "seller_id" in table.names else "''"
 
 
 def counts(engine: Engine) -> dict[str, dict[str, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from feedamp.errors import FeedAmpError, IncompleteError
@@ -49,6 +49,31 @@ class Session:
         """
         return self._each(lake, self.load)
 
+    def load_again(self, lake: Lake, tables: Collection[str], orders: Sequence[tuple[str, str]]) -> None:
+        """Merges every manifest with rows of some tables once more, oldest first: what is missing comes back.
+
+        Of `orders`, by (seller_id, mp_order_number), the newest snapshot in the lake replaces what is there.
+        Safe to repeat.
+
+        Raises:
+            IncompleteError: a file of the lake is missing or cannot be read; what came before it is loaded.
+        """
+        for some, places in _in_parts(orders):
+            with self._engine.transaction():
+                self._engine.execute(
+                    f"DELETE FROM {META}.order_versions WHERE (seller_id, mp_order_number) IN ({places})",
+                    some,
+                )
+
+        def load_once_more(lake: Lake, manifest: Manifest) -> bool:
+            if not any(file.table in tables for file in manifest.files):
+                return False
+            with self._engine.transaction():
+                self._engine.execute(f"DELETE FROM {META}.loaded_manifests WHERE path = $1", [manifest.path])
+            return self.load(lake, manifest)
+
+        self._each(lake, load_once_more)
+
     def replace_all(self, lake: Lake) -> int:
         """Puts what the lake holds in the place of all rows, in one transaction; returns how many manifests.
 
@@ -75,15 +100,13 @@ class Session:
 
     def rows(self, table: str, columns: Sequence[str], keys: Sequence[tuple[str, str]]) -> Iterator[Row]:
         """Some columns of a table with an order's key, of orders by (seller_id, mp_order_number)."""
-        for start in range(0, len(keys), ORDERS_PER_QUERY):
-            part = keys[start : start + ORDERS_PER_QUERY]
-            places = ", ".join(f"(${2 * at + 1}, ${2 * at + 2})" for at in range(len(part)))
+        for some, places in _in_parts(keys):
             with self._engine.transaction():
                 found = list(
                     self._engine.rows(
                         f"SELECT {', '.join(columns)} FROM {SCHEMA}.{table} "
                         f"WHERE (seller_id, mp_order_number) IN ({places})",
-                        [value for key in part for value in key],
+                        some,
                     )
                 )
             yield from found
@@ -115,6 +138,14 @@ class Session:
         """Paths of the manifests that have been merged."""
         return missing_rows.loaded_manifests(self._engine)
 
+    def digests(self, table: str) -> dict[str, tuple[int, int]]:
+        """(rows, sum over a hash of what `row_keys` gives) of a table by seller; `""` where a row names none."""
+        return missing_rows.digests(self._engine, self._tables[table])
+
+    def row_keys(self, table: str, seller_id: str) -> Iterator[Row]:
+        """Keys of all rows of a seller, or of none if it is empty; of orders with the hash of their snapshot."""
+        return missing_rows.row_keys(self._engine, self._tables[table], seller_id)
+
     def counts(self) -> dict[str, dict[str, int]]:
         """How many orders with a placement (`placed`), closures (`closed`) and `findings` there are, by seller."""
         return missing_rows.counts(self._engine)
@@ -136,3 +167,11 @@ class Session:
             raise IncompleteError(
                 f"Manifest {manifest.path} cannot be loaded: {why} The warehouse is as it was."
             ) from error
+
+
+def _in_parts(keys: Sequence[tuple[str, str]]) -> Iterator[tuple[list[str], str]]:
+    """Parameters and their places in `(seller_id, mp_order_number) IN (…)`, for some orders at a time."""
+    for start in range(0, len(keys), ORDERS_PER_QUERY):
+        part = keys[start : start + ORDERS_PER_QUERY]
+        places = ", ".join(f"(${2 * at + 1}, ${2 * at + 2})" for at in range(len(part)))
+        yield [value for key in part for value in key], places
