@@ -6,7 +6,8 @@ The test folder brings the fixtures `house`, `lose` (a statement that loses rows
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,13 +16,14 @@ import pytest
 import sqlalchemy as sa
 from house import BAD_NUMBER, OTHER, SELLER, House, shipment
 
-from feedamp.errors import BusyError
+from feedamp.errors import BusyError, IncompleteError
 from feedamp.lake import Manifest
 from feedamp.state import progress, schema, sellers
 from feedamp.steps import completeness
 from feedamp.steps.completeness import find_differences, find_quickly, prove_completeness
 from feedamp.steps.edge import missing_order
 from feedamp.steps.found_differences import FoundDifferences
+from feedamp.steps.load import load_what_is_whole
 from feedamp.steps.verify import Verified, verify
 from feedamp.tables import TABLES
 
@@ -391,6 +393,65 @@ def test_a_loaded_manifest_that_the_lake_lost_is_named(house: House) -> None:
         find_differences(house.parts, found)
         [difference] = found.first()
     assert (difference.key, "backup" in difference.what) == ((manifest.path,), True)
+
+
+def test_a_manifest_that_is_gone_is_given_up_once_its_orders_are_back(
+    shown: House, everything: Callable[[], Rows]
+) -> None:
+    house, before = shown, everything()
+    [gone] = [m for m in house.parts.lake.published() if any(f.table == "shipments" for f in m.files)]
+    path = Path(house.parts.lake.absolute(gone.path))
+    content = path.read_bytes()
+    path.unlink()
+    with FoundDifferences() as found:
+        find_differences(house.parts, found, with_lake=True)
+        said = {(d.table, d.key[-1], d.what) for d in found.first()}
+    assert ("orders", "X-0", completeness.ONLY_IN_WAREHOUSE) in said
+    done = verified(house, repair=True)
+    assert done.count == 0
+    [note] = done.notes
+    assert f"Manifest {gone.path} is gone from the lake and given up" in note
+    assert verified(house).count == 0
+    house.parts.warehouse.rebuild(house.parts.lake)
+    assert {name: rows for name, rows in everything().items() if rows != before[name]} == {}
+    path.write_bytes(content)
+    assert verified(house, repair=True).count == 0
+    assert differences(house, with_lake=True) == []
+
+
+@pytest.mark.parametrize("is_repaired", [True, False], ids=["a repair", "two days"])
+def test_a_manifest_that_went_before_the_warehouse_had_it_is_read_again(
+    house: House, is_repaired: bool
+) -> None:
+    house.stock(1)
+    house.read()
+    house.clock.skip(hours=1)
+    house.fulfill("X-0", shipment(2))
+    house.extract()
+    house.clock.skip(minutes=1)
+    with house.parts.warehouse.session():
+        load_what_is_whole(house.parts, house.run("load"))
+    [path] = [path for path, _ in _pending(house) if "-extract-" in path]
+    house.parts.lake.remove(path)
+    assert differences(house) == [("manifests", None, 1)]
+    if is_repaired:
+        done = verified(house, repair=True)
+        assert (done.count, "The watermarks of 2 sellers are taken back" in done.notes[0]) == (0, True)
+    else:
+        house.clock.skip(days=3)
+        with pytest.raises(IncompleteError):
+            house.load()
+    assert _pending(house) == []
+    house.clock.skip(hours=1)
+    house.read()
+    with house.parts.warehouse.session() as session:
+        [row] = session.rows("orders", ["units_shipped"], [(SELLER, "X-0")])
+    assert row == {"units_shipped": 2}
+
+
+def _pending(house: House) -> Sequence[tuple[str, Any]]:
+    with house.state.read() as connection:
+        return progress.pending_manifests(connection)
 
 
 def test_a_compacted_lake_has_no_difference(lived_in: House) -> None:

@@ -113,6 +113,24 @@ def move_watermark(connection: Connection, seller_id: str, moment: datetime, *, 
         upsert(connection, watermarks, [{"seller_id": seller_id, "watermark": moment, "moved_at": now}])
 
 
+def moved_since(connection: Connection, moment: datetime) -> list[str]:
+    """Sellers whose watermark has moved at a moment or later."""
+    query = sa.select(watermarks.c.seller_id).where(watermarks.c.moved_at >= moment)
+    return list(connection.execute(query.order_by(watermarks.c.seller_id)).scalars())
+
+
+def take_watermark_back(
+    connection: Connection, seller_id: str, moment: datetime | None, *, now: datetime
+) -> None:
+    """Moves a watermark back, or removes it, so that the next extraction reads all; a later one changes nothing."""
+    is_it = watermarks.c.seller_id == seller_id
+    if moment is None:
+        connection.execute(sa.delete(watermarks).where(is_it))
+        return
+    later = sa.update(watermarks).where(is_it, watermarks.c.watermark > moment)
+    connection.execute(later.values(watermark=moment, moved_at=now))
+
+
 def plan_manifest(connection: Connection, path: str, *, now: datetime) -> None:
     """Announces a manifest before it is published, so that no crash hides it from `load`."""
     row = {"path": path, "planned_at": now, "taken_at": None, "loaded_at": None}

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,6 +23,7 @@ from feedamp.steps.found_differences import FoundDifferences, row_mark
 from feedamp.steps.load import WAREHOUSE_WAIT_S
 from feedamp.steps.manifest_check import MANIFESTS, compare_manifests
 from feedamp.tables import (
+    CHILDREN,
     CLOSURES,
     FINDINGS,
     ORDERS,
@@ -35,6 +35,7 @@ from feedamp.tables import (
     SNAPSHOTS,
     TABLES,
     Merge,
+    Table,
 )
 from feedamp.warehouse import LoadSession, Warehouse
 
@@ -48,6 +49,7 @@ FILES_OPENED_DAILY = timedelta(days=2)
 REPAIR = "`feedamp lake verify --repair`"
 WAREHOUSE, LAKE = "warehouse", "lake"
 ONLY_IN_LAKE = "the warehouse has no row of it, though the lake has"
+ONLY_IN_WAREHOUSE = "the lake has no row of it as the warehouse has it, so a rebuild would lose it"
 _REJECT_KEY = REJECTED_ORDERS.key
 _REJECT_STATE = tuple(name for name in ("superseded_at", "dismissed_at") if name in REJECTED_ORDERS.names)
 # The columns by which a row on its way settles a difference.
@@ -172,16 +174,19 @@ def _compare_lake(parts: Parts, found: FoundDifferences, wait_s: float | None) -
             _settle(parts, found, in_scratch=session.loaded_manifests())
             _explain(session, found)
             with parts.warehouse.session(wait_s=wait_s) as warehouse:
-                _compare_keys(session, warehouse, found, ONLY_IN_LAKE)
+                _compare_keys(session, warehouse, found, ONLY_IN_LAKE, TABLES.values())
+                _compare_keys(warehouse, session, found, ONLY_IN_WAREHOUSE, (ORDERS, *CHILDREN))
                 _settle(parts, found, in_scratch=session.loaded_manifests())
 
 
-def _compare_keys(there: LoadSession, here: LoadSession, found: FoundDifferences, what: str) -> None:
+def _compare_keys(
+    there: LoadSession, here: LoadSession, found: FoundDifferences, what: str, tables: Iterable[Table]
+) -> None:
     """Adds what one warehouse has and the other lacks, also of orders that the ledger does not know.
 
     An order is named once for each table, whatever it lacks there; one whose snapshot is the newer one lacks nothing.
     """
-    for table in TABLES.values():
+    for table in tables:
         stored = here.digests(table.name)
         is_of_order = table.key[:2] == ORDERS.key
         is_snapshot = table.merge is Merge.SNAPSHOT
@@ -189,8 +194,9 @@ def _compare_keys(there: LoadSession, here: LoadSession, found: FoundDifferences
             seller for seller, digest in there.digests(table.name).items() if stored.get(seller) != digest
         ]
         for seller_id in differing:
-            keys = there.row_keys(table.name, seller_id)
-            while some := list(islice(keys, ROWS_PER_PORTION)):
+            after: tuple[Any, ...] = ()
+            while some := there.row_keys(table.name, seller_id, after, ROWS_PER_PORTION):
+                after = tuple(some[-1][name] for name in table.key)
                 lacking = [tuple(row[name] for name in table.key) for row in here.absent(table.name, some)]
                 newer = _newer(here, there, {values[:2] for values in lacking}) if is_snapshot else set()
                 for values in lacking:

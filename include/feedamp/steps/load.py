@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 NEVER_PUBLISHED = timedelta(days=2)
 ROWS_PER_MANIFEST = 100_000  # merged in one transaction, whose memory grows with them
 WAREHOUSE_WAIT_S = 10.0  # what a busy warehouse may cost a load; the rest waits for the next one
+OUTBOX = "-outbox-"  # in the name of a manifest whose rows stay in the state until they are in the warehouse
 LEASE = "load"
 LEASE_WAIT_S = 60.0
 COUNTED = ("manifests", "rows", "snapshots", "watermarks", "waiting")
@@ -255,13 +256,42 @@ def _miss(parts: Parts, path: str, taken_at: datetime, loaded: Loaded) -> None:
 
     Rows of the outbox are written again under another name. All others are waited for as long as a backup may take.
     """
-    is_outbox = "-outbox-" in path
+    is_outbox = OUTBOX in path
     if not is_outbox:
-        why = "it lies in the lake no longer. If it cannot be put back, `feedamp lake verify --repair` reads our orders "
-        _leave(loaded, path, IncompleteError(f"Manifest {path} never reached the warehouse: {why}again."))
-    if is_outbox or taken_at < parts.state.now() - NEVER_PUBLISHED:
+        why = "it lies in the lake no longer. If it cannot be put back, `feedamp lake verify --repair` takes the "
+        why += "watermarks back, so that the next extraction reads what it held."
+        _leave(loaded, path, IncompleteError(f"Manifest {path} never reached the warehouse: {why}"))
+    if is_outbox:
         with parts.state.begin() as connection:
             progress.drop_manifest(connection, path)
+    elif taken_at < parts.state.now() - NEVER_PUBLISHED:
+        give_up_manifest(parts, path)
+
+
+def give_up_manifest(parts: Parts, path: str) -> int:
+    """Forgets a manifest that is gone, and takes watermarks back that had moved past what it held.
+
+    Which sellers it was about is gone with it, so this concerns all whose watermark has moved since: back to what the
+    manifests before it say, or away where the lake no longer tells. Returns how many.
+    A seller's later reads are done again, which changes nothing.
+    """
+    published = parts.lake.published()
+    with parts.state.begin() as connection:
+        taken_at = dict(progress.unloaded_manifests(connection))[path]
+        planned_at = dict(progress.pending_manifests(connection))[path]
+        marks: dict[str, datetime] = {}
+        for manifest in published:
+            if manifest.created_at < planned_at and progress.are_taken(connection, manifest.follows):
+                for sweep in manifest.sweeps:
+                    if sweep.complete and sweep.watermark is not None:
+                        mark = marks.get(sweep.seller_id, sweep.watermark)
+                        marks[sweep.seller_id] = max(mark, sweep.watermark)
+        moved = progress.moved_since(connection, taken_at)
+        for seller_id in moved:
+            progress.take_watermark_back(connection, seller_id, marks.get(seller_id), now=parts.state.now())
+        progress.drop_manifest(connection, path)
+    log.warning("Manifest %s is given up: the watermarks of %d sellers are taken back.", path, len(moved))
+    return len(moved)
 
 
 def _fill_warehouse(parts: Parts, loaded: Loaded) -> None:

@@ -12,12 +12,17 @@ from feedamp.lake import Lake, LakeFile, Manifest, present, refuse_miscount, rep
 from feedamp.parts import Parts
 from feedamp.state import progress
 from feedamp.steps.found_differences import FoundDifferences
+from feedamp.steps.load import OUTBOX
 from feedamp.warehouse import LoadSession
 
 MANIFESTS = "manifests"
 UNKNOWN = "the state does not know it, so it is never loaded"
 NOT_LOADED = "the state says that it is loaded, but the warehouse does not know it"
 GONE = "the state says that it is loaded, but the lake does not have it: put it back from a backup"
+NEVER_LOADED = (
+    "the lake does not have it any more, and the warehouse never got it: put it back from a backup, or the repair "
+    "takes the watermarks back, so that the next extraction reads what it held"
+)
 _FILES_AT_ONCE = 8
 _COMPACTED = "-compact-"  # in the name of a manifest that stands for others
 
@@ -30,13 +35,13 @@ def compare_manifests(
     The state is read before the lake and once more after it, so that what is published or removed meanwhile is no
     difference.
     """
-    loaded_before, _ = _known(parts)
+    loaded_before, _, taken_before = _known(parts)
     try:
         published = parts.lake.published()
     except IncompleteError as error:
         found.add(Difference(MANIFESTS, None, ("",), f"not all manifests can be read: {error}"))
         return
-    loaded, pending = _known(parts)
+    loaded, pending, taken = _known(parts)
     taken_in = session.loaded_manifests()
     dead = replaced(published)
     counting = [manifest for manifest in published if manifest.path not in dead]
@@ -50,15 +55,20 @@ def compare_manifests(
             found.add(Difference(MANIFESTS, None, (manifest.path,), NOT_LOADED))
     for path in sorted((loaded_before & loaded) - present(published)):
         found.add(Difference(MANIFESTS, None, (path,), GONE))
+    for path in sorted((taken_before & taken) - present(published)):
+        if OUTBOX not in path:  # the next load writes its rows again
+            found.add(Difference(MANIFESTS, None, (path,), NEVER_LOADED))
     _open_files(
         parts.lake, found, [m for m in counting if files_since is None or m.created_at >= files_since]
     )
 
 
-def _known(parts: Parts) -> tuple[set[str], set[str]]:
+def _known(parts: Parts) -> tuple[set[str], set[str], set[str]]:
+    """Manifests that are loaded, those that wait, and those of them that are in the state already."""
     with parts.state.read() as connection:
         pending = {path for path, _ in progress.pending_manifests(connection)}
-        return progress.loaded_manifests(connection), pending
+        taken = {path for path, _ in progress.unloaded_manifests(connection)}
+        return progress.loaded_manifests(connection), pending, taken
 
 
 def _is_taken_in(manifest: Manifest, taken_in: set[str]) -> bool:

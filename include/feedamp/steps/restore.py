@@ -26,7 +26,8 @@ from feedamp.state.sellers import Seller
 from feedamp.steps.completeness import ONLY_IN_LAKE, WAREHOUSE
 from feedamp.steps.edge import Tally, each_seller, missing_order
 from feedamp.steps.found_differences import FoundDifferences
-from feedamp.steps.manifest_check import MANIFESTS, NOT_LOADED, UNKNOWN
+from feedamp.steps.load import give_up_manifest
+from feedamp.steps.manifest_check import GONE, MANIFESTS, NEVER_LOADED, NOT_LOADED, UNKNOWN
 from feedamp.sweep import chunks_of_numbers, read_by_number, read_whole
 from feedamp.tables import (
     CHILDREN,
@@ -231,6 +232,36 @@ def _restore_rejects(parts: Parts, found: FoundDifferences) -> int:
                     rejects.write(connection, rejected, now=parts.state.now())
                     written += 1
     return written
+
+
+def give_up_gone(parts: Parts, found: FoundDifferences) -> list[str]:
+    """Forgets manifests that are gone from the lake, and says of each what that means.
+
+    Rows that went with them stay differences by themselves, as long as the ledger or the warehouse knows them.
+    """
+    gone = [d for some in found.of_table(MANIFESTS) for d in some if d.what in (GONE, NEVER_LOADED)]
+    if gone and not parts.lake.published():
+        return ["The lake holds no manifest at all: is [feedamp] lake_url the one that was written to?"]
+    notes = []
+    for difference in gone:
+        [path] = difference.key
+        said = f"Manifest {path} is gone from the lake and given up. "
+        if difference.what == NEVER_LOADED:
+            moved = give_up_manifest(parts, path)
+            said += (
+                f"The watermarks of {moved} sellers are taken back, so that the next feedamp_extract_fulfillments reads "
+                "what it held. Its rows of `runs`, and what an extraction with `since` or `feedamp adopt` read, do not "
+                "come again: start those again."
+            )
+        else:
+            with parts.state.begin() as connection:
+                progress.drop_manifest(connection, path)
+            said += (
+                "Orders that only it held are read from FeedAMP again. The warehouse keeps its rows of `runs` and "
+                "`reconciliations`, which a rebuild will not have."
+            )
+        notes.append(f"{said} If the file is put back, run `feedamp lake verify --repair` once more.")
+    return notes
 
 
 async def _read_again(parts: Parts, run: Run, found: FoundDifferences, tally: Tally) -> None:

@@ -11,7 +11,7 @@ from feedamp.parts import Parts, Run
 from feedamp.steps.completeness import find_differences
 from feedamp.steps.found_differences import FoundDifferences
 from feedamp.steps.load import load_what_is_whole
-from feedamp.steps.restore import restore
+from feedamp.steps.restore import give_up_gone, restore
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ async def verify(parts: Parts, run: Run, *, repair: bool = False) -> Verified:
         if not repair:
             return _verified(found)
         before, notes, read_again = len(found), [], 0
+        given_up = give_up_gone(parts, found)
         try:
             tally = await restore(parts, run, found)
             notes = [*tally.notes, *tally.undone]
@@ -57,7 +58,7 @@ async def verify(parts: Parts, run: Run, *, repair: bool = False) -> Verified:
         found.clear()
         find_differences(parts, found, with_lake=True)
         verified = _verified(found)
-    verified.notes = list(dict.fromkeys([*notes, *verified.notes]))
+    verified.notes = list(dict.fromkeys([*given_up, *notes, *verified.notes]))
     verified.before, verified.orders_read_again = before, read_again
     return verified
 

@@ -60,8 +60,11 @@ class LoadSession(Protocol):
         Equal to those of another engine where all keys are equal (`missing_rows.digests`).
         """
 
-    def row_keys(self, table: str, seller_id: str) -> Iterator[dict[str, Any]]:
-        """Keys of all rows of a seller, or of none if it is empty; of orders with the hash of their snapshot."""
+    def row_keys(self, table: str, seller_id: str, after: Sequence[Any], limit: int) -> list[dict[str, Any]]:
+        """Keys of a seller's rows beyond a key, in their order; of orders with the hash of their snapshot.
+
+        `after` is exclusive, and empty to begin; an empty seller means rows that name none.
+        """
 
     def counts(self) -> dict[str, dict[str, int]]:
         """How many orders with a placement (`placed`), closures (`closed`) and `findings` there are, by seller."""

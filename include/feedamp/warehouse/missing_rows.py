@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -95,11 +96,20 @@ def digests(engine: Engine, table: Table) -> dict[str, tuple[int, int]]:
         return {row["seller"]: (row["found"], row["hashes"]) for row in engine.rows(query)}
 
 
-def row_keys(engine: Engine, table: Table, seller_id: str) -> Iterator[Row]:
-    """Keys of all rows of a seller, or of none if it is empty; of orders with the hash of their snapshot."""
-    columns = ", ".join(_compared(table))
-    query = f"SELECT {columns} FROM {SCHEMA}.{table.name} WHERE {_seller(table)} = $1"
-    yield from engine.rows(query, [seller_id])
+def row_keys(engine: Engine, table: Table, seller_id: str, after: Sequence[Any], limit: int) -> list[Row]:
+    """Keys of rows of a seller beyond a key (exclusive; empty to begin), in their order, with the hash of a snapshot.
+
+    An empty seller means rows that name none.
+    """
+    key = ", ".join(table.key)
+    places = ", ".join(f"${at + 2}" for at in range(len(after)))
+    beyond = f"AND ({key}) > ({places})" if after else ""
+    query = (
+        f"SELECT {', '.join(_compared(table))} FROM {SCHEMA}.{table.name} WHERE {_seller(table)} = $1 {beyond} "
+        f"ORDER BY {key} LIMIT {limit}"
+    )
+    with engine.transaction():
+        return list(engine.rows(query, [seller_id, *after]))
 
 
 def _compared(table: Table) -> tuple[str, ...]:

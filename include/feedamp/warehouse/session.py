@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from feedamp.errors import FeedAmpError, IncompleteError
 from feedamp.lake import Lake, Manifest
@@ -142,9 +143,9 @@ class Session:
         """(rows, sum over a hash of what `row_keys` gives) of a table by seller; `""` where a row names none."""
         return missing_rows.digests(self._engine, self._tables[table])
 
-    def row_keys(self, table: str, seller_id: str) -> Iterator[Row]:
-        """Keys of all rows of a seller, or of none if it is empty; of orders with the hash of their snapshot."""
-        return missing_rows.row_keys(self._engine, self._tables[table], seller_id)
+    def row_keys(self, table: str, seller_id: str, after: Sequence[Any], limit: int) -> list[Row]:
+        """Keys of a seller's rows beyond a key, in their order; of orders with the hash of their snapshot."""
+        return missing_rows.row_keys(self._engine, self._tables[table], seller_id, after, limit)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """How many orders with a placement (`placed`), closures (`closed`) and `findings` there are, by seller."""
