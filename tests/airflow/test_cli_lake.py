@@ -116,6 +116,16 @@ def test_what_cannot_be_repaired_now_is_said_and_ends_with_one(lived_in):
     assert "orders  seller-001" in done.out
 
 
+def test_whoever_waits_for_the_warehouse_is_told_at_once_for_whom_and_how_long(lived_in, start_holder):
+    lived_in.house.set_options(duckdb_lock_wait_s="1")
+    holder = start_holder(lived_in.folder / "warehouse.duckdb")
+    done = lived_in.run("lake", "verify")
+    said, gave_up = done.err.splitlines()
+    assert f"(process {holder.pid})" in said
+    assert said.endswith("Waiting for up to 1 seconds.")
+    assert (done.code, f"(process {holder.pid})" in gave_up) == (1, True)
+
+
 # doctor and the daily run
 
 

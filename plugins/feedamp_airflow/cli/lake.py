@@ -6,7 +6,7 @@ import argparse
 import asyncio
 from datetime import date
 
-from feedamp.errors import ConfigurationError
+from feedamp.errors import BusyError, ConfigurationError
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_parts
 
@@ -38,6 +38,11 @@ def verify_lake(given: argparse.Namespace, out: Output) -> int:
 
     with opened_parts() as parts:
         run = Run("feedamp_lake", "by hand", parts.state.now())
+        try:
+            with parts.warehouse.session(wait_s=0.0):
+                pass
+        except BusyError as error:
+            out.complain(f"{error} Waiting for up to {parts.warehouse.lock_wait_s:.0f} seconds.")
         verified = asyncio.run(verify(parts, run, repair=given.repair))
     for note in verified.notes:
         out.complain(note)
