@@ -454,6 +454,23 @@ def _pending(house: House) -> Sequence[tuple[str, Any]]:
         return progress.pending_manifests(connection)
 
 
+@pytest.mark.parametrize("lost", ["the manifest", "a file"])
+def test_what_a_compaction_wrote_is_missed_as_soon_as_it_is_gone(lived_in: House, lost: str) -> None:
+    from datetime import date, timedelta
+
+    from feedamp.steps.compact import compact
+
+    house = lived_in
+    house.clock.skip(days=3)
+    for _ in range(2):
+        compact(house.parts, house.run("lake"), before=date(2999, 1, 1), grace=timedelta())
+    [kept] = house.parts.lake.manifests()
+    assert prove_completeness(house.parts) == []
+    house.parts.lake.remove(kept.path if lost == "the manifest" else kept.files[0].path)
+    [problem] = prove_completeness(house.parts)
+    assert kept.path in problem
+
+
 def test_a_compacted_lake_has_no_difference(lived_in: House) -> None:
     from datetime import date
 
@@ -561,6 +578,15 @@ def test_a_large_ledger_is_counted_and_only_sellers_that_differ_are_compared(
         monkeypatch.setattr(completeness, "SELLERS_COMPARED_QUICKLY", 0)
         words = find_quickly(lived_in.parts, lived_in.parts.warehouse, found)
         assert "fewer rows of 1 sellers" in words
+
+
+def test_the_daily_proof_counts_a_large_ledger(
+    lived_in: House, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(completeness, "ORDERS_COMPARED_QUICKLY", 3)
+    with caplog.at_level("INFO"):
+        assert prove_completeness(lived_in.parts) == []
+    assert "9 orders were counted by seller" in caplog.text
 
 
 @pytest.mark.parametrize("portion", [1, 2, 9, 10])

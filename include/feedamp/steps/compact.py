@@ -100,6 +100,11 @@ def _replace(parts: Parts, owner: str, group: Sequence[Manifest], slug: str, sha
             replaces=[path for manifest in group for path in (manifest.path, *manifest.replaces)],
             compacted_at=parts.state.now(),
         )
+        # What it stands for is loaded; so whoever looks for loaded manifests sees when this one is gone.
+        with parts.state.begin() as connection:
+            progress.plan_manifest(connection, writer.manifest_path, now=parts.state.now())
+            progress.manifest_taken(connection, writer.manifest_path, now=parts.state.now())
+            progress.manifest_loaded(connection, writer.manifest_path, now=parts.state.now())
     except IncompleteError as error:
         raise IncompleteError(
             f"Manifests {group[0].path} to {group[-1].path} cannot be put together: {error}"

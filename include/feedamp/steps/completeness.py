@@ -41,7 +41,7 @@ from feedamp.warehouse import LoadSession, Warehouse
 
 log = logging.getLogger(__name__)
 ROWS_PER_PORTION = 20_000
-# Beyond this many orders `feedamp doctor` counts first, and compares only sellers whose counts differ.
+# Beyond this many orders the daily run and `feedamp doctor` count first, and compare only sellers whose counts differ.
 ORDERS_COMPARED_QUICKLY = 200_000
 SELLERS_COMPARED_QUICKLY = 20
 # What is older than this was counted when it was loaded; `feedamp lake verify` opens all files.
@@ -91,7 +91,9 @@ def find_differences(
         _compare_lake(parts, found, wait_s)
 
 
-def find_quickly(parts: Parts, warehouse: Warehouse, found: FoundDifferences) -> str:
+def find_quickly(
+    parts: Parts, warehouse: Warehouse, found: FoundDifferences, *, wait_s: float | None = None
+) -> str:
     """As `find_differences` where the ledger is small; in a large one, only sellers whose counts differ are compared.
 
     Returns what was done, in words.
@@ -101,7 +103,7 @@ def find_quickly(parts: Parts, warehouse: Warehouse, found: FoundDifferences) ->
     """
     with parts.state.read() as connection:
         orders = facts.count_orders(connection)
-    with warehouse.session() as session:
+    with warehouse.session(wait_s=wait_s) as session:
         compare_manifests(parts, session, found, files_since=parts.state.now() - FILES_OPENED_DAILY)
         if orders <= ORDERS_COMPARED_QUICKLY:
             _compare(parts, session, found, WAREHOUSE)
@@ -129,11 +131,12 @@ def prove_completeness(parts: Parts) -> list[str]:
     """
     with FoundDifferences() as found:
         try:
-            find_differences(parts, found, wait_s=min(WAREHOUSE_WAIT_S, parts.warehouse.lock_wait_s))
+            wait_s = min(WAREHOUSE_WAIT_S, parts.warehouse.lock_wait_s)
+            words = find_quickly(parts, parts.warehouse, found, wait_s=wait_s)
         except BusyError as error:
             log.warning("It is not proven that nothing is missing in the warehouse: %s", error)
             return []
-        log.info("%d orders of the ledger were compared with the warehouse.", found.compared)
+        log.info("Ledger and warehouse: %s.", words)
         return [in_words(found)] if found else []
 
 

@@ -59,7 +59,9 @@ def compare_manifests(
         if OUTBOX not in path:  # the next load writes its rows again
             found.add(Difference(MANIFESTS, None, (path,), NEVER_LOADED))
     _open_files(
-        parts.lake, found, [m for m in counting if files_since is None or m.created_at >= files_since]
+        parts.lake,
+        found,
+        [m for m in counting if files_since is None or (m.compacted_at or m.created_at) >= files_since],
     )
 
 
