@@ -21,7 +21,7 @@ from feedamp.parts import Parts
 from feedamp.state import facts, outbox, progress
 from feedamp.steps.found_differences import FoundDifferences, row_mark
 from feedamp.steps.load import WAREHOUSE_WAIT_S
-from feedamp.steps.manifest_check import MANIFESTS, compare_manifests
+from feedamp.steps.manifest_check import MANIFESTS, compare_manifests, known_manifests
 from feedamp.tables import (
     CHILDREN,
     CLOSURES,
@@ -82,11 +82,13 @@ def find_differences(
         BusyError: another process holds the warehouse.
     """
     since = None if with_lake else parts.state.now() - FILES_OPENED_DAILY
+    known = known_manifests(parts)
     with parts.warehouse.session(wait_s=wait_s) as session:
-        compare_manifests(parts, session, found, files_since=since)
+        taken_in = session.loaded_manifests()
         _compare(parts, session, found, WAREHOUSE)
         _settle(parts, found)
         _explain(session, found)
+    compare_manifests(parts, known, taken_in, found, files_since=since)
     if with_lake:
         _compare_lake(parts, found, wait_s)
 
@@ -103,8 +105,9 @@ def find_quickly(
     """
     with parts.state.read() as connection:
         orders = facts.count_orders(connection)
+    known = known_manifests(parts)
     with warehouse.session(wait_s=wait_s) as session:
-        compare_manifests(parts, session, found, files_since=parts.state.now() - FILES_OPENED_DAILY)
+        taken_in = session.loaded_manifests()
         if orders <= ORDERS_COMPARED_QUICKLY:
             _compare(parts, session, found, WAREHOUSE)
             words = f"{orders} orders were compared one by one"
@@ -121,6 +124,7 @@ def find_quickly(
                 )
         _settle(parts, found)
         _explain(session, found)
+    compare_manifests(parts, known, taken_in, found, files_since=parts.state.now() - FILES_OPENED_DAILY)
     return words
 
 

@@ -13,7 +13,6 @@ from feedamp.parts import Parts
 from feedamp.state import progress
 from feedamp.steps.found_differences import FoundDifferences
 from feedamp.steps.load import OUTBOX
-from feedamp.warehouse import LoadSession
 
 MANIFESTS = "manifests"
 UNKNOWN = "the state does not know it, so it is never loaded"
@@ -27,22 +26,24 @@ _FILES_AT_ONCE = 8
 _COMPACTED = "-compact-"  # in the name of a manifest that stands for others
 
 
+Known = tuple[set[str], set[str], set[str]]
+
+
 def compare_manifests(
-    parts: Parts, session: LoadSession, found: FoundDifferences, *, files_since: datetime | None
+    parts: Parts, before: Known, taken_in: set[str], found: FoundDifferences, *, files_since: datetime | None
 ) -> None:
     """Adds what is wrong with manifests; opens the files of those created since a moment, of all if it is None.
 
-    The state is read before the lake and once more after it, so that what is published or removed meanwhile is no
-    difference.
+    `before` is what the state knew before the warehouse was asked what it has `taken_in`. The state is read once more
+    after the lake, so that what is published or removed meanwhile is no difference.
     """
-    loaded_before, _, taken_before = _known(parts)
+    loaded_before, _, taken_before = before
     try:
         published = parts.lake.published()
     except IncompleteError as error:
         found.add(Difference(MANIFESTS, None, ("",), f"not all manifests can be read: {error}"))
         return
-    loaded, pending, taken = _known(parts)
-    taken_in = session.loaded_manifests()
+    loaded, pending, taken = known_manifests(parts)
     dead = replaced(published)
     counting = [manifest for manifest in published if manifest.path not in dead]
     for manifest in counting:
@@ -65,7 +66,7 @@ def compare_manifests(
     )
 
 
-def _known(parts: Parts) -> tuple[set[str], set[str], set[str]]:
+def known_manifests(parts: Parts) -> Known:
     """Manifests that are loaded, those that wait, and those of them that are in the state already."""
     with parts.state.read() as connection:
         pending = {path for path, _ in progress.pending_manifests(connection)}
