@@ -166,20 +166,18 @@ def test_an_extraction_under_both_sellers_says_so_each_time_until_one_gets_the_r
     assert accounts_check(shop)[1]["state"] == "ok"
 
 
-def test_rows_under_both_sellers_leave_the_warehouse_as_the_runbook_says(shop):
-    tables = ("orders", "order_lines", "shipments")
+def test_the_query_of_the_runbook_names_rows_under_both_sellers(shop):
     force(shop)
     shop.fulfill("A-1")
     read_all(shop)
-    assert {(t, OTHER, "A-1") for t in tables} <= orders_of(shop, *tables)
+    shop.load()
     text = (ROOT / "docs" / "runbook.md").read_text()
     [block] = [block for block in text.split("```sql\n")[1:] if "'S2'" in block.split("```")[0]]
     sql = block.split("```")[0].replace("'S1'", f"'{SELLER}'").replace("'S2'", f"'{OTHER}'")
-    with duckdb.connect(shop.folder / "warehouse.duckdb") as warehouse:
-        warehouse.execute(sql)
-    left = orders_of(shop, *tables)
-    assert {(t, SELLER, "A-1") for t in tables} | {("orders", OTHER, "B-1")} <= left
-    assert not {row for row in left if row[1:] == (OTHER, "A-1")}
+    with duckdb.connect(shop.folder / "warehouse.duckdb", read_only=True) as warehouse:
+        found = warehouse.execute(sql).fetchall()
+    assert (OTHER, "A-1") in found
+    assert all(number.startswith("A-") for _, number in found)
     verified = shop.run("lake", "verify")
     assert verified.code == 0, verified.out
 

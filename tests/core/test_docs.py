@@ -177,9 +177,8 @@ def home(tmp_path):
 
 @pytest.mark.parametrize("query", blocks(DOCS / "runbook.md", "sql"))
 def test_the_queries_of_the_runbook_run(home, query):
-    with duckdb.connect(str(home / "feedamp" / "warehouse.duckdb")) as warehouse:
-        rows = warehouse.execute(query).fetchall()
-    assert rows == ([(0,)] if "DELETE" in query else [])
+    with duckdb.connect(str(home / "feedamp" / "warehouse.duckdb"), read_only=True) as warehouse:
+        assert warehouse.execute(query).fetchall() == []
 
 
 def test_the_query_of_the_readme_runs(home):
