@@ -21,7 +21,7 @@ from itertools import pairwise
 from typing import Any
 
 from feedamp.carriers import check, identify
-from feedamp.sandbox.tracking import parcel
+from feedamp_sandbox.tracking import parcel
 
 Pair = tuple[str, str]
 SHARE_INVALID = 0.3

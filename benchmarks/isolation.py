@@ -21,8 +21,6 @@ from cryptography.fernet import Fernet
 from feedamp.flatten import Privacy
 from feedamp.lake import Lake
 from feedamp.parts import Connection, Parts, Rules, Run
-from feedamp.sandbox import Sandbox, SandboxOptions, running
-from feedamp.sandbox.probe import example_order
 from feedamp.state import State, grants, sellers
 from feedamp.steps.edge import Tally
 from feedamp.steps.extract import extract
@@ -30,6 +28,12 @@ from feedamp.token_endpoint import Credentials
 from feedamp.transport import Address
 from feedamp.vault import Vault
 from feedamp.warehouse.duckdb import DuckDbWarehouse
+from feedamp_sandbox import (
+    Sandbox,
+    SandboxOptions,
+    running,
+)
+from feedamp_sandbox.probe import example_order
 
 SELLERS, IN_TROUBLE, PER_PAGE = 50, 4, 10
 PROMISED = 1.2

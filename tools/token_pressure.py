@@ -28,8 +28,8 @@ from crashes.clock import SharedClock
 from crashes.forking import CONTEXT
 from crashes.rooms import Rooms
 from feedamp.parts import Run
-from feedamp.sandbox import SandboxOptions, running
-from feedamp.sandbox.probe import example_order
+from feedamp_sandbox import SandboxOptions, running
+from feedamp_sandbox.probe import example_order
 
 LIFE_S = 3
 MARGIN_S = 0.2 * LIFE_S

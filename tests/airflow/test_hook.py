@@ -17,8 +17,8 @@ from feedamp.errors import (
     ThrottledError,
     TransientError,
 )
-from feedamp.sandbox.probe import example_order
 from feedamp_airflow.hook import FeedAmpHook
+from feedamp_sandbox.probe import example_order
 
 SELLER = "seller-001"
 HEADERS = {"Host", "User-Agent", "Accept-Encoding", "Accept", "Connection", "Authorization"}

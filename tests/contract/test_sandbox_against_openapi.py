@@ -23,8 +23,12 @@ from schemathesis.specs.openapi.checks import (
 from tight_contract import PLACED, spec, tight
 from werkzeug.datastructures import Headers, ImmutableMultiDict
 
-from feedamp.sandbox import Sandbox, SandboxOptions, running
-from feedamp.sandbox.probe import Probe
+from feedamp_sandbox import (
+    Sandbox,
+    SandboxOptions,
+    running,
+)
+from feedamp_sandbox.probe import Probe
 
 POSITIVE, NEGATIVE = schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE
 ORDER_CALLS = [

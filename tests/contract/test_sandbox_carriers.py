@@ -7,7 +7,7 @@ import random
 import pytest
 
 from feedamp.carriers import check
-from feedamp.sandbox.tracking import parcel
+from feedamp_sandbox.tracking import parcel
 
 
 @pytest.mark.parametrize(

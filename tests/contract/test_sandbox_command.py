@@ -15,11 +15,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from feedamp.sandbox.command import main
-from feedamp.sandbox.probe import Probe
+from feedamp_sandbox.command import main
+from feedamp_sandbox.probe import Probe
 
 INCLUDE = Path(__file__).parents[2] / "include"
-RUN = "import sys; from feedamp.sandbox.command import main; sys.exit(main(sys.argv[1:]))"
+RUN = "import sys; from feedamp_sandbox.command import main; sys.exit(main(sys.argv[1:]))"
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_a_sellers_file_that_cannot_be_read_is_a_usage_error(tmp_path, capsys, c
 
 
 def test_it_does_not_need_airflow():
-    code = "import sys; import feedamp.sandbox.command; print(*[m for m in sys.modules if m.startswith('airflow')])"
+    code = "import sys; import feedamp_sandbox.command; print(*[m for m in sys.modules if m.startswith('airflow')])"
     environment = {**os.environ, "PYTHONPATH": str(INCLUDE)}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True

@@ -12,8 +12,12 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
-from feedamp.sandbox import Exchange, SandboxOptions, running
-from feedamp.sandbox.probe import Probe
+from feedamp_sandbox import (
+    Exchange,
+    SandboxOptions,
+    running,
+)
+from feedamp_sandbox.probe import Probe
 
 SELLER = "seller-001"
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from feedamp.sandbox import SandboxOptions, running
-from feedamp.sandbox.probe import Probe
+from feedamp_sandbox import SandboxOptions, running
+from feedamp_sandbox.probe import Probe
 
 SELLER = "seller-001"
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)

@@ -11,10 +11,14 @@ from typing import Any
 
 import pytest
 
-from feedamp.sandbox import Sandbox, SandboxOptions, running
-from feedamp.sandbox.command import parser
-from feedamp.sandbox.faults import KINDS
-from feedamp.sandbox.probe import Probe
+from feedamp_sandbox import (
+    Sandbox,
+    SandboxOptions,
+    running,
+)
+from feedamp_sandbox.command import parser
+from feedamp_sandbox.faults import KINDS
+from feedamp_sandbox.probe import Probe
 
 SELLER = "seller-001"
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)

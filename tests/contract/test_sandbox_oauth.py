@@ -8,8 +8,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from feedamp.sandbox import SandboxOptions, Seller, running
-from feedamp.sandbox.probe import Probe
+from feedamp_sandbox import (
+    SandboxOptions,
+    Seller,
+    running,
+)
+from feedamp_sandbox.probe import Probe
 
 SELLER = "seller-001"
 

@@ -6,8 +6,12 @@ from contextlib import closing
 
 import pytest
 
-from feedamp.sandbox import RULES, SandboxOptions, running
-from feedamp.sandbox.probe import Probe, example_order
+from feedamp_sandbox import (
+    RULES,
+    SandboxOptions,
+    running,
+)
+from feedamp_sandbox.probe import Probe, example_order
 
 
 class StoppedClock:

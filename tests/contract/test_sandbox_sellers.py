@@ -9,10 +9,14 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from feedamp.sandbox import SandboxOptions, running, tracking
-from feedamp.sandbox.orders import Orders
-from feedamp.sandbox.probe import example_order
-from feedamp.sandbox.sellers import act, plan
+from feedamp_sandbox import (
+    SandboxOptions,
+    running,
+    tracking,
+)
+from feedamp_sandbox.orders import Orders
+from feedamp_sandbox.probe import example_order
+from feedamp_sandbox.sellers import act, plan
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from feedamp.sandbox import SandboxOptions, running
-from feedamp.sandbox.probe import Probe
+from feedamp_sandbox import SandboxOptions, running
+from feedamp_sandbox.probe import Probe
 
 FAST = SandboxOptions(sellers=1, requests_per_second=1000, burst=1000)
 SELLER = "seller-001"

@@ -13,7 +13,7 @@ from feedamp.errors import NotFoundError, RejectedError, UnclearError, Unreadabl
 from feedamp.models import ErrorReport
 from feedamp.pages import Filters
 from feedamp.refusals import refusal_reasons
-from feedamp.sandbox.probe import example_order
+from feedamp_sandbox.probe import example_order
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from feedamp.errors import (
 from feedamp.models import ErrorReport
 from feedamp.pacing import Pacer
 from feedamp.pages import Filters
-from feedamp.sandbox.probe import example_order
+from feedamp_sandbox.probe import example_order
 
 REPORT = ErrorReport(code="INVALID_TRACKING_NUMBER", message="unknown to UPS", mp_line_number="M-1-1")
 Call = Callable[[FeedAmpClient], Awaitable[object]]

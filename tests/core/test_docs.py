@@ -26,10 +26,10 @@ from order_samples import inbox_file
 from feedamp import checks, lifecycle
 from feedamp.inbox import BadRow, OrderRow, read_rows
 from feedamp.order_body import BodyRules, ReasonCode
-from feedamp.sandbox.command import parser as sandbox_parser
 from feedamp.state import findings, sellers
 from feedamp.steps.judging import judge
 from feedamp.warehouse.duckdb import DuckDbWarehouse
+from feedamp_sandbox.command import parser as sandbox_parser
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

@@ -16,11 +16,15 @@ from cryptography.fernet import Fernet
 
 from demo.airflow_server import AirflowServer
 from demo.programs import Programs, environment, free_port
-from feedamp.sandbox import Sandbox, SandboxOptions, running
-from feedamp.sandbox.options import Behaviors
-from feedamp.sandbox.server import Observer
 from feedamp.state import State, grants, sellers
 from feedamp.vault import Vault, key_beside
+from feedamp_sandbox import (
+    Sandbox,
+    SandboxOptions,
+    running,
+)
+from feedamp_sandbox.options import Behaviors
+from feedamp_sandbox.server import Observer
 
 CONN_ID = "feedamp_default"
 YEARLY = "0 0 1 1 *"  # once, when a DAG is unpaused, and not again

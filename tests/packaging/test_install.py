@@ -84,7 +84,7 @@ for module in pkgutil.walk_packages(feedamp.__path__, "feedamp."):
         importlib.import_module(module.name)
         print(module.name)
 """)
-    assert "feedamp.sandbox" in imported.split()
+    assert "feedamp_sandbox" in imported.split()
 
 
 def test_the_provider_info_is_data_that_brings_nothing_with_it(wheel_installation):

@@ -13,9 +13,9 @@ import sqlalchemy as sa
 from doc_blocks import blocks
 from house import BAD_NUMBER, OTHER, SELLER, open_house, shipment
 
-from feedamp.sandbox.options import DEFAULT_BEHAVIORS
 from feedamp.state import State, ledger, overview, rejects
 from feedamp.state.schema import metadata
+from feedamp_sandbox.options import DEFAULT_BEHAVIORS
 
 RUNBOOK = Path(__file__).parents[2] / "docs" / "runbook.md"
 PATIENT = tuple((name, weight) for name, weight in DEFAULT_BEHAVIORS if name != "never")

@@ -9,12 +9,12 @@ from typing import Any
 from house import BAD_NUMBER, OTHER, SELLER, open_house, shipment
 from postgres_warehouses import address_of
 
-from feedamp.sandbox.options import DEFAULT_BEHAVIORS
 from feedamp.state import ledger
 from feedamp.tables import SCHEMA, TABLES
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp.warehouse.postgres import PostgresWarehouse
 from feedamp.warehouse.views import VIEWS
+from feedamp_sandbox.options import DEFAULT_BEHAVIORS
 
 PATIENT = tuple((name, weight) for name, weight in DEFAULT_BEHAVIORS if name != "never")
 MOMENT = "TIMESTAMP WITH TIME ZONE '2026-03-15 12:00:00+00'"

@@ -9,10 +9,10 @@ from house import BAD_NUMBER, OTHER, SELLER, House, open_house, shipment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feedamp.sandbox.faults import Kind
-from feedamp.sandbox.options import DEFAULT_BEHAVIORS
 from feedamp.state import ledger, rejects
 from feedamp.steps.completeness import prove_completeness
+from feedamp_sandbox.faults import Kind
+from feedamp_sandbox.options import DEFAULT_BEHAVIORS
 
 PATIENT = tuple((name, weight) for name, weight in DEFAULT_BEHAVIORS if name != "never")
 TROUBLE: tuple[Kind, ...] = (

@@ -8,8 +8,8 @@ import pytest
 from house import OTHER, SELLER, House, shipment
 
 from feedamp.errors import TransientError
-from feedamp.sandbox.faults import Kind
 from feedamp.steps.edge import finish
+from feedamp_sandbox.faults import Kind
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from house import NOON, OTHER, SELLER, House, open_house, shipment
 
-from feedamp.sandbox.faults import Kind
 from feedamp.state import grants, progress, sellers
 from feedamp.steps import portions
 from feedamp.steps.edge import finish
+from feedamp_sandbox.faults import Kind
 
 
 @pytest.fixture(autouse=True)

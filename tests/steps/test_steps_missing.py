@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from house import BAD_NUMBER, SELLER, House, shipment
 
-from feedamp.sandbox.orders import StoredOrder
 from feedamp.state import ledger, overview
 from feedamp.steps.edge import finish
 from feedamp.steps.verify import verify
+from feedamp_sandbox.orders import StoredOrder
 
 
 def lose(house: House, number: str = "M-1") -> StoredOrder:

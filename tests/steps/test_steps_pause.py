@@ -11,10 +11,10 @@ import pytest
 from house import BAD_NUMBER, OTHER, SELLER, House, open_house, shipment
 
 from feedamp.parts import Parts
-from feedamp.sandbox.faults import Kind
 from feedamp.state import sellers
 from feedamp.steps.edge import Tally, finish
 from feedamp.steps.placing import ORDERS_AT_ONCE
+from feedamp_sandbox.faults import Kind
 
 NUMBERS = [f"M-{n}" for n in range(4 * ORDERS_AT_ONCE)]
 

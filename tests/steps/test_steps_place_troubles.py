@@ -10,9 +10,9 @@ import pytest
 import sqlalchemy as sa
 from house import OTHER, SELLER, House
 
-from feedamp.sandbox.faults import Kind
 from feedamp.state import schema
 from feedamp.steps.place import place
+from feedamp_sandbox.faults import Kind
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,8 @@ import duckdb
 import pytest
 from house import GOOD_NUMBER, OTHER, SELLER, House, shipment
 
-from feedamp.sandbox.orders import StoredOrder
 from feedamp.steps.edge import finish
+from feedamp_sandbox.orders import StoredOrder
 
 
 def of_feedamp(house: House, number: str, seller: str = SELLER) -> StoredOrder:

@@ -9,8 +9,8 @@ import pytest
 from house import BAD_NUMBER, OTHER, SELLER, House, open_house, shipment
 
 from feedamp.errors import TransientError
-from feedamp.sandbox.faults import Kind
 from feedamp.steps.edge import finish
+from feedamp_sandbox.faults import Kind
 
 
 @pytest.fixture

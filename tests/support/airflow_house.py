@@ -20,13 +20,18 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 
 from feedamp.parts import Parts, Run
-from feedamp.sandbox import LoggedRequest, Sandbox, SandboxOptions, running
-from feedamp.sandbox.probe import example_order
 from feedamp.state import grants, sellers
 from feedamp.steps.intake import intake
 from feedamp.steps.load import load
 from feedamp.steps.place import place, plan_place
 from feedamp_airflow.wiring import make_parts
+from feedamp_sandbox import (
+    LoggedRequest,
+    Sandbox,
+    SandboxOptions,
+    running,
+)
+from feedamp_sandbox.probe import example_order
 
 ROOT = Path(__file__).parents[2]
 CONN_ID = "feedamp_default"

@@ -15,7 +15,7 @@ from openapi_core import OpenAPI
 from openapi_core.datatypes import RequestParameters
 from werkzeug.datastructures import Headers, ImmutableMultiDict
 
-from feedamp.sandbox import Exchange
+from feedamp_sandbox import Exchange
 
 FILE = Path(__file__).parents[2] / "docs/contract/feedamp-order-source-api.openapi.yaml"
 HOST = "http://127.0.0.1"

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from processes import PATIENCE_S, Crew, ask_after_each_expiry
 from wire import KEY, add_seller
 
-from feedamp.sandbox import SandboxOptions, running
-from feedamp.sandbox.probe import example_order
 from feedamp.state import State
 from feedamp.vault import Vault
+from feedamp_sandbox import SandboxOptions, running
+from feedamp_sandbox.probe import example_order
 
 SELLERS = 3
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from feedamp.sandbox import Sandbox
+from feedamp_sandbox import Sandbox
 
 ONCE, WHOLE_RUN = "once", "the whole run"
 UNREACHABLE = "unreachable"

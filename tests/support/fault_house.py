@@ -24,11 +24,11 @@ from house_rooms import SELLER
 from feedamp.flatten import order_rows
 from feedamp.json_fields import Slips, decode_json
 from feedamp.reading import read_order
-from feedamp.sandbox.views import order_view
 from feedamp.state import findings, grants, ledger, open_orders
 from feedamp.steps import close, extract, place, reconcile, validate
 from feedamp.steps.edge import Tally
 from feedamp.tables import TABLES, Type
+from feedamp_sandbox.views import order_view
 
 STAGES = ("place", "extract", "report", "close", "reconcile")
 STEP_OF = {"report": "validate"}

@@ -27,8 +27,6 @@ from feedamp.json_fields import Slips, decode_json
 from feedamp.lake import Lake
 from feedamp.parts import Connection, Parts, Rules, Run
 from feedamp.reading import read_order
-from feedamp.sandbox import Sandbox, SandboxOptions, running
-from feedamp.sandbox.views import order_view
 from feedamp.state import State, findings, grants, open_orders, sellers
 from feedamp.state.findings import WAIVED
 from feedamp.steps import close as _close
@@ -44,6 +42,12 @@ from feedamp.token_endpoint import Credentials
 from feedamp.transport import Address
 from feedamp.vault import Vault
 from feedamp.warehouse.duckdb import DuckDbWarehouse
+from feedamp_sandbox import (
+    Sandbox,
+    SandboxOptions,
+    running,
+)
+from feedamp_sandbox.views import order_view
 
 __all__ = ["BAD_NUMBER", "GOOD_NUMBER", "NOON", "OTHER", "SELLER", "House", "open_house", "shipment"]
 

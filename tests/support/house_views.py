@@ -9,10 +9,10 @@ from typing import Any
 import duckdb
 from house_rooms import SELLER
 
-from feedamp.sandbox import LoggedRequest, Sandbox
 from feedamp.state import State, findings, ledger, open_orders, progress, rejects
 from feedamp.state.findings import StoredFinding
 from feedamp.state.ledger import LedgerOrder
+from feedamp_sandbox import LoggedRequest, Sandbox
 
 
 class Views:

@@ -13,7 +13,7 @@ import duckdb
 import pyarrow.parquet as pq
 from order_samples import good_line, good_order
 
-from feedamp.sandbox import Sandbox
+from feedamp_sandbox import Sandbox
 
 Place = tuple[str, str]  # where, and the text that stands there
 

@@ -16,8 +16,12 @@ from cryptography.fernet import Fernet
 from crashes.clock import SharedClock
 from crashes.forking import CONTEXT
 from crashes.rooms import Rooms, run_step
-from feedamp.sandbox import Sandbox, SandboxOptions, running
 from feedamp.state import sellers
+from feedamp_sandbox import (
+    Sandbox,
+    SandboxOptions,
+    running,
+)
 
 PATIENCE_S = 60.0
 SELLERS = 7

@@ -23,8 +23,12 @@ from crashes.orders import B, C, act, deliver
 from crashes.picture import Picture
 from crashes.rooms import EXTRACT_DAG, LOOP, PLACE_DAG, PROCESS_DAG, Rooms, run_step
 from feedamp.lake import Lake
-from feedamp.sandbox import Sandbox, SandboxOptions, running
-from feedamp.sandbox.limiter import Limiter
+from feedamp_sandbox import (
+    Sandbox,
+    SandboxOptions,
+    running,
+)
+from feedamp_sandbox.limiter import Limiter
 
 REPAIR_DAG = ("repair", "load")
 TRIES, RETRY_S = 8, 1.0

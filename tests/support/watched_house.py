@@ -11,7 +11,7 @@ from closing_oracle import Fault, closes_as, faults
 from house import BAD_NUMBER, SELLER, House
 from warehouse_units import FINAL
 
-from feedamp.sandbox import Sandbox
+from feedamp_sandbox import Sandbox
 
 
 class Watched:

@@ -18,13 +18,17 @@ from scripted import Script, scripted, token_answer
 from feedamp.auth import Tokens
 from feedamp.client import FeedAmpClient
 from feedamp.pacing import Pacer
-from feedamp.sandbox import Sandbox, SandboxOptions, running
-from feedamp.sandbox.probe import example_order
-from feedamp.sandbox.server import Observer
 from feedamp.state import State, grants, sellers
 from feedamp.token_endpoint import Credentials, TokenEndpoint
 from feedamp.transport import Address, Transport
 from feedamp.vault import Vault
+from feedamp_sandbox import (
+    Sandbox,
+    SandboxOptions,
+    running,
+)
+from feedamp_sandbox.probe import example_order
+from feedamp_sandbox.server import Observer
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 CONN = "feedamp_default"

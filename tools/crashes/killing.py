@@ -24,8 +24,8 @@ import sqlalchemy as sa
 from crashes.forking import CONTEXT
 from crashes.rooms import Rooms, run_step
 from feedamp.parts import Parts
-from feedamp.sandbox import Sandbox
-from feedamp.sandbox.server import Exchange
+from feedamp_sandbox import Sandbox
+from feedamp_sandbox.server import Exchange
 
 PATIENCE_S = 60.0
 _Sent = Counter[tuple[str, ...]]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from feedamp.sandbox import Sandbox
+from feedamp_sandbox import Sandbox
 
 A, B, C = "seller-001", "seller-002", "seller-003"
 ROUNDS = 3

@@ -21,7 +21,11 @@ from crashes.orders import CLOSED_AS, ROUNDS, act, deliver
 from crashes.picture import Picture
 from crashes.rooms import EXTRACT_DAG, LOOP, PLACE_DAG, PROCESS_DAG, Rooms
 from feedamp.lake import Lake
-from feedamp.sandbox import Sandbox, SandboxOptions, running
+from feedamp_sandbox import (
+    Sandbox,
+    SandboxOptions,
+    running,
+)
 
 KILLED = ("place", "extract", "load", "validate", "close")
 NEXT_RUN_MIN = 15  # leases of the dead have ended by then

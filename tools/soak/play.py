@@ -16,8 +16,8 @@ from cryptography.fernet import Fernet
 
 from crashes.clock import SharedClock
 from crashes.rooms import Rooms
-from feedamp.sandbox import SandboxOptions
 from feedamp.state import schema
+from feedamp_sandbox import SandboxOptions
 from soak.chain import EXTRACT, PLACE, PROCESS, RECONCILE, REFRESH, Figures, Scheduler
 from soak.comparing import Differences, Evidence, compare, compare_warehouse
 from soak.reading import Room, room, state_rows, warehouse_rows

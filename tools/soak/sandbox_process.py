@@ -23,12 +23,17 @@ import msgspec
 
 from crashes.clock import SharedClock
 from crashes.forking import CONTEXT
-from feedamp.sandbox import Exchange, Sandbox, SandboxOptions, running
-from feedamp.sandbox.faults import LOST_KINDS
-from feedamp.sandbox.options import utc_now
-from feedamp.sandbox.orders import StoredOrder
-from feedamp.sandbox.sellers import act
-from feedamp.sandbox.views import full_view
+from feedamp_sandbox import (
+    Exchange,
+    Sandbox,
+    SandboxOptions,
+    running,
+)
+from feedamp_sandbox.faults import LOST_KINDS
+from feedamp_sandbox.options import utc_now
+from feedamp_sandbox.orders import StoredOrder
+from feedamp_sandbox.sellers import act
+from feedamp_sandbox.views import full_view
 
 Key = tuple[str, str]
 """(seller_id, mp_order_number)."""

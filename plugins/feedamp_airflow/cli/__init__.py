@@ -13,7 +13,7 @@ def main(argv: list[str] | None = None) -> int | None:
     """
     given = sys.argv[1:] if argv is None else argv
     if given[:1] == ["sandbox"]:
-        from feedamp.sandbox.command import main as sandbox
+        from feedamp_sandbox.command import main as sandbox
 
         return sandbox(given[1:])
     from feedamp_airflow.cli.commands import parser

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 import msgspec
 
-from feedamp.sandbox.wire import Call
+from feedamp_sandbox.wire import Call
 
 InsteadKind = Literal[
     "throttle",

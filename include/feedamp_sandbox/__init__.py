@@ -8,12 +8,12 @@ with running(SandboxOptions(sellers=2)) as sandbox:
 
 from __future__ import annotations
 
-from feedamp.sandbox.faults import Fault
-from feedamp.sandbox.options import SandboxOptions, Seller
-from feedamp.sandbox.rules import RULES, BrokenRule
-from feedamp.sandbox.running import Sandbox, running
-from feedamp.sandbox.server import Exchange
-from feedamp.sandbox.world import LoggedRequest
+from feedamp_sandbox.faults import Fault
+from feedamp_sandbox.options import SandboxOptions, Seller
+from feedamp_sandbox.rules import RULES, BrokenRule
+from feedamp_sandbox.running import Sandbox, running
+from feedamp_sandbox.server import Exchange
+from feedamp_sandbox.world import LoggedRequest
 
 __all__ = [
     "RULES",

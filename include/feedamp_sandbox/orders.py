@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from feedamp.sandbox.wire import Json, Refusal
+from feedamp_sandbox.wire import Json, Refusal
 
 CLOSED_STATES = ("SHIPPED", "CANCELLED")
 CHANGES_KEPT = 8

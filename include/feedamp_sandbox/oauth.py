@@ -6,9 +6,9 @@ import secrets
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from feedamp.sandbox.options import Clock, SandboxOptions
-from feedamp.sandbox.rules import BrokenRules
-from feedamp.sandbox.wire import Json, Refusal
+from feedamp_sandbox.options import Clock, SandboxOptions
+from feedamp_sandbox.rules import BrokenRules
+from feedamp_sandbox.wire import Json, Refusal
 
 
 @dataclass(slots=True)

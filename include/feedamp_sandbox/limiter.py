@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from feedamp.sandbox.options import SandboxOptions
-from feedamp.sandbox.rules import BrokenRules
+from feedamp_sandbox.options import SandboxOptions
+from feedamp_sandbox.rules import BrokenRules
 
 IN_FLIGHT_S = 0.5
 """A request that comes so soon after a 429 was under way already; the client could not know."""

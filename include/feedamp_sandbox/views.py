@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from feedamp.sandbox.options import SandboxOptions
-from feedamp.sandbox.orders import StoredOrder, by_line
-from feedamp.sandbox.wire import Json
+from feedamp_sandbox.options import SandboxOptions
+from feedamp_sandbox.orders import StoredOrder, by_line
+from feedamp_sandbox.wire import Json
 
 
 def order_view(order: StoredOrder, options: SandboxOptions) -> Json:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
-from feedamp.sandbox.wire import MAX_URL_LENGTH, Call, Refusal
-from feedamp.sandbox.world import World
+from feedamp_sandbox.wire import (
+    MAX_URL_LENGTH,
+    Call,
+    Refusal,
+)
+from feedamp_sandbox.world import World
 
 IN_FLIGHT_S = 1.0
 """On one connection a request that comes later than this after a 401 was made by someone who knew of it."""

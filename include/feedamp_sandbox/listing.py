@@ -7,14 +7,18 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
 
-from feedamp.sandbox import moving
-from feedamp.sandbox.cursors import Cursors
-from feedamp.sandbox.faults import MOVING_KINDS, Fault
-from feedamp.sandbox.orders import StoredOrder
-from feedamp.sandbox.queries import Query, QueryReader
-from feedamp.sandbox.views import order_view
-from feedamp.sandbox.wire import Call, Json, Reply
-from feedamp.sandbox.world import World
+from feedamp_sandbox import moving
+from feedamp_sandbox.cursors import Cursors
+from feedamp_sandbox.faults import MOVING_KINDS, Fault
+from feedamp_sandbox.orders import StoredOrder
+from feedamp_sandbox.queries import Query, QueryReader
+from feedamp_sandbox.views import order_view
+from feedamp_sandbox.wire import (
+    Call,
+    Json,
+    Reply,
+)
+from feedamp_sandbox.world import World
 
 
 def list_orders(world: World, call: Call, seller_id: str, fault: Fault | None = None) -> Reply:

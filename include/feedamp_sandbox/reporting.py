@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from feedamp.sandbox.placing import checked_body
-from feedamp.sandbox.sellers import sent_wrongly
-from feedamp.sandbox.shapes import error_list
-from feedamp.sandbox.wire import Call, Refusal, Reply
-from feedamp.sandbox.world import World
+from feedamp_sandbox.placing import checked_body
+from feedamp_sandbox.sellers import sent_wrongly
+from feedamp_sandbox.shapes import error_list
+from feedamp_sandbox.wire import (
+    Call,
+    Refusal,
+    Reply,
+)
+from feedamp_sandbox.world import World
 
 
 def post_errors(world: World, call: Call, seller_id: str, number: str) -> Reply:

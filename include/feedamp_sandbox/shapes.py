@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from feedamp.sandbox.currencies import CURRENCIES
+from feedamp_sandbox.currencies import CURRENCIES
 
 WRONG_TYPE, INVALID = "FIELD_INCORRECT_DATA_TYPE", "FIELD_INVALID_VALUE"
 MISSING, UNKNOWN = "MISSING_REQUIRED_FIELD", "UNKNOWN_FIELD_PRESENT"

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
-from feedamp.sandbox.options import Behaviors, SandboxOptions
-from feedamp.sandbox.orders import StoredOrder, by_line
-from feedamp.sandbox.tracking import Parcel, parcel
-from feedamp.sandbox.wire import Json
+from feedamp_sandbox.options import Behaviors, SandboxOptions
+from feedamp_sandbox.orders import StoredOrder, by_line
+from feedamp_sandbox.tracking import Parcel, parcel
+from feedamp_sandbox.wire import Json
 
 REASONS = ("out_of_stock", "customer_cancelled", "unable_to_ship", "price_error", "other")
 

@@ -10,13 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from feedamp.sandbox import sellers
-from feedamp.sandbox.faults import Faults
-from feedamp.sandbox.limiter import Limiter
-from feedamp.sandbox.oauth import Grants
-from feedamp.sandbox.options import Clock, SandboxOptions, utc_now
-from feedamp.sandbox.orders import Orders
-from feedamp.sandbox.rules import BrokenRules
+from feedamp_sandbox import sellers
+from feedamp_sandbox.faults import Faults
+from feedamp_sandbox.limiter import Limiter
+from feedamp_sandbox.oauth import Grants
+from feedamp_sandbox.options import (
+    Clock,
+    SandboxOptions,
+    utc_now,
+)
+from feedamp_sandbox.orders import Orders
+from feedamp_sandbox.rules import BrokenRules
 
 REQUESTS_KEPT = 100_000
 

@@ -9,11 +9,15 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from feedamp.sandbox.faults import Fault
-from feedamp.sandbox.rules import RULES
-from feedamp.sandbox.views import full_view
-from feedamp.sandbox.wire import Json, Refusal, Reply
-from feedamp.sandbox.world import World
+from feedamp_sandbox.faults import Fault
+from feedamp_sandbox.rules import RULES
+from feedamp_sandbox.views import full_view
+from feedamp_sandbox.wire import (
+    Json,
+    Refusal,
+    Reply,
+)
+from feedamp_sandbox.world import World
 
 PREFIX = "/_sandbox/"
 

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from typing import NoReturn
 from zoneinfo import ZoneInfo
 
-from feedamp.sandbox.orders import StoredOrder
-from feedamp.sandbox.wire import Call, Refusal
-from feedamp.sandbox.world import World
+from feedamp_sandbox.orders import StoredOrder
+from feedamp_sandbox.wire import Call, Refusal
+from feedamp_sandbox.world import World
 
 NEW_YORK = ZoneInfo("America/New_York")
 PARAMETERS = (

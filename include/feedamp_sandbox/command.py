@@ -14,10 +14,10 @@ from pathlib import Path
 
 import msgspec
 
-from feedamp.sandbox.faults import KINDS
-from feedamp.sandbox.options import SandboxOptions, Seller
-from feedamp.sandbox.server import BASE, Server
-from feedamp.sandbox.world import World
+from feedamp_sandbox.faults import KINDS
+from feedamp_sandbox.options import SandboxOptions, Seller
+from feedamp_sandbox.server import BASE, Server
+from feedamp_sandbox.world import World
 
 
 def parser() -> argparse.ArgumentParser:

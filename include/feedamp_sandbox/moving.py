@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from feedamp.sandbox.orders import StoredOrder
-from feedamp.sandbox.world import World
+from feedamp_sandbox.orders import StoredOrder
+from feedamp_sandbox.world import World
 
 FRONT, END = "!", "~"
 """Sort before and behind every key that lists have by themselves, which is hexadecimal."""

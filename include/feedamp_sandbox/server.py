@@ -13,11 +13,16 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from feedamp.sandbox import control
-from feedamp.sandbox.api import Api, Outcome
-from feedamp.sandbox.faults import Fault
-from feedamp.sandbox.wire import Call, Refusal, Reply, pairs
-from feedamp.sandbox.world import LoggedRequest, World
+from feedamp_sandbox import control
+from feedamp_sandbox.api import Api, Outcome
+from feedamp_sandbox.faults import Fault
+from feedamp_sandbox.wire import (
+    Call,
+    Refusal,
+    Reply,
+    pairs,
+)
+from feedamp_sandbox.world import LoggedRequest, World
 
 BASE = "/api/v1"
 DRIPS = 10

@@ -10,8 +10,8 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from feedamp.sandbox.running import Sandbox
-from feedamp.sandbox.wire import Json
+from feedamp_sandbox.running import Sandbox
+from feedamp_sandbox.wire import Json
 
 
 @dataclass(frozen=True, slots=True)

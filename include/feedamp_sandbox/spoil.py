@@ -9,10 +9,15 @@ from email.utils import format_datetime
 from html import escape
 from typing import Any
 
-from feedamp.sandbox.cursors import Cursors
-from feedamp.sandbox.faults import Fault
-from feedamp.sandbox.wire import Call, Json, Refusal, Reply
-from feedamp.sandbox.world import World
+from feedamp_sandbox.cursors import Cursors
+from feedamp_sandbox.faults import Fault
+from feedamp_sandbox.wire import (
+    Call,
+    Json,
+    Refusal,
+    Reply,
+)
+from feedamp_sandbox.world import World
 
 HTML = b"<!DOCTYPE html><html><head><title>%d</title></head><body><h1>Something went wrong</h1></body></html>"
 HTML_TYPE = {"Content-Type": "text/html; charset=utf-8"}

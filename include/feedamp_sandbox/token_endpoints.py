@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
-from feedamp.sandbox.wire import Call, Refusal, Reply, pairs
-from feedamp.sandbox.world import World
+from feedamp_sandbox.wire import (
+    Call,
+    Refusal,
+    Reply,
+    pairs,
+)
+from feedamp_sandbox.world import World
 
 AUTHORIZE_PARAMETERS = ("response_type", "client_id", "state", "redirect_url")
 SELLER_PARAMETER = "seller_id"
