@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from feedamp.account_evidence import KnownOrder, contradicts
 from feedamp.client import FeedAmpClient
 from feedamp.errors import (
     AuthorizationError,
@@ -24,6 +23,7 @@ from feedamp.errors import (
     UnreadableError,
 )
 from feedamp.pages import Filters, OrderPage
+from feedamp.rules.account_evidence import KnownOrder, contradicts
 from feedamp.state import State, consents, known_orders
 from feedamp.state.sellers import Seller
 from feedamp.sweep import Sweep, chunks_of_numbers

@@ -18,8 +18,8 @@ from typing import Any
 from feedamp import carriers
 from feedamp.models import Order, OrderLine, content_hash, encode
 from feedamp.money import fitted
+from feedamp.rules.units import LineUnits, count_units
 from feedamp.tables import LAKE_TABLES, RECORDED_AT, REJECTED_ORDERS, Type
-from feedamp.units import LineUnits, count_units
 
 Row = dict[str, Any]
 Rows = dict[str, list[Row]]

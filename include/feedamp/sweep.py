@@ -13,7 +13,7 @@ from feedamp.client import FeedAmpClient
 from feedamp.errors import NotFoundError, RejectedError, TransientError, UnclearError, UnreadableError
 from feedamp.models import Order
 from feedamp.pages import NOT_FOUND, Filters, OrderPage, Unread
-from feedamp.units import count_units
+from feedamp.rules.units import count_units
 
 RESTARTS = 3
 NULL_PAGE_REPEATS = 2

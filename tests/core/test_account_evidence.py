@@ -6,8 +6,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from feedamp.account_evidence import KnownOrder, contradicts, mark, proves
 from feedamp.models import Order, OrderLine
+from feedamp.rules.account_evidence import (
+    KnownOrder,
+    contradicts,
+    mark,
+    proves,
+)
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 KNOWN = KnownOrder("S1", "1001", NOON, {"1": "SKU-A", "2": None}, NOON)

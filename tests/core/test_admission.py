@@ -8,9 +8,18 @@ from typing import Any
 import pytest
 from order_samples import good_order
 
-from feedamp.admission import Admission, Seen, admit
 from feedamp.inbox import OrderRow
-from feedamp.lifecycle import AWAITING_SHIPMENT, CANCELLED, PENDING, SHIPPED
+from feedamp.rules.closing import (
+    AWAITING_SHIPMENT,
+    CANCELLED,
+    PENDING,
+    SHIPPED,
+)
+from feedamp.rules.intake import (
+    Admission,
+    Seen,
+    admit,
+)
 from feedamp.state.ledger import LedgerOrder
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)

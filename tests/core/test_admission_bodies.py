@@ -7,9 +7,17 @@ from typing import Any
 
 from order_samples import good_order
 
-from feedamp.admission import Admission, Seen, admit
 from feedamp.inbox import OrderRow
-from feedamp.lifecycle import AWAITING_SHIPMENT, CANCELLED, PENDING
+from feedamp.rules.closing import (
+    AWAITING_SHIPMENT,
+    CANCELLED,
+    PENDING,
+)
+from feedamp.rules.intake import (
+    Admission,
+    Seen,
+    admit,
+)
 from feedamp.state.ledger import LedgerOrder
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)

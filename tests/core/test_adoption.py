@@ -8,12 +8,20 @@ from typing import Any
 import pytest
 from order_samples import good_line, good_order
 
-from feedamp.admission import Admission, Seen, admit
-from feedamp.adoption import adopt
 from feedamp.inbox import OrderRow
 from feedamp.json_fields import Slips
-from feedamp.kept_bodies import REDUCED, WHOLE, reduced_body
 from feedamp.reading import read_order
+from feedamp.rules.adoption import adopt
+from feedamp.rules.intake import (
+    Admission,
+    Seen,
+    admit,
+)
+from feedamp.rules.stored_body import (
+    REDUCED,
+    WHOLE,
+    reduced_body,
+)
 from feedamp.state.ledger import LedgerOrder
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)

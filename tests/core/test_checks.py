@@ -7,8 +7,16 @@ from typing import Any
 
 import pytest
 
-from feedamp.checks import Finding, Kind, Severity, check_order, comparable, default_code, tracking_numbers
 from feedamp.models import Cancellation, LineFulfillment, Shipment, Snapshot
+from feedamp.rules.checks import (
+    Finding,
+    Kind,
+    Severity,
+    check_order,
+    comparable,
+    default_code,
+    tracking_numbers,
+)
 
 TODAY = date(2026, 3, 10)
 BOUGHT = datetime(2026, 3, 2, 14, 5, tzinfo=UTC)

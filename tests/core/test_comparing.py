@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from feedamp.comparing import (
+from feedamp.flatten import order_rows
+from feedamp.models import Cancellation, LineFulfillment, Order, OrderLine, Shipment
+from feedamp.rules.comparison import (
     COMPARED,
     Difference,
     Path,
@@ -17,8 +19,6 @@ from feedamp.comparing import (
     may_be_an_update,
     rows_side,
 )
-from feedamp.flatten import order_rows
-from feedamp.models import Cancellation, LineFulfillment, Order, OrderLine, Shipment
 from feedamp.state.ledger import LedgerOrder
 from feedamp.tables import TABLES
 

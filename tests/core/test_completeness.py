@@ -7,7 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from feedamp.completeness import LedgerFact, expected_rows, placements_to_restore
+from feedamp.rules.expected_rows import (
+    LedgerFact,
+    expected_rows,
+    placements_to_restore,
+)
 
 TAKEN = datetime(2026, 3, 10, 12, tzinfo=UTC)
 SENT, PLACED, CLOSED = (TAKEN + timedelta(minutes=at) for at in (1, 2, 3))

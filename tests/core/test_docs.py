@@ -23,9 +23,9 @@ import pytest
 from doc_blocks import FENCE, blocks
 from order_samples import inbox_file
 
-from feedamp import checks, lifecycle
 from feedamp.inbox import BadRow, OrderRow, read_rows
 from feedamp.order_body import BodyRules, ReasonCode
+from feedamp.rules import checks, closing
 from feedamp.state import findings, sellers
 from feedamp.steps.judging import judge
 from feedamp.warehouse.duckdb import DuckDbWarehouse
@@ -157,7 +157,7 @@ def test_the_runbook_explains_every_state_of_a_finding():
     assert {*findings.OPEN, findings.RESOLVED, findings.WAIVED} <= rows
 
 
-@pytest.mark.parametrize("function", [lifecycle.decide_close, judge, sellers.Seller.blocked_by.fget])
+@pytest.mark.parametrize("function", [closing.decide_close, judge, sellers.Seller.blocked_by.fget])
 def test_the_runbook_explains_every_reason_for_waiting(function):
     rows = {row[0].strip("`") for row in cells(DOCS / "runbook.md")}
     assert strings_in(function)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from feedamp.lifecycle import (
+from feedamp.models import Cancellation, LineFulfillment, ListedError, MarketplaceState, Shipment, Snapshot
+from feedamp.rules.closing import (
     AWAITING_SHIPMENT,
     CANCELLED,
     PENDING,
@@ -19,7 +20,6 @@ from feedamp.lifecycle import (
     may_follow,
     unexplained_errors,
 )
-from feedamp.models import Cancellation, LineFulfillment, ListedError, MarketplaceState, Shipment, Snapshot
 
 Line = tuple[int, int]  # shipped, cancelled
 ADD_UP = Wait("units do not add up yet")

@@ -7,10 +7,15 @@ from typing import Any
 
 import pytest
 
-from feedamp.comparing import Difference
-from feedamp.kept_bodies import SEEN
 from feedamp.models import Order
-from feedamp.repairing import Action, decide_repair, is_about_content, is_mended
+from feedamp.rules.comparison import Difference
+from feedamp.rules.repair import (
+    Action,
+    decide_repair,
+    is_about_content,
+    is_mended,
+)
+from feedamp.rules.stored_body import SEEN
 from feedamp.state.ledger import LedgerOrder
 
 MOMENT = datetime(2026, 3, 2, tzinfo=UTC)

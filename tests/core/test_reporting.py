@@ -7,9 +7,13 @@ from typing import Any
 
 import pytest
 
-from feedamp.checks import Finding, Kind
 from feedamp.models import ListedError
-from feedamp.reporting import Look, follow_up, is_standing
+from feedamp.rules.checks import Finding, Kind
+from feedamp.rules.follow_up import (
+    Look,
+    follow_up,
+    is_standing,
+)
 from feedamp.state.findings import HELD, OPEN, REPORTED, RESOLVED, TO_REPORT, WAIVED, StoredFinding
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)

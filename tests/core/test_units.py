@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feedamp.models import Cancellation, LineFulfillment, Shipment
-from feedamp.units import LineUnits, count_units
+from feedamp.rules.units import LineUnits, count_units
 
 LINES = st.sampled_from(["L-1", "L-2", "L-3"])
 QUANTITIES = st.one_of(st.none(), st.integers(-3, 9))

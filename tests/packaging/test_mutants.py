@@ -47,7 +47,7 @@ def test_a_patch_without_its_three_lines_is_refused(tmp_path):
 
 def test_a_mutant_whose_test_stays_green_is_found(tmp_path, root):
     """The program itself must be able to fail: here a comment is all that is broken."""
-    name = "include/feedamp/units.py"
+    name = "include/feedamp/rules/units.py"
     before = (root / name).read_text(encoding="utf-8").splitlines(keepends=True)
     after = ['"""PURE: units."""\n', *before[1:]]
     patch = tmp_path / "harmless.patch"

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 from house import SELLER, House, shipment
 
-from feedamp.kept_bodies import REDUCED, WHOLE
+from feedamp.rules.stored_body import REDUCED, WHOLE
 from feedamp.state import ledger, schema
 from feedamp.state.schema import metadata, tracking_uses
 from feedamp.steps import forget as _forget

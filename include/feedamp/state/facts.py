@@ -10,7 +10,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from feedamp.completeness import LedgerFact
+from feedamp.rules.expected_rows import LedgerFact
 from feedamp.state.rejects import Rejected
 from feedamp.state.schema import findings, orders, rejected_orders, snapshots
 

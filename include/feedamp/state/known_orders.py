@@ -12,9 +12,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from feedamp.account_evidence import KnownOrder, mark, proves
 from feedamp.json_fields import decode_json
 from feedamp.models import Order
+from feedamp.rules.account_evidence import (
+    KnownOrder,
+    mark,
+    proves,
+)
 from feedamp.state.schema import account_marks, grants, orders, sellers
 from feedamp.state.sellers import Seller
 from feedamp.state.upsert import insert

@@ -18,11 +18,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.json_fields import decode_json
-from feedamp.kept_bodies import WHOLE
 from feedamp.models import MarketplaceState
+from feedamp.rules.stored_body import WHOLE
+from feedamp.rules.units import LineUnits
 from feedamp.state.schema import orders, snapshots
 from feedamp.state.upsert import upsert
-from feedamp.units import LineUnits
 
 _NOTHING_TO_SEND = ("settled", "closed", "held")
 # How often an order that FeedAMP does not have is read again.

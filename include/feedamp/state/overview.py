@@ -10,8 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from feedamp.kept_bodies import WHOLE
 from feedamp.models import MarketplaceState
+from feedamp.rules.stored_body import WHOLE
 from feedamp.state import findings as stored_findings
 from feedamp.state.ledger import decode_units
 from feedamp.state.rejects import is_standing, reject_id

@@ -7,9 +7,14 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from feedamp.checks import SHARED_WITHIN
 from feedamp.json_fields import decode_json
-from feedamp.kept_bodies import REDUCED, SEEN, WHOLE, reduced_body
+from feedamp.rules.checks import SHARED_WITHIN
+from feedamp.rules.stored_body import (
+    REDUCED,
+    SEEN,
+    WHOLE,
+    reduced_body,
+)
 from feedamp.state.ledger import encode_body
 from feedamp.state.schema import orders, rejected_orders, tracking_uses
 

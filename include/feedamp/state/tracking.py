@@ -8,7 +8,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from feedamp.checks import SHARED_WITHIN
+from feedamp.rules.checks import SHARED_WITHIN
 from feedamp.state.schema import tracking_uses
 from feedamp.state.upsert import upsert
 

@@ -6,13 +6,17 @@ from dataclasses import asdict
 
 from sqlalchemy.engine import Connection
 
-from feedamp.admission import Admission, Seen, admit
 from feedamp.errors import UnreadableError
 from feedamp.inbox import BadRow, OrderRow
 from feedamp.models import FINAL_STATES
 from feedamp.parts import Parts
+from feedamp.rules.intake import (
+    Admission,
+    Seen,
+    admit,
+)
+from feedamp.rules.units import count_units
 from feedamp.state import ledger, open_orders, rejects
-from feedamp.units import count_units
 
 
 def judge_row(connection: Connection, parts: Parts, row: OrderRow | BadRow) -> Admission:

@@ -17,10 +17,10 @@ from feedamp.errors import (
     UnreadableError,
 )
 from feedamp.flatten import order_rows
-from feedamp.lifecycle import CANCELLED, Close
 from feedamp.models import MarketplaceState, Order
 from feedamp.pages import Unread
 from feedamp.parts import Parts, Run
+from feedamp.rules.closing import CANCELLED, Close
 from feedamp.state import leases, ledger, open_orders, outbox, sellers
 from feedamp.state.ledger import LedgerOrder
 from feedamp.state.sellers import Seller

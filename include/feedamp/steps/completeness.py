@@ -14,10 +14,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from feedamp.comparing import STATE
-from feedamp.completeness import Difference, LedgerFact, Row, expected_rows
 from feedamp.errors import BusyError, IncompleteError
 from feedamp.parts import Parts
+from feedamp.rules.comparison import STATE
+from feedamp.rules.expected_rows import (
+    Difference,
+    LedgerFact,
+    Row,
+    expected_rows,
+)
 from feedamp.state import facts, outbox, progress
 from feedamp.steps.found_differences import FoundDifferences, row_mark
 from feedamp.steps.load import WAREHOUSE_WAIT_S

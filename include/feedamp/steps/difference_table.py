@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from feedamp.comparing import Difference
+from feedamp.rules.comparison import Difference
 from feedamp.troubles import counted
 
 ROWS_SHOWN = 50

@@ -11,10 +11,10 @@ from feedamp.client import FeedAmpClient
 from feedamp.errors import IncompleteError, MisfitError, TransientError, UnclearError
 from feedamp.flatten import order_rows
 from feedamp.lake import Sweep as LakeSweep
-from feedamp.lifecycle import AWAITING_SHIPMENT, PENDING
 from feedamp.models import Order
 from feedamp.pages import Filters, Unread
 from feedamp.parts import Clients, Parts, Run, shards
+from feedamp.rules.closing import AWAITING_SHIPMENT, PENDING
 from feedamp.slipping import READS_AGAIN, Slipping
 from feedamp.state import ledger, open_orders, progress, sellers
 from feedamp.state.sellers import Seller

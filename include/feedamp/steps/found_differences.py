@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import msgspec
 
-from feedamp.completeness import Difference
+from feedamp.rules.expected_rows import Difference
 
 NAMED = 20
 _ROWS_AT_ONCE = 500

@@ -7,8 +7,10 @@ from datetime import datetime
 
 from sqlalchemy.engine import Connection
 
-from feedamp.checks import check_order, tracking_numbers
-from feedamp.lifecycle import (
+from feedamp.models import FINAL_STATES, Snapshot
+from feedamp.parts import Parts
+from feedamp.rules.checks import check_order, tracking_numbers
+from feedamp.rules.closing import (
     AWAITING_SHIPMENT,
     CANCELLED,
     COMPLETE,
@@ -20,14 +22,16 @@ from feedamp.lifecycle import (
     decide_close,
     unexplained_errors,
 )
-from feedamp.models import FINAL_STATES, Snapshot
-from feedamp.parts import Parts
-from feedamp.reporting import Look, follow_up, is_standing
+from feedamp.rules.follow_up import (
+    Look,
+    follow_up,
+    is_standing,
+)
+from feedamp.rules.units import count_units
 from feedamp.state import findings, ledger, open_orders, outbox, tracking
 from feedamp.state.ledger import LedgerOrder
 from feedamp.state.open_orders import Held
 from feedamp.tables import CLOSURES
-from feedamp.units import count_units
 
 log = logging.getLogger(__name__)
 _CLOSED = "the order is closed"

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
-from feedamp.completeness import Difference
 from feedamp.errors import IncompleteError
 from feedamp.lake import Lake, LakeFile, Manifest, present, refuse_miscount, replaced
 from feedamp.parts import Parts
+from feedamp.rules.expected_rows import Difference
 from feedamp.state import progress
 from feedamp.steps.found_differences import FoundDifferences
 from feedamp.steps.load import OUTBOX

@@ -22,18 +22,18 @@ from feedamp.errors import (
 )
 from feedamp.flatten import placed_rows
 from feedamp.json_fields import Slips
-from feedamp.lifecycle import CANCELLED, SHIPPED
 from feedamp.models import FINAL_STATES, Order
 from feedamp.pages import Unread
 from feedamp.parts import Parts, Run
 from feedamp.reading import read_order
+from feedamp.rules.closing import CANCELLED, SHIPPED
+from feedamp.rules.units import count_units
 from feedamp.state import leases, ledger, open_orders, outbox, rejects, sellers
 from feedamp.state.ledger import LedgerOrder
 from feedamp.steps.edge import Tally, unexpected
 from feedamp.steps.reading_back import keep_read, read_back
 from feedamp.sweep import read_alone
 from feedamp.tables import PLACEMENTS
-from feedamp.units import count_units
 
 ORDERS_AT_ONCE = 4
 ORDERS_PER_CHUNK = 200

@@ -10,13 +10,28 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from feedamp.client import FeedAmpClient
-from feedamp.comparing import Difference, compare, feedamp_side, ledger_side, may_be_an_update
 from feedamp.errors import NotFoundError, RejectedError, UnclearError, UnreadableError
 from feedamp.flatten import Rows, order_rows
 from feedamp.models import Order, content_hash
 from feedamp.pages import Filters, Unread
 from feedamp.parts import Parts, Run
-from feedamp.repairing import AGREE, SENDING, Action, Repair, decide_repair, is_about_content, is_mended
+from feedamp.rules.comparison import (
+    Difference,
+    compare,
+    feedamp_side,
+    ledger_side,
+    may_be_an_update,
+)
+from feedamp.rules.repair import (
+    AGREE,
+    SENDING,
+    Action,
+    Repair,
+    decide_repair,
+    is_about_content,
+    is_mended,
+)
+from feedamp.rules.units import count_units
 from feedamp.state import ledger, open_orders, outbox, progress, sellers
 from feedamp.state.ledger import LedgerOrder
 from feedamp.state.open_orders import Held
@@ -27,7 +42,6 @@ from feedamp.steps.placing import SellerBatch
 from feedamp.steps.warehouse_reading import Stored, WarehouseReader
 from feedamp.sweep import Sweep, chunks_of_numbers, read_by_number, read_whole
 from feedamp.tables import RECONCILIATIONS
-from feedamp.units import count_units
 
 ORDERS_PER_CHUNK = 200
 

@@ -10,8 +10,8 @@ from itertools import islice
 from sqlalchemy.engine import Connection
 
 from feedamp.inbox import OrderRow, read_again
-from feedamp.lifecycle import CANCELLED
 from feedamp.parts import Parts
+from feedamp.rules.closing import CANCELLED
 from feedamp.state import ledger, rejects
 from feedamp.state.rejects import Rejected
 from feedamp.steps.admitting import judge_row, seen_units, write_row

@@ -11,15 +11,23 @@ import msgspec
 from sqlalchemy.engine import Connection
 
 from feedamp.client import FeedAmpClient
-from feedamp.completeness import LedgerFact, Row, placements_to_restore
 from feedamp.errors import IncompleteError, MisfitError, UnreadableError
 from feedamp.flatten import Rows, order_rows, placed_rows
 from feedamp.json_fields import Slips
-from feedamp.lifecycle import AWAITING_SHIPMENT, PENDING, OpenOrder
 from feedamp.models import Order
 from feedamp.pages import Unread
 from feedamp.parts import Parts, Run
 from feedamp.reading import read_order
+from feedamp.rules.closing import (
+    AWAITING_SHIPMENT,
+    PENDING,
+    OpenOrder,
+)
+from feedamp.rules.expected_rows import (
+    LedgerFact,
+    Row,
+    placements_to_restore,
+)
 from feedamp.state import facts, findings, ledger, open_orders, outbox, progress, rejects, sellers
 from feedamp.state.ledger import LedgerOrder
 from feedamp.state.sellers import Seller

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 
-from feedamp.completeness import Difference
 from feedamp.errors import FeedAmpError
 from feedamp.parts import Parts, Run
+from feedamp.rules.expected_rows import Difference
 from feedamp.steps.completeness import find_differences
 from feedamp.steps.found_differences import FoundDifferences
 from feedamp.steps.load import load_what_is_whole

@@ -11,8 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from feedamp.comparing import COMPARED, INDEXES, Side, rows_side
 from feedamp.flatten import Row
+from feedamp.rules.comparison import (
+    COMPARED,
+    INDEXES,
+    Side,
+    rows_side,
+)
 from feedamp.tables import ORDER_LINES, ORDERS
 from feedamp.warehouse import Warehouse
 

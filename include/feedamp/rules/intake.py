@@ -8,9 +8,14 @@ from datetime import datetime
 from typing import Any
 
 from feedamp.inbox import OrderRow, Reason
-from feedamp.kept_bodies import WHOLE, contradictions
-from feedamp.lifecycle import AWAITING_SHIPMENT, CANCELLED, SHIPPED, may_follow
 from feedamp.models import FINAL_STATES, MarketplaceState, content_hash
+from feedamp.rules.closing import (
+    AWAITING_SHIPMENT,
+    CANCELLED,
+    SHIPPED,
+    may_follow,
+)
+from feedamp.rules.stored_body import WHOLE, contradictions
 from feedamp.state.ledger import LedgerOrder
 
 _OPEN_PHASES = ("to_place", "settled", "held")

@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from feedamp import carriers
 from feedamp.models import LineFulfillment, Shipment, Snapshot, content_hash
-from feedamp.units import count_units
+from feedamp.rules.units import count_units
 
 
 class Kind(StrEnum):

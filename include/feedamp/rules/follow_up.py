@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from feedamp.checks import Finding, default_code
 from feedamp.models import ListedError
+from feedamp.rules.checks import Finding, default_code
 from feedamp.state.findings import HELD, OPEN, REPORTED, RESOLVED, TO_REPORT, WAIVED, StoredFinding
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from feedamp.models import FINAL_STATES, ListedError, MarketplaceState, Snapshot
-from feedamp.units import LineUnits, count_units
+from feedamp.rules.units import LineUnits, count_units
 
 PENDING = MarketplaceState.PENDING
 AWAITING_SHIPMENT = MarketplaceState.AWAITING_SHIPMENT

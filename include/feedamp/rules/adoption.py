@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from feedamp.kept_bodies import REDUCED, SEEN, reduced_body, seen_body
-from feedamp.lifecycle import AWAITING_SHIPMENT, COMPLETE, PENDING
 from feedamp.models import FINAL_STATES, MarketplaceState, Order
+from feedamp.rules.closing import (
+    AWAITING_SHIPMENT,
+    COMPLETE,
+    PENDING,
+)
+from feedamp.rules.stored_body import (
+    REDUCED,
+    SEEN,
+    reduced_body,
+    seen_body,
+)
+from feedamp.rules.units import count_units
 from feedamp.state.ledger import LedgerOrder
-from feedamp.units import count_units
 
 ADOPTED = "adopted"  # the source of an order that no row of an inbox stands for
 # Where FeedAMP shows no marketplace_state (Q12), its own status tells: the seller's doing does not end an order (7.1).

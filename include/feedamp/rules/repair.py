@@ -8,9 +8,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from feedamp.comparing import CLOSED, MISSING, ORDER, STATE, Difference, is_final
-from feedamp.lifecycle import AWAITING_SHIPMENT, CANCELLED, PENDING, SHIPPED, may_follow
 from feedamp.models import FINAL_STATES, Order
+from feedamp.rules.closing import (
+    AWAITING_SHIPMENT,
+    CANCELLED,
+    PENDING,
+    SHIPPED,
+    may_follow,
+)
+from feedamp.rules.comparison import (
+    CLOSED,
+    MISSING,
+    ORDER,
+    STATE,
+    Difference,
+    is_final,
+)
 from feedamp.state.ledger import LedgerOrder
 
 _OPEN_STATES = (PENDING, AWAITING_SHIPMENT)

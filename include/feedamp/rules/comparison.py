@@ -12,8 +12,8 @@ from itertools import zip_longest
 from typing import Any
 
 from feedamp.flatten import Rows
-from feedamp.lifecycle import COMPLETE
 from feedamp.models import FINAL_STATES, Order
+from feedamp.rules.closing import COMPLETE
 from feedamp.state.ledger import LedgerOrder
 from feedamp.tables import CANCELLATIONS, ORDER_LINES, ORDERS, SHIPMENTS
 

@@ -1,0 +1,1 @@
+"""What we decide. PURE: no input or output, no SQL."""
