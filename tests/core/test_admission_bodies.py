@@ -8,17 +8,17 @@ from typing import Any
 from order_samples import good_order
 
 from feedamp.inbox import OrderRow
-from feedamp.rules.closing import (
-    AWAITING_SHIPMENT,
-    CANCELLED,
-    PENDING,
-)
 from feedamp.rules.intake import (
     Admission,
     Seen,
     admit,
 )
-from feedamp.state.ledger import LedgerOrder
+from feedamp.rules.order import (
+    AWAITING_SHIPMENT,
+    CANCELLED,
+    PENDING,
+    LedgerOrder,
+)
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 

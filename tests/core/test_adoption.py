@@ -17,12 +17,12 @@ from feedamp.rules.intake import (
     Seen,
     admit,
 )
+from feedamp.rules.order import LedgerOrder
 from feedamp.rules.stored_body import (
     REDUCED,
     WHOLE,
     reduced_body,
 )
-from feedamp.state.ledger import LedgerOrder
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 EARLIER = datetime(2026, 3, 9, tzinfo=UTC)

@@ -19,7 +19,7 @@ from feedamp.rules.comparison import (
     may_be_an_update,
     rows_side,
 )
-from feedamp.state.ledger import LedgerOrder
+from feedamp.rules.order import LedgerOrder
 from feedamp.tables import TABLES
 
 MOMENT = datetime(2026, 3, 2, tzinfo=UTC)

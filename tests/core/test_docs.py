@@ -26,7 +26,8 @@ from order_samples import inbox_file
 from feedamp.inbox import BadRow, OrderRow, read_rows
 from feedamp.order_body import BodyRules, ReasonCode
 from feedamp.rules import checks, closing
-from feedamp.state import findings, sellers
+from feedamp.rules.finding import OPEN, RESOLVED, WAIVED
+from feedamp.state import sellers
 from feedamp.steps.judging import judge
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp_sandbox.command import parser as sandbox_parser
@@ -154,7 +155,7 @@ def test_the_runbook_explains_every_kind_of_finding_with_its_severity():
 
 def test_the_runbook_explains_every_state_of_a_finding():
     rows = {row[0].strip("`") for row in cells(DOCS / "runbook.md")}
-    assert {*findings.OPEN, findings.RESOLVED, findings.WAIVED} <= rows
+    assert {*OPEN, RESOLVED, WAIVED} <= rows
 
 
 @pytest.mark.parametrize("function", [closing.decide_close, judge, sellers.Seller.blocked_by.fget])

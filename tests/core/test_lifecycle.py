@@ -9,16 +9,18 @@ import pytest
 
 from feedamp.models import Cancellation, LineFulfillment, ListedError, MarketplaceState, Shipment, Snapshot
 from feedamp.rules.closing import (
-    AWAITING_SHIPMENT,
-    CANCELLED,
-    PENDING,
-    SHIPPED,
     Close,
     OpenOrder,
     Wait,
     decide_close,
-    may_follow,
     unexplained_errors,
+)
+from feedamp.rules.order import (
+    AWAITING_SHIPMENT,
+    CANCELLED,
+    PENDING,
+    SHIPPED,
+    may_follow,
 )
 
 Line = tuple[int, int]  # shipped, cancelled

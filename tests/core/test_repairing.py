@@ -9,6 +9,7 @@ import pytest
 
 from feedamp.models import Order
 from feedamp.rules.comparison import Difference
+from feedamp.rules.order import LedgerOrder
 from feedamp.rules.repair import (
     Action,
     decide_repair,
@@ -16,7 +17,6 @@ from feedamp.rules.repair import (
     is_mended,
 )
 from feedamp.rules.stored_body import SEEN
-from feedamp.state.ledger import LedgerOrder
 
 MOMENT = datetime(2026, 3, 2, tzinfo=UTC)
 P, A, S, C = "PENDING", "AWAITING_SHIPMENT", "SHIPPED", "CANCELLED"

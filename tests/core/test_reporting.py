@@ -9,12 +9,20 @@ import pytest
 
 from feedamp.models import ListedError
 from feedamp.rules.checks import Finding, Kind
+from feedamp.rules.finding import (
+    HELD,
+    OPEN,
+    REPORTED,
+    RESOLVED,
+    TO_REPORT,
+    WAIVED,
+    StoredFinding,
+)
 from feedamp.rules.follow_up import (
     Look,
     follow_up,
     is_standing,
 )
-from feedamp.state.findings import HELD, OPEN, REPORTED, RESOLVED, TO_REPORT, WAIVED, StoredFinding
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 FOUND = NOW - timedelta(hours=3)

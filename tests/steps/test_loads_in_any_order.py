@@ -22,8 +22,8 @@ from order_samples import good_order
 from feedamp.flatten import Privacy
 from feedamp.lake import Lake, Manifest, Sweep
 from feedamp.parts import Connection, Parts, Rules, Run
+from feedamp.rules.order import LedgerOrder
 from feedamp.state import ledger, open_orders, outbox, progress
-from feedamp.state.ledger import LedgerOrder
 from feedamp.steps.load import load
 from feedamp.tables import TABLES
 from feedamp.vault import Vault

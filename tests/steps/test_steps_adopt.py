@@ -13,7 +13,7 @@ from house_rooms import NOON
 
 from feedamp.errors import BusyError
 from feedamp.lake import Lake, Manifest
-from feedamp.rules.closing import AWAITING_SHIPMENT
+from feedamp.rules.order import AWAITING_SHIPMENT
 from feedamp.state import ledger, overview
 from feedamp.steps import adopt as _adopt
 from feedamp.steps.edge import Tally

@@ -9,7 +9,7 @@ from house import BAD_NUMBER, SELLER, House, shipment
 
 from feedamp.errors import TransientError
 from feedamp.pacing import Pacer
-from feedamp.state import findings
+from feedamp.rules.finding import REPORTED
 from feedamp.steps.edge import finish
 
 
@@ -63,7 +63,7 @@ def test_a_report_that_is_dropped_while_the_fault_remains_goes_out_again(house: 
     house.read()
     house.validate()
     assert len(house.asked("POST", "/orders/M-1/errors")) == 2
-    assert [f.state for f in house.findings("M-1")] == [findings.REPORTED]
+    assert [f.state for f in house.findings("M-1")] == [REPORTED]
 
 
 def test_a_run_is_not_done_while_orders_wait_for_their_next_try(house: House) -> None:

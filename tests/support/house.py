@@ -27,8 +27,8 @@ from feedamp.json_fields import Slips, decode_json
 from feedamp.lake import Lake
 from feedamp.parts import Connection, Parts, Rules, Run
 from feedamp.reading import read_order
+from feedamp.rules.finding import WAIVED
 from feedamp.state import State, findings, grants, open_orders, sellers
-from feedamp.state.findings import WAIVED
 from feedamp.steps import close as _close
 from feedamp.steps import extract as _extract
 from feedamp.steps import intake as _intake

@@ -9,9 +9,9 @@ from typing import Any
 import duckdb
 from house_rooms import SELLER
 
+from feedamp.rules.finding import StoredFinding
+from feedamp.rules.order import LedgerOrder
 from feedamp.state import State, findings, ledger, open_orders, progress, rejects
-from feedamp.state.findings import StoredFinding
-from feedamp.state.ledger import LedgerOrder
 from feedamp_sandbox import LoggedRequest, Sandbox
 
 

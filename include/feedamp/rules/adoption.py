@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 
 from feedamp.models import FINAL_STATES, MarketplaceState, Order
-from feedamp.rules.closing import (
+from feedamp.rules.order import (
     AWAITING_SHIPMENT,
     COMPLETE,
     PENDING,
+    LedgerOrder,
 )
 from feedamp.rules.stored_body import (
     REDUCED,
@@ -17,7 +18,6 @@ from feedamp.rules.stored_body import (
     seen_body,
 )
 from feedamp.rules.units import count_units
-from feedamp.state.ledger import LedgerOrder
 
 ADOPTED = "adopted"  # the source of an order that no row of an inbox stands for
 # Where FeedAMP shows no marketplace_state (Q12), its own status tells: the seller's doing does not end an order (7.1).

@@ -1,4 +1,4 @@
-"""PURE: which change of `marketplace_state` is legal, and whether an order can be closed (RULES, contract 7.1)."""
+"""PURE: whether an order can be closed, as what, or what it still waits for (RULES, contract 7.1)."""
 
 from __future__ import annotations
 
@@ -6,23 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from feedamp.models import FINAL_STATES, ListedError, MarketplaceState, Snapshot
+from feedamp.rules.order import AWAITING_SHIPMENT, CANCELLED, COMPLETE, SHIPPED
 from feedamp.rules.units import LineUnits, count_units
-
-PENDING = MarketplaceState.PENDING
-AWAITING_SHIPMENT = MarketplaceState.AWAITING_SHIPMENT
-SHIPPED = MarketplaceState.SHIPPED
-CANCELLED = MarketplaceState.CANCELLED
-COMPLETE = "COMPLETE"  # FeedAMP's own word for closed (contract 7.1)
-
-# Contract Q25: what else FeedAMP may permit is unknown, so nothing else is asked for.
-LEGAL = frozenset(
-    {
-        (PENDING, AWAITING_SHIPMENT),
-        (PENDING, CANCELLED),
-        (AWAITING_SHIPMENT, SHIPPED),
-        (AWAITING_SHIPMENT, CANCELLED),
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -38,11 +23,6 @@ class Wait:
 
     reason: str
     needs_person: bool = False
-
-
-def may_follow(before: str, after: str) -> bool:
-    """Whether an order may go from one state to another; PENDING may go on to SHIPPED only by way of release."""
-    return (before, after) in LEGAL
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ from typing import Any
 
 from feedamp.flatten import Rows
 from feedamp.models import FINAL_STATES, Order
-from feedamp.rules.closing import COMPLETE
-from feedamp.state.ledger import LedgerOrder
+from feedamp.rules.order import COMPLETE, LedgerOrder
 from feedamp.tables import CANCELLATIONS, ORDER_LINES, ORDERS, SHIPMENTS
 
 Path = tuple[str, ...]

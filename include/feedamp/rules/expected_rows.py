@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from feedamp.rules.closing import AWAITING_SHIPMENT, PENDING
+from feedamp.rules.order import AWAITING_SHIPMENT, PENDING
 from feedamp.tables import CLOSURES, ORDERS, PLACEMENTS
 
 Row = dict[str, Any]

@@ -8,7 +8,15 @@ from datetime import datetime
 
 from feedamp.models import ListedError
 from feedamp.rules.checks import Finding, default_code
-from feedamp.state.findings import HELD, OPEN, REPORTED, RESOLVED, TO_REPORT, WAIVED, StoredFinding
+from feedamp.rules.finding import (
+    HELD,
+    OPEN,
+    REPORTED,
+    RESOLVED,
+    TO_REPORT,
+    WAIVED,
+    StoredFinding,
+)
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,14 @@ from typing import Any
 
 from feedamp.inbox import OrderRow, Reason
 from feedamp.models import FINAL_STATES, MarketplaceState, content_hash
-from feedamp.rules.closing import (
+from feedamp.rules.order import (
     AWAITING_SHIPMENT,
     CANCELLED,
     SHIPPED,
+    LedgerOrder,
     may_follow,
 )
 from feedamp.rules.stored_body import WHOLE, contradictions
-from feedamp.state.ledger import LedgerOrder
 
 _OPEN_PHASES = ("to_place", "settled", "held")
 _NOT_UPDATABLE = "differs from the placed order; only marketplace_state can change"

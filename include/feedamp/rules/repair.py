@@ -9,13 +9,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from feedamp.models import FINAL_STATES, Order
-from feedamp.rules.closing import (
-    AWAITING_SHIPMENT,
-    CANCELLED,
-    PENDING,
-    SHIPPED,
-    may_follow,
-)
 from feedamp.rules.comparison import (
     CLOSED,
     MISSING,
@@ -24,7 +17,14 @@ from feedamp.rules.comparison import (
     Difference,
     is_final,
 )
-from feedamp.state.ledger import LedgerOrder
+from feedamp.rules.order import (
+    AWAITING_SHIPMENT,
+    CANCELLED,
+    PENDING,
+    SHIPPED,
+    LedgerOrder,
+    may_follow,
+)
 
 _OPEN_STATES = (PENDING, AWAITING_SHIPMENT)
 _LOST = "FeedAMP no longer has this order"

@@ -1,15 +1,8 @@
-"""The order ledger: what was delivered, what FeedAMP accepted, what is still to be done.
-
-Phases: `to_place` (a PUT is due), `settled` (accepted = desired), `held` (a conflict for a person), `refused`
-(FeedAMP answered 400; waits for new input), `never_placed` (cancelled before our first PUT), `closed`.
-
-`next_try_at`: when `place` may try again; where nothing is to be sent, from when on the order is to be read back.
-"""
+"""The order ledger: what was delivered, what FeedAMP accepted, what is still to be done."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,7 +12,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.json_fields import decode_json
 from feedamp.models import MarketplaceState
-from feedamp.rules.stored_body import WHOLE
+from feedamp.rules.order import LedgerOrder
 from feedamp.rules.units import LineUnits
 from feedamp.state.schema import orders, snapshots
 from feedamp.state.upsert import upsert
@@ -28,95 +21,6 @@ _NOTHING_TO_SEND = ("settled", "closed", "held")
 # How often an order that FeedAMP does not have is read again.
 LOOKS_FOR_MISSING = timedelta(days=1)
 _BODY = msgspec.json.Encoder(decimal_format="number")
-
-
-@dataclass(frozen=True)
-class LedgerOrder:
-    """One order of ours: placed, or adopted from FeedAMP.
-
-    `body` is the PUT body without `marketplace_state` and holds customer fields; where `body_kind` is not `WHOLE` it
-    is only what is known of it, `body_hash` is that of the whole one (empty if none was ever delivered).
-    `placed_at` is when FeedAMP first accepted it from us, of an adopted order `adopted_at`.
-    `closed_units` is what the newest snapshot of a closed order shows, as line -> (shipped, cancelled); None where it
-    is unknown.
-    """
-
-    seller_id: str
-    mp_order_number: str
-    phase: str
-    body: dict[str, Any] = field(repr=False)
-    body_hash: str
-    desired_state: str
-    accepted_state: str | None
-    delivered: tuple[str, ...]
-    purchase_date: datetime
-    source: str
-    source_row: int
-    row_hash: str
-    taken_at: datetime
-    reason: str | None = None
-    conflicting_state: str | None = None
-    next_try_at: datetime | None = None
-    attempts: int = 0
-    first_put_at: datetime | None = None
-    placed_at: datetime | None = None
-    closing_state: str | None = None
-    closing_at: datetime | None = None
-    closed_at: datetime | None = None
-    body_kind: str = WHOLE
-    adopted_at: datetime | None = None
-    ended_at: datetime | None = None
-    missing_since: datetime | None = None
-    closed_units: Mapping[str, tuple[int, int]] | None = None
-    closed_units_shipped: int | None = None
-    closed_units_at: datetime | None = None
-    acknowledged_shipped: int | None = None
-    acknowledged_at: datetime | None = None
-    acknowledged_by: str | None = None
-    acknowledge_reason: str | None = None
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """(seller_id, mp_order_number)."""
-        return self.seller_id, self.mp_order_number
-
-    @property
-    def ordered(self) -> dict[str, int]:
-        """Units ordered by line: from the placed body, or as FeedAMP shows them if it was adopted without one."""
-        return {line["mp_line_number"]: int(line["quantity"]) for line in self.body["order_lines"]}
-
-    @property
-    def has_body(self) -> bool:
-        """The body is there as it was delivered, so that it can be sent."""
-        return self.body_kind == WHOLE
-
-    @property
-    def shipped_though_cancelled(self) -> int:
-        """Units that the seller shipped of an order that we closed as CANCELLED, acknowledged or not."""
-        # How another system ended an order before it was adopted is its own affair.
-        is_ours = self.closed_at is not None or self.adopted_at is None
-        is_cancelled = self.phase == "closed" and self.accepted_state == MarketplaceState.CANCELLED
-        return (self.closed_units_shipped or 0) if is_ours and is_cancelled else 0
-
-    def is_missing(self, now: datetime) -> bool:
-        """FeedAMP does not have it, and it is not yet time to look for it again."""
-        if self.missing_since is None:
-            return False
-        return self.phase == "to_place" or self.next_try_at is None or self.next_try_at > now
-
-    def put_body(self, marketplace_state: str) -> dict[str, Any]:
-        """The first accepted body with only the state replaced (contract 7.4).
-
-        Raises:
-            ValueError: there is no whole body; one that is made up must never be sent.
-        """
-        if not self.has_body:
-            raise ValueError(f"order {self.mp_order_number} has no body that could be sent")
-        return {**self.body, "marketplace_state": str(marketplace_state)}
-
-    def but(self, **changes: Any) -> LedgerOrder:
-        """The same order with some fields changed."""
-        return replace(self, **changes)
 
 
 def read(connection: Connection, seller_id: str, mp_order_number: str) -> LedgerOrder | None:

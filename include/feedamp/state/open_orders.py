@@ -14,9 +14,9 @@ from sqlalchemy.engine import Connection
 
 from feedamp.errors import UnreadableError
 from feedamp.models import MarketplaceState, Snapshot, content_hash, decode_snapshot, encode
+from feedamp.rules.finding import REPORTED
 from feedamp.rules.units import count_units
 from feedamp.state import ledger
-from feedamp.state.findings import REPORTED
 from feedamp.state.schema import findings, orders, snapshots
 from feedamp.state.upsert import insert
 

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.models import MarketplaceState
+from feedamp.rules.finding import HELD
 from feedamp.rules.stored_body import WHOLE
-from feedamp.state import findings as stored_findings
 from feedamp.state.ledger import decode_units
 from feedamp.state.rejects import is_standing, reject_id
 from feedamp.state.schema import (
@@ -165,7 +165,7 @@ def held_findings(connection: Connection, *, limit: int) -> Some:
         )
         .join(orders, _same_order(findings))
         .where(
-            findings.c.state == stored_findings.HELD,
+            findings.c.state == HELD,
             findings.c.severity == "error",
             orders.c.phase.in_(OPEN_PHASES),
         )

@@ -20,9 +20,9 @@ from feedamp.flatten import order_rows
 from feedamp.models import MarketplaceState, Order
 from feedamp.pages import Unread
 from feedamp.parts import Parts, Run
-from feedamp.rules.closing import CANCELLED, Close
+from feedamp.rules.closing import Close
+from feedamp.rules.order import CANCELLED, LedgerOrder
 from feedamp.state import leases, ledger, open_orders, outbox, sellers
-from feedamp.state.ledger import LedgerOrder
 from feedamp.state.sellers import Seller
 from feedamp.steps.edge import Tally, each_order, each_seller, missing_order, record_run
 from feedamp.steps.judging import judge, record_closed

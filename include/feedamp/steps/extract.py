@@ -14,7 +14,7 @@ from feedamp.lake import Sweep as LakeSweep
 from feedamp.models import Order
 from feedamp.pages import Filters, Unread
 from feedamp.parts import Clients, Parts, Run, shards
-from feedamp.rules.closing import AWAITING_SHIPMENT, PENDING
+from feedamp.rules.order import AWAITING_SHIPMENT, PENDING
 from feedamp.slipping import READS_AGAIN, Slipping
 from feedamp.state import ledger, open_orders, progress, sellers
 from feedamp.state.sellers import Seller

@@ -11,25 +11,28 @@ from feedamp.models import FINAL_STATES, Snapshot
 from feedamp.parts import Parts
 from feedamp.rules.checks import check_order, tracking_numbers
 from feedamp.rules.closing import (
-    AWAITING_SHIPMENT,
-    CANCELLED,
-    COMPLETE,
-    PENDING,
-    SHIPPED,
     Close,
     OpenOrder,
     Wait,
     decide_close,
     unexplained_errors,
 )
+from feedamp.rules.finding import HELD, TO_REPORT
 from feedamp.rules.follow_up import (
     Look,
     follow_up,
     is_standing,
 )
+from feedamp.rules.order import (
+    AWAITING_SHIPMENT,
+    CANCELLED,
+    COMPLETE,
+    PENDING,
+    SHIPPED,
+    LedgerOrder,
+)
 from feedamp.rules.units import count_units
 from feedamp.state import findings, ledger, open_orders, outbox, tracking
-from feedamp.state.ledger import LedgerOrder
 from feedamp.state.open_orders import Held
 from feedamp.tables import CLOSURES
 
@@ -135,15 +138,15 @@ def _final_state(order: LedgerOrder, snapshot: Snapshot) -> str:
 
 def _hold_back_reports(connection: Connection, order: LedgerOrder, *, now: datetime) -> None:
     """A closed order is never reported."""
-    waiting = [f for f in findings.of_order(connection, *order.key) if f.state == findings.TO_REPORT]
-    held = [f.but(state=findings.HELD, intent_at=None, note=_CLOSED) for f in waiting]
+    waiting = [f for f in findings.of_order(connection, *order.key) if f.state == TO_REPORT]
+    held = [f.but(state=HELD, intent_at=None, note=_CLOSED) for f in waiting]
     findings.write(connection, held, now=now)
 
 
 def release_reports(connection: Connection, order: LedgerOrder, *, now: datetime) -> None:
     """Lets reports go out that were held back only because the order was closed, which it is no longer."""
-    held = [f for f in findings.of_order(connection, *order.key) if f.state == findings.HELD]
-    waiting = [f.but(state=findings.TO_REPORT, note=None) for f in held if f.note == _CLOSED]
+    held = [f for f in findings.of_order(connection, *order.key) if f.state == HELD]
+    waiting = [f.but(state=TO_REPORT, note=None) for f in held if f.note == _CLOSED]
     findings.write(connection, waiting, now=now)
 
 

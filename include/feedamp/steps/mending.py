@@ -8,9 +8,9 @@ from sqlalchemy.engine import Connection
 
 from feedamp.models import Order
 from feedamp.parts import Parts, Run
+from feedamp.rules.order import LedgerOrder
 from feedamp.rules.repair import Action, Repair
 from feedamp.state import leases, ledger, open_orders
-from feedamp.state.ledger import LedgerOrder
 from feedamp.steps.judging import record_closed, release_reports
 
 

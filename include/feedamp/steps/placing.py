@@ -26,10 +26,9 @@ from feedamp.models import FINAL_STATES, Order
 from feedamp.pages import Unread
 from feedamp.parts import Parts, Run
 from feedamp.reading import read_order
-from feedamp.rules.closing import CANCELLED, SHIPPED
+from feedamp.rules.order import CANCELLED, SHIPPED, LedgerOrder
 from feedamp.rules.units import count_units
 from feedamp.state import leases, ledger, open_orders, outbox, rejects, sellers
-from feedamp.state.ledger import LedgerOrder
 from feedamp.steps.edge import Tally, unexpected
 from feedamp.steps.reading_back import keep_read, read_back
 from feedamp.sweep import read_alone

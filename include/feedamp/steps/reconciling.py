@@ -22,6 +22,7 @@ from feedamp.rules.comparison import (
     ledger_side,
     may_be_an_update,
 )
+from feedamp.rules.order import LedgerOrder
 from feedamp.rules.repair import (
     AGREE,
     SENDING,
@@ -33,7 +34,6 @@ from feedamp.rules.repair import (
 )
 from feedamp.rules.units import count_units
 from feedamp.state import ledger, open_orders, outbox, progress, sellers
-from feedamp.state.ledger import LedgerOrder
 from feedamp.state.open_orders import Held
 from feedamp.steps.difference_table import DifferenceTable
 from feedamp.steps.edge import Tally

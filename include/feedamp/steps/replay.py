@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.inbox import OrderRow, read_again
 from feedamp.parts import Parts
-from feedamp.rules.closing import CANCELLED
+from feedamp.rules.order import CANCELLED
 from feedamp.state import ledger, rejects
 from feedamp.state.rejects import Rejected
 from feedamp.steps.admitting import judge_row, seen_units, write_row

@@ -18,18 +18,14 @@ from feedamp.models import Order
 from feedamp.pages import Unread
 from feedamp.parts import Parts, Run
 from feedamp.reading import read_order
-from feedamp.rules.closing import (
-    AWAITING_SHIPMENT,
-    PENDING,
-    OpenOrder,
-)
+from feedamp.rules.closing import OpenOrder
 from feedamp.rules.expected_rows import (
     LedgerFact,
     Row,
     placements_to_restore,
 )
+from feedamp.rules.order import AWAITING_SHIPMENT, PENDING, LedgerOrder
 from feedamp.state import facts, findings, ledger, open_orders, outbox, progress, rejects, sellers
-from feedamp.state.ledger import LedgerOrder
 from feedamp.state.sellers import Seller
 from feedamp.steps.completeness import ONLY_IN_LAKE, WAREHOUSE
 from feedamp.steps.edge import Tally, each_seller, missing_order

@@ -21,8 +21,8 @@ from feedamp.errors import (
 from feedamp.models import Order
 from feedamp.pages import Filters, Unread
 from feedamp.parts import Parts, Run, shards
+from feedamp.rules.finding import HELD, REPORTED, TO_REPORT, StoredFinding
 from feedamp.state import findings, leases, ledger, open_orders, sellers
-from feedamp.state.findings import StoredFinding
 from feedamp.state.sellers import Seller
 from feedamp.steps.edge import Tally, each_order, each_seller, missing_order, record_run, unexpected
 from feedamp.steps.judging import judge
@@ -170,7 +170,7 @@ class _Reporter:
                 f"order {number}: FeedAMP refused the error report, so its findings are held; "
                 "`feedamp findings list` shows its words",
             )
-            self._write([f.but(state=findings.HELD, intent_at=None, note=words) for f in pending])
+            self._write([f.but(state=HELD, intent_at=None, note=words) for f in pending])
         except UnclearError:
             if last_error is None:
                 raise
@@ -180,7 +180,7 @@ class _Reporter:
             self._write([f.but(intent_at=None) for f in pending])
             raise
         else:
-            self._write([f.but(state=findings.REPORTED, reported_at=sent_at, note=None) for f in pending])
+            self._write([f.but(state=REPORTED, reported_at=sent_at, note=None) for f in pending])
             self._tally.extra["reported"] = self._tally.extra.get("reported", 0) + len(pending)
 
     async def _confirm_missing(self, number: str) -> None:
@@ -220,7 +220,7 @@ class _Reporter:
         self._write(
             [
                 f.but(
-                    state=findings.REPORTED,
+                    state=REPORTED,
                     reported_at=f.intent_at or now,
                     listed_at=now if order.errors is not None else None,
                     note=None if order.errors is not None else "arrival not certain",
@@ -253,11 +253,11 @@ class _Reporter:
             order = ledger.read(connection, self._client.seller_id, number)
         if order is None or not ledger.is_open(order) or order.is_missing(self._parts.state.now()):
             return []
-        return [finding for finding in stored if finding.state == findings.TO_REPORT]
+        return [finding for finding in stored if finding.state == TO_REPORT]
 
     def _write(self, changed: list[StoredFinding]) -> None:
         """Stores how a report came out, unless a person has waived the finding meanwhile."""
         with self._parts.state.begin() as connection:
             current = [(f, findings.read(connection, f.finding_id)) for f in changed]
-            still = [f for f, stored in current if stored is None or stored.state == findings.TO_REPORT]
+            still = [f for f, stored in current if stored is None or stored.state == TO_REPORT]
             findings.write(connection, still, now=self._parts.state.now())

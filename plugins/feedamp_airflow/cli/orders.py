@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from feedamp.errors import UnreadableError
+from feedamp.rules.order import LedgerOrder
 from feedamp.rules.units import LineUnits, count_units
 from feedamp.state import findings, ledger, open_orders, rejects
-from feedamp.state.ledger import LedgerOrder
 from feedamp.state.open_orders import Held
 from feedamp.state.rejects import Rejected
 from feedamp.troubles import counted
