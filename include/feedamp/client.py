@@ -15,9 +15,8 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-import msgspec
-
 from feedamp.auth import Token, Tokens
+from feedamp.codec import decode_json, encode, encode_body
 from feedamp.errors import (
     AuthorizationError,
     NotFoundError,
@@ -28,8 +27,12 @@ from feedamp.errors import (
     UnclearError,
     UnreadableError,
 )
-from feedamp.json_fields import Slips, decode_json
-from feedamp.models import ErrorReport, LineFulfillment, Order, encode
+from feedamp.json_fields import Slips
+from feedamp.models import (
+    ErrorReport,
+    LineFulfillment,
+    Order,
+)
 from feedamp.pacing import Pacer, Sleep
 from feedamp.pages import Filters, OrderPage, Unread
 from feedamp.reading import number_of, read_fulfillments, read_order
@@ -152,7 +155,7 @@ class FeedAmpClient:
             StaleReadError: the read is older; nothing was sent.
             TransientError: it did not get through.
         """
-        path, encoded = _path(mp_order_number), _BODY.encode(body)
+        path, encoded = _path(mp_order_number), encode_body(body)
         if right_after is None:
             return (await self._ask("PUT", path, json_body=encoded)).sent_at
         return (await self._ask_once("PUT", path, encoded, right_after=right_after)).sent_at
@@ -302,6 +305,3 @@ def _path(mp_order_number: str) -> str:
     # "." and ".." would be folded away as path segments by proxies; nothing else can be lost in encoding.
     encoded = quote(mp_order_number, safe="")
     return "/orders/" + (encoded.replace(".", "%2E") if encoded.strip(".") == "" else encoded)
-
-
-_BODY = msgspec.json.Encoder(decimal_format="number")  # money goes out as JSON numbers (contract 1)

@@ -13,9 +13,8 @@ from collections.abc import Set as AbstractSet
 from datetime import date
 from typing import Any, NamedTuple
 
-from feedamp.flatten import Row
 from feedamp.lake import Manifest
-from feedamp.tables import CHILDREN, LAKE_TABLES, ORDERS, RECORDED_AT, TABLES, Merge
+from feedamp.tables import CHILDREN, LAKE_TABLES, ORDERS, RECORDED_AT, TABLES, Merge, Row
 
 # Keys of a group are held in memory, and its list of names is read with every manifest.
 MOST_ROWS = 200_000

@@ -16,13 +16,12 @@ from decimal import Decimal
 from typing import Any
 
 from feedamp import carriers
-from feedamp.models import Order, OrderLine, content_hash, encode
+from feedamp.codec import content_hash, encode
+from feedamp.models import Order, OrderLine
 from feedamp.money import fitted
 from feedamp.rules.units import LineUnits, count_units
-from feedamp.tables import LAKE_TABLES, RECORDED_AT, REJECTED_ORDERS, Type
+from feedamp.tables import LAKE_TABLES, RECORDED_AT, REJECTED_ORDERS, Row, Rows, Type
 
-Row = dict[str, Any]
-Rows = dict[str, list[Row]]
 REFUSED = "FeedAMP refused it; `feedamp rejected list` shows its own words"
 _CODE = re.compile(r"[A-Z]+(_[A-Z]+)+(?=: )")
 

@@ -5,15 +5,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
-from contextlib import suppress
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
-
-import msgspec
 
 from feedamp.errors import UnreadableError
 from feedamp.money import MAX_MONEY, fitted
@@ -22,42 +18,7 @@ Slips = Counter[str]
 JsonObject = dict[str, Any]
 
 
-def _exact(digits: str) -> Decimal:
-    """The fraction to the letter; infinite where not even `Decimal` can hold it, so that one field is refused."""
-    try:
-        return Decimal(digits)
-    except InvalidOperation:
-        return Decimal("Infinity")
-
-
-_DECODER = msgspec.json.Decoder(float_hook=_exact)
 _DECIMAL_TEXT = re.compile(r"[+-]?\d{1,18}(\.\d{1,9})?")
-
-
-def decode_json(body: bytes) -> Any:
-    """The body as Python values, fractions as exact `Decimal`.
-
-    Raises:
-        UnreadableError: the body is no JSON.
-    """
-    try:
-        return _DECODER.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        if b"\\u" in body:  # half of a character, which JSON's grammar permits and msgspec refuses
-            with suppress(ValueError, RecursionError):
-                return _whole_characters(json.loads(body, parse_float=_exact))
-        raise UnreadableError("FeedAMP answered with something that is no JSON.") from error
-
-
-def _whole_characters(value: Any) -> Any:
-    """The value with halves of characters replaced, since no store takes them."""
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, list):
-        return [_whole_characters(item) for item in value]
-    if isinstance(value, dict):
-        return {_whole_characters(key): _whole_characters(item) for key, item in value.items()}
-    return value
 
 
 def object_at(value: Any, where: str) -> JsonObject:

@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feedamp.errors import ConfigurationError, FeedAmpError, IncompleteError
-from feedamp.flatten import Privacy, Row
+from feedamp.flatten import Privacy
 from feedamp.storage import Storage, open_storage, when_modified
-from feedamp.tables import LAKE_TABLES, WRITER_VERSION, refuse_misfit
+from feedamp.tables import LAKE_TABLES, WRITER_VERSION, Row, refuse_misfit
 
 ROWS_PER_GROUP = 10_000
 # Rows are dicts only for so long: as Arrow they take a tenth of the memory until their group is full.

@@ -7,7 +7,6 @@ major units, times are UTC, `None` means that FeedAMP did not say.
 
 from __future__ import annotations
 
-import hashlib
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -164,19 +163,6 @@ class ErrorReport(Struct, frozen=True):
     code: str
     message: str
     mp_line_number: str | None = None
-
-
-_ENCODER = msgspec.json.Encoder(order="deterministic", decimal_format="number")
-
-
-def encode(value: Any) -> bytes:
-    """The one JSON form of a value; equal values give equal bytes."""
-    return _ENCODER.encode(value)
-
-
-def content_hash(value: Any) -> str:
-    """32 hex characters that say whether two contents are the same."""
-    return hashlib.sha256(encode(value)).hexdigest()[:32]
 
 
 def decode_snapshot(text: str | bytes) -> Snapshot:

@@ -23,6 +23,8 @@ from feedamp.errors import MisfitError
 SCHEMA = "feedamp"
 WRITER_VERSION = 1
 RECORDED_AT = "recorded_at"
+Row = dict[str, Any]
+Rows = dict[str, list[Row]]
 
 
 class Type(Enum):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from feedamp.codec import decode_json
 from feedamp.errors import (
     AuthorizationError,
     ClientRefusedError,
@@ -14,7 +15,6 @@ from feedamp.errors import (
     UnclearError,
     UnreadableError,
 )
-from feedamp.json_fields import decode_json
 from feedamp.transport import Answer, Transport
 
 ASSUMED_LIFE_S = 300

@@ -7,8 +7,8 @@ from decimal import Decimal
 
 import pytest
 
+from feedamp.codec import decode_json
 from feedamp.errors import UnreadableError
-from feedamp.json_fields import decode_json
 from feedamp.reading import read_order
 
 

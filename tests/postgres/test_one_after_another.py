@@ -9,7 +9,8 @@ import pytest
 from postgres import behind
 from wire import KEY, S1, add_seller
 
-from feedamp.models import Snapshot, content_hash
+from feedamp.codec import content_hash
+from feedamp.models import Snapshot
 from feedamp.state import grants, leases, open_orders, outbox, slots
 from feedamp.tables import RECORDED_AT
 from feedamp.vault import Vault

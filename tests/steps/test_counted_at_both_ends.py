@@ -21,7 +21,7 @@ from house import NOON, OTHER, SELLER, House, shipment
 
 from feedamp import compaction
 from feedamp.errors import BusyError, IncompleteError
-from feedamp.flatten import Rows, order_rows
+from feedamp.flatten import order_rows
 from feedamp.lake import Lake, Manifest
 from feedamp.models import Order
 from feedamp.state import outbox, progress, schema
@@ -31,6 +31,7 @@ from feedamp.steps import portions
 from feedamp.steps.compact import compact
 from feedamp.steps.load import load_what_is_whole
 from feedamp.storage import Storage
+from feedamp.tables import Rows
 
 
 class FullDisk(LocalFileSystem):

@@ -235,7 +235,7 @@ def test_a_seller_who_is_disowned_in_two_runs_must_authorize_again(house: House)
 
 
 def test_half_a_character_in_one_order_costs_no_other() -> None:
-    from feedamp.json_fields import decode_json
+    from feedamp.codec import decode_json
 
     page = decode_json(b'{"orders":[{"mp_order_number":"A","x":"\\ud83d"},{"mp_order_number":"B"}]}')
     assert [order["mp_order_number"] for order in page["orders"]] == ["A", "B"]

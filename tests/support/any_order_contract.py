@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 from manifests import Loader, at, closure, order, placement, snapshot
 from quick_house import folder_in_memory
 
-from feedamp.flatten import Rows
-from feedamp.tables import TABLES
+from feedamp.tables import TABLES, Rows
 from feedamp.warehouse.structure import prepare
 from feedamp.warehouse.views import VIEWS
 

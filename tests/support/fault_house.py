@@ -21,8 +21,9 @@ from fault_cases import PLACES, Case, cases
 from house import BAD_NUMBER, House, open_house, shipment
 from house_rooms import SELLER
 
+from feedamp.codec import decode_json
 from feedamp.flatten import order_rows
-from feedamp.json_fields import Slips, decode_json
+from feedamp.json_fields import Slips
 from feedamp.reading import read_order
 from feedamp.state import findings, grants, ledger, open_orders
 from feedamp.steps import close, extract, place, reconcile, validate

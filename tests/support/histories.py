@@ -9,8 +9,9 @@ from typing import Any
 from hypothesis import strategies as st
 from manifests import at, closure, finding, order, placed, placement, snapshot
 
-from feedamp.flatten import Rows
-from feedamp.models import Customer, Order, encode
+from feedamp.codec import encode
+from feedamp.models import Customer, Order
+from feedamp.tables import Rows
 
 NUMBERS = ("M-1", "M-2")
 STATES = ("PENDING", "AWAITING_SHIPMENT", "SHIPPED", "CANCELLED")

@@ -22,8 +22,9 @@ from house_rooms import NOON, OTHER, SELLER, Clock, empty_warehouse, open_state
 from house_views import Views
 from order_samples import good_line, good_order
 
+from feedamp.codec import decode_json
 from feedamp.flatten import Privacy
-from feedamp.json_fields import Slips, decode_json
+from feedamp.json_fields import Slips
 from feedamp.lake import Lake
 from feedamp.parts import Connection, Parts, Rules, Run
 from feedamp.reading import read_order

@@ -10,10 +10,14 @@ from typing import Any
 
 import duckdb
 
-from feedamp.flatten import Privacy, Rows, order_rows, placed_rows
+from feedamp.flatten import (
+    Privacy,
+    order_rows,
+    placed_rows,
+)
 from feedamp.lake import Lake, Manifest
 from feedamp.models import Cancellation, LineFulfillment, Order, OrderLine, Shipment
-from feedamp.tables import RECORDED_AT, TABLES, Table
+from feedamp.tables import RECORDED_AT, TABLES, Rows, Table
 from feedamp.warehouse.duckdb import DuckDbEngine
 from feedamp.warehouse.engine import Engine
 from feedamp.warehouse.session import Session

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from manifests import Loader, finding, order, snapshot
 
-from feedamp.flatten import Rows
+from feedamp.tables import Rows
 from feedamp.warehouse.session import ORDERS_PER_QUERY
 
 SHIPPED_UNITS = "SELECT units_shipped FROM orders"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from feedamp.models import Order, content_hash
+from feedamp.codec import content_hash
+from feedamp.models import Order
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,12 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 
 from feedamp import carriers
-from feedamp.models import LineFulfillment, Shipment, Snapshot, content_hash
+from feedamp.codec import content_hash
+from feedamp.models import (
+    LineFulfillment,
+    Shipment,
+    Snapshot,
+)
 from feedamp.rules.units import count_units
 
 

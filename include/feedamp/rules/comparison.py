@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-from feedamp.flatten import Rows
 from feedamp.models import FINAL_STATES, Order
 from feedamp.rules.order import COMPLETE, LedgerOrder
-from feedamp.tables import CANCELLATIONS, ORDER_LINES, ORDERS, SHIPMENTS
+from feedamp.tables import CANCELLATIONS, ORDER_LINES, ORDERS, SHIPMENTS, Rows
 
 Path = tuple[str, ...]
 Side = Mapping[Path, str]

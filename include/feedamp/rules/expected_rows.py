@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from feedamp.rules.order import AWAITING_SHIPMENT, PENDING
-from feedamp.tables import CLOSURES, ORDERS, PLACEMENTS
+from feedamp.tables import CLOSURES, ORDERS, PLACEMENTS, Row
 
-Row = dict[str, Any]
 _OPEN_STATES = (PENDING, AWAITING_SHIPMENT)
 _OPEN_PHASES = ("to_place", "settled", "held")
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from feedamp.codec import content_hash
 from feedamp.inbox import OrderRow, Reason
-from feedamp.models import FINAL_STATES, MarketplaceState, content_hash
+from feedamp.models import FINAL_STATES, MarketplaceState
 from feedamp.rules.order import (
     AWAITING_SHIPMENT,
     CANCELLED,

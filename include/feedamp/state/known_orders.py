@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from feedamp.json_fields import decode_json
+from feedamp.codec import decode_json
 from feedamp.models import Order
 from feedamp.rules.account_evidence import (
     KnownOrder,

@@ -10,7 +10,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from feedamp.json_fields import decode_json
+from feedamp.codec import decode_json, encode_body
 from feedamp.models import MarketplaceState
 from feedamp.rules.order import LedgerOrder
 from feedamp.rules.units import LineUnits
@@ -20,7 +20,6 @@ from feedamp.state.upsert import upsert
 _NOTHING_TO_SEND = ("settled", "closed", "held")
 # How often an order that FeedAMP does not have is read again.
 LOOKS_FOR_MISSING = timedelta(days=1)
-_BODY = msgspec.json.Encoder(decimal_format="number")
 
 
 def read(connection: Connection, seller_id: str, mp_order_number: str) -> LedgerOrder | None:
@@ -52,17 +51,12 @@ def write(connection: Connection, order: LedgerOrder) -> None:
         [
             {
                 **{name: getattr(order, name) for name in order.__dataclass_fields__},
-                "body": encode_body(order.body),
+                "body": encode_body(order.body).decode(),
                 "delivered": msgspec.json.encode(order.delivered).decode(),
                 "closed_units": None if order.closed_units is None else _encode_units(order.closed_units),
             }
         ],
     )
-
-
-def encode_body(body: Mapping[str, Any]) -> str:
-    """A body as the ledger stores it, its decimals exact."""
-    return _BODY.encode(body).decode()
 
 
 def due(connection: Connection, seller_ids: Sequence[str], *, now: datetime) -> dict[str, list[str]]:

@@ -12,8 +12,13 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from feedamp.codec import content_hash, encode
 from feedamp.errors import UnreadableError
-from feedamp.models import MarketplaceState, Snapshot, content_hash, decode_snapshot, encode
+from feedamp.models import (
+    MarketplaceState,
+    Snapshot,
+    decode_snapshot,
+)
 from feedamp.rules.finding import REPORTED
 from feedamp.rules.units import count_units
 from feedamp.state import ledger

@@ -12,10 +12,9 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from feedamp.flatten import Row, Rows
 from feedamp.money import fitted
 from feedamp.state.schema import outbox
-from feedamp.tables import LAKE_TABLES, RECORDED_AT, Type, refuse_misfit
+from feedamp.tables import LAKE_TABLES, RECORDED_AT, Row, Rows, Type, refuse_misfit
 
 _FROM_JSON: dict[Type, Callable[[str], object]] = {
     Type.TIMESTAMP: datetime.fromisoformat,

@@ -7,7 +7,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from feedamp.json_fields import decode_json
+from feedamp.codec import decode_json, encode_body
 from feedamp.rules.checks import SHARED_WITHIN
 from feedamp.rules.stored_body import (
     REDUCED,
@@ -15,7 +15,6 @@ from feedamp.rules.stored_body import (
     WHOLE,
     reduced_body,
 )
-from feedamp.state.ledger import encode_body
 from feedamp.state.schema import orders, rejected_orders, tracking_uses
 
 _DONE = ("closed", "never_placed")
@@ -33,7 +32,7 @@ def reduce_bodies(connection: Connection, *, ended_before: datetime, limit: int)
             {
                 "seller": row.seller_id,
                 "number": row.mp_order_number,
-                "least": encode_body(reduced_body(decode_json(row.body.encode()))),
+                "least": encode_body(reduced_body(decode_json(row.body.encode()))).decode(),
             }
             for row in found
         ]

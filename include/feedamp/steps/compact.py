@@ -14,12 +14,12 @@ import msgspec
 
 from feedamp.compaction import Proof, day_of, groups, kept_rows, stem_of
 from feedamp.errors import BusyError, IncompleteError
-from feedamp.flatten import Privacy, Row
+from feedamp.flatten import Privacy
 from feedamp.lake import Lake, Manifest, replaced
 from feedamp.older_files import LakeFiles
 from feedamp.parts import Parts, Run
 from feedamp.state import leases, progress
-from feedamp.tables import LAKE_TABLES
+from feedamp.tables import LAKE_TABLES, Row
 
 log = logging.getLogger(__name__)
 LEASE = "lake-compact"

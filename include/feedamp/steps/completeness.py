@@ -20,7 +20,6 @@ from feedamp.rules.comparison import STATE
 from feedamp.rules.expected_rows import (
     Difference,
     LedgerFact,
-    Row,
     expected_rows,
 )
 from feedamp.state import facts, outbox, progress
@@ -40,6 +39,7 @@ from feedamp.tables import (
     SNAPSHOTS,
     TABLES,
     Merge,
+    Row,
     Table,
 )
 from feedamp.warehouse import LoadSession, Warehouse

@@ -16,12 +16,11 @@ from datetime import datetime, timedelta
 from sqlalchemy.engine import Connection
 
 from feedamp.errors import BusyError, IncompleteError, UnreadableError
-from feedamp.flatten import Row
 from feedamp.lake import Manifest
 from feedamp.models import Snapshot
 from feedamp.parts import Parts, Run
 from feedamp.state import leases, ledger, open_orders, outbox, progress
-from feedamp.tables import RECORDED_AT, SNAPSHOTS
+from feedamp.tables import RECORDED_AT, SNAPSHOTS, Row
 
 log = logging.getLogger(__name__)
 # A task that announced a manifest and died may be retried, but not after so long.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from feedamp.flatten import Row
 from feedamp.lake import Sweep
 from feedamp.parts import Parts, Run
 from feedamp.state import progress
+from feedamp.tables import Row
 
 # A manifest is merged in one transaction, whose memory grows with its rows.
 ORDERS_PER_MANIFEST = 20_000

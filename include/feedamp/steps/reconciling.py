@@ -10,9 +10,10 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from feedamp.client import FeedAmpClient
+from feedamp.codec import content_hash
 from feedamp.errors import NotFoundError, RejectedError, UnclearError, UnreadableError
-from feedamp.flatten import Rows, order_rows
-from feedamp.models import Order, content_hash
+from feedamp.flatten import order_rows
+from feedamp.models import Order
 from feedamp.pages import Filters, Unread
 from feedamp.parts import Parts, Run
 from feedamp.rules.comparison import (
@@ -41,7 +42,7 @@ from feedamp.steps.mending import mend_ledger
 from feedamp.steps.placing import SellerBatch
 from feedamp.steps.warehouse_reading import Stored, WarehouseReader
 from feedamp.sweep import Sweep, chunks_of_numbers, read_by_number, read_whole
-from feedamp.tables import RECONCILIATIONS
+from feedamp.tables import RECONCILIATIONS, Rows
 
 ORDERS_PER_CHUNK = 200
 

@@ -12,18 +12,14 @@ from sqlalchemy.engine import Connection
 
 from feedamp.client import FeedAmpClient
 from feedamp.errors import IncompleteError, MisfitError, UnreadableError
-from feedamp.flatten import Rows, order_rows, placed_rows
+from feedamp.flatten import order_rows, placed_rows
 from feedamp.json_fields import Slips
 from feedamp.models import Order
 from feedamp.pages import Unread
 from feedamp.parts import Parts, Run
 from feedamp.reading import read_order
 from feedamp.rules.closing import OpenOrder
-from feedamp.rules.expected_rows import (
-    LedgerFact,
-    Row,
-    placements_to_restore,
-)
+from feedamp.rules.expected_rows import LedgerFact, placements_to_restore
 from feedamp.rules.order import AWAITING_SHIPMENT, PENDING, LedgerOrder
 from feedamp.state import facts, findings, ledger, open_orders, outbox, progress, rejects, sellers
 from feedamp.state.sellers import Seller
@@ -42,6 +38,8 @@ from feedamp.tables import (
     RECORDED_AT,
     REJECTED_ORDERS,
     TABLES,
+    Row,
+    Rows,
     refuse_misfit,
 )
 from feedamp.warehouse import LoadSession

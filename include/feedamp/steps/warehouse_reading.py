@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from feedamp.flatten import Row
 from feedamp.rules.comparison import (
     COMPARED,
     INDEXES,
     Side,
     rows_side,
 )
-from feedamp.tables import ORDER_LINES, ORDERS
+from feedamp.tables import ORDER_LINES, ORDERS, Row
 from feedamp.warehouse import Warehouse
 
 ORDERS_AT_ONCE = 2_000

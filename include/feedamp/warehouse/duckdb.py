@@ -17,8 +17,7 @@ import pyarrow as pa
 
 from feedamp.errors import BusyError
 from feedamp.lake import Lake
-from feedamp.tables import TABLES, Table, Type
-from feedamp.warehouse.engine import Row
+from feedamp.tables import TABLES, Row, Table, Type
 from feedamp.warehouse.session import Session
 from feedamp.warehouse.structure import prepare
 from feedamp.warehouse.views import VIEWS

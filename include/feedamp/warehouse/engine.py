@@ -8,10 +8,9 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from feedamp.tables import Table, Type
+from feedamp.tables import Row, Table, Type
 
 META = "feedamp_meta"  # the schema of what the merge itself remembers
-Row = dict[str, Any]
 
 
 class Engine(Protocol):

@@ -15,10 +15,11 @@ from feedamp.tables import (
     SCHEMA,
     SHIPMENTS,
     Column,
+    Row,
     Table,
     Type,
 )
-from feedamp.warehouse.engine import META, Engine, Row
+from feedamp.warehouse.engine import META, Engine
 
 _PLACE = Column("expected_place", Type.INTEGER, "Place of the row among those that are looked for.")
 _ORDERS_AT_ONCE = 200_000

@@ -14,8 +14,8 @@ from adbc_driver_manager import dbapi
 
 from feedamp.errors import BusyError, IncompleteError
 from feedamp.lake import Lake
-from feedamp.tables import CHILDREN, RECORDED_AT, TABLES, Table, Type
-from feedamp.warehouse.engine import META, Row
+from feedamp.tables import CHILDREN, RECORDED_AT, TABLES, Row, Table, Type
+from feedamp.warehouse.engine import META
 from feedamp.warehouse.postgres_address import PostgresAddress, said_plainly
 from feedamp.warehouse.session import Session
 from feedamp.warehouse.structure import prepare

@@ -10,9 +10,9 @@ from typing import Any
 from feedamp.errors import FeedAmpError, IncompleteError
 from feedamp.lake import Lake, Manifest
 from feedamp.older_files import LakeFiles
-from feedamp.tables import ORDERS, SCHEMA, Table
+from feedamp.tables import ORDERS, SCHEMA, Row, Table
 from feedamp.warehouse import merge, missing_rows
-from feedamp.warehouse.engine import META, Engine, Row
+from feedamp.warehouse.engine import META, Engine
 
 log = logging.getLogger(__name__)
 ORDERS_PER_QUERY = 500

@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from feedamp.errors import ConfigurationError
 from feedamp.older_files import value_in_extra
-from feedamp.tables import EXTRA, RECORDED_AT, SCHEMA, Column, Table
-from feedamp.warehouse.engine import META, Engine, Row
+from feedamp.tables import EXTRA, RECORDED_AT, SCHEMA, Column, Row, Table
+from feedamp.warehouse.engine import META, Engine
 from feedamp.warehouse.views import View
 
 log = logging.getLogger(__name__)
