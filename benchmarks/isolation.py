@@ -18,14 +18,14 @@ from tempfile import TemporaryDirectory
 
 from cryptography.fernet import Fernet
 
+from feedamp.api.oauth import Credentials
+from feedamp.api.transport import Address
 from feedamp.flatten import Privacy
 from feedamp.lake import Lake
 from feedamp.parts import Connection, Parts, Rules, Run
 from feedamp.state import State, grants, sellers
 from feedamp.steps.edge import Tally
 from feedamp.steps.extract import extract
-from feedamp.token_endpoint import Credentials
-from feedamp.transport import Address
 from feedamp.vault import Vault
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp_sandbox import (

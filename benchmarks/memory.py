@@ -22,14 +22,14 @@ from typing import Any
 
 from cryptography.fernet import Fernet
 
+from feedamp.api.oauth import Credentials
+from feedamp.api.transport import Address
 from feedamp.flatten import Privacy
 from feedamp.lake import Lake
 from feedamp.parts import Connection, Parts, Rules, Run
 from feedamp.state import State, grants, sellers
 from feedamp.steps.extract import extract
 from feedamp.steps.load import load
-from feedamp.token_endpoint import Credentials
-from feedamp.transport import Address
 from feedamp.vault import Vault
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 

@@ -13,20 +13,24 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
-from feedamp.account_check import AccountCheck, Verdict, check_account
-from feedamp.auth import Token, Tokens
-from feedamp.client import Counts, FeedAmpClient
+from feedamp.api.account_check import (
+    AccountCheck,
+    Verdict,
+    check_account,
+)
+from feedamp.api.client import Counts, FeedAmpClient
+from feedamp.api.oauth import Credentials, TokenEndpoint
+from feedamp.api.rate_limit import Pacer, Sleep
+from feedamp.api.tokens import Token, Tokens
+from feedamp.api.transport import Address, Transport
 from feedamp.errors import AuthorizationError, ClientRefusedError
 from feedamp.flatten import Privacy
 from feedamp.inbox import OrderQuery
 from feedamp.lake import Lake, LakeWriter
 from feedamp.order_body import BodyRules
-from feedamp.pacing import Pacer, Sleep
 from feedamp.state import State, sellers
 from feedamp.state.sellers import Seller
 from feedamp.storage import Storage
-from feedamp.token_endpoint import Credentials, TokenEndpoint
-from feedamp.transport import Address, Transport
 from feedamp.vault import Vault
 from feedamp.warehouse import Warehouse
 

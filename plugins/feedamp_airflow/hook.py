@@ -14,7 +14,9 @@ from requests import PreparedRequest, Response, Session
 from requests.auth import AuthBase
 from urllib3.exceptions import NewConnectionError
 
-from feedamp.auth import Token
+from feedamp.api.error_bodies import refusal_reasons
+from feedamp.api.tokens import Token
+from feedamp.api.transport import Answer
 from feedamp.errors import (
     AuthorizationError,
     ConfigurationError,
@@ -26,9 +28,7 @@ from feedamp.errors import (
     UnclearError,
 )
 from feedamp.parts import Clients, Connection, Parts, Run
-from feedamp.refusals import refusal_reasons
 from feedamp.state import slots
-from feedamp.transport import Answer
 from feedamp_airflow import probing
 from feedamp_airflow.account import read_account
 from feedamp_airflow.wiring import connection_by_id, make_parts

@@ -6,6 +6,8 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from feedamp.api.oauth import TokenEndpoint
+from feedamp.api.transport import Transport
 from feedamp.errors import (
     AuthorizationError,
     ClientRefusedError,
@@ -15,8 +17,6 @@ from feedamp.errors import (
 )
 from feedamp.parts import Connection, Parts
 from feedamp.state import grants, sellers
-from feedamp.token_endpoint import TokenEndpoint
-from feedamp.transport import Transport
 
 _TLS_WORDS = ("Certificate", "SSL")
 

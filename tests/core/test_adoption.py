@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from order_samples import good_line, good_order
 
+from feedamp.api.decoding import read_order
+from feedamp.api.json_fields import Slips
 from feedamp.inbox import OrderRow
-from feedamp.json_fields import Slips
-from feedamp.reading import read_order
 from feedamp.rules.adoption import adopt
 from feedamp.rules.intake import (
     Admission,

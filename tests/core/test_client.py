@@ -9,10 +9,10 @@ import pytest
 from scripted import answer
 from wire import NOON, S1, S2, speaking, wired
 
+from feedamp.api.error_bodies import refusal_reasons
+from feedamp.api.pages import Filters
 from feedamp.errors import NotFoundError, RejectedError, UnclearError, UnreadableError
 from feedamp.models import ErrorReport
-from feedamp.pages import Filters
-from feedamp.refusals import refusal_reasons
 from feedamp_sandbox.probe import example_order
 
 

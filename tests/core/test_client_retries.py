@@ -11,7 +11,9 @@ import pytest
 from scripted import answer
 from wire import NOON, S1, S2, Wire, speaking, wired
 
-from feedamp.client import QUICK_RETRIES, FeedAmpClient
+from feedamp.api.client import QUICK_RETRIES, FeedAmpClient
+from feedamp.api.pages import Filters
+from feedamp.api.rate_limit import Pacer
 from feedamp.errors import (
     AuthorizationError,
     NotFoundError,
@@ -22,8 +24,6 @@ from feedamp.errors import (
     UnclearError,
 )
 from feedamp.models import ErrorReport
-from feedamp.pacing import Pacer
-from feedamp.pages import Filters
 from feedamp_sandbox.probe import example_order
 
 REPORT = ErrorReport(code="INVALID_TRACKING_NUMBER", message="unknown to UPS", mp_line_number="M-1-1")

@@ -8,8 +8,8 @@ from itertools import pairwise
 import pytest
 from wire import NOON, S1, S2, Clock, opened_state
 
+from feedamp.api.rate_limit import SPACING, Pacer
 from feedamp.errors import ThrottledError
-from feedamp.pacing import SPACING, Pacer
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from feedamp.api.decoding import number_of, read_order
+from feedamp.api.json_fields import Slips
 from feedamp.errors import UnreadableError
-from feedamp.json_fields import Slips
 from feedamp.models import ListedError
-from feedamp.reading import number_of, read_order
 
 SHIPMENT = {"quantity": 2, "carrier": "UPS", "tracking_number": "1Z0", "shipped_date": "2026-03-04"}
 FULFILLED = {

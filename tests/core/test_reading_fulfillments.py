@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from feedamp.api.decoding import read_fulfillments, read_order
 from feedamp.errors import UnreadableError
 from feedamp.models import Cancellation, LineFulfillment, Shipment
-from feedamp.reading import read_fulfillments, read_order
 
 SHIPMENT = {"quantity": 2, "carrier": "UPS", "tracking_number": "1Z0", "shipped_date": "2026-03-04"}
 FULFILLED = {

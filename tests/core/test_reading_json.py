@@ -7,9 +7,9 @@ from decimal import Decimal
 
 import pytest
 
+from feedamp.api.decoding import read_order
 from feedamp.codec import decode_json
 from feedamp.errors import UnreadableError
-from feedamp.reading import read_order
 
 
 @pytest.mark.parametrize(

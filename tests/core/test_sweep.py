@@ -6,9 +6,13 @@ import pytest
 from scripted import answer
 from wire import S1, speaking, wired
 
+from feedamp.api.pages import Filters
+from feedamp.api.pagination import (
+    NULL_PAGE_REPEATS,
+    RESTARTS,
+    Sweep,
+)
 from feedamp.errors import AuthorizationError, RejectedError, UnclearError
-from feedamp.pages import Filters
-from feedamp.sweep import NULL_PAGE_REPEATS, RESTARTS, Sweep
 
 TEN = Filters(page_size=10)
 M1, M2 = {"mp_order_number": "M-1"}, {"mp_order_number": "M-2"}

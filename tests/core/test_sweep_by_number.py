@@ -6,9 +6,13 @@ import pytest
 from scripted import answer
 from wire import S1, speaking, wired
 
+from feedamp.api.pages import Filters, Unread
+from feedamp.api.pagination import (
+    QUERY_BYTES,
+    read_by_number,
+    read_whole,
+)
 from feedamp.errors import RejectedError
-from feedamp.pages import Filters, Unread
-from feedamp.sweep import QUERY_BYTES, read_by_number, read_whole
 
 M1 = {"mp_order_number": "M-1", "is_marketplace_fulfilled": False, "fulfillments": []}
 

@@ -8,6 +8,13 @@ import pytest
 from scripted import answer, scripted, token_answer
 from wire import CONN, NOON, S1, wired
 
+from feedamp.api.oauth import (
+    ASSUMED_LIFE_S,
+    LONGEST_LIFE_S,
+    Credentials,
+    TokenEndpoint,
+)
+from feedamp.api.transport import Address, Transport
 from feedamp.errors import (
     AuthorizationError,
     ClientRefusedError,
@@ -15,8 +22,6 @@ from feedamp.errors import (
     ThrottledError,
     UnclearError,
 )
-from feedamp.token_endpoint import ASSUMED_LIFE_S, LONGEST_LIFE_S, Credentials, TokenEndpoint
-from feedamp.transport import Address, Transport
 
 GOOD = {"access_token": "at-1", "token_type": "Bearer", "refresh_token": "rt-1", "expires_in": 3600}
 

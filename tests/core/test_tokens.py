@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from scripted import scripted, token_answer
 from wire import NOON, S1, S2, wired
 
+from feedamp.api.transport import Address, Transport
 from feedamp.errors import AuthorizationError, BusyError, TransientError, UnclearError
 from feedamp.state import schema
-from feedamp.transport import Address, Transport
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import pytest
 from cryptography.fernet import Fernet
 from wire import CONN, S1, wired
 
+from feedamp.api.oauth import Credentials, TokenEndpoint
 from feedamp.errors import ConfigurationError
 from feedamp.state import grants
-from feedamp.token_endpoint import Credentials, TokenEndpoint
 from feedamp.vault import Vault
 
 

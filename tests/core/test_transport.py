@@ -11,8 +11,12 @@ from datetime import UTC, datetime
 import pytest
 from scripted import answer, scripted
 
+from feedamp.api.transport import (
+    Address,
+    Answer,
+    Transport,
+)
 from feedamp.errors import ConfigurationError, TransientError, UnclearError
-from feedamp.transport import Address, Answer, Transport
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 TOKEN = "at-very-secret"
@@ -161,7 +165,7 @@ async def test_requests_beyond_the_pool_wait_without_their_time_running():
 
 
 async def test_an_answer_beyond_all_bounds_is_not_read_to_its_end(monkeypatch):
-    monkeypatch.setattr("feedamp.transport.MAX_BODY_BYTES", 1000)
+    monkeypatch.setattr("feedamp.api.transport.MAX_BODY_BYTES", 1000)
     async with scripted(answer(b"x" * 1001)) as script:
         assert isinstance(await failure(script.url, "GET"), UnclearError)
 

@@ -11,7 +11,7 @@ from expiries import SELLERS, Outcome, read_through_expiries
 from processes import open_state, take_turns
 from wire import NOON, S1, Clock
 
-from feedamp.pacing import SPACING, Pacer
+from feedamp.api.rate_limit import SPACING, Pacer
 from feedamp.state import HEAD, State
 
 

@@ -7,7 +7,7 @@ from itertools import permutations
 from house import SELLER, House
 from manifests import T0, order
 
-from feedamp.pages import Unread
+from feedamp.api.pages import Unread
 from feedamp.state import open_orders
 from feedamp.steps.extract import _each_once
 

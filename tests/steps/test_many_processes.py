@@ -6,7 +6,7 @@ import pytest
 from expiries import SELLERS, Outcome, read_through_expiries
 from processes import crew, make_key, open_state, take_turns
 
-from feedamp.pacing import SPACING
+from feedamp.api.rate_limit import SPACING
 from feedamp.state import HEAD, State
 
 

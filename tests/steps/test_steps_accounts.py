@@ -9,8 +9,8 @@ import pytest
 import sqlalchemy as sa
 from house import NOON, OTHER, SELLER, House, open_house
 
-from feedamp.account_check import AccountCheck, Verdict
-from feedamp.pages import Filters
+from feedamp.api.account_check import AccountCheck, Verdict
+from feedamp.api.pages import Filters
 from feedamp.parts import Run
 from feedamp.state import consents, grants, sellers
 from feedamp.state.schema import grants as grants_table

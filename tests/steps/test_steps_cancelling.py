@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from house import SELLER, House, shipment
 
-from feedamp import client
-from feedamp.client import FeedAmpClient
+from feedamp.api import client
+from feedamp.api.client import FeedAmpClient
+from feedamp.api.pages import Unread
 from feedamp.errors import NotFoundError
 from feedamp.models import LineFulfillment, Shipment, Snapshot
-from feedamp.pages import Unread
 from feedamp.state import leases, ledger, open_orders, overview
 from feedamp.state.overview import Some
 from feedamp.steps import placing

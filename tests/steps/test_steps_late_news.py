@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 from house import BAD_NUMBER, SELLER, House, shipment
 
+from feedamp.api.rate_limit import Pacer
 from feedamp.errors import TransientError
-from feedamp.pacing import Pacer
 from feedamp.rules.finding import REPORTED
 from feedamp.steps.edge import finish
 

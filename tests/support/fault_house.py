@@ -21,10 +21,10 @@ from fault_cases import PLACES, Case, cases
 from house import BAD_NUMBER, House, open_house, shipment
 from house_rooms import SELLER
 
+from feedamp.api.decoding import read_order
+from feedamp.api.json_fields import Slips
 from feedamp.codec import decode_json
 from feedamp.flatten import order_rows
-from feedamp.json_fields import Slips
-from feedamp.reading import read_order
 from feedamp.state import findings, grants, ledger, open_orders
 from feedamp.steps import close, extract, place, reconcile, validate
 from feedamp.steps.edge import Tally

@@ -22,12 +22,14 @@ from house_rooms import NOON, OTHER, SELLER, Clock, empty_warehouse, open_state
 from house_views import Views
 from order_samples import good_line, good_order
 
+from feedamp.api.decoding import read_order
+from feedamp.api.json_fields import Slips
+from feedamp.api.oauth import Credentials
+from feedamp.api.transport import Address
 from feedamp.codec import decode_json
 from feedamp.flatten import Privacy
-from feedamp.json_fields import Slips
 from feedamp.lake import Lake
 from feedamp.parts import Connection, Parts, Rules, Run
-from feedamp.reading import read_order
 from feedamp.rules.finding import WAIVED
 from feedamp.state import State, findings, grants, open_orders, sellers
 from feedamp.steps import close as _close
@@ -39,8 +41,6 @@ from feedamp.steps import reconcile as _reconcile
 from feedamp.steps import refresh as _refresh
 from feedamp.steps import validate as _validate
 from feedamp.steps.edge import Tally
-from feedamp.token_endpoint import Credentials
-from feedamp.transport import Address
 from feedamp.vault import Vault
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp_sandbox import (

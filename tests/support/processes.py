@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from threading import BrokenBarrierError
 from typing import Any
 
-from feedamp.auth import Tokens
-from feedamp.client import FeedAmpClient
-from feedamp.pacing import Pacer
+from feedamp.api.client import FeedAmpClient
+from feedamp.api.oauth import Credentials, TokenEndpoint
+from feedamp.api.rate_limit import Pacer
+from feedamp.api.tokens import Tokens
+from feedamp.api.transport import Address, Transport
 from feedamp.state import State
-from feedamp.token_endpoint import Credentials, TokenEndpoint
-from feedamp.transport import Address, Transport
 from feedamp.vault import Vault, key_beside
 
 PATIENCE_S = 30.0

@@ -15,12 +15,12 @@ from typing import Any
 from cryptography.fernet import Fernet
 from scripted import Script, scripted, token_answer
 
-from feedamp.auth import Tokens
-from feedamp.client import FeedAmpClient
-from feedamp.pacing import Pacer
+from feedamp.api.client import FeedAmpClient
+from feedamp.api.oauth import Credentials, TokenEndpoint
+from feedamp.api.rate_limit import Pacer
+from feedamp.api.tokens import Tokens
+from feedamp.api.transport import Address, Transport
 from feedamp.state import State, grants, sellers
-from feedamp.token_endpoint import Credentials, TokenEndpoint
-from feedamp.transport import Address, Transport
 from feedamp.vault import Vault
 from feedamp_sandbox import (
     Sandbox,

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from crashes.clock import SharedClock
+from feedamp.api.oauth import Credentials
+from feedamp.api.rate_limit import Sleep
+from feedamp.api.transport import Address
 from feedamp.flatten import Privacy
 from feedamp.lake import Lake
-from feedamp.pacing import Sleep
 from feedamp.parts import Connection, Parts, Rules, Run
 from feedamp.state import State, grants, sellers
 from feedamp.steps.close import close
@@ -23,8 +25,6 @@ from feedamp.steps.load import load
 from feedamp.steps.place import place, plan_place
 from feedamp.steps.reconcile import plan_reconcile, reconcile
 from feedamp.steps.validate import plan_process, validate
-from feedamp.token_endpoint import Credentials
-from feedamp.transport import Address
 from feedamp.vault import Vault
 from feedamp.warehouse import Warehouse
 from feedamp.warehouse.duckdb import DuckDbWarehouse

@@ -15,17 +15,21 @@ from itertools import count
 
 from sqlalchemy.engine import Connection
 
-from feedamp.client import FeedAmpClient
+from feedamp.api.client import FeedAmpClient
+from feedamp.api.pages import (
+    Filters,
+    OrderPage,
+    Unread,
+)
+from feedamp.api.pagination import Sweep, read_whole
 from feedamp.errors import IncompleteError, TransientError, UnclearError
 from feedamp.flatten import order_rows
 from feedamp.models import Order
-from feedamp.pages import Filters, OrderPage, Unread
 from feedamp.parts import Parts, Run
 from feedamp.rules.adoption import adopt as adopted
 from feedamp.state import ledger, open_orders, progress, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.edge import FAILURES_THAT_END_A_SELLER, Tally, each_seller, record_run
-from feedamp.sweep import Sweep, read_whole
 
 FIRST_NAMED = 5
 ORDERS_PER_PORTION = 200  # held for every seller that is read at the same time

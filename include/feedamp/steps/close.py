@@ -7,7 +7,13 @@ from datetime import datetime
 
 import msgspec
 
-from feedamp.client import FeedAmpClient
+from feedamp.api.client import FeedAmpClient
+from feedamp.api.pages import Unread
+from feedamp.api.pagination import (
+    chunks_of_numbers,
+    read_alone,
+    read_by_number,
+)
 from feedamp.errors import (
     BusyError,
     NotFoundError,
@@ -18,7 +24,6 @@ from feedamp.errors import (
 )
 from feedamp.flatten import order_rows
 from feedamp.models import MarketplaceState, Order
-from feedamp.pages import Unread
 from feedamp.parts import Parts, Run
 from feedamp.rules.closing import Close
 from feedamp.rules.order import CANCELLED, LedgerOrder
@@ -27,7 +32,6 @@ from feedamp.state.sellers import Seller
 from feedamp.steps.edge import Tally, each_order, each_seller, missing_order, record_run
 from feedamp.steps.judging import judge, record_closed
 from feedamp.steps.reading_back import keep_read, read_back
-from feedamp.sweep import chunks_of_numbers, read_alone, read_by_number
 from feedamp.troubles import counted
 
 log = logging.getLogger(__name__)

@@ -7,21 +7,26 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from feedamp.client import FeedAmpClient
+from feedamp.api.client import FeedAmpClient
+from feedamp.api.page_drift import READS_AGAIN, Slipping
+from feedamp.api.pages import Filters, Unread
+from feedamp.api.pagination import (
+    Sweep,
+    chunks_of_numbers,
+    read_by_number,
+    read_whole,
+)
 from feedamp.errors import IncompleteError, MisfitError, TransientError, UnclearError
 from feedamp.flatten import order_rows
 from feedamp.lake import Sweep as LakeSweep
 from feedamp.models import Order
-from feedamp.pages import Filters, Unread
 from feedamp.parts import Clients, Parts, Run, shards
 from feedamp.rules.order import AWAITING_SHIPMENT, PENDING
-from feedamp.slipping import READS_AGAIN, Slipping
 from feedamp.state import ledger, open_orders, progress, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.account_watch import AccountWatch
 from feedamp.steps.edge import FAILURES_THAT_END_A_SELLER, Tally, each_seller, missing_order, record_run
 from feedamp.steps.portions import Portions
-from feedamp.sweep import Sweep, chunks_of_numbers, read_by_number, read_whole
 from feedamp.troubles import Troubles
 
 log = logging.getLogger(__name__)

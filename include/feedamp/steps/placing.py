@@ -7,7 +7,11 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.engine import Connection
 
-from feedamp.client import FeedAmpClient
+from feedamp.api.client import FeedAmpClient
+from feedamp.api.decoding import read_order
+from feedamp.api.json_fields import Slips
+from feedamp.api.pages import Unread
+from feedamp.api.pagination import read_alone
 from feedamp.errors import (
     AuthorizationError,
     BusyError,
@@ -21,17 +25,13 @@ from feedamp.errors import (
     UnreadableError,
 )
 from feedamp.flatten import placed_rows
-from feedamp.json_fields import Slips
 from feedamp.models import FINAL_STATES, Order
-from feedamp.pages import Unread
 from feedamp.parts import Parts, Run
-from feedamp.reading import read_order
 from feedamp.rules.order import CANCELLED, SHIPPED, LedgerOrder
 from feedamp.rules.units import count_units
 from feedamp.state import leases, ledger, open_orders, outbox, rejects, sellers
 from feedamp.steps.edge import Tally, unexpected
 from feedamp.steps.reading_back import keep_read, read_back
-from feedamp.sweep import read_alone
 from feedamp.tables import PLACEMENTS
 
 ORDERS_AT_ONCE = 4

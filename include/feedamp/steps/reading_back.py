@@ -10,14 +10,14 @@ from datetime import datetime
 
 from sqlalchemy.engine import Connection
 
-from feedamp.client import FeedAmpClient
+from feedamp.api.client import FeedAmpClient
+from feedamp.api.pages import Unread
+from feedamp.api.pagination import read_by_number, read_whole
 from feedamp.errors import FeedAmpError
 from feedamp.flatten import order_rows
 from feedamp.models import Order
-from feedamp.pages import Unread
 from feedamp.parts import Parts
 from feedamp.state import ledger, open_orders, outbox
-from feedamp.sweep import read_by_number, read_whole
 
 log = logging.getLogger(__name__)
 

@@ -9,12 +9,18 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from feedamp.client import FeedAmpClient
+from feedamp.api.client import FeedAmpClient
+from feedamp.api.pages import Filters, Unread
+from feedamp.api.pagination import (
+    Sweep,
+    chunks_of_numbers,
+    read_by_number,
+    read_whole,
+)
 from feedamp.codec import content_hash
 from feedamp.errors import NotFoundError, RejectedError, UnclearError, UnreadableError
 from feedamp.flatten import order_rows
 from feedamp.models import Order
-from feedamp.pages import Filters, Unread
 from feedamp.parts import Parts, Run
 from feedamp.rules.comparison import (
     Difference,
@@ -41,7 +47,6 @@ from feedamp.steps.edge import Tally
 from feedamp.steps.mending import mend_ledger
 from feedamp.steps.placing import SellerBatch
 from feedamp.steps.warehouse_reading import Stored, WarehouseReader
-from feedamp.sweep import Sweep, chunks_of_numbers, read_by_number, read_whole
 from feedamp.tables import RECONCILIATIONS, Rows
 
 ORDERS_PER_CHUNK = 200

@@ -10,14 +10,19 @@ from datetime import datetime
 import msgspec
 from sqlalchemy.engine import Connection
 
-from feedamp.client import FeedAmpClient
+from feedamp.api.client import FeedAmpClient
+from feedamp.api.decoding import read_order
+from feedamp.api.json_fields import Slips
+from feedamp.api.pages import Unread
+from feedamp.api.pagination import (
+    chunks_of_numbers,
+    read_by_number,
+    read_whole,
+)
 from feedamp.errors import IncompleteError, MisfitError, UnreadableError
 from feedamp.flatten import order_rows, placed_rows
-from feedamp.json_fields import Slips
 from feedamp.models import Order
-from feedamp.pages import Unread
 from feedamp.parts import Parts, Run
-from feedamp.reading import read_order
 from feedamp.rules.closing import OpenOrder
 from feedamp.rules.expected_rows import LedgerFact, placements_to_restore
 from feedamp.rules.order import AWAITING_SHIPMENT, PENDING, LedgerOrder
@@ -28,7 +33,6 @@ from feedamp.steps.edge import Tally, each_seller, missing_order
 from feedamp.steps.found_differences import FoundDifferences
 from feedamp.steps.load import give_up_manifest
 from feedamp.steps.manifest_check import GONE, MANIFESTS, NEVER_LOADED, NOT_LOADED, UNKNOWN
-from feedamp.sweep import chunks_of_numbers, read_by_number, read_whole
 from feedamp.tables import (
     CHILDREN,
     CLOSURES,

@@ -8,7 +8,9 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from feedamp.client import FeedAmpClient
+from feedamp.api.client import FeedAmpClient
+from feedamp.api.pages import Filters, Unread
+from feedamp.api.pagination import read_alone
 from feedamp.errors import (
     BusyError,
     NotFoundError,
@@ -19,7 +21,6 @@ from feedamp.errors import (
     UnreadableError,
 )
 from feedamp.models import Order
-from feedamp.pages import Filters, Unread
 from feedamp.parts import Parts, Run, shards
 from feedamp.rules.finding import HELD, REPORTED, TO_REPORT, StoredFinding
 from feedamp.state import findings, leases, ledger, open_orders, sellers
@@ -27,7 +28,6 @@ from feedamp.state.sellers import Seller
 from feedamp.steps.edge import Tally, each_order, each_seller, missing_order, record_run, unexpected
 from feedamp.steps.judging import judge
 from feedamp.steps.reading_back import keep_read
-from feedamp.sweep import read_alone
 
 log = logging.getLogger(__name__)
 ORDERS_PER_TRANSACTION = 50

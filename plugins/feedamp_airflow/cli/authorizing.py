@@ -8,7 +8,9 @@ import re
 import secrets
 from urllib.parse import urlencode
 
-from feedamp.account_check import AccountCheck, Verdict
+from feedamp.api.account_check import AccountCheck, Verdict
+from feedamp.api.oauth import TokenEndpoint, TokenPair
+from feedamp.api.transport import Transport
 from feedamp.enrollment import accepted_words
 from feedamp.errors import (
     AuthorizationError,
@@ -22,8 +24,6 @@ from feedamp.errors import (
 from feedamp.parts import Connection, Parts, Run
 from feedamp.state import authorizations, consents, grants, overview, sellers
 from feedamp.state.sellers import Seller
-from feedamp.token_endpoint import TokenEndpoint, TokenPair
-from feedamp.transport import Transport
 from feedamp.troubles import counted
 from feedamp_airflow.cli.output import Output, moment
 from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, opened_parts

@@ -14,7 +14,11 @@ from typing import BinaryIO
 
 from sqlalchemy.engine import Connection
 
-from feedamp.account_check import AccountCheck, Verdict, check_accounts
+from feedamp.api.account_check import (
+    AccountCheck,
+    Verdict,
+    check_accounts,
+)
 from feedamp.enrollment import (
     Outcome,
     Refusal,

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from feedamp.api.oauth import TokenEndpoint, TokenPair
+from feedamp.api.rate_limit import Sleep
 from feedamp.errors import (
     AuthorizationError,
     BusyError,
@@ -21,10 +23,8 @@ from feedamp.errors import (
     TransientError,
     UnclearError,
 )
-from feedamp.pacing import Sleep
 from feedamp.state import State, grants, sellers
 from feedamp.state.grants import Grant
-from feedamp.token_endpoint import TokenEndpoint, TokenPair
 from feedamp.vault import Vault
 
 REFUSALS_THAT_BLAME_THE_CLIENT = 5

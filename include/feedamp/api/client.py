@@ -15,7 +15,21 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from feedamp.auth import Token, Tokens
+from feedamp.api.decoding import (
+    number_of,
+    read_fulfillments,
+    read_order,
+)
+from feedamp.api.error_bodies import refusal_reasons
+from feedamp.api.json_fields import Slips
+from feedamp.api.pages import (
+    Filters,
+    OrderPage,
+    Unread,
+)
+from feedamp.api.rate_limit import Pacer, Sleep
+from feedamp.api.tokens import Token, Tokens
+from feedamp.api.transport import Answer, Transport
 from feedamp.codec import decode_json, encode, encode_body
 from feedamp.errors import (
     AuthorizationError,
@@ -27,17 +41,11 @@ from feedamp.errors import (
     UnclearError,
     UnreadableError,
 )
-from feedamp.json_fields import Slips
 from feedamp.models import (
     ErrorReport,
     LineFulfillment,
     Order,
 )
-from feedamp.pacing import Pacer, Sleep
-from feedamp.pages import Filters, OrderPage, Unread
-from feedamp.reading import number_of, read_fulfillments, read_order
-from feedamp.refusals import refusal_reasons
-from feedamp.transport import Answer, Transport
 
 QUICK_RETRIES = 3
 LONGEST_QUICK_WAIT_S = 20.0

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from feedamp.client import FeedAmpClient
+from feedamp.api.client import FeedAmpClient
+from feedamp.api.pages import Filters, Unread
+from feedamp.api.pagination import Sweep
 from feedamp.models import Order
-from feedamp.pages import Filters, Unread
-from feedamp.sweep import Sweep
 
 READS_AGAIN = 1
 """How often a list that changed while it was read is read again.

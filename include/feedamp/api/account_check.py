@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from feedamp.client import FeedAmpClient
+from feedamp.api.client import FeedAmpClient
+from feedamp.api.pages import Filters, OrderPage
+from feedamp.api.pagination import Sweep, chunks_of_numbers
 from feedamp.errors import (
     AuthorizationError,
     ClientRefusedError,
@@ -22,11 +24,9 @@ from feedamp.errors import (
     TransientError,
     UnreadableError,
 )
-from feedamp.pages import Filters, OrderPage
 from feedamp.rules.account_evidence import KnownOrder, contradicts
 from feedamp.state import State, consents, known_orders
 from feedamp.state.sellers import Seller
-from feedamp.sweep import Sweep, chunks_of_numbers
 
 if TYPE_CHECKING:
     from feedamp.parts import Clients

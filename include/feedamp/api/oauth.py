@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from feedamp.api.transport import Answer, Transport
 from feedamp.codec import decode_json
 from feedamp.errors import (
     AuthorizationError,
@@ -15,7 +16,6 @@ from feedamp.errors import (
     UnclearError,
     UnreadableError,
 )
-from feedamp.transport import Answer, Transport
 
 ASSUMED_LIFE_S = 300
 LONGEST_LIFE_S = 366 * 86_400

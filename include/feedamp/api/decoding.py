@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from feedamp.errors import UnreadableError
-from feedamp.json_fields import (
+from feedamp.api.json_fields import (
     JsonObject,
     Slips,
     day_at,
@@ -23,6 +22,7 @@ from feedamp.json_fields import (
     units_at,
     whole_at,
 )
+from feedamp.errors import UnreadableError
 from feedamp.models import (
     Address,
     Cancellation,

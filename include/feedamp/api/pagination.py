@@ -9,10 +9,15 @@ from urllib.parse import quote
 
 import msgspec
 
-from feedamp.client import FeedAmpClient
+from feedamp.api.client import FeedAmpClient
+from feedamp.api.pages import (
+    NOT_FOUND,
+    Filters,
+    OrderPage,
+    Unread,
+)
 from feedamp.errors import NotFoundError, RejectedError, TransientError, UnclearError, UnreadableError
 from feedamp.models import Order
-from feedamp.pages import NOT_FOUND, Filters, OrderPage, Unread
 from feedamp.rules.units import count_units
 
 RESTARTS = 3
