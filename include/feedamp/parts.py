@@ -24,9 +24,9 @@ from feedamp.api.rate_limit import Pacer, Sleep
 from feedamp.api.tokens import Token, Tokens
 from feedamp.api.transport import Address, Transport
 from feedamp.errors import AuthorizationError, ClientRefusedError
-from feedamp.flatten import Privacy
 from feedamp.inbox import OrderQuery
-from feedamp.lake import Lake, LakeWriter
+from feedamp.lake.flatten import Privacy
+from feedamp.lake.store import Lake, LakeWriter
 from feedamp.order_body import BodyRules
 from feedamp.state import State, sellers
 from feedamp.state.sellers import Seller

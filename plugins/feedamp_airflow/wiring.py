@@ -13,9 +13,9 @@ from airflow.sdk.log import mask_secret
 from sqlalchemy.engine import URL, make_url
 
 from feedamp.errors import ConfigurationError
-from feedamp.flatten import Privacy
 from feedamp.inbox import OrderQuery
-from feedamp.lake import Lake
+from feedamp.lake.flatten import Privacy
+from feedamp.lake.store import Lake
 from feedamp.parts import Connection, Parts
 from feedamp.state import State
 from feedamp.vault import Vault, key_beside

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from feedamp.flatten import order_rows
+from feedamp.lake.flatten import order_rows
 from feedamp.models import Cancellation, LineFulfillment, Order, OrderLine, Shipment
 from feedamp.rules.comparison import (
     COMPARED,

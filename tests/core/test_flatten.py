@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 
-from feedamp.flatten import REFUSED, Privacy, order_rows, placed_rows
+from feedamp.lake.flatten import (
+    REFUSED,
+    Privacy,
+    order_rows,
+    placed_rows,
+)
 from feedamp.models import (
     Address,
     Cancellation,

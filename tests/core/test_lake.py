@@ -19,10 +19,15 @@ from fsspec.implementations.local import LocalFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedamp import lake as lake_module
 from feedamp.errors import ConfigurationError, IncompleteError, MisfitError
-from feedamp.flatten import Privacy
-from feedamp.lake import Lake, LakeWriter, Manifest, Sweep
+from feedamp.lake import store as lake_module
+from feedamp.lake.flatten import Privacy
+from feedamp.lake.store import (
+    Lake,
+    LakeWriter,
+    Manifest,
+    Sweep,
+)
 from feedamp.storage import Storage
 from feedamp.tables import RECORDED_AT, WRITER_VERSION
 
@@ -105,7 +110,7 @@ def test_a_killed_writer_leaves_nothing_that_counts(lake: Lake) -> None:
 import os, sys
 from datetime import UTC, date, datetime
 from feedamp import lake
-from feedamp.flatten import Privacy
+from feedamp.lake.flatten import Privacy
 lake.ROWS_PER_GROUP = 1
 row = {{"seller_id": "S1", "mp_order_number": "M-1", "mp_line_number": "A", "recorded_at": datetime.now(UTC)}}
 writer = lake.Lake({lake.root!r}).writer("extract-1", 0, day=date(2026, 3, 10), privacy=Privacy(None))

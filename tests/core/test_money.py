@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedamp.flatten import placed_rows
+from feedamp.lake.flatten import placed_rows
 from feedamp.models import Order, OrderLine
 from feedamp.money import MAX_MONEY, fitted
 from feedamp.tables import Type

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from feedamp.errors import ConfigurationError
-from feedamp.older_files import as_declared, value_in_extra
+from feedamp.lake.schema_evolution import as_declared, value_in_extra
 from feedamp.tables import RECORDED_AT, Column, Merge, Table, Type
 from feedamp.warehouse.structure import wide_enough
 

@@ -11,8 +11,8 @@ from house_rooms import open_state
 from manifests import T0, Loader, at, closure, finding, order, placed, snapshot
 from object_store import ObjectStore
 
-from feedamp.flatten import Privacy
-from feedamp.lake import Lake
+from feedamp.lake.flatten import Privacy
+from feedamp.lake.store import Lake
 from feedamp.parts import Parts, Rules, Run
 from feedamp.state import State, progress
 from feedamp.steps.compact import compact

@@ -19,8 +19,8 @@ from object_store import KEYS, ObjectStore
 
 from feedamp import storage as storage_module
 from feedamp.errors import ConfigurationError, IncompleteError, TransientError
-from feedamp.flatten import Privacy
-from feedamp.lake import Lake, Manifest
+from feedamp.lake.flatten import Privacy
+from feedamp.lake.store import Lake, Manifest
 from feedamp.tables import RECORDED_AT
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 
@@ -97,8 +97,8 @@ import random, time
 from datetime import UTC, date, datetime
 from s3fs import S3FileSystem
 from feedamp import storage
-from feedamp.flatten import Privacy
-from feedamp.lake import Lake
+from feedamp.lake.flatten import Privacy
+from feedamp.lake.store import Lake
 storage.BLOCK_BYTES = 5 << 20
 fs = S3FileSystem(key="a", secret="b", endpoint_url={s3.endpoint!r})
 lake = Lake(storage.Storage("lake_url", "s3://", fs, "{s3.bucket}/lake"))

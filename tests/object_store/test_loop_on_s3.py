@@ -8,7 +8,7 @@ from pathlib import Path
 from house import SELLER, House, open_house, shipment
 from object_store import ObjectStore
 
-from feedamp.lake import Lake
+from feedamp.lake.store import Lake
 from feedamp.tables import TABLES
 
 MOMENTS = ("placed_at", "closed_at", "extracted_at", "started_at", "ended_at", "found_at", "reported_at")

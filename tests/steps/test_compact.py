@@ -31,8 +31,12 @@ from manifests import (
 )
 
 from feedamp.errors import BusyError, IncompleteError
-from feedamp.flatten import Privacy
-from feedamp.lake import Lake, Manifest, replaced
+from feedamp.lake.flatten import Privacy
+from feedamp.lake.store import (
+    Lake,
+    Manifest,
+    replaced,
+)
 from feedamp.parts import Parts, Rules, Run
 from feedamp.state import State, leases, progress
 from feedamp.steps.compact import LEASE, LEFT_BEHIND, compact

@@ -19,10 +19,10 @@ import sqlalchemy as sa
 from fsspec.implementations.local import LocalFileSystem
 from house import NOON, OTHER, SELLER, House, shipment
 
-from feedamp import compaction
 from feedamp.errors import BusyError, IncompleteError
-from feedamp.flatten import order_rows
-from feedamp.lake import Lake, Manifest
+from feedamp.lake import compaction
+from feedamp.lake.flatten import order_rows
+from feedamp.lake.store import Lake, Manifest
 from feedamp.models import Order
 from feedamp.state import outbox, progress, schema
 from feedamp.steps import compact as compact_module

@@ -10,7 +10,7 @@ import pytest
 from house import open_house
 from installations import MID_LIFE, ROWS_LOST, held_by_feedamp, unpack
 
-from feedamp.lake import Lake
+from feedamp.lake.store import Lake
 from feedamp.parts import Run
 from feedamp.state import State, grants, ledger
 from feedamp.steps.load import load

@@ -19,8 +19,12 @@ from hypothesis import strategies as st
 from manifests import T0, Loader, at
 from order_samples import good_order
 
-from feedamp.flatten import Privacy
-from feedamp.lake import Lake, Manifest, Sweep
+from feedamp.lake.flatten import Privacy
+from feedamp.lake.store import (
+    Lake,
+    Manifest,
+    Sweep,
+)
 from feedamp.parts import Connection, Parts, Rules, Run
 from feedamp.rules.order import LedgerOrder
 from feedamp.state import ledger, open_orders, outbox, progress

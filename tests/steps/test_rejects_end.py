@@ -11,7 +11,7 @@ from house import SELLER, House, open_house, shipment
 from inbox_drops import drop_bytes, jsonl
 from installations import MID_LIFE, unpack
 
-from feedamp.lake import Lake
+from feedamp.lake.store import Lake
 from feedamp.order_body import BodyRules
 from feedamp.parts import Run
 from feedamp.state import State, overview, rejects

@@ -12,7 +12,7 @@ from house import BAD_NUMBER, OTHER, SELLER, House, shipment
 from house_rooms import NOON
 
 from feedamp.errors import BusyError
-from feedamp.lake import Lake, Manifest
+from feedamp.lake.store import Lake, Manifest
 from feedamp.rules.order import AWAITING_SHIPMENT
 from feedamp.state import ledger, overview
 from feedamp.steps import adopt as _adopt

@@ -12,7 +12,7 @@ from typing import Any
 from house import House, open_house
 from installations import held_by_feedamp, unpack
 
-from feedamp.lake import Lake
+from feedamp.lake.store import Lake
 from feedamp.state import State
 from feedamp.vault import Vault
 from feedamp.warehouse.duckdb import DuckDbWarehouse

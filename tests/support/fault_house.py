@@ -24,7 +24,7 @@ from house_rooms import SELLER
 from feedamp.api.decoding import read_order
 from feedamp.api.json_fields import Slips
 from feedamp.codec import decode_json
-from feedamp.flatten import order_rows
+from feedamp.lake.flatten import order_rows
 from feedamp.state import findings, grants, ledger, open_orders
 from feedamp.steps import close, extract, place, reconcile, validate
 from feedamp.steps.edge import Tally

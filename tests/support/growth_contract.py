@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from feedamp.errors import ConfigurationError
-from feedamp.lake import Lake
+from feedamp.lake.store import Lake
 from feedamp.tables import ORDER_LINES, ORDERS, SCHEMA, TABLES, Column, Table, Type
 from feedamp.warehouse import Warehouse
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import duckdb
 
-from feedamp.flatten import (
+from feedamp.lake.flatten import (
     Privacy,
     order_rows,
     placed_rows,
 )
-from feedamp.lake import Lake, Manifest
+from feedamp.lake.store import Lake, Manifest
 from feedamp.models import Cancellation, LineFulfillment, Order, OrderLine, Shipment
 from feedamp.tables import RECORDED_AT, TABLES, Rows, Table
 from feedamp.warehouse.duckdb import DuckDbEngine

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from manifests import Loader, at, closure, finding, order, placed, placement, snapshot
 
 from feedamp.errors import IncompleteError
-from feedamp.older_files import ROWS_PER_BATCH
+from feedamp.lake.schema_evolution import ROWS_PER_BATCH
 from feedamp.tables import Rows
 
 SHIPPED_UNITS = "SELECT units_shipped FROM orders"

@@ -22,7 +22,7 @@ from crashes.killing import Watch
 from crashes.orders import B, C, act, deliver
 from crashes.picture import Picture
 from crashes.rooms import EXTRACT_DAG, LOOP, PLACE_DAG, PROCESS_DAG, Rooms, run_step
-from feedamp.lake import Lake
+from feedamp.lake.store import Lake
 from feedamp_sandbox import (
     Sandbox,
     SandboxOptions,

@@ -16,7 +16,7 @@ from typing import Any
 from house import House, open_house
 from manifests import in_memory
 
-from feedamp.lake import Lake
+from feedamp.lake.store import Lake
 from feedamp.tables import TABLES
 from feedamp.warehouse.duckdb import DuckDbEngine
 from feedamp.warehouse.session import Session

@@ -13,10 +13,14 @@ import pytest
 from house_rooms import Clock, open_state
 from manifests import order
 
-from feedamp import compaction, lake, older_files
-from feedamp.flatten import Privacy, order_rows
-from feedamp.lake import Lake
-from feedamp.lake import Sweep as LakeSweep
+from feedamp.lake import (
+    compaction,
+    schema_evolution,
+    store,
+)
+from feedamp.lake.flatten import Privacy, order_rows
+from feedamp.lake.store import Lake
+from feedamp.lake.store import Sweep as LakeSweep
 from feedamp.parts import Parts, Rules, Run
 from feedamp.state import open_orders, outbox, progress
 from feedamp.steps import compact as compact_step
@@ -36,9 +40,9 @@ TABLES = ("orders", "order_lines", "shipments", "placements")
 def patched_sizes() -> Iterator[None]:
     """All bounds in which rows are gathered, small and different from each other."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lake, "ROWS_PER_BATCH", BATCH)
-        patch.setattr(lake, "ROWS_PER_GROUP", GROUP)
-        patch.setattr(older_files, "ROWS_PER_BATCH", READ)
+        patch.setattr(store, "ROWS_PER_BATCH", BATCH)
+        patch.setattr(store, "ROWS_PER_GROUP", GROUP)
+        patch.setattr(schema_evolution, "ROWS_PER_BATCH", READ)
         patch.setattr(portions, "ORDERS_PER_MANIFEST", PORTION)
         patch.setattr(load_step, "ROWS_PER_MANIFEST", MANIFEST)
         patch.setattr(compaction, "MOST_ROWS", 1_000)

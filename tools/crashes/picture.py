@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import sqlalchemy as sa
 
-from feedamp.lake import Lake
+from feedamp.lake.store import Lake
 from feedamp.state import State, schema
 from feedamp.tables import CHILDREN, ORDERS, RECORDED_AT, SCHEMA, SNAPSHOTS, TABLES
 from feedamp.warehouse.duckdb import DuckDbWarehouse

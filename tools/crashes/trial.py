@@ -20,7 +20,7 @@ from crashes.killing import Death, End, Kind, Measures, Watch, run
 from crashes.orders import CLOSED_AS, ROUNDS, act, deliver
 from crashes.picture import Picture
 from crashes.rooms import EXTRACT_DAG, LOOP, PLACE_DAG, PROCESS_DAG, Rooms
-from feedamp.lake import Lake
+from feedamp.lake.store import Lake
 from feedamp_sandbox import (
     Sandbox,
     SandboxOptions,

@@ -12,7 +12,7 @@ import duckdb
 import sqlalchemy as sa
 
 from crashes.rooms import Rooms
-from feedamp.lake import Lake
+from feedamp.lake.store import Lake
 from feedamp.state import State, schema
 from feedamp.tables import SCHEMA, TABLES
 

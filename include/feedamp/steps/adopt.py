@@ -23,7 +23,7 @@ from feedamp.api.pages import (
 )
 from feedamp.api.pagination import Sweep, read_whole
 from feedamp.errors import IncompleteError, TransientError, UnclearError
-from feedamp.flatten import order_rows
+from feedamp.lake.flatten import order_rows
 from feedamp.models import Order
 from feedamp.parts import Parts, Run
 from feedamp.rules.adoption import adopt as adopted

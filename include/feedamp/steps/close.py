@@ -22,7 +22,7 @@ from feedamp.errors import (
     TransientError,
     UnreadableError,
 )
-from feedamp.flatten import order_rows
+from feedamp.lake.flatten import order_rows
 from feedamp.models import MarketplaceState, Order
 from feedamp.parts import Parts, Run
 from feedamp.rules.closing import Close

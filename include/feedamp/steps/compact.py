@@ -12,11 +12,21 @@ from datetime import date, timedelta
 
 import msgspec
 
-from feedamp.compaction import Proof, day_of, groups, kept_rows, stem_of
 from feedamp.errors import BusyError, IncompleteError
-from feedamp.flatten import Privacy
-from feedamp.lake import Lake, Manifest, replaced
-from feedamp.older_files import LakeFiles
+from feedamp.lake.compaction import (
+    Proof,
+    day_of,
+    groups,
+    kept_rows,
+    stem_of,
+)
+from feedamp.lake.flatten import Privacy
+from feedamp.lake.schema_evolution import LakeFiles
+from feedamp.lake.store import (
+    Lake,
+    Manifest,
+    replaced,
+)
 from feedamp.parts import Parts, Run
 from feedamp.state import leases, progress
 from feedamp.tables import LAKE_TABLES, Row

@@ -24,7 +24,7 @@ from feedamp.errors import (
     TransientError,
     UnreadableError,
 )
-from feedamp.flatten import placed_rows
+from feedamp.lake.flatten import placed_rows
 from feedamp.models import FINAL_STATES, Order
 from feedamp.parts import Parts, Run
 from feedamp.rules.order import CANCELLED, SHIPPED, LedgerOrder

@@ -14,7 +14,7 @@ from feedamp.api.client import FeedAmpClient
 from feedamp.api.pages import Unread
 from feedamp.api.pagination import read_by_number, read_whole
 from feedamp.errors import FeedAmpError
-from feedamp.flatten import order_rows
+from feedamp.lake.flatten import order_rows
 from feedamp.models import Order
 from feedamp.parts import Parts
 from feedamp.state import ledger, open_orders, outbox

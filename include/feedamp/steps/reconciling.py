@@ -19,7 +19,7 @@ from feedamp.api.pagination import (
 )
 from feedamp.codec import content_hash
 from feedamp.errors import NotFoundError, RejectedError, UnclearError, UnreadableError
-from feedamp.flatten import order_rows
+from feedamp.lake.flatten import order_rows
 from feedamp.models import Order
 from feedamp.parts import Parts, Run
 from feedamp.rules.comparison import (

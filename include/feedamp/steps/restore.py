@@ -20,7 +20,7 @@ from feedamp.api.pagination import (
     read_whole,
 )
 from feedamp.errors import IncompleteError, MisfitError, UnreadableError
-from feedamp.flatten import order_rows, placed_rows
+from feedamp.lake.flatten import order_rows, placed_rows
 from feedamp.models import Order
 from feedamp.parts import Parts, Run
 from feedamp.rules.closing import OpenOrder

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol
 
-from feedamp.lake import Lake, Manifest
+from feedamp.lake.store import Lake, Manifest
 
 
 class LoadSession(Protocol):

@@ -16,7 +16,7 @@ import duckdb
 import pyarrow as pa
 
 from feedamp.errors import BusyError
-from feedamp.lake import Lake
+from feedamp.lake.store import Lake
 from feedamp.tables import TABLES, Row, Table, Type
 from feedamp.warehouse.session import Session
 from feedamp.warehouse.structure import prepare

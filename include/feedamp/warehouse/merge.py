@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 
-from feedamp.older_files import LakeFiles
+from feedamp.lake.schema_evolution import LakeFiles
 from feedamp.tables import CHILDREN, CLOSURES, ORDERS, PLACEMENTS, RECORDED_AT, SCHEMA, Merge, Table
 from feedamp.warehouse.engine import META, Engine
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from adbc_driver_manager import dbapi
 
 from feedamp.errors import BusyError, IncompleteError
-from feedamp.lake import Lake
+from feedamp.lake.store import Lake
 from feedamp.tables import CHILDREN, RECORDED_AT, TABLES, Row, Table, Type
 from feedamp.warehouse.engine import META
 from feedamp.warehouse.postgres_address import PostgresAddress, said_plainly

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pyarrow as pa
 
 from feedamp.errors import ConfigurationError
-from feedamp.older_files import value_in_extra
+from feedamp.lake.schema_evolution import value_in_extra
 from feedamp.tables import EXTRA, RECORDED_AT, SCHEMA, Column, Row, Table
 from feedamp.warehouse.engine import META, Engine
 from feedamp.warehouse.views import View

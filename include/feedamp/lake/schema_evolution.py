@@ -16,7 +16,11 @@ import msgspec
 import pyarrow as pa
 
 from feedamp.errors import IncompleteError
-from feedamp.lake import Lake, Manifest, refuse_miscount
+from feedamp.lake.store import (
+    Lake,
+    Manifest,
+    refuse_miscount,
+)
 from feedamp.tables import EXTRA, Column, Table, Type
 
 ROWS_PER_BATCH = 5_000

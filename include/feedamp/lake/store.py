@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feedamp.errors import ConfigurationError, FeedAmpError, IncompleteError
-from feedamp.flatten import Privacy
+from feedamp.lake.flatten import Privacy
 from feedamp.storage import Storage, open_storage, when_modified
 from feedamp.tables import LAKE_TABLES, WRITER_VERSION, Row, refuse_misfit
 

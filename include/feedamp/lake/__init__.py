@@ -1,0 +1,1 @@
+"""Parquet files, and the manifests that make them count."""
