@@ -20,7 +20,7 @@ from cryptography.fernet import Fernet
 
 from feedamp.api.oauth import Credentials
 from feedamp.api.transport import Address
-from feedamp.lake.flatten import Privacy
+from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.parts import Connection, Parts, Rules, Run
 from feedamp.state import State, grants, sellers

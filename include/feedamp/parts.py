@@ -25,8 +25,9 @@ from feedamp.api.tokens import Token, Tokens
 from feedamp.api.transport import Address, Transport
 from feedamp.errors import AuthorizationError, ClientRefusedError
 from feedamp.inbox import OrderQuery
-from feedamp.lake.flatten import Privacy
-from feedamp.lake.store import Lake, LakeWriter
+from feedamp.lake.privacy import Privacy
+from feedamp.lake.store import Lake
+from feedamp.lake.writer import LakeWriter
 from feedamp.order_body import BodyRules
 from feedamp.state import State, sellers
 from feedamp.state.sellers import Seller
@@ -110,7 +111,7 @@ class Parts:
     def lake_writer(self, run: Run, step: str, shard: int) -> LakeWriter:
         """A writer whose manifest is announced in the state before it can exist."""
         now = self.state.now()
-        return self.lake.writer(run.slug(step, now), shard, day=now.date(), privacy=self.privacy)
+        return LakeWriter(self.lake, run.slug(step, now), shard, day=now.date(), privacy=self.privacy)
 
 
 class Clients:

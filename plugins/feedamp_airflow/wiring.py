@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL, make_url
 
 from feedamp.errors import ConfigurationError
 from feedamp.inbox import OrderQuery
-from feedamp.lake.flatten import Privacy
+from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.parts import Connection, Parts
 from feedamp.state import State

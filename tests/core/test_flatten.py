@@ -9,12 +9,8 @@ from typing import Any
 
 import pytest
 
-from feedamp.lake.flatten import (
-    REFUSED,
-    Privacy,
-    order_rows,
-    placed_rows,
-)
+from feedamp.lake.flatten import order_rows, placed_rows
+from feedamp.lake.privacy import REFUSED, Privacy
 from feedamp.models import (
     Address,
     Cancellation,

@@ -20,14 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feedamp.errors import ConfigurationError, IncompleteError, MisfitError
-from feedamp.lake import store as lake_module
-from feedamp.lake.flatten import Privacy
-from feedamp.lake.store import (
-    Lake,
-    LakeWriter,
-    Manifest,
-    Sweep,
-)
+from feedamp.lake import writer as lake_module
+from feedamp.lake.manifest import Manifest, Sweep
+from feedamp.lake.privacy import Privacy
+from feedamp.lake.store import Lake
+from feedamp.lake.writer import LakeWriter
 from feedamp.storage import Storage
 from feedamp.tables import RECORDED_AT, WRITER_VERSION
 
@@ -49,7 +46,7 @@ def lake(tmp_path: Path) -> Lake:
 
 
 def writer(lake: Lake, slug: str = "extract-1", privacy: Privacy | None = None) -> LakeWriter:
-    return lake.writer(slug, 0, day=DAY, privacy=privacy or Privacy(None))
+    return LakeWriter(lake, slug, 0, day=DAY, privacy=privacy or Privacy(None))
 
 
 def publish(opened: LakeWriter, **changes: Any) -> Manifest:
@@ -109,15 +106,15 @@ def test_a_killed_writer_leaves_nothing_that_counts(lake: Lake) -> None:
     script = f"""
 import os, sys
 from datetime import UTC, date, datetime
-from feedamp import lake
-from feedamp.lake.flatten import Privacy
-lake.ROWS_PER_GROUP = 1
+from feedamp.lake import store, writer as writing
+from feedamp.lake.privacy import Privacy
+writing.ROWS_PER_GROUP = 1
 row = {{"seller_id": "S1", "mp_order_number": "M-1", "mp_line_number": "A", "recorded_at": datetime.now(UTC)}}
-writer = lake.Lake({lake.root!r}).writer("extract-1", 0, day=date(2026, 3, 10), privacy=Privacy(None))
+writer = writing.LakeWriter(store.Lake({lake.root!r}), "extract-1", 0, day=date(2026, 3, 10), privacy=Privacy(None))
 writer.append("order_lines", [row])
 os._exit(9)
 """
-    include = str(Path(lake_module.__file__).parents[1])
+    include = str(Path(lake_module.__file__).parents[2])
     done = subprocess.run([sys.executable, "-c", script], env={"PYTHONPATH": include}, check=False)
     assert done.returncode == 9
     assert parquet_files(lake)

@@ -11,8 +11,9 @@ from house_rooms import open_state
 from manifests import T0, Loader, at, closure, finding, order, placed, snapshot
 from object_store import ObjectStore
 
-from feedamp.lake.flatten import Privacy
+from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
+from feedamp.lake.writer import LakeWriter
 from feedamp.parts import Parts, Rules, Run
 from feedamp.state import State, progress
 from feedamp.steps.compact import compact
@@ -29,7 +30,7 @@ HISTORY = (
 
 def fill(lake: Lake, state: State) -> None:
     for number, rows in enumerate(HISTORY):
-        writer = lake.writer(f"extract-{number}", 0, day=T0.date(), privacy=Privacy(None))
+        writer = LakeWriter(lake, f"extract-{number}", 0, day=T0.date(), privacy=Privacy(None))
         for table, table_rows in rows.items():
             writer.append(table, table_rows)
         manifest = writer.publish(created_at=at(number), dag_id="d", run_id="r")
@@ -71,7 +72,7 @@ def test_objects_of_a_killed_writer_are_removed_by_their_age(s3: ObjectStore, tm
     with closing(open_state(tmp_path)) as state:
         fill(lake, state)
         names = s3.names()
-        writer = lake.writer("extract-killed", 0, day=T0.date(), privacy=Privacy(None))
+        writer = LakeWriter(lake, "extract-killed", 0, day=T0.date(), privacy=Privacy(None))
         writer.append("orders", HISTORY[0]["orders"])
         writer.close()
         assert len(s3.names()) == len(names) + 1

@@ -19,8 +19,10 @@ from object_store import KEYS, ObjectStore
 
 from feedamp import storage as storage_module
 from feedamp.errors import ConfigurationError, IncompleteError, TransientError
-from feedamp.lake.flatten import Privacy
-from feedamp.lake.store import Lake, Manifest
+from feedamp.lake.manifest import Manifest
+from feedamp.lake.privacy import Privacy
+from feedamp.lake.store import Lake
+from feedamp.lake.writer import LakeWriter
 from feedamp.tables import RECORDED_AT
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 
@@ -34,7 +36,7 @@ HISTORY = (
 
 
 def published(lake: Lake, rows: list[dict[str, Any]], slug: str = "extract-1") -> Manifest:
-    writer = lake.writer(slug, 0, day=T0.date(), privacy=Privacy(None))
+    writer = LakeWriter(lake, slug, 0, day=T0.date(), privacy=Privacy(None))
     writer.append("order_lines", rows)
     return writer.publish(created_at=T0, dag_id="d", run_id="r")
 
@@ -97,12 +99,13 @@ import random, time
 from datetime import UTC, date, datetime
 from s3fs import S3FileSystem
 from feedamp import storage
-from feedamp.lake.flatten import Privacy
+from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
+from feedamp.lake.writer import LakeWriter
 storage.BLOCK_BYTES = 5 << 20
 fs = S3FileSystem(key="a", secret="b", endpoint_url={s3.endpoint!r})
 lake = Lake(storage.Storage("lake_url", "s3://", fs, "{s3.bucket}/lake"))
-writer = lake.writer("extract-1", 0, day=date(2026, 3, 10), privacy=Privacy(None))
+writer = LakeWriter(lake, "extract-1", 0, day=date(2026, 3, 10), privacy=Privacy(None))
 row = {{"seller_id": "S1", "mp_order_number": "M", "mp_line_number": "A", "recorded_at": datetime.now(UTC)}}
 while True:
     writer.append("order_lines", [row | {{"sku": random.randbytes(600).hex()}} for _ in range(10_000)])
@@ -127,7 +130,7 @@ while True:
 
 def test_parts_without_a_manifest_do_not_count(s3: ObjectStore, tmp_path: Path) -> None:
     lake = Lake(s3.storage())
-    writer = lake.writer("extract-1", 0, day=T0.date(), privacy=Privacy(None))
+    writer = LakeWriter(lake, "extract-1", 0, day=T0.date(), privacy=Privacy(None))
     writer.append("order_lines", [line()])
     writer.close()
     assert len(s3.names()) == 1
@@ -137,7 +140,7 @@ def test_parts_without_a_manifest_do_not_count(s3: ObjectStore, tmp_path: Path) 
 
 def test_a_lake_with_a_hole_leaves_the_warehouse_alone(s3: ObjectStore, tmp_path: Path) -> None:
     lake = Lake(s3.storage())
-    writer = lake.writer("extract-1", 0, day=T0.date(), privacy=Privacy(None))
+    writer = LakeWriter(lake, "extract-1", 0, day=T0.date(), privacy=Privacy(None))
     for table, rows in snapshot(order(1), 1).items():
         writer.append(table, rows)
     manifest = writer.publish(created_at=T0, dag_id="d", run_id="r")

@@ -20,7 +20,8 @@ from postgres_warehouses import address_of, looking, rows_of_tables
 
 from feedamp import warehouse as warehouse_package
 from feedamp.errors import BusyError, FeedAmpError, TransientError
-from feedamp.lake.store import Lake, Manifest
+from feedamp.lake.manifest import Manifest
+from feedamp.lake.store import Lake
 from feedamp.warehouse.postgres import PostgresAddress, PostgresWarehouse
 
 INCLUDE = str(Path(warehouse_package.__file__).parents[2])

@@ -31,12 +31,10 @@ from manifests import (
 )
 
 from feedamp.errors import BusyError, IncompleteError
-from feedamp.lake.flatten import Privacy
-from feedamp.lake.store import (
-    Lake,
-    Manifest,
-    replaced,
-)
+from feedamp.lake.manifest import Manifest, replaced
+from feedamp.lake.privacy import Privacy
+from feedamp.lake.store import Lake
+from feedamp.lake.writer import LakeWriter
 from feedamp.parts import Parts, Rules, Run
 from feedamp.state import State, leases, progress
 from feedamp.steps.compact import LEASE, LEFT_BEHIND, compact
@@ -79,7 +77,7 @@ class Store:
 
     def publish(self, rows: Rows, *, is_loaded: bool = True) -> Manifest:
         number = next(self._numbers)
-        writer = self.lake.writer(f"extract-{number:03}", 0, day=T0.date(), privacy=Privacy(None))
+        writer = LakeWriter(self.lake, f"extract-{number:03}", 0, day=T0.date(), privacy=Privacy(None))
         for table, table_rows in rows.items():
             writer.append(table, table_rows)
         manifest = writer.publish(created_at=at(number), dag_id="d", run_id="r")
@@ -105,7 +103,7 @@ class Store:
 
     def leave(self, slug: str, *, age: timedelta) -> Path:
         """A file of a writer that never published, last written so long ago."""
-        writer = self.lake.writer(slug, 0, day=T0.date(), privacy=Privacy(None))
+        writer = LakeWriter(self.lake, slug, 0, day=T0.date(), privacy=Privacy(None))
         writer.append("orders", placed(0)["orders"])
         writer.close()
         [path] = Path(self.lake.root).rglob(f"{slug}-0-0.parquet")

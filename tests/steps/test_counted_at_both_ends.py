@@ -22,7 +22,8 @@ from house import NOON, OTHER, SELLER, House, shipment
 from feedamp.errors import BusyError, IncompleteError
 from feedamp.lake import compaction
 from feedamp.lake.flatten import order_rows
-from feedamp.lake.store import Lake, Manifest
+from feedamp.lake.manifest import Manifest
+from feedamp.lake.store import Lake
 from feedamp.models import Order
 from feedamp.state import outbox, progress, schema
 from feedamp.steps import compact as compact_module

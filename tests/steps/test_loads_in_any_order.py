@@ -19,12 +19,10 @@ from hypothesis import strategies as st
 from manifests import T0, Loader, at
 from order_samples import good_order
 
-from feedamp.lake.flatten import Privacy
-from feedamp.lake.store import (
-    Lake,
-    Manifest,
-    Sweep,
-)
+from feedamp.lake.manifest import Manifest, Sweep
+from feedamp.lake.privacy import Privacy
+from feedamp.lake.store import Lake
+from feedamp.lake.writer import LakeWriter
 from feedamp.parts import Connection, Parts, Rules, Run
 from feedamp.rules.order import LedgerOrder
 from feedamp.state import ledger, open_orders, outbox, progress
@@ -67,7 +65,7 @@ class Stores:
     def publish(self, events: Sequence[Event]) -> Manifest:
         """What a run or a backfill leaves; its sweep says how far it has read."""
         self._runs += 1
-        writer = self.lake.writer(f"extract-{self._runs}", 0, day=T0.date(), privacy=Privacy(None))
+        writer = LakeWriter(self.lake, f"extract-{self._runs}", 0, day=T0.date(), privacy=Privacy(None))
         for event in events:
             for table, rows in event.rows.items():
                 writer.append(table, rows)

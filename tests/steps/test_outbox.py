@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from house import House, shipment
 
 from feedamp.errors import BusyError
-from feedamp.lake.store import Lake, Manifest
+from feedamp.lake.manifest import Manifest
+from feedamp.lake.store import Lake
 from feedamp.state import outbox, progress, schema
 from feedamp.steps import load as load_module
 from feedamp.tables import RECORDED_AT, TABLES

@@ -12,7 +12,8 @@ from house import BAD_NUMBER, OTHER, SELLER, House, shipment
 from house_rooms import NOON
 
 from feedamp.errors import BusyError
-from feedamp.lake.store import Lake, Manifest
+from feedamp.lake.manifest import Manifest
+from feedamp.lake.store import Lake
 from feedamp.rules.order import AWAITING_SHIPMENT
 from feedamp.state import ledger, overview
 from feedamp.steps import adopt as _adopt

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from house import BAD_NUMBER, OTHER, SELLER, House, shipment
 
 from feedamp.errors import BusyError, IncompleteError
-from feedamp.lake.store import Manifest
+from feedamp.lake.manifest import Manifest
 from feedamp.state import progress, schema, sellers
 from feedamp.steps import completeness
 from feedamp.steps.completeness import find_differences, find_quickly, prove_completeness

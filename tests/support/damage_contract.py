@@ -13,7 +13,7 @@ import pytest
 from house import OTHER, SELLER, House, shipment
 
 from feedamp.errors import IncompleteError
-from feedamp.lake.store import Manifest
+from feedamp.lake.manifest import Manifest
 from feedamp.state import progress
 from feedamp.steps.extract import extract
 

@@ -27,7 +27,7 @@ from feedamp.api.json_fields import Slips
 from feedamp.api.oauth import Credentials
 from feedamp.api.transport import Address
 from feedamp.codec import decode_json
-from feedamp.lake.flatten import Privacy
+from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.parts import Connection, Parts, Rules, Run
 from feedamp.rules.finding import WAIVED

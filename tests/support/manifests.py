@@ -10,12 +10,11 @@ from typing import Any
 
 import duckdb
 
-from feedamp.lake.flatten import (
-    Privacy,
-    order_rows,
-    placed_rows,
-)
-from feedamp.lake.store import Lake, Manifest
+from feedamp.lake.flatten import order_rows, placed_rows
+from feedamp.lake.manifest import Manifest
+from feedamp.lake.privacy import Privacy
+from feedamp.lake.store import Lake
+from feedamp.lake.writer import LakeWriter
 from feedamp.models import Cancellation, LineFulfillment, Order, OrderLine, Shipment
 from feedamp.tables import RECORDED_AT, TABLES, Rows, Table
 from feedamp.warehouse.duckdb import DuckDbEngine
@@ -107,7 +106,7 @@ class Loader:
     def publish(self, *batches: Rows) -> Manifest:
         """One manifest with all these rows."""
         self._published += 1
-        writer = self.lake.writer(f"extract-{self._published}", 0, day=T0.date(), privacy=Privacy(None))
+        writer = LakeWriter(self.lake, f"extract-{self._published}", 0, day=T0.date(), privacy=Privacy(None))
         for rows in batches:
             for table, table_rows in rows.items():
                 writer.append(table, table_rows)

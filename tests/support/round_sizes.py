@@ -16,11 +16,12 @@ from manifests import order
 from feedamp.lake import (
     compaction,
     schema_evolution,
-    store,
+    writer,
 )
-from feedamp.lake.flatten import Privacy, order_rows
+from feedamp.lake.flatten import order_rows
+from feedamp.lake.manifest import Sweep as LakeSweep
+from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
-from feedamp.lake.store import Sweep as LakeSweep
 from feedamp.parts import Parts, Rules, Run
 from feedamp.state import open_orders, outbox, progress
 from feedamp.steps import compact as compact_step
@@ -40,8 +41,8 @@ TABLES = ("orders", "order_lines", "shipments", "placements")
 def patched_sizes() -> Iterator[None]:
     """All bounds in which rows are gathered, small and different from each other."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "ROWS_PER_BATCH", BATCH)
-        patch.setattr(store, "ROWS_PER_GROUP", GROUP)
+        patch.setattr(writer, "ROWS_PER_BATCH", BATCH)
+        patch.setattr(writer, "ROWS_PER_GROUP", GROUP)
         patch.setattr(schema_evolution, "ROWS_PER_BATCH", READ)
         patch.setattr(portions, "ORDERS_PER_MANIFEST", PORTION)
         patch.setattr(load_step, "ROWS_PER_MANIFEST", MANIFEST)

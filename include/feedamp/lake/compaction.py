@@ -13,7 +13,7 @@ from collections.abc import Set as AbstractSet
 from datetime import date
 from typing import Any, NamedTuple
 
-from feedamp.lake.store import Manifest
+from feedamp.lake.manifest import Manifest
 from feedamp.tables import CHILDREN, LAKE_TABLES, ORDERS, RECORDED_AT, TABLES, Merge, Row
 
 # Keys of a group are held in memory, and its list of names is read with every manifest.

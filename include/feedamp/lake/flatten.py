@@ -5,12 +5,7 @@ A row is a dict by column name; `recorded_at` says which of two rows of one orde
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import json
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -20,46 +15,7 @@ from feedamp.codec import content_hash, encode
 from feedamp.models import Order, OrderLine
 from feedamp.money import fitted
 from feedamp.rules.units import LineUnits, count_units
-from feedamp.tables import LAKE_TABLES, RECORDED_AT, REJECTED_ORDERS, Row, Rows, Type
-
-REFUSED = "FeedAMP refused it; `feedamp rejected list` shows its own words"
-_CODE = re.compile(r"[A-Z]+(_[A-Z]+)+(?=: )")
-
-
-@dataclass(frozen=True)
-class Privacy:
-    """`pii = mask`: personal text becomes a keyed pseudonym, personal JSON is left out.
-
-    So are FeedAMP's words about an order it refused, which may repeat the order.
-    """
-
-    key: bytes | None
-
-    def hide(self, table: str, row: Row) -> Row:
-        """The row as it may stand in the lake."""
-        if self.key is None:
-            return row
-        hidden = dict(row)
-        for column in LAKE_TABLES[table].columns:
-            value = hidden.get(column.name)
-            if column.personal and value is not None:
-                hidden[column.name] = self._pseudonym(value) if column.type is Type.TEXT else None
-        if table == REJECTED_ORDERS.name:
-            hidden["reasons"] = _without_words(hidden["reasons"])
-        return hidden
-
-    def _pseudonym(self, value: str) -> str:
-        return hmac.new(self.key or b"", value.encode(), hashlib.sha256).hexdigest()[:16]
-
-
-def _without_words(reasons: str) -> str:
-    """Our own reasons repeat no value; of FeedAMP's only the error code stays."""
-    found = json.loads(reasons)
-    for reason in found:
-        if reason["code"] == "refused_by_feedamp":
-            code = _CODE.match(reason["message"])
-            reason["message"] = f"{code[0]}: {REFUSED}" if code else REFUSED
-    return json.dumps(found)
+from feedamp.tables import RECORDED_AT, Row, Rows
 
 
 def order_rows(seller_id: str, order: Order, *, read_at: datetime) -> Rows:

@@ -16,11 +16,8 @@ import msgspec
 import pyarrow as pa
 
 from feedamp.errors import IncompleteError
-from feedamp.lake.store import (
-    Lake,
-    Manifest,
-    refuse_miscount,
-)
+from feedamp.lake.manifest import Manifest, refuse_miscount
+from feedamp.lake.store import Lake
 from feedamp.tables import EXTRA, Column, Table, Type
 
 ROWS_PER_BATCH = 5_000

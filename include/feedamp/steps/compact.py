@@ -20,13 +20,11 @@ from feedamp.lake.compaction import (
     kept_rows,
     stem_of,
 )
-from feedamp.lake.flatten import Privacy
+from feedamp.lake.manifest import Manifest, replaced
+from feedamp.lake.privacy import Privacy
 from feedamp.lake.schema_evolution import LakeFiles
-from feedamp.lake.store import (
-    Lake,
-    Manifest,
-    replaced,
-)
+from feedamp.lake.store import Lake
+from feedamp.lake.writer import LakeWriter
 from feedamp.parts import Parts, Run
 from feedamp.state import leases, progress
 from feedamp.tables import LAKE_TABLES, Row
@@ -86,7 +84,7 @@ def compact(
 def _replace(parts: Parts, owner: str, group: Sequence[Manifest], slug: str, shard: int, run: Run) -> None:
     lake = parts.lake
     # Masked fields are masked already.
-    writer = lake.writer(slug, shard, day=day_of(group[0]), privacy=Privacy(None))
+    writer = LakeWriter(lake, slug, shard, day=day_of(group[0]), privacy=Privacy(None))
     proof = Proof()
     try:
         for table in dict.fromkeys(file.table for manifest in group for file in manifest.files):

@@ -18,7 +18,7 @@ from feedamp.api.pagination import (
 )
 from feedamp.errors import IncompleteError, MisfitError, TransientError, UnclearError
 from feedamp.lake.flatten import order_rows
-from feedamp.lake.store import Sweep as LakeSweep
+from feedamp.lake.manifest import Sweep as LakeSweep
 from feedamp.models import Order
 from feedamp.parts import Clients, Parts, Run, shards
 from feedamp.rules.order import AWAITING_SHIPMENT, PENDING

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from sqlalchemy.engine import Connection
 
 from feedamp.errors import BusyError, IncompleteError, UnreadableError
-from feedamp.lake.store import Manifest
+from feedamp.lake.manifest import Manifest
 from feedamp.models import Snapshot
 from feedamp.parts import Parts, Run
 from feedamp.state import leases, ledger, open_orders, outbox, progress

@@ -7,14 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 from feedamp.errors import IncompleteError
-from feedamp.lake.store import (
-    Lake,
+from feedamp.lake.manifest import (
     LakeFile,
     Manifest,
     present,
     refuse_miscount,
     replaced,
 )
+from feedamp.lake.store import Lake
 from feedamp.parts import Parts
 from feedamp.rules.expected_rows import Difference
 from feedamp.state import progress

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from feedamp.lake.store import Sweep
+from feedamp.lake.manifest import Sweep
 from feedamp.parts import Parts, Run
 from feedamp.state import progress
 from feedamp.tables import Row

@@ -11,7 +11,8 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol
 
-from feedamp.lake.store import Lake, Manifest
+from feedamp.lake.manifest import Manifest
+from feedamp.lake.store import Lake
 
 
 class LoadSession(Protocol):

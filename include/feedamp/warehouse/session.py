@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from feedamp.errors import FeedAmpError, IncompleteError
+from feedamp.lake.manifest import Manifest
 from feedamp.lake.schema_evolution import LakeFiles
-from feedamp.lake.store import Lake, Manifest
+from feedamp.lake.store import Lake
 from feedamp.tables import ORDERS, SCHEMA, Row, Table
 from feedamp.warehouse import merge, missing_rows
 from feedamp.warehouse.engine import META, Engine

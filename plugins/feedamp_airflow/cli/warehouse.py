@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from feedamp.errors import ConfigurationError, IncompleteError
-from feedamp.lake.store import present
+from feedamp.lake.manifest import present
 from feedamp.parts import Parts
 from feedamp.state import progress
 from feedamp.troubles import counted

@@ -1,0 +1,104 @@
+"""Manifests: which files belong together, and which manifests count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import PurePosixPath
+
+import msgspec
+
+from feedamp.errors import ConfigurationError, IncompleteError
+from feedamp.tables import WRITER_VERSION
+
+MANIFESTS = "_manifests"  # the folder of the lake that holds them
+
+
+class Sweep(msgspec.Struct, frozen=True, kw_only=True):
+    """One seller's part of an extraction; `watermark` is where the next one starts, None to leave it."""
+
+    seller_id: str
+    complete: bool
+    watermark: datetime | None = None
+
+
+class LakeFile(msgspec.Struct, frozen=True):
+    """One Parquet file, its path relative to the lake."""
+
+    table: str
+    path: str
+    rows: int
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What one writer published together.
+
+    `follows` names the earlier manifests of the same task's try: what `sweeps` says holds only with them.
+    `replaces` names the manifests that this one stands for since `compacted_at`; they count no longer.
+    """
+
+    path: str
+    created_at: datetime
+    dag_id: str
+    run_id: str
+    files: tuple[LakeFile, ...] = ()
+    sweeps: tuple[Sweep, ...] = ()
+    writer_version: int = (
+        WRITER_VERSION  # not raised for `replaces`: reading the replaced ones too changes nothing
+    )
+    follows: tuple[str, ...] = ()
+    replaces: tuple[str, ...] = ()
+    compacted_at: datetime | None = None
+
+
+def decode_manifest(path: str, data: bytes) -> Manifest:
+    """The manifest in a file's content.
+
+    Raises:
+        IncompleteError: it is damaged.
+        ConfigurationError: a newer version of this package wrote it.
+    """
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except msgspec.MsgspecError as error:
+        raise IncompleteError(f"{path} is damaged.") from error
+    if manifest.writer_version > WRITER_VERSION:
+        raise ConfigurationError(f"{path} was written by a newer version of this package; upgrade first.")
+    return manifest
+
+
+def is_manifest(path: str) -> bool:
+    """Whether a file below `_manifests` is one, and no draft; the folders above may have any name."""
+    return path.endswith(".json") and not PurePosixPath(path).name.startswith(".")
+
+
+def replaced(manifests: Iterable[Manifest]) -> set[str]:
+    """Paths of manifests that do not count, since another stands for them.
+
+    Of two that stand for the same one, the one with more counts: rows must not be there twice.
+    """
+    dead: set[str] = set()
+    taken: set[str] = set()
+    compacted = sorted((m for m in manifests if m.replaces), key=lambda m: (-len(m.replaces), m.path))
+    for manifest in compacted:
+        if manifest.path in dead or not taken.isdisjoint(manifest.replaces):
+            dead.add(manifest.path)
+        else:
+            taken.update(manifest.replaces)
+            dead.update(manifest.replaces)
+    return dead
+
+
+def present(published: Iterable[Manifest]) -> set[str]:
+    """Paths of manifests whose rows the lake holds: those that lie there, and those that one of them replaces."""
+    return {path for manifest in published for path in (manifest.path, *manifest.replaces)}
+
+
+def refuse_miscount(file: LakeFile, found: int) -> None:
+    """Compares the rows that were read of a file with those that its manifest names.
+
+    Raises:
+        IncompleteError: they differ.
+    """
+    if found != file.rows:
+        raise IncompleteError(f"{file.path} holds {found} rows, but its manifest names {file.rows}.")

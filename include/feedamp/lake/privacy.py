@@ -1,0 +1,50 @@
+"""PURE: which values leave no trace in the lake under `pii = mask`."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+from dataclasses import dataclass
+
+from feedamp.tables import LAKE_TABLES, REJECTED_ORDERS, Row, Type
+
+REFUSED = "FeedAMP refused it; `feedamp rejected list` shows its own words"
+_CODE = re.compile(r"[A-Z]+(_[A-Z]+)+(?=: )")
+
+
+@dataclass(frozen=True)
+class Privacy:
+    """`pii = mask`: personal text becomes a keyed pseudonym, personal JSON is left out.
+
+    So are FeedAMP's words about an order it refused, which may repeat the order.
+    """
+
+    key: bytes | None
+
+    def hide(self, table: str, row: Row) -> Row:
+        """The row as it may stand in the lake."""
+        if self.key is None:
+            return row
+        hidden = dict(row)
+        for column in LAKE_TABLES[table].columns:
+            value = hidden.get(column.name)
+            if column.personal and value is not None:
+                hidden[column.name] = self._pseudonym(value) if column.type is Type.TEXT else None
+        if table == REJECTED_ORDERS.name:
+            hidden["reasons"] = _without_words(hidden["reasons"])
+        return hidden
+
+    def _pseudonym(self, value: str) -> str:
+        return hmac.new(self.key or b"", value.encode(), hashlib.sha256).hexdigest()[:16]
+
+
+def _without_words(reasons: str) -> str:
+    """Our own reasons repeat no value; of FeedAMP's only the error code stays."""
+    found = json.loads(reasons)
+    for reason in found:
+        if reason["code"] == "refused_by_feedamp":
+            code = _CODE.match(reason["message"])
+            reason["message"] = f"{code[0]}: {REFUSED}" if code else REFUSED
+    return json.dumps(found)

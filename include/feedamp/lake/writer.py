@@ -1,0 +1,191 @@
+"""Rows into Parquet files, a file per table, published together by one manifest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feedamp.errors import FeedAmpError, IncompleteError
+from feedamp.lake.manifest import MANIFESTS, LakeFile, Manifest, Sweep
+from feedamp.lake.privacy import Privacy
+from feedamp.lake.store import Lake
+from feedamp.tables import LAKE_TABLES, Row, refuse_misfit
+
+ROWS_PER_GROUP = 10_000
+# Rows are dicts only for so long: as Arrow they take a tenth of the memory until their group is full.
+ROWS_PER_BATCH = 250
+
+
+class LakeWriter:
+    """Streams rows into one Parquet file per table; nothing counts before `publish`.
+
+    It counts what it is given, and publishes only files that hold just that. After any failure it is broken: rows of
+    others may have been lost with it, so it takes and publishes nothing more, and whoever reads again begins anew.
+    """
+
+    def __init__(self, lake: Lake, slug: str, shard: int, day: date, privacy: Privacy) -> None:
+        self._lake = lake
+        self._name = f"{slug}-{shard}"
+        self._day = f"date={day:%Y-%m-%d}"
+        self._privacy = privacy
+        self._pending: dict[str, list[Row]] = {}
+        self._batches: dict[str, list[pa.RecordBatch]] = {}
+        self._open: dict[str, tuple[str, Any, pq.ParquetWriter]] = {}
+        self._failure: Exception | None = None
+        self._is_closed = False
+        self.appended: Counter[str] = Counter()
+        self.manifest_path = f"{MANIFESTS}/{self._day}/{self._name}.json"
+
+    def append(self, table: str, rows: Iterable[Row]) -> None:
+        """Takes rows of a table, all or none; as `append_all`."""
+        self.append_all({table: list(rows)})
+
+    def append_all(self, rows: Mapping[str, Sequence[Row]]) -> None:
+        """Takes rows of several tables, all or none; holds at most one row group of each in memory.
+
+        Raises:
+            MisfitError: a row cannot stand in its table; none of these rows was taken, others can follow.
+            IncompleteError: the writer is broken; nothing of it will count.
+        """
+        self._check_whole()
+        hidden = {table: [self._privacy.hide(table, row) for row in some] for table, some in rows.items()}
+        for table, some in hidden.items():
+            for row in some:
+                refuse_misfit(table, row)
+        with self._breaking():
+            for table, some in hidden.items():
+                self._pending.setdefault(table, []).extend(some)
+                self.appended[table] += len(some)
+                if len(self._pending[table]) >= min(ROWS_PER_BATCH, ROWS_PER_GROUP):
+                    self._pack(table)
+
+    def publish(
+        self,
+        *,
+        created_at: datetime,
+        dag_id: str,
+        run_id: str,
+        sweeps: Sequence[Sweep] = (),
+        follows: Sequence[str] = (),
+        replaces: Sequence[str] = (),
+        compacted_at: datetime | None = None,
+    ) -> Manifest:
+        """Closes the files, reads back what they hold, and publishes the manifest.
+
+        Raises:
+            IncompleteError: the files do not hold what was appended, or the manifest cannot be read back.
+        """
+        manifest = Manifest(
+            path=self.manifest_path,
+            created_at=created_at,
+            dag_id=dag_id,
+            run_id=run_id,
+            files=self.files(),
+            sweeps=tuple(sweeps),
+            follows=tuple(follows),
+            replaces=tuple(replaces),
+            compacted_at=compacted_at,
+        )
+        self._lake.publish(manifest)
+        if self._lake.read_manifest(manifest.path) != manifest:
+            raise IncompleteError(
+                f"{manifest.path} was published but is not read back as it was written; the store is at fault."
+            )
+        return manifest
+
+    def files(self) -> tuple[LakeFile, ...]:
+        """Closes the files and says what they hold, as the store tells it.
+
+        Raises:
+            IncompleteError: they do not hold what was appended.
+        """
+        self.close()
+        files = tuple(
+            LakeFile(table, self._open[table][0] if table in self._open else "", rows)
+            for table, rows in self.appended.items()
+            if rows
+        )
+        for file in files:
+            stored = self._lake.rows_in(file) if file.path else 0
+            if stored != file.rows:
+                raise IncompleteError(
+                    f"{file.rows} rows of {file.table} were to be written, but {file.path or 'no file'} holds "
+                    f"{stored}. Nothing of it counts; the next try writes them again."
+                )
+        return files
+
+    def close(self) -> None:
+        """Ends all files; without a manifest they are leftovers. Safe to repeat.
+
+        Raises:
+            IncompleteError: the writer is broken.
+        """
+        self._check_whole()
+        if self._is_closed:
+            return
+        with self._breaking():
+            for table in list(self._pending):
+                self._pack(table)
+            for table in list(self._batches):  # a table whose last row filled a batch has nothing pending
+                self._flush(table)
+            with self._lake.storage.reached():
+                for _, handle, writer in self._open.values():
+                    writer.close()
+                    handle.close()
+        self._is_closed = True
+
+    def _check_whole(self) -> None:
+        if self._failure is not None:
+            raise _broken_by(self._failure) from self._failure
+
+    @contextmanager
+    def _breaking(self) -> Iterator[None]:
+        """Whatever fails in here breaks the writer, whoever's row came last."""
+        try:
+            yield
+        except FeedAmpError as error:
+            self._failure = error
+            raise
+        except Exception as error:
+            self._failure = error
+            raise _broken_by(error) from error
+
+    def _pack(self, table: str) -> None:
+        """Turns the pending rows into a batch of Arrow, and a group's worth of batches into a row group."""
+        rows = self._pending[table]
+        if not rows:
+            return
+        batches = self._batches.setdefault(table, [])
+        batches.append(pa.RecordBatch.from_pylist(rows, schema=LAKE_TABLES[table].lake_schema))
+        self._pending[table] = []
+        if sum(batch.num_rows for batch in batches) >= ROWS_PER_GROUP:
+            self._flush(table)
+
+    def _flush(self, table: str) -> None:
+        if not self._batches[table]:
+            return
+        group = pa.Table.from_batches(self._batches[table])
+        with self._lake.storage.reached():
+            if table not in self._open:
+                path = f"{table}/{self._day}/{self._name}-0.parquet"
+                target = self._lake.absolute(path)
+                self._lake.make_folder_of(target)
+                handle = self._lake.fs.open(target, "wb", **self._lake.storage.open_options)
+                self._open[table] = (path, handle, pq.ParquetWriter(handle, group.schema, compression="zstd"))
+            self._open[table][2].write_table(group)
+        self._batches[table] = []
+
+
+def _broken_by(failure: Exception) -> IncompleteError:
+    why = type(failure).__name__  # an error of Arrow's may quote a value
+    if isinstance(failure, OSError) and failure.strerror:
+        why = failure.strerror
+    return IncompleteError(
+        f"The lake could not be written ({why}). Nothing of this try counts; the next one writes it again."
+    )
