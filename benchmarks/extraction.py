@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from memory import furnish, parts_in
 from pages import serving
 
-from feedamp.parts import Run
+from feedamp.run import Run
 from feedamp.steps.extract import extract
 from feedamp.steps.load import load
 

@@ -22,11 +22,14 @@ from typing import Any
 
 from cryptography.fernet import Fernet
 
+from feedamp.api.account import Connection
 from feedamp.api.oauth import Credentials
 from feedamp.api.transport import Address
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
-from feedamp.parts import Connection, Parts, Rules, Run
+from feedamp.parts import Parts
+from feedamp.run import Run
+from feedamp.settings import Rules
 from feedamp.state import State, grants, sellers
 from feedamp.steps.extract import extract
 from feedamp.steps.load import load

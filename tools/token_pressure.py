@@ -27,7 +27,7 @@ from cryptography.fernet import Fernet
 from crashes.clock import SharedClock
 from crashes.forking import CONTEXT
 from crashes.rooms import Rooms
-from feedamp.parts import Run
+from feedamp.run import Run
 from feedamp_sandbox import SandboxOptions, running
 from feedamp_sandbox.probe import example_order
 

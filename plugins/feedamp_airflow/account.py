@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
+from feedamp.api.account import Connection
 from feedamp.api.oauth import Credentials
 from feedamp.api.transport import Address
 from feedamp.errors import ConfigurationError
-from feedamp.parts import Connection
 
 _Number = TypeVar("_Number", int, float)
 

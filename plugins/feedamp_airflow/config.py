@@ -13,8 +13,8 @@ from airflow.configuration import AIRFLOW_HOME, conf
 
 from feedamp.errors import ConfigurationError
 from feedamp.order_body import BodyRules
-from feedamp.parts import Rules
 from feedamp.rules.checks import Kind
+from feedamp.settings import Rules
 
 SECTION = "feedamp"
 LONGEST_SPAN = timedelta(days=36_500)  # a moment so long ago is still a date

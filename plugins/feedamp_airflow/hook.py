@@ -14,6 +14,8 @@ from requests import PreparedRequest, Response, Session
 from requests.auth import AuthBase
 from urllib3.exceptions import NewConnectionError
 
+from feedamp.api.account import Connection
+from feedamp.api.clients import Clients
 from feedamp.api.error_bodies import refusal_reasons
 from feedamp.api.tokens import Token
 from feedamp.api.transport import Answer
@@ -27,7 +29,8 @@ from feedamp.errors import (
     TransientError,
     UnclearError,
 )
-from feedamp.parts import Clients, Connection, Parts, Run
+from feedamp.parts import Parts
+from feedamp.run import Run
 from feedamp.state import slots
 from feedamp_airflow import probing
 from feedamp_airflow.account import read_account

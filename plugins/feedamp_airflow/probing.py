@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from feedamp.api.account import Connection
 from feedamp.api.oauth import TokenEndpoint
 from feedamp.api.transport import Transport
 from feedamp.errors import (
@@ -15,7 +16,7 @@ from feedamp.errors import (
     FeedAmpError,
     TransientError,
 )
-from feedamp.parts import Connection, Parts
+from feedamp.parts import Parts
 from feedamp.state import grants, sellers
 
 _TLS_WORDS = ("Certificate", "SSL")

@@ -12,7 +12,8 @@ from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from feedamp.errors import ConfigurationError
-from feedamp.parts import Parts, Run
+from feedamp.parts import Parts
+from feedamp.run import Run
 from feedamp.state import sellers, step_runs
 from feedamp.steps.close import close as close_step
 from feedamp.steps.completeness import prove_completeness

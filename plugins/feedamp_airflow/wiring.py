@@ -12,11 +12,12 @@ from urllib.parse import unquote, urlsplit
 from airflow.sdk.log import mask_secret
 from sqlalchemy.engine import URL, make_url
 
+from feedamp.api.account import Connection
 from feedamp.errors import ConfigurationError
 from feedamp.inbox import OrderQuery
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
-from feedamp.parts import Connection, Parts
+from feedamp.parts import Parts
 from feedamp.state import State
 from feedamp.vault import Vault, key_beside
 from feedamp.warehouse import Warehouse

@@ -11,7 +11,7 @@ from airflow_house import ROOT, open_airflow_house
 from consenting import CALLBACK, authorize, consent
 from console import SELLER, Console
 
-from feedamp.parts import Run
+from feedamp.run import Run
 from feedamp.state import grants, sellers
 from feedamp.steps.extract import extract, plan_sellers
 

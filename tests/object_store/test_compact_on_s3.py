@@ -14,7 +14,9 @@ from object_store import ObjectStore
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.lake.writer import LakeWriter
-from feedamp.parts import Parts, Rules, Run
+from feedamp.parts import Parts
+from feedamp.run import Run
+from feedamp.settings import Rules
 from feedamp.state import State, progress
 from feedamp.steps.compact import compact
 from feedamp.vault import Vault

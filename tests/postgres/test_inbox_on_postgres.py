@@ -5,7 +5,7 @@ from __future__ import annotations
 from house import NOON, open_house
 from inbox_drops import drop_bytes, jsonl
 
-from feedamp.parts import Run
+from feedamp.run import Run
 from feedamp.state import overview, rejects
 from feedamp.steps.inbox_verdict import inbox_problems
 

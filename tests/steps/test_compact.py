@@ -35,7 +35,9 @@ from feedamp.lake.manifest import Manifest, replaced
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.lake.writer import LakeWriter
-from feedamp.parts import Parts, Rules, Run
+from feedamp.parts import Parts
+from feedamp.run import Run
+from feedamp.settings import Rules
 from feedamp.state import State, leases, progress
 from feedamp.steps.compact import LEASE, LEFT_BEHIND, compact
 from feedamp.tables import Rows

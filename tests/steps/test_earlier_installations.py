@@ -11,7 +11,7 @@ from house import open_house
 from installations import MID_LIFE, ROWS_LOST, held_by_feedamp, unpack
 
 from feedamp.lake.store import Lake
-from feedamp.parts import Run
+from feedamp.run import Run
 from feedamp.state import State, grants, ledger
 from feedamp.steps.load import load
 from feedamp.vault import Vault

@@ -9,7 +9,7 @@ from house import NOON, SELLER, House
 from inbox_drops import csv_row, drop_bytes, drop_csv, jsonl, parquet, with_bad_page
 from order_samples import csv_text
 
-from feedamp.parts import Run
+from feedamp.run import Run
 from feedamp.state import overview, progress, rejects
 from feedamp.steps.inbox_verdict import inbox_problems
 

@@ -19,12 +19,15 @@ from hypothesis import strategies as st
 from manifests import T0, Loader, at
 from order_samples import good_order
 
+from feedamp.api.account import Connection
 from feedamp.lake.manifest import Manifest, Sweep
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.lake.writer import LakeWriter
-from feedamp.parts import Connection, Parts, Rules, Run
+from feedamp.parts import Parts
 from feedamp.rules.order import LedgerOrder
+from feedamp.run import Run
+from feedamp.settings import Rules
 from feedamp.state import ledger, open_orders, outbox, progress
 from feedamp.steps.load import load
 from feedamp.tables import TABLES

@@ -13,7 +13,7 @@ from installations import MID_LIFE, unpack
 
 from feedamp.lake.store import Lake
 from feedamp.order_body import BodyRules
-from feedamp.parts import Run
+from feedamp.run import Run
 from feedamp.state import State, overview, rejects
 from feedamp.steps.inbox_verdict import inbox_problems
 from feedamp.steps.load import load

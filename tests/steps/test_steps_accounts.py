@@ -11,7 +11,7 @@ from house import NOON, OTHER, SELLER, House, open_house
 
 from feedamp.api.account_check import AccountCheck, Verdict
 from feedamp.api.pages import Filters
-from feedamp.parts import Run
+from feedamp.run import Run
 from feedamp.state import consents, grants, sellers
 from feedamp.state.schema import grants as grants_table
 from feedamp.state.schema import sellers as sellers_table

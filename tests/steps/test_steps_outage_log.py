@@ -12,7 +12,7 @@ import pytest
 from house import BAD_NUMBER, House, open_house, shipment
 
 from feedamp.errors import TransientError
-from feedamp.parts import Run
+from feedamp.run import Run
 from feedamp.state import step_runs
 from feedamp.steps import close, extract, place, reconcile, validate
 from feedamp.steps.edge import Tally, finish

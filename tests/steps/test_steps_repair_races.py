@@ -13,7 +13,7 @@ import pytest
 from house import OTHER, SELLER, House, open_house, shipment
 
 from feedamp.errors import BusyError, TransientError
-from feedamp.parts import Run
+from feedamp.run import Run
 from feedamp.state import leases
 from feedamp.steps.edge import Tally, finish
 from feedamp.steps.reconcile import reconcile

@@ -19,7 +19,8 @@ import duckdb
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 
-from feedamp.parts import Parts, Run
+from feedamp.parts import Parts
+from feedamp.run import Run
 from feedamp.state import grants, sellers
 from feedamp.steps.intake import intake
 from feedamp.steps.load import load

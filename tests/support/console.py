@@ -15,7 +15,8 @@ from typing import Any
 from airflow_house import AirflowHouse
 from order_samples import good_line, good_order
 
-from feedamp.parts import Parts, Run
+from feedamp.parts import Parts
+from feedamp.run import Run
 from feedamp.steps.close import close
 from feedamp.steps.extract import extract
 from feedamp.steps.intake import intake

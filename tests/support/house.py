@@ -22,6 +22,7 @@ from house_rooms import NOON, OTHER, SELLER, Clock, empty_warehouse, open_state
 from house_views import Views
 from order_samples import good_line, good_order
 
+from feedamp.api.account import Connection
 from feedamp.api.decoding import read_order
 from feedamp.api.json_fields import Slips
 from feedamp.api.oauth import Credentials
@@ -29,8 +30,10 @@ from feedamp.api.transport import Address
 from feedamp.codec import decode_json
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
-from feedamp.parts import Connection, Parts, Rules, Run
+from feedamp.parts import Parts
 from feedamp.rules.finding import WAIVED
+from feedamp.run import Run
+from feedamp.settings import Rules
 from feedamp.state import State, findings, grants, open_orders, sellers
 from feedamp.steps import close as _close
 from feedamp.steps import extract as _extract

@@ -22,7 +22,9 @@ from feedamp.lake.flatten import order_rows
 from feedamp.lake.manifest import Sweep as LakeSweep
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
-from feedamp.parts import Parts, Rules, Run
+from feedamp.parts import Parts
+from feedamp.run import Run
+from feedamp.settings import Rules
 from feedamp.state import open_orders, outbox, progress
 from feedamp.steps import compact as compact_step
 from feedamp.steps import load as load_step

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from crashes.clock import SharedClock
+from feedamp.api.account import Connection
 from feedamp.api.oauth import Credentials
 from feedamp.api.rate_limit import Sleep
 from feedamp.api.transport import Address
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
-from feedamp.parts import Connection, Parts, Rules, Run
+from feedamp.parts import Parts
+from feedamp.run import Run
+from feedamp.settings import Rules
 from feedamp.state import State, grants, sellers
 from feedamp.steps.close import close
 from feedamp.steps.edge import Tally

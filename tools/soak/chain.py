@@ -26,7 +26,8 @@ from typing import Any
 from crashes.forking import CONTEXT
 from crashes.rooms import Rooms
 from feedamp.errors import AuthorizationError, ConfigurationError, RejectedError, TransientError
-from feedamp.parts import Parts, Run, shards
+from feedamp.parts import Parts
+from feedamp.run import Run, shards
 from feedamp.state import sellers, step_runs
 from feedamp.steps.edge import finish
 from soak.settings import RETRIES, Settings

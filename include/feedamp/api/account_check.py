@@ -29,7 +29,7 @@ from feedamp.state import State, consents, known_orders
 from feedamp.state.sellers import Seller
 
 if TYPE_CHECKING:
-    from feedamp.parts import Clients
+    from feedamp.api.clients import Clients
 
 KNOWN_ORDERS = 20
 ACCOUNTS_AT_ONCE = 16

@@ -25,8 +25,9 @@ from feedamp.api.pagination import Sweep, read_whole
 from feedamp.errors import IncompleteError, TransientError, UnclearError
 from feedamp.lake.flatten import order_rows
 from feedamp.models import Order
-from feedamp.parts import Parts, Run
+from feedamp.parts import Parts
 from feedamp.rules.adoption import adopt as adopted
+from feedamp.run import Run
 from feedamp.state import ledger, open_orders, progress, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.edge import FAILURES_THAT_END_A_SELLER, Tally, each_seller, record_run

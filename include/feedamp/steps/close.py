@@ -24,9 +24,10 @@ from feedamp.errors import (
 )
 from feedamp.lake.flatten import order_rows
 from feedamp.models import MarketplaceState, Order
-from feedamp.parts import Parts, Run
+from feedamp.parts import Parts
 from feedamp.rules.closing import Close
 from feedamp.rules.order import CANCELLED, LedgerOrder
+from feedamp.run import Run
 from feedamp.state import leases, ledger, open_orders, outbox, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.edge import Tally, each_order, each_seller, missing_order, record_run

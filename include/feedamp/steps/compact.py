@@ -25,7 +25,8 @@ from feedamp.lake.privacy import Privacy
 from feedamp.lake.schema_evolution import LakeFiles
 from feedamp.lake.store import Lake
 from feedamp.lake.writer import LakeWriter
-from feedamp.parts import Parts, Run
+from feedamp.parts import Parts
+from feedamp.run import Run
 from feedamp.state import leases, progress
 from feedamp.tables import LAKE_TABLES, Row
 

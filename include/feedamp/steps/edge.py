@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from feedamp.api.clients import Clients
 from feedamp.errors import (
     AuthorizationError,
     BusyError,
@@ -20,7 +21,8 @@ from feedamp.errors import (
     ThrottledError,
     TransientError,
 )
-from feedamp.parts import Clients, Parts, Run
+from feedamp.parts import Parts
+from feedamp.run import Run
 from feedamp.state import outbox, step_runs
 from feedamp.state.sellers import Seller
 from feedamp.state.step_runs import Done

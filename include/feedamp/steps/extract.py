@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from feedamp.api.client import FeedAmpClient
+from feedamp.api.clients import Clients
 from feedamp.api.page_drift import READS_AGAIN, Slipping
 from feedamp.api.pages import Filters, Unread
 from feedamp.api.pagination import (
@@ -20,8 +21,9 @@ from feedamp.errors import IncompleteError, MisfitError, TransientError, Unclear
 from feedamp.lake.flatten import order_rows
 from feedamp.lake.manifest import Sweep as LakeSweep
 from feedamp.models import Order
-from feedamp.parts import Clients, Parts, Run, shards
+from feedamp.parts import Parts
 from feedamp.rules.order import AWAITING_SHIPMENT, PENDING
+from feedamp.run import Run, shards
 from feedamp.state import ledger, open_orders, progress, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.account_watch import AccountWatch

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from feedamp.inbox.reading import OTHER_KIND
-from feedamp.parts import Parts, Run
+from feedamp.parts import Parts
+from feedamp.run import Run
 from feedamp.state import progress, rejects
 
 FEW_ROWS = 20

@@ -6,7 +6,8 @@ import logging
 
 from feedamp.errors import ConfigurationError, FeedAmpError
 from feedamp.inbox import discover
-from feedamp.parts import Parts, Run
+from feedamp.parts import Parts
+from feedamp.run import Run
 from feedamp.state import progress
 from feedamp.steps.edge import Tally, record_run
 from feedamp.steps.intake_file import take_file

@@ -10,7 +10,8 @@ from sqlalchemy.engine import Connection
 
 from feedamp.inbox import BadRow, InboxFile, OrderRow, read_rows
 from feedamp.inbox.reading import OTHER_KIND
-from feedamp.parts import Parts, Run
+from feedamp.parts import Parts
+from feedamp.run import Run
 from feedamp.state import progress, rejects
 from feedamp.state.rejects import Rejected
 from feedamp.steps.admitting import judge_row, write_row

@@ -9,7 +9,8 @@ from itertools import islice
 from sqlalchemy.engine import Connection
 
 from feedamp.inbox import BadRow, OrderQuery, OrderRow, read_query
-from feedamp.parts import Parts, Run
+from feedamp.parts import Parts
+from feedamp.run import Run
 from feedamp.state import progress, rejects
 from feedamp.steps.admitting import judge_row, write_row
 from feedamp.steps.edge import Tally

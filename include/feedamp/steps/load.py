@@ -18,7 +18,8 @@ from sqlalchemy.engine import Connection
 from feedamp.errors import BusyError, IncompleteError, UnreadableError
 from feedamp.lake.manifest import Manifest
 from feedamp.models import Snapshot
-from feedamp.parts import Parts, Run
+from feedamp.parts import Parts
+from feedamp.run import Run
 from feedamp.state import leases, ledger, open_orders, outbox, progress
 from feedamp.tables import RECORDED_AT, SNAPSHOTS, Row
 

@@ -7,9 +7,10 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from feedamp.models import Order
-from feedamp.parts import Parts, Run
+from feedamp.parts import Parts
 from feedamp.rules.order import LedgerOrder
 from feedamp.rules.repair import Action, Repair
+from feedamp.run import Run
 from feedamp.state import leases, ledger, open_orders
 from feedamp.steps.judging import record_closed, release_reports
 

@@ -6,7 +6,8 @@ import logging
 from typing import Any
 
 from feedamp.errors import TransientError
-from feedamp.parts import Parts, Run, shards
+from feedamp.parts import Parts
+from feedamp.run import Run, shards
 from feedamp.state import ledger, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.edge import Tally, each_seller, record_run

@@ -26,9 +26,10 @@ from feedamp.errors import (
 )
 from feedamp.lake.flatten import placed_rows
 from feedamp.models import FINAL_STATES, Order
-from feedamp.parts import Parts, Run
+from feedamp.parts import Parts
 from feedamp.rules.order import CANCELLED, SHIPPED, LedgerOrder
 from feedamp.rules.units import count_units
+from feedamp.run import Run
 from feedamp.state import leases, ledger, open_orders, outbox, rejects, sellers
 from feedamp.steps.edge import Tally, unexpected
 from feedamp.steps.reading_back import keep_read, read_back

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from feedamp.lake.manifest import Sweep
-from feedamp.parts import Parts, Run
+from feedamp.parts import Parts
+from feedamp.run import Run
 from feedamp.state import progress
 from feedamp.tables import Row
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from feedamp.parts import Parts, Run, shards
+from feedamp.parts import Parts
+from feedamp.run import Run, shards
 from feedamp.state import ledger, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.difference_table import DifferenceTable

@@ -21,7 +21,7 @@ from feedamp.codec import content_hash
 from feedamp.errors import NotFoundError, RejectedError, UnclearError, UnreadableError
 from feedamp.lake.flatten import order_rows
 from feedamp.models import Order
-from feedamp.parts import Parts, Run
+from feedamp.parts import Parts
 from feedamp.rules.comparison import (
     Difference,
     compare,
@@ -40,6 +40,7 @@ from feedamp.rules.repair import (
     is_mended,
 )
 from feedamp.rules.units import count_units
+from feedamp.run import Run
 from feedamp.state import ledger, open_orders, outbox, progress, sellers
 from feedamp.state.open_orders import Held
 from feedamp.steps.difference_table import DifferenceTable

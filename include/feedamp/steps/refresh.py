@@ -6,7 +6,8 @@ import logging
 from datetime import timedelta
 from typing import Any
 
-from feedamp.parts import Parts, Run, shards
+from feedamp.parts import Parts
+from feedamp.run import Run, shards
 from feedamp.state import grants, sellers
 from feedamp.state.sellers import NEEDS_AUTHORIZATION, SET_ASIDE, Seller
 from feedamp.steps.edge import Tally, each_seller, record_run

@@ -22,10 +22,11 @@ from feedamp.api.pagination import (
 from feedamp.errors import IncompleteError, MisfitError, UnreadableError
 from feedamp.lake.flatten import order_rows, placed_rows
 from feedamp.models import Order
-from feedamp.parts import Parts, Run
+from feedamp.parts import Parts
 from feedamp.rules.closing import OpenOrder
 from feedamp.rules.expected_rows import LedgerFact, placements_to_restore
 from feedamp.rules.order import AWAITING_SHIPMENT, PENDING, LedgerOrder
+from feedamp.run import Run
 from feedamp.state import facts, findings, ledger, open_orders, outbox, progress, rejects, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.completeness import ONLY_IN_LAKE, WAREHOUSE

@@ -21,8 +21,9 @@ from feedamp.errors import (
     UnreadableError,
 )
 from feedamp.models import Order
-from feedamp.parts import Parts, Run, shards
+from feedamp.parts import Parts
 from feedamp.rules.finding import HELD, REPORTED, TO_REPORT, StoredFinding
+from feedamp.run import Run, shards
 from feedamp.state import findings, leases, ledger, open_orders, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.edge import Tally, each_order, each_seller, missing_order, record_run, unexpected

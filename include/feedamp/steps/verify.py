@@ -6,8 +6,9 @@ import logging
 from dataclasses import dataclass, field
 
 from feedamp.errors import FeedAmpError
-from feedamp.parts import Parts, Run
+from feedamp.parts import Parts
 from feedamp.rules.expected_rows import Difference
+from feedamp.run import Run
 from feedamp.steps.completeness import find_differences
 from feedamp.steps.found_differences import FoundDifferences
 from feedamp.steps.load import load_what_is_whole

@@ -9,7 +9,8 @@ from typing import Any
 from uuid import uuid4
 
 from feedamp.errors import BusyError, ConfigurationError, IncompleteError
-from feedamp.parts import Parts, Run
+from feedamp.parts import Parts
+from feedamp.run import Run
 from feedamp.state import sellers
 from feedamp.steps.adopt import adopt
 from feedamp.steps.edge import Tally

@@ -8,6 +8,7 @@ import re
 import secrets
 from urllib.parse import urlencode
 
+from feedamp.api.account import Connection
 from feedamp.api.account_check import AccountCheck, Verdict
 from feedamp.api.oauth import TokenEndpoint, TokenPair
 from feedamp.api.transport import Transport
@@ -21,7 +22,8 @@ from feedamp.errors import (
     TransientError,
     UnclearError,
 )
-from feedamp.parts import Connection, Parts, Run
+from feedamp.parts import Parts
+from feedamp.run import Run
 from feedamp.state import authorizations, consents, grants, overview, sellers
 from feedamp.state.sellers import Seller
 from feedamp.troubles import counted

@@ -29,7 +29,8 @@ from feedamp.enrollment import (
     set_aside_words,
 )
 from feedamp.errors import AuthorizationError, ClientRefusedError, ConfigurationError, FeedAmpError
-from feedamp.parts import Parts, Run
+from feedamp.parts import Parts
+from feedamp.run import Run
 from feedamp.state import consents, known_orders, sellers
 from feedamp.state.sellers import Seller
 from feedamp.troubles import counted

@@ -13,7 +13,7 @@ from feedamp_airflow.cli.running import DONE, REFUSED, opened_parts
 
 def compact_lake(given: argparse.Namespace, out: Output) -> int:
     """Puts small files of past days together. Safe to repeat, and beside readers and writers."""
-    from feedamp.parts import Run
+    from feedamp.run import Run
     from feedamp.steps.compact import compact
 
     try:
@@ -33,7 +33,7 @@ def compact_lake(given: argparse.Namespace, out: Output) -> int:
 
 def verify_lake(given: argparse.Namespace, out: Output) -> int:
     """Names what lake and warehouse lack of what the state knows; 1 if anything is left. Safe to repeat."""
-    from feedamp.parts import Run
+    from feedamp.run import Run
     from feedamp.steps.verify import verify
 
     with opened_parts() as parts:

@@ -1,0 +1,18 @@
+"""Where one FeedAMP account of the marketplace is, and its credentials."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from feedamp.api.oauth import Credentials
+from feedamp.api.transport import Address
+
+
+@dataclass(frozen=True)
+class Connection:
+    """One Airflow connection of type `feedamp`, read."""
+
+    address: Address
+    credentials: Credentials
+    requests_per_second: float = 2.0
+    callback_url: str | None = None

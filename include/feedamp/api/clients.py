@@ -1,0 +1,177 @@
+"""Clients for sellers of any account: one pool of connections, one set of tokens and one rate limit an account."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from datetime import datetime
+from types import TracebackType
+from typing import Self
+
+from feedamp.api.account import Connection
+from feedamp.api.account_check import AccountCheck, Verdict, check_account
+from feedamp.api.client import Counts, FeedAmpClient
+from feedamp.api.oauth import TokenEndpoint
+from feedamp.api.rate_limit import Pacer, Sleep
+from feedamp.api.tokens import Token, Tokens
+from feedamp.api.transport import Transport
+from feedamp.errors import AuthorizationError, ClientRefusedError
+from feedamp.state import State, sellers
+from feedamp.state.sellers import Seller
+from feedamp.vault import Vault
+
+log = logging.getLogger(__name__)
+
+
+class Clients:
+    """Open pools by connection id."""
+
+    def __init__(
+        self,
+        state: State,
+        vault: Vault,
+        account: Callable[[str], Connection],
+        *,
+        run_started_at: datetime,
+        sleep: Sleep,
+        on_secret: Callable[[str], None],
+    ) -> None:
+        self._state = state
+        self._vault = vault
+        self._find_account = account
+        self._run_started_at = run_started_at
+        self._sleep = sleep
+        self._on_secret = on_secret
+        self._stack = AsyncExitStack()
+        self._transports: dict[str, Transport] = {}
+        self._accounts: dict[str, tuple[Transport, Tokens, Pacer]] = {}
+        self._opening = asyncio.Lock()
+        self._comparing: dict[str, asyncio.Lock] = {}
+        self.counts = Counts()
+
+    async def __aenter__(self) -> Self:
+        await self._stack.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    @property
+    def requests(self) -> int:
+        """Requests sent so far, token calls included."""
+        return sum(transport.requests for transport, _, _ in self._accounts.values())
+
+    async def client(self, seller: Seller) -> FeedAmpClient:
+        """A client for one seller, once the account behind a new grant has been compared with known orders.
+
+        Raises:
+            AuthorizationError: the grant is refused, or its account is another seller's and it is set aside.
+            FeedAmpError: the account could not be compared.
+        """
+        await self._compared(seller)
+        return await self._client(seller, self.counts)
+
+    async def check_account(self, seller: Seller) -> AccountCheck:
+        """Compares the account behind a seller's new grant with known orders; see `account_check`."""
+        async with self._comparing.setdefault(seller.seller_id, asyncio.Lock()):
+            _, tokens, _ = await self._account(seller.conn_id)
+            tokens.forget(seller.seller_id)
+            try:
+                client = await self._client(seller, Counts(), to_compare=True)
+                return await check_account(self._state, client, seller)
+            finally:
+                tokens.forget(seller.seller_id)  # another grant may be in use from now on
+
+    async def _compared(self, seller: Seller) -> None:
+        if seller.account_checked:
+            return
+        check = await self.check_account(seller)
+        if check.verdict is Verdict.SET_ASIDE:
+            raise AuthorizationError(
+                f"The seller's grant is set aside: {check.reason}.", seller_id=seller.seller_id
+            )
+        if check.verdict is Verdict.KEPT_BEFORE:
+            log.warning(
+                "The new grant of seller %s is set aside: %s; the one before it stays in use.",
+                seller.seller_id,
+                check.reason,
+            )
+
+    async def _client(self, seller: Seller, counts: Counts, *, to_compare: bool = False) -> FeedAmpClient:
+        transport, tokens, pacer = await self._account(seller.conn_id)
+        return FeedAmpClient(
+            seller.seller_id,
+            transport=transport,
+            tokens=tokens,
+            pacer=pacer,
+            now=self._state.now,
+            sleep=self._sleep,
+            counts=counts,
+            to_compare=to_compare,
+        )
+
+    async def for_seller(self, seller_id: str) -> FeedAmpClient:
+        """A client for a registered seller.
+
+        Raises:
+            AuthorizationError: nobody knows the seller, or nothing may be sent for this seller now.
+        """
+        return await self.client(self._registered(seller_id))
+
+    async def token_and_turn(self, seller_id: str, *, stale: Token | None = None) -> Token:
+        """A live token (newer than a stale one) once a request for the seller may leave."""
+        seller = self._registered(seller_id)
+        await self._compared(seller)
+        _, tokens, pacer = await self._account(seller.conn_id)
+        token = await (tokens.live(seller_id) if stale is None else tokens.replace(seller_id, stale))
+        await pacer.turn(seller_id)
+        return token
+
+    def _registered(self, seller_id: str) -> Seller:
+        with self._state.read() as connection:
+            found = sellers.find(connection, [seller_id])
+        if not found:
+            raise AuthorizationError("The seller is not registered.", seller_id=seller_id)
+        if found[0].blocked_by:
+            raise AuthorizationError(f"Nothing can be sent: {found[0].blocked_by}.", seller_id=seller_id)
+        return found[0]
+
+    async def tokens(self, conn_id: str) -> Tokens:
+        """The tokens of one connection."""
+        return (await self._account(conn_id))[1]
+
+    def settle(self) -> tuple[list[str], ClientRefusedError | None]:
+        """Judges refused grants; returns sellers newly marked, to be reported once.
+
+        With them the error of a connection whose client FeedAMP refuses; the sellers of that one stay unmarked.
+        """
+        newly: list[str] = []
+        blamed: ClientRefusedError | None = None
+        for _, tokens, _ in self._accounts.values():
+            try:
+                newly += tokens.settle()
+            except ClientRefusedError as error:
+                blamed = error
+        return newly, blamed
+
+    async def _account(self, conn_id: str) -> tuple[Transport, Tokens, Pacer]:
+        async with self._opening:
+            if conn_id not in self._accounts:
+                account = self._find_account(conn_id)
+                transport = await self._stack.enter_async_context(Transport(account.address))
+                pacer = Pacer(self._state, requests_per_second=account.requests_per_second, sleep=self._sleep)
+                tokens = Tokens(
+                    self._state,
+                    self._vault,
+                    TokenEndpoint(transport, account.credentials),
+                    sleep=self._sleep,
+                    run_started_at=self._run_started_at,
+                    request_timeout_s=account.address.timeout_s,
+                    on_secret=self._on_secret,
+                )
+                self._accounts[conn_id] = (transport, tokens, pacer)
+            return self._accounts[conn_id]

@@ -1,0 +1,42 @@
+"""One try of a task, and how sellers are split over tasks."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+SHARDS_AT_MOST = 200
+
+
+@dataclass(frozen=True)
+class Run:
+    """The task that works: `started_at` is the start of its DAG run, `day` names the lake folder."""
+
+    dag_id: str
+    run_id: str
+    started_at: datetime
+    try_number: int = 1
+    dry_run: bool = False
+
+    def slug(self, step: str, now: datetime) -> str:
+        """A file name for this try of this run, never used before: a run id can come again."""
+        short = re.sub(r"[^A-Za-z0-9]+", "_", self.dag_id.removeprefix("feedamp_"))
+        mark = hashlib.sha256(f"{self.dag_id}/{self.run_id}".encode()).hexdigest()[:8]
+        return f"{short}-{step}-{mark}-{now:%Y%m%dT%H%M%S%f}-{self.try_number}"
+
+
+def shards(seller_ids: list[str], *, sellers_per_task: int) -> list[dict[str, Any]]:
+    """Sellers split evenly over at most `SHARDS_AT_MOST` tasks (DESIGN, section 2)."""
+    if not seller_ids:
+        return []
+    count = min(SHARDS_AT_MOST, -(-len(seller_ids) // max(1, sellers_per_task)))
+    size, rest = divmod(len(seller_ids), count)
+    parts, start = [], 0
+    for shard in range(count):
+        end = start + size + (1 if shard < rest else 0)
+        parts.append({"shard": shard, "sellers": seller_ids[start:end]})
+        start = end
+    return parts

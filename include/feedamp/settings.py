@@ -1,0 +1,26 @@
+"""The `[feedamp]` options that steps obey."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from feedamp.order_body import BodyRules
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The `[feedamp]` options that steps obey; defaults as in INTERFACE.md."""
+
+    inbox_url: str
+    inbox_settle_s: float = 10.0
+    body: BodyRules = field(default_factory=BodyRules)
+    max_rejected_ratio: float = 0.05
+    sellers_per_task: int = 50
+    page_size: int = 50
+    overlap: timedelta = timedelta(minutes=10)
+    error_codes: Mapping[str, str | None] = field(default_factory=dict)
+    error_clear: timedelta = timedelta(days=3)
+    stale_after: timedelta = timedelta(days=7)
+    closed_body_kept: timedelta | None = None  # None: for ever
