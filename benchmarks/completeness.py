@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import sqlalchemy as sa
-from memory import furnish, parts_in, status_mb
+from memory import furnish, resources_in, status_mb
 
 from feedamp.state.schema import orders, snapshots
 from feedamp.steps import completeness
@@ -35,7 +35,7 @@ ROWS_AT_ONCE = 20_000
 def fill(folder: Path, count: int) -> None:
     """State and warehouse with so many orders."""
     furnish(folder)
-    parts = parts_in(folder, API)
+    parts = resources_in(folder, API)
     for start in range(0, count, ROWS_AT_ONCE):
         rows, shown = [], []
         for at in range(start, min(count, start + ROWS_AT_ONCE)):
@@ -112,7 +112,7 @@ def work(what: str, folder: Path) -> dict[str, float]:
     """One comparison here: seconds and megabytes."""
     import duckdb  # noqa: F401 - part of the process before any row
 
-    parts = parts_in(folder, API)
+    parts = resources_in(folder, API)
     before_mb, began = status_mb("VmRSS"), time.monotonic()
     with FoundDifferences() as found:
         if what == "all":

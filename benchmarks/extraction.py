@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from memory import furnish, parts_in
+from memory import furnish, resources_in
 from pages import serving
 
 from feedamp.run import Run
@@ -39,7 +39,7 @@ def ours(api: str, folder: Path, orders: int) -> None:
     import asyncio
 
     furnish(folder)
-    parts = parts_in(folder, api)
+    parts = resources_in(folder, api)
     run = Run("feedamp_extract_fulfillments", "manual__1", datetime.now(UTC))
     tally = asyncio.run(extract(parts, run, 0, ["S000"]))
     if (tally.orders, tally.complete) != (orders, True):
@@ -49,7 +49,7 @@ def ours(api: str, folder: Path, orders: int) -> None:
 def ours_with_load(api: str, folder: Path, orders: int) -> None:
     """The same, and `load` into DuckDB."""
     ours(api, folder, orders)
-    parts = parts_in(folder, api)
+    parts = resources_in(folder, api)
     load(parts, Run("feedamp_extract_fulfillments", "manual__1", datetime.now(UTC)))
 
 

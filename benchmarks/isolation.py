@@ -18,14 +18,14 @@ from tempfile import TemporaryDirectory
 
 from cryptography.fernet import Fernet
 
-from feedamp.api.account import Connection
+from feedamp.api.account import FeedAmpAccount
 from feedamp.api.oauth import Credentials
-from feedamp.api.transport import Address
+from feedamp.api.transport import Endpoint
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.run import Run
-from feedamp.settings import Rules
+from feedamp.settings import Settings
 from feedamp.state import State, grants, sellers
 from feedamp.steps.edge import Tally
 from feedamp.steps.extract import extract
@@ -42,29 +42,29 @@ SELLERS, IN_TROUBLE, PER_PAGE = 50, 4, 10
 PROMISED = 1.2
 
 
-def parts_for(sandbox: Sandbox, folder: Path) -> Parts:
+def resources_for(sandbox: Sandbox, folder: Path) -> Resources:
     """A house beside this sandbox that knows all its sellers."""
-    connection = Connection(
-        Address(sandbox.api), Credentials("feedamp", sandbox.client_id, sandbox.client_secret)
+    connection = FeedAmpAccount(
+        Endpoint(sandbox.api), Credentials("feedamp", sandbox.client_id, sandbox.client_secret)
     )
-    parts = Parts(
+    resources = Resources(
         State(f"sqlite:///{folder}/state.db"),
         Vault(Fernet.generate_key().decode()),
         Lake(str(folder / "lake")),
         DuckDbWarehouse(str(folder / "warehouse.duckdb")),
-        Rules(str(folder / "inbox"), page_size=PER_PAGE),
+        Settings(str(folder / "inbox"), page_size=PER_PAGE),
         Privacy(None),
         lambda conn_id: connection,
         default_conn_id="feedamp",
     )
-    with parts.state.begin() as opened:
+    with resources.state.begin() as opened:
         for seller in sandbox.sellers:
-            now = parts.state.now()
+            now = resources.state.now()
             sellers.add(opened, seller["seller_id"], conn_id="feedamp", now=now)
             grants.put_grant(
-                opened, parts.vault, seller["seller_id"], "feedamp", seller["refresh_token"], now=now
+                opened, resources.vault, seller["seller_id"], "feedamp", seller["refresh_token"], now=now
             )
-    return parts
+    return resources
 
 
 def stock(sandbox: Sandbox, pages: int) -> None:
@@ -89,12 +89,12 @@ def seconds_of_others(pages: int, *, with_trouble: bool) -> tuple[float, Tally]:
             sandbox.revoke(revoked)
             sandbox.fault("throttle", seller_id=throttled, path="/orders", times=None, seconds=600)
             sandbox.fault("broken_json", seller_id=garbage, path="/orders", times=None)
-        parts = parts_for(sandbox, Path(name))
+        resources = resources_for(sandbox, Path(name))
         asked = everybody if with_trouble else everybody[IN_TROUBLE:]
         began = datetime.now(UTC)
         run = Run("feedamp_extract_fulfillments", "manual__1", began)
-        tally = asyncio.run(extract(parts, run, 0, asked))
-        parts.state.close()
+        tally = asyncio.run(extract(resources, run, 0, asked))
+        resources.state.close()
         others = [request.at for request in sandbox.requests if request.seller_id in everybody[IN_TROUBLE:]]
         return (max(others) - began).total_seconds(), tally
 

@@ -22,14 +22,14 @@ from typing import Any
 
 from cryptography.fernet import Fernet
 
-from feedamp.api.account import Connection
+from feedamp.api.account import FeedAmpAccount
 from feedamp.api.oauth import Credentials
-from feedamp.api.transport import Address
+from feedamp.api.transport import Endpoint
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.run import Run
-from feedamp.settings import Rules
+from feedamp.settings import Settings
 from feedamp.state import State, grants, sellers
 from feedamp.steps.extract import extract
 from feedamp.steps.load import load
@@ -40,17 +40,17 @@ SELLERS = 50
 PROMISED_MB = {"extract": 100, "load": 250}
 
 
-def parts_in(folder: Path, api: str) -> Parts:
+def resources_in(folder: Path, api: str) -> Resources:
     """A house in this folder, its server at this address, and no waiting for turns."""
-    connection = Connection(
-        Address(api), Credentials("feedamp", "client", "secret"), requests_per_second=1_000_000.0
+    connection = FeedAmpAccount(
+        Endpoint(api), Credentials("feedamp", "client", "secret"), requests_per_second=1_000_000.0
     )
-    return Parts(
+    return Resources(
         State(f"sqlite:///{folder}/state.db"),
         Vault((folder / "key").read_text()),
         Lake(str(folder / "lake")),
         DuckDbWarehouse(str(folder / "warehouse.duckdb")),
-        Rules(str(folder / "inbox")),
+        Settings(str(folder / "inbox")),
         Privacy(None),
         lambda conn_id: connection,
         default_conn_id="feedamp",
@@ -60,13 +60,13 @@ def parts_in(folder: Path, api: str) -> Parts:
 def furnish(folder: Path) -> None:
     """A state with its sellers, each with a grant."""
     (folder / "key").write_text(Fernet.generate_key().decode())
-    parts = parts_in(folder, "http://127.0.0.1:9/api/v1")
-    with parts.state.begin() as connection:
+    resources = resources_in(folder, "http://127.0.0.1:9/api/v1")
+    with resources.state.begin() as connection:
         for number in range(SELLERS):
-            seller_id, now = f"S{number:03d}", parts.state.now()
+            seller_id, now = f"S{number:03d}", resources.state.now()
             sellers.add(connection, seller_id, conn_id="feedamp", now=now)
-            grants.put_grant(connection, parts.vault, seller_id, "feedamp", f"rt-{number}", now=now)
-    parts.state.close()
+            grants.put_grant(connection, resources.vault, seller_id, "feedamp", f"rt-{number}", now=now)
+    resources.state.close()
 
 
 def work(step: str, folder: Path, api: str) -> dict[str, Any]:
@@ -74,14 +74,14 @@ def work(step: str, folder: Path, api: str) -> dict[str, Any]:
     import duckdb  # noqa: F401 - part of the process before any row
     import pandas as pd  # noqa: F401 - pyarrow imports it with the first row where it is installed
 
-    parts = parts_in(folder, api)
+    resources = resources_in(folder, api)
     run = Run("feedamp_extract_fulfillments", "manual__1", datetime.now(UTC))
     before_mb, began = status_mb("VmRSS"), time.monotonic()
     if step == "extract":
-        tally = asyncio.run(extract(parts, run, 0, [f"S{number:03d}" for number in range(SELLERS)]))
+        tally = asyncio.run(extract(resources, run, 0, [f"S{number:03d}" for number in range(SELLERS)]))
         done = {"orders": tally.orders, "complete": tally.complete, "pages": tally.pages}
     else:
-        done = dict(load(parts, run))
+        done = dict(load(resources, run))
     seconds, added_mb = time.monotonic() - began, status_mb("VmHWM") - before_mb
     return {**done, "seconds": round(seconds, 1), "before_mb": round(before_mb), "added_mb": round(added_mb)}
 

@@ -110,13 +110,13 @@ def _read_together(rooms: Rooms, processes: int, rounds: int, clock: SharedClock
 def _read(rooms: Rooms, rounds: int, real: bool, barrier: Any, counted: Any) -> None:
     """One process."""
     logging.disable(logging.CRITICAL)
-    parts = rooms.parts()
-    run = Run("feedamp_extract_fulfillments", "manual__1", parts.state.now())
+    resources = rooms.resources()
+    run = Run("feedamp_extract_fulfillments", "manual__1", resources.state.now())
 
     async def work() -> int:
         reads = 0
-        async with parts.clients(run) as clients:
-            with parts.state.read() as connection:
+        async with resources.clients(run) as clients:
+            with resources.state.read() as connection:
                 found = [s.seller_id for s in _workable(connection)]
             sellers = [await clients.for_seller(seller_id) for seller_id in found]
             for _ in range(rounds):
@@ -136,7 +136,7 @@ def _read(rooms: Rooms, rounds: int, real: bool, barrier: Any, counted: Any) -> 
         barrier.abort()
         raise
     finally:
-        parts.state.close()
+        resources.state.close()
 
 
 def _workable(connection: Any) -> Any:

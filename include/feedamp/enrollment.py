@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy.engine import Connection
 
 from feedamp.order_body import is_storable
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.state import consents, grants, sellers
 from feedamp.state.sellers import ACTIVE, Seller
 
@@ -96,7 +96,7 @@ def check(given: Enrollment) -> Refusal | None:
 
 def enroll(
     connection: Connection,
-    parts: Parts,
+    resources: Resources,
     given: Enrollment,
     known: Seller | None,
     *,
@@ -110,7 +110,9 @@ def enroll(
     orders before it is used. With `force` a grant that was set aside is taken. A refusal changes nothing. Safe to
     repeat.
     """
-    owner = grants.token_owner(connection, parts.vault, given.refresh_token) if given.refresh_token else None
+    owner = (
+        grants.token_owner(connection, resources.vault, given.refresh_token) if given.refresh_token else None
+    )
     if owner not in (None, given.seller_id):
         return Refusal("refresh_token", f"is known as that of seller {owner}; a token stands for one seller")
     has_grant = known is not None and known.grant is not None
@@ -118,13 +120,13 @@ def enroll(
     if is_new_token and known is not None and known.grant == ACTIVE and not replace:
         return Refusal("refresh_token", "the seller has a live grant; --replace puts this one in its place")
     is_taken = False
-    if known is not None and not is_new_token and is_set_aside(connection, parts, given, known):
+    if known is not None and not is_new_token and is_set_aside(connection, resources, given, known):
         if not force:
             return Refusal("refresh_token", set_aside_words(known.grant_reason or ""))
-        is_taken = consents.take_set_aside(connection, known.seller_id, now=parts.state.now())
-    conn_id = given.conn_id or (known.conn_id if known else parts.default_conn_id)
+        is_taken = consents.take_set_aside(connection, known.seller_id, now=resources.state.now())
+    conn_id = given.conn_id or (known.conn_id if known else resources.default_conn_id)
     if known is None or _differs(given, known):
-        now = parts.state.now()
+        now = resources.state.now()
         sellers.add(
             connection,
             given.seller_id,
@@ -140,22 +142,22 @@ def enroll(
         # Not announced by `on_secret`: Airflow's masker takes seconds for thousands, and nothing here prints it.
         grants.put_grant(
             connection,
-            parts.vault,
+            resources.vault,
             given.seller_id,
             conn_id,
             given.refresh_token,
-            now=parts.state.now(),
+            now=resources.state.now(),
             to_compare=True,
         )
     return Outcome.ADDED if known is None else Outcome.UPDATED
 
 
-def is_set_aside(connection: Connection, parts: Parts, given: Enrollment, known: Seller) -> bool:
+def is_set_aside(connection: Connection, resources: Resources, given: Enrollment, known: Seller) -> bool:
     """Whether the token is the one that the set-aside grant came with."""
     if given.refresh_token is None or known.grant_reason is None:
         return False
     consent = consents.set_aside_consent(connection, known.seller_id)
-    return consent == parts.vault.fingerprint("token", given.refresh_token)
+    return consent == resources.vault.fingerprint("token", given.refresh_token)
 
 
 def set_aside_words(reason: str) -> str:

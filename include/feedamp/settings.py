@@ -10,7 +10,7 @@ from feedamp.order_body import BodyRules
 
 
 @dataclass(frozen=True)
-class Rules:
+class Settings:
     """The `[feedamp]` options that steps obey; defaults as in INTERFACE.md."""
 
     inbox_url: str

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
-from feedamp.api.account import Connection
+from feedamp.api.account import FeedAmpAccount
 from feedamp.api.oauth import Credentials
-from feedamp.api.transport import Address
+from feedamp.api.transport import Endpoint
 from feedamp.errors import ConfigurationError
 
 _Number = TypeVar("_Number", int, float)
@@ -28,7 +28,7 @@ class AirflowConnection(Protocol):
         """Extras as a dict."""
 
 
-def read_account(connection: AirflowConnection) -> Connection:
+def read_account(connection: AirflowConnection) -> FeedAmpAccount:
     """Address, credentials and limits of a connection.
 
     Raises:
@@ -47,7 +47,7 @@ def read_account(connection: AirflowConnection) -> Connection:
     base_url = connection.host.strip().rstrip("/")
     timeout_s = _number(name, extra, "timeout_s", _number(name, extra, "timeout", 30.0, float), float)
     try:
-        address = Address(
+        endpoint = Endpoint(
             base_url=base_url,
             max_connections=_number(name, extra, "max_connections", 32, int),
             timeout_s=timeout_s,
@@ -59,8 +59,8 @@ def read_account(connection: AirflowConnection) -> Connection:
         )
     except ConfigurationError as error:
         raise ConfigurationError(f"{name}: {error}") from error
-    return Connection(
-        address=address,
+    return FeedAmpAccount(
+        endpoint=endpoint,
         credentials=Credentials(connection.conn_id, connection.login, connection.password),
         requests_per_second=_number(name, extra, "requests_per_second", 2.0, float),
         callback_url=extra.get("callback_url") or None,

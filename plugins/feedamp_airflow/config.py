@@ -14,7 +14,7 @@ from airflow.configuration import AIRFLOW_HOME, conf
 from feedamp.errors import ConfigurationError
 from feedamp.order_body import BodyRules
 from feedamp.rules.checks import Kind
-from feedamp.settings import Rules
+from feedamp.settings import Settings
 
 SECTION = "feedamp"
 LONGEST_SPAN = timedelta(days=36_500)  # a moment so long ago is still a date
@@ -37,7 +37,7 @@ class Options:
     masks_personal_fields: bool
     inbox_sql: str | None = field(repr=False)
     inbox_sql_conn_id: str | None
-    rules: Rules
+    settings: Settings
 
 
 def read_options() -> Options:
@@ -72,7 +72,7 @@ def read_options() -> Options:
         masks_personal_fields=pii == "mask",
         inbox_sql=inbox_sql,
         inbox_sql_conn_id=inbox_sql_conn_id,
-        rules=Rules(
+        settings=Settings(
             inbox_url=_text("inbox_url") or str(home / "inbox"),
             inbox_settle_s=_number("inbox_settle_s", 10.0, float),
             body=_body_rules(),

@@ -14,7 +14,7 @@ from requests import PreparedRequest, Response, Session
 from requests.auth import AuthBase
 from urllib3.exceptions import NewConnectionError
 
-from feedamp.api.account import Connection
+from feedamp.api.account import FeedAmpAccount
 from feedamp.api.clients import Clients
 from feedamp.api.error_bodies import refusal_reasons
 from feedamp.api.tokens import Token
@@ -29,12 +29,12 @@ from feedamp.errors import (
     TransientError,
     UnclearError,
 )
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import slots
 from feedamp_airflow import probing
 from feedamp_airflow.account import read_account
-from feedamp_airflow.wiring import connection_by_id, make_parts
+from feedamp_airflow.wiring import connection_by_id, make_resources
 
 _Result = TypeVar("_Result")
 
@@ -57,28 +57,28 @@ class FeedAmpHook(HttpHook):
     def __init__(self, feedamp_conn_id: str = default_conn_name, method: str = "GET", **kwargs: Any) -> None:
         super().__init__(method=method, http_conn_id=feedamp_conn_id, **kwargs)
         self.feedamp_conn_id = feedamp_conn_id
-        self._parts_made: Parts | None = None
-        self._account_read: Connection | None = None
+        self._resources_made: Resources | None = None
+        self._account_read: FeedAmpAccount | None = None
 
     def get_conn(
         self, headers: dict[Any, Any] | None = None, extra_options: dict[str, Any] | None = None
     ) -> Session:
         """A session to FeedAMP's address without any credential; `run` adds the seller's token."""
         account = self._account()
-        address = account.address
-        self.base_url = address.base_url
+        endpoint = account.endpoint
+        self.base_url = endpoint.base_url
         self._base_url_initialized = True
         options = dict(extra_options or {})
-        options.setdefault("timeout", address.timeout_s)
+        options.setdefault("timeout", endpoint.timeout_s)
         options.setdefault("allow_redirects", False)  # a token must not travel to another host
         self.merged_extra = options
         session = Session()
         session.auth = _Bearer(None)  # also keeps a .netrc from adding basic auth
-        session.trust_env = address.trust_env
-        session.verify = address.verify
-        session.cert = address.cert
-        if address.proxy:
-            session.proxies = {"http": address.proxy, "https": address.proxy}
+        session.trust_env = endpoint.trust_env
+        session.verify = endpoint.verify
+        session.cert = endpoint.cert
+        if endpoint.proxy:
+            session.proxies = {"http": endpoint.proxy, "https": endpoint.proxy}
         session = self._configure_session_from_mount_adapters(session)
         if headers:
             session.headers.update(headers)
@@ -126,7 +126,7 @@ class FeedAmpHook(HttpHook):
         async with FeedAmpHook().client() as clients:
             order, read_at = await (await clients.for_seller("S1")).get_order("MKT-70031")
         """
-        return self._parts().clients(Run("hook", "hook", started_at=datetime.now(UTC)))
+        return self._resources().clients(Run("hook", "hook", started_at=datetime.now(UTC)))
 
     def check_response(self, response: Response) -> None:
         """Turns a bad status into our error; FeedAMP's body goes into `reasons`, never into a log.
@@ -150,7 +150,7 @@ class FeedAmpHook(HttpHook):
     def test_connection(self) -> tuple[bool, str]:
         """Which part works and which fails: address, TLS, token endpoint. Never spends a grant."""
         try:
-            return _wait_for(probing.probe(self._account(), self._parts))
+            return _wait_for(probing.probe(self._account(), self._resources))
         except FeedAmpError as error:
             return False, str(error)
 
@@ -184,7 +184,7 @@ class FeedAmpHook(HttpHook):
         """Retry-After holds for every process that sends for the seller (promise 10)."""
         wait_s = _retry_after_s(response)
         if wait_s is not None:
-            state = self._parts().state
+            state = self._resources().state
             with state.begin() as connection:
                 slots.postpone(connection, seller, now=state.now(), seconds=wait_s)
 
@@ -195,15 +195,15 @@ class FeedAmpHook(HttpHook):
 
         return _wait_for(run())
 
-    def _account(self) -> Connection:
+    def _account(self) -> FeedAmpAccount:
         if self._account_read is None:
             self._account_read = read_account(connection_by_id(self.feedamp_conn_id))
         return self._account_read
 
-    def _parts(self) -> Parts:
-        if self._parts_made is None:
-            self._parts_made = make_parts()
-        return self._parts_made
+    def _resources(self) -> Resources:
+        if self._resources_made is None:
+            self._resources_made = make_resources()
+        return self._resources_made
 
 
 class _Bearer(AuthBase):

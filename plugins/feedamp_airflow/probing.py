@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from feedamp.api.account import Connection
+from feedamp.api.account import FeedAmpAccount
 from feedamp.api.oauth import TokenEndpoint
 from feedamp.api.transport import Transport
 from feedamp.errors import (
@@ -16,15 +16,15 @@ from feedamp.errors import (
     FeedAmpError,
     TransientError,
 )
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.state import grants, sellers
 
 _TLS_WORDS = ("Certificate", "SSL")
 
 
-async def probe(account: Connection, parts: Callable[[], Parts]) -> tuple[bool, str]:
+async def probe(account: FeedAmpAccount, resources: Callable[[], Resources]) -> tuple[bool, str]:
     """(works, sentence). Asks for a list without a token, then for tokens with a made-up one; spends no grant."""
-    async with Transport(account.address) as transport:
+    async with Transport(account.endpoint) as transport:
         try:
             answer = await transport.send("GET", "/orders?page_size=10")
         except TransientError as error:
@@ -42,7 +42,7 @@ async def probe(account: Connection, parts: Callable[[], Parts]) -> tuple[bool, 
         except AuthorizationError:
             return (
                 True,
-                f"Address, TLS and token endpoint work; credentials {_proof(_last_success(account, parts()))}.",
+                f"Address, TLS and token endpoint work; credentials {_proof(_last_success(account, resources()))}.",
             )
         except FeedAmpError as error:
             return False, f"Address and TLS work; the token endpoint fails: {error}"
@@ -56,27 +56,27 @@ def _proof(last_success: datetime | None) -> str:
     return f"are proven by a refresh {minutes} minutes ago"
 
 
-def _last_success(account: Connection, parts: Parts) -> datetime | None:
+def _last_success(account: FeedAmpAccount, resources: Resources) -> datetime | None:
     """The newest refresh with these credentials; not by connection id, for Airflow makes one up for the Test button."""
-    with parts.state.read() as connection:
+    with resources.state.read() as connection:
         conn_ids = {seller.conn_id for seller in sellers.find(connection)}
         moments = [
             grants.last_success(connection, conn_id)
             for conn_id in conn_ids
-            if _is_same(account, parts, conn_id)
+            if _is_same(account, resources, conn_id)
         ]
     return max(filter(None, moments), default=None)
 
 
-def _is_same(account: Connection, parts: Parts, conn_id: str) -> bool:
+def _is_same(account: FeedAmpAccount, resources: Resources, conn_id: str) -> bool:
     """Whether a saved connection has the address and the credentials of this one."""
     try:
-        saved = parts.connection(conn_id)
+        saved = resources.connection(conn_id)
     except ConfigurationError:
         return False
     mine, theirs = account.credentials, saved.credentials
-    return (account.address.base_url, mine.client_id, mine.client_secret) == (
-        saved.address.base_url,
+    return (account.endpoint.base_url, mine.client_id, mine.client_secret) == (
+        saved.endpoint.base_url,
         theirs.client_id,
         theirs.client_secret,
     )

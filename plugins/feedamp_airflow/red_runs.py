@@ -16,11 +16,11 @@ from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowSkipException
 
 from feedamp.errors import FeedAmpError
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.state import step_runs
 from feedamp.steps.edge import NEXT, NEXT_OF
 from feedamp.troubles import LONGEST_REASON, Told, sentence, together
-from feedamp_airflow.wiring import make_parts
+from feedamp_airflow.wiring import make_resources
 
 log = logging.getLogger(__name__)
 ORDER = ("intake", "plan", "place", "extract", "validate", "close", "reconcile", "refresh", "load")
@@ -91,7 +91,7 @@ def why_red(states: Mapping[str, str | None], said: Said) -> list[str]:
 def said_in_this_run() -> Said:
     """What the tasks of this run have left in the state; nothing where the state cannot be read."""
     try:
-        with _state() as (parts, run_id), parts.state.read() as connection:
+        with _state() as (resources, run_id), resources.state.read() as connection:
             return step_runs.told_by(connection, run_id)
     except Exception:
         log.info(
@@ -105,7 +105,7 @@ def _begin(step: str, shard: int) -> None:
     if context["ti"].try_number <= 1 or context["params"].get("dry_run"):
         return
     try:
-        with _state() as (parts, run_id), parts.state.begin() as connection:
+        with _state() as (resources, run_id), resources.state.begin() as connection:
             step_runs.begin_try(connection, run_id, step, shard)
     except Exception:  # whatever is wrong, the task itself says it better
         log.debug("The start of this try is not noted.", exc_info=True)
@@ -115,13 +115,13 @@ def _tell(step: str, shard: int, error: BaseException) -> None:
     if get_current_context()["params"].get("dry_run"):
         return
     try:
-        with _state() as (parts, run_id), parts.state.begin() as connection:
+        with _state() as (resources, run_id), resources.state.begin() as connection:
             told, sellers = step_runs.told_by(connection, run_id).get((step, shard), (None, 0))
             if told is not None and told.has_ended and isinstance(error, FeedAmpError):
                 return  # the step has said it, seller by seller
             kept = told if told is not None and told.has_ended else Told()
             told = kept.but(error=_words(error))
-            step_runs.tell(connection, run_id, step, shard, told, sellers=sellers, now=parts.state.now())
+            step_runs.tell(connection, run_id, step, shard, told, sellers=sellers, now=resources.state.now())
     except Exception:
         log.debug("What ended this task is not noted.", exc_info=True)
 
@@ -134,13 +134,13 @@ def _words(error: BaseException) -> str:
 
 
 @contextmanager
-def _state() -> Iterator[tuple[Parts, str]]:
+def _state() -> Iterator[tuple[Resources, str]]:
     ti: Any = get_current_context()["ti"]
-    parts = make_parts()
+    resources = make_resources()
     try:
-        yield parts, f"{ti.dag_id}/{ti.run_id}"
+        yield resources, f"{ti.dag_id}/{ti.run_id}"
     finally:
-        parts.state.close()
+        resources.state.close()
 
 
 def _split(name: str) -> tuple[str, int]:

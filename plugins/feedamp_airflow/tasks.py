@@ -12,7 +12,7 @@ from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from feedamp.errors import ConfigurationError
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import sellers, step_runs
 from feedamp.steps.close import close as close_step
@@ -33,7 +33,7 @@ from feedamp.steps.refresh import refresh as refresh_step
 from feedamp.steps.validate import plan_process
 from feedamp.steps.validate import validate as validate_step
 from feedamp_airflow.red_runs import said_in_this_run, tells_why_it_fails, why_red
-from feedamp_airflow.wiring import make_parts
+from feedamp_airflow.wiring import make_resources
 
 log = logging.getLogger(__name__)
 Shard = dict[str, Any]
@@ -43,59 +43,59 @@ PROBLEM = "problem"
 @tells_why_it_fails("intake")
 def intake() -> dict[str, Any]:
     """Takes the inbox into the ledger."""
-    parts = make_parts()
-    tally = intake_step(parts, _run(parts))
+    resources = make_resources()
+    tally = intake_step(resources, _run(resources))
     return finish(tally)
 
 
 @tells_why_it_fails("plan")
 def plan_orders() -> list[Shard]:
     """Shards of sellers with orders to place."""
-    parts = make_parts()
-    return _planned(plan_place(parts, _run(parts), _sellers()))
+    resources = make_resources()
+    return _planned(plan_place(resources, _run(resources), _sellers()))
 
 
 @tells_why_it_fails("place")
 def place(shard: Shard) -> dict[str, Any]:
     """Places what is due for one shard."""
-    parts = make_parts()
-    run = _run(parts)
-    return _finished(place_step(parts, run, shard["shard"], shard["sellers"]))
+    resources = make_resources()
+    run = _run(resources)
+    return _finished(place_step(resources, run, shard["shard"], shard["sellers"]))
 
 
 @tells_why_it_fails("plan")
 def plan_extraction() -> list[Shard]:
     """Shards of all sellers who can be worked for."""
     _since()
-    return _planned(plan_sellers(make_parts(), _sellers()))
+    return _planned(plan_sellers(make_resources(), _sellers()))
 
 
 @tells_why_it_fails("extract")
 def extract(shard: Shard) -> dict[str, Any]:
     """Reads what changed for one shard."""
-    parts = make_parts()
-    run = _run(parts)
-    return _finished(extract_step(parts, run, shard["shard"], shard["sellers"], since=_since()))
+    resources = make_resources()
+    run = _run(resources)
+    return _finished(extract_step(resources, run, shard["shard"], shard["sellers"], since=_since()))
 
 
 @tells_why_it_fails("plan")
 def plan_processing() -> list[Shard]:
     """Shards of sellers with something to validate, report or close."""
-    return _planned(plan_process(make_parts(), _sellers()))
+    return _planned(plan_process(make_resources(), _sellers()))
 
 
 @tells_why_it_fails("validate")
 def validate(shard: Shard) -> dict[str, Any]:
     """Validates and reports for one shard."""
-    parts = make_parts()
-    return _finished(validate_step(parts, _run(parts), shard["shard"], shard["sellers"]))
+    resources = make_resources()
+    return _finished(validate_step(resources, _run(resources), shard["shard"], shard["sellers"]))
 
 
 @tells_why_it_fails("close")
 def close(shard: Shard) -> dict[str, Any]:
     """Closes what can be closed for one shard."""
-    parts = make_parts()
-    return _finished(close_step(parts, _run(parts), shard["shard"], shard["sellers"]))
+    resources = make_resources()
+    return _finished(close_step(resources, _run(resources), shard["shard"], shard["sellers"]))
 
 
 @tells_why_it_fails("plan")
@@ -105,7 +105,7 @@ def plan_reconciliation() -> list[Shard]:
     log.info("Orders purchased from %s to %s; repair is %s.", start, end, "on" if _repairs() else "off")
     return _planned(
         plan_reconcile(
-            make_parts(), start, end, _sellers(), with_stale=_is_scheduled(), dry_run=_is_dry_run()
+            make_resources(), start, end, _sellers(), with_stale=_is_scheduled(), dry_run=_is_dry_run()
         )
     )
 
@@ -114,11 +114,11 @@ def plan_reconciliation() -> list[Shard]:
 def reconcile(shard: Shard) -> dict[str, Any]:
     """Compares the orders of one shard, and repairs what differs."""
     start, end = _day()
-    parts = make_parts()
+    resources = make_resources()
     return _finished(
         reconcile_step(
-            parts,
-            _run(parts),
+            resources,
+            _run(resources),
             shard["shard"],
             shard["sellers"],
             start,
@@ -132,10 +132,10 @@ def reconcile(shard: Shard) -> dict[str, Any]:
 @tells_why_it_fails("plan")
 def plan_refreshing() -> list[Shard]:
     """Shards of sellers whose grant wants a refresh; what the state keeps no longer goes with it, once a day."""
-    parts = make_parts()
-    planned = _planned(plan_refresh(parts, _sellers()))
+    resources = make_resources()
+    planned = _planned(plan_refresh(resources, _sellers()))
     try:
-        forget_step(parts, _run(parts))
+        forget_step(resources, _run(resources))
     except Exception:  # grants must be refreshed whatever happens here; tomorrow it is tried again
         log.exception(
             "Personal fields of old orders could not be removed from the state; the next run tries again."
@@ -146,8 +146,8 @@ def plan_refreshing() -> list[Shard]:
 @tells_why_it_fails("refresh")
 def refresh(shard: Shard) -> dict[str, Any]:
     """Refreshes the grants of one shard."""
-    parts = make_parts()
-    return _finished(refresh_step(parts, _run(parts), shard["shard"], shard["sellers"]))
+    resources = make_resources()
+    return _finished(refresh_step(resources, _run(resources), shard["shard"], shard["sellers"]))
 
 
 @tells_why_it_fails("load")
@@ -157,11 +157,11 @@ def load() -> dict[str, Any]:
     A manifest that cannot be read is left to `gate`: failing here would keep what is loaded from
     `feedamp_process_fulfillments`, run after run, until a person has mended the file.
     """
-    parts = make_parts()
-    run = _run(parts)
+    resources = make_resources()
+    run = _run(resources)
     if run.dry_run:
         raise AirflowSkipException("dry run: nothing is loaded")
-    loaded = load_what_is_whole(parts, run)
+    loaded = load_what_is_whole(resources, run)
     return loaded.counts if loaded.problem is None else {**loaded.counts, PROBLEM: loaded.problem}
 
 
@@ -180,10 +180,10 @@ def gate() -> None:
     if PROBLEM in loaded:
         problems.append(loaded[PROBLEM])
     if ti.dag_id == "feedamp_place_orders":
-        parts = make_parts()
-        problems += inbox_problems(parts, _run(parts))
+        resources = make_resources()
+        problems += inbox_problems(resources, _run(resources))
     if ti.dag_id == "feedamp_reconcile_orders" and _is_scheduled() and not _is_dry_run():
-        problems += prove_completeness(make_parts())
+        problems += prove_completeness(make_resources())
     if problems:
         raise AirflowFailException(" ".join(problems))
 
@@ -209,8 +209,8 @@ def _sellers() -> list[str]:
     """
     wanted = [str(seller) for seller in _params().get("sellers") or []]
     if wanted:
-        parts = make_parts()
-        with parts.state.read() as connection:
+        resources = make_resources()
+        with resources.state.read() as connection:
             known = {seller.seller_id for seller in sellers.find(connection, wanted)}
         if unknown := sorted(set(wanted) - known):
             raise ConfigurationError(f"Param sellers: not registered: {', '.join(unknown)}.")
@@ -221,13 +221,13 @@ def _is_dry_run() -> bool:
     return bool(_params().get("dry_run"))
 
 
-def _run(parts: Parts) -> Run:
+def _run(resources: Resources) -> Run:
     """This run; it began when the state first heard of it, for all moments are told by the state's clock."""
     ti = get_current_context()["ti"]
     dry_run = _is_dry_run()
-    now = parts.state.now()
+    now = resources.state.now()
     if not dry_run:
-        with parts.state.begin() as connection:
+        with resources.state.begin() as connection:
             now = step_runs.first_seen(connection, f"{ti.dag_id}/{ti.run_id}", now=now)
     return Run(dag_id=ti.dag_id, run_id=ti.run_id, started_at=now, try_number=ti.try_number, dry_run=dry_run)
 

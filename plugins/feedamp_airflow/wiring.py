@@ -1,4 +1,4 @@
-"""The one place where parts are put together: options and connections in, `Parts` out."""
+"""The one place where resources are put together: options and connections in, `Resources` out."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from urllib.parse import unquote, urlsplit
 from airflow.sdk.log import mask_secret
 from sqlalchemy.engine import URL, make_url
 
-from feedamp.api.account import Connection
+from feedamp.api.account import FeedAmpAccount
 from feedamp.errors import ConfigurationError
 from feedamp.inbox import OrderQuery
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.state import State
 from feedamp.vault import Vault, key_beside
 from feedamp.warehouse import Warehouse
@@ -30,7 +30,7 @@ from feedamp_airflow.storages import open_store
 LookUp = Callable[[str], AirflowConnection]
 
 
-def make_parts(look_up: LookUp | None = None) -> Parts:
+def make_resources(look_up: LookUp | None = None) -> Resources:
     """Everything a step needs, by the options and connections of this process.
 
     Raises:
@@ -39,30 +39,30 @@ def make_parts(look_up: LookUp | None = None) -> Parts:
     options = read_options()
     find = look_up or connection_by_id
     state_url = _state_url(options, find)
-    for address in (state_url, options.rules.inbox_url, options.lake_url):
+    for address in (state_url, options.settings.inbox_url, options.lake_url):
         _mask_password(address)
     key = _encryption_key(options, state_url)
     mask_secret(key)
     vault = Vault(key)
 
     @functools.cache
-    def account(conn_id: str) -> Connection:
+    def account(conn_id: str) -> FeedAmpAccount:
         found = read_account(find(conn_id))
         mask_secret(found.credentials.client_secret)
         return found
 
-    return Parts(
+    return Resources(
         state=State(state_url),
         vault=vault,
         lake=Lake(open_store("lake_url", options.lake_url, find)),
         warehouse=make_warehouse(options, find, lock_wait_s=options.duckdb_lock_wait_s),
-        rules=options.rules,
+        settings=options.settings,
         privacy=Privacy(vault.derived_key("pseudonym") if options.masks_personal_fields else None),
         connection=account,
         default_conn_id=options.conn_id,
         order_query=_order_query(options, find),
         on_secret=mask_secret,
-        open_inbox=functools.cache(lambda: open_store("inbox_url", options.rules.inbox_url, find)),
+        open_inbox=functools.cache(lambda: open_store("inbox_url", options.settings.inbox_url, find)),
     )
 
 

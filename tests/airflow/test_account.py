@@ -19,8 +19,8 @@ def account(extra=None, **fields):
     return read_account(Connection(conn_id="feedamp_default", conn_type="feedamp", extra=text, **given))
 
 
-def address(extra=None, **fields):
-    return account(extra, **fields).address
+def endpoint(extra=None, **fields):
+    return account(extra, **fields).endpoint
 
 
 EMPTY = dict.fromkeys(
@@ -52,11 +52,11 @@ EMPTY = dict.fromkeys(
 def test_a_connection_without_extras_has_the_defaults(extra):
     found = account(extra)
     assert (found.requests_per_second, found.callback_url) == (2.0, None)
-    assert found.address.base_url == HOST
-    assert (found.address.max_connections, found.address.timeout_s) == (32, 30.0)
-    assert (found.address.verify, found.address.cert, found.address.proxy) == (True, None, None)
-    assert not found.address.trust_env
-    assert not found.address.allow_http
+    assert found.endpoint.base_url == HOST
+    assert (found.endpoint.max_connections, found.endpoint.timeout_s) == (32, 30.0)
+    assert (found.endpoint.verify, found.endpoint.cert, found.endpoint.proxy) == (True, None, None)
+    assert not found.endpoint.trust_env
+    assert not found.endpoint.allow_http
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_connection_without_extras_has_the_defaults(extra):
     ],
 )
 def test_an_extra_is_read_as_meant(extra, field, value):
-    assert getattr(address(extra), field) == value
+    assert getattr(endpoint(extra), field) == value
 
 
 def test_the_rate_is_a_number_per_seller():
@@ -152,11 +152,11 @@ def test_a_field_that_cannot_be_used_is_named_with_its_connection(fields, named)
     ],
 )
 def test_http_is_for_this_machine_and_where_it_is_permitted(host, extra):
-    assert address(extra, host=host).base_url == host
+    assert endpoint(extra, host=host).base_url == host
 
 
 def test_blanks_and_a_slash_around_the_address_do_no_harm():
-    found = address({"proxies": {"https": "http://p"}}, host=f"  {HOST}/ ")
+    found = endpoint({"proxies": {"https": "http://p"}}, host=f"  {HOST}/ ")
     assert (found.base_url, found.proxy) == (HOST, "http://p")
 
 

@@ -44,15 +44,15 @@ def url_for(shop, seller=OTHER):
 
 def lose_grant(shop, seller=OTHER):
     """FeedAMP refuses the grant that the seller had."""
-    with shop.parts.state.begin() as connection:
-        grant = grants.read(connection, shop.parts.vault, seller)
-        grants.note_refusal(connection, grant, "me", now=shop.parts.state.now())
-        grants.mark_needs_authorization(connection, [seller], now=shop.parts.state.now())
+    with shop.resources.state.begin() as connection:
+        grant = grants.read(connection, shop.resources.vault, seller)
+        grants.note_refusal(connection, grant, "me", now=shop.resources.state.now())
+        grants.mark_needs_authorization(connection, [seller], now=shop.resources.state.now())
 
 
 def token_of(shop, seller=OTHER):
-    with shop.parts.state.read() as connection:
-        return grants.read(connection, shop.parts.vault, seller).refresh_token
+    with shop.resources.state.read() as connection:
+        return grants.read(connection, shop.resources.vault, seller).refresh_token
 
 
 def needs(shop):
@@ -153,7 +153,7 @@ def orders_of(shop, *tables):
 
 def test_an_extraction_under_both_sellers_says_so_each_time_until_one_gets_the_right_account(shop):
     force(shop)
-    with shop.parts.state.begin() as connection:  # as if nobody had been told
+    with shop.resources.state.begin() as connection:  # as if nobody had been told
         sellers.end_mix_up(connection, OTHER)
     assert needs(shop) == (0, {})
     shop.fulfill("A-1")
@@ -272,9 +272,9 @@ def test_an_import_while_feedamp_is_away_is_compared_before_the_first_use(shop):
 
 
 def read_all(shop):
-    run = Run("feedamp_extract_fulfillments", "manual__1", shop.parts.state.now())
-    for shard in plan_sellers(shop.parts, []):
-        asyncio.run(extract(shop.parts, run, shard["shard"], shard["sellers"]))
+    run = Run("feedamp_extract_fulfillments", "manual__1", shop.resources.state.now())
+    for shard in plan_sellers(shop.resources, []):
+        asyncio.run(extract(shop.resources, run, shard["shard"], shard["sellers"]))
 
 
 def test_a_mix_up_is_undone_as_the_doctor_says(shop):
@@ -283,10 +283,10 @@ def test_a_mix_up_is_undone_as_the_doctor_says(shop):
     assert shop.run("sellers", "authorize", OTHER, "--code", code, "--state", state, "--force").code == 0
     shop.deliver("c.jsonl", "B-2", seller=OTHER)
     shop.place((OTHER,))
-    with shop.parts.state.begin() as connection:  # as an earlier version had taken it, silently
+    with shop.resources.state.begin() as connection:  # as an earlier version had taken it, silently
         token = shop.sandbox.consent(SELLER)
         grants.put_grant(
-            connection, shop.parts.vault, OTHER, "feedamp_default", token, now=shop.parts.state.now()
+            connection, shop.resources.vault, OTHER, "feedamp_default", token, now=shop.resources.state.now()
         )
     read_all(shop)
     code, check = accounts_check(shop)

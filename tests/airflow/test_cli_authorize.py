@@ -35,8 +35,8 @@ def state_of(url):
 
 
 def the_grant(shop):
-    with shop.parts.state.read() as connection:
-        return grants.read(connection, shop.parts.vault, SELLER)
+    with shop.resources.state.read() as connection:
+        return grants.read(connection, shop.resources.vault, SELLER)
 
 
 def test_a_consent_becomes_a_grant_that_works(shop):
@@ -75,8 +75,8 @@ def test_a_state_works_once(shop):
 
 def test_an_old_state_is_refused(shop):
     code, state = consent(ask_for_url(shop))
-    with shop.parts.state.begin() as connection:
-        past = shop.parts.state.now() - timedelta(seconds=1)
+    with shop.resources.state.begin() as connection:
+        past = shop.resources.state.now() - timedelta(seconds=1)
         connection.execute(sa.update(authorizations).values(expires_at=past))
     done = authorize(shop, code, state)
     assert (done.code, "expired" in done.err) == (1, True)
@@ -85,9 +85,9 @@ def test_an_old_state_is_refused(shop):
 
 def test_the_url_is_good_for_fifteen_minutes(shop):
     ask_for_url(shop)
-    with shop.parts.state.read() as connection:
+    with shop.resources.state.read() as connection:
         [until] = connection.execute(sa.select(authorizations.c.expires_at)).scalars()
-    assert timedelta(minutes=14) < until - shop.parts.state.now() <= timedelta(minutes=15)
+    assert timedelta(minutes=14) < until - shop.resources.state.now() <= timedelta(minutes=15)
 
 
 def test_a_state_of_another_seller_is_refused_and_stays_good(shop):

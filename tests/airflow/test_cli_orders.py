@@ -83,7 +83,7 @@ def test_the_units_of_an_order_that_was_closed_before_they_were_kept_are_unknown
     placed.fulfill("M-1")
     placed.read()
     placed.process()
-    with placed.parts.state.begin() as connection:
+    with placed.resources.state.begin() as connection:
         order = ledger.read(connection, SELLER, "M-1")
         ledger.change(connection, order, closed_units=None, closed_units_shipped=None, closed_units_at=None)
     assert [line["shipped"] for line in show(placed)["lines"]] == [None]
@@ -93,8 +93,8 @@ def test_the_units_of_an_order_that_was_closed_before_they_were_kept_are_unknown
 
 def test_an_order_that_feedamp_does_not_have_says_so(placed):
     placed.read()
-    with placed.parts.state.begin() as connection:
-        ledger.mark_missing(connection, SELLER, "M-1", asked_at=placed.parts.state.now())
+    with placed.resources.state.begin() as connection:
+        ledger.mark_missing(connection, SELLER, "M-1", asked_at=placed.resources.state.now())
     shown = show(placed)
     assert (shown["closing"]["needs_person"], shown["missing_since"][-1]) == (True, "Z")
     assert "FeedAMP does not have it" in placed.run("orders", "show", SELLER, "M-1").out
@@ -102,7 +102,7 @@ def test_an_order_that_feedamp_does_not_have_says_so(placed):
 
 def test_an_order_whose_stored_snapshot_cannot_be_decoded_is_shown_all_the_same(placed):
     placed.read()
-    with placed.parts.state.begin() as connection:
+    with placed.resources.state.begin() as connection:
         connection.execute(sa.update(snapshots).values(snapshot="{"))
     shown = show(placed)
     assert shown["closing"]["waits_for"] == open_orders.UNDECODABLE
@@ -148,7 +148,7 @@ def test_a_waived_finding_no_longer_blocks_the_order(faulty):
     assert done.code == 0, done.err
     [waived] = faulty.run("findings", "list", "--state", "waived", "--json").json
     assert (waived["note"], waived["resolved_at"][-1]) == ("label seen", "Z")
-    with faulty.parts.state.begin() as connection:
+    with faulty.resources.state.begin() as connection:
         outbox.claim(connection, "a-test")
         rows = list(outbox.claimed_rows(connection, "a-test"))
         outbox.unclaim(connection, "a-test")

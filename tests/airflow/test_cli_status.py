@@ -93,9 +93,9 @@ def test_a_file_that_cannot_be_read_to_its_end_needs_a_person(feedamp_env):
 
 
 def test_a_refused_grant_needs_a_person(feedamp_env):
-    now = feedamp_env.parts.state.now()
-    with feedamp_env.parts.state.begin() as connection:
-        grant = grants.read(connection, feedamp_env.parts.vault, SELLER)
+    now = feedamp_env.resources.state.now()
+    with feedamp_env.resources.state.begin() as connection:
+        grant = grants.read(connection, feedamp_env.resources.vault, SELLER)
         grants.note_refusal(connection, grant, "me", now=now)
         grants.mark_needs_authorization(connection, [SELLER], now=now)
     assert needs(feedamp_env) == (1, {"sellers_to_connect": 1})
@@ -118,7 +118,7 @@ def test_sellers_without_grant_need_a_person_once_orders_wait(console):
 
 def test_a_held_order_needs_a_person(feedamp_env):
     feedamp_env.deliver("a.jsonl", "M-1")
-    with feedamp_env.parts.state.begin() as connection:
+    with feedamp_env.resources.state.begin() as connection:
         order = ledger.read(connection, SELLER, "M-1")
         ledger.change(connection, order, phase="held", reason="conflict: …")
     assert needs(feedamp_env) == (1, {"held_orders": 1})
@@ -127,8 +127,8 @@ def test_a_held_order_needs_a_person(feedamp_env):
 def test_an_order_that_feedamp_does_not_have_is_listed_with_what_to_do(feedamp_env):
     feedamp_env.deliver("a.jsonl", "M-1")
     feedamp_env.place()
-    with feedamp_env.parts.state.begin() as connection:
-        ledger.mark_missing(connection, SELLER, "M-1", asked_at=feedamp_env.parts.state.now())
+    with feedamp_env.resources.state.begin() as connection:
+        ledger.mark_missing(connection, SELLER, "M-1", asked_at=feedamp_env.resources.state.now())
     assert needs(feedamp_env) == (1, {"missing_orders": 1})
     done = feedamp_env.run("status")
     assert "repair=true places again" in done.out
@@ -181,7 +181,7 @@ def test_an_undecodable_snapshot_needs_a_person(feedamp_env):
     feedamp_env.deliver("a.jsonl", "M-1")
     feedamp_env.place()
     feedamp_env.read()
-    with feedamp_env.parts.state.begin() as connection:
+    with feedamp_env.resources.state.begin() as connection:
         connection.execute(sa.update(snapshots).values(snapshot="{"))
     feedamp_env.process()
     assert needs(feedamp_env) == (1, {"stuck_orders": 1})
@@ -209,8 +209,8 @@ def test_a_held_error_finding_needs_a_person_and_a_reported_one_does_not(feedamp
 @pytest.mark.parametrize(("days", "expected"), [(2.9, (0, {})), (3.1, (1, {"stuck_orders": 1}))])
 def test_an_error_that_stays_listed_needs_a_person_after_error_clear_days(feedamp_env, days, expected):
     shipped_wrong(feedamp_env)
-    since = feedamp_env.parts.state.now() - timedelta(days=days)
-    with feedamp_env.parts.state.begin() as connection:
+    since = feedamp_env.resources.state.now() - timedelta(days=days)
+    with feedamp_env.resources.state.begin() as connection:
         connection.execute(sa.update(snapshots).values(error_lingers_since=since, waits_for="…"))
     assert needs(feedamp_env) == expected
 
@@ -322,7 +322,7 @@ def test_a_rebuilt_warehouse_is_the_same_to_the_row(feedamp_env):
     feedamp_env.load()
     before = warehouse_rows(feedamp_env)
     assert all(before[name] for name in ("orders", "shipments", "findings", "closures", "placements"))
-    count = len(list(feedamp_env.parts.lake.manifests()))
+    count = len(list(feedamp_env.resources.lake.manifests()))
     (feedamp_env.folder / "warehouse.duckdb").unlink()
     done = feedamp_env.run("warehouse", "rebuild")
     assert (done.code, done.out) == (0, f"rebuilt from {count} manifests\n")
@@ -343,8 +343,8 @@ def test_a_rebuild_without_a_manifest_that_was_loaded_must_be_forced(feedamp_env
     feedamp_env.read()
     feedamp_env.load()
     before = warehouse_rows(feedamp_env)
-    first, _ = feedamp_env.parts.lake.manifests()
-    path = Path(feedamp_env.parts.lake.absolute(first.path))
+    first, _ = feedamp_env.resources.lake.manifests()
+    path = Path(feedamp_env.resources.lake.absolute(first.path))
     content = path.read_bytes()
     path.unlink()
     done = feedamp_env.run("warehouse", "rebuild")
@@ -369,7 +369,7 @@ def test_the_state_database_is_upgraded_and_its_revision_told(airflow_house):
 
 
 def test_a_state_of_a_newer_version_is_a_matter_of_configuration(console):
-    with console.parts.state.begin() as connection:
+    with console.resources.state.begin() as connection:
         connection.execute(sa.text("UPDATE feedamp_alembic_version SET version_num = '9999'"))
     assert console.run("db", "current").out == "9999\n"
     done = console.run("sellers", "list")

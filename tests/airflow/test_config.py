@@ -28,7 +28,7 @@ def set_option(monkeypatch):
 
 def value_of(name, options):
     """What became of an option, wherever it is kept."""
-    rules = options.rules
+    rules = options.settings
     by_name = {
         "pii": options.masks_personal_fields,
         "overlap_minutes": rules.overlap,

@@ -75,9 +75,9 @@ def test_a_refresh_made_with_another_secret_proves_nothing(press, proven):
 
 def test_testing_spends_no_grant(press, proven):
     def stored():
-        parts = proven.parts()
-        with parts.state.read() as connection:
-            return grants.read(connection, parts.vault, SELLER)
+        resources = proven.resources()
+        with resources.state.read() as connection:
+            return grants.read(connection, resources.vault, SELLER)
 
     before, token = stored(), proven.sandbox.refresh_token(SELLER)
     press()

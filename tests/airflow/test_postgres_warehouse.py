@@ -74,7 +74,7 @@ def test_orders_reach_the_warehouse_and_commands_work_on_it(on_postgres):
         assert reader.execute("SELECT mp_order_number, units_shipped FROM orders").fetchall() == [("M-1", 2)]
     assert not (console.folder / "warehouse.duckdb").exists()
     before = rows_of_tables(address)
-    count = len(list(console.parts.lake.manifests()))
+    count = len(list(console.resources.lake.manifests()))
     done = console.run("warehouse", "rebuild")
     assert (done.code, done.out) == (0, f"rebuilt from {count} manifests\n")
     assert rows_of_tables(address) == before

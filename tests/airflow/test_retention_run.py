@@ -15,7 +15,7 @@ def test_the_daily_run_takes_customers_out_of_closed_orders(feedamp_env):
     feedamp_env.process()
     feedamp_env.house.set_options(closed_body_days="0")
     feedamp_env.house.run_dag("refresh_tokens")
-    with feedamp_env.parts.state.read() as connection:
+    with feedamp_env.resources.state.read() as connection:
         orders = ledger.read_many(connection, SELLER, ["M-1", "M-2"])
     assert [orders[number].has_body for number in ("M-1", "M-2")] == [False, True]
     assert feedamp_env.run("orders", "show", SELLER, "M-1", "--json").json["lines"][0]["ordered"] == 2

@@ -104,7 +104,7 @@ def test_doctor_names_the_option_whose_bucket_is_missing(console, s3, monkeypatc
 def test_a_url_that_cannot_be_used_says_why_and_shows_no_key(url, says, airflow_house):
     airflow_house.set_options(lake_url=url)
     with pytest.raises(ConfigurationError, match=says) as caught:
-        airflow_house.parts()
+        airflow_house.resources()
     assert "secret2" not in str(caught.value)
 
 

@@ -11,11 +11,11 @@ from sqlalchemy.exc import OperationalError
 
 from feedamp.errors import ConfigurationError
 from feedamp_airflow.config import read_options
-from feedamp_airflow.wiring import make_parts
+from feedamp_airflow.wiring import make_resources
 
 
 def test_a_sqlite_state_gets_a_key_file_beside_it_made_once(airflow_house):
-    first, second = airflow_house.parts().vault, airflow_house.parts().vault
+    first, second = airflow_house.resources().vault, airflow_house.resources().vault
     file = airflow_house.folder / "state.db.key"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert second.decrypt(first.encrypt("rt-1")) == "rt-1"
@@ -24,7 +24,7 @@ def test_a_sqlite_state_gets_a_key_file_beside_it_made_once(airflow_house):
 def test_a_given_key_is_used_and_no_file_is_made(airflow_house):
     key = Fernet.generate_key().decode()
     airflow_house.set_options(encryption_key=f" {key}\n")
-    stored = airflow_house.parts().vault.encrypt("rt-1")
+    stored = airflow_house.resources().vault.encrypt("rt-1")
     assert Fernet(key).decrypt(stored.encode()) == b"rt-1"
     assert not (airflow_house.folder / "state.db.key").exists()
 
@@ -38,7 +38,7 @@ def test_a_key_from_a_command_loses_its_line_end(monkeypatch):
 def test_a_key_is_masked_in_logs_from_the_moment_it_is_loaded(airflow_house):
     key = Fernet.generate_key().decode()
     airflow_house.set_options(encryption_key=key)
-    airflow_house.parts()
+    airflow_house.resources()
     assert key not in str(redact(f"the key is {key}"))
 
 
@@ -49,7 +49,7 @@ def test_a_password_in_an_address_is_masked_in_logs(airflow_house):
         state_url="postgresql+psycopg://us:sesame%20of%20the%20state@127.0.0.1:1/feedamp"
     )
     with pytest.raises(OperationalError):  # nobody listens there
-        make_parts()
+        make_resources()
     said = str(redact("sesame-of-the-inbox, sesame%20of%20the%20state, sesame of the state"))
     assert "sesame" not in said
 
@@ -57,7 +57,7 @@ def test_a_password_in_an_address_is_masked_in_logs(airflow_house):
 def test_a_state_that_is_no_file_needs_a_key(airflow_house):
     airflow_house.set_options(state_url="postgresql+psycopg://nobody@127.0.0.1:1/feedamp")
     with pytest.raises(ConfigurationError, match="encryption_key is required"):
-        make_parts()
+        make_resources()
 
 
 @pytest.mark.parametrize(
@@ -79,13 +79,13 @@ def test_a_state_that_is_no_file_needs_a_key(airflow_house):
 def test_parts_that_cannot_be_put_together_say_which_option_is_wrong(options, named, airflow_house):
     airflow_house.set_options(**options)
     with pytest.raises(ConfigurationError, match=named):
-        make_parts()
+        make_resources()
 
 
 def test_a_state_url_that_depends_on_the_folder_is_refused(airflow_home, monkeypatch):
     from feedamp.errors import ConfigurationError
-    from feedamp_airflow.wiring import make_parts
+    from feedamp_airflow.wiring import make_resources
 
     monkeypatch.setenv("AIRFLOW__FEEDAMP__STATE_URL", "sqlite:///state.db")
     with pytest.raises(ConfigurationError, match="absolute path"):
-        make_parts()
+        make_resources()

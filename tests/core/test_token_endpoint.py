@@ -14,7 +14,7 @@ from feedamp.api.oauth import (
     Credentials,
     TokenEndpoint,
 )
-from feedamp.api.transport import Address, Transport
+from feedamp.api.transport import Endpoint, Transport
 from feedamp.errors import (
     AuthorizationError,
     ClientRefusedError,
@@ -27,7 +27,7 @@ GOOD = {"access_token": "at-1", "token_type": "Bearer", "refresh_token": "rt-1",
 
 
 async def asked(*answers, grant="refresh", secret="rt-0"):
-    async with scripted(*answers) as script, Transport(Address(script.url, timeout_s=5)) as transport:
+    async with scripted(*answers) as script, Transport(Endpoint(script.url, timeout_s=5)) as transport:
         endpoint = TokenEndpoint(transport, Credentials(CONN, "mkt", "hush"))
         return await getattr(endpoint, grant)(secret), script
 

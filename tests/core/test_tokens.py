@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from scripted import scripted, token_answer
 from wire import NOON, S1, S2, wired
 
-from feedamp.api.transport import Address, Transport
+from feedamp.api.transport import Endpoint, Transport
 from feedamp.errors import AuthorizationError, BusyError, TransientError, UnclearError
 from feedamp.state import schema
 
@@ -75,7 +75,7 @@ async def test_the_token_that_worked_is_kept_until_the_next_has_worked(wire):
 
 
 async def test_a_server_that_does_not_rotate_leaves_the_year_running(wire):
-    async with scripted(token_answer()) as script, Transport(Address(script.url)) as transport:
+    async with scripted(token_answer()) as script, Transport(Endpoint(script.url)) as transport:
         wire.give_grant("rt-1")
         wire.clock.forward(60)
         await wire.other_tokens(transport=transport).live(S1)
@@ -194,7 +194,7 @@ async def test_an_answer_that_is_lost_twice_leaves_the_grant_as_it_was(wire):
 
 
 async def test_where_nobody_answers_nothing_is_tried_again(wire):
-    async with Transport(Address("http://127.0.0.1:9/api/v1")) as transport:
+    async with Transport(Endpoint("http://127.0.0.1:9/api/v1")) as transport:
         with pytest.raises(TransientError):
             await wire.other_tokens(transport=transport).live(S1)
         assert transport.requests == 1

@@ -12,8 +12,8 @@ import pytest
 from scripted import answer, scripted
 
 from feedamp.api.transport import (
-    Address,
     Answer,
+    Endpoint,
     Transport,
 )
 from feedamp.errors import ConfigurationError, TransientError, UnclearError
@@ -33,7 +33,7 @@ BEARER = {"Authorization": f"Bearer {TOKEN}"}
     ],
 )
 def test_an_address_is_https_or_loopback(url):
-    assert Address(url).base_url == url
+    assert Endpoint(url).base_url == url
 
 
 @pytest.mark.parametrize(
@@ -51,17 +51,17 @@ def test_an_address_is_https_or_loopback(url):
 )
 def test_any_other_address_is_refused_without_showing_it(url):
     with pytest.raises(ConfigurationError) as caught:
-        Address(url)
+        Endpoint(url)
     assert url not in str(caught.value)
 
 
 def test_allow_http_permits_http_to_another_machine():
-    assert Address("http://feedamp.example/api/v1", allow_http=True).allow_http
+    assert Endpoint("http://feedamp.example/api/v1", allow_http=True).allow_http
 
 
 @pytest.mark.parametrize("end", ["", "/"], ids=["base URL without a slash", "base URL with a slash"])
 async def test_the_path_is_sent_below_the_base_url_as_it_was_encoded(end):
-    async with scripted(answer()) as script, Transport(Address(script.url + end)) as transport:
+    async with scripted(answer()) as script, Transport(Endpoint(script.url + end)) as transport:
         await transport.send("GET", "/orders/a%2Fb%20c?cursor=%2B%3D&mp_order_numbers=a,b")
     line = "GET /api/v1/orders/a%2Fb%20c?cursor=%2B%3D&mp_order_numbers=a,b HTTP/1.1"
     assert script.heads[0].split("\r\n")[0] == line
@@ -69,20 +69,20 @@ async def test_the_path_is_sent_below_the_base_url_as_it_was_encoded(end):
 
 async def test_an_answer_of_any_status_comes_back_whole():
     async with scripted(answer(b"no such order", 404, X_Trace="7")) as script:
-        async with Transport(Address(script.url)) as transport:
+        async with Transport(Endpoint(script.url)) as transport:
             got = await transport.send("GET", "/orders/M-1")
     assert (got.status, got.headers["x-trace"], got.body) == (404, "7", b"no such order")
 
 
 async def test_a_json_body_says_what_it_is():
-    async with scripted(answer()) as script, Transport(Address(script.url)) as transport:
+    async with scripted(answer()) as script, Transport(Endpoint(script.url)) as transport:
         await transport.send("PUT", "/orders/M-1", json_body=b'{"a":1}')
     assert "Content-Type: application/json" in script.heads[0]
     assert script.requests[0].endswith(b'\r\n\r\n{"a":1}')
 
 
 async def test_a_form_goes_out_as_a_form_with_nothing_else_in_the_headers():
-    async with scripted(answer()) as script, Transport(Address(script.url)) as transport:
+    async with scripted(answer()) as script, Transport(Endpoint(script.url)) as transport:
         await transport.send("POST", "/access_token", form={"code": "a+b c"})
     assert script.requests[0].endswith(b"\r\n\r\ncode=a%2Bb+c")
     names = {line.partition(":")[0].lower() for line in script.heads[0].split("\r\n")[1:]}
@@ -91,7 +91,7 @@ async def test_a_form_goes_out_as_a_form_with_nothing_else_in_the_headers():
 
 async def test_cookies_are_never_sent_back():
     async with scripted(answer(Set_Cookie="session=of-another-seller; Path=/")) as script:
-        async with Transport(Address(script.url)) as transport:
+        async with Transport(Endpoint(script.url)) as transport:
             await transport.send("GET", "/orders")
             await transport.send("GET", "/orders")
     assert "cookie:" not in script.heads[1].lower()
@@ -102,7 +102,7 @@ async def test_a_redirect_is_an_answer_and_not_followed():
         scripted(answer()) as elsewhere,
         scripted(answer(status=307, Location=elsewhere.url)) as script,
     ):
-        async with Transport(Address(script.url)) as transport:
+        async with Transport(Endpoint(script.url)) as transport:
             got = await transport.send("GET", "/orders", headers=BEARER)
     assert (got.status, elsewhere.requests) == (307, [])
 
@@ -155,7 +155,7 @@ async def test_requests_beyond_the_pool_wait_without_their_time_running():
     slow = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"
     async with scripted(slow, answer()) as script:
         script.closes = False
-        address = Address(script.url, max_connections=1, timeout_s=0.3)
+        address = Endpoint(script.url, max_connections=1, timeout_s=0.3)
         async with Transport(address) as transport:
             first, second = await asyncio.gather(
                 transport.send("GET", "/orders"), transport.send("GET", "/orders"), return_exceptions=True
@@ -173,7 +173,7 @@ async def test_an_answer_beyond_all_bounds_is_not_read_to_its_end(monkeypatch):
 async def test_a_post_is_sent_once_even_where_a_kept_connection_was_dropped():
     # Keeping alive invites aiohttp to repeat; for a POST that would be a second report.
     kept = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
-    async with scripted(kept, b"") as script, Transport(Address(script.url)) as transport:
+    async with scripted(kept, b"") as script, Transport(Endpoint(script.url)) as transport:
         script.closes = False
         await transport.send("GET", "/orders")
         script.closes = True
@@ -191,7 +191,7 @@ async def test_no_token_stands_in_an_error_or_a_log(lost, caplog):
 
 
 def test_no_secret_stands_in_a_repr():
-    address = Address("https://feedamp.example", cert="/etc/key.pem", proxy="http://me:pw@proxy.example")
+    address = Endpoint("https://feedamp.example", cert="/etc/key.pem", proxy="http://me:pw@proxy.example")
     got = Answer(200, {"Set-Cookie": TOKEN}, TOKEN.encode())
     assert TOKEN not in repr(got)
     assert "key.pem" not in repr(address)
@@ -246,7 +246,7 @@ def test_the_servers_time_is_utc_or_unknown(value, moment):
 
 async def failure(url: str, method: str, **options: float) -> Exception:
     """The error that a request with a token ends in."""
-    async with Transport(Address(url, **{"timeout_s": 5, **options})) as transport:
+    async with Transport(Endpoint(url, **{"timeout_s": 5, **options})) as transport:
         with pytest.raises(TransientError) as caught:
             await transport.send(method, "/orders/M-1", headers=BEARER)
     return caught.value

@@ -108,7 +108,7 @@ def make(name: str, fill: Callable[[House], None], target: Path) -> None:
         with open_house(folder) as house:
             key = key_beside(str(folder / "state.db"))
             house.vault = Vault(key)
-            house.parts = house.parts.__class__(**{**vars(house.parts), "vault": house.vault})
+            house.resources = house.resources.__class__(**{**vars(house.resources), "vault": house.vault})
             with house.state.begin() as connection:
                 connection.execute(sa.text("DELETE FROM token_fingerprints"))
             house.register(SELLER, OTHER)

@@ -14,9 +14,9 @@ from object_store import ObjectStore
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.lake.writer import LakeWriter
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.run import Run
-from feedamp.settings import Rules
+from feedamp.settings import Settings
 from feedamp.state import State, progress
 from feedamp.steps.compact import compact
 from feedamp.vault import Vault
@@ -43,8 +43,8 @@ def fill(lake: Lake, state: State) -> None:
 
 def compacted(lake: Lake, state: State, **options: Any) -> dict[str, int]:
     nothing = cast("Any", None)
-    parts = Parts(state, cast("Vault", None), lake, nothing, Rules(""), Privacy(None), nothing)
-    return compact(parts, Run("d", "r", T0), **{"before": T0.date() + timedelta(days=1)} | options)
+    resources = Resources(state, cast("Vault", None), lake, nothing, Settings(""), Privacy(None), nothing)
+    return compact(resources, Run("d", "r", T0), **{"before": T0.date() + timedelta(days=1)} | options)
 
 
 def rebuilt(folder: Path, lake: Lake) -> dict[str, list[str]]:

@@ -17,8 +17,8 @@ MOMENTS = ("placed_at", "closed_at", "extracted_at", "started_at", "ended_at", "
 def live(house: House) -> dict[str, list[str]]:
     """Orders come, one is shipped, one mistyped and mended, one cancelled; the tables without moments and run ids."""
     house.drop("a.jsonl", *(house.body(number) for number in ("M-1", "M-2", "M-3")))
-    if house.parts.open_inbox:
-        inbox = house.parts.open_inbox()
+    if house.resources.open_inbox:
+        inbox = house.resources.open_inbox()
         inbox.fs.put_file(str(house.inbox / "a.jsonl"), f"{inbox.root}/a.jsonl")
         (house.inbox / "a.jsonl").unlink()
     house.loop()
@@ -31,7 +31,7 @@ def live(house: House) -> dict[str, list[str]]:
     house.loop()
     house.loop()
     assert {house.order(number).phase for number in ("M-1", "M-2", "M-3")} == {"closed"}
-    rebuilt = house.parts.warehouse.rebuild(house.parts.lake)
+    rebuilt = house.resources.warehouse.rebuild(house.resources.lake)
     assert rebuilt > 0
     left_out = {*MOMENTS, "run_id", "finding_id", "resolved_at", "requests", "pages"}
     return {
@@ -54,7 +54,7 @@ def test_the_loop_on_a_bucket_ends_as_the_loop_on_folders(s3: ObjectStore, tmp_p
         near = live(house)
     with open_house(tmp_path / "far") as house:
         inbox = s3.storage("in", option="inbox_url")
-        house.parts = replace(house.parts, lake=Lake(s3.storage()), open_inbox=lambda: inbox)
+        house.resources = replace(house.resources, lake=Lake(s3.storage()), open_inbox=lambda: inbox)
         assert live(house) == near
         assert not list((tmp_path / "far").glob("lake/**/*.parquet"))
     assert all(near[table] for table in ("orders", "shipments", "closures", "placements", "findings"))

@@ -27,7 +27,7 @@ def address(server: Server) -> PostgresAddress:
 @pytest.fixture
 def house(tmp_path: Path, address: PostgresAddress) -> Iterator[House]:
     with open_house(tmp_path) as opened:
-        opened.parts = replace(opened.parts, warehouse=PostgresWarehouse(address, lock_wait_s=0.0))
+        opened.resources = replace(opened.resources, warehouse=PostgresWarehouse(address, lock_wait_s=0.0))
         yield opened
 
 

@@ -22,5 +22,5 @@ from damage_contract import *  # noqa: E402, F403 - the tests
 def house(tmp_path: Path, server: Server) -> Iterator[House]:
     with open_house(tmp_path) as opened:
         warehouse = PostgresWarehouse(address_of(server.database()), lock_wait_s=0.0)
-        opened.parts = replace(opened.parts, warehouse=warehouse)
+        opened.resources = replace(opened.resources, warehouse=warehouse)
         yield opened

@@ -15,7 +15,7 @@ def test_faults_and_rejects_are_kept_listed_and_dismissed(tmp_path, url):
         drop_bytes(house, "1.parquet", b"PAR1 and half of a file")
         drop_bytes(house, "2.jsonl", jsonl([house.body(f"M-{n}", currency="Dollars") for n in range(3)]))
         house.intake()
-        [said] = inbox_problems(house.parts, Run("feedamp_place_orders", "manual__0", NOON))
+        [said] = inbox_problems(house.resources, Run("feedamp_place_orders", "manual__0", NOON))
         assert said.startswith("1.parquet could not be read to its end")
         drop_bytes(house, "2.jsonl", jsonl([house.body("M-0", currency="Dollars"), house.body("M-1")]))
         house.intake()

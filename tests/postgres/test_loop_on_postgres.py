@@ -152,7 +152,7 @@ def test_a_state_that_was_moved_holds_and_answers_the_same_and_goes_on(
         assert rows(moved) == before
         assert answers(moved, now) == answers(house.state, now)
         house.state = moved
-        house.parts = replace(house.parts, state=moved)
+        house.resources = replace(house.resources, state=moved)
         house.loop()
         assert phases(house) == {"settled": 3, "closed": 1, "held": 1}
         assert house.rows("SELECT count(*), count(placed_at), count(closed_at) FROM orders") == [(5, 5, 1)]

@@ -33,7 +33,7 @@ def all_rows(session) -> Mapping[str, list[dict[str, Any]]]:
 def test_the_loop_ends_the_same_and_both_engines_hold_the_same_rows(tmp_path, server):
     with open_house(tmp_path, seed=3, behaviors=PATIENT) as house:
         warehouse = PostgresWarehouse(address_of(server.database()), lock_wait_s=0.0)
-        house.parts = replace(house.parts, warehouse=warehouse)
+        house.resources = replace(house.resources, warehouse=warehouse)
         for seller in (SELLER, OTHER):
             house.drop(f"{seller}.jsonl", *(house.body(f"{seller}-{n}") for n in range(2)), seller=seller)
         house.drop("bad.jsonl", house.body("BAD", order_lines=[]))
@@ -54,12 +54,12 @@ def test_the_loop_ends_the_same_and_both_engines_hold_the_same_rows(tmp_path, se
         assert house.sandbox.broken_rules == []
 
         fresh = DuckDbWarehouse(str(tmp_path / "second.duckdb"))
-        fresh.rebuild(house.parts.lake)
+        fresh.rebuild(house.resources.lake)
         with warehouse.session() as postgres, fresh.session() as duckdb:
             ours, theirs = all_rows(postgres), all_rows(duckdb)
         assert ours == theirs
         empty = {name for name, rows in ours.items() if not rows}
         assert empty <= {"cancellations", "reconciliations", "late_orders", "open_findings_by_age"}
-        warehouse.rebuild(house.parts.lake)
+        warehouse.rebuild(house.resources.lake)
         with warehouse.session() as postgres:
             assert all_rows(postgres) == ours

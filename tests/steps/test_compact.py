@@ -35,9 +35,9 @@ from feedamp.lake.manifest import Manifest, replaced
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.lake.writer import LakeWriter
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.run import Run
-from feedamp.settings import Rules
+from feedamp.settings import Settings
 from feedamp.state import State, leases, progress
 from feedamp.steps.compact import LEASE, LEFT_BEHIND, compact
 from feedamp.tables import Rows
@@ -91,10 +91,10 @@ class Store:
 
     def compact(self, lake: Lake | None = None, **options: Any) -> dict[str, int]:
         nothing = cast("Any", None)
-        parts = Parts(
-            self.state, cast("Vault", None), lake or self.lake, nothing, Rules(""), Privacy(None), nothing
+        resources = Resources(
+            self.state, cast("Vault", None), lake or self.lake, nothing, Settings(""), Privacy(None), nothing
         )
-        return compact(parts, Run("d", "r", T0), **{"before": DAY_AFTER} | options)
+        return compact(resources, Run("d", "r", T0), **{"before": DAY_AFTER} | options)
 
     def rebuilt(self) -> dict[str, list[str]]:
         """Every row of a warehouse that knows nothing but the lake."""

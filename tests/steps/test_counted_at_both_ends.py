@@ -53,8 +53,8 @@ class FullDisk(LocalFileSystem):
 
 
 def on_full_disk(house: House, opens: int) -> None:
-    root = house.parts.lake.root
-    house.parts = replace(house.parts, lake=Lake(Storage("lake_url", root, FullDisk(opens), root)))
+    root = house.resources.lake.root
+    house.resources = replace(house.resources, lake=Lake(Storage("lake_url", root, FullDisk(opens), root)))
 
 
 def waiting(house: House) -> int:
@@ -72,12 +72,12 @@ def test_a_lake_that_cannot_be_written_moves_no_watermark_of_any_seller(house: H
     shipped(house, *(f"M-{n}" for n in range(3)))
     shipped(house, "N-1", seller=OTHER)
     house.load()
-    lake = house.parts.lake
+    lake = house.resources.lake
     on_full_disk(house, opens=2)
     with pytest.raises(IncompleteError, match="No space left on device"):
         house.extract()
     assert [m.path for m in lake.published() if "extract" in m.path] == []
-    house.parts = replace(house.parts, lake=lake)
+    house.resources = replace(house.resources, lake=lake)
     house.load()
     assert (house.watermark(SELLER), house.watermark(OTHER)) == (None, None)
     house.read()
@@ -119,10 +119,10 @@ def test_no_watermark_moves_over_an_earlier_manifest_that_is_not_whole(
     shipped(house, *(f"M-{n}" for n in range(5)))
     house.load()
     house.extract()
-    first, second, last = [m for m in house.parts.lake.published() if "extract" in m.path]
+    first, second, last = [m for m in house.resources.lake.published() if "extract" in m.path]
     assert (first.sweeps, second.sweeps, len(last.sweeps)) == ((), (), 2)
     assert last.follows == (first.path, second.path)
-    damaged = Path(house.parts.lake.absolute(first.files[0].path))
+    damaged = Path(house.resources.lake.absolute(first.files[0].path))
     damaged.write_bytes(damaged.read_bytes()[:100])
     with pytest.raises(IncompleteError, match=first.path):
         house.load()
@@ -144,7 +144,7 @@ def test_a_file_with_other_rows_than_its_manifest_names_is_not_loaded(
     shipped(house, "M-1", "M-2")
     house.load()
     house.extract()
-    [manifest] = [m for m in house.parts.lake.published() if "extract" in m.path]
+    [manifest] = [m for m in house.resources.lake.published() if "extract" in m.path]
     path = file_of(house, manifest, table)
     rows = pq.read_table(path)
     pq.write_table(rows.slice(1) if change == "a row too few" else rows.take([0, 0, 1]), path)
@@ -162,11 +162,11 @@ def test_the_warehouse_refuses_a_manifest_of_which_it_took_in_fewer_rows(house: 
     shipped(house, "M-1", "M-2")
     house.load()
     before = house.rows("SELECT count(*) FROM placements")
-    [manifest] = house.parts.lake.published()
+    [manifest] = house.resources.lake.published()
     path = file_of(house, manifest, "placements")
     pq.write_table(pq.read_table(path).slice(1), path)
     with pytest.raises(IncompleteError, match="holds 1 rows, but its manifest names 2"):
-        house.parts.warehouse.rebuild(house.parts.lake)
+        house.resources.warehouse.rebuild(house.resources.lake)
     assert house.rows("SELECT count(*) FROM placements") == before == [(2,)]
 
 
@@ -178,7 +178,7 @@ def test_rows_of_the_outbox_that_their_manifest_lacks_are_written_again(house: H
     with house.state.begin() as connection:
         outbox.claim(connection, path)
         progress.plan_manifest(connection, path, now=now)
-    house.parts.lake.publish(Manifest(path=path, created_at=now, dag_id="d", run_id="r"))
+    house.resources.lake.publish(Manifest(path=path, created_at=now, dag_id="d", run_id="r"))
     held = waiting(house)
     house.load()
     assert waiting(house) == held
@@ -211,13 +211,13 @@ def test_a_compaction_that_would_lose_rows_replaces_nothing(
     for number in ("M-1", "M-2"):
         house.placed(number)
         house.load()
-    before = list(house.parts.lake.manifests())
+    before = list(house.resources.lake.manifests())
     monkeypatch.setattr(
         compact_module, "kept_rows", lambda *_: lambda number, row: row.get("mp_order_number") != "M-1"
     )
     with pytest.raises(IncompleteError, match=r"rows of .* would be lost"):
         compacted(house)
-    assert list(house.parts.lake.manifests()) == before
+    assert list(house.resources.lake.manifests()) == before
     monkeypatch.undo()
     assert compacted(house)["replaced"] == 2
 
@@ -229,7 +229,7 @@ def test_a_compaction_whose_new_file_says_something_else_replaces_nothing(
     for number in ("M-1", "M-2"):
         house.placed(number)
         house.load()
-    before = list(house.parts.lake.manifests())
+    before = list(house.resources.lake.manifests())
 
     def spoiled(lake: Lake, manifest: Manifest, table: str) -> Iterator[dict[str, Any]]:
         rows = list(read(lake, manifest, table))
@@ -241,7 +241,7 @@ def test_a_compaction_whose_new_file_says_something_else_replaces_nothing(
     monkeypatch.setattr(compact_module, "_rows", spoiled)
     with pytest.raises(IncompleteError, match="placements does not hold the 2 rows that were taken over"):
         compacted(house)
-    assert list(house.parts.lake.manifests()) == before
+    assert list(house.resources.lake.manifests()) == before
 
 
 def test_originals_stay_while_the_file_that_replaces_them_is_damaged(house: House) -> None:
@@ -249,14 +249,14 @@ def test_originals_stay_while_the_file_that_replaces_them_is_damaged(house: Hous
         house.placed(number)
         house.load()
     compacted(house)
-    [keeper] = [manifest for manifest in house.parts.lake.published() if manifest.replaces]
+    [keeper] = [manifest for manifest in house.resources.lake.published() if manifest.replaces]
     path = file_of(house, keeper, "orders")
     path.write_bytes(path.read_bytes()[:-10])
     house.clock.skip(hours=72)
     with pytest.raises(IncompleteError, match=r"is damaged .* is left where it is"):
         compacted(house)
-    Path(house.parts.lake.absolute(keeper.path)).unlink()
-    house.parts.warehouse.rebuild(house.parts.lake)
+    Path(house.resources.lake.absolute(keeper.path)).unlink()
+    house.resources.warehouse.rebuild(house.resources.lake)
     assert house.rows("SELECT count(*) FROM orders") == [(2,)]
 
 
@@ -323,7 +323,7 @@ def test_a_snapshot_in_the_lake_that_cannot_be_decoded_costs_its_own_order_only(
     shipped(house, "M-1", "M-2")
     house.load()
     house.extract()
-    [manifest] = [m for m in house.parts.lake.published() if "extract" in m.path]
+    [manifest] = [m for m in house.resources.lake.published() if "extract" in m.path]
     path = file_of(house, manifest, "snapshots")
     rows = pq.read_table(path)
     spoiled = [
@@ -393,8 +393,8 @@ def test_a_manifest_that_vanishes_before_it_reached_the_warehouse_is_red(house: 
     house.extract()
     with held(house):
         load_what_is_whole(patient(house), house.run("load"))
-    [manifest] = [m for m in house.parts.lake.published() if "extract" in m.path]
-    path = Path(house.parts.lake.absolute(manifest.path))
+    [manifest] = [m for m in house.resources.lake.published() if "extract" in m.path]
+    path = Path(house.resources.lake.absolute(manifest.path))
     content = path.read_bytes()
     path.unlink()
     for _ in range(2):
@@ -422,30 +422,30 @@ def test_a_price_that_an_earlier_version_left_in_the_outbox_is_loaded(house: Hou
 def test_a_load_waits_ten_seconds_for_the_warehouse_in_all(house: House) -> None:
     seconds = iter(range(1_000))
     waits: list[float] = []
-    warehouse = house.parts.warehouse
+    warehouse = house.resources.warehouse
     warehouse.lock_wait_s, warehouse._sleep = 120.0, waits.append  # type: ignore[attr-defined]
     warehouse._monotonic = lambda: float(next(seconds))  # type: ignore[attr-defined]
     house.placed("M-1")
     with held(house):
-        assert load_what_is_whole(house.parts, house.run("load")).busy is not None
+        assert load_what_is_whole(house.resources, house.run("load")).busy is not None
     assert 8 <= len(waits) <= 11
 
 
 @contextmanager
 def held(house: House) -> Iterator[None]:
     """Another loader has the warehouse."""
-    with Path(f"{house.parts.warehouse.shown}.lock").open("a+") as file:
+    with Path(f"{house.resources.warehouse.shown}.lock").open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def patient(house: House) -> Any:
-    """Parts whose warehouse lets others have it for two minutes, and does not wait itself."""
-    warehouse = house.parts.warehouse
+    """Resources whose warehouse lets others have it for two minutes, and does not wait itself."""
+    warehouse = house.resources.warehouse
     patient_one = type(warehouse)(
         warehouse.shown, lock_wait_s=120.0, sleep=lambda s: None, monotonic=_Ticks()
     )
-    return replace(house.parts, warehouse=patient_one)
+    return replace(house.resources, warehouse=patient_one)
 
 
 class _Ticks:
@@ -461,9 +461,9 @@ class _Ticks:
 
 def file_of(house: House, manifest: Manifest, table: str) -> Path:
     [path] = [file.path for file in manifest.files if file.table == table]
-    return Path(house.parts.lake.absolute(path))
+    return Path(house.resources.lake.absolute(path))
 
 
 def compacted(house: House) -> dict[str, int]:
     tomorrow = (house.clock.now() + timedelta(days=1)).date()
-    return compact(house.parts, house.run("lake"), before=tomorrow)
+    return compact(house.resources, house.run("lake"), before=tomorrow)

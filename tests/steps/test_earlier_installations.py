@@ -51,13 +51,13 @@ def test_rows_that_waited_at_the_upgrade_are_loaded(tmp_path: Path) -> None:
     with open_house(tmp_path) as house:
         state = State(f"sqlite:///{folder / 'state.db'}", clock=house.clock.now)
         try:
-            parts = replace(
-                house.parts,
+            resources = replace(
+                house.resources,
                 state=state,
                 lake=Lake(str(folder / "lake")),
                 warehouse=DuckDbWarehouse(str(folder / "warehouse.duckdb"), lock_wait_s=0.0),
             )
-            load(parts, Run("feedamp_load", "by hand", state.now()))
+            load(resources, Run("feedamp_load", "by hand", state.now()))
         finally:
             state.close()
     numbers = rows(folder, "SELECT seller_id, mp_order_number FROM feedamp.orders ORDER BY ALL")

@@ -20,7 +20,7 @@ def bodies(house: House, count: int, prefix: str = "M") -> list[dict[str, Any]]:
 
 def problems(house: House) -> list[str]:
     """What turns the run red that took everything so far."""
-    return inbox_problems(house.parts, Run("feedamp_place_orders", "manual__0", NOON))
+    return inbox_problems(house.resources, Run("feedamp_place_orders", "manual__0", NOON))
 
 
 def taken(house: House) -> dict[str, tuple[int, int, bool]]:

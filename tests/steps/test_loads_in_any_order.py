@@ -19,15 +19,15 @@ from hypothesis import strategies as st
 from manifests import T0, Loader, at
 from order_samples import good_order
 
-from feedamp.api.account import Connection
+from feedamp.api.account import FeedAmpAccount
 from feedamp.lake.manifest import Manifest, Sweep
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.lake.writer import LakeWriter
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.rules.order import LedgerOrder
 from feedamp.run import Run
-from feedamp.settings import Rules
+from feedamp.settings import Settings
 from feedamp.state import ledger, open_orders, outbox, progress
 from feedamp.steps.load import load
 from feedamp.tables import TABLES
@@ -51,12 +51,12 @@ class Stores:
         self.state = open_state(folder, Clock())
         self.lake = Lake(str(folder / "lake"))
         self.warehouse = DuckDbWarehouse(str(folder / "warehouse.duckdb"), lock_wait_s=0.0)
-        self.parts = Parts(
+        self.resources = Resources(
             self.state,
             Vault(Fernet.generate_key().decode()),
             self.lake,
             self.warehouse,
-            Rules(str(folder / "inbox")),
+            Settings(str(folder / "inbox")),
             Privacy(None),
             _no_connection,
         )
@@ -86,7 +86,7 @@ class Stores:
             session.load(self.lake, manifest)
 
     def load(self) -> None:
-        load(self.parts, Run("feedamp_load", "r", self.state.now()))
+        load(self.resources, Run("feedamp_load", "r", self.state.now()))
 
     def tables(self) -> Tables:
         with closing(duckdb.connect(str(self.warehouse.path), read_only=True)) as connection:
@@ -107,7 +107,7 @@ class Stores:
             return progress.watermark(connection, "S1")
 
 
-def _no_connection(conn_id: str) -> Connection:
+def _no_connection(conn_id: str) -> FeedAmpAccount:
     raise AssertionError(f"{conn_id}: a load sends nothing")
 
 
@@ -145,8 +145,8 @@ def test_state_warehouse_and_rebuild_tell_what_was_true_last(
         ]
         others = data.draw(st.permutations([e for e in events if e not in through_outbox]), label="rows")
         cuts = sorted(data.draw(st.lists(st.integers(0, len(others)), max_size=2), label="cuts"))
-        parts = [others[a:b] for a, b in zip([0, *cuts], [*cuts, len(others)], strict=True)]
-        manifests = [stores.publish(part) for part in parts]
+        pieces = [others[a:b] for a, b in zip([0, *cuts], [*cuts, len(others)], strict=True)]
+        manifests = [stores.publish(piece) for piece in pieces]
         for event in through_outbox:
             with stores.state.begin() as connection:
                 outbox.put_all(connection, event.rows, recorded_at=event.read_at)

@@ -50,7 +50,7 @@ def test_every_order_is_closed_rightly_however_bad_the_line(tmp_path: Path, seed
         house.load()
         assert phases(house) == {"closed": 10}
         assert house.sandbox.broken_rules == []
-        assert prove_completeness(house.parts) == []
+        assert prove_completeness(house.resources) == []
         assert house.reconcile().extra["differences"] == 0
         assert house.rows("SELECT count(*), count(closed_at), count(placed_at) FROM orders") == [(10, 10, 10)]
         with house.state.read() as connection:

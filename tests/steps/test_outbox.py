@@ -110,12 +110,12 @@ def test_loading_twice_gives_the_same_rows(house: House) -> None:
 
 def test_a_crash_between_publish_and_removal_doubles_no_row(house: House) -> None:
     house.placed("M-1")
-    parts = house.parts
-    house.parts = replace(parts, lake=DiesAfterPublishing(parts.lake.root))
+    resources = house.resources
+    house.resources = replace(resources, lake=DiesAfterPublishing(resources.lake.root))
     with pytest.raises(CrashError):
         house.load()
     assert waiting(house) > 0
-    house.parts = parts
+    house.resources = resources
     house.load()
     assert waiting(house) == 0
     assert house.rows("SELECT count(*) FROM placements") == [(1,)]
@@ -129,10 +129,10 @@ def test_a_crash_between_warehouse_and_state_is_made_good(house: House) -> None:
     house.extract()
     with house.state.read() as connection:
         [(path, _)] = progress.pending_manifests(connection)
-    manifest = house.parts.lake.read_manifest(path)
+    manifest = house.resources.lake.read_manifest(path)
     assert manifest is not None
-    with house.parts.warehouse.session() as session:
-        session.load(house.parts.lake, manifest)
+    with house.resources.warehouse.session() as session:
+        session.load(house.resources.lake, manifest)
     house.load()
     assert house.held("M-1") is not None
     assert house.watermark() is not None
@@ -156,7 +156,7 @@ def test_an_announced_manifest_that_was_never_published_is_forgotten_in_the_end(
 def test_a_busy_warehouse_keeps_everything_for_later(house: House) -> None:
     house.placed("M-1")
     before = waiting(house)
-    with house.parts.warehouse.session(), pytest.raises(BusyError):
+    with house.resources.warehouse.session(), pytest.raises(BusyError):
         house.load()
     assert waiting(house) == before
     house.load()

@@ -53,7 +53,7 @@ def test_a_dismissed_reject_is_never_replayed(house: House) -> None:
     house.deliver("M-1", gift_note="x")
     dismiss(house, *house.rejects())
     house.set_rules(body=LENIENT)
-    assert replay(house.parts) == Replayed()
+    assert replay(house.resources) == Replayed()
     with pytest.raises(KeyError):
         house.order("M-1")
 
@@ -66,7 +66,7 @@ def test_a_reject_that_is_dismissed_while_it_is_replayed_is_left(
     found = house.rejects()
     dismiss(house, *found)
     monkeypatch.setattr(rejects, "standing", lambda connection: found)
-    assert replay(house.parts) == Replayed(left=1)
+    assert replay(house.resources) == Replayed(left=1)
 
 
 def test_a_dismissed_reject_whose_order_comes_in_mended_is_superseded(house: House) -> None:
@@ -125,7 +125,7 @@ def test_many_cancellations_after_the_end_do_not_turn_the_run_red(house: House) 
     since = house.state.now()
     drop_bytes(house, "2.jsonl", jsonl([cancelled | {"delivery_notes": f"{at}"} for at in range(30)]))
     house.intake()
-    assert inbox_problems(house.parts, Run("feedamp_place_orders", "manual__0", since)) == []
+    assert inbox_problems(house.resources, Run("feedamp_place_orders", "manual__0", since)) == []
     assert len(house.rejects(everything=True)) == 30
 
 
@@ -145,12 +145,14 @@ def test_a_warehouse_of_an_earlier_version_learns_of_dismissals(tmp_path: Path) 
         state = State(f"sqlite:///{folder / 'state.db'}", clock=house.clock.now)
         try:
             warehouse = DuckDbWarehouse(str(folder / "warehouse.duckdb"), lock_wait_s=0.0)
-            parts = replace(house.parts, state=state, lake=Lake(str(folder / "lake")), warehouse=warehouse)
+            resources = replace(
+                house.resources, state=state, lake=Lake(str(folder / "lake")), warehouse=warehouse
+            )
             with state.begin() as connection:
                 found = rejects.standing(connection)
                 for reject in found:
                     rejects.dismiss(connection, reject, "from before", now=state.now())
-            load(parts, Run("feedamp_load", "by hand", state.now()))
+            load(resources, Run("feedamp_load", "by hand", state.now()))
         finally:
             state.close()
     assert found

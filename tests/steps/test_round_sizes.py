@@ -49,7 +49,7 @@ def test_a_round_of_so_many_orders_goes_all_the_way_round(tmp_path: Path, count:
         whole = dict.fromkeys(("orders", "order_lines", "placements", "shipments", "closures"), count)
         assert counts(house) == whole
         assert house.rows("SELECT DISTINCT marketplace_state, units_shipped FROM orders") == [("SHIPPED", 2)]
-        house.parts.warehouse.rebuild(house.parts.lake)
+        house.resources.warehouse.rebuild(house.resources.lake)
         assert counts(house) == whole
 
 

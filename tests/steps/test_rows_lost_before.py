@@ -20,7 +20,7 @@ LOST, CLOSED = [f"lost-{at:03}" for at in range(250)], [f"closed-{at:03}" for at
 
 
 def verified(house: House, *, repair: bool = False) -> Verified:
-    return asyncio.run(verify(house.parts, house.run("lake"), repair=repair))
+    return asyncio.run(verify(house.resources, house.run("lake"), repair=repair))
 
 
 def counts(house: House, table: str) -> dict[str, int]:
@@ -74,7 +74,7 @@ def test_an_installation_that_lost_rows_is_repaired_and_goes_on(tmp_path: Path) 
         assert (counts(house, "closures"), verified(house).count) == ({SELLER: 250, OTHER: 250}, 0)
         agrees(house)
         before = everything(house)
-        house.parts.warehouse.rebuild(house.parts.lake)
+        house.resources.warehouse.rebuild(house.resources.lake)
         agrees(house)
         assert everything(house) == before
 
@@ -90,7 +90,7 @@ def test_an_installation_that_lost_nothing_has_no_difference(tmp_path: Path, is_
         if is_loaded:
             house.load()
         with FoundDifferences() as found:
-            find_differences(house.parts, found, with_lake=True)
+            find_differences(house.resources, found, with_lake=True)
             assert (found.counts(), found.notes, found.compared) == ([], [], 28)
 
 
@@ -99,8 +99,8 @@ def test_a_repair_that_is_killed_before_it_loads_is_finished_by_the_next(tmp_pat
 
     with open_earlier(ROWS_LOST, tmp_path) as house:
         with FoundDifferences() as found:
-            find_differences(house.parts, found)
-            asyncio.run(restore(house.parts, house.run("lake"), found))
+            find_differences(house.resources, found)
+            asyncio.run(restore(house.resources, house.run("lake"), found))
         assert verified(house).count == 0  # what waits is not missing
         with house.state.read() as connection:
             assert len(open_orders.to_validate(connection, [SELLER])[SELLER]) == 250

@@ -149,7 +149,7 @@ def test_the_grant_before_stays_in_use_and_the_wrong_one_is_kept(house):
 
 async def numbers_of(house: House, seller: str) -> set[str]:
     """What the account shows with the grant that is used."""
-    async with house.parts.clients(Run("test", "by hand", house.state.now())) as clients:
+    async with house.resources.clients(Run("test", "by hand", house.state.now())) as clients:
         page = await (await clients.for_seller(seller)).list_orders(Filters())
     return {order.mp_order_number for order in page.orders}
 
@@ -208,7 +208,7 @@ def test_a_grant_that_comes_in_while_a_step_runs_is_not_used_by_it(house):
     place_some(house, OTHER, "B-1")
 
     async def run():
-        async with house.parts.clients(Run("test", "by hand", house.state.now())) as clients:
+        async with house.resources.clients(Run("test", "by hand", house.state.now())) as clients:
             client = await clients.for_seller(OTHER)
             await client.get_order("B-1")
             connect(house, OTHER, account=SELLER)
@@ -233,7 +233,7 @@ def test_a_grant_set_aside_is_not_refreshed(house):
 
 
 async def compare(house: House, seller: str) -> AccountCheck:
-    async with house.parts.clients(Run("test", "by hand", house.state.now())) as clients:
+    async with house.resources.clients(Run("test", "by hand", house.state.now())) as clients:
         return await clients.check_account(the(house, seller))
 
 

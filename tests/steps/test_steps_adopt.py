@@ -45,7 +45,7 @@ def adopt(
     house: House, *sellers: str, since: datetime = SINCE, dry_run: bool = False, load: bool = True
 ) -> Tally:
     run = house.run("adopt", dry_run=dry_run)
-    tally = asyncio.run(_adopt.adopt(house.parts, run, list(sellers), since=since))
+    tally = asyncio.run(_adopt.adopt(house.resources, run, list(sellers), since=since))
     if load and not dry_run:
         house.load()
     return tally
@@ -107,11 +107,11 @@ class Dying(Lake):
 def test_a_process_that_dies_leaves_no_order_that_only_the_ledger_knows(house):
     for number in range(_adopt.ORDERS_PER_PORTION + 100):
         hold(house, f"X-{number}")
-    lake = house.parts.lake
-    house.parts = replace(house.parts, lake=Dying(lake.root))
+    lake = house.resources.lake
+    house.resources = replace(house.resources, lake=Dying(lake.root))
     with pytest.raises(KeyboardInterrupt):
         adopt(house, SELLER, load=False)
-    house.parts = replace(house.parts, lake=lake)
+    house.resources = replace(house.resources, lake=lake)
     house.load()
     with house.state.read() as connection:
         in_ledger = sum(ledger.phases(connection).values())
@@ -330,7 +330,7 @@ def test_days_that_it_is_open_count_from_its_adoption(house):
 def test_a_busy_warehouse_loses_nothing(house):
     hold(house, "X-1")
     adopt(house, load=False)
-    with house.parts.warehouse.session(), pytest.raises(BusyError):
+    with house.resources.warehouse.session(), pytest.raises(BusyError):
         house.load()
     assert house.order("X-1").adopted_at is not None
     house.load()

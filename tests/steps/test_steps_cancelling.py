@@ -53,7 +53,7 @@ def to_be_cancelled(house: House, way: str) -> None:
         house.sandbox.fault("echo_400", method="PUT")
         house.place()
         assert house.order("M-1").phase == "held"
-        assert replay(house.parts).to_place == 1
+        assert replay(house.resources).to_place == 1
     elif way == "conflict":
         house.fulfill("M-1")
         house.see("M-1")
@@ -174,7 +174,7 @@ def during_the_put(house: House, what: Callable[[], object], step: Any) -> Tally
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FeedAmpClient, "put_order", held_up)
-        return asyncio.run(step(house.parts, house.run("place_orders"), 0, [SELLER]))
+        return asyncio.run(step(house.resources, house.run("place_orders"), 0, [SELLER]))
 
 
 def slip(house: House) -> None:
@@ -283,8 +283,8 @@ def test_a_read_that_outlasts_its_lease_sends_nothing(house: House) -> None:
         await asyncio.sleep(0)
 
     house.sandbox.fault("reset_before", method="GET", path="/orders/M-1")
-    parts = replace(house.parts, sleep=sleep)
-    tally = asyncio.run(place(parts, house.run("place_orders"), 0, [SELLER]))
+    resources = replace(house.resources, sleep=sleep)
+    tally = asyncio.run(place(resources, house.run("place_orders"), 0, [SELLER]))
     assert "Another process is placing order M-1" in tally.undone[0]
     assert len(house.asked("PUT")) == 1
     house.place()
@@ -300,7 +300,7 @@ def test_an_order_that_ended_while_it_was_read_is_left_alone(house: House) -> No
         await house.clock.sleep(seconds)
 
     house.sandbox.fault("reset_before", method="GET", path="/orders/M-1")
-    asyncio.run(place(replace(house.parts, sleep=sleep), house.run("place_orders"), 0, [SELLER]))
+    asyncio.run(place(replace(house.resources, sleep=sleep), house.run("place_orders"), 0, [SELLER]))
     assert (house.order("M-1").reason, len(house.asked("PUT"))) == ("by another step", 1)
 
 

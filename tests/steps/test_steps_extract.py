@@ -226,7 +226,7 @@ def test_a_large_read_is_published_in_manifests_of_whole_orders(
     placed.stock(50)
     placed.clock.skip(minutes=5)  # nothing moves while it is read
     placed.extract()
-    manifests = [m for m in placed.parts.lake.manifests() if m.dag_id == "feedamp_extract_fulfillments"]
+    manifests = [m for m in placed.resources.lake.manifests() if m.dag_id == "feedamp_extract_fulfillments"]
     assert len(manifests) == 3
     assert [bool(manifest.sweeps) for manifest in manifests] == [False, False, True]
     placed.load()

@@ -29,7 +29,7 @@ def closed(house: House) -> House:
 
 
 def forget(house: House, *, dry_run: bool = False) -> dict[str, int]:
-    return _forget.forget(house.parts, house.run("refresh_tokens", dry_run=dry_run))
+    return _forget.forget(house.resources, house.run("refresh_tokens", dry_run=dry_run))
 
 
 def personal_rows(house: House) -> dict[str, int]:

@@ -60,7 +60,7 @@ class Outbox:
 @pytest.fixture
 def table(house: House, tmp_path: Path) -> Outbox:
     made = Outbox(tmp_path)
-    house.parts = replace(house.parts, order_query=made)
+    house.resources = replace(house.resources, order_query=made)
     return made
 
 
@@ -195,7 +195,7 @@ def test_a_rejected_row_is_replayed_after_an_option_has_changed(house, table):
     table.put(house.body("M-1", gift_note="hello"))
     house.intake()
     house.set_rules(body=BodyRules(extra_order_fields=frozenset({"gift_note"})))
-    assert replay(house.parts, [SOURCE]).taken == 1
+    assert replay(house.resources, [SOURCE]).taken == 1
     assert house.order("M-1").phase == "to_place"
     assert house.rejects() == []
     assert counts(house) == (1, 0, 0)
@@ -264,13 +264,13 @@ def test_a_retry_does_not_hide_what_the_first_try_turned_away(house: House, tabl
         table.put(house.body(f"B-{number}", currency="XXX"))
     run = house.run("place_orders")
     table.fails_after = 6
-    assert intake(house.parts, run).undone
+    assert intake(house.resources, run).undone
     table.fails_after = None
-    assert not intake(house.parts, run).undone
+    assert not intake(house.resources, run).undone
     with house.state.read() as connection:
         assert progress.rows_taken_since(connection, run.started_at) == (8, 4)
     house.clock.skip(minutes=10)
     again = house.run("place_orders")
-    intake(house.parts, again)
+    intake(house.resources, again)
     with house.state.read() as connection:
         assert progress.rows_taken_since(connection, again.started_at) == (0, 0)

@@ -121,10 +121,10 @@ def two_connections(tmp_path: Path) -> Iterator[House]:
     folder = tmp_path / "two"
     folder.mkdir()
     with open_house(folder) as opened:
-        right = opened.parts.connection("feedamp")
+        right = opened.resources.connection("feedamp")
         wrong = replace(right, credentials=replace(right.credentials, client_secret="of-last-year"))
-        opened.parts = replace(
-            opened.parts, connection=lambda conn_id: wrong if conn_id == "wrong" else right
+        opened.resources = replace(
+            opened.resources, connection=lambda conn_id: wrong if conn_id == "wrong" else right
         )
         with opened.state.begin() as connection:
             now, token = opened.state.now(), opened.sandbox.refresh_token(OTHER)

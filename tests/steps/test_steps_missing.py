@@ -237,6 +237,6 @@ def test_a_repair_of_the_lake_marks_what_feedamp_does_not_have(house: House) -> 
     house.placed("M-1")
     lose(house)
     house.load()
-    found = asyncio.run(verify(house.parts, house.run("lake"), repair=True))
+    found = asyncio.run(verify(house.resources, house.run("lake"), repair=True))
     assert any("is not in the seller's FeedAMP account any more" in note for note in found.notes)
     assert missing(house) == ["M-1"]

@@ -62,16 +62,16 @@ def ended(tally: Tally) -> str:
 
 
 STEPS: dict[str, tuple[str, Callable[[House, Run], Tally]]] = {
-    "place": ("place_orders", lambda h, r: asyncio.run(place.place(h.parts, r, 0, everyone(h)))),
+    "place": ("place_orders", lambda h, r: asyncio.run(place.place(h.resources, r, 0, everyone(h)))),
     "extract": (
         "extract_fulfillments",
-        lambda h, r: asyncio.run(extract.extract(h.parts, r, 0, everyone(h))),
+        lambda h, r: asyncio.run(extract.extract(h.resources, r, 0, everyone(h))),
     ),
-    "validate": ("process", lambda h, r: asyncio.run(validate.validate(h.parts, r, 0, everyone(h)))),
-    "close": ("process", lambda h, r: asyncio.run(close.close(h.parts, r, 0, everyone(h)))),
+    "validate": ("process", lambda h, r: asyncio.run(validate.validate(h.resources, r, 0, everyone(h)))),
+    "close": ("process", lambda h, r: asyncio.run(close.close(h.resources, r, 0, everyone(h)))),
     "reconcile": (
         "reconcile",
-        lambda h, r: asyncio.run(reconcile.reconcile(h.parts, r, 0, everyone(h), **DAY)),  # type: ignore[arg-type]
+        lambda h, r: asyncio.run(reconcile.reconcile(h.resources, r, 0, everyone(h), **DAY)),  # type: ignore[arg-type]
     ),
 }
 
@@ -127,8 +127,8 @@ def test_sellers_who_cannot_be_worked_for_are_one_line(
     with house.state.begin() as connection:
         connection.exec_driver_sql("UPDATE sellers SET paused = true")
     try:
-        assert extract.plan_sellers(house.parts, []) == []
-        assert place.plan_place(house.parts, house.run("place_orders", dry_run=True), []) == []
+        assert extract.plan_sellers(house.resources, []) == []
+        assert place.plan_place(house.resources, house.run("place_orders", dry_run=True), []) == []
     finally:
         with house.state.begin() as connection:
             connection.exec_driver_sql("UPDATE sellers SET paused = false")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from house import BAD_NUMBER, OTHER, SELLER, House, open_house, shipment
 
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.state import sellers
 from feedamp.steps.edge import Tally, finish
 from feedamp.steps.placing import ORDERS_AT_ONCE
@@ -27,16 +27,16 @@ def pause(house: House, *, paused: bool = True) -> None:
 @contextmanager
 def paused_while(house: House, method: str, path: str, *, kind: Kind = "reset_before") -> Iterator[None]:
     """The seller is paused while the first request of this kind waits to be sent again."""
-    before: Parts = house.parts
+    before: Resources = house.resources
 
     async def sleep(seconds: float) -> None:
         pause(house)
         await house.clock.sleep(seconds)
 
     house.sandbox.fault(kind, method=method, path=path, seller_id=SELLER)
-    house.parts = replace(house.parts, sleep=sleep)
+    house.resources = replace(house.resources, sleep=sleep)
     yield
-    house.parts = before
+    house.resources = before
 
 
 def green(tally: Tally) -> Tally:

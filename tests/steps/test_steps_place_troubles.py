@@ -152,7 +152,7 @@ def test_two_runs_at_once_place_every_order_well(house: House) -> None:
 
     async def both() -> None:
         runs = (house.run("place_orders"), house.run("place_orders"))
-        await asyncio.gather(*(place(house.parts, run, 0, [SELLER]) for run in runs))
+        await asyncio.gather(*(place(house.resources, run, 0, [SELLER]) for run in runs))
 
     asyncio.run(both())
     house.load()

@@ -35,7 +35,7 @@ def grant(house: House, seller: str = SELLER) -> Grant:
 
 
 def planned(house: House) -> list[str]:
-    return [seller for shard in plan_refresh(house.parts, []) for seller in shard["sellers"]]
+    return [seller for shard in plan_refresh(house.resources, []) for seller in shard["sellers"]]
 
 
 def test_a_grant_in_use_is_left_alone(house: House) -> None:
@@ -88,10 +88,10 @@ def test_an_outage_is_red(unused: House) -> None:
 
 def test_grants_whose_year_ends_are_named(house: House, caplog: pytest.LogCaptureFixture) -> None:
     house.clock.skip(days=334)
-    plan_refresh(house.parts, [])
+    plan_refresh(house.resources, [])
     assert caplog.messages == []
     house.clock.skip(days=2)
-    plan_refresh(house.parts, [])
+    plan_refresh(house.resources, [])
     assert len(caplog.messages) == 2
     assert "ends on 2027-03-10" in caplog.text
 

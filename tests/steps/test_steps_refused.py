@@ -89,9 +89,9 @@ def test_a_refused_change_leaves_the_order_open_at_feedamp(house: House) -> None
 def test_a_host_that_knows_no_orders_refuses_no_order(house: House) -> None:
     house.placed("M-0")  # so that a live token is at hand
     house.deliver("M-1")
-    right = house.parts.connection("feedamp")
-    wrong = replace(right, address=replace(right.address, base_url=f"{house.sandbox.api}/v9"))
-    house.parts = replace(house.parts, connection=lambda conn_id: wrong)
+    right = house.resources.connection("feedamp")
+    wrong = replace(right, endpoint=replace(right.endpoint, base_url=f"{house.sandbox.api}/v9"))
+    house.resources = replace(house.resources, connection=lambda conn_id: wrong)
     tally = house.place()
     assert tally.undone
     assert house.order("M-1").phase == "to_place"

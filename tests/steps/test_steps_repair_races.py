@@ -45,21 +45,21 @@ class Interrupted:
 
 def repair(house: House, *, run: Run | None = None, meanwhile: Callable[[], object] | None = None) -> Tally:
     """The step on both sellers; `meanwhile` happens between reading FeedAMP and comparing."""
-    parts = house.parts
+    resources = house.resources
     if meanwhile:
-        parts = replace(parts, warehouse=Interrupted(parts.warehouse, meanwhile))
+        resources = replace(resources, warehouse=Interrupted(resources.warehouse, meanwhile))
     run = run or house.run("reconcile_orders")
-    return asyncio.run(reconcile(parts, run, 0, [SELLER, OTHER], *DAY, with_stale=False, repair=True))
+    return asyncio.run(reconcile(resources, run, 0, [SELLER, OTHER], *DAY, with_stale=False, repair=True))
 
 
 def repair_twice_at_once(house: House) -> None:
     async def both() -> None:
         path = str(house.folder / "warehouse.duckdb")
-        parts = replace(house.parts, warehouse=DuckDbWarehouse(path, lock_wait_s=10.0))
+        resources = replace(house.resources, warehouse=DuckDbWarehouse(path, lock_wait_s=10.0))
         runs = [house.run("reconcile_orders") for _ in range(2)]
         sellers = [SELLER, OTHER]
         await asyncio.gather(
-            *(reconcile(parts, run, 0, sellers, *DAY, with_stale=False, repair=True) for run in runs)
+            *(reconcile(resources, run, 0, sellers, *DAY, with_stale=False, repair=True) for run in runs)
         )
 
     asyncio.run(both())
@@ -157,8 +157,8 @@ def test_two_repairs_at_once_do_what_one_does(agreed: House) -> None:
 def test_two_repairs_together_keep_to_the_rate_of_a_seller(tmp_path: Path) -> None:
     # The burst is for a busy machine; without any pace it would be spent by one of the two.
     with open_house(tmp_path, requests_per_second=2.0, burst=5) as house:
-        allowed = replace(house.parts.connection(""), requests_per_second=2.0)
-        house.parts = replace(house.parts, connection=lambda conn_id: allowed)
+        allowed = replace(house.resources.connection(""), requests_per_second=2.0)
+        house.resources = replace(house.resources, connection=lambda conn_id: allowed)
         house.placed("M-1", "M-2", "M-3", "M-4")
         house.placed("M-5", seller=OTHER)
         house.read()
@@ -219,15 +219,15 @@ def test_one_sellers_trouble_does_not_keep_another_from_being_repaired(agreed: H
 def test_a_held_warehouse_is_named_and_comes_to_nothing(agreed: House) -> None:
     lose(agreed, "M-1")
     ledger = agreed.order("M-1")
-    with agreed.parts.warehouse.session(), pytest.raises(BusyError):
+    with agreed.resources.warehouse.session(), pytest.raises(BusyError):
         repair(agreed)
 
     async def stale() -> Tally:
         run = agreed.run("reconcile_orders")
-        return await reconcile(agreed.parts, run, 0, [SELLER], None, None, with_stale=True, repair=True)
+        return await reconcile(agreed.resources, run, 0, [SELLER], None, None, with_stale=True, repair=True)
 
     agreed.clock.skip(days=8)
-    with agreed.parts.warehouse.session():
+    with agreed.resources.warehouse.session():
         tally = asyncio.run(stale())
     with pytest.raises(TransientError, match="is being loaded by process"):
         finish(tally)

@@ -45,14 +45,14 @@ def refuse(house: House, number: str, *, phase: str) -> None:
 def test_a_verdict_that_stays_the_same_writes_nothing(house: House) -> None:
     house.deliver("M-1", gift_note="x")
     before = outbox_rows(house), house.rejects()
-    assert replay(house.parts) == Replayed(still_rejected=1)
+    assert replay(house.resources) == Replayed(still_rejected=1)
     assert (outbox_rows(house), house.rejects()) == before
 
 
 def test_a_verdict_with_other_reasons_is_written_anew(house: House) -> None:
     house.deliver("M-1", gift_note="x", currency="XXX1")
     house.set_rules(body=LENIENT)
-    assert replay(house.parts) == Replayed(still_rejected=1)
+    assert replay(house.resources) == Replayed(still_rejected=1)
     [rejected] = house.rejects()
     assert [reason["field"] for reason in rejected.reasons] == ["currency"]
 
@@ -60,17 +60,17 @@ def test_a_verdict_with_other_reasons_is_written_anew(house: House) -> None:
 def test_a_row_that_is_good_now_goes_the_whole_way(house: House) -> None:
     house.deliver("M-1", gift_note="x")
     house.set_rules(body=LENIENT)
-    assert replay(house.parts) == Replayed(taken=1)
+    assert replay(house.resources) == Replayed(taken=1)
     assert house.rejects() == []
     assert house.order("M-1").phase == "to_place"
-    assert replay(house.parts) == Replayed()
+    assert replay(house.resources) == Replayed()
 
 
 def test_the_later_of_two_rejected_rows_of_an_order_wins(house: House) -> None:
     house.deliver("M-1", gift_note="first")
     house.deliver("M-1", gift_note="second")
     house.set_rules(body=LENIENT)
-    assert replay(house.parts) == Replayed(taken=2)
+    assert replay(house.resources) == Replayed(taken=2)
     assert house.order("M-1").body["gift_note"] == "second"
     [replaced] = house.rejects()
     assert replaced.reasons[0]["code"] == "body_changed"
@@ -81,7 +81,7 @@ def test_a_later_row_that_is_still_wrong_stands_although_an_earlier_one_was_take
     house.deliver("M-1", gift_note="x")
     house.deliver("M-1", currency="XXX1")
     house.set_rules(body=LENIENT)
-    assert replay(house.parts) == Replayed(taken=1, still_rejected=1)
+    assert replay(house.resources) == Replayed(taken=1, still_rejected=1)
     assert [rejected.source for rejected in house.rejects()] == ["0002.jsonl"]
 
 
@@ -89,7 +89,7 @@ def test_a_row_whose_order_came_in_mended_is_not_read_again(house: House) -> Non
     house.deliver("M-1", gift_note="x")
     house.deliver("M-1", units=3)
     house.set_rules(body=LENIENT)
-    assert replay(house.parts) == Replayed()
+    assert replay(house.resources) == Replayed()
     assert house.order("M-1").ordered == {"M-1-1": 3}
 
 
@@ -106,7 +106,7 @@ def test_a_delivery_that_comes_in_between_is_not_undone(
         return found
 
     monkeypatch.setattr(rejects, "standing", slow)
-    assert replay(house.parts) == Replayed(left=1)
+    assert replay(house.resources) == Replayed(left=1)
     assert house.order("M-1").ordered == {"M-1-1": 3}
 
 
@@ -125,7 +125,7 @@ def test_what_was_not_kept_whole_keeps_its_reason(house: House, name: str, conte
     house.intake()
     before = house.rejects()
     assert len(before) == 1
-    assert replay(house.parts) == Replayed(still_rejected=1)
+    assert replay(house.resources) == Replayed(still_rejected=1)
     assert house.rejects() == before
 
 
@@ -133,20 +133,20 @@ def test_a_cancellation_that_feedamp_refused_is_not_sent_over_shipped_units(hous
     house.placed("M-1")
     house.deliver("M-1", marketplace_state="CANCELLED")
     refuse(house, "M-1", phase="held")
-    assert replay(house.parts) == Replayed(to_place=1)
+    assert replay(house.resources) == Replayed(to_place=1)
     refuse(house, "M-1", phase="held")
     house.fulfill(
         "M-1", {"quantity": 1, "carrier": "UPS", "tracking_number": "x", "shipped_date": "2026-03-09"}
     )
     house.read()
-    assert replay(house.parts) == Replayed(still_rejected=1)
+    assert replay(house.resources) == Replayed(still_rejected=1)
     assert house.order("M-1").phase == "held"
 
 
 def test_a_reject_of_a_closed_order_is_laid_aside(house: House) -> None:
     house.placed("M-1")
     refuse(house, "M-1", phase="closed")
-    assert replay(house.parts) == Replayed(left=1)
+    assert replay(house.resources) == Replayed(left=1)
     assert house.rejects() == []
 
 
@@ -154,7 +154,7 @@ def test_only_the_named_sources_are_read(house: House) -> None:
     house.deliver("M-1", gift_note="x")
     house.deliver("M-2", gift_note="x")
     house.set_rules(body=LENIENT)
-    assert replay(house.parts, ["0002.jsonl"]) == Replayed(taken=1)
+    assert replay(house.resources, ["0002.jsonl"]) == Replayed(taken=1)
     assert [rejected.source for rejected in house.rejects()] == ["0001.jsonl"]
 
 
@@ -162,5 +162,5 @@ def test_more_rows_than_one_transaction_takes(house: House) -> None:
     house.drop("many.jsonl", *(house.body(f"M-{n}", gift_note="x") for n in range(401)))
     house.intake()
     house.set_rules(body=LENIENT)
-    assert replay(house.parts) == Replayed(taken=401)
+    assert replay(house.resources) == Replayed(taken=401)
     assert house.rejects() == []

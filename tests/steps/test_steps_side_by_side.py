@@ -25,7 +25,7 @@ def side_by_side(house: House, step: Any) -> list[str]:
 
     async def both() -> list[Any]:
         runs = [house.run("process_fulfillments") for _ in range(BOTH)]
-        return await asyncio.gather(*(step(house.parts, run, 0, [SELLER]) for run in runs))
+        return await asyncio.gather(*(step(house.resources, run, 0, [SELLER]) for run in runs))
 
     return [line for tally in asyncio.run(both()) for line in tally.undone]
 
@@ -133,7 +133,7 @@ def test_a_put_that_was_decided_on_earlier_does_not_take_back_a_cancellation(hou
     """One process has begun to release the order when the marketplace cancels it, and another places that."""
     house.placed("M-1", marketplace_state="PENDING")
     house.deliver("M-1")
-    shards = plan_place(house.parts, house.run("place_orders"), [])
+    shards = plan_place(house.resources, house.run("place_orders"), [])
 
     async def both() -> None:
         waits, goes_on = asyncio.Event(), asyncio.Event()
@@ -143,11 +143,11 @@ def test_a_put_that_was_decided_on_earlier_does_not_take_back_a_cancellation(hou
             await goes_on.wait()
 
         slow = asyncio.create_task(
-            place(replace(house.parts, sleep=held_up), house.run("place_orders"), 0, shards[0]["sellers"])
+            place(replace(house.resources, sleep=held_up), house.run("place_orders"), 0, shards[0]["sellers"])
         )
         await waits.wait()
         house.deliver("M-1", marketplace_state="CANCELLED")
-        await place(house.parts, house.run("place_orders"), 0, shards[0]["sellers"])
+        await place(house.resources, house.run("place_orders"), 0, shards[0]["sellers"])
         goes_on.set()
         await slow
 

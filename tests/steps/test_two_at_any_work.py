@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from quick_house import open_quick_house
 from warehouse_units import FINAL, shows_the_truth, units_add_up
 
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.state import State
 from feedamp.steps.close import close
 from feedamp.steps.extract import extract
@@ -40,16 +40,16 @@ NEWS = st.tuples(
 SCRIPTS = st.lists(st.one_of(STEPS, STEPS, NEWS), min_size=4, max_size=10)
 
 
-async def one_process(house: House, parts: Parts, script: Sequence[Any]) -> None:
+async def one_process(house: House, resources: Resources, script: Sequence[Any]) -> None:
     """The steps of a script; while one waits for FeedAMP, those of the other process go on."""
     for step in script:
         await asyncio.sleep(0)
         if step == "intake":
-            intake(parts, house.run("place_orders"))
+            intake(resources, house.run("place_orders"))
         elif step == "load":
-            load(parts, house.run("load"))
+            load(resources, house.run("load"))
         elif isinstance(step, str):
-            await ASYNC[step](parts, house.run(step), 0, [SELLER])
+            await ASYNC[step](resources, house.run(step), 0, [SELLER])
         else:
             tell(house, *step)
 
@@ -74,12 +74,12 @@ def test_steps_of_two_processes_in_any_order_end_as_one_after_the_other(
         house.fulfill("M-2", shipment(2, BAD_NUMBER))
         house.read()
         with closing(State(f"sqlite:///{house.folder / 'state.db'}", clock=house.clock.now)) as second:
-            parts = replace(house.parts, state=second)
+            resources = replace(house.resources, state=second)
 
             async def both() -> None:
                 await asyncio.gather(
-                    one_process(house, house.parts, [*AT_ONCE, *one]),
-                    one_process(house, parts, [*AT_ONCE, *other]),
+                    one_process(house, house.resources, [*AT_ONCE, *one]),
+                    one_process(house, resources, [*AT_ONCE, *other]),
                 )
 
             asyncio.run(both())

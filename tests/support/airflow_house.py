@@ -19,13 +19,13 @@ import duckdb
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import grants, sellers
 from feedamp.steps.intake import intake
 from feedamp.steps.load import load
 from feedamp.steps.place import place, plan_place
-from feedamp_airflow.wiring import make_parts
+from feedamp_airflow.wiring import make_resources
 from feedamp_sandbox import (
     LoggedRequest,
     Sandbox,
@@ -79,19 +79,19 @@ class AirflowHouse:
         }
         self._env.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", json.dumps(connection | fields))
 
-    def parts(self) -> Parts:
+    def resources(self) -> Resources:
         """What a step would be given."""
-        return make_parts()
+        return make_resources()
 
     def connect(self, *seller_ids: str) -> None:
         """Registers sellers (all by default) with their grants."""
-        parts = self.parts()
-        with parts.state.begin() as connection:
+        resources = self.resources()
+        with resources.state.begin() as connection:
             for seller_id in seller_ids or [seller["seller_id"] for seller in self.sandbox.sellers]:
-                now, token = parts.state.now(), self.sandbox.refresh_token(seller_id)
+                now, token = resources.state.now(), self.sandbox.refresh_token(seller_id)
                 sellers.add(connection, seller_id, conn_id=CONN_ID, now=now)
-                grants.put_grant(connection, parts.vault, seller_id, CONN_ID, token, now=now)
-        parts.state.close()
+                grants.put_grant(connection, resources.vault, seller_id, CONN_ID, token, now=now)
+        resources.state.close()
 
     def hold(self, seller_id: str, number: str) -> None:
         """Puts an order into the sandbox without a request."""
@@ -112,19 +112,19 @@ class AirflowHouse:
 
     def take_in(self) -> None:
         """The inbox into the ledger, without Airflow."""
-        parts = self.parts()
-        intake(parts, Run("feedamp_place_orders", "by hand", parts.state.now()))
-        parts.state.close()
+        resources = self.resources()
+        intake(resources, Run("feedamp_place_orders", "by hand", resources.state.now()))
+        resources.state.close()
 
     def place(self) -> None:
         """What feedamp_place_orders does, without Airflow: many tests begin with placed orders."""
         self.take_in()
-        parts = self.parts()
-        run = Run("feedamp_place_orders", "by hand", parts.state.now())
-        for shard in plan_place(parts, run, []):
-            asyncio.run(place(parts, run, shard["shard"], shard["sellers"]))
-        load(parts, run)
-        parts.state.close()
+        resources = self.resources()
+        run = Run("feedamp_place_orders", "by hand", resources.state.now())
+        for shard in plan_place(resources, run, []):
+            asyncio.run(place(resources, run, shard["shard"], shard["sellers"]))
+        load(resources, run)
+        resources.state.close()
 
     def run_dag(self, dag_id: str, *, at: datetime | None = None, **params: Any) -> Any:
         """One run by `dag.test()`, retries aside: a second try would come a minute later.

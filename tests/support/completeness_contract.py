@@ -49,12 +49,12 @@ def everything(house: House, read_rows: Callable[[str], list[tuple[Any, ...]]]) 
 
 def differences(house: House, *, with_lake: bool = False) -> list[tuple[str, str | None, int]]:
     with FoundDifferences() as found:
-        find_differences(house.parts, found, with_lake=with_lake)
+        find_differences(house.resources, found, with_lake=with_lake)
         return found.counts()
 
 
 def verified(house: House, *, repair: bool = False) -> Verified:
-    return asyncio.run(verify(house.parts, house.run("lake"), repair=repair))
+    return asyncio.run(verify(house.resources, house.run("lake"), repair=repair))
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_a_lost_row_is_named_and_comes_back(
     lose(f"DELETE FROM feedamp.{table} WHERE {condition}")
     assert (named, SELLER, 1) in differences(house)
     with FoundDifferences() as found:
-        words = find_quickly(house.parts, house.parts.warehouse, found)
+        words = find_quickly(house.resources, house.resources.warehouse, found)
         assert words == "9 orders were compared one by one"
         assert any(number in f"{' '.join(d.key)} {d.what}" for d in found.first())
     done = verified(house, repair=True)
@@ -202,7 +202,7 @@ def test_a_lost_row_that_the_ledger_does_not_know_comes_back_from_the_lake(
     assert differences(house, with_lake=True) == []
     lose(loss)
     with FoundDifferences() as found:
-        find_differences(house.parts, found, with_lake=True)
+        find_differences(house.resources, found, with_lake=True)
         assert {table for table, _, _ in found.counts()} == {named}
         assert {difference.what for difference in found.first()} == {completeness.ONLY_IN_LAKE}
     done = verified(house, repair=True)
@@ -218,13 +218,13 @@ def test_a_newer_snapshot_never_gives_way_to_the_one_that_the_lake_kept(
         "SELECT mp_line_number, units_shipped FROM order_lines WHERE mp_order_number = 'X-0'",
     )
     house.sandbox.set_fulfillments(SELLER, "X-0", [{"mp_line_number": "X-0-1", "shipments": [shipment(2)]}])
-    known = {manifest.path for manifest in house.parts.lake.published()}
+    known = {manifest.path for manifest in house.resources.lake.published()}
     house.clock.skip(minutes=20)
     house.read()
     assert read_rows(lines) == [("X-0-1", 2)]
-    for manifest in house.parts.lake.published():
+    for manifest in house.resources.lake.published():
         if manifest.path not in known:
-            house.parts.lake.remove(manifest.path)
+            house.resources.lake.remove(manifest.path)
     verified(house, repair=True)
     assert read_rows(lines) == [("X-0-1", 2)]
 
@@ -290,7 +290,7 @@ def test_rows_that_only_the_lake_lost_would_be_lost_by_a_rebuild_and_come_back(
 ) -> None:
     """As a compaction of an earlier build left it: the warehouse has all rows, and the lake does not."""
     before = everything()
-    for manifest in list(lived_in.parts.lake.manifests()):
+    for manifest in list(lived_in.resources.lake.manifests()):
         _rewrite_without(lived_in, manifest, {"placements", "closures"})
     assert differences(lived_in) == []
     lost = {(table, seller): count for table, seller, count in differences(lived_in, with_lake=True)}
@@ -301,7 +301,7 @@ def test_rows_that_only_the_lake_lost_would_be_lost_by_a_rebuild_and_come_back(
     }
     assert verified(lived_in, repair=True).count == 0
     assert everything()["placements"] == before["placements"]
-    lived_in.parts.warehouse.rebuild(lived_in.parts.lake)
+    lived_in.resources.warehouse.rebuild(lived_in.resources.lake)
     after = everything()
     assert {name: after[name] for name in ("placements", "closures")} == {
         name: before[name] for name in ("placements", "closures")
@@ -312,7 +312,7 @@ def _rewrite_without(house: House, manifest: Manifest, tables: set[str]) -> None
     import msgspec
 
     files = tuple(file for file in manifest.files if file.table not in tables)
-    house.parts.lake.publish(msgspec.structs.replace(manifest, files=files))
+    house.resources.lake.publish(msgspec.structs.replace(manifest, files=files))
 
 
 # Manifests
@@ -321,18 +321,18 @@ def _rewrite_without(house: House, manifest: Manifest, tables: set[str]) -> None
 def _loaded(house: House) -> Manifest:
     house.placed("M-1")
     house.load()
-    return next(m for m in house.parts.lake.published() if any(f.table == "placements" for f in m.files))
+    return next(m for m in house.resources.lake.published() if any(f.table == "placements" for f in m.files))
 
 
 @pytest.mark.parametrize("change", [-1, 1], ids=["fewer", "more"])
 def test_a_manifest_that_names_other_rows_than_its_file_holds_is_named(house: House, change: int) -> None:
     manifest = _loaded(house)
     [file] = [file for file in manifest.files if file.table == "placements"]
-    path = house.parts.lake.absolute(file.path)
+    path = house.resources.lake.absolute(file.path)
     table = pq.read_table(path)
     pq.write_table(table.slice(0, 0) if change < 0 else pa.concat_tables([table, table]), path)
     with FoundDifferences() as found:
-        find_differences(house.parts, found)
+        find_differences(house.resources, found)
         [difference] = found.first()
     assert difference.key == (manifest.path, file.path)
     assert f"holds {1 + change} rows, but its manifest names 1" in difference.what
@@ -340,10 +340,10 @@ def test_a_manifest_that_names_other_rows_than_its_file_holds_is_named(house: Ho
 
 def test_a_file_that_is_gone_is_named(house: House) -> None:
     manifest = _loaded(house)
-    house.parts.lake.remove(manifest.files[0].path)
+    house.resources.lake.remove(manifest.files[0].path)
     assert differences(house) == [("manifests", None, 1)]
     with FoundDifferences() as found:
-        find_differences(house.parts, found, with_lake=True)
+        find_differences(house.resources, found, with_lake=True)
         said = [difference.what for difference in found.first()]
     assert [("is missing" in what, "a rebuild would fail" in what) for what in said] == [
         (True, False),
@@ -379,18 +379,18 @@ def test_lines_without_their_orders_do_not_stop_a_rebuild_and_come_back(house: H
     """As builds before this one published them: the table of orders was dropped, that of its lines was not."""
     manifest = _loaded(house)
     _rewrite_without(house, manifest, {"orders"})
-    house.parts.warehouse.rebuild(house.parts.lake)
+    house.resources.warehouse.rebuild(house.resources.lake)
     assert differences(house, with_lake=True) == [("orders", SELLER, 1)]
     assert verified(house, repair=True).count == 0
-    house.parts.warehouse.rebuild(house.parts.lake)
+    house.resources.warehouse.rebuild(house.resources.lake)
     assert differences(house, with_lake=True) == []
 
 
 def test_a_loaded_manifest_that_the_lake_lost_is_named(house: House) -> None:
     manifest = _loaded(house)
-    house.parts.lake.remove(manifest.path)
+    house.resources.lake.remove(manifest.path)
     with FoundDifferences() as found:
-        find_differences(house.parts, found)
+        find_differences(house.resources, found)
         [difference] = found.first()
     assert (difference.key, "backup" in difference.what) == ((manifest.path,), True)
 
@@ -399,12 +399,12 @@ def test_a_manifest_that_is_gone_is_given_up_once_its_orders_are_back(
     shown: House, everything: Callable[[], Rows]
 ) -> None:
     house, before = shown, everything()
-    [gone] = [m for m in house.parts.lake.published() if any(f.table == "shipments" for f in m.files)]
-    path = Path(house.parts.lake.absolute(gone.path))
+    [gone] = [m for m in house.resources.lake.published() if any(f.table == "shipments" for f in m.files)]
+    path = Path(house.resources.lake.absolute(gone.path))
     content = path.read_bytes()
     path.unlink()
     with FoundDifferences() as found:
-        find_differences(house.parts, found, with_lake=True)
+        find_differences(house.resources, found, with_lake=True)
         said = {(d.table, d.key[-1], d.what) for d in found.first()}
     assert ("orders", "X-0", completeness.ONLY_IN_WAREHOUSE) in said
     done = verified(house, repair=True)
@@ -412,7 +412,7 @@ def test_a_manifest_that_is_gone_is_given_up_once_its_orders_are_back(
     [note] = done.notes
     assert f"Manifest {gone.path} is gone from the lake and given up" in note
     assert verified(house).count == 0
-    house.parts.warehouse.rebuild(house.parts.lake)
+    house.resources.warehouse.rebuild(house.resources.lake)
     assert {name: rows for name, rows in everything().items() if rows != before[name]} == {}
     path.write_bytes(content)
     assert verified(house, repair=True).count == 0
@@ -429,10 +429,10 @@ def test_a_manifest_that_went_before_the_warehouse_had_it_is_read_again(
     house.fulfill("X-0", shipment(2))
     house.extract()
     house.clock.skip(minutes=1)
-    with house.parts.warehouse.session():
-        load_what_is_whole(house.parts, house.run("load"))
+    with house.resources.warehouse.session():
+        load_what_is_whole(house.resources, house.run("load"))
     [path] = [path for path, _ in _pending(house) if "-extract-" in path]
-    house.parts.lake.remove(path)
+    house.resources.lake.remove(path)
     assert differences(house) == [("manifests", None, 1)]
     if is_repaired:
         done = verified(house, repair=True)
@@ -444,7 +444,7 @@ def test_a_manifest_that_went_before_the_warehouse_had_it_is_read_again(
     assert _pending(house) == []
     house.clock.skip(hours=1)
     house.read()
-    with house.parts.warehouse.session() as session:
+    with house.resources.warehouse.session() as session:
         [row] = session.rows("orders", ["units_shipped"], [(SELLER, "X-0")])
     assert row == {"units_shipped": 2}
 
@@ -463,11 +463,11 @@ def test_what_a_compaction_wrote_is_missed_as_soon_as_it_is_gone(lived_in: House
     house = lived_in
     house.clock.skip(days=3)
     for _ in range(2):
-        compact(house.parts, house.run("lake"), before=date(2999, 1, 1), grace=timedelta())
-    [kept] = house.parts.lake.manifests()
-    assert prove_completeness(house.parts) == []
-    house.parts.lake.remove(kept.path if lost == "the manifest" else kept.files[0].path)
-    [problem] = prove_completeness(house.parts)
+        compact(house.resources, house.run("lake"), before=date(2999, 1, 1), grace=timedelta())
+    [kept] = house.resources.lake.manifests()
+    assert prove_completeness(house.resources) == []
+    house.resources.lake.remove(kept.path if lost == "the manifest" else kept.files[0].path)
+    [problem] = prove_completeness(house.resources)
     assert kept.path in problem
 
 
@@ -477,13 +477,13 @@ def test_a_compacted_lake_has_no_difference(lived_in: House) -> None:
     from feedamp.steps.compact import compact
 
     lived_in.clock.skip(days=3)
-    assert compact(lived_in.parts, lived_in.run("lake"), before=date(2999, 1, 1))["replaced"] > 1
+    assert compact(lived_in.resources, lived_in.run("lake"), before=date(2999, 1, 1))["replaced"] > 1
     assert differences(lived_in, with_lake=True) == []
     lived_in.loop()
     lived_in.clock.skip(days=3)
-    compact(lived_in.parts, lived_in.run("lake"), before=date(2999, 1, 1))
+    compact(lived_in.resources, lived_in.run("lake"), before=date(2999, 1, 1))
     assert differences(lived_in, with_lake=True) == []
-    lived_in.parts.warehouse.rebuild(lived_in.parts.lake)
+    lived_in.resources.warehouse.rebuild(lived_in.resources.lake)
     assert differences(lived_in, with_lake=True) == []
 
 
@@ -546,9 +546,9 @@ def test_an_order_that_feedamp_does_not_have_is_restored_as_it_was_placed(
 
 
 def test_the_proof_names_what_is_missing_and_the_way_out(lived_in: House, lose: RunSql) -> None:
-    assert prove_completeness(lived_in.parts) == []
+    assert prove_completeness(lived_in.resources) == []
     lose("DELETE FROM feedamp.placements")
-    [problem] = prove_completeness(lived_in.parts)
+    [problem] = prove_completeness(lived_in.resources)
     assert "9 in placements" in problem
     assert f"{SELLER} S-1: the warehouse has no row of it" in problem
     assert "`feedamp lake verify --repair`" in problem
@@ -558,10 +558,10 @@ def test_a_busy_warehouse_proves_nothing_and_says_so(
     lived_in: House, lose: RunSql, caplog: pytest.LogCaptureFixture
 ) -> None:
     lose("DELETE FROM feedamp.placements")
-    with lived_in.parts.warehouse.session():
-        assert prove_completeness(lived_in.parts) == []
+    with lived_in.resources.warehouse.session():
+        assert prove_completeness(lived_in.resources) == []
         with pytest.raises(BusyError), FoundDifferences() as found:
-            find_differences(lived_in.parts, found)
+            find_differences(lived_in.resources, found)
     assert "It is not proven that nothing is missing" in caplog.text
 
 
@@ -570,13 +570,13 @@ def test_a_large_ledger_is_counted_and_only_sellers_that_differ_are_compared(
 ) -> None:
     monkeypatch.setattr(completeness, "ORDERS_COMPARED_QUICKLY", 3)
     with FoundDifferences() as found:
-        words = find_quickly(lived_in.parts, lived_in.parts.warehouse, found)
+        words = find_quickly(lived_in.resources, lived_in.resources.warehouse, found)
         assert ("counted by seller, not compared" in words, len(found), found.compared) == (True, 0, 0)
         lose("DELETE FROM feedamp.closures WHERE mp_order_number = 'S-1'")
-        find_quickly(lived_in.parts, lived_in.parts.warehouse, found)
+        find_quickly(lived_in.resources, lived_in.resources.warehouse, found)
         assert (found.counts(), found.compared) == ([("closures", SELLER, 1)], 7)
         monkeypatch.setattr(completeness, "SELLERS_COMPARED_QUICKLY", 0)
-        words = find_quickly(lived_in.parts, lived_in.parts.warehouse, found)
+        words = find_quickly(lived_in.resources, lived_in.resources.warehouse, found)
         assert "fewer rows of 1 sellers" in words
 
 
@@ -585,7 +585,7 @@ def test_the_daily_proof_counts_a_large_ledger(
 ) -> None:
     monkeypatch.setattr(completeness, "ORDERS_COMPARED_QUICKLY", 3)
     with caplog.at_level("INFO"):
-        assert prove_completeness(lived_in.parts) == []
+        assert prove_completeness(lived_in.resources) == []
     assert "9 orders were counted by seller" in caplog.text
 
 
@@ -596,5 +596,5 @@ def test_portions_of_any_size_compare_every_order(
     monkeypatch.setattr(completeness, "ROWS_PER_PORTION", portion)
     lose("DELETE FROM feedamp.placements")
     with FoundDifferences() as found:
-        find_differences(lived_in.parts, found)
+        find_differences(lived_in.resources, found)
         assert (found.compared, found.counts()) == (9, [("placements", SELLER, 7), ("placements", OTHER, 2)])

@@ -15,7 +15,7 @@ from typing import Any
 from airflow_house import AirflowHouse
 from order_samples import good_line, good_order
 
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.steps.close import close
 from feedamp.steps.extract import extract
@@ -49,18 +49,18 @@ class Console:
 
     def __init__(self, house: AirflowHouse) -> None:
         self.house, self.sandbox, self.folder = house, house.sandbox, house.folder
-        self.parts: Parts
+        self.resources: Resources
 
     @contextmanager
     def opened(self) -> Iterator[Console]:
-        self.parts = self.house.parts()
+        self.resources = self.house.resources()
         yield self
-        self.parts.state.close()
+        self.resources.state.close()
 
     def reopen(self) -> None:
         """Reads the options again, for the steps; a command does so by itself."""
-        self.parts.state.close()
-        self.parts = self.house.parts()
+        self.resources.state.close()
+        self.resources = self.house.resources()
 
     def run(self, *argv: str | Path) -> Done:
         out, err = io.StringIO(), io.StringIO()
@@ -90,13 +90,13 @@ class Console:
         self.intake()
 
     def intake(self) -> None:
-        intake(self.parts, self._run())
+        intake(self.resources, self._run())
 
     def plan(self) -> list[dict[str, Any]]:
-        return plan_place(self.parts, self._run(), [])
+        return plan_place(self.resources, self._run(), [])
 
     def place(self, sellers: Sequence[str] = (SELLER,)) -> None:
-        asyncio.run(place(self.parts, self._run(), 0, list(sellers)))
+        asyncio.run(place(self.resources, self._run(), 0, list(sellers)))
 
     def fulfill(
         self, number: str, tracking_number: str = GOOD_NUMBER, quantity: int = 2, cancelled: int = 0
@@ -112,15 +112,15 @@ class Console:
         self.sandbox.set_fulfillments(SELLER, number, [line])
 
     def read(self) -> None:
-        asyncio.run(extract(self.parts, self._run(), 0, [SELLER]))
+        asyncio.run(extract(self.resources, self._run(), 0, [SELLER]))
         self.load()
 
     def load(self) -> None:
-        load(self.parts, self._run())
+        load(self.resources, self._run())
 
     def process(self) -> None:
-        asyncio.run(validate(self.parts, self._run(), 0, [SELLER]))
-        asyncio.run(close(self.parts, self._run(), 0, [SELLER]))
+        asyncio.run(validate(self.resources, self._run(), 0, [SELLER]))
+        asyncio.run(close(self.resources, self._run(), 0, [SELLER]))
 
     def _run(self) -> Run:
         return Run("feedamp_test", "manual__1", datetime.now(UTC))

@@ -33,17 +33,17 @@ def garble(path: Path) -> None:
 def extracted(house: House, *seller_ids: str) -> Manifest:
     """An extraction of these sellers alone, published and not loaded."""
     run = house.run("extract_fulfillments")
-    asyncio.run(extract(house.parts, run, 0, list(seller_ids)))
-    return next(m for m in house.parts.lake.published() if m.run_id == run.run_id)
+    asyncio.run(extract(house.resources, run, 0, list(seller_ids)))
+    return next(m for m in house.resources.lake.published() if m.run_id == run.run_id)
 
 
 def file_of(house: House, manifest: Manifest, table: str) -> Path:
     [file] = [file for file in manifest.files if file.table == table]
-    return Path(house.parts.lake.absolute(file.path))
+    return Path(house.resources.lake.absolute(file.path))
 
 
 def loaded_orders(house: House) -> set[str]:
-    with house.parts.warehouse.session() as session:
+    with house.resources.warehouse.session() as session:
         keys = [(SELLER, "M-1"), (OTHER, "M-2"), (SELLER, "M-3")]
         rows = session.rows("orders", ["mp_order_number", "extracted_at"], keys)
         return {row["mp_order_number"] for row in rows if row["extracted_at"] is not None}
@@ -131,7 +131,7 @@ def test_a_damaged_manifest_that_is_moved_away_loses_nothing(shipped: House) -> 
     file_of(house, damaged, "orders").unlink()
     with pytest.raises(IncompleteError):
         house.load()
-    Path(house.parts.lake.absolute(damaged.path)).unlink()
+    Path(house.resources.lake.absolute(damaged.path)).unlink()
     house.load()
     assert watermarks(house) == set()
     house.clock.skip(minutes=15)
@@ -150,9 +150,9 @@ def test_rows_of_the_outbox_come_again_when_their_manifest_is_moved_away(house: 
     cut_in_half(file_of(house, emptied, "placements"))
     with pytest.raises(IncompleteError, match="outbox"):
         house.load()
-    Path(house.parts.lake.absolute(emptied.path)).unlink()
+    Path(house.resources.lake.absolute(emptied.path)).unlink()
     house.load()
-    with house.parts.warehouse.session() as warehouse:
+    with house.resources.warehouse.session() as warehouse:
         assert list(warehouse.rows("placements", ["source"], [(SELLER, "M-1")])) != []
 
 
@@ -160,9 +160,9 @@ def _outbox_manifest(house: House) -> Manifest:
     """What waits in the outbox, published by a load that died before it was merged."""
     from feedamp.steps.load import _alone, _empty_outbox
 
-    with _alone(house.parts) as owner:
-        _empty_outbox(house.parts, house.run("load"), owner)
-    [manifest] = [m for m in house.parts.lake.published() if "outbox" in m.path]
+    with _alone(house.resources) as owner:
+        _empty_outbox(house.resources, house.run("load"), owner)
+    [manifest] = [m for m in house.resources.lake.published() if "outbox" in m.path]
     return manifest
 
 
@@ -171,7 +171,7 @@ def test_a_damaged_manifest_itself_holds_up_no_other(shipped: House, content: by
     house = shipped
     damaged = extracted(house, SELLER)
     extracted(house, OTHER)
-    path = Path(house.parts.lake.absolute(damaged.path))
+    path = Path(house.resources.lake.absolute(damaged.path))
     whole = path.read_bytes()
     path.write_bytes(content)
     with pytest.raises(IncompleteError, match=f"{damaged.path} is damaged"):

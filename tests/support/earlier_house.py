@@ -28,8 +28,8 @@ def open_earlier(name: str, folder: Path) -> Iterator[House]:
         house.state = State(f"sqlite:///{old / 'state.db'}", clock=house.clock.now)
         house.vault = Vault((old / "state.db.key").read_text())
         house.folder = old
-        house.parts = replace(
-            house.parts,
+        house.resources = replace(
+            house.resources,
             state=house.state,
             vault=house.vault,
             lake=Lake(str(old / "lake")),

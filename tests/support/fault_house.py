@@ -105,18 +105,18 @@ class FaultHouse:
         """One run of a step for some sellers, as one task."""
         name = STEP_OF.get(stage, stage)
         run = self.house.run(name)
-        parts, shard = self.house.parts, self.seller_ids.index(seller_ids[0])
+        resources, shard = self.house.resources, self.seller_ids.index(seller_ids[0])
         match stage:
             case "place":
-                work = place.place(parts, run, shard, seller_ids)
+                work = place.place(resources, run, shard, seller_ids)
             case "extract":
-                work = extract.extract(parts, run, shard, seller_ids)
+                work = extract.extract(resources, run, shard, seller_ids)
             case "report":
-                work = validate.validate(parts, run, shard, seller_ids)
+                work = validate.validate(resources, run, shard, seller_ids)
             case "close":
-                work = close.close(parts, run, shard, seller_ids)
+                work = close.close(resources, run, shard, seller_ids)
             case _:
-                work = reconcile.reconcile(parts, run, shard, seller_ids, *DAY, with_stale=False)
+                work = reconcile.reconcile(resources, run, shard, seller_ids, *DAY, with_stale=False)
         return asyncio.run(work)
 
     def play(self, stage: str) -> dict[str, Outcome]:

@@ -22,18 +22,18 @@ from house_rooms import NOON, OTHER, SELLER, Clock, empty_warehouse, open_state
 from house_views import Views
 from order_samples import good_line, good_order
 
-from feedamp.api.account import Connection
+from feedamp.api.account import FeedAmpAccount
 from feedamp.api.decoding import read_order
 from feedamp.api.json_fields import Slips
 from feedamp.api.oauth import Credentials
-from feedamp.api.transport import Address
+from feedamp.api.transport import Endpoint
 from feedamp.codec import decode_json
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.rules.finding import WAIVED
 from feedamp.run import Run
-from feedamp.settings import Rules
+from feedamp.settings import Settings
 from feedamp.state import State, findings, grants, open_orders, sellers
 from feedamp.steps import close as _close
 from feedamp.steps import extract as _extract
@@ -73,18 +73,18 @@ class House(Views):
         self.inbox = folder / "inbox"
         self.inbox.mkdir()
         self.vault = Vault(Fernet.generate_key().decode())
-        connection = Connection(
-            Address(sandbox.api, timeout_s=5.0),
+        connection = FeedAmpAccount(
+            Endpoint(sandbox.api, timeout_s=5.0),
             Credentials("feedamp", sandbox.client_id, sandbox.client_secret),
             requests_per_second=10_000.0,
         )
         shutil.copy(empty_warehouse(), folder / "warehouse.duckdb")
-        self.parts = Parts(
+        self.resources = Resources(
             self.state,
             self.vault,
             Lake(str(folder / "lake")),
             DuckDbWarehouse(str(folder / "warehouse.duckdb"), lock_wait_s=0.0),
-            Rules(str(self.inbox), inbox_settle_s=0, **rules),
+            Settings(str(self.inbox), inbox_settle_s=0, **rules),
             Privacy(None),
             lambda conn_id: connection,
             default_conn_id="feedamp",
@@ -93,7 +93,7 @@ class House(Views):
         self._runs = self._files = 0
 
     def set_rules(self, **rules: Any) -> None:
-        self.parts = replace(self.parts, rules=replace(self.parts.rules, **rules))
+        self.resources = replace(self.resources, settings=replace(self.resources.settings, **rules))
 
     # Sellers and what they do
 
@@ -179,22 +179,22 @@ class House(Views):
         return Run(f"feedamp_{dag_id}", f"manual__{self._runs}", self.state.now(), dry_run=dry_run)
 
     def intake(self, *, dry_run: bool = False) -> Tally:
-        return _intake.intake(self.parts, self.run("place_orders", dry_run=dry_run))
+        return _intake.intake(self.resources, self.run("place_orders", dry_run=dry_run))
 
     def place(self, *, dry_run: bool = False) -> Tally:
-        shards = _place.plan_place(self.parts, self.run("place_orders", dry_run=dry_run), [])
+        shards = _place.plan_place(self.resources, self.run("place_orders", dry_run=dry_run), [])
         return self._work(_place.place, shards, "place", "place_orders", dry_run)
 
     def extract(self, *, since: datetime | None = None, dry_run: bool = False) -> Tally:
-        shards = _extract.plan_sellers(self.parts, [])
+        shards = _extract.plan_sellers(self.resources, [])
         return self._work(_extract.extract, shards, "extract", "extract_fulfillments", dry_run, since=since)
 
     def validate(self, *, dry_run: bool = False) -> Tally:
-        shards = _validate.plan_process(self.parts, [])
+        shards = _validate.plan_process(self.resources, [])
         return self._work(_validate.validate, shards, "validate", "process_fulfillments", dry_run)
 
     def close(self, *, dry_run: bool = False) -> Tally:
-        shards = _validate.plan_process(self.parts, [])
+        shards = _validate.plan_process(self.resources, [])
         return self._work(_close.close, shards, "close", "process_fulfillments", dry_run)
 
     def reconcile(
@@ -206,16 +206,18 @@ class House(Views):
         repair: bool = False,
         dry_run: bool = False,
     ) -> Tally:
-        shards = _reconcile.plan_reconcile(self.parts, start, end, [], with_stale=with_stale, dry_run=dry_run)
+        shards = _reconcile.plan_reconcile(
+            self.resources, start, end, [], with_stale=with_stale, dry_run=dry_run
+        )
         day = {"start": start, "end": end, "with_stale": with_stale, "repair": repair}
         return self._work(_reconcile.reconcile, shards, "reconcile", "reconcile_orders", dry_run, **day)
 
     def refresh(self) -> Tally:
-        shards = _refresh.plan_refresh(self.parts, [])
+        shards = _refresh.plan_refresh(self.resources, [])
         return self._work(_refresh.refresh, shards, "refresh", "refresh_tokens", False)
 
     def load(self) -> dict[str, int]:
-        return _load.load(self.parts, self.run("load"))
+        return _load.load(self.resources, self.run("load"))
 
     def read(self) -> None:
         self.extract()
@@ -241,7 +243,7 @@ class House(Views):
             return Tally(name)
         [shard] = shards
         run = self.run(dag_id, dry_run=dry_run)
-        return asyncio.run(step(self.parts, run, shard["shard"], shard["sellers"], **more))
+        return asyncio.run(step(self.resources, run, shard["shard"], shard["sellers"], **more))
 
 
 @contextmanager

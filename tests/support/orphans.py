@@ -38,9 +38,9 @@ class Orphanage:
 
     def extract(self, run_id: str) -> dict[str, Any]:
         self.clock.skip(minutes=15)
-        parts = self.rooms.parts()
-        with closing(parts.state):
-            return run_step(parts, "extract", run_id)
+        resources = self.rooms.resources()
+        with closing(resources.state):
+            return run_step(resources, "extract", run_id)
 
     def die_between_answer_and_store(self) -> None:
         """`kill -9` for an extraction at the moment at which it has got a seller's new tokens."""
@@ -66,7 +66,7 @@ def _extract_and_stop(rooms: Rooms, pipe: Connection) -> None:
             pipe.send("it has the answer")
             time.sleep(PATIENCE_S)
 
-    run_step(rooms.parts(on_secret=stop), "extract", "killed")
+    run_step(rooms.resources(on_secret=stop), "extract", "killed")
 
 
 @contextmanager

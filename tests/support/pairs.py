@@ -79,13 +79,13 @@ class House:
 
 def do(rooms: Rooms, steps: Sequence[str], run_id: str) -> list[str]:
     """Runs steps, and again what was left undone, as Airflow would; returns what was left in spite of that."""
-    parts = rooms.parts()
+    resources = rooms.resources()
     left: list[str] = []
-    with closing(parts.state):
+    with closing(resources.state):
         for step in steps:
             undone: list[str] = []
             for try_number in range(1, TRIES + 1):
-                undone = run_step(parts, step, run_id, try_number=try_number).get("undone", [])
+                undone = run_step(resources, step, run_id, try_number=try_number).get("undone", [])
                 if not undone:
                     break
                 time.sleep(RETRY_S)

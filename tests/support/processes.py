@@ -15,7 +15,7 @@ from feedamp.api.client import FeedAmpClient
 from feedamp.api.oauth import Credentials, TokenEndpoint
 from feedamp.api.rate_limit import Pacer
 from feedamp.api.tokens import Tokens
-from feedamp.api.transport import Address, Transport
+from feedamp.api.transport import Endpoint, Transport
 from feedamp.state import State
 from feedamp.vault import Vault, key_beside
 
@@ -111,7 +111,7 @@ def ask_after_each_expiry(
     """Asks for an order of each seller, at the same time as the others; between rounds all access tokens end."""
 
     async def work(state: State) -> int:
-        async with Transport(Address(api)) as transport:
+        async with Transport(Endpoint(api)) as transport:
             endpoint = TokenEndpoint(transport, Credentials(*credentials))
             tokens = Tokens(state, Vault(key), endpoint, sleep=asyncio.sleep)
             pacer = Pacer(state, requests_per_second=100_000, sleep=asyncio.sleep)

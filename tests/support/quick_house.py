@@ -68,6 +68,6 @@ def open_quick_house(**options: Any) -> Iterator[House]:
     warehouse = _warehouse()
     with folder_in_memory() as folder, open_house(folder, **options) as house:
         warehouse.rebuild(Lake(str(folder / "nothing")))
-        house.parts = replace(house.parts, warehouse=warehouse)
+        house.resources = replace(house.resources, warehouse=warehouse)
         house.rows = warehouse.query  # type: ignore[method-assign]
         yield house

@@ -22,9 +22,9 @@ from feedamp.lake.flatten import order_rows
 from feedamp.lake.manifest import Sweep as LakeSweep
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.run import Run
-from feedamp.settings import Rules
+from feedamp.settings import Settings
 from feedamp.state import open_orders, outbox, progress
 from feedamp.steps import compact as compact_step
 from feedamp.steps import load as load_step
@@ -59,8 +59,8 @@ class Chain:
         self.clock = Clock()
         self.state = open_state(folder, self.clock)
         nothing = cast("Any", None)
-        self.parts = Parts(
-            self.state, nothing, Lake(str(folder / "lake")), warehouse, Rules(""), Privacy(None), nothing
+        self.resources = Resources(
+            self.state, nothing, Lake(str(folder / "lake")), warehouse, Settings(""), Privacy(None), nothing
         )
         self._runs = 0
         self._placed: set[str] = set()
@@ -75,19 +75,19 @@ class Chain:
             for placed, shown in zip(SIZES, reversed(SIZES), strict=True):
                 self._place(placed)
                 self._show(shown)
-                counts = load_step.load(self.parts, self._run())
+                counts = load_step.load(self.resources, self._run())
                 assert (counts["rows"], counts["waiting"]) == (placed + 4 * shown, 0)
                 self._look()
-            self.parts.warehouse.rebuild(self.parts.lake)
+            self.resources.warehouse.rebuild(self.resources.lake)
             self._look()
             self._compact()
 
     def _compact(self) -> None:
-        before = len(list(self.parts.lake.manifests()))
+        before = len(list(self.resources.lake.manifests()))
         tomorrow = (self.clock.now() + timedelta(days=1)).date()
-        counts = compact_step.compact(self.parts, self._run(), before=tomorrow)
+        counts = compact_step.compact(self.resources, self._run(), before=tomorrow)
         assert counts["replaced"] == before > counts["written"]
-        self.parts.warehouse.rebuild(self.parts.lake)
+        self.resources.warehouse.rebuild(self.resources.lake)
         self._look()
 
     def _run(self) -> Run:
@@ -104,7 +104,7 @@ class Chain:
                 outbox.put(connection, "placements", [{**row, "placed_at": now}], recorded_at=now)
 
     def _show(self, count: int) -> None:
-        task = portions.Portions(self.parts, self._run(), "extract", 0)
+        task = portions.Portions(self.resources, self._run(), "extract", 0)
         read_at = self.state.now()
         for _ in range(count):
             number = f"X-{len(self._shown)}"
@@ -117,13 +117,15 @@ class Chain:
         placed, shown = len(self._placed), len(self._shown)
         wanted = {"orders": shown, "order_lines": shown, "shipments": shown, "placements": placed}
         keys = [("S1", number) for number in (*self._placed, *self._shown)]
-        with self.parts.warehouse.session() as session:
+        with self.resources.warehouse.session() as session:
             found = {table: sum(1 for _ in session.rows(table, ["seller_id"], keys)) for table in TABLES}
         assert found == wanted
         held: Counter[str] = Counter()
-        for manifest in self.parts.lake.manifests():
+        for manifest in self.resources.lake.manifests():
             for file in manifest.files:
-                held[file.table] += sum(b.num_rows for b in self.parts.lake.record_batches(file, rows=100))
+                held[file.table] += sum(
+                    b.num_rows for b in self.resources.lake.record_batches(file, rows=100)
+                )
         assert {name: held[name] for name in wanted} == wanted
         assert held.keys() <= LAKE_TABLES.keys()
         with self.state.read() as connection:

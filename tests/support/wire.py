@@ -19,7 +19,7 @@ from feedamp.api.client import FeedAmpClient
 from feedamp.api.oauth import Credentials, TokenEndpoint
 from feedamp.api.rate_limit import Pacer
 from feedamp.api.tokens import Tokens
-from feedamp.api.transport import Address, Transport
+from feedamp.api.transport import Endpoint, Transport
 from feedamp.state import State, grants, sellers
 from feedamp.vault import Vault
 from feedamp_sandbox import (
@@ -175,7 +175,7 @@ async def wired(observer: Observer | None = None, **options: Any) -> AsyncIterat
         opened_state(clock, {s["seller_id"]: s["refresh_token"] for s in sandbox.sellers}) as state,
     ):
         credentials = Credentials(CONN, sandbox.client_id, sandbox.client_secret)
-        async with Transport(Address(sandbox.api, timeout_s=5)) as transport:
+        async with Transport(Endpoint(sandbox.api, timeout_s=5)) as transport:
             yield Wire(
                 sandbox=sandbox,
                 state=state,
@@ -195,7 +195,7 @@ async def speaking(*answers: bytes) -> AsyncIterator[tuple[FeedAmpClient, Script
     with opened_state(clock, {S1: "rt-0"}) as state:
         async with (
             scripted(token_answer(), *answers) as script,
-            Transport(Address(script.url, timeout_s=5)) as transport,
+            Transport(Endpoint(script.url, timeout_s=5)) as transport,
         ):
             endpoint = TokenEndpoint(transport, Credentials(CONN, "mkt", "hush"))
             client = FeedAmpClient(

@@ -23,7 +23,7 @@ import sqlalchemy as sa
 
 from crashes.forking import CONTEXT
 from crashes.rooms import Rooms, run_step
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp_sandbox import Sandbox
 from feedamp_sandbox.server import Exchange
 
@@ -218,21 +218,21 @@ def _work(
 ) -> None:
     """The process."""
     logging.disable(logging.CRITICAL)
-    parts = rooms.parts()
-    counts = _mind_transactions(parts, death)
+    resources = rooms.resources()
+    counts = _mind_transactions(resources, death)
     pipe.send("ready")
     pipe.recv()
     told: list[tuple[str, dict[str, Any]]] = []
     failure = ""
     try:
-        told.extend((name, run_step(parts, name, run_id, try_number=try_number)) for name in steps)
+        told.extend((name, run_step(resources, name, run_id, try_number=try_number)) for name in steps)
     except Exception:  # noqa: BLE001  told to the parent
         failure = traceback.format_exc()
-    parts.state.close()
+    resources.state.close()
     pipe.send((told, failure, counts["commit"], counts["begin"]))
 
 
-def _mind_transactions(parts: Parts, death: Death | None) -> Counter[str]:
+def _mind_transactions(resources: Resources, death: Death | None) -> Counter[str]:
     """Counts commits and begins in the state, and dies at the one that was named."""
     counts: Counter[str] = Counter()
     fatal = {"before a commit": "commit", "after a commit": "begin"}.get(death.kind) if death else None
@@ -242,6 +242,6 @@ def _mind_transactions(parts: Parts, death: Death | None) -> Counter[str]:
         if event == fatal and death and counts[event] == death.at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    sa.event.listen(parts.state.engine, "commit", lambda _: mind("commit"))
-    sa.event.listen(parts.state.engine, "begin", lambda _: mind("begin"))
+    sa.event.listen(resources.state.engine, "commit", lambda _: mind("commit"))
+    sa.event.listen(resources.state.engine, "begin", lambda _: mind("begin"))
     return counts

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from crashes.clock import SharedClock
-from feedamp.api.account import Connection
+from feedamp.api.account import FeedAmpAccount
 from feedamp.api.oauth import Credentials
 from feedamp.api.rate_limit import Sleep
-from feedamp.api.transport import Address
+from feedamp.api.transport import Endpoint
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.run import Run
-from feedamp.settings import Rules
+from feedamp.settings import Settings
 from feedamp.state import State, grants, sellers
 from feedamp.steps.close import close
 from feedamp.steps.edge import Tally
@@ -76,22 +76,22 @@ class Rooms:
         url = self.state_url or f"sqlite:///{self.folder / 'state.db'}"
         return State(url, clock=self.clock.now if self.clock else None)
 
-    def parts(self, *, on_secret: Callable[[str], None] = lambda secret: None) -> Parts:
-        """What a step needs; the caller closes `parts.state`."""
+    def resources(self, *, on_secret: Callable[[str], None] = lambda secret: None) -> Resources:
+        """What a step needs; the caller closes `resources.state`."""
         inbox = self.folder / "inbox"
         inbox.mkdir(exist_ok=True)
-        connection = Connection(
-            Address(self.api, timeout_s=self.timeout_s),
+        connection = FeedAmpAccount(
+            Endpoint(self.api, timeout_s=self.timeout_s),
             Credentials(CONN, self.client_id, self.client_secret),
             requests_per_second=self.requests_per_second,
         )
         sleep: Sleep = self.clock.sleep if self.clock and not self.clock.keeps_still else asyncio.sleep
-        return Parts(
+        return Resources(
             self.open_state(),
             Vault(self.key),
             Lake(str(self.folder / "lake")),
             self._warehouse(),
-            Rules(str(inbox), inbox_settle_s=0, sellers_per_task=self.sellers_per_task),
+            Settings(str(inbox), inbox_settle_s=0, sellers_per_task=self.sellers_per_task),
             Privacy(None),
             lambda conn_id: connection,
             default_conn_id=CONN,
@@ -108,36 +108,38 @@ class Rooms:
 
     def register(self, tokens: dict[str, str]) -> None:
         """Sellers and the refresh tokens they gave."""
-        parts = self.parts()
-        with parts.state.begin() as connection:
+        resources = self.resources()
+        with resources.state.begin() as connection:
             for seller_id, token in tokens.items():
-                sellers.add(connection, seller_id, conn_id=CONN, now=parts.state.now())
-                grants.put_grant(connection, parts.vault, seller_id, CONN, token, now=parts.state.now())
-        parts.state.close()
+                sellers.add(connection, seller_id, conn_id=CONN, now=resources.state.now())
+                grants.put_grant(
+                    connection, resources.vault, seller_id, CONN, token, now=resources.state.now()
+                )
+        resources.state.close()
 
 
-def run_step(parts: Parts, name: str, run_id: str, *, try_number: int = 1) -> dict[str, Any]:
+def run_step(resources: Resources, name: str, run_id: str, *, try_number: int = 1) -> dict[str, Any]:
     """Runs one step on all its shards; returns its counts, with what it left undone and what it noted."""
-    run = Run(f"feedamp_{DAG_OF[name]}", run_id, parts.state.now(), try_number)
+    run = Run(f"feedamp_{DAG_OF[name]}", run_id, resources.state.now(), try_number)
     if name == "load":
-        return dict(load(parts, run))
+        return dict(load(resources, run))
     if name == "intake":
-        return _told(intake(parts, run))
+        return _told(intake(resources, run))
     more: dict[str, Any] = {}
     step: Any
     if name == "place":
-        step, shards = place, plan_place(parts, run, [])
+        step, shards = place, plan_place(resources, run, [])
     elif name == "extract":
-        step, shards = extract, plan_sellers(parts, [])
+        step, shards = extract, plan_sellers(resources, [])
     elif name in ("reconcile", "repair"):
         more = {"start": DAY[0], "end": DAY[1], "with_stale": False, "repair": name == "repair"}
-        step, shards = reconcile, plan_reconcile(parts, *DAY, [], with_stale=False)
+        step, shards = reconcile, plan_reconcile(resources, *DAY, [], with_stale=False)
     else:
-        step, shards = {"validate": validate, "close": close}[name], plan_process(parts, [])
+        step, shards = {"validate": validate, "close": close}[name], plan_process(resources, [])
     if not shards:
         return _told(Tally(name))
     [shard] = shards
-    return _told(asyncio.run(step(parts, run, shard["shard"], shard["sellers"], **more)))
+    return _told(asyncio.run(step(resources, run, shard["shard"], shard["sellers"], **more)))
 
 
 def _told(tally: Tally) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from typing import Any
 from crashes.forking import CONTEXT
 from crashes.rooms import Rooms
 from feedamp.errors import AuthorizationError, ConfigurationError, RejectedError, TransientError
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.run import Run, shards
 from feedamp.state import sellers, step_runs
 from feedamp.steps.edge import finish
@@ -266,18 +266,18 @@ def _work(rooms: Rooms, job: Job, pipe: Connection) -> None:
     )
     end = _no_end("")
     started_mb = _status_mb("RssAnon")
-    parts = rooms.parts()
+    resources = rooms.resources()
     try:
-        now = parts.state.now()
-        with parts.state.begin() as connection:
+        now = resources.state.now()
+        with resources.state.begin() as connection:
             now = step_runs.first_seen(connection, f"{job.dag_id}/{job.run_id}", now=now)
         run = Run(job.dag_id, job.run_id, now, job.try_number)
-        end["value"] = _do(parts, run, job)
+        end["value"] = _do(resources, run, job)
     except Exception as error:
         logging.getLogger("soak").exception("failed")
         end["error"] = f"{type(error).__name__}: {error}"[:500]
         end["may_retry"], end["retry_after_s"] = may_retry(error)
-    parts.state.close()
+    resources.state.close()
     # Pages of libraries are shared by all processes, and a fork counts only those that it has touched.
     shared_mb = _status_mb("RssFile") + _status_mb("RssShmem")
     peak_mb = _status_mb("VmHWM")
@@ -286,7 +286,7 @@ def _work(rooms: Rooms, job: Job, pipe: Connection) -> None:
         pipe.send(end)
 
 
-def _do(parts: Parts, run: Run, job: Job) -> Any:
+def _do(resources: Resources, run: Run, job: Job) -> Any:
     """What the task does; as in feedamp_airflow.tasks."""
     from feedamp.steps.close import close
     from feedamp.steps.completeness import prove_completeness
@@ -302,47 +302,49 @@ def _do(parts: Parts, run: Run, job: Job) -> Any:
 
     day = [job.params.get("start"), job.params.get("end")]
     if job.task == "intake":
-        return finish(intake(parts, run))
+        return finish(intake(resources, run))
     if job.task == "load":
-        loaded = load_what_is_whole(parts, run)
+        loaded = load_what_is_whole(resources, run)
         return {**loaded.counts, "problem": loaded.problem}
     if job.task == "gate":
         if job.dag_id == PLACE:
-            return inbox_problems(parts, run)
-        return prove_completeness(parts) if run.run_id.startswith("scheduled") else []
+            return inbox_problems(resources, run)
+        return prove_completeness(resources) if run.run_id.startswith("scheduled") else []
     if job.task == "compact":
         from feedamp.steps.compact import compact
 
-        return compact(parts, run, before=job.params["before"], grace=timedelta(0))
+        return compact(resources, run, before=job.params["before"], grace=timedelta(0))
     if job.task == "rebuild":
-        return {"manifests": parts.warehouse.rebuild(parts.lake)}
+        return {"manifests": resources.warehouse.rebuild(resources.lake)}
     if job.task == "plan":
         if job.dag_id == PLACE:
-            return plan_place(parts, run, [])
+            return plan_place(resources, run, [])
         if job.dag_id == EXTRACT:
-            return plan_sellers(parts, [])
+            return plan_sellers(resources, [])
         if job.dag_id == PROCESS:
-            return plan_process(parts, [])
+            return plan_process(resources, [])
         if job.dag_id == RECONCILE:
-            return plan_reconcile(parts, *day, [], with_stale=True)
-        planned = plan_refresh(parts, [])
-        forget(parts, run)
-        return planned or _all_sellers(parts)  # no grant is due within a soak: all of them are renewed once
+            return plan_reconcile(resources, *day, [], with_stale=True)
+        planned = plan_refresh(resources, [])
+        forget(resources, run)
+        return planned or _all_sellers(
+            resources
+        )  # no grant is due within a soak: all of them are renewed once
     if job.shard is None:
         raise ValueError(f"{job.task} needs a shard")
     at, ids = job.shard["shard"], job.shard["sellers"]
     if job.task == "reconcile":
-        work = reconcile(parts, run, at, ids, *day, with_stale=True, repair=True)
+        work = reconcile(resources, run, at, ids, *day, with_stale=True, repair=True)
     else:
         steps = {"place": place, "extract": extract, "validate": validate, "close": close, "refresh": refresh}
-        work = steps[job.task](parts, run, at, ids)
+        work = steps[job.task](resources, run, at, ids)
     return finish(asyncio.run(work))
 
 
-def _all_sellers(parts: Parts) -> list[Shard]:
-    with parts.state.read() as connection:
+def _all_sellers(resources: Resources) -> list[Shard]:
+    with resources.state.read() as connection:
         ids = [seller.seller_id for seller in sellers.workable(connection)]
-    return shards(ids, sellers_per_task=parts.rules.sellers_per_task)
+    return shards(ids, sellers_per_task=resources.settings.sellers_per_task)
 
 
 def _status_mb(name: str) -> float:

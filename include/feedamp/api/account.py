@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from feedamp.api.oauth import Credentials
-from feedamp.api.transport import Address
+from feedamp.api.transport import Endpoint
 
 
 @dataclass(frozen=True)
-class Connection:
+class FeedAmpAccount:
     """One Airflow connection of type `feedamp`, read."""
 
-    address: Address
+    endpoint: Endpoint
     credentials: Credentials
     requests_per_second: float = 2.0
     callback_url: str | None = None

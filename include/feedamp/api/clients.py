@@ -10,7 +10,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
-from feedamp.api.account import Connection
+from feedamp.api.account import FeedAmpAccount
 from feedamp.api.account_check import AccountCheck, Verdict, check_account
 from feedamp.api.client import Counts, FeedAmpClient
 from feedamp.api.oauth import TokenEndpoint
@@ -32,7 +32,7 @@ class Clients:
         self,
         state: State,
         vault: Vault,
-        account: Callable[[str], Connection],
+        account: Callable[[str], FeedAmpAccount],
         *,
         run_started_at: datetime,
         sleep: Sleep,
@@ -162,7 +162,7 @@ class Clients:
         async with self._opening:
             if conn_id not in self._accounts:
                 account = self._find_account(conn_id)
-                transport = await self._stack.enter_async_context(Transport(account.address))
+                transport = await self._stack.enter_async_context(Transport(account.endpoint))
                 pacer = Pacer(self._state, requests_per_second=account.requests_per_second, sleep=self._sleep)
                 tokens = Tokens(
                     self._state,
@@ -170,7 +170,7 @@ class Clients:
                     TokenEndpoint(transport, account.credentials),
                     sleep=self._sleep,
                     run_started_at=self._run_started_at,
-                    request_timeout_s=account.address.timeout_s,
+                    request_timeout_s=account.endpoint.timeout_s,
                     on_secret=self._on_secret,
                 )
                 self._accounts[conn_id] = (transport, tokens, pacer)

@@ -26,7 +26,7 @@ _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
 @dataclass(frozen=True)
-class Address:
+class Endpoint:
     """Where FeedAMP is and how to get there; everything here comes from the Airflow connection."""
 
     base_url: str
@@ -95,26 +95,26 @@ class _Leaving:
 class Transport:
     """An open pool; use as `async with`. `room` has a place for each connection of the pool."""
 
-    def __init__(self, address: Address) -> None:
-        self.address = address
-        self.room = asyncio.Semaphore(address.max_connections)
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.room = asyncio.Semaphore(endpoint.max_connections)
         self.requests = 0
         self._session: aiohttp.ClientSession | None = None
         self._proxy: str | None = None
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(
-            limit=self.address.max_connections, ssl=_ssl(self.address), ttl_dns_cache=300
+            limit=self.endpoint.max_connections, ssl=_ssl(self.endpoint), ttl_dns_cache=300
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
-            timeout=aiohttp.ClientTimeout(total=self.address.timeout_s),
+            timeout=aiohttp.ClientTimeout(total=self.endpoint.timeout_s),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "airflow-provider-feedamp", "Accept": "application/json"},
             trace_configs=[_tell_when_leaving()],
         )
         # Not aiohttp's trust_env: it also takes a login from ~/.netrc, and sends it as basic auth.
-        self._proxy = _proxy(self.address)
+        self._proxy = _proxy(self.endpoint)
         # aiohttp would repeat a GET or PUT on a dropped connection by itself: at once, in no slot of the pacer and
         # uncounted. It has no public option against that; its own test client sets the same attribute.
         self._session._retry_connection = False  # noqa: SLF001
@@ -162,7 +162,7 @@ class Transport:
         """
         if self._session is None:
             raise RuntimeError("the transport is not open")
-        url = URL(self.address.base_url.rstrip("/") + path_and_query, encoded=True)
+        url = URL(self.endpoint.base_url.rstrip("/") + path_and_query, encoded=True)
         all_headers = dict(headers or {})
         if json_body is not None:
             all_headers["Content-Type"] = "application/json"
@@ -191,11 +191,11 @@ class Transport:
             raise UnclearError(f"The answer to {method} was lost ({type(error).__name__}).") from None
 
 
-def _proxy(address: Address) -> str | None:
+def _proxy(endpoint: Endpoint) -> str | None:
     """The proxy of the connection, or where that permits it the one of the environment."""
-    if address.proxy or not address.trust_env:
-        return address.proxy
-    parts = urlsplit(address.base_url)
+    if endpoint.proxy or not endpoint.trust_env:
+        return endpoint.proxy
+    parts = urlsplit(endpoint.base_url)
     if proxy_bypass(parts.hostname or ""):
         return None
     proxies = getproxies()
@@ -213,33 +213,33 @@ def _tell_when_leaving() -> aiohttp.TraceConfig:
     return config
 
 
-def _ssl(address: Address) -> ssl.SSLContext | bool:
+def _ssl(endpoint: Endpoint) -> ssl.SSLContext | bool:
     """What aiohttp takes.
 
     Raises:
         ConfigurationError: the CA bundle or the certificate cannot be read.
     """
     try:
-        return _context(address)
+        return _context(endpoint)
     except OSError as error:  # ssl.SSLError is one
         raise ConfigurationError(
             f"Extra verify or cert names no file that can be used here ({error.strerror or type(error).__name__})."
         ) from error
 
 
-def _context(address: Address) -> ssl.SSLContext | bool:
-    if address.verify is False:
+def _context(endpoint: Endpoint) -> ssl.SSLContext | bool:
+    if endpoint.verify is False:
         context = ssl.create_default_context()
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    elif isinstance(address.verify, str):
-        context = ssl.create_default_context(cafile=address.verify)
-    elif address.cert is None:
+    elif isinstance(endpoint.verify, str):
+        context = ssl.create_default_context(cafile=endpoint.verify)
+    elif endpoint.cert is None:
         return True
     else:
         context = ssl.create_default_context()
-    if isinstance(address.cert, str):
-        context.load_cert_chain(address.cert)
-    elif address.cert is not None:
-        context.load_cert_chain(*address.cert)
+    if isinstance(endpoint.cert, str):
+        context.load_cert_chain(endpoint.cert)
+    elif endpoint.cert is not None:
+        context.load_cert_chain(*endpoint.cert)
     return context

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from feedamp.errors import AuthorizationError
 from feedamp.models import Order
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.state import known_orders, sellers
 from feedamp.state.known_orders import ForeignOrder
 from feedamp.state.sellers import Seller
@@ -21,10 +21,10 @@ log = logging.getLogger(__name__)
 class AccountWatch:
     """Looks at the pages of one seller's account."""
 
-    def __init__(self, parts: Parts, seller: Seller) -> None:
-        self._parts = parts
+    def __init__(self, resources: Resources, seller: Seller) -> None:
+        self._resources = resources
         self._seller = seller
-        with parts.state.read() as connection:
+        with resources.state.read() as connection:
             self._is_first_look = not known_orders.is_marked(connection, seller.seller_id)
         self._is_marked = not self._is_first_look
         self._has_warned = False
@@ -42,7 +42,7 @@ class AccountWatch:
         """
         if not shown:
             return
-        with self._parts.state.read() as connection:
+        with self._resources.state.read() as connection:
             foreign = known_orders.foreign_order(connection, self._seller, shown)
         if foreign is not None:
             self._note_foreign(foreign)
@@ -62,14 +62,14 @@ class AccountWatch:
         self._warn(words)
 
     def _compare_with_other_accounts(self, shown: Sequence[Order]) -> None:
-        with self._parts.state.read() as connection:
+        with self._resources.state.read() as connection:
             marked = known_orders.marks_of(connection, self._seller, shown)
         if marked and not self._is_marked:
             # Before others' marks are looked for: of two sellers who are read at once, one meets the other's.
-            with self._parts.state.begin() as connection:
+            with self._resources.state.begin() as connection:
                 known_orders.keep_marks(connection, self._seller.seller_id, marked)
             self._is_marked = True
-        with self._parts.state.read() as connection:
+        with self._resources.state.read() as connection:
             shared = known_orders.shared_order(connection, self._seller, marked)
         if shared is not None:
             words = self._note(shared, "shows the same orders as that of seller", is_proven=False)
@@ -85,7 +85,7 @@ class AccountWatch:
             f"the account of seller {self._seller.seller_id} {what} {order.other_id} "
             f"(first: {order.mp_order_number})"
         )
-        with self._parts.state.begin() as connection:
+        with self._resources.state.begin() as connection:
             sellers.note_mix_up(
                 connection, self._seller.seller_id, order.other_id, words=words, is_proven=is_proven
             )

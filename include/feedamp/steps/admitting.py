@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 from feedamp.errors import UnreadableError
 from feedamp.inbox import BadRow, OrderRow
 from feedamp.models import FINAL_STATES
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.rules.intake import (
     Admission,
     Seen,
@@ -19,17 +19,19 @@ from feedamp.rules.units import count_units
 from feedamp.state import ledger, open_orders, rejects
 
 
-def judge_row(connection: Connection, parts: Parts, row: OrderRow | BadRow) -> Admission:
+def judge_row(connection: Connection, resources: Resources, row: OrderRow | BadRow) -> Admission:
     """What a row means for the ledger as it stands; writes nothing."""
     if isinstance(row, BadRow):
         return Admission(None, row.reasons, rejected=True)
     known = ledger.read(connection, row.seller_id, row.mp_order_number)
     is_final = row.body["marketplace_state"] in FINAL_STATES
     seen = seen_units(connection, row.seller_id, row.mp_order_number) if is_final else Seen()
-    return admit(row, known, seen, now=parts.state.now())
+    return admit(row, known, seen, now=resources.state.now())
 
 
-def write_row(connection: Connection, parts: Parts, row: OrderRow | BadRow, admission: Admission) -> None:
+def write_row(
+    connection: Connection, resources: Resources, row: OrderRow | BadRow, admission: Admission
+) -> None:
     """Writes what `judge_row` found. Safe to repeat."""
     order = admission.order
     if order is not None:
@@ -37,9 +39,9 @@ def write_row(connection: Connection, parts: Parts, row: OrderRow | BadRow, admi
         if admission.body_came:  # it may have waited for nothing but this row
             open_orders.look_again(connection, *order.key)
         if not admission.reasons:
-            rejects.supersede_order(connection, *order.key, now=parts.state.now())
+            rejects.supersede_order(connection, *order.key, now=resources.state.now())
     if admission.reasons:
-        _reject(connection, parts, row, admission)
+        _reject(connection, resources, row, admission)
 
 
 def seen_units(connection: Connection, seller_id: str, mp_order_number: str) -> Seen:
@@ -60,8 +62,10 @@ def seen_units(connection: Connection, seller_id: str, mp_order_number: str) -> 
     )
 
 
-def _reject(connection: Connection, parts: Parts, row: OrderRow | BadRow, admission: Admission) -> None:
-    now = parts.state.now()
+def _reject(
+    connection: Connection, resources: Resources, row: OrderRow | BadRow, admission: Admission
+) -> None:
+    now = resources.state.now()
     rejects.write(
         connection,
         rejects.Rejected(

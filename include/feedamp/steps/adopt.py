@@ -25,7 +25,7 @@ from feedamp.api.pagination import Sweep, read_whole
 from feedamp.errors import IncompleteError, TransientError, UnclearError
 from feedamp.lake.flatten import order_rows
 from feedamp.models import Order
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.rules.adoption import adopt as adopted
 from feedamp.run import Run
 from feedamp.state import ledger, open_orders, progress, sellers
@@ -38,16 +38,16 @@ COUNTED = ("adopted", "closed_before", "known", "not_adoptable")
 Read = tuple[Order, datetime]
 
 
-async def adopt(parts: Parts, run: Run, seller_ids: list[str], *, since: datetime) -> Tally:
+async def adopt(resources: Resources, run: Run, seller_ids: list[str], *, since: datetime) -> Tally:
     """Takes the orders of some sellers (all when none are named) that FeedAMP imported, or a seller changed, since.
 
     `since` is inclusive. `tally.extra` counts orders: `adopted` and open, `closed_before` (in the ledger as closed),
     `known` to the ledger before, `not_adoptable` (in the lake only; a note says why). A dry run reads and counts.
     Touches no watermark and sends nothing. Safe to repeat: an order that the ledger knows is left as it stands.
     """
-    started_at = parts.state.now()
+    started_at = resources.state.now()
     tally = Tally("adopt", extra=dict.fromkeys(COUNTED, 0))
-    with parts.state.read() as connection:
+    with resources.state.read() as connection:
         found = sellers.find(connection, seller_ids)
     for seller in found:
         if seller.blocked_by:
@@ -60,13 +60,15 @@ async def adopt(parts: Parts, run: Run, seller_ids: list[str], *, since: datetim
         seen.execute(
             "CREATE TABLE seen (seller TEXT, number TEXT, PRIMARY KEY (seller, number)) WITHOUT ROWID"
         )
-        async with parts.clients(run) as clients:
+        async with resources.clients(run) as clients:
 
             async def work(seller: Seller) -> None:
-                adopter = _Adopter(parts, run, tally, portions, seen, await clients.client(seller))
+                adopter = _Adopter(resources, run, tally, portions, seen, await clients.client(seller))
                 try:
-                    await adopter.sweep(Filters(imported_after=since, page_size=parts.rules.page_size))
-                    await adopter.sweep(Filters(seller_updated_after=since, page_size=parts.rules.page_size))
+                    await adopter.sweep(Filters(imported_after=since, page_size=resources.settings.page_size))
+                    await adopter.sweep(
+                        Filters(seller_updated_after=since, page_size=resources.settings.page_size)
+                    )
                 finally:
                     adopter.end()
 
@@ -74,7 +76,7 @@ async def adopt(parts: Parts, run: Run, seller_ids: list[str], *, since: datetim
                 await each_seller(clients, ready, tally, work)
             finally:
                 if not run.dry_run:
-                    record_run(parts, run, tally, started_at)
+                    record_run(resources, run, tally, started_at)
     return tally
 
 
@@ -83,14 +85,14 @@ class _Adopter:
 
     def __init__(
         self,
-        parts: Parts,
+        resources: Resources,
         run: Run,
         tally: Tally,
         portions: Iterator[int],
         seen: sqlite3.Connection,
         client: FeedAmpClient,
     ) -> None:
-        self._parts = parts
+        self._resources = resources
         self._run = run
         self._tally = tally
         self._portions = portions
@@ -151,18 +153,18 @@ class _Adopter:
         self._tally.orders += len(orders)
         if not self._run.dry_run:
             self._publish(orders)
-        begin = self._parts.state.read if self._run.dry_run else self._parts.state.begin
+        begin = self._resources.state.read if self._run.dry_run else self._resources.state.begin
         with begin() as connection:
             counts = self._adopt(connection, orders)
         for name, orders_of in counts.items():
             self._tally.extra[name] += orders_of
 
     def _publish(self, orders: list[Read]) -> None:
-        writer = self._parts.lake_writer(self._run, "adopt", next(self._portions))
+        writer = self._resources.lake_writer(self._run, "adopt", next(self._portions))
         for order, read_at in orders:
             writer.append_all(order_rows(self._seller_id, order, read_at=read_at))
-        now = self._parts.state.now()
-        with self._parts.state.begin() as connection:
+        now = self._resources.state.now()
+        with self._resources.state.begin() as connection:
             progress.plan_manifest(connection, writer.manifest_path, now=now)
         writer.publish(created_at=now, dag_id=self._run.dag_id, run_id=self._run.run_id)
 
@@ -170,7 +172,7 @@ class _Adopter:
         """Ledger and snapshots of a portion, in one transaction."""
         counts: Counter[str] = Counter()
         known = ledger.read_many(connection, self._seller_id, [order.mp_order_number for order, _ in orders])
-        now = self._parts.state.now()
+        now = self._resources.state.now()
         for order, _ in orders:
             if order.mp_order_number in known:
                 counts["known"] += 1

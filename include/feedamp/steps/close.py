@@ -24,7 +24,7 @@ from feedamp.errors import (
 )
 from feedamp.lake.flatten import order_rows
 from feedamp.models import MarketplaceState, Order
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.rules.closing import Close
 from feedamp.rules.order import CANCELLED, LedgerOrder
 from feedamp.run import Run
@@ -39,14 +39,14 @@ log = logging.getLogger(__name__)
 REFUSES_THE_CLOSING = (400, 409, 422)
 
 
-async def close(parts: Parts, run: Run, shard: int, seller_ids: list[str]) -> Tally:
+async def close(resources: Resources, run: Run, shard: int, seller_ids: list[str]) -> Tally:
     """Closes what can be closed for some sellers (promise 6).
 
     Safe to repeat: an order whose closing PUT was sent but not recorded is found final on the re-read.
     """
-    started_at = parts.state.now()
+    started_at = resources.state.now()
     tally = Tally("close", shard)
-    with parts.state.read() as connection:
+    with resources.state.read() as connection:
         found = sellers.workable(connection, seller_ids=seller_ids) if seller_ids else []
         ready = [seller.seller_id for seller in found]
         closable = open_orders.closable(connection, ready, now=started_at)
@@ -62,10 +62,10 @@ async def close(parts: Parts, run: Run, shard: int, seller_ids: list[str]) -> Ta
             log.info("%s: %d orders would be read again and closed", seller_id, len(numbers))
         tally.orders = sum(len(numbers) for numbers in closable.values())
         return tally
-    async with parts.clients(run) as clients:
+    async with resources.clients(run) as clients:
 
         async def work(seller: Seller) -> None:
-            closer = _Closer(parts, run, tally, await clients.client(seller))
+            closer = _Closer(resources, run, tally, await clients.client(seller))
             # One request's worth at a time, so that memory does not grow with the orders (promise 11).
             for numbers in chunks_of_numbers(closable[seller.seller_id]):
                 await closer.close(numbers)
@@ -74,23 +74,23 @@ async def close(parts: Parts, run: Run, shard: int, seller_ids: list[str]) -> Ta
             with_work = [seller for seller in found if seller.seller_id in closable]
             await each_seller(clients, with_work, tally, work)
         finally:
-            record_run(parts, run, tally, started_at)
+            record_run(resources, run, tally, started_at)
     return tally
 
 
 class _Closer:
     """Closes the orders of one seller."""
 
-    def __init__(self, parts: Parts, run: Run, tally: Tally, client: FeedAmpClient) -> None:
-        self._parts = parts
+    def __init__(self, resources: Resources, run: Run, tally: Tally, client: FeedAmpClient) -> None:
+        self._resources = resources
         self._run = run
         self._tally = tally
         self._client = client
 
     async def close(self, numbers: list[str]) -> None:
-        with self._parts.state.read() as connection:
+        with self._resources.state.read() as connection:
             sellers.check_pause(connection, self._client.seller_id)
-        asked_at = self._parts.state.now()
+        asked_at = self._resources.state.now()
         fresh = await read_by_number(self._client, numbers)
         for number in fresh.missing:
             self._missing(number, asked_at)
@@ -108,7 +108,7 @@ class _Closer:
         try:
             await each_order(self._client.seller_id, orders, self._tally, one)
         finally:
-            await read_back(self._parts, self._client, closed)
+            await read_back(self._resources, self._client, closed)
 
     async def _close_alone(self, fresh: Order, read_at: datetime) -> bool:
         """Closes an order in one process at a time.
@@ -120,9 +120,9 @@ class _Closer:
         number = fresh.mp_order_number
         name = leases.of_order("close", self._client.seller_id, number)
         busy = BusyError(f"Another process is closing order {number}.", mp_order_number=number)
-        with self._parts.state.begin() as connection:
+        with self._resources.state.begin() as connection:
             sellers.check_pause(connection, self._client.seller_id)
-            lease = leases.take(connection, name, now=self._parts.state.now())
+            lease = leases.take(connection, name, now=self._resources.state.now())
         if lease is None:
             raise busy
         try:
@@ -133,17 +133,17 @@ class _Closer:
                 if read is None:
                     return False
                 fresh, read_at = read
-                with self._parts.state.begin() as connection:
-                    if not leases.renew(connection, name, lease, now=self._parts.state.now()):
+                with self._resources.state.begin() as connection:
+                    if not leases.renew(connection, name, lease, now=self._resources.state.now()):
                         raise busy
                 decided = self._decide(fresh, read_at, is_alone=True)
             return decided is not None and await self._put(decided[0], fresh, read_at, decided[1])
         finally:
-            with self._parts.state.begin() as connection:
+            with self._resources.state.begin() as connection:
                 leases.release(connection, name, lease)
 
     async def _read_alone(self, number: str) -> tuple[Order, datetime] | None:
-        asked_at = self._parts.state.now()
+        asked_at = self._resources.state.now()
         try:
             read = await read_alone(self._client, number)
         except NotFoundError:
@@ -157,7 +157,7 @@ class _Closer:
     def _missing(self, number: str, asked_at: datetime) -> None:
         seller_id = self._client.seller_id
         self._tally.note(seller_id, missing_order(number))
-        with self._parts.state.begin() as connection:
+        with self._resources.state.begin() as connection:
             ledger.mark_missing(connection, seller_id, number, asked_at=asked_at)
 
     def _unread(self, unread: Unread) -> None:
@@ -172,7 +172,7 @@ class _Closer:
         Closing happens on nothing but this snapshot; the intent is on record, but for CANCELLED only once the order
         was read by itself.
         """
-        with self._parts.state.begin() as connection:
+        with self._resources.state.begin() as connection:
             order = ledger.read(connection, self._client.seller_id, fresh.mp_order_number)
             if order is None or not ledger.is_open(order):
                 return None
@@ -185,12 +185,12 @@ class _Closer:
                 return None
             if held is None or held.read_at > read_at:
                 return None  # somebody has read it later still; the next run decides on that
-            decision = judge(connection, self._parts, order, held)
+            decision = judge(connection, self._resources, order, held)
             if not isinstance(decision, Close):
                 return None
             state = decision.marketplace_state
             if state != CANCELLED or is_alone:
-                ledger.change(connection, order, closing_state=state, closing_at=self._parts.state.now())
+                ledger.change(connection, order, closing_state=state, closing_at=self._resources.state.now())
         return order, state
 
     async def _put(
@@ -220,9 +220,9 @@ class _Closer:
         self._tally.extra[state.lower()] = self._tally.extra.get(state.lower(), 0) + 1
         # COMPLETE is what closing means (contract 7.1); the warehouse must not hang on the read that follows.
         final = msgspec.structs.replace(fresh, marketplace_state=str(state), status="COMPLETE")
-        with self._parts.state.begin() as connection:
+        with self._resources.state.begin() as connection:
             closing = order.but(closing_state=str(state), closing_at=sent_at)
-            now = self._parts.state.now()
+            now = self._resources.state.now()
             record_closed(connection, closing, final.snapshot(), run_id=self._run.run_id, now=now)
             rows = order_rows(order.seller_id, final, read_at=sent_at)
             outbox.put_all(connection, rows, recorded_at=sent_at)
@@ -237,5 +237,5 @@ class _Closer:
             f"order {order.mp_order_number}: FeedAMP refused to close it; "
             "`feedamp orders show` shows its words, and nothing is sent before the seller changes the order",
         )
-        with self._parts.state.begin() as connection:
+        with self._resources.state.begin() as connection:
             open_orders.refuse_closing(connection, *order.key, f"FeedAMP refused to close it: {words}")

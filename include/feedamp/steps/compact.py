@@ -25,7 +25,7 @@ from feedamp.lake.privacy import Privacy
 from feedamp.lake.schema_evolution import LakeFiles
 from feedamp.lake.store import Lake
 from feedamp.lake.writer import LakeWriter
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import leases, progress
 from feedamp.tables import LAKE_TABLES, Row
@@ -41,7 +41,7 @@ LEFT_BEHIND = timedelta(days=3)
 
 
 def compact(
-    parts: Parts,
+    resources: Resources,
     run: Run,
     *,
     before: date | None = None,
@@ -57,33 +57,35 @@ def compact(
         BusyError: another compaction is at work.
         IncompleteError: a file of the lake is missing or damaged; what was put together before stands.
     """
-    before = before or (parts.state.now() - SETTLED).date()
-    with parts.state.begin() as connection:
-        owner = leases.take(connection, LEASE, now=parts.state.now())
+    before = before or (resources.state.now() - SETTLED).date()
+    with resources.state.begin() as connection:
+        owner = leases.take(connection, LEASE, now=resources.state.now())
     if owner is None:
         raise BusyError(
             "Another compaction of the lake is at work; try again when it is done.", retry_after_s=60
         )
     counts = {"written": 0, "replaced": 0, "removed": 0, "leftovers": 0}
     try:
-        counts["leftovers"] = _remove_leftovers(parts, left_behind)
-        counts["removed"] = _remove_replaced(parts, grace)
-        with parts.state.read() as connection:
+        counts["leftovers"] = _remove_leftovers(resources, left_behind)
+        counts["removed"] = _remove_replaced(resources, grace)
+        with resources.state.read() as connection:
             loaded = progress.loaded_manifests(connection)
-        slug = run.slug("compact", parts.state.now())
-        for shard, group in enumerate(groups(parts.lake.manifests(), loaded, before=before)):
-            _replace(parts, owner, group, slug, shard, run)
+        slug = run.slug("compact", resources.state.now())
+        for shard, group in enumerate(groups(resources.lake.manifests(), loaded, before=before)):
+            _replace(resources, owner, group, slug, shard, run)
             counts["written"] += 1
             counts["replaced"] += len(group)
     finally:
-        with parts.state.begin() as connection:
+        with resources.state.begin() as connection:
             leases.release(connection, LEASE, owner)
     log.info("%s", ", ".join(f"{name} {value}" for name, value in counts.items()))
     return counts
 
 
-def _replace(parts: Parts, owner: str, group: Sequence[Manifest], slug: str, shard: int, run: Run) -> None:
-    lake = parts.lake
+def _replace(
+    resources: Resources, owner: str, group: Sequence[Manifest], slug: str, shard: int, run: Run
+) -> None:
+    lake = resources.lake
     # Masked fields are masked already.
     writer = LakeWriter(lake, slug, shard, day=day_of(group[0]), privacy=Privacy(None))
     proof = Proof()
@@ -91,7 +93,7 @@ def _replace(parts: Parts, owner: str, group: Sequence[Manifest], slug: str, sha
         for table in dict.fromkeys(file.table for manifest in group for file in manifest.files):
             is_kept = kept_rows(group, table, lambda manifest, name: _rows(lake, manifest, name))
             for number, manifest in enumerate(group):
-                _hold_on(parts, owner)
+                _hold_on(resources, owner)
                 for row in _rows(lake, manifest, table):
                     keeps = is_kept(number, row)
                     proof.add(table, number, row, is_kept=keeps)
@@ -101,19 +103,19 @@ def _replace(parts: Parts, owner: str, group: Sequence[Manifest], slug: str, sha
         refusal = proof.refuse({file.table: _rows(lake, written, file.table) for file in written.files})
         if refusal is not None:
             raise IncompleteError(f"{refusal}.")
-        _hold_on(parts, owner)
+        _hold_on(resources, owner)
         writer.publish(
             created_at=group[-1].created_at,
             dag_id=run.dag_id,
             run_id=run.run_id,
             replaces=[path for manifest in group for path in (manifest.path, *manifest.replaces)],
-            compacted_at=parts.state.now(),
+            compacted_at=resources.state.now(),
         )
         # What it stands for is loaded; so whoever looks for loaded manifests sees when this one is gone.
-        with parts.state.begin() as connection:
-            progress.plan_manifest(connection, writer.manifest_path, now=parts.state.now())
-            progress.manifest_taken(connection, writer.manifest_path, now=parts.state.now())
-            progress.manifest_loaded(connection, writer.manifest_path, now=parts.state.now())
+        with resources.state.begin() as connection:
+            progress.plan_manifest(connection, writer.manifest_path, now=resources.state.now())
+            progress.manifest_taken(connection, writer.manifest_path, now=resources.state.now())
+            progress.manifest_loaded(connection, writer.manifest_path, now=resources.state.now())
     except IncompleteError as error:
         raise IncompleteError(
             f"Manifests {group[0].path} to {group[-1].path} cannot be put together: {error}"
@@ -126,22 +128,22 @@ def _rows(lake: Lake, manifest: Manifest, table: str) -> Iterator[Row]:
         yield from batch.to_pylist()
 
 
-def _hold_on(parts: Parts, owner: str) -> None:
-    with parts.state.begin() as connection:
-        if not leases.renew(connection, LEASE, owner, now=parts.state.now()):
+def _hold_on(resources: Resources, owner: str) -> None:
+    with resources.state.begin() as connection:
+        if not leases.renew(connection, LEASE, owner, now=resources.state.now()):
             raise BusyError("Another compaction of the lake has taken over.", retry_after_s=60)
 
 
-def _remove_replaced(parts: Parts, grace: timedelta) -> int:
+def _remove_replaced(resources: Resources, grace: timedelta) -> int:
     """Files first, so that one that is killed here still finds by the manifest what is left to remove."""
-    lake, removed = parts.lake, 0
+    lake, removed = resources.lake, 0
     published = lake.published()
     dead, by_path = replaced(published), {manifest.path: manifest for manifest in published}
     for keeper in published:
         if (
             keeper.path in dead
             or keeper.compacted_at is None
-            or keeper.compacted_at + grace > parts.state.now()
+            or keeper.compacted_at + grace > resources.state.now()
         ):
             continue
         gone = [by_path[path] for path in keeper.replaces if path in by_path]
@@ -156,27 +158,27 @@ def _remove_replaced(parts: Parts, grace: timedelta) -> int:
         for manifest in gone:
             for path in (*(file.path for file in manifest.files), manifest.path):
                 lake.remove(path)
-            with parts.state.begin() as connection:
+            with resources.state.begin() as connection:
                 progress.drop_manifest(connection, manifest.path)
             removed += 1
     return removed
 
 
-def _remove_leftovers(parts: Parts, left_behind: timedelta) -> int:
+def _remove_leftovers(resources: Resources, left_behind: timedelta) -> int:
     """Removes files of writers that were killed before they published, or whose manifest was moved away.
 
     The order matters: a manifest that comes after its file was listed is announced or there by the time it is
     looked for.
     """
-    lake = parts.lake
+    lake = resources.lake
     old = [
         path
         for path, written_at in lake.table_files()
-        if written_at is not None and written_at + left_behind < parts.state.now()
+        if written_at is not None and written_at + left_behind < resources.state.now()
     ]
     if not old:
         return 0
-    with parts.state.read() as connection:
+    with resources.state.read() as connection:
         announced = {stem_of(path) for path, _ in progress.pending_manifests(connection)}
     published = {file.path for manifest in lake.published() for file in manifest.files}
     left = [path for path in old if path not in published and stem_of(path) not in announced]

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from feedamp.errors import BusyError, IncompleteError
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.rules.comparison import STATE
 from feedamp.rules.expected_rows import (
     Difference,
@@ -74,7 +74,7 @@ _MARKS: dict[str, tuple[tuple[str, ...], ...]] = {
 
 
 def find_differences(
-    parts: Parts, found: FoundDifferences, *, with_lake: bool = False, wait_s: float | None = None
+    resources: Resources, found: FoundDifferences, *, with_lake: bool = False, wait_s: float | None = None
 ) -> None:
     """Compares all that the state knows with the warehouse, and manifests with their files; fills `found`.
 
@@ -86,20 +86,20 @@ def find_differences(
     Raises:
         BusyError: another process holds the warehouse.
     """
-    since = None if with_lake else parts.state.now() - FILES_OPENED_DAILY
-    known = known_manifests(parts)
-    with parts.warehouse.session(wait_s=wait_s) as session:
+    since = None if with_lake else resources.state.now() - FILES_OPENED_DAILY
+    known = known_manifests(resources)
+    with resources.warehouse.session(wait_s=wait_s) as session:
         taken_in = session.loaded_manifests()
-        _compare(parts, session, found, WAREHOUSE)
-        _settle(parts, found)
+        _compare(resources, session, found, WAREHOUSE)
+        _settle(resources, found)
         _explain(session, found)
-    compare_manifests(parts, known, taken_in, found, files_since=since)
+    compare_manifests(resources, known, taken_in, found, files_since=since)
     if with_lake:
-        _compare_lake(parts, found, wait_s)
+        _compare_lake(resources, found, wait_s)
 
 
 def find_quickly(
-    parts: Parts, warehouse: Warehouse, found: FoundDifferences, *, wait_s: float | None = None
+    resources: Resources, warehouse: Warehouse, found: FoundDifferences, *, wait_s: float | None = None
 ) -> str:
     """As `find_differences` where the ledger is small; in a large one, only sellers whose counts differ are compared.
 
@@ -108,40 +108,42 @@ def find_quickly(
     Raises:
         BusyError: another process holds the warehouse.
     """
-    with parts.state.read() as connection:
+    with resources.state.read() as connection:
         orders = facts.count_orders(connection)
-    known = known_manifests(parts)
+    known = known_manifests(resources)
     with warehouse.session(wait_s=wait_s) as session:
         taken_in = session.loaded_manifests()
         if orders <= ORDERS_COMPARED_QUICKLY:
-            _compare(parts, session, found, WAREHOUSE)
+            _compare(resources, session, found, WAREHOUSE)
             words = f"{orders} orders were compared one by one"
         else:
-            with parts.state.read() as connection:
+            with resources.state.read() as connection:
                 fewer = _sellers_with_fewer(facts.counts(connection), session.counts())
             if fewer:
-                _compare(parts, session, found, WAREHOUSE, fewer[:SELLERS_COMPARED_QUICKLY])
+                _compare(resources, session, found, WAREHOUSE, fewer[:SELLERS_COMPARED_QUICKLY])
             words = f"{orders} orders were counted by seller, not compared one by one; `feedamp lake verify` does that"
             if len(fewer) > SELLERS_COMPARED_QUICKLY:
                 words += (
                     f"; the warehouse has fewer rows of {len(fewer)} sellers, perhaps since they wait for `load`, and "
                     f"only {SELLERS_COMPARED_QUICKLY} of them were compared"
                 )
-        _settle(parts, found)
+        _settle(resources, found)
         _explain(session, found)
-    compare_manifests(parts, known, taken_in, found, files_since=parts.state.now() - FILES_OPENED_DAILY)
+    compare_manifests(
+        resources, known, taken_in, found, files_since=resources.state.now() - FILES_OPENED_DAILY
+    )
     return words
 
 
-def prove_completeness(parts: Parts) -> list[str]:
+def prove_completeness(resources: Resources) -> list[str]:
     """What a run has to say, and turn red for, since something is missing; nothing if all is there.
 
     Where the warehouse is busy nothing is proven, which is logged; the next run does it.
     """
     with FoundDifferences() as found:
         try:
-            wait_s = min(WAREHOUSE_WAIT_S, parts.warehouse.lock_wait_s)
-            words = find_quickly(parts, parts.warehouse, found, wait_s=wait_s)
+            wait_s = min(WAREHOUSE_WAIT_S, resources.warehouse.lock_wait_s)
+            words = find_quickly(resources, resources.warehouse, found, wait_s=wait_s)
         except BusyError as error:
             log.warning("It is not proven that nothing is missing in the warehouse: %s", error)
             return []
@@ -169,26 +171,26 @@ def _sellers_with_fewer(known: dict[str, dict[str, int]], stored: dict[str, dict
     return sorted(fewer)
 
 
-def _compare_lake(parts: Parts, found: FoundDifferences, wait_s: float | None) -> None:
+def _compare_lake(resources: Resources, found: FoundDifferences, wait_s: float | None) -> None:
     # Imported late: on Postgres nothing else needs DuckDB.
     from feedamp.warehouse.duckdb import DuckDbWarehouse
 
     with TemporaryDirectory(prefix="feedamp-verify-") as folder:
         scratch = DuckDbWarehouse(str(Path(folder) / "lake.duckdb"), lock_wait_s=0.0)
         try:
-            scratch.rebuild(parts.lake)
+            scratch.rebuild(resources.lake)
         except IncompleteError as error:
             what = f"the lake cannot be read as a whole, so a rebuild would fail: {error}"
             found.add(Difference(MANIFESTS, None, ("",), what))
             return
         with scratch.session() as session:
-            _compare(parts, session, found, LAKE)
-            _settle(parts, found, in_scratch=session.loaded_manifests())
+            _compare(resources, session, found, LAKE)
+            _settle(resources, found, in_scratch=session.loaded_manifests())
             _explain(session, found)
-            with parts.warehouse.session(wait_s=wait_s) as warehouse:
+            with resources.warehouse.session(wait_s=wait_s) as warehouse:
                 _compare_keys(session, warehouse, found, ONLY_IN_LAKE, TABLES.values())
                 _compare_keys(warehouse, session, found, ONLY_IN_WAREHOUSE, (ORDERS, *CHILDREN))
-                _settle(parts, found, in_scratch=session.loaded_manifests())
+                _settle(resources, found, in_scratch=session.loaded_manifests())
 
 
 def _compare_keys(
@@ -231,12 +233,16 @@ def _newer(one: LoadSession, other: LoadSession, orders: Iterable[tuple[str, str
 
 
 def _compare(
-    parts: Parts, session: LoadSession, found: FoundDifferences, where: str, seller_ids: Sequence[str] = ()
+    resources: Resources,
+    session: LoadSession,
+    found: FoundDifferences,
+    where: str,
+    seller_ids: Sequence[str] = (),
 ) -> None:
-    compared = _compare_orders(parts, session, found, where, seller_ids)
+    compared = _compare_orders(resources, session, found, where, seller_ids)
     found.compared = max(found.compared, compared)
-    _compare_findings(parts, session, found, where, seller_ids)
-    _compare_rejects(parts, session, found, where, seller_ids)
+    _compare_findings(resources, session, found, where, seller_ids)
+    _compare_rejects(resources, session, found, where, seller_ids)
     for table, seller_id, number in session.torn_orders(seller_ids):
         what = f"the {where} holds other units than the order counts"
         found.add(
@@ -246,11 +252,13 @@ def _compare(
         )
 
 
-def _portions(parts: Parts, read: Callable[..., list[Any]], seller_ids: Sequence[str]) -> Iterator[list[Any]]:
+def _portions(
+    resources: Resources, read: Callable[..., list[Any]], seller_ids: Sequence[str]
+) -> Iterator[list[Any]]:
     """All rows, in short transactions; the first columns of a row, or of its key, say where to go on."""
     after: Sequence[Any] = ()
     while True:
-        with parts.state.read() as connection:
+        with resources.state.read() as connection:
             rows = read(connection, after, limit=ROWS_PER_PORTION, seller_ids=seller_ids)
         if not rows:
             return
@@ -263,10 +271,10 @@ def _portions(parts: Parts, read: Callable[..., list[Any]], seller_ids: Sequence
 
 
 def _compare_orders(
-    parts: Parts, session: LoadSession, found: FoundDifferences, where: str, seller_ids: Sequence[str]
+    resources: Resources, session: LoadSession, found: FoundDifferences, where: str, seller_ids: Sequence[str]
 ) -> int:
     compared = 0
-    for known in _portions(parts, facts.of_orders, seller_ids):
+    for known in _portions(resources, facts.of_orders, seller_ids):
         compared += len(known)
         by_key = {(fact.seller_id, fact.mp_order_number): fact for fact in known}
         asked: dict[tuple[str, ...], list[Row]] = {}
@@ -331,9 +339,9 @@ def _add_orders(
 
 
 def _compare_findings(
-    parts: Parts, session: LoadSession, found: FoundDifferences, where: str, seller_ids: Sequence[str]
+    resources: Resources, session: LoadSession, found: FoundDifferences, where: str, seller_ids: Sequence[str]
 ) -> None:
-    for known in _portions(parts, facts.of_findings, seller_ids):
+    for known in _portions(resources, facts.of_findings, seller_ids):
         by_id = {row.finding_id: row for row in known}
         rows = [{"finding_id": row.finding_id, "state": row.state} for row in known]
         for row in session.absent(FINDINGS.name, rows):
@@ -344,10 +352,10 @@ def _compare_findings(
 
 
 def _compare_rejects(
-    parts: Parts, session: LoadSession, found: FoundDifferences, where: str, seller_ids: Sequence[str]
+    resources: Resources, session: LoadSession, found: FoundDifferences, where: str, seller_ids: Sequence[str]
 ) -> None:
     names = (*_REJECT_KEY, *_REJECT_STATE)
-    for known in _portions(parts, facts.of_rejects, seller_ids):
+    for known in _portions(resources, facts.of_rejects, seller_ids):
         rows = [{name: row._mapping[name] for name in names} for row in known]
         lacking = session.absent(REJECTED_ORDERS.name, rows)
         sellers = {tuple(row[: len(_REJECT_KEY)]): row.seller_id for row in known} if lacking else {}
@@ -364,11 +372,11 @@ def _add(found: FoundDifferences, difference: Difference, marked: str, values: I
     found.add(difference, number=number, mark=row_mark(marked, *values))
 
 
-def _settle(parts: Parts, found: FoundDifferences, *, in_scratch: set[str] | None = None) -> None:
+def _settle(resources: Resources, found: FoundDifferences, *, in_scratch: set[str] | None = None) -> None:
     """Drops what is on its way: in the outbox, in manifests that wait, or in those that came after the scratch."""
     if not found.is_marked():
         return
-    with parts.state.read() as connection:
+    with resources.state.read() as connection:
         found.settle(
             mark
             for table, row in outbox.waiting_rows(connection, list(_MARKS))
@@ -376,14 +384,14 @@ def _settle(parts: Parts, found: FoundDifferences, *, in_scratch: set[str] | Non
         )
         waiting = {path for path, _ in progress.pending_manifests(connection)}
     if in_scratch is not None:
-        waiting |= {manifest.path for manifest in parts.lake.published()} - in_scratch
+        waiting |= {manifest.path for manifest in resources.lake.published()} - in_scratch
     for path in sorted(waiting):
         try:
-            manifest = parts.lake.read_manifest(path)
+            manifest = resources.lake.read_manifest(path)
             if manifest is None:
                 continue  # announced, and not published yet: its rows are still where they came from
             for table in _MARKS:
-                for batch in parts.lake.batches(manifest, table):
+                for batch in resources.lake.batches(manifest, table):
                     found.settle(mark for row in batch for mark in _marks(table, row))
         except IncompleteError as error:
             found.notes.append(f"A manifest that waits cannot be read: {error}")

@@ -21,7 +21,7 @@ from feedamp.errors import (
     ThrottledError,
     TransientError,
 )
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import outbox, step_runs
 from feedamp.state.sellers import Seller
@@ -227,15 +227,15 @@ async def each_order(
                     raise
 
 
-def record_run(parts: Parts, run: Run, tally: Tally, started_at: datetime) -> None:
+def record_run(resources: Resources, run: Run, tally: Tally, started_at: datetime) -> None:
     """Puts the step's row for `runs` in the outbox; what earlier tries of the task did is added up.
 
     What was left undone, and why, stays in the state for `gate`.
     """
-    ended_at = parts.state.now()
+    ended_at = resources.state.now()
     this_try = Done(started_at, pages=tally.pages, requests=tally.requests, orders=tally.orders)
     key = (f"{run.dag_id}/{run.run_id}", tally.step, tally.shard)
-    with parts.state.begin() as connection:
+    with resources.state.begin() as connection:
         told_before = step_runs.told_by(connection, key[0]).values()
         done = step_runs.add_up(connection, *key, this_try)
         step_runs.tell(connection, *key, tally.told(), sellers=tally.sellers, now=ended_at)

@@ -21,7 +21,7 @@ from feedamp.errors import IncompleteError, MisfitError, TransientError, Unclear
 from feedamp.lake.flatten import order_rows
 from feedamp.lake.manifest import Sweep as LakeSweep
 from feedamp.models import Order
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.rules.order import AWAITING_SHIPMENT, PENDING
 from feedamp.run import Run, shards
 from feedamp.state import ledger, open_orders, progress, sellers
@@ -35,9 +35,9 @@ log = logging.getLogger(__name__)
 OPEN_STATES = (PENDING, AWAITING_SHIPMENT)
 
 
-def plan_sellers(parts: Parts, seller_ids: list[str]) -> list[dict[str, Any]]:
+def plan_sellers(resources: Resources, seller_ids: list[str]) -> list[dict[str, Any]]:
     """Shards of all sellers who can be worked for; names those who cannot."""
-    with parts.state.read() as connection:
+    with resources.state.read() as connection:
         found = sellers.find(connection, seller_ids)
     left_out = Troubles()
     for seller in found:
@@ -46,20 +46,20 @@ def plan_sellers(parts: Parts, seller_ids: list[str]) -> list[dict[str, Any]]:
     for trouble in left_out:
         log.warning("%s", trouble.line())
     ready = [seller.seller_id for seller in found if not seller.blocked_by]
-    return shards(ready, sellers_per_task=parts.rules.sellers_per_task)
+    return shards(ready, sellers_per_task=resources.settings.sellers_per_task)
 
 
 async def extract(
-    parts: Parts, run: Run, shard: int, seller_ids: list[str], *, since: datetime | None = None
+    resources: Resources, run: Run, shard: int, seller_ids: list[str], *, since: datetime | None = None
 ) -> Tally:
     """Reads what changed for some sellers and publishes it, the watermarks with the last manifest.
 
     `since` overrides the watermarks as lower bound (inclusive). Pages are published even if a sweep breaks;
     only that seller's watermark waits. Safe to repeat: the merge lets the newer snapshot win.
     """
-    started_at = parts.state.now()
+    started_at = resources.state.now()
     tally = Tally("extract", shard)
-    with parts.state.read() as connection:
+    with resources.state.read() as connection:
         found = sellers.workable(connection, seller_ids=seller_ids) if seller_ids else []
         marks = {s.seller_id: progress.watermark(connection, s.seller_id) for s in found}
     if run.dry_run:
@@ -68,12 +68,12 @@ async def extract(
             log.info("Orders of seller %s that changed since %s would be read.", seller.seller_id, bound)
         tally.sellers = len(found)
         return tally
-    portions = Portions(parts, run, "extract", shard)
+    portions = Portions(resources, run, "extract", shard)
     sweeps: list[LakeSweep] = []
-    async with parts.clients(run) as clients:
+    async with resources.clients(run) as clients:
 
         async def work(seller: Seller) -> None:
-            reader = _SellerReader(parts, clients, portions, tally)
+            reader = _SellerReader(resources, clients, portions, tally)
             sweeps.append(await reader.read(seller, mark=marks[seller.seller_id], since=since))
             if reader.broken is not None:
                 raise reader.broken
@@ -92,7 +92,7 @@ async def extract(
                 tally.complete = False
                 raise
             finally:
-                record_run(parts, run, tally, started_at)
+                record_run(resources, run, tally, started_at)
     if clients.counts.slips:
         log.info(
             "FeedAMP sent values in another JSON type than documented; they were read as meant: %s",
@@ -112,8 +112,8 @@ def _each_once(items: Iterable[Order | Unread]) -> list[Order | Unread]:
 class _SellerReader:
     """Reads one seller."""
 
-    def __init__(self, parts: Parts, clients: Clients, portions: Portions, tally: Tally) -> None:
-        self._parts = parts
+    def __init__(self, resources: Resources, clients: Clients, portions: Portions, tally: Tally) -> None:
+        self._resources = resources
         self._clients = clients
         self._portions = portions
         self._tally = tally
@@ -125,13 +125,15 @@ class _SellerReader:
         """Streams the seller's pages into the lake; says how far the watermark may move."""
         client = await self._clients.client(seller)
         lower = since if since is not None else mark
-        sweep = Sweep(client, Filters(seller_updated_after=lower, page_size=self._parts.rules.page_size))
-        started_at = self._parts.state.now()
-        with self._parts.state.read() as connection:
+        sweep = Sweep(
+            client, Filters(seller_updated_after=lower, page_size=self._resources.settings.page_size)
+        )
+        started_at = self._resources.state.now()
+        with self._resources.state.read() as connection:
             watched = set(open_orders.watched(connection, seller.seller_id))
             watched.update(ledger.to_read_back(connection, seller.seller_id, now=started_at))
         lost: list[TransientError] = []
-        slipping = Slipping(client, page_size=self._parts.rules.page_size)
+        slipping = Slipping(client, page_size=self._resources.settings.page_size)
         try:
             for _ in range(1 + READS_AGAIN):
                 await self._read_pages(seller, client, sweep, watched, lost)
@@ -148,7 +150,7 @@ class _SellerReader:
                     "read with its next update, and feedamp_reconcile_orders finds it by its number.",
                 )
             for numbers in chunks_of_numbers(sorted(watched)):
-                asked_at = self._parts.state.now()
+                asked_at = self._resources.state.now()
                 fresh = await read_by_number(client, numbers)
                 lost += fresh.failed
                 self._mark_missing(seller, fresh.missing, asked_at)
@@ -187,9 +189,9 @@ class _SellerReader:
         lost: list[TransientError],
     ) -> None:
         """Takes what the pages hold, strikes it off `watched`, and adds to `lost` what could not be read just now."""
-        watch = AccountWatch(self._parts, seller)
+        watch = AccountWatch(self._resources, seller)
         async for page in sweep.pages():
-            with self._parts.state.read() as connection:
+            with self._resources.state.read() as connection:
                 sellers.check_pause(connection, seller.seller_id)
             watch.look(page.orders)
             doubted = self._doubted(seller, [(order, page.read_at) for order in page.orders])
@@ -216,8 +218,8 @@ class _SellerReader:
         is_open = {order.mp_order_number: at for order, at in shown if order.marketplace_state in OPEN_STATES}
         if not is_open:
             return set()
-        lately = min(is_open.values()) - self._parts.rules.overlap
-        with self._parts.state.read() as connection:
+        lately = min(is_open.values()) - self._resources.settings.overlap
+        with self._resources.state.read() as connection:
             closed = ledger.closed_since(connection, seller.seller_id, is_open, lately)
         return {number for number, closed_at in closed.items() if closed_at <= is_open[number]}
 
@@ -225,15 +227,15 @@ class _SellerReader:
         """Takes an order as it is shown by itself; if that lags too, it is left to the next extraction."""
         read = await read_whole(client, Unread(number, None))
         if not isinstance(read, Unread) and read[0].marketplace_state in OPEN_STATES:
-            with self._parts.state.begin() as connection:
-                ledger.read_back_later(connection, seller.seller_id, number, now=self._parts.state.now())
+            with self._resources.state.begin() as connection:
+                ledger.read_back_later(connection, seller.seller_id, number, now=self._resources.state.now())
             return
-        self._take(seller, read, self._parts.state.now())
+        self._take(seller, read, self._resources.state.now())
 
     def _mark_missing(self, seller: Seller, numbers: Sequence[str], asked_at: datetime) -> None:
         if not numbers:
             return
-        with self._parts.state.begin() as connection:
+        with self._resources.state.begin() as connection:
             for number in numbers:
                 self._tally.note(seller.seller_id, missing_order(number))
                 ledger.mark_missing(connection, seller.seller_id, number, asked_at=asked_at)
@@ -263,7 +265,7 @@ class _SellerReader:
         since: datetime | None,
     ) -> datetime | None:
         """Start of this read by the earlier of both clocks, less the overlap (contract 7.7)."""
-        overlap = self._parts.rules.overlap
+        overlap = self._resources.settings.overlap
         theirs = sweep.server_time or started_at
         if abs(theirs - started_at) > overlap / 2:
             apart_s = abs(theirs - started_at).total_seconds()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from feedamp.inbox.reading import OTHER_KIND
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import progress, rejects
 
@@ -11,18 +11,18 @@ FEW_ROWS = 20
 NAMED = 5
 
 
-def inbox_problems(parts: Parts, run: Run) -> list[str]:
+def inbox_problems(resources: Resources, run: Run) -> list[str]:
     """A sentence for each reason to turn the run red; none if the inbox was fit to be read.
 
     A file that could not be read to its end is one, however few its rows. So are more rejected rows than
     `max_rejected_ratio` allows, of one file or of all together, from 20 rows read up. Counted in the state, which
     knows the files of a failed try of `intake`, too.
     """
-    with parts.state.read() as connection:
+    with resources.state.read() as connection:
         taken = progress.taken_since(connection, run.started_at)
         rows, rejected_rows = progress.rows_taken_since(connection, run.started_at)
         refused = rejects.refused_since(connection, run.started_at)
-    allowed = parts.rules.max_rejected_ratio
+    allowed = resources.settings.max_rejected_ratio
     faulty = [
         f"{file.name} was not read: {file.fault}. Save it as one of these."
         if file.fault == OTHER_KIND

@@ -6,7 +6,7 @@ import logging
 
 from feedamp.errors import ConfigurationError, FeedAmpError
 from feedamp.inbox import discover
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import progress
 from feedamp.steps.edge import Tally, record_run
@@ -16,32 +16,32 @@ from feedamp.steps.intake_query import take_query
 log = logging.getLogger(__name__)
 
 
-def intake(parts: Parts, run: Run) -> Tally:
+def intake(resources: Resources, run: Run) -> Tally:
     """Takes every new or changed file of the inbox, in name order, then what the query returns, if there is one.
 
     `tally.orders` counts rows read, `tally.rejected` rows turned away. Safe to repeat: a file is remembered once
     all its rows are in the ledger or rejected; a row that comes again changes nothing.
     """
-    started_at = parts.state.now()
+    started_at = resources.state.now()
     tally = Tally("intake")
-    with parts.state.read() as connection:
+    with resources.state.read() as connection:
         seen = progress.taken_files(connection)
-    found = discover(parts.inbox, now=started_at, settle_s=parts.rules.inbox_settle_s, seen=seen)
+    found = discover(resources.inbox, now=started_at, settle_s=resources.settings.inbox_settle_s, seen=seen)
     if not found.exists:
-        log.warning("There is no inbox at %s yet.", parts.rules.inbox_url)
+        log.warning("There is no inbox at %s yet.", resources.settings.inbox_url)
     for name in found.waiting:
         log.info("%s is still being written; the next run takes it.", name)
     for name, why in found.unreadable.items():
         tally.leave(name, FeedAmpError(why))
     for file in found.files:
         try:
-            take_file(parts, run, file, tally)
+            take_file(resources, run, file, tally)
         except FeedAmpError as error:
             tally.leave(file.name, error)
     tally.extra["files"] = len(found.files)
     try:
-        if parts.order_query is not None:
-            take_query(parts, run, parts.order_query, tally)
+        if resources.order_query is not None:
+            take_query(resources, run, resources.order_query, tally)
     except ConfigurationError:
         tally.complete = False
         raise  # trying again cannot help; the files are taken all the same
@@ -49,5 +49,5 @@ def intake(parts: Parts, run: Run) -> Tally:
         tally.leave("inbox_sql", error)
     finally:
         if not run.dry_run:
-            record_run(parts, run, tally, started_at)
+            record_run(resources, run, tally, started_at)
     return tally

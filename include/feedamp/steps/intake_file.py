@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.inbox import BadRow, InboxFile, OrderRow, read_rows
 from feedamp.inbox.reading import OTHER_KIND
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import progress, rejects
 from feedamp.state.rejects import Rejected
@@ -22,7 +22,7 @@ ROWS_PER_TRANSACTION = 200
 BODY_CHANGED = "body_changed"
 
 
-def take_file(parts: Parts, run: Run, file: InboxFile, tally: Tally) -> None:
+def take_file(resources: Resources, run: Run, file: InboxFile, tally: Tally) -> None:
     """Takes every row of a file, then remembers the file and supersedes the rejects that this version replaced.
 
     Safe to repeat: a file whose pass broke off is not remembered, and the next pass finishes it. A row that comes again
@@ -32,8 +32,8 @@ def take_file(parts: Parts, run: Run, file: InboxFile, tally: Tally) -> None:
     Raises:
         TransientError: the store failed while the file was read; what came before stands, read it again.
     """
-    taking = _Taking(parts, file, is_dry_run=run.dry_run)
-    rows = read_rows(file, parts.rules.body)
+    taking = _Taking(resources, file, is_dry_run=run.dry_run)
+    rows = read_rows(file, resources.settings.body)
     while batch := list(islice(rows, ROWS_PER_TRANSACTION)):
         taking.take(batch)
     taking.end()
@@ -54,14 +54,14 @@ def take_file(parts: Parts, run: Run, file: InboxFile, tally: Tally) -> None:
 class _Taking:
     """One pass over the rows of a file."""
 
-    def __init__(self, parts: Parts, file: InboxFile, *, is_dry_run: bool) -> None:
-        self._parts = parts
+    def __init__(self, resources: Resources, file: InboxFile, *, is_dry_run: bool) -> None:
+        self._resources = resources
         self._file = file
         self._is_dry_run = is_dry_run
         self.read = self.rejected = 0
         self.fault: str | None = None
         self.notes: list[tuple[str, str]] = []
-        with parts.state.read() as connection:
+        with resources.state.read() as connection:
             standing = rejects.standing_of(connection, file.name)
         # Of earlier versions, or of an earlier pass that broke off; those not met again are replaced.
         self._unmet = {(r.row_number, r.row_hash): r for r in standing}
@@ -75,7 +75,7 @@ class _Taking:
         if self._is_dry_run:
             self.rejected += sum(row.rows for row in batch if isinstance(row, BadRow))
             return
-        with self._parts.state.begin() as connection:
+        with self._resources.state.begin() as connection:
             for row in batch:
                 self._take_row(connection, row)
 
@@ -85,8 +85,8 @@ class _Taking:
             self.read, self.rejected = self.read + 1, 1  # nobody knows how many: the file counts as one
         if self._is_dry_run:
             return
-        with self._parts.state.begin() as connection:
-            now = self._parts.state.now()
+        with self._resources.state.begin() as connection:
+            now = self._resources.state.now()
             for rejected in self._unmet.values():
                 if self.fault is None or rejected.row_number == 0:
                     rejects.supersede_row(connection, rejected, now=now)
@@ -100,7 +100,7 @@ class _Taking:
             )
 
     def _take_row(self, connection: Connection, row: OrderRow | BadRow) -> None:
-        admission = judge_row(connection, self._parts, row)
+        admission = judge_row(connection, self._resources, row)
         before = self._unmet.pop((row.row_number, row.row_hash), None)
         is_dismissed = before is not None and before.dismissed_at is not None
         if admission.is_turned_away and not is_dismissed:
@@ -115,10 +115,10 @@ class _Taking:
                 return  # the same reject
             if not admission.reasons and _is_record(before):
                 return  # the order was taken with this difference, which is still on record
-        write_row(connection, self._parts, row, admission)
+        write_row(connection, self._resources, row, admission)
         if admission.reasons:
             return
-        now = self._parts.state.now()
+        now = self._resources.state.now()
         if before is not None:
             rejects.supersede_row(connection, before, now=now)
         if isinstance(row, OrderRow) and (row.seller_id, row.mp_order_number) in self._turned_away:

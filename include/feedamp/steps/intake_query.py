@@ -9,7 +9,7 @@ from itertools import islice
 from sqlalchemy.engine import Connection
 
 from feedamp.inbox import BadRow, OrderQuery, OrderRow, read_query
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import progress, rejects
 from feedamp.steps.admitting import judge_row, write_row
@@ -19,16 +19,16 @@ log = logging.getLogger(__name__)
 ROWS_PER_TRANSACTION = 200
 
 
-def take_query(parts: Parts, run: Run, query: OrderQuery, tally: Tally) -> None:
+def take_query(resources: Resources, run: Run, query: OrderQuery, tally: Tally) -> None:
     """Takes every row that the query returns now.
 
     `tally.orders` and `tally.rejected` count rows with news, not those seen in an earlier run; `tally.extra` all
     of them. Safe to repeat: a row that comes again changes nothing. Raises as `OrderQuery.rows`; what came before
     stands.
     """
-    taking = _Taking(parts, query, is_dry_run=run.dry_run)
+    taking = _Taking(resources, query, is_dry_run=run.dry_run)
     try:
-        rows = read_query(query, parts.rules.body)
+        rows = read_query(query, resources.settings.body)
         while batch := list(islice(rows, ROWS_PER_TRANSACTION)):
             taking.take(batch)
         taking.end()
@@ -37,8 +37,8 @@ def take_query(parts: Parts, run: Run, query: OrderQuery, tally: Tally) -> None:
         tally.rejected += taking.rejected
         tally.extra["query_rows"] = taking.rows
         if not run.dry_run:
-            with parts.state.begin() as connection:
-                now = parts.state.now()
+            with resources.state.begin() as connection:
+                now = resources.state.now()
                 progress.take_query(
                     connection,
                     query.source,
@@ -55,17 +55,17 @@ def take_query(parts: Parts, run: Run, query: OrderQuery, tally: Tally) -> None:
 class _Taking:
     """One pass over the rows of a query."""
 
-    def __init__(self, parts: Parts, query: OrderQuery, *, is_dry_run: bool) -> None:
-        self._parts = parts
+    def __init__(self, resources: Resources, query: OrderQuery, *, is_dry_run: bool) -> None:
+        self._resources = resources
         self._source = query.source
         self._is_dry_run = is_dry_run
         self.rows = self.news = self.rejected = 0
-        with parts.state.read() as connection:
+        with resources.state.read() as connection:
             self._standing = {r.row_hash for r in rejects.standing_of(connection, query.source)}
         self._unmet = set(self._standing)  # those that this pass does not meet again are judged at its end
 
     def take(self, batch: list[OrderRow | BadRow]) -> None:
-        begin = self._parts.state.read if self._is_dry_run else self._parts.state.begin
+        begin = self._resources.state.read if self._is_dry_run else self._resources.state.begin
         with begin() as connection:
             for row in batch:
                 self.rows += 1
@@ -75,8 +75,8 @@ class _Taking:
         """After the last row: a reject whose row the query no longer returns may have been mended."""
         if self._is_dry_run or not self._unmet:
             return
-        with self._parts.state.begin() as connection:
-            now = self._parts.state.now()
+        with self._resources.state.begin() as connection:
+            now = self._resources.state.now()
             standing = rejects.standing_of(connection, self._source)
             judged_anew = {
                 (r.seller_id, r.mp_order_number) for r in standing if r.row_hash not in self._unmet
@@ -88,7 +88,7 @@ class _Taking:
                     rejects.supersede_row(connection, rejected, now=now)
 
     def _take_row(self, connection: Connection, row: OrderRow | BadRow) -> None:
-        admission = judge_row(connection, self._parts, row)
+        admission = judge_row(connection, self._resources, row)
         self._unmet.discard(row.row_hash)
         is_known = row.row_hash in self._standing
         standing = rejects.of_content(connection, row.source, row.row_hash) if is_known else None
@@ -105,4 +105,4 @@ class _Taking:
         if admission.reasons:
             self._standing.add(row.row_hash)
         if not self._is_dry_run:
-            write_row(connection, self._parts, row, admission)
+            write_row(connection, self._resources, row, admission)

@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy.engine import Connection
 
 from feedamp.models import FINAL_STATES, Snapshot
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.rules.checks import check_order, tracking_numbers
 from feedamp.rules.closing import (
     Close,
@@ -42,7 +42,7 @@ CANCELLED_TOO_LATE = "CANCELLED came in, but the seller had shipped: the order i
 _RECIPIENT = ("full_name", "address1", "address2", "postal_code", "city", "country_code")
 
 
-def judge(connection: Connection, parts: Parts, order: LedgerOrder, held: Held) -> Close | Wait:
+def judge(connection: Connection, resources: Resources, order: LedgerOrder, held: Held) -> Close | Wait:
     """Writes what the snapshot means for the order, and says whether it can be closed on it.
 
     Safe to repeat: the same snapshot leads to the same findings.
@@ -56,12 +56,12 @@ def judge(connection: Connection, parts: Parts, order: LedgerOrder, held: Held) 
         )
         return wait
     if snapshot.marketplace_state in FINAL_STATES or snapshot.status == COMPLETE:
-        record_closed(connection, order, snapshot, run_id=None, now=parts.state.now())
+        record_closed(connection, order, snapshot, run_id=None, now=resources.state.now())
         return Wait("closed already")
     order = _follow(connection, order, snapshot)
     if order.conflicting_state and not _units_shipped(order, snapshot):
-        return _end_conflict(connection, parts, order, held)
-    now = parts.state.now()
+        return _end_conflict(connection, resources, order, held)
+    now = resources.state.now()
     stored = findings.of_order(connection, *order.key)
     if not snapshot.is_marketplace_fulfilled:  # nobody to report to: the marketplace ships it itself
         look = Look(snapshot.errors, held.read_at, findings.any_ever_listed(connection))
@@ -70,9 +70,11 @@ def judge(connection: Connection, parts: Parts, order: LedgerOrder, held: Held) 
             snapshot,
             purchase_date=order.purchase_date,
             today=now.date(),
-            shared_numbers=_shared_numbers(connection, parts, order, snapshot),
+            shared_numbers=_shared_numbers(connection, resources, order, snapshot),
         )
-        changed = follow_up(*order.key, faults, stored, look, error_codes=parts.rules.error_codes, now=now)
+        changed = follow_up(
+            *order.key, faults, stored, look, error_codes=resources.settings.error_codes, now=now
+        )
         findings.write(connection, changed, now=now)
         stored = list({f.finding_id: f for f in (*stored, *changed)}.values())
     lingering = unexplained_errors(snapshot.errors, [f.listed_as for f in stored if is_standing(f)])
@@ -85,7 +87,7 @@ def judge(connection: Connection, parts: Parts, order: LedgerOrder, held: Held) 
             has_body=order.has_body,
             open_errors=sum(finding.blocks_closing for finding in stored),
             lingering_errors=len(lingering),
-            lingering_too_long=since is not None and now - since >= parts.rules.error_clear,
+            lingering_too_long=since is not None and now - since >= resources.settings.error_clear,
         )
     )
     open_orders.record_validation(
@@ -112,7 +114,7 @@ def _units_shipped(order: LedgerOrder, snapshot: Snapshot) -> int:
     return sum(line.shipped for line in count_units(order.ordered, snapshot.fulfillments).values())
 
 
-def _end_conflict(connection: Connection, parts: Parts, order: LedgerOrder, held: Held) -> Wait:
+def _end_conflict(connection: Connection, resources: Resources, order: LedgerOrder, held: Held) -> Wait:
     """The seller has withdrawn what contradicted the marketplace's state: it goes out with the next placing."""
     ledger.change(
         connection,
@@ -121,7 +123,7 @@ def _end_conflict(connection: Connection, parts: Parts, order: LedgerOrder, held
         desired_state=order.conflicting_state,
         conflicting_state=None,
         reason=None,
-        next_try_at=parts.state.now(),
+        next_try_at=resources.state.now(),
         attempts=0,
     )
     wait = Wait(f"it is to be placed as {order.conflicting_state}")
@@ -196,14 +198,16 @@ def record_closed(
 
 
 def _shared_numbers(
-    connection: Connection, parts: Parts, order: LedgerOrder, snapshot: Snapshot
+    connection: Connection, resources: Resources, order: LedgerOrder, snapshot: Snapshot
 ) -> list[str]:
-    numbers = {parts.vault.fingerprint("tracking", number): number for number in tracking_numbers(snapshot)}
+    numbers = {
+        resources.vault.fingerprint("tracking", number): number for number in tracking_numbers(snapshot)
+    }
     address = order.body.get("shipping_address") or {}
-    recipient = parts.vault.fingerprint(
+    recipient = resources.vault.fingerprint(
         "recipient", "\x1f".join(str(address.get(name) or "").strip().casefold() for name in _RECIPIENT)
     )
-    now = parts.state.now()
+    now = resources.state.now()
     hashes = list(numbers)
     shared = tracking.shared(connection, *order.key, hashes, recipient, now=now)
     tracking.remember(connection, *order.key, hashes, recipient, now=now)

@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 from feedamp.errors import BusyError, IncompleteError, UnreadableError
 from feedamp.lake.manifest import Manifest
 from feedamp.models import Snapshot
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import leases, ledger, open_orders, outbox, progress
 from feedamp.tables import RECORDED_AT, SNAPSHOTS, Row
@@ -66,7 +66,7 @@ class Loaded:
         return " ".join(problems) or None
 
 
-def load(parts: Parts, run: Run) -> dict[str, int]:
+def load(resources: Resources, run: Run) -> dict[str, int]:
     """Brings everything that waits into state and warehouse, whichever run left it; returns counts.
 
     Each manifest is one transaction. Safe to repeat: a manifest counts once.
@@ -75,7 +75,7 @@ def load(parts: Parts, run: Run) -> dict[str, int]:
         BusyError: another process has held the warehouse for too long; nothing is lost.
         IncompleteError: files of some manifests are missing or damaged; all others are loaded.
     """
-    loaded = load_what_is_whole(parts, run)
+    loaded = load_what_is_whole(resources, run)
     if loaded.damaged:
         raise IncompleteError(loaded.problem or "")
     if loaded.busy is not None and loaded.is_overdue:
@@ -83,28 +83,28 @@ def load(parts: Parts, run: Run) -> dict[str, int]:
     return loaded.counts
 
 
-def load_what_is_whole(parts: Parts, run: Run) -> Loaded:
+def load_what_is_whole(resources: Resources, run: Run) -> Loaded:
     """As `load`, but says in the result what could not be loaded; it waits for the next load.
 
     Raises:
         BusyError: another process has been publishing for a minute; nothing is lost.
     """
     loaded = Loaded()
-    with _alone(parts) as owner:
-        _empty_outbox(parts, run, owner)
-        _take_published(parts, owner, loaded)
-    _fill_warehouse(parts, loaded)
+    with _alone(resources) as owner:
+        _empty_outbox(resources, run, owner)
+        _take_published(resources, owner, loaded)
+    _fill_warehouse(resources, loaded)
     log.info("%s", ", ".join(f"{name} {value}" for name, value in loaded.counts.items()))
     return loaded
 
 
 @contextmanager
-def _alone(parts: Parts) -> Iterator[str]:
+def _alone(resources: Resources) -> Iterator[str]:
     """One process publishes the outbox at a time: to a second one the first one's rows look abandoned."""
     give_up_at = time.monotonic() + LEASE_WAIT_S
     while True:
-        with parts.state.begin() as connection:
-            owner = leases.take(connection, LEASE, now=parts.state.now())
+        with resources.state.begin() as connection:
+            owner = leases.take(connection, LEASE, now=resources.state.now())
         if owner is not None:
             break
         if time.monotonic() >= give_up_at:
@@ -113,7 +113,7 @@ def _alone(parts: Parts) -> Iterator[str]:
     try:
         yield owner
     finally:
-        with parts.state.begin() as connection:
+        with resources.state.begin() as connection:
             leases.release(connection, LEASE, owner)
 
 
@@ -121,26 +121,26 @@ def _another_load() -> BusyError:
     return BusyError("Another load is publishing the outbox; it goes on from there.", retry_after_s=60)
 
 
-def _empty_outbox(parts: Parts, run: Run, owner: str) -> None:
+def _empty_outbox(resources: Resources, run: Run, owner: str) -> None:
     """Turns the rows that the outbox holds now into manifests; they stay until those are in the warehouse."""
-    with parts.state.read() as connection:
+    with resources.state.read() as connection:
         claims = outbox.claims(connection)
     # By a load that was killed before it published. The lake is asked outside of any transaction (promise 8).
-    abandoned = [path for path in claims if not _is_published(parts, path)]
-    with parts.state.begin() as connection:
+    abandoned = [path for path in claims if not _is_published(resources, path)]
+    with resources.state.begin() as connection:
         for path in abandoned:
             outbox.unclaim(connection, path)
         waiting = outbox.unclaimed(connection)
     for number in range(-(-waiting // ROWS_PER_MANIFEST)):
-        _hold_on(parts, owner)
-        writer = parts.lake_writer(run, "outbox", number)
+        _hold_on(resources, owner)
+        writer = resources.lake_writer(run, "outbox", number)
         path = writer.manifest_path
-        with parts.state.begin() as connection:
+        with resources.state.begin() as connection:
             claimed = outbox.claim(connection, path, at_most=ROWS_PER_MANIFEST)
             if not claimed:
                 return
-            progress.plan_manifest(connection, path, now=parts.state.now())
-        with parts.state.read() as connection:
+            progress.plan_manifest(connection, path, now=resources.state.now())
+        with resources.state.read() as connection:
             for table, row in outbox.claimed_rows(connection, path):
                 writer.append(table, [row])
         if writer.appended.total() != claimed:
@@ -148,36 +148,36 @@ def _empty_outbox(parts: Parts, run: Run, owner: str) -> None:
                 f"{claimed} rows of the outbox were claimed, but {writer.appended.total()} were read; the next load "
                 "tries again."
             )
-        writer.publish(created_at=parts.state.now(), dag_id=run.dag_id, run_id=run.run_id)
+        writer.publish(created_at=resources.state.now(), dag_id=run.dag_id, run_id=run.run_id)
 
 
-def _is_published(parts: Parts, path: str) -> bool:
+def _is_published(resources: Resources, path: str) -> bool:
     try:
-        return parts.lake.read_manifest(path) is not None
+        return resources.lake.read_manifest(path) is not None
     except IncompleteError:  # damaged: its turn comes with the others
         return True
 
 
-def _take_published(parts: Parts, owner: str, loaded: Loaded) -> None:
+def _take_published(resources: Resources, owner: str, loaded: Loaded) -> None:
     """Brings into the state what published manifests say, each read back to its end first."""
-    with parts.state.read() as connection:
+    with resources.state.read() as connection:
         pending = progress.untaken_manifests(connection)
     for path, planned_at in pending:
-        _hold_on(parts, owner)
+        _hold_on(resources, owner)
         try:
-            manifest = parts.lake.read_manifest(path)
+            manifest = resources.lake.read_manifest(path)
             if manifest is not None:
-                _take(parts, manifest, loaded.counts)
-            elif planned_at < parts.state.now() - NEVER_PUBLISHED:
-                with parts.state.begin() as connection:
+                _take(resources, manifest, loaded.counts)
+            elif planned_at < resources.state.now() - NEVER_PUBLISHED:
+                with resources.state.begin() as connection:
                     progress.drop_manifest(connection, path)
         except IncompleteError as error:
             _leave(loaded, path, error)
 
 
-def _hold_on(parts: Parts, owner: str) -> None:
-    with parts.state.begin() as connection:
-        if not leases.renew(connection, LEASE, owner, now=parts.state.now()):
+def _hold_on(resources: Resources, owner: str) -> None:
+    with resources.state.begin() as connection:
+        if not leases.renew(connection, LEASE, owner, now=resources.state.now()):
             raise _another_load()
 
 
@@ -190,16 +190,16 @@ def _leave(loaded: Loaded, path: str, error: IncompleteError) -> None:
     log.error("%s It waits for the next load; all others go on.", why)
 
 
-def _take(parts: Parts, manifest: Manifest, counts: Counter[str] | dict[str, int]) -> None:
-    parts.lake.verify(manifest)
-    _compare_with_outbox(parts, manifest)
-    for rows in parts.lake.batches(manifest, SNAPSHOTS.name):
-        with parts.state.begin() as connection:
+def _take(resources: Resources, manifest: Manifest, counts: Counter[str] | dict[str, int]) -> None:
+    resources.lake.verify(manifest)
+    _compare_with_outbox(resources, manifest)
+    for rows in resources.lake.batches(manifest, SNAPSHOTS.name):
+        with resources.state.begin() as connection:
             for seller_id in dict.fromkeys(row["seller_id"] for row in rows):
                 shown = [row for row in rows if row["seller_id"] == seller_id]
-                counts["snapshots"] += _keep(connection, parts, seller_id, shown)
-    now = parts.state.now()
-    with parts.state.begin() as connection:
+                counts["snapshots"] += _keep(connection, resources, seller_id, shown)
+    now = resources.state.now()
+    with resources.state.begin() as connection:
         if progress.are_taken(connection, manifest.follows):
             for sweep in manifest.sweeps:
                 if sweep.complete and sweep.watermark is not None:
@@ -214,12 +214,12 @@ def _take(parts: Parts, manifest: Manifest, counts: Counter[str] | dict[str, int
         progress.manifest_taken(connection, manifest.path, now=now)
 
 
-def _compare_with_outbox(parts: Parts, manifest: Manifest) -> None:
+def _compare_with_outbox(resources: Resources, manifest: Manifest) -> None:
     """Lets rows of the outbox go on with their manifest only if it holds just them; else they are written again."""
     held: Counter[str] = Counter()
     for file in manifest.files:
         held[file.table] += file.rows
-    with parts.state.read() as connection:
+    with resources.state.read() as connection:
         claimed = outbox.claimed_by_table(connection, manifest.path)
     if not claimed or claimed == held:
         return
@@ -229,11 +229,11 @@ def _compare_with_outbox(parts: Parts, manifest: Manifest) -> None:
         held.total(),
         claimed.total(),
     )
-    with parts.state.begin() as connection:
+    with resources.state.begin() as connection:
         outbox.unclaim(connection, manifest.path)
 
 
-def _keep(connection: Connection, parts: Parts, seller_id: str, rows: Sequence[Row]) -> int:
+def _keep(connection: Connection, resources: Resources, seller_id: str, rows: Sequence[Row]) -> int:
     """Snapshots of open orders into the state; one that cannot be decoded is left to be read again."""
     shown: list[tuple[Snapshot, datetime]] = []
     for row in rows:
@@ -242,7 +242,7 @@ def _keep(connection: Connection, parts: Parts, seller_id: str, rows: Sequence[R
             shown.append((open_orders.decode_stored(seller_id, number, row["snapshot"]), row[RECORDED_AT]))
         except UnreadableError as error:
             log.warning("%s The next extraction reads the order again.", error)
-            ledger.read_back_later(connection, seller_id, number, now=parts.state.now())
+            ledger.read_back_later(connection, seller_id, number, now=resources.state.now())
     kept = open_orders.keep_open(connection, seller_id, shown)
     read_at = {snapshot.mp_order_number: moment for snapshot, moment in shown}
     for number in ledger.to_read_back(connection, seller_id):
@@ -251,7 +251,7 @@ def _keep(connection: Connection, parts: Parts, seller_id: str, rows: Sequence[R
     return kept
 
 
-def _miss(parts: Parts, path: str, taken_at: datetime, loaded: Loaded) -> None:
+def _miss(resources: Resources, path: str, taken_at: datetime, loaded: Loaded) -> None:
     """A manifest that was moved away after the state had taken it in, so that its watermarks have moved.
 
     Rows of the outbox are written again under another name. All others are waited for as long as a backup may take.
@@ -262,21 +262,21 @@ def _miss(parts: Parts, path: str, taken_at: datetime, loaded: Loaded) -> None:
         why += "watermarks back, so that the next extraction reads what it held."
         _leave(loaded, path, IncompleteError(f"Manifest {path} never reached the warehouse: {why}"))
     if is_outbox:
-        with parts.state.begin() as connection:
+        with resources.state.begin() as connection:
             progress.drop_manifest(connection, path)
-    elif taken_at < parts.state.now() - NEVER_PUBLISHED:
-        give_up_manifest(parts, path)
+    elif taken_at < resources.state.now() - NEVER_PUBLISHED:
+        give_up_manifest(resources, path)
 
 
-def give_up_manifest(parts: Parts, path: str) -> int:
+def give_up_manifest(resources: Resources, path: str) -> int:
     """Forgets a manifest that is gone, and takes watermarks back that had moved past what it held.
 
     Which sellers it was about is gone with it, so this concerns all whose watermark has moved since: back to what the
     manifests before it say, or away where the lake no longer tells. Returns how many.
     A seller's later reads are done again, which changes nothing.
     """
-    published = parts.lake.published()
-    with parts.state.begin() as connection:
+    published = resources.lake.published()
+    with resources.state.begin() as connection:
         taken_at = dict(progress.unloaded_manifests(connection))[path]
         planned_at = dict(progress.pending_manifests(connection))[path]
         marks: dict[str, datetime] = {}
@@ -288,38 +288,42 @@ def give_up_manifest(parts: Parts, path: str) -> int:
                         marks[sweep.seller_id] = max(mark, sweep.watermark)
         moved = progress.moved_since(connection, taken_at)
         for seller_id in moved:
-            progress.take_watermark_back(connection, seller_id, marks.get(seller_id), now=parts.state.now())
+            progress.take_watermark_back(
+                connection, seller_id, marks.get(seller_id), now=resources.state.now()
+            )
         progress.drop_manifest(connection, path)
     log.warning("Manifest %s is given up: the watermarks of %d sellers are taken back.", path, len(moved))
     return len(moved)
 
 
-def _fill_warehouse(parts: Parts, loaded: Loaded) -> None:
+def _fill_warehouse(resources: Resources, loaded: Loaded) -> None:
     """Merges what is taken; if another process holds the warehouse, that waits for the next load."""
-    with parts.state.read() as connection:
+    with resources.state.read() as connection:
         waiting = dict(progress.unloaded_manifests(connection))
     if not waiting:
         return
     try:
-        with parts.warehouse.session(wait_s=min(WAREHOUSE_WAIT_S, parts.warehouse.lock_wait_s)) as warehouse:
+        with resources.warehouse.session(
+            wait_s=min(WAREHOUSE_WAIT_S, resources.warehouse.lock_wait_s)
+        ) as warehouse:
             for path in list(waiting):
                 try:
-                    manifest = parts.lake.read_manifest(path)
+                    manifest = resources.lake.read_manifest(path)
                     if manifest is None:
-                        _miss(parts, path, waiting[path], loaded)
+                        _miss(resources, path, waiting[path], loaded)
                         continue
-                    warehouse.load(parts.lake, manifest)
+                    warehouse.load(resources.lake, manifest)
                 except IncompleteError as error:
                     _leave(loaded, path, error)
                     continue
-                with parts.state.begin() as connection:
+                with resources.state.begin() as connection:
                     outbox.remove(connection, path)
-                    progress.manifest_loaded(connection, path, now=parts.state.now())
+                    progress.manifest_loaded(connection, path, now=resources.state.now())
                 loaded.counts["manifests"] += 1
                 loaded.counts["rows"] += sum(file.rows for file in manifest.files)
                 del waiting[path]
     except BusyError as error:
-        age_s = (parts.state.now() - min(waiting.values())).total_seconds()
-        loaded.busy, loaded.is_overdue = error, age_s > parts.warehouse.lock_wait_s
+        age_s = (resources.state.now() - min(waiting.values())).total_seconds()
+        loaded.busy, loaded.is_overdue = error, age_s > resources.warehouse.lock_wait_s
         loaded.counts["waiting"] = len(waiting)
         log.warning("%d manifests wait for the next load: %s", len(waiting), error)

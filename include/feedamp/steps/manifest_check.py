@@ -15,7 +15,7 @@ from feedamp.lake.manifest import (
     replaced,
 )
 from feedamp.lake.store import Lake
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.rules.expected_rows import Difference
 from feedamp.state import progress
 from feedamp.steps.found_differences import FoundDifferences
@@ -37,7 +37,12 @@ Known = tuple[set[str], set[str], set[str]]
 
 
 def compare_manifests(
-    parts: Parts, before: Known, taken_in: set[str], found: FoundDifferences, *, files_since: datetime | None
+    resources: Resources,
+    before: Known,
+    taken_in: set[str],
+    found: FoundDifferences,
+    *,
+    files_since: datetime | None,
 ) -> None:
     """Adds what is wrong with manifests; opens the files of those created since a moment, of all if it is None.
 
@@ -46,11 +51,11 @@ def compare_manifests(
     """
     loaded_before, _, taken_before = before
     try:
-        published = parts.lake.published()
+        published = resources.lake.published()
     except IncompleteError as error:
         found.add(Difference(MANIFESTS, None, ("",), f"not all manifests can be read: {error}"))
         return
-    loaded, pending, taken = known_manifests(parts)
+    loaded, pending, taken = known_manifests(resources)
     dead = replaced(published)
     counting = [manifest for manifest in published if manifest.path not in dead]
     for manifest in counting:
@@ -67,15 +72,15 @@ def compare_manifests(
         if OUTBOX not in path:  # the next load writes its rows again
             found.add(Difference(MANIFESTS, None, (path,), NEVER_LOADED))
     _open_files(
-        parts.lake,
+        resources.lake,
         found,
         [m for m in counting if files_since is None or (m.compacted_at or m.created_at) >= files_since],
     )
 
 
-def known_manifests(parts: Parts) -> Known:
+def known_manifests(resources: Resources) -> Known:
     """Manifests that are loaded, those that wait, and those of them that are in the state already."""
-    with parts.state.read() as connection:
+    with resources.state.read() as connection:
         pending = {path for path, _ in progress.pending_manifests(connection)}
         taken = {path for path, _ in progress.unloaded_manifests(connection)}
         return progress.loaded_manifests(connection), pending, taken

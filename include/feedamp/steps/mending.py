@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from feedamp.models import Order
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.rules.order import LedgerOrder
 from feedamp.rules.repair import Action, Repair
 from feedamp.run import Run
@@ -17,7 +17,7 @@ from feedamp.steps.judging import record_closed, release_reports
 
 def mend_ledger(
     connection: Connection,
-    parts: Parts,
+    resources: Resources,
     run: Run,
     ours: LedgerOrder | None,
     shown: Order | None,
@@ -29,7 +29,7 @@ def mend_ledger(
     """
     if ours is None or repair.action in (Action.AGREE, Action.LEAVE, Action.SEND):
         return repair.action is Action.SEND
-    now = parts.state.now()
+    now = resources.state.now()
     name = leases.of_order("close", *ours.key)
     lease = leases.take(connection, name, now=now)
     if lease is None:

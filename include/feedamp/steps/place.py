@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from feedamp.errors import TransientError
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.run import Run, shards
 from feedamp.state import ledger, sellers
 from feedamp.state.sellers import Seller
@@ -17,10 +17,10 @@ from feedamp.troubles import Troubles
 log = logging.getLogger(__name__)
 
 
-def plan_place(parts: Parts, run: Run, seller_ids: list[str]) -> list[dict[str, Any]]:
+def plan_place(resources: Resources, run: Run, seller_ids: list[str]) -> list[dict[str, Any]]:
     """Shards of sellers with orders to send now; says of all others' orders why they wait."""
-    now = parts.state.now()
-    with parts.state.read() if run.dry_run else parts.state.begin() as connection:
+    now = resources.state.now()
+    with resources.state.read() if run.dry_run else resources.state.begin() as connection:
         waiting = ledger.waiting_sellers(connection)
         known = {seller.seller_id: seller for seller in sellers.find(connection)}
         waits = Troubles()
@@ -41,14 +41,14 @@ def plan_place(parts: Parts, run: Run, seller_ids: list[str]) -> list[dict[str, 
         due = (
             ledger.due(connection, ready, now=now).keys() | ledger.not_due(connection, ready, now=now).keys()
         )
-    return shards(sorted(due), sellers_per_task=parts.rules.sellers_per_task)
+    return shards(sorted(due), sellers_per_task=resources.settings.sellers_per_task)
 
 
-async def place(parts: Parts, run: Run, shard: int, seller_ids: list[str]) -> Tally:
+async def place(resources: Resources, run: Run, shard: int, seller_ids: list[str]) -> Tally:
     """PUTs what is due for some sellers. Safe to repeat: a PUT is keyed by the order number (contract 7.5)."""
-    started_at = parts.state.now()
+    started_at = resources.state.now()
     tally = Tally("place", shard)
-    with parts.state.read() as connection:
+    with resources.state.read() as connection:
         found = sellers.workable(connection, seller_ids=seller_ids) if seller_ids else []
         ready = [seller.seller_id for seller in found]
         due = ledger.due(connection, ready, now=started_at)
@@ -56,11 +56,11 @@ async def place(parts: Parts, run: Run, shard: int, seller_ids: list[str]) -> Ta
     if run.dry_run:
         tally.orders = sum(len(numbers) for numbers in due.values())
         return tally
-    async with parts.clients(run) as clients:
+    async with resources.clients(run) as clients:
 
         async def work(seller: Seller) -> None:
             client = await clients.client(seller)
-            await SellerBatch(parts, run, tally, client).send(due.get(seller.seller_id, []))
+            await SellerBatch(resources, run, tally, client).send(due.get(seller.seller_id, []))
             if seller.seller_id in later:
                 wait_s = (later[seller.seller_id] - started_at).total_seconds()
                 raise TransientError(
@@ -70,5 +70,5 @@ async def place(parts: Parts, run: Run, shard: int, seller_ids: list[str]) -> Ta
         try:
             await each_seller(clients, found, tally, work)
         finally:
-            record_run(parts, run, tally, started_at)
+            record_run(resources, run, tally, started_at)
     return tally

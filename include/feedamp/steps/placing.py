@@ -26,7 +26,7 @@ from feedamp.errors import (
 )
 from feedamp.lake.flatten import placed_rows
 from feedamp.models import FINAL_STATES, Order
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.rules.order import CANCELLED, SHIPPED, LedgerOrder
 from feedamp.rules.units import count_units
 from feedamp.run import Run
@@ -48,8 +48,8 @@ REFUSES_THE_ORDER = (400, 409, 413, 422)
 class SellerBatch:
     """One seller's orders; a seller in trouble is left alone after two failures."""
 
-    def __init__(self, parts: Parts, run: Run, tally: Tally, client: FeedAmpClient) -> None:
-        self._parts = parts
+    def __init__(self, resources: Resources, run: Run, tally: Tally, client: FeedAmpClient) -> None:
+        self._resources = resources
         self._run = run
         self._tally = tally
         self._client = client
@@ -65,7 +65,7 @@ class SellerBatch:
             for number in await self._send_all(busy):
                 error = BusyError(f"Another process is placing order {number}.", mp_order_number=number)
                 self._tally.leave(self._client.seller_id, error)
-            await read_back(self._parts, self._client, self._changed)
+            await read_back(self._resources, self._client, self._changed)
             self._changed.clear()
             if isinstance(self._stopped, PausedError):
                 break
@@ -100,8 +100,8 @@ class SellerBatch:
         """Sends an order in one process at a time: a PUT that another has decided on earlier and sends later would
         take back what was sent in between. False if another process is at it."""
         name = leases.of_order("place", self._client.seller_id, number)
-        with self._parts.state.begin() as connection:
-            lease = leases.take(connection, name, now=self._parts.state.now())
+        with self._resources.state.begin() as connection:
+            lease = leases.take(connection, name, now=self._resources.state.now())
             if lease is None:
                 return False
             sellers.check_pause(connection, self._client.seller_id)
@@ -110,7 +110,7 @@ class SellerBatch:
             if order is not None:
                 await self._place(order, lease)
         finally:
-            with self._parts.state.begin() as connection:
+            with self._resources.state.begin() as connection:
                 leases.release(connection, name, lease)
         return True
 
@@ -126,7 +126,7 @@ class SellerBatch:
             ledger.change(connection, order, phase="held", reason=reason)
             self._tally.note(order.seller_id, f"order {number} is held: {reason}")
             return None
-        ledger.note_put(connection, order, now=self._parts.state.now())
+        ledger.note_put(connection, order, now=self._resources.state.now())
         return order
 
     async def _place(self, order: LedgerOrder, lease: str) -> None:
@@ -168,7 +168,7 @@ class SellerBatch:
         the PUT.
         """
         number = order.mp_order_number
-        asked_at = self._parts.state.now()
+        asked_at = self._resources.state.now()
         try:
             read = await read_alone(self._client, number)
         except NotFoundError:
@@ -193,8 +193,8 @@ class SellerBatch:
 
     def _is_free_to_cancel(self, order: LedgerOrder, lease: str, shown: Order, read_at: datetime) -> bool:
         """Keeps what was read, and decides on the newest that is known by then."""
-        with self._parts.state.begin() as connection:
-            now = self._parts.state.now()
+        with self._resources.state.begin() as connection:
+            now = self._resources.state.now()
             keep_read(connection, order.seller_id, shown, read_at)
             current = _still_to_cancel(connection, order)
             if current is None:
@@ -247,16 +247,16 @@ class SellerBatch:
         self._tally.note(
             order.seller_id, f"order {number} cannot be read ({where}), so CANCELLED was not sent"
         )
-        with self._parts.state.begin() as connection:
+        with self._resources.state.begin() as connection:
             if _still_to_cancel(connection, order) is None:
                 return
             reason = f"CANCELLED was not sent: the order cannot be read ({where}); the next extraction reads it again"
-            self._hold_cancellation(connection, order, reason, next_try_at=self._parts.state.now())
+            self._hold_cancellation(connection, order, reason, next_try_at=self._resources.state.now())
 
     def _missing(self, order: LedgerOrder, asked_at: datetime) -> None:
         number = order.mp_order_number
         self._tally.note(order.seller_id, f"FeedAMP does not have order {number}, so CANCELLED was not sent")
-        with self._parts.state.begin() as connection:
+        with self._resources.state.begin() as connection:
             if _still_to_cancel(connection, order) is None:
                 return
             reason = "CANCELLED was not sent: FeedAMP does not have the order"
@@ -271,7 +271,7 @@ class SellerBatch:
 
     def _accepted(self, order: LedgerOrder, state: str, sent_at: datetime) -> None:
         self._tally.orders += 1
-        with self._parts.state.begin() as connection:
+        with self._resources.state.begin() as connection:
             current = ledger.read(connection, *order.key) or order
             is_final = state in FINAL_STATES
             phase = "closed" if is_final else "settled" if current.desired_state == state else "to_place"
@@ -285,7 +285,7 @@ class SellerBatch:
                 ended_at=sent_at if is_final else None,
                 reason=None,
                 # To be read back, by ourselves below or by the next extraction if we do not live to do it.
-                next_try_at=None if current.placed_at is None else self._parts.state.now(),
+                next_try_at=None if current.placed_at is None else self._resources.state.now(),
                 attempts=0,
                 missing_since=None,
             )
@@ -316,14 +316,14 @@ class SellerBatch:
     def _refused(self, order: LedgerOrder, error: RejectedError) -> None:
         """FeedAMP's own words are kept; nothing is sent again until the input changes."""
         self._tally.rejected += 1
-        now = self._parts.state.now()
+        now = self._resources.state.now()
         words = "; ".join(": ".join(filter(None, pair)) for pair in error.reasons) or f"status {error.status}"
         self._tally.note(
             order.seller_id,
             f"order {order.mp_order_number} was refused by FeedAMP ({error.status}); "
             "`feedamp rejected list` shows its reasons",
         )
-        with self._parts.state.begin() as connection:
+        with self._resources.state.begin() as connection:
             # An order that FeedAMP holds stays open; only the change was refused.
             phase = "refused" if order.accepted_state is None else "held"
             ledger.change(connection, order, phase=phase, reason=f"FeedAMP answered {error.status}: {words}")
@@ -347,26 +347,26 @@ class SellerBatch:
             )
 
     def _never_placed(self, order: LedgerOrder) -> None:
-        with self._parts.state.begin() as connection:
+        with self._resources.state.begin() as connection:
             ledger.change(
                 connection,
                 order,
                 phase="never_placed",
                 reason="cancelled before it was placed",
-                ended_at=self._parts.state.now(),
+                ended_at=self._resources.state.now(),
             )
 
     def _wait(self, order: LedgerOrder, error: TransientError, reason: str | None = None) -> None:
         """The order's own backoff lets others go first in the next run."""
         self._failures += 1
         seconds = error.retry_after_s or min(3600.0, 30.0 * 2 ** min(order.attempts, 7))
-        with self._parts.state.begin() as connection:
+        with self._resources.state.begin() as connection:
             ledger.change(
                 connection,
                 order,
                 reason=reason or str(error),
                 attempts=order.attempts + 1,
-                next_try_at=self._parts.state.now() + timedelta(seconds=seconds),
+                next_try_at=self._resources.state.now() + timedelta(seconds=seconds),
             )
         self._tally.leave(order.seller_id, error)
         if isinstance(error, ThrottledError) or self._failures >= FAILURES_THAT_END_A_SELLER:
@@ -378,8 +378,8 @@ class SellerBatch:
         reason = str(error)
         if isinstance(error, PausedError):  # as the plan does
             wait, reason = ASK_AGAIN, sellers.PAUSED
-        with self._parts.state.begin() as connection:
-            now = self._parts.state.now()
+        with self._resources.state.begin() as connection:
+            now = self._resources.state.now()
             ledger.explain_waiting(connection, self._client.seller_id, reason=reason, next_try_at=now + wait)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from feedamp.lake.manifest import Sweep
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import progress
 from feedamp.tables import Row
@@ -17,9 +17,9 @@ ORDERS_PER_MANIFEST = 20_000
 class Portions:
     """Rows of one task; all manifests but the last hold no sweeps, so that no watermark moves before all is there."""
 
-    def __init__(self, parts: Parts, run: Run, step: str, shard: int) -> None:
-        self._parts, self._run, self._step, self._shard = parts, run, step, shard
-        self._writer = parts.lake_writer(run, step, shard)
+    def __init__(self, resources: Resources, run: Run, step: str, shard: int) -> None:
+        self._resources, self._run, self._step, self._shard = resources, run, step, shard
+        self._writer = resources.lake_writer(run, step, shard)
         self._orders = 0
         self._published: list[str] = []
 
@@ -32,7 +32,7 @@ class Portions:
         """
         if self._orders >= ORDERS_PER_MANIFEST:
             self.publish()
-            self._writer = self._parts.lake_writer(self._run, self._step, self._shard)
+            self._writer = self._resources.lake_writer(self._run, self._step, self._shard)
             self._orders = 0
         self._writer.append_all(rows)
         self._orders += 1
@@ -43,8 +43,8 @@ class Portions:
         Raises:
             IncompleteError: what was taken is not in the lake; no watermark will move.
         """
-        now = self._parts.state.now()
-        with self._parts.state.begin() as connection:
+        now = self._resources.state.now()
+        with self._resources.state.begin() as connection:
             progress.plan_manifest(connection, self._writer.manifest_path, now=now)
         self._writer.publish(
             created_at=now,

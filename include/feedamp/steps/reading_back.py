@@ -16,13 +16,13 @@ from feedamp.api.pagination import read_by_number, read_whole
 from feedamp.errors import FeedAmpError
 from feedamp.lake.flatten import order_rows
 from feedamp.models import Order
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.state import ledger, open_orders, outbox
 
 log = logging.getLogger(__name__)
 
 
-async def read_back(parts: Parts, client: FeedAmpClient, numbers: list[str]) -> None:
+async def read_back(resources: Resources, client: FeedAmpClient, numbers: list[str]) -> None:
     """Reads orders whose state we have just set; what we did does not hang on it, so a failure is only logged.
 
     An answer that still shows another state comes from an index that lags: the order is then read by itself, and if
@@ -30,10 +30,10 @@ async def read_back(parts: Parts, client: FeedAmpClient, numbers: list[str]) -> 
     """
     if not numbers:
         return
-    asked_at = parts.state.now()
+    asked_at = resources.state.now()
     try:
         fresh = await read_by_number(client, numbers)
-        with parts.state.read() as connection:
+        with resources.state.read() as connection:
             ours = ledger.read_many(connection, client.seller_id, numbers)
         shown = []
         for order, read_at in fresh.orders:
@@ -51,7 +51,7 @@ async def read_back(parts: Parts, client: FeedAmpClient, numbers: list[str]) -> 
             error,
         )
         return
-    with parts.state.begin() as connection:
+    with resources.state.begin() as connection:
         for number in fresh.missing:
             log.warning(
                 "FeedAMP does not have order %s of seller %s; reconcile it.", number, client.seller_id

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.run import Run, shards
 from feedamp.state import ledger, sellers
 from feedamp.state.sellers import Seller
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def plan_reconcile(
-    parts: Parts,
+    resources: Resources,
     start: datetime | None,
     end: datetime | None,
     seller_ids: list[str],
@@ -36,12 +36,12 @@ def plan_reconcile(
     Raises:
         BusyError: another process holds the warehouse.
     """
-    by_seller = _numbers(parts, start, end, seller_ids, with_stale=with_stale, dry_run=dry_run)
-    return shards(sorted(by_seller), sellers_per_task=parts.rules.sellers_per_task)
+    by_seller = _numbers(resources, start, end, seller_ids, with_stale=with_stale, dry_run=dry_run)
+    return shards(sorted(by_seller), sellers_per_task=resources.settings.sellers_per_task)
 
 
 def _numbers(
-    parts: Parts,
+    resources: Resources,
     start: datetime | None,
     end: datetime | None,
     seller_ids: Sequence[str],
@@ -49,14 +49,14 @@ def _numbers(
     with_stale: bool,
     dry_run: bool,
 ) -> dict[str, list[str]]:
-    now = parts.state.now()
-    with parts.state.read() as connection:
+    now = resources.state.now()
+    with resources.state.read() as connection:
         ready = [seller.seller_id for seller in sellers.workable(connection, seller_ids=list(seller_ids))]
         sources = [ledger.by_purchase_day(connection, start, end, ready)] if start and end else []
         if with_stale:
-            sources.append(ledger.open_longer_than(connection, now - parts.rules.stale_after, ready))
+            sources.append(ledger.open_longer_than(connection, now - resources.settings.stale_after, ready))
     if start and end and ready and not dry_run:
-        sources.append(bought(parts.warehouse, ready, start, end))
+        sources.append(bought(resources.warehouse, ready, start, end))
     return {
         seller_id: list(dict.fromkeys(number for found in sources for number in found.get(seller_id, ())))
         for seller_id in sorted({seller_id for found in sources for seller_id in found})
@@ -64,7 +64,7 @@ def _numbers(
 
 
 async def reconcile(
-    parts: Parts,
+    resources: Resources,
     run: Run,
     shard: int,
     seller_ids: list[str],
@@ -86,22 +86,22 @@ async def reconcile(
     Raises:
         BusyError: another process holds the warehouse.
     """
-    started_at = parts.state.now()
+    started_at = resources.state.now()
     tally, table = Tally("reconcile", shard), DifferenceTable()
     numbers = {}
     if seller_ids:
-        numbers = _numbers(parts, start, end, seller_ids, with_stale=with_stale, dry_run=run.dry_run)
-    with parts.state.read() as connection:
+        numbers = _numbers(resources, start, end, seller_ids, with_stale=with_stale, dry_run=run.dry_run)
+    with resources.state.read() as connection:
         found = [s for s in sellers.workable(connection) if s.seller_id in numbers]
     if run.dry_run:
         tally.orders = sum(map(len, numbers.values()))
         return tally
-    warehouse = WarehouseReader(parts.warehouse)
-    async with parts.clients(run) as clients:
+    warehouse = WarehouseReader(resources.warehouse)
+    async with resources.clients(run) as clients:
 
         async def work(seller: Seller) -> None:
             client = await clients.client(seller)
-            comparison = SellerComparison(parts, run, client, warehouse, tally, table, repair=repair)
+            comparison = SellerComparison(resources, run, client, warehouse, tally, table, repair=repair)
             await comparison.compare(numbers[seller.seller_id])
 
         try:
@@ -114,5 +114,5 @@ async def reconcile(
                 "not_extracted_yet": table.not_extracted,
             }
             tally.last_lines = table.lines()
-            record_run(parts, run, tally, started_at)
+            record_run(resources, run, tally, started_at)
     return tally

@@ -21,7 +21,7 @@ from feedamp.codec import content_hash
 from feedamp.errors import NotFoundError, RejectedError, UnclearError, UnreadableError
 from feedamp.lake.flatten import order_rows
 from feedamp.models import Order
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.rules.comparison import (
     Difference,
     compare,
@@ -75,7 +75,7 @@ class SellerComparison:
 
     def __init__(
         self,
-        parts: Parts,
+        resources: Resources,
         run: Run,
         client: FeedAmpClient,
         warehouse: WarehouseReader,
@@ -84,7 +84,7 @@ class SellerComparison:
         *,
         repair: bool,
     ) -> None:
-        self._parts = parts
+        self._resources = resources
         self._run = run
         self._client = client
         self._seller_id = client.seller_id
@@ -104,13 +104,13 @@ class SellerComparison:
             await self._compare_chunk(list(numbers[start : start + ORDERS_PER_CHUNK]))
 
     async def _compare_chunk(self, numbers: list[str]) -> None:
-        with self._parts.state.read() as connection:
+        with self._resources.state.read() as connection:
             sellers.check_pause(connection, self._seller_id)
         # The ledger is read before FeedAMP, and once more before anything is written: an order that moved in between
         # is left out.
-        with self._parts.state.read() as connection:
+        with self._resources.state.read() as connection:
             ours = ledger.read_many(connection, self._seller_id, numbers)
-        asked_at = self._parts.state.now()
+        asked_at = self._resources.state.now()
         fresh = await read_by_number(self._client, numbers)
         for error in fresh.failed:
             self._tally.leave(self._seller_id, error)
@@ -180,7 +180,7 @@ class SellerComparison:
         extraction that began after the update and did not bring it has lost it: such an order stays a difference.
         """
         waiting: dict[datetime, list[_Case]] = {}
-        with self._parts.state.read() as connection:
+        with self._resources.state.read() as connection:
             mark = progress.watermark(connection, self._seller_id)
             is_loading = progress.is_loading(connection)
             for case in cases:
@@ -191,7 +191,7 @@ class SellerComparison:
                 ):
                     continue
                 held = self._stored_snapshot(connection, case.number) if is_loading else None
-                began = [mark + self._parts.rules.overlap] if mark is not None else []
+                began = [mark + self._resources.settings.overlap] if mark is not None else []
                 began += [case.stored.extracted_at] if case.stored.extracted_at is not None else []
                 if not began or (held and held.snapshot_hash == content_hash(case.shown.snapshot())):
                     case.is_not_extracted = True  # never extracted, or extracted and about to be loaded
@@ -225,7 +225,7 @@ class SellerComparison:
     def _decide(self, case: _Case) -> Repair:
         has_acted = case.stored.has_units
         if case.shown is None and not has_acted:
-            with self._parts.state.read() as connection:
+            with self._resources.state.read() as connection:
                 try:
                     held = open_orders.read(connection, self._seller_id, case.number)
                 except UnreadableError:
@@ -238,7 +238,7 @@ class SellerComparison:
     def _write(self, cases: list[_Case]) -> list[_Case]:
         """Writes a chunk's differences, and what mends them, in one transaction; returns what is to be sent."""
         if cases:
-            with self._parts.state.begin() as connection:
+            with self._resources.state.begin() as connection:
                 still = ledger.read_many(connection, self._seller_id, [case.number for case in cases])
                 for case in cases:
                     if still.get(case.number) != case.ours:
@@ -264,7 +264,7 @@ class SellerComparison:
 
     def _mend(self, connection: Connection, case: _Case) -> list[Difference]:
         """Brings the ledger, and by way of the lake the warehouse, to what FeedAMP shows; returns what that mends."""
-        done = mend_ledger(connection, self._parts, self._run, case.ours, case.shown, case.repair)
+        done = mend_ledger(connection, self._resources, self._run, case.ours, case.shown, case.repair)
         self._follow(connection, case)
         if case.repair.reason:
             self._tally.note(self._seller_id, f"order {case.number}: {case.repair.reason}")
@@ -296,7 +296,7 @@ class SellerComparison:
         differences: Sequence[Difference],
         mended: Sequence[Difference],
     ) -> None:
-        now = self._parts.state.now()
+        now = self._resources.state.now()
         rows: list[dict[str, Any]] = [
             {
                 "run_id": self._run.run_id,
@@ -317,9 +317,9 @@ class SellerComparison:
         """Sends what the ledger now has to place, as `place` does, and marks what that mended."""
         numbers = [case.number for case in cases]
         try:
-            await SellerBatch(self._parts, self._run, self._tally, self._client).send(numbers)
+            await SellerBatch(self._resources, self._run, self._tally, self._client).send(numbers)
         finally:  # a seller in trouble may have got some of them
-            with self._parts.state.begin() as connection:
+            with self._resources.state.begin() as connection:
                 now = ledger.read_many(connection, self._seller_id, numbers)
                 for case in cases:
                     if now[case.number].phase in ("settled", "closed"):

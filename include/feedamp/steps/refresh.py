@@ -6,7 +6,7 @@ import logging
 from datetime import timedelta
 from typing import Any
 
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.run import Run, shards
 from feedamp.state import grants, sellers
 from feedamp.state.sellers import NEEDS_AUTHORIZATION, SET_ASIDE, Seller
@@ -17,13 +17,13 @@ UNUSED_FOR = timedelta(days=30)
 WARN_BEFORE = timedelta(days=30)
 
 
-def plan_refresh(parts: Parts, seller_ids: list[str]) -> list[dict[str, Any]]:
+def plan_refresh(resources: Resources, seller_ids: list[str]) -> list[dict[str, Any]]:
     """Shards of sellers whose grant was not used for 30 days or was refused; warns of grants that end."""
-    now = parts.state.now()
+    now = resources.state.now()
     wanted = []
-    with parts.state.read() as connection:
+    with resources.state.read() as connection:
         for seller in sellers.find(connection, seller_ids):
-            grant = grants.read(connection, parts.vault, seller.seller_id)
+            grant = grants.read(connection, resources.vault, seller.seller_id)
             if grant is None or grant.status == SET_ASIDE:
                 continue
             if grant.ends_at - now <= WARN_BEFORE:
@@ -35,19 +35,19 @@ def plan_refresh(parts: Parts, seller_ids: list[str]) -> list[dict[str, Any]]:
             last_used = max(filter(None, (grant.refreshed_at, grant.issued_at)))
             if grant.status == NEEDS_AUTHORIZATION or now - last_used >= UNUSED_FOR:
                 wanted.append(seller.seller_id)
-    return shards(wanted, sellers_per_task=parts.rules.sellers_per_task)
+    return shards(wanted, sellers_per_task=resources.settings.sellers_per_task)
 
 
-async def refresh(parts: Parts, run: Run, shard: int, seller_ids: list[str]) -> Tally:
+async def refresh(resources: Resources, run: Run, shard: int, seller_ids: list[str]) -> Tally:
     """Refreshes some grants; red only when a refresh failed for another reason than refusal.
 
     Safe to repeat: a lease lets one process at a time refresh a seller.
     """
-    started_at = parts.state.now()
+    started_at = resources.state.now()
     tally = Tally("refresh", shard)
-    with parts.state.read() as connection:
+    with resources.state.read() as connection:
         found = sellers.find(connection, seller_ids) if seller_ids else []
-    async with parts.clients(run) as clients:
+    async with resources.clients(run) as clients:
 
         async def work(seller: Seller) -> None:
             tokens = await clients.tokens(seller.conn_id)
@@ -57,5 +57,5 @@ async def refresh(parts: Parts, run: Run, shard: int, seller_ids: list[str]) -> 
         try:
             await each_seller(clients, found, tally, work, refusal_is_failure=False)
         finally:
-            record_run(parts, run, tally, started_at)
+            record_run(resources, run, tally, started_at)
     return tally

@@ -10,7 +10,7 @@ from itertools import islice
 from sqlalchemy.engine import Connection
 
 from feedamp.inbox import OrderRow, read_again
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.rules.order import CANCELLED
 from feedamp.state import ledger, rejects
 from feedamp.state.rejects import Rejected
@@ -29,27 +29,27 @@ class Replayed:
     left: int = 0
 
 
-def replay(parts: Parts, sources: Collection[str] = ()) -> Replayed:
+def replay(resources: Resources, sources: Collection[str] = ()) -> Replayed:
     """Reads the standing rejects again under today's rules, of some files or of all.
 
     A row that stage `inbox` rejected is admitted as intake does. An order that FeedAMP refused goes back to
     `to_place`. Safe to repeat: a verdict that stays the same writes nothing.
     """
     counts = Replayed()
-    with parts.state.read() as connection:
+    with resources.state.read() as connection:
         found = [r for r in rejects.standing(connection) if not sources or r.source in sources]
     # Orders taken here: that superseded all their rejects, so a later row still wrong must be put down anew.
     taken: set[tuple[str, str]] = set()
     rows = iter(found)
     while batch := list(islice(rows, ROWS_PER_TRANSACTION)):
-        with parts.state.begin() as connection:
-            _replay_batch(connection, parts, batch, taken, counts)
+        with resources.state.begin() as connection:
+            _replay_batch(connection, resources, batch, taken, counts)
     return counts
 
 
 def _replay_batch(
     connection: Connection,
-    parts: Parts,
+    resources: Resources,
     batch: Sequence[Rejected],
     taken: set[tuple[str, str]],
     counts: Replayed,
@@ -59,28 +59,34 @@ def _replay_batch(
         if key not in taken and not rejects.stands(connection, rejected):
             counts.left += 1  # a delivery came in between
         elif rejected.stage == rejects.FEEDAMP:
-            _send_again(connection, parts, rejected, counts)
+            _send_again(connection, resources, rejected, counts)
         else:
-            _read_again(connection, parts, rejected, taken, counts)
+            _read_again(connection, resources, rejected, taken, counts)
 
 
 def _read_again(
-    connection: Connection, parts: Parts, rejected: Rejected, taken: set[tuple[str, str]], counts: Replayed
+    connection: Connection,
+    resources: Resources,
+    rejected: Rejected,
+    taken: set[tuple[str, str]],
+    counts: Replayed,
 ) -> None:
     if not _is_whole(rejected):
         counts.still_rejected += 1
         return
-    row = read_again(rejected.source, rejected.row_number, rejected.raw, parts.rules.body)
-    admission = judge_row(connection, parts, row)
+    row = read_again(rejected.source, rejected.row_number, rejected.raw, resources.settings.body)
+    admission = judge_row(connection, resources, row)
     key = (rejected.seller_id or "", rejected.mp_order_number or "")
     is_known = tuple(asdict(reason) for reason in admission.reasons) == rejected.reasons
     if admission.order is not None and isinstance(row, OrderRow):
         taken.add((row.seller_id, row.mp_order_number))
         if not admission.reasons and key != (row.seller_id, row.mp_order_number):
-            now = parts.state.now()  # its ids were unreadable before, so the order's own rejects are not all
+            now = (
+                resources.state.now()
+            )  # its ids were unreadable before, so the order's own rejects are not all
             rejects.write(connection, replace(rejected, superseded_at=now), now=now)
     if admission.order is not None or not is_known or key in taken:
-        write_row(connection, parts, row, admission)
+        write_row(connection, resources, row, admission)
     if admission.rejected:
         counts.still_rejected += 1
     elif admission.order is not None:
@@ -94,8 +100,8 @@ def _is_whole(rejected: Rejected) -> bool:
     return rejected.row_number > 0 and hashlib.sha256(rejected.raw.encode()).hexdigest() == rejected.row_hash
 
 
-def _send_again(connection: Connection, parts: Parts, rejected: Rejected, counts: Replayed) -> None:
-    now = parts.state.now()
+def _send_again(connection: Connection, resources: Resources, rejected: Rejected, counts: Replayed) -> None:
+    now = resources.state.now()
     order = ledger.read(connection, rejected.seller_id or "", rejected.mp_order_number or "")
     if order is not None and order.phase in ("refused", "held"):
         seen = seen_units(connection, *order.key)

@@ -22,7 +22,7 @@ from feedamp.api.pagination import (
 from feedamp.errors import IncompleteError, MisfitError, UnreadableError
 from feedamp.lake.flatten import order_rows, placed_rows
 from feedamp.models import Order
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.rules.closing import OpenOrder
 from feedamp.rules.expected_rows import LedgerFact, placements_to_restore
 from feedamp.rules.order import AWAITING_SHIPMENT, PENDING, LedgerOrder
@@ -54,7 +54,7 @@ _OPEN_STATES = (PENDING, AWAITING_SHIPMENT)
 Flagged = dict[str, frozenset[str]]
 
 
-async def restore(parts: Parts, run: Run, found: FoundDifferences) -> Tally:
+async def restore(resources: Resources, run: Run, found: FoundDifferences) -> Tally:
     """Puts what differs into the outbox, and reads those orders from FeedAMP again; `load` brings it further.
 
     Every open order of which the state holds no snapshot is read again, too: nothing local tells one that was lost from
@@ -67,20 +67,22 @@ async def restore(parts: Parts, run: Run, found: FoundDifferences) -> Tally:
     """
     tally = Tally("verify")
     written: Counter[str] = Counter()
-    with parts.warehouse.session() as session:
-        _restore_manifests(parts, session, found, tally)
-        _load_again(parts, session, found, tally)
+    with resources.warehouse.session() as session:
+        _restore_manifests(resources, session, found, tally)
+        _load_again(resources, session, found, tally)
         for seller_id in found.sellers():
             for some in found.orders(seller_id):
-                written.update(_restore_orders(parts, run, session, found, seller_id, dict(some), tally))
-    written[FINDINGS.name] += _restore_findings(parts, found)
-    written[REJECTED_ORDERS.name] += _restore_rejects(parts, found)
+                written.update(_restore_orders(resources, run, session, found, seller_id, dict(some), tally))
+    written[FINDINGS.name] += _restore_findings(resources, found)
+    written[REJECTED_ORDERS.name] += _restore_rejects(resources, found)
     tally.extra = {f"{table}_written": count for table, count in written.items() if count}
-    await _read_again(parts, run, found, tally)
+    await _read_again(resources, run, found, tally)
     return tally
 
 
-def _restore_manifests(parts: Parts, session: LoadSession, found: FoundDifferences, tally: Tally) -> None:
+def _restore_manifests(
+    resources: Resources, session: LoadSession, found: FoundDifferences, tally: Tally
+) -> None:
     """Announces manifests that the state does not know, and loads those that the warehouse does not have."""
     paths: dict[str, list[str]] = {UNKNOWN: [], NOT_LOADED: []}
     for some in found.of_table(MANIFESTS):
@@ -88,18 +90,18 @@ def _restore_manifests(parts: Parts, session: LoadSession, found: FoundDifferenc
             if difference.what in paths:
                 paths[difference.what].append(difference.key[0])
     for path in paths[UNKNOWN]:
-        with parts.state.begin() as connection:
-            progress.plan_manifest(connection, path, now=parts.state.now())
+        with resources.state.begin() as connection:
+            progress.plan_manifest(connection, path, now=resources.state.now())
     for path in paths[NOT_LOADED]:
         try:
-            manifest = parts.lake.read_manifest(path)
+            manifest = resources.lake.read_manifest(path)
             if manifest is not None:
-                session.load(parts.lake, manifest)
+                session.load(resources.lake, manifest)
         except IncompleteError as error:
             tally.notes.append(str(error))
 
 
-def _load_again(parts: Parts, session: LoadSession, found: FoundDifferences, tally: Tally) -> None:
+def _load_again(resources: Resources, session: LoadSession, found: FoundDifferences, tally: Tally) -> None:
     """Brings rows that the lake alone holds into the warehouse; nothing has to be read from FeedAMP for them.
 
     Of placements the ledger knows the last one alone, so they are loaded again whichever of them is missing.
@@ -117,7 +119,7 @@ def _load_again(parts: Parts, session: LoadSession, found: FoundDifferences, tal
     if not tables:
         return
     try:
-        session.load_again(parts.lake, tables, sorted(orders))
+        session.load_again(resources.lake, tables, sorted(orders))
     except IncompleteError as error:
         tally.notes.append(str(error))
     for table, keys in lacking.items():
@@ -125,7 +127,7 @@ def _load_again(parts: Parts, session: LoadSession, found: FoundDifferences, tal
 
 
 def _restore_orders(
-    parts: Parts,
+    resources: Resources,
     run: Run,
     session: LoadSession,
     found: FoundDifferences,
@@ -137,7 +139,7 @@ def _restore_orders(
     placements = _stored(session, PLACEMENTS.name, seller_id, flagged)
     closures = _stored(session, CLOSURES.name, seller_id, flagged)
     written: Counter[str] = Counter()
-    with parts.state.begin() as connection:
+    with resources.state.begin() as connection:
         known = {
             fact.mp_order_number: fact
             for fact in facts.of_order_numbers(connection, seller_id, list(flagged))
@@ -216,52 +218,52 @@ def _placements(run: Run, fact: LedgerFact, order: LedgerOrder, stored: Sequence
     return [*stored, *({**row, **source} for row in known if row["marketplace_state"] not in there)]
 
 
-def _restore_findings(parts: Parts, found: FoundDifferences) -> int:
+def _restore_findings(resources: Resources, found: FoundDifferences) -> int:
     """As they are now, with this moment: whatever is changed later is later."""
     written = 0
     for some in found.of_table(FINDINGS.name):
-        with parts.state.begin() as connection:
+        with resources.state.begin() as connection:
             stored = [findings.read(connection, difference.key[0]) for difference in some]
             present = [finding for finding in stored if finding is not None]
-            findings.write(connection, present, now=parts.state.now())
+            findings.write(connection, present, now=resources.state.now())
             written += len(present)
     return written
 
 
-def _restore_rejects(parts: Parts, found: FoundDifferences) -> int:
+def _restore_rejects(resources: Resources, found: FoundDifferences) -> int:
     written = 0
     for some in found.of_table(REJECTED_ORDERS.name):
-        with parts.state.begin() as connection:
+        with resources.state.begin() as connection:
             for difference in some:
                 source, row_number, row_hash = difference.key
                 rejected = facts.reject(connection, source, int(row_number), row_hash)
                 if rejected is not None:
-                    rejects.write(connection, rejected, now=parts.state.now())
+                    rejects.write(connection, rejected, now=resources.state.now())
                     written += 1
     return written
 
 
-def give_up_gone(parts: Parts, found: FoundDifferences) -> list[str]:
+def give_up_gone(resources: Resources, found: FoundDifferences) -> list[str]:
     """Forgets manifests that are gone from the lake, and says of each what that means.
 
     Rows that went with them stay differences by themselves, as long as the ledger or the warehouse knows them.
     """
     gone = [d for some in found.of_table(MANIFESTS) for d in some if d.what in (GONE, NEVER_LOADED)]
-    if gone and not parts.lake.published():
+    if gone and not resources.lake.published():
         return ["The lake holds no manifest at all: is [feedamp] lake_url the one that was written to?"]
     notes = []
     for difference in gone:
         [path] = difference.key
         said = f"Manifest {path} is gone from the lake and given up. "
         if difference.what == NEVER_LOADED:
-            moved = give_up_manifest(parts, path)
+            moved = give_up_manifest(resources, path)
             said += (
                 f"The watermarks of {moved} sellers are taken back, so that the next feedamp_extract_fulfillments reads "
                 "what it held. Its rows of `runs`, and what an extraction with `since` or `feedamp adopt` read, do not "
                 "come again: start those again."
             )
         else:
-            with parts.state.begin() as connection:
+            with resources.state.begin() as connection:
                 progress.drop_manifest(connection, path)
             said += (
                 "Orders that only it held are read from FeedAMP again. The warehouse keeps its rows of `runs` and "
@@ -271,9 +273,9 @@ def give_up_gone(parts: Parts, found: FoundDifferences) -> list[str]:
     return notes
 
 
-async def _read_again(parts: Parts, run: Run, found: FoundDifferences, tally: Tally) -> None:
+async def _read_again(resources: Resources, run: Run, found: FoundDifferences, tally: Tally) -> None:
     differing = set(found.sellers())
-    with parts.state.read() as connection:
+    with resources.state.read() as connection:
         registered = sellers.find(connection)
         unseen = {s.seller_id: facts.open_without_snapshot(connection, s.seller_id) for s in registered}
     ready = []
@@ -285,10 +287,10 @@ async def _read_again(parts: Parts, run: Run, found: FoundDifferences, tally: Ta
             tally.note(seller.seller_id, f"orders are not read again: {seller.blocked_by}")
         else:
             ready.append(seller)
-    async with parts.clients(run) as clients:
+    async with resources.clients(run) as clients:
 
         async def work(seller: Seller) -> None:
-            reader = _Rereader(parts, run, tally, await clients.client(seller))
+            reader = _Rereader(resources, run, tally, await clients.client(seller))
             done: set[str] = set()
             for some in found.orders(seller.seller_id):
                 flagged = dict(some)
@@ -304,16 +306,16 @@ async def _read_again(parts: Parts, run: Run, found: FoundDifferences, tally: Ta
 class _Rereader:
     """Reads orders of one seller by number, and writes all that FeedAMP shows of them."""
 
-    def __init__(self, parts: Parts, run: Run, tally: Tally, client: FeedAmpClient) -> None:
-        self._parts, self._run, self._tally, self._client = parts, run, tally, client
+    def __init__(self, resources: Resources, run: Run, tally: Tally, client: FeedAmpClient) -> None:
+        self._resources, self._run, self._tally, self._client = resources, run, tally, client
         self._seller_id = client.seller_id
 
     async def read(self, numbers: list[str], flagged: Flagged) -> None:
         """One request's worth of orders; `flagged` says which of them lack their closure."""
-        asked_at = self._parts.state.now()
+        asked_at = self._resources.state.now()
         fresh = await read_by_number(self._client, numbers)
         if fresh.missing:
-            with self._parts.state.begin() as connection:
+            with self._resources.state.begin() as connection:
                 for number in fresh.missing:
                     self._tally.note(self._seller_id, missing_order(number))
                     ledger.mark_missing(connection, self._seller_id, number, asked_at=asked_at)
@@ -324,7 +326,7 @@ class _Rereader:
             )
         for error in fresh.failed:
             self._tally.leave(self._seller_id, error)
-        with self._parts.state.read() as connection:
+        with self._resources.state.read() as connection:
             known = ledger.read_many(connection, self._seller_id, numbers)
         shown = [
             await self._confirmed(order, at, known.get(order.mp_order_number)) for order, at in fresh.orders
@@ -350,7 +352,7 @@ class _Rereader:
         orders = list(shown)
         if not orders:
             return
-        with self._parts.state.begin() as connection:
+        with self._resources.state.begin() as connection:
             numbers = [order.mp_order_number for order, _ in orders]
             of_number = {
                 f.mp_order_number: f for f in facts.of_order_numbers(connection, self._seller_id, numbers)

@@ -21,7 +21,7 @@ from feedamp.errors import (
     UnreadableError,
 )
 from feedamp.models import Order
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.rules.finding import HELD, REPORTED, TO_REPORT, StoredFinding
 from feedamp.run import Run, shards
 from feedamp.state import findings, leases, ledger, open_orders, sellers
@@ -34,62 +34,64 @@ log = logging.getLogger(__name__)
 ORDERS_PER_TRANSACTION = 50
 
 
-def plan_process(parts: Parts, seller_ids: list[str]) -> list[dict[str, Any]]:
+def plan_process(resources: Resources, seller_ids: list[str]) -> list[dict[str, Any]]:
     """Shards of sellers with something to validate, to report or to close: what the state says, no event."""
-    with parts.state.read() as connection:
+    with resources.state.read() as connection:
         ready = [seller.seller_id for seller in sellers.workable(connection, seller_ids=seller_ids)]
         work = (
-            _to_judge(connection, parts, ready).keys()
-            | open_orders.closable(connection, ready, now=parts.state.now()).keys()
+            _to_judge(connection, resources, ready).keys()
+            | open_orders.closable(connection, ready, now=resources.state.now()).keys()
             | findings.to_report(connection, ready).keys()
         )
-    return shards(sorted(work), sellers_per_task=parts.rules.sellers_per_task)
+    return shards(sorted(work), sellers_per_task=resources.settings.sellers_per_task)
 
 
-async def validate(parts: Parts, run: Run, shard: int, seller_ids: list[str]) -> Tally:
+async def validate(resources: Resources, run: Run, shard: int, seller_ids: list[str]) -> Tally:
     """Judges every changed snapshot of some sellers and sends what is to be reported.
 
     Safe to repeat: findings have stable ids, and a report whose answer was lost is looked up before it is sent
     again.
     """
-    started_at = parts.state.now()
+    started_at = resources.state.now()
     tally = Tally("validate", shard)
-    with parts.state.read() as connection:
+    with resources.state.read() as connection:
         found = sellers.workable(connection, seller_ids=seller_ids) if seller_ids else []
-        changed = _to_judge(connection, parts, [seller.seller_id for seller in found])
+        changed = _to_judge(connection, resources, [seller.seller_id for seller in found])
     if run.dry_run:
         tally.orders = sum(len(numbers) for numbers in changed.values())
         return tally
-    async with parts.clients(run) as clients:
+    async with resources.clients(run) as clients:
 
         async def work(seller: Seller) -> None:
             numbers = changed.get(seller.seller_id, [])
             for start in range(0, len(numbers), ORDERS_PER_TRANSACTION):
-                _judge_all(parts, seller.seller_id, numbers[start : start + ORDERS_PER_TRANSACTION], tally)
-            with parts.state.read() as connection:
+                _judge_all(
+                    resources, seller.seller_id, numbers[start : start + ORDERS_PER_TRANSACTION], tally
+                )
+            with resources.state.read() as connection:
                 waiting = findings.to_report(connection, [seller.seller_id])
             if waiting:
-                reporter = _Reporter(parts, await clients.client(seller), tally)
+                reporter = _Reporter(resources, await clients.client(seller), tally)
                 await each_order(seller.seller_id, waiting[seller.seller_id], tally, reporter.report)
 
         try:
             await each_seller(clients, found, tally, work)
         finally:
-            record_run(parts, run, tally, started_at)
+            record_run(resources, run, tally, started_at)
     return tally
 
 
-def _to_judge(connection: Connection, parts: Parts, seller_ids: list[str]) -> dict[str, list[str]]:
+def _to_judge(connection: Connection, resources: Resources, seller_ids: list[str]) -> dict[str, list[str]]:
     """Changed snapshots, and those whose listed error has waited `error_clear_days` without any change."""
     numbers = open_orders.to_validate(connection, seller_ids)
-    before = parts.state.now() - parts.rules.error_clear
+    before = resources.state.now() - resources.settings.error_clear
     for seller_id, lingering in open_orders.lingering(connection, seller_ids, before=before).items():
         numbers[seller_id] = list(dict.fromkeys((*numbers.get(seller_id, ()), *lingering)))
     return numbers
 
 
-def _judge_all(parts: Parts, seller_id: str, numbers: Sequence[str], tally: Tally) -> None:
-    with parts.state.begin() as connection:
+def _judge_all(resources: Resources, seller_id: str, numbers: Sequence[str], tally: Tally) -> None:
+    with resources.state.begin() as connection:
         ours = ledger.read_many(connection, seller_id, numbers)
         for number in numbers:
             if number not in ours:
@@ -99,7 +101,7 @@ def _judge_all(parts: Parts, seller_id: str, numbers: Sequence[str], tally: Tall
                 if held is None:
                     continue
                 with connection.begin_nested():
-                    judge(connection, parts, ours[number], held)
+                    judge(connection, resources, ours[number], held)
             except UnreadableError as error:
                 tally.orders_unread += 1
                 tally.note(seller_id, f"{error} The next extraction reads the order again.")
@@ -113,8 +115,8 @@ def _judge_all(parts: Parts, seller_id: str, numbers: Sequence[str], tally: Tall
 class _Reporter:
     """Sends the reports of one seller's orders."""
 
-    def __init__(self, parts: Parts, client: FeedAmpClient, tally: Tally) -> None:
-        self._parts = parts
+    def __init__(self, resources: Resources, client: FeedAmpClient, tally: Tally) -> None:
+        self._resources = resources
         self._client = client
         self._tally = tally
 
@@ -126,15 +128,15 @@ class _Reporter:
             PausedError: the seller has been paused since the step began.
         """
         name = leases.of_order("report", self._client.seller_id, number)
-        with self._parts.state.begin() as connection:
+        with self._resources.state.begin() as connection:
             sellers.check_pause(connection, self._client.seller_id)
-            lease = leases.take(connection, name, now=self._parts.state.now())
+            lease = leases.take(connection, name, now=self._resources.state.now())
         if lease is None:
             raise BusyError(f"Another process is reporting on order {number}.", mp_order_number=number)
         try:
             await self._report(number)
         finally:
-            with self._parts.state.begin() as connection:
+            with self._resources.state.begin() as connection:
                 leases.release(connection, name, lease)
 
     async def _report(self, number: str) -> None:
@@ -144,14 +146,14 @@ class _Reporter:
             pending = await self._sort_out(number, pending)
         if not pending:
             return
-        self._write([f.but(intent_at=self._parts.state.now()) for f in pending])
+        self._write([f.but(intent_at=self._resources.state.now()) for f in pending])
         try:
             await self._post(number, pending)
         except UnclearError as error:
             log.info("The answer to a report was lost; order %s is read before anything is repeated.", number)
             left = await self._sort_out(number, self._pending(number))
             if left:
-                self._write([f.but(intent_at=self._parts.state.now()) for f in left])
+                self._write([f.but(intent_at=self._resources.state.now()) for f in left])
                 await self._post(number, left, last_error=error)
 
     async def _post(
@@ -187,12 +189,12 @@ class _Reporter:
     async def _confirm_missing(self, number: str) -> None:
         """Reads the order by itself: only what FeedAMP says then makes it a missing one."""
         seller_id = self._client.seller_id
-        asked_at = self._parts.state.now()
+        asked_at = self._resources.state.now()
         try:
             await self._client.get_order(number)
         except NotFoundError:
             self._tally.note(seller_id, missing_order(number))
-            with self._parts.state.begin() as connection:
+            with self._resources.state.begin() as connection:
                 ledger.mark_missing(connection, seller_id, number, asked_at=asked_at)
         except UnreadableError:
             pass  # whatever its shape, it is there
@@ -217,7 +219,7 @@ class _Reporter:
             return []  # its report stays unclear: the next run reads the order again
         order, read_at = read
         arrived = await self._arrived(order, pending)
-        now = self._parts.state.now()
+        now = self._resources.state.now()
         self._write(
             [
                 f.but(
@@ -229,9 +231,9 @@ class _Reporter:
                 for f in arrived
             ]
         )
-        with self._parts.state.begin() as connection:
+        with self._resources.state.begin() as connection:
             keep_read(connection, self._client.seller_id, order, read_at)
-        _judge_all(self._parts, self._client.seller_id, [number], self._tally)
+        _judge_all(self._resources, self._client.seller_id, [number], self._tally)
         return self._pending(number)
 
     async def _arrived(self, order: Order, pending: list[StoredFinding]) -> list[StoredFinding]:
@@ -249,16 +251,16 @@ class _Reporter:
         return [] if has_none else sent
 
     def _pending(self, number: str) -> list[StoredFinding]:
-        with self._parts.state.read() as connection:
+        with self._resources.state.read() as connection:
             stored = findings.of_order(connection, self._client.seller_id, number)
             order = ledger.read(connection, self._client.seller_id, number)
-        if order is None or not ledger.is_open(order) or order.is_missing(self._parts.state.now()):
+        if order is None or not ledger.is_open(order) or order.is_missing(self._resources.state.now()):
             return []
         return [finding for finding in stored if finding.state == TO_REPORT]
 
     def _write(self, changed: list[StoredFinding]) -> None:
         """Stores how a report came out, unless a person has waived the finding meanwhile."""
-        with self._parts.state.begin() as connection:
+        with self._resources.state.begin() as connection:
             current = [(f, findings.read(connection, f.finding_id)) for f in changed]
             still = [f for f, stored in current if stored is None or stored.state == TO_REPORT]
-            findings.write(connection, still, now=self._parts.state.now())
+            findings.write(connection, still, now=self._resources.state.now())

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, field
 
 from feedamp.errors import FeedAmpError
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.rules.expected_rows import Difference
 from feedamp.run import Run
 from feedamp.steps.completeness import find_differences
@@ -30,7 +30,7 @@ class Verified:
     orders_read_again: int = 0
 
 
-async def verify(parts: Parts, run: Run, *, repair: bool = False) -> Verified:
+async def verify(resources: Resources, run: Run, *, repair: bool = False) -> Verified:
     """Compares state, lake and warehouse; with `repair`, brings what is missing and compares once more.
 
     A repair that one seller or FeedAMP stops says so in `notes`; everything else is repaired all the same. Safe to
@@ -40,24 +40,24 @@ async def verify(parts: Parts, run: Run, *, repair: bool = False) -> Verified:
         BusyError: another process holds the warehouse.
     """
     with FoundDifferences() as found:
-        find_differences(parts, found, with_lake=True)
+        find_differences(resources, found, with_lake=True)
         if not repair:
             return _verified(found)
         before, notes, read_again = len(found), [], 0
-        given_up = give_up_gone(parts, found)
+        given_up = give_up_gone(resources, found)
         try:
-            tally = await restore(parts, run, found)
+            tally = await restore(resources, run, found)
             notes = [*tally.notes, *tally.undone]
             read_again = tally.orders
         except FeedAmpError as error:
             notes.append(f"The repair could not be finished: {error}")
-        loaded = load_what_is_whole(parts, run)
+        loaded = load_what_is_whole(resources, run)
         if loaded.problem is not None:
             notes.append(loaded.problem)
         elif loaded.busy is not None:
             notes.append(f"What was restored waits for the next load: {loaded.busy}")
         found.clear()
-        find_differences(parts, found, with_lake=True)
+        find_differences(resources, found, with_lake=True)
         verified = _verified(found)
     verified.notes = list(dict.fromkeys([*given_up, *notes, *verified.notes]))
     verified.before, verified.orders_read_again = before, read_again

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from feedamp.errors import FeedAmpError
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.state import known_orders, sellers
 from feedamp.state.sellers import SET_ASIDE, Seller
 from feedamp.troubles import counted
@@ -39,13 +39,13 @@ def _reason(seller: Seller, other: Seller | None) -> str | None:
     return seller.grant_reason
 
 
-def examine(parts: Parts) -> str:
+def examine(resources: Resources) -> str:
     """That every account is clear, and which have shown nothing yet to compare.
 
     Raises:
         FeedAmpError: some are not; the message names the steps that undo it.
     """
-    with parts.state.read() as connection:
+    with resources.state.read() as connection:
         known = sellers.find(connection)
         silent = known_orders.nothing_to_compare(connection)
     steps = [*_mixed_steps(known), *_set_aside_steps(known)]

@@ -9,14 +9,14 @@ from typing import Any
 from uuid import uuid4
 
 from feedamp.errors import BusyError, ConfigurationError, IncompleteError
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import sellers
 from feedamp.steps.adopt import adopt
 from feedamp.steps.edge import Tally
 from feedamp.steps.load import load
 from feedamp_airflow.cli.output import Output
-from feedamp_airflow.cli.running import DONE, REFUSED, opened_parts
+from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
 
 SHOWN = 20
 
@@ -28,14 +28,14 @@ def run(given: argparse.Namespace, out: Output) -> int:
         ConfigurationError: `--since` is no moment with a zone, or a seller is not registered.
     """
     since = _moment(given.since)
-    with opened_parts() as parts:
-        _check_sellers(parts, given.sellers)
-        now = parts.state.now()
+    with opened_resources() as resources:
+        _check_sellers(resources, given.sellers)
+        now = resources.state.now()
         this = Run(
             "feedamp_adopt", f"cli__{now:%Y%m%dT%H%M%S%f}_{uuid4().hex[:8]}", now, dry_run=given.dry_run
         )
-        tally = asyncio.run(adopt(parts, this, given.sellers, since=since))
-        waits = None if given.dry_run else _load(parts, this)
+        tally = asyncio.run(adopt(resources, this, given.sellers, since=since))
+        waits = None if given.dry_run else _load(resources, this)
     shown = _document(tally, since, given.dry_run, waits)
     if given.json:
         out.document(shown)
@@ -58,8 +58,8 @@ def _moment(text: str) -> datetime:
     return moment.astimezone(UTC)
 
 
-def _check_sellers(parts: Parts, wanted: list[str]) -> None:
-    with parts.state.read() as connection:
+def _check_sellers(resources: Resources, wanted: list[str]) -> None:
+    with resources.state.read() as connection:
         known = {seller.seller_id for seller in sellers.find(connection, wanted)}
     if unknown := sorted(set(wanted) - known):
         raise ConfigurationError(
@@ -67,10 +67,10 @@ def _check_sellers(parts: Parts, wanted: list[str]) -> None:
         )
 
 
-def _load(parts: Parts, run: Run) -> str | None:
+def _load(resources: Resources, run: Run) -> str | None:
     """What is still to be done if the warehouse cannot be had now, or a file of the lake is damaged."""
     try:
-        load(parts, run)
+        load(resources, run)
     except BusyError as error:
         return f"{error} The orders are in ledger and lake; the next `load` of any DAG brings them into the warehouse."
     except IncompleteError as error:

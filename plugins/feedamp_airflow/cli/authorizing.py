@@ -8,7 +8,7 @@ import re
 import secrets
 from urllib.parse import urlencode
 
-from feedamp.api.account import Connection
+from feedamp.api.account import FeedAmpAccount
 from feedamp.api.account_check import AccountCheck, Verdict
 from feedamp.api.oauth import TokenEndpoint, TokenPair
 from feedamp.api.transport import Transport
@@ -22,31 +22,31 @@ from feedamp.errors import (
     TransientError,
     UnclearError,
 )
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import authorizations, consents, grants, overview, sellers
 from feedamp.state.sellers import Seller
 from feedamp.troubles import counted
 from feedamp_airflow.cli.output import Output, moment
-from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, opened_parts
+from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, opened_resources
 
 _WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 def make_url(given: argparse.Namespace, out: Output) -> int:
     """Prints an authorize URL; of its `state` only a digest is stored."""
-    with opened_parts() as parts:
-        seller = _registered(parts, given.seller, out)
+    with opened_resources() as resources:
+        seller = _registered(resources, given.seller, out)
         if seller is None:
             return REFUSED
-        account = parts.connection(seller.conn_id)
+        account = resources.connection(seller.conn_id)
         if not account.callback_url:
             raise ConfigurationError(
                 f"Connection {seller.conn_id}: extra callback_url is missing; FeedAMP sends the seller there."
             )
         state = _new_state()
-        now = parts.state.now()
-        with parts.state.begin() as connection:
+        now = resources.state.now()
+        with resources.state.begin() as connection:
             authorizations.forget_old(connection, now=now)
             grants.open_authorization(
                 connection,
@@ -61,7 +61,7 @@ def make_url(given: argparse.Namespace, out: Output) -> int:
         "state": state,
         "redirect_url": account.callback_url,
     }
-    out.say(f"{account.address.base_url.rstrip('/')}/authorize?{urlencode(query)}")
+    out.say(f"{account.endpoint.base_url.rstrip('/')}/authorize?{urlencode(query)}")
     out.complain(
         f"good until {moment(now + authorizations.LIFE)}; then `feedamp sellers authorize {seller.seller_id} "
         "--code=CODE --state=STATE` with both as the callback gets them"
@@ -80,13 +80,13 @@ def authorize(given: argparse.Namespace, out: Output) -> int:
             "Give --code and --state as the callback has them, or --force alone for a grant set aside."
         )
         return MISUSED
-    with opened_parts() as parts:
-        seller = _registered(parts, given.seller, out)
+    with opened_resources() as resources:
+        seller = _registered(resources, given.seller, out)
         if seller is None:
             return REFUSED
         if not is_callback:
-            return _take_set_aside(parts, seller, out)
-        problem = _spend_state(parts, seller, given.state)
+            return _take_set_aside(resources, seller, out)
+        problem = _spend_state(resources, seller, given.state)
         if problem is not None:
             out.complain(f"{problem}. {_new_url(seller)}")
             return REFUSED
@@ -94,24 +94,24 @@ def authorize(given: argparse.Namespace, out: Output) -> int:
             word = given.error if _WORD.fullmatch(given.error) else "no readable reason"
             out.complain(f"The seller did not consent ({word}); nothing was changed. {_new_url(seller)}")
             return REFUSED
-        pair = _exchange(parts, seller, given.code, given.state, out)
+        pair = _exchange(resources, seller, given.code, given.state, out)
         if pair is None:
             return REFUSED
-        waiting = _store(parts, seller, pair)
-        compared = _compare(parts, seller, out, force=given.force)
+        waiting = _store(resources, seller, pair)
+        compared = _compare(resources, seller, out, force=given.force)
         if compared is not None and compared.is_set_aside:
-            return _take_set_aside(parts, seller, out) if given.force else REFUSED
+            return _take_set_aside(resources, seller, out) if given.force else REFUSED
     orders = f"; {counted(waiting, 'waiting order')} to go out with the next run" if waiting else ""
     out.say(f"seller {seller.seller_id}: connected{orders}")
     return DONE
 
 
-def _take_set_aside(parts: Parts, seller: Seller, out: Output) -> int:
-    with parts.state.begin() as connection:
+def _take_set_aside(resources: Resources, seller: Seller, out: Output) -> int:
+    with resources.state.begin() as connection:
         [known] = sellers.find(connection, [seller.seller_id])
         if known.grant_reason is not None:
             out.complain(f"seller {seller.seller_id}: {accepted_words(known.grant_reason)}")
-        is_taken = consents.take_set_aside(connection, seller.seller_id, now=parts.state.now())
+        is_taken = consents.take_set_aside(connection, seller.seller_id, now=resources.state.now())
     if not is_taken:
         out.complain(f"No grant of seller {seller.seller_id} is set aside. {_new_url(seller)}")
         return REFUSED
@@ -119,10 +119,10 @@ def _take_set_aside(parts: Parts, seller: Seller, out: Output) -> int:
     return DONE
 
 
-def _compare(parts: Parts, seller: Seller, out: Output, *, force: bool) -> AccountCheck | None:
+def _compare(resources: Resources, seller: Seller, out: Output, *, force: bool) -> AccountCheck | None:
     """What the new grant's account shows; None if it could not be read."""
     try:
-        check = asyncio.run(_check(parts, seller))
+        check = asyncio.run(_check(resources, seller))
     except FeedAmpError as error:
         out.complain(
             f"The account could not be compared with known orders: {error} "
@@ -148,8 +148,8 @@ def _compare(parts: Parts, seller: Seller, out: Output, *, force: bool) -> Accou
     return check
 
 
-async def _check(parts: Parts, seller: Seller) -> AccountCheck:
-    async with parts.clients(Run("sellers", "authorize", parts.state.now())) as clients:
+async def _check(resources: Resources, seller: Seller) -> AccountCheck:
+    async with resources.clients(Run("sellers", "authorize", resources.state.now())) as clients:
         return await clients.check_account(seller)
 
 
@@ -160,8 +160,8 @@ def _new_state() -> str:
     return state
 
 
-def _registered(parts: Parts, seller_id: str, out: Output) -> Seller | None:
-    with parts.state.read() as connection:
+def _registered(resources: Resources, seller_id: str, out: Output) -> Seller | None:
+    with resources.state.read() as connection:
         found = sellers.find(connection, [seller_id]) if seller_id else []
     if not found:
         out.complain(f"There is no seller {seller_id}; register with `feedamp sellers add {seller_id}`.")
@@ -173,10 +173,10 @@ def _new_url(seller: Seller) -> str:
     return f"Begin anew with `feedamp sellers authorize-url {seller.seller_id}`."
 
 
-def _spend_state(parts: Parts, seller: Seller, state: str) -> str | None:
+def _spend_state(resources: Resources, seller: Seller, state: str) -> str | None:
     """None once the `state` is spent, else why it cannot be."""
-    now = parts.state.now()
-    with parts.state.begin() as connection:
+    now = resources.state.now()
+    with resources.state.begin() as connection:
         conn_id = grants.use_authorization(
             connection, authorizations.digest(state), seller.seller_id, now=now
         )
@@ -188,9 +188,9 @@ def _spend_state(parts: Parts, seller: Seller, state: str) -> str | None:
     return None
 
 
-def _exchange(parts: Parts, seller: Seller, code: str, state: str, out: Output) -> TokenPair | None:
-    account = parts.connection(seller.conn_id)
-    parts.on_secret(code)
+def _exchange(resources: Resources, seller: Seller, code: str, state: str, out: Output) -> TokenPair | None:
+    account = resources.connection(seller.conn_id)
+    resources.on_secret(code)
     try:
         return asyncio.run(_ask(account, code))
     except ClientRefusedError:
@@ -201,37 +201,37 @@ def _exchange(parts: Parts, seller: Seller, code: str, state: str, out: Output) 
         out.complain(f"{error} The code may be spent. {_new_url(seller)}")
     except (ThrottledError, TransientError) as error:
         # Nothing reached FeedAMP: the seller need not consent again.
-        with parts.state.begin() as connection:
+        with resources.state.begin() as connection:
             authorizations.give_back(connection, state)
         out.complain(f"{error} Nothing was spent; try the same command again while the state is good.")
     return None
 
 
-async def _ask(account: Connection, code: str) -> TokenPair:
-    async with Transport(account.address) as transport:
+async def _ask(account: FeedAmpAccount, code: str) -> TokenPair:
+    async with Transport(account.endpoint) as transport:
         return await TokenEndpoint(transport, account.credentials).exchange(code)
 
 
-def _store(parts: Parts, seller: Seller, pair: TokenPair) -> int:
+def _store(resources: Resources, seller: Seller, pair: TokenPair) -> int:
     """Stores the grant with its first access token; returns how many orders waited for it."""
-    parts.on_secret(pair.refresh_token)
-    parts.on_secret(pair.access_token)
-    with parts.state.begin() as connection:
-        now = parts.state.now()
+    resources.on_secret(pair.refresh_token)
+    resources.on_secret(pair.access_token)
+    with resources.state.begin() as connection:
+        now = resources.state.now()
         grants.put_grant(
             connection,
-            parts.vault,
+            resources.vault,
             seller.seller_id,
             seller.conn_id,
             pair.refresh_token,
             now=now,
             to_compare=True,
         )
-        grant = grants.read(connection, parts.vault, seller.seller_id)
+        grant = grants.read(connection, resources.vault, seller.seller_id)
         if grant is not None:
             grants.store_tokens(
                 connection,
-                parts.vault,
+                resources.vault,
                 grant,
                 used_token=pair.refresh_token,
                 refresh_token=pair.refresh_token,

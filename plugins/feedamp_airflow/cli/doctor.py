@@ -16,7 +16,7 @@ from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED
 
 if TYPE_CHECKING:
-    from feedamp.parts import Parts
+    from feedamp.resources import Resources
     from feedamp_airflow.config import Options
 
 OK, PROBLEM, CONFIGURATION = "ok", "problem", "configuration"
@@ -47,29 +47,29 @@ def examine(given: argparse.Namespace, out: Output) -> int:
 
 def _checks() -> Iterator[Check]:
     from feedamp_airflow.config import read_options
-    from feedamp_airflow.wiring import make_parts
+    from feedamp_airflow.wiring import make_resources
 
     basics = [_tried("options", _options), _tried("state", _state)]
     yield from basics
-    made: list[tuple[Options, Parts]] = []
+    made: list[tuple[Options, Resources]] = []
 
     def make() -> str:
-        made.append((read_options(), make_parts()))
+        made.append((read_options(), make_resources()))
         return "can be opened"
 
     making = _tried("stores and key", make)
     if made:
-        options, parts = made[0]
-        yield _tried("encryption key", lambda: _key(parts))
-        for conn_id in _connections(parts):
-            yield _tried(f"connection {conn_id}", partial(_connection, parts, conn_id))
-        yield _tried("accounts", lambda: _accounts(parts))
-        yield _tried("inbox", lambda: _inbox(parts))
-        stores = [_tried("lake", lambda: _lake(parts)), _tried("warehouse", lambda: _warehouse(options))]
+        options, resources = made[0]
+        yield _tried("encryption key", lambda: _key(resources))
+        for conn_id in _connections(resources):
+            yield _tried(f"connection {conn_id}", partial(_connection, resources, conn_id))
+        yield _tried("accounts", lambda: _accounts(resources))
+        yield _tried("inbox", lambda: _inbox(resources))
+        stores = [_tried("lake", lambda: _lake(resources)), _tried("warehouse", lambda: _warehouse(options))]
         yield from stores
         if all(check.state == OK for check in stores):
-            yield _tried("completeness", lambda: _completeness(options, parts))
-        parts.state.close()
+            yield _tried("completeness", lambda: _completeness(options, resources))
+        resources.state.close()
     elif all(check.state == OK for check in basics):
         yield making
     yield _tried("DAG files", _dag_files)
@@ -121,46 +121,46 @@ def _state() -> str:
     return f"{where} stands at {HEAD}" if revision == HEAD else f"{where} was brought to {HEAD} just now"
 
 
-def _key(parts: Parts) -> str:
+def _key(resources: Resources) -> str:
     from feedamp.state import grants, sellers
 
-    with parts.state.read() as connection:
+    with resources.state.read() as connection:
         found = next((seller for seller in sellers.find(connection) if seller.grant), None)
         if found is None:
             return "is a key; no token was encrypted with it yet"
-        grants.read(connection, parts.vault, found.seller_id)
+        grants.read(connection, resources.vault, found.seller_id)
     return "opens the stored tokens"
 
 
-def _connections(parts: Parts) -> list[str]:
+def _connections(resources: Resources) -> list[str]:
     """The default one and those that sellers name."""
     from feedamp.state import sellers
 
-    with parts.state.read() as connection:
-        return sorted({parts.default_conn_id, *(seller.conn_id for seller in sellers.find(connection))})
+    with resources.state.read() as connection:
+        return sorted({resources.default_conn_id, *(seller.conn_id for seller in sellers.find(connection))})
 
 
-def _connection(parts: Parts, conn_id: str) -> str:
+def _connection(resources: Resources, conn_id: str) -> str:
     from feedamp_airflow.hook import FeedAmpHook
 
-    parts.connection(conn_id)
+    resources.connection(conn_id)
     works, sentence = FeedAmpHook(conn_id).test_connection()
     if not works:
         raise FeedAmpError(sentence)
     return sentence
 
 
-def _accounts(parts: Parts) -> str:
+def _accounts(resources: Resources) -> str:
     from feedamp_airflow.cli.accounts import examine
 
-    return examine(parts)
+    return examine(resources)
 
 
-def _inbox(parts: Parts) -> str:
+def _inbox(resources: Resources) -> str:
     from feedamp.storage import open_storage
     from feedamp.troubles import counted
 
-    inbox = parts.inbox
+    inbox = resources.inbox
     store = open_storage("inbox_url", inbox) if isinstance(inbox, str) else inbox
     store.check_bucket()
     with store.reached():
@@ -173,8 +173,8 @@ def _inbox(parts: Parts) -> str:
     return f"{store.url} holds {counted(len(names), 'file')}"
 
 
-def _lake(parts: Parts) -> str:
-    lake = parts.lake
+def _lake(resources: Resources) -> str:
+    lake = resources.lake
     probe = lake.absolute(f".doctor-{uuid.uuid4().hex}")
     with lake.storage.reached():
         lake.make_folder_of(probe)
@@ -191,14 +191,14 @@ def _warehouse(options: Options) -> str:
         return f"{warehouse.shown} can be opened"
 
 
-def _completeness(options: Options, parts: Parts) -> str:
+def _completeness(options: Options, resources: Resources) -> str:
     from feedamp.steps.completeness import find_quickly, in_words
     from feedamp.steps.found_differences import FoundDifferences
     from feedamp_airflow.wiring import connection_by_id, make_warehouse
 
     warehouse = make_warehouse(options, connection_by_id, lock_wait_s=0.0)
     with FoundDifferences() as found:
-        words = find_quickly(parts, warehouse, found)
+        words = find_quickly(resources, warehouse, found)
         if found:
             raise FeedAmpError(in_words(found))
     return f"nothing is missing in the warehouse; {words}"

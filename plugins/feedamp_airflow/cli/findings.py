@@ -13,7 +13,7 @@ from feedamp.rules.finding import (
 )
 from feedamp.state import findings, open_orders
 from feedamp_airflow.cli.output import Output
-from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, opened_parts
+from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, opened_resources
 
 COLUMNS = (
     "finding_id",
@@ -32,7 +32,7 @@ _INNER = ("line_hash", "intent_at")
 def show(given: argparse.Namespace, out: Output) -> int:
     """Lists findings, open ones unless states are named."""
     states = given.state or OPEN
-    with opened_parts() as parts, parts.state.read() as connection:
+    with opened_resources() as resources, resources.state.read() as connection:
         found = findings.find(connection, () if "all" in states else states, given.seller or ())
     rows = [finding_row(finding) for finding in found]
     if given.json:
@@ -48,10 +48,10 @@ def waive(given: argparse.Namespace, out: Output) -> int:
     if not reason:
         out.complain("--reason is empty: say why, it is kept with the finding.")
         return MISUSED
-    with opened_parts() as parts, parts.state.begin() as connection:
+    with opened_resources() as resources, resources.state.begin() as connection:
         finding = findings.read(connection, given.id)
         if finding is not None and finding.state in OPEN:
-            now = parts.state.now()
+            now = resources.state.now()
             waived = finding.but(state=WAIVED, resolved_at=now, note=reason, intent_at=None)
             findings.write(connection, [waived], now=now)
             open_orders.look_again(connection, finding.seller_id, finding.mp_order_number)

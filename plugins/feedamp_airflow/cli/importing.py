@@ -29,13 +29,13 @@ from feedamp.enrollment import (
     set_aside_words,
 )
 from feedamp.errors import AuthorizationError, ClientRefusedError, ConfigurationError, FeedAmpError
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import consents, known_orders, sellers
 from feedamp.state.sellers import Seller
 from feedamp.troubles import counted
 from feedamp_airflow.cli.output import Output
-from feedamp_airflow.cli.running import DONE, REFUSED, opened_parts
+from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
 from feedamp_airflow.cli.sellers import usable_connection
 
 LINES_PER_TRANSACTION = 1_000  # each begins with a look at all sellers
@@ -44,13 +44,13 @@ LINES_PER_TRANSACTION = 1_000  # each begins with a look at all sellers
 def import_file(given: argparse.Namespace, out: Output) -> int:
     """Takes every good line, names every other one. Safe to repeat."""
     counts: Counter[str] = Counter()
-    with _opened(given.file) as stream, opened_parts() as parts:
-        fault_of = usable_connection(parts)
-        accounts = _Accounts(parts, out, force=given.force)
+    with _opened(given.file) as stream, opened_resources() as resources:
+        fault_of = usable_connection(resources)
+        accounts = _Accounts(resources, out, force=given.force)
         lines = _lines(stream)
         while batch := list(islice(lines, LINES_PER_TRANSACTION)):
-            with parts.state.begin() as connection:
-                taken = list(_take(connection, parts, batch, fault_of, out, given))
+            with resources.state.begin() as connection:
+                taken = list(_take(connection, resources, batch, fault_of, out, given))
             for number, verdict in accounts.compare(taken):
                 if isinstance(verdict, Refusal):
                     counts["refused"] += 1
@@ -74,9 +74,9 @@ class _Accounts:
     With `force` a grant is taken whatever its account shows; that is said.
     """
 
-    def __init__(self, parts: Parts, out: Output, *, force: bool) -> None:
-        self._parts, self._out, self._force = parts, out, force
-        self._run = Run("sellers", "import", parts.state.now())
+    def __init__(self, resources: Resources, out: Output, *, force: bool) -> None:
+        self._resources, self._out, self._force = resources, out, force
+        self._run = Run("sellers", "import", resources.state.now())
         self._without_orders: set[str] = set()
         self._unread: dict[str, FeedAmpError] = {}
         self.client_refused: ClientRefusedError | None = None
@@ -84,7 +84,7 @@ class _Accounts:
     def compare(self, taken: Sequence[Taken]) -> Iterator[tuple[int, Outcome | Refusal]]:
         """The lines with what their accounts showed; a seller on several lines counts at the last that was taken."""
         last = {seller: line for line, outcome, seller in taken if isinstance(outcome, Outcome)}
-        with self._parts.state.read() as connection:
+        with self._resources.state.read() as connection:
             waiting = known_orders.to_compare(connection, last)
             named = [seller for seller, has_orders in waiting.items() if has_orders]
             found = sellers.find(connection, named) if named else []
@@ -95,7 +95,7 @@ class _Accounts:
             yield line, refusal or outcome
 
     async def _check(self, found: list[Seller]) -> dict[str, AccountCheck | FeedAmpError]:
-        async with self._parts.clients(self._run) as clients:
+        async with self._resources.clients(self._run) as clients:
             checks = await check_accounts(clients, found)
             _, blamed = clients.settle()
         self.client_refused = blamed or self.client_refused
@@ -104,8 +104,8 @@ class _Accounts:
     def _refusal(self, seller: str, check: AccountCheck | FeedAmpError | None) -> Refusal | None:
         if isinstance(check, AccountCheck) and check.is_set_aside and self._force:
             self._out.complain(f"seller {seller}: {accepted_words(check.reason)}")
-            with self._parts.state.begin() as connection:
-                consents.take_set_aside(connection, seller, now=self._parts.state.now())
+            with self._resources.state.begin() as connection:
+                consents.take_set_aside(connection, seller, now=self._resources.state.now())
             return None
         if isinstance(check, AccountCheck) and check.is_set_aside:
             before = "; the grant before it stays in use" if check.verdict is Verdict.KEPT_BEFORE else ""
@@ -135,7 +135,7 @@ class _Accounts:
 
 def _take(
     connection: Connection,
-    parts: Parts,
+    resources: Resources,
     lines: list[tuple[int, bytes]],
     fault_of: Callable[[str], str | None],
     out: Output,
@@ -156,9 +156,9 @@ def _take(
             yield number, Refusal("conn_id", fault), given.seller_id
             continue
         seller = known.get(given.seller_id)
-        if options.force and seller is not None and is_set_aside(connection, parts, given, seller):
+        if options.force and seller is not None and is_set_aside(connection, resources, given, seller):
             out.complain(f"line {number}: {accepted_words(seller.grant_reason or '')}")
-        outcome = enroll(connection, parts, given, seller, replace=options.replace, force=options.force)
+        outcome = enroll(connection, resources, given, seller, replace=options.replace, force=options.force)
         if outcome in (Outcome.ADDED, Outcome.UPDATED):
             changed.add(given.seller_id)
         yield number, outcome, given.seller_id

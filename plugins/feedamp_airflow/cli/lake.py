@@ -8,7 +8,7 @@ from datetime import date
 
 from feedamp.errors import BusyError, ConfigurationError
 from feedamp_airflow.cli.output import Output
-from feedamp_airflow.cli.running import DONE, REFUSED, opened_parts
+from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
 
 
 def compact_lake(given: argparse.Namespace, out: Output) -> int:
@@ -20,9 +20,9 @@ def compact_lake(given: argparse.Namespace, out: Output) -> int:
         before = date.fromisoformat(given.before) if given.before else None
     except ValueError as error:
         raise ConfigurationError("--before must be a date, as in 2026-03-31.") from error
-    with opened_parts() as parts:
-        run = Run("feedamp_lake", "by hand", parts.state.now())
-        counts = compact(parts, run, before=before)
+    with opened_resources() as resources:
+        run = Run("feedamp_lake", "by hand", resources.state.now())
+        counts = compact(resources, run, before=before)
     out.say(
         f"{counts['replaced']} manifests put together in {counts['written']}; "
         f"{counts['removed']} that were replaced before are removed, "
@@ -36,14 +36,14 @@ def verify_lake(given: argparse.Namespace, out: Output) -> int:
     from feedamp.run import Run
     from feedamp.steps.verify import verify
 
-    with opened_parts() as parts:
-        run = Run("feedamp_lake", "by hand", parts.state.now())
+    with opened_resources() as resources:
+        run = Run("feedamp_lake", "by hand", resources.state.now())
         try:
-            with parts.warehouse.session(wait_s=0.0):
+            with resources.warehouse.session(wait_s=0.0):
                 pass
         except BusyError as error:
-            out.complain(f"{error} Waiting for up to {parts.warehouse.lock_wait_s:.0f} seconds.")
-        verified = asyncio.run(verify(parts, run, repair=given.repair))
+            out.complain(f"{error} Waiting for up to {resources.warehouse.lock_wait_s:.0f} seconds.")
+        verified = asyncio.run(verify(resources, run, repair=given.repair))
     for note in verified.notes:
         out.complain(note)
     is_whole = verified.count == 0

@@ -18,7 +18,7 @@ from feedamp.troubles import counted
 from feedamp_airflow.cli.findings import finding_row
 from feedamp_airflow.cli.output import Output, cell
 from feedamp_airflow.cli.rejected import reject_row
-from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, opened_parts
+from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, opened_resources
 
 LEDGER = (
     "seller_id",
@@ -54,7 +54,7 @@ FINDING = ("finding_id", "mp_line_number", "kind", "severity", "state", "message
 
 def show(given: argparse.Namespace, out: Output) -> int:
     """Prints everything the state knows of an order."""
-    with opened_parts() as parts, parts.state.read() as connection:
+    with opened_resources() as resources, resources.state.read() as connection:
         order = ledger.read(connection, given.seller, given.number)
         held, unreadable = _held(connection, given.seller, given.number)
         found = findings.of_order(connection, given.seller, given.number)
@@ -92,7 +92,7 @@ def acknowledge(given: argparse.Namespace, out: Output) -> int:
         out.complain("--reason is empty: say why, it is kept with the order.")
         return MISUSED
     what = f"order {given.number} of seller {given.seller}"
-    with opened_parts() as parts, parts.state.begin() as connection:
+    with opened_resources() as resources, resources.state.begin() as connection:
         order = ledger.read(connection, given.seller, given.number)
         shipped = order.shipped_though_cancelled if order is not None else 0
         is_news = order is not None and shipped > (order.acknowledged_shipped or 0)
@@ -101,7 +101,7 @@ def acknowledge(given: argparse.Namespace, out: Output) -> int:
                 connection,
                 order,
                 acknowledged_shipped=shipped,
-                acknowledged_at=parts.state.now(),
+                acknowledged_at=resources.state.now(),
                 acknowledged_by=_user(),
                 acknowledge_reason=reason,
             )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.state import rejects
 from feedamp.state.rejects import Rejected
 from feedamp.steps.replay import replay
 from feedamp_airflow.cli.output import Output
-from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, opened_parts
+from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, opened_resources
 
 FIELDS = (
     "reject_id",
@@ -42,7 +42,7 @@ COLUMNS = (
 
 def show(given: argparse.Namespace, out: Output) -> int:
     """Lists rejected rows with every reason; the rows themselves, which may be personal, are not shown."""
-    with opened_parts() as parts, parts.state.read() as connection:
+    with opened_resources() as resources, resources.state.read() as connection:
         found = rejects.standing(connection, everything=given.all)
     if given.json:
         out.document([reject_row(rejected) for rejected in found])
@@ -80,8 +80,8 @@ def reject_row(rejected: Rejected) -> dict[str, Any]:
 
 def replay_rows(given: argparse.Namespace, out: Output) -> int:
     """Reads standing rejects again under today's options. Safe to repeat."""
-    with opened_parts() as parts:
-        counts = replay(parts, given.source or ())
+    with opened_resources() as resources:
+        counts = replay(resources, given.source or ())
     out.say(
         f"taken {counts.taken}, to place again {counts.to_place}, still rejected {counts.still_rejected}, "
         f"left {counts.left}"
@@ -96,15 +96,17 @@ def dismiss(given: argparse.Namespace, out: Output) -> int:
         out.complain("--reason is empty: say why, it is kept with the reject.")
         return MISUSED
     wanted = list(dict.fromkeys(given.ids))
-    with opened_parts() as parts:
-        with parts.state.read() as connection:  # every key is hashed: nobody waits for that to write
+    with opened_resources() as resources:
+        with resources.state.read() as connection:  # every key is hashed: nobody waits for that to write
             keys = rejects.keys(connection, wanted)
-        return _dismiss(parts, wanted, keys, reason, out)
+        return _dismiss(resources, wanted, keys, reason, out)
 
 
-def _dismiss(parts: Parts, wanted: list[str], keys: list[rejects.Key], reason: str, out: Output) -> int:
+def _dismiss(
+    resources: Resources, wanted: list[str], keys: list[rejects.Key], reason: str, out: Output
+) -> int:
     code = DONE
-    with parts.state.begin() as connection:
+    with resources.state.begin() as connection:
         found = {rejected.reject_id: rejected for rejected in rejects.find(connection, keys)}
         for reject_id in wanted:
             rejected = found.get(reject_id)
@@ -119,6 +121,6 @@ def _dismiss(parts: Parts, wanted: list[str], keys: list[rejects.Key], reason: s
                 out.complain(f"{row[0].upper()}{row[1:]} is superseded: there is nothing to dismiss.")
                 code = REFUSED
             else:
-                rejects.dismiss(connection, rejected, reason, now=parts.state.now())
+                rejects.dismiss(connection, rejected, reason, now=resources.state.now())
                 out.say(f"{row}: dismissed; it is not replayed and no longer counts as action required")
     return code

@@ -14,7 +14,7 @@ from feedamp.errors import ClientRefusedError, ConfigurationError, FeedAmpError
 from feedamp_airflow.cli.output import Output
 
 if TYPE_CHECKING:  # `feedamp init` needs neither pyarrow nor SQLAlchemy
-    from feedamp.parts import Parts
+    from feedamp.resources import Resources
 
 DONE, REFUSED, MISUSED = 0, 1, 2
 Command = Callable[[argparse.Namespace, Output], int]
@@ -47,19 +47,19 @@ def command(name: str) -> Command:
 
 
 @contextlib.contextmanager
-def opened_parts() -> Iterator[Parts]:
+def opened_resources() -> Iterator[Resources]:
     """Stores and rules by the options of this Airflow installation, as the server sees them.
 
     Raises:
         ConfigurationError: an option or a connection cannot be used.
     """
-    from feedamp_airflow.wiring import make_parts
+    from feedamp_airflow.wiring import make_resources
 
-    parts = make_parts()
+    resources = make_resources()
     try:
-        yield parts
+        yield resources
     finally:
-        parts.state.close()
+        resources.state.close()
 
 
 def _explain(error: Exception) -> tuple[str | None, int]:

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 from feedamp.enrollment import Enrollment, Refusal, check, enroll
 from feedamp.errors import ConfigurationError
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.state import overview, sellers
 from feedamp.state.grants import REFRESH_TOKEN_LIFE
 from feedamp_airflow.cli.output import Output
-from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, opened_parts
+from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, opened_resources
 
 COLUMNS = (
     "seller_id",
@@ -36,12 +36,12 @@ def add(given: argparse.Namespace, out: Output) -> int:
     if misuse is not None:
         out.complain(str(misuse))
         return MISUSED
-    with opened_parts() as parts:
+    with opened_resources() as resources:
         if given.conn_id:
-            parts.connection(given.conn_id)  # one that nobody knows is a slip
-        with parts.state.begin() as connection:
+            resources.connection(given.conn_id)  # one that nobody knows is a slip
+        with resources.state.begin() as connection:
             known = next(iter(sellers.find(connection, [given.seller])), None)
-            outcome = enroll(connection, parts, enrollment, known)
+            outcome = enroll(connection, resources, enrollment, known)
             grant = known.grant if known else None
     if isinstance(outcome, Refusal):
         out.complain(str(outcome))
@@ -51,14 +51,14 @@ def add(given: argparse.Namespace, out: Output) -> int:
     return DONE
 
 
-def usable_connection(parts: Parts) -> Callable[[str], str | None]:
+def usable_connection(resources: Resources) -> Callable[[str], str | None]:
     """What is wrong with a connection, asked once for each."""
     faults: dict[str, str | None] = {}
 
     def fault(conn_id: str) -> str | None:
         if conn_id not in faults:
             try:
-                parts.connection(conn_id)
+                resources.connection(conn_id)
                 faults[conn_id] = None
             except ConfigurationError as error:
                 faults[conn_id] = str(error)
@@ -69,7 +69,7 @@ def usable_connection(parts: Parts) -> Callable[[str], str | None]:
 
 def show(given: argparse.Namespace, out: Output) -> int:
     """Lists all sellers."""
-    with opened_parts() as parts, parts.state.read() as connection:
+    with opened_resources() as resources, resources.state.read() as connection:
         found = sellers.find(connection)
         times = overview.grant_times(connection)
         marks = overview.seller_watermarks(connection)
@@ -111,8 +111,8 @@ def resume(given: argparse.Namespace, out: Output) -> int:
 
 
 def _pause(seller_id: str, out: Output, *, paused: bool) -> int:
-    with opened_parts() as parts, parts.state.begin() as connection:
-        is_known = sellers.pause(connection, seller_id, paused=paused, now=parts.state.now())
+    with opened_resources() as resources, resources.state.begin() as connection:
+        is_known = sellers.pause(connection, seller_id, paused=paused, now=resources.state.now())
     if not is_known:
         out.complain(f"There is no seller {seller_id}; `feedamp sellers list` names all.")
         return REFUSED

@@ -10,14 +10,14 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.state import overview, sellers
 from feedamp.state.overview import Some
 from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE, Seller
 from feedamp.troubles import counted
 from feedamp_airflow.cli.accounts import unclear
 from feedamp_airflow.cli.output import Output, cell
-from feedamp_airflow.cli.running import DONE, REFUSED, opened_parts
+from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
 
 SHOWN = 20
 PHASES = ("to_place", "settled", "held", "refused", "never_placed", "closed")
@@ -44,9 +44,9 @@ TITLES = {
 
 def show(given: argparse.Namespace, out: Output) -> int:
     """Prints how things stand; 1 if anything needs a person."""
-    with opened_parts() as parts, parts.state.read() as connection:
-        now = parts.state.now()
-        document = _document(connection, parts, now)
+    with opened_resources() as resources, resources.state.read() as connection:
+        now = resources.state.now()
+        document = _document(connection, resources, now)
     if given.json:
         out.document(document)
     else:
@@ -54,7 +54,7 @@ def show(given: argparse.Namespace, out: Output) -> int:
     return REFUSED if any(some["count"] for some in document["needs_person"].values()) else DONE
 
 
-def _document(connection: Connection, parts: Parts, now: datetime) -> dict[str, Any]:
+def _document(connection: Connection, resources: Resources, now: datetime) -> dict[str, Any]:
     known = sellers.find(connection)
     waiting = overview.waiting_by_seller(connection)
     return {
@@ -68,7 +68,9 @@ def _document(connection: Connection, parts: Parts, now: datetime) -> dict[str, 
             "cancelled_but_shipped": asdict(overview.cancelled_but_shipped(connection, limit=SHOWN)),
             "held_findings": asdict(overview.held_findings(connection, limit=SHOWN)),
             "stuck_orders": asdict(
-                overview.stuck_orders(connection, lingering_since=now - parts.rules.error_clear, limit=SHOWN)
+                overview.stuck_orders(
+                    connection, lingering_since=now - resources.settings.error_clear, limit=SHOWN
+                )
             ),
             "sellers_mixed_up": asdict(_mixed_up(known)),
             "sellers_to_connect": asdict(_to_connect(known, waiting)),

@@ -6,11 +6,11 @@ import argparse
 
 from feedamp.errors import ConfigurationError, IncompleteError
 from feedamp.lake.manifest import present
-from feedamp.parts import Parts
+from feedamp.resources import Resources
 from feedamp.state import progress
 from feedamp.troubles import counted
 from feedamp_airflow.cli.output import Output
-from feedamp_airflow.cli.running import DONE, opened_parts
+from feedamp_airflow.cli.running import DONE, opened_resources
 
 
 def rebuild(given: argparse.Namespace, out: Output) -> int:
@@ -18,25 +18,25 @@ def rebuild(given: argparse.Namespace, out: Output) -> int:
 
     Without `--force` it is refused where manifests that were loaded are no longer in the lake.
     """
-    with opened_parts() as parts:
-        with parts.state.read() as connection:
+    with opened_resources() as resources:
+        with resources.state.read() as connection:
             has_loaded = progress.has_loaded(connection)
-        if has_loaded and next(parts.lake.manifests(), None) is None:
+        if has_loaded and next(resources.lake.manifests(), None) is None:
             raise ConfigurationError(
                 "The lake holds no manifest, although some were loaded before: is [feedamp] lake_url the one that "
                 "was written to? The warehouse is as it was."
             )
         if not given.force:
-            _refuse_gap(parts)
-        count = parts.warehouse.rebuild(parts.lake)
+            _refuse_gap(resources)
+        count = resources.warehouse.rebuild(resources.lake)
     out.say(f"rebuilt from {counted(count, 'manifest')}")
     return DONE
 
 
-def _refuse_gap(parts: Parts) -> None:
-    with parts.state.read() as connection:
+def _refuse_gap(resources: Resources) -> None:
+    with resources.state.read() as connection:
         loaded = progress.loaded_manifests(connection)
-    if missing := sorted(loaded - present(parts.lake.published())):
+    if missing := sorted(loaded - present(resources.lake.published())):
         raise IncompleteError(
             f"{len(missing)} manifests that were loaded are no longer in the lake, the first is {missing[0]}. Their rows "
             "would be missing, so the warehouse is as it was. Put them back from a backup; if there is none, rebuild "

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from feedamp.api.account import Connection
+from feedamp.api.account import FeedAmpAccount
 from feedamp.api.clients import Clients
 from feedamp.api.rate_limit import Sleep
 from feedamp.inbox import OrderQuery
@@ -14,7 +14,7 @@ from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.lake.writer import LakeWriter
 from feedamp.run import Run
-from feedamp.settings import Rules
+from feedamp.settings import Settings
 from feedamp.state import State
 from feedamp.storage import Storage
 from feedamp.vault import Vault
@@ -22,26 +22,26 @@ from feedamp.warehouse import Warehouse
 
 
 @dataclass(frozen=True)
-class Parts:
+class Resources:
     """Everything a step needs; put together in one place (wiring)."""
 
     state: State
     vault: Vault
     lake: Lake
     warehouse: Warehouse
-    rules: Rules
+    settings: Settings
     privacy: Privacy
-    connection: Callable[[str], Connection]
+    connection: Callable[[str], FeedAmpAccount]
     default_conn_id: str = "feedamp_default"
     order_query: OrderQuery | None = None  # read by intake after the files
     sleep: Sleep = asyncio.sleep
     on_secret: Callable[[str], None] = lambda secret: None
-    open_inbox: Callable[[], Storage] | None = None  # None: `rules.inbox_url` says all
+    open_inbox: Callable[[], Storage] | None = None  # None: `settings.inbox_url` says all
 
     @property
     def inbox(self) -> str | Storage:
         """Where order files lie; opened by those alone who look."""
-        return self.open_inbox() if self.open_inbox else self.rules.inbox_url
+        return self.open_inbox() if self.open_inbox else self.settings.inbox_url
 
     def clients(self, run: Run) -> Clients:
         """Clients for any seller, one pool of connections for each FeedAMP account; use as `async with`."""
