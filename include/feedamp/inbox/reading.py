@@ -17,7 +17,7 @@ from feedamp.inbox.query import QUERY_PREFIX, read_kept
 from feedamp.inbox.rows import BadRow, OrderRow, Origin, reject, reject_file
 from feedamp.order_body import BodyRules, Reason
 
-OTHER_KIND = "the inbox takes files that end in .jsonl, .csv (both also with .gz) or .parquet"
+OTHER_KIND = "the inbox takes files that end in .jsonl, .csv or .parquet"
 READERS = {".jsonl": read_jsonl, ".csv": read_csv, ".parquet": read_parquet}
 
 
