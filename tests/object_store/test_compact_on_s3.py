@@ -17,7 +17,7 @@ from feedamp.lake.writer import LakeWriter
 from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.settings import Settings
-from feedamp.state import State, progress
+from feedamp.state import State, manifests
 from feedamp.steps.compact import compact
 from feedamp.vault import Vault
 
@@ -37,8 +37,8 @@ def fill(lake: Lake, state: State) -> None:
             writer.append(table, table_rows)
         manifest = writer.publish(created_at=at(number), dag_id="d", run_id="r")
         with state.begin() as connection:
-            progress.plan_manifest(connection, manifest.path, now=T0)
-            progress.manifest_loaded(connection, manifest.path, now=T0)
+            manifests.announce(connection, manifest.path, now=T0)
+            manifests.mark_loaded(connection, manifest.path, now=T0)
 
 
 def compacted(lake: Lake, state: State, **options: Any) -> dict[str, int]:

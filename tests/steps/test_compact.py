@@ -38,7 +38,7 @@ from feedamp.lake.writer import LakeWriter
 from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.settings import Settings
-from feedamp.state import State, leases, progress
+from feedamp.state import State, leases, manifests
 from feedamp.steps.compact import LEASE, LEFT_BEHIND, compact
 from feedamp.tables import Rows
 from feedamp.vault import Vault
@@ -84,9 +84,9 @@ class Store:
             writer.append(table, table_rows)
         manifest = writer.publish(created_at=at(number), dag_id="d", run_id="r")
         with self.state.begin() as connection:
-            progress.plan_manifest(connection, manifest.path, now=T0)
+            manifests.announce(connection, manifest.path, now=T0)
             if is_loaded:
-                progress.manifest_loaded(connection, manifest.path, now=T0)
+                manifests.mark_loaded(connection, manifest.path, now=T0)
         return manifest
 
     def compact(self, lake: Lake | None = None, **options: Any) -> dict[str, int]:
@@ -202,7 +202,7 @@ def test_what_came_late_is_put_to_the_rest(store: Store) -> None:
     rows = store.rebuilt()
     store.compact()
     with store.state.begin() as connection:
-        progress.manifest_loaded(connection, before[2].path, now=T0)
+        manifests.mark_loaded(connection, before[2].path, now=T0)
     store.compact()
     [whole] = store.lake.manifests()
     assert set(whole.replaces) >= {manifest.path for manifest in before}
@@ -335,7 +335,7 @@ def test_a_file_whose_manifest_is_announced_stays(store: Store) -> None:
     path = store.leave("extract-slow", age=LEFT_BEHIND * 2)
     with store.state.begin() as connection:
         manifest = f"_manifests/date={T0:%Y-%m-%d}/extract-slow-0.json"
-        progress.plan_manifest(connection, manifest, now=T0)
+        manifests.announce(connection, manifest, now=T0)
     assert store.compact()["leftovers"] == 0
     assert path.exists()
 

@@ -25,7 +25,7 @@ from feedamp.lake.flatten import order_rows
 from feedamp.lake.manifest import Manifest
 from feedamp.lake.store import Lake
 from feedamp.models import Order
-from feedamp.state import outbox, progress, schema
+from feedamp.state import manifests, outbox, schema
 from feedamp.steps import compact as compact_module
 from feedamp.steps import extract as extract_module
 from feedamp.steps import portions
@@ -177,7 +177,7 @@ def test_rows_of_the_outbox_that_their_manifest_lacks_are_written_again(house: H
     now = house.state.now()
     with house.state.begin() as connection:
         outbox.claim(connection, path)
-        progress.plan_manifest(connection, path, now=now)
+        manifests.announce(connection, path, now=now)
     house.resources.lake.publish(Manifest(path=path, created_at=now, dag_id="d", run_id="r"))
     held = waiting(house)
     house.load()

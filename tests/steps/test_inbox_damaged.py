@@ -10,7 +10,7 @@ from inbox_drops import csv_row, drop_bytes, drop_csv, jsonl, parquet, with_bad_
 from order_samples import csv_text
 
 from feedamp.run import Run
-from feedamp.state import overview, progress, rejects
+from feedamp.state import inbox_files, overview, rejects
 from feedamp.steps.inbox_verdict import inbox_problems
 
 
@@ -26,7 +26,8 @@ def problems(house: House) -> list[str]:
 def taken(house: House) -> dict[str, tuple[int, int, bool]]:
     with house.state.read() as connection:
         return {
-            t.name: (t.rows, t.rejected, t.fault is not None) for t in progress.taken_since(connection, NOON)
+            t.name: (t.rows, t.rejected, t.fault is not None)
+            for t in inbox_files.taken_since(connection, NOON)
         }
 
 

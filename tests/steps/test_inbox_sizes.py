@@ -7,7 +7,7 @@ from house import NOON, House
 from inbox_drops import drop_bytes
 from inbox_rows import Row, encoded
 
-from feedamp.state import progress
+from feedamp.state import inbox_files
 from feedamp.steps.intake_file import ROWS_PER_TRANSACTION
 
 K = ROWS_PER_TRANSACTION
@@ -24,7 +24,7 @@ def content(kind: str, rows: list[Row]) -> bytes:
 def told(house: House, name: str) -> tuple[int, int, int, int]:
     """(rows read, rows rejected, orders in the ledger, orders on the way to the lake) of a file."""
     with house.state.read() as connection:
-        [taken] = [t for t in progress.taken_since(connection, NOON) if t.name == name]
+        [taken] = [t for t in inbox_files.taken_since(connection, NOON) if t.name == name]
         ledger = connection.exec_driver_sql("SELECT count(*) FROM orders").scalar_one()
         on_the_way = connection.exec_driver_sql(
             "SELECT count(*) FROM outbox WHERE table_name = 'rejected_orders'"

@@ -28,7 +28,7 @@ from feedamp.resources import Resources
 from feedamp.rules.order import LedgerOrder
 from feedamp.run import Run
 from feedamp.settings import Settings
-from feedamp.state import ledger, open_orders, outbox, progress
+from feedamp.state import ledger, manifests, open_orders, outbox, watermarks
 from feedamp.steps.load import load
 from feedamp.tables import TABLES
 from feedamp.vault import Vault
@@ -79,7 +79,7 @@ class Stores:
 
     def announce(self, manifest: Manifest) -> None:
         with self.state.begin() as connection:
-            progress.plan_manifest(connection, manifest.path, now=self.state.now())
+            manifests.announce(connection, manifest.path, now=self.state.now())
 
     def merge_and_die(self, manifest: Manifest) -> None:
         with self.warehouse.session() as session:
@@ -104,7 +104,7 @@ class Stores:
 
     def watermark(self) -> datetime | None:
         with self.state.read() as connection:
-            return progress.watermark(connection, "S1")
+            return watermarks.read(connection, "S1")
 
 
 def _no_connection(conn_id: str) -> FeedAmpAccount:

@@ -14,7 +14,7 @@ from house import House, shipment
 from feedamp.errors import BusyError
 from feedamp.lake.manifest import Manifest
 from feedamp.lake.store import Lake
-from feedamp.state import outbox, progress, schema
+from feedamp.state import manifests, outbox, schema
 from feedamp.steps import load as load_module
 from feedamp.tables import RECORDED_AT, TABLES
 
@@ -128,7 +128,7 @@ def test_a_crash_between_warehouse_and_state_is_made_good(house: House) -> None:
     house.fulfill("M-1", shipment(2))
     house.extract()
     with house.state.read() as connection:
-        [(path, _)] = progress.pending_manifests(connection)
+        [(path, _)] = manifests.pending(connection)
     manifest = house.resources.lake.read_manifest(path)
     assert manifest is not None
     with house.resources.warehouse.session() as session:
@@ -141,16 +141,16 @@ def test_a_crash_between_warehouse_and_state_is_made_good(house: House) -> None:
 
 def test_an_announced_manifest_that_was_never_published_is_forgotten_in_the_end(house: House) -> None:
     with house.state.begin() as connection:
-        progress.plan_manifest(connection, "_manifests/nothing.json", now=house.state.now())
+        manifests.announce(connection, "_manifests/nothing.json", now=house.state.now())
     house.load()
     house.clock.skip(days=1)
     house.load()
     with house.state.read() as connection:
-        assert len(progress.pending_manifests(connection)) == 1
+        assert len(manifests.pending(connection)) == 1
     house.clock.skip(days=2)
     house.load()
     with house.state.read() as connection:
-        assert progress.pending_manifests(connection) == []
+        assert manifests.pending(connection) == []
 
 
 def test_a_busy_warehouse_keeps_everything_for_later(house: House) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from house import NOON, OTHER, SELLER, House, open_house, shipment
 
-from feedamp.state import grants, progress, sellers
+from feedamp.state import grants, manifests, sellers
 from feedamp.steps import portions
 from feedamp.steps.edge import finish
 from feedamp_sandbox.faults import Kind
@@ -175,7 +175,7 @@ def test_an_order_that_we_did_not_place_is_shown_but_never_held_in_the_state(hou
 def test_an_older_snapshot_never_replaces_a_newer_one_in_the_state(placed: House) -> None:
     placed.extract()
     with placed.state.read() as connection:
-        late = progress.pending_manifests(connection)
+        late = manifests.pending(connection)
     placed.fulfill("M-1", shipment(2))
     placed.see("M-1")
     newest = placed.held("M-1")

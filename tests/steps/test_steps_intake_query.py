@@ -16,7 +16,7 @@ from house import SELLER, House
 
 from feedamp.errors import ConfigurationError, TransientError
 from feedamp.order_body import BodyRules
-from feedamp.state import ledger, progress
+from feedamp.state import inbox_files, ledger
 from feedamp.state.schema import outbox
 from feedamp.steps.intake import intake
 from feedamp.steps.replay import replay
@@ -238,14 +238,14 @@ def test_a_dry_run_counts_and_writes_nothing(house, table):
     assert (tally.orders, tally.rejected) == (2, 1)
     with house.state.read() as connection:
         assert ledger.phases(connection) == {}
-        assert progress.taken_files(connection) == []
+        assert inbox_files.taken_files(connection) == []
     assert house.rejects() == []
 
 
 def test_the_share_of_rejected_rows_counts_what_is_new(house, table):
     def since(moment):
         with house.state.read() as connection:
-            return progress.rows_taken_since(connection, moment)
+            return inbox_files.rows_taken_since(connection, moment)
 
     table.put(house.body("M-1"))
     table.put("{broken")
@@ -268,9 +268,9 @@ def test_a_retry_does_not_hide_what_the_first_try_turned_away(house: House, tabl
     table.fails_after = None
     assert not intake(house.resources, run).undone
     with house.state.read() as connection:
-        assert progress.rows_taken_since(connection, run.started_at) == (8, 4)
+        assert inbox_files.rows_taken_since(connection, run.started_at) == (8, 4)
     house.clock.skip(minutes=10)
     again = house.run("place_orders")
     intake(house.resources, again)
     with house.state.read() as connection:
-        assert progress.rows_taken_since(connection, again.started_at) == (0, 0)
+        assert inbox_files.rows_taken_since(connection, again.started_at) == (0, 0)

@@ -10,7 +10,7 @@ import duckdb
 import pytest
 from house import OTHER, SELLER, House, shipment
 
-from feedamp.state import progress
+from feedamp.state import watermarks
 from feedamp.steps.edge import Tally, finish
 
 DAY = datetime(2026, 3, 2, tzinfo=UTC)
@@ -261,7 +261,7 @@ def test_what_is_extracted_and_waits_to_be_loaded_is_no_difference(agreed: House
         agreed.state.begin() as connection
     ):  # its manifest is taken into the state, and the warehouse is held by another
         connection.exec_driver_sql("UPDATE manifests SET taken_at = planned_at")
-        progress.move_watermark(connection, SELLER, agreed.state.now(), now=agreed.state.now())
+        watermarks.move(connection, SELLER, agreed.state.now(), now=agreed.state.now())
     agreed.clock.skip(minutes=5)
     assert counted(agreed.reconcile()) == (0, 1)
     agreed.load()

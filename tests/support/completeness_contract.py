@@ -18,7 +18,7 @@ from house import BAD_NUMBER, OTHER, SELLER, House, shipment
 
 from feedamp.errors import BusyError, IncompleteError
 from feedamp.lake.manifest import Manifest
-from feedamp.state import progress, schema, sellers
+from feedamp.state import manifests, schema, sellers
 from feedamp.steps import completeness
 from feedamp.steps.completeness import find_differences, find_quickly, prove_completeness
 from feedamp.steps.edge import missing_order
@@ -356,8 +356,8 @@ def test_a_manifest_that_the_state_does_not_know_is_announced_and_loaded(house: 
     house.fulfill("M-1", shipment(1))
     house.extract()
     with house.state.begin() as connection:
-        [(path, _)] = progress.pending_manifests(connection)
-        progress.drop_manifest(connection, path)
+        [(path, _)] = manifests.pending(connection)
+        manifests.drop(connection, path)
     house.load()
     assert differences(house) == [("manifests", None, 1)]
     assert verified(house, repair=True).count == 0
@@ -451,7 +451,7 @@ def test_a_manifest_that_went_before_the_warehouse_had_it_is_read_again(
 
 def _pending(house: House) -> Sequence[tuple[str, Any]]:
     with house.state.read() as connection:
-        return progress.pending_manifests(connection)
+        return manifests.pending(connection)
 
 
 @pytest.mark.parametrize("lost", ["the manifest", "a file"])

@@ -14,7 +14,7 @@ from house import OTHER, SELLER, House, shipment
 
 from feedamp.errors import IncompleteError
 from feedamp.lake.manifest import Manifest
-from feedamp.state import progress
+from feedamp.state import manifests, watermarks
 from feedamp.steps.extract import extract
 
 Damage = Callable[[Path], None]
@@ -49,14 +49,14 @@ def loaded_orders(house: House) -> set[str]:
         return {row["mp_order_number"] for row in rows if row["extracted_at"] is not None}
 
 
-def watermarks(house: House) -> set[str]:
+def marked_sellers(house: House) -> set[str]:
     with house.state.read() as connection:
-        return {name for name in (SELLER, OTHER) if progress.watermark(connection, name) is not None}
+        return {name for name in (SELLER, OTHER) if watermarks.read(connection, name) is not None}
 
 
 def waiting(house: House) -> list[str]:
     with house.state.read() as connection:
-        return [path for path, _ in progress.pending_manifests(connection)]
+        return [path for path, _ in manifests.pending(connection)]
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_the_others_are_loaded_and_the_damaged_one_waits_until_it_is_whole(
         assert f"{table}/" in caught.value.message
         assert whole.path not in caught.value.message
         assert "M-2" in loaded_orders(house)
-        assert watermarks(house) == {OTHER}
+        assert marked_sellers(house) == {OTHER}
         assert waiting(house) == [damaged.path]
     house.process()
     assert (house.order("M-1").phase, house.order("M-2", seller=OTHER).phase) == ("settled", "closed")
@@ -104,7 +104,7 @@ def test_the_others_are_loaded_and_the_damaged_one_waits_until_it_is_whole(
     path.write_bytes(content)
     house.load()
     assert loaded_orders(house) == {"M-1", "M-2"}
-    assert watermarks(house) == {SELLER, OTHER}
+    assert marked_sellers(house) == {SELLER, OTHER}
     assert waiting(house) == []
     house.process()
     assert house.order("M-1").phase == "closed"
@@ -133,11 +133,11 @@ def test_a_damaged_manifest_that_is_moved_away_loses_nothing(shipped: House) -> 
         house.load()
     Path(house.resources.lake.absolute(damaged.path)).unlink()
     house.load()
-    assert watermarks(house) == set()
+    assert marked_sellers(house) == set()
     house.clock.skip(minutes=15)
     house.read()
     assert loaded_orders(house) == {"M-1", "M-2"}
-    assert watermarks(house) == {SELLER, OTHER}
+    assert marked_sellers(house) == {SELLER, OTHER}
     house.clock.skip(hours=72)
     house.load()
     assert waiting(house) == []

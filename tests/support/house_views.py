@@ -11,7 +11,7 @@ from house_rooms import SELLER
 
 from feedamp.rules.finding import StoredFinding
 from feedamp.rules.order import LedgerOrder
-from feedamp.state import State, findings, ledger, open_orders, progress, rejects
+from feedamp.state import State, findings, ledger, open_orders, rejects, watermarks
 from feedamp_sandbox import LoggedRequest, Sandbox
 
 
@@ -52,7 +52,7 @@ class Views:
 
     def watermark(self, seller: str = SELLER) -> datetime | None:
         with self.state.read() as connection:
-            return progress.watermark(connection, seller)
+            return watermarks.read(connection, seller)
 
     def shown(self, number: str, seller: str = SELLER) -> dict[str, Any]:
         """What FeedAMP holds of an order."""

@@ -25,7 +25,7 @@ from feedamp.lake.store import Lake
 from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.settings import Settings
-from feedamp.state import open_orders, outbox, progress
+from feedamp.state import open_orders, outbox, watermarks
 from feedamp.steps import compact as compact_step
 from feedamp.steps import load as load_step
 from feedamp.steps import portions
@@ -129,5 +129,5 @@ class Chain:
         assert {name: held[name] for name in wanted} == wanted
         assert held.keys() <= LAKE_TABLES.keys()
         with self.state.read() as connection:
-            assert progress.watermark(connection, "S1") == self._watermark
+            assert watermarks.read(connection, "S1") == self._watermark
             assert open_orders.watched(connection, "S1") == []

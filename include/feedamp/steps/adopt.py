@@ -28,7 +28,7 @@ from feedamp.models import Order
 from feedamp.resources import Resources
 from feedamp.rules.adoption import adopt as adopted
 from feedamp.run import Run
-from feedamp.state import ledger, open_orders, progress, sellers
+from feedamp.state import ledger, manifests, open_orders, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.edge import FAILURES_THAT_END_A_SELLER, Tally, each_seller, record_run
 
@@ -165,7 +165,7 @@ class _Adopter:
             writer.append_all(order_rows(self._seller_id, order, read_at=read_at))
         now = self._resources.state.now()
         with self._resources.state.begin() as connection:
-            progress.plan_manifest(connection, writer.manifest_path, now=now)
+            manifests.announce(connection, writer.manifest_path, now=now)
         writer.publish(created_at=now, dag_id=self._run.dag_id, run_id=self._run.run_id)
 
     def _adopt(self, connection: Connection, orders: list[Read]) -> Counter[str]:

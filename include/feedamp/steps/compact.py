@@ -27,7 +27,7 @@ from feedamp.lake.store import Lake
 from feedamp.lake.writer import LakeWriter
 from feedamp.resources import Resources
 from feedamp.run import Run
-from feedamp.state import leases, progress
+from feedamp.state import leases, manifests
 from feedamp.tables import LAKE_TABLES, Row
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def compact(
         counts["leftovers"] = _remove_leftovers(resources, left_behind)
         counts["removed"] = _remove_replaced(resources, grace)
         with resources.state.read() as connection:
-            loaded = progress.loaded_manifests(connection)
+            loaded = manifests.loaded(connection)
         slug = run.slug("compact", resources.state.now())
         for shard, group in enumerate(groups(resources.lake.manifests(), loaded, before=before)):
             _replace(resources, owner, group, slug, shard, run)
@@ -113,9 +113,9 @@ def _replace(
         )
         # What it stands for is loaded; so whoever looks for loaded manifests sees when this one is gone.
         with resources.state.begin() as connection:
-            progress.plan_manifest(connection, writer.manifest_path, now=resources.state.now())
-            progress.manifest_taken(connection, writer.manifest_path, now=resources.state.now())
-            progress.manifest_loaded(connection, writer.manifest_path, now=resources.state.now())
+            manifests.announce(connection, writer.manifest_path, now=resources.state.now())
+            manifests.mark_taken(connection, writer.manifest_path, now=resources.state.now())
+            manifests.mark_loaded(connection, writer.manifest_path, now=resources.state.now())
     except IncompleteError as error:
         raise IncompleteError(
             f"Manifests {group[0].path} to {group[-1].path} cannot be put together: {error}"
@@ -159,7 +159,7 @@ def _remove_replaced(resources: Resources, grace: timedelta) -> int:
             for path in (*(file.path for file in manifest.files), manifest.path):
                 lake.remove(path)
             with resources.state.begin() as connection:
-                progress.drop_manifest(connection, manifest.path)
+                manifests.drop(connection, manifest.path)
             removed += 1
     return removed
 
@@ -179,7 +179,7 @@ def _remove_leftovers(resources: Resources, left_behind: timedelta) -> int:
     if not old:
         return 0
     with resources.state.read() as connection:
-        announced = {stem_of(path) for path, _ in progress.pending_manifests(connection)}
+        announced = {stem_of(path) for path, _ in manifests.pending(connection)}
     published = {file.path for manifest in lake.published() for file in manifest.files}
     left = [path for path in old if path not in published and stem_of(path) not in announced]
     for path in left:

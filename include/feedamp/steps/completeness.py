@@ -22,7 +22,7 @@ from feedamp.rules.expected_rows import (
     LedgerFact,
     expected_rows,
 )
-from feedamp.state import facts, outbox, progress
+from feedamp.state import facts, manifests, outbox
 from feedamp.steps.found_differences import FoundDifferences, row_mark
 from feedamp.steps.load import WAREHOUSE_WAIT_S
 from feedamp.steps.manifest_check import MANIFESTS, compare_manifests, known_manifests
@@ -382,7 +382,7 @@ def _settle(resources: Resources, found: FoundDifferences, *, in_scratch: set[st
             for table, row in outbox.waiting_rows(connection, list(_MARKS))
             for mark in _marks(table, row)
         )
-        waiting = {path for path, _ in progress.pending_manifests(connection)}
+        waiting = {path for path, _ in manifests.pending(connection)}
     if in_scratch is not None:
         waiting |= {manifest.path for manifest in resources.lake.published()} - in_scratch
     for path in sorted(waiting):

@@ -24,7 +24,7 @@ from feedamp.models import Order
 from feedamp.resources import Resources
 from feedamp.rules.order import AWAITING_SHIPMENT, PENDING
 from feedamp.run import Run, shards
-from feedamp.state import ledger, open_orders, progress, sellers
+from feedamp.state import ledger, open_orders, sellers, watermarks
 from feedamp.state.sellers import Seller
 from feedamp.steps.account_watch import AccountWatch
 from feedamp.steps.edge import FAILURES_THAT_END_A_SELLER, Tally, each_seller, missing_order, record_run
@@ -61,7 +61,7 @@ async def extract(
     tally = Tally("extract", shard)
     with resources.state.read() as connection:
         found = sellers.workable(connection, seller_ids=seller_ids) if seller_ids else []
-        marks = {s.seller_id: progress.watermark(connection, s.seller_id) for s in found}
+        marks = {s.seller_id: watermarks.read(connection, s.seller_id) for s in found}
     if run.dry_run:
         for seller in found:
             bound = since or marks[seller.seller_id] or "the beginning"

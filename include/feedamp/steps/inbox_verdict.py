@@ -5,7 +5,7 @@ from __future__ import annotations
 from feedamp.inbox.reading import OTHER_KIND
 from feedamp.resources import Resources
 from feedamp.run import Run
-from feedamp.state import progress, rejects
+from feedamp.state import inbox_files, rejects
 
 FEW_ROWS = 20
 NAMED = 5
@@ -19,8 +19,8 @@ def inbox_problems(resources: Resources, run: Run) -> list[str]:
     knows the files of a failed try of `intake`, too.
     """
     with resources.state.read() as connection:
-        taken = progress.taken_since(connection, run.started_at)
-        rows, rejected_rows = progress.rows_taken_since(connection, run.started_at)
+        taken = inbox_files.taken_since(connection, run.started_at)
+        rows, rejected_rows = inbox_files.rows_taken_since(connection, run.started_at)
         refused = rejects.refused_since(connection, run.started_at)
     allowed = resources.settings.max_rejected_ratio
     faulty = [

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 
 from feedamp.errors import ConfigurationError, FeedAmpError
-from feedamp.inbox import discover
+from feedamp.inbox import Taken, discover
 from feedamp.resources import Resources
 from feedamp.run import Run
-from feedamp.state import progress
+from feedamp.state import inbox_files
 from feedamp.steps.edge import Tally, record_run
 from feedamp.steps.intake_file import take_file
 from feedamp.steps.intake_query import take_query
@@ -25,7 +25,7 @@ def intake(resources: Resources, run: Run) -> Tally:
     started_at = resources.state.now()
     tally = Tally("intake")
     with resources.state.read() as connection:
-        seen = progress.taken_files(connection)
+        seen = [Taken(*version) for version in inbox_files.taken_files(connection)]
     found = discover(resources.inbox, now=started_at, settle_s=resources.settings.inbox_settle_s, seen=seen)
     if not found.exists:
         log.warning("There is no inbox at %s yet.", resources.settings.inbox_url)

@@ -12,7 +12,7 @@ from feedamp.inbox import BadRow, InboxFile, OrderRow, read_rows
 from feedamp.inbox.reading import OTHER_KIND
 from feedamp.resources import Resources
 from feedamp.run import Run
-from feedamp.state import progress, rejects
+from feedamp.state import inbox_files, rejects
 from feedamp.state.rejects import Rejected
 from feedamp.steps.admitting import judge_row, write_row
 from feedamp.steps.edge import Tally
@@ -90,7 +90,7 @@ class _Taking:
             for rejected in self._unmet.values():
                 if self.fault is None or rejected.row_number == 0:
                     rejects.supersede_row(connection, rejected, now=now)
-            progress.take_file(
+            inbox_files.take_file(
                 connection,
                 self._file,
                 rows_read=self.read,

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from feedamp.inbox import BadRow, OrderQuery, OrderRow, read_query
 from feedamp.resources import Resources
 from feedamp.run import Run
-from feedamp.state import progress, rejects
+from feedamp.state import inbox_files, rejects
 from feedamp.steps.admitting import judge_row, write_row
 from feedamp.steps.edge import Tally
 
@@ -39,7 +39,7 @@ def take_query(resources: Resources, run: Run, query: OrderQuery, tally: Tally) 
         if not run.dry_run:
             with resources.state.begin() as connection:
                 now = resources.state.now()
-                progress.take_query(
+                inbox_files.take_query(
                     connection,
                     query.source,
                     rows_read=taking.news,

@@ -20,7 +20,7 @@ from feedamp.lake.manifest import Manifest
 from feedamp.models import Snapshot
 from feedamp.resources import Resources
 from feedamp.run import Run
-from feedamp.state import leases, ledger, open_orders, outbox, progress
+from feedamp.state import leases, ledger, manifests, open_orders, outbox, watermarks
 from feedamp.tables import RECORDED_AT, SNAPSHOTS, Row
 
 log = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ def _empty_outbox(resources: Resources, run: Run, owner: str) -> None:
             claimed = outbox.claim(connection, path, at_most=ROWS_PER_MANIFEST)
             if not claimed:
                 return
-            progress.plan_manifest(connection, path, now=resources.state.now())
+            manifests.announce(connection, path, now=resources.state.now())
         with resources.state.read() as connection:
             for table, row in outbox.claimed_rows(connection, path):
                 writer.append(table, [row])
@@ -161,7 +161,7 @@ def _is_published(resources: Resources, path: str) -> bool:
 def _take_published(resources: Resources, owner: str, loaded: Loaded) -> None:
     """Brings into the state what published manifests say, each read back to its end first."""
     with resources.state.read() as connection:
-        pending = progress.untaken_manifests(connection)
+        pending = manifests.untaken(connection)
     for path, planned_at in pending:
         _hold_on(resources, owner)
         try:
@@ -170,7 +170,7 @@ def _take_published(resources: Resources, owner: str, loaded: Loaded) -> None:
                 _take(resources, manifest, loaded.counts)
             elif planned_at < resources.state.now() - NEVER_PUBLISHED:
                 with resources.state.begin() as connection:
-                    progress.drop_manifest(connection, path)
+                    manifests.drop(connection, path)
         except IncompleteError as error:
             _leave(loaded, path, error)
 
@@ -200,10 +200,10 @@ def _take(resources: Resources, manifest: Manifest, counts: Counter[str] | dict[
                 counts["snapshots"] += _keep(connection, resources, seller_id, shown)
     now = resources.state.now()
     with resources.state.begin() as connection:
-        if progress.are_taken(connection, manifest.follows):
+        if manifests.are_taken(connection, manifest.follows):
             for sweep in manifest.sweeps:
                 if sweep.complete and sweep.watermark is not None:
-                    progress.move_watermark(connection, sweep.seller_id, sweep.watermark, now=now)
+                    watermarks.move(connection, sweep.seller_id, sweep.watermark, now=now)
                     counts["watermarks"] += 1
         else:
             log.warning(
@@ -211,7 +211,7 @@ def _take(resources: Resources, manifest: Manifest, counts: Counter[str] | dict[
                 "held is read again by the next extraction.",
                 manifest.path,
             )
-        progress.manifest_taken(connection, manifest.path, now=now)
+        manifests.mark_taken(connection, manifest.path, now=now)
 
 
 def _compare_with_outbox(resources: Resources, manifest: Manifest) -> None:
@@ -263,7 +263,7 @@ def _miss(resources: Resources, path: str, taken_at: datetime, loaded: Loaded) -
         _leave(loaded, path, IncompleteError(f"Manifest {path} never reached the warehouse: {why}"))
     if is_outbox:
         with resources.state.begin() as connection:
-            progress.drop_manifest(connection, path)
+            manifests.drop(connection, path)
     elif taken_at < resources.state.now() - NEVER_PUBLISHED:
         give_up_manifest(resources, path)
 
@@ -277,21 +277,19 @@ def give_up_manifest(resources: Resources, path: str) -> int:
     """
     published = resources.lake.published()
     with resources.state.begin() as connection:
-        taken_at = dict(progress.unloaded_manifests(connection))[path]
-        planned_at = dict(progress.pending_manifests(connection))[path]
+        taken_at = dict(manifests.unloaded(connection))[path]
+        planned_at = dict(manifests.pending(connection))[path]
         marks: dict[str, datetime] = {}
         for manifest in published:
-            if manifest.created_at < planned_at and progress.are_taken(connection, manifest.follows):
+            if manifest.created_at < planned_at and manifests.are_taken(connection, manifest.follows):
                 for sweep in manifest.sweeps:
                     if sweep.complete and sweep.watermark is not None:
                         mark = marks.get(sweep.seller_id, sweep.watermark)
                         marks[sweep.seller_id] = max(mark, sweep.watermark)
-        moved = progress.moved_since(connection, taken_at)
+        moved = watermarks.moved_since(connection, taken_at)
         for seller_id in moved:
-            progress.take_watermark_back(
-                connection, seller_id, marks.get(seller_id), now=resources.state.now()
-            )
-        progress.drop_manifest(connection, path)
+            watermarks.move_back(connection, seller_id, marks.get(seller_id), now=resources.state.now())
+        manifests.drop(connection, path)
     log.warning("Manifest %s is given up: the watermarks of %d sellers are taken back.", path, len(moved))
     return len(moved)
 
@@ -299,7 +297,7 @@ def give_up_manifest(resources: Resources, path: str) -> int:
 def _fill_warehouse(resources: Resources, loaded: Loaded) -> None:
     """Merges what is taken; if another process holds the warehouse, that waits for the next load."""
     with resources.state.read() as connection:
-        waiting = dict(progress.unloaded_manifests(connection))
+        waiting = dict(manifests.unloaded(connection))
     if not waiting:
         return
     try:
@@ -318,7 +316,7 @@ def _fill_warehouse(resources: Resources, loaded: Loaded) -> None:
                     continue
                 with resources.state.begin() as connection:
                     outbox.remove(connection, path)
-                    progress.manifest_loaded(connection, path, now=resources.state.now())
+                    manifests.mark_loaded(connection, path, now=resources.state.now())
                 loaded.counts["manifests"] += 1
                 loaded.counts["rows"] += sum(file.rows for file in manifest.files)
                 del waiting[path]

@@ -17,7 +17,7 @@ from feedamp.lake.manifest import (
 from feedamp.lake.store import Lake
 from feedamp.resources import Resources
 from feedamp.rules.expected_rows import Difference
-from feedamp.state import progress
+from feedamp.state import manifests
 from feedamp.steps.found_differences import FoundDifferences
 from feedamp.steps.load import OUTBOX
 
@@ -81,9 +81,9 @@ def compare_manifests(
 def known_manifests(resources: Resources) -> Known:
     """Manifests that are loaded, those that wait, and those of them that are in the state already."""
     with resources.state.read() as connection:
-        pending = {path for path, _ in progress.pending_manifests(connection)}
-        taken = {path for path, _ in progress.unloaded_manifests(connection)}
-        return progress.loaded_manifests(connection), pending, taken
+        pending = {path for path, _ in manifests.pending(connection)}
+        taken = {path for path, _ in manifests.unloaded(connection)}
+        return manifests.loaded(connection), pending, taken
 
 
 def _is_taken_in(manifest: Manifest, taken_in: set[str]) -> bool:
@@ -98,8 +98,8 @@ def _is_taken_in(manifest: Manifest, taken_in: set[str]) -> bool:
     return all(path in taken_in for path in manifest.replaces if _COMPACTED not in path)
 
 
-def _open_files(lake: Lake, found: FoundDifferences, manifests: Sequence[Manifest]) -> None:
-    files = [(manifest, file) for manifest in manifests for file in manifest.files]
+def _open_files(lake: Lake, found: FoundDifferences, published: Sequence[Manifest]) -> None:
+    files = [(manifest, file) for manifest in published for file in manifest.files]
     with ThreadPoolExecutor(_FILES_AT_ONCE) as threads:
         for start in range(0, len(files), 1_000):
             some = files[start : start + 1_000]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from feedamp.lake.manifest import Sweep
 from feedamp.resources import Resources
 from feedamp.run import Run
-from feedamp.state import progress
+from feedamp.state import manifests
 from feedamp.tables import Row
 
 # A manifest is merged in one transaction, whose memory grows with its rows.
@@ -45,7 +45,7 @@ class Portions:
         """
         now = self._resources.state.now()
         with self._resources.state.begin() as connection:
-            progress.plan_manifest(connection, self._writer.manifest_path, now=now)
+            manifests.announce(connection, self._writer.manifest_path, now=now)
         self._writer.publish(
             created_at=now,
             dag_id=self._run.dag_id,

@@ -41,7 +41,7 @@ from feedamp.rules.repair import (
 )
 from feedamp.rules.units import count_units
 from feedamp.run import Run
-from feedamp.state import ledger, open_orders, outbox, progress, sellers
+from feedamp.state import ledger, manifests, open_orders, outbox, sellers, watermarks
 from feedamp.state.open_orders import Held
 from feedamp.steps.difference_table import DifferenceTable
 from feedamp.steps.edge import Tally
@@ -181,8 +181,8 @@ class SellerComparison:
         """
         waiting: dict[datetime, list[_Case]] = {}
         with self._resources.state.read() as connection:
-            mark = progress.watermark(connection, self._seller_id)
-            is_loading = progress.is_loading(connection)
+            mark = watermarks.read(connection, self._seller_id)
+            is_loading = manifests.is_loading(connection)
             for case in cases:
                 if case.shown is None or case.repair.action is not Action.AGREE:
                     continue

@@ -27,7 +27,7 @@ from feedamp.rules.closing import OpenOrder
 from feedamp.rules.expected_rows import LedgerFact, placements_to_restore
 from feedamp.rules.order import AWAITING_SHIPMENT, PENDING, LedgerOrder
 from feedamp.run import Run
-from feedamp.state import facts, findings, ledger, open_orders, outbox, progress, rejects, sellers
+from feedamp.state import facts, findings, ledger, manifests, open_orders, outbox, rejects, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.completeness import ONLY_IN_LAKE, WAREHOUSE
 from feedamp.steps.edge import Tally, each_seller, missing_order
@@ -91,7 +91,7 @@ def _restore_manifests(
                 paths[difference.what].append(difference.key[0])
     for path in paths[UNKNOWN]:
         with resources.state.begin() as connection:
-            progress.plan_manifest(connection, path, now=resources.state.now())
+            manifests.announce(connection, path, now=resources.state.now())
     for path in paths[NOT_LOADED]:
         try:
             manifest = resources.lake.read_manifest(path)
@@ -264,7 +264,7 @@ def give_up_gone(resources: Resources, found: FoundDifferences) -> list[str]:
             )
         else:
             with resources.state.begin() as connection:
-                progress.drop_manifest(connection, path)
+                manifests.drop(connection, path)
             said += (
                 "Orders that only it held are read from FeedAMP again. The warehouse keeps its rows of `runs` and "
                 "`reconciliations`, which a rebuild will not have."

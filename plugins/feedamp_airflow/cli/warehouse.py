@@ -7,7 +7,7 @@ import argparse
 from feedamp.errors import ConfigurationError, IncompleteError
 from feedamp.lake.manifest import present
 from feedamp.resources import Resources
-from feedamp.state import progress
+from feedamp.state import manifests
 from feedamp.troubles import counted
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, opened_resources
@@ -20,7 +20,7 @@ def rebuild(given: argparse.Namespace, out: Output) -> int:
     """
     with opened_resources() as resources:
         with resources.state.read() as connection:
-            has_loaded = progress.has_loaded(connection)
+            has_loaded = manifests.has_loaded(connection)
         if has_loaded and next(resources.lake.manifests(), None) is None:
             raise ConfigurationError(
                 "The lake holds no manifest, although some were loaded before: is [feedamp] lake_url the one that "
@@ -35,7 +35,7 @@ def rebuild(given: argparse.Namespace, out: Output) -> int:
 
 def _refuse_gap(resources: Resources) -> None:
     with resources.state.read() as connection:
-        loaded = progress.loaded_manifests(connection)
+        loaded = manifests.loaded(connection)
     if missing := sorted(loaded - present(resources.lake.published())):
         raise IncompleteError(
             f"{len(missing)} manifests that were loaded are no longer in the lake, the first is {missing[0]}. Their rows "

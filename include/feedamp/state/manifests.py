@@ -1,0 +1,88 @@
+"""Manifests on their way: announced, published, taken into the state, loaded into the warehouse."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from feedamp.state.schema import manifests
+from feedamp.state.upsert import upsert
+
+
+def announce(connection: Connection, path: str, *, now: datetime) -> None:
+    """Announces a manifest before it is published, so that no crash hides it from `load`."""
+    row = {"path": path, "planned_at": now, "taken_at": None, "loaded_at": None}
+    upsert(connection, manifests, [row])
+
+
+def pending(connection: Connection) -> Sequence[tuple[str, datetime]]:
+    """(path, when announced) of manifests that are not in the warehouse yet, oldest first."""
+    return _announced(connection, manifests.c.loaded_at.is_(None))
+
+
+def untaken(connection: Connection) -> Sequence[tuple[str, datetime]]:
+    """(path, when announced) of manifests whose snapshots and watermarks are not in the state yet, oldest first."""
+    return _announced(connection, manifests.c.taken_at.is_(None))
+
+
+def unloaded(connection: Connection) -> Sequence[tuple[str, datetime]]:
+    """(path, since when) of manifests that wait for the warehouse, in the state already, in the order of their writing."""
+    query = (
+        sa.select(manifests.c.path, manifests.c.taken_at)
+        .where(manifests.c.taken_at.is_not(None), manifests.c.loaded_at.is_(None))
+        .order_by(manifests.c.planned_at, manifests.c.path)
+    )
+    return [(row.path, row.taken_at) for row in connection.execute(query)]
+
+
+def _announced(connection: Connection, *conditions: sa.ColumnElement[bool]) -> Sequence[tuple[str, datetime]]:
+    query = (
+        sa.select(manifests.c.path, manifests.c.planned_at)
+        .where(*conditions)
+        .order_by(manifests.c.planned_at, manifests.c.path)
+    )
+    return [(row.path, row.planned_at) for row in connection.execute(query)]
+
+
+def are_taken(connection: Connection, paths: Collection[str]) -> bool:
+    """Whether all of these manifests were read back whole and taken into the state."""
+    query = sa.select(sa.func.count()).where(manifests.c.path.in_(paths), manifests.c.taken_at.is_not(None))
+    return connection.execute(query).scalar_one() == len(set(paths))
+
+
+def mark_taken(connection: Connection, path: str, *, now: datetime) -> None:
+    """The manifest was read back whole, and its snapshots and watermarks are in the state."""
+    connection.execute(sa.update(manifests).where(manifests.c.path == path).values(taken_at=now))
+
+
+def is_loading(connection: Connection) -> bool:
+    """Whether a manifest has been taken into the state whose rows are not in the warehouse yet."""
+    query = sa.select(manifests.c.path).where(
+        manifests.c.taken_at.is_not(None), manifests.c.loaded_at.is_(None)
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def has_loaded(connection: Connection) -> bool:
+    """Whether any manifest has ever been loaded, as far as it is still remembered."""
+    query = sa.select(manifests.c.path).where(manifests.c.loaded_at.is_not(None)).limit(1)
+    return connection.execute(query).first() is not None
+
+
+def loaded(connection: Connection) -> set[str]:
+    """Paths of manifests that are in the warehouse."""
+    query = sa.select(manifests.c.path).where(manifests.c.loaded_at.is_not(None))
+    return set(connection.execute(query).scalars())
+
+
+def mark_loaded(connection: Connection, path: str, *, now: datetime) -> None:
+    """The manifest is in the warehouse."""
+    connection.execute(sa.update(manifests).where(manifests.c.path == path).values(loaded_at=now))
+
+
+def drop(connection: Connection, path: str) -> None:
+    """Forgets a manifest that was announced but never published, or that lies in the lake no longer."""
+    connection.execute(sa.delete(manifests).where(manifests.c.path == path))

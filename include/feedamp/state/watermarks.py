@@ -1,0 +1,40 @@
+"""Where the next extraction of each seller starts."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from feedamp.state.schema import watermarks
+from feedamp.state.upsert import upsert
+
+
+def read(connection: Connection, seller_id: str) -> datetime | None:
+    """Where the seller's next extraction starts, None before the first complete one."""
+    query = sa.select(watermarks.c.watermark).where(watermarks.c.seller_id == seller_id)
+    return connection.execute(query).scalar_one_or_none()
+
+
+def move(connection: Connection, seller_id: str, moment: datetime, *, now: datetime) -> None:
+    """Moves a watermark forward; an earlier one changes nothing."""
+    known = read(connection, seller_id)
+    if known is None or known < moment:
+        upsert(connection, watermarks, [{"seller_id": seller_id, "watermark": moment, "moved_at": now}])
+
+
+def moved_since(connection: Connection, moment: datetime) -> list[str]:
+    """Sellers whose watermark has moved at a moment or later."""
+    query = sa.select(watermarks.c.seller_id).where(watermarks.c.moved_at >= moment)
+    return list(connection.execute(query.order_by(watermarks.c.seller_id)).scalars())
+
+
+def move_back(connection: Connection, seller_id: str, moment: datetime | None, *, now: datetime) -> None:
+    """Moves a watermark back, or removes it, so that the next extraction reads all; a later one changes nothing."""
+    is_it = watermarks.c.seller_id == seller_id
+    if moment is None:
+        connection.execute(sa.delete(watermarks).where(is_it))
+        return
+    later = sa.update(watermarks).where(is_it, watermarks.c.watermark > moment)
+    connection.execute(later.values(watermark=moment, moved_at=now))
