@@ -27,9 +27,9 @@ from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.settings import Settings
 from feedamp.state import State, grants, sellers
+from feedamp.state.token_cipher import TokenCipher
 from feedamp.steps.edge import Tally
 from feedamp.steps.extract import extract
-from feedamp.vault import Vault
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp_sandbox import (
     Sandbox,
@@ -49,7 +49,7 @@ def resources_for(sandbox: Sandbox, folder: Path) -> Resources:
     )
     resources = Resources(
         State(f"sqlite:///{folder}/state.db"),
-        Vault(Fernet.generate_key().decode()),
+        TokenCipher(Fernet.generate_key().decode()),
         Lake(str(folder / "lake")),
         DuckDbWarehouse(str(folder / "warehouse.duckdb")),
         Settings(str(folder / "inbox"), page_size=PER_PAGE),
@@ -62,7 +62,7 @@ def resources_for(sandbox: Sandbox, folder: Path) -> Resources:
             now = resources.state.now()
             sellers.add(opened, seller["seller_id"], conn_id="feedamp", now=now)
             grants.put_grant(
-                opened, resources.vault, seller["seller_id"], "feedamp", seller["refresh_token"], now=now
+                opened, resources.cipher, seller["seller_id"], "feedamp", seller["refresh_token"], now=now
             )
     return resources
 

@@ -31,9 +31,9 @@ from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.settings import Settings
 from feedamp.state import State, grants, sellers
+from feedamp.state.token_cipher import TokenCipher
 from feedamp.steps.extract import extract
 from feedamp.steps.load import load
-from feedamp.vault import Vault
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 
 SELLERS = 50
@@ -47,7 +47,7 @@ def resources_in(folder: Path, api: str) -> Resources:
     )
     return Resources(
         State(f"sqlite:///{folder}/state.db"),
-        Vault((folder / "key").read_text()),
+        TokenCipher((folder / "key").read_text()),
         Lake(str(folder / "lake")),
         DuckDbWarehouse(str(folder / "warehouse.duckdb")),
         Settings(str(folder / "inbox")),
@@ -65,7 +65,7 @@ def furnish(folder: Path) -> None:
         for number in range(SELLERS):
             seller_id, now = f"S{number:03d}", resources.state.now()
             sellers.add(connection, seller_id, conn_id="feedamp", now=now)
-            grants.put_grant(connection, resources.vault, seller_id, "feedamp", f"rt-{number}", now=now)
+            grants.put_grant(connection, resources.cipher, seller_id, "feedamp", f"rt-{number}", now=now)
     resources.state.close()
 
 

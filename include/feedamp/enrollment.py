@@ -111,7 +111,7 @@ def enroll(
     repeat.
     """
     owner = (
-        grants.token_owner(connection, resources.vault, given.refresh_token) if given.refresh_token else None
+        grants.token_owner(connection, resources.cipher, given.refresh_token) if given.refresh_token else None
     )
     if owner not in (None, given.seller_id):
         return Refusal("refresh_token", f"is known as that of seller {owner}; a token stands for one seller")
@@ -142,7 +142,7 @@ def enroll(
         # Not announced by `on_secret`: Airflow's masker takes seconds for thousands, and nothing here prints it.
         grants.put_grant(
             connection,
-            resources.vault,
+            resources.cipher,
             given.seller_id,
             conn_id,
             given.refresh_token,
@@ -157,7 +157,7 @@ def is_set_aside(connection: Connection, resources: Resources, given: Enrollment
     if given.refresh_token is None or known.grant_reason is None:
         return False
     consent = consents.set_aside_consent(connection, known.seller_id)
-    return consent == resources.vault.fingerprint("token", given.refresh_token)
+    return consent == resources.cipher.fingerprint("token", given.refresh_token)
 
 
 def set_aside_words(reason: str) -> str:

@@ -16,8 +16,8 @@ from feedamp.lake.writer import LakeWriter
 from feedamp.run import Run
 from feedamp.settings import Settings
 from feedamp.state import State
+from feedamp.state.token_cipher import TokenCipher
 from feedamp.storage import Storage
-from feedamp.vault import Vault
 from feedamp.warehouse import Warehouse
 
 
@@ -26,7 +26,7 @@ class Resources:
     """Everything a step needs; put together in one place (wiring)."""
 
     state: State
-    vault: Vault
+    cipher: TokenCipher
     lake: Lake
     warehouse: Warehouse
     settings: Settings
@@ -47,7 +47,7 @@ class Resources:
         """Clients for any seller, one pool of connections for each FeedAMP account; use as `async with`."""
         return Clients(
             self.state,
-            self.vault,
+            self.cipher,
             self.connection,
             run_started_at=run.started_at,
             sleep=self.sleep,

@@ -31,7 +31,7 @@ from feedamp.errors import (
 )
 from feedamp.resources import Resources
 from feedamp.run import Run
-from feedamp.state import slots
+from feedamp.state import request_slots
 from feedamp_airflow import probing
 from feedamp_airflow.account import read_account
 from feedamp_airflow.wiring import connection_by_id, make_resources
@@ -186,7 +186,7 @@ class FeedAmpHook(HttpHook):
         if wait_s is not None:
             state = self._resources().state
             with state.begin() as connection:
-                slots.postpone(connection, seller, now=state.now(), seconds=wait_s)
+                request_slots.postpone(connection, seller, now=state.now(), seconds=wait_s)
 
     def _with_clients(self, work: Callable[[Clients], Coroutine[Any, Any, _Result]]) -> _Result:
         async def run() -> _Result:

@@ -19,7 +19,7 @@ from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.resources import Resources
 from feedamp.state import State
-from feedamp.vault import Vault, key_beside
+from feedamp.state.token_cipher import TokenCipher, key_beside
 from feedamp.warehouse import Warehouse
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp_airflow.account import AirflowConnection, read_account
@@ -43,7 +43,7 @@ def make_resources(look_up: LookUp | None = None) -> Resources:
         _mask_password(address)
     key = _encryption_key(options, state_url)
     mask_secret(key)
-    vault = Vault(key)
+    cipher = TokenCipher(key)
 
     @functools.cache
     def account(conn_id: str) -> FeedAmpAccount:
@@ -53,11 +53,11 @@ def make_resources(look_up: LookUp | None = None) -> Resources:
 
     return Resources(
         state=State(state_url),
-        vault=vault,
+        cipher=cipher,
         lake=Lake(open_store("lake_url", options.lake_url, find)),
         warehouse=make_warehouse(options, find, lock_wait_s=options.duckdb_lock_wait_s),
         settings=options.settings,
-        privacy=Privacy(vault.derived_key("pseudonym") if options.masks_personal_fields else None),
+        privacy=Privacy(cipher.derived_key("pseudonym") if options.masks_personal_fields else None),
         connection=account,
         default_conn_id=options.conn_id,
         order_query=_order_query(options, find),

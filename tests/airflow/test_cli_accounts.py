@@ -45,14 +45,14 @@ def url_for(shop, seller=OTHER):
 def lose_grant(shop, seller=OTHER):
     """FeedAMP refuses the grant that the seller had."""
     with shop.resources.state.begin() as connection:
-        grant = grants.read(connection, shop.resources.vault, seller)
+        grant = grants.read(connection, shop.resources.cipher, seller)
         grants.note_refusal(connection, grant, "me", now=shop.resources.state.now())
         grants.mark_needs_authorization(connection, [seller], now=shop.resources.state.now())
 
 
 def token_of(shop, seller=OTHER):
     with shop.resources.state.read() as connection:
-        return grants.read(connection, shop.resources.vault, seller).refresh_token
+        return grants.read(connection, shop.resources.cipher, seller).refresh_token
 
 
 def needs(shop):
@@ -286,7 +286,7 @@ def test_a_mix_up_is_undone_as_the_doctor_says(shop):
     with shop.resources.state.begin() as connection:  # as an earlier version had taken it, silently
         token = shop.sandbox.consent(SELLER)
         grants.put_grant(
-            connection, shop.resources.vault, OTHER, "feedamp_default", token, now=shop.resources.state.now()
+            connection, shop.resources.cipher, OTHER, "feedamp_default", token, now=shop.resources.state.now()
         )
     read_all(shop)
     code, check = accounts_check(shop)

@@ -36,7 +36,7 @@ def state_of(url):
 
 def the_grant(shop):
     with shop.resources.state.read() as connection:
-        return grants.read(connection, shop.resources.vault, SELLER)
+        return grants.read(connection, shop.resources.cipher, SELLER)
 
 
 def test_a_consent_becomes_a_grant_that_works(shop):

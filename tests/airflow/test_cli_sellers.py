@@ -18,7 +18,7 @@ def row(seller_id="S1", token="tok-1", **more):
 
 def token_of(console, seller_id):
     with console.resources.state.read() as connection:
-        return grants.read(connection, console.resources.vault, seller_id).refresh_token
+        return grants.read(connection, console.resources.cipher, seller_id).refresh_token
 
 
 def listed(console, seller_id):
@@ -56,7 +56,7 @@ def test_a_token_seen_before_is_old_news_even_with_replace(console):
 def test_a_grant_that_needs_authorization_is_replaced_without_being_asked(console):
     console.import_rows(row())
     with console.resources.state.begin() as connection:
-        grant = grants.read(connection, console.resources.vault, "S1")
+        grant = grants.read(connection, console.resources.cipher, "S1")
         grants.note_refusal(connection, grant, "me", now=console.resources.state.now())
         grants.mark_needs_authorization(connection, ["S1"], now=console.resources.state.now())
     assert listed(console, "S1")["grant"] == "needs_authorization"
@@ -178,7 +178,7 @@ def test_another_connection_takes_the_grant_along(console, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_OTHER", json.dumps(account))
     assert console.run("sellers", "add", "S1", "--conn-id", "other").code == 0
     with console.resources.state.read() as connection:
-        assert grants.read(connection, console.resources.vault, "S1").conn_id == "other"
+        assert grants.read(connection, console.resources.cipher, "S1").conn_id == "other"
 
 
 def test_pause_and_resume(feedamp_env):

@@ -95,7 +95,7 @@ def test_a_file_that_cannot_be_read_to_its_end_needs_a_person(feedamp_env):
 def test_a_refused_grant_needs_a_person(feedamp_env):
     now = feedamp_env.resources.state.now()
     with feedamp_env.resources.state.begin() as connection:
-        grant = grants.read(connection, feedamp_env.resources.vault, SELLER)
+        grant = grants.read(connection, feedamp_env.resources.cipher, SELLER)
         grants.note_refusal(connection, grant, "me", now=now)
         grants.mark_needs_authorization(connection, [SELLER], now=now)
     assert needs(feedamp_env) == (1, {"sellers_to_connect": 1})

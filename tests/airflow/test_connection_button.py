@@ -77,7 +77,7 @@ def test_testing_spends_no_grant(press, proven):
     def stored():
         resources = proven.resources()
         with resources.state.read() as connection:
-            return grants.read(connection, resources.vault, SELLER)
+            return grants.read(connection, resources.cipher, SELLER)
 
     before, token = stored(), proven.sandbox.refresh_token(SELLER)
     press()

@@ -15,7 +15,7 @@ from feedamp_airflow.wiring import make_resources
 
 
 def test_a_sqlite_state_gets_a_key_file_beside_it_made_once(airflow_house):
-    first, second = airflow_house.resources().vault, airflow_house.resources().vault
+    first, second = airflow_house.resources().cipher, airflow_house.resources().cipher
     file = airflow_house.folder / "state.db.key"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert second.decrypt(first.encrypt("rt-1")) == "rt-1"
@@ -24,7 +24,7 @@ def test_a_sqlite_state_gets_a_key_file_beside_it_made_once(airflow_house):
 def test_a_given_key_is_used_and_no_file_is_made(airflow_house):
     key = Fernet.generate_key().decode()
     airflow_house.set_options(encryption_key=f" {key}\n")
-    stored = airflow_house.resources().vault.encrypt("rt-1")
+    stored = airflow_house.resources().cipher.encrypt("rt-1")
     assert Fernet(key).decrypt(stored.encode()) == b"rt-1"
     assert not (airflow_house.folder / "state.db.key").exists()
 

@@ -12,12 +12,12 @@ import sqlalchemy as sa
 from wire import Clock, opened_state
 
 from feedamp.state import State, leases
-from feedamp.state.holders import is_dead, new_holder
+from feedamp.state.lease_owner import is_dead, new_holder
 from feedamp.state.schema import leases as table
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 INCLUDE = Path(leases.__file__).parents[2]
-HOLD = "from feedamp.state.holders import new_holder\nprint(new_holder(), flush=True)\n"
+HOLD = "from feedamp.state.lease_owner import new_holder\nprint(new_holder(), flush=True)\n"
 
 
 @pytest.fixture

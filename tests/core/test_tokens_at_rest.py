@@ -11,7 +11,7 @@ from wire import CONN, S1, wired
 from feedamp.api.oauth import Credentials, TokenEndpoint
 from feedamp.errors import ConfigurationError
 from feedamp.state import grants
-from feedamp.vault import Vault
+from feedamp.state.token_cipher import TokenCipher
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def content_of(folder):
 
 async def test_a_grant_of_another_key_asks_for_the_former_key(wire):
     with wire.state.read() as connection, pytest.raises(ConfigurationError, match="former key"):
-        grants.read(connection, Vault(Fernet.generate_key().decode()), S1)
+        grants.read(connection, TokenCipher(Fernet.generate_key().decode()), S1)
 
 
 async def test_no_object_with_a_secret_shows_it(wire):
@@ -57,7 +57,7 @@ async def test_no_object_with_a_secret_shows_it(wire):
             wire.tokens,
             wire.client(),
             wire.transport,
-            wire.vault,
+            wire.cipher,
             wire.state,
         ]
     )

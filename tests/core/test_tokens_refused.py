@@ -108,7 +108,7 @@ async def test_the_token_before_is_the_last_resort(wire):
     with wire.state.begin() as connection:  # the newest token never came into force
         grants.store_tokens(
             connection,
-            wire.vault,
+            wire.cipher,
             before,
             used_token=working,
             refresh_token="rt-never-in-force",
@@ -128,8 +128,8 @@ async def test_a_refusal_after_another_process_was_first_takes_what_it_stored():
         with wire.state.begin() as connection:
             grants.store_tokens(
                 connection,
-                wire.vault,
-                grants.read(connection, wire.vault, S1),
+                wire.cipher,
+                grants.read(connection, wire.cipher, S1),
                 used_token="rt-spent",
                 refresh_token="rt-other",
                 access_token="at-other",

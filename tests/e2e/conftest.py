@@ -17,7 +17,7 @@ from cryptography.fernet import Fernet
 from demo.airflow_server import AirflowServer
 from demo.programs import Programs, environment, free_port
 from feedamp.state import State, grants, sellers
-from feedamp.vault import Vault, key_beside
+from feedamp.state.token_cipher import TokenCipher, key_beside
 from feedamp_sandbox import (
     Sandbox,
     SandboxOptions,
@@ -96,7 +96,9 @@ class Guarded(Installation):
     def connect(self, seller_ids: Sequence[str], *, folder: str = "feedamp", conn_id: str = CONN_ID) -> None:
         """Sellers of the sandbox with the grant that works now, in the state below `folder`."""
         file = str(self.home / folder / "state.db")
-        connect_sellers(f"sqlite:///{file}", Vault(self.encryption_key), self.sandbox, seller_ids, conn_id)
+        connect_sellers(
+            f"sqlite:///{file}", TokenCipher(self.encryption_key), self.sandbox, seller_ids, conn_id
+        )
 
 
 def other_processes() -> list[int]:
@@ -148,7 +150,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
     with installed(tmp_path_factory.mktemp("e2e"), options) as opened:
         file = str(opened.home / "feedamp" / "state.db")
         everyone = [seller["seller_id"] for seller in opened.sandbox.sellers]
-        connect_sellers(f"sqlite:///{file}", Vault(key_beside(file)), opened.sandbox, everyone)
+        connect_sellers(f"sqlite:///{file}", TokenCipher(key_beside(file)), opened.sandbox, everyone)
         yield opened
 
 
@@ -166,12 +168,12 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
 
 
 def connect_sellers(
-    url: str, vault: Vault, sandbox: Sandbox, seller_ids: Sequence[str], conn_id: str = CONN_ID
+    url: str, cipher: TokenCipher, sandbox: Sandbox, seller_ids: Sequence[str], conn_id: str = CONN_ID
 ) -> None:
     state = State(url)
     with state.begin() as connection:
         for seller_id in seller_ids:
             now, token = state.now(), sandbox.refresh_token(seller_id)
             sellers.add(connection, seller_id, conn_id=conn_id, now=now)
-            grants.put_grant(connection, vault, seller_id, conn_id, token, now=now)
+            grants.put_grant(connection, cipher, seller_id, conn_id, token, now=now)
     state.close()

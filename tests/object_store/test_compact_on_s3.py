@@ -19,7 +19,6 @@ from feedamp.run import Run
 from feedamp.settings import Settings
 from feedamp.state import State, manifests
 from feedamp.steps.compact import compact
-from feedamp.vault import Vault
 
 HISTORY = (
     placed(0),
@@ -43,7 +42,7 @@ def fill(lake: Lake, state: State) -> None:
 
 def compacted(lake: Lake, state: State, **options: Any) -> dict[str, int]:
     nothing = cast("Any", None)
-    resources = Resources(state, cast("Vault", None), lake, nothing, Settings(""), Privacy(None), nothing)
+    resources = Resources(state, cast("Any", None), lake, nothing, Settings(""), Privacy(None), nothing)
     return compact(resources, Run("d", "r", T0), **{"before": T0.date() + timedelta(days=1)} | options)
 
 

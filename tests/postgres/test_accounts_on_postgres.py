@@ -14,7 +14,7 @@ def test_a_wrong_grant_is_set_aside_and_a_shown_mix_up_pauses_both(tmp_path, url
             with house.state.begin() as connection:
                 token, now = house.sandbox.consent(SELLER), house.state.now()
                 grants.put_grant(
-                    connection, house.vault, OTHER, "feedamp", token, now=now, to_compare=to_compare
+                    connection, house.cipher, OTHER, "feedamp", token, now=now, to_compare=to_compare
                 )
 
         def seen() -> list[tuple[bool, str | None, bool]]:

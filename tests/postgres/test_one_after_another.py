@@ -11,13 +11,19 @@ from wire import KEY, S1, add_seller
 
 from feedamp.codec import content_hash
 from feedamp.models import Snapshot
-from feedamp.state import grants, leases, open_orders, outbox, slots
+from feedamp.state import (
+    grants,
+    leases,
+    open_orders,
+    outbox,
+    request_slots,
+)
+from feedamp.state.token_cipher import TokenCipher
 from feedamp.tables import RECORDED_AT
-from feedamp.vault import Vault
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 LATER = NOON + timedelta(seconds=1)
-VAULT = Vault(KEY)
+VAULT = TokenCipher(KEY)
 LINE = {"seller_id": S1, "mp_order_number": "M-1", "mp_line_number": "A"}
 
 
@@ -108,7 +114,7 @@ def test_two_loads_at_once_never_claim_the_same_row(state):
 
 
 def test_of_two_who_want_to_send_at_the_same_moment_one_waits(state):
-    take = partial(slots.take, seller_id=S1, now=NOON, interval_s=0.5)
+    take = partial(request_slots.take, seller_id=S1, now=NOON, interval_s=0.5)
     assert behind(state, take, take) == pytest.approx(0.5)
     with state.begin() as connection:
         assert take(connection, now=NOON + timedelta(seconds=0.5)) == 0
@@ -117,8 +123,8 @@ def test_of_two_who_want_to_send_at_the_same_moment_one_waits(state):
 def test_the_longer_pause_counts_whoever_asks_for_it_last(state):
     with state.begin() as connection:
         for seconds in (10, 60, 2):
-            slots.postpone(connection, S1, now=NOON, seconds=seconds)
-        assert slots.take(connection, S1, now=NOON, interval_s=0.5) == pytest.approx(60)
+            request_slots.postpone(connection, S1, now=NOON, seconds=seconds)
+        assert request_slots.take(connection, S1, now=NOON, interval_s=0.5) == pytest.approx(60)
 
 
 @pytest.fixture
@@ -161,7 +167,7 @@ def test_a_lease_is_given_once_until_it_is_given_back_or_over(state, grant):
 def store(grant, refresh_token):
     tokens = {"refresh_token": refresh_token, "access_token": "at", "expires_in_s": 3600}
     return partial(
-        grants.store_tokens, vault=VAULT, grant=grant, used_token=grant.refresh_token, now=NOON, **tokens
+        grants.store_tokens, cipher=VAULT, grant=grant, used_token=grant.refresh_token, now=NOON, **tokens
     )
 
 

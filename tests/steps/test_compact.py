@@ -41,7 +41,6 @@ from feedamp.settings import Settings
 from feedamp.state import State, leases, manifests
 from feedamp.steps.compact import LEASE, LEFT_BEHIND, compact
 from feedamp.tables import Rows
-from feedamp.vault import Vault
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 
 DAY_AFTER = T0.date() + timedelta(days=1)
@@ -92,7 +91,13 @@ class Store:
     def compact(self, lake: Lake | None = None, **options: Any) -> dict[str, int]:
         nothing = cast("Any", None)
         resources = Resources(
-            self.state, cast("Vault", None), lake or self.lake, nothing, Settings(""), Privacy(None), nothing
+            self.state,
+            cast("Any", None),
+            lake or self.lake,
+            nothing,
+            Settings(""),
+            Privacy(None),
+            nothing,
         )
         return compact(resources, Run("d", "r", T0), **{"before": DAY_AFTER} | options)
 

@@ -13,8 +13,8 @@ from installations import MID_LIFE, ROWS_LOST, held_by_feedamp, unpack
 from feedamp.lake.store import Lake
 from feedamp.run import Run
 from feedamp.state import State, grants, ledger
+from feedamp.state.token_cipher import TokenCipher
 from feedamp.steps.load import load
-from feedamp.vault import Vault
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 
 
@@ -26,11 +26,11 @@ def rows(folder: Path, query: str) -> list[tuple[object, ...]]:
 @pytest.mark.parametrize("name", [MID_LIFE, ROWS_LOST])
 def test_an_earlier_state_is_upgraded_and_its_tokens_can_be_read(tmp_path: Path, name: str) -> None:
     folder = unpack(name, tmp_path)
-    vault = Vault((folder / "state.db.key").read_text())
+    cipher = TokenCipher((folder / "state.db.key").read_text())
     state = State(f"sqlite:///{folder / 'state.db'}")
     try:
         with state.read() as connection:
-            found = [grants.read(connection, vault, seller) for seller in ("seller-001", "seller-002")]
+            found = [grants.read(connection, cipher, seller) for seller in ("seller-001", "seller-002")]
             phases = ledger.phases(connection)
     finally:
         state.close()

@@ -29,9 +29,9 @@ from feedamp.rules.order import LedgerOrder
 from feedamp.run import Run
 from feedamp.settings import Settings
 from feedamp.state import ledger, manifests, open_orders, outbox, watermarks
+from feedamp.state.token_cipher import TokenCipher
 from feedamp.steps.load import load
 from feedamp.tables import TABLES
-from feedamp.vault import Vault
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 
 Tables = dict[str, list[str]]
@@ -53,7 +53,7 @@ class Stores:
         self.warehouse = DuckDbWarehouse(str(folder / "warehouse.duckdb"), lock_wait_s=0.0)
         self.resources = Resources(
             self.state,
-            Vault(Fernet.generate_key().decode()),
+            TokenCipher(Fernet.generate_key().decode()),
             self.lake,
             self.warehouse,
             Settings(str(folder / "inbox")),

@@ -33,7 +33,7 @@ def connect(house: House, seller: str, *, account: str, status: str | None = Non
                 sa.update(grants_table).where(grants_table.c.seller_id == seller).values(status=status)
             )
         grants.put_grant(
-            connection, house.vault, seller, "feedamp", token, now=house.state.now(), to_compare=True
+            connection, house.cipher, seller, "feedamp", token, now=house.state.now(), to_compare=True
         )
     return token
 
@@ -51,7 +51,7 @@ def the(house: House, seller: str) -> sellers.Seller:
 
 def grant_of(house: House, seller: str) -> grants.Grant:
     with house.state.read() as connection:
-        grant = grants.read(connection, house.vault, seller)
+        grant = grants.read(connection, house.cipher, seller)
     assert grant is not None
     return grant
 
@@ -161,7 +161,7 @@ def test_a_refresh_under_way_keeps_the_token_of_the_grant_that_is_kept(house):
     with house.state.begin() as connection:  # what a process stores that began before
         stored = grants.store_tokens(
             connection,
-            house.vault,
+            house.cipher,
             old,
             used_token=old.refresh_token,
             refresh_token="rt-newer",
@@ -178,7 +178,7 @@ def test_a_new_grant_that_feedamp_refuses_leaves_the_one_before(house):
     place_some(house, OTHER, "B-1")
     with house.state.begin() as connection:
         grants.put_grant(
-            connection, house.vault, OTHER, "feedamp", "rt-made-up", now=house.state.now(), to_compare=True
+            connection, house.cipher, OTHER, "feedamp", "rt-made-up", now=house.state.now(), to_compare=True
         )
     house.deliver("B-2", seller=OTHER)
     house.place()
@@ -247,7 +247,7 @@ def mix_up(house: House) -> None:
     """The other seller's token is for the first one's account, and nothing was known when it came."""
     with house.state.begin() as connection:
         token = house.sandbox.consent(SELLER)
-        grants.put_grant(connection, house.vault, OTHER, "feedamp", token, now=house.state.now())
+        grants.put_grant(connection, house.cipher, OTHER, "feedamp", token, now=house.state.now())
 
 
 def test_a_first_read_that_shows_another_sellers_orders_pauses_both(house):

@@ -111,7 +111,7 @@ def test_a_refused_grant_is_marked_noted_and_green(house: House) -> None:
     tally = house.extract()
     assert finish(tally)["notes"] == 1
     with house.state.read() as connection:
-        grant = grants.read(connection, house.vault, SELLER)
+        grant = grants.read(connection, house.cipher, SELLER)
         assert grant is not None
         assert grant.status == "needs_authorization"
         assert SELLER not in [seller.seller_id for seller in sellers.workable(connection)]

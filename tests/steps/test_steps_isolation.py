@@ -129,7 +129,7 @@ def two_connections(tmp_path: Path) -> Iterator[House]:
         with opened.state.begin() as connection:
             now, token = opened.state.now(), opened.sandbox.refresh_token(OTHER)
             sellers.add(connection, OTHER, conn_id="wrong", now=now)
-            grants.put_grant(connection, opened.vault, OTHER, "wrong", token, now=now)
+            grants.put_grant(connection, opened.cipher, OTHER, "wrong", token, now=now)
         yield opened
 
 

@@ -29,7 +29,7 @@ def _no_rule_is_broken(house: House) -> Iterator[None]:
 
 def grant(house: House, seller: str = SELLER) -> Grant:
     with house.state.read() as connection:
-        found = grants.read(connection, house.vault, seller)
+        found = grants.read(connection, house.cipher, seller)
     assert found is not None
     return found
 
@@ -73,7 +73,7 @@ def test_a_marked_grant_that_works_again_is_active(house: House) -> None:
     assert grant(house).status == "needs_authorization"
     with house.state.begin() as connection:
         connection.exec_driver_sql(
-            "UPDATE grants SET refresh_token = ? WHERE seller_id = ?", (house.vault.encrypt(token), SELLER)
+            "UPDATE grants SET refresh_token = ? WHERE seller_id = ?", (house.cipher.encrypt(token), SELLER)
         )
     house.refresh()
     assert grant(house).status == "active"

@@ -222,7 +222,7 @@ def test_poison_orders_keep_their_own_pause(house: House) -> None:
 def test_a_seller_who_is_disowned_in_two_runs_must_authorize_again(house: House) -> None:
     def status() -> str:
         with house.state.read() as connection:
-            grant = grants.read(connection, house.vault, SELLER)
+            grant = grants.read(connection, house.cipher, SELLER)
         assert grant is not None
         return grant.status
 

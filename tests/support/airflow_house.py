@@ -90,7 +90,7 @@ class AirflowHouse:
             for seller_id in seller_ids or [seller["seller_id"] for seller in self.sandbox.sellers]:
                 now, token = resources.state.now(), self.sandbox.refresh_token(seller_id)
                 sellers.add(connection, seller_id, conn_id=CONN_ID, now=now)
-                grants.put_grant(connection, resources.vault, seller_id, CONN_ID, token, now=now)
+                grants.put_grant(connection, resources.cipher, seller_id, CONN_ID, token, now=now)
         resources.state.close()
 
     def hold(self, seller_id: str, number: str) -> None:

@@ -14,7 +14,7 @@ from installations import held_by_feedamp, unpack
 
 from feedamp.lake.store import Lake
 from feedamp.state import State
-from feedamp.vault import Vault
+from feedamp.state.token_cipher import TokenCipher
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 
 
@@ -26,12 +26,12 @@ def open_earlier(name: str, folder: Path) -> Iterator[House]:
         house.clock.skip(days=2)
         house.state.close()
         house.state = State(f"sqlite:///{old / 'state.db'}", clock=house.clock.now)
-        house.vault = Vault((old / "state.db.key").read_text())
+        house.cipher = TokenCipher((old / "state.db.key").read_text())
         house.folder = old
         house.resources = replace(
             house.resources,
             state=house.state,
-            vault=house.vault,
+            cipher=house.cipher,
             lake=Lake(str(old / "lake")),
             warehouse=DuckDbWarehouse(str(old / "warehouse.duckdb"), lock_wait_s=0.0),
         )

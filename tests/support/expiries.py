@@ -10,7 +10,7 @@ from processes import PATIENCE_S, Crew, ask_after_each_expiry
 from wire import KEY, add_seller
 
 from feedamp.state import State
-from feedamp.vault import Vault
+from feedamp.state.token_cipher import TokenCipher
 from feedamp_sandbox import SandboxOptions, running
 from feedamp_sandbox.probe import example_order
 
@@ -32,7 +32,7 @@ def read_through_expiries(together: Crew, url: str, rounds: int) -> Outcome:
     with running(options) as sandbox, closing(State(url)) as state:
         sellers = [seller["seller_id"] for seller in sandbox.sellers]
         for seller_id in sellers:
-            add_seller(state, Vault(KEY), seller_id, sandbox.refresh_token(seller_id))
+            add_seller(state, TokenCipher(KEY), seller_id, sandbox.refresh_token(seller_id))
             for number in range(together.count):
                 sandbox.world.orders.add(seller_id, example_order(f"M-{number}"), state.now())
 

@@ -172,7 +172,7 @@ class FaultHouse:
 
     def _person_is_needed(self, seller: str) -> bool:
         with self.house.state.read() as connection:
-            grant = grants.read(connection, self.house.vault, seller)
+            grant = grants.read(connection, self.house.cipher, seller)
         return grant is not None and grant.status != "active"
 
     def _authorize(self, seller: str) -> None:
@@ -182,7 +182,7 @@ class FaultHouse:
             pair = sandbox.world.grants.exchange_code(sandbox.world.grants.issue_code(seller))
         with self.house.state.begin() as connection:
             now = self.house.state.now()
-            grants.put_grant(connection, self.house.vault, seller, "feedamp", pair["refresh_token"], now=now)
+            grants.put_grant(connection, self.house.cipher, seller, "feedamp", pair["refresh_token"], now=now)
 
 
 class Look:

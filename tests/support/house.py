@@ -35,6 +35,7 @@ from feedamp.rules.finding import WAIVED
 from feedamp.run import Run
 from feedamp.settings import Settings
 from feedamp.state import State, findings, grants, open_orders, sellers
+from feedamp.state.token_cipher import TokenCipher
 from feedamp.steps import close as _close
 from feedamp.steps import extract as _extract
 from feedamp.steps import intake as _intake
@@ -44,7 +45,6 @@ from feedamp.steps import reconcile as _reconcile
 from feedamp.steps import refresh as _refresh
 from feedamp.steps import validate as _validate
 from feedamp.steps.edge import Tally
-from feedamp.vault import Vault
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp_sandbox import (
     Sandbox,
@@ -72,7 +72,7 @@ class House(Views):
         self.folder, self.sandbox, self.clock, self.state = folder, sandbox, clock, state
         self.inbox = folder / "inbox"
         self.inbox.mkdir()
-        self.vault = Vault(Fernet.generate_key().decode())
+        self.cipher = TokenCipher(Fernet.generate_key().decode())
         connection = FeedAmpAccount(
             Endpoint(sandbox.api, timeout_s=5.0),
             Credentials("feedamp", sandbox.client_id, sandbox.client_secret),
@@ -81,7 +81,7 @@ class House(Views):
         shutil.copy(empty_warehouse(), folder / "warehouse.duckdb")
         self.resources = Resources(
             self.state,
-            self.vault,
+            self.cipher,
             Lake(str(folder / "lake")),
             DuckDbWarehouse(str(folder / "warehouse.duckdb"), lock_wait_s=0.0),
             Settings(str(self.inbox), inbox_settle_s=0, **rules),
@@ -102,7 +102,7 @@ class House(Views):
             for seller_id in seller_ids:
                 sellers.add(connection, seller_id, conn_id="feedamp", now=self.state.now())
                 newest = token or self.sandbox.refresh_token(seller_id)
-                grants.put_grant(connection, self.vault, seller_id, "feedamp", newest, now=self.state.now())
+                grants.put_grant(connection, self.cipher, seller_id, "feedamp", newest, now=self.state.now())
 
     def fulfill(
         self, number: str, *shipments: dict[str, Any], cancelled: int = 0, seller: str = SELLER

@@ -17,7 +17,7 @@ from feedamp.api.rate_limit import Pacer
 from feedamp.api.tokens import Tokens
 from feedamp.api.transport import Endpoint, Transport
 from feedamp.state import State
-from feedamp.vault import Vault, key_beside
+from feedamp.state.token_cipher import TokenCipher, key_beside
 
 PATIENCE_S = 30.0
 _shared: dict[str, Any] = {}
@@ -113,7 +113,7 @@ def ask_after_each_expiry(
     async def work(state: State) -> int:
         async with Transport(Endpoint(api)) as transport:
             endpoint = TokenEndpoint(transport, Credentials(*credentials))
-            tokens = Tokens(state, Vault(key), endpoint, sleep=asyncio.sleep)
+            tokens = Tokens(state, TokenCipher(key), endpoint, sleep=asyncio.sleep)
             pacer = Pacer(state, requests_per_second=100_000, sleep=asyncio.sleep)
             clients = [
                 FeedAmpClient(

@@ -21,7 +21,7 @@ from feedamp.api.rate_limit import Pacer
 from feedamp.api.tokens import Tokens
 from feedamp.api.transport import Endpoint, Transport
 from feedamp.state import State, grants, sellers
-from feedamp.vault import Vault
+from feedamp.state.token_cipher import TokenCipher
 from feedamp_sandbox import (
     Sandbox,
     SandboxOptions,
@@ -57,10 +57,10 @@ class Clock:
         await asyncio.sleep(0)
 
 
-def add_seller(state: State, vault: Vault, seller_id: str, refresh_token: str) -> None:
+def add_seller(state: State, cipher: TokenCipher, seller_id: str, refresh_token: str) -> None:
     with state.begin() as connection:
         sellers.add(connection, seller_id, conn_id=CONN, now=state.now())
-        grants.put_grant(connection, vault, seller_id, CONN, refresh_token, now=state.now())
+        grants.put_grant(connection, cipher, seller_id, CONN, refresh_token, now=state.now())
 
 
 @cache
@@ -70,7 +70,7 @@ def _file_with(sellers: tuple[tuple[str, str], ...]) -> bytes:
         path = Path(folder, "state.db")
         with closing(State(f"sqlite:///{path}", clock=Clock())) as state:
             for seller_id, refresh_token in sellers:
-                add_seller(state, Vault(KEY), seller_id, refresh_token)
+                add_seller(state, TokenCipher(KEY), seller_id, refresh_token)
         return path.read_bytes()
 
 
@@ -90,7 +90,7 @@ class Wire:
 
     sandbox: Sandbox
     state: State
-    vault: Vault
+    cipher: TokenCipher
     clock: Clock
     transport: Transport
     credentials: Credentials
@@ -115,11 +115,11 @@ class Wire:
         endpoint = TokenEndpoint(
             transport or self.transport, Credentials(CONN, self.credentials.client_id, secret)
         )
-        return Tokens(self.state, self.vault, endpoint, sleep=self.clock.sleep, **options)
+        return Tokens(self.state, self.cipher, endpoint, sleep=self.clock.sleep, **options)
 
     def grant(self, seller_id: str = S1) -> grants.Grant:
         with self.state.read() as connection:
-            found = grants.read(connection, self.vault, seller_id)
+            found = grants.read(connection, self.cipher, seller_id)
         assert found is not None
         return found
 
@@ -148,7 +148,7 @@ class Wire:
     def give_grant(self, refresh_token: str, seller_id: str = S1) -> None:
         """A person stores a grant."""
         with self.state.begin() as connection:
-            grants.put_grant(connection, self.vault, seller_id, CONN, refresh_token, now=self.state.now())
+            grants.put_grant(connection, self.cipher, seller_id, CONN, refresh_token, now=self.state.now())
 
     def new_consent(self, refresh_token: str, seller_id: str = S1) -> None:
         """FeedAMP knows a new refresh token, and only that one."""
@@ -168,7 +168,7 @@ class Wire:
 @asynccontextmanager
 async def wired(observer: Observer | None = None, **options: Any) -> AsyncIterator[Wire]:
     """A connected seller or two; keywords are options of the sandbox, whose rate limit is out of the way."""
-    clock, vault = Clock(), Vault(KEY)
+    clock, cipher = Clock(), TokenCipher(KEY)
     settings = SandboxOptions(**{"sellers": 2, "requests_per_second": 1000, "burst": 1000, **options})
     with (
         running(settings, clock=clock, monotonic=lambda: clock().timestamp(), observer=observer) as sandbox,
@@ -179,11 +179,11 @@ async def wired(observer: Observer | None = None, **options: Any) -> AsyncIterat
             yield Wire(
                 sandbox=sandbox,
                 state=state,
-                vault=vault,
+                cipher=cipher,
                 clock=clock,
                 transport=transport,
                 credentials=credentials,
-                tokens=Tokens(state, vault, TokenEndpoint(transport, credentials), sleep=clock.sleep),
+                tokens=Tokens(state, cipher, TokenEndpoint(transport, credentials), sleep=clock.sleep),
                 pacer=Pacer(state, requests_per_second=1000, sleep=clock.sleep),
             )
 
@@ -191,7 +191,7 @@ async def wired(observer: Observer | None = None, **options: Any) -> AsyncIterat
 @asynccontextmanager
 async def speaking(*answers: bytes) -> AsyncIterator[tuple[FeedAmpClient, Script]]:
     """A client whose server first gives a token, then these answers."""
-    clock, vault = Clock(), Vault(KEY)
+    clock, cipher = Clock(), TokenCipher(KEY)
     with opened_state(clock, {S1: "rt-0"}) as state:
         async with (
             scripted(token_answer(), *answers) as script,
@@ -201,7 +201,7 @@ async def speaking(*answers: bytes) -> AsyncIterator[tuple[FeedAmpClient, Script
             client = FeedAmpClient(
                 S1,
                 transport=transport,
-                tokens=Tokens(state, vault, endpoint, sleep=clock.sleep),
+                tokens=Tokens(state, cipher, endpoint, sleep=clock.sleep),
                 pacer=Pacer(state, requests_per_second=1000, sleep=clock.sleep),
                 now=clock,
                 sleep=clock.sleep,

@@ -20,6 +20,7 @@ from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.settings import Settings
 from feedamp.state import State, grants, sellers
+from feedamp.state.token_cipher import TokenCipher
 from feedamp.steps.close import close
 from feedamp.steps.edge import Tally
 from feedamp.steps.extract import extract, plan_sellers
@@ -28,7 +29,6 @@ from feedamp.steps.load import load
 from feedamp.steps.place import place, plan_place
 from feedamp.steps.reconcile import plan_reconcile, reconcile
 from feedamp.steps.validate import plan_process, validate
-from feedamp.vault import Vault
 from feedamp.warehouse import Warehouse
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp.warehouse.postgres_address import PostgresAddress
@@ -88,7 +88,7 @@ class Rooms:
         sleep: Sleep = self.clock.sleep if self.clock and not self.clock.keeps_still else asyncio.sleep
         return Resources(
             self.open_state(),
-            Vault(self.key),
+            TokenCipher(self.key),
             Lake(str(self.folder / "lake")),
             self._warehouse(),
             Settings(str(inbox), inbox_settle_s=0, sellers_per_task=self.sellers_per_task),
@@ -113,7 +113,7 @@ class Rooms:
             for seller_id, token in tokens.items():
                 sellers.add(connection, seller_id, conn_id=CONN, now=resources.state.now())
                 grants.put_grant(
-                    connection, resources.vault, seller_id, CONN, token, now=resources.state.now()
+                    connection, resources.cipher, seller_id, CONN, token, now=resources.state.now()
                 )
         resources.state.close()
 

@@ -20,7 +20,7 @@ from feedamp.api.transport import Transport
 from feedamp.errors import AuthorizationError, ClientRefusedError
 from feedamp.state import State, sellers
 from feedamp.state.sellers import Seller
-from feedamp.vault import Vault
+from feedamp.state.token_cipher import TokenCipher
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Clients:
     def __init__(
         self,
         state: State,
-        vault: Vault,
+        cipher: TokenCipher,
         account: Callable[[str], FeedAmpAccount],
         *,
         run_started_at: datetime,
@@ -39,7 +39,7 @@ class Clients:
         on_secret: Callable[[str], None],
     ) -> None:
         self._state = state
-        self._vault = vault
+        self._cipher = cipher
         self._find_account = account
         self._run_started_at = run_started_at
         self._sleep = sleep
@@ -166,7 +166,7 @@ class Clients:
                 pacer = Pacer(self._state, requests_per_second=account.requests_per_second, sleep=self._sleep)
                 tokens = Tokens(
                     self._state,
-                    self._vault,
+                    self._cipher,
                     TokenEndpoint(transport, account.credentials),
                     sleep=self._sleep,
                     run_started_at=self._run_started_at,

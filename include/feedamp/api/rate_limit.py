@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from feedamp.errors import ThrottledError
-from feedamp.state import State, slots
+from feedamp.state import State, request_slots
 
 Sleep = Callable[[float], Awaitable[None]]
 # Turns are evenly spaced, but requests reach FeedAMP with the network's jitter: a little air keeps them apart.
@@ -71,7 +71,9 @@ class Pacer:
 
     def _take(self, seller_id: str) -> float:
         with self._state.begin(alone=False) as connection:
-            wait_s = slots.take(connection, seller_id, now=self._state.now(), interval_s=self._interval_s)
+            wait_s = request_slots.take(
+                connection, seller_id, now=self._state.now(), interval_s=self._interval_s
+            )
         if wait_s <= 0:
             self._turns[seller_id] = self._state.now().timestamp()
         return wait_s
@@ -85,4 +87,4 @@ class Pacer:
     def pause(self, seller_id: str, seconds: float) -> None:
         """Obeys Retry-After in all processes."""
         with self._state.begin(alone=False) as connection:
-            slots.postpone(connection, seller_id, now=self._state.now(), seconds=seconds)
+            request_slots.postpone(connection, seller_id, now=self._state.now(), seconds=seconds)

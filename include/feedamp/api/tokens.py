@@ -25,7 +25,7 @@ from feedamp.errors import (
 )
 from feedamp.state import State, grants, sellers
 from feedamp.state.grants import Grant
-from feedamp.vault import Vault
+from feedamp.state.token_cipher import TokenCipher
 
 REFUSALS_THAT_BLAME_THE_CLIENT = 5
 _WAIT_FOR_OTHERS_S = 0.05
@@ -46,7 +46,7 @@ class Tokens:
     def __init__(
         self,
         state: State,
-        vault: Vault,
+        cipher: TokenCipher,
         endpoint: TokenEndpoint,
         *,
         sleep: Sleep,
@@ -55,7 +55,7 @@ class Tokens:
         on_secret: Callable[[str], None] = lambda secret: None,
     ) -> None:
         self._state = state
-        self._vault = vault
+        self._cipher = cipher
         self._endpoint = endpoint
         self._sleep = sleep
         self._since = run_started_at or state.now()
@@ -219,7 +219,7 @@ class Tokens:
             now = self._state.now()
             is_current = grants.store_tokens(
                 connection,
-                self._vault,
+                self._cipher,
                 grant,
                 used_token=used,
                 refresh_token=pair.refresh_token,
@@ -254,7 +254,7 @@ class Tokens:
     def _refused(self, grant: Grant, error: AuthorizationError) -> None:
         """Raises what the refusal means; returns if another process, or a person, was first."""
         with self._state.begin() as connection:
-            current = grants.read(connection, self._vault, grant.seller_id)
+            current = grants.read(connection, self._cipher, grant.seller_id)
             if current is not None and current.generation != grant.generation:
                 return
             if isinstance(error, ClientRefusedError):
@@ -288,7 +288,7 @@ class Tokens:
 
     def _read(self, seller_id: str) -> Grant:
         with self._state.read() as connection:
-            grant = grants.read(connection, self._vault, seller_id)
+            grant = grants.read(connection, self._cipher, seller_id)
         if grant is None:
             raise AuthorizationError("The seller has no grant yet.", seller_id=seller_id)
         if grant.disowned_at is not None:

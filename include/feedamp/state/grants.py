@@ -12,8 +12,8 @@ from sqlalchemy.engine import Connection
 from feedamp.state import consents
 from feedamp.state.schema import authorizations, grants, token_fingerprints
 from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE, wake
+from feedamp.state.token_cipher import TokenCipher
 from feedamp.state.upsert import upsert
-from feedamp.vault import Vault
 
 REFRESH_TOKEN_LIFE = timedelta(days=365)  # contract 2.2; counted from each issue (Q10)
 
@@ -43,22 +43,22 @@ class Grant:
         return self.issued_at + REFRESH_TOKEN_LIFE
 
 
-def read(connection: Connection, vault: Vault, seller_id: str) -> Grant | None:
+def read(connection: Connection, cipher: TokenCipher, seller_id: str) -> Grant | None:
     """The seller's grant with its tokens in clear."""
     row = connection.execute(sa.select(grants).where(grants.c.seller_id == seller_id)).first()
-    return None if row is None else _grant(row, vault)
+    return None if row is None else _grant(row, cipher)
 
 
-def _grant(row: sa.Row[tuple[object, ...]], vault: Vault) -> Grant:
+def _grant(row: sa.Row[tuple[object, ...]], cipher: TokenCipher) -> Grant:
     values = row._mapping
     return Grant(
         seller_id=values["seller_id"],
         conn_id=values["conn_id"],
         status=values["status"],
         generation=values["generation"],
-        refresh_token=vault.decrypt(values["refresh_token"]),
-        previous_refresh_token=_opened(vault, values["previous_refresh_token"]),
-        access_token=_opened(vault, values["access_token"]),
+        refresh_token=cipher.decrypt(values["refresh_token"]),
+        previous_refresh_token=_opened(cipher, values["previous_refresh_token"]),
+        access_token=_opened(cipher, values["access_token"]),
         access_expires_at=values["access_expires_at"],
         expires_in_s=values["expires_in_s"],
         issued_at=values["issued_at"],
@@ -69,13 +69,13 @@ def _grant(row: sa.Row[tuple[object, ...]], vault: Vault) -> Grant:
     )
 
 
-def _opened(vault: Vault, stored: str | None) -> str | None:
-    return None if stored is None else vault.decrypt(stored)
+def _opened(cipher: TokenCipher, stored: str | None) -> str | None:
+    return None if stored is None else cipher.decrypt(stored)
 
 
 def put_grant(
     connection: Connection,
-    vault: Vault,
+    cipher: TokenCipher,
     seller_id: str,
     conn_id: str,
     refresh_token: str,
@@ -101,7 +101,7 @@ def put_grant(
                 "conn_id": conn_id,
                 "status": ACTIVE,
                 "status_reason": None,
-                "refresh_token": vault.encrypt(refresh_token),
+                "refresh_token": cipher.encrypt(refresh_token),
                 "previous_refresh_token": None,
                 "access_token": None,
                 "access_expires_at": None,
@@ -115,30 +115,30 @@ def put_grant(
                 "account_forced": False,
                 "shows_orders_of": None,
                 "others_known_until": None,
-                "consent": vault.fingerprint("token", refresh_token),
+                "consent": cipher.fingerprint("token", refresh_token),
                 "lease_owner": None,
                 "lease_until": None,
             }
         ],
     )
-    remember_token(connection, vault, seller_id, refresh_token, now=now)
+    remember_token(connection, cipher, seller_id, refresh_token, now=now)
     wake(connection, seller_id, now=now)
 
 
 def remember_token(
-    connection: Connection, vault: Vault, seller_id: str, token: str, *, now: datetime
+    connection: Connection, cipher: TokenCipher, seller_id: str, token: str, *, now: datetime
 ) -> None:
     """Lets a later import recognize this token as old news."""
     upsert(
         connection,
         token_fingerprints,
-        [{"fingerprint": vault.fingerprint("token", token), "seller_id": seller_id, "seen_at": now}],
+        [{"fingerprint": cipher.fingerprint("token", token), "seller_id": seller_id, "seen_at": now}],
     )
 
 
-def token_owner(connection: Connection, vault: Vault, token: str) -> str | None:
+def token_owner(connection: Connection, cipher: TokenCipher, token: str) -> str | None:
     """The seller for whom this refresh token was stored, now or ever; None for a new one."""
-    fingerprint = vault.fingerprint("token", token)
+    fingerprint = cipher.fingerprint("token", token)
     query = sa.select(token_fingerprints.c.seller_id).where(token_fingerprints.c.fingerprint == fingerprint)
     return connection.execute(query).scalar_one_or_none()
 
@@ -174,7 +174,7 @@ def release_lease(connection: Connection, seller_id: str, owner: str) -> None:
 
 def store_tokens(
     connection: Connection,
-    vault: Vault,
+    cipher: TokenCipher,
     grant: Grant,
     *,
     used_token: str,
@@ -191,9 +191,9 @@ def store_tokens(
     """
     rotated = refresh_token != used_token
     tokens = {
-        "refresh_token": vault.encrypt(refresh_token),
-        "previous_refresh_token": vault.encrypt(used_token) if rotated else None,
-        "access_token": vault.encrypt(access_token),
+        "refresh_token": cipher.encrypt(refresh_token),
+        "previous_refresh_token": cipher.encrypt(used_token) if rotated else None,
+        "access_token": cipher.encrypt(access_token),
         "access_expires_at": now + timedelta(seconds=expires_in_s),
         "expires_in_s": expires_in_s,
         "generation": grant.generation + 1,
@@ -215,9 +215,9 @@ def store_tokens(
     )
     if stored.rowcount != 1:
         consents.store_refreshed(connection, grant.seller_id, grant.generation, tokens)
-        remember_token(connection, vault, grant.seller_id, refresh_token, now=now)
+        remember_token(connection, cipher, grant.seller_id, refresh_token, now=now)
         return False
-    remember_token(connection, vault, grant.seller_id, refresh_token, now=now)
+    remember_token(connection, cipher, grant.seller_id, refresh_token, now=now)
     if grant.status == NEEDS_AUTHORIZATION:
         wake(connection, grant.seller_id, now=now)
     return True

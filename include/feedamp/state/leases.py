@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from feedamp.state.holders import is_dead, new_holder
+from feedamp.state.lease_owner import is_dead, new_holder
 from feedamp.state.schema import leases
 from feedamp.state.upsert import insert
 

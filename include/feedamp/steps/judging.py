@@ -201,10 +201,10 @@ def _shared_numbers(
     connection: Connection, resources: Resources, order: LedgerOrder, snapshot: Snapshot
 ) -> list[str]:
     numbers = {
-        resources.vault.fingerprint("tracking", number): number for number in tracking_numbers(snapshot)
+        resources.cipher.fingerprint("tracking", number): number for number in tracking_numbers(snapshot)
     }
     address = order.body.get("shipping_address") or {}
-    recipient = resources.vault.fingerprint(
+    recipient = resources.cipher.fingerprint(
         "recipient", "\x1f".join(str(address.get(name) or "").strip().casefold() for name in _RECIPIENT)
     )
     now = resources.state.now()

@@ -23,7 +23,7 @@ def plan_refresh(resources: Resources, seller_ids: list[str]) -> list[dict[str, 
     wanted = []
     with resources.state.read() as connection:
         for seller in sellers.find(connection, seller_ids):
-            grant = grants.read(connection, resources.vault, seller.seller_id)
+            grant = grants.read(connection, resources.cipher, seller.seller_id)
             if grant is None or grant.status == SET_ASIDE:
                 continue
             if grant.ends_at - now <= WARN_BEFORE:

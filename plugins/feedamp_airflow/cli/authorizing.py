@@ -24,7 +24,13 @@ from feedamp.errors import (
 )
 from feedamp.resources import Resources
 from feedamp.run import Run
-from feedamp.state import authorizations, consents, grants, overview, sellers
+from feedamp.state import (
+    consent_requests,
+    consents,
+    grants,
+    overview,
+    sellers,
+)
 from feedamp.state.sellers import Seller
 from feedamp.troubles import counted
 from feedamp_airflow.cli.output import Output, moment
@@ -47,13 +53,13 @@ def make_url(given: argparse.Namespace, out: Output) -> int:
         state = _new_state()
         now = resources.state.now()
         with resources.state.begin() as connection:
-            authorizations.forget_old(connection, now=now)
+            consent_requests.forget_old(connection, now=now)
             grants.open_authorization(
                 connection,
-                authorizations.digest(state),
+                consent_requests.digest(state),
                 seller.seller_id,
                 seller.conn_id,
-                expires_at=now + authorizations.LIFE,
+                expires_at=now + consent_requests.LIFE,
             )
     query = {
         "response_type": "code",
@@ -63,7 +69,7 @@ def make_url(given: argparse.Namespace, out: Output) -> int:
     }
     out.say(f"{account.endpoint.base_url.rstrip('/')}/authorize?{urlencode(query)}")
     out.complain(
-        f"good until {moment(now + authorizations.LIFE)}; then `feedamp sellers authorize {seller.seller_id} "
+        f"good until {moment(now + consent_requests.LIFE)}; then `feedamp sellers authorize {seller.seller_id} "
         "--code=CODE --state=STATE` with both as the callback gets them"
     )
     return DONE
@@ -178,10 +184,10 @@ def _spend_state(resources: Resources, seller: Seller, state: str) -> str | None
     now = resources.state.now()
     with resources.state.begin() as connection:
         conn_id = grants.use_authorization(
-            connection, authorizations.digest(state), seller.seller_id, now=now
+            connection, consent_requests.digest(state), seller.seller_id, now=now
         )
         if conn_id is None:
-            why = authorizations.why_refused(connection, state, seller.seller_id, now=now)
+            why = consent_requests.why_refused(connection, state, seller.seller_id, now=now)
             return f"Refused: {why}"
     if conn_id != seller.conn_id:
         return f"Refused: the seller's connection has changed from {conn_id} to {seller.conn_id} since"
@@ -202,7 +208,7 @@ def _exchange(resources: Resources, seller: Seller, code: str, state: str, out: 
     except (ThrottledError, TransientError) as error:
         # Nothing reached FeedAMP: the seller need not consent again.
         with resources.state.begin() as connection:
-            authorizations.give_back(connection, state)
+            consent_requests.give_back(connection, state)
         out.complain(f"{error} Nothing was spent; try the same command again while the state is good.")
     return None
 
@@ -220,18 +226,18 @@ def _store(resources: Resources, seller: Seller, pair: TokenPair) -> int:
         now = resources.state.now()
         grants.put_grant(
             connection,
-            resources.vault,
+            resources.cipher,
             seller.seller_id,
             seller.conn_id,
             pair.refresh_token,
             now=now,
             to_compare=True,
         )
-        grant = grants.read(connection, resources.vault, seller.seller_id)
+        grant = grants.read(connection, resources.cipher, seller.seller_id)
         if grant is not None:
             grants.store_tokens(
                 connection,
-                resources.vault,
+                resources.cipher,
                 grant,
                 used_token=pair.refresh_token,
                 refresh_token=pair.refresh_token,

@@ -128,7 +128,7 @@ def _key(resources: Resources) -> str:
         found = next((seller for seller in sellers.find(connection) if seller.grant), None)
         if found is None:
             return "is a key; no token was encrypted with it yet"
-        grants.read(connection, resources.vault, found.seller_id)
+        grants.read(connection, resources.cipher, found.seller_id)
     return "opens the stored tokens"
 
 

@@ -9,20 +9,20 @@ import pytest
 from cryptography.fernet import Fernet
 
 from feedamp.errors import ConfigurationError
-from feedamp.vault import Vault, key_beside
+from feedamp.state.token_cipher import TokenCipher, key_beside
 
 KEY, OTHER_KEY = Fernet.generate_key().decode(), Fernet.generate_key().decode()
 
 
 @pytest.mark.parametrize("secret", ["rt-0001", "", "é☃", "x" * 5000])
 def test_a_secret_comes_back_as_it_was(secret):
-    vault = Vault(KEY)
-    assert vault.decrypt(vault.encrypt(secret)) == secret
+    cipher = TokenCipher(KEY)
+    assert cipher.decrypt(cipher.encrypt(secret)) == secret
 
 
 def test_what_is_stored_does_not_show_the_secret_nor_that_two_are_equal():
-    vault = Vault(KEY)
-    first, second = vault.encrypt("rt-0001"), vault.encrypt("rt-0001")
+    cipher = TokenCipher(KEY)
+    first, second = cipher.encrypt("rt-0001"), cipher.encrypt("rt-0001")
     assert "rt-0001" not in first
     assert first != second
 
@@ -30,20 +30,20 @@ def test_what_is_stored_does_not_show_the_secret_nor_that_two_are_equal():
 @pytest.mark.parametrize(
     "stored",
     [
-        pytest.param(Vault(OTHER_KEY).encrypt("rt-0001"), id="encrypted with another key"),
-        pytest.param(Vault(KEY).encrypt("rt-0001")[:-4], id="cut"),
+        pytest.param(TokenCipher(OTHER_KEY).encrypt("rt-0001"), id="encrypted with another key"),
+        pytest.param(TokenCipher(KEY).encrypt("rt-0001")[:-4], id="cut"),
         pytest.param("rt-0001", id="never encrypted"),
     ],
 )
 def test_what_the_key_does_not_open_asks_for_the_former_key(stored):
     with pytest.raises(ConfigurationError, match="former key") as caught:
-        Vault(KEY).decrypt(stored)
+        TokenCipher(KEY).decrypt(stored)
     assert stored not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize("around", ["\n", " ", "\r\n"])
 def test_space_around_a_key_does_not_matter(around):
-    assert Vault(around + KEY + around).decrypt(Vault(KEY).encrypt("rt-0001")) == "rt-0001"
+    assert TokenCipher(around + KEY + around).decrypt(TokenCipher(KEY).encrypt("rt-0001")) == "rt-0001"
 
 
 @pytest.mark.parametrize(
@@ -57,17 +57,17 @@ def test_space_around_a_key_does_not_matter(around):
 )
 def test_a_key_that_is_none_is_refused_without_showing_it(key):
     with pytest.raises(ConfigurationError) as caught:
-        Vault(key)
+        TokenCipher(key)
     assert not key or key not in "".join(traceback.format_exception(caught.value))
 
 
 def test_the_key_does_not_show_in_a_repr():
-    assert repr(Vault(KEY)) == "Vault()"
+    assert repr(TokenCipher(KEY)) == "TokenCipher()"
 
 
 def test_a_fingerprint_recognizes_a_value_and_shows_nothing_of_it():
-    fingerprint = Vault(KEY).fingerprint("token", "rt-0001")
-    assert fingerprint == Vault(KEY).fingerprint("token", "rt-0001")
+    fingerprint = TokenCipher(KEY).fingerprint("token", "rt-0001")
+    assert fingerprint == TokenCipher(KEY).fingerprint("token", "rt-0001")
     assert len(fingerprint) == 32
     assert "rt-0001" not in fingerprint
 
@@ -75,13 +75,13 @@ def test_a_fingerprint_recognizes_a_value_and_shows_nothing_of_it():
 @pytest.mark.parametrize(
     "other",
     [
-        pytest.param(Vault(KEY).fingerprint("token", "rt-0002"), id="another value"),
-        pytest.param(Vault(KEY).fingerprint("recipient", "rt-0001"), id="another purpose"),
-        pytest.param(Vault(OTHER_KEY).fingerprint("token", "rt-0001"), id="another key"),
+        pytest.param(TokenCipher(KEY).fingerprint("token", "rt-0002"), id="another value"),
+        pytest.param(TokenCipher(KEY).fingerprint("recipient", "rt-0001"), id="another purpose"),
+        pytest.param(TokenCipher(OTHER_KEY).fingerprint("token", "rt-0001"), id="another key"),
     ],
 )
 def test_a_fingerprint_differs_for(other):
-    assert Vault(KEY).fingerprint("token", "rt-0001") != other
+    assert TokenCipher(KEY).fingerprint("token", "rt-0001") != other
 
 
 def test_a_key_is_made_once_beside_the_state_for_its_owner_alone(tmp_path):
@@ -89,7 +89,7 @@ def test_a_key_is_made_once_beside_the_state_for_its_owner_alone(tmp_path):
     file = tmp_path / "feedamp" / "state.db.key"
     assert key_beside(str(tmp_path / "feedamp" / "state.db")) == key == file.read_text()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert Vault(key).decrypt(Vault(key).encrypt("rt-0001")) == "rt-0001"
+    assert TokenCipher(key).decrypt(TokenCipher(key).encrypt("rt-0001")) == "rt-0001"
 
 
 def test_nothing_else_is_left_beside_the_state(tmp_path):
@@ -107,4 +107,4 @@ def test_a_draft_of_a_process_that_died_is_in_nobodys_way(tmp_path, monkeypatch)
     # In a container the next process often has the number of the one before.
     monkeypatch.setattr("os.getpid", lambda: 7)
     (tmp_path / ".state.db.key.7").write_text("")
-    assert Vault(key_beside(str(tmp_path / "state.db")))
+    assert TokenCipher(key_beside(str(tmp_path / "state.db")))

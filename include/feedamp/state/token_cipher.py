@@ -15,7 +15,7 @@ from cryptography.fernet import Fernet, InvalidToken
 from feedamp.errors import ConfigurationError
 
 
-class Vault:
+class TokenCipher:
     """Encrypts with one key; keys for other purposes are derived from it."""
 
     def __init__(self, key: str) -> None:
@@ -28,7 +28,7 @@ class Vault:
             ) from error
 
     def __repr__(self) -> str:
-        return "Vault()"
+        return "TokenCipher()"
 
     def encrypt(self, secret: str) -> str:
         """The secret as it may be stored."""
