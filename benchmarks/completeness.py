@@ -22,9 +22,9 @@ import sqlalchemy as sa
 from memory import furnish, resources_in, status_mb
 
 from feedamp.state.schema import orders, snapshots
-from feedamp.steps import completeness
-from feedamp.steps.completeness import find_differences, find_quickly
-from feedamp.steps.found_differences import FoundDifferences
+from feedamp.steps.completeness_proof import compare
+from feedamp.steps.completeness_proof.compare import find_differences, find_quickly
+from feedamp.steps.completeness_proof.found_differences import FoundDifferences
 
 API = "http://127.0.0.1:9/api/v1"
 SELLERS = 50
@@ -118,7 +118,7 @@ def work(what: str, folder: Path) -> dict[str, float]:
         if what == "all":
             find_differences(parts, found)
         else:
-            completeness.ORDERS_COMPARED_QUICKLY = 0
+            compare.ORDERS_COMPARED_QUICKLY = 0
             find_quickly(parts, parts.warehouse, found)
         if found:
             raise SystemExit(f"{found.counts()} {found.first(3)}")

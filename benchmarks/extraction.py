@@ -28,7 +28,7 @@ from memory import furnish, resources_in
 from pages import serving
 
 from feedamp.run import Run
-from feedamp.steps.extract import extract
+from feedamp.steps.extract_fulfillments.extract import extract
 from feedamp.steps.load import load
 
 Measured = Callable[[str, Path, int], None]

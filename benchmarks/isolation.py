@@ -28,8 +28,8 @@ from feedamp.run import Run
 from feedamp.settings import Settings
 from feedamp.state import State, grants, sellers
 from feedamp.state.token_cipher import TokenCipher
-from feedamp.steps.edge import Tally
-from feedamp.steps.extract import extract
+from feedamp.steps.extract_fulfillments.extract import extract
+from feedamp.steps.runner import Tally
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp_sandbox import (
     Sandbox,

@@ -32,7 +32,7 @@ from feedamp.run import Run
 from feedamp.settings import Settings
 from feedamp.state import State, grants, sellers
 from feedamp.state.token_cipher import TokenCipher
-from feedamp.steps.extract import extract
+from feedamp.steps.extract_fulfillments.extract import extract
 from feedamp.steps.load import load
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 

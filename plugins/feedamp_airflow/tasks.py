@@ -15,23 +15,23 @@ from feedamp.errors import ConfigurationError
 from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import sellers, step_runs
-from feedamp.steps.close import close as close_step
-from feedamp.steps.completeness import prove_completeness
-from feedamp.steps.edge import Tally, finish
-from feedamp.steps.extract import extract as extract_step
-from feedamp.steps.extract import plan_sellers
-from feedamp.steps.forget import forget as forget_step
-from feedamp.steps.inbox_verdict import inbox_problems
-from feedamp.steps.intake import intake as intake_step
+from feedamp.steps.completeness_proof.compare import prove_completeness
+from feedamp.steps.extract_fulfillments.extract import extract as extract_step
+from feedamp.steps.extract_fulfillments.extract import plan_sellers
 from feedamp.steps.load import load_what_is_whole
-from feedamp.steps.place import place as place_step
-from feedamp.steps.place import plan_place
-from feedamp.steps.reconcile import plan_reconcile
-from feedamp.steps.reconcile import reconcile as reconcile_step
-from feedamp.steps.refresh import plan_refresh
-from feedamp.steps.refresh import refresh as refresh_step
-from feedamp.steps.validate import plan_process
-from feedamp.steps.validate import validate as validate_step
+from feedamp.steps.place_orders.inbox_verdict import inbox_problems
+from feedamp.steps.place_orders.place import place as place_step
+from feedamp.steps.place_orders.place import plan_place
+from feedamp.steps.place_orders.read_inbox import intake as intake_step
+from feedamp.steps.process_fulfillments.close import close as close_step
+from feedamp.steps.process_fulfillments.validate import plan_process
+from feedamp.steps.process_fulfillments.validate import validate as validate_step
+from feedamp.steps.purge import forget as forget_step
+from feedamp.steps.reconcile_orders.reconcile import plan_reconcile
+from feedamp.steps.reconcile_orders.reconcile import reconcile as reconcile_step
+from feedamp.steps.refresh_tokens.renew_idle_grants import plan_refresh
+from feedamp.steps.refresh_tokens.renew_idle_grants import refresh as refresh_step
+from feedamp.steps.runner import Tally, finish
 from feedamp_airflow.red_runs import said_in_this_run, tells_why_it_fails, why_red
 from feedamp_airflow.wiring import make_resources
 

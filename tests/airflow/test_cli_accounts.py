@@ -13,7 +13,7 @@ from console import SELLER, Console
 
 from feedamp.run import Run
 from feedamp.state import grants, sellers
-from feedamp.steps.extract import extract, plan_sellers
+from feedamp.steps.extract_fulfillments.extract import extract, plan_sellers
 
 OTHER = "seller-002"
 

@@ -28,7 +28,7 @@ from feedamp.order_body import BodyRules, ReasonCode
 from feedamp.rules import checks, closing
 from feedamp.rules.finding import OPEN, RESOLVED, WAIVED
 from feedamp.state import sellers
-from feedamp.steps.judging import judge
+from feedamp.steps.process_fulfillments.evaluate import judge
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp_sandbox.command import parser as sandbox_parser
 

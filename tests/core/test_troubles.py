@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from feedamp.troubles import LONGEST_RECORD, Told, Troubles, reasons_of, sentence, together
+from feedamp.steps.troubles import (
+    LONGEST_RECORD,
+    Told,
+    Troubles,
+    reasons_of,
+    sentence,
+    together,
+)
 
 
 def lines(*found: tuple[str, str]) -> list[str]:

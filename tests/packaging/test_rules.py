@@ -17,7 +17,12 @@ def lint(root, path, source):
 
 
 @pytest.mark.parametrize(
-    "path", ["include/feedamp/steps/place.py", "tests/core/test_place.py", "tests/contract/test_place.py"]
+    "path",
+    [
+        "include/feedamp/steps/place_orders/place.py",
+        "tests/core/test_place.py",
+        "tests/contract/test_place.py",
+    ],
 )
 @pytest.mark.parametrize("source", ["import airflow.sdk\n", "from feedamp_airflow.hook import FeedAmpHook\n"])
 def test_the_core_and_its_tests_may_not_import_airflow(root, path, source):

@@ -7,7 +7,7 @@ from inbox_drops import drop_bytes, jsonl
 
 from feedamp.run import Run
 from feedamp.state import overview, rejects
-from feedamp.steps.inbox_verdict import inbox_problems
+from feedamp.steps.place_orders.inbox_verdict import inbox_problems
 
 
 def test_faults_and_rejects_are_kept_listed_and_dismissed(tmp_path, url):

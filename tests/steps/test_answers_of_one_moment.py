@@ -9,7 +9,7 @@ from manifests import T0, order
 
 from feedamp.api.pages import Unread
 from feedamp.state import open_orders
-from feedamp.steps.extract import _each_once
+from feedamp.steps.extract_fulfillments.extract import _each_once
 
 
 def test_of_two_snapshots_of_one_moment_the_state_keeps_the_same(house: House) -> None:

@@ -27,9 +27,9 @@ from feedamp.lake.store import Lake
 from feedamp.models import Order
 from feedamp.state import manifests, outbox, schema
 from feedamp.steps import compact as compact_module
-from feedamp.steps import extract as extract_module
-from feedamp.steps import portions
 from feedamp.steps.compact import compact
+from feedamp.steps.extract_fulfillments import extract as extract_module
+from feedamp.steps.extract_fulfillments import publisher
 from feedamp.steps.load import load_what_is_whole
 from feedamp.storage import Storage
 from feedamp.tables import Rows
@@ -115,7 +115,7 @@ def test_a_value_that_no_column_holds_costs_its_own_order_only(
 def test_no_watermark_moves_over_an_earlier_manifest_that_is_not_whole(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(portions, "ORDERS_PER_MANIFEST", 2)
+    monkeypatch.setattr(publisher, "ORDERS_PER_MANIFEST", 2)
     shipped(house, *(f"M-{n}" for n in range(5)))
     house.load()
     house.extract()

@@ -11,7 +11,7 @@ from order_samples import csv_text
 
 from feedamp.run import Run
 from feedamp.state import inbox_files, overview, rejects
-from feedamp.steps.inbox_verdict import inbox_problems
+from feedamp.steps.place_orders.inbox_verdict import inbox_problems
 
 
 def bodies(house: House, count: int, prefix: str = "M") -> list[dict[str, Any]]:

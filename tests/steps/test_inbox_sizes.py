@@ -8,7 +8,7 @@ from inbox_drops import drop_bytes
 from inbox_rows import Row, encoded
 
 from feedamp.state import inbox_files
-from feedamp.steps.intake_file import ROWS_PER_TRANSACTION
+from feedamp.steps.place_orders.read_inbox_file import ROWS_PER_TRANSACTION
 
 K = ROWS_PER_TRANSACTION
 SIZES = (0, 1, K - 1, K, K + 1, 2 * K)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feedamp.state import ledger, rejects
-from feedamp.steps.completeness import prove_completeness
+from feedamp.steps.completeness_proof.compare import prove_completeness
 from feedamp_sandbox.faults import Kind
 from feedamp_sandbox.options import DEFAULT_BEHAVIORS
 

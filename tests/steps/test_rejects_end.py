@@ -15,9 +15,9 @@ from feedamp.lake.store import Lake
 from feedamp.order_body import BodyRules
 from feedamp.run import Run
 from feedamp.state import State, overview, rejects
-from feedamp.steps.inbox_verdict import inbox_problems
 from feedamp.steps.load import load
-from feedamp.steps.replay import Replayed, replay
+from feedamp.steps.place_orders.inbox_verdict import inbox_problems
+from feedamp.steps.place_orders.replay import Replayed, replay
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 
 LENIENT = BodyRules(extra_order_fields=frozenset({"gift_note"}))

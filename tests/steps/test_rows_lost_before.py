@@ -12,9 +12,9 @@ from installations import MID_LIFE, ROWS_LOST
 from warehouse_units import shows_the_truth, units_add_up
 
 from feedamp.state import open_orders
-from feedamp.steps.completeness import find_differences
-from feedamp.steps.found_differences import FoundDifferences
-from feedamp.steps.verify import Verified, verify
+from feedamp.steps.completeness_proof.compare import find_differences
+from feedamp.steps.completeness_proof.found_differences import FoundDifferences
+from feedamp.steps.completeness_proof.verify import Verified, verify
 
 LOST, CLOSED = [f"lost-{at:03}" for at in range(250)], [f"closed-{at:03}" for at in range(250)]
 
@@ -95,7 +95,7 @@ def test_an_installation_that_lost_nothing_has_no_difference(tmp_path: Path, is_
 
 
 def test_a_repair_that_is_killed_before_it_loads_is_finished_by_the_next(tmp_path: Path) -> None:
-    from feedamp.steps.restore import restore
+    from feedamp.steps.completeness_proof.restore import restore
 
     with open_earlier(ROWS_LOST, tmp_path) as house:
         with FoundDifferences() as found:

@@ -11,7 +11,7 @@ from fsspec.implementations.local import LocalFileSystem
 from house import House, open_house
 
 from feedamp.errors import TransientError
-from feedamp.steps.edge import finish
+from feedamp.steps.runner import finish
 
 
 class BreakingStore(LocalFileSystem):

@@ -17,11 +17,11 @@ from feedamp.errors import NotFoundError
 from feedamp.models import LineFulfillment, Shipment, Snapshot
 from feedamp.state import leases, ledger, open_orders, overview
 from feedamp.state.overview import Some
-from feedamp.steps import placing
-from feedamp.steps.close import close
-from feedamp.steps.edge import Tally, finish
-from feedamp.steps.place import place
-from feedamp.steps.replay import replay
+from feedamp.steps.place_orders import seller_batch
+from feedamp.steps.place_orders.place import place
+from feedamp.steps.place_orders.replay import replay
+from feedamp.steps.process_fulfillments.close import close
+from feedamp.steps.runner import Tally, finish
 
 OPEN = "AWAITING_SHIPMENT"
 WAYS = [
@@ -312,7 +312,7 @@ def test_a_cancellation_that_is_held_up_after_its_read_is_read_again_and_waits(
     monkeypatch.setattr(client, "STILL_FRESH_S", -1.0)
     before = len(house.asked("GET", "/orders/M-1"))
     house.place()
-    assert len(house.asked("GET", "/orders/M-1")) - before == placing.READS_BEFORE_CANCELLED
+    assert len(house.asked("GET", "/orders/M-1")) - before == seller_batch.READS_BEFORE_CANCELLED
     assert house.shown("M-1")["marketplace_state"] == OPEN
     assert "before its change could be sent" in str(house.order("M-1").reason)
     monkeypatch.undo()
@@ -353,7 +353,7 @@ def test_an_order_that_was_closed_while_it_was_read_is_not_held(house: House, an
         return Unread(number, "status")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(placing, "read_alone", closed_meanwhile)
+        patch.setattr(seller_batch, "read_alone", closed_meanwhile)
         house.place()
     order = house.order("M-1")
     assert (order.phase, order.accepted_state, order.conflicting_state) == ("closed", "SHIPPED", None)

@@ -8,7 +8,7 @@ import pytest
 from house import OTHER, SELLER, House, shipment
 
 from feedamp.errors import TransientError
-from feedamp.steps.edge import finish
+from feedamp.steps.runner import finish
 from feedamp_sandbox.faults import Kind
 
 

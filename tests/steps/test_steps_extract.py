@@ -13,8 +13,8 @@ import pytest
 from house import NOON, OTHER, SELLER, House, open_house, shipment
 
 from feedamp.state import grants, manifests, sellers
-from feedamp.steps import portions
-from feedamp.steps.edge import finish
+from feedamp.steps.extract_fulfillments import publisher
+from feedamp.steps.runner import finish
 from feedamp_sandbox.faults import Kind
 
 
@@ -222,7 +222,7 @@ def test_a_large_read_is_published_in_manifests_of_whole_orders(
     placed: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A load's memory is that of one manifest; the watermark comes with the last."""
-    monkeypatch.setattr(portions, "ORDERS_PER_MANIFEST", 20)
+    monkeypatch.setattr(publisher, "ORDERS_PER_MANIFEST", 20)
     placed.stock(50)
     placed.clock.skip(minutes=5)  # nothing moves while it is read
     placed.extract()

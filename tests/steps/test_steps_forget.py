@@ -11,7 +11,7 @@ from house import SELLER, House, shipment
 from feedamp.rules.stored_body import REDUCED, WHOLE
 from feedamp.state import ledger, schema
 from feedamp.state.schema import metadata, tracking_uses
-from feedamp.steps import forget as _forget
+from feedamp.steps import purge as _forget
 
 PERSONAL = ("Robin Vale", "12 Harbor Way")
 

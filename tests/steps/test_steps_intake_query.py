@@ -18,8 +18,8 @@ from feedamp.errors import ConfigurationError, TransientError
 from feedamp.order_body import BodyRules
 from feedamp.state import inbox_files, ledger
 from feedamp.state.schema import outbox
-from feedamp.steps.intake import intake
-from feedamp.steps.replay import replay
+from feedamp.steps.place_orders.read_inbox import intake
+from feedamp.steps.place_orders.replay import replay
 
 SOURCE = "sql:market"
 

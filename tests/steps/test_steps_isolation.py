@@ -12,7 +12,7 @@ from house import OTHER, SELLER, House, open_house
 
 from feedamp.errors import ClientRefusedError
 from feedamp.state import grants, sellers
-from feedamp.steps.edge import Tally
+from feedamp.steps.runner import Tally
 
 ORDERS_EACH = 2
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from house import OTHER, SELLER, House, open_house, shipment
 
-from feedamp.steps.edge import finish
+from feedamp.steps.runner import finish
 
 OVERLAP_S = 600
 EVERY_S = 900

@@ -10,7 +10,7 @@ from house import BAD_NUMBER, SELLER, House, shipment
 from feedamp.api.rate_limit import Pacer
 from feedamp.errors import TransientError
 from feedamp.rules.finding import REPORTED
-from feedamp.steps.edge import finish
+from feedamp.steps.runner import finish
 
 
 def test_an_order_shipped_before_its_placing_was_confirmed_is_closed(house: House) -> None:

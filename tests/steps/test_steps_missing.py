@@ -11,8 +11,8 @@ import pytest
 from house import BAD_NUMBER, SELLER, House, shipment
 
 from feedamp.state import ledger, overview
-from feedamp.steps.edge import finish
-from feedamp.steps.verify import verify
+from feedamp.steps.completeness_proof.verify import verify
+from feedamp.steps.runner import finish
 from feedamp_sandbox.orders import StoredOrder
 
 

@@ -14,8 +14,11 @@ from house import BAD_NUMBER, House, open_house, shipment
 from feedamp.errors import TransientError
 from feedamp.run import Run
 from feedamp.state import step_runs
-from feedamp.steps import close, extract, place, reconcile, validate
-from feedamp.steps.edge import Tally, finish
+from feedamp.steps.extract_fulfillments import extract
+from feedamp.steps.place_orders import place
+from feedamp.steps.process_fulfillments import close, validate
+from feedamp.steps.reconcile_orders import reconcile
+from feedamp.steps.runner import Tally, finish
 
 SELLERS = 60
 DAY = {"start": None, "end": None, "with_stale": True}

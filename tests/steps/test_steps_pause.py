@@ -12,8 +12,8 @@ from house import BAD_NUMBER, OTHER, SELLER, House, open_house, shipment
 
 from feedamp.resources import Resources
 from feedamp.state import sellers
-from feedamp.steps.edge import Tally, finish
-from feedamp.steps.placing import ORDERS_AT_ONCE
+from feedamp.steps.place_orders.seller_batch import ORDERS_AT_ONCE
+from feedamp.steps.runner import Tally, finish
 from feedamp_sandbox.faults import Kind
 
 NUMBERS = [f"M-{n}" for n in range(4 * ORDERS_AT_ONCE)]

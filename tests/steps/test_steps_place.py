@@ -10,7 +10,7 @@ import pytest
 from house import SELLER, House, shipment
 
 from feedamp.state import ledger, sellers
-from feedamp.steps.edge import finish
+from feedamp.steps.runner import finish
 
 STRANGER = "seller-404"
 

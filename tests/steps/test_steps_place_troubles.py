@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from house import OTHER, SELLER, House
 
 from feedamp.state import schema
-from feedamp.steps.place import place
+from feedamp.steps.place_orders.place import place
 from feedamp_sandbox.faults import Kind
 
 

@@ -11,7 +11,7 @@ import pytest
 from house import OTHER, SELLER, House, shipment
 
 from feedamp.state import watermarks
-from feedamp.steps.edge import Tally, finish
+from feedamp.steps.runner import Tally, finish
 
 DAY = datetime(2026, 3, 2, tzinfo=UTC)
 NEXT_DAY = datetime(2026, 3, 3, tzinfo=UTC)

@@ -10,8 +10,8 @@ from house import OTHER, SELLER, House
 from feedamp.errors import TransientError
 from feedamp.state import grants
 from feedamp.state.grants import Grant
-from feedamp.steps.edge import finish
-from feedamp.steps.refresh import plan_refresh
+from feedamp.steps.refresh_tokens.renew_idle_grants import plan_refresh
+from feedamp.steps.runner import finish
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from house import SELLER, House, open_house
 
 from feedamp.order_body import BodyRules
-from feedamp.steps.edge import finish
+from feedamp.steps.runner import finish
 
 LENIENT = {"body": BodyRules(extra_order_fields=frozenset({"gift_note"}))}
 

@@ -10,7 +10,7 @@ import duckdb
 import pytest
 from house import GOOD_NUMBER, OTHER, SELLER, House, shipment
 
-from feedamp.steps.edge import finish
+from feedamp.steps.runner import finish
 from feedamp_sandbox.orders import StoredOrder
 
 

@@ -15,8 +15,8 @@ from house import OTHER, SELLER, House, open_house, shipment
 from feedamp.errors import BusyError, TransientError
 from feedamp.run import Run
 from feedamp.state import leases
-from feedamp.steps.edge import Tally, finish
-from feedamp.steps.reconcile import reconcile
+from feedamp.steps.reconcile_orders.reconcile import reconcile
+from feedamp.steps.runner import Tally, finish
 from feedamp.warehouse import LoadSession, Warehouse
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 

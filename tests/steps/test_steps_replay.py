@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.order_body import BodyRules
 from feedamp.state import ledger, rejects, schema
-from feedamp.steps.replay import Replayed, replay
+from feedamp.steps.place_orders.replay import Replayed, replay
 
 LENIENT = BodyRules(extra_order_fields=frozenset({"gift_note"}))
 

@@ -9,7 +9,7 @@ import pytest
 from house import BAD_NUMBER, OTHER, SELLER, House, open_house, shipment
 
 from feedamp.errors import TransientError
-from feedamp.steps.edge import finish
+from feedamp.steps.runner import finish
 from feedamp_sandbox.faults import Kind
 
 

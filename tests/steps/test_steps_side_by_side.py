@@ -12,10 +12,14 @@ from house import BAD_NUMBER, SELLER, House, shipment
 
 from feedamp.errors import BusyError, TransientError
 from feedamp.state import grants, leases
-from feedamp.steps.close import close
-from feedamp.steps.edge import Tally, each_order, finish
-from feedamp.steps.place import place, plan_place
-from feedamp.steps.validate import validate
+from feedamp.steps.place_orders.place import place, plan_place
+from feedamp.steps.process_fulfillments.close import close
+from feedamp.steps.process_fulfillments.validate import validate
+from feedamp.steps.runner import (
+    Tally,
+    each_order,
+    finish,
+)
 
 BOTH = 2
 

@@ -11,7 +11,7 @@ from house import SELLER, House, shipment
 from feedamp.errors import UnreadableError
 from feedamp.state import open_orders, overview, schema
 from feedamp.state.open_orders import UNDECODABLE, decode_stored
-from feedamp.steps.edge import finish
+from feedamp.steps.runner import finish
 
 NUMBERS = [f"M-{n:02d}" for n in range(52)]  # 50 are validated in one transaction
 BROKEN = "M-07"

@@ -10,7 +10,7 @@ import pytest
 from house import NOON, OTHER, SELLER, House, open_house, shipment
 
 from feedamp.errors import IncompleteError
-from feedamp.steps.edge import finish
+from feedamp.steps.runner import finish
 
 
 @pytest.fixture(autouse=True)

@@ -18,12 +18,12 @@ from warehouse_units import FINAL, shows_the_truth, units_add_up
 
 from feedamp.resources import Resources
 from feedamp.state import State
-from feedamp.steps.close import close
-from feedamp.steps.extract import extract
-from feedamp.steps.intake import intake
+from feedamp.steps.extract_fulfillments.extract import extract
 from feedamp.steps.load import load
-from feedamp.steps.place import place
-from feedamp.steps.validate import validate
+from feedamp.steps.place_orders.place import place
+from feedamp.steps.place_orders.read_inbox import intake
+from feedamp.steps.process_fulfillments.close import close
+from feedamp.steps.process_fulfillments.validate import validate
 
 NUMBERS = ("M-1", "M-2", "M-3")
 ASYNC = {"place": place, "extract": extract, "validate": validate, "close": close}

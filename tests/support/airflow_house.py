@@ -22,9 +22,9 @@ from airflow.dag_processing.dagbag import DagBag
 from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import grants, sellers
-from feedamp.steps.intake import intake
 from feedamp.steps.load import load
-from feedamp.steps.place import place, plan_place
+from feedamp.steps.place_orders.place import place, plan_place
+from feedamp.steps.place_orders.read_inbox import intake
 from feedamp_airflow.wiring import make_resources
 from feedamp_sandbox import (
     LoggedRequest,

@@ -19,12 +19,16 @@ from house import BAD_NUMBER, OTHER, SELLER, House, shipment
 from feedamp.errors import BusyError, IncompleteError
 from feedamp.lake.manifest import Manifest
 from feedamp.state import manifests, schema, sellers
-from feedamp.steps import completeness
-from feedamp.steps.completeness import find_differences, find_quickly, prove_completeness
-from feedamp.steps.edge import missing_order
-from feedamp.steps.found_differences import FoundDifferences
+from feedamp.steps.completeness_proof import compare
+from feedamp.steps.completeness_proof.compare import (
+    find_differences,
+    find_quickly,
+    prove_completeness,
+)
+from feedamp.steps.completeness_proof.found_differences import FoundDifferences
+from feedamp.steps.completeness_proof.verify import Verified, verify
 from feedamp.steps.load import load_what_is_whole
-from feedamp.steps.verify import Verified, verify
+from feedamp.steps.runner import missing_order
 from feedamp.tables import TABLES
 
 RunSql = Callable[[str], None]
@@ -204,7 +208,7 @@ def test_a_lost_row_that_the_ledger_does_not_know_comes_back_from_the_lake(
     with FoundDifferences() as found:
         find_differences(house.resources, found, with_lake=True)
         assert {table for table, _, _ in found.counts()} == {named}
-        assert {difference.what for difference in found.first()} == {completeness.ONLY_IN_LAKE}
+        assert {difference.what for difference in found.first()} == {compare.ONLY_IN_LAKE}
     done = verified(house, repair=True)
     assert (done.count, done.notes, done.orders_read_again) == (0, [], 0)
     assert {name: rows for name, rows in all_rows().items() if rows != before[name]} == {}
@@ -406,7 +410,7 @@ def test_a_manifest_that_is_gone_is_given_up_once_its_orders_are_back(
     with FoundDifferences() as found:
         find_differences(house.resources, found, with_lake=True)
         said = {(d.table, d.key[-1], d.what) for d in found.first()}
-    assert ("orders", "X-0", completeness.ONLY_IN_WAREHOUSE) in said
+    assert ("orders", "X-0", compare.ONLY_IN_WAREHOUSE) in said
     done = verified(house, repair=True)
     assert done.count == 0
     [note] = done.notes
@@ -568,14 +572,14 @@ def test_a_busy_warehouse_proves_nothing_and_says_so(
 def test_a_large_ledger_is_counted_and_only_sellers_that_differ_are_compared(
     lived_in: House, lose: RunSql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(completeness, "ORDERS_COMPARED_QUICKLY", 3)
+    monkeypatch.setattr(compare, "ORDERS_COMPARED_QUICKLY", 3)
     with FoundDifferences() as found:
         words = find_quickly(lived_in.resources, lived_in.resources.warehouse, found)
         assert ("counted by seller, not compared" in words, len(found), found.compared) == (True, 0, 0)
         lose("DELETE FROM feedamp.closures WHERE mp_order_number = 'S-1'")
         find_quickly(lived_in.resources, lived_in.resources.warehouse, found)
         assert (found.counts(), found.compared) == ([("closures", SELLER, 1)], 7)
-        monkeypatch.setattr(completeness, "SELLERS_COMPARED_QUICKLY", 0)
+        monkeypatch.setattr(compare, "SELLERS_COMPARED_QUICKLY", 0)
         words = find_quickly(lived_in.resources, lived_in.resources.warehouse, found)
         assert "fewer rows of 1 sellers" in words
 
@@ -583,7 +587,7 @@ def test_a_large_ledger_is_counted_and_only_sellers_that_differ_are_compared(
 def test_the_daily_proof_counts_a_large_ledger(
     lived_in: House, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(completeness, "ORDERS_COMPARED_QUICKLY", 3)
+    monkeypatch.setattr(compare, "ORDERS_COMPARED_QUICKLY", 3)
     with caplog.at_level("INFO"):
         assert prove_completeness(lived_in.resources) == []
     assert "9 orders were counted by seller" in caplog.text
@@ -593,7 +597,7 @@ def test_the_daily_proof_counts_a_large_ledger(
 def test_portions_of_any_size_compare_every_order(
     lived_in: House, lose: RunSql, monkeypatch: pytest.MonkeyPatch, portion: int
 ) -> None:
-    monkeypatch.setattr(completeness, "ROWS_PER_PORTION", portion)
+    monkeypatch.setattr(compare, "ROWS_PER_PORTION", portion)
     lose("DELETE FROM feedamp.placements")
     with FoundDifferences() as found:
         find_differences(lived_in.resources, found)

@@ -17,12 +17,12 @@ from order_samples import good_line, good_order
 
 from feedamp.resources import Resources
 from feedamp.run import Run
-from feedamp.steps.close import close
-from feedamp.steps.extract import extract
-from feedamp.steps.intake import intake
+from feedamp.steps.extract_fulfillments.extract import extract
 from feedamp.steps.load import load
-from feedamp.steps.place import place, plan_place
-from feedamp.steps.validate import validate
+from feedamp.steps.place_orders.place import place, plan_place
+from feedamp.steps.place_orders.read_inbox import intake
+from feedamp.steps.process_fulfillments.close import close
+from feedamp.steps.process_fulfillments.validate import validate
 from feedamp_airflow.cli import main
 
 SELLER = "seller-001"

@@ -15,7 +15,7 @@ from house import OTHER, SELLER, House, shipment
 from feedamp.errors import IncompleteError
 from feedamp.lake.manifest import Manifest
 from feedamp.state import manifests, watermarks
-from feedamp.steps.extract import extract
+from feedamp.steps.extract_fulfillments.extract import extract
 
 Damage = Callable[[Path], None]
 

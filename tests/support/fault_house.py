@@ -26,8 +26,11 @@ from feedamp.api.json_fields import Slips
 from feedamp.codec import decode_json
 from feedamp.lake.flatten import order_rows
 from feedamp.state import findings, grants, ledger, open_orders
-from feedamp.steps import close, extract, place, reconcile, validate
-from feedamp.steps.edge import Tally
+from feedamp.steps.extract_fulfillments import extract
+from feedamp.steps.place_orders import place
+from feedamp.steps.process_fulfillments import close, validate
+from feedamp.steps.reconcile_orders import reconcile
+from feedamp.steps.runner import Tally
 from feedamp.tables import TABLES, Type
 from feedamp_sandbox.views import order_view
 

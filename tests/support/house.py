@@ -36,15 +36,15 @@ from feedamp.run import Run
 from feedamp.settings import Settings
 from feedamp.state import State, findings, grants, open_orders, sellers
 from feedamp.state.token_cipher import TokenCipher
-from feedamp.steps import close as _close
-from feedamp.steps import extract as _extract
-from feedamp.steps import intake as _intake
 from feedamp.steps import load as _load
-from feedamp.steps import place as _place
-from feedamp.steps import reconcile as _reconcile
-from feedamp.steps import refresh as _refresh
-from feedamp.steps import validate as _validate
-from feedamp.steps.edge import Tally
+from feedamp.steps.extract_fulfillments import extract as _extract
+from feedamp.steps.place_orders import place as _place
+from feedamp.steps.place_orders import read_inbox as _intake
+from feedamp.steps.process_fulfillments import close as _close
+from feedamp.steps.process_fulfillments import validate as _validate
+from feedamp.steps.reconcile_orders import reconcile as _reconcile
+from feedamp.steps.refresh_tokens import renew_idle_grants as _refresh
+from feedamp.steps.runner import Tally
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp_sandbox import (
     Sandbox,

@@ -28,7 +28,7 @@ from feedamp.settings import Settings
 from feedamp.state import open_orders, outbox, watermarks
 from feedamp.steps import compact as compact_step
 from feedamp.steps import load as load_step
-from feedamp.steps import portions
+from feedamp.steps.extract_fulfillments import publisher
 from feedamp.tables import LAKE_TABLES
 from feedamp.warehouse import Warehouse
 
@@ -46,7 +46,7 @@ def patched_sizes() -> Iterator[None]:
         patch.setattr(writer, "ROWS_PER_BATCH", BATCH)
         patch.setattr(writer, "ROWS_PER_GROUP", GROUP)
         patch.setattr(schema_evolution, "ROWS_PER_BATCH", READ)
-        patch.setattr(portions, "ORDERS_PER_MANIFEST", PORTION)
+        patch.setattr(publisher, "ORDERS_PER_MANIFEST", PORTION)
         patch.setattr(load_step, "ROWS_PER_MANIFEST", MANIFEST)
         patch.setattr(compaction, "MOST_ROWS", 1_000)
         yield
@@ -104,7 +104,7 @@ class Chain:
                 outbox.put(connection, "placements", [{**row, "placed_at": now}], recorded_at=now)
 
     def _show(self, count: int) -> None:
-        task = portions.Portions(self.resources, self._run(), "extract", 0)
+        task = publisher.Portions(self.resources, self._run(), "extract", 0)
         read_at = self.state.now()
         for _ in range(count):
             number = f"X-{len(self._shown)}"

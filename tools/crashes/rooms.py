@@ -21,14 +21,14 @@ from feedamp.run import Run
 from feedamp.settings import Settings
 from feedamp.state import State, grants, sellers
 from feedamp.state.token_cipher import TokenCipher
-from feedamp.steps.close import close
-from feedamp.steps.edge import Tally
-from feedamp.steps.extract import extract, plan_sellers
-from feedamp.steps.intake import intake
+from feedamp.steps.extract_fulfillments.extract import extract, plan_sellers
 from feedamp.steps.load import load
-from feedamp.steps.place import place, plan_place
-from feedamp.steps.reconcile import plan_reconcile, reconcile
-from feedamp.steps.validate import plan_process, validate
+from feedamp.steps.place_orders.place import place, plan_place
+from feedamp.steps.place_orders.read_inbox import intake
+from feedamp.steps.process_fulfillments.close import close
+from feedamp.steps.process_fulfillments.validate import plan_process, validate
+from feedamp.steps.reconcile_orders.reconcile import plan_reconcile, reconcile
+from feedamp.steps.runner import Tally
 from feedamp.warehouse import Warehouse
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp.warehouse.postgres_address import PostgresAddress

@@ -29,7 +29,7 @@ from feedamp.errors import AuthorizationError, ConfigurationError, RejectedError
 from feedamp.resources import Resources
 from feedamp.run import Run, shards
 from feedamp.state import sellers, step_runs
-from feedamp.steps.edge import finish
+from feedamp.steps.runner import finish
 from soak.settings import RETRIES, Settings
 
 LONGEST_WAIT_S = 180.0  # feedamp_airflow.retries
@@ -288,17 +288,17 @@ def _work(rooms: Rooms, job: Job, pipe: Connection) -> None:
 
 def _do(resources: Resources, run: Run, job: Job) -> Any:
     """What the task does; as in feedamp_airflow.tasks."""
-    from feedamp.steps.close import close
-    from feedamp.steps.completeness import prove_completeness
-    from feedamp.steps.extract import extract, plan_sellers
-    from feedamp.steps.forget import forget
-    from feedamp.steps.inbox_verdict import inbox_problems
-    from feedamp.steps.intake import intake
+    from feedamp.steps.completeness_proof.compare import prove_completeness
+    from feedamp.steps.extract_fulfillments.extract import extract, plan_sellers
     from feedamp.steps.load import load_what_is_whole
-    from feedamp.steps.place import place, plan_place
-    from feedamp.steps.reconcile import plan_reconcile, reconcile
-    from feedamp.steps.refresh import plan_refresh, refresh
-    from feedamp.steps.validate import plan_process, validate
+    from feedamp.steps.place_orders.inbox_verdict import inbox_problems
+    from feedamp.steps.place_orders.place import place, plan_place
+    from feedamp.steps.place_orders.read_inbox import intake
+    from feedamp.steps.process_fulfillments.close import close
+    from feedamp.steps.process_fulfillments.validate import plan_process, validate
+    from feedamp.steps.purge import forget
+    from feedamp.steps.reconcile_orders.reconcile import plan_reconcile, reconcile
+    from feedamp.steps.refresh_tokens.renew_idle_grants import plan_refresh, refresh
 
     day = [job.params.get("start"), job.params.get("end")]
     if job.task == "intake":

@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.state.schema import step_runs
 from feedamp.state.upsert import insert, upsert
-from feedamp.troubles import Told
+from feedamp.steps.troubles import Told
 
 KEPT_FOR = timedelta(days=30)
 

@@ -30,7 +30,12 @@ from feedamp.rules.adoption import adopt as adopted
 from feedamp.run import Run
 from feedamp.state import ledger, manifests, open_orders, sellers
 from feedamp.state.sellers import Seller
-from feedamp.steps.edge import FAILURES_THAT_END_A_SELLER, Tally, each_seller, record_run
+from feedamp.steps.runner import (
+    FAILURES_THAT_END_A_SELLER,
+    Tally,
+    each_seller,
+    record_run,
+)
 
 FIRST_NAMED = 5
 ORDERS_PER_PORTION = 200  # held for every seller that is read at the same time

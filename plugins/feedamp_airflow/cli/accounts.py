@@ -8,7 +8,7 @@ from feedamp.errors import FeedAmpError
 from feedamp.resources import Resources
 from feedamp.state import known_orders, sellers
 from feedamp.state.sellers import SET_ASIDE, Seller
-from feedamp.troubles import counted
+from feedamp.steps.troubles import counted
 
 NAMED = 10
 

@@ -13,8 +13,8 @@ from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import sellers
 from feedamp.steps.adopt import adopt
-from feedamp.steps.edge import Tally
 from feedamp.steps.load import load
+from feedamp.steps.runner import Tally
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
 

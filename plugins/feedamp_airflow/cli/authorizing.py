@@ -12,7 +12,6 @@ from feedamp.api.account import FeedAmpAccount
 from feedamp.api.account_check import AccountCheck, Verdict
 from feedamp.api.oauth import TokenEndpoint, TokenPair
 from feedamp.api.transport import Transport
-from feedamp.enrollment import accepted_words
 from feedamp.errors import (
     AuthorizationError,
     ClientRefusedError,
@@ -32,7 +31,8 @@ from feedamp.state import (
     sellers,
 )
 from feedamp.state.sellers import Seller
-from feedamp.troubles import counted
+from feedamp.steps.enroll import accepted_words
+from feedamp.steps.troubles import counted
 from feedamp_airflow.cli.output import Output, moment
 from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, opened_resources
 

@@ -157,8 +157,8 @@ def _accounts(resources: Resources) -> str:
 
 
 def _inbox(resources: Resources) -> str:
+    from feedamp.steps.troubles import counted
     from feedamp.storage import open_storage
-    from feedamp.troubles import counted
 
     inbox = resources.inbox
     store = open_storage("inbox_url", inbox) if isinstance(inbox, str) else inbox
@@ -192,8 +192,8 @@ def _warehouse(options: Options) -> str:
 
 
 def _completeness(options: Options, resources: Resources) -> str:
-    from feedamp.steps.completeness import find_quickly, in_words
-    from feedamp.steps.found_differences import FoundDifferences
+    from feedamp.steps.completeness_proof.compare import find_quickly, in_words
+    from feedamp.steps.completeness_proof.found_differences import FoundDifferences
     from feedamp_airflow.wiring import connection_by_id, make_warehouse
 
     warehouse = make_warehouse(options, connection_by_id, lock_wait_s=0.0)

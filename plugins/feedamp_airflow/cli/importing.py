@@ -19,7 +19,12 @@ from feedamp.api.account_check import (
     Verdict,
     check_accounts,
 )
-from feedamp.enrollment import (
+from feedamp.errors import AuthorizationError, ClientRefusedError, ConfigurationError, FeedAmpError
+from feedamp.resources import Resources
+from feedamp.run import Run
+from feedamp.state import consents, known_orders, sellers
+from feedamp.state.sellers import Seller
+from feedamp.steps.enroll import (
     Outcome,
     Refusal,
     accepted_words,
@@ -28,12 +33,7 @@ from feedamp.enrollment import (
     read_line,
     set_aside_words,
 )
-from feedamp.errors import AuthorizationError, ClientRefusedError, ConfigurationError, FeedAmpError
-from feedamp.resources import Resources
-from feedamp.run import Run
-from feedamp.state import consents, known_orders, sellers
-from feedamp.state.sellers import Seller
-from feedamp.troubles import counted
+from feedamp.steps.troubles import counted
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
 from feedamp_airflow.cli.sellers import usable_connection

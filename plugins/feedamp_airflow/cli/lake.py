@@ -34,7 +34,7 @@ def compact_lake(given: argparse.Namespace, out: Output) -> int:
 def verify_lake(given: argparse.Namespace, out: Output) -> int:
     """Names what lake and warehouse lack of what the state knows; 1 if anything is left. Safe to repeat."""
     from feedamp.run import Run
-    from feedamp.steps.verify import verify
+    from feedamp.steps.completeness_proof.verify import verify
 
     with opened_resources() as resources:
         run = Run("feedamp_lake", "by hand", resources.state.now())

@@ -14,7 +14,7 @@ from feedamp.rules.units import LineUnits, count_units
 from feedamp.state import findings, ledger, open_orders, rejects
 from feedamp.state.open_orders import Held
 from feedamp.state.rejects import Rejected
-from feedamp.troubles import counted
+from feedamp.steps.troubles import counted
 from feedamp_airflow.cli.findings import finding_row
 from feedamp_airflow.cli.output import Output, cell
 from feedamp_airflow.cli.rejected import reject_row

@@ -8,7 +8,7 @@ from typing import Any
 from feedamp.resources import Resources
 from feedamp.state import rejects
 from feedamp.state.rejects import Rejected
-from feedamp.steps.replay import replay
+from feedamp.steps.place_orders.replay import replay
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, opened_resources
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from feedamp.enrollment import Enrollment, Refusal, check, enroll
 from feedamp.errors import ConfigurationError
 from feedamp.resources import Resources
 from feedamp.state import overview, sellers
 from feedamp.state.grants import REFRESH_TOKEN_LIFE
+from feedamp.steps.enroll import (
+    Enrollment,
+    Refusal,
+    check,
+    enroll,
+)
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, opened_resources
 

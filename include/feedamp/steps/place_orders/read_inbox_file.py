@@ -14,8 +14,8 @@ from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import inbox_files, rejects
 from feedamp.state.rejects import Rejected
-from feedamp.steps.admitting import judge_row, write_row
-from feedamp.steps.edge import Tally
+from feedamp.steps.place_orders.ingest_row import judge_row, write_row
+from feedamp.steps.runner import Tally
 
 log = logging.getLogger(__name__)
 ROWS_PER_TRANSACTION = 200

@@ -10,7 +10,11 @@ from feedamp.resources import Resources
 from feedamp.run import Run, shards
 from feedamp.state import grants, sellers
 from feedamp.state.sellers import NEEDS_AUTHORIZATION, SET_ASIDE, Seller
-from feedamp.steps.edge import Tally, each_seller, record_run
+from feedamp.steps.runner import (
+    Tally,
+    each_seller,
+    record_run,
+)
 
 log = logging.getLogger(__name__)
 UNUSED_FOR = timedelta(days=30)

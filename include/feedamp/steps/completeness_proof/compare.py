@@ -23,9 +23,13 @@ from feedamp.rules.expected_rows import (
     expected_rows,
 )
 from feedamp.state import facts, manifests, outbox
-from feedamp.steps.found_differences import FoundDifferences, row_mark
+from feedamp.steps.completeness_proof.compare_manifests import (
+    MANIFESTS,
+    compare_manifests,
+    known_manifests,
+)
+from feedamp.steps.completeness_proof.found_differences import FoundDifferences, row_mark
 from feedamp.steps.load import WAREHOUSE_WAIT_S
-from feedamp.steps.manifest_check import MANIFESTS, compare_manifests, known_manifests
 from feedamp.tables import (
     CHILDREN,
     CLOSURES,

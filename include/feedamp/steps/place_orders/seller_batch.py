@@ -31,8 +31,8 @@ from feedamp.rules.order import CANCELLED, SHIPPED, LedgerOrder
 from feedamp.rules.units import count_units
 from feedamp.run import Run
 from feedamp.state import leases, ledger, open_orders, outbox, rejects, sellers
-from feedamp.steps.edge import Tally, unexpected
-from feedamp.steps.reading_back import keep_read, read_back
+from feedamp.steps.read_back import keep_read, read_back
+from feedamp.steps.runner import Tally, unexpected
 from feedamp.tables import PLACEMENTS
 
 ORDERS_AT_ONCE = 4

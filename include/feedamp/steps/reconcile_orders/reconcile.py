@@ -11,10 +11,14 @@ from feedamp.resources import Resources
 from feedamp.run import Run, shards
 from feedamp.state import ledger, sellers
 from feedamp.state.sellers import Seller
-from feedamp.steps.difference_table import DifferenceTable
-from feedamp.steps.edge import Tally, each_seller, record_run
-from feedamp.steps.reconciling import SellerComparison
-from feedamp.steps.warehouse_reading import WarehouseReader, bought
+from feedamp.steps.reconcile_orders.difference_table import DifferenceTable
+from feedamp.steps.reconcile_orders.seller_comparison import SellerComparison
+from feedamp.steps.reconcile_orders.warehouse_lookup import WarehouseReader, bought
+from feedamp.steps.runner import (
+    Tally,
+    each_seller,
+    record_run,
+)
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,13 @@ from feedamp.resources import Resources
 from feedamp.run import Run, shards
 from feedamp.state import ledger, sellers
 from feedamp.state.sellers import Seller
-from feedamp.steps.edge import Tally, each_seller, record_run
-from feedamp.steps.placing import ASK_AGAIN, SellerBatch
-from feedamp.troubles import Troubles
+from feedamp.steps.place_orders.seller_batch import ASK_AGAIN, SellerBatch
+from feedamp.steps.runner import (
+    Tally,
+    each_seller,
+    record_run,
+)
+from feedamp.steps.troubles import Troubles
 
 log = logging.getLogger(__name__)
 

@@ -29,11 +29,21 @@ from feedamp.rules.order import AWAITING_SHIPMENT, PENDING, LedgerOrder
 from feedamp.run import Run
 from feedamp.state import facts, findings, ledger, manifests, open_orders, outbox, rejects, sellers
 from feedamp.state.sellers import Seller
-from feedamp.steps.completeness import ONLY_IN_LAKE, WAREHOUSE
-from feedamp.steps.edge import Tally, each_seller, missing_order
-from feedamp.steps.found_differences import FoundDifferences
+from feedamp.steps.completeness_proof.compare import ONLY_IN_LAKE, WAREHOUSE
+from feedamp.steps.completeness_proof.compare_manifests import (
+    GONE,
+    MANIFESTS,
+    NEVER_LOADED,
+    NOT_LOADED,
+    UNKNOWN,
+)
+from feedamp.steps.completeness_proof.found_differences import FoundDifferences
 from feedamp.steps.load import give_up_manifest
-from feedamp.steps.manifest_check import GONE, MANIFESTS, NEVER_LOADED, NOT_LOADED, UNKNOWN
+from feedamp.steps.runner import (
+    Tally,
+    each_seller,
+    missing_order,
+)
 from feedamp.tables import (
     CHILDREN,
     CLOSURES,

@@ -14,7 +14,11 @@ from feedamp.resources import Resources
 from feedamp.rules.order import CANCELLED
 from feedamp.state import ledger, rejects
 from feedamp.state.rejects import Rejected
-from feedamp.steps.admitting import judge_row, seen_units, write_row
+from feedamp.steps.place_orders.ingest_row import (
+    judge_row,
+    seen_units,
+    write_row,
+)
 
 ROWS_PER_TRANSACTION = 200
 

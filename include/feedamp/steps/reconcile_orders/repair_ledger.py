@@ -12,7 +12,7 @@ from feedamp.rules.order import LedgerOrder
 from feedamp.rules.repair import Action, Repair
 from feedamp.run import Run
 from feedamp.state import leases, ledger, open_orders
-from feedamp.steps.judging import record_closed, release_reports
+from feedamp.steps.process_fulfillments.evaluate import record_closed, release_reports
 
 
 def mend_ledger(

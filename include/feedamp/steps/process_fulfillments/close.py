@@ -30,10 +30,16 @@ from feedamp.rules.order import CANCELLED, LedgerOrder
 from feedamp.run import Run
 from feedamp.state import leases, ledger, open_orders, outbox, sellers
 from feedamp.state.sellers import Seller
-from feedamp.steps.edge import Tally, each_order, each_seller, missing_order, record_run
-from feedamp.steps.judging import judge, record_closed
-from feedamp.steps.reading_back import keep_read, read_back
-from feedamp.troubles import counted
+from feedamp.steps.process_fulfillments.evaluate import judge, record_closed
+from feedamp.steps.read_back import keep_read, read_back
+from feedamp.steps.runner import (
+    Tally,
+    each_order,
+    each_seller,
+    missing_order,
+    record_run,
+)
+from feedamp.steps.troubles import counted
 
 log = logging.getLogger(__name__)
 REFUSES_THE_CLOSING = (400, 409, 422)

@@ -9,9 +9,9 @@ from feedamp.inbox import Taken, discover
 from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import inbox_files
-from feedamp.steps.edge import Tally, record_run
-from feedamp.steps.intake_file import take_file
-from feedamp.steps.intake_query import take_query
+from feedamp.steps.place_orders.read_inbox_file import take_file
+from feedamp.steps.place_orders.read_query import take_query
+from feedamp.steps.runner import Tally, record_run
 
 log = logging.getLogger(__name__)
 

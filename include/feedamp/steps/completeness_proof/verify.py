@@ -9,10 +9,10 @@ from feedamp.errors import FeedAmpError
 from feedamp.resources import Resources
 from feedamp.rules.expected_rows import Difference
 from feedamp.run import Run
-from feedamp.steps.completeness import find_differences
-from feedamp.steps.found_differences import FoundDifferences
+from feedamp.steps.completeness_proof.compare import find_differences
+from feedamp.steps.completeness_proof.found_differences import FoundDifferences
+from feedamp.steps.completeness_proof.restore import give_up_gone, restore
 from feedamp.steps.load import load_what_is_whole
-from feedamp.steps.restore import give_up_gone, restore
 
 log = logging.getLogger(__name__)
 

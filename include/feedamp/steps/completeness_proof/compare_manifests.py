@@ -18,7 +18,7 @@ from feedamp.lake.store import Lake
 from feedamp.resources import Resources
 from feedamp.rules.expected_rows import Difference
 from feedamp.state import manifests
-from feedamp.steps.found_differences import FoundDifferences
+from feedamp.steps.completeness_proof.found_differences import FoundDifferences
 from feedamp.steps.load import OUTBOX
 
 MANIFESTS = "manifests"

@@ -26,9 +26,16 @@ from feedamp.rules.finding import HELD, REPORTED, TO_REPORT, StoredFinding
 from feedamp.run import Run, shards
 from feedamp.state import findings, leases, ledger, open_orders, sellers
 from feedamp.state.sellers import Seller
-from feedamp.steps.edge import Tally, each_order, each_seller, missing_order, record_run, unexpected
-from feedamp.steps.judging import judge
-from feedamp.steps.reading_back import keep_read
+from feedamp.steps.process_fulfillments.evaluate import judge
+from feedamp.steps.read_back import keep_read
+from feedamp.steps.runner import (
+    Tally,
+    each_order,
+    each_seller,
+    missing_order,
+    record_run,
+    unexpected,
+)
 
 log = logging.getLogger(__name__)
 ORDERS_PER_TRANSACTION = 50

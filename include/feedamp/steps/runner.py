@@ -26,8 +26,7 @@ from feedamp.run import Run
 from feedamp.state import outbox, step_runs
 from feedamp.state.sellers import Seller
 from feedamp.state.step_runs import Done
-from feedamp.tables import RUNS
-from feedamp.troubles import (
+from feedamp.steps.troubles import (
     LONGEST_REASON,
     Reason,
     Told,
@@ -38,6 +37,7 @@ from feedamp.troubles import (
     sentence,
     together,
 )
+from feedamp.tables import RUNS
 
 log = logging.getLogger(__name__)
 SELLERS_AT_ONCE = 64

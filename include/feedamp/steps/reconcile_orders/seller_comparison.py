@@ -43,11 +43,11 @@ from feedamp.rules.units import count_units
 from feedamp.run import Run
 from feedamp.state import ledger, manifests, open_orders, outbox, sellers, watermarks
 from feedamp.state.open_orders import Held
-from feedamp.steps.difference_table import DifferenceTable
-from feedamp.steps.edge import Tally
-from feedamp.steps.mending import mend_ledger
-from feedamp.steps.placing import SellerBatch
-from feedamp.steps.warehouse_reading import Stored, WarehouseReader
+from feedamp.steps.place_orders.seller_batch import SellerBatch
+from feedamp.steps.reconcile_orders.difference_table import DifferenceTable
+from feedamp.steps.reconcile_orders.repair_ledger import mend_ledger
+from feedamp.steps.reconcile_orders.warehouse_lookup import Stored, WarehouseReader
+from feedamp.steps.runner import Tally
 from feedamp.tables import RECONCILIATIONS, Rows
 
 ORDERS_PER_CHUNK = 200

@@ -26,10 +26,16 @@ from feedamp.rules.order import AWAITING_SHIPMENT, PENDING
 from feedamp.run import Run, shards
 from feedamp.state import ledger, open_orders, sellers, watermarks
 from feedamp.state.sellers import Seller
-from feedamp.steps.account_watch import AccountWatch
-from feedamp.steps.edge import FAILURES_THAT_END_A_SELLER, Tally, each_seller, missing_order, record_run
-from feedamp.steps.portions import Portions
-from feedamp.troubles import Troubles
+from feedamp.steps.extract_fulfillments.account_watch import AccountWatch
+from feedamp.steps.extract_fulfillments.publisher import Portions
+from feedamp.steps.runner import (
+    FAILURES_THAT_END_A_SELLER,
+    Tally,
+    each_seller,
+    missing_order,
+    record_run,
+)
+from feedamp.steps.troubles import Troubles
 
 log = logging.getLogger(__name__)
 OPEN_STATES = (PENDING, AWAITING_SHIPMENT)

@@ -1,0 +1,1 @@
+"""What sellers changed since the last run, into the lake."""

@@ -1,0 +1,1 @@
+"""Order files and rows of a query into the ledger, orders of the ledger to FeedAMP."""

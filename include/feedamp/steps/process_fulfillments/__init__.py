@@ -1,0 +1,1 @@
+"""Changed orders validated, their errors reported, settled ones closed."""

@@ -1,0 +1,1 @@
+"""One day of orders compared in ledger, FeedAMP and warehouse, and repaired."""

@@ -1,0 +1,1 @@
+"""Grants that no task has used are kept alive."""

@@ -1,0 +1,80 @@
+"""Imports run down only: what each part of `feedamp` may import of it, as docs/architecture.md lists it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+INCLUDE = Path(__file__).parents[2] / "include"
+BASE = {"errors", "models", "codec", "money", "tables", "storage"}
+STATE = BASE - {"storage"} | {"settings", "run", "rules", "order_body", "carriers", "state"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "money": set(),
+    "models": {"errors"},
+    "carriers": {"carriers"},
+    "codec": {"errors", "models"},
+    "tables": {"errors", "models"},
+    "storage": {"errors", "models"},
+    "order_body": {"errors", "models", "codec", "money", "order_body"},
+    "rules": {"errors", "models", "codec", "money", "tables", "order_body", "carriers", "rules"},
+    "settings": {"errors", "models", "codec", "order_body"},
+    "run": {"errors", "models", "codec", "order_body"},
+    "inbox": {"errors", "models", "codec", "money", "order_body", "storage", "settings", "inbox"},
+    "state": {"errors", "models", "codec", "money", "tables", "settings", "rules", "state"},
+    "api": BASE | {"order_body", "rules", "settings", "run", "state", "carriers", "api"},
+    "lake": {"errors", "models", "codec", "money", "tables", "storage", "rules", "carriers", "lake"},
+    "warehouse": {"errors", "models", "codec", "money", "tables", "lake", "warehouse"},
+}
+EVERYTHING = {*MAY_IMPORT, "resources", "steps"}
+MAY_IMPORT |= {"resources": EVERYTHING - {"steps"}, "steps": EVERYTHING}
+IMPURE = {"sqlalchemy", "aiohttp", "fsspec", "duckdb", "pyarrow", "asyncio", "os", "socket", "subprocess"}
+
+
+def part_of(module: str) -> str:
+    return module.split(".")[1] if "." in module else module
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in (INCLUDE / "feedamp").rglob("*.py") if "migrations" not in path.parts)
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def part(path: Path) -> str:
+    """The wing or top-level module that a file belongs to."""
+    return path.relative_to(INCLUDE / "feedamp").parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(INCLUDE)))
+def test_a_module_imports_only_what_lies_below_it(path):
+    if part(path) == "__init__":
+        return
+    ours = {name.split(".")[1] for name in imports(path) if name.startswith("feedamp.")}
+    assert ours <= MAY_IMPORT[part(path)] | {"__version__"}
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in modules() if part(path) == "rules"], ids=lambda path: path.stem
+)
+def test_rules_do_nothing_but_decide(path):
+    assert not {name.split(".")[0] for name in imports(path)} & IMPURE
+
+
+def test_the_sandbox_imports_nothing_of_ours():
+    for path in (INCLUDE / "feedamp_sandbox").rglob("*.py"):
+        assert not [name for name in imports(path) if name.split(".")[0] == "feedamp"], path
+
+
+def test_no_module_name_comes_twice():
+    names = [path.stem for path in modules() if path.stem != "__init__"]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
