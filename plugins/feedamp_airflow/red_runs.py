@@ -17,14 +17,14 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from feedamp.errors import FeedAmpError
 from feedamp.resources import Resources
-from feedamp.state import step_runs
-from feedamp.steps.runner import NEXT, NEXT_OF
-from feedamp.steps.troubles import (
+from feedamp.rules.troubles import (
     LONGEST_REASON,
     Told,
     sentence,
     together,
 )
+from feedamp.state import step_runs
+from feedamp.steps.runner import NEXT, NEXT_OF
 from feedamp_airflow.wiring import make_resources
 
 log = logging.getLogger(__name__)

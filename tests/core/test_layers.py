@@ -1,4 +1,4 @@
-"""Imports run down only: what each part of `feedamp` may import of it, as docs/architecture.md lists it."""
+"""Imports run down only: what each part of `feedamp` may import of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 
 INCLUDE = Path(__file__).parents[2] / "include"
 BASE = {"errors", "models", "codec", "money", "tables", "storage"}
-STATE = BASE - {"storage"} | {"settings", "run", "rules", "order_body", "carriers", "state"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "money": set(),
@@ -32,10 +31,6 @@ MAY_IMPORT: dict[str, set[str]] = {
 EVERYTHING = {*MAY_IMPORT, "resources", "steps"}
 MAY_IMPORT |= {"resources": EVERYTHING - {"steps"}, "steps": EVERYTHING}
 IMPURE = {"sqlalchemy", "aiohttp", "fsspec", "duckdb", "pyarrow", "asyncio", "os", "socket", "subprocess"}
-
-
-def part_of(module: str) -> str:
-    return module.split(".")[1] if "." in module else module
 
 
 def modules() -> list[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from feedamp.steps.troubles import (
+from feedamp.rules.troubles import (
     LONGEST_RECORD,
     Told,
     Troubles,

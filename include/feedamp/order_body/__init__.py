@@ -4,7 +4,12 @@ Pure: values in, values out.
 """
 
 from feedamp.order_body.check import check_body
-from feedamp.order_body.reasons import Reason, ReasonCode, is_storable, storable
+from feedamp.order_body.reject_reasons import (
+    Reason,
+    ReasonCode,
+    is_storable,
+    storable,
+)
 from feedamp.order_body.rules import BodyRules
 
 __all__ = ["BodyRules", "Reason", "ReasonCode", "check_body", "is_storable", "storable"]

@@ -6,7 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from feedamp.order_body import values
-from feedamp.order_body.reasons import BadValueError, Reason, ReasonCode, storable
+from feedamp.order_body.reject_reasons import (
+    BadValueError,
+    Reason,
+    ReasonCode,
+    storable,
+)
 from feedamp.order_body.rules import BodyRules
 from feedamp.order_body.shape import NOT_SENT, ORDER, READ_ONLY, ListOf, Members, Node, Value
 

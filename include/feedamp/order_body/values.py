@@ -16,7 +16,7 @@ from typing import Any
 
 from feedamp.money import MAX_MONEY
 from feedamp.order_body.currencies import CURRENCIES
-from feedamp.order_body.reasons import BadValueError, is_storable
+from feedamp.order_body.reject_reasons import BadValueError, is_storable
 
 MAX_KEY_CHARS = 128
 MAX_QUANTITY = 2**31 - 1

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from feedamp.codec import content_hash
-from feedamp.inbox import OrderRow, Reason
 from feedamp.models import FINAL_STATES, MarketplaceState
+from feedamp.order_body import Reason
 from feedamp.rules.order import (
     AWAITING_SHIPMENT,
     CANCELLED,
@@ -43,6 +43,34 @@ class Admission:
         return self.rejected and self.note is None
 
 
+class DeliveredOrder(Protocol):
+    """A good row of the inbox: the order as it is delivered, and where it comes from."""
+
+    @property
+    def seller_id(self) -> str:
+        """Whose order it is."""
+
+    @property
+    def mp_order_number(self) -> str:
+        """Its number."""
+
+    @property
+    def body(self) -> Mapping[str, Any]:
+        """The PUT body, `marketplace_state` included."""
+
+    @property
+    def source(self) -> str:
+        """File or query."""
+
+    @property
+    def row_number(self) -> int:
+        """Its place there."""
+
+    @property
+    def row_hash(self) -> str:
+        """Of the row's content."""
+
+
 @dataclass(frozen=True)
 class Seen:
     """What the newest snapshot says about an order; all zero when there is none."""
@@ -51,7 +79,7 @@ class Seen:
     is_marketplace_fulfilled: bool = False
 
 
-def admit(row: OrderRow, known: LedgerOrder | None, seen: Seen, *, now: datetime) -> Admission:
+def admit(row: DeliveredOrder, known: LedgerOrder | None, seen: Seen, *, now: datetime) -> Admission:
     """The ledger's answer to one good row of the inbox. Safe to repeat: a content seen before changes nothing."""
     body = {key: value for key, value in row.body.items() if key != "marketplace_state"}
     state = MarketplaceState(row.body["marketplace_state"])
@@ -85,7 +113,7 @@ def admit(row: OrderRow, known: LedgerOrder | None, seen: Seen, *, now: datetime
 
 
 def _body_comes(
-    row: OrderRow,
+    row: DeliveredOrder,
     known: LedgerOrder,
     body: dict[str, Any],
     body_hash: str,
@@ -111,7 +139,7 @@ def _body_comes(
 
 
 def _first_delivery(
-    row: OrderRow,
+    row: DeliveredOrder,
     body: dict[str, Any],
     body_hash: str,
     state: MarketplaceState,
@@ -216,7 +244,7 @@ def _illegal(message: str) -> Reason:
     return Reason("marketplace_state", "illegal_transition", message)
 
 
-def _origin(row: OrderRow) -> dict[str, Any]:
+def _origin(row: DeliveredOrder) -> dict[str, Any]:
     """The row that a placement or a refusal will name."""
     return {"source": row.source, "source_row": row.row_number, "row_hash": row.row_hash}
 

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from feedamp.rules.troubles import Told
 from feedamp.state.schema import step_runs
 from feedamp.state.upsert import insert, upsert
-from feedamp.steps.troubles import Told
 
 KEPT_FOR = timedelta(days=30)
 

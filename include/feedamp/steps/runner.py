@@ -22,11 +22,7 @@ from feedamp.errors import (
     TransientError,
 )
 from feedamp.resources import Resources
-from feedamp.run import Run
-from feedamp.state import outbox, step_runs
-from feedamp.state.sellers import Seller
-from feedamp.state.step_runs import Done
-from feedamp.steps.troubles import (
+from feedamp.rules.troubles import (
     LONGEST_REASON,
     Reason,
     Told,
@@ -37,6 +33,10 @@ from feedamp.steps.troubles import (
     sentence,
     together,
 )
+from feedamp.run import Run
+from feedamp.state import outbox, step_runs
+from feedamp.state.sellers import Seller
+from feedamp.state.step_runs import Done
 from feedamp.tables import RUNS
 
 log = logging.getLogger(__name__)

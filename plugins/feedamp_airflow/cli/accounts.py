@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from feedamp.errors import FeedAmpError
 from feedamp.resources import Resources
+from feedamp.rules.troubles import counted
 from feedamp.state import known_orders, sellers
 from feedamp.state.sellers import SET_ASIDE, Seller
-from feedamp.steps.troubles import counted
 
 NAMED = 10
 

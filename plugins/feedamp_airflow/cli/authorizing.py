@@ -22,6 +22,7 @@ from feedamp.errors import (
     UnclearError,
 )
 from feedamp.resources import Resources
+from feedamp.rules.troubles import counted
 from feedamp.run import Run
 from feedamp.state import (
     consent_requests,
@@ -32,7 +33,6 @@ from feedamp.state import (
 )
 from feedamp.state.sellers import Seller
 from feedamp.steps.enroll import accepted_words
-from feedamp.steps.troubles import counted
 from feedamp_airflow.cli.output import Output, moment
 from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, opened_resources
 

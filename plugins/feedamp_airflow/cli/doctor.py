@@ -157,7 +157,7 @@ def _accounts(resources: Resources) -> str:
 
 
 def _inbox(resources: Resources) -> str:
-    from feedamp.steps.troubles import counted
+    from feedamp.rules.troubles import counted
     from feedamp.storage import open_storage
 
     inbox = resources.inbox

@@ -21,6 +21,7 @@ from feedamp.api.account_check import (
 )
 from feedamp.errors import AuthorizationError, ClientRefusedError, ConfigurationError, FeedAmpError
 from feedamp.resources import Resources
+from feedamp.rules.troubles import counted
 from feedamp.run import Run
 from feedamp.state import consents, known_orders, sellers
 from feedamp.state.sellers import Seller
@@ -33,7 +34,6 @@ from feedamp.steps.enroll import (
     read_line,
     set_aside_words,
 )
-from feedamp.steps.troubles import counted
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
 from feedamp_airflow.cli.sellers import usable_connection

@@ -10,11 +10,11 @@ from sqlalchemy.engine import Connection
 
 from feedamp.errors import UnreadableError
 from feedamp.rules.order import LedgerOrder
+from feedamp.rules.troubles import counted
 from feedamp.rules.units import LineUnits, count_units
 from feedamp.state import findings, ledger, open_orders, rejects
 from feedamp.state.open_orders import Held
 from feedamp.state.rejects import Rejected
-from feedamp.steps.troubles import counted
 from feedamp_airflow.cli.findings import finding_row
 from feedamp_airflow.cli.output import Output, cell
 from feedamp_airflow.cli.rejected import reject_row

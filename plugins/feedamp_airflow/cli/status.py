@@ -11,10 +11,10 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from feedamp.resources import Resources
+from feedamp.rules.troubles import counted
 from feedamp.state import overview, sellers
 from feedamp.state.overview import Some
 from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE, Seller
-from feedamp.steps.troubles import counted
 from feedamp_airflow.cli.accounts import unclear
 from feedamp_airflow.cli.output import Output, cell
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources

@@ -7,8 +7,8 @@ import argparse
 from feedamp.errors import ConfigurationError, IncompleteError
 from feedamp.lake.manifest import present
 from feedamp.resources import Resources
+from feedamp.rules.troubles import counted
 from feedamp.state import manifests
-from feedamp.steps.troubles import counted
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, opened_resources
 

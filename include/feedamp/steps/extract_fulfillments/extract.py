@@ -23,6 +23,7 @@ from feedamp.lake.manifest import Sweep as LakeSweep
 from feedamp.models import Order
 from feedamp.resources import Resources
 from feedamp.rules.order import AWAITING_SHIPMENT, PENDING
+from feedamp.rules.troubles import Troubles
 from feedamp.run import Run, shards
 from feedamp.state import ledger, open_orders, sellers, watermarks
 from feedamp.state.sellers import Seller
@@ -35,7 +36,6 @@ from feedamp.steps.runner import (
     missing_order,
     record_run,
 )
-from feedamp.steps.troubles import Troubles
 
 log = logging.getLogger(__name__)
 OPEN_STATES = (PENDING, AWAITING_SHIPMENT)

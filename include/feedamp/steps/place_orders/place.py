@@ -7,6 +7,7 @@ from typing import Any
 
 from feedamp.errors import TransientError
 from feedamp.resources import Resources
+from feedamp.rules.troubles import Troubles
 from feedamp.run import Run, shards
 from feedamp.state import ledger, sellers
 from feedamp.state.sellers import Seller
@@ -16,7 +17,6 @@ from feedamp.steps.runner import (
     each_seller,
     record_run,
 )
-from feedamp.steps.troubles import Troubles
 
 log = logging.getLogger(__name__)
 

@@ -27,6 +27,7 @@ from feedamp.models import MarketplaceState, Order
 from feedamp.resources import Resources
 from feedamp.rules.closing import Close
 from feedamp.rules.order import CANCELLED, LedgerOrder
+from feedamp.rules.troubles import counted
 from feedamp.run import Run
 from feedamp.state import leases, ledger, open_orders, outbox, sellers
 from feedamp.state.sellers import Seller
@@ -39,7 +40,6 @@ from feedamp.steps.runner import (
     missing_order,
     record_run,
 )
-from feedamp.steps.troubles import counted
 
 log = logging.getLogger(__name__)
 REFUSES_THE_CLOSING = (400, 409, 422)

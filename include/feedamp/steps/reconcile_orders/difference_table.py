@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from feedamp.rules.comparison import Difference
-from feedamp.steps.troubles import counted
+from feedamp.rules.troubles import counted
 
 ROWS_SHOWN = 50
 # Typed in by sellers: stored, but not for a log.

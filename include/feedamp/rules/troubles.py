@@ -1,4 +1,4 @@
-"""What went wrong in a step, put together by reason: the outage of a whole account is one line, not one a seller.
+"""PURE: what went wrong in a step, put together by reason: the outage of a whole account is one line, not one a seller.
 
 Holds sellers' ids, order numbers and sentences of this package; never a customer field or a secret.
 """
