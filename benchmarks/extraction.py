@@ -41,8 +41,8 @@ def ours(api: str, folder: Path, orders: int) -> None:
     furnish(folder)
     parts = resources_in(folder, api)
     run = Run("feedamp_extract_fulfillments", "manual__1", datetime.now(UTC))
-    tally = asyncio.run(extract(parts, run, 0, ["S000"]))
-    if (tally.orders, tally.complete) != (orders, True):
+    result = asyncio.run(extract(parts, run, 0, ["S000"]))
+    if (result.orders, result.complete) != (orders, True):
         raise RuntimeError("not everything was read")
 
 

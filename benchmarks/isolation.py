@@ -29,7 +29,7 @@ from feedamp.settings import Settings
 from feedamp.state import State, grants, sellers
 from feedamp.state.token_cipher import TokenCipher
 from feedamp.steps.extract_fulfillments.extract import extract
-from feedamp.steps.runner import Tally
+from feedamp.steps.runner import StepResult
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp_sandbox import (
     Sandbox,
@@ -77,7 +77,7 @@ def stock(sandbox: Sandbox, pages: int) -> None:
                 sandbox.world.orders.add(seller["seller_id"], body, now).seller_updated_at = now
 
 
-def seconds_of_others(pages: int, *, with_trouble: bool) -> tuple[float, Tally]:
+def seconds_of_others(pages: int, *, with_trouble: bool) -> tuple[float, StepResult]:
     """When the last of the 46 made its last request, and what the run says."""
     options = SandboxOptions(sellers=SELLERS, behaviors=(("never", 1),))
     with TemporaryDirectory(prefix="feedamp-isolation-") as name, running(options) as sandbox:
@@ -93,10 +93,10 @@ def seconds_of_others(pages: int, *, with_trouble: bool) -> tuple[float, Tally]:
         asked = everybody if with_trouble else everybody[IN_TROUBLE:]
         began = datetime.now(UTC)
         run = Run("feedamp_extract_fulfillments", "manual__1", began)
-        tally = asyncio.run(extract(resources, run, 0, asked))
+        result = asyncio.run(extract(resources, run, 0, asked))
         resources.state.close()
         others = [request.at for request in sandbox.requests if request.seller_id in everybody[IN_TROUBLE:]]
-        return (max(others) - began).total_seconds(), tally
+        return (max(others) - began).total_seconds(), result
 
 
 def main() -> int:
@@ -107,12 +107,12 @@ def main() -> int:
     parser.add_argument("--pages", type=int, default=5)
     pages = parser.parse_args().pages
     alone_s, _ = seconds_of_others(pages, with_trouble=False)
-    beside_s, tally = seconds_of_others(pages, with_trouble=True)
+    beside_s, result = seconds_of_others(pages, with_trouble=True)
     ratio = beside_s / alone_s
     print(f"46 sellers alone {alone_s:.1f} s, beside four in trouble {beside_s:.1f} s: {ratio:.2f} times")
-    for line in (*tally.undone, *tally.notes):
+    for line in (*result.undone, *result.notes):
         print(f"  {line}")
-    return 1 if ratio > PROMISED or len(tally.failed_sellers) != IN_TROUBLE else 0
+    return 1 if ratio > PROMISED or len(result.failed_sellers) != IN_TROUBLE else 0
 
 
 if __name__ == "__main__":

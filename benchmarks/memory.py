@@ -78,8 +78,8 @@ def work(step: str, folder: Path, api: str) -> dict[str, Any]:
     run = Run("feedamp_extract_fulfillments", "manual__1", datetime.now(UTC))
     before_mb, began = status_mb("VmRSS"), time.monotonic()
     if step == "extract":
-        tally = asyncio.run(extract(resources, run, 0, [f"S{number:03d}" for number in range(SELLERS)]))
-        done = {"orders": tally.orders, "complete": tally.complete, "pages": tally.pages}
+        result = asyncio.run(extract(resources, run, 0, [f"S{number:03d}" for number in range(SELLERS)]))
+        done = {"orders": result.orders, "complete": result.complete, "pages": result.pages}
     else:
         done = dict(load(resources, run))
     seconds, added_mb = time.monotonic() - began, status_mb("VmHWM") - before_mb

@@ -47,7 +47,7 @@ ContentKind = Literal[
 MovingKind = Literal["move_up", "move_down", "shift_pages", "change_after_read"]
 """Orders change while the pages of GET /orders are read: one still to come is updated by its seller and moves to the
 front, as in a list with the newest first; one that was read is updated and moves to the end, where it comes again; the
-same with an offset for a cursor, so that the first order of this page slips unchanged onto the page before and is not
+same with an offset for a cursor, so that the first order of this page coercions unchanged onto the page before and is not
 shown; one is updated right after the page that shows it."""
 
 TimeKind = Literal["index_lag", "clock_apart"]

@@ -31,7 +31,7 @@ from feedamp.steps.reconcile_orders.reconcile import plan_reconcile
 from feedamp.steps.reconcile_orders.reconcile import reconcile as reconcile_step
 from feedamp.steps.refresh_tokens.renew_idle_grants import plan_refresh
 from feedamp.steps.refresh_tokens.renew_idle_grants import refresh as refresh_step
-from feedamp.steps.runner import Tally, finish
+from feedamp.steps.runner import StepResult, finish
 from feedamp_airflow.red_runs import said_in_this_run, tells_why_it_fails, why_red
 from feedamp_airflow.wiring import make_resources
 
@@ -44,8 +44,8 @@ PROBLEM = "problem"
 def intake() -> dict[str, Any]:
     """Takes the inbox into the ledger."""
     resources = make_resources()
-    tally = intake_step(resources, _run(resources))
-    return finish(tally)
+    result = intake_step(resources, _run(resources))
+    return finish(result)
 
 
 @tells_why_it_fails("plan")
@@ -188,7 +188,7 @@ def gate() -> None:
         raise AirflowFailException(" ".join(problems))
 
 
-def _finished(work: Coroutine[Any, Any, Tally]) -> dict[str, Any]:
+def _finished(work: Coroutine[Any, Any, StepResult]) -> dict[str, Any]:
     return finish(asyncio.run(work))
 
 

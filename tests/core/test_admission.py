@@ -11,7 +11,7 @@ from order_samples import good_order
 from feedamp.inbox import OrderRow
 from feedamp.rules.intake import (
     Admission,
-    Seen,
+    ObservedState,
     admit,
 )
 from feedamp.rules.order import (
@@ -28,13 +28,13 @@ NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 EARLIER = datetime(2026, 3, 9, tzinfo=UTC)
 
 
-NOTHING_SEEN = Seen()
+NOTHING_SEEN = ObservedState()
 
 
-TWO_SHIPPED = Seen(units_shipped=2)
+TWO_SHIPPED = ObservedState(units_shipped=2)
 
 
-SHIPS_ITSELF = Seen(is_marketplace_fulfilled=True)
+SHIPS_ITSELF = ObservedState(is_marketplace_fulfilled=True)
 
 
 def row(state: str = AWAITING_SHIPMENT, *, source: str = "new.jsonl", **changes: Any) -> OrderRow:
@@ -246,7 +246,7 @@ NEW_BODY = {"currency": "EUR"}
 def test_a_delivered_row_is_taken_or_turned_away(
     known: LedgerOrder | None,
     came: OrderRow,
-    seen: Seen,
+    seen: ObservedState,
     expected: tuple[str | None, str | None, list[str], bool],
 ) -> None:
     assert outcome(admit(came, known, seen, now=NOW)) == expected

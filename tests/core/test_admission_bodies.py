@@ -10,7 +10,7 @@ from order_samples import good_order
 from feedamp.inbox import OrderRow
 from feedamp.rules.intake import (
     Admission,
-    Seen,
+    ObservedState,
     admit,
 )
 from feedamp.rules.order import (
@@ -26,10 +26,10 @@ NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 EARLIER = datetime(2026, 3, 9, tzinfo=UTC)
 
 
-NOTHING_SEEN = Seen()
+NOTHING_SEEN = ObservedState()
 
 
-TWO_SHIPPED = Seen(units_shipped=2)
+TWO_SHIPPED = ObservedState(units_shipped=2)
 
 
 def row(state: str = AWAITING_SHIPMENT, *, source: str = "new.jsonl", **changes: Any) -> OrderRow:

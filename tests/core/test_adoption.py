@@ -9,24 +9,24 @@ import pytest
 from order_samples import good_line, good_order
 
 from feedamp.api.decoding import read_order
-from feedamp.api.json_fields import Slips
+from feedamp.api.json_fields import Coercions
 from feedamp.inbox import OrderRow
 from feedamp.rules.adoption import adopt
 from feedamp.rules.intake import (
     Admission,
-    Seen,
+    ObservedState,
     admit,
 )
 from feedamp.rules.order import LedgerOrder
 from feedamp.rules.stored_body import (
-    REDUCED,
-    WHOLE,
-    reduced_body,
+    FULL,
+    REDACTED,
+    redacted_body,
 )
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 EARLIER = datetime(2026, 3, 9, tzinfo=UTC)
-NOTHING_SEEN = Seen()
+NOTHING_SEEN = ObservedState()
 
 
 def adopted(**changes: Any) -> LedgerOrder | str:
@@ -34,7 +34,7 @@ def adopted(**changes: Any) -> LedgerOrder | str:
     shown = good_order(
         **{"status": "ORDERED", "is_marketplace_fulfilled": False, "fulfillments": []} | changes
     )
-    order = read_order({name: value for name, value in shown.items() if value is not None}, Slips())
+    order = read_order({name: value for name, value in shown.items() if value is not None}, Coercions())
     return adopt("S1", order, now=EARLIER)
 
 
@@ -44,7 +44,7 @@ def in_ledger(**changes: Any) -> LedgerOrder:
     return order
 
 
-def deliver(known: LedgerOrder, seen: Seen = NOTHING_SEEN, **changes: Any) -> Admission:
+def deliver(known: LedgerOrder, seen: ObservedState = NOTHING_SEEN, **changes: Any) -> Admission:
     row = OrderRow("new.jsonl", 7, 1, "hash", "raw", "S1", "M-1", good_order(**changes))
     return admit(row, known, seen, now=NOW)
 
@@ -115,7 +115,7 @@ def test_a_closed_one_keeps_no_customer_field():
 def test_the_body_delivered_as_it_was_placed_becomes_the_body_and_nothing_is_sent():
     admission = deliver(in_ledger())
     assert admission.order is not None
-    assert (admission.reasons, admission.order.phase, admission.order.body_kind) == ((), "settled", WHOLE)
+    assert (admission.reasons, admission.order.phase, admission.order.body_kind) == ((), "settled", FULL)
     assert admission.order.put_body("SHIPPED") == good_order(marketplace_state="SHIPPED")
     assert (admission.order.source, admission.order.source_row) == ("new.jsonl", 7)
     assert deliver(admission.order) == Admission()
@@ -179,7 +179,7 @@ def test_what_feedamp_does_not_show_contradicts_nothing():
         pytest.param(
             {},
             {"marketplace_state": "CANCELLED"},
-            Seen(units_shipped=1),
+            ObservedState(units_shipped=1),
             "held",
             "AWAITING_SHIPMENT",
             id="cancelled although shipped",
@@ -187,7 +187,7 @@ def test_what_feedamp_does_not_show_contradicts_nothing():
         pytest.param(
             {},
             {"marketplace_state": "SHIPPED"},
-            Seen(is_marketplace_fulfilled=True),
+            ObservedState(is_marketplace_fulfilled=True),
             "to_place",
             "SHIPPED",
             id="shipped by the marketplace",
@@ -215,7 +215,7 @@ def test_an_illegal_state_is_rejected_and_the_order_waits_on(known, row):
 
 
 def test_a_reduced_body_keeps_number_day_and_quantities():
-    assert reduced_body(good_order()) == {
+    assert redacted_body(good_order()) == {
         "mp_order_number": "M-1",
         "purchase_date": "2026-03-02T14:05:00Z",
         "order_lines": [{"mp_line_number": "M-1-1", "sku": "LAMP-22", "quantity": 4}],
@@ -229,8 +229,8 @@ def closed_and_reduced() -> LedgerOrder:
         phase="closed",
         desired_state="SHIPPED",
         accepted_state="SHIPPED",
-        body=reduced_body(order.body),
-        body_kind=REDUCED,
+        body=redacted_body(order.body),
+        body_kind=REDACTED,
     )
 
 

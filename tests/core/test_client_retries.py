@@ -13,7 +13,7 @@ from wire import NOON, S1, S2, Wire, speaking, wired
 
 from feedamp.api.client import QUICK_RETRIES, FeedAmpClient
 from feedamp.api.pages import Filters
-from feedamp.api.rate_limit import Pacer
+from feedamp.api.rate_limit import RateLimiter
 from feedamp.errors import (
     AuthorizationError,
     NotFoundError,
@@ -196,7 +196,7 @@ async def test_requests_that_waited_while_a_token_died_leave_with_the_new_one(wi
 
     client = wire.client()
     await get_one(client)
-    client._pacer = Pacer(wire.state, requests_per_second=1, sleep=sleep)
+    client._rate_limiter = RateLimiter(wire.state, requests_per_second=1, sleep=sleep)
     wire.place(*(numbers := [f"M-{n}" for n in range(2, 10)]))
     wire.sandbox.expire_access_tokens()
     await asyncio.gather(*(client.get_order(number) for number in numbers))
@@ -236,9 +236,9 @@ async def test_a_429_pauses_every_process_of_that_seller_and_no_other(wire):
     with pytest.raises(ThrottledError) as caught:
         await get_one(wire.client())
     assert (caught.value.retry_after_s, caught.value.seller_id, wire.clock.slept) == (30, S1, [])
-    await wire.pacer.turn(S2)
+    await wire.rate_limiter.acquire(S2)
     assert wire.clock.slept == []
-    await wire.pacer.turn(S1)  # as another process would, through the same state
+    await wire.rate_limiter.acquire(S1)  # as another process would, through the same state
     assert wire.clock.slept == [pytest.approx(30, abs=0.1)]
 
 

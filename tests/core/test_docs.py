@@ -28,7 +28,7 @@ from feedamp.order_body import BodyRules, ReasonCode
 from feedamp.rules import checks, closing
 from feedamp.rules.finding import OPEN, RESOLVED, WAIVED
 from feedamp.state import sellers
-from feedamp.steps.process_fulfillments.evaluate import judge
+from feedamp.steps.process_fulfillments.evaluate import evaluate
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp_sandbox.command import parser as sandbox_parser
 
@@ -158,7 +158,7 @@ def test_the_runbook_explains_every_state_of_a_finding():
     assert {*OPEN, RESOLVED, WAIVED} <= rows
 
 
-@pytest.mark.parametrize("function", [closing.decide_close, judge, sellers.Seller.blocked_by.fget])
+@pytest.mark.parametrize("function", [closing.decide_close, evaluate, sellers.Seller.blocked_by.fget])
 def test_the_runbook_explains_every_reason_for_waiting(function):
     rows = {row[0].strip("`") for row in cells(DOCS / "runbook.md")}
     assert strings_in(function)

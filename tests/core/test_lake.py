@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from feedamp.errors import ConfigurationError, IncompleteError, MisfitError
 from feedamp.lake import writer as lake_module
-from feedamp.lake.manifest import Manifest, Sweep
+from feedamp.lake.manifest import Manifest, SellerProgress
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.lake.writer import LakeWriter
@@ -137,7 +137,7 @@ def test_a_draft_of_a_manifest_is_none(lake: Lake) -> None:
 def test_a_published_manifest_is_read_back_whole(lake: Lake) -> None:
     opened = writer(lake)
     opened.append("order_lines", [LINE])
-    sweep = Sweep(seller_id="S1", complete=True, watermark=MOMENT)
+    sweep = SellerProgress(seller_id="S1", complete=True, watermark=MOMENT)
     manifest = publish(opened, sweeps=[sweep])
     assert lake.read_manifest(manifest.path) == manifest
     assert manifest.sweeps == (sweep,)

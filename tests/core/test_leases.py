@@ -12,12 +12,12 @@ import sqlalchemy as sa
 from wire import Clock, opened_state
 
 from feedamp.state import State, leases
-from feedamp.state.lease_owner import is_dead, new_holder
+from feedamp.state.lease_owner import is_dead, new_owner
 from feedamp.state.schema import leases as table
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 INCLUDE = Path(leases.__file__).parents[2]
-HOLD = "from feedamp.state.lease_owner import new_holder\nprint(new_holder(), flush=True)\n"
+HOLD = "from feedamp.state.lease_owner import new_owner\nprint(new_owner(), flush=True)\n"
 
 
 @pytest.fixture
@@ -97,12 +97,12 @@ def test_who_cannot_be_looked_at_is_not_called_dead(holder):
 
 
 def test_a_process_with_the_number_of_a_dead_one_is_another():
-    machine, pid, began, _ = new_holder().split(".")
+    machine, pid, began, _ = new_owner().split(".")
     assert not is_dead(f"{machine}.{pid}.{began}.0")
     assert is_dead(f"{machine}.{pid}.{int(began) + 1}.0")
 
 
 def test_a_holder_fits_its_column_and_is_never_the_same():
-    holders = {new_holder() for _ in range(100)}
+    holders = {new_owner() for _ in range(100)}
     assert len(holders) == 100
     assert max(map(len, holders)) <= table.c.owner.type.length

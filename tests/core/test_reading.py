@@ -1,4 +1,4 @@
-"""Promise 12: unknown things are kept, slips are read as meant and counted, anything else names its field."""
+"""Promise 12: unknown things are kept, coercions are read as meant and counted, anything else names its field."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from feedamp.api.decoding import number_of, read_order
-from feedamp.api.json_fields import Slips
+from feedamp.api.json_fields import Coercions
 from feedamp.errors import UnreadableError
 from feedamp.models import ListedError
 
@@ -24,16 +24,18 @@ FULFILLED = {
 }
 
 
-def order_of(slips: Slips | None = None, **fields: Any) -> Any:
-    return read_order({"mp_order_number": "M-1", **fields}, Counter() if slips is None else slips)
+def order_of(coercions: Coercions | None = None, **fields: Any) -> Any:
+    return read_order({"mp_order_number": "M-1", **fields}, Counter() if coercions is None else coercions)
 
 
-def line_of(slips: Slips | None = None, **fields: Any) -> Any:
-    return order_of(slips, order_lines=[{"mp_line_number": "1", **fields}]).order_lines[0]
+def line_of(coercions: Coercions | None = None, **fields: Any) -> Any:
+    return order_of(coercions, order_lines=[{"mp_line_number": "1", **fields}]).order_lines[0]
 
 
-def shipment_of(slips: Slips | None = None, **fields: Any) -> Any:
-    return order_of(slips, fulfillments=[{**FULFILLED, "shipments": [fields]}]).fulfillments[0].shipments[0]
+def shipment_of(coercions: Coercions | None = None, **fields: Any) -> Any:
+    return (
+        order_of(coercions, fulfillments=[{**FULFILLED, "shipments": [fields]}]).fulfillments[0].shipments[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -110,16 +112,16 @@ def test_an_unknown_enum_value_stays_as_it_is(field):
     ],
 )
 def test_a_slip_is_read_as_meant_and_counted(read, slip):
-    slips: Slips = Counter()
-    assert read(slips)
-    assert slips == {slip: 1}
+    coercions: Coercions = Counter()
+    assert read(coercions)
+    assert coercions == {slip: 1}
 
 
 def test_nothing_is_counted_where_all_is_to_the_letter():
-    slips: Slips = Counter()
-    order_of(slips, purchase_date="2026-03-02T14:05:00Z", fulfillments=[FULFILLED], order_lines=[])
-    line_of(slips, quantity=4, unit_price=Decimal("25.5"))
-    assert not slips
+    coercions: Coercions = Counter()
+    order_of(coercions, purchase_date="2026-03-02T14:05:00Z", fulfillments=[FULFILLED], order_lines=[])
+    line_of(coercions, quantity=4, unit_price=Decimal("25.5"))
+    assert not coercions
 
 
 def test_a_time_of_another_zone_becomes_utc():
@@ -165,9 +167,9 @@ def test_a_wrong_type_is_an_error_that_names_the_field(fields, where):
     ],
 )
 def test_fulfillments_of_a_list_that_cannot_be_read_are_left_to_their_own_request(entry):
-    slips = Slips()
-    read = order_of(slips, fulfillments=[{**FULFILLED, "new": 1, **entry}])
-    assert (read.fulfillments, read.extra, slips) == (None, {}, Slips())
+    coercions = Coercions()
+    read = order_of(coercions, fulfillments=[{**FULFILLED, "new": 1, **entry}])
+    assert (read.fulfillments, read.extra, coercions) == (None, {}, Coercions())
 
 
 @pytest.mark.parametrize(

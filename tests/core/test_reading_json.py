@@ -29,12 +29,12 @@ def test_money_is_exact(body, price):
 
 
 def test_money_beyond_four_decimals_is_rounded_kept_and_counted():
-    slips = Counter()
+    coercions = Counter()
     raw = b'{"mp_order_number":"M-1","order_lines":[{"mp_line_number":"1","unit_price":10.33333}]}'
-    [line] = read_order(decode_json(raw), slips).order_lines
+    [line] = read_order(decode_json(raw), coercions).order_lines
     assert line.unit_price == Decimal("10.3333")
     assert line.extra == {"unit_price": Decimal("10.33333")}
-    assert slips == {"money_beyond_four_decimals": 1}
+    assert coercions == {"money_beyond_four_decimals": 1}
 
 
 def test_half_a_character_costs_that_character_alone():

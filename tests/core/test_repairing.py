@@ -16,7 +16,7 @@ from feedamp.rules.repair import (
     is_about_content,
     is_mended,
 )
-from feedamp.rules.stored_body import SEEN
+from feedamp.rules.stored_body import OBSERVED
 
 MOMENT = datetime(2026, 3, 2, tzinfo=UTC)
 P, A, S, C = "PENDING", "AWAITING_SHIPMENT", "SHIPPED", "CANCELLED"
@@ -143,8 +143,8 @@ def test_what_is_open_at_feedamp(order: LedgerOrder | None, feedamp: Order, acti
 @pytest.mark.parametrize(
     ("order", "feedamp"),
     [
-        pytest.param(ours("settled", A, body_kind=SEEN), None, id="lost"),
-        pytest.param(ours("settled", A, body_kind=SEEN), shown(P), id="its release forgotten"),
+        pytest.param(ours("settled", A, body_kind=OBSERVED), None, id="lost"),
+        pytest.param(ours("settled", A, body_kind=OBSERVED), shown(P), id="its release forgotten"),
     ],
 )
 def test_an_order_without_a_body_of_ours_is_not_sent(order: LedgerOrder, feedamp: Order | None) -> None:

@@ -10,7 +10,7 @@ from feedamp.api.pages import Filters
 from feedamp.api.pagination import (
     NULL_PAGE_REPEATS,
     RESTARTS,
-    Sweep,
+    OrderPages,
 )
 from feedamp.errors import AuthorizationError, RejectedError, UnclearError
 
@@ -54,7 +54,7 @@ async def wire():
 async def test_every_order_is_read_once(placed, pages, last_cursor):
     async with wired(last_cursor=last_cursor) as wire:
         names, client = place_many(wire, placed), wire.client()
-        sweep = Sweep(client, TEN)
+        sweep = OrderPages(client, TEN)
         assert sorted(await numbers_of(sweep)) == names
         assert (sweep.complete, sweep.missing, client.counts.pages) == (True, None, pages)
         assert wire.sandbox.broken_rules == []
@@ -62,7 +62,7 @@ async def test_every_order_is_read_once(placed, pages, last_cursor):
 
 async def test_a_sweep_that_is_left_half_way_is_not_complete(wire):
     place_many(wire, 11)
-    sweep = Sweep(wire.client(), TEN)
+    sweep = OrderPages(wire.client(), TEN)
     pages = sweep.pages()
     await anext(pages)
     await pages.aclose()
@@ -71,7 +71,7 @@ async def test_a_sweep_that_is_left_half_way_is_not_complete(wire):
 
 async def test_the_servers_time_is_that_of_the_first_page(wire):
     place_many(wire, 11)
-    started_at, sweep = wire.clock(), Sweep(wire.client(), TEN)
+    started_at, sweep = wire.clock(), OrderPages(wire.client(), TEN)
     async for _ in sweep.pages():
         wire.clock.forward(60)
     assert sweep.server_time == started_at
@@ -80,7 +80,7 @@ async def test_the_servers_time_is_that_of_the_first_page(wire):
 async def test_a_cursor_that_comes_back_at_once_ends_the_sweep_as_incomplete(wire):
     place_many(wire, 30)
     wire.sandbox.fault("repeat_cursor", times=None)
-    sweep = Sweep(wire.client(), TEN)
+    sweep = OrderPages(wire.client(), TEN)
     assert len(await numbers_of(sweep)) == 20
     assert (sweep.complete, sweep.missing) == (False, "the cursor repeats")
 
@@ -88,7 +88,7 @@ async def test_a_cursor_that_comes_back_at_once_ends_the_sweep_as_incomplete(wir
 async def test_cursors_that_go_round_end_the_sweep_as_incomplete():
     pages = [answer({"orders": [M1], "next_cursor": cursor}) for cursor in ("a", "b", "c", "a")]
     async with speaking(*pages) as (client, script):
-        sweep = Sweep(client, TEN)
+        sweep = OrderPages(client, TEN)
         await numbers_of(sweep)
     assert (sweep.complete, sweep.missing, len(script.requests)) == (False, "the cursor repeats", 5)
 
@@ -96,7 +96,7 @@ async def test_cursors_that_go_round_end_the_sweep_as_incomplete():
 async def test_an_expired_cursor_starts_the_window_again(wire):
     names = place_many(wire, 25)
     wire.sandbox.fault("expire_cursor")
-    sweep = Sweep(wire.client(), TEN)
+    sweep = OrderPages(wire.client(), TEN)
     read = await numbers_of(sweep)
     assert (sorted(set(read)), len(read)) == (names, 10 + 25)
     assert (sweep.complete, sweep.missing) == (True, None)
@@ -105,7 +105,7 @@ async def test_an_expired_cursor_starts_the_window_again(wire):
 async def test_cursors_that_expire_again_and_again_are_given_up_after_three_more_starts(wire):
     place_many(wire, 25)
     wire.sandbox.fault("expire_cursor", times=None)
-    sweep = Sweep(wire.client(), TEN)
+    sweep = OrderPages(wire.client(), TEN)
     assert len(await numbers_of(sweep)) == 10 * (1 + RESTARTS)
     assert (RESTARTS, sweep.complete, sweep.missing) == (3, False, "the cursor expired again and again")
     assert [status for _, _, status in wire.asked()] == [200, 400] * 4
@@ -114,13 +114,13 @@ async def test_cursors_that_expire_again_and_again_are_given_up_after_three_more
 async def test_a_400_for_the_first_page_is_no_expired_cursor():
     async with speaking(answer([], 400)) as (client, _):
         with pytest.raises(RejectedError):
-            await numbers_of(Sweep(client, TEN))
+            await numbers_of(OrderPages(client, TEN))
 
 
 async def test_another_refusal_of_a_cursor_is_not_taken_for_its_end():
     async with speaking(answer({"orders": [M1], "next_cursor": "a"}), answer([], 403)) as (client, script):
         with pytest.raises(RejectedError):
-            await numbers_of(Sweep(client, TEN))
+            await numbers_of(OrderPages(client, TEN))
     assert len(script.requests) == 3
 
 
@@ -128,7 +128,7 @@ async def test_another_refusal_of_a_cursor_is_not_taken_for_its_end():
 async def test_an_empty_page_with_a_cursor_is_not_the_end(wire, pages):
     names = place_many(wire, 11)
     wire.sandbox.fault("empty_page", times=pages)
-    sweep = Sweep(wire.client(), TEN)
+    sweep = OrderPages(wire.client(), TEN)
     assert sorted(await numbers_of(sweep)) == names
     assert sweep.complete
 
@@ -136,7 +136,7 @@ async def test_an_empty_page_with_a_cursor_is_not_the_end(wire, pages):
 async def test_null_orders_are_asked_for_again(wire):
     names = place_many(wire, 11)
     wire.sandbox.fault("null_orders", times=NULL_PAGE_REPEATS)
-    sweep = Sweep(wire.client(), TEN)
+    sweep = OrderPages(wire.client(), TEN)
     assert sorted(await numbers_of(sweep)) == names
     assert sweep.complete
 
@@ -144,14 +144,14 @@ async def test_null_orders_are_asked_for_again(wire):
 async def test_a_page_that_stays_null_is_passed_but_the_sweep_is_incomplete(wire):
     place_many(wire, 15)
     wire.sandbox.fault("null_orders", times=NULL_PAGE_REPEATS + 1)
-    sweep = Sweep(wire.client(), TEN)
+    sweep = OrderPages(wire.client(), TEN)
     assert len(await numbers_of(sweep)) == 5
     assert (sweep.complete, sweep.missing) == (False, "a page came without its orders")
 
 
 async def test_null_orders_without_a_next_cursor_mean_that_there_are_none():
     async with speaking(answer({"orders": None})) as (client, _):
-        sweep = Sweep(client, TEN)
+        sweep = OrderPages(client, TEN)
         assert await numbers_of(sweep) == []
     assert sweep.complete
 
@@ -160,7 +160,7 @@ async def test_null_orders_before_a_restart_are_forgotten_once_the_window_was_re
     null = answer({"orders": None, "next_cursor": "a"})
     answers = [null] * 3 + [answer([], 400), answer({"orders": [M1, M2]})]
     async with speaking(*answers) as (client, _):
-        sweep = Sweep(client, TEN)
+        sweep = OrderPages(client, TEN)
         assert await numbers_of(sweep) == ["M-1", "M-2"]
     assert (sweep.complete, sweep.missing) == (True, None)
 
@@ -169,7 +169,7 @@ async def test_pages_read_before_an_outage_are_kept_and_the_sweep_is_incomplete(
     answers = [answer({"orders": [M1], "next_cursor": "a"}), answer(b"", 503)]
     read = []
     async with speaking(*answers) as (client, _):
-        sweep = Sweep(client, TEN)
+        sweep = OrderPages(client, TEN)
         with pytest.raises(UnclearError):
             await note_numbers(sweep, read)
     assert (read, sweep.complete) == (["M-1"], False)
@@ -177,7 +177,7 @@ async def test_pages_read_before_an_outage_are_kept_and_the_sweep_is_incomplete(
 
 async def test_a_grant_that_ends_in_the_middle_leaves_the_sweep_incomplete(wire):
     place_many(wire, 11)
-    sweep = Sweep(wire.client(), TEN)
+    sweep = OrderPages(wire.client(), TEN)
     pages = sweep.pages()
     await anext(pages)
     wire.sandbox.revoke(S1)
@@ -188,7 +188,7 @@ async def test_a_grant_that_ends_in_the_middle_leaves_the_sweep_incomplete(wire)
 
 async def test_the_filters_are_repeated_with_every_cursor(wire):
     place_many(wire, 25)
-    sweep = Sweep(wire.client(), Filters(has_errors=False, page_size=10))
+    sweep = OrderPages(wire.client(), Filters(has_errors=False, page_size=10))
     await numbers_of(sweep)
     queries = [request.query for request in wire.sandbox.requests if request.path.endswith("/orders")]
     assert [(q["has_errors"], q["page_size"], "cursor" in q) for q in queries] == [

@@ -6,11 +6,11 @@ import pytest
 from scripted import answer
 from wire import S1, speaking, wired
 
-from feedamp.api.pages import Filters, Unread
+from feedamp.api.pages import Filters, UnreadableOrder
 from feedamp.api.pagination import (
     QUERY_BYTES,
+    fetch_complete,
     read_by_number,
-    read_whole,
 )
 from feedamp.errors import RejectedError
 
@@ -102,7 +102,7 @@ async def test_an_order_whose_fulfillments_are_not_found_is_unread_and_not_missi
     order = answer({"mp_order_number": "M-1"})
     async with speaking(answer({"orders": []}), order, answer([], 404)) as (client, _):
         result = await read_by_number(client, ["M-1"])
-    assert (result.missing, result.unread) == ([], [Unread("M-1", "not found")])
+    assert (result.missing, result.unread) == ([], [UnreadableOrder("M-1", "not found")])
 
 
 @pytest.mark.parametrize(
@@ -220,20 +220,20 @@ async def test_fulfillments_that_cannot_be_read_make_the_order_unread_after_one_
     bare, broken = {"mp_order_number": "M-1"}, answer({"fulfillments": 7})
     async with speaking(answer({"orders": [bare]}), broken, answer(bare), broken) as (client, script):
         page = await client.list_orders(Filters())
-        assert await read_whole(client, page.items[0]) == Unread("M-1", "fulfillments")
+        assert await fetch_complete(client, page.items[0]) == UnreadableOrder("M-1", "fulfillments")
     assert len(script.requests) == 5
 
 
 async def test_an_order_read_again_carries_the_moment_of_that_request():
     async with speaking(answer({"orders": [{**M1, "status": 7}]}), answer(M1)) as (client, _):
         page = await client.list_orders(Filters())
-        _, read_at = await read_whole(client, page.items[0])
+        _, read_at = await fetch_complete(client, page.items[0])
     assert read_at > page.read_at
 
 
 async def test_an_unreadable_order_without_a_number_cannot_be_read_again():
     async with speaking(answer({})) as (client, script):
-        assert await read_whole(client, Unread(None, "order")) == Unread(None, "order")
+        assert await fetch_complete(client, UnreadableOrder(None, "order")) == UnreadableOrder(None, "order")
     assert script.requests == []
 
 

@@ -11,7 +11,7 @@ from expiries import SELLERS, Outcome, read_through_expiries
 from processes import open_state, take_turns
 from wire import NOON, S1, Clock
 
-from feedamp.api.rate_limit import SPACING, Pacer
+from feedamp.api.rate_limit import SPACING, RateLimiter
 from feedamp.state import HEAD, State
 
 
@@ -34,17 +34,19 @@ def test_all_processes_together_keep_to_the_rate(four, url):
 async def test_two_pacers_of_one_process_keep_to_the_rate(url):
     clock, left = Clock(), []
     with closing(State(url, clock=clock)) as one, closing(State(url, clock=clock)) as other:
-        pacers = [Pacer(state, requests_per_second=2, sleep=clock.sleep) for state in (one, other)]
+        rate_limiters = [
+            RateLimiter(state, requests_per_second=2, sleep=clock.sleep) for state in (one, other)
+        ]
 
-        async def leave(pacer):
-            await pacer.turn(S1)
+        async def leave(rate_limiter):
+            await rate_limiter.acquire(S1)
             left.append((clock() - NOON).total_seconds())
 
         for _ in range(4):
-            await asyncio.gather(*(leave(pacer) for pacer in pacers))
-        pacers[0].pause(S1, 10)
+            await asyncio.gather(*(leave(rate_limiter) for rate_limiter in rate_limiters))
+        rate_limiters[0].pause(S1, 10)
         paused_at = left[-1]
-        await leave(pacers[1])
+        await leave(rate_limiters[1])
     assert min(after - before for before, after in pairwise(left)) >= 0.5
     assert left[7] == pytest.approx(7 * 0.5 * SPACING, abs=0.02)
     assert left[8] - paused_at == pytest.approx(10, abs=0.01)

@@ -99,11 +99,11 @@ def test_a_value_that_no_column_holds_costs_its_own_order_only(
     shipped(house, "M-1", "M-2")
     shipped(house, "N-1", seller=OTHER)
     monkeypatch.setattr(extract_module, "order_rows", with_fault)
-    tally = house.extract()
+    result = house.extract()
     monkeypatch.undo()
     house.load()
-    assert (tally.orders, tally.orders_unread, tally.failed_sellers) == (2, 1, {SELLER})
-    [note] = tally.notes
+    assert (result.orders, result.orders_unread, result.failed_sellers) == (2, 1, {SELLER})
+    [note] = result.notes
     assert "order M-1 cannot be read" in note
     assert "shipments.quantity cannot hold this int as integer" in note
     assert house.watermark(OTHER) is not None

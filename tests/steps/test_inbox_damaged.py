@@ -46,9 +46,9 @@ def orders(house: House) -> int:
 def test_half_of_a_parquet_file_is_red_and_the_whole_one_is_read(house: House) -> None:
     whole = parquet(bodies(house, 300))
     drop_bytes(house, "1.parquet", whole[: len(whole) // 2])
-    tally = house.intake()
-    assert (tally.orders, tally.rejected, tally.undone) == (1, 1, [])
-    assert "1.parquet: the file cannot be read after row 0" in tally.notes[0]
+    result = house.intake()
+    assert (result.orders, result.rejected, result.undone) == (1, 1, [])
+    assert "1.parquet: the file cannot be read after row 0" in result.notes[0]
     assert taken(house) == {"1.parquet": (1, 1, True)}
     [said] = problems(house)
     assert "1.parquet could not be read to its end" in said
@@ -70,18 +70,18 @@ def test_rows_after_a_bad_page_count_as_rejected(house: House, rows_per_group: i
         with_bad_page(parquet(bodies(house, 2_600), rows_per_group=rows_per_group), "M-01300"),
     )
     drop_bytes(house, "2.jsonl", jsonl(bodies(house, 50, "N")))
-    tally = house.intake()
+    result = house.intake()
     read = orders(house) - 50
     assert 0 < read <= 1_300
     assert taken(house) == {"1.parquet": (2_600, 2_600 - read, True), "2.jsonl": (50, 0, False)}
-    assert (tally.orders, tally.rejected) == (2_650, 2_600 - read)
+    assert (result.orders, result.rejected) == (2_650, 2_600 - read)
     assert f"after row {read} of 2600" in problems(house)[0]
 
 
 def test_a_parquet_file_with_another_ending_counts_for_what_it_holds(house: House) -> None:
     drop_bytes(house, "orders.parq", parquet(bodies(house, 210)))
-    tally = house.intake()
-    assert (tally.orders, tally.rejected, orders(house)) == (210, 210, 0)
+    result = house.intake()
+    assert (result.orders, result.rejected, orders(house)) == (210, 210, 0)
     assert "orders.parq" in problems(house)[0]
 
 
@@ -114,9 +114,9 @@ def test_a_fault_of_the_whole_file_is_red_named_and_ends_with_a_whole_one(
     house.set_rules(max_rejected_ratio=1.0)
     drop_bytes(house, name, content(house))
     drop_bytes(house, "2.jsonl", jsonl(bodies(house, 50, "N")))
-    tally = house.intake()
-    assert tally.rejected >= 1
-    assert tally.rejected <= tally.orders
+    result = house.intake()
+    assert result.rejected >= 1
+    assert result.rejected <= result.orders
     assert taken(house)[name][2]
     [said] = problems(house)
     if name.endswith((".xlsx", ".GZ")):

@@ -29,8 +29,8 @@ def place(house: House) -> dict[str, tuple[str, list[str]]]:
 def test_an_order_and_its_release_in_one_csv_file_end_released(house: House) -> None:
     rows = [csv_row("M-1", state=P), csv_row("M-2"), csv_row("M-1", state=A), csv_row("M-2")]
     drop_csv(house, "1.csv", *rows)
-    tally = house.intake()
-    assert (tally.orders, tally.rejected, house.rejects()) == (4, 0, [])
+    result = house.intake()
+    assert (result.orders, result.rejected, house.rejects()) == (4, 0, [])
     assert place(house) == {"M-1": (A, ["1"]), "M-2": (A, ["1"])}
 
 
@@ -48,8 +48,8 @@ def test_the_release_of_a_placed_order_with_two_lines_goes_out(house: House) -> 
 
 def test_a_step_backward_between_two_deliveries_is_rejected(house: House) -> None:
     drop_csv(house, "1.csv", csv_row("M-1", state=A), csv_row("M-1", state=P))
-    tally = house.intake()
-    assert (tally.orders, tally.rejected) == (2, 1)
+    result = house.intake()
+    assert (result.orders, result.rejected) == (2, 1)
     [reject] = house.rejects()
     assert (reject.row_number, reject.reasons[0]["code"]) == (3, "illegal_transition")
     assert place(house) == {"M-1": (A, ["1"])}
@@ -106,8 +106,8 @@ def test_a_csv_file_ends_as_the_same_orders_in_json_lines(
                 drop_csv(house, "1.csv", *first, *rest)
             else:
                 house.drop("1.jsonl", *(house.body("M-1", **body) for body in bodies))
-            tally = house.intake()
-            assert tally.orders == (len(first) + len(rest) if kind == "csv" else len(bodies))
+            result = house.intake()
+            assert result.orders == (len(first) + len(rest) if kind == "csv" else len(bodies))
             codes = sorted(house.reject_codes())
             shown = place(house)
             ends.append((codes, {n: (state, sorted(found)) for n, (state, found) in shown.items()}))

@@ -172,8 +172,8 @@ def test_a_dismissed_reject_stays_dismissed_while_its_row_is_the_same(house: Hou
         for reject in rejects.standing(connection):
             rejects.dismiss(connection, reject, "test orders", now=now)
     drop_bytes(house, "1.jsonl", jsonl([*bad(house, 25), house.body("M-99")]))
-    tally = house.intake()
-    assert (standing(house), tally.rejected, tally.orders) == ([], 0, 26)
+    result = house.intake()
+    assert (standing(house), result.rejected, result.orders) == ([], 0, 26)
     changed = bad(house, 25)
     changed[7] = house.body("M-7", currency="Euros")
     drop_bytes(house, "1.jsonl", jsonl(changed))

@@ -36,8 +36,8 @@ def told(house: House, name: str) -> tuple[int, int, int, int]:
 @pytest.mark.parametrize("size", SIZES)
 def test_every_row_of_a_file_is_taken_and_counted(house: House, kind: str, size: int) -> None:
     drop_bytes(house, f"1.{kind}", content(kind, [Row(f"M-{at}") for at in range(size)]))
-    tally = house.intake()
-    assert (tally.orders, tally.rejected, tally.undone) == (size, 0, [])
+    result = house.intake()
+    assert (result.orders, result.rejected, result.undone) == (size, 0, [])
     assert told(house, f"1.{kind}") == (size, 0, size, 0)
     assert house.intake().extra["files"] == 0
 
@@ -49,8 +49,8 @@ def test_one_bad_row_costs_itself_wherever_it_is(house: House, kind: str, size: 
     at = {"first": 0, "last": size - 1, "at the end of a transaction": min(size, K) - 1}[place]
     rows = [Row(f"M-{number}", ("no currency",) if number == at else ()) for number in range(size)]
     drop_bytes(house, f"1.{kind}", content(kind, rows))
-    tally = house.intake()
-    assert (tally.orders, tally.rejected) == (size, 1)
+    result = house.intake()
+    assert (result.orders, result.rejected) == (size, 1)
     assert told(house, f"1.{kind}") == (size, 1, size - 1, 1)
     [reject] = house.rejects()
     assert reject.mp_order_number == f"M-{at}"

@@ -137,8 +137,8 @@ def numbers_in_ledger(house: House) -> set[str]:
 def test_each_row_is_placed_waits_or_is_rejected_with_every_reason(data: st.DataObject, count: int) -> None:
     taken = [data.draw(files(i, spoiled=False)) for i in range(count)]
     with house_with(*taken) as house:
-        tally = house.intake()
-        assert not tally.undone
+        result = house.intake()
+        assert not result.undone
         house.place()
         for file in taken:
             fates_are_right(house, file)
@@ -153,8 +153,8 @@ def test_a_spoiled_file_says_so_and_costs_no_other(data: st.DataObject) -> None:
     spoiled = data.draw(files(1, spoiled=True))
     others = [data.draw(files(0, spoiled=False)), data.draw(files(2, spoiled=False))]
     with house_with(spoiled, *others) as house:
-        tally = house.intake()
-        assert not tally.undone
+        result = house.intake()
+        assert not result.undone
         house.place()
         for file in others:
             fates_are_right(house, file)

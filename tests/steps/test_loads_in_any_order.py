@@ -20,7 +20,7 @@ from manifests import T0, Loader, at
 from order_samples import good_order
 
 from feedamp.api.account import FeedAmpAccount
-from feedamp.lake.manifest import Manifest, Sweep
+from feedamp.lake.manifest import Manifest, SellerProgress
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.lake.writer import LakeWriter
@@ -73,7 +73,9 @@ class Stores:
             for table, rows in event.rows.items():
                 writer.append(table, rows)
         sweeps = (
-            [Sweep(seller_id="S1", complete=True, watermark=max(e.read_at for e in events))] if events else []
+            [SellerProgress(seller_id="S1", complete=True, watermark=max(e.read_at for e in events))]
+            if events
+            else []
         )
         return writer.publish(created_at=at(self._runs), dag_id="d", run_id=f"r{self._runs}", sweeps=sweeps)
 

@@ -101,10 +101,10 @@ def test_odd_amounts_in_feedamps_answer_reach_the_warehouse(house: House, place:
             order.seller_updated_at = house.clock.now()
         order = house.sandbox.world.orders.add(OTHER, house.body("X-1"), house.clock.now())
         order.seller_updated_at = house.clock.now()
-    tally = house.extract()
+    result = house.extract()
     house.load()
     assert house.rows("SELECT count(*) FROM orders WHERE mp_order_number = 'X-1'") == [(1,)]
-    assert tally.orders_unread == (1 if place in COLUMNS else 0)
+    assert result.orders_unread == (1 if place in COLUMNS else 0)
     found = house.rows("SELECT mp_order_number, extra FROM order_lines")
     extra = {n: json.loads(text or "{}", parse_float=Decimal, parse_int=Decimal) for n, text in found}
     if place in COLUMNS:

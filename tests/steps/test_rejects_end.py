@@ -109,9 +109,9 @@ def close(house: House) -> None:
 
 def test_a_cancellation_after_the_end_is_a_note(house: House) -> None:
     close(house)
-    tally = house.deliver("M-1", marketplace_state="CANCELLED")
-    assert (tally.rejected, house.rejects(), action_required(house)) == (0, [], [])
-    assert any("closed as SHIPPED" in note and note.startswith(SELLER) for note in tally.notes)
+    result = house.deliver("M-1", marketplace_state="CANCELLED")
+    assert (result.rejected, house.rejects(), action_required(house)) == (0, [], [])
+    assert any("closed as SHIPPED" in note and note.startswith(SELLER) for note in result.notes)
     [reject] = house.rejects(everything=True)
     assert reject.reasons[0]["code"] == "illegal_transition"
     assert "closed as SHIPPED" in (reject.dismiss_reason or "")

@@ -79,9 +79,9 @@ def test_no_order_goes_out_with_a_grant_for_another_sellers_account(house):
     place_some(house, OTHER, "B-1")
     refused_before(house, OTHER, account=SELLER)
     house.deliver("B-2", seller=OTHER)
-    tally = house.place()
+    result = house.place()
     assert "B-2" not in house.sandbox.orders(SELLER)
-    assert any("set aside: its account does not show the order" in note for note in tally.notes)
+    assert any("set aside: its account does not show the order" in note for note in result.notes)
     assert (the(house, OTHER).grant, the(house, SELLER).grant) == ("set_aside", "active")
     assert house.place().orders == 0
     assert "B-2" not in house.sandbox.orders(SELLER)
@@ -192,8 +192,8 @@ def test_while_feedamp_cannot_be_read_the_grant_is_not_used(house):
     refused_before(house, OTHER, account=SELLER)
     house.sandbox.fault("error_503", method="GET", times=None)
     house.deliver("B-2", seller=OTHER)
-    tally = house.place()
-    assert tally.undone
+    result = house.place()
+    assert result.undone
     assert asked(house, "PUT")[-1].endswith("B-1")
     assert not the(house, OTHER).account_checked
     house.sandbox.clear_faults()
@@ -253,14 +253,14 @@ def mix_up(house: House) -> None:
 def test_a_first_read_that_shows_another_sellers_orders_pauses_both(house):
     mix_up(house)
     place_some(house, SELLER, "A-1")
-    tally = house.extract()
+    result = house.extract()
     assert paused(house) == {SELLER, OTHER}
     one, other = the(house, SELLER), the(house, OTHER)
     words = f"the account of seller {OTHER} shows orders that were placed for seller {SELLER} (first: A-1)"
     assert one.blocked_by == other.blocked_by == f"the seller is paused: {words}"
     assert (one.mixed_with, other.mixed_with) == (OTHER, SELLER)
-    assert any("Both sellers are paused" in note for note in tally.notes)
-    assert (tally.undone, tally.complete) == ([], False)
+    assert any("Both sellers are paused" in note for note in result.notes)
+    assert (result.undone, result.complete) == ([], False)
     house.load()
     assert house.rows("SELECT seller_id FROM feedamp.orders") == [(SELLER,)]
     assert house.watermark(OTHER) is None
@@ -293,13 +293,13 @@ def test_two_sellers_with_an_equal_number_are_not_paused(house):
 def test_two_tokens_for_one_account_are_noticed_by_orders_that_both_show(house):
     mix_up(house)
     house.stock(1)
-    tally = house.extract()
+    result = house.extract()
     for seller, other in ((SELLER, OTHER), (OTHER, SELLER)):
         found = the(house, seller)
         assert found.mixed_with == other
         assert "shows the same orders as that of seller" in (found.mix_up or "")
         assert found.blocked_by is None
-    assert tally.complete
+    assert result.complete
     with house.state.begin() as connection:
         for seller in (SELLER, OTHER):
             sellers.pause(connection, seller, paused=False, now=house.state.now())

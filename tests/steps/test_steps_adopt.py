@@ -17,7 +17,7 @@ from feedamp.lake.store import Lake
 from feedamp.rules.order import AWAITING_SHIPMENT
 from feedamp.state import ledger, overview
 from feedamp.steps import adopt as _adopt
-from feedamp.steps.runner import Tally
+from feedamp.steps.runner import StepResult
 
 SINCE = NOON - timedelta(days=60)
 BODY_MISSING = "the order's body was never delivered here: deliver it to the inbox as it was placed"
@@ -43,16 +43,16 @@ def hold(
 
 def adopt(
     house: House, *sellers: str, since: datetime = SINCE, dry_run: bool = False, load: bool = True
-) -> Tally:
+) -> StepResult:
     run = house.run("adopt", dry_run=dry_run)
-    tally = asyncio.run(_adopt.adopt(house.resources, run, list(sellers), since=since))
+    result = asyncio.run(_adopt.adopt(house.resources, run, list(sellers), since=since))
     if load and not dry_run:
         house.load()
-    return tally
+    return result
 
 
-def counts(tally: Tally) -> tuple[int, ...]:
-    return tuple(tally.extra[name] for name in _adopt.COUNTED)
+def counts(result: StepResult) -> tuple[int, ...]:
+    return tuple(result.extra[name] for name in _adopt.COUNTED)
 
 
 def waits_for(house: House, number: str) -> tuple[str | None, bool]:
@@ -175,9 +175,9 @@ def test_one_sellers_trouble_does_not_stop_another(house):
     hold(house, "X-1")
     hold(house, "X-2", seller=OTHER)
     house.sandbox.fault("error_500", path="/orders", seller_id=SELLER, times=None)
-    tally = adopt(house)
-    assert tally.failed_sellers == {SELLER}
-    assert len(tally.undone) == 1
+    result = adopt(house)
+    assert result.failed_sellers == {SELLER}
+    assert len(result.undone) == 1
     assert house.order("X-2", OTHER).adopted_at is not None
 
 
@@ -315,8 +315,8 @@ def test_its_own_system_may_close_it(house):
 def test_reconciliation_compares_it_on_the_day_of_its_purchase(house):
     hold(house, "X-1")
     adopt(house)
-    tally = house.reconcile()
-    assert (tally.orders, tally.extra["differences"]) == (1, 0)
+    result = house.reconcile()
+    assert (result.orders, result.extra["differences"]) == (1, 0)
 
 
 def test_days_that_it_is_open_count_from_its_adoption(house):
@@ -341,7 +341,7 @@ def test_an_order_without_quantities_goes_to_the_lake_alone_and_is_named(house):
     hold(house, "X-1")
     with house.sandbox.world.lock:
         house.sandbox._order(SELLER, "X-1").body["order_lines"][0]["quantity"] = 0
-    tally = adopt(house)
-    assert counts(tally) == (0, 0, 0, 1)
-    assert "X-1" in tally.notes[0]
+    result = adopt(house)
+    assert counts(result) == (0, 0, 0, 1)
+    assert "X-1" in result.notes[0]
     assert house.rows("SELECT count(*) FROM orders") == [(1,)]

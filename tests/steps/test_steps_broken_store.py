@@ -63,10 +63,10 @@ def test_a_file_that_breaks_off_is_named_and_read_whole_by_the_next_run(house: H
     house.drop("1.jsonl", *(house.body(f"A-{n}") for n in range(4)))
     house.drop("2.jsonl", house.body("B-1"))
     BreakingStore.breaks = "1.jsonl"
-    tally = house.intake()
+    result = house.intake()
     assert house.order("B-1").phase == "to_place"
     with pytest.raises(TransientError, match=r"1\.jsonl"):
-        finish(tally)
+        finish(result)
 
     BreakingStore.breaks = None
     assert not house.intake().undone

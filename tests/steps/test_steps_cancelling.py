@@ -1,4 +1,4 @@
-"""CANCELLED over a shipment: an order is read by itself before it is sent, and what slips through is said."""
+"""CANCELLED over a shipment: an order is read by itself before it is sent, and what coercions through is said."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from house import SELLER, House, shipment
 
 from feedamp.api import client
 from feedamp.api.client import FeedAmpClient
-from feedamp.api.pages import Unread
+from feedamp.api.pages import UnreadableOrder
 from feedamp.errors import NotFoundError
 from feedamp.models import LineFulfillment, Shipment, Snapshot
 from feedamp.state import leases, ledger, open_orders, overview
@@ -21,7 +21,7 @@ from feedamp.steps.place_orders import seller_batch
 from feedamp.steps.place_orders.place import place
 from feedamp.steps.place_orders.replay import replay
 from feedamp.steps.process_fulfillments.close import close
-from feedamp.steps.runner import Tally, finish
+from feedamp.steps.runner import StepResult, finish
 
 OPEN = "AWAITING_SHIPMENT"
 WAYS = [
@@ -138,9 +138,9 @@ def test_a_cancellation_of_an_unreadable_order_is_held_and_goes_out_later(house:
     house.see("M-1")
     house.validate()  # so that the next snapshot shows nothing new
     house.sandbox.fault("misshapen_order", method="GET", path="/orders/M-1", times=None)
-    tally = house.place()
-    assert finish(tally)["orders_unread"] == 1
-    assert "M-1 cannot be read" in tally.notes[0]
+    result = house.place()
+    assert finish(result)["orders_unread"] == 1
+    assert "M-1 cannot be read" in result.notes[0]
     assert "cannot be read" in held_orders(house).items[0]["reason"]
     assert len(house.asked("PUT")) == 1
     house.sandbox.clear_faults()
@@ -162,7 +162,7 @@ def test_an_order_closed_elsewhere_meanwhile_is_not_cancelled(house: House) -> N
     assert house.shown("M-1")["marketplace_state"] == "SHIPPED"
 
 
-def during_the_put(house: House, what: Callable[[], object], step: Any) -> Tally:
+def during_the_put(house: House, what: Callable[[], object], step: Any) -> StepResult:
     """The step for the seller; `what` happens after the read and before the PUT leaves."""
     pending = [what]
     put_order = FeedAmpClient.put_order
@@ -284,8 +284,8 @@ def test_a_read_that_outlasts_its_lease_sends_nothing(house: House) -> None:
 
     house.sandbox.fault("reset_before", method="GET", path="/orders/M-1")
     resources = replace(house.resources, sleep=sleep)
-    tally = asyncio.run(place(resources, house.run("place_orders"), 0, [SELLER]))
-    assert "Another process is placing order M-1" in tally.undone[0]
+    result = asyncio.run(place(resources, house.run("place_orders"), 0, [SELLER]))
+    assert "Another process is placing order M-1" in result.undone[0]
     assert len(house.asked("PUT")) == 1
     house.place()
     assert house.order("M-1").phase == "closed"
@@ -350,7 +350,7 @@ def test_an_order_that_was_closed_while_it_was_read_is_not_held(house: House, an
             )
         if answer == "missing":
             raise NotFoundError("FeedAMP does not have it.", status=404)
-        return Unread(number, "status")
+        return UnreadableOrder(number, "status")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(seller_batch, "read_alone", closed_meanwhile)

@@ -128,8 +128,8 @@ def test_an_order_unknown_to_feedamp_is_noted_and_the_others_close(shipped: Hous
         orders = shipped.sandbox.world.orders
         gone = orders._by_number[SELLER].pop("M-1")
         orders._sorted[SELLER].remove(gone)
-    tally = shipped.close()
-    [note] = tally.notes
+    result = shipped.close()
+    [note] = result.notes
     assert note == (
         f"{SELLER}: order M-1 is not in the seller's FeedAMP account any more; "
         "start feedamp_reconcile_orders for the day of its purchase"

@@ -70,8 +70,8 @@ def test_every_page_is_read(house: House, orders: int, pages: int) -> None:
     house.stock(orders)
     house.clock.skip(minutes=15)
     before = len([r for r in house.asked("GET") if r.seller_id == SELLER])
-    tally = house.extract()
-    assert (tally.orders, tally.complete) == (orders, True)
+    result = house.extract()
+    assert (result.orders, result.complete) == (orders, True)
     assert len([r for r in house.asked("GET") if r.seller_id == SELLER]) - before == pages
 
 
@@ -81,9 +81,9 @@ def test_every_page_is_read(house: House, orders: int, pages: int) -> None:
 def test_a_page_that_fails_once_loses_nothing(house: House, kind: Kind) -> None:
     house.stock(51)
     house.sandbox.fault(kind, method="GET", path="/orders$", seller_id=SELLER)
-    tally = house.extract()
+    result = house.extract()
     house.load()
-    assert tally.complete
+    assert result.complete
     assert house.rows("SELECT count(*) FROM orders WHERE extracted_at IS NOT NULL") == [(51,)]
     assert house.watermark() is not None
 
@@ -98,9 +98,9 @@ def test_one_sellers_trouble_does_not_hinder_another(house: House, trouble: str)
         house.sandbox.fault(kind, seller_id=SELLER, path="/orders", times=None)
     if trouble == "a refused query":
         house.stock(51)
-    tally = house.extract()
+    result = house.extract()
     house.load()
-    assert tally.failed_sellers == {SELLER}
+    assert result.failed_sellers == {SELLER}
     assert house.watermark() is None
     assert house.watermark(OTHER) is not None
     assert house.rows("SELECT complete FROM runs WHERE step = 'extract'") == [(False,)]
@@ -108,8 +108,8 @@ def test_one_sellers_trouble_does_not_hinder_another(house: House, trouble: str)
 
 def test_a_refused_grant_is_marked_noted_and_green(house: House) -> None:
     house.sandbox.revoke(SELLER)
-    tally = house.extract()
-    assert finish(tally)["notes"] == 1
+    result = house.extract()
+    assert finish(result)["notes"] == 1
     with house.state.read() as connection:
         grant = grants.read(connection, house.cipher, SELLER)
         assert grant is not None
@@ -119,9 +119,9 @@ def test_a_refused_grant_is_marked_noted_and_green(house: House) -> None:
 
 def test_an_unreadable_order_is_read_by_itself(placed: House) -> None:
     placed.sandbox.fault("misshapen_order", path="/orders$", seller_id=SELLER)
-    tally = placed.extract()
+    result = placed.extract()
     placed.load()
-    assert (tally.orders, tally.orders_unread) == (1, 0)
+    assert (result.orders, result.orders_unread) == (1, 0)
     assert placed.rows("SELECT units_shipped FROM orders") == [(1,)]
 
 
@@ -208,8 +208,8 @@ def test_an_order_extracted_before_its_lost_put_was_repeated_is_still_closed(hou
 
 def test_a_dry_run_asks_and_writes_nothing(placed: House) -> None:
     before = len(placed.sandbox.requests)
-    tally = placed.extract(dry_run=True)
-    assert tally.sellers == 2
+    result = placed.extract(dry_run=True)
+    assert result.sellers == 2
     assert len(placed.sandbox.requests) == before
     assert not (placed.folder / "lake").exists()
 

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 from house import SELLER, House, shipment
 
-from feedamp.rules.stored_body import REDUCED, WHOLE
+from feedamp.rules.stored_body import FULL, REDACTED
 from feedamp.state import ledger, schema
 from feedamp.state.schema import metadata, tracking_uses
 from feedamp.steps import purge as _forget
@@ -48,7 +48,7 @@ def test_nothing_personal_of_a_closed_order_is_left_after_its_days(closed):
     closed.clock.skip(days=31)
     assert forget(closed)["bodies"] == 1
     assert personal_rows(closed) == {"orders": 1}  # M-2 is still to be closed with its body
-    assert (closed.order("M-1").body_kind, closed.order("M-2").body_kind) == (REDUCED, WHOLE)
+    assert (closed.order("M-1").body_kind, closed.order("M-2").body_kind) == (REDACTED, FULL)
     assert closed.rows("SELECT count(*) FROM orders WHERE customer_full_name = 'Robin Vale'") == [(2,)]
 
 
@@ -137,7 +137,7 @@ def test_an_order_that_was_never_placed_is_reduced_too(closed):
     assert closed.order("M-3").phase == "never_placed"
     closed.clock.skip(days=31)
     forget(closed)
-    assert closed.order("M-3").body_kind == REDUCED
+    assert closed.order("M-3").body_kind == REDACTED
 
 
 def test_rejected_rows_lose_their_text_once_mended_or_their_order_is_gone(closed):
@@ -200,7 +200,7 @@ def test_a_body_let_go_stops_nobody_elses_placing(reopened):
         connection.execute(sa.delete(snapshots).where(snapshots.c.mp_order_number == "M-1"))
     reopened.drop("more.jsonl", *(reopened.body(f"N-{number}") for number in range(3)))
     reopened.intake()
-    tally = reopened.place()
+    result = reopened.place()
     assert [reopened.order(f"N-{number}").phase for number in range(3)] == ["settled"] * 3
     assert reopened.order("M-1").phase == "held"
-    assert tally.undone == []
+    assert result.undone == []

@@ -72,8 +72,8 @@ def written(house: House) -> int:
 
 
 def counts(house: House) -> tuple[int, int, int]:
-    tally = house.intake()
-    return tally.extra["query_rows"], tally.orders, tally.rejected
+    result = house.intake()
+    return result.extra["query_rows"], result.orders, result.rejected
 
 
 def codes(house: House) -> list[tuple[int, str]]:
@@ -205,8 +205,8 @@ def test_a_database_that_is_down_is_tried_again_and_the_files_are_taken(house, t
     house.drop("a.jsonl", house.body("M-1"))
     table.put(house.body("M-2"))
     table.fails_after = 0
-    tally = house.intake()
-    assert tally.undone == ["inbox_sql: the database is down"]
+    result = house.intake()
+    assert result.undone == ["inbox_sql: the database is down"]
     assert house.order("M-1").phase == "to_place"
     table.fails_after = None
     assert counts(house) == (1, 1, 0)
@@ -234,8 +234,8 @@ def test_a_wrong_query_is_no_matter_of_trying_again(house, table):
 def test_a_dry_run_counts_and_writes_nothing(house, table):
     table.put(house.body("M-1"))
     table.put("{broken")
-    tally = house.intake(dry_run=True)
-    assert (tally.orders, tally.rejected) == (2, 1)
+    result = house.intake(dry_run=True)
+    assert (result.orders, result.rejected) == (2, 1)
     with house.state.read() as connection:
         assert ledger.phases(connection) == {}
         assert inbox_files.taken_files(connection) == []

@@ -12,7 +12,7 @@ from house import OTHER, SELLER, House, open_house
 
 from feedamp.errors import ClientRefusedError
 from feedamp.state import grants, sellers
-from feedamp.steps.runner import Tally
+from feedamp.steps.runner import StepResult
 
 ORDERS_EACH = 2
 
@@ -53,18 +53,18 @@ def requests_of(house: House, since: int = 0) -> Counter[str | None]:
     )
 
 
-def said_of(tally: Tally, seller_id: str) -> str:
-    return " ".join(line for line in (*tally.undone, *tally.notes) if line.startswith(f"{seller_id}:"))
+def said_of(result: StepResult, seller_id: str) -> str:
+    return " ".join(line for line in (*result.undone, *result.notes) if line.startswith(f"{seller_id}:"))
 
 
 def test_the_others_are_read_whole_and_the_run_says_who_is_not_and_why(house: House) -> None:
     stock(house)
     expected = trouble(house)
-    tally = house.extract()
+    result = house.extract()
     house.load()
-    assert tally.failed_sellers == expected.keys()
+    assert result.failed_sellers == expected.keys()
     assert {
-        seller_id: why in said_of(tally, seller_id) for seller_id, why in expected.items()
+        seller_id: why in said_of(result, seller_id) for seller_id, why in expected.items()
     } == dict.fromkeys(expected, True)
     others = [seller_id for seller_id in everybody(house) if seller_id not in expected]
     assert len(others) == 46

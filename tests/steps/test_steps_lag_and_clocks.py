@@ -125,7 +125,7 @@ def list_requests(house: House, since: int) -> int:
     "kind",
     [
         pytest.param("move_up", id="an order that is updated onto a page already read"),
-        pytest.param("shift_pages", id="an order that slips unchanged to a page already read"),
+        pytest.param("shift_pages", id="an order that coercions unchanged to a page already read"),
         pytest.param("change_after_read", id="an order that is updated after its page was read"),
     ],
 )
@@ -134,11 +134,11 @@ def test_a_list_that_moved_while_it_was_read_is_read_once_more(small: House, kin
     small.clock.skip(hours=1)  # no overlap reaches back to when the others were updated
     small.sandbox.fault(kind, seller_id=SELLER)  # type: ignore[arg-type]
     before = len(small.asked("GET"))
-    tally = small.extract()
+    result = small.extract()
     small.load()
     assert small.rows("SELECT count(*) FROM orders") == [(25,)]
     assert small.rows("SELECT count(*) FROM orders WHERE acknowledged") == [(1,)]
-    assert (tally.complete, tally.notes) == (True, [])
+    assert (result.complete, result.notes) == (True, [])
     assert list_requests(small, before) == 3 + 1 + 3 + 1 + 1  # both times with one question; the other seller
     assert small.watermark() is not None
 
@@ -162,14 +162,14 @@ def test_a_list_that_never_rests_is_read_twice_and_the_run_says_so(small: House)
     small.stock(25)
     small.clock.skip(hours=1)
     small.sandbox.fault("shift_pages", seller_id=SELLER, times=None)
-    tally = small.extract()
-    [note] = tally.notes
+    result = small.extract()
+    [note] = result.notes
     assert note == (
         f"{SELLER}: FeedAMP's list of orders changed each of the 2 times it was read, so an order may have moved from "
         "one page to another without being read. Nothing is lost for good: such an order is read with its next update, "
         "and feedamp_reconcile_orders finds it by its number."
     )
-    assert tally.complete
+    assert result.complete
     small.load()
     assert small.watermark() is not None  # else a busy seller's window would grow for ever
 
@@ -182,8 +182,8 @@ def test_a_second_read_that_breaks_is_not_complete(small: House) -> None:
         "clock_apart", seller_id=SELLER, times=3, seconds=0
     )  # the other requests of the first read
     small.sandbox.fault("error_503", path="^/orders", seller_id=SELLER, times=None)
-    tally = small.extract()
-    assert (tally.complete, tally.orders) == (False, 25)  # one of them twice
+    result = small.extract()
+    assert (result.complete, result.orders) == (False, 25)  # one of them twice
     small.load()
     assert small.watermark() is None
 
@@ -266,10 +266,10 @@ def test_an_order_that_is_behind_by_itself_too_waits_for_the_next_extraction(
     held.marketplace_state = (
         "AWAITING_SHIPMENT"  # as a copy of FeedAMP's data shows it that has not followed yet
     )
-    tally = house.extract()
+    result = house.extract()
     held.marketplace_state = state
     house.load()
-    assert (tally.complete, state_and_closing(house)) == (True, (state, "COMPLETE", False))
+    assert (result.complete, state_and_closing(house)) == (True, (state, "COMPLETE", False))
     assert house.order("M-1").next_try_at is not None
     house.clock.skip(minutes=15)
     house.read()

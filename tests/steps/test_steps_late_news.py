@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from house import BAD_NUMBER, SELLER, House, shipment
 
-from feedamp.api.rate_limit import Pacer
+from feedamp.api.rate_limit import RateLimiter
 from feedamp.errors import TransientError
 from feedamp.rules.finding import REPORTED
 from feedamp.steps.runner import finish
@@ -89,11 +89,11 @@ def test_a_retry_adds_to_what_the_first_try_did(house: House) -> None:
 
 
 async def test_a_request_that_leaves_late_moves_the_next_turn(house: House) -> None:
-    pacer = Pacer(house.state, requests_per_second=1.1, sleep=house.clock.sleep)
-    await pacer.turn(SELLER)
+    rate_limiter = RateLimiter(house.state, requests_per_second=1.1, sleep=house.clock.sleep)
+    await rate_limiter.acquire(SELLER)
     house.clock.skip(seconds=0.7)  # a new connection had to be made first
-    pacer.left(SELLER)
+    rate_limiter.left(SELLER)
     left_at = house.clock.now()
-    await pacer.turn(SELLER)
+    await rate_limiter.acquire(SELLER)
     assert (house.clock.now() - left_at).total_seconds() >= 1.0
     assert house.clock.now() > datetime(2026, 1, 1, tzinfo=UTC)

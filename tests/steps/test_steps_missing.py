@@ -59,8 +59,8 @@ def closable(house: House) -> House:
 
 def test_close_marks_what_feedamp_does_not_have(closable: House) -> None:
     lose(closable)
-    tally = closable.close()
-    assert finish(tally)["notes"] == 1
+    result = closable.close()
+    assert finish(result)["notes"] == 1
     assert missing(closable) == ["M-1"]
     assert waits(closable) == {overview.MISSING: 1}
 
@@ -80,9 +80,9 @@ def test_close_tries_a_missing_order_once_a_day_and_says_so(closable: House) -> 
     closable.see("M-3")
     closable.validate()
     asked = alone(closable)
-    tally = closable.close()
+    result = closable.close()
     assert closable.order("M-3").phase == "closed"
-    assert "FeedAMP does not have 1 order that could be closed" in tally.notes[0]
+    assert "FeedAMP does not have 1 order that could be closed" in result.notes[0]
     assert alone(closable) == asked
     closable.clock.skip(hours=25)
     closable.close()

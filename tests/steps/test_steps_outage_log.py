@@ -18,7 +18,7 @@ from feedamp.steps.extract_fulfillments import extract
 from feedamp.steps.place_orders import place
 from feedamp.steps.process_fulfillments import close, validate
 from feedamp.steps.reconcile_orders import reconcile
-from feedamp.steps.runner import Tally, finish
+from feedamp.steps.runner import StepResult, finish
 
 SELLERS = 60
 DAY = {"start": None, "end": None, "with_stale": True}
@@ -58,13 +58,13 @@ def loud(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def ended(tally: Tally) -> str:
+def ended(result: StepResult) -> str:
     with pytest.raises(TransientError) as caught:
-        finish(tally)
+        finish(result)
     return str(caught.value)
 
 
-STEPS: dict[str, tuple[str, Callable[[House, Run], Tally]]] = {
+STEPS: dict[str, tuple[str, Callable[[House, Run], StepResult]]] = {
     "place": ("place_orders", lambda h, r: asyncio.run(place.place(h.resources, r, 0, everyone(h)))),
     "extract": (
         "extract_fulfillments",

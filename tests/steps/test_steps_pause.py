@@ -13,7 +13,7 @@ from house import BAD_NUMBER, OTHER, SELLER, House, open_house, shipment
 from feedamp.resources import Resources
 from feedamp.state import sellers
 from feedamp.steps.place_orders.seller_batch import ORDERS_AT_ONCE
-from feedamp.steps.runner import Tally, finish
+from feedamp.steps.runner import StepResult, finish
 from feedamp_sandbox.faults import Kind
 
 NUMBERS = [f"M-{n}" for n in range(4 * ORDERS_AT_ONCE)]
@@ -39,12 +39,12 @@ def paused_while(house: House, method: str, path: str, *, kind: Kind = "reset_be
     house.resources = before
 
 
-def green(tally: Tally) -> Tally:
-    finish(tally)
-    assert [note for note in tally.notes if "paused" in note] == [
+def green(result: StepResult) -> StepResult:
+    finish(result)
+    assert [note for note in result.notes if "paused" in note] == [
         f"{SELLER}: The seller is paused; what was not sent waits."
     ]
-    return tally
+    return result
 
 
 def test_orders_that_were_not_sent_before_a_pause_wait_for_its_end(house: House) -> None:
@@ -118,8 +118,8 @@ def test_an_extraction_reads_no_further_page_of_a_paused_seller(tmp_path: Any) -
     with open_house(tmp_path, rules={"page_size": 10}) as house:
         house.stock(30)
         with paused_while(house, "GET", "/orders$"):
-            tally = green(house.extract())
-        assert not tally.complete
+            result = green(house.extract())
+        assert not result.complete
         assert len(house.asked("GET", "/orders")) <= 3
         house.load()
         assert house.watermark() is None

@@ -110,9 +110,9 @@ def test_shipped_from_the_inbox_is_rejected_for_what_the_seller_ships(house: Hou
 
 def test_a_bad_row_stands_in_rejects_and_the_others_go_on(house: House) -> None:
     house.drop("orders.jsonl", house.body("M-1", currency="ducats", nonsense=1), house.body("M-2"))
-    tally = house.intake()
+    result = house.intake()
     house.place()
-    assert (tally.orders, tally.rejected) == (2, 1)
+    assert (result.orders, result.rejected) == (2, 1)
     assert {code for _, code in house.reject_codes()} >= {"unknown_field"}
     assert house.order("M-2").phase == "settled"
 

@@ -51,9 +51,9 @@ def test_a_put_that_fails_again_and_again_waits_and_goes_out_later(house: House,
 def test_a_failed_put_is_work_left_undone(house: House) -> None:
     house.deliver("M-1")
     house.sandbox.fault("error_500", method="PUT", times=None)
-    tally = house.place()
-    assert tally.undone
-    assert not tally.complete
+    result = house.place()
+    assert result.undone
+    assert not result.complete
 
 
 @pytest.mark.parametrize("happened", [True, False], ids=["the PUT had arrived", "the PUT had not arrived"])
@@ -114,9 +114,9 @@ def test_all_orders_of_a_seller_in_an_outage_say_why_they_wait(house: House) -> 
 def test_a_refused_grant_needs_a_person_and_leaves_the_run_green(house: House) -> None:
     house.deliver("M-1")
     house.sandbox.revoke(SELLER)
-    tally = house.place()
-    assert tally.undone == []
-    assert len(tally.notes) == 1
+    result = house.place()
+    assert result.undone == []
+    assert len(result.notes) == 1
     house.place()  # from now on the plan says why
     assert house.order("M-1").next_try_at > house.state.now() + timedelta(hours=23)
 
@@ -138,11 +138,11 @@ def test_an_order_that_cannot_even_be_read_hinders_no_other(house: House) -> Non
     with house.state.begin() as connection:  # as a disk may do it
         orders = schema.orders
         connection.execute(sa.update(orders).where(orders.c.mp_order_number == "M-2").values(body="{"))
-    tally = house.place()
+    result = house.place()
     assert sorted(house.sandbox.orders(SELLER)) == [number for number in numbers if number != "M-2"]
     assert {house.order(number).phase for number in numbers if number != "M-2"} == {"settled"}
-    assert len(tally.undone) == 1
-    assert "M-2" in tally.undone[0]
+    assert len(result.undone) == 1
+    assert "M-2" in result.undone[0]
 
 
 def test_two_runs_at_once_place_every_order_well(house: House) -> None:

@@ -11,7 +11,7 @@ import pytest
 from house import OTHER, SELLER, House, shipment
 
 from feedamp.state import watermarks
-from feedamp.steps.runner import Tally, finish
+from feedamp.steps.runner import StepResult, finish
 
 DAY = datetime(2026, 3, 2, tzinfo=UTC)
 NEXT_DAY = datetime(2026, 3, 3, tzinfo=UTC)
@@ -87,13 +87,13 @@ SHIPPED = "order_lines[M-1-1].units_shipped"
 )
 def test_a_planted_difference_is_found(agreed: House, plant: Any, expected: list[tuple[Any, ...]]) -> None:
     plant(agreed)
-    tally = agreed.reconcile()
+    result = agreed.reconcile()
     agreed.load()
     found = agreed.rows(
         "SELECT field, ledger_value, feedamp_value, warehouse_value FROM reconciliations ORDER BY field"
     )
     assert found == expected
-    assert tally.extra["differences"] == len(expected)
+    assert result.extra["differences"] == len(expected)
 
 
 def test_a_difference_is_a_finding_not_a_failure(agreed: House) -> None:
@@ -149,16 +149,16 @@ def test_no_watermark_moves_and_nothing_is_written_to_feedamp(agreed: House) -> 
 def test_one_sellers_outage_does_not_hinder_another(agreed: House) -> None:
     agreed.placed("M-2", seller=OTHER)
     agreed.sandbox.fault("error_503", seller_id=SELLER, times=None)
-    tally = agreed.reconcile()
+    result = agreed.reconcile()
     agreed.load()
-    assert tally.failed_sellers == {SELLER}
+    assert result.failed_sellers == {SELLER}
     assert agreed.rows("SELECT complete, sellers_failed FROM runs WHERE step = 'reconcile'") == [(False, 1)]
 
 
 def test_an_unreadable_order_is_counted_not_compared(agreed: House) -> None:
     agreed.sandbox.fault("misshapen_order", times=None)
-    tally = agreed.reconcile()
-    assert (tally.orders_unread, tally.extra["differences"]) == (1, 0)
+    result = agreed.reconcile()
+    assert (result.orders_unread, result.extra["differences"]) == (1, 0)
 
 
 def test_a_dry_run_does_not_open_the_warehouse(agreed: House) -> None:
@@ -186,16 +186,16 @@ def ship_the_rest(house: House) -> None:
     house.clock.skip(minutes=5)
 
 
-def counted(tally: Tally) -> tuple[int, int]:
-    return tally.extra["differences"], tally.extra["not_extracted_yet"]
+def counted(result: StepResult) -> tuple[int, int]:
+    return result.extra["differences"], result.extra["not_extracted_yet"]
 
 
 def test_what_the_next_extraction_brings_is_no_difference(agreed: House) -> None:
     ship_the_rest(agreed)
-    tally = agreed.reconcile()
+    result = agreed.reconcile()
     agreed.load()
-    assert (counted(tally), finish(tally)["not_extracted_yet"]) == ((0, 1), 1)
-    assert tally.last_lines == [
+    assert (counted(result), finish(result)["not_extracted_yet"]) == ((0, 1), 1)
+    assert result.last_lines == [
         "1 order compared, no difference, 1 not extracted yet: their sellers changed them after the last extraction"
     ]
     assert agreed.rows("FROM reconciliations") == []
@@ -278,9 +278,9 @@ def test_an_undecodable_snapshot_costs_no_other_order_its_comparison(house: Hous
     with house.state.begin() as connection:
         connection.exec_driver_sql("UPDATE manifests SET taken_at = planned_at")
         connection.exec_driver_sql("UPDATE snapshots SET snapshot = '{' WHERE mp_order_number = 'M-1'")
-    tally = house.reconcile()
-    assert tally.undone == []
-    assert tally.extra["not_extracted_yet"] + tally.extra["differences"] >= 2
+    result = house.reconcile()
+    assert result.undone == []
+    assert result.extra["not_extracted_yet"] + result.extra["differences"] >= 2
 
 
 def test_many_orders_are_asked_about_in_one_request(house: House) -> None:

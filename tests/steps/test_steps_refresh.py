@@ -58,9 +58,9 @@ def test_the_newest_refresh_token_is_stored(unused: House) -> None:
 
 def test_a_refused_grant_is_noted_green_and_tried_again_tomorrow(unused: House) -> None:
     unused.sandbox.revoke(SELLER)
-    tally = unused.refresh()
-    assert finish(tally)["orders"] == 1
-    assert len(tally.notes) == 1
+    result = unused.refresh()
+    assert finish(result)["orders"] == 1
+    assert len(result.notes) == 1
     assert grant(unused).status == "needs_authorization"
     assert grant(unused, OTHER).status == "active"
     assert planned(unused) == [SELLER]

@@ -40,8 +40,8 @@ def test_a_refused_order_is_not_sent_again(house: House) -> None:
 
 def test_a_refusal_leaves_the_run_green_with_a_note(house: House) -> None:
     house.deliver("M-1", gift_note="hello")
-    tally = house.place()
-    assert (tally.rejected, tally.undone, len(tally.notes)) == (1, [], 1)
+    result = house.place()
+    assert (result.rejected, result.undone, len(result.notes)) == (1, [], 1)
 
 
 def test_feedamps_words_are_not_logged(house: House, caplog: pytest.LogCaptureFixture) -> None:
@@ -92,7 +92,7 @@ def test_a_host_that_knows_no_orders_refuses_no_order(house: House) -> None:
     right = house.resources.connection("feedamp")
     wrong = replace(right, endpoint=replace(right.endpoint, base_url=f"{house.sandbox.api}/v9"))
     house.resources = replace(house.resources, connection=lambda conn_id: wrong)
-    tally = house.place()
-    assert tally.undone
+    result = house.place()
+    assert result.undone
     assert house.order("M-1").phase == "to_place"
     assert house.rejects() == []

@@ -198,10 +198,10 @@ def test_a_lost_order_is_placed_again_as_it_was(agreed: House) -> None:
 @pytest.mark.parametrize("number", ["PART", "DONE"])
 def test_what_a_seller_has_worked_on_is_never_placed_again(agreed: House, number: str) -> None:
     lose(agreed, number)
-    tally = agreed.reconcile(repair=True)
+    result = agreed.reconcile(repair=True)
     agreed.load()
-    assert finish(tally)["repaired"] == 0
-    assert [note for note in tally.notes if f"order {number}: FeedAMP no longer has this order" in note]
+    assert finish(result)["repaired"] == 0
+    assert [note for note in result.notes if f"order {number}: FeedAMP no longer has this order" in note]
     assert number not in agreed.sandbox.orders(SELLER)
     assert differences(agreed) == [(number, "order", False)]
 
@@ -209,9 +209,9 @@ def test_what_a_seller_has_worked_on_is_never_placed_again(agreed: House, number
 def test_a_lost_order_that_cannot_be_placed_yet_is_placed_by_the_next_run(agreed: House) -> None:
     lose(agreed, "OPEN")
     agreed.sandbox.fault("error_503", method="PUT", times=None)
-    tally = agreed.reconcile(repair=True)
+    result = agreed.reconcile(repair=True)
     agreed.load()
-    assert tally.failed_sellers == {SELLER}
+    assert result.failed_sellers == {SELLER}
     assert differences(agreed) == [("OPEN", "order", False)]
     agreed.sandbox.clear_faults()
     agreed.clock.skip(hours=1)
@@ -310,10 +310,10 @@ def test_a_release_whose_answer_was_lost_is_confirmed(agreed: House) -> None:
 def test_other_quantities_than_were_placed_are_left_to_a_person(agreed: House) -> None:
     of_feedamp(agreed, "OPEN").body["order_lines"][0]["quantity"] = 5
     for _ in range(2):
-        tally = agreed.reconcile(repair=True)
+        result = agreed.reconcile(repair=True)
         agreed.load()
-        assert finish(tally)["repaired"] == 0
-        [note] = tally.notes
+        assert finish(result)["repaired"] == 0
+        [note] = result.notes
         assert note.startswith(
             f"{SELLER}: order OPEN: FeedAMP has other lines or quantities than were placed"
         )

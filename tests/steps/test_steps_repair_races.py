@@ -16,7 +16,7 @@ from feedamp.errors import BusyError, TransientError
 from feedamp.run import Run
 from feedamp.state import leases
 from feedamp.steps.reconcile_orders.reconcile import reconcile
-from feedamp.steps.runner import Tally, finish
+from feedamp.steps.runner import StepResult, finish
 from feedamp.warehouse import LoadSession, Warehouse
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 
@@ -43,7 +43,9 @@ class Interrupted:
             yield session
 
 
-def repair(house: House, *, run: Run | None = None, meanwhile: Callable[[], object] | None = None) -> Tally:
+def repair(
+    house: House, *, run: Run | None = None, meanwhile: Callable[[], object] | None = None
+) -> StepResult:
     """The step on both sellers; `meanwhile` happens between reading FeedAMP and comparing."""
     resources = house.resources
     if meanwhile:
@@ -93,8 +95,8 @@ def test_an_order_that_moves_while_it_is_compared_is_left_to_the_next_run(agreed
         with agreed.state.begin() as connection:
             connection.exec_driver_sql("UPDATE orders SET reason = 'x' WHERE mp_order_number = 'M-1'")
 
-    tally = repair(agreed, meanwhile=meanwhile)
-    assert tally.last_lines[-5] == "2 orders compared, 1 left out because they changed meanwhile"
+    result = repair(agreed, meanwhile=meanwhile)
+    assert result.last_lines[-5] == "2 orders compared, 1 left out because they changed meanwhile"
     assert "M-1" not in agreed.sandbox.orders(SELLER)
     assert (agreed.order("M-1").phase, agreed.order("M-2").phase) == ("settled", "closed")
     agreed.load()
@@ -211,9 +213,9 @@ def test_one_sellers_trouble_does_not_keep_another_from_being_repaired(agreed: H
     agreed.fulfill("M-3", shipment(2), seller=OTHER)
     agreed.sandbox._order(OTHER, "M-3").seller_updated_at = None  # an update that no extraction would bring
     agreed.sandbox.fault("error_503", seller_id=SELLER, times=None)
-    tally = repair(agreed)
-    assert tally.failed_sellers == {SELLER}
-    assert tally.extra["repaired"] == tally.extra["differences"] > 0
+    result = repair(agreed)
+    assert result.failed_sellers == {SELLER}
+    assert result.extra["repaired"] == result.extra["differences"] > 0
 
 
 def test_a_held_warehouse_is_named_and_comes_to_nothing(agreed: House) -> None:
@@ -222,13 +224,13 @@ def test_a_held_warehouse_is_named_and_comes_to_nothing(agreed: House) -> None:
     with agreed.resources.warehouse.session(), pytest.raises(BusyError):
         repair(agreed)
 
-    async def stale() -> Tally:
+    async def stale() -> StepResult:
         run = agreed.run("reconcile_orders")
         return await reconcile(agreed.resources, run, 0, [SELLER], None, None, with_stale=True, repair=True)
 
     agreed.clock.skip(days=8)
     with agreed.resources.warehouse.session():
-        tally = asyncio.run(stale())
+        result = asyncio.run(stale())
     with pytest.raises(TransientError, match="is being loaded by process"):
-        finish(tally)
+        finish(result)
     assert agreed.order("M-1") == ledger

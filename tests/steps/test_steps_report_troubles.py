@@ -86,10 +86,10 @@ def test_an_unreadable_order_leaves_its_report_unclear_and_others_are_sent(uncle
     unclear.fulfill("M-2", shipment(2, BAD_NUMBER))
     unclear.see("M-2")
     unclear.sandbox.fault("misshapen_order", method="GET", path="/orders/M-1", times=None)
-    tally = unclear.validate()
+    result = unclear.validate()
     assert unclear.finding_states("M-1") == [("invalid_tracking", "to_report")]
     assert unclear.finding_states("M-2") == [("invalid_tracking", "reported")]
-    assert finish(tally)["orders_unread"] == 1
+    assert finish(result)["orders_unread"] == 1
 
 
 @pytest.mark.parametrize(
@@ -128,11 +128,11 @@ def test_a_report_that_feedamp_refuses_is_held_with_its_words(house: House) -> N
     house.placed("M-1")
     house.fulfill("M-1", shipment(2, BAD_NUMBER))
     house.see("M-1")
-    tally = house.validate()
+    result = house.validate()
     [finding] = house.findings("M-1")
     assert finding.state == "held"
     assert finding.note
-    assert finish(tally)["notes"] == 1
+    assert finish(result)["notes"] == 1
     house.validate()
     assert posts(house) == 1
 

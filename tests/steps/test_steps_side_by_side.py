@@ -16,9 +16,9 @@ from feedamp.steps.place_orders.place import place, plan_place
 from feedamp.steps.process_fulfillments.close import close
 from feedamp.steps.process_fulfillments.validate import validate
 from feedamp.steps.runner import (
-    Tally,
-    each_order,
+    StepResult,
     finish,
+    run_per_order,
 )
 
 BOTH = 2
@@ -31,7 +31,7 @@ def side_by_side(house: House, step: Any) -> list[str]:
         runs = [house.run("process_fulfillments") for _ in range(BOTH)]
         return await asyncio.gather(*(step(house.resources, run, 0, [SELLER]) for run in runs))
 
-    return [line for tally in asyncio.run(both()) for line in tally.undone]
+    return [line for result in asyncio.run(both()) for line in result.undone]
 
 
 def test_two_validations_at_once_report_once(house: House) -> None:
@@ -122,15 +122,15 @@ def test_what_others_are_at_does_not_end_a_sellers_turn(house: House) -> None:
 
 def test_an_order_that_another_process_is_at_is_looked_at_again_after_all_others() -> None:
     asked: list[str] = []
-    tally = Tally("close")
+    result = StepResult("close")
 
     async def work(number: str) -> None:
         asked.append(number)
         if asked == ["M-1"]:
             raise BusyError("Another process is closing it.", mp_order_number=number)
 
-    asyncio.run(each_order(SELLER, ["M-1", "M-2"], tally, work))
-    assert (asked, tally.undone) == (["M-1", "M-2", "M-1"], [])
+    asyncio.run(run_per_order(SELLER, ["M-1", "M-2"], result, work))
+    assert (asked, result.undone) == (["M-1", "M-2", "M-1"], [])
 
 
 def test_a_put_that_was_decided_on_earlier_does_not_take_back_a_cancellation(house: House) -> None:
@@ -204,11 +204,11 @@ def test_an_order_whose_own_read_fails_costs_only_itself(house: House) -> None:
     house.placed("M-1", "M-2", "M-3")
     house.sandbox.fault("misshapen_order", path="/orders$", times=1)
     house.sandbox.fault("error_500", path="/orders/M-", times=None)
-    tally = house.extract()
+    result = house.extract()
     house.load()
     [(seen,)] = house.rows("SELECT count(*) FROM orders WHERE extracted_at IS NOT NULL")
     assert seen == 2
-    assert not tally.complete
+    assert not result.complete
     assert house.watermark() is None
 
 

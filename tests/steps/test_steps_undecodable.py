@@ -49,9 +49,9 @@ def shipped(house: House) -> House:
 @pytest.mark.parametrize("text", DAMAGES)
 def test_an_undecodable_snapshot_is_named_and_all_others_close(shipped: House, text: str) -> None:
     damage(shipped, text=text)
-    tally = shipped.validate()
-    assert finish(tally)["orders_unread"] == 1
-    assert [note for note in tally.notes if f"order {BROKEN}" in note]
+    result = shipped.validate()
+    assert finish(result)["orders_unread"] == 1
+    assert [note for note in result.notes if f"order {BROKEN}" in note]
     finish(shipped.close())
     assert {shipped.order(n).phase for n in NUMBERS if n != BROKEN} == {"closed"}
     assert action_required(shipped) == [(BROKEN, UNDECODABLE)]

@@ -56,9 +56,9 @@ def test_the_watermark_waits_for_an_incomplete_read_and_what_came_is_loaded(hous
     house.stock(51)
     house.sandbox.fault("repeat_cursor", times=None)
     house.sandbox.fault("empty_page", times=1)
-    tally = house.extract()
+    result = house.extract()
     with pytest.raises(IncompleteError):
-        finish(tally)
+        finish(result)
     house.load()
     assert house.watermark() is None
     assert house.watermark(OTHER) is not None
@@ -104,8 +104,8 @@ def test_a_clock_of_feedamp_that_is_behind_sets_the_watermark(tmp_path: Path) ->
 
 def test_an_order_that_stays_unreadable_is_counted_and_the_watermark_waits(placed: House) -> None:
     placed.sandbox.fault("misshapen_order", seller_id=SELLER, times=None)
-    tally = placed.extract()
-    assert finish(tally)["orders_unread"] == 1
+    result = placed.extract()
+    assert finish(result)["orders_unread"] == 1
     placed.load()
     assert placed.watermark() is None
     assert placed.rows("SELECT orders_unread, complete FROM runs WHERE step = 'extract'") == [(1, False)]

@@ -22,7 +22,7 @@ from house import BAD_NUMBER, House, open_house, shipment
 from house_rooms import SELLER
 
 from feedamp.api.decoding import read_order
-from feedamp.api.json_fields import Slips
+from feedamp.api.json_fields import Coercions
 from feedamp.codec import decode_json
 from feedamp.lake.flatten import order_rows
 from feedamp.state import findings, grants, ledger, open_orders
@@ -30,7 +30,7 @@ from feedamp.steps.extract_fulfillments import extract
 from feedamp.steps.place_orders import place
 from feedamp.steps.process_fulfillments import close, validate
 from feedamp.steps.reconcile_orders import reconcile
-from feedamp.steps.runner import Tally
+from feedamp.steps.runner import StepResult
 from feedamp.tables import TABLES, Type
 from feedamp_sandbox.views import order_view
 
@@ -53,7 +53,7 @@ Facts = dict[str, Rows]
 class Outcome:
     """What the disturbed run said, and what the runs after it made of it."""
 
-    tally: Tally
+    result: StepResult
     recorded_complete: bool
     requests_more: int
     mark_moved: bool
@@ -66,12 +66,12 @@ class Outcome:
     @property
     def complete(self) -> bool:
         """What the run says."""
-        return self.tally.complete and not self.tally.orders_unread
+        return self.result.complete and not self.result.orders_unread
 
     @property
     def words(self) -> list[str]:
         """What is missing, in the words of the run."""
-        return [line.partition(": ")[2] for line in (*self.tally.undone, *self.tally.notes)]
+        return [line.partition(": ")[2] for line in (*self.result.undone, *self.result.notes)]
 
 
 class FaultHouse:
@@ -104,7 +104,7 @@ class FaultHouse:
             self.house.fulfill("M-2", cancelled=2, seller=seller)
             self.house.fulfill("M-3", shipment(2, BAD_NUMBER), seller=seller)
 
-    def step(self, stage: str, seller_ids: list[str]) -> Tally:
+    def step(self, stage: str, seller_ids: list[str]) -> StepResult:
         """One run of a step for some sellers, as one task."""
         name = STEP_OF.get(stage, stage)
         run = self.house.run(name)
@@ -133,9 +133,9 @@ class FaultHouse:
         usual = self._counted(stage, self.alone)
         for seller, case in self.case_of.items():
             with case.strikes(house.sandbox, seller):
-                tally, requests = self._counted(stage, seller)
+                result, requests = self._counted(stage, seller)
             more = requests - usual[1]
-            outcomes[seller] = Outcome(tally, False, more, False, False, None, False, [], [])
+            outcomes[seller] = Outcome(result, False, more, False, False, None, False, [], [])
         house.load()
         look = Look(house, self.seller_ids)
         for seller, outcome in outcomes.items():
@@ -154,18 +154,18 @@ class FaultHouse:
             tallies = {seller: self.step(stage, [seller]) for seller in waiting}
             house.load()
             look = Look(house, self.seller_ids)
-            for seller, tally in tallies.items():
-                if self.is_whole(look, seller, stage) and tally.complete and not tally.orders_unread:
+            for seller, result in tallies.items():
+                if self.is_whole(look, seller, stage) and result.complete and not result.orders_unread:
                     outcomes[seller].runs_until_whole = later
                 elif self._person_is_needed(seller):
                     outcomes[seller].needed_a_person = True
                     self._authorize(seller)
         return outcomes
 
-    def _counted(self, stage: str, seller: str) -> tuple[Tally, int]:
+    def _counted(self, stage: str, seller: str) -> tuple[StepResult, int]:
         before = len(self.house.sandbox.requests)
-        tally = self.step(stage, [seller])
-        return tally, len(self.house.sandbox.requests) - before
+        result = self.step(stage, [seller])
+        return result, len(self.house.sandbox.requests) - before
 
     def is_whole(self, look: Look, seller: str, stage: str) -> bool:
         """Whether everything is as with the seller who was left alone, and in the warehouse as FeedAMP holds it."""
@@ -262,7 +262,7 @@ class Look:
             views = [order_view(order, world.options) for order in world.orders.of(seller)]
         result: dict[str, list[dict[str, Any]]] = {name: [] for name in SHOWN}
         for view in views:
-            order = read_order(decode_json(json.dumps(view, default=float).encode()), Slips())
+            order = read_order(decode_json(json.dumps(view, default=float).encode()), Coercions())
             made = order_rows(seller, order, read_at=self._house.clock.now())
             for name in SHOWN:
                 result[name] += made[name]

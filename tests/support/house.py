@@ -24,7 +24,7 @@ from order_samples import good_line, good_order
 
 from feedamp.api.account import FeedAmpAccount
 from feedamp.api.decoding import read_order
-from feedamp.api.json_fields import Slips
+from feedamp.api.json_fields import Coercions
 from feedamp.api.oauth import Credentials
 from feedamp.api.transport import Endpoint
 from feedamp.codec import decode_json
@@ -44,7 +44,7 @@ from feedamp.steps.process_fulfillments import close as _close
 from feedamp.steps.process_fulfillments import validate as _validate
 from feedamp.steps.reconcile_orders import reconcile as _reconcile
 from feedamp.steps.refresh_tokens import renew_idle_grants as _refresh
-from feedamp.steps.runner import Tally
+from feedamp.steps.runner import StepResult
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp_sandbox import (
     Sandbox,
@@ -131,7 +131,7 @@ class House(Views):
                 for number in numbers
             ]
         shown = [decode_json(json.dumps(view, default=float).encode()) for view in views]
-        seen = [(read_order(view, Slips()).snapshot(), self.state.now()) for view in shown]
+        seen = [(read_order(view, Coercions()).snapshot(), self.state.now()) for view in shown]
         with self.state.begin() as connection:
             open_orders.keep_open(connection, seller, seen)
 
@@ -141,7 +141,7 @@ class House(Views):
         waived = [f.but(state=WAIVED, resolved_at=now, note="looked at") for f in self.findings(number)]
         with self.state.begin() as connection:
             findings.write(connection, waived, now=now)
-            open_orders.look_again(connection, SELLER, number)
+            open_orders.invalidate_validation(connection, SELLER, number)
 
     # Inbox
 
@@ -158,7 +158,7 @@ class House(Views):
         moment = self.clock.now().timestamp() - 1
         os.utime(path, (moment, moment))
 
-    def deliver(self, number: str, *, seller: str = SELLER, **changes: Any) -> Tally:
+    def deliver(self, number: str, *, seller: str = SELLER, **changes: Any) -> StepResult:
         """One order in a file of its own, taken in."""
         self._files += 1
         self.drop(f"{self._files:04d}.jsonl", self.body(number, **changes), seller=seller)
@@ -178,22 +178,22 @@ class House(Views):
         self._runs += 1
         return Run(f"feedamp_{dag_id}", f"manual__{self._runs}", self.state.now(), dry_run=dry_run)
 
-    def intake(self, *, dry_run: bool = False) -> Tally:
+    def intake(self, *, dry_run: bool = False) -> StepResult:
         return _intake.intake(self.resources, self.run("place_orders", dry_run=dry_run))
 
-    def place(self, *, dry_run: bool = False) -> Tally:
+    def place(self, *, dry_run: bool = False) -> StepResult:
         shards = _place.plan_place(self.resources, self.run("place_orders", dry_run=dry_run), [])
         return self._work(_place.place, shards, "place", "place_orders", dry_run)
 
-    def extract(self, *, since: datetime | None = None, dry_run: bool = False) -> Tally:
+    def extract(self, *, since: datetime | None = None, dry_run: bool = False) -> StepResult:
         shards = _extract.plan_sellers(self.resources, [])
         return self._work(_extract.extract, shards, "extract", "extract_fulfillments", dry_run, since=since)
 
-    def validate(self, *, dry_run: bool = False) -> Tally:
+    def validate(self, *, dry_run: bool = False) -> StepResult:
         shards = _validate.plan_process(self.resources, [])
         return self._work(_validate.validate, shards, "validate", "process_fulfillments", dry_run)
 
-    def close(self, *, dry_run: bool = False) -> Tally:
+    def close(self, *, dry_run: bool = False) -> StepResult:
         shards = _validate.plan_process(self.resources, [])
         return self._work(_close.close, shards, "close", "process_fulfillments", dry_run)
 
@@ -205,14 +205,14 @@ class House(Views):
         with_stale: bool = False,
         repair: bool = False,
         dry_run: bool = False,
-    ) -> Tally:
+    ) -> StepResult:
         shards = _reconcile.plan_reconcile(
             self.resources, start, end, [], with_stale=with_stale, dry_run=dry_run
         )
         day = {"start": start, "end": end, "with_stale": with_stale, "repair": repair}
         return self._work(_reconcile.reconcile, shards, "reconcile", "reconcile_orders", dry_run, **day)
 
-    def refresh(self) -> Tally:
+    def refresh(self) -> StepResult:
         shards = _refresh.plan_refresh(self.resources, [])
         return self._work(_refresh.refresh, shards, "refresh", "refresh_tokens", False)
 
@@ -237,10 +237,10 @@ class House(Views):
 
     def _work(
         self, step: Any, shards: list[dict[str, Any]], name: str, dag_id: str, dry_run: bool, **more: Any
-    ) -> Tally:
-        """The step on its one shard; nothing to do is an empty tally."""
+    ) -> StepResult:
+        """The step on its one shard; nothing to do is an empty result."""
         if not shards:
-            return Tally(name)
+            return StepResult(name)
         [shard] = shards
         run = self.run(dag_id, dry_run=dry_run)
         return asyncio.run(step(self.resources, run, shard["shard"], shard["sellers"], **more))

@@ -13,7 +13,7 @@ from typing import Any
 
 from feedamp.api.client import FeedAmpClient
 from feedamp.api.oauth import Credentials, TokenEndpoint
-from feedamp.api.rate_limit import Pacer
+from feedamp.api.rate_limit import RateLimiter
 from feedamp.api.tokens import Tokens
 from feedamp.api.transport import Endpoint, Transport
 from feedamp.state import State
@@ -89,9 +89,9 @@ def take_turns(_number: int, url: str, turns: int) -> list[float]:
     """When each turn came, by this machine's clock."""
 
     async def work(state: State) -> list[float]:
-        pacer, came = Pacer(state, requests_per_second=100, sleep=asyncio.sleep), []
+        rate_limiter, came = RateLimiter(state, requests_per_second=100, sleep=asyncio.sleep), []
         for _ in range(turns):
-            await pacer.turn("S1")
+            await rate_limiter.acquire("S1")
             came.append(datetime.now(UTC).timestamp())
         return came
 
@@ -114,13 +114,13 @@ def ask_after_each_expiry(
         async with Transport(Endpoint(api)) as transport:
             endpoint = TokenEndpoint(transport, Credentials(*credentials))
             tokens = Tokens(state, TokenCipher(key), endpoint, sleep=asyncio.sleep)
-            pacer = Pacer(state, requests_per_second=100_000, sleep=asyncio.sleep)
+            rate_limiter = RateLimiter(state, requests_per_second=100_000, sleep=asyncio.sleep)
             clients = [
                 FeedAmpClient(
                     seller,
                     transport=transport,
                     tokens=tokens,
-                    pacer=pacer,
+                    rate_limiter=rate_limiter,
                     now=state.now,
                     sleep=asyncio.sleep,
                 )

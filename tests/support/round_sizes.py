@@ -19,7 +19,7 @@ from feedamp.lake import (
     writer,
 )
 from feedamp.lake.flatten import order_rows
-from feedamp.lake.manifest import Sweep as LakeSweep
+from feedamp.lake.manifest import SellerProgress as LakeSweep
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.resources import Resources
@@ -104,7 +104,7 @@ class Chain:
                 outbox.put(connection, "placements", [{**row, "placed_at": now}], recorded_at=now)
 
     def _show(self, count: int) -> None:
-        task = publisher.Portions(self.resources, self._run(), "extract", 0)
+        task = publisher.ManifestPublisher(self.resources, self._run(), "extract", 0)
         read_at = self.state.now()
         for _ in range(count):
             number = f"X-{len(self._shown)}"

@@ -17,7 +17,7 @@ from scripted import Script, scripted, token_answer
 
 from feedamp.api.client import FeedAmpClient
 from feedamp.api.oauth import Credentials, TokenEndpoint
-from feedamp.api.rate_limit import Pacer
+from feedamp.api.rate_limit import RateLimiter
 from feedamp.api.tokens import Tokens
 from feedamp.api.transport import Endpoint, Transport
 from feedamp.state import State, grants, sellers
@@ -95,14 +95,14 @@ class Wire:
     transport: Transport
     credentials: Credentials
     tokens: Tokens
-    pacer: Pacer
+    rate_limiter: RateLimiter
 
     def client(self, seller_id: str = S1) -> FeedAmpClient:
         return FeedAmpClient(
             seller_id,
             transport=self.transport,
             tokens=self.tokens,
-            pacer=self.pacer,
+            rate_limiter=self.rate_limiter,
             now=self.state.now,
             sleep=self.clock.sleep,
         )
@@ -184,7 +184,7 @@ async def wired(observer: Observer | None = None, **options: Any) -> AsyncIterat
                 transport=transport,
                 credentials=credentials,
                 tokens=Tokens(state, cipher, TokenEndpoint(transport, credentials), sleep=clock.sleep),
-                pacer=Pacer(state, requests_per_second=1000, sleep=clock.sleep),
+                rate_limiter=RateLimiter(state, requests_per_second=1000, sleep=clock.sleep),
             )
 
 
@@ -202,7 +202,7 @@ async def speaking(*answers: bytes) -> AsyncIterator[tuple[FeedAmpClient, Script
                 S1,
                 transport=transport,
                 tokens=Tokens(state, cipher, endpoint, sleep=clock.sleep),
-                pacer=Pacer(state, requests_per_second=1000, sleep=clock.sleep),
+                rate_limiter=RateLimiter(state, requests_per_second=1000, sleep=clock.sleep),
                 now=clock,
                 sleep=clock.sleep,
             )

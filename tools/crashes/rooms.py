@@ -28,7 +28,7 @@ from feedamp.steps.place_orders.read_inbox import intake
 from feedamp.steps.process_fulfillments.close import close
 from feedamp.steps.process_fulfillments.validate import plan_process, validate
 from feedamp.steps.reconcile_orders.reconcile import plan_reconcile, reconcile
-from feedamp.steps.runner import Tally
+from feedamp.steps.runner import StepResult
 from feedamp.warehouse import Warehouse
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp.warehouse.postgres_address import PostgresAddress
@@ -137,10 +137,10 @@ def run_step(resources: Resources, name: str, run_id: str, *, try_number: int = 
     else:
         step, shards = {"validate": validate, "close": close}[name], plan_process(resources, [])
     if not shards:
-        return _told(Tally(name))
+        return _told(StepResult(name))
     [shard] = shards
     return _told(asyncio.run(step(resources, run, shard["shard"], shard["sellers"], **more)))
 
 
-def _told(tally: Tally) -> dict[str, Any]:
-    return {**tally.summary(), "undone": tally.undone, "noted": tally.notes}
+def _told(result: StepResult) -> dict[str, Any]:
+    return {**result.summary(), "undone": result.undone, "noted": result.notes}

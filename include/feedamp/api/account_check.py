@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from feedamp.api.client import FeedAmpClient
 from feedamp.api.pages import Filters, OrderPage
-from feedamp.api.pagination import Sweep, chunks_of_numbers
+from feedamp.api.pagination import OrderPages, chunks_of_numbers
 from feedamp.errors import (
     AuthorizationError,
     ClientRefusedError,
@@ -186,5 +186,5 @@ async def _shows_any(client: FeedAmpClient, known: Sequence[KnownOrder]) -> bool
 
 
 async def _first_page(client: FeedAmpClient, filters: Filters) -> OrderPage:
-    async with aclosing(Sweep(client, filters).pages()) as pages:
+    async with aclosing(OrderPages(client, filters).pages()) as pages:
         return await anext(pages)

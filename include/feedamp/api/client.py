@@ -1,6 +1,6 @@
 """One method per order endpoint of the contract (section 3), for one seller, with a live token each time.
 
-Every request takes a turn at the pacer first. A repeat happens here only where it is safe: GET and PUT after a
+Every request takes a turn at the rate_limiter first. A repeat happens here only where it is safe: GET and PUT after a
 throttle, a 5xx or a lost answer; anything after a 401, once, with a newer token. A POST whose answer is lost is
 reported as `UnclearError`: the order must be read before it is repeated (contract 7.5).
 """
@@ -21,13 +21,13 @@ from feedamp.api.decoding import (
     read_order,
 )
 from feedamp.api.error_bodies import refusal_reasons
-from feedamp.api.json_fields import Slips
+from feedamp.api.json_fields import Coercions
 from feedamp.api.pages import (
     Filters,
     OrderPage,
-    Unread,
+    UnreadableOrder,
 )
-from feedamp.api.rate_limit import Pacer, Sleep
+from feedamp.api.rate_limit import RateLimiter, Sleep
 from feedamp.api.tokens import Token, Tokens
 from feedamp.api.transport import Answer, Transport
 from feedamp.codec import decode_json, encode, encode_body
@@ -68,7 +68,7 @@ class Counts:
 
     pages: int = 0
     requests: int = 0
-    slips: Slips = field(default_factory=Slips)
+    coercions: Coercions = field(default_factory=Coercions)
 
 
 class FeedAmpClient:
@@ -80,7 +80,7 @@ class FeedAmpClient:
         *,
         transport: Transport,
         tokens: Tokens,
-        pacer: Pacer,
+        rate_limiter: RateLimiter,
         now: Callable[[], datetime],
         sleep: Sleep,
         counts: Counts | None = None,
@@ -91,7 +91,7 @@ class FeedAmpClient:
         self.counts = counts or Counts()
         self._transport = transport
         self._tokens = tokens
-        self._pacer = pacer
+        self._rate_limiter = rate_limiter
         self._now = now
         self._sleep = sleep
 
@@ -115,12 +115,12 @@ class FeedAmpClient:
             )
         self.counts.pages += 1
         orders: list[Order] = []
-        unread: list[Unread] = []
+        unread: list[UnreadableOrder] = []
         for item in items or ():
             try:
-                orders.append(read_order(item, self.counts.slips))
+                orders.append(read_order(item, self.counts.coercions))
             except UnreadableError as error:
-                unread.append(Unread(number_of(item), error.where))
+                unread.append(UnreadableOrder(number_of(item), error.where))
         return OrderPage(
             tuple(orders),
             tuple(unread),
@@ -138,7 +138,7 @@ class FeedAmpClient:
             UnreadableError: the answer is not of the contract's shape.
         """
         reply = await self._ask("GET", _path(mp_order_number))
-        order = read_order(reply.value, self.counts.slips)
+        order = read_order(reply.value, self.counts.coercions)
         if order.mp_order_number != mp_order_number:
             raise UnreadableError("FeedAMP answered with another order.", where="mp_order_number")
         return order, reply.sent_at
@@ -148,7 +148,7 @@ class FeedAmpClient:
     ) -> tuple[tuple[LineFulfillment, ...], bool | None, dict[str, Any]]:
         """GET /orders/{n}/fulfillments (contract 3.4); raises as `get_order`."""
         reply = await self._ask("GET", _path(mp_order_number) + "/fulfillments")
-        return read_fulfillments(reply.value, self.counts.slips)
+        return read_fulfillments(reply.value, self.counts.coercions)
 
     async def put_order(
         self, mp_order_number: str, body: dict[str, Any], *, right_after: datetime | None = None
@@ -194,7 +194,7 @@ class FeedAmpClient:
                 if wait_s is None:
                     wait_s = 0.5 * 2**attempt * random.uniform(0.8, 1.2)
                 elif error.status is not None:  # FeedAMP itself named a time, be it with a 429 or a 503
-                    self._pacer.pause(self.seller_id, wait_s)
+                    self._rate_limiter.pause(self.seller_id, wait_s)
                 if not safe or attempt == QUICK_RETRIES or wait_s > LONGEST_QUICK_WAIT_S:
                     error.seller_id = self.seller_id
                     raise
@@ -244,7 +244,7 @@ class FeedAmpClient:
     ) -> tuple[Answer, datetime, Token]:
         """The answer, when the request was sent, and the token it left with: a newer one if there is one by then."""
         while True:
-            async with self._pacer.leaving(self.seller_id, self._transport.room):
+            async with self._rate_limiter.leaving(self.seller_id, self._transport.room):
                 # Another request may have been told meanwhile that the token is dead (contract 7.7). Where its refresh
                 # is under way, this turn is given up: all that wait for the refresh would otherwise leave at once.
                 newest = self._tokens.newest(self.seller_id)
@@ -263,7 +263,7 @@ class FeedAmpClient:
                         path,
                         headers={"Authorization": f"Bearer {token.value}"},
                         json_body=json_body,
-                        on_leaving=partial(self._pacer.left, self.seller_id),
+                        on_leaving=partial(self._rate_limiter.left, self.seller_id),
                     )
                     return answer, sent_at, token
             token = await self._token()

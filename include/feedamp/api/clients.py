@@ -14,7 +14,7 @@ from feedamp.api.account import FeedAmpAccount
 from feedamp.api.account_check import AccountCheck, Verdict, check_account
 from feedamp.api.client import Counts, FeedAmpClient
 from feedamp.api.oauth import TokenEndpoint
-from feedamp.api.rate_limit import Pacer, Sleep
+from feedamp.api.rate_limit import RateLimiter, Sleep
 from feedamp.api.tokens import Token, Tokens
 from feedamp.api.transport import Transport
 from feedamp.errors import AuthorizationError, ClientRefusedError
@@ -46,7 +46,7 @@ class Clients:
         self._on_secret = on_secret
         self._stack = AsyncExitStack()
         self._transports: dict[str, Transport] = {}
-        self._accounts: dict[str, tuple[Transport, Tokens, Pacer]] = {}
+        self._accounts: dict[str, tuple[Transport, Tokens, RateLimiter]] = {}
         self._opening = asyncio.Lock()
         self._comparing: dict[str, asyncio.Lock] = {}
         self.counts = Counts()
@@ -102,12 +102,12 @@ class Clients:
             )
 
     async def _client(self, seller: Seller, counts: Counts, *, to_compare: bool = False) -> FeedAmpClient:
-        transport, tokens, pacer = await self._account(seller.conn_id)
+        transport, tokens, rate_limiter = await self._account(seller.conn_id)
         return FeedAmpClient(
             seller.seller_id,
             transport=transport,
             tokens=tokens,
-            pacer=pacer,
+            rate_limiter=rate_limiter,
             now=self._state.now,
             sleep=self._sleep,
             counts=counts,
@@ -126,9 +126,9 @@ class Clients:
         """A live token (newer than a stale one) once a request for the seller may leave."""
         seller = self._registered(seller_id)
         await self._compared(seller)
-        _, tokens, pacer = await self._account(seller.conn_id)
+        _, tokens, rate_limiter = await self._account(seller.conn_id)
         token = await (tokens.live(seller_id) if stale is None else tokens.replace(seller_id, stale))
-        await pacer.turn(seller_id)
+        await rate_limiter.acquire(seller_id)
         return token
 
     def _registered(self, seller_id: str) -> Seller:
@@ -158,12 +158,14 @@ class Clients:
                 blamed = error
         return newly, blamed
 
-    async def _account(self, conn_id: str) -> tuple[Transport, Tokens, Pacer]:
+    async def _account(self, conn_id: str) -> tuple[Transport, Tokens, RateLimiter]:
         async with self._opening:
             if conn_id not in self._accounts:
                 account = self._find_account(conn_id)
                 transport = await self._stack.enter_async_context(Transport(account.endpoint))
-                pacer = Pacer(self._state, requests_per_second=account.requests_per_second, sleep=self._sleep)
+                rate_limiter = RateLimiter(
+                    self._state, requests_per_second=account.requests_per_second, sleep=self._sleep
+                )
                 tokens = Tokens(
                     self._state,
                     self._cipher,
@@ -173,5 +175,5 @@ class Clients:
                     request_timeout_s=account.endpoint.timeout_s,
                     on_secret=self._on_secret,
                 )
-                self._accounts[conn_id] = (transport, tokens, pacer)
+                self._accounts[conn_id] = (transport, tokens, rate_limiter)
             return self._accounts[conn_id]

@@ -1,8 +1,8 @@
-"""Reads FeedAMP's JSON tolerantly: unknown things are kept, slips are counted, wrong types are errors.
+"""Reads FeedAMP's JSON tolerantly: unknown things are kept, coercions are counted, wrong types are errors.
 
 Promise 12 in code. `read_order` returns an `Order` or raises `UnreadableError` naming the field. What is
 read as meant although it is not to the letter (a number as a decimal string, a date as a date-time, a time
-without zone, which the contract says is UTC in bodies) is counted in `Slips`.
+without zone, which the contract says is UTC in bodies) is counted in `Coercions`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from feedamp.api.json_fields import (
+    Coercions,
     JsonObject,
-    Slips,
     day_at,
     flag_at,
     list_at,
@@ -51,7 +51,7 @@ def number_of(item: Any) -> str | None:
     return number if isinstance(number, str) and number else None
 
 
-def read_order(item: Any, slips: Slips) -> Order:
+def read_order(item: Any, coercions: Coercions) -> Order:
     """One item of GET /orders or the answer of GET /orders/{n}.
 
     Raises:
@@ -65,7 +65,7 @@ def read_order(item: Any, slips: Slips) -> Order:
     customer = _flat(fields, "customer", Customer, extra)
     address = _flat(fields, "shipping_address", Address, extra)
     lines = tuple(
-        _read_line(object_at(line, f"order_lines[{i}]"), f"order_lines[{i}].", slips)
+        _read_line(object_at(line, f"order_lines[{i}]"), f"order_lines[{i}].", coercions)
         for i, line in enumerate(list_at(fields, "order_lines") or ())
     )
     return Order(
@@ -73,7 +73,7 @@ def read_order(item: Any, slips: Slips) -> Order:
         customer=customer,
         shipping_address=address,
         order_lines=lines,
-        fulfillments=_if_readable(fields.get("fulfillments"), slips, extra),
+        fulfillments=_if_readable(fields.get("fulfillments"), coercions, extra),
         errors=_read_errors(fields, extra),
         extra=extra,
         sales_channel=text_at(fields, "sales_channel"),
@@ -83,15 +83,17 @@ def read_order(item: Any, slips: Slips) -> Order:
         delivery_notes=text_at(fields, "delivery_notes"),
         acknowledged=flag_at(fields, "acknowledged"),
         is_marketplace_fulfilled=flag_at(fields, "is_marketplace_fulfilled"),
-        purchase_date=moment_at(fields, "purchase_date", slips),
-        earliest_ship_date=moment_at(fields, "earliest_ship_date", slips),
-        latest_ship_date=moment_at(fields, "latest_ship_date", slips),
-        earliest_delivery_date=moment_at(fields, "earliest_delivery_date", slips),
-        latest_delivery_date=moment_at(fields, "latest_delivery_date", slips),
+        purchase_date=moment_at(fields, "purchase_date", coercions),
+        earliest_ship_date=moment_at(fields, "earliest_ship_date", coercions),
+        latest_ship_date=moment_at(fields, "latest_ship_date", coercions),
+        earliest_delivery_date=moment_at(fields, "earliest_delivery_date", coercions),
+        latest_delivery_date=moment_at(fields, "latest_delivery_date", coercions),
     )
 
 
-def read_fulfillments(body: Any, slips: Slips) -> tuple[tuple[LineFulfillment, ...], bool | None, JsonObject]:
+def read_fulfillments(
+    body: Any, coercions: Coercions
+) -> tuple[tuple[LineFulfillment, ...], bool | None, JsonObject]:
     """GET /orders/{n}/fulfillments (contract 3.4): fulfillments, is_marketplace_fulfilled, unknown fields.
 
     Raises:
@@ -104,22 +106,28 @@ def read_fulfillments(body: Any, slips: Slips) -> tuple[tuple[LineFulfillment, .
         if key not in ("status", "is_marketplace_fulfilled", "fulfillments")
     }
     items = list_at(fields, "fulfillments") or []
-    return _read_line_fulfillments(items, slips, extra), flag_at(fields, "is_marketplace_fulfilled"), extra
+    return (
+        _read_line_fulfillments(items, coercions, extra),
+        flag_at(fields, "is_marketplace_fulfilled"),
+        extra,
+    )
 
 
-def _if_readable(value: Any, slips: Slips, extra: JsonObject) -> tuple[LineFulfillment, ...] | None:
+def _if_readable(value: Any, coercions: Coercions, extra: JsonObject) -> tuple[LineFulfillment, ...] | None:
     """The fulfillments of a list answer; None where they cannot be read, so that they are asked for by themselves."""
-    own_slips, own_extra = Slips(), JsonObject()
+    own_slips, own_extra = Coercions(), JsonObject()
     try:
         read = _embedded_fulfillments(value, own_slips, own_extra)
     except UnreadableError:
         return None
-    slips.update(own_slips)
+    coercions.update(own_slips)
     extra.update(own_extra)
     return read
 
 
-def _embedded_fulfillments(value: Any, slips: Slips, extra: JsonObject) -> tuple[LineFulfillment, ...] | None:
+def _embedded_fulfillments(
+    value: Any, coercions: Coercions, extra: JsonObject
+) -> tuple[LineFulfillment, ...] | None:
     """The `fulfillments` of a list answer, or None where their inferred shape does not fit.
 
     An entry fits when it names its line and carries at least one member of the documented entry; the members
@@ -139,10 +147,12 @@ def _embedded_fulfillments(value: Any, slips: Slips, extra: JsonObject) -> tuple
                 isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)
             ):
                 return None
-    return _read_line_fulfillments(value, slips, extra)
+    return _read_line_fulfillments(value, coercions, extra)
 
 
-def _read_line_fulfillments(items: list[Any], slips: Slips, extra: JsonObject) -> tuple[LineFulfillment, ...]:
+def _read_line_fulfillments(
+    items: list[Any], coercions: Coercions, extra: JsonObject
+) -> tuple[LineFulfillment, ...]:
     read = []
     for i, item in enumerate(items):
         where = f"fulfillments[{i}]"
@@ -160,10 +170,10 @@ def _read_line_fulfillments(items: list[Any], slips: Slips, extra: JsonObject) -
             _keep_unknown(shipment, _SHIPMENT_FIELDS, inside, extra)
             shipments.append(
                 Shipment(
-                    quantity=units_at(shipment, "quantity", inside, slips, extra),
+                    quantity=units_at(shipment, "quantity", inside, coercions, extra),
                     carrier=text_at(shipment, "carrier", inside),
                     tracking_number=text_at(shipment, "tracking_number", inside),
-                    shipped_date=day_at(shipment, "shipped_date", inside, slips),
+                    shipped_date=day_at(shipment, "shipped_date", inside, coercions),
                     tracking_url=text_at(shipment, "tracking_url", inside),
                 )
             )
@@ -174,7 +184,7 @@ def _read_line_fulfillments(items: list[Any], slips: Slips, extra: JsonObject) -
             _keep_unknown(cancellation, _CANCELLATION_FIELDS, inside, extra)
             cancellations.append(
                 Cancellation(
-                    quantity=units_at(cancellation, "quantity", inside, slips, extra),
+                    quantity=units_at(cancellation, "quantity", inside, coercions, extra),
                     reason=text_at(cancellation, "reason", inside),
                 )
             )
@@ -186,7 +196,7 @@ def _read_line_fulfillments(items: list[Any], slips: Slips, extra: JsonObject) -
     return tuple(read)
 
 
-def _read_line(fields: JsonObject, where: str, slips: Slips) -> OrderLine:
+def _read_line(fields: JsonObject, where: str, coercions: Coercions) -> OrderLine:
     number = text_at(fields, "mp_line_number", where)
     if not number:
         raise UnreadableError("An order line has no number.", where=f"{where}mp_line_number")
@@ -195,9 +205,9 @@ def _read_line(fields: JsonObject, where: str, slips: Slips) -> OrderLine:
         mp_line_number=number,
         sku=text_at(fields, "sku", where),
         product_name=text_at(fields, "product_name", where),
-        quantity=whole_at(fields, "quantity", where, slips),
-        unit_price=money_at(fields, "unit_price", where, slips, extra),
-        shipping_price=money_at(fields, "shipping_price", where, slips, extra),
+        quantity=whole_at(fields, "quantity", where, coercions),
+        unit_price=money_at(fields, "unit_price", where, coercions, extra),
+        shipping_price=money_at(fields, "shipping_price", where, coercions, extra),
         extra=extra,
     )
 

@@ -14,7 +14,7 @@ from typing import Any
 from feedamp.errors import UnreadableError
 from feedamp.money import MAX_MONEY, fitted
 
-Slips = Counter[str]
+Coercions = Counter[str]
 JsonObject = dict[str, Any]
 
 
@@ -52,13 +52,13 @@ def flag_at(fields: JsonObject, key: str) -> bool | None:
     return value
 
 
-def decimal_at(fields: JsonObject, key: str, where: str, slips: Slips) -> Decimal | None:
+def decimal_at(fields: JsonObject, key: str, where: str, coercions: Coercions) -> Decimal | None:
     """An exact number; a decimal string is read as meant and counted."""
     value = fields.get(key)
     if value is None:
         return None
     if isinstance(value, str) and _DECIMAL_TEXT.fullmatch(value.strip()):
-        slips["number_as_text"] += 1
+        coercions["number_as_text"] += 1
         value = value.strip()
     elif isinstance(value, bool) or not isinstance(value, (int, Decimal)):
         raise UnreadableError("FeedAMP sent something else than a number.", where=where + key)
@@ -71,26 +71,28 @@ def decimal_at(fields: JsonObject, key: str, where: str, slips: Slips) -> Decima
     return number
 
 
-def money_at(fields: JsonObject, key: str, where: str, slips: Slips, extra: JsonObject) -> Decimal | None:
+def money_at(
+    fields: JsonObject, key: str, where: str, coercions: Coercions, extra: JsonObject
+) -> Decimal | None:
     """An amount with at most the four decimals that the tables hold; a longer one is rounded, kept and counted.
 
     Zeros at its end and an exponent say nothing: the amount comes without them.
     """
-    number = decimal_at(fields, key, where, slips)
+    number = decimal_at(fields, key, where, coercions)
     if number is None:
         return None
     rounded = fitted(number)
     if rounded is None:
         raise UnreadableError("FeedAMP sent a number beyond all bounds.", where=where + key)
     if rounded != number:
-        slips["money_beyond_four_decimals"] += 1
+        coercions["money_beyond_four_decimals"] += 1
         extra[key] = fields[key]
     return rounded
 
 
-def whole_at(fields: JsonObject, key: str, where: str, slips: Slips) -> int | None:
+def whole_at(fields: JsonObject, key: str, where: str, coercions: Coercions) -> int | None:
     """A whole number within 32 bits."""
-    number = decimal_at(fields, key, where, slips)
+    number = decimal_at(fields, key, where, coercions)
     if number is None:
         return None
     if number != int(number) or abs(number) > 2**31 - 1:
@@ -98,9 +100,9 @@ def whole_at(fields: JsonObject, key: str, where: str, slips: Slips) -> int | No
     return int(number)
 
 
-def units_at(fields: JsonObject, key: str, where: str, slips: Slips, extra: JsonObject) -> int | None:
+def units_at(fields: JsonObject, key: str, where: str, coercions: Coercions, extra: JsonObject) -> int | None:
     """Units of a shipment or cancellation; a fraction is the seller's slip (`bad_quantity`), kept in extra."""
-    number = decimal_at(fields, key, where, slips)
+    number = decimal_at(fields, key, where, coercions)
     if number is None:
         return None
     if number != int(number) or abs(number) > 2**31 - 1:
@@ -109,7 +111,7 @@ def units_at(fields: JsonObject, key: str, where: str, slips: Slips, extra: Json
     return int(number)
 
 
-def moment_at(fields: JsonObject, key: str, slips: Slips) -> datetime | None:
+def moment_at(fields: JsonObject, key: str, coercions: Coercions) -> datetime | None:
     """A moment in UTC; one without zone is taken for UTC and counted."""
     text = text_at(fields, key)
     if not text:
@@ -117,21 +119,21 @@ def moment_at(fields: JsonObject, key: str, slips: Slips) -> datetime | None:
     try:
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is None:
-            slips["time_without_zone"] += 1
+            coercions["time_without_zone"] += 1
             return moment.replace(tzinfo=UTC)
         return moment.astimezone(UTC)  # overflows at both ends of the calendar
     except (ValueError, OverflowError) as error:
         raise UnreadableError("FeedAMP sent something else than a date-time.", where=key) from error
 
 
-def day_at(fields: JsonObject, key: str, where: str, slips: Slips) -> date | None:
+def day_at(fields: JsonObject, key: str, where: str, coercions: Coercions) -> date | None:
     """A day; a date-time is read as meant and counted."""
     text = text_at(fields, key, where)
     if not text:
         return None
     try:
         if len(text) > 10:
-            slips["date_as_date_time"] += 1
+            coercions["date_as_date_time"] += 1
             return datetime.fromisoformat(text).date()
         return date.fromisoformat(text)
     except ValueError as error:

@@ -11,8 +11,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from feedamp.api.client import FeedAmpClient
-from feedamp.api.pages import Filters, Unread
-from feedamp.api.pagination import Sweep
+from feedamp.api.pages import Filters, UnreadableOrder
+from feedamp.api.pagination import OrderPages
 from feedamp.models import Order
 
 READS_AGAIN = 1
@@ -25,15 +25,15 @@ INDEX_LAG = timedelta(minutes=1)
 """How much later than its own time stamp an update may reach the index, and move its order."""
 
 
-class Slipping:
+class PageDrift:
     """Tells whether one seller's list changed during a read; keeps one page in memory."""
 
     def __init__(self, client: FeedAmpClient, *, page_size: int) -> None:
         self._client = client
         self._page_size = page_size
-        self._known: dict[str | None, Order | Unread] = {}
+        self._known: dict[str | None, Order | UnreadableOrder] = {}
 
-    async def may_have_happened(self, sweep: Sweep) -> bool:
+    async def may_have_happened(self, sweep: OrderPages) -> bool:
         """Whether an update may have moved an order during the last read; asks FeedAMP once if there were several pages.
 
         Updates that were known when the read before this one ended do not count: they moved nothing during this one.

@@ -12,7 +12,7 @@ NOT_FOUND = "not found"
 
 
 @dataclass(frozen=True)
-class Unread:
+class UnreadableOrder:
     """An item that could not be read; `mp_order_number` is None when not even that was readable."""
 
     mp_order_number: str | None
@@ -32,14 +32,14 @@ class OrderPage:
     """One page of GET /orders. `read_at` is when the request was sent, by the state database's clock."""
 
     orders: tuple[Order, ...]
-    unread: tuple[Unread, ...]
+    unread: tuple[UnreadableOrder, ...]
     next_cursor: str | None
     read_at: datetime
     server_time: datetime | None
     was_null: bool = False
 
     @property
-    def items(self) -> tuple[Order | Unread, ...]:
+    def items(self) -> tuple[Order | UnreadableOrder, ...]:
         """Everything the page held, readable or not."""
         return (*self.orders, *self.unread)
 

@@ -14,7 +14,7 @@ from feedamp.api.pages import (
     NOT_FOUND,
     Filters,
     OrderPage,
-    Unread,
+    UnreadableOrder,
 )
 from feedamp.errors import NotFoundError, RejectedError, TransientError, UnclearError, UnreadableError
 from feedamp.models import Order
@@ -27,7 +27,7 @@ QUERY_BYTES = 4096
 _SAYS_SETTLED = ("FULFILLED", "CANCELLED")
 
 
-class Sweep:
+class OrderPages:
     """All pages of one filter. `complete` is true once a page without a next cursor was read.
 
     `server_time` is FeedAMP's clock at the very first page; `began_at` the earlier of both clocks at the first page of
@@ -95,7 +95,7 @@ class ReadOrders:
 
     orders: list[tuple[Order, datetime]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
-    unread: list[Unread] = field(default_factory=list)
+    unread: list[UnreadableOrder] = field(default_factory=list)
     failed: list[TransientError] = field(default_factory=list)
 
 
@@ -128,7 +128,9 @@ def _contradicts_itself(order: Order) -> bool:
     return not any(line.shipped or line.cancelled for line in units.values())
 
 
-async def read_whole(client: FeedAmpClient, item: Order | Unread) -> tuple[Order, datetime | None] | Unread:
+async def fetch_complete(
+    client: FeedAmpClient, item: Order | UnreadableOrder
+) -> tuple[Order, datetime | None] | UnreadableOrder:
     """An item of a page made whole: an unreadable order is read again by itself (promise 12).
 
     Returns:
@@ -137,20 +139,20 @@ async def read_whole(client: FeedAmpClient, item: Order | Unread) -> tuple[Order
     read_at = None
     number = item.mp_order_number
     try:
-        if isinstance(item, Unread):
+        if isinstance(item, UnreadableOrder):
             if number is None:
                 return item
             item, read_at = await client.get_order(number)
         return await with_fulfillments(client, item), read_at
     except UnreadableError as error:
         if isinstance(item, Order) and read_at is None:
-            return await read_whole(client, Unread(number, error.where))
-        return Unread(number, error.where)
+            return await fetch_complete(client, UnreadableOrder(number, error.where))
+        return UnreadableOrder(number, error.where)
     except NotFoundError:
-        return Unread(number, NOT_FOUND)
+        return UnreadableOrder(number, NOT_FOUND)
 
 
-async def read_alone(client: FeedAmpClient, number: str) -> tuple[Order, datetime] | Unread:
+async def read_alone(client: FeedAmpClient, number: str) -> tuple[Order, datetime] | UnreadableOrder:
     """One order by GET of it alone, complete with its fulfillments, and when it was asked for; or why it is unreadable.
 
     Raises:
@@ -159,9 +161,9 @@ async def read_alone(client: FeedAmpClient, number: str) -> tuple[Order, datetim
     try:
         order, read_at = await client.get_order(number)
     except UnreadableError as error:
-        return Unread(number, error.where)
-    read = await read_whole(client, order)
-    return read if isinstance(read, Unread) else (read[0], read[1] or read_at)
+        return UnreadableOrder(number, error.where)
+    read = await fetch_complete(client, order)
+    return read if isinstance(read, UnreadableOrder) else (read[0], read[1] or read_at)
 
 
 async def read_by_number(client: FeedAmpClient, numbers: Sequence[str]) -> ReadOrders:
@@ -187,14 +189,14 @@ async def read_by_number(client: FeedAmpClient, numbers: Sequence[str]) -> ReadO
             result.failed.append(error)  # this one stays open; the others are no worse for it
             continue
         except UnreadableError as error:
-            result.unread.append(Unread(number, error.where))
+            result.unread.append(UnreadableOrder(number, error.where))
             continue
         try:
-            read = await read_whole(client, order)
+            read = await fetch_complete(client, order)
         except UnclearError as error:
             result.failed.append(error)
             continue
-        if isinstance(read, Unread):
+        if isinstance(read, UnreadableOrder):
             result.unread.append(read)
         else:
             result.orders.append((read[0], read[1] or read_at))
@@ -203,7 +205,7 @@ async def read_by_number(client: FeedAmpClient, numbers: Sequence[str]) -> ReadO
 
 async def _read_chunk(client: FeedAmpClient, chunk: list[str], result: ReadOrders, found: set[str]) -> None:
     wanted = set(chunk)
-    sweep = Sweep(client, Filters(mp_order_numbers=tuple(chunk)))
+    sweep = OrderPages(client, Filters(mp_order_numbers=tuple(chunk)))
     try:
         async for page in sweep.pages():
             for item in page.items:
@@ -212,11 +214,11 @@ async def _read_chunk(client: FeedAmpClient, chunk: list[str], result: ReadOrder
                     continue  # a filter that was not honored, or the same order on two pages
                 found.add(number)
                 try:
-                    read = await read_whole(client, item)
+                    read = await fetch_complete(client, item)
                 except UnclearError as error:
                     result.failed.append(error)
                     continue
-                if isinstance(read, Unread):
+                if isinstance(read, UnreadableOrder):
                     result.unread.append(read)
                 else:
                     result.orders.append((read[0], read[1] or page.read_at))

@@ -15,7 +15,7 @@ SPACING = 1.1
 LATE = 0.02  # seconds between a turn and its request that nobody can help
 
 
-class Pacer:
+class RateLimiter:
     """Hands out turns; waits for one at most `patience_s`, beyond that the work waits for a later run.
 
     A turn is taken at the moment of leaving, never booked ahead: a process that was held up between the two
@@ -39,13 +39,13 @@ class Pacer:
         A turn that was taken first would wait for the pool, and those of several sellers' requests leave in a burst or
         inside a pause that was asked for meanwhile. Raises as `turn` does.
         """
-        await self.turn(seller_id, room)
+        await self.acquire(seller_id, room)
         try:
             yield
         finally:
             room.release()
 
-    async def turn(self, seller_id: str, room: asyncio.Semaphore | None = None) -> None:
+    async def acquire(self, seller_id: str, room: asyncio.Semaphore | None = None) -> None:
         """Returns when a request for this seller may leave, and must then leave at once; holds `room` then.
 
         Raises:

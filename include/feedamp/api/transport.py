@@ -115,7 +115,7 @@ class Transport:
         )
         # Not aiohttp's trust_env: it also takes a login from ~/.netrc, and sends it as basic auth.
         self._proxy = _proxy(self.endpoint)
-        # aiohttp would repeat a GET or PUT on a dropped connection by itself: at once, in no slot of the pacer and
+        # aiohttp would repeat a GET or PUT on a dropped connection by itself: at once, in no slot of the rate_limiter and
         # uncounted. It has no public option against that; its own test client sets the same attribute.
         self._session._retry_connection = False  # noqa: SLF001
         return self

@@ -14,7 +14,7 @@ from feedamp.tables import WRITER_VERSION
 MANIFESTS = "_manifests"  # the folder of the lake that holds them
 
 
-class Sweep(msgspec.Struct, frozen=True, kw_only=True):
+class SellerProgress(msgspec.Struct, frozen=True, kw_only=True):
     """One seller's part of an extraction; `watermark` is where the next one starts, None to leave it."""
 
     seller_id: str
@@ -42,7 +42,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     dag_id: str
     run_id: str
     files: tuple[LakeFile, ...] = ()
-    sweeps: tuple[Sweep, ...] = ()
+    sweeps: tuple[SellerProgress, ...] = ()
     writer_version: int = (
         WRITER_VERSION  # not raised for `replaces`: reading the replaced ones too changes nothing
     )

@@ -12,7 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feedamp.errors import FeedAmpError, IncompleteError
-from feedamp.lake.manifest import MANIFESTS, LakeFile, Manifest, Sweep
+from feedamp.lake.manifest import (
+    MANIFESTS,
+    LakeFile,
+    Manifest,
+    SellerProgress,
+)
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.tables import LAKE_TABLES, Row, refuse_misfit
@@ -71,7 +76,7 @@ class LakeWriter:
         created_at: datetime,
         dag_id: str,
         run_id: str,
-        sweeps: Sequence[Sweep] = (),
+        sweeps: Sequence[SellerProgress] = (),
         follows: Sequence[str] = (),
         replaces: Sequence[str] = (),
         compacted_at: datetime | None = None,

@@ -12,10 +12,10 @@ from feedamp.rules.order import (
     LedgerOrder,
 )
 from feedamp.rules.stored_body import (
-    REDUCED,
-    SEEN,
-    reduced_body,
-    seen_body,
+    OBSERVED,
+    REDACTED,
+    observed_body,
+    redacted_body,
 )
 from feedamp.rules.units import count_units
 
@@ -46,13 +46,13 @@ def adopt(seller_id: str, order: Order, *, now: datetime) -> LedgerOrder | str:
     state = _final_state(order) if is_final else _open_state(order)
     if state is None:
         return "FeedAMP shows no marketplace_state that is known"
-    body = seen_body(order)
+    body = observed_body(order)
     return LedgerOrder(
         seller_id=seller_id,
         mp_order_number=order.mp_order_number,
         phase="closed" if is_final else "settled",
-        body=reduced_body(body) if is_final else body,
-        body_kind=REDUCED if is_final else SEEN,
+        body=redacted_body(body) if is_final else body,
+        body_kind=REDACTED if is_final else OBSERVED,
         body_hash="",
         desired_state=str(state),
         accepted_state=str(state),

@@ -17,7 +17,7 @@ from feedamp.rules.order import (
     LedgerOrder,
     may_follow,
 )
-from feedamp.rules.stored_body import WHOLE, contradictions
+from feedamp.rules.stored_body import FULL, contradictions
 
 _OPEN_PHASES = ("to_place", "settled", "held")
 _NOT_UPDATABLE = "differs from the placed order; only marketplace_state can change"
@@ -72,14 +72,14 @@ class DeliveredOrder(Protocol):
 
 
 @dataclass(frozen=True)
-class Seen:
+class ObservedState:
     """What the newest snapshot says about an order; all zero when there is none."""
 
     units_shipped: int = 0
     is_marketplace_fulfilled: bool = False
 
 
-def admit(row: DeliveredOrder, known: LedgerOrder | None, seen: Seen, *, now: datetime) -> Admission:
+def admit(row: DeliveredOrder, known: LedgerOrder | None, seen: ObservedState, *, now: datetime) -> Admission:
     """The ledger's answer to one good row of the inbox. Safe to repeat: a content seen before changes nothing."""
     body = {key: value for key, value in row.body.items() if key != "marketplace_state"}
     state = MarketplaceState(row.body["marketplace_state"])
@@ -119,7 +119,7 @@ def _body_comes(
     body_hash: str,
     state: MarketplaceState,
     delivery: str,
-    seen: Seen,
+    seen: ObservedState,
     now: datetime,
 ) -> Admission:
     """An open order without a body, adopted or open again after its body was let go, gets one if it is the right one."""
@@ -128,7 +128,7 @@ def _body_comes(
         wrong = tuple(_body_changed(known, body))
     if wrong:
         return Admission(None, wrong, rejected=True)
-    order = known.but(body=body, body_hash=body_hash, body_kind=WHOLE, **_origin(row))
+    order = known.but(body=body, body_hash=body_hash, body_kind=FULL, **_origin(row))
     if delivery in known.delivered:  # its state is old news
         return Admission(order, body_came=True)
     order = order.but(delivered=(*known.delivered, delivery))
@@ -169,7 +169,7 @@ def _first_delivery(
 
 
 def _move(
-    order: LedgerOrder, known: LedgerOrder, state: MarketplaceState, seen: Seen, now: datetime
+    order: LedgerOrder, known: LedgerOrder, state: MarketplaceState, seen: ObservedState, now: datetime
 ) -> LedgerOrder | Reason:
     """The order in its new state, or why it cannot go there."""
     current = known.desired_state

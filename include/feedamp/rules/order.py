@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from feedamp.models import MarketplaceState
-from feedamp.rules.stored_body import WHOLE
+from feedamp.rules.stored_body import FULL
 
 PENDING = MarketplaceState.PENDING
 AWAITING_SHIPMENT = MarketplaceState.AWAITING_SHIPMENT
@@ -71,7 +71,7 @@ class LedgerOrder:
     closing_state: str | None = None
     closing_at: datetime | None = None
     closed_at: datetime | None = None
-    body_kind: str = WHOLE
+    body_kind: str = FULL
     adopted_at: datetime | None = None
     ended_at: datetime | None = None
     missing_since: datetime | None = None
@@ -96,7 +96,7 @@ class LedgerOrder:
     @property
     def has_body(self) -> bool:
         """The body is there as it was delivered, so that it can be sent."""
-        return self.body_kind == WHOLE
+        return self.body_kind == FULL
 
     @property
     def shipped_though_cancelled(self) -> int:

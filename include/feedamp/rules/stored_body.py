@@ -1,7 +1,7 @@
 """PURE: what the ledger keeps of an order's body: all of it, what FeedAMP shows, or the least that the rules need.
 
-A body of ours is `WHOLE`. An order that was adopted has none: what FeedAMP shows of it is `SEEN`, enough to check
-and to compare, and never sent. Of an order that is done for good, `REDUCED` keeps lines and quantities alone.
+A body of ours is `FULL`. An order that was adopted has none: what FeedAMP shows of it is `OBSERVED`, enough to check
+and to compare, and never sent. Of an order that is done for good, `REDACTED` keeps lines and quantities alone.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 from feedamp.models import Order
 from feedamp.order_body import Reason
 
-WHOLE = "whole"
-SEEN = "seen"
-REDUCED = "reduced"
+FULL = "whole"
+OBSERVED = "seen"
+REDACTED = "reduced"
 
 Body = dict[str, Any]
 _LINE = ("mp_line_number", "sku", "quantity")
@@ -23,7 +23,7 @@ _ORDER = ("mp_order_number", "purchase_date")
 _RECIPIENT = ("full_name", "address1", "address2", "postal_code", "city", "country_code")
 
 
-def seen_body(order: Order) -> Body:
+def observed_body(order: Order) -> Body:
     """What FeedAMP shows of an order, in the words of a body; fields that it does not show are left out."""
     shown: Body = {
         "mp_order_number": order.mp_order_number,
@@ -36,7 +36,7 @@ def seen_body(order: Order) -> Body:
     return _filled(shown)
 
 
-def reduced_body(body: Mapping[str, Any]) -> Body:
+def redacted_body(body: Mapping[str, Any]) -> Body:
     """The body without anything of the customer: number, day of purchase, lines with their quantities."""
     lines = [{name: line[name] for name in _LINE if name in line} for line in body["order_lines"]]
     return {**{name: body[name] for name in _ORDER if name in body}, "order_lines": lines}

@@ -13,7 +13,7 @@ from pathlib import Path
 _PROCESSES = Path("/proc")  # Linux; elsewhere nobody is called dead, and a lease ends by its time
 
 
-def new_holder() -> str:
+def new_owner() -> str:
     """32 characters at most: machine, process, when that began, and something that is never the same twice."""
     pid = os.getpid()
     return f"{_machine()}.{pid}.{_began(pid)}.{uuid.uuid4().hex}"[:32]

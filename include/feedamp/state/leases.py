@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from feedamp.state.lease_owner import is_dead, new_holder
+from feedamp.state.lease_owner import is_dead, new_owner
 from feedamp.state.schema import leases
 from feedamp.state.upsert import insert
 
@@ -25,7 +25,7 @@ def of_order(work: str, seller_id: str, mp_order_number: str) -> str:
 
 def take(connection: Connection, name: str, *, now: datetime) -> str | None:
     """The right to do what `name` says, as the word that gives it back; None while somebody else has it."""
-    owner = new_holder()
+    owner = new_owner()
     held_by = connection.execute(sa.select(leases.c.owner).where(leases.c.name == name)).scalar_one_or_none()
     is_free = leases.c.until < now
     if held_by is not None and is_dead(held_by):

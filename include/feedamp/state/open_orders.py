@@ -31,7 +31,7 @@ _OPEN = ("settled", "to_place", "held")
 
 
 @dataclass(frozen=True)
-class Held:
+class StoredSnapshot:
     """A stored snapshot and its validation."""
 
     seller_id: str
@@ -154,7 +154,7 @@ def _keep_ours(
     is_newest = keep(connection, seller_id, snapshot, read_at=read_at)
     if is_newest and (was_missing or order.conflicting_state is not None):
         # What holds the order back may be over, even if the snapshot is the same as before.
-        look_again(connection, seller_id, number)
+        invalidate_validation(connection, seller_id, number)
     return is_newest
 
 
@@ -178,7 +178,7 @@ def _keep_closed(
     ledger.keep_closed_units(connection, seller_id, snapshot.mp_order_number, units, read_at=read_at)
 
 
-def read(connection: Connection, seller_id: str, mp_order_number: str) -> Held | None:
+def read(connection: Connection, seller_id: str, mp_order_number: str) -> StoredSnapshot | None:
     """The snapshot of one order.
 
     Raises:
@@ -237,7 +237,7 @@ def watched(connection: Connection, seller_id: str) -> list[str]:
     return _numbers(connection, condition, [seller_id]).get(seller_id, [])
 
 
-def record_validation(connection: Connection, held: Held, **values: Any) -> bool:
+def record_validation(connection: Connection, held: StoredSnapshot, **values: Any) -> bool:
     """Writes what validation found, unless the snapshot has changed meanwhile."""
     changed = connection.execute(
         sa.update(snapshots)
@@ -272,7 +272,7 @@ def set_aside(connection: Connection, seller_id: str, mp_order_number: str) -> N
     )
 
 
-def look_again(connection: Connection, seller_id: str, mp_order_number: str) -> None:
+def invalidate_validation(connection: Connection, seller_id: str, mp_order_number: str) -> None:
     """Lets the next run validate the order anew although its snapshot is the same."""
     connection.execute(
         sa.update(snapshots)
@@ -320,7 +320,7 @@ def _numbers(
     return numbers
 
 
-def _held(row: Any) -> Held:
+def _held(row: Any) -> StoredSnapshot:
     values = dict(row._mapping)
     values["snapshot"] = decode_stored(row.seller_id, row.mp_order_number, row.snapshot)
-    return Held(**values)
+    return StoredSnapshot(**values)

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.models import MarketplaceState
 from feedamp.rules.finding import HELD
-from feedamp.rules.stored_body import WHOLE
+from feedamp.rules.stored_body import FULL
 from feedamp.state.ledger import decode_units
 from feedamp.state.rejects import is_standing, reject_id
 from feedamp.state.schema import (
@@ -197,7 +197,7 @@ def rejected_rows(connection: Connection, *, limit: int) -> Some:
     """
     other = sa.func.replace(rejected_orders.c.reasons, '"code":"body_changed"', "").contains('"code":"')
     waits_for_body = sa.exists().where(
-        _same_order(rejected_orders), orders.c.body_kind != WHOLE, orders.c.phase.in_(OPEN_PHASES)
+        _same_order(rejected_orders), orders.c.body_kind != FULL, orders.c.phase.in_(OPEN_PHASES)
     )
     is_of_file = sa.exists().where(_is_fault_of_file())
     query = sa.select(

@@ -10,10 +10,10 @@ from sqlalchemy.engine import Connection
 from feedamp.codec import decode_json, encode_body
 from feedamp.rules.checks import SHARED_WITHIN
 from feedamp.rules.stored_body import (
-    REDUCED,
-    SEEN,
-    WHOLE,
-    reduced_body,
+    FULL,
+    OBSERVED,
+    REDACTED,
+    redacted_body,
 )
 from feedamp.state.schema import orders, rejected_orders, tracking_uses
 
@@ -32,11 +32,11 @@ def reduce_bodies(connection: Connection, *, ended_before: datetime, limit: int)
             {
                 "seller": row.seller_id,
                 "number": row.mp_order_number,
-                "least": encode_body(reduced_body(decode_json(row.body.encode()))).decode(),
+                "least": encode_body(redacted_body(decode_json(row.body.encode()))).decode(),
             }
             for row in found
         ]
-        connection.execute(change.values(body=sa.bindparam("least"), body_kind=REDUCED), rows)
+        connection.execute(change.values(body=sa.bindparam("least"), body_kind=REDACTED), rows)
     return len(found)
 
 
@@ -79,7 +79,7 @@ def waiting(connection: Connection, *, ended_before: datetime) -> tuple[int, int
 
 def _ended(before: datetime) -> sa.ColumnElement[bool]:
     return sa.and_(
-        orders.c.body_kind.in_((WHOLE, SEEN)), orders.c.ended_at < before, orders.c.phase.in_(_DONE)
+        orders.c.body_kind.in_((FULL, OBSERVED)), orders.c.ended_at < before, orders.c.phase.in_(_DONE)
     )
 
 
@@ -87,7 +87,7 @@ def _mended(before: datetime) -> sa.ColumnElement[bool]:
     is_reduced = sa.exists().where(
         orders.c.seller_id == rejected_orders.c.seller_id,
         orders.c.mp_order_number == rejected_orders.c.mp_order_number,
-        orders.c.body_kind == REDUCED,
+        orders.c.body_kind == REDACTED,
     )
     is_over = sa.or_(rejected_orders.c.superseded_at < before, rejected_orders.c.dismissed_at < before)
     return sa.and_(rejected_orders.c.raw != "", sa.or_(is_over, is_reduced))

@@ -19,9 +19,9 @@ from feedamp.api.client import FeedAmpClient
 from feedamp.api.pages import (
     Filters,
     OrderPage,
-    Unread,
+    UnreadableOrder,
 )
-from feedamp.api.pagination import Sweep, read_whole
+from feedamp.api.pagination import OrderPages, fetch_complete
 from feedamp.errors import IncompleteError, TransientError, UnclearError
 from feedamp.lake.flatten import order_rows
 from feedamp.models import Order
@@ -32,9 +32,9 @@ from feedamp.state import ledger, manifests, open_orders, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.runner import (
     FAILURES_THAT_END_A_SELLER,
-    Tally,
-    each_seller,
+    StepResult,
     record_run,
+    run_per_seller,
 )
 
 FIRST_NAMED = 5
@@ -43,21 +43,21 @@ COUNTED = ("adopted", "closed_before", "known", "not_adoptable")
 Read = tuple[Order, datetime]
 
 
-async def adopt(resources: Resources, run: Run, seller_ids: list[str], *, since: datetime) -> Tally:
+async def adopt(resources: Resources, run: Run, seller_ids: list[str], *, since: datetime) -> StepResult:
     """Takes the orders of some sellers (all when none are named) that FeedAMP imported, or a seller changed, since.
 
-    `since` is inclusive. `tally.extra` counts orders: `adopted` and open, `closed_before` (in the ledger as closed),
+    `since` is inclusive. `result.extra` counts orders: `adopted` and open, `closed_before` (in the ledger as closed),
     `known` to the ledger before, `not_adoptable` (in the lake only; a note says why). A dry run reads and counts.
     Touches no watermark and sends nothing. Safe to repeat: an order that the ledger knows is left as it stands.
     """
     started_at = resources.state.now()
-    tally = Tally("adopt", extra=dict.fromkeys(COUNTED, 0))
+    result = StepResult("adopt", extra=dict.fromkeys(COUNTED, 0))
     with resources.state.read() as connection:
         found = sellers.find(connection, seller_ids)
     for seller in found:
         if seller.blocked_by:
-            tally.failed_sellers.add(seller.seller_id)
-            tally.note(seller.seller_id, f"left out: {seller.blocked_by}")
+            result.failed_sellers.add(seller.seller_id)
+            result.add_warning(seller.seller_id, f"left out: {seller.blocked_by}")
     ready = [seller for seller in found if not seller.blocked_by]
     portions = count()
     # On disk, for the orders of an account may be many; the same one comes with both sweeps.
@@ -68,7 +68,7 @@ async def adopt(resources: Resources, run: Run, seller_ids: list[str], *, since:
         async with resources.clients(run) as clients:
 
             async def work(seller: Seller) -> None:
-                adopter = _Adopter(resources, run, tally, portions, seen, await clients.client(seller))
+                adopter = _Adopter(resources, run, result, portions, seen, await clients.client(seller))
                 try:
                     await adopter.sweep(Filters(imported_after=since, page_size=resources.settings.page_size))
                     await adopter.sweep(
@@ -78,11 +78,11 @@ async def adopt(resources: Resources, run: Run, seller_ids: list[str], *, since:
                     adopter.end()
 
             try:
-                await each_seller(clients, ready, tally, work)
+                await run_per_seller(clients, ready, result, work)
             finally:
                 if not run.dry_run:
-                    record_run(resources, run, tally, started_at)
-    return tally
+                    record_run(resources, run, result, started_at)
+    return result
 
 
 class _Adopter:
@@ -92,14 +92,14 @@ class _Adopter:
         self,
         resources: Resources,
         run: Run,
-        tally: Tally,
+        result: StepResult,
         portions: Iterator[int],
         seen: sqlite3.Connection,
         client: FeedAmpClient,
     ) -> None:
         self._resources = resources
         self._run = run
-        self._tally = tally
+        self._result = result
         self._portions = portions
         self._seen = seen
         self._waiting: list[Read] = []
@@ -114,7 +114,7 @@ class _Adopter:
         Raises:
             IncompleteError: not everything could be read; what was read is adopted.
         """
-        sweep = Sweep(self._client, filters)
+        sweep = OrderPages(self._client, filters)
         lost: list[TransientError] = []
         async for page in sweep.pages():
             self._waiting += await self._whole(page, lost)
@@ -131,14 +131,14 @@ class _Adopter:
             if item.mp_order_number is not None and self._was_seen(item.mp_order_number):
                 continue
             try:
-                read = await read_whole(self._client, item)
+                read = await fetch_complete(self._client, item)
             except UnclearError as error:
                 lost.append(error)
                 if len(lost) >= FAILURES_THAT_END_A_SELLER:
                     raise
                 continue
-            if isinstance(read, Unread):
-                self._tally.orders_unread += 1
+            if isinstance(read, UnreadableOrder):
+                self._result.orders_unread += 1
                 self._leave(f"cannot be read: {read.where}", read.mp_order_number or "(no number)")
                 continue
             self._mark_seen(read[0].mp_order_number)
@@ -155,14 +155,14 @@ class _Adopter:
         orders, self._waiting = self._waiting, []
         if not orders:
             return
-        self._tally.orders += len(orders)
+        self._result.orders += len(orders)
         if not self._run.dry_run:
             self._publish(orders)
         begin = self._resources.state.read if self._run.dry_run else self._resources.state.begin
         with begin() as connection:
             counts = self._adopt(connection, orders)
         for name, orders_of in counts.items():
-            self._tally.extra[name] += orders_of
+            self._result.extra[name] += orders_of
 
     def _publish(self, orders: list[Read]) -> None:
         writer = self._resources.lake_writer(self._run, "adopt", next(self._portions))
@@ -199,7 +199,7 @@ class _Adopter:
         """Notes what was left in the lake alone, a line for each reason: it may be most of an account."""
         for why, orders in self._counts.items():
             first = ", ".join(self._left[why])
-            self._tally.note(self._seller_id, f"{orders} orders {why}; first: {first}")
+            self._result.add_warning(self._seller_id, f"{orders} orders {why}; first: {first}")
 
     def _leave(self, why: str, number: str) -> None:
         self._counts[why] += 1

@@ -11,8 +11,8 @@ from datetime import datetime
 from sqlalchemy.engine import Connection
 
 from feedamp.api.client import FeedAmpClient
-from feedamp.api.pages import Unread
-from feedamp.api.pagination import read_by_number, read_whole
+from feedamp.api.pages import UnreadableOrder
+from feedamp.api.pagination import fetch_complete, read_by_number
 from feedamp.errors import FeedAmpError
 from feedamp.lake.flatten import order_rows
 from feedamp.models import Order
@@ -39,8 +39,8 @@ async def read_back(resources: Resources, client: FeedAmpClient, numbers: list[s
         for order, read_at in fresh.orders:
             state = ours[order.mp_order_number].accepted_state
             if order.marketplace_state not in (state, None):
-                again = await read_whole(client, Unread(order.mp_order_number, None))
-                if isinstance(again, Unread) or again[0].marketplace_state not in (state, None):
+                again = await fetch_complete(client, UnreadableOrder(order.mp_order_number, None))
+                if isinstance(again, UnreadableOrder) or again[0].marketplace_state not in (state, None):
                     continue
                 order, read_at = again[0], again[1] or read_at
             shown.append((order, read_at))

@@ -52,7 +52,7 @@ NEXT_OF = {
 
 
 @dataclass
-class Tally:
+class StepResult:
     """What a step has done. `undone` is work that a retry or the next run may still do (red);
     `notes` is what requires action, or merely should be known (green); `last_lines` ends the log.
 
@@ -80,7 +80,7 @@ class Tally:
     said_before: Mapping[str, Sequence[Reason]] = field(default_factory=dict)
     blamed: ClientRefusedError | None = None
 
-    def leave(self, seller_id: str, error: Exception, *, cause: Exception | None = None) -> None:
+    def record_failure(self, seller_id: str, error: Exception, *, cause: Exception | None = None) -> None:
         """Records work left undone that could still succeed by itself.
 
         `cause` is an error that no one expected; its traceback is logged once a step, whomever it struck.
@@ -94,7 +94,7 @@ class Tally:
         if after is not None:
             self.retry_after_s = min(after, self.retry_after_s or after)
 
-    def note(self, seller_id: str, text: str, *, is_logged: bool = True) -> None:
+    def add_warning(self, seller_id: str, text: str, *, is_logged: bool = True) -> None:
         """Records what requires action, or should be known; without `is_logged` another line of the log says it."""
         self.notes.append(f"{seller_id}: {text}")
         if is_logged:
@@ -123,10 +123,10 @@ class Tally:
         }
 
 
-async def each_seller(
+async def run_per_seller(
     clients: Clients,
     sellers: Sequence[Seller],
-    tally: Tally,
+    result: StepResult,
     work: Callable[[Seller], Awaitable[None]],
     *,
     refusal_is_failure: bool = True,
@@ -146,38 +146,38 @@ async def each_seller(
             try:
                 await work(seller)
             except ClientRefusedError as error:
-                tally.leave(seller.seller_id, error)
+                result.record_failure(seller.seller_id, error)
             except PausedError as error:
-                tally.complete = False
-                tally.note(seller.seller_id, str(error))
+                result.complete = False
+                result.add_warning(seller.seller_id, str(error))
             except AuthorizationError as error:
                 if refusal_is_failure:
-                    tally.failed_sellers.add(seller.seller_id)
-                    tally.complete = False
-                tally.note(seller.seller_id, str(error), is_logged=False)
+                    result.failed_sellers.add(seller.seller_id)
+                    result.complete = False
+                result.add_warning(seller.seller_id, str(error), is_logged=False)
                 refused[seller.seller_id] = str(error)
             except FeedAmpError as error:
-                tally.leave(seller.seller_id, error)
+                result.record_failure(seller.seller_id, error)
             except Exception as error:  # noqa: BLE001 - logged with its traceback at the end of the step
-                tally.leave(seller.seller_id, unexpected(error), cause=error)
+                result.record_failure(seller.seller_id, unexpected(error), cause=error)
 
-    tally.sellers = len(sellers)
+    result.sellers = len(sellers)
     await asyncio.gather(*(guarded(seller) for seller in sellers))
-    tally.pages = clients.counts.pages
+    result.pages = clients.counts.pages
     try:
         newly, blamed = clients.settle()
     finally:
-        tally.requests = clients.requests
+        result.requests = clients.requests
     if newly:
         whose = f"Seller {newly[0]}" if len(newly) == 1 else f"Sellers {named(newly)}"
         log.warning("%s must authorize again: FeedAMP refuses the grant.", whose)
     if blamed is not None:
         # What the refused client was to blame for, or may have been, is not said of each seller again.
-        tally.blamed = blamed
+        result.blamed = blamed
         raise blamed
     for seller_id, text in refused.items():
         if seller_id not in newly:
-            tally.noted.add(seller_id, text)
+            result.noted.add(seller_id, text)
 
 
 def unexpected(error: Exception, mp_order_number: str | None = None) -> FeedAmpError:
@@ -197,8 +197,8 @@ def missing_order(mp_order_number: str) -> str:
     )
 
 
-async def each_order(
-    seller_id: str, numbers: Iterable[str], tally: Tally, work: Callable[[str], Awaitable[None]]
+async def run_per_order(
+    seller_id: str, numbers: Iterable[str], result: StepResult, work: Callable[[str], Awaitable[None]]
 ) -> None:
     """Runs `work` for one order after the other; one that cannot be done is left, the others go on.
 
@@ -222,57 +222,57 @@ async def each_order(
                     again.append(number)
                     continue
                 failures += not is_busy  # another process tells nothing about the seller
-                tally.leave(seller_id, error)
+                result.record_failure(seller_id, error)
                 if failures >= FAILURES_THAT_END_A_SELLER:
                     raise
 
 
-def record_run(resources: Resources, run: Run, tally: Tally, started_at: datetime) -> None:
+def record_run(resources: Resources, run: Run, result: StepResult, started_at: datetime) -> None:
     """Puts the step's row for `runs` in the outbox; what earlier tries of the task did is added up.
 
     What was left undone, and why, stays in the state for `gate`.
     """
     ended_at = resources.state.now()
-    this_try = Done(started_at, pages=tally.pages, requests=tally.requests, orders=tally.orders)
-    key = (f"{run.dag_id}/{run.run_id}", tally.step, tally.shard)
+    this_try = Done(started_at, pages=result.pages, requests=result.requests, orders=result.orders)
+    key = (f"{run.dag_id}/{run.run_id}", result.step, result.shard)
     with resources.state.begin() as connection:
         told_before = step_runs.told_by(connection, key[0]).values()
         done = step_runs.add_up(connection, *key, this_try)
-        step_runs.tell(connection, *key, tally.told(), sellers=tally.sellers, now=ended_at)
+        step_runs.tell(connection, *key, result.told(), sellers=result.sellers, now=ended_at)
         row = {
             "run_id": run.run_id,
-            "step": tally.step,
-            "shard": tally.shard,
+            "step": result.step,
+            "shard": result.shard,
             "dag_id": run.dag_id,
             "started_at": done.started_at,
             "ended_at": ended_at,
-            "sellers": tally.sellers,
-            "sellers_failed": len(tally.failed_sellers),
+            "sellers": result.sellers,
+            "sellers_failed": len(result.failed_sellers),
             "pages": done.pages,
             "requests": done.requests,
             "orders": done.orders,
-            "orders_unread": tally.orders_unread,
-            "complete": tally.complete and not tally.orders_unread,
+            "orders_unread": result.orders_unread,
+            "complete": result.complete and not result.orders_unread,
         }
         outbox.put(connection, RUNS.name, [row], recorded_at=ended_at)
     said_before: dict[str, list[Reason]] = {}
     for told, _ in told_before:
         for reason in told.reasons if told else ():
             said_before.setdefault(reason.text, []).append(reason)
-    tally.said_before = said_before
+    result.said_before = said_before
     if sys.exception() is not None:
-        _log_troubles(tally)  # something ends the step, so no one comes to `finish`
+        _log_troubles(result)  # something ends the step, so no one comes to `finish`
 
 
-def _log_troubles(tally: Tally) -> None:
+def _log_troubles(result: StepResult) -> None:
     """One line for each reason, whomever it concerns; what this run has said already is no news."""
-    _log_lines(logging.WARNING, list(tally.noted))
+    _log_lines(logging.WARNING, list(result.noted))
     said: list[Trouble] = []
     news: list[Trouble] = []
-    for trouble in tally.left:
-        if tally.blamed is not None and trouble.text == str(tally.blamed):
+    for trouble in result.left:
+        if result.blamed is not None and trouble.text == str(result.blamed):
             continue
-        before = tally.said_before.get(trouble.text[:LONGEST_REASON], ())
+        before = result.said_before.get(trouble.text[:LONGEST_REASON], ())
         (said if any(reason.covers(trouble) for reason in before) else news).append(trouble)
     _log_lines(logging.ERROR, news)
     _log_lines(logging.INFO, said)
@@ -285,19 +285,19 @@ def _log_lines(level: int, troubles: Sequence[Trouble]) -> None:
         log.log(level, "%d more reasons are not shown.", len(troubles) - LINES_SHOWN)
 
 
-def finish(tally: Tally) -> dict[str, Any]:
+def finish(result: StepResult) -> dict[str, Any]:
     """Logs the summary and returns the counts.
 
     Raises:
         TransientError: something was left undone that could still succeed by itself.
     """
-    log.info("%s", ", ".join(f"{name} {value}" for name, value in tally.summary().items()))
-    _log_troubles(tally)
-    for line in tally.last_lines:
+    log.info("%s", ", ".join(f"{name} {value}" for name, value in result.summary().items()))
+    _log_troubles(result)
+    for line in result.last_lines:
         log.info("%s", line)
-    told = tally.told()
+    told = result.told()
     if told is not None:
-        kind = IncompleteError if tally.step in ("extract", "reconcile") else TransientError
-        what = sentence(tally.step, told.failed, tally.sellers, together(told.reasons))
-        raise kind(f"{what} {NEXT_OF.get(tally.step, NEXT)}", retry_after_s=tally.retry_after_s)
-    return tally.summary()
+        kind = IncompleteError if result.step in ("extract", "reconcile") else TransientError
+        what = sentence(result.step, told.failed, result.sellers, together(told.reasons))
+        raise kind(f"{what} {NEXT_OF.get(result.step, NEXT)}", retry_after_s=result.retry_after_s)
+    return result.summary()

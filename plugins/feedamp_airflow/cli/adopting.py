@@ -14,7 +14,7 @@ from feedamp.run import Run
 from feedamp.state import sellers
 from feedamp.steps.adopt import adopt
 from feedamp.steps.load import load
-from feedamp.steps.runner import Tally
+from feedamp.steps.runner import StepResult
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
 
@@ -34,18 +34,18 @@ def run(given: argparse.Namespace, out: Output) -> int:
         this = Run(
             "feedamp_adopt", f"cli__{now:%Y%m%dT%H%M%S%f}_{uuid4().hex[:8]}", now, dry_run=given.dry_run
         )
-        tally = asyncio.run(adopt(resources, this, given.sellers, since=since))
+        result = asyncio.run(adopt(resources, this, given.sellers, since=since))
         waits = None if given.dry_run else _load(resources, this)
-    shown = _document(tally, since, given.dry_run, waits)
+    shown = _document(result, since, given.dry_run, waits)
     if given.json:
         out.document(shown)
     else:
         _print(shown, out)
-    for line in [*tally.undone, *tally.notes][:SHOWN]:
+    for line in [*result.undone, *result.notes][:SHOWN]:
         out.complain(line)
     if waits:
         out.complain(waits)
-    return REFUSED if tally.undone or tally.notes or waits else DONE
+    return REFUSED if result.undone or result.notes or waits else DONE
 
 
 def _moment(text: str) -> datetime:
@@ -78,18 +78,18 @@ def _load(resources: Resources, run: Run) -> str | None:
     return None
 
 
-def _document(tally: Tally, since: datetime, is_dry_run: bool, waits: str | None) -> dict[str, Any]:
+def _document(result: StepResult, since: datetime, is_dry_run: bool, waits: str | None) -> dict[str, Any]:
     return {
         "since": since,
         "dry_run": is_dry_run,
-        "sellers": tally.sellers,
-        "sellers_failed": len(tally.failed_sellers),
-        "orders_read": tally.orders,
-        "orders_unread": tally.orders_unread,
-        **tally.extra,
+        "sellers": result.sellers,
+        "sellers_failed": len(result.failed_sellers),
+        "orders_read": result.orders,
+        "orders_unread": result.orders_unread,
+        **result.extra,
         "in_warehouse": not is_dry_run and waits is None,
-        "undone": tally.undone,
-        "notes": tally.notes,
+        "undone": result.undone,
+        "notes": result.notes,
     }
 
 

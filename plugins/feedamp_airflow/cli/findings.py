@@ -54,7 +54,7 @@ def waive(given: argparse.Namespace, out: Output) -> int:
             now = resources.state.now()
             waived = finding.but(state=WAIVED, resolved_at=now, note=reason, intent_at=None)
             findings.write(connection, [waived], now=now)
-            open_orders.look_again(connection, finding.seller_id, finding.mp_order_number)
+            open_orders.invalidate_validation(connection, finding.seller_id, finding.mp_order_number)
     if finding is None:
         out.complain(f"There is no finding {given.id}; `feedamp findings list` names all.")
         return REFUSED

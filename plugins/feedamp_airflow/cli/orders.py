@@ -13,7 +13,7 @@ from feedamp.rules.order import LedgerOrder
 from feedamp.rules.troubles import counted
 from feedamp.rules.units import LineUnits, count_units
 from feedamp.state import findings, ledger, open_orders, rejects
-from feedamp.state.open_orders import Held
+from feedamp.state.open_orders import StoredSnapshot
 from feedamp.state.rejects import Rejected
 from feedamp_airflow.cli.findings import finding_row
 from feedamp_airflow.cli.output import Output, cell
@@ -125,7 +125,7 @@ def _user() -> str | None:
         return None
 
 
-def _held(connection: Connection, seller_id: str, number: str) -> tuple[Held | None, str | None]:
+def _held(connection: Connection, seller_id: str, number: str) -> tuple[StoredSnapshot | None, str | None]:
     """The stored snapshot, or why it cannot be read."""
     try:
         return open_orders.read(connection, seller_id, number), None
@@ -133,14 +133,14 @@ def _held(connection: Connection, seller_id: str, number: str) -> tuple[Held | N
         return None, str(error)
 
 
-def _snapshot(held: Held | None) -> dict[str, Any] | None:
+def _snapshot(held: StoredSnapshot | None) -> dict[str, Any] | None:
     if held is None:
         return None
     shown = {name: getattr(held.snapshot, name) for name in SNAPSHOT}
     return {"read_at": held.read_at, **shown, "errors": held.snapshot.errors}
 
 
-def _lines(order: LedgerOrder, held: Held | None) -> list[dict[str, Any]]:
+def _lines(order: LedgerOrder, held: StoredSnapshot | None) -> list[dict[str, Any]]:
     """Units by line; of a closed order what FeedAMP showed last. Without either only what was ordered is known."""
     skus = {line["mp_line_number"]: line.get("sku") for line in order.body["order_lines"]}
     if order.phase == "closed" and order.closed_units is not None:
@@ -165,7 +165,7 @@ def _lines(order: LedgerOrder, held: Held | None) -> list[dict[str, Any]]:
     ]
 
 
-def _closing(order: LedgerOrder, held: Held | None, unreadable: str | None) -> dict[str, Any]:
+def _closing(order: LedgerOrder, held: StoredSnapshot | None, unreadable: str | None) -> dict[str, Any]:
     """What the last validation decided."""
     decision: dict[str, Any] = {
         "can_be_closed": False,

@@ -12,12 +12,12 @@ from sqlalchemy.engine import Connection
 
 from feedamp.api.client import FeedAmpClient
 from feedamp.api.decoding import read_order
-from feedamp.api.json_fields import Slips
-from feedamp.api.pages import Unread
+from feedamp.api.json_fields import Coercions
+from feedamp.api.pages import UnreadableOrder
 from feedamp.api.pagination import (
     chunks_of_numbers,
+    fetch_complete,
     read_by_number,
-    read_whole,
 )
 from feedamp.errors import IncompleteError, MisfitError, UnreadableError
 from feedamp.lake.flatten import order_rows, placed_rows
@@ -40,9 +40,9 @@ from feedamp.steps.completeness_proof.compare_manifests import (
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
 from feedamp.steps.load import give_up_manifest
 from feedamp.steps.runner import (
-    Tally,
-    each_seller,
+    StepResult,
     missing_order,
+    run_per_seller,
 )
 from feedamp.tables import (
     CHILDREN,
@@ -64,7 +64,7 @@ _OPEN_STATES = (PENDING, AWAITING_SHIPMENT)
 Flagged = dict[str, frozenset[str]]
 
 
-async def restore(resources: Resources, run: Run, found: FoundDifferences) -> Tally:
+async def restore(resources: Resources, run: Run, found: FoundDifferences) -> StepResult:
     """Puts what differs into the outbox, and reads those orders from FeedAMP again; `load` brings it further.
 
     Every open order of which the state holds no snapshot is read again, too: nothing local tells one that was lost from
@@ -75,23 +75,23 @@ async def restore(resources: Resources, run: Run, found: FoundDifferences) -> Ta
         BusyError: another process holds the warehouse.
         ClientRefusedError: FeedAMP refuses the client; what the state knows is in the outbox.
     """
-    tally = Tally("verify")
+    result = StepResult("verify")
     written: Counter[str] = Counter()
     with resources.warehouse.session() as session:
-        _restore_manifests(resources, session, found, tally)
-        _load_again(resources, session, found, tally)
+        _restore_manifests(resources, session, found, result)
+        _load_again(resources, session, found, result)
         for seller_id in found.sellers():
             for some in found.orders(seller_id):
-                written.update(_restore_orders(resources, run, session, found, seller_id, dict(some), tally))
+                written.update(_restore_orders(resources, run, session, found, seller_id, dict(some), result))
     written[FINDINGS.name] += _restore_findings(resources, found)
     written[REJECTED_ORDERS.name] += _restore_rejects(resources, found)
-    tally.extra = {f"{table}_written": count for table, count in written.items() if count}
-    await _read_again(resources, run, found, tally)
-    return tally
+    result.extra = {f"{table}_written": count for table, count in written.items() if count}
+    await _read_again(resources, run, found, result)
+    return result
 
 
 def _restore_manifests(
-    resources: Resources, session: LoadSession, found: FoundDifferences, tally: Tally
+    resources: Resources, session: LoadSession, found: FoundDifferences, result: StepResult
 ) -> None:
     """Announces manifests that the state does not know, and loads those that the warehouse does not have."""
     paths: dict[str, list[str]] = {UNKNOWN: [], NOT_LOADED: []}
@@ -108,10 +108,12 @@ def _restore_manifests(
             if manifest is not None:
                 session.load(resources.lake, manifest)
         except IncompleteError as error:
-            tally.notes.append(str(error))
+            result.notes.append(str(error))
 
 
-def _load_again(resources: Resources, session: LoadSession, found: FoundDifferences, tally: Tally) -> None:
+def _load_again(
+    resources: Resources, session: LoadSession, found: FoundDifferences, result: StepResult
+) -> None:
     """Brings rows that the lake alone holds into the warehouse; nothing has to be read from FeedAMP for them.
 
     Of placements the ledger knows the last one alone, so they are loaded again whichever of them is missing.
@@ -131,7 +133,7 @@ def _load_again(resources: Resources, session: LoadSession, found: FoundDifferen
     try:
         session.load_again(resources.lake, tables, sorted(orders))
     except IncompleteError as error:
-        tally.notes.append(str(error))
+        result.notes.append(str(error))
     for table, keys in lacking.items():
         found.drop(table, keys)
 
@@ -143,7 +145,7 @@ def _restore_orders(
     found: FoundDifferences,
     seller_id: str,
     flagged: Flagged,
-    tally: Tally,
+    result: StepResult,
 ) -> Counter[str]:
     """Writes placements, closures and orders of one seller, as the warehouse or else the state has them."""
     placements = _stored(session, PLACEMENTS.name, seller_id, flagged)
@@ -159,26 +161,26 @@ def _restore_orders(
             order = bodies[number]
             if PLACEMENTS.name in flagged[number]:
                 rows = _placements(run, fact, order, placements.get(number, []))
-                written[PLACEMENTS.name] += _put(connection, tally, {PLACEMENTS.name: rows}, "placed_at")
+                written[PLACEMENTS.name] += _put(connection, result, {PLACEMENTS.name: rows}, "placed_at")
             if CLOSURES.name in flagged[number]:
                 rows = closures.get(number, [])
-                written[CLOSURES.name] += _put(connection, tally, {CLOSURES.name: rows}, "closed_at")
+                written[CLOSURES.name] += _put(connection, result, {CLOSURES.name: rows}, "closed_at")
             if ORDERS.name in flagged[number] and order.has_body and fact.placed_at is not None:
                 for shown in _as_known(connection, fact, order):
-                    written[ORDERS.name] += _put(connection, tally, shown, RECORDED_AT)
+                    written[ORDERS.name] += _put(connection, result, shown, RECORDED_AT)
     # Only the lake lacks these: they need no units from FeedAMP.
     found.drop(CLOSURES.name, [(seller_id, number) for number in closures])
     return written
 
 
-def _put(connection: Connection, tally: Tally, rows: Rows, moment: str) -> int:
+def _put(connection: Connection, result: StepResult, rows: Rows, moment: str) -> int:
     """Puts the rows of one order in the outbox, each with the moment that one of its columns names; all or none."""
     try:
         for table, some in rows.items():
             for row in some:
                 refuse_misfit(table, {**row, RECORDED_AT: row[moment]})
     except MisfitError as error:
-        tally.notes.append(error.message)
+        result.notes.append(error.message)
         return 0
     for table, some in rows.items():
         for row in some:
@@ -191,7 +193,7 @@ def _as_known(connection: Connection, fact: LedgerFact, order: LedgerOrder) -> I
     if fact.placed_at is None:
         return
     state = fact.accepted_state if fact.accepted_state in _OPEN_STATES else AWAITING_SHIPMENT
-    placed = read_order(order.put_body(str(state)), Slips())
+    placed = read_order(order.put_body(str(state)), Coercions())
     yield placed_rows(fact.seller_id, placed, placed_at=fact.placed_at)
     try:
         held = open_orders.read(connection, *order.key) if fact.is_open else None
@@ -283,7 +285,7 @@ def give_up_gone(resources: Resources, found: FoundDifferences) -> list[str]:
     return notes
 
 
-async def _read_again(resources: Resources, run: Run, found: FoundDifferences, tally: Tally) -> None:
+async def _read_again(resources: Resources, run: Run, found: FoundDifferences, result: StepResult) -> None:
     differing = set(found.sellers())
     with resources.state.read() as connection:
         registered = sellers.find(connection)
@@ -293,14 +295,14 @@ async def _read_again(resources: Resources, run: Run, found: FoundDifferences, t
         if not unseen[seller.seller_id] and seller.seller_id not in differing:
             continue
         if seller.blocked_by:
-            tally.failed_sellers.add(seller.seller_id)
-            tally.note(seller.seller_id, f"orders are not read again: {seller.blocked_by}")
+            result.failed_sellers.add(seller.seller_id)
+            result.add_warning(seller.seller_id, f"orders are not read again: {seller.blocked_by}")
         else:
             ready.append(seller)
     async with resources.clients(run) as clients:
 
         async def work(seller: Seller) -> None:
-            reader = _Rereader(resources, run, tally, await clients.client(seller))
+            reader = _Rereader(resources, run, result, await clients.client(seller))
             done: set[str] = set()
             for some in found.orders(seller.seller_id):
                 flagged = dict(some)
@@ -310,14 +312,14 @@ async def _read_again(resources: Resources, run: Run, found: FoundDifferences, t
             for numbers in chunks_of_numbers(n for n in unseen[seller.seller_id] if n not in done):
                 await reader.read(numbers, {})
 
-        await each_seller(clients, ready, tally, work)
+        await run_per_seller(clients, ready, result, work)
 
 
 class _Rereader:
     """Reads orders of one seller by number, and writes all that FeedAMP shows of them."""
 
-    def __init__(self, resources: Resources, run: Run, tally: Tally, client: FeedAmpClient) -> None:
-        self._resources, self._run, self._tally, self._client = resources, run, tally, client
+    def __init__(self, resources: Resources, run: Run, result: StepResult, client: FeedAmpClient) -> None:
+        self._resources, self._run, self._result, self._client = resources, run, result, client
         self._seller_id = client.seller_id
 
     async def read(self, numbers: list[str], flagged: Flagged) -> None:
@@ -327,15 +329,15 @@ class _Rereader:
         if fresh.missing:
             with self._resources.state.begin() as connection:
                 for number in fresh.missing:
-                    self._tally.note(self._seller_id, missing_order(number))
+                    self._result.add_warning(self._seller_id, missing_order(number))
                     ledger.mark_missing(connection, self._seller_id, number, asked_at=asked_at)
         for unread in fresh.unread:
-            self._tally.orders_unread += 1
-            self._tally.note(
+            self._result.orders_unread += 1
+            self._result.add_warning(
                 self._seller_id, f"order {unread.mp_order_number} cannot be read: {unread.where}"
             )
         for error in fresh.failed:
-            self._tally.leave(self._seller_id, error)
+            self._result.record_failure(self._seller_id, error)
         with self._resources.state.read() as connection:
             known = ledger.read_many(connection, self._seller_id, numbers)
         shown = [
@@ -349,9 +351,9 @@ class _Rereader:
         """The order; one that a list shows open although it is closed is read by itself, since lists may lag."""
         if known is None or known.phase != "closed" or order.marketplace_state not in _OPEN_STATES:
             return order, read_at
-        read = await read_whole(self._client, Unread(order.mp_order_number, None))
-        if isinstance(read, Unread) or read[0].marketplace_state in _OPEN_STATES:
-            self._tally.note(
+        read = await fetch_complete(self._client, UnreadableOrder(order.mp_order_number, None))
+        if isinstance(read, UnreadableOrder) or read[0].marketplace_state in _OPEN_STATES:
+            self._result.add_warning(
                 self._seller_id,
                 f"order {order.mp_order_number} is closed in the ledger, but FeedAMP shows it open; reconcile it",
             )
@@ -371,10 +373,10 @@ class _Rereader:
             for order, read_at in orders:
                 number, snapshot = order.mp_order_number, order.snapshot()
                 rows = order_rows(self._seller_id, order, read_at=read_at)
-                if not _put(connection, self._tally, rows, RECORDED_AT):
+                if not _put(connection, self._result, rows, RECORDED_AT):
                     continue
                 open_orders.keep_open(connection, self._seller_id, [(snapshot, read_at)])
-                self._tally.orders += 1
+                self._result.orders += 1
                 fact = of_number.get(number)
                 if fact is not None and CLOSURES.name in flagged.get(number, ()):
                     self._put_closure(connection, fact, known[number], order)
@@ -394,4 +396,4 @@ class _Rereader:
             "closed_at": fact.closed_at,
             "run_id": self._run.run_id,
         }
-        _put(connection, self._tally, {CLOSURES.name: [closure]}, "closed_at")
+        _put(connection, self._result, {CLOSURES.name: [closure]}, "closed_at")

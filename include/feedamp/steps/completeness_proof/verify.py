@@ -46,9 +46,9 @@ async def verify(resources: Resources, run: Run, *, repair: bool = False) -> Ver
         before, notes, read_again = len(found), [], 0
         given_up = give_up_gone(resources, found)
         try:
-            tally = await restore(resources, run, found)
-            notes = [*tally.notes, *tally.undone]
-            read_again = tally.orders
+            result = await restore(resources, run, found)
+            notes = [*result.notes, *result.undone]
+            read_again = result.orders
         except FeedAmpError as error:
             notes.append(f"The repair could not be finished: {error}")
         loaded = load_what_is_whole(resources, run)

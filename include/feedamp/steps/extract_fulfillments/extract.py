@@ -9,17 +9,17 @@ from typing import Any
 
 from feedamp.api.client import FeedAmpClient
 from feedamp.api.clients import Clients
-from feedamp.api.page_drift import READS_AGAIN, Slipping
-from feedamp.api.pages import Filters, Unread
+from feedamp.api.page_drift import READS_AGAIN, PageDrift
+from feedamp.api.pages import Filters, UnreadableOrder
 from feedamp.api.pagination import (
-    Sweep,
+    OrderPages,
     chunks_of_numbers,
+    fetch_complete,
     read_by_number,
-    read_whole,
 )
 from feedamp.errors import IncompleteError, MisfitError, TransientError, UnclearError
 from feedamp.lake.flatten import order_rows
-from feedamp.lake.manifest import Sweep as LakeSweep
+from feedamp.lake.manifest import SellerProgress as LakeSweep
 from feedamp.models import Order
 from feedamp.resources import Resources
 from feedamp.rules.order import AWAITING_SHIPMENT, PENDING
@@ -28,13 +28,13 @@ from feedamp.run import Run, shards
 from feedamp.state import ledger, open_orders, sellers, watermarks
 from feedamp.state.sellers import Seller
 from feedamp.steps.extract_fulfillments.account_watch import AccountWatch
-from feedamp.steps.extract_fulfillments.publisher import Portions
+from feedamp.steps.extract_fulfillments.publisher import ManifestPublisher
 from feedamp.steps.runner import (
     FAILURES_THAT_END_A_SELLER,
-    Tally,
-    each_seller,
+    StepResult,
     missing_order,
     record_run,
+    run_per_seller,
 )
 
 log = logging.getLogger(__name__)
@@ -57,14 +57,14 @@ def plan_sellers(resources: Resources, seller_ids: list[str]) -> list[dict[str, 
 
 async def extract(
     resources: Resources, run: Run, shard: int, seller_ids: list[str], *, since: datetime | None = None
-) -> Tally:
+) -> StepResult:
     """Reads what changed for some sellers and publishes it, the watermarks with the last manifest.
 
     `since` overrides the watermarks as lower bound (inclusive). Pages are published even if a sweep breaks;
     only that seller's watermark waits. Safe to repeat: the merge lets the newer snapshot win.
     """
     started_at = resources.state.now()
-    tally = Tally("extract", shard)
+    result = StepResult("extract", shard)
     with resources.state.read() as connection:
         found = sellers.workable(connection, seller_ids=seller_ids) if seller_ids else []
         marks = {s.seller_id: watermarks.read(connection, s.seller_id) for s in found}
@@ -72,14 +72,14 @@ async def extract(
         for seller in found:
             bound = since or marks[seller.seller_id] or "the beginning"
             log.info("Orders of seller %s that changed since %s would be read.", seller.seller_id, bound)
-        tally.sellers = len(found)
-        return tally
-    portions = Portions(resources, run, "extract", shard)
+        result.sellers = len(found)
+        return result
+    portions = ManifestPublisher(resources, run, "extract", shard)
     sweeps: list[LakeSweep] = []
     async with resources.clients(run) as clients:
 
         async def work(seller: Seller) -> None:
-            reader = _SellerReader(resources, clients, portions, tally)
+            reader = _SellerReader(resources, clients, portions, result)
             sweeps.append(await reader.read(seller, mark=marks[seller.seller_id], since=since))
             if reader.broken is not None:
                 raise reader.broken
@@ -90,24 +90,24 @@ async def extract(
                 )
 
         try:
-            await each_seller(clients, found, tally, work)
+            await run_per_seller(clients, found, result, work)
         finally:
             try:
                 portions.publish(sweeps)
             except BaseException:
-                tally.complete = False
+                result.complete = False
                 raise
             finally:
-                record_run(resources, run, tally, started_at)
-    if clients.counts.slips:
+                record_run(resources, run, result, started_at)
+    if clients.counts.coercions:
         log.info(
             "FeedAMP sent values in another JSON type than documented; they were read as meant: %s",
-            dict(clients.counts.slips),
+            dict(clients.counts.coercions),
         )
-    return tally
+    return result
 
 
-def _each_once(items: Iterable[Order | Unread]) -> list[Order | Unread]:
+def _each_once(items: Iterable[Order | UnreadableOrder]) -> list[Order | UnreadableOrder]:
     """The items of a page; an order that stands there twice counts as it stands last.
 
     Both were asked for at the same moment, so that nothing later could tell their rows apart.
@@ -118,11 +118,13 @@ def _each_once(items: Iterable[Order | Unread]) -> list[Order | Unread]:
 class _SellerReader:
     """Reads one seller."""
 
-    def __init__(self, resources: Resources, clients: Clients, portions: Portions, tally: Tally) -> None:
+    def __init__(
+        self, resources: Resources, clients: Clients, portions: ManifestPublisher, result: StepResult
+    ) -> None:
         self._resources = resources
         self._clients = clients
         self._portions = portions
-        self._tally = tally
+        self._result = result
         self._unread = 0
         self.missing: str | None = None
         self.broken: TransientError | None = None
@@ -131,7 +133,7 @@ class _SellerReader:
         """Streams the seller's pages into the lake; says how far the watermark may move."""
         client = await self._clients.client(seller)
         lower = since if since is not None else mark
-        sweep = Sweep(
+        sweep = OrderPages(
             client, Filters(seller_updated_after=lower, page_size=self._resources.settings.page_size)
         )
         started_at = self._resources.state.now()
@@ -139,7 +141,7 @@ class _SellerReader:
             watched = set(open_orders.watched(connection, seller.seller_id))
             watched.update(ledger.to_read_back(connection, seller.seller_id, now=started_at))
         lost: list[TransientError] = []
-        slipping = Slipping(client, page_size=self._resources.settings.page_size)
+        slipping = PageDrift(client, page_size=self._resources.settings.page_size)
         try:
             for _ in range(1 + READS_AGAIN):
                 await self._read_pages(seller, client, sweep, watched, lost)
@@ -149,7 +151,7 @@ class _SellerReader:
                     break
             else:
                 # Not incomplete: a seller who never rests would then never be read, and the window would grow.
-                self._tally.note(
+                self._result.add_warning(
                     seller.seller_id,
                     f"FeedAMP's list of orders changed each of the {1 + READS_AGAIN} times it was read, so an order may "
                     "have moved from one page to another without being read. Nothing is lost for good: such an order is "
@@ -170,9 +172,9 @@ class _SellerReader:
                         self._take(seller, (order, read_at), read_at)
         except TransientError as error:
             self.broken = error
-        self._tally.orders_unread += self._unread
+        self._result.orders_unread += self._unread
         if self._unread:
-            self._tally.failed_sellers.add(seller.seller_id)
+            self._result.failed_sellers.add(seller.seller_id)
         if lost:
             self.missing = (
                 f"some orders did not come when they were asked for one by one ({str(lost[0]).rstrip('.')})"
@@ -190,7 +192,7 @@ class _SellerReader:
         self,
         seller: Seller,
         client: FeedAmpClient,
-        sweep: Sweep,
+        sweep: OrderPages,
         watched: set[str],
         lost: list[TransientError],
     ) -> None:
@@ -208,7 +210,7 @@ class _SellerReader:
                     if number in doubted:
                         await self._read_alone(seller, client, number)
                         continue
-                    whole = await read_whole(client, item)
+                    whole = await fetch_complete(client, item)
                 except UnclearError as error:  # this order alone; the page goes on, the watermark waits
                     lost.append(error)
                     if len(lost) >= FAILURES_THAT_END_A_SELLER:
@@ -231,8 +233,8 @@ class _SellerReader:
 
     async def _read_alone(self, seller: Seller, client: FeedAmpClient, number: str) -> None:
         """Takes an order as it is shown by itself; if that lags too, it is left to the next extraction."""
-        read = await read_whole(client, Unread(number, None))
-        if not isinstance(read, Unread) and read[0].marketplace_state in OPEN_STATES:
+        read = await fetch_complete(client, UnreadableOrder(number, None))
+        if not isinstance(read, UnreadableOrder) and read[0].marketplace_state in OPEN_STATES:
             with self._resources.state.begin() as connection:
                 ledger.read_back_later(connection, seller.seller_id, number, now=self._resources.state.now())
             return
@@ -243,30 +245,30 @@ class _SellerReader:
             return
         with self._resources.state.begin() as connection:
             for number in numbers:
-                self._tally.note(seller.seller_id, missing_order(number))
+                self._result.add_warning(seller.seller_id, missing_order(number))
                 ledger.mark_missing(connection, seller.seller_id, number, asked_at=asked_at)
 
     def _take(
-        self, seller: Seller, read: tuple[Order, datetime | None] | Unread, page_read_at: datetime
+        self, seller: Seller, read: tuple[Order, datetime | None] | UnreadableOrder, page_read_at: datetime
     ) -> None:
         """Puts an order into the lake, or counts and names it if it could not be read."""
-        if isinstance(read, Unread):
-            self._tally.note(seller.seller_id, read.sentence)
+        if isinstance(read, UnreadableOrder):
+            self._result.add_warning(seller.seller_id, read.sentence)
             self._unread += 1
             return
         order, read_at = read
         try:
             self._portions.take(order_rows(seller.seller_id, order, read_at=read_at or page_read_at))
         except MisfitError as error:  # this order alone; beside it in a file it would cost others their rows
-            self._take(seller, Unread(order.mp_order_number, error.message), page_read_at)
+            self._take(seller, UnreadableOrder(order.mp_order_number, error.message), page_read_at)
         else:
-            self._tally.orders += 1
+            self._result.orders += 1
 
     def _next_mark(
         self,
         seller: Seller,
         started_at: datetime,
-        sweep: Sweep,
+        sweep: OrderPages,
         mark: datetime | None,
         since: datetime | None,
     ) -> datetime | None:
@@ -276,7 +278,7 @@ class _SellerReader:
         if abs(theirs - started_at) > overlap / 2:
             apart_s = abs(theirs - started_at).total_seconds()
             apart = f"{apart_s / 60:.0f} minutes" if apart_s >= 120 else f"{apart_s:.0f} seconds"
-            self._tally.note(
+            self._result.add_warning(
                 seller.seller_id,
                 f"FeedAMP's clock and the state database's differ by about {apart}, more than half of "
                 "overlap_minutes, so updates may be missed. Correct the clock, or raise overlap_minutes.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from feedamp.lake.manifest import Sweep
+from feedamp.lake.manifest import SellerProgress
 from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import manifests
@@ -14,7 +14,7 @@ from feedamp.tables import Row
 ORDERS_PER_MANIFEST = 20_000
 
 
-class Portions:
+class ManifestPublisher:
     """Rows of one task; all manifests but the last hold no sweeps, so that no watermark moves before all is there."""
 
     def __init__(self, resources: Resources, run: Run, step: str, shard: int) -> None:
@@ -37,7 +37,7 @@ class Portions:
         self._writer.append_all(rows)
         self._orders += 1
 
-    def publish(self, sweeps: Sequence[Sweep] = ()) -> None:
+    def publish(self, sweeps: Sequence[SellerProgress] = ()) -> None:
         """Publishes what has been taken since the last time; the manifest names those that came before it.
 
         Raises:

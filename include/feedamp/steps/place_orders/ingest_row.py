@@ -12,7 +12,7 @@ from feedamp.models import FINAL_STATES
 from feedamp.resources import Resources
 from feedamp.rules.intake import (
     Admission,
-    Seen,
+    ObservedState,
     admit,
 )
 from feedamp.rules.units import count_units
@@ -25,7 +25,7 @@ def judge_row(connection: Connection, resources: Resources, row: OrderRow | BadR
         return Admission(None, row.reasons, rejected=True)
     known = ledger.read(connection, row.seller_id, row.mp_order_number)
     is_final = row.body["marketplace_state"] in FINAL_STATES
-    seen = seen_units(connection, row.seller_id, row.mp_order_number) if is_final else Seen()
+    seen = seen_units(connection, row.seller_id, row.mp_order_number) if is_final else ObservedState()
     return admit(row, known, seen, now=resources.state.now())
 
 
@@ -37,14 +37,14 @@ def write_row(
     if order is not None:
         ledger.write(connection, order)
         if admission.body_came:  # it may have waited for nothing but this row
-            open_orders.look_again(connection, *order.key)
+            open_orders.invalidate_validation(connection, *order.key)
         if not admission.reasons:
             rejects.supersede_order(connection, *order.key, now=resources.state.now())
     if admission.reasons:
         _reject(connection, resources, row, admission)
 
 
-def seen_units(connection: Connection, seller_id: str, mp_order_number: str) -> Seen:
+def seen_units(connection: Connection, seller_id: str, mp_order_number: str) -> ObservedState:
     """What the newest snapshot of an order says; nothing if it cannot be decoded.
 
     That loses no shipment: an order is read again before CANCELLED is sent.
@@ -54,9 +54,9 @@ def seen_units(connection: Connection, seller_id: str, mp_order_number: str) -> 
     except UnreadableError:
         held = None
     if held is None:
-        return Seen()
+        return ObservedState()
     units = count_units({}, held.snapshot.fulfillments)
-    return Seen(
+    return ObservedState(
         units_shipped=sum(line.shipped for line in units.values()),
         is_marketplace_fulfilled=bool(held.snapshot.is_marketplace_fulfilled),
     )

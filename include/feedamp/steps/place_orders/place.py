@@ -13,9 +13,9 @@ from feedamp.state import ledger, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.place_orders.seller_batch import ASK_AGAIN, SellerBatch
 from feedamp.steps.runner import (
-    Tally,
-    each_seller,
+    StepResult,
     record_run,
+    run_per_seller,
 )
 
 log = logging.getLogger(__name__)
@@ -48,23 +48,23 @@ def plan_place(resources: Resources, run: Run, seller_ids: list[str]) -> list[di
     return shards(sorted(due), sellers_per_task=resources.settings.sellers_per_task)
 
 
-async def place(resources: Resources, run: Run, shard: int, seller_ids: list[str]) -> Tally:
+async def place(resources: Resources, run: Run, shard: int, seller_ids: list[str]) -> StepResult:
     """PUTs what is due for some sellers. Safe to repeat: a PUT is keyed by the order number (contract 7.5)."""
     started_at = resources.state.now()
-    tally = Tally("place", shard)
+    result = StepResult("place", shard)
     with resources.state.read() as connection:
         found = sellers.workable(connection, seller_ids=seller_ids) if seller_ids else []
         ready = [seller.seller_id for seller in found]
         due = ledger.due(connection, ready, now=started_at)
         later = ledger.not_due(connection, ready, now=started_at)
     if run.dry_run:
-        tally.orders = sum(len(numbers) for numbers in due.values())
-        return tally
+        result.orders = sum(len(numbers) for numbers in due.values())
+        return result
     async with resources.clients(run) as clients:
 
         async def work(seller: Seller) -> None:
             client = await clients.client(seller)
-            await SellerBatch(resources, run, tally, client).send(due.get(seller.seller_id, []))
+            await SellerBatch(resources, run, result, client).send(due.get(seller.seller_id, []))
             if seller.seller_id in later:
                 wait_s = (later[seller.seller_id] - started_at).total_seconds()
                 raise TransientError(
@@ -72,7 +72,7 @@ async def place(resources: Resources, run: Run, shard: int, seller_ids: list[str
                 )
 
         try:
-            await each_seller(clients, found, tally, work)
+            await run_per_seller(clients, found, result, work)
         finally:
-            record_run(resources, run, tally, started_at)
-    return tally
+            record_run(resources, run, result, started_at)
+    return result

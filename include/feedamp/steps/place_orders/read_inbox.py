@@ -11,19 +11,19 @@ from feedamp.run import Run
 from feedamp.state import inbox_files
 from feedamp.steps.place_orders.read_inbox_file import take_file
 from feedamp.steps.place_orders.read_query import take_query
-from feedamp.steps.runner import Tally, record_run
+from feedamp.steps.runner import StepResult, record_run
 
 log = logging.getLogger(__name__)
 
 
-def intake(resources: Resources, run: Run) -> Tally:
+def intake(resources: Resources, run: Run) -> StepResult:
     """Takes every new or changed file of the inbox, in name order, then what the query returns, if there is one.
 
-    `tally.orders` counts rows read, `tally.rejected` rows turned away. Safe to repeat: a file is remembered once
+    `result.orders` counts rows read, `result.rejected` rows turned away. Safe to repeat: a file is remembered once
     all its rows are in the ledger or rejected; a row that comes again changes nothing.
     """
     started_at = resources.state.now()
-    tally = Tally("intake")
+    result = StepResult("intake")
     with resources.state.read() as connection:
         seen = [Taken(*version) for version in inbox_files.taken_files(connection)]
     found = discover(resources.inbox, now=started_at, settle_s=resources.settings.inbox_settle_s, seen=seen)
@@ -32,22 +32,22 @@ def intake(resources: Resources, run: Run) -> Tally:
     for name in found.waiting:
         log.info("%s is still being written; the next run takes it.", name)
     for name, why in found.unreadable.items():
-        tally.leave(name, FeedAmpError(why))
+        result.record_failure(name, FeedAmpError(why))
     for file in found.files:
         try:
-            take_file(resources, run, file, tally)
+            take_file(resources, run, file, result)
         except FeedAmpError as error:
-            tally.leave(file.name, error)
-    tally.extra["files"] = len(found.files)
+            result.record_failure(file.name, error)
+    result.extra["files"] = len(found.files)
     try:
         if resources.order_query is not None:
-            take_query(resources, run, resources.order_query, tally)
+            take_query(resources, run, resources.order_query, result)
     except ConfigurationError:
-        tally.complete = False
+        result.complete = False
         raise  # trying again cannot help; the files are taken all the same
     except FeedAmpError as error:
-        tally.leave("inbox_sql", error)
+        result.record_failure("inbox_sql", error)
     finally:
         if not run.dry_run:
-            record_run(resources, run, tally, started_at)
-    return tally
+            record_run(resources, run, result, started_at)
+    return result

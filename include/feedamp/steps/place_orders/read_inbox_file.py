@@ -15,14 +15,14 @@ from feedamp.run import Run
 from feedamp.state import inbox_files, rejects
 from feedamp.state.rejects import Rejected
 from feedamp.steps.place_orders.ingest_row import judge_row, write_row
-from feedamp.steps.runner import Tally
+from feedamp.steps.runner import StepResult
 
 log = logging.getLogger(__name__)
 ROWS_PER_TRANSACTION = 200
 BODY_CHANGED = "body_changed"
 
 
-def take_file(resources: Resources, run: Run, file: InboxFile, tally: Tally) -> None:
+def take_file(resources: Resources, run: Run, file: InboxFile, result: StepResult) -> None:
     """Takes every row of a file, then remembers the file and supersedes the rejects that this version replaced.
 
     Safe to repeat: a file whose pass broke off is not remembered, and the next pass finishes it. A row that comes again
@@ -38,17 +38,17 @@ def take_file(resources: Resources, run: Run, file: InboxFile, tally: Tally) -> 
         taking.take(batch)
     taking.end()
     log.info("%s: %d rows read, %d rejected", file.name, taking.read, taking.rejected)
-    tally.orders += taking.read
-    tally.rejected += taking.rejected
+    result.orders += taking.read
+    result.rejected += taking.rejected
     for note in taking.notes:
-        tally.note(*note)
+        result.add_warning(*note)
     if taking.fault:
         what_to_do = (
             "Save it as one of these"
             if taking.fault == OTHER_KIND
             else "The rows before that are through; replace the file by a whole one"
         )
-        tally.note(file.name, f"{taking.fault}. {what_to_do}.")
+        result.add_warning(file.name, f"{taking.fault}. {what_to_do}.")
 
 
 class _Taking:

@@ -13,16 +13,16 @@ from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import inbox_files, rejects
 from feedamp.steps.place_orders.ingest_row import judge_row, write_row
-from feedamp.steps.runner import Tally
+from feedamp.steps.runner import StepResult
 
 log = logging.getLogger(__name__)
 ROWS_PER_TRANSACTION = 200
 
 
-def take_query(resources: Resources, run: Run, query: OrderQuery, tally: Tally) -> None:
+def take_query(resources: Resources, run: Run, query: OrderQuery, result: StepResult) -> None:
     """Takes every row that the query returns now.
 
-    `tally.orders` and `tally.rejected` count rows with news, not those seen in an earlier run; `tally.extra` all
+    `result.orders` and `result.rejected` count rows with news, not those seen in an earlier run; `result.extra` all
     of them. Safe to repeat: a row that comes again changes nothing. Raises as `OrderQuery.rows`; what came before
     stands.
     """
@@ -33,9 +33,9 @@ def take_query(resources: Resources, run: Run, query: OrderQuery, tally: Tally) 
             taking.take(batch)
         taking.end()
     finally:
-        tally.orders += taking.news
-        tally.rejected += taking.rejected
-        tally.extra["query_rows"] = taking.rows
+        result.orders += taking.news
+        result.rejected += taking.rejected
+        result.extra["query_rows"] = taking.rows
         if not run.dry_run:
             with resources.state.begin() as connection:
                 now = resources.state.now()

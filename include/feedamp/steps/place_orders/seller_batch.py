@@ -9,8 +9,8 @@ from sqlalchemy.engine import Connection
 
 from feedamp.api.client import FeedAmpClient
 from feedamp.api.decoding import read_order
-from feedamp.api.json_fields import Slips
-from feedamp.api.pages import Unread
+from feedamp.api.json_fields import Coercions
+from feedamp.api.pages import UnreadableOrder
 from feedamp.api.pagination import read_alone
 from feedamp.errors import (
     AuthorizationError,
@@ -32,7 +32,7 @@ from feedamp.rules.units import count_units
 from feedamp.run import Run
 from feedamp.state import leases, ledger, open_orders, outbox, rejects, sellers
 from feedamp.steps.read_back import keep_read, read_back
-from feedamp.steps.runner import Tally, unexpected
+from feedamp.steps.runner import StepResult, unexpected
 from feedamp.tables import PLACEMENTS
 
 ORDERS_AT_ONCE = 4
@@ -48,10 +48,10 @@ REFUSES_THE_ORDER = (400, 409, 413, 422)
 class SellerBatch:
     """One seller's orders; a seller in trouble is left alone after two failures."""
 
-    def __init__(self, resources: Resources, run: Run, tally: Tally, client: FeedAmpClient) -> None:
+    def __init__(self, resources: Resources, run: Run, result: StepResult, client: FeedAmpClient) -> None:
         self._resources = resources
         self._run = run
-        self._tally = tally
+        self._result = result
         self._client = client
         self._failures = 0
         self._stopped: FeedAmpError | None = None
@@ -64,7 +64,7 @@ class SellerBatch:
             # What another process was at is done by now, or free. If it is neither, its process may be dead.
             for number in await self._send_all(busy):
                 error = BusyError(f"Another process is placing order {number}.", mp_order_number=number)
-                self._tally.leave(self._client.seller_id, error)
+                self._result.record_failure(self._client.seller_id, error)
             await read_back(self._resources, self._client, self._changed)
             self._changed.clear()
             if isinstance(self._stopped, PausedError):
@@ -93,7 +93,7 @@ class SellerBatch:
             self._stopped = self._stopped or error
             return True
         except Exception as error:  # noqa: BLE001 - logged with its traceback at the end of the step
-            self._tally.leave(self._client.seller_id, unexpected(error, number), cause=error)
+            self._result.record_failure(self._client.seller_id, unexpected(error, number), cause=error)
             return True
 
     async def _place_alone(self, number: str) -> bool:
@@ -124,7 +124,7 @@ class SellerBatch:
         if not order.has_body:
             reason = "it has no body to send: deliver it to the inbox as it was placed"
             ledger.change(connection, order, phase="held", reason=reason)
-            self._tally.note(order.seller_id, f"order {number} is held: {reason}")
+            self._result.add_warning(order.seller_id, f"order {number} is held: {reason}")
             return None
         ledger.note_put(connection, order, now=self._resources.state.now())
         return order
@@ -186,7 +186,7 @@ class SellerBatch:
         except TransientError as error:
             self._wait(order, error, f"CANCELLED goes out once the order could be read: {error}")
         else:
-            if not isinstance(read, Unread):
+            if not isinstance(read, UnreadableOrder):
                 return read[1] if self._is_free_to_cancel(order, lease, *read) else None
             self._unreadable(order, read.where or "no field named")
         return None
@@ -203,7 +203,7 @@ class SellerBatch:
             if not leases.renew(connection, name, lease, now=now):  # the read took very long
                 number = order.mp_order_number
                 error = BusyError(f"Another process is placing order {number}.", mp_order_number=number)
-                self._tally.leave(order.seller_id, error)
+                self._result.record_failure(order.seller_id, error)
                 return False
             return not self._is_held_by_what_is_known(connection, current)
 
@@ -224,7 +224,9 @@ class SellerBatch:
         self._hold_cancellation(
             connection, order, f"conflict: CANCELLED came in, but the seller has shipped {shipped} units"
         )
-        self._tally.note(order.seller_id, f"order {order.mp_order_number} is held: cancelled, but shipped")
+        self._result.add_warning(
+            order.seller_id, f"order {order.mp_order_number} is held: cancelled, but shipped"
+        )
         return True
 
     def _hold_cancellation(
@@ -242,9 +244,9 @@ class SellerBatch:
         )
 
     def _unreadable(self, order: LedgerOrder, where: str) -> None:
-        self._tally.orders_unread += 1
+        self._result.orders_unread += 1
         number = order.mp_order_number
-        self._tally.note(
+        self._result.add_warning(
             order.seller_id, f"order {number} cannot be read ({where}), so CANCELLED was not sent"
         )
         with self._resources.state.begin() as connection:
@@ -255,7 +257,9 @@ class SellerBatch:
 
     def _missing(self, order: LedgerOrder, asked_at: datetime) -> None:
         number = order.mp_order_number
-        self._tally.note(order.seller_id, f"FeedAMP does not have order {number}, so CANCELLED was not sent")
+        self._result.add_warning(
+            order.seller_id, f"FeedAMP does not have order {number}, so CANCELLED was not sent"
+        )
         with self._resources.state.begin() as connection:
             if _still_to_cancel(connection, order) is None:
                 return
@@ -270,7 +274,7 @@ class SellerBatch:
         )
 
     def _accepted(self, order: LedgerOrder, state: str, sent_at: datetime) -> None:
-        self._tally.orders += 1
+        self._result.orders += 1
         with self._resources.state.begin() as connection:
             current = ledger.read(connection, *order.key) or order
             is_final = state in FINAL_STATES
@@ -292,11 +296,11 @@ class SellerBatch:
             if is_final:
                 open_orders.forget(connection, *order.key)
             else:  # what was judged before FeedAMP had confirmed our state is judged again
-                open_orders.look_again(connection, *order.key)
+                open_orders.invalidate_validation(connection, *order.key)
             if current.placed_at is not None:
                 self._changed.append(order.mp_order_number)
             else:
-                shown = read_order(order.put_body(state), Slips())
+                shown = read_order(order.put_body(state), Coercions())
                 outbox.put_all(
                     connection,
                     placed_rows(order.seller_id, shown, placed_at=sent_at),
@@ -315,10 +319,10 @@ class SellerBatch:
 
     def _refused(self, order: LedgerOrder, error: RejectedError) -> None:
         """FeedAMP's own words are kept; nothing is sent again until the input changes."""
-        self._tally.rejected += 1
+        self._result.rejected += 1
         now = self._resources.state.now()
         words = "; ".join(": ".join(filter(None, pair)) for pair in error.reasons) or f"status {error.status}"
-        self._tally.note(
+        self._result.add_warning(
             order.seller_id,
             f"order {order.mp_order_number} was refused by FeedAMP ({error.status}); "
             "`feedamp rejected list` shows its reasons",
@@ -368,7 +372,7 @@ class SellerBatch:
                 attempts=order.attempts + 1,
                 next_try_at=self._resources.state.now() + timedelta(seconds=seconds),
             )
-        self._tally.leave(order.seller_id, error)
+        self._result.record_failure(order.seller_id, error)
         if isinstance(error, ThrottledError) or self._failures >= FAILURES_THAT_END_A_SELLER:
             self._stopped = error
 

@@ -8,7 +8,7 @@ from datetime import datetime
 import msgspec
 
 from feedamp.api.client import FeedAmpClient
-from feedamp.api.pages import Unread
+from feedamp.api.pages import UnreadableOrder
 from feedamp.api.pagination import (
     chunks_of_numbers,
     read_alone,
@@ -31,34 +31,34 @@ from feedamp.rules.troubles import counted
 from feedamp.run import Run
 from feedamp.state import leases, ledger, open_orders, outbox, sellers
 from feedamp.state.sellers import Seller
-from feedamp.steps.process_fulfillments.evaluate import judge, record_closed
+from feedamp.steps.process_fulfillments.evaluate import evaluate, record_closed
 from feedamp.steps.read_back import keep_read, read_back
 from feedamp.steps.runner import (
-    Tally,
-    each_order,
-    each_seller,
+    StepResult,
     missing_order,
     record_run,
+    run_per_order,
+    run_per_seller,
 )
 
 log = logging.getLogger(__name__)
 REFUSES_THE_CLOSING = (400, 409, 422)
 
 
-async def close(resources: Resources, run: Run, shard: int, seller_ids: list[str]) -> Tally:
+async def close(resources: Resources, run: Run, shard: int, seller_ids: list[str]) -> StepResult:
     """Closes what can be closed for some sellers (promise 6).
 
     Safe to repeat: an order whose closing PUT was sent but not recorded is found final on the re-read.
     """
     started_at = resources.state.now()
-    tally = Tally("close", shard)
+    result = StepResult("close", shard)
     with resources.state.read() as connection:
         found = sellers.workable(connection, seller_ids=seller_ids) if seller_ids else []
         ready = [seller.seller_id for seller in found]
         closable = open_orders.closable(connection, ready, now=started_at)
         missing = open_orders.closable_but_missing(connection, ready)
     for seller_id, numbers in missing.items():
-        tally.note(
+        result.add_warning(
             seller_id,
             f"FeedAMP does not have {counted(len(numbers), 'order')} that could be closed, and is asked again once a day; "
             f"see `feedamp status`; first: {numbers[0]}",
@@ -66,31 +66,31 @@ async def close(resources: Resources, run: Run, shard: int, seller_ids: list[str
     if run.dry_run:
         for seller_id, numbers in closable.items():
             log.info("%s: %d orders would be read again and closed", seller_id, len(numbers))
-        tally.orders = sum(len(numbers) for numbers in closable.values())
-        return tally
+        result.orders = sum(len(numbers) for numbers in closable.values())
+        return result
     async with resources.clients(run) as clients:
 
         async def work(seller: Seller) -> None:
-            closer = _Closer(resources, run, tally, await clients.client(seller))
+            closer = _Closer(resources, run, result, await clients.client(seller))
             # One request's worth at a time, so that memory does not grow with the orders (promise 11).
             for numbers in chunks_of_numbers(closable[seller.seller_id]):
                 await closer.close(numbers)
 
         try:
             with_work = [seller for seller in found if seller.seller_id in closable]
-            await each_seller(clients, with_work, tally, work)
+            await run_per_seller(clients, with_work, result, work)
         finally:
-            record_run(resources, run, tally, started_at)
-    return tally
+            record_run(resources, run, result, started_at)
+    return result
 
 
 class _Closer:
     """Closes the orders of one seller."""
 
-    def __init__(self, resources: Resources, run: Run, tally: Tally, client: FeedAmpClient) -> None:
+    def __init__(self, resources: Resources, run: Run, result: StepResult, client: FeedAmpClient) -> None:
         self._resources = resources
         self._run = run
-        self._tally = tally
+        self._result = result
         self._client = client
 
     async def close(self, numbers: list[str]) -> None:
@@ -103,7 +103,7 @@ class _Closer:
         for unread in fresh.unread:
             self._unread(unread)
         for error in fresh.failed:
-            self._tally.leave(self._client.seller_id, error)
+            self._result.record_failure(self._client.seller_id, error)
         orders = {order.mp_order_number: (order, read_at) for order, read_at in fresh.orders}
         closed: list[str] = []
 
@@ -112,7 +112,7 @@ class _Closer:
                 closed.append(number)
 
         try:
-            await each_order(self._client.seller_id, orders, self._tally, one)
+            await run_per_order(self._client.seller_id, orders, self._result, one)
         finally:
             await read_back(self._resources, self._client, closed)
 
@@ -155,20 +155,20 @@ class _Closer:
         except NotFoundError:
             self._missing(number, asked_at)
             return None
-        if isinstance(read, Unread):
+        if isinstance(read, UnreadableOrder):
             self._unread(read)
             return None
         return read
 
     def _missing(self, number: str, asked_at: datetime) -> None:
         seller_id = self._client.seller_id
-        self._tally.note(seller_id, missing_order(number))
+        self._result.add_warning(seller_id, missing_order(number))
         with self._resources.state.begin() as connection:
             ledger.mark_missing(connection, seller_id, number, asked_at=asked_at)
 
-    def _unread(self, unread: Unread) -> None:
-        self._tally.orders_unread += 1
-        self._tally.note(self._client.seller_id, unread.sentence)
+    def _unread(self, unread: UnreadableOrder) -> None:
+        self._result.orders_unread += 1
+        self._result.add_warning(self._client.seller_id, unread.sentence)
 
     def _decide(
         self, fresh: Order, read_at: datetime, *, is_alone: bool = False
@@ -186,12 +186,12 @@ class _Closer:
             try:
                 held = open_orders.read(connection, *order.key)
             except UnreadableError as error:
-                self._tally.note(order.seller_id, str(error))
+                self._result.add_warning(order.seller_id, str(error))
                 open_orders.set_aside(connection, *order.key)
                 return None
             if held is None or held.read_at > read_at:
                 return None  # somebody has read it later still; the next run decides on that
-            decision = judge(connection, self._resources, order, held)
+            decision = evaluate(connection, self._resources, order, held)
             if not isinstance(decision, Close):
                 return None
             state = decision.marketplace_state
@@ -208,22 +208,22 @@ class _Closer:
                 order.mp_order_number, order.put_body(state), right_after=right_after
             )
         except StaleReadError as error:
-            self._tally.leave(order.seller_id, error)
+            self._result.record_failure(order.seller_id, error)
             return False
         except NotFoundError:
             if await self._read_alone(order.mp_order_number) is not None:
                 message = (
                     f"FeedAMP answered 404 to the closing of order {order.mp_order_number}, which it has."
                 )
-                self._tally.leave(order.seller_id, TransientError(message))
+                self._result.record_failure(order.seller_id, TransientError(message))
             return False
         except RejectedError as error:
             if error.status not in REFUSES_THE_CLOSING:
                 raise TransientError(f"{error} Check the connection's Host.") from error
             self._refused(order, error)
             return False
-        self._tally.orders += 1
-        self._tally.extra[state.lower()] = self._tally.extra.get(state.lower(), 0) + 1
+        self._result.orders += 1
+        self._result.extra[state.lower()] = self._result.extra.get(state.lower(), 0) + 1
         # COMPLETE is what closing means (contract 7.1); the warehouse must not hang on the read that follows.
         final = msgspec.structs.replace(fresh, marketplace_state=str(state), status="COMPLETE")
         with self._resources.state.begin() as connection:
@@ -238,7 +238,7 @@ class _Closer:
         """Not sent again before the snapshot changes."""
         words = "; ".join(": ".join(filter(None, pair)) for pair in error.reasons) or str(error)
         # FeedAMP's words may repeat a customer field: they are stored, not logged.
-        self._tally.note(
+        self._result.add_warning(
             order.seller_id,
             f"order {order.mp_order_number}: FeedAMP refused to close it; "
             "`feedamp orders show` shows its words, and nothing is sent before the seller changes the order",

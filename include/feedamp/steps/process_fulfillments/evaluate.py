@@ -33,7 +33,7 @@ from feedamp.rules.order import (
 )
 from feedamp.rules.units import count_units
 from feedamp.state import findings, ledger, open_orders, outbox, tracking
-from feedamp.state.open_orders import Held
+from feedamp.state.open_orders import StoredSnapshot
 from feedamp.tables import CLOSURES
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,9 @@ CANCELLED_TOO_LATE = "CANCELLED came in, but the seller had shipped: the order i
 _RECIPIENT = ("full_name", "address1", "address2", "postal_code", "city", "country_code")
 
 
-def judge(connection: Connection, resources: Resources, order: LedgerOrder, held: Held) -> Close | Wait:
+def evaluate(
+    connection: Connection, resources: Resources, order: LedgerOrder, held: StoredSnapshot
+) -> Close | Wait:
     """Writes what the snapshot means for the order, and says whether it can be closed on it.
 
     Safe to repeat: the same snapshot leads to the same findings.
@@ -114,7 +116,9 @@ def _units_shipped(order: LedgerOrder, snapshot: Snapshot) -> int:
     return sum(line.shipped for line in count_units(order.ordered, snapshot.fulfillments).values())
 
 
-def _end_conflict(connection: Connection, resources: Resources, order: LedgerOrder, held: Held) -> Wait:
+def _end_conflict(
+    connection: Connection, resources: Resources, order: LedgerOrder, held: StoredSnapshot
+) -> Wait:
     """The seller has withdrawn what contradicted the marketplace's state: it goes out with the next placing."""
     ledger.change(
         connection,

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from feedamp.api.client import FeedAmpClient
-from feedamp.api.pages import Filters, Unread
+from feedamp.api.pages import Filters, UnreadableOrder
 from feedamp.api.pagination import read_alone
 from feedamp.errors import (
     BusyError,
@@ -26,14 +26,14 @@ from feedamp.rules.finding import HELD, REPORTED, TO_REPORT, StoredFinding
 from feedamp.run import Run, shards
 from feedamp.state import findings, leases, ledger, open_orders, sellers
 from feedamp.state.sellers import Seller
-from feedamp.steps.process_fulfillments.evaluate import judge
+from feedamp.steps.process_fulfillments.evaluate import evaluate
 from feedamp.steps.read_back import keep_read
 from feedamp.steps.runner import (
-    Tally,
-    each_order,
-    each_seller,
+    StepResult,
     missing_order,
     record_run,
+    run_per_order,
+    run_per_seller,
     unexpected,
 )
 
@@ -53,39 +53,39 @@ def plan_process(resources: Resources, seller_ids: list[str]) -> list[dict[str, 
     return shards(sorted(work), sellers_per_task=resources.settings.sellers_per_task)
 
 
-async def validate(resources: Resources, run: Run, shard: int, seller_ids: list[str]) -> Tally:
+async def validate(resources: Resources, run: Run, shard: int, seller_ids: list[str]) -> StepResult:
     """Judges every changed snapshot of some sellers and sends what is to be reported.
 
     Safe to repeat: findings have stable ids, and a report whose answer was lost is looked up before it is sent
     again.
     """
     started_at = resources.state.now()
-    tally = Tally("validate", shard)
+    result = StepResult("validate", shard)
     with resources.state.read() as connection:
         found = sellers.workable(connection, seller_ids=seller_ids) if seller_ids else []
         changed = _to_judge(connection, resources, [seller.seller_id for seller in found])
     if run.dry_run:
-        tally.orders = sum(len(numbers) for numbers in changed.values())
-        return tally
+        result.orders = sum(len(numbers) for numbers in changed.values())
+        return result
     async with resources.clients(run) as clients:
 
         async def work(seller: Seller) -> None:
             numbers = changed.get(seller.seller_id, [])
             for start in range(0, len(numbers), ORDERS_PER_TRANSACTION):
                 _judge_all(
-                    resources, seller.seller_id, numbers[start : start + ORDERS_PER_TRANSACTION], tally
+                    resources, seller.seller_id, numbers[start : start + ORDERS_PER_TRANSACTION], result
                 )
             with resources.state.read() as connection:
                 waiting = findings.to_report(connection, [seller.seller_id])
             if waiting:
-                reporter = _Reporter(resources, await clients.client(seller), tally)
-                await each_order(seller.seller_id, waiting[seller.seller_id], tally, reporter.report)
+                reporter = _Reporter(resources, await clients.client(seller), result)
+                await run_per_order(seller.seller_id, waiting[seller.seller_id], result, reporter.report)
 
         try:
-            await each_seller(clients, found, tally, work)
+            await run_per_seller(clients, found, result, work)
         finally:
-            record_run(resources, run, tally, started_at)
-    return tally
+            record_run(resources, run, result, started_at)
+    return result
 
 
 def _to_judge(connection: Connection, resources: Resources, seller_ids: list[str]) -> dict[str, list[str]]:
@@ -97,7 +97,7 @@ def _to_judge(connection: Connection, resources: Resources, seller_ids: list[str
     return numbers
 
 
-def _judge_all(resources: Resources, seller_id: str, numbers: Sequence[str], tally: Tally) -> None:
+def _judge_all(resources: Resources, seller_id: str, numbers: Sequence[str], result: StepResult) -> None:
     with resources.state.begin() as connection:
         ours = ledger.read_many(connection, seller_id, numbers)
         for number in numbers:
@@ -108,24 +108,24 @@ def _judge_all(resources: Resources, seller_id: str, numbers: Sequence[str], tal
                 if held is None:
                     continue
                 with connection.begin_nested():
-                    judge(connection, resources, ours[number], held)
+                    evaluate(connection, resources, ours[number], held)
             except UnreadableError as error:
-                tally.orders_unread += 1
-                tally.note(seller_id, f"{error} The next extraction reads the order again.")
+                result.orders_unread += 1
+                result.add_warning(seller_id, f"{error} The next extraction reads the order again.")
                 open_orders.set_aside(connection, seller_id, number)
             except Exception as error:  # noqa: BLE001 - logged with its traceback at the end of the step
-                tally.leave(seller_id, unexpected(error, number), cause=error)
+                result.record_failure(seller_id, unexpected(error, number), cause=error)
             else:
-                tally.orders += 1
+                result.orders += 1
 
 
 class _Reporter:
     """Sends the reports of one seller's orders."""
 
-    def __init__(self, resources: Resources, client: FeedAmpClient, tally: Tally) -> None:
+    def __init__(self, resources: Resources, client: FeedAmpClient, result: StepResult) -> None:
         self._resources = resources
         self._client = client
-        self._tally = tally
+        self._result = result
 
     async def report(self, number: str) -> None:
         """One POST with all reports of an order, sent by one process at a time.
@@ -175,7 +175,7 @@ class _Reporter:
         except RejectedError as error:
             words = "; ".join(": ".join(filter(None, pair)) for pair in error.reasons) or str(error)
             # FeedAMP's words may repeat a customer field: they are stored, not logged.
-            self._tally.note(
+            self._result.add_warning(
                 self._client.seller_id,
                 f"order {number}: FeedAMP refused the error report, so its findings are held; "
                 "`feedamp findings list` shows its words",
@@ -191,7 +191,7 @@ class _Reporter:
             raise
         else:
             self._write([f.but(state=REPORTED, reported_at=sent_at, note=None) for f in pending])
-            self._tally.extra["reported"] = self._tally.extra.get("reported", 0) + len(pending)
+            self._result.extra["reported"] = self._result.extra.get("reported", 0) + len(pending)
 
     async def _confirm_missing(self, number: str) -> None:
         """Reads the order by itself: only what FeedAMP says then makes it a missing one."""
@@ -200,16 +200,16 @@ class _Reporter:
         try:
             await self._client.get_order(number)
         except NotFoundError:
-            self._tally.note(seller_id, missing_order(number))
+            self._result.add_warning(seller_id, missing_order(number))
             with self._resources.state.begin() as connection:
                 ledger.mark_missing(connection, seller_id, number, asked_at=asked_at)
         except UnreadableError:
             pass  # whatever its shape, it is there
         except TransientError as error:
-            self._tally.leave(seller_id, error)
+            self._result.record_failure(seller_id, error)
         else:
             message = f"FeedAMP answered 404 to a report on order {number}, which it has."
-            self._tally.leave(seller_id, TransientError(message))
+            self._result.record_failure(seller_id, TransientError(message))
 
     async def _sort_out(self, number: str, pending: list[StoredFinding]) -> list[StoredFinding]:
         """Reads the order, marks what has arrived and judges what was read; returns what is to be sent then.
@@ -220,9 +220,9 @@ class _Reporter:
             read = await read_alone(self._client, number)
         except NotFoundError:
             return pending  # the POST that follows says so to the person
-        if isinstance(read, Unread):
-            self._tally.orders_unread += 1
-            self._tally.note(self._client.seller_id, read.sentence)
+        if isinstance(read, UnreadableOrder):
+            self._result.orders_unread += 1
+            self._result.add_warning(self._client.seller_id, read.sentence)
             return []  # its report stays unclear: the next run reads the order again
         order, read_at = read
         arrived = await self._arrived(order, pending)
@@ -240,7 +240,7 @@ class _Reporter:
         )
         with self._resources.state.begin() as connection:
             keep_read(connection, self._client.seller_id, order, read_at)
-        _judge_all(self._resources, self._client.seller_id, [number], self._tally)
+        _judge_all(self._resources, self._client.seller_id, [number], self._result)
         return self._pending(number)
 
     async def _arrived(self, order: Order, pending: list[StoredFinding]) -> list[StoredFinding]:

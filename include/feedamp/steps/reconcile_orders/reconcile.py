@@ -15,9 +15,9 @@ from feedamp.steps.reconcile_orders.difference_table import DifferenceTable
 from feedamp.steps.reconcile_orders.seller_comparison import SellerComparison
 from feedamp.steps.reconcile_orders.warehouse_lookup import WarehouseReader, bought
 from feedamp.steps.runner import (
-    Tally,
-    each_seller,
+    StepResult,
     record_run,
+    run_per_seller,
 )
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ async def reconcile(
     *,
     with_stale: bool,
     repair: bool = False,
-) -> Tally:
+) -> StepResult:
     """Compares the orders of some sellers and writes every difference to `reconciliations`.
 
     An order that its seller has changed since the last extraction began is no difference: it is counted as
@@ -91,32 +91,32 @@ async def reconcile(
         BusyError: another process holds the warehouse.
     """
     started_at = resources.state.now()
-    tally, table = Tally("reconcile", shard), DifferenceTable()
+    result, table = StepResult("reconcile", shard), DifferenceTable()
     numbers = {}
     if seller_ids:
         numbers = _numbers(resources, start, end, seller_ids, with_stale=with_stale, dry_run=run.dry_run)
     with resources.state.read() as connection:
         found = [s for s in sellers.workable(connection) if s.seller_id in numbers]
     if run.dry_run:
-        tally.orders = sum(map(len, numbers.values()))
-        return tally
+        result.orders = sum(map(len, numbers.values()))
+        return result
     warehouse = WarehouseReader(resources.warehouse)
     async with resources.clients(run) as clients:
 
         async def work(seller: Seller) -> None:
             client = await clients.client(seller)
-            comparison = SellerComparison(resources, run, client, warehouse, tally, table, repair=repair)
+            comparison = SellerComparison(resources, run, client, warehouse, result, table, repair=repair)
             await comparison.compare(numbers[seller.seller_id])
 
         try:
-            await each_seller(clients, found, tally, work)
+            await run_per_seller(clients, found, result, work)
         finally:
-            tally.orders = table.compared  # placing again has counted too
-            tally.extra |= {
+            result.orders = table.compared  # placing again has counted too
+            result.extra |= {
                 "differences": table.found.total(),
                 "repaired": table.repaired.total(),
                 "not_extracted_yet": table.not_extracted,
             }
-            tally.last_lines = table.lines()
-            record_run(resources, run, tally, started_at)
-    return tally
+            result.last_lines = table.lines()
+            record_run(resources, run, result, started_at)
+    return result

@@ -15,7 +15,7 @@ from feedamp.state import leases, ledger, open_orders
 from feedamp.steps.process_fulfillments.evaluate import record_closed, release_reports
 
 
-def mend_ledger(
+def repair_ledger(
     connection: Connection,
     resources: Resources,
     run: Run,
@@ -40,7 +40,7 @@ def mend_ledger(
             record_closed(connection, ours, shown.snapshot(), run_id=run.run_id, now=now)
         return True
     ledger.change(connection, ours, **_changes(ours, shown, repair), next_try_at=now, attempts=0)
-    open_orders.look_again(connection, *ours.key)
+    open_orders.invalidate_validation(connection, *ours.key)
     if repair.action is Action.REOPEN:
         release_reports(connection, ours, now=now)
     return True

@@ -10,12 +10,12 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from feedamp.api.client import FeedAmpClient
-from feedamp.api.pages import Filters, Unread
+from feedamp.api.pages import Filters, UnreadableOrder
 from feedamp.api.pagination import (
-    Sweep,
+    OrderPages,
     chunks_of_numbers,
+    fetch_complete,
     read_by_number,
-    read_whole,
 )
 from feedamp.codec import content_hash
 from feedamp.errors import NotFoundError, RejectedError, UnclearError, UnreadableError
@@ -42,12 +42,12 @@ from feedamp.rules.repair import (
 from feedamp.rules.units import count_units
 from feedamp.run import Run
 from feedamp.state import ledger, manifests, open_orders, outbox, sellers, watermarks
-from feedamp.state.open_orders import Held
+from feedamp.state.open_orders import StoredSnapshot
 from feedamp.steps.place_orders.seller_batch import SellerBatch
 from feedamp.steps.reconcile_orders.difference_table import DifferenceTable
-from feedamp.steps.reconcile_orders.repair_ledger import mend_ledger
+from feedamp.steps.reconcile_orders.repair_ledger import repair_ledger
 from feedamp.steps.reconcile_orders.warehouse_lookup import Stored, WarehouseReader
-from feedamp.steps.runner import Tally
+from feedamp.steps.runner import StepResult
 from feedamp.tables import RECONCILIATIONS, Rows
 
 ORDERS_PER_CHUNK = 200
@@ -79,7 +79,7 @@ class SellerComparison:
         run: Run,
         client: FeedAmpClient,
         warehouse: WarehouseReader,
-        tally: Tally,
+        result: StepResult,
         table: DifferenceTable,
         *,
         repair: bool,
@@ -89,7 +89,7 @@ class SellerComparison:
         self._client = client
         self._seller_id = client.seller_id
         self._warehouse = warehouse
-        self._tally = tally
+        self._result = result
         self._table = table
         self._repair = repair
 
@@ -113,7 +113,7 @@ class SellerComparison:
         asked_at = self._resources.state.now()
         fresh = await read_by_number(self._client, numbers)
         for error in fresh.failed:
-            self._tally.leave(self._seller_id, error)
+            self._result.record_failure(self._seller_id, error)
         self._note_unread(fresh.unread)
         stored = await self._warehouse.read(self._seller_id, numbers)
         self._table.compared += len(numbers)
@@ -155,17 +155,17 @@ class SellerComparison:
             return True
         try:
             order, read_at = await self._client.get_order(case.number)
-            read = await read_whole(self._client, order)
+            read = await fetch_complete(self._client, order)
         except NotFoundError:
             case.shown, case.read_at = None, None
         except UnclearError as error:
-            self._tally.leave(self._seller_id, error)  # the others are no worse for it
+            self._result.record_failure(self._seller_id, error)  # the others are no worse for it
             return False
         except UnreadableError as error:
-            self._note_unread([Unread(case.number, error.where)])
+            self._note_unread([UnreadableOrder(case.number, error.where)])
             return False
         else:
-            if isinstance(read, Unread):
+            if isinstance(read, UnreadableOrder):
                 self._note_unread([read])
                 return False
             case.shown, case.read_at = read[0], read[1] or read_at
@@ -203,7 +203,7 @@ class SellerComparison:
             for case in asked:
                 case.is_not_extracted = case.number in updated
 
-    def _stored_snapshot(self, connection: Connection, number: str) -> Held | None:
+    def _stored_snapshot(self, connection: Connection, number: str) -> StoredSnapshot | None:
         """None also where it cannot be decoded: the order is compared as one that the state has not seen."""
         try:
             return open_orders.read(connection, self._seller_id, number)
@@ -214,7 +214,9 @@ class SellerComparison:
         """Those of some orders that their seller has updated at or after a moment."""
         updated: set[str] = set()
         for chunk in chunks_of_numbers(number for number in numbers if "," not in number):
-            sweep = Sweep(self._client, Filters(seller_updated_after=since, mp_order_numbers=tuple(chunk)))
+            sweep = OrderPages(
+                self._client, Filters(seller_updated_after=since, mp_order_numbers=tuple(chunk))
+            )
             try:
                 async for page in sweep.pages():
                     updated.update(item.mp_order_number for item in page.items if item.mp_order_number)
@@ -243,8 +245,8 @@ class SellerComparison:
                 for case in cases:
                     if still.get(case.number) != case.ours:
                         self._table.moved += 1
-                        self._tally.complete = False
-                        self._tally.note(
+                        self._result.complete = False
+                        self._result.add_warning(
                             self._seller_id,
                             f"order {case.number} changed while it was compared, so it is left out; "
                             "the next reconciliation of its day compares it",
@@ -264,17 +266,17 @@ class SellerComparison:
 
     def _mend(self, connection: Connection, case: _Case) -> list[Difference]:
         """Brings the ledger, and by way of the lake the warehouse, to what FeedAMP shows; returns what that mends."""
-        done = mend_ledger(connection, self._resources, self._run, case.ours, case.shown, case.repair)
+        done = repair_ledger(connection, self._resources, self._run, case.ours, case.shown, case.repair)
         self._follow(connection, case)
         if case.repair.reason:
-            self._tally.note(self._seller_id, f"order {case.number}: {case.repair.reason}")
+            self._result.add_warning(self._seller_id, f"order {case.number}: {case.repair.reason}")
         elif case.repair.action is Action.PLACE_AGAIN:
-            self._tally.note(
+            self._result.add_warning(
                 self._seller_id,
                 f"order {case.number}: FeedAMP no longer had it; it is placed again as it was first accepted",
             )
         if any(is_about_content(difference) for difference in case.differences):
-            self._tally.note(
+            self._result.add_warning(
                 self._seller_id,
                 f"order {case.number}: FeedAMP has other lines or quantities than were placed, and takes no change of "
                 "them. Settle it with the seller or FeedAMP; the warehouse shows what FeedAMP has.",
@@ -317,7 +319,7 @@ class SellerComparison:
         """Sends what the ledger now has to place, as `place` does, and marks what that mended."""
         numbers = [case.number for case in cases]
         try:
-            await SellerBatch(self._resources, self._run, self._tally, self._client).send(numbers)
+            await SellerBatch(self._resources, self._run, self._result, self._client).send(numbers)
         finally:  # a seller in trouble may have got some of them
             with self._resources.state.begin() as connection:
                 now = ledger.read_many(connection, self._seller_id, numbers)
@@ -327,7 +329,7 @@ class SellerComparison:
                         mended = [d for d in late if is_mended(d, ledger_follows=True)]
                         self._record(connection, case, mended, mended)
 
-    def _note_unread(self, unread: Sequence[Unread]) -> None:
-        self._tally.orders_unread += len(unread)
+    def _note_unread(self, unread: Sequence[UnreadableOrder]) -> None:
+        self._result.orders_unread += len(unread)
         for item in unread:
-            self._tally.note(self._seller_id, item.sentence)
+            self._result.add_warning(self._seller_id, item.sentence)

@@ -11,9 +11,9 @@ from feedamp.run import Run, shards
 from feedamp.state import grants, sellers
 from feedamp.state.sellers import NEEDS_AUTHORIZATION, SET_ASIDE, Seller
 from feedamp.steps.runner import (
-    Tally,
-    each_seller,
+    StepResult,
     record_run,
+    run_per_seller,
 )
 
 log = logging.getLogger(__name__)
@@ -42,13 +42,13 @@ def plan_refresh(resources: Resources, seller_ids: list[str]) -> list[dict[str, 
     return shards(wanted, sellers_per_task=resources.settings.sellers_per_task)
 
 
-async def refresh(resources: Resources, run: Run, shard: int, seller_ids: list[str]) -> Tally:
+async def refresh(resources: Resources, run: Run, shard: int, seller_ids: list[str]) -> StepResult:
     """Refreshes some grants; red only when a refresh failed for another reason than refusal.
 
     Safe to repeat: a lease lets one process at a time refresh a seller.
     """
     started_at = resources.state.now()
-    tally = Tally("refresh", shard)
+    result = StepResult("refresh", shard)
     with resources.state.read() as connection:
         found = sellers.find(connection, seller_ids) if seller_ids else []
     async with resources.clients(run) as clients:
@@ -56,10 +56,10 @@ async def refresh(resources: Resources, run: Run, shard: int, seller_ids: list[s
         async def work(seller: Seller) -> None:
             tokens = await clients.tokens(seller.conn_id)
             await tokens.renew(seller.seller_id)
-            tally.orders += 1
+            result.orders += 1
 
         try:
-            await each_seller(clients, found, tally, work, refusal_is_failure=False)
+            await run_per_seller(clients, found, result, work, refusal_is_failure=False)
         finally:
-            record_run(resources, run, tally, started_at)
-    return tally
+            record_run(resources, run, result, started_at)
+    return result

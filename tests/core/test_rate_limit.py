@@ -1,0 +1,198 @@
+"""The allowed rate of a seller, counted over everybody who shares the state, and pauses that all of them obey."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import pairwise
+
+import pytest
+from wire import NOON, S1, S2, Clock, opened_state
+
+from feedamp.api.rate_limit import SPACING, RateLimiter
+from feedamp.errors import ThrottledError
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def state(clock):
+    with opened_state(clock) as opened:
+        yield opened
+
+
+@pytest.fixture
+def rate_limiters(state, clock):
+    """Two at two requests a second, as two processes hold them."""
+    return [RateLimiter(state, requests_per_second=2, sleep=clock.sleep) for _ in range(2)]
+
+
+async def departures(rate_limiters, clock, count, seller_id=S1):
+    """Seconds after noon at which requests leave, the rate_limiters taking turns."""
+    left = []
+    for n in range(count):
+        await rate_limiters[n % len(rate_limiters)].acquire(seller_id)
+        left.append((clock() - NOON).total_seconds())
+    return left
+
+
+async def test_the_first_request_leaves_at_once(rate_limiters, clock):
+    await rate_limiters[0].acquire(S1)
+    assert clock.slept == []
+
+
+async def test_two_pacers_together_keep_to_the_rate(rate_limiters, clock):
+    left = await departures(rate_limiters, clock, 8)
+    assert left == pytest.approx([n * 0.5 * SPACING for n in range(8)], abs=1e-3)
+    assert SPACING > 1  # the network's jitter must not bring two requests too close
+
+
+async def test_sellers_do_not_wait_for_each_other(rate_limiters, clock):
+    await rate_limiters[0].acquire(S1)
+    await rate_limiters[1].acquire(S2)
+    assert clock.slept == []
+
+
+async def test_quiet_times_are_not_saved_up(rate_limiters, clock):
+    await rate_limiters[0].acquire(S1)
+    clock.forward(3600)
+    left = await departures(rate_limiters, clock, 3)
+    assert left[2] - left[0] == pytest.approx(2 * 0.5 * SPACING, abs=1e-3)
+
+
+async def test_those_who_wait_together_leave_one_by_one(rate_limiters, clock):
+    left = []
+
+    async def leave(rate_limiter):
+        await rate_limiter.acquire(S1)
+        left.append(clock().timestamp())
+
+    await asyncio.gather(*(leave(rate_limiter) for rate_limiter in rate_limiters * 4))
+    assert min(after - before for before, after in pairwise(left)) >= 0.5
+
+
+async def test_a_turn_is_taken_when_leaving_and_never_booked_ahead(state, rate_limiters, clock):
+    async def held_up(seconds):
+        await clock.sleep(seconds + 10)
+
+    await rate_limiters[0].acquire(S1)
+    await RateLimiter(state, requests_per_second=2, sleep=held_up).acquire(S1)
+    left = [10 + 0.5 * SPACING, *await departures(rate_limiters, clock, 2)]
+    assert min(after - before for before, after in pairwise(left)) >= 0.5
+
+
+async def test_a_pause_holds_for_both_pacers_and_then_the_rate_again(rate_limiters, clock):
+    rate_limiters[0].pause(S1, 10)
+    left = await departures(rate_limiters, clock, 3)
+    assert left == pytest.approx([10, 10 + 0.5 * SPACING, 10 + SPACING], abs=1e-3)
+
+
+async def test_a_pause_is_one_sellers_alone(rate_limiters, clock):
+    rate_limiters[0].pause(S1, 10)
+    await rate_limiters[0].acquire(S2)
+    assert clock.slept == []
+
+
+async def test_a_shorter_pause_does_not_end_a_longer_one(rate_limiters, clock):
+    rate_limiters[0].pause(S1, 10)
+    rate_limiters[1].pause(S1, 2)
+    assert await departures(rate_limiters, clock, 1) == [pytest.approx(10, abs=1e-3)]
+
+
+async def test_a_pause_gone_by_costs_nothing(rate_limiters, clock):
+    rate_limiters[0].pause(S1, 10)
+    clock.forward(11)
+    await rate_limiters[1].acquire(S1)
+    assert clock.slept == []
+
+
+async def test_a_pause_holds_for_those_who_wait_already(state, rate_limiters, clock):
+    async def a_429_comes_meanwhile(seconds):
+        if not clock.slept:
+            rate_limiters[0].pause(S1, 10)
+        await clock.sleep(seconds)
+
+    waiting = RateLimiter(state, requests_per_second=2, sleep=a_429_comes_meanwhile)
+    await rate_limiters[0].acquire(S1)
+    await waiting.acquire(S1)
+    assert (clock() - NOON).total_seconds() == pytest.approx(10, abs=2e-3)
+
+
+async def test_who_wakes_too_early_waits_for_the_rest(state, rate_limiters, clock):
+    async def wakes_early(seconds):
+        await clock.sleep(max(seconds - 0.1, 0.001))
+
+    rate_limiters[0].pause(S1, 10)
+    await RateLimiter(state, requests_per_second=2, sleep=wakes_early).acquire(S1)
+    assert 10 <= (clock() - NOON).total_seconds() < 10.01
+
+
+@pytest.mark.parametrize("seconds", [59.9, 60])
+async def test_a_pause_within_our_patience_is_waited_for(rate_limiters, clock, seconds):
+    rate_limiters[0].pause(S1, seconds)
+    await rate_limiters[1].acquire(S1)
+    assert sum(clock.slept) == pytest.approx(seconds, abs=1e-3)
+
+
+async def test_a_longer_pause_is_left_to_a_later_run(state, rate_limiters, clock):
+    rate_limiters[0].pause(S1, 61)
+    with pytest.raises(ThrottledError) as caught:
+        await rate_limiters[1].acquire(S1)
+    assert (caught.value.seller_id, caught.value.retry_after_s) == (S1, pytest.approx(61, abs=1e-3))
+    assert clock.slept == []
+    clock.forward(61)
+    await rate_limiters[1].acquire(S1)  # who gave up has taken nothing from those who come later
+    assert clock.slept == []
+
+
+async def test_a_longer_pause_ends_the_wait_of_those_who_wait_already(state, rate_limiters, clock):
+    async def a_429_comes_meanwhile(seconds):
+        rate_limiters[0].pause(S1, 600)
+        await clock.sleep(seconds)
+
+    await rate_limiters[0].acquire(S1)
+    with pytest.raises(ThrottledError):
+        await RateLimiter(state, requests_per_second=2, sleep=a_429_comes_meanwhile).acquire(S1)
+    assert len(clock.slept) == 1
+
+
+async def test_a_turn_is_taken_only_once_the_pool_has_room(state, rate_limiters, clock):
+    """Requests of one seller that waited for the pool together must not leave together."""
+    room, left = asyncio.Semaphore(1), []
+
+    async def leave(rate_limiter):
+        async with rate_limiter.leaving(S1, room):
+            left.append(clock().timestamp())
+
+    async with room:
+        waiting = [asyncio.ensure_future(leave(rate_limiter)) for rate_limiter in rate_limiters * 2]
+        for _ in range(10):
+            await asyncio.sleep(0)
+        clock.forward(10)  # somebody's answer is slow
+        assert left == []
+    await asyncio.gather(*waiting)
+    assert len(left) == 4
+    assert min(after - before for before, after in pairwise(left)) >= 0.5
+
+
+async def test_who_waits_for_a_turn_leaves_the_room_to_others(state, rate_limiters, clock):
+    room, order = asyncio.Semaphore(1), []
+
+    async def sleep(seconds):
+        async with asyncio.timeout(1), rate_limiters[1].leaving(S2, room):
+            order.append(S2)
+        await clock.sleep(seconds)
+
+    waiting = RateLimiter(state, requests_per_second=2, sleep=sleep)
+    await rate_limiters[0].acquire(S1)
+    async with waiting.leaving(S1, room):
+        order.append(S1)
+    assert order == [S2, S1]
+    assert not room.locked()
+    rate_limiters[1].pause(S1, 3600)
+    with pytest.raises(ThrottledError):
+        async with waiting.leaving(S1, room):
+            pytest.fail("it must not leave")
+    assert not room.locked()
