@@ -55,7 +55,7 @@ than `overlap_minutes`, wherever its clock stands. Two clocks that differ by mor
   If so, the window is read once more. Reads of one page, the usual case after the first, cannot lose an order so and
   ask nothing.
 - If the list moved during the second read too, the run is complete and notes it: a seller who never rests must not
-  stay incomplete for ever. Lost is then only an order that slipped both times and whose own update is older than the
+  stay incomplete forever. Lost is then only an order that slipped both times and whose own update is older than the
   overlap, until the seller's next one. The same goes for an index that lags by more than a minute.
   `feedamp_reconcile_orders` shows such an order if we placed it, or if the warehouse knows it; of an order that neither
   knows it hears nothing. An extraction with `since` reads all of them again.

@@ -23,4 +23,4 @@ class Settings:
     error_codes: Mapping[str, str | None] = field(default_factory=dict)
     error_clear: timedelta = timedelta(days=3)
     stale_after: timedelta = timedelta(days=7)
-    closed_body_kept: timedelta | None = None  # None: for ever
+    closed_body_kept: timedelta | None = None  # None: forever

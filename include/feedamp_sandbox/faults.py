@@ -42,7 +42,7 @@ ContentKind = Literal[
     "repeat_cursor", "empty_page", "null_orders", "misshapen_order", "numbers_as_strings", "unknown_values"
 ]
 """A well-formed answer with the wrong content: the cursor that was sent comes back; no orders but a new cursor;
-`"orders": null`; one order of another shape; every number as a string; fields and enum values nobody knows."""
+`"orders": null`; one order of another shape; every number as a string; fields and enum values no one knows."""
 
 MovingKind = Literal["move_up", "move_down", "shift_pages", "change_after_read"]
 """Orders change while the pages of GET /orders are read: one still to come is updated by its seller and moves to the

@@ -90,7 +90,7 @@ def spoil_page(fault: Fault, world: World, call: Call, seller_id: str, payload: 
 
 
 def misshape(order: Json) -> None:
-    """Types nobody could mean."""
+    """Types no one could mean."""
     order["order_lines"], order["purchase_date"] = "none", {"day": 3}
 
 

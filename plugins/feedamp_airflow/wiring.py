@@ -99,7 +99,7 @@ def connection_by_id(conn_id: str) -> AirflowConnection:
     """A connection as this process may see it: a task asks its supervisor, anything else looks as the server does.
 
     Raises:
-        ConfigurationError: nobody knows it.
+        ConfigurationError: no one knows it.
     """
     try:
         if _is_task():

@@ -84,7 +84,7 @@ def test_a_connection_without_extras_has_the_defaults(extra):
         pytest.param({"proxies": {"all": "http://p"}}, "proxy", "http://p", id="a proxy for all"),
         pytest.param({"proxies": {"http": "http://p"}}, "proxy", None, id="a proxy for http only"),
         pytest.param({"proxies": {}}, "proxy", None, id="no proxies"),
-        pytest.param({"unheard_of": {"a": [1]}}, "base_url", HOST, id="an extra nobody knows"),
+        pytest.param({"unheard_of": {"a": [1]}}, "base_url", HOST, id="an extra no one knows"),
     ],
 )
 def test_an_extra_is_read_as_meant(extra, field, value):

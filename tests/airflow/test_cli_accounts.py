@@ -153,7 +153,7 @@ def orders_of(shop, *tables):
 
 def test_an_extraction_under_both_sellers_says_so_each_time_until_one_gets_the_right_account(shop):
     force(shop)
-    with shop.resources.state.begin() as connection:  # as if nobody had been told
+    with shop.resources.state.begin() as connection:  # as if no one had been told
         sellers.end_mix_up(connection, OTHER)
     assert needs(shop) == (0, {})
     shop.fulfill("A-1")

@@ -59,7 +59,7 @@ def test_people_are_told_what_closing_needs(joined):
     [
         pytest.param(["--since", "2026-01-01T00:00:00"], "zone", id="a moment without a zone"),
         pytest.param(["--since", "yesterday"], "date-time", id="no moment"),
-        pytest.param([*SINCE, "seller-999"], "seller-999", id="a seller nobody knows"),
+        pytest.param([*SINCE, "seller-999"], "seller-999", id="a seller no one knows"),
     ],
 )
 def test_a_wrong_command_line_is_refused_and_reads_nothing(joined, argv, says):

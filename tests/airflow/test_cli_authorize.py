@@ -164,5 +164,5 @@ def test_without_a_callback_url_there_is_no_address(console):
 
 @pytest.mark.parametrize("verb", [["authorize-url"], ["authorize", "--code", "c", "--state", "s"]])
 def test_an_unknown_seller_is_refused(console, verb):
-    done = console.run("sellers", verb[0], "nobody", *verb[1:])
-    assert (done.code, "no seller nobody" in done.err) == (1, True)
+    done = console.run("sellers", verb[0], "no one", *verb[1:])
+    assert (done.code, "no seller no one" in done.err) == (1, True)

@@ -160,7 +160,7 @@ def test_add_registers_and_changes(console):
 @pytest.mark.parametrize(
     "argv",
     [
-        pytest.param(["S1", "--conn-id", "nope"], id="a connection nobody knows"),
+        pytest.param(["S1", "--conn-id", "nope"], id="a connection no one knows"),
         pytest.param([" "], id="a blank id"),
         pytest.param(["x" * 129], id="an id too long"),
     ],
@@ -186,9 +186,9 @@ def test_pause_and_resume(feedamp_env):
     assert listed(feedamp_env, SELLER)["paused"] is True
     assert feedamp_env.run("sellers", "resume", SELLER).code == 0
     assert listed(feedamp_env, SELLER)["paused"] is False
-    unknown = feedamp_env.run("sellers", "pause", "nobody")
+    unknown = feedamp_env.run("sellers", "pause", "no one")
     assert unknown.code == 1
-    assert "no seller nobody" in unknown.err
+    assert "no seller no one" in unknown.err
 
 
 def test_the_list_for_people_shows_no_secret(feedamp_env):

@@ -1,4 +1,4 @@
-"""`feedamp status` and `doctor`: what needs a person, and what is wrong with the installation."""
+"""`feedamp status` and `doctor`: what requires action, and what is wrong with the installation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_quiet_house_needs_nobody(feedamp_env):
     assert needs(feedamp_env) == (0, {})
     text = feedamp_env.run("status")
     assert text.code == 0
-    assert text.out.endswith("NEEDS A PERSON\n  nothing\n")
+    assert text.out.endswith("ACTION REQUIRED\n  nothing\n")
 
 
 def test_orders_are_counted_by_phase_and_reason(feedamp_env):

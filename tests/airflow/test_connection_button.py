@@ -87,7 +87,7 @@ def test_testing_spends_no_grant(press, proven):
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
-        pytest.param({"login": "somebody"}, "refuses client id or secret", id="a wrong client id"),
+        pytest.param({"login": "someone"}, "refuses client id or secret", id="a wrong client id"),
         pytest.param({"password": "wrong-secret"}, "refuses client id or secret", id="a wrong client secret"),
         pytest.param({"schema": "https"}, "Schema must stay empty", id="a schema"),
         pytest.param({"port": 443}, "Port must stay empty", id="a port"),
@@ -97,7 +97,7 @@ def test_testing_spends_no_grant(press, proven):
         pytest.param({"extra": '{"timeout_s": "soon"}'}, "extra timeout_s must be a number", id="a bad extra"),
         pytest.param({"extra": '{"verify": "/no/ca.pem"}'}, "verify or cert names no file", id="a CA bundle that is not there"),
         pytest.param({"host": "http://127.0.0.1:{closed}/api/v1"}, "^Address fails: FeedAMP cannot be reached", id="a closed port"),
-        pytest.param({"host": "https://nobody.invalid/api/v1"}, "^Address fails: FeedAMP cannot be reached", id="a host nobody has"),
+        pytest.param({"host": "https://no one.invalid/api/v1"}, "^Address fails: FeedAMP cannot be reached", id="a host no one has"),
         pytest.param({"host": "{root}"}, "^Address fails: .* 404 instead of 401", id="an address without the path"),
         pytest.param({"host": "{tls}"}, "^TLS fails", id="https where http is spoken"),
     ],
@@ -164,7 +164,7 @@ def certificate(tmp_path):
 @pytest.mark.parametrize(
     ("extra", "works", "sentence"),
     [
-        pytest.param("{{}}", False, "TLS fails", id="an authority nobody knows is refused"),
+        pytest.param("{{}}", False, "TLS fails", id="an authority no one knows is refused"),
         pytest.param('{{"verify": "{file}"}}', True, "work", id="one that is named in verify is trusted"),
         pytest.param('{{"verify": false}}', True, "work", id="without verification any will do"),
     ],

@@ -50,7 +50,7 @@ def order(house):
 def netrc_in(folder):
     """A file that gives a login for this machine."""
     file = folder / "netrc"
-    file.write_text("machine 127.0.0.1 login somebody password else\n")
+    file.write_text("machine 127.0.0.1 login someone password else\n")
     return file
 
 

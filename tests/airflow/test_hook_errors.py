@@ -86,7 +86,7 @@ def test_neither_log_nor_exception_holds_a_token_or_a_body(answers, house, caplo
     ("call", "error", "named"),
     [
         pytest.param({}, ConfigurationError, "seller=", id="no seller"),
-        pytest.param({"seller": "nobody"}, AuthorizationError, "not registered", id="an unknown seller"),
+        pytest.param({"seller": "no one"}, AuthorizationError, "not registered", id="an unknown seller"),
         pytest.param(
             {"seller": SELLER, "headers": {"authorization": "mine"}},
             ConfigurationError,

@@ -84,10 +84,10 @@ def test_a_green_retry_clears_what_was_said(house):
 
 
 def test_a_task_that_ends_before_its_step_begins_says_why(house, said_at_the_end):
-    assert house.run_dag("place_orders", sellers=["nobody"]).state == "failed"
+    assert house.run_dag("place_orders", sellers=["no one"]).state == "failed"
     said = said_at_the_end()
     assert (
-        "plan: Param sellers: not registered: nobody. Not started, because of a task before it: place."
+        "plan: Param sellers: not registered: no one. Not started, because of a task before it: place."
         in said
     )
 
@@ -120,7 +120,7 @@ def test_a_task_that_dies_without_a_word_is_named(house, tmp_path, said_at_the_e
 
 
 def test_a_dry_run_that_fails_leaves_nothing_in_the_state(house, said_at_the_end):
-    assert house.run_dag("place_orders", sellers=["nobody"], dry_run=True).state == "failed"
+    assert house.run_dag("place_orders", sellers=["no one"], dry_run=True).state == "failed"
     assert "plan ended without a word; see its log." in said_at_the_end()
     assert kept(house) == {}
 

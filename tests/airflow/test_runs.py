@@ -216,8 +216,8 @@ def test_a_run_for_some_sellers_leaves_the_others_alone(house):
 
 
 def test_an_unknown_seller_makes_the_run_red_and_is_named(house, capfd):
-    assert house.run_dag("place_orders", sellers=["nobody"]).state == "failed"
-    assert "not registered: nobody" in capfd.readouterr().out
+    assert house.run_dag("place_orders", sellers=["no one"]).state == "failed"
+    assert "not registered: no one" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize("repair", [None, True])

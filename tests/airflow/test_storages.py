@@ -88,7 +88,7 @@ def test_doctor_names_the_option_whose_bucket_is_missing(console, s3, monkeypatc
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        pytest.param("s3://nobody@b/x", "There is no connection nobody", id="an unknown connection"),
+        pytest.param("s3://no one@b/x", "There is no connection no one", id="an unknown connection"),
         pytest.param("s3://AKIA1:secret2@b/x", "must name a connection before the @", id="keys in the URL"),
         pytest.param("s3://@b/x", "must name a connection before the @", id="no connection before the @"),
         pytest.param(

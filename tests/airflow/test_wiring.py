@@ -48,14 +48,14 @@ def test_a_password_in_an_address_is_masked_in_logs(airflow_house):
     airflow_house.set_options(
         state_url="postgresql+psycopg://us:sesame%20of%20the%20state@127.0.0.1:1/feedamp"
     )
-    with pytest.raises(OperationalError):  # nobody listens there
+    with pytest.raises(OperationalError):  # no one listens there
         make_resources()
     said = str(redact("sesame-of-the-inbox, sesame%20of%20the%20state, sesame of the state"))
     assert "sesame" not in said
 
 
 def test_a_state_that_is_no_file_needs_a_key(airflow_house):
-    airflow_house.set_options(state_url="postgresql+psycopg://nobody@127.0.0.1:1/feedamp")
+    airflow_house.set_options(state_url="postgresql+psycopg://no one@127.0.0.1:1/feedamp")
     with pytest.raises(ConfigurationError, match="encryption_key is required"):
         make_resources()
 

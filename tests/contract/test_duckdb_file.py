@@ -58,7 +58,7 @@ def give_up(_seconds: float) -> None:
 
 @pytest.mark.parametrize(
     "script",
-    [pytest.param(READS, id="somebody reads it"), pytest.param(LOADS, id="another load is under way")],
+    [pytest.param(READS, id="someone reads it"), pytest.param(LOADS, id="another load is under way")],
 )
 def test_a_held_file_is_busy_and_its_holder_is_named(script: str, path: Path) -> None:
     impatient = DuckDbWarehouse(str(path), lock_wait_s=0.0, sleep=give_up)
@@ -70,7 +70,7 @@ def test_a_held_file_is_busy_and_its_holder_is_named(script: str, path: Path) ->
 
 @pytest.mark.parametrize(
     "script",
-    [pytest.param(READS, id="somebody reads it"), pytest.param(LOADS, id="another load is under way")],
+    [pytest.param(READS, id="someone reads it"), pytest.param(LOADS, id="another load is under way")],
 )
 def test_a_load_waits_until_the_holder_lets_go(script: str, path: Path) -> None:
     waits: list[float] = []

@@ -1,4 +1,4 @@
-"""A warehouse made anew from the lake alone: the same rows, and the old file until the new one is whole."""
+"""A warehouse made again from the lake alone: the same rows, and the old file until the new one is whole."""
 
 from __future__ import annotations
 

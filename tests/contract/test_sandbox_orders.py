@@ -48,7 +48,7 @@ def without(body, name):
         pytest.param({}, id="only what is required and usual"),
         pytest.param({"marketplace_state": "PENDING"}, id="not yet released"),
         pytest.param({"customer": {}}, id="a customer without members"),
-        pytest.param({"location": {"store": 4}}, id="a location, whose members nobody knows"),
+        pytest.param({"location": {"store": 4}}, id="a location, whose members no one knows"),
         pytest.param({"latest_delivery_date": "2026-03-09T00:00:00Z"}, id="an optional date"),
         pytest.param({"shipping_address": address(address3="")}, id="an empty third address line"),
         pytest.param({"order_lines": [line(unit_price=0)]}, id="a free article"),

@@ -183,7 +183,7 @@ def test_the_same_request_with_the_token_that_was_refused_is_counted(sandbox, pr
     ("processes", "counted"),
     [
         pytest.param(4, {}, id="as many as work at once"),
-        pytest.param(6, {"dead_access_token_reused": 2}, id="more: one client that connects anew each time"),
+        pytest.param(6, {"dead_access_token_reused": 2}, id="more: one client that connects again each time"),
     ],
 )
 def test_a_refused_token_from_several_processes(sandbox, probe, processes, counted):

@@ -85,7 +85,7 @@ def test_nothing_but_the_state_can_be_updated(sandbox, probe):
             [*shipped(2), *shipped(1, number="M-1-9")],
             "SHIPPED",
             ["closed_too_early"],
-            id="a line nobody ordered",
+            id="a line no one ordered",
         ),
         pytest.param(
             shipped(0, cancelled=2), "SHIPPED", ["closed_as_the_wrong_state"], id="shipped, but all cancelled"

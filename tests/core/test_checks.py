@@ -110,7 +110,7 @@ def check(*entries: LineFulfillment, shared: tuple[str, ...] = ()) -> list[Findi
         pytest.param(
             done("A", parcel(carrier="Pony Express", tracking_number="whatever")),
             [],
-            id="a carrier nobody knows is unverified",
+            id="a carrier no one knows is unverified",
         ),
         pytest.param(
             done("A", parcel(shipped_date=date(2026, 2, 28))),

@@ -123,9 +123,9 @@ UNITS = "order_lines[A].units_shipped"
         ),
         pytest.param(None, shown(), stored(), [], id="not ours, and right in the warehouse"),
         pytest.param(
-            ours(phase="to_place", accepted_state=None), None, {}, [], id="not placed yet, nobody has it"
+            ours(phase="to_place", accepted_state=None), None, {}, [], id="not placed yet, no one has it"
         ),
-        pytest.param(ours(phase="refused", accepted_state=None), None, {}, [], id="refused, nobody has it"),
+        pytest.param(ours(phase="refused", accepted_state=None), None, {}, [], id="refused, no one has it"),
         pytest.param(
             ours(phase="never_placed", accepted_state=None),
             shown(),

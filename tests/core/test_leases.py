@@ -89,7 +89,7 @@ def test_the_lease_of_a_living_process_is_not(state):
     [
         pytest.param("abcdef.1.1.0", id="of another machine"),
         pytest.param("0123456789abcdef0123456789abcdef", id="of a version before"),
-        pytest.param("", id="of nobody"),
+        pytest.param("", id="of no one"),
     ],
 )
 def test_who_cannot_be_looked_at_is_not_called_dead(holder):

@@ -83,7 +83,7 @@ WHOLE = {"A": (2, 0)}
         pytest.param(
             open_order(ONE, WHOLE, is_marketplace_fulfilled=None),
             Wait("FeedAMP does not say who ships this order"),
-            id="nobody says who ships it",
+            id="no one says who ships it",
         ),
         pytest.param(
             open_order(ONE, WHOLE, state=PENDING), Wait("not released for shipping"), id="not released"
@@ -156,7 +156,7 @@ OURS = ListedError(code="C", message="wrong number", mp_line_number="A")
         pytest.param(
             (ListedError(code="D", message="theirs"),),
             [ListedError(code="D", message="theirs")],
-            id="an error of somebody else",
+            id="an error of someone else",
         ),
     ],
 )

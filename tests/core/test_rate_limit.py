@@ -170,7 +170,7 @@ async def test_a_turn_is_taken_only_once_the_pool_has_room(state, rate_limiters,
         waiting = [asyncio.ensure_future(leave(rate_limiter)) for rate_limiter in rate_limiters * 2]
         for _ in range(10):
             await asyncio.sleep(0)
-        clock.forward(10)  # somebody's answer is slow
+        clock.forward(10)  # someone's answer is slow
         assert left == []
     await asyncio.gather(*waiting)
     assert len(left) == 4

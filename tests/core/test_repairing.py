@@ -1,4 +1,4 @@
-"""Every phase of the ledger against what FeedAMP shows: what a repair does, and when it needs a person."""
+"""Every phase of the ledger against what FeedAMP shows: what a repair does, and when it requires action."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ async def test_a_code_is_exchanged_for_a_grant():
         pytest.param([], ASSUMED_LIFE_S, id="a list"),
         pytest.param(0, ASSUMED_LIFE_S, id="no life at all"),
         pytest.param(-1, ASSUMED_LIFE_S, id="a life gone by"),
-        pytest.param("1e999999", LONGEST_LIFE_S, id="for ever"),
+        pytest.param("1e999999", LONGEST_LIFE_S, id="forever"),
     ],
 )
 async def test_a_rotated_token_is_never_lost_over_the_life_of_its_access_token(life, seconds):

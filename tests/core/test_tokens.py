@@ -120,8 +120,8 @@ async def test_renew_refreshes_whatever_is_left(wire):
 
 async def test_a_seller_without_a_grant_needs_a_person(wire):
     with pytest.raises(AuthorizationError) as caught:
-        await wire.tokens.live("nobody")
-    assert caught.value.seller_id == "nobody"
+        await wire.tokens.live("no one")
+    assert caught.value.seller_id == "no one"
 
 
 async def test_the_lease_of_a_dead_process_runs_out(wire):

@@ -111,7 +111,7 @@ async def test_a_redirect_is_an_answer_and_not_followed():
     "url",
     [
         pytest.param("http://127.0.0.1:{}/api/v1", id="a refused connection"),
-        pytest.param("https://feedamp.invalid/api/v1", id="a host that nobody knows"),
+        pytest.param("https://feedamp.invalid/api/v1", id="a host that no one knows"),
     ],
 )
 async def test_where_nobody_answers_the_request_had_no_effect(url):
@@ -211,7 +211,7 @@ def test_no_secret_stands_in_a_repr():
             id="a date, by the server's clock where it tells it",
         ),
         pytest.param({"Retry-After": "Wed, 01 Jul 2026 11:00:00 GMT"}, 0, id="a date gone by"),
-        pytest.param({"Retry-After": "9" * 400}, 86_400, id="for ever is a day"),
+        pytest.param({"Retry-After": "9" * 400}, 86_400, id="forever is a day"),
         pytest.param({"Retry-After": "Fri, 01 Jan 2106 00:00:00 GMT"}, 86_400, id="a far date is a day"),
         pytest.param({}, None, id="absent"),
         pytest.param({"Retry-After": "soon"}, None, id="a word"),

@@ -40,7 +40,7 @@ class Installation:
     home: Path
 
     def drop(self, name: str, rows: list[dict[str, Any]]) -> None:
-        """An inbox file of good orders; so old that nobody waits for it to settle."""
+        """An inbox file of good orders; so old that no one waits for it to settle."""
         path = self.home / "feedamp" / "inbox" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="module", params=["mask", "keep"])
 def done(guarded, request):
-    """One go of all DAGs. `keep` comes second, in folders of its own, with the scheduler started anew for it."""
+    """One go of all DAGs. `keep` comes second, in folders of its own, with the scheduler started again for it."""
     pii = request.param
     if pii == "mask":
         add_wrong_connection(guarded)

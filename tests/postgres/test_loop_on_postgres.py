@@ -113,7 +113,7 @@ def rows(state):
 
 
 def rows_of(connection, table):
-    """Those of the outbox in their order, without the ids, which are given anew."""
+    """Those of the outbox in their order, without the ids, which are given again."""
     found = connection.execute(sa.select(table).order_by(*table.primary_key)).all()
     if table.name == "outbox":
         return [row[1:] for row in found]

@@ -290,7 +290,7 @@ def test_one_whose_lease_was_taken_over_publishes_nothing(store: Store) -> None:
     class Slow(Lake):
         def record_batches(self, *given: Any, **options: Any) -> Any:
             with store.state.begin() as connection:
-                connection.execute(leases.leases.update().values(owner="somebody else"))
+                connection.execute(leases.leases.update().values(owner="someone else"))
             return super().record_batches(*given, **options)
 
     with pytest.raises(BusyError, match="taken over"):

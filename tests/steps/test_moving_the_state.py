@@ -34,7 +34,7 @@ def test_the_program_that_moves_the_state_moves_every_row(tmp_path, monkeypatch,
 
 
 def dump(path: Any) -> dict[str, list[tuple[Any, ...]]]:
-    """All rows by table; those of the outbox in their order, without the ids, which are given anew."""
+    """All rows by table; those of the outbox in their order, without the ids, which are given again."""
     connection = sqlite3.connect(path)
     try:
         names = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()

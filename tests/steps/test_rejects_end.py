@@ -1,4 +1,4 @@
-"""A reject ends: superseded, dismissed by a person, or a note from the start that nobody has to act on."""
+"""A reject ends: superseded, dismissed by a person, or a note from the start that no one has to act on."""
 
 from __future__ import annotations
 

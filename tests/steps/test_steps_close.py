@@ -144,7 +144,7 @@ def test_a_pending_order_is_never_closed(house: House) -> None:
 
 CHANGES: list[Any] = [
     pytest.param((shipment(1),), id="a unit was taken back"),
-    pytest.param((shipment(2, BAD_NUMBER),), id="the number was mistyped anew"),
+    pytest.param((shipment(2, BAD_NUMBER),), id="the number was mistyped again"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Closing on a bad line: answers lost, refused or given by somebody else (promises 6 and 8)."""
+"""Closing on a bad line: answers lost, refused or given by someone else (promises 6 and 8)."""
 
 from __future__ import annotations
 

@@ -171,7 +171,7 @@ def test_a_list_that_never_rests_is_read_twice_and_the_run_says_so(small: House)
     )
     assert result.complete
     small.load()
-    assert small.watermark() is not None  # else a busy seller's window would grow for ever
+    assert small.watermark() is not None  # else a busy seller's window would grow forever
 
 
 def test_a_second_read_that_breaks_is_not_complete(small: House) -> None:
@@ -283,7 +283,7 @@ def test_an_order_that_feedamp_opens_again_is_shown_open_after_the_overlap(house
     house.read()
     assert state_and_closing(house)[0] == "SHIPPED"
     house.clock.skip(minutes=15)
-    house.read()  # nobody has updated it, yet it is read once more
+    house.read()  # no one has updated it, yet it is read once more
     assert state_and_closing(house)[::2] == ("AWAITING_SHIPMENT", True)
 
 

@@ -1,4 +1,4 @@
-"""An order that FeedAMP does not have is marked, needs a person, and is not tried again in every run."""
+"""An order that FeedAMP does not have is marked, requires action, and is not tried again in every run."""
 
 from __future__ import annotations
 

@@ -136,4 +136,4 @@ def test_only_a_paused_seller_counts_as_paused(house: House, is_paused: bool) ->
     with house.state.read() as connection:
         assert sellers.is_paused(connection, SELLER) == is_paused
         assert not sellers.is_paused(connection, OTHER)
-        assert not sellers.is_paused(connection, "nobody")
+        assert not sellers.is_paused(connection, "no one")

@@ -135,7 +135,7 @@ def test_a_changed_file_supersedes_its_earlier_rejects(house: House) -> None:
 @pytest.mark.parametrize(
     ("arrange", "reason"),
     [
-        pytest.param(lambda c, now: None, "not registered", id="nobody knows the seller"),
+        pytest.param(lambda c, now: None, "not registered", id="no one knows the seller"),
         pytest.param(
             lambda c, now: sellers.add(c, STRANGER, conn_id="feedamp", now=now), "no grant", id="no grant yet"
         ),

@@ -188,7 +188,7 @@ class Fulfillment(Watched, RuleBasedStateMachine):
 
     @rule()
     def a_quiet_day(self) -> None:
-        """Nothing goes wrong and nobody does anything: what can be closed is closed, and nothing else."""
+        """Nothing goes wrong and no one does anything: what can be closed is closed, and nothing else."""
         self.sandbox.clear_faults()
         for _ in range(2):
             self.house.clock.skip(hours=26)

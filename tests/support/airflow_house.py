@@ -131,7 +131,7 @@ class AirflowHouse:
 
         `at`: the logical date, by default the moment.
         """
-        # Read anew: a run leaves its params in the DAG.
+        # Read again: a run leaves its params in the DAG.
         dag = DagBag(str(ROOT / "dags" / f"feedamp_{dag_id}.py")).dags[f"feedamp_{dag_id}"]
         for task in dag.tasks:
             task.retries = 0

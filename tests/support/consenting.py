@@ -18,7 +18,7 @@ class NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def consent(url: str, seller: str = SELLER) -> tuple[str, str]:
-    """What the callback gets once somebody has agreed who is signed in as this seller: code and state."""
+    """What the callback gets once someone has agreed who is signed in as this seller: code and state."""
     try:
         urllib.request.build_opener(NoRedirect).open(f"{url}&seller_id={seller}")
     except HTTPError as answer:

@@ -1,6 +1,6 @@
 """How many examples a property test tries: few and always the same ones, or many and new ones.
 
-`FEEDAMP_EXPLORE=50` makes it fifty times as many, drawn anew in every run; give pytest `--timeout 0` with it.
+`FEEDAMP_EXPLORE=50` makes it fifty times as many, drawn again in every run; give pytest `--timeout 0` with it.
 """
 
 from __future__ import annotations

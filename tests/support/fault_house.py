@@ -38,7 +38,7 @@ STAGES = ("place", "extract", "report", "close", "reconcile")
 STEP_OF = {"report": "validate"}
 OURS = ("M-1", "M-2", "M-3")
 FOREIGN = 8
-"""Orders that somebody else placed: with them a read has two pages of ten."""
+"""Orders that someone else placed: with them a read has two pages of ten."""
 SHOWN = ("orders", "order_lines", "shipments", "cancellations")
 KEPT = (*SHOWN, "placements", "rejected_orders", "findings", "closures")
 NO_FACTS = ("run_id", "finding_id", "seller_id", "source_row", "row_number", "acknowledged", "snapshot_hash")

@@ -71,7 +71,7 @@ class ObjectStore:
 
     @contextmanager
     def refusing(self) -> Iterator[None]:
-        """Keys that nobody knows are refused meanwhile; otherwise any will do."""
+        """Keys that no one knows are refused meanwhile; otherwise any will do."""
         free = settings.INITIAL_NO_AUTH_ACTION_COUNT
         settings.INITIAL_NO_AUTH_ACTION_COUNT = 0.0
         try:

@@ -136,7 +136,7 @@ def at_once(both: Crew, folder: Path, url: str, case: Case) -> Outcome:
         rooms = replace(house.rooms, requests_per_second=RATE)
         done = both.run(work, rooms, case.runs, patience_s=PATIENCE_S)
         asked = Counter(r.seller_id for r in house.sandbox.requests[before:] if "/orders" in r.path)
-        # A case in which nothing meets, or the rate costs nobody a wait, would say nothing.
+        # A case in which nothing meets, or the rate costs no one a wait, would say nothing.
         assert max(began for _, began, _ in done) < min(ended for _, _, ended in done)
         assert max(asked.values()) > BURST
         broken_rules = list(house.sandbox.broken_rules)

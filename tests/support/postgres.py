@@ -83,7 +83,7 @@ def serving() -> Iterator[Server]:
     """A server that is gone, with all its data, at the end of the block.
 
     Raises:
-        NoServerError: none is installed, or nobody may run it.
+        NoServerError: none is installed, or no one may run it.
     """
     bin_folder, as_owner = programs(), _as_owner()
     folder = Path(tempfile.mkdtemp(prefix="feedamp-postgres-", dir=_in_memory()))
@@ -96,7 +96,7 @@ def serving() -> Iterator[Server]:
         "fsync": "off",
         "synchronous_commit": "off",
         "full_page_writes": "off",
-        "timezone": "America/New_York",  # not UTC, so that nobody leans on the server's zone
+        "timezone": "America/New_York",  # not UTC, so that no one leans on the server's zone
     }
 
     def call(program: str, *arguments: str | Path) -> None:

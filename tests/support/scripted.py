@@ -15,7 +15,7 @@ from typing import Any
 
 @dataclass
 class Script:
-    """A bare server: gives the scripted answers in turn, then the last one for ever, and keeps what it was sent.
+    """A bare server: gives the scripted answers in turn, then the last one forever, and keeps what it was sent.
 
     `closes`: whether a connection ends with its answer; else it stays open for one more request.
     """

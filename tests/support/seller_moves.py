@@ -9,7 +9,7 @@ from house import BAD_NUMBER, GOOD_NUMBER
 from hypothesis import strategies as st
 
 Entry = dict[str, Any]
-# Days far off are warnings: nobody is told, nothing waits.
+# Days far off are warnings: no one is told, nothing waits.
 DAYS = st.sampled_from(["2026-03-09", "2026-03-09", "2026-03-09", "2026-02-01", "2031-01-01", None])
 SHIPMENTS = st.fixed_dictionaries(
     {
@@ -43,7 +43,7 @@ def settled(draw: st.DrawFn, line: Mapping[str, Any], number: str) -> Entry:
 
 @st.composite
 def moves(draw: st.DrawFn, order: Mapping[str, Any], kind: str = "") -> list[Entry]:
-    """The whole snapshot anew; of any kind if none is named."""
+    """The whole snapshot again; of any kind if none is named."""
     kind = kind or draw(st.sampled_from(KINDS))
     if kind == NOTHING:
         return []

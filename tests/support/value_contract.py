@@ -91,7 +91,7 @@ def test_more_orders_than_fit_one_query_are_all_looked_up(loader: Loader) -> Non
         pytest.param(["S1"], 4, 5, [], id="up to its moment"),
         pytest.param(["S1"], 6, 7, [], id="after its moment"),
         pytest.param(["S2"], 5, 6, [], id="of another seller"),
-        pytest.param([], 5, 6, [], id="of nobody"),
+        pytest.param([], 5, 6, [], id="of no one"),
     ],
 )
 def test_a_session_names_the_orders_bought_in_a_span(

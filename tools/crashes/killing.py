@@ -47,7 +47,7 @@ class Death:
 
 @dataclass(frozen=True)
 class Measures:
-    """What a step does when nobody disturbs it."""
+    """What a step does when no one disturbs it."""
 
     seconds: float = 0.0
     requests: int = 0

@@ -1,6 +1,6 @@
 """Whose account a new grant is for: compared with orders that FeedAMP has accepted, before the grant is used for data.
 
-A consent that was given while signed in as somebody else would send a seller's orders into that account.
+A consent that was given while signed in as someone else would send a seller's orders into that account.
 """
 
 from __future__ import annotations

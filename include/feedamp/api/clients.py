@@ -118,7 +118,7 @@ class Clients:
         """A client for a registered seller.
 
         Raises:
-            AuthorizationError: nobody knows the seller, or nothing may be sent for this seller now.
+            AuthorizationError: no one knows the seller, or nothing may be sent for this seller now.
         """
         return await self.client(self._registered(seller_id))
 

@@ -213,7 +213,7 @@ def _read_line(fields: JsonObject, where: str, coercions: Coercions) -> OrderLin
 
 
 def _read_errors(fields: JsonObject, extra: JsonObject) -> tuple[ListedError, ...] | None:
-    """`errors` is only assumed to exist (Q12): absent or null is None, so that nobody takes it for 'none'."""
+    """`errors` is only assumed to exist (Q12): absent or null is None, so that no one takes it for 'none'."""
     items = list_at(fields, "errors")
     if items is None:
         return None

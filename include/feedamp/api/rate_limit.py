@@ -12,7 +12,7 @@ from feedamp.state import State, request_slots
 Sleep = Callable[[float], Awaitable[None]]
 # Turns are evenly spaced, but requests reach FeedAMP with the network's jitter: a little air keeps them apart.
 SPACING = 1.1
-LATE = 0.02  # seconds between a turn and its request that nobody can help
+LATE = 0.02  # seconds between a turn and its request that no one can help
 
 
 class RateLimiter:

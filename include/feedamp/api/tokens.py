@@ -1,6 +1,6 @@
 """Live access tokens for sellers: single-flight refresh across processes and machines (promise 7).
 
-The lease in the state database lets one process refresh a seller; the others wait for what it stores. Nobody
+The lease in the state database lets one process refresh a seller; the others wait for what it stores. No one
 uses an access token before the refresh token that came with it is stored.
 """
 

@@ -21,7 +21,7 @@ from feedamp.errors import ConfigurationError, TransientError, UnclearError
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 MAX_BODY_BYTES = 64 * 2**20
-LONGEST_PAUSE_S = 86_400.0  # a Retry-After beyond it is a slip, and would silence the seller for ever
+LONGEST_PAUSE_S = 86_400.0  # a Retry-After beyond it is a slip, and would silence the seller forever
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 

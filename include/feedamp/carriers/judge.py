@@ -25,7 +25,7 @@ def check(carrier: str | None, tracking_number: str | None, *, url: str | None =
     `invalid` only when the number cannot be one of the stated carrier. A missing number, a carrier we do not
     know and a number by rules that are not public are `unverified`. Spaces, dashes and case do not matter.
     `url`, the tracking link, is asked only where the name means no carrier or more than one; a carrier found
-    by it alone makes numbers valid and never invalid, for nobody stated it.
+    by it alone makes numbers valid and never invalid, for no one stated it.
     """
     stated = resolve(carrier) if carrier else None
     if stated is None and url and (hinted := linked(url)):

@@ -1,4 +1,4 @@
-"""Numbers of UPS, FedEx and USPS that are nobody else's, by how many carriers can be told apart from them.
+"""Numbers of UPS, FedEx and USPS that are no one else's, by how many carriers can be told apart from them.
 
 A carrier whose own rules are not public names one of these groups in `never`. Each number is held against the
 whole format with its check digit, so that chance cannot make a carrier's own number look like one of these.

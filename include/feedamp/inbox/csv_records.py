@@ -1,7 +1,7 @@
 """CSV text as records, one after the other; a broken one costs the line it starts on, never the rest.
 
 `pandas.read_csv` is not used: on a stray or unclosed quote, a surplus cell or a byte that is not UTF-8 it
-either ends the whole file or drops the row without a word, and it pads short rows so that nobody notices.
+either ends the whole file or drops the row without a word, and it pads short rows so that no one notices.
 """
 
 from __future__ import annotations

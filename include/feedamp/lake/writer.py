@@ -31,7 +31,7 @@ class LakeWriter:
     """Streams rows into one Parquet file per table; nothing counts before `publish`.
 
     It counts what it is given, and publishes only files that hold just that. After any failure it is broken: rows of
-    others may have been lost with it, so it takes and publishes nothing more, and whoever reads again begins anew.
+    others may have been lost with it, so it takes and publishes nothing more, and whoever reads again starts from the beginning.
     """
 
     def __init__(self, lake: Lake, slug: str, shard: int, day: date, privacy: Privacy) -> None:

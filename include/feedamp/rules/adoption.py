@@ -34,7 +34,7 @@ def adopt(seller_id: str, order: Order, *, now: datetime) -> LedgerOrder | str:
     """The order as it goes into the ledger, or why it cannot.
 
     An open one is settled in the state that FeedAMP shows, without a body that could be sent. One that is final
-    goes in as closed: otherwise a row that delivers it later would place it anew as open.
+    goes in as closed: otherwise a row that delivers it later would place it again as open.
     """
     if order.purchase_date is None:
         return "FeedAMP shows no purchase_date"

@@ -93,7 +93,7 @@ def check_order(
     today: date,
     shared_numbers: Iterable[str] = (),
 ) -> list[Finding]:
-    """Every fault of one order; `shared_numbers` are tracking numbers that went to somebody else as well."""
+    """Every fault of one order; `shared_numbers` are tracking numbers that went to someone else as well."""
     shared = frozenset(shared_numbers)
     findings: dict[tuple[str | None, Kind, str], Finding] = {}
     units = count_units(ordered, snapshot.fulfillments)

@@ -28,7 +28,7 @@ class Admission:
     """What to write: the order as it stands now (None: leave it), and reasons to record for the row.
 
     `rejected` says whether the row as a whole was turned away; a `body_changed` alone is only recorded. `note`: why
-    nobody has to do anything about it. `body_came`: the order had no body that could be sent, and has one now.
+    no one has to do anything about it. `body_came`: the order had no body that could be sent, and has one now.
     """
 
     order: LedgerOrder | None = None
@@ -39,7 +39,7 @@ class Admission:
 
     @property
     def is_turned_away(self) -> bool:
-        """Whether the row was rejected and somebody should know why."""
+        """Whether the row was rejected and someone should know why."""
         return self.rejected and self.note is None
 
 

@@ -35,7 +35,7 @@ class Action(StrEnum):
 
     AGREE = "agree"  # nothing: the ledger is right or has no opinion
     CLOSE = "close"  # the ledger becomes closed as FeedAMP shows it
-    REOPEN = "reopen"  # the ledger becomes open as FeedAMP shows it; `process` decides anew
+    REOPEN = "reopen"  # the ledger becomes open as FeedAMP shows it; `process` decides again
     ADOPT = "adopt"  # the ledger takes FeedAMP's state
     SEND = "send"  # the PUT that waits in the ledger is sent now
     SEND_AGAIN = "send again"  # a state that FeedAMP lost goes back to `to_place`, and is sent
@@ -62,7 +62,7 @@ def _leave(reason: str) -> Repair:
 
 
 def decide_repair(ours: LedgerOrder | None, shown: Order | None, *, seller_has_acted: bool) -> Repair:
-    """Say how the ledger comes to FeedAMP's truth, or why it needs a person.
+    """Say how the ledger comes to FeedAMP's truth, or why it requires action.
 
     `shown` is None when FeedAMP does not know the order. `seller_has_acted`: the newest snapshot we hold has units
     shipped or cancelled.
@@ -169,7 +169,7 @@ def _is_lost_instruction(ours: LedgerOrder, shown: Order) -> bool:
     """Whether the marketplace itself asked for the final state, which `process` would never decide by itself."""
     final = ours.accepted_state
     if ours.phase != "closed" or ours.closed_at is None or ours.closing_state == final or final is None:
-        return False  # by `close`, or by somebody else
+        return False  # by `close`, or by someone else
     if not may_follow(shown.marketplace_state or "", final):
         return False
     return final == CANCELLED or (final == SHIPPED and shown.is_marketplace_fulfilled is True)

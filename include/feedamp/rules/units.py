@@ -18,7 +18,7 @@ class LineUnits:
 
     @property
     def pending(self) -> int:
-        """Units nobody has accounted for, never below 0."""
+        """Units no one has accounted for, never below 0."""
         return max(0, self.ordered - self.shipped - self.cancelled)
 
     @property

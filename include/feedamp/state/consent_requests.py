@@ -15,7 +15,7 @@ _KEPT = timedelta(days=30)
 
 
 def digest(state: str) -> str:
-    """What is stored of a `state`: it has 256 random bits, so nobody finds it from this."""
+    """What is stored of a `state`: it has 256 random bits, so no one finds it from this."""
     return hashlib.sha256(state.encode("utf-8", "backslashreplace")).hexdigest()
 
 

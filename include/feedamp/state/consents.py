@@ -67,7 +67,7 @@ def has_replaced(connection: Connection, seller_id: str) -> bool:
 
 
 def confirm(connection: Connection, seller_id: str, consent: str, *, now: datetime) -> None:
-    """The account is the seller's, or there is nothing to compare it with; a mix-up that stopped nobody is over.
+    """The account is the seller's, or there is nothing to compare it with; a mix-up that stopped no one is over.
 
     A newer consent is left as it is.
     """

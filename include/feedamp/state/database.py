@@ -58,7 +58,7 @@ class State:
             try:
                 self.upgrade()
             except BaseException:
-                self.close()  # nobody else can
+                self.close()  # no one else can
                 raise
 
     @property
@@ -111,7 +111,7 @@ class State:
 
         Raises:
             ConfigurationError: a newer version of this package has migrated the database already.
-            BusyError: on Postgres, somebody reads a table for so long that it cannot be changed.
+            BusyError: on Postgres, someone reads a table for so long that it cannot be changed.
         """
         if self.current_revision() == HEAD:
             return

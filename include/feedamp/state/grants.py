@@ -158,7 +158,7 @@ def take_lease(connection: Connection, grant: Grant, owner: str, *, now: datetim
 
 
 def lease_left(connection: Connection, seller_id: str) -> bool:
-    """Whether somebody has begun a refresh and not ended it; where the lease is over, that process has died."""
+    """Whether someone has begun a refresh and not ended it; where the lease is over, that process has died."""
     query = sa.select(grants.c.lease_owner).where(grants.c.seller_id == seller_id)
     return connection.execute(query).scalar_one_or_none() is not None
 
@@ -186,7 +186,7 @@ def store_tokens(
     """Stores what a refresh brought and ends the lease; the token that worked stays as the previous one.
 
     Returns:
-        False if a newer generation is stored already (a person authorized anew meanwhile): it wins. If this grant
+        False if a newer generation is stored already (a person authorized again meanwhile): it wins. If this grant
         is kept beside that one, it gets its new token there.
     """
     rotated = refresh_token != used_token

@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-_PROCESSES = Path("/proc")  # Linux; elsewhere nobody is called dead, and a lease ends by its time
+_PROCESSES = Path("/proc")  # Linux; elsewhere no one is called dead, and a lease ends by its time
 
 
 def new_owner() -> str:

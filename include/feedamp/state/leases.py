@@ -24,7 +24,7 @@ def of_order(work: str, seller_id: str, mp_order_number: str) -> str:
 
 
 def take(connection: Connection, name: str, *, now: datetime) -> str | None:
-    """The right to do what `name` says, as the word that gives it back; None while somebody else has it."""
+    """The right to do what `name` says, as the word that gives it back; None while someone else has it."""
     owner = new_owner()
     held_by = connection.execute(sa.select(leases.c.owner).where(leases.c.name == name)).scalar_one_or_none()
     is_free = leases.c.until < now
@@ -42,12 +42,12 @@ def take(connection: Connection, name: str, *, now: datetime) -> str | None:
 
 
 def release(connection: Connection, name: str, owner: str) -> None:
-    """Gives the right back, unless it has ended and somebody else has it by now."""
+    """Gives the right back, unless it has ended and someone else has it by now."""
     connection.execute(sa.delete(leases).where(leases.c.name == name, leases.c.owner == owner))
 
 
 def renew(connection: Connection, name: str, owner: str, *, now: datetime) -> bool:
-    """Holds on to the right; False if it has ended and may be somebody else's."""
+    """Holds on to the right; False if it has ended and may be someone else's."""
     renewed = connection.execute(
         sa.update(leases)
         .where(leases.c.name == name, leases.c.owner == owner, leases.c.until > now)

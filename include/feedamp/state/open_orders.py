@@ -200,7 +200,7 @@ def to_validate(connection: Connection, seller_ids: Sequence[str]) -> dict[str, 
 
 
 def lingering(connection: Connection, seller_ids: Sequence[str], *, before: datetime) -> dict[str, list[str]]:
-    """Numbers of orders whose mended error has been listed since before a moment and nobody was told, by seller."""
+    """Numbers of orders whose mended error has been listed since before a moment and no one was told, by seller."""
     condition = sa.and_(snapshots.c.error_lingers_since <= before, snapshots.c.needs_person.is_(False))
     return _numbers(connection, condition, seller_ids)
 
@@ -273,7 +273,7 @@ def set_aside(connection: Connection, seller_id: str, mp_order_number: str) -> N
 
 
 def invalidate_validation(connection: Connection, seller_id: str, mp_order_number: str) -> None:
-    """Lets the next run validate the order anew although its snapshot is the same."""
+    """Lets the next run validate the order again although its snapshot is the same."""
     connection.execute(
         sa.update(snapshots)
         .where(snapshots.c.seller_id == seller_id, snapshots.c.mp_order_number == mp_order_number)

@@ -1,4 +1,4 @@
-"""What stands where, for people: counts, the latest moments, and what waits for somebody. Reads only."""
+"""What stands where, for people: counts, the latest moments, and what waits for someone. Reads only."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Rows that were not placed, with every reason and the row itself, so that they can be replayed.
 
-A reject stands until it is superseded (the row was mended or is gone) or dismissed (nobody has to do anything).
+A reject stands until it is superseded (the row was mended or is gone) or dismissed (no one has to do anything).
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def standing(connection: Connection, *, everything: bool = False) -> list[Reject
 
 
 def is_standing() -> sa.ColumnElement[bool]:
-    """The condition on `rejected_orders` for those that somebody should look at."""
+    """The condition on `rejected_orders` for those that someone should look at."""
     return sa.and_(rejected_orders.c.superseded_at.is_(None), rejected_orders.c.dismissed_at.is_(None))
 
 
@@ -133,7 +133,7 @@ def find(connection: Connection, wanted: Iterable[Key]) -> list[Rejected]:
 
 
 def dismiss(connection: Connection, rejected: Rejected, reason: str, *, now: datetime) -> None:
-    """Marks a reject as nobody's work; it is not replayed any more. Safe to repeat."""
+    """Marks a reject as no one's work; it is not replayed any more. Safe to repeat."""
     write(connection, replace(rejected, dismissed_at=now, dismiss_reason=reason), now=now)
 
 

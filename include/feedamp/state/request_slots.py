@@ -31,7 +31,7 @@ def take(connection: Connection, seller_id: str, *, now: datetime, interval_s: f
 
 
 def postpone(connection: Connection, seller_id: str, *, now: datetime, seconds: float) -> None:
-    """Lets nobody send for this seller before `seconds` have passed (Retry-After)."""
+    """Lets no one send for this seller before `seconds` have passed (Retry-After)."""
     until = now.timestamp() + seconds
     statement = insert(connection, slots).values(seller_id=seller_id, next_at=until)
     connection.execute(

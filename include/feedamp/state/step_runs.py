@@ -39,7 +39,7 @@ def first_seen(connection: Connection, run_id: str, *, now: datetime) -> datetim
 
 
 def add_up(connection: Connection, run_id: str, step: str, shard: int, done: Done) -> Done:
-    """Adds a try to those before it; returns the sum. A run id that comes again after a month starts anew."""
+    """Adds a try to those before it; returns the sum. A run id that comes again after a month starts again."""
     key = _key(run_id, step, shard)
     connection.execute(sa.delete(step_runs).where(step_runs.c.started_at < done.started_at - KEPT_FOR))
     before = connection.execute(sa.select(step_runs).where(*key)).first()

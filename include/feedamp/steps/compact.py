@@ -50,7 +50,7 @@ def compact(
 ) -> dict[str, int]:
     """Puts together what is loaded and lies in days before `before` (exclusive, UTC); returns counts.
 
-    What was replaced longer than `grace` ago is removed, and so are files without a manifest that nobody has
+    What was replaced longer than `grace` ago is removed, and so are files without a manifest that no one has
     written to for `left_behind`. Safe to repeat. A rebuild of the warehouse gives the same rows as without it.
 
     Raises:

@@ -136,7 +136,7 @@ async def run_per_seller(
     A refused grant is a note; without `refusal_is_failure` the step is complete all the same.
 
     Raises:
-        ClientRefusedError: nobody of that connection can be worked for; the others were.
+        ClientRefusedError: no one of that connection can be worked for; the others were.
     """
     gate = asyncio.Semaphore(SELLERS_AT_ONCE)
     refused: dict[str, str] = {}

@@ -89,7 +89,7 @@ class Warehouse(Protocol):
         """
 
     def rebuild(self, lake: Lake) -> int:
-        """Makes the warehouse anew from all manifests of the lake; returns how many.
+        """Rebuilds the warehouse from all manifests of the lake; returns how many.
 
         The one before stays as it is until the new one is whole. Safe to repeat.
 

@@ -113,7 +113,7 @@ class DuckDbWarehouse:
         return Session(engine, self._tables)
 
     def _let_go_of_old_file(self) -> None:
-        """Makes sure that nobody holds the old file, and that nothing is left of its write-ahead log."""
+        """Makes sure that no one holds the old file, and that nothing is left of its write-ahead log."""
         if self.path.exists():
             try:
                 self._patiently(self._connect, self._give_up_at()).close()

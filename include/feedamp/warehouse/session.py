@@ -20,7 +20,7 @@ ORDERS_PER_QUERY = 500
 
 
 class Session:
-    """An open warehouse with its tables as declared; nobody else writes to it."""
+    """An open warehouse with its tables as declared; no one else writes to it."""
 
     def __init__(self, engine: Engine, tables: Mapping[str, Table]) -> None:
         self._engine = engine

@@ -1,6 +1,6 @@
 """Tables and views as declared: made where they are missing, grown where they are older, never made smaller.
 
-A new column is added, a narrower number is widened, a column that nobody declares any more stays as it is.
+A new column is added, a narrower number is widened, a column that no one declares any more stays as it is.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def prepare(engine: Engine, tables: Mapping[str, Table], views: Sequence[View]) 
     """Makes and grows what the declarations name, in the transaction of the caller. Safe to repeat.
 
     Raises:
-        ConfigurationError: a column has a type that cannot grow into the declared one, or somebody's view forbids it.
+        ConfigurationError: a column has a type that cannot grow into the declared one, or someone's view forbids it.
     """
     present, remembered = engine.relations(SCHEMA), engine.relations(META)
     if not remembered:
@@ -137,7 +137,7 @@ def _grow(engine: Engine, table: Table, there: Mapping[str, str], wider: Mapping
         if users := engine.users_of(SCHEMA, table.name):
             raise ConfigurationError(
                 f"Column {SCHEMA}.{table.name}.{name} must become {target}, and views use the table: "
-                f"{', '.join(users)}. Drop them, run again, and make them anew."
+                f"{', '.join(users)}. Drop them, run again, and make them again."
             )
         log.info("%s.%s: %s becomes %s", table.name, name, there[name], target)
         engine.execute(f"ALTER TABLE {SCHEMA}.{table.name} ALTER COLUMN {name} TYPE {target}")
@@ -200,7 +200,7 @@ def _drop_views(engine: Engine, views: Sequence[View], present: Mapping[str, obj
 
 
 def _show_views(engine: Engine, views: Sequence[View], present: Mapping[str, Mapping[str, str]]) -> None:
-    """Makes views that are missing or defined otherwise; one that somebody else's view needs waits."""
+    """Makes views that are missing or defined otherwise; one that someone else's view needs waits."""
     known = {
         row["name"]: row["definition"]
         for row in engine.rows(f"SELECT name, definition FROM {META}.view_definitions")
@@ -212,7 +212,7 @@ def _show_views(engine: Engine, views: Sequence[View], present: Mapping[str, Map
             continue
         wanted = [(column.name, _normal(engine.types[column.type])) for column in view.columns]
         if there is not None and wanted[: len(there)] != [(n, _normal(t)) for n, t in there.items()]:
-            # A view with other columns cannot be replaced in every engine, only made anew.
+            # A view with other columns cannot be replaced in every engine, only made again.
             if users := engine.users_of(SCHEMA, view.name):
                 log.warning(
                     "View %s.%s stays as an older version defined it: %s need it.",

@@ -6,7 +6,7 @@ import sys
 
 
 def main(argv: list[str] | None = None) -> int | None:
-    """Runs one command; the exit code is 0 done, 1 something needs a person or was refused, 2 usage or configuration.
+    """Runs one command; the exit code is 0 done, 1 something requires action or was refused, 2 usage or configuration.
 
     Raises:
         SystemExit: 2 for a command line that cannot be read, 0 for --help and --version.

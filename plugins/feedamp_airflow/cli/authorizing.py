@@ -176,7 +176,7 @@ def _registered(resources: Resources, seller_id: str, out: Output) -> Seller | N
 
 
 def _new_url(seller: Seller) -> str:
-    return f"Begin anew with `feedamp sellers authorize-url {seller.seller_id}`."
+    return f"Begin again with `feedamp sellers authorize-url {seller.seller_id}`."
 
 
 def _spend_state(resources: Resources, seller: Seller, state: str) -> str | None:

@@ -6,7 +6,7 @@ import argparse
 
 from feedamp import __version__
 
-_EPILOG = """exit codes: 0 done; 1 something needs a person or was refused; 2 usage or configuration.
+_EPILOG = """exit codes: 0 done; 1 something requires action or was refused; 2 usage or configuration.
 Options and connections are those of the Airflow installation that this command runs in."""
 _IMPORT = """Registers sellers with their grants from a file of JSON Lines, one seller a line:
 
@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     _add_adopt(nouns)
     _add_findings(nouns)
     _add_rejected(nouns)
-    status = nouns.add_parser("status", help="how things stand, and what needs a person")
+    status = nouns.add_parser("status", help="how things stand, and what requires action")
     _does(status, "status:show", listing=True)
     doctor = nouns.add_parser("doctor", help="check options, connections, stores and DAG files")
     _does(doctor, "doctor:examine", listing=True)
@@ -202,7 +202,7 @@ def _add_rejected(nouns: Nouns[argparse.ArgumentParser]) -> None:
 
 def _add_stores(nouns: Nouns[argparse.ArgumentParser]) -> None:
     verbs = nouns.add_parser("warehouse", help="the warehouse").add_subparsers(metavar="VERB", required=True)
-    rebuild = verbs.add_parser("rebuild", help="make the warehouse anew from the lake, then swap it in")
+    rebuild = verbs.add_parser("rebuild", help="rebuild it from the lake, then swap it in")
     rebuild.add_argument(
         "--force",
         action="store_true",

@@ -43,7 +43,7 @@ def show(given: argparse.Namespace, out: Output) -> int:
 
 
 def waive(given: argparse.Namespace, out: Output) -> int:
-    """Overrules a finding; the next run judges the order anew. Safe to repeat."""
+    """Overrules a finding; the next run judges the order again. Safe to repeat."""
     reason = given.reason.strip()
     if not reason:
         out.complain("--reason is empty: say why, it is kept with the finding.")
@@ -65,7 +65,7 @@ def waive(given: argparse.Namespace, out: Output) -> int:
     if finding.state not in OPEN:
         out.complain(f"Finding {given.id} ({finding.kind}, {order}) is {finding.state}: nothing to waive.")
         return REFUSED
-    out.say(f"finding {given.id} ({finding.kind}, {order}): waived; the next run judges the order anew")
+    out.say(f"finding {given.id} ({finding.kind}, {order}): waived; the next run judges the order again")
     return DONE
 
 

@@ -90,14 +90,14 @@ def replay_rows(given: argparse.Namespace, out: Output) -> int:
 
 
 def dismiss(given: argparse.Namespace, out: Output) -> int:
-    """Ends rejects that nobody has to do anything about. Safe to repeat."""
+    """Ends rejects that no one has to do anything about. Safe to repeat."""
     reason = given.reason.strip()
     if not reason:
         out.complain("--reason is empty: say why, it is kept with the reject.")
         return MISUSED
     wanted = list(dict.fromkeys(given.ids))
     with opened_resources() as resources:
-        with resources.state.read() as connection:  # every key is hashed: nobody waits for that to write
+        with resources.state.read() as connection:  # every key is hashed: no one waits for that to write
             keys = rejects.keys(connection, wanted)
         return _dismiss(resources, wanted, keys, reason, out)
 

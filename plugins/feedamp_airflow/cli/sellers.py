@@ -43,7 +43,7 @@ def add(given: argparse.Namespace, out: Output) -> int:
         return MISUSED
     with opened_resources() as resources:
         if given.conn_id:
-            resources.connection(given.conn_id)  # one that nobody knows is a slip
+            resources.connection(given.conn_id)  # one that no one knows is a slip
         with resources.state.begin() as connection:
             known = next(iter(sellers.find(connection, [given.seller])), None)
             outcome = enroll(connection, resources, enrollment, known)

@@ -1,4 +1,4 @@
-"""`feedamp status`: orders by phase, sellers by grant, what needs a person, when work was last done."""
+"""`feedamp status`: orders by phase, sellers by grant, what requires action, when work was last done."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ TITLES = {
 
 
 def show(given: argparse.Namespace, out: Output) -> int:
-    """Prints how things stand; 1 if anything needs a person."""
+    """Prints how things stand; 1 if anything requires action."""
     with opened_resources() as resources, resources.state.read() as connection:
         now = resources.state.now()
         document = _document(connection, resources, now)
@@ -171,7 +171,7 @@ def _print(document: dict[str, Any], out: Output) -> None:
     way = document["on_the_way_to_the_warehouse"]
     manifests, rows = counted(way["manifests"], "manifest"), counted(way["outbox_rows"], "row")
     out.say(f"  to be loaded         {manifests}, {rows} of the outbox")
-    out.say("NEEDS A PERSON")
+    out.say("ACTION REQUIRED")
     some = {name: entry for name, entry in document["needs_person"].items() if entry["count"]}
     if not some:
         out.say("  nothing")

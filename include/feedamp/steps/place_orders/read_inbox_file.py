@@ -82,7 +82,7 @@ class _Taking:
     def end(self) -> None:
         """After the last row; one transaction, so that a pass that was killed before it is done again as a whole."""
         if self.fault and not self.rejected:
-            self.read, self.rejected = self.read + 1, 1  # nobody knows how many: the file counts as one
+            self.read, self.rejected = self.read + 1, 1  # no one knows how many: the file counts as one
         if self._is_dry_run:
             return
         with self._resources.state.begin() as connection:

@@ -83,7 +83,7 @@ class _Taking:
             }
             for rejected in standing:
                 key = (rejected.seller_id, rejected.mp_order_number)
-                # Without its ids nobody could ever tell; with them it stands until its order comes in again.
+                # Without its ids no one could ever tell; with them it stands until its order comes in again.
                 if rejected.row_hash in self._unmet and (None in key or key in judged_anew):
                     rejects.supersede_row(connection, rejected, now=now)
 

@@ -42,7 +42,7 @@ def replay(resources: Resources, sources: Collection[str] = ()) -> Replayed:
     counts = Replayed()
     with resources.state.read() as connection:
         found = [r for r in rejects.standing(connection) if not sources or r.source in sources]
-    # Orders taken here: that superseded all their rejects, so a later row still wrong must be put down anew.
+    # Orders taken here: that superseded all their rejects, so a later row still wrong must be put down again.
     taken: set[tuple[str, str]] = set()
     rows = iter(found)
     while batch := list(islice(rows, ROWS_PER_TRANSACTION)):

@@ -86,7 +86,7 @@ class SellerBatch:
         return busy
 
     async def _place_guarded(self, number: str) -> bool:
-        """As `_place_alone`; what nobody expected is this order's alone, for what the others have sent is recorded."""
+        """As `_place_alone`; what no one expected is this order's alone, for what the others have sent is recorded."""
         try:
             return await self._place_alone(number)
         except PausedError as error:

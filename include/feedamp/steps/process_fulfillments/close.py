@@ -190,7 +190,7 @@ class _Closer:
                 open_orders.set_aside(connection, *order.key)
                 return None
             if held is None or held.read_at > read_at:
-                return None  # somebody has read it later still; the next run decides on that
+                return None  # someone has read it later still; the next run decides on that
             decision = evaluate(connection, self._resources, order, held)
             if not isinstance(decision, Close):
                 return None

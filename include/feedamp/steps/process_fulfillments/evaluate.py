@@ -65,7 +65,7 @@ def evaluate(
         return _end_conflict(connection, resources, order, held)
     now = resources.state.now()
     stored = findings.of_order(connection, *order.key)
-    if not snapshot.is_marketplace_fulfilled:  # nobody to report to: the marketplace ships it itself
+    if not snapshot.is_marketplace_fulfilled:  # no one to report to: the marketplace ships it itself
         look = Look(snapshot.errors, held.read_at, findings.any_ever_listed(connection))
         faults = check_order(
             order.ordered,
@@ -159,7 +159,7 @@ def release_reports(connection: Connection, order: LedgerOrder, *, now: datetime
 def record_closed(
     connection: Connection, order: LedgerOrder, snapshot: Snapshot, *, run_id: str | None, now: datetime
 ) -> None:
-    """The order is final at FeedAMP: by our own PUT, whose answer may have been lost, or by somebody else's."""
+    """The order is final at FeedAMP: by our own PUT, whose answer may have been lost, or by someone else's."""
     state = _final_state(order, snapshot)
     ours = order.closing_at if order.closing_state == state else None
     reason = None if ours else "closed elsewhere"

@@ -34,7 +34,7 @@ def repair_ledger(
     lease = leases.take(connection, name, now=now)
     if lease is None:
         return False
-    leases.release(connection, name, lease)  # nobody else writes before this transaction ends
+    leases.release(connection, name, lease)  # no one else writes before this transaction ends
     if repair.action is Action.CLOSE:
         if shown is not None:
             record_closed(connection, ours, shown.snapshot(), run_id=run.run_id, now=now)

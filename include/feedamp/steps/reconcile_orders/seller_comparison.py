@@ -140,7 +140,7 @@ class SellerComparison:
         with_lines = case.shown is not None and bool(case.shown.order_lines)
         is_newer = case.stored.extracted_at is not None and (
             case.read_at is not None and case.stored.extracted_at > case.read_at
-        )  # somebody has read the order after us: the warehouse knows better
+        )  # someone has read the order after us: the warehouse knows better
         case.differences = compare(
             ledger_side(case.ours, with_lines=with_lines),
             shown_side,
