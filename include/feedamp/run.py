@@ -29,7 +29,7 @@ class Run:
 
 
 def shards(seller_ids: list[str], *, sellers_per_task: int) -> list[dict[str, Any]]:
-    """Sellers split evenly over at most `SHARDS_AT_MOST` tasks (DESIGN, section 2)."""
+    """Sellers split evenly over at most `SHARDS_AT_MOST` tasks."""
     if not seller_ids:
         return []
     count = min(SHARDS_AT_MOST, -(-len(seller_ids) // max(1, sellers_per_task)))

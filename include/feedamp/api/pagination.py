@@ -100,7 +100,7 @@ class ReadOrders:
 
 
 async def with_fulfillments(client: FeedAmpClient, order: Order) -> Order:
-    """The order with fulfillments that can be trusted (DESIGN, section 4).
+    """The order with fulfillments that can be trusted.
 
     They are read from GET /orders/{n}/fulfillments where the list answer carries none in the inferred shape, or
     none at all although the status says that every unit is accounted for, or does not say who ships the order.

@@ -1,4 +1,4 @@
-"""PURE: what is wrong with what a seller reported (RULES, Findings).
+"""PURE: what is wrong with what a seller reported.
 
 `check_order` takes the placed quantities and a snapshot and returns every fault at once. Messages are read by
 sellers: plain words, what to change and where.

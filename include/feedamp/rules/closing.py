@@ -1,4 +1,4 @@
-"""PURE: whether an order can be closed, as what, or what it still waits for (RULES, contract 7.1)."""
+"""PURE: whether an order can be closed, as what, or what it still waits for (contract 7.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PURE: what a delivered order means for the ledger (RULES, Intake)."""
+"""PURE: what a delivered order means for the ledger (docs/inbox.md)."""
 
 from __future__ import annotations
 

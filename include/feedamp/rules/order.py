@@ -1,4 +1,4 @@
-"""PURE: an order of the ledger, and which change of its `marketplace_state` is legal (RULES, contract 7.1).
+"""PURE: an order of the ledger, and which change of its `marketplace_state` is legal (contract 7.1).
 
 Phases: `to_place` (a PUT is due), `settled` (accepted = desired), `held` (a conflict for a person), `refused`
 (FeedAMP answered 400; waits for new input), `never_placed` (cancelled before our first PUT), `closed`.

@@ -68,7 +68,7 @@ grants = sa.Table(
     sa.Column("status_reason", sa.Text),
     # The seller whose orders the account showed when it was compared.
     sa.Column("shows_orders_of", _SELLER),
-    # Encrypted. The previous token stays until the current one has worked (RULES, Tokens).
+    # Encrypted. The previous token stays until the current one has worked.
     sa.Column("refresh_token", sa.Text, nullable=False),
     sa.Column("previous_refresh_token", sa.Text),
     sa.Column("access_token", sa.Text),

@@ -110,7 +110,7 @@ def _send_again(connection: Connection, resources: Resources, rejected: Rejected
     if order is not None and order.phase in ("refused", "held"):
         seen = seen_units(connection, *order.key)
         if order.desired_state == CANCELLED and seen.units_shipped:
-            counts.still_rejected += 1  # RULES, Intake: a conflict for a person, not sent
+            counts.still_rejected += 1  # a conflict for a person, not sent
             return
         ledger.change(connection, order, phase="to_place", reason=None, next_try_at=now, attempts=0)
         counts.to_place += 1
