@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from feedamp_sandbox.options import SandboxOptions
 from feedamp_sandbox.rules import BrokenRules
 
-IN_FLIGHT_S = 0.5
+UNDER_WAY_S = 0.5
 """A request that comes so soon after a 429 was under way already; the client could not know."""
 
 
@@ -35,7 +35,7 @@ class Limiter:
         """0 if the request may pass, else the whole seconds to wait, from 1 up."""
         now = self._monotonic()
         bucket = self._buckets.setdefault(seller_id, Bucket(self._burst, now))
-        if bucket.told_at + IN_FLIGHT_S < now < bucket.wait_until - 0.05:
+        if bucket.told_at + UNDER_WAY_S < now < bucket.wait_until - 0.05:
             self._rules.note("retry_after_ignored", f"{where} for {seller_id}")
         bucket.left = min(self._burst, bucket.left + (now - bucket.filled_at) * self._rate)
         bucket.filled_at = now

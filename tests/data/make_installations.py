@@ -21,9 +21,8 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent / "support")]
 
 import sqlalchemy as sa  # noqa: E402
-from house import BAD_NUMBER, OTHER, SELLER, House, open_house, shipment  # noqa: E402
-
 from feedamp.vault import Vault, key_beside  # noqa: E402
+from house import BAD_NUMBER, OTHER, SELLER, House, open_house, shipment  # noqa: E402
 
 KEPT = ("state.db", "state.db.key", "lake", "warehouse.duckdb", "feedamp.json")
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from manifests import Loader, at, closure, finding, order, placed, placement, snapshot
 
 from feedamp.errors import IncompleteError
-from feedamp.lake.schema_evolution import ROWS_PER_BATCH
+from feedamp.lake.schema_evolution import ROWS_READ_AT_ONCE
 from feedamp.tables import Rows
 
 SHIPPED_UNITS = "SELECT units_shipped FROM orders"
@@ -273,7 +273,7 @@ def test_a_failure_in_the_middle_of_a_load_leaves_nothing_of_it(loader: Loader) 
 
 def test_many_rows_stream_in_more_than_one_batch(loader: Loader) -> None:
     row = snapshot(order(1), 1)["orders"][0]
-    count = 2 * ROWS_PER_BATCH + 1
+    count = 2 * ROWS_READ_AT_ONCE + 1
     loader.load({"orders": [row | {"mp_order_number": f"M-{n}"} for n in range(count)]})
     assert loader.query("SELECT count(*) AS rows, count(DISTINCT mp_order_number) AS orders FROM orders") == [
         (count, count)

@@ -45,10 +45,10 @@ def patched_sizes() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(writer, "ROWS_PER_BATCH", BATCH)
         patch.setattr(writer, "ROWS_PER_GROUP", GROUP)
-        patch.setattr(schema_evolution, "ROWS_PER_BATCH", READ)
+        patch.setattr(schema_evolution, "ROWS_READ_AT_ONCE", READ)
         patch.setattr(publisher, "ORDERS_PER_MANIFEST", PORTION)
         patch.setattr(load_step, "ROWS_PER_MANIFEST", MANIFEST)
-        patch.setattr(compaction, "MOST_ROWS", 1_000)
+        patch.setattr(compaction, "MOST_ROWS_OF_A_MANIFEST", 1_000)
         yield
 
 

@@ -27,6 +27,8 @@ from feedamp.state import State, grants, sellers
 from feedamp.state.grants import Grant
 from feedamp.state.token_cipher import TokenCipher
 
+# An access token is renewed when less than the smaller of the two is left of its life.
+RENEWED_BEFORE_S, RENEWED_BEFORE_SHARE = 120.0, 0.2
 REFUSALS_THAT_BLAME_THE_CLIENT = 5
 _WAIT_FOR_OTHERS_S = 0.05
 
@@ -304,5 +306,5 @@ class Tokens:
 def _token_of(grant: Grant) -> Token | None:
     if grant.access_token is None or grant.access_expires_at is None:
         return None
-    margin_s = min(120.0, 0.2 * (grant.expires_in_s or 0))
+    margin_s = min(RENEWED_BEFORE_S, RENEWED_BEFORE_SHARE * (grant.expires_in_s or 0))
     return Token(grant.access_token, grant.generation, grant.access_expires_at - timedelta(seconds=margin_s))

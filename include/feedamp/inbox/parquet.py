@@ -16,7 +16,7 @@ from feedamp.inbox.cells import judge_cells
 from feedamp.inbox.rows import BadRow, OrderRow, Origin, reject, reject_file
 from feedamp.order_body import BodyRules, Reason
 
-ROWS_PER_BATCH = 1_000
+ROWS_DECODED_AT_ONCE = 1_000
 MOST_ROWS = 10**9  # a damaged footer may say anything
 MAGIC = b"PAR1"
 PANDAS_INDEX = "__index_level_"  # a column that `DataFrame.to_parquet` adds unasked
@@ -84,7 +84,7 @@ def _rows(copy: IO[bytes]) -> Iterator[dict[str, Any] | None]:
     """Each row; None for one that holds what Python cannot."""
     try:
         file = pq.ParquetFile(copy, page_checksum_verification=True)
-        for batch in file.iter_batches(batch_size=ROWS_PER_BATCH):
+        for batch in file.iter_batches(batch_size=ROWS_DECODED_AT_ONCE):
             for row in _as_python(batch):
                 yield row and {n: value for n, value in row.items() if not n.startswith(PANDAS_INDEX)}
     except Exception as error:  # whatever a decoder raises at damaged bytes costs the file and no other

@@ -17,7 +17,7 @@ from feedamp.lake.manifest import Manifest
 from feedamp.tables import CHILDREN, LAKE_TABLES, ORDERS, RECORDED_AT, TABLES, Merge, Row
 
 # Keys of a group are held in memory, and its list of names is read with every manifest.
-MOST_ROWS = 200_000
+MOST_ROWS_OF_A_MANIFEST = 200_000
 MOST_MANIFESTS = 1_000
 _SNAPSHOTS = (ORDERS.name, *(child.name for child in CHILDREN))
 _NOBODY = (False, "", 1)  # of what was merely placed no row at all; a snapshot wins against it
@@ -66,7 +66,7 @@ def _fits(group: Sequence[Manifest], manifest: Manifest) -> bool:
     together = (*group, manifest)
     return (
         day_of(group[0]) == day_of(manifest)
-        and sum(file.rows for one in together for file in one.files) <= MOST_ROWS
+        and sum(file.rows for one in together for file in one.files) <= MOST_ROWS_OF_A_MANIFEST
         and sum(1 + len(one.replaces) for one in together) <= MOST_MANIFESTS
     )
 

@@ -20,7 +20,7 @@ from feedamp.lake.manifest import Manifest, refuse_miscount
 from feedamp.lake.store import Lake
 from feedamp.tables import EXTRA, Column, Table, Type
 
-ROWS_PER_BATCH = 5_000
+ROWS_READ_AT_ONCE = 5_000
 _JSON = msgspec.json.Decoder(float_hook=Decimal)
 _TO_JSON = msgspec.json.Encoder(decimal_format="number")
 _PYTHON: dict[Type, Any] = {
@@ -72,7 +72,7 @@ class LakeFiles:
             for file in self._manifest.files:
                 if file.table == table.name:
                     read = 0
-                    for batch in self._lake.record_batches(file, rows=ROWS_PER_BATCH):
+                    for batch in self._lake.record_batches(file, rows=ROWS_READ_AT_ONCE):
                         yield as_declared(batch, table)
                         read += batch.num_rows
                         self.taken[table.name] += batch.num_rows

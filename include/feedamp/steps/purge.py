@@ -11,7 +11,7 @@ from feedamp.run import Run
 from feedamp.state import retention
 
 log = logging.getLogger(__name__)
-ROWS_PER_TRANSACTION = 500
+ROWS_PURGED_AT_ONCE = 500
 
 
 def forget(resources: Resources, run: Run) -> dict[str, int]:
@@ -41,7 +41,7 @@ def _all(resources: Resources, batch: Callable[..., int]) -> int:
     done = 0
     while True:
         with resources.state.begin() as connection:
-            changed = batch(connection, limit=ROWS_PER_TRANSACTION)
+            changed = batch(connection, limit=ROWS_PURGED_AT_ONCE)
         done += changed
-        if changed < ROWS_PER_TRANSACTION:
+        if changed < ROWS_PURGED_AT_ONCE:
             return done

@@ -10,7 +10,7 @@ from feedamp.rules.troubles import counted
 from feedamp.state import known_orders, sellers
 from feedamp.state.sellers import SET_ASIDE, Seller
 
-NAMED = 10
+SELLERS_NAMED = 10
 
 
 def unclear(known: Sequence[Seller]) -> dict[str, str]:
@@ -50,10 +50,10 @@ def examine(resources: Resources) -> str:
         silent = known_orders.nothing_to_compare(connection)
     steps = [*_mixed_steps(known), *_set_aside_steps(known)]
     if steps:
-        more = f" There are {len(steps) - NAMED} more." if len(steps) > NAMED else ""
-        raise FeedAmpError(" ".join(steps[:NAMED]) + more)
+        more = f" There are {len(steps) - SELLERS_NAMED} more." if len(steps) > SELLERS_NAMED else ""
+        raise FeedAmpError(" ".join(steps[:SELLERS_NAMED]) + more)
     if silent:
-        first = ", ".join(silent[:NAMED]) + (", …" if len(silent) > NAMED else "")
+        first = ", ".join(silent[:SELLERS_NAMED]) + (", …" if len(silent) > SELLERS_NAMED else "")
         return (
             f"no account shows another seller's orders; nothing to compare yet for {counted(len(silent), 'seller')} ({first}): "
             "no order of theirs was placed or seen, so two tokens for one account could not be told apart"

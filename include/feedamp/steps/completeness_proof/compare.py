@@ -24,7 +24,7 @@ from feedamp.rules.expected_rows import (
 )
 from feedamp.state import facts, manifests, outbox
 from feedamp.steps.completeness_proof.compare_manifests import (
-    MANIFESTS,
+    MANIFEST_DIFFERENCE,
     compare_manifests,
     known_manifests,
 )
@@ -185,7 +185,7 @@ def _compare_lake(resources: Resources, found: FoundDifferences, wait_s: float |
             scratch.rebuild(resources.lake)
         except IncompleteError as error:
             what = f"the lake cannot be read as a whole, so a rebuild would fail: {error}"
-            found.add(Difference(MANIFESTS, None, ("",), what))
+            found.add(Difference(MANIFEST_DIFFERENCE, None, ("",), what))
             return
         with scratch.session() as session:
             _compare(resources, session, found, LAKE)

@@ -21,7 +21,7 @@ from feedamp.state import manifests
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
 from feedamp.steps.load import OUTBOX
 
-MANIFESTS = "manifests"
+MANIFEST_DIFFERENCE = "manifests"
 UNKNOWN = "the state does not know it, so it is never loaded"
 NOT_LOADED = "the state says that it is loaded, but the warehouse does not know it"
 GONE = "the state says that it is loaded, but the lake does not have it: put it back from a backup"
@@ -53,7 +53,7 @@ def compare_manifests(
     try:
         published = resources.lake.published()
     except IncompleteError as error:
-        found.add(Difference(MANIFESTS, None, ("",), f"not all manifests can be read: {error}"))
+        found.add(Difference(MANIFEST_DIFFERENCE, None, ("",), f"not all manifests can be read: {error}"))
         return
     loaded, pending, taken = known_manifests(resources)
     dead = replaced(published)
@@ -61,16 +61,16 @@ def compare_manifests(
     for manifest in counting:
         if manifest.replaces:
             if not _is_taken_in(manifest, taken_in):
-                found.add(Difference(MANIFESTS, None, (manifest.path,), NOT_LOADED))
+                found.add(Difference(MANIFEST_DIFFERENCE, None, (manifest.path,), NOT_LOADED))
         elif manifest.path not in loaded and manifest.path not in pending:
-            found.add(Difference(MANIFESTS, None, (manifest.path,), UNKNOWN))
+            found.add(Difference(MANIFEST_DIFFERENCE, None, (manifest.path,), UNKNOWN))
         elif manifest.path in loaded_before and manifest.path not in taken_in:
-            found.add(Difference(MANIFESTS, None, (manifest.path,), NOT_LOADED))
+            found.add(Difference(MANIFEST_DIFFERENCE, None, (manifest.path,), NOT_LOADED))
     for path in sorted((loaded_before & loaded) - present(published)):
-        found.add(Difference(MANIFESTS, None, (path,), GONE))
+        found.add(Difference(MANIFEST_DIFFERENCE, None, (path,), GONE))
     for path in sorted((taken_before & taken) - present(published)):
         if OUTBOX not in path:  # the next load writes its rows again
-            found.add(Difference(MANIFESTS, None, (path,), NEVER_LOADED))
+            found.add(Difference(MANIFEST_DIFFERENCE, None, (path,), NEVER_LOADED))
     _open_files(
         resources.lake,
         found,
@@ -107,7 +107,7 @@ def _open_files(lake: Lake, found: FoundDifferences, published: Sequence[Manifes
             for (manifest, file), fault in zip(some, faults, strict=True):
                 if fault is not None:
                     what = f"{fault} Put the file back from a backup."
-                    found.add(Difference(MANIFESTS, None, (manifest.path, file.path), what))
+                    found.add(Difference(MANIFEST_DIFFERENCE, None, (manifest.path, file.path), what))
 
 
 def _fault(lake: Lake, file: LakeFile) -> str | None:

@@ -12,7 +12,7 @@ import msgspec
 
 from feedamp.rules.expected_rows import Difference
 
-NAMED = 20
+DIFFERENCES_NAMED = 20
 _ROWS_AT_ONCE = 500
 
 
@@ -86,7 +86,7 @@ class FoundDifferences:
         query = "SELECT table_name, seller_id, count(*) FROM found GROUP BY 1, 2 ORDER BY 1, 2"
         return list(self._rows.execute(query))
 
-    def first(self, limit: int = NAMED) -> list[Difference]:
+    def first(self, limit: int = DIFFERENCES_NAMED) -> list[Difference]:
         """The first of them; of an order that has several, the first one."""
         query = (
             "SELECT table_name, seller_id, key, what FROM found WHERE id IN "

@@ -32,7 +32,7 @@ from feedamp.state.sellers import Seller
 from feedamp.steps.completeness_proof.compare import ONLY_IN_LAKE, WAREHOUSE
 from feedamp.steps.completeness_proof.compare_manifests import (
     GONE,
-    MANIFESTS,
+    MANIFEST_DIFFERENCE,
     NEVER_LOADED,
     NOT_LOADED,
     UNKNOWN,
@@ -95,7 +95,7 @@ def _restore_manifests(
 ) -> None:
     """Announces manifests that the state does not know, and loads those that the warehouse does not have."""
     paths: dict[str, list[str]] = {UNKNOWN: [], NOT_LOADED: []}
-    for some in found.of_table(MANIFESTS):
+    for some in found.of_table(MANIFEST_DIFFERENCE):
         for difference in some:
             if difference.what in paths:
                 paths[difference.what].append(difference.key[0])
@@ -260,7 +260,7 @@ def give_up_gone(resources: Resources, found: FoundDifferences) -> list[str]:
 
     Rows that went with them stay differences by themselves, as long as the ledger or the warehouse knows them.
     """
-    gone = [d for some in found.of_table(MANIFESTS) for d in some if d.what in (GONE, NEVER_LOADED)]
+    gone = [d for some in found.of_table(MANIFEST_DIFFERENCE) for d in some if d.what in (GONE, NEVER_LOADED)]
     if gone and not resources.lake.published():
         return ["The lake holds no manifest at all: is [feedamp] lake_url the one that was written to?"]
     notes = []

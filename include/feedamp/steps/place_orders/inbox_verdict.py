@@ -8,7 +8,7 @@ from feedamp.run import Run
 from feedamp.state import inbox_files, rejects
 
 FEW_ROWS = 20
-NAMED = 5
+FILES_NAMED = 5
 
 
 def inbox_problems(resources: Resources, run: Run) -> list[str]:
@@ -57,5 +57,7 @@ def _too_many(rejected: int, rows: int, allowed: float) -> str:
 
 
 def _first(sentences: list[str]) -> list[str]:
-    rest = len(sentences) - NAMED
-    return sentences if rest <= 0 else [*sentences[:NAMED], f"and {rest} more files, see `feedamp status`"]
+    rest = len(sentences) - FILES_NAMED
+    return (
+        sentences if rest <= 0 else [*sentences[:FILES_NAMED], f"and {rest} more files, see `feedamp status`"]
+    )

@@ -39,7 +39,7 @@ ORDERS_AT_ONCE = 4
 ORDERS_PER_CHUNK = 200
 # CANCELLED follows its read at once; where the rate holds it up for too long, the order is read again.
 READS_BEFORE_CANCELLED = 3
-FAILURES_THAT_END_A_SELLER = 2
+FAILURES_THAT_END_A_BATCH = 2
 ASK_AGAIN = timedelta(days=1)
 # Answers about this order's content; any other 4xx is about the address, the network or the client.
 REFUSES_THE_ORDER = (400, 409, 413, 422)
@@ -373,7 +373,7 @@ class SellerBatch:
                 next_try_at=self._resources.state.now() + timedelta(seconds=seconds),
             )
         self._result.record_failure(order.seller_id, error)
-        if isinstance(error, ThrottledError) or self._failures >= FAILURES_THAT_END_A_SELLER:
+        if isinstance(error, ThrottledError) or self._failures >= FAILURES_THAT_END_A_BATCH:
             self._stopped = error
 
     def _explain_the_rest(self, error: FeedAmpError) -> None:

@@ -20,7 +20,7 @@ from feedamp.rules.comparison import (
 from feedamp.tables import ORDER_LINES, ORDERS, Row
 from feedamp.warehouse import Warehouse
 
-ORDERS_AT_ONCE = 2_000
+ORDERS_PER_LOOKUP = 2_000
 WAIT_S = 10.0  # whoever compares has other work than to wait for a reader
 Key = tuple[str, str]
 _KEY = ("seller_id", "mp_order_number")
@@ -74,7 +74,7 @@ class WarehouseReader:
 
     async def _answer_some(self) -> None:
         together = [self._waiting.pop(0)]
-        while self._waiting and sum(len(asked.keys) for asked in together) < ORDERS_AT_ONCE:
+        while self._waiting and sum(len(asked.keys) for asked in together) < ORDERS_PER_LOOKUP:
             together.append(self._waiting.pop(0))
         keys = [key for asked in together for key in asked.keys]
         answer = asyncio.create_task(asyncio.to_thread(self._read, keys))
