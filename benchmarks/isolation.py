@@ -43,7 +43,7 @@ PROMISED = 1.2
 
 
 def resources_for(sandbox: Sandbox, folder: Path) -> Resources:
-    """A house beside this sandbox that knows all its sellers."""
+    """An env beside this sandbox that knows all its sellers."""
     connection = FeedAmpAccount(
         Endpoint(sandbox.api), Credentials("feedamp", sandbox.client_id, sandbox.client_secret)
     )

@@ -41,7 +41,7 @@ PROMISED_MB = {"extract": 100, "load": 250}
 
 
 def resources_in(folder: Path, api: str) -> Resources:
-    """A house in this folder, its server at this address, and no waiting for turns."""
+    """An env in this folder, its server at this address, and no waiting for turns."""
     connection = FeedAmpAccount(
         Endpoint(api), Credentials("feedamp", "client", "secret"), requests_per_second=1_000_000.0
     )

@@ -16,7 +16,7 @@ FILE = ROOT / "docs" / "faults.md"
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from fault_cases import ONCE, PLACES, Case  # noqa: E402  it lies with the tests
-from fault_house import Outcome, outcomes  # noqa: E402
+from fault_env import Outcome, outcomes  # noqa: E402
 
 _HEAD = """\
 # Faults
@@ -25,7 +25,7 @@ _HEAD = """\
 
 What a run says when FeedAMP misbehaves, and what the run after it makes of that. Each line was played: one run of the
 step with the fault for one seller, then the runs that the schedule brings, every 15 minutes, without it. In the end
-everything was compared with a seller of the same house who was left alone: orders at FeedAMP, ledger, findings and every
+everything was compared with a seller of the same env who was left alone: orders at FeedAMP, ledger, findings and every
 table of the warehouse. They were always the same; nothing was reported, closed or placed twice.
 
 - **once**: one request is hit. **all run**: every such request of the run is.

@@ -25,8 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from cryptography.fernet import Fernet
 
 from crashes.clock import SharedClock
+from crashes.fixtures import Fixtures
 from crashes.forking import CONTEXT
-from crashes.rooms import Rooms
 from feedamp.run import Run
 from feedamp_sandbox import SandboxOptions, running
 from feedamp_sandbox.probe import example_order
@@ -63,16 +63,16 @@ def press(
     times: dict[str, Any] = {} if real else {"clock": clock.now}
     with running(options, **times) as sandbox:
         key = Fernet.generate_key().decode()
-        rooms = Rooms(
+        fixtures = Fixtures(
             folder, sandbox.api, sandbox.client_id, key, sandbox.client_secret, clock, url, 1e9, 60.0
         )
-        rooms = replace(rooms, clock=None) if real else rooms
+        fixtures = replace(fixtures, clock=None) if real else fixtures
         tokens = {seller["seller_id"]: seller["refresh_token"] for seller in sandbox.sellers}
-        rooms.register(tokens)
+        fixtures.register(tokens)
         for seller_id in tokens:
             sandbox.world.orders.add(seller_id, example_order("M-1"), clock.now())
         started = time.monotonic()
-        reads = _read_together(rooms, processes, expiries + 1, clock, real=real)
+        reads = _read_together(fixtures, processes, expiries + 1, clock, real=real)
         asked: dict[str, list[datetime]] = defaultdict(list)
         refused = 0
         for request in sandbox.requests:
@@ -85,10 +85,10 @@ def press(
         return Outcome(seconds, reads, counts, refused, min(gaps, default=0.0), sandbox.broken_rules)
 
 
-def _read_together(rooms: Rooms, processes: int, rounds: int, clock: SharedClock, *, real: bool) -> int:
+def _read_together(fixtures: Fixtures, processes: int, rounds: int, clock: SharedClock, *, real: bool) -> int:
     barrier, counted = CONTEXT.Barrier(processes + 1), CONTEXT.Queue()
     work = [
-        CONTEXT.Process(target=_read, args=(rooms, rounds, real, barrier, counted), daemon=True)
+        CONTEXT.Process(target=_read, args=(fixtures, rounds, real, barrier, counted), daemon=True)
         for _ in range(processes)
     ]
     for process in work:
@@ -107,10 +107,10 @@ def _read_together(rooms: Rooms, processes: int, rounds: int, clock: SharedClock
     return reads
 
 
-def _read(rooms: Rooms, rounds: int, real: bool, barrier: Any, counted: Any) -> None:
+def _read(fixtures: Fixtures, rounds: int, real: bool, barrier: Any, counted: Any) -> None:
     """One process."""
     logging.disable(logging.CRITICAL)
-    resources = rooms.resources()
+    resources = fixtures.resources()
     run = Run("feedamp_extract_fulfillments", "manual__1", resources.state.now())
 
     async def work() -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from airflow_house import AirflowHouse
+    from airflow_env import AirflowEnv
     from console import Console
 
 ROOT = Path(__file__).parents[2]
@@ -62,22 +62,20 @@ def airflow_home(pytestconfig: pytest.Config) -> Iterator[Path]:
 
 
 @pytest.fixture
-def airflow_house(
-    airflow_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[AirflowHouse]:
+def airflow_env(airflow_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AirflowEnv]:
     """Sandbox, stores and connection of one test; no seller is registered."""
-    from airflow_house import open_airflow_house
+    from airflow_env import open_airflow_env
 
-    with open_airflow_house(tmp_path, monkeypatch) as house:
-        yield house
+    with open_airflow_env(tmp_path, monkeypatch) as env:
+        yield env
 
 
 @pytest.fixture
-def console(airflow_house: AirflowHouse) -> Iterator[Console]:
-    """The `feedamp` command in a house where no seller is registered."""
+def console(airflow_env: AirflowEnv) -> Iterator[Console]:
+    """The `feedamp` command in an env where no seller is registered."""
     from console import Console
 
-    with Console(airflow_house).opened() as opened:
+    with Console(airflow_env).opened() as opened:
         yield opened
 
 

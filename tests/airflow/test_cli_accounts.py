@@ -7,7 +7,7 @@ import json
 
 import duckdb
 import pytest
-from airflow_house import ROOT, open_airflow_house
+from airflow_env import ROOT, open_airflow_env
 from consenting import CALLBACK, authorize, consent
 from console import SELLER, Console
 
@@ -21,9 +21,9 @@ OTHER = "seller-002"
 @pytest.fixture
 def shop(airflow_home, tmp_path, monkeypatch):
     """Two sellers with a grant and a placed order each; older grants of an account stay alive."""
-    with open_airflow_house(tmp_path, monkeypatch, keep_older_grants=True) as house:
-        house.set_connection(extra=json.dumps({"callback_url": CALLBACK, "requests_per_second": 900}))
-        with Console(house).opened() as console:
+    with open_airflow_env(tmp_path, monkeypatch, keep_older_grants=True) as env:
+        env.set_connection(extra=json.dumps({"callback_url": CALLBACK, "requests_per_second": 900}))
+        with Console(env).opened() as console:
             done = console.run("sellers", "import", console.sellers_file(*console.sandbox.sellers[:2]))
             assert done.code == 0, done.err
             assert "nothing to compare yet for 2 sellers" in done.err
@@ -247,17 +247,17 @@ def test_an_import_with_force_says_what_it_accepts(shop):
 
 
 def test_an_import_of_the_right_account_costs_two_requests(shop):
-    before = len(shop.house.asked())
+    before = len(shop.env.asked())
     done, _ = import_new(shop, OTHER, "--replace")
     assert (done.code, done.out) == (0, "added 0, updated 1, unchanged 0, refused 0\n")
-    assert len(shop.house.asked()) == before + 2
+    assert len(shop.env.asked()) == before + 2
 
 
 def test_an_import_of_a_seller_without_orders_asks_nothing(shop):
-    before = len(shop.house.asked())
+    before = len(shop.env.asked())
     done, _ = import_new(shop, SELLER, seller="seller-009")
     assert (done.code, "nothing to compare yet for 1 seller:" in done.err) == (0, True)
-    assert len(shop.house.asked()) == before
+    assert len(shop.env.asked()) == before
 
 
 def test_an_import_while_feedamp_is_away_is_compared_before_the_first_use(shop):

@@ -12,7 +12,7 @@ SINCE = ("--since", "2026-01-01T00:00:00Z")
 @pytest.fixture
 def joined(feedamp_env):
     """FeedAMP holds X-1, which another system placed."""
-    feedamp_env.house.hold(SELLER, "X-1")
+    feedamp_env.env.hold(SELLER, "X-1")
     return feedamp_env
 
 
@@ -31,7 +31,7 @@ def test_orders_are_adopted_and_counted(joined):
         "orders_read": 1,
         "in_warehouse": True,
     }
-    assert joined.house.query("SELECT mp_order_number FROM feedamp.orders") == [("X-1",)]
+    assert joined.env.query("SELECT mp_order_number FROM feedamp.orders") == [("X-1",)]
     assert joined.run("adopt", *SINCE, "--json").json["known"] == 1
 
 
@@ -63,10 +63,10 @@ def test_people_are_told_what_closing_needs(joined):
     ],
 )
 def test_a_wrong_command_line_is_refused_and_reads_nothing(joined, argv, says):
-    before = len(joined.house.asked())
+    before = len(joined.env.asked())
     done = joined.run("adopt", *argv)
     assert (done.code, says in done.err) == (2, True)
-    assert len(joined.house.asked()) == before
+    assert len(joined.env.asked()) == before
 
 
 def test_since_must_be_given(joined):
@@ -81,7 +81,7 @@ def test_a_paused_seller_is_named_and_the_others_are_read(joined):
 
 
 def test_a_busy_warehouse_is_said_with_what_to_do(joined, start_holder):
-    joined.house.set_options(duckdb_lock_wait_s="0")
+    joined.env.set_options(duckdb_lock_wait_s="0")
     joined.load()
     start_holder(joined.folder / "warehouse.duckdb")
     done = joined.run("adopt", *SINCE, "--json")
@@ -98,7 +98,7 @@ def test_no_customer_field_is_printed(joined):
 
 def test_a_delivered_row_that_contradicts_it_is_shown_as_rejected(joined):
     joined.run("adopt", *SINCE)
-    joined.house.drop(
+    joined.env.drop(
         "a.jsonl",
         {
             "seller_id": SELLER,

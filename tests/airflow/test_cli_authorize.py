@@ -18,7 +18,7 @@ from feedamp.state.schema import authorizations
 @pytest.fixture
 def shop(console):
     """One seller without a grant, and a connection that has a callback."""
-    console.house.set_connection(extra=json.dumps({"callback_url": CALLBACK}))
+    console.env.set_connection(extra=json.dumps({"callback_url": CALLBACK}))
     assert console.run("sellers", "add", SELLER).code == 0
     return console
 
@@ -134,17 +134,17 @@ def test_a_seller_who_did_not_consent(shop):
 
 def test_a_wrong_client_secret_is_a_matter_of_configuration(shop):
     code, state = consent(ask_for_url(shop))
-    shop.house.set_connection(password="wrong", extra={"callback_url": CALLBACK})
+    shop.env.set_connection(password="wrong", extra={"callback_url": CALLBACK})
     done = authorize(shop, code, state)
     assert (done.code, "client id or secret" in done.err) == (2, True)
 
 
 def test_feedamp_out_of_reach_spends_nothing(shop):
     code, state = consent(ask_for_url(shop))
-    shop.house.set_connection(host="http://127.0.0.1:9/api/v1", extra={"callback_url": CALLBACK})
+    shop.env.set_connection(host="http://127.0.0.1:9/api/v1", extra={"callback_url": CALLBACK})
     away = authorize(shop, code, state)
     assert (away.code, "same command again" in away.err) == (1, True)
-    shop.house.set_connection(extra={"callback_url": CALLBACK})
+    shop.env.set_connection(extra={"callback_url": CALLBACK})
     assert authorize(shop, code, state).code == 0
 
 

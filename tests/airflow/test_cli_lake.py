@@ -16,8 +16,8 @@ from doc_blocks import blocks
 ROOT = Path(__file__).parents[2]
 
 
-def parquet_files(house) -> list[Path]:
-    return sorted((house.folder / "lake").rglob("*.parquet"))
+def parquet_files(env) -> list[Path]:
+    return sorted((env.folder / "lake").rglob("*.parquet"))
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def lived_in(console):
         console.deliver(f"{name}.jsonl", name)
         console.place()
         console.read()
-    [*_, some] = parquet_files(console.house)
+    [*_, some] = parquet_files(console.env)
     left = some.with_name("extract-killed-0-0.parquet")
     left.write_bytes(b"half")
     os.utime(left, (0, 0))
@@ -36,12 +36,12 @@ def lived_in(console):
 
 
 def test_the_command_puts_files_together_and_says_what_it_did(lived_in):
-    before = len(parquet_files(lived_in.house))
+    before = len(parquet_files(lived_in.env))
     done = lived_in.run("lake", "compact", "--before", "2999-01-01")
     assert done.code == 0
     assert "manifests put together in 1;" in done.out
     assert "and 1 files that a killed writer left" in done.out
-    assert len(parquet_files(lived_in.house)) > before - 1  # the old ones wait for a day
+    assert len(parquet_files(lived_in.env)) > before - 1  # the old ones wait for a day
     again = lived_in.run("lake", "compact", "--before", "2999-01-01")
     assert again.out.startswith("0 manifests put together in 0; 0 that were replaced before")
     assert lived_in.run("warehouse", "rebuild").out.strip() == "rebuilt from 1 manifest"
@@ -60,7 +60,7 @@ def test_the_dag_of_the_runbook_is_parsed_and_its_task_does_the_work(lived_in, t
     assert bag.import_errors == {}
     [task] = bag.dags["lake_maintenance"].tasks
     assert task.python_callable()["leftovers"] == 1
-    assert not [path for path in parquet_files(lived_in.house) if "killed" in path.name]
+    assert not [path for path in parquet_files(lived_in.env) if "killed" in path.name]
 
 
 # verify
@@ -92,7 +92,7 @@ def test_what_is_missing_is_named_and_the_repair_brings_it(lived_in):
         "4 differences were found; 3 orders were read from FeedAMP again; 0 differences are left\n"
     )
     assert lived_in.run("lake", "verify").code == 0
-    assert lived_in.house.query("SELECT count(*) FROM feedamp.placements") == [(3,)]
+    assert lived_in.env.query("SELECT count(*) FROM feedamp.placements") == [(3,)]
 
 
 def test_the_verification_as_json_says_what_and_where(lived_in):
@@ -117,7 +117,7 @@ def test_what_cannot_be_repaired_now_is_said_and_ends_with_one(lived_in):
 
 
 def test_whoever_waits_for_the_warehouse_is_told_at_once_for_whom_and_how_long(lived_in, start_holder):
-    lived_in.house.set_options(duckdb_lock_wait_s="1")
+    lived_in.env.set_options(duckdb_lock_wait_s="1")
     holder = start_holder(lived_in.folder / "warehouse.duckdb")
     done = lived_in.run("lake", "verify")
     said, gave_up = done.err.splitlines()
@@ -156,7 +156,7 @@ def test_the_gate_of_the_daily_run_alone_proves_that_nothing_is_missing(lived_in
 
 
 def test_a_busy_warehouse_does_not_turn_the_daily_run_red(lived_in, start_holder, caplog):
-    lived_in.house.set_options(duckdb_lock_wait_s="0")
+    lived_in.env.set_options(duckdb_lock_wait_s="0")
     lose(lived_in, "DELETE FROM feedamp.placements")
     start_holder(lived_in.folder / "warehouse.duckdb")
     gate_of("feedamp_reconcile_orders", "SCHEDULED")

@@ -198,7 +198,7 @@ def test_replay_takes_what_todays_options_allow(feedamp_env):
     assert (
         feedamp_env.run("rejected", "replay").out == "taken 0, to place again 0, still rejected 2, left 0\n"
     )
-    feedamp_env.house.set_options(extra_order_fields="gift_note")
+    feedamp_env.env.set_options(extra_order_fields="gift_note")
     one = feedamp_env.run("rejected", "replay", "--source", "b.jsonl")
     assert (one.code, one.out) == (0, "taken 1, to place again 0, still rejected 0, left 0\n")
     assert show(feedamp_env, "M-2")["phase"] == "to_place"
@@ -224,7 +224,7 @@ def test_a_reject_is_dismissed_by_the_id_that_the_list_shows(feedamp_env):
     assert "inbox, dismissed" in feedamp_env.run("rejected", "list", "--all").out
     again = feedamp_env.run("rejected", "dismiss", first["reject_id"], "--reason", "again")
     assert (again.code, "already" in again.out) == (0, True)
-    feedamp_env.house.set_options(extra_order_fields="gift_note")
+    feedamp_env.env.set_options(extra_order_fields="gift_note")
     assert feedamp_env.run("rejected", "replay").out.startswith("taken 1,")
 
 
@@ -262,7 +262,7 @@ def test_what_cannot_be_dismissed_is_named_and_the_rest_is_done(feedamp_env):
 @pytest.fixture
 def refused(feedamp_env):
     """M-1 holds a field that FeedAMP does not know."""
-    feedamp_env.house.set_options(extra_order_fields="gift_note")
+    feedamp_env.env.set_options(extra_order_fields="gift_note")
     feedamp_env.reopen()
     feedamp_env.deliver("a.jsonl", "M-1", gift_note="x")
     feedamp_env.place()

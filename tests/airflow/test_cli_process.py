@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from airflow_house import CONN_ID
+from airflow_env import CONN_ID
 
 from feedamp_airflow.cli import commands, running
 

@@ -24,7 +24,7 @@ def needs(console):
     return done.code, found
 
 
-def test_a_quiet_house_needs_nobody(feedamp_env):
+def test_a_quiet_env_needs_nobody(feedamp_env):
     assert needs(feedamp_env) == (0, {})
     text = feedamp_env.run("status")
     assert text.code == 0
@@ -82,11 +82,11 @@ def test_rejected_rows_are_shown_newest_first_until_they_are_dismissed(feedamp_e
 
 
 def test_a_file_that_cannot_be_read_to_its_end_needs_a_person(feedamp_env):
-    (feedamp_env.house.inbox / "orders.xlsx").write_bytes(b"PK")
+    (feedamp_env.env.inbox / "orders.xlsx").write_bytes(b"PK")
     feedamp_env.intake()
     assert needs(feedamp_env) == (1, {"faulty_files": 1})
     assert "orders.xlsx" in feedamp_env.run("status").out
-    (feedamp_env.house.inbox / "orders.xlsx").unlink()
+    (feedamp_env.env.inbox / "orders.xlsx").unlink()
     [item] = feedamp_env.run("status", "--json").json["needs_person"]["faulty_files"]["items"]
     feedamp_env.run("rejected", "dismiss", item["reject_id"], "--reason", "sent as CSV")
     assert needs(feedamp_env) == (0, {})
@@ -198,7 +198,7 @@ def shipped_wrong(console):
 def test_a_held_error_finding_needs_a_person_and_a_reported_one_does_not(feedamp_env):
     shipped_wrong(feedamp_env)
     assert needs(feedamp_env) == (0, {})
-    feedamp_env.house.set_options(error_codes='{"invalid_tracking": null}')
+    feedamp_env.env.set_options(error_codes='{"invalid_tracking": null}')
     feedamp_env.reopen()
     feedamp_env.fulfill("M-1", "1Z999AA10123456786")
     feedamp_env.read()
@@ -223,7 +223,7 @@ def examined(console):
     return done.code, {check["name"]: (check["state"], check["says"]) for check in done.json["checks"]}
 
 
-def test_the_doctor_finds_a_sound_house_sound(feedamp_env):
+def test_the_doctor_finds_a_sound_env_sound(feedamp_env):
     code, checks = examined(feedamp_env)
     assert {name: state for name, (state, _) in checks.items()} == {
         "options": "ok",
@@ -258,7 +258,7 @@ def test_the_doctor_finds_a_sound_house_sound(feedamp_env):
     ],
 )
 def test_the_doctor_names_what_is_wrong(feedamp_env, option, value, check, code, words):
-    feedamp_env.house.set_options(**{option: value})
+    feedamp_env.env.set_options(**{option: value})
     found, checks = examined(feedamp_env)
     assert found == code
     assert checks[check][0] == ("configuration" if code == 2 else "problem")
@@ -266,16 +266,16 @@ def test_the_doctor_names_what_is_wrong(feedamp_env, option, value, check, code,
 
 
 def test_the_doctor_says_which_key_is_wrong(feedamp_env):
-    feedamp_env.house.set_options(encryption_key="A" * 43 + "=")
+    feedamp_env.env.set_options(encryption_key="A" * 43 + "=")
     code, checks = examined(feedamp_env)
     assert (code, "former key" in checks["encryption key"][1]) == (2, True)
 
 
 def test_the_doctor_tells_a_wrong_connection_from_one_that_fails(feedamp_env):
-    feedamp_env.house.set_connection(login="")
+    feedamp_env.env.set_connection(login="")
     code, checks = examined(feedamp_env)
     assert (code, "Login" in checks["connection feedamp_default"][1]) == (2, True)
-    feedamp_env.house.set_connection(password="wrong")
+    feedamp_env.env.set_connection(password="wrong")
     code, checks = examined(feedamp_env)
     assert (code, "refuses client id or secret" in checks["connection feedamp_default"][1]) == (1, True)
 
@@ -287,7 +287,7 @@ def test_the_doctor_names_who_holds_the_warehouse(feedamp_env, start_holder):
 
 
 def test_rebuilding_waits_for_whoever_holds_the_warehouse(feedamp_env, start_holder):
-    feedamp_env.house.set_options(duckdb_lock_wait_s="0")
+    feedamp_env.env.set_options(duckdb_lock_wait_s="0")
     holder = start_holder(feedamp_env.folder / "warehouse.duckdb")
     done = feedamp_env.run("warehouse", "rebuild")
     assert (done.code, f"process {holder.pid}" in done.err, done.out) == (1, True, "")
@@ -357,10 +357,10 @@ def test_a_rebuild_without_a_manifest_that_was_loaded_must_be_forced(feedamp_env
     assert warehouse_rows(feedamp_env) == before
 
 
-def test_the_state_database_is_upgraded_and_its_revision_told(airflow_house):
+def test_the_state_database_is_upgraded_and_its_revision_told(airflow_env):
     from console import Console
 
-    console = Console(airflow_house)
+    console = Console(airflow_env)
     before = console.run("db", "current")
     assert (before.code, before.out) == (1, "none\n")
     assert console.run("db", "upgrade").out == f"upgraded from nothing to {HEAD}\n"

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from airflow.models.connection import Connection
-from airflow_house import CONN_ID
+from airflow_env import CONN_ID
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -25,11 +25,11 @@ BAD_GRANT = answer({"error": "invalid_grant"}, status=400)
 
 
 @pytest.fixture
-def press(airflow_house, monkeypatch):
+def press(airflow_env, monkeypatch):
     """Presses the button as Airflow's server does: under an id that it makes up, on fields that may not be saved."""
 
     def button(**fields):
-        sandbox = airflow_house.sandbox
+        sandbox = airflow_env.sandbox
         given = {"host": sandbox.api, "login": sandbox.client_id, "password": sandbox.client_secret}
         connection = Connection(conn_id="qwerty", conn_type="feedamp", **(given | fields))
         monkeypatch.setenv("AIRFLOW_CONN_QWERTY", connection.get_uri())
@@ -39,11 +39,11 @@ def press(airflow_house, monkeypatch):
 
 
 @pytest.fixture
-def proven(airflow_house):
+def proven(airflow_env):
     """A seller's token has been refreshed with the saved connection."""
-    airflow_house.connect(SELLER)
+    airflow_env.connect(SELLER)
     FeedAmpHook(CONN_ID).run("orders", seller=SELLER)
-    return airflow_house
+    return airflow_env
 
 
 def unused_port():
@@ -52,7 +52,7 @@ def unused_port():
         return probe.getsockname()[1]
 
 
-def test_good_credentials_are_not_proven_until_a_seller_is_connected(press, airflow_house):
+def test_good_credentials_are_not_proven_until_a_seller_is_connected(press, airflow_env):
     assert press() == (
         True,
         "Address, TLS and token endpoint work; credentials are not proven until a seller is connected.",
@@ -102,8 +102,8 @@ def test_testing_spends_no_grant(press, proven):
         pytest.param({"host": "{tls}"}, "^TLS fails", id="https where http is spoken"),
     ],
 )  # fmt: skip
-def test_the_part_that_fails_is_named(changed, sentence, press, airflow_house):
-    sandbox = airflow_house.sandbox
+def test_the_part_that_fails_is_named(changed, sentence, press, airflow_env):
+    sandbox = airflow_env.sandbox
     places = {"root": sandbox.root, "tls": sandbox.api.replace("http:", "https:"), "closed": unused_port()}
     if changed.get("host"):
         changed = {"host": changed["host"].format(**places)}

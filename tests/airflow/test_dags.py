@@ -13,7 +13,7 @@ from airflow.sdk import Asset
 from airflow.serialization.encoders import coerce_to_core_timetable
 from airflow.serialization.serialized_objects import DagSerialization
 from airflow.timetables.base import TimeRestriction
-from airflow_house import ROOT, dag_bag
+from airflow_env import ROOT, dag_bag
 
 from feedamp_airflow.retries import FeedAmpRetryPolicy
 

@@ -7,7 +7,7 @@ import contextlib
 import json
 
 import pytest
-from airflow_house import CONN_ID, open_airflow_house
+from airflow_env import CONN_ID, open_airflow_env
 from scripted import answer, serving, token_answer
 
 from feedamp.errors import (
@@ -35,15 +35,15 @@ EXTRAS = {
 
 
 @pytest.fixture
-def house(airflow_house):
-    airflow_house.connect(SELLER)
-    return airflow_house
+def env(airflow_env):
+    airflow_env.connect(SELLER)
+    return airflow_env
 
 
 @pytest.fixture
-def order(house):
+def order(env):
     """An order that FeedAMP holds."""
-    house.hold(SELLER, "M-1")
+    env.hold(SELLER, "M-1")
     return "M-1"
 
 
@@ -61,11 +61,11 @@ def header_lines(head):
 # What a request looks like
 
 
-def test_a_request_carries_the_sellers_token_and_nothing_else_of_the_connection(house, monkeypatch, tmp_path):
+def test_a_request_carries_the_sellers_token_and_nothing_else_of_the_connection(env, monkeypatch, tmp_path):
     monkeypatch.setenv("NETRC", str(netrc_in(tmp_path)))
     with serving(token_answer(), answer({"mp_order_number": "M-1"})) as server:
         extras = EXTRAS | {"trust_env": True}
-        house.set_connection(host=server.url, login="the-client", password="the-secret", extra=extras)
+        env.set_connection(host=server.url, login="the-client", password="the-secret", extra=extras)
         response = FeedAmpHook().run("orders/M-1", seller=SELLER)
     assert response.json() == {"mp_order_number": "M-1"}
     token_call, request = server.requests
@@ -79,10 +79,10 @@ def test_a_request_carries_the_sellers_token_and_nothing_else_of_the_connection(
     assert b"leaked" not in token_call
 
 
-def test_a_bare_session_carries_no_credential(house, monkeypatch, tmp_path):
+def test_a_bare_session_carries_no_credential(env, monkeypatch, tmp_path):
     monkeypatch.setenv("NETRC", str(netrc_in(tmp_path)))
     with serving(answer({})) as server:
-        house.set_connection(host=server.url, extra=EXTRAS | {"trust_env": True})
+        env.set_connection(host=server.url, extra=EXTRAS | {"trust_env": True})
         with FeedAmpHook().get_conn() as session:
             session.get(f"{server.url}/orders")
     assert set(header_lines(server.heads[0])) == HEADERS - {"Authorization"}
@@ -92,20 +92,20 @@ def test_a_bare_session_carries_no_credential(house, monkeypatch, tmp_path):
     ("trusted", "asked"),
     [pytest.param(True, True, id="trusted"), pytest.param(False, False, id="not trusted, as by default")],
 )
-def test_a_proxy_of_the_environment_is_used_where_it_is_trusted(trusted, asked, house, monkeypatch):
+def test_a_proxy_of_the_environment_is_used_where_it_is_trusted(trusted, asked, env, monkeypatch):
     monkeypatch.setenv("no_proxy", "")
     with serving(answer(status=502)) as proxy, serving(token_answer(), answer({})) as server:
         monkeypatch.setenv("http_proxy", proxy.url.removesuffix("/api/v1"))
-        house.set_connection(host=server.url, extra={"trust_env": trusted})
+        env.set_connection(host=server.url, extra={"trust_env": trusted})
         with contextlib.suppress(TransientError):
             FeedAmpHook().run("orders", seller=SELLER)
     assert bool(proxy.requests) == asked
     assert bool(server.requests) != asked
 
 
-def test_a_put_carries_its_body_and_the_headers_it_was_given(house):
+def test_a_put_carries_its_body_and_the_headers_it_was_given(env):
     with serving(token_answer(), answer({})) as server:
-        house.set_connection(host=server.url)
+        env.set_connection(host=server.url)
         body = json.dumps(example_order("M-1"))
         hook = FeedAmpHook(method="PUT")
         hook.run("orders/M-1", data=body, headers={"Content-Type": "application/json"}, seller=SELLER)
@@ -114,19 +114,19 @@ def test_a_put_carries_its_body_and_the_headers_it_was_given(house):
     assert header_lines(head.decode())["Content-Type"] == "application/json"
 
 
-def test_query_parameters_of_a_get_go_into_the_url(house):
+def test_query_parameters_of_a_get_go_into_the_url(env):
     with serving(token_answer(), answer({"orders": []})) as server:
-        house.set_connection(host=server.url)
+        env.set_connection(host=server.url)
         FeedAmpHook().run("orders", data={"page_size": 10}, seller=SELLER)
     assert server.heads[1].startswith("GET /api/v1/orders?page_size=10 HTTP/1.1")
 
 
-def test_a_redirect_is_not_followed(house):
+def test_a_redirect_is_not_followed(env):
     with (
         serving(answer({})) as elsewhere,
         serving(token_answer(), answer(status=302, Location=elsewhere.url)) as server,
     ):
-        house.set_connection(host=server.url)
+        env.set_connection(host=server.url)
         with pytest.raises(RejectedError) as refusal:
             FeedAmpHook().run("orders/M-1", seller=SELLER)
     assert refusal.value.status == 302
@@ -136,45 +136,45 @@ def test_a_redirect_is_not_followed(house):
 # Tokens and pace
 
 
-def test_a_401_is_answered_with_a_newer_token(house, order):
+def test_a_401_is_answered_with_a_newer_token(env, order):
     FeedAmpHook().run(f"orders/{order}", seller=SELLER)
-    house.sandbox.expire_access_tokens(SELLER)
+    env.sandbox.expire_access_tokens(SELLER)
     assert FeedAmpHook().run(f"orders/{order}", seller=SELLER).json()["mp_order_number"] == order
-    assert [r.status for r in house.asked()] == [200, 401, 200]
-    assert house.sandbox.broken_rules == []
+    assert [r.status for r in env.asked()] == [200, 401, 200]
+    assert env.sandbox.broken_rules == []
 
 
-def test_a_second_401_is_an_authorization_error_and_the_end(house, order):
-    house.sandbox.fault("refuse_token", path="/orders", times=None)
+def test_a_second_401_is_an_authorization_error_and_the_end(env, order):
+    env.sandbox.fault("refuse_token", path="/orders", times=None)
     with pytest.raises(AuthorizationError):
         FeedAmpHook().run(f"orders/{order}", seller=SELLER)
-    assert [r.status for r in house.asked()] == [401, 401]
+    assert [r.status for r in env.asked()] == [401, 401]
 
 
 def test_requests_keep_to_the_rate_of_the_connection(airflow_home, tmp_path, monkeypatch):
     limits = {"requests_per_second": 5.0, "burst": 2}  # one for a machine that was held up
-    with open_airflow_house(tmp_path, monkeypatch, **limits) as house:
-        house.connect(SELLER)
-        house.set_connection(extra={"requests_per_second": 5})
+    with open_airflow_env(tmp_path, monkeypatch, **limits) as env:
+        env.connect(SELLER)
+        env.set_connection(extra={"requests_per_second": 5})
         for _ in range(4):
             FeedAmpHook().run("orders", seller=SELLER)
-        assert house.sandbox.broken_rules == []
+        assert env.sandbox.broken_rules == []
 
 
-def test_retry_after_holds_for_all_who_send_for_the_seller(house, order):
-    house.sandbox.fault("throttle", path="/orders", seconds=1)
+def test_retry_after_holds_for_all_who_send_for_the_seller(env, order):
+    env.sandbox.fault("throttle", path="/orders", seconds=1)
     with pytest.raises(ThrottledError) as throttled:
         FeedAmpHook().run(f"orders/{order}", seller=SELLER)
     assert throttled.value.retry_after_s == 1
     assert FeedAmpHook().run(f"orders/{order}", seller=SELLER).status_code == 200
-    first, second = house.asked()
+    first, second = env.asked()
     assert (second.at - first.at).total_seconds() >= 0.9
 
 
-def test_a_date_as_retry_after_is_understood(house):
+def test_a_date_as_retry_after_is_understood(env):
     date = {"Date": "Mon, 02 Mar 2026 10:00:00 GMT", "Retry_After": "Mon, 02 Mar 2026 10:00:30 GMT"}
     with serving(token_answer(), answer(status=429, **date)) as server:
-        house.set_connection(host=server.url)
+        env.set_connection(host=server.url)
         with pytest.raises(ThrottledError) as throttled:
             FeedAmpHook().run("orders", seller=SELLER)
     assert throttled.value.retry_after_s == 30
@@ -183,18 +183,18 @@ def test_a_date_as_retry_after_is_understood(house):
 # Event loops
 
 
-async def test_run_works_where_an_event_loop_runs_already(house, order):
+async def test_run_works_where_an_event_loop_runs_already(env, order):
     assert FeedAmpHook().run(f"orders/{order}", seller=SELLER).status_code == 200
 
 
-async def test_an_error_reaches_the_caller_where_an_event_loop_runs_already(house):
-    house.sandbox.revoke(SELLER)
+async def test_an_error_reaches_the_caller_where_an_event_loop_runs_already(env):
+    env.sandbox.revoke(SELLER)
     with pytest.raises(AuthorizationError):
         FeedAmpHook().run("orders", seller=SELLER)
 
 
-async def test_the_async_client_serves_several_sellers_at_once(house, order):
-    house.connect("seller-002")
+async def test_the_async_client_serves_several_sellers_at_once(env, order):
+    env.connect("seller-002")
     async with FeedAmpHook(CONN_ID).client() as clients:
         first, second = [await clients.for_seller(seller) for seller in (SELLER, "seller-002")]
         (found, read_at), other = await asyncio.gather(

@@ -21,15 +21,15 @@ SELLER = "seller-001"
 
 
 @pytest.fixture
-def house(airflow_house):
-    airflow_house.connect(SELLER)
-    return airflow_house
+def env(airflow_env):
+    airflow_env.connect(SELLER)
+    return airflow_env
 
 
 @pytest.fixture
-def order(house):
+def order(env):
     """An order that FeedAMP holds."""
-    house.hold(SELLER, "M-1")
+    env.hold(SELLER, "M-1")
     return "M-1"
 
 
@@ -41,18 +41,18 @@ def order(house):
         pytest.param("cut_body", UnclearError, id="an answer that is cut off"),
     ],
 )
-def test_trouble_on_the_way_is_an_error_that_may_be_tried_again(fault, error, house, order):
-    house.sandbox.fault(fault, path="/orders")
+def test_trouble_on_the_way_is_an_error_that_may_be_tried_again(fault, error, env, order):
+    env.sandbox.fault(fault, path="/orders")
     with pytest.raises(error):
         FeedAmpHook().run(f"orders/{order}", seller=SELLER)
 
 
-def test_an_unknown_order_is_said_to_be_unknown(house):
+def test_an_unknown_order_is_said_to_be_unknown(env):
     with pytest.raises(NotFoundError):
         FeedAmpHook().run("orders/NOBODY", seller=SELLER)
 
 
-def test_a_bad_answer_is_handed_over_where_nobody_checks_it(house):
+def test_a_bad_answer_is_handed_over_where_nobody_checks_it(env):
     response = FeedAmpHook().run("orders/NOBODY", extra_options={"check_response": False}, seller=SELLER)
     assert response.status_code == 404
 
@@ -69,10 +69,10 @@ def test_a_bad_answer_is_handed_over_where_nobody_checks_it(house):
         pytest.param([b""], id="broken off"),
     ],
 )
-def test_neither_log_nor_exception_holds_a_token_or_a_body(answers, house, caplog):
+def test_neither_log_nor_exception_holds_a_token_or_a_body(answers, env, caplog):
     caplog.set_level(logging.DEBUG)
     with serving(token_answer(), *answers) as server:
-        house.set_connection(host=server.url, password="the-secret")
+        env.set_connection(host=server.url, password="the-secret")
         with pytest.raises(Exception) as failure:  # noqa: PT011 - of any kind
             FeedAmpHook().run("orders/M-1", seller=SELLER)
     error = failure.value
@@ -95,12 +95,12 @@ def test_neither_log_nor_exception_holds_a_token_or_a_body(answers, house, caplo
         ),
     ],
 )
-def test_a_call_that_cannot_be_made_says_why(call, error, named, house):
+def test_a_call_that_cannot_be_made_says_why(call, error, named, env):
     with pytest.raises(error, match=named):
         FeedAmpHook().run("orders", **call)
-    assert house.asked() == []
+    assert env.asked() == []
 
 
-def test_a_connection_nobody_saved_is_named(house):
+def test_a_connection_nobody_saved_is_named(env):
     with pytest.raises(ConfigurationError, match="no connection elsewhere"):
         FeedAmpHook("elsewhere").get_conn()

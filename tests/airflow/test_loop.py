@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from airflow_house import AirflowHouse, open_airflow_house
+from airflow_env import AirflowEnv, open_airflow_env
 from contract_check import ContractCheck
 
 from demo.orders import make_orders
@@ -24,9 +24,9 @@ STEPS = {"intake", "place", "extract", "validate", "close", "reconcile", "refres
 
 @dataclass
 class Looped:
-    """A house after the loop, what was placed, how the runs ended, and what they logged."""
+    """An env after the loop, what was placed, how the runs ended, and what they logged."""
 
-    house: AirflowHouse
+    env: AirflowEnv
     rows: list[dict[str, Any]]
     ends: list[tuple[str, str]]
     log: str
@@ -35,12 +35,12 @@ class Looped:
     @property
     def truth(self) -> dict[tuple[str, str], dict[str, Any]]:
         """What FeedAMP holds, by seller and order number."""
-        sellers = [seller["seller_id"] for seller in self.house.sandbox.sellers]
-        return {(s, n): order for s in sellers for n, order in self.house.sandbox.orders(s).items()}
+        sellers = [seller["seller_id"] for seller in self.env.sandbox.sellers]
+        return {(s, n): order for s in sellers for n, order in self.env.sandbox.orders(s).items()}
 
     def personal_and_secret(self) -> set[str]:
         """Whatever may stand in no log and no XCom."""
-        sandbox = self.house.sandbox
+        sandbox = self.env.sandbox
         orders = [row["order"] for row in self.rows]
         personal = {order["customer"][field] for order in orders for field in ("full_name", "email")}
         personal |= {
@@ -62,24 +62,24 @@ def looped(airflow_home, tmp_path_factory, request):
     logging.getLogger().addHandler(handler)
     options = {"observer": check, "sellers": 4}
     with (
-        pytest.MonkeyPatch.context() as env,
-        open_airflow_house(tmp_path_factory.mktemp("loop"), env, **options) as house,
+        pytest.MonkeyPatch.context() as patch,
+        open_airflow_env(tmp_path_factory.mktemp("loop"), patch, **options) as env,
     ):
-        house.set_options(sellers_per_task="2")
-        house.connect()
-        sellers = [seller["seller_id"] for seller in house.sandbox.sellers]
+        env.set_options(sellers_per_task="2")
+        env.connect()
+        sellers = [seller["seller_id"] for seller in env.sandbox.sellers]
         rows = make_orders(sellers, ORDERS, now=datetime.now(UTC))
-        house.drop("orders.jsonl", *rows)
+        env.drop("orders.jsonl", *rows)
         dags = ["place_orders"] + ["extract_fulfillments", "process_fulfillments"] * CYCLES
         ends = []
         for dag in [*dags, "refresh_tokens"]:
             if dag == "extract_fulfillments":
-                house.sandbox.act(rounds=4)
-            ends.append((dag, str(house.run_dag(dag).state)))
-        ends.append(("reconcile_orders", str(house.run_dag("reconcile_orders", at=midnight()).state)))
+                env.sandbox.act(rounds=4)
+            ends.append((dag, str(env.run_dag(dag).state)))
+        ends.append(("reconcile_orders", str(env.run_dag("reconcile_orders", at=midnight()).state)))
         logging.getLogger().removeHandler(handler)
         printed = request.config.pluginmanager.getplugin("capturemanager").read_global_capture()
-        yield Looped(house, rows, ends, kept.getvalue() + "".join(printed), check)
+        yield Looped(env, rows, ends, kept.getvalue() + "".join(printed), check)
 
 
 def midnight() -> datetime:
@@ -91,12 +91,12 @@ def test_every_run_is_green(looped):
 
 
 def test_no_rule_of_the_api_is_broken(looped):
-    assert looped.house.sandbox.broken_rules == []
+    assert looped.env.sandbox.broken_rules == []
 
 
 def test_every_request_and_answer_fits_the_openapi_file(looped):
     assert looped.check.problems == []
-    assert sum(looped.check.seen.values()) == len(looped.house.sandbox.requests)
+    assert sum(looped.check.seen.values()) == len(looped.env.sandbox.requests)
     assert {"PUT 200", "GET 200", "POST 200"} <= set(looped.check.seen)
 
 
@@ -109,14 +109,14 @@ def test_every_order_is_placed_and_none_is_left_open_that_could_be_closed(looped
 
 
 def test_sellers_were_told_of_their_slips_and_mended_them(looped):
-    states = looped.house.query(
+    states = looped.env.query(
         "SELECT state, count(*) FROM feedamp.findings WHERE severity = 'error' GROUP BY 1"
     )
     assert dict(states).keys() == {"resolved"}
 
 
 def test_the_warehouse_holds_every_order_as_feedamp_does(looped):
-    rows = looped.house.query(
+    rows = looped.env.query(
         "SELECT seller_id, mp_order_number, status, marketplace_state, acknowledged, currency, "
         "units_ordered, units_shipped, units_cancelled FROM feedamp.orders"
     )
@@ -140,7 +140,7 @@ def quantities(order, part):
 
 
 def test_the_warehouse_holds_every_line_with_its_price(looped):
-    rows = looped.house.query(
+    rows = looped.env.query(
         "SELECT seller_id, mp_order_number, mp_line_number, sku, quantity, unit_price FROM feedamp.order_lines"
     )
     assert sorted(rows) == sorted(
@@ -151,7 +151,7 @@ def test_the_warehouse_holds_every_line_with_its_price(looped):
 
 
 def test_the_warehouse_holds_every_shipment_as_feedamp_does(looped):
-    rows = looped.house.query(
+    rows = looped.env.query(
         "SELECT seller_id, mp_order_number, mp_line_number, shipment_index, quantity, carrier, tracking_number, "
         "shipped_date, tracking_url FROM feedamp.shipments"
     )
@@ -175,7 +175,7 @@ def test_the_warehouse_holds_every_shipment_as_feedamp_does(looped):
 
 
 def test_the_warehouse_holds_every_cancellation_as_feedamp_does(looped):
-    rows = looped.house.query(
+    rows = looped.env.query(
         "SELECT seller_id, mp_order_number, mp_line_number, cancellation_index, quantity, reason "
         "FROM feedamp.cancellations"
     )
@@ -188,7 +188,7 @@ def test_the_warehouse_holds_every_cancellation_as_feedamp_does(looped):
 
 
 def test_every_closed_order_stands_in_closures(looped):
-    rows = looped.house.query("SELECT seller_id, mp_order_number, marketplace_state FROM feedamp.closures")
+    rows = looped.env.query("SELECT seller_id, mp_order_number, marketplace_state FROM feedamp.closures")
     closed = {key: order for key, order in looped.truth.items() if order["status"] == "COMPLETE"}
     assert sorted(rows) == sorted((*key, order["marketplace_state"]) for key, order in closed.items())
 
@@ -196,9 +196,9 @@ def test_every_closed_order_stands_in_closures(looped):
 def test_reconciling_yesterday_compares_its_orders_and_finds_no_difference(looped):
     yesterday = (midnight() - timedelta(days=1)).date().isoformat()
     bought = sum(row["order"]["purchase_date"].startswith(yesterday) for row in looped.rows)
-    [(compared,)] = looped.house.query("SELECT sum(orders)::int FROM feedamp.runs WHERE step = 'reconcile'")
+    [(compared,)] = looped.env.query("SELECT sum(orders)::int FROM feedamp.runs WHERE step = 'reconcile'")
     assert compared == bought > 0
-    assert looped.house.query("SELECT * FROM feedamp.reconciliations") == []
+    assert looped.env.query("SELECT * FROM feedamp.reconciliations") == []
 
 
 def test_no_log_holds_a_token_a_secret_or_a_customer(looped):
@@ -213,7 +213,7 @@ def test_xcoms_hold_ids_and_counts_and_no_more(looped, airflow_home):
     values = [json.loads(text) for text in kept]
     assert {"place", "extract", "close"} <= set(texts(values))
     assert not [word for word in looped.personal_and_secret() if word in "".join(kept)]
-    sellers = {seller["seller_id"] for seller in looped.house.sandbox.sellers}
+    sellers = {seller["seller_id"] for seller in looped.env.sandbox.sellers}
     assert set(texts(values)) <= sellers | STEPS
 
 

@@ -51,13 +51,13 @@ def test_a_field_that_is_missing_is_named(field, named):
 
 @pytest.fixture
 def on_postgres(feedamp_env, server, monkeypatch):  # noqa: F811
-    """The console's house with its warehouse on Postgres; gives console and address."""
+    """The console's env with its warehouse on Postgres; gives console and address."""
     address = address_of(server.database())
     login = f"{address.user}:{quote(address.password)}"
     monkeypatch.setenv(
         "AIRFLOW_CONN_PG", f"postgres://{login}@{address.host}:{address.port}/{address.database}"
     )
-    feedamp_env.house.set_options(warehouse_conn_id="pg", duckdb_lock_wait_s="0")
+    feedamp_env.env.set_options(warehouse_conn_id="pg", duckdb_lock_wait_s="0")
     feedamp_env.reopen()
     return feedamp_env, address
 

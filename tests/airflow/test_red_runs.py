@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
-from airflow_house import ROOT
+from airflow_env import ROOT
 from order_samples import good_line, good_order
 
 from feedamp.rules.troubles import Reason, Told
@@ -23,9 +23,9 @@ def row(seller_id, number):
 
 
 @pytest.fixture
-def house(airflow_house):
-    airflow_house.connect()
-    return airflow_house
+def env(airflow_env):
+    airflow_env.connect()
+    return airflow_env
 
 
 @pytest.fixture
@@ -40,51 +40,51 @@ def said_at_the_end(capfd):
     return read
 
 
-def kept(house):
+def kept(env):
     """What the tasks have left in the state, by step and shard."""
-    with closing(sqlite3.connect(house.folder / "state.db")) as state:
+    with closing(sqlite3.connect(env.folder / "state.db")) as state:
         query = "SELECT step, shard, problems FROM step_runs WHERE problems IS NOT NULL ORDER BY 1, 2"
         return {(step, shard): Told.decode(text) for step, shard, text in state.execute(query)}
 
 
-def test_a_red_placing_names_its_sellers_and_the_reason(house, said_at_the_end):
-    house.drop("orders.jsonl", *(row(seller, f"M-{seller}") for seller in (FIRST, SECOND, THIRD)))
+def test_a_red_placing_names_its_sellers_and_the_reason(env, said_at_the_end):
+    env.drop("orders.jsonl", *(row(seller, f"M-{seller}") for seller in (FIRST, SECOND, THIRD)))
     for seller in (FIRST, THIRD):
-        house.sandbox.fault("error_503", method="PUT", seller_id=seller, times=None)
-    assert house.run_dag("place_orders").state == "failed"
+        env.sandbox.fault("error_503", method="PUT", seller_id=seller, times=None)
+    assert env.run_dag("place_orders").state == "failed"
     assert (
         f"place: 2 of 3 sellers have work left. {FIRST}: FeedAMP answered 503 (2 sellers). "
         "The next run takes up what is left."
     ) in said_at_the_end()
 
 
-def test_a_red_extraction_names_each_reason(house, said_at_the_end):
-    house.drop("orders.jsonl", *(row(seller, f"M-{seller}") for seller in (FIRST, SECOND, THIRD)))
-    house.place()
-    house.sandbox.fault("throttle", path="/orders", seller_id=SECOND, times=None, seconds=300)
-    house.sandbox.fault("broken_json", path="/orders", seller_id=THIRD, times=None)
-    assert house.run_dag("extract_fulfillments").state == "failed"
+def test_a_red_extraction_names_each_reason(env, said_at_the_end):
+    env.drop("orders.jsonl", *(row(seller, f"M-{seller}") for seller in (FIRST, SECOND, THIRD)))
+    env.place()
+    env.sandbox.fault("throttle", path="/orders", seller_id=SECOND, times=None, seconds=300)
+    env.sandbox.fault("broken_json", path="/orders", seller_id=THIRD, times=None)
+    assert env.run_dag("extract_fulfillments").state == "failed"
     said = said_at_the_end()
     assert "extract: 2 of 3 sellers have work left. " in said
     assert f"{SECOND}: FeedAMP answered 429" in said
     assert f"{THIRD}: FeedAMP answered 2xx with a broken body" in said
 
 
-def test_a_green_retry_clears_what_was_said(house):
-    house.drop("orders.jsonl", row(FIRST, "M-1"))
-    house.place()
-    house.sandbox.fault("error_503", path="^/orders", seller_id=FIRST, times=4)  # one try of a task
+def test_a_green_retry_clears_what_was_said(env):
+    env.drop("orders.jsonl", row(FIRST, "M-1"))
+    env.place()
+    env.sandbox.fault("error_503", path="^/orders", seller_id=FIRST, times=4)  # one try of a task
     dag = DagBag(str(ROOT / "dags" / "feedamp_extract_fulfillments.py")).dags["feedamp_extract_fulfillments"]
     for task in dag.tasks:
         task.retries, task.retry_delay = 1, timedelta(0)
     run = dag.test()
     tries = {ti.map_index: ti.try_number for ti in run.get_task_instances() if ti.task_id == "extract"}
     assert (run.state, tries) == ("success", {0: 2, 1: 1, 2: 1})
-    assert kept(house) == {}
+    assert kept(env) == {}
 
 
-def test_a_task_that_ends_before_its_step_begins_says_why(house, said_at_the_end):
-    assert house.run_dag("place_orders", sellers=["no one"]).state == "failed"
+def test_a_task_that_ends_before_its_step_begins_says_why(env, said_at_the_end):
+    assert env.run_dag("place_orders", sellers=["no one"]).state == "failed"
     said = said_at_the_end()
     assert (
         "plan: Param sellers: not registered: no one. Not started, because of a task before it: place."
@@ -92,11 +92,11 @@ def test_a_task_that_ends_before_its_step_begins_says_why(house, said_at_the_end
     )
 
 
-def test_an_error_that_no_one_expected_is_told_by_its_kind_alone(house, said_at_the_end):
-    house.drop("orders.jsonl", row(FIRST, "M-1"))
-    (house.folder / "warehouse.duckdb").unlink(missing_ok=True)
-    (house.folder / "warehouse.duckdb").mkdir()
-    assert house.run_dag("place_orders").state == "failed"
+def test_an_error_that_no_one_expected_is_told_by_its_kind_alone(env, said_at_the_end):
+    env.drop("orders.jsonl", row(FIRST, "M-1"))
+    (env.folder / "warehouse.duckdb").unlink(missing_ok=True)
+    (env.folder / "warehouse.duckdb").mkdir()
+    assert env.run_dag("place_orders").state == "failed"
     assert "load: An unexpected IOException ended the task; see its log." in said_at_the_end()
 
 
@@ -112,17 +112,17 @@ with DAG("feedamp_place_orders", params={"dry_run": False}):
 """
 
 
-def test_a_task_that_dies_without_a_word_is_named(house, tmp_path, said_at_the_end):
+def test_a_task_that_dies_without_a_word_is_named(env, tmp_path, said_at_the_end):
     (tmp_path / "dies.py").write_text(DIES)
     run = DagBag(str(tmp_path / "dies.py")).dags["feedamp_place_orders"].test()
     assert run.state == "failed"
     assert "place ended without a word; see its log." in said_at_the_end()
 
 
-def test_a_dry_run_that_fails_leaves_nothing_in_the_state(house, said_at_the_end):
-    assert house.run_dag("place_orders", sellers=["no one"], dry_run=True).state == "failed"
+def test_a_dry_run_that_fails_leaves_nothing_in_the_state(env, said_at_the_end):
+    assert env.run_dag("place_orders", sellers=["no one"], dry_run=True).state == "failed"
     assert "plan ended without a word; see its log." in said_at_the_end()
-    assert kept(house) == {}
+    assert kept(env) == {}
 
 
 def told(*reasons, **fields):
@@ -169,12 +169,12 @@ def test_a_day_that_is_red_is_to_be_started_again():
     assert text.endswith("Clear the task, or start the day again as a backfill.")
 
 
-def test_the_run_id_of_a_day_keeps_its_words_apart(house, said_at_the_end):
-    house.drop("orders.jsonl", row(FIRST, "M-1"))
-    house.place()
-    house.sandbox.fault("error_503", path="/orders", seller_id=FIRST, times=None)
-    assert house.run_dag("reconcile_orders", at=datetime(2026, 3, 3, tzinfo=UTC)).state == "failed"
-    house.sandbox.clear_faults()
+def test_the_run_id_of_a_day_keeps_its_words_apart(env, said_at_the_end):
+    env.drop("orders.jsonl", row(FIRST, "M-1"))
+    env.place()
+    env.sandbox.fault("error_503", path="/orders", seller_id=FIRST, times=None)
+    assert env.run_dag("reconcile_orders", at=datetime(2026, 3, 3, tzinfo=UTC)).state == "failed"
+    env.sandbox.clear_faults()
     said_at_the_end()
-    assert house.run_dag("reconcile_orders", at=datetime(2026, 3, 4, tzinfo=UTC)).state == "success"
-    assert [step for step, _ in kept(house)] == ["reconcile"]
+    assert env.run_dag("reconcile_orders", at=datetime(2026, 3, 4, tzinfo=UTC)).state == "success"
+    assert [step for step, _ in kept(env)] == ["reconcile"]

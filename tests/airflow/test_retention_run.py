@@ -13,8 +13,8 @@ def test_the_daily_run_takes_customers_out_of_closed_orders(feedamp_env):
     feedamp_env.fulfill("M-1")
     feedamp_env.read()
     feedamp_env.process()
-    feedamp_env.house.set_options(closed_body_days="0")
-    feedamp_env.house.run_dag("refresh_tokens")
+    feedamp_env.env.set_options(closed_body_days="0")
+    feedamp_env.env.run_dag("refresh_tokens")
     with feedamp_env.resources.state.read() as connection:
         orders = ledger.read_many(connection, SELLER, ["M-1", "M-2"])
     assert [orders[number].has_body for number in ("M-1", "M-2")] == [False, True]

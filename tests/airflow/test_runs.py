@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from airflow.sdk.exceptions import ParamValidationError
-from airflow_house import GOOD_NUMBER, open_airflow_house, task_states
+from airflow_env import GOOD_NUMBER, open_airflow_env, task_states
 from order_samples import good_line, good_order
 
 FIRST, SECOND, THIRD = "seller-001", "seller-002", "seller-003"
@@ -23,20 +23,20 @@ def row(seller_id, number, **changes):
 
 
 @pytest.fixture
-def house(airflow_house):
-    airflow_house.connect()
-    return airflow_house
+def env(airflow_env):
+    airflow_env.connect()
+    return airflow_env
 
 
 @pytest.fixture
-def placed(house):
+def placed(env):
     """One order each of three sellers, placed."""
-    house.drop("first.jsonl", *(row(seller, f"M-{seller}") for seller in (FIRST, SECOND, THIRD)))
-    house.place()
-    return house
+    env.drop("first.jsonl", *(row(seller, f"M-{seller}") for seller in (FIRST, SECOND, THIRD)))
+    env.place()
+    return env
 
 
-def ship(house, seller_id, number, quantity=4):
+def ship(env, seller_id, number, quantity=4):
     parcel = {
         "quantity": quantity,
         "carrier": "UPS",
@@ -44,7 +44,7 @@ def ship(house, seller_id, number, quantity=4):
         "shipped_date": "2026-03-04",
     }
     line = {"mp_line_number": f"{number}-1", "shipments": [parcel], "cancellations": []}
-    house.sandbox.set_fulfillments(seller_id, number, [line])
+    env.sandbox.set_fulfillments(seller_id, number, [line])
 
 
 # Dry runs
@@ -52,32 +52,30 @@ def ship(house, seller_id, number, quantity=4):
 
 @pytest.fixture(scope="module")
 def half_way(airflow_home, tmp_path_factory):
-    """A house where every DAG has something to do: a new file, an order to place, fulfillments to read and to judge, a day to compare."""
+    """An env where every DAG has something to do: a new file, an order to place, fulfillments to read and to judge, a day to compare."""
     with (
-        pytest.MonkeyPatch.context() as env,
-        open_airflow_house(tmp_path_factory.mktemp("dry"), env) as house,
+        pytest.MonkeyPatch.context() as patch,
+        open_airflow_env(tmp_path_factory.mktemp("dry"), patch) as env,
     ):
-        house.connect()
-        house.drop("first.jsonl", row(FIRST, "M-1"), row(SECOND, "M-2"))
-        house.place()
-        ship(house, FIRST, "M-1")
-        house.run_dag("extract_fulfillments")
-        ship(house, SECOND, "M-2")
-        house.drop("second.jsonl", row(THIRD, "M-3"))
-        house.take_in()
-        house.drop("third.jsonl", row(THIRD, "M-4"))
-        yield house
+        env.connect()
+        env.drop("first.jsonl", row(FIRST, "M-1"), row(SECOND, "M-2"))
+        env.place()
+        ship(env, FIRST, "M-1")
+        env.run_dag("extract_fulfillments")
+        ship(env, SECOND, "M-2")
+        env.drop("second.jsonl", row(THIRD, "M-3"))
+        env.take_in()
+        env.drop("third.jsonl", row(THIRD, "M-4"))
+        yield env
 
 
-def everything_stored(house):
+def everything_stored(env):
     """Every row of the state, every table of the warehouse, every file of the lake."""
-    with closing(sqlite3.connect(house.folder / "state.db")) as state:
+    with closing(sqlite3.connect(env.folder / "state.db")) as state:
         names = [name for (name,) in state.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         rows = {name: sorted(map(repr, state.execute(f"SELECT * FROM {name}"))) for name in names}
-    tables = house.query(
-        "SELECT table_name, estimated_size FROM duckdb_tables() WHERE schema_name = 'feedamp'"
-    )
-    return rows, sorted(tables), sorted(str(path) for path in (house.folder / "lake").rglob("*"))
+    tables = env.query("SELECT table_name, estimated_size FROM duckdb_tables() WHERE schema_name = 'feedamp'")
+    return rows, sorted(tables), sorted(str(path) for path in (env.folder / "lake").rglob("*"))
 
 
 @pytest.mark.parametrize("dag_id", DAGS)
@@ -141,8 +139,8 @@ def test_an_unreadable_order_is_noted_and_the_run_ends_green(placed, caplog):
     assert placed.query("SELECT seller_id FROM feedamp.orders WHERE units_shipped > 0") == [(FIRST,)]
 
 
-def test_a_run_without_work_is_green_and_loads_all_the_same(house):
-    run = house.run_dag("place_orders")
+def test_a_run_without_work_is_green_and_loads_all_the_same(env):
+    run = env.run_dag("place_orders")
     assert run.state == "success"
     assert task_states(run) == {
         "intake": ["success"],
@@ -170,53 +168,53 @@ def rejected(number):
     ],
 )
 def test_too_many_rejected_rows_make_the_run_red_after_the_good_ones_are_through(
-    good, bad, limit, state, house
+    good, bad, limit, state, env
 ):
-    house.set_options(max_rejected_ratio=limit)
+    env.set_options(max_rejected_ratio=limit)
     rows = [row(FIRST, f"M-{n}") for n in range(good)] + [rejected(f"BAD-{n}") for n in range(bad)]
-    house.drop("orders.jsonl", *rows)
-    run = house.run_dag("place_orders")
+    env.drop("orders.jsonl", *rows)
+    run = env.run_dag("place_orders")
     assert run.state == state
     assert task_states(run)["gate"] == [state]
-    assert len(house.sandbox.orders(FIRST)) == good
-    [(in_warehouse,)] = house.query("SELECT count(*) FROM feedamp.orders")
-    [(turned_away,)] = house.query("SELECT count(*) FROM feedamp.rejected_orders")
+    assert len(env.sandbox.orders(FIRST)) == good
+    [(in_warehouse,)] = env.query("SELECT count(*) FROM feedamp.orders")
+    [(turned_away,)] = env.query("SELECT count(*) FROM feedamp.rejected_orders")
     assert (in_warehouse, turned_away) == (good, bad)
 
 
-def test_one_bad_file_among_good_ones_makes_the_run_red_and_is_named(house, capfd):
-    house.drop("good.jsonl", *(row(FIRST, f"M-{n}") for n in range(60)))
+def test_one_bad_file_among_good_ones_makes_the_run_red_and_is_named(env, capfd):
+    env.drop("good.jsonl", *(row(FIRST, f"M-{n}") for n in range(60)))
     bad = [rejected(f"BAD-{n}") for n in range(20)]
-    house.drop("bad.jsonl", *bad, *(row(FIRST, f"G-{n}") for n in range(10)))
-    house.set_options(max_rejected_ratio="0.5")
-    assert house.run_dag("place_orders").state == "failed"
+    env.drop("bad.jsonl", *bad, *(row(FIRST, f"G-{n}") for n in range(10)))
+    env.set_options(max_rejected_ratio="0.5")
+    assert env.run_dag("place_orders").state == "failed"
     assert "bad.jsonl: 20 of 30 rows were rejected" in capfd.readouterr().out
-    assert len(house.sandbox.orders(FIRST)) == 70
+    assert len(env.sandbox.orders(FIRST)) == 70
 
 
-def test_a_file_that_cannot_be_read_to_its_end_makes_its_run_red_and_no_other(house, capfd):
-    house.set_options(max_rejected_ratio="1")
-    house.drop("good.jsonl", *(row(FIRST, f"M-{n}") for n in range(30)))
-    (house.inbox / "cut.parquet").write_bytes(b"PAR1 and half of a file")
-    os.utime(house.inbox / "cut.parquet", (0, 0))
-    run = house.run_dag("place_orders")
+def test_a_file_that_cannot_be_read_to_its_end_makes_its_run_red_and_no_other(env, capfd):
+    env.set_options(max_rejected_ratio="1")
+    env.drop("good.jsonl", *(row(FIRST, f"M-{n}") for n in range(30)))
+    (env.inbox / "cut.parquet").write_bytes(b"PAR1 and half of a file")
+    os.utime(env.inbox / "cut.parquet", (0, 0))
+    run = env.run_dag("place_orders")
     assert (run.state, task_states(run)["gate"]) == ("failed", ["failed"])
     assert "cut.parquet could not be read to its end" in capfd.readouterr().out
-    assert len(house.sandbox.orders(FIRST)) == 30
-    assert house.run_dag("place_orders").state == "success"
+    assert len(env.sandbox.orders(FIRST)) == 30
+    assert env.run_dag("place_orders").state == "success"
 
 
 # Params
 
 
-def test_a_run_for_some_sellers_leaves_the_others_alone(house):
-    house.drop("orders.jsonl", row(FIRST, "M-1"), row(SECOND, "M-2"))
-    assert house.run_dag("place_orders", sellers=[SECOND]).state == "success"
-    assert (list(house.sandbox.orders(FIRST)), list(house.sandbox.orders(SECOND))) == ([], ["M-2"])
+def test_a_run_for_some_sellers_leaves_the_others_alone(env):
+    env.drop("orders.jsonl", row(FIRST, "M-1"), row(SECOND, "M-2"))
+    assert env.run_dag("place_orders", sellers=[SECOND]).state == "success"
+    assert (list(env.sandbox.orders(FIRST)), list(env.sandbox.orders(SECOND))) == ([], ["M-2"])
 
 
-def test_an_unknown_seller_makes_the_run_red_and_is_named(house, capfd):
-    assert house.run_dag("place_orders", sellers=["no one"]).state == "failed"
+def test_an_unknown_seller_makes_the_run_red_and_is_named(env, capfd):
+    assert env.run_dag("place_orders", sellers=["no one"]).state == "failed"
     assert "not registered: no one" in capfd.readouterr().out
 
 
@@ -233,14 +231,14 @@ def test_a_reconciliation_repairs_when_it_is_told_to(placed, repair):
     assert list(placed.sandbox.orders(FIRST)) == ([f"M-{FIRST}"] if repair else [])
 
 
-def test_a_repair_that_is_neither_true_nor_false_starts_no_run(house):
+def test_a_repair_that_is_neither_true_nor_false_starts_no_run(env):
     with pytest.raises(ParamValidationError, match="repair"):
-        house.run_dag("reconcile_orders", repair="maybe")
+        env.run_dag("reconcile_orders", repair="maybe")
 
 
-def test_a_since_without_a_zone_starts_no_run(house):
+def test_a_since_without_a_zone_starts_no_run(env):
     with pytest.raises(ParamValidationError, match="since"):
-        house.run_dag("extract_fulfillments", since="2026-03-01T00:00:00")
+        env.run_dag("extract_fulfillments", since="2026-03-01T00:00:00")
 
 
 def test_since_reads_everything_from_that_moment(placed):

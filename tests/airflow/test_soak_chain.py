@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from airflow.sdk.definitions.retry_policy import RetryAction
-from airflow_house import dag_bag
+from airflow_env import dag_bag
 
 from feedamp.errors import (
     AuthorizationError,

@@ -67,7 +67,7 @@ def inbox(sql: str = QUERY, conn_id: str = "market") -> SqlInbox:
 
 
 def test_orders_of_a_postgres_table_are_placed_with_exact_prices(feedamp_env, market):
-    feedamp_env.house.set_options(inbox_sql=QUERY, inbox_sql_conn_id="market")
+    feedamp_env.env.set_options(inbox_sql=QUERY, inbox_sql_conn_id="market")
     feedamp_env.reopen()
     feedamp_env.intake()
     feedamp_env.place()
@@ -165,7 +165,7 @@ def test_a_connection_that_cannot_work_is_a_configuration_error(monkeypatch, air
 
 @pytest.mark.parametrize("given", ["inbox_sql", "inbox_sql_conn_id"])
 def test_one_option_without_the_other_is_refused(console, given):
-    console.house.set_options(**{given: "market"})
+    console.env.set_options(**{given: "market"})
     with pytest.raises(ConfigurationError, match="go together"):
         console.reopen()
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from airflow_house import AirflowHouse, task_states
+from airflow_env import AirflowEnv, task_states
 from object_store import KEYS, ObjectStore, object_store
 from order_samples import good_order
 
@@ -32,22 +32,20 @@ def connection(s3: ObjectStore) -> dict[str, object]:
     return {"conn_type": "aws", "login": login, "password": password, "extra": extra}
 
 
-def in_bucket(house: AirflowHouse, s3: ObjectStore, conn_id: str = "my_aws") -> None:
-    house.set_options(
-        inbox_url=f"s3://{conn_id}@{s3.bucket}/in", lake_url=f"s3://{conn_id}@{s3.bucket}/lake/"
-    )
+def in_bucket(env: AirflowEnv, s3: ObjectStore, conn_id: str = "my_aws") -> None:
+    env.set_options(inbox_url=f"s3://{conn_id}@{s3.bucket}/in", lake_url=f"s3://{conn_id}@{s3.bucket}/lake/")
 
 
-def test_a_run_takes_its_inbox_from_the_bucket_and_writes_its_lake_there(airflow_house, s3, monkeypatch):
+def test_a_run_takes_its_inbox_from_the_bucket_and_writes_its_lake_there(airflow_env, s3, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_MY_AWS", json.dumps(connection(s3)))
-    in_bucket(airflow_house, s3)
-    airflow_house.connect()
-    seller = airflow_house.sandbox.sellers[0]["seller_id"]
+    in_bucket(airflow_env, s3)
+    airflow_env.connect()
+    seller = airflow_env.sandbox.sellers[0]["seller_id"]
     row = {"seller_id": seller, "order": good_order(mp_order_number="M-1")}
     s3.plant({"in/a.jsonl": json.dumps(row, default=float).encode()})
-    run = airflow_house.run_dag("place_orders")
+    run = airflow_env.run_dag("place_orders")
     assert task_states(run)["gate"] == ["success"]
-    assert airflow_house.query("SELECT mp_order_number FROM feedamp.orders") == [("M-1",)]
+    assert airflow_env.query("SELECT mp_order_number FROM feedamp.orders") == [("M-1",)]
     assert s3.names("lake/_manifests/")
 
 
@@ -60,7 +58,7 @@ def test_the_command_finds_a_connection_saved_in_the_ui(console, s3, monkeypatch
         saved = connection(s3)
         session.add(Connection("saved_aws", **saved | {"extra": json.dumps(saved["extra"])}))
     try:
-        in_bucket(console.house, s3, "saved_aws")
+        in_bucket(console.env, s3, "saved_aws")
         s3.plant({"in/a.jsonl": b"{}"})
         done = console.run("doctor", "--json")
     finally:
@@ -74,7 +72,7 @@ def test_the_command_finds_a_connection_saved_in_the_ui(console, s3, monkeypatch
 
 def test_doctor_names_the_option_whose_bucket_is_missing(console, s3, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_MY_AWS", json.dumps(connection(s3)))
-    console.house.set_options(inbox_url="s3://my_aws@nowhere/in", lake_url="s3://my_aws@nowhere/lake")
+    console.env.set_options(inbox_url="s3://my_aws@nowhere/in", lake_url="s3://my_aws@nowhere/lake")
     done = console.run("doctor", "--json")
     said = {check["name"]: (check["state"], check["says"]) for check in json.loads(done.out)["checks"]}
     assert done.code == 2
@@ -101,10 +99,10 @@ def test_doctor_names_the_option_whose_bucket_is_missing(console, s3, monkeypatc
         ),
     ],
 )
-def test_a_url_that_cannot_be_used_says_why_and_shows_no_key(url, says, airflow_house):
-    airflow_house.set_options(lake_url=url)
+def test_a_url_that_cannot_be_used_says_why_and_shows_no_key(url, says, airflow_env):
+    airflow_env.set_options(lake_url=url)
     with pytest.raises(ConfigurationError, match=says) as caught:
-        airflow_house.resources()
+        airflow_env.resources()
     assert "secret2" not in str(caught.value)
 
 
@@ -114,7 +112,7 @@ def test_a_folder_is_a_folder_even_with_an_at_sign_in_its_name(url, tmp_path):
     assert open_store("lake_url", url.format(folder), pytest.fail).root == folder
 
 
-def test_without_a_connection_the_credentials_are_those_of_the_process(airflow_house, s3, monkeypatch):
+def test_without_a_connection_the_credentials_are_those_of_the_process(airflow_env, s3, monkeypatch):
     for name, value in KEYS.items():
         monkeypatch.setenv(name.upper(), value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3.endpoint)

@@ -14,19 +14,19 @@ from feedamp_airflow.config import read_options
 from feedamp_airflow.wiring import make_resources
 
 
-def test_a_sqlite_state_gets_a_key_file_beside_it_made_once(airflow_house):
-    first, second = airflow_house.resources().cipher, airflow_house.resources().cipher
-    file = airflow_house.folder / "state.db.key"
+def test_a_sqlite_state_gets_a_key_file_beside_it_made_once(airflow_env):
+    first, second = airflow_env.resources().cipher, airflow_env.resources().cipher
+    file = airflow_env.folder / "state.db.key"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert second.decrypt(first.encrypt("rt-1")) == "rt-1"
 
 
-def test_a_given_key_is_used_and_no_file_is_made(airflow_house):
+def test_a_given_key_is_used_and_no_file_is_made(airflow_env):
     key = Fernet.generate_key().decode()
-    airflow_house.set_options(encryption_key=f" {key}\n")
-    stored = airflow_house.resources().cipher.encrypt("rt-1")
+    airflow_env.set_options(encryption_key=f" {key}\n")
+    stored = airflow_env.resources().cipher.encrypt("rt-1")
     assert Fernet(key).decrypt(stored.encode()) == b"rt-1"
-    assert not (airflow_house.folder / "state.db.key").exists()
+    assert not (airflow_env.folder / "state.db.key").exists()
 
 
 def test_a_key_from_a_command_loses_its_line_end(monkeypatch):
@@ -35,27 +35,25 @@ def test_a_key_from_a_command_loses_its_line_end(monkeypatch):
     assert read_options().encryption_key == key
 
 
-def test_a_key_is_masked_in_logs_from_the_moment_it_is_loaded(airflow_house):
+def test_a_key_is_masked_in_logs_from_the_moment_it_is_loaded(airflow_env):
     key = Fernet.generate_key().decode()
-    airflow_house.set_options(encryption_key=key)
-    airflow_house.resources()
+    airflow_env.set_options(encryption_key=key)
+    airflow_env.resources()
     assert key not in str(redact(f"the key is {key}"))
 
 
-def test_a_password_in_an_address_is_masked_in_logs(airflow_house):
+def test_a_password_in_an_address_is_masked_in_logs(airflow_env):
     key = Fernet.generate_key().decode()
-    airflow_house.set_options(encryption_key=key, inbox_url="sftp://us:sesame-of-the-inbox@127.0.0.1/inbox")
-    airflow_house.set_options(
-        state_url="postgresql+psycopg://us:sesame%20of%20the%20state@127.0.0.1:1/feedamp"
-    )
+    airflow_env.set_options(encryption_key=key, inbox_url="sftp://us:sesame-of-the-inbox@127.0.0.1/inbox")
+    airflow_env.set_options(state_url="postgresql+psycopg://us:sesame%20of%20the%20state@127.0.0.1:1/feedamp")
     with pytest.raises(OperationalError):  # no one listens there
         make_resources()
     said = str(redact("sesame-of-the-inbox, sesame%20of%20the%20state, sesame of the state"))
     assert "sesame" not in said
 
 
-def test_a_state_that_is_no_file_needs_a_key(airflow_house):
-    airflow_house.set_options(state_url="postgresql+psycopg://no one@127.0.0.1:1/feedamp")
+def test_a_state_that_is_no_file_needs_a_key(airflow_env):
+    airflow_env.set_options(state_url="postgresql+psycopg://no one@127.0.0.1:1/feedamp")
     with pytest.raises(ConfigurationError, match="encryption_key is required"):
         make_resources()
 
@@ -76,8 +74,8 @@ def test_a_state_that_is_no_file_needs_a_key(airflow_house):
         ),
     ],
 )
-def test_parts_that_cannot_be_put_together_say_which_option_is_wrong(options, named, airflow_house):
-    airflow_house.set_options(**options)
+def test_parts_that_cannot_be_put_together_say_which_option_is_wrong(options, named, airflow_env):
+    airflow_env.set_options(**options)
     with pytest.raises(ConfigurationError, match=named):
         make_resources()
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 import requests
-from backfill_house import AUTUMN, EDGES, NOBODY_BOUGHT, RECONCILE, SPRING, BackfillHouse, at_once, order_rows
+from backfill_env import AUTUMN, EDGES, NOBODY_BOUGHT, RECONCILE, SPRING, BackfillEnv, at_once, order_rows
 
 from demo.programs import BIN
 
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
-def house(guarded) -> BackfillHouse:
+def env(guarded) -> BackfillEnv:
     """Everything is placed; on every day of the spring FeedAMP then shows another quantity than was placed."""
     *sellers, lonely = [seller["seller_id"] for seller in guarded.sandbox.sellers][:4]
     guarded.connect([*sellers, lonely])
@@ -32,20 +32,20 @@ def house(guarded) -> BackfillHouse:
                 held = guarded.sandbox._order(row["seller_id"], number)
                 held.by_hand = True  # its simulated seller leaves it alone
                 held.body["order_lines"][0]["quantity"] += 3
-    return BackfillHouse(guarded, placed, lonely)
+    return BackfillEnv(guarded, placed, lonely)
 
 
 @pytest.fixture(scope="module")
-def five_at_once(house):
+def five_at_once(env):
     """Five days in one backfill, five runs at once, while the DAG's own scheduled run is under way, too."""
-    planned = house.backfill(SPRING, dry_run=True)
-    house.backfill(SPRING)
+    planned = env.backfill(SPRING, dry_run=True)
+    env.backfill(SPRING)
     with pytest.raises(requests.HTTPError) as refusal:
-        house.backfill(AUTUMN)
-    house.guarded.unpause(RECONCILE)
-    runs = house.runs(SPRING)
-    [live] = house.guarded.ended(RECONCILE, "scheduled")
-    return planned, runs, house.differences(), refusal.value.response, live
+        env.backfill(AUTUMN)
+    env.guarded.unpause(RECONCILE)
+    runs = env.runs(SPRING)
+    [live] = env.guarded.ended(RECONCILE, "scheduled")
+    return planned, runs, env.differences(), refusal.value.response, live
 
 
 def test_the_dry_run_names_each_day_once(five_at_once):
@@ -62,20 +62,20 @@ def test_the_dry_run_names_each_day_once(five_at_once):
         pytest.param("2026-03-06T00:00:00-05:00", "2026-03-06T23:00:00-05:00", 1, id="a day in New York"),
     ],
 )
-def test_a_range_covers_the_utc_days_that_begin_in_it(house, start, end, days):
+def test_a_range_covers_the_utc_days_that_begin_in_it(env, start, end, days):
     everything = {"reprocess_behavior": "completed", "from_date": start, "to_date": end}
-    planned = house.backfill(NOBODY_BOUGHT, dry_run=True, **everything)
+    planned = env.backfill(NOBODY_BOUGHT, dry_run=True, **everything)
     named = [entry["logical_date"] for entry in planned["backfills"]]
     assert len(set(named)) == len(named) == days
     assert all(moment.endswith("T00:00:00Z") for moment in named)
 
 
-def test_runs_at_once_take_each_exactly_its_utc_day_across_the_change_of_clocks(house, five_at_once):
+def test_runs_at_once_take_each_exactly_its_utc_day_across_the_change_of_clocks(env, five_at_once):
     _, runs, *_ = five_at_once
     assert {run["state"] for run in runs.values()} == {"success"}
     midnights = [f"{day}T00:00:00Z" for day in (*SPRING, "2026-03-11")]
-    assert [house.interval(runs[day]) for day in SPRING] == list(pairwise(midnights))
-    assert [house.compared(runs[day]) for day in SPRING] == [len(EDGES)] * len(SPRING)
+    assert [env.interval(runs[day]) for day in SPRING] == list(pairwise(midnights))
+    assert [env.compared(runs[day]) for day in SPRING] == [len(EDGES)] * len(SPRING)
     assert at_once(runs) > 1
 
 
@@ -90,67 +90,67 @@ def test_a_second_backfill_is_refused_while_one_is_under_way(five_at_once):
     assert "running backfill" in refusal.text
 
 
-def test_one_after_another_and_backwards_finds_what_five_at_once_found_and_doubles_none(house, five_at_once):
+def test_one_after_another_and_backwards_finds_what_five_at_once_found_and_doubles_none(env, five_at_once):
     _, earlier, found, *_ = five_at_once
     assert {row[0][2:12] for row in found} == set(SPRING)
-    house.forget_differences(SPRING[:3])
-    house.backfill(SPRING, reprocess_behavior="completed", run_backwards=True, max_active_runs=1)
-    runs = house.runs(SPRING)
+    env.forget_differences(SPRING[:3])
+    env.backfill(SPRING, reprocess_behavior="completed", run_backwards=True, max_active_runs=1)
+    runs = env.runs(SPRING)
     assert {run["state"] for run in runs.values()} == {"success"}
     assert [run["dag_run_id"] for run in runs.values()] == [run["dag_run_id"] for run in earlier.values()]
     assert at_once(runs) == 1
     assert sorted(runs, key=lambda day: runs[day]["start_date"]) == SPRING[::-1]
-    assert house.differences() == found
+    assert env.differences() == found
 
 
-def test_days_without_orders_end_green_with_nothing_compared(house, five_at_once):
-    house.backfill(NOBODY_BOUGHT, max_active_runs=2)
-    runs = house.runs(NOBODY_BOUGHT)
+def test_days_without_orders_end_green_with_nothing_compared(env, five_at_once):
+    env.backfill(NOBODY_BOUGHT, max_active_runs=2)
+    runs = env.runs(NOBODY_BOUGHT)
     assert [run["state"] for run in runs.values()] == ["success", "success"]
-    assert [house.compared(run) for run in runs.values()] == [0, 0]
+    assert [env.compared(run) for run in runs.values()] == [0, 0]
 
 
 @pytest.fixture(scope="module")
-def one_failed(house):
+def one_failed(env):
     """Three days across the change of clocks in autumn; FeedAMP is out for the only seller of the second."""
-    house.guarded.unpause(RECONCILE)
-    house.guarded.sandbox.fault("error_503", seller_id=house.lonely, times=None)
-    house.backfill(AUTUMN, max_active_runs=3)
+    env.guarded.unpause(RECONCILE)
+    env.guarded.sandbox.fault("error_503", seller_id=env.lonely, times=None)
+    env.backfill(AUTUMN, max_active_runs=3)
 
-    where = f"dags/{RECONCILE}/dagRuns/{house.seen(AUTUMN)[AUTUMN[1]]['dag_run_id']}/taskInstances"
+    where = f"dags/{RECONCILE}/dagRuns/{env.seen(AUTUMN)[AUTUMN[1]]['dag_run_id']}/taskInstances"
 
     def second_has_failed_once() -> bool:
-        tasks = house.guarded.api("GET", where)["task_instances"]
+        tasks = env.guarded.api("GET", where)["task_instances"]
         return any(ti["state"] == "up_for_retry" for ti in tasks)
 
-    house.guarded.wait("the outage is met", second_has_failed_once)
+    env.guarded.wait("the outage is met", second_has_failed_once)
     # A person who will not wait for the retries marks the task as failed; this is the call behind it.
-    house.guarded.api("PATCH", f"{where}/reconcile/0", {"new_state": "failed"})
-    runs = house.runs(AUTUMN)
-    house.guarded.sandbox.clear_faults()
+    env.guarded.api("PATCH", f"{where}/reconcile/0", {"new_state": "failed"})
+    runs = env.runs(AUTUMN)
+    env.guarded.sandbox.clear_faults()
     return runs
 
 
-def test_reprocess_failed_by_the_command_line_runs_only_the_day_that_failed(house, one_failed):
+def test_reprocess_failed_by_the_command_line_runs_only_the_day_that_failed(env, one_failed):
     assert [run["state"] for run in one_failed.values()] == ["success", "failed", "success"]
     command = [str(BIN / "airflow"), "backfill", "create", "--dag-id", RECONCILE]
     days = ["--from-date", AUTUMN[0], "--to-date", AUTUMN[-1]]
-    house.guarded.programs.run(*command, *days, "--reprocess-behavior", "failed")
-    runs = house.runs(AUTUMN)
+    env.guarded.programs.run(*command, *days, "--reprocess-behavior", "failed")
+    runs = env.runs(AUTUMN)
     assert [run["state"] for run in runs.values()] == ["success", "success", "success"]
     again = [day for day in AUTUMN if runs[day]["end_date"] != one_failed[day]["end_date"]]
     assert again == [AUTUMN[1]]
-    assert [house.compared(runs[day]) for day in AUTUMN] == [len(EDGES)] * len(AUTUMN)
+    assert [env.compared(runs[day]) for day in AUTUMN] == [len(EDGES)] * len(AUTUMN)
     midnights = [f"{day}T00:00:00Z" for day in (*AUTUMN, "2025-11-04")]
-    assert [house.interval(runs[day]) for day in AUTUMN] == list(pairwise(midnights))
+    assert [env.interval(runs[day]) for day in AUTUMN] == list(pairwise(midnights))
 
 
-def test_a_backfill_beside_the_live_dags_is_not_disturbed_and_does_not_disturb(house, one_failed):
-    guarded = house.guarded
-    house.backfill(AUTUMN, reprocess_behavior="completed", max_active_runs=3)
+def test_a_backfill_beside_the_live_dags_is_not_disturbed_and_does_not_disturb(env, one_failed):
+    guarded = env.guarded
+    env.backfill(AUTUMN, reprocess_behavior="completed", max_active_runs=3)
     guarded.unpause("feedamp_extract_fulfillments", "feedamp_process_fulfillments", "feedamp_refresh_tokens")
     guarded.api("POST", "dags/feedamp_place_orders/dagRuns", {"logical_date": None, "conf": {}})
-    runs = house.runs(AUTUMN)
+    runs = env.runs(AUTUMN)
     live = [
         *guarded.ended("feedamp_extract_fulfillments", "scheduled"),
         *guarded.ended("feedamp_process_fulfillments", "asset_triggered"),
@@ -158,6 +158,6 @@ def test_a_backfill_beside_the_live_dags_is_not_disturbed_and_does_not_disturb(h
         *guarded.ended("feedamp_place_orders", "manual"),
     ]
     assert [run["state"] for run in (*runs.values(), *live)] == ["success"] * (len(AUTUMN) + 4)
-    assert [house.compared(run) for run in runs.values()] == [len(EDGES)] * len(AUTUMN)
-    assert not [word for word in BUSY if word in house.task_logs()]
+    assert [env.compared(run) for run in runs.values()] == [len(EDGES)] * len(AUTUMN)
+    assert not [word for word in BUSY if word in env.task_logs()]
     assert guarded.sandbox.broken_rules == []

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
-from house_rooms import open_state
+from env_fixtures import open_state
 from manifests import T0, Loader, at, closure, finding, order, placed, snapshot
 from object_store import ObjectStore
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from house import SELLER, House, open_house, shipment
+from env import SELLER, Env, open_env, shipment
 from object_store import ObjectStore
 
 from feedamp.lake.store import Lake
@@ -14,31 +14,31 @@ from feedamp.tables import TABLES
 MOMENTS = ("placed_at", "closed_at", "extracted_at", "started_at", "ended_at", "found_at", "reported_at")
 
 
-def live(house: House) -> dict[str, list[str]]:
+def live(env: Env) -> dict[str, list[str]]:
     """Orders come, one is shipped, one mistyped and mended, one cancelled; the tables without moments and run ids."""
-    house.drop("a.jsonl", *(house.body(number) for number in ("M-1", "M-2", "M-3")))
-    if house.resources.open_inbox:
-        inbox = house.resources.open_inbox()
-        inbox.fs.put_file(str(house.inbox / "a.jsonl"), f"{inbox.root}/a.jsonl")
-        (house.inbox / "a.jsonl").unlink()
-    house.loop()
-    house.fulfill("M-1", shipment(2))
-    house.fulfill("M-2", shipment(2, number="1Z999AA10123456785"))
-    house.fulfill("M-3", cancelled=2)
-    house.loop()
-    house.fulfill("M-2", shipment(2))
-    house.sandbox.clear_errors(SELLER, "M-2")
-    house.loop()
-    house.loop()
-    assert {house.order(number).phase for number in ("M-1", "M-2", "M-3")} == {"closed"}
-    rebuilt = house.resources.warehouse.rebuild(house.resources.lake)
+    env.drop("a.jsonl", *(env.body(number) for number in ("M-1", "M-2", "M-3")))
+    if env.resources.open_inbox:
+        inbox = env.resources.open_inbox()
+        inbox.fs.put_file(str(env.inbox / "a.jsonl"), f"{inbox.root}/a.jsonl")
+        (env.inbox / "a.jsonl").unlink()
+    env.loop()
+    env.fulfill("M-1", shipment(2))
+    env.fulfill("M-2", shipment(2, number="1Z999AA10123456785"))
+    env.fulfill("M-3", cancelled=2)
+    env.loop()
+    env.fulfill("M-2", shipment(2))
+    env.sandbox.clear_errors(SELLER, "M-2")
+    env.loop()
+    env.loop()
+    assert {env.order(number).phase for number in ("M-1", "M-2", "M-3")} == {"closed"}
+    rebuilt = env.resources.warehouse.rebuild(env.resources.lake)
     assert rebuilt > 0
     left_out = {*MOMENTS, "run_id", "finding_id", "resolved_at", "requests", "pages"}
     return {
         table.name: sorted(
             map(
                 repr,
-                house.rows(
+                env.rows(
                     f"SELECT {', '.join(c for c in table.names if c not in left_out)} FROM {table.name}"
                 ),
             )
@@ -50,11 +50,11 @@ def live(house: House) -> dict[str, list[str]]:
 def test_the_loop_on_a_bucket_ends_as_the_loop_on_folders(s3: ObjectStore, tmp_path: Path) -> None:
     (tmp_path / "near").mkdir()
     (tmp_path / "far").mkdir()
-    with open_house(tmp_path / "near") as house:
-        near = live(house)
-    with open_house(tmp_path / "far") as house:
+    with open_env(tmp_path / "near") as env:
+        near = live(env)
+    with open_env(tmp_path / "far") as env:
         inbox = s3.storage("in", option="inbox_url")
-        house.resources = replace(house.resources, lake=Lake(s3.storage()), open_inbox=lambda: inbox)
-        assert live(house) == near
+        env.resources = replace(env.resources, lake=Lake(s3.storage()), open_inbox=lambda: inbox)
+        assert live(env) == near
         assert not list((tmp_path / "far").glob("lake/**/*.parquet"))
     assert all(near[table] for table in ("orders", "shipments", "closures", "placements", "findings"))

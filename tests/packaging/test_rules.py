@@ -1,4 +1,4 @@
-"""What keeps the house in order: the lint rule, the closed network, the environment script, the list of targets."""
+"""What keeps the env in order: the lint rule, the closed network, the environment script, the list of targets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_the_core_and_its_tests_may_not_import_airflow(root, path, source):
 
 
 @pytest.mark.parametrize("path", ["plugins/feedamp_airflow/hook.py", "dags/feedamp_place_orders.py"])
-def test_the_rest_of_the_house_may(root, path):
+def test_the_rest_of_the_env_may(root, path):
     assert "TID251" not in lint(root, path, "import airflow.sdk\n").stdout
 
 

@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-from house import OTHER, SELLER, open_house
+from env import OTHER, SELLER, open_env
 
 from feedamp.state import consents, grants, known_orders, sellers
 
 
 def test_a_wrong_grant_is_set_aside_and_a_shown_mix_up_pauses_both(tmp_path, url):
-    with open_house(tmp_path, state_url=url, keep_older_grants=True) as house:
+    with open_env(tmp_path, state_url=url, keep_older_grants=True) as env:
 
         def connect(*, to_compare: bool) -> None:
-            with house.state.begin() as connection:
-                token, now = house.sandbox.consent(SELLER), house.state.now()
+            with env.state.begin() as connection:
+                token, now = env.sandbox.consent(SELLER), env.state.now()
                 grants.put_grant(
-                    connection, house.cipher, OTHER, "feedamp", token, now=now, to_compare=to_compare
+                    connection, env.cipher, OTHER, "feedamp", token, now=now, to_compare=to_compare
                 )
 
         def seen() -> list[tuple[bool, str | None, bool]]:
-            with house.state.read() as connection:
+            with env.state.read() as connection:
                 return [(s.paused, s.grant, s.grant_reason is None) for s in sellers.find(connection)]
 
-        house.placed("A-1", seller=SELLER)
-        house.placed("B-1", seller=OTHER)
+        env.placed("A-1", seller=SELLER)
+        env.placed("B-1", seller=OTHER)
         connect(to_compare=True)
-        house.extract()
+        env.extract()
         assert seen() == [(False, "active", True), (False, "active", False)]
-        with house.state.begin() as connection:
-            assert consents.take_set_aside(connection, OTHER, now=house.state.now())
+        with env.state.begin() as connection:
+            assert consents.take_set_aside(connection, OTHER, now=env.state.now())
         assert seen() == [(False, "active", True), (False, "active", True)]
         connect(to_compare=False)
-        house.stock(4)
-        house.extract()
-        with house.state.read() as connection:
+        env.stock(4)
+        env.extract()
+        with env.state.read() as connection:
             assert known_orders.is_marked(connection, SELLER)
         assert seen() == [(True, "active", True), (True, "active", True)]

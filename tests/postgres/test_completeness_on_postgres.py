@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from house import House, open_house
+from env import Env, open_env
 from postgres import Server
 from postgres_warehouses import address_of, looking
 
@@ -25,8 +25,8 @@ def address(server: Server) -> PostgresAddress:
 
 
 @pytest.fixture
-def house(tmp_path: Path, address: PostgresAddress) -> Iterator[House]:
-    with open_house(tmp_path) as opened:
+def env(tmp_path: Path, address: PostgresAddress) -> Iterator[Env]:
+    with open_env(tmp_path) as opened:
         opened.resources = replace(opened.resources, warehouse=PostgresWarehouse(address, lock_wait_s=0.0))
         yield opened
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from house import House, open_house
+from env import Env, open_env
 from postgres import Server
 from postgres_warehouses import address_of
 
@@ -19,8 +19,8 @@ from damage_contract import *  # noqa: E402, F403 - the tests
 
 
 @pytest.fixture
-def house(tmp_path: Path, server: Server) -> Iterator[House]:
-    with open_house(tmp_path) as opened:
+def env(tmp_path: Path, server: Server) -> Iterator[Env]:
+    with open_env(tmp_path) as opened:
         warehouse = PostgresWarehouse(address_of(server.database()), lock_wait_s=0.0)
         opened.resources = replace(opened.resources, warehouse=warehouse)
         yield opened

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from house import NOON, open_house
+from env import NOON, open_env
 from inbox_drops import drop_bytes, jsonl
 
 from feedamp.run import Run
@@ -11,21 +11,21 @@ from feedamp.steps.place_orders.inbox_verdict import inbox_problems
 
 
 def test_faults_and_rejects_are_kept_listed_and_dismissed(tmp_path, url):
-    with open_house(tmp_path, state_url=url) as house:
-        drop_bytes(house, "1.parquet", b"PAR1 and half of a file")
-        drop_bytes(house, "2.jsonl", jsonl([house.body(f"M-{n}", currency="Dollars") for n in range(3)]))
-        house.intake()
-        [said] = inbox_problems(house.resources, Run("feedamp_place_orders", "manual__0", NOON))
+    with open_env(tmp_path, state_url=url) as env:
+        drop_bytes(env, "1.parquet", b"PAR1 and half of a file")
+        drop_bytes(env, "2.jsonl", jsonl([env.body(f"M-{n}", currency="Dollars") for n in range(3)]))
+        env.intake()
+        [said] = inbox_problems(env.resources, Run("feedamp_place_orders", "manual__0", NOON))
         assert said.startswith("1.parquet could not be read to its end")
-        drop_bytes(house, "2.jsonl", jsonl([house.body("M-0", currency="Dollars"), house.body("M-1")]))
-        house.intake()
-        with house.state.begin() as connection:
+        drop_bytes(env, "2.jsonl", jsonl([env.body("M-0", currency="Dollars"), env.body("M-1")]))
+        env.intake()
+        with env.state.begin() as connection:
             [file] = overview.faulty_files(connection, limit=5).items
             [row] = overview.rejected_rows(connection, limit=5).items
             assert (file["source"], row["source"], row["row_number"]) == ("1.parquet", "2.jsonl", 1)
             found = rejects.find(connection, rejects.keys(connection, [file["reject_id"], row["reject_id"]]))
             for reject in found:
-                rejects.dismiss(connection, reject, "tests", now=house.state.now())
+                rejects.dismiss(connection, reject, "tests", now=env.state.now())
             assert len(found) == 2
             assert overview.faulty_files(connection, limit=5).count == 0
             assert overview.rejected_rows(connection, limit=5).count == 0

@@ -1,4 +1,4 @@
-"""All steps with the state on Postgres: the same house, the same end."""
+"""All steps with the state on Postgres: the same env, the same end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from doc_blocks import blocks
-from house import BAD_NUMBER, OTHER, SELLER, open_house, shipment
+from env import BAD_NUMBER, OTHER, SELLER, open_env, shipment
 
 from feedamp.state import State, ledger, overview, rejects
 from feedamp.state.schema import metadata
@@ -22,79 +22,79 @@ PATIENT = tuple((name, weight) for name, weight in DEFAULT_BEHAVIORS if name != 
 TROUBLE = ("reset_before", "reset_after", "cut_body", "refuse_token", "null_orders")
 
 
-def phases(house):
-    with house.state.read() as connection:
+def phases(env):
+    with env.state.read() as connection:
         return ledger.phases(connection)
 
 
 def test_every_order_is_closed_rightly(tmp_path, url):
-    with open_house(tmp_path, state_url=url, seed=1, behaviors=PATIENT) as house:
+    with open_env(tmp_path, state_url=url, seed=1, behaviors=PATIENT) as env:
         for seller in (SELLER, OTHER):
-            bodies = [house.body(f"{seller}-{n}", units=1 + n % 3) for n in range(5)]
-            house.drop(f"{seller}.jsonl", *bodies, seller=seller)
+            bodies = [env.body(f"{seller}-{n}", units=1 + n % 3) for n in range(5)]
+            env.drop(f"{seller}.jsonl", *bodies, seller=seller)
         for kind in TROUBLE:
-            house.sandbox.fault(kind, path="/orders", times=None, probability=0.06)
+            env.sandbox.fault(kind, path="/orders", times=None, probability=0.06)
         rounds = 0
-        while phases(house) != {"closed": 10} and rounds < 15:
-            house.loop()
-            house.sandbox.act()
-            house.clock.skip(hours=2)
+        while phases(env) != {"closed": 10} and rounds < 15:
+            env.loop()
+            env.sandbox.act()
+            env.clock.skip(hours=2)
             rounds += 1
-        house.sandbox.clear_faults()
-        house.loop()
-        house.load()
-        assert phases(house) == {"closed": 10}
-        assert house.sandbox.broken_rules == []
-        assert house.refresh().undone == []
-        assert house.reconcile().extra["differences"] == 0
-        assert house.rows("SELECT count(*), count(closed_at), count(placed_at) FROM orders") == [(10, 10, 10)]
-        with house.state.read() as connection:
+        env.sandbox.clear_faults()
+        env.loop()
+        env.load()
+        assert phases(env) == {"closed": 10}
+        assert env.sandbox.broken_rules == []
+        assert env.refresh().undone == []
+        assert env.reconcile().extra["differences"] == 0
+        assert env.rows("SELECT count(*), count(closed_at), count(placed_at) FROM orders") == [(10, 10, 10)]
+        with env.state.read() as connection:
             assert rejects.standing(connection) == []
             assert overview.on_the_way(connection)["manifests"] == 0
 
 
 def test_missing_and_overtaken_orders_are_told(tmp_path, url):
-    with open_house(tmp_path, state_url=url) as house:
-        house.placed("M-1", "M-2", "M-3")
-        house.fulfill("M-1", shipment(2))
-        house.read()
-        house.validate()
-        with house.sandbox.world.lock:
-            orders = house.sandbox.world.orders
+    with open_env(tmp_path, state_url=url) as env:
+        env.placed("M-1", "M-2", "M-3")
+        env.fulfill("M-1", shipment(2))
+        env.read()
+        env.validate()
+        with env.sandbox.world.lock:
+            orders = env.sandbox.world.orders
             lost = orders._by_number[SELLER].pop("M-1")
             orders._sorted[SELLER].remove(lost)
-        house.close()
-        house.fulfill("M-2", shipment(1))
-        house.placed("M-2", "M-3", marketplace_state="CANCELLED")
-        house.fulfill("M-3", shipment(1))
-        house.read()
-        with house.state.read() as connection:
+        env.close()
+        env.fulfill("M-2", shipment(1))
+        env.placed("M-2", "M-3", marketplace_state="CANCELLED")
+        env.fulfill("M-3", shipment(1))
+        env.read()
+        with env.state.read() as connection:
             lists = (overview.missing_orders, overview.held_orders, overview.cancelled_but_shipped)
             told = [[i["mp_order_number"] for i in some(connection, limit=9).items] for some in lists]
         assert told == [["M-1"], ["M-2"], ["M-3"]]
-        with house.state.begin() as connection:
+        with env.state.begin() as connection:
             ledger.found_again(connection, SELLER, "M-1")
-        assert (house.order("M-1").missing_since, house.order("M-1").next_try_at) == (None, None)
-        house.close()
-        assert house.order("M-1").missing_since is not None
+        assert (env.order("M-1").missing_since, env.order("M-1").next_try_at) == (None, None)
+        env.close()
+        assert env.order("M-1").missing_since is not None
 
 
 @pytest.fixture
-def busy_house(tmp_path):
-    """A house on SQLite where something stands in every table but those of moments that are over."""
-    with open_house(tmp_path) as house:
-        house.placed("M-1", "M-2", "M-3", "M-4")
-        house.fulfill("M-1", shipment(number=BAD_NUMBER))
-        house.fulfill("M-2", shipment(number=None))
-        house.fulfill("M-3", shipment())
-        house.read()
-        house.process()
-        house.deliver("M-2", marketplace_state="CANCELLED")
-        house.deliver("M-5", order_lines=[])
-        house.deliver("M-6")
-        house.refresh()
-        house.extract()
-        yield house
+def busy_env(tmp_path):
+    """An env on SQLite where something stands in every table but those of moments that are over."""
+    with open_env(tmp_path) as env:
+        env.placed("M-1", "M-2", "M-3", "M-4")
+        env.fulfill("M-1", shipment(number=BAD_NUMBER))
+        env.fulfill("M-2", shipment(number=None))
+        env.fulfill("M-3", shipment())
+        env.read()
+        env.process()
+        env.deliver("M-2", marketplace_state="CANCELLED")
+        env.deliver("M-5", order_lines=[])
+        env.deliver("M-6")
+        env.refresh()
+        env.extract()
+        yield env
 
 
 def move_state(old, new, monkeypatch):
@@ -139,20 +139,20 @@ def answers(state, now):
 
 
 def test_a_state_that_was_moved_holds_and_answers_the_same_and_goes_on(
-    tmp_path, busy_house, url, monkeypatch, capsys
+    tmp_path, busy_env, url, monkeypatch, capsys
 ):
-    house = busy_house
-    before = rows(house.state)
-    move_state(house.state.url, url, monkeypatch)
+    env = busy_env
+    before = rows(env.state)
+    move_state(env.state.url, url, monkeypatch)
     capsys.readouterr()
     empty = {"authorizations", "leases", "account_marks", "other_grants"}
     assert {name for name, found in before.items() if not found} == empty
-    with closing(State(url, clock=house.clock.now)) as moved:
-        now = house.state.now()
+    with closing(State(url, clock=env.clock.now)) as moved:
+        now = env.state.now()
         assert rows(moved) == before
-        assert answers(moved, now) == answers(house.state, now)
-        house.state = moved
-        house.resources = replace(house.resources, state=moved)
-        house.loop()
-        assert phases(house) == {"settled": 3, "closed": 1, "held": 1}
-        assert house.rows("SELECT count(*), count(placed_at), count(closed_at) FROM orders") == [(5, 5, 1)]
+        assert answers(moved, now) == answers(env.state, now)
+        env.state = moved
+        env.resources = replace(env.resources, state=moved)
+        env.loop()
+        assert phases(env) == {"settled": 3, "closed": 1, "held": 1}
+        assert env.rows("SELECT count(*), count(placed_at), count(closed_at) FROM orders") == [(5, 5, 1)]

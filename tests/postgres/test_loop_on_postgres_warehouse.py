@@ -1,4 +1,4 @@
-"""All steps with the warehouse on Postgres: the same house, the same end, and the same rows as in DuckDB."""
+"""All steps with the warehouse on Postgres: the same env, the same end, and the same rows as in DuckDB."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from house import BAD_NUMBER, OTHER, SELLER, open_house, shipment
+from env import BAD_NUMBER, OTHER, SELLER, open_env, shipment
 from postgres_warehouses import address_of
 
 from feedamp.state import ledger
@@ -31,35 +31,35 @@ def all_rows(session) -> Mapping[str, list[dict[str, Any]]]:
 
 
 def test_the_loop_ends_the_same_and_both_engines_hold_the_same_rows(tmp_path, server):
-    with open_house(tmp_path, seed=3, behaviors=PATIENT) as house:
+    with open_env(tmp_path, seed=3, behaviors=PATIENT) as env:
         warehouse = PostgresWarehouse(address_of(server.database()), lock_wait_s=0.0)
-        house.resources = replace(house.resources, warehouse=warehouse)
+        env.resources = replace(env.resources, warehouse=warehouse)
         for seller in (SELLER, OTHER):
-            house.drop(f"{seller}.jsonl", *(house.body(f"{seller}-{n}") for n in range(2)), seller=seller)
-        house.drop("bad.jsonl", house.body("BAD", order_lines=[]))
-        house.loop()
-        house.fulfill(f"{SELLER}-0", shipment(number=BAD_NUMBER))
+            env.drop(f"{seller}.jsonl", *(env.body(f"{seller}-{n}") for n in range(2)), seller=seller)
+        env.drop("bad.jsonl", env.body("BAD", order_lines=[]))
+        env.loop()
+        env.fulfill(f"{SELLER}-0", shipment(number=BAD_NUMBER))
         for _ in range(5):
-            house.loop()
-            house.sandbox.act()
-            house.clock.skip(hours=2)
-        house.fulfill(f"{SELLER}-0", shipment())
-        house.sandbox.clear_errors(SELLER, f"{SELLER}-0")
-        house.loop()
-        house.loop()
-        assert house.reconcile().extra["differences"] == 0
-        house.load()
-        with house.state.read() as connection:
+            env.loop()
+            env.sandbox.act()
+            env.clock.skip(hours=2)
+        env.fulfill(f"{SELLER}-0", shipment())
+        env.sandbox.clear_errors(SELLER, f"{SELLER}-0")
+        env.loop()
+        env.loop()
+        assert env.reconcile().extra["differences"] == 0
+        env.load()
+        with env.state.read() as connection:
             assert ledger.phases(connection) == {"closed": 4}
-        assert house.sandbox.broken_rules == []
+        assert env.sandbox.broken_rules == []
 
         fresh = DuckDbWarehouse(str(tmp_path / "second.duckdb"))
-        fresh.rebuild(house.resources.lake)
+        fresh.rebuild(env.resources.lake)
         with warehouse.session() as postgres, fresh.session() as duckdb:
             ours, theirs = all_rows(postgres), all_rows(duckdb)
         assert ours == theirs
         empty = {name for name, rows in ours.items() if not rows}
         assert empty <= {"cancellations", "reconciliations", "late_orders", "open_findings_by_age"}
-        warehouse.rebuild(house.resources.lake)
+        warehouse.rebuild(env.resources.lake)
         with warehouse.session() as postgres:
             assert all_rows(postgres) == ours

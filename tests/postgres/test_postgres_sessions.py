@@ -119,7 +119,7 @@ def loaded(address: PostgresAddress, lake: Lake) -> dict[str, list[str]]:
     return rows_of_tables(address)
 
 
-class Watched(Lake):
+class WatchedLake(Lake):
     """Does something before each manifest but the first is given."""
 
     def __init__(self, lake: Lake, act: Callable[[], None]) -> None:
@@ -139,7 +139,7 @@ def test_readers_see_the_old_rows_until_a_rebuild_is_whole(address, lake):
         other.execute("UPDATE orders SET currency = 'old'")
         seen = []
         peek = lambda: seen.append(other.execute("SELECT currency FROM orders").fetchall())  # noqa: E731
-        assert PostgresWarehouse(address).rebuild(Watched(lake, peek)) == len(HISTORY)
+        assert PostgresWarehouse(address).rebuild(WatchedLake(lake, peek)) == len(HISTORY)
     assert seen == [[("old",)]] * (len(HISTORY) - 1)
     assert rows_of_tables(address) == before
     with PostgresWarehouse(address).session() as session:
@@ -172,7 +172,7 @@ def kill_backends(address: PostgresAddress) -> None:
 def test_a_connection_that_breaks_in_a_rebuild_changes_nothing(address, lake):
     before = loaded(address, lake)
     with pytest.raises(TransientError, match="broke off") as broken:
-        PostgresWarehouse(address).rebuild(Watched(lake, lambda: kill_backends(address)))
+        PostgresWarehouse(address).rebuild(WatchedLake(lake, lambda: kill_backends(address)))
     assert address.password not in shown(broken.value)
     assert rows_of_tables(address) == before
     assert PostgresWarehouse(address).rebuild(lake) == len(HISTORY)

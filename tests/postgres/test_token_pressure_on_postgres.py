@@ -19,21 +19,21 @@ def test_every_expiry_is_refreshed_exactly_once(tmp_path: Path, url: str) -> Non
 
 
 def test_with_a_grace_period_a_kill_before_the_store_loses_no_seller(tmp_path: Path, url: str) -> None:
-    with orphanage(tmp_path, url, grace_s=A_DAY_S) as house:
-        house.die_between_answer_and_store()
-        assert house.extract("next")["sellers_failed"] == 0
-        assert house.waiting() == []
+    with orphanage(tmp_path, url, grace_s=A_DAY_S) as env:
+        env.die_between_answer_and_store()
+        assert env.extract("next")["sellers_failed"] == 0
+        assert env.waiting() == []
 
 
 def test_without_one_the_next_run_marks_who_was_lost_and_the_others_go_on(tmp_path: Path, url: str) -> None:
-    with orphanage(tmp_path, url) as house:
-        house.extract("before")
-        house.clock.skip(hours=2)
-        house.sandbox.fault("error_503", path="access_token", times=None, seller_id="seller-007")
-        house.die_between_answer_and_store()
-        house.sandbox.clear_faults()
-        next_run, run_after = house.extract("next"), house.extract("after")
-        lost = house.waiting()
+    with orphanage(tmp_path, url) as env:
+        env.extract("before")
+        env.clock.skip(hours=2)
+        env.sandbox.fault("error_503", path="access_token", times=None, seller_id="seller-007")
+        env.die_between_answer_and_store()
+        env.sandbox.clear_faults()
+        next_run, run_after = env.extract("next"), env.extract("after")
+        lost = env.waiting()
     assert len(lost) >= 1
     assert "seller-007" not in lost
     assert sorted(note.partition(":")[0] for note in next_run["noted"]) == lost
@@ -41,10 +41,10 @@ def test_without_one_the_next_run_marks_who_was_lost_and_the_others_go_on(tmp_pa
 
 
 def test_a_wrong_client_secret_marks_nobody(tmp_path: Path, url: str) -> None:
-    with orphanage(tmp_path, url) as house:
-        right, house.rooms = house.rooms, replace(house.rooms, client_secret="of-last-year")
+    with orphanage(tmp_path, url) as env:
+        right, env.fixtures = env.fixtures, replace(env.fixtures, client_secret="of-last-year")
         with pytest.raises(ClientRefusedError):
-            house.extract("wrong")
-        assert house.waiting() == []
-        house.rooms = right
-        assert house.extract("right")["sellers_failed"] == 0
+            env.extract("wrong")
+        assert env.waiting() == []
+        env.fixtures = right
+        assert env.extract("right")["sellers_failed"] == 0

@@ -1,4 +1,4 @@
-"""The whole house, for tests of steps; see tests/support/house.py."""
+"""The whole env, for tests of steps; see tests/support/env.py."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from house import House, open_house
+from env import Env, open_env
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    with open_house(tmp_path) as opened:
+def env(tmp_path: Path) -> Iterator[Env]:
+    with open_env(tmp_path) as opened:
         yield opened

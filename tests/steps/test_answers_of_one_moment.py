@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import permutations
 
-from house import SELLER, House
+from env import SELLER, Env
 from manifests import T0, order
 
 from feedamp.api.pages import UnreadableOrder
@@ -12,16 +12,16 @@ from feedamp.state import open_orders
 from feedamp.steps.extract_fulfillments.extract import _each_once
 
 
-def test_of_two_snapshots_of_one_moment_the_state_keeps_the_same(house: House) -> None:
-    house.placed("M-1")
+def test_of_two_snapshots_of_one_moment_the_state_keeps_the_same(env: Env) -> None:
+    env.placed("M-1")
     shown = [order(1).snapshot(), order(1, 1).snapshot()]
     ends = set()
     for turn in permutations(shown):
-        with house.state.begin() as connection:
+        with env.state.begin() as connection:
             open_orders.forget(connection, SELLER, "M-1")
             for snapshot in turn:
                 open_orders.keep(connection, SELLER, snapshot, read_at=T0)
-        held = house.held("M-1")
+        held = env.held("M-1")
         assert held is not None
         ends.add(held.snapshot_hash)
     assert len(ends) == 1

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from closing_oracle import Fault, closes_as, faults
+from env import BAD_NUMBER, SELLER
 from exploring import examples
-from house import BAD_NUMBER, SELLER
 from hypothesis import given
 from hypothesis import strategies as st
 from order_samples import good_line
-from quick_house import open_quick_house
+from quick_env import open_quick_env
 from seller_moves import ANYTHING, MISTYPED, NOTHING, RIGHT, TOO_MANY, moves
 from warehouse_units import shows_the_truth, units_add_up
 
@@ -66,49 +66,49 @@ def stories(draw: st.DrawFn, kind: str, is_waived: bool, changes: bool) -> Story
 @given(told=st.tuples(*(stories(*fate) for fate in FATES)))
 def test_an_order_closes_exactly_when_its_fresh_snapshot_says_so(told: tuple[Story, ...]) -> None:
     by_number = {f"M-{i}": story for i, story in enumerate(told, 1)}
-    with open_quick_house(sellers=1) as house:
+    with open_quick_env(sellers=1) as env:
 
         def blocking(number: str) -> set[Fault]:
-            found = faults(house.shown(number), bad_numbers=[BAD_NUMBER])
+            found = faults(env.shown(number), bad_numbers=[BAD_NUMBER])
             return {fault for fault in found if fault.finding_id(SELLER, number) not in waived[number]}
 
         def closing_now() -> dict[str, str | None]:
-            return {number: closes_as(house.shown(number), blocking(number)) for number in by_number}
+            return {number: closes_as(env.shown(number), blocking(number)) for number in by_number}
 
         bodies = [
-            house.body(number, order_lines=story.lines, marketplace_state=story.state)
+            env.body(number, order_lines=story.lines, marketplace_state=story.state)
             for number, story in by_number.items()
         ]
         waived: dict[str, set[str]] = {number: set() for number in by_number}
-        house.drop("orders.jsonl", *bodies)
-        house.intake()
-        house.place()
+        env.drop("orders.jsonl", *bodies)
+        env.intake()
+        env.place()
         for number, story in by_number.items():
-            house.sandbox.set_fulfillments(SELLER, number, story.first)
-        house.read()
-        units_add_up(house)
-        house.validate()
+            env.sandbox.set_fulfillments(SELLER, number, story.first)
+        env.read()
+        units_add_up(env)
+        env.validate()
         for number, story in by_number.items():
-            assert len(house.shown(number)["errors"]) == len(blocking(number)), story
+            assert len(env.shown(number)["errors"]) == len(blocking(number)), story
             if story.is_waived:
-                house.waive(number)
-                waived[number] = {finding.finding_id for finding in house.findings(number)}
-        house.validate()
+                env.waive(number)
+                waived[number] = {finding.finding_id for finding in env.findings(number)}
+        env.validate()
 
         was_closable = closing_now()
         for number, story in by_number.items():
             if story.then is not None:
-                house.sandbox.set_fulfillments(SELLER, number, story.then)
+                env.sandbox.set_fulfillments(SELLER, number, story.then)
         expected = {n: state if was_closable[n] else None for n, state in closing_now().items()}
-        house.close()
+        env.close()
         for number, story in by_number.items():
-            assert house.shown(number)["marketplace_state"] == (expected[number] or story.state), story
+            assert env.shown(number)["marketplace_state"] == (expected[number] or story.state), story
 
-        house.read()
-        house.process()
-        house.load()
+        env.read()
+        env.process()
+        env.load()
         assert not any(closing_now().values()), "closable, and not closed"
-        units_add_up(house)
-        shows_the_truth(house, house.sandbox.orders(SELLER))
+        units_add_up(env)
+        shows_the_truth(env, env.sandbox.orders(SELLER))
         overruled = {"closed_with_open_error"} if any(waived.values()) else set()
-        assert {broken.rule for broken in house.sandbox.broken_rules} <= overruled
+        assert {broken.rule for broken in env.sandbox.broken_rules} <= overruled

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from house_rooms import Clock, open_state
+from env_fixtures import Clock, open_state
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from manifests import (
@@ -70,7 +70,7 @@ def _emptied_loader() -> Callable[[Path], Loader]:
 
 
 class Store:
-    """A state and a lake, without the rest of the house."""
+    """A state and a lake, without the rest of the env."""
 
     def __init__(self, folder: Path, state: State) -> None:
         self.folder, self.lake, self.state = folder, Lake(str(folder / "lake")), state

@@ -7,7 +7,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from house import House
+from env import Env
 
 pytest.register_assert_rewrite("completeness_contract")
 
@@ -15,14 +15,14 @@ from completeness_contract import *  # noqa: E402, F403 - the tests
 
 
 @pytest.fixture
-def lose(house: House) -> Callable[[str], None]:
+def lose(env: Env) -> Callable[[str], None]:
     def run(statement: str) -> None:
-        with duckdb.connect(str(house.folder / "warehouse.duckdb")) as connection:
+        with duckdb.connect(str(env.folder / "warehouse.duckdb")) as connection:
             connection.execute(statement)
 
     return run
 
 
 @pytest.fixture
-def read_rows(house: House) -> Callable[[str], list[tuple[Any, ...]]]:
-    return house.rows
+def read_rows(env: Env) -> Callable[[str], list[tuple[Any, ...]]]:
+    return env.rows

@@ -16,8 +16,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
+from env import NOON, OTHER, SELLER, Env, shipment
 from fsspec.implementations.local import LocalFileSystem
-from house import NOON, OTHER, SELLER, House, shipment
 
 from feedamp.errors import BusyError, IncompleteError
 from feedamp.lake import compaction
@@ -52,41 +52,41 @@ class FullDisk(LocalFileSystem):
         return super().open(path, mode, **options)
 
 
-def on_full_disk(house: House, opens: int) -> None:
-    root = house.resources.lake.root
-    house.resources = replace(house.resources, lake=Lake(Storage("lake_url", root, FullDisk(opens), root)))
+def on_full_disk(env: Env, opens: int) -> None:
+    root = env.resources.lake.root
+    env.resources = replace(env.resources, lake=Lake(Storage("lake_url", root, FullDisk(opens), root)))
 
 
-def waiting(house: House) -> int:
-    with house.state.read() as connection:
+def waiting(env: Env) -> int:
+    with env.state.read() as connection:
         return connection.execute(sa.select(sa.func.count()).select_from(schema.outbox)).scalar_one()
 
 
-def shipped(house: House, *numbers: str, seller: str = SELLER) -> None:
-    house.placed(*numbers, seller=seller)
+def shipped(env: Env, *numbers: str, seller: str = SELLER) -> None:
+    env.placed(*numbers, seller=seller)
     for number in numbers:
-        house.fulfill(number, shipment(2), seller=seller)
+        env.fulfill(number, shipment(2), seller=seller)
 
 
-def test_a_lake_that_cannot_be_written_moves_no_watermark_of_any_seller(house: House) -> None:
-    shipped(house, *(f"M-{n}" for n in range(3)))
-    shipped(house, "N-1", seller=OTHER)
-    house.load()
-    lake = house.resources.lake
-    on_full_disk(house, opens=2)
+def test_a_lake_that_cannot_be_written_moves_no_watermark_of_any_seller(env: Env) -> None:
+    shipped(env, *(f"M-{n}" for n in range(3)))
+    shipped(env, "N-1", seller=OTHER)
+    env.load()
+    lake = env.resources.lake
+    on_full_disk(env, opens=2)
     with pytest.raises(IncompleteError, match="No space left on device"):
-        house.extract()
+        env.extract()
     assert [m.path for m in lake.published() if "extract" in m.path] == []
-    house.resources = replace(house.resources, lake=lake)
-    house.load()
-    assert (house.watermark(SELLER), house.watermark(OTHER)) == (None, None)
-    house.read()
-    house.process()
-    assert {house.order(f"M-{n}").phase for n in range(3)} == {house.order("N-1", OTHER).phase} == {"closed"}
+    env.resources = replace(env.resources, lake=lake)
+    env.load()
+    assert (env.watermark(SELLER), env.watermark(OTHER)) == (None, None)
+    env.read()
+    env.process()
+    assert {env.order(f"M-{n}").phase for n in range(3)} == {env.order("N-1", OTHER).phase} == {"closed"}
 
 
 def test_a_value_that_no_column_holds_costs_its_own_order_only(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    env: Env, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever let it through: beside other rows in a file it would cost them too."""
 
@@ -96,140 +96,140 @@ def test_a_value_that_no_column_holds_costs_its_own_order_only(
             rows["shipments"][0]["quantity"] = 2**70
         return rows
 
-    shipped(house, "M-1", "M-2")
-    shipped(house, "N-1", seller=OTHER)
+    shipped(env, "M-1", "M-2")
+    shipped(env, "N-1", seller=OTHER)
     monkeypatch.setattr(extract_module, "order_rows", with_fault)
-    result = house.extract()
+    result = env.extract()
     monkeypatch.undo()
-    house.load()
+    env.load()
     assert (result.orders, result.orders_unread, result.failed_sellers) == (2, 1, {SELLER})
     [note] = result.notes
     assert "order M-1 cannot be read" in note
     assert "shipments.quantity cannot hold this int as integer" in note
-    assert house.watermark(OTHER) is not None
-    assert house.watermark(SELLER) is None
-    house.process()
-    assert (house.order("M-2").phase, house.order("N-1", OTHER).phase) == ("closed", "closed")
+    assert env.watermark(OTHER) is not None
+    assert env.watermark(SELLER) is None
+    env.process()
+    assert (env.order("M-2").phase, env.order("N-1", OTHER).phase) == ("closed", "closed")
 
 
 def test_no_watermark_moves_over_an_earlier_manifest_that_is_not_whole(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    env: Env, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publisher, "ORDERS_PER_MANIFEST", 2)
-    shipped(house, *(f"M-{n}" for n in range(5)))
-    house.load()
-    house.extract()
-    first, second, last = [m for m in house.resources.lake.published() if "extract" in m.path]
+    shipped(env, *(f"M-{n}" for n in range(5)))
+    env.load()
+    env.extract()
+    first, second, last = [m for m in env.resources.lake.published() if "extract" in m.path]
     assert (first.sweeps, second.sweeps, len(last.sweeps)) == ((), (), 2)
     assert last.follows == (first.path, second.path)
-    damaged = Path(house.resources.lake.absolute(first.files[0].path))
+    damaged = Path(env.resources.lake.absolute(first.files[0].path))
     damaged.write_bytes(damaged.read_bytes()[:100])
     with pytest.raises(IncompleteError, match=first.path):
-        house.load()
-    assert house.watermark() is None
-    house.clock.skip(minutes=15)
-    house.extract()
+        env.load()
+    assert env.watermark() is None
+    env.clock.skip(minutes=15)
+    env.extract()
     with pytest.raises(IncompleteError, match=first.path):
-        house.load()
-    assert house.watermark() is not None
-    house.process()
-    assert {house.order(f"M-{n}").phase for n in range(5)} == {"closed"}
+        env.load()
+    assert env.watermark() is not None
+    env.process()
+    assert {env.order(f"M-{n}").phase for n in range(5)} == {"closed"}
 
 
 @pytest.mark.parametrize("table", ["orders", "shipments", "snapshots"])
 @pytest.mark.parametrize("change", ["a row too few", "a row too many"])
 def test_a_file_with_other_rows_than_its_manifest_names_is_not_loaded(
-    house: House, table: str, change: str
+    env: Env, table: str, change: str
 ) -> None:
-    shipped(house, "M-1", "M-2")
-    house.load()
-    house.extract()
-    [manifest] = [m for m in house.resources.lake.published() if "extract" in m.path]
-    path = file_of(house, manifest, table)
+    shipped(env, "M-1", "M-2")
+    env.load()
+    env.extract()
+    [manifest] = [m for m in env.resources.lake.published() if "extract" in m.path]
+    path = file_of(env, manifest, table)
     rows = pq.read_table(path)
     pq.write_table(rows.slice(1) if change == "a row too few" else rows.take([0, 0, 1]), path)
     with pytest.raises(IncompleteError, match=rf"{table}.* holds {1 if 'few' in change else 3} rows"):
-        house.load()
-    assert house.watermark() is None
-    assert house.rows("SELECT count(*) FROM shipments") == [(0,)]
+        env.load()
+    assert env.watermark() is None
+    assert env.rows("SELECT count(*) FROM shipments") == [(0,)]
     pq.write_table(rows, path)
-    house.load()
-    assert house.rows("SELECT count(*) FROM shipments") == [(2,)]
+    env.load()
+    assert env.rows("SELECT count(*) FROM shipments") == [(2,)]
 
 
-def test_the_warehouse_refuses_a_manifest_of_which_it_took_in_fewer_rows(house: House) -> None:
+def test_the_warehouse_refuses_a_manifest_of_which_it_took_in_fewer_rows(env: Env) -> None:
     """A rebuild reads no manifest beforehand."""
-    shipped(house, "M-1", "M-2")
-    house.load()
-    before = house.rows("SELECT count(*) FROM placements")
-    [manifest] = house.resources.lake.published()
-    path = file_of(house, manifest, "placements")
+    shipped(env, "M-1", "M-2")
+    env.load()
+    before = env.rows("SELECT count(*) FROM placements")
+    [manifest] = env.resources.lake.published()
+    path = file_of(env, manifest, "placements")
     pq.write_table(pq.read_table(path).slice(1), path)
     with pytest.raises(IncompleteError, match="holds 1 rows, but its manifest names 2"):
-        house.resources.warehouse.rebuild(house.resources.lake)
-    assert house.rows("SELECT count(*) FROM placements") == before == [(2,)]
+        env.resources.warehouse.rebuild(env.resources.lake)
+    assert env.rows("SELECT count(*) FROM placements") == before == [(2,)]
 
 
-def test_rows_of_the_outbox_that_their_manifest_lacks_are_written_again(house: House) -> None:
+def test_rows_of_the_outbox_that_their_manifest_lacks_are_written_again(env: Env) -> None:
     """As an earlier version left them that was ended between publishing and loading."""
-    house.placed("M-1", "M-2")
+    env.placed("M-1", "M-2")
     path = "_manifests/date=2026-03-10/place_orders-outbox-0.json"
-    now = house.state.now()
-    with house.state.begin() as connection:
+    now = env.state.now()
+    with env.state.begin() as connection:
         outbox.claim(connection, path)
         manifests.announce(connection, path, now=now)
-    house.resources.lake.publish(Manifest(path=path, created_at=now, dag_id="d", run_id="r"))
-    held = waiting(house)
-    house.load()
-    assert waiting(house) == held
-    house.load()
-    assert waiting(house) == 0
-    assert house.rows("SELECT count(*) FROM placements") == [(2,)]
+    env.resources.lake.publish(Manifest(path=path, created_at=now, dag_id="d", run_id="r"))
+    held = waiting(env)
+    env.load()
+    assert waiting(env) == held
+    env.load()
+    assert waiting(env) == 0
+    assert env.rows("SELECT count(*) FROM placements") == [(2,)]
 
 
 def test_rows_that_get_lost_between_outbox_and_writer_stay_in_the_outbox(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    env: Env, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    house.placed("M-1", "M-2")
-    held = waiting(house)
+    env.placed("M-1", "M-2")
+    held = waiting(env)
     claimed_rows = outbox.claimed_rows
     monkeypatch.setattr(outbox, "claimed_rows", lambda *args: list(claimed_rows(*args))[1:])
     with pytest.raises(
         IncompleteError, match=f"{held} rows of the outbox were claimed, but {held - 1} were read"
     ):
-        house.load()
+        env.load()
     monkeypatch.undo()
-    assert waiting(house) == held
-    house.load()
-    assert waiting(house) == 0
-    assert house.rows("SELECT count(*) FROM placements") == [(2,)]
+    assert waiting(env) == held
+    env.load()
+    assert waiting(env) == 0
+    assert env.rows("SELECT count(*) FROM placements") == [(2,)]
 
 
 def test_a_compaction_that_would_lose_rows_replaces_nothing(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    env: Env, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in ("M-1", "M-2"):
-        house.placed(number)
-        house.load()
-    before = list(house.resources.lake.manifests())
+        env.placed(number)
+        env.load()
+    before = list(env.resources.lake.manifests())
     monkeypatch.setattr(
         compact_module, "kept_rows", lambda *_: lambda number, row: row.get("mp_order_number") != "M-1"
     )
     with pytest.raises(IncompleteError, match=r"rows of .* would be lost"):
-        compacted(house)
-    assert list(house.resources.lake.manifests()) == before
+        compacted(env)
+    assert list(env.resources.lake.manifests()) == before
     monkeypatch.undo()
-    assert compacted(house)["replaced"] == 2
+    assert compacted(env)["replaced"] == 2
 
 
 @pytest.mark.parametrize("fault", ["a row too few", "another value"])
 def test_a_compaction_whose_new_file_says_something_else_replaces_nothing(
-    house: House, monkeypatch: pytest.MonkeyPatch, fault: str
+    env: Env, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     for number in ("M-1", "M-2"):
-        house.placed(number)
-        house.load()
-    before = list(house.resources.lake.manifests())
+        env.placed(number)
+        env.load()
+    before = list(env.resources.lake.manifests())
 
     def spoiled(lake: Lake, manifest: Manifest, table: str) -> Iterator[dict[str, Any]]:
         rows = list(read(lake, manifest, table))
@@ -240,24 +240,24 @@ def test_a_compaction_whose_new_file_says_something_else_replaces_nothing(
     read = compact_module._rows
     monkeypatch.setattr(compact_module, "_rows", spoiled)
     with pytest.raises(IncompleteError, match="placements does not hold the 2 rows that were taken over"):
-        compacted(house)
-    assert list(house.resources.lake.manifests()) == before
+        compacted(env)
+    assert list(env.resources.lake.manifests()) == before
 
 
-def test_originals_stay_while_the_file_that_replaces_them_is_damaged(house: House) -> None:
+def test_originals_stay_while_the_file_that_replaces_them_is_damaged(env: Env) -> None:
     for number in ("M-1", "M-2"):
-        house.placed(number)
-        house.load()
-    compacted(house)
-    [keeper] = [manifest for manifest in house.resources.lake.published() if manifest.replaces]
-    path = file_of(house, keeper, "orders")
+        env.placed(number)
+        env.load()
+    compacted(env)
+    [keeper] = [manifest for manifest in env.resources.lake.published() if manifest.replaces]
+    path = file_of(env, keeper, "orders")
     path.write_bytes(path.read_bytes()[:-10])
-    house.clock.skip(hours=72)
+    env.clock.skip(hours=72)
     with pytest.raises(IncompleteError, match=r"is damaged .* is left where it is"):
-        compacted(house)
-    Path(house.resources.lake.absolute(keeper.path)).unlink()
-    house.resources.warehouse.rebuild(house.resources.lake)
-    assert house.rows("SELECT count(*) FROM orders") == [(2,)]
+        compacted(env)
+    Path(env.resources.lake.absolute(keeper.path)).unlink()
+    env.resources.warehouse.rebuild(env.resources.lake)
+    assert env.rows("SELECT count(*) FROM orders") == [(2,)]
 
 
 LATER = datetime(2026, 3, 10, 13, tzinfo=UTC)
@@ -319,12 +319,12 @@ def test_a_compaction_may_leave_out_only_what_another_row_stands_in_for(
     assert (proof.refuse(written) is not None) == is_lost
 
 
-def test_a_snapshot_in_the_lake_that_cannot_be_decoded_costs_its_own_order_only(house: House) -> None:
-    shipped(house, "M-1", "M-2")
-    house.load()
-    house.extract()
-    [manifest] = [m for m in house.resources.lake.published() if "extract" in m.path]
-    path = file_of(house, manifest, "snapshots")
+def test_a_snapshot_in_the_lake_that_cannot_be_decoded_costs_its_own_order_only(env: Env) -> None:
+    shipped(env, "M-1", "M-2")
+    env.load()
+    env.extract()
+    [manifest] = [m for m in env.resources.lake.published() if "extract" in m.path]
+    path = file_of(env, manifest, "snapshots")
     rows = pq.read_table(path)
     spoiled = [
         "not JSON" if number == "M-1" else text
@@ -334,118 +334,118 @@ def test_a_snapshot_in_the_lake_that_cannot_be_decoded_costs_its_own_order_only(
     ]
     at = rows.schema.get_field_index("snapshot")
     pq.write_table(rows.set_column(at, rows.schema.field(at), [spoiled]), path)
-    house.load()
-    house.process()
-    assert (house.order("M-1").phase, house.order("M-2").phase) == ("settled", "closed")
-    house.read()
-    house.process()
-    assert house.order("M-1").phase == "closed"
+    env.load()
+    env.process()
+    assert (env.order("M-1").phase, env.order("M-2").phase) == ("settled", "closed")
+    env.read()
+    env.process()
+    assert env.order("M-1").phase == "closed"
 
 
-def test_a_busy_warehouse_holds_up_neither_snapshots_nor_watermarks(house: House) -> None:
-    shipped(house, "M-1")
-    house.load()
-    with held(house):
-        house.extract()
-        loaded = load_what_is_whole(patient(house), house.run("load"))
+def test_a_busy_warehouse_holds_up_neither_snapshots_nor_watermarks(env: Env) -> None:
+    shipped(env, "M-1")
+    env.load()
+    with held(env):
+        env.extract()
+        loaded = load_what_is_whole(patient(env), env.run("load"))
         assert (loaded.counts["waiting"], loaded.problem) == (2, None)
         assert "is being loaded by process" in str(loaded.busy)
-        assert house.watermark() is not None
-        house.process()
-        assert house.order("M-1").phase == "closed"
-        assert house.rows("SELECT count(*) FROM shipments") == [(0,)]
-    assert house.load()["waiting"] == 0
-    assert house.rows("SELECT count(*) FROM shipments") == [(1,)]
-    house.load()
-    assert house.rows("SELECT marketplace_state FROM orders") == [("SHIPPED",)]
+        assert env.watermark() is not None
+        env.process()
+        assert env.order("M-1").phase == "closed"
+        assert env.rows("SELECT count(*) FROM shipments") == [(0,)]
+    assert env.load()["waiting"] == 0
+    assert env.rows("SELECT count(*) FROM shipments") == [(1,)]
+    env.load()
+    assert env.rows("SELECT marketplace_state FROM orders") == [("SHIPPED",)]
 
 
-def test_a_warehouse_that_stays_busy_is_a_problem_once_something_waited_too_long(house: House) -> None:
-    house.placed("M-1")
-    with held(house):
-        assert load_what_is_whole(patient(house), house.run("load")).problem is None
-        house.clock.skip(seconds=121)
-        loaded = load_what_is_whole(patient(house), house.run("load"))
+def test_a_warehouse_that_stays_busy_is_a_problem_once_something_waited_too_long(env: Env) -> None:
+    env.placed("M-1")
+    with held(env):
+        assert load_what_is_whole(patient(env), env.run("load")).problem is None
+        env.clock.skip(seconds=121)
+        loaded = load_what_is_whole(patient(env), env.run("load"))
         assert loaded.problem is not None
         assert "1 manifests have waited too long" in loaded.problem
-        house.clock.skip(seconds=1)
+        env.clock.skip(seconds=1)
         with pytest.raises(BusyError, match="is being loaded by process"):
-            house.load()
-    house.load()
-    assert house.rows("SELECT count(*) FROM placements") == [(1,)]
+            env.load()
+    env.load()
+    assert env.rows("SELECT count(*) FROM placements") == [(1,)]
 
 
-def test_what_waits_for_the_warehouse_waits_since_the_state_took_it(house: House) -> None:
+def test_what_waits_for_the_warehouse_waits_since_the_state_took_it(env: Env) -> None:
     """An extraction announces its first manifest long before the last seller is read."""
-    shipped(house, "M-1")
-    house.load()
-    house.extract()
-    house.clock.skip(minutes=20)
-    with held(house):
-        loaded = load_what_is_whole(patient(house), house.run("load"))
+    shipped(env, "M-1")
+    env.load()
+    env.extract()
+    env.clock.skip(minutes=20)
+    with held(env):
+        loaded = load_what_is_whole(patient(env), env.run("load"))
     assert loaded.busy is not None
     assert loaded.problem is None
 
 
-def test_a_manifest_that_vanishes_before_it_reached_the_warehouse_is_red(house: House) -> None:
-    shipped(house, "M-1")
-    house.load()
-    house.extract()
-    with held(house):
-        load_what_is_whole(patient(house), house.run("load"))
-    [manifest] = [m for m in house.resources.lake.published() if "extract" in m.path]
-    path = Path(house.resources.lake.absolute(manifest.path))
+def test_a_manifest_that_vanishes_before_it_reached_the_warehouse_is_red(env: Env) -> None:
+    shipped(env, "M-1")
+    env.load()
+    env.extract()
+    with held(env):
+        load_what_is_whole(patient(env), env.run("load"))
+    [manifest] = [m for m in env.resources.lake.published() if "extract" in m.path]
+    path = Path(env.resources.lake.absolute(manifest.path))
     content = path.read_bytes()
     path.unlink()
     for _ in range(2):
         with pytest.raises(IncompleteError, match="lies in the lake no longer"):
-            house.load()
+            env.load()
     path.write_bytes(content)
-    house.load()
-    assert house.rows("SELECT count(*) FROM shipments") == [(1,)]
+    env.load()
+    assert env.rows("SELECT count(*) FROM shipments") == [(1,)]
 
 
 @pytest.mark.parametrize("amount", ["0E+20", "25.5" + "0" * 40, "1E+3"])
-def test_a_price_that_an_earlier_version_left_in_the_outbox_is_loaded(house: House, amount: str) -> None:
-    house.placed("M-1")
-    with house.state.begin() as connection:
+def test_a_price_that_an_earlier_version_left_in_the_outbox_is_loaded(env: Env, amount: str) -> None:
+    env.placed("M-1")
+    with env.state.begin() as connection:
         lines = schema.outbox.c.table_name == "order_lines"
         text = connection.execute(sa.select(schema.outbox.c.payload).where(lines)).scalar_one()
         payload = {**json.loads(text), "unit_price": amount}
         connection.execute(sa.update(schema.outbox).where(lines).values(payload=json.dumps(payload)))
-    house.load()
-    assert house.rows("SELECT unit_price FROM order_lines") == [
+    env.load()
+    assert env.rows("SELECT unit_price FROM order_lines") == [
         (Decimal(amount).quantize(Decimal("0.0001"), context=Context(prec=60)),)
     ]
 
 
-def test_a_load_waits_ten_seconds_for_the_warehouse_in_all(house: House) -> None:
+def test_a_load_waits_ten_seconds_for_the_warehouse_in_all(env: Env) -> None:
     seconds = iter(range(1_000))
     waits: list[float] = []
-    warehouse = house.resources.warehouse
+    warehouse = env.resources.warehouse
     warehouse.lock_wait_s, warehouse._sleep = 120.0, waits.append  # type: ignore[attr-defined]
     warehouse._monotonic = lambda: float(next(seconds))  # type: ignore[attr-defined]
-    house.placed("M-1")
-    with held(house):
-        assert load_what_is_whole(house.resources, house.run("load")).busy is not None
+    env.placed("M-1")
+    with held(env):
+        assert load_what_is_whole(env.resources, env.run("load")).busy is not None
     assert 8 <= len(waits) <= 11
 
 
 @contextmanager
-def held(house: House) -> Iterator[None]:
+def held(env: Env) -> Iterator[None]:
     """Another loader has the warehouse."""
-    with Path(f"{house.resources.warehouse.shown}.lock").open("a+") as file:
+    with Path(f"{env.resources.warehouse.shown}.lock").open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def patient(house: House) -> Any:
+def patient(env: Env) -> Any:
     """Resources whose warehouse lets others have it for two minutes, and does not wait itself."""
-    warehouse = house.resources.warehouse
+    warehouse = env.resources.warehouse
     patient_one = type(warehouse)(
         warehouse.shown, lock_wait_s=120.0, sleep=lambda s: None, monotonic=_Ticks()
     )
-    return replace(house.resources, warehouse=patient_one)
+    return replace(env.resources, warehouse=patient_one)
 
 
 class _Ticks:
@@ -459,11 +459,11 @@ class _Ticks:
         return self.s
 
 
-def file_of(house: House, manifest: Manifest, table: str) -> Path:
+def file_of(env: Env, manifest: Manifest, table: str) -> Path:
     [path] = [file.path for file in manifest.files if file.table == table]
-    return Path(house.resources.lake.absolute(path))
+    return Path(env.resources.lake.absolute(path))
 
 
-def compacted(house: House) -> dict[str, int]:
-    tomorrow = (house.clock.now() + timedelta(days=1)).date()
-    return compact(house.resources, house.run("lake"), before=tomorrow)
+def compacted(env: Env) -> dict[str, int]:
+    tomorrow = (env.clock.now() + timedelta(days=1)).date()
+    return compact(env.resources, env.run("lake"), before=tomorrow)

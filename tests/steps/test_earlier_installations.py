@@ -7,7 +7,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from house import open_house
+from env import open_env
 from installations import MID_LIFE, ROWS_LOST, held_by_feedamp, unpack
 
 from feedamp.lake.store import Lake
@@ -48,11 +48,11 @@ def test_rows_that_waited_at_the_upgrade_are_loaded(tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
     folder = unpack(MID_LIFE, tmp_path / "old")
     assert rows(folder, "SELECT count(*) FROM feedamp.orders") == [(25,)]
-    with open_house(tmp_path) as house:
-        state = State(f"sqlite:///{folder / 'state.db'}", clock=house.clock.now)
+    with open_env(tmp_path) as env:
+        state = State(f"sqlite:///{folder / 'state.db'}", clock=env.clock.now)
         try:
             resources = replace(
-                house.resources,
+                env.resources,
                 state=state,
                 lake=Lake(str(folder / "lake")),
                 warehouse=DuckDbWarehouse(str(folder / "warehouse.duckdb"), lock_wait_s=0.0),

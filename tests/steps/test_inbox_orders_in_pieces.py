@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inbox_rows import SPOILS, Row
 from order_samples import good_line
-from quick_house import open_quick_house
+from quick_env import open_quick_env
 
 from feedamp.inbox import BadRow
 from feedamp.inbox.parquet import read_parquet
@@ -33,22 +33,20 @@ def test_of_an_order_cut_over_files_the_last_before_the_put_counts_and_no_piece_
     pieces = [
         [line for line, name in zip(lines, file_of_line, strict=True) if name == wanted] for wanted in names
     ]
-    with open_quick_house(sellers=1) as house:
+    with open_quick_env(sellers=1) as env:
         for at, piece in enumerate(pieces):
-            house.drop(f"{at}.jsonl", house.body("M-1", order_lines=piece))
-            house.intake()
+            env.drop(f"{at}.jsonl", env.body("M-1", order_lines=piece))
+            env.intake()
             if at == placed_after:
-                house.place()
-        house.place()
+                env.place()
+        env.place()
         sent = pieces[min(placed_after, len(pieces) - 1)]
-        shown = [line["mp_line_number"] for line in house.shown("M-1")["order_lines"]]
+        shown = [line["mp_line_number"] for line in env.shown("M-1")["order_lines"]]
         assert shown == [line["mp_line_number"] for line in sent]
-        told = {
-            reject.source: [(r["field"], r["code"]) for r in reject.reasons] for reject in house.rejects()
-        }
+        told = {reject.source: [(r["field"], r["code"]) for r in reject.reasons] for reject in env.rejects()}
         assert told == {f"{at}.jsonl": [("order_lines", "body_changed")] for at in range(1, len(pieces))}
-        assert house.order("M-1").phase == "settled"
-        assert house.sandbox.broken_rules == []
+        assert env.order("M-1").phase == "settled"
+        assert env.sandbox.broken_rules == []
 
 
 def in_columns(row: Row) -> io.BytesIO:

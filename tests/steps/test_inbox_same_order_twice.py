@@ -3,71 +3,71 @@
 from __future__ import annotations
 
 import pytest
+from env import Env
 from exploring import examples
-from house import House
 from hypothesis import given
 from hypothesis import strategies as st
 from inbox_drops import csv_row, drop_csv
 from order_samples import good_line
-from quick_house import open_quick_house
+from quick_env import open_quick_env
 
 P, A, C = "PENDING", "AWAITING_SHIPMENT", "CANCELLED"
 
 
-def place(house: House) -> dict[str, tuple[str, list[str]]]:
+def place(env: Env) -> dict[str, tuple[str, list[str]]]:
     """State and lines of each order as FeedAMP holds it after all was placed."""
-    house.place()
-    house.place()
-    assert house.sandbox.broken_rules == []
-    shown = house.sandbox.orders("seller-001")
+    env.place()
+    env.place()
+    assert env.sandbox.broken_rules == []
+    shown = env.sandbox.orders("seller-001")
     return {
         number: (order["marketplace_state"], [line["mp_line_number"] for line in order["order_lines"]])
         for number, order in shown.items()
     }
 
 
-def test_an_order_and_its_release_in_one_csv_file_end_released(house: House) -> None:
+def test_an_order_and_its_release_in_one_csv_file_end_released(env: Env) -> None:
     rows = [csv_row("M-1", state=P), csv_row("M-2"), csv_row("M-1", state=A), csv_row("M-2")]
-    drop_csv(house, "1.csv", *rows)
-    result = house.intake()
-    assert (result.orders, result.rejected, house.rejects()) == (4, 0, [])
-    assert place(house) == {"M-1": (A, ["1"]), "M-2": (A, ["1"])}
+    drop_csv(env, "1.csv", *rows)
+    result = env.intake()
+    assert (result.orders, result.rejected, env.rejects()) == (4, 0, [])
+    assert place(env) == {"M-1": (A, ["1"]), "M-2": (A, ["1"])}
 
 
-def test_the_release_of_a_placed_order_with_two_lines_goes_out(house: House) -> None:
+def test_the_release_of_a_placed_order_with_two_lines_goes_out(env: Env) -> None:
     lines = [csv_row("M-1", line, P) for line in ("1", "2")]
-    drop_csv(house, "1.csv", *lines)
-    house.intake()
-    assert place(house) == {"M-1": (P, ["1", "2"])}
+    drop_csv(env, "1.csv", *lines)
+    env.intake()
+    assert place(env) == {"M-1": (P, ["1", "2"])}
     released = [csv_row("M-1", line, A) for line in ("1", "2")]
-    drop_csv(house, "1.csv", *lines, *released)
-    house.intake()
-    assert house.rejects() == []
-    assert place(house) == {"M-1": (A, ["1", "2"])}
+    drop_csv(env, "1.csv", *lines, *released)
+    env.intake()
+    assert env.rejects() == []
+    assert place(env) == {"M-1": (A, ["1", "2"])}
 
 
-def test_a_step_backward_between_two_deliveries_is_rejected(house: House) -> None:
-    drop_csv(house, "1.csv", csv_row("M-1", state=A), csv_row("M-1", state=P))
-    result = house.intake()
+def test_a_step_backward_between_two_deliveries_is_rejected(env: Env) -> None:
+    drop_csv(env, "1.csv", csv_row("M-1", state=A), csv_row("M-1", state=P))
+    result = env.intake()
     assert (result.orders, result.rejected) == (2, 1)
-    [reject] = house.rejects()
+    [reject] = env.rejects()
     assert (reject.row_number, reject.reasons[0]["code"]) == (3, "illegal_transition")
-    assert place(house) == {"M-1": (A, ["1"])}
+    assert place(env) == {"M-1": (A, ["1"])}
 
 
-def test_a_good_delivery_after_a_bad_one_mends_it_and_the_reverse_is_told(house: House) -> None:
-    drop_csv(house, "1.csv", csv_row("M-1", currency="Euros"), csv_row("M-1"))
-    drop_csv(house, "2.csv", csv_row("M-2"), csv_row("M-2", currency="Euros"))
-    house.intake()
-    assert [(r.source, r.row_number) for r in house.rejects()] == [("2.csv", 3)]
-    assert place(house) == {"M-1": (A, ["1"]), "M-2": (A, ["1"])}
+def test_a_good_delivery_after_a_bad_one_mends_it_and_the_reverse_is_told(env: Env) -> None:
+    drop_csv(env, "1.csv", csv_row("M-1", currency="Euros"), csv_row("M-1"))
+    drop_csv(env, "2.csv", csv_row("M-2"), csv_row("M-2", currency="Euros"))
+    env.intake()
+    assert [(r.source, r.row_number) for r in env.rejects()] == [("2.csv", 3)]
+    assert place(env) == {"M-1": (A, ["1"]), "M-2": (A, ["1"])}
 
 
-def test_two_contents_of_one_line_are_still_a_duplicate_line(house: House) -> None:
+def test_two_contents_of_one_line_are_still_a_duplicate_line(env: Env) -> None:
     other = csv_row("M-1") | {"order_lines.quantity": "9"}
-    drop_csv(house, "1.csv", csv_row("M-1"), other)
-    house.intake()
-    assert house.reject_codes() == [("inbox", "duplicate_line")]
+    drop_csv(env, "1.csv", csv_row("M-1"), other)
+    env.intake()
+    assert env.reject_codes() == [("inbox", "duplicate_line")]
 
 
 DELIVERIES = st.lists(st.tuples(st.sampled_from([P, A, C]), st.booleans()), min_size=1, max_size=4)
@@ -101,22 +101,22 @@ def test_a_csv_file_ends_as_the_same_orders_in_json_lines(
     ]
     ends = []
     for kind in ("csv", "jsonl"):
-        with open_quick_house(sellers=1) as house:
+        with open_quick_env(sellers=1) as env:
             if kind == "csv":
-                drop_csv(house, "1.csv", *first, *rest)
+                drop_csv(env, "1.csv", *first, *rest)
             else:
-                house.drop("1.jsonl", *(house.body("M-1", **body) for body in bodies))
-            result = house.intake()
+                env.drop("1.jsonl", *(env.body("M-1", **body) for body in bodies))
+            result = env.intake()
             assert result.orders == (len(first) + len(rest) if kind == "csv" else len(bodies))
-            codes = sorted(house.reject_codes())
-            shown = place(house)
+            codes = sorted(env.reject_codes())
+            shown = place(env)
             ends.append((codes, {n: (state, sorted(found)) for n, (state, found) in shown.items()}))
     assert ends[0] == ends[1]
 
 
 @pytest.mark.parametrize("rows", [400, 401])
-def test_deliveries_that_lie_over_a_transaction_are_taken_in_order(house: House, rows: int) -> None:
+def test_deliveries_that_lie_over_a_transaction_are_taken_in_order(env: Env, rows: int) -> None:
     pending = [csv_row(f"M-{at}", state=P) for at in range(rows // 2)]
-    drop_csv(house, "1.csv", *pending, *(row | {"marketplace_state": A} for row in pending))
-    assert house.intake().rejected == 0
-    assert {house.order(f"M-{at}").desired_state for at in (0, 99, 100, rows // 2 - 1)} == {A}
+    drop_csv(env, "1.csv", *pending, *(row | {"marketplace_state": A} for row in pending))
+    assert env.intake().rejected == 0
+    assert {env.order(f"M-{at}").desired_state for at in (0, 99, 100, rows // 2 - 1)} == {A}

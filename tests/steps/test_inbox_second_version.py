@@ -6,25 +6,25 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from house import House
+from env import Env
 from inbox_drops import csv_row, drop_bytes, drop_csv, jsonl, parquet
 
 from feedamp.state import rejects, schema
 from feedamp.steps.place_orders import read_inbox_file
 
 
-def bad(house: House, count: int, **changes: Any) -> list[dict[str, Any]]:
-    return [house.body(f"M-{at}", **({"currency": "Dollars"} | changes)) for at in range(count)]
+def bad(env: Env, count: int, **changes: Any) -> list[dict[str, Any]]:
+    return [env.body(f"M-{at}", **({"currency": "Dollars"} | changes)) for at in range(count)]
 
 
-def standing(house: House) -> list[tuple[str, int]]:
-    return [(reject.source, reject.row_number) for reject in house.rejects()]
+def standing(env: Env) -> list[tuple[str, int]]:
+    return [(reject.source, reject.row_number) for reject in env.rejects()]
 
 
-def written(house: House) -> int:
+def written(env: Env) -> int:
     """Rows that the outbox holds of `rejected_orders`."""
     query = sa.select(sa.func.count()).where(schema.outbox.c.table_name == "rejected_orders")
-    with house.state.read() as connection:
+    with env.state.read() as connection:
         return connection.execute(query).scalar_one()
 
 
@@ -40,95 +40,95 @@ def written(house: House) -> int:
     ],
 )
 def test_a_version_that_cannot_be_read_leaves_the_rejects_of_the_first(
-    house: House, first: tuple[str, Any], second: bytes
+    env: Env, first: tuple[str, Any], second: bytes
 ) -> None:
     name, encode = first
     if encode is None:
-        drop_csv(house, name, *(csv_row(f"M-{at}", currency="Dollars") for at in range(30)))
+        drop_csv(env, name, *(csv_row(f"M-{at}", currency="Dollars") for at in range(30)))
     else:
-        drop_bytes(house, name, encode(bad(house, 30)))
-    house.intake()
-    before = standing(house)
+        drop_bytes(env, name, encode(bad(env, 30)))
+    env.intake()
+    before = standing(env)
     assert len(before) == 30
-    drop_bytes(house, name, second)
-    house.intake()
-    assert {row for row in before if row[1] > 1} <= set(standing(house))
-    assert (name, 0) in standing(house)
+    drop_bytes(env, name, second)
+    env.intake()
+    assert {row for row in before if row[1] > 1} <= set(standing(env))
+    assert (name, 0) in standing(env)
 
     if encode is None:
-        drop_csv(house, name, csv_row("M-0"))
+        drop_csv(env, name, csv_row("M-0"))
     else:
-        drop_bytes(house, name, encode([house.body("M-0")]))
-    house.intake()
-    assert standing(house) == []
+        drop_bytes(env, name, encode([env.body("M-0")]))
+    env.intake()
+    assert standing(env) == []
 
 
-def test_a_row_that_is_as_bad_as_before_stays_as_it_is(house: House) -> None:
-    drop_bytes(house, "1.jsonl", jsonl(bad(house, 5)))
-    house.intake()
-    before, rows = house.rejects(), written(house)
-    house.clock.skip(hours=1)
-    drop_bytes(house, "1.jsonl", jsonl([*bad(house, 5), house.body("M-9")]))
-    assert house.intake().rejected == 5
-    assert (house.rejects(), written(house)) == (before, rows)
+def test_a_row_that_is_as_bad_as_before_stays_as_it_is(env: Env) -> None:
+    drop_bytes(env, "1.jsonl", jsonl(bad(env, 5)))
+    env.intake()
+    before, rows = env.rejects(), written(env)
+    env.clock.skip(hours=1)
+    drop_bytes(env, "1.jsonl", jsonl([*bad(env, 5), env.body("M-9")]))
+    assert env.intake().rejected == 5
+    assert (env.rejects(), written(env)) == (before, rows)
 
 
-def test_rows_that_are_gone_or_mended_are_superseded_and_new_ones_stand(house: House) -> None:
-    bodies = bad(house, 6)
-    drop_bytes(house, "1.jsonl", jsonl(bodies))
-    house.intake()
-    bodies[1] = house.body("M-1")
-    bodies[2] = house.body("M-2", currency="Euros")
-    drop_bytes(house, "1.jsonl", jsonl(bodies[:5]))
-    house.intake()
-    assert standing(house) == [("1.jsonl", row) for row in (1, 3, 4, 5)]
-    [third] = [reject for reject in house.rejects() if reject.row_number == 3]
-    ended = [r.row_number for r in house.rejects(everything=True) if r.superseded_at is not None]
+def test_rows_that_are_gone_or_mended_are_superseded_and_new_ones_stand(env: Env) -> None:
+    bodies = bad(env, 6)
+    drop_bytes(env, "1.jsonl", jsonl(bodies))
+    env.intake()
+    bodies[1] = env.body("M-1")
+    bodies[2] = env.body("M-2", currency="Euros")
+    drop_bytes(env, "1.jsonl", jsonl(bodies[:5]))
+    env.intake()
+    assert standing(env) == [("1.jsonl", row) for row in (1, 3, 4, 5)]
+    [third] = [reject for reject in env.rejects() if reject.row_number == 3]
+    ended = [r.row_number for r in env.rejects(everything=True) if r.superseded_at is not None]
     assert (third.mp_order_number, sorted(ended)) == ("M-2", [2, 3, 6])
-    house.load()
-    assert house.rows("SELECT count(*) FROM rejected_orders WHERE superseded_at IS NULL") == [(4,)]
+    env.load()
+    assert env.rows("SELECT count(*) FROM rejected_orders WHERE superseded_at IS NULL") == [(4,)]
 
 
-def test_rejects_of_other_files_are_left_alone(house: House) -> None:
+def test_rejects_of_other_files_are_left_alone(env: Env) -> None:
     for name in ("1.jsonl", "2.jsonl"):
-        drop_bytes(house, name, jsonl([house.body(f"M-{name[0]}", currency="Dollars")]))
-    house.intake()
-    drop_bytes(house, "1.jsonl", jsonl([house.body("M-1")]))
-    house.intake()
-    assert standing(house) == [("2.jsonl", 1)]
+        drop_bytes(env, name, jsonl([env.body(f"M-{name[0]}", currency="Dollars")]))
+    env.intake()
+    drop_bytes(env, "1.jsonl", jsonl([env.body("M-1")]))
+    env.intake()
+    assert standing(env) == [("2.jsonl", 1)]
 
 
-def test_a_difference_on_record_stays_while_its_row_is_in_the_file(house: House) -> None:
-    house.placed("M-1")
-    drop_bytes(house, "2.jsonl", jsonl([house.body("M-1", units=3)]))
-    house.intake()
-    assert house.reject_codes() == [("inbox", "body_changed")]
-    drop_bytes(house, "2.jsonl", jsonl([house.body("M-1", units=3), house.body("M-2")]))
-    house.intake()
-    assert house.reject_codes() == [("inbox", "body_changed")]
-    drop_bytes(house, "2.jsonl", jsonl([house.body("M-2")]))
-    house.intake()
-    assert house.rejects() == []
+def test_a_difference_on_record_stays_while_its_row_is_in_the_file(env: Env) -> None:
+    env.placed("M-1")
+    drop_bytes(env, "2.jsonl", jsonl([env.body("M-1", units=3)]))
+    env.intake()
+    assert env.reject_codes() == [("inbox", "body_changed")]
+    drop_bytes(env, "2.jsonl", jsonl([env.body("M-1", units=3), env.body("M-2")]))
+    env.intake()
+    assert env.reject_codes() == [("inbox", "body_changed")]
+    drop_bytes(env, "2.jsonl", jsonl([env.body("M-2")]))
+    env.intake()
+    assert env.rejects() == []
 
 
-def test_a_row_that_a_later_one_mends_does_not_stand_after_another_read(house: House) -> None:
-    rows = [house.body("M-1", currency="Dollars"), house.body("M-1")]
-    drop_bytes(house, "1.jsonl", jsonl(rows))
-    house.intake()
-    assert standing(house) == []
-    drop_bytes(house, "1.jsonl", jsonl([*rows, house.body("M-2")]))
-    house.intake()
-    assert standing(house) == []
+def test_a_row_that_a_later_one_mends_does_not_stand_after_another_read(env: Env) -> None:
+    rows = [env.body("M-1", currency="Dollars"), env.body("M-1")]
+    drop_bytes(env, "1.jsonl", jsonl(rows))
+    env.intake()
+    assert standing(env) == []
+    drop_bytes(env, "1.jsonl", jsonl([*rows, env.body("M-2")]))
+    env.intake()
+    assert standing(env) == []
 
 
-def test_a_row_without_ids_that_is_good_under_other_options_ends_its_reject(house: House) -> None:
-    row = jsonl([house.body("M-1")])
-    drop_bytes(house, "1.jsonl", row.replace(b'{"seller_id"', b'{"x": 1, "seller_id"'))
-    house.intake()
-    assert standing(house) == [("1.jsonl", 1)]
-    drop_bytes(house, "1.jsonl", row)
-    house.intake()
-    assert standing(house) == []
+def test_a_row_without_ids_that_is_good_under_other_options_ends_its_reject(env: Env) -> None:
+    row = jsonl([env.body("M-1")])
+    drop_bytes(env, "1.jsonl", row.replace(b'{"seller_id"', b'{"x": 1, "seller_id"'))
+    env.intake()
+    assert standing(env) == [("1.jsonl", 1)]
+    drop_bytes(env, "1.jsonl", row)
+    env.intake()
+    assert standing(env) == []
 
 
 class _KilledError(Exception):
@@ -137,14 +137,14 @@ class _KilledError(Exception):
 
 @pytest.mark.parametrize("after", [1, 2, 3])  # the first batch, the second, the end of the file
 def test_a_pass_that_was_killed_is_finished_by_the_next(
-    house: House, monkeypatch: pytest.MonkeyPatch, after: int
+    env: Env, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    drop_bytes(house, "1.jsonl", jsonl(bad(house, 5)))
-    house.intake()
+    drop_bytes(env, "1.jsonl", jsonl(bad(env, 5)))
+    env.intake()
     # Rows 1 and 2 stay as they are, 3 is mended, 4 is bad in another way, 5 is gone.
-    second = [*bad(house, 2), house.body("M-2"), house.body("M-3", currency="Euros")]
-    drop_bytes(house, "1.jsonl", jsonl(second))
-    begin, begun = house.state.begin, 0
+    second = [*bad(env, 2), env.body("M-2"), env.body("M-3", currency="Euros")]
+    drop_bytes(env, "1.jsonl", jsonl(second))
+    begin, begun = env.state.begin, 0
 
     def killed() -> Any:
         nonlocal begun
@@ -155,27 +155,27 @@ def test_a_pass_that_was_killed_is_finished_by_the_next(
 
     with monkeypatch.context() as patch:
         patch.setattr(read_inbox_file, "ROWS_PER_TRANSACTION", 2)
-        patch.setattr(house.state, "begin", killed)
+        patch.setattr(env.state, "begin", killed)
         with pytest.raises(_KilledError):
-            house.intake()
-    house.intake()
-    assert standing(house) == [("1.jsonl", row) for row in (1, 2, 4)]
-    assert [r.row_number for r in house.rejects(everything=True) if r.superseded_at] == [3, 4, 5]
-    assert house.order("M-2").phase == "to_place"
+            env.intake()
+    env.intake()
+    assert standing(env) == [("1.jsonl", row) for row in (1, 2, 4)]
+    assert [r.row_number for r in env.rejects(everything=True) if r.superseded_at] == [3, 4, 5]
+    assert env.order("M-2").phase == "to_place"
 
 
-def test_a_dismissed_reject_stays_dismissed_while_its_row_is_the_same(house: House) -> None:
-    drop_bytes(house, "1.jsonl", jsonl(bad(house, 25)))
-    house.intake()
-    now = house.state.now()
-    with house.state.begin() as connection:
+def test_a_dismissed_reject_stays_dismissed_while_its_row_is_the_same(env: Env) -> None:
+    drop_bytes(env, "1.jsonl", jsonl(bad(env, 25)))
+    env.intake()
+    now = env.state.now()
+    with env.state.begin() as connection:
         for reject in rejects.standing(connection):
             rejects.dismiss(connection, reject, "test orders", now=now)
-    drop_bytes(house, "1.jsonl", jsonl([*bad(house, 25), house.body("M-99")]))
-    result = house.intake()
-    assert (standing(house), result.rejected, result.orders) == ([], 0, 26)
-    changed = bad(house, 25)
-    changed[7] = house.body("M-7", currency="Euros")
-    drop_bytes(house, "1.jsonl", jsonl(changed))
-    house.intake()
-    assert standing(house) == [("1.jsonl", 8)]
+    drop_bytes(env, "1.jsonl", jsonl([*bad(env, 25), env.body("M-99")]))
+    result = env.intake()
+    assert (standing(env), result.rejected, result.orders) == ([], 0, 26)
+    changed = bad(env, 25)
+    changed[7] = env.body("M-7", currency="Euros")
+    drop_bytes(env, "1.jsonl", jsonl(changed))
+    env.intake()
+    assert standing(env) == [("1.jsonl", 8)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from house import NOON, House
+from env import NOON, Env
 from inbox_drops import drop_bytes
 from inbox_rows import Row, encoded
 
@@ -21,9 +21,9 @@ def content(kind: str, rows: list[Row]) -> bytes:
     return encoded(kind, rows)
 
 
-def told(house: House, name: str) -> tuple[int, int, int, int]:
+def told(env: Env, name: str) -> tuple[int, int, int, int]:
     """(rows read, rows rejected, orders in the ledger, orders on the way to the lake) of a file."""
-    with house.state.read() as connection:
+    with env.state.read() as connection:
         [taken] = [t for t in inbox_files.taken_since(connection, NOON) if t.name == name]
         ledger = connection.exec_driver_sql("SELECT count(*) FROM orders").scalar_one()
         on_the_way = connection.exec_driver_sql(
@@ -34,31 +34,31 @@ def told(house: House, name: str) -> tuple[int, int, int, int]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", SIZES)
-def test_every_row_of_a_file_is_taken_and_counted(house: House, kind: str, size: int) -> None:
-    drop_bytes(house, f"1.{kind}", content(kind, [Row(f"M-{at}") for at in range(size)]))
-    result = house.intake()
+def test_every_row_of_a_file_is_taken_and_counted(env: Env, kind: str, size: int) -> None:
+    drop_bytes(env, f"1.{kind}", content(kind, [Row(f"M-{at}") for at in range(size)]))
+    result = env.intake()
     assert (result.orders, result.rejected, result.undone) == (size, 0, [])
-    assert told(house, f"1.{kind}") == (size, 0, size, 0)
-    assert house.intake().extra["files"] == 0
+    assert told(env, f"1.{kind}") == (size, 0, size, 0)
+    assert env.intake().extra["files"] == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [1, K - 1, K, K + 1, 2 * K])
 @pytest.mark.parametrize("place", ["first", "last", "at the end of a transaction"])
-def test_one_bad_row_costs_itself_wherever_it_is(house: House, kind: str, size: int, place: str) -> None:
+def test_one_bad_row_costs_itself_wherever_it_is(env: Env, kind: str, size: int, place: str) -> None:
     at = {"first": 0, "last": size - 1, "at the end of a transaction": min(size, K) - 1}[place]
     rows = [Row(f"M-{number}", ("no currency",) if number == at else ()) for number in range(size)]
-    drop_bytes(house, f"1.{kind}", content(kind, rows))
-    result = house.intake()
+    drop_bytes(env, f"1.{kind}", content(kind, rows))
+    result = env.intake()
     assert (result.orders, result.rejected) == (size, 1)
-    assert told(house, f"1.{kind}") == (size, 1, size - 1, 1)
-    [reject] = house.rejects()
+    assert told(env, f"1.{kind}") == (size, 1, size - 1, 1)
+    [reject] = env.rejects()
     assert reject.mp_order_number == f"M-{at}"
     assert reject.row_number == at + (2 if kind == "csv" else 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_bad_rows_alone_are_all_rejected(house: House, kind: str) -> None:
-    drop_bytes(house, f"1.{kind}", content(kind, [Row(f"M-{at}", ("no sku",)) for at in range(K)]))
-    assert house.intake().rejected == K
-    assert told(house, f"1.{kind}") == (K, K, 0, K)
+def test_bad_rows_alone_are_all_rejected(env: Env, kind: str) -> None:
+    drop_bytes(env, f"1.{kind}", content(kind, [Row(f"M-{at}", ("no sku",)) for at in range(K)]))
+    assert env.intake().rejected == K
+    assert told(env, f"1.{kind}") == (K, K, 0, K)

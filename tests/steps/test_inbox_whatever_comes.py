@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from env import SELLER, Env
 from exploring import examples
-from house import SELLER, House
 from hypothesis import given
 from hypothesis import strategies as st
 from inbox_rows import SPOILS, Row, encoded
-from quick_house import open_quick_house
+from quick_env import open_quick_env
 
 KINDS = ("jsonl", "csv", "parquet")
 UNKNOWN_SELLER = "seller-404"
@@ -92,43 +92,43 @@ def damaged(draw: st.DrawFn, content: bytes, how: str) -> bytes:
 
 
 @contextmanager
-def house_with(*files: File) -> Iterator[House]:
-    with open_quick_house(sellers=1) as house:
+def env_with(*files: File) -> Iterator[Env]:
+    with open_quick_env(sellers=1) as env:
         for file in files:
-            path = house.inbox / file.name
+            path = env.inbox / file.name
             path.write_bytes(file.content)
-            os.utime(path, (house.clock.now().timestamp() - 1,) * 2)
-        yield house
+            os.utime(path, (env.clock.now().timestamp() - 1,) * 2)
+        yield env
 
 
-def said_of(house: House, name: str) -> list[frozenset[tuple[str, str]]]:
+def said_of(env: Env, name: str) -> list[frozenset[tuple[str, str]]]:
     """The reasons of every reject of a file."""
     return [
         frozenset((reason["field"], reason["code"]) for reason in reject.reasons)
-        for reject in house.rejects()
+        for reject in env.rejects()
         if reject.source == name
     ]
 
 
-def fates_are_right(house: House, file: File) -> None:
+def fates_are_right(env: Env, file: File) -> None:
     """Each order of a whole file stands in exactly one place, and there as it should."""
     expected = []
     for row in file.rows:
         if row.spoiled_by:
             expected.append(row.reasons(file.kind))
             continue
-        order = house.order(row.number, row.seller)
+        order = env.order(row.number, row.seller)
         if row.seller == SELLER:
             assert (order.phase, order.reason) == ("settled", None)
-            assert house.shown(row.number)["marketplace_state"] == "AWAITING_SHIPMENT"
+            assert env.shown(row.number)["marketplace_state"] == "AWAITING_SHIPMENT"
         else:
             assert (order.phase, order.reason) == ("to_place", "the seller is not registered")
             assert order.next_try_at is not None
-    assert sorted(map(sorted, said_of(house, file.name))) == sorted(map(sorted, expected))
+    assert sorted(map(sorted, said_of(env, file.name))) == sorted(map(sorted, expected))
 
 
-def numbers_in_ledger(house: House) -> set[str]:
-    with house.state.read() as connection:
+def numbers_in_ledger(env: Env) -> set[str]:
+    with env.state.read() as connection:
         return {row[0] for row in connection.exec_driver_sql("SELECT mp_order_number FROM orders")}
 
 
@@ -136,15 +136,15 @@ def numbers_in_ledger(house: House) -> set[str]:
 @given(data=st.data(), count=st.integers(1, 4))
 def test_each_row_is_placed_waits_or_is_rejected_with_every_reason(data: st.DataObject, count: int) -> None:
     taken = [data.draw(files(i, spoiled=False)) for i in range(count)]
-    with house_with(*taken) as house:
-        result = house.intake()
+    with env_with(*taken) as env:
+        result = env.intake()
         assert not result.undone
-        house.place()
+        env.place()
         for file in taken:
-            fates_are_right(house, file)
-        assert numbers_in_ledger(house) == {r.number for f in taken for r in f.rows if not r.spoiled_by}
-        assert house.intake().extra["files"] == 0
-        assert house.sandbox.broken_rules == []
+            fates_are_right(env, file)
+        assert numbers_in_ledger(env) == {r.number for f in taken for r in f.rows if not r.spoiled_by}
+        assert env.intake().extra["files"] == 0
+        assert env.sandbox.broken_rules == []
 
 
 @examples(20)
@@ -152,13 +152,13 @@ def test_each_row_is_placed_waits_or_is_rejected_with_every_reason(data: st.Data
 def test_a_spoiled_file_says_so_and_costs_no_other(data: st.DataObject) -> None:
     spoiled = data.draw(files(1, spoiled=True))
     others = [data.draw(files(0, spoiled=False)), data.draw(files(2, spoiled=False))]
-    with house_with(spoiled, *others) as house:
-        result = house.intake()
+    with env_with(spoiled, *others) as env:
+        result = env.intake()
         assert not result.undone
-        house.place()
+        env.place()
         for file in others:
-            fates_are_right(house, file)
-        known, rejects = numbers_in_ledger(house), said_of(house, spoiled.name)
+            fates_are_right(env, file)
+        known, rejects = numbers_in_ledger(env), said_of(env, spoiled.name)
         lost = [row for row in spoiled.rows if not row.spoiled_by and row.number not in known]
         assert rejects or not lost or not spoiled.damage_shows
         assert all(rejects)
@@ -166,7 +166,7 @@ def test_a_spoiled_file_says_so_and_costs_no_other(data: st.DataObject) -> None:
             for row, line in zip(spoiled.rows, spoiled.content.split(b"\n")[:-1], strict=False):
                 if line == encoded("jsonl", [row]).strip() and not row.spoiled_by:
                     assert row.number in known
-        assert house.intake().extra["files"] == 0
+        assert env.intake().extra["files"] == 0
 
 
 @dataclass
@@ -203,24 +203,24 @@ def test_an_order_that_comes_again_and_again_ends_in_the_last_legal_state(
     deliveries: list[list[str]], data: st.DataObject
 ) -> None:
     told = Told()
-    with house_with() as house:
+    with env_with() as env:
         for position, states in enumerate(deliveries):
-            house.drop(f"{position}.jsonl", *(house.body("M-1", marketplace_state=state) for state in states))
-            house.intake()
+            env.drop(f"{position}.jsonl", *(env.body("M-1", marketplace_state=state) for state in states))
+            env.intake()
             for state in states:
                 told.deliver(state)
             if data.draw(st.booleans(), label="placed in between"):
-                house.place()
+                env.place()
                 told.is_placed = told.is_placed or told.state in ("PENDING", "AWAITING_SHIPMENT")
-        house.place()
+        env.place()
         told.is_placed = told.is_placed or told.state in ("PENDING", "AWAITING_SHIPMENT")
-        shown = house.sandbox.orders(SELLER)
+        shown = env.sandbox.orders(SELLER)
         assert {n: o["marketplace_state"] for n, o in shown.items()} == (
             {"M-1": told.state} if told.is_placed else {}
         )
         if told.state is not None:
             phases = {(True, True): "closed", (True, False): "settled", (False, True): "never_placed"}
-            assert house.order("M-1").phase == phases[told.is_placed, told.state == "CANCELLED"]
-        codes = [reason["code"] for reject in house.rejects(everything=True) for reason in reject.reasons]
+            assert env.order("M-1").phase == phases[told.is_placed, told.state == "CANCELLED"]
+        codes = [reason["code"] for reject in env.rejects(everything=True) for reason in reject.reasons]
         assert codes == ["illegal_transition"] * told.illegal
-        assert house.sandbox.broken_rules == []
+        assert env.sandbox.broken_rules == []

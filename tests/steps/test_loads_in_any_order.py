@@ -11,9 +11,9 @@ from pathlib import Path
 
 import duckdb
 from cryptography.fernet import Fernet
+from env_fixtures import Clock, empty_warehouse, open_state
 from exploring import examples
 from histories import NUMBERS, Event, histories
-from house_rooms import Clock, empty_warehouse, open_state
 from hypothesis import given
 from hypothesis import strategies as st
 from manifests import T0, Loader, at

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from house import BAD_NUMBER, OTHER, SELLER, House, open_house, shipment
+from env import BAD_NUMBER, OTHER, SELLER, Env, open_env, shipment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,34 +26,34 @@ TROUBLE: tuple[Kind, ...] = (
 )
 
 
-def phases(house: House) -> dict[str, int]:
-    with house.state.read() as connection:
+def phases(env: Env) -> dict[str, int]:
+    with env.state.read() as connection:
         return ledger.phases(connection)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_every_order_is_closed_rightly_however_bad_the_line(tmp_path: Path, seed: int) -> None:
-    with open_house(tmp_path, seed=seed, behaviors=PATIENT) as house:
+    with open_env(tmp_path, seed=seed, behaviors=PATIENT) as env:
         for seller in (SELLER, OTHER):
-            bodies = [house.body(f"{seller}-{n}", units=1 + n % 3) for n in range(5)]
-            house.drop(f"{seller}.jsonl", *bodies, seller=seller)
+            bodies = [env.body(f"{seller}-{n}", units=1 + n % 3) for n in range(5)]
+            env.drop(f"{seller}.jsonl", *bodies, seller=seller)
         for kind in TROUBLE:
-            house.sandbox.fault(kind, path="/orders", times=None, probability=0.06)
+            env.sandbox.fault(kind, path="/orders", times=None, probability=0.06)
         rounds = 0
-        while phases(house) != {"closed": 10} and rounds < 15:
-            house.loop()
-            house.sandbox.act()
-            house.clock.skip(hours=2)
+        while phases(env) != {"closed": 10} and rounds < 15:
+            env.loop()
+            env.sandbox.act()
+            env.clock.skip(hours=2)
             rounds += 1
-        house.sandbox.clear_faults()
-        house.loop()
-        house.load()
-        assert phases(house) == {"closed": 10}
-        assert house.sandbox.broken_rules == []
-        assert prove_completeness(house.resources) == []
-        assert house.reconcile().extra["differences"] == 0
-        assert house.rows("SELECT count(*), count(closed_at), count(placed_at) FROM orders") == [(10, 10, 10)]
-        with house.state.read() as connection:
+        env.sandbox.clear_faults()
+        env.loop()
+        env.load()
+        assert phases(env) == {"closed": 10}
+        assert env.sandbox.broken_rules == []
+        assert prove_completeness(env.resources) == []
+        assert env.reconcile().extra["differences"] == 0
+        assert env.rows("SELECT count(*), count(closed_at), count(placed_at) FROM orders") == [(10, 10, 10)]
+        with env.state.read() as connection:
             assert rejects.standing(connection) == []
 
 
@@ -71,19 +71,19 @@ ROUNDS = st.lists(st.tuples(st.lists(SHIPMENT, max_size=2), st.integers(0, 2)), 
 def test_whatever_a_seller_reports_no_rule_is_broken_and_mending_it_closes_the_order(
     tmp_path_factory: pytest.TempPathFactory, rounds: list[tuple[list[dict[str, object]], int]]
 ) -> None:
-    with open_house(tmp_path_factory.mktemp("loop"), sellers=1) as house:
-        house.placed("M-1")
+    with open_env(tmp_path_factory.mktemp("loop"), sellers=1) as env:
+        env.placed("M-1")
         for shipments, cancelled in rounds:
-            if house.order("M-1").phase == "closed":
+            if env.order("M-1").phase == "closed":
                 break
-            house.fulfill("M-1", *shipments, cancelled=cancelled)
-            house.see("M-1")
-            house.process()
-        if house.order("M-1").phase != "closed":
-            house.fulfill("M-1", shipment(2))
-            house.sandbox.clear_errors(SELLER, "M-1")
-            house.see("M-1")
-            house.process()
-        assert house.order("M-1").phase == "closed"
-        assert house.sandbox.broken_rules == []
-        assert all(finding.state in ("resolved", "held") for finding in house.findings("M-1"))
+            env.fulfill("M-1", *shipments, cancelled=cancelled)
+            env.see("M-1")
+            env.process()
+        if env.order("M-1").phase != "closed":
+            env.fulfill("M-1", shipment(2))
+            env.sandbox.clear_errors(SELLER, "M-1")
+            env.see("M-1")
+            env.process()
+        assert env.order("M-1").phase == "closed"
+        assert env.sandbox.broken_rules == []
+        assert all(finding.state in ("resolved", "held") for finding in env.findings("M-1"))

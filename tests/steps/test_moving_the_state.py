@@ -8,26 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from doc_blocks import blocks
-from house import shipment
+from env import shipment
 
 from feedamp.state import State
 
 RUNBOOK = Path(__file__).parents[2] / "docs" / "runbook.md"
 
 
-def test_the_program_that_moves_the_state_moves_every_row(tmp_path, monkeypatch, house, capsys):
-    house.placed("M-1")
-    house.read()
-    house.fulfill("M-1", shipment(number=None))
-    house.read()
-    house.process()
+def test_the_program_that_moves_the_state_moves_every_row(tmp_path, monkeypatch, env, capsys):
+    env.placed("M-1")
+    env.read()
+    env.fulfill("M-1", shipment(number=None))
+    env.read()
+    env.process()
     new = f"sqlite:///{tmp_path / 'new.db'}"
     [program] = [text for text in blocks(RUNBOOK, "python") if "sorted_tables" in text]
-    monkeypatch.setattr(sys, "argv", ["move_state.py", str(house.state.url), new])
+    monkeypatch.setattr(sys, "argv", ["move_state.py", str(env.state.url), new])
     exec(program, {})
     capsys.readouterr()
     State(new).close()
-    before, after = dump(house.state.url.database), dump(tmp_path / "new.db")
+    before, after = dump(env.state.url.database), dump(tmp_path / "new.db")
     assert before.keys() == after.keys()
     assert all(before[name] for name in ("outbox", "orders", "snapshots", "findings", "grants", "watermarks"))
     assert {name: rows for name, rows in after.items() if rows != before[name]} == {}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from house import House, shipment
+from env import Env, shipment
 
 from feedamp.errors import BusyError
 from feedamp.lake.manifest import Manifest
@@ -40,19 +40,19 @@ class DiesAfterPublishing(Lake):
         raise CrashError
 
 
-def waiting(house: House) -> int:
-    with house.state.read() as connection:
+def waiting(env: Env) -> int:
+    with env.state.read() as connection:
         return connection.execute(sa.select(sa.func.count()).select_from(schema.outbox)).scalar_one()
 
 
-def everything(house: House) -> dict[str, list[tuple[Any, ...]]]:
-    return {name: house.rows(f"FROM {name} ORDER BY ALL") for name in TABLES}
+def everything(env: Env) -> dict[str, list[tuple[Any, ...]]]:
+    return {name: env.rows(f"FROM {name} ORDER BY ALL") for name in TABLES}
 
 
-def test_rows_come_out_with_the_types_they_went_in_with(house: House) -> None:
+def test_rows_come_out_with_the_types_they_went_in_with(env: Env) -> None:
     key = {"seller_id": "S1", "mp_order_number": "M-1", "mp_line_number": "A", "shipment_index": 0}
     shipped = {**key, "shipped_date": date(2026, 3, 9), "carrier": None}
-    with house.state.begin() as connection:
+    with env.state.begin() as connection:
         outbox.put(connection, "order_lines", [LINE], recorded_at=MOMENT)
         outbox.put(connection, "shipments", [shipped], recorded_at=MOMENT)
         outbox.claim(connection, "m")
@@ -63,118 +63,118 @@ def test_rows_come_out_with_the_types_they_went_in_with(house: House) -> None:
     ]
 
 
-def test_rows_of_a_transaction_that_failed_are_not_there(house: House) -> None:
+def test_rows_of_a_transaction_that_failed_are_not_there(env: Env) -> None:
     def dies_on_the_way() -> None:
-        with house.state.begin() as connection:
+        with env.state.begin() as connection:
             outbox.put(connection, "order_lines", [LINE], recorded_at=MOMENT)
             raise CrashError
 
     with pytest.raises(CrashError):
         dies_on_the_way()
-    assert waiting(house) == 0
+    assert waiting(env) == 0
 
 
-def test_rows_written_during_a_load_stay_for_the_next(house: House) -> None:
-    with house.state.begin() as connection:
+def test_rows_written_during_a_load_stay_for_the_next(env: Env) -> None:
+    with env.state.begin() as connection:
         outbox.put(connection, "order_lines", [LINE], recorded_at=MOMENT)
         outbox.claim(connection, "m")
         outbox.put(connection, "order_lines", [LINE], recorded_at=MOMENT)
         outbox.remove(connection, "m")
-    assert waiting(house) == 1
+    assert waiting(env) == 1
 
 
-def test_rows_claimed_by_a_load_that_never_published_are_loaded_by_the_next(house: House) -> None:
-    house.placed("M-1")
-    with house.state.begin() as connection:
+def test_rows_claimed_by_a_load_that_never_published_are_loaded_by_the_next(env: Env) -> None:
+    env.placed("M-1")
+    with env.state.begin() as connection:
         outbox.claim(connection, "_manifests/date=2026-03-10/never-published.json")
-    house.load()
-    assert house.rows("SELECT mp_order_number FROM placements") == [("M-1",)]
-    assert waiting(house) == 0
+    env.load()
+    assert env.rows("SELECT mp_order_number FROM placements") == [("M-1",)]
+    assert waiting(env) == 0
 
 
-def test_a_crash_between_put_and_load_loses_no_row(house: House) -> None:
-    house.placed("M-1")
-    house.placed("M-2")
-    house.load()
-    assert house.rows("SELECT mp_order_number FROM placements ORDER BY ALL") == [("M-1",), ("M-2",)]
-    assert waiting(house) == 0
+def test_a_crash_between_put_and_load_loses_no_row(env: Env) -> None:
+    env.placed("M-1")
+    env.placed("M-2")
+    env.load()
+    assert env.rows("SELECT mp_order_number FROM placements ORDER BY ALL") == [("M-1",), ("M-2",)]
+    assert waiting(env) == 0
 
 
-def test_loading_twice_gives_the_same_rows(house: House) -> None:
-    house.placed("M-1")
-    house.load()
-    before = everything(house)
-    assert house.load()["manifests"] == 0
-    assert everything(house) == before
+def test_loading_twice_gives_the_same_rows(env: Env) -> None:
+    env.placed("M-1")
+    env.load()
+    before = everything(env)
+    assert env.load()["manifests"] == 0
+    assert everything(env) == before
 
 
-def test_a_crash_between_publish_and_removal_doubles_no_row(house: House) -> None:
-    house.placed("M-1")
-    resources = house.resources
-    house.resources = replace(resources, lake=DiesAfterPublishing(resources.lake.root))
+def test_a_crash_between_publish_and_removal_doubles_no_row(env: Env) -> None:
+    env.placed("M-1")
+    resources = env.resources
+    env.resources = replace(resources, lake=DiesAfterPublishing(resources.lake.root))
     with pytest.raises(CrashError):
-        house.load()
-    assert waiting(house) > 0
-    house.resources = resources
-    house.load()
-    assert waiting(house) == 0
-    assert house.rows("SELECT count(*) FROM placements") == [(1,)]
-    assert house.rows("SELECT count(*) FROM runs") == [(2,)]
+        env.load()
+    assert waiting(env) > 0
+    env.resources = resources
+    env.load()
+    assert waiting(env) == 0
+    assert env.rows("SELECT count(*) FROM placements") == [(1,)]
+    assert env.rows("SELECT count(*) FROM runs") == [(2,)]
 
 
-def test_a_crash_between_warehouse_and_state_is_made_good(house: House) -> None:
+def test_a_crash_between_warehouse_and_state_is_made_good(env: Env) -> None:
     """The manifest is loaded, then the process dies: snapshots, watermark and outbox follow with the next load."""
-    house.placed("M-1")
-    house.fulfill("M-1", shipment(2))
-    house.extract()
-    with house.state.read() as connection:
+    env.placed("M-1")
+    env.fulfill("M-1", shipment(2))
+    env.extract()
+    with env.state.read() as connection:
         [(path, _)] = manifests.pending(connection)
-    manifest = house.resources.lake.read_manifest(path)
+    manifest = env.resources.lake.read_manifest(path)
     assert manifest is not None
-    with house.resources.warehouse.session() as session:
-        session.load(house.resources.lake, manifest)
-    house.load()
-    assert house.held("M-1") is not None
-    assert house.watermark() is not None
-    assert house.rows("SELECT count(*) FROM shipments") == [(1,)]
+    with env.resources.warehouse.session() as session:
+        session.load(env.resources.lake, manifest)
+    env.load()
+    assert env.held("M-1") is not None
+    assert env.watermark() is not None
+    assert env.rows("SELECT count(*) FROM shipments") == [(1,)]
 
 
-def test_an_announced_manifest_that_was_never_published_is_forgotten_in_the_end(house: House) -> None:
-    with house.state.begin() as connection:
-        manifests.announce(connection, "_manifests/nothing.json", now=house.state.now())
-    house.load()
-    house.clock.skip(days=1)
-    house.load()
-    with house.state.read() as connection:
+def test_an_announced_manifest_that_was_never_published_is_forgotten_in_the_end(env: Env) -> None:
+    with env.state.begin() as connection:
+        manifests.announce(connection, "_manifests/nothing.json", now=env.state.now())
+    env.load()
+    env.clock.skip(days=1)
+    env.load()
+    with env.state.read() as connection:
         assert len(manifests.pending(connection)) == 1
-    house.clock.skip(days=2)
-    house.load()
-    with house.state.read() as connection:
+    env.clock.skip(days=2)
+    env.load()
+    with env.state.read() as connection:
         assert manifests.pending(connection) == []
 
 
-def test_a_busy_warehouse_keeps_everything_for_later(house: House) -> None:
-    house.placed("M-1")
-    before = waiting(house)
-    with house.resources.warehouse.session(), pytest.raises(BusyError):
-        house.load()
-    assert waiting(house) == before
-    house.load()
-    assert house.rows("SELECT count(*) FROM placements") == [(1,)]
+def test_a_busy_warehouse_keeps_everything_for_later(env: Env) -> None:
+    env.placed("M-1")
+    before = waiting(env)
+    with env.resources.warehouse.session(), pytest.raises(BusyError):
+        env.load()
+    assert waiting(env) == before
+    env.load()
+    assert env.rows("SELECT count(*) FROM placements") == [(1,)]
 
 
-def test_an_empty_house_loads_nothing(house: House) -> None:
-    assert house.load() == {"manifests": 0, "rows": 0, "snapshots": 0, "watermarks": 0, "waiting": 0}
+def test_an_empty_env_loads_nothing(env: Env) -> None:
+    assert env.load() == {"manifests": 0, "rows": 0, "snapshots": 0, "watermarks": 0, "waiting": 0}
 
 
-def test_many_rows_go_in_portions_that_part_no_order(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_rows_go_in_portions_that_part_no_order(env: Env, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load_module, "ROWS_PER_MANIFEST", 3)
-    house.placed(*(f"M-{number}" for number in range(5)))
-    rows = waiting(house)
-    assert house.load()["manifests"] > 2
-    assert waiting(house) == 0
+    env.placed(*(f"M-{number}" for number in range(5)))
+    rows = waiting(env)
+    assert env.load()["manifests"] > 2
+    assert waiting(env) == 0
     assert rows > 6
-    assert house.rows("SELECT count(*) FROM orders JOIN order_lines USING (seller_id, mp_order_number)") == [
+    assert env.rows("SELECT count(*) FROM orders JOIN order_lines USING (seller_id, mp_order_number)") == [
         (5,)
     ]
-    assert house.rows("SELECT count(*) FROM placements") == [(5,)]
+    assert env.rows("SELECT count(*) FROM placements") == [(5,)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from house import House, open_house, shipment
+from env import Env, open_env, shipment
 from round_sizes import Chain
 
 from feedamp.warehouse.duckdb import DuckDbWarehouse
@@ -30,29 +30,29 @@ def test_rows_of_every_size_are_loaded_rebuilt_and_compacted_whole(chain: Chain)
 @pytest.mark.parametrize("count", [250, 500, 1_000])
 def test_a_round_of_so_many_orders_goes_all_the_way_round(tmp_path: Path, count: int) -> None:
     numbers = [f"M-{at:04}" for at in range(count)]
-    with open_house(tmp_path) as house:
-        house.placed(*numbers)
-        house.load()
-        assert counts(house) == {
+    with open_env(tmp_path) as env:
+        env.placed(*numbers)
+        env.load()
+        assert counts(env) == {
             "orders": count,
             "order_lines": count,
             "placements": count,
             "shipments": 0,
             "closures": 0,
         }
-        with house.sandbox.world.lock:
+        with env.sandbox.world.lock:
             for number in numbers:
-                house.fulfill(number, shipment(2))
-        house.read()
-        house.process()
-        house.load()
+                env.fulfill(number, shipment(2))
+        env.read()
+        env.process()
+        env.load()
         whole = dict.fromkeys(("orders", "order_lines", "placements", "shipments", "closures"), count)
-        assert counts(house) == whole
-        assert house.rows("SELECT DISTINCT marketplace_state, units_shipped FROM orders") == [("SHIPPED", 2)]
-        house.resources.warehouse.rebuild(house.resources.lake)
-        assert counts(house) == whole
+        assert counts(env) == whole
+        assert env.rows("SELECT DISTINCT marketplace_state, units_shipped FROM orders") == [("SHIPPED", 2)]
+        env.resources.warehouse.rebuild(env.resources.lake)
+        assert counts(env) == whole
 
 
-def counts(house: House) -> dict[str, Any]:
+def counts(env: Env) -> dict[str, Any]:
     tables = ("orders", "order_lines", "placements", "shipments", "closures")
-    return {table: house.rows(f"SELECT count(*) FROM {table}")[0][0] for table in tables}
+    return {table: env.rows(f"SELECT count(*) FROM {table}")[0][0] for table in tables}

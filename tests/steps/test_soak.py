@@ -18,7 +18,7 @@ import duckdb
 import pytest
 
 from crashes.clock import NOON
-from crashes.rooms import Rooms
+from crashes.fixtures import Fixtures
 from soak.chain import Memory
 from soak.comparing import Evidence, compare
 from soak.play import Outcome, soak
@@ -183,9 +183,9 @@ def test_what_is_lost_or_changed_is_found(
             changed = warehouse.execute(damage).fetchone()
             assert changed is not None
             assert changed[0] > 0
-    rooms = Rooms(tmp_path, "", "", "", "")
+    fixtures = Fixtures(tmp_path, "", "", "", "")
     assert kind in compare(
-        replace(evidence(played), state=state_rows(rooms), warehouse=warehouse_rows(rooms))
+        replace(evidence(played), state=state_rows(fixtures), warehouse=warehouse_rows(fixtures))
     )
 
 

@@ -7,8 +7,8 @@ from typing import IO, Any
 
 import fsspec
 import pytest
+from env import Env, open_env
 from fsspec.implementations.local import LocalFileSystem
-from house import House, open_house
 
 from feedamp.errors import TransientError
 from feedamp.steps.runner import finish
@@ -51,26 +51,26 @@ class _Breaking:
 
 
 @pytest.fixture
-def house(tmp_path: Any) -> Iterator[House]:
+def env(tmp_path: Any) -> Iterator[Env]:
     fsspec.register_implementation("breaking", BreakingStore, clobber=True)
-    with open_house(tmp_path) as opened:
+    with open_env(tmp_path) as opened:
         opened.set_rules(inbox_url=f"breaking://{opened.inbox}")
         yield opened
     BreakingStore.breaks = None
 
 
-def test_a_file_that_breaks_off_is_named_and_read_whole_by_the_next_run(house: House) -> None:
-    house.drop("1.jsonl", *(house.body(f"A-{n}") for n in range(4)))
-    house.drop("2.jsonl", house.body("B-1"))
+def test_a_file_that_breaks_off_is_named_and_read_whole_by_the_next_run(env: Env) -> None:
+    env.drop("1.jsonl", *(env.body(f"A-{n}") for n in range(4)))
+    env.drop("2.jsonl", env.body("B-1"))
     BreakingStore.breaks = "1.jsonl"
-    result = house.intake()
-    assert house.order("B-1").phase == "to_place"
+    result = env.intake()
+    assert env.order("B-1").phase == "to_place"
     with pytest.raises(TransientError, match=r"1\.jsonl"):
         finish(result)
 
     BreakingStore.breaks = None
-    assert not house.intake().undone
-    house.place()
-    assert sorted(house.sandbox.orders("seller-001")) == ["A-0", "A-1", "A-2", "A-3", "B-1"]
-    house.load()
-    assert house.rows("SELECT count(*), count(DISTINCT mp_order_number) FROM placements") == [(5, 5)]
+    assert not env.intake().undone
+    env.place()
+    assert sorted(env.sandbox.orders("seller-001")) == ["A-0", "A-1", "A-2", "A-3", "B-1"]
+    env.load()
+    assert env.rows("SELECT count(*), count(DISTINCT mp_order_number) FROM placements") == [(5, 5)]

@@ -6,22 +6,22 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from house import BAD_NUMBER, SELLER, House, shipment
+from env import BAD_NUMBER, SELLER, Env, shipment
 
 
 @pytest.fixture
-def shipped(house: House) -> Iterator[House]:
+def shipped(env: Env) -> Iterator[Env]:
     """M-1 is shipped whole, seen and validated: it can be closed."""
-    house.placed("M-1")
-    house.fulfill("M-1", shipment(2))
-    house.see("M-1")
-    house.validate()
-    yield house
-    assert house.sandbox.broken_rules == []
+    env.placed("M-1")
+    env.fulfill("M-1", shipment(2))
+    env.see("M-1")
+    env.validate()
+    yield env
+    assert env.sandbox.broken_rules == []
 
 
-def puts(house: House, number: str = "M-1") -> int:
-    return len(house.asked("PUT", f"/orders/{number}"))
+def puts(env: Env, number: str = "M-1") -> int:
+    return len(env.asked("PUT", f"/orders/{number}"))
 
 
 DONE: list[Any] = [
@@ -34,16 +34,16 @@ DONE: list[Any] = [
 
 @pytest.mark.parametrize(("shipments", "cancelled", "state"), DONE)
 def test_an_order_is_closed_as_what_happened_to_it(
-    house: House, shipments: tuple[dict[str, Any], ...], cancelled: int, state: str
+    env: Env, shipments: tuple[dict[str, Any], ...], cancelled: int, state: str
 ) -> None:
-    house.placed("M-1")
-    house.fulfill("M-1", *shipments, cancelled=cancelled)
-    house.see("M-1")
-    house.process()
-    assert house.shown("M-1")["marketplace_state"] == state
-    assert (house.order("M-1").phase, house.order("M-1").accepted_state) == ("closed", state)
-    assert house.held("M-1") is None
-    assert house.sandbox.broken_rules == []
+    env.placed("M-1")
+    env.fulfill("M-1", *shipments, cancelled=cancelled)
+    env.see("M-1")
+    env.process()
+    assert env.shown("M-1")["marketplace_state"] == state
+    assert (env.order("M-1").phase, env.order("M-1").accepted_state) == ("closed", state)
+    assert env.held("M-1") is None
+    assert env.sandbox.broken_rules == []
 
 
 OPEN: list[Any] = [
@@ -56,90 +56,90 @@ OPEN: list[Any] = [
 
 @pytest.mark.parametrize(("shipments", "cancelled"), OPEN)
 def test_an_order_stays_open_while_anything_is_left(
-    house: House, shipments: tuple[dict[str, Any], ...], cancelled: int
+    env: Env, shipments: tuple[dict[str, Any], ...], cancelled: int
 ) -> None:
-    house.placed("M-1")
-    house.fulfill("M-1", *shipments, cancelled=cancelled)
-    house.see("M-1")
-    house.process()
-    house.process()
-    assert house.order("M-1").phase == "settled"
-    assert puts(house) == 1
-    assert house.sandbox.broken_rules == []
+    env.placed("M-1")
+    env.fulfill("M-1", *shipments, cancelled=cancelled)
+    env.see("M-1")
+    env.process()
+    env.process()
+    assert env.order("M-1").phase == "settled"
+    assert puts(env) == 1
+    assert env.sandbox.broken_rules == []
 
 
-def test_an_error_that_is_held_back_blocks_closing_too(house: House) -> None:
-    house.set_rules(error_codes={"invalid_tracking": None})
-    house.placed("M-1")
-    house.fulfill("M-1", shipment(2, BAD_NUMBER))
-    house.see("M-1")
-    house.process()
-    assert house.order("M-1").phase == "settled"
+def test_an_error_that_is_held_back_blocks_closing_too(env: Env) -> None:
+    env.set_rules(error_codes={"invalid_tracking": None})
+    env.placed("M-1")
+    env.fulfill("M-1", shipment(2, BAD_NUMBER))
+    env.see("M-1")
+    env.process()
+    assert env.order("M-1").phase == "settled"
 
 
-def test_a_warning_does_not_block_closing(house: House) -> None:
-    house.placed("M-1")
-    house.fulfill("M-1", {**shipment(2), "shipped_date": "2026-01-01"})
-    house.see("M-1")
-    house.process()
-    assert house.order("M-1").phase == "closed"
+def test_a_warning_does_not_block_closing(env: Env) -> None:
+    env.placed("M-1")
+    env.fulfill("M-1", {**shipment(2), "shipped_date": "2026-01-01"})
+    env.see("M-1")
+    env.process()
+    assert env.order("M-1").phase == "closed"
 
 
-def test_a_waived_finding_lets_the_order_close(house: House) -> None:
-    house.placed("M-1")
-    house.fulfill("M-1", shipment(2, BAD_NUMBER))
-    house.see("M-1")
-    house.process()
-    house.waive("M-1")
-    house.process()
-    assert house.order("M-1").phase == "closed"
+def test_a_waived_finding_lets_the_order_close(env: Env) -> None:
+    env.placed("M-1")
+    env.fulfill("M-1", shipment(2, BAD_NUMBER))
+    env.see("M-1")
+    env.process()
+    env.waive("M-1")
+    env.process()
+    assert env.order("M-1").phase == "closed"
 
 
-def test_a_mended_order_closes(house: House) -> None:
-    house.placed("M-1")
-    house.fulfill("M-1", shipment(2, BAD_NUMBER))
-    house.see("M-1")
-    house.process()
-    house.fulfill("M-1", shipment(2))
-    house.see("M-1")
-    house.process()
-    assert house.order("M-1").phase == "closed"
-    assert house.finding_states("M-1") == [("invalid_tracking", "resolved")]
+def test_a_mended_order_closes(env: Env) -> None:
+    env.placed("M-1")
+    env.fulfill("M-1", shipment(2, BAD_NUMBER))
+    env.see("M-1")
+    env.process()
+    env.fulfill("M-1", shipment(2))
+    env.see("M-1")
+    env.process()
+    assert env.order("M-1").phase == "closed"
+    assert env.finding_states("M-1") == [("invalid_tracking", "resolved")]
 
 
-def test_an_error_that_feedamp_still_lists_keeps_a_mended_order_open(house: House) -> None:
-    house.placed("M-1")
-    house.fulfill("M-1", shipment(2, BAD_NUMBER))
-    house.see("M-1")
-    house.process()
-    errors = house.shown("M-1")["errors"]
-    house.fulfill("M-1", shipment(2))
-    with house.sandbox.world.lock:
-        house.sandbox._order(SELLER, "M-1").errors = errors
-    house.see("M-1")
-    house.process()
-    assert house.order("M-1").phase == "settled"
-    house.sandbox.clear_errors(SELLER, "M-1")
-    house.see("M-1")
-    house.process()
-    assert house.order("M-1").phase == "closed"
+def test_an_error_that_feedamp_still_lists_keeps_a_mended_order_open(env: Env) -> None:
+    env.placed("M-1")
+    env.fulfill("M-1", shipment(2, BAD_NUMBER))
+    env.see("M-1")
+    env.process()
+    errors = env.shown("M-1")["errors"]
+    env.fulfill("M-1", shipment(2))
+    with env.sandbox.world.lock:
+        env.sandbox._order(SELLER, "M-1").errors = errors
+    env.see("M-1")
+    env.process()
+    assert env.order("M-1").phase == "settled"
+    env.sandbox.clear_errors(SELLER, "M-1")
+    env.see("M-1")
+    env.process()
+    assert env.order("M-1").phase == "closed"
 
 
-def test_an_order_that_the_marketplace_ships_is_never_closed(house: House) -> None:
-    house.placed("M-1")
-    house.fulfill("M-1", shipment(2))
-    house.sandbox.set_marketplace_fulfilled(SELLER, "M-1")
-    house.see("M-1")
-    house.process()
-    assert puts(house) == 1
+def test_an_order_that_the_marketplace_ships_is_never_closed(env: Env) -> None:
+    env.placed("M-1")
+    env.fulfill("M-1", shipment(2))
+    env.sandbox.set_marketplace_fulfilled(SELLER, "M-1")
+    env.see("M-1")
+    env.process()
+    assert puts(env) == 1
 
 
-def test_a_pending_order_is_never_closed(house: House) -> None:
-    house.placed("M-1", marketplace_state="PENDING")
-    house.fulfill("M-1", shipment(2))
-    house.see("M-1")
-    house.process()
-    assert puts(house) == 1
+def test_a_pending_order_is_never_closed(env: Env) -> None:
+    env.placed("M-1", marketplace_state="PENDING")
+    env.fulfill("M-1", shipment(2))
+    env.see("M-1")
+    env.process()
+    assert puts(env) == 1
 
 
 CHANGES: list[Any] = [
@@ -150,7 +150,7 @@ CHANGES: list[Any] = [
 
 @pytest.mark.parametrize("shipments", CHANGES)
 def test_an_order_that_changed_since_validation_is_judged_anew(
-    shipped: House, shipments: tuple[dict[str, Any], ...]
+    shipped: Env, shipments: tuple[dict[str, Any], ...]
 ) -> None:
     shipped.fulfill("M-1", *shipments)
     shipped.close()
@@ -158,25 +158,25 @@ def test_an_order_that_changed_since_validation_is_judged_anew(
     assert puts(shipped) == 1
 
 
-def test_what_the_marketplace_took_over_since_validation_is_not_closed(shipped: House) -> None:
+def test_what_the_marketplace_took_over_since_validation_is_not_closed(shipped: Env) -> None:
     shipped.sandbox.set_marketplace_fulfilled(SELLER, "M-1")
     shipped.close()
     assert puts(shipped) == 1
 
 
-def test_an_order_is_closed_once(shipped: House) -> None:
+def test_an_order_is_closed_once(shipped: Env) -> None:
     shipped.close()
     shipped.process()
     assert puts(shipped) == 2
 
 
-def test_the_closing_is_asked_for_with_the_body_first_accepted(shipped: House) -> None:
+def test_the_closing_is_asked_for_with_the_body_first_accepted(shipped: Env) -> None:
     shipped.deliver("M-1", currency="EUR")
     shipped.close()
     assert shipped.shown("M-1")["currency"] == "USD"
 
 
-def test_the_closing_reaches_the_warehouse(shipped: House) -> None:
+def test_the_closing_reaches_the_warehouse(shipped: Env) -> None:
     shipped.close()
     shipped.load()
     closed_at = shipped.order("M-1").closed_at
@@ -189,24 +189,24 @@ def test_the_closing_reaches_the_warehouse(shipped: House) -> None:
     ]
 
 
-def test_a_dry_run_sends_and_writes_nothing(shipped: House) -> None:
+def test_a_dry_run_sends_and_writes_nothing(shipped: Env) -> None:
     before = len(shipped.sandbox.requests)
     assert shipped.close(dry_run=True).orders == 1
     assert len(shipped.sandbox.requests) == before
     assert shipped.order("M-1").phase == "settled"
 
 
-def test_closable_orders_are_read_again_fifty_at_a_time(house: House) -> None:
+def test_closable_orders_are_read_again_fifty_at_a_time(env: Env) -> None:
     numbers = [f"M-{n}" for n in range(51)]
-    house.placed(*numbers)
+    env.placed(*numbers)
     for number in numbers:
-        house.fulfill(number, shipment(2))
-    house.see(*numbers)
-    house.validate()
-    before, all_before = len(house.asked("GET")), len(house.sandbox.requests)
-    assert house.close().orders == 51
+        env.fulfill(number, shipment(2))
+    env.see(*numbers)
+    env.validate()
+    before, all_before = len(env.asked("GET")), len(env.sandbox.requests)
+    assert env.close().orders == 51
     # Each portion is closed before the next is read: memory does not grow with the orders (promise 11).
-    assert [request.method for request in house.sandbox.requests[all_before:][:2]] == ["GET", "PUT"]
+    assert [request.method for request in env.sandbox.requests[all_before:][:2]] == ["GET", "PUT"]
     # Once to decide, once to show lake and warehouse what became of it.
-    assert len(house.asked("GET")) - before == 2 * 2
-    assert house.sandbox.broken_rules == []
+    assert len(env.asked("GET")) - before == 2 * 2
+    assert env.sandbox.broken_rules == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from house import OTHER, SELLER, House, shipment
+from env import OTHER, SELLER, Env, shipment
 
 from feedamp.errors import TransientError
 from feedamp.steps.runner import finish
@@ -13,28 +13,28 @@ from feedamp_sandbox.faults import Kind
 
 
 @pytest.fixture
-def shipped(house: House) -> Iterator[House]:
+def shipped(env: Env) -> Iterator[Env]:
     """M-1 is shipped whole, seen and validated: it can be closed."""
-    house.placed("M-1")
-    house.fulfill("M-1", shipment(2))
-    house.see("M-1")
-    house.validate()
-    yield house
-    assert house.sandbox.broken_rules == []
+    env.placed("M-1")
+    env.fulfill("M-1", shipment(2))
+    env.see("M-1")
+    env.validate()
+    yield env
+    assert env.sandbox.broken_rules == []
 
 
-def puts(house: House, number: str = "M-1") -> int:
-    return len(house.asked("PUT", f"/orders/{number}"))
+def puts(env: Env, number: str = "M-1") -> int:
+    return len(env.asked("PUT", f"/orders/{number}"))
 
 
-def test_a_lost_answer_is_asked_for_again_at_once(shipped: House) -> None:
+def test_a_lost_answer_is_asked_for_again_at_once(shipped: Env) -> None:
     shipped.sandbox.fault("reset_after", method="PUT")
     shipped.close()
     assert shipped.order("M-1").phase == "closed"
 
 
 @pytest.mark.parametrize("by", ["close", "validate"])
-def test_a_closing_whose_answers_were_all_lost_is_found_and_recorded(shipped: House, by: str) -> None:
+def test_a_closing_whose_answers_were_all_lost_is_found_and_recorded(shipped: Env, by: str) -> None:
     shipped.sandbox.fault("reset_after", method="PUT", times=4)
     with pytest.raises(TransientError):
         finish(shipped.close())
@@ -52,7 +52,7 @@ def test_a_closing_whose_answers_were_all_lost_is_found_and_recorded(shipped: Ho
 
 
 @pytest.mark.parametrize("kind", ["reset_before", "error_503", "throttle"])
-def test_a_closing_that_never_arrived_is_sent_again(shipped: House, kind: Kind) -> None:
+def test_a_closing_that_never_arrived_is_sent_again(shipped: Env, kind: Kind) -> None:
     shipped.sandbox.fault(kind, method="PUT", times=4)
     shipped.close()
     shipped.close()
@@ -60,7 +60,7 @@ def test_a_closing_that_never_arrived_is_sent_again(shipped: House, kind: Kind) 
     assert shipped.order("M-1").phase == "closed"
 
 
-def test_an_order_closed_elsewhere_is_no_closure_of_ours(shipped: House) -> None:
+def test_an_order_closed_elsewhere_is_no_closure_of_ours(shipped: Env) -> None:
     with shipped.sandbox.world.lock:
         shipped.sandbox._order(SELLER, "M-1").marketplace_state = "SHIPPED"
     shipped.close()
@@ -70,43 +70,43 @@ def test_an_order_closed_elsewhere_is_no_closure_of_ours(shipped: House) -> None
     assert shipped.rows("FROM closures") == []
 
 
-def test_a_cancellation_by_inbox_whose_answers_were_lost_is_our_own(house: House) -> None:
-    house.placed("M-1")
-    house.sandbox.fault("reset_after", method="PUT", times=1)
-    house.placed("M-1", marketplace_state="CANCELLED")
-    house.see("M-1")
-    house.process()
-    house.clock.skip(hours=1)
-    house.place()
-    house.load()
-    order = house.order("M-1")
+def test_a_cancellation_by_inbox_whose_answers_were_lost_is_our_own(env: Env) -> None:
+    env.placed("M-1")
+    env.sandbox.fault("reset_after", method="PUT", times=1)
+    env.placed("M-1", marketplace_state="CANCELLED")
+    env.see("M-1")
+    env.process()
+    env.clock.skip(hours=1)
+    env.place()
+    env.load()
+    order = env.order("M-1")
     assert (order.phase, order.reason) == ("closed", None)
     assert order.closed_at is not None
-    assert house.rows("SELECT marketplace_state FROM placements ORDER BY ALL") == [
+    assert env.rows("SELECT marketplace_state FROM placements ORDER BY ALL") == [
         ("AWAITING_SHIPMENT",),
         ("CANCELLED",),
     ]
-    assert house.sandbox.broken_rules == []
+    assert env.sandbox.broken_rules == []
 
 
-def test_a_closing_that_feedamp_refuses_waits_for_a_person_and_is_not_repeated(house: House) -> None:
-    house.placed("M-1")
-    house.fulfill("M-1", shipment(2))
-    with house.sandbox.world.lock:
-        house.sandbox._order(SELLER, "M-1").body["currency"] = "EUR"  # so FeedAMP refuses the body we know
-    house.see("M-1")
-    house.validate()
-    assert finish(house.close())["notes"] == 1
-    house.process()
-    held = house.held("M-1")
+def test_a_closing_that_feedamp_refuses_waits_for_a_person_and_is_not_repeated(env: Env) -> None:
+    env.placed("M-1")
+    env.fulfill("M-1", shipment(2))
+    with env.sandbox.world.lock:
+        env.sandbox._order(SELLER, "M-1").body["currency"] = "EUR"  # so FeedAMP refuses the body we know
+    env.see("M-1")
+    env.validate()
+    assert finish(env.close())["notes"] == 1
+    env.process()
+    held = env.held("M-1")
     assert held is not None
     assert held.needs_person
     assert "cannot be updated" in str(held.waits_for)
-    assert puts(house) == 2
+    assert puts(env) == 2
 
 
 @pytest.mark.parametrize("trouble", ["an outage", "a revoked grant"])
-def test_one_sellers_trouble_does_not_hinder_another(shipped: House, trouble: str) -> None:
+def test_one_sellers_trouble_does_not_hinder_another(shipped: Env, trouble: str) -> None:
     shipped.placed("M-2", seller=OTHER)
     shipped.fulfill("M-2", shipment(2), seller=OTHER)
     shipped.see("M-2", seller=OTHER)
@@ -119,7 +119,7 @@ def test_one_sellers_trouble_does_not_hinder_another(shipped: House, trouble: st
     assert (shipped.order("M-1").phase, shipped.order("M-2", OTHER).phase) == ("settled", "closed")
 
 
-def test_an_order_unknown_to_feedamp_is_noted_and_the_others_close(shipped: House) -> None:
+def test_an_order_unknown_to_feedamp_is_noted_and_the_others_close(shipped: Env) -> None:
     shipped.placed("M-2")
     shipped.fulfill("M-2", shipment(2))
     shipped.see("M-2")

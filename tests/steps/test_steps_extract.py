@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from house import NOON, OTHER, SELLER, House, open_house, shipment
+from env import NOON, OTHER, SELLER, Env, open_env, shipment
 
 from feedamp.state import grants, manifests, sellers
 from feedamp.steps.extract_fulfillments import publisher
@@ -19,20 +19,20 @@ from feedamp_sandbox.faults import Kind
 
 
 @pytest.fixture(autouse=True)
-def _no_rule_is_broken(house: House) -> Iterator[None]:
+def _no_rule_is_broken(env: Env) -> Iterator[None]:
     yield
-    assert house.sandbox.broken_rules == []
+    assert env.sandbox.broken_rules == []
 
 
 @pytest.fixture
-def placed(house: House) -> House:
+def placed(env: Env) -> Env:
     """M-1 is placed and partly shipped since."""
-    house.placed("M-1")
-    house.fulfill("M-1", shipment(1))
-    return house
+    env.placed("M-1")
+    env.fulfill("M-1", shipment(1))
+    return env
 
 
-def test_a_fulfillment_reaches_lake_warehouse_and_state(placed: House) -> None:
+def test_a_fulfillment_reaches_lake_warehouse_and_state(placed: Env) -> None:
     placed.read()
     assert placed.rows("SELECT quantity, carrier, tracking_check FROM shipments") == [(1, "UPS", "valid")]
     held = placed.held("M-1")
@@ -40,7 +40,7 @@ def test_a_fulfillment_reaches_lake_warehouse_and_state(placed: House) -> None:
     assert held.snapshot.fulfillments[0].shipments[0].quantity == 1
 
 
-def test_the_warehouse_says_when_the_request_was_sent(placed: House) -> None:
+def test_the_warehouse_says_when_the_request_was_sent(placed: Env) -> None:
     before = placed.state.now()
     placed.extract()
     after = placed.state.now()
@@ -49,7 +49,7 @@ def test_the_warehouse_says_when_the_request_was_sent(placed: House) -> None:
     assert before < extracted_at < after
 
 
-def test_reading_twice_gives_the_same_warehouse(placed: House) -> None:
+def test_reading_twice_gives_the_same_warehouse(placed: Env) -> None:
     placed.read()
     query = "SELECT o.* EXCLUDE (extracted_at), s.* FROM orders o JOIN shipments s USING (seller_id, mp_order_number)"
     before = placed.rows(query)
@@ -66,58 +66,58 @@ COUNTS = [
 
 
 @pytest.mark.parametrize(("orders", "pages"), COUNTS)
-def test_every_page_is_read(house: House, orders: int, pages: int) -> None:
-    house.stock(orders)
-    house.clock.skip(minutes=15)
-    before = len([r for r in house.asked("GET") if r.seller_id == SELLER])
-    result = house.extract()
+def test_every_page_is_read(env: Env, orders: int, pages: int) -> None:
+    env.stock(orders)
+    env.clock.skip(minutes=15)
+    before = len([r for r in env.asked("GET") if r.seller_id == SELLER])
+    result = env.extract()
     assert (result.orders, result.complete) == (orders, True)
-    assert len([r for r in house.asked("GET") if r.seller_id == SELLER]) - before == pages
+    assert len([r for r in env.asked("GET") if r.seller_id == SELLER]) - before == pages
 
 
 @pytest.mark.parametrize(
     "kind", ["expire_cursor", "empty_page", "null_orders", "error_500", "cut_body", "broken_json"]
 )
-def test_a_page_that_fails_once_loses_nothing(house: House, kind: Kind) -> None:
-    house.stock(51)
-    house.sandbox.fault(kind, method="GET", path="/orders$", seller_id=SELLER)
-    result = house.extract()
-    house.load()
+def test_a_page_that_fails_once_loses_nothing(env: Env, kind: Kind) -> None:
+    env.stock(51)
+    env.sandbox.fault(kind, method="GET", path="/orders$", seller_id=SELLER)
+    result = env.extract()
+    env.load()
     assert result.complete
-    assert house.rows("SELECT count(*) FROM orders WHERE extracted_at IS NOT NULL") == [(51,)]
-    assert house.watermark() is not None
+    assert env.rows("SELECT count(*) FROM orders WHERE extracted_at IS NOT NULL") == [(51,)]
+    assert env.watermark() is not None
 
 
 @pytest.mark.parametrize("trouble", ["an outage", "a revoked grant", "a refused query"])
-def test_one_sellers_trouble_does_not_hinder_another(house: House, trouble: str) -> None:
-    house.placed("M-2", seller=OTHER)
+def test_one_sellers_trouble_does_not_hinder_another(env: Env, trouble: str) -> None:
+    env.placed("M-2", seller=OTHER)
     if trouble == "a revoked grant":
-        house.sandbox.revoke(SELLER)
+        env.sandbox.revoke(SELLER)
     else:
         kind: Kind = "error_503" if trouble == "an outage" else "expire_cursor"
-        house.sandbox.fault(kind, seller_id=SELLER, path="/orders", times=None)
+        env.sandbox.fault(kind, seller_id=SELLER, path="/orders", times=None)
     if trouble == "a refused query":
-        house.stock(51)
-    result = house.extract()
-    house.load()
+        env.stock(51)
+    result = env.extract()
+    env.load()
     assert result.failed_sellers == {SELLER}
-    assert house.watermark() is None
-    assert house.watermark(OTHER) is not None
-    assert house.rows("SELECT complete FROM runs WHERE step = 'extract'") == [(False,)]
+    assert env.watermark() is None
+    assert env.watermark(OTHER) is not None
+    assert env.rows("SELECT complete FROM runs WHERE step = 'extract'") == [(False,)]
 
 
-def test_a_refused_grant_is_marked_noted_and_green(house: House) -> None:
-    house.sandbox.revoke(SELLER)
-    result = house.extract()
+def test_a_refused_grant_is_marked_noted_and_green(env: Env) -> None:
+    env.sandbox.revoke(SELLER)
+    result = env.extract()
     assert finish(result)["notes"] == 1
-    with house.state.read() as connection:
-        grant = grants.read(connection, house.cipher, SELLER)
+    with env.state.read() as connection:
+        grant = grants.read(connection, env.cipher, SELLER)
         assert grant is not None
         assert grant.status == "needs_authorization"
         assert SELLER not in [seller.seller_id for seller in sellers.workable(connection)]
 
 
-def test_an_unreadable_order_is_read_by_itself(placed: House) -> None:
+def test_an_unreadable_order_is_read_by_itself(placed: Env) -> None:
     placed.sandbox.fault("misshapen_order", path="/orders$", seller_id=SELLER)
     result = placed.extract()
     placed.load()
@@ -125,7 +125,7 @@ def test_an_unreadable_order_is_read_by_itself(placed: House) -> None:
     assert placed.rows("SELECT units_shipped FROM orders") == [(1,)]
 
 
-def test_unknown_fields_and_values_are_kept(placed: House) -> None:
+def test_unknown_fields_and_values_are_kept(placed: Env) -> None:
     placed.sandbox.fault("unknown_values", times=None)
     placed.read()
     [(status, extra)] = placed.rows("SELECT status, extra FROM orders")
@@ -133,7 +133,7 @@ def test_unknown_fields_and_values_are_kept(placed: House) -> None:
     assert json.loads(extra)["gift_wrap"]["paper"] == "red"
 
 
-def test_numbers_sent_as_text_are_read_as_meant(placed: House) -> None:
+def test_numbers_sent_as_text_are_read_as_meant(placed: Env) -> None:
     placed.sandbox.fault("numbers_as_strings", times=None)
     placed.read()
     assert placed.rows("SELECT quantity, unit_price FROM order_lines") == [(2, Decimal("25.5000"))]
@@ -154,25 +154,25 @@ def test_whatever_the_list_looks_like_the_fulfillments_arrive(
 ) -> None:
     folder = tmp_path / "shape"
     folder.mkdir()
-    with open_house(folder, **options) as house:
-        house.placed("M-1")
-        house.fulfill("M-1", shipment(1), cancelled=1)
-        house.read()
-        assert house.rows("SELECT units_shipped, units_cancelled FROM orders") == [(1, 1)]
-        assert house.sandbox.broken_rules == []
+    with open_env(folder, **options) as env:
+        env.placed("M-1")
+        env.fulfill("M-1", shipment(1), cancelled=1)
+        env.read()
+        assert env.rows("SELECT units_shipped, units_cancelled FROM orders") == [(1, 1)]
+        assert env.sandbox.broken_rules == []
 
 
-def test_an_order_that_we_did_not_place_is_shown_but_never_held_in_the_state(house: House) -> None:
-    house.stock(1)
-    house.fulfill("X-0", shipment(2))
-    house.read()
-    house.process()
-    assert house.rows("SELECT mp_order_number, placed_at FROM orders") == [("X-0", None)]
-    assert house.held("X-0") is None
-    assert house.asked("PUT") + house.asked("POST", "/errors") == []
+def test_an_order_that_we_did_not_place_is_shown_but_never_held_in_the_state(env: Env) -> None:
+    env.stock(1)
+    env.fulfill("X-0", shipment(2))
+    env.read()
+    env.process()
+    assert env.rows("SELECT mp_order_number, placed_at FROM orders") == [("X-0", None)]
+    assert env.held("X-0") is None
+    assert env.asked("PUT") + env.asked("POST", "/errors") == []
 
 
-def test_an_older_snapshot_never_replaces_a_newer_one_in_the_state(placed: House) -> None:
+def test_an_older_snapshot_never_replaces_a_newer_one_in_the_state(placed: Env) -> None:
     placed.extract()
     with placed.state.read() as connection:
         late = manifests.pending(connection)
@@ -184,7 +184,7 @@ def test_an_older_snapshot_never_replaces_a_newer_one_in_the_state(placed: House
     assert placed.held("M-1") == newest
 
 
-def test_equal_content_is_no_change_for_validation(placed: House) -> None:
+def test_equal_content_is_no_change_for_validation(placed: Env) -> None:
     placed.see("M-1")
     placed.validate()
     placed.clock.skip(hours=1)
@@ -195,18 +195,18 @@ def test_equal_content_is_no_change_for_validation(placed: House) -> None:
     assert held.read_at > NOON + timedelta(hours=1)
 
 
-def test_an_order_extracted_before_its_lost_put_was_repeated_is_still_closed(house: House) -> None:
-    house.sandbox.fault("reset_after", method="PUT", times=4)
-    house.placed("M-1")
-    house.fulfill("M-1", shipment(2))
-    house.read()
-    house.clock.skip(hours=1)
-    house.place()
-    house.process()
-    assert house.order("M-1").phase == "closed"
+def test_an_order_extracted_before_its_lost_put_was_repeated_is_still_closed(env: Env) -> None:
+    env.sandbox.fault("reset_after", method="PUT", times=4)
+    env.placed("M-1")
+    env.fulfill("M-1", shipment(2))
+    env.read()
+    env.clock.skip(hours=1)
+    env.place()
+    env.process()
+    assert env.order("M-1").phase == "closed"
 
 
-def test_a_dry_run_asks_and_writes_nothing(placed: House) -> None:
+def test_a_dry_run_asks_and_writes_nothing(placed: Env) -> None:
     before = len(placed.sandbox.requests)
     result = placed.extract(dry_run=True)
     assert result.sellers == 2
@@ -214,12 +214,12 @@ def test_a_dry_run_asks_and_writes_nothing(placed: House) -> None:
     assert not (placed.folder / "lake").exists()
 
 
-def test_a_seller_without_orders_makes_the_run_no_poorer(house: House) -> None:
-    assert finish(house.extract())["sellers"] == 2
+def test_a_seller_without_orders_makes_the_run_no_poorer(env: Env) -> None:
+    assert finish(env.extract())["sellers"] == 2
 
 
 def test_a_large_read_is_published_in_manifests_of_whole_orders(
-    placed: House, monkeypatch: pytest.MonkeyPatch
+    placed: Env, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A load's memory is that of one manifest; the watermark comes with the last."""
     monkeypatch.setattr(publisher, "ORDERS_PER_MANIFEST", 20)

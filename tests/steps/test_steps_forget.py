@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
-from house import SELLER, House, shipment
+from env import SELLER, Env, shipment
 
 from feedamp.rules.stored_body import FULL, REDACTED
 from feedamp.state import ledger, schema
@@ -17,25 +17,25 @@ PERSONAL = ("Robin Vale", "12 Harbor Way")
 
 
 @pytest.fixture
-def closed(house: House) -> House:
+def closed(env: Env) -> Env:
     """M-1 is closed, M-2 open; bodies are kept for 30 days."""
-    house.set_rules(closed_body_kept=timedelta(days=30))
-    house.placed("M-1", "M-2")
-    house.fulfill("M-1", shipment())
-    house.read()
-    house.process()
-    house.load()
-    return house
+    env.set_rules(closed_body_kept=timedelta(days=30))
+    env.placed("M-1", "M-2")
+    env.fulfill("M-1", shipment())
+    env.read()
+    env.process()
+    env.load()
+    return env
 
 
-def forget(house: House, *, dry_run: bool = False) -> dict[str, int]:
-    return _forget.forget(house.resources, house.run("refresh_tokens", dry_run=dry_run))
+def forget(env: Env, *, dry_run: bool = False) -> dict[str, int]:
+    return _forget.forget(env.resources, env.run("refresh_tokens", dry_run=dry_run))
 
 
-def personal_rows(house: House) -> dict[str, int]:
+def personal_rows(env: Env) -> dict[str, int]:
     """Rows of the state that hold a customer field, by table."""
     found = {}
-    with house.state.read() as connection:
+    with env.state.read() as connection:
         for table in metadata.sorted_tables:
             rows = [str(tuple(row)) for row in connection.execute(sa.select(table))]
             if count := sum(any(word in row for word in PERSONAL) for row in rows):
@@ -165,7 +165,7 @@ def test_hashes_of_parcels_end_after_their_ninety_days(closed):
 
 
 @pytest.fixture
-def reopened(closed: House) -> House:
+def reopened(closed: Env) -> Env:
     """M-1 has lost its body, and FeedAMP shows it open again; a repair has followed."""
     closed.clock.skip(days=31)
     forget(closed)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from house import OTHER, SELLER, House, open_house
+from env import OTHER, SELLER, Env, open_env
 
 from feedamp.errors import ClientRefusedError
 from feedamp.state import grants, sellers
@@ -18,38 +18,38 @@ ORDERS_EACH = 2
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    with open_house(tmp_path, sellers=50) as opened:
+def env(tmp_path: Path) -> Iterator[Env]:
+    with open_env(tmp_path, sellers=50) as opened:
         yield opened
 
 
-def everybody(house: House) -> list[str]:
-    return [seller["seller_id"] for seller in house.sandbox.sellers]
+def everybody(env: Env) -> list[str]:
+    return [seller["seller_id"] for seller in env.sandbox.sellers]
 
 
-def stock(house: House) -> None:
+def stock(env: Env) -> None:
     """FeedAMP holds orders of every seller."""
-    now = house.clock.now()
-    with house.sandbox.world.lock:
-        for seller_id in everybody(house):
+    now = env.clock.now()
+    with env.sandbox.world.lock:
+        for seller_id in everybody(env):
             for number in range(ORDERS_EACH):
-                order = house.sandbox.world.orders.add(seller_id, house.body(f"X-{number}"), now)
+                order = env.sandbox.world.orders.add(seller_id, env.body(f"X-{number}"), now)
                 order.seller_updated_at = now
 
 
-def trouble(house: House) -> dict[str, str]:
+def trouble(env: Env) -> dict[str, str]:
     """Four sellers in four kinds of trouble, and a word by which the run must name each."""
-    outage, revoked, throttled, garbage = everybody(house)[:4]
-    house.sandbox.fault("error_503", seller_id=outage, path="/orders", times=None)
-    house.sandbox.revoke(revoked)
-    house.sandbox.fault("throttle", seller_id=throttled, path="/orders", times=None, seconds=3600)
-    house.sandbox.fault("broken_json", seller_id=garbage, path="/orders", times=None)
+    outage, revoked, throttled, garbage = everybody(env)[:4]
+    env.sandbox.fault("error_503", seller_id=outage, path="/orders", times=None)
+    env.sandbox.revoke(revoked)
+    env.sandbox.fault("throttle", seller_id=throttled, path="/orders", times=None, seconds=3600)
+    env.sandbox.fault("broken_json", seller_id=garbage, path="/orders", times=None)
     return {outage: "503", revoked: "authorize again", throttled: "429", garbage: "broken body"}
 
 
-def requests_of(house: House, since: int = 0) -> Counter[str | None]:
+def requests_of(env: Env, since: int = 0) -> Counter[str | None]:
     return Counter(
-        request.seller_id for request in house.sandbox.requests[since:] if request.path.endswith("/orders")
+        request.seller_id for request in env.sandbox.requests[since:] if request.path.endswith("/orders")
     )
 
 
@@ -57,70 +57,70 @@ def said_of(result: StepResult, seller_id: str) -> str:
     return " ".join(line for line in (*result.undone, *result.notes) if line.startswith(f"{seller_id}:"))
 
 
-def test_the_others_are_read_whole_and_the_run_says_who_is_not_and_why(house: House) -> None:
-    stock(house)
-    expected = trouble(house)
-    result = house.extract()
-    house.load()
+def test_the_others_are_read_whole_and_the_run_says_who_is_not_and_why(env: Env) -> None:
+    stock(env)
+    expected = trouble(env)
+    result = env.extract()
+    env.load()
     assert result.failed_sellers == expected.keys()
     assert {
         seller_id: why in said_of(result, seller_id) for seller_id, why in expected.items()
     } == dict.fromkeys(expected, True)
-    others = [seller_id for seller_id in everybody(house) if seller_id not in expected]
+    others = [seller_id for seller_id in everybody(env) if seller_id not in expected]
     assert len(others) == 46
-    assert house.rows("SELECT DISTINCT seller_id FROM orders ORDER BY 1") == [(seller,) for seller in others]
-    assert house.rows("SELECT count(*) FROM orders") == [(46 * ORDERS_EACH,)]
-    assert all(house.watermark(seller_id) for seller_id in others)
-    assert not any(house.watermark(seller_id) for seller_id in expected)
-    assert house.sandbox.broken_rules == []
+    assert env.rows("SELECT DISTINCT seller_id FROM orders ORDER BY 1") == [(seller,) for seller in others]
+    assert env.rows("SELECT count(*) FROM orders") == [(46 * ORDERS_EACH,)]
+    assert all(env.watermark(seller_id) for seller_id in others)
+    assert not any(env.watermark(seller_id) for seller_id in expected)
+    assert env.sandbox.broken_rules == []
 
 
-def test_the_next_run_leaves_them_in_peace(house: House) -> None:
-    stock(house)
-    outage, revoked, throttled, garbage = trouble(house)
-    house.extract()
-    house.clock.skip(minutes=15)
-    before = len(house.sandbox.requests)
-    house.extract()
-    asked = requests_of(house, before)
+def test_the_next_run_leaves_them_in_peace(env: Env) -> None:
+    stock(env)
+    outage, revoked, throttled, garbage = trouble(env)
+    env.extract()
+    env.clock.skip(minutes=15)
+    before = len(env.sandbox.requests)
+    env.extract()
+    asked = requests_of(env, before)
     assert (asked[revoked], asked[throttled]) == (0, 0)
     assert asked[outage] <= 4
     assert asked[garbage] <= 4
-    assert house.sandbox.broken_rules == []
+    assert env.sandbox.broken_rules == []
 
 
-def test_once_the_trouble_is_over_nothing_of_theirs_is_missing(house: House) -> None:
-    stock(house)
-    expected = trouble(house)
-    house.extract()
-    house.sandbox.clear_faults()
-    house.clock.skip(hours=2)
-    house.extract()
-    house.load()
+def test_once_the_trouble_is_over_nothing_of_theirs_is_missing(env: Env) -> None:
+    stock(env)
+    expected = trouble(env)
+    env.extract()
+    env.sandbox.clear_faults()
+    env.clock.skip(hours=2)
+    env.extract()
+    env.load()
     [revoked] = [seller_id for seller_id, why in expected.items() if why == "authorize again"]
-    assert house.rows("SELECT count(*), count(DISTINCT seller_id) FROM orders") == [(49 * ORDERS_EACH, 49)]
-    assert house.watermark(revoked) is None
+    assert env.rows("SELECT count(*), count(DISTINCT seller_id) FROM orders") == [(49 * ORDERS_EACH, 49)]
+    assert env.watermark(revoked) is None
 
 
-def test_nobody_waits_for_a_seller_whose_answers_are_slow(house: House) -> None:
-    stock(house)
-    slow = everybody(house)[0]
-    house.sandbox.fault("slow_drip", seller_id=slow, path="/orders$", seconds=4)
-    began = house.clock.elapsed_s()
-    house.extract()
-    ended = house.clock.elapsed_s()
-    noon = house.clock.now().timestamp() - house.clock.elapsed_s()
-    last_of_others = max(r.at.timestamp() - noon for r in house.sandbox.requests if r.seller_id != slow)
+def test_nobody_waits_for_a_seller_whose_answers_are_slow(env: Env) -> None:
+    stock(env)
+    slow = everybody(env)[0]
+    env.sandbox.fault("slow_drip", seller_id=slow, path="/orders$", seconds=4)
+    began = env.clock.elapsed_s()
+    env.extract()
+    ended = env.clock.elapsed_s()
+    noon = env.clock.now().timestamp() - env.clock.elapsed_s()
+    last_of_others = max(r.at.timestamp() - noon for r in env.sandbox.requests if r.seller_id != slow)
     assert ended - began >= 3.5  # the last drip is not waited for
     assert last_of_others - began < 3.5
 
 
 @pytest.fixture
-def two_connections(tmp_path: Path) -> Iterator[House]:
-    """A house with two sellers; the client secret of the second one's connection is wrong."""
+def two_connections(tmp_path: Path) -> Iterator[Env]:
+    """An env with two sellers; the client secret of the second one's connection is wrong."""
     folder = tmp_path / "two"
     folder.mkdir()
-    with open_house(folder) as opened:
+    with open_env(folder) as opened:
         right = opened.resources.connection("feedamp")
         wrong = replace(right, credentials=replace(right.credentials, client_secret="of-last-year"))
         opened.resources = replace(
@@ -134,7 +134,7 @@ def two_connections(tmp_path: Path) -> Iterator[House]:
 
 
 def test_a_wrong_client_secret_does_not_hide_what_else_was_left_undone(
-    two_connections: House, caplog: pytest.LogCaptureFixture
+    two_connections: Env, caplog: pytest.LogCaptureFixture
 ) -> None:
     two_connections.sandbox.fault("error_503", seller_id=SELLER, path="/orders", times=None)
     with pytest.raises(ClientRefusedError):
@@ -147,7 +147,7 @@ def test_a_wrong_client_secret_does_not_hide_what_else_was_left_undone(
 
 
 def test_a_wrong_client_secret_does_not_hide_who_must_authorize_again(
-    two_connections: House, caplog: pytest.LogCaptureFixture
+    two_connections: Env, caplog: pytest.LogCaptureFixture
 ) -> None:
     two_connections.sandbox.revoke(SELLER)
     with pytest.raises(ClientRefusedError):

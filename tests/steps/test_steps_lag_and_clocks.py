@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from house import OTHER, SELLER, House, open_house, shipment
+from env import OTHER, SELLER, Env, open_env, shipment
 
 from feedamp.steps.runner import finish
 
@@ -16,90 +16,90 @@ EVERY_S = 900
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Iterator[House]:
-    """A house whose pages hold ten orders."""
+def small(tmp_path: Path) -> Iterator[Env]:
+    """An env whose pages hold ten orders."""
     folder = tmp_path / "small"
     folder.mkdir()
-    with open_house(folder, rules={"page_size": 10}) as opened:
+    with open_env(folder, rules={"page_size": 10}) as opened:
         yield opened
 
 
-def shipped_in_the_warehouse(house: House, number: str = "M-1") -> bool:
-    return house.rows(f"SELECT units_shipped FROM orders WHERE mp_order_number = '{number}'") == [(2,)]
+def shipped_in_the_warehouse(env: Env, number: str = "M-1") -> bool:
+    return env.rows(f"SELECT units_shipped FROM orders WHERE mp_order_number = '{number}'") == [(2,)]
 
 
-def apart(house: House, seconds: float) -> None:
+def apart(env: Env, seconds: float) -> None:
     """FeedAMP's clock stands elsewhere, for its Date header and for every time it stamps and compares."""
-    house.sandbox.fault("clock_apart", times=None, seconds=seconds)
+    env.sandbox.fault("clock_apart", times=None, seconds=seconds)
 
 
 @pytest.mark.parametrize("apart_s", [-90, 0, 90])
 @pytest.mark.parametrize("shipped_before_s", [1, 30, 300, OVERLAP_S - 5])
 def test_a_change_hidden_at_one_read_is_found_by_the_next(
-    house: House, apart_s: int, shipped_before_s: int
+    env: Env, apart_s: int, shipped_before_s: int
 ) -> None:
     """The index lags so much that the read just does not see it: the lag that is worst for this change."""
-    house.placed("M-1")
-    house.clock.skip(hours=1)
-    apart(house, apart_s)
-    house.read()
-    house.clock.skip(seconds=EVERY_S - shipped_before_s)
-    house.fulfill("M-1", shipment(2))
-    house.clock.skip(seconds=shipped_before_s)
-    house.sandbox.clear_faults()
+    env.placed("M-1")
+    env.clock.skip(hours=1)
+    apart(env, apart_s)
+    env.read()
+    env.clock.skip(seconds=EVERY_S - shipped_before_s)
+    env.fulfill("M-1", shipment(2))
+    env.clock.skip(seconds=shipped_before_s)
+    env.sandbox.clear_faults()
     # The list that this read gets was made before the change; only the Date header tells FeedAMP's time.
-    hidden = house.sandbox._order(SELLER, "M-1").seller_updated_at
-    house.sandbox._order(SELLER, "M-1").seller_updated_at = None
-    apart(house, apart_s)
-    house.read()
-    house.sandbox._order(SELLER, "M-1").seller_updated_at = hidden
-    assert not shipped_in_the_warehouse(house)
-    house.clock.skip(seconds=EVERY_S)
-    house.read()
-    assert shipped_in_the_warehouse(house)
+    hidden = env.sandbox._order(SELLER, "M-1").seller_updated_at
+    env.sandbox._order(SELLER, "M-1").seller_updated_at = None
+    apart(env, apart_s)
+    env.read()
+    env.sandbox._order(SELLER, "M-1").seller_updated_at = hidden
+    assert not shipped_in_the_warehouse(env)
+    env.clock.skip(seconds=EVERY_S)
+    env.read()
+    assert shipped_in_the_warehouse(env)
 
 
 def test_a_change_that_the_index_hides_for_longer_than_the_overlap_waits_for_the_next_update(
-    house: House,
+    env: Env,
 ) -> None:
-    house.placed("M-1")
-    house.clock.skip(hours=1)
-    house.read()
-    house.clock.skip(seconds=60)
-    house.fulfill("M-1", shipment(2))
-    house.clock.skip(seconds=OVERLAP_S + 60)
-    house.sandbox.fault("index_lag", times=None, seconds=OVERLAP_S + 180)
-    house.read()
-    house.clock.skip(seconds=EVERY_S)
-    house.read()
-    assert not shipped_in_the_warehouse(house)
-    house.reconcile()  # it reads by number, and the index has caught up with the change long since
-    house.load()
-    differences = house.rows("SELECT field FROM reconciliations WHERE mp_order_number = 'M-1'")
+    env.placed("M-1")
+    env.clock.skip(hours=1)
+    env.read()
+    env.clock.skip(seconds=60)
+    env.fulfill("M-1", shipment(2))
+    env.clock.skip(seconds=OVERLAP_S + 60)
+    env.sandbox.fault("index_lag", times=None, seconds=OVERLAP_S + 180)
+    env.read()
+    env.clock.skip(seconds=EVERY_S)
+    env.read()
+    assert not shipped_in_the_warehouse(env)
+    env.reconcile()  # it reads by number, and the index has caught up with the change long since
+    env.load()
+    differences = env.rows("SELECT field FROM reconciliations WHERE mp_order_number = 'M-1'")
     assert ("order_lines[M-1-1].units_shipped",) in differences
-    house.fulfill("M-1", shipment(1), shipment(1, "1Z999AA10123456793"))
-    house.sandbox.clear_faults()
-    house.read()
-    assert shipped_in_the_warehouse(house)
+    env.fulfill("M-1", shipment(1), shipment(1, "1Z999AA10123456793"))
+    env.sandbox.clear_faults()
+    env.read()
+    assert shipped_in_the_warehouse(env)
 
 
 @pytest.mark.parametrize("lag_s", [5, 90, OVERLAP_S - 60])
-def test_an_index_that_always_lags_loses_nothing_within_the_overlap(house: House, lag_s: int) -> None:
-    house.placed("M-1", "M-2")
-    house.sandbox.fault("index_lag", times=None, seconds=lag_s)
-    house.clock.skip(hours=1)
-    house.read()
-    house.clock.skip(seconds=EVERY_S - 2)
-    house.fulfill("M-1", shipment(2))
-    house.read()
-    assert not shipped_in_the_warehouse(house)
-    house.clock.skip(seconds=EVERY_S)
-    house.fulfill("M-2", shipment(2, "1Z999AA10123456793"))
-    house.read()
-    assert shipped_in_the_warehouse(house)
-    house.clock.skip(seconds=EVERY_S)
-    house.read()
-    assert shipped_in_the_warehouse(house, "M-2")
+def test_an_index_that_always_lags_loses_nothing_within_the_overlap(env: Env, lag_s: int) -> None:
+    env.placed("M-1", "M-2")
+    env.sandbox.fault("index_lag", times=None, seconds=lag_s)
+    env.clock.skip(hours=1)
+    env.read()
+    env.clock.skip(seconds=EVERY_S - 2)
+    env.fulfill("M-1", shipment(2))
+    env.read()
+    assert not shipped_in_the_warehouse(env)
+    env.clock.skip(seconds=EVERY_S)
+    env.fulfill("M-2", shipment(2, "1Z999AA10123456793"))
+    env.read()
+    assert shipped_in_the_warehouse(env)
+    env.clock.skip(seconds=EVERY_S)
+    env.read()
+    assert shipped_in_the_warehouse(env, "M-2")
 
 
 @pytest.mark.parametrize(
@@ -108,17 +108,17 @@ def test_an_index_that_always_lags_loses_nothing_within_the_overlap(house: House
     ids=["a little ahead", "a little behind", "far ahead", "far behind"],
 )
 def test_clocks_that_differ_by_more_than_half_the_overlap_are_warned_of(
-    house: House, caplog: pytest.LogCaptureFixture, apart_s: int, warned: bool
+    env: Env, caplog: pytest.LogCaptureFixture, apart_s: int, warned: bool
 ) -> None:
-    apart(house, apart_s)
+    apart(env, apart_s)
     with caplog.at_level(logging.WARNING):
-        finish(house.extract())
+        finish(env.extract())
     said = [message for message in caplog.messages if "FeedAMP's clock and the state database's" in message]
     assert len(said) == int(warned)  # one line, although it is so for both sellers
 
 
-def list_requests(house: House, since: int) -> int:
-    return sum(request.path.endswith("/orders") for request in house.asked("GET")[since:])
+def list_requests(env: Env, since: int) -> int:
+    return sum(request.path.endswith("/orders") for request in env.asked("GET")[since:])
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def list_requests(house: House, since: int) -> int:
         pytest.param("change_after_read", id="an order that is updated after its page was read"),
     ],
 )
-def test_a_list_that_moved_while_it_was_read_is_read_once_more(small: House, kind: str) -> None:
+def test_a_list_that_moved_while_it_was_read_is_read_once_more(small: Env, kind: str) -> None:
     small.stock(25)
     small.clock.skip(hours=1)  # no overlap reaches back to when the others were updated
     small.sandbox.fault(kind, seller_id=SELLER)  # type: ignore[arg-type]
@@ -150,7 +150,7 @@ def test_a_list_that_moved_while_it_was_read_is_read_once_more(small: House, kin
         pytest.param(11, 3, id="a read of two pages asks once more"),
     ],
 )
-def test_a_list_at_rest_is_read_once(small: House, orders: int, requests: int) -> None:
+def test_a_list_at_rest_is_read_once(small: Env, orders: int, requests: int) -> None:
     small.stock(orders)
     small.clock.skip(minutes=15)
     before = len(small.asked("GET"))
@@ -158,7 +158,7 @@ def test_a_list_at_rest_is_read_once(small: House, orders: int, requests: int) -
     assert list_requests(small, before) == requests + 1  # of the other seller one
 
 
-def test_a_list_that_never_rests_is_read_twice_and_the_run_says_so(small: House) -> None:
+def test_a_list_that_never_rests_is_read_twice_and_the_run_says_so(small: Env) -> None:
     small.stock(25)
     small.clock.skip(hours=1)
     small.sandbox.fault("shift_pages", seller_id=SELLER, times=None)
@@ -174,7 +174,7 @@ def test_a_list_that_never_rests_is_read_twice_and_the_run_says_so(small: House)
     assert small.watermark() is not None  # else a busy seller's window would grow forever
 
 
-def test_a_second_read_that_breaks_is_not_complete(small: House) -> None:
+def test_a_second_read_that_breaks_is_not_complete(small: Env) -> None:
     small.stock(25)
     small.clock.skip(hours=1)
     small.sandbox.fault("shift_pages", seller_id=SELLER)
@@ -189,51 +189,49 @@ def test_a_second_read_that_breaks_is_not_complete(small: House) -> None:
 
 
 @pytest.mark.parametrize("how", ["closed", "cancelled by the marketplace"])
-def test_an_index_that_lags_does_not_bring_the_state_back_that_we_have_changed(
-    house: House, how: str
-) -> None:
-    house.placed("M-1")
+def test_an_index_that_lags_does_not_bring_the_state_back_that_we_have_changed(env: Env, how: str) -> None:
+    env.placed("M-1")
     if how == "closed":
-        house.fulfill("M-1", shipment(2))
-    house.read()
-    house.clock.skip(hours=1)
-    house.read()  # from here on no overlap reaches back to the seller's update
-    house.sandbox.fault("index_lag", times=None, seconds=30)
+        env.fulfill("M-1", shipment(2))
+    env.read()
+    env.clock.skip(hours=1)
+    env.read()  # from here on no overlap reaches back to the seller's update
+    env.sandbox.fault("index_lag", times=None, seconds=30)
     if how == "closed":
-        house.process()
+        env.process()
     else:
-        house.deliver("M-1", marketplace_state="CANCELLED")
-        house.place()
-    house.load()
-    house.sandbox.clear_faults()
+        env.deliver("M-1", marketplace_state="CANCELLED")
+        env.place()
+    env.load()
+    env.sandbox.clear_faults()
     for _ in range(2):
-        house.clock.skip(minutes=15)
-        house.read()
-    state = house.shown("M-1")["marketplace_state"]
-    shown = house.rows("SELECT marketplace_state, status FROM orders WHERE mp_order_number = 'M-1'")
+        env.clock.skip(minutes=15)
+        env.read()
+    state = env.shown("M-1")["marketplace_state"]
+    shown = env.rows("SELECT marketplace_state, status FROM orders WHERE mp_order_number = 'M-1'")
     assert (state in ("SHIPPED", "CANCELLED"), shown) == (True, [(state, "COMPLETE")])
 
 
-def closed_between_two_reads(house: House, how: str) -> None:
+def closed_between_two_reads(env: Env, how: str) -> None:
     """The read that follows shows the seller's update for the last time."""
-    house.placed("M-1")
+    env.placed("M-1")
     if how == "closed":
-        house.fulfill("M-1", shipment(2))
+        env.fulfill("M-1", shipment(2))
     else:
-        house.sandbox.set_marketplace_fulfilled(SELLER, "M-1")  # a seller's update, too
-        house.sandbox.set_marketplace_fulfilled(SELLER, "M-1", False)
-    house.read()
-    house.clock.skip(seconds=OVERLAP_S - 30)
+        env.sandbox.set_marketplace_fulfilled(SELLER, "M-1")  # a seller's update, too
+        env.sandbox.set_marketplace_fulfilled(SELLER, "M-1", False)
+    env.read()
+    env.clock.skip(seconds=OVERLAP_S - 30)
     if how == "closed":
-        house.process()
+        env.process()
     else:
-        house.deliver("M-1", marketplace_state="CANCELLED")
-        house.place()
-    house.load()
+        env.deliver("M-1", marketplace_state="CANCELLED")
+        env.place()
+    env.load()
 
 
-def state_and_closing(house: House) -> tuple[str, str, bool]:
-    [row] = house.rows("SELECT marketplace_state, status, closed_at IS NULL FROM orders")
+def state_and_closing(env: Env) -> tuple[str, str, bool]:
+    [row] = env.rows("SELECT marketplace_state, status, closed_at IS NULL FROM orders")
     return row
 
 
@@ -243,48 +241,48 @@ how_it_ended = pytest.mark.parametrize(
 
 
 @how_it_ended
-def test_a_list_behind_our_closing_does_not_open_the_order_again(house: House, how: str, state: str) -> None:
-    closed_between_two_reads(house, how)
-    house.sandbox.fault("index_lag", times=None, seconds=30)
-    before = len(house.asked("GET"))
-    house.read()
-    alone = [r for r in house.asked("GET")[before:] if r.path.endswith("/orders/M-1")]
-    house.sandbox.clear_faults()
-    assert (state_and_closing(house), len(alone)) == ((state, "COMPLETE", False), 1)
+def test_a_list_behind_our_closing_does_not_open_the_order_again(env: Env, how: str, state: str) -> None:
+    closed_between_two_reads(env, how)
+    env.sandbox.fault("index_lag", times=None, seconds=30)
+    before = len(env.asked("GET"))
+    env.read()
+    alone = [r for r in env.asked("GET")[before:] if r.path.endswith("/orders/M-1")]
+    env.sandbox.clear_faults()
+    assert (state_and_closing(env), len(alone)) == ((state, "COMPLETE", False), 1)
     for _ in range(2):
-        house.clock.skip(minutes=15)
-        house.read()
-    assert state_and_closing(house) == (state, "COMPLETE", False)
+        env.clock.skip(minutes=15)
+        env.read()
+    assert state_and_closing(env) == (state, "COMPLETE", False)
 
 
 @how_it_ended
 def test_an_order_that_is_behind_by_itself_too_waits_for_the_next_extraction(
-    house: House, how: str, state: str
+    env: Env, how: str, state: str
 ) -> None:
-    closed_between_two_reads(house, how)
-    held = house.sandbox._order(SELLER, "M-1")
+    closed_between_two_reads(env, how)
+    held = env.sandbox._order(SELLER, "M-1")
     held.marketplace_state = (
         "AWAITING_SHIPMENT"  # as a copy of FeedAMP's data shows it that has not followed yet
     )
-    result = house.extract()
+    result = env.extract()
     held.marketplace_state = state
-    house.load()
-    assert (result.complete, state_and_closing(house)) == (True, (state, "COMPLETE", False))
-    assert house.order("M-1").next_try_at is not None
-    house.clock.skip(minutes=15)
-    house.read()
-    assert house.order("M-1").next_try_at is None
-    assert state_and_closing(house) == (state, "COMPLETE", False)
+    env.load()
+    assert (result.complete, state_and_closing(env)) == (True, (state, "COMPLETE", False))
+    assert env.order("M-1").next_try_at is not None
+    env.clock.skip(minutes=15)
+    env.read()
+    assert env.order("M-1").next_try_at is None
+    assert state_and_closing(env) == (state, "COMPLETE", False)
 
 
-def test_an_order_that_feedamp_opens_again_is_shown_open_after_the_overlap(house: House) -> None:
-    closed_between_two_reads(house, "closed")
-    house.sandbox._order(SELLER, "M-1").marketplace_state = "AWAITING_SHIPMENT"
-    house.read()
-    assert state_and_closing(house)[0] == "SHIPPED"
-    house.clock.skip(minutes=15)
-    house.read()  # no one has updated it, yet it is read once more
-    assert state_and_closing(house)[::2] == ("AWAITING_SHIPMENT", True)
+def test_an_order_that_feedamp_opens_again_is_shown_open_after_the_overlap(env: Env) -> None:
+    closed_between_two_reads(env, "closed")
+    env.sandbox._order(SELLER, "M-1").marketplace_state = "AWAITING_SHIPMENT"
+    env.read()
+    assert state_and_closing(env)[0] == "SHIPPED"
+    env.clock.skip(minutes=15)
+    env.read()  # no one has updated it, yet it is read once more
+    assert state_and_closing(env)[::2] == ("AWAITING_SHIPMENT", True)
 
 
 PROOFS = [
@@ -299,7 +297,7 @@ PROOFS = [
 
 @pytest.mark.parametrize(("kind", "times"), PROOFS)
 def test_without_the_end_marker_runs_say_so_and_the_watermark_waits(
-    small: House, kind: str, times: int | None
+    small: Env, kind: str, times: int | None
 ) -> None:
     small.stock(25)
     small.read()

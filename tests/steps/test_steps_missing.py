@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from house import BAD_NUMBER, SELLER, House, shipment
+from env import BAD_NUMBER, SELLER, Env, shipment
 
 from feedamp.state import ledger, overview
 from feedamp.steps.completeness_proof.verify import verify
@@ -16,48 +16,48 @@ from feedamp.steps.runner import finish
 from feedamp_sandbox.orders import StoredOrder
 
 
-def lose(house: House, number: str = "M-1") -> StoredOrder:
+def lose(env: Env, number: str = "M-1") -> StoredOrder:
     """FeedAMP forgets the order."""
-    with house.sandbox.world.lock:
-        orders = house.sandbox.world.orders
+    with env.sandbox.world.lock:
+        orders = env.sandbox.world.orders
         order: StoredOrder = orders._by_number[SELLER].pop(number)
         orders._sorted[SELLER].remove(order)
         return order
 
 
-def bring_back(house: House, order: StoredOrder) -> None:
-    with house.sandbox.world.lock:
-        orders = house.sandbox.world.orders
+def bring_back(env: Env, order: StoredOrder) -> None:
+    with env.sandbox.world.lock:
+        orders = env.sandbox.world.orders
         orders._by_number[SELLER][order.body["mp_order_number"]] = order
         bisect.insort(orders._sorted[SELLER], order, key=lambda stored: stored.sort_key)
 
 
-def missing(house: House) -> list[str]:
-    with house.state.read() as connection:
+def missing(env: Env) -> list[str]:
+    with env.state.read() as connection:
         found = overview.missing_orders(connection, limit=20)
     return [item["mp_order_number"] for item in found.items]
 
 
-def waits(house: House) -> dict[str, int]:
-    with house.state.read() as connection:
+def waits(env: Env) -> dict[str, int]:
+    with env.state.read() as connection:
         return dict(overview.waits_of_settled(connection))
 
 
-def alone(house: House) -> int:
-    return len(house.asked("GET", "/orders/M-1"))
+def alone(env: Env) -> int:
+    return len(env.asked("GET", "/orders/M-1"))
 
 
 @pytest.fixture
-def closable(house: House) -> House:
+def closable(env: Env) -> Env:
     """M-1 could be closed."""
-    house.placed("M-1")
-    house.fulfill("M-1", shipment(2))
-    house.read()
-    house.validate()
-    return house
+    env.placed("M-1")
+    env.fulfill("M-1", shipment(2))
+    env.read()
+    env.validate()
+    return env
 
 
-def test_close_marks_what_feedamp_does_not_have(closable: House) -> None:
+def test_close_marks_what_feedamp_does_not_have(closable: Env) -> None:
     lose(closable)
     result = closable.close()
     assert finish(result)["notes"] == 1
@@ -65,7 +65,7 @@ def test_close_marks_what_feedamp_does_not_have(closable: House) -> None:
     assert waits(closable) == {overview.MISSING: 1}
 
 
-def test_close_tries_a_missing_order_once_a_day_and_says_so(closable: House) -> None:
+def test_close_tries_a_missing_order_once_a_day_and_says_so(closable: Env) -> None:
     closable.placed("M-2")
     closable.fulfill("M-2", shipment(2))
     closable.see("M-2")
@@ -89,7 +89,7 @@ def test_close_tries_a_missing_order_once_a_day_and_says_so(closable: House) -> 
     assert alone(closable) == asked + 1
 
 
-def test_an_order_that_shows_again_is_missing_no_longer_and_closes(closable: House) -> None:
+def test_an_order_that_shows_again_is_missing_no_longer_and_closes(closable: Env) -> None:
     order = lose(closable)
     closable.close()
     closable.clock.skip(hours=25)
@@ -103,7 +103,7 @@ def test_an_order_that_shows_again_is_missing_no_longer_and_closes(closable: Hou
     assert closable.order("M-1").phase == "closed"
 
 
-def test_extractions_look_for_a_missing_order_once_a_day(closable: House) -> None:
+def test_extractions_look_for_a_missing_order_once_a_day(closable: Env) -> None:
     lose(closable)
     closable.close()
     asked = alone(closable)
@@ -116,74 +116,74 @@ def test_extractions_look_for_a_missing_order_once_a_day(closable: House) -> Non
     assert alone(closable) == asked + 1
 
 
-def test_a_report_on_an_order_that_feedamp_does_not_have_marks_it(house: House) -> None:
-    house.placed("M-1")
-    house.fulfill("M-1", shipment(2, BAD_NUMBER))
-    house.read()
-    lose(house)
-    finish(house.validate())
-    assert missing(house) == ["M-1"]
-    posts = len(house.asked("POST", "/errors"))
-    finish(house.validate())
-    assert len(house.asked("POST", "/errors")) == posts
-    house.clock.skip(hours=25)
-    finish(house.validate())
-    assert len(house.asked("POST", "/errors")) == posts + 1
+def test_a_report_on_an_order_that_feedamp_does_not_have_marks_it(env: Env) -> None:
+    env.placed("M-1")
+    env.fulfill("M-1", shipment(2, BAD_NUMBER))
+    env.read()
+    lose(env)
+    finish(env.validate())
+    assert missing(env) == ["M-1"]
+    posts = len(env.asked("POST", "/errors"))
+    finish(env.validate())
+    assert len(env.asked("POST", "/errors")) == posts
+    env.clock.skip(hours=25)
+    finish(env.validate())
+    assert len(env.asked("POST", "/errors")) == posts + 1
 
 
-def test_a_cancellation_of_an_order_that_feedamp_does_not_have_is_held(house: House) -> None:
-    house.placed("M-1")
-    house.read()
-    order = lose(house)
-    house.deliver("M-1", marketplace_state="CANCELLED")
-    finish(house.place())
-    assert (missing(house), house.sandbox.orders(SELLER)) == (["M-1"], {})
-    assert "does not have the order" in str(house.order("M-1").reason)
-    bring_back(house, order)
-    house.clock.skip(hours=25)
-    house.read()
-    house.process()
-    house.place()
-    assert (house.order("M-1").phase, house.order("M-1").accepted_state) == ("closed", "CANCELLED")
+def test_a_cancellation_of_an_order_that_feedamp_does_not_have_is_held(env: Env) -> None:
+    env.placed("M-1")
+    env.read()
+    order = lose(env)
+    env.deliver("M-1", marketplace_state="CANCELLED")
+    finish(env.place())
+    assert (missing(env), env.sandbox.orders(SELLER)) == (["M-1"], {})
+    assert "does not have the order" in str(env.order("M-1").reason)
+    bring_back(env, order)
+    env.clock.skip(hours=25)
+    env.read()
+    env.process()
+    env.place()
+    assert (env.order("M-1").phase, env.order("M-1").accepted_state) == ("closed", "CANCELLED")
 
 
-def test_a_read_back_marks_what_feedamp_lost_right_after_the_change(house: House) -> None:
-    house.placed("M-1", marketplace_state="PENDING")
-    house.deliver("M-1")
-    house.sandbox.fault("error_500", method="GET", path="/orders", times=None)
-    house.place()
-    house.sandbox.clear_faults()
-    lose(house)
-    house.read()  # what could not be read back is read by number
-    assert missing(house) == ["M-1"]
+def test_a_read_back_marks_what_feedamp_lost_right_after_the_change(env: Env) -> None:
+    env.placed("M-1", marketplace_state="PENDING")
+    env.deliver("M-1")
+    env.sandbox.fault("error_500", method="GET", path="/orders", times=None)
+    env.place()
+    env.sandbox.clear_faults()
+    lose(env)
+    env.read()  # what could not be read back is read by number
+    assert missing(env) == ["M-1"]
 
 
-def test_a_repair_places_a_missing_order_again_and_the_mark_goes(house: House) -> None:
-    house.placed("M-1")
-    house.read()
-    lose(house)
-    house.reconcile()
-    assert missing(house) == ["M-1"]
-    house.reconcile(repair=True)
-    assert (missing(house), house.order("M-1").phase) == ([], "settled")
-    assert house.order("M-1").missing_since is None
-    assert "M-1" in house.sandbox.orders(SELLER)
+def test_a_repair_places_a_missing_order_again_and_the_mark_goes(env: Env) -> None:
+    env.placed("M-1")
+    env.read()
+    lose(env)
+    env.reconcile()
+    assert missing(env) == ["M-1"]
+    env.reconcile(repair=True)
+    assert (missing(env), env.order("M-1").phase) == ([], "settled")
+    assert env.order("M-1").missing_since is None
+    assert "M-1" in env.sandbox.orders(SELLER)
 
 
-def test_a_missing_order_that_the_seller_has_worked_on_stays_marked_after_a_repair(closable: House) -> None:
+def test_a_missing_order_that_the_seller_has_worked_on_stays_marked_after_a_repair(closable: Env) -> None:
     lose(closable)
     closable.reconcile(repair=True)
     assert missing(closable) == ["M-1"]
 
 
-def test_an_order_that_never_arrived_is_not_missing(house: House) -> None:
-    house.sandbox.fault("reset_before", method="PUT", times=4)
-    house.placed("M-1")
-    house.reconcile()
-    assert (missing(house), house.order("M-1").missing_since) == ([], None)
+def test_an_order_that_never_arrived_is_not_missing(env: Env) -> None:
+    env.sandbox.fault("reset_before", method="PUT", times=4)
+    env.placed("M-1")
+    env.reconcile()
+    assert (missing(env), env.order("M-1").missing_since) == ([], None)
 
 
-def test_since_when_it_is_missing_stays_the_first_moment(closable: House) -> None:
+def test_since_when_it_is_missing_stays_the_first_moment(closable: Env) -> None:
     lose(closable)
     closable.close()
     first: Any = closable.order("M-1").missing_since
@@ -192,40 +192,40 @@ def test_since_when_it_is_missing_stays_the_first_moment(closable: House) -> Non
     assert closable.order("M-1").missing_since == first
 
 
-def mark_as_asked(house: House, asked_at: datetime, number: str = "M-1") -> None:
+def mark_as_asked(env: Env, asked_at: datetime, number: str = "M-1") -> None:
     """What a process stores that was answered 404 by then and comes late."""
-    with house.state.begin() as connection:
+    with env.state.begin() as connection:
         ledger.mark_missing(connection, SELLER, number, asked_at=asked_at)
 
 
-def test_an_old_answer_does_not_mark_what_was_placed_again_since(house: House) -> None:
-    house.placed("M-1")
-    house.read()
-    lose(house)
-    asked_at = house.clock.now()
-    house.clock.skip(minutes=5)
-    house.reconcile(repair=True)
-    assert "M-1" in house.sandbox.orders(SELLER)
-    mark_as_asked(house, asked_at)
-    assert (missing(house), house.order("M-1").missing_since) == ([], None)
-    mark_as_asked(house, house.clock.now())
-    assert missing(house) == ["M-1"]
+def test_an_old_answer_does_not_mark_what_was_placed_again_since(env: Env) -> None:
+    env.placed("M-1")
+    env.read()
+    lose(env)
+    asked_at = env.clock.now()
+    env.clock.skip(minutes=5)
+    env.reconcile(repair=True)
+    assert "M-1" in env.sandbox.orders(SELLER)
+    mark_as_asked(env, asked_at)
+    assert (missing(env), env.order("M-1").missing_since) == ([], None)
+    mark_as_asked(env, env.clock.now())
+    assert missing(env) == ["M-1"]
 
 
-def test_an_old_answer_does_not_mark_what_was_accepted_again_and_not_yet_read(house: House) -> None:
-    house.placed("M-1", marketplace_state="PENDING")
-    house.read()
-    asked_at = house.clock.now()
-    house.clock.skip(minutes=5)
-    house.deliver("M-1")
-    house.sandbox.fault("error_500", method="GET", path="/orders", times=None)
-    house.place()
-    assert house.order("M-1").accepted_state == "AWAITING_SHIPMENT"
-    mark_as_asked(house, asked_at)
-    assert missing(house) == []
+def test_an_old_answer_does_not_mark_what_was_accepted_again_and_not_yet_read(env: Env) -> None:
+    env.placed("M-1", marketplace_state="PENDING")
+    env.read()
+    asked_at = env.clock.now()
+    env.clock.skip(minutes=5)
+    env.deliver("M-1")
+    env.sandbox.fault("error_500", method="GET", path="/orders", times=None)
+    env.place()
+    assert env.order("M-1").accepted_state == "AWAITING_SHIPMENT"
+    mark_as_asked(env, asked_at)
+    assert missing(env) == []
 
 
-def test_an_old_answer_does_not_mark_what_was_closed_since(closable: House) -> None:
+def test_an_old_answer_does_not_mark_what_was_closed_since(closable: Env) -> None:
     asked_at = closable.clock.now()
     closable.clock.skip(minutes=5)
     closable.close()
@@ -233,10 +233,10 @@ def test_an_old_answer_does_not_mark_what_was_closed_since(closable: House) -> N
     assert closable.order("M-1").missing_since is None
 
 
-def test_a_repair_of_the_lake_marks_what_feedamp_does_not_have(house: House) -> None:
-    house.placed("M-1")
-    lose(house)
-    house.load()
-    found = asyncio.run(verify(house.resources, house.run("lake"), repair=True))
+def test_a_repair_of_the_lake_marks_what_feedamp_does_not_have(env: Env) -> None:
+    env.placed("M-1")
+    lose(env)
+    env.load()
+    found = asyncio.run(verify(env.resources, env.run("lake"), repair=True))
     assert any("is not in the seller's FeedAMP account any more" in note for note in found.notes)
-    assert missing(house) == ["M-1"]
+    assert missing(env) == ["M-1"]

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
-from house import BAD_NUMBER, House, open_house, shipment
+from env import BAD_NUMBER, Env, open_env, shipment
 
 from feedamp.errors import TransientError
 from feedamp.run import Run
@@ -25,9 +25,9 @@ DAY = {"start": None, "end": None, "with_stale": True}
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Env]:
     """Each of 60 sellers has an order to place, one to report on and one to close."""
-    with open_house(
+    with open_env(
         tmp_path_factory.mktemp("outage"), sellers=SELLERS, rules={"sellers_per_task": SELLERS}
     ) as opened:
         for seller_id in everyone(opened):
@@ -50,8 +50,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         yield opened
 
 
-def everyone(house: House) -> list[str]:
-    return [seller["seller_id"] for seller in house.sandbox.sellers]
+def everyone(env: Env) -> list[str]:
+    return [seller["seller_id"] for seller in env.sandbox.sellers]
 
 
 def loud(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -64,7 +64,7 @@ def ended(result: StepResult) -> str:
     return str(caught.value)
 
 
-STEPS: dict[str, tuple[str, Callable[[House, Run], StepResult]]] = {
+STEPS: dict[str, tuple[str, Callable[[Env, Run], StepResult]]] = {
     "place": ("place_orders", lambda h, r: asyncio.run(place.place(h.resources, r, 0, everyone(h)))),
     "extract": (
         "extract_fulfillments",
@@ -87,53 +87,51 @@ STEPS: dict[str, tuple[str, Callable[[House, Run], StepResult]]] = {
     ],
 )
 def test_an_outage_of_all_sellers_is_one_line_a_run(
-    house: House, caplog: pytest.LogCaptureFixture, fault: str, path: str
+    env: Env, caplog: pytest.LogCaptureFixture, fault: str, path: str
 ) -> None:
     """Two steps of one run and a retry of each say it once: 60 sellers, five steps, ten tries, four runs, four lines."""
-    house.clock.skip(days=1)
-    house.sandbox.fault(fault, path=path, times=None)  # type: ignore[arg-type]
+    env.clock.skip(days=1)
+    env.sandbox.fault(fault, path=path, times=None)  # type: ignore[arg-type]
     caplog.set_level(logging.INFO)
     runs: dict[str, Run] = {}
     said = Counter[str]()
     try:
         for step, (dag_id, work) in STEPS.items():
-            run = runs.setdefault(dag_id, house.run(dag_id))
+            run = runs.setdefault(dag_id, env.run(dag_id))
             for _ in range(2):
                 caplog.clear()
-                message = ended(work(house, run))
+                message = ended(work(env, run))
                 assert f"{step}: {SELLERS} of {SELLERS} sellers have work left. seller-001: " in message
                 assert f"({SELLERS} sellers). " in message
                 said[dag_id] += len(loud(caplog))
-                house.clock.skip(hours=2)  # what waits for its next try is due again
+                env.clock.skip(hours=2)  # what waits for its next try is due again
     finally:
-        house.sandbox.clear_faults()
+        env.sandbox.clear_faults()
     assert dict(said) == dict.fromkeys(runs, 1)
 
 
 def test_the_one_line_names_the_reason_and_the_first_sellers(
-    house: House, caplog: pytest.LogCaptureFixture
+    env: Env, caplog: pytest.LogCaptureFixture
 ) -> None:
-    house.clock.skip(hours=1)
-    house.sandbox.fault("error_503", times=None)
+    env.clock.skip(hours=1)
+    env.sandbox.fault("error_503", times=None)
     try:
-        ended(house.extract())
+        ended(env.extract())
     finally:
-        house.sandbox.clear_faults()
+        env.sandbox.clear_faults()
     [line] = loud(caplog)
-    names = ", ".join(everyone(house)[:20])
+    names = ", ".join(everyone(env)[:20])
     assert re.fullmatch(rf"{SELLERS} sellers: FeedAMP .*503.*\. \({names} and {SELLERS - 20} more\)", line)
 
 
-def test_sellers_who_cannot_be_worked_for_are_one_line(
-    house: House, caplog: pytest.LogCaptureFixture
-) -> None:
-    with house.state.begin() as connection:
+def test_sellers_who_cannot_be_worked_for_are_one_line(env: Env, caplog: pytest.LogCaptureFixture) -> None:
+    with env.state.begin() as connection:
         connection.exec_driver_sql("UPDATE sellers SET paused = true")
     try:
-        assert extract.plan_sellers(house.resources, []) == []
-        assert place.plan_place(house.resources, house.run("place_orders", dry_run=True), []) == []
+        assert extract.plan_sellers(env.resources, []) == []
+        assert place.plan_place(env.resources, env.run("place_orders", dry_run=True), []) == []
     finally:
-        with house.state.begin() as connection:
+        with env.state.begin() as connection:
             connection.exec_driver_sql("UPDATE sellers SET paused = false")
     assert [line.partition(" (")[0] for line in loud(caplog)] == [
         f"{SELLERS} sellers: left out, because the seller is paused.",
@@ -142,18 +140,18 @@ def test_sellers_who_cannot_be_worked_for_are_one_line(
 
 
 def test_an_error_that_no_one_expected_is_logged_once_with_its_traceback(
-    house: House, caplog: pytest.LogCaptureFixture
+    env: Env, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = house.run("place_orders")
-    house.clock.skip(hours=2)
-    with house.state.begin() as connection:
+    run = env.run("place_orders")
+    env.clock.skip(hours=2)
+    with env.state.begin() as connection:
         connection.exec_driver_sql(
             "CREATE TRIGGER broken BEFORE UPDATE ON orders BEGIN SELECT RAISE(ABORT, 'disk full'); END"
         )
     try:
-        ended(STEPS["place"][1](house, run))
+        ended(STEPS["place"][1](env, run))
     finally:
-        with house.state.begin() as connection:
+        with env.state.begin() as connection:
             connection.exec_driver_sql("DROP TRIGGER broken")
     [record] = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert record.getMessage().startswith(
@@ -162,19 +160,19 @@ def test_an_error_that_no_one_expected_is_logged_once_with_its_traceback(
     assert record.exc_info is not None
 
 
-def test_a_green_retry_clears_what_the_try_before_it_said(house: House) -> None:
-    run = house.run("extract_fulfillments")
-    house.clock.skip(hours=1)
-    house.sandbox.fault("error_503", times=None)
-    STEPS["extract"][1](house, run)
-    house.sandbox.clear_faults()
+def test_a_green_retry_clears_what_the_try_before_it_said(env: Env) -> None:
+    run = env.run("extract_fulfillments")
+    env.clock.skip(hours=1)
+    env.sandbox.fault("error_503", times=None)
+    STEPS["extract"][1](env, run)
+    env.sandbox.clear_faults()
 
     def told() -> object:
-        with house.state.read() as connection:
+        with env.state.read() as connection:
             return step_runs.told_by(connection, f"{run.dag_id}/{run.run_id}")["extract", 0]
 
     said, sellers = told()  # type: ignore[misc]
     assert (said.failed, sellers, said.is_silent) == (SELLERS, SELLERS, False)
-    house.clock.skip(hours=1)
-    finish(STEPS["extract"][1](house, run))
+    env.clock.skip(hours=1)
+    finish(STEPS["extract"][1](env, run))
     assert told() == (None, SELLERS)

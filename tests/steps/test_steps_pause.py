@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from house import BAD_NUMBER, OTHER, SELLER, House, open_house, shipment
+from env import BAD_NUMBER, OTHER, SELLER, Env, open_env, shipment
 
 from feedamp.resources import Resources
 from feedamp.state import sellers
@@ -19,24 +19,24 @@ from feedamp_sandbox.faults import Kind
 NUMBERS = [f"M-{n}" for n in range(4 * ORDERS_AT_ONCE)]
 
 
-def pause(house: House, *, paused: bool = True) -> None:
-    with house.state.begin() as connection:
-        sellers.pause(connection, SELLER, paused=paused, now=house.state.now())
+def pause(env: Env, *, paused: bool = True) -> None:
+    with env.state.begin() as connection:
+        sellers.pause(connection, SELLER, paused=paused, now=env.state.now())
 
 
 @contextmanager
-def paused_while(house: House, method: str, path: str, *, kind: Kind = "reset_before") -> Iterator[None]:
+def paused_while(env: Env, method: str, path: str, *, kind: Kind = "reset_before") -> Iterator[None]:
     """The seller is paused while the first request of this kind waits to be sent again."""
-    before: Resources = house.resources
+    before: Resources = env.resources
 
     async def sleep(seconds: float) -> None:
-        pause(house)
-        await house.clock.sleep(seconds)
+        pause(env)
+        await env.clock.sleep(seconds)
 
-    house.sandbox.fault(kind, method=method, path=path, seller_id=SELLER)
-    house.resources = replace(house.resources, sleep=sleep)
+    env.sandbox.fault(kind, method=method, path=path, seller_id=SELLER)
+    env.resources = replace(env.resources, sleep=sleep)
     yield
-    house.resources = before
+    env.resources = before
 
 
 def green(result: StepResult) -> StepResult:
@@ -47,93 +47,93 @@ def green(result: StepResult) -> StepResult:
     return result
 
 
-def test_orders_that_were_not_sent_before_a_pause_wait_for_its_end(house: House) -> None:
-    house.drop("a.jsonl", *(house.body(number) for number in NUMBERS))
-    house.drop("b.jsonl", house.body("O-1"), seller=OTHER)
-    house.intake()
-    with paused_while(house, "PUT", "/orders/M-"):
-        green(house.place())
-    waiting = [house.order(number) for number in NUMBERS if house.order(number).phase == "to_place"]
+def test_orders_that_were_not_sent_before_a_pause_wait_for_its_end(env: Env) -> None:
+    env.drop("a.jsonl", *(env.body(number) for number in NUMBERS))
+    env.drop("b.jsonl", env.body("O-1"), seller=OTHER)
+    env.intake()
+    with paused_while(env, "PUT", "/orders/M-"):
+        green(env.place())
+    waiting = [env.order(number) for number in NUMBERS if env.order(number).phase == "to_place"]
     assert len(waiting) >= len(NUMBERS) - 2 * ORDERS_AT_ONCE
     assert {order.reason for order in waiting} == {"the seller is paused"}
-    assert house.order("O-1", OTHER).phase == "settled"
-    sent = len(house.asked("PUT"))
-    green_plan = house.place()
-    assert (green_plan.undone, len(house.asked("PUT"))) == ([], sent)
-    pause(house, paused=False)
-    finish(house.place())
-    assert {house.order(number).phase for number in NUMBERS} == {"settled"}
+    assert env.order("O-1", OTHER).phase == "settled"
+    sent = len(env.asked("PUT"))
+    green_plan = env.place()
+    assert (green_plan.undone, len(env.asked("PUT"))) == ([], sent)
+    pause(env, paused=False)
+    finish(env.place())
+    assert {env.order(number).phase for number in NUMBERS} == {"settled"}
 
 
-def test_orders_that_could_be_closed_stay_open_while_the_seller_is_paused(house: House) -> None:
-    house.placed(*NUMBERS)
+def test_orders_that_could_be_closed_stay_open_while_the_seller_is_paused(env: Env) -> None:
+    env.placed(*NUMBERS)
     for number in NUMBERS:
-        house.fulfill(number, shipment(2))
-    house.see(*NUMBERS)
-    house.validate()
-    before = len(house.asked("PUT"))
-    with paused_while(house, "PUT", "/orders/M-"):
-        green(house.close())
-    assert len(house.asked("PUT")) == before + 2  # the one that was under way, and its repeat
-    pause(house, paused=False)
-    finish(house.close())
-    assert {house.order(number).phase for number in NUMBERS} == {"closed"}
+        env.fulfill(number, shipment(2))
+    env.see(*NUMBERS)
+    env.validate()
+    before = len(env.asked("PUT"))
+    with paused_while(env, "PUT", "/orders/M-"):
+        green(env.close())
+    assert len(env.asked("PUT")) == before + 2  # the one that was under way, and its repeat
+    pause(env, paused=False)
+    finish(env.close())
+    assert {env.order(number).phase for number in NUMBERS} == {"closed"}
 
 
-def test_reports_wait_while_the_seller_is_paused(house: House) -> None:
-    house.placed(*NUMBERS)
+def test_reports_wait_while_the_seller_is_paused(env: Env) -> None:
+    env.placed(*NUMBERS)
     for number in NUMBERS:
-        house.fulfill(number, shipment(2, f"{BAD_NUMBER[:-2]}{int(number[2:]) % 10}9"))
-    house.see(*NUMBERS)
-    with paused_while(house, "POST", "/errors", kind="throttle"):
-        green(house.validate())
-    assert len(house.asked("POST", "/errors")) == 2  # the one that was under way, and its repeat
-    assert {finding.state for number in NUMBERS[1:] for finding in house.findings(number)} <= {
+        env.fulfill(number, shipment(2, f"{BAD_NUMBER[:-2]}{int(number[2:]) % 10}9"))
+    env.see(*NUMBERS)
+    with paused_while(env, "POST", "/errors", kind="throttle"):
+        green(env.validate())
+    assert len(env.asked("POST", "/errors")) == 2  # the one that was under way, and its repeat
+    assert {finding.state for number in NUMBERS[1:] for finding in env.findings(number)} <= {
         "to_report",
         "held",
     }
-    pause(house, paused=False)
-    finish(house.validate())
-    assert len(house.asked("POST", "/errors")) > 1
+    pause(env, paused=False)
+    finish(env.validate())
+    assert len(env.asked("POST", "/errors")) > 1
 
 
-def test_a_repair_sends_nothing_more_to_a_paused_seller(house: House) -> None:
-    house.placed(*NUMBERS)
-    house.read()
-    with house.sandbox.world.lock:
-        orders = house.sandbox.world.orders
+def test_a_repair_sends_nothing_more_to_a_paused_seller(env: Env) -> None:
+    env.placed(*NUMBERS)
+    env.read()
+    with env.sandbox.world.lock:
+        orders = env.sandbox.world.orders
         for number in NUMBERS:
             orders._sorted[SELLER].remove(orders._by_number[SELLER].pop(number))
-    with paused_while(house, "PUT", "/orders/M-"):
-        green(house.reconcile(repair=True))
-    waiting = [house.order(number) for number in NUMBERS if house.order(number).phase == "to_place"]
+    with paused_while(env, "PUT", "/orders/M-"):
+        green(env.reconcile(repair=True))
+    waiting = [env.order(number) for number in NUMBERS if env.order(number).phase == "to_place"]
     assert len(waiting) >= len(NUMBERS) - 2 * ORDERS_AT_ONCE
     assert {order.reason for order in waiting} == {"the seller is paused"}
-    pause(house, paused=False)
-    finish(house.place())
-    assert sorted(house.sandbox.orders(SELLER)) == sorted(NUMBERS)
+    pause(env, paused=False)
+    finish(env.place())
+    assert sorted(env.sandbox.orders(SELLER)) == sorted(NUMBERS)
 
 
 def test_an_extraction_reads_no_further_page_of_a_paused_seller(tmp_path: Any) -> None:
-    with open_house(tmp_path, rules={"page_size": 10}) as house:
-        house.stock(30)
-        with paused_while(house, "GET", "/orders$"):
-            result = green(house.extract())
+    with open_env(tmp_path, rules={"page_size": 10}) as env:
+        env.stock(30)
+        with paused_while(env, "GET", "/orders$"):
+            result = green(env.extract())
         assert not result.complete
-        assert len(house.asked("GET", "/orders")) <= 3
-        house.load()
-        assert house.watermark() is None
-        assert house.rows("SELECT complete FROM runs WHERE step = 'extract'") == [(False,)]
-        pause(house, paused=False)
-        house.read()
-        assert house.rows("SELECT count(*) FROM orders") == [(30,)]
+        assert len(env.asked("GET", "/orders")) <= 3
+        env.load()
+        assert env.watermark() is None
+        assert env.rows("SELECT complete FROM runs WHERE step = 'extract'") == [(False,)]
+        pause(env, paused=False)
+        env.read()
+        assert env.rows("SELECT count(*) FROM orders") == [(30,)]
 
 
 @pytest.mark.parametrize("is_paused", [True, False])
-def test_only_a_paused_seller_counts_as_paused(house: House, is_paused: bool) -> None:
+def test_only_a_paused_seller_counts_as_paused(env: Env, is_paused: bool) -> None:
     if is_paused:
-        pause(house)
-    with house.state.read() as connection:
+        pause(env)
+    with env.state.read() as connection:
         assert sellers.is_paused(connection, SELLER) == is_paused
         assert not sellers.is_paused(connection, OTHER)
         assert not sellers.is_paused(connection, "no one")

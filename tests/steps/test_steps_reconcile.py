@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from house import OTHER, SELLER, House, shipment
+from env import OTHER, SELLER, Env, shipment
 
 from feedamp.state import watermarks
 from feedamp.steps.runner import StepResult, finish
@@ -18,40 +18,40 @@ NEXT_DAY = datetime(2026, 3, 3, tzinfo=UTC)
 
 
 @pytest.fixture
-def agreed(house: House) -> Iterator[House]:
+def agreed(env: Env) -> Iterator[Env]:
     """M-1 of March 2nd is the same in all three places."""
-    house.placed("M-1")
-    house.fulfill("M-1", shipment(1))
-    house.read()
-    yield house
-    assert house.sandbox.broken_rules == []
+    env.placed("M-1")
+    env.fulfill("M-1", shipment(1))
+    env.read()
+    yield env
+    assert env.sandbox.broken_rules == []
 
 
-def change_ledger(house: House) -> None:
-    with house.state.begin() as connection:
+def change_ledger(env: Env) -> None:
+    with env.state.begin() as connection:
         connection.exec_driver_sql("UPDATE orders SET accepted_state = 'PENDING'")
 
 
-def change_feedamp(house: House) -> None:
+def change_feedamp(env: Env) -> None:
     """Without an update of the seller, so that no extraction brings it."""
-    house.fulfill("M-1", shipment(2))
-    with house.sandbox.world.lock:
-        house.sandbox._order(SELLER, "M-1").seller_updated_at = None
+    env.fulfill("M-1", shipment(2))
+    with env.sandbox.world.lock:
+        env.sandbox._order(SELLER, "M-1").seller_updated_at = None
 
 
-def change_warehouse(house: House) -> None:
-    with duckdb.connect(str(house.folder / "warehouse.duckdb")) as connection:
+def change_warehouse(env: Env) -> None:
+    with duckdb.connect(str(env.folder / "warehouse.duckdb")) as connection:
         connection.execute("UPDATE feedamp.order_lines SET units_shipped = 0")
 
 
-def lose_from_warehouse(house: House) -> None:
-    with duckdb.connect(str(house.folder / "warehouse.duckdb")) as connection:
+def lose_from_warehouse(env: Env) -> None:
+    with duckdb.connect(str(env.folder / "warehouse.duckdb")) as connection:
         connection.execute("DELETE FROM feedamp.orders; DELETE FROM feedamp.order_lines")
 
 
-def lose_from_feedamp(house: House) -> None:
-    with house.sandbox.world.lock:
-        orders = house.sandbox.world.orders
+def lose_from_feedamp(env: Env) -> None:
+    with env.sandbox.world.lock:
+        orders = env.sandbox.world.orders
         orders._sorted[SELLER].remove(orders._by_number[SELLER].pop("M-1"))
 
 
@@ -61,7 +61,7 @@ SHIPPED = "order_lines[M-1-1].units_shipped"
 @pytest.mark.parametrize(
     ("plant", "expected"),
     [
-        pytest.param(lambda house: None, [], id="all three agree"),
+        pytest.param(lambda env: None, [], id="all three agree"),
         pytest.param(
             change_ledger,
             [("marketplace_state", "PENDING", "AWAITING_SHIPMENT", "AWAITING_SHIPMENT")],
@@ -85,7 +85,7 @@ SHIPPED = "order_lines[M-1-1].units_shipped"
         ),
     ],
 )
-def test_a_planted_difference_is_found(agreed: House, plant: Any, expected: list[tuple[Any, ...]]) -> None:
+def test_a_planted_difference_is_found(agreed: Env, plant: Any, expected: list[tuple[Any, ...]]) -> None:
     plant(agreed)
     result = agreed.reconcile()
     agreed.load()
@@ -96,12 +96,12 @@ def test_a_planted_difference_is_found(agreed: House, plant: Any, expected: list
     assert result.extra["differences"] == len(expected)
 
 
-def test_a_difference_is_a_finding_not_a_failure(agreed: House) -> None:
+def test_a_difference_is_a_finding_not_a_failure(agreed: Env) -> None:
     change_ledger(agreed)
     assert finish(agreed.reconcile())["differences"] == 1
 
 
-def test_two_runs_on_a_quiet_day_write_nothing_new(agreed: House) -> None:
+def test_two_runs_on_a_quiet_day_write_nothing_new(agreed: Env) -> None:
     before = agreed.order("M-1")
     agreed.reconcile()
     agreed.reconcile()
@@ -119,25 +119,25 @@ def test_two_runs_on_a_quiet_day_write_nothing_new(agreed: House) -> None:
         pytest.param("2026-03-01T23:59:59Z", False, id="the last second of the day before"),
     ],
 )
-def test_an_order_belongs_to_the_utc_day_it_was_bought(house: House, bought: str, taken: bool) -> None:
-    house.placed("M-1", purchase_date=bought)
-    assert house.reconcile(DAY, NEXT_DAY, dry_run=True).orders == int(taken)
+def test_an_order_belongs_to_the_utc_day_it_was_bought(env: Env, bought: str, taken: bool) -> None:
+    env.placed("M-1", purchase_date=bought)
+    assert env.reconcile(DAY, NEXT_DAY, dry_run=True).orders == int(taken)
 
 
-def test_scheduled_runs_add_orders_that_are_open_too_long(house: House) -> None:
-    house.placed("M-1", purchase_date="2026-01-01T00:00:00Z")
-    assert house.reconcile(with_stale=True, dry_run=True).orders == 0
-    house.clock.skip(days=8)
-    assert house.reconcile(with_stale=True, dry_run=True).orders == 1
-    assert house.reconcile(with_stale=False, dry_run=True).orders == 0
+def test_scheduled_runs_add_orders_that_are_open_too_long(env: Env) -> None:
+    env.placed("M-1", purchase_date="2026-01-01T00:00:00Z")
+    assert env.reconcile(with_stale=True, dry_run=True).orders == 0
+    env.clock.skip(days=8)
+    assert env.reconcile(with_stale=True, dry_run=True).orders == 1
+    assert env.reconcile(with_stale=False, dry_run=True).orders == 0
 
 
-def test_an_order_that_was_never_placed_is_nothing_to_reconcile(house: House) -> None:
-    house.deliver("M-1")
-    assert house.reconcile().orders == 0
+def test_an_order_that_was_never_placed_is_nothing_to_reconcile(env: Env) -> None:
+    env.deliver("M-1")
+    assert env.reconcile().orders == 0
 
 
-def test_no_watermark_moves_and_nothing_is_written_to_feedamp(agreed: House) -> None:
+def test_no_watermark_moves_and_nothing_is_written_to_feedamp(agreed: Env) -> None:
     mark, before = agreed.watermark(), len(agreed.asked("PUT"))
     change_feedamp(agreed)
     agreed.reconcile()
@@ -146,7 +146,7 @@ def test_no_watermark_moves_and_nothing_is_written_to_feedamp(agreed: House) -> 
     assert (len(agreed.asked("PUT")), len(agreed.asked("POST", "/errors"))) == (before, 0)
 
 
-def test_one_sellers_outage_does_not_hinder_another(agreed: House) -> None:
+def test_one_sellers_outage_does_not_hinder_another(agreed: Env) -> None:
     agreed.placed("M-2", seller=OTHER)
     agreed.sandbox.fault("error_503", seller_id=SELLER, times=None)
     result = agreed.reconcile()
@@ -155,20 +155,20 @@ def test_one_sellers_outage_does_not_hinder_another(agreed: House) -> None:
     assert agreed.rows("SELECT complete, sellers_failed FROM runs WHERE step = 'reconcile'") == [(False, 1)]
 
 
-def test_an_unreadable_order_is_counted_not_compared(agreed: House) -> None:
+def test_an_unreadable_order_is_counted_not_compared(agreed: Env) -> None:
     agreed.sandbox.fault("misshapen_order", times=None)
     result = agreed.reconcile()
     assert (result.orders_unread, result.extra["differences"]) == (1, 0)
 
 
-def test_a_dry_run_does_not_open_the_warehouse(agreed: House) -> None:
+def test_a_dry_run_does_not_open_the_warehouse(agreed: Env) -> None:
     file = agreed.folder / "warehouse.duckdb"
     file.unlink()
     assert agreed.reconcile(dry_run=True).orders == 1
     assert not file.exists()
 
 
-def test_a_dry_run_asks_and_writes_nothing(agreed: House) -> None:
+def test_a_dry_run_asks_and_writes_nothing(agreed: Env) -> None:
     change_feedamp(agreed)
     before = len(agreed.sandbox.requests)
     assert agreed.reconcile(dry_run=True).orders == 1
@@ -180,17 +180,17 @@ def test_a_dry_run_asks_and_writes_nothing(agreed: House) -> None:
 # Orders that their sellers have changed since the last extraction
 
 
-def ship_the_rest(house: House) -> None:
-    house.clock.skip(minutes=5)
-    house.fulfill("M-1", shipment(2))
-    house.clock.skip(minutes=5)
+def ship_the_rest(env: Env) -> None:
+    env.clock.skip(minutes=5)
+    env.fulfill("M-1", shipment(2))
+    env.clock.skip(minutes=5)
 
 
 def counted(result: StepResult) -> tuple[int, int]:
     return result.extra["differences"], result.extra["not_extracted_yet"]
 
 
-def test_what_the_next_extraction_brings_is_no_difference(agreed: House) -> None:
+def test_what_the_next_extraction_brings_is_no_difference(agreed: Env) -> None:
     ship_the_rest(agreed)
     result = agreed.reconcile()
     agreed.load()
@@ -203,7 +203,7 @@ def test_what_the_next_extraction_brings_is_no_difference(agreed: House) -> None
     assert counted(agreed.reconcile()) == (0, 0)
 
 
-def test_a_repair_brings_it_at_once_and_writes_no_difference(agreed: House) -> None:
+def test_a_repair_brings_it_at_once_and_writes_no_difference(agreed: Env) -> None:
     ship_the_rest(agreed)
     assert counted(agreed.reconcile(repair=True)) == (0, 1)
     agreed.load()
@@ -212,7 +212,7 @@ def test_a_repair_brings_it_at_once_and_writes_no_difference(agreed: House) -> N
     assert counted(agreed.reconcile()) == (0, 0)
 
 
-def test_an_update_that_an_extraction_has_lost_is_a_difference(agreed: House) -> None:
+def test_an_update_that_an_extraction_has_lost_is_a_difference(agreed: Env) -> None:
     ship_the_rest(agreed)
     order = agreed.sandbox._order(SELLER, "M-1")
     updated_at, order.seller_updated_at = order.seller_updated_at, None
@@ -222,7 +222,7 @@ def test_an_update_that_an_extraction_has_lost_is_a_difference(agreed: House) ->
     assert counted(agreed.reconcile()) == (3, 0)
 
 
-def test_an_extraction_that_was_not_complete_has_lost_nothing(agreed: House) -> None:
+def test_an_extraction_that_was_not_complete_has_lost_nothing(agreed: Env) -> None:
     ship_the_rest(agreed)
     agreed.sandbox.fault("error_503", path="/orders", times=None)
     agreed.read()
@@ -231,20 +231,20 @@ def test_an_extraction_that_was_not_complete_has_lost_nothing(agreed: House) -> 
     assert counted(agreed.reconcile()) == (0, 1)
 
 
-def test_what_no_extraction_has_ever_read_is_not_extracted_yet(house: House) -> None:
-    house.placed("M-1")
-    house.load()
-    house.fulfill("M-1", shipment(1))
-    assert counted(house.reconcile()) == (0, 1)
+def test_what_no_extraction_has_ever_read_is_not_extracted_yet(env: Env) -> None:
+    env.placed("M-1")
+    env.load()
+    env.fulfill("M-1", shipment(1))
+    assert counted(env.reconcile()) == (0, 1)
 
 
-def test_an_order_in_which_the_ledger_is_wrong_as_well_is_compared_as_ever(agreed: House) -> None:
+def test_an_order_in_which_the_ledger_is_wrong_as_well_is_compared_as_ever(agreed: Env) -> None:
     ship_the_rest(agreed)
     change_ledger(agreed)
     assert counted(agreed.reconcile()) == (4, 0)
 
 
-def test_a_row_that_was_changed_after_it_was_extracted_is_a_difference(agreed: House) -> None:
+def test_a_row_that_was_changed_after_it_was_extracted_is_a_difference(agreed: Env) -> None:
     ship_the_rest(agreed)
     agreed.read()
     change_warehouse(agreed)
@@ -253,7 +253,7 @@ def test_a_row_that_was_changed_after_it_was_extracted_is_a_difference(agreed: H
     assert counted(agreed.reconcile()) == (1, 0)
 
 
-def test_what_is_extracted_and_waits_to_be_loaded_is_no_difference(agreed: House) -> None:
+def test_what_is_extracted_and_waits_to_be_loaded_is_no_difference(agreed: Env) -> None:
     ship_the_rest(agreed)
     agreed.extract()
     agreed.see("M-1")
@@ -268,28 +268,28 @@ def test_what_is_extracted_and_waits_to_be_loaded_is_no_difference(agreed: House
     assert counted(agreed.reconcile()) == (0, 0)
 
 
-def test_an_undecodable_snapshot_costs_no_other_order_its_comparison(house: House) -> None:
-    house.placed("M-1", "M-2")
-    house.read()
-    house.clock.skip(minutes=5)
+def test_an_undecodable_snapshot_costs_no_other_order_its_comparison(env: Env) -> None:
+    env.placed("M-1", "M-2")
+    env.read()
+    env.clock.skip(minutes=5)
     for number in ("M-1", "M-2"):
-        house.fulfill(number, shipment(2))
-    house.extract()
-    with house.state.begin() as connection:
+        env.fulfill(number, shipment(2))
+    env.extract()
+    with env.state.begin() as connection:
         connection.exec_driver_sql("UPDATE manifests SET taken_at = planned_at")
         connection.exec_driver_sql("UPDATE snapshots SET snapshot = '{' WHERE mp_order_number = 'M-1'")
-    result = house.reconcile()
+    result = env.reconcile()
     assert result.undone == []
     assert result.extra["not_extracted_yet"] + result.extra["differences"] >= 2
 
 
-def test_many_orders_are_asked_about_in_one_request(house: House) -> None:
-    house.placed(*(f"M-{number}" for number in range(20)))
-    house.read()
-    house.clock.skip(minutes=5)
+def test_many_orders_are_asked_about_in_one_request(env: Env) -> None:
+    env.placed(*(f"M-{number}" for number in range(20)))
+    env.read()
+    env.clock.skip(minutes=5)
     for number in range(20):
-        house.fulfill(f"M-{number}", shipment(1))
-    before = len(house.asked("GET"))
-    assert counted(house.reconcile()) == (0, 20)
-    asked = house.asked("GET")[before:]
+        env.fulfill(f"M-{number}", shipment(1))
+    before = len(env.asked("GET"))
+    assert counted(env.reconcile()) == (0, 20)
+    asked = env.asked("GET")[before:]
     assert ["seller_updated_after" in request.query for request in asked] == [False, True]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from house import OTHER, SELLER, House
+from env import OTHER, SELLER, Env
 
 from feedamp.errors import TransientError
 from feedamp.state import grants
@@ -15,48 +15,48 @@ from feedamp.steps.runner import finish
 
 
 @pytest.fixture
-def unused(house: House) -> House:
+def unused(env: Env) -> Env:
     """Both grants have not been used for 30 days."""
-    house.clock.skip(days=30)
-    return house
+    env.clock.skip(days=30)
+    return env
 
 
 @pytest.fixture(autouse=True)
-def _no_rule_is_broken(house: House) -> Iterator[None]:
+def _no_rule_is_broken(env: Env) -> Iterator[None]:
     yield
-    assert house.sandbox.broken_rules == []
+    assert env.sandbox.broken_rules == []
 
 
-def grant(house: House, seller: str = SELLER) -> Grant:
-    with house.state.read() as connection:
-        found = grants.read(connection, house.cipher, seller)
+def grant(env: Env, seller: str = SELLER) -> Grant:
+    with env.state.read() as connection:
+        found = grants.read(connection, env.cipher, seller)
     assert found is not None
     return found
 
 
-def planned(house: House) -> list[str]:
-    return [seller for shard in plan_refresh(house.resources, []) for seller in shard["sellers"]]
+def planned(env: Env) -> list[str]:
+    return [seller for shard in plan_refresh(env.resources, []) for seller in shard["sellers"]]
 
 
-def test_a_grant_in_use_is_left_alone(house: House) -> None:
-    house.clock.skip(days=29)
-    house.extract()
-    house.clock.skip(days=29)
-    assert planned(house) == []
+def test_a_grant_in_use_is_left_alone(env: Env) -> None:
+    env.clock.skip(days=29)
+    env.extract()
+    env.clock.skip(days=29)
+    assert planned(env) == []
 
 
-def test_grants_unused_for_thirty_days_are_refreshed(unused: House) -> None:
+def test_grants_unused_for_thirty_days_are_refreshed(unused: Env) -> None:
     assert planned(unused) == [SELLER, OTHER]
     assert finish(unused.refresh())["orders"] == 2
     assert planned(unused) == []
 
 
-def test_the_newest_refresh_token_is_stored(unused: House) -> None:
+def test_the_newest_refresh_token_is_stored(unused: Env) -> None:
     unused.refresh()
     assert grant(unused).refresh_token == unused.sandbox.refresh_token(SELLER)
 
 
-def test_a_refused_grant_is_noted_green_and_tried_again_tomorrow(unused: House) -> None:
+def test_a_refused_grant_is_noted_green_and_tried_again_tomorrow(unused: Env) -> None:
     unused.sandbox.revoke(SELLER)
     result = unused.refresh()
     assert finish(result)["orders"] == 1
@@ -66,35 +66,35 @@ def test_a_refused_grant_is_noted_green_and_tried_again_tomorrow(unused: House) 
     assert planned(unused) == [SELLER]
 
 
-def test_a_marked_grant_that_works_again_is_active(house: House) -> None:
-    token = house.sandbox.refresh_token(SELLER)
-    house.register(SELLER, token="rt-wrong")
-    house.extract()
-    assert grant(house).status == "needs_authorization"
-    with house.state.begin() as connection:
+def test_a_marked_grant_that_works_again_is_active(env: Env) -> None:
+    token = env.sandbox.refresh_token(SELLER)
+    env.register(SELLER, token="rt-wrong")
+    env.extract()
+    assert grant(env).status == "needs_authorization"
+    with env.state.begin() as connection:
         connection.exec_driver_sql(
-            "UPDATE grants SET refresh_token = ? WHERE seller_id = ?", (house.cipher.encrypt(token), SELLER)
+            "UPDATE grants SET refresh_token = ? WHERE seller_id = ?", (env.cipher.encrypt(token), SELLER)
         )
-    house.refresh()
-    assert grant(house).status == "active"
+    env.refresh()
+    assert grant(env).status == "active"
 
 
-def test_an_outage_is_red(unused: House) -> None:
+def test_an_outage_is_red(unused: Env) -> None:
     unused.sandbox.fault("error_503", path="/access_token", times=None)
     with pytest.raises(TransientError):
         finish(unused.refresh())
     assert grant(unused).status == "active"
 
 
-def test_grants_whose_year_ends_are_named(house: House, caplog: pytest.LogCaptureFixture) -> None:
-    house.clock.skip(days=334)
-    plan_refresh(house.resources, [])
+def test_grants_whose_year_ends_are_named(env: Env, caplog: pytest.LogCaptureFixture) -> None:
+    env.clock.skip(days=334)
+    plan_refresh(env.resources, [])
     assert caplog.messages == []
-    house.clock.skip(days=2)
-    plan_refresh(house.resources, [])
+    env.clock.skip(days=2)
+    plan_refresh(env.resources, [])
     assert len(caplog.messages) == 2
     assert "ends on 2027-03-10" in caplog.text
 
 
-def test_no_grant_is_no_run(house: House) -> None:
-    assert house.refresh().sellers == 0
+def test_no_grant_is_no_run(env: Env) -> None:
+    assert env.refresh().sellers == 0

@@ -8,113 +8,113 @@ from typing import Any
 
 import duckdb
 import pytest
-from house import GOOD_NUMBER, OTHER, SELLER, House, shipment
+from env import GOOD_NUMBER, OTHER, SELLER, Env, shipment
 
 from feedamp.steps.runner import finish
 from feedamp_sandbox.orders import StoredOrder
 
 
-def of_feedamp(house: House, number: str, seller: str = SELLER) -> StoredOrder:
+def of_feedamp(env: Env, number: str, seller: str = SELLER) -> StoredOrder:
     """The order itself, to be changed unseen: no update of the seller, so no extraction brings it."""
-    with house.sandbox.world.lock:
-        return house.sandbox._order(seller, number)
+    with env.sandbox.world.lock:
+        return env.sandbox._order(seller, number)
 
 
-def lose(house: House, *numbers: str, seller: str = SELLER) -> None:
+def lose(env: Env, *numbers: str, seller: str = SELLER) -> None:
     """FeedAMP forgets orders."""
-    with house.sandbox.world.lock:
-        orders = house.sandbox.world.orders
+    with env.sandbox.world.lock:
+        orders = env.sandbox.world.orders
         for number in numbers:
             orders._sorted[seller].remove(orders._by_number[seller].pop(number))
 
 
-def in_ledger(house: House, statement: str) -> None:
-    with house.state.begin() as connection:
+def in_ledger(env: Env, statement: str) -> None:
+    with env.state.begin() as connection:
         connection.exec_driver_sql(statement)
 
 
-def in_warehouse(house: House, *statements: str) -> None:
-    with duckdb.connect(str(house.folder / "warehouse.duckdb")) as connection:
+def in_warehouse(env: Env, *statements: str) -> None:
+    with duckdb.connect(str(env.folder / "warehouse.duckdb")) as connection:
         for statement in statements:
             connection.execute(statement)
 
 
-def differences(house: House) -> list[tuple[Any, ...]]:
-    return house.rows(
+def differences(env: Env) -> list[tuple[Any, ...]]:
+    return env.rows(
         "SELECT mp_order_number, field, repaired_at IS NOT NULL FROM reconciliations ORDER BY ALL"
     )
 
 
 @pytest.fixture
-def agreed(house: House) -> Iterator[House]:
+def agreed(env: Env) -> Iterator[Env]:
     """OPEN is new, PART is half shipped, DONE is closed; all three agree on them."""
-    house.placed("OPEN", "PART", "DONE")
-    house.fulfill("PART", shipment(1))
-    house.fulfill("DONE", shipment(2))
-    house.read()
-    house.process()
-    house.load()
-    yield house
-    assert house.sandbox.broken_rules == []
+    env.placed("OPEN", "PART", "DONE")
+    env.fulfill("PART", shipment(1))
+    env.fulfill("DONE", shipment(2))
+    env.read()
+    env.process()
+    env.load()
+    yield env
+    assert env.sandbox.broken_rules == []
 
 
-def lose_open(house: House) -> None:
-    lose(house, "OPEN")
+def lose_open(env: Env) -> None:
+    lose(env, "OPEN")
 
 
-def close_there(house: House) -> None:
-    of_feedamp(house, "OPEN").marketplace_state = "CANCELLED"
+def close_there(env: Env) -> None:
+    of_feedamp(env, "OPEN").marketplace_state = "CANCELLED"
 
 
-def open_there(house: House) -> None:
-    of_feedamp(house, "DONE").marketplace_state = "AWAITING_SHIPMENT"
+def open_there(env: Env) -> None:
+    of_feedamp(env, "DONE").marketplace_state = "AWAITING_SHIPMENT"
 
 
-def withdraw_release(house: House) -> None:
-    of_feedamp(house, "OPEN").marketplace_state = "PENDING"
+def withdraw_release(env: Env) -> None:
+    of_feedamp(env, "OPEN").marketplace_state = "PENDING"
 
 
-def change_unseen(house: House) -> None:
-    order = of_feedamp(house, "PART")
+def change_unseen(env: Env) -> None:
+    order = of_feedamp(env, "PART")
     order.fulfillments[0]["shipments"] = [shipment(1, "1Z999AA10123456776")]
     order.fulfillments[0]["cancellations"] = [{"quantity": 1, "reason": "damaged"}]
 
 
-def forget_state(house: House) -> None:
+def forget_state(env: Env) -> None:
     in_ledger(
-        house,
+        env,
         "UPDATE orders SET accepted_state = 'PENDING', desired_state = 'PENDING' WHERE phase = 'settled'",
     )
 
 
-def forget_closing(house: House) -> None:
+def forget_closing(env: Env) -> None:
     in_ledger(
-        house,
+        env,
         "UPDATE orders SET phase = 'settled', accepted_state = 'AWAITING_SHIPMENT', closed_at = NULL, "
         "desired_state = 'AWAITING_SHIPMENT' WHERE phase = 'closed'",
     )
 
 
-def drop_rows(house: House) -> None:
+def drop_rows(env: Env) -> None:
     in_warehouse(
-        house,
+        env,
         "DELETE FROM feedamp.orders WHERE mp_order_number = 'OPEN'",
         "DELETE FROM feedamp.order_lines WHERE mp_order_number = 'PART'",
         "DELETE FROM feedamp.shipments WHERE mp_order_number = 'DONE'",
     )
 
 
-def alter_rows(house: House) -> None:
+def alter_rows(env: Env) -> None:
     in_warehouse(
-        house,
+        env,
         "UPDATE feedamp.orders SET status = 'ORDERED', marketplace_state = 'PENDING'",
         "UPDATE feedamp.order_lines SET units_shipped = 9, quantity = 9",
         "UPDATE feedamp.shipments SET tracking_number = 'X'",
     )
 
 
-def lose_warehouse(house: House) -> None:
-    (house.folder / "warehouse.duckdb").unlink()
+def lose_warehouse(env: Env) -> None:
+    (env.folder / "warehouse.duckdb").unlink()
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def lose_warehouse(house: House) -> None:
         pytest.param((lose_warehouse,), id="the warehouse is lost"),
     ],
 )
-def test_a_second_pass_finds_nothing(agreed: House, damages: tuple[Callable[[House], None], ...]) -> None:
+def test_a_second_pass_finds_nothing(agreed: Env, damages: tuple[Callable[[Env], None], ...]) -> None:
     for damage in damages:
         damage(agreed)
     first = agreed.reconcile(repair=True)
@@ -137,7 +137,7 @@ def test_a_second_pass_finds_nothing(agreed: House, damages: tuple[Callable[[Hou
     assert agreed.reconcile().extra["differences"] == 0
 
 
-def test_without_repair_it_is_only_written_down(agreed: House) -> None:
+def test_without_repair_it_is_only_written_down(agreed: Env) -> None:
     for damage in (lose_open, open_there, change_unseen, alter_rows):
         damage(agreed)
     ledger, puts = agreed.order("DONE"), len(agreed.asked("PUT"))
@@ -147,43 +147,43 @@ def test_without_repair_it_is_only_written_down(agreed: House) -> None:
     assert (agreed.order("DONE"), len(agreed.asked("PUT"))) == (ledger, puts)
 
 
-def test_every_damage_at_once_is_repaired_in_one_pass(house: House) -> None:
+def test_every_damage_at_once_is_repaired_in_one_pass(env: Env) -> None:
     numbers = [f"M-{n}" for n in range(8)]
-    house.placed(*numbers)
-    house.placed("M-9", seller=OTHER)
+    env.placed(*numbers)
+    env.placed("M-9", seller=OTHER)
     for number in numbers[4:]:
-        house.fulfill(number, shipment(2))
-    house.stock(2)
-    house.read()
-    house.process()
-    house.load()
-    lose(house, "M-0", "M-4")  # M-4 is closed: it is left to a person
-    of_feedamp(house, "M-1").marketplace_state = "CANCELLED"
-    of_feedamp(house, "M-2").marketplace_state = "PENDING"
-    of_feedamp(house, "M-5").marketplace_state = "AWAITING_SHIPMENT"
-    of_feedamp(house, "M-6").fulfillments[0]["shipments"][0]["carrier"] = "DHL"
-    of_feedamp(house, "X-1").acknowledged = True
-    in_ledger(house, "UPDATE orders SET accepted_state = 'PENDING' WHERE mp_order_number = 'M-3'")
-    in_ledger(house, "UPDATE orders SET phase = 'settled' WHERE mp_order_number = 'M-7'")
-    in_warehouse(house, "DELETE FROM feedamp.orders WHERE mp_order_number IN ('M-3', 'M-9')")
-    first = house.reconcile(repair=True)
-    house.load()
+        env.fulfill(number, shipment(2))
+    env.stock(2)
+    env.read()
+    env.process()
+    env.load()
+    lose(env, "M-0", "M-4")  # M-4 is closed: it is left to a person
+    of_feedamp(env, "M-1").marketplace_state = "CANCELLED"
+    of_feedamp(env, "M-2").marketplace_state = "PENDING"
+    of_feedamp(env, "M-5").marketplace_state = "AWAITING_SHIPMENT"
+    of_feedamp(env, "M-6").fulfillments[0]["shipments"][0]["carrier"] = "DHL"
+    of_feedamp(env, "X-1").acknowledged = True
+    in_ledger(env, "UPDATE orders SET accepted_state = 'PENDING' WHERE mp_order_number = 'M-3'")
+    in_ledger(env, "UPDATE orders SET phase = 'settled' WHERE mp_order_number = 'M-7'")
+    in_warehouse(env, "DELETE FROM feedamp.orders WHERE mp_order_number IN ('M-3', 'M-9')")
+    first = env.reconcile(repair=True)
+    env.load()
     assert finish(first)["repaired"] == first.extra["differences"] - 1
-    second = house.reconcile(repair=True)
-    house.load()
+    second = env.reconcile(repair=True)
+    env.load()
     assert (second.extra["differences"], second.extra["repaired"]) == (1, 0)
-    assert [(n, f) for n, f, repaired in differences(house) if not repaired] == [("M-4", "order")] * 2
-    house.process()
-    house.load()
-    assert house.shown("M-5")["marketplace_state"] == "SHIPPED"
-    assert house.reconcile().extra["differences"] == 1
-    assert house.sandbox.broken_rules == []
+    assert [(n, f) for n, f, repaired in differences(env) if not repaired] == [("M-4", "order")] * 2
+    env.process()
+    env.load()
+    assert env.shown("M-5")["marketplace_state"] == "SHIPPED"
+    assert env.reconcile().extra["differences"] == 1
+    assert env.sandbox.broken_rules == []
 
 
 # Each kind of repair more closely
 
 
-def test_a_lost_order_is_placed_again_as_it_was(agreed: House) -> None:
+def test_a_lost_order_is_placed_again_as_it_was(agreed: Env) -> None:
     before = agreed.shown("OPEN")
     lose(agreed, "OPEN")
     agreed.reconcile(repair=True)
@@ -196,7 +196,7 @@ def test_a_lost_order_is_placed_again_as_it_was(agreed: House) -> None:
 
 
 @pytest.mark.parametrize("number", ["PART", "DONE"])
-def test_what_a_seller_has_worked_on_is_never_placed_again(agreed: House, number: str) -> None:
+def test_what_a_seller_has_worked_on_is_never_placed_again(agreed: Env, number: str) -> None:
     lose(agreed, number)
     result = agreed.reconcile(repair=True)
     agreed.load()
@@ -206,7 +206,7 @@ def test_what_a_seller_has_worked_on_is_never_placed_again(agreed: House, number
     assert differences(agreed) == [(number, "order", False)]
 
 
-def test_a_lost_order_that_cannot_be_placed_yet_is_placed_by_the_next_run(agreed: House) -> None:
+def test_a_lost_order_that_cannot_be_placed_yet_is_placed_by_the_next_run(agreed: Env) -> None:
     lose(agreed, "OPEN")
     agreed.sandbox.fault("error_503", method="PUT", times=None)
     result = agreed.reconcile(repair=True)
@@ -220,7 +220,7 @@ def test_a_lost_order_that_cannot_be_placed_yet_is_placed_by_the_next_run(agreed
     assert agreed.reconcile().extra["differences"] == 0
 
 
-def test_a_closing_whose_record_was_lost_is_recorded_as_ours(agreed: House) -> None:
+def test_a_closing_whose_record_was_lost_is_recorded_as_ours(agreed: Env) -> None:
     closing_at = agreed.order("DONE").closing_at
     forget_closing(agreed)
     in_warehouse(agreed, "DELETE FROM feedamp.closures")
@@ -232,7 +232,7 @@ def test_a_closing_whose_record_was_lost_is_recorded_as_ours(agreed: House) -> N
     ]
 
 
-def test_what_was_closed_elsewhere_is_closed_here_and_no_longer_reported(agreed: House) -> None:
+def test_what_was_closed_elsewhere_is_closed_here_and_no_longer_reported(agreed: Env) -> None:
     agreed.fulfill("PART", shipment(2, "1Z"))
     agreed.see("PART")
     agreed.validate()
@@ -248,7 +248,7 @@ def test_what_was_closed_elsewhere_is_closed_here_and_no_longer_reported(agreed:
     assert agreed.finding_states("PART") == [("invalid_tracking", "to_report")]
 
 
-def test_what_is_open_again_at_feedamp_is_closed_by_process_and_not_blindly(agreed: House) -> None:
+def test_what_is_open_again_at_feedamp_is_closed_by_process_and_not_blindly(agreed: Env) -> None:
     order = of_feedamp(agreed, "DONE")
     order.marketplace_state = "AWAITING_SHIPMENT"
     order.fulfillments[0]["shipments"] = [shipment(1)]
@@ -265,7 +265,7 @@ def test_what_is_open_again_at_feedamp_is_closed_by_process_and_not_blindly(agre
     assert len(agreed.rows("FROM closures WHERE mp_order_number = 'DONE'")) == 1
 
 
-def test_a_cancellation_that_feedamp_forgot_is_sent_again(agreed: House) -> None:
+def test_a_cancellation_that_feedamp_forgot_is_sent_again(agreed: Env) -> None:
     agreed.deliver("OPEN", marketplace_state="CANCELLED")
     agreed.place()
     agreed.load()
@@ -277,7 +277,7 @@ def test_a_cancellation_that_feedamp_forgot_is_sent_again(agreed: House) -> None
     assert agreed.reconcile().extra["differences"] == 0
 
 
-def test_a_forgotten_cancellation_of_what_is_shipped_by_now_is_held(agreed: House) -> None:
+def test_a_forgotten_cancellation_of_what_is_shipped_by_now_is_held(agreed: Env) -> None:
     agreed.deliver("OPEN", marketplace_state="CANCELLED")
     agreed.place()
     agreed.load()
@@ -288,7 +288,7 @@ def test_a_forgotten_cancellation_of_what_is_shipped_by_now_is_held(agreed: Hous
     assert agreed.order("OPEN").phase == "held"
 
 
-def test_a_release_whose_answer_was_lost_is_confirmed(agreed: House) -> None:
+def test_a_release_whose_answer_was_lost_is_confirmed(agreed: Env) -> None:
     agreed.placed("LATE", marketplace_state="PENDING")
     agreed.read()
     agreed.sandbox.fault("reset_after", method="PUT", times=None)
@@ -307,7 +307,7 @@ def test_a_release_whose_answer_was_lost_is_confirmed(agreed: House) -> None:
     assert agreed.reconcile().extra["differences"] == 0
 
 
-def test_other_quantities_than_were_placed_are_left_to_a_person(agreed: House) -> None:
+def test_other_quantities_than_were_placed_are_left_to_a_person(agreed: Env) -> None:
     of_feedamp(agreed, "OPEN").body["order_lines"][0]["quantity"] = 5
     for _ in range(2):
         result = agreed.reconcile(repair=True)
@@ -321,7 +321,7 @@ def test_other_quantities_than_were_placed_are_left_to_a_person(agreed: House) -
     assert agreed.rows("SELECT quantity FROM order_lines WHERE mp_order_number = 'OPEN'") == [(5,)]
 
 
-def test_orders_that_we_did_not_place_are_compared_and_only_the_warehouse_follows(agreed: House) -> None:
+def test_orders_that_we_did_not_place_are_compared_and_only_the_warehouse_follows(agreed: Env) -> None:
     agreed.stock(1)
     agreed.read()
     of_feedamp(agreed, "X-0").acknowledged = True
@@ -335,7 +335,7 @@ def test_orders_that_we_did_not_place_are_compared_and_only_the_warehouse_follow
     assert agreed.reconcile().extra["differences"] == 0
 
 
-def test_an_order_that_was_never_placed_but_is_at_feedamp_is_found(agreed: House) -> None:
+def test_an_order_that_was_never_placed_but_is_at_feedamp_is_found(agreed: Env) -> None:
     in_ledger(
         agreed,
         "UPDATE orders SET phase = 'never_placed', accepted_state = NULL, placed_at = NULL "
@@ -348,7 +348,7 @@ def test_an_order_that_was_never_placed_but_is_at_feedamp_is_found(agreed: House
     assert agreed.rows("SELECT status FROM orders WHERE mp_order_number = 'OPEN'") == [("ORDERED",)]
 
 
-def test_snapshots_of_open_orders_reach_the_state_too(agreed: House) -> None:
+def test_snapshots_of_open_orders_reach_the_state_too(agreed: Env) -> None:
     change_unseen(agreed)
     agreed.reconcile(repair=True)
     held = agreed.held("PART")
@@ -356,7 +356,7 @@ def test_snapshots_of_open_orders_reach_the_state_too(agreed: House) -> None:
     assert [len(line.cancellations) for line in held.snapshot.fulfillments] == [1]
 
 
-def test_a_dry_run_repairs_nothing(agreed: House) -> None:
+def test_a_dry_run_repairs_nothing(agreed: Env) -> None:
     lose(agreed, "OPEN")
     before = len(agreed.sandbox.requests)
     agreed.reconcile(repair=True, dry_run=True)
@@ -368,9 +368,7 @@ def test_a_dry_run_repairs_nothing(agreed: House) -> None:
 # The log
 
 
-def test_the_log_ends_with_a_table_and_names_no_parcel(
-    agreed: House, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_log_ends_with_a_table_and_names_no_parcel(agreed: Env, caplog: pytest.LogCaptureFixture) -> None:
     alter_rows(agreed)
     lose(agreed, "DONE")
     caplog.set_level(logging.INFO)
@@ -387,7 +385,7 @@ def test_the_log_ends_with_a_table_and_names_no_parcel(
 
 
 def test_many_differences_are_all_written_and_some_are_logged(
-    agreed: House, caplog: pytest.LogCaptureFixture
+    agreed: Env, caplog: pytest.LogCaptureFixture
 ) -> None:
     agreed.stock(198)  # with the three a chunk and one more
     agreed.read()

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from house import OTHER, SELLER, House, open_house, shipment
+from env import OTHER, SELLER, Env, open_env, shipment
 
 from feedamp.errors import BusyError, TransientError
 from feedamp.run import Run
@@ -43,22 +43,20 @@ class Interrupted:
             yield session
 
 
-def repair(
-    house: House, *, run: Run | None = None, meanwhile: Callable[[], object] | None = None
-) -> StepResult:
+def repair(env: Env, *, run: Run | None = None, meanwhile: Callable[[], object] | None = None) -> StepResult:
     """The step on both sellers; `meanwhile` happens between reading FeedAMP and comparing."""
-    resources = house.resources
+    resources = env.resources
     if meanwhile:
         resources = replace(resources, warehouse=Interrupted(resources.warehouse, meanwhile))
-    run = run or house.run("reconcile_orders")
+    run = run or env.run("reconcile_orders")
     return asyncio.run(reconcile(resources, run, 0, [SELLER, OTHER], *DAY, with_stale=False, repair=True))
 
 
-def repair_twice_at_once(house: House) -> None:
+def repair_twice_at_once(env: Env) -> None:
     async def both() -> None:
-        path = str(house.folder / "warehouse.duckdb")
-        resources = replace(house.resources, warehouse=DuckDbWarehouse(path, lock_wait_s=10.0))
-        runs = [house.run("reconcile_orders") for _ in range(2)]
+        path = str(env.folder / "warehouse.duckdb")
+        resources = replace(env.resources, warehouse=DuckDbWarehouse(path, lock_wait_s=10.0))
+        runs = [env.run("reconcile_orders") for _ in range(2)]
         sellers = [SELLER, OTHER]
         await asyncio.gather(
             *(reconcile(resources, run, 0, sellers, *DAY, with_stale=False, repair=True) for run in runs)
@@ -67,27 +65,27 @@ def repair_twice_at_once(house: House) -> None:
     asyncio.run(both())
 
 
-def lose(house: House, number: str) -> None:
-    with house.sandbox.world.lock:
-        orders = house.sandbox.world.orders
+def lose(env: Env, number: str) -> None:
+    with env.sandbox.world.lock:
+        orders = env.sandbox.world.orders
         orders._sorted[SELLER].remove(orders._by_number[SELLER].pop(number))
 
 
-def cancel_there(house: House, number: str) -> None:
-    with house.sandbox.world.lock:
-        house.sandbox._order(SELLER, number).marketplace_state = "CANCELLED"
+def cancel_there(env: Env, number: str) -> None:
+    with env.sandbox.world.lock:
+        env.sandbox._order(SELLER, number).marketplace_state = "CANCELLED"
 
 
 @pytest.fixture
-def agreed(house: House) -> Iterator[House]:
+def agreed(env: Env) -> Iterator[Env]:
     """M-1 and M-2 are open, and all three agree on them."""
-    house.placed("M-1", "M-2")
-    house.read()
-    yield house
-    assert house.sandbox.broken_rules == []
+    env.placed("M-1", "M-2")
+    env.read()
+    yield env
+    assert env.sandbox.broken_rules == []
 
 
-def test_an_order_that_moves_while_it_is_compared_is_left_to_the_next_run(agreed: House) -> None:
+def test_an_order_that_moves_while_it_is_compared_is_left_to_the_next_run(agreed: Env) -> None:
     lose(agreed, "M-1")
     cancel_there(agreed, "M-2")
 
@@ -104,7 +102,7 @@ def test_an_order_that_moves_while_it_is_compared_is_left_to_the_next_run(agreed
     assert "M-1" in agreed.sandbox.orders(SELLER)
 
 
-def test_a_warehouse_that_is_newer_than_the_read_is_right(agreed: House) -> None:
+def test_a_warehouse_that_is_newer_than_the_read_is_right(agreed: Env) -> None:
     def meanwhile() -> None:
         agreed.fulfill("M-1", shipment(2))
         agreed.read()
@@ -114,7 +112,7 @@ def test_a_warehouse_that_is_newer_than_the_read_is_right(agreed: House) -> None
     assert agreed.rows("SELECT units_shipped FROM orders WHERE mp_order_number = 'M-1'") == [(2,)]
 
 
-def test_a_list_that_lags_reopens_nothing(agreed: House) -> None:
+def test_a_list_that_lags_reopens_nothing(agreed: Env) -> None:
     """What the list showed as open is final when it is read by itself."""
     agreed.fulfill("M-1", shipment(2))
     agreed.loop()
@@ -128,7 +126,7 @@ def test_a_list_that_lags_reopens_nothing(agreed: House) -> None:
     assert agreed.order("M-1").phase == "closed"
 
 
-def test_what_close_is_at_is_left_to_close(agreed: House) -> None:
+def test_what_close_is_at_is_left_to_close(agreed: Env) -> None:
     cancel_there(agreed, "M-1")
     lose(agreed, "M-2")
     with agreed.state.begin() as connection:
@@ -145,7 +143,7 @@ def test_what_close_is_at_is_left_to_close(agreed: House) -> None:
     assert "M-2" in agreed.sandbox.orders(SELLER)
 
 
-def test_two_repairs_at_once_do_what_one_does(agreed: House) -> None:
+def test_two_repairs_at_once_do_what_one_does(agreed: Env) -> None:
     lose(agreed, "M-1")
     cancel_there(agreed, "M-2")
 
@@ -158,20 +156,20 @@ def test_two_repairs_at_once_do_what_one_does(agreed: House) -> None:
 
 def test_two_repairs_together_keep_to_the_rate_of_a_seller(tmp_path: Path) -> None:
     # The burst is for a busy machine; without any pace it would be spent by one of the two.
-    with open_house(tmp_path, requests_per_second=2.0, burst=5) as house:
-        allowed = replace(house.resources.connection(""), requests_per_second=2.0)
-        house.resources = replace(house.resources, connection=lambda conn_id: allowed)
-        house.placed("M-1", "M-2", "M-3", "M-4")
-        house.placed("M-5", seller=OTHER)
-        house.read()
+    with open_env(tmp_path, requests_per_second=2.0, burst=5) as env:
+        allowed = replace(env.resources.connection(""), requests_per_second=2.0)
+        env.resources = replace(env.resources, connection=lambda conn_id: allowed)
+        env.placed("M-1", "M-2", "M-3", "M-4")
+        env.placed("M-5", seller=OTHER)
+        env.read()
         for number in ("M-1", "M-2", "M-3"):
-            lose(house, number)
-        repair_twice_at_once(house)
-        assert sorted(house.sandbox.orders(SELLER)) == ["M-1", "M-2", "M-3", "M-4"]
-        assert house.sandbox.broken_rules == []
+            lose(env, number)
+        repair_twice_at_once(env)
+        assert sorted(env.sandbox.orders(SELLER)) == ["M-1", "M-2", "M-3", "M-4"]
+        assert env.sandbox.broken_rules == []
 
 
-def test_a_retry_of_a_whole_try_doubles_nothing(agreed: House) -> None:
+def test_a_retry_of_a_whole_try_doubles_nothing(agreed: Env) -> None:
     lose(agreed, "M-1")
     cancel_there(agreed, "M-2")
     run = agreed.run("reconcile_orders")
@@ -190,7 +188,7 @@ def test_a_retry_of_a_whole_try_doubles_nothing(agreed: House) -> None:
     assert agreed.shown("M-1") == before
 
 
-def test_a_retry_finishes_what_a_cut_try_has_begun(agreed: House) -> None:
+def test_a_retry_finishes_what_a_cut_try_has_begun(agreed: Env) -> None:
     """The order stands in the ledger as to be placed when the first try ends."""
     lose(agreed, "M-1")
     run = agreed.run("reconcile_orders")
@@ -206,7 +204,7 @@ def test_a_retry_finishes_what_a_cut_try_has_begun(agreed: House) -> None:
     assert agreed.order("M-1").phase == "settled"
 
 
-def test_one_sellers_trouble_does_not_keep_another_from_being_repaired(agreed: House) -> None:
+def test_one_sellers_trouble_does_not_keep_another_from_being_repaired(agreed: Env) -> None:
     agreed.placed("M-3", seller=OTHER)
     agreed.read()
     lose(agreed, "M-1")
@@ -218,7 +216,7 @@ def test_one_sellers_trouble_does_not_keep_another_from_being_repaired(agreed: H
     assert result.extra["repaired"] == result.extra["differences"] > 0
 
 
-def test_a_held_warehouse_is_named_and_comes_to_nothing(agreed: House) -> None:
+def test_a_held_warehouse_is_named_and_comes_to_nothing(agreed: Env) -> None:
     lose(agreed, "M-1")
     ledger = agreed.order("M-1")
     with agreed.resources.warehouse.session(), pytest.raises(BusyError):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from house import BAD_NUMBER, OTHER, SELLER, House, open_house, shipment
+from env import BAD_NUMBER, OTHER, SELLER, Env, open_env, shipment
 
 from feedamp.errors import TransientError
 from feedamp.steps.runner import finish
@@ -14,20 +14,20 @@ from feedamp_sandbox.faults import Kind
 
 
 @pytest.fixture
-def mistyped(house: House) -> Iterator[House]:
+def mistyped(env: Env) -> Iterator[Env]:
     """M-1 is shipped whole under a tracking number that cannot be right."""
-    house.placed("M-1")
-    house.fulfill("M-1", shipment(2, BAD_NUMBER))
-    house.see("M-1")
-    yield house
-    assert house.sandbox.broken_rules == []
+    env.placed("M-1")
+    env.fulfill("M-1", shipment(2, BAD_NUMBER))
+    env.see("M-1")
+    yield env
+    assert env.sandbox.broken_rules == []
 
 
-def posts(house: House) -> int:
-    return len(house.asked("POST", "/errors"))
+def posts(env: Env) -> int:
+    return len(env.asked("POST", "/errors"))
 
 
-def test_a_lost_answer_is_looked_up_and_not_repeated(mistyped: House) -> None:
+def test_a_lost_answer_is_looked_up_and_not_repeated(mistyped: Env) -> None:
     mistyped.sandbox.fault("reset_after", path="/errors")
     mistyped.validate()
     assert posts(mistyped) == 1
@@ -36,9 +36,7 @@ def test_a_lost_answer_is_looked_up_and_not_repeated(mistyped: House) -> None:
 
 
 @pytest.mark.parametrize("kind", ["reset_before", "error_500", "error_503"])
-def test_a_report_that_never_arrived_is_repeated_after_the_order_was_read(
-    mistyped: House, kind: Kind
-) -> None:
+def test_a_report_that_never_arrived_is_repeated_after_the_order_was_read(mistyped: Env, kind: Kind) -> None:
     mistyped.sandbox.fault(kind, path="/errors")
     mistyped.validate()
     later = [r.method for r in mistyped.sandbox.requests if "/orders/M-1" in r.path][-3:]
@@ -46,13 +44,13 @@ def test_a_report_that_never_arrived_is_repeated_after_the_order_was_read(
     assert len(mistyped.shown("M-1")["errors"]) == 1
 
 
-def test_a_throttled_report_is_repeated(mistyped: House) -> None:
+def test_a_throttled_report_is_repeated(mistyped: Env) -> None:
     mistyped.sandbox.fault("throttle", path="/errors")
     mistyped.validate()
     assert len(mistyped.shown("M-1")["errors"]) == 1
 
 
-def test_a_lost_answer_is_looked_up_by_the_next_run_if_this_one_could_not(mistyped: House) -> None:
+def test_a_lost_answer_is_looked_up_by_the_next_run_if_this_one_could_not(mistyped: Env) -> None:
     mistyped.sandbox.fault("reset_after", path="/errors")
     mistyped.sandbox.fault("error_503", method="GET", path="/orders/M-1", times=4)
     with pytest.raises(TransientError):
@@ -64,7 +62,7 @@ def test_a_lost_answer_is_looked_up_by_the_next_run_if_this_one_could_not(mistyp
 
 
 @pytest.fixture
-def unclear(mistyped: House) -> House:
+def unclear(mistyped: Env) -> Env:
     """The report on M-1 has arrived, but neither its answer came back nor that to the read that followed."""
     mistyped.sandbox.fault("reset_after", path="/errors")
     mistyped.sandbox.fault("error_503", method="GET", path="/orders/M-1", times=4)
@@ -72,7 +70,7 @@ def unclear(mistyped: House) -> House:
     return mistyped
 
 
-def test_a_report_whose_answer_was_lost_is_not_repeated_for_a_line_mended_meanwhile(unclear: House) -> None:
+def test_a_report_whose_answer_was_lost_is_not_repeated_for_a_line_mended_meanwhile(unclear: Env) -> None:
     unclear.fulfill("M-1", shipment(2))
     unclear.validate()
     assert posts(unclear) == 1
@@ -81,7 +79,7 @@ def test_a_report_whose_answer_was_lost_is_not_repeated_for_a_line_mended_meanwh
     assert unclear.shown("M-1")["marketplace_state"] == "SHIPPED"
 
 
-def test_an_unreadable_order_leaves_its_report_unclear_and_others_are_sent(unclear: House) -> None:
+def test_an_unreadable_order_leaves_its_report_unclear_and_others_are_sent(unclear: Env) -> None:
     unclear.placed("M-2")
     unclear.fulfill("M-2", shipment(2, BAD_NUMBER))
     unclear.see("M-2")
@@ -100,45 +98,45 @@ def test_an_unreadable_order_leaves_its_report_unclear_and_others_are_sent(uncle
     ],
 )
 def test_where_orders_show_no_errors_the_filter_decides(tmp_path: Path, kind: Kind, sent: int) -> None:
-    with open_house(tmp_path, show_errors=False) as house:
-        house.placed("M-1")
-        house.fulfill("M-1", shipment(2, BAD_NUMBER))
-        house.see("M-1")
-        house.sandbox.fault(kind, path="/errors")
-        house.validate()
-        assert posts(house) == sent
-        assert len(house.shown("M-1")["errors"]) == 1
-        assert any("has_errors" in r.query for r in house.asked("GET"))
-        assert house.sandbox.broken_rules == []
+    with open_env(tmp_path, show_errors=False) as env:
+        env.placed("M-1")
+        env.fulfill("M-1", shipment(2, BAD_NUMBER))
+        env.see("M-1")
+        env.sandbox.fault(kind, path="/errors")
+        env.validate()
+        assert posts(env) == sent
+        assert len(env.shown("M-1")["errors"]) == 1
+        assert any("has_errors" in r.query for r in env.asked("GET"))
+        assert env.sandbox.broken_rules == []
 
 
 def test_where_orders_show_no_errors_nothing_is_reported_again(tmp_path: Path) -> None:
-    with open_house(tmp_path, show_errors=False) as house:
-        house.placed("M-1")
-        house.fulfill("M-1", shipment(2, BAD_NUMBER))
+    with open_env(tmp_path, show_errors=False) as env:
+        env.placed("M-1")
+        env.fulfill("M-1", shipment(2, BAD_NUMBER))
         for _ in range(2):
-            house.see("M-1")
-            house.validate()
-            house.sandbox.set_marketplace_fulfilled(SELLER, "M-1", False)
-        assert posts(house) == 1
+            env.see("M-1")
+            env.validate()
+            env.sandbox.set_marketplace_fulfilled(SELLER, "M-1", False)
+        assert posts(env) == 1
 
 
-def test_a_report_that_feedamp_refuses_is_held_with_its_words(house: House) -> None:
-    house.set_rules(error_codes={"invalid_tracking": "NO_SUCH_CODE"})
-    house.placed("M-1")
-    house.fulfill("M-1", shipment(2, BAD_NUMBER))
-    house.see("M-1")
-    result = house.validate()
-    [finding] = house.findings("M-1")
+def test_a_report_that_feedamp_refuses_is_held_with_its_words(env: Env) -> None:
+    env.set_rules(error_codes={"invalid_tracking": "NO_SUCH_CODE"})
+    env.placed("M-1")
+    env.fulfill("M-1", shipment(2, BAD_NUMBER))
+    env.see("M-1")
+    result = env.validate()
+    [finding] = env.findings("M-1")
     assert finding.state == "held"
     assert finding.note
     assert finish(result)["notes"] == 1
-    house.validate()
-    assert posts(house) == 1
+    env.validate()
+    assert posts(env) == 1
 
 
 @pytest.mark.parametrize("trouble", ["an outage", "a revoked grant"])
-def test_one_sellers_trouble_does_not_hinder_another(mistyped: House, trouble: str) -> None:
+def test_one_sellers_trouble_does_not_hinder_another(mistyped: Env, trouble: str) -> None:
     mistyped.placed("M-2", seller=OTHER)
     mistyped.fulfill("M-2", shipment(2, BAD_NUMBER), seller=OTHER)
     mistyped.see("M-2", seller=OTHER)
@@ -151,17 +149,17 @@ def test_one_sellers_trouble_does_not_hinder_another(mistyped: House, trouble: s
     assert [f.state for f in mistyped.findings("M-2", OTHER)] == ["reported"]
 
 
-def test_what_is_wrong_on_a_line_that_was_never_ordered_holds_up_no_other_report(house: House) -> None:
-    house.placed("M-1")
+def test_what_is_wrong_on_a_line_that_was_never_ordered_holds_up_no_other_report(env: Env) -> None:
+    env.placed("M-1")
     lines = [
         {"mp_line_number": line, "shipments": [shipment(2, BAD_NUMBER)], "cancellations": []}
         for line in ("M-1-1", "never-ordered")
     ]
-    house.sandbox.set_fulfillments(SELLER, "M-1", lines)
-    house.see("M-1")
-    house.validate()
-    assert {state for _, state in house.finding_states("M-1")} == {"reported"}
-    listed = [(error.get("mp_line_number"), error["message"]) for error in house.shown("M-1")["errors"]]
+    env.sandbox.set_fulfillments(SELLER, "M-1", lines)
+    env.see("M-1")
+    env.validate()
+    assert {state for _, state in env.finding_states("M-1")} == {"reported"}
+    listed = [(error.get("mp_line_number"), error["message"]) for error in env.shown("M-1")["errors"]]
     assert sorted(line or "" for line, _ in listed) == ["", "", "M-1-1"]
     assert all("never-ordered" in message for line, message in listed if line is None)
-    assert house.sandbox.broken_rules == []
+    assert env.sandbox.broken_rules == []

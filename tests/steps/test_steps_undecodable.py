@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from house import SELLER, House, shipment
+from env import SELLER, Env, shipment
 
 from feedamp.errors import UnreadableError
 from feedamp.state import open_orders, overview, schema
@@ -22,32 +22,32 @@ DAMAGES = [
 ]
 
 
-def damage(house: House, number: str = BROKEN, text: str = "{") -> None:
+def damage(env: Env, number: str = BROKEN, text: str = "{") -> None:
     snapshots = schema.snapshots
-    with house.state.begin() as connection:
+    with env.state.begin() as connection:
         connection.execute(
             sa.update(snapshots).where(snapshots.c.mp_order_number == number).values(snapshot=text)
         )
 
 
-def action_required(house: House) -> list[tuple[str, str]]:
-    with house.state.read() as connection:
-        stuck = overview.stuck_orders(connection, lingering_since=house.state.now(), limit=20)
+def action_required(env: Env) -> list[tuple[str, str]]:
+    with env.state.read() as connection:
+        stuck = overview.stuck_orders(connection, lingering_since=env.state.now(), limit=20)
     return [(item["mp_order_number"], item["reason"]) for item in stuck.items]
 
 
 @pytest.fixture
-def shipped(house: House) -> House:
+def shipped(env: Env) -> Env:
     """All orders are shipped whole, and were seen."""
-    house.placed(*NUMBERS)
+    env.placed(*NUMBERS)
     for number in NUMBERS:
-        house.fulfill(number, shipment(2))
-    house.read()
-    return house
+        env.fulfill(number, shipment(2))
+    env.read()
+    return env
 
 
 @pytest.mark.parametrize("text", DAMAGES)
-def test_an_undecodable_snapshot_is_named_and_all_others_close(shipped: House, text: str) -> None:
+def test_an_undecodable_snapshot_is_named_and_all_others_close(shipped: Env, text: str) -> None:
     damage(shipped, text=text)
     result = shipped.validate()
     assert finish(result)["orders_unread"] == 1
@@ -57,7 +57,7 @@ def test_an_undecodable_snapshot_is_named_and_all_others_close(shipped: House, t
     assert action_required(shipped) == [(BROKEN, UNDECODABLE)]
 
 
-def test_the_next_extraction_reads_it_again_and_it_closes(shipped: House) -> None:
+def test_the_next_extraction_reads_it_again_and_it_closes(shipped: Env) -> None:
     shipped.clock.skip(hours=1)
     shipped.read()  # from here on no overlap reaches back to the seller's update
     damage(shipped)
@@ -69,7 +69,7 @@ def test_the_next_extraction_reads_it_again_and_it_closes(shipped: House) -> Non
     assert action_required(shipped) == []
 
 
-def test_closing_goes_on_beside_a_snapshot_that_was_damaged_after_it_was_judged(shipped: House) -> None:
+def test_closing_goes_on_beside_a_snapshot_that_was_damaged_after_it_was_judged(shipped: Env) -> None:
     shipped.validate()
     damage(shipped)
     finish(shipped.close())
@@ -77,9 +77,7 @@ def test_closing_goes_on_beside_a_snapshot_that_was_damaged_after_it_was_judged(
 
 
 @pytest.mark.parametrize("when", ["read later still", "refused"])
-def test_a_closing_that_meets_an_undecodable_snapshot_costs_that_order_alone(
-    shipped: House, when: str
-) -> None:
+def test_a_closing_that_meets_an_undecodable_snapshot_costs_that_order_alone(shipped: Env, when: str) -> None:
     shipped.validate()
     damage(shipped)
     if when == "refused":
@@ -100,28 +98,28 @@ def test_a_closing_that_meets_an_undecodable_snapshot_costs_that_order_alone(
 
 @pytest.mark.parametrize("is_shipped", [True, False])
 def test_a_cancellation_beside_an_undecodable_snapshot_goes_by_what_feedamp_shows(
-    house: House, is_shipped: bool
+    env: Env, is_shipped: bool
 ) -> None:
-    house.placed("M-1")
-    house.see("M-1")
-    damage(house, "M-1")
-    house.deliver("M-1", marketplace_state="CANCELLED")
+    env.placed("M-1")
+    env.see("M-1")
+    damage(env, "M-1")
+    env.deliver("M-1", marketplace_state="CANCELLED")
     if is_shipped:
-        house.fulfill("M-1", shipment(1))
-    finish(house.place())
-    assert house.order("M-1").phase == ("held" if is_shipped else "closed")
-    assert house.sandbox.broken_rules == []
+        env.fulfill("M-1", shipment(1))
+    finish(env.place())
+    assert env.order("M-1").phase == ("held" if is_shipped else "closed")
+    assert env.sandbox.broken_rules == []
 
 
-def test_a_lost_order_whose_snapshot_is_undecodable_is_not_placed_again(house: House) -> None:
-    house.placed("M-1")
-    house.read()
-    damage(house, "M-1")
-    with house.sandbox.world.lock:
-        orders = house.sandbox.world.orders
+def test_a_lost_order_whose_snapshot_is_undecodable_is_not_placed_again(env: Env) -> None:
+    env.placed("M-1")
+    env.read()
+    damage(env, "M-1")
+    with env.sandbox.world.lock:
+        orders = env.sandbox.world.orders
         orders._sorted[SELLER].remove(orders._by_number[SELLER].pop("M-1"))
-    finish(house.reconcile(repair=True))
-    assert "M-1" not in house.sandbox.orders(SELLER)
+    finish(env.reconcile(repair=True))
+    assert "M-1" not in env.sandbox.orders(SELLER)
 
 
 @pytest.mark.parametrize("text", DAMAGES)
@@ -133,7 +131,7 @@ def test_one_row_is_decoded_or_named(text: Any) -> None:
     assert (info.value.seller_id, info.value.mp_order_number) == ("S1", "M-1")
 
 
-def test_reading_one_names_its_order(shipped: House) -> None:
+def test_reading_one_names_its_order(shipped: Env) -> None:
     damage(shipped)
     with shipped.state.read() as connection, pytest.raises(UnreadableError, match=BROKEN):
         open_orders.read(connection, SELLER, BROKEN)

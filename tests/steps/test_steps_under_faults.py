@@ -1,6 +1,6 @@
 """Every fault of the sandbox at every step where it matters: complete or honest, and whole with the next run.
 
-What is compared, with a seller of the same house who was left alone: orders at FeedAMP, ledger, findings, snapshots,
+What is compared, with a seller of the same env who was left alone: orders at FeedAMP, ledger, findings, snapshots,
 and every table of the warehouse, but for times and ids; and the warehouse with what FeedAMP holds.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from fault_cases import CASES, OUTAGE, PLACES, Case
-from fault_house import outcomes
+from fault_env import outcomes
 
 ROOT = Path(__file__).parents[2]
 LAST_RESORT = "refresh_token_reused"  # a refused token with an older one still kept: that one is tried

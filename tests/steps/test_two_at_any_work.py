@@ -9,11 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 from closing_oracle import closes_as, faults
+from env import BAD_NUMBER, GOOD_NUMBER, SELLER, Env, shipment
 from exploring import examples
-from house import BAD_NUMBER, GOOD_NUMBER, SELLER, House, shipment
 from hypothesis import given
 from hypothesis import strategies as st
-from quick_house import open_quick_house
+from quick_env import open_quick_env
 from warehouse_units import FINAL, shows_the_truth, units_add_up
 
 from feedamp.resources import Resources
@@ -40,27 +40,27 @@ NEWS = st.tuples(
 SCRIPTS = st.lists(st.one_of(STEPS, STEPS, NEWS), min_size=4, max_size=10)
 
 
-async def one_process(house: House, resources: Resources, script: Sequence[Any]) -> None:
+async def one_process(env: Env, resources: Resources, script: Sequence[Any]) -> None:
     """The steps of a script; while one waits for FeedAMP, those of the other process go on."""
     for step in script:
         await asyncio.sleep(0)
         if step == "intake":
-            intake(resources, house.run("place_orders"))
+            intake(resources, env.run("place_orders"))
         elif step == "load":
-            load(resources, house.run("load"))
+            load(resources, env.run("load"))
         elif isinstance(step, str):
-            await ASYNC[step](resources, house.run(step), 0, [SELLER])
+            await ASYNC[step](resources, env.run(step), 0, [SELLER])
         else:
-            tell(house, *step)
+            tell(env, *step)
 
 
-def tell(house: House, number: str, news: Any) -> None:
-    order = house.sandbox.orders(SELLER).get(number)
+def tell(env: Env, number: str, news: Any) -> None:
+    order = env.sandbox.orders(SELLER).get(number)
     if isinstance(news, str):
-        house._files += 1
-        house.drop(f"{house._files:04d}.jsonl", house.body(number, marketplace_state=news))
+        env._files += 1
+        env.drop(f"{env._files:04d}.jsonl", env.body(number, marketplace_state=news))
     elif order is not None and order["marketplace_state"] not in FINAL:
-        house.fulfill(number, *news)
+        env.fulfill(number, *news)
 
 
 @examples(6)
@@ -68,34 +68,34 @@ def tell(house: House, number: str, news: Any) -> None:
 def test_steps_of_two_processes_in_any_order_end_as_one_after_the_other(
     one: list[Any], other: list[Any]
 ) -> None:
-    with open_quick_house(sellers=1) as house:
-        house.placed("M-1", "M-2")
-        house.fulfill("M-1", shipment(2))
-        house.fulfill("M-2", shipment(2, BAD_NUMBER))
-        house.read()
-        with closing(State(f"sqlite:///{house.folder / 'state.db'}", clock=house.clock.now)) as second:
-            resources = replace(house.resources, state=second)
+    with open_quick_env(sellers=1) as env:
+        env.placed("M-1", "M-2")
+        env.fulfill("M-1", shipment(2))
+        env.fulfill("M-2", shipment(2, BAD_NUMBER))
+        env.read()
+        with closing(State(f"sqlite:///{env.folder / 'state.db'}", clock=env.clock.now)) as second:
+            resources = replace(env.resources, state=second)
 
             async def both() -> None:
                 await asyncio.gather(
-                    one_process(house, house.resources, [*AT_ONCE, *one]),
-                    one_process(house, resources, [*AT_ONCE, *other]),
+                    one_process(env, env.resources, [*AT_ONCE, *one]),
+                    one_process(env, resources, [*AT_ONCE, *other]),
                 )
 
             asyncio.run(both())
         for _ in range(2):
-            house.clock.skip(hours=26)
-            house.loop()
+            env.clock.skip(hours=26)
+            env.loop()
 
-        truth = house.sandbox.orders(SELLER)
+        truth = env.sandbox.orders(SELLER)
         for number, order in truth.items():
             found = set(faults(order, bad_numbers=[BAD_NUMBER]))
             assert closes_as(order, found) is None, f"{number} is not closed"
-            assert (house.order(number).phase == "closed") == (order["marketplace_state"] in FINAL)
+            assert (env.order(number).phase == "closed") == (order["marketplace_state"] in FINAL)
             if order["marketplace_state"] not in FINAL:
                 assert len(order["errors"]) == len(found)
-            closings = list(house.rows(f"SELECT * FROM closures WHERE mp_order_number = '{number}'"))
+            closings = list(env.rows(f"SELECT * FROM closures WHERE mp_order_number = '{number}'"))
             assert len(closings) == (order["marketplace_state"] in FINAL)
-        units_add_up(house)
-        shows_the_truth(house, truth)
-        assert house.sandbox.broken_rules == []
+        units_add_up(env)
+        shows_the_truth(env, truth)
+        assert env.sandbox.broken_rules == []

@@ -8,15 +8,15 @@ from contextlib import ExitStack
 from typing import Any
 
 from closing_oracle import line_units
+from env import SELLER
+from expectations import Expectations
 from exploring import examples
-from house import SELLER
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from order_samples import good_line
-from quick_house import open_quick_house
+from quick_env import open_quick_env
 from seller_moves import moves
 from warehouse_units import FINAL, shows_the_truth, units_add_up
-from watched_house import Watched
 
 NUMBERS = ("M-1", "M-2", "M-3")
 CITIES = {"M-1": "Ghent", "M-2": "Ghent", "M-3": "Liege"}  # two recipients: a number they share is a warning
@@ -24,14 +24,14 @@ TROUBLES = st.sampled_from(["reset_before", "reset_after", "error_503", "throttl
 LINES = st.lists(st.integers(1, 5), min_size=1, max_size=3)
 
 
-class Fulfillment(Watched, RuleBasedStateMachine):
+class Fulfillment(Expectations, RuleBasedStateMachine):
     """One seller, up to three orders; the sandbox is the truth, `closing_oracle` says what should follow."""
 
     def __init__(self) -> None:
         super().__init__()
         self.stack = ExitStack()
-        self.house = self.stack.enter_context(open_quick_house(sellers=1))
-        self.sandbox = self.house.sandbox
+        self.env = self.stack.enter_context(open_quick_env(sellers=1))
+        self.sandbox = self.env.sandbox
         self.bodies: dict[str, dict[str, Any]] = {}
         self.waived: dict[str, set[str]] = {number: set() for number in NUMBERS}
         self.told: set[tuple[str, str | None, str]] = set()  # (order, line, message) since the line changed
@@ -57,7 +57,7 @@ class Fulfillment(Watched, RuleBasedStateMachine):
             return
         lines = [good_line(mp_line_number=f"{number}-{i}", quantity=q) for i, q in enumerate(units, 1)]
         state = "PENDING" if pending else "AWAITING_SHIPMENT"
-        body = self.house.body(number, order_lines=lines, marketplace_state=state)
+        body = self.env.body(number, order_lines=lines, marketplace_state=state)
         body["shipping_address"] = body["shipping_address"] | {"city": CITIES[number]}
         self.bodies[number] = body
         self.deliver(number, state)
@@ -71,7 +71,7 @@ class Fulfillment(Watched, RuleBasedStateMachine):
         self.deliver(self.choose(data, self.bodies), state)
 
     def deliver(self, number: str, state: str) -> None:
-        self.house.deliver(number, **self.bodies[number] | {"marketplace_state": state})
+        self.env.deliver(number, **self.bodies[number] | {"marketplace_state": state})
 
     # The seller, and FeedAMP
 
@@ -114,7 +114,7 @@ class Fulfillment(Watched, RuleBasedStateMachine):
 
     @rule(minutes=st.sampled_from([1, 20, 60 * 30]))
     def time_passes(self, minutes: int) -> None:
-        self.house.clock.skip(minutes=minutes)
+        self.env.clock.skip(minutes=minutes)
 
     # A person
 
@@ -128,7 +128,7 @@ class Fulfillment(Watched, RuleBasedStateMachine):
     @rule()
     def place(self) -> None:
         before, broken = self.truth(), self.broken_rules()
-        self.house.place()
+        self.env.place()
         for number, order in self.truth().items():
             if number not in before or order["marketplace_state"] == before[number]["marketplace_state"]:
                 continue
@@ -144,12 +144,12 @@ class Fulfillment(Watched, RuleBasedStateMachine):
     @rule()
     def extract(self) -> None:
         with self.changing_no_state():
-            self.house.extract()
+            self.env.extract()
 
     @rule()
     def load(self) -> None:
-        self.house.load()
-        units_add_up(self.house)
+        self.env.load()
+        units_add_up(self.env)
 
     @rule()
     def read(self) -> None:
@@ -159,7 +159,7 @@ class Fulfillment(Watched, RuleBasedStateMachine):
     @rule()
     def validate(self) -> None:
         with self.changing_no_state() as before:
-            self.house.validate()
+            self.env.validate()
         for number, order in self.truth().items():
             new = order["errors"][len(before[number]["errors"]) :]
             assert not new or before[number]["marketplace_state"] not in FINAL, "a closed order was reported"
@@ -171,7 +171,7 @@ class Fulfillment(Watched, RuleBasedStateMachine):
     @rule()
     def close(self) -> None:
         before, broken = self.truth(), self.broken_rules()
-        self.house.close()
+        self.env.close()
         for number, order in self.truth().items():
             if order["marketplace_state"] != before[number]["marketplace_state"]:
                 assert order["marketplace_state"] == self.should_close_as(before[number])
@@ -191,23 +191,21 @@ class Fulfillment(Watched, RuleBasedStateMachine):
         """Nothing goes wrong and no one does anything: what can be closed is closed, and nothing else."""
         self.sandbox.clear_faults()
         for _ in range(2):
-            self.house.clock.skip(hours=26)
-            self.house.intake()
+            self.env.clock.skip(hours=26)
+            self.env.intake()
             self.place()
             self.read()
             self.process()
         self.load()
         for number, order in self.truth().items():
-            assert self.should_close_as(order) is None, (
-                f"{number} should be closed: {self.house.held(number)}"
-            )
-            is_closed = self.house.order(number).phase == "closed"
+            assert self.should_close_as(order) is None, f"{number} should be closed: {self.env.held(number)}"
+            is_closed = self.env.order(number).phase == "closed"
             assert is_closed == (order["marketplace_state"] in FINAL)
             if not is_closed and not order["is_marketplace_fulfilled"] and not self.waived[number]:
                 assert len(order["errors"]) == len(self.blocking(order)), (
                     f"{number}: not what is wrong with it"
                 )
-        shows_the_truth(self.house, self.truth())
+        shows_the_truth(self.env, self.truth())
 
     # What must hold
 

@@ -16,7 +16,7 @@ from histories import Event, histories, snapshots
 from hypothesis import given
 from hypothesis import strategies as st
 from manifests import Loader, at, closure, order, placement, snapshot
-from quick_house import folder_in_memory
+from quick_env import folder_in_memory
 
 from feedamp.tables import TABLES, Rows
 from feedamp.warehouse.structure import prepare

@@ -1,6 +1,6 @@
 """What must hold of the proof of completeness and its repair, whatever the warehouse.
 
-The test folder brings the fixtures `house`, `lose` (a statement that loses rows) and `read_rows` (a query).
+The test folder brings the fixtures `env`, `lose` (a statement that loses rows) and `read_rows` (a query).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
-from house import BAD_NUMBER, OTHER, SELLER, House, shipment
+from env import BAD_NUMBER, OTHER, SELLER, Env, shipment
 
 from feedamp.errors import BusyError, IncompleteError
 from feedamp.lake.manifest import Manifest
@@ -42,7 +42,7 @@ def lasting(table: str) -> list[str]:
 
 
 @pytest.fixture
-def everything(house: House, read_rows: Callable[[str], list[tuple[Any, ...]]]) -> Callable[[], Rows]:
+def everything(env: Env, read_rows: Callable[[str], list[tuple[Any, ...]]]) -> Callable[[], Rows]:
     """Every row of every table, without who wrote it and when it was read."""
     return lambda: {
         name: sorted(read_rows(f"SELECT {', '.join(lasting(name))} FROM {name}"), key=repr)
@@ -51,39 +51,39 @@ def everything(house: House, read_rows: Callable[[str], list[tuple[Any, ...]]]) 
     }
 
 
-def differences(house: House, *, with_lake: bool = False) -> list[tuple[str, str | None, int]]:
+def differences(env: Env, *, with_lake: bool = False) -> list[tuple[str, str | None, int]]:
     with FoundDifferences() as found:
-        find_differences(house.resources, found, with_lake=with_lake)
+        find_differences(env.resources, found, with_lake=with_lake)
         return found.counts()
 
 
-def verified(house: House, *, repair: bool = False) -> Verified:
-    return asyncio.run(verify(house.resources, house.run("lake"), repair=repair))
+def verified(env: Env, *, repair: bool = False) -> Verified:
+    return asyncio.run(verify(env.resources, env.run("lake"), repair=repair))
 
 
 @pytest.fixture
-def lived_in(house: House) -> House:
+def lived_in(env: Env) -> Env:
     """Orders of two sellers: open, closed, cancelled, released, with findings and rejects; nothing waits."""
-    house.placed("P-1", marketplace_state="PENDING")
-    house.placed("P-2", "S-1", "S-2", "S-3", "F-1", "N-1")
-    house.placed("O-1", "O-2", seller=OTHER)
-    house.deliver("BAD-1", currency="dollars")
-    house.load()
-    house.deliver("P-1")
-    house.deliver("P-2", marketplace_state="CANCELLED")
-    house.place()
+    env.placed("P-1", marketplace_state="PENDING")
+    env.placed("P-2", "S-1", "S-2", "S-3", "F-1", "N-1")
+    env.placed("O-1", "O-2", seller=OTHER)
+    env.deliver("BAD-1", currency="dollars")
+    env.load()
+    env.deliver("P-1")
+    env.deliver("P-2", marketplace_state="CANCELLED")
+    env.place()
     for number, units in (("S-1", 2), ("S-2", 1), ("S-3", 2)):
-        house.fulfill(number, shipment(units), cancelled=2 - units)
-    house.fulfill("F-1", shipment(2, BAD_NUMBER))
-    house.fulfill("O-1", shipment(1), seller=OTHER)
-    house.read()
-    house.process()
-    house.clock.skip(minutes=5)
-    house.read()  # what FeedAMP shows since the report
-    return house
+        env.fulfill(number, shipment(units), cancelled=2 - units)
+    env.fulfill("F-1", shipment(2, BAD_NUMBER))
+    env.fulfill("O-1", shipment(1), seller=OTHER)
+    env.read()
+    env.process()
+    env.clock.skip(minutes=5)
+    env.read()  # what FeedAMP shows since the report
+    return env
 
 
-def test_a_house_that_lost_nothing_has_no_difference(lived_in: House) -> None:
+def test_a_env_that_lost_nothing_has_no_difference(lived_in: Env) -> None:
     for at in range(2):
         assert differences(lived_in, with_lake=True) == []
         lived_in.clock.skip(hours=7)
@@ -94,7 +94,7 @@ def test_a_house_that_lost_nothing_has_no_difference(lived_in: House) -> None:
     assert differences(lived_in, with_lake=True) == []
 
 
-def test_what_waits_for_the_next_load_is_not_missing(lived_in: House) -> None:
+def test_what_waits_for_the_next_load_is_not_missing(lived_in: Env) -> None:
     lived_in.placed("W-1", "W-2")
     lived_in.deliver("BAD-2", currency="dollars")
     lived_in.fulfill("O-2", shipment(2), seller=OTHER)
@@ -135,7 +135,7 @@ LOSSES = [
 
 @pytest.mark.parametrize(("table", "condition", "named", "number"), LOSSES)
 def test_a_lost_row_is_named_and_comes_back(
-    lived_in: House,
+    lived_in: Env,
     lose: RunSql,
     everything: Callable[[], Rows],
     table: str,
@@ -143,32 +143,32 @@ def test_a_lost_row_is_named_and_comes_back(
     named: str,
     number: str,
 ) -> None:
-    house = lived_in
+    env = lived_in
     before = everything()
     lose(f"DELETE FROM feedamp.{table} WHERE {condition}")
-    assert (named, SELLER, 1) in differences(house)
+    assert (named, SELLER, 1) in differences(env)
     with FoundDifferences() as found:
-        words = find_quickly(house.resources, house.resources.warehouse, found)
+        words = find_quickly(env.resources, env.resources.warehouse, found)
         assert words == "9 orders were compared one by one"
         assert any(number in f"{' '.join(d.key)} {d.what}" for d in found.first())
-    done = verified(house, repair=True)
+    done = verified(env, repair=True)
     assert (done.count, done.notes) == (0, [])
     assert {name: rows for name, rows in everything().items() if rows != before[name]} == {}
 
 
 @pytest.fixture
-def shown(house: House) -> House:
+def shown(env: Env) -> Env:
     """An order that another system placed, shipped in part, and a reconciliation that found one of ours changed."""
-    house.stock(2)
-    house.fulfill("X-0", shipment(1), cancelled=1)
-    house.placed("R-1", marketplace_state="PENDING")
-    house.read()
-    with house.sandbox.world.lock:
-        house.sandbox.world.orders.get(SELLER, "R-1").marketplace_state = "AWAITING_SHIPMENT"
-    house.reconcile(repair=True)
-    house.clock.skip(minutes=5)
-    house.load()
-    return house
+    env.stock(2)
+    env.fulfill("X-0", shipment(1), cancelled=1)
+    env.placed("R-1", marketplace_state="PENDING")
+    env.read()
+    with env.sandbox.world.lock:
+        env.sandbox.world.orders.get(SELLER, "R-1").marketplace_state = "AWAITING_SHIPMENT"
+    env.reconcile(repair=True)
+    env.clock.skip(minutes=5)
+    env.load()
+    return env
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def shown(house: House) -> House:
     ],
 )
 def test_a_lost_row_that_the_ledger_does_not_know_comes_back_from_the_lake(
-    shown: House, lose: RunSql, read_rows: Callable[[str], list[tuple[Any, ...]]], loss: str, named: str
+    shown: Env, lose: RunSql, read_rows: Callable[[str], list[tuple[Any, ...]]], loss: str, named: str
 ) -> None:
     def all_rows() -> Rows:
         return {
@@ -202,45 +202,45 @@ def test_a_lost_row_that_the_ledger_does_not_know_comes_back_from_the_lake(
             for name, t in TABLES.items()
         }
 
-    house, before = shown, all_rows()
-    assert differences(house, with_lake=True) == []
+    env, before = shown, all_rows()
+    assert differences(env, with_lake=True) == []
     lose(loss)
     with FoundDifferences() as found:
-        find_differences(house.resources, found, with_lake=True)
+        find_differences(env.resources, found, with_lake=True)
         assert {table for table, _, _ in found.counts()} == {named}
         assert {difference.what for difference in found.first()} == {compare.ONLY_IN_LAKE}
-    done = verified(house, repair=True)
+    done = verified(env, repair=True)
     assert (done.count, done.notes, done.orders_read_again) == (0, [], 0)
     assert {name: rows for name, rows in all_rows().items() if rows != before[name]} == {}
 
 
 def test_a_newer_snapshot_never_gives_way_to_the_one_that_the_lake_kept(
-    shown: House, read_rows: Callable[[str], list[tuple[Any, ...]]]
+    shown: Env, read_rows: Callable[[str], list[tuple[Any, ...]]]
 ) -> None:
-    house, lines = (
+    env, lines = (
         shown,
         "SELECT mp_line_number, units_shipped FROM order_lines WHERE mp_order_number = 'X-0'",
     )
-    house.sandbox.set_fulfillments(SELLER, "X-0", [{"mp_line_number": "X-0-1", "shipments": [shipment(2)]}])
-    known = {manifest.path for manifest in house.resources.lake.published()}
-    house.clock.skip(minutes=20)
-    house.read()
+    env.sandbox.set_fulfillments(SELLER, "X-0", [{"mp_line_number": "X-0-1", "shipments": [shipment(2)]}])
+    known = {manifest.path for manifest in env.resources.lake.published()}
+    env.clock.skip(minutes=20)
+    env.read()
     assert read_rows(lines) == [("X-0-1", 2)]
-    for manifest in house.resources.lake.published():
+    for manifest in env.resources.lake.published():
         if manifest.path not in known:
-            house.resources.lake.remove(manifest.path)
-    verified(house, repair=True)
+            env.resources.lake.remove(manifest.path)
+    verified(env, repair=True)
     assert read_rows(lines) == [("X-0-1", 2)]
 
 
-def test_rows_of_other_systems_that_wait_for_the_warehouse_are_not_missing(house: House) -> None:
-    house.stock(2)
-    house.extract()
-    assert differences(house, with_lake=True) == []
+def test_rows_of_other_systems_that_wait_for_the_warehouse_are_not_missing(env: Env) -> None:
+    env.stock(2)
+    env.extract()
+    assert differences(env, with_lake=True) == []
 
 
 def test_a_repair_that_is_repeated_changes_nothing(
-    lived_in: House, lose: RunSql, everything: Callable[[], Rows]
+    lived_in: Env, lose: RunSql, everything: Callable[[], Rows]
 ) -> None:
     lose("DELETE FROM feedamp.placements")
     assert verified(lived_in, repair=True).before == 9
@@ -251,7 +251,7 @@ def test_a_repair_that_is_repeated_changes_nothing(
 
 
 def test_a_finding_whose_state_is_behind_is_named_and_comes_back(
-    lived_in: House, lose: RunSql, everything: Callable[[], Rows]
+    lived_in: Env, lose: RunSql, everything: Callable[[], Rows]
 ) -> None:
     before = everything()
     lose("UPDATE feedamp.findings SET state = 'to_report'")
@@ -260,7 +260,7 @@ def test_a_finding_whose_state_is_behind_is_named_and_comes_back(
     assert everything()["findings"] == before["findings"]
 
 
-def test_a_snapshot_that_the_state_lost_is_read_again(lived_in: House) -> None:
+def test_a_snapshot_that_the_state_lost_is_read_again(lived_in: Env) -> None:
     with lived_in.state.begin() as connection:
         from feedamp.state import open_orders
 
@@ -270,7 +270,7 @@ def test_a_snapshot_that_the_state_lost_is_read_again(lived_in: House) -> None:
     assert lived_in.held("O-1", OTHER) is not None
 
 
-def test_a_snapshot_that_the_warehouse_never_got_is_named(lived_in: House) -> None:
+def test_a_snapshot_that_the_warehouse_never_got_is_named(lived_in: Env) -> None:
     lived_in.fulfill("O-2", shipment(2), seller=OTHER)
     lived_in.clock.skip(minutes=5)
     lived_in.see("O-2", seller=OTHER)
@@ -278,19 +278,19 @@ def test_a_snapshot_that_the_warehouse_never_got_is_named(lived_in: House) -> No
     assert verified(lived_in, repair=True).count == 0
 
 
-def test_a_state_that_a_reconciliation_took_over_is_not_missing(house: House) -> None:
-    house.placed("R-1", marketplace_state="PENDING")
-    house.load()
-    with house.sandbox.world.lock:
-        house.sandbox.world.orders.get(SELLER, "R-1").marketplace_state = "AWAITING_SHIPMENT"
-    house.reconcile(repair=True)
-    house.load()
-    assert house.order("R-1").accepted_state == "AWAITING_SHIPMENT"
-    assert differences(house) == []
+def test_a_state_that_a_reconciliation_took_over_is_not_missing(env: Env) -> None:
+    env.placed("R-1", marketplace_state="PENDING")
+    env.load()
+    with env.sandbox.world.lock:
+        env.sandbox.world.orders.get(SELLER, "R-1").marketplace_state = "AWAITING_SHIPMENT"
+    env.reconcile(repair=True)
+    env.load()
+    assert env.order("R-1").accepted_state == "AWAITING_SHIPMENT"
+    assert differences(env) == []
 
 
 def test_rows_that_only_the_lake_lost_would_be_lost_by_a_rebuild_and_come_back(
-    lived_in: House, everything: Callable[[], Rows]
+    lived_in: Env, everything: Callable[[], Rows]
 ) -> None:
     """As a compaction of an earlier build left it: the warehouse has all rows, and the lake does not."""
     before = everything()
@@ -312,42 +312,42 @@ def test_rows_that_only_the_lake_lost_would_be_lost_by_a_rebuild_and_come_back(
     }
 
 
-def _rewrite_without(house: House, manifest: Manifest, tables: set[str]) -> None:
+def _rewrite_without(env: Env, manifest: Manifest, tables: set[str]) -> None:
     import msgspec
 
     files = tuple(file for file in manifest.files if file.table not in tables)
-    house.resources.lake.publish(msgspec.structs.replace(manifest, files=files))
+    env.resources.lake.publish(msgspec.structs.replace(manifest, files=files))
 
 
 # Manifests
 
 
-def _loaded(house: House) -> Manifest:
-    house.placed("M-1")
-    house.load()
-    return next(m for m in house.resources.lake.published() if any(f.table == "placements" for f in m.files))
+def _loaded(env: Env) -> Manifest:
+    env.placed("M-1")
+    env.load()
+    return next(m for m in env.resources.lake.published() if any(f.table == "placements" for f in m.files))
 
 
 @pytest.mark.parametrize("change", [-1, 1], ids=["fewer", "more"])
-def test_a_manifest_that_names_other_rows_than_its_file_holds_is_named(house: House, change: int) -> None:
-    manifest = _loaded(house)
+def test_a_manifest_that_names_other_rows_than_its_file_holds_is_named(env: Env, change: int) -> None:
+    manifest = _loaded(env)
     [file] = [file for file in manifest.files if file.table == "placements"]
-    path = house.resources.lake.absolute(file.path)
+    path = env.resources.lake.absolute(file.path)
     table = pq.read_table(path)
     pq.write_table(table.slice(0, 0) if change < 0 else pa.concat_tables([table, table]), path)
     with FoundDifferences() as found:
-        find_differences(house.resources, found)
+        find_differences(env.resources, found)
         [difference] = found.first()
     assert difference.key == (manifest.path, file.path)
     assert f"holds {1 + change} rows, but its manifest names 1" in difference.what
 
 
-def test_a_file_that_is_gone_is_named(house: House) -> None:
-    manifest = _loaded(house)
-    house.resources.lake.remove(manifest.files[0].path)
-    assert differences(house) == [("manifests", None, 1)]
+def test_a_file_that_is_gone_is_named(env: Env) -> None:
+    manifest = _loaded(env)
+    env.resources.lake.remove(manifest.files[0].path)
+    assert differences(env) == [("manifests", None, 1)]
     with FoundDifferences() as found:
-        find_differences(house.resources, found, with_lake=True)
+        find_differences(env.resources, found, with_lake=True)
         said = [difference.what for difference in found.first()]
     assert [("is missing" in what, "a rebuild would fail" in what) for what in said] == [
         (True, False),
@@ -355,127 +355,125 @@ def test_a_file_that_is_gone_is_named(house: House) -> None:
     ]
 
 
-def test_a_manifest_that_the_state_does_not_know_is_announced_and_loaded(house: House) -> None:
-    house.placed("M-1")
-    house.fulfill("M-1", shipment(1))
-    house.extract()
-    with house.state.begin() as connection:
+def test_a_manifest_that_the_state_does_not_know_is_announced_and_loaded(env: Env) -> None:
+    env.placed("M-1")
+    env.fulfill("M-1", shipment(1))
+    env.extract()
+    with env.state.begin() as connection:
         [(path, _)] = manifests.pending(connection)
         manifests.drop(connection, path)
-    house.load()
-    assert differences(house) == [("manifests", None, 1)]
-    assert verified(house, repair=True).count == 0
-    assert house.held("M-1") is not None
+    env.load()
+    assert differences(env) == [("manifests", None, 1)]
+    assert verified(env, repair=True).count == 0
+    assert env.held("M-1") is not None
 
 
-def test_a_manifest_that_the_warehouse_does_not_know_is_loaded(house: House, lose: RunSql) -> None:
-    manifest = _loaded(house)
+def test_a_manifest_that_the_warehouse_does_not_know_is_loaded(env: Env, lose: RunSql) -> None:
+    manifest = _loaded(env)
     for table in ("orders", "order_lines", "placements"):
         lose(f"DELETE FROM feedamp.{table}")
     for table in ("order_versions", "row_versions"):
         lose(f"DELETE FROM feedamp_meta.{table}")
     lose(f"DELETE FROM feedamp_meta.loaded_manifests WHERE path = '{manifest.path}'")
-    assert ("manifests", None, 1) in differences(house)
-    assert verified(house, repair=True).count == 0
+    assert ("manifests", None, 1) in differences(env)
+    assert verified(env, repair=True).count == 0
 
 
-def test_lines_without_their_orders_do_not_stop_a_rebuild_and_come_back(house: House) -> None:
+def test_lines_without_their_orders_do_not_stop_a_rebuild_and_come_back(env: Env) -> None:
     """As builds before this one published them: the table of orders was dropped, that of its lines was not."""
-    manifest = _loaded(house)
-    _rewrite_without(house, manifest, {"orders"})
-    house.resources.warehouse.rebuild(house.resources.lake)
-    assert differences(house, with_lake=True) == [("orders", SELLER, 1)]
-    assert verified(house, repair=True).count == 0
-    house.resources.warehouse.rebuild(house.resources.lake)
-    assert differences(house, with_lake=True) == []
+    manifest = _loaded(env)
+    _rewrite_without(env, manifest, {"orders"})
+    env.resources.warehouse.rebuild(env.resources.lake)
+    assert differences(env, with_lake=True) == [("orders", SELLER, 1)]
+    assert verified(env, repair=True).count == 0
+    env.resources.warehouse.rebuild(env.resources.lake)
+    assert differences(env, with_lake=True) == []
 
 
-def test_a_loaded_manifest_that_the_lake_lost_is_named(house: House) -> None:
-    manifest = _loaded(house)
-    house.resources.lake.remove(manifest.path)
+def test_a_loaded_manifest_that_the_lake_lost_is_named(env: Env) -> None:
+    manifest = _loaded(env)
+    env.resources.lake.remove(manifest.path)
     with FoundDifferences() as found:
-        find_differences(house.resources, found)
+        find_differences(env.resources, found)
         [difference] = found.first()
     assert (difference.key, "backup" in difference.what) == ((manifest.path,), True)
 
 
 def test_a_manifest_that_is_gone_is_given_up_once_its_orders_are_back(
-    shown: House, everything: Callable[[], Rows]
+    shown: Env, everything: Callable[[], Rows]
 ) -> None:
-    house, before = shown, everything()
-    [gone] = [m for m in house.resources.lake.published() if any(f.table == "shipments" for f in m.files)]
-    path = Path(house.resources.lake.absolute(gone.path))
+    env, before = shown, everything()
+    [gone] = [m for m in env.resources.lake.published() if any(f.table == "shipments" for f in m.files)]
+    path = Path(env.resources.lake.absolute(gone.path))
     content = path.read_bytes()
     path.unlink()
     with FoundDifferences() as found:
-        find_differences(house.resources, found, with_lake=True)
+        find_differences(env.resources, found, with_lake=True)
         said = {(d.table, d.key[-1], d.what) for d in found.first()}
     assert ("orders", "X-0", compare.ONLY_IN_WAREHOUSE) in said
-    done = verified(house, repair=True)
+    done = verified(env, repair=True)
     assert done.count == 0
     [note] = done.notes
     assert f"Manifest {gone.path} is gone from the lake and given up" in note
-    assert verified(house).count == 0
-    house.resources.warehouse.rebuild(house.resources.lake)
+    assert verified(env).count == 0
+    env.resources.warehouse.rebuild(env.resources.lake)
     assert {name: rows for name, rows in everything().items() if rows != before[name]} == {}
     path.write_bytes(content)
-    assert verified(house, repair=True).count == 0
-    assert differences(house, with_lake=True) == []
+    assert verified(env, repair=True).count == 0
+    assert differences(env, with_lake=True) == []
 
 
 @pytest.mark.parametrize("is_repaired", [True, False], ids=["a repair", "two days"])
-def test_a_manifest_that_went_before_the_warehouse_had_it_is_read_again(
-    house: House, is_repaired: bool
-) -> None:
-    house.stock(1)
-    house.read()
-    house.clock.skip(hours=1)
-    house.fulfill("X-0", shipment(2))
-    house.extract()
-    house.clock.skip(minutes=1)
-    with house.resources.warehouse.session():
-        load_what_is_whole(house.resources, house.run("load"))
-    [path] = [path for path, _ in _pending(house) if "-extract-" in path]
-    house.resources.lake.remove(path)
-    assert differences(house) == [("manifests", None, 1)]
+def test_a_manifest_that_went_before_the_warehouse_had_it_is_read_again(env: Env, is_repaired: bool) -> None:
+    env.stock(1)
+    env.read()
+    env.clock.skip(hours=1)
+    env.fulfill("X-0", shipment(2))
+    env.extract()
+    env.clock.skip(minutes=1)
+    with env.resources.warehouse.session():
+        load_what_is_whole(env.resources, env.run("load"))
+    [path] = [path for path, _ in _pending(env) if "-extract-" in path]
+    env.resources.lake.remove(path)
+    assert differences(env) == [("manifests", None, 1)]
     if is_repaired:
-        done = verified(house, repair=True)
+        done = verified(env, repair=True)
         assert (done.count, "The watermarks of 2 sellers are taken back" in done.notes[0]) == (0, True)
     else:
-        house.clock.skip(days=3)
+        env.clock.skip(days=3)
         with pytest.raises(IncompleteError):
-            house.load()
-    assert _pending(house) == []
-    house.clock.skip(hours=1)
-    house.read()
-    with house.resources.warehouse.session() as session:
+            env.load()
+    assert _pending(env) == []
+    env.clock.skip(hours=1)
+    env.read()
+    with env.resources.warehouse.session() as session:
         [row] = session.rows("orders", ["units_shipped"], [(SELLER, "X-0")])
     assert row == {"units_shipped": 2}
 
 
-def _pending(house: House) -> Sequence[tuple[str, Any]]:
-    with house.state.read() as connection:
+def _pending(env: Env) -> Sequence[tuple[str, Any]]:
+    with env.state.read() as connection:
         return manifests.pending(connection)
 
 
 @pytest.mark.parametrize("lost", ["the manifest", "a file"])
-def test_what_a_compaction_wrote_is_missed_as_soon_as_it_is_gone(lived_in: House, lost: str) -> None:
+def test_what_a_compaction_wrote_is_missed_as_soon_as_it_is_gone(lived_in: Env, lost: str) -> None:
     from datetime import date, timedelta
 
     from feedamp.steps.compact import compact
 
-    house = lived_in
-    house.clock.skip(days=3)
+    env = lived_in
+    env.clock.skip(days=3)
     for _ in range(2):
-        compact(house.resources, house.run("lake"), before=date(2999, 1, 1), grace=timedelta())
-    [kept] = house.resources.lake.manifests()
-    assert prove_completeness(house.resources) == []
-    house.resources.lake.remove(kept.path if lost == "the manifest" else kept.files[0].path)
-    [problem] = prove_completeness(house.resources)
+        compact(env.resources, env.run("lake"), before=date(2999, 1, 1), grace=timedelta())
+    [kept] = env.resources.lake.manifests()
+    assert prove_completeness(env.resources) == []
+    env.resources.lake.remove(kept.path if lost == "the manifest" else kept.files[0].path)
+    [problem] = prove_completeness(env.resources)
     assert kept.path in problem
 
 
-def test_a_compacted_lake_has_no_difference(lived_in: House) -> None:
+def test_a_compacted_lake_has_no_difference(lived_in: Env) -> None:
     from datetime import date
 
     from feedamp.steps.compact import compact
@@ -494,38 +492,36 @@ def test_a_compacted_lake_has_no_difference(lived_in: House) -> None:
 # Sellers in trouble, and who calls
 
 
-def test_one_sellers_trouble_does_not_stop_the_repair_of_others(lived_in: House, lose: RunSql) -> None:
-    house = lived_in
+def test_one_sellers_trouble_does_not_stop_the_repair_of_others(lived_in: Env, lose: RunSql) -> None:
+    env = lived_in
     lose("DELETE FROM feedamp.shipments")
     lose("DELETE FROM feedamp.placements")
-    house.sandbox.fault("error_503", path="/orders", seller_id=SELLER, times=None)
-    done = verified(house, repair=True)
+    env.sandbox.fault("error_503", path="/orders", seller_id=SELLER, times=None)
+    done = verified(env, repair=True)
     assert {(table, seller) for table, seller, _ in done.counts} == {("shipments", SELLER)}
     assert any(note.startswith(SELLER) for note in done.notes)
     assert done.orders_read_again == 2
-    house.sandbox.clear_faults()
-    house.clock.skip(hours=1)
-    assert verified(house, repair=True).count == 0
+    env.sandbox.clear_faults()
+    env.clock.skip(hours=1)
+    assert verified(env, repair=True).count == 0
 
 
-def test_a_snapshot_that_cannot_be_decoded_does_not_stop_the_repair_of_others(
-    house: House, lose: RunSql
-) -> None:
-    house.placed("M-1", "M-2")
+def test_a_snapshot_that_cannot_be_decoded_does_not_stop_the_repair_of_others(env: Env, lose: RunSql) -> None:
+    env.placed("M-1", "M-2")
     for number in ("M-1", "M-2"):
-        house.fulfill(number, shipment(1))
-    house.read()
+        env.fulfill(number, shipment(1))
+    env.read()
     for table in ("orders", "order_lines", "shipments", "placements"):
         lose(f"DELETE FROM feedamp.{table}")
-    with house.state.begin() as connection:
+    with env.state.begin() as connection:
         broken = schema.snapshots.c.mp_order_number == "M-1"
         connection.execute(sa.update(schema.snapshots).where(broken).values(snapshot="not JSON"))
-    result = verified(house, repair=True)
+    result = verified(env, repair=True)
     assert result.count == 0
-    assert differences(house) == []
+    assert differences(env) == []
 
 
-def test_of_a_paused_seller_the_state_is_written_and_nothing_is_read(lived_in: House, lose: RunSql) -> None:
+def test_of_a_paused_seller_the_state_is_written_and_nothing_is_read(lived_in: Env, lose: RunSql) -> None:
     lose("DELETE FROM feedamp.placements")
     lose("DELETE FROM feedamp.closures")
     with lived_in.state.begin() as connection:
@@ -536,7 +532,7 @@ def test_of_a_paused_seller_the_state_is_written_and_nothing_is_read(lived_in: H
 
 
 def test_an_order_that_feedamp_does_not_have_is_restored_as_it_was_placed(
-    lived_in: House, lose: RunSql
+    lived_in: Env, lose: RunSql
 ) -> None:
     lose("DELETE FROM feedamp.orders WHERE mp_order_number = 'N-1'")
     lose("DELETE FROM feedamp_meta.order_versions WHERE mp_order_number = 'N-1'")
@@ -549,7 +545,7 @@ def test_an_order_that_feedamp_does_not_have_is_restored_as_it_was_placed(
     assert f"{SELLER}: {missing_order('N-1')}" in done.notes
 
 
-def test_the_proof_names_what_is_missing_and_the_way_out(lived_in: House, lose: RunSql) -> None:
+def test_the_proof_names_what_is_missing_and_the_way_out(lived_in: Env, lose: RunSql) -> None:
     assert prove_completeness(lived_in.resources) == []
     lose("DELETE FROM feedamp.placements")
     [problem] = prove_completeness(lived_in.resources)
@@ -559,7 +555,7 @@ def test_the_proof_names_what_is_missing_and_the_way_out(lived_in: House, lose: 
 
 
 def test_a_busy_warehouse_proves_nothing_and_says_so(
-    lived_in: House, lose: RunSql, caplog: pytest.LogCaptureFixture
+    lived_in: Env, lose: RunSql, caplog: pytest.LogCaptureFixture
 ) -> None:
     lose("DELETE FROM feedamp.placements")
     with lived_in.resources.warehouse.session():
@@ -570,7 +566,7 @@ def test_a_busy_warehouse_proves_nothing_and_says_so(
 
 
 def test_a_large_ledger_is_counted_and_only_sellers_that_differ_are_compared(
-    lived_in: House, lose: RunSql, monkeypatch: pytest.MonkeyPatch
+    lived_in: Env, lose: RunSql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compare, "ORDERS_COMPARED_QUICKLY", 3)
     with FoundDifferences() as found:
@@ -585,7 +581,7 @@ def test_a_large_ledger_is_counted_and_only_sellers_that_differ_are_compared(
 
 
 def test_the_daily_proof_counts_a_large_ledger(
-    lived_in: House, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    lived_in: Env, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compare, "ORDERS_COMPARED_QUICKLY", 3)
     with caplog.at_level("INFO"):
@@ -595,7 +591,7 @@ def test_the_daily_proof_counts_a_large_ledger(
 
 @pytest.mark.parametrize("portion", [1, 2, 9, 10])
 def test_portions_of_any_size_compare_every_order(
-    lived_in: House, lose: RunSql, monkeypatch: pytest.MonkeyPatch, portion: int
+    lived_in: Env, lose: RunSql, monkeypatch: pytest.MonkeyPatch, portion: int
 ) -> None:
     monkeypatch.setattr(compare, "ROWS_PER_PORTION", portion)
     lose("DELETE FROM feedamp.placements")

@@ -1,4 +1,4 @@
-"""The `feedamp` command in a test: in this process, against a house, with what it printed."""
+"""The `feedamp` command in a test: in this process, against an env, with what it printed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from airflow_house import AirflowHouse
+from airflow_env import AirflowEnv
 from order_samples import good_line, good_order
 
 from feedamp.resources import Resources
@@ -47,20 +47,20 @@ class Done:
 class Console:
     """Runs commands and, behind them, the steps that the DAGs run."""
 
-    def __init__(self, house: AirflowHouse) -> None:
-        self.house, self.sandbox, self.folder = house, house.sandbox, house.folder
+    def __init__(self, env: AirflowEnv) -> None:
+        self.env, self.sandbox, self.folder = env, env.sandbox, env.folder
         self.resources: Resources
 
     @contextmanager
     def opened(self) -> Iterator[Console]:
-        self.resources = self.house.resources()
+        self.resources = self.env.resources()
         yield self
         self.resources.state.close()
 
     def reopen(self) -> None:
         """Reads the options again, for the steps; a command does so by itself."""
         self.resources.state.close()
-        self.resources = self.house.resources()
+        self.resources = self.env.resources()
 
     def run(self, *argv: str | Path) -> Done:
         out, err = io.StringIO(), io.StringIO()
@@ -86,7 +86,7 @@ class Console:
         """An inbox file of orders with one line of two units each, taken in."""
         lines = {number: [good_line(mp_line_number=f"{number}-1", quantity=2)] for number in numbers}
         orders = [good_order(**{"mp_order_number": n, "order_lines": lines[n], **changes}) for n in numbers]
-        self.house.drop(name, *({"seller_id": seller, "order": order} for order in orders))
+        self.env.drop(name, *({"seller_id": seller, "order": order} for order in orders))
         self.intake()
 
     def intake(self) -> None:

@@ -1,6 +1,6 @@
 """A damaged file of the lake holds up its own manifest and nothing else, whatever the warehouse.
 
-The test folder brings the fixture `house`.
+The test folder brings the fixture `env`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from house import OTHER, SELLER, House, shipment
+from env import OTHER, SELLER, Env, shipment
 
 from feedamp.errors import IncompleteError
 from feedamp.lake.manifest import Manifest
@@ -30,45 +30,45 @@ def garble(path: Path) -> None:
     path.write_bytes(whole[:4] + bytes(len(whole) // 2) + whole[4 + len(whole) // 2 :])
 
 
-def extracted(house: House, *seller_ids: str) -> Manifest:
+def extracted(env: Env, *seller_ids: str) -> Manifest:
     """An extraction of these sellers alone, published and not loaded."""
-    run = house.run("extract_fulfillments")
-    asyncio.run(extract(house.resources, run, 0, list(seller_ids)))
-    return next(m for m in house.resources.lake.published() if m.run_id == run.run_id)
+    run = env.run("extract_fulfillments")
+    asyncio.run(extract(env.resources, run, 0, list(seller_ids)))
+    return next(m for m in env.resources.lake.published() if m.run_id == run.run_id)
 
 
-def file_of(house: House, manifest: Manifest, table: str) -> Path:
+def file_of(env: Env, manifest: Manifest, table: str) -> Path:
     [file] = [file for file in manifest.files if file.table == table]
-    return Path(house.resources.lake.absolute(file.path))
+    return Path(env.resources.lake.absolute(file.path))
 
 
-def loaded_orders(house: House) -> set[str]:
-    with house.resources.warehouse.session() as session:
+def loaded_orders(env: Env) -> set[str]:
+    with env.resources.warehouse.session() as session:
         keys = [(SELLER, "M-1"), (OTHER, "M-2"), (SELLER, "M-3")]
         rows = session.rows("orders", ["mp_order_number", "extracted_at"], keys)
         return {row["mp_order_number"] for row in rows if row["extracted_at"] is not None}
 
 
-def marked_sellers(house: House) -> set[str]:
-    with house.state.read() as connection:
+def marked_sellers(env: Env) -> set[str]:
+    with env.state.read() as connection:
         return {name for name in (SELLER, OTHER) if watermarks.read(connection, name) is not None}
 
 
-def waiting(house: House) -> list[str]:
-    with house.state.read() as connection:
+def waiting(env: Env) -> list[str]:
+    with env.state.read() as connection:
         return [path for path, _ in manifests.pending(connection)]
 
 
 @pytest.fixture
-def shipped(house: House) -> House:
+def shipped(env: Env) -> Env:
     """An order of each of two sellers, shipped and not read yet."""
-    house.placed("M-1")
-    house.placed("M-2", seller=OTHER)
-    house.load()
-    house.fulfill("M-1", shipment(2))
-    house.fulfill("M-2", shipment(2), seller=OTHER)
-    house.clock.skip(minutes=5)
-    return house
+    env.placed("M-1")
+    env.placed("M-2", seller=OTHER)
+    env.load()
+    env.fulfill("M-1", shipment(2))
+    env.fulfill("M-2", shipment(2), seller=OTHER)
+    env.clock.skip(minutes=5)
+    return env
 
 
 @pytest.mark.parametrize(
@@ -81,102 +81,102 @@ def shipped(house: House) -> House:
     ],
 )
 def test_the_others_are_loaded_and_the_damaged_one_waits_until_it_is_whole(
-    shipped: House, table: str, damage: Damage
+    shipped: Env, table: str, damage: Damage
 ) -> None:
-    house = shipped
-    damaged = extracted(house, SELLER)
-    whole = extracted(house, OTHER)
-    path = file_of(house, damaged, table)
+    env = shipped
+    damaged = extracted(env, SELLER)
+    whole = extracted(env, OTHER)
+    path = file_of(env, damaged, table)
     content = path.read_bytes()
     damage(path)
     for _ in range(2):
         with pytest.raises(IncompleteError, match=r"Put the files back .*runbook") as caught:
-            house.load()
+            env.load()
         assert damaged.path in caught.value.message
         assert f"{table}/" in caught.value.message
         assert whole.path not in caught.value.message
-        assert "M-2" in loaded_orders(house)
-        assert marked_sellers(house) == {OTHER}
-        assert waiting(house) == [damaged.path]
-    house.process()
-    assert (house.order("M-1").phase, house.order("M-2", seller=OTHER).phase) == ("settled", "closed")
+        assert "M-2" in loaded_orders(env)
+        assert marked_sellers(env) == {OTHER}
+        assert waiting(env) == [damaged.path]
+    env.process()
+    assert (env.order("M-1").phase, env.order("M-2", seller=OTHER).phase) == ("settled", "closed")
 
     path.write_bytes(content)
-    house.load()
-    assert loaded_orders(house) == {"M-1", "M-2"}
-    assert marked_sellers(house) == {SELLER, OTHER}
-    assert waiting(house) == []
-    house.process()
-    assert house.order("M-1").phase == "closed"
+    env.load()
+    assert loaded_orders(env) == {"M-1", "M-2"}
+    assert marked_sellers(env) == {SELLER, OTHER}
+    assert waiting(env) == []
+    env.process()
+    assert env.order("M-1").phase == "closed"
 
 
-def test_what_a_damaged_manifest_held_is_read_again_by_the_next_extraction(shipped: House) -> None:
-    house = shipped
-    damaged = extracted(house, SELLER)
-    file_of(house, damaged, "orders").unlink()
+def test_what_a_damaged_manifest_held_is_read_again_by_the_next_extraction(shipped: Env) -> None:
+    env = shipped
+    damaged = extracted(env, SELLER)
+    file_of(env, damaged, "orders").unlink()
     with pytest.raises(IncompleteError):
-        house.load()
-    assert loaded_orders(house) == set()
-    house.clock.skip(minutes=15)
-    extracted(house, SELLER, OTHER)
+        env.load()
+    assert loaded_orders(env) == set()
+    env.clock.skip(minutes=15)
+    extracted(env, SELLER, OTHER)
     with pytest.raises(IncompleteError):
-        house.load()
-    assert loaded_orders(house) == {"M-1", "M-2"}
-    assert waiting(house) == [damaged.path]
+        env.load()
+    assert loaded_orders(env) == {"M-1", "M-2"}
+    assert waiting(env) == [damaged.path]
 
 
-def test_a_damaged_manifest_that_is_moved_away_loses_nothing(shipped: House) -> None:
-    house = shipped
-    damaged = extracted(house, SELLER)
-    file_of(house, damaged, "orders").unlink()
+def test_a_damaged_manifest_that_is_moved_away_loses_nothing(shipped: Env) -> None:
+    env = shipped
+    damaged = extracted(env, SELLER)
+    file_of(env, damaged, "orders").unlink()
     with pytest.raises(IncompleteError):
-        house.load()
-    Path(house.resources.lake.absolute(damaged.path)).unlink()
-    house.load()
-    assert marked_sellers(house) == set()
-    house.clock.skip(minutes=15)
-    house.read()
-    assert loaded_orders(house) == {"M-1", "M-2"}
-    assert marked_sellers(house) == {SELLER, OTHER}
-    house.clock.skip(hours=72)
-    house.load()
-    assert waiting(house) == []
+        env.load()
+    Path(env.resources.lake.absolute(damaged.path)).unlink()
+    env.load()
+    assert marked_sellers(env) == set()
+    env.clock.skip(minutes=15)
+    env.read()
+    assert loaded_orders(env) == {"M-1", "M-2"}
+    assert marked_sellers(env) == {SELLER, OTHER}
+    env.clock.skip(hours=72)
+    env.load()
+    assert waiting(env) == []
 
 
-def test_rows_of_the_outbox_come_again_when_their_manifest_is_moved_away(house: House) -> None:
+def test_rows_of_the_outbox_come_again_when_their_manifest_is_moved_away(env: Env) -> None:
     """What `place` wrote stands nowhere else but in the outbox, until it is in the warehouse."""
-    house.placed("M-1")
-    emptied = _outbox_manifest(house)
-    cut_in_half(file_of(house, emptied, "placements"))
+    env.placed("M-1")
+    emptied = _outbox_manifest(env)
+    cut_in_half(file_of(env, emptied, "placements"))
     with pytest.raises(IncompleteError, match="outbox"):
-        house.load()
-    Path(house.resources.lake.absolute(emptied.path)).unlink()
-    house.load()
-    with house.resources.warehouse.session() as warehouse:
+        env.load()
+    Path(env.resources.lake.absolute(emptied.path)).unlink()
+    env.load()
+    with env.resources.warehouse.session() as warehouse:
         assert list(warehouse.rows("placements", ["source"], [(SELLER, "M-1")])) != []
 
 
-def _outbox_manifest(house: House) -> Manifest:
+def _outbox_manifest(env: Env) -> Manifest:
     """What waits in the outbox, published by a load that died before it was merged."""
     from feedamp.steps.load import _alone, _empty_outbox
 
-    with _alone(house.resources) as owner:
-        _empty_outbox(house.resources, house.run("load"), owner)
-    [manifest] = [m for m in house.resources.lake.published() if "outbox" in m.path]
+    with _alone(env.resources) as owner:
+        _empty_outbox(env.resources, env.run("load"), owner)
+    [manifest] = [m for m in env.resources.lake.published() if "outbox" in m.path]
     return manifest
 
 
 @pytest.mark.parametrize("content", [b"", b'{"path": '], ids=["empty", "cut off"])
-def test_a_damaged_manifest_itself_holds_up_no_other(shipped: House, content: bytes) -> None:
-    house = shipped
-    damaged = extracted(house, SELLER)
-    extracted(house, OTHER)
-    path = Path(house.resources.lake.absolute(damaged.path))
+def test_a_damaged_manifest_itself_holds_up_no_other(shipped: Env, content: bytes) -> None:
+    env = shipped
+    damaged = extracted(env, SELLER)
+    extracted(env, OTHER)
+    path = Path(env.resources.lake.absolute(damaged.path))
     whole = path.read_bytes()
     path.write_bytes(content)
     with pytest.raises(IncompleteError, match=f"{damaged.path} is damaged"):
-        house.load()
-    assert loaded_orders(house) == {"M-2"}
+        env.load()
+    assert loaded_orders(env) == {"M-2"}
     path.write_bytes(whole)
-    house.load()
-    assert loaded_orders(house) == {"M-1", "M-2"}
+    env.load()
+    assert loaded_orders(env) == {"M-1", "M-2"}

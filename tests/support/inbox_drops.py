@@ -1,4 +1,4 @@
-"""Inbox files as bytes: CSV rows of one house's seller, Parquet files whole and damaged."""
+"""Inbox files as bytes: CSV rows of one env's seller, Parquet files whole and damaged."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from house import SELLER, House
+from env import SELLER, Env
 from order_samples import csv_line, csv_text
 
 
-def drop_bytes(house: House, name: str, content: bytes) -> None:
+def drop_bytes(env: Env, name: str, content: bytes) -> None:
     """A file that has settled."""
-    path = house.inbox / name
+    path = env.inbox / name
     path.write_bytes(content)
-    os.utime(path, (house.clock.now().timestamp() - 1,) * 2)
+    os.utime(path, (env.clock.now().timestamp() - 1,) * 2)
 
 
 def csv_row(number: str, line: str = "1", state: str = "AWAITING_SHIPMENT", **cells: str) -> dict[str, str]:
@@ -28,8 +28,8 @@ def csv_row(number: str, line: str = "1", state: str = "AWAITING_SHIPMENT", **ce
     )
 
 
-def drop_csv(house: House, name: str, *rows: dict[str, str]) -> None:
-    drop_bytes(house, name, csv_text(*rows))
+def drop_csv(env: Env, name: str, *rows: dict[str, str]) -> None:
+    drop_bytes(env, name, csv_text(*rows))
 
 
 def jsonl(bodies: Sequence[dict[str, Any]]) -> bytes:

@@ -14,8 +14,8 @@ from typing import Any
 from cryptography.fernet import Fernet
 
 from crashes.clock import SharedClock
+from crashes.fixtures import Fixtures, run_step
 from crashes.forking import CONTEXT
-from crashes.rooms import Rooms, run_step
 from feedamp.state import sellers
 from feedamp_sandbox import (
     Sandbox,
@@ -32,20 +32,20 @@ A_DAY_S = 86_400.0
 class Orphanage:
     """Sellers whose access tokens have just ended, and one extraction after the other."""
 
-    rooms: Rooms
+    fixtures: Fixtures
     clock: SharedClock
     sandbox: Sandbox
 
     def extract(self, run_id: str) -> dict[str, Any]:
         self.clock.skip(minutes=15)
-        resources = self.rooms.resources()
+        resources = self.fixtures.resources()
         with closing(resources.state):
             return run_step(resources, "extract", run_id)
 
     def die_between_answer_and_store(self) -> None:
         """`kill -9` for an extraction at the moment at which it has got a seller's new tokens."""
         ours, theirs = CONTEXT.Pipe()
-        victim = CONTEXT.Process(target=_extract_and_stop, args=(self.rooms, theirs))
+        victim = CONTEXT.Process(target=_extract_and_stop, args=(self.fixtures, theirs))
         victim.start()
         assert ours.poll(PATIENCE_S)
         time.sleep(0.1)  # FeedAMP has answered the others by now
@@ -54,11 +54,11 @@ class Orphanage:
 
     def waiting(self) -> list[str]:
         """Sellers who must authorize again."""
-        with closing(self.rooms.open_state()) as state, state.read() as connection:
+        with closing(self.fixtures.open_state()) as state, state.read() as connection:
             return [seller.seller_id for seller in sellers.find(connection) if seller.blocked_by]
 
 
-def _extract_and_stop(rooms: Rooms, pipe: Connection) -> None:
+def _extract_and_stop(fixtures: Fixtures, pipe: Connection) -> None:
     logging.disable(logging.CRITICAL)
 
     def stop(secret: str) -> None:
@@ -66,7 +66,7 @@ def _extract_and_stop(rooms: Rooms, pipe: Connection) -> None:
             pipe.send("it has the answer")
             time.sleep(PATIENCE_S)
 
-    run_step(rooms.resources(on_secret=stop), "extract", "killed")
+    run_step(fixtures.resources(on_secret=stop), "extract", "killed")
 
 
 @contextmanager
@@ -81,6 +81,6 @@ def orphanage(folder: Path, url: str, *, grace_s: float = 0.0) -> Iterator[Orpha
     )
     with running(options, clock=clock.now, monotonic=clock.elapsed_s) as sandbox:
         key = Fernet.generate_key().decode()
-        rooms = Rooms(folder, sandbox.api, sandbox.client_id, key, sandbox.client_secret, clock, url)
-        rooms.register({seller["seller_id"]: seller["refresh_token"] for seller in sandbox.sellers})
-        yield Orphanage(rooms, clock, sandbox)
+        fixtures = Fixtures(folder, sandbox.api, sandbox.client_id, key, sandbox.client_secret, clock, url)
+        fixtures.register({seller["seller_id"]: seller["refresh_token"] for seller in sandbox.sellers})
+        yield Orphanage(fixtures, clock, sandbox)

@@ -17,11 +17,11 @@ from tempfile import TemporaryDirectory
 from cryptography.fernet import Fernet
 from processes import Crew
 
-from crashes import picture
+from crashes import observed
+from crashes.fixtures import EXTRACT_DAG, LOOP, PLACE_DAG, PROCESS_DAG, Fixtures, run_step
 from crashes.killing import Watch
+from crashes.observed import Observed
 from crashes.orders import B, C, act, deliver
-from crashes.picture import Picture
-from crashes.rooms import EXTRACT_DAG, LOOP, PLACE_DAG, PROCESS_DAG, Rooms, run_step
 from feedamp.lake.store import Lake
 from feedamp_sandbox import (
     Sandbox,
@@ -42,23 +42,23 @@ class Case:
     """Two runs, the world they start from, and what comes after both before anybody looks."""
 
     runs: tuple[Steps, Steps]
-    prepare: Callable[[House], None]
+    prepare: Callable[[Env], None]
     then: Steps = ()
 
 
 @dataclass
-class House:
-    """A house of files and what FeedAMP was sent from it."""
+class Env:
+    """An env of files and what FeedAMP was sent from it."""
 
-    rooms: Rooms
+    fixtures: Fixtures
     sandbox: Sandbox
     watch: Watch
 
     def hand_over(self, round_number: int) -> None:
-        deliver(self.rooms.folder / "inbox", round_number, modified_at=time.time() - 60)
+        deliver(self.fixtures.folder / "inbox", round_number, modified_at=time.time() - 60)
 
     def run(self, *steps: str) -> None:
-        do(self.rooms, steps, f"before__{time.monotonic_ns()}")
+        do(self.fixtures, steps, f"before__{time.monotonic_ns()}")
 
     def keep_to(self, requests_per_second: float, burst: int) -> None:
         """From now on FeedAMP allows no more."""
@@ -66,20 +66,20 @@ class House:
         with self.sandbox.world.lock:
             self.sandbox.world.limiter = Limiter(options, time.monotonic, self.sandbox.world.rules)
 
-    def look(self) -> Picture:
+    def look(self) -> Observed:
         """Everything that can be seen from outside, less moments and run ids."""
-        lake = Lake(str(self.rooms.folder / "lake"))
-        with closing(self.rooms.open_state()) as state:
-            seen = picture.state_rows(state)
-        seen |= picture.warehouse_rows(self.rooms.folder / "warehouse.duckdb") | picture.lake_rows(lake)
+        lake = Lake(str(self.fixtures.folder / "lake"))
+        with closing(self.fixtures.open_state()) as state:
+            seen = observed.state_rows(state)
+        seen |= observed.warehouse_rows(self.fixtures.folder / "warehouse.duckdb") | observed.lake_rows(lake)
         for seller in self.sandbox.sellers:
             seen[f"FeedAMP {seller['seller_id']}"] = dict(self.sandbox.orders(seller["seller_id"]))
         return seen | {"sent": {"/".join(key): times for key, times in self.watch.sent.items()}}
 
 
-def do(rooms: Rooms, steps: Sequence[str], run_id: str) -> list[str]:
+def do(fixtures: Fixtures, steps: Sequence[str], run_id: str) -> list[str]:
     """Runs steps, and again what was left undone, as Airflow would; returns what was left in spite of that."""
-    resources = rooms.resources()
+    resources = fixtures.resources()
     left: list[str] = []
     with closing(resources.state):
         for step in steps:
@@ -93,16 +93,16 @@ def do(rooms: Rooms, steps: Sequence[str], run_id: str) -> list[str]:
     return left
 
 
-def work(number: int, rooms: Rooms, runs: Sequence[Steps]) -> tuple[list[str], float, float]:
+def work(number: int, fixtures: Fixtures, runs: Sequence[Steps]) -> tuple[list[str], float, float]:
     """One process: what was left undone, and from when to when it was at work."""
     logging.disable(logging.CRITICAL)
     began = time.monotonic()
-    left = do(rooms, runs[number], f"manual__{number}")
+    left = do(fixtures, runs[number], f"manual__{number}")
     return left, began, time.monotonic()
 
 
 @contextmanager
-def prepared(folder: Path, url: str, case: Case) -> Iterator[House]:
+def prepared(folder: Path, url: str, case: Case) -> Iterator[Env]:
     """The world before the two runs."""
     folder.mkdir()
     watch = Watch()
@@ -110,12 +110,12 @@ def prepared(folder: Path, url: str, case: Case) -> Iterator[House]:
     with running(options, observer=watch) as sandbox:
         watch.look_at(sandbox)
         key = Fernet.generate_key().decode()
-        rooms = Rooms(folder, sandbox.api, sandbox.client_id, key, sandbox.client_secret, state_url=url)
-        rooms.register({seller["seller_id"]: seller["refresh_token"] for seller in sandbox.sellers})
-        house = House(rooms, sandbox, watch)
-        house.hand_over(0)
-        case.prepare(house)
-        yield house
+        fixtures = Fixtures(folder, sandbox.api, sandbox.client_id, key, sandbox.client_secret, state_url=url)
+        fixtures.register({seller["seller_id"]: seller["refresh_token"] for seller in sandbox.sellers})
+        env = Env(fixtures, sandbox, watch)
+        env.hand_over(0)
+        case.prepare(env)
+        yield env
 
 
 @dataclass
@@ -130,64 +130,66 @@ class Outcome:
 def at_once(both: Crew, folder: Path, url: str, case: Case) -> Outcome:
     """Plays the case in two processes at once at two requests a second, and one after the other at leisure."""
     one, *other = _one_after_the_other(case)
-    with prepared(folder / "at-once", url, case) as house:
-        before = len(house.sandbox.requests)
-        house.keep_to(RATE, BURST)
-        rooms = replace(house.rooms, requests_per_second=RATE)
-        done = both.run(work, rooms, case.runs, patience_s=PATIENCE_S)
-        asked = Counter(r.seller_id for r in house.sandbox.requests[before:] if "/orders" in r.path)
+    with prepared(folder / "at-once", url, case) as env:
+        before = len(env.sandbox.requests)
+        env.keep_to(RATE, BURST)
+        fixtures = replace(env.fixtures, requests_per_second=RATE)
+        done = both.run(work, fixtures, case.runs, patience_s=PATIENCE_S)
+        asked = Counter(r.seller_id for r in env.sandbox.requests[before:] if "/orders" in r.path)
         # A case in which nothing meets, or the rate costs no one a wait, would say nothing.
         assert max(began for _, began, _ in done) < min(ended for _, _, ended in done)
         assert max(asked.values()) > BURST
-        broken_rules = list(house.sandbox.broken_rules)
-        house.keep_to(1e6, 10**6)
-        house.run(*case.then)
-        found = house.look()
-        wanted = picture.either(one, *other, found) if other else one  # an order at a time: it meets no other
+        broken_rules = list(env.sandbox.broken_rules)
+        env.keep_to(1e6, 10**6)
+        env.run(*case.then)
+        found = env.look()
+        wanted = (
+            observed.either(one, *other, found) if other else one
+        )  # an order at a time: it meets no other
         return Outcome(
-            picture.differences(wanted, found),
+            observed.differences(wanted, found),
             [line for left, _, _ in done for line in left],
             broken_rules,
         )
 
 
 @cache
-def _one_after_the_other(case: Case) -> list[Picture]:
+def _one_after_the_other(case: Case) -> list[Observed]:
     """What each run leaves that comes after the other, on SQLite."""
     pictures = []
     for runs in sorted({case.runs, case.runs[::-1]}):
-        with TemporaryDirectory() as folder, prepared(Path(folder) / "after", "", case) as house:
+        with TemporaryDirectory() as folder, prepared(Path(folder) / "after", "", case) as env:
             for steps in (*runs, case.then):
-                house.run(*steps)
-            pictures.append(house.look())
+                env.run(*steps)
+            pictures.append(env.look())
     return pictures
 
 
-def _sellers_have_acted(house: House) -> None:
-    house.run(*PLACE_DAG)
-    act(house.sandbox, 0)
+def _sellers_have_acted(env: Env) -> None:
+    env.run(*PLACE_DAG)
+    act(env.sandbox, 0)
 
 
-def _fulfillments_are_read(house: House) -> None:
-    _sellers_have_acted(house)
-    house.run(*EXTRACT_DAG)
+def _fulfillments_are_read(env: Env) -> None:
+    _sellers_have_acted(env)
+    env.run(*EXTRACT_DAG)
 
 
-def _feedamp_has_lost_and_cancelled_orders(house: House) -> None:
+def _feedamp_has_lost_and_cancelled_orders(env: Env) -> None:
     """While sellers go on with the second round."""
-    _fulfillments_are_read(house)
-    house.run(*PROCESS_DAG)
-    house.hand_over(1)
-    house.run(*PLACE_DAG)
-    act(house.sandbox, 1)
-    with house.sandbox.world.lock:
-        orders = house.sandbox.world.orders
+    _fulfillments_are_read(env)
+    env.run(*PROCESS_DAG)
+    env.hand_over(1)
+    env.run(*PLACE_DAG)
+    act(env.sandbox, 1)
+    with env.sandbox.world.lock:
+        orders = env.sandbox.world.orders
         orders.get(C, "late").marketplace_state = "CANCELLED"
         orders._sorted[B].remove(orders._by_number[B].pop("never-touched"))
 
 
 CASES = {
-    "two placings": Case((PLACE_DAG, PLACE_DAG), lambda house: None),
+    "two placings": Case((PLACE_DAG, PLACE_DAG), lambda env: None),
     "two extractions": Case((EXTRACT_DAG * 2, EXTRACT_DAG * 2), _sellers_have_acted),
     "two runs that report and close": Case((PROCESS_DAG, PROCESS_DAG), _fulfillments_are_read),
     # Which of the two has seen an error listed that one of them reported is for the next reading to settle.

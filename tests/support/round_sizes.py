@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from house_rooms import Clock, open_state
+from env_fixtures import Clock, open_state
 from manifests import order
 
 from feedamp.lake import (

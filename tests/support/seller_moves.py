@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from house import BAD_NUMBER, GOOD_NUMBER
+from env import BAD_NUMBER, GOOD_NUMBER
 from hypothesis import strategies as st
 
 Entry = dict[str, Any]

@@ -29,7 +29,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100, help="trials of each step")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", nargs="+", choices=KILLED, default=KILLED)
-    parser.add_argument("--folder", type=Path, help="where the houses stand; memory if there is any")
+    parser.add_argument("--folder", type=Path, help="where the envs stand; memory if there is any")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     where = args.folder or (IN_MEMORY if IN_MEMORY.is_dir() else None)

@@ -21,8 +21,8 @@ from typing import Any, Literal
 import msgspec
 import sqlalchemy as sa
 
+from crashes.fixtures import Fixtures, run_step
 from crashes.forking import CONTEXT
-from crashes.rooms import Rooms, run_step
 from feedamp.resources import Resources
 from feedamp_sandbox import Sandbox
 from feedamp_sandbox.server import Exchange
@@ -34,7 +34,7 @@ Kind = Literal[
     "moment", "before a request", "after a request", "before a commit", "after a commit", "as a file changes"
 ]
 """After so many seconds; before or after the n-th request has its effect; before the n-th commit in the state or as
-the transaction after it begins; at the n-th change of a file below the house."""
+the transaction after it begins; at the n-th change of a file below the env."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class Watch:
 
 
 def run(
-    rooms: Rooms,
+    fixtures: Fixtures,
     steps: Sequence[str],
     run_id: str,
     watch: Watch,
@@ -151,7 +151,7 @@ def run(
     """
     ours, theirs = CONTEXT.Pipe()
     process = CONTEXT.Process(
-        target=_work, args=(rooms, steps, run_id, try_number, death, theirs), daemon=True
+        target=_work, args=(fixtures, steps, run_id, try_number, death, theirs), daemon=True
     )
     process.start()
     theirs.close()
@@ -168,7 +168,7 @@ def run(
         watch.arm(death, strike)
         started = time.monotonic()
         ours.send("go")
-        changes = _look_on(rooms.folder, process.sentinel, death, strike, is_measured=is_measured)
+        changes = _look_on(fixtures.folder, process.sentinel, death, strike, is_measured=is_measured)
         seconds = time.monotonic() - started
         process.join(PATIENCE_S)
         watch.disarm()
@@ -214,11 +214,16 @@ def _files(folder: Path) -> list[tuple[str, int, int]]:
 
 
 def _work(
-    rooms: Rooms, steps: Sequence[str], run_id: str, try_number: int, death: Death | None, pipe: Connection
+    fixtures: Fixtures,
+    steps: Sequence[str],
+    run_id: str,
+    try_number: int,
+    death: Death | None,
+    pipe: Connection,
 ) -> None:
     """The process."""
     logging.disable(logging.CRITICAL)
-    resources = rooms.resources()
+    resources = fixtures.resources()
     counts = _mind_transactions(resources, death)
     pipe.send("ready")
     pipe.recv()

@@ -14,12 +14,12 @@ from typing import Any
 
 from cryptography.fernet import Fernet
 
-from crashes import picture
+from crashes import observed
 from crashes.clock import SharedClock
+from crashes.fixtures import EXTRACT_DAG, LOOP, PLACE_DAG, PROCESS_DAG, Fixtures
 from crashes.killing import Death, End, Kind, Measures, Watch, run
+from crashes.observed import Observed
 from crashes.orders import CLOSED_AS, ROUNDS, act, deliver
-from crashes.picture import Picture
-from crashes.rooms import EXTRACT_DAG, LOOP, PLACE_DAG, PROCESS_DAG, Rooms
 from feedamp.lake.store import Lake
 from feedamp_sandbox import (
     Sandbox,
@@ -62,13 +62,15 @@ class Result:
 class Trials:
     """The undisturbed run, kept stage by stage, and trials that start from any of them."""
 
-    def __init__(self, base: Path, rooms: Rooms, clock: SharedClock, sandbox: Sandbox, watch: Watch) -> None:
-        self._base, self._rooms, self._clock = base, rooms, clock
+    def __init__(
+        self, base: Path, fixtures: Fixtures, clock: SharedClock, sandbox: Sandbox, watch: Watch
+    ) -> None:
+        self._base, self._fixtures, self._clock = base, fixtures, clock
         self._sandbox, self._watch = sandbox, watch
         self._runs = 0
         self.stages: list[Stage] = []
-        self._ends: list[Picture] = []
-        self._settled: list[Picture] = []
+        self._ends: list[Observed] = []
+        self._settled: list[Observed] = []
 
     def rehearse(self) -> None:
         """The undisturbed run: measures every step, and keeps the world before each that will be killed."""
@@ -98,14 +100,14 @@ class Trials:
         problems = self._clean_run(number, stage.sellers_have_acted)
         found = self._picture()
         # Whether FeedAMP's list of errors is read yet depends on the moment.
-        either = picture.either(self._ends[number], self._settled[number], found)
-        problems += [f"one run later: {line}" for line in picture.differences(either, found)]
+        either = observed.either(self._ends[number], self._settled[number], found)
+        problems += [f"one run later: {line}" for line in observed.differences(either, found)]
         while to_the_end:
             problems += self._loop()
             is_last = number == ROUNDS - 1  # the lake has kept every round
             found = self._picture(rebuilt=is_last)
             wanted = self._settled[number] | (_as_rebuilt(self._settled[number]) if is_last else {})
-            problems += [f"after round {number}: {line}" for line in picture.differences(wanted, found)]
+            problems += [f"after round {number}: {line}" for line in observed.differences(wanted, found)]
             if is_last:
                 break
             number += 1
@@ -119,7 +121,7 @@ class Trials:
                 self._run([step])
                 continue
             folder = self._base / f"before-{len(self.stages)}"
-            shutil.copytree(self._rooms.folder, folder)
+            shutil.copytree(self._fixtures.folder, folder)
             world, sent = copy.deepcopy(self._world()), self._watch.sent.copy()
             elapsed_s = self._clock.elapsed_s()
             measures = self._run([step], is_measured=True).measures
@@ -128,8 +130,8 @@ class Trials:
             )
 
     def _restore(self, stage: Stage) -> None:
-        shutil.rmtree(self._rooms.folder)
-        shutil.copytree(stage.folder, self._rooms.folder)
+        shutil.rmtree(self._fixtures.folder)
+        shutil.copytree(stage.folder, self._fixtures.folder)
         kept, world = copy.deepcopy(stage.world), self._sandbox.world
         with world.lock:
             world.orders, world.grants, world.rules, world.limiter = kept
@@ -159,7 +161,7 @@ class Trials:
     def _open_round(self, number: int) -> None:
         self._clock.skip(hours=2)  # access tokens have ended
         modified_at = self._clock.now().timestamp() - 60
-        deliver(self._rooms.folder / "inbox", number, modified_at=modified_at)
+        deliver(self._fixtures.folder / "inbox", number, modified_at=modified_at)
 
     def _clean_run(self, number: int, sellers_have_acted: bool) -> list[str]:
         if sellers_have_acted:
@@ -177,24 +179,24 @@ class Trials:
         return [f"a clean run left undone: {line}" for line in end.complaints]
 
     def _run(self, steps: Sequence[str], *, run_id: str = "", **more: Any) -> End:
-        return run(self._rooms, steps, run_id or self._next_run(), self._watch, **more)
+        return run(self._fixtures, steps, run_id or self._next_run(), self._watch, **more)
 
     def _next_run(self) -> str:
         self._runs += 1
         return f"manual__{self._runs}"
 
-    def _picture(self, *, rebuilt: bool = False) -> Picture:
-        lake = Lake(str(self._rooms.folder / "lake"))
-        with closing(self._rooms.open_state()) as state:
-            seen = picture.state_rows(state)
-        seen |= picture.warehouse_rows(self._rooms.folder / "warehouse.duckdb") | picture.lake_rows(lake)
+    def _picture(self, *, rebuilt: bool = False) -> Observed:
+        lake = Lake(str(self._fixtures.folder / "lake"))
+        with closing(self._fixtures.open_state()) as state:
+            seen = observed.state_rows(state)
+        seen |= observed.warehouse_rows(self._fixtures.folder / "warehouse.duckdb") | observed.lake_rows(lake)
         sellers = [seller["seller_id"] for seller in self._sandbox.sellers]
         seen |= {f"FeedAMP {seller_id}": self._sandbox.orders(seller_id) for seller_id in sellers}
         seen["reports"] = {
             "/".join(key): times for key, times in self._watch.sent.items() if key[0] == "POST"
         }
         seen["closings"] = {"/".join(key): times for key, times in self._closings().items()}
-        return seen | (picture.rebuilt_rows(self._base, lake) if rebuilt else {})
+        return seen | (observed.rebuilt_rows(self._base, lake) if rebuilt else {})
 
     def _closings(self) -> dict[tuple[str, ...], int]:
         """Final states that `close` sent. An order that the marketplace cancels is placed like any other."""
@@ -213,7 +215,7 @@ class Trials:
 def rehearsed(base: Path) -> Iterator[Trials]:
     """Trials below a folder, with the undisturbed run behind them."""
     base.mkdir(parents=True, exist_ok=True)
-    folder = base / "house"
+    folder = base / "env"
     folder.mkdir()
     clock, watch = SharedClock(base / "clock"), Watch()
     # A refresh that dies after FeedAMP's answer loses the seller unless there is a grace period: not today's question.
@@ -223,9 +225,9 @@ def rehearsed(base: Path) -> Iterator[Trials]:
     with running(options, clock=clock.now, monotonic=clock.elapsed_s, observer=watch) as sandbox:
         watch.look_at(sandbox)
         key = Fernet.generate_key().decode()
-        rooms = Rooms(folder, sandbox.api, sandbox.client_id, key, sandbox.client_secret, clock)
-        rooms.register({seller["seller_id"]: seller["refresh_token"] for seller in sandbox.sellers})
-        trials = Trials(base, rooms, clock, sandbox, watch)
+        fixtures = Fixtures(folder, sandbox.api, sandbox.client_id, key, sandbox.client_secret, clock)
+        fixtures.register({seller["seller_id"]: seller["refresh_token"] for seller in sandbox.sellers})
+        trials = Trials(base, fixtures, clock, sandbox, watch)
         trials.rehearse()
         yield trials
 
@@ -238,5 +240,5 @@ def _draw(measures: Measures, rng: random.Random) -> Death:
     return Death(kind, rng.uniform(0, bound) if kind == "moment" else rng.randint(1, int(bound)))
 
 
-def _as_rebuilt(wanted: Picture) -> Picture:
+def _as_rebuilt(wanted: Observed) -> Observed:
     return {f"rebuilt {name}": rows for name, rows in wanted.items() if name.startswith("warehouse ")}

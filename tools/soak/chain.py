@@ -23,8 +23,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from crashes.fixtures import Fixtures
 from crashes.forking import CONTEXT
-from crashes.rooms import Rooms
 from feedamp.errors import AuthorizationError, ConfigurationError, RejectedError, TransientError
 from feedamp.resources import Resources
 from feedamp.run import Run, shards
@@ -121,15 +121,15 @@ class Scheduler:
     `before_placing` is called while tasks that place orders start.
     """
 
-    def __init__(self, rooms: Rooms, settings: Settings) -> None:
+    def __init__(self, fixtures: Fixtures, settings: Settings) -> None:
         self.before_placing: Callable[[], None] = lambda: None
         self.figures = Figures()
         self.orders_so_far = 0
-        self._rooms, self._settings = rooms, settings
+        self._fixtures, self._settings = fixtures, settings
         self._slots = threading.Semaphore(TASKS_AT_ONCE)
         self._lock = threading.Lock()
         self._running: dict[int, Job] = {}
-        (rooms.folder / "logs").mkdir(exist_ok=True)
+        (fixtures.folder / "logs").mkdir(exist_ok=True)
 
     def run(self, dag_id: str, run_id: str, **params: Any) -> RunResult:
         """One run of a DAG, to its end."""
@@ -205,15 +205,15 @@ class Scheduler:
 
     def pause(self, seconds: float) -> None:
         """Lets time pass; on a clock of our own it jumps."""
-        if self._rooms.clock:
-            self._rooms.clock.skip(seconds=seconds)
+        if self._fixtures.clock:
+            self._fixtures.clock.skip(seconds=seconds)
         else:
             time.sleep(seconds)
 
     def _try(self, job: Job) -> dict[str, Any]:
         with self._slots:
             ours, theirs = CONTEXT.Pipe()
-            process = CONTEXT.Process(target=_work, args=(self._rooms, job, theirs), daemon=True)
+            process = CONTEXT.Process(target=_work, args=(self._fixtures, job, theirs), daemon=True)
             process.start()
             theirs.close()
             pid = process.pid or 0
@@ -252,13 +252,13 @@ def may_retry(error: BaseException) -> tuple[bool, float | None]:
     return not isinstance(error, AuthorizationError | RejectedError | ConfigurationError), None
 
 
-def _work(rooms: Rooms, job: Job, pipe: Connection) -> None:
+def _work(fixtures: Fixtures, job: Job, pipe: Connection) -> None:
     """The process of a task."""
     import duckdb  # noqa: F401 - part of the process before any row
     import pandas as pd  # noqa: F401 - likewise
 
     logging.basicConfig(
-        filename=rooms.folder / "logs" / f"{job.dag_id}.log",
+        filename=fixtures.folder / "logs" / f"{job.dag_id}.log",
         level=logging.INFO,
         format=f"%(asctime)s %(levelname)s {job.run_id} {job.task} "
         f"{job.shard['shard'] if job.shard else '-'} try {job.try_number} %(name)s: %(message)s",
@@ -266,7 +266,7 @@ def _work(rooms: Rooms, job: Job, pipe: Connection) -> None:
     )
     end = _no_end("")
     started_mb = _status_mb("RssAnon")
-    resources = rooms.resources()
+    resources = fixtures.resources()
     try:
         now = resources.state.now()
         with resources.state.begin() as connection:

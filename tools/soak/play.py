@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from cryptography.fernet import Fernet
 
 from crashes.clock import SharedClock
-from crashes.rooms import Rooms
+from crashes.fixtures import Fixtures
 from feedamp.state import schema
 from feedamp_sandbox import SandboxOptions
 from soak.chain import EXTRACT, PLACE, PROCESS, RECONCILE, REFRESH, Figures, Scheduler
@@ -47,7 +47,7 @@ class Outcome:
 
     settings: Settings
     stages: dict[str, Differences] = field(default_factory=dict)
-    rooms: dict[str, Room] = field(default_factory=dict)
+    fixtures: dict[str, Room] = field(default_factory=dict)
     figures: Figures = field(default_factory=Figures)
     trouble: dict[str, int] = field(default_factory=dict)
     broken: list[Broken] = field(default_factory=list)
@@ -62,20 +62,20 @@ class Soak:
     def __init__(
         self,
         settings: Settings,
-        rooms: Rooms,
+        fixtures: Fixtures,
         sandbox: SandboxProcess,
         say: Say,
     ) -> None:
-        self._settings, self._rooms, self._sandbox, self._say = settings, rooms, sandbox, say
-        self._scheduler = Scheduler(rooms, settings)
+        self._settings, self._fixtures, self._sandbox, self._say = settings, fixtures, sandbox, say
+        self._scheduler = Scheduler(fixtures, settings)
         self._began = time.monotonic()
         self._stopping = threading.Event()
         self._extracted = threading.Event()
         self._first_is_placed = threading.Event()
-        self._trouble = Trouble(settings, rooms, self._scheduler, sandbox, self.now)
+        self._trouble = Trouble(settings, fixtures, self._scheduler, sandbox, self.now)
         self._traffic = Traffic(
             settings,
-            rooms.folder / "inbox",
+            fixtures.folder / "inbox",
             sorted(sandbox.sellers),
             now=self.now(),
             hold=sandbox.hold,
@@ -83,12 +83,12 @@ class Soak:
             is_placed=sandbox.is_placed,
         )
         self._scheduler.before_placing = self._traffic.before_placing
-        self._state = rooms.open_state()
+        self._state = fixtures.open_state()
         self._outcome = Outcome(settings, figures=self._scheduler.figures)
 
     def now(self) -> datetime:
         """The moment, by the clock that everybody here goes by."""
-        return self._rooms.clock.now() if self._rooms.clock else datetime.now(UTC)
+        return self._fixtures.clock.now() if self._fixtures.clock else datetime.now(UTC)
 
     def play(self) -> Outcome:
         """Traffic and trouble, then rest, then the comparisons."""
@@ -250,7 +250,7 @@ class Soak:
     # Comparisons
 
     def _compare_all(self) -> None:
-        self._outcome.rooms["at the end"] = room(self._rooms)
+        self._outcome.fixtures["at the end"] = room(self._fixtures)
         self._compare("at the end", is_last_word=True)
         self._scheduler.task("rebuild", "manual__rebuild_1")
         self._compare("after a rebuild")
@@ -258,11 +258,11 @@ class Soak:
         counts = self._scheduler.task("compact", "manual__compact_1", before=before)
         again = self._scheduler.task("compact", "manual__compact_2", before=before)
         self._outcome.counts["compaction"] = {**counts, "removed": again["removed"]}
-        self._outcome.rooms["after compaction"] = room(self._rooms)
+        self._outcome.fixtures["after compaction"] = room(self._fixtures)
         self._compare("after compaction")
         self._scheduler.task("rebuild", "manual__rebuild_2")
         self._compare("after compaction and a rebuild")
-        self._outcome.rooms["after compaction and a rebuild"] = room(self._rooms)
+        self._outcome.fixtures["after compaction and a rebuild"] = room(self._fixtures)
 
     def _compare(self, stage: str, *, is_last_word: bool = False) -> None:
         feedamp, log = self._sandbox.truth()
@@ -271,8 +271,8 @@ class Soak:
             self._traffic.bad,
             feedamp,
             log,
-            state_rows(self._rooms),
-            warehouse_rows(self._rooms),
+            state_rows(self._fixtures),
+            warehouse_rows(self._fixtures),
             self._scheduler.figures.placing_killed_at,
         )
         found = compare(evidence) if is_last_word else compare_warehouse(evidence)
@@ -324,7 +324,7 @@ def soak(settings: Settings, say: Say) -> Outcome:
         options, seed=settings.seed, clock=clock, act_every_s=act_every_s, share=ACTING_SHARE
     ) as sandbox:
         with _databases(settings) as databases:
-            rooms = Rooms(
+            fixtures = Fixtures(
                 settings.folder,
                 sandbox.api,
                 sandbox.client_id,
@@ -337,8 +337,8 @@ def soak(settings: Settings, say: Say) -> Outcome:
                 sellers_per_task=settings.sellers_per_task,
                 **databases,
             )
-            rooms.register(sandbox.sellers)
-            return Soak(settings, rooms, sandbox, say).play()
+            fixtures.register(sandbox.sellers)
+            return Soak(settings, fixtures, sandbox, say).play()
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import sqlalchemy as sa
 
-from crashes.rooms import Rooms
+from crashes.fixtures import Fixtures
 from feedamp.lake.store import Lake
 from feedamp.state import State, schema
 from feedamp.tables import SCHEMA, TABLES
@@ -38,14 +38,14 @@ WAREHOUSE_TABLES = (
 )
 
 
-def state_rows(rooms: Rooms) -> dict[str, Rows]:
+def state_rows(fixtures: Fixtures) -> dict[str, Rows]:
     """Ledger, snapshots, findings, rejects, what is still to be loaded.
 
     A manifest that is not loaded also has `is_published`: one of a writer that was killed may never be.
     """
     found: dict[str, Rows] = {}
-    lake = Lake(str(rooms.folder / "lake"))
-    with closing(rooms.open_state()) as state, state.read() as connection:
+    lake = Lake(str(fixtures.folder / "lake"))
+    with closing(fixtures.open_state()) as state, state.read() as connection:
         for table in STATE_TABLES:
             columns = [column for column in table.columns if column.name not in NOT_READ]
             found[table.name] = [dict(row._mapping) for row in connection.execute(sa.select(*columns))]
@@ -54,10 +54,10 @@ def state_rows(rooms: Rooms) -> dict[str, Rows]:
     return found
 
 
-def warehouse_rows(rooms: Rooms) -> dict[str, Rows]:
+def warehouse_rows(fixtures: Fixtures) -> dict[str, Rows]:
     """Rows of the tables that are compared; JSON as text, moments with zone."""
     found: dict[str, Rows] = {}
-    with _warehouse(rooms) as execute:
+    with _warehouse(fixtures) as execute:
         for name in WAREHOUSE_TABLES:
             names = TABLES[name].names
             rows = execute(f"SELECT {', '.join(names)} FROM {SCHEMA}.{name}")
@@ -66,15 +66,15 @@ def warehouse_rows(rooms: Rooms) -> dict[str, Rows]:
 
 
 @contextmanager
-def _warehouse(rooms: Rooms) -> Iterator[Any]:
-    if rooms.postgres is not None:
+def _warehouse(fixtures: Fixtures) -> Iterator[Any]:
+    if fixtures.postgres is not None:
         import psycopg
 
-        with psycopg.connect(rooms.postgres.conninfo) as connection:
+        with psycopg.connect(fixtures.postgres.conninfo) as connection:
             connection.execute("SET TimeZone = 'UTC'")
             yield lambda sql: connection.execute(sql).fetchall()
         return
-    with duckdb.connect(str(rooms.folder / "warehouse.duckdb"), read_only=True) as file:
+    with duckdb.connect(str(fixtures.folder / "warehouse.duckdb"), read_only=True) as file:
         file.execute("SET TimeZone = 'UTC'")
         yield lambda sql: file.execute(sql).fetchall()
 
@@ -92,12 +92,12 @@ class Room:
     open_outbox_rows: int
 
 
-def room(rooms: Rooms) -> Room:
+def room(fixtures: Fixtures) -> Room:
     """How much all of it takes now."""
-    lake = Lake(str(rooms.folder / "lake"))
-    files = [path for path in (rooms.folder / "lake").rglob("*") if path.is_file()]
+    lake = Lake(str(fixtures.folder / "lake"))
+    files = [path for path in (fixtures.folder / "lake").rglob("*") if path.is_file()]
     published = lake.published()
-    with closing(rooms.open_state()) as state:
+    with closing(fixtures.open_state()) as state:
         with state.read() as connection:
             waiting = connection.execute(sa.select(sa.func.count()).select_from(schema.outbox)).scalar_one()
         state_bytes = _database_bytes(state)
@@ -107,7 +107,7 @@ def room(rooms: Rooms) -> Room:
         lake_files=sum(path.suffix == ".parquet" for path in files),
         manifests=len(published),
         manifests_that_count=sum(1 for _ in lake.manifests()),
-        warehouse_bytes=_warehouse_bytes(rooms),
+        warehouse_bytes=_warehouse_bytes(fixtures),
         open_outbox_rows=waiting,
     )
 
@@ -121,9 +121,9 @@ def _database_bytes(state: State) -> int:
         return size
 
 
-def _warehouse_bytes(rooms: Rooms) -> int:
-    if rooms.postgres is None:
-        path = rooms.folder / "warehouse.duckdb"
+def _warehouse_bytes(fixtures: Fixtures) -> int:
+    if fixtures.postgres is None:
+        path = fixtures.folder / "warehouse.duckdb"
         return path.stat().st_size if path.exists() else 0
-    with _warehouse(rooms) as execute:
+    with _warehouse(fixtures) as execute:
         return int(execute("SELECT pg_database_size(current_database())")[0][0])

@@ -94,7 +94,7 @@ def as_json(outcome: Outcome) -> str:
             "memory": [
                 asdict(task) | {"growth_mb": task.growth_mb} for task in memory_by_task(figures.memory)
             ],
-            "room": {stage: asdict(taken) for stage, taken in outcome.rooms.items()},
+            "room": {stage: asdict(taken) for stage, taken in outcome.fixtures.items()},
         },
         indent=1,
         default=str,
@@ -157,11 +157,11 @@ def _lines(outcome: Outcome) -> Iterator[str]:
     )
     orders = max(1, counts.get("orders at FeedAMP", 1))
     yield from _table(
-        ("stored", *outcome.rooms),
+        ("stored", *outcome.fixtures),
         [
             (
                 name.replace("_", " "),
-                *(_taken(name, getattr(taken, name), orders) for taken in outcome.rooms.values()),
+                *(_taken(name, getattr(taken, name), orders) for taken in outcome.fixtures.values()),
             )
             for name in (
                 "state_bytes",

@@ -11,8 +11,8 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
+from crashes.fixtures import Fixtures
 from crashes.forking import CONTEXT
-from crashes.rooms import Rooms
 from soak.chain import EXTRACT, Scheduler
 from soak.sandbox_process import SandboxProcess
 from soak.settings import Settings
@@ -36,13 +36,13 @@ class Trouble:
     def __init__(
         self,
         settings: Settings,
-        rooms: Rooms,
+        fixtures: Fixtures,
         scheduler: Scheduler,
         sandbox: SandboxProcess,
         now: Callable[[], datetime],
     ) -> None:
         self.happened: Counter[str] = Counter()
-        self._settings, self._rooms, self._scheduler = settings, rooms, scheduler
+        self._settings, self._fixtures, self._scheduler = settings, fixtures, scheduler
         self._sandbox, self._now = sandbox, now
         self._draw = random.Random(f"trouble/{settings.seed}")
         self._stopping = threading.Event()
@@ -86,7 +86,7 @@ class Trouble:
             if self._reader is not None and self._reader.is_alive():
                 return
             seconds = draw.uniform(1, 2) * period_s
-            self._reader = CONTEXT.Process(target=_read, args=(self._rooms, seconds), daemon=True)
+            self._reader = CONTEXT.Process(target=_read, args=(self._fixtures, seconds), daemon=True)
             self._reader.start()
         else:
             run_id = f"manual__beside_{self.happened[kind] + 1}"
@@ -99,12 +99,12 @@ class Trouble:
         self._sandbox.fault({"kind": kind, "times": None, **more})
 
 
-def _read(rooms: Rooms, seconds: float) -> None:
+def _read(fixtures: Fixtures, seconds: float) -> None:
     """A reader who opens the warehouse, and takes a look at leisure."""
-    if rooms.postgres is not None:
+    if fixtures.postgres is not None:
         import psycopg
 
-        with psycopg.connect(rooms.postgres.conninfo) as connection:
+        with psycopg.connect(fixtures.postgres.conninfo) as connection:
             connection.execute("SELECT count(*) FROM feedamp.orders")
             time.sleep(seconds)
         return
@@ -113,7 +113,7 @@ def _read(rooms: Rooms, seconds: float) -> None:
     give_up_at = time.monotonic() + seconds
     while time.monotonic() < give_up_at:
         with suppress(duckdb.Error):  # held by a load
-            with duckdb.connect(str(rooms.folder / "warehouse.duckdb"), read_only=True) as reader:
+            with duckdb.connect(str(fixtures.folder / "warehouse.duckdb"), read_only=True) as reader:
                 reader.execute("SELECT count(*) FROM feedamp.orders")
                 time.sleep(seconds)
                 return

@@ -1,4 +1,4 @@
-"""What can be seen of a house from outside, less what a crash may change: moments, tries and run ids."""
+"""What can be seen of an env from outside, less what a crash may change: moments, tries and run ids."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from feedamp.state import State, schema
 from feedamp.tables import CHILDREN, ORDERS, RECORDED_AT, SCHEMA, SNAPSHOTS, TABLES
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 
-Picture = dict[str, dict[str, Any]]
+Observed = dict[str, dict[str, Any]]
 STATE_TABLES = (
     schema.orders,
     schema.snapshots,
@@ -33,20 +33,20 @@ MAY_DIFFER = {"intent_at", "listed_at"}
 NOT_COMPARED = {"runs", "reconciliations"}
 
 
-def state_rows(state: State) -> Picture:
+def state_rows(state: State) -> Observed:
     """Ledger, snapshots, findings, rejects: rows by key."""
-    picture: Picture = {}
+    observed: Observed = {}
     with state.read() as connection:
         for table in STATE_TABLES:
             keys = [column.name for column in table.primary_key if column.name not in LEFT_OUT]
             rows = [dict(row._mapping) for row in connection.execute(sa.select(table))]
-            picture[f"state {table.name}"] = _by_key(rows, keys)
-    return picture
+            observed[f"state {table.name}"] = _by_key(rows, keys)
+    return observed
 
 
-def warehouse_rows(path: Path) -> Picture:
+def warehouse_rows(path: Path) -> Observed:
     """Rows of every table of the warehouse by key."""
-    picture: Picture = {}
+    observed: Observed = {}
     with duckdb.connect(str(path), read_only=True) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         for table in TABLES.values():
@@ -54,11 +54,11 @@ def warehouse_rows(path: Path) -> Picture:
                 cursor = connection.execute(f"SELECT * FROM {SCHEMA}.{table.name}")
                 names = [column[0] for column in cursor.description or ()]
                 rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-                picture[f"warehouse {table.name}"] = _by_key(rows, table.key)
-    return picture
+                observed[f"warehouse {table.name}"] = _by_key(rows, table.key)
+    return observed
 
 
-def lake_rows(lake: Lake) -> Picture:
+def lake_rows(lake: Lake) -> Observed:
     """The newest snapshot of every order, with lines, shipments and cancellations, from the manifests alone."""
     newest: dict[tuple[str, str], datetime] = {}
     rows: list[tuple[str, dict[str, Any]]] = []
@@ -70,7 +70,7 @@ def lake_rows(lake: Lake) -> Picture:
         if table_name == SNAPSHOTS.name:
             key = row["seller_id"], row["mp_order_number"]
             newest[key] = max(row[RECORDED_AT], newest.get(key, row[RECORDED_AT]))
-    picture: Picture = {}
+    observed: Observed = {}
     for table in (ORDERS, *CHILDREN, SNAPSHOTS):
         latest = [
             row
@@ -80,21 +80,21 @@ def lake_rows(lake: Lake) -> Picture:
         ]
         # The same read may stand in two manifests: a load that died after it had published its outbox.
         unique = {repr(row): row for row in latest}.values()
-        picture[f"lake {table.name}"] = _by_key(list(unique), table.key)
-    return picture
+        observed[f"lake {table.name}"] = _by_key(list(unique), table.key)
+    return observed
 
 
-def rebuilt_rows(folder: Path, lake: Lake) -> Picture:
+def rebuilt_rows(folder: Path, lake: Lake) -> Observed:
     """The warehouse as it comes out of the lake alone."""
     path = folder / "rebuilt" / "warehouse.duckdb"
     shutil.rmtree(path.parent, ignore_errors=True)
     DuckDbWarehouse(str(path), lock_wait_s=0).rebuild(lake)
-    picture = warehouse_rows(path)
+    observed = warehouse_rows(path)
     shutil.rmtree(path.parent)
-    return {f"rebuilt {name}": rows for name, rows in picture.items()}
+    return {f"rebuilt {name}": rows for name, rows in observed.items()}
 
 
-def differences(wanted: Picture, found: Picture) -> list[str]:
+def differences(wanted: Observed, found: Observed) -> list[str]:
     """One line for each row that is not as it should be."""
     said = []
     for name in wanted.keys() | found.keys():
@@ -113,7 +113,7 @@ def differences(wanted: Picture, found: Picture) -> list[str]:
     return sorted(said)
 
 
-def either(one: Picture, other: Picture, found: Picture) -> Picture:
+def either(one: Observed, other: Observed, found: Observed) -> Observed:
     """Of two right rows the one that was found."""
     return {
         name: {

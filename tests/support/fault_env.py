@@ -1,4 +1,4 @@
-"""One house in which every seller suffers one fault at one step, and one seller none.
+"""One env in which every seller suffers one fault at one step, and one seller none.
 
 What a run said, and whether the runs after it made it whole, shows against the seller who was left alone.
 """
@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+from env import BAD_NUMBER, Env, open_env, shipment
+from env_fixtures import SELLER
 from fault_cases import PLACES, Case, cases
-from house import BAD_NUMBER, House, open_house, shipment
-from house_rooms import SELLER
 
 from feedamp.api.decoding import read_order
 from feedamp.api.json_fields import Coercions
@@ -74,41 +74,41 @@ class Outcome:
         return [line.partition(": ")[2] for line in (*self.result.undone, *self.result.notes)]
 
 
-class FaultHouse:
+class FaultEnv:
     """All cases of one place, a seller for each; the first seller is left alone."""
 
-    def __init__(self, house: House, place: str, todo: list[Case]) -> None:
-        self.house, self.place = house, place
+    def __init__(self, env: Env, place: str, todo: list[Case]) -> None:
+        self.env, self.place = env, place
         self.alone = SELLER
-        ids = [seller["seller_id"] for seller in house.sandbox.sellers]
+        ids = [seller["seller_id"] for seller in env.sandbox.sellers]
         self.case_of = dict(zip(ids[1:], todo, strict=True))
         self.seller_ids = ids
 
     def deliver(self) -> None:
         """Three orders of every seller."""
         rows = [
-            json.dumps({"seller_id": seller, "order": self.house.body(number)}, default=float)
+            json.dumps({"seller_id": seller, "order": self.env.body(number)}, default=float)
             for seller in self.seller_ids
             for number in OURS
         ]
-        (self.house.inbox / "orders.jsonl").write_text("\n".join(rows) + "\n")
-        self.house.intake()
+        (self.env.inbox / "orders.jsonl").write_text("\n".join(rows) + "\n")
+        self.env.intake()
 
     def sellers_work(self) -> None:
         """One order shipped, one cancelled, one with a wrong number; and orders of strangers."""
         for seller in self.seller_ids:
             for number in range(FOREIGN if self.place == "extract" else 0):
-                body, now = self.house.body(f"X-{number}"), self.house.clock.now()
-                self.house.sandbox.world.orders.add(seller, body, now).seller_updated_at = now
-            self.house.fulfill("M-1", shipment(2), seller=seller)
-            self.house.fulfill("M-2", cancelled=2, seller=seller)
-            self.house.fulfill("M-3", shipment(2, BAD_NUMBER), seller=seller)
+                body, now = self.env.body(f"X-{number}"), self.env.clock.now()
+                self.env.sandbox.world.orders.add(seller, body, now).seller_updated_at = now
+            self.env.fulfill("M-1", shipment(2), seller=seller)
+            self.env.fulfill("M-2", cancelled=2, seller=seller)
+            self.env.fulfill("M-3", shipment(2, BAD_NUMBER), seller=seller)
 
     def step(self, stage: str, seller_ids: list[str]) -> StepResult:
         """One run of a step for some sellers, as one task."""
         name = STEP_OF.get(stage, stage)
-        run = self.house.run(name)
-        resources, shard = self.house.resources, self.seller_ids.index(seller_ids[0])
+        run = self.env.run(name)
+        resources, shard = self.env.resources, self.seller_ids.index(seller_ids[0])
         match stage:
             case "place":
                 work = place.place(resources, run, shard, seller_ids)
@@ -124,36 +124,36 @@ class FaultHouse:
 
     def play(self, stage: str) -> dict[str, Outcome]:
         """The stage under the faults, and again every 15 minutes until it is whole."""
-        house, outcomes = self.house, {}
+        env, outcomes = self.env, {}
         if self.place in ("token", "dead token"):
-            house.clock.skip(hours=1)  # every access token runs out
+            env.clock.skip(hours=1)  # every access token runs out
         elif stage == "extract":
-            house.clock.skip(minutes=2)  # a list whose sellers have just been at work is read twice
-        marks = {seller: house.watermark(seller) for seller in self.seller_ids}
+            env.clock.skip(minutes=2)  # a list whose sellers have just been at work is read twice
+        marks = {seller: env.watermark(seller) for seller in self.seller_ids}
         usual = self._counted(stage, self.alone)
         for seller, case in self.case_of.items():
-            with case.strikes(house.sandbox, seller):
+            with case.strikes(env.sandbox, seller):
                 result, requests = self._counted(stage, seller)
             more = requests - usual[1]
             outcomes[seller] = Outcome(result, False, more, False, False, None, False, [], [])
-        house.load()
-        look = Look(house, self.seller_ids)
+        env.load()
+        look = Look(env, self.seller_ids)
         for seller, outcome in outcomes.items():
             outcome.recorded_complete = look.recorded_complete(seller)
-            outcome.mark_moved = house.watermark(seller) != marks[seller]
+            outcome.mark_moved = env.watermark(seller) != marks[seller]
             outcome.was_whole = self.is_whole(look, seller, stage)
             outcome.runs_until_whole = 0 if outcome.was_whole and outcome.complete else None
         for later in range(1, RUNS_TO_WAIT_FOR + 1):
             waiting = [seller for seller, o in outcomes.items() if o.runs_until_whole is None]
             if not waiting:
                 break
-            house.clock.skip(minutes=15)
+            env.clock.skip(minutes=15)
             if stage == "close":  # the schedule reads before it closes
                 self.step("extract", self.seller_ids)
-                house.load()
+                env.load()
             tallies = {seller: self.step(stage, [seller]) for seller in waiting}
-            house.load()
-            look = Look(house, self.seller_ids)
+            env.load()
+            look = Look(env, self.seller_ids)
             for seller, result in tallies.items():
                 if self.is_whole(look, seller, stage) and result.complete and not result.orders_unread:
                     outcomes[seller].runs_until_whole = later
@@ -163,9 +163,9 @@ class FaultHouse:
         return outcomes
 
     def _counted(self, stage: str, seller: str) -> tuple[StepResult, int]:
-        before = len(self.house.sandbox.requests)
+        before = len(self.env.sandbox.requests)
         result = self.step(stage, [seller])
-        return result, len(self.house.sandbox.requests) - before
+        return result, len(self.env.sandbox.requests) - before
 
     def is_whole(self, look: Look, seller: str, stage: str) -> bool:
         """Whether everything is as with the seller who was left alone, and in the warehouse as FeedAMP holds it."""
@@ -174,27 +174,27 @@ class FaultHouse:
         return stage != "extract" or not look.strays(seller)
 
     def _person_is_needed(self, seller: str) -> bool:
-        with self.house.state.read() as connection:
-            grant = grants.read(connection, self.house.cipher, seller)
+        with self.env.state.read() as connection:
+            grant = grants.read(connection, self.env.cipher, seller)
         return grant is not None and grant.status != "active"
 
     def _authorize(self, seller: str) -> None:
         """The seller consents once more, and the new grant is taken over."""
-        sandbox = self.house.sandbox
+        sandbox = self.env.sandbox
         with sandbox.world.lock:
             pair = sandbox.world.grants.exchange_code(sandbox.world.grants.issue_code(seller))
-        with self.house.state.begin() as connection:
-            now = self.house.state.now()
-            grants.put_grant(connection, self.house.cipher, seller, "feedamp", pair["refresh_token"], now=now)
+        with self.env.state.begin() as connection:
+            now = self.env.state.now()
+            grants.put_grant(connection, self.env.cipher, seller, "feedamp", pair["refresh_token"], now=now)
 
 
 class Look:
-    """Everything that a house holds, read once."""
+    """Everything that an env holds, read once."""
 
-    def __init__(self, house: House, seller_ids: Iterable[str]) -> None:
-        self._house = house
+    def __init__(self, env: Env, seller_ids: Iterable[str]) -> None:
+        self._env = env
         self._tables: dict[str, list[dict[str, Any]]] = {}
-        connection = duckdb.connect(str(house.folder / "warehouse.duckdb"), read_only=True)
+        connection = duckdb.connect(str(env.folder / "warehouse.duckdb"), read_only=True)
         try:
             connection.execute("SET TimeZone = 'UTC'")
             for name in (*KEPT, "runs"):
@@ -212,7 +212,7 @@ class Look:
 
     def facts(self, seller: str) -> Facts:
         """What FeedAMP, ledger, state and warehouse hold of the seller's orders of ours, but for times and ids."""
-        orders = self._house.sandbox.orders(seller)
+        orders = self._env.sandbox.orders(seller)
         found: Facts = {
             "feedamp": [
                 (number, json.dumps({n: v for n, v in view.items() if n != "acknowledged"}, default=str))
@@ -222,7 +222,7 @@ class Look:
             "ledger": [],
             "snapshots": [],
         }
-        with self._house.state.read() as connection:
+        with self._env.state.read() as connection:
             for number, order in sorted(ledger.read_many(connection, seller, OURS).items()):
                 states = (order.phase, order.desired_state, order.accepted_state, order.reason)
                 found["ledger"].append((number, *map(str, states)))
@@ -257,13 +257,13 @@ class Look:
 
     def _truth(self, seller: str) -> dict[str, list[dict[str, Any]]]:
         """The rows that the warehouse would hold of what FeedAMP has now."""
-        world = self._house.sandbox.world
+        world = self._env.sandbox.world
         with world.lock:
             views = [order_view(order, world.options) for order in world.orders.of(seller)]
         result: dict[str, list[dict[str, Any]]] = {name: [] for name in SHOWN}
         for view in views:
             order = read_order(decode_json(json.dumps(view, default=float).encode()), Coercions())
-            made = order_rows(seller, order, read_at=self._house.clock.now())
+            made = order_rows(seller, order, read_at=self._env.clock.now())
             for name in SHOWN:
                 result[name] += made[name]
         return result
@@ -284,27 +284,27 @@ def outcomes(name: str) -> dict[Case, Outcome]:
     options = {"sellers": len(todo) + 1, "refresh_grace_s": PLACES[name].refresh_grace_s}
     with (
         tempfile.TemporaryDirectory(prefix="feedamp-tests-") as folder,
-        open_house(Path(folder), rules={"page_size": 10}, **options) as house,
+        open_env(Path(folder), rules={"page_size": 10}, **options) as env,
     ):
-        rooms = FaultHouse(house, name, todo)
-        rooms.deliver()
+        fixtures = FaultEnv(env, name, todo)
+        fixtures.deliver()
         played: dict[str, Outcome] = {}
         for stage in STAGES:
-            house.clock.skip(minutes=1)
+            env.clock.skip(minutes=1)
             if stage == "extract":
-                rooms.sellers_work()
+                fixtures.sellers_work()
             if stage == PLACES[name].stage:
-                played = rooms.play(stage)
+                played = fixtures.play(stage)
             else:
-                rooms.step(stage, rooms.seller_ids)
-                house.load()
-        house.clock.skip(minutes=15)
-        house.loop()
-        look = Look(house, rooms.seller_ids)
-        right, always = look.facts(rooms.alone), look.strays(rooms.alone)
+                fixtures.step(stage, fixtures.seller_ids)
+                env.load()
+        env.clock.skip(minutes=15)
+        env.loop()
+        look = Look(env, fixtures.seller_ids)
+        right, always = look.facts(fixtures.alone), look.strays(fixtures.alone)
         for seller, outcome in played.items():
             at_the_end = look.facts(seller)
             outcome.differs_at_the_end = [name for name in right if at_the_end[name] != right[name]]
             outcome.differs_at_the_end += sorted(set(look.strays(seller)) - set(always))
-            outcome.broken_rules = house.sandbox.broken_rules
-        return {rooms.case_of[seller]: outcome for seller, outcome in played.items()}
+            outcome.broken_rules = env.sandbox.broken_rules
+        return {fixtures.case_of[seller]: outcome for seller, outcome in played.items()}

@@ -1,4 +1,4 @@
-"""A house for tests that try many examples: its warehouse stays open in memory, its files lie in memory too.
+"""An env for tests that try many examples: its warehouse stays open in memory, its files lie in memory too.
 
 Opening and closing a DuckDB file costs more than all that a step does; that it can be opened again is tested elsewhere.
 """
@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from house import House, open_house
+from env import Env, open_env
 from manifests import in_memory
 
 from feedamp.lake.store import Lake
@@ -63,11 +63,11 @@ def folder_in_memory() -> Iterator[Path]:
 
 
 @contextmanager
-def open_quick_house(**options: Any) -> Iterator[House]:
-    """A house as `open_house` makes it, on the one warehouse of this process, emptied."""
+def open_quick_env(**options: Any) -> Iterator[Env]:
+    """An env as `open_env` makes it, on the one warehouse of this process, emptied."""
     warehouse = _warehouse()
-    with folder_in_memory() as folder, open_house(folder, **options) as house:
+    with folder_in_memory() as folder, open_env(folder, **options) as env:
         warehouse.rebuild(Lake(str(folder / "nothing")))
-        house.resources = replace(house.resources, warehouse=warehouse)
-        house.rows = warehouse.query  # type: ignore[method-assign]
-        yield house
+        env.resources = replace(env.resources, warehouse=warehouse)
+        env.rows = warehouse.query  # type: ignore[method-assign]
+        yield env

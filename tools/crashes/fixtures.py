@@ -1,4 +1,4 @@
-"""A house of files that any process can open: state, lake, warehouse, inbox; and every step by its name."""
+"""An env of files that any process can open: state, lake, warehouse, inbox; and every step by its name."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ DAY = (datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC))
 
 
 @dataclass(frozen=True)
-class Rooms:
+class Fixtures:
     """Where everything lies; goes to other processes as it is. Without a clock, time is the machine's.
 
     The warehouse is a DuckDB file unless `postgres` names a database.

@@ -1,4 +1,4 @@
-"""A house of its own for one test of the Airflow side: folders, sandbox, connection, `[feedamp]` options.
+"""An env of its own for one test of the Airflow side: folders, sandbox, connection, `[feedamp]` options.
 
 Airflow itself (home, database) comes from tests/airflow/conftest.py and is shared; everything of feedamp is new.
 """
@@ -46,11 +46,11 @@ def dag_bag() -> DagBag:
     return DagBag(str(ROOT / "dags"))
 
 
-class AirflowHouse:
+class AirflowEnv:
     """Sandbox, stores and connection of one test, as the tasks of the DAGs find them."""
 
-    def __init__(self, folder: Path, sandbox: Sandbox, env: pytest.MonkeyPatch) -> None:
-        self.folder, self.sandbox, self._env = folder, sandbox, env
+    def __init__(self, folder: Path, sandbox: Sandbox, patch: pytest.MonkeyPatch) -> None:
+        self.folder, self.sandbox, self._patch = folder, sandbox, patch
         self.inbox = folder / "inbox"
         self.inbox.mkdir(parents=True)
         self.set_options(
@@ -66,7 +66,7 @@ class AirflowHouse:
     def set_options(self, **options: str) -> None:
         """`[feedamp]` options, as the environment gives them."""
         for name, value in options.items():
-            self._env.setenv(f"AIRFLOW__FEEDAMP__{name.upper()}", value)
+            self._patch.setenv(f"AIRFLOW__FEEDAMP__{name.upper()}", value)
 
     def set_connection(self, **fields: Any) -> None:
         """The connection to the sandbox with some fields changed."""
@@ -77,7 +77,7 @@ class AirflowHouse:
             "password": self.sandbox.client_secret,
             "extra": {"requests_per_second": 900},
         }
-        self._env.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", json.dumps(connection | fields))
+        self._patch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", json.dumps(connection | fields))
 
     def resources(self) -> Resources:
         """What a step would be given."""
@@ -153,8 +153,8 @@ def task_states(run: Any) -> dict[str, list[str]]:
 
 
 @contextmanager
-def open_airflow_house(folder: Path, env: pytest.MonkeyPatch, **options: Any) -> Iterator[AirflowHouse]:
-    """A house against a sandbox with these options; its rate limit is out of the way."""
+def open_airflow_env(folder: Path, patch: pytest.MonkeyPatch, **options: Any) -> Iterator[AirflowEnv]:
+    """An env against a sandbox with these options; its rate limit is out of the way."""
     observer = options.pop("observer", None)
     with running(SandboxOptions(**{**FAST, "sellers": 3, **options}), observer=observer) as sandbox:
-        yield AirflowHouse(folder, sandbox, env)
+        yield AirflowEnv(folder, sandbox, patch)

@@ -1,4 +1,4 @@
-"""A house in which an installation of an earlier version goes on, against a FeedAMP that holds what it held."""
+"""An env in which an installation of an earlier version goes on, against a FeedAMP that holds what it held."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from house import House, open_house
+from env import Env, open_env
 from installations import held_by_feedamp, unpack
 
 from feedamp.lake.store import Lake
@@ -19,32 +19,32 @@ from feedamp.warehouse.duckdb import DuckDbWarehouse
 
 
 @contextmanager
-def open_earlier(name: str, folder: Path) -> Iterator[House]:
+def open_earlier(name: str, folder: Path) -> Iterator[Env]:
     """The installation `name`, two days after it was left; its sellers connected with the sandbox."""
-    with open_house(folder, rules={"sellers_per_task": 50}) as house:
+    with open_env(folder, rules={"sellers_per_task": 50}) as env:
         old = unpack(name, folder / "old")
-        house.clock.skip(days=2)
-        house.state.close()
-        house.state = State(f"sqlite:///{old / 'state.db'}", clock=house.clock.now)
-        house.cipher = TokenCipher((old / "state.db.key").read_text())
-        house.folder = old
-        house.resources = replace(
-            house.resources,
-            state=house.state,
-            cipher=house.cipher,
+        env.clock.skip(days=2)
+        env.state.close()
+        env.state = State(f"sqlite:///{old / 'state.db'}", clock=env.clock.now)
+        env.cipher = TokenCipher((old / "state.db.key").read_text())
+        env.folder = old
+        env.resources = replace(
+            env.resources,
+            state=env.state,
+            cipher=env.cipher,
             lake=Lake(str(old / "lake")),
             warehouse=DuckDbWarehouse(str(old / "warehouse.duckdb"), lock_wait_s=0.0),
         )
-        house.register(*(seller["seller_id"] for seller in house.sandbox.sellers))
-        fill(house, held_by_feedamp(old))
-        yield house
+        env.register(*(seller["seller_id"] for seller in env.sandbox.sellers))
+        fill(env, held_by_feedamp(old))
+        yield env
 
 
-def fill(house: House, orders: list[dict[str, Any]]) -> None:
+def fill(env: Env, orders: list[dict[str, Any]]) -> None:
     """Lets the sandbox hold these orders, as they are; their sellers touch them no more."""
-    with house.sandbox.world.lock:
+    with env.sandbox.world.lock:
         for held in orders:
-            order = house.sandbox.world.orders.add(held["seller_id"], held["body"], house.clock.now())
+            order = env.sandbox.world.orders.add(held["seller_id"], held["body"], env.clock.now())
             order.marketplace_state = held["marketplace_state"]
             order.fulfillments = copy.deepcopy(held["fulfillments"])
             order.errors = list(held["errors"])

@@ -1,4 +1,4 @@
-"""What can be seen of a house from outside: ledger, findings, FeedAMP, warehouse."""
+"""What can be seen of an env from outside: ledger, findings, FeedAMP, warehouse."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-from house_rooms import SELLER
+from env_fixtures import SELLER
 
 from feedamp.rules.finding import StoredFinding
 from feedamp.rules.order import LedgerOrder

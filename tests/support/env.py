@@ -1,4 +1,4 @@
-"""A whole house for tests of steps: sandbox, state, lake and warehouse, and one clock for all of them.
+"""A whole env for tests of steps: sandbox, state, lake and warehouse, and one clock for all of them.
 
 Time goes on by itself and jumps where the code sleeps, so that waiting costs nothing and every pause that
 FeedAMP asks for is still obeyed.
@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.fernet import Fernet
-from house_rooms import NOON, OTHER, SELLER, Clock, empty_warehouse, open_state
-from house_views import Views
+from env_fixtures import NOON, OTHER, SELLER, Clock, empty_warehouse, open_state
+from env_views import Views
 from order_samples import good_line, good_order
 
 from feedamp.api.account import FeedAmpAccount
@@ -53,7 +53,7 @@ from feedamp_sandbox import (
 )
 from feedamp_sandbox.views import order_view
 
-__all__ = ["BAD_NUMBER", "GOOD_NUMBER", "NOON", "OTHER", "SELLER", "House", "open_house", "shipment"]
+__all__ = ["BAD_NUMBER", "GOOD_NUMBER", "NOON", "OTHER", "SELLER", "Env", "open_env", "shipment"]
 
 GOOD_NUMBER = "1Z999AA10123456784"  # UPS, check digit right
 BAD_NUMBER = "1Z999AA10123456785"
@@ -65,7 +65,7 @@ def shipment(quantity: Any = 2, number: str | None = GOOD_NUMBER, carrier: str |
     return {"quantity": quantity, "carrier": carrier, "tracking_number": number, "shipped_date": "2026-03-09"}
 
 
-class House(Views):
+class Env(Views):
     """Everything a step needs, and every step as one call."""
 
     def __init__(self, folder: Path, sandbox: Sandbox, clock: Clock, state: State, **rules: Any) -> None:
@@ -247,15 +247,15 @@ class House(Views):
 
 
 @contextmanager
-def open_house(folder: Path, *, rules: Any = None, state_url: str = "", **options: Any) -> Iterator[House]:
-    """A house with two registered sellers who do nothing by themselves; its state is a SQLite file unless named."""
+def open_env(folder: Path, *, rules: Any = None, state_url: str = "", **options: Any) -> Iterator[Env]:
+    """An env with two registered sellers who do nothing by themselves; its state is a SQLite file unless named."""
     clock = Clock()
     state = open_state(folder, clock, state_url)
     settings = SandboxOptions(**{"sellers": 2, "behaviors": (("never", 1),), **FAST, **options})
     with running(settings, clock=clock.now, monotonic=clock.elapsed_s) as sandbox:
-        house = House(folder, sandbox, clock, state, **(rules or {}))
-        house.register(*(seller["seller_id"] for seller in sandbox.sellers))
+        env = Env(folder, sandbox, clock, state, **(rules or {}))
+        env.register(*(seller["seller_id"] for seller in sandbox.sellers))
         try:
-            yield house
+            yield env
         finally:
-            house.state.close()
+            env.state.close()

@@ -30,7 +30,7 @@ def order_rows(sellers: list[str], lonely: str) -> Iterator[dict[str, Any]]:
         yield {"seller_id": seller_id, "order": body}
 
 
-class BackfillHouse:
+class BackfillEnv:
     """The shared Airflow with the orders of these tests placed."""
 
     def __init__(self, guarded: Any, placed: list[dict[str, Any]], lonely: str) -> None:

@@ -1,4 +1,4 @@
-"""What every house has: a clock of its own, a state database and a warehouse made ready."""
+"""What every env has: a clock of its own, a state database and a warehouse made ready."""
 
 from __future__ import annotations
 

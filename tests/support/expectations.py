@@ -8,16 +8,16 @@ from contextlib import contextmanager
 from typing import Any
 
 from closing_oracle import Fault, closes_as, faults
-from house import BAD_NUMBER, SELLER, House
+from env import BAD_NUMBER, SELLER, Env
 from warehouse_units import FINAL
 
 from feedamp_sandbox import Sandbox
 
 
-class Watched:
+class Expectations:
     """`told` holds (order, line, message) of reports since the line changed, `waived` finding ids by order."""
 
-    house: House
+    env: Env
     sandbox: Sandbox
     bodies: dict[str, dict[str, Any]]
     waived: dict[str, set[str]]
@@ -56,9 +56,9 @@ class Watched:
             self.told = {told for told in self.told if told[0] != number or told[1] not in {*changed, None}}
 
     def overrule(self, number: str) -> None:
-        self.house.waive(number)
-        self.waived[number] |= {finding.finding_id for finding in self.house.findings(number)}
+        self.env.waive(number)
+        self.waived[number] |= {finding.finding_id for finding in self.env.findings(number)}
 
     def in_question(self) -> list[str]:
-        states = {number: {f.state for f in self.house.findings(number)} for number in self.bodies}
+        states = {number: {f.state for f in self.env.findings(number)} for number in self.bodies}
         return [number for number, found in states.items() if found & {"held", "to_report", "reported"}]
