@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -333,6 +334,28 @@ def test_a_cancellation_that_comes_in_as_the_order_is_closed_leaves_its_word(env
     assert order.reason == "CANCELLED came in, but the seller had shipped: the order is closed as SHIPPED"
     env.place()
     assert env.shown("M-1")["marketplace_state"] == "SHIPPED"
+
+
+def test_a_cancellation_that_is_held_as_the_order_is_closed_leaves_its_word(env: Env) -> None:
+    env.placed("M-1")
+    env.fulfill("M-1", shipment(2))
+    env.read()
+    env.validate()
+
+    def cancelled() -> None:
+        env.deliver("M-1", marketplace_state="CANCELLED")
+        env.place()
+
+    def meanwhile() -> None:
+        another = Thread(target=cancelled)
+        another.start()
+        another.join()
+        assert (env.order("M-1").phase, env.order("M-1").conflicting_state) == ("held", "CANCELLED")
+
+    during_the_put(env, meanwhile, close)
+    order = env.order("M-1")
+    assert (order.phase, order.accepted_state, order.conflicting_state) == ("closed", "SHIPPED", "CANCELLED")
+    assert order.reason == "CANCELLED came in, but the seller had shipped: the order is closed as SHIPPED"
 
 
 @pytest.mark.parametrize("answer", ["missing", "unreadable"])

@@ -163,9 +163,12 @@ def record_closed(
     state = _final_state(order, snapshot)
     ours = order.closing_at if order.closing_state == state else None
     reason = None if ours else "closed elsewhere"
-    conflicting_state = order.conflicting_state
+    # `place` may have taken or held a cancellation since the order was read for closing.
     current = ledger.read(connection, *order.key) or order
-    if current.desired_state == CANCELLED and state == SHIPPED:  # it came in too late to be sent
+    conflicting_state = current.conflicting_state
+    if (
+        CANCELLED in (current.desired_state, conflicting_state) and state == SHIPPED
+    ):  # it came in too late to be sent
         reason, conflicting_state = CANCELLED_TOO_LATE, str(CANCELLED)
     ledger.change(
         connection,
