@@ -165,6 +165,15 @@ def test_the_runbook_explains_every_reason_for_waiting(function):
     assert strings_in(function) <= rows
 
 
+# Rules
+
+
+def test_the_rules_name_every_kind_of_finding_with_its_severity():
+    rows = [row for row in cells(DOCS / "rules.md") if row[1] in list(checks.Severity)]
+    named = {name: row[1] for row in rows for name in re.findall(r"`(\w+)`", row[0])}
+    assert named == {kind.value: checks.Finding(kind, "1", "", "", "").severity.value for kind in checks.Kind}
+
+
 # Queries
 
 
