@@ -11,7 +11,7 @@ from feedamp.order_body import BodyRules
 
 @dataclass(frozen=True)
 class Settings:
-    """The `[feedamp]` options that steps obey; defaults as in INTERFACE.md."""
+    """The `[feedamp]` options that steps obey; defaults as in docs/configuration.md."""
 
     inbox_url: str
     inbox_settle_s: float = 10.0

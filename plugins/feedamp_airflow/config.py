@@ -1,4 +1,4 @@
-"""The `[feedamp]` options, read and checked; an empty one means its default (INTERFACE.md)."""
+"""The `[feedamp]` options, read and checked; an empty one means its default (docs/configuration.md)."""
 
 from __future__ import annotations
 

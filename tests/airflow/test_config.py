@@ -204,7 +204,7 @@ def test_reconcile_refuses_another_hour_for_it_shifts_the_days(cron, set_option)
 
 
 def test_airflow_imports_although_a_default_holds_braces(airflow_home):
-    """Airflow formats declared defaults at import, so that this one must not be declared (AIRFLOW.md)."""
+    """Airflow formats declared defaults at import, so that this one must not be declared."""
     assert "{" in BodyRules().order_number_pattern
     look = (
         "from airflow.configuration import conf; from feedamp_airflow.config import read_options; import json;"

@@ -1,4 +1,4 @@
-"""What a delivered order means for the ledger: RULES, Intake, as a table."""
+"""What a delivered order means for the ledger: docs/rules.md, Intake, as a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with what a seller reported: RULES, Findings, as a table of all nine kinds."""
+"""What is wrong with what a seller reported: docs/rules.md, Findings, as a table of all nine kinds."""
 
 from __future__ import annotations
 

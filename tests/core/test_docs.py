@@ -174,6 +174,17 @@ def test_the_rules_name_every_kind_of_finding_with_its_severity():
     assert named == {kind.value: checks.Finding(kind, "1", "", "", "").severity.value for kind in checks.Kind}
 
 
+def test_code_and_tests_cite_headings_that_the_rules_have():
+    headings = set(re.findall(r"^## (.+)$", (DOCS / "rules.md").read_text("utf-8"), re.MULTILINE))
+    cited: set[str] = set()
+    for folder in ("include", "plugins", "dags", "tests", "tools", "benchmarks"):
+        for file in sorted((ROOT / folder).rglob("*.py")):
+            for words in re.findall(r"docs/rules\.md, ([A-Z]\w+(?: and [A-Z]\w+)*)", file.read_text("utf-8")):
+                cited.update(words.split(" and "))
+    assert cited
+    assert cited <= headings
+
+
 # Queries
 
 

@@ -1,4 +1,4 @@
-"""Legal changes of marketplace_state, and the closing rules as a table (RULES, Closing)."""
+"""Legal changes of marketplace_state, and the closing rules as a table (docs/rules.md, Closing)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every column is declared once, and as INTERFACE.md names it."""
+"""Every column is declared once, and as the warehouse is promised to have it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from feedamp.models import Address, Customer
 from feedamp.tables import CHILDREN, LAKE_TABLES, ORDERS, RECORDED_AT, TABLES, Merge, Table, Type
 
 ORDER = "seller_id mp_order_number"
-# INTERFACE.md, "Warehouse, schema `feedamp`": key, then the columns besides it.
-INTERFACE = {
+# What queries rely on (docs/data-dictionary.md): key, then the columns besides it.
+PROMISED = {
     "orders": (
         ORDER,
         """sales_channel purchase_date currency status marketplace_state acknowledged is_marketplace_fulfilled
@@ -49,17 +49,17 @@ INTERFACE = {
 
 
 def test_the_tables_are_those_of_the_interface() -> None:
-    assert TABLES.keys() == INTERFACE.keys()
+    assert TABLES.keys() == PROMISED.keys()
 
 
-@pytest.mark.parametrize("name", INTERFACE)
+@pytest.mark.parametrize("name", PROMISED)
 def test_a_table_has_the_key_of_the_interface(name: str) -> None:
-    assert TABLES[name].key == tuple(INTERFACE[name][0].split())
+    assert TABLES[name].key == tuple(PROMISED[name][0].split())
 
 
-@pytest.mark.parametrize("name", sorted(INTERFACE.keys() - {"orders"}))
+@pytest.mark.parametrize("name", sorted(PROMISED.keys() - {"orders"}))
 def test_a_table_has_exactly_the_columns_of_the_interface(name: str) -> None:
-    assert set(TABLES[name].names) == set(" ".join(INTERFACE[name]).split())
+    assert set(TABLES[name].names) == set(" ".join(PROMISED[name]).split())
 
 
 def test_orders_has_the_columns_of_the_interface_and_those_of_customer_and_address() -> None:
@@ -68,7 +68,7 @@ def test_orders_has_the_columns_of_the_interface_and_those_of_customer_and_addre
     wishes = {"delivery_notes"} | {
         f"{end}_{what}_date" for end in ("earliest", "latest") for what in ("ship", "delivery")
     }
-    assert set(ORDERS.names) == set(" ".join(INTERFACE["orders"]).split()) | customer | address | wishes
+    assert set(ORDERS.names) == set(" ".join(PROMISED["orders"]).split()) | customer | address | wishes
 
 
 @pytest.mark.parametrize("table", LAKE_TABLES.values(), ids=LAKE_TABLES)

@@ -171,7 +171,7 @@ def test_a_spoiled_file_says_so_and_costs_no_other(data: st.DataObject) -> None:
 
 @dataclass
 class Told:
-    """RULES, Intake, for one order that keeps its body: what its next delivery means."""
+    """docs/rules.md, Intake, for one order that keeps its body: what its next delivery means."""
 
     state: str | None = None
     is_placed: bool = False

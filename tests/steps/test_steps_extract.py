@@ -1,4 +1,4 @@
-"""FeedAMP -> lake -> warehouse -> state -> watermark: promises 3, 4, 8, 12 and RULES, Extraction."""
+"""FeedAMP -> lake -> warehouse -> state -> watermark: promises 3, 4, 8, 12 and docs/rules.md, Extraction."""
 
 from __future__ import annotations
 

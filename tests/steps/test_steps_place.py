@@ -1,4 +1,4 @@
-"""Inbox -> ledger -> PUT: promises 1, 2, 8 and 13, and RULES, Intake, against a strict server."""
+"""Inbox -> ledger -> PUT: promises 1, 2, 8 and 13, and docs/rules.md, Intake and Placing, against a strict server."""
 
 from __future__ import annotations
 

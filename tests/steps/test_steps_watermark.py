@@ -1,4 +1,4 @@
-"""Where the next extraction starts: RULES, Extraction."""
+"""Where the next extraction starts: docs/rules.md, Extraction."""
 
 from __future__ import annotations
 

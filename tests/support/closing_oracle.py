@@ -1,4 +1,4 @@
-"""RULES, Closing and Findings, written once more from the text alone: what a test compares the product with."""
+"""docs/rules.md, Findings and Closing, written once more from the text alone: what a test compares the product with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PURE: what a delivered order means for the ledger (docs/inbox.md)."""
+"""PURE: what a delivered order means for the ledger (docs/rules.md, Intake)."""
 
 from __future__ import annotations
 
