@@ -281,3 +281,14 @@ async def test_no_token_and_no_customer_stands_in_an_error(wire, fault):
     grant, text = wire.grant(), "".join(traceback.format_exception(caught.value))
     secrets = (grant.refresh_token, grant.access_token, wire.credentials.client_secret, "robin@buyer.example")
     assert not [secret for secret in secrets if secret in text + str(vars(caught.value))]
+
+
+@pytest.mark.parametrize("status", [403, 409, 413, 422])
+async def test_a_refused_token_call_says_nothing_about_an_order(status):
+    refused = f"HTTP/1.1 {status} No\r\nContent-Length: 2\r\n\r\n{{}}".encode()
+    async with speaking(*[refused] * 3, token=refused) as (client, script):
+        with pytest.raises(TransientError) as caught:
+            await client.put_order("M-1", {})
+    assert not isinstance(caught.value, RejectedError)
+    assert f"token call with {status}" in str(caught.value)
+    assert {head.split()[1] for head in script.heads} == {"/api/v1/access_token"}

@@ -189,12 +189,14 @@ async def wired(observer: Observer | None = None, **options: Any) -> AsyncIterat
 
 
 @asynccontextmanager
-async def speaking(*answers: bytes) -> AsyncIterator[tuple[FeedAmpClient, Script]]:
-    """A client whose server first gives a token, then these answers."""
+async def speaking(
+    *answers: bytes, token: bytes | None = None
+) -> AsyncIterator[tuple[FeedAmpClient, Script]]:
+    """A client whose server first gives a token, or answers the token call as given, then these answers."""
     clock, cipher = Clock(), TokenCipher(KEY)
     with opened_state(clock, {S1: "rt-0"}) as state:
         async with (
-            scripted(token_answer(), *answers) as script,
+            scripted(token or token_answer(), *answers) as script,
             Transport(Endpoint(script.url, timeout_s=5)) as transport,
         ):
             endpoint = TokenEndpoint(transport, Credentials(CONN, "mkt", "hush"))

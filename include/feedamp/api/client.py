@@ -220,12 +220,15 @@ class FeedAmpClient:
         """A live token, newer than a stale one.
 
         Raises:
-            TransientError: no token could be had; a lost token answer too, for the request itself never left.
+            TransientError: no token could be had; whatever the token call was answered, the request itself never left,
+                and nothing is said about an order.
         """
         try:
             if stale is None:
                 return await self._tokens.live(self.seller_id, to_compare=self._to_compare)
             return await self._tokens.replace(self.seller_id, stale, to_compare=self._to_compare)
+        except RejectedError as error:
+            raise TransientError(error.message, seller_id=self.seller_id) from error
         except UnclearError as error:
             raise TransientError(
                 error.message,

@@ -96,7 +96,7 @@ ORDER: Mapping[str, Node] = {
     "latest_delivery_date": Value(values.date_time),
 }
 
-# What the rest of the house cannot do without; `optional_fields` cannot free an order of them.
+# What the rest of the code cannot do without; `optional_fields` cannot free an order of them.
 KEYS = frozenset(
     {
         "mp_order_number",

@@ -1,0 +1,55 @@
+"""One word for one thing, and the one that the field uses: these are gone and must not come back."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("include", "plugins", "dags", "docs", "tests", "tools", "benchmarks", "findings")
+# What earlier versions wrote is kept as it was, and the contract is FeedAMP's own text.
+LEFT_OUT = ("migrations", "data", "contract", Path(__file__).name)
+INSTEAD = {
+    r"Tally|tally": "StepResult, result",
+    r"each_seller|each_order": "run_per_seller, run_per_order",
+    r"Slipping": "PageDrift",
+    r"Slips": "Coercions",
+    r"Portions": "ManifestPublisher",
+    r"Pacer|pacer": "RateLimiter, rate_limiter",
+    r"Vault": "TokenCipher",
+    r"Unread": "UnreadableOrder",
+    r"read_whole": "fetch_complete",
+    r"look_again": "invalidate_validation",
+    r"mend_ledger": "repair_ledger",
+    r"older_files|kept_bodies|reading_back|admitting": "the module's new name",
+    r"House|house": "env",
+    r"rooms": "fixtures, components",
+    r"[Aa]new": "again",
+    r"[Nn]obody|[Ss]omebody": "no one, someone",
+    r"[Ff]or ever": "forever",
+    r"needs a person|NEEDS A PERSON": "action required",
+}
+
+
+def files() -> list[Path]:
+    found = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file()]
+    return [
+        path
+        for path in (*found, ROOT / "README.md", ROOT / "CHANGELOG.md")
+        if path.suffix in {".py", ".md", ".patch", ".sh"}
+        and not set(LEFT_OUT) & set(path.relative_to(ROOT).parts)
+    ]
+
+
+@pytest.mark.parametrize("word", INSTEAD, ids=lambda word: INSTEAD[word])
+def test_a_word_of_our_own_is_not_used(word):
+    pattern = re.compile(rf"(?<![\w-])(?:{word})(?![\w-])")
+    used = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in files()
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        if pattern.search(line)
+    ]
+    assert used == [], f"write: {INSTEAD[word]}"
