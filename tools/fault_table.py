@@ -25,7 +25,7 @@ _HEAD = """\
 
 What a run says when FeedAMP misbehaves, and what the run after it makes of that. Each line was played: one run of the
 step with the fault for one seller, then the runs that the schedule brings, every 15 minutes, without it. In the end
-everything was compared with a seller of the same env who was left alone: orders at FeedAMP, ledger, findings and every
+everything was compared with a seller of the same installation who was left alone: orders at FeedAMP, ledger, findings and every
 table of the warehouse. They were always the same; nothing was reported, closed or placed twice.
 
 - **once**: one request is hit. **all run**: every such request of the run is.
