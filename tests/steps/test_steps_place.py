@@ -101,6 +101,24 @@ def test_shipped_from_the_inbox_is_sent_for_what_the_marketplace_ships(env: Env)
     assert env.shown("M-1")["marketplace_state"] == "SHIPPED"
 
 
+def test_an_order_that_was_not_released_yet_is_released_before_it_is_shipped(env: Env) -> None:
+    env.placed("M-1", marketplace_state="PENDING")
+    env.sandbox.set_marketplace_fulfilled(SELLER, "M-1")
+    env.see("M-1")
+    env.deliver("M-1")  # the release
+    env.deliver("M-1", marketplace_state="SHIPPED")  # before the release went out
+    env.place()
+    assert env.shown("M-1")["marketplace_state"] == "AWAITING_SHIPMENT"
+    env.place()
+    assert (env.order("M-1").phase, env.order("M-1").accepted_state) == ("closed", "SHIPPED")
+    assert env.shown("M-1")["marketplace_state"] == "SHIPPED"
+    env.load()
+    states = env.rows(
+        "SELECT marketplace_state FROM placements WHERE mp_order_number = 'M-1' ORDER BY placed_at"
+    )
+    assert [state for (state,) in states] == ["PENDING", "AWAITING_SHIPMENT", "SHIPPED"]
+
+
 def test_shipped_from_the_inbox_is_rejected_for_what_the_seller_ships(env: Env) -> None:
     env.placed("M-1")
     env.placed("M-1", marketplace_state="SHIPPED")

@@ -106,6 +106,16 @@ class LedgerOrder:
         is_cancelled = self.phase == "closed" and self.accepted_state == MarketplaceState.CANCELLED
         return (self.closed_units_shipped or 0) if is_ours and is_cancelled else 0
 
+    @property
+    def next_state(self) -> str:
+        """The state to send now. An order that FeedAMP has as PENDING is released before it is SHIPPED."""
+        is_released = self.accepted_state not in (None, PENDING)
+        return (
+            str(AWAITING_SHIPMENT)
+            if self.desired_state == SHIPPED and not is_released
+            else self.desired_state
+        )
+
     def is_missing(self, now: datetime) -> bool:
         """FeedAMP does not have it, and it is not yet time to look for it again."""
         if self.missing_since is None:

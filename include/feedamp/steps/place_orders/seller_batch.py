@@ -143,11 +143,11 @@ class SellerBatch:
             self._wait(order, error)
         else:
             if sent_at is not None:
-                self._accepted(order, order.desired_state, sent_at)
+                self._accepted(order, order.next_state, sent_at)
 
     async def _send(self, order: LedgerOrder, lease: str) -> datetime | None:
         """PUTs the order and says when; None if it is to be cancelled and CANCELLED may not go out."""
-        number, body = order.mp_order_number, order.put_body(order.desired_state)
+        number, body = order.mp_order_number, order.put_body(order.next_state)
         if order.desired_state != CANCELLED:
             return await self._client.put_order(number, body)
         reads = 1
