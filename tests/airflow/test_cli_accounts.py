@@ -141,6 +141,40 @@ def test_force_for_an_account_that_shows_nothing_wrong_accepts_nothing(shop):
     assert needs(shop) == (0, {})
 
 
+def watermarks_of(shop):
+    """After an extraction of all sellers."""
+    read_all(shop)
+    shop.load()
+    return {seller: listed(shop, seller)["watermark"] for seller in (SELLER, OTHER)}
+
+
+READ_AGAIN = f"The next extraction reads all orders of 1 seller again ({OTHER}), since another account"
+
+
+def test_the_watermark_of_one_account_is_not_that_of_another(shop):
+    assert None not in watermarks_of(shop).values()
+    assert READ_AGAIN in force(shop).err
+    assert (listed(shop)["watermark"], listed(shop, SELLER)["watermark"] is None) == (None, False)
+    assert None not in watermarks_of(shop).values()
+    done = authorize(shop, *consent(url_for(shop), seller=OTHER), seller=OTHER)
+    assert (done.code, READ_AGAIN in done.err) == (0, True)
+    assert listed(shop)["watermark"] is None
+    assert None not in watermarks_of(shop).values()
+    done = authorize(shop, *consent(url_for(shop), seller=OTHER), seller=OTHER)
+    assert (done.code, done.err) == (0, "")
+    assert listed(shop)["watermark"] is not None
+
+
+def test_an_import_for_another_account_says_whose_orders_are_read_again(shop):
+    assert None not in watermarks_of(shop).values()
+    done, _ = import_new(shop, SELLER, "--replace", "--force")
+    assert READ_AGAIN in done.err
+    assert listed(shop)["watermark"] is None
+    assert None not in watermarks_of(shop).values()
+    done, _ = import_new(shop, OTHER, "--replace")
+    assert (done.code, READ_AGAIN in done.err) == (0, True)
+
+
 def orders_of(shop, *tables):
     shop.load()
     with duckdb.connect(shop.folder / "warehouse.duckdb", read_only=True) as warehouse:
@@ -191,6 +225,23 @@ def test_a_seller_with_a_new_id_is_clear_once_the_old_one_is_paused(shop):
     assert [item["seller_id"] for item in needs(shop)[1]["sellers_mixed_up"]] == [OTHER]
     assert shop.run("sellers", "resume", OTHER).code == 0
     assert needs(shop) == (0, {})
+
+
+def test_a_refused_grant_of_the_other_seller_does_not_end_a_mix_up(shop):
+    force(shop)
+    lose_grant(shop, SELLER)
+    assert [item["seller_id"] for item in needs(shop)[1]["sellers_mixed_up"]] == [SELLER, OTHER]
+    code, check = accounts_check(shop)
+    assert (code, check["state"]) == (1, "problem")
+    assert f"Sellers {SELLER} and {OTHER} may hold tokens for one account" in check["says"]
+
+
+def test_a_grant_that_is_set_aside_during_a_mix_up_is_named_beside_it(shop):
+    force(shop)
+    assert authorize(shop, *consent(url_for(shop), seller=SELLER), seller=OTHER).code == 1
+    [reason] = [i["reason"] for i in needs(shop)[1]["sellers_mixed_up"] if i["seller_id"] == OTHER]
+    assert "taken with --force, shows orders" in reason
+    assert "a newer grant is set aside" in reason
 
 
 def test_a_consent_while_orders_cannot_be_read_is_compared_later(shop):

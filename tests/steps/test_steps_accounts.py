@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
-from env import NOON, OTHER, SELLER, Env, open_env
+from env import NOON, OTHER, SELLER, Env, open_env, shipment
 
 from feedamp.api.account_check import AccountCheck, Verdict
 from feedamp.api.pages import Filters
@@ -228,6 +228,72 @@ def test_a_grant_set_aside_is_not_refreshed(env):
     tokens = [r for r in env.sandbox.requests[before:] if "access_token" in r.path]
     assert len(tokens) == 1  # the other seller's
     assert the(env, OTHER).grant == "set_aside"
+
+
+def connect_by_force(env: Env, seller: str, *, account: str) -> None:
+    connect(env, seller, account=account)
+    asyncio.run(compare(env, seller))
+    with env.state.begin() as connection:
+        assert consents.take_set_aside(connection, seller, now=env.state.now())
+
+
+@pytest.fixture
+def forced(env):
+    """B-1 shipped in the right account while the seller's grant was forced for another one, which was read since."""
+    place_some(env, SELLER, "A-1")
+    place_some(env, OTHER, "B-1")
+    env.read()
+    env.fulfill("B-1", shipment(), seller=OTHER)
+    connect_by_force(env, OTHER, account=SELLER)
+    env.clock.skip(hours=2)
+    return env
+
+
+def shipped(env: Env, seller: str) -> set[str]:
+    rows = env.rows("SELECT DISTINCT seller_id, mp_order_number FROM feedamp.shipments")
+    return {number for seller_id, number in rows if seller_id == seller}
+
+
+def test_what_happened_in_the_right_account_while_another_was_read_is_read_later(forced):
+    forced.read()
+    connect(forced, OTHER, account=OTHER)
+    forced.clock.skip(hours=2)
+    forced.read()
+    assert shipped(forced, OTHER) == {"B-1"}
+
+
+def test_a_watermark_on_its_way_from_another_account_does_not_count(forced):
+    forced.extract()
+    connect(forced, OTHER, account=OTHER)
+    asyncio.run(compare(forced, OTHER))
+    forced.load()
+    assert forced.watermark(OTHER) is None
+    assert forced.watermark(SELLER) is not None
+    forced.clock.skip(hours=2)
+    forced.read()
+    assert shipped(forced, OTHER) == {"B-1"}
+    assert forced.watermark(OTHER) is not None
+
+
+def test_a_seller_of_whom_no_order_proves_the_account_is_read_again(env):
+    env.read()
+    hold(env, OTHER, "Z-1")
+    mix_up(env)
+    env.clock.skip(hours=2)
+    env.read()
+    connect(env, OTHER, account=OTHER)
+    env.read()
+    assert (OTHER, "Z-1") in env.rows("SELECT seller_id, mp_order_number FROM feedamp.orders")
+
+
+def test_a_new_consent_for_the_same_account_keeps_the_watermark(env):
+    place_some(env, OTHER, "B-1")
+    env.read()
+    mark = env.watermark(OTHER)
+    refused_before(env, OTHER, account=OTHER)
+    asyncio.run(compare(env, OTHER))
+    assert mark is not None
+    assert env.watermark(OTHER) == mark
 
 
 async def compare(env: Env, seller: str) -> AccountCheck:

@@ -92,7 +92,7 @@ async def check_account(state: State, client: FeedAmpClient, seller: Seller) -> 
                 connection, seller.seller_id, consent, reason=reason, shows_orders_of=other_id, now=now
             )
             return AccountCheck(Verdict.KEPT_BEFORE if is_before_kept else Verdict.SET_ASIDE, reason)
-        consents.confirm(connection, seller.seller_id, consent, now=now)
+        consents.confirm(connection, seller.seller_id, consent, shows_own_orders=bool(known), now=now)
     return AccountCheck(Verdict.RIGHT if known or others else Verdict.NOTHING_TO_COMPARE)
 
 

@@ -15,11 +15,15 @@ MANIFESTS = "_manifests"  # the folder of the lake that holds them
 
 
 class SellerProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """One seller's part of an extraction; `watermark` is where the next one starts, None to leave it."""
+    """One seller's part of an extraction; `watermark` is where the next one starts, None to leave it.
+
+    It holds for the account that was read: the one whose grant was in use since `account_checked_at`.
+    """
 
     seller_id: str
     complete: bool
     watermark: datetime | None = None
+    account_checked_at: datetime | None = None
 
 
 class LakeFile(msgspec.Struct, frozen=True):

@@ -7,6 +7,8 @@ the grant that is used, or the only one; `other_grants` holds a second one, of w
     its account is right            grants: the new one                      nothing
     its account is wrong            grants: the one before, in use again     other_grants: the new one (set_aside)
     wrong, none in use before       grants: the new one (set_aside)          nothing
+
+A watermark holds for one account. It is removed, so that all is read again, where the account may be another from now on.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from feedamp.state.schema import account_marks, grants, other_grants
+from feedamp.state import watermarks
+from feedamp.state.schema import account_marks, grants, other_grants, sellers
 from feedamp.state.sellers import ACTIVE, SET_ASIDE, end_mix_up, note_mix_up, wake
 from feedamp.state.upsert import upsert
 
@@ -37,11 +40,16 @@ _FREE = {
 def make_room(connection: Connection, seller_id: str, *, to_compare: bool) -> None:
     """Keeps the grant in use for the case that the account of the one that comes now is wrong.
 
-    Nothing is kept where no account is to be compared. Call it before the new grant is written.
+    Nothing is kept where no account is to be compared. A watermark of an account in doubt is removed. Call it before the
+    new grant is written.
     """
     row = _row(connection, grants, seller_id)
     if row is None:
         return
+    mixed_with = sa.select(sellers.c.mixed_with).where(sellers.c.seller_id == seller_id)
+    is_mixed_up = connection.execute(mixed_with).scalar_one_or_none() is not None
+    if is_mixed_up or row["account_forced"] or row["others_known_until"] is not None:
+        watermarks.remove(connection, seller_id)
     connection.execute(sa.delete(account_marks).where(account_marks.c.seller_id == seller_id))
     if to_compare:
         if row["account_checked_at"] is None:
@@ -66,10 +74,19 @@ def has_replaced(connection: Connection, seller_id: str) -> bool:
     return row is not None and row["role"] == REPLACED
 
 
-def confirm(connection: Connection, seller_id: str, consent: str, *, now: datetime) -> None:
+def account_checked_at(connection: Connection, seller_id: str) -> datetime | None:
+    """Since when the account behind the grant has been the seller's; None while it is to be compared."""
+    query = sa.select(grants.c.account_checked_at).where(grants.c.seller_id == seller_id)
+    return connection.execute(query).scalar_one_or_none()
+
+
+def confirm(
+    connection: Connection, seller_id: str, consent: str, *, shows_own_orders: bool, now: datetime
+) -> None:
     """The account is the seller's, or there is nothing to compare it with; a mix-up that stopped no one is over.
 
-    A newer consent is left as it is.
+    Unless it shows the seller's own orders, it may be another account than before: the watermark is removed. A newer
+    consent is left as it is.
     """
     changed = connection.execute(
         sa.update(grants).where(*_compared(seller_id, consent)).values(account_checked_at=now)
@@ -77,6 +94,8 @@ def confirm(connection: Connection, seller_id: str, consent: str, *, now: dateti
     if changed.rowcount:
         _drop_other(connection, seller_id)
         end_mix_up(connection, seller_id)
+        if not shows_own_orders:
+            watermarks.remove(connection, seller_id)
 
 
 def set_aside(
@@ -119,7 +138,7 @@ def set_aside_consent(connection: Connection, seller_id: str) -> str | None:
 
 
 def take_set_aside(connection: Connection, seller_id: str, *, now: datetime) -> bool:
-    """Uses the grant that was set aside: a person says so. False if there is none.
+    """Uses the grant that was set aside: a person says so. False if there is none. The watermark is removed.
 
     While its account shows another seller's orders, that is action required for both (`sellers.note_mix_up`). Safe to repeat: the second time there is none.
     """
@@ -144,6 +163,7 @@ def take_set_aside(connection: Connection, seller_id: str, *, now: datetime) -> 
         .values(account_checked_at=now, account_forced=True)
     )
     connection.execute(sa.delete(account_marks).where(account_marks.c.seller_id == seller_id))
+    watermarks.remove(connection, seller_id)
     end_mix_up(connection, seller_id)
     other_id = taken["shows_orders_of"]
     if other_id is not None:

@@ -32,9 +32,13 @@ def moved_since(connection: Connection, moment: datetime) -> list[str]:
 
 def move_back(connection: Connection, seller_id: str, moment: datetime | None, *, now: datetime) -> None:
     """Moves a watermark back, or removes it, so that the next extraction reads all; a later one changes nothing."""
-    is_it = watermarks.c.seller_id == seller_id
     if moment is None:
-        connection.execute(sa.delete(watermarks).where(is_it))
+        remove(connection, seller_id)
         return
-    later = sa.update(watermarks).where(is_it, watermarks.c.watermark > moment)
+    later = sa.update(watermarks).where(watermarks.c.seller_id == seller_id, watermarks.c.watermark > moment)
     connection.execute(later.values(watermark=moment, moved_at=now))
+
+
+def remove(connection: Connection, seller_id: str) -> None:
+    """Removes a watermark, so that the next extraction reads all. Safe to repeat."""
+    connection.execute(sa.delete(watermarks).where(watermarks.c.seller_id == seller_id))

@@ -16,11 +16,11 @@ from datetime import datetime, timedelta
 from sqlalchemy.engine import Connection
 
 from feedamp.errors import BusyError, IncompleteError, UnreadableError
-from feedamp.lake.manifest import Manifest
+from feedamp.lake.manifest import Manifest, SellerProgress
 from feedamp.models import Snapshot
 from feedamp.resources import Resources
 from feedamp.run import Run
-from feedamp.state import leases, ledger, manifests, open_orders, outbox, watermarks
+from feedamp.state import consents, leases, ledger, manifests, open_orders, outbox, watermarks
 from feedamp.tables import RECORDED_AT, SNAPSHOTS, Row
 
 log = logging.getLogger(__name__)
@@ -202,7 +202,7 @@ def _take(resources: Resources, manifest: Manifest, counts: Counter[str] | dict[
     with resources.state.begin() as connection:
         if manifests.are_taken(connection, manifest.follows):
             for sweep in manifest.sweeps:
-                if sweep.complete and sweep.watermark is not None:
+                if sweep.complete and sweep.watermark is not None and _is_of_account(connection, sweep):
                     watermarks.move(connection, sweep.seller_id, sweep.watermark, now=now)
                     counts["watermarks"] += 1
         else:
@@ -212,6 +212,12 @@ def _take(resources: Resources, manifest: Manifest, counts: Counter[str] | dict[
                 manifest.path,
             )
         manifests.mark_taken(connection, manifest.path, now=now)
+
+
+def _is_of_account(connection: Connection, sweep: SellerProgress) -> bool:
+    """Whether the account that was read is the seller's still; manifests of earlier versions do not name it."""
+    read = sweep.account_checked_at
+    return read is None or read == consents.account_checked_at(connection, sweep.seller_id)
 
 
 def _compare_with_outbox(resources: Resources, manifest: Manifest) -> None:

@@ -21,22 +21,30 @@ def unclear(known: Sequence[Seller]) -> dict[str, str]:
 
 
 def _is_mixed_up(seller: Seller, other: Seller | None) -> bool:
-    """Two accounts are mixed up until only one of them is used, say because the other seller is paused for good.
+    """Two accounts are mixed up until one of the two sellers alone is paused. A grant that is refused ends nothing.
 
     One who was resumed is no longer mixed up, the other of the two is until it is resumed as well.
     """
     if seller.mixed_with is None or other is None:
         return False
     is_pair = other.mixed_with == seller.seller_id
-    return not is_pair or (seller.blocked_by is None) == (other.blocked_by is None)
+    return not is_pair or seller.paused == other.paused
 
 
 def _reason(seller: Seller, other: Seller | None) -> str | None:
-    if _is_mixed_up(seller, other):
-        return seller.mix_up
-    if seller.grant == SET_ASIDE:
-        return f"the grant is set aside: {seller.grant_reason}"
-    return seller.grant_reason
+    mix_up = seller.mix_up if _is_mixed_up(seller, other) else None
+    is_set_aside = seller.grant == SET_ASIDE
+    grant = f"the grant is set aside: {seller.grant_reason}" if is_set_aside else seller.grant_reason
+    return "; ".join(reason for reason in (mix_up, grant) if reason) or None
+
+
+def read_again(seller_ids: Sequence[str]) -> str:
+    """That watermarks were removed with new grants."""
+    first = ", ".join(seller_ids[:SELLERS_NAMED]) + (", …" if len(seller_ids) > SELLERS_NAMED else "")
+    return (
+        f"The next extraction reads all orders of {counted(len(seller_ids), 'seller')} again ({first}), "
+        "since another account may have been read until now."
+    )
 
 
 def examine(resources: Resources) -> str:
@@ -86,12 +94,11 @@ def _mixed_steps(known: list[Seller]) -> list[str]:
 
 
 def _set_aside_steps(known: list[Seller]) -> list[str]:
-    by_id = {seller.seller_id: seller for seller in known}
     return [
         f"Seller {seller.seller_id}: {_reason(seller, None)}. If the seller was signed in with the wrong account, sign out of "
         f"FeedAMP and open a new link of `feedamp sellers authorize-url {seller.seller_id}`, then `feedamp sellers "
         f"authorize {seller.seller_id} --code=C --state=S`. If the account is right, `feedamp sellers authorize "
         f"{seller.seller_id} --force` takes the grant that is set aside."
         for seller in known
-        if seller.grant_reason is not None and not _is_mixed_up(seller, by_id.get(seller.mixed_with or ""))
+        if seller.grant_reason is not None
     ]

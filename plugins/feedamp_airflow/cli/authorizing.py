@@ -30,9 +30,11 @@ from feedamp.state import (
     grants,
     overview,
     sellers,
+    watermarks,
 )
 from feedamp.state.sellers import Seller
 from feedamp.steps.enroll import accepted_words
+from feedamp_airflow.cli.accounts import read_again
 from feedamp_airflow.cli.output import Output, moment
 from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, opened_resources
 
@@ -90,23 +92,35 @@ def authorize(given: argparse.Namespace, out: Output) -> int:
         seller = _registered(resources, given.seller, out)
         if seller is None:
             return REFUSED
-        if not is_callback:
-            return _take_set_aside(resources, seller, out)
-        problem = _spend_state(resources, seller, given.state)
-        if problem is not None:
-            out.complain(f"{problem}. {_new_url(seller)}")
-            return REFUSED
-        if given.error is not None:
-            word = given.error if _WORD.fullmatch(given.error) else "no readable reason"
-            out.complain(f"The seller did not consent ({word}); nothing was changed. {_new_url(seller)}")
-            return REFUSED
-        pair = _exchange(resources, seller, given.code, given.state, out)
-        if pair is None:
-            return REFUSED
-        waiting = _store(resources, seller, pair)
-        compared = _compare(resources, seller, out, force=given.force)
-        if compared is not None and compared.is_set_aside:
-            return _take_set_aside(resources, seller, out) if given.force else REFUSED
+        with resources.state.read() as connection:
+            mark = watermarks.read(connection, seller.seller_id)
+        done = _connect(resources, seller, given, out, is_callback=is_callback)
+        with resources.state.read() as connection:
+            if mark is not None and watermarks.read(connection, seller.seller_id) is None:
+                out.complain(read_again([seller.seller_id]))
+    return done
+
+
+def _connect(
+    resources: Resources, seller: Seller, given: argparse.Namespace, out: Output, *, is_callback: bool
+) -> int:
+    if not is_callback:
+        return _take_set_aside(resources, seller, out)
+    problem = _spend_state(resources, seller, given.state)
+    if problem is not None:
+        out.complain(f"{problem}. {_new_url(seller)}")
+        return REFUSED
+    if given.error is not None:
+        word = given.error if _WORD.fullmatch(given.error) else "no readable reason"
+        out.complain(f"The seller did not consent ({word}); nothing was changed. {_new_url(seller)}")
+        return REFUSED
+    pair = _exchange(resources, seller, given.code, given.state, out)
+    if pair is None:
+        return REFUSED
+    waiting = _store(resources, seller, pair)
+    compared = _compare(resources, seller, out, force=given.force)
+    if compared is not None and compared.is_set_aside:
+        return _take_set_aside(resources, seller, out) if given.force else REFUSED
     orders = f"; {counted(waiting, 'waiting order')} to go out with the next run" if waiting else ""
     out.say(f"seller {seller.seller_id}: connected{orders}")
     return DONE

@@ -23,7 +23,7 @@ from feedamp.errors import AuthorizationError, ClientRefusedError, Configuration
 from feedamp.resources import Resources
 from feedamp.rules.troubles import counted
 from feedamp.run import Run
-from feedamp.state import consents, known_orders, sellers
+from feedamp.state import consents, known_orders, overview, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.enroll import (
     Outcome,
@@ -34,6 +34,7 @@ from feedamp.steps.enroll import (
     read_line,
     set_aside_words,
 )
+from feedamp_airflow.cli.accounts import read_again
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
 from feedamp_airflow.cli.sellers import usable_connection
@@ -48,6 +49,8 @@ def import_file(given: argparse.Namespace, out: Output) -> int:
         fault_of = usable_connection(resources)
         accounts = _Accounts(resources, out, force=given.force)
         lines = _lines(stream)
+        with resources.state.read() as connection:
+            marks = overview.seller_watermarks(connection)
         while batch := list(islice(lines, LINES_PER_TRANSACTION)):
             with resources.state.begin() as connection:
                 taken = list(_take(connection, resources, batch, fault_of, out, given))
@@ -57,6 +60,10 @@ def import_file(given: argparse.Namespace, out: Output) -> int:
                     out.complain(f"line {number}: {verdict}")
                 else:
                     counts[verdict] += 1
+        with resources.state.read() as connection:
+            removed = sorted(marks.keys() - overview.seller_watermarks(connection).keys())
+    if removed:
+        out.complain(read_again(removed))
     for sentence in accounts.left():
         out.complain(sentence)
     out.say(", ".join(f"{name} {counts[name]}" for name in (*Outcome, "refused")))

@@ -25,7 +25,7 @@ from feedamp.resources import Resources
 from feedamp.rules.order import AWAITING_SHIPMENT, PENDING
 from feedamp.rules.troubles import Troubles
 from feedamp.run import Run, shards
-from feedamp.state import ledger, open_orders, sellers, watermarks
+from feedamp.state import consents, ledger, open_orders, sellers, watermarks
 from feedamp.state.sellers import Seller
 from feedamp.steps.extract_fulfillments.account_watch import AccountWatch
 from feedamp.steps.extract_fulfillments.publisher import ManifestPublisher
@@ -67,20 +67,19 @@ async def extract(
     result = StepResult("extract", shard)
     with resources.state.read() as connection:
         found = sellers.workable(connection, seller_ids=seller_ids) if seller_ids else []
-        marks = {s.seller_id: watermarks.read(connection, s.seller_id) for s in found}
-    if run.dry_run:
-        for seller in found:
-            bound = since or marks[seller.seller_id] or "the beginning"
-            log.info("Orders of seller %s that changed since %s would be read.", seller.seller_id, bound)
-        result.sellers = len(found)
-        return result
+        if run.dry_run:
+            for seller in found:
+                bound = since or watermarks.read(connection, seller.seller_id) or "the beginning"
+                log.info("Orders of seller %s that changed since %s would be read.", seller.seller_id, bound)
+            result.sellers = len(found)
+            return result
     portions = ManifestPublisher(resources, run, "extract", shard)
     sweeps: list[LakeSweep] = []
     async with resources.clients(run) as clients:
 
         async def work(seller: Seller) -> None:
             reader = _SellerReader(resources, clients, portions, result)
-            sweeps.append(await reader.read(seller, mark=marks[seller.seller_id], since=since))
+            sweeps.append(await reader.read(seller, since=since))
             if reader.broken is not None:
                 raise reader.broken
             if reader.missing:
@@ -129,9 +128,12 @@ class _SellerReader:
         self.missing: str | None = None
         self.broken: TransientError | None = None
 
-    async def read(self, seller: Seller, *, mark: datetime | None, since: datetime | None) -> LakeSweep:
+    async def read(self, seller: Seller, *, since: datetime | None) -> LakeSweep:
         """Streams the seller's pages into the lake; says how far the watermark may move."""
         client = await self._clients.client(seller)
+        with self._resources.state.read() as connection:  # now that the account of a new grant is compared
+            mark = watermarks.read(connection, seller.seller_id)
+            account_checked_at = consents.account_checked_at(connection, seller.seller_id)
         lower = since if since is not None else mark
         sweep = OrderPages(
             client, Filters(seller_updated_after=lower, page_size=self._resources.settings.page_size)
@@ -186,6 +188,7 @@ class _SellerReader:
             seller_id=seller.seller_id,
             complete=is_complete,
             watermark=self._next_mark(seller, started_at, sweep, mark, since) if is_complete else None,
+            account_checked_at=account_checked_at,
         )
 
     async def _read_pages(
