@@ -31,6 +31,7 @@ from feedamp.state import sellers
 from feedamp.steps.process_fulfillments.evaluate import evaluate
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp_sandbox.command import parser as sandbox_parser
+from feedamp_sandbox.shapes import ORDER as SANDBOX_ORDER
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -69,6 +70,19 @@ def test_the_inbox_examples_are_read_as_the_page_says(tmp_path, kind, ending, or
     rows = list(read_rows(inbox_file(tmp_path, f"orders.{ending}", text.encode()), RULES))
     assert [row for row in rows if isinstance(row, BadRow)] == ([] if orders else rows)
     assert len(rows) == (orders or 1)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "python"])
+def test_the_inbox_examples_can_be_tried_against_the_sandbox(tmp_path, monkeypatch, kind):
+    [text] = blocks(DOCS / "inbox.md", kind)
+    content = text.encode()
+    if kind == "python":
+        monkeypatch.chdir(tmp_path)
+        exec(text, {})
+        content = (tmp_path / "orders.parquet").read_bytes()
+    name = f"orders.{'parquet' if kind == 'python' else kind}"
+    rows = read_rows(inbox_file(tmp_path, name, content), RULES)
+    assert [problem for row in rows for problem in SANDBOX_ORDER("", row.body)] == []
 
 
 def test_the_inbox_example_of_a_csv_order_has_two_lines_and_a_leading_zero(tmp_path):
