@@ -183,6 +183,32 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_come(tmp_path):
     assert list(found.unreadable) == ["b\\udcff.jsonl"]
 
 
+def test_a_link_is_read_as_the_file_that_it_points_to(tmp_path):
+    inbox, elsewhere = tmp_path / "inbox", tmp_path / "elsewhere"
+    inbox.mkdir()
+    elsewhere.mkdir()
+    target = drop(elsewhere, "export", b"1")
+    (inbox / "a.jsonl").symlink_to(target)
+    (inbox / "folder.jsonl").symlink_to(elsewhere)
+    [file] = look(inbox).files
+    assert (file.name, file.size, file.modified_at) == ("a.jsonl", 1, NOW - timedelta(hours=1))
+    with open_file(file) as stream:
+        assert stream.read() == b"1"
+    assert look(inbox, seen=[taken(file)]) == Discovery()
+    drop(elsewhere, "export", b"22")
+    assert [changed.size for changed in look(inbox, seen=[taken(file)]).files] == [2]
+
+
+def test_a_link_to_nothing_is_named_and_the_others_come(tmp_path):
+    drop(tmp_path, "a.jsonl")
+    for name, target in (("b.jsonl", "gone"), ("c.jsonl", "c.jsonl")):
+        (tmp_path / name).symlink_to(tmp_path / target)
+    found = discover(str(tmp_path), now=datetime.now(UTC) + timedelta(hours=1), settle_s=SETTLE_S)
+    assert names(found) == ["a.jsonl"]
+    assert list(found.unreadable) == ["b.jsonl", "c.jsonl"]
+    assert found.unreadable["b.jsonl"].startswith("it is a link to a file that does not exist")
+
+
 def test_any_store_of_fsspec_will_do():
     store = fsspec.filesystem("memory")
     store.pipe("/inbox-test/a.jsonl", b"1")

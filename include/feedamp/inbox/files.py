@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
 from feedamp.errors import FeedAmpError, TransientError
@@ -113,6 +115,8 @@ def discover(
         try:
             checksum = _checksum(store, entry.path)
         except FileNotFoundError:
+            if store.is_local and Path(entry.path).is_symlink():
+                unreadable[name] = "it is a link to a file that does not exist: mend or remove the link"
             continue
         except OSError as error:
             unreadable[name] = f"it cannot be read: {type(error).__name__}"
@@ -171,18 +175,25 @@ def _look(store: Storage) -> dict[str, _Entry] | None:
     except OSError as error:
         raise TransientError(f"the inbox could not be listed: {type(error).__name__}") from error
     found = {}
-    for info in listing:
-        path = str(info["name"])
+    for entry in listing:
+        path = str(entry["name"])
+        info = _target(store, entry) if entry.get("islink") else entry
         if store.is_object_store and (path.endswith("/") or path == store.root):
             continue  # an empty object that a console made to show a folder
         name = path.rstrip("/").rpartition("/")[2]
         if info.get("type") != "file" or name.startswith(IGNORED_PREFIXES) or name.endswith(IGNORED_SUFFIXES):
             continue
         modified_at = when_modified(info)
-        found[name] = _Entry(
-            str(info["name"]), int(info.get("size") or 0), modified_at, _stamp(info, modified_at)
-        )
+        found[name] = _Entry(path, int(info.get("size") or 0), modified_at, _stamp(info, modified_at))
     return found
+
+
+def _target(store: Storage, link: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a listing would say of the file that a link points to; a link to nothing passes for a file."""
+    try:
+        return cast("Mapping[str, Any]", store.fs.info(os.path.realpath(link["name"])))
+    except OSError:
+        return {**link, "type": "file"}
 
 
 def _stamp(info: Mapping[str, Any], modified_at: datetime | None) -> str:
