@@ -93,6 +93,15 @@ def test_reading_only_the_first_line_is_no_accident(feedamp_env):
     assert "Exception ignored" not in done.stderr
 
 
+def test_a_fresh_installation_says_nothing_beside_the_answer(tmp_path):
+    env = {"AIRFLOW_HOME": str(tmp_path), "AIRFLOW__FEEDAMP__STATE_URL": f"sqlite:///{tmp_path}/state.db"}
+    done = feedamp("sellers", "list", **env)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = feedamp("doctor", **env)
+    assert "DAG files" in done.stdout
+    assert done.stderr == ""
+
+
 def leaves(parser, path=()):
     """(words, parser) of every command."""
     actions = [a for a in parser._actions if isinstance(a, commands.Nouns)]

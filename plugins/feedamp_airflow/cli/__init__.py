@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -16,6 +17,8 @@ def main(argv: list[str] | None = None) -> int | None:
         from feedamp_sandbox.command import main as sandbox
 
         return sandbox(given[1:])
+    if argv is None:  # a process of its own, where Airflow is still to be configured
+        os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "WARNING")
     from feedamp_airflow.cli.commands import parser
 
     arguments = parser().parse_args(given)
