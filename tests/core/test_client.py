@@ -216,6 +216,7 @@ async def test_a_token_that_feedamp_repeats_in_its_words_is_taken_out():
         pytest.param(b'[{"code":"C","message":"m"},"t"]', (("C", "m"), ("", "t")), id="a list"),
         pytest.param(b'{"errors":[{"code":"C","message":"m"}]}', (("C", "m"),), id="a list in an object"),
         pytest.param(b'{"code":7,"error":"m"}', (("7", "m"),), id="an object"),
+        pytest.param(b'{"code":"C","message":"x: C"}', (("C", "x"),), id="a code that the message repeats"),
         pytest.param(b'"no"', (("", "no"),), id="a text"),
         pytest.param(b"<h1>no</h1>", (("", "<h1>no</h1>"),), id="HTML"),
         pytest.param(b"\xff", (("", "\ufffd"),), id="no UTF-8"),

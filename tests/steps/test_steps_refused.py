@@ -27,7 +27,8 @@ def test_a_refused_order_stands_in_rejects_with_feedamps_words(env: Env) -> None
     [rejected] = env.rejects()
     assert (rejected.stage, rejected.source, rejected.mp_order_number) == ("feedamp", "0001.jsonl", "M-1")
     assert rejected.reasons[0]["code"] == "refused_by_feedamp"
-    assert "gift_note" in rejected.reasons[0]["message"]
+    assert rejected.reasons[0]["field"] == "gift_note"
+    assert rejected.reasons[0]["message"] == "UNKNOWN_FIELD_PRESENT: gift_note"
     assert "gift_note" in str(env.order("M-1").reason)
 
 

@@ -19,6 +19,11 @@ def refusal_reasons(body: bytes, *, secret: str = "") -> tuple[tuple[str, str], 
         text = str(value)
         return (text.replace(secret, "***") if secret else text)[:LONGEST_WORDS]
 
+    def pair(item: dict[str, Any]) -> tuple[str, str]:
+        code = words(item.get("code") or "")
+        message = words(item.get("message") or item.get("error") or "")
+        return code, message.removesuffix(f": {code}") if code else message  # said once
+
     try:
         value: Any = msgspec.json.decode(body) if body.strip() else []
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -28,9 +33,4 @@ def refusal_reasons(body: bytes, *, secret: str = "") -> tuple[tuple[str, str], 
         value = inner if isinstance(inner, list) else [value]
     if not isinstance(value, list):
         return (("", words(value)),)
-    return tuple(
-        (words(item.get("code") or ""), words(item.get("message") or item.get("error") or ""))
-        if isinstance(item, dict)
-        else ("", words(item))
-        for item in value[:50]
-    )
+    return tuple(pair(item) if isinstance(item, dict) else ("", words(item)) for item in value[:50])

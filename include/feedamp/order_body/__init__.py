@@ -10,6 +10,6 @@ from feedamp.order_body.reject_reasons import (
     is_storable,
     storable,
 )
-from feedamp.order_body.rules import BodyRules
+from feedamp.order_body.rules import BodyRules, named_field
 
-__all__ = ["BodyRules", "Reason", "ReasonCode", "check_body", "is_storable", "storable"]
+__all__ = ["BodyRules", "Reason", "ReasonCode", "check_body", "is_storable", "named_field", "storable"]

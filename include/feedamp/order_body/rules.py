@@ -44,3 +44,10 @@ class BodyRules:
     def order_number(self) -> re.Pattern[str]:
         """The compiled pattern; use `fullmatch`."""
         return re.compile(self.order_number_pattern)
+
+
+def named_field(words: str, rules: BodyRules) -> str:
+    """The field of an order that FeedAMP's words begin with, say `order_lines[0].sku: …`; empty if none."""
+    field = words.partition(":")[0]
+    name = re.sub(r"\[\d+\]", "", field)
+    return field if name in rules.extra_order_fields.union(field_names()) else ""

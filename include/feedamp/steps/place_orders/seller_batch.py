@@ -26,6 +26,7 @@ from feedamp.errors import (
 )
 from feedamp.lake.flatten import placed_rows
 from feedamp.models import FINAL_STATES, Order
+from feedamp.order_body import named_field
 from feedamp.resources import Resources
 from feedamp.rules.order import CANCELLED, SHIPPED, LedgerOrder
 from feedamp.rules.units import count_units
@@ -341,8 +342,12 @@ class SellerBatch:
                     mp_order_number=order.mp_order_number,
                     stage=rejects.FEEDAMP,
                     reasons=tuple(
-                        {"field": "", "code": "refused_by_feedamp", "message": ": ".join(filter(None, pair))}
-                        for pair in error.reasons or (("", words),)
+                        {
+                            "field": named_field(message, self._resources.settings.body),
+                            "code": "refused_by_feedamp",
+                            "message": ": ".join(filter(None, (code, message))),
+                        }
+                        for code, message in error.reasons or (("", words),)
                     ),
                     raw="",
                     rejected_at=now,
