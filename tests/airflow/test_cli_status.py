@@ -85,7 +85,9 @@ def test_a_file_that_cannot_be_read_to_its_end_needs_a_person(feedamp_env):
     (feedamp_env.env.inbox / "orders.xlsx").write_bytes(b"PK")
     feedamp_env.intake()
     assert needs(feedamp_env) == (1, {"faulty_files": 1})
-    assert "orders.xlsx" in feedamp_env.run("status").out
+    shown = feedamp_env.run("status").out
+    assert "orders.xlsx" in shown
+    assert "`feedamp rejected dismiss ID --reason REASON`" in shown
     (feedamp_env.env.inbox / "orders.xlsx").unlink()
     [item] = feedamp_env.run("status", "--json").json["needs_person"]["faulty_files"]["items"]
     feedamp_env.run("rejected", "dismiss", item["reject_id"], "--reason", "sent as CSV")

@@ -51,6 +51,15 @@ def test_what_is_the_same_for_many_is_one_line(found: list[tuple[str, str]], exp
     assert lines(*found) == expected
 
 
+def test_what_intake_names_are_files() -> None:
+    troubles = Troubles()
+    for name in ("a.xlsx", "b.xlsx"):
+        troubles.add(name, "Not read.")
+    [trouble] = troubles
+    assert trouble.line("file") == "2 files: Not read. (a.xlsx, b.xlsx)"
+    assert "a.xlsx: Not read (2 files)" in sentence("intake", 2, 0, reasons_of(troubles))
+
+
 def test_an_error_that_no_one_expected_is_one_line_whomever_it_struck() -> None:
     troubles, error = Troubles(), OSError("disk full")
     for seller_id in ("S1", "S2"):

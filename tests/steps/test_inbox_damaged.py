@@ -12,6 +12,7 @@ from order_samples import csv_text
 from feedamp.run import Run
 from feedamp.state import inbox_files, overview, rejects
 from feedamp.steps.place_orders.inbox_verdict import inbox_problems
+from feedamp.steps.runner import finish
 
 
 def bodies(env: Env, count: int, prefix: str = "M") -> list[dict[str, Any]]:
@@ -174,6 +175,22 @@ def test_one_bad_file_among_good_ones_is_named(env: Env) -> None:
     assert said.startswith("bad.jsonl: 20 of 30 rows were rejected")
     env.set_rules(max_rejected_ratio=0.7)
     assert problems(env) == []
+
+
+def test_too_many_rejected_rows_of_several_files_are_said_of_the_whole_run(env: Env) -> None:
+    env.drop("1.jsonl", *(env.body(f"A-{at}", currency="Dollars") for at in range(10)), *bodies(env, 5, "G"))
+    env.drop("2.jsonl", *(env.body(f"B-{at}", currency="Dollars") for at in range(10)), *bodies(env, 5, "H"))
+    env.intake()
+    [said] = problems(env)
+    assert said.startswith("In the whole run 20 of 30 rows were rejected")
+
+
+def test_the_log_counts_files_and_not_sellers(env: Env, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("1.xlsx", "2.xlsx"):
+        drop_bytes(env, name, b"PK")
+    finish(env.intake())
+    assert "2 files: the inbox takes files" in caplog.text
+    assert "2 sellers" not in caplog.text
 
 
 def test_what_feedamp_refuses_counts_for_its_file(env: Env) -> None:

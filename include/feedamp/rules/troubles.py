@@ -29,10 +29,10 @@ class Trouble:
     )  # by seller; numbers only where the words name one
     cause: Exception | None = None  # an error that no one expected; its traceback belongs in the log, once
 
-    def line(self) -> str:
+    def line(self, noun: str = "seller") -> str:
         """One line for the log: the seller or the first 20 of them, and why."""
         if len(self.orders) > 1:
-            return f"{len(self.orders)} sellers: {self.text} ({named(sorted(self.orders))})"
+            return f"{counted(len(self.orders), noun)}: {self.text} ({named(sorted(self.orders))})"
         [(seller_id, numbers)] = self.orders.items()
         more = f" (likewise {len(numbers) - 1} more orders: {named(numbers[1:])})" if len(numbers) > 1 else ""
         return f"{seller_id}: {self.text}{more}"
@@ -69,10 +69,10 @@ class Reason:
     sellers: tuple[str, ...]
     count: int
 
-    def words(self) -> str:
+    def words(self, noun: str = "seller") -> str:
         """For a message that names several reasons: the first seller, why, and how many there are."""
         text = self.text.rstrip(".")
-        return f"{self.sellers[0]}: {text}" + (f" ({self.count} sellers)" if self.count > 1 else "")
+        return f"{self.sellers[0]}: {text}" + (f" ({counted(self.count, noun)})" if self.count > 1 else "")
 
     def covers(self, trouble: Trouble) -> bool:
         """Whether every seller of a trouble is among these."""
@@ -142,12 +142,17 @@ def together(reasons: Iterable[Reason]) -> list[Reason]:
     return sorted(found.values(), key=lambda reason: -reason.count)
 
 
+def noun_of(step: str) -> str:
+    """What a step counts its troubles by: `intake` reads files, whoever's orders they hold."""
+    return "file" if step == "intake" else "seller"
+
+
 def sentence(step: str, failed: int, sellers: int, reasons: Sequence[Reason]) -> str:
     """What a step has left undone, for whom, and why; the first few reasons."""
     whose = f"{failed} of {sellers} sellers have work left"
     if step == "intake":
         whose = f"{failed} inbox files or queries were not read to the end"
-    shown = "; ".join(reason.words() for reason in reasons[:REASONS_SHOWN])
+    shown = "; ".join(reason.words(noun_of(step)) for reason in reasons[:REASONS_SHOWN])
     more = len(reasons) - REASONS_SHOWN
     return f"{step}: {whose}. {shown}{f'; and {more} more reasons, see the log' if more > 0 else ''}."
 

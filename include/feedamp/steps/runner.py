@@ -29,6 +29,7 @@ from feedamp.rules.troubles import (
     Trouble,
     Troubles,
     named,
+    noun_of,
     reasons_of,
     sentence,
     together,
@@ -266,7 +267,8 @@ def record_run(resources: Resources, run: Run, result: StepResult, started_at: d
 
 def _log_troubles(result: StepResult) -> None:
     """One line for each reason, whomever it concerns; what this run has said already is no news."""
-    _log_lines(logging.WARNING, list(result.noted))
+    noun = noun_of(result.step)
+    _log_lines(logging.WARNING, list(result.noted), noun)
     said: list[Trouble] = []
     news: list[Trouble] = []
     for trouble in result.left:
@@ -274,13 +276,13 @@ def _log_troubles(result: StepResult) -> None:
             continue
         before = result.said_before.get(trouble.text[:LONGEST_REASON], ())
         (said if any(reason.covers(trouble) for reason in before) else news).append(trouble)
-    _log_lines(logging.ERROR, news)
-    _log_lines(logging.INFO, said)
+    _log_lines(logging.ERROR, news, noun)
+    _log_lines(logging.INFO, said, noun)
 
 
-def _log_lines(level: int, troubles: Sequence[Trouble]) -> None:
+def _log_lines(level: int, troubles: Sequence[Trouble], noun: str) -> None:
     for trouble in troubles[:LINES_SHOWN]:
-        log.log(level, "%s", trouble.line(), exc_info=trouble.cause)
+        log.log(level, "%s", trouble.line(noun), exc_info=trouble.cause)
     if len(troubles) > LINES_SHOWN:
         log.log(level, "%d more reasons are not shown.", len(troubles) - LINES_SHOWN)
 

@@ -36,7 +36,8 @@ TITLES = {
     "sellers_mixed_up": "sellers whose account is not clear: `feedamp doctor` names what to do",
     "sellers_to_connect": "sellers to be connected or registered",
     "faulty_files": (
-        "inbox files that could not be read to their end: replace each by a whole one (.jsonl, .csv or .parquet)"
+        "inbox files that could not be read to their end: replace each by a whole one of the same name; for one that "
+        "cannot be replaced so, `feedamp rejected dismiss ID --reason REASON`"
     ),
     "rejected_rows": "rejected rows: mend the source or an option, then drop a new file, replay or dismiss",
 }

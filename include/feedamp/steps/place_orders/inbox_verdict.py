@@ -41,7 +41,7 @@ def inbox_problems(resources: Resources, run: Run) -> list[str]:
     problems = [*_first(faulty), *_first(too_many)]
     in_all = rejected_rows + refused.total()
     if _is_above(in_all, rows, allowed) and (len(taken) > 1 or not problems):
-        problems.append(f"of the whole run {_too_many(in_all, rows, allowed)}")
+        problems.append(f"In the whole run {_too_many(in_all, rows, allowed)}")
     return problems
 
 
