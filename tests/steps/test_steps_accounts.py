@@ -12,9 +12,10 @@ from env import NOON, OTHER, SELLER, Env, open_env, shipment
 from feedamp.api.account_check import AccountCheck, Verdict
 from feedamp.api.pages import Filters
 from feedamp.run import Run
-from feedamp.state import consents, grants, sellers
+from feedamp.state import consents, grants, manifests, sellers
 from feedamp.state.schema import grants as grants_table
 from feedamp.state.schema import sellers as sellers_table
+from feedamp.steps.load import give_up_manifest, load_what_is_whole
 
 
 @pytest.fixture
@@ -273,6 +274,22 @@ def test_a_watermark_on_its_way_from_another_account_does_not_count(forced):
     forced.read()
     assert shipped(forced, OTHER) == {"B-1"}
     assert forced.watermark(OTHER) is not None
+
+
+def test_a_manifest_that_is_given_up_takes_no_watermark_back_to_that_of_another_account(forced):
+    forced.read()
+    connect(forced, OTHER, account=OTHER)
+    forced.clock.skip(hours=2)
+    forced.extract()
+    with forced.resources.warehouse.session():
+        load_what_is_whole(forced.resources, forced.run("load"))
+    assert forced.watermark(OTHER) is not None
+    with forced.state.read() as connection:
+        [path] = [path for path, _ in manifests.unloaded(connection) if "-extract-" in path]
+    forced.resources.lake.remove(path)
+    give_up_manifest(forced.resources, path)
+    forced.read()
+    assert shipped(forced, OTHER) == {"B-1"}
 
 
 def test_a_seller_of_whom_no_order_proves_the_account_is_read_again(env):

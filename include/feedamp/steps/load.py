@@ -289,7 +289,7 @@ def give_up_manifest(resources: Resources, path: str) -> int:
         for manifest in published:
             if manifest.created_at < planned_at and manifests.are_taken(connection, manifest.follows):
                 for sweep in manifest.sweeps:
-                    if sweep.complete and sweep.watermark is not None:
+                    if sweep.complete and sweep.watermark is not None and _is_of_account(connection, sweep):
                         mark = marks.get(sweep.seller_id, sweep.watermark)
                         marks[sweep.seller_id] = max(mark, sweep.watermark)
         moved = watermarks.moved_since(connection, taken_at)
