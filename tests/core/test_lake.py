@@ -6,7 +6,7 @@ import errno
 import subprocess
 import sys
 import tempfile
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from feedamp.errors import ConfigurationError, IncompleteError, MisfitError
 from feedamp.lake import writer as lake_module
-from feedamp.lake.manifest import Manifest, SellerProgress
+from feedamp.lake.manifest import Manifest, SellerProgress, joined
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.lake.writer import LakeWriter
@@ -343,3 +343,62 @@ def test_any_fsspec_store_will_do() -> None:
     manifest = published(lake, LINE)
     assert [row["mp_line_number"] for rows in lake.batches(manifest, "order_lines") for row in rows] == ["A"]
     assert list(lake.manifests()) == [manifest]
+
+
+def at_hour(hour: int | None) -> datetime | None:
+    return None if hour is None else MOMENT + timedelta(hours=hour)
+
+
+def sweep_of(since: int | None, until: int | None, seller_id: str = "S1") -> SellerProgress:
+    return SellerProgress(
+        seller_id=seller_id, complete=until is not None, watermark=at_hour(until), since=at_hour(since)
+    )
+
+
+@pytest.mark.parametrize(
+    ("mark", "since", "until", "moved"),
+    [
+        pytest.param(None, None, 1, 1, id="the first read"),
+        pytest.param(1, 1, 2, 2, id="from the watermark"),
+        pytest.param(2, 1, 3, 3, id="from before the watermark"),
+        pytest.param(1, None, 2, 2, id="from the beginning, though there is a watermark"),
+        pytest.param(3, 1, 2, 3, id="an earlier one"),
+        pytest.param(1, 2, 3, 1, id="something lies between"),
+        pytest.param(None, 1, 2, None, id="the watermark was removed"),
+        pytest.param(1, 1, None, 1, id="incomplete"),
+    ],
+)
+def test_a_sweep_moves_a_watermark_only_from_where_it_began(
+    mark: int | None, since: int | None, until: int | None, moved: int | None
+) -> None:
+    assert sweep_of(since, until).moved(at_hour(mark)) == at_hour(moved)
+
+
+HOUR = st.one_of(st.none(), st.integers(0, 6))
+SWEEPS = st.lists(st.builds(sweep_of, HOUR, HOUR, st.sampled_from(["S1", "S2"])), max_size=6)
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=6), st.data())
+def test_sweeps_that_follow_one_another_are_joined_into_one(hours: list[int], data: st.DataObject) -> None:
+    hours = sorted(hours)
+    begin = data.draw(st.sampled_from([None, hours[0]]))
+    sweeps = [sweep_of(a, b) for a, b in zip([begin, *hours], hours, strict=False)]
+    assert joined(sweeps) == [sweep_of(begin, hours[-1])]
+
+
+def moved_by(sweeps: list[SellerProgress], mark: datetime | None, *, times: int = 1) -> datetime | None:
+    for sweep in sweeps * times:
+        mark = sweep.moved(mark)
+    return mark
+
+
+@given(SWEEPS, HOUR)
+def test_joined_sweeps_take_a_watermark_as_far_as_the_single_ones_and_over_no_gap(
+    sweeps: list[SellerProgress], start: int | None
+) -> None:
+    for seller_id in ("S1", "S2"):
+        single = [sweep for sweep in sweeps if sweep.seller_id == seller_id]
+        least, most = moved_by(single, at_hour(start)), moved_by(single, at_hour(start), times=len(single))
+        reached = moved_by([s for s in joined(sweeps) if s.seller_id == seller_id], at_hour(start))
+        never = MOMENT - timedelta(hours=1)
+        assert (least or never) <= (reached or never) <= (most or never)

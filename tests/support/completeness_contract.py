@@ -27,6 +27,7 @@ from feedamp.steps.completeness_proof.compare import (
 )
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
 from feedamp.steps.completeness_proof.verify import Verified, verify
+from feedamp.steps.extract_fulfillments.extract import extract
 from feedamp.steps.load import load_what_is_whole
 from feedamp.steps.runner import missing_order
 from feedamp.tables import TABLES
@@ -449,6 +450,101 @@ def test_a_manifest_that_went_before_the_warehouse_had_it_is_read_again(env: Env
     with env.resources.warehouse.session() as session:
         [row] = session.rows("orders", ["units_shipped"], [(SELLER, "X-0")])
     assert row == {"units_shipped": 2}
+
+
+def _extracted(env: Env) -> Manifest:
+    """An extraction of both sellers, published and not loaded."""
+    run = env.run("extract_fulfillments")
+    asyncio.run(extract(env.resources, run, 0, [SELLER, OTHER]))
+    return next(m for m in env.resources.lake.published() if m.run_id == run.run_id)
+
+
+def _lost_before_the_warehouse_had_it(env: Env) -> Manifest:
+    """A manifest with X-0, which the state has taken in; its watermarks have moved."""
+    env.read()
+    env.clock.skip(hours=1)
+    env.stock(1)
+    env.clock.skip(minutes=30)
+    lost = _extracted(env)
+    with env.resources.warehouse.session():
+        load_what_is_whole(env.resources, env.run("load"))
+    env.resources.lake.remove(lost.path)
+    env.clock.skip(hours=1)
+    return lost
+
+
+def _has_x_0(env: Env) -> bool:
+    with env.resources.warehouse.session() as session:
+        return list(session.rows("orders", ["status"], [(SELLER, "X-0")])) != []
+
+
+@pytest.mark.parametrize("is_repaired", [True, False], ids=["a repair", "two days"])
+def test_no_watermark_moves_past_a_window_that_was_given_up(env: Env, is_repaired: bool) -> None:
+    _lost_before_the_warehouse_had_it(env)
+    env.clock.skip(days=3)
+    late = _extracted(env)  # from the watermark that the lost one had moved
+    path = Path(env.resources.lake.absolute(late.path))
+    draft = path.rename(path.with_name(".draft"))
+    if is_repaired:
+        assert "The watermarks of 2 sellers are taken back" in verified(env, repair=True).notes[0]
+    else:
+        with pytest.raises(IncompleteError):
+            env.load()
+    draft.rename(path)  # it is published only now
+    env.load()
+    assert not _has_x_0(env)
+    env.clock.skip(hours=1)
+    env.read()
+    assert _has_x_0(env)
+
+
+def test_a_watermark_is_not_taken_back_to_where_a_window_that_was_given_up_lies_before_it(env: Env) -> None:
+    _lost_before_the_warehouse_had_it(env)
+    _extracted(env)
+    verified(env, repair=True)
+    mark = env.watermark()
+    env.clock.skip(hours=1)
+    again = _extracted(env)  # reads what both had held
+    with env.resources.warehouse.session():
+        load_what_is_whole(env.resources, env.run("load"))
+    assert env.watermark() != mark
+    env.resources.lake.remove(again.path)
+    verified(env, repair=True)
+    assert env.watermark() == mark
+    env.read()
+    assert _has_x_0(env)
+
+
+def test_an_extraction_by_hand_moves_no_watermark_past_a_window_that_was_given_up(env: Env) -> None:
+    _lost_before_the_warehouse_had_it(env)
+    mark = env.watermark()
+    assert mark is not None
+    env.extract(since=mark)
+    verified(env, repair=True)
+    env.clock.skip(hours=1)
+    env.read()
+    assert _has_x_0(env)
+
+
+def test_a_compaction_keeps_where_watermarks_are_taken_back_to(env: Env) -> None:
+    from datetime import date, timedelta
+
+    from feedamp.steps.compact import compact
+
+    for _ in range(3):
+        env.read()
+        env.clock.skip(hours=1)
+    mark = env.watermark()
+    assert mark is not None
+    for _ in range(2):
+        compact(env.resources, env.run("lake"), before=date(2999, 1, 1), grace=timedelta())
+    assert len(env.resources.lake.published()) == 1
+    lost = _extracted(env)
+    with env.resources.warehouse.session():
+        load_what_is_whole(env.resources, env.run("load"))
+    env.resources.lake.remove(lost.path)
+    verified(env, repair=True)
+    assert env.watermark() == mark
 
 
 def _pending(env: Env) -> Sequence[tuple[str, Any]]:

@@ -17,13 +17,24 @@ MANIFESTS = "_manifests"  # the folder of the lake that holds them
 class SellerProgress(msgspec.Struct, frozen=True, kw_only=True):
     """One seller's part of an extraction; `watermark` is where the next one starts, None to leave it.
 
-    It holds for the account that was read: the one whose grant was in use since `account_checked_at`.
+    It holds for the account that was read: the one whose grant was in use since `account_checked_at`. `since` is the
+    moment from which it was read (inclusive), None from the beginning; manifests of earlier builds do not name it and
+    count as read from the beginning.
     """
 
     seller_id: str
     complete: bool
     watermark: datetime | None = None
     account_checked_at: datetime | None = None
+    since: datetime | None = None
+
+    def moved(self, mark: datetime | None) -> datetime | None:
+        """Where it takes a watermark; nowhere if something that was never read lies between the two."""
+        if not self.complete or self.watermark is None:
+            return mark
+        if self.since is not None and (mark is None or mark < self.since):
+            return mark
+        return self.watermark if mark is None else max(mark, self.watermark)
 
 
 class LakeFile(msgspec.Struct, frozen=True):
@@ -96,6 +107,29 @@ def replaced(manifests: Iterable[Manifest]) -> set[str]:
 def present(published: Iterable[Manifest]) -> set[str]:
     """Paths of manifests whose rows the lake holds: those that lie there, and those that one of them replaces."""
     return {path for manifest in published for path in (manifest.path, *manifest.replaces)}
+
+
+def joined(sweeps: Iterable[SellerProgress]) -> list[SellerProgress]:
+    """Fewer sweeps that take watermarks as far as these, which are in the order of their reading."""
+    spans: dict[str, list[tuple[datetime | None, datetime]]] = {}
+    for sweep in sweeps:
+        if not sweep.complete or sweep.watermark is None:
+            continue
+        since, mark = sweep.since, sweep.watermark
+        of_seller = spans.setdefault(sweep.seller_id, [])
+        while of_seller:
+            start, end = of_seller[-1]
+            if (since is not None and since > end) or (start is not None and start > mark):
+                break  # something that was never read lies between them
+            of_seller.pop()
+            since = None if since is None or start is None else min(since, start)
+            mark = max(mark, end)
+        of_seller.append((since, mark))
+    return [
+        SellerProgress(seller_id=seller_id, complete=True, watermark=mark, since=since)
+        for seller_id, of_seller in spans.items()
+        for since, mark in of_seller
+    ]
 
 
 def refuse_miscount(file: LakeFile, found: int) -> None:

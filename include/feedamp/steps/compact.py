@@ -20,7 +20,7 @@ from feedamp.lake.compaction import (
     kept_rows,
     stem_of,
 )
-from feedamp.lake.manifest import Manifest, replaced
+from feedamp.lake.manifest import Manifest, SellerProgress, joined, replaced
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.schema_evolution import LakeFiles
 from feedamp.lake.store import Lake
@@ -71,8 +71,12 @@ def compact(
         with resources.state.read() as connection:
             loaded = manifests.loaded(connection)
         slug = run.slug("compact", resources.state.now())
-        for shard, group in enumerate(groups(resources.lake.manifests(), loaded, before=before)):
-            _replace(resources, owner, group, slug, shard, run)
+        counting = list(resources.lake.manifests())
+        whole = loaded.union(*(manifest.replaces for manifest in counting))
+        for shard, group in enumerate(groups(counting, loaded, before=before)):
+            # A watermark that has to be taken back goes to where those of the manifests left lead.
+            sweeps = joined(sweep for one in group if whole.issuperset(one.follows) for sweep in one.sweeps)
+            _replace(resources, owner, group, sweeps, slug, shard, run)
             counts["written"] += 1
             counts["replaced"] += len(group)
     finally:
@@ -83,7 +87,13 @@ def compact(
 
 
 def _replace(
-    resources: Resources, owner: str, group: Sequence[Manifest], slug: str, shard: int, run: Run
+    resources: Resources,
+    owner: str,
+    group: Sequence[Manifest],
+    sweeps: Sequence[SellerProgress],
+    slug: str,
+    shard: int,
+    run: Run,
 ) -> None:
     lake = resources.lake
     # Masked fields are masked already.
@@ -108,6 +118,7 @@ def _replace(
             created_at=group[-1].created_at,
             dag_id=run.dag_id,
             run_id=run.run_id,
+            sweeps=sweeps,
             replaces=[path for manifest in group for path in (manifest.path, *manifest.replaces)],
             compacted_at=resources.state.now(),
         )

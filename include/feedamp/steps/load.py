@@ -201,10 +201,23 @@ def _take(resources: Resources, manifest: Manifest, counts: Counter[str] | dict[
     now = resources.state.now()
     with resources.state.begin() as connection:
         if manifests.are_taken(connection, manifest.follows):
+            behind = 0
             for sweep in manifest.sweeps:
-                if sweep.complete and sweep.watermark is not None and _is_of_account(connection, sweep):
-                    watermarks.move(connection, sweep.seller_id, sweep.watermark, now=now)
+                if sweep.watermark is None or not _is_of_account(connection, sweep):
+                    continue
+                mark = sweep.moved(watermarks.read(connection, sweep.seller_id))
+                if mark is None or mark < sweep.watermark:
+                    behind += 1
+                else:
+                    watermarks.move(connection, sweep.seller_id, mark, now=now)
                     counts["watermarks"] += 1
+            if behind:
+                log.warning(
+                    "The watermarks of %d sellers do not move by manifest %s: they have been taken back since it was "
+                    "read. The next extraction reads from where they are.",
+                    behind,
+                    manifest.path,
+                )
         else:
             log.warning(
                 "Watermarks of manifest %s do not move: a manifest before it of the same task is not whole. What both "
@@ -282,16 +295,17 @@ def give_up_manifest(resources: Resources, path: str) -> int:
     A seller's later reads are done again, which changes nothing.
     """
     published = resources.lake.published()
+    compacted = {replaced for manifest in published for replaced in manifest.replaces}
     with resources.state.begin() as connection:
         taken_at = dict(manifests.unloaded(connection))[path]
         planned_at = dict(manifests.pending(connection))[path]
-        marks: dict[str, datetime] = {}
+        marks: dict[str, datetime | None] = {}
         for manifest in published:
-            if manifest.created_at < planned_at and manifests.are_taken(connection, manifest.follows):
+            follows = set(manifest.follows) - compacted
+            if manifest.created_at < planned_at and manifests.are_taken(connection, follows):
                 for sweep in manifest.sweeps:
-                    if sweep.complete and sweep.watermark is not None and _is_of_account(connection, sweep):
-                        mark = marks.get(sweep.seller_id, sweep.watermark)
-                        marks[sweep.seller_id] = max(mark, sweep.watermark)
+                    if _is_of_account(connection, sweep):
+                        marks[sweep.seller_id] = sweep.moved(marks.get(sweep.seller_id))
         moved = watermarks.moved_since(connection, taken_at)
         for seller_id in moved:
             watermarks.move_back(connection, seller_id, marks.get(seller_id), now=resources.state.now())

@@ -189,6 +189,7 @@ class _SellerReader:
             complete=is_complete,
             watermark=self._next_mark(seller, started_at, sweep, mark, since) if is_complete else None,
             account_checked_at=account_checked_at,
+            since=lower,
         )
 
     async def _read_pages(
