@@ -569,6 +569,57 @@ def test_what_a_compaction_wrote_is_missed_as_soon_as_it_is_gone(lived_in: Env, 
     assert kept.path in problem
 
 
+@pytest.mark.parametrize("is_compacted", [False, True], ids=["an extraction", "a compaction"])
+def test_what_a_forced_rebuild_left_out_is_read_again(env: Env, is_compacted: bool) -> None:
+    gone = _gone(env, is_compacted=is_compacted)
+    env.resources.warehouse.rebuild(env.resources.lake)
+    assert not _has_x_0(env)
+    [note] = verified(env, repair=True).notes
+    assert f"Manifest {gone} is gone" in note
+    assert "The watermarks of 2 sellers are taken back" in note
+    assert "Its rows of `runs` and `reconciliations`" in note
+    assert "warehouse keeps" not in note
+    assert verified(env).count == 0
+    env.read()
+    assert _has_x_0(env)
+
+
+@pytest.mark.parametrize("is_compacted", [False, True], ids=["an extraction", "a compaction"])
+def test_no_watermark_is_taken_back_for_what_the_warehouse_has(env: Env, is_compacted: bool) -> None:
+    _gone(env, is_compacted=is_compacted)
+    mark = env.watermark()
+    [note] = verified(env, repair=True).notes
+    assert "The warehouse keeps its rows of `runs` and `reconciliations`" in note
+    assert (env.watermark(), verified(env).count) == (mark, 0)
+    env.resources.warehouse.rebuild(env.resources.lake)
+    assert _has_x_0(env)
+
+
+def _gone(env: Env, *, is_compacted: bool) -> str:
+    """The path of a manifest with X-0 that is loaded and lies in the lake no longer; others follow it."""
+    from datetime import timedelta
+
+    from feedamp.steps.compact import compact
+
+    env.read()
+    env.clock.skip(hours=1)
+    env.stock(1)
+    env.clock.skip(minutes=30)
+    gone = _extracted(env).path
+    env.load()
+    env.clock.skip(days=3)
+    if is_compacted:
+        before = env.clock.now().date() - timedelta(days=1)
+        for _ in range(2):
+            compact(env.resources, env.run("lake"), before=before, grace=timedelta())
+        [gone] = [manifest.path for manifest in env.resources.lake.published()]
+        assert "-compact-" in gone
+    env.read()
+    env.clock.skip(hours=1)
+    env.resources.lake.remove(gone)
+    return gone
+
+
 def test_a_compacted_lake_has_no_difference(lived_in: Env) -> None:
     from datetime import date
 

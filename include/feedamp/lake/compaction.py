@@ -25,9 +25,9 @@ Rows = Callable[[Manifest, str], Iterable[Row]]
 Key = tuple[Any, ...]
 
 
-def day_of(manifest: Manifest) -> date:
-    """The day of its folder."""
-    return date.fromisoformat(manifest.path.split("/")[1].removeprefix("date="))
+def day_of(path: str) -> date:
+    """The day of a manifest's folder."""
+    return date.fromisoformat(path.split("/")[1].removeprefix("date="))
 
 
 def stem_of(path: str) -> str:
@@ -48,7 +48,7 @@ def groups(
     for manifest in (*manifests, None):
         is_taken = (
             manifest is not None
-            and day_of(manifest) < before
+            and day_of(manifest.path) < before
             and (bool(manifest.replaces) or manifest.path in loaded)
         )
         if manifest is not None and is_taken and (not group or _fits(group, manifest)):
@@ -65,7 +65,7 @@ def groups(
 def _fits(group: Sequence[Manifest], manifest: Manifest) -> bool:
     together = (*group, manifest)
     return (
-        day_of(group[0]) == day_of(manifest)
+        day_of(group[0].path) == day_of(manifest.path)
         and sum(file.rows for one in together for file in one.files) <= MOST_ROWS_OF_A_MANIFEST
         and sum(1 + len(one.replaces) for one in together) <= MOST_MANIFESTS
     )

@@ -47,6 +47,13 @@ def _announced(connection: Connection, *conditions: sa.ColumnElement[bool]) -> S
     return [(row.path, row.planned_at) for row in connection.execute(query)]
 
 
+def planned_at(connection: Connection, path: str) -> datetime:
+    """When a manifest was announced."""
+    query = sa.select(manifests.c.planned_at).where(manifests.c.path == path)
+    moment: datetime = connection.execute(query).scalar_one()
+    return moment
+
+
 def are_taken(connection: Connection, paths: Collection[str]) -> bool:
     """Whether all of these manifests were read back whole and taken into the state."""
     query = sa.select(sa.func.count()).where(manifests.c.path.in_(paths), manifests.c.taken_at.is_not(None))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 import msgspec
 
@@ -97,7 +97,7 @@ def _replace(
 ) -> None:
     lake = resources.lake
     # Masked fields are masked already.
-    writer = LakeWriter(lake, slug, shard, day=day_of(group[0]), privacy=Privacy(None))
+    writer = LakeWriter(lake, slug, shard, day=day_of(group[0].path), privacy=Privacy(None))
     proof = Proof()
     try:
         for table in dict.fromkeys(file.table for manifest in group for file in manifest.files):
@@ -122,15 +122,23 @@ def _replace(
             replaces=[path for manifest in group for path in (manifest.path, *manifest.replaces)],
             compacted_at=resources.state.now(),
         )
-        # What it stands for is loaded; so whoever looks for loaded manifests sees when this one is gone.
-        with resources.state.begin() as connection:
-            manifests.announce(connection, writer.manifest_path, now=resources.state.now())
-            manifests.mark_taken(connection, writer.manifest_path, now=resources.state.now())
-            manifests.mark_loaded(connection, writer.manifest_path, now=resources.state.now())
+        _announce(resources, writer.manifest_path)
     except IncompleteError as error:
         raise IncompleteError(
             f"Manifests {group[0].path} to {group[-1].path} cannot be put together: {error}"
         ) from error
+
+
+def _announce(resources: Resources, path: str) -> None:
+    """Tells the state of a new manifest, so that it is missed if it is ever gone; what it stands for is loaded.
+
+    As announced when its day began: whoever gives it up reads again what changed since then.
+    """
+    with resources.state.begin() as connection:
+        now = resources.state.now()
+        manifests.announce(connection, path, now=datetime.combine(day_of(path), time(), UTC))
+        manifests.mark_taken(connection, path, now=now)
+        manifests.mark_loaded(connection, path, now=now)
 
 
 def _rows(lake: Lake, manifest: Manifest, table: str) -> Iterator[Row]:

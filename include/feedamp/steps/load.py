@@ -297,8 +297,7 @@ def give_up_manifest(resources: Resources, path: str) -> int:
     published = resources.lake.published()
     compacted = {replaced for manifest in published for replaced in manifest.replaces}
     with resources.state.begin() as connection:
-        taken_at = dict(manifests.unloaded(connection))[path]
-        planned_at = dict(manifests.pending(connection))[path]
+        planned_at = manifests.planned_at(connection, path)
         marks: dict[str, datetime | None] = {}
         for manifest in published:
             follows = set(manifest.follows) - compacted
@@ -306,7 +305,7 @@ def give_up_manifest(resources: Resources, path: str) -> int:
                 for sweep in manifest.sweeps:
                     if _is_of_account(connection, sweep):
                         marks[sweep.seller_id] = sweep.moved(marks.get(sweep.seller_id))
-        moved = watermarks.moved_since(connection, taken_at)
+        moved = watermarks.moved_since(connection, planned_at)
         for seller_id in moved:
             watermarks.move_back(connection, seller_id, marks.get(seller_id), now=resources.state.now())
         manifests.drop(connection, path)

@@ -39,6 +39,7 @@ def _refuse_gap(resources: Resources) -> None:
     if missing := sorted(loaded - present(resources.lake.published())):
         raise IncompleteError(
             f"{len(missing)} manifests that were loaded are no longer in the lake, the first is {missing[0]}. Their rows "
-            "would be missing, so the warehouse is as it was. Put them back from a backup; if there is none, rebuild "
-            "with --force and then run `feedamp lake verify --repair`, which restores the orders of the ledger."
+            "would be missing, so the warehouse is as it was. Put them back from a backup; if there is none, run "
+            "`feedamp lake verify --repair` first, which brings what can be read again, and then rebuild: only their rows "
+            "of `runs` and `reconciliations` are lost."
         )

@@ -29,6 +29,10 @@ NEVER_LOADED = (
     "the lake does not have it any more, and the warehouse never got it: put it back from a backup, or the repair "
     "takes the watermarks back, so that the next extraction reads what it held"
 )
+LEFT_OUT = (
+    "the lake does not have it any more, and the warehouse does not know it: put it back from a backup, or the repair "
+    "takes the watermarks back, so that the next extraction reads what it held"
+)
 _FILES_AT_ONCE = 8
 _COMPACTED = "-compact-"  # in the name of a manifest that stands for others
 
@@ -67,7 +71,8 @@ def compare_manifests(
         elif manifest.path in loaded_before and manifest.path not in taken_in:
             found.add(Difference(MANIFEST_DIFFERENCE, None, (manifest.path,), NOT_LOADED))
     for path in sorted((loaded_before & loaded) - present(published)):
-        found.add(Difference(MANIFEST_DIFFERENCE, None, (path,), GONE))
+        what = GONE if _has_rows_of(path, taken_in, loaded) else LEFT_OUT
+        found.add(Difference(MANIFEST_DIFFERENCE, None, (path,), what))
     for path in sorted((taken_before & taken) - present(published)):
         if OUTBOX not in path:  # the next load writes its rows again
             found.add(Difference(MANIFEST_DIFFERENCE, None, (path,), NEVER_LOADED))
@@ -84,6 +89,18 @@ def known_manifests(resources: Resources) -> Known:
         pending = {path for path, _ in manifests.pending(connection)}
         taken = {path for path, _ in manifests.unloaded(connection)}
         return manifests.loaded(connection), pending, taken
+
+
+def _has_rows_of(path: str, taken_in: set[str], loaded: set[str]) -> bool:
+    """Whether the warehouse has the rows of a manifest that is gone.
+
+    It got those of a compacted manifest by the ones that this replaced. Which they were is gone, but they are of the same
+    day, the state has forgotten them, and no rebuild since then would have left their names in the warehouse.
+    """
+    if path in taken_in or _COMPACTED not in path:
+        return path in taken_in
+    folder = path.rpartition("/")[0]
+    return any(one.startswith(f"{folder}/") for one in taken_in - loaded)
 
 
 def _is_taken_in(manifest: Manifest, taken_in: set[str]) -> bool:

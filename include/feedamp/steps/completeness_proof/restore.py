@@ -32,6 +32,7 @@ from feedamp.state.sellers import Seller
 from feedamp.steps.completeness_proof.compare import ONLY_IN_LAKE, WAREHOUSE
 from feedamp.steps.completeness_proof.compare_manifests import (
     GONE,
+    LEFT_OUT,
     MANIFEST_DIFFERENCE,
     NEVER_LOADED,
     NOT_LOADED,
@@ -260,18 +261,20 @@ def give_up_gone(resources: Resources, found: FoundDifferences) -> list[str]:
 
     Rows that went with them stay differences by themselves, as long as the ledger or the warehouse knows them.
     """
-    gone = [d for some in found.of_table(MANIFEST_DIFFERENCE) for d in some if d.what in (GONE, NEVER_LOADED)]
+    kinds = (GONE, LEFT_OUT, NEVER_LOADED)
+    gone = [d for some in found.of_table(MANIFEST_DIFFERENCE) for d in some if d.what in kinds]
     if gone and not resources.lake.published():
         return ["The lake holds no manifest at all: is [feedamp] lake_url the one that was written to?"]
     notes = []
     for difference in gone:
         [path] = difference.key
         said = f"Manifest {path} is gone from the lake and given up. "
-        if difference.what == NEVER_LOADED:
+        if difference.what in (LEFT_OUT, NEVER_LOADED):
             moved = give_up_manifest(resources, path)
+            lost = "`runs`" if difference.what == NEVER_LOADED else "`runs` and `reconciliations`"
             said += (
                 f"The watermarks of {moved} sellers are taken back, so that the next feedamp_extract_fulfillments reads "
-                "what it held. Its rows of `runs`, and what an extraction with `since` or `feedamp adopt` read, do not "
+                f"what it held. Its rows of {lost}, and what an extraction with `since` or `feedamp adopt` read, do not "
                 "come again: start those again."
             )
         else:
