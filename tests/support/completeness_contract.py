@@ -569,6 +569,24 @@ def test_what_a_compaction_wrote_is_missed_as_soon_as_it_is_gone(lived_in: Env, 
     assert kept.path in problem
 
 
+def test_what_a_killed_compaction_wrote_is_missed_as_soon_as_it_is_gone(lived_in: Env) -> None:
+    from datetime import date, timedelta
+
+    from feedamp.steps.compact import compact
+
+    env = lived_in
+    env.clock.skip(days=3)
+    compact(env.resources, env.run("lake"), before=date(2999, 1, 1))
+    [kept] = env.resources.lake.manifests()
+    with env.state.begin() as connection:  # as it is between publishing and telling the state
+        manifests.drop(connection, kept.path)
+    compact(env.resources, env.run("lake"), before=date(2999, 1, 1), grace=timedelta())
+    assert prove_completeness(env.resources) == []
+    env.resources.lake.remove(kept.path)
+    [problem] = prove_completeness(env.resources)
+    assert kept.path in problem
+
+
 @pytest.mark.parametrize("is_compacted", [False, True], ids=["an extraction", "a compaction"])
 def test_what_a_forced_rebuild_left_out_is_read_again(env: Env, is_compacted: bool) -> None:
     gone = _gone(env, is_compacted=is_compacted)

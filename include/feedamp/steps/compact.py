@@ -158,7 +158,13 @@ def _remove_replaced(resources: Resources, grace: timedelta) -> int:
     lake, removed = resources.lake, 0
     published = lake.published()
     dead, by_path = replaced(published), {manifest.path: manifest for manifest in published}
+    with resources.state.read() as connection:
+        known = manifests.loaded(connection)
     for keeper in published:
+        if (
+            keeper.replaces and keeper.path not in dead | known
+        ):  # of a compaction that was killed before it said so
+            _announce(resources, keeper.path)
         if (
             keeper.path in dead
             or keeper.compacted_at is None
