@@ -567,6 +567,7 @@ def test_what_a_compaction_wrote_is_missed_as_soon_as_it_is_gone(lived_in: Env, 
     env.resources.lake.remove(kept.path if lost == "the manifest" else kept.files[0].path)
     [problem] = prove_completeness(env.resources)
     assert kept.path in problem
+    assert problem.endswith("from a backup; if there is no backup, run `feedamp lake verify --repair`.")
 
 
 def test_what_a_killed_compaction_wrote_is_missed_as_soon_as_it_is_gone(lived_in: Env) -> None:

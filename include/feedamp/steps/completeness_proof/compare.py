@@ -161,8 +161,9 @@ def in_words(found: FoundDifferences) -> str:
     for table, _, count in found.counts():
         by_table[table] = by_table.get(table, 0) + count
     counts = ", ".join(f"{count} in {table}" for table, count in by_table.items())
-    first = "; ".join(f"{' '.join(d.key)}: {d.what}" for d in found.first())
-    return f"{len(found)} differences between state, lake and warehouse ({counts}). First: {first}. Run {REPAIR}."
+    first = "; ".join(f"{' '.join(d.key)}: {d.what.removesuffix('.')}" for d in found.first())
+    way_out = "; if there is no backup, run" if "from a backup" in first else ". Run"
+    return f"{len(found)} differences between state, lake and warehouse ({counts}). First: {first}{way_out} {REPAIR}."
 
 
 def _sellers_with_fewer(known: dict[str, dict[str, int]], stored: dict[str, dict[str, int]]) -> list[str]:
