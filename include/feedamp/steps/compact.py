@@ -161,9 +161,7 @@ def _remove_replaced(resources: Resources, grace: timedelta) -> int:
     with resources.state.read() as connection:
         known = manifests.loaded(connection)
     for keeper in published:
-        if (
-            keeper.replaces and keeper.path not in dead | known
-        ):  # of a compaction that was killed before it said so
+        if keeper.replaces and keeper.path not in dead | known:  # its compaction was killed before that
             _announce(resources, keeper.path)
         if (
             keeper.path in dead
