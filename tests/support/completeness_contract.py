@@ -660,6 +660,8 @@ def test_a_compacted_lake_has_no_difference(lived_in: Env) -> None:
 
 def test_one_sellers_trouble_does_not_stop_the_repair_of_others(lived_in: Env, lose: RunSql) -> None:
     env = lived_in
+    for manifest in list(env.resources.lake.manifests()):
+        _rewrite_without(env, manifest, {"shipments"})
     lose("DELETE FROM feedamp.shipments")
     lose("DELETE FROM feedamp.placements")
     env.sandbox.fault("error_503", path="/orders", seller_id=SELLER, times=None)
@@ -688,6 +690,8 @@ def test_a_snapshot_that_cannot_be_decoded_does_not_stop_the_repair_of_others(en
 
 
 def test_of_a_paused_seller_the_state_is_written_and_nothing_is_read(lived_in: Env, lose: RunSql) -> None:
+    for manifest in list(lived_in.resources.lake.manifests()):
+        _rewrite_without(lived_in, manifest, {"placements", "closures"})
     lose("DELETE FROM feedamp.placements")
     lose("DELETE FROM feedamp.closures")
     with lived_in.state.begin() as connection:
@@ -695,6 +699,21 @@ def test_of_a_paused_seller_the_state_is_written_and_nothing_is_read(lived_in: E
     done = verified(lived_in, repair=True)
     assert {(table, seller) for table, seller, _ in done.counts} == {("closures", SELLER)}
     assert f"{SELLER}: orders are not read again: the seller is paused" in done.notes
+
+
+def test_what_the_lake_has_of_a_paused_seller_comes_back(
+    lived_in: Env, lose: RunSql, everything: Callable[[], Rows]
+) -> None:
+    before = everything()
+    lose("DELETE FROM feedamp.orders WHERE mp_order_number IN ('S-1', 'N-1')")
+    for table in ("shipments", "closures"):
+        lose(f"DELETE FROM feedamp.{table} WHERE mp_order_number = 'S-2'")
+    with lived_in.state.begin() as connection:
+        sellers.pause(connection, SELLER, paused=True, now=lived_in.state.now())
+    asked = len(lived_in.asked("GET"))
+    assert verified(lived_in, repair=True).count == 0
+    assert everything() == before
+    assert len(lived_in.asked("GET")) == asked
 
 
 def test_an_order_that_feedamp_does_not_have_is_restored_as_it_was_placed(

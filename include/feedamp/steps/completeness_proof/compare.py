@@ -374,7 +374,8 @@ def _compare_rejects(
 def _add(found: FoundDifferences, difference: Difference, marked: str, values: Iterable[Any]) -> None:
     """Adds a difference that a row with these values would settle."""
     number = difference.key[1] if difference.key[:1] == (difference.seller_id,) else None
-    found.add(difference, number=number, mark=row_mark(marked, *values))
+    in_lake = difference.what == ONLY_IN_LAKE
+    found.add(difference, number=number, mark=row_mark(marked, *values), in_lake=in_lake)
 
 
 def _settle(resources: Resources, found: FoundDifferences, *, in_scratch: set[str] | None = None) -> None:

@@ -31,7 +31,7 @@ class FoundDifferences:
             """
             CREATE TABLE found (
                 id INTEGER PRIMARY KEY, table_name TEXT, seller_id TEXT, number TEXT, key TEXT, what TEXT, mark TEXT,
-                UNIQUE (table_name, key));
+                in_lake INTEGER, UNIQUE (table_name, key));
             CREATE INDEX found_by_mark ON found (mark);
             CREATE INDEX found_by_order ON found (seller_id, number);
             """
@@ -51,13 +51,19 @@ class FoundDifferences:
         [[count]] = self._rows.execute("SELECT count(*) FROM found")
         return int(count)
 
-    def add(self, difference: Difference, *, number: str | None = None, mark: str = "") -> None:
-        """Takes a difference, of an order by its number; `mark` recognizes the row that would settle it."""
+    def add(
+        self, difference: Difference, *, number: str | None = None, mark: str = "", in_lake: bool = False
+    ) -> None:
+        """Takes a difference, of an order by its number; `mark` recognizes the row that would settle it.
+
+        `in_lake`: the lake has what the warehouse lacks, which is noted of one that is known already, too.
+        """
         key = msgspec.json.encode(difference.key).decode()
         self._rows.execute(
-            "INSERT INTO found (table_name, seller_id, number, key, what, mark) VALUES (?, ?, ?, ?, ?, ?) "
-            "ON CONFLICT DO NOTHING",
-            (difference.table, difference.seller_id, number, key, difference.what, mark),
+            "INSERT INTO found (table_name, seller_id, number, key, what, mark, in_lake) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT DO UPDATE SET in_lake = found.in_lake OR excluded.in_lake",
+            (difference.table, difference.seller_id, number, key, difference.what, mark, in_lake),
         )
 
     def clear(self) -> None:
@@ -107,6 +113,11 @@ class FoundDifferences:
                 return
             yield [_difference(row) for row in found]
             after = found[-1][4]
+
+    def in_lake(self, table: str) -> list[tuple[str, ...]]:
+        """Keys of those of one table that the lake alone has."""
+        query = "SELECT key FROM found WHERE table_name = ? AND in_lake ORDER BY id"
+        return [tuple(msgspec.json.decode(key)) for (key,) in self._rows.execute(query, (table,))]
 
     def sellers(self) -> list[str]:
         """Sellers with orders that differ."""

@@ -117,6 +117,8 @@ def _load_again(
 ) -> None:
     """Brings rows that the lake alone holds into the warehouse; nothing has to be read from FeedAMP for them.
 
+    Those that the ledger knows, too, stay differences, since the lake may be behind it.
+
     Of placements the ledger knows the last one alone, so they are loaded again whichever of them is missing.
     """
     lacking: dict[str, list[tuple[str, ...]]] = {}
@@ -124,9 +126,10 @@ def _load_again(
     for table in TABLES:
         for some in found.of_table(table):
             lacking.setdefault(table, []).extend(d.key for d in some if d.what == ONLY_IN_LAKE)
-            if lacking[table] or (table == PLACEMENTS.name and any(WAREHOUSE in d.what for d in some)):
+            if table == PLACEMENTS.name and any(WAREHOUSE in d.what for d in some):
                 tables.add(table)
-    orders = {(key[0], key[1]) for child in (ORDERS, *CHILDREN) for key in lacking.get(child.name, ())}
+    tables.update(table for table in TABLES if found.in_lake(table))
+    orders = {(key[0], key[1]) for child in (ORDERS, *CHILDREN) for key in found.in_lake(child.name)}
     if orders:
         tables.add(ORDERS.name)
     if not tables:
