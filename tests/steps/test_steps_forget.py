@@ -81,7 +81,7 @@ def test_a_second_run_finds_nothing_left(closed):
 
 
 def test_more_orders_than_one_transaction_takes_are_all_reduced(closed, monkeypatch):
-    monkeypatch.setattr(_forget, "ROWS_PER_TRANSACTION", 2)
+    monkeypatch.setattr(_forget, "ROWS_PURGED_AT_ONCE", 2)
     closed.placed(*(f"N-{n}" for n in range(5)), marketplace_state="PENDING")
     closed.drop("cancel.jsonl", *(closed.body(f"N-{n}", marketplace_state="CANCELLED") for n in range(5)))
     closed.intake()

@@ -169,7 +169,7 @@ class FaultEnv:
 
     def is_whole(self, look: Look, seller: str, stage: str) -> bool:
         """Whether everything is as with the seller who was left alone, and in the warehouse as FeedAMP holds it."""
-        if look.facts(seller) != look.facts(self.alone):
+        if look.facts(seller, stage) != look.facts(self.alone, stage):
             return False
         return stage != "extract" or not look.strays(seller)
 
@@ -210,8 +210,12 @@ class Look:
         mine = [row for row in self._tables["runs"] if row["shard"] == self._shard[seller]]
         return bool(max(mine, key=lambda row: row["started_at"])["complete"])
 
-    def facts(self, seller: str) -> Facts:
-        """What FeedAMP, ledger, state and warehouse hold of the seller's orders of ours, but for times and ids."""
+    def facts(self, seller: str, stage: str = "") -> Facts:
+        """What FeedAMP, ledger, state and warehouse hold of the seller's orders of ours, but for times and ids.
+
+        An order whose report is unclear is read again, which shows sooner than with others what the report has changed.
+        """
+        is_sooner = stage == "report"
         orders = self._env.sandbox.orders(seller)
         found: Facts = {
             "feedamp": [
@@ -230,11 +234,13 @@ class Look:
                 found["ledger"] += [(number, f.kind, f.state) for f in listed]
                 held = open_orders.read(connection, seller, number)
                 if held is not None:
-                    judged = held.validated_hash == held.snapshot_hash
+                    judged = is_sooner or held.validated_hash == held.snapshot_hash
                     found["snapshots"].append(tuple(map(str, (number, judged, held.closable))))
         for name in KEPT:
             columns = [c.name for c in TABLES[name].columns if c.type is not Type.TIMESTAMP]
-            left = [column for column in columns if column not in NO_FACTS]
+            left = [
+                column for column in columns if column not in (*NO_FACTS, *(("status",) if is_sooner else ()))
+            ]
             found[name] = self._rows(name, seller, left, OURS)
         return found
 
