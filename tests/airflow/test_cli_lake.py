@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -107,13 +108,14 @@ def test_the_verification_as_json_says_what_and_where(lived_in):
 
 
 def test_what_cannot_be_repaired_now_is_said_and_ends_with_one(lived_in):
-    lose(lived_in, "DELETE FROM feedamp.orders")
+    with closing(sqlite3.connect(lived_in.folder / "state.db")) as state, state:
+        state.execute("DELETE FROM snapshots")
     lived_in.sandbox.revoke("seller-001")
     lived_in.sandbox.expire_access_tokens()
     done = lived_in.run("lake", "verify", "--repair")
     assert done.code == 1
     assert "feedamp: seller-001: " in done.err
-    assert "orders  seller-001" in done.out
+    assert "snapshots  seller-001" in done.out
 
 
 def test_whoever_waits_for_the_warehouse_is_told_at_once_for_whom_and_how_long(lived_in, start_holder):
