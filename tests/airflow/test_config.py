@@ -208,7 +208,7 @@ def test_airflow_imports_although_a_default_holds_braces(airflow_home):
     assert "{" in BodyRules().order_number_pattern
     look = (
         "from airflow.configuration import conf; from feedamp_airflow.config import read_options; import json;"
-        "print(json.dumps([conf.get('feedamp', 'page_size'), read_options().rules.body.order_number_pattern]))"
+        "print(json.dumps([conf.get('feedamp', 'page_size'), read_options().settings.body.order_number_pattern]))"
     )
     done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -20,7 +20,7 @@ DAGS = [
 def test_the_wheel_holds_every_file_of_all_packages_and_the_dags(wheel, root):
     expected = {f"feedamp_airflow/dags/{name}" for name in DAGS}
     for parent, package in ((root / "include", "."), (root / "plugins", "feedamp_airflow")):
-        files = (p for p in (parent / package).rglob("*") if p.is_file() and "__pycache__" not in p.resources)
+        files = (p for p in (parent / package).rglob("*") if p.is_file() and "__pycache__" not in p.parts)
         expected |= {str(path.relative_to(parent)) for path in files}
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert held == expected
@@ -78,13 +78,14 @@ def test_feedamp_imports_without_airflow(wheel_installation):
     imported = wheel_installation.run_python("""
 import importlib, pkgutil, sys
 sys.modules["airflow"] = sys.modules["feedamp_airflow"] = None
-import feedamp
-for module in pkgutil.walk_packages(feedamp.__path__, "feedamp."):
-    if ".migrations" not in module.name and not module.name.endswith("__main__"):  # those run when imported
-        importlib.import_module(module.name)
-        print(module.name)
+import feedamp, feedamp_sandbox
+for package in (feedamp, feedamp_sandbox):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if ".migrations" not in module.name and not module.name.endswith("__main__"):  # those run when imported
+            importlib.import_module(module.name)
+            print(module.name)
 """)
-    assert "feedamp_sandbox" in imported.split()
+    assert {"feedamp.steps.load", "feedamp_sandbox.server"} <= set(imported.split())
 
 
 def test_the_provider_info_is_data_that_brings_nothing_with_it(wheel_installation):

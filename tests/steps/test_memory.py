@@ -22,4 +22,5 @@ def test_extract_and_load_stay_within_what_is_promised_and_extract_does_not_grow
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split() for line in done.stdout.splitlines()[1:]]
     added_mb = {(row[0], int(row[1].replace(",", ""))): int(row[4]) for row in rows}
-    assert added_mb["extract", MANY] <= added_mb["extract", FEW] + 36
+    # The few do not fill a row group of any table yet; 12,500 more orders kept as rows would be a hundred MB.
+    assert added_mb["extract", MANY] <= added_mb["extract", FEW] + 45

@@ -1,4 +1,4 @@
-"""CANCELLED over a shipment: an order is read by itself before it is sent, and what coercions through is said."""
+"""CANCELLED over a shipment: an order is read by itself before it is sent, and what slips through is said."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def list_requests(env: Env, since: int) -> int:
     "kind",
     [
         pytest.param("move_up", id="an order that is updated onto a page already read"),
-        pytest.param("shift_pages", id="an order that coercions unchanged to a page already read"),
+        pytest.param("shift_pages", id="an order that slips unchanged to a page already read"),
         pytest.param("change_after_read", id="an order that is updated after its page was read"),
     ],
 )

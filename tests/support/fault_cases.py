@@ -88,7 +88,7 @@ PAGES = (
     Fault("cursor that repeats", "repeat_cursor"),
     Fault("an order is updated and moves to a page already read", "move_up", late=True),
     Fault("an order is updated and moves to the end", "move_down"),
-    Fault("an order coercions unchanged to a page already read", "shift_pages", late=True),
+    Fault("an order slips unchanged to a page already read", "shift_pages", late=True),
     Fault("an order is updated after its page was read", "change_after_read", late=True),
 )
 OUTAGE = Fault("503 to every call for 20 minutes", "error_503")
