@@ -199,9 +199,7 @@ def test_a_clock_apart_stamps_and_filters_by_its_own_time(
     [
         pytest.param("move_up", 24, "the last", "the last", id="an updated order moves to the front"),
         pytest.param("move_down", 26, None, "the first", id="an updated order moves to the end"),
-        pytest.param(
-            "shift_pages", 25, "the eleventh", "the first", id="an unchanged order slips a page"
-        ),
+        pytest.param("shift_pages", 25, "the eleventh", "the first", id="an unchanged order slips a page"),
         pytest.param("change_after_read", 25, None, "the eleventh", id="an order changes after it was read"),
     ],
 )

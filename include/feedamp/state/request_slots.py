@@ -37,7 +37,8 @@ def postpone(connection: Connection, seller_id: str, *, now: datetime, seconds: 
     postponed = connection.execute(
         statement.on_conflict_do_update(
             index_elements=["seller_id"],
-            set_={"next_at": sa.case((slots.c.next_at > until, slots.c.next_at), else_=until)},
+            # A later slot moves a little too, so that `move` cannot bring it before what was asked for here.
+            set_={"next_at": sa.case((slots.c.next_at > until, slots.c.next_at + 0.000_01), else_=until)},
         ).returning(slots.c.next_at)
     )
     return float(postponed.scalar_one())
