@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from itertools import pairwise
 
 import pytest
 from wire import NOON, S1, S2, Clock, opened_state
 
-from feedamp.api.rate_limit import LONGEST_CONNECTING_S, SPACING, RateLimiter
+from feedamp.api.rate_limit import SPACING, RateLimiter
 from feedamp.errors import ThrottledError
-from feedamp.state import request_slots
 
 
 @pytest.fixture
@@ -198,54 +196,3 @@ async def test_who_waits_for_a_turn_leaves_the_room_to_others(state, rate_limite
         async with waiting.leaving(S1, room):
             pytest.fail("it must not leave")
     assert not room.locked()
-
-
-async def test_no_one_leaves_while_a_request_waits_for_its_new_connection(state, rate_limiters, clock):
-    one, other = rate_limiters
-    async with one.leaving(S1, asyncio.Semaphore(1)):
-        one.connecting(S1)
-        clock.forward(1.5)  # its turn was taken so long before the request can go
-        with state.begin() as connection:
-            wait_s = request_slots.take(connection, S1, now=clock(), interval_s=0.5)
-        assert wait_s == pytest.approx(LONGEST_CONNECTING_S - 1.5, abs=0.01)
-        one.left(S1)
-    await other.acquire(S1)
-    assert clock.slept == [pytest.approx(0.5 * SPACING, abs=0.01)]
-
-
-@pytest.mark.parametrize("another_leaves", [False, True])
-async def test_a_connection_that_took_too_long_moves_the_next_turn(
-    state, rate_limiters, clock, another_leaves
-):
-    one, other = rate_limiters
-    async with one.leaving(S1, asyncio.Semaphore(1)):
-        one.connecting(S1)
-        clock.forward(LONGEST_CONNECTING_S + 1)
-        if another_leaves:
-            await other.acquire(S1)
-        one.left(S1)
-    await other.acquire(S1)
-    assert clock.slept == [pytest.approx(0.5 * SPACING, abs=0.01)]
-
-
-async def test_a_connection_that_could_not_be_made_holds_no_one_up(state, rate_limiters, clock):
-    one, other = rate_limiters
-    with suppress(OSError):
-        async with one.leaving(S1, asyncio.Semaphore(1)):
-            one.connecting(S1)
-            clock.forward(1)
-            raise OSError("refused")
-    await other.acquire(S1)
-    assert clock.slept == []
-
-
-@pytest.mark.parametrize("seconds", [1, 30])
-async def test_a_pause_that_came_meanwhile_outlasts_the_connecting(state, rate_limiters, clock, seconds):
-    one, other = rate_limiters
-    async with one.leaving(S1, asyncio.Semaphore(1)):
-        one.connecting(S1)
-        other.pause(S1, seconds)
-        one.left(S1)
-    await other.acquire(S1)
-    assert sum(clock.slept) >= seconds
-    assert sum(clock.slept) == pytest.approx(max(seconds, LONGEST_CONNECTING_S), abs=0.01)

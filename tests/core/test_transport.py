@@ -164,22 +164,6 @@ async def test_requests_beyond_the_pool_wait_without_their_time_running():
     assert isinstance(second, Answer)
 
 
-async def test_only_a_new_connection_is_told_before_it_is_made():
-    kept = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
-    told: list[str] = []
-    async with scripted(kept, kept) as script, Transport(Endpoint(script.url)) as transport:
-        script.closes = False
-        for _ in range(2):
-            async with transport.room:
-                await transport.send_in_room(
-                    "GET",
-                    "/orders",
-                    on_connecting=lambda: told.append("connecting"),
-                    on_leaving=lambda: told.append("leaving"),
-                )
-    assert told == ["connecting", "leaving", "leaving"]
-
-
 async def test_an_answer_beyond_all_bounds_is_not_read_to_its_end(monkeypatch):
     monkeypatch.setattr("feedamp.api.transport.MAX_BODY_BYTES", 1000)
     async with scripted(answer(b"x" * 1001)) as script:

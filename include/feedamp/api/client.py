@@ -267,7 +267,6 @@ class FeedAmpClient:
                         headers={"Authorization": f"Bearer {token.value}"},
                         json_body=json_body,
                         on_leaving=partial(self._rate_limiter.left, self.seller_id),
-                        on_connecting=partial(self._rate_limiter.connecting, self.seller_id),
                     )
                     return answer, sent_at, token
             token = await self._token()

@@ -13,8 +13,6 @@ Sleep = Callable[[float], Awaitable[None]]
 # Turns are evenly spaced, but requests reach FeedAMP with the network's jitter: a little air keeps them apart.
 SPACING = 1.1
 LATE = 0.02  # seconds between a turn and its request that no one can help
-# How long a seller's next slot is kept from everyone while a request waits for its new connection.
-LONGEST_CONNECTING_S = 2.0
 
 
 class RateLimiter:
@@ -33,21 +31,19 @@ class RateLimiter:
         self._patience_s = patience_s
         self._queues: dict[str, asyncio.Lock] = {}
         self._turns: dict[str, float] = {}
-        self._connecting: dict[str, float] = {}  # until when each seller's slot is kept for it
 
     @asynccontextmanager
     async def leaving(self, seller_id: str, room: asyncio.Semaphore) -> AsyncIterator[None]:
         """A free connection of the pool and then a turn, in this order: the request inside must leave at once.
 
         A turn that was taken first would wait for the pool, and those of several sellers' requests leave in a burst or
-        inside a pause that was asked for meanwhile. Raises as `acquire` does.
+        inside a pause that was asked for meanwhile. Raises as `turn` does.
         """
         await self.acquire(seller_id, room)
         try:
             yield
         finally:
             room.release()
-            self._end_connecting(seller_id, wait_s=0.0)  # it never left
 
     async def acquire(self, seller_id: str, room: asyncio.Semaphore | None = None) -> None:
         """Returns when a request for this seller may leave, and must then leave at once; holds `room` then.
@@ -82,29 +78,11 @@ class RateLimiter:
             self._turns[seller_id] = self._state.now().timestamp()
         return wait_s
 
-    def connecting(self, seller_id: str) -> None:
-        """Says that a connection must be made first: no one may leave before the request has, which may take long."""
-        with self._state.begin(alone=False) as connection:
-            until = request_slots.postpone(
-                connection, seller_id, now=self._state.now(), seconds=LONGEST_CONNECTING_S
-            )
-        self._connecting[seller_id] = until
-
     def left(self, seller_id: str) -> None:
         """Says that the request has gone out; if that was long after its turn, the next turn moves by as much."""
-        if self._end_connecting(seller_id, wait_s=self._interval_s):
-            return
         late_s = self._state.now().timestamp() - self._turns.get(seller_id, 0.0)
         if late_s > LATE:
             self.pause(seller_id, self._interval_s)
-
-    def _end_connecting(self, seller_id: str, *, wait_s: float) -> bool:
-        until = self._connecting.pop(seller_id, None)
-        if until is None:
-            return False
-        with self._state.begin(alone=False) as connection:
-            next_at = self._state.now().timestamp() + wait_s
-            return request_slots.move(connection, seller_id, before=until, next_at=next_at)
 
     def pause(self, seller_id: str, seconds: float) -> None:
         """Obeys Retry-After in all processes."""

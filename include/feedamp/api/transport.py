@@ -86,10 +86,9 @@ def _http_date(value: str | None) -> datetime | None:
 
 @dataclass
 class _Leaving:
-    """Whether a request has gone out, and whom to tell then, and before that of a connection to be made."""
+    """Whether a request has gone out, and whom to tell then."""
 
     on_leaving: Callable[[], None] | None
-    on_connecting: Callable[[], None] | None
     has_left: bool = False
 
 
@@ -151,12 +150,11 @@ class Transport:
         json_body: bytes | None = None,
         form: Mapping[str, str] | None = None,
         on_leaving: Callable[[], None] | None = None,
-        on_connecting: Callable[[], None] | None = None,
     ) -> Answer:
         """The answer to one request, whatever its status; `path_and_query` is encoded already. The caller holds `room`.
 
         `on_leaving` is called when the request goes out, which is later than now where a connection must be made
-        first; `on_connecting` says so. Redirects are not followed: a token must not travel to another host.
+        first. Redirects are not followed: a token must not travel to another host.
 
         Raises:
             TransientError: nothing reached FeedAMP.
@@ -169,7 +167,7 @@ class Transport:
         if json_body is not None:
             all_headers["Content-Type"] = "application/json"
         self.requests += 1
-        leaving = _Leaving(on_leaving, on_connecting)
+        leaving = _Leaving(on_leaving)
         try:
             async with self._session.request(
                 method,
@@ -210,12 +208,7 @@ def _tell_when_leaving() -> aiohttp.TraceConfig:
         if context.trace_request_ctx.on_leaving is not None:
             context.trace_request_ctx.on_leaving()
 
-    async def connecting(_session: aiohttp.ClientSession, context: Any, _params: Any) -> None:
-        if context.trace_request_ctx.on_connecting is not None:
-            context.trace_request_ctx.on_connecting()
-
     config = aiohttp.TraceConfig()
-    config.on_connection_create_start.append(connecting)
     config.on_request_headers_sent.append(leaving)
     return config
 

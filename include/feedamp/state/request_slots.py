@@ -30,22 +30,13 @@ def take(connection: Connection, seller_id: str, *, now: datetime, interval_s: f
     return max(0.001, float(next_at) - moment)
 
 
-def postpone(connection: Connection, seller_id: str, *, now: datetime, seconds: float) -> float:
-    """Lets no one send for this seller before `seconds` have passed (Retry-After); returns from when on one may."""
+def postpone(connection: Connection, seller_id: str, *, now: datetime, seconds: float) -> None:
+    """Lets no one send for this seller before `seconds` have passed (Retry-After)."""
     until = now.timestamp() + seconds
     statement = insert(connection, slots).values(seller_id=seller_id, next_at=until)
-    postponed = connection.execute(
+    connection.execute(
         statement.on_conflict_do_update(
             index_elements=["seller_id"],
-            # A later slot moves a little too, so that `move` cannot bring it before what was asked for here.
-            set_={"next_at": sa.case((slots.c.next_at > until, slots.c.next_at + 0.000_01), else_=until)},
-        ).returning(slots.c.next_at)
+            set_={"next_at": sa.case((slots.c.next_at > until, slots.c.next_at), else_=until)},
+        )
     )
-    return float(postponed.scalar_one())
-
-
-def move(connection: Connection, seller_id: str, *, before: float, next_at: float) -> bool:
-    """Lets others send from `next_at` on; False if the slot was taken or postponed since it was `before`."""
-    is_unmoved = sa.and_(slots.c.seller_id == seller_id, slots.c.next_at == before)
-    moved = sa.update(slots).where(is_unmoved).values(next_at=next_at).returning(slots.c.seller_id)
-    return connection.execute(moved).first() is not None
