@@ -9,10 +9,11 @@ python=.venv/bin/python
 
 steps=$(mktemp)
 trap 'rm -f "$steps"' EXIT
-"$python" -m pytest tests/steps -o cache_dir=.pytest_cache/steps >"$steps" 2>&1 &
+"$python" -m pytest tests/steps --ignore=tests/steps/test_soak.py -o cache_dir=.pytest_cache/steps >"$steps" 2>&1 &
 beside=$!
 trap 'kill "$beside" 2>/dev/null' INT TERM
-"$python" -m pytest tests/core tests/contract tests/postgres tests/object_store tests/airflow tests/packaging
+"$python" -m pytest tests/core tests/contract tests/postgres tests/object_store tests/airflow tests/packaging \
+    tests/steps/test_soak.py
 others=$?
 wait "$beside"
 of_steps=$?
