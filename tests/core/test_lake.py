@@ -402,3 +402,13 @@ def test_joined_sweeps_take_a_watermark_as_far_as_the_single_ones_and_over_no_ga
         reached = moved_by([s for s in joined(sweeps) if s.seller_id == seller_id], at_hour(start))
         never = MOMENT - timedelta(hours=1)
         assert (least or never) <= (reached or never) <= (most or never)
+
+
+def test_sweeps_of_two_accounts_of_one_seller_are_not_joined() -> None:
+    first, second = (
+        SellerProgress(
+            seller_id="S1", complete=True, watermark=MOMENT, account_checked_at=MOMENT + timedelta(hours=at)
+        )
+        for at in (0, 1)
+    )
+    assert joined([first, second]) == [first, second]

@@ -110,13 +110,16 @@ def present(published: Iterable[Manifest]) -> set[str]:
 
 
 def joined(sweeps: Iterable[SellerProgress]) -> list[SellerProgress]:
-    """Fewer sweeps that take watermarks as far as these, which are in the order of their reading."""
-    spans: dict[str, list[tuple[datetime | None, datetime]]] = {}
+    """Fewer sweeps that take watermarks as far as these, which are in the order of their reading.
+
+    Sweeps of two accounts of one seller stay apart, for a watermark counts for the account that was read.
+    """
+    spans: dict[tuple[str, datetime | None], list[tuple[datetime | None, datetime]]] = {}
     for sweep in sweeps:
         if not sweep.complete or sweep.watermark is None:
             continue
         since, mark = sweep.since, sweep.watermark
-        of_seller = spans.setdefault(sweep.seller_id, [])
+        of_seller = spans.setdefault((sweep.seller_id, sweep.account_checked_at), [])
         while of_seller:
             start, end = of_seller[-1]
             if (since is not None and since > end) or (start is not None and start > mark):
@@ -126,8 +129,14 @@ def joined(sweeps: Iterable[SellerProgress]) -> list[SellerProgress]:
             mark = max(mark, end)
         of_seller.append((since, mark))
     return [
-        SellerProgress(seller_id=seller_id, complete=True, watermark=mark, since=since)
-        for seller_id, of_seller in spans.items()
+        SellerProgress(
+            seller_id=seller_id,
+            complete=True,
+            watermark=mark,
+            account_checked_at=account_checked_at,
+            since=since,
+        )
+        for (seller_id, account_checked_at), of_seller in spans.items()
         for since, mark in of_seller
     ]
 
