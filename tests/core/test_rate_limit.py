@@ -163,8 +163,9 @@ async def test_a_turn_is_taken_only_once_the_pool_has_room(state, rate_limiters,
     room, left = asyncio.Semaphore(1), []
 
     async def leave(rate_limiter):
-        async with rate_limiter.leaving(S1, room):
+        async with rate_limiter.leaving(S1, room) as has_left:
             left.append(clock().timestamp())
+            has_left()
 
     async with room:
         waiting = [asyncio.ensure_future(leave(rate_limiter)) for rate_limiter in rate_limiters * 2]
@@ -195,4 +196,46 @@ async def test_who_waits_for_a_turn_leaves_the_room_to_others(state, rate_limite
     with pytest.raises(ThrottledError):
         async with waiting.leaving(S1, room):
             pytest.fail("it must not leave")
+    assert not room.locked()
+
+
+async def test_requests_that_wait_for_new_connections_do_not_leave_together(rate_limiters, clock):
+    """Each connection takes longer than the time between two turns, and the first was asked for by all at once."""
+    room, left = asyncio.Semaphore(3), []
+
+    async def leave():
+        async with rate_limiters[0].leaving(S1, room) as has_left:
+            await asyncio.sleep(0)  # the others ask for a turn here
+            clock.forward(1.5)
+            left.append(clock().timestamp())
+            has_left()
+            await asyncio.sleep(0)
+
+    await asyncio.gather(leave(), leave(), leave())
+    assert min(after - before for before, after in pairwise(left)) >= 1.5
+
+
+async def test_the_next_request_leaves_before_the_last_one_is_answered(rate_limiters, clock):
+    room, is_answered = asyncio.Semaphore(2), asyncio.Event()
+
+    async def slow():
+        async with rate_limiters[0].leaving(S1, room) as has_left:
+            has_left()
+            await is_answered.wait()
+
+    waiting = asyncio.ensure_future(slow())
+    await asyncio.sleep(0)
+    async with asyncio.timeout(1), rate_limiters[0].leaving(S1, room):
+        assert not waiting.done()
+    is_answered.set()
+    await waiting
+
+
+async def test_a_request_that_never_left_holds_no_one_up(rate_limiters):
+    room = asyncio.Semaphore(1)
+    with pytest.raises(OSError, match="refused"):
+        async with rate_limiters[0].leaving(S1, room):
+            raise OSError("refused")
+    async with asyncio.timeout(1), rate_limiters[0].leaving(S1, room):
+        assert room.locked()
     assert not room.locked()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
 import pytest
@@ -90,9 +91,9 @@ def test_a_retry_adds_to_what_the_first_try_did(env: Env) -> None:
 
 async def test_a_request_that_leaves_late_moves_the_next_turn(env: Env) -> None:
     rate_limiter = RateLimiter(env.state, requests_per_second=1.1, sleep=env.clock.sleep)
-    await rate_limiter.acquire(SELLER)
-    env.clock.skip(seconds=0.7)  # a new connection had to be made first
-    rate_limiter.left(SELLER)
+    async with rate_limiter.leaving(SELLER, asyncio.Semaphore(1)) as left:
+        env.clock.skip(seconds=0.7)  # a new connection had to be made first
+        left()
     left_at = env.clock.now()
     await rate_limiter.acquire(SELLER)
     assert (env.clock.now() - left_at).total_seconds() >= 1.0

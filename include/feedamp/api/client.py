@@ -11,7 +11,6 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -247,7 +246,7 @@ class FeedAmpClient:
     ) -> tuple[Answer, datetime, Token]:
         """The answer, when the request was sent, and the token it left with: a newer one if there is one by then."""
         while True:
-            async with self._rate_limiter.leaving(self.seller_id, self._transport.room):
+            async with self._rate_limiter.leaving(self.seller_id, self._transport.room) as left:
                 # Another request may have been told meanwhile that the token is dead (contract 7.7). Where its refresh
                 # is under way, this turn is given up: all that wait for the refresh would otherwise leave at once.
                 newest = self._tokens.newest(self.seller_id)
@@ -266,7 +265,7 @@ class FeedAmpClient:
                         path,
                         headers={"Authorization": f"Bearer {token.value}"},
                         json_body=json_body,
-                        on_leaving=partial(self._rate_limiter.left, self.seller_id),
+                        on_leaving=left,
                     )
                     return answer, sent_at, token
             token = await self._token()

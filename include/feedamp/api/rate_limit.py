@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from datetime import datetime
+from functools import partial
 
 from feedamp.errors import ThrottledError
 from feedamp.state import State, request_slots
@@ -30,59 +32,64 @@ class RateLimiter:
         self._sleep = sleep
         self._patience_s = patience_s
         self._queues: dict[str, asyncio.Lock] = {}
-        self._turns: dict[str, float] = {}
 
     @asynccontextmanager
-    async def leaving(self, seller_id: str, room: asyncio.Semaphore) -> AsyncIterator[None]:
+    async def leaving(self, seller_id: str, room: asyncio.Semaphore) -> AsyncIterator[Callable[[], None]]:
         """A free connection of the pool and then a turn, in this order: the request inside must leave at once.
 
         A turn that was taken first would wait for the pool, and those of several sellers' requests leave in a burst or
-        inside a pause that was asked for meanwhile. Raises as `turn` does.
-        """
-        await self.acquire(seller_id, room)
-        try:
-            yield
-        finally:
-            room.release()
+        inside a pause that was asked for meanwhile. What is yielded must be called when the request goes out. Until then no
+        other request of this seller gets a turn here: a new connection can take longer than the time between two turns,
+        and all requests that were waiting for theirs would leave together.
 
-    async def acquire(self, seller_id: str, room: asyncio.Semaphore | None = None) -> None:
-        """Returns when a request for this seller may leave, and must then leave at once; holds `room` then.
+        Raises:
+            ThrottledError: as `acquire`.
+        """
+        queue = self._queues.setdefault(seller_id, asyncio.Lock())
+        with ExitStack() as until_answered, ExitStack() as until_left:
+            await queue.acquire()
+            until_left.callback(queue.release)
+            await self._wait_for_turn(seller_id, room)
+            until_answered.callback(room.release)
+            yield partial(self._left, seller_id, self._state.now(), until_left)
+
+    async def acquire(self, seller_id: str) -> None:
+        """Returns when a request for this seller may leave, and must then leave at once.
 
         Raises:
             ThrottledError: FeedAMP asked for a longer pause than we wait in a task.
         """
         async with self._queues.setdefault(seller_id, asyncio.Lock()):
-            while True:
-                async with AsyncExitStack() as until_taken:
-                    if room is not None:
-                        await room.acquire()
-                        until_taken.callback(room.release)
-                    wait_s = self._take(seller_id)
-                    if wait_s <= 0:
-                        until_taken.pop_all()
-                        return
-                if wait_s > self._patience_s:
-                    raise ThrottledError(
-                        "FeedAMP asked for a pause for this seller.",
-                        retry_after_s=wait_s,
-                        seller_id=seller_id,
-                    )
-                await self._sleep(wait_s)
+            await self._wait_for_turn(seller_id, None)
+
+    async def _wait_for_turn(self, seller_id: str, room: asyncio.Semaphore | None) -> None:
+        """Holds `room` when it returns, and not while it sleeps."""
+        while True:
+            with ExitStack() as until_taken:
+                if room is not None:
+                    await room.acquire()
+                    until_taken.callback(room.release)
+                wait_s = self._take(seller_id)
+                if wait_s <= 0:
+                    until_taken.pop_all()
+                    return
+            if wait_s > self._patience_s:
+                raise ThrottledError(
+                    "FeedAMP asked for a pause for this seller.", retry_after_s=wait_s, seller_id=seller_id
+                )
+            await self._sleep(wait_s)
 
     def _take(self, seller_id: str) -> float:
         with self._state.begin(alone=False) as connection:
-            wait_s = request_slots.take(
+            return request_slots.take(
                 connection, seller_id, now=self._state.now(), interval_s=self._interval_s
             )
-        if wait_s <= 0:
-            self._turns[seller_id] = self._state.now().timestamp()
-        return wait_s
 
-    def left(self, seller_id: str) -> None:
-        """Says that the request has gone out; if that was long after its turn, the next turn moves by as much."""
-        late_s = self._state.now().timestamp() - self._turns.get(seller_id, 0.0)
-        if late_s > LATE:
+    def _left(self, seller_id: str, turn: datetime, until_left: ExitStack) -> None:
+        """Lets the next request take its turn; moves that turn if this request left long after its own."""
+        if (self._state.now() - turn).total_seconds() > LATE:
             self.pause(seller_id, self._interval_s)
+        until_left.close()
 
     def pause(self, seller_id: str, seconds: float) -> None:
         """Obeys Retry-After in all processes."""
