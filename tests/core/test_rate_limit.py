@@ -200,18 +200,24 @@ async def test_who_waits_for_a_turn_leaves_the_room_to_others(state, rate_limite
 
 
 async def test_requests_that_wait_for_new_connections_do_not_leave_together(rate_limiters, clock):
-    """Each connection takes longer than the time between two turns, and the first was asked for by all at once."""
-    room, left = asyncio.Semaphore(3), []
+    """Three requests at once, and each new connection takes longer than the time between two turns."""
+    room, is_connected, connecting, left = asyncio.Semaphore(3), asyncio.Semaphore(0), [], []
 
-    async def leave():
+    async def leave(name):
         async with rate_limiters[0].leaving(S1, room) as has_left:
-            await asyncio.sleep(0)  # the others ask for a turn here
-            clock.forward(1.5)
+            connecting.append(name)
+            await is_connected.acquire()
             left.append(clock().timestamp())
             has_left()
-            await asyncio.sleep(0)
 
-    await asyncio.gather(leave(), leave(), leave())
+    waiting = [asyncio.ensure_future(leave(name)) for name in "abc"]
+    for connections in range(1, 4):
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert connecting == list("abc")[:connections]
+        clock.forward(1.5)
+        is_connected.release()
+    await asyncio.gather(*waiting)
     assert min(after - before for before, after in pairwise(left)) >= 1.5
 
 
