@@ -26,7 +26,7 @@ from feedamp.steps.place_orders.read_inbox import intake as intake_step
 from feedamp.steps.process_fulfillments.close import close as close_step
 from feedamp.steps.process_fulfillments.validate import plan_process
 from feedamp.steps.process_fulfillments.validate import validate as validate_step
-from feedamp.steps.purge import forget as forget_step
+from feedamp.steps.purge import purge as purge_step
 from feedamp.steps.reconcile_orders.reconcile import plan_reconcile
 from feedamp.steps.reconcile_orders.reconcile import reconcile as reconcile_step
 from feedamp.steps.refresh_tokens.renew_idle_grants import plan_refresh
@@ -135,7 +135,7 @@ def plan_refreshing() -> list[Shard]:
     resources = make_resources()
     planned = _planned(plan_refresh(resources, _sellers()))
     try:
-        forget_step(resources, _run(resources))
+        purge_step(resources, _run(resources))
     except Exception:  # grants must be refreshed whatever happens here; tomorrow it is tried again
         log.exception(
             "Personal fields of old orders could not be removed from the state; the next run tries again."

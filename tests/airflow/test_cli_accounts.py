@@ -274,7 +274,7 @@ def test_an_import_for_the_wrong_account_is_refused_until_forced(shop):
     assert (again.code, again.out) == (1, "added 0, updated 0, unchanged 0, refused 1\n")
     forced = shop.run("sellers", "import", file, "--force")
     assert (forced.code, forced.out) == (0, "added 0, updated 1, unchanged 0, refused 0\n")
-    assert "line 1: --force takes the grant although its account does not show" in forced.err
+    assert "line 1: --force accepts the grant although its account does not show" in forced.err
     assert listed(shop)["grant"] == "active"
     assert shop.run("sellers", "import", file).out == "added 0, updated 0, unchanged 1, refused 0\n"
     assert shop.sandbox.broken_rules == []

@@ -77,7 +77,7 @@ def test_a_paused_seller_is_named_and_the_others_are_read(joined):
     joined.run("sellers", "pause", "seller-002")
     done = joined.run("adopt", *SINCE, "--json")
     assert (done.code, done.json["adopted"]) == (1, 1)
-    assert "seller-002: left out: the seller is paused" in done.err
+    assert "seller-002: skipped: the seller is paused" in done.err
 
 
 def test_a_busy_warehouse_is_said_with_what_to_do(joined, start_holder):

@@ -81,19 +81,21 @@ def test_a_changed_name_counts_as_updated_and_a_missing_one_stays(console):
     ("line", "words"),
     [
         pytest.param("nonsense tok-9", "line 2: is not JSON", id="no JSON"),
-        pytest.param('["tok-9"]', "line 2: is no JSON object", id="no object"),
+        pytest.param('["tok-9"]', "line 2: is not a JSON object", id="no object"),
         pytest.param('{"seller_id": "S9"}', "line 2: refresh_token: is missing", id="no token"),
         pytest.param('{"refresh_token": "tok-9"}', "line 2: seller_id: is missing", id="no seller"),
         pytest.param(
             '{"seller_id": " ", "refresh_token": "tok-9"}', "seller_id: is empty", id="blank seller"
         ),
         pytest.param('{"seller_id": 9, "refresh_token": "tok-9"}', "seller_id: must be text", id="a number"),
-        pytest.param('{"seller_id": "S9", "refresh_token": "tok 9"}', "token: holds white space", id="blank"),
+        pytest.param(
+            '{"seller_id": "S9", "refresh_token": "tok 9"}', "token: contains white space", id="blank"
+        ),
         pytest.param(
             '{"seller_id": "S9", "refresh_token": "tok-9", "tok-9x": 1}', "unknown field", id="unknown"
         ),
         pytest.param(
-            '{"seller_id": "S9", "refresh_token": "tok-1"}', "is known as that of seller S1", id="other"
+            '{"seller_id": "S9", "refresh_token": "tok-1"}', "belongs to seller S1 already", id="other"
         ),
         pytest.param(
             '{"seller_id": "S9", "refresh_token": "tok-9", "conn_id": "nope"}',

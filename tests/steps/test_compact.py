@@ -301,7 +301,7 @@ def test_one_whose_lease_was_taken_over_publishes_nothing(store: Store) -> None:
 def test_a_missing_file_ends_it_and_leaves_all_as_it_is(store: Store) -> None:
     fill(store)
     Path(store.lake.absolute(store.lake.published()[1].files[0].path)).unlink()
-    with pytest.raises(IncompleteError, match=r"cannot be put together: .* is missing"):
+    with pytest.raises(IncompleteError, match=r"cannot be compacted: .* is missing"):
         store.compact()
     assert len(store.lake.published()) == 5
 
@@ -311,7 +311,7 @@ def test_a_lost_file_of_the_new_manifest_keeps_the_old_ones(store: Store) -> Non
     store.compact()
     [whole] = store.lake.manifests()
     Path(store.lake.absolute(whole.files[0].path)).unlink()
-    with pytest.raises(IncompleteError, match="left where it is"):
+    with pytest.raises(IncompleteError, match="were not removed"):
         store.compact(grace=timedelta(0))
     assert len(store.lake.published()) == 6
 

@@ -253,7 +253,7 @@ def test_originals_stay_while_the_file_that_replaces_them_is_damaged(env: Env) -
     path = file_of(env, keeper, "orders")
     path.write_bytes(path.read_bytes()[:-10])
     env.clock.skip(hours=72)
-    with pytest.raises(IncompleteError, match=r"is damaged .* is left where it is"):
+    with pytest.raises(IncompleteError, match=r"is damaged .* were not removed"):
         compacted(env)
     Path(env.resources.lake.absolute(keeper.path)).unlink()
     env.resources.warehouse.rebuild(env.resources.lake)
@@ -398,7 +398,7 @@ def test_a_manifest_that_vanishes_before_it_reached_the_warehouse_is_red(env: En
     content = path.read_bytes()
     path.unlink()
     for _ in range(2):
-        with pytest.raises(IncompleteError, match="lies in the lake no longer"):
+        with pytest.raises(IncompleteError, match="is no longer in the lake"):
             env.load()
     path.write_bytes(content)
     env.load()

@@ -131,7 +131,7 @@ def test_an_order_unknown_to_feedamp_is_noted_and_the_others_close(shipped: Env)
     result = shipped.close()
     [note] = result.notes
     assert note == (
-        f"{SELLER}: order M-1 is not in the seller's FeedAMP account any more; "
+        f"{SELLER}: order M-1 is no longer in the seller's FeedAMP account; "
         "start feedamp_reconcile_orders for the day of its purchase"
     )
     assert shipped.order("M-2").phase == "closed"

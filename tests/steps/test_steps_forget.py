@@ -11,7 +11,7 @@ from env import SELLER, Env, shipment
 from feedamp.rules.stored_body import FULL, REDACTED
 from feedamp.state import ledger, schema
 from feedamp.state.schema import metadata, tracking_uses
-from feedamp.steps import purge as _forget
+from feedamp.steps import purge as purge_module
 
 PERSONAL = ("Robin Vale", "12 Harbor Way")
 
@@ -29,7 +29,7 @@ def closed(env: Env) -> Env:
 
 
 def forget(env: Env, *, dry_run: bool = False) -> dict[str, int]:
-    return _forget.forget(env.resources, env.run("refresh_tokens", dry_run=dry_run))
+    return purge_module.purge(env.resources, env.run("refresh_tokens", dry_run=dry_run))
 
 
 def personal_rows(env: Env) -> dict[str, int]:
@@ -81,7 +81,7 @@ def test_a_second_run_finds_nothing_left(closed):
 
 
 def test_more_orders_than_one_transaction_takes_are_all_reduced(closed, monkeypatch):
-    monkeypatch.setattr(_forget, "ROWS_PURGED_AT_ONCE", 2)
+    monkeypatch.setattr(purge_module, "ROWS_PURGED_AT_ONCE", 2)
     closed.placed(*(f"N-{n}" for n in range(5)), marketplace_state="PENDING")
     closed.drop("cancel.jsonl", *(closed.body(f"N-{n}", marketplace_state="CANCELLED") for n in range(5)))
     closed.intake()

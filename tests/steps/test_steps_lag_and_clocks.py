@@ -166,8 +166,8 @@ def test_a_list_that_never_rests_is_read_twice_and_the_run_says_so(small: Env) -
     [note] = result.notes
     assert note == (
         f"{SELLER}: FeedAMP's list of orders changed each of the 2 times it was read, so an order may have moved from "
-        "one page to another without being read. Nothing is lost for good: such an order is read with its next update, "
-        "and feedamp_reconcile_orders finds it by its number."
+        "one page to another without being read. It is not lost: it is read with its next update, and "
+        "feedamp_reconcile_orders finds it by its number."
     )
     assert result.complete
     small.load()

@@ -238,5 +238,5 @@ def test_a_repair_of_the_lake_marks_what_feedamp_does_not_have(env: Env) -> None
     lose(env)
     env.load()
     found = asyncio.run(verify(env.resources, env.run("lake"), repair=True))
-    assert any("is not in the seller's FeedAMP account any more" in note for note in found.notes)
+    assert any("is no longer in the seller's FeedAMP account" in note for note in found.notes)
     assert missing(env) == ["M-1"]

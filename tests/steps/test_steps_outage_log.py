@@ -134,7 +134,7 @@ def test_sellers_who_cannot_be_worked_for_are_one_line(env: Env, caplog: pytest.
         with env.state.begin() as connection:
             connection.exec_driver_sql("UPDATE sellers SET paused = false")
     assert [line.partition(" (")[0] for line in loud(caplog)] == [
-        f"{SELLERS} sellers: left out, because the seller is paused.",
+        f"{SELLERS} sellers: skipped, because the seller is paused.",
         f"{SELLERS} sellers: orders wait: the seller is paused.",
     ]
 

@@ -415,7 +415,7 @@ def test_a_manifest_that_is_gone_is_given_up_once_its_orders_are_back(
     done = verified(env, repair=True)
     assert done.count == 0
     [note] = done.notes
-    assert f"Manifest {gone.path} is gone from the lake and given up" in note
+    assert f"Manifest {gone.path} is missing from the lake and is given up" in note
     assert verified(env).count == 0
     env.resources.warehouse.rebuild(env.resources.lake)
     assert {name: rows for name, rows in everything().items() if rows != before[name]} == {}
@@ -439,7 +439,7 @@ def test_a_manifest_that_went_before_the_warehouse_had_it_is_read_again(env: Env
     assert differences(env) == [("manifests", None, 1)]
     if is_repaired:
         done = verified(env, repair=True)
-        assert (done.count, "The watermarks of 2 sellers are taken back" in done.notes[0]) == (0, True)
+        assert (done.count, "The watermarks of 2 sellers are moved back" in done.notes[0]) == (0, True)
     else:
         env.clock.skip(days=3)
         with pytest.raises(IncompleteError):
@@ -486,7 +486,7 @@ def test_no_watermark_moves_past_a_window_that_was_given_up(env: Env, is_repaire
     path = Path(env.resources.lake.absolute(late.path))
     draft = path.rename(path.with_name(".draft"))
     if is_repaired:
-        assert "The watermarks of 2 sellers are taken back" in verified(env, repair=True).notes[0]
+        assert "The watermarks of 2 sellers are moved back" in verified(env, repair=True).notes[0]
     else:
         with pytest.raises(IncompleteError):
             env.load()
@@ -595,7 +595,7 @@ def test_what_a_forced_rebuild_left_out_is_read_again(env: Env, is_compacted: bo
     assert not _has_x_0(env)
     [note] = verified(env, repair=True).notes
     assert f"Manifest {gone} is gone" in note
-    assert "The watermarks of 2 sellers are taken back" in note
+    assert "The watermarks of 2 sellers are moved back" in note
     assert "Its rows of `runs` and `reconciliations`" in note
     assert "warehouse keeps" not in note
     assert verified(env).count == 0
@@ -747,7 +747,7 @@ def test_a_busy_warehouse_proves_nothing_and_says_so(
         assert prove_completeness(lived_in.resources) == []
         with pytest.raises(BusyError), FoundDifferences() as found:
             find_differences(lived_in.resources, found)
-    assert "It is not proven that nothing is missing" in caplog.text
+    assert "The warehouse could not be checked for missing rows" in caplog.text
 
 
 def test_a_large_ledger_is_counted_and_only_sellers_that_differ_are_compared(
@@ -762,7 +762,7 @@ def test_a_large_ledger_is_counted_and_only_sellers_that_differ_are_compared(
         assert (found.counts(), found.compared) == ([("closures", SELLER, 1)], 7)
         monkeypatch.setattr(compare, "SELLERS_COMPARED_QUICKLY", 0)
         words = find_quickly(lived_in.resources, lived_in.resources.warehouse, found)
-        assert "fewer rows of 1 sellers" in words
+        assert "fewer rows than the state for 1 sellers" in words
 
 
 def test_the_daily_proof_counts_a_large_ledger(

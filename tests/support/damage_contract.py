@@ -90,7 +90,7 @@ def test_the_others_are_loaded_and_the_damaged_one_waits_until_it_is_whole(
     content = path.read_bytes()
     damage(path)
     for _ in range(2):
-        with pytest.raises(IncompleteError, match=r"Put the files back .*runbook") as caught:
+        with pytest.raises(IncompleteError, match=r"Restore the files .*runbook") as caught:
             env.load()
         assert damaged.path in caught.value.message
         assert f"{table}/" in caught.value.message

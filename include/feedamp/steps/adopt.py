@@ -1,7 +1,8 @@
-"""Orders that FeedAMP holds and we never placed -> lake and ledger, from a moment on (contract 7.4, Q27).
+"""Orders that FeedAMP has but this ledger never placed -> lake and ledger (contract 7.4, Q27).
 
-Two sweeps find them. `imported_after` brings what came to FeedAMP since then, also what no seller has touched;
-`seller_updated_after`, the filter of the extraction, brings older orders that a seller has worked on since.
+Two lists are read for each seller. `imported_after` finds the orders that came to FeedAMP since a moment, even if no
+seller has touched them. `seller_updated_after`, the filter of the extraction, finds older orders that a seller has
+changed since then.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from feedamp.errors import IncompleteError, TransientError, UnclearError
 from feedamp.lake.flatten import order_rows
 from feedamp.models import Order
 from feedamp.resources import Resources
-from feedamp.rules.adoption import adopt as adopted
+from feedamp.rules.adoption import adopt as adopt_order
 from feedamp.run import Run
 from feedamp.state import ledger, manifests, open_orders, sellers
 from feedamp.state.sellers import Seller
@@ -38,17 +39,18 @@ from feedamp.steps.runner import (
 )
 
 FIRST_NAMED = 5
-ORDERS_PER_PORTION = 200  # held for every seller that is read at the same time
+ORDERS_PER_BATCH = 200  # in memory for each seller that is read at the same time
 COUNTED = ("adopted", "closed_before", "known", "not_adoptable")
 Read = tuple[Order, datetime]
 
 
 async def adopt(resources: Resources, run: Run, seller_ids: list[str], *, since: datetime) -> StepResult:
-    """Takes the orders of some sellers (all when none are named) that FeedAMP imported, or a seller changed, since.
+    """Adopts the orders of some sellers that were imported to FeedAMP or changed by a seller since a moment.
 
-    `since` is inclusive. `result.extra` counts orders: `adopted` and open, `closed_before` (in the ledger as closed),
-    `known` to the ledger before, `not_adoptable` (in the lake only; a note says why). A dry run reads and counts.
-    Touches no watermark and sends nothing. Safe to repeat: an order that the ledger knows is left as it stands.
+    `since` is inclusive; an empty `seller_ids` means all sellers. `result.extra` counts orders: `adopted` (open),
+    `closed_before` (in the ledger as closed), `known` (in the ledger already), `not_adoptable` (only in the lake; a
+    warning says why). A dry run only reads and counts. Moves no watermark and sends nothing. Safe to repeat: an order
+    that the ledger knows is left unchanged.
     """
     started_at = resources.state.now()
     result = StepResult("adopt", extra=dict.fromkeys(COUNTED, 0))
@@ -57,10 +59,10 @@ async def adopt(resources: Resources, run: Run, seller_ids: list[str], *, since:
     for seller in found:
         if seller.blocked_by:
             result.failed_sellers.add(seller.seller_id)
-            result.add_warning(seller.seller_id, f"left out: {seller.blocked_by}")
+            result.add_warning(seller.seller_id, f"skipped: {seller.blocked_by}")
     ready = [seller for seller in found if not seller.blocked_by]
-    portions = count()
-    # On disk, for the orders of an account may be many; the same one comes with both sweeps.
+    batches = count()
+    # On disk, because an account may have many orders; both lists may contain the same one.
     with closing(sqlite3.connect("")) as seen:
         seen.execute(
             "CREATE TABLE seen (seller TEXT, number TEXT, PRIMARY KEY (seller, number)) WITHOUT ROWID"
@@ -68,14 +70,14 @@ async def adopt(resources: Resources, run: Run, seller_ids: list[str], *, since:
         async with resources.clients(run) as clients:
 
             async def work(seller: Seller) -> None:
-                adopter = _Adopter(resources, run, result, portions, seen, await clients.client(seller))
+                adopter = _Adopter(resources, run, result, batches, seen, await clients.client(seller))
                 try:
-                    await adopter.sweep(Filters(imported_after=since, page_size=resources.settings.page_size))
-                    await adopter.sweep(
+                    await adopter.read(Filters(imported_after=since, page_size=resources.settings.page_size))
+                    await adopter.read(
                         Filters(seller_updated_after=since, page_size=resources.settings.page_size)
                     )
                 finally:
-                    adopter.end()
+                    adopter.finish()
 
             try:
                 await run_per_seller(clients, ready, result, work)
@@ -93,39 +95,39 @@ class _Adopter:
         resources: Resources,
         run: Run,
         result: StepResult,
-        portions: Iterator[int],
+        batches: Iterator[int],
         seen: sqlite3.Connection,
         client: FeedAmpClient,
     ) -> None:
         self._resources = resources
         self._run = run
         self._result = result
-        self._portions = portions
+        self._batches = batches
         self._seen = seen
         self._waiting: list[Read] = []
         self._client = client
         self._seller_id = client.seller_id
-        self._left: dict[str, list[str]] = {}  # why -> numbers, the first few
-        self._counts: Counter[str] = Counter()
+        self._first_skipped: dict[str, list[str]] = {}  # reason -> the first order numbers
+        self._skipped_counts: Counter[str] = Counter()  # reason -> orders
 
-    async def sweep(self, filters: Filters) -> None:
-        """All pages of a filter.
+    async def read(self, filters: Filters) -> None:
+        """Reads all pages of a filter and adopts their orders.
 
         Raises:
-            IncompleteError: not everything could be read; what was read is adopted.
+            IncompleteError: some orders could not be read; all others are adopted.
         """
-        sweep = OrderPages(self._client, filters)
-        lost: list[TransientError] = []
-        async for page in sweep.pages():
-            self._waiting += await self._whole(page, lost)
-            if len(self._waiting) >= ORDERS_PER_PORTION:
-                self._take()
-        if lost or not sweep.complete:
-            why = f"{len(lost)} orders: {lost[0]}" if lost else sweep.missing
-            raise IncompleteError(f"not everything could be read: {why}; adopt again")
+        pages = OrderPages(self._client, filters)
+        failed: list[TransientError] = []
+        async for page in pages.pages():
+            self._waiting += await self._new_orders(page, failed)
+            if len(self._waiting) >= ORDERS_PER_BATCH:
+                self._adopt_waiting()
+        if failed or not pages.complete:
+            reason = f"{len(failed)} orders: {failed[0]}" if failed else pages.missing
+            raise IncompleteError(f"not all orders could be read: {reason}; run `feedamp adopt` again")
 
-    async def _whole(self, page: OrderPage, lost: list[TransientError]) -> list[Read]:
-        """Those orders of a page that no page before it has brought."""
+    async def _new_orders(self, page: OrderPage, failed: list[TransientError]) -> list[Read]:
+        """The orders of a page that were not on an earlier page; errors of single orders are added to `failed`."""
         orders: list[Read] = []
         for item in page.items:
             if item.mp_order_number is not None and self._was_seen(item.mp_order_number):
@@ -133,25 +135,28 @@ class _Adopter:
             try:
                 read = await fetch_complete(self._client, item)
             except UnclearError as error:
-                lost.append(error)
-                if len(lost) >= FAILURES_THAT_END_A_SELLER:
+                failed.append(error)
+                if len(failed) >= FAILURES_THAT_END_A_SELLER:
                     raise
                 continue
             if isinstance(read, UnreadableOrder):
                 self._result.orders_unread += 1
-                self._leave(f"cannot be read: {read.where}", read.mp_order_number or "(no number)")
+                self._record_skipped(f"cannot be read: {read.where}", read.mp_order_number or "(no number)")
                 continue
             self._mark_seen(read[0].mp_order_number)
             orders.append((read[0], read[1] or page.read_at))
         return orders
 
-    def end(self) -> None:
-        """Takes what still waits, and notes what was left in the lake alone."""
-        self._take()
-        self._explain()
+    def finish(self) -> None:
+        """Adopts the orders that still wait, and warns of those that were not adopted."""
+        self._adopt_waiting()
+        self._warn_of_skipped()
 
-    def _take(self) -> None:
-        """A portion: into the lake first, for the ledger must not know an order that no warehouse will ever show."""
+    def _adopt_waiting(self) -> None:
+        """Adopts the orders read so far.
+
+        The lake is written first: an order in the ledger must also reach the warehouse.
+        """
         orders, self._waiting = self._waiting, []
         if not orders:
             return
@@ -160,12 +165,12 @@ class _Adopter:
             self._publish(orders)
         begin = self._resources.state.read if self._run.dry_run else self._resources.state.begin
         with begin() as connection:
-            counts = self._adopt(connection, orders)
-        for name, orders_of in counts.items():
-            self._result.extra[name] += orders_of
+            counts = self._write_ledger(connection, orders)
+        for name, added in counts.items():
+            self._result.extra[name] += added
 
     def _publish(self, orders: list[Read]) -> None:
-        writer = self._resources.lake_writer(self._run, "adopt", next(self._portions))
+        writer = self._resources.lake_writer(self._run, "adopt", next(self._batches))
         for order, read_at in orders:
             writer.append_all(order_rows(self._seller_id, order, read_at=read_at))
         now = self._resources.state.now()
@@ -173,8 +178,8 @@ class _Adopter:
             manifests.announce(connection, writer.manifest_path, now=now)
         writer.publish(created_at=now, dag_id=self._run.dag_id, run_id=self._run.run_id)
 
-    def _adopt(self, connection: Connection, orders: list[Read]) -> Counter[str]:
-        """Ledger and snapshots of a portion, in one transaction."""
+    def _write_ledger(self, connection: Connection, orders: list[Read]) -> Counter[str]:
+        """Writes ledger rows and snapshots in the caller's transaction; returns how many orders of each kind."""
         counts: Counter[str] = Counter()
         known = ledger.read_many(connection, self._seller_id, [order.mp_order_number for order, _ in orders])
         now = self._resources.state.now()
@@ -182,29 +187,29 @@ class _Adopter:
             if order.mp_order_number in known:
                 counts["known"] += 1
                 continue
-            found = adopted(self._seller_id, order, now=now)
-            if isinstance(found, str):
+            adopted = adopt_order(self._seller_id, order, now=now)
+            if isinstance(adopted, str):
                 counts["not_adoptable"] += 1
-                self._leave(f"cannot be adopted: {found}", order.mp_order_number)
+                self._record_skipped(f"cannot be adopted: {adopted}", order.mp_order_number)
                 continue
-            counts["closed_before" if found.phase == "closed" else "adopted"] += 1
+            counts["closed_before" if adopted.phase == "closed" else "adopted"] += 1
             if not self._run.dry_run:
-                ledger.write(connection, found)
+                ledger.write(connection, adopted)
         if not self._run.dry_run:
-            shown = [(order.snapshot(), read_at) for order, read_at in orders]
-            open_orders.keep_open(connection, self._seller_id, shown)
+            snapshots = [(order.snapshot(), read_at) for order, read_at in orders]
+            open_orders.keep_open(connection, self._seller_id, snapshots)
         return counts
 
-    def _explain(self) -> None:
-        """Notes what was left in the lake alone, a line for each reason: it may be most of an account."""
-        for why, orders in self._counts.items():
-            first = ", ".join(self._left[why])
-            self._result.add_warning(self._seller_id, f"{orders} orders {why}; first: {first}")
+    def _warn_of_skipped(self) -> None:
+        """Adds one warning per reason, since the orders that are not adopted may be most of an account."""
+        for reason, orders in self._skipped_counts.items():
+            first = ", ".join(self._first_skipped[reason])
+            self._result.add_warning(self._seller_id, f"{orders} orders {reason}; first: {first}")
 
-    def _leave(self, why: str, number: str) -> None:
-        self._counts[why] += 1
-        if self._counts[why] <= FIRST_NAMED:
-            self._left.setdefault(why, []).append(number)
+    def _record_skipped(self, reason: str, number: str) -> None:
+        self._skipped_counts[reason] += 1
+        if self._skipped_counts[reason] <= FIRST_NAMED:
+            self._first_skipped.setdefault(reason, []).append(number)
 
     def _was_seen(self, number: str) -> bool:
         query = "SELECT 1 FROM seen WHERE seller = ? AND number = ?"

@@ -1,7 +1,7 @@
-"""Small manifests of past days -> a few large ones; what they replace is removed a day later, leftovers after three.
+"""Small manifests of past days -> a few large ones; replaced files are removed a day later, leftovers after three.
 
-Safe beside readers and writers: the new manifest comes in one put and names those it replaces, so at any moment
-a reader counts each row once. Killed before that put, it leaves files that do not count.
+Readers and writers may work at the same time: the new manifest is written in one put and names those it replaces, so
+a reader counts each row exactly once. A compaction that is killed before that put leaves only files that do not count.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from feedamp.tables import LAKE_TABLES, Row
 
 log = logging.getLogger(__name__)
 LEASE = "lake-compact"
-# A load that is late writes into a past day, and whoever looks at yesterday finds it as it was written.
+# A late load still writes into a past day, and yesterday's files stay as they were written.
 SETTLED = timedelta(days=2)
-# Whoever listed the lake before still reads the old files; no load and no rebuild takes so long.
+# A reader that listed the lake before the compaction still reads the old files; no load or rebuild takes this long.
 GRACE = timedelta(days=1)
-# A writer that is still at work has no manifest yet; none writes for so long.
+# The files of a writer that is still at work have no manifest yet; no writer takes this long.
 LEFT_BEHIND = timedelta(days=3)
 
 
@@ -48,21 +48,21 @@ def compact(
     grace: timedelta = GRACE,
     left_behind: timedelta = LEFT_BEHIND,
 ) -> dict[str, int]:
-    """Puts together what is loaded and lies in days before `before` (exclusive, UTC); returns counts.
+    """Compacts the loaded manifests of days before `before` (exclusive, UTC); returns counts.
 
-    What was replaced longer than `grace` ago is removed, and so are files without a manifest that no one has
-    written to for `left_behind`. Safe to repeat. A rebuild of the warehouse gives the same rows as without it.
+    Removes files that were replaced longer than `grace` ago, and files without a manifest that were last written
+    longer than `left_behind` ago. A rebuild of the warehouse gives the same rows before and after. Safe to repeat.
 
     Raises:
-        BusyError: another compaction is at work.
-        IncompleteError: a file of the lake is missing or damaged; what was put together before stands.
+        BusyError: another compaction is running.
+        IncompleteError: a file of the lake is missing or damaged; manifests compacted before it stay compacted.
     """
     before = before or (resources.state.now() - SETTLED).date()
     with resources.state.begin() as connection:
         owner = leases.take(connection, LEASE, now=resources.state.now())
     if owner is None:
         raise BusyError(
-            "Another compaction of the lake is at work; try again when it is done.", retry_after_s=60
+            "Another compaction of the lake is running; try again when it is done.", retry_after_s=60
         )
     counts = {"written": 0, "replaced": 0, "removed": 0, "leftovers": 0}
     try:
@@ -72,10 +72,10 @@ def compact(
             loaded = manifests.loaded(connection)
         slug = run.slug("compact", resources.state.now())
         counting = list(resources.lake.manifests())
-        whole = loaded.union(*(manifest.replaces for manifest in counting))
+        intact = loaded.union(*(manifest.replaces for manifest in counting))
         for shard, group in enumerate(groups(counting, loaded, before=before)):
-            # A watermark that has to be taken back goes to where those of the manifests left lead.
-            sweeps = joined(sweep for one in group if whole.issuperset(one.follows) for sweep in one.sweeps)
+            # Needed if a watermark ever has to be moved back: it goes back to what the remaining manifests say.
+            sweeps = joined(sweep for one in group if intact.issuperset(one.follows) for sweep in one.sweeps)
             _replace(resources, owner, group, sweeps, slug, shard, run)
             counts["written"] += 1
             counts["replaced"] += len(group)
@@ -96,14 +96,14 @@ def _replace(
     run: Run,
 ) -> None:
     lake = resources.lake
-    # Masked fields are masked already.
+    # The rows were masked when they were first written.
     writer = LakeWriter(lake, slug, shard, day=day_of(group[0].path), privacy=Privacy(None))
     proof = Proof()
     try:
         for table in dict.fromkeys(file.table for manifest in group for file in manifest.files):
             is_kept = kept_rows(group, table, lambda manifest, name: _rows(lake, manifest, name))
             for number, manifest in enumerate(group):
-                _hold_on(resources, owner)
+                _renew_lease(resources, owner)
                 for row in _rows(lake, manifest, table):
                     keeps = is_kept(number, row)
                     proof.add(table, number, row, is_kept=keeps)
@@ -113,7 +113,7 @@ def _replace(
         refusal = proof.refuse({file.table: _rows(lake, written, file.table) for file in written.files})
         if refusal is not None:
             raise IncompleteError(f"{refusal}.")
-        _hold_on(resources, owner)
+        _renew_lease(resources, owner)
         writer.publish(
             created_at=group[-1].created_at,
             dag_id=run.dag_id,
@@ -125,14 +125,14 @@ def _replace(
         _announce(resources, writer.manifest_path)
     except IncompleteError as error:
         raise IncompleteError(
-            f"Manifests {group[0].path} to {group[-1].path} cannot be put together: {error}"
+            f"Manifests {group[0].path} to {group[-1].path} cannot be compacted: {error}"
         ) from error
 
 
 def _announce(resources: Resources, path: str) -> None:
-    """Tells the state of a new manifest, so that it is missed if it is ever gone; what it stands for is loaded.
+    """Records a new manifest in the state as loaded, so that its loss would be noticed; its rows are loaded already.
 
-    As announced when its day began: whoever gives it up reads again what changed since then.
+    It counts as announced when its day began, so that giving it up moves watermarks back to before that day.
     """
     with resources.state.begin() as connection:
         now = resources.state.now()
@@ -142,26 +142,31 @@ def _announce(resources: Resources, path: str) -> None:
 
 
 def _rows(lake: Lake, manifest: Manifest, table: str) -> Iterator[Row]:
-    """Rows in today's columns: a field that has got one since is taken out of `extra`, where it would be lost."""
+    """Rows in today's columns: a field that has since become a column is moved there from `extra`."""
     for batch in LakeFiles(lake, manifest).reader(LAKE_TABLES[table]):
         yield from batch.to_pylist()
 
 
-def _hold_on(resources: Resources, owner: str) -> None:
+def _renew_lease(resources: Resources, owner: str) -> None:
     with resources.state.begin() as connection:
         if not leases.renew(connection, LEASE, owner, now=resources.state.now()):
-            raise BusyError("Another compaction of the lake has taken over.", retry_after_s=60)
+            raise BusyError("Another compaction of the lake has taken over this work.", retry_after_s=60)
 
 
 def _remove_replaced(resources: Resources, grace: timedelta) -> int:
-    """Files first, so that one that is killed here still finds by the manifest what is left to remove."""
+    """Removes replaced manifests and their files.
+
+    The files go before their manifest, so that a run after a crash can still see from the manifest what to remove.
+    """
     lake, removed = resources.lake, 0
     published = lake.published()
     dead, by_path = replaced(published), {manifest.path: manifest for manifest in published}
     with resources.state.read() as connection:
         known = manifests.loaded(connection)
     for keeper in published:
-        if keeper.replaces and keeper.path not in dead | known:  # its compaction was killed before that
+        if (
+            keeper.replaces and keeper.path not in dead | known
+        ):  # its compaction was killed before announcing it
             _announce(resources, keeper.path)
         if (
             keeper.path in dead
@@ -169,16 +174,16 @@ def _remove_replaced(resources: Resources, grace: timedelta) -> int:
             or keeper.compacted_at + grace > resources.state.now()
         ):
             continue
-        gone = [by_path[path] for path in keeper.replaces if path in by_path]
-        if gone:
-            try:  # there is no other copy once these are removed
+        to_remove = [by_path[path] for path in keeper.replaces if path in by_path]
+        if to_remove:
+            try:  # afterwards the compacted files are the only copy
                 lake.verify(keeper)
             except IncompleteError as error:
                 raise IncompleteError(
-                    f"{error} What {keeper.path} replaces is left where it is: move that manifest out of the lake, "
-                    "and what it replaces counts again."
+                    f"{error} The manifests that {keeper.path} replaces were not removed. Move {keeper.path} out of the "
+                    "lake, and they count again."
                 ) from error
-        for manifest in gone:
+        for manifest in to_remove:
             for path in (*(file.path for file in manifest.files), manifest.path):
                 lake.remove(path)
             with resources.state.begin() as connection:
@@ -190,8 +195,8 @@ def _remove_replaced(resources: Resources, grace: timedelta) -> int:
 def _remove_leftovers(resources: Resources, left_behind: timedelta) -> int:
     """Removes files of writers that were killed before they published, or whose manifest was moved away.
 
-    The order matters: a manifest that comes after its file was listed is announced or there by the time it is
-    looked for.
+    The files are listed before the manifests are read. So a manifest that is published in between is already
+    announced or published when it is looked for, and its files are left alone.
     """
     lake = resources.lake
     old = [

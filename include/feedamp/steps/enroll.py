@@ -1,4 +1,4 @@
-"""Sellers and their grants as a person hands them in: one line of `feedamp sellers import`, or one command."""
+"""Registers sellers and their grants, from a line of `feedamp sellers import` or from a single command."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_SELLER_ID = 128
 
 
 class Outcome(StrEnum):
-    """What became of one enrollment."""
+    """The result of one enrollment."""
 
     ADDED = "added"
     UPDATED = "updated"
@@ -31,7 +31,7 @@ _NAME = re.compile(r"[a-z]+(_[a-z]+)*")
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why nothing was done; `reason` never repeats a value."""
+    """Why nothing was changed; `reason` never contains the value."""
 
     field: str
     reason: str
@@ -42,7 +42,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Enrollment:
-    """A seller to register or change; None leaves what is there."""
+    """A seller to register or change; None leaves a field as it is."""
 
     seller_id: str
     name: str | None = None
@@ -52,18 +52,18 @@ class Enrollment:
 
 
 def read_line(line: bytes) -> Enrollment | Refusal:
-    """One line of an import file, `{"seller_id", "name"?, "sales_channel"?, "conn_id"?, "refresh_token"}`."""
+    """Reads one line of an import file: `{"seller_id", "name"?, "sales_channel"?, "conn_id"?, "refresh_token"}`."""
     try:
         row = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Refusal("", "is not JSON")
     if not isinstance(row, dict):
-        return Refusal("", "is no JSON object")
+        return Refusal("", "is not a JSON object")
     unknown = sorted(row.keys() - set(FIELDS))
     if unknown:
-        # Only what looks like a name is quoted: a line gone wrong may hold a token in its place.
+        # Only a string that looks like a field name is quoted: in a malformed line it may be a token.
         names = [name if _NAME.fullmatch(name) else "(not shown)" for name in unknown]
-        return Refusal(", ".join(names), f"unknown field; known are {', '.join(FIELDS)}")
+        return Refusal(", ".join(names), f"unknown field; the known fields are {', '.join(FIELDS)}")
     for name in FIELDS:
         fault = _fault(name, row.get(name))
         if fault is not None:
@@ -80,16 +80,16 @@ def _fault(name: str, value: object) -> str | None:
     if not value.strip():
         return "is empty"
     if not is_storable(value):
-        return "holds characters that cannot be stored"
+        return "contains characters that cannot be stored"
     if name == "seller_id" and (len(value) > MAX_SELLER_ID or value != value.strip()):
-        return f"must have at most {MAX_SELLER_ID} characters and no blanks around it"
+        return f"must have at most {MAX_SELLER_ID} characters and no leading or trailing blanks"
     if name == "refresh_token" and any(c.isspace() or not c.isprintable() for c in value):
-        return "holds white space or unprintable characters"
+        return "contains white space or unprintable characters"
     return None
 
 
 def check(given: Enrollment) -> Refusal | None:
-    """What is wrong with a seller given by hand, without a token."""
+    """Why a seller that was entered by hand, without a token, cannot be enrolled; None if it can."""
     faults = ((name, _fault(name, getattr(given, name))) for name in FIELDS if name != "refresh_token")
     return next((Refusal(name, fault) for name, fault in faults if fault is not None), None)
 
@@ -103,27 +103,27 @@ def enroll(
     replace: bool = False,
     force: bool = False,
 ) -> Outcome | Refusal:
-    """Registers or changes a seller, and stores a new grant; waiting orders are tried in the next run.
+    """Registers or changes a seller and stores a new grant; the next run tries the seller's waiting orders.
 
-    `known` is the seller as it stands. A refresh token seen before, recognized by its fingerprint, is old news
-    and ignored. A new one takes the place of a live grant only with `replace`, and its account is compared with known
-    orders before it is used. With `force` a grant that was set aside is taken. A refusal changes nothing. Safe to
+    `known` is the seller as registered now, None if it is new. A refresh token that was seen before, recognized by its
+    fingerprint, is ignored. A new token replaces a live grant only with `replace`; its account is compared with known
+    orders before the token is used. `force` accepts a grant that was set aside. A refusal changes nothing. Safe to
     repeat.
     """
     owner = (
         grants.token_owner(connection, resources.cipher, given.refresh_token) if given.refresh_token else None
     )
     if owner not in (None, given.seller_id):
-        return Refusal("refresh_token", f"is known as that of seller {owner}; a token stands for one seller")
+        return Refusal("refresh_token", f"belongs to seller {owner} already; a token is for one seller only")
     has_grant = known is not None and known.grant is not None
     is_new_token = given.refresh_token is not None and not (owner and has_grant)
     if is_new_token and known is not None and known.grant == ACTIVE and not replace:
-        return Refusal("refresh_token", "the seller has a live grant; --replace puts this one in its place")
-    is_taken = False
+        return Refusal("refresh_token", "the seller has a live grant; --replace replaces it with this one")
+    is_accepted = False
     if known is not None and not is_new_token and is_set_aside(connection, resources, given, known):
         if not force:
             return Refusal("refresh_token", set_aside_words(known.grant_reason or ""))
-        is_taken = consents.take_set_aside(connection, known.seller_id, now=resources.state.now())
+        is_accepted = consents.take_set_aside(connection, known.seller_id, now=resources.state.now())
     conn_id = given.conn_id or (known.conn_id if known else resources.default_conn_id)
     if known is None or _differs(given, known):
         now = resources.state.now()
@@ -137,9 +137,9 @@ def enroll(
         )
         sellers.wake(connection, given.seller_id, now=now)
     elif not is_new_token:
-        return Outcome.UPDATED if is_taken else Outcome.UNCHANGED
+        return Outcome.UPDATED if is_accepted else Outcome.UNCHANGED
     if is_new_token and given.refresh_token is not None:
-        # Not announced by `on_secret`: Airflow's masker takes seconds for thousands, and nothing here prints it.
+        # Not passed to `on_secret`: Airflow's masker takes seconds for thousands of tokens, and none is printed here.
         grants.put_grant(
             connection,
             resources.cipher,
@@ -153,7 +153,7 @@ def enroll(
 
 
 def is_set_aside(connection: Connection, resources: Resources, given: Enrollment, known: Seller) -> bool:
-    """Whether the token is the one that the set-aside grant came with."""
+    """Whether the given token is that of the seller's set-aside grant."""
     if given.refresh_token is None or known.grant_reason is None:
         return False
     consent = consents.set_aside_consent(connection, known.seller_id)
@@ -161,14 +161,14 @@ def is_set_aside(connection: Connection, resources: Resources, given: Enrollment
 
 
 def set_aside_words(reason: str) -> str:
-    """Why a token is stored but not used, and how it would be."""
+    """Says why a token is stored but not used, and how to use it anyway."""
     why = reason.removeprefix(consents.NEWER)
-    return f"is set aside and not used: {why}; --force takes it all the same"
+    return f"is set aside and not used: {why}; --force accepts it anyway"
 
 
 def accepted_words(reason: str) -> str:
-    """What a person accepts with `--force`."""
-    return f"--force takes the grant although {reason.removeprefix(consents.NEWER)}"
+    """Says what `--force` accepts."""
+    return f"--force accepts the grant although {reason.removeprefix(consents.NEWER)}"
 
 
 def _differs(given: Enrollment, known: Seller) -> bool:

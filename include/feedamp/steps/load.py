@@ -1,6 +1,7 @@
 """Outbox -> manifests -> state (snapshots of open orders, watermarks) -> warehouse.
 
-The state follows what is published and read back whole; the warehouse comes last, and nothing waits for it.
+The state takes in each manifest once its files have been read back completely. The warehouse comes last, and no other
+step waits for it.
 """
 
 from __future__ import annotations
@@ -24,23 +25,25 @@ from feedamp.state import consents, leases, ledger, manifests, open_orders, outb
 from feedamp.tables import RECORDED_AT, SNAPSHOTS, Row
 
 log = logging.getLogger(__name__)
-# A task that announced a manifest and died may be retried, but not after so long.
+# A task that died after it announced a manifest may be retried and publish it, but not later than this.
 NEVER_PUBLISHED = timedelta(days=2)
-ROWS_PER_MANIFEST = 100_000  # merged in one transaction, whose memory grows with them
-WAREHOUSE_WAIT_S = 10.0  # what a busy warehouse may cost a load; the rest waits for the next one
+ROWS_PER_MANIFEST = 100_000  # merged in one transaction, whose memory grows with the rows
+WAREHOUSE_WAIT_S = (
+    10.0  # how long a load waits for a busy warehouse before it leaves the merge to the next load
+)
 OUTBOX = "-outbox-"  # in the name of a manifest whose rows stay in the state until they are in the warehouse
 LEASE = "load"
 LEASE_WAIT_S = 60.0
 COUNTED = ("manifests", "rows", "snapshots", "watermarks", "waiting")
-FEW = 3
+MANIFESTS_NAMED = 3
 
 
 @dataclass
 class Loaded:
-    """What a load did, and what it had to leave.
+    """What a load did, and what it could not load.
 
-    `damaged` holds a sentence for each manifest; `busy` says who holds the warehouse, and is `overdue` once something
-    has waited longer for it than `duckdb_lock_wait_s`.
+    `damaged` holds a sentence for each manifest that is damaged or missing. `busy` names the process that holds the
+    warehouse; `is_overdue` is true once a manifest has waited for it longer than `duckdb_lock_wait_s`.
     """
 
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTED, 0))
@@ -50,14 +53,16 @@ class Loaded:
 
     @property
     def problem(self) -> str | None:
-        """What a person has to do, None if nothing was left that more time alone does not bring."""
+        """What requires action; None if everything is loaded or will be by a later load."""
         problems = []
         if self.damaged:
-            shown = " ".join(list(self.damaged.values())[:FEW])
-            more = f" {len(self.damaged) - FEW} more are in the log." if len(self.damaged) > FEW else ""
+            first = " ".join(list(self.damaged.values())[:MANIFESTS_NAMED])
+            rest = len(self.damaged) - MANIFESTS_NAMED
+            more = f" {rest} more are in the log." if rest > 0 else ""
             problems.append(
-                f"{len(self.damaged)} manifests are not in the warehouse, all others are. {shown}{more} Put the files "
-                "back where they were, from a backup; if there is none, see the runbook, `A file of the lake is damaged`."
+                f"{len(self.damaged)} manifests are not in the warehouse; all others are. {first}{more} Restore the "
+                "files from a backup to where they were; if there is none, see the runbook, "
+                "`A file of the lake is damaged`."
             )
         if self.busy is not None and self.is_overdue:
             problems.append(
@@ -67,13 +72,13 @@ class Loaded:
 
 
 def load(resources: Resources, run: Run) -> dict[str, int]:
-    """Brings everything that waits into state and warehouse, whichever run left it; returns counts.
+    """Loads everything that waits, from this run or earlier ones, into state and warehouse; returns counts.
 
-    Each manifest is one transaction. Safe to repeat: a manifest counts once.
+    Each manifest is merged in one transaction. Safe to repeat: a manifest counts once.
 
     Raises:
-        BusyError: another process has held the warehouse for too long; nothing is lost.
-        IncompleteError: files of some manifests are missing or damaged; all others are loaded.
+        BusyError: another process has held the warehouse too long; nothing is lost.
+        IncompleteError: files of some manifests are missing or damaged; all other manifests are loaded.
     """
     loaded = load_what_is_whole(resources, run)
     if loaded.damaged:
@@ -84,13 +89,13 @@ def load(resources: Resources, run: Run) -> dict[str, int]:
 
 
 def load_what_is_whole(resources: Resources, run: Run) -> Loaded:
-    """As `load`, but says in the result what could not be loaded; it waits for the next load.
+    """Does what `load` does, but returns what could not be loaded instead of raising; the next load tries it again.
 
     Raises:
         BusyError: another process has been publishing for a minute; nothing is lost.
     """
     loaded = Loaded()
-    with _alone(resources) as owner:
+    with _publishing_lease(resources) as owner:
         _empty_outbox(resources, run, owner)
         _take_published(resources, owner, loaded)
     _fill_warehouse(resources, loaded)
@@ -99,8 +104,11 @@ def load_what_is_whole(resources: Resources, run: Run) -> Loaded:
 
 
 @contextmanager
-def _alone(resources: Resources) -> Iterator[str]:
-    """One process publishes the outbox at a time: to a second one the first one's rows look abandoned."""
+def _publishing_lease(resources: Resources) -> Iterator[str]:
+    """Holds the lease for publishing the outbox.
+
+    Only one process may publish at a time: a second one would take the first one's claimed rows for abandoned.
+    """
     give_up_at = time.monotonic() + LEASE_WAIT_S
     while True:
         with resources.state.begin() as connection:
@@ -118,21 +126,21 @@ def _alone(resources: Resources) -> Iterator[str]:
 
 
 def _another_load() -> BusyError:
-    return BusyError("Another load is publishing the outbox; it goes on from there.", retry_after_s=60)
+    return BusyError("Another load is publishing the outbox and loads what waits.", retry_after_s=60)
 
 
 def _empty_outbox(resources: Resources, run: Run, owner: str) -> None:
-    """Turns the rows that the outbox holds now into manifests; they stay until those are in the warehouse."""
+    """Publishes the rows of the outbox as manifests; the rows stay in the outbox until they are in the warehouse."""
     with resources.state.read() as connection:
         claims = outbox.claims(connection)
-    # By a load that was killed before it published. The lake is asked outside of any transaction (promise 8).
+    # Claimed by a load that was killed before it published. The lake is read outside of any transaction (promise 8).
     abandoned = [path for path in claims if not _is_published(resources, path)]
     with resources.state.begin() as connection:
         for path in abandoned:
             outbox.unclaim(connection, path)
         waiting = outbox.unclaimed(connection)
     for number in range(-(-waiting // ROWS_PER_MANIFEST)):
-        _hold_on(resources, owner)
+        _renew_lease(resources, owner)
         writer = resources.lake_writer(run, "outbox", number)
         path = writer.manifest_path
         with resources.state.begin() as connection:
@@ -154,50 +162,50 @@ def _empty_outbox(resources: Resources, run: Run, owner: str) -> None:
 def _is_published(resources: Resources, path: str) -> bool:
     try:
         return resources.lake.read_manifest(path) is not None
-    except IncompleteError:  # damaged: its turn comes with the others
+    except IncompleteError:  # damaged: reported when all manifests are read
         return True
 
 
 def _take_published(resources: Resources, owner: str, loaded: Loaded) -> None:
-    """Brings into the state what published manifests say, each read back to its end first."""
+    """Takes snapshots and watermarks of published manifests into the state, after reading each to its end."""
     with resources.state.read() as connection:
         pending = manifests.untaken(connection)
     for path, planned_at in pending:
-        _hold_on(resources, owner)
+        _renew_lease(resources, owner)
         try:
             manifest = resources.lake.read_manifest(path)
             if manifest is not None:
-                _take(resources, manifest, loaded.counts)
+                _take_into_state(resources, manifest, loaded.counts)
             elif planned_at < resources.state.now() - NEVER_PUBLISHED:
                 with resources.state.begin() as connection:
                     manifests.drop(connection, path)
         except IncompleteError as error:
-            _leave(loaded, path, error)
+            _record_damaged(loaded, path, error)
 
 
-def _hold_on(resources: Resources, owner: str) -> None:
+def _renew_lease(resources: Resources, owner: str) -> None:
     with resources.state.begin() as connection:
         if not leases.renew(connection, LEASE, owner, now=resources.state.now()):
             raise _another_load()
 
 
-def _leave(loaded: Loaded, path: str, error: IncompleteError) -> None:
-    """Names a manifest that is not whole: nothing of it counts, and what it held of FeedAMP is read again."""
-    why = error.message
-    if path not in why:
-        why = f"Manifest {path} cannot be loaded: {why}"
-    loaded.damaged[path] = why
-    log.error("%s It waits for the next load; all others go on.", why)
+def _record_damaged(loaded: Loaded, path: str, error: IncompleteError) -> None:
+    """Records a manifest with missing or damaged files: none of its rows count."""
+    problem = error.message
+    if path not in problem:
+        problem = f"Manifest {path} cannot be loaded: {problem}"
+    loaded.damaged[path] = problem
+    log.error("%s The next load tries it again; all other manifests are loaded.", problem)
 
 
-def _take(resources: Resources, manifest: Manifest, counts: Counter[str] | dict[str, int]) -> None:
+def _take_into_state(resources: Resources, manifest: Manifest, counts: Counter[str] | dict[str, int]) -> None:
     resources.lake.verify(manifest)
     _compare_with_outbox(resources, manifest)
     for rows in resources.lake.batches(manifest, SNAPSHOTS.name):
         with resources.state.begin() as connection:
             for seller_id in dict.fromkeys(row["seller_id"] for row in rows):
-                shown = [row for row in rows if row["seller_id"] == seller_id]
-                counts["snapshots"] += _keep(connection, resources, seller_id, shown)
+                of_seller = [row for row in rows if row["seller_id"] == seller_id]
+                counts["snapshots"] += _store_snapshots(connection, resources, seller_id, of_seller)
     now = resources.state.now()
     with resources.state.begin() as connection:
         if manifests.are_taken(connection, manifest.follows):
@@ -205,81 +213,91 @@ def _take(resources: Resources, manifest: Manifest, counts: Counter[str] | dict[
             for sweep in manifest.sweeps:
                 if sweep.watermark is None or not _is_of_account(connection, sweep):
                     continue
-                mark = sweep.moved(watermarks.read(connection, sweep.seller_id))
-                if mark is None or mark < sweep.watermark:
+                watermark = sweep.moved(watermarks.read(connection, sweep.seller_id))
+                if watermark is None or watermark < sweep.watermark:
                     behind += 1
                 else:
-                    watermarks.move(connection, sweep.seller_id, mark, now=now)
+                    watermarks.move(connection, sweep.seller_id, watermark, now=now)
                     counts["watermarks"] += 1
             if behind:
                 log.warning(
-                    "The watermarks of %d sellers do not move by manifest %s: they have been taken back since it was "
-                    "read. The next extraction reads from where they are.",
+                    "Watermarks of %d sellers are not advanced to manifest %s, because they were moved back after its "
+                    "orders were read. The next extraction reads from the current watermarks.",
                     behind,
                     manifest.path,
                 )
         else:
             log.warning(
-                "Watermarks of manifest %s do not move: a manifest before it of the same task is not whole. What both "
-                "held is read again by the next extraction.",
+                "Watermarks of manifest %s are not advanced, because an earlier manifest of the same task is incomplete. "
+                "The next extraction reads the orders of both again.",
                 manifest.path,
             )
         manifests.mark_taken(connection, manifest.path, now=now)
 
 
 def _is_of_account(connection: Connection, sweep: SellerProgress) -> bool:
-    """Whether the account that was read is the seller's still; manifests of earlier versions do not name it."""
-    read = sweep.account_checked_at
-    return read is None or read == consents.account_checked_at(connection, sweep.seller_id)
+    """Whether the account that was read still belongs to the seller; manifests of earlier versions do not say."""
+    checked_at = sweep.account_checked_at
+    return checked_at is None or checked_at == consents.account_checked_at(connection, sweep.seller_id)
 
 
 def _compare_with_outbox(resources: Resources, manifest: Manifest) -> None:
-    """Lets rows of the outbox go on with their manifest only if it holds just them; else they are written again."""
-    held: Counter[str] = Counter()
+    """Releases the outbox rows of a manifest unless it holds exactly as many per table; the next load rewrites them."""
+    written: Counter[str] = Counter()
     for file in manifest.files:
-        held[file.table] += file.rows
+        written[file.table] += file.rows
     with resources.state.read() as connection:
         claimed = outbox.claimed_by_table(connection, manifest.path)
-    if not claimed or claimed == held:
+    if not claimed or claimed == written:
         return
     log.warning(
-        "Manifest %s holds %d rows, but %d rows of the outbox were meant for it; they are written again.",
+        "Manifest %s holds %d rows, but %d rows of the outbox were meant for it; the next load writes them again.",
         manifest.path,
-        held.total(),
+        written.total(),
         claimed.total(),
     )
     with resources.state.begin() as connection:
         outbox.unclaim(connection, manifest.path)
 
 
-def _keep(connection: Connection, resources: Resources, seller_id: str, rows: Sequence[Row]) -> int:
-    """Snapshots of open orders into the state; one that cannot be decoded is left to be read again."""
-    shown: list[tuple[Snapshot, datetime]] = []
+def _store_snapshots(
+    connection: Connection, resources: Resources, seller_id: str, rows: Sequence[Row]
+) -> int:
+    """Stores snapshots of open orders and returns how many.
+
+    An order whose snapshot cannot be decoded is marked to be read again.
+    """
+    snapshots: list[tuple[Snapshot, datetime]] = []
     for row in rows:
         number = row["mp_order_number"]
         try:
-            shown.append((open_orders.decode_stored(seller_id, number, row["snapshot"]), row[RECORDED_AT]))
+            snapshots.append(
+                (open_orders.decode_stored(seller_id, number, row["snapshot"]), row[RECORDED_AT])
+            )
         except UnreadableError as error:
             log.warning("%s The next extraction reads the order again.", error)
             ledger.read_back_later(connection, seller_id, number, now=resources.state.now())
-    kept = open_orders.keep_open(connection, seller_id, shown)
-    read_at = {snapshot.mp_order_number: moment for snapshot, moment in shown}
+    stored = open_orders.keep_open(connection, seller_id, snapshots)
+    read_at = {snapshot.mp_order_number: moment for snapshot, moment in snapshots}
     for number in ledger.to_read_back(connection, seller_id):
         if number in read_at:
             ledger.was_read(connection, seller_id, number, read_at=read_at[number])
-    return kept
+    return stored
 
 
-def _miss(resources: Resources, path: str, taken_at: datetime, loaded: Loaded) -> None:
-    """A manifest that was moved away after the state had taken it in, so that its watermarks have moved.
+def _handle_missing(resources: Resources, path: str, taken_at: datetime, loaded: Loaded) -> None:
+    """Handles a manifest that disappeared from the lake after the state had taken it in and moved its watermarks.
 
-    Rows of the outbox are written again under another name. All others are waited for as long as a backup may take.
+    A manifest of the outbox is dropped: the next load writes its rows again under another name. Any other manifest is
+    given up after two days, which leaves time to restore it from a backup.
     """
     is_outbox = OUTBOX in path
     if not is_outbox:
-        why = "it lies in the lake no longer. If it cannot be put back, `feedamp lake verify --repair` takes the "
-        why += "watermarks back, so that the next extraction reads what it held."
-        _leave(loaded, path, IncompleteError(f"Manifest {path} never reached the warehouse: {why}"))
+        message = (
+            f"Manifest {path} never reached the warehouse: it is no longer in the lake. If it cannot be restored, "
+            "`feedamp lake verify --repair` moves the watermarks back, so that the next extraction reads its orders again."
+        )
+        _record_damaged(loaded, path, IncompleteError(message))
     if is_outbox:
         with resources.state.begin() as connection:
             manifests.drop(connection, path)
@@ -288,33 +306,36 @@ def _miss(resources: Resources, path: str, taken_at: datetime, loaded: Loaded) -
 
 
 def give_up_manifest(resources: Resources, path: str) -> int:
-    """Forgets a manifest that is gone, and takes watermarks back that had moved past what it held.
+    """Drops a manifest that is no longer in the lake, and moves back the watermarks that depend on it.
 
-    Which sellers it was about is gone with it, so this concerns all whose watermark has moved since: back to what the
-    manifests before it say, or away where the lake no longer tells. Returns how many.
-    A seller's later reads are done again, which changes nothing.
+    No one can tell any more which sellers the manifest held. So the watermark of every seller that has moved since the
+    manifest was announced is moved back to what the earlier manifests say, or removed if no manifest in the lake says.
+    Orders that were read later are read again, which changes nothing.
+
+    Returns:
+        How many watermarks were moved back.
     """
     published = resources.lake.published()
     compacted = {replaced for manifest in published for replaced in manifest.replaces}
     with resources.state.begin() as connection:
         planned_at = manifests.planned_at(connection, path)
-        marks: dict[str, datetime | None] = {}
+        earlier: dict[str, datetime | None] = {}
         for manifest in published:
             follows = set(manifest.follows) - compacted
             if manifest.created_at < planned_at and manifests.are_taken(connection, follows):
                 for sweep in manifest.sweeps:
                     if _is_of_account(connection, sweep):
-                        marks[sweep.seller_id] = sweep.moved(marks.get(sweep.seller_id))
+                        earlier[sweep.seller_id] = sweep.moved(earlier.get(sweep.seller_id))
         moved = watermarks.moved_since(connection, planned_at)
         for seller_id in moved:
-            watermarks.move_back(connection, seller_id, marks.get(seller_id), now=resources.state.now())
+            watermarks.move_back(connection, seller_id, earlier.get(seller_id), now=resources.state.now())
         manifests.drop(connection, path)
-    log.warning("Manifest %s is given up: the watermarks of %d sellers are taken back.", path, len(moved))
+    log.warning("Manifest %s is given up: the watermarks of %d sellers are moved back.", path, len(moved))
     return len(moved)
 
 
 def _fill_warehouse(resources: Resources, loaded: Loaded) -> None:
-    """Merges what is taken; if another process holds the warehouse, that waits for the next load."""
+    """Merges the manifests that the state has taken in; if the warehouse is busy, the next load merges the rest."""
     with resources.state.read() as connection:
         waiting = dict(manifests.unloaded(connection))
     if not waiting:
@@ -327,11 +348,11 @@ def _fill_warehouse(resources: Resources, loaded: Loaded) -> None:
                 try:
                     manifest = resources.lake.read_manifest(path)
                     if manifest is None:
-                        _miss(resources, path, waiting[path], loaded)
+                        _handle_missing(resources, path, waiting[path], loaded)
                         continue
                     warehouse.load(resources.lake, manifest)
                 except IncompleteError as error:
-                    _leave(loaded, path, error)
+                    _record_damaged(loaded, path, error)
                     continue
                 with resources.state.begin() as connection:
                     outbox.remove(connection, path)

@@ -1,4 +1,4 @@
-"""Customer fields that the state needs no longer are let go; lake and warehouse keep their history."""
+"""Redacts customer fields that the state no longer needs; lake and warehouse keep their history."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ log = logging.getLogger(__name__)
 ROWS_PURGED_AT_ONCE = 500
 
 
-def forget(resources: Resources, run: Run) -> dict[str, int]:
-    """Reduces orders that were done `closed_body_days` ago, empties their rejected rows, drops stale parcel hashes.
+def purge(resources: Resources, run: Run) -> dict[str, int]:
+    """Redacts old customer fields and purges old tracking number hashes; returns how many rows of each.
 
-    Without the option nothing of an order goes; the hashes of parcels end after their 90 days all the same. Short
-    transactions. Safe to repeat: what is reduced stays as it is.
+    Orders that ended `closed_body_days` ago are redacted, and the text of their rejected rows is removed; without the
+    option neither happens. Hashes of tracking numbers are purged after 90 days in any case. Runs in short
+    transactions. Safe to repeat.
     """
     now = resources.state.now()
     counts = {"bodies": 0, "rejects": 0, "tracking_uses": 0}
@@ -27,21 +28,21 @@ def forget(resources: Resources, run: Run) -> dict[str, int]:
         if kept is not None:
             with resources.state.read() as connection:
                 counts["bodies"], counts["rejects"] = retention.waiting(connection, ended_before=now - kept)
-            log.info("would be reduced: %d bodies, %d rejected rows", counts["bodies"], counts["rejects"])
+            log.info("Would be redacted: %d bodies, %d rejected rows", counts["bodies"], counts["rejects"])
         return counts
     if kept is not None:
-        counts["bodies"] = _all(resources, partial(retention.reduce_bodies, ended_before=now - kept))
-        counts["rejects"] = _all(resources, partial(retention.empty_rejects, superseded_before=now - kept))
-    counts["tracking_uses"] = _all(resources, partial(retention.drop_tracking_uses, now=now))
-    log.info("let go: %s", ", ".join(f"{name} {count}" for name, count in counts.items()))
+        counts["bodies"] = _repeat(resources, partial(retention.reduce_bodies, ended_before=now - kept))
+        counts["rejects"] = _repeat(resources, partial(retention.empty_rejects, superseded_before=now - kept))
+    counts["tracking_uses"] = _repeat(resources, partial(retention.drop_tracking_uses, now=now))
+    log.info("Redacted or purged: %s", ", ".join(f"{name} {count}" for name, count in counts.items()))
     return counts
 
 
-def _all(resources: Resources, batch: Callable[..., int]) -> int:
+def _repeat(resources: Resources, purge_batch: Callable[..., int]) -> int:
     done = 0
     while True:
         with resources.state.begin() as connection:
-            changed = batch(connection, limit=ROWS_PURGED_AT_ONCE)
+            changed = purge_batch(connection, limit=ROWS_PURGED_AT_ONCE)
         done += changed
         if changed < ROWS_PURGED_AT_ONCE:
             return done

@@ -1,6 +1,6 @@
-"""Shows lake and warehouse what FeedAMP makes of a state we set: no extraction may ever bring it.
+"""Reads orders again after a PUT has changed their state, so that lake and warehouse have FeedAMP's new state.
 
-`seller_updated_after` finds what sellers change; an order that only the marketplace touched is not among it.
+No later extraction may read it: the filter `seller_updated_after` finds only orders that their seller has changed.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ log = logging.getLogger(__name__)
 
 
 async def read_back(resources: Resources, client: FeedAmpClient, numbers: list[str]) -> None:
-    """Reads orders whose state we have just set; what we did does not hang on it, so a failure is only logged.
+    """Reads orders whose state was just set by a PUT; a failure is only logged, since the PUT succeeded without it.
 
-    An answer that still shows another state comes from an index that lags: the order is then read by itself, and if
-    that lags too it is left out, for the old state would stand in the warehouse for good. Safe to repeat.
+    A list may lag and still show the old state. Such an order is then read alone; if that answer is old as well, it is
+    skipped, because the old state would remain in the warehouse. Safe to repeat.
     """
     if not numbers:
         return
@@ -34,19 +34,19 @@ async def read_back(resources: Resources, client: FeedAmpClient, numbers: list[s
     try:
         fresh = await read_by_number(client, numbers)
         with resources.state.read() as connection:
-            ours = ledger.read_many(connection, client.seller_id, numbers)
-        shown = []
+            ledger_orders = ledger.read_many(connection, client.seller_id, numbers)
+        current = []
         for order, read_at in fresh.orders:
-            state = ours[order.mp_order_number].accepted_state
+            state = ledger_orders[order.mp_order_number].accepted_state
             if order.marketplace_state not in (state, None):
-                again = await fetch_complete(client, UnreadableOrder(order.mp_order_number, None))
-                if isinstance(again, UnreadableOrder) or again[0].marketplace_state not in (state, None):
+                read = await fetch_complete(client, UnreadableOrder(order.mp_order_number, None))
+                if isinstance(read, UnreadableOrder) or read[0].marketplace_state not in (state, None):
                     continue
-                order, read_at = again[0], again[1] or read_at
-            shown.append((order, read_at))
+                order, read_at = read[0], read[1] or read_at
+            current.append((order, read_at))
     except FeedAmpError as error:
         log.info(
-            "Orders of seller %s are changed at FeedAMP, but could not be read again (%s); the next extraction reads them.",
+            "Orders of seller %s were changed at FeedAMP, but could not be read back (%s); the next extraction reads them.",
             client.seller_id,
             error,
         )
@@ -57,11 +57,11 @@ async def read_back(resources: Resources, client: FeedAmpClient, numbers: list[s
                 "FeedAMP does not have order %s of seller %s; reconcile it.", number, client.seller_id
             )
             ledger.mark_missing(connection, client.seller_id, number, asked_at=asked_at)
-        for order, read_at in shown:
-            keep_read(connection, client.seller_id, order, read_at)
+        for order, read_at in current:
+            store_order(connection, client.seller_id, order, read_at)
 
 
-def keep_read(connection: Connection, seller_id: str, order: Order, read_at: datetime) -> None:
-    """Puts an order that was read by itself into the state, and on its way to lake and warehouse. Safe to repeat."""
+def store_order(connection: Connection, seller_id: str, order: Order, read_at: datetime) -> None:
+    """Stores an order in the state, and in the outbox for lake and warehouse. Safe to repeat."""
     open_orders.keep_open(connection, seller_id, [(order.snapshot(), read_at)])
     outbox.put_all(connection, order_rows(seller_id, order, read_at=read_at), recorded_at=read_at)

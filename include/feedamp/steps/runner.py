@@ -1,4 +1,4 @@
-"""The edge of a step: one seller's failure is recorded and the rest goes on (promise 8)."""
+"""Runs a step for each seller and order: a failure is recorded and the others go on (promise 8)."""
 
 from __future__ import annotations
 
@@ -47,18 +47,21 @@ LINES_SHOWN = 100
 NEXT = "The next run takes up what is left."
 # A day is compared again only when it is asked for.
 NEXT_OF = {
-    "intake": "Mend, rename or remove these; the next run reads them.",
+    "intake": "Fix, rename or remove them; the next run reads them.",
     "reconcile": "Clear the task, or start the day again as a backfill.",
 }
 
 
 @dataclass
 class StepResult:
-    """What a step has done. `undone` is work that a retry or the next run may still do (red);
-    `notes` is what requires action, or merely should be known (green); `last_lines` ends the log.
+    """What a step has done: counts, failures and warnings.
 
-    `left` and `noted` are the same put together by reason, which is how they are logged. `said_before` holds what
-    other tasks of the run, and earlier tries of this one, have logged already; `blamed` ended the step.
+    `undone` lists work that a retry or the next run can still do; it turns the task red. `notes` lists what requires
+    action or should be known; the task stays green. `last_lines` are logged at the end.
+
+    `failures` and `warnings` hold the same sentences grouped by reason, which is how they are logged.
+    `logged_before` holds the reasons that other tasks of the run, or earlier tries of this one, have logged already.
+    `refused_client` is the refused client that ended the step, if one did.
     """
 
     step: str
@@ -76,39 +79,39 @@ class StepResult:
     complete: bool = True
     extra: dict[str, int] = field(default_factory=dict)
     last_lines: list[str] = field(default_factory=list)
-    left: Troubles = field(default_factory=Troubles)
-    noted: Troubles = field(default_factory=Troubles)
-    said_before: Mapping[str, Sequence[Reason]] = field(default_factory=dict)
-    blamed: ClientRefusedError | None = None
+    failures: Troubles = field(default_factory=Troubles)
+    warnings: Troubles = field(default_factory=Troubles)
+    logged_before: Mapping[str, Sequence[Reason]] = field(default_factory=dict)
+    refused_client: ClientRefusedError | None = None
 
     def record_failure(self, seller_id: str, error: Exception, *, cause: Exception | None = None) -> None:
-        """Records work left undone that could still succeed by itself.
+        """Records work that was left undone and can still succeed without anyone's action.
 
-        `cause` is an error that no one expected; its traceback is logged once a step, whomever it struck.
+        `cause` is an unexpected error; its traceback is logged once per step, however many sellers it affects.
         """
         self.failed_sellers.add(seller_id)
         self.complete = False
         self.undone.append(f"{seller_id}: {error}")
         number = getattr(error, "mp_order_number", None)
-        self.left.add(seller_id, str(error), mp_order_number=number, cause=cause)
+        self.failures.add(seller_id, str(error), mp_order_number=number, cause=cause)
         after = getattr(error, "retry_after_s", None)
         if after is not None:
             self.retry_after_s = min(after, self.retry_after_s or after)
 
     def add_warning(self, seller_id: str, text: str, *, is_logged: bool = True) -> None:
-        """Records what requires action, or should be known; without `is_logged` another line of the log says it."""
+        """Records what requires action or should be known; `is_logged=False` if it is logged elsewhere."""
         self.notes.append(f"{seller_id}: {text}")
         if is_logged:
-            self.noted.add(seller_id, text)
+            self.warnings.add(seller_id, text)
 
-    def told(self) -> Told | None:
-        """What the state keeps of work left undone, for `gate`; None if there is none."""
+    def report(self) -> Told | None:
+        """What the state stores of undone work, for `gate` to read; None if nothing was left undone."""
         if not self.undone:
             return None
-        return Told(reasons_of(self.left), failed=len(self.failed_sellers))
+        return Told(reasons_of(self.failures), failed=len(self.failed_sellers))
 
     def summary(self) -> dict[str, Any]:
-        """Counts only, fit for an XCom."""
+        """Counts only, safe to put into an XCom."""
         return {
             "step": self.step,
             "shard": self.shard,
@@ -132,12 +135,14 @@ async def run_per_seller(
     *,
     refusal_is_failure: bool = True,
 ) -> None:
-    """Runs `work` for all sellers at once; records what fails and lets the others go on.
+    """Runs `work` for up to 64 sellers at the same time; records failures and lets the other sellers go on.
 
-    A refused grant is a note; without `refusal_is_failure` the step is complete all the same.
+    A refused grant is a warning. It also marks the seller as failed and the step as incomplete, unless
+    `refusal_is_failure` is False.
 
     Raises:
-        ClientRefusedError: no one of that connection can be worked for; the others were.
+        ClientRefusedError: FeedAMP refused the client of a connection, so none of its sellers could be served; the
+            sellers of other connections were.
     """
     gate = asyncio.Semaphore(SELLERS_AT_ONCE)
     refused: dict[str, str] = {}
@@ -166,34 +171,36 @@ async def run_per_seller(
     await asyncio.gather(*(guarded(seller) for seller in sellers))
     result.pages = clients.counts.pages
     try:
-        newly, blamed = clients.settle()
+        newly_refused, refused_client = clients.settle()
     finally:
         result.requests = clients.requests
-    if newly:
-        whose = f"Seller {newly[0]}" if len(newly) == 1 else f"Sellers {named(newly)}"
-        log.warning("%s must authorize again: FeedAMP refuses the grant.", whose)
-    if blamed is not None:
-        # What the refused client was to blame for, or may have been, is not said of each seller again.
-        result.blamed = blamed
-        raise blamed
+    if newly_refused:
+        subject = (
+            f"Seller {newly_refused[0]}" if len(newly_refused) == 1 else f"Sellers {named(newly_refused)}"
+        )
+        log.warning("%s must authorize again: FeedAMP refuses the grant.", subject)
+    if refused_client is not None:
+        # The refused client may explain the sellers' failures, so they are not logged one by one.
+        result.refused_client = refused_client
+        raise refused_client
     for seller_id, text in refused.items():
-        if seller_id not in newly:
-            result.noted.add(seller_id, text)
+        if seller_id not in newly_refused:
+            result.warnings.add(seller_id, text)
 
 
 def unexpected(error: Exception, mp_order_number: str | None = None) -> FeedAmpError:
-    """What to record of an error that no one expected: its kind, for its words may hold anything."""
-    what = "the work" if mp_order_number is None else f"the work on order {mp_order_number}"
+    """What to record of an unexpected error: only its type, because its message may hold customer fields or secrets."""
+    work = "the work" if mp_order_number is None else f"the work on order {mp_order_number}"
     return FeedAmpError(
-        f"An unexpected {type(error).__name__} ended {what}; its traceback is in the log.",
+        f"An unexpected {type(error).__name__} ended {work}; its traceback is in the log.",
         mp_order_number=mp_order_number,
     )
 
 
 def missing_order(mp_order_number: str) -> str:
-    """What to note of an order that FeedAMP answered 404 to."""
+    """The warning for an order that FeedAMP answered with 404."""
     return (
-        f"order {mp_order_number} is not in the seller's FeedAMP account any more; "
+        f"order {mp_order_number} is no longer in the seller's FeedAMP account; "
         "start feedamp_reconcile_orders for the day of its purchase"
     )
 
@@ -201,18 +208,18 @@ def missing_order(mp_order_number: str) -> str:
 async def run_per_order(
     seller_id: str, numbers: Iterable[str], result: StepResult, work: Callable[[str], Awaitable[None]]
 ) -> None:
-    """Runs `work` for one order after the other; one that cannot be done is left, the others go on.
+    """Runs `work` for one order after the other; an order that fails is recorded, and the others go on.
 
-    One that another process is at comes once more after all others: by then it is done, or free. If it is neither,
-    its process may be dead, and the order is work left.
+    An order that another process is working on is tried once more after all others. If it is still busy then, that
+    process may be dead, and the order is recorded as undone.
 
     Raises:
-        TransientError: FeedAMP throttles, or so many fail that the seller as a whole is in trouble.
+        TransientError: FeedAMP throttles, or three orders of the seller have failed.
     """
     failures = 0
-    again: list[str] = []
-    for turn, is_last in ((numbers, False), (again, True)):
-        for number in turn:
+    busy: list[str] = []
+    for attempt, is_last in ((numbers, False), (busy, True)):
+        for number in attempt:
             try:
                 await work(number)
             except ThrottledError:
@@ -220,26 +227,26 @@ async def run_per_order(
             except TransientError as error:
                 is_busy = isinstance(error, BusyError) and error.mp_order_number is not None
                 if is_busy and not is_last:
-                    again.append(number)
+                    busy.append(number)
                     continue
-                failures += not is_busy  # another process tells nothing about the seller
+                failures += not is_busy  # a busy order does not mean that the seller fails
                 result.record_failure(seller_id, error)
                 if failures >= FAILURES_THAT_END_A_SELLER:
                     raise
 
 
 def record_run(resources: Resources, run: Run, result: StepResult, started_at: datetime) -> None:
-    """Puts the step's row for `runs` in the outbox; what earlier tries of the task did is added up.
+    """Puts the step's row for `runs` into the outbox; its counts include those of the task's earlier tries.
 
-    What was left undone, and why, stays in the state for `gate`.
+    Stores in the state what was left undone and why, for `gate`.
     """
     ended_at = resources.state.now()
     this_try = Done(started_at, pages=result.pages, requests=result.requests, orders=result.orders)
     key = (f"{run.dag_id}/{run.run_id}", result.step, result.shard)
     with resources.state.begin() as connection:
-        told_before = step_runs.told_by(connection, key[0]).values()
+        reported_before = step_runs.told_by(connection, key[0]).values()
         done = step_runs.add_up(connection, *key, this_try)
-        step_runs.tell(connection, *key, result.told(), sellers=result.sellers, now=ended_at)
+        step_runs.tell(connection, *key, result.report(), sellers=result.sellers, now=ended_at)
         row = {
             "run_id": run.run_id,
             "step": result.step,
@@ -256,28 +263,31 @@ def record_run(resources: Resources, run: Run, result: StepResult, started_at: d
             "complete": result.complete and not result.orders_unread,
         }
         outbox.put(connection, RUNS.name, [row], recorded_at=ended_at)
-    said_before: dict[str, list[Reason]] = {}
-    for told, _ in told_before:
-        for reason in told.reasons if told else ():
-            said_before.setdefault(reason.text, []).append(reason)
-    result.said_before = said_before
+    logged_before: dict[str, list[Reason]] = {}
+    for report, _ in reported_before:
+        for reason in report.reasons if report else ():
+            logged_before.setdefault(reason.text, []).append(reason)
+    result.logged_before = logged_before
     if sys.exception() is not None:
-        _log_troubles(result)  # something ends the step, so no one comes to `finish`
+        _log_troubles(result)  # an exception ends the step, so `finish` is not called
 
 
 def _log_troubles(result: StepResult) -> None:
-    """One line for each reason, whomever it concerns; what this run has said already is no news."""
+    """Logs one line per reason, with all sellers it concerns.
+
+    New failures are logged as errors, those that this run has logged before as information only.
+    """
     noun = noun_of(result.step)
-    _log_lines(logging.WARNING, list(result.noted), noun)
-    said: list[Trouble] = []
-    news: list[Trouble] = []
-    for trouble in result.left:
-        if result.blamed is not None and trouble.text == str(result.blamed):
+    _log_lines(logging.WARNING, list(result.warnings), noun)
+    known: list[Trouble] = []
+    new: list[Trouble] = []
+    for trouble in result.failures:
+        if result.refused_client is not None and trouble.text == str(result.refused_client):
             continue
-        before = result.said_before.get(trouble.text[:LONGEST_REASON], ())
-        (said if any(reason.covers(trouble) for reason in before) else news).append(trouble)
-    _log_lines(logging.ERROR, news, noun)
-    _log_lines(logging.INFO, said, noun)
+        before = result.logged_before.get(trouble.text[:LONGEST_REASON], ())
+        (known if any(reason.covers(trouble) for reason in before) else new).append(trouble)
+    _log_lines(logging.ERROR, new, noun)
+    _log_lines(logging.INFO, known, noun)
 
 
 def _log_lines(level: int, troubles: Sequence[Trouble], noun: str) -> None:
@@ -291,15 +301,15 @@ def finish(result: StepResult) -> dict[str, Any]:
     """Logs the summary and returns the counts.
 
     Raises:
-        TransientError: something was left undone that could still succeed by itself.
+        TransientError: work was left undone that can still succeed without anyone's action.
     """
     log.info("%s", ", ".join(f"{name} {value}" for name, value in result.summary().items()))
     _log_troubles(result)
     for line in result.last_lines:
         log.info("%s", line)
-    told = result.told()
-    if told is not None:
+    report = result.report()
+    if report is not None:
         kind = IncompleteError if result.step in ("extract", "reconcile") else TransientError
-        what = sentence(result.step, told.failed, result.sellers, together(told.reasons))
-        raise kind(f"{what} {NEXT_OF.get(result.step, NEXT)}", retry_after_s=result.retry_after_s)
+        summary = sentence(result.step, report.failed, result.sellers, together(report.reasons))
+        raise kind(f"{summary} {NEXT_OF.get(result.step, NEXT)}", retry_after_s=result.retry_after_s)
     return result.summary()

@@ -1,1 +1,1 @@
-"""Proves that ledger, lake and warehouse hold the same, and restores what is missing."""
+"""Proves that ledger, lake and warehouse contain the same orders, and restores missing rows."""

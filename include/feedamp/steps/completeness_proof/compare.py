@@ -1,8 +1,8 @@
-"""Proves that nothing was lost: what the state knows stands in the warehouse, and what manifests name in the lake.
+"""Proves that nothing was lost: the warehouse has all rows that the state knows, the lake all files of its manifests.
 
-Rows on their way are not missing: those of the outbox, and of manifests that wait for `load`. The warehouse is held
-while it is compared, so that no load comes in between; then the state is asked what is on its way, so that a row that
-was true when its order was read is found either there or here.
+Rows in the outbox, or in manifests that wait for `load`, do not count as missing. The warehouse is held during the
+comparison, so that no load changes it. Only then is the state asked which rows are still on their way, so that each row
+is found either there or in the warehouse.
 """
 
 from __future__ import annotations
@@ -49,19 +49,19 @@ from feedamp.tables import (
 from feedamp.warehouse import LoadSession, Warehouse
 
 log = logging.getLogger(__name__)
-ROWS_PER_PORTION = 20_000
-# Beyond this many orders the daily run and `feedamp doctor` count first, and compare only sellers whose counts differ.
+ROWS_PER_BATCH = 20_000
+# Above this many orders, the daily run and `feedamp doctor` count first and compare only sellers whose counts differ.
 ORDERS_COMPARED_QUICKLY = 200_000
 SELLERS_COMPARED_QUICKLY = 20
-# What is older than this was counted when it was loaded; `feedamp lake verify` opens all files.
+# Rows of older files were counted when they were loaded; `feedamp lake verify` opens all files.
 FILES_OPENED_DAILY = timedelta(days=2)
 REPAIR = "`feedamp lake verify --repair`"
 WAREHOUSE, LAKE = "warehouse", "lake"
-ONLY_IN_LAKE = "the warehouse has no row of it, though the lake has"
-ONLY_IN_WAREHOUSE = "the lake has no row of it as the warehouse has it, so a rebuild would lose it"
+ONLY_IN_LAKE = "the warehouse has no row of it, although the lake has one"
+ONLY_IN_WAREHOUSE = "the lake lacks the row that the warehouse has, so a rebuild would lose it"
 _REJECT_KEY = REJECTED_ORDERS.key
 _REJECT_STATE = tuple(name for name in ("superseded_at", "dismissed_at") if name in REJECTED_ORDERS.names)
-# The columns by which a row on its way settles a difference.
+# The columns by which a row that is still on its way is matched with a difference.
 _MARKS: dict[str, tuple[tuple[str, ...], ...]] = {
     PLACEMENTS.name: (
         ("seller_id", "mp_order_number"),
@@ -80,12 +80,12 @@ _MARKS: dict[str, tuple[tuple[str, ...], ...]] = {
 def find_differences(
     resources: Resources, found: FoundDifferences, *, with_lake: bool = False, wait_s: float | None = None
 ) -> None:
-    """Compares all that the state knows with the warehouse, and manifests with their files; fills `found`.
+    """Compares the state with the warehouse, and manifests with their files; adds the differences to `found`.
 
-    `with_lake` also makes a warehouse from the lake alone, in a temporary folder, and compares that: what is missing
-    there would be lost with the next rebuild, and what is there alone is missing in the warehouse. It opens every file
-    of the lake. Changes nothing. Memory does not grow with the orders. Waits `wait_s` for the warehouse, as long as
-    configured if None.
+    `with_lake` also builds a warehouse from the lake alone, in a temporary folder, and compares it: rows that are
+    missing there would be lost in the next rebuild, and rows that are only there are missing in the warehouse. It opens
+    every file of the lake. Waits up to `wait_s` seconds for the warehouse, the configured time if None. Changes nothing.
+    Memory does not grow with the orders.
 
     Raises:
         BusyError: another process holds the warehouse.
@@ -93,11 +93,11 @@ def find_differences(
     since = None if with_lake else resources.state.now() - FILES_OPENED_DAILY
     known = known_manifests(resources)
     with resources.warehouse.session(wait_s=wait_s) as session:
-        taken_in = session.loaded_manifests()
+        in_warehouse = session.loaded_manifests()
         _compare(resources, session, found, WAREHOUSE)
         _settle(resources, found)
         _explain(session, found)
-    compare_manifests(resources, known, taken_in, found, files_since=since)
+    compare_manifests(resources, known, in_warehouse, found, files_since=since)
     if with_lake:
         _compare_lake(resources, found, wait_s)
 
@@ -105,9 +105,10 @@ def find_differences(
 def find_quickly(
     resources: Resources, warehouse: Warehouse, found: FoundDifferences, *, wait_s: float | None = None
 ) -> str:
-    """As `find_differences` where the ledger is small; in a large one, only sellers whose counts differ are compared.
+    """Like `find_differences`, but in a ledger of over 200,000 orders compares only sellers whose counts differ.
 
-    Returns what was done, in words.
+    Returns:
+        What was compared, in words.
 
     Raises:
         BusyError: another process holds the warehouse.
@@ -116,7 +117,7 @@ def find_quickly(
         orders = facts.count_orders(connection)
     known = known_manifests(resources)
     with warehouse.session(wait_s=wait_s) as session:
-        taken_in = session.loaded_manifests()
+        in_warehouse = session.loaded_manifests()
         if orders <= ORDERS_COMPARED_QUICKLY:
             _compare(resources, session, found, WAREHOUSE)
             words = f"{orders} orders were compared one by one"
@@ -128,42 +129,44 @@ def find_quickly(
             words = f"{orders} orders were counted by seller, not compared one by one; `feedamp lake verify` does that"
             if len(fewer) > SELLERS_COMPARED_QUICKLY:
                 words += (
-                    f"; the warehouse has fewer rows of {len(fewer)} sellers, perhaps since they wait for `load`, and "
-                    f"only {SELLERS_COMPARED_QUICKLY} of them were compared"
+                    f"; the warehouse has fewer rows than the state for {len(fewer)} sellers, perhaps because they wait "
+                    f"for `load`, and only {SELLERS_COMPARED_QUICKLY} of them were compared"
                 )
         _settle(resources, found)
         _explain(session, found)
     compare_manifests(
-        resources, known, taken_in, found, files_since=resources.state.now() - FILES_OPENED_DAILY
+        resources, known, in_warehouse, found, files_since=resources.state.now() - FILES_OPENED_DAILY
     )
     return words
 
 
 def prove_completeness(resources: Resources) -> list[str]:
-    """What a run has to say, and turn red for, since something is missing; nothing if all is there.
+    """A sentence that turns the run red if rows are missing; an empty list if none are.
 
-    Where the warehouse is busy nothing is proven, which is logged; the next run does it.
+    If the warehouse is busy, nothing is compared and a warning says so; the next run compares.
     """
     with FoundDifferences() as found:
         try:
             wait_s = min(WAREHOUSE_WAIT_S, resources.warehouse.lock_wait_s)
             words = find_quickly(resources, resources.warehouse, found, wait_s=wait_s)
         except BusyError as error:
-            log.warning("It is not proven that nothing is missing in the warehouse: %s", error)
+            log.warning("The warehouse could not be checked for missing rows: %s", error)
             return []
         log.info("Ledger and warehouse: %s.", words)
         return [in_words(found)] if found else []
 
 
 def in_words(found: FoundDifferences) -> str:
-    """One sentence or two on what is missing, with the first orders and the way out."""
+    """One or two sentences that say what is missing, name the first orders, and say what to do."""
     by_table: dict[str, int] = {}
     for table, _, count in found.counts():
         by_table[table] = by_table.get(table, 0) + count
     counts = ", ".join(f"{count} in {table}" for table, count in by_table.items())
-    first = "; ".join(f"{' '.join(d.key)}: {d.what.removesuffix('.')}" for d in found.first())
-    way_out = "; if there is no backup, run" if "from a backup" in first else ". Run"
-    return f"{len(found)} differences between state, lake and warehouse ({counts}). First: {first}{way_out} {REPAIR}."
+    first = "; ".join(
+        f"{' '.join(difference.key)}: {difference.what.removesuffix('.')}" for difference in found.first()
+    )
+    advice = "; if there is no backup, run" if "from a backup" in first else ". Run"
+    return f"{len(found)} differences between state, lake and warehouse ({counts}). First: {first}{advice} {REPAIR}."
 
 
 def _sellers_with_fewer(known: dict[str, dict[str, int]], stored: dict[str, dict[str, int]]) -> list[str]:
@@ -177,7 +180,7 @@ def _sellers_with_fewer(known: dict[str, dict[str, int]], stored: dict[str, dict
 
 
 def _compare_lake(resources: Resources, found: FoundDifferences, wait_s: float | None) -> None:
-    # Imported late: on Postgres nothing else needs DuckDB.
+    # Imported here, because an installation with a Postgres warehouse needs DuckDB only for this.
     from feedamp.warehouse.duckdb import DuckDbWarehouse
 
     with TemporaryDirectory(prefix="feedamp-verify-") as folder:
@@ -185,7 +188,7 @@ def _compare_lake(resources: Resources, found: FoundDifferences, wait_s: float |
         try:
             scratch.rebuild(resources.lake)
         except IncompleteError as error:
-            what = f"the lake cannot be read as a whole, so a rebuild would fail: {error}"
+            what = f"the lake cannot be read completely, so a rebuild would fail: {error}"
             found.add(Difference(MANIFEST_DIFFERENCE, None, ("",), what))
             return
         with scratch.session() as session:
@@ -201,9 +204,9 @@ def _compare_lake(resources: Resources, found: FoundDifferences, wait_s: float |
 def _compare_keys(
     there: LoadSession, here: LoadSession, found: FoundDifferences, what: str, tables: Iterable[Table]
 ) -> None:
-    """Adds what one warehouse has and the other lacks, also of orders that the ledger does not know.
+    """Adds the rows that `there` has and `here` lacks, also of orders that the ledger does not know.
 
-    An order is named once for each table, whatever it lacks there; one whose snapshot is the newer one lacks nothing.
+    An order is added at most once for each table. An order whose snapshot in `here` is newer lacks nothing.
     """
     for table in tables:
         stored = here.digests(table.name)
@@ -214,21 +217,21 @@ def _compare_keys(
         ]
         for seller_id in differing:
             after: tuple[Any, ...] = ()
-            while some := there.row_keys(table.name, seller_id, after, ROWS_PER_PORTION):
-                after = tuple(some[-1][name] for name in table.key)
-                lacking = [tuple(row[name] for name in table.key) for row in here.absent(table.name, some)]
+            while batch := there.row_keys(table.name, seller_id, after, ROWS_PER_BATCH):
+                after = tuple(batch[-1][name] for name in table.key)
+                lacking = [tuple(row[name] for name in table.key) for row in here.absent(table.name, batch)]
                 newer = _newer(here, there, {values[:2] for values in lacking}) if is_snapshot else set()
                 for values in lacking:
                     if values[:2] in newer:
                         continue
-                    # Whatever shows an order again brings all rows of it.
+                    # A read of an order writes all its rows, so its row in `orders` settles the others as well.
                     marked = (ORDERS.name, values[:2]) if is_snapshot else (table.name, values)
                     key = tuple(map(str, values[:2] if is_of_order else values))
                     _add(found, Difference(table.name, seller_id or None, key, what), *marked)
 
 
 def _newer(one: LoadSession, other: LoadSession, orders: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Those orders whose snapshot in one warehouse is newer than in the other."""
+    """The orders whose snapshot in `one` is newer than in `other`."""
     read_at: list[dict[tuple[str, str], datetime | None]] = []
     for session in (one, other):
         rows = session.rows(ORDERS.name, [*ORDERS.key, "extracted_at"], sorted(orders))
@@ -249,7 +252,7 @@ def _compare(
     _compare_findings(resources, session, found, where, seller_ids)
     _compare_rejects(resources, session, found, where, seller_ids)
     for table, seller_id, number in session.torn_orders(seller_ids):
-        what = f"the {where} holds other units than the order counts"
+        what = f"the units in the {where}'s rows do not add up to those of the order"
         found.add(
             Difference(table, seller_id, (seller_id, number), what),
             number=number,
@@ -257,14 +260,14 @@ def _compare(
         )
 
 
-def _portions(
+def _batches(
     resources: Resources, read: Callable[..., list[Any]], seller_ids: Sequence[str]
 ) -> Iterator[list[Any]]:
-    """All rows, in short transactions; the first columns of a row, or of its key, say where to go on."""
+    """All rows in batches, each read in a short transaction that continues after the last key of the one before."""
     after: Sequence[Any] = ()
     while True:
         with resources.state.read() as connection:
-            rows = read(connection, after, limit=ROWS_PER_PORTION, seller_ids=seller_ids)
+            rows = read(connection, after, limit=ROWS_PER_BATCH, seller_ids=seller_ids)
         if not rows:
             return
         yield rows
@@ -279,7 +282,7 @@ def _compare_orders(
     resources: Resources, session: LoadSession, found: FoundDifferences, where: str, seller_ids: Sequence[str]
 ) -> int:
     compared = 0
-    for known in _portions(resources, facts.of_orders, seller_ids):
+    for known in _batches(resources, facts.of_orders, seller_ids):
         compared += len(known)
         by_key = {(fact.seller_id, fact.mp_order_number): fact for fact in known}
         asked: dict[tuple[str, ...], list[Row]] = {}
@@ -305,7 +308,7 @@ def _compare_orders(
 def _not_cancelled_by_placing(
     session: LoadSession, rows: Sequence[Row], by_key: dict[tuple[str, str], LedgerFact]
 ) -> list[Row]:
-    """Leaves out orders whose final state came from the inbox after a closing of ours had failed."""
+    """Leaves out orders whose final state was placed from the inbox, after `close` had tried and failed."""
     if not rows:
         return []
     facts_of = [by_key[row["seller_id"], row["mp_order_number"]] for row in rows]
@@ -321,7 +324,7 @@ def _add_orders(
     by_key: dict[tuple[str, str], LedgerFact],
     where: str,
 ) -> None:
-    """Says of orders whose row is missing, or of another moment than the state's snapshot, which it is."""
+    """Adds orders whose row is missing, or older or newer than the state's snapshot, with the kind of difference."""
     keys = [(row["seller_id"], row["mp_order_number"]) for row in rows]
     columns = ["seller_id", "mp_order_number", "extracted_at"]
     stored = {
@@ -346,7 +349,7 @@ def _add_orders(
 def _compare_findings(
     resources: Resources, session: LoadSession, found: FoundDifferences, where: str, seller_ids: Sequence[str]
 ) -> None:
-    for known in _portions(resources, facts.of_findings, seller_ids):
+    for known in _batches(resources, facts.of_findings, seller_ids):
         by_id = {row.finding_id: row for row in known}
         rows = [{"finding_id": row.finding_id, "state": row.state} for row in known]
         for row in session.absent(FINDINGS.name, rows):
@@ -360,26 +363,30 @@ def _compare_rejects(
     resources: Resources, session: LoadSession, found: FoundDifferences, where: str, seller_ids: Sequence[str]
 ) -> None:
     names = (*_REJECT_KEY, *_REJECT_STATE)
-    for known in _portions(resources, facts.of_rejects, seller_ids):
+    for known in _batches(resources, facts.of_rejects, seller_ids):
         rows = [{name: row._mapping[name] for name in names} for row in known]
         lacking = session.absent(REJECTED_ORDERS.name, rows)
         sellers = {tuple(row[: len(_REJECT_KEY)]): row.seller_id for row in known} if lacking else {}
         for row in lacking:
             key = tuple(row[name] for name in _REJECT_KEY)
-            what = f"the {where} does not have the rejected row as it is"
+            what = f"the {where} does not have the rejected row in its current state"
             difference = Difference(REJECTED_ORDERS.name, sellers[key], tuple(map(str, key)), what)
             _add(found, difference, REJECTED_ORDERS.name, [row[name] for name in names])
 
 
 def _add(found: FoundDifferences, difference: Difference, marked: str, values: Iterable[Any]) -> None:
-    """Adds a difference that a row with these values would settle."""
+    """Adds a difference that a row of table `marked` with these values would settle."""
     number = difference.key[1] if difference.key[:1] == (difference.seller_id,) else None
     in_lake = difference.what == ONLY_IN_LAKE
     found.add(difference, number=number, mark=row_mark(marked, *values), in_lake=in_lake)
 
 
 def _settle(resources: Resources, found: FoundDifferences, *, in_scratch: set[str] | None = None) -> None:
-    """Drops what is on its way: in the outbox, in manifests that wait, or in those that came after the scratch."""
+    """Drops differences whose row is still on its way.
+
+    Such a row is in the outbox, in a manifest that waits for `load`, or in one that is not in `in_scratch`, the manifests
+    that the temporary warehouse was built from.
+    """
     if not found.is_marked():
         return
     with resources.state.read() as connection:
@@ -395,12 +402,12 @@ def _settle(resources: Resources, found: FoundDifferences, *, in_scratch: set[st
         try:
             manifest = resources.lake.read_manifest(path)
             if manifest is None:
-                continue  # announced, and not published yet: its rows are still where they came from
+                continue  # announced but not published yet: its rows are still in the outbox or at FeedAMP
             for table in _MARKS:
                 for batch in resources.lake.batches(manifest, table):
                     found.settle(mark for row in batch for mark in _marks(table, row))
         except IncompleteError as error:
-            found.notes.append(f"A manifest that waits cannot be read: {error}")
+            found.notes.append(f"A manifest that waits for `load` cannot be read: {error}")
 
 
 def _marks(table: str, row: Row) -> Iterator[str]:
@@ -409,9 +416,9 @@ def _marks(table: str, row: Row) -> Iterator[str]:
 
 
 def _explain(session: LoadSession, found: FoundDifferences) -> None:
-    """Drops placements of a state that a reconciliation took over from FeedAMP: we never sent it."""
-    for some in found.of_table(PLACEMENTS.name):
-        keys = {(d.key[0], d.key[1]): d for d in some}
+    """Drops placements of a state that a reconciliation took over from FeedAMP, because no PUT ever sent it."""
+    for batch in found.of_table(PLACEMENTS.name):
+        keys = {(difference.key[0], difference.key[1]): difference for difference in batch}
         columns = ["seller_id", "mp_order_number", "field", "ledger_value", "feedamp_value"]
         taken_over = {
             (row["seller_id"], row["mp_order_number"])

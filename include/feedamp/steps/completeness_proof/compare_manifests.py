@@ -1,4 +1,4 @@
-"""Manifests of the lake against the state, the warehouse, and their own files."""
+"""Compares the manifests of the lake with the state, the warehouse, and their own files."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from feedamp.steps.completeness_proof.found_differences import FoundDifferences
 from feedamp.steps.load import OUTBOX
 
 MANIFEST_DIFFERENCE = "manifests"
-UNKNOWN = "the state does not know it, so it is never loaded"
+UNKNOWN = "the state does not know it, so it will never be loaded"
 NOT_LOADED = "the state says that it is loaded, but the warehouse does not know it"
-GONE = "the state says that it is loaded, but the lake does not have it: put it back from a backup"
+GONE = "the state says that it is loaded, but the lake does not have it: restore it from a backup"
 NEVER_LOADED = (
-    "the lake does not have it any more, and the warehouse never got it: put it back from a backup, or the repair "
-    "takes the watermarks back, so that the next extraction reads what it held"
+    "the lake no longer has it, and the warehouse never got it: restore it from a backup, or the repair moves the "
+    "watermarks back, so that the next extraction reads its orders again"
 )
 LEFT_OUT = (
-    "the lake does not have it any more, and the warehouse does not know it: put it back from a backup, or the repair "
-    "takes the watermarks back, so that the next extraction reads what it held"
+    "the lake no longer has it, and the warehouse does not know it: restore it from a backup, or the repair moves the "
+    "watermarks back, so that the next extraction reads its orders again"
 )
 _FILES_AT_ONCE = 8
-_COMPACTED = "-compact-"  # in the name of a manifest that stands for others
+_COMPACTED = "-compact-"  # in the name of a manifest that replaces others
 
 
 Known = tuple[set[str], set[str], set[str]]
@@ -43,15 +43,16 @@ Known = tuple[set[str], set[str], set[str]]
 def compare_manifests(
     resources: Resources,
     before: Known,
-    taken_in: set[str],
+    in_warehouse: set[str],
     found: FoundDifferences,
     *,
     files_since: datetime | None,
 ) -> None:
-    """Adds what is wrong with manifests; opens the files of those created since a moment, of all if it is None.
+    """Adds a difference for everything that is wrong with manifests.
 
-    `before` is what the state knew before the warehouse was asked what it has `taken_in`. The state is read once more
-    after the lake, so that what is published or removed meanwhile is no difference.
+    Opens the files of manifests created since `files_since`, those of all manifests if it is None. `before` is what the
+    state knew before the warehouse was asked for the manifests it has loaded, `in_warehouse`. The state is read again
+    after the lake, so that a manifest published or removed meanwhile does not count as a difference.
     """
     loaded_before, _, taken_before = before
     try:
@@ -64,14 +65,14 @@ def compare_manifests(
     counting = [manifest for manifest in published if manifest.path not in dead]
     for manifest in counting:
         if manifest.replaces:
-            if not _is_taken_in(manifest, taken_in):
+            if not _is_loaded(manifest, in_warehouse):
                 found.add(Difference(MANIFEST_DIFFERENCE, None, (manifest.path,), NOT_LOADED))
         elif manifest.path not in loaded and manifest.path not in pending:
             found.add(Difference(MANIFEST_DIFFERENCE, None, (manifest.path,), UNKNOWN))
-        elif manifest.path in loaded_before and manifest.path not in taken_in:
+        elif manifest.path in loaded_before and manifest.path not in in_warehouse:
             found.add(Difference(MANIFEST_DIFFERENCE, None, (manifest.path,), NOT_LOADED))
     for path in sorted((loaded_before & loaded) - present(published)):
-        what = GONE if _has_rows_of(path, taken_in, loaded) else LEFT_OUT
+        what = GONE if _has_rows_of(path, in_warehouse, loaded) else LEFT_OUT
         found.add(Difference(MANIFEST_DIFFERENCE, None, (path,), what))
     for path in sorted((taken_before & taken) - present(published)):
         if OUTBOX not in path:  # the next load writes its rows again
@@ -84,35 +85,37 @@ def compare_manifests(
 
 
 def known_manifests(resources: Resources) -> Known:
-    """Manifests that are loaded, those that wait, and those of them that are in the state already."""
+    """Paths of three sets of manifests: loaded, not loaded yet, and those of the latter that the state has taken in."""
     with resources.state.read() as connection:
         pending = {path for path, _ in manifests.pending(connection)}
         taken = {path for path, _ in manifests.unloaded(connection)}
         return manifests.loaded(connection), pending, taken
 
 
-def _has_rows_of(path: str, taken_in: set[str], loaded: set[str]) -> bool:
-    """Whether the warehouse has the rows of a manifest that is gone.
+def _has_rows_of(path: str, in_warehouse: set[str], loaded: set[str]) -> bool:
+    """Whether the warehouse has the rows of a manifest that is missing from the lake.
 
-    It got those of a compacted manifest by the ones that this replaced. Which they were is gone, but they are of the same
-    day, the state has forgotten them, and no rebuild since then would have left their names in the warehouse.
+    The warehouse got the rows of a compacted manifest from the manifests that this one replaced. Their names are lost
+    with it. But they are of the same day, the state no longer lists them, and the warehouse would not name them if it
+    had been rebuilt since.
     """
-    if path in taken_in or _COMPACTED not in path:
-        return path in taken_in
+    if path in in_warehouse or _COMPACTED not in path:
+        return path in in_warehouse
     folder = path.rpartition("/")[0]
-    return any(one.startswith(f"{folder}/") for one in taken_in - loaded)
+    return any(other.startswith(f"{folder}/") for other in in_warehouse - loaded)
 
 
-def _is_taken_in(manifest: Manifest, taken_in: set[str]) -> bool:
-    """A compacted manifest counts as loaded if it was, or if those that it stands for were.
+def _is_loaded(manifest: Manifest, in_warehouse: set[str]) -> bool:
+    """Whether a compacted manifest is loaded: it is itself, or all manifests that it replaces are.
 
-    Which ones an earlier compaction stood for is not known any more once that is gone: then one of them is enough.
+    If it replaces an earlier compacted manifest, what that one replaced may no longer be known. Then it is enough that
+    the earlier one is loaded.
     """
-    if manifest.path in taken_in:
+    if manifest.path in in_warehouse:
         return True
-    if any(_COMPACTED in path and path in taken_in for path in manifest.replaces):
+    if any(_COMPACTED in path and path in in_warehouse for path in manifest.replaces):
         return True
-    return all(path in taken_in for path in manifest.replaces if _COMPACTED not in path)
+    return all(path in in_warehouse for path in manifest.replaces if _COMPACTED not in path)
 
 
 def _open_files(lake: Lake, found: FoundDifferences, published: Sequence[Manifest]) -> None:
@@ -123,12 +126,12 @@ def _open_files(lake: Lake, found: FoundDifferences, published: Sequence[Manifes
             faults: Iterable[str | None] = threads.map(lambda one: _fault(lake, one[1]), some)
             for (manifest, file), fault in zip(some, faults, strict=True):
                 if fault is not None:
-                    what = f"{fault} Put the file back from a backup."
+                    what = f"{fault} Restore the file from a backup."
                     found.add(Difference(MANIFEST_DIFFERENCE, None, (manifest.path, file.path), what))
 
 
 def _fault(lake: Lake, file: LakeFile) -> str | None:
-    """What is wrong with a file, by its footer."""
+    """What is wrong with a file according to its footer; None if nothing."""
     try:
         refuse_miscount(file, lake.rows_in(file))
     except IncompleteError as error:

@@ -1,4 +1,4 @@
-"""Differences that a comparison found, on disk: there may be as many as there are orders."""
+"""The differences that a comparison found, kept on disk because there may be as many as there are orders."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _ROWS_AT_ONCE = 500
 
 
 def row_mark(table: str, *values: Any) -> str:
-    """The text by which a row of a table is recognized, wherever it was read."""
+    """A text that identifies a row by its table and some of its values, in whichever store it was read."""
     plain = [value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value for value in values]
     return msgspec.json.encode([table, *plain]).decode()
 
 
 class FoundDifferences:
-    """Differences, each once; `compared` counts the orders that were looked at. Use as a context manager."""
+    """Differences, each stored once; `compared` counts the compared orders. Use as a context manager."""
 
     def __init__(self) -> None:
-        self._rows = sqlite3.connect("")  # a temporary file, which ends with the connection
+        self._rows = sqlite3.connect("")  # a temporary file, deleted when the connection is closed
         self._rows.executescript(
             """
             CREATE TABLE found (
@@ -54,9 +54,10 @@ class FoundDifferences:
     def add(
         self, difference: Difference, *, number: str | None = None, mark: str = "", in_lake: bool = False
     ) -> None:
-        """Takes a difference, of an order by its number; `mark` recognizes the row that would settle it.
+        """Adds a difference, with the order's number if it is about an order.
 
-        `in_lake`: the lake has what the warehouse lacks, which is noted of one that is known already, too.
+        `mark` is the `row_mark` of the row that would settle the difference. `in_lake` says that the lake has the row
+        that the warehouse lacks; it is also set on a difference that was added before.
         """
         key = msgspec.json.encode(difference.key).decode()
         self._rows.execute(
@@ -67,17 +68,17 @@ class FoundDifferences:
         )
 
     def clear(self) -> None:
-        """Lets go of all of them, before another comparison."""
+        """Removes all differences and notes, before another comparison."""
         self._rows.execute("DELETE FROM found")
         self.compared = 0
         self.notes.clear()
 
     def is_marked(self) -> bool:
-        """Whether a row on its way could settle any of them."""
+        """Whether a row that is still on its way could settle any difference."""
         return self._rows.execute("SELECT 1 FROM found WHERE mark <> '' LIMIT 1").fetchone() is not None
 
     def settle(self, marks: Iterable[str]) -> None:
-        """Drops differences whose row is on its way."""
+        """Drops differences whose row is still on its way."""
         self._rows.executemany("DELETE FROM found WHERE mark = ?", ((mark,) for mark in marks))
 
     def drop(self, table: str, keys: Iterable[Sequence[str]]) -> None:
@@ -88,12 +89,12 @@ class FoundDifferences:
         )
 
     def counts(self) -> list[tuple[str, str | None, int]]:
-        """(table, seller, how many), sorted."""
+        """(table, seller, number of differences), sorted."""
         query = "SELECT table_name, seller_id, count(*) FROM found GROUP BY 1, 2 ORDER BY 1, 2"
         return list(self._rows.execute(query))
 
     def first(self, limit: int = DIFFERENCES_NAMED) -> list[Difference]:
-        """The first of them; of an order that has several, the first one."""
+        """The first differences, at most one per order."""
         query = (
             "SELECT table_name, seller_id, key, what FROM found WHERE id IN "
             "(SELECT min(id) FROM found GROUP BY coalesce(seller_id, ''), coalesce(number, key)) ORDER BY id LIMIT ?"
@@ -101,7 +102,7 @@ class FoundDifferences:
         return [_difference(row) for row in self._rows.execute(query, (limit,))]
 
     def of_table(self, table: str) -> Iterator[list[Difference]]:
-        """Those of one table, a few hundred at a time; they may be dropped meanwhile."""
+        """The differences of one table, up to 500 at a time; they may be dropped while iterating."""
         after = 0
         while True:
             found = self._rows.execute(
@@ -115,17 +116,17 @@ class FoundDifferences:
             after = found[-1][4]
 
     def in_lake(self, table: str) -> list[tuple[str, ...]]:
-        """Keys of those of one table that the lake alone has."""
+        """Keys of one table's differences whose row only the lake has."""
         query = "SELECT key FROM found WHERE table_name = ? AND in_lake ORDER BY id"
         return [tuple(msgspec.json.decode(key)) for (key,) in self._rows.execute(query, (table,))]
 
     def sellers(self) -> list[str]:
-        """Sellers with orders that differ."""
+        """Sellers that have orders with differences."""
         query = "SELECT DISTINCT seller_id FROM found WHERE number IS NOT NULL ORDER BY 1"
         return [row[0] for row in self._rows.execute(query)]
 
     def orders(self, seller_id: str) -> Iterator[list[tuple[str, frozenset[str]]]]:
-        """(number, tables that differ) of one seller's orders, a few hundred at a time."""
+        """(number, tables with differences) of one seller's orders, up to 500 at a time."""
         after = ""
         while True:
             found = self._rows.execute(

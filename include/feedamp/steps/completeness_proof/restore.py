@@ -1,4 +1,4 @@
-"""What lake and warehouse lack -> the outbox: from the state as far as it knows it, the rest from FeedAMP by number."""
+"""Rows that lake and warehouse lack -> outbox: from the state where it has them, otherwise from FeedAMP by number."""
 
 from __future__ import annotations
 
@@ -66,24 +66,26 @@ Flagged = dict[str, frozenset[str]]
 
 
 async def restore(resources: Resources, run: Run, found: FoundDifferences) -> StepResult:
-    """Puts what differs into the outbox, and reads those orders from FeedAMP again; `load` brings it further.
+    """Puts missing rows into the outbox and reads the differing orders from FeedAMP again; `load` does the rest.
 
-    Every open order of which the state holds no snapshot is read again, too: nothing local tells one that was lost from
-    one that its seller never touched. Rows get the moments at which they became true, so that nothing newer gives way.
-    One seller's failure does not keep others from being repaired. Sends no order; safe to repeat.
+    Every open order without a snapshot in the state is read again, too, since its snapshot may be lost or its seller may
+    never have changed it. Each row gets the moment at which it became true, so that it never replaces a newer one. If one
+    seller fails, the others are still repaired. Sends no order. Safe to repeat.
 
     Raises:
         BusyError: another process holds the warehouse.
-        ClientRefusedError: FeedAMP refuses the client; what the state knows is in the outbox.
+        ClientRefusedError: FeedAMP refuses the client; the rows that the state has are in the outbox.
     """
     result = StepResult("verify")
     written: Counter[str] = Counter()
     with resources.warehouse.session() as session:
         _restore_manifests(resources, session, found, result)
-        _load_again(resources, session, found, result)
+        _load_from_lake(resources, session, found, result)
         for seller_id in found.sellers():
-            for some in found.orders(seller_id):
-                written.update(_restore_orders(resources, run, session, found, seller_id, dict(some), result))
+            for batch in found.orders(seller_id):
+                written.update(
+                    _restore_orders(resources, run, session, found, seller_id, dict(batch), result)
+                )
     written[FINDINGS.name] += _restore_findings(resources, found)
     written[REJECTED_ORDERS.name] += _restore_rejects(resources, found)
     result.extra = {f"{table}_written": count for table, count in written.items() if count}
@@ -96,8 +98,8 @@ def _restore_manifests(
 ) -> None:
     """Announces manifests that the state does not know, and loads those that the warehouse does not have."""
     paths: dict[str, list[str]] = {UNKNOWN: [], NOT_LOADED: []}
-    for some in found.of_table(MANIFEST_DIFFERENCE):
-        for difference in some:
+    for batch in found.of_table(MANIFEST_DIFFERENCE):
+        for difference in batch:
             if difference.what in paths:
                 paths[difference.what].append(difference.key[0])
     for path in paths[UNKNOWN]:
@@ -112,21 +114,22 @@ def _restore_manifests(
             result.notes.append(str(error))
 
 
-def _load_again(
+def _load_from_lake(
     resources: Resources, session: LoadSession, found: FoundDifferences, result: StepResult
 ) -> None:
-    """Brings rows that the lake alone holds into the warehouse; nothing has to be read from FeedAMP for them.
+    """Loads rows that only the lake has into the warehouse; they need not be read from FeedAMP.
 
-    Those that the ledger knows, too, stay differences, since the lake may be behind it.
-
-    Of placements the ledger knows the last one alone, so they are loaded again whichever of them is missing.
+    Rows that the ledger knows as well remain differences, because the lake may be older than the ledger. Placements are
+    loaded again if any is missing, because the ledger knows only the last placement of an order.
     """
     lacking: dict[str, list[tuple[str, ...]]] = {}
     tables: set[str] = set()
     for table in TABLES:
-        for some in found.of_table(table):
-            lacking.setdefault(table, []).extend(d.key for d in some if d.what == ONLY_IN_LAKE)
-            if table == PLACEMENTS.name and any(WAREHOUSE in d.what for d in some):
+        for batch in found.of_table(table):
+            lacking.setdefault(table, []).extend(
+                difference.key for difference in batch if difference.what == ONLY_IN_LAKE
+            )
+            if table == PLACEMENTS.name and any(WAREHOUSE in difference.what for difference in batch):
                 tables.add(table)
     tables.update(table for table in TABLES if found.in_lake(table))
     orders = {(key[0], key[1]) for child in (ORDERS, *CHILDREN) for key in found.in_lake(child.name)}
@@ -151,9 +154,9 @@ def _restore_orders(
     flagged: Flagged,
     result: StepResult,
 ) -> Counter[str]:
-    """Writes placements, closures and orders of one seller, as the warehouse or else the state has them."""
-    placements = _stored(session, PLACEMENTS.name, seller_id, flagged)
-    closures = _stored(session, CLOSURES.name, seller_id, flagged)
+    """Writes placements, closures and orders of one seller from the warehouse, or from the state where it lacks them."""
+    placements = _warehouse_rows(session, PLACEMENTS.name, seller_id, flagged)
+    closures = _warehouse_rows(session, CLOSURES.name, seller_id, flagged)
     written: Counter[str] = Counter()
     with resources.state.begin() as connection:
         known = {
@@ -170,55 +173,61 @@ def _restore_orders(
                 rows = closures.get(number, [])
                 written[CLOSURES.name] += _put(connection, result, {CLOSURES.name: rows}, "closed_at")
             if ORDERS.name in flagged[number] and order.has_body and fact.placed_at is not None:
-                for shown in _as_known(connection, fact, order):
-                    written[ORDERS.name] += _put(connection, result, shown, RECORDED_AT)
-    # Only the lake lacks these: they need no units from FeedAMP.
+                for order_tables in _known_order_rows(connection, fact, order):
+                    written[ORDERS.name] += _put(connection, result, order_tables, RECORDED_AT)
+    # Only the lake lacks these closures, so their units need not be read from FeedAMP.
     found.drop(CLOSURES.name, [(seller_id, number) for number in closures])
     return written
 
 
 def _put(connection: Connection, result: StepResult, rows: Rows, moment: str) -> int:
-    """Puts the rows of one order in the outbox, each with the moment that one of its columns names; all or none."""
+    """Puts the rows of one order into the outbox, recorded at the time in column `moment`; all rows or none.
+
+    Returns:
+        1 if they were written, else 0.
+    """
     try:
-        for table, some in rows.items():
-            for row in some:
+        for table, table_rows in rows.items():
+            for row in table_rows:
                 refuse_misfit(table, {**row, RECORDED_AT: row[moment]})
     except MisfitError as error:
         result.notes.append(error.message)
         return 0
-    for table, some in rows.items():
-        for row in some:
+    for table, table_rows in rows.items():
+        for row in table_rows:
             outbox.put(connection, table, [row], recorded_at=row[moment])
     return 1
 
 
-def _as_known(connection: Connection, fact: LedgerFact, order: LedgerOrder) -> Iterator[Rows]:
-    """The order as it was placed, and as the snapshot in the state shows it."""
+def _known_order_rows(connection: Connection, fact: LedgerFact, order: LedgerOrder) -> Iterator[Rows]:
+    """Rows of the order as it was placed, then as the snapshot in the state shows it."""
     if fact.placed_at is None:
         return
     state = fact.accepted_state if fact.accepted_state in _OPEN_STATES else AWAITING_SHIPMENT
     placed = read_order(order.put_body(str(state)), Coercions())
     yield placed_rows(fact.seller_id, placed, placed_at=fact.placed_at)
     try:
-        held = open_orders.read(connection, *order.key) if fact.is_open else None
+        stored = open_orders.read(connection, *order.key) if fact.is_open else None
     except UnreadableError:
-        held = None  # the order is read again in any case
-    if held is not None:
-        seen = held.snapshot
-        shown = msgspec.structs.replace(
+        stored = None  # the order is read again in any case
+    if stored is not None:
+        snapshot = stored.snapshot
+        observed = msgspec.structs.replace(
             placed,
-            status=seen.status,
-            marketplace_state=seen.marketplace_state,
-            acknowledged=seen.acknowledged,
-            is_marketplace_fulfilled=seen.is_marketplace_fulfilled,
-            fulfillments=seen.fulfillments,
-            errors=seen.errors,
+            status=snapshot.status,
+            marketplace_state=snapshot.marketplace_state,
+            acknowledged=snapshot.acknowledged,
+            is_marketplace_fulfilled=snapshot.is_marketplace_fulfilled,
+            fulfillments=snapshot.fulfillments,
+            errors=snapshot.errors,
         )
-        yield order_rows(fact.seller_id, shown, read_at=held.read_at)
+        yield order_rows(fact.seller_id, observed, read_at=stored.read_at)
 
 
-def _stored(session: LoadSession, table: str, seller_id: str, flagged: Flagged) -> dict[str, list[Row]]:
-    """Rows that the warehouse has of orders of which the lake lacks some."""
+def _warehouse_rows(
+    session: LoadSession, table: str, seller_id: str, flagged: Flagged
+) -> dict[str, list[Row]]:
+    """The warehouse's rows of one table, by order number, for the orders flagged for that table."""
     columns = PLACEMENTS.names if table == PLACEMENTS.name else CLOSURES.names
     keys = [(seller_id, number) for number, tables in flagged.items() if table in tables]
     found: dict[str, list[Row]] = {}
@@ -228,18 +237,18 @@ def _stored(session: LoadSession, table: str, seller_id: str, flagged: Flagged) 
 
 
 def _placements(run: Run, fact: LedgerFact, order: LedgerOrder, stored: Sequence[Row]) -> list[Row]:
-    there = {row["marketplace_state"] for row in stored}
+    stored_states = {row["marketplace_state"] for row in stored}
     source = {"source": order.source, "source_row": order.source_row, "run_id": run.run_id}
     known = placements_to_restore(fact, has_any=bool(stored))
-    return [*stored, *({**row, **source} for row in known if row["marketplace_state"] not in there)]
+    return [*stored, *({**row, **source} for row in known if row["marketplace_state"] not in stored_states)]
 
 
 def _restore_findings(resources: Resources, found: FoundDifferences) -> int:
-    """As they are now, with this moment: whatever is changed later is later."""
+    """Writes differing findings in their current state, recorded now, so that any later change is newer."""
     written = 0
-    for some in found.of_table(FINDINGS.name):
+    for batch in found.of_table(FINDINGS.name):
         with resources.state.begin() as connection:
-            stored = [findings.read(connection, difference.key[0]) for difference in some]
+            stored = [findings.read(connection, difference.key[0]) for difference in batch]
             present = [finding for finding in stored if finding is not None]
             findings.write(connection, present, now=resources.state.now())
             written += len(present)
@@ -248,9 +257,9 @@ def _restore_findings(resources: Resources, found: FoundDifferences) -> int:
 
 def _restore_rejects(resources: Resources, found: FoundDifferences) -> int:
     written = 0
-    for some in found.of_table(REJECTED_ORDERS.name):
+    for batch in found.of_table(REJECTED_ORDERS.name):
         with resources.state.begin() as connection:
-            for difference in some:
+            for difference in batch:
                 source, row_number, row_hash = difference.key
                 rejected = facts.reject(connection, source, int(row_number), row_hash)
                 if rejected is not None:
@@ -259,35 +268,42 @@ def _restore_rejects(resources: Resources, found: FoundDifferences) -> int:
     return written
 
 
-def give_up_gone(resources: Resources, found: FoundDifferences) -> list[str]:
-    """Forgets manifests that are gone from the lake, and says of each what that means.
+def give_up_missing(resources: Resources, found: FoundDifferences) -> list[str]:
+    """Drops manifests that are missing from the lake; returns a note on the consequences of each.
 
-    Rows that went with them stay differences by themselves, as long as the ledger or the warehouse knows them.
+    Their rows remain differences of their own, as long as the ledger or the warehouse has them.
     """
     kinds = (GONE, LEFT_OUT, NEVER_LOADED)
-    gone = [d for some in found.of_table(MANIFEST_DIFFERENCE) for d in some if d.what in kinds]
-    if gone and not resources.lake.published():
-        return ["The lake holds no manifest at all: is [feedamp] lake_url the one that was written to?"]
+    missing = [
+        difference
+        for batch in found.of_table(MANIFEST_DIFFERENCE)
+        for difference in batch
+        if difference.what in kinds
+    ]
+    if missing and not resources.lake.published():
+        return [
+            "The lake contains no manifest at all. Check that [feedamp] lake_url is the one that was written to."
+        ]
     notes = []
-    for difference in gone:
+    for difference in missing:
         [path] = difference.key
-        said = f"Manifest {path} is gone from the lake and given up. "
+        note = f"Manifest {path} is missing from the lake and is given up. "
         if difference.what in (LEFT_OUT, NEVER_LOADED):
             moved = give_up_manifest(resources, path)
             lost = "`runs`" if difference.what == NEVER_LOADED else "`runs` and `reconciliations`"
-            said += (
-                f"The watermarks of {moved} sellers are taken back, so that the next feedamp_extract_fulfillments reads "
-                f"what it held. Its rows of {lost}, and what an extraction with `since` or `feedamp adopt` read, do not "
-                "come again: start those again."
+            note += (
+                f"The watermarks of {moved} sellers are moved back, so that the next feedamp_extract_fulfillments reads "
+                f"its orders again. Its rows of {lost} are lost. Orders that an extraction with `since` or `feedamp adopt` "
+                "read are not read again: start those again."
             )
         else:
             with resources.state.begin() as connection:
                 manifests.drop(connection, path)
-            said += (
-                "Orders that only it held are read from FeedAMP again. The warehouse keeps its rows of `runs` and "
-                "`reconciliations`, which a rebuild will not have."
+            note += (
+                "Orders that only it contained are read from FeedAMP again. The warehouse keeps its rows of `runs` and "
+                "`reconciliations`, but a rebuild will not have them."
             )
-        notes.append(f"{said} If the file is put back, run `feedamp lake verify --repair` once more.")
+        notes.append(f"{note} If the file is restored, run `feedamp lake verify --repair` once more.")
     return notes
 
 
@@ -295,10 +311,13 @@ async def _read_again(resources: Resources, run: Run, found: FoundDifferences, r
     differing = set(found.sellers())
     with resources.state.read() as connection:
         registered = sellers.find(connection)
-        unseen = {s.seller_id: facts.open_without_snapshot(connection, s.seller_id) for s in registered}
+        without_snapshot = {
+            seller.seller_id: facts.open_without_snapshot(connection, seller.seller_id)
+            for seller in registered
+        }
     ready = []
     for seller in registered:
-        if not unseen[seller.seller_id] and seller.seller_id not in differing:
+        if not without_snapshot[seller.seller_id] and seller.seller_id not in differing:
             continue
         if seller.blocked_by:
             result.failed_sellers.add(seller.seller_id)
@@ -310,26 +329,27 @@ async def _read_again(resources: Resources, run: Run, found: FoundDifferences, r
         async def work(seller: Seller) -> None:
             reader = _Rereader(resources, run, result, await clients.client(seller))
             done: set[str] = set()
-            for some in found.orders(seller.seller_id):
-                flagged = dict(some)
+            for batch in found.orders(seller.seller_id):
+                flagged = dict(batch)
                 for numbers in chunks_of_numbers(flagged):
                     await reader.read(numbers, flagged)
-                done |= flagged.keys() & set(unseen[seller.seller_id])
-            for numbers in chunks_of_numbers(n for n in unseen[seller.seller_id] if n not in done):
+                done |= flagged.keys() & set(without_snapshot[seller.seller_id])
+            remaining = (number for number in without_snapshot[seller.seller_id] if number not in done)
+            for numbers in chunks_of_numbers(remaining):
                 await reader.read(numbers, {})
 
         await run_per_seller(clients, ready, result, work)
 
 
 class _Rereader:
-    """Reads orders of one seller by number, and writes all that FeedAMP shows of them."""
+    """Reads orders of one seller by number, and writes all their rows."""
 
     def __init__(self, resources: Resources, run: Run, result: StepResult, client: FeedAmpClient) -> None:
         self._resources, self._run, self._result, self._client = resources, run, result, client
         self._seller_id = client.seller_id
 
     async def read(self, numbers: list[str], flagged: Flagged) -> None:
-        """One request's worth of orders; `flagged` says which of them lack their closure."""
+        """Reads the orders of one request and writes their rows; `flagged` says which of them lack their closure."""
         asked_at = self._resources.state.now()
         fresh = await read_by_number(self._client, numbers)
         if fresh.missing:
@@ -337,43 +357,47 @@ class _Rereader:
                 for number in fresh.missing:
                     self._result.add_warning(self._seller_id, missing_order(number))
                     ledger.mark_missing(connection, self._seller_id, number, asked_at=asked_at)
-        for unread in fresh.unread:
+        for unreadable in fresh.unread:
             self._result.orders_unread += 1
             self._result.add_warning(
-                self._seller_id, f"order {unread.mp_order_number} cannot be read: {unread.where}"
+                self._seller_id, f"order {unreadable.mp_order_number} cannot be read: {unreadable.where}"
             )
         for error in fresh.failed:
             self._result.record_failure(self._seller_id, error)
         with self._resources.state.read() as connection:
             known = ledger.read_many(connection, self._seller_id, numbers)
-        shown = [
+        confirmed = [
             await self._confirmed(order, at, known.get(order.mp_order_number)) for order, at in fresh.orders
         ]
-        self._write([read for read in shown if read is not None], flagged)
+        self._write([read for read in confirmed if read is not None], flagged)
 
     async def _confirmed(
         self, order: Order, read_at: datetime, known: LedgerOrder | None
     ) -> tuple[Order, datetime] | None:
-        """The order; one that a list shows open although it is closed is read by itself, since lists may lag."""
+        """The order and when it was read; None if FeedAMP has a closed order open.
+
+        Lists may lag, so an order that is closed in the ledger but open in a list is read alone.
+        """
         if known is None or known.phase != "closed" or order.marketplace_state not in _OPEN_STATES:
             return order, read_at
         read = await fetch_complete(self._client, UnreadableOrder(order.mp_order_number, None))
         if isinstance(read, UnreadableOrder) or read[0].marketplace_state in _OPEN_STATES:
             self._result.add_warning(
                 self._seller_id,
-                f"order {order.mp_order_number} is closed in the ledger, but FeedAMP shows it open; reconcile it",
+                f"order {order.mp_order_number} is closed in the ledger but open at FeedAMP; reconcile it",
             )
             return None
         return read[0], read[1] or read_at
 
-    def _write(self, shown: Iterable[tuple[Order, datetime]], flagged: Flagged) -> None:
-        orders = list(shown)
+    def _write(self, confirmed: Iterable[tuple[Order, datetime]], flagged: Flagged) -> None:
+        orders = list(confirmed)
         if not orders:
             return
         with self._resources.state.begin() as connection:
             numbers = [order.mp_order_number for order, _ in orders]
-            of_number = {
-                f.mp_order_number: f for f in facts.of_order_numbers(connection, self._seller_id, numbers)
+            fact_by_number = {
+                fact.mp_order_number: fact
+                for fact in facts.of_order_numbers(connection, self._seller_id, numbers)
             }
             known = ledger.read_many(connection, self._seller_id, numbers)
             for order, read_at in orders:
@@ -383,7 +407,7 @@ class _Rereader:
                     continue
                 open_orders.keep_open(connection, self._seller_id, [(snapshot, read_at)])
                 self._result.orders += 1
-                fact = of_number.get(number)
+                fact = fact_by_number.get(number)
                 if fact is not None and CLOSURES.name in flagged.get(number, ()):
                     self._put_closure(connection, fact, known[number], order)
 
@@ -393,12 +417,12 @@ class _Rereader:
         if not fact.closed_by_us or fact.closed_at is None:
             return
         state = str(fact.accepted_state)
-        seen = OpenOrder(ordered=known.ordered, snapshot=order.snapshot(), accepted_state=state)
+        observed = OpenOrder(ordered=known.ordered, snapshot=order.snapshot(), accepted_state=state)
         closure = {
             **fact.key,
             "marketplace_state": state,
-            "units_shipped": seen.units_shipped,
-            "units_cancelled": seen.units_cancelled,
+            "units_shipped": observed.units_shipped,
+            "units_cancelled": observed.units_cancelled,
             "closed_at": fact.closed_at,
             "run_id": self._run.run_id,
         }

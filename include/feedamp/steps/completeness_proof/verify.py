@@ -1,4 +1,4 @@
-"""State, lake and warehouse compared; with a repair: restored, loaded, and compared once more."""
+"""Compares state, lake and warehouse; a repair restores missing rows, loads them and compares once more."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from feedamp.rules.expected_rows import Difference
 from feedamp.run import Run
 from feedamp.steps.completeness_proof.compare import find_differences
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
-from feedamp.steps.completeness_proof.restore import give_up_gone, restore
+from feedamp.steps.completeness_proof.restore import give_up_missing, restore
 from feedamp.steps.load import load_what_is_whole
 
 log = logging.getLogger(__name__)
@@ -19,7 +19,10 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Verified:
-    """What a verification found; after a repair `before` says what it was, and all else what is left."""
+    """What a verification found.
+
+    After a repair, `before` is the number of differences it started with, and the other fields describe what is left.
+    """
 
     compared: int = 0
     count: int = 0
@@ -31,10 +34,10 @@ class Verified:
 
 
 async def verify(resources: Resources, run: Run, *, repair: bool = False) -> Verified:
-    """Compares state, lake and warehouse; with `repair`, brings what is missing and compares once more.
+    """Compares state, lake and warehouse; with `repair`, restores missing rows and compares once more.
 
-    A repair that one seller or FeedAMP stops says so in `notes`; everything else is repaired all the same. Safe to
-    repeat: what is there stays as it is.
+    If a seller or FeedAMP stops a part of the repair, `notes` says so, and everything else is repaired. Safe to
+    repeat: existing rows are not changed.
 
     Raises:
         BusyError: another process holds the warehouse.
@@ -44,7 +47,7 @@ async def verify(resources: Resources, run: Run, *, repair: bool = False) -> Ver
         if not repair:
             return _verified(found)
         before, notes, read_again = len(found), [], 0
-        given_up = give_up_gone(resources, found)
+        given_up = give_up_missing(resources, found)
         try:
             result = await restore(resources, run, found)
             notes = [*result.notes, *result.undone]
@@ -55,7 +58,7 @@ async def verify(resources: Resources, run: Run, *, repair: bool = False) -> Ver
         if loaded.problem is not None:
             notes.append(loaded.problem)
         elif loaded.busy is not None:
-            notes.append(f"What was restored waits for the next load: {loaded.busy}")
+            notes.append(f"The restored rows wait for the next load: {loaded.busy}")
         found.clear()
         find_differences(resources, found, with_lake=True)
         verified = _verified(found)

@@ -1,6 +1,6 @@
-"""What an account shows while it is read: orders placed for another seller of ours stop both sellers at once.
+"""Watches for accounts that belong to another seller: both sellers are paused as soon as orders prove it.
 
-Where a person took the grant of one of the two with `--force`, they are action required for both and stop neither.
+If the grant of one of the two was accepted with `--force`, such orders are listed as action required and pause neither.
 """
 
 from __future__ import annotations
@@ -19,74 +19,78 @@ log = logging.getLogger(__name__)
 
 
 class AccountWatch:
-    """Looks at the pages of one seller's account."""
+    """Checks the pages of one seller's account."""
 
     def __init__(self, resources: Resources, seller: Seller) -> None:
         self._resources = resources
         self._seller = seller
         with resources.state.read() as connection:
-            self._is_first_look = not known_orders.is_marked(connection, seller.seller_id)
-        self._is_marked = not self._is_first_look
+            self._is_first_check = not known_orders.is_marked(connection, seller.seller_id)
+        self._is_marked = not self._is_first_check
         self._has_warned = False
 
-    def look(self, shown: Sequence[Order]) -> None:
-        """Pauses both sellers if the page proves that the account shows orders placed for another one.
+    def check(self, remote_orders: Sequence[Order]) -> None:
+        """Pauses both sellers if the page contains an order that was placed for another seller.
 
-        Which of the two accounts is the wrong one, a person must say: call it before anything of the page is taken. At
-        the first look at an account, orders that we did not place are compared with those that other accounts have
-        shown; an equal one is action required for both sellers and stops neither. So is, at any look, an order of a
-        seller whose grant was taken with `--force`. Safe to repeat.
+        Call it before any order of the page is stored: someone has to decide which of the two accounts is wrong.
+
+        When an account is read for the first time, the orders that this ledger did not place are also compared with
+        those that other accounts have shown. A match is listed as action required for both sellers and pauses neither.
+        The same holds, on any page, for an order of another seller if a grant was accepted with `--force`. Safe to
+        repeat.
 
         Raises:
             AuthorizationError: both sellers are paused.
         """
-        if not shown:
+        if not remote_orders:
             return
         with self._resources.state.read() as connection:
-            foreign = known_orders.foreign_order(connection, self._seller, shown)
+            foreign = known_orders.foreign_order(connection, self._seller, remote_orders)
         if foreign is not None:
-            self._note_foreign(foreign)
-        if self._is_first_look:
-            self._compare_with_other_accounts(shown)
+            self._handle_foreign(foreign)
+        if self._is_first_check:
+            self._compare_with_other_accounts(remote_orders)
 
-    def _note_foreign(self, foreign: ForeignOrder) -> None:
+    def _handle_foreign(self, foreign: ForeignOrder) -> None:
         if foreign.is_forced and self._has_warned:
             return
-        what = "shows orders that were placed for seller"
-        words = self._note(foreign, what, is_proven=not foreign.is_forced)
+        evidence = self._record_mix_up(
+            foreign, "shows orders that were placed for seller", is_proven=not foreign.is_forced
+        )
         if not foreign.is_forced:
             raise AuthorizationError(
-                f"Both sellers are paused: {words}; `feedamp doctor` names what to do.",
+                f"Both sellers are paused: {evidence}; `feedamp doctor` says what to do.",
                 seller_id=self._seller.seller_id,
             )
-        self._warn(words)
+        self._warn(evidence)
 
-    def _compare_with_other_accounts(self, shown: Sequence[Order]) -> None:
+    def _compare_with_other_accounts(self, remote_orders: Sequence[Order]) -> None:
         with self._resources.state.read() as connection:
-            marked = known_orders.marks_of(connection, self._seller, shown)
+            marked = known_orders.marks_of(connection, self._seller, remote_orders)
         if marked and not self._is_marked:
-            # Before others' marks are looked for: of two sellers who are read at once, one meets the other's.
+            # Written before other sellers' marks are read: of two sellers read at the same time, one then finds the other's.
             with self._resources.state.begin() as connection:
                 known_orders.keep_marks(connection, self._seller.seller_id, marked)
             self._is_marked = True
         with self._resources.state.read() as connection:
             shared = known_orders.shared_order(connection, self._seller, marked)
         if shared is not None:
-            words = self._note(shared, "shows the same orders as that of seller", is_proven=False)
-            self._warn(words)
-            self._is_first_look = False
+            evidence = self._record_mix_up(shared, "shows the same orders as that of seller", is_proven=False)
+            self._warn(evidence)
+            self._is_first_check = False
 
-    def _warn(self, words: str) -> None:
-        log.warning("Two sellers may hold tokens for one account: %s; see `feedamp doctor`.", words)
+    def _warn(self, evidence: str) -> None:
+        log.warning("Two sellers may hold tokens for one account: %s; see `feedamp doctor`.", evidence)
         self._has_warned = True
 
-    def _note(self, order: ForeignOrder, what: str, *, is_proven: bool) -> str:
-        words = (
-            f"the account of seller {self._seller.seller_id} {what} {order.other_id} "
+    def _record_mix_up(self, order: ForeignOrder, finding: str, *, is_proven: bool) -> str:
+        """Stores for both sellers that their accounts may be mixed up; returns the evidence in words."""
+        evidence = (
+            f"the account of seller {self._seller.seller_id} {finding} {order.other_id} "
             f"(first: {order.mp_order_number})"
         )
         with self._resources.state.begin() as connection:
             sellers.note_mix_up(
-                connection, self._seller.seller_id, order.other_id, words=words, is_proven=is_proven
+                connection, self._seller.seller_id, order.other_id, words=evidence, is_proven=is_proven
             )
-        return words
+        return evidence

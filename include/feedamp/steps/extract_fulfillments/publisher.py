@@ -1,4 +1,4 @@
-"""What an extraction writes to the lake, in manifests that a load can take with little memory."""
+"""Writes an extraction's rows to the lake, in manifests small enough to be loaded with little memory."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from feedamp.run import Run
 from feedamp.state import manifests
 from feedamp.tables import Row
 
-# A manifest is merged in one transaction, whose memory grows with its rows.
+# A manifest is merged in one transaction, whose memory grows with the rows.
 ORDERS_PER_MANIFEST = 20_000
 
 
 class ManifestPublisher:
-    """Rows of one task; all manifests but the last hold no sweeps, so that no watermark moves before all is there."""
+    """Publishes the rows of one task.
+
+    Only the last manifest contains the sellers' progress, so that no watermark moves before all rows are in the lake.
+    """
 
     def __init__(self, resources: Resources, run: Run, step: str, shard: int) -> None:
         self._resources, self._run, self._step, self._shard = resources, run, step, shard
@@ -24,11 +27,11 @@ class ManifestPublisher:
         self._published: list[str] = []
 
     def take(self, rows: Mapping[str, Sequence[Row]]) -> None:
-        """The rows of one order, of whatever tables; they stay together in one manifest.
+        """Adds all rows of one order, by table; they stay together in one manifest.
 
         Raises:
-            MisfitError: a table cannot hold one of them; none was taken, other orders can follow.
-            IncompleteError: the lake could not be written; nothing of the open manifest will count.
+            MisfitError: a value does not fit its column; no row was added, and other orders can follow.
+            IncompleteError: the lake could not be written; no row of the open manifest will count.
         """
         if self._orders >= ORDERS_PER_MANIFEST:
             self.publish()
@@ -38,10 +41,10 @@ class ManifestPublisher:
         self._orders += 1
 
     def publish(self, sweeps: Sequence[SellerProgress] = ()) -> None:
-        """Publishes what has been taken since the last time; the manifest names those that came before it.
+        """Publishes the rows added since the last call; the manifest names the task's earlier manifests.
 
         Raises:
-            IncompleteError: what was taken is not in the lake; no watermark will move.
+            IncompleteError: the rows are not in the lake; no watermark will move.
         """
         now = self._resources.state.now()
         with self._resources.state.begin() as connection:

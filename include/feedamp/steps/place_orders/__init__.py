@@ -1,1 +1,1 @@
-"""Order files and rows of a query into the ledger, orders of the ledger to FeedAMP."""
+"""Takes orders from inbox files and a query into the ledger, and sends them to FeedAMP."""

@@ -1,4 +1,4 @@
-"""Whether what a run took from the inbox is fit to end green."""
+"""Decides whether a run may end green by what it found in the inbox."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ FILES_NAMED = 5
 
 
 def inbox_problems(resources: Resources, run: Run) -> list[str]:
-    """A sentence for each reason to turn the run red; none if the inbox was fit to be read.
+    """One sentence for each reason to turn the run red; empty if there is none.
 
-    A file that could not be read to its end is one, however few its rows. So are more rejected rows than
-    `max_rejected_ratio` allows, of one file or of all together, from 20 rows read up. Counted in the state, which
-    knows the files of a failed try of `intake`, too.
+    A file that could not be read to its end is a reason, however few rows it has. So is a share of rejected rows above
+    `max_rejected_ratio`, in one file or in the whole run, if at least 20 rows were read. The counts come from the
+    state, so they include files that an earlier, failed try of `intake` has taken.
     """
     with resources.state.read() as connection:
         taken = inbox_files.taken_since(connection, run.started_at)
@@ -26,9 +26,9 @@ def inbox_problems(resources: Resources, run: Run) -> list[str]:
     faulty = [
         f"{file.name} was not read: {file.fault}. Save it as one of these."
         if file.fault == OTHER_KIND
-        # How many rows are lost is not always known, nor told from rows rejected for reasons of their own.
+        # Neither how many rows are missing nor which rejects come from the damage is always known.
         else f"{file.name} could not be read to its end: {file.fault}. Rows taken: {file.rows - file.rejected}. "
-        "Replace it by a whole file, which is read again."
+        "Replace it with a complete file; the next run reads it."
         for file in taken
         if file.fault is not None
     ]
@@ -39,9 +39,9 @@ def inbox_problems(resources: Resources, run: Run) -> list[str]:
         and _is_above(rejected := file.rejected + refused[file.name], file.rows, allowed)
     ]
     problems = [*_first(faulty), *_first(too_many)]
-    in_all = rejected_rows + refused.total()
-    if _is_above(in_all, rows, allowed) and (len(taken) > 1 or not problems):
-        problems.append(f"In the whole run {_too_many(in_all, rows, allowed)}")
+    total = rejected_rows + refused.total()
+    if _is_above(total, rows, allowed) and (len(taken) > 1 or not problems):
+        problems.append(f"In the whole run {_too_many(total, rows, allowed)}")
     return problems
 
 
@@ -52,7 +52,7 @@ def _is_above(rejected: int, rows: int, allowed: float) -> bool:
 def _too_many(rejected: int, rows: int, allowed: float) -> str:
     return (
         f"{rejected} of {rows} rows were rejected, more than max_rejected_ratio {allowed:.1%}; "
-        "`feedamp rejected list` tells why. The good ones are through."
+        "`feedamp rejected list` shows the reasons. All other rows were taken."
     )
 
 

@@ -1,4 +1,4 @@
-"""One row of the inbox, wherever it came from: judged against the ledger, then written there or rejected."""
+"""One row of an inbox file or query: evaluated against the ledger, then written there or rejected."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from feedamp.rules.units import count_units
 from feedamp.state import ledger, open_orders, rejects
 
 
-def judge_row(connection: Connection, resources: Resources, row: OrderRow | BadRow) -> Admission:
-    """What a row means for the ledger as it stands; writes nothing."""
+def evaluate_row(connection: Connection, resources: Resources, row: OrderRow | BadRow) -> Admission:
+    """What a row means for the ledger in its current state; writes nothing."""
     if isinstance(row, BadRow):
         return Admission(None, row.reasons, rejected=True)
     known = ledger.read(connection, row.seller_id, row.mp_order_number)
     is_final = row.body["marketplace_state"] in FINAL_STATES
-    seen = seen_units(connection, row.seller_id, row.mp_order_number) if is_final else ObservedState()
-    return admit(row, known, seen, now=resources.state.now())
+    observed = observed_state(connection, row.seller_id, row.mp_order_number) if is_final else ObservedState()
+    return admit(row, known, observed, now=resources.state.now())
 
 
 def write_row(
     connection: Connection, resources: Resources, row: OrderRow | BadRow, admission: Admission
 ) -> None:
-    """Writes what `judge_row` found. Safe to repeat."""
+    """Writes the result of `evaluate_row`. Safe to repeat."""
     order = admission.order
     if order is not None:
         ledger.write(connection, order)
-        if admission.body_came:  # it may have waited for nothing but this row
+        if admission.body_came:  # the order may have waited only for its body
             open_orders.invalidate_validation(connection, *order.key)
         if not admission.reasons:
             rejects.supersede_order(connection, *order.key, now=resources.state.now())
@@ -44,21 +44,21 @@ def write_row(
         _reject(connection, resources, row, admission)
 
 
-def seen_units(connection: Connection, seller_id: str, mp_order_number: str) -> ObservedState:
-    """What the newest snapshot of an order says; nothing if it cannot be decoded.
+def observed_state(connection: Connection, seller_id: str, mp_order_number: str) -> ObservedState:
+    """What the newest snapshot of an order says; no units if there is none or it cannot be decoded.
 
-    That loses no shipment: an order is read again before CANCELLED is sent.
+    An undecodable snapshot hides no shipment: the order is read again before CANCELLED is sent.
     """
     try:
-        held = open_orders.read(connection, seller_id, mp_order_number)
+        stored = open_orders.read(connection, seller_id, mp_order_number)
     except UnreadableError:
-        held = None
-    if held is None:
+        stored = None
+    if stored is None:
         return ObservedState()
-    units = count_units({}, held.snapshot.fulfillments)
+    units = count_units({}, stored.snapshot.fulfillments)
     return ObservedState(
         units_shipped=sum(line.shipped for line in units.values()),
-        is_marketplace_fulfilled=bool(held.snapshot.is_marketplace_fulfilled),
+        is_marketplace_fulfilled=bool(stored.snapshot.is_marketplace_fulfilled),
     )
 
 

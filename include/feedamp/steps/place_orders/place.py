@@ -1,4 +1,4 @@
-"""Ledger -> PUT: sends every order whose desired state is not the accepted one."""
+"""Ledger -> PUT: sends every order whose desired state differs from the state that FeedAMP has accepted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from feedamp.rules.troubles import Troubles
 from feedamp.run import Run, shards
 from feedamp.state import ledger, sellers
 from feedamp.state.sellers import Seller
-from feedamp.steps.place_orders.seller_batch import ASK_AGAIN, SellerBatch
+from feedamp.steps.place_orders.seller_batch import BLOCKED_RETRY, SellerBatch
 from feedamp.steps.runner import (
     StepResult,
     record_run,
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def plan_place(resources: Resources, run: Run, seller_ids: list[str]) -> list[dict[str, Any]]:
-    """Shards of sellers with orders to send now; says of all others' orders why they wait."""
+    """Shards of sellers with orders to send; for blocked sellers, records in the ledger why their orders wait."""
     now = resources.state.now()
     with resources.state.read() if run.dry_run else resources.state.begin() as connection:
         waiting = ledger.waiting_sellers(connection)
@@ -33,15 +33,19 @@ def plan_place(resources: Resources, run: Run, seller_ids: list[str]) -> list[di
             if blocked:
                 waits.add(seller_id, f"orders wait: {blocked}.")
                 if not run.dry_run:
-                    ledger.explain_waiting(connection, seller_id, reason=blocked, next_try_at=now + ASK_AGAIN)
+                    ledger.explain_waiting(
+                        connection, seller_id, reason=blocked, next_try_at=now + BLOCKED_RETRY
+                    )
         for wait in waits:
             log.warning("%s", wait.line())
         ready = [
-            s
-            for s in waiting
-            if s in known and not known[s].blocked_by and (not seller_ids or s in seller_ids)
+            seller_id
+            for seller_id in waiting
+            if seller_id in known
+            and not known[seller_id].blocked_by
+            and (not seller_ids or seller_id in seller_ids)
         ]
-        # Sellers whose orders wait for their next try come along: the run is not done while they do.
+        # Sellers whose orders wait for their next try are included: `place` stays red until these are sent.
         due = (
             ledger.due(connection, ready, now=now).keys() | ledger.not_due(connection, ready, now=now).keys()
         )
@@ -49,7 +53,7 @@ def plan_place(resources: Resources, run: Run, seller_ids: list[str]) -> list[di
 
 
 async def place(resources: Resources, run: Run, shard: int, seller_ids: list[str]) -> StepResult:
-    """PUTs what is due for some sellers. Safe to repeat: a PUT is keyed by the order number (contract 7.5)."""
+    """PUTs the due orders of some sellers. Safe to repeat: a PUT is keyed by the order number (contract 7.5)."""
     started_at = resources.state.now()
     result = StepResult("place", shard)
     with resources.state.read() as connection:
@@ -68,7 +72,7 @@ async def place(resources: Resources, run: Run, shard: int, seller_ids: list[str
             if seller.seller_id in later:
                 wait_s = (later[seller.seller_id] - started_at).total_seconds()
                 raise TransientError(
-                    "Some orders could not be sent before and wait for their next try.", retry_after_s=wait_s
+                    "Orders that could not be sent earlier wait for their next try.", retry_after_s=wait_s
                 )
 
         try:

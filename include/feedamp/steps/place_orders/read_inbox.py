@@ -1,4 +1,4 @@
-"""Inbox files and the rows of a query -> ledger, bad rows -> rejected_orders with every reason."""
+"""Inbox files and query rows -> ledger; bad rows -> rejected_orders with all reasons."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ log = logging.getLogger(__name__)
 
 
 def intake(resources: Resources, run: Run) -> StepResult:
-    """Takes every new or changed file of the inbox, in name order, then what the query returns, if there is one.
+    """Takes every new or changed file of the inbox in name order, then the rows of the query, if one is configured.
 
-    `result.orders` counts rows read, `result.rejected` rows turned away. Safe to repeat: a file is remembered once
-    all its rows are in the ledger or rejected; a row that comes again changes nothing.
+    `result.orders` counts rows read, `result.rejected` rows rejected. Safe to repeat: a file counts as taken once all
+    its rows are in the ledger or rejected; a row that was taken before changes nothing.
     """
     started_at = resources.state.now()
     result = StepResult("intake")
     with resources.state.read() as connection:
-        seen = [Taken(*version) for version in inbox_files.taken_files(connection)]
-    found = discover(resources.inbox, now=started_at, settle_s=resources.settings.inbox_settle_s, seen=seen)
+        taken = [Taken(*version) for version in inbox_files.taken_files(connection)]
+    found = discover(resources.inbox, now=started_at, settle_s=resources.settings.inbox_settle_s, seen=taken)
     if not found.exists:
-        log.warning("There is no inbox at %s yet.", resources.settings.inbox_url)
+        log.warning("The inbox %s does not exist yet.", resources.settings.inbox_url)
     for name in found.waiting:
         log.info("%s is still being written; the next run takes it.", name)
-    for name, why in found.unreadable.items():
-        result.record_failure(name, FeedAmpError(why))
+    for name, reason in found.unreadable.items():
+        result.record_failure(name, FeedAmpError(reason))
     for file in found.files:
         try:
             take_file(resources, run, file, result)
@@ -44,7 +44,7 @@ def intake(resources: Resources, run: Run) -> StepResult:
             take_query(resources, run, resources.order_query, result)
     except ConfigurationError:
         result.complete = False
-        raise  # trying again cannot help; the files are taken all the same
+        raise  # a retry cannot help; the files are taken already
     except FeedAmpError as error:
         result.record_failure("inbox_sql", error)
     finally:

@@ -1,4 +1,4 @@
-"""One inbox file -> ledger; what the file said before is superseded once all of it was read."""
+"""One inbox file -> ledger; rejects of an earlier version of the file are superseded once the file is read to its end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import inbox_files, rejects
 from feedamp.state.rejects import Rejected
-from feedamp.steps.place_orders.ingest_row import judge_row, write_row
+from feedamp.steps.place_orders.ingest_row import evaluate_row, write_row
 from feedamp.steps.runner import StepResult
 
 log = logging.getLogger(__name__)
@@ -23,35 +23,36 @@ BODY_CHANGED = "body_changed"
 
 
 def take_file(resources: Resources, run: Run, file: InboxFile, result: StepResult) -> None:
-    """Takes every row of a file, then remembers the file and supersedes the rejects that this version replaced.
+    """Takes every row of a file, then marks the file as taken and supersedes the rejects that this version replaces.
 
-    Safe to repeat: a file whose pass broke off is not remembered, and the next pass finishes it. A row that comes again
-    changes nothing, and its reject stays as it is. A file that cannot be read to its end supersedes nothing but its own
-    earlier fault.
+    A file that cannot be read to its end supersedes only its own earlier file fault. Safe to repeat: a file whose pass
+    was interrupted is not marked as taken, and the next pass finishes it. A row that was taken before changes nothing,
+    and its reject stays unchanged.
 
     Raises:
-        TransientError: the store failed while the file was read; what came before stands, read it again.
+        TransientError: the file store failed while the file was read. The rows before that are taken; read the file
+            again.
     """
-    taking = _Taking(resources, file, is_dry_run=run.dry_run)
+    file_pass = _FilePass(resources, file, is_dry_run=run.dry_run)
     rows = read_rows(file, resources.settings.body)
     while batch := list(islice(rows, ROWS_PER_TRANSACTION)):
-        taking.take(batch)
-    taking.end()
-    log.info("%s: %d rows read, %d rejected", file.name, taking.read, taking.rejected)
-    result.orders += taking.read
-    result.rejected += taking.rejected
-    for note in taking.notes:
+        file_pass.take(batch)
+    file_pass.finish()
+    log.info("%s: %d rows read, %d rejected", file.name, file_pass.read, file_pass.rejected)
+    result.orders += file_pass.read
+    result.rejected += file_pass.rejected
+    for note in file_pass.notes:
         result.add_warning(*note)
-    if taking.fault:
+    if file_pass.fault:
         what_to_do = (
             "Save it as one of these"
-            if taking.fault == OTHER_KIND
-            else "The rows before that are through; replace the file by a whole one"
+            if file_pass.fault == OTHER_KIND
+            else "The rows before the fault are taken; replace the file with a complete one"
         )
-        result.add_warning(file.name, f"{taking.fault}. {what_to_do}.")
+        result.add_warning(file.name, f"{file_pass.fault}. {what_to_do}.")
 
 
-class _Taking:
+class _FilePass:
     """One pass over the rows of a file."""
 
     def __init__(self, resources: Resources, file: InboxFile, *, is_dry_run: bool) -> None:
@@ -62,10 +63,10 @@ class _Taking:
         self.fault: str | None = None
         self.notes: list[tuple[str, str]] = []
         with resources.state.read() as connection:
-            standing = rejects.standing_of(connection, file.name)
-        # Of earlier versions, or of an earlier pass that broke off; those not met again are replaced.
-        self._unmet = {(r.row_number, r.row_hash): r for r in standing}
-        self._turned_away: set[tuple[str, str]] = set()
+            open_rejects = rejects.standing_of(connection, file.name)
+        # From earlier versions or an interrupted pass. Rejects whose row this pass does not find are superseded at its end.
+        self._unmatched = {(reject.row_number, reject.row_hash): reject for reject in open_rejects}
+        self._rejected_orders: set[tuple[str, str]] = set()
 
     def take(self, batch: list[OrderRow | BadRow]) -> None:
         for row in batch:
@@ -79,15 +80,18 @@ class _Taking:
             for row in batch:
                 self._take_row(connection, row)
 
-    def end(self) -> None:
-        """After the last row; one transaction, so that a pass that was killed before it is done again as a whole."""
+    def finish(self) -> None:
+        """Supersedes replaced rejects and marks the file as taken, in one transaction: a killed pass starts over."""
         if self.fault and not self.rejected:
-            self.read, self.rejected = self.read + 1, 1  # no one knows how many: the file counts as one
+            self.read, self.rejected = (
+                self.read + 1,
+                1,
+            )  # the number of lost rows is unknown: count the file as one row
         if self._is_dry_run:
             return
         with self._resources.state.begin() as connection:
             now = self._resources.state.now()
-            for rejected in self._unmet.values():
+            for rejected in self._unmatched.values():
                 if self.fault is None or rejected.row_number == 0:
                     rejects.supersede_row(connection, rejected, now=now)
             inbox_files.take_file(
@@ -100,33 +104,33 @@ class _Taking:
             )
 
     def _take_row(self, connection: Connection, row: OrderRow | BadRow) -> None:
-        admission = judge_row(connection, self._resources, row)
-        before = self._unmet.pop((row.row_number, row.row_hash), None)
+        admission = evaluate_row(connection, self._resources, row)
+        before = self._unmatched.pop((row.row_number, row.row_hash), None)
         is_dismissed = before is not None and before.dismissed_at is not None
         if admission.is_turned_away and not is_dismissed:
             self.rejected += row.rows
         if admission.rejected:
             if row.seller_id and row.mp_order_number:
-                self._turned_away.add((row.seller_id, row.mp_order_number))
+                self._rejected_orders.add((row.seller_id, row.mp_order_number))
             if admission.note and row.seller_id and before is None:
                 self.notes.append((row.seller_id, f"order {row.mp_order_number}: {admission.note}"))
         if before is not None and admission.order is None:
             if tuple(asdict(reason) for reason in admission.reasons) == before.reasons:
                 return  # the same reject
             if not admission.reasons and _is_record(before):
-                return  # the order was taken with this difference, which is still on record
+                return  # the order was taken with this difference, which is recorded already
         write_row(connection, self._resources, row, admission)
         if admission.reasons:
             return
         now = self._resources.state.now()
         if before is not None:
             rejects.supersede_row(connection, before, now=now)
-        if isinstance(row, OrderRow) and (row.seller_id, row.mp_order_number) in self._turned_away:
+        if isinstance(row, OrderRow) and (row.seller_id, row.mp_order_number) in self._rejected_orders:
             rejects.supersede_earlier(
                 connection, row.source, row.seller_id, row.mp_order_number, row.row_number, now=now
             )
 
 
 def _is_record(rejected: Rejected) -> bool:
-    """Whether it only records how a delivery differed, and turned nothing away."""
+    """Whether the reject only records how a delivery differed from the placed order; no row was rejected."""
     return all(reason["code"] == BODY_CHANGED for reason in rejected.reasons)

@@ -1,4 +1,4 @@
-"""Rejected rows -> ledger once more, say after an option has changed or FeedAMP has."""
+"""Rejected rows -> ledger once more, for example after an option was changed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from feedamp.rules.order import CANCELLED
 from feedamp.state import ledger, rejects
 from feedamp.state.rejects import Rejected
 from feedamp.steps.place_orders.ingest_row import (
-    judge_row,
-    seen_units,
+    evaluate_row,
+    observed_state,
     write_row,
 )
 
@@ -25,7 +25,7 @@ ROWS_PER_TRANSACTION = 200
 
 @dataclass
 class Replayed:
-    """How many rows were taken into the ledger, go out once more, were turned away again, or left as they are."""
+    """How many rejects were `taken` into the ledger, are `to_place` again, are `still_rejected`, or were `left` as is."""
 
     taken: int = 0
     to_place: int = 0
@@ -34,15 +34,15 @@ class Replayed:
 
 
 def replay(resources: Resources, sources: Collection[str] = ()) -> Replayed:
-    """Reads the standing rejects again under today's rules, of some files or of all.
+    """Evaluates the open rejects again under the current settings, those of some sources or of all.
 
-    A row that stage `inbox` rejected is admitted as intake does. An order that FeedAMP refused goes back to
-    `to_place`. Safe to repeat: a verdict that stays the same writes nothing.
+    A row rejected at stage `inbox` goes through intake again. An order that FeedAMP refused returns to `to_place`.
+    Safe to repeat: an unchanged result writes nothing.
     """
     counts = Replayed()
     with resources.state.read() as connection:
-        found = [r for r in rejects.standing(connection) if not sources or r.source in sources]
-    # Orders taken here: that superseded all their rejects, so a later row still wrong must be put down again.
+        found = [reject for reject in rejects.standing(connection) if not sources or reject.source in sources]
+    # Orders taken in this replay. Taking one supersedes all its rejects, so a later bad row must be rejected once more.
     taken: set[tuple[str, str]] = set()
     rows = iter(found)
     while batch := list(islice(rows, ROWS_PER_TRANSACTION)):
@@ -61,7 +61,7 @@ def _replay_batch(
     for rejected in batch:
         key = (rejected.seller_id or "", rejected.mp_order_number or "")
         if key not in taken and not rejects.stands(connection, rejected):
-            counts.left += 1  # a delivery came in between
+            counts.left += 1  # a new delivery has superseded it meanwhile
         elif rejected.stage == rejects.FEEDAMP:
             _send_again(connection, resources, rejected, counts)
         else:
@@ -75,19 +75,18 @@ def _read_again(
     taken: set[tuple[str, str]],
     counts: Replayed,
 ) -> None:
-    if not _is_whole(rejected):
+    if not _has_whole_row(rejected):
         counts.still_rejected += 1
         return
     row = read_again(rejected.source, rejected.row_number, rejected.raw, resources.settings.body)
-    admission = judge_row(connection, resources, row)
+    admission = evaluate_row(connection, resources, row)
     key = (rejected.seller_id or "", rejected.mp_order_number or "")
     is_known = tuple(asdict(reason) for reason in admission.reasons) == rejected.reasons
     if admission.order is not None and isinstance(row, OrderRow):
         taken.add((row.seller_id, row.mp_order_number))
         if not admission.reasons and key != (row.seller_id, row.mp_order_number):
-            now = (
-                resources.state.now()
-            )  # its ids were unreadable before, so the order's own rejects are not all
+            # Its ids were unreadable before, so superseding the order's rejects does not cover this one.
+            now = resources.state.now()
             rejects.write(connection, replace(rejected, superseded_at=now), now=now)
     if admission.order is not None or not is_known or key in taken:
         write_row(connection, resources, row, admission)
@@ -96,11 +95,13 @@ def _read_again(
     elif admission.order is not None:
         counts.taken += 1
     else:
-        counts.left += 1  # delivered by another file meanwhile, or only `body_changed`
+        counts.left += (
+            1  # another file has delivered the order meanwhile, or the only reason is `body_changed`
+        )
 
 
-def _is_whole(rejected: Rejected) -> bool:
-    """Whether the row was kept as it was read; a fault of a whole file, or a row that was cut, was not."""
+def _has_whole_row(rejected: Rejected) -> bool:
+    """Whether the complete row is stored; it is not for a file fault or for a row that was cut to be stored."""
     return rejected.row_number > 0 and hashlib.sha256(rejected.raw.encode()).hexdigest() == rejected.row_hash
 
 
@@ -108,12 +109,12 @@ def _send_again(connection: Connection, resources: Resources, rejected: Rejected
     now = resources.state.now()
     order = ledger.read(connection, rejected.seller_id or "", rejected.mp_order_number or "")
     if order is not None and order.phase in ("refused", "held"):
-        seen = seen_units(connection, *order.key)
-        if order.desired_state == CANCELLED and seen.units_shipped:
-            counts.still_rejected += 1  # a conflict for a person, not sent
+        observed = observed_state(connection, *order.key)
+        if order.desired_state == CANCELLED and observed.units_shipped:
+            counts.still_rejected += 1  # a conflict: action required, nothing is sent
             return
         ledger.change(connection, order, phase="to_place", reason=None, next_try_at=now, attempts=0)
         counts.to_place += 1
     else:
-        counts.left += 1  # closed, or mended by a later delivery: there is nothing to send
+        counts.left += 1  # closed, or corrected by a later delivery: nothing to send
     rejects.write(connection, replace(rejected, superseded_at=now), now=now)

@@ -1,4 +1,4 @@
-"""One seller's orders on their way to FeedAMP, and what every kind of answer means for the ledger."""
+"""Sends one seller's orders to FeedAMP and records each answer in the ledger."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ from feedamp.rules.order import CANCELLED, SHIPPED, LedgerOrder
 from feedamp.rules.units import count_units
 from feedamp.run import Run
 from feedamp.state import leases, ledger, open_orders, outbox, rejects, sellers
-from feedamp.steps.read_back import keep_read, read_back
+from feedamp.steps.read_back import read_back, store_order
 from feedamp.steps.runner import StepResult, unexpected
 from feedamp.tables import PLACEMENTS
 
 ORDERS_AT_ONCE = 4
 ORDERS_PER_CHUNK = 200
-# CANCELLED follows its read at once; where the rate holds it up for too long, the order is read again.
+# CANCELLED must follow its read immediately; if the rate limit delays it too long, the order is read again.
 READS_BEFORE_CANCELLED = 3
 FAILURES_THAT_END_A_BATCH = 2
-ASK_AGAIN = timedelta(days=1)
-# Answers about this order's content; any other 4xx is about the address, the network or the client.
+BLOCKED_RETRY = timedelta(days=1)
+# These statuses concern the order's content; any other 4xx concerns the address, the network or the client.
 REFUSES_THE_ORDER = (400, 409, 413, 422)
 
 
 class SellerBatch:
-    """One seller's orders; a seller in trouble is left alone after two failures."""
+    """Sends the orders of one seller; stops after two failures."""
 
     def __init__(self, resources: Resources, run: Run, result: StepResult, client: FeedAmpClient) -> None:
         self._resources = resources
@@ -62,7 +62,7 @@ class SellerBatch:
     async def send(self, numbers: list[str]) -> None:
         for start in range(0, len(numbers), ORDERS_PER_CHUNK):
             busy = await self._send_all(numbers[start : start + ORDERS_PER_CHUNK])
-            # What another process was at is done by now, or free. If it is neither, its process may be dead.
+            # By now the other process has sent these orders or released them. If not, it may be dead.
             for number in await self._send_all(busy):
                 error = BusyError(f"Another process is placing order {number}.", mp_order_number=number)
                 self._result.record_failure(self._client.seller_id, error)
@@ -71,11 +71,11 @@ class SellerBatch:
             if isinstance(self._stopped, PausedError):
                 break
         if self._stopped is not None:
-            self._explain_the_rest(self._stopped)
+            self._postpone_rest(self._stopped)
             raise self._stopped
 
     async def _send_all(self, numbers: list[str]) -> list[str]:
-        """Returns those that another process is at."""
+        """Sends the orders and returns those that another process is working on."""
         busy: list[str] = []
 
         async def one(number: str) -> None:
@@ -87,7 +87,7 @@ class SellerBatch:
         return busy
 
     async def _place_guarded(self, number: str) -> bool:
-        """As `_place_alone`; what no one expected is this order's alone, for what the others have sent is recorded."""
+        """Calls `_place_alone` and contains unexpected errors, so that the other orders are still sent and recorded."""
         try:
             return await self._place_alone(number)
         except PausedError as error:
@@ -98,8 +98,10 @@ class SellerBatch:
             return True
 
     async def _place_alone(self, number: str) -> bool:
-        """Sends an order in one process at a time: a PUT that another has decided on earlier and sends later would
-        take back what was sent in between. False if another process is at it."""
+        """Sends an order while holding its lease; False if another process holds it.
+
+        Without the lease, a PUT that another process decided on earlier but sends later would undo a newer one.
+        """
         name = leases.of_order("place", self._client.seller_id, number)
         with self._resources.state.begin() as connection:
             lease = leases.take(connection, name, now=self._resources.state.now())
@@ -116,11 +118,11 @@ class SellerBatch:
         return True
 
     def _begin(self, connection: Connection, number: str) -> LedgerOrder | None:
-        """The order as it is to be sent, with the intent on record; None if nothing is to be sent."""
+        """The order to send, after its intent is recorded; None if nothing is to be sent."""
         order = ledger.read(connection, self._client.seller_id, number)
         if order is None or order.phase != "to_place":
             return None
-        if order.desired_state == CANCELLED and self._is_held_by_what_is_known(connection, order):
+        if order.desired_state == CANCELLED and self._hold_if_shipped(connection, order):
             return None
         if not order.has_body:
             reason = "it has no body to send: deliver it to the inbox as it was placed"
@@ -135,19 +137,19 @@ class SellerBatch:
             sent_at = await self._send(order, lease)
         except RejectedError as error:
             if error.status in REFUSES_THE_ORDER:
-                self._refused(order, error)
+                self._record_refused(order, error)
             else:
-                self._stop_at_a_refusal(error)
+                self._stop_at_refusal(error)
         except AuthorizationError as error:
             self._stopped = self._stopped or error
         except TransientError as error:
-            self._wait(order, error)
+            self._postpone(order, error)
         else:
             if sent_at is not None:
-                self._accepted(order, order.next_state, sent_at)
+                self._record_accepted(order, order.next_state, sent_at)
 
     async def _send(self, order: LedgerOrder, lease: str) -> datetime | None:
-        """PUTs the order and says when; None if it is to be cancelled and CANCELLED may not go out."""
+        """PUTs the order and returns when it was sent; None if it is to be cancelled but CANCELLED must not be sent."""
         number, body = order.mp_order_number, order.put_body(order.next_state)
         if order.desired_state != CANCELLED:
             return await self._client.put_order(number, body)
@@ -162,11 +164,11 @@ class SellerBatch:
         return None
 
     async def _may_cancel(self, order: LedgerOrder, lease: str) -> datetime | None:
-        """Reads an order that is to be cancelled, by itself and just before that; when, if CANCELLED may go out.
+        """Reads an order alone just before it is cancelled; returns when it was read, or None if it must not be sent.
 
-        It may not over shipped units, nor for an order that cannot be read or that FeedAMP does not have (CANCELLED is
-        for placed orders only, contract 7.1). What the seller does after this read is found by the read that follows
-        the PUT.
+        CANCELLED must not be sent if units are shipped, if the order cannot be read, or if FeedAMP does not have it
+        (CANCELLED is for placed orders only, contract 7.1). Shipments that the seller adds after this read are found by
+        the read after the PUT.
         """
         number = order.mp_order_number
         asked_at = self._resources.state.now()
@@ -174,29 +176,31 @@ class SellerBatch:
             read = await read_alone(self._client, number)
         except NotFoundError:
             if order.accepted_state is None:
-                self._never_placed(order)
+                self._record_never_placed(order)
             else:
-                self._missing(order, asked_at)
+                self._record_missing(order, asked_at)
         except RejectedError as error:
             if error.status in REFUSES_THE_ORDER:
-                self._unreadable(order, f"FeedAMP answered GET with {error.status}")
+                self._record_unreadable(order, f"FeedAMP answered GET with {error.status}")
             else:
-                self._stop_at_a_refusal(error)
+                self._stop_at_refusal(error)
         except AuthorizationError as error:
             self._stopped = self._stopped or error
         except TransientError as error:
-            self._wait(order, error, f"CANCELLED goes out once the order could be read: {error}")
+            self._postpone(order, error, f"CANCELLED goes out once the order could be read: {error}")
         else:
             if not isinstance(read, UnreadableOrder):
                 return read[1] if self._is_free_to_cancel(order, lease, *read) else None
-            self._unreadable(order, read.where or "no field named")
+            self._record_unreadable(order, read.where or "no field named")
         return None
 
-    def _is_free_to_cancel(self, order: LedgerOrder, lease: str, shown: Order, read_at: datetime) -> bool:
-        """Keeps what was read, and decides on the newest that is known by then."""
+    def _is_free_to_cancel(
+        self, order: LedgerOrder, lease: str, remote_order: Order, read_at: datetime
+    ) -> bool:
+        """Stores the order that was read, and decides on the newest snapshot."""
         with self._resources.state.begin() as connection:
             now = self._resources.state.now()
-            keep_read(connection, order.seller_id, shown, read_at)
+            store_order(connection, order.seller_id, remote_order, read_at)
             current = _still_to_cancel(connection, order)
             if current is None:
                 return False
@@ -206,34 +210,33 @@ class SellerBatch:
                 error = BusyError(f"Another process is placing order {number}.", mp_order_number=number)
                 self._result.record_failure(order.seller_id, error)
                 return False
-            return not self._is_held_by_what_is_known(connection, current)
+            return not self._hold_if_shipped(connection, current)
 
-    def _is_held_by_what_is_known(self, connection: Connection, order: LedgerOrder) -> bool:
-        """Holds a cancellation back whose order the seller has begun to ship, by the newest snapshot."""
+    def _hold_if_shipped(self, connection: Connection, order: LedgerOrder) -> bool:
+        """Holds the cancellation and returns True if the newest snapshot shows that the seller has shipped units."""
         try:
-            held = open_orders.read(connection, *order.key)
+            stored = open_orders.read(connection, *order.key)
         except UnreadableError:
-            held = None  # the order is read before anything is sent
-        if held is None or held.snapshot.marketplace_state == CANCELLED:
-            return (
-                False  # cancelled already: our PUT arrived without an answer, and repeating it records that
-            )
-        units = count_units({}, held.snapshot.fulfillments)
+            stored = None  # the order is read before anything is sent
+        if stored is None or stored.snapshot.marketplace_state == CANCELLED:
+            return False  # if cancelled already, an earlier PUT got no answer; repeating it records the state
+        units = count_units({}, stored.snapshot.fulfillments)
         shipped = sum(line.shipped for line in units.values())
-        if not shipped and held.snapshot.marketplace_state != SHIPPED:
+        if not shipped and stored.snapshot.marketplace_state != SHIPPED:
             return False
         self._hold_cancellation(
             connection, order, f"conflict: CANCELLED came in, but the seller has shipped {shipped} units"
         )
         self._result.add_warning(
-            order.seller_id, f"order {order.mp_order_number} is held: cancelled, but shipped"
+            order.seller_id,
+            f"order {order.mp_order_number} is held: the marketplace cancelled it, but the seller has shipped it",
         )
         return True
 
     def _hold_cancellation(
         self, connection: Connection, order: LedgerOrder, reason: str, *, next_try_at: datetime | None = None
     ) -> None:
-        """CANCELLED is not sent until a newer snapshot shows nothing that speaks against it."""
+        """Holds the order; CANCELLED is sent only after a newer snapshot shows no shipped units."""
         ledger.change(
             connection,
             order,
@@ -244,7 +247,7 @@ class SellerBatch:
             next_try_at=next_try_at,
         )
 
-    def _unreadable(self, order: LedgerOrder, where: str) -> None:
+    def _record_unreadable(self, order: LedgerOrder, where: str) -> None:
         self._result.orders_unread += 1
         number = order.mp_order_number
         self._result.add_warning(
@@ -256,7 +259,7 @@ class SellerBatch:
             reason = f"CANCELLED was not sent: the order cannot be read ({where}); the next extraction reads it again"
             self._hold_cancellation(connection, order, reason, next_try_at=self._resources.state.now())
 
-    def _missing(self, order: LedgerOrder, asked_at: datetime) -> None:
+    def _record_missing(self, order: LedgerOrder, asked_at: datetime) -> None:
         number = order.mp_order_number
         self._result.add_warning(
             order.seller_id, f"FeedAMP does not have order {number}, so CANCELLED was not sent"
@@ -268,13 +271,13 @@ class SellerBatch:
             self._hold_cancellation(connection, order, reason)
             ledger.mark_missing(connection, *order.key, asked_at=asked_at)
 
-    def _stop_at_a_refusal(self, error: RejectedError) -> None:
-        """What refuses no order is about the address, the network or the client, and so about all orders."""
+    def _stop_at_refusal(self, error: RejectedError) -> None:
+        """Stops the seller: this refusal concerns the address, the network or the client, and so affects all orders."""
         self._stopped = self._stopped or TransientError(
             f"{error} Check the connection's Host, or whether FeedAMP must allow this address."
         )
 
-    def _accepted(self, order: LedgerOrder, state: str, sent_at: datetime) -> None:
+    def _record_accepted(self, order: LedgerOrder, state: str, sent_at: datetime) -> None:
         self._result.orders += 1
         with self._resources.state.begin() as connection:
             current = ledger.read(connection, *order.key) or order
@@ -289,22 +292,22 @@ class SellerBatch:
                 closed_at=sent_at if is_final else None,
                 ended_at=sent_at if is_final else None,
                 reason=None,
-                # To be read back, by ourselves below or by the next extraction if we do not live to do it.
+                # Marks the order to be read back: by `read_back` below, or by the next extraction after a crash.
                 next_try_at=None if current.placed_at is None else self._resources.state.now(),
                 attempts=0,
                 missing_since=None,
             )
             if is_final:
                 open_orders.forget(connection, *order.key)
-            else:  # what was judged before FeedAMP had confirmed our state is judged again
+            else:  # decisions made before FeedAMP confirmed the state are made again
                 open_orders.invalidate_validation(connection, *order.key)
             if current.placed_at is not None:
                 self._changed.append(order.mp_order_number)
             else:
-                shown = read_order(order.put_body(state), Coercions())
+                placed = read_order(order.put_body(state), Coercions())
                 outbox.put_all(
                     connection,
-                    placed_rows(order.seller_id, shown, placed_at=sent_at),
+                    placed_rows(order.seller_id, placed, placed_at=sent_at),
                     recorded_at=sent_at,
                 )
             placement = {
@@ -318,18 +321,18 @@ class SellerBatch:
             }
             outbox.put(connection, PLACEMENTS.name, [placement], recorded_at=sent_at)
 
-    def _refused(self, order: LedgerOrder, error: RejectedError) -> None:
-        """FeedAMP's own words are kept; nothing is sent again until the input changes."""
+    def _record_refused(self, order: LedgerOrder, error: RejectedError) -> None:
+        """Stores FeedAMP's reasons; the order is not sent again until it is delivered changed or replayed."""
         self._result.rejected += 1
         now = self._resources.state.now()
         words = "; ".join(": ".join(filter(None, pair)) for pair in error.reasons) or f"status {error.status}"
         self._result.add_warning(
             order.seller_id,
             f"order {order.mp_order_number} was refused by FeedAMP ({error.status}); "
-            "`feedamp rejected list` shows its reasons",
+            "`feedamp rejected list` shows the reasons",
         )
         with self._resources.state.begin() as connection:
-            # An order that FeedAMP holds stays open; only the change was refused.
+            # If FeedAMP has accepted the order before, it stays open; only the change was refused.
             phase = "refused" if order.accepted_state is None else "held"
             ledger.change(connection, order, phase=phase, reason=f"FeedAMP answered {error.status}: {words}")
             rejects.write(
@@ -355,7 +358,7 @@ class SellerBatch:
                 now=now,
             )
 
-    def _never_placed(self, order: LedgerOrder) -> None:
+    def _record_never_placed(self, order: LedgerOrder) -> None:
         with self._resources.state.begin() as connection:
             ledger.change(
                 connection,
@@ -365,8 +368,8 @@ class SellerBatch:
                 ended_at=self._resources.state.now(),
             )
 
-    def _wait(self, order: LedgerOrder, error: TransientError, reason: str | None = None) -> None:
-        """The order's own backoff lets others go first in the next run."""
+    def _postpone(self, order: LedgerOrder, error: TransientError, reason: str | None = None) -> None:
+        """Schedules the order's next try with a backoff, so that other orders go first in the next run."""
         self._failures += 1
         seconds = error.retry_after_s or min(3600.0, 30.0 * 2 ** min(order.attempts, 7))
         with self._resources.state.begin() as connection:
@@ -381,19 +384,20 @@ class SellerBatch:
         if isinstance(error, ThrottledError) or self._failures >= FAILURES_THAT_END_A_BATCH:
             self._stopped = error
 
-    def _explain_the_rest(self, error: FeedAmpError) -> None:
-        # A refused grant is marked at the end of the step; from then on the plan says why its orders wait.
+    def _postpone_rest(self, error: FeedAmpError) -> None:
+        """Records why the seller's remaining orders wait, and until when."""
+        # A refused grant is marked at the end of the step; from then on `plan_place` records why the orders wait.
         wait = timedelta(seconds=getattr(error, "retry_after_s", None) or 60)
         reason = str(error)
-        if isinstance(error, PausedError):  # as the plan does
-            wait, reason = ASK_AGAIN, sellers.PAUSED
+        if isinstance(error, PausedError):  # the same reason that `plan_place` records
+            wait, reason = BLOCKED_RETRY, sellers.PAUSED
         with self._resources.state.begin() as connection:
             now = self._resources.state.now()
             ledger.explain_waiting(connection, self._client.seller_id, reason=reason, next_try_at=now + wait)
 
 
 def _still_to_cancel(connection: Connection, order: LedgerOrder) -> LedgerOrder | None:
-    """The order as the ledger has it now; None if another step has brought it to its end since it was read."""
+    """The order's current ledger row; None if another process has changed it so that it is no longer to be cancelled."""
     current = ledger.read(connection, *order.key)
     if current is None or (current.phase, current.desired_state) != ("to_place", CANCELLED):
         return None

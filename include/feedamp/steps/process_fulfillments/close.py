@@ -1,4 +1,4 @@
-"""Closable orders -> read again -> the same decision on the fresh snapshot -> PUT SHIPPED or CANCELLED."""
+"""Closable orders -> read again -> decided again by the fresh snapshot -> PUT SHIPPED or CANCELLED."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from feedamp.run import Run
 from feedamp.state import leases, ledger, open_orders, outbox, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.process_fulfillments.evaluate import evaluate, record_closed
-from feedamp.steps.read_back import keep_read, read_back
+from feedamp.steps.read_back import read_back, store_order
 from feedamp.steps.runner import (
     StepResult,
     missing_order,
@@ -46,9 +46,9 @@ REFUSES_THE_CLOSING = (400, 409, 422)
 
 
 async def close(resources: Resources, run: Run, shard: int, seller_ids: list[str]) -> StepResult:
-    """Closes what can be closed for some sellers (promise 6).
+    """Closes the closable orders of some sellers (promise 6).
 
-    Safe to repeat: an order whose closing PUT was sent but not recorded is found final on the re-read.
+    Safe to repeat: an order whose closing PUT was sent but not recorded is final when it is read again.
     """
     started_at = resources.state.now()
     result = StepResult("close", shard)
@@ -60,19 +60,19 @@ async def close(resources: Resources, run: Run, shard: int, seller_ids: list[str
     for seller_id, numbers in missing.items():
         result.add_warning(
             seller_id,
-            f"FeedAMP does not have {counted(len(numbers), 'order')} that could be closed, and is asked again once a day; "
-            f"see `feedamp status`; first: {numbers[0]}",
+            f"FeedAMP does not have {counted(len(numbers), 'order')} that could be closed; it is asked once a day. "
+            f"See `feedamp status`; first: {numbers[0]}",
         )
     if run.dry_run:
         for seller_id, numbers in closable.items():
-            log.info("%s: %d orders would be read again and closed", seller_id, len(numbers))
+            log.info("%d orders of seller %s would be read again and closed.", len(numbers), seller_id)
         result.orders = sum(len(numbers) for numbers in closable.values())
         return result
     async with resources.clients(run) as clients:
 
         async def work(seller: Seller) -> None:
             closer = _Closer(resources, run, result, await clients.client(seller))
-            # One request's worth at a time, so that memory does not grow with the orders (promise 11).
+            # One list request at a time, so that memory does not grow with the orders (promise 11).
             for numbers in chunks_of_numbers(closable[seller.seller_id]):
                 await closer.close(numbers)
 
@@ -99,9 +99,9 @@ class _Closer:
         asked_at = self._resources.state.now()
         fresh = await read_by_number(self._client, numbers)
         for number in fresh.missing:
-            self._missing(number, asked_at)
-        for unread in fresh.unread:
-            self._unread(unread)
+            self._record_missing(number, asked_at)
+        for unreadable in fresh.unread:
+            self._record_unreadable(unreadable)
         for error in fresh.failed:
             self._result.record_failure(self._client.seller_id, error)
         orders = {order.mp_order_number: (order, read_at) for order, read_at in fresh.orders}
@@ -117,10 +117,10 @@ class _Closer:
             await read_back(self._resources, self._client, closed)
 
     async def _close_alone(self, fresh: Order, read_at: datetime) -> bool:
-        """Closes an order in one process at a time.
+        """Closes an order while holding its lease; False if it stays open.
 
         Raises:
-            BusyError: another process is at it, or died at it less than five minutes ago.
+            BusyError: another process is closing it, or died while closing it less than five minutes ago.
             PausedError: the seller has been paused since the step began.
         """
         number = fresh.mp_order_number
@@ -134,7 +134,7 @@ class _Closer:
         try:
             decided = self._decide(fresh, read_at)
             if decided is not None and decided[1] == CANCELLED:
-                # The list was read some time ago, and may lag; units that were shipped since then must not be cancelled.
+                # The list may lag and was read some time ago, and units shipped since then must not be cancelled.
                 read = await self._read_alone(number)
                 if read is None:
                     return False
@@ -153,45 +153,44 @@ class _Closer:
         try:
             read = await read_alone(self._client, number)
         except NotFoundError:
-            self._missing(number, asked_at)
+            self._record_missing(number, asked_at)
             return None
         if isinstance(read, UnreadableOrder):
-            self._unread(read)
+            self._record_unreadable(read)
             return None
         return read
 
-    def _missing(self, number: str, asked_at: datetime) -> None:
+    def _record_missing(self, number: str, asked_at: datetime) -> None:
         seller_id = self._client.seller_id
         self._result.add_warning(seller_id, missing_order(number))
         with self._resources.state.begin() as connection:
             ledger.mark_missing(connection, seller_id, number, asked_at=asked_at)
 
-    def _unread(self, unread: UnreadableOrder) -> None:
+    def _record_unreadable(self, unreadable: UnreadableOrder) -> None:
         self._result.orders_unread += 1
-        self._result.add_warning(self._client.seller_id, unread.sentence)
+        self._result.add_warning(self._client.seller_id, unreadable.sentence)
 
     def _decide(
         self, fresh: Order, read_at: datetime, *, is_alone: bool = False
     ) -> tuple[LedgerOrder, MarketplaceState] | None:
-        """Judges the fresh snapshot exactly as validate does: the order and its final state, None if it stays open.
+        """Evaluates the fresh snapshot as validate does; returns the order and its final state, None if it stays open.
 
-        Closing happens on nothing but this snapshot; the intent is on record, but for CANCELLED only once the order
-        was read by itself.
+        Only this snapshot decides. The intent to close is recorded, for CANCELLED only if the order was read alone.
         """
         with self._resources.state.begin() as connection:
             order = ledger.read(connection, self._client.seller_id, fresh.mp_order_number)
             if order is None or not ledger.is_open(order):
                 return None
-            keep_read(connection, order.seller_id, fresh, read_at)
+            store_order(connection, order.seller_id, fresh, read_at)
             try:
-                held = open_orders.read(connection, *order.key)
+                stored = open_orders.read(connection, *order.key)
             except UnreadableError as error:
                 self._result.add_warning(order.seller_id, str(error))
                 open_orders.set_aside(connection, *order.key)
                 return None
-            if held is None or held.read_at > read_at:
-                return None  # someone has read it later still; the next run decides on that
-            decision = evaluate(connection, self._resources, order, held)
+            if stored is None or stored.read_at > read_at:
+                return None  # a newer snapshot has been stored meanwhile; the next run decides by it
+            decision = evaluate(connection, self._resources, order, stored)
             if not isinstance(decision, Close):
                 return None
             state = decision.marketplace_state
@@ -212,19 +211,17 @@ class _Closer:
             return False
         except NotFoundError:
             if await self._read_alone(order.mp_order_number) is not None:
-                message = (
-                    f"FeedAMP answered 404 to the closing of order {order.mp_order_number}, which it has."
-                )
+                message = f"FeedAMP answered 404 to the closing of order {order.mp_order_number}, although it has the order."
                 self._result.record_failure(order.seller_id, TransientError(message))
             return False
         except RejectedError as error:
             if error.status not in REFUSES_THE_CLOSING:
                 raise TransientError(f"{error} Check the connection's Host.") from error
-            self._refused(order, error)
+            self._record_refused(order, error)
             return False
         self._result.orders += 1
         self._result.extra[state.lower()] = self._result.extra.get(state.lower(), 0) + 1
-        # COMPLETE is what closing means (contract 7.1); the warehouse must not hang on the read that follows.
+        # A closed order has the status COMPLETE (contract 7.1); the warehouse must not depend on the read that follows.
         final = msgspec.structs.replace(fresh, marketplace_state=str(state), status="COMPLETE")
         with self._resources.state.begin() as connection:
             closing = order.but(closing_state=str(state), closing_at=sent_at)
@@ -234,14 +231,14 @@ class _Closer:
             outbox.put_all(connection, rows, recorded_at=sent_at)
         return True
 
-    def _refused(self, order: LedgerOrder, error: RejectedError) -> None:
-        """Not sent again before the snapshot changes."""
+    def _record_refused(self, order: LedgerOrder, error: RejectedError) -> None:
+        """Stores the refusal; the order is not closed again before its snapshot changes."""
         words = "; ".join(": ".join(filter(None, pair)) for pair in error.reasons) or str(error)
-        # FeedAMP's words may repeat a customer field: they are stored, not logged.
+        # FeedAMP's message may contain a customer field: it is stored, not logged.
         self._result.add_warning(
             order.seller_id,
             f"order {order.mp_order_number}: FeedAMP refused to close it; "
-            "`feedamp orders show` shows its words, and nothing is sent before the seller changes the order",
+            "`feedamp orders show` shows FeedAMP's message. It is not sent again before the seller changes the order",
         )
         with self._resources.state.begin() as connection:
             open_orders.refuse_closing(connection, *order.key, f"FeedAMP refused to close it: {words}")

@@ -1,4 +1,7 @@
-"""One order on one snapshot: findings brought up to date, closing decided. Shared by validate and close."""
+"""Evaluates one order by one snapshot: updates its findings and decides whether it can be closed.
+
+Shared by validate and close.
+"""
 
 from __future__ import annotations
 
@@ -43,30 +46,30 @@ _RECIPIENT = ("full_name", "address1", "address2", "postal_code", "city", "count
 
 
 def evaluate(
-    connection: Connection, resources: Resources, order: LedgerOrder, held: StoredSnapshot
+    connection: Connection, resources: Resources, order: LedgerOrder, stored_snapshot: StoredSnapshot
 ) -> Close | Wait:
-    """Writes what the snapshot means for the order, and says whether it can be closed on it.
+    """Stores what the snapshot means for the order, and decides whether the order can be closed.
 
     Safe to repeat: the same snapshot leads to the same findings.
     """
-    snapshot = held.snapshot
+    snapshot = stored_snapshot.snapshot
     if order.phase == "to_place" and order.desired_state == snapshot.marketplace_state:
-        # Our PUT arrived without an answer: `place` repeats it and records it as ours (contract 7.5).
+        # A PUT arrived, but its answer was lost: `place` repeats it and records the answer (contract 7.5).
         wait = Wait("its PUT is still to be confirmed")
         open_orders.record_validation(
-            connection, held, closable=False, waits_for=wait.reason, needs_person=False
+            connection, stored_snapshot, closable=False, waits_for=wait.reason, needs_person=False
         )
         return wait
     if snapshot.marketplace_state in FINAL_STATES or snapshot.status == COMPLETE:
         record_closed(connection, order, snapshot, run_id=None, now=resources.state.now())
         return Wait("closed already")
-    order = _follow(connection, order, snapshot)
+    order = _follow_remote_state(connection, order, snapshot)
     if order.conflicting_state and not _units_shipped(order, snapshot):
-        return _end_conflict(connection, resources, order, held)
+        return _end_conflict(connection, resources, order, stored_snapshot)
     now = resources.state.now()
     stored = findings.of_order(connection, *order.key)
-    if not snapshot.is_marketplace_fulfilled:  # no one to report to: the marketplace ships it itself
-        look = Look(snapshot.errors, held.read_at, findings.any_ever_listed(connection))
+    if not snapshot.is_marketplace_fulfilled:  # otherwise there is no seller to report to
+        look = Look(snapshot.errors, stored_snapshot.read_at, findings.any_ever_listed(connection))
         faults = check_order(
             order.ordered,
             snapshot,
@@ -78,9 +81,11 @@ def evaluate(
             *order.key, faults, stored, look, error_codes=resources.settings.error_codes, now=now
         )
         findings.write(connection, changed, now=now)
-        stored = list({f.finding_id: f for f in (*stored, *changed)}.values())
-    lingering = unexplained_errors(snapshot.errors, [f.listed_as for f in stored if is_standing(f)])
-    since = (held.error_lingers_since or now) if lingering else None
+        stored = list({finding.finding_id: finding for finding in (*stored, *changed)}.values())
+    lingering = unexplained_errors(
+        snapshot.errors, [finding.listed_as for finding in stored if is_standing(finding)]
+    )
+    since = (stored_snapshot.error_lingers_since or now) if lingering else None
     decision = decide_close(
         OpenOrder(
             ordered=order.ordered,
@@ -94,7 +99,7 @@ def evaluate(
     )
     open_orders.record_validation(
         connection,
-        held,
+        stored_snapshot,
         closable=isinstance(decision, Close),
         waits_for=None if isinstance(decision, Close) else decision.reason,
         needs_person=isinstance(decision, Wait) and decision.needs_person,
@@ -103,13 +108,13 @@ def evaluate(
     return decision
 
 
-def _follow(connection: Connection, order: LedgerOrder, snapshot: Snapshot) -> LedgerOrder:
-    """An adopted order whose body we lack is moved by whoever placed it: its state is what FeedAMP shows."""
-    shown = snapshot.marketplace_state
-    if order.has_body or order.accepted_state == shown or shown not in (PENDING, AWAITING_SHIPMENT):
+def _follow_remote_state(connection: Connection, order: LedgerOrder, snapshot: Snapshot) -> LedgerOrder:
+    """Takes over FeedAMP's open state for an adopted order without a body: the system that placed it changes its state."""
+    state = snapshot.marketplace_state
+    if order.has_body or order.accepted_state == state or state not in (PENDING, AWAITING_SHIPMENT):
         return order
-    ledger.change(connection, order, accepted_state=shown, desired_state=shown)
-    return order.but(accepted_state=shown, desired_state=shown)
+    ledger.change(connection, order, accepted_state=state, desired_state=state)
+    return order.but(accepted_state=state, desired_state=state)
 
 
 def _units_shipped(order: LedgerOrder, snapshot: Snapshot) -> int:
@@ -117,9 +122,9 @@ def _units_shipped(order: LedgerOrder, snapshot: Snapshot) -> int:
 
 
 def _end_conflict(
-    connection: Connection, resources: Resources, order: LedgerOrder, held: StoredSnapshot
+    connection: Connection, resources: Resources, order: LedgerOrder, stored_snapshot: StoredSnapshot
 ) -> Wait:
-    """The seller has withdrawn what contradicted the marketplace's state: it goes out with the next placing."""
+    """Ends a conflict after the seller has withdrawn the shipped units: the next `place` sends the held state."""
     ledger.change(
         connection,
         order,
@@ -131,44 +136,55 @@ def _end_conflict(
         attempts=0,
     )
     wait = Wait(f"it is to be placed as {order.conflicting_state}")
-    open_orders.record_validation(connection, held, closable=False, waits_for=wait.reason, needs_person=False)
+    open_orders.record_validation(
+        connection, stored_snapshot, closable=False, waits_for=wait.reason, needs_person=False
+    )
     return wait
 
 
 def _final_state(order: LedgerOrder, snapshot: Snapshot) -> str:
-    """What it was closed as; where FeedAMP shows only that it is (Q12), what we set or what the units say."""
+    """The final state: FeedAMP's, or where it is not reported (Q12) the one we sent, or the one the units imply."""
     if snapshot.marketplace_state in FINAL_STATES:
         return str(snapshot.marketplace_state)
     return order.closing_state or str(SHIPPED if _units_shipped(order, snapshot) else CANCELLED)
 
 
 def _hold_back_reports(connection: Connection, order: LedgerOrder, *, now: datetime) -> None:
-    """A closed order is never reported."""
-    waiting = [f for f in findings.of_order(connection, *order.key) if f.state == TO_REPORT]
-    held = [f.but(state=HELD, intent_at=None, note=_CLOSED) for f in waiting]
+    """Holds findings that were still to be reported: no report is sent for a closed order."""
+    stored = findings.of_order(connection, *order.key)
+    held = [
+        finding.but(state=HELD, intent_at=None, note=_CLOSED)
+        for finding in stored
+        if finding.state == TO_REPORT
+    ]
     findings.write(connection, held, now=now)
 
 
 def release_reports(connection: Connection, order: LedgerOrder, *, now: datetime) -> None:
-    """Lets reports go out that were held back only because the order was closed, which it is no longer."""
-    held = [f for f in findings.of_order(connection, *order.key) if f.state == HELD]
-    waiting = [f.but(state=TO_REPORT, note=None) for f in held if f.note == _CLOSED]
-    findings.write(connection, waiting, now=now)
+    """Releases findings that were held only because the order was closed; call it when the order is open again."""
+    stored = findings.of_order(connection, *order.key)
+    released = [
+        finding.but(state=TO_REPORT, note=None)
+        for finding in stored
+        if finding.state == HELD and finding.note == _CLOSED
+    ]
+    findings.write(connection, released, now=now)
 
 
 def record_closed(
     connection: Connection, order: LedgerOrder, snapshot: Snapshot, *, run_id: str | None, now: datetime
 ) -> None:
-    """The order is final at FeedAMP: by our own PUT, whose answer may have been lost, or by someone else's."""
+    """Closes an order in the ledger that is final at FeedAMP, by our PUT (whose answer may be lost) or by another's.
+
+    Writes a row of `closures` only if the closing was ours.
+    """
     state = _final_state(order, snapshot)
-    ours = order.closing_at if order.closing_state == state else None
-    reason = None if ours else "closed elsewhere"
-    # `place` may have taken or held a cancellation since the order was read for closing.
+    closed_at = order.closing_at if order.closing_state == state else None  # None: not closed by us
+    reason = None if closed_at else "closed elsewhere"
+    # Intake may have taken, or `place` held, a cancellation since the order was read for closing.
     current = ledger.read(connection, *order.key) or order
     conflicting_state = current.conflicting_state
-    if (
-        CANCELLED in (current.desired_state, conflicting_state) and state == SHIPPED
-    ):  # it came in too late to be sent
+    if CANCELLED in (current.desired_state, conflicting_state) and state == SHIPPED:
         reason, conflicting_state = CANCELLED_TOO_LATE, str(CANCELLED)
     ledger.change(
         connection,
@@ -176,17 +192,17 @@ def record_closed(
         phase="closed",
         accepted_state=state,
         desired_state=state,
-        closed_at=ours,
-        ended_at=ours or now,
+        closed_at=closed_at,
+        ended_at=closed_at or now,
         reason=reason,
         conflicting_state=conflicting_state,
         next_try_at=None,
     )
     open_orders.forget(connection, *order.key)
     _hold_back_reports(connection, order, now=now)
-    if ours is None:
+    if closed_at is None:
         log.info(
-            "Order %s of seller %s was closed at FeedAMP, and not by this installation; it is closed here as well.",
+            "Order %s of seller %s was closed at FeedAMP by another system; the ledger closes it as well.",
             order.mp_order_number,
             order.seller_id,
         )
@@ -198,10 +214,10 @@ def record_closed(
         "marketplace_state": state,
         "units_shipped": seen.units_shipped,
         "units_cancelled": seen.units_cancelled,
-        "closed_at": ours,
+        "closed_at": closed_at,
         "run_id": run_id,
     }
-    outbox.put(connection, CLOSURES.name, [closure], recorded_at=ours)
+    outbox.put(connection, CLOSURES.name, [closure], recorded_at=closed_at)
 
 
 def _shared_numbers(

@@ -1,4 +1,4 @@
-"""Open orders whose snapshot changed -> findings -> POST errors; mended findings are resolved."""
+"""Open orders whose snapshot changed -> findings -> POST errors; findings whose fault is gone are resolved."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from feedamp.run import Run, shards
 from feedamp.state import findings, leases, ledger, open_orders, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.process_fulfillments.evaluate import evaluate
-from feedamp.steps.read_back import keep_read
+from feedamp.steps.read_back import store_order
 from feedamp.steps.runner import (
     StepResult,
     missing_order,
@@ -42,11 +42,11 @@ ORDERS_PER_TRANSACTION = 50
 
 
 def plan_process(resources: Resources, seller_ids: list[str]) -> list[dict[str, Any]]:
-    """Shards of sellers with something to validate, to report or to close: what the state says, no event."""
+    """Shards of sellers with something to validate, report or close, according to the state."""
     with resources.state.read() as connection:
         ready = [seller.seller_id for seller in sellers.workable(connection, seller_ids=seller_ids)]
         work = (
-            _to_judge(connection, resources, ready).keys()
+            _to_evaluate(connection, resources, ready).keys()
             | open_orders.closable(connection, ready, now=resources.state.now()).keys()
             | findings.to_report(connection, ready).keys()
         )
@@ -54,16 +54,16 @@ def plan_process(resources: Resources, seller_ids: list[str]) -> list[dict[str, 
 
 
 async def validate(resources: Resources, run: Run, shard: int, seller_ids: list[str]) -> StepResult:
-    """Judges every changed snapshot of some sellers and sends what is to be reported.
+    """Evaluates every changed snapshot of some sellers and reports new errors to FeedAMP.
 
-    Safe to repeat: findings have stable ids, and a report whose answer was lost is looked up before it is sent
-    again.
+    Safe to repeat: findings have stable ids, and before a report whose answer was lost is sent again, the order is
+    read to see whether FeedAMP lists it.
     """
     started_at = resources.state.now()
     result = StepResult("validate", shard)
     with resources.state.read() as connection:
         found = sellers.workable(connection, seller_ids=seller_ids) if seller_ids else []
-        changed = _to_judge(connection, resources, [seller.seller_id for seller in found])
+        changed = _to_evaluate(connection, resources, [seller.seller_id for seller in found])
     if run.dry_run:
         result.orders = sum(len(numbers) for numbers in changed.values())
         return result
@@ -72,7 +72,7 @@ async def validate(resources: Resources, run: Run, shard: int, seller_ids: list[
         async def work(seller: Seller) -> None:
             numbers = changed.get(seller.seller_id, [])
             for start in range(0, len(numbers), ORDERS_PER_TRANSACTION):
-                _judge_all(
+                _evaluate_all(
                     resources, seller.seller_id, numbers[start : start + ORDERS_PER_TRANSACTION], result
                 )
             with resources.state.read() as connection:
@@ -88,8 +88,8 @@ async def validate(resources: Resources, run: Run, shard: int, seller_ids: list[
     return result
 
 
-def _to_judge(connection: Connection, resources: Resources, seller_ids: list[str]) -> dict[str, list[str]]:
-    """Changed snapshots, and those whose listed error has waited `error_clear_days` without any change."""
+def _to_evaluate(connection: Connection, resources: Resources, seller_ids: list[str]) -> dict[str, list[str]]:
+    """Orders with a changed snapshot, and unchanged ones whose listed error has lasted for `error_clear_days`."""
     numbers = open_orders.to_validate(connection, seller_ids)
     before = resources.state.now() - resources.settings.error_clear
     for seller_id, lingering in open_orders.lingering(connection, seller_ids, before=before).items():
@@ -97,18 +97,18 @@ def _to_judge(connection: Connection, resources: Resources, seller_ids: list[str
     return numbers
 
 
-def _judge_all(resources: Resources, seller_id: str, numbers: Sequence[str], result: StepResult) -> None:
+def _evaluate_all(resources: Resources, seller_id: str, numbers: Sequence[str], result: StepResult) -> None:
     with resources.state.begin() as connection:
-        ours = ledger.read_many(connection, seller_id, numbers)
+        ledger_orders = ledger.read_many(connection, seller_id, numbers)
         for number in numbers:
-            if number not in ours:
+            if number not in ledger_orders:
                 continue
             try:
-                held = open_orders.read(connection, seller_id, number)
-                if held is None:
+                stored = open_orders.read(connection, seller_id, number)
+                if stored is None:
                     continue
                 with connection.begin_nested():
-                    evaluate(connection, resources, ours[number], held)
+                    evaluate(connection, resources, ledger_orders[number], stored)
             except UnreadableError as error:
                 result.orders_unread += 1
                 result.add_warning(seller_id, f"{error} The next extraction reads the order again.")
@@ -128,10 +128,10 @@ class _Reporter:
         self._result = result
 
     async def report(self, number: str) -> None:
-        """One POST with all reports of an order, sent by one process at a time.
+        """Sends all reports of an order in one POST, while holding the order's lease.
 
         Raises:
-            BusyError: another process is at it.
+            BusyError: another process is reporting on this order.
             PausedError: the seller has been paused since the step began.
         """
         name = leases.of_order("report", self._client.seller_id, number)
@@ -147,21 +147,23 @@ class _Reporter:
                 leases.release(connection, name, lease)
 
     async def _report(self, number: str) -> None:
-        """An intent is stored before the POST leaves."""
+        """Stores an intent before the POST is sent; if an earlier intent has no answer, reads the order first."""
         pending = self._pending(number)
         if any(finding.intent_at for finding in pending):
-            pending = await self._sort_out(number, pending)
+            pending = await self._check_arrival(number, pending)
         if not pending:
             return
         self._write([f.but(intent_at=self._resources.state.now()) for f in pending])
         try:
             await self._post(number, pending)
         except UnclearError as error:
-            log.info("The answer to a report was lost; order %s is read before anything is repeated.", number)
-            left = await self._sort_out(number, self._pending(number))
-            if left:
-                self._write([f.but(intent_at=self._resources.state.now()) for f in left])
-                await self._post(number, left, last_error=error)
+            log.info(
+                "The answer to a report was lost; order %s is read before the report is repeated.", number
+            )
+            remaining = await self._check_arrival(number, self._pending(number))
+            if remaining:
+                self._write([f.but(intent_at=self._resources.state.now()) for f in remaining])
+                await self._post(number, remaining, last_error=error)
 
     async def _post(
         self, number: str, pending: list[StoredFinding], *, last_error: UnclearError | None = None
@@ -174,19 +176,19 @@ class _Reporter:
             await self._confirm_missing(number)
         except RejectedError as error:
             words = "; ".join(": ".join(filter(None, pair)) for pair in error.reasons) or str(error)
-            # FeedAMP's words may repeat a customer field: they are stored, not logged.
+            # FeedAMP's message may contain a customer field: it is stored, not logged.
             self._result.add_warning(
                 self._client.seller_id,
                 f"order {number}: FeedAMP refused the error report, so its findings are held; "
-                "`feedamp findings list` shows its words",
+                "`feedamp findings list` shows FeedAMP's message",
             )
             self._write([f.but(state=HELD, intent_at=None, note=words) for f in pending])
         except UnclearError:
             if last_error is None:
                 raise
-            raise last_error from None  # unclear twice: the intent stays, the next run reads the order first
+            raise last_error from None  # unclear twice: the intent remains, and the next run reads the order first
         except TransientError:
-            # A throttle or a refused connection: nothing reached FeedAMP, so nothing is unclear.
+            # Throttled, or the connection was refused: the report did not reach FeedAMP, so no intent remains.
             self._write([f.but(intent_at=None) for f in pending])
             raise
         else:
@@ -194,7 +196,7 @@ class _Reporter:
             self._result.extra["reported"] = self._result.extra.get("reported", 0) + len(pending)
 
     async def _confirm_missing(self, number: str) -> None:
-        """Reads the order by itself: only what FeedAMP says then makes it a missing one."""
+        """Reads the order alone; only if FeedAMP answers 404 again is it marked as missing."""
         seller_id = self._client.seller_id
         asked_at = self._resources.state.now()
         try:
@@ -204,26 +206,27 @@ class _Reporter:
             with self._resources.state.begin() as connection:
                 ledger.mark_missing(connection, seller_id, number, asked_at=asked_at)
         except UnreadableError:
-            pass  # whatever its shape, it is there
+            pass  # it cannot be decoded, but it exists
         except TransientError as error:
             self._result.record_failure(seller_id, error)
         else:
-            message = f"FeedAMP answered 404 to a report on order {number}, which it has."
+            message = f"FeedAMP answered 404 to a report on order {number}, although it has the order."
             self._result.record_failure(seller_id, TransientError(message))
 
-    async def _sort_out(self, number: str, pending: list[StoredFinding]) -> list[StoredFinding]:
-        """Reads the order, marks what has arrived and judges what was read; returns what is to be sent then.
+    async def _check_arrival(self, number: str, pending: list[StoredFinding]) -> list[StoredFinding]:
+        """Reads the order, marks the reports that have arrived, and evaluates it; returns the findings still to send.
 
-        The seller may have mended the line meanwhile: its error is listed no longer, and is not reported again.
+        The evaluation matters: if the seller has corrected a line meanwhile, FeedAMP no longer lists its error, and
+        it must not be reported again.
         """
         try:
             read = await read_alone(self._client, number)
         except NotFoundError:
-            return pending  # the POST that follows says so to the person
+            return pending  # the POST that follows gets a 404, too, and handles it
         if isinstance(read, UnreadableOrder):
             self._result.orders_unread += 1
             self._result.add_warning(self._client.seller_id, read.sentence)
-            return []  # its report stays unclear: the next run reads the order again
+            return []  # the report remains unclear; the next run reads the order again
         order, read_at = read
         arrived = await self._arrived(order, pending)
         now = self._resources.state.now()
@@ -239,16 +242,17 @@ class _Reporter:
             ]
         )
         with self._resources.state.begin() as connection:
-            keep_read(connection, self._client.seller_id, order, read_at)
-        _judge_all(self._resources, self._client.seller_id, [number], self._result)
+            store_order(connection, self._client.seller_id, order, read_at)
+        _evaluate_all(self._resources, self._client.seller_id, [number], self._result)
         return self._pending(number)
 
     async def _arrived(self, order: Order, pending: list[StoredFinding]) -> list[StoredFinding]:
+        """The sent findings that FeedAMP has, or may have if it does not list errors."""
         sent = [finding for finding in pending if finding.intent_at is not None]
         if order.errors is not None:
-            listed = {(e.code, e.message, e.mp_line_number) for e in order.errors}
+            listed = {(error.code, error.message, error.mp_line_number) for error in order.errors}
             return [finding for finding in sent if finding.listed_as in listed]
-        # No list of errors (Q12): the filter tells whether there is any. Only a plain "none" permits a repeat.
+        # Without a list of errors (Q12), ask the filter whether there are any; repeat only if it says there are none.
         filters = Filters(mp_order_numbers=(order.mp_order_number,), has_errors=False)
         try:
             page = await self._client.list_orders(filters)
@@ -266,8 +270,8 @@ class _Reporter:
         return [finding for finding in stored if finding.state == TO_REPORT]
 
     def _write(self, changed: list[StoredFinding]) -> None:
-        """Stores how a report came out, unless a person has waived the finding meanwhile."""
+        """Stores the result of a report, except for findings that were waived meanwhile."""
         with self._resources.state.begin() as connection:
-            current = [(f, findings.read(connection, f.finding_id)) for f in changed]
-            still = [f for f, stored in current if stored is None or stored.state == TO_REPORT]
-            findings.write(connection, still, now=self._resources.state.now())
+            current = [(finding, findings.read(connection, finding.finding_id)) for finding in changed]
+            to_write = [finding for finding, stored in current if stored is None or stored.state == TO_REPORT]
+            findings.write(connection, to_write, now=self._resources.state.now())

@@ -1,1 +1,1 @@
-"""One day of orders compared in ledger, FeedAMP and warehouse, and repaired."""
+"""Compares one day of orders in ledger, FeedAMP and warehouse, and repairs the differences."""

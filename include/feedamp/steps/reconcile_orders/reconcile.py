@@ -1,4 +1,4 @@
-"""One calendar day of orders: ledger, FeedAMP and warehouse compared, differences written down and repaired."""
+"""Compares one calendar day of orders in ledger, FeedAMP and warehouse; records and repairs the differences."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from feedamp.state import ledger, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.reconcile_orders.difference_table import DifferenceTable
 from feedamp.steps.reconcile_orders.seller_comparison import SellerComparison
-from feedamp.steps.reconcile_orders.warehouse_lookup import WarehouseReader, bought
+from feedamp.steps.reconcile_orders.warehouse_lookup import WarehouseReader, purchased_orders
 from feedamp.steps.runner import (
     StepResult,
     record_run,
@@ -34,8 +34,8 @@ def plan_reconcile(
 ) -> list[dict[str, Any]]:
     """Shards of sellers with orders purchased from `start` (inclusive) to `end` (exclusive), UTC.
 
-    Orders that only the warehouse knows count, too, but not in a dry run: to open the warehouse may make it. `with_stale` adds every order open longer than
-    `stale_after_days`, which scheduled runs do.
+    Orders that only the warehouse knows count as well, except in a dry run, because opening the warehouse may create
+    it. `with_stale` adds every order that has been open longer than `stale_after_days`; scheduled runs set it.
 
     Raises:
         BusyError: another process holds the warehouse.
@@ -60,7 +60,7 @@ def _numbers(
         if with_stale:
             sources.append(ledger.open_longer_than(connection, now - resources.settings.stale_after, ready))
     if start and end and ready and not dry_run:
-        sources.append(bought(resources.warehouse, ready, start, end))
+        sources.append(purchased_orders(resources.warehouse, ready, start, end))
     return {
         seller_id: list(dict.fromkeys(number for found in sources for number in found.get(seller_id, ())))
         for seller_id in sorted({seller_id for found in sources for seller_id in found})
@@ -80,12 +80,13 @@ async def reconcile(
 ) -> StepResult:
     """Compares the orders of some sellers and writes every difference to `reconciliations`.
 
-    An order that its seller has changed since the last extraction began is no difference: it is counted as
-    `not_extracted_yet`, and the next extraction brings it.
+    An order that its seller has changed since the last extraction began does not count as different: it is counted as
+    `not_extracted_yet`, and the next extraction reads it.
 
-    Reads by number and touches no watermark. Without `repair` nothing else changes, except that the ledger notes which
-    orders FeedAMP does not have; with it, ledger and warehouse come to FeedAMP's truth, and FeedAMP gets back what it
-    lost of ours. Safe to repeat: what is repaired is no difference any more, and rows of one run and field are one row.
+    Reads orders by number and moves no watermark. Without `repair`, the only other change is that the ledger marks
+    orders that FeedAMP does not have. With `repair`, ledger and warehouse are set to FeedAMP's state, and orders and
+    states that FeedAMP has lost are sent again. Safe to repeat: a repaired difference is not found again, and there is
+    one row per run, order and field.
 
     Raises:
         BusyError: another process holds the warehouse.
@@ -96,7 +97,7 @@ async def reconcile(
     if seller_ids:
         numbers = _numbers(resources, start, end, seller_ids, with_stale=with_stale, dry_run=run.dry_run)
     with resources.state.read() as connection:
-        found = [s for s in sellers.workable(connection) if s.seller_id in numbers]
+        found = [seller for seller in sellers.workable(connection) if seller.seller_id in numbers]
     if run.dry_run:
         result.orders = sum(map(len, numbers.values()))
         return result
@@ -111,7 +112,7 @@ async def reconcile(
         try:
             await run_per_seller(clients, found, result, work)
         finally:
-            result.orders = table.compared  # placing again has counted too
+            result.orders = table.compared  # orders that were placed again were counted twice
             result.extra |= {
                 "differences": table.found.total(),
                 "repaired": table.repaired.total(),

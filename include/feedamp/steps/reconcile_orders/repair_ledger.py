@@ -1,4 +1,4 @@
-"""The ledger of one order brought to what FeedAMP shows, in the transaction of the caller."""
+"""Repairs the ledger row of one order so that it agrees with FeedAMP, in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -19,37 +19,45 @@ def repair_ledger(
     connection: Connection,
     resources: Resources,
     run: Run,
-    ours: LedgerOrder | None,
-    shown: Order | None,
+    ledger_order: LedgerOrder | None,
+    remote_order: Order | None,
     repair: Repair,
 ) -> bool:
-    """Changes the row that `ours` was read from; False if nothing was to be done, or `close` is at the order just now.
+    """Applies a repair to the order's ledger row.
 
-    The caller has seen that the row is still the same.
+    The caller has checked in this transaction that the row still equals `ledger_order`.
+
+    Returns:
+        True if the row was changed, or is right and only has to be sent; False if there was nothing to do, or `close`
+        is working on the order.
     """
-    if ours is None or repair.action in (Action.AGREE, Action.LEAVE, Action.SEND):
+    if ledger_order is None or repair.action in (Action.AGREE, Action.LEAVE, Action.SEND):
         return repair.action is Action.SEND
     now = resources.state.now()
-    name = leases.of_order("close", *ours.key)
+    name = leases.of_order("close", *ledger_order.key)
     lease = leases.take(connection, name, now=now)
     if lease is None:
         return False
-    leases.release(connection, name, lease)  # no one else writes before this transaction ends
+    leases.release(connection, name, lease)  # no other transaction can write before this one ends
     if repair.action is Action.CLOSE:
-        if shown is not None:
-            record_closed(connection, ours, shown.snapshot(), run_id=run.run_id, now=now)
+        if remote_order is not None:
+            record_closed(connection, ledger_order, remote_order.snapshot(), run_id=run.run_id, now=now)
         return True
-    ledger.change(connection, ours, **_changes(ours, shown, repair), next_try_at=now, attempts=0)
-    open_orders.invalidate_validation(connection, *ours.key)
+    ledger.change(
+        connection, ledger_order, **_changes(ledger_order, remote_order, repair), next_try_at=now, attempts=0
+    )
+    open_orders.invalidate_validation(connection, *ledger_order.key)
     if repair.action is Action.REOPEN:
-        release_reports(connection, ours, now=now)
+        release_reports(connection, ledger_order, now=now)
     return True
 
 
-def _changes(ours: LedgerOrder, shown: Order | None, repair: Repair) -> dict[str, Any]:
-    state = shown.marketplace_state if shown is not None else ours.accepted_state
+def _changes(ledger_order: LedgerOrder, remote_order: Order | None, repair: Repair) -> dict[str, Any]:
+    state = remote_order.marketplace_state if remote_order is not None else ledger_order.accepted_state
     if repair.action is Action.ADOPT:
-        is_settled = ours.phase == "settled" or (ours.desired_state == state and not ours.conflicting_state)
+        is_settled = ledger_order.phase == "settled" or (
+            ledger_order.desired_state == state and not ledger_order.conflicting_state
+        )
         if not is_settled:
             return {"accepted_state": state}
         return {"phase": "settled", "accepted_state": state, "desired_state": state, "reason": None}
@@ -58,17 +66,17 @@ def _changes(ours: LedgerOrder, shown: Order | None, repair: Repair) -> dict[str
             "phase": "settled",
             "accepted_state": state,
             "desired_state": state,
-            "placed_at": ours.placed_at or ours.first_put_at or ours.taken_at,
+            "placed_at": ledger_order.placed_at or ledger_order.first_put_at or ledger_order.taken_at,
             "closed_at": None,
             "reason": "reopened: FeedAMP shows it open",
         }
-    # What is to be sent is what FeedAMP had accepted before it lost it. It was never only our own closing.
-    wanted = ours.accepted_state
-    reason = "FeedAMP has lost it" if shown is None else f"FeedAMP shows {state} again"
+    # Send the state that FeedAMP had accepted before losing it. It never comes from our closing alone (`decide_repair`).
+    desired_state = ledger_order.accepted_state
+    reason = "FeedAMP has lost it" if remote_order is None else f"FeedAMP shows {state} again"
     return {
         "phase": "to_place",
         "accepted_state": state,
-        "desired_state": wanted,
+        "desired_state": desired_state,
         "closed_at": None,
         "reason": reason,
     }

@@ -1,7 +1,7 @@
-"""What the warehouse holds of orders, for many sellers at once.
+"""Reads orders from the warehouse for many sellers at the same time.
 
-The warehouse may be held by one process at a time, so it is opened for a moment, in a thread of its own and never while
-a request is on its way; whoever asks meanwhile is answered together with the others in the next opening.
+Only one process at a time can have the warehouse open. So a lookup opens it briefly, in a separate thread, and never
+keeps it open during a request to FeedAMP. Lookups that arrive meanwhile are answered together the next time.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from feedamp.tables import ORDER_LINES, ORDERS, Row
 from feedamp.warehouse import Warehouse
 
 ORDERS_PER_LOOKUP = 2_000
-WAIT_S = 10.0  # whoever compares has other work than to wait for a reader
+WAIT_S = 10.0  # a reconciliation should not wait longer for another process that reads the warehouse
 Key = tuple[str, str]
 _KEY = ("seller_id", "mp_order_number")
 
 
 @dataclass(frozen=True)
-class Stored:
-    """What the warehouse says of one order, and when FeedAMP showed it (None: never)."""
+class WarehouseRow:
+    """One order as the warehouse has it, and when it was extracted (None: never)."""
 
     side: Side
     extracted_at: datetime | None = None
 
     @property
     def has_units(self) -> bool:
-        """The seller had shipped or cancelled something."""
+        """Whether it shows shipped or cancelled units."""
         return any(
             path[2:] in (("units_shipped",), ("units_cancelled",)) and value not in ("", "0")
             for path, value in self.side.items()
@@ -43,46 +43,46 @@ class Stored:
 
 
 @dataclass
-class _Asked:
-    """What one asker wants; `answer` holds it, among others', once its turn has come."""
+class _Lookup:
+    """One caller's keys; `answer` is the task that reads them together with those of other callers."""
 
     keys: list[Key]
-    answer: asyncio.Task[dict[Key, Stored]] | None = None
+    answer: asyncio.Task[dict[Key, WarehouseRow]] | None = None
 
 
 class WarehouseReader:
-    """Answers many askers; safe to use from all tasks of one event loop."""
+    """Combines the lookups of many sellers; safe to use from all tasks of one event loop."""
 
     def __init__(self, warehouse: Warehouse) -> None:
         self._warehouse = warehouse
-        self._waiting: list[_Asked] = []
-        self._door = asyncio.Lock()
+        self._waiting: list[_Lookup] = []
+        self._lock = asyncio.Lock()
 
-    async def read(self, seller_id: str, numbers: Sequence[str]) -> dict[str, Stored]:
-        """What is stored of one seller's orders, by number; an order that is not there has an empty side.
+    async def read(self, seller_id: str, numbers: Sequence[str]) -> dict[str, WarehouseRow]:
+        """The warehouse's rows of one seller's orders, by number; an order it does not have gets an empty side.
 
         Raises:
             BusyError: another process holds the warehouse.
         """
-        asked = _Asked([(seller_id, number) for number in numbers])
-        self._waiting.append(asked)
-        async with self._door:
-            while asked.answer is None:
-                await self._answer_some()
-        found = await asked.answer
-        return {number: found.get((seller_id, number), Stored({})) for number in numbers}
+        lookup = _Lookup([(seller_id, number) for number in numbers])
+        self._waiting.append(lookup)
+        async with self._lock:
+            while lookup.answer is None:
+                await self._answer_batch()
+        found = await lookup.answer
+        return {number: found.get((seller_id, number), WarehouseRow({})) for number in numbers}
 
-    async def _answer_some(self) -> None:
-        together = [self._waiting.pop(0)]
-        while self._waiting and sum(len(asked.keys) for asked in together) < ORDERS_PER_LOOKUP:
-            together.append(self._waiting.pop(0))
-        keys = [key for asked in together for key in asked.keys]
+    async def _answer_batch(self) -> None:
+        batch = [self._waiting.pop(0)]
+        while self._waiting and sum(len(lookup.keys) for lookup in batch) < ORDERS_PER_LOOKUP:
+            batch.append(self._waiting.pop(0))
+        keys = [key for lookup in batch for key in lookup.keys]
         answer = asyncio.create_task(asyncio.to_thread(self._read, keys))
-        for asked in together:
-            asked.answer = answer
-        await asyncio.wait([answer])  # each asker meets its error, if it has one
+        for lookup in batch:
+            lookup.answer = answer
+        await asyncio.wait([answer])  # an error is raised in each caller that awaits its answer
 
-    def _read(self, keys: list[Key]) -> dict[Key, Stored]:
+    def _read(self, keys: list[Key]) -> dict[Key, WarehouseRow]:
         rows: dict[Key, dict[str, list[Row]]] = {}
         moments: dict[Key, datetime | None] = {}
         with self._warehouse.session(wait_s=min(WAIT_S, self._warehouse.lock_wait_s)) as session:
@@ -92,7 +92,7 @@ class WarehouseReader:
                     rows.setdefault(key, {}).setdefault(table, []).append(row)
                     if table == ORDERS.name:
                         moments[key] = row["extracted_at"]
-        return {key: Stored(rows_side(found), moments.get(key)) for key, found in rows.items()}
+        return {key: WarehouseRow(rows_side(found), moments.get(key)) for key, found in rows.items()}
 
 
 def _columns(table: str) -> list[str]:
@@ -102,10 +102,13 @@ def _columns(table: str) -> list[str]:
     return list(dict.fromkeys((*_KEY, *more, *COMPARED[table])))
 
 
-def bought(
+def purchased_orders(
     warehouse: Warehouse, seller_ids: Sequence[str], start: datetime, end: datetime
 ) -> dict[str, list[str]]:
-    """Numbers of all orders that the warehouse holds of a span of time, ours or not, by seller."""
+    """Numbers of all warehouse orders purchased from `start` (inclusive) to `end` (exclusive), by seller.
+
+    Includes orders that are not in the ledger.
+    """
     numbers: dict[str, list[str]] = {}
     with warehouse.session(wait_s=min(WAIT_S, warehouse.lock_wait_s)) as session:
         for seller_id, number in session.bought(seller_ids, start, end):

@@ -1,1 +1,1 @@
-"""Grants that no task has used are kept alive."""
+"""Renews grants that no task has used lately."""

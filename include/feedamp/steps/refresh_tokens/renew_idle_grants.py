@@ -1,4 +1,4 @@
-"""Keeps every grant alive, tries refused ones once more, and names those whose year ends soon."""
+"""Renews idle grants, retries refused ones, and warns of grants that expire soon."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ WARN_BEFORE = timedelta(days=30)
 
 
 def plan_refresh(resources: Resources, seller_ids: list[str]) -> list[dict[str, Any]]:
-    """Shards of sellers whose grant was not used for 30 days or was refused; warns of grants that end."""
+    """Shards of sellers whose grant was not used for 30 days or was refused; warns of grants with 30 days or less left."""
     now = resources.state.now()
-    wanted = []
+    due = []
     with resources.state.read() as connection:
         for seller in sellers.find(connection, seller_ids):
             grant = grants.read(connection, resources.cipher, seller.seller_id)
@@ -32,20 +32,20 @@ def plan_refresh(resources: Resources, seller_ids: list[str]) -> list[dict[str, 
                 continue
             if grant.ends_at - now <= WARN_BEFORE:
                 log.warning(
-                    "The grant of seller %s ends on %s; ask the seller to authorize again.",
+                    "The grant of seller %s expires on %s; ask the seller to authorize again.",
                     seller.seller_id,
                     grant.ends_at.date(),
                 )
             last_used = max(filter(None, (grant.refreshed_at, grant.issued_at)))
             if grant.status == NEEDS_AUTHORIZATION or now - last_used >= UNUSED_FOR:
-                wanted.append(seller.seller_id)
-    return shards(wanted, sellers_per_task=resources.settings.sellers_per_task)
+                due.append(seller.seller_id)
+    return shards(due, sellers_per_task=resources.settings.sellers_per_task)
 
 
 async def refresh(resources: Resources, run: Run, shard: int, seller_ids: list[str]) -> StepResult:
-    """Refreshes some grants; red only when a refresh failed for another reason than refusal.
+    """Refreshes the grants of some sellers; a refused grant does not turn the task red, any other failure does.
 
-    Safe to repeat: a lease lets one process at a time refresh a seller.
+    Safe to repeat: a lease lets only one process at a time refresh a seller's grant.
     """
     started_at = resources.state.now()
     result = StepResult("refresh", shard)
