@@ -9,7 +9,7 @@ from manifests import T0, order
 
 from feedamp.api.pages import UnreadableOrder
 from feedamp.state import open_orders
-from feedamp.steps.extract_fulfillments.extract import _each_once
+from feedamp.steps.extract_fulfillments.extract import _deduplicate
 
 
 def test_of_two_snapshots_of_one_moment_the_state_keeps_the_same(env: Env) -> None:
@@ -30,4 +30,4 @@ def test_of_two_snapshots_of_one_moment_the_state_keeps_the_same(env: Env) -> No
 def test_an_order_that_a_page_holds_twice_counts_as_it_stands_last() -> None:
     first, other, last = order(1), order(mp_order_number="M-2"), order(2)
     nameless = [UnreadableOrder(None, "order_lines"), UnreadableOrder(None, "errors")]
-    assert _each_once([first, other, *nameless, last]) == [last, other, *nameless]
+    assert _deduplicate([first, other, *nameless, last]) == [last, other, *nameless]

@@ -105,7 +105,7 @@ class Dying(Lake):
 
 
 def test_a_process_that_dies_leaves_no_order_that_only_the_ledger_knows(env):
-    for number in range(_adopt.ORDERS_PER_PORTION + 100):
+    for number in range(_adopt.ORDERS_PER_BATCH + 100):
         hold(env, f"X-{number}")
     lake = env.resources.lake
     env.resources = replace(env.resources, lake=Dying(lake.root))
@@ -116,9 +116,9 @@ def test_a_process_that_dies_leaves_no_order_that_only_the_ledger_knows(env):
     with env.state.read() as connection:
         in_ledger = sum(ledger.phases(connection).values())
     assert env.rows("SELECT count(*) FROM orders") == [(in_ledger,)]
-    assert 0 < in_ledger < _adopt.ORDERS_PER_PORTION + 100
+    assert 0 < in_ledger < _adopt.ORDERS_PER_BATCH + 100
     adopt(env, SELLER)
-    assert env.rows("SELECT count(*) FROM orders") == [(_adopt.ORDERS_PER_PORTION + 100,)]
+    assert env.rows("SELECT count(*) FROM orders") == [(_adopt.ORDERS_PER_BATCH + 100,)]
 
 
 def test_a_dry_run_counts_and_writes_nothing(env):
