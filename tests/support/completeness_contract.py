@@ -594,7 +594,7 @@ def test_what_a_forced_rebuild_left_out_is_read_again(env: Env, is_compacted: bo
     env.resources.warehouse.rebuild(env.resources.lake)
     assert not _has_x_0(env)
     [note] = verified(env, repair=True).notes
-    assert f"Manifest {gone} is gone" in note
+    assert f"Manifest {gone} is missing" in note
     assert "The watermarks of 2 sellers are moved back" in note
     assert "Its rows of `runs` and `reconciliations`" in note
     assert "warehouse keeps" not in note
