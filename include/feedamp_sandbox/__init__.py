@@ -1,7 +1,7 @@
-"""A FeedAMP to run against: strict server, simulated sellers, faults, and counters of broken rules.
+"""A FeedAMP sandbox: a strict server with simulated sellers, faults on request, and counters of broken rules.
 
 with running(SandboxOptions(sellers=2)) as sandbox:
-    …                              # a client works against sandbox.api
+    …                              # run a client against sandbox.api
     sandbox.act(rounds=3)          # sellers acknowledge, ship, cancel
     assert sandbox.broken_rules == []
 """

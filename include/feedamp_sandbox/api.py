@@ -1,4 +1,4 @@
-"""The API below its base URL: who may call, what is called, and what it answers."""
+"""The API below its base URL: checks the caller, routes the call, and answers it."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ OrderEndpoint = Callable[[World, Call, str, str], Reply]
 
 
 def get_order(world: World, _call: Call, seller_id: str, number: str) -> Reply:
-    """One bare order (3.2)."""
+    """One order, without an envelope (3.2)."""
     return Reply(200, order_view(world.orders.get(seller_id, number), world.options))
 
 
 def get_fulfillments(world: World, _call: Call, seller_id: str, number: str) -> Reply:
-    """The snapshot of what the seller shipped and cancelled (3.4)."""
+    """The snapshot of shipped and cancelled units (3.4)."""
     return Reply(200, fulfillments_view(world.orders.get(seller_id, number), world.options))
 
 
@@ -61,7 +61,7 @@ ORDER_ENDPOINTS: dict[tuple[str, str], OrderEndpoint] = {
 
 @dataclass(slots=True)
 class Outcome:
-    """An answer, the seller it is for, and the fault that hit it."""
+    """An answer, the seller it is for, and the fault that was applied."""
 
     reply: Reply
     seller_id: str | None = None
@@ -76,7 +76,7 @@ class Api:
         self._dead_tokens = DeadTokens(world)
 
     def answer(self, call: Call) -> Outcome:
-        """The outcome of one call; refusals are answers too."""
+        """The outcome of one call; a refusal is an answer, too."""
         outcome = Outcome(Reply(500))
         with self.world.lock:
             try:
@@ -95,9 +95,9 @@ class Api:
             self._limit(call, outcome.seller_id)
         outcome.fault = fault = self.world.faults.take(call, outcome.seller_id)
         if fault and fault.kind in INSTEAD_KINDS:
-            # A wait on the token call says nothing to those who hold a live access token.
-            told = None if call.path in TOKEN_PATHS else outcome.seller_id
-            return spoil.instead(fault, self.world, call, told)
+            # A throttled token call does not oblige clients with a live access token to wait.
+            throttled_seller_id = None if call.path in TOKEN_PATHS else outcome.seller_id
+            return spoil.instead(fault, self.world, call, throttled_seller_id)
         reply = self._routed(call, outcome.seller_id, fault)
         if fault and fault.kind in (*LOST_KINDS, *CONTENT_KINDS):
             for credential in self._credentials(call):
@@ -134,7 +134,7 @@ class Api:
             raise Refusal(429, ("TOO_MANY_REQUESTS", "slow down"), headers={"Retry-After": str(wait_s)})
 
     def _grantor(self, call: Call) -> str | None:
-        """The seller behind the credential of a token call, as far as it can be told."""
+        """The seller that the credential of a token call belongs to; None if unknown."""
         owners = [self.world.grants.owner(credential) for credential in self._credentials(call)]
         return owners[0] if owners else None
 

@@ -1,4 +1,4 @@
-"""`feedamp sandbox`: the sandbox as a process of its own."""
+"""`feedamp sandbox`: runs the sandbox as a separate process."""
 
 from __future__ import annotations
 
@@ -24,33 +24,39 @@ def parser() -> argparse.ArgumentParser:
     """The options of the command."""
     made = argparse.ArgumentParser(
         prog="feedamp sandbox",
-        description="A FeedAMP to run against, on this machine.",
-        epilog="While it runs, /_sandbox/ beside /api/v1 has levers: GET report, GET orders, POST act?rounds=N (sellers "
-        'work), POST faults with {"kind": …, "times": 1 or null, "probability": 1.0, "lasts_s": …, "seconds": …, '
-        '"method": …, "path": …, "seller_id": …} (kind alone is needed), DELETE faults. '
+        description="Runs a simulated FeedAMP on this machine.",
+        epilog="While it runs, /_sandbox/ beside /api/v1 takes control requests: GET report, GET orders, POST "
+        'act?rounds=N (lets the sellers work), POST faults with {"kind": …, "times": 1 or null, "probability": 1.0, '
+        '"lasts_s": …, "seconds": …, "method": …, "path": …, "seller_id": …} (only kind is required), DELETE faults. '
         f"Kinds of faults: {', '.join(KINDS)}.",
     )
     made.add_argument("--host", default="127.0.0.1")
-    made.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    made.add_argument("--port", type=int, default=0, help="0 picks a free port")
     sellers = made.add_mutually_exclusive_group()
-    sellers.add_argument("--sellers", type=int, default=3, metavar="N", help="so many made-up sellers")
+    sellers.add_argument("--sellers", type=int, default=3, metavar="N", help="number of made-up sellers")
     sellers.add_argument(
         "--sellers-file", type=Path, metavar="FILE", help="JSON Lines: seller_id, name?, refresh_token"
     )
     made.add_argument(
-        "--write-sellers", type=Path, metavar="FILE", help="where to write the sellers' first tokens"
+        "--write-sellers", type=Path, metavar="FILE", help="file to write the sellers' first tokens to"
     )
-    made.add_argument("--seed", type=int, default=7, help="what the simulated sellers decide by")
+    made.add_argument("--seed", type=int, default=7, help="determines what the simulated sellers do")
     made.add_argument("--requests-per-second", type=float, default=2.0, help="allowed for each seller")
-    made.add_argument("--burst", type=int, default=2, help="requests a seller may send at once")
+    made.add_argument(
+        "--burst", type=int, default=2, help="requests allowed without a pause, for each seller"
+    )
     made.add_argument("--token-lifetime-s", type=int, default=3600)
     made.add_argument(
         "--refresh-grace-s", type=float, default=0.0, help="how long an exchanged refresh token works"
     )
     made.add_argument(
-        "--pace", type=float, default=0.0, metavar="S", help="sellers act every S seconds; 0: on POST act"
+        "--pace",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="sellers act every S seconds; 0: only on POST act",
     )
-    made.add_argument("--verbose", action="store_true", help="one line a request on stderr")
+    made.add_argument("--verbose", action="store_true", help="log one line per request to stderr")
     return made
 
 
@@ -68,14 +74,14 @@ def read_sellers(file: Path) -> tuple[Seller, ...]:
             seller_id, token = row["seller_id"], row["refresh_token"]
             sellers.append(Seller(seller_id, row.get("name") or seller_id, token))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{file}, line {number}: seller_id and refresh_token are needed") from error
+            raise ValueError(f"{file}, line {number}: seller_id and refresh_token are required") from error
     if not sellers:
-        raise ValueError(f"{file} holds no seller")
+        raise ValueError(f"{file} contains no seller")
     return tuple(sellers)
 
 
 def write_sellers(file: Path, sellers: Sequence[Seller]) -> None:
-    """A JSON Lines file for `feedamp sellers import`, readable by its owner only; replaces what was there."""
+    """Writes a JSON Lines file for `feedamp sellers import`, readable only by its owner; replaces an existing file."""
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
         os.fchmod(out.fileno(), 0o600)
         for seller in filter(lambda seller: seller.refresh_token, sellers):
@@ -83,7 +89,7 @@ def write_sellers(file: Path, sellers: Sequence[Seller]) -> None:
 
 
 async def serve(options: SandboxOptions, host: str, port: int, sellers_file: Path, verbose: bool) -> World:
-    """Serve until SIGTERM or SIGINT; the one line on stdout says that it listens."""
+    """Serves until SIGTERM or SIGINT; prints one line to stdout once it listens."""
     world = World(options)
     log_line = (lambda line: print(line, file=sys.stderr)) if verbose else None
     server = Server(world, log_line=log_line)
@@ -104,7 +110,7 @@ async def serve(options: SandboxOptions, host: str, port: int, sellers_file: Pat
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command: 0 after a signal to stop, 2 for wrong options or a port that is taken."""
+    """Runs the command; returns 0 after a stop signal, 2 for wrong options or a port in use."""
     given = parser().parse_args(argv)
     try:
         sellers = read_sellers(given.sellers_file) if given.sellers_file else max(1, given.sellers)
@@ -117,7 +123,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             refresh_grace_s=given.refresh_grace_s,
             pace_s=given.pace,
         )
-        with tempfile.TemporaryDirectory(prefix="feedamp-sandbox-") as folder:  # gone when the sandbox stops
+        with tempfile.TemporaryDirectory(
+            prefix="feedamp-sandbox-"
+        ) as folder:  # deleted when the sandbox stops
             file = given.write_sellers or Path(folder) / "sellers.jsonl"
             write_sellers(file, options.seller_list())
             world = asyncio.run(serve(options, given.host, given.port, file.resolve(), given.verbose))

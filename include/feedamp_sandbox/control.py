@@ -1,4 +1,4 @@
-"""Levers and gauges outside the API, below `/_sandbox/`."""
+"""Control requests below `/_sandbox/`, outside the API: read the sandbox's state, move sellers, set faults."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ PREFIX = "/_sandbox/"
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """One pull at a lever."""
+class ControlRequest:
+    """One control request."""
 
     world: World
     query: dict[str, str]
@@ -32,19 +32,21 @@ class Ask:
 
 
 def answer(world: World, method: str, path: str, query: str, body: bytes) -> Reply:
-    """The answer of one lever; 404 for a lever that does not exist."""
-    lever = LEVERS.get((method, path.removeprefix(PREFIX)))
-    if lever is None:
-        return Refusal(404, ("NOT_FOUND", "levers: report, orders, act, faults")).reply()
+    """The answer to one control request; 404 for an unknown one."""
+    endpoint = ENDPOINTS.get((method, path.removeprefix(PREFIX)))
+    if endpoint is None:
+        return Refusal(404, ("NOT_FOUND", "control requests: report, orders, act, faults")).reply()
     try:
-        return lever(Ask(world, {name: values[-1] for name, values in parse_qs(query).items()}, body))
+        return endpoint(
+            ControlRequest(world, {name: values[-1] for name, values in parse_qs(query).items()}, body)
+        )
     except msgspec.DecodeError as error:
         return Refusal(400, ("INVALID_PAYLOAD", str(error))).reply()
 
 
-def report(ask: Ask) -> Reply:
+def report(request: ControlRequest) -> Reply:
     """GET report: orders by status, broken rules, requests by method and status."""
-    return Reply(200, summary(ask.world))
+    return Reply(200, summary(request.world))
 
 
 def summary(world: World) -> Json:
@@ -54,7 +56,7 @@ def summary(world: World) -> Json:
         with world.lock:
             statuses.update(order.status for order in world.orders.of(seller_id))
     with world.lock:
-        requests = Counter(f"{request.method} {request.status}" for request in world.requests)
+        requests = Counter(f"{logged.method} {logged.status}" for logged in world.requests)
         return {
             "sellers": len(world.sellers),
             "orders": dict(sorted(statuses.items())),
@@ -66,42 +68,42 @@ def summary(world: World) -> Json:
         }
 
 
-def orders(ask: Ask) -> Reply:
-    """GET orders: what FeedAMP holds, by seller and number; `?seller_id=` for one seller."""
-    world, wanted = ask.world, ask.query.get("seller_id")
-    truth: dict[str, Json] = {}
+def orders(request: ControlRequest) -> Reply:
+    """GET orders: all orders of the sandbox, by seller and number; `?seller_id=` for one seller."""
+    world, wanted = request.world, request.query.get("seller_id")
+    found: dict[str, Json] = {}
     for seller_id in world.orders.seller_ids:
         if wanted in (None, seller_id):
             with world.lock:
-                truth[seller_id] = {order.number: full_view(order) for order in world.orders.of(seller_id)}
-    return Reply(200, truth)
+                found[seller_id] = {order.number: full_view(order) for order in world.orders.of(seller_id)}
+    return Reply(200, found)
 
 
-def act(ask: Ask) -> Reply:
-    """POST act: one round of all sellers, or `?rounds=`."""
-    rounds = ask.query.get("rounds", "1")
+def act(request: ControlRequest) -> Reply:
+    """POST act: lets all sellers work for one round, or for `?rounds=`."""
+    rounds = request.query.get("rounds", "1")
     if not (rounds.isascii() and rounds.isdigit() and int(rounds) <= 1000):
         return Refusal(400, ("INVALID_QUERY_PARAM", "rounds is a whole number up to 1000")).reply()
-    ask.world.act(int(rounds))
+    request.world.act(int(rounds))
     return Reply(200, {"rounds": int(rounds)})
 
 
-def add_fault(ask: Ask) -> Reply:
-    """POST faults: put one fault in force; the fields are those of `Fault`, only `kind` is required."""
-    fault = msgspec.json.decode(ask.body, type=Fault)
-    with ask.world.lock:
-        ask.world.faults.add(fault)
+def add_fault(request: ControlRequest) -> Reply:
+    """POST faults: adds one fault; the fields are those of `Fault`, only `kind` is required."""
+    fault = msgspec.json.decode(request.body, type=Fault)
+    with request.world.lock:
+        request.world.faults.add(fault)
     return Reply(200, msgspec.to_builtins(fault))
 
 
-def clear_faults(ask: Ask) -> Reply:
-    """DELETE faults: take all back."""
-    with ask.world.lock:
-        ask.world.faults.clear()
+def clear_faults(request: ControlRequest) -> Reply:
+    """DELETE faults: removes all faults."""
+    with request.world.lock:
+        request.world.faults.clear()
     return Reply(200, {})
 
 
-LEVERS: dict[tuple[str, str], Callable[[Ask], Reply]] = {
+ENDPOINTS: dict[tuple[str, str], Callable[[ControlRequest], Reply]] = {
     ("GET", "report"): report,
     ("GET", "orders"): orders,
     ("POST", "act"): act,

@@ -1,4 +1,4 @@
-"""Currency codes of ISO 4217 that stand for money in circulation; the API's own list is not known (Q4)."""
+"""ISO 4217 codes of the currencies in circulation; the API's own list is not known (Q4)."""
 
 from __future__ import annotations
 

@@ -24,12 +24,15 @@ class Cursors:
         self._filters = hashlib.sha256(repr((seller_id, filters)).encode()).hexdigest()[:12]
 
     def issue(self, position: str) -> str:
-        """A cursor for what comes after `position`; never the same text twice."""
+        """A cursor for the page after `position`; each call returns a different text."""
         payload = f"{position}.{self._filters}.{secrets.token_hex(3)}"
         return base64.urlsafe_b64encode(f"{payload}.{self._signature(payload)}".encode()).decode()
 
     def position(self, cursor: str, refuse: Refuse) -> str:
-        """Where the page starts; `refuse` is called for a cursor of elsewhere or of other filters."""
+        """The position after which the page starts.
+
+        Calls `refuse` for a cursor that is unknown or belongs to other filters.
+        """
         try:
             payload, _, signature = base64.urlsafe_b64decode(cursor.encode()).decode("ascii").rpartition(".")
         except (binascii.Error, ValueError):
@@ -42,7 +45,7 @@ class Cursors:
         return position
 
     def again(self, cursor: str | None) -> str:
-        """Another cursor for where `cursor`, one of ours or None for the start, leads."""
+        """A new cursor for the same position as `cursor`, which this class has issued; None is the start."""
         return self.issue(
             base64.urlsafe_b64decode(cursor.encode()).decode().partition(".")[0] if cursor else ""
         )

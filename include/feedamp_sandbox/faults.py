@@ -1,8 +1,8 @@
-"""Faults on request: which request is hit, how often, how long, and with what.
+"""Faults on request: which requests are affected, how often, for how long, and how.
 
-Every kind can be asked for while the sandbox runs, for one call, some or all of them, by chance, for a span of time,
-and for a method, a path or a seller: `Sandbox.fault(…)` in a test, `POST /_sandbox/faults` from elsewhere. An outage of
-five minutes is `{"kind": "error_503", "times": null, "lasts_s": 300}`.
+Every kind can be requested while the sandbox runs: for one, some or all requests, with a probability, for a period of
+time, and for a method, a path or a seller. Use `Sandbox.fault(…)` in a test and `POST /_sandbox/faults` otherwise. An
+outage of five minutes is `{"kind": "error_503", "times": null, "lasts_s": 300}`.
 """
 
 from __future__ import annotations
@@ -30,29 +30,32 @@ InsteadKind = Literal[
     "expire_cursor",
     "reset_before",
 ]
-"""Nothing takes effect: 429 with seconds, with an HTTP date, bare; 5xx as HTML; 400, 401 and 500 that repeat the
-request with its credential and its body, as careless servers do; 401 for a live token; 400 for a live cursor; the
-connection is reset."""
+"""The request has no effect: 429 with seconds, with an HTTP date, or with neither; 5xx as HTML; 400, 401 and 500 that
+repeat the request with its credential and body, as careless servers do; 401 for a live token; 400 for a live cursor;
+a reset connection."""
 
 LostKind = Literal["reset_after", "lost_refresh", "cut_body", "slow_drip", "broken_json", "html"]
-"""The effect happens, the answer suffers: reset; the same for a token call; cut in the middle; `seconds` long;
-200 with half a JSON text; 200 with a page of HTML."""
+"""The request takes effect, but its answer is lost or damaged: connection reset; the same for a token call; cut in the
+middle; spread over `seconds`; 200 with half a JSON text; 200 with a page of HTML."""
 
 ContentKind = Literal[
     "repeat_cursor", "empty_page", "null_orders", "misshapen_order", "numbers_as_strings", "unknown_values"
 ]
-"""A well-formed answer with the wrong content: the cursor that was sent comes back; no orders but a new cursor;
-`"orders": null`; one order of another shape; every number as a string; fields and enum values no one knows."""
+"""A well-formed answer with wrong content: the cursor that was sent, once more; no orders but a new cursor;
+`"orders": null`; one order of another shape; every number as a string; unknown fields and enum values."""
 
 MovingKind = Literal["move_up", "move_down", "shift_pages", "change_after_read"]
-"""Orders change while the pages of GET /orders are read: one still to come is updated by its seller and moves to the
-front, as in a list with the newest first; one that was read is updated and moves to the end, where it comes again; the
-same with an offset for a cursor, so that the first order of this page coercions unchanged onto the page before and is not
-shown; one is updated right after the page that shows it."""
+"""Orders change while the pages of GET /orders are read:
+- `move_up`: an order of a later page is updated by its seller and moves to the front, as in a list sorted newest first.
+- `move_down`: an order that was read is updated and moves to the end, where it appears again.
+- `shift_pages`: the same where a cursor is an offset, so that the first order of the next page moves, unchanged, onto
+  the page before and does not appear.
+- `change_after_read`: an order is updated right after the page that shows it."""
 
 TimeKind = Literal["index_lag", "clock_apart"]
-"""A right answer of another time: lists show and find what was so `seconds` ago, single orders are up to date; the Date
-header and the times that filters compare are those of a clock `seconds` ahead (below zero: behind)."""
+"""A correct answer of another time. `index_lag`: lists show and filter the orders as they were `seconds` ago, while single
+orders are up to date. `clock_apart`: the Date header and the times that filters compare come from a clock that is
+`seconds` ahead (negative: behind)."""
 
 Kind = InsteadKind | LostKind | ContentKind | MovingKind | TimeKind
 
@@ -64,12 +67,14 @@ CURSOR_KINDS = ("expire_cursor", "repeat_cursor", "move_up", "move_down", "shift
 
 
 class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What goes wrong and where. `path` is a regular expression searched in the path below the base URL.
+    """What goes wrong, and for which requests.
 
-    `times`: how many requests are hit, None without end. `probability`: of each matching request.
-    `lasts_s`: how long the fault is in force from when it was asked for, by the sandbox's clock, None without end.
-    `seconds`: of `throttle` and `throttle_until` to wait, of `slow_drip` to take, of `index_lag` and `clock_apart` to
-    be off.
+    `path`: a regular expression that is searched in the path below the base URL.
+    `times`: how many requests are affected; None for no limit.
+    `probability`: the chance that a matching request is affected.
+    `lasts_s`: how long the fault is active after it was added, by the sandbox's clock; None for no limit.
+    `seconds`: the wait of `throttle` and `throttle_until`, the duration of `slow_drip`, the offset of `index_lag` and
+    `clock_apart`.
     """
 
     kind: Kind
@@ -82,7 +87,7 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     seconds: float = 1.0
 
     def matches(self, call: Call, seller_id: str | None) -> bool:
-        """Whether the fault is meant for this request, chance left aside."""
+        """Whether the fault applies to this request, before its probability is considered."""
         if self.kind == "lost_refresh" and call.path != "/access_token":
             return False
         if self.kind in CONTENT_KINDS and (call.method != "GET" or not call.path.startswith("/orders")):
@@ -99,7 +104,7 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class Faults:
-    """The faults in force, in the order they were asked for. Not locked: the caller holds the sandbox's lock."""
+    """The active faults, in the order they were added. Not locked: the caller holds the sandbox's lock."""
 
     def __init__(self, seed: int, monotonic: Callable[[], float]) -> None:
         self._rng = random.Random(seed)
@@ -109,19 +114,19 @@ class Faults:
         self._until: list[float] = []
 
     def add(self, fault: Fault) -> None:
-        """Put a fault in force."""
+        """Adds a fault."""
         self._faults.append(fault)
         self._left.append(float("inf") if fault.times is None else fault.times)
         self._until.append(float("inf") if fault.lasts_s is None else self._monotonic() + fault.lasts_s)
 
     def clear(self) -> None:
-        """Take all faults back."""
+        """Removes all faults."""
         self._faults.clear()
         self._left.clear()
         self._until.clear()
 
     def take(self, call: Call, seller_id: str | None) -> Fault | None:
-        """The first fault that hits this request, used up once."""
+        """The first fault that affects this request; counts as one of its `times`."""
         for at, fault in enumerate(self._faults):
             if (
                 self._left[at] > 0

@@ -1,4 +1,4 @@
-"""Who calls, and whether secrets stand where they do not belong (contract 1, 2.2, 7.7)."""
+"""Identifies the caller, and finds secrets where they do not belong (contract 1, 2.2, 7.7)."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from feedamp_sandbox.wire import (
 from feedamp_sandbox.world import World
 
 IN_FLIGHT_S = 1.0
-"""On one connection a request that comes later than this after a 401 was made by someone who knew of it."""
+"""A request that arrives on a connection later than this after a 401 was sent by a client that knew of the 401."""
 
 PROCESSES_AT_ONCE = 4
-"""So many processes may bring one token with the same request, each told by its own 401."""
+"""How many processes may send the same request with one token before each has received its own 401."""
 
 
 def check_url(world: World, call: Call) -> None:
-    """Refuse secrets in the URL and a URL that is too long; the examples never show a value.
+    """Refuses a URL that contains a secret or is too long; recorded examples never contain a value.
 
     Raises: Refusal 400 or 414.
     """
     parts = [*call.path.split("/"), *(text for pair in call.query for text in pair)]
     if any(world.grants.is_secret(unquote(part)) for part in parts):
         world.rules.note("secret_in_url", f"{call.method} /{call.path.split('/')[1]}")
-        raise Refusal(400, ("INVALID_QUERY_PARAM", "a secret stands in the URL"))
+        raise Refusal(400, ("INVALID_QUERY_PARAM", "the URL contains a secret"))
     if call.url_length > MAX_URL_LENGTH:
         world.rules.note("too_many_order_numbers", f"{call.where}: URL of {call.url_length} characters")
         raise Refusal(414, ("INVALID_QUERY_PARAM", "the URL is too long"))
 
 
 def check_headers(world: World, call: Call) -> None:
-    """Count secrets in headers, and basic auth."""
+    """Counts secrets in headers, and basic auth."""
     for name, value in call.headers.items():
         scheme, _, credential = value.partition(" ")
         if name == "authorization" and scheme.lower() == "basic":
@@ -52,18 +52,18 @@ def holds_secret(world: World, credential: str) -> bool:
 
 @dataclass(slots=True)
 class Refused:
-    """Where and when an access token got its 401s: by request the connections, by connection the moment."""
+    """The 401s of one access token: for each request the connections that got one, for each connection the first time."""
 
     requests: dict[tuple[str, str, tuple[tuple[str, str], ...]], list[str]] = field(default_factory=dict)
     connections: dict[str, float] = field(default_factory=dict)
 
 
 class DeadTokens:
-    """Reads the bearer token, and notices a client that goes on with one after its 401.
+    """Reads the bearer token, and notices a client that keeps using a token after its 401.
 
-    Requests under way at the same time are innocent, and so are processes that were not told yet. So it counts when the
-    very same request comes again on its connection, or more often than processes would send it at once, or when a
-    connection that was told more than a second ago brings the token once more.
+    Requests in flight at that moment break no rule, nor do other processes that have not received a 401 yet. So a
+    request counts only if the same request is repeated on its connection, if more than 4 connections send the same
+    request, or if its connection received a 401 for this token more than a second ago.
     """
 
     def __init__(self, world: World) -> None:
@@ -91,8 +91,12 @@ class DeadTokens:
     def _count(self, call: Call, token: str) -> None:
         refused = self._refused.setdefault(token, Refused())
         now, request = self._world.monotonic(), (call.method, call.path, call.query)
-        told_at = refused.connections.setdefault(call.connection, now)
-        told = refused.requests.setdefault(request, [])
-        if call.connection in told or len(told) >= PROCESSES_AT_ONCE or now > told_at + IN_FLIGHT_S:
+        refused_at = refused.connections.setdefault(call.connection, now)
+        connections = refused.requests.setdefault(request, [])
+        if (
+            call.connection in connections
+            or len(connections) >= PROCESSES_AT_ONCE
+            or now > refused_at + IN_FLIGHT_S
+        ):
             self._world.rules.note("dead_access_token_reused", call.where)
-        told.append(call.connection)
+        connections.append(call.connection)

@@ -10,16 +10,16 @@ from feedamp_sandbox.options import SandboxOptions
 from feedamp_sandbox.rules import BrokenRules
 
 UNDER_WAY_S = 0.5
-"""A request that comes so soon after a 429 was under way already; the client could not know."""
+"""A request that arrives this soon after a 429 was already in flight; the client could not know of the 429."""
 
 
 @dataclass(slots=True)
 class Bucket:
-    """Requests a seller may still send, and the wait a 429 asked for; seconds of the monotonic clock."""
+    """Requests that a seller may still send, and the wait that a 429 demanded; times in seconds, monotonic clock."""
 
     left: float
     filled_at: float
-    told_at: float = 0.0
+    throttled_at: float = 0.0
     wait_until: float = 0.0
 
 
@@ -32,10 +32,10 @@ class Limiter:
         self._buckets: dict[str, Bucket] = {}
 
     def wait_s(self, seller_id: str, where: str) -> int:
-        """0 if the request may pass, else the whole seconds to wait, from 1 up."""
+        """0 if the request is allowed, else the whole seconds to wait, at least 1."""
         now = self._monotonic()
         bucket = self._buckets.setdefault(seller_id, Bucket(self._burst, now))
-        if bucket.told_at + UNDER_WAY_S < now < bucket.wait_until - 0.05:
+        if bucket.throttled_at + UNDER_WAY_S < now < bucket.wait_until - 0.05:
             self._rules.note("retry_after_ignored", f"{where} for {seller_id}")
         bucket.left = min(self._burst, bucket.left + (now - bucket.filled_at) * self._rate)
         bucket.filled_at = now
@@ -44,11 +44,11 @@ class Limiter:
             return 0
         self._rules.note("rate_exceeded", f"{where} for {seller_id}")
         wait_s = max(1, math.ceil((1 - bucket.left) / self._rate))
-        self.told_to_wait(seller_id, wait_s)
+        self.demand_wait(seller_id, wait_s)
         return wait_s
 
-    def told_to_wait(self, seller_id: str, wait_s: float) -> None:
-        """Note that an answer asked the seller's client to wait so long."""
+    def demand_wait(self, seller_id: str, wait_s: float) -> None:
+        """Records that an answer told the seller's client to wait this long."""
         now = self._monotonic()
         bucket = self._buckets.setdefault(seller_id, Bucket(self._burst, now))
-        bucket.told_at, bucket.wait_until = now, now + wait_s
+        bucket.throttled_at, bucket.wait_until = now, now + wait_s

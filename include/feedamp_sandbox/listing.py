@@ -1,4 +1,4 @@
-"""GET /orders: pages of the orders that match (contract 3.1, 7.3)."""
+"""GET /orders: pages of matching orders (contract 3.1, 7.3)."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from feedamp_sandbox.world import World
 
 
 def list_orders(world: World, call: Call, seller_id: str, fault: Fault | None = None) -> Reply:
-    """One page of the seller's orders that match, in no order a client could rely on.
+    """One page of the seller's matching orders, in an order that no client can rely on.
 
-    A fault of `index_lag`, of `clock_apart` or of orders that move decides what the page is made from.
+    The faults `index_lag` and `clock_apart` and those that move orders change which orders the page is made from.
 
     Raises: Refusal 400.
     """
@@ -39,11 +39,13 @@ def list_orders(world: World, call: Call, seller_id: str, fault: Fault | None = 
     if fault and fault.kind in MOVING_KINDS:
         moving.before_page(fault.kind, world, seller_id, query.matches, after)
     listed = candidates(world, seller_id, query, after)
-    shown = ((order, order if lag is None else order.as_of(world.clock() - lag)) for order in listed)
-    matching = ((order, then) for order, then in shown if then is not None and query.matches(then))
+    versions = ((order, order if lag is None else order.as_of(world.clock() - lag)) for order in listed)
+    matching = (
+        (order, version) for order, version in versions if version is not None and query.matches(version)
+    )
     found = list(islice(matching, query.page_size + 1))
     page = found[: query.page_size]
-    payload: Json = {"orders": [order_view(then, world.options) for _, then in page]}
+    payload: Json = {"orders": [order_view(version, world.options) for _, version in page]}
     if page and fault and fault.kind == "change_after_read":
         page[0][0].updated_by_seller(world.clock())
     if len(found) > query.page_size:
@@ -54,7 +56,7 @@ def list_orders(world: World, call: Call, seller_id: str, fault: Fault | None = 
 
 
 def by_another_clock(query: Query, ahead: timedelta) -> Query:
-    """The query as a server answers it whose clock, which also wrote its time stamps, is ahead of the sandbox's."""
+    """The query as a server would answer it whose clock and time stamps are ahead of the sandbox's."""
 
     def shifted(bound: datetime | None) -> datetime | None:
         return bound and bound - ahead
@@ -67,7 +69,7 @@ def by_another_clock(query: Query, ahead: timedelta) -> Query:
 
 
 def candidates(world: World, seller_id: str, query: Query, after: str) -> Iterator[StoredOrder]:
-    """The orders to filter, sorted by key."""
+    """The orders to filter, sorted by sort key."""
     if query.numbers is None:
         yield from world.orders.of(seller_id, after)
         return

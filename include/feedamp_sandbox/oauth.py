@@ -13,7 +13,7 @@ from feedamp_sandbox.wire import Json, Refusal
 
 @dataclass(slots=True)
 class Grant:
-    """A seller's consent. `newest` is the only refresh token that works, but for the grace period."""
+    """A seller's consent. `newest` is the only refresh token that works, except during the grace period."""
 
     seller_id: str
     newest: str = field(repr=False)
@@ -24,7 +24,7 @@ class Grant:
 
 @dataclass(slots=True)
 class AccessToken:
-    """What one access token stands for; `until` is exclusive, UTC."""
+    """The grant and expiry of one access token; `until` is exclusive, UTC."""
 
     grant: Grant
     until: datetime
@@ -56,13 +56,13 @@ class Grants:
         return grant
 
     def issue_code(self, seller_id: str) -> str:
-        """A one-time code for a seller who has just consented."""
+        """Issues a one-time code for a seller who has just consented."""
         code = "c-" + secrets.token_hex(12)
         self._codes[code] = seller_id
         return code
 
     def exchange_code(self, code: str) -> Json:
-        """A first token pair; the seller's grant before this one ends, unless `keep_older_grants`.
+        """Issues the first token pair of a new grant; ends the seller's previous grant unless `keep_older_grants`.
 
         Raises: Refusal 401 invalid_grant.
         """
@@ -75,7 +75,7 @@ class Grants:
         return self._pair(self._grant(seller_id, "rt-" + secrets.token_hex(16)))
 
     def exchange_refresh_token(self, token: str) -> Json:
-        """A new token pair; the token dies, but for the grace period.
+        """Issues a new token pair; the given token stops working, after the grace period if there is one.
 
         Raises: Refusal 401 invalid_grant.
         """
@@ -115,9 +115,9 @@ class Grants:
         }
 
     def seller_of(self, access_token: str) -> str:
-        """The seller the token stands for.
+        """The seller that the token belongs to.
 
-        Raises: Refusal 401 for a token that is unknown, expired or of an ended grant.
+        Raises: Refusal 401 for a token that is unknown or expired, or whose grant has ended.
         """
         token = self._access.get(access_token)
         if token is None or not token.live or self._clock() >= token.until:
@@ -125,20 +125,20 @@ class Grants:
         return token.grant.seller_id
 
     def was_issued(self, access_token: str) -> bool:
-        """Whether the token ever worked."""
+        """Whether the token was ever issued."""
         return access_token in self._access
 
     def owner(self, credential: str) -> str | None:
-        """The seller behind a refresh token or an unused code."""
+        """The seller that a refresh token or an unused code belongs to; None if unknown."""
         grant = self._refresh.get(credential)
         return grant.seller_id if grant else self._codes.get(credential)
 
     def answer_was_lost(self, credential: str) -> None:
-        """Note that the client could not read the answer: trying `credential` again is no fault of its own."""
+        """Records that the client could not read the answer: using `credential` again then breaks no rule."""
         self._answer_lost.add(credential)
 
     def newest_refresh_token(self, seller_id: str) -> str:
-        """The one refresh token of the seller that works now; empty without a live grant."""
+        """The seller's newest refresh token; empty without a live grant."""
         grant = self._grants.get(seller_id)
         return grant.newest if grant and grant.live else ""
 
@@ -153,22 +153,22 @@ class Grants:
         )
 
     def expire_access_tokens(self, seller_id: str | None = None) -> None:
-        """Let all access tokens, or one seller's, run out now; the grants live on."""
+        """Expires all access tokens now, or those of one seller; the grants remain live."""
         for token in self._access.values():
             if seller_id in (None, token.grant.seller_id):
                 token.live = False
 
     def cancel(self, seller_id: str) -> None:
-        """End the grant, but let access tokens live until they run out."""
+        """Ends the grant; access tokens work until they expire."""
         if seller_id in self._grants:
             self._grants[seller_id].live = False
 
     def revoke(self, seller_id: str) -> None:
-        """End the grant and its access tokens at once, as when a seller disconnects."""
+        """Ends the grant and its access tokens immediately, as when a seller disconnects."""
         self.cancel(seller_id)
         self.expire_access_tokens(seller_id)
 
 
 def refused_grant(message: str) -> Refusal:
-    """401 that names the grant, not the client."""
+    """A 401 that blames the grant, not the client."""
     return Refusal(401, ("invalid_grant", message))

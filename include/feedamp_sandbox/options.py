@@ -1,4 +1,4 @@
-"""How a sandbox behaves: sellers, limits, token lifetimes and the unknowns of the contract as switches."""
+"""How a sandbox behaves: sellers, limits, token lifetimes, and switches for what the contract leaves open."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 Clock = Callable[[], datetime]
-"""Gives the time in UTC, with zone."""
+"""Returns the current time in UTC, with time zone."""
 
 Behavior = Literal["ship_whole", "ship_in_parts", "cancel_some", "cancel_all", "mistype", "never"]
 Behaviors = tuple[tuple[Behavior, int], ...]
@@ -25,7 +25,7 @@ DEFAULT_BEHAVIORS: Behaviors = (
 
 
 def utc_now() -> datetime:
-    """The machine's time in UTC."""
+    """The machine's current time in UTC."""
     return datetime.now(UTC)
 
 
@@ -52,17 +52,18 @@ def _hex(seed: int, text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SandboxOptions:
-    """Everything that can be set; the defaults are the contract's own figures or its safest assumption.
+    """All settings of a sandbox; the defaults are the contract's figures or the safest assumptions.
 
-    `burst`: requests a seller may send at once before `requests_per_second` holds.
-    `refresh_grace_s`: how long the refresh token before the newest is answered again (Q10).
-    `revoke_on_reuse`: a refresh token used twice ends the whole grant, as some servers do (Q10).
-    `keep_older_grants`: another consent of the same seller does not end the grants before it.
-    `optional_fields`: required fields of PUT that may be missing, dotted (the required lists are inferred, 3.6).
-    `last_cursor`: how the last page says so (Q26). `show_errors`: whether orders show `errors` (Q12).
-    `fulfillments_in_list`: shape inside GET /orders and GET /orders/{n}, which is only inferred (3.2).
-    `sparse_fulfillments`: leave out empty lists and `pending` (Q15). `put_status`: Q7.
-    `behaviors`: what simulated sellers do, with weights. `latency_s`: wait before every answer.
+    `burst`: requests a seller may send without a pause before `requests_per_second` applies.
+    `refresh_grace_s`: how long the refresh token before the newest still works (Q10).
+    `revoke_on_reuse`: using a refresh token twice ends the whole grant, as some servers do (Q10).
+    `keep_older_grants`: a new consent of a seller does not end the earlier grants.
+    `optional_fields`: required fields of PUT that may be missing, dotted (which are required is inferred, 3.6).
+    `last_cursor`: what the last page has as `next_cursor` (Q26). `show_errors`: whether orders have `errors` (Q12).
+    `fulfillments_in_list`: their shape in GET /orders and GET /orders/{n}, which is only inferred (3.2).
+    `sparse_fulfillments`: leaves out empty lists and `pending` (Q15). `put_status`: the status of a PUT (Q7).
+    `behaviors`: what simulated sellers do, with weights. `latency_s`: delay before every answer, in seconds.
+    `pace_s`: simulated sellers act every so many seconds; 0: only when told to.
     """
 
     sellers: int | Sequence[Seller] = 3
@@ -89,7 +90,7 @@ class SandboxOptions:
     behaviors: Behaviors = DEFAULT_BEHAVIORS
 
     def seller_list(self) -> tuple[Seller, ...]:
-        """The sellers, made up from the seed when only a number was given."""
+        """The sellers, made up from the seed if only a number was given."""
         if isinstance(self.sellers, int):
             return made_up_sellers(self.sellers, self.seed)
         return tuple(self.sellers)

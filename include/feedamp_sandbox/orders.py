@@ -1,4 +1,4 @@
-"""The orders FeedAMP holds, per seller, and what is computed from them (contract 7.1, 7.2)."""
+"""The sandbox's orders by seller, and the values computed from them (contract 7.1, 7.2)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ CHANGES_KEPT = 8
 
 @dataclass(slots=True)
 class StoredOrder:
-    """One order. `body` is the first accepted PUT; `fulfillments` holds lines with `shipments`, `cancellations`.
+    """One order.
 
-    `sort_key` gives lists their order: none a client could rely on (Q11). `by_hand`: a test plays the seller.
-    `past`: what the order was, each until a moment (exclusive), oldest first; the last changes only.
+    `body` is the first accepted PUT. `fulfillments` has an entry per line with `shipments` and `cancellations`.
+    `sort_key` determines the position in lists, in an order that no client can rely on (Q11).
+    `by_hand`: a test plays the seller.
+    `past`: earlier versions of the order, each with the time until which it was current (exclusive), oldest first; at
+    most the last 8.
     """
 
     sort_key: str
@@ -37,18 +40,18 @@ class StoredOrder:
     past: list[tuple[datetime, StoredOrder]] = field(default_factory=list, repr=False)
 
     def remember(self, now: datetime) -> None:
-        """Keep what the order is, before it changes."""
-        was = replace(self, errors=list(self.errors), past=[])
-        self.past = [*self.past[1 - CHANGES_KEPT :], (now, was)]
+        """Stores the current version of the order before it changes."""
+        version = replace(self, errors=list(self.errors), past=[])
+        self.past = [*self.past[1 - CHANGES_KEPT :], (now, version)]
 
     def as_of(self, moment: datetime) -> StoredOrder | None:
-        """The order as it was at that moment; None before it came."""
+        """The order as it was at that moment; None if it was not imported yet."""
         if self.imported_at > moment:
             return None
-        return next((was for until, was in self.past if until > moment), self)
+        return next((version for until, version in self.past if until > moment), self)
 
     def updated_by_seller(self, now: datetime) -> None:
-        """What counts as a seller's update and changes no unit."""
+        """Records an update by the seller that changes no units; acknowledges the order."""
         self.remember(now)
         self.acknowledged, self.seller_updated_at = True, now
 
@@ -62,11 +65,11 @@ class StoredOrder:
 
     @property
     def ordered(self) -> dict[str, int]:
-        """Units ordered, by line."""
+        """Ordered units by line."""
         return {line["mp_line_number"]: line["quantity"] for line in self.body["order_lines"]}
 
     def units(self, part: str) -> dict[str, int]:
-        """Units by line in `part`, which is `shipments` or `cancellations`; broken quantities count as none."""
+        """Units by line in `part`, which is `shipments` or `cancellations`; invalid quantities count as 0."""
         return {entry["mp_line_number"]: line_units(entry, part) for entry in self.fulfillments}
 
     @property
@@ -74,7 +77,7 @@ class StoredOrder:
         return sum(self.units("shipments").values())
 
     def pending(self) -> dict[str, int]:
-        """Units still open, by ordered line; below zero when more was shipped than ordered."""
+        """Open units by ordered line; negative if more units were shipped and cancelled than ordered."""
         shipped, cancelled = self.units("shipments"), self.units("cancellations")
         return {n: q - shipped.get(n, 0) - cancelled.get(n, 0) for n, q in self.ordered.items()}
 
@@ -84,7 +87,7 @@ class StoredOrder:
 
     @property
     def status(self) -> str:
-        """FeedAMP's own status (7.1). An open error re-opens a finished order, an assumption (Q24)."""
+        """FeedAMP's status (7.1). An open error reopens a fulfilled order; this is an assumption (Q24)."""
         if self.closed:
             return "COMPLETE"
         if self.marketplace_state == "PENDING":
@@ -94,7 +97,7 @@ class StoredOrder:
         return "IN_PROGRESS" if self.acknowledged else "ORDERED"
 
     def write_fulfillments(self, fulfillments: list[Json], now: datetime) -> None:
-        """Replace the snapshot as its seller does; errors of lines that changed are thereby mended."""
+        """Replaces the snapshot as the seller would; errors of changed lines, and of the whole order, are removed."""
         self.remember(now)
         before, after = by_line(self.fulfillments), by_line(fulfillments)
         changed = {n for n in {*before, *after} if before.get(n) != after.get(n)}
@@ -109,7 +112,7 @@ def by_line(fulfillments: Iterable[Json]) -> dict[str, Json]:
 
 
 def line_units(entry: Json, part: str) -> int:
-    """Units of one fulfillment entry; what is not a positive whole number counts as none."""
+    """Units of one fulfillment entry; a quantity that is not a positive whole number counts as 0."""
     quantities = (item.get("quantity") for item in entry.get(part) or ())
     return sum(q for q in quantities if isinstance(q, int) and q > 0)
 
@@ -127,7 +130,7 @@ class Orders:
         return tuple(self._by_number)
 
     def add(self, seller_id: str, body: Json, now: datetime) -> StoredOrder:
-        """Store a new order."""
+        """Stores a new order."""
         number = body["mp_order_number"]
         sort_key = hashlib.sha256(f"{self._seed}:{number}".encode()).hexdigest()[:24]
         order = StoredOrder(sort_key, body, body["marketplace_state"], now)
@@ -136,7 +139,7 @@ class Orders:
         return order
 
     def move(self, seller_id: str, order: StoredOrder, sort_key: str) -> None:
-        """Give an order another place in lists."""
+        """Moves an order to another position in lists."""
         stored = self._sorted[seller_id]
         del stored[next(at for at, other in enumerate(stored) if other is order)]
         order.sort_key = sort_key

@@ -1,4 +1,4 @@
-"""PUT /orders/{n}: place an order, or move its marketplace_state (contract 3.3, 7.1, 7.4)."""
+"""PUT /orders/{n}: places an order, or changes its marketplace_state (contract 3.3, 7.1, 7.4)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LEGAL = {
 
 
 def put_order(world: World, call: Call, seller_id: str, number: str) -> Reply:
-    """Store a new order or the new state of a known one. Safe to repeat: the same body changes nothing.
+    """Stores a new order, or the new state of a known one. Safe to repeat: the same body changes nothing.
 
     Raises: Refusal 400.
     """
@@ -41,7 +41,7 @@ def put_order(world: World, call: Call, seller_id: str, number: str) -> Reply:
     lines = [line["mp_line_number"] for line in body["order_lines"]]
     if len(set(lines)) != len(lines):
         world.rules.note("bad_field", f"{call.where}: order_lines repeat an mp_line_number")
-        raise Refusal(400, ("FIELD_INVALID_VALUE", "mp_line_number stands twice"))
+        raise Refusal(400, ("FIELD_INVALID_VALUE", "mp_line_number appears twice"))
     order = world.orders.find(seller_id, number)
     if order is None:
         if body["marketplace_state"] not in ("PENDING", "AWAITING_SHIPMENT"):
@@ -54,7 +54,7 @@ def put_order(world: World, call: Call, seller_id: str, number: str) -> Reply:
 
 
 def update(world: World, call: Call, order: StoredOrder, body: Json) -> None:
-    """Move the state of a known order, if the body is the first accepted one and the move is legal."""
+    """Changes the state of a known order if the rest of the body is unchanged and the transition is legal."""
     changed = [
         n for n in {**order.body, **body} if n != "marketplace_state" and order.body.get(n) != body.get(n)
     ]
@@ -77,10 +77,10 @@ def update(world: World, call: Call, order: StoredOrder, body: Json) -> None:
 
 
 def wrong_close(order: StoredOrder, state: str) -> list[str]:
-    """The rules that closing as `state` breaks. The close is taken all the same: nothing says FeedAMP refuses it.
+    """The rules that closing as `state` breaks. The closing is accepted anyway: nothing says that FeedAMP refuses it.
 
-    CANCELLED before anything shipped is always legal: the customer may cancel (7.1). So is SHIPPED for an
-    order the marketplace ships itself.
+    CANCELLED is always legal before anything is shipped, because the customer may cancel (7.1). SHIPPED is always legal
+    for an order that the marketplace ships itself.
     """
     if state not in CLOSED_STATES or (state == "SHIPPED" and order.is_marketplace_fulfilled):
         return []
@@ -124,13 +124,13 @@ def checked_body(world: World, call: Call, shape: Check) -> Any:
 
 
 def note(world: World, call: Call, problem: Problem) -> None:
-    """Count one problem of a body."""
+    """Counts one problem of a body."""
     rule = RULE_OF[problem.code] if problem.field else "bad_body"
     world.rules.note(rule, f"{call.where}: {problem.field or problem.code}")
 
 
 def refuse(world: World, call: Call, rule: str, message: str) -> None:
-    """Count and refuse.
+    """Counts the broken rule and refuses the call.
 
     Raises: Refusal 400, always.
     """

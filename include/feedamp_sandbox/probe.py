@@ -1,4 +1,4 @@
-"""A client without manners: sends one request, right or wrong, and shows the bare answer."""
+"""A client that follows no rules: it sends a single request, valid or not, and returns the raw answer."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Answer:
 
 
 class Probe:
-    """Speaks for one seller, the first by default, over one connection that it keeps."""
+    """Sends requests for one seller, the first by default, over a single connection."""
 
     def __init__(self, sandbox: Sandbox, seller_id: str | None = None) -> None:
         self.sandbox = sandbox
@@ -45,7 +45,7 @@ class Probe:
         self._connection = http.client.HTTPConnection(address.netloc, timeout=10)
 
     def close(self) -> None:
-        """Close the connection."""
+        """Closes the connection."""
         self._connection.close()
 
     def send(
@@ -56,7 +56,7 @@ class Probe:
         headers: Mapping[str, str] | None = None,
         query: Mapping[str, str] | str = "",
     ) -> Answer:
-        """One request, exactly as given; a query that is text goes out unchanged."""
+        """Sends one request exactly as given; a query given as text is not encoded."""
         text = query if isinstance(query, str) else urlencode(query)
         data = body.encode() if isinstance(body, str) else body
         try:
@@ -71,7 +71,7 @@ class Probe:
             raise
 
     def token(self, **changes: str) -> Answer:
-        """POST /access_token with the newest refresh token; `changes` replace, add or (empty) remove fields."""
+        """POST /access_token with the newest refresh token; `changes` replaces, adds or (if empty) removes fields."""
         form = {
             "grant_type": "refresh_token",
             "refresh_token": self.sandbox.refresh_token(self.seller_id),
@@ -82,7 +82,7 @@ class Probe:
         return self.send("POST", "/access_token", body, {"Content-Type": "application/x-www-form-urlencoded"})
 
     def call(self, method: str, path: str, payload: Any = None, **query: str) -> Answer:
-        """One request with a live access token, which is fetched when there is none; Decimals as numbers."""
+        """Sends one request with a live access token, fetching one if needed; Decimals are sent as numbers."""
         if not self.access_token:
             self.access_token = self.token().json["access_token"]
         headers = {"Authorization": f"Bearer {self.access_token}"}
@@ -93,12 +93,12 @@ class Probe:
         return self.send(method, path, body, headers, query)
 
     def place(self, number: str, **changes: Any) -> Answer:
-        """PUT an order with these changes to the example."""
+        """PUTs the example order with these changes."""
         return self.call("PUT", f"/orders/{number}", example_order(number, **changes))
 
 
 def example_order(number: str, **changes: Any) -> Json:
-    """A PUT body that the contract allows: one line of two lamps, released."""
+    """A valid PUT body: one line with two lamps, AWAITING_SHIPMENT."""
     return {
         "mp_order_number": number,
         "sales_channel": "market.example",

@@ -28,7 +28,7 @@ ISO_8601 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """The parameters, read. Times are UTC and inclusive lower bounds."""
+    """The parsed parameters. Times are UTC and inclusive lower bounds."""
 
     numbers: tuple[str, ...] | None
     statuses: frozenset[str] | None
@@ -38,7 +38,7 @@ class Query:
     page_size: int
 
     def matches(self, order: StoredOrder) -> bool:
-        """Whether all filters let the order through."""
+        """Whether the order passes all filters."""
         if self.statuses is not None and fulfillment_status(order) not in self.statuses:
             return False
         if self.imported_after is not None and order.imported_at < self.imported_after:
@@ -52,14 +52,14 @@ class Query:
 
 
 def fulfillment_status(order: StoredOrder) -> str | None:
-    """The one filter value that finds the order, read literally (7.2); some orders match none."""
+    """The only filter value that matches the order, by the letter of the contract (7.2); None if no value does."""
     if order.marketplace_state == "AWAITING_SHIPMENT":
         return "PARTIALLY_FULFILLED" if order.fulfillments else "UNFULFILLED"
     return "COMPLETE" if order.closed and order.all_units_in else None
 
 
 class QueryReader:
-    """Reads the parameters of one call; what is not in the contract is counted and refused with 400."""
+    """Reads the parameters of one call; anything that is not in the contract is counted and refused with 400."""
 
     def __init__(self, world: World, call: Call) -> None:
         self.world, self.call = world, call
@@ -105,7 +105,7 @@ class QueryReader:
         return tuple(self.given[name].split(",")) if name in self.given else None
 
     def time(self, name: str) -> datetime | None:
-        """A date-time as UTC; without an offset it is New York's (1), which no client can mean."""
+        """A date-time as UTC; without an offset it is taken as New York time (1) and counted as a broken rule."""
         text = self.given.get(name)
         if text is None:
             return None
@@ -135,7 +135,7 @@ class QueryReader:
         return int(text)
 
     def refuse(self, rule: str, name: str) -> NoReturn:
-        """Count and refuse.
+        """Counts the broken rule and refuses the call.
 
         Raises: Refusal 400, always.
         """

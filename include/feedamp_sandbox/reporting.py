@@ -1,9 +1,9 @@
-"""POST /orders/{n}/errors: what is wrong with a shipment or cancellation (contract 3.5, 7.5, 7.6)."""
+"""POST /orders/{n}/errors: reports errors in a shipment or cancellation (contract 3.5, 7.5, 7.6)."""
 
 from __future__ import annotations
 
 from feedamp_sandbox.placing import checked_body
-from feedamp_sandbox.sellers import sent_wrongly
+from feedamp_sandbox.sellers import has_mistyped
 from feedamp_sandbox.shapes import error_list
 from feedamp_sandbox.wire import (
     Call,
@@ -14,7 +14,7 @@ from feedamp_sandbox.world import World
 
 
 def post_errors(world: World, call: Call, seller_id: str, number: str) -> Reply:
-    """Put lines on hold until their seller mends them. A repeat adds the error again (Q28).
+    """Adds errors to lines, which stay until the seller changes the lines. A repeat adds the error again (Q28).
 
     Raises: Refusal 400 or 404.
     """
@@ -33,7 +33,7 @@ def post_errors(world: World, call: Call, seller_id: str, number: str) -> Reply:
             world.rules.note("duplicate_error_report", f"{call.where}: line {line}")
         if order.closed:
             world.rules.note("error_on_closed_order", call.where)
-        if not order.by_hand and not sent_wrongly(world.options, order, line):
+        if not order.by_hand and not has_mistyped(world.options, order, line):
             world.rules.note("error_on_valid_shipment", f"{call.where}: line {line}")
         order.errors.append(error)
     return Reply(200, {})

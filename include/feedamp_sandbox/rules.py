@@ -1,4 +1,4 @@
-"""Counts the rules a client breaks; each rule with a sentence that says what is right instead."""
+"""Counts the rules that a client breaks; each rule has a sentence that says what to do instead."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ RULES: dict[str, str] = {
     "missing_query_parameter": "the parameter is required (2.1)",
     "repeated_query_parameter": "a list is one comma-separated value (1)",
     "bad_query_value": "the value is not one the parameter takes (3.1)",
-    "page_size_out_of_bounds": "page_size lies between 10 and 50 (3.1)",
-    "too_many_order_numbers": "ask for fewer order numbers at once (3.1)",
+    "page_size_out_of_bounds": "page_size is between 10 and 50 (3.1)",
+    "too_many_order_numbers": "ask for fewer order numbers per request (3.1)",
     "unknown_cursor": "send back next_cursor as it came (7.3)",
     "cursor_with_other_filters": "repeat the filters of the first page with its cursor (7.3)",
     "bad_body": "send JSON of the shape listed, as application/json (1)",
@@ -28,17 +28,17 @@ RULES: dict[str, str] = {
     "closed_as_the_wrong_state": "SHIPPED if anything shipped, else CANCELLED (7.1)",
     "closed_with_open_error": "an order with an open error stays open (7.6)",
     "duplicate_error_report": "report the same error of a line once while it is listed (7.5)",
-    "error_on_closed_order": "closed orders are not reported any more (7.6)",
-    "error_on_valid_shipment": "what the seller sent is right; the report blocks the seller (7.6)",
+    "error_on_closed_order": "do not report errors on closed orders (7.6)",
+    "error_on_valid_shipment": "the seller's shipment is valid; the report blocks the seller (7.6)",
     "no_token": "send Authorization: Bearer with the seller's access token (1)",
     "unknown_token": "this access token was never issued (1)",
     "dead_access_token_reused": "after a 401 refresh once, do not repeat with the same token (7.7)",
     "basic_auth": "client id and secret go into the form of /access_token only (2.2)",
     "bearer_on_token_call": "send no bearer header to /access_token (2.2)",
     "json_token_body": "send a form to /access_token (2.2)",
-    "secret_in_url": "secrets and tokens never stand in a URL",
-    "secret_in_header": "secrets and tokens stand in no header but Authorization",
-    "refresh_token_reused": "a refresh token that was exchanged is dead; keep the newest (2.2, Q10)",
+    "secret_in_url": "never put secrets or tokens into a URL",
+    "secret_in_header": "put secrets and tokens into no header but Authorization",
+    "refresh_token_reused": "an exchanged refresh token no longer works; use the newest (2.2, Q10)",
     "code_reused": "an authorization code works once (2.1)",
     "rate_exceeded": "keep to the allowed requests per second and seller (Q5)",
     "retry_after_ignored": "wait as long as Retry-After says (7.7)",
@@ -50,7 +50,7 @@ NEWEST_KEPT = 1_000
 
 
 class BrokenRule(NamedTuple):
-    """A rule, how often it was broken, and the first time as an example without secrets or customer data."""
+    """A rule, how often it was broken, and the first case as an example, without secrets or customer data."""
 
     rule: str
     times: int
@@ -58,7 +58,7 @@ class BrokenRule(NamedTuple):
 
 
 class BrokenRules:
-    """The counters of one sandbox. `newest` holds (rule, example) of each time, oldest first, the last 1,000."""
+    """The counters of one sandbox. `newest` holds (rule, example) of the last 1,000 cases, oldest first."""
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
@@ -66,7 +66,7 @@ class BrokenRules:
         self.newest: deque[tuple[str, str]] = deque(maxlen=NEWEST_KEPT)
 
     def note(self, rule: str, example: str) -> None:
-        """Count `rule` once; `example` names method, path and field, never a value of the customer."""
+        """Counts `rule` once; `example` names method, path and field, never a customer's value."""
         if rule not in RULES:
             raise KeyError(rule)
         self._counts[rule] = self._counts.get(rule, 0) + 1
@@ -75,11 +75,11 @@ class BrokenRules:
 
     @property
     def total(self) -> int:
-        """How often any rule was broken."""
+        """How many times rules were broken in total."""
         return sum(self._counts.values())
 
     def listed(self) -> list[BrokenRule]:
-        """What was broken so far, most often first."""
+        """The broken rules, most often broken first."""
         return sorted(
             (BrokenRule(rule, count, self._examples[rule]) for rule, count in self._counts.items()),
             key=lambda broken: (-broken.times, broken.rule),

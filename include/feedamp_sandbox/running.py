@@ -1,4 +1,4 @@
-"""A sandbox in a thread of its own, with a handle for tests and demos."""
+"""Runs a sandbox in a background thread, with a handle for tests and demos."""
 
 from __future__ import annotations
 
@@ -56,34 +56,34 @@ class Sandbox:
 
     @property
     def broken_rules(self) -> list[BrokenRule]:
-        """(rule, count, example), most often first; empty for a client that does everything right."""
+        """(rule, count, example), most often first; empty if the client broke no rule."""
         with self.world.lock:
             return self.world.rules.listed()
 
     @property
     def requests(self) -> list[LoggedRequest]:
-        """What was asked so far, oldest first, at most the last 100,000."""
+        """The requests so far, oldest first, at most the last 100,000."""
         with self.world.lock:
             return list(self.world.requests)
 
     def orders(self, seller_id: str) -> dict[str, Json]:
-        """What FeedAMP holds for the seller, by order number; money as Decimal."""
+        """The seller's orders by order number; money as Decimal."""
         with self.world.lock:
             return {order.number: full_view(order) for order in self.world.orders.of(seller_id)}
 
     def refresh_token(self, seller_id: str) -> str:
-        """The refresh token that works now; empty when the grant has ended."""
+        """The seller's newest refresh token; empty if the grant has ended."""
         with self.world.lock:
             return self.world.grants.newest_refresh_token(seller_id)
 
     def consent(self, seller_id: str) -> str:
-        """The refresh token of a new consent, given while signed in as this seller, whoever was asked for it."""
+        """Gives a new consent while signed in as this seller, and returns its refresh token."""
         with self.world.lock:
             pair = self.world.grants.exchange_code(self.world.grants.issue_code(seller_id))
         return str(pair["refresh_token"])
 
     def act(self, rounds: int = 1) -> None:
-        """Let every simulated seller work for so many rounds."""
+        """Lets every simulated seller work for this many rounds."""
         self.world.act(rounds)
 
     def fault(
@@ -98,7 +98,7 @@ class Sandbox:
         lasts_s: float | None = None,
         seconds: float = 1.0,
     ) -> None:
-        """Let the next `times` matching requests go wrong (None: all); kinds and matching as in `Fault`."""
+        """Makes the next `times` matching requests fail (None: all); for kinds and matching see `Fault`."""
         fault = Fault(
             kind=kind,
             method=method,
@@ -113,13 +113,13 @@ class Sandbox:
             self.world.faults.add(fault)
 
     def clear_faults(self) -> None:
-        """Take all faults back."""
+        """Removes all faults."""
         with self.world.lock:
             self.world.faults.clear()
 
     @contextmanager
     def unreachable(self) -> Iterator[None]:
-        """Every connection is refused for the time of the `with` block, as when the server is down."""
+        """Refuses every connection during the `with` block, as if the server were down."""
         self._on_loop(self._server.hang_up())
         try:
             yield
@@ -131,9 +131,9 @@ class Sandbox:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
     def set_fulfillments(self, seller_id: str, number: str, fulfillments: list[Json]) -> None:
-        """Write a snapshot as the seller would, right or wrong; its simulated seller then leaves the order alone.
+        """Writes a snapshot as the seller would, valid or not; the simulated seller no longer touches the order.
 
-        Each entry: `mp_line_number`, `shipments`, `cancellations`. Errors of changed lines count as mended.
+        Each entry has `mp_line_number`, `shipments` and `cancellations`. Errors of changed lines are removed.
         """
         with self.world.lock:
             order = self._order(seller_id, number)
@@ -141,31 +141,31 @@ class Sandbox:
             order.write_fulfillments(copy.deepcopy(fulfillments), self.world.clock())
 
     def set_marketplace_fulfilled(self, seller_id: str, number: str, value: bool = True) -> None:
-        """Say who ships the order; in the API it is read-only (Q31)."""
+        """Sets whether the marketplace ships the order; in the API this is read-only (Q31)."""
         with self.world.lock:
             order = self._order(seller_id, number)
             order.remember(self.world.clock())
             order.is_marketplace_fulfilled, order.seller_updated_at = value, self.world.clock()
 
     def clear_errors(self, seller_id: str, number: str) -> None:
-        """Let FeedAMP list no error any more although nothing was mended."""
+        """Removes the order's errors although its seller has corrected nothing."""
         with self.world.lock:
             order = self._order(seller_id, number)
             order.remember(self.world.clock())
             order.errors = []
 
     def revoke(self, seller_id: str) -> None:
-        """The seller disconnects: refresh token and access tokens end at once."""
+        """Disconnects the seller: refresh token and access tokens stop working immediately."""
         with self.world.lock:
             self.world.grants.revoke(seller_id)
 
     def cancel_grant(self, seller_id: str) -> None:
-        """The refresh token ends; access tokens work until they run out."""
+        """Ends the refresh token; access tokens work until they expire."""
         with self.world.lock:
             self.world.grants.cancel(seller_id)
 
     def expire_access_tokens(self, seller_id: str | None = None) -> None:
-        """Let access tokens, of all sellers or of one, run out now."""
+        """Expires access tokens now, those of all sellers or of one."""
         with self.world.lock:
             self.world.grants.expire_access_tokens(seller_id)
 
@@ -185,10 +185,13 @@ def running(
     monotonic: Callable[[], float] = time.monotonic,
     observer: Observer | None = None,
 ) -> Iterator[Sandbox]:
-    """A sandbox on 127.0.0.1 for the time of the `with` block.
+    """Runs a sandbox on 127.0.0.1 during the `with` block.
 
-    `clock` gives the time of token lifetimes, time stamps and the Date header; `monotonic` that of the rate
-    limit. Raises: what `observer` raised first, at the end of the block.
+    `clock` is used for token lifetimes, time stamps and the Date header, `monotonic` for the rate limit and the duration
+    of faults.
+
+    Raises:
+        Exception: the first error that `observer` raised, at the end of the block.
     """
     world = World(options or SandboxOptions(), clock, monotonic)
     server = Server(world, observer)

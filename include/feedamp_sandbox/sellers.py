@@ -1,4 +1,4 @@
-"""What simulated sellers do with an order, decided by the seed and the order number alone."""
+"""What simulated sellers do with an order; depends only on the seed, the order number and its lines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REASONS = ("out_of_stock", "customer_cancelled", "unable_to_ship", "price_error"
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """What a seller adds in one round: units by line, in one parcel or (parcel None) cancelled for `reason`."""
+    """What a seller adds in one round: units by line, shipped in one parcel or (parcel None) cancelled for `reason`."""
 
     units: dict[str, int]
     parcel: Parcel | None = None
@@ -27,7 +27,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A seller's whole intention for an order: acknowledge in round `starts`, then one move a round."""
+    """All that a seller will do with an order: acknowledge it in round `starts`, then make one move per round."""
 
     behavior: str
     starts: int
@@ -35,7 +35,7 @@ class Plan:
 
 
 def plan(options: SandboxOptions, order: StoredOrder) -> Plan:
-    """The plan for an order; the same for the same seed, number and lines."""
+    """The plan for an order; always the same for the same seed, number and lines."""
     return make_plan(options.seed, options.behaviors, order.number, tuple(order.ordered.items()))
 
 
@@ -79,19 +79,19 @@ def split(units: dict[str, int], count: int) -> tuple[dict[str, int], dict[str, 
 
 
 def act(options: SandboxOptions, order: StoredOrder, now: datetime) -> None:
-    """One round of the seller on one order: mend what was reported, else acknowledge, else the next move."""
+    """Plays one round of the seller on one order: corrects reported errors, else acknowledges, else makes a move."""
     if order.by_hand or order.marketplace_state != "AWAITING_SHIPMENT" or order.is_marketplace_fulfilled:
         return
     purchased_at = datetime.fromisoformat(order.body["purchase_date"])
     if purchased_at.date() > now.astimezone(UTC).date():
-        return  # nothing can be shipped before it was bought
+        return  # nothing can be shipped before it was purchased
     planned = plan(options, order)
     if planned.behavior == "never":
         return
     if order.errors:
-        mended = mend(order, planned)
-        if mended != order.fulfillments:
-            order.write_fulfillments(mended, now)
+        corrected = correct(order, planned)
+        if corrected != order.fulfillments:
+            order.write_fulfillments(corrected, now)
         return
     order.rounds += 1
     if order.rounds < planned.starts:
@@ -128,31 +128,33 @@ def applied(order: StoredOrder, move: Move, shipped_date: str) -> list[Json]:
     return list(entries.values())
 
 
-def mend(order: StoredOrder, planned: Plan) -> list[Json]:
-    """The snapshot with every mistyped parcel put right on the lines that an open error names, or on all."""
+def correct(order: StoredOrder, planned: Plan) -> list[Json]:
+    """The snapshot with all mistyped parcels corrected on the lines that open errors name, or on all lines."""
     named = {error.get("mp_line_number") for error in order.errors}
-    right = {
-        (m.parcel.typed_carrier, m.parcel.typed_tracking_number): m.parcel for m in planned.moves if m.parcel
+    parcels = {
+        (move.parcel.typed_carrier, move.parcel.typed_tracking_number): move.parcel
+        for move in planned.moves
+        if move.parcel
     }
     entries = copy.deepcopy(order.fulfillments)
     for entry in entries:
         for shipment in entry["shipments"] if named & {entry["mp_line_number"], None} else ():
-            known = right.get((shipment["carrier"], shipment["tracking_number"]))
+            known = parcels.get((shipment["carrier"], shipment["tracking_number"]))
             if known:
                 shipment["carrier"], shipment["tracking_number"] = known.carrier, known.tracking_number
                 shipment["tracking_url"] = f"https://track.example/{known.tracking_number}"
     return entries
 
 
-def sent_wrongly(options: SandboxOptions, order: StoredOrder, mp_line_number: str | None) -> bool:
-    """Whether the seller really mistyped something on the line (any line for None) that still stands."""
-    wrong = {
-        (m.parcel.typed_carrier, m.parcel.typed_tracking_number)
-        for m in plan(options, order).moves
-        if m.parcel and m.parcel.mistyped
+def has_mistyped(options: SandboxOptions, order: StoredOrder, mp_line_number: str | None) -> bool:
+    """Whether the line (any line for None) has a mistyped parcel that is not corrected."""
+    mistyped = {
+        (move.parcel.typed_carrier, move.parcel.typed_tracking_number)
+        for move in plan(options, order).moves
+        if move.parcel and move.parcel.mistyped
     }
     return any(
-        (shipment["carrier"], shipment["tracking_number"]) in wrong
+        (shipment["carrier"], shipment["tracking_number"]) in mistyped
         for entry in order.fulfillments
         if mp_line_number in (None, entry["mp_line_number"])
         for shipment in entry["shipments"]

@@ -1,4 +1,4 @@
-"""The web server: bytes to calls, answers to bytes, and the faults of the connection itself."""
+"""The web server: turns bytes into calls and answers into bytes, and plays the faults of the connection itself."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ DRIPS = 10
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One request and its answer as they went over the wire, secrets included; `fault` names what hit it.
+    """One request and its answer as they went over the wire, secrets included; `fault` is the kind of fault, if any.
 
-    With a fault that loses the answer, status and body are what the client would have got.
+    If a fault loses the answer, status and body are those that the client would have received.
     """
 
     method: str
@@ -49,7 +49,7 @@ Observer = Callable[[Exchange], None]
 
 
 class Server:
-    """Serves one world. `observer` is called for every exchange on the server's thread; what it raises is kept."""
+    """Serves one world. `observer` is called for every exchange on the server's thread; its errors are collected."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Server:
         self._pacing: asyncio.Task[None] | None = None
 
     async def start(self, host: str, port: int) -> int:
-        """Listen, let sellers act at their pace, and give the port."""
+        """Starts to listen, lets sellers act at their pace, and returns the port."""
         app = web.Application(client_max_size=8 * 2**20)
         app.router.add_route("*", r"/{path:(?s:.*)}", self._handle)
         self._runner = web.AppRunner(
@@ -79,20 +79,20 @@ class Server:
         return int(self._runner.addresses[0][1])
 
     async def hang_up(self) -> None:
-        """Refuse connections, `/_sandbox/` included, and end the open ones."""
+        """Refuses connections, also for `/_sandbox/`, and closes the open ones."""
         if self._site and self._runner and self._runner.server:
             await self._site.stop()
             for connection in self._runner.server.connections:
                 connection.force_close()
 
     async def listen_again(self, host: str, port: int) -> None:
-        """Take connections again, after `hang_up`."""
+        """Accepts connections again after `hang_up`."""
         if self._runner:
             self._site = web.TCPSite(self._runner, host, port, backlog=1024)
             await self._site.start()
 
     async def stop(self) -> None:
-        """Close every connection."""
+        """Closes every connection."""
         if self._pacing:
             self._pacing.cancel()
         if self._runner:
@@ -117,7 +117,7 @@ class Server:
             if not path.startswith(BASE + "/"):
                 with self.world.lock:
                     self.world.rules.note("unknown_path", f"{request.method} outside {BASE}")
-                raise Refusal(404, ("NOT_FOUND", f"the API lies below {BASE}"))
+                raise Refusal(404, ("NOT_FOUND", f"the API is below {BASE}"))
             call = Call(
                 method=request.method,
                 path=path.removeprefix(BASE),
@@ -148,9 +148,9 @@ class Server:
     def _log(self, method: str, path: str, query: tuple[tuple[str, str], ...], outcome: Outcome) -> None:
         is_secret, kind = self.world.grants.is_secret, outcome.fault.kind if outcome.fault else None
         path = "/".join("***" if is_secret(unquote(part)) else part for part in path.split("/"))
-        shown = {name: "***" if is_secret(value) else value for name, value in query if not is_secret(name)}
+        masked = {name: "***" if is_secret(value) else value for name, value in query if not is_secret(name)}
         status, seller_id = outcome.reply.status, outcome.seller_id
-        self.world.log(LoggedRequest(self.world.clock(), method, path, shown, status, seller_id, kind))
+        self.world.log(LoggedRequest(self.world.clock(), method, path, masked, status, seller_id, kind))
         if self._log_line:
             self._log_line(f"{method} {path} {status} {seller_id or '-'} {kind or ''}".rstrip())
 
@@ -210,7 +210,7 @@ def sent_body(response: web.Response) -> bytes:
 
 
 def reset(transport: asyncio.Transport | None) -> None:
-    """End the connection with a TCP reset instead of an answer."""
+    """Ends the connection with a TCP reset instead of an answer."""
     if transport is None:
         return
     raw = transport.get_extra_info("socket")

@@ -1,4 +1,4 @@
-"""What a PUT and an error report may look like, to the letter (contract 1, 3.3, 3.5, 3.6)."""
+"""The exact shapes of a PUT body and an error report (contract 1, 3.3, 3.5, 3.6)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RULE_OF = {WRONG_TYPE: "bad_field", INVALID: "bad_field", MISSING: "missing_fiel
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong; `field` is dotted, lists with their index."""
+    """One fault in a body; `field` is dotted, with the index for list items."""
 
     code: str
     field: str
@@ -26,7 +26,7 @@ Check = Callable[[str, Any], Iterator[Problem]]
 
 
 def text(shortest: int = 0, longest: int = 2**31, pattern: str = r"(?s).*") -> Check:
-    """A string of so many characters that fits the pattern as a whole."""
+    """A string of `shortest` to `longest` characters that matches the pattern completely."""
 
     def check(at: str, value: Any) -> Iterator[Problem]:
         if not isinstance(value, str):
@@ -50,7 +50,7 @@ def one_of(values: tuple[str, ...] | frozenset[str]) -> Check:
 
 
 def utc_date_time(at: str, value: Any) -> Iterator[Problem]:
-    """`YYYY-MM-DDTHH:MM:SSZ` and a day that exists."""
+    """`YYYY-MM-DDTHH:MM:SSZ`, and a valid date."""
     if not isinstance(value, str):
         yield Problem(WRONG_TYPE, at)
         return
@@ -64,7 +64,7 @@ def utc_date_time(at: str, value: Any) -> Iterator[Problem]:
 
 
 def money(at: str, value: Any) -> Iterator[Problem]:
-    """A number with at most two decimals that matter (Q3)."""
+    """A number with at most two decimals, not counting trailing zeros (Q3)."""
     if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
         yield Problem(WRONG_TYPE, at)
     elif Decimal(value).adjusted() > 15 or has_fine_decimals(Decimal(value)):
@@ -72,13 +72,13 @@ def money(at: str, value: Any) -> Iterator[Problem]:
 
 
 def has_fine_decimals(value: Decimal) -> bool:
-    """Whether anything but zeros stands behind the second decimal."""
+    """Whether any digit after the second decimal is not zero."""
     exponent = value.normalize().as_tuple().exponent
     return not isinstance(exponent, int) or exponent < -2
 
 
 def units(at: str, value: Any) -> Iterator[Problem]:
-    """A whole number from 1 up."""
+    """A whole number of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int):
         yield Problem(WRONG_TYPE, at)
     elif not 1 <= value < 2**31:
@@ -92,7 +92,7 @@ def any_object(at: str, value: Any) -> Iterator[Problem]:
 
 
 def items(check_item: Check, at_least: int = 0) -> Check:
-    """A list of things that all fit."""
+    """A list whose items all pass the check."""
 
     def check(at: str, value: Any) -> Iterator[Problem]:
         if not isinstance(value, list):
@@ -107,7 +107,7 @@ def items(check_item: Check, at_least: int = 0) -> Check:
 
 
 def fields(required: Mapping[str, Check], optional: Mapping[str, Check] | None = None) -> Check:
-    """An object with these members and no other; null is not a value."""
+    """An object with only these members; null does not count as a value."""
     known = {**required, **(optional or {})}
 
     def check(at: str, value: Any) -> Iterator[Problem]:
@@ -172,7 +172,7 @@ ORDER = fields(
 
 
 def error_list(codes: tuple[str, ...]) -> Check:
-    """The bare list of an error report; only `codes` are known (Q16)."""
+    """The list of an error report, without an envelope; only `codes` are accepted (Q16)."""
     item = fields(
         {"code": one_of(codes), "message": text(1)},
         {"mp_line_number": NUMBER, "debug": items(any_object)},

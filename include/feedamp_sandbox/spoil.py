@@ -1,4 +1,4 @@
-"""What a fault makes of an answer (kinds: see `faults`)."""
+"""Changes answers as a fault demands (for the kinds see `faults`)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HTML_TYPE = {"Content-Type": "text/html; charset=utf-8"}
 
 
 def instead(fault: Fault, world: World, call: Call, seller_id: str | None) -> Reply:
-    """The answer to a request that never takes effect; `seller_id` is who hears of a wait."""
+    """The answer to a request that has no effect; `seller_id` is the seller that a wait applies to."""
     if fault.kind.startswith("echo_"):
         return echo(int(fault.kind.removeprefix("echo_")), call)
     if fault.kind.startswith("error_"):
@@ -41,13 +41,13 @@ def instead(fault: Fault, world: World, call: Call, seller_id: str | None) -> Re
         until = world.clock() + timedelta(seconds=fault.seconds)
         headers["Retry-After"] = format_datetime(until, usegmt=True)
     if headers and seller_id is not None:
-        # A date is cut to whole seconds, so the client may come up to one second early.
-        world.limiter.told_to_wait(seller_id, fault.seconds - (fault.kind == "throttle_until"))
+        # An HTTP date has whole seconds, so the client may come up to one second early.
+        world.limiter.demand_wait(seller_id, fault.seconds - (fault.kind == "throttle_until"))
     return Refusal(429, ("TOO_MANY_REQUESTS", "slow down"), headers=headers).reply()
 
 
 def echo(status: int, call: Call) -> Reply:
-    """The request in the answer: as JSON in the shape of a refusal, or in a page of HTML."""
+    """An answer that repeats the request: as a refusal in JSON, or in a page of HTML."""
     sent = f"{call.headers.get('authorization', 'no token')} sent {call.body.decode('utf-8', 'replace')}"
     if status < 500:
         code = "invalid_token" if status == 401 else "FIELD_INVALID_VALUE"
@@ -57,7 +57,7 @@ def echo(status: int, call: Call) -> Reply:
 
 
 def spoiled(fault: Fault, world: World, call: Call, seller_id: str | None, reply: Reply) -> Reply:
-    """The answer after the effect; refusals and answers the fault does not fit stay as they are."""
+    """The damaged answer to a request that took effect; refusals, and answers the fault does not fit, are unchanged."""
     if reply.status >= 400:
         return reply
     if fault.kind == "html":
@@ -78,7 +78,7 @@ def spoiled(fault: Fault, world: World, call: Call, seller_id: str | None, reply
 
 
 def spoil_page(fault: Fault, world: World, call: Call, seller_id: str, payload: Json) -> None:
-    """Wrong lists and cursors; a cursor that comes with no orders leads to the page that was held back."""
+    """Puts wrong lists and cursors into a page; a cursor that comes without orders leads to the page it replaces."""
     sent = dict(call.query).get("cursor")
     if fault.kind == "repeat_cursor":
         payload["next_cursor"] = sent
@@ -90,12 +90,12 @@ def spoil_page(fault: Fault, world: World, call: Call, seller_id: str, payload: 
 
 
 def misshape(order: Json) -> None:
-    """Types no one could mean."""
+    """Puts values of impossible types into an order."""
     order["order_lines"], order["purchase_date"] = "none", {"day": 3}
 
 
 def add_unknown(order: Json) -> None:
-    """Fields and enum values the contract does not know."""
+    """Adds fields and enum values that the contract does not have."""
     order["gift_wrap"] = {"paper": "red", "price": Decimal("1.25")}
     order["status"] = "AWAITING_PICKUP"
     for entry in order.get("fulfillments") or ():
@@ -115,5 +115,5 @@ def changed(value: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def number_as_string(value: Any) -> Any:
-    """Numbers in quotes."""
+    """A number as a string; any other value unchanged."""
     return str(value) if isinstance(value, (int, Decimal)) and not isinstance(value, bool) else value

@@ -14,13 +14,13 @@ from feedamp_sandbox.world import World
 
 AUTHORIZE_PARAMETERS = ("response_type", "client_id", "state", "redirect_url")
 SELLER_PARAMETER = "seller_id"
-"""Of the sandbox only: which seller consents. A real seller is known by the browser's login."""
+"""Only in the sandbox: which seller consents. FeedAMP knows a real seller by the browser's login."""
 
 CREDENTIAL_OF = {"authorization_code": "code", "refresh_token": "refresh_token"}
 
 
 def authorize(world: World, call: Call) -> Reply:
-    """302 to the callback with `code` and `state`; consent is given at once."""
+    """302 to the callback with `code` and `state`; consent is given immediately."""
     given = dict(call.query)
     for name in given:
         if name not in (*AUTHORIZE_PARAMETERS, SELLER_PARAMETER):
@@ -66,7 +66,7 @@ def access_token(world: World, call: Call) -> Reply:
 
 
 def form_fields(world: World, call: Call) -> dict[str, str]:
-    """The form's fields, exactly those the grant type takes.
+    """The form's fields, which must be exactly those of the grant type.
 
     Raises: Refusal 400.
     """
@@ -84,5 +84,5 @@ def form_fields(world: World, call: Call) -> dict[str, str]:
     unknown = [name for name in form if name not in fields]
     if unknown or len(given) != len(fields):
         world.rules.note("unknown_field", f"{call.where}: {', '.join(unknown) or 'a field twice'}"[:200])
-        raise Refusal(400, ("UNKNOWN_FIELD_PRESENT", "a field is unknown or stands twice"))
+        raise Refusal(400, ("UNKNOWN_FIELD_PRESENT", "a field is unknown or appears twice"))
     return form

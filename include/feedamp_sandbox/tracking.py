@@ -1,7 +1,7 @@
-"""Made-up tracking numbers with right check digits, and carriers as sellers type them.
+"""Made-up tracking numbers with correct check digits, and carriers as sellers type them.
 
-Written from the carriers' published rules and apart from `feedamp.carriers` on purpose: two readings that
-agree are worth more than one that agrees with itself.
+Written from the carriers' published rules, independently of `feedamp.carriers`: two implementations that agree prove
+more than one that is compared with itself.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ COUNTRY_OF = {"Royal Mail": "GB", "Correios": "BR", "La Poste": "FR"}
 
 
 class Parcel(NamedTuple):
-    """One parcel as it is, and as its seller types it."""
+    """The real carrier and tracking number of one parcel, and what its seller types."""
 
     carrier: str
     tracking_number: str
@@ -30,7 +30,7 @@ class Parcel(NamedTuple):
 
     @property
     def mistyped(self) -> bool:
-        """Whether what the seller typed cannot be right."""
+        """Whether the seller typed something else than the real values."""
         return (self.carrier, self.tracking_number) != (self.typed_carrier, self.typed_tracking_number)
 
 
@@ -69,7 +69,7 @@ def tracking_number(rng: random.Random, kind: str, carrier: str) -> str:
 
 
 def digits(rng: random.Random, count: int) -> str:
-    """So many digits."""
+    """`count` random digits."""
     return "".join(rng.choices(string.digits, k=count))
 
 

@@ -1,4 +1,4 @@
-"""Orders as they go over the wire (contract 3.2, 3.4)."""
+"""Orders as the API returns them (contract 3.2, 3.4)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def order_view(order: StoredOrder, options: SandboxOptions) -> Json:
 
 
 def full_view(order: StoredOrder, *, sparse: bool = False) -> Json:
-    """The Order with everything the sandbox knows."""
+    """The Order with all fields that the sandbox has."""
     touched = [line_view(order, n, sparse) for n in by_line(order.fulfillments)]
     return {
         **order.body,
@@ -48,7 +48,7 @@ def fulfillments_view(order: StoredOrder, options: SandboxOptions) -> Json:
 
 
 def line_view(order: StoredOrder, mp_line_number: str, sparse: bool) -> Json:
-    """One line's shipments and cancellations; `pending` never below 0, absent for a line not ordered."""
+    """One line's shipments and cancellations; `pending` is at least 0, and absent for a line that was not ordered."""
     entry = by_line(order.fulfillments).get(mp_line_number, {})
     shipments, cancellations = list(entry.get("shipments") or ()), list(entry.get("cancellations") or ())
     open_units = order.pending().get(mp_line_number)

@@ -20,7 +20,7 @@ MAX_URL_LENGTH = 8192
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request. `path` lies below the base URL, still percent-encoded; header names in lower case."""
+    """One request. `path` is relative to the base URL and still percent-encoded; header names are in lower case."""
 
     method: str
     path: str
@@ -38,7 +38,7 @@ class Call:
 
 @dataclass(slots=True)
 class Reply:
-    """One answer: `payload` goes out as JSON, `raw` as it is; with neither the body is empty."""
+    """One answer: `payload` is sent as JSON, `raw` as is; with neither, the body is empty."""
 
     status: int
     payload: Any = None
@@ -46,13 +46,13 @@ class Reply:
     raw: bytes | None = None
 
     def encoded(self) -> bytes:
-        """The body; money keeps the digits it came with."""
+        """The body; money keeps the digits it was received with."""
         if self.raw is not None:
             return self.raw
         return b"" if self.payload is None else _encoder.encode(self.payload)
 
 
-class Refusal(Exception):  # noqa: N818  an answer on its way out, not a failure of the sandbox
+class Refusal(Exception):  # noqa: N818  an answer to send, not a failure of the sandbox
     """The request is answered with `status` and a list of `{code, message}` (contract 1.1)."""
 
     def __init__(
@@ -81,7 +81,7 @@ def decoded(body: bytes) -> Any:
 
 
 def pairs(text: str | bytes) -> tuple[tuple[str, str], ...]:
-    """Name and value of each part of a query string or form body, in order, empty values kept.
+    """Name and value of each part of a query string or form body, in order, including empty values.
 
     Raises: Refusal 400 INVALID_PAYLOAD.
     """

@@ -1,4 +1,4 @@
-"""Everything one sandbox remembers, in one place."""
+"""The whole state of one sandbox."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REQUESTS_KEPT = 100_000
 
 @dataclass(frozen=True, slots=True)
 class LoggedRequest:
-    """One request as the log keeps it: no header, no body, and secrets in the query masked."""
+    """One logged request: without headers and body, with secrets in the query masked."""
 
     at: datetime
     method: str
@@ -39,7 +39,7 @@ class LoggedRequest:
 
 
 class World:
-    """The state behind the endpoints; hold `lock` for whatever reads or writes more than one thing."""
+    """The state behind the endpoints; hold `lock` to read or write more than one part of it consistently."""
 
     def __init__(
         self,
@@ -60,16 +60,16 @@ class World:
         self.cursor_key = secrets.token_bytes(16)
 
     def act(self, rounds: int = 1) -> None:
-        """Let every simulated seller work for so many rounds."""
+        """Lets every simulated seller work for this many rounds."""
         for _ in range(rounds):
             for seller_id in self.orders.seller_ids:
-                with self.lock:  # a seller at a time, so that requests need not wait for all of them
+                with self.lock:  # one seller at a time, so that requests need not wait for all sellers
                     now = self.clock()
                     for order in self.orders.of(seller_id):
                         sellers.act(self.options, order, now)
 
     def log(self, request: LoggedRequest) -> None:
-        """Keep the request; the oldest ones give way."""
+        """Logs the request; beyond 100,000 the oldest ones are dropped."""
         with self.lock:
             self.requests.append(request)
             self.requests_seen += 1
