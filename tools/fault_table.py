@@ -34,7 +34,7 @@ table of the warehouse. They were always the same; nothing was reported, closed 
 - **requests**: more (or fewer) than without the fault.
 - **then**: `whole` means that nothing was left to do. Else, which run made it whole.
 
-The sandbox plays all of them on request, also while it runs; the help of `feedamp sandbox` names the levers.
+The sandbox plays all of them on request, also while it runs; the help of `feedamp sandbox` lists the control requests.
 """
 
 _TAIL = """\

@@ -1,4 +1,4 @@
-"""`feedamp sandbox` as a process, and its levers over HTTP."""
+"""`feedamp sandbox` as a process, and its control requests over HTTP."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_sellers_act_by_themselves_at_the_pace(start):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        pytest.param("", "holds no seller", id="empty"),
+        pytest.param("", "contains no seller", id="empty"),
         pytest.param('{"seller_id": "s-1"}', "line 1: seller_id and refresh_token", id="no token"),
         pytest.param("nonsense", "line 1: seller_id and refresh_token", id="no JSON"),
     ],

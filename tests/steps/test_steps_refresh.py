@@ -93,7 +93,7 @@ def test_grants_whose_year_ends_are_named(env: Env, caplog: pytest.LogCaptureFix
     env.clock.skip(days=2)
     plan_refresh(env.resources, [])
     assert len(caplog.messages) == 2
-    assert "ends on 2027-03-10" in caplog.text
+    assert "expires on 2027-03-10" in caplog.text
 
 
 def test_no_grant_is_no_run(env: Env) -> None:
