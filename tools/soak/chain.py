@@ -296,7 +296,7 @@ def _do(resources: Resources, run: Run, job: Job) -> Any:
     from feedamp.steps.place_orders.read_inbox import intake
     from feedamp.steps.process_fulfillments.close import close
     from feedamp.steps.process_fulfillments.validate import plan_process, validate
-    from feedamp.steps.purge import forget
+    from feedamp.steps.purge import purge
     from feedamp.steps.reconcile_orders.reconcile import plan_reconcile, reconcile
     from feedamp.steps.refresh_tokens.renew_idle_grants import plan_refresh, refresh
 
@@ -326,7 +326,7 @@ def _do(resources: Resources, run: Run, job: Job) -> Any:
         if job.dag_id == RECONCILE:
             return plan_reconcile(resources, *day, [], with_stale=True)
         planned = plan_refresh(resources, [])
-        forget(resources, run)
+        purge(resources, run)
         return planned or _all_sellers(
             resources
         )  # no grant is due within a soak: all of them are renewed once
