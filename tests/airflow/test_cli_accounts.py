@@ -185,7 +185,7 @@ def orders_of(shop, *tables):
         }
 
 
-def test_an_extraction_under_both_sellers_says_so_each_time_until_one_gets_the_right_account(shop):
+def test_every_extraction_names_the_mix_up_until_one_account_is_corrected(shop):
     force(shop)
     with shop.resources.state.begin() as connection:  # as if no one had been told
         sellers.end_mix_up(connection, OTHER)

@@ -118,7 +118,7 @@ def test_what_cannot_be_repaired_now_is_said_and_ends_with_one(lived_in):
     assert "snapshots  seller-001" in done.out
 
 
-def test_whoever_waits_for_the_warehouse_is_told_at_once_for_whom_and_how_long(lived_in, start_holder):
+def test_a_command_that_waits_for_the_warehouse_says_so_immediately(lived_in, start_holder):
     lived_in.env.set_options(duckdb_lock_wait_s="1")
     holder = start_holder(lived_in.folder / "warehouse.duckdb")
     done = lived_in.run("lake", "verify")

@@ -79,7 +79,7 @@ def test_a_closed_order_shows_its_shipped_and_cancelled_units(placed):
     assert (row[0], row[2:]) == ("M-1-1", ["2", "1", "1", "0", "0"])
 
 
-def test_the_units_of_an_order_that_was_closed_before_they_were_kept_are_unknown(placed):
+def test_the_units_of_an_order_closed_by_an_earlier_version_are_unknown(placed):
     placed.fulfill("M-1")
     placed.read()
     placed.process()
@@ -100,7 +100,7 @@ def test_an_order_that_feedamp_does_not_have_says_so(placed):
     assert "FeedAMP does not have it" in placed.run("orders", "show", SELLER, "M-1").out
 
 
-def test_an_order_whose_stored_snapshot_cannot_be_decoded_is_shown_all_the_same(placed):
+def test_an_order_with_an_undecodable_stored_snapshot_is_still_shown(placed):
     placed.read()
     with placed.resources.state.begin() as connection:
         connection.execute(sa.update(snapshots).values(snapshot="{"))
@@ -169,7 +169,7 @@ def test_waiving_twice_and_waiving_nothing(faulty):
     assert faulty.run("findings", "waive", found["finding_id"]).code == 2
 
 
-def test_a_mended_finding_cannot_be_waived(faulty):
+def test_a_resolved_finding_cannot_be_waived(faulty):
     [found] = faulty.run("findings", "list", "--json").json
     faulty.fulfill("M-1")
     faulty.read()
@@ -281,7 +281,7 @@ def test_replay_sends_an_order_that_feedamp_refused_once_more(refused, monkeypat
     assert codes(refused.run("rejected", "list", "--json")) == [("feedamp", "refused_by_feedamp")]
 
 
-def test_replay_leaves_an_order_that_came_in_mended_alone(refused):
+def test_replay_ignores_a_reject_whose_order_was_redelivered_correctly(refused):
     refused.deliver("b.jsonl", "M-1")
     refused.place()
     assert refused.run("rejected", "replay").out == "taken 0, to place again 0, still rejected 0, left 0\n"

@@ -47,7 +47,7 @@ def saved_connection(console, monkeypatch):
         session.query(Connection).filter_by(conn_id=CONN_ID).delete()
 
 
-def test_a_connection_saved_in_the_ui_is_found_and_stdout_holds_the_answer_alone(saved_connection):
+def test_a_connection_saved_in_the_ui_is_found_and_stdout_holds_only_answers(saved_connection):
     rows = [{**row, "conn_id": CONN_ID} for row in saved_connection.sandbox.sellers]
     done = feedamp("sellers", "import", saved_connection.sellers_file(*rows))
     assert (done.returncode, done.stdout) == (0, "added 3, updated 0, unchanged 0, refused 0\n"), done.stderr

@@ -24,7 +24,7 @@ def needs(console):
     return done.code, found
 
 
-def test_a_quiet_env_needs_nobody(feedamp_env):
+def test_an_idle_installation_requires_no_action(feedamp_env):
     assert needs(feedamp_env) == (0, {})
     text = feedamp_env.run("status")
     assert text.code == 0
@@ -64,7 +64,7 @@ def test_a_watermark_has_an_age(feedamp_env):
     assert 600 <= shown["oldest_age_s"] < 700  # overlap_minutes
 
 
-def test_rejected_rows_need_a_person(feedamp_env):
+def test_rejected_rows_require_action(feedamp_env):
     feedamp_env.deliver("a.jsonl", "M-1", currency="XXX1")
     assert needs(feedamp_env) == (1, {"rejected_rows": 1})
     assert "a.jsonl" in feedamp_env.run("status").out
@@ -81,7 +81,7 @@ def test_rejected_rows_are_shown_newest_first_until_they_are_dismissed(feedamp_e
     assert needs(feedamp_env) == (0, {})
 
 
-def test_a_file_that_cannot_be_read_to_its_end_needs_a_person(feedamp_env):
+def test_a_file_that_cannot_be_read_to_its_end_requires_action(feedamp_env):
     (feedamp_env.env.inbox / "orders.xlsx").write_bytes(b"PK")
     feedamp_env.intake()
     assert needs(feedamp_env) == (1, {"faulty_files": 1})
@@ -94,7 +94,7 @@ def test_a_file_that_cannot_be_read_to_its_end_needs_a_person(feedamp_env):
     assert needs(feedamp_env) == (0, {})
 
 
-def test_a_refused_grant_needs_a_person(feedamp_env):
+def test_a_refused_grant_requires_action(feedamp_env):
     now = feedamp_env.resources.state.now()
     with feedamp_env.resources.state.begin() as connection:
         grant = grants.read(connection, feedamp_env.resources.cipher, SELLER)
@@ -105,7 +105,7 @@ def test_a_refused_grant_needs_a_person(feedamp_env):
     assert needs(feedamp_env) == (0, {})
 
 
-def test_sellers_without_grant_need_a_person_once_orders_wait(console):
+def test_sellers_without_a_grant_require_action_once_orders_wait(console):
     console.run("sellers", "add", "S1")
     assert needs(console) == (0, {})
     console.deliver("a.jsonl", "M-1", seller="S1")
@@ -118,7 +118,7 @@ def test_sellers_without_grant_need_a_person_once_orders_wait(console):
     ]
 
 
-def test_a_held_order_needs_a_person(feedamp_env):
+def test_a_held_order_requires_action(feedamp_env):
     feedamp_env.deliver("a.jsonl", "M-1")
     with feedamp_env.resources.state.begin() as connection:
         order = ledger.read(connection, SELLER, "M-1")
@@ -154,7 +154,7 @@ def test_a_shipped_order_that_was_cancelled_is_listed_with_its_units(feedamp_env
     assert "    seller_id   mp_order_number  reason\n" in shown
 
 
-def test_a_shipped_order_that_was_cancelled_can_be_acknowledged_until_more_is_shipped(feedamp_env):
+def test_a_cancelled_but_shipped_order_is_acknowledged_until_more_ships(feedamp_env):
     feedamp_env.deliver("a.jsonl", "M-1")
     feedamp_env.place()
     feedamp_env.deliver("b.jsonl", "M-1", marketplace_state="CANCELLED")
@@ -179,7 +179,7 @@ def test_a_shipped_order_that_was_cancelled_can_be_acknowledged_until_more_is_sh
     assert needs(feedamp_env) == (1, {"cancelled_but_shipped": 1})
 
 
-def test_an_undecodable_snapshot_needs_a_person(feedamp_env):
+def test_an_undecodable_snapshot_requires_action(feedamp_env):
     feedamp_env.deliver("a.jsonl", "M-1")
     feedamp_env.place()
     feedamp_env.read()
@@ -197,7 +197,7 @@ def shipped_wrong(console):
     console.process()
 
 
-def test_a_held_error_finding_needs_a_person_and_a_reported_one_does_not(feedamp_env):
+def test_a_held_error_finding_requires_action_and_a_reported_one_does_not(feedamp_env):
     shipped_wrong(feedamp_env)
     assert needs(feedamp_env) == (0, {})
     feedamp_env.env.set_options(error_codes='{"invalid_tracking": null}')
@@ -209,7 +209,7 @@ def test_a_held_error_finding_needs_a_person_and_a_reported_one_does_not(feedamp
 
 
 @pytest.mark.parametrize(("days", "expected"), [(2.9, (0, {})), (3.1, (1, {"stuck_orders": 1}))])
-def test_an_error_that_stays_listed_needs_a_person_after_error_clear_days(feedamp_env, days, expected):
+def test_an_error_that_stays_listed_requires_action_after_error_clear_days(feedamp_env, days, expected):
     shipped_wrong(feedamp_env)
     since = feedamp_env.resources.state.now() - timedelta(days=days)
     with feedamp_env.resources.state.begin() as connection:
@@ -288,7 +288,7 @@ def test_the_doctor_names_who_holds_the_warehouse(feedamp_env, start_holder):
     assert (code, f"process {holder.pid}" in checks["warehouse"][1]) == (1, True)
 
 
-def test_rebuilding_waits_for_whoever_holds_the_warehouse(feedamp_env, start_holder):
+def test_a_rebuild_waits_until_the_warehouse_is_free(feedamp_env, start_holder):
     feedamp_env.env.set_options(duckdb_lock_wait_s="0")
     holder = start_holder(feedamp_env.folder / "warehouse.duckdb")
     done = feedamp_env.run("warehouse", "rebuild")

@@ -82,7 +82,7 @@ def test_the_task_ids_are_those_of_the_interface_in_their_order(dag_id, dags):
 
 
 @every_dag
-def test_only_load_rings_a_bell(dag_id, dags):
+def test_only_load_has_an_asset(dag_id, dags):
     outlets = {task.task_id: task.outlets for task in dags[dag_id].tasks if task.outlets}
     expected = {"load": [Asset(OUTLETS[dag_id])]} if dag_id in OUTLETS else {}
     assert outlets == expected

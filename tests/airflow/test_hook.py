@@ -61,7 +61,7 @@ def header_lines(head):
 # What a request looks like
 
 
-def test_a_request_carries_the_sellers_token_and_nothing_else_of_the_connection(env, monkeypatch, tmp_path):
+def test_a_request_carries_the_sellers_token_and_no_other_credential(env, monkeypatch, tmp_path):
     monkeypatch.setenv("NETRC", str(netrc_in(tmp_path)))
     with serving(token_answer(), answer({"mp_order_number": "M-1"})) as server:
         extras = EXTRAS | {"trust_env": True}

@@ -52,7 +52,7 @@ def test_an_unknown_order_is_said_to_be_unknown(env):
         FeedAmpHook().run("orders/NOBODY", seller=SELLER)
 
 
-def test_a_bad_answer_is_handed_over_where_nobody_checks_it(env):
+def test_a_bad_answer_is_returned_when_no_check_is_requested(env):
     response = FeedAmpHook().run("orders/NOBODY", extra_options={"check_response": False}, seller=SELLER)
     assert response.status_code == 404
 
@@ -101,6 +101,6 @@ def test_a_call_that_cannot_be_made_says_why(call, error, named, env):
     assert env.asked() == []
 
 
-def test_a_connection_nobody_saved_is_named(env):
+def test_an_unknown_connection_is_named(env):
     with pytest.raises(ConfigurationError, match="no connection elsewhere"):
         FeedAmpHook("elsewhere").get_conn()

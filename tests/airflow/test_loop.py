@@ -108,7 +108,7 @@ def test_every_order_is_placed_and_none_is_left_open_that_could_be_closed(looped
     assert not statuses & {"FULFILLED", "CANCELLED"}  # every unit accounted for, no error open
 
 
-def test_sellers_were_told_of_their_slips_and_mended_them(looped):
+def test_sellers_received_error_reports_and_corrected_their_mistakes(looped):
     states = looped.env.query(
         "SELECT state, count(*) FROM feedamp.findings WHERE severity = 'error' GROUP BY 1"
     )
@@ -187,7 +187,7 @@ def test_the_warehouse_holds_every_cancellation_as_feedamp_does(looped):
     )
 
 
-def test_every_closed_order_stands_in_closures(looped):
+def test_every_closed_order_has_a_row_in_closures(looped):
     rows = looped.env.query("SELECT seller_id, mp_order_number, marketplace_state FROM feedamp.closures")
     closed = {key: order for key, order in looped.truth.items() if order["status"] == "COMPLETE"}
     assert sorted(rows) == sorted((*key, order["marketplace_state"]) for key, order in closed.items())

@@ -118,7 +118,7 @@ def test_a_seller_who_must_authorize_again_leaves_the_run_green(placed, caplog):
     assert "must authorize again: FeedAMP refuses" not in caplog.text  # reported once
 
 
-def test_a_refused_client_makes_the_run_red_and_marks_nobody(placed):
+def test_a_refused_client_turns_the_run_red_and_marks_no_seller(placed):
     placed.sandbox.expire_access_tokens()
     placed.set_connection(password="no-longer-right")
     run = placed.run_dag("extract_fulfillments")
@@ -167,9 +167,7 @@ def rejected(number):
         pytest.param(1, 18, "", "success", id="nearly all, but of few"),
     ],
 )
-def test_too_many_rejected_rows_make_the_run_red_after_the_good_ones_are_through(
-    good, bad, limit, state, env
-):
+def test_too_many_rejected_rows_turn_the_run_red_after_placing_the_good_ones(good, bad, limit, state, env):
     env.set_options(max_rejected_ratio=limit)
     rows = [row(FIRST, f"M-{n}") for n in range(good)] + [rejected(f"BAD-{n}") for n in range(bad)]
     env.drop("orders.jsonl", *rows)

@@ -74,7 +74,7 @@ def test_a_state_that_is_no_file_needs_a_key(airflow_env):
         ),
     ],
 )
-def test_parts_that_cannot_be_put_together_say_which_option_is_wrong(options, named, airflow_env):
+def test_resources_that_cannot_be_built_name_the_wrong_option(options, named, airflow_env):
     airflow_env.set_options(**options)
     with pytest.raises(ConfigurationError, match=named):
         make_resources()

@@ -82,7 +82,7 @@ def test_a_manifest_loaded_by_the_rebuild_counts_as_loaded(store: Store) -> None
         )
 
 
-def test_a_lost_warehouse_is_made_anew(store: Store) -> None:
+def test_a_lost_warehouse_is_rebuilt(store: Store) -> None:
     before = store.tables()
     store.path.unlink()
     store.warehouse.rebuild(store.lake)
@@ -90,7 +90,7 @@ def test_a_lost_warehouse_is_made_anew(store: Store) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no DuckDB file at all" * 1000])
-def test_a_damaged_warehouse_is_made_anew(store: Store, content: bytes) -> None:
+def test_a_damaged_warehouse_is_rebuilt(store: Store, content: bytes) -> None:
     before = store.tables()
     store.path.write_bytes(content)
     store.warehouse.rebuild(store.lake)

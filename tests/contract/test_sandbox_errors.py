@@ -113,7 +113,7 @@ def test_errors_with_and_without_line_go_when_the_line_changes(sandbox, probe, t
     assert len(errors(sandbox)) == left
 
 
-def test_mending_one_line_leaves_the_errors_of_another(sandbox, probe):
+def test_correcting_one_line_leaves_the_errors_of_another(sandbox, probe):
     line = example_order("M-2")["order_lines"][0]
     probe.place("M-2", order_lines=[line, {**line, "mp_line_number": "M-2-2"}])
     probe.call("POST", "/orders/M-2/errors", [{**ERROR, "mp_line_number": "M-2-2"}])

@@ -157,7 +157,7 @@ def test_an_empty_page_leads_to_the_orders_it_held_back(sandbox, probe, page):
     assert probe.call("GET", "/orders", page_size="10", cursor=empty["next_cursor"]).json["orders"] == right
 
 
-def test_null_stands_for_the_orders(sandbox, probe):
+def test_the_orders_can_be_null(sandbox, probe):
     sandbox.fault("null_orders")
     assert first_page(probe)["orders"] is None
 
@@ -262,7 +262,7 @@ def test_faults_can_be_asked_for_over_http(sandbox, probe):
     refused.value.close()
 
 
-def test_an_observer_sees_every_exchange_and_its_complaint_is_raised_at_the_end():
+def test_an_observer_sees_every_exchange_and_its_error_is_raised_at_the_end():
     seen: list[Exchange] = []
 
     def observer(exchange):

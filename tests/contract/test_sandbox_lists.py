@@ -57,7 +57,7 @@ def numbers(answer):
         pytest.param(30, [10, 10, 10], id="three full pages"),
     ],
 )
-def test_every_order_stands_on_one_page(sandbox, probe, orders, pages):
+def test_every_order_is_on_exactly_one_page(sandbox, probe, orders, pages):
     for n in range(orders):
         probe.place(f"M-{n}")
     seen, sizes, more = [], [], {}

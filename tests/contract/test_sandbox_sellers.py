@@ -134,7 +134,7 @@ def test_a_single_unit_is_shipped_whole(behavior):
     assert (order.units_shipped, order.units("cancellations")) == (1, {"M-0-1": 0})
 
 
-def test_a_mistyped_number_is_mended_on_the_lines_that_were_reported():
+def test_a_mistyped_number_is_corrected_on_the_reported_lines():
     order = orders_of(1)[0]
     for _ in range(4):
         act(options("mistype"), order, NOW)

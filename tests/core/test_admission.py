@@ -262,7 +262,7 @@ def test_a_delivered_row_is_taken_or_turned_away(
         pytest.param(None, row(CANCELLED), False, id="first seen as CANCELLED"),
     ],
 )
-def test_a_cancellation_after_the_end_is_nobodys_work(
+def test_a_cancellation_after_the_end_requires_no_action(
     known: LedgerOrder | None, came: OrderRow, is_note: bool
 ) -> None:
     admission = admit(came, known, NOTHING_SEEN, now=NOW)

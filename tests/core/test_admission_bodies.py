@@ -74,7 +74,7 @@ def test_a_body_that_replaces_one_of_another_file_is_recorded() -> None:
     assert "old.jsonl row 7" in admission.reasons[0].message
 
 
-def test_a_body_that_mends_a_refused_one_is_no_news() -> None:
+def test_a_body_that_corrects_a_refused_one_is_not_recorded_as_a_change() -> None:
     refused = taken(phase="refused", **PUT_SENT)
     assert admit(row(**NEW_BODY), refused, NOTHING_SEEN, now=NOW).reasons == ()
 
@@ -89,7 +89,7 @@ def test_the_ledger_keeps_the_state_out_of_the_body() -> None:
     assert "marketplace_state" not in taken().body
 
 
-def test_a_mended_order_starts_without_the_old_reason_and_backoff() -> None:
+def test_a_corrected_order_starts_without_the_old_reason_and_backoff() -> None:
     refused = taken(phase="refused", reason="no such currency", attempts=3, **PUT_SENT)
     order = admit(row(**NEW_BODY), refused, NOTHING_SEEN, now=NOW).order
     assert order is not None

@@ -112,7 +112,7 @@ def test_a_closed_one_keeps_no_customer_field():
     assert "Robin" not in repr(in_ledger(marketplace_state="SHIPPED").body)
 
 
-def test_the_body_delivered_as_it_was_placed_becomes_the_body_and_nothing_is_sent():
+def test_a_delivery_equal_to_the_placed_order_becomes_its_body_without_a_put():
     admission = deliver(in_ledger())
     assert admission.order is not None
     assert (admission.reasons, admission.order.phase, admission.order.body_kind) == ((), "settled", FULL)

@@ -59,7 +59,7 @@ def test_the_query_gives_the_valid_tracking_rate(shipments, rates):
         assert db.execute(block("sql")).fetchall() == [("S-1", *rates)]
 
 
-def test_the_room_imports_nothing_but_python_and_itself():
+def test_the_carriers_package_imports_only_python_and_itself():
     names = set()
     for path in ROOM.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

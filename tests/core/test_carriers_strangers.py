@@ -60,6 +60,6 @@ def test_a_refused_stranger_is_named_as_whose_it_is():
 @pytest.mark.parametrize(
     "number", ["9622001900000000000000776632517511", "9400111206206406260788", "K2479825492"]
 )
-def test_nobody_is_told_of_another_carrier_whose_check_digit_is_wrong(number):
+def test_no_other_carrier_is_suggested_when_its_check_digit_is_wrong(number):
     assert identify(number) == []
     assert check("Royal Mail", number).status is Status.UNVERIFIED

@@ -133,7 +133,7 @@ def test_a_line_shows_its_faults(entry: LineFulfillment, expected: list[tuple[Ki
     assert [(f.kind, f.mp_line_number, f.value) for f in check(entry)] == expected
 
 
-def test_a_number_that_went_to_somebody_else_as_well_is_shared() -> None:
+def test_a_tracking_number_used_for_another_recipient_is_shared() -> None:
     [finding] = check(done("A", parcel(tracking_number="1z999aa1 0123456784")), shared=(GOOD,))
     assert (finding.kind, finding.value) == (Kind.SHARED_TRACKING, GOOD)
 
@@ -143,11 +143,11 @@ def test_two_entries_of_one_line_are_counted_together() -> None:
     assert finding.kind is Kind.OVER_FULFILLED
 
 
-def test_the_same_fault_of_a_line_stands_once() -> None:
+def test_the_same_fault_of_a_line_is_listed_once() -> None:
     assert len(check(done("A", parcel(tracking_number=BAD), parcel(tracking_number=BAD)))) == 1
 
 
-def test_the_same_fault_of_two_lines_stands_twice() -> None:
+def test_the_same_fault_of_two_lines_is_listed_twice() -> None:
     wrong = parcel(tracking_number=BAD)
     ids = {finding.id_for("S1", "M-1") for finding in check(done("A", wrong), done("B", wrong))}
     assert len(ids) == 2

@@ -56,7 +56,7 @@ async def test_get_order_reads_it_and_says_when_it_was_asked_for(wire):
     assert order.fulfillments[0].shipments[0].tracking_number == "1Z0"
 
 
-async def test_a_slow_answer_is_as_old_as_its_request():
+async def test_a_slow_answer_is_dated_by_its_request():
     """What changed at FeedAMP while an answer was on its way must count as newer (promise 4)."""
     clocks = []
     async with wired(lambda *_: [clock.forward(30) for clock in clocks]) as wire:

@@ -206,7 +206,7 @@ async def test_requests_that_waited_while_a_token_died_leave_with_the_new_one(wi
 
 
 @pytest.mark.parametrize("call", ALL)
-async def test_a_401_for_the_new_token_too_needs_a_person(wire, call):
+async def test_a_401_for_the_new_token_as_well_requires_action(wire, call):
     wire.sandbox.fault("refuse_token", path="/orders", times=None)
     with pytest.raises(AuthorizationError) as caught:
         await call(wire.client())
@@ -274,7 +274,7 @@ async def test_a_503_with_a_long_retry_after_is_left_to_a_later_run():
 
 
 @pytest.mark.parametrize("fault", ["error_500", "reset_before", "refuse_token", "html", "throttle"])
-async def test_no_token_and_no_customer_stands_in_an_error(wire, fault):
+async def test_no_error_holds_a_token_or_a_customer_field(wire, fault):
     wire.sandbox.fault(fault, path="/orders", times=None, seconds=300)
     with pytest.raises((TransientError, AuthorizationError)) as caught:
         await get_one(wire.client())

@@ -158,7 +158,7 @@ def test_the_same_person_has_the_same_pseudonym_under_one_key_only() -> None:
         pytest.param("ROBIN: VALE", "", id="a name that looks like a code"),
     ],
 )
-def test_masking_keeps_of_a_refusal_feedamps_code_alone(said: str, kept: str) -> None:
+def test_masking_keeps_only_feedamps_code_of_a_refusal(said: str, kept: str) -> None:
     ours = {"field": "currency", "code": "out_of_range", "message": "is no currency"}
     theirs = {"field": "", "code": "refused_by_feedamp", "message": said}
     hidden = MASK.hide("rejected_orders", {"source": "a.csv", "reasons": json.dumps([ours, theirs])})

@@ -140,7 +140,7 @@ def test_a_file_from_the_future_waits_no_longer_than_any_other(tmp_path):
     assert clock.slept == [SETTLE_S]
 
 
-def test_a_file_that_grows_waits_and_holds_up_nobody(tmp_path):
+def test_a_growing_file_waits_and_delays_no_other(tmp_path):
     path = drop(tmp_path, "a.jsonl", b"12", age_s=1)
     drop(tmp_path, "b.jsonl")
     found = look(tmp_path, Clock(lambda: path.write_bytes(b"1234")))
@@ -167,7 +167,7 @@ def test_a_file_that_vanishes_during_the_wait_is_no_error(tmp_path):
     assert look(tmp_path, Clock(path.unlink)) == Discovery()
 
 
-def test_a_young_file_seen_before_makes_nobody_wait(tmp_path):
+def test_a_young_file_seen_before_causes_no_wait(tmp_path):
     drop(tmp_path, "a.jsonl", age_s=1)
     (file,) = look(tmp_path).files
     clock = Clock()

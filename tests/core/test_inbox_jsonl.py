@@ -171,6 +171,6 @@ def test_a_file_of_another_kind_is_rejected_as_a_whole(tmp_path):
     assert ".jsonl, .csv or .parquet" in row.reasons[0].message
 
 
-def test_a_file_that_is_gone_is_a_transient_error(tmp_path):
+def test_a_file_that_was_removed_is_a_transient_error(tmp_path):
     with pytest.raises(TransientError, match=r"a\.jsonl"):
         list(read_rows(InboxFile("a.jsonl", str(tmp_path / "a.jsonl"), 0, None, ""), RULES))

@@ -113,7 +113,7 @@ def test_a_price_that_a_driver_may_have_rounded_is_rejected_with_the_way_out():
     assert "cast the column to text" in row.reasons[0].message
 
 
-def test_equal_content_has_the_same_hash_however_it_is_written_and_wherever_it_stands():
+def test_equal_content_has_the_same_hash_in_any_notation_and_position():
     spaced = json.dumps(json.loads(as_text()), indent=2)
     rows = list(read_query(Rows(("S1", as_text()), ("S1", spaced), ("S1", json.loads(as_text()))), RULES))
     assert len({row.row_hash for row in rows}) == 1

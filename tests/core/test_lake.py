@@ -327,7 +327,7 @@ def test_rows_that_vanish_in_the_writer_are_missed_when_it_publishes(lake: Lake)
     assert lake.published() == []
 
 
-def test_a_manifest_that_the_store_does_not_give_back_is_not_taken_as_published(lake: Lake) -> None:
+def test_a_manifest_that_cannot_be_read_back_does_not_count_as_published(lake: Lake) -> None:
     class Forgetful(Lake):
         def publish(self, manifest: Manifest) -> None:
             """Takes the manifest and keeps nothing."""
@@ -393,7 +393,7 @@ def moved_by(sweeps: list[SellerProgress], mark: datetime | None, *, times: int 
 
 
 @given(SWEEPS, HOUR)
-def test_joined_sweeps_take_a_watermark_as_far_as_the_single_ones_and_over_no_gap(
+def test_joined_sweeps_move_a_watermark_as_far_as_single_ones_and_over_no_gap(
     sweeps: list[SellerProgress], start: int | None
 ) -> None:
     for seller_id in ("S1", "S2"):

@@ -54,7 +54,7 @@ def holder_of_a_process(*, ends: bool) -> tuple[str, subprocess.Popen[str]]:
     return holder, process
 
 
-def test_a_lease_is_somebodys_alone_until_it_is_given_back(state):
+def test_a_lease_has_one_owner_until_it_is_released(state):
     mine = take(state)
     assert take(state) is None
     with state.begin() as connection:
@@ -68,7 +68,7 @@ def test_a_lease_ends_by_its_time(state):
     assert take(state, NOON + leases.LASTS + timedelta(seconds=1))
 
 
-def test_the_lease_of_a_dead_process_of_this_machine_is_free_at_once(state):
+def test_the_lease_of_a_dead_process_of_this_machine_is_free_immediately(state):
     assert take(state)
     holder, process = holder_of_a_process(ends=True)
     process.communicate()
@@ -76,7 +76,7 @@ def test_the_lease_of_a_dead_process_of_this_machine_is_free_at_once(state):
     assert take(state)
 
 
-def test_the_lease_of_a_living_process_is_not(state):
+def test_the_lease_of_a_living_process_is_not_free(state):
     assert take(state)
     holder, process = holder_of_a_process(ends=False)
     hand_to(state, holder)
@@ -92,17 +92,17 @@ def test_the_lease_of_a_living_process_is_not(state):
         pytest.param("", id="of no one"),
     ],
 )
-def test_who_cannot_be_looked_at_is_not_called_dead(holder):
+def test_an_owner_that_cannot_be_checked_does_not_count_as_dead(holder):
     assert not is_dead(holder)
 
 
-def test_a_process_with_the_number_of_a_dead_one_is_another():
+def test_a_process_that_reuses_a_dead_ones_pid_is_a_different_owner():
     machine, pid, began, _ = new_owner().split(".")
     assert not is_dead(f"{machine}.{pid}.{began}.0")
     assert is_dead(f"{machine}.{pid}.{int(began) + 1}.0")
 
 
-def test_a_holder_fits_its_column_and_is_never_the_same():
+def test_an_owner_name_fits_its_column_and_is_never_repeated():
     holders = {new_owner() for _ in range(100)}
     assert len(holders) == 100
     assert max(map(len, holders)) <= table.c.owner.type.length

@@ -43,7 +43,7 @@ async def test_the_first_request_leaves_at_once(rate_limiters, clock):
     assert clock.slept == []
 
 
-async def test_two_pacers_together_keep_to_the_rate(rate_limiters, clock):
+async def test_two_rate_limiters_together_stay_within_the_rate(rate_limiters, clock):
     left = await departures(rate_limiters, clock, 8)
     assert left == pytest.approx([n * 0.5 * SPACING for n in range(8)], abs=1e-3)
     assert SPACING > 1  # the network's jitter must not bring two requests too close
@@ -55,14 +55,14 @@ async def test_sellers_do_not_wait_for_each_other(rate_limiters, clock):
     assert clock.slept == []
 
 
-async def test_quiet_times_are_not_saved_up(rate_limiters, clock):
+async def test_unused_slots_are_not_saved_up(rate_limiters, clock):
     await rate_limiters[0].acquire(S1)
     clock.forward(3600)
     left = await departures(rate_limiters, clock, 3)
     assert left[2] - left[0] == pytest.approx(2 * 0.5 * SPACING, abs=1e-3)
 
 
-async def test_those_who_wait_together_leave_one_by_one(rate_limiters, clock):
+async def test_requests_that_wait_together_leave_one_by_one(rate_limiters, clock):
     left = []
 
     async def leave(rate_limiter):
@@ -73,7 +73,7 @@ async def test_those_who_wait_together_leave_one_by_one(rate_limiters, clock):
     assert min(after - before for before, after in pairwise(left)) >= 0.5
 
 
-async def test_a_turn_is_taken_when_leaving_and_never_booked_ahead(state, rate_limiters, clock):
+async def test_a_slot_is_reserved_at_departure_and_never_in_advance(state, rate_limiters, clock):
     async def held_up(seconds):
         await clock.sleep(seconds + 10)
 
@@ -83,13 +83,13 @@ async def test_a_turn_is_taken_when_leaving_and_never_booked_ahead(state, rate_l
     assert min(after - before for before, after in pairwise(left)) >= 0.5
 
 
-async def test_a_pause_holds_for_both_pacers_and_then_the_rate_again(rate_limiters, clock):
+async def test_a_pause_holds_for_both_rate_limiters_and_then_the_rate_applies(rate_limiters, clock):
     rate_limiters[0].pause(S1, 10)
     left = await departures(rate_limiters, clock, 3)
     assert left == pytest.approx([10, 10 + 0.5 * SPACING, 10 + SPACING], abs=1e-3)
 
 
-async def test_a_pause_is_one_sellers_alone(rate_limiters, clock):
+async def test_a_pause_holds_only_for_its_seller(rate_limiters, clock):
     rate_limiters[0].pause(S1, 10)
     await rate_limiters[0].acquire(S2)
     assert clock.slept == []
@@ -101,14 +101,14 @@ async def test_a_shorter_pause_does_not_end_a_longer_one(rate_limiters, clock):
     assert await departures(rate_limiters, clock, 1) == [pytest.approx(10, abs=1e-3)]
 
 
-async def test_a_pause_gone_by_costs_nothing(rate_limiters, clock):
+async def test_a_pause_that_has_ended_costs_nothing(rate_limiters, clock):
     rate_limiters[0].pause(S1, 10)
     clock.forward(11)
     await rate_limiters[1].acquire(S1)
     assert clock.slept == []
 
 
-async def test_a_pause_holds_for_those_who_wait_already(state, rate_limiters, clock):
+async def test_a_pause_holds_for_requests_that_already_wait(state, rate_limiters, clock):
     async def a_429_comes_meanwhile(seconds):
         if not clock.slept:
             rate_limiters[0].pause(S1, 10)
@@ -120,7 +120,7 @@ async def test_a_pause_holds_for_those_who_wait_already(state, rate_limiters, cl
     assert (clock() - NOON).total_seconds() == pytest.approx(10, abs=2e-3)
 
 
-async def test_who_wakes_too_early_waits_for_the_rest(state, rate_limiters, clock):
+async def test_a_request_that_wakes_too_early_waits_for_the_rest(state, rate_limiters, clock):
     async def wakes_early(seconds):
         await clock.sleep(max(seconds - 0.1, 0.001))
 
@@ -130,7 +130,7 @@ async def test_who_wakes_too_early_waits_for_the_rest(state, rate_limiters, cloc
 
 
 @pytest.mark.parametrize("seconds", [59.9, 60])
-async def test_a_pause_within_our_patience_is_waited_for(rate_limiters, clock, seconds):
+async def test_a_pause_of_up_to_a_minute_is_waited_for(rate_limiters, clock, seconds):
     rate_limiters[0].pause(S1, seconds)
     await rate_limiters[1].acquire(S1)
     assert sum(clock.slept) == pytest.approx(seconds, abs=1e-3)
@@ -147,7 +147,7 @@ async def test_a_longer_pause_is_left_to_a_later_run(state, rate_limiters, clock
     assert clock.slept == []
 
 
-async def test_a_longer_pause_ends_the_wait_of_those_who_wait_already(state, rate_limiters, clock):
+async def test_a_longer_pause_ends_the_wait_of_requests_that_already_wait(state, rate_limiters, clock):
     async def a_429_comes_meanwhile(seconds):
         rate_limiters[0].pause(S1, 600)
         await clock.sleep(seconds)
@@ -158,7 +158,7 @@ async def test_a_longer_pause_ends_the_wait_of_those_who_wait_already(state, rat
     assert len(clock.slept) == 1
 
 
-async def test_a_turn_is_taken_only_once_the_pool_has_room(state, rate_limiters, clock):
+async def test_a_slot_is_reserved_only_once_the_pool_has_a_connection(state, rate_limiters, clock):
     """Requests of one seller that waited for the pool together must not leave together."""
     room, left = asyncio.Semaphore(1), []
 
@@ -178,7 +178,7 @@ async def test_a_turn_is_taken_only_once_the_pool_has_room(state, rate_limiters,
     assert min(after - before for before, after in pairwise(left)) >= 0.5
 
 
-async def test_who_waits_for_a_turn_leaves_the_room_to_others(state, rate_limiters, clock):
+async def test_a_request_that_waits_for_a_slot_leaves_its_connection_to_others(state, rate_limiters, clock):
     room, order = asyncio.Semaphore(1), []
 
     async def sleep(seconds):
@@ -237,7 +237,7 @@ async def test_the_next_request_leaves_before_the_last_one_is_answered(rate_limi
     await waiting
 
 
-async def test_a_request_that_never_left_holds_no_one_up(rate_limiters):
+async def test_a_request_that_was_never_sent_blocks_no_other(rate_limiters):
     room = asyncio.Semaphore(1)
     with pytest.raises(OSError, match="refused"):
         async with rate_limiters[0].leaving(S1, room):

@@ -111,7 +111,7 @@ def test_an_unknown_enum_value_stays_as_it_is(field):
         ),
     ],
 )
-def test_a_slip_is_read_as_meant_and_counted(read, slip):
+def test_a_value_of_another_type_is_coerced_and_counted(read, slip):
     coercions: Coercions = Counter()
     assert read(coercions)
     assert coercions == {slip: 1}
@@ -166,7 +166,7 @@ def test_a_wrong_type_is_an_error_that_names_the_field(fields, where):
         pytest.param({"mp_line_number": ""}, id="a fulfillment of no line"),
     ],
 )
-def test_fulfillments_of_a_list_that_cannot_be_read_are_left_to_their_own_request(entry):
+def test_unreadable_fulfillments_of_a_list_are_left_to_their_own_request(entry):
     coercions = Coercions()
     read = order_of(coercions, fulfillments=[{**FULFILLED, "new": 1, **entry}])
     assert (read.fulfillments, read.extra, coercions) == (None, {}, Coercions())

@@ -108,7 +108,7 @@ def test_a_fulfillments_answer_of_another_shape_is_an_error(body, where):
     assert caught.value.where == where
 
 
-def test_an_unknown_field_of_the_fulfillments_answer_is_kept_apart_from_those_of_the_order():
+def test_unknown_fields_of_the_fulfillments_answer_are_stored_separately():
     body = {"status": "COMPLETE", "fulfillments": [{**FULFILLED, "gift": 1}], "wave": 7}
     assert read_fulfillments(body, Counter())[2] == {"fulfillments_answer.wave": 7, "fulfillments[0].gift": 1}
 

@@ -115,7 +115,7 @@ REFUSED = stored(HELD, note="no such code")
         pytest.param(stored(RESOLVED, resolved_at=SENT), None, look(), None, id="mended and still mended"),
     ],
 )
-def test_a_finding_goes_its_way(
+def test_a_finding_changes_state_as_the_table_says(
     before: StoredFinding | None, fault: Finding | None, seen: Look, after: str | None
 ) -> None:
     changed = follow([fault] if fault else [], [before] if before else [], seen)
@@ -158,7 +158,7 @@ def test_a_warning_never_blocks_closing() -> None:
 
 
 @pytest.mark.parametrize("state", [RESOLVED, WAIVED])
-def test_what_is_mended_or_waived_blocks_nothing(state: str) -> None:
+def test_a_resolved_or_waived_finding_blocks_nothing(state: str) -> None:
     assert not stored(state).blocks_closing
 
 
@@ -173,7 +173,7 @@ def test_a_fault_that_comes_back_keeps_the_day_it_was_first_found() -> None:
     assert (again.found_at, again.resolved_at) == (FOUND, None)
 
 
-def test_a_mended_finding_says_when() -> None:
+def test_a_resolved_finding_records_when() -> None:
     [mended] = follow([], [REPORTED_ONCE], look())
     assert (mended.resolved_at, mended.reported_at) == (NOW, SENT)
 
@@ -191,7 +191,7 @@ def test_feedamp_may_list_what_is_open_or_waived(state: str) -> None:
     assert is_standing(stored(state))
 
 
-def test_an_error_listed_for_a_mended_finding_is_a_surprise() -> None:
+def test_an_error_listed_for_a_resolved_finding_is_unexplained() -> None:
     assert not is_standing(stored(RESOLVED))
 
 

@@ -102,7 +102,7 @@ async def test_an_expired_cursor_starts_the_window_again(wire):
     assert (sweep.complete, sweep.missing) == (True, None)
 
 
-async def test_cursors_that_expire_again_and_again_are_given_up_after_three_more_starts(wire):
+async def test_cursors_that_keep_expiring_are_abandoned_after_three_restarts(wire):
     place_many(wire, 25)
     wire.sandbox.fault("expire_cursor", times=None)
     sweep = OrderPages(wire.client(), TEN)
@@ -156,7 +156,7 @@ async def test_null_orders_without_a_next_cursor_mean_that_there_are_none():
     assert sweep.complete
 
 
-async def test_null_orders_before_a_restart_are_forgotten_once_the_window_was_read_whole():
+async def test_null_orders_before_a_restart_do_not_count_after_a_complete_reread():
     null = answer({"orders": None, "next_cursor": "a"})
     answers = [null] * 3 + [answer([], 400), answer({"orders": [M1, M2]})]
     async with speaking(*answers) as (client, _):

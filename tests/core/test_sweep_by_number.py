@@ -142,7 +142,7 @@ async def test_a_number_with_a_comma_is_never_put_in_a_list(wire):
     assert (found(result), result.missing, lists(wire)) == (["M,1", "M-2"], ["no,such"], [1])
 
 
-async def test_orders_that_were_not_asked_for_are_left_out():
+async def test_orders_that_were_not_requested_are_ignored():
     page = answer({"orders": [M1, {**M1, "mp_order_number": "M-9"}, M1]})
     async with speaking(page) as (client, _):
         assert found(await read_by_number(client, ["M-1"])) == ["M-1"]
@@ -174,7 +174,7 @@ async def test_an_order_that_stays_misshapen_is_unread_alone(wire):
 
 
 @pytest.mark.parametrize("shape", ["absent", "flat"])
-async def test_fulfillments_that_a_list_does_not_carry_as_inferred_are_read_from_their_own_endpoint(shape):
+async def test_fulfillments_of_an_unexpected_shape_come_from_their_own_endpoint(shape):
     async with wired(fulfillments_in_list=shape) as wire:
         wire.place("M-1")
         wire.ship("M-1")
@@ -216,7 +216,7 @@ async def test_who_ships_is_taken_from_the_fulfillments_where_the_order_does_not
     assert (order.is_marketplace_fulfilled, order.extra) == (True, {"fulfillments_answer.wave": 7})
 
 
-async def test_fulfillments_that_cannot_be_read_make_the_order_unread_after_one_more_look():
+async def test_an_order_with_unreadable_fulfillments_is_unread_after_one_more_read():
     bare, broken = {"mp_order_number": "M-1"}, answer({"fulfillments": 7})
     async with speaking(answer({"orders": [bare]}), broken, answer(bare), broken) as (client, script):
         page = await client.list_orders(Filters())

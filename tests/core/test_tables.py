@@ -62,7 +62,7 @@ def test_a_table_has_exactly_the_columns_of_the_interface(name: str) -> None:
     assert set(TABLES[name].names) == set(" ".join(PROMISED[name]).split())
 
 
-def test_orders_has_the_columns_of_the_interface_and_those_of_customer_and_address() -> None:
+def test_orders_has_the_interface_columns_plus_customer_and_address() -> None:
     customer = {f"customer_{field}" for field in Customer.__struct_fields__}
     address = {f"shipping_address_{field}" for field in Address.__struct_fields__}
     wishes = {"delivery_notes"} | {

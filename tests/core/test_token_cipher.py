@@ -103,7 +103,7 @@ def test_a_key_that_lies_there_already_is_taken(tmp_path):
     assert key_beside(str(tmp_path / "state.db")) == KEY
 
 
-def test_a_draft_of_a_process_that_died_is_in_nobodys_way(tmp_path, monkeypatch):
+def test_a_draft_left_by_a_dead_process_is_ignored(tmp_path, monkeypatch):
     # In a container the next process often has the number of the one before.
     monkeypatch.setattr("os.getpid", lambda: 7)
     (tmp_path / ".state.db.key.7").write_text("")

@@ -118,7 +118,7 @@ async def test_renew_refreshes_whatever_is_left(wire):
     assert wire.refreshes == 2
 
 
-async def test_a_seller_without_a_grant_needs_a_person(wire):
+async def test_a_seller_without_a_grant_requires_action(wire):
     with pytest.raises(AuthorizationError) as caught:
         await wire.tokens.live("no one")
     assert caught.value.seller_id == "no one"
@@ -193,7 +193,7 @@ async def test_an_answer_that_is_lost_twice_leaves_the_grant_as_it_was(wire):
     assert (wire.grant(), wire.refreshes) == (before, 2)
 
 
-async def test_where_nobody_answers_nothing_is_tried_again(wire):
+async def test_without_a_listening_server_no_refresh_is_tried_again(wire):
     async with Transport(Endpoint("http://127.0.0.1:9/api/v1")) as transport:
         with pytest.raises(TransientError):
             await wire.other_tokens(transport=transport).live(S1)

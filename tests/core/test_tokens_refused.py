@@ -90,14 +90,14 @@ async def test_a_grant_that_a_person_gives_frees_the_seller_at_once(wire):
     await wire.tokens.live(S1)
 
 
-async def test_an_outage_marks_nobody(wire):
+async def test_an_outage_marks_no_seller(wire):
     wire.sandbox.fault("error_503", path="access_token", times=None)
     with pytest.raises(UnclearError):
         await wire.tokens.live(S1)
     assert (wire.tokens.settle(), marked(wire)) == ([], [])
 
 
-async def test_a_lost_answer_of_a_server_without_grace_needs_a_person(wire):
+async def test_a_lost_answer_of_a_server_without_a_grace_period_requires_action(wire):
     wire.sandbox.fault("lost_refresh")
     await refused(wire.tokens, S1)
     assert wire.tokens.settle() == [S1]
@@ -162,7 +162,7 @@ async def test_a_grant_that_a_person_gives_during_a_refresh_wins(old_grant):
         assert (wire.tokens.settle(), wire.refreshes) == ([], 2)
 
 
-async def test_a_refusal_that_names_the_client_marks_nobody(wire):
+async def test_a_refusal_that_names_the_client_marks_no_seller(wire):
     tokens = wire.other_tokens(client_secret="of-last-year")
     errors = await refused(tokens, S1, S2, S1)
     assert [type(error) for error in errors] == [ClientRefusedError] * 3
@@ -185,7 +185,7 @@ async def test_five_sellers_refused_and_none_taken_blames_the_client(wire):
     assert marked(wire) == []
 
 
-async def test_four_sellers_refused_are_their_own_trouble(wire):
+async def test_four_refused_sellers_do_not_blame_the_client(wire):
     for seller_id in FIVE[:4]:
         wire.sandbox.revoke(seller_id)
     await refused(wire.tokens, *FIVE[:4])

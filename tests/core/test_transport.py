@@ -114,7 +114,7 @@ async def test_a_redirect_is_an_answer_and_not_followed():
         pytest.param("https://feedamp.invalid/api/v1", id="a host that no one knows"),
     ],
 )
-async def test_where_nobody_answers_the_request_had_no_effect(url):
+async def test_without_a_listening_server_the_request_had_no_effect(url):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         error = await failure(url.format(unused.getsockname()[1]), "POST")
@@ -183,14 +183,14 @@ async def test_a_post_is_sent_once_even_where_a_kept_connection_was_dropped():
 
 
 @pytest.mark.parametrize("lost", LOST)
-async def test_no_token_stands_in_an_error_or_a_log(lost, caplog):
+async def test_no_error_or_log_holds_a_token(lost, caplog):
     caplog.set_level(logging.DEBUG)
     async with scripted(lost) as script:
         error = await failure(script.url, "PUT")
     assert TOKEN not in "".join(traceback.format_exception(error)) + repr(error) + caplog.text
 
 
-def test_no_secret_stands_in_a_repr():
+def test_no_repr_holds_a_secret():
     address = Endpoint("https://feedamp.example", cert="/etc/key.pem", proxy="http://me:pw@proxy.example")
     got = Answer(200, {"Set-Cookie": TOKEN}, TOKEN.encode())
     assert TOKEN not in repr(got)

@@ -70,7 +70,7 @@ def test_a_range_covers_the_utc_days_that_begin_in_it(env, start, end, days):
     assert all(moment.endswith("T00:00:00Z") for moment in named)
 
 
-def test_runs_at_once_take_each_exactly_its_utc_day_across_the_change_of_clocks(env, five_at_once):
+def test_parallel_runs_each_take_exactly_one_utc_day_across_a_clock_change(env, five_at_once):
     _, runs, *_ = five_at_once
     assert {run["state"] for run in runs.values()} == {"success"}
     midnights = [f"{day}T00:00:00Z" for day in (*SPRING, "2026-03-11")]
@@ -90,7 +90,7 @@ def test_a_second_backfill_is_refused_while_one_is_under_way(five_at_once):
     assert "running backfill" in refusal.text
 
 
-def test_one_after_another_and_backwards_finds_what_five_at_once_found_and_doubles_none(env, five_at_once):
+def test_a_sequential_backfill_finds_exactly_what_five_parallel_runs_found(env, five_at_once):
     _, earlier, found, *_ = five_at_once
     assert {row[0][2:12] for row in found} == set(SPRING)
     env.forget_differences(SPRING[:3])

@@ -114,7 +114,7 @@ def test_every_kind_of_place_is_searched(done):
     }
 
 
-def test_no_secret_stands_anywhere(done):
+def test_no_place_holds_a_secret(done):
     assert hits(done.everywhere(), done.secrets()) == []
     assert hits(sqlite_cells(done.state), done.secrets()) == []
     assert hits(done.lake(), done.secrets()) == []
@@ -138,13 +138,13 @@ def test_lake_and_warehouse_hold_customers_only_where_they_are_to_be_kept(done):
         assert found == columns | {"rejected_orders.reasons"}
 
 
-def test_what_names_nobody_is_kept_in_either_case(done):
+def test_values_that_identify_no_one_are_kept_in_either_case(done):
     columns = ", ".join(f"shipping_address_{name}" for name in SHOWN_ADDRESS)
     found = done.query(f"SELECT DISTINCT {columns} FROM feedamp.orders WHERE mp_order_number LIKE 'L-%'")
     assert found == [tuple(SHOWN_ADDRESS.values())]
 
 
-def test_a_mask_is_the_same_for_the_same_value_in_every_run_and_another_for_another(done):
+def test_equal_values_get_one_pseudonym_in_every_run_and_others_differ(done):
     if done.pii == "keep":
         return
     sql = f"SELECT {', '.join(MASKED)}, extra FROM feedamp.orders WHERE mp_order_number LIKE 'L-%-0'"

@@ -67,7 +67,7 @@ def test_each_secret_is_asked_for_by_name(root, env_file, tmp_path):
         assert ".env.example" in done.stderr
 
 
-def test_no_secret_stands_in_the_file(services, root):
+def test_the_file_holds_no_secret(services, root):
     """Whatever looks like one comes from .env: the rendered value is the one the test gave."""
     for service in services.values():
         for name, value in service.get("environment", {}).items():

@@ -20,9 +20,9 @@ from completeness_contract import *  # noqa: E402, F403 - the tests
 
 # These are about state and lake alone, whatever the engine.
 for name in (
-    "test_no_watermark_moves_past_a_window_that_was_given_up",
-    "test_a_watermark_is_not_taken_back_to_where_a_window_that_was_given_up_lies_before_it",
-    "test_an_extraction_by_hand_moves_no_watermark_past_a_window_that_was_given_up",
+    "test_no_watermark_moves_past_an_abandoned_window",
+    "test_a_second_lost_window_takes_the_watermark_back_no_further",
+    "test_a_manual_extraction_moves_no_watermark_past_an_abandoned_window",
     "test_a_compaction_keeps_where_watermarks_are_taken_back_to",
     "test_what_a_compaction_wrote_is_missed_as_soon_as_it_is_gone",
     "test_what_a_killed_compaction_wrote_is_missed_as_soon_as_it_is_gone",

@@ -31,7 +31,7 @@ def test_all_processes_together_keep_to_the_rate(four, url):
     assert came[-1] - came[0] >= (len(came) - four.count) * 0.01 * SPACING
 
 
-async def test_two_pacers_of_one_process_keep_to_the_rate(url):
+async def test_two_rate_limiters_of_one_process_stay_within_the_rate(url):
     clock, left = Clock(), []
     with closing(State(url, clock=clock)) as one, closing(State(url, clock=clock)) as other:
         rate_limiters = [

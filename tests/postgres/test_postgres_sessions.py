@@ -72,7 +72,7 @@ def give_up(_seconds: float) -> None:
     raise AssertionError("waited although no wait was allowed")
 
 
-def test_a_second_loader_waits_is_told_who_holds_it_and_gets_it_when_that_one_dies(address):
+def test_a_second_loader_names_the_first_and_takes_over_when_it_dies(address):
     waits = []
 
     def sleep(seconds):

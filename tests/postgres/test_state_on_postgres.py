@@ -138,7 +138,7 @@ def test_a_reader_sees_one_moment_from_its_first_question_to_its_last(state):
     assert watermark(state) == NOON
 
 
-def test_who_reads_first_and_writes_later_meets_no_writer_in_between(state):
+def test_no_writer_intervenes_between_a_read_and_a_later_write(state):
     def read_then_write(connection):
         known = watermark_in(connection)
         connection.execute(sa.delete(watermarks))

@@ -356,7 +356,7 @@ def test_files_that_no_writer_of_ours_names_so_stay(store: Store) -> None:
     assert all(path.exists() for path in foreign)
 
 
-def test_a_rebuild_goes_on_while_what_it_reads_is_put_together_and_removed_a_day_later(store: Store) -> None:
+def test_a_rebuild_continues_while_its_files_are_compacted_and_removed(store: Store) -> None:
     """The reader has listed the lake before; the first compaction after a day takes its files, not the one before."""
     before = fill(store)
     loader = _emptied_loader()(store.folder)
@@ -369,7 +369,7 @@ def test_a_rebuild_goes_on_while_what_it_reads_is_put_together_and_removed_a_day
     assert loader.tables() == before
 
 
-def test_a_reader_that_takes_longer_than_the_grace_period_is_told_and_changes_nothing(store: Store) -> None:
+def test_a_rebuild_that_outlasts_the_grace_period_fails_and_changes_nothing(store: Store) -> None:
     fill(store)
     warehouse = DuckDbWarehouse(str(store.folder / "warehouse.duckdb"), lock_wait_s=0.0)
     warehouse.rebuild(store.lake)

@@ -319,7 +319,7 @@ def test_a_compaction_may_leave_out_only_what_another_row_stands_in_for(
     assert (proof.refuse(written) is not None) == is_lost
 
 
-def test_a_snapshot_in_the_lake_that_cannot_be_decoded_costs_its_own_order_only(env: Env) -> None:
+def test_an_undecodable_snapshot_in_the_lake_affects_only_its_own_order(env: Env) -> None:
     shipped(env, "M-1", "M-2")
     env.load()
     env.extract()
@@ -360,7 +360,7 @@ def test_a_busy_warehouse_holds_up_neither_snapshots_nor_watermarks(env: Env) ->
     assert env.rows("SELECT marketplace_state FROM orders") == [("SHIPPED",)]
 
 
-def test_a_warehouse_that_stays_busy_is_a_problem_once_something_waited_too_long(env: Env) -> None:
+def test_a_busy_warehouse_is_a_problem_once_a_manifest_waited_too_long(env: Env) -> None:
     env.placed("M-1")
     with held(env):
         assert load_what_is_whole(patient(env), env.run("load")).problem is None

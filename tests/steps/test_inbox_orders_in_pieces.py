@@ -25,7 +25,7 @@ from feedamp.order_body import BodyRules
     file_of_line=st.lists(st.integers(0, 3), min_size=2, max_size=5),
     placed_after=st.integers(0, 4),
 )
-def test_of_an_order_cut_over_files_the_last_before_the_put_counts_and_no_piece_goes_silently(
+def test_the_last_piece_before_the_put_counts_and_every_piece_is_recorded(
     file_of_line: list[int], placed_after: int
 ) -> None:
     lines = [good_line(mp_line_number=f"M-1-{i}") for i in range(len(file_of_line))]

@@ -55,7 +55,7 @@ def test_a_step_backward_between_two_deliveries_is_rejected(env: Env) -> None:
     assert place(env) == {"M-1": (A, ["1"])}
 
 
-def test_a_good_delivery_after_a_bad_one_mends_it_and_the_reverse_is_told(env: Env) -> None:
+def test_a_good_delivery_supersedes_a_bad_one_but_not_the_reverse(env: Env) -> None:
     drop_csv(env, "1.csv", csv_row("M-1", currency="Euros"), csv_row("M-1"))
     drop_csv(env, "2.csv", csv_row("M-2"), csv_row("M-2", currency="Euros"))
     env.intake()

@@ -73,7 +73,7 @@ def test_a_row_that_is_as_bad_as_before_stays_as_it_is(env: Env) -> None:
     assert (env.rejects(), written(env)) == (before, rows)
 
 
-def test_rows_that_are_gone_or_mended_are_superseded_and_new_ones_stand(env: Env) -> None:
+def test_removed_or_corrected_rows_are_superseded_and_new_rejects_remain(env: Env) -> None:
     bodies = bad(env, 6)
     drop_bytes(env, "1.jsonl", jsonl(bodies))
     env.intake()
@@ -111,7 +111,7 @@ def test_a_difference_on_record_stays_while_its_row_is_in_the_file(env: Env) -> 
     assert env.rejects() == []
 
 
-def test_a_row_that_a_later_one_mends_does_not_stand_after_another_read(env: Env) -> None:
+def test_a_row_corrected_by_a_later_one_is_not_rejected_by_another_read(env: Env) -> None:
     rows = [env.body("M-1", currency="Dollars"), env.body("M-1")]
     drop_bytes(env, "1.jsonl", jsonl(rows))
     env.intake()

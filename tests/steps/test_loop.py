@@ -68,7 +68,7 @@ ROUNDS = st.lists(st.tuples(st.lists(SHIPMENT, max_size=2), st.integers(0, 2)), 
 
 @settings(max_examples=6)
 @given(rounds=ROUNDS)
-def test_whatever_a_seller_reports_no_rule_is_broken_and_mending_it_closes_the_order(
+def test_no_seller_report_breaks_a_rule_and_a_corrected_order_closes(
     tmp_path_factory: pytest.TempPathFactory, rounds: list[tuple[list[dict[str, object]], int]]
 ) -> None:
     with open_env(tmp_path_factory.mktemp("loop"), sellers=1) as env:

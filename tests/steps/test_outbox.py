@@ -139,7 +139,7 @@ def test_a_crash_between_warehouse_and_state_is_made_good(env: Env) -> None:
     assert env.rows("SELECT count(*) FROM shipments") == [(1,)]
 
 
-def test_an_announced_manifest_that_was_never_published_is_forgotten_in_the_end(env: Env) -> None:
+def test_an_announced_manifest_that_was_never_published_is_dropped_in_the_end(env: Env) -> None:
     with env.state.begin() as connection:
         manifests.announce(connection, "_manifests/nothing.json", now=env.state.now())
     env.load()

@@ -69,7 +69,7 @@ def test_a_reject_that_is_dismissed_while_it_is_replayed_is_left(
     assert replay(env.resources) == Replayed(left=1)
 
 
-def test_a_dismissed_reject_whose_order_comes_in_mended_is_superseded(env: Env) -> None:
+def test_a_dismissed_reject_is_superseded_by_a_corrected_delivery(env: Env) -> None:
     env.deliver("M-1", gift_note="x")
     dismiss(env, *env.rejects())
     env.deliver("M-1")
@@ -130,7 +130,7 @@ def test_many_cancellations_after_the_end_do_not_turn_the_run_red(env: Env) -> N
 
 
 @pytest.mark.parametrize("state", ["PENDING", "AWAITING_SHIPMENT"])
-def test_another_state_after_the_end_needs_somebody(env: Env, state: str) -> None:
+def test_another_state_after_the_end_requires_action(env: Env, state: str) -> None:
     close(env)
     env.deliver("M-1", marketplace_state=state, delivery_notes="ring")
     assert env.reject_codes()[-1] == ("inbox", "illegal_transition")

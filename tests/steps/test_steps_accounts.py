@@ -255,7 +255,7 @@ def shipped(env: Env, seller: str) -> set[str]:
     return {number for seller_id, number in rows if seller_id == seller}
 
 
-def test_what_happened_in_the_right_account_while_another_was_read_is_read_later(forced):
+def test_changes_made_while_the_wrong_account_was_read_are_read_later(forced):
     forced.read()
     connect(forced, OTHER, account=OTHER)
     forced.clock.skip(hours=2)
@@ -276,7 +276,7 @@ def test_a_watermark_on_its_way_from_another_account_does_not_count(forced):
     assert forced.watermark(OTHER) is not None
 
 
-def test_a_manifest_that_is_given_up_takes_no_watermark_back_to_that_of_another_account(forced):
+def test_an_abandoned_manifest_restores_no_watermark_of_another_account(forced):
     forced.read()
     connect(forced, OTHER, account=OTHER)
     forced.clock.skip(hours=2)

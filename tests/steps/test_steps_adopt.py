@@ -171,7 +171,7 @@ def test_only_the_sellers_that_are_named_are_read(env):
         env.order("X-1")
 
 
-def test_one_sellers_trouble_does_not_stop_another(env):
+def test_one_failing_seller_does_not_stop_another(env):
     hold(env, "X-1")
     hold(env, "X-2", seller=OTHER)
     env.sandbox.fault("error_500", path="/orders", seller_id=SELLER, times=None)
@@ -287,7 +287,7 @@ def test_one_that_the_marketplace_ships_itself_is_never_closed(env):
     assert env.asked("PUT") == []
 
 
-def test_one_that_was_closed_before_is_known_as_closed_and_never_placed_anew(env):
+def test_an_order_closed_before_adoption_stays_closed_and_is_never_placed(env):
     hold(env, "X-1")
     with env.sandbox.world.lock:
         env.sandbox._order(SELLER, "X-1").marketplace_state = "SHIPPED"

@@ -323,7 +323,7 @@ def test_a_cancellation_that_is_held_up_after_its_read_is_read_again_and_waits(
     assert env.shown("M-1")["marketplace_state"] == "CANCELLED"
 
 
-def test_a_cancellation_that_comes_in_as_the_order_is_closed_leaves_its_word(env: Env) -> None:
+def test_a_cancellation_that_arrives_during_closing_is_recorded(env: Env) -> None:
     env.placed("M-1")
     env.deliver("M-1", marketplace_state="CANCELLED")
     env.fulfill("M-1", shipment(2))
@@ -336,7 +336,7 @@ def test_a_cancellation_that_comes_in_as_the_order_is_closed_leaves_its_word(env
     assert env.shown("M-1")["marketplace_state"] == "SHIPPED"
 
 
-def test_a_cancellation_that_is_held_as_the_order_is_closed_leaves_its_word(env: Env) -> None:
+def test_a_cancellation_that_is_held_during_closing_is_recorded(env: Env) -> None:
     env.placed("M-1")
     env.fulfill("M-1", shipment(2))
     env.read()

@@ -95,7 +95,7 @@ def test_a_waived_finding_lets_the_order_close(env: Env) -> None:
     assert env.order("M-1").phase == "closed"
 
 
-def test_a_mended_order_closes(env: Env) -> None:
+def test_a_corrected_order_closes(env: Env) -> None:
     env.placed("M-1")
     env.fulfill("M-1", shipment(2, BAD_NUMBER))
     env.see("M-1")
@@ -107,7 +107,7 @@ def test_a_mended_order_closes(env: Env) -> None:
     assert env.finding_states("M-1") == [("invalid_tracking", "resolved")]
 
 
-def test_an_error_that_feedamp_still_lists_keeps_a_mended_order_open(env: Env) -> None:
+def test_an_error_that_feedamp_still_lists_keeps_a_corrected_order_open(env: Env) -> None:
     env.placed("M-1")
     env.fulfill("M-1", shipment(2, BAD_NUMBER))
     env.see("M-1")
@@ -149,7 +149,7 @@ CHANGES: list[Any] = [
 
 
 @pytest.mark.parametrize("shipments", CHANGES)
-def test_an_order_that_changed_since_validation_is_judged_anew(
+def test_an_order_that_changed_since_validation_is_evaluated_again(
     shipped: Env, shipments: tuple[dict[str, Any], ...]
 ) -> None:
     shipped.fulfill("M-1", *shipments)

@@ -89,7 +89,7 @@ def test_a_cancellation_by_inbox_whose_answers_were_lost_is_our_own(env: Env) ->
     assert env.sandbox.broken_rules == []
 
 
-def test_a_closing_that_feedamp_refuses_waits_for_a_person_and_is_not_repeated(env: Env) -> None:
+def test_a_closing_that_feedamp_refuses_requires_action_and_is_not_repeated(env: Env) -> None:
     env.placed("M-1")
     env.fulfill("M-1", shipment(2))
     with env.sandbox.world.lock:
@@ -106,7 +106,7 @@ def test_a_closing_that_feedamp_refuses_waits_for_a_person_and_is_not_repeated(e
 
 
 @pytest.mark.parametrize("trouble", ["an outage", "a revoked grant"])
-def test_one_sellers_trouble_does_not_hinder_another(shipped: Env, trouble: str) -> None:
+def test_one_failing_seller_does_not_delay_another(shipped: Env, trouble: str) -> None:
     shipped.placed("M-2", seller=OTHER)
     shipped.fulfill("M-2", shipment(2), seller=OTHER)
     shipped.see("M-2", seller=OTHER)

@@ -89,7 +89,7 @@ def test_a_page_that_fails_once_loses_nothing(env: Env, kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("trouble", ["an outage", "a revoked grant", "a refused query"])
-def test_one_sellers_trouble_does_not_hinder_another(env: Env, trouble: str) -> None:
+def test_one_failing_seller_does_not_delay_another(env: Env, trouble: str) -> None:
     env.placed("M-2", seller=OTHER)
     if trouble == "a revoked grant":
         env.sandbox.revoke(SELLER)

@@ -80,7 +80,7 @@ def test_a_second_run_finds_nothing_left(closed):
     assert closed.order("M-1") == before
 
 
-def test_more_orders_than_one_transaction_takes_are_all_reduced(closed, monkeypatch):
+def test_more_orders_than_one_transaction_holds_are_all_redacted(closed, monkeypatch):
     monkeypatch.setattr(purge_module, "ROWS_PURGED_AT_ONCE", 2)
     closed.placed(*(f"N-{n}" for n in range(5)), marketplace_state="PENDING")
     closed.drop("cancel.jsonl", *(closed.body(f"N-{n}", marketplace_state="CANCELLED") for n in range(5)))
@@ -119,7 +119,7 @@ def test_reconciliation_still_compares_quantities(closed):
     assert closed.reconcile().extra["differences"] > 0
 
 
-def test_an_order_that_somebody_else_closed_is_reduced_too(closed):
+def test_an_order_closed_elsewhere_is_redacted_too(closed):
     closed.fulfill("M-2", shipment(number="1Z999AA10123456793"))
     with closed.sandbox.world.lock:
         closed.sandbox._order("seller-001", "M-2").marketplace_state = "SHIPPED"
@@ -131,7 +131,7 @@ def test_an_order_that_somebody_else_closed_is_reduced_too(closed):
     assert personal_rows(closed) == {}
 
 
-def test_an_order_that_was_never_placed_is_reduced_too(closed):
+def test_an_order_that_was_never_placed_is_redacted_too(closed):
     closed.deliver("M-3")
     closed.deliver("M-3", marketplace_state="CANCELLED")
     assert closed.order("M-3").phase == "never_placed"
@@ -140,7 +140,7 @@ def test_an_order_that_was_never_placed_is_reduced_too(closed):
     assert closed.order("M-3").body_kind == REDACTED
 
 
-def test_rejected_rows_lose_their_text_once_mended_or_their_order_is_gone(closed):
+def test_rejected_rows_lose_their_text_once_superseded_or_order_is_redacted(closed):
     closed.deliver("M-1", delivery_notes="ring twice")  # stands: nothing mends a body_changed
     closed.deliver("M-4", currency="crowns")
     closed.deliver("M-4")  # mended
@@ -177,7 +177,7 @@ def reopened(closed: Env) -> Env:
     return closed
 
 
-def test_an_order_open_again_gets_its_body_back_by_the_same_delivery_and_closes(reopened):
+def test_a_reopened_order_regains_its_body_by_the_same_delivery_and_closes(reopened):
     reopened.process()
     assert "deliver it to the inbox" in reopened.held("M-1").waits_for
     reopened.deliver("M-1")
@@ -192,7 +192,7 @@ def test_another_body_for_it_is_rejected(reopened):
     assert not reopened.order("M-1").has_body
 
 
-def test_a_body_let_go_stops_nobody_elses_placing(reopened):
+def test_a_redacted_body_does_not_stop_other_orders_from_being_placed(reopened):
     """However an order without a body comes to be sent, it is held and the others go out."""
     with reopened.state.begin() as connection:
         ledger.change(connection, reopened.order("M-1"), phase="to_place", desired_state="CANCELLED")

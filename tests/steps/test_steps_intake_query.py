@@ -154,7 +154,7 @@ def test_a_bad_row_that_is_bad_in_another_way_supersedes_its_reject(env, table):
     assert codes(env) == [(1, "bad_date")]
 
 
-def test_a_row_without_readable_ids_counts_as_mended_once_it_comes_no_more(env, table):
+def test_a_row_without_readable_ids_is_superseded_once_it_is_not_returned(env, table):
     table.put("{broken", at=1)
     env.intake()
     assert codes(env) == [(1, "wrong_type")]

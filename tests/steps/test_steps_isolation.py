@@ -75,7 +75,7 @@ def test_the_others_are_read_whole_and_the_run_says_who_is_not_and_why(env: Env)
     assert env.sandbox.broken_rules == []
 
 
-def test_the_next_run_leaves_them_in_peace(env: Env) -> None:
+def test_the_next_run_sends_no_requests_for_failing_sellers(env: Env) -> None:
     stock(env)
     outage, revoked, throttled, garbage = trouble(env)
     env.extract()
@@ -102,7 +102,7 @@ def test_once_the_trouble_is_over_nothing_of_theirs_is_missing(env: Env) -> None
     assert env.watermark(revoked) is None
 
 
-def test_nobody_waits_for_a_seller_whose_answers_are_slow(env: Env) -> None:
+def test_no_seller_waits_for_another_whose_answers_are_slow(env: Env) -> None:
     stock(env)
     slow = everybody(env)[0]
     env.sandbox.fault("slow_drip", seller_id=slow, path="/orders$", seconds=4)

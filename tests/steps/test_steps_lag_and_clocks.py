@@ -59,7 +59,7 @@ def test_a_change_hidden_at_one_read_is_found_by_the_next(
     assert shipped_in_the_warehouse(env)
 
 
-def test_a_change_that_the_index_hides_for_longer_than_the_overlap_waits_for_the_next_update(
+def test_a_change_hidden_longer_than_the_overlap_waits_for_the_next_update(
     env: Env,
 ) -> None:
     env.placed("M-1")

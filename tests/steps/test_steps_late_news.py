@@ -89,7 +89,7 @@ def test_a_retry_adds_to_what_the_first_try_did(env: Env) -> None:
     assert rows == [(4, 5, 4)]  # two sellers, two tries, one token call
 
 
-async def test_a_request_that_leaves_late_moves_the_next_turn(env: Env) -> None:
+async def test_a_request_that_leaves_late_delays_the_next_slot(env: Env) -> None:
     rate_limiter = RateLimiter(env.state, requests_per_second=1.1, sleep=env.clock.sleep)
     async with rate_limiter.leaving(SELLER, asyncio.Semaphore(1)) as left:
         env.clock.skip(seconds=0.7)  # a new connection had to be made first

@@ -170,7 +170,7 @@ def test_a_repair_places_a_missing_order_again_and_the_mark_goes(env: Env) -> No
     assert "M-1" in env.sandbox.orders(SELLER)
 
 
-def test_a_missing_order_that_the_seller_has_worked_on_stays_marked_after_a_repair(closable: Env) -> None:
+def test_a_missing_order_with_work_by_its_seller_stays_marked_after_a_repair(closable: Env) -> None:
     lose(closable)
     closable.reconcile(repair=True)
     assert missing(closable) == ["M-1"]

@@ -126,7 +126,7 @@ def test_shipped_from_the_inbox_is_rejected_for_what_the_seller_ships(env: Env) 
     assert env.shown("M-1")["marketplace_state"] == "AWAITING_SHIPMENT"
 
 
-def test_a_bad_row_stands_in_rejects_and_the_others_go_on(env: Env) -> None:
+def test_a_bad_row_is_rejected_and_the_others_are_placed(env: Env) -> None:
     env.drop("orders.jsonl", env.body("M-1", currency="ducats", nonsense=1), env.body("M-2"))
     result = env.intake()
     env.place()
@@ -135,7 +135,7 @@ def test_a_bad_row_stands_in_rejects_and_the_others_go_on(env: Env) -> None:
     assert env.order("M-2").phase == "settled"
 
 
-def test_a_mended_row_supersedes_its_reject(env: Env) -> None:
+def test_a_corrected_row_supersedes_its_reject(env: Env) -> None:
     env.deliver("M-1", currency="ducats")
     env.deliver("M-1")
     assert env.rejects() == []

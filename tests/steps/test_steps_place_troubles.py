@@ -71,7 +71,7 @@ def test_a_cancellation_after_a_put_without_answer_asks_feedamp_first(env: Env, 
         assert env.order("M-1").phase == "never_placed"
 
 
-def test_a_put_without_answer_whose_order_is_unreadable_is_cancelled_once_it_was_read(env: Env) -> None:
+def test_an_unanswered_put_of_an_unreadable_order_is_cancelled_once_it_is_read(env: Env) -> None:
     env.sandbox.fault("reset_after", method="PUT", times=4)
     env.placed("M-1")
     env.deliver("M-1", marketplace_state="CANCELLED")
@@ -86,7 +86,7 @@ def test_a_put_without_answer_whose_order_is_unreadable_is_cancelled_once_it_was
 
 
 @pytest.mark.parametrize("trouble", ["an outage", "a revoked grant"])
-def test_one_sellers_trouble_does_not_hinder_another(env: Env, trouble: str) -> None:
+def test_one_failing_seller_does_not_delay_another(env: Env, trouble: str) -> None:
     env.deliver("M-1")
     env.deliver("M-2", seller=OTHER)
     if trouble == "an outage":
@@ -111,7 +111,7 @@ def test_all_orders_of_a_seller_in_an_outage_say_why_they_wait(env: Env) -> None
     assert len({r.path for r in env.asked("PUT")}) < len(numbers)
 
 
-def test_a_refused_grant_needs_a_person_and_leaves_the_run_green(env: Env) -> None:
+def test_a_refused_grant_requires_action_and_leaves_the_run_green(env: Env) -> None:
     env.deliver("M-1")
     env.sandbox.revoke(SELLER)
     result = env.place()

@@ -146,7 +146,7 @@ def test_no_watermark_moves_and_nothing_is_written_to_feedamp(agreed: Env) -> No
     assert (len(agreed.asked("PUT")), len(agreed.asked("POST", "/errors"))) == (before, 0)
 
 
-def test_one_sellers_outage_does_not_hinder_another(agreed: Env) -> None:
+def test_one_sellers_outage_does_not_delay_another(agreed: Env) -> None:
     agreed.placed("M-2", seller=OTHER)
     agreed.sandbox.fault("error_503", seller_id=SELLER, times=None)
     result = agreed.reconcile()

@@ -22,7 +22,7 @@ def env(tmp_path: Path) -> Iterator[Env]:
         yield opened
 
 
-def test_a_refused_order_stands_in_rejects_with_feedamps_words(env: Env) -> None:
+def test_a_refused_order_is_rejected_with_feedamps_words(env: Env) -> None:
     env.placed("M-1", gift_note="hello")
     [rejected] = env.rejects()
     assert (rejected.stage, rejected.source, rejected.mp_order_number) == ("feedamp", "0001.jsonl", "M-1")
@@ -60,14 +60,14 @@ def test_one_refused_order_does_not_hinder_the_next(env: Env) -> None:
     assert env.order("M-2").phase == "settled"
 
 
-def test_a_mended_order_is_placed_and_its_reject_superseded(env: Env) -> None:
+def test_a_corrected_order_is_placed_and_its_reject_superseded(env: Env) -> None:
     env.placed("M-1", gift_note="hello")
     env.placed("M-1")
     assert env.order("M-1").phase == "settled"
     assert env.rejects() == []
 
 
-def test_a_refusal_stands_while_the_file_grows_around_it(env: Env) -> None:
+def test_a_refusal_remains_while_rows_are_added_to_its_file(env: Env) -> None:
     """Promise 1: the row is still there, so is its reject."""
     env.drop("orders.jsonl", env.body("M-1", gift_note="hello"))
     env.intake()

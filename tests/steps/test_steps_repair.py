@@ -321,7 +321,7 @@ def test_other_quantities_than_were_placed_are_left_to_a_person(agreed: Env) -> 
     assert agreed.rows("SELECT quantity FROM order_lines WHERE mp_order_number = 'OPEN'") == [(5,)]
 
 
-def test_orders_that_we_did_not_place_are_compared_and_only_the_warehouse_follows(agreed: Env) -> None:
+def test_foreign_orders_are_compared_and_only_the_warehouse_is_repaired(agreed: Env) -> None:
     agreed.stock(1)
     agreed.read()
     of_feedamp(agreed, "X-0").acknowledged = True

@@ -126,7 +126,7 @@ def test_a_list_that_lags_reopens_nothing(agreed: Env) -> None:
     assert agreed.order("M-1").phase == "closed"
 
 
-def test_what_close_is_at_is_left_to_close(agreed: Env) -> None:
+def test_an_order_that_close_works_on_is_left_to_close(agreed: Env) -> None:
     cancel_there(agreed, "M-1")
     lose(agreed, "M-2")
     with agreed.state.begin() as connection:
@@ -204,7 +204,7 @@ def test_a_retry_finishes_what_a_cut_try_has_begun(agreed: Env) -> None:
     assert agreed.order("M-1").phase == "settled"
 
 
-def test_one_sellers_trouble_does_not_keep_another_from_being_repaired(agreed: Env) -> None:
+def test_one_failing_seller_does_not_keep_another_from_being_repaired(agreed: Env) -> None:
     agreed.placed("M-3", seller=OTHER)
     agreed.read()
     lose(agreed, "M-1")

@@ -49,7 +49,7 @@ def test_a_verdict_that_stays_the_same_writes_nothing(env: Env) -> None:
     assert (outbox_rows(env), env.rejects()) == before
 
 
-def test_a_verdict_with_other_reasons_is_written_anew(env: Env) -> None:
+def test_a_reject_with_other_reasons_is_written_again(env: Env) -> None:
     env.deliver("M-1", gift_note="x", currency="XXX1")
     env.set_rules(body=LENIENT)
     assert replay(env.resources) == Replayed(still_rejected=1)
@@ -77,7 +77,7 @@ def test_the_later_of_two_rejected_rows_of_an_order_wins(env: Env) -> None:
     assert "0001.jsonl row 1" in replaced.reasons[0]["message"]
 
 
-def test_a_later_row_that_is_still_wrong_stands_although_an_earlier_one_was_taken(env: Env) -> None:
+def test_a_later_bad_row_stays_rejected_although_an_earlier_one_was_accepted(env: Env) -> None:
     env.deliver("M-1", gift_note="x")
     env.deliver("M-1", currency="XXX1")
     env.set_rules(body=LENIENT)
@@ -85,7 +85,7 @@ def test_a_later_row_that_is_still_wrong_stands_although_an_earlier_one_was_take
     assert [rejected.source for rejected in env.rejects()] == ["0002.jsonl"]
 
 
-def test_a_row_whose_order_came_in_mended_is_not_read_again(env: Env) -> None:
+def test_a_row_whose_order_was_redelivered_correctly_is_not_read_again(env: Env) -> None:
     env.deliver("M-1", gift_note="x")
     env.deliver("M-1", units=3)
     env.set_rules(body=LENIENT)

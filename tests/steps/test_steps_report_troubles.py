@@ -70,7 +70,7 @@ def unclear(mistyped: Env) -> Env:
     return mistyped
 
 
-def test_a_report_whose_answer_was_lost_is_not_repeated_for_a_line_mended_meanwhile(unclear: Env) -> None:
+def test_a_report_with_a_lost_answer_is_not_repeated_for_a_corrected_line(unclear: Env) -> None:
     unclear.fulfill("M-1", shipment(2))
     unclear.validate()
     assert posts(unclear) == 1
@@ -136,7 +136,7 @@ def test_a_report_that_feedamp_refuses_is_held_with_its_words(env: Env) -> None:
 
 
 @pytest.mark.parametrize("trouble", ["an outage", "a revoked grant"])
-def test_one_sellers_trouble_does_not_hinder_another(mistyped: Env, trouble: str) -> None:
+def test_one_failing_seller_does_not_delay_another(mistyped: Env, trouble: str) -> None:
     mistyped.placed("M-2", seller=OTHER)
     mistyped.fulfill("M-2", shipment(2, BAD_NUMBER), seller=OTHER)
     mistyped.see("M-2", seller=OTHER)
@@ -149,7 +149,7 @@ def test_one_sellers_trouble_does_not_hinder_another(mistyped: Env, trouble: str
     assert [f.state for f in mistyped.findings("M-2", OTHER)] == ["reported"]
 
 
-def test_what_is_wrong_on_a_line_that_was_never_ordered_holds_up_no_other_report(env: Env) -> None:
+def test_a_fault_on_a_line_that_was_never_ordered_delays_no_other_report(env: Env) -> None:
     env.placed("M-1")
     lines = [
         {"mp_line_number": line, "shipments": [shipment(2, BAD_NUMBER)], "cancellations": []}

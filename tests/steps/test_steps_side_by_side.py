@@ -64,7 +64,7 @@ def test_a_lease_ends_by_itself(env: Env) -> None:
     assert take()
 
 
-def test_who_comes_too_late_does_not_give_back_the_lease_of_the_next(env: Env) -> None:
+def test_a_late_process_does_not_release_the_lease_of_the_next(env: Env) -> None:
     with env.state.begin() as connection:
         first = leases.take(connection, "close/S1/M-1", now=env.state.now())
         env.clock.skip(seconds=leases.LASTS.total_seconds() + 1)
@@ -107,7 +107,7 @@ def test_a_closing_whose_process_died_is_work_left_until_its_lease_has_ended(env
     assert env.order("M-1").phase == "closed"
 
 
-def test_what_others_are_at_does_not_end_a_sellers_turn(env: Env) -> None:
+def test_an_order_leased_elsewhere_does_not_end_the_work_for_its_seller(env: Env) -> None:
     numbers = [f"M-{at}" for at in range(1, 6)]
     env.placed(*numbers)
     for number in numbers:
@@ -120,7 +120,7 @@ def test_what_others_are_at_does_not_end_a_sellers_turn(env: Env) -> None:
     assert [env.findings(number)[0].state for number in numbers] == ["to_report"] * 4 + ["reported"]
 
 
-def test_an_order_that_another_process_is_at_is_looked_at_again_after_all_others() -> None:
+def test_an_order_leased_by_another_process_is_retried_after_all_others() -> None:
     asked: list[str] = []
     result = StepResult("close")
 
@@ -223,7 +223,7 @@ def test_poison_orders_keep_their_own_pause(env: Env) -> None:
     assert [env.order(f"M-{n}").phase for n in (3, 4)] == ["settled", "settled"]
 
 
-def test_a_seller_who_is_disowned_in_two_runs_must_authorize_again(env: Env) -> None:
+def test_a_seller_whose_token_fails_in_two_runs_must_authorize_again(env: Env) -> None:
     def status() -> str:
         with env.state.read() as connection:
             grant = grants.read(connection, env.cipher, SELLER)

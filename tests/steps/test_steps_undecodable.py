@@ -69,7 +69,7 @@ def test_the_next_extraction_reads_it_again_and_it_closes(shipped: Env) -> None:
     assert action_required(shipped) == []
 
 
-def test_closing_goes_on_beside_a_snapshot_that_was_damaged_after_it_was_judged(shipped: Env) -> None:
+def test_closing_continues_beside_a_snapshot_damaged_after_validation(shipped: Env) -> None:
     shipped.validate()
     damage(shipped)
     finish(shipped.close())
@@ -97,9 +97,7 @@ def test_a_closing_that_meets_an_undecodable_snapshot_costs_that_order_alone(shi
 
 
 @pytest.mark.parametrize("is_shipped", [True, False])
-def test_a_cancellation_beside_an_undecodable_snapshot_goes_by_what_feedamp_shows(
-    env: Env, is_shipped: bool
-) -> None:
+def test_a_cancellation_with_an_undecodable_snapshot_follows_feedamp(env: Env, is_shipped: bool) -> None:
     env.placed("M-1")
     env.see("M-1")
     damage(env, "M-1")

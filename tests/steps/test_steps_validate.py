@@ -62,7 +62,7 @@ def test_a_finding_is_reported_again_when_feedamp_lists_it_no_longer(mistyped: E
     assert len(mistyped.shown("M-1")["errors"]) == 1
 
 
-def test_a_finding_that_feedamp_dropped_before_anybody_looked_is_reported_again(env: Env) -> None:
+def test_a_finding_dropped_before_it_was_seen_listed_is_reported_again(env: Env) -> None:
     """What FeedAMP shows then is what it showed before the report; the fault remains all the same."""
     env.placed("M-1", "M-2")
     env.fulfill("M-1", shipment(2, BAD_NUMBER))
@@ -102,7 +102,7 @@ def test_a_line_that_was_never_ordered_is_reported_without_its_number(env: Env) 
     assert "Line X" in error["message"]
 
 
-def test_a_mended_finding_is_resolved(mistyped: Env) -> None:
+def test_a_corrected_fault_resolves_its_finding(mistyped: Env) -> None:
     mistyped.validate()
     mistyped.fulfill("M-1", shipment(2))
     mistyped.see("M-1")
@@ -186,7 +186,7 @@ def test_nothing_to_do_is_no_run_at_all(env: Env) -> None:
     assert env.validate().sellers == 0
 
 
-def test_an_error_that_lingers_too_long_needs_a_person_although_nothing_changes(mistyped: Env) -> None:
+def test_an_error_listed_too_long_requires_action_although_nothing_changes(mistyped: Env) -> None:
     mistyped.validate()
     errors = mistyped.shown("M-1")["errors"]
     mistyped.fulfill("M-1", shipment(2))

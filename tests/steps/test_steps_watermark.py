@@ -42,7 +42,7 @@ def test_the_watermark_is_the_start_of_the_read_less_the_overlap(env: Env) -> No
     assert -2 < (mark - (started - timedelta(minutes=10))).total_seconds() < 5
 
 
-def test_the_first_read_has_no_lower_bound_and_the_next_starts_at_the_watermark(env: Env) -> None:
+def test_the_first_read_is_unbounded_and_the_next_starts_at_the_watermark(env: Env) -> None:
     env.read()
     mark = env.watermark()
     assert mark is not None

@@ -25,7 +25,7 @@ def test_with_a_grace_period_a_kill_before_the_store_loses_no_seller(tmp_path: P
         assert env.waiting() == []
 
 
-def test_without_one_the_next_run_marks_who_was_lost_and_the_others_go_on(tmp_path: Path) -> None:
+def test_without_one_the_next_run_marks_lost_sellers_and_others_continue(tmp_path: Path) -> None:
     with orphanage(tmp_path, "") as env:
         env.extract("before")
         env.clock.skip(hours=2)
@@ -40,7 +40,7 @@ def test_without_one_the_next_run_marks_who_was_lost_and_the_others_go_on(tmp_pa
     assert (next_run["undone"], run_after["undone"], run_after["noted"]) == ([], [], [])
 
 
-def test_a_wrong_client_secret_marks_nobody(tmp_path: Path) -> None:
+def test_a_wrong_client_secret_marks_no_seller(tmp_path: Path) -> None:
     with orphanage(tmp_path, "") as env:
         right, env.fixtures = env.fixtures, replace(env.fixtures, client_secret="of-last-year")
         with pytest.raises(ClientRefusedError):

@@ -84,7 +84,7 @@ def lived_in(env: Env) -> Env:
     return env
 
 
-def test_a_env_that_lost_nothing_has_no_difference(lived_in: Env) -> None:
+def test_an_installation_without_losses_has_no_difference(lived_in: Env) -> None:
     for at in range(2):
         assert differences(lived_in, with_lake=True) == []
         lived_in.clock.skip(hours=7)
@@ -479,7 +479,7 @@ def _has_x_0(env: Env) -> bool:
 
 
 @pytest.mark.parametrize("is_repaired", [True, False], ids=["a repair", "two days"])
-def test_no_watermark_moves_past_a_window_that_was_given_up(env: Env, is_repaired: bool) -> None:
+def test_no_watermark_moves_past_an_abandoned_window(env: Env, is_repaired: bool) -> None:
     _lost_before_the_warehouse_had_it(env)
     env.clock.skip(days=3)
     late = _extracted(env)  # from the watermark that the lost one had moved
@@ -498,7 +498,7 @@ def test_no_watermark_moves_past_a_window_that_was_given_up(env: Env, is_repaire
     assert _has_x_0(env)
 
 
-def test_a_watermark_is_not_taken_back_to_where_a_window_that_was_given_up_lies_before_it(env: Env) -> None:
+def test_a_second_lost_window_takes_the_watermark_back_no_further(env: Env) -> None:
     _lost_before_the_warehouse_had_it(env)
     _extracted(env)
     verified(env, repair=True)
@@ -515,7 +515,7 @@ def test_a_watermark_is_not_taken_back_to_where_a_window_that_was_given_up_lies_
     assert _has_x_0(env)
 
 
-def test_an_extraction_by_hand_moves_no_watermark_past_a_window_that_was_given_up(env: Env) -> None:
+def test_a_manual_extraction_moves_no_watermark_past_an_abandoned_window(env: Env) -> None:
     _lost_before_the_warehouse_had_it(env)
     mark = env.watermark()
     assert mark is not None
@@ -658,7 +658,7 @@ def test_a_compacted_lake_has_no_difference(lived_in: Env) -> None:
 # Sellers in trouble, and who calls
 
 
-def test_one_sellers_trouble_does_not_stop_the_repair_of_others(lived_in: Env, lose: RunSql) -> None:
+def test_one_failing_seller_does_not_stop_the_repair_of_others(lived_in: Env, lose: RunSql) -> None:
     env = lived_in
     for manifest in list(env.resources.lake.manifests()):
         _rewrite_without(env, manifest, {"shipments"})

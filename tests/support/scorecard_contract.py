@@ -109,7 +109,7 @@ def test_an_order_counts_as_cancelled(
     assert (found["orders"], found["orders_cancelled"]) == (orders, cancelled)
 
 
-def test_a_rate_of_valid_tracking_leaves_out_what_nobody_can_judge(loader: Loader) -> None:
+def test_the_valid_tracking_rate_leaves_out_unverified_numbers(loader: Loader) -> None:
     days = [date(2026, 6, 12)] * 5
     sold(loader, "M-1", *days, checks=("valid", "valid", "invalid", "no number", "unverified"))
     found = card(loader)
