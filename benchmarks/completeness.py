@@ -33,7 +33,7 @@ ROWS_AT_ONCE = 20_000
 
 
 def fill(folder: Path, count: int) -> None:
-    """State and warehouse with so many orders."""
+    """Fills state and warehouse with this many orders."""
     furnish(folder)
     parts = resources_in(folder, API)
     for start in range(0, count, ROWS_AT_ONCE):

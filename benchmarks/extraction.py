@@ -3,7 +3,7 @@
 python benchmarks/extraction.py                    20,000 orders in 400 pages, without and with 20 ms a page
 python benchmarks/extraction.py --orders N --latency-ms L
 
-Ours does what a task does: turns, tokens, types and units checked, five tables, proof of completeness. The bare loop
+Ours does what a task does: request slots, tokens, types and units checked, five tables, proof of completeness. The bare loop
 reads page after page over one connection (http.client, json) and writes one flat table; it checks nothing and forgets
 everything. With dlt installed (python -m pip install "dlt[parquet]", 1.x) it is measured too. One seller, so that no
 tool gains by reading sellers side by side.
@@ -54,7 +54,7 @@ def ours_with_load(api: str, folder: Path, orders: int) -> None:
 
 
 def bare_loop(api: str, folder: Path, orders: int) -> None:
-    """What one writes in ten minutes."""
+    """A loop that anyone could write in ten minutes."""
     address = urlsplit(api)
     connection = http.client.HTTPConnection(address.netloc)
     rows, cursor = [], ""

@@ -68,7 +68,7 @@ def resources_for(sandbox: Sandbox, folder: Path) -> Resources:
 
 
 def stock(sandbox: Sandbox, pages: int) -> None:
-    """So many pages of orders for every seller."""
+    """Puts this many pages of orders into the sandbox for every seller."""
     now = datetime.now(UTC)
     with sandbox.world.lock:
         for seller in sandbox.sellers:

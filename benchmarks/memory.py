@@ -41,7 +41,7 @@ PROMISED_MB = {"extract": 100, "load": 250}
 
 
 def resources_in(folder: Path, api: str) -> Resources:
-    """An env in this folder, its server at this address, and no waiting for turns."""
+    """An env in this folder with its server at this address, and no waiting for request slots."""
     connection = FeedAmpAccount(
         Endpoint(api), Credentials("feedamp", "client", "secret"), requests_per_second=1_000_000.0
     )
@@ -58,7 +58,7 @@ def resources_in(folder: Path, api: str) -> Resources:
 
 
 def furnish(folder: Path) -> None:
-    """A state with its sellers, each with a grant."""
+    """Creates a state with sellers, each with a grant."""
     (folder / "key").write_text(Fernet.generate_key().decode())
     resources = resources_in(folder, "http://127.0.0.1:9/api/v1")
     with resources.state.begin() as connection:

@@ -1,4 +1,4 @@
-"""What holds for every test: no network but loopback, and no Airflow where the core is tested."""
+"""Rules for every test: no network but loopback, and no Airflow in tests of the core."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def is_loopback(host: object) -> bool:
 
 
 def refuse_network(event: str, args: tuple[Any, ...]) -> None:
-    """Let Python's sockets reach this machine only; an audit hook sees every way of opening one."""
+    """Lets Python's sockets reach this machine only; an audit hook sees every way to open one."""
     if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
         address = args[1]
         host = address[0] if isinstance(address, tuple) else None  # a path is a Unix socket

@@ -132,7 +132,7 @@ def run_test(tests: Sequence[str], folder: Path) -> tuple[int, str]:
 
 
 def try_one(mutant: Mutant) -> str | None:
-    """What is wrong with a mutant, None if its test caught it."""
+    """Why a mutant was not caught; None if its test caught it."""
     with tempfile.TemporaryDirectory(prefix="feedamp-mutant-") as name:
         folder = copy_of_code(Path(name))
         if problem := apply(mutant, folder):

@@ -38,7 +38,7 @@ PATIENCE_S = 120.0
 
 @dataclass
 class Outcome:
-    """What came of it; `shortest_gap_s` lies between two refreshes of one seller."""
+    """The result; `shortest_gap_s` is the shortest time between two refreshes of one seller."""
 
     seconds: float
     reads: int

@@ -1,4 +1,4 @@
-"""One Airflow home for all tests of this folder: set before anything imports Airflow, migrated once a version."""
+"""One Airflow home for all tests of this folder, set before anything imports Airflow and migrated once per version."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SETTINGS = {
 if "airflow" in sys.modules:
     raise RuntimeError("Airflow was imported before its home was set; tests would write to the user's own")
 for name in [name for name in os.environ if name.startswith(("AIRFLOW", "_AIRFLOW"))]:
-    del os.environ[name]  # a developer's own connections and options must not get in
+    del os.environ[name]  # a developer's own connections and options must not leak into the tests
 os.environ.update(SETTINGS)
 
 

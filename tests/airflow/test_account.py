@@ -1,4 +1,4 @@
-"""An Airflow connection read and checked: the extras as forms, environment and people write them."""
+"""Reading and checking an Airflow connection, with extras as forms, environment variables and people write them."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ def test_a_connection_without_extras_has_the_defaults(extra):
 @pytest.mark.parametrize(
     ("extra", "field", "value"),
     [
-        pytest.param({"max_connections": 4}, "max_connections", 4, id="a number of connections"),
+        pytest.param({"max_connections": 4}, "max_connections", 4, id="the number of connections"),
         pytest.param({"max_connections": "4"}, "max_connections", 4, id="a number written as text"),
         pytest.param({"timeout_s": 2.5}, "timeout_s", 2.5, id="a timeout"),
         pytest.param({"timeout": "7"}, "timeout_s", 7.0, id="a timeout as the http provider calls it"),
-        pytest.param({"timeout_s": 3, "timeout": 7}, "timeout_s", 3.0, id="both timeouts, ours first"),
+        pytest.param({"timeout_s": 3, "timeout": 7}, "timeout_s", 3.0, id="both timeouts, `timeout_s` first"),
         pytest.param(
-            {"timeout_s": None, "timeout": 7}, "timeout_s", 7.0, id="our timeout empty, theirs given"
+            {"timeout_s": None, "timeout": 7}, "timeout_s", 7.0, id="`timeout_s` empty, `timeout` given"
         ),
         pytest.param({"verify": False}, "verify", False, id="no verification"),
         pytest.param({"verify": "False"}, "verify", False, id="no verification, as text"),
@@ -84,7 +84,7 @@ def test_a_connection_without_extras_has_the_defaults(extra):
         pytest.param({"proxies": {"all": "http://p"}}, "proxy", "http://p", id="a proxy for all"),
         pytest.param({"proxies": {"http": "http://p"}}, "proxy", None, id="a proxy for http only"),
         pytest.param({"proxies": {}}, "proxy", None, id="no proxies"),
-        pytest.param({"unheard_of": {"a": [1]}}, "base_url", HOST, id="an extra no one knows"),
+        pytest.param({"unheard_of": {"a": [1]}}, "base_url", HOST, id="an unknown extra"),
     ],
 )
 def test_an_extra_is_read_as_meant(extra, field, value):
@@ -108,8 +108,8 @@ def test_the_callback_url_is_kept():
         pytest.param({"timeout_s": -1}, "timeout_s", id="a negative timeout"),
         pytest.param({"timeout": "soon"}, "timeout", id="a timeout in words"),
         pytest.param({"requests_per_second": 0}, "requests_per_second", id="no requests"),
-        pytest.param({"requests_per_second": "nan"}, "requests_per_second", id="a rate that is no number"),
-        pytest.param({"requests_per_second": "inf"}, "requests_per_second", id="a rate without end"),
+        pytest.param({"requests_per_second": "nan"}, "requests_per_second", id="a rate that is not a number"),
+        pytest.param({"requests_per_second": "inf"}, "requests_per_second", id="an infinite rate"),
         pytest.param({"requests_per_second": {"n": 2}}, "requests_per_second", id="a rate as an object"),
         pytest.param({"cert": 5}, "cert", id="a certificate that is a number"),
         pytest.param({"cert": ["/one", "/two", "/three"]}, "cert", id="three certificates"),

@@ -1,4 +1,4 @@
-"""A consent or an import for the wrong account: said, set aside, and undone as `feedamp doctor` says."""
+"""A consent or an import for the wrong account is reported, set aside, and undone as `feedamp doctor` says."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def url_for(shop, seller=OTHER):
 
 
 def lose_grant(shop, seller=OTHER):
-    """FeedAMP refuses the grant that the seller had."""
+    """Makes FeedAMP refuse the seller's current grant."""
     with shop.resources.state.begin() as connection:
         grant = grants.read(connection, shop.resources.cipher, seller)
         grants.note_refusal(connection, grant, "me", now=shop.resources.state.now())
@@ -142,7 +142,7 @@ def test_force_for_an_account_that_shows_nothing_wrong_accepts_nothing(shop):
 
 
 def watermarks_of(shop):
-    """After an extraction of all sellers."""
+    """The watermarks after an extraction of all sellers."""
     read_all(shop)
     shop.load()
     return {seller: listed(shop, seller)["watermark"] for seller in (SELLER, OTHER)}
@@ -187,7 +187,7 @@ def orders_of(shop, *tables):
 
 def test_every_extraction_names_the_mix_up_until_one_account_is_corrected(shop):
     force(shop)
-    with shop.resources.state.begin() as connection:  # as if no one had been told
+    with shop.resources.state.begin() as connection:  # as if it had never been reported
         sellers.end_mix_up(connection, OTHER)
     assert needs(shop) == (0, {})
     shop.fulfill("A-1")

@@ -17,7 +17,7 @@ def joined(feedamp_env):
 
 
 def body(console, number):
-    """The order as FeedAMP holds it, in the words of a delivery."""
+    """The order as FeedAMP holds it, in the form of a delivery."""
     held = console.sandbox.orders(SELLER)[number]
     return {name: held[name] for name in good_order() if name in held}
 
@@ -58,8 +58,8 @@ def test_people_are_told_what_closing_needs(joined):
     ("argv", "says"),
     [
         pytest.param(["--since", "2026-01-01T00:00:00"], "zone", id="a moment without a zone"),
-        pytest.param(["--since", "yesterday"], "date-time", id="no moment"),
-        pytest.param([*SINCE, "seller-999"], "seller-999", id="a seller no one knows"),
+        pytest.param(["--since", "yesterday"], "date-time", id="not a moment"),
+        pytest.param([*SINCE, "seller-999"], "seller-999", id="an unknown seller"),
     ],
 )
 def test_a_wrong_command_line_is_refused_and_reads_nothing(joined, argv, says):

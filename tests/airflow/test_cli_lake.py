@@ -1,4 +1,4 @@
-"""`feedamp lake compact`, the DAG of the runbook that does the same, and `feedamp lake verify` with all who ask it."""
+"""`feedamp lake compact`, the runbook's DAG that does the same, and `feedamp lake verify` with everything that uses it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def parquet_files(env) -> list[Path]:
 
 @pytest.fixture
 def lived_in(console):
-    """A lake of three loads, and a file that a writer who was killed long ago left."""
+    """A lake of three loads, and a file left behind by a writer that was killed long ago."""
     console.import_rows()
     for name in ("M-1", "M-2", "M-3"):
         console.deliver(f"{name}.jsonl", name)
@@ -166,7 +166,7 @@ def test_a_busy_warehouse_does_not_turn_the_daily_run_red(lived_in, start_holder
 
 
 def gate_of(dag_id, run_type):
-    """What `gate` of such a run does when all tasks before it ended well."""
+    """What `gate` does in such a run when all tasks before it have succeeded."""
     from airflow.sdk.api.datamodels._generated import DagRunType
     from airflow.sdk.execution_time.context import set_current_context
 

@@ -1,4 +1,4 @@
-"""`feedamp orders show`, `findings` and `rejected`: what people look up and overrule."""
+"""`feedamp orders show`, `findings` and `rejected`: what people look up and override."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def codes(done):
 
 @pytest.fixture
 def placed(feedamp_env):
-    """M-1 stands at FeedAMP."""
+    """Places M-1 at FeedAMP."""
     feedamp_env.deliver("a.jsonl", "M-1")
     feedamp_env.place()
     return feedamp_env
@@ -34,7 +34,7 @@ def placed(feedamp_env):
 
 @pytest.fixture
 def faulty(placed):
-    """M-1 is shipped whole, with a tracking number that cannot be right."""
+    """M-1 is fully shipped, with an invalid tracking number."""
     placed.fulfill("M-1", BAD_NUMBER)
     placed.read()
     placed.process()
@@ -276,7 +276,7 @@ def test_replay_sends_an_order_that_feedamp_refused_once_more(refused, monkeypat
     assert (done.code, done.out) == (0, "taken 0, to place again 1, still rejected 0, left 0\n")
     assert (show(refused)["phase"], show(refused)["reason"]) == ("to_place", None)
     assert refused.run("rejected", "list", "--json").json == []
-    refused.place()  # FeedAMP has not changed its mind
+    refused.place()  # FeedAMP still refuses it
     assert show(refused)["phase"] == "refused"
     assert codes(refused.run("rejected", "list", "--json")) == [("feedamp", "refused_by_feedamp")]
 

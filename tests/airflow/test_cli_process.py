@@ -1,4 +1,4 @@
-"""`feedamp` as a process of its own: what a shell sees of it."""
+"""`feedamp` as a separate process: output and exit codes as a shell sees them."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from feedamp.state.schema import snapshots
 
 
 def needs(console):
-    """Kinds of things that need a person, with their counts; and the exit code."""
+    """The kinds of items that require action, with their counts; and the exit code."""
     done = console.run("status", "--json")
     found = {name: some["count"] for name, some in done.json["needs_person"].items() if some["count"]}
     return done.code, found
@@ -252,7 +252,7 @@ def test_the_doctor_finds_a_sound_env_sound(feedamp_env):
         pytest.param("page_size", "500", "options", 2, "page_size", id="an option out of range"),
         pytest.param("pagesize", "50", "options", 2, "no option pagesize", id="an option misspelt"),
         pytest.param("reconcile_schedule", "30 3 * * *", "options", 2, "reconcile_schedule", id="a schedule"),
-        pytest.param("encryption_key", "abc", "stores and key", 2, "no key", id="a key that is none"),
+        pytest.param("encryption_key", "abc", "stores and key", 2, "no key", id="a key that is not valid"),
         pytest.param("inbox_url", "/nowhere/inbox", "inbox", 1, "make it", id="no inbox"),
         pytest.param("inbox_url", "nostore://x", "inbox", 2, "store", id="an unknown store"),
         pytest.param("lake_url", "nostore://x", "stores and key", 2, "nostore", id="an unknown lake"),

@@ -1,4 +1,4 @@
-"""The `[feedamp]` options: each by its environment variable, its default, and the word about a value that cannot be."""
+"""The `[feedamp]` options: environment variable, default, and the error for an invalid value of each."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def set_option(monkeypatch):
 
 
 def value_of(name, options):
-    """What became of an option, wherever it is kept."""
+    """The value of an option, wherever it is stored."""
     rules = options.settings
     by_name = {
         "pii": options.masks_personal_fields,
@@ -142,19 +142,19 @@ def test_an_option_is_read_from_its_environment_variable(name, set_option):
         pytest.param("sellers_per_task", "0", id="no seller in a task"),
         pytest.param("sellers_per_task", "1.5", id="a seller and a half"),
         pytest.param("overlap_minutes", "-1", id="a negative overlap"),
-        pytest.param("overlap_minutes", "nan", id="an overlap that is no number"),
-        pytest.param("overlap_minutes", "1e300", id="an overlap beyond all calendars"),
+        pytest.param("overlap_minutes", "nan", id="an overlap that is not a number"),
+        pytest.param("overlap_minutes", "1e300", id="an overlap beyond any calendar"),
         pytest.param("stale_after_days", "999999", id="orders open since before the calendar"),
         pytest.param("error_clear_days", "inf", id="errors that never clear"),
         pytest.param("max_rejected_ratio", "5%", id="a ratio in percent"),
-        pytest.param("pii", "hide", id="a privacy no one knows"),
+        pytest.param("pii", "hide", id="an unknown `pii` mode"),
         pytest.param("error_codes", "INVALID", id="a code without its kind"),
-        pytest.param("error_codes", '{"typo": "X"}', id="a kind no one knows"),
+        pytest.param("error_codes", '{"typo": "X"}', id="an unknown kind"),
         pytest.param("error_codes", '{"bad_quantity": 3}', id="a code that is a number"),
         pytest.param("error_codes", '["bad_quantity"]', id="codes as a list"),
         pytest.param("extra_order_fields", "[gift", id="a list that is cut off"),
         pytest.param("extra_order_fields", "fulfillments", id="a field that is read-only"),
-        pytest.param("optional_fields", "shipping_address.moon", id="a field no order has"),
+        pytest.param("optional_fields", "shipping_address.moon", id="a field that no order has"),
         pytest.param("optional_fields", "mp_order_number", id="an order without its number"),
         pytest.param("order_number_pattern", "[A-Z", id="a pattern that is cut off"),
     ],
@@ -204,7 +204,7 @@ def test_reconcile_refuses_another_hour_for_it_shifts_the_days(cron, set_option)
 
 
 def test_airflow_imports_although_a_default_holds_braces(airflow_home):
-    """Airflow formats declared defaults at import, so that this one must not be declared."""
+    """Airflow formats declared defaults at import, so this default must not be declared."""
     assert "{" in BodyRules().order_number_pattern
     look = (
         "from airflow.configuration import conf; from feedamp_airflow.config import read_options; import json;"

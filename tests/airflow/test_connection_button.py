@@ -1,4 +1,4 @@
-"""The Test button of the connection form: which part works, which fails, and what of the credentials is proven."""
+"""The Test button of the connection form: which part works, which fails, and how far the credentials are proven."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BAD_GRANT = answer({"error": "invalid_grant"}, status=400)
 
 @pytest.fixture
 def press(airflow_env, monkeypatch):
-    """Presses the button as Airflow's server does: under an id that it makes up, on fields that may not be saved."""
+    """Presses the button as Airflow's server does: with a temporary id, on fields that may not be saved yet."""
 
     def button(**fields):
         sandbox = airflow_env.sandbox
@@ -97,7 +97,7 @@ def test_testing_spends_no_grant(press, proven):
         pytest.param({"extra": '{"timeout_s": "soon"}'}, "extra timeout_s must be a number", id="a bad extra"),
         pytest.param({"extra": '{"verify": "/no/ca.pem"}'}, "verify or cert names no file", id="a CA bundle that is not there"),
         pytest.param({"host": "http://127.0.0.1:{closed}/api/v1"}, "^Address fails: FeedAMP cannot be reached", id="a closed port"),
-        pytest.param({"host": "https://no one.invalid/api/v1"}, "^Address fails: FeedAMP cannot be reached", id="a host no one has"),
+        pytest.param({"host": "https://no one.invalid/api/v1"}, "^Address fails: FeedAMP cannot be reached", id="a host that does not exist"),
         pytest.param({"host": "{root}"}, "^Address fails: .* 404 instead of 401", id="an address without the path"),
         pytest.param({"host": "{tls}"}, "^TLS fails", id="https where http is spoken"),
     ],
@@ -118,7 +118,7 @@ def test_the_part_that_fails_is_named(changed, sentence, press, airflow_env):
     [
         pytest.param([answer({"orders": []})], False, "got 200 instead of 401", id="a server that lists without a token"),
         pytest.param([answer(b"<html>", status=302, Location="/login")], False, "got 302 instead of 401", id="a log-in page"),
-        pytest.param([NO_TOKEN, answer(status=503)], False, "token endpoint fails", id="a token endpoint in trouble"),
+        pytest.param([NO_TOKEN, answer(status=503)], False, "token endpoint fails", id="a token endpoint that fails"),
         pytest.param([NO_TOKEN, answer(status=404)], False, "token endpoint fails", id="no token endpoint"),
         pytest.param([NO_TOKEN, answer({"error": "invalid_client"}, 401)], False, "refuses client id", id="a client that is named"),
         pytest.param([NO_TOKEN, BAD_GRANT], True, "not proven", id="a grant that is refused, as it should be"),
@@ -164,9 +164,11 @@ def certificate(tmp_path):
 @pytest.mark.parametrize(
     ("extra", "works", "sentence"),
     [
-        pytest.param("{{}}", False, "TLS fails", id="an authority no one knows is refused"),
+        pytest.param("{{}}", False, "TLS fails", id="an unknown authority is refused"),
         pytest.param('{{"verify": "{file}"}}', True, "work", id="one that is named in verify is trusted"),
-        pytest.param('{{"verify": false}}', True, "work", id="without verification any will do"),
+        pytest.param(
+            '{{"verify": false}}', True, "work", id="without verification any authority is accepted"
+        ),
     ],
 )
 def test_a_certificate_is_checked_as_the_connection_says(extra, works, sentence, press, certificate):

@@ -59,14 +59,14 @@ print(json.dumps({"seconds": seconds, "dags": {name: DagSerialization.to_dict(da
 
 @pytest.fixture(scope="module")
 def read_elsewhere(airflow_home):
-    """The files as a process of its own reads them."""
+    """The files as a separate process reads them."""
     command = [sys.executable, "-c", READ, str(ROOT / "dags")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_they_are_read_in_a_moment(read_elsewhere):
-    """The DAG processor does it again and again; Airflow's own import is not counted."""
+    """The DAG processor parses them repeatedly; the import of Airflow itself is not counted."""
     assert read_elsewhere["seconds"] < 5
 
 

@@ -1,4 +1,4 @@
-"""`FeedAmpHook.run`: what leaves the machine, byte by byte, and what comes back of it."""
+"""`FeedAmpHook.run`: what is sent, byte by byte, and what is returned."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_a_second_401_is_an_authorization_error_and_the_end(env, order):
 
 
 def test_requests_keep_to_the_rate_of_the_connection(airflow_home, tmp_path, monkeypatch):
-    limits = {"requests_per_second": 5.0, "burst": 2}  # one for a machine that was held up
+    limits = {"requests_per_second": 5.0, "burst": 2}  # one extra for a slow machine
     with open_airflow_env(tmp_path, monkeypatch, **limits) as env:
         env.connect(SELLER)
         env.set_connection(extra={"requests_per_second": 5})

@@ -1,4 +1,4 @@
-"""`FeedAmpHook.run` when something goes wrong: which error it is, and what neither it nor the log may hold."""
+"""`FeedAmpHook.run` when something fails: which error is raised, and what neither it nor the log may hold."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def order(env):
 @pytest.mark.parametrize(
     ("fault", "error"),
     [
-        pytest.param("error_503", TransientError, id="a server in trouble"),
+        pytest.param("error_503", TransientError, id="a server error"),
         pytest.param("reset_before", UnclearError, id="a connection that breaks off"),
         pytest.param("cut_body", UnclearError, id="an answer that is cut off"),
     ],
@@ -91,7 +91,7 @@ def test_neither_log_nor_exception_holds_a_token_or_a_body(answers, env, caplog)
             {"seller": SELLER, "headers": {"authorization": "mine"}},
             ConfigurationError,
             "Authorization",
-            id="a token of one's own",
+            id="a token passed by the caller",
         ),
     ],
 )

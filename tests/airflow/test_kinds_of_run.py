@@ -1,4 +1,4 @@
-"""What a reconciliation does by its kind: only a scheduled one adds what has been open for long, and repairs unasked."""
+"""Kinds of reconciliation: only a scheduled run adds long-open orders, and repairs without being asked."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def test_only_a_scheduled_run_adds_stale_orders(airflow_home, name, adds):
         pytest.param("SCHEDULED", {"repair": None}, True, id="a scheduled run"),
         pytest.param("MANUAL", {"repair": None}, False, id="a run started by hand"),
         pytest.param("BACKFILL", {"repair": None}, False, id="a backfill"),
-        pytest.param("SCHEDULED", {"repair": False}, False, id="a scheduled run told not to"),
-        pytest.param("MANUAL", {"repair": True}, True, id="a run told to by hand"),
-        pytest.param("BACKFILL", {"repair": True}, True, id="a backfill told to"),
-        pytest.param("MANUAL", {"repair": True, "dry_run": True}, False, id="a dry run, whatever it is told"),
+        pytest.param("SCHEDULED", {"repair": False}, False, id="a scheduled run with repair off"),
+        pytest.param("MANUAL", {"repair": True}, True, id="a manual run with repair on"),
+        pytest.param("BACKFILL", {"repair": True}, True, id="a backfill with repair on"),
+        pytest.param("MANUAL", {"repair": True, "dry_run": True}, False, id="a dry run with repair on"),
         pytest.param("SCHEDULED", {"dry_run": True}, False, id="a scheduled dry run"),
     ],
 )

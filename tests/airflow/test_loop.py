@@ -24,7 +24,7 @@ STEPS = {"intake", "place", "extract", "validate", "close", "reconcile", "refres
 
 @dataclass
 class Looped:
-    """An env after the loop, what was placed, how the runs ended, and what they logged."""
+    """An env after the loop: what was placed, how the runs ended, and what they logged."""
 
     env: AirflowEnv
     rows: list[dict[str, Any]]
@@ -39,7 +39,7 @@ class Looped:
         return {(s, n): order for s in sellers for n, order in self.env.sandbox.orders(s).items()}
 
     def personal_and_secret(self) -> set[str]:
-        """Whatever may stand in no log and no XCom."""
+        """The values that must not appear in any log or XCom."""
         sandbox = self.env.sandbox
         orders = [row["order"] for row in self.rows]
         personal = {order["customer"][field] for order in orders for field in ("full_name", "email")}

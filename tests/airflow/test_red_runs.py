@@ -1,4 +1,4 @@
-"""What a red run says: which sellers have work left and why, and which task died without a word."""
+"""What a red run reports: which sellers have work left and why, and which task died without a message."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def said_at_the_end(capfd):
 
 
 def kept(env):
-    """What the tasks have left in the state, by step and shard."""
+    """What the tasks have stored in the state, by step and shard."""
     with closing(sqlite3.connect(env.folder / "state.db")) as state:
         query = "SELECT step, shard, problems FROM step_runs WHERE problems IS NOT NULL ORDER BY 1, 2"
         return {(step, shard): Told.decode(text) for step, shard, text in state.execute(query)}
@@ -130,7 +130,7 @@ def told(*reasons, **fields):
 
 
 def test_shards_are_told_together_and_only_those_of_this_time():
-    """A run that was cleared may have left the words of a shard that is no more."""
+    """A cleared run may have left the message of a shard that no longer exists."""
     said = {
         ("place", 0): (told(("S1", "No answer.", 2), failed=2), 50),
         ("place", 1): (None, 50),

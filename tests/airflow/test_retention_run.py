@@ -1,4 +1,4 @@
-"""The daily run of feedamp_refresh_tokens lets go of what the state keeps no longer."""
+"""The daily run of feedamp_refresh_tokens redacts and purges what the state keeps no longer."""
 
 from __future__ import annotations
 

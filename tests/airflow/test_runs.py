@@ -1,4 +1,4 @@
-"""Runs in which something is wrong, or nothing is to be done: what their color is, and what has been done all the same."""
+"""Runs that fail in part, or have nothing to do: their color, and the work that is done nonetheless."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def ship(env, seller_id, number, quantity=4):
 
 @pytest.fixture(scope="module")
 def half_way(airflow_home, tmp_path_factory):
-    """An env where every DAG has something to do: a new file, an order to place, fulfillments to read and to judge, a day to compare."""
+    """An env where every DAG has work: a new file, an order to place, fulfillments to read and validate, a day to compare."""
     with (
         pytest.MonkeyPatch.context() as patch,
         open_airflow_env(tmp_path_factory.mktemp("dry"), patch) as env,
@@ -88,7 +88,7 @@ def test_a_dry_run_sends_and_writes_nothing(dag_id, half_way):
     assert everything_stored(half_way) == stored
 
 
-# Some sellers in trouble
+# Some sellers fail
 
 
 def test_a_failed_shard_makes_the_run_red_while_the_others_data_is_loaded(placed):

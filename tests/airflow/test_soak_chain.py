@@ -1,4 +1,4 @@
-"""The soak runs the DAGs without Airflow: what it says about them is what the DAG files say."""
+"""The soak runs the DAGs without Airflow; its description of them must match the DAG files."""
 
 from __future__ import annotations
 

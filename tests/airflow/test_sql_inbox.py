@@ -171,7 +171,7 @@ def test_one_option_without_the_other_is_refused(console, given):
 
 
 class FileHook(DbApiHook):
-    """What a provider for SQLite is, as far as it matters here."""
+    """A minimal SQLite provider."""
 
     conn_name_attr = "file_conn_id"
 

@@ -1,4 +1,4 @@
-"""Inbox and lake in a bucket by an Airflow connection, in tasks and in the `feedamp` command."""
+"""Inbox and lake in a bucket behind an Airflow connection, in tasks and in the `feedamp` command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options and connections put together: the encryption key, and what cannot be."""
+"""Resources built from options and connections: the encryption key, and invalid combinations."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_state_that_is_no_file_needs_a_key(airflow_env):
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        pytest.param({"encryption_key": "short"}, "encryption_key", id="a key that is none"),
+        pytest.param({"encryption_key": "short"}, "encryption_key", id="a key that is not valid"),
         pytest.param({"state_conn_id": "pg"}, "state_url and state_conn_id", id="two states"),
         pytest.param(
             {"state_url": "", "state_conn_id": "pg"}, "no connection pg", id="an unknown state connection"

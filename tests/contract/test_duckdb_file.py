@@ -43,7 +43,7 @@ def path(tmp_path: Path) -> Path:
 
 @contextmanager
 def holding(script: str, path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that has the file open for the time of the block, or until its stdin ends."""
+    """Another process that holds the file open for the duration of the block, or until its stdin ends."""
     command = [sys.executable, "-c", script, str(path)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, **pipes, text=True, env={"PYTHONPATH": INCLUDE}) as process:

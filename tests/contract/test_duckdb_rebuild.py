@@ -1,4 +1,4 @@
-"""A warehouse made again from the lake alone: the same rows, and the old file until the new one is whole."""
+"""A warehouse rebuilt from the lake alone has the same rows, and the old file stays until the new one is complete."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HISTORY = (
 
 
 class Store:
-    """A lake with a history, and a warehouse that has loaded it in another order."""
+    """A lake with a history, and a warehouse that has loaded it in a different order."""
 
     def __init__(self, folder: Path) -> None:
         self.warehouse = DuckDbWarehouse(str(folder / "warehouse.duckdb"), lock_wait_s=0.0)

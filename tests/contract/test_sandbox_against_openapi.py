@@ -1,4 +1,4 @@
-"""Requests made from the OpenAPI file, right ones and wrong ones, against a running sandbox."""
+"""Valid and invalid requests, generated from the OpenAPI file, against a running sandbox."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def probe(sandbox: Sandbox) -> Iterator[Probe]:
 
 
 def ask(sandbox: Sandbox, probe: Probe, case: Any, *, loose: bool = True) -> Any:
-    """The answer; it is checked by the file as it stands, not by the tight copy that made the request."""
+    """The answer, checked against the original file and not against the stricter copy that generated the request."""
     headers = {"Authorization": f"Bearer {probe.access_token}"} if not case.path.startswith("/a") else {}
     answer = case.call(base_url=sandbox.api, headers=headers, allow_redirects=False)
     assert answer.status_code < 500, (case.method, case.path, answer.content)
@@ -98,7 +98,7 @@ def ask(sandbox: Sandbox, probe: Probe, case: Any, *, loose: bool = True) -> Any
 
 
 def came_out_right(url: str) -> bool:
-    """Whether a list was asked for in a way the file allows: a wrong value can serialize to nothing, or to a right one."""
+    """Whether a list request is valid as sent: an invalid value can serialize to nothing, or to a valid one."""
     parts = urlsplit(url)
     given = parse_qsl(parts.query, keep_blank_values=True)
     parameters = RequestParameters(

@@ -1,4 +1,4 @@
-"""Two readings of the carriers' rules, written apart, agree: what the sandbox's sellers type and what we check."""
+"""Two independent implementations of the carriers' rules agree: the sandbox's sellers and `feedamp.carriers`."""
 
 from __future__ import annotations
 

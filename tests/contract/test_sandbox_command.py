@@ -24,7 +24,7 @@ RUN = "import sys; from feedamp_sandbox.command import main; sys.exit(main(sys.a
 
 @pytest.fixture
 def start():
-    """Starts the command and gives the process with what its one line says."""
+    """Starts the command; returns the process and its one line of output, decoded."""
     processes = []
 
     def started(*arguments):

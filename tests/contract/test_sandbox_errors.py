@@ -1,4 +1,4 @@
-"""Error reports: what is taken, what counts as a mistake, and how the seller's mending clears them."""
+"""Error reports: what is accepted, what counts as a mistake, and how the seller's corrections clear them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_report_of_the_contract_is_taken_and_shown(sandbox, probe, body):
         pytest.param([{**ERROR, "severity": "high"}], "unknown_field", id="an unknown field"),
         pytest.param([{"code": ERROR["code"]}], "missing_field", id="no message"),
         pytest.param([{**ERROR, "message": ""}], "bad_field", id="an empty message"),
-        pytest.param([{**ERROR, "code": "BAD_CARRIER"}], "bad_field", id="a code no one has seen"),
+        pytest.param([{**ERROR, "code": "BAD_CARRIER"}], "bad_field", id="an unknown code"),
         pytest.param([{**ERROR, "mp_line_number": "M-1-9"}], "bad_field", id="a line that was not ordered"),
         pytest.param([{**ERROR, "debug": {"a": 1}}], "bad_field", id="debug as a map"),
     ],

@@ -1,4 +1,4 @@
-"""Every kind of fault the sandbox can play, and where it strikes."""
+"""Every kind of fault the sandbox can inject, and which requests it affects."""
 
 from __future__ import annotations
 

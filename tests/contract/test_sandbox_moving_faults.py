@@ -1,4 +1,4 @@
-"""Faults that last for a while, answers of another time, and lists that move while they are read."""
+"""Faults with a duration, outdated answers, and lists that change while they are read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
 
 class Clock:
-    """Stands still until it is told to go on."""
+    """A clock that moves only when told to."""
 
     def __init__(self) -> None:
         self.passed_s = 0.0
@@ -220,7 +220,7 @@ def test_orders_move_once_while_their_pages_are_read(
     assert set(still) - set(found) == ({place[missed]} if missed else set())
     since = "2026-07-01T12:01:00Z"
     assert numbers(page(probe, seller_updated_after=since)) == [place[updated]]
-    assert sorted(read_all(probe)) == sorted(still)  # where it has moved to, it stays
+    assert sorted(read_all(probe)) == sorted(still)  # it stays where it has moved to
 
 
 def test_the_command_names_every_kind_of_fault() -> None:

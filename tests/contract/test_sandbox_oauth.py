@@ -36,7 +36,7 @@ def clock():
 
 @pytest.fixture
 def start(clock):
-    """Starts a sandbox with the given options and gives it with a probe for its first seller."""
+    """Starts a sandbox with the given options; returns it with a probe for its first seller."""
     opened = []
 
     def started(**options):

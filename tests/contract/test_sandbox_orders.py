@@ -1,4 +1,4 @@
-"""What the sandbox takes as an order."""
+"""Which orders the sandbox accepts."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def without(body, name):
         pytest.param({}, id="only what is required and usual"),
         pytest.param({"marketplace_state": "PENDING"}, id="not yet released"),
         pytest.param({"customer": {}}, id="a customer without members"),
-        pytest.param({"location": {"store": 4}}, id="a location, whose members no one knows"),
+        pytest.param({"location": {"store": 4}}, id="a location, whose members are undocumented"),
         pytest.param({"latest_delivery_date": "2026-03-09T00:00:00Z"}, id="an optional date"),
         pytest.param({"shipping_address": address(address3="")}, id="an empty third address line"),
         pytest.param({"order_lines": [line(unit_price=0)]}, id="a free article"),
@@ -143,7 +143,7 @@ def test_an_order_of_the_contract_is_taken(sandbox, probe, changes):
             id="a line number of 129 characters",
         ),
         pytest.param({"currency": "usd"}, "FIELD_INVALID_VALUE", "bad_field", id="a currency in lower case"),
-        pytest.param({"currency": "ABC"}, "FIELD_INVALID_VALUE", "bad_field", id="a currency that is none"),
+        pytest.param({"currency": "ABC"}, "FIELD_INVALID_VALUE", "bad_field", id="an unknown currency"),
         pytest.param(
             {"shipping_address": address(country_code="US")},
             "FIELD_INVALID_VALUE",
@@ -175,7 +175,7 @@ def test_an_order_of_the_contract_is_taken(sandbox, probe, changes):
             {"marketplace_state": "SHIPPED"},
             "FIELD_INVALID_VALUE",
             "illegal_first_state",
-            id="shipped at first sight",
+            id="first sent as shipped",
         ),
         pytest.param(
             {"marketplace_state": "CANCELLED"},

@@ -1,4 +1,4 @@
-"""Mistakes in headers, URLs and pace that the sandbox counts, and innocent things it does not."""
+"""Mistakes in headers, URLs and request rate that the sandbox counts, and correct behavior that it does not."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_the_same_request_with_the_token_that_was_refused_is_counted(sandbox, pr
     ],
 )
 def test_a_refused_token_from_several_processes(sandbox, probe, processes, counted):
-    """Each was given the token while it lived, and each is told by its own 401."""
+    """Each process got the token while it was valid, and each learns from its own 401 that it has ended."""
     token = probe.token().json["access_token"]
     sandbox.expire_access_tokens()
     for _ in range(processes):

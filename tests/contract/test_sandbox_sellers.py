@@ -1,4 +1,4 @@
-"""What simulated sellers do, that it does not depend on timing, and that their tracking numbers are right."""
+"""What simulated sellers do: it does not depend on timing, and their tracking numbers are valid."""
 
 from __future__ import annotations
 
@@ -187,8 +187,8 @@ def test_timing_changes_nothing_but_dates():
 @pytest.mark.parametrize(
     ("purchase_date", "earliest", "latest"),
     [
-        pytest.param("2026-03-02T14:05:00Z", date(2026, 3, 3), date(2026, 3, 6), id="bought long ago"),
-        pytest.param("2026-07-01T11:59:00Z", date(2026, 7, 1), date(2026, 7, 1), id="bought just now"),
+        pytest.param("2026-03-02T14:05:00Z", date(2026, 3, 3), date(2026, 3, 6), id="purchased long ago"),
+        pytest.param("2026-07-01T11:59:00Z", date(2026, 7, 1), date(2026, 7, 1), id="purchased just now"),
     ],
 )
 def test_shipped_dates_lie_between_purchase_and_today(purchase_date, earliest, latest):
@@ -199,7 +199,7 @@ def test_shipped_dates_lie_between_purchase_and_today(purchase_date, earliest, l
         assert all(earliest <= date.fromisoformat(s["shipped_date"]) <= latest for s in shipments(order))
 
 
-def test_nothing_is_shipped_before_it_was_bought():
+def test_nothing_is_shipped_before_its_purchase():
     order = orders_of(1)[0]
     order.body["purchase_date"] = "2026-07-02T00:00:00Z"
     act(options("ship_whole"), order, NOW)

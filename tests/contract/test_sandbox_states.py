@@ -1,4 +1,4 @@
-"""How an order moves in the sandbox: its states, how it closes, and what is shown of it."""
+"""The life of an order in the sandbox: its states, how it closes, and what is returned of it."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_nothing_but_the_state_can_be_updated(sandbox, probe):
             [*shipped(2), *shipped(1, number="M-1-9")],
             "SHIPPED",
             ["closed_too_early"],
-            id="a line no one ordered",
+            id="a line that was not ordered",
         ),
         pytest.param(
             shipped(0, cancelled=2), "SHIPPED", ["closed_as_the_wrong_state"], id="shipped, but all cancelled"

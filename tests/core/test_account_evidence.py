@@ -1,4 +1,4 @@
-"""Whose order it is that an account shows."""
+"""To which seller an order returned by an account belongs."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def placed(state: str = AWAITING_SHIPMENT, **changes: Any) -> LedgerOrder:
 
 
 def outcome(admission: Admission) -> tuple[str | None, str | None, list[str], bool]:
-    """Phase and desired state of the order to write, the codes to record, whether the row was turned away."""
+    """Phase and desired state of the order to write, the codes to record, and whether the row was rejected."""
     order = admission.order
     codes = [reason.code for reason in admission.reasons]
     return order and order.phase, order and order.desired_state, codes, admission.rejected
@@ -225,7 +225,7 @@ NEW_BODY = {"currency": "EUR"}
             row(**NEW_BODY),
             NOTHING_SEEN,
             ("to_place", "AWAITING_SHIPMENT", [], False),
-            id="refused, then mended",
+            id="refused, then corrected",
         ),
         pytest.param(
             taken(),

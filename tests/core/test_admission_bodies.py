@@ -1,4 +1,4 @@
-"""What the ledger keeps of a delivered row: bodies, sources, reasons."""
+"""What the ledger stores of a delivered row: bodies, sources, reasons."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_the_first_accepted_body_is_kept_when_another_comes() -> None:
 
 
 def test_a_body_that_replaces_one_of_another_file_is_recorded() -> None:
-    """An order cut in two over two files must not lose the lines of the first without a word (promise 1)."""
+    """An order split over two files must not lose the lines of the first without a record (promise 1)."""
     admission = admit(row(**NEW_BODY), taken(), NOTHING_SEEN, now=NOW)
     assert not admission.rejected
     assert [(reason.field, reason.code) for reason in admission.reasons] == [("currency", "body_changed")]

@@ -1,4 +1,4 @@
-"""Which orders of FeedAMP go into the ledger, as what, and what a delivered body may say of them later."""
+"""Which FeedAMP orders are adopted into the ledger, in which phase, and which bodies may be delivered for them later."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NOTHING_SEEN = ObservedState()
 
 
 def adopted(**changes: Any) -> LedgerOrder | str:
-    """What becomes of the sample order as FeedAMP shows it, with these fields changed; None leaves one out."""
+    """The result of adopting the sample order with these fields changed; None omits a field."""
     shown = good_order(
         **{"status": "ORDERED", "is_marketplace_fulfilled": False, "fulfillments": []} | changes
     )

@@ -1,4 +1,4 @@
-"""How many wrong digits each check digit finds: all of them where its rule can, else the share that the docs name."""
+"""How many wrong digits each check digit detects: all of them where its rule can, otherwise the documented share."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MEASURED = [
 
 
 def drawn(rng: random.Random, carrier: str, pattern: str) -> str:
-    """A number of the pattern that is valid."""
+    """A valid number of the pattern."""
     while True:
         number = "".join(
             rng.choice("0123456789") if c == "9" and at > 1 else c for at, c in enumerate(pattern)
@@ -37,7 +37,7 @@ def drawn(rng: random.Random, carrier: str, pattern: str) -> str:
 
 
 def changed(number: str, places: range) -> list[str]:
-    """The number with one digit changed, in every way."""
+    """Every variant of the number with one digit changed."""
     return [
         number[:place] + digit + number[place + 1 :]
         for place in places

@@ -1,4 +1,4 @@
-"""The page on carriers says what the code does, its query runs, and the room can be used alone."""
+"""The page on carriers matches the code, its query runs, and the package can be used alone."""
 
 from __future__ import annotations
 

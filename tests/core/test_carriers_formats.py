@@ -51,7 +51,7 @@ def iso_7064(body: str) -> str:
 def made(
     prefix: str, length: int, check_digit, tail: str = "", alphabet: str = "0123456789"
 ) -> SearchStrategy[str]:
-    """Numbers that start so, `length` long up to their check digit, with the tail behind it."""
+    """Numbers with this prefix, `length` characters long including their check digit, followed by the tail."""
     rest = st.text(alphabet, min_size=length - len(prefix) - 1, max_size=length - len(prefix) - 1)
     return rest.map(lambda r: prefix + r + check_digit(prefix + r) + tail)
 

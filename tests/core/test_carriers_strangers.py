@@ -1,4 +1,4 @@
-"""Numbers of UPS, FedEx and USPS stated with every other carrier: refused, but for the pairs listed here with why."""
+"""Numbers of UPS, FedEx and USPS stated with every other carrier: invalid, except for the pairs listed with a reason."""
 
 from __future__ import annotations
 

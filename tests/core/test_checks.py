@@ -77,7 +77,7 @@ def check(*entries: LineFulfillment, shared: tuple[str, ...] = ()) -> list[Findi
         pytest.param(
             done("A", parcel(), parcel(quantity=None)),
             [(Kind.BAD_QUANTITY, "A", "shipment 2: none")],
-            id="a quantity that is no number",
+            id="a quantity that is not a number",
         ),
         pytest.param(
             done("A", cancelled=(0,)),
@@ -110,15 +110,15 @@ def check(*entries: LineFulfillment, shared: tuple[str, ...] = ()) -> list[Findi
         pytest.param(
             done("A", parcel(carrier="Pony Express", tracking_number="whatever")),
             [],
-            id="a carrier no one knows is unverified",
+            id="an unknown carrier is unverified",
         ),
         pytest.param(
             done("A", parcel(shipped_date=date(2026, 2, 28))),
             [(Kind.SHIPPED_BEFORE_PURCHASE, "A", "2026-02-28")],
-            id="shipped two days before it was bought",
+            id="shipped two days before it was purchased",
         ),
         pytest.param(
-            done("A", parcel(shipped_date=date(2026, 3, 1))), [], id="shipped the day before it was bought"
+            done("A", parcel(shipped_date=date(2026, 3, 1))), [], id="shipped the day before it was purchased"
         ),
         pytest.param(
             done("A", parcel(shipped_date=date(2026, 3, 12))),

@@ -1,4 +1,4 @@
-"""One method per order endpoint, over the real sandbox: what is asked, what comes back."""
+"""One method per order endpoint, over the real sandbox: what is sent and what is returned."""
 
 from __future__ import annotations
 

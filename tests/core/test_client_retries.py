@@ -1,4 +1,4 @@
-"""What the client does by itself when a request fails: repeat where that is safe, say so where it is not."""
+"""What the client does when a request fails: repeat it where that is safe, raise an error where it is not."""
 
 from __future__ import annotations
 
@@ -85,7 +85,9 @@ async def test_a_get_or_put_that_fails_is_repeated_until_it_works(wire, call, ki
     wire.sandbox.fault(kind, path="/orders", times=QUICK_RETRIES)
     await call(wire.client())
     assert len(wire.asked()) == QUICK_RETRIES + 1
-    assert len(wire.clock.slept) == QUICK_RETRIES  # no repeat without a wait: all are ours
+    assert (
+        len(wire.clock.slept) == QUICK_RETRIES
+    )  # every repeat waits: all repeats are made by the client itself
 
 
 @pytest.mark.parametrize("call", SAFE)
@@ -188,7 +190,7 @@ async def test_access_tokens_that_ran_out_early_are_replaced_in_mid_run(wire):
 
 
 async def test_requests_that_waited_while_a_token_died_leave_with_the_new_one(wire):
-    """A second between two slots: the last ones leave long after the first was told that the token is dead."""
+    """With a second between two slots, the last requests leave long after the first has learned that the token is dead."""
 
     async def sleep(seconds):
         wire.clock.forward(seconds)

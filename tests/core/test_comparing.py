@@ -67,7 +67,7 @@ def of(order: Order) -> dict[Path, str]:
 
 
 def stored(order: Order | None = None, *without: str, **columns: Any) -> dict[Path, str]:
-    """What the warehouse says when it holds an order; `without` some tables, with other values in `columns`."""
+    """The warehouse row of an order; without the rows of the tables in `without`, with other values in `columns`."""
     rows = order_rows("S1", order or shown(), read_at=MOMENT)
     kept = {table: found for table, found in rows.items() if table not in without}
     for found in kept.values():
@@ -119,13 +119,19 @@ UNITS = "order_lines[A].units_shipped"
             id="missing in the warehouse does not hide that the ledger is wrong",
         ),
         pytest.param(
-            None, shown(), {}, [("order", None, "present", "missing")], id="not ours, not in the warehouse"
+            None,
+            shown(),
+            {},
+            [("order", None, "present", "missing")],
+            id="not in the ledger, not in the warehouse",
         ),
-        pytest.param(None, shown(), stored(), [], id="not ours, and right in the warehouse"),
+        pytest.param(None, shown(), stored(), [], id="not in the ledger, and right in the warehouse"),
         pytest.param(
-            ours(phase="to_place", accepted_state=None), None, {}, [], id="not placed yet, no one has it"
+            ours(phase="to_place", accepted_state=None), None, {}, [], id="not placed yet, missing everywhere"
         ),
-        pytest.param(ours(phase="refused", accepted_state=None), None, {}, [], id="refused, no one has it"),
+        pytest.param(
+            ours(phase="refused", accepted_state=None), None, {}, [], id="refused, missing everywhere"
+        ),
         pytest.param(
             ours(phase="never_placed", accepted_state=None),
             shown(),

@@ -1,4 +1,4 @@
-"""Which rows must stand in lake and warehouse for an order of the ledger, and which a repair writes."""
+"""Which rows lake and warehouse must hold for an order of the ledger, and which rows a repair writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Docs and code say the same: examples are read, options and commands compared, links followed."""
+"""Docs and code agree: examples are read, options and commands compared, links followed."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def test_code_and_tests_cite_headings_that_the_rules_have():
 
 @pytest.fixture
 def home(tmp_path):
-    """An Airflow home with an empty warehouse where it lies by default."""
+    """An Airflow home with an empty warehouse at its default path."""
     with DuckDbWarehouse(str(tmp_path / "feedamp" / "warehouse.duckdb")).session():
         pass
     return tmp_path

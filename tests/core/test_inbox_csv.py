@@ -1,4 +1,4 @@
-"""Flat CSV: one order line a row, everything text, nothing lost in silence."""
+"""Flat CSV: one order line per row, every cell text, nothing lost silently."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def read(*rows: dict[str, str]) -> list[OrderRow | BadRow]:
 
 
 def told(*rows: dict[str, str]) -> list[tuple[str, str] | list[str]]:
-    """(state, lines) of each delivery that is good, the codes of one that is not."""
+    """(state, lines) of each good delivery, the reject codes of each bad one."""
     return [
         (row.body["marketplace_state"], "".join(line["mp_line_number"] for line in row.body["order_lines"]))
         if isinstance(row, OrderRow)

@@ -1,4 +1,4 @@
-"""Flat CSV that is broken: every row is accounted for, and a fault costs its own order only."""
+"""Broken flat CSV: every row is accounted for, and a fault affects only its own order."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def drop(inbox: Path, name: str, content: bytes = b"{}\n", age_s: float = 3600) 
 
 
 class Clock:
-    """A sleep that takes no time; `while_asleep` is what others do meanwhile."""
+    """A sleep that takes no time; `while_asleep` is called in its place."""
 
     def __init__(self, while_asleep: Callable[[], object] = lambda: None) -> None:
         self.slept: list[float] = []

@@ -1,4 +1,4 @@
-"""JSON Lines: a bad line costs that line only."""
+"""JSON Lines: a bad line affects only itself."""
 
 from __future__ import annotations
 

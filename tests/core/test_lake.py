@@ -1,4 +1,4 @@
-"""Parquet files count once their manifest stands, and any reader understands them."""
+"""Parquet files count once their manifest is published, and any Parquet reader can read them."""
 
 from __future__ import annotations
 
@@ -330,7 +330,7 @@ def test_rows_that_vanish_in_the_writer_are_missed_when_it_publishes(lake: Lake)
 def test_a_manifest_that_cannot_be_read_back_does_not_count_as_published(lake: Lake) -> None:
     class Forgetful(Lake):
         def publish(self, manifest: Manifest) -> None:
-            """Takes the manifest and keeps nothing."""
+            """Accepts the manifest and stores nothing."""
 
     opened = writer(Forgetful(lake.root))
     opened.append("order_lines", [LINE])

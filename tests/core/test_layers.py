@@ -1,4 +1,4 @@
-"""Imports run down only: what each part of `feedamp` may import of it."""
+"""Imports run down only: which parts of `feedamp` each part may import."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def part(path: Path) -> str:
-    """The wing or top-level module that a file belongs to."""
+    """The subpackage or top-level module that a file belongs to."""
     return path.relative_to(INCLUDE / "feedamp").parts[0].removesuffix(".py")
 
 

@@ -1,4 +1,4 @@
-"""Leases: one holder at a time, and what becomes of them when the holder dies."""
+"""Leases: one owner at a time, and what happens when the owner dies."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def hand_to(state: State, holder: str) -> None:
 
 
 def holder_of_a_process(*, ends: bool) -> tuple[str, subprocess.Popen[str]]:
-    """The name under which another process holds a lease; it lives on unless it ends."""
+    """The name under which another process owns a lease, and that process, which is killed if `ends`."""
     source = HOLD if ends else f"{HOLD}import sys\nsys.stdin.read()\n"
     process = subprocess.Popen(
         [sys.executable, "-c", source],
@@ -88,7 +88,7 @@ def test_the_lease_of_a_living_process_is_not_free(state):
     "holder",
     [
         pytest.param("abcdef.1.1.0", id="of another machine"),
-        pytest.param("0123456789abcdef0123456789abcdef", id="of a version before"),
+        pytest.param("0123456789abcdef0123456789abcdef", id="of an earlier version"),
         pytest.param("", id="of no one"),
     ],
 )

@@ -83,7 +83,7 @@ WHOLE = {"A": (2, 0)}
         pytest.param(
             open_order(ONE, WHOLE, is_marketplace_fulfilled=None),
             Wait("FeedAMP does not say who ships this order"),
-            id="no one says who ships it",
+            id="not known who ships it",
         ),
         pytest.param(
             open_order(ONE, WHOLE, state=PENDING), Wait("not released for shipping"), id="not released"
@@ -147,7 +147,7 @@ OURS = ListedError(code="C", message="wrong number", mp_line_number="A")
     [
         pytest.param(None, [], id="no list at all"),
         pytest.param((), [], id="an empty list"),
-        pytest.param((OURS,), [], id="the error we stand by"),
+        pytest.param((OURS,), [], id="the error that we reported"),
         pytest.param(
             (OURS, ListedError(code="C", message="wrong number")),
             [ListedError(code="C", message="wrong number")],

@@ -1,4 +1,4 @@
-"""A field that was kept in `extra` before it had a column, and numbers that became wider."""
+"""A field that was stored in `extra` before it had a column, and numeric columns that became wider."""
 
 from __future__ import annotations
 

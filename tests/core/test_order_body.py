@@ -71,7 +71,7 @@ def test_a_canonical_body_comes_back_as_it_is():
         pytest.param(good_order(mp_order_number=".."), ("mp_order_number", "out_of_range"), id="number that a URL would swallow"),
         pytest.param(good_order(mp_order_number="M" * 129), ("mp_order_number", "out_of_range"), id="number of 129 characters"),
         pytest.param(good_order(currency="usd"), ("currency", "out_of_range"), id="currency in small letters"),
-        pytest.param(good_order(currency="XXX"), ("currency", "out_of_range"), id="currency no one pays in"),
+        pytest.param(good_order(currency="XXX"), ("currency", "out_of_range"), id="currency that does not exist"),
         pytest.param(good_order(marketplace_state="OPEN"), ("marketplace_state", "illegal_transition"), id="unknown state"),
         pytest.param(good_order(gift=True), ("gift", "unknown_field"), id="unknown field"),
         pytest.param(address(floor="3"), ("shipping_address.floor", "unknown_field"), id="unknown member"),

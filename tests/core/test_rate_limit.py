@@ -1,4 +1,4 @@
-"""The allowed rate of a seller, counted over everybody who shares the state, and pauses that all of them obey."""
+"""A seller's request rate, counted over all processes that share the state, and pauses that all of them obey."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def state(clock):
 
 @pytest.fixture
 def rate_limiters(state, clock):
-    """Two at two requests a second, as two processes hold them."""
+    """Two limiters of two requests a second, as two processes would have them."""
     return [RateLimiter(state, requests_per_second=2, sleep=clock.sleep) for _ in range(2)]
 
 
 async def departures(rate_limiters, clock, count, seller_id=S1):
-    """Seconds after noon at which requests leave, the rate_limiters taking turns."""
+    """Seconds after noon at which requests leave; the rate limiters are used alternately."""
     left = []
     for n in range(count):
         await rate_limiters[n % len(rate_limiters)].acquire(seller_id)
@@ -143,7 +143,7 @@ async def test_a_longer_pause_is_left_to_a_later_run(state, rate_limiters, clock
     assert (caught.value.seller_id, caught.value.retry_after_s) == (S1, pytest.approx(61, abs=1e-3))
     assert clock.slept == []
     clock.forward(61)
-    await rate_limiters[1].acquire(S1)  # who gave up has taken nothing from those who come later
+    await rate_limiters[1].acquire(S1)  # the abandoned request has not used up a slot
     assert clock.slept == []
 
 
@@ -200,7 +200,7 @@ async def test_a_request_that_waits_for_a_slot_leaves_its_connection_to_others(s
 
 
 async def test_requests_that_wait_for_new_connections_do_not_leave_together(rate_limiters, clock):
-    """Three requests at once, and each new connection takes longer than the time between two turns."""
+    """Three requests at once, and each new connection takes longer than the time between two slots."""
     room, is_connected, connecting, left = asyncio.Semaphore(3), asyncio.Semaphore(0), [], []
 
     async def leave(name):

@@ -1,4 +1,4 @@
-"""Fulfillments inside an order, whose shape is only inferred, and those of their own endpoint, which is documented."""
+"""Fulfillments embedded in an order, whose shape is inferred, and those of the documented endpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From bytes to values: exact numbers, and bodies that are no JSON."""
+"""From bytes to values: exact numbers, and bodies that are not JSON."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ CLOSED_BY_US = {"closing_state": S, "closing_at": MOMENT, "closed_at": MOMENT}
 FROM_INBOX = {"closed_at": MOMENT}
 
 LOST = [
-    pytest.param(None, Action.LEAVE, id="not ours"),
+    pytest.param(None, Action.LEAVE, id="not in the ledger"),
     pytest.param(ours("to_place", None), Action.AGREE, id="not placed yet"),
     pytest.param(ours("to_place", P, A), Action.SEND, id="its release is on its way"),
     pytest.param(ours("to_place", A, C), Action.LEAVE, id="its cancellation is on its way"),
@@ -76,7 +76,7 @@ def test_what_the_seller_has_begun_to_fulfill_is_never_placed_again(phase: str) 
 
 
 FINAL = [
-    pytest.param(None, shown(S), Action.AGREE, id="not ours"),
+    pytest.param(None, shown(S), Action.AGREE, id="not in the ledger"),
     pytest.param(ours("to_place", None), shown(S), Action.CLOSE, id="not confirmed as placed"),
     pytest.param(ours("to_place", A, C), shown(C), Action.SEND, id="as the change on its way wants it"),
     pytest.param(ours("to_place", A, C), shown(S), Action.CLOSE, id="another than the change on its way"),
@@ -99,7 +99,7 @@ def test_what_is_final_at_feedamp(order: LedgerOrder | None, feedamp: Order, act
 
 
 OPEN = [
-    pytest.param(None, shown(A), Action.AGREE, id="not ours"),
+    pytest.param(None, shown(A), Action.AGREE, id="not in the ledger"),
     pytest.param(ours("to_place", None), shown(A), Action.AGREE, id="not confirmed as placed"),
     pytest.param(ours("to_place", P, A), shown(P), Action.AGREE, id="a change is on its way"),
     pytest.param(ours("to_place", P, A), shown(A), Action.SEND, id="a change has arrived unconfirmed"),

@@ -45,7 +45,7 @@ def look(
 
 
 def stored(state: str, **changes: Any) -> StoredFinding:
-    """The fault as it was stored when the line looked as `FAULT` says."""
+    """The finding as it was stored when the line had the content of `FAULT`."""
     [fresh] = follow_up("S1", "M-1", [FAULT], [], look(), error_codes={}, now=FOUND)
     return fresh.but(state=state, **changes)
 
@@ -103,16 +103,18 @@ REFUSED = stored(HELD, note="no such code")
         ),
         pytest.param(UNCLEAR, FAULT, look(), None, id="answer lost: the message stays comparable"),
         pytest.param(UNCLEAR, CHANGED, look(), TO_REPORT, id="answer lost, then the line changed: again"),
-        pytest.param(REFUSED, FAULT, look(), None, id="refused by FeedAMP: not sent again as it stood"),
+        pytest.param(REFUSED, FAULT, look(), None, id="refused by FeedAMP: not sent again unchanged"),
         pytest.param(REFUSED, CHANGED, look(), TO_REPORT, id="refused, then the line changed: again"),
         pytest.param(stored(WAIVED), FAULT, look(), None, id="waived: left alone"),
         pytest.param(stored(WAIVED), CHANGED, look(), None, id="waived, then the line changed: left alone"),
-        pytest.param(stored(RESOLVED, resolved_at=SENT), FAULT, look(), TO_REPORT, id="mended and back"),
-        pytest.param(REPORTED_ONCE, None, look(), RESOLVED, id="reported, then mended"),
-        pytest.param(stored(TO_REPORT), None, look(), RESOLVED, id="mended before it was reported"),
-        pytest.param(REFUSED, None, look(), RESOLVED, id="held, then mended"),
-        pytest.param(stored(WAIVED), None, look(), None, id="waived, then mended: stays waived"),
-        pytest.param(stored(RESOLVED, resolved_at=SENT), None, look(), None, id="mended and still mended"),
+        pytest.param(stored(RESOLVED, resolved_at=SENT), FAULT, look(), TO_REPORT, id="resolved, then back"),
+        pytest.param(REPORTED_ONCE, None, look(), RESOLVED, id="reported, then resolved"),
+        pytest.param(stored(TO_REPORT), None, look(), RESOLVED, id="resolved before it was reported"),
+        pytest.param(REFUSED, None, look(), RESOLVED, id="held, then resolved"),
+        pytest.param(stored(WAIVED), None, look(), None, id="waived, then corrected: stays waived"),
+        pytest.param(
+            stored(RESOLVED, resolved_at=SENT), None, look(), None, id="resolved and still resolved"
+        ),
     ],
 )
 def test_a_finding_changes_state_as_the_table_says(

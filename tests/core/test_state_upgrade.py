@@ -1,4 +1,4 @@
-"""A state database of an earlier version is brought to the newest schema with all that is in it."""
+"""A state database of an earlier version is upgraded to the newest schema with all its rows."""
 
 from __future__ import annotations
 

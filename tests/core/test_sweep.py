@@ -1,4 +1,4 @@
-"""All pages of a filter without losing any, and without taking a part for the whole."""
+"""All pages of a filter: none is lost, and a partial read never counts as complete."""
 
 from __future__ import annotations
 

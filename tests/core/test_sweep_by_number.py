@@ -1,4 +1,4 @@
-"""Orders by number, and orders made whole: nothing is missing before FeedAMP was asked for it by itself."""
+"""Orders by number, and orders fetched completely: an order is missing only after its own request returned 404."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def found(result):
 
 
 def lists(wire):
-    """How many numbers each list request asked for."""
+    """How many order numbers each list request named."""
     queries = [request.query for request in wire.sandbox.requests if request.path.endswith("/orders")]
     return [len(query["mp_order_numbers"].split(",")) for query in queries if "cursor" not in query]
 

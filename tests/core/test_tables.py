@@ -1,4 +1,4 @@
-"""Every column is declared once, and as the warehouse is promised to have it."""
+"""Every column is declared once, as documented for the warehouse."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def test_space_around_a_key_does_not_matter(around):
         pytest.param("", id="empty"),
         pytest.param("hush-hush", id="a word"),
         pytest.param(KEY[:-4], id="cut"),
-        pytest.param("é" + KEY[1:], id="a letter that is none of base64"),
+        pytest.param("é" + KEY[1:], id="a letter outside base64"),
     ],
 )
 def test_a_key_that_is_none_is_refused_without_showing_it(key):
@@ -104,7 +104,7 @@ def test_a_key_that_lies_there_already_is_taken(tmp_path):
 
 
 def test_a_draft_left_by_a_dead_process_is_ignored(tmp_path, monkeypatch):
-    # In a container the next process often has the number of the one before.
+    # In a container the next process often has the same PID as the previous one.
     monkeypatch.setattr("os.getpid", lambda: 7)
     (tmp_path / ".state.db.key.7").write_text("")
     assert TokenCipher(key_beside(str(tmp_path / "state.db")))

@@ -1,4 +1,4 @@
-"""POST /access_token: what goes out, and which answer means what."""
+"""POST /access_token: what is sent, and what each answer means."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ async def test_no_file_of_the_state_holds_a_token(wire, kept_open):
     await wire.tokens.renew(S1)
     grant = wire.grant()
     if not kept_open:
-        wire.state.close()  # whatever the log held is in the file now
+        wire.state.close()  # the content of the log is in the file now
     kept = content_of(Path(wire.state.url.database).parent)
     assert f"{S1}{CONN}active".encode() in kept
     secrets = [first, grant.refresh_token, grant.previous_refresh_token, grant.access_token]

@@ -1,4 +1,4 @@
-"""A process that dies with FeedAMP's answer in its hands: who must authorize again, and that no one else is blamed."""
+"""A process that dies before it stores FeedAMP's answer: only its sellers must authorize again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HOUR_S = 3600
 
 
 async def die_with_the_answers(wire, *seller_ids):
-    """What a killed process leaves: its leases, and tokens that FeedAMP has exchanged and no one has stored."""
+    """What a killed process leaves: its leases, and tokens that FeedAMP has exchanged but that were not stored."""
     for seller_id in seller_ids:
         with wire.state.begin() as connection:
             grant = wire.grant(seller_id)

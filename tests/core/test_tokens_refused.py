@@ -1,4 +1,4 @@
-"""Refused grants: who is to blame, what is tried before giving up, and that a seller is marked once."""
+"""Refused grants: whether client or seller is at fault, what is tried first, and that a seller is marked once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ async def wire():
 
 
 async def refused(tokens, *seller_ids):
-    """The errors that asking for these sellers' tokens ends in."""
+    """The errors raised when these sellers' tokens are requested."""
     errors = []
     for seller_id in seller_ids:
         with pytest.raises(AuthorizationError) as caught:
@@ -105,7 +105,7 @@ async def test_a_lost_answer_of_a_server_without_a_grace_period_requires_action(
 
 async def test_the_token_before_is_the_last_resort(wire):
     working, before = wire.sandbox.refresh_token(S1), wire.grant()
-    with wire.state.begin() as connection:  # the newest token never came into force
+    with wire.state.begin() as connection:  # the newest token never became valid
         grants.store_tokens(
             connection,
             wire.cipher,
@@ -170,7 +170,7 @@ async def test_a_refusal_that_names_the_client_marks_no_seller(wire):
     with pytest.raises(ClientRefusedError):
         tokens.settle()
     assert marked(wire) == []
-    await wire.tokens.live(S1)  # the lease was given back, the grant is as good as before
+    await wire.tokens.live(S1)  # the lease was released, and the grant is unchanged
 
 
 async def test_five_sellers_refused_and_none_taken_blames_the_client(wire):

@@ -1,4 +1,4 @@
-"""One request at a time: what goes over the wire, what comes back as an answer, what as which error."""
+"""A single request: what is sent, what is returned as an answer, and what raises which error."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ async def test_a_redirect_is_an_answer_and_not_followed():
     "url",
     [
         pytest.param("http://127.0.0.1:{}/api/v1", id="a refused connection"),
-        pytest.param("https://feedamp.invalid/api/v1", id="a host that no one knows"),
+        pytest.param("https://feedamp.invalid/api/v1", id="an unknown host"),
     ],
 )
 async def test_without_a_listening_server_the_request_had_no_effect(url):
@@ -144,7 +144,7 @@ async def test_an_answer_that_takes_too_long_is_unclear():
 
 
 async def test_a_request_that_never_left_is_not_unclear():
-    """The connection is taken up by the machine, but its TLS never answers."""
+    """The operating system accepts the connection, but the TLS handshake is never answered."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"https://127.0.0.1:{silent.getsockname()[1]}/api/v1"
         error = await failure(url, "POST", timeout_s=0.2)
@@ -245,7 +245,7 @@ def test_the_servers_time_is_utc_or_unknown(value, moment):
 
 
 async def failure(url: str, method: str, **options: float) -> Exception:
-    """The error that a request with a token ends in."""
+    """The error raised by a request with a token."""
     async with Transport(Endpoint(url, **{"timeout_s": 5, **options})) as transport:
         with pytest.raises(TransientError) as caught:
             await transport.send(method, "/orders/M-1", headers=BEARER)

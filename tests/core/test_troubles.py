@@ -1,4 +1,4 @@
-"""What went wrong, put together by reason."""
+"""Failures grouped by reason."""
 
 from __future__ import annotations
 

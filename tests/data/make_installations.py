@@ -28,7 +28,7 @@ KEPT = ("state.db", "state.db.key", "lake", "warehouse.duckdb", "feedamp.json")
 
 
 def mid_life(house: House) -> None:
-    """A week of two sellers, left in the middle of a round."""
+    """A week of two sellers, stopped in the middle of a round."""
     for seller in (SELLER, OTHER):
         numbers = [f"{seller[-1]}-{at:02}" for at in range(12)]
         house.drop(f"{seller}.jsonl", *(house.body(number) for number in numbers), seller=seller)
@@ -87,7 +87,7 @@ def rows_lost(house: House) -> None:
 
 
 def shown(house: House) -> list[dict[str, object]]:
-    """What FeedAMP holds, as much of it as a sandbox needs to hold it again."""
+    """What FeedAMP holds, as far as a sandbox needs it to be restored."""
     return [
         {
             "seller_id": seller,

@@ -32,7 +32,7 @@ YEARLY = "0 0 1 1 *"  # once, when a DAG is unpaused, and not again
 
 @dataclass
 class Installation:
-    """A running Airflow, the sandbox it works against, and what came of it."""
+    """A running Airflow, the sandbox it works against, and the results."""
 
     airflow: AirflowServer
     programs: Programs
@@ -40,7 +40,7 @@ class Installation:
     home: Path
 
     def drop(self, name: str, rows: list[dict[str, Any]]) -> None:
-        """An inbox file of good orders; so old that no one waits for it to settle."""
+        """An inbox file of good orders, old enough to count as settled."""
         path = self.home / "feedamp" / "inbox" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -61,7 +61,7 @@ class Installation:
         return sorted(found, key=lambda run: run["logical_date"] or run["run_after"])
 
     def ended(self, dag_id: str, run_type: str, count: int = 1) -> list[dict[str, Any]]:
-        """The same, once there are so many and all have ended."""
+        """The same, once there are `count` of them and all have ended."""
         found: list[dict[str, Any]] = []
 
         def look() -> bool:
@@ -72,7 +72,7 @@ class Installation:
         return found
 
     def wait(self, what: str, done: Callable[[], bool], seconds: float = 300.0) -> None:
-        """Waits until something holds; a machine that is busy with other things is given time."""
+        """Waits until a condition holds; generous, because the machine may be busy."""
         self.airflow._wait(what, done, seconds)
 
     def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -82,13 +82,13 @@ class Installation:
             return warehouse.execute(sql, list(values)).fetchall()
 
     def processes(self) -> list[int]:
-        """Every process but ours that holds a file of this installation open, whoever its parent is."""
+        """Every process except this one that holds a file of this installation open, regardless of its parent."""
         return [pid for pid in other_processes() if holds_a_file_of(pid, str(self.home.parent))]
 
 
 @dataclass
 class Guarded(Installation):
-    """One that knows its secrets and sees every URL as it goes over the wire."""
+    """An installation that knows its secrets and records every URL that is requested."""
 
     encryption_key: str = field(default="", repr=False)
     urls: list[str] = field(default_factory=list, repr=False)
@@ -110,7 +110,7 @@ def holds_a_file_of(pid: int, folder: str) -> bool:
     try:
         return any(str(entry.readlink()).startswith(folder) for entry in Path(f"/proc/{pid}/fd").iterdir())
     except OSError:
-        return False  # gone meanwhile, or not ours
+        return False  # it has ended, or belongs to another user
 
 
 @contextmanager
@@ -156,7 +156,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
 
 @pytest.fixture(scope="session")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    """A second one for the tests that need more sellers and `pii = mask`; they share it, for it takes a while."""
+    """A second installation, shared by the tests that need more sellers and `pii = mask`, because starting one is slow."""
     key, urls = Fernet.generate_key().decode(), list[str]()
     behaviors: Behaviors = (("ship_whole", 6), ("mistype", 4))
     options = SandboxOptions(sellers=16, requests_per_second=200.0, burst=200, behaviors=behaviors)

@@ -1,4 +1,4 @@
-"""Backfills of the reconciliation as people start them, through the scheduler: by the form's own calls and by CLI."""
+"""Backfills of the reconciliation through the scheduler, started as people do: by the form's own calls and by CLI."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="module")
 def env(guarded) -> BackfillEnv:
-    """Everything is placed; on every day of the spring FeedAMP then shows another quantity than was placed."""
+    """Everything is placed; then FeedAMP returns a quantity that differs from the placed one on every day of the range."""
     *sellers, lonely = [seller["seller_id"] for seller in guarded.sandbox.sellers][:4]
     guarded.connect([*sellers, lonely])
     placed = list(order_rows(sellers, lonely))
@@ -124,7 +124,7 @@ def one_failed(env):
         return any(ti["state"] == "up_for_retry" for ti in tasks)
 
     env.guarded.wait("the outage is met", second_has_failed_once)
-    # A person who will not wait for the retries marks the task as failed; this is the call behind it.
+    # An operator who does not wait for the retries marks the task as failed; this is the call behind it.
     env.guarded.api("PATCH", f"{where}/reconcile/0", {"new_state": "failed"})
     runs = env.runs(AUTUMN)
     env.guarded.sandbox.clear_faults()

@@ -1,4 +1,4 @@
-"""No token, secret or customer field is left where none belongs; and what `pii = mask` hides, and what not."""
+"""No token, secret or customer field is left where none belongs; what `pii = mask` hides, and what it does not."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from order_samples import good_line, good_order
 
 from demo.programs import BIN
 
-DAYS = {"2026-03-01": 1, "2026-03-02": 2, "2026-03-03": 3}  # orders bought on each
+DAYS = {"2026-03-01": 1, "2026-03-02": 2, "2026-03-03": 3}  # orders purchased on each
 AROUND = {"2026-02-28": 2, "2026-03-04": 1}
 CLOCKS = ("00:00:00", "23:59:59", "12:00:00")
 PLACE, EXTRACT, PROCESS = (
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 
 def order_rows(seller_ids: list[str]) -> list[dict[str, Any]]:
-    """Orders bought at the first and at the last second of each day, and in between."""
+    """Orders purchased at the first and the last second of each day, and in between."""
     rows: list[dict[str, Any]] = []
     for day, count in (DAYS | AROUND).items():
         for n, clock in enumerate(CLOCKS[:count]):
@@ -84,7 +84,7 @@ def test_a_backfill_of_three_days_compares_each_day_by_itself(looped):
 
 
 def ship_nine_units(sandbox, row: dict[str, Any]) -> None:
-    """FeedAMP shows something else than the warehouse, without an update of the seller that an extraction would bring."""
+    """Makes FeedAMP differ from the warehouse without a seller update that an extraction would read."""
     number = row["order"]["mp_order_number"]
     parcel = {"quantity": 9, "carrier": "UPS", "tracking_number": "1Z999AA10123456784"}
     line = {"mp_line_number": f"{number}-1", "shipments": [parcel], "cancellations": []}

@@ -1,4 +1,4 @@
-"""A lake in a bucket is put together and cleaned as one in a folder is."""
+"""A lake in a bucket is compacted and cleaned like one in a folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inbox files in a bucket: found once, read whole, whatever else lies there."""
+"""Inbox files in a bucket are found once and read completely, whatever other objects are there."""
 
 from __future__ import annotations
 

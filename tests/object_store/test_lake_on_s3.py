@@ -1,4 +1,4 @@
-"""A lake in a bucket: whole or absent, whatever dies, and equal to one in a folder."""
+"""A lake in a bucket: each manifest is complete or absent after any crash, and the lake equals one in a folder."""
 
 from __future__ import annotations
 

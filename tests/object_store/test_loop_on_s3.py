@@ -1,4 +1,4 @@
-"""The whole loop with inbox and lake in a bucket ends as the one on folders does."""
+"""The whole loop with inbox and lake in a bucket has the same result as with folders."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOMENTS = ("placed_at", "closed_at", "extracted_at", "started_at", "ended_at", "
 
 
 def live(env: Env) -> dict[str, list[str]]:
-    """Orders come, one is shipped, one mistyped and mended, one cancelled; the tables without moments and run ids."""
+    """Runs orders that are shipped, mistyped and corrected, or cancelled; returns the tables without times and run ids."""
     env.drop("a.jsonl", *(env.body(number) for number in ("M-1", "M-2", "M-3")))
     if env.resources.open_inbox:
         inbox = env.resources.open_inbox()

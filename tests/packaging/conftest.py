@@ -88,7 +88,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every package of the testing environment but this project, whose install there must not be the one seen."""
+    """Every package of the testing environment except this project, whose copy there must not be found."""
     folder = tmp_path_factory.mktemp("others")
     for entry in Path(sysconfig.get_path("purelib")).iterdir():
         if "feedamp" not in entry.name.lower():

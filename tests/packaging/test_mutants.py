@@ -1,4 +1,4 @@
-"""The patches that break the code on purpose are whole and apply; `make mutants` runs their tests."""
+"""The patches that break the code on purpose are complete and apply; `make mutants` runs their tests."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_patch_without_its_three_lines_is_refused(tmp_path):
 
 
 def test_a_mutant_whose_test_stays_green_is_found(tmp_path, root):
-    """The program itself must be able to fail: here a comment is all that is broken."""
+    """The program itself must be able to fail: this patch changes only a docstring."""
     name = "include/feedamp/rules/units.py"
     before = (root / name).read_text(encoding="utf-8").splitlines(keepends=True)
     after = ['"""PURE: units."""\n', *before[1:]]

@@ -1,4 +1,4 @@
-"""What keeps the env in order: the lint rule, the closed network, the environment script, the list of targets."""
+"""What keeps the repository in order: the lint rule, the closed network, the environment script, the list of targets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_the_core_and_its_tests_may_not_import_airflow(root, path, source):
 
 
 @pytest.mark.parametrize("path", ["plugins/feedamp_airflow/hook.py", "dags/feedamp_place_orders.py"])
-def test_the_rest_of_the_env_may(root, path):
+def test_the_rest_of_the_repository_may(root, path):
     assert "TID251" not in lint(root, path, "import airflow.sdk\n").stdout
 
 
@@ -47,7 +47,7 @@ def test_a_name_that_never_resolves_fails_as_in_real_life():
 
 @pytest.fixture
 def tree(root, tmp_path):
-    """The script in a tree of its own, with a folder for stand-ins of Python."""
+    """The script in a separate tree, with a folder for fake Python programs."""
     (tmp_path / "tools").mkdir()
     shutil.copy(root / "tools" / "venv.sh", tmp_path / "tools")
     return tmp_path

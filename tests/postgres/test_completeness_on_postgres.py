@@ -1,4 +1,4 @@
-"""Nothing is missing in lake and warehouse, or it is named and comes back: with the warehouse on Postgres."""
+"""Rows missing in lake or warehouse are named and restored, with the warehouse on Postgres."""
 
 from __future__ import annotations
 

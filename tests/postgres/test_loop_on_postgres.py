@@ -1,4 +1,4 @@
-"""All steps with the state on Postgres: the same env, the same end."""
+"""All steps with the state on Postgres: the same env, the same result."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_missing_and_overtaken_orders_are_told(tmp_path, url):
 
 @pytest.fixture
 def busy_env(tmp_path):
-    """An env on SQLite where something stands in every table but those of moments that are over."""
+    """An env on SQLite with rows in every table except those of short-lived state."""
     with open_env(tmp_path) as env:
         env.placed("M-1", "M-2", "M-3", "M-4")
         env.fulfill("M-1", shipment(number=BAD_NUMBER))

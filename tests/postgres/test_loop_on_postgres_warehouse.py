@@ -1,4 +1,4 @@
-"""All steps with the warehouse on Postgres: the same env, the same end, and the same rows as in DuckDB."""
+"""All steps with the warehouse on Postgres: the same env, the same result, and the same rows as in DuckDB."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def test_each_expiry_is_refreshed_exactly_once(four, url):
 def test_all_processes_together_keep_to_the_rate(four, url):
     came = sorted(moment for moments in four.run(take_turns, url, 8) for moment in moments)
     assert len(came) == 8 * four.count
-    # A process may be held up between its turn and its clock, so the whole is measured and not each gap.
+    # A process may be delayed between its slot and its clock, so the total is measured and not each gap.
     assert came[-1] - came[0] >= (len(came) - four.count) * 0.01 * SPACING
 
 

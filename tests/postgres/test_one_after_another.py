@@ -1,4 +1,4 @@
-"""What two connections make of one row at the same moment: the second waits, and then sees what the first wrote."""
+"""Two connections that write one row at the same moment: the second waits, then sees what the first wrote."""
 
 from __future__ import annotations
 

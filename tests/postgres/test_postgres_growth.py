@@ -1,4 +1,4 @@
-"""Later versions on a Postgres warehouse: what holds for every engine, and views that stand in the way."""
+"""Later versions on a Postgres warehouse: what holds for every engine, and views that block a change."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def shown(error: BaseException) -> str:
             {"password": "wr'ong \\ pass"}, ConfigurationError, "authentication", id="wrong password"
         ),
         pytest.param({"database": "nowhere"}, ConfigurationError, "does not exist", id="no such database"),
-        pytest.param({"port": 1}, TransientError, "cannot be reached", id="no one listens"),
+        pytest.param({"port": 1}, TransientError, "cannot be reached", id="no server listens"),
     ],
 )
 def test_a_server_that_cannot_be_used_is_named_without_the_password(address, changes, kind, says):

@@ -1,4 +1,4 @@
-"""One loader at a time on a Postgres warehouse, and what comes of servers and roles that do not play along."""
+"""One loader at a time on a Postgres warehouse, and servers and roles that fail."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def loaded(address: PostgresAddress, lake: Lake) -> dict[str, list[str]]:
 
 
 class WatchedLake(Lake):
-    """Does something before each manifest but the first is given."""
+    """Calls a function before it yields each manifest except the first."""
 
     def __init__(self, lake: Lake, act: Callable[[], None]) -> None:
         super().__init__(lake.root)

@@ -25,7 +25,7 @@ def test_orders_of_the_first_schema_are_read_as_before(server):
 
 
 def test_an_upgrade_gives_way_to_a_long_reader_and_works_after_it(server):
-    """All who come after a waiting ALTER would wait behind it."""
+    """Every later statement would wait behind a waiting ALTER."""
     url = server.database()
     make_old_state(url)
     engine = sa.create_engine(url)

@@ -1,4 +1,4 @@
-"""Two answers that were asked for at one moment: the same one counts, whatever comes first."""
+"""Of two answers to requests of the same moment the same one counts, whichever is processed first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever sellers report: each order closes exactly when it should, as it should, and its faults are told once."""
+"""Whatever sellers report, each order closes exactly when and as it should, and its faults are reported once."""
 
 from __future__ import annotations
 

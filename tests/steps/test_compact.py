@@ -1,4 +1,4 @@
-"""A lake put together: a rebuild gives the same rows, whatever dies in the middle, whoever reads meanwhile."""
+"""Compaction: a rebuild gives the same rows, whatever is killed midway and whoever reads at the same time."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ EVENT = st.one_of(
 
 @cache
 def _emptied_loader() -> Callable[[Path], Loader]:
-    """One warehouse for all rebuilds, since to make its tables takes longer than to fill them."""
+    """One warehouse for all rebuilds, because creating its tables takes longer than filling them."""
     return emptied(in_memory())
 
 
@@ -102,14 +102,14 @@ class Store:
         return compact(resources, Run("d", "r", T0), **{"before": DAY_AFTER} | options)
 
     def rebuilt(self) -> dict[str, list[str]]:
-        """Every row of a warehouse that knows nothing but the lake."""
+        """Every row of a warehouse that is built from the lake alone."""
         loader = _emptied_loader()(self.folder)
         for manifest in self.lake.manifests():
             loader.session.load(self.lake, manifest)
         return loader.tables()
 
     def leave(self, slug: str, *, age: timedelta) -> Path:
-        """A file of a writer that never published, last written so long ago."""
+        """A file of a writer that never published, last written `age` ago."""
         writer = LakeWriter(self.lake, slug, 0, day=T0.date(), privacy=Privacy(None))
         writer.append("orders", placed(0)["orders"])
         writer.close()
@@ -231,7 +231,7 @@ def test_loading_it_again_into_the_warehouse_changes_nothing(store: Store) -> No
 
 
 class Dying(Lake):
-    """A lake whose process is killed before its n-th change of a name: a manifest published, a file removed."""
+    """A lake whose process is killed before its n-th publication of a manifest or removal of a file."""
 
     def __init__(self, root: str, lives: int) -> None:
         super().__init__(root)
@@ -265,7 +265,7 @@ def test_killed_anywhere_it_leaves_a_lake_that_is_whole(store: Store, lives: int
         finally:
             os._exit(0)
     _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status), "it was to be killed"
+    assert os.WIFSIGNALED(status), "it should have been killed"
     assert store.rebuilt() == before
     with store.state.begin() as connection:  # as if its lease had ended
         connection.execute(leases.leases.delete())
@@ -357,7 +357,7 @@ def test_files_that_no_writer_of_ours_names_so_stay(store: Store) -> None:
 
 
 def test_a_rebuild_continues_while_its_files_are_compacted_and_removed(store: Store) -> None:
-    """The reader has listed the lake before; the first compaction after a day takes its files, not the one before."""
+    """The reader has listed the lake before; its files are removed by the first compaction a day later, not earlier."""
     before = fill(store)
     loader = _emptied_loader()(store.folder)
     listed = store.lake.manifests()

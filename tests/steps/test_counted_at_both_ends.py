@@ -1,4 +1,4 @@
-"""What goes missing between two stores is noticed, named and read or written again; nothing counts as done before."""
+"""Rows lost between two stores are noticed, named, and read or written again; nothing counts as done before."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from feedamp.tables import Rows
 
 
 class FullDisk(LocalFileSystem):
-    """Files can be opened for writing so many times."""
+    """A store that accepts a limited number of files, then reports a full disk."""
 
     cachable = False
 
@@ -88,7 +88,7 @@ def test_a_lake_that_cannot_be_written_moves_no_watermark_of_any_seller(env: Env
 def test_a_value_that_no_column_holds_costs_its_own_order_only(
     env: Env, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever let it through: beside other rows in a file it would cost them too."""
+    """If such a value got into a file, the other rows of the file would be lost too."""
 
     def with_fault(seller_id: str, order: Order, **more: Any) -> Rows:
         rows = order_rows(seller_id, order, **more)
@@ -171,7 +171,7 @@ def test_the_warehouse_refuses_a_manifest_of_which_it_took_in_fewer_rows(env: En
 
 
 def test_rows_of_the_outbox_that_their_manifest_lacks_are_written_again(env: Env) -> None:
-    """As an earlier version left them that was ended between publishing and loading."""
+    """As left behind by an earlier version that ended between publishing and loading."""
     env.placed("M-1", "M-2")
     path = "_manifests/date=2026-03-10/place_orders-outbox-0.json"
     now = env.state.now()
@@ -433,14 +433,14 @@ def test_a_load_waits_ten_seconds_for_the_warehouse_in_all(env: Env) -> None:
 
 @contextmanager
 def held(env: Env) -> Iterator[None]:
-    """Another loader has the warehouse."""
+    """Another loader holds the warehouse."""
     with Path(f"{env.resources.warehouse.shown}.lock").open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def patient(env: Env) -> Any:
-    """Resources whose warehouse lets others have it for two minutes, and does not wait itself."""
+    """Resources whose warehouse tolerates another holder for two minutes, and does not wait itself."""
     warehouse = env.resources.warehouse
     patient_one = type(warehouse)(
         warehouse.shown, lock_wait_s=120.0, sleep=lambda s: None, monotonic=_Ticks()
@@ -449,7 +449,7 @@ def patient(env: Env) -> Any:
 
 
 class _Ticks:
-    """A clock that goes on by five seconds at each look."""
+    """A clock that advances by five seconds at each reading."""
 
     def __init__(self) -> None:
         self.s = 0.0

@@ -1,4 +1,4 @@
-"""`kill -9` in the middle of every step: one run later everything is as if nothing had happened.
+"""`kill -9` in the middle of every step: one run later everything is as in an undisturbed run.
 
 `python tools/crashes` does the same a hundred times for each step.
 """
@@ -15,7 +15,7 @@ import pytest
 from crashes.trial import KILLED, Trials, rehearsed
 
 KILLS = 4
-TO_THE_END = ("load", "close")  # one trial of each; the others look one run ahead
+TO_THE_END = ("load", "close")  # one trial of each is played to the end; the others check one run ahead
 pytestmark = pytest.mark.timeout(300)
 IN_MEMORY = Path("/dev/shm")  # Linux
 
@@ -29,7 +29,7 @@ def trials() -> Iterator[Trials]:
 
 @pytest.mark.parametrize("number", range(KILLS))
 @pytest.mark.parametrize("step", KILLED)
-def test_one_run_after_a_kill_nothing_tells_of_it(trials: Trials, step: str, number: int) -> None:
+def test_one_run_after_a_kill_nothing_differs(trials: Trials, step: str, number: int) -> None:
     stages = [stage for stage in trials.stages if stage.step == step]
     rng = random.Random(f"ci/{step}/{number}")
     result = trials.attempt(stages[number % len(stages)], rng, to_the_end=number == 0 and step in TO_THE_END)

@@ -1,4 +1,4 @@
-"""What an earlier version left is opened, read and carried on."""
+"""An installation of an earlier version is opened, read and continued."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file that cannot be read to its end: said, counted, shown, red whatever the ratio, and read whole once replaced."""
+"""A file that cannot be read to its end is reported and counted, turns the run red, and is read again once replaced."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def bodies(env: Env, count: int, prefix: str = "M") -> list[dict[str, Any]]:
 
 
 def problems(env: Env) -> list[str]:
-    """What turns the run red that took everything so far."""
+    """The problems that turn the run red after everything so far was taken in."""
     return inbox_problems(env.resources, Run("feedamp_place_orders", "manual__0", NOON))
 
 

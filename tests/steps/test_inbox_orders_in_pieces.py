@@ -58,7 +58,7 @@ def in_columns(row: Row) -> io.BytesIO:
 
 
 def _exact(value: Any) -> Any:
-    """Every number that is no whole one as Decimal: a column has one type."""
+    """Every fraction as Decimal, because a column has one type."""
     if isinstance(value, dict):
         return {name: _exact(member) for name, member in value.items()}
     if isinstance(value, list):

@@ -78,14 +78,14 @@ DELIVERIES = st.lists(st.tuples(st.sampled_from([P, A, C]), st.booleans()), min_
 def test_a_csv_file_ends_as_the_same_orders_in_json_lines(
     deliveries: list[tuple[str, bool]], lines: int, data: st.DataObject
 ) -> None:
-    """However rows lie, as long as the first rows of the deliveries keep their order."""
+    """However rows are arranged, as long as the first rows of the deliveries keep their order."""
     numbers = [str(line) for line in range(lines)]
     distinct = list(dict.fromkeys(deliveries))
     notes = {True: {"delivery_notes": "ring"}, False: {}}
     rows = [[csv_row("M-1", line, state, **notes[rings]) for line in numbers] for state, rings in distinct]
     first = [own[0] for own in rows]
     repeats = [rows[distinct.index(delivery)][0] for delivery in deliveries]
-    # Rows lie as they like, but each delivery names its lines in the same order.
+    # Rows are in any order, but each delivery names its lines in the same order.
     turns = [at for at, own in enumerate(rows) for _ in own[1:]]
     others = [iter(own[1:]) for own in rows]
     rest = [next(others[at]) for at in data.draw(st.permutations(turns), label="turns")]

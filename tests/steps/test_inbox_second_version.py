@@ -1,4 +1,4 @@
-"""A file that comes again with other content: what it replaced is superseded, once all of it was read, and no more."""
+"""A file that comes again with other content supersedes only the rejects it replaces, once it was read completely."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_a_row_without_ids_that_is_good_under_other_options_ends_its_reject(env:
 
 
 class _KilledError(Exception):
-    """Stands for the end of the process."""
+    """Represents the end of the process."""
 
 
 @pytest.mark.parametrize("after", [1, 2, 3])  # the first batch, the second, the end of the file
@@ -141,7 +141,7 @@ def test_a_pass_that_was_killed_is_finished_by_the_next(
 ) -> None:
     drop_bytes(env, "1.jsonl", jsonl(bad(env, 5)))
     env.intake()
-    # Rows 1 and 2 stay as they are, 3 is mended, 4 is bad in another way, 5 is gone.
+    # Rows 1 and 2 stay as they are, 3 is corrected, 4 is bad in another way, 5 is removed.
     second = [*bad(env, 2), env.body("M-2"), env.body("M-3", currency="Euros")]
     drop_bytes(env, "1.jsonl", jsonl(second))
     begin, begun = env.state.begin, 0

@@ -1,4 +1,4 @@
-"""Files of every size around a transaction of intake: all rows taken, all rows counted, whatever row is bad."""
+"""Files of every size around one intake transaction: all rows are taken and counted, whichever row is bad."""
 
 from __future__ import annotations
 

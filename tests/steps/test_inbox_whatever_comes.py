@@ -1,4 +1,4 @@
-"""Whatever files lie in the inbox: an order is placed, or waits with a reason, or is rejected with every reason."""
+"""Whatever files are in the inbox, an order is placed, waits with a reason, or is rejected with every reason."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class File:
 
     @property
     def damage_shows(self) -> bool:
-        """Whether orders cannot be missing without a trace: a cut between two lines leaves none."""
+        """Whether missing orders would be noticed; a cut between two lines leaves no trace."""
         if not self.content.strip() or self.content == encoded(self.kind, self.rows):
             return False
         if self.kind == "jsonl" and self.spoil == "cut":
@@ -43,7 +43,7 @@ class File:
 
 @st.composite
 def rows(draw: st.DrawFn, number: str) -> Row:
-    """An order, good more often than not; no two faults of one field."""
+    """An order, usually good; never with two faults in one field."""
     names = draw(st.one_of(st.just([]), st.lists(st.sampled_from(sorted(SPOILS)), max_size=4)))
     by_field = {SPOILS[name].field: name for name in names}
     return Row(
@@ -55,7 +55,7 @@ def rows(draw: st.DrawFn, number: str) -> Row:
 
 
 def _sort_last(row: Row) -> Row:
-    """A line is copied with what is wrong with it, so that comes last."""
+    """Copying a line copies its faults too, so it comes last."""
     return Row(row.number, tuple(sorted(row.spoiled_by, key="a line twice".__eq__)), row.seller, row.lines)
 
 
@@ -74,7 +74,7 @@ def files(draw: st.DrawFn, position: int, *, spoiled: bool) -> File:
 
 
 def damaged(draw: st.DrawFn, content: bytes, how: str) -> bytes:
-    """Half written, of another encoding, damaged, empty, or no such file at all."""
+    """Half written, in another encoding, damaged, empty, or of another kind."""
     place = draw(st.integers(0, len(content) - 1), label="at")
     if how == "cut":
         return content[:place]
@@ -111,7 +111,7 @@ def said_of(env: Env, name: str) -> list[frozenset[tuple[str, str]]]:
 
 
 def fates_are_right(env: Env, file: File) -> None:
-    """Each order of a whole file stands in exactly one place, and there as it should."""
+    """Each order of an undamaged file is in exactly one place, with the right content."""
     expected = []
     for row in file.rows:
         if row.spoiled_by:
@@ -162,7 +162,7 @@ def test_a_spoiled_file_says_so_and_costs_no_other(data: st.DataObject) -> None:
         lost = [row for row in spoiled.rows if not row.spoiled_by and row.number not in known]
         assert rejects or not lost or not spoiled.damage_shows
         assert all(rejects)
-        if spoiled.kind == "jsonl":  # what stands whole in front of the damage is as good as ever
+        if spoiled.kind == "jsonl":  # rows in front of the damage are still good
             for row, line in zip(spoiled.rows, spoiled.content.split(b"\n")[:-1], strict=False):
                 if line == encoded("jsonl", [row]).strip() and not row.spoiled_by:
                     assert row.number in known
@@ -171,7 +171,7 @@ def test_a_spoiled_file_says_so_and_costs_no_other(data: st.DataObject) -> None:
 
 @dataclass
 class Told:
-    """docs/rules.md, Intake, for one order that keeps its body: what its next delivery means."""
+    """docs/rules.md, Intake, for one order whose body never changes: the meaning of its next delivery."""
 
     state: str | None = None
     is_placed: bool = False

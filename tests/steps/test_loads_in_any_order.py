@@ -35,7 +35,7 @@ from feedamp.tables import TABLES
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 
 Tables = dict[str, list[str]]
-# What has happened to a manifest before the next one comes.
+# What happens to a manifest before the next one is published.
 LOADED, MERGED_AND_DIED, LOADED_TWICE = (
     "loaded",
     "merged, then killed before the state was told",
@@ -44,7 +44,7 @@ LOADED, MERGED_AND_DIED, LOADED_TWICE = (
 
 
 class Stores:
-    """State, lake and warehouse of a seller whose orders are placed and open; nothing is ever sent."""
+    """State, lake and warehouse of a seller whose orders are placed and open; no request is ever sent."""
 
     def __init__(self, folder: Path) -> None:
         shutil.copy(empty_warehouse(), folder / "warehouse.duckdb")
@@ -66,7 +66,7 @@ class Stores:
                 ledger.write(connection, _open_order(number))
 
     def publish(self, events: Sequence[Event]) -> Manifest:
-        """What a run or a backfill leaves; its sweep says how far it has read."""
+        """A manifest of a run or a backfill; its sweep says how far it has read."""
         self._runs += 1
         writer = LakeWriter(self.lake, f"extract-{self._runs}", 0, day=T0.date(), privacy=Privacy(None))
         for event in events:

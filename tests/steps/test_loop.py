@@ -1,4 +1,4 @@
-"""The whole loop with sellers who ship, cancel and mistype, on a bad line: in the end all three agree."""
+"""The whole loop with sellers who ship, cancel and mistype, on an unreliable network: in the end all three stores agree."""
 
 from __future__ import annotations
 

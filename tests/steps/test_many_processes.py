@@ -37,7 +37,7 @@ def test_both_together_keep_to_the_rate(both, url):
     State(url).close()
     came = sorted(moment for moments in both.run(take_turns, url, 8) for moment in moments)
     least_s = 0.01 * SPACING
-    # A process may be held up between its turn and its clock, so the whole is measured and not each gap.
+    # A process may be delayed between its slot and its clock, so the total is measured and not each gap.
     assert came[-1] - came[0] >= (len(came) - 2) * least_s
 
 

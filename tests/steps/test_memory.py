@@ -1,4 +1,4 @@
-"""Memory does not grow with the number of orders (promise 11), in processes of their own as tasks are."""
+"""Memory does not grow with the number of orders (promise 11); each step runs in a separate process, as tasks do."""
 
 from __future__ import annotations
 

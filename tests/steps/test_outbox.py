@@ -1,4 +1,4 @@
-"""Rows for the warehouse lie in the outbox until they are loaded: no crash loses or doubles one."""
+"""Rows for the warehouse stay in the outbox until they are loaded; no crash loses or duplicates one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class CrashError(Exception):
 
 
 class DiesAfterPublishing(Lake):
-    """A lake whose next publish works and is the last thing the process does."""
+    """A lake whose process ends right after its next successful publish."""
 
     def publish(self, manifest: Manifest) -> None:
         super().publish(manifest)

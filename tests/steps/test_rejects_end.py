@@ -1,4 +1,4 @@
-"""A reject ends: superseded, dismissed by a person, or a note from the start that no one has to act on."""
+"""A reject ends when it is superseded or dismissed; some are notes from the start and require no action."""
 
 from __future__ import annotations
 

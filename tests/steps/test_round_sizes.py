@@ -1,4 +1,4 @@
-"""Numbers of orders that fill batches, pages, groups and manifests exactly lose none of them on the way."""
+"""No order is lost when their number exactly fills batches, pages, groups and manifests."""
 
 from __future__ import annotations
 

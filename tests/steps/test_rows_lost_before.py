@@ -1,4 +1,4 @@
-"""What an earlier build lost is named, and comes back: installations in tests/data."""
+"""Rows lost by an earlier build are named and restored, in the installations of tests/data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small soak is right from end to end, and the comparison at its end sees every kind of loss.
+"""A small soak passes, and the comparison at its end detects every kind of loss.
 
 `python tools/soak` plays large ones.
 """

@@ -1,4 +1,4 @@
-"""A grant for the wrong account: compared before its first use, and noticed by what the account shows."""
+"""A grant for the wrong account is compared before its first use, and detected by the orders it returns."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def connect(env: Env, seller: str, *, account: str, status: str | None = None) -
 
 
 def refused_before(env: Env, seller: str, *, account: str) -> str:
-    """The same where the grant before it is of no use any more."""
+    """The same where the previous grant no longer works."""
     return connect(env, seller, account=account, status="needs_authorization")
 
 

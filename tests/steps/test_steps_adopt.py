@@ -93,7 +93,7 @@ def test_every_order_of_every_page_is_adopted(env, count):
 
 
 class Dying(Lake):
-    """A lake whose process ends at its second publication."""
+    """A lake whose process dies at its second publication."""
 
     published = 0
 

@@ -1,4 +1,4 @@
-"""The inbox's store fails while a file is read: the others are taken, and the file is named until it was read whole."""
+"""The inbox's store fails while a file is read: the others are taken, and the file is named until it is read completely."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from feedamp.steps.runner import finish
 
 
 class BreakingStore(LocalFileSystem):
-    """Local files, of which one breaks off while it is read; its checksum can still be made."""
+    """Local files, one of which fails while it is read; its checksum can still be computed."""
 
     protocol = "breaking"
     breaks: str | None = None

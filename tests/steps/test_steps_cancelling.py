@@ -1,4 +1,4 @@
-"""CANCELLED over a shipment: an order is read by itself before it is sent, and what slips through is said."""
+"""CANCELLED and shipped orders: the order is read alone before CANCELLED is sent, and a missed shipment is reported."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def cancelled_but_shipped(env: Env) -> list[str]:
 
 
 def to_be_cancelled(env: Env, way: str) -> None:
-    """M-1 has CANCELLED on its way out, and nothing that was extracted speaks against it."""
+    """M-1 is about to be sent as CANCELLED, and nothing extracted so far contradicts it."""
     env.placed("M-1")
     if way == "conflict":
         env.fulfill("M-1", shipment(1))

@@ -1,4 +1,4 @@
-"""Closing on a bad line: answers lost, refused or given by someone else (promises 6 and 8)."""
+"""Closing with lost answers, refusals, and orders closed elsewhere (promises 6 and 8)."""
 
 from __future__ import annotations
 

@@ -141,10 +141,10 @@ def test_an_order_that_was_never_placed_is_redacted_too(closed):
 
 
 def test_rejected_rows_lose_their_text_once_superseded_or_order_is_redacted(closed):
-    closed.deliver("M-1", delivery_notes="ring twice")  # stands: nothing mends a body_changed
+    closed.deliver("M-1", delivery_notes="ring twice")  # remains: nothing supersedes a body_changed
     closed.deliver("M-4", currency="crowns")
-    closed.deliver("M-4")  # mended
-    closed.deliver("M-5", currency="crowns")  # stands
+    closed.deliver("M-4")  # superseded
+    closed.deliver("M-5", currency="crowns")  # remains
     closed.clock.skip(days=31)
     assert forget(closed)["rejects"] == 2
     raws = {r.mp_order_number: bool(r.raw) for r in closed.rejects(everything=True)}
@@ -193,7 +193,7 @@ def test_another_body_for_it_is_rejected(reopened):
 
 
 def test_a_redacted_body_does_not_stop_other_orders_from_being_placed(reopened):
-    """However an order without a body comes to be sent, it is held and the others go out."""
+    """An order without a body that is due to be sent is held, and the others are sent."""
     with reopened.state.begin() as connection:
         ledger.change(connection, reopened.order("M-1"), phase="to_place", desired_state="CANCELLED")
         snapshots = schema.snapshots

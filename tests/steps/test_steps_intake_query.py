@@ -258,7 +258,7 @@ def test_the_share_of_rejected_rows_counts_what_is_new(env, table):
 
 
 def test_a_retry_does_not_hide_what_the_first_try_turned_away(env: Env, table: Outbox) -> None:
-    """The gate asks for the rows of the run, and a retry meets those of the first try as old news."""
+    """The gate asks for the rows of the run; a retry sees the rows of the first try as known."""
     for number in range(4):
         table.put(env.body(f"M-{number}"))
         table.put(env.body(f"B-{number}", currency="XXX"))

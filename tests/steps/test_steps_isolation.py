@@ -1,4 +1,4 @@
-"""Four sellers in trouble among fifty: the others lose nothing and do not wait for them (promise 8)."""
+"""Four failing sellers among fifty: the others lose nothing and do not wait for them (promise 8)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def stock(env: Env) -> None:
 
 
 def trouble(env: Env) -> dict[str, str]:
-    """Four sellers in four kinds of trouble, and a word by which the run must name each."""
+    """Four sellers that fail in four ways, and a word by which the run must name each."""
     outage, revoked, throttled, garbage = everybody(env)[:4]
     env.sandbox.fault("error_503", seller_id=outage, path="/orders", times=None)
     env.sandbox.revoke(revoked)

@@ -29,7 +29,7 @@ def shipped_in_the_warehouse(env: Env, number: str = "M-1") -> bool:
 
 
 def apart(env: Env, seconds: float) -> None:
-    """FeedAMP's clock stands elsewhere, for its Date header and for every time it stamps and compares."""
+    """FeedAMP's clock is off, for its Date header and for every time it stamps and compares."""
     env.sandbox.fault("clock_apart", times=None, seconds=seconds)
 
 
@@ -213,7 +213,7 @@ def test_an_index_that_lags_does_not_bring_the_state_back_that_we_have_changed(e
 
 
 def closed_between_two_reads(env: Env, how: str) -> None:
-    """The read that follows shows the seller's update for the last time."""
+    """The next read returns the seller's update for the last time."""
     env.placed("M-1")
     if how == "closed":
         env.fulfill("M-1", shipment(2))

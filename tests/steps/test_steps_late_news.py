@@ -1,4 +1,4 @@
-"""What comes late or without a seller's update is noticed all the same."""
+"""Changes that arrive late or without a seller's update are still noticed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_an_error_that_is_dropped_without_an_update_lets_the_order_close(env: En
     errors = env.sandbox._order(SELLER, "M-1").errors
     kept = list(errors)
     env.fulfill("M-1", shipment(2))
-    env.sandbox._order(SELLER, "M-1").errors.extend(kept)  # mended, but still listed
+    env.sandbox._order(SELLER, "M-1").errors.extend(kept)  # corrected, but still listed
     env.read()
     env.process()
     assert env.order("M-1").phase == "settled"

@@ -17,7 +17,7 @@ from feedamp_sandbox.orders import StoredOrder
 
 
 def lose(env: Env, number: str = "M-1") -> StoredOrder:
-    """FeedAMP forgets the order."""
+    """FeedAMP loses the order."""
     with env.sandbox.world.lock:
         orders = env.sandbox.world.orders
         order: StoredOrder = orders._by_number[SELLER].pop(number)
@@ -193,7 +193,7 @@ def test_since_when_it_is_missing_stays_the_first_moment(closable: Env) -> None:
 
 
 def mark_as_asked(env: Env, asked_at: datetime, number: str = "M-1") -> None:
-    """What a process stores that was answered 404 by then and comes late."""
+    """What a process stores that got a 404 earlier and writes late."""
     with env.state.begin() as connection:
         ledger.mark_missing(connection, SELLER, number, asked_at=asked_at)
 

@@ -1,4 +1,4 @@
-"""How much a run says in its log while all of FeedAMP is away: one line a reason, not one a seller, order or try."""
+"""What a run logs while all of FeedAMP is down: one line per reason, not one per seller, order or try."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pause in mid-run takes hold at the seller's next order or page, and leaves the run green."""
+"""A pause during a run takes effect at the seller's next order or page, and leaves the run green."""
 
 from __future__ import annotations
 

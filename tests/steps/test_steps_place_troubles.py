@@ -1,4 +1,4 @@
-"""Placing on a bad line: PUTs without an answer, sellers in trouble (promises 1, 2 and 8)."""
+"""Placing with failures: PUTs without an answer, failing sellers (promises 1, 2 and 8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeps every grant alive, tries refused ones once more, names those that end."""
+"""Refreshing keeps every grant alive, retries refused ones, and names those that end soon."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ CLOSE = f"close/{SELLER}"
 
 
 class Interrupted:
-    """A warehouse before whose second opening someone else does something: when FeedAMP has been read."""
+    """A warehouse that calls a function before it is opened the second time, when FeedAMP has been read."""
 
     def __init__(self, inner: Warehouse, meanwhile: Callable[[], object]) -> None:
         self._inner = inner

@@ -20,7 +20,7 @@ def outbox_rows(env: Env) -> int:
 
 
 def refuse(env: Env, number: str, *, phase: str) -> None:
-    """Puts down a reject of stage feedamp, as `place` does."""
+    """Writes a reject of stage feedamp, as `place` does."""
     order = env.order(number)
     now = env.state.now()
     with env.state.begin() as connection:

@@ -1,4 +1,4 @@
-"""Reporting on a bad line: lost answers are looked up before anything is repeated (promises 5 and 8)."""
+"""Reporting with lost answers: the order is read before anything is repeated (promises 5 and 8)."""
 
 from __future__ import annotations
 

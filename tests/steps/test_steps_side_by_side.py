@@ -1,4 +1,4 @@
-"""Two processes at the same work, and orders in trouble beside good ones (promises 5, 6 and 8)."""
+"""Two processes with the same work, and failing orders beside good ones (promises 5, 6 and 8)."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_late_process_does_not_release_the_lease_of_the_next(env: Env) -> None
 
 
 def at_it(env: Env, work: str, number: str) -> None:
-    """As if a process had died in the middle of the work, just now."""
+    """A lease as if its process had just died in the middle of the work."""
     with env.state.begin() as connection:
         leases.take(connection, f"{work}/{SELLER}/{number}", now=env.state.now())
 

@@ -1,4 +1,4 @@
-"""A stored snapshot that this version cannot decode costs its own order alone, and heals with the next extraction."""
+"""A stored snapshot that this version cannot decode affects only its order, until the next extraction replaces it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens of many processes under pressure; `python tools/token_pressure.py` does it in full size."""
+"""Many processes that refresh tokens; `python tools/token_pressure.py` runs it at full size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two processes' worth of steps on one state file, side by side in any order: the end is that of one after the other."""
+"""The steps of two processes on one state file, interleaved in any order, have the result of sequential runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two runs at once, in processes of their own on one SQLite file: as if one had come after the other."""
+"""Two simultaneous runs in separate processes on one SQLite file have the result of two sequential runs."""
 
 from __future__ import annotations
 

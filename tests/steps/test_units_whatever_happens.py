@@ -25,7 +25,7 @@ LINES = st.lists(st.integers(1, 5), min_size=1, max_size=3)
 
 
 class Fulfillment(Expectations, RuleBasedStateMachine):
-    """One seller, up to three orders; the sandbox is the truth, `closing_oracle` says what should follow."""
+    """One seller with up to three orders; the sandbox is the truth, `closing_oracle` says what should follow."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class Fulfillment(Expectations, RuleBasedStateMachine):
     @rule(data=st.data())
     @precondition(lambda self: self.open())
     def fulfill_and_go_on(self, data: st.DataObject) -> None:
-        """Up to closing, before which a person may overrule what was found, and the seller may change anything."""
+        """Every step up to closing; before it a person may waive findings, and the seller may change anything."""
         number = self.choose(data, self.open())
         self.write(number, data.draw(moves(self.truth()[number]), label="fulfillments"))
         self.read()

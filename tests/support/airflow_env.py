@@ -111,7 +111,7 @@ class AirflowEnv:
         os.utime(path, (0, 0))
 
     def take_in(self) -> None:
-        """The inbox into the ledger, without Airflow."""
+        """Takes the inbox into the ledger, without Airflow."""
         resources = self.resources()
         intake(resources, Run("feedamp_place_orders", "by hand", resources.state.now()))
         resources.state.close()

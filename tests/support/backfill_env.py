@@ -20,7 +20,7 @@ EDGES = ("00:00:00", "23:59:59")  # of a day in UTC; both are another day in New
 
 
 def order_rows(sellers: list[str], lonely: str) -> Iterator[dict[str, Any]]:
-    """Two orders a day at its very edges, and one on either side of the range; one day is `lonely`'s alone."""
+    """Two orders at the first and last moment of each day, one on either side of the range, and one day only for `lonely`."""
     moments = [f"{day}T{clock}Z" for day in (*SPRING, *AUTUMN) for clock in EDGES]
     for n, moment in enumerate([*moments, "2026-03-05T23:59:59Z", "2026-03-11T00:00:00Z"]):
         number = f"B-{moment[:10]}-{moment[11:13]}"

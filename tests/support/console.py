@@ -32,7 +32,7 @@ BAD_NUMBER = "1Z999AA10123456785"
 
 @dataclass(frozen=True)
 class Done:
-    """What a command did."""
+    """The result of a command."""
 
     code: int | None
     out: str

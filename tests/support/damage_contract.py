@@ -1,4 +1,4 @@
-"""A damaged file of the lake holds up its own manifest and nothing else, whatever the warehouse.
+"""A damaged file of the lake delays its own manifest and nothing else, whatever the warehouse.
 
 The test folder brings the fixture `env`.
 """

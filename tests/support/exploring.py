@@ -1,4 +1,4 @@
-"""How many examples a property test tries: few and always the same ones, or many and new ones.
+"""How many examples a property test tries: a few fixed ones, or many new ones.
 
 `FEEDAMP_EXPLORE=50` makes it fifty times as many, drawn again in every run; give pytest `--timeout 0` with it.
 """

@@ -189,7 +189,7 @@ class FaultEnv:
 
 
 class Look:
-    """Everything that an env holds, read once."""
+    """Everything that an env holds, in one read."""
 
     def __init__(self, env: Env, seller_ids: Iterable[str]) -> None:
         self._env = env

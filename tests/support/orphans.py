@@ -1,4 +1,4 @@
-"""A process that is killed with new tokens in its hands, before it can store them."""
+"""A process that is killed after it received new tokens and before it can store them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _extract_and_stop(fixtures: Fixtures, pipe: Connection) -> None:
     logging.disable(logging.CRITICAL)
 
     def stop(secret: str) -> None:
-        if secret.startswith("rt-"):  # told to who masks it, before it is stored
+        if secret.startswith("rt-"):  # registered for masking before it is stored
             pipe.send("it has the answer")
             time.sleep(PATIENCE_S)
 

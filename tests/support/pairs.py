@@ -67,7 +67,7 @@ class Env:
             self.sandbox.world.limiter = Limiter(options, time.monotonic, self.sandbox.world.rules)
 
     def look(self) -> Observed:
-        """Everything that can be seen from outside, less moments and run ids."""
+        """Everything visible from outside, without times and run ids."""
         lake = Lake(str(self.fixtures.folder / "lake"))
         with closing(self.fixtures.open_state()) as state:
             seen = observed.state_rows(state)

@@ -1,6 +1,6 @@
 """A Postgres server for the length of a session, in a folder of its own, and databases on it.
 
-It keeps no promise about a power cut, is reached on loopback only, and never runs as root.
+It is not durable across a power cut, listens on loopback only, and never runs as root.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def serving() -> Iterator[Server]:
 
 
 def _as_owner() -> dict[str, Any]:
-    """How root starts a program that refuses to run as root; nothing for anybody else."""
+    """The prefix with which root starts a program that refuses to run as root; empty for other users."""
     if os.geteuid() != 0:
         return {}
     try:

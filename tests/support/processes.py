@@ -24,7 +24,7 @@ _shared: dict[str, Any] = {}
 
 
 class Crew:
-    """So many processes that start each piece of work together; this process may meet them too."""
+    """`count` processes that start each piece of work together; this process may join them."""
 
     def __init__(self, count: int, context: Any = None) -> None:
         context = context or multiprocessing.get_context(
@@ -86,7 +86,7 @@ def make_key(_number: int, state_file: str) -> str:
 
 
 def take_turns(_number: int, url: str, turns: int) -> list[float]:
-    """When each turn came, by this machine's clock."""
+    """The moment of each slot, by this machine's clock."""
 
     async def work(state: State) -> list[float]:
         rate_limiter, came = RateLimiter(state, requests_per_second=100, sleep=asyncio.sleep), []

@@ -32,7 +32,7 @@ def card(loader: Loader, window_days: int = 30, seller: str = "S1") -> dict[str,
         pytest.param(NOW - 60 * DAY - INSTANT, 0, 0, id="a moment more than 60 days ago"),
     ],
 )
-def test_a_window_holds_what_was_bought_in_it(
+def test_a_window_holds_the_orders_purchased_in_it(
     loader: Loader, bought: datetime, in_30: int, in_60: int
 ) -> None:
     sold(loader, "M-1", purchase_date=bought)

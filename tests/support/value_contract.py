@@ -94,7 +94,7 @@ def test_more_orders_than_fit_one_query_are_all_looked_up(loader: Loader) -> Non
         pytest.param([], 5, 6, [], id="of no one"),
     ],
 )
-def test_a_session_names_the_orders_bought_in_a_span(
+def test_a_session_names_the_orders_purchased_in_a_span(
     loader: Loader, sellers: list[str], start: int, end: int, expected: list[tuple[str, str]]
 ) -> None:
     bought = datetime(2026, 3, 2, 14, 5, tzinfo=UTC)  # as `order` has it

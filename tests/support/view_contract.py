@@ -88,7 +88,7 @@ def test_a_late_order_says_by_how_many_hours(loader: Loader) -> None:
             {"purchase_date": datetime(2026, 6, 10, 23, 59, tzinfo=UTC)},
             1,
             1,
-            id="bought just before midnight",
+            id="purchased just before midnight",
         ),
     ],
 )

@@ -86,7 +86,7 @@ def opened_state(clock: Clock, sellers: Mapping[str, str] | None = None) -> Iter
 
 @dataclass
 class Wire:
-    """What a run holds in its hands, and the sandbox at the other end."""
+    """The client objects of a run, and the sandbox they talk to."""
 
     sandbox: Sandbox
     state: State
@@ -151,12 +151,12 @@ class Wire:
             grants.put_grant(connection, self.cipher, seller_id, CONN, refresh_token, now=self.state.now())
 
     def new_consent(self, refresh_token: str, seller_id: str = S1) -> None:
-        """FeedAMP knows a new refresh token, and only that one."""
+        """Gives the seller a new refresh token at FeedAMP, which accepts only that one."""
         with self.sandbox.world.lock:
             self.sandbox.world.grants._grant(seller_id, refresh_token)
 
     def hold_lease(self, seconds: float) -> None:
-        """Another process has begun to refresh S1, and says nothing more."""
+        """Takes the refresh lease of S1 as another process that never releases it."""
         with self.state.begin() as connection:
             assert grants.take_lease(connection, self.grant(), "other", now=self.state.now(), seconds=seconds)
 

@@ -16,7 +16,7 @@ _SKIPPED = struct.Struct("d")
 
 
 class SharedClock:
-    """Starts at noon; what is skipped stands in a file, so that no process that dies can take it along.
+    """Starts at noon; skipped time is stored in a file, so that it survives the death of any process.
 
     `keeps_still`: it moves only where it is told to, so that a slow machine ends no token.
     """
@@ -33,7 +33,7 @@ class SharedClock:
         return _open, (self.path, self.began, self.keeps_still)
 
     def __deepcopy__(self, _memo: object) -> Self:
-        return self  # a saved world goes on by the same clock
+        return self  # a saved env continues on the same clock
 
     def elapsed_s(self) -> float:
         """Seconds since noon."""
@@ -57,7 +57,7 @@ class SharedClock:
         self.jump_to(self.elapsed_s() + timedelta(**span).total_seconds())
 
     async def sleep(self, seconds: float) -> None:
-        """Wakes at the right moment without waiting for it; two who sleep at once do not sleep twice as long."""
+        """Wakes at the right moment without waiting for it; two simultaneous sleeps do not add up."""
         wake_at = self.elapsed_s() + seconds
         await asyncio.sleep(0)
         self.jump_to(wake_at)

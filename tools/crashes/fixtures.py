@@ -53,7 +53,7 @@ DAY = (datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC))
 
 @dataclass(frozen=True)
 class Fixtures:
-    """Where everything lies; goes to other processes as it is. Without a clock, time is the machine's.
+    """The paths of everything in an env; can be passed to other processes. Without a clock, time is the machine's.
 
     The warehouse is a DuckDB file unless `postgres` names a database.
     """
@@ -107,7 +107,7 @@ class Fixtures:
         return PostgresWarehouse(self.postgres, lock_wait_s=self.lock_wait_s)
 
     def register(self, tokens: dict[str, str]) -> None:
-        """Sellers and the refresh tokens they gave."""
+        """Registers sellers with their refresh tokens."""
         resources = self.resources()
         with resources.state.begin() as connection:
             for seller_id, token in tokens.items():

@@ -1,4 +1,4 @@
-"""A step in a process of its own, and the many moments at which `kill -9` can meet it.
+"""A step in a separate process, and the many moments at which `kill -9` can hit it.
 
 The process comes from a fork server that has imported the code and opened nothing, so that a kill costs a fork.
 """
@@ -56,7 +56,7 @@ class Measures:
     file_changes: int = 0
 
     def bounds(self) -> dict[Kind, float]:
-        """How far each kind of moment reaches in this step; kinds that it has none of are left out."""
+        """The upper bound of each kind of moment in this step; kinds that do not occur are omitted."""
         reach: dict[Kind, float] = {
             "moment": self.seconds,
             "before a request": self.requests,
@@ -70,7 +70,7 @@ class Measures:
 
 @dataclass
 class End:
-    """How a process ended: killed, or with what its steps told."""
+    """How a process ended: killed, or with the results of its steps."""
 
     killed: bool
     measures: Measures
@@ -83,7 +83,7 @@ class End:
 
 
 class Watch:
-    """Sees every exchange on the sandbox's side: counts, remembers what had an effect, strikes when its moment comes."""
+    """Observes every exchange at the sandbox: counts them, records those with an effect, and kills at the set moment."""
 
     def __init__(self) -> None:
         self.sent: _Sent = Counter()
@@ -163,7 +163,7 @@ def run(
         def strike() -> None:
             with suppress(ProcessLookupError):
                 os.kill(process.pid or 0, signal.SIGKILL)
-            wait([process.sentinel], PATIENCE_S)  # its answer must not go out to one still alive
+            wait([process.sentinel], PATIENCE_S)  # its answer must not reach a process that is still alive
 
         watch.arm(death, strike)
         started = time.monotonic()

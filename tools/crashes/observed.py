@@ -1,4 +1,4 @@
-"""What can be seen of an env from outside, less what a crash may change: moments, tries and run ids."""
+"""What is visible of an env from outside, without what a crash may change: times, tries and run ids."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def _by_key(rows: list[dict[str, Any]], keys: Any) -> dict[str, Any]:
 
 
 def _timeless(row: dict[str, Any]) -> dict[str, Any]:
-    """A moment of ours only counts as there or not there."""
+    """Only whether one of our own timestamps is set counts, not its value."""
     return {
         name: value is not None if name.endswith("_at") or name == "watermark" else value
         for name, value in row.items()

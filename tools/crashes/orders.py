@@ -80,7 +80,7 @@ CLOSED_AS = {
 
 
 def deliver(inbox: Path, round_number: int, *, modified_at: float) -> None:
-    """Writes what the marketplace hands over in a round, one row of it bad."""
+    """Writes what the marketplace delivers in a round, including one bad row."""
     bodies = [
         (story.seller, _body(story, state))
         for story in STORIES

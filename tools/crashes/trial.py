@@ -49,7 +49,7 @@ class Stage:
 
 @dataclass
 class Result:
-    """What came of one trial."""
+    """The result of one trial."""
 
     stage: Stage
     deaths: list[Death]
@@ -143,7 +143,7 @@ class Trials:
         return world.orders, world.grants, world.rules, world.limiter
 
     def _kill(self, stage: Stage, rng: random.Random) -> tuple[list[Death], int]:
-        """One death, sometimes two or three in a row; a draw that comes too late is drawn again."""
+        """Kills once, sometimes two or three times in a row; a moment after the step's end is drawn again."""
         for survived in range(TRIES_TO_HIT):
             self._restore(stage)
             deaths = [_draw(stage.measures, rng)]

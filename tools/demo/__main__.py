@@ -119,7 +119,7 @@ def _loop(programs: Programs, airflow: AirflowServer, home: Path, progress: Prog
         states.append(airflow.run_started_after("feedamp_process_fulfillments", moment))
         progress.say(f"Round {n}, sellers acted, extracted and processed: {_count(control)}")
         if _count(control) == before:
-            break  # no one did anything any more
+            break  # no seller did anything in this round
         before = _count(control)
     states.append(airflow.run("feedamp_reconcile_orders"))
     progress.say(f"feedamp_reconcile_orders: {states[-1]}")

@@ -1,4 +1,4 @@
-"""Starts and ends the programs of the demo; each in a session of its own, so that none outlives it."""
+"""Starts and ends the programs of the demo, each in its own session, so that none outlives it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def free_port() -> int:
-    """A loopback port no one listens on now."""
+    """A free loopback port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""What came of it, read from the warehouse, the ledger and the sandbox's own counts."""
+"""The result of the demo, read from the warehouse, the ledger and the sandbox's own counts."""
 
 from __future__ import annotations
 

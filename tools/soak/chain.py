@@ -92,7 +92,7 @@ class Memory:
 
 @dataclass
 class RunResult:
-    """How a run ended: `problems` are empty for a green one; `loaded` says that its asset event went out."""
+    """How a run ended: `problems` is empty for a green one; `loaded` says that its asset event was emitted."""
 
     dag_id: str
     run_id: str
@@ -103,7 +103,7 @@ class RunResult:
 
 @dataclass
 class Figures:
-    """What all runs together came to; written from many threads."""
+    """The totals of all runs; written from many threads."""
 
     runs: Counter[str] = field(default_factory=Counter)
     red: Counter[str] = field(default_factory=Counter)

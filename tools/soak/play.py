@@ -42,7 +42,7 @@ Say = Callable[[str], None]
 
 @dataclass
 class Outcome:
-    """What a soak came to. `stages`: all differences at the end; those of the warehouse after each of rebuild,
+    """The result of a soak. `stages`: all differences at the end; those of the warehouse after each of rebuild,
     compaction, rebuild."""
 
     settings: Settings
@@ -87,7 +87,7 @@ class Soak:
         self._outcome = Outcome(settings, figures=self._scheduler.figures)
 
     def now(self) -> datetime:
-        """The moment, by the clock that everybody here goes by."""
+        """The current time, by the clock that the whole soak uses."""
         return self._fixtures.clock.now() if self._fixtures.clock else datetime.now(UTC)
 
     def play(self) -> Outcome:

@@ -1,4 +1,4 @@
-"""What a soak leaves behind: rows of the state, rows of the warehouse, and how much room all of it takes."""
+"""What a soak leaves behind: rows of the state, rows of the warehouse, and how much space they take."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Room:
 
 
 def room(fixtures: Fixtures) -> Room:
-    """How much all of it takes now."""
+    """How much space everything takes now."""
     lake = Lake(str(fixtures.folder / "lake"))
     files = [path for path in (fixtures.folder / "lake").rglob("*") if path.is_file()]
     published = lake.published()

@@ -99,7 +99,7 @@ class Broken:
 
     @property
     def was_under_way(self) -> bool:
-        """A request of another process, which heard of the 429 only when the state knew of it."""
+        """Whether another process sent the request before it could learn of the 429 from the state."""
         return self.rule == "retry_after_ignored" and any(
             age_s <= HEARD_OF_WITHIN_S and request.endswith(" 429") for age_s, request in self.requests_s_ago
         )
@@ -243,7 +243,7 @@ class Levers:
                         act(world.options, order, now)
 
     def hold(self, number: str) -> None:
-        """Has the seller leave an order alone until `ship`."""
+        """Makes the seller leave an order alone until `ship`."""
         with self._hurry:
             self._held = self._held | {number}
 

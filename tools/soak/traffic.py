@@ -1,4 +1,4 @@
-"""What the marketplace hands over: files of all kinds and sizes, repeats, releases, cancellations, bad rows.
+"""What the marketplace delivers: files of all kinds and sizes, repeats, releases, cancellations, bad rows.
 
 Everything is decided by the seed. What was delivered is remembered, since the comparison asks where it went.
 """
