@@ -1,4 +1,4 @@
-"""How long extraction takes, beside a bare loop that only turns the same pages into Parquet, in one run.
+"""How long extraction takes, compared with a bare loop that only writes the same pages to Parquet, in one run.
 
 python benchmarks/extraction.py                    20,000 orders in 400 pages, without and with 20 ms a page
 python benchmarks/extraction.py --orders N --latency-ms L

@@ -1,4 +1,4 @@
-"""How long 46 sellers take beside four in trouble, compared with the time they take alone, in one run.
+"""How long 46 sellers take beside four failing ones, compared with the time they take alone, in one run.
 
 python benchmarks/isolation.py                   five pages a seller, at the two requests a second that are allowed
 python benchmarks/isolation.py --pages N

@@ -195,9 +195,9 @@ def test_every_closed_order_has_a_row_in_closures(looped):
 
 def test_reconciling_yesterday_compares_its_orders_and_finds_no_difference(looped):
     yesterday = (midnight() - timedelta(days=1)).date().isoformat()
-    bought = sum(row["order"]["purchase_date"].startswith(yesterday) for row in looped.rows)
+    purchased = sum(row["order"]["purchase_date"].startswith(yesterday) for row in looped.rows)
     [(compared,)] = looped.env.query("SELECT sum(orders)::int FROM feedamp.runs WHERE step = 'reconcile'")
-    assert compared == bought > 0
+    assert compared == purchased > 0
     assert looped.env.query("SELECT * FROM feedamp.reconciliations") == []
 
 

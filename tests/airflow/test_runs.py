@@ -221,8 +221,8 @@ def test_a_reconciliation_repairs_when_it_is_told_to(placed, repair):
     with placed.sandbox.world.lock:
         orders = placed.sandbox.world.orders
         orders._sorted[FIRST].remove(orders._by_number[FIRST].pop(f"M-{FIRST}"))
-    bought = datetime(2026, 3, 2, tzinfo=UTC)
-    run = placed.run_dag("reconcile_orders", at=bought + timedelta(days=1), repair=repair)
+    purchased = datetime(2026, 3, 2, tzinfo=UTC)
+    run = placed.run_dag("reconcile_orders", at=purchased + timedelta(days=1), repair=repair)
     assert run.state == "success"
     found = placed.query("SELECT field, feedamp_value, repaired_at IS NOT NULL FROM feedamp.reconciliations")
     assert found == [("order", "missing", bool(repair))]

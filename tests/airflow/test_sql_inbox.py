@@ -1,4 +1,4 @@
-"""`inbox_sql` on real connections: a Postgres with its provider, and a SQLite file behind a hook of our own."""
+"""`inbox_sql` on real connections: a Postgres with its provider, and a SQLite file behind a hook defined here."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ def test_an_order_that_has_just_come_is_not_in_an_index_that_lags(
     ("change", "field", "before"),
     [
         pytest.param(lambda s, p: p.place("M-1", marketplace_state="CANCELLED"), "marketplace_state",
-                     "AWAITING_SHIPMENT", id="our own PUT"),
+                     "AWAITING_SHIPMENT", id="the client's own PUT"),
         pytest.param(lambda s, p: s.set_marketplace_fulfilled(SELLER, "M-1"), "is_marketplace_fulfilled", False,
                      id="who ships it"),
     ],

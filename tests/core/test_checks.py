@@ -19,7 +19,7 @@ from feedamp.rules.checks import (
 )
 
 TODAY = date(2026, 3, 10)
-BOUGHT = datetime(2026, 3, 2, 14, 5, tzinfo=UTC)
+PURCHASED = datetime(2026, 3, 2, 14, 5, tzinfo=UTC)
 ORDERED = {"A": 2, "B": 1}
 GOOD = "1Z999AA10123456784"
 BAD = "1Z999AA10123456785"
@@ -37,7 +37,7 @@ def done(line: str, *shipments: Shipment, cancelled: tuple[int | None, ...] = ()
 
 def check(*entries: LineFulfillment, shared: tuple[str, ...] = ()) -> list[Finding]:
     snapshot = Snapshot(mp_order_number="M-1", fulfillments=entries)
-    return check_order(ORDERED, snapshot, purchase_date=BOUGHT, today=TODAY, shared_numbers=shared)
+    return check_order(ORDERED, snapshot, purchase_date=PURCHASED, today=TODAY, shared_numbers=shared)
 
 
 @pytest.mark.parametrize(

@@ -160,14 +160,14 @@ async def test_a_longer_pause_ends_the_wait_of_requests_that_already_wait(state,
 
 async def test_a_slot_is_reserved_only_once_the_pool_has_a_connection(state, rate_limiters, clock):
     """Requests of one seller that waited for the pool together must not leave together."""
-    room, left = asyncio.Semaphore(1), []
+    pool, left = asyncio.Semaphore(1), []
 
     async def leave(rate_limiter):
-        async with rate_limiter.leaving(S1, room) as has_left:
+        async with rate_limiter.leaving(S1, pool) as has_left:
             left.append(clock().timestamp())
             has_left()
 
-    async with room:
+    async with pool:
         waiting = [asyncio.ensure_future(leave(rate_limiter)) for rate_limiter in rate_limiters * 2]
         for _ in range(10):
             await asyncio.sleep(0)
@@ -179,32 +179,32 @@ async def test_a_slot_is_reserved_only_once_the_pool_has_a_connection(state, rat
 
 
 async def test_a_request_that_waits_for_a_slot_leaves_its_connection_to_others(state, rate_limiters, clock):
-    room, order = asyncio.Semaphore(1), []
+    pool, order = asyncio.Semaphore(1), []
 
     async def sleep(seconds):
-        async with asyncio.timeout(1), rate_limiters[1].leaving(S2, room):
+        async with asyncio.timeout(1), rate_limiters[1].leaving(S2, pool):
             order.append(S2)
         await clock.sleep(seconds)
 
     waiting = RateLimiter(state, requests_per_second=2, sleep=sleep)
     await rate_limiters[0].acquire(S1)
-    async with waiting.leaving(S1, room):
+    async with waiting.leaving(S1, pool):
         order.append(S1)
     assert order == [S2, S1]
-    assert not room.locked()
+    assert not pool.locked()
     rate_limiters[1].pause(S1, 3600)
     with pytest.raises(ThrottledError):
-        async with waiting.leaving(S1, room):
+        async with waiting.leaving(S1, pool):
             pytest.fail("it must not leave")
-    assert not room.locked()
+    assert not pool.locked()
 
 
 async def test_requests_that_wait_for_new_connections_do_not_leave_together(rate_limiters, clock):
     """Three requests at once, and each new connection takes longer than the time between two slots."""
-    room, is_connected, connecting, left = asyncio.Semaphore(3), asyncio.Semaphore(0), [], []
+    pool, is_connected, connecting, left = asyncio.Semaphore(3), asyncio.Semaphore(0), [], []
 
     async def leave(name):
-        async with rate_limiters[0].leaving(S1, room) as has_left:
+        async with rate_limiters[0].leaving(S1, pool) as has_left:
             connecting.append(name)
             await is_connected.acquire()
             left.append(clock().timestamp())
@@ -222,26 +222,26 @@ async def test_requests_that_wait_for_new_connections_do_not_leave_together(rate
 
 
 async def test_the_next_request_leaves_before_the_last_one_is_answered(rate_limiters, clock):
-    room, is_answered = asyncio.Semaphore(2), asyncio.Event()
+    pool, is_answered = asyncio.Semaphore(2), asyncio.Event()
 
     async def slow():
-        async with rate_limiters[0].leaving(S1, room) as has_left:
+        async with rate_limiters[0].leaving(S1, pool) as has_left:
             has_left()
             await is_answered.wait()
 
     waiting = asyncio.ensure_future(slow())
     await asyncio.sleep(0)
-    async with asyncio.timeout(1), rate_limiters[0].leaving(S1, room):
+    async with asyncio.timeout(1), rate_limiters[0].leaving(S1, pool):
         assert not waiting.done()
     is_answered.set()
     await waiting
 
 
 async def test_a_request_that_was_never_sent_blocks_no_other(rate_limiters):
-    room = asyncio.Semaphore(1)
+    pool = asyncio.Semaphore(1)
     with pytest.raises(OSError, match="refused"):
-        async with rate_limiters[0].leaving(S1, room):
+        async with rate_limiters[0].leaving(S1, pool):
             raise OSError("refused")
-    async with asyncio.timeout(1), rate_limiters[0].leaving(S1, room):
-        assert room.locked()
-    assert not room.locked()
+    async with asyncio.timeout(1), rate_limiters[0].leaving(S1, pool):
+        assert pool.locked()
+    assert not pool.locked()

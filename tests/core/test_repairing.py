@@ -144,7 +144,7 @@ def test_what_is_open_at_feedamp(order: LedgerOrder | None, feedamp: Order, acti
     ("order", "feedamp"),
     [
         pytest.param(ours("settled", A, body_kind=OBSERVED), None, id="lost"),
-        pytest.param(ours("settled", A, body_kind=OBSERVED), shown(P), id="its release forgotten"),
+        pytest.param(ours("settled", A, body_kind=OBSERVED), shown(P), id="its release lost"),
     ],
 )
 def test_an_order_without_a_body_of_ours_is_not_sent(order: LedgerOrder, feedamp: Order | None) -> None:

@@ -176,8 +176,8 @@ def test_a_fault_that_comes_back_keeps_the_day_it_was_first_found() -> None:
 
 
 def test_a_resolved_finding_records_when() -> None:
-    [mended] = follow([], [REPORTED_ONCE], look())
-    assert (mended.resolved_at, mended.reported_at) == (NOW, SENT)
+    [resolved] = follow([], [REPORTED_ONCE], look())
+    assert (resolved.resolved_at, resolved.reported_at) == (NOW, SENT)
 
 
 def test_another_value_on_the_same_line_is_another_finding() -> None:

@@ -21,7 +21,7 @@ def test_the_test_of_a_mutant_is_there(mutant, root):
     name, _, function = mutant.test.partition("::")
     file = root / name
     sources = [file.read_text(encoding="utf-8")]
-    # One contract test over every engine stands beside the tests and is imported by name.
+    # Contract tests that run over every engine are in tests/support and are imported by name.
     sources += [
         (root / "tests" / "support" / f"{module}.py").read_text(encoding="utf-8")
         for module in re.findall(r"^from (\w+_contract) import", sources[0], re.MULTILINE)

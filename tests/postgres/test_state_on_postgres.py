@@ -103,7 +103,7 @@ def test_the_clock_is_the_databases_however_wrong_the_machines_is(state, monkeyp
 def test_the_clock_goes_on_and_is_not_asked_for_every_time(state):
     asked = []
     sa.event.listen(state.engine, "before_cursor_execute", lambda *arguments: asked.append(arguments[2]))
-    with state.begin() as connection:  # whose own now() stands still
+    with state.begin() as connection:  # its own now() does not advance
         connection.execute(sa.select(1))
         came = [state.now() for _ in range(100)]
     assert came == sorted(came)

@@ -283,7 +283,7 @@ LINE = {"seller_id": "S1", "mp_order_number": "M-1", "mp_line_number": "A", "rec
         pytest.param(
             [("orders", 0, ORDER, True), ("orders", 1, {**SHOWN, "recorded_at": LATER}, False)],
             True,
-            id="a snapshot for which only a placing stands in",
+            id="a snapshot that only a placement replaces",
         ),
         pytest.param(
             [
@@ -293,7 +293,7 @@ LINE = {"seller_id": "S1", "mp_order_number": "M-1", "mp_line_number": "A", "rec
                 ("order_lines", 1, {**LINE, "mp_line_number": "B"}, False),
             ],
             False,
-            id="a line of a snapshot that another of its moment stands in for",
+            id="a line of a snapshot that another one of the same moment replaces",
         ),
         pytest.param(
             [("orders", 0, SHOWN, True), ("order_lines", 0, LINE, False)],

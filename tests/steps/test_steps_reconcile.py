@@ -111,7 +111,7 @@ def test_two_runs_on_a_quiet_day_write_nothing_new(agreed: Env) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bought", "taken"),
+    ("purchased", "taken"),
     [
         pytest.param("2026-03-02T00:00:00Z", True, id="the first second of the day"),
         pytest.param("2026-03-02T23:59:59Z", True, id="the last second of the day"),
@@ -119,8 +119,8 @@ def test_two_runs_on_a_quiet_day_write_nothing_new(agreed: Env) -> None:
         pytest.param("2026-03-01T23:59:59Z", False, id="the last second of the day before"),
     ],
 )
-def test_an_order_belongs_to_the_utc_day_of_its_purchase(env: Env, bought: str, taken: bool) -> None:
-    env.placed("M-1", purchase_date=bought)
+def test_an_order_belongs_to_the_utc_day_of_its_purchase(env: Env, purchased: str, taken: bool) -> None:
+    env.placed("M-1", purchase_date=purchased)
     assert env.reconcile(DAY, NEXT_DAY, dry_run=True).orders == int(taken)
 
 

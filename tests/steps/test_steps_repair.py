@@ -21,7 +21,7 @@ def of_feedamp(env: Env, number: str, seller: str = SELLER) -> StoredOrder:
 
 
 def lose(env: Env, *numbers: str, seller: str = SELLER) -> None:
-    """FeedAMP forgets orders."""
+    """FeedAMP loses orders."""
     with env.sandbox.world.lock:
         orders = env.sandbox.world.orders
         for number in numbers:
@@ -121,7 +121,9 @@ def lose_warehouse(env: Env) -> None:
     "damages",
     [
         pytest.param((lose_open, open_there, change_unseen), id="FeedAMP lost, opened and changed orders"),
-        pytest.param((withdraw_release, forget_closing), id="a release and a closing are forgotten"),
+        pytest.param(
+            (withdraw_release, forget_closing), id="the records of a release and a closing are lost"
+        ),
         pytest.param((close_there, drop_rows), id="closed there, and rows are gone from the warehouse"),
         pytest.param((forget_state, alter_rows), id="ledger and warehouse are altered"),
         pytest.param((lose_warehouse,), id="the warehouse is lost"),

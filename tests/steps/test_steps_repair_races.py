@@ -113,7 +113,7 @@ def test_a_warehouse_that_is_newer_than_the_read_is_right(agreed: Env) -> None:
 
 
 def test_a_list_that_lags_reopens_nothing(agreed: Env) -> None:
-    """What the list showed as open is final when it is read by itself."""
+    """An order that the list returned as open is final when it is read alone."""
     agreed.fulfill("M-1", shipment(2))
     agreed.loop()
     order = agreed.sandbox._order(SELLER, "M-1")
@@ -189,7 +189,7 @@ def test_a_retry_of_a_whole_try_doubles_nothing(agreed: Env) -> None:
 
 
 def test_a_retry_finishes_what_a_cut_try_has_begun(agreed: Env) -> None:
-    """The order stands in the ledger as to be placed when the first try ends."""
+    """The order is `to_place` in the ledger when the first try ends."""
     lose(agreed, "M-1")
     run = agreed.run("reconcile_orders")
     agreed.sandbox.fault("reset_before", method="PUT", times=None)

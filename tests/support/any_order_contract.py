@@ -32,7 +32,7 @@ def loader(open_loader: Callable[[Path], Loader]) -> Iterator[Loader]:
 
 
 def tables_after(loader: Loader, manifests: Sequence[Sequence[Event]], turns: Iterable[int]) -> Tables:
-    """Every table after these manifests were loaded in these turns, some of them more than once."""
+    """Every table after these manifests were loaded in this order, some of them more than once."""
     loader.empty()
     published = [loader.publish(*(event.rows for event in events)) for events in manifests]
     for turn in turns:

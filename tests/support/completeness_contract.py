@@ -655,7 +655,7 @@ def test_a_compacted_lake_has_no_difference(lived_in: Env) -> None:
     assert differences(lived_in, with_lake=True) == []
 
 
-# Sellers in trouble, and who calls
+# Failing sellers, and the callers of the check
 
 
 def test_one_failing_seller_does_not_stop_the_repair_of_others(lived_in: Env, lose: RunSql) -> None:

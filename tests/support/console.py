@@ -58,7 +58,7 @@ class Console:
         self.resources.state.close()
 
     def reopen(self) -> None:
-        """Reads the options again, for the steps; a command does so by itself."""
+        """Reads the options again, for the steps; a command always does so."""
         self.resources.state.close()
         self.resources = self.env.resources()
 

@@ -144,7 +144,7 @@ def test_a_damaged_manifest_that_is_moved_away_loses_nothing(shipped: Env) -> No
 
 
 def test_rows_of_the_outbox_come_again_when_their_manifest_is_moved_away(env: Env) -> None:
-    """What `place` wrote stands nowhere else but in the outbox, until it is in the warehouse."""
+    """The rows that `place` wrote are only in the outbox until they are in the warehouse."""
     env.placed("M-1")
     emptied = _outbox_manifest(env)
     cut_in_half(file_of(env, emptied, "placements"))

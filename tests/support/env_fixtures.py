@@ -22,7 +22,7 @@ OTHER = "seller-002"
 
 
 class Clock:
-    """Starts at noon, goes on by itself, and jumps on request."""
+    """Starts at noon, advances with real time, and jumps on request."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()

@@ -47,7 +47,7 @@ class Views:
             return rejects.standing(connection, everything=everything)
 
     def reject_codes(self) -> list[tuple[str, str]]:
-        """(stage, code) of every reason that stands."""
+        """(stage, code) of every reason of current rejects."""
         return [(r.stage, reason["code"]) for r in self.rejects() for reason in r.reasons]
 
     def watermark(self, seller: str = SELLER) -> datetime | None:

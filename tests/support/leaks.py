@@ -15,7 +15,7 @@ from order_samples import good_line, good_order
 
 from feedamp_sandbox import Sandbox
 
-Place = tuple[str, str]  # where, and the text that stands there
+Place = tuple[str, str]  # where, and the text found there
 
 CUSTOMER = {
     "full_name": "Zorvath Quillmere",
@@ -112,7 +112,7 @@ def ends(secret: str) -> set[str]:
 
 
 def hits(places: Iterable[Place], words: Iterable[str]) -> list[Place]:
-    """Where which word stands."""
+    """The places at which each word is found."""
     wanted = [word.lower() for word in words]
     return sorted({(where, word) for where, text in places for word in wanted if word in text.lower()})
 

@@ -39,7 +39,7 @@ Steps = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Case:
-    """Two runs, the world they start from, and what comes after both before anybody looks."""
+    """Two runs, the env they start from, and the steps that follow both before the comparison."""
 
     runs: tuple[Steps, Steps]
     prepare: Callable[[Env], None]

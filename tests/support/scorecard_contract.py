@@ -22,7 +22,7 @@ def card(loader: Loader, window_days: int = 30, seller: str = "S1") -> dict[str,
 
 
 @pytest.mark.parametrize(
-    ("bought", "in_30", "in_60"),
+    ("purchased", "in_30", "in_60"),
     [
         pytest.param(NOW, 1, 1, id="this very moment"),
         pytest.param(NOW + INSTANT, 0, 0, id="in the future"),
@@ -33,9 +33,9 @@ def card(loader: Loader, window_days: int = 30, seller: str = "S1") -> dict[str,
     ],
 )
 def test_a_window_holds_the_orders_purchased_in_it(
-    loader: Loader, bought: datetime, in_30: int, in_60: int
+    loader: Loader, purchased: datetime, in_30: int, in_60: int
 ) -> None:
-    sold(loader, "M-1", purchase_date=bought)
+    sold(loader, "M-1", purchase_date=purchased)
     assert (card(loader, 30)["orders"], card(loader, 60)["orders"]) == (in_30, in_60)
 
 

@@ -84,7 +84,7 @@ def closed(whole: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def special(name: str) -> dict[str, Any] | None:
-    """Types whose rule stands in the text."""
+    """Types whose rule is given only in the text."""
     return {"UtcDateTime": MOMENT, "Currency": CURRENCY}.get(name)
 
 

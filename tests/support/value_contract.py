@@ -97,9 +97,9 @@ def test_more_orders_than_fit_one_query_are_all_looked_up(loader: Loader) -> Non
 def test_a_session_names_the_orders_purchased_in_a_span(
     loader: Loader, sellers: list[str], start: int, end: int, expected: list[tuple[str, str]]
 ) -> None:
-    bought = datetime(2026, 3, 2, 14, 5, tzinfo=UTC)  # as `order` has it
+    purchased = datetime(2026, 3, 2, 14, 5, tzinfo=UTC)  # as `order` has it
     loader.load(snapshot(order(1), 1))
-    found = loader.session.bought(sellers, bought.replace(minute=start), bought.replace(minute=end))
+    found = loader.session.bought(sellers, purchased.replace(minute=start), purchased.replace(minute=end))
     assert list(found) == expected
 
 

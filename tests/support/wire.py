@@ -39,7 +39,7 @@ JsonObject = dict[str, Any]
 
 
 class Clock:
-    """Stands still until it is moved; sleeping moves it."""
+    """A clock that moves only when it is told to, or by sleeping."""
 
     def __init__(self) -> None:
         self.at = NOON

@@ -1,4 +1,4 @@
-"""One clock for every process of an env: it goes on by itself and jumps where the code sleeps."""
+"""One clock for every process of an env: it advances with real time and jumps where the code sleeps."""
 
 from __future__ import annotations
 

@@ -188,7 +188,7 @@ def run(
 def _look_on(
     folder: Path, sentinel: int, death: Death | None, strike: Callable[[], None], *, is_measured: bool
 ) -> int:
-    """Waits for the end of the process; returns how often files were seen to change, where anybody looks."""
+    """Waits for the end of the process; returns how often files changed, if they are watched."""
     started = time.monotonic()
     if death and death.kind == "moment" and not wait([sentinel], death.at):
         strike()

@@ -78,7 +78,7 @@ def lake_rows(lake: Lake) -> Observed:
             if table_name == table.name
             and newest.get((row["seller_id"], row["mp_order_number"])) == row[RECORDED_AT]
         ]
-        # The same read may stand in two manifests: a load that died after it had published its outbox.
+        # The same read may be in two manifests if a load died after it had published its outbox.
         unique = {repr(row): row for row in latest}.values()
         observed[f"lake {table.name}"] = _by_key(list(unique), table.key)
     return observed

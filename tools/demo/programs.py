@@ -186,7 +186,7 @@ class Programs:
 
 
 def session_members(session: int) -> list[int]:
-    """Processes of a session that are not zombies; a leader's children keep its session, whoever adopts them."""
+    """Processes of a session that are not zombies; a leader's children keep its session even after they are reparented."""
     members = []
     for entry in Path("/proc").iterdir() if Path("/proc").exists() else ():
         if entry.name.isdigit():

@@ -163,7 +163,7 @@ class Scheduler:
         return result
 
     def task(self, task: str, run_id: str, **params: Any) -> dict[str, Any]:
-        """One task by itself in a process of its own, once.
+        """Runs one task once, in a separate process.
 
         Raises:
             RuntimeError: it failed.
@@ -204,7 +204,7 @@ class Scheduler:
         return end
 
     def pause(self, seconds: float) -> None:
-        """Lets time pass; on a clock of our own it jumps."""
+        """Lets time pass; a simulated clock jumps."""
         if self._fixtures.clock:
             self._fixtures.clock.skip(seconds=seconds)
         else:

@@ -25,7 +25,7 @@ AROUND_A_KILL = timedelta(seconds=10)
 """A process that died so soon after FeedAMP's answer may not have recorded it."""
 
 NOT_A_FAULT = {"illegal_transition", "body_changed"}
-"""Codes of rejects that stand beside an order in the ledger: a change that came too late, or that FeedAMP takes not."""
+"""Codes of rejects that may exist beside an order in the ledger: a late change, or one that FeedAMP does not accept."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ class _Comparison:
             self._say("a shipment by the marketplace is lost", key, f"{row['phase']} {row['reason']}")
         if state == "AWAITING_SHIPMENT" and not held["is_marketplace_fulfilled"]:
             if held["errors"]:
-                self._say("an error that its seller has not mended", key, str(held["errors"])[:200])
+                self._say("an error that its seller has not corrected", key, str(held["errors"])[:200])
             elif all(_pending(held, line["mp_line_number"]) <= 0 for line in held["order_lines"]):
                 self._say("all units are in, but the order is open", key, f"{row['phase']} {row['reason']}")
 
@@ -232,7 +232,7 @@ class _Comparison:
                     "a rule of FeedAMP was broken", (rule,), f"{times - excused[rule]} times, first {example}"
                 )
 
-    # The state by itself
+    # The state alone
 
     def _snapshots(self) -> None:
         """Open orders that their seller has touched: without their snapshot no one ever validates or closes them."""
@@ -348,7 +348,7 @@ class _Comparison:
                     self._say(f"warehouse {table}: {column}", key, f"{stored[key][column]}, FeedAMP {value}")
 
     def _placements_and_closures(self) -> None:
-        """Each state that FeedAMP took stands in one of the two tables, and nothing else does."""
+        """Each state that FeedAMP accepted is in one of the two tables, and nothing else is."""
         placed: dict[tuple[str, str], Mapping[str, Any]] = {
             (row["mp_order_number"], row["marketplace_state"]): row
             for row in self._is.warehouse["placements"]
