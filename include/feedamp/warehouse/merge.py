@@ -53,27 +53,33 @@ def _merge_latest(engine: Engine, table: Table, files: LakeFiles) -> None:
     key = ", ".join(table.key)
     columns = f"{_columns(table)}, {RECORDED_AT}"
     if moment := _FACTS.get(table.name):
-        known, known_at = f"{SCHEMA}.{table.name} v ON {_same(table.key, 'v', 'n')}", f"v.{moment}"
+        known, known_at = (
+            f"{SCHEMA}.{table.name} known ON {_same(table.key, 'known', 'incoming')}",
+            f"known.{moment}",
+        )
     else:
-        known = f"{META}.row_versions v ON v.table_name = '{table.name}' AND v.row_key = n.row_key"
-        known_at = "v.known_at"
+        known = (
+            f"{META}.row_versions known "
+            f"ON known.table_name = '{table.name}' AND known.row_key = incoming.row_key"
+        )
+        known_at = "known.known_at"
     engine.execute(
         f"""INSERT INTO {newer} ({columns}, row_key)
-        SELECT {_columns(table, "n.")}, n.{RECORDED_AT}, n.row_key FROM (
+        SELECT {_columns(table, "incoming.")}, incoming.{RECORDED_AT}, incoming.row_key FROM (
             SELECT {columns}, concat_ws(chr(31), {key}) AS row_key,
                    row_number() OVER (PARTITION BY {key} ORDER BY {RECORDED_AT} DESC) AS place
             FROM {_staged(engine, table, files)}
-        ) n
+        ) incoming
         LEFT JOIN {known}
-        WHERE n.place = 1 AND ({known_at} IS NULL OR n.{RECORDED_AT} >= {known_at})"""
+        WHERE incoming.place = 1 AND ({known_at} IS NULL OR incoming.{RECORDED_AT} >= {known_at})"""
     )
     _replace(engine, table, newer, table.key)
     if table.name in _FACTS:
         engine.execute(f"INSERT INTO {_TOUCHED} SELECT {_ORDER} FROM {newer}")
         return
     engine.execute(
-        f"""DELETE FROM {META}.row_versions v USING {newer} n
-        WHERE v.table_name = '{table.name}' AND v.row_key = n.row_key"""
+        f"""DELETE FROM {META}.row_versions known USING {newer} newer
+        WHERE known.table_name = '{table.name}' AND known.row_key = newer.row_key"""
     )
     engine.execute(
         f"INSERT INTO {META}.row_versions SELECT '{table.name}', row_key, {RECORDED_AT} FROM {newer}"
@@ -87,40 +93,46 @@ def _merge_snapshots(engine: Engine, tables: Mapping[str, Table], files: LakeFil
     columns = f"{_columns(orders)}, {RECORDED_AT}"
     engine.execute(
         f"""INSERT INTO {newer} ({columns})
-        SELECT {_columns(orders, "n.")}, n.{RECORDED_AT} FROM (
+        SELECT {_columns(orders, "incoming.")}, incoming.{RECORDED_AT} FROM (
             SELECT {columns},
                    row_number() OVER (
                        PARTITION BY {_ORDER}
                        ORDER BY extracted_at IS NOT NULL DESC, {RECORDED_AT} DESC, snapshot_hash DESC) AS place
             FROM {_staged(engine, orders, files)}
-        ) n
-        LEFT JOIN {META}.order_versions v ON {_same(_ORDER_KEY, "v", "n")}
-        LEFT JOIN {SCHEMA}.{orders.name} known ON {_same(_ORDER_KEY, "known", "n")}
-        WHERE n.place = 1
-          AND (v.seller_id IS NULL
-               OR (n.extracted_at IS NOT NULL AND (
-                   v.read_at IS NULL OR n.{RECORDED_AT} > v.read_at
-                   OR (n.{RECORDED_AT} = v.read_at AND n.snapshot_hash > known.snapshot_hash))))"""
+        ) incoming
+        LEFT JOIN {META}.order_versions version ON {_same(_ORDER_KEY, "version", "incoming")}
+        LEFT JOIN {SCHEMA}.{orders.name} known ON {_same(_ORDER_KEY, "known", "incoming")}
+        WHERE incoming.place = 1
+          AND (version.seller_id IS NULL
+               OR (incoming.extracted_at IS NOT NULL AND (
+                   version.read_at IS NULL OR incoming.{RECORDED_AT} > version.read_at
+                   OR (incoming.{RECORDED_AT} = version.read_at
+                       AND incoming.snapshot_hash > known.snapshot_hash))))"""
     )
     if not list(engine.rows(f"SELECT 1 AS found FROM {newer} LIMIT 1")):
         return
     _replace(engine, orders, newer, _ORDER_KEY)
     for child in _children(tables):
         engine.execute(
-            f"DELETE FROM {SCHEMA}.{child.name} t USING {newer} n WHERE {_same(_ORDER_KEY, 't', 'n')}"
+            f"DELETE FROM {SCHEMA}.{child.name} known USING {newer} newer "
+            f"WHERE {_same(_ORDER_KEY, 'known', 'newer')}"
         )
         if child.name in files:
             engine.execute(
                 f"""INSERT INTO {SCHEMA}.{child.name} ({_columns(child)})
                 SELECT {_columns(child)} FROM (
-                    SELECT {_columns(child, "b.")},
+                    SELECT {_columns(child, "staged.")},
                            row_number() OVER (
-                               PARTITION BY {_columns_of(child.key, "b.")} ORDER BY b.{RECORDED_AT}) AS place
-                    FROM {_staged(engine, child, files)} b
-                    JOIN {newer} n ON {_same((*_ORDER_KEY, RECORDED_AT), "n", "b")}
-                ) c WHERE place = 1"""
+                               PARTITION BY {_columns_of(child.key, "staged.")}
+                               ORDER BY staged.{RECORDED_AT}) AS place
+                    FROM {_staged(engine, child, files)} staged
+                    JOIN {newer} newer ON {_same((*_ORDER_KEY, RECORDED_AT), "newer", "staged")}
+                ) incoming WHERE place = 1"""
             )
-    engine.execute(f"DELETE FROM {META}.order_versions v USING {newer} n WHERE {_same(_ORDER_KEY, 'v', 'n')}")
+    engine.execute(
+        f"DELETE FROM {META}.order_versions known USING {newer} newer "
+        f"WHERE {_same(_ORDER_KEY, 'known', 'newer')}"
+    )
     engine.execute(
         f"""INSERT INTO {META}.order_versions ({_ORDER}, read_at, shows_state)
         SELECT {_ORDER}, CASE WHEN extracted_at IS NOT NULL THEN {RECORDED_AT} END,
@@ -132,38 +144,43 @@ def _merge_snapshots(engine: Engine, tables: Mapping[str, Table], files: LakeFil
 
 def _apply_own_decisions(engine: Engine) -> None:
     state = """CASE
-                WHEN d.state IS NOT NULL AND (d.decided_at > d.read_at OR d.read_at IS NULL
-                                              OR NOT d.shows_state OR o.marketplace_state IS NULL)
-                THEN d.state ELSE o.marketplace_state END"""
+                WHEN decisions.state IS NOT NULL
+                     AND (decisions.decided_at > decisions.read_at OR decisions.read_at IS NULL
+                          OR NOT decisions.shows_state OR orders.marketplace_state IS NULL)
+                THEN decisions.state ELSE orders.marketplace_state END"""
     engine.execute(
-        f"""UPDATE {SCHEMA}.orders o
-        SET placed_at = d.placed_at, marketplace_state = {state},
-            closed_at = CASE WHEN {state} IN ('PENDING', 'AWAITING_SHIPMENT') THEN NULL ELSE d.closed_at END
+        f"""UPDATE {SCHEMA}.orders
+        SET placed_at = decisions.placed_at, marketplace_state = {state},
+            closed_at = CASE WHEN {state} IN ('PENDING', 'AWAITING_SHIPMENT')
+                        THEN NULL ELSE decisions.closed_at END
         FROM (
-            SELECT t.seller_id, t.mp_order_number, max(v.read_at) AS read_at,
-                   bool_and(v.shows_state) AS shows_state,
-                   min(e.decided_at) FILTER (WHERE e.placing) AS placed_at,
-                   coalesce(min(e.decided_at) FILTER (WHERE NOT e.placing),
-                            min(e.decided_at) FILTER (WHERE e.final)) AS closed_at,
-                   max(e.decided_at) AS decided_at,
-                   (array_agg(e.state ORDER BY e.decided_at DESC NULLS LAST, e.placing, e.state))[1] AS state
-            FROM (SELECT DISTINCT {_ORDER} FROM {_TOUCHED}) t
-            LEFT JOIN {META}.order_versions v ON {_same(_ORDER_KEY, "v", "t")}
+            SELECT touched.seller_id, touched.mp_order_number, max(version.read_at) AS read_at,
+                   bool_and(version.shows_state) AS shows_state,
+                   min(decision.decided_at) FILTER (WHERE decision.placing) AS placed_at,
+                   coalesce(min(decision.decided_at) FILTER (WHERE NOT decision.placing),
+                            min(decision.decided_at) FILTER (WHERE decision.final)) AS closed_at,
+                   max(decision.decided_at) AS decided_at,
+                   (array_agg(decision.state ORDER BY decision.decided_at DESC NULLS LAST,
+                                                      decision.placing, decision.state))[1] AS state
+            FROM (SELECT DISTINCT {_ORDER} FROM {_TOUCHED}) touched
+            LEFT JOIN {META}.order_versions version ON {_same(_ORDER_KEY, "version", "touched")}
             LEFT JOIN (
                 SELECT {_ORDER}, marketplace_state AS state, placed_at AS decided_at, true AS placing,
                        marketplace_state IN ('SHIPPED', 'CANCELLED') AS final
                 FROM {SCHEMA}.placements
                 UNION ALL
                 SELECT {_ORDER}, marketplace_state, closed_at, false, true FROM {SCHEMA}.closures
-            ) e ON {_same(_ORDER_KEY, "e", "t")}
-            GROUP BY t.seller_id, t.mp_order_number
-        ) d
-        WHERE {_same(_ORDER_KEY, "o", "d")}"""
+            ) decision ON {_same(_ORDER_KEY, "decision", "touched")}
+            GROUP BY touched.seller_id, touched.mp_order_number
+        ) decisions
+        WHERE {_same(_ORDER_KEY, "orders", "decisions")}"""
     )
 
 
 def _replace(engine: Engine, table: Table, newer: str, key: tuple[str, ...]) -> None:
-    engine.execute(f"DELETE FROM {SCHEMA}.{table.name} t USING {newer} n WHERE {_same(key, 't', 'n')}")
+    engine.execute(
+        f"DELETE FROM {SCHEMA}.{table.name} known USING {newer} newer WHERE {_same(key, 'known', 'newer')}"
+    )
     engine.execute(
         f"INSERT INTO {SCHEMA}.{table.name} ({_columns(table)}) SELECT {_columns(table)} FROM {newer}"
     )

@@ -38,14 +38,14 @@ def absent(engine: Engine, table: Table, rows: Sequence[Row]) -> list[Row]:
     )
     staged = f"feedamp_expected_{table.name}"
     same = " AND ".join(
-        f"t.{c.name} = e.{c.name}" if c.name in table.key else f"t.{c.name} IS NOT DISTINCT FROM e.{c.name}"
-        for c in columns
+        f"stored.{column.name} {'=' if column.name in table.key else 'IS NOT DISTINCT FROM'} expected.{column.name}"
+        for column in columns
     )
     with engine.transaction():
         engine.stage(staged, part, pa.RecordBatchReader.from_batches(schema, [batch]))
         found = engine.rows(
-            f"SELECT e.{_PLACE.name} AS place FROM {staged} e "
-            f"WHERE NOT EXISTS (SELECT 1 FROM {SCHEMA}.{table.name} t WHERE {same})"
+            f"SELECT expected.{_PLACE.name} AS place FROM {staged} expected "
+            f"WHERE NOT EXISTS (SELECT 1 FROM {SCHEMA}.{table.name} stored WHERE {same})"
         )
         return [rows[place] for place in sorted(row["place"] for row in found)]
 
@@ -164,17 +164,18 @@ def _torn(which: str) -> str:
     )
     return f"""
     SELECT * FROM (
-        SELECT o.seller_id, o.mp_order_number,
-               coalesce(l.ordered, 0) <> coalesce(o.units_ordered, 0)
-               OR coalesce(l.shipped, 0) <> coalesce(o.units_shipped, 0)
-               OR coalesce(l.cancelled, 0) <> coalesce(o.units_cancelled, 0) AS {ORDER_LINES.name}_differ,
-               coalesce(s.units, 0) <> coalesce(o.units_shipped, 0) AS {SHIPMENTS.name}_differ,
-               coalesce(c.units, 0) <> coalesce(o.units_cancelled, 0) AS {CANCELLATIONS.name}_differ
-        FROM (SELECT * FROM {SCHEMA}.{ORDERS.name} WHERE {which}) o
-        LEFT JOIN {lines} l ON l.seller_id = o.seller_id AND l.mp_order_number = o.mp_order_number
-        LEFT JOIN {by_order(SHIPMENTS, f"{units} AS units")} s
-               ON s.seller_id = o.seller_id AND s.mp_order_number = o.mp_order_number
-        LEFT JOIN {by_order(CANCELLATIONS, f"{units} AS units")} c
-               ON c.seller_id = o.seller_id AND c.mp_order_number = o.mp_order_number
+        SELECT orders.seller_id, orders.mp_order_number,
+               coalesce(lines.ordered, 0) <> coalesce(orders.units_ordered, 0)
+               OR coalesce(lines.shipped, 0) <> coalesce(orders.units_shipped, 0)
+               OR coalesce(lines.cancelled, 0) <> coalesce(orders.units_cancelled, 0) AS {ORDER_LINES.name}_differ,
+               coalesce(shipped.units, 0) <> coalesce(orders.units_shipped, 0) AS {SHIPMENTS.name}_differ,
+               coalesce(cancelled.units, 0) <> coalesce(orders.units_cancelled, 0) AS {CANCELLATIONS.name}_differ
+        FROM (SELECT * FROM {SCHEMA}.{ORDERS.name} WHERE {which}) orders
+        LEFT JOIN {lines} lines
+               ON lines.seller_id = orders.seller_id AND lines.mp_order_number = orders.mp_order_number
+        LEFT JOIN {by_order(SHIPMENTS, f"{units} AS units")} shipped
+               ON shipped.seller_id = orders.seller_id AND shipped.mp_order_number = orders.mp_order_number
+        LEFT JOIN {by_order(CANCELLATIONS, f"{units} AS units")} cancelled
+               ON cancelled.seller_id = orders.seller_id AND cancelled.mp_order_number = orders.mp_order_number
     ) compared
     WHERE {ORDER_LINES.name}_differ OR {SHIPMENTS.name}_differ OR {CANCELLATIONS.name}_differ"""

@@ -40,10 +40,11 @@ _META_INDEXES = {
 }
 # A loader whose machine is lost gives the lock back after two minutes, not after the two hours of the system.
 _KEEPALIVE = "SET tcp_keepalives_idle = 60; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 6"
-_WHO = """SELECT a.pid, a.application_name, host(a.client_addr) AS host FROM pg_locks l
-    LEFT JOIN pg_stat_activity a ON a.pid = l.pid
-    WHERE l.locktype = 'advisory' AND l.granted AND l.classid = 0 AND l.objid = $1 AND l.objsubid = 1
-      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+_WHO = """SELECT activity.pid, activity.application_name, host(activity.client_addr) AS host
+    FROM pg_locks locks LEFT JOIN pg_stat_activity activity ON activity.pid = locks.pid
+    WHERE locks.locktype = 'advisory' AND locks.granted
+      AND locks.classid = 0 AND locks.objid = $1 AND locks.objsubid = 1
+      AND locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
 
 
 class PostgresWarehouse:
@@ -204,10 +205,13 @@ class PostgresEngine:
         """Tables and views with their columns and types."""
         found: dict[str, dict[str, str]] = {}
         for row in self.rows(
-            """SELECT c.relname, a.attname, upper(format_type(a.atttypid, a.atttypmod)) AS type
-            FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-            WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) AND c.relkind IN ('r', 'v', 'p')
-            ORDER BY c.relname, a.attnum""",
+            """SELECT relation.relname, field.attname, upper(format_type(field.atttypid, field.atttypmod)) AS type
+            FROM pg_class relation
+            JOIN pg_attribute field
+              ON field.attrelid = relation.oid AND field.attnum > 0 AND NOT field.attisdropped
+            WHERE relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1)
+              AND relation.relkind IN ('r', 'v', 'p')
+            ORDER BY relation.relname, field.attnum""",
             [schema],
         ):
             found.setdefault(row["relname"], {})[row["attname"]] = row["type"]
@@ -228,12 +232,14 @@ class PostgresEngine:
     def users_of(self, schema: str, relation: str) -> list[str]:
         """Views that select from the relation."""
         found = self.rows(
-            """SELECT DISTINCT n.nspname || '.' || v.relname AS name
-            FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid AND d.classid = 'pg_rewrite'::regclass
-            JOIN pg_class v ON v.oid = r.ev_class JOIN pg_namespace n ON n.oid = v.relnamespace
-            JOIN pg_class c ON c.oid = d.refobjid AND c.oid <> v.oid
-            WHERE d.refclassid = 'pg_class'::regclass AND c.relname = $2
-              AND c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) ORDER BY name""",
+            """SELECT DISTINCT namespaces.nspname || '.' || views.relname AS name
+            FROM pg_depend depends
+            JOIN pg_rewrite rules ON rules.oid = depends.objid AND depends.classid = 'pg_rewrite'::regclass
+            JOIN pg_class views ON views.oid = rules.ev_class
+            JOIN pg_namespace namespaces ON namespaces.oid = views.relnamespace
+            JOIN pg_class used ON used.oid = depends.refobjid AND used.oid <> views.oid
+            WHERE depends.refclassid = 'pg_class'::regclass AND used.relname = $2
+              AND used.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) ORDER BY name""",
             [schema, relation],
         )
         return [row["name"] for row in found]

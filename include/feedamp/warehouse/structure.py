@@ -179,8 +179,10 @@ def _fill_from_extra(engine: Engine, table: Table, columns: tuple[Column, ...]) 
         staged = f"feedamp_filled_{table.name}"
         engine.stage(staged, part, pa.RecordBatchReader.from_batches(schema, [filled]))
         engine.execute(
-            f"""UPDATE {SCHEMA}.{table.name} t SET {", ".join(f"{c.name} = f.{c.name}" for c in columns)}
-            FROM {staged} f WHERE {" AND ".join(f"t.{name} = f.{name}" for name in table.key)}"""
+            f"""UPDATE {SCHEMA}.{table.name} stored
+            SET {", ".join(f"{column.name} = filled.{column.name}" for column in columns)}
+            FROM {staged} filled
+            WHERE {" AND ".join(f"stored.{name} = filled.{name}" for name in table.key)}"""
         )
         after = [found[-1][name] for name in table.key]
 

@@ -29,13 +29,14 @@ class View:
 
 # Which orders a measure counts; said in words in `COUNTED_ORDERS`.
 _COUNTED = f"""
-    SELECT o.*, coalesce(o.marketplace_state, '') NOT IN ('SHIPPED', 'CANCELLED') AND o.units_pending > 0 AS is_open,
-           CAST(o.latest_ship_date AT TIME ZONE 'UTC' AS DATE) AS ship_by_day
-    FROM {SCHEMA}.orders o
-    WHERE NOT coalesce(o.is_marketplace_fulfilled, false)
-      AND coalesce(o.marketplace_state, '') <> 'PENDING'
-      AND o.units_ordered > 0
-      AND NOT (coalesce(o.marketplace_state, '') = 'CANCELLED' AND o.units_cancelled = 0)"""
+    SELECT orders.*,
+           coalesce(marketplace_state, '') NOT IN ('SHIPPED', 'CANCELLED') AND units_pending > 0 AS is_open,
+           CAST(latest_ship_date AT TIME ZONE 'UTC' AS DATE) AS ship_by_day
+    FROM {SCHEMA}.orders
+    WHERE NOT coalesce(is_marketplace_fulfilled, false)
+      AND coalesce(marketplace_state, '') <> 'PENDING'
+      AND units_ordered > 0
+      AND NOT (coalesce(marketplace_state, '') = 'CANCELLED' AND units_cancelled = 0)"""
 
 COUNTED_ORDERS = """\
 A **counted order** is one that the seller is to ship: released (`marketplace_state` is not `PENDING`), not shipped by
@@ -100,17 +101,19 @@ TIME_TO_SHIP = View(
     f"""
 WITH counted AS ({_COUNTED}),
 sent AS (
-    SELECT o.seller_id, o.mp_order_number, o.purchase_date,
-           CAST(o.purchase_date AT TIME ZONE 'UTC' AS DATE) AS bought_on, min(s.shipped_date) AS first_shipped_on,
-           CASE WHEN o.units_pending = 0 AND count(*) = count(s.shipped_date)
-                THEN max(s.shipped_date) END AS last_shipped_on
-    FROM counted o
-    JOIN {SCHEMA}.shipments s ON s.seller_id = o.seller_id AND s.mp_order_number = o.mp_order_number
-    GROUP BY o.seller_id, o.mp_order_number, o.purchase_date, o.units_pending
+    SELECT counted.seller_id, counted.mp_order_number, counted.purchase_date,
+           CAST(counted.purchase_date AT TIME ZONE 'UTC' AS DATE) AS purchased_on,
+           min(shipments.shipped_date) AS first_shipped_on,
+           CASE WHEN counted.units_pending = 0 AND count(*) = count(shipments.shipped_date)
+                THEN max(shipments.shipped_date) END AS last_shipped_on
+    FROM counted
+    JOIN {SCHEMA}.shipments
+      ON shipments.seller_id = counted.seller_id AND shipments.mp_order_number = counted.mp_order_number
+    GROUP BY counted.seller_id, counted.mp_order_number, counted.purchase_date, counted.units_pending
 )
 SELECT seller_id, mp_order_number, purchase_date, first_shipped_on, last_shipped_on,
-       CAST(first_shipped_on - bought_on AS BIGINT) AS days_to_first_shipment,
-       CAST(last_shipped_on - bought_on AS BIGINT) AS days_to_last_shipment
+       CAST(first_shipped_on - purchased_on AS BIGINT) AS days_to_first_shipment,
+       CAST(last_shipped_on - purchased_on AS BIGINT) AS days_to_last_shipment
 FROM sent WHERE first_shipped_on IS NOT NULL""",
 )
 
@@ -166,25 +169,27 @@ sent AS (
     FROM {SCHEMA}.shipments GROUP BY seller_id, mp_order_number
 ),
 measured AS (
-    SELECT c.seller_id, c.purchase_date, c.units_cancelled > 0 AS cancelled, s.valid, s.judged,
-           CASE WHEN c.is_open THEN CAST({{now}} AT TIME ZONE 'UTC' AS DATE) > c.ship_by_day
-                ELSE c.units_shipped > 0 AND c.ship_by_day IS NOT NULL END AS due,
-           c.is_open OR s.last_shipped_on > c.ship_by_day AS late_if_due
-    FROM counted c
-    LEFT JOIN sent s ON s.seller_id = c.seller_id AND s.mp_order_number = c.mp_order_number
+    SELECT counted.seller_id, counted.purchase_date, counted.units_cancelled > 0 AS cancelled,
+           sent.valid, sent.judged,
+           CASE WHEN counted.is_open THEN CAST({{now}} AT TIME ZONE 'UTC' AS DATE) > counted.ship_by_day
+                ELSE counted.units_shipped > 0 AND counted.ship_by_day IS NOT NULL END AS due,
+           counted.is_open OR sent.last_shipped_on > counted.ship_by_day AS late_if_due
+    FROM counted
+    LEFT JOIN sent ON sent.seller_id = counted.seller_id AND sent.mp_order_number = counted.mp_order_number
 ),
-added AS (
-    SELECT a.seller_id, w.window_days, count(m.seller_id) AS orders,
-           count(m.seller_id) FILTER (WHERE m.cancelled) AS orders_cancelled,
-           count(m.seller_id) FILTER (WHERE m.due) AS orders_due,
-           count(m.seller_id) FILTER (WHERE m.due AND m.late_if_due) AS orders_late,
-           CAST(coalesce(sum(m.judged), 0) AS BIGINT) AS shipments_judged,
-           CAST(coalesce(sum(m.valid), 0) AS BIGINT) AS shipments_valid
-    FROM (SELECT DISTINCT seller_id FROM {SCHEMA}.orders) a
-    CROSS JOIN windows w
-    LEFT JOIN measured m
-           ON m.seller_id = a.seller_id AND m.purchase_date >= w.begins_at AND m.purchase_date <= {{now}}
-    GROUP BY a.seller_id, w.window_days
+totals AS (
+    SELECT sellers.seller_id, windows.window_days, count(measured.seller_id) AS orders,
+           count(measured.seller_id) FILTER (WHERE measured.cancelled) AS orders_cancelled,
+           count(measured.seller_id) FILTER (WHERE measured.due) AS orders_due,
+           count(measured.seller_id) FILTER (WHERE measured.due AND measured.late_if_due) AS orders_late,
+           CAST(coalesce(sum(measured.judged), 0) AS BIGINT) AS shipments_judged,
+           CAST(coalesce(sum(measured.valid), 0) AS BIGINT) AS shipments_valid
+    FROM (SELECT DISTINCT seller_id FROM {SCHEMA}.orders) sellers
+    CROSS JOIN windows
+    LEFT JOIN measured
+           ON measured.seller_id = sellers.seller_id
+          AND measured.purchase_date >= windows.begins_at AND measured.purchase_date <= {{now}}
+    GROUP BY sellers.seller_id, windows.window_days
 )
 SELECT seller_id, window_days, orders, orders_cancelled,
        CASE WHEN orders > 0 THEN CAST(orders_cancelled AS DOUBLE PRECISION) / orders END AS cancel_rate,
@@ -201,7 +206,7 @@ SELECT seller_id, window_days, orders, orders_cancelled,
        CASE WHEN orders_due > 0 THEN orders_late * 100 <= orders_due * 10 END AS walmart_on_time_ok,
        CASE WHEN orders > 0 THEN orders_cancelled * 100 <= orders * 2 END AS walmart_cancel_ok,
        CASE WHEN shipments_judged > 0 THEN shipments_valid * 100 >= shipments_judged * 99 END AS walmart_tracking_ok
-FROM added""",
+FROM totals""",
 )
 
 OPEN_FINDINGS_BY_AGE = View(
