@@ -99,7 +99,7 @@ def test_a_session_names_the_orders_purchased_in_a_span(
 ) -> None:
     purchased = datetime(2026, 3, 2, 14, 5, tzinfo=UTC)  # as `order` has it
     loader.load(snapshot(order(1), 1))
-    found = loader.session.bought(sellers, purchased.replace(minute=start), purchased.replace(minute=end))
+    found = loader.session.purchased(sellers, purchased.replace(minute=start), purchased.replace(minute=end))
     assert list(found) == expected
 
 

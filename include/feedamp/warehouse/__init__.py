@@ -43,8 +43,10 @@ class LoadSession(Protocol):
     ) -> Iterator[dict[str, Any]]:
         """Some columns of a table with an order's key, of orders by (seller_id, mp_order_number)."""
 
-    def bought(self, seller_ids: Sequence[str], start: datetime, end: datetime) -> Iterator[tuple[str, str]]:
-        """(seller_id, mp_order_number) of `orders` bought from `start` (inclusive) to `end` (exclusive)."""
+    def purchased(
+        self, seller_ids: Sequence[str], start: datetime, end: datetime
+    ) -> Iterator[tuple[str, str]]:
+        """(seller_id, mp_order_number) of `orders` purchased from `start` (inclusive) to `end` (exclusive)."""
 
     def absent(self, table: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Those rows whose values no row of a table has; all rows name the same columns, and null equals null."""

@@ -113,8 +113,10 @@ class Session:
                 )
             yield from found
 
-    def bought(self, seller_ids: Sequence[str], start: datetime, end: datetime) -> Iterator[tuple[str, str]]:
-        """(seller_id, mp_order_number) of `orders` bought from `start` (inclusive) to `end` (exclusive)."""
+    def purchased(
+        self, seller_ids: Sequence[str], start: datetime, end: datetime
+    ) -> Iterator[tuple[str, str]]:
+        """(seller_id, mp_order_number) of `orders` purchased from `start` (inclusive) to `end` (exclusive)."""
         for first in range(0, len(seller_ids), ORDERS_PER_QUERY):
             part = seller_ids[first : first + ORDERS_PER_QUERY]
             places = ", ".join(f"${at}" for at in range(3, len(part) + 3))

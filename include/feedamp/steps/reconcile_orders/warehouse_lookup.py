@@ -111,6 +111,6 @@ def purchased_orders(
     """
     numbers: dict[str, list[str]] = {}
     with warehouse.session(wait_s=min(WAIT_S, warehouse.lock_wait_s)) as session:
-        for seller_id, number in session.bought(seller_ids, start, end):
+        for seller_id, number in session.purchased(seller_ids, start, end):
             numbers.setdefault(seller_id, []).append(number)
     return numbers
