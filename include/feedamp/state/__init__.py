@@ -1,4 +1,4 @@
-"""The ledger and all that must survive a task: one small database, SQLite by default."""
+"""The state database: the ledger and everything else that must outlive a task. SQLite by default."""
 
 from feedamp.state.database import HEAD, State
 

@@ -1,4 +1,4 @@
-"""Authorize URLs that were handed out: why one cannot be used, and taking back a use that came to nothing."""
+"""Authorize URLs that wait for a callback: why one is refused, undoing a use that failed, and purging old ones."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from sqlalchemy.engine import Connection
 from feedamp.state.schema import authorizations
 
 LIFE = timedelta(minutes=15)
-_KEPT = timedelta(days=30)
+_RETENTION = timedelta(days=30)
 
 
 def digest(state: str) -> str:
-    """What is stored of a `state`: it has 256 random bits, so no one finds it from this."""
+    """The SHA-256 digest that is stored for a `state`; with 256 random bits, a `state` cannot be found from it."""
     return hashlib.sha256(state.encode("utf-8", "backslashreplace")).hexdigest()
 
 
 def why_refused(connection: Connection, state: str, seller_id: str, *, now: datetime) -> str:
-    """Why a `state` cannot be spent, in words."""
+    """The reason, in words, why a `state` cannot be used."""
     query = sa.select(authorizations).where(authorizations.c.state_digest == digest(state))
     row = connection.execute(query).first()
     if row is None:
@@ -30,17 +30,17 @@ def why_refused(connection: Connection, state: str, seller_id: str, *, now: date
     if row.used_at is not None:
         return "this state was used already"
     if row.expires_at <= now:
-        return f"this state has expired: it is good for {LIFE // timedelta(minutes=1)} minutes"
+        return f"this state has expired: it is valid for {LIFE // timedelta(minutes=1)} minutes"
     return "this state cannot be used"
 
 
 def give_back(connection: Connection, state: str) -> None:
-    """Lets a `state` be used again whose code never reached FeedAMP."""
+    """Makes a `state` usable again after its code did not reach FeedAMP."""
     connection.execute(
         sa.update(authorizations).where(authorizations.c.state_digest == digest(state)).values(used_at=None)
     )
 
 
-def forget_old(connection: Connection, *, now: datetime) -> None:
-    """Removes what expired long ago."""
-    connection.execute(sa.delete(authorizations).where(authorizations.c.expires_at < now - _KEPT))
+def purge_expired(connection: Connection, *, now: datetime) -> None:
+    """Deletes authorize URLs that expired more than 30 days ago. Safe to repeat."""
+    connection.execute(sa.delete(authorizations).where(authorizations.c.expires_at < now - _RETENTION))

@@ -1,14 +1,16 @@
-"""A new grant beside the one before: which of the two is used, and which is kept for a person to decide.
+"""A new grant and the previous one: which of the two is used, and which is kept until a person decides.
 
-A consent cannot be repeated without a person, so none is thrown away because its account looks wrong. `grants` holds
-the grant that is used, or the only one; `other_grants` holds a second one, of which nothing is used:
+Only a person can give consent again, so no grant is discarded because its account looks wrong. `grants` holds the
+grant in use, or the only one; `other_grants` holds a second grant, which is not used:
 
-    new grant, one in use before    grants: the new one, not compared yet    other_grants: the one before (replaced)
-    its account is right            grants: the new one                      nothing
-    its account is wrong            grants: the one before, in use again     other_grants: the new one (set_aside)
-    wrong, none in use before       grants: the new one (set_aside)          nothing
+    event                               grants                           other_grants
+    new grant, another one in use       the new one, not compared yet    the previous one (replaced)
+    its account is right                the new one                      nothing
+    its account is wrong                the previous one, in use again   the new one (set_aside)
+    wrong, and no previous one in use   the new one (set_aside)          nothing
 
-A watermark holds for one account. It is removed, so that all is read again, where the account may be another from now on.
+A watermark is valid for one account. Where the account may have changed, the watermark is removed, and the next
+extraction reads everything again.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from feedamp.state.upsert import upsert
 REPLACED = "replaced"
 NEWER = "a newer grant is set aside: "
 _KEPT = tuple(column.name for column in other_grants.columns if column.name not in ("seller_id", "role"))
-_FREE = {
+_CLEARED = {
     "disowned_at": None,
     "refused_at": None,
     "reported_at": None,
@@ -38,10 +40,10 @@ _FREE = {
 
 
 def make_room(connection: Connection, seller_id: str, *, to_compare: bool) -> None:
-    """Keeps the grant in use for the case that the account of the one that comes now is wrong.
+    """Keeps the grant in use, in case the account behind the new grant turns out to be wrong.
 
-    Nothing is kept where no account is to be compared. A watermark of an account in doubt is removed. Call it before the
-    new grant is written.
+    If no account is to be compared, no grant is kept. The watermark of an account in doubt is removed. Must be called
+    before the new grant is written.
     """
     row = _row(connection, grants, seller_id)
     if row is None:
@@ -53,7 +55,7 @@ def make_room(connection: Connection, seller_id: str, *, to_compare: bool) -> No
     connection.execute(sa.delete(account_marks).where(account_marks.c.seller_id == seller_id))
     if to_compare:
         if row["account_checked_at"] is None:
-            return  # the one before that is kept already
+            return  # the grant before this one is already kept
         if row["status"] == ACTIVE:
             _write_other(connection, dict(row), role=REPLACED)
             return
@@ -61,7 +63,7 @@ def make_room(connection: Connection, seller_id: str, *, to_compare: bool) -> No
 
 
 def to_compare(connection: Connection, seller_id: str) -> str | None:
-    """Which consent the account is still to be compared of, by its fingerprint; None if none is."""
+    """Fingerprint of the consent whose account is still to be compared; None if there is none."""
     query = sa.select(grants.c.consent).where(
         grants.c.seller_id == seller_id, grants.c.account_checked_at.is_(None)
     )
@@ -69,13 +71,13 @@ def to_compare(connection: Connection, seller_id: str) -> str | None:
 
 
 def has_replaced(connection: Connection, seller_id: str) -> bool:
-    """Whether the grant before the one that is to be compared is kept."""
+    """Whether the grant before the one to be compared is kept."""
     row = _row(connection, other_grants, seller_id)
     return row is not None and row["role"] == REPLACED
 
 
 def account_checked_at(connection: Connection, seller_id: str) -> datetime | None:
-    """Since when the account behind the grant has been the seller's; None while it is to be compared."""
+    """When the account behind the grant was accepted as the seller's; None while it is still to be compared."""
     query = sa.select(grants.c.account_checked_at).where(grants.c.seller_id == seller_id)
     return connection.execute(query).scalar_one_or_none()
 
@@ -83,10 +85,10 @@ def account_checked_at(connection: Connection, seller_id: str) -> datetime | Non
 def confirm(
     connection: Connection, seller_id: str, consent: str, *, shows_own_orders: bool, now: datetime
 ) -> None:
-    """The account is the seller's, or there is nothing to compare it with; a mix-up that stopped no one is over.
+    """Accepts the account behind a consent: it is the seller's, or there is nothing to compare it with.
 
-    Unless it shows the seller's own orders, it may be another account than before: the watermark is removed. A newer
-    consent is left as it is.
+    A mix-up that did not pause the seller ends. Unless the account shows the seller's own orders, it may not be the
+    account from before, so the watermark is removed. If there is a newer consent, nothing changes.
     """
     changed = connection.execute(
         sa.update(grants).where(*_compared(seller_id, consent)).values(account_checked_at=now)
@@ -107,7 +109,10 @@ def set_aside(
     shows_orders_of: str | None,
     now: datetime,
 ) -> bool:
-    """Stops using the grant of a consent; True if the one before is in use again. A newer consent is left as it is."""
+    """Stops using the grant of a consent; True if the previous grant is in use again.
+
+    If there is a newer consent, nothing changes.
+    """
     row = connection.execute(sa.select(grants).where(*_compared(seller_id, consent))).mappings().first()
     if row is None:
         return False
@@ -127,7 +132,7 @@ def set_aside(
 
 
 def set_aside_consent(connection: Connection, seller_id: str) -> str | None:
-    """The consent whose grant is set aside, by its fingerprint; None if none is."""
+    """Fingerprint of the consent whose grant is set aside; None if there is none."""
     row = _row(connection, grants, seller_id)
     if row is None or row["status"] != SET_ASIDE:
         row = _row(connection, other_grants, seller_id)
@@ -138,9 +143,10 @@ def set_aside_consent(connection: Connection, seller_id: str) -> str | None:
 
 
 def take_set_aside(connection: Connection, seller_id: str, *, now: datetime) -> bool:
-    """Uses the grant that was set aside: a person says so. False if there is none. The watermark is removed.
+    """Puts the grant that was set aside into use, as a person decided, and removes the watermark; False if there is none.
 
-    While its account shows another seller's orders, that is action required for both (`sellers.note_mix_up`). Safe to repeat: the second time there is none.
+    If its account showed another seller's orders, both sellers are marked as mixed up (`sellers.note_mix_up`): action
+    is required. Safe to repeat: the second time, no grant is set aside.
     """
     row = _row(connection, grants, seller_id)
     if row is None:
@@ -174,7 +180,7 @@ def take_set_aside(connection: Connection, seller_id: str, *, now: datetime) -> 
 
 
 def store_refreshed(connection: Connection, seller_id: str, generation: int, values: dict[str, Any]) -> None:
-    """Stores what a refresh brought that had begun before its grant stepped back into `other_grants`."""
+    """Stores new tokens in `other_grants`, for a grant that moved there while its refresh was under way."""
     kept = {name: value for name, value in values.items() if name in _KEPT}
     connection.execute(
         sa.update(other_grants)
@@ -201,12 +207,12 @@ def _write_other(connection: Connection, row: Mapping[str, Any], *, role: str) -
 
 
 def _use(connection: Connection, row: sa.RowMapping, *, generation: int, reason: str | None) -> None:
-    """Writes a kept grant over the one in use, as the newest generation: no token of the other is current."""
+    """Overwrites the grant in use with a kept one, as the newest generation, so that no token of the old one is current."""
     kept = {name: row[name] for name in _KEPT} | {"generation": generation}
     connection.execute(
         sa.update(grants)
         .where(grants.c.seller_id == row["seller_id"])
-        .values(status=ACTIVE, status_reason=reason, **kept, **_FREE)
+        .values(status=ACTIVE, status_reason=reason, **kept, **_CLEARED)
     )
 
 

@@ -1,4 +1,4 @@
-"""Opens the state database: engine, migrations, short transactions, the clock that all promises rest on."""
+"""Opens the state database: engine, migrations, short transactions, and the clock that every process uses."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from sqlalchemy.exc import OperationalError
 from feedamp.errors import BusyError, ConfigurationError
 
 HEAD = "0004"
-_MIGRATION_LOCK = 7_236_041  # any constant: Postgres advisory lock of `upgrade`
-_WRITER_LOCK = 7_236_042  # likewise: of `begin`
+_MIGRATION_LOCK = 7_236_041  # any constant: the Postgres advisory lock of `upgrade`
+_WRITER_LOCK = 7_236_042  # any other constant: the lock of `begin`
 _CLOCK_CHECK_S = 60.0
 _LOCK_WAIT_S = 60
 _UPGRADE_WAIT_S = 3
-# For this transaction only, and in one round trip: a machine that vanished within one frees the others in the end.
-_BE_THE_ONLY_WRITER = sa.select(
+# One round trip; the timeouts hold for this transaction only. If a machine is lost in the middle of a transaction, the
+# others can go on after the timeout.
+_TAKE_WRITER_LOCK = sa.select(
     sa.func.set_config("lock_timeout", f"{_LOCK_WAIT_S}s", True),
     sa.func.set_config("idle_in_transaction_session_timeout", f"{_LOCK_WAIT_S}s", True),
     sa.func.pg_advisory_xact_lock(_WRITER_LOCK),
@@ -35,9 +36,9 @@ _BE_THE_ONLY_WRITER = sa.select(
 class State:
     """The state database. Transactions are short; none is held over a request to FeedAMP.
 
-    A transaction that reads first and writes later never meets a writer in between: SQLite is opened with `BEGIN
-    IMMEDIATE`, Postgres takes an advisory lock. `SELECT … FOR UPDATE` does nothing on SQLite, and nothing for rows
-    that are not there yet.
+    No other transaction writes between the reads and the writes of one transaction: SQLite begins each with `BEGIN
+    IMMEDIATE`, Postgres takes an advisory lock. `SELECT … FOR UPDATE` is not enough: it does nothing on SQLite, and it
+    cannot lock rows that do not exist yet.
     """
 
     def __init__(
@@ -54,40 +55,40 @@ class State:
                 "state_url names no driver; write postgresql+psycopg:// (SQLAlchemy's default changed)."
             )
         self.engine = _make_engine(self.url)
-        if upgrade:  # `feedamp db current` only looks
+        if upgrade:  # `feedamp db current` only reads
             try:
                 self.upgrade()
             except BaseException:
-                self.close()  # no one else can
+                self.close()  # the caller gets no object to close
                 raise
 
     @property
     def is_sqlite(self) -> bool:
-        """The state is one file on this machine."""
+        """Whether the state is a file on this machine."""
         return self.engine.dialect.name == "sqlite"
 
     @contextmanager
     def begin(self, *, alone: bool = True) -> Iterator[Connection]:
-        """A transaction: commits at the end of the block, rolls back on an exception; the only one that writes.
+        """The only writing transaction: commits at the end of the block, rolls back on an exception.
 
-        `alone=False` is for a single statement that is atomic by itself: on Postgres it waits for no other writer.
+        With `alone=False`, Postgres does not wait for other writers; this is safe for a single atomic statement only.
         """
         with self.engine.begin() as connection:
             if alone and not self.is_sqlite:
-                connection.execute(_BE_THE_ONLY_WRITER)
+                connection.execute(_TAKE_WRITER_LOCK)
             yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A consistent view without writing; waits for no writer."""
+        """A consistent, read-only view; does not wait for writers."""
         options: dict[str, Any] = {"feedamp_reading": True}
-        if not self.is_sqlite:  # where by default each statement sees a moment of its own
+        if not self.is_sqlite:  # by default, Postgres gives each statement a new snapshot
             options["isolation_level"] = "REPEATABLE READ"
         with self.engine.connect().execution_options(**options) as connection:
             yield connection
 
     def now(self) -> datetime:
-        """The moment by the state database's clock, in UTC: one clock for all machines (promise 4)."""
+        """The current time in UTC by the state database's clock, which is the same for all machines (promise 4)."""
         if self._clock is not None:
             return self._clock()
         if not self.is_sqlite and time.monotonic() >= self._offset_until:
@@ -99,7 +100,7 @@ class State:
         return datetime.now(UTC) + self._offset
 
     def current_revision(self) -> str | None:
-        """The migration the database stands at, None before the first."""
+        """The newest migration of the database; None before the first."""
         with self.engine.connect() as connection:
             if not sa.inspect(connection).has_table("feedamp_alembic_version"):
                 return None
@@ -107,11 +108,11 @@ class State:
             return row[0] if row else None
 
     def upgrade(self) -> None:
-        """Brings the schema to `HEAD`. Safe to repeat, and by many processes at once.
+        """Brings the schema to `HEAD`. Safe to repeat, also by several processes at the same time.
 
         Raises:
             ConfigurationError: a newer version of this package has migrated the database already.
-            BusyError: on Postgres, someone reads a table for so long that it cannot be changed.
+            BusyError: on Postgres, another session holds a table that must be changed.
         """
         if self.current_revision() == HEAD:
             return
@@ -121,7 +122,7 @@ class State:
                 return
             if current is not None and current > HEAD:
                 raise ConfigurationError("The state database belongs to a newer version of this package.")
-            # Imported late: the database is at its head in all but the first run of a version.
+            # Imported late: only the first run of a new version needs it.
             from alembic import command
             from alembic.config import Config
 
@@ -129,7 +130,7 @@ class State:
             with resources.as_file(resources.files("feedamp.state") / "migrations") as folder:
                 config.set_main_option("script_location", str(folder).replace("%", "%%"))
                 with self.engine.connect() as connection:
-                    if not self.is_sqlite:  # while it waits for one reader, all others would queue behind it
+                    if not self.is_sqlite:  # while it waits for one reader, all other readers queue behind it
                         connection.execute(sa.text(f"SET lock_timeout = '{_UPGRADE_WAIT_S}s'"))
                     config.attributes["connection"] = connection
                     try:
@@ -144,7 +145,7 @@ class State:
                     connection.commit()
 
     def close(self) -> None:
-        """Lets go of all connections."""
+        """Closes all connections."""
         self.engine.dispose()
 
     def _prepare_file(self) -> None:
@@ -170,7 +171,7 @@ class State:
 
 
 def _use_write_ahead_log(cursor: sqlite3.Cursor) -> None:
-    """Tries until it works: with other processes at a fresh file the switch fails at once, timeout or not."""
+    """Switches to WAL, trying again while other processes open a new file: the switch fails then without any wait."""
     give_up_at = time.monotonic() + _LOCK_WAIT_S
     while True:
         try:
@@ -183,14 +184,14 @@ def _use_write_ahead_log(cursor: sqlite3.Cursor) -> None:
 
 
 def _make_engine(url: sa.URL) -> Engine:
-    # Its errors quote statements, and end in logs: the values in them are tokens and customers' data (promise 9).
+    # SQLAlchemy's errors quote statements and end up in logs; parameters may be tokens and customer data (promise 9).
     if url.get_backend_name() != "sqlite":
-        return _write_out_nul(sa.create_engine(url, pool_pre_ping=True, hide_parameters=True))
+        return _escape_nul(sa.create_engine(url, pool_pre_ping=True, hide_parameters=True))
     engine = sa.create_engine(url, connect_args={"timeout": _LOCK_WAIT_S}, hide_parameters=True)
 
     @sa.event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # we say BEGIN ourselves, below
+        connection.isolation_level = None  # BEGIN is sent below
         cursor = connection.cursor()
         _use_write_ahead_log(cursor)
         # A commit survives any crash of a process; a refresh token that FeedAMP rotated must also
@@ -207,8 +208,8 @@ def _make_engine(url: sa.URL) -> Engine:
     return engine
 
 
-def _write_out_nul(engine: Engine) -> Engine:
-    """Lets text with a NUL through, which FeedAMP may send but Postgres cannot keep: it is stored as an escape."""
+def _escape_nul(engine: Engine) -> Engine:
+    """Stores NUL characters as an escape: FeedAMP may send them, and Postgres cannot store them."""
 
     @sa.event.listens_for(engine, "before_cursor_execute", retval=True)
     def _on_execute(

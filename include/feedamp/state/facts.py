@@ -1,4 +1,4 @@
-"""What the state knows that lake and warehouse must hold, a portion after the other in the order of the keys."""
+"""The facts in the state that lake and warehouse must also hold, read in portions in key order."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def count_orders(connection: Connection) -> int:
 def of_orders(
     connection: Connection, after: Sequence[Any], *, limit: int, seller_ids: Sequence[str] = ()
 ) -> list[LedgerFact]:
-    """Orders beyond a key (exclusive; empty to begin), of some sellers or of all."""
+    """Orders after a key (exclusive; empty for the first portion), of the named sellers or, if none are named, of all."""
     query = sa.select(*_FACTS).select_from(orders.outerjoin(snapshots, _SAME_ORDER))
     found = _portion(connection, query, orders, after, limit, seller_ids)
     return [LedgerFact(*row) for row in found]
 
 
 def of_order_numbers(connection: Connection, seller_id: str, numbers: Sequence[str]) -> list[LedgerFact]:
-    """Orders of one seller; a number that the ledger does not know is left out."""
+    """Orders of one seller; numbers unknown to the ledger are left out."""
     query = sa.select(*_FACTS).select_from(orders.outerjoin(snapshots, _SAME_ORDER))
     query = query.where(orders.c.seller_id == seller_id, orders.c.mp_order_number.in_(list(numbers)))
     return [LedgerFact(*row) for row in connection.execute(query)]
@@ -50,14 +50,14 @@ def of_order_numbers(connection: Connection, seller_id: str, numbers: Sequence[s
 def of_findings(
     connection: Connection, after: Sequence[Any], *, limit: int, seller_ids: Sequence[str] = ()
 ) -> list[Any]:
-    """(finding_id, seller_id, mp_order_number, state) of findings beyond an id."""
+    """(finding_id, seller_id, mp_order_number, state) of findings after an id (exclusive; empty for the first portion)."""
     return _portion(connection, sa.select(*_FINDING), findings, after, limit, seller_ids)
 
 
 def of_rejects(
     connection: Connection, after: Sequence[Any], *, limit: int, seller_ids: Sequence[str] = ()
 ) -> list[Any]:
-    """Rejected rows beyond a key, without their text and reasons."""
+    """Rejected rows after a key (exclusive; empty for the first portion), without raw text, reasons and dismiss reason."""
     return _portion(connection, sa.select(*_REJECT), rejected_orders, after, limit, seller_ids)
 
 
@@ -76,7 +76,7 @@ def reject(connection: Connection, source: str, row_number: int, row_hash: str) 
 
 
 def open_without_snapshot(connection: Connection, seller_id: str) -> list[str]:
-    """Numbers of open orders of which the state holds no snapshot: never shown by FeedAMP, or lost on the way."""
+    """Numbers of open orders without a snapshot in the state: FeedAMP never returned them, or the snapshot was lost."""
     query = (
         sa.select(orders.c.mp_order_number)
         .select_from(orders.outerjoin(snapshots, _SAME_ORDER))
@@ -92,7 +92,7 @@ def open_without_snapshot(connection: Connection, seller_id: str) -> list[str]:
 
 
 def counts(connection: Connection) -> dict[str, dict[str, int]]:
-    """Orders placed by us, orders closed by us, and findings: by these words, each by seller."""
+    """Counts by seller: orders this installation `placed`, orders it `closed`, and `findings`."""
     placed = sa.and_(
         orders.c.placed_at.is_not(None),
         orders.c.adopted_at.is_(None),

@@ -1,4 +1,4 @@
-"""Findings and how far their reports have come. Every change is also put in the outbox."""
+"""Findings and the state of their reports. Every change is also written to the outbox."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from feedamp.tables import FINDINGS
 
 
 def of_order(connection: Connection, seller_id: str, mp_order_number: str) -> list[StoredFinding]:
-    """All findings an order ever had, oldest first."""
+    """All findings of an order, also resolved ones, oldest first."""
     query = (
         sa.select(findings)
         .where(findings.c.seller_id == seller_id, findings.c.mp_order_number == mp_order_number)
@@ -34,7 +34,7 @@ def read(connection: Connection, finding_id: str) -> StoredFinding | None:
 def find(
     connection: Connection, states: Sequence[str] = (), seller_ids: Sequence[str] = ()
 ) -> list[StoredFinding]:
-    """Findings in some states, of some sellers; all of them when none are named."""
+    """Findings in the named states and of the named sellers; an empty argument selects all."""
     query = sa.select(findings).order_by(findings.c.found_at, findings.c.finding_id)
     if states:
         query = query.where(findings.c.state.in_(states))
@@ -44,7 +44,7 @@ def find(
 
 
 def to_report(connection: Connection, seller_ids: Sequence[str]) -> dict[str, list[str]]:
-    """Numbers of orders with reports to send, by seller."""
+    """Order numbers with findings to report, by seller."""
     query = (
         sa.select(findings.c.seller_id, findings.c.mp_order_number)
         .where(findings.c.state == TO_REPORT)
@@ -60,13 +60,13 @@ def to_report(connection: Connection, seller_ids: Sequence[str]) -> dict[str, li
 
 
 def any_ever_listed(connection: Connection) -> bool:
-    """Whether FeedAMP has ever shown one of our errors on an order: only then does its absence tell something."""
+    """Whether FeedAMP has ever listed a reported error on an order; until then, a missing error proves nothing."""
     query = sa.select(findings.c.finding_id).where(findings.c.listed_at.is_not(None)).limit(1)
     return connection.execute(query).first() is not None
 
 
 def write(connection: Connection, changed: Iterable[StoredFinding], *, now: datetime) -> None:
-    """Stores findings and sends them on their way to the warehouse."""
+    """Stores findings and puts them in the outbox."""
     items = list(changed)
     upsert(connection, findings, [{n: getattr(f, n) for n in f.__dataclass_fields__} for f in items])
     outbox.put(

@@ -1,4 +1,4 @@
-"""Grants of sellers: encrypted tokens, the refresh lease, refusals. One row per seller."""
+"""Sellers' grants: encrypted tokens, the refresh lease, refusals. One row per seller."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REFRESH_TOKEN_LIFE = timedelta(days=365)  # contract 2.2; counted from each issu
 
 @dataclass(frozen=True)
 class Grant:
-    """What is stored for a seller; token fields hold plain tokens and never show in a repr."""
+    """The stored grant of a seller; token fields hold plaintext tokens and are left out of the repr."""
 
     seller_id: str
     conn_id: str
@@ -39,12 +39,12 @@ class Grant:
 
     @property
     def ends_at(self) -> datetime:
-        """When the refresh token's year is over."""
+        """When the refresh token expires."""
         return self.issued_at + REFRESH_TOKEN_LIFE
 
 
 def read(connection: Connection, cipher: TokenCipher, seller_id: str) -> Grant | None:
-    """The seller's grant with its tokens in clear."""
+    """The seller's grant with decrypted tokens, or None."""
     row = connection.execute(sa.select(grants).where(grants.c.seller_id == seller_id)).first()
     return None if row is None else _grant(row, cipher)
 
@@ -83,10 +83,10 @@ def put_grant(
     now: datetime,
     to_compare: bool = False,
 ) -> None:
-    """Stores a grant that a person gave or imported; whatever was there is replaced.
+    """Stores a grant from a consent or an import; it replaces the seller's current grant.
 
-    With `to_compare` the account behind it is compared with known orders before the grant is used for data, and a
-    grant in use before is kept until then.
+    With `to_compare`, the account behind it is compared with known orders before the grant is used for data, and the
+    grant that was in use is kept until then.
     """
     consents.make_room(connection, seller_id, to_compare=to_compare)
     known = connection.execute(
@@ -128,7 +128,7 @@ def put_grant(
 def remember_token(
     connection: Connection, cipher: TokenCipher, seller_id: str, token: str, *, now: datetime
 ) -> None:
-    """Lets a later import recognize this token as old news."""
+    """Stores the token's fingerprint, so that a later import recognizes the token."""
     upsert(
         connection,
         token_fingerprints,
@@ -137,14 +137,14 @@ def remember_token(
 
 
 def token_owner(connection: Connection, cipher: TokenCipher, token: str) -> str | None:
-    """The seller for whom this refresh token was stored, now or ever; None for a new one."""
+    """The seller for whom this refresh token is or was stored; None if the token is new."""
     fingerprint = cipher.fingerprint("token", token)
     query = sa.select(token_fingerprints.c.seller_id).where(token_fingerprints.c.fingerprint == fingerprint)
     return connection.execute(query).scalar_one_or_none()
 
 
 def take_lease(connection: Connection, grant: Grant, owner: str, *, now: datetime, seconds: float) -> bool:
-    """The right to refresh this very generation; one process gets it."""
+    """Takes the lease to refresh exactly this generation; True for one process only."""
     taken = connection.execute(
         sa.update(grants)
         .where(
@@ -158,13 +158,13 @@ def take_lease(connection: Connection, grant: Grant, owner: str, *, now: datetim
 
 
 def lease_left(connection: Connection, seller_id: str) -> bool:
-    """Whether someone has begun a refresh and not ended it; where the lease is over, that process has died."""
+    """Whether a refresh was started and not finished; if its lease has also expired, that process has died."""
     query = sa.select(grants.c.lease_owner).where(grants.c.seller_id == seller_id)
     return connection.execute(query).scalar_one_or_none() is not None
 
 
 def release_lease(connection: Connection, seller_id: str, owner: str) -> None:
-    """Gives the lease back without new tokens."""
+    """Releases the lease without storing new tokens. Safe to repeat."""
     connection.execute(
         sa.update(grants)
         .where(grants.c.seller_id == seller_id, grants.c.lease_owner == owner)
@@ -183,11 +183,11 @@ def store_tokens(
     expires_in_s: int,
     now: datetime,
 ) -> bool:
-    """Stores what a refresh brought and ends the lease; the token that worked stays as the previous one.
+    """Stores the tokens of a refresh and ends the lease; if the refresh token was rotated, the used one is kept as previous.
 
     Returns:
-        False if a newer generation is stored already (a person authorized again meanwhile): it wins. If this grant
-        is kept beside that one, it gets its new token there.
+        False if a newer generation is already stored because a person authorized again: it wins. If this grant is
+        still kept in `other_grants`, it gets the new tokens there.
     """
     rotated = refresh_token != used_token
     tokens = {
@@ -204,7 +204,7 @@ def store_tokens(
         sa.update(grants)
         .where(grants.c.seller_id == grant.seller_id, grants.c.generation == grant.generation)
         .values(
-            # One that was set aside while it was refreshed stays so.
+            # A grant that was set aside during the refresh remains set aside.
             status=sa.case((grants.c.status == SET_ASIDE, SET_ASIDE), else_=ACTIVE),
             refused_at=None,
             reported_at=None,
@@ -224,7 +224,7 @@ def store_tokens(
 
 
 def note_refusal(connection: Connection, grant: Grant, owner: str, *, now: datetime) -> None:
-    """Records that FeedAMP refused this generation, without judging whose fault it is."""
+    """Records that FeedAMP refused this generation; whether the seller or the client is at fault is decided later."""
     connection.execute(
         sa.update(grants)
         .where(grants.c.seller_id == grant.seller_id, grants.c.generation == grant.generation)
@@ -234,9 +234,9 @@ def note_refusal(connection: Connection, grant: Grant, owner: str, *, now: datet
 
 
 def mark_lost(connection: Connection, grant: Grant, owner: str, *, now: datetime) -> bool:
-    """Marks a seller whose newest token died with the process that got it; True unless marked before.
+    """Marks a seller whose newest token was lost with the process that received it; False if the seller was marked before.
 
-    Not counted as a refusal: it says nothing about the client.
+    Does not count as a refusal, since it is no evidence against the client.
     """
     release_lease(connection, grant.seller_id, owner)
     marked = connection.execute(
@@ -252,7 +252,7 @@ def mark_lost(connection: Connection, grant: Grant, owner: str, *, now: datetime
 
 
 def note_disowned(connection: Connection, seller_id: str, moment: datetime | None) -> None:
-    """Records when FeedAMP first answered 401 to a token it had just given; None when one works again."""
+    """Records when FeedAMP first answered 401 to a token that it had just issued; None once a token works again."""
     connection.execute(sa.update(grants).where(grants.c.seller_id == seller_id).values(disowned_at=moment))
 
 
@@ -263,16 +263,16 @@ def last_success(connection: Connection, conn_id: str) -> datetime | None:
 
 
 def refused_since(connection: Connection, conn_id: str, since: datetime) -> list[str]:
-    """Sellers refused since a moment; those marked before it are no news."""
-    is_news = sa.or_(grants.c.status == ACTIVE, grants.c.reported_at >= since)
+    """Sellers refused since a moment (inclusive), without those already marked before it."""
+    is_new = sa.or_(grants.c.status == ACTIVE, grants.c.reported_at >= since)
     query = sa.select(grants.c.seller_id).where(
-        grants.c.conn_id == conn_id, grants.c.refused_at >= since, is_news
+        grants.c.conn_id == conn_id, grants.c.refused_at >= since, is_new
     )
     return list(connection.execute(query).scalars())
 
 
 def unmark_since(connection: Connection, conn_id: str, since: datetime) -> None:
-    """Takes back the marks of a run in which the client turned out to be to blame."""
+    """Unmarks sellers that were marked since a moment, because the client and not the sellers turned out to be at fault."""
     connection.execute(
         sa.update(grants)
         .where(
@@ -287,7 +287,7 @@ def unmark_since(connection: Connection, conn_id: str, since: datetime) -> None:
 def mark_needs_authorization(
     connection: Connection, seller_ids: Collection[str], *, now: datetime
 ) -> list[str]:
-    """Marks refused sellers; returns those who were not marked before, to be reported once."""
+    """Marks refused sellers; returns those not marked before, so that each is reported once."""
     newly = []
     for seller_id in seller_ids:
         changed = connection.execute(
@@ -307,7 +307,7 @@ def mark_needs_authorization(
 def open_authorization(
     connection: Connection, digest: str, seller_id: str, conn_id: str, *, expires_at: datetime
 ) -> None:
-    """Remembers an authorize URL that was handed out, by the digest of its `state`."""
+    """Stores an authorize URL that was given out, by the digest of its `state`."""
     connection.execute(
         sa.insert(authorizations).values(
             state_digest=digest, seller_id=seller_id, conn_id=conn_id, expires_at=expires_at
@@ -316,7 +316,7 @@ def open_authorization(
 
 
 def use_authorization(connection: Connection, digest: str, seller_id: str, *, now: datetime) -> str | None:
-    """Spends a `state` once; returns its connection, or None if it is unknown, spent or too old."""
+    """Uses a `state`, which is possible once; returns its connection id, or None if it is unknown, used or expired."""
     used = connection.execute(
         sa.update(authorizations)
         .where(

@@ -1,4 +1,4 @@
-"""Inbox files and queries that were taken, and what each of them counted."""
+"""Inbox files and queries that were read, with their row counts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from feedamp.state.upsert import upsert
 
 
 class TakenFile(NamedTuple):
-    """The version of an inbox file that was read last."""
+    """The last version of an inbox file that was read."""
 
     name: str
     size: int
@@ -26,23 +26,23 @@ class ReadFile(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name within the inbox."""
+        """The name within the inbox."""
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Size in bytes."""
 
     @property
     def checksum(self) -> str:
-        """Of its content."""
+        """Checksum of the content."""
 
     @property
     def stamp(self) -> str:
-        """When the store says it was last changed."""
+        """The store's mark of the last change."""
 
 
 def taken_files(connection: Connection) -> list[TakenFile]:
-    """The version of every inbox file that was read last."""
+    """The last version that was read, of every inbox file."""
     rows = connection.execute(sa.select(inbox_files).where(inbox_files.c.checksum != ""))
     return [TakenFile(row.name, row.size, row.checksum, row.stamp) for row in rows]
 
@@ -56,7 +56,7 @@ def take_file(
     now: datetime,
     fault: str | None = None,
 ) -> None:
-    """Remembers a file as read; `fault` says why not to its end. Safe to repeat."""
+    """Records that a file was read; `fault` says why it could not be read to its end. Safe to repeat."""
     upsert(
         connection,
         inbox_files,
@@ -78,9 +78,9 @@ def take_file(
 def take_query(
     connection: Connection, source: str, *, rows_read: int, rows_rejected: int, since: datetime, now: datetime
 ) -> None:
-    """Remembers when a query was last read and how many of its rows had news.
+    """Records when a query was last read and how many of its rows were new.
 
-    What an earlier try found since the run began is added up: a retry meets its rows as old news.
+    Counts of earlier tries since `since`, the start of the run, are added: for a retry, their rows are no longer new.
     """
     before = connection.execute(
         sa.select(inbox_files.c.rows_read, inbox_files.c.rows_rejected).where(
@@ -94,7 +94,7 @@ def take_query(
 
 
 def rows_taken_since(connection: Connection, since: datetime) -> tuple[int, int]:
-    """(rows read, rows rejected) of what was taken since a moment, files and query."""
+    """(rows read, rows rejected) of files and the query read since a moment (inclusive)."""
     query = sa.select(
         sa.func.coalesce(sa.func.sum(inbox_files.c.rows_read), 0),
         sa.func.coalesce(sa.func.sum(inbox_files.c.rows_rejected), 0),
@@ -104,7 +104,7 @@ def rows_taken_since(connection: Connection, since: datetime) -> tuple[int, int]
 
 
 class TakenRows(NamedTuple):
-    """What a file or a query counted when it was last taken; `fault` says why a file could not be read to its end."""
+    """Row counts of a file or query when it was last read; `fault` says why a file could not be read to its end."""
 
     name: str
     rows: int
@@ -113,7 +113,7 @@ class TakenRows(NamedTuple):
 
 
 def taken_since(connection: Connection, since: datetime) -> list[TakenRows]:
-    """Each file, and the query, taken since a moment, by name."""
+    """Row counts of each file and query read since a moment (inclusive), ordered by name."""
     query = sa.select(
         inbox_files.c.name, inbox_files.c.rows_read, inbox_files.c.rows_rejected, inbox_files.c.fault
     )

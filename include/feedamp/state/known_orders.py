@@ -1,6 +1,6 @@
-"""What the ledger knows of an account's orders: the seller's own, those placed for other sellers, and marks of others.
+"""Finds out whose orders an account shows: the seller's own, those placed for other sellers, or ones known by a mark.
 
-Other sellers are those of the same connection: another connection is another FeedAMP account of the marketplace.
+"Other sellers" are those of the same connection: another connection is another FeedAMP account of the marketplace.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from feedamp.state.upsert import insert
 
 MARKS_PER_SELLER = 20
 _IDS_PER_QUERY = 500
-# FeedAMP has accepted it, and has not answered since that it does not have it.
+# FeedAMP has accepted the order and has not since answered that it does not have it.
 _IS_KNOWN = sa.and_(orders.c.placed_at.is_not(None), orders.c.missing_since.is_(None))
 
 
 @dataclass(frozen=True)
 class ForeignOrder:
-    """An order that a seller's account shows and that belongs to another seller, or is in that account as well.
+    """An order in a seller's account that belongs to another seller, or that another seller's account has shown as well.
 
-    `is_forced`: a person took the grant of one of the two with `--force`.
+    `is_forced`: a person took the grant of one of the two sellers with `--force`.
     """
 
     other_id: str
@@ -42,21 +42,21 @@ class ForeignOrder:
 
 
 def newest(connection: Connection, seller_id: str, *, limit: int) -> list[KnownOrder]:
-    """Orders of a seller that FeedAMP has accepted, the latest first."""
+    """Orders of a seller that FeedAMP has accepted, latest first."""
     query = _known().where(orders.c.seller_id == seller_id, _IS_KNOWN)
     latest = query.order_by(orders.c.placed_at.desc(), orders.c.mp_order_number).limit(limit)
     return [_order(row) for row in connection.execute(latest)]
 
 
 def others_are_known(connection: Connection, seller: Seller) -> bool:
-    """Whether orders are known by which another seller's account would be recognized."""
+    """Whether orders of other sellers are known, by which their accounts would be recognized."""
     placed = sa.exists().where(orders.c.seller_id == sellers.c.seller_id, _IS_KNOWN)
     query = sa.select(sa.literal(1)).where(_is_other(seller), placed).limit(1)
     return connection.execute(query).first() is not None
 
 
 def to_compare(connection: Connection, seller_ids: Collection[str]) -> dict[str, bool]:
-    """Those of some sellers whose account is still to be compared: whether they have orders to compare it with."""
+    """Those of the sellers whose account is still to be compared, each with whether it has orders to compare with."""
     has_orders = sa.exists().where(orders.c.seller_id == grants.c.seller_id, _IS_KNOWN)
     found: dict[str, bool] = {}
     ids = sorted(seller_ids)
@@ -69,7 +69,7 @@ def to_compare(connection: Connection, seller_ids: Collection[str]) -> dict[str,
 
 
 def nothing_to_compare(connection: Connection) -> list[str]:
-    """Sellers with a grant of whose account nothing is known: no order was placed, and it has shown none."""
+    """Sellers whose account cannot be compared: they have a grant, but no placed order and no mark of an order."""
     placed = sa.exists().where(orders.c.seller_id == grants.c.seller_id, _IS_KNOWN)
     marked = sa.exists().where(account_marks.c.seller_id == grants.c.seller_id)
     query = sa.select(grants.c.seller_id).where(~placed, ~marked).order_by(grants.c.seller_id)
@@ -77,10 +77,10 @@ def nothing_to_compare(connection: Connection) -> list[str]:
 
 
 def foreign_order(connection: Connection, seller: Seller, shown: Sequence[Order]) -> ForeignOrder | None:
-    """The first order of a seller's account that was placed for another seller, proven by its date and lines.
+    """The first order in a seller's account that was placed for another seller, proven by its date and lines.
 
-    One of a seller for whom no person used `--force` goes first. What was placed before a person resumed this seller
-    does not count.
+    An order counts before others if `--force` was used for neither of the two sellers. Orders that were placed before a
+    person resumed this seller do not count.
     """
     grant = _grant(connection, seller)
     if grant is None:
@@ -88,8 +88,8 @@ def foreign_order(connection: Connection, seller: Seller, shown: Sequence[Order]
     forced: ForeignOrder | None = None
     strangers = _strangers(connection, seller.seller_id, shown)
     for known, is_forced in _of_others(connection, seller, strangers):
-        is_news = grant.others_known_until is None or known.placed_at > grant.others_known_until
-        if is_news and proves(strangers[known.mp_order_number], known):
+        is_new = grant.others_known_until is None or known.placed_at > grant.others_known_until
+        if is_new and proves(strangers[known.mp_order_number], known):
             if not (is_forced or grant.account_forced):
                 return ForeignOrder(known.seller_id, known.mp_order_number)
             forced = forced or ForeignOrder(known.seller_id, known.mp_order_number, is_forced=True)
@@ -97,9 +97,9 @@ def foreign_order(connection: Connection, seller: Seller, shown: Sequence[Order]
 
 
 def shared_order(connection: Connection, seller: Seller, marked: Mapping[str, str]) -> ForeignOrder | None:
-    """The first of some orders by mark, as `marks_of` gives them, that another seller's account has shown as well.
+    """The first order that another seller's account has shown as well; `marked` is the result of `marks_of`.
 
-    None where a person has resumed the seller.
+    None if a person has resumed the seller.
     """
     grant = _grant(connection, seller)
     if not marked or grant is None or grant.others_known_until is not None:
@@ -122,7 +122,7 @@ def _grant(connection: Connection, seller: Seller) -> Any:
 def _of_others(
     connection: Connection, seller: Seller, shown: Mapping[str, Order]
 ) -> Iterator[tuple[KnownOrder, bool]]:
-    """Orders of other sellers with the number and purchase date of shown ones, and whether `--force` was used."""
+    """Other sellers' orders with the same number and purchase date, and whether `--force` was used for that seller."""
     dates = {
         number: order.purchase_date.replace(microsecond=0)
         for number, order in shown.items()
@@ -130,7 +130,7 @@ def _of_others(
     }
     if not dates:
         return
-    # A range, not a list of dates: two lists would be looked up as all their pairs.
+    # A date range, not a list: with two lists, the database would look up every combination.
     query = (
         sa.select(
             orders.c.seller_id, orders.c.mp_order_number, orders.c.purchase_date, grants.c.account_forced
@@ -154,13 +154,13 @@ def _of_others(
 
 
 def marks_of(connection: Connection, seller: Seller, shown: Sequence[Order]) -> dict[str, str]:
-    """Numbers by mark of those shown orders that we did not place for the seller."""
+    """Order numbers by mark, of those orders that the ledger does not have as the seller's own."""
     strangers = _strangers(connection, seller.seller_id, shown)
     return {digest: number for number, order in strangers.items() if (digest := mark(order)) is not None}
 
 
 def keep_marks(connection: Connection, seller_id: str, marked: Mapping[str, str]) -> None:
-    """Remembers 20 of the orders that a seller's account shows, as `marks_of` gives them. Safe to repeat."""
+    """Stores up to 20 marks of orders in a seller's account; `marked` is the result of `marks_of`. Safe to repeat."""
     rows = [
         {"mark": digest, "seller_id": seller_id, "mp_order_number": number}
         for digest, number in list(marked.items())[:MARKS_PER_SELLER]
@@ -169,13 +169,13 @@ def keep_marks(connection: Connection, seller_id: str, marked: Mapping[str, str]
 
 
 def is_marked(connection: Connection, seller_id: str) -> bool:
-    """Whether orders of the seller's account are remembered."""
+    """Whether marks of orders in the seller's account are stored."""
     query = sa.select(account_marks.c.mark).where(account_marks.c.seller_id == seller_id).limit(1)
     return connection.execute(query).first() is not None
 
 
 def _strangers(connection: Connection, seller_id: str, shown: Iterable[Order]) -> dict[str, Order]:
-    """Those of some shown orders, by number, that the ledger does not have as the seller's own."""
+    """Those of the orders, by number, that the ledger does not have as the seller's own."""
     strangers = {order.mp_order_number: order for order in shown}
     query = sa.select(orders.c.mp_order_number, orders.c.purchase_date).where(
         orders.c.seller_id == seller_id, orders.c.mp_order_number.in_(list(strangers))

@@ -1,4 +1,4 @@
-"""Names for who holds a lease, by which another process of the same machine sees that the holder is dead."""
+"""Names of lease owners, by which a process of the same machine can tell that the owner is dead."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-_PROCESSES = Path("/proc")  # Linux; elsewhere no one is called dead, and a lease ends by its time
+_PROCESSES = Path("/proc")  # Linux only; elsewhere no owner counts as dead, and a lease ends when it expires
 
 
 def new_owner() -> str:
-    """32 characters at most: machine, process, when that began, and something that is never the same twice."""
+    """A unique name of at most 32 characters: machine, process id, process start, random suffix."""
     pid = os.getpid()
-    return f"{_machine()}.{pid}.{_began(pid)}.{uuid.uuid4().hex}"[:32]
+    return f"{_machine()}.{pid}.{_started(pid)}.{uuid.uuid4().hex}"[:32]
 
 
-def is_dead(holder: str) -> bool:
-    """Whether the holder's process is known to be gone; False for one of another machine or container."""
-    machine, _, rest = holder.partition(".")
+def is_dead(owner: str) -> bool:
+    """Whether the owner's process is known to have ended; False for a process of another machine or container."""
+    machine, _, rest = owner.partition(".")
     pid, _, rest = rest.partition(".")
-    began, _, _ = rest.partition(".")
-    if machine != _machine() or not pid.isdigit() or not began.isdigit() or not _began(os.getpid()):
+    started, _, _ = rest.partition(".")
+    if machine != _machine() or not pid.isdigit() or not started.isdigit() or not _started(os.getpid()):
         return False
-    return _began(int(pid)) != began
+    return _started(int(pid)) != started
 
 
-def _began(pid: int) -> str:
-    """When a process began, in ticks since the machine did; empty for one that is not there, or has only to be buried."""
+def _started(pid: int) -> str:
+    """Start of a process in clock ticks since boot; empty if it does not exist or is a zombie."""
     try:
         fields = (_PROCESSES / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -40,7 +40,7 @@ def _began(pid: int) -> str:
 
 @cache
 def _machine() -> str:
-    """The same for processes that can see one another: of one boot of one machine, in one container."""
+    """A hash of host, boot and container: equal for processes that can see each other."""
     parts = [socket.gethostname()]
     with suppress(OSError):
         parts.append((_PROCESSES / "sys/kernel/random/boot_id").read_text())

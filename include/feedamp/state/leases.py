@@ -1,6 +1,6 @@
-"""Who is at something that must not be done twice at once.
+"""Leases on work that two processes must not do at the same time.
 
-The lease of a dead holder is free: at once for processes of the same machine, after `LASTS` for all others.
+The lease of a dead owner is free: immediately for processes of the same machine, after `LASTS` for all others.
 """
 
 from __future__ import annotations
@@ -14,22 +14,24 @@ from feedamp.state.lease_owner import is_dead, new_owner
 from feedamp.state.schema import leases
 from feedamp.state.upsert import insert
 
-# Longer than a request with its turn, its quick retries and its timeouts can take.
+# Longer than a request can take, with the wait for its slot, quick retries and timeouts.
 LASTS = timedelta(minutes=5)
 
 
 def of_order(work: str, seller_id: str, mp_order_number: str) -> str:
-    """The name of a lease on one order; `work` is place, report or close. Who shares the work shares the name."""
+    """The name of a lease on one order; `work` is place, report or close. The same work has the same name."""
     return f"{work}/{seller_id}/{mp_order_number}"
 
 
 def take(connection: Connection, name: str, *, now: datetime) -> str | None:
-    """The right to do what `name` says, as the word that gives it back; None while someone else has it."""
+    """Takes a lease; returns the owner name with which to renew and release it, None while another owner has the lease."""
     owner = new_owner()
-    held_by = connection.execute(sa.select(leases.c.owner).where(leases.c.name == name)).scalar_one_or_none()
+    current_owner = connection.execute(
+        sa.select(leases.c.owner).where(leases.c.name == name)
+    ).scalar_one_or_none()
     is_free = leases.c.until < now
-    if held_by is not None and is_dead(held_by):
-        is_free = sa.or_(is_free, leases.c.owner == held_by)
+    if current_owner is not None and is_dead(current_owner):
+        is_free = sa.or_(is_free, leases.c.owner == current_owner)
     statement = insert(connection, leases).values(name=name, owner=owner, until=now + LASTS)
     taken = connection.execute(
         statement.on_conflict_do_update(
@@ -42,12 +44,12 @@ def take(connection: Connection, name: str, *, now: datetime) -> str | None:
 
 
 def release(connection: Connection, name: str, owner: str) -> None:
-    """Gives the right back, unless it has ended and someone else has it by now."""
+    """Releases a lease, unless it has expired and another owner has taken it. Safe to repeat."""
     connection.execute(sa.delete(leases).where(leases.c.name == name, leases.c.owner == owner))
 
 
 def renew(connection: Connection, name: str, owner: str, *, now: datetime) -> bool:
-    """Holds on to the right; False if it has ended and may be someone else's."""
+    """Extends a lease; False if it has expired, so that another owner may have it."""
     renewed = connection.execute(
         sa.update(leases)
         .where(leases.c.name == name, leases.c.owner == owner, leases.c.until > now)

@@ -1,4 +1,4 @@
-"""The order ledger: what was delivered, what FeedAMP accepted, what is still to be done."""
+"""The order ledger: delivered bodies, states that FeedAMP accepted, and pending work."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOOKS_FOR_MISSING = timedelta(days=1)
 
 
 def read(connection: Connection, seller_id: str, mp_order_number: str) -> LedgerOrder | None:
-    """One order of the ledger."""
+    """One order of the ledger, or None."""
     query = sa.select(orders).where(
         orders.c.seller_id == seller_id, orders.c.mp_order_number == mp_order_number
     )
@@ -32,7 +32,7 @@ def read(connection: Connection, seller_id: str, mp_order_number: str) -> Ledger
 
 
 def read_many(connection: Connection, seller_id: str, numbers: Iterable[str]) -> dict[str, LedgerOrder]:
-    """Orders of one seller by number; unknown numbers are left out."""
+    """Orders of one seller, by number; unknown numbers are left out."""
     found: dict[str, LedgerOrder] = {}
     wanted = list(dict.fromkeys(numbers))
     for start in range(0, len(wanted), 500):
@@ -60,7 +60,7 @@ def write(connection: Connection, order: LedgerOrder) -> None:
 
 
 def due(connection: Connection, seller_ids: Sequence[str], *, now: datetime) -> dict[str, list[str]]:
-    """Numbers to PUT now by seller, oldest purchase first, sellers without any left out."""
+    """Order numbers to PUT now, by seller, oldest purchase first; sellers without any are left out."""
     query = (
         sa.select(orders.c.seller_id, orders.c.mp_order_number)
         .where(
@@ -78,7 +78,7 @@ def due(connection: Connection, seller_ids: Sequence[str], *, now: datetime) -> 
 
 
 def not_due(connection: Connection, seller_ids: Sequence[str], *, now: datetime) -> dict[str, datetime]:
-    """When the next order that waits for its next try is due, by seller."""
+    """The earliest next try of waiting orders, by seller; sellers without any are left out."""
     query = (
         sa.select(orders.c.seller_id, sa.func.min(orders.c.next_try_at).label("next_try_at"))
         .where(orders.c.phase == "to_place", orders.c.next_try_at > now)
@@ -95,13 +95,13 @@ def waiting_sellers(connection: Connection) -> list[str]:
 
 
 def explain_waiting(connection: Connection, seller_id: str, *, reason: str, next_try_at: datetime) -> int:
-    """Writes why all waiting orders of a seller wait, and until when; returns how many there are."""
+    """Writes the reason and the next try to a seller's waiting orders; returns how many were changed."""
     changed = connection.execute(
         sa.update(orders)
         .where(
             orders.c.seller_id == seller_id,
             orders.c.phase == "to_place",
-            # An order's own, longer pause stays, so that others go first.
+            # A longer pause of a single order remains, so that other orders go first.
             sa.or_(orders.c.next_try_at.is_(None), orders.c.next_try_at < next_try_at),
         )
         .values(reason=reason, next_try_at=next_try_at)
@@ -110,7 +110,7 @@ def explain_waiting(connection: Connection, seller_id: str, *, reason: str, next
 
 
 def note_put(connection: Connection, order: LedgerOrder, *, now: datetime) -> None:
-    """The intent: from now on a PUT may have reached FeedAMP."""
+    """Records the intent to PUT: from then on, FeedAMP may have the order. The first one remains. Safe to repeat."""
     connection.execute(
         sa.update(orders)
         .where(
@@ -139,7 +139,7 @@ def keep_closed_units(
     *,
     read_at: datetime,
 ) -> None:
-    """Writes the units that a snapshot of a closed order shows, unless a newer one was there. Safe to repeat."""
+    """Stores the units in a snapshot of a closed order, unless units of a newer one are stored. Safe to repeat."""
     by_line = {line: (of_line.shipped, of_line.cancelled) for line, of_line in units.items()}
     connection.execute(
         sa.update(orders)
@@ -157,13 +157,13 @@ def keep_closed_units(
 
 
 def mark_missing(connection: Connection, seller_id: str, mp_order_number: str, *, asked_at: datetime) -> None:
-    """FeedAMP has answered that it does not have an order that it accepted before (404 to a GET of this order alone).
+    """Marks an accepted order as missing: FeedAMP answered 404 to a GET by order number, sent at `asked_at`.
 
-    From then on it counts as missing and is looked for once in `LOOKS_FOR_MISSING`, until FeedAMP shows it or accepts
-    it again. One that FeedAMP never accepted is left as it is, and so is one that it has accepted or shown since it was
-    asked. Safe to repeat.
+    A missing order is read again once in `LOOKS_FOR_MISSING`, until FeedAMP returns it or accepts it again. Nothing
+    changes for an order that FeedAMP never accepted, or that it has accepted or returned since `asked_at`. Safe to
+    repeat.
     """
-    shown_since = sa.exists().where(
+    returned_since = sa.exists().where(
         snapshots.c.seller_id == orders.c.seller_id,
         snapshots.c.mp_order_number == orders.c.mp_order_number,
         snapshots.c.read_at > asked_at,
@@ -181,7 +181,7 @@ def mark_missing(connection: Connection, seller_id: str, mp_order_number: str, *
             orders.c.placed_at <= asked_at,
             sa.func.coalesce(orders.c.closed_at <= asked_at, sa.true()),
             sa.func.coalesce(orders.c.closed_units_at <= asked_at, sa.true()),
-            ~shown_since,
+            ~returned_since,
             ~sa.func.coalesce(accepted_since, sa.false()),
         )
         .values(
@@ -200,7 +200,7 @@ def mark_missing(connection: Connection, seller_id: str, mp_order_number: str, *
 
 
 def found_again(connection: Connection, seller_id: str, mp_order_number: str) -> None:
-    """FeedAMP has shown an order that was missing. Safe to repeat."""
+    """Ends the mark of a missing order, because FeedAMP has returned it. Safe to repeat."""
     connection.execute(
         sa.update(orders)
         .where(
@@ -218,7 +218,7 @@ def found_again(connection: Connection, seller_id: str, mp_order_number: str) ->
 def closed_since(
     connection: Connection, seller_id: str, numbers: Iterable[str], moment: datetime
 ) -> dict[str, datetime]:
-    """When FeedAMP took the final state from us, by number, of those orders where that was at a moment or later."""
+    """When this installation closed each of the orders, by number, of those closed since a moment (inclusive)."""
     query = sa.select(orders.c.mp_order_number, orders.c.closed_at).where(
         orders.c.seller_id == seller_id,
         orders.c.mp_order_number.in_(list(numbers)),
@@ -229,7 +229,7 @@ def closed_since(
 
 
 def read_back_later(connection: Connection, seller_id: str, mp_order_number: str, *, now: datetime) -> None:
-    """Has the next extraction read an order by number, for which nothing is to be sent. Safe to repeat."""
+    """Makes the next extraction read an order by number, unless the order still has something to send. Safe to repeat."""
     connection.execute(
         sa.update(orders)
         .where(
@@ -242,8 +242,9 @@ def read_back_later(connection: Connection, seller_id: str, mp_order_number: str
 
 
 def to_read_back(connection: Connection, seller_id: str, *, now: datetime | None = None) -> list[str]:
-    """Numbers of orders that are to be read by number: we have changed their state and no one has shown them to the
-    warehouse since, or FeedAMP did not have them. With `now` only those whose time has come.
+    """Numbers of orders to be read by number; with `now`, only those that are due.
+
+    Their state was changed and has not reached the warehouse since, or FeedAMP did not have them.
     """
     is_due = sa.true() if now is None else orders.c.next_try_at <= now
     query = (
@@ -260,7 +261,7 @@ def to_read_back(connection: Connection, seller_id: str, *, now: datetime | None
 
 
 def was_read(connection: Connection, seller_id: str, mp_order_number: str, *, read_at: datetime) -> None:
-    """FeedAMP has shown the order at a moment: with every change of ours that was made before. Safe to repeat."""
+    """Records that FeedAMP returned an order: every change sent before `read_at` is in it. Safe to repeat."""
     connection.execute(
         sa.update(orders)
         .where(
@@ -276,14 +277,14 @@ def was_read(connection: Connection, seller_id: str, mp_order_number: str, *, re
 def by_purchase_day(
     connection: Connection, start: datetime, end: datetime, seller_ids: Sequence[str]
 ) -> dict[str, list[str]]:
-    """Numbers of orders bought from `start` (inclusive) to `end` (exclusive), by seller.
+    """Numbers of orders purchased from `start` (inclusive) to `end` (exclusive), by seller.
 
-    Those that FeedAMP may hold: placed, or sent without an answer.
+    Only orders that FeedAMP may have: placed, or sent without an answer.
     """
-    may_be_there = sa.or_(orders.c.placed_at.is_not(None), orders.c.first_put_at.is_not(None))
+    may_exist = sa.or_(orders.c.placed_at.is_not(None), orders.c.first_put_at.is_not(None))
     query = (
         sa.select(orders.c.seller_id, orders.c.mp_order_number)
-        .where(orders.c.purchase_date >= start, orders.c.purchase_date < end, may_be_there)
+        .where(orders.c.purchase_date >= start, orders.c.purchase_date < end, may_exist)
         .order_by(orders.c.mp_order_number)
     )
     return _by_seller(connection.execute(query).all(), seller_ids)
@@ -292,7 +293,7 @@ def by_purchase_day(
 def open_longer_than(
     connection: Connection, placed_before: datetime, seller_ids: Sequence[str]
 ) -> dict[str, list[str]]:
-    """Numbers of orders placed before a moment and still open, by seller."""
+    """Numbers of open orders that were placed before a moment (exclusive), by seller."""
     query = sa.select(orders.c.seller_id, orders.c.mp_order_number).where(
         orders.c.placed_at < placed_before, orders.c.phase.in_(("to_place", "settled", "held"))
     )
@@ -300,13 +301,13 @@ def open_longer_than(
 
 
 def phases(connection: Connection) -> dict[str, int]:
-    """How many orders stand in each phase."""
+    """How many orders are in each phase."""
     query = sa.select(orders.c.phase, sa.func.count()).group_by(orders.c.phase)
     return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def is_open(order: LedgerOrder) -> bool:
-    """Placed by us, and neither closed nor cancelled by the marketplace."""
+    """Whether an order is placed, not closed, and accepted neither as SHIPPED nor as CANCELLED."""
     return (
         order.placed_at is not None
         and order.phase != "closed"
@@ -315,7 +316,7 @@ def is_open(order: LedgerOrder) -> bool:
 
 
 def decode_units(text: str) -> dict[str, tuple[int, int]]:
-    """Units of a closed order as its row keeps them: line -> (shipped, cancelled)."""
+    """The stored units of a closed order: line -> (shipped, cancelled)."""
     return msgspec.json.decode(text, type=dict[str, tuple[int, int]])
 
 

@@ -1,4 +1,4 @@
-"""Manifests on their way: announced, published, taken into the state, loaded into the warehouse."""
+"""Manifests on their way to the warehouse: announced, published, taken into the state, loaded."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def announce(connection: Connection, path: str, *, now: datetime) -> None:
 
 
 def pending(connection: Connection) -> Sequence[tuple[str, datetime]]:
-    """(path, when announced) of manifests that are not in the warehouse yet, oldest first."""
+    """(path, when announced) of manifests not yet in the warehouse, oldest first."""
     return _announced(connection, manifests.c.loaded_at.is_(None))
 
 
 def untaken(connection: Connection) -> Sequence[tuple[str, datetime]]:
-    """(path, when announced) of manifests whose snapshots and watermarks are not in the state yet, oldest first."""
+    """(path, when announced) of manifests whose snapshots and watermarks are not yet in the state, oldest first."""
     return _announced(connection, manifests.c.taken_at.is_(None))
 
 
 def unloaded(connection: Connection) -> Sequence[tuple[str, datetime]]:
-    """(path, since when) of manifests that wait for the warehouse, in the state already, in the order of their writing."""
+    """(path, when taken into the state) of manifests that still wait for the warehouse, by when they were announced."""
     query = (
         sa.select(manifests.c.path, manifests.c.taken_at)
         .where(manifests.c.taken_at.is_not(None), manifests.c.loaded_at.is_(None))
@@ -55,18 +55,18 @@ def planned_at(connection: Connection, path: str) -> datetime:
 
 
 def are_taken(connection: Connection, paths: Collection[str]) -> bool:
-    """Whether all of these manifests were read back whole and taken into the state."""
+    """Whether all of these manifests were read to their end and taken into the state."""
     query = sa.select(sa.func.count()).where(manifests.c.path.in_(paths), manifests.c.taken_at.is_not(None))
     return connection.execute(query).scalar_one() == len(set(paths))
 
 
 def mark_taken(connection: Connection, path: str, *, now: datetime) -> None:
-    """The manifest was read back whole, and its snapshots and watermarks are in the state."""
+    """Records that a manifest was read to its end, and that its snapshots and watermarks are in the state. Safe to repeat."""
     connection.execute(sa.update(manifests).where(manifests.c.path == path).values(taken_at=now))
 
 
 def is_loading(connection: Connection) -> bool:
-    """Whether a manifest has been taken into the state whose rows are not in the warehouse yet."""
+    """Whether any manifest is taken into the state and not yet in the warehouse."""
     query = sa.select(manifests.c.path).where(
         manifests.c.taken_at.is_not(None), manifests.c.loaded_at.is_(None)
     )
@@ -74,7 +74,7 @@ def is_loading(connection: Connection) -> bool:
 
 
 def has_loaded(connection: Connection) -> bool:
-    """Whether any manifest has ever been loaded, as far as it is still remembered."""
+    """Whether any manifest on record has been loaded."""
     query = sa.select(manifests.c.path).where(manifests.c.loaded_at.is_not(None)).limit(1)
     return connection.execute(query).first() is not None
 
@@ -86,10 +86,10 @@ def loaded(connection: Connection) -> set[str]:
 
 
 def mark_loaded(connection: Connection, path: str, *, now: datetime) -> None:
-    """The manifest is in the warehouse."""
+    """Records that a manifest is in the warehouse. Safe to repeat."""
     connection.execute(sa.update(manifests).where(manifests.c.path == path).values(loaded_at=now))
 
 
 def drop(connection: Connection, path: str) -> None:
-    """Forgets a manifest that was announced but never published, or that lies in the lake no longer."""
+    """Removes the record of a manifest that was never published, or is no longer in the lake. Safe to repeat."""
     connection.execute(sa.delete(manifests).where(manifests.c.path == path))

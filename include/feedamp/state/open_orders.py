@@ -1,4 +1,4 @@
-"""The newest snapshot of each open order, and what validation made of it."""
+"""The newest snapshot of each open order, and the result of its validation."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _OPEN = ("settled", "to_place", "held")
 
 @dataclass(frozen=True)
 class StoredSnapshot:
-    """A stored snapshot and its validation."""
+    """A stored snapshot and the result of its validation."""
 
     seller_id: str
     mp_order_number: str
@@ -47,10 +47,12 @@ class StoredSnapshot:
 
 
 def keep(connection: Connection, seller_id: str, snapshot: Snapshot, *, read_at: datetime) -> bool:
-    """Stores a snapshot unless a newer one is there (promise 4); equal content only moves `read_at`.
+    """Stores a snapshot unless a newer one is stored (promise 4); equal content only updates `read_at`.
+
+    The caller decides which orders to store: this function checks neither the ledger nor whether the order is open.
 
     Returns:
-        Whether it is the newest. Orders that are not ours or not open are the caller's business.
+        Whether this snapshot is the newest.
     """
     statement = insert(connection, snapshots).values(
         seller_id=seller_id,
@@ -61,7 +63,7 @@ def keep(connection: Connection, seller_id: str, snapshot: Snapshot, *, read_at:
         closable=False,
         needs_person=False,
     )
-    # The first look after a report is judged even if it shows nothing new: FeedAMP may have dropped the error already.
+    # The first snapshot after a report is validated even if it is unchanged: FeedAMP may have dropped the error already.
     reported_since = sa.exists().where(
         findings.c.seller_id == snapshots.c.seller_id,
         findings.c.mp_order_number == snapshots.c.mp_order_number,
@@ -79,7 +81,7 @@ def keep(connection: Connection, seller_id: str, snapshot: Snapshot, *, read_at:
             },
             where=sa.or_(
                 snapshots.c.read_at < statement.excluded.read_at,
-                # Two answers of one moment: the warehouse decides in the same way.
+                # Of two snapshots of the same moment the greater hash wins, as in the warehouse.
                 sa.and_(
                     snapshots.c.read_at == statement.excluded.read_at,
                     snapshots.c.snapshot_hash <= statement.excluded.snapshot_hash,
@@ -91,7 +93,7 @@ def keep(connection: Connection, seller_id: str, snapshot: Snapshot, *, read_at:
 
 
 def decode_stored(seller_id: str, mp_order_number: str, text: str | bytes) -> Snapshot:
-    """The snapshot in a row of the state or the lake.
+    """Decodes a snapshot stored in the state or the lake.
 
     Raises:
         UnreadableError: this version cannot decode it; the message names the order.
@@ -108,10 +110,10 @@ def decode_stored(seller_id: str, mp_order_number: str, text: str | bytes) -> Sn
 
 
 def keep_open(connection: Connection, seller_id: str, rows: Iterable[tuple[Snapshot, datetime]]) -> int:
-    """Stores the snapshots of those orders that we placed and have not closed; returns how many.
+    """Stores the snapshots of open orders of the ledger; returns how many were stored as the newest.
 
-    An order whose PUT got no answer counts: FeedAMP may hold it, and may show it only once before it is placed. Of a
-    closed order the ledger keeps the units. One that was missing is missing no longer.
+    An order whose PUT got no answer is included: FeedAMP may have it, and may return it only once before it counts as
+    placed. For a closed order, the ledger stores the units. A missing order is no longer marked as missing.
     """
     items = list(rows)
     kept = 0
@@ -131,15 +133,15 @@ def keep_open(connection: Connection, seller_id: str, rows: Iterable[tuple[Snaps
             orders.c.seller_id == seller_id,
             orders.c.mp_order_number.in_([snapshot.mp_order_number for snapshot, _ in part]),
         )
-        ours = {row.mp_order_number: row for row in connection.execute(query)}
+        ledger_orders = {row.mp_order_number: row for row in connection.execute(query)}
         for snapshot, read_at in part:
-            order = ours.get(snapshot.mp_order_number)
+            order = ledger_orders.get(snapshot.mp_order_number)
             if order is not None:
-                kept += _keep_ours(connection, seller_id, order, snapshot, read_at)
+                kept += _keep_one(connection, seller_id, order, snapshot, read_at)
     return kept
 
 
-def _keep_ours(
+def _keep_one(
     connection: Connection, seller_id: str, order: Any, snapshot: Snapshot, read_at: datetime
 ) -> bool:
     number = snapshot.mp_order_number
@@ -153,7 +155,7 @@ def _keep_ours(
         return False
     is_newest = keep(connection, seller_id, snapshot, read_at=read_at)
     if is_newest and (was_missing or order.conflicting_state is not None):
-        # What holds the order back may be over, even if the snapshot is the same as before.
+        # The reason to hold the order back may have ended, even if the snapshot is unchanged.
         invalidate_validation(connection, seller_id, number)
     return is_newest
 
@@ -163,9 +165,9 @@ def _keep_closed(
 ) -> None:
     units = count_units({}, snapshot.fulfillments)
     shipped = sum(line.shipped for line in units.values())
-    is_ours = order.closed_at is not None or order.adopted_at is None
+    was_closed_here = order.closed_at is not None or order.adopted_at is None
     if (
-        is_ours
+        was_closed_here
         and order.accepted_state == MarketplaceState.CANCELLED
         and shipped > (order.closed_units_shipped or 0)
     ):
@@ -179,7 +181,7 @@ def _keep_closed(
 
 
 def read(connection: Connection, seller_id: str, mp_order_number: str) -> StoredSnapshot | None:
-    """The snapshot of one order.
+    """The stored snapshot of one order, or None.
 
     Raises:
         UnreadableError: the stored text cannot be decoded; the message names the order.
@@ -188,11 +190,11 @@ def read(connection: Connection, seller_id: str, mp_order_number: str) -> Stored
         snapshots.c.seller_id == seller_id, snapshots.c.mp_order_number == mp_order_number
     )
     row = connection.execute(query).first()
-    return None if row is None else _held(row)
+    return None if row is None else _stored(row)
 
 
 def to_validate(connection: Connection, seller_ids: Sequence[str]) -> dict[str, list[str]]:
-    """Numbers of orders whose snapshot has not been validated, by seller."""
+    """Numbers of open orders whose newest snapshot is not validated, by seller."""
     changed = sa.or_(
         snapshots.c.validated_hash.is_(None), snapshots.c.validated_hash != snapshots.c.snapshot_hash
     )
@@ -200,7 +202,10 @@ def to_validate(connection: Connection, seller_ids: Sequence[str]) -> dict[str, 
 
 
 def lingering(connection: Connection, seller_ids: Sequence[str], *, before: datetime) -> dict[str, list[str]]:
-    """Numbers of orders whose mended error has been listed since before a moment and no one was told, by seller."""
+    """Numbers of orders with a resolved error that FeedAMP still lists, not yet marked as action required, by seller.
+
+    FeedAMP has listed it since `before` or earlier.
+    """
     condition = sa.and_(snapshots.c.error_lingers_since <= before, snapshots.c.needs_person.is_(False))
     return _numbers(connection, condition, seller_ids)
 
@@ -208,7 +213,7 @@ def lingering(connection: Connection, seller_ids: Sequence[str], *, before: date
 def closable(connection: Connection, seller_ids: Sequence[str], *, now: datetime) -> dict[str, list[str]]:
     """Numbers of orders that validation found closable, by seller.
 
-    One that FeedAMP does not have counts only when it is time to look for it again.
+    An order that FeedAMP does not have is included only when its next read is due.
     """
     is_due = sa.and_(orders.c.phase != "to_place", orders.c.next_try_at <= now)
     condition = sa.and_(snapshots.c.closable.is_(True), sa.or_(orders.c.missing_since.is_(None), is_due))
@@ -216,15 +221,15 @@ def closable(connection: Connection, seller_ids: Sequence[str], *, now: datetime
 
 
 def closable_but_missing(connection: Connection, seller_ids: Sequence[str]) -> dict[str, list[str]]:
-    """Numbers of orders that could be closed if FeedAMP had them, by seller."""
+    """Numbers of closable orders that FeedAMP does not have, by seller."""
     condition = sa.and_(snapshots.c.closable.is_(True), orders.c.missing_since.is_not(None))
     return _numbers(connection, condition, seller_ids)
 
 
 def watched(connection: Connection, seller_id: str) -> list[str]:
-    """Numbers of open orders with an error that FeedAMP lists or should list, or whose stored snapshot is unusable.
+    """Numbers of open orders to be read by number: FeedAMP lists or should list an error, or the snapshot is unusable.
 
-    FeedAMP may drop an error without counting that as a seller's update (contract 7.6), so they are read by number.
+    FeedAMP may drop an error without counting that as a seller's update (contract 7.6), so `since` would miss it.
     """
     reported = sa.exists().where(
         findings.c.seller_id == snapshots.c.seller_id,
@@ -237,22 +242,22 @@ def watched(connection: Connection, seller_id: str) -> list[str]:
     return _numbers(connection, condition, [seller_id]).get(seller_id, [])
 
 
-def record_validation(connection: Connection, held: StoredSnapshot, **values: Any) -> bool:
-    """Writes what validation found, unless the snapshot has changed meanwhile."""
+def record_validation(connection: Connection, stored: StoredSnapshot, **values: Any) -> bool:
+    """Stores the result of a validation; False if the snapshot has changed meanwhile."""
     changed = connection.execute(
         sa.update(snapshots)
         .where(
-            snapshots.c.seller_id == held.seller_id,
-            snapshots.c.mp_order_number == held.mp_order_number,
-            snapshots.c.snapshot_hash == held.snapshot_hash,
+            snapshots.c.seller_id == stored.seller_id,
+            snapshots.c.mp_order_number == stored.mp_order_number,
+            snapshots.c.snapshot_hash == stored.snapshot_hash,
         )
-        .values(validated_hash=held.snapshot_hash, **values)
+        .values(validated_hash=stored.snapshot_hash, **values)
     )
     return changed.rowcount == 1
 
 
 def refuse_closing(connection: Connection, seller_id: str, mp_order_number: str, reason: str) -> None:
-    """FeedAMP refused to close the order: action required, and not tried again before the snapshot changes."""
+    """Records that FeedAMP refused to close an order: action is required, and the next try waits for a new snapshot."""
     connection.execute(
         sa.update(snapshots)
         .where(snapshots.c.seller_id == seller_id, snapshots.c.mp_order_number == mp_order_number)
@@ -261,9 +266,9 @@ def refuse_closing(connection: Connection, seller_id: str, mp_order_number: str,
 
 
 def set_aside(connection: Connection, seller_id: str, mp_order_number: str) -> None:
-    """Marks an order whose stored snapshot cannot be decoded: action required, and read again by the next extraction.
+    """Marks an order whose stored snapshot cannot be decoded: action is required, and the next extraction reads it again.
 
-    It stays to be validated, so that a newer snapshot is evaluated whatever it holds. Safe to repeat.
+    The order remains unvalidated, so that any newer snapshot is evaluated. Safe to repeat.
     """
     connection.execute(
         sa.update(snapshots)
@@ -273,7 +278,7 @@ def set_aside(connection: Connection, seller_id: str, mp_order_number: str) -> N
 
 
 def invalidate_validation(connection: Connection, seller_id: str, mp_order_number: str) -> None:
-    """Lets the next run validate the order again although its snapshot is the same."""
+    """Makes the next run validate the order again although its snapshot is unchanged. Safe to repeat."""
     connection.execute(
         sa.update(snapshots)
         .where(snapshots.c.seller_id == seller_id, snapshots.c.mp_order_number == mp_order_number)
@@ -281,15 +286,15 @@ def invalidate_validation(connection: Connection, seller_id: str, mp_order_numbe
     )
 
 
-def forget(connection: Connection, seller_id: str, mp_order_number: str) -> None:
-    """Removes the snapshot of an order that is no longer open; the ledger keeps the units that it shows."""
+def remove(connection: Connection, seller_id: str, mp_order_number: str) -> None:
+    """Removes the snapshot of an order that is no longer open; its units remain in the ledger. Safe to repeat."""
     try:
-        held = read(connection, seller_id, mp_order_number)
+        stored = read(connection, seller_id, mp_order_number)
     except UnreadableError:
-        held = None
-    if held is not None:
-        units = count_units({}, held.snapshot.fulfillments)
-        ledger.keep_closed_units(connection, seller_id, mp_order_number, units, read_at=held.read_at)
+        stored = None
+    if stored is not None:
+        units = count_units({}, stored.snapshot.fulfillments)
+        ledger.keep_closed_units(connection, seller_id, mp_order_number, units, read_at=stored.read_at)
     connection.execute(
         sa.delete(snapshots).where(
             snapshots.c.seller_id == seller_id, snapshots.c.mp_order_number == mp_order_number
@@ -320,7 +325,7 @@ def _numbers(
     return numbers
 
 
-def _held(row: Any) -> StoredSnapshot:
+def _stored(row: Any) -> StoredSnapshot:
     values = dict(row._mapping)
     values["snapshot"] = decode_stored(row.seller_id, row.mp_order_number, row.snapshot)
     return StoredSnapshot(**values)

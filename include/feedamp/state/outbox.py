@@ -1,4 +1,4 @@
-"""Rows for the lake, kept in the transaction that made them true, so that no crash can part the two."""
+"""Rows for the lake, written in the same transaction as the change they describe, so that neither exists alone."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def put(connection: Connection, table: str, rows: Iterable[Row], *, recorded_at:
     """Adds rows of a lake table.
 
     Raises:
-        MisfitError: a row cannot stand in the table; in here it would stop every load.
+        MisfitError: a row does not fit the table; in the outbox it would fail every load.
     """
     rows = list(rows)
     for row in rows:
@@ -45,22 +45,23 @@ def put(connection: Connection, table: str, rows: Iterable[Row], *, recorded_at:
 
 
 def put_all(connection: Connection, rows: Rows, *, recorded_at: datetime) -> None:
-    """Adds rows of several tables that belong to one moment."""
+    """Adds rows of several tables, all with the same `recorded_at`."""
     for table, table_rows in rows.items():
         put(connection, table, table_rows, recorded_at=recorded_at)
 
 
 def unclaimed(connection: Connection) -> int:
-    """How many rows belong to no manifest yet."""
+    """How many rows are not claimed for a manifest."""
     query = sa.select(sa.func.count()).where(outbox.c.manifest.is_(None))
     return connection.execute(query).scalar_one()
 
 
 def claim(connection: Connection, manifest: str, *, at_most: int | None = None) -> int:
-    """Marks rows that are there now as this manifest's, the oldest if not all; returns how many.
+    """Claims the present unclaimed rows for a manifest, with `at_most` only the oldest; returns how many.
 
-    Rows of one moment stay together, though they be a few more: the lines of an order belong to its row. They are
-    named one by one, never as "up to an id": on Postgres a row with a lower id can still arrive.
+    Rows with the same `recorded_at` are claimed together, even if that exceeds `at_most`: an order and its lines stay
+    in one manifest. The rows are selected one by one and not by "up to an id", because on Postgres a transaction that
+    commits later may still add a lower id.
     """
     free = outbox.c.manifest.is_(None)
     wanted: sa.ColumnElement[bool] = free
@@ -73,7 +74,7 @@ def claim(connection: Connection, manifest: str, *, at_most: int | None = None) 
 
 
 def claimed_by_table(connection: Connection, manifest: str) -> Counter[str]:
-    """How many rows of each table have been claimed for a manifest."""
+    """How many rows of each table are claimed for a manifest."""
     query = (
         sa.select(outbox.c.table_name, sa.func.count())
         .where(outbox.c.manifest == manifest)
@@ -83,37 +84,37 @@ def claimed_by_table(connection: Connection, manifest: str) -> Counter[str]:
 
 
 def claims(connection: Connection) -> list[str]:
-    """Manifests that rows have been claimed for."""
+    """Paths of manifests that rows are claimed for."""
     query = sa.select(outbox.c.manifest).where(outbox.c.manifest.is_not(None)).distinct()
     return list(connection.execute(query).scalars())
 
 
 def unclaim(connection: Connection, manifest: str) -> None:
-    """Gives the rows back of a manifest that was never published."""
+    """Releases the rows claimed for a manifest that was never published. Safe to repeat."""
     connection.execute(sa.update(outbox).where(outbox.c.manifest == manifest).values(manifest=None))
 
 
 def claimed_rows(connection: Connection, manifest: str) -> Iterator[tuple[str, Row]]:
-    """(table, row) of a manifest, oldest first."""
+    """(table, row) of the rows claimed for a manifest, oldest first."""
     query = sa.select(outbox).where(outbox.c.manifest == manifest).order_by(outbox.c.id)
     for entry in connection.execute(query, execution_options={"yield_per": 1_000}):
         yield entry.table_name, {**_typed(entry.table_name, entry.payload), RECORDED_AT: entry.recorded_at}
 
 
 def waiting_rows(connection: Connection, tables: Sequence[str]) -> Iterator[tuple[str, Row]]:
-    """(table, row) of all rows of some tables that are on their way, claimed or not."""
+    """(table, row) of all rows of the named tables in the outbox, claimed or not."""
     query = sa.select(outbox).where(outbox.c.table_name.in_(list(tables)))
     for entry in connection.execute(query, execution_options={"yield_per": 1_000}):
         yield entry.table_name, {**_typed(entry.table_name, entry.payload), RECORDED_AT: entry.recorded_at}
 
 
 def remove(connection: Connection, manifest: str) -> None:
-    """Forgets the rows of a manifest that is in the warehouse. Safe to repeat."""
+    """Deletes the rows of a manifest that is in the warehouse. Safe to repeat."""
     connection.execute(sa.delete(outbox).where(outbox.c.manifest == manifest))
 
 
 def _money(amount: Decimal) -> Decimal:
-    """As the column holds it: an earlier version wrote `0E+20`, and prices with dozens of zeros at their end."""
+    """The amount as its column holds it: an earlier version wrote `0E+20`, and prices with dozens of trailing zeros."""
     held = fitted(amount)
     return amount if held is None else held
 

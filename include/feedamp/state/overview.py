@@ -1,4 +1,4 @@
-"""What stands where, for people: counts, the latest moments, and what waits for someone. Reads only."""
+"""Status of the installation for people: counts, latest moments, and work that requires action. Reads only."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from feedamp.state.schema import (
 )
 
 OPEN_PHASES = ("to_place", "settled", "held")
-JUDGED = "can be closed"
+CLOSABLE = "can be closed"
 MISSING = "FeedAMP does not have it"
-NOT_JUDGED = "not judged yet"
+NOT_VALIDATED = "not validated yet"
 NOT_READ = "not read yet"
 
 
 @dataclass(frozen=True)
 class Some:
-    """How many there are, and the first of them."""
+    """The number of all items, and the first of them."""
 
     count: int
     items: list[dict[str, Any]]
 
 
 def reasons_by_phase(connection: Connection) -> list[tuple[str, str | None, int]]:
-    """(phase, reason, orders), most orders first."""
+    """(phase, reason, number of orders), largest number first."""
     count = sa.func.count()
     query = (
         sa.select(orders.c.phase, orders.c.reason, count)
@@ -54,16 +54,16 @@ def reasons_by_phase(connection: Connection) -> list[tuple[str, str | None, int]
 
 
 def waits_of_settled(connection: Connection) -> list[tuple[str, int]]:
-    """(what placed orders wait for before they can be closed, orders), most orders first."""
-    stale = sa.or_(
+    """(what settled orders wait for before they can be closed, number of orders), largest number first."""
+    is_not_validated = sa.or_(
         snapshots.c.validated_hash.is_(None), snapshots.c.validated_hash != snapshots.c.snapshot_hash
     )
     wait = sa.case(
         (orders.c.missing_since.is_not(None), MISSING),
         (snapshots.c.seller_id.is_(None), NOT_READ),
-        (stale, NOT_JUDGED),
-        (snapshots.c.closable.is_(True), JUDGED),
-        else_=sa.func.coalesce(snapshots.c.waits_for, NOT_JUDGED),
+        (is_not_validated, NOT_VALIDATED),
+        (snapshots.c.closable.is_(True), CLOSABLE),
+        else_=sa.func.coalesce(snapshots.c.waits_for, NOT_VALIDATED),
     ).label("wait")
     of_settled = sa.select(wait).select_from(orders.outerjoin(snapshots, _same_order(snapshots)))
     inner = of_settled.where(orders.c.phase == "settled").subquery()
@@ -91,7 +91,7 @@ def seller_watermarks(connection: Connection) -> dict[str, datetime]:
 
 
 def latest(connection: Connection) -> dict[str, datetime | None]:
-    """When each kind of work last left a mark."""
+    """When each kind of work was last done."""
     marks = {
         "inbox_file_taken": inbox_files.c.taken_at,
         "seller_read_whole": watermarks.c.moved_at,
@@ -103,13 +103,13 @@ def latest(connection: Connection) -> dict[str, datetime | None]:
         name: connection.execute(sa.select(sa.func.max(column))).scalar_one_or_none()
         for name, column in marks.items()
     }
-    # Adopting is no placing, though both say since when FeedAMP is known to hold an order.
+    # Adopted orders have a `placed_at` too, but this installation did not place them.
     placed = sa.select(sa.func.max(orders.c.placed_at)).where(orders.c.adopted_at.is_(None))
     return {**found, "order_placed": connection.execute(placed).scalar_one_or_none()}
 
 
 def on_the_way(connection: Connection) -> dict[str, int]:
-    """What `load` has still to bring into the warehouse."""
+    """Numbers of manifests and outbox rows that `load` has not brought into the warehouse yet."""
     pending = sa.select(sa.func.count()).select_from(manifests).where(manifests.c.loaded_at.is_(None))
     rows = sa.select(sa.func.count()).select_from(outbox)
     return {
@@ -119,14 +119,14 @@ def on_the_way(connection: Connection) -> dict[str, int]:
 
 
 def held_orders(connection: Connection, *, limit: int) -> Some:
-    """Orders with a conflict for a person, those that FeedAMP does not have left out."""
+    """Orders held by a conflict that a person must resolve, without those that FeedAMP does not have."""
     query = sa.select(orders.c.seller_id, orders.c.mp_order_number, orders.c.reason)
     held = sa.and_(orders.c.phase == "held", orders.c.missing_since.is_(None))
     return _some(connection, query.where(held), limit)
 
 
 def missing_orders(connection: Connection, *, limit: int) -> Some:
-    """Placed, open orders that FeedAMP has answered it does not have; one with a PUT under way is left out."""
+    """Placed, open orders that FeedAMP says it does not have, without those that are about to be sent again."""
     query = sa.select(
         orders.c.seller_id, orders.c.mp_order_number, orders.c.missing_since, orders.c.reason
     ).where(orders.c.missing_since.is_not(None), orders.c.phase.in_(("settled", "held")))
@@ -134,15 +134,15 @@ def missing_orders(connection: Connection, *, limit: int) -> Some:
 
 
 def cancelled_but_shipped(connection: Connection, *, limit: int) -> Some:
-    """Orders that were closed as CANCELLED while the seller shipped, with the units that the newest snapshot shows.
+    """Orders closed as CANCELLED although the seller shipped units, with the units of the newest snapshot.
 
-    One that a person has acknowledged is left out until more units are shipped.
+    An order that a person has acknowledged is left out until more units are shipped.
     """
     query = sa.select(orders.c.seller_id, orders.c.mp_order_number, orders.c.closed_units).where(
         orders.c.phase == "closed",
         orders.c.accepted_state == MarketplaceState.CANCELLED,
         orders.c.closed_units_shipped > sa.func.coalesce(orders.c.acknowledged_shipped, 0),
-        # How another system ended an order before it was adopted is its own affair.
+        # An adopted order that another system closed is not reported.
         sa.or_(orders.c.closed_at.is_not(None), orders.c.adopted_at.is_(None)),
     )
     some = _some(connection, query, limit)
@@ -154,7 +154,7 @@ def cancelled_but_shipped(connection: Connection, *, limit: int) -> Some:
 
 
 def held_findings(connection: Connection, *, limit: int) -> Some:
-    """Error findings that no code can be sent for, of orders that are open."""
+    """Error findings of open orders that cannot be reported, because no error code is set for them."""
     query = (
         sa.select(
             findings.c.seller_id,
@@ -174,8 +174,10 @@ def held_findings(connection: Connection, *, limit: int) -> Some:
 
 
 def stuck_orders(connection: Connection, *, lingering_since: datetime, limit: int) -> Some:
-    """Open orders that time alone will not close: an error that stays listed, a closing that was refused, a stored
-    snapshot that cannot be decoded.
+    """Open orders that will not close without action.
+
+    FeedAMP lists an error since `lingering_since` or earlier, or refused the closing, or the stored snapshot cannot be
+    decoded.
     """
     too_long = snapshots.c.error_lingers_since <= lingering_since
     query = (
@@ -192,8 +194,10 @@ def stuck_orders(connection: Connection, *, lingering_since: datetime, limit: in
 
 
 def rejected_rows(connection: Connection, *, limit: int) -> Some:
-    """Rows that stand rejected, newest first; one that merely differs from an order placed before (`body_changed`) is
-    left out, unless that order waits for a body. So is the fault of a whole file: see `faulty_files`.
+    """Open rejects, newest first.
+
+    Left out are rows whose only reason is that they differ from an order already placed (`body_changed`), unless that
+    order waits for a body, and faults of whole files, which `faulty_files` lists.
     """
     other = sa.func.replace(rejected_orders.c.reasons, '"code":"body_changed"', "").contains('"code":"')
     waits_for_body = sa.exists().where(
@@ -215,7 +219,7 @@ def rejected_rows(connection: Connection, *, limit: int) -> Some:
 
 
 def faulty_files(connection: Connection, *, limit: int) -> Some:
-    """Inbox files that could not be read to their end, newest first, until they are read whole or dismissed."""
+    """Inbox files that could not be read to their end, newest first, unless read completely since, or dismissed."""
     query = (
         sa.select(
             inbox_files.c.name.label("source"),
@@ -236,7 +240,7 @@ def faulty_files(connection: Connection, *, limit: int) -> Some:
 
 
 def _is_fault_of_file() -> sa.ColumnElement[bool]:
-    """Joins the fault of an inbox file with its reject."""
+    """The join condition between an inbox file with a fault and the reject of that fault."""
     return sa.and_(
         inbox_files.c.name == rejected_orders.c.source,
         inbox_files.c.fault.is_not(None),

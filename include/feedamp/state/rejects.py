@@ -1,6 +1,6 @@
-"""Rows that were not placed, with every reason and the row itself, so that they can be replayed.
+"""Rejected rows, with every reason and the raw row, so that they can be replayed.
 
-A reject stands until it is superseded (the row was mended or is gone) or dismissed (no one has to do anything).
+A reject is open until it is superseded (the row was corrected or removed) or dismissed (no action is needed).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Rejected:
 
     @property
     def reject_id(self) -> str:
-        """A short name for people, which stays the same."""
+        """The short, stable id that people use."""
         return reject_id(self.source, self.row_number, self.row_hash)
 
 
@@ -56,7 +56,7 @@ def reject_id(source: str, row_number: int, row_hash: str) -> str:
 
 
 def write(connection: Connection, rejected: Rejected, *, now: datetime) -> None:
-    """Stores a rejected row; one that was dismissed stays so. Safe to repeat: the same row stands once."""
+    """Stores a rejected row; a dismissed one remains dismissed. Safe to repeat: the same row is stored once."""
     if rejected.dismissed_at is None:
         rejected = _as_dismissed(connection, rejected)
     reasons = msgspec.json.encode(rejected.reasons).decode()
@@ -77,9 +77,10 @@ def supersede_earlier(
     *,
     now: datetime,
 ) -> int:
-    """Marks rejects of an order that a later row of the same source has mended; returns how many.
+    """Supersedes `inbox` rejects of an order that a later row of the same source has corrected; returns how many.
 
-    What FeedAMP refused stands until its order comes in mended: as a repeat it would be recorded nowhere (promise 1).
+    A row that FeedAMP refused is not superseded here, but only once its order comes in corrected: a repeat of it changes
+    nothing in the ledger, so the reject is its only record (promise 1).
     """
     condition = sa.and_(
         rejected_orders.c.seller_id == seller_id,
@@ -92,7 +93,7 @@ def supersede_earlier(
 
 
 def supersede_order(connection: Connection, seller_id: str, mp_order_number: str, *, now: datetime) -> int:
-    """Marks the standing rejects of an order that came in mended; returns how many."""
+    """Supersedes all rejects of an order that came in corrected; returns how many."""
     condition = sa.and_(
         rejected_orders.c.seller_id == seller_id, rejected_orders.c.mp_order_number == mp_order_number
     )
@@ -100,12 +101,12 @@ def supersede_order(connection: Connection, seller_id: str, mp_order_number: str
 
 
 def supersede_row(connection: Connection, rejected: Rejected, *, now: datetime) -> int:
-    """Marks one reject, if it is not superseded yet."""
+    """Supersedes one reject, unless it is superseded already; returns how many."""
     return _supersede(connection, _is_row(rejected), now)
 
 
 def standing(connection: Connection, *, everything: bool = False) -> list[Rejected]:
-    """Rejects that stand, or all that ever were, dismissed and superseded ones too."""
+    """Open rejects, or with `everything` all of them, also dismissed and superseded ones."""
     query = sa.select(rejected_orders).order_by(rejected_orders.c.source, rejected_orders.c.row_number)
     if not everything:
         query = query.where(is_standing())
@@ -113,18 +114,18 @@ def standing(connection: Connection, *, everything: bool = False) -> list[Reject
 
 
 def is_standing() -> sa.ColumnElement[bool]:
-    """The condition on `rejected_orders` for those that someone should look at."""
+    """The condition on `rejected_orders` for open rejects: neither superseded nor dismissed."""
     return sa.and_(rejected_orders.c.superseded_at.is_(None), rejected_orders.c.dismissed_at.is_(None))
 
 
 def keys(connection: Connection, reject_ids: Collection[str]) -> list[Key]:
-    """The keys of the rejects with these ids, standing or not; hashes the key of every reject there is."""
+    """The keys of the rejects with these ids, open or not; hashes the key of every stored reject."""
     rows = connection.execute(sa.select(*_KEY), execution_options={"yield_per": 1_000})
     return [(row[0], row[1], row[2]) for row in rows if reject_id(*row) in reject_ids]
 
 
 def find(connection: Connection, wanted: Iterable[Key]) -> list[Rejected]:
-    """The rejects with these keys, standing or not."""
+    """The rejects with these keys, open or not."""
     found: list[Rejected] = []
     for key in wanted:
         same = (column == value for column, value in zip(_KEY, key, strict=True))
@@ -133,12 +134,12 @@ def find(connection: Connection, wanted: Iterable[Key]) -> list[Rejected]:
 
 
 def dismiss(connection: Connection, rejected: Rejected, reason: str, *, now: datetime) -> None:
-    """Marks a reject as no one's work; it is not replayed any more. Safe to repeat."""
+    """Dismisses a reject: no action is needed, and it is no longer replayed. Safe to repeat."""
     write(connection, replace(rejected, dismissed_at=now, dismiss_reason=reason), now=now)
 
 
 def standing_of(connection: Connection, source: str) -> list[Rejected]:
-    """Rejects of stage `inbox` that are not superseded of one source, dismissed ones too, without their text."""
+    """Rejects of stage `inbox` of one source that are not superseded, also dismissed ones, without their raw row."""
     columns = [
         column if column is not rejected_orders.c.raw else sa.literal("").label("raw")
         for column in rejected_orders.c
@@ -147,7 +148,10 @@ def standing_of(connection: Connection, source: str) -> list[Rejected]:
 
 
 def of_content(connection: Connection, source: str, row_hash: str) -> Rejected | None:
-    """The reject of stage `inbox` for this very content of a source, at whatever place; it may be dismissed."""
+    """The reject of stage `inbox` with exactly this content in a source, in any row, or None.
+
+    It is not superseded, but may be dismissed.
+    """
     query = sa.select(rejected_orders).where(_stands_from(source), rejected_orders.c.row_hash == row_hash)
     found = _read(connection, query.limit(1))
     return found[0] if found else None
@@ -162,7 +166,7 @@ def _stands_from(source: str) -> sa.ColumnElement[bool]:
 
 
 def refused_since(connection: Connection, since: datetime) -> Counter[str]:
-    """How many orders FeedAMP refused since a moment, by the source they came from."""
+    """How many orders FeedAMP refused since a moment (inclusive), by source."""
     query = sa.select(rejected_orders.c.source, sa.func.count()).where(
         rejected_orders.c.stage == FEEDAMP, rejected_orders.c.rejected_at >= since
     )
@@ -171,7 +175,7 @@ def refused_since(connection: Connection, since: datetime) -> Counter[str]:
 
 
 def stands(connection: Connection, rejected: Rejected) -> bool:
-    """Whether this very row still stands rejected."""
+    """Whether the reject of exactly this row is open."""
     query = sa.select(rejected_orders.c.source).where(_is_row(rejected), is_standing())
     return connection.execute(query).first() is not None
 
@@ -193,7 +197,7 @@ def _is_row(rejected: Rejected) -> sa.ColumnElement[bool]:
 
 
 def _as_dismissed(connection: Connection, rejected: Rejected) -> Rejected:
-    """The reject with what a person said of the same row at the same stage."""
+    """The reject with the dismissal of the same row at the same stage, if there is one."""
     query = sa.select(rejected_orders.c.dismissed_at, rejected_orders.c.dismiss_reason).where(
         _is_row(rejected),
         rejected_orders.c.stage == rejected.stage,

@@ -12,7 +12,7 @@ from feedamp.state.upsert import insert
 
 
 def take(connection: Connection, seller_id: str, *, now: datetime, interval_s: float) -> float:
-    """Takes the turn if one is free now; else changes nothing and returns the seconds until one may be."""
+    """Reserves a request slot. Returns 0.0, or the seconds until the next one is free; then nothing was changed."""
     moment = now.timestamp()
     statement = insert(connection, slots).values(seller_id=seller_id, next_at=moment + interval_s)
     taken = connection.execute(
@@ -31,7 +31,7 @@ def take(connection: Connection, seller_id: str, *, now: datetime, interval_s: f
 
 
 def postpone(connection: Connection, seller_id: str, *, now: datetime, seconds: float) -> None:
-    """Lets no one send for this seller before `seconds` have passed (Retry-After)."""
+    """Blocks all requests for this seller until `seconds` have passed (Retry-After); never shortens a longer block."""
     until = now.timestamp() + seconds
     statement = insert(connection, slots).values(seller_id=seller_id, next_at=until)
     connection.execute(

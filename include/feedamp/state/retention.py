@@ -1,4 +1,4 @@
-"""What the state lets go of after a while, a batch at a time; each call says how many rows it changed."""
+"""Redacts and purges old data in the state, a batch at a time; each function returns how many rows it changed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DONE = ("closed", "never_placed")
 
 
 def reduce_bodies(connection: Connection, *, ended_before: datetime, limit: int) -> int:
-    """Takes the customer out of orders that were done before a moment; hashes and quantities stay."""
+    """Redacts customer fields of orders that ended before a moment (exclusive); hashes and quantities remain."""
     query = sa.select(orders.c.seller_id, orders.c.mp_order_number, orders.c.body).where(_ended(ended_before))
     found = connection.execute(query.limit(limit)).all()
     if found:
@@ -32,21 +32,21 @@ def reduce_bodies(connection: Connection, *, ended_before: datetime, limit: int)
             {
                 "seller": row.seller_id,
                 "number": row.mp_order_number,
-                "least": encode_body(redacted_body(decode_json(row.body.encode()))).decode(),
+                "redacted": encode_body(redacted_body(decode_json(row.body.encode()))).decode(),
             }
             for row in found
         ]
-        connection.execute(change.values(body=sa.bindparam("least"), body_kind=REDACTED), rows)
+        connection.execute(change.values(body=sa.bindparam("redacted"), body_kind=REDACTED), rows)
     return len(found)
 
 
 def empty_rejects(connection: Connection, *, superseded_before: datetime, limit: int) -> int:
-    """Drops the text of rejects superseded or dismissed before a moment, or whose order is reduced; reasons stay.
+    """Purges the raw row of rejects superseded or dismissed before a moment, or whose order is redacted; reasons remain.
 
-    One that stands for an order that is open, or for none, keeps its text: `feedamp rejected replay` reads it.
+    An open reject of an open order, or of no order, keeps its raw row: `feedamp rejected replay` reads it.
     """
     query = sa.select(rejected_orders.c.source, rejected_orders.c.row_number, rejected_orders.c.row_hash)
-    found = connection.execute(query.where(_mended(superseded_before)).limit(limit)).all()
+    found = connection.execute(query.where(_can_be_emptied(superseded_before)).limit(limit)).all()
     if found:
         change = sa.update(rejected_orders).where(
             rejected_orders.c.source == sa.bindparam("from_source"),
@@ -59,7 +59,7 @@ def empty_rejects(connection: Connection, *, superseded_before: datetime, limit:
 
 
 def drop_tracking_uses(connection: Connection, *, now: datetime, limit: int) -> int:
-    """Removes hashes of parcels that no check looks at any more."""
+    """Deletes parcel hashes that are too old for any check."""
     key = tuple(tracking_uses.primary_key)
     query = sa.select(*key).where(tracking_uses.c.seen_at < now - SHARED_WITHIN).limit(limit)
     found = connection.execute(query).all()
@@ -71,9 +71,9 @@ def drop_tracking_uses(connection: Connection, *, now: datetime, limit: int) -> 
 
 
 def waiting(connection: Connection, *, ended_before: datetime) -> tuple[int, int]:
-    """(bodies, rejected rows) that the next run would reduce or empty."""
+    """(bodies to redact, rejects to empty) that are due."""
     bodies = sa.select(sa.func.count()).select_from(orders).where(_ended(ended_before))
-    rejects = sa.select(sa.func.count()).select_from(rejected_orders).where(_mended(ended_before))
+    rejects = sa.select(sa.func.count()).select_from(rejected_orders).where(_can_be_emptied(ended_before))
     return connection.execute(bodies).scalar_one(), connection.execute(rejects).scalar_one()
 
 
@@ -83,11 +83,11 @@ def _ended(before: datetime) -> sa.ColumnElement[bool]:
     )
 
 
-def _mended(before: datetime) -> sa.ColumnElement[bool]:
-    is_reduced = sa.exists().where(
+def _can_be_emptied(before: datetime) -> sa.ColumnElement[bool]:
+    is_redacted = sa.exists().where(
         orders.c.seller_id == rejected_orders.c.seller_id,
         orders.c.mp_order_number == rejected_orders.c.mp_order_number,
         orders.c.body_kind == REDACTED,
     )
     is_over = sa.or_(rejected_orders.c.superseded_at < before, rejected_orders.c.dismissed_at < before)
-    return sa.and_(rejected_orders.c.raw != "", sa.or_(is_over, is_reduced))
+    return sa.and_(rejected_orders.c.raw != "", sa.or_(is_over, is_redacted))

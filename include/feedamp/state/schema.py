@@ -1,4 +1,4 @@
-"""Tables of the state database, for SQLite and Postgres alike; migrations/ holds how they came to be."""
+"""Tables of the state database, for both SQLite and Postgres; their history is in `migrations/`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from sqlalchemy.types import TypeDecorator
 
 
 class UtcTime(TypeDecorator[datetime]):
-    """A moment; goes in with a zone and comes out in UTC (SQLite itself keeps no zone)."""
+    """A moment: must be written with a time zone and is read in UTC (SQLite itself stores no zone)."""
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuses a naive time, which could mean anything."""
+        """The moment in UTC; a time without a zone is refused as ambiguous."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -51,7 +51,7 @@ sellers = sa.Table(
     sa.Column("sales_channel", sa.Text),
     sa.Column("conn_id", sa.Text, nullable=False),
     sa.Column("paused", sa.Boolean, nullable=False, default=False),
-    # Why the seller's account is not clear, and the seller whose orders are mixed up with this one's.
+    # Why the seller's account is in doubt, and the seller whose orders are mixed up with this one's.
     sa.Column("mix_up", sa.Text),
     sa.Column("mixed_with", _SELLER),
     sa.Column("added_at", UtcTime, nullable=False),
@@ -64,39 +64,39 @@ grants = sa.Table(
     sa.Column("conn_id", sa.Text, nullable=False),
     # active | needs_authorization | set_aside
     sa.Column("status", sa.String(32), nullable=False),
-    # Why the grant is not used, where FeedAMP's refusal is not the reason.
+    # Why the grant is not used, unless FeedAMP refused it.
     sa.Column("status_reason", sa.Text),
     # The seller whose orders the account showed when it was compared.
     sa.Column("shows_orders_of", _SELLER),
-    # Encrypted. The previous token stays until the current one has worked.
+    # Tokens are encrypted. The previous refresh token is kept until the current one has worked.
     sa.Column("refresh_token", sa.Text, nullable=False),
     sa.Column("previous_refresh_token", sa.Text),
     sa.Column("access_token", sa.Text),
     sa.Column("access_expires_at", UtcTime),
     sa.Column("expires_in_s", sa.Integer),
-    # Counts the tokens stored; whoever read an older number has a stale token.
+    # Counts how often tokens were stored; a process that read an older number has a stale token.
     sa.Column("generation", sa.Integer, nullable=False, default=0),
     sa.Column("issued_at", UtcTime, nullable=False),
     sa.Column("refreshed_at", UtcTime),
     sa.Column("refused_at", UtcTime),
-    # FeedAMP answered 401 to a token it had just given; cleared when one works, a refusal when it happens again.
+    # When FeedAMP answered 401 to a token it had just issued. Cleared when a token works; the second time is a refusal.
     sa.Column("disowned_at", UtcTime),
     sa.Column("reported_at", UtcTime),
-    # When the account behind the grant was compared with the seller's known orders; null: before it is used for data.
+    # When the account behind the grant was compared with the seller's known orders; null until then, and no data is read.
     sa.Column("account_checked_at", UtcTime),
     # A person took the grant although its account shows other sellers' orders.
     sa.Column("account_forced", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
-    # A person resumed the seller at this moment: orders placed for other sellers before it are no news.
+    # When a person resumed the seller: orders placed for other sellers before it raise no new alarm.
     sa.Column("others_known_until", UtcTime),
-    # Fingerprint of the refresh token that the consent or import brought; the same whatever was refreshed since.
+    # Fingerprint of the refresh token of the consent or import; later refreshes do not change it.
     sa.Column("consent", sa.String(64)),
     sa.Column("lease_owner", sa.Text),
     sa.Column("lease_until", UtcTime),
     sa.Index("grants_by_connection", "conn_id", "refreshed_at"),
 )
 
-# A second grant of a seller that is not used: the one before, until the account of a new one was compared
-# (replaced), or a new one that was set aside while the one before stays in use (set_aside).
+# A seller's second grant, which is not used. Role `replaced`: the previous grant, kept until the account of the new one
+# is compared. Role `set_aside`: a new grant that was set aside while the previous one remains in use.
 other_grants = sa.Table(
     "other_grants",
     metadata,
@@ -118,8 +118,8 @@ other_grants = sa.Table(
     sa.Column("consent", sa.String(64)),
 )
 
-# Some orders that an account showed first and that were not placed by us, as digests: two sellers who hold tokens
-# for one account show the same ones.
+# Digests of some orders in a seller's account that this installation did not place for the seller. If two sellers
+# have tokens of the same account, the same digests appear for both.
 account_marks = sa.Table(
     "account_marks",
     metadata,
@@ -147,7 +147,7 @@ authorizations = sa.Table(
     sa.Column("used_at", UtcTime),
 )
 
-# The next moment (epoch seconds) at which a request for this seller may leave, over all processes.
+# The earliest moment (epoch seconds) at which any process may send the next request for this seller.
 slots = sa.Table(
     "slots",
     metadata,
@@ -161,7 +161,7 @@ inbox_files = sa.Table(
     sa.Column("name", sa.String(1024), primary_key=True),
     sa.Column("size", sa.BigInteger, nullable=False),
     sa.Column("checksum", sa.String(64), nullable=False),
-    # What the store's listing said: while it is the same, the content need not be read again.
+    # The mark of the last change in the store's listing: while it is the same, the content is not read again.
     sa.Column("stamp", sa.Text, nullable=False, default=""),
     sa.Column("taken_at", UtcTime, nullable=False),
     sa.Column("rows_read", sa.Integer, nullable=False),
@@ -183,7 +183,7 @@ orders = sa.Table(
     sa.Column("accepted_state", sa.String(32)),
     # whole | seen (adopted: what FeedAMP shows) | reduced (closed: no customer field left)
     sa.Column("body_kind", sa.String(16), nullable=False, server_default="whole"),
-    # JSON list of the content hashes delivered so far: a repeat is recognized whatever happened since.
+    # JSON list of all content hashes delivered so far, by which any repeat is recognized.
     sa.Column("delivered", sa.Text, nullable=False),
     sa.Column("purchase_date", UtcTime, nullable=False),
     sa.Column("source", sa.Text, nullable=False),
@@ -202,16 +202,16 @@ orders = sa.Table(
     sa.Column("closed_at", UtcTime),
     # When an order that we never placed was taken in; null for all others.
     sa.Column("adopted_at", UtcTime),
-    # Since when there is nothing left to do, whoever closed it; null while there is.
+    # When the order ended, whether or not this installation closed it; null while there is work left.
     sa.Column("ended_at", UtcTime),
-    # Since when FeedAMP has answered that it does not have the order; null while it has, or was not asked.
+    # Since when FeedAMP has answered that it does not have the order; null while it has it, or was not asked.
     sa.Column("missing_since", UtcTime),
-    # What the newest snapshot of a closed order shows: JSON, line -> [shipped, cancelled]; null for one that was
-    # closed before this was kept. Shipped units over all lines, and when the snapshot was read.
+    # Units in the newest snapshot of a closed order, as JSON: line -> [shipped, cancelled]; null if the order was closed
+    # before this column existed. Then: shipped units over all lines, and when the snapshot was read.
     sa.Column("closed_units", sa.Text),
     sa.Column("closed_units_shipped", sa.Integer),
     sa.Column("closed_units_at", UtcTime),
-    # Up to how many shipped units of a cancelled order a person has settled with the seller; when, who, and why.
+    # How many shipped units of a cancelled order a person has acknowledged; when, who, and why.
     sa.Column("acknowledged_shipped", sa.Integer),
     sa.Column("acknowledged_at", UtcTime),
     sa.Column("acknowledged_by", sa.Text),
@@ -219,7 +219,7 @@ orders = sa.Table(
     sa.Index("orders_to_do", "phase", "next_try_at"),
     sa.Index("orders_ended", "body_kind", "ended_at"),
     sa.Index("orders_by_day", "purchase_date"),
-    # Whose order is it that an account shows?
+    # Finds the seller of an order that appears in an account.
     sa.Index("orders_by_number", "mp_order_number", "purchase_date"),
 )
 
@@ -231,11 +231,11 @@ snapshots = sa.Table(
     sa.Column("snapshot_hash", sa.String(32), nullable=False),
     sa.Column("snapshot", sa.Text, nullable=False),
     sa.Column("validated_hash", sa.String(32)),
-    # What the last validation decided: the order can be closed, or what it waits for.
+    # The result of the last validation: whether the order can be closed, or what it waits for.
     sa.Column("closable", sa.Boolean, nullable=False, default=False),
     sa.Column("waits_for", sa.Text),
     sa.Column("needs_person", sa.Boolean, nullable=False, default=False),
-    # FeedAMP lists an error that our check sees mended, since then (error_clear_days).
+    # Since when FeedAMP has listed an error that the check finds resolved (error_clear_days).
     sa.Column("error_lingers_since", UtcTime),
 )
 
@@ -254,10 +254,10 @@ findings = sa.Table(
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("line_hash", sa.String(32), nullable=False),
     sa.Column("found_at", UtcTime, nullable=False),
-    # Set before the POST leaves: an intent without `reported_at` after it is an unclear report.
+    # Set before the POST is sent. Without a later `reported_at`, it is unknown whether the report arrived.
     sa.Column("intent_at", UtcTime),
     sa.Column("reported_at", UtcTime),
-    # FeedAMP has shown our error on the order since it was reported.
+    # When FeedAMP listed the reported error on the order.
     sa.Column("listed_at", UtcTime),
     sa.Column("resolved_at", UtcTime),
     sa.Column("note", sa.Text),
@@ -265,7 +265,7 @@ findings = sa.Table(
     sa.Index("findings_by_state", "state"),
 )
 
-# Which parcel went to whom, by keyed hashes; serves `shared_tracking` over 90 days.
+# Parcels and recipients as keyed hashes, for the `shared_tracking` check over 90 days.
 tracking_uses = sa.Table(
     "tracking_uses",
     metadata,
@@ -289,7 +289,7 @@ rejected_orders = sa.Table(
     sa.Column("raw", sa.Text, nullable=False),
     sa.Column("rejected_at", UtcTime, nullable=False),
     sa.Column("superseded_at", UtcTime),
-    # A person has said that nothing needs to be done about it, and why.
+    # When a person dismissed the reject as needing no action, and why.
     sa.Column("dismissed_at", UtcTime),
     sa.Column("dismiss_reason", sa.Text),
     sa.Index("rejected_by_order", "seller_id", "mp_order_number"),
@@ -308,13 +308,13 @@ manifests = sa.Table(
     metadata,
     sa.Column("path", sa.String(1024), primary_key=True),
     sa.Column("planned_at", UtcTime, nullable=False),
-    # The manifest was read back whole, and snapshots and watermarks in it are in the state.
+    # When it was read to its end, with its snapshots and watermarks taken into the state.
     sa.Column("taken_at", UtcTime),
-    # Its rows are in the warehouse.
+    # When its rows were in the warehouse.
     sa.Column("loaded_at", UtcTime),
 )
 
-# Reports and closings under way, so that two processes do not send the same one.
+# Work under way on an order, so that two processes do not send the same request.
 leases = sa.Table(
     "leases",
     metadata,
@@ -323,7 +323,7 @@ leases = sa.Table(
     sa.Column("until", UtcTime, nullable=False),
 )
 
-# What the tries of one task have done so far: a retry adds to it. Kept for a month.
+# Totals of all tries of a task: a retry adds to them. Kept for 30 days.
 step_runs = sa.Table(
     "step_runs",
     metadata,
@@ -334,7 +334,7 @@ step_runs = sa.Table(
     sa.Column("pages", sa.Integer, nullable=False),
     sa.Column("requests", sa.Integer, nullable=False),
     sa.Column("orders", sa.Integer, nullable=False),
-    # For how many sellers the newest try worked, and why some have work left (`troubles.Told`); null: none has.
+    # How many sellers the newest try worked for, and why some have work left (`troubles.Told`); null if none has.
     sa.Column("sellers", sa.Integer),
     sa.Column("problems", sa.Text),
 )
@@ -343,7 +343,7 @@ step_runs = sa.Table(
 outbox = sa.Table(
     "outbox",
     metadata,
-    # SQLite counts up by itself only on a plain INTEGER key.
+    # SQLite autoincrements only a plain INTEGER key.
     sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
     sa.Column("table_name", sa.String(64), nullable=False),
     sa.Column("payload", sa.Text, nullable=False),

@@ -1,4 +1,4 @@
-"""Who we sell for, and which of them can be worked with now."""
+"""The registered sellers, and which of them can be served now."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ SET_ASIDE = "set_aside"
 class Seller:
     """A registered seller; `grant` is None without one, else active, needs_authorization or set_aside.
 
-    `grant_reason` says why a grant is set aside: this one, or a newer one while this one stays in use.
-    `mix_up` and `mixed_with` say why the account is not clear: with which seller's orders it is mixed up.
+    `grant_reason` says why a grant is set aside: this one, or a newer one while this one remains in use.
+    `mix_up` says why the account is in doubt, `mixed_with` with which seller's orders it is mixed up.
     `account_checked` is False until the account behind the grant has been compared with known orders.
     """
 
@@ -58,7 +58,7 @@ def _because(what: str, reason: str | None) -> str:
 
 
 def find(connection: Connection, seller_ids: Collection[str] = ()) -> list[Seller]:
-    """Registered sellers by id, all of them when none are named; ordered by id."""
+    """The registered sellers with these ids, or all if none are named; ordered by id."""
     query = (
         sa.select(sellers, grants.c.status, grants.c.status_reason, grants.c.account_checked_at)
         .outerjoin(grants, grants.c.seller_id == sellers.c.seller_id)
@@ -104,7 +104,7 @@ def add(
     name: str | None = None,
     sales_channel: str | None = None,
 ) -> None:
-    """Registers a seller or changes name, channel and connection, to which the grant goes along. Safe to repeat."""
+    """Registers a seller, or changes name, channel and connection; grants move to the new connection. Safe to repeat."""
     known = connection.execute(sa.select(sellers).where(sellers.c.seller_id == seller_id)).first()
     upsert(
         connection,
@@ -127,13 +127,13 @@ def add(
 
 
 def pause(connection: Connection, seller_id: str, *, paused: bool, now: datetime) -> bool:
-    """Stops or resumes all traffic of a seller, runs under way included: they end at the next order or page.
+    """Stops or resumes all traffic of a seller; runs under way stop at the next order or page. Safe to repeat.
 
-    To resume a seller who was paused because of the account's orders says: what it shows up to now is known.
-    Safe to repeat.
+    If the account was mixed up with another seller's, resuming also accepts the other seller's orders placed up to now:
+    they raise no new alarm.
 
     Returns:
-        False if no one knows the seller.
+        False if the seller is not registered.
     """
     known = connection.execute(sa.select(sellers).where(sellers.c.seller_id == seller_id)).first()
     if known is None:
@@ -152,18 +152,18 @@ def pause(connection: Connection, seller_id: str, *, paused: bool, now: datetime
 def note_mix_up(
     connection: Connection, seller_id: str, other_id: str, *, words: str, is_proven: bool
 ) -> None:
-    """Says of two sellers that their accounts are mixed up, and pauses both if that is proven. Safe to repeat."""
+    """Records that the accounts of two sellers are mixed up, and pauses both if that is proven. Safe to repeat."""
     for one, other in ((seller_id, other_id), (other_id, seller_id)):
         change = sa.update(sellers).where(sellers.c.seller_id == one).values(mix_up=words, mixed_with=other)
         if is_proven:
             change = change.values(paused=True)
-        else:  # what was said before, and may be proven, stays
+        else:  # an earlier note may be proven, so it is not overwritten
             change = change.where(sellers.c.mixed_with.is_(None))
         connection.execute(change)
 
 
 def end_mix_up(connection: Connection, seller_id: str) -> None:
-    """The seller has another account now: a mix-up that did not pause the seller is over for both. Safe to repeat."""
+    """Ends a mix-up for both sellers, because the seller has a new account; not while the seller is paused. Safe to repeat."""
     if is_paused(connection, seller_id):
         return
     connection.execute(
@@ -174,13 +174,13 @@ def end_mix_up(connection: Connection, seller_id: str) -> None:
 
 
 def is_paused(connection: Connection, seller_id: str) -> bool:
-    """Whether a person has stopped the seller's traffic."""
+    """Whether the seller's traffic is stopped."""
     query = sa.select(sellers.c.paused).where(sellers.c.seller_id == seller_id)
     return bool(connection.execute(query).scalar_one_or_none())
 
 
 def check_pause(connection: Connection, seller_id: str) -> None:
-    """Lets work on a seller's next order or page begin.
+    """Checks, before each order or page, that the seller is not paused.
 
     Raises:
         PausedError: the seller is paused.
@@ -190,7 +190,7 @@ def check_pause(connection: Connection, seller_id: str) -> None:
 
 
 def wake(connection: Connection, seller_id: str, *, now: datetime) -> None:
-    """Lets the seller's waiting orders be tried in the next run."""
+    """Makes the seller's waiting orders due now, so that the next run tries them."""
     connection.execute(
         sa.update(orders)
         .where(orders.c.seller_id == seller_id, orders.c.phase == "to_place")

@@ -1,4 +1,4 @@
-"""What a task has done over all its tries, so that a retry does not make the first try's work invisible."""
+"""Totals of a task over all its tries, so that a retry does not hide the work of the first try."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from feedamp.rules.troubles import Told
 from feedamp.state.schema import step_runs
 from feedamp.state.upsert import insert, upsert
 
-KEPT_FOR = timedelta(days=30)
+RETENTION = timedelta(days=30)
 
 
 @dataclass(frozen=True)
 class Done:
-    """What was done, since when."""
+    """Work done since a moment."""
 
     started_at: datetime
     pages: int
@@ -26,7 +26,7 @@ class Done:
 
 
 def first_seen(connection: Connection, run_id: str, *, now: datetime) -> datetime:
-    """When the state first heard of a run, by its own clock: Airflow's may differ."""
+    """When a run was first recorded, by the state database's clock, which may differ from Airflow's. Safe to repeat."""
     statement = insert(connection, step_runs).values(
         run_id=run_id, step="", shard=0, started_at=now, pages=0, requests=0, orders=0
     )
@@ -39,9 +39,9 @@ def first_seen(connection: Connection, run_id: str, *, now: datetime) -> datetim
 
 
 def add_up(connection: Connection, run_id: str, step: str, shard: int, done: Done) -> Done:
-    """Adds a try to those before it; returns the sum. A run id that comes again after a month starts again."""
+    """Adds the work of a try to that of earlier tries; returns the sum. Entries older than 30 days are deleted."""
     key = _key(run_id, step, shard)
-    connection.execute(sa.delete(step_runs).where(step_runs.c.started_at < done.started_at - KEPT_FOR))
+    connection.execute(sa.delete(step_runs).where(step_runs.c.started_at < done.started_at - RETENTION))
     before = connection.execute(sa.select(step_runs).where(*key)).first()
     if before is not None:
         done = Done(
@@ -55,11 +55,11 @@ def add_up(connection: Connection, run_id: str, step: str, shard: int, done: Don
 
 
 def begin_try(connection: Connection, run_id: str, step: str, shard: int) -> None:
-    """Notes that a task starts again: what it said before is no longer how it ended."""
+    """Records that a task starts another try: the summary of the earlier try is no longer its final one."""
     query = sa.select(step_runs.c.problems).where(*_key(run_id, step, shard))
-    said = connection.execute(query).scalar_one_or_none()
-    if said is not None:
-        told = Told.decode(said).but(has_ended=False)
+    stored = connection.execute(query).scalar_one_or_none()
+    if stored is not None:
+        told = Told.decode(stored).but(has_ended=False)
         connection.execute(
             sa.update(step_runs).where(*_key(run_id, step, shard)).values(problems=told.encode())
         )
@@ -75,7 +75,7 @@ def tell(
     sellers: int,
     now: datetime,
 ) -> None:
-    """Keeps what the newest try of a task says of itself; None: it has nothing left to do. Safe to repeat."""
+    """Stores the summary of the newest try of a task; None if it has no work left. Safe to repeat."""
     key = {"run_id": run_id, "step": step, "shard": shard}
     first = {"started_at": now, "pages": 0, "requests": 0, "orders": 0}
     connection.execute(insert(connection, step_runs).values(**key, **first).on_conflict_do_nothing())
@@ -85,7 +85,7 @@ def tell(
 
 
 def told_by(connection: Connection, run_id: str) -> dict[tuple[str, int], tuple[Told | None, int]]:
-    """By step and shard: what the newest try of each task of a run says, and for how many sellers it worked."""
+    """By step and shard of a run: the summary of the task's newest try, and for how many sellers it worked."""
     query = sa.select(step_runs).where(step_runs.c.run_id == run_id, step_runs.c.step != "")
     return {
         (row.step, row.shard): (Told.decode(row.problems) if row.problems else None, row.sellers or 0)

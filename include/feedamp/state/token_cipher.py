@@ -1,4 +1,4 @@
-"""Keeps tokens unreadable at rest and makes keyed hashes; the key never leaves this module."""
+"""Encrypts tokens at rest and makes keyed hashes; the encryption key never leaves this module."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from feedamp.errors import ConfigurationError
 
 
 class TokenCipher:
-    """Encrypts with one key; keys for other purposes are derived from it."""
+    """Encrypts with one key, and derives keys for other purposes from it."""
 
     def __init__(self, key: str) -> None:
         try:
@@ -24,18 +24,18 @@ class TokenCipher:
             self._root = base64.urlsafe_b64decode(key.strip())
         except ValueError as error:
             raise ConfigurationError(
-                "encryption_key is no key: it must be 32 bytes in URL-safe base64, as `Fernet.generate_key()` makes."
+                "encryption_key is not a valid key: it must be 32 bytes in URL-safe base64, as `Fernet.generate_key()` makes."
             ) from error
 
     def __repr__(self) -> str:
         return "TokenCipher()"
 
     def encrypt(self, secret: str) -> str:
-        """The secret as it may be stored."""
+        """The secret, encrypted for storage."""
         return self._fernet.encrypt(secret.encode()).decode()
 
     def decrypt(self, stored: str) -> str:
-        """The secret again.
+        """The decrypted secret.
 
         Raises:
             ConfigurationError: it was encrypted with another key.
@@ -44,32 +44,30 @@ class TokenCipher:
             return self._fernet.decrypt(stored.encode()).decode()
         except InvalidToken as error:
             raise ConfigurationError(
-                "The stored tokens were encrypted with another encryption_key; put the former key back."
+                "The stored tokens were encrypted with another encryption_key; restore the former key."
             ) from error
 
     def fingerprint(self, purpose: str, value: str) -> str:
-        """32 hex characters by which a value is recognized without being readable."""
+        """A keyed hash of 32 hex characters, by which a value can be recognized but not read."""
         return hmac.new(self.derived_key(purpose), value.encode(), hashlib.sha256).hexdigest()[:32]
 
     def derived_key(self, purpose: str) -> bytes:
-        """A key of its own for each purpose; knowing one tells nothing about another."""
+        """A separate key for each purpose; one reveals nothing about another."""
         return hmac.new(self._root, purpose.encode(), hashlib.sha256).digest()
 
 
 def key_beside(state_file: str) -> str:
-    """The key of a SQLite state: a file beside it, made once, readable by its owner only."""
+    """The key of a SQLite state, from a file beside it; created once, readable by its owner only."""
     path = Path(f"{state_file}.key")
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        # Written whole under another name (0600, O_EXCL), then linked: who comes second never reads half a key.
+        # Written under another name (0600, O_EXCL) and then linked, so that no process reads a partial key.
         descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(descriptor, "w") as file:
                 file.write(Fernet.generate_key().decode())
                 file.flush()
-                os.fsync(
-                    file.fileno()
-                )  # without the key the tokens are lost, so it survives a power cut as they do
+                os.fsync(file.fileno())  # like the tokens, the key must survive a power cut
             with contextlib.suppress(FileExistsError):
                 os.link(draft, path)
         finally:

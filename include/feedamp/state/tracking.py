@@ -1,4 +1,4 @@
-"""Which parcel number went to which recipient of a seller, by keyed hashes, for 90 days."""
+"""Tracking numbers and their recipients, by seller and as keyed hashes, for 90 days."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def shared(
     *,
     now: datetime,
 ) -> set[str]:
-    """Those hashes that another order of the seller has used for another recipient."""
+    """Those of the hashes that another order of the seller used for another recipient in the last 90 days."""
     if not hashes:
         return set()
     query = sa.select(tracking_uses.c.tracking_hash).where(
@@ -44,7 +44,7 @@ def remember(
     *,
     now: datetime,
 ) -> None:
-    """Records which numbers an order uses now. Safe to repeat."""
+    """Records the tracking numbers that an order uses now, and removes those it no longer uses. Safe to repeat."""
     connection.execute(
         sa.delete(tracking_uses).where(
             tracking_uses.c.seller_id == seller_id,

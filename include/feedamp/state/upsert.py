@@ -1,4 +1,4 @@
-"""Insert or update by primary key, on SQLite and Postgres alike."""
+"""Insert or update by primary key, on both SQLite and Postgres."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from sqlalchemy.engine import Connection
 
 
 def insert(connection: Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
-    """The dialect's INSERT, which knows ON CONFLICT."""
+    """The dialect's INSERT, which supports ON CONFLICT."""
     return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
 
 
 def upsert(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes whole rows; a row whose key exists gets the given columns. Safe to repeat."""
+    """Inserts rows; where the key exists, updates the given columns. Safe to repeat."""
     if not rows:
         return
     statement = insert(connection, table)

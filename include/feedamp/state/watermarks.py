@@ -18,20 +18,20 @@ def read(connection: Connection, seller_id: str) -> datetime | None:
 
 
 def move(connection: Connection, seller_id: str, moment: datetime, *, now: datetime) -> None:
-    """Moves a watermark forward; an earlier one changes nothing."""
+    """Moves a watermark forward; an earlier moment changes nothing. Safe to repeat."""
     known = read(connection, seller_id)
     if known is None or known < moment:
         upsert(connection, watermarks, [{"seller_id": seller_id, "watermark": moment, "moved_at": now}])
 
 
 def moved_since(connection: Connection, moment: datetime) -> list[str]:
-    """Sellers whose watermark has moved at a moment or later."""
+    """Sellers whose watermark was moved since a moment (inclusive)."""
     query = sa.select(watermarks.c.seller_id).where(watermarks.c.moved_at >= moment)
     return list(connection.execute(query.order_by(watermarks.c.seller_id)).scalars())
 
 
 def move_back(connection: Connection, seller_id: str, moment: datetime | None, *, now: datetime) -> None:
-    """Moves a watermark back, or removes it, so that the next extraction reads all; a later one changes nothing."""
+    """Moves a watermark back; None removes it, so that the next extraction reads everything. A later moment changes nothing."""
     if moment is None:
         remove(connection, seller_id)
         return
@@ -40,5 +40,5 @@ def move_back(connection: Connection, seller_id: str, moment: datetime | None, *
 
 
 def remove(connection: Connection, seller_id: str) -> None:
-    """Removes a watermark, so that the next extraction reads all. Safe to repeat."""
+    """Removes a watermark, so that the next extraction reads everything. Safe to repeat."""
     connection.execute(sa.delete(watermarks).where(watermarks.c.seller_id == seller_id))

@@ -55,7 +55,7 @@ def make_url(given: argparse.Namespace, out: Output) -> int:
         state = _new_state()
         now = resources.state.now()
         with resources.state.begin() as connection:
-            consent_requests.forget_old(connection, now=now)
+            consent_requests.purge_expired(connection, now=now)
             grants.open_authorization(
                 connection,
                 consent_requests.digest(state),

@@ -298,7 +298,7 @@ class SellerBatch:
                 missing_since=None,
             )
             if is_final:
-                open_orders.forget(connection, *order.key)
+                open_orders.remove(connection, *order.key)
             else:  # decisions made before FeedAMP confirmed the state are made again
                 open_orders.invalidate_validation(connection, *order.key)
             if current.placed_at is not None:

@@ -198,7 +198,7 @@ def record_closed(
         conflicting_state=conflicting_state,
         next_try_at=None,
     )
-    open_orders.forget(connection, *order.key)
+    open_orders.remove(connection, *order.key)
     _hold_back_reports(connection, order, now=now)
     if closed_at is None:
         log.info(
