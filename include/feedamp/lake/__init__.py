@@ -1,1 +1,1 @@
-"""Parquet files, and the manifests that make them count."""
+"""The lake: Parquet files, and the manifests that name the valid ones."""

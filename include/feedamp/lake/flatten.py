@@ -1,6 +1,6 @@
-"""PURE: orders -> rows of the lake tables.
+"""PURE: turns orders into rows of the lake tables.
 
-A row is a dict by column name; `recorded_at` says which of two rows of one order is newer.
+A row is a dict by column name; of two rows of one order, the one with the later `recorded_at` is newer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from feedamp.tables import RECORDED_AT, Row, Rows
 
 
 def order_rows(seller_id: str, order: Order, *, read_at: datetime) -> Rows:
-    """Rows of an order that FeedAMP showed: orders, order_lines, shipments, cancellations, snapshots."""
+    """Rows of an order read from FeedAMP: orders, order_lines, shipments, cancellations, snapshots."""
     snapshot = order.snapshot()
     rows = _order_and_lines(seller_id, order, read_at)
     rows["orders"][0].update(extracted_at=read_at, snapshot_hash=content_hash(snapshot))
@@ -28,7 +28,7 @@ def order_rows(seller_id: str, order: Order, *, read_at: datetime) -> Rows:
     cancellations: list[Row] = []
     for entry in order.fulfillments or ():
         line = {**key, "mp_line_number": entry.mp_line_number}
-        # One line may come in two entries; indexes go on, so that no row is lost to its key.
+        # A line may have two entries; the index continues, so that every row has a key of its own.
         first = sum(1 for row in shipments if row["mp_line_number"] == entry.mp_line_number)
         for index, shipment in enumerate(entry.shipments, start=first):
             verdict = carriers.check(shipment.carrier, shipment.tracking_number, url=shipment.tracking_url)
@@ -64,7 +64,7 @@ def order_rows(seller_id: str, order: Order, *, read_at: datetime) -> Rows:
 
 
 def placed_rows(seller_id: str, order: Order, *, placed_at: datetime) -> Rows:
-    """Rows of an order that we placed and FeedAMP has not shown yet; any snapshot replaces them."""
+    """Rows of an order that was placed and not yet read from FeedAMP; any snapshot replaces them."""
     return _order_and_lines(seller_id, order, placed_at)
 
 
@@ -125,7 +125,7 @@ def _line_row(key: Row, number: str, line: OrderLine | None, units: LineUnits) -
 
 
 def _money(name: str, amount: Decimal | None, extra: dict[str, Any]) -> Decimal | None:
-    """The amount as its column holds it; what is lost that way goes to `extra`, so that no row stops the others."""
+    """The amount as its column holds it. If that is not exact, the original goes to `extra` instead of failing the load."""
     if amount is None:
         return None
     held = fitted(amount)

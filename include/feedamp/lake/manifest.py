@@ -1,4 +1,4 @@
-"""Manifests: which files belong together, and which manifests count."""
+"""Manifests: which files belong together, and which manifests are valid."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ MANIFESTS = "_manifests"  # the folder of the lake that holds them
 
 
 class SellerProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """One seller's part of an extraction; `watermark` is where the next one starts, None to leave it.
+    """One seller's part of an extraction; `watermark` is where the next one starts, None leaves it unchanged.
 
-    It holds for the account that was read: the one whose grant was in use since `account_checked_at`. `since` is the
-    moment from which it was read (inclusive), None from the beginning; manifests of earlier builds do not name it and
-    count as read from the beginning.
+    It is valid for the account that was read: the one accepted at `account_checked_at`. The account was read from
+    `since` (inclusive), or from the beginning if that is None; manifests of earlier builds have no `since` and count as
+    read from the beginning.
     """
 
     seller_id: str
@@ -29,7 +29,7 @@ class SellerProgress(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime | None = None
 
     def moved(self, mark: datetime | None) -> datetime | None:
-        """Where it takes a watermark; nowhere if something that was never read lies between the two."""
+        """The watermark after this extraction; unchanged if there is an unread span between the two."""
         if not self.complete or self.watermark is None:
             return mark
         if self.since is not None and (mark is None or mark < self.since):
@@ -38,7 +38,7 @@ class SellerProgress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LakeFile(msgspec.Struct, frozen=True):
-    """One Parquet file, its path relative to the lake."""
+    """One Parquet file; its path is relative to the lake."""
 
     table: str
     path: str
@@ -46,10 +46,10 @@ class LakeFile(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What one writer published together.
+    """The files and progress that one writer published together.
 
-    `follows` names the earlier manifests of the same task's try: what `sweeps` says holds only with them.
-    `replaces` names the manifests that this one stands for since `compacted_at`; they count no longer.
+    `follows` names the earlier manifests of the same try of the task: `sweeps` is valid only together with them.
+    `replaces` names the manifests that this one has replaced since `compacted_at`; they are no longer valid.
     """
 
     path: str
@@ -59,7 +59,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[LakeFile, ...] = ()
     sweeps: tuple[SellerProgress, ...] = ()
     writer_version: int = (
-        WRITER_VERSION  # not raised for `replaces`: reading the replaced ones too changes nothing
+        WRITER_VERSION  # not raised for `replaces`: also loading replaced manifests changes nothing
     )
     follows: tuple[str, ...] = ()
     replaces: tuple[str, ...] = ()
@@ -83,36 +83,36 @@ def decode_manifest(path: str, data: bytes) -> Manifest:
 
 
 def is_manifest(path: str) -> bool:
-    """Whether a file below `_manifests` is one, and no draft; the folders above may have any name."""
+    """Whether a file below `_manifests` is a manifest and not a draft; the folders above may have any name."""
     return path.endswith(".json") and not PurePosixPath(path).name.startswith(".")
 
 
 def replaced(manifests: Iterable[Manifest]) -> set[str]:
-    """Paths of manifests that do not count, since another stands for them.
+    """Paths of manifests that are not valid, because another one replaces them or their content.
 
-    Of two that stand for the same one, the one with more counts: rows must not be there twice.
+    Of two that replace the same manifest, only the one that replaces more is valid, so that no row counts twice.
     """
-    dead: set[str] = set()
-    taken: set[str] = set()
+    invalid: set[str] = set()
+    covered: set[str] = set()
     compacted = sorted((m for m in manifests if m.replaces), key=lambda m: (-len(m.replaces), m.path))
     for manifest in compacted:
-        if manifest.path in dead or not taken.isdisjoint(manifest.replaces):
-            dead.add(manifest.path)
+        if manifest.path in invalid or not covered.isdisjoint(manifest.replaces):
+            invalid.add(manifest.path)
         else:
-            taken.update(manifest.replaces)
-            dead.update(manifest.replaces)
-    return dead
+            covered.update(manifest.replaces)
+            invalid.update(manifest.replaces)
+    return invalid
 
 
 def present(published: Iterable[Manifest]) -> set[str]:
-    """Paths of manifests whose rows the lake holds: those that lie there, and those that one of them replaces."""
+    """Paths of manifests whose rows are in the lake: the published ones, and those that they replace."""
     return {path for manifest in published for path in (manifest.path, *manifest.replaces)}
 
 
 def joined(sweeps: Iterable[SellerProgress]) -> list[SellerProgress]:
-    """Fewer sweeps that take watermarks as far as these, which are in the order of their reading.
+    """Merges progress entries, given in the order they were read, into fewer that move watermarks equally far.
 
-    Sweeps of two accounts of one seller stay apart, for a watermark counts for the account that was read.
+    Entries of two accounts of one seller remain separate, because a watermark is valid for the account that was read.
     """
     spans: dict[tuple[str, datetime | None], list[tuple[datetime | None, datetime]]] = {}
     for sweep in sweeps:
@@ -123,7 +123,7 @@ def joined(sweeps: Iterable[SellerProgress]) -> list[SellerProgress]:
         while of_seller:
             start, end = of_seller[-1]
             if (since is not None and since > end) or (start is not None and start > mark):
-                break  # something that was never read lies between them
+                break  # there is an unread span between them
             of_seller.pop()
             since = None if since is None or start is None else min(since, start)
             mark = max(mark, end)
@@ -142,7 +142,7 @@ def joined(sweeps: Iterable[SellerProgress]) -> list[SellerProgress]:
 
 
 def refuse_miscount(file: LakeFile, found: int) -> None:
-    """Compares the rows that were read of a file with those that its manifest names.
+    """Compares the number of rows read from a file with the number in its manifest.
 
     Raises:
         IncompleteError: they differ.

@@ -1,4 +1,4 @@
-"""PURE: which values leave no trace in the lake under `pii = mask`."""
+"""PURE: removes personal values from lake rows under `pii = mask`."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ _CODE = re.compile(r"[A-Z]+(_[A-Z]+)+(?=: )")
 
 @dataclass(frozen=True)
 class Privacy:
-    """`pii = mask`: personal text becomes a keyed pseudonym, personal JSON is left out.
+    """With a key (`pii = mask`), personal text becomes a keyed pseudonym, and personal JSON is left out.
 
-    So are FeedAMP's words about an order it refused, which may repeat the order.
+    FeedAMP's messages about orders it refused are left out too, since they may quote the order. Without a key, rows do
+    not change.
     """
 
     key: bytes | None
 
     def hide(self, table: str, row: Row) -> Row:
-        """The row as it may stand in the lake."""
+        """The row as it may be written to the lake."""
         if self.key is None:
             return row
         hidden = dict(row)
@@ -41,7 +42,7 @@ class Privacy:
 
 
 def _without_words(reasons: str) -> str:
-    """Our own reasons repeat no value; of FeedAMP's only the error code stays."""
+    """Keeps only the error code of FeedAMP's messages; all other reasons quote no value."""
     found = json.loads(reasons)
     for reason in found:
         if reason["code"] == "refused_by_feedamp":

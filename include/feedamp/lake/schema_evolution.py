@@ -1,7 +1,7 @@
-"""What a lake file of any earlier version holds, in the columns that are declared today.
+"""Reads lake files of any earlier version with today's columns.
 
-A column the file lacks is null, or read from `extra` where the field was kept before it had a column; a narrower
-type is widened. Files stream, a few thousand rows at a time.
+A column that a file lacks is null, or is read from `extra` if the field was stored there before it had a column; a
+narrower type is widened. Files are streamed, a few thousand rows at a time.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _PYTHON: dict[Type, Any] = {
 class LakeFiles:
     """The files of one manifest as record batches.
 
-    `failure` is what went wrong with a file: an engine that reads the batches hides it behind an error of its own.
-    `taken` counts the rows that were taken in of each table that was asked for.
+    `failure` is the original error of a file, which an engine that reads the batches hides behind its own error.
+    `taken` counts the rows read from each table for which a reader was requested.
     """
 
     def __init__(self, lake: Lake, manifest: Manifest) -> None:
@@ -50,22 +50,20 @@ class LakeFiles:
         return any(file.table == table for file in self._manifest.files)
 
     def reader(self, table: Table) -> pa.RecordBatchReader:
-        """All rows of a table, as `Table.lake_schema` declares them; can be read once."""
+        """All rows of a table in the schema `Table.lake_schema`; can be read once."""
         self.taken[table.name] = 0
         return pa.RecordBatchReader.from_batches(table.lake_schema, self._batches(table))
 
     def refuse_rest(self) -> None:
-        """Compares what was taken in of every table that was asked for with what the manifest names.
+        """Compares, for every table with a reader, the rows that were read with the number in the manifest.
 
         Raises:
-            IncompleteError: rows of a table were not taken in.
+            IncompleteError: rows of a table were not read.
         """
         for table, taken in self.taken.items():
             named = sum(file.rows for file in self._manifest.files if file.table == table)
             if taken != named:
-                raise IncompleteError(
-                    f"The manifest names {named} rows of {table}, but {taken} were taken in."
-                )
+                raise IncompleteError(f"The manifest names {named} rows of {table}, but {taken} were read.")
 
     def _batches(self, table: Table) -> Iterator[pa.RecordBatch]:
         try:
@@ -83,7 +81,7 @@ class LakeFiles:
 
 
 def as_declared(batch: pa.RecordBatch, table: Table) -> pa.RecordBatch:
-    """The rows in the columns and types of `Table.lake_schema`; a column it does not name is left out."""
+    """The rows with the columns and types of `Table.lake_schema`; other columns are left out."""
     schema = table.lake_schema
     columns = {column.name: column for column in table.columns}
     arrays = []
@@ -93,8 +91,8 @@ def as_declared(batch: pa.RecordBatch, table: Table) -> pa.RecordBatch:
         if at >= 0:
             arrays.append(_widened(batch.column(at), field.type))
         elif column is not None and column.from_extra and EXTRA.name in batch.schema.names:
-            kept = batch.column(EXTRA.name).to_pylist()
-            arrays.append(pa.array([value_in_extra(column, text) for text in kept], field.type))
+            extras = batch.column(EXTRA.name).to_pylist()
+            arrays.append(pa.array([value_in_extra(column, text) for text in extras], field.type))
         else:
             arrays.append(pa.nulls(len(batch), field.type))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
@@ -103,15 +101,15 @@ def as_declared(batch: pa.RecordBatch, table: Table) -> pa.RecordBatch:
 def _widened(array: pa.Array, wanted: pa.DataType) -> pa.Array:
     """The same values in another type; one that does not fit is an error."""
     if pa.types.is_integer(array.type) and pa.types.is_decimal(wanted):
-        # Arrow takes this step only into a type with room for any integer.
+        # Arrow casts integers only to a decimal type that is wide enough for any integer.
         array = array.cast(pa.decimal128(38, wanted.scale))
     return array.cast(wanted)
 
 
 def value_in_extra(column: Column, extra: str | None) -> Any:
-    """The value of a column that was kept in `extra`; None where it is not, or cannot be one of the column's type.
+    """The value of a column that was stored in `extra`; None if it is absent or does not fit the column's type.
 
-    What cannot be read stays in `extra`, which is left as it is in any case.
+    `extra` itself does not change, so a value that does not fit is still there.
     """
     fields = _JSON.decode(extra) if extra else None
     value = fields.get(column.from_extra) if isinstance(fields, dict) else None
@@ -122,7 +120,7 @@ def value_in_extra(column: Column, extra: str | None) -> Any:
     if column.type is Type.TEXT:
         return value
     try:
-        # Numbers may have come as text (promise 12), moments and days never as numbers.
+        # Numbers may be stored as text (promise 12); timestamps and dates are never stored as numbers.
         lax = column.type not in (Type.TIMESTAMP, Type.DATE)
         read = msgspec.convert(value, _PYTHON[column.type], strict=not lax)
         if isinstance(read, datetime) and read.tzinfo is None:

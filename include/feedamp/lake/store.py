@@ -1,7 +1,7 @@
-"""Parquet on any fsspec store. What counts is the manifest, written last and whole.
+"""Parquet files on any fsspec store. Only files named by a manifest are valid; it is written last, atomically.
 
 `<lake_url>/<table>/date=YYYY-MM-DD/<slug>-<shard>-<part>.parquet`, zstd; `<lake_url>/_manifests/date=…/<slug>-<shard>.json`
-names the files that belong together. Files without a manifest are leftovers of a killed task and never read.
+names the files that belong together. Files without a manifest are leftovers of a killed task and are never read.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MANIFESTS_AT_ONCE = 500  # s3fs asks for about a hundred of them side by side
 
 
 class Lake:
-    """The lake below one fsspec URL, or on a store that is open already."""
+    """The lake at an fsspec URL, or in a store that is already open."""
 
     def __init__(self, where: str | Storage, *, storage_options: dict[str, Any] | None = None) -> None:
         if isinstance(where, str):
@@ -45,16 +45,16 @@ class Lake:
         self.fs, self.root, self.is_local = where.fs, where.root, where.is_local
 
     def absolute(self, path: str) -> str:
-        """Where a relative path lies on the store."""
+        """The path in the store, for a path relative to the lake."""
         return f"{self.root}/{path}"
 
     def publish(self, manifest: Manifest) -> None:
-        """Makes the manifest's files count, all at once. Safe to repeat: the same manifest is written again."""
+        """Makes all files of the manifest valid atomically. Safe to repeat: the same manifest is written again."""
         data = msgspec.json.encode(manifest)
         target = self.absolute(manifest.path)
         with self.storage.reached():
             self.make_folder_of(target)
-            if self.storage.is_object_store:  # a put is whole or absent
+            if self.storage.is_object_store:  # a put is atomic
                 self.fs.pipe_file(target, data)
             else:
                 draft = f"{PurePosixPath(target).parent}/.{uuid.uuid4().hex}"
@@ -62,7 +62,7 @@ class Lake:
                 self.fs.mv(draft, target)
 
     def make_folder_of(self, target: str) -> None:
-        """Makes the folder of a file, where there are folders: s3fs would try to make the bucket."""
+        """Makes the folder of a file, except on object stores, where s3fs would try to make the bucket."""
         if not self.storage.is_object_store:
             self.fs.makedirs(str(PurePosixPath(target).parent), exist_ok=True)
 
@@ -82,17 +82,17 @@ class Lake:
         return decode_manifest(path, data)
 
     def manifests(self) -> Iterator[Manifest]:
-        """Every manifest that counts, oldest first; one that another replaces does not.
+        """Every valid manifest, oldest first, without those that another one replaces.
 
         Raises:
             IncompleteError: one is damaged.
         """
         published = self.published()
-        dead = replaced(published)
-        yield from (manifest for manifest in published if manifest.path not in dead)
+        invalid = replaced(published)
+        yield from (manifest for manifest in published if manifest.path not in invalid)
 
     def published(self) -> list[Manifest]:
-        """Every manifest that lies there, oldest first, those that have been replaced with them."""
+        """Every manifest in the store, oldest first, including replaced ones."""
         folder = self.absolute(MANIFESTS)
         with self.storage.reached():
             found = [path for path in self.fs.find(folder) if is_manifest(path)]
@@ -104,7 +104,7 @@ class Lake:
         return sorted(read, key=lambda m: (m.created_at, m.path))
 
     def _read_together(self, paths: list[str]) -> list[Manifest]:
-        """Manifests read side by side where the store can; one that is gone by now is left out."""
+        """Reads manifests concurrently if the store supports it; one that was removed meanwhile is left out."""
         with self.storage.reached():
             contents = self.fs.cat(paths, on_error="return")
             for data in contents.values():
@@ -117,7 +117,7 @@ class Lake:
         ]
 
     def table_files(self) -> Iterator[tuple[str, datetime | None]]:
-        """(path, when it was last written, None where the store does not say) of every file as a writer names it."""
+        """(path, last change or None if unknown) of every file that is named as a writer names its files."""
         for table in LAKE_TABLES:
             with self.storage.reached():
                 found = self.fs.find(self.absolute(table), detail=True)
@@ -135,10 +135,10 @@ class Lake:
             pass
 
     def batches(self, manifest: Manifest, table: str, *, rows: int = 1_000) -> Iterator[list[Row]]:
-        """Rows of one table of a manifest, a few at a time.
+        """Rows of one table of a manifest, in batches.
 
         Raises:
-            IncompleteError: a file is missing or damaged; rows before it may have been given out.
+            IncompleteError: a file is missing or damaged; earlier rows may have been yielded.
         """
         for file in manifest.files:
             if file.table == table:
@@ -146,10 +146,10 @@ class Lake:
                     yield batch.to_pylist()
 
     def record_batches(self, file: LakeFile, *, rows: int) -> Iterator[pa.RecordBatch]:
-        """Rows of one file as it was written, a few at a time.
+        """Rows of one file as written, in batches.
 
         Raises:
-            IncompleteError: it is missing or damaged; rows may have been given out.
+            IncompleteError: it is missing or damaged; earlier rows may have been yielded.
         """
         with self._reading(file):
             handle = self.fs.open(self.absolute(file.path), "rb", **self.storage.open_options)
@@ -164,7 +164,7 @@ class Lake:
                 yield batch
 
     def rows_in(self, file: LakeFile) -> int:
-        """How many rows a file says it holds.
+        """The number of rows in a file's metadata.
 
         Raises:
             IncompleteError: it is missing or damaged.
@@ -184,7 +184,7 @@ class Lake:
 
     @contextmanager
     def _reading(self, file: LakeFile) -> Iterator[None]:
-        """Tells a file that is missing or damaged from a store that cannot be reached."""
+        """Turns a missing or damaged file into `IncompleteError`; a store that cannot be reached raises its own error."""
         with self.storage.reached():
             try:
                 yield
@@ -199,5 +199,5 @@ class Lake:
 
 
 def _is_damage(error: Exception) -> bool:
-    """Whether Arrow, and not the store, could not read a file: its own `OSError` has no number."""
+    """Whether Arrow could not read the content, and not the store: an `OSError` of Arrow has no errno."""
     return isinstance(error, pa.ArrowException) or (type(error) is OSError and error.errno is None)

@@ -1,4 +1,4 @@
-"""Rows into Parquet files, a file per table, published together by one manifest."""
+"""Writes rows into Parquet files, one per table, and publishes them together with one manifest."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from feedamp.lake.store import Lake
 from feedamp.tables import LAKE_TABLES, Row, refuse_misfit
 
 ROWS_PER_GROUP = 10_000
-# Rows are dicts only for so long: as Arrow they take a tenth of the memory until their group is full.
+# Pending dicts are converted to Arrow this often: until the row group is full, Arrow needs a tenth of the memory.
 ROWS_PER_BATCH = 250
 
 
 class LakeWriter:
-    """Streams rows into one Parquet file per table; nothing counts before `publish`.
+    """Streams rows into one Parquet file per table; nothing is valid before `publish`.
 
-    It counts what it is given, and publishes only files that hold just that. After any failure it is broken: rows of
-    others may have been lost with it, so it takes and publishes nothing more, and whoever reads again starts from the beginning.
+    It counts the appended rows, and publishes only files with exactly as many. After any failure it is broken: earlier
+    rows may be lost too, so it accepts and publishes nothing more, and the caller must start again from the beginning.
     """
 
     def __init__(self, lake: Lake, slug: str, shard: int, day: date, privacy: Privacy) -> None:
@@ -48,17 +48,17 @@ class LakeWriter:
         self.manifest_path = f"{MANIFESTS}/{self._day}/{self._name}.json"
 
     def append(self, table: str, rows: Iterable[Row]) -> None:
-        """Takes rows of a table, all or none; as `append_all`."""
+        """Appends rows of one table, as `append_all`."""
         self.append_all({table: list(rows)})
 
     def append_all(self, rows: Mapping[str, Sequence[Row]]) -> None:
-        """Takes rows of several tables, all or none; holds at most one row group of each in memory.
+        """Appends rows of several tables, all or none; at most one row group per table is held in memory.
 
         Raises:
-            MisfitError: a row cannot stand in its table; none of these rows was taken, others can follow.
-            IncompleteError: the writer is broken; nothing of it will count.
+            MisfitError: a row does not fit its table; none of these rows was appended, and others may follow.
+            IncompleteError: the writer is broken; nothing it wrote will be published.
         """
-        self._check_whole()
+        self._refuse_if_broken()
         hidden = {table: [self._privacy.hide(table, row) for row in some] for table, some in rows.items()}
         for table, some in hidden.items():
             for row in some:
@@ -100,12 +100,12 @@ class LakeWriter:
         self._lake.publish(manifest)
         if self._lake.read_manifest(manifest.path) != manifest:
             raise IncompleteError(
-                f"{manifest.path} was published but is not read back as it was written; the store is at fault."
+                f"{manifest.path} was published, but the store returns different content; the store is at fault."
             )
         return manifest
 
     def files(self) -> tuple[LakeFile, ...]:
-        """Closes the files and says what they hold, as the store tells it.
+        """Closes the files and returns them, with row counts that were read back from the store.
 
         Raises:
             IncompleteError: they do not hold what was appended.
@@ -126,12 +126,12 @@ class LakeWriter:
         return files
 
     def close(self) -> None:
-        """Ends all files; without a manifest they are leftovers. Safe to repeat.
+        """Closes all files; without a manifest they are leftovers. Safe to repeat.
 
         Raises:
             IncompleteError: the writer is broken.
         """
-        self._check_whole()
+        self._refuse_if_broken()
         if self._is_closed:
             return
         with self._breaking():
@@ -145,13 +145,13 @@ class LakeWriter:
                     handle.close()
         self._is_closed = True
 
-    def _check_whole(self) -> None:
+    def _refuse_if_broken(self) -> None:
         if self._failure is not None:
             raise _broken_by(self._failure) from self._failure
 
     @contextmanager
     def _breaking(self) -> Iterator[None]:
-        """Whatever fails in here breaks the writer, whoever's row came last."""
+        """Any failure in this block breaks the writer: it may affect rows of earlier calls."""
         try:
             yield
         except FeedAmpError as error:
@@ -162,7 +162,7 @@ class LakeWriter:
             raise _broken_by(error) from error
 
     def _pack(self, table: str) -> None:
-        """Turns the pending rows into a batch of Arrow, and a group's worth of batches into a row group."""
+        """Turns the pending rows into an Arrow batch, and writes a row group once enough batches are there."""
         rows = self._pending[table]
         if not rows:
             return
@@ -188,7 +188,7 @@ class LakeWriter:
 
 
 def _broken_by(failure: Exception) -> IncompleteError:
-    why = type(failure).__name__  # an error of Arrow's may quote a value
+    why = type(failure).__name__  # the message of an Arrow error may quote a value
     if isinstance(failure, OSError) and failure.strerror:
         why = failure.strerror
     return IncompleteError(
