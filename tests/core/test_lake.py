@@ -334,7 +334,7 @@ def test_a_manifest_that_cannot_be_read_back_does_not_count_as_published(lake: L
 
     opened = writer(Forgetful(lake.root))
     opened.append("order_lines", [LINE])
-    with pytest.raises(IncompleteError, match="not read back"):
+    with pytest.raises(IncompleteError, match="returns different content"):
         publish(opened)
 
 

@@ -171,7 +171,7 @@ def kill_backends(address: PostgresAddress) -> None:
 
 def test_a_connection_that_breaks_in_a_rebuild_changes_nothing(address, lake):
     before = loaded(address, lake)
-    with pytest.raises(TransientError, match="broke off") as broken:
+    with pytest.raises(TransientError, match=r"could not complete|closed the connection") as broken:
         PostgresWarehouse(address).rebuild(WatchedLake(lake, lambda: kill_backends(address)))
     assert address.password not in shown(broken.value)
     assert rows_of_tables(address) == before
@@ -182,7 +182,7 @@ def test_a_lake_with_a_hole_changes_nothing(address, lake):
     before = loaded(address, lake)
     last = list(lake.manifests())[-1]
     Path(lake.absolute(last.files[0].path)).unlink()
-    with pytest.raises(FeedAmpError, match="is as it was"):
+    with pytest.raises(FeedAmpError, match="was not changed"):
         PostgresWarehouse(address).rebuild(lake)
     assert rows_of_tables(address) == before
 

@@ -1,7 +1,7 @@
-"""Where analytics read: one protocol, one file per engine.
+"""The warehouse, which analytics reads: one protocol, and one module per engine.
 
-`merge.py` is the SQL that engines share, `engine.py` what it asks of one; an engine of another kind implements
-`Warehouse` and `LoadSession` by itself (docs/warehouse.md).
+`merge.py` holds the SQL that the engines share, `engine.py` the protocol that it needs. An engine that cannot run this
+SQL implements `Warehouse` and `LoadSession` directly (docs/warehouse.md).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from feedamp.lake.store import Lake
 
 
 class LoadSession(Protocol):
-    """The warehouse, held by this process alone."""
+    """An open warehouse; no other process can load it meanwhile."""
 
     def load(self, lake: Lake, manifest: Manifest) -> bool:
         """Merges a manifest's files in one transaction; newer snapshots win.
@@ -25,23 +25,23 @@ class LoadSession(Protocol):
             False if the manifest was loaded before. Safe to repeat.
 
         Raises:
-            IncompleteError: a file of it is missing or cannot be read; nothing was changed.
+            IncompleteError: one of its files is missing or cannot be read; nothing was changed.
         """
 
     def load_again(self, lake: Lake, tables: Collection[str], orders: Sequence[tuple[str, str]]) -> None:
-        """Merges every manifest with rows of some tables once more, oldest first: what is missing comes back.
+        """Merges every manifest with rows of the named tables again, oldest first, which restores missing rows.
 
-        Of `orders`, by (seller_id, mp_order_number), the newest snapshot in the lake replaces what is there.
+        The newest snapshot in the lake of each of `orders`, by (seller_id, mp_order_number), replaces the loaded one.
         Safe to repeat.
 
         Raises:
-            IncompleteError: a file of the lake is missing or cannot be read; what came before it is loaded.
+            IncompleteError: a file of the lake is missing or cannot be read; earlier manifests are loaded.
         """
 
     def rows(
         self, table: str, columns: Sequence[str], keys: Sequence[tuple[str, str]]
     ) -> Iterator[dict[str, Any]]:
-        """Some columns of a table with an order's key, of orders by (seller_id, mp_order_number)."""
+        """The named columns of a table with an order key, for orders by (seller_id, mp_order_number)."""
 
     def purchased(
         self, seller_ids: Sequence[str], start: datetime, end: datetime
@@ -49,28 +49,28 @@ class LoadSession(Protocol):
         """(seller_id, mp_order_number) of `orders` purchased from `start` (inclusive) to `end` (exclusive)."""
 
     def absent(self, table: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Those rows whose values no row of a table has; all rows name the same columns, and null equals null."""
+        """Those of the given rows that no row of a table equals; all name the same columns, and null equals null."""
 
     def torn_orders(self, seller_ids: Sequence[str] = ()) -> Iterator[tuple[str, str, str]]:
-        """(table, seller_id, mp_order_number) where a table holds other units than the order counts."""
+        """(table, seller_id, mp_order_number) where the units in a table differ from the totals of the order."""
 
     def loaded_manifests(self) -> set[str]:
-        """Paths of the manifests that have been merged."""
+        """Paths of the merged manifests."""
 
     def digests(self, table: str) -> dict[str, tuple[int, int]]:
-        """(rows, sum over a hash of what `row_keys` gives) of a table by seller; `""` where a row names none.
+        """(number of rows, sum of the hashes of their `row_keys`) of a table, by seller; `""` for rows without one.
 
-        Equal to those of another engine where all keys are equal (`missing_rows.digests`).
+        Equal on two engines if all keys are equal (`missing_rows.digests`).
         """
 
     def row_keys(self, table: str, seller_id: str, after: Sequence[Any], limit: int) -> list[dict[str, Any]]:
-        """Keys of a seller's rows beyond a key, in their order; of orders with the hash of their snapshot.
+        """Keys of a seller's rows after a key, in key order; for `orders`, with the snapshot hash.
 
-        `after` is exclusive, and empty to begin; an empty seller means rows that name none.
+        `after` is exclusive, and empty for the first portion; an empty seller means rows without one.
         """
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """How many orders with a placement (`placed`), closures (`closed`) and `findings` there are, by seller."""
+        """Numbers of placed orders (`placed`), closures (`closed`) and `findings`, each by seller."""
 
 
 class Warehouse(Protocol):
@@ -78,24 +78,24 @@ class Warehouse(Protocol):
 
     @property
     def shown(self) -> str:
-        """Where it is, in words that may stand in a message."""
+        """Its location, without secrets, for messages."""
 
     lock_wait_s: float
-    """How long whoever needs the warehouse waits for it; longer is a fault."""
+    """How long to wait for another process; if it takes longer, that is an error."""
 
     def session(self, *, wait_s: float | None = None) -> AbstractContextManager[LoadSession]:
-        """Opens the warehouse, its schema made if needed; waits at most `wait_s`, or `lock_wait_s`, for others.
+        """Opens the warehouse and creates or upgrades its schema; waits at most `wait_s`, or `lock_wait_s`, for others.
 
         Raises:
-            BusyError: another process holds it; the message names the holder.
+            BusyError: another process uses it; the message names that process.
         """
 
     def rebuild(self, lake: Lake) -> int:
         """Rebuilds the warehouse from all manifests of the lake; returns how many.
 
-        The one before stays as it is until the new one is whole. Safe to repeat.
+        The old content remains until the new one is complete. Safe to repeat.
 
         Raises:
-            BusyError: another process holds it; the message names the holder.
+            BusyError: another process uses it; the message names that process.
             IncompleteError: a file of the lake is missing or cannot be read; nothing was changed.
         """

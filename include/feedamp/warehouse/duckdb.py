@@ -33,14 +33,14 @@ _TYPES = {
     Type.DATE: "DATE",
     Type.JSON: "JSON",
 }
-# Enough for a manifest of ours; with Arrow and Python beside it a load stays below 250 MB.
+# Enough for a usual manifest; with Arrow and Python, a load needs less than 250 MB.
 ENOUGH_BYTES = 128_000_000
-_Taken = TypeVar("_Taken")
+_Result = TypeVar("_Result")
 _HOLDER = re.compile(r"held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
 
 
 class DuckDbWarehouse:
-    """A DuckDB file; opened for as short as possible, because a reader keeps the writer out and the reverse."""
+    """A DuckDB file; it is opened as briefly as possible, because readers block the writer and the writer blocks readers."""
 
     def __init__(
         self,
@@ -66,10 +66,10 @@ class DuckDbWarehouse:
 
     @contextmanager
     def session(self, *, wait_s: float | None = None) -> Iterator[Session]:
-        """Opens the file, waiting up to `wait_s` (`lock_wait_s` if None) in all for whoever holds it.
+        """Opens the file, waiting up to `wait_s` (`lock_wait_s` if None) in total while other processes use it.
 
         Raises:
-            BusyError: it is still held; the message names the program and its process id.
+            BusyError: another process still uses it; the message names the program and its process id if known.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         give_up_at = self._give_up_at(wait_s)
@@ -81,19 +81,19 @@ class DuckDbWarehouse:
                 connection.close()
 
     def rebuild(self, lake: Lake) -> int:
-        """Makes a new file from all manifests of the lake, oldest first, and puts it in the place of the old one.
+        """Builds a new file from all manifests of the lake, oldest first, and replaces the old one.
 
         Raises:
-            BusyError: another process holds the old file; it stays as it is.
-            IncompleteError: a file of the lake is missing or cannot be read; the old file stays as it is.
+            BusyError: another process uses the old file, which is not changed.
+            IncompleteError: a file of the lake is missing or cannot be read; the old file is not changed.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(f"{self.path}.rebuilding")
         with self._writer_lock(self._give_up_at()):
-            _remove(draft)  # of a rebuild that was killed
+            _remove(draft)  # may be left by a killed rebuild
             try:
                 loaded = self._load_all(draft, lake)
-                self._let_go_of_old_file()
+                self._release_old_file()
                 draft.replace(self.path)
             finally:
                 _remove(draft)
@@ -112,13 +112,13 @@ class DuckDbWarehouse:
             prepare(engine, self._tables, VIEWS)
         return Session(engine, self._tables)
 
-    def _let_go_of_old_file(self) -> None:
-        """Makes sure that no one holds the old file, and that nothing is left of its write-ahead log."""
+    def _release_old_file(self) -> None:
+        """Waits until no process uses the old file, and removes its write-ahead log."""
         if self.path.exists():
             try:
                 self._patiently(self._connect, self._give_up_at()).close()
             except duckdb.Error:
-                log.warning("%s could not be opened; it is replaced all the same.", self.path)
+                log.warning("%s could not be opened; the rebuild replaces it anyway.", self.path)
         Path(f"{self.path}.wal").unlink(missing_ok=True)  # DuckDB would apply it to the new file
 
     def _connect(self, path: Path | None = None) -> duckdb.DuckDBPyConnection:
@@ -128,7 +128,7 @@ class DuckDbWarehouse:
                 config={
                     "memory_limit": self._memory_limit,
                     "threads": 2,
-                    "preserve_insertion_order": False,  # keeping it keeps rows in memory
+                    "preserve_insertion_order": False,  # saves memory
                 },
             )
         except duckdb.IOException as error:
@@ -141,7 +141,7 @@ class DuckDbWarehouse:
 
     @contextmanager
     def _writer_lock(self, give_up_at: float) -> Iterator[None]:
-        """Two of our own loads queue here; the lock ends with the process, however it dies."""
+        """Locks out other loads of this package; the lock ends when the process ends, even if it is killed."""
         with Path(f"{self.path}.lock").open("a+") as file:
 
             def take() -> None:
@@ -167,7 +167,7 @@ class DuckDbWarehouse:
     def _give_up_at(self, wait_s: float | None = None) -> float:
         return self._monotonic() + (self.lock_wait_s if wait_s is None else wait_s)
 
-    def _patiently(self, take: Callable[[], _Taken], give_up_at: float) -> _Taken:
+    def _patiently(self, take: Callable[[], _Result], give_up_at: float) -> _Result:
         while True:
             try:
                 return take()
@@ -178,14 +178,14 @@ class DuckDbWarehouse:
 
     def _busy_message(self, holder: re.Match[str] | None) -> str:
         who = f"{holder['program']} (process {holder['pid']})" if holder else "another process"
-        return f"{self.path} is held by {who}; close it there, the next run goes on by itself."
+        return f"{self.path} is held by {who}; close it there, and the next run continues."
 
 
 class DuckDbEngine:
-    """An open DuckDB file; Arrow is read in place.
+    """An open DuckDB file; Arrow is read without a copy.
 
-    It begins with little memory, since DuckDB fills what it is given, and takes up to `most_memory` where a merge
-    cannot do with less.
+    DuckDB uses all memory it is allowed, so the limit is small at first and is raised to `most_memory` once a merge
+    needs more.
     """
 
     types: Mapping[Type, str] = _TYPES
@@ -202,11 +202,13 @@ class DuckDbEngine:
                 self._more_memory = most_memory
 
     def has_more_memory_for(self, error: Exception) -> bool:
-        """Takes what is allowed, once, if memory was what was missing."""
+        """Raises the limit to `most_memory`, once, if the error is a lack of memory."""
         if not isinstance(error, duckdb.OutOfMemoryException) or self._more_memory is None:
             return False
         log.info(
-            "A merge needs more than %d MB; it may take %s.", ENOUGH_BYTES // 1_000_000, self._more_memory
+            "A merge needs more than %d MB; the limit is raised to %s.",
+            ENOUGH_BYTES // 1_000_000,
+            self._more_memory,
         )
         self._set_memory(self._more_memory)
         self._more_memory = None
@@ -239,11 +241,11 @@ class DuckDbEngine:
             raise
 
     def scratch(self, name: str, columns: str) -> None:
-        """Makes an empty temporary table."""
+        """Creates an empty temporary table."""
         self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} ({columns})")
 
     def stage(self, name: str, table: Table, reader: pa.RecordBatchReader) -> None:
-        """Shows the reader as a relation; it streams when it is selected from."""
+        """Registers the reader as a relation; rows are streamed when it is queried."""
         self._connection.register(name, reader)
 
     def relations(self, schema: str) -> dict[str, dict[str, str]]:

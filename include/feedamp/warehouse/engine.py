@@ -1,4 +1,4 @@
-"""What the merge asks of an engine that understands its SQL: run it, and take in Arrow."""
+"""The protocol that the merge needs of an engine: run SQL, and read Arrow."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pyarrow as pa
 
 from feedamp.tables import Row, Table, Type
 
-META = "feedamp_meta"  # the schema of what the merge itself remembers
+META = "feedamp_meta"  # the schema of the merge's bookkeeping tables
 
 
 class Engine(Protocol):
-    """One open connection. Parameters are written `$1`, `$2`; relations with their schema."""
+    """An open connection. SQL has parameters as `$1`, `$2`, and relations with their schema."""
 
     types: Mapping[Type, str]
 
@@ -22,28 +22,28 @@ class Engine(Protocol):
         """Runs one statement."""
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Row]:
-        """Rows of a query by column name; money as Decimal, moments with zone."""
+        """Rows of a query by column name; money as Decimal, timestamps with a zone."""
 
     def transaction(self) -> AbstractContextManager[None]:
         """Commits at the end of the block, rolls back on an exception."""
 
     def scratch(self, name: str, columns: str) -> None:
-        """Makes an empty temporary table, in place of one of that name."""
+        """Creates an empty temporary table, replacing one of the same name."""
 
     def stage(self, name: str, table: Table, reader: pa.RecordBatchReader) -> None:
-        """Makes the rows of the reader a relation of that name, to be read once in this transaction.
+        """Makes the reader's rows available as a relation, which can be read once, in this transaction.
 
-        Types as `Table.lake_schema`. Must not hold all of it in memory.
+        Types are those of `Table.lake_schema`. An implementation must not hold all rows in memory.
         """
 
     def has_more_memory_for(self, error: Exception) -> bool:
-        """Whether the transaction that failed with this is worth another try, with more memory than before."""
+        """Raises the memory limit and returns True if the failed transaction should be tried again with more memory."""
 
     def relations(self, schema: str) -> dict[str, dict[str, str]]:
-        """Tables and views of a schema, each with its columns in order and their types; empty if there is none."""
+        """Tables and views of a schema, each with its columns in order and their types; empty if the schema does not exist."""
 
     def index(self, table: Table) -> Sequence[str]:
-        """Statements to follow CREATE TABLE, so that a row is found by its key."""
+        """Statements to run after CREATE TABLE, so that rows are found quickly by key."""
 
     def users_of(self, schema: str, relation: str) -> list[str]:
-        """Views of others that stand in the way of changing a relation."""
+        """Views of other users that prevent a change of the relation."""

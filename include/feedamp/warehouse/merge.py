@@ -1,10 +1,11 @@
-"""The merge, as SQL that every engine here understands: one manifest, any order of arrival, the same result.
+"""Merges a manifest with SQL that all engines share; manifests give the same result in any order.
 
-`orders` and its children follow the newest snapshot (by `recorded_at`, the moment the request was sent; of two of one
-moment the one with the greater hash); a row that `place` wrote gives way to any snapshot. What the marketplace itself
-decided (placed_at, closed_at, and a
-`marketplace_state` set after the snapshot was read) follows `placements` and `closures`; an order that is shown
-open again has no `closed_at`, whatever `closures` remembers. So a late, older manifest changes nothing that is newer, and a rebuild from the lake ends with the same rows.
+- `orders` and its children follow the newest snapshot by `recorded_at`, the moment the request was sent. Of two
+  snapshots of the same moment, the one with the greater hash wins. Any snapshot replaces a row that `place` wrote.
+- `placed_at`, `closed_at`, and a `marketplace_state` set after the snapshot was read follow `placements` and
+  `closures`. An order that is open again has no `closed_at`, even if `closures` has a row for it.
+
+So an older manifest that arrives late changes nothing newer, and a rebuild from the lake gives the same rows.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from feedamp.tables import CHILDREN, CLOSURES, ORDERS, PLACEMENTS, RECORDED_AT, 
 from feedamp.warehouse.engine import META, Engine
 
 log = logging.getLogger(__name__)
-# What we decided is as old as its own column says; rows of these many need no version of their own.
-_FACTS = {PLACEMENTS.name: "placed_at", CLOSURES.name: "closed_at"}
+# Rows of these tables have the moment of the decision in a column, so they need no row in `row_versions`.
+_DECIDED_AT = {PLACEMENTS.name: "placed_at", CLOSURES.name: "closed_at"}
 _ORDER_KEY = ("seller_id", "mp_order_number")
 _ORDER = ", ".join(_ORDER_KEY)
 _TOUCHED = "feedamp_touched"
@@ -26,7 +27,7 @@ _NEWER = "feedamp_newer"
 
 
 def merge_manifest(engine: Engine, tables: Mapping[str, Table], path: str, files: LakeFiles) -> bool:
-    """Merges the files of one manifest, in the transaction of the caller; False if it was merged before."""
+    """Merges the files of one manifest in the caller's transaction; False if it was merged before. Safe to repeat."""
     if list(engine.rows(f"SELECT path FROM {META}.loaded_manifests WHERE path = $1", [path])):
         return False
     engine.scratch(_TOUCHED, "seller_id VARCHAR, mp_order_number VARCHAR")
@@ -36,23 +37,23 @@ def merge_manifest(engine: Engine, tables: Mapping[str, Table], path: str, files
     if ORDERS.name in files:
         _merge_snapshots(engine, tables, files)
     elif orphaned := [child.name for child in CHILDREN if child.name in files]:
-        # Builds before 0.1.0 published such manifests; to refuse them would make a rebuild impossible for good.
+        # Builds before 0.1.0 published such manifests; if they were refused, no rebuild could ever succeed.
         log.warning(
-            "Manifest %s holds %s without their orders; `feedamp lake verify --repair` reads them again.",
+            "Manifest %s has rows of %s without their orders; `feedamp lake verify --repair` reads the orders again.",
             path,
             ", ".join(orphaned),
         )
-    _apply_own_decisions(engine)
+    _apply_decisions(engine)
     engine.execute(f"INSERT INTO {META}.loaded_manifests VALUES ($1)", [path])
     return True
 
 
 def _merge_latest(engine: Engine, table: Table, files: LakeFiles) -> None:
-    """The later recorded row of a key stays, within the batch and beside what is there."""
+    """For each key, keeps the row recorded last, among the manifest's rows and the rows already loaded."""
     newer = _scratch(engine, table, ", row_key VARCHAR")
     key = ", ".join(table.key)
     columns = f"{_columns(table)}, {RECORDED_AT}"
-    if moment := _FACTS.get(table.name):
+    if moment := _DECIDED_AT.get(table.name):
         known, known_at = (
             f"{SCHEMA}.{table.name} known ON {_same(table.key, 'known', 'incoming')}",
             f"known.{moment}",
@@ -74,7 +75,7 @@ def _merge_latest(engine: Engine, table: Table, files: LakeFiles) -> None:
         WHERE incoming.place = 1 AND ({known_at} IS NULL OR incoming.{RECORDED_AT} >= {known_at})"""
     )
     _replace(engine, table, newer, table.key)
-    if table.name in _FACTS:
+    if table.name in _DECIDED_AT:
         engine.execute(f"INSERT INTO {_TOUCHED} SELECT {_ORDER} FROM {newer}")
         return
     engine.execute(
@@ -87,7 +88,7 @@ def _merge_latest(engine: Engine, table: Table, files: LakeFiles) -> None:
 
 
 def _merge_snapshots(engine: Engine, tables: Mapping[str, Table], files: LakeFiles) -> None:
-    """The newer snapshot of an order replaces it and all its children; one merely placed replaces nothing."""
+    """Replaces an order and all its children by a newer snapshot; a row that `place` wrote replaces nothing."""
     orders = tables[ORDERS.name]
     newer = _scratch(engine, orders)
     columns = f"{_columns(orders)}, {RECORDED_AT}"
@@ -142,7 +143,8 @@ def _merge_snapshots(engine: Engine, tables: Mapping[str, Table], files: LakeFil
     engine.execute(f"INSERT INTO {_TOUCHED} SELECT {_ORDER} FROM {newer}")
 
 
-def _apply_own_decisions(engine: Engine) -> None:
+def _apply_decisions(engine: Engine) -> None:
+    """Updates touched orders with the placement and closing times and states in `placements` and `closures`."""
     state = """CASE
                 WHEN decisions.state IS NOT NULL
                      AND (decisions.decided_at > decisions.read_at OR decisions.read_at IS NULL
@@ -195,7 +197,7 @@ def _scratch(engine: Engine, table: Table, more: str = "") -> str:
 
 
 def _staged(engine: Engine, table: Table, files: LakeFiles) -> str:
-    """A relation with the rows of the manifest, to be read once."""
+    """A relation with the manifest's rows of a table; can be read once."""
     name = f"feedamp_staged_{table.name}"
     engine.stage(name, table, files.reader(table))
     return name

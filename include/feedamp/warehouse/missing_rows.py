@@ -1,4 +1,4 @@
-"""Asks a warehouse what it lacks, in SQL that every engine here understands."""
+"""Finds rows that are missing in a warehouse, with SQL that all engines share."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from feedamp.tables import (
 )
 from feedamp.warehouse.engine import META, Engine
 
-_PLACE = Column("expected_place", Type.INTEGER, "Place of the row among those that are looked for.")
+_PLACE = Column("expected_place", Type.INTEGER, "Position of the row among the expected rows.")
 _ORDERS_AT_ONCE = 200_000
-_HASH_DIGITS = 7  # hexadecimal; the sum of as many rows as a table may have is still a BIGINT
+_HASH_DIGITS = 7  # hexadecimal; so few that the sum over all rows of a table fits a BIGINT
 
 
 def absent(engine: Engine, table: Table, rows: Sequence[Row]) -> list[Row]:
-    """Those rows whose values no row of the table has; all rows name the same columns, and null equals null."""
+    """Those of the given rows that no row of the table equals; all name the same columns, and null equals null."""
     if not rows:
         return []
     columns = tuple(column for column in table.columns if column.name in rows[0])
@@ -51,9 +51,9 @@ def absent(engine: Engine, table: Table, rows: Sequence[Row]) -> list[Row]:
 
 
 def torn_orders(engine: Engine, seller_ids: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    """(table, seller_id, mp_order_number) where the rows of a table are not as many units as their order counts.
+    """(table, seller_id, mp_order_number) where the units in a table differ from the totals of the order.
 
-    Of some sellers, or of all if none are named.
+    Only for the named sellers, or for all if none are named.
     """
     with engine.transaction():
         sizes = {
@@ -63,7 +63,7 @@ def torn_orders(engine: Engine, seller_ids: Sequence[str]) -> Iterator[tuple[str
             )
             if not seller_ids or row["seller_id"] in seller_ids
         }
-    for some in _packs(sizes):
+    for some in _seller_batches(sizes):
         places = ", ".join(f"${at + 1}" for at in range(len(some)))
         with engine.transaction():
             found = list(engine.rows(_torn(f"seller_id IN ({places})"), some))
@@ -74,15 +74,16 @@ def torn_orders(engine: Engine, seller_ids: Sequence[str]) -> Iterator[tuple[str
 
 
 def loaded_manifests(engine: Engine) -> set[str]:
-    """Paths of the manifests that the warehouse has taken in."""
+    """Paths of the merged manifests."""
     with engine.transaction():
         return {row["path"] for row in engine.rows(f"SELECT path FROM {META}.loaded_manifests")}
 
 
 def digests(engine: Engine, table: Table) -> dict[str, tuple[int, int]]:
-    """(rows, sum over a hash of what `row_keys` gives) by seller; `""` where a row names none.
+    """(number of rows, sum of the hashes of their `row_keys`) by seller; `""` for rows without one.
 
-    Equal ones mean equal keys, whatever the engine; others may also differ in how it writes a text.
+    Equal digests mean equal keys on any two engines; different ones may also be due to how an engine writes a value
+    as text.
     """
     md5 = f"md5(concat_ws(chr(31), {', '.join(_compared(table))}))"
     digits = (
@@ -98,9 +99,9 @@ def digests(engine: Engine, table: Table) -> dict[str, tuple[int, int]]:
 
 
 def row_keys(engine: Engine, table: Table, seller_id: str, after: Sequence[Any], limit: int) -> list[Row]:
-    """Keys of rows of a seller beyond a key (exclusive; empty to begin), in their order, with the hash of a snapshot.
+    """Keys of a seller's rows after a key (exclusive; empty for the first portion), in key order.
 
-    An empty seller means rows that name none.
+    Rows of `orders` have the snapshot hash too. An empty seller means rows without one.
     """
     key = ", ".join(table.key)
     places = ", ".join(f"${at + 2}" for at in range(len(after)))
@@ -122,7 +123,7 @@ def _seller(table: Table) -> str:
 
 
 def counts(engine: Engine) -> dict[str, dict[str, int]]:
-    """Orders with a placement, closures, and findings: by the words `placed`, `closed` and `findings`, by seller."""
+    """Numbers of placed orders (`placed`), closures (`closed`) and `findings`, each by seller."""
     found = {}
     for name, source in (
         ("placed", f"{SCHEMA}.{ORDERS.name} WHERE placed_at IS NOT NULL"),
@@ -135,21 +136,21 @@ def counts(engine: Engine) -> dict[str, dict[str, int]]:
     return found
 
 
-def _packs(sizes: Mapping[str, int]) -> Iterator[list[str]]:
-    pack: list[str] = []
+def _seller_batches(sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    batch: list[str] = []
     orders = 0
     for seller_id in sorted(sizes):
-        if pack and (orders + sizes[seller_id] > _ORDERS_AT_ONCE or len(pack) == 500):
-            yield pack
-            pack, orders = [], 0
-        pack.append(seller_id)
+        if batch and (orders + sizes[seller_id] > _ORDERS_AT_ONCE or len(batch) == 500):
+            yield batch
+            batch, orders = [], 0
+        batch.append(seller_id)
         orders += sizes[seller_id]
-    if pack:
-        yield pack
+    if batch:
+        yield batch
 
 
 def _torn(which: str) -> str:
-    """Only whole units above zero count (units.py), and every unit of a line has a row of its own table."""
+    """The query for orders whose units differ. As in units.py, only quantities above zero count."""
     units = "sum(CASE WHEN quantity > 0 THEN quantity ELSE 0 END)"
 
     def by_order(table: Table, sums: str) -> str:

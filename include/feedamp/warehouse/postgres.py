@@ -1,4 +1,4 @@
-"""The warehouse on a Postgres server: Arrow goes in by binary COPY (ADBC), one loader at a time."""
+"""The warehouse on a Postgres server: Arrow is loaded by binary COPY (ADBC), by one loader at a time."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from feedamp.errors import BusyError, IncompleteError
 from feedamp.lake.store import Lake
 from feedamp.tables import CHILDREN, RECORDED_AT, TABLES, Row, Table, Type
 from feedamp.warehouse.engine import META
-from feedamp.warehouse.postgres_address import PostgresAddress, said_plainly
+from feedamp.warehouse.postgres_address import PostgresAddress, safe_error
 from feedamp.warehouse.session import Session
 from feedamp.warehouse.structure import prepare
 from feedamp.warehouse.views import VIEWS
 
-_LOADER_LOCK = 7_236_051  # any constant: advisory lock of whoever loads; the state database has others
+_LOADER_LOCK = 7_236_051  # any constant: the loader's advisory lock; differs from those of the state
 _TYPES = {
     Type.TEXT: "TEXT",
     Type.INTEGER: "BIGINT",
@@ -30,7 +30,7 @@ _TYPES = {
     Type.NUMBER: "DOUBLE PRECISION",
     Type.TIMESTAMP: "TIMESTAMP WITH TIME ZONE",
     Type.DATE: "DATE",
-    # Not jsonb: it refuses \\u0000, which FeedAMP may send in a field we do not know (promise 12).
+    # Not jsonb: it refuses \\u0000, which FeedAMP may send in an unknown field (promise 12).
     Type.JSON: "JSON",
 }
 _CHILD_NAMES = {child.name for child in CHILDREN}
@@ -38,7 +38,7 @@ _META_INDEXES = {
     "order_versions": f"CREATE UNIQUE INDEX ON {META}.order_versions (seller_id, mp_order_number)",
     "row_versions": f"CREATE INDEX ON {META}.row_versions USING hash (row_key)",  # of any length
 }
-# A loader whose machine is lost gives the lock back after two minutes, not after the two hours of the system.
+# If the loader's machine is lost, its lock is released after two minutes instead of the system's default of two hours.
 _KEEPALIVE = "SET tcp_keepalives_idle = 60; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 6"
 _WHO = """SELECT activity.pid, activity.application_name, host(activity.client_addr) AS host
     FROM pg_locks locks LEFT JOIN pg_stat_activity activity ON activity.pid = locks.pid
@@ -48,7 +48,7 @@ _WHO = """SELECT activity.pid, activity.application_name, host(activity.client_a
 
 
 class PostgresWarehouse:
-    """Schemas `feedamp` and `feedamp_meta` of one database; readers are never kept out."""
+    """Schemas `feedamp` and `feedamp_meta` of one database; readers are never blocked."""
 
     def __init__(
         self,
@@ -72,12 +72,14 @@ class PostgresWarehouse:
 
     @contextmanager
     def session(self, *, wait_s: float | None = None) -> Iterator[Session]:
-        """Connects, waiting up to `wait_s` (`lock_wait_s` if None) for another loader. The lock ends with the connection.
+        """Connects, waiting up to `wait_s` (`lock_wait_s` if None) for another loader.
+
+        The lock ends with the connection.
 
         Raises:
             BusyError: another process loads; the message names it.
-            TransientError: the server cannot be reached, or broke off.
-            ConfigurationError: it refuses who asks, or what is asked.
+            TransientError: the server cannot be reached, or the connection was lost.
+            ConfigurationError: the server refuses the user or a statement.
         """
         engine = PostgresEngine(self.address)
         try:
@@ -89,7 +91,7 @@ class PostgresWarehouse:
             engine.close()
 
     def rebuild(self, lake: Lake) -> int:
-        """Replaces all rows by those of the lake in one transaction; readers see the old ones until then.
+        """Replaces all rows by those of the lake in one transaction; readers see the old rows until the commit.
 
         Raises:
             BusyError: another process loads; nothing was changed.
@@ -109,21 +111,21 @@ class PostgresWarehouse:
                 with engine.transaction():
                     found = next(iter(list(engine.rows(_WHO, [_LOADER_LOCK]))), None)
                 raise BusyError(
-                    f"{self.address.shown} is being loaded by {_named(found)}; try again when it is done.",
+                    f"{self.address.shown} is being loaded by {_described(found)}; try again when it is done.",
                     retry_after_s=60,
                 )
             self._sleep(0.2)
 
 
-def _named(holder: Row | None) -> str:
-    if holder is None or holder["pid"] is None:
+def _described(backend: Row | None) -> str:
+    if backend is None or backend["pid"] is None:
         return "another process"
-    name = holder["application_name"] or "another process"
-    return f"{name} (backend {holder['pid']}, from {holder['host'] or 'the same machine'})"
+    name = backend["application_name"] or "another process"
+    return f"{name} (backend {backend['pid']}, from {backend['host'] or 'the same machine'})"
 
 
 class PostgresEngine:
-    """An open connection; every error of it comes out as one of ours, without values and secrets."""
+    """An open connection; its errors are raised as `FeedAmpError`, without values and secrets."""
 
     types: Mapping[Type, str] = _TYPES
 
@@ -139,7 +141,7 @@ class PostgresEngine:
                 self.execute(statement)
 
     def close(self) -> None:
-        """Lets go of the connection, and with it of lock and temporary tables."""
+        """Closes the connection, which releases the lock and drops temporary tables."""
         try:
             self._cursor.close()
         finally:
@@ -151,7 +153,7 @@ class PostgresEngine:
             self._cursor.execute(sql, tuple(parameters) or None)
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Row]:
-        """Rows of a query by column name, numeric columns as Decimal; all of them are fetched at once."""
+        """Rows of a query by column name, numeric columns as Decimal; all rows are held in memory."""
         with self._translated():
             self._cursor.execute(sql, tuple(parameters) or None)
             found = self._cursor.fetch_arrow_table()
@@ -167,12 +169,12 @@ class PostgresEngine:
             with self._translated():
                 self._connection.commit()
         except BaseException:
-            with suppress(dbapi.Error):  # if the connection is gone, the transaction went with it
+            with suppress(dbapi.Error):  # a lost connection has ended the transaction
                 self._connection.rollback()
             raise
 
     def scratch(self, name: str, columns: str) -> None:
-        """Empties a temporary table, made at its first use: a rebuild would run out of locks otherwise."""
+        """Empties a temporary table, created on first use: a new one for each manifest would exhaust the locks."""
         self.execute(f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({columns})")
         self.execute(f"TRUNCATE pg_temp.{name}")
 
@@ -218,7 +220,7 @@ class PostgresEngine:
         return found
 
     def index(self, table: Table) -> Sequence[str]:
-        """The key; children are found by their order, whatever a line number looks like."""
+        """A primary key; for children an index by order only, since line numbers may be too long for an index."""
         if table.name in _META_INDEXES:
             return (_META_INDEXES[table.name],)
         if table.name in _CHILD_NAMES:
@@ -246,15 +248,15 @@ class PostgresEngine:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """The driver's errors quote statements, rows and the address: ours say what to do and no more."""
+        """Replaces driver errors, which quote statements, rows and the address, by safe ones."""
         try:
             yield
         except dbapi.Error as error:
-            raise said_plainly(self._address, error) from None
+            raise safe_error(self._address, error) from None
 
 
 def _without_nul(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Text with a NUL, which Postgres cannot keep, gets it as an escape, as in the state database."""
+    """Replaces NUL characters, which Postgres cannot store, by an escape, as in the state database."""
     arrays = [
         pc.replace_substring(array, "\x00", "\\x00") if pa.types.is_string(array.type) else array
         for array in batch.columns

@@ -1,4 +1,4 @@
-"""Where a Postgres warehouse is, and what of its driver's errors may be shown."""
+"""The address of a Postgres warehouse, and driver errors made safe to log."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _ABOUT_VALUES = ("21", "22", "23")  # SQLSTATE classes whose messages quote rows
 _PRIMARY: tuple[Any, ...] = (
     "PG_DIAG_MESSAGE_PRIMARY",
     b"PG_DIAG_MESSAGE_PRIMARY",
-)  # declared the one, given the other
+)  # declared as text, delivered as bytes
 _PASSING = ("starting up", "shutting down", "too many", "remaining connection slots", "recovery")
 _TRANSIENT = ("08", "40", "53", "55", "57", "58")
 
 
 @dataclass(frozen=True)
 class PostgresAddress:
-    """Where the server is and who asks; `options` are libpq's, `sslmode` for one."""
+    """Server, database and user; `options` are libpq's, for example `sslmode`."""
 
     host: str
     port: int
@@ -34,12 +34,12 @@ class PostgresAddress:
 
     @property
     def shown(self) -> str:
-        """What may stand in a message."""
+        """Server and database, without secrets, for messages."""
         return f"Postgres {self.host}:{self.port}/{self.database}"
 
     @property
     def conninfo(self) -> str:
-        """For libpq; holds the password."""
+        """The libpq connection string; contains the password."""
         words = {
             "application_name": f"feedamp process {os.getpid()} on {socket.gethostname()}",
             "connect_timeout": "10",
@@ -54,25 +54,25 @@ class PostgresAddress:
         return " ".join(f"{name}='{value}'" for name, value in quoted.items())
 
 
-def said_plainly(address: PostgresAddress, error: dbapi.Error) -> FeedAmpError:
-    """The driver's error as one of ours, without statement, rows and password."""
+def safe_error(address: PostgresAddress, error: dbapi.Error) -> FeedAmpError:
+    """The driver's error as a `FeedAmpError`, without statement, rows and password."""
     where, state = address.shown, error.sqlstate or ""
     said: Any = next((text for key, text in error.details or () if key in _PRIMARY), b"")
     reason = bytes(said).decode(errors="replace")
     if not state:
         return _unreachable(where, str(error), address.password)
     if state.startswith(_TRANSIENT):
-        return TransientError(f"{where} broke off ({state}): {reason}", retry_after_s=60)
+        return TransientError(f"{where} could not complete a statement ({state}): {reason}", retry_after_s=60)
     if state.startswith(_ABOUT_VALUES):
         return FeedAmpError(f"{where} cannot take a value (SQLSTATE {state}); nothing was changed.")
     return ConfigurationError(f"{where} refuses a statement (SQLSTATE {state}): {reason}")
 
 
 def _unreachable(where: str, text: str, password: str) -> FeedAmpError:
-    """A connection that did not come about, or ended; libpq's words of the first, if they hold no password."""
+    """The error of a failed or lost connection; quotes libpq's message of a failed one, unless it contains the password."""
     lines = text.strip().splitlines()
     if "Failed to connect" not in text or (password and password in text):
-        return TransientError(f"{where} broke off the connection.", retry_after_s=60)
+        return TransientError(f"{where} closed the connection.", retry_after_s=60)
     reason = lines[-1].rpartition("failed: ")[2].strip()
     if reason.startswith("FATAL") and not any(word in reason for word in _PASSING):
         return ConfigurationError(f"{where} refuses the connection: {reason.removeprefix('FATAL:').strip()}.")

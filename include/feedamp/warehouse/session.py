@@ -1,4 +1,4 @@
-"""A warehouse that is held by this process: load, read, rebuild, whatever the engine."""
+"""Loads, reads and rebuilds an open warehouse, on any engine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ORDERS_PER_QUERY = 500
 
 
 class Session:
-    """An open warehouse with its tables as declared; no one else writes to it."""
+    """An open warehouse whose tables match their declarations; no other process writes to it."""
 
     def __init__(self, engine: Engine, tables: Mapping[str, Table]) -> None:
         self._engine = engine
@@ -33,7 +33,7 @@ class Session:
             False if the manifest was loaded before. Safe to repeat.
 
         Raises:
-            IncompleteError: a file of it is missing or cannot be read; nothing was changed.
+            IncompleteError: one of its files is missing or cannot be read; nothing was changed.
         """
         while True:
             try:
@@ -44,21 +44,21 @@ class Session:
                     raise
 
     def load_all(self, lake: Lake) -> int:
-        """Merges every manifest of the lake, oldest first, each in a transaction; returns how many.
+        """Merges every manifest of the lake, oldest first, each in its own transaction; returns how many.
 
         Raises:
-            IncompleteError: a file of the lake is missing or cannot be read; what came before it is loaded.
+            IncompleteError: a file of the lake is missing or cannot be read; earlier manifests are loaded.
         """
         return self._each(lake, self.load)
 
     def load_again(self, lake: Lake, tables: Collection[str], orders: Sequence[tuple[str, str]]) -> None:
-        """Merges every manifest with rows of some tables once more, oldest first: what is missing comes back.
+        """Merges every manifest with rows of the named tables again, oldest first, which restores missing rows.
 
-        Of `orders`, by (seller_id, mp_order_number), the newest snapshot in the lake replaces what is there.
+        The newest snapshot in the lake of each of `orders`, by (seller_id, mp_order_number), replaces the loaded one.
         Safe to repeat.
 
         Raises:
-            IncompleteError: a file of the lake is missing or cannot be read; what came before it is loaded.
+            IncompleteError: a file of the lake is missing or cannot be read; earlier manifests are loaded.
         """
         for some, places in _in_parts(orders):
             with self._engine.transaction():
@@ -67,19 +67,19 @@ class Session:
                     some,
                 )
 
-        def load_once_more(lake: Lake, manifest: Manifest) -> bool:
+        def reload(lake: Lake, manifest: Manifest) -> bool:
             if not any(file.table in tables for file in manifest.files):
                 return False
             with self._engine.transaction():
                 self._engine.execute(f"DELETE FROM {META}.loaded_manifests WHERE path = $1", [manifest.path])
             return self.load(lake, manifest)
 
-        self._each(lake, load_once_more)
+        self._each(lake, reload)
 
     def replace_all(self, lake: Lake) -> int:
-        """Puts what the lake holds in the place of all rows, in one transaction; returns how many manifests.
+        """Replaces all rows by those of the lake in one transaction; returns how many manifests were merged.
 
-        Tables, views, indexes and grants stay as they are, and readers see the old rows until the end.
+        Tables, views, indexes and grants remain, and readers see the old rows until the commit.
 
         Raises:
             IncompleteError: a file of the lake is missing or cannot be read; nothing was changed.
@@ -101,7 +101,7 @@ class Session:
         return loaded
 
     def rows(self, table: str, columns: Sequence[str], keys: Sequence[tuple[str, str]]) -> Iterator[Row]:
-        """Some columns of a table with an order's key, of orders by (seller_id, mp_order_number)."""
+        """The named columns of a table with an order key, for orders by (seller_id, mp_order_number)."""
         for some, places in _in_parts(keys):
             with self._engine.transaction():
                 found = list(
@@ -131,27 +131,27 @@ class Session:
             yield from ((row["seller_id"], row["mp_order_number"]) for row in found)
 
     def absent(self, table: str, rows: Sequence[Row]) -> list[Row]:
-        """Those rows whose values no row of a table has; all rows name the same columns, and null equals null."""
+        """Those of the given rows that no row of a table equals; all name the same columns, and null equals null."""
         return missing_rows.absent(self._engine, self._tables[table], rows)
 
     def torn_orders(self, seller_ids: Sequence[str] = ()) -> Iterator[tuple[str, str, str]]:
-        """(table, seller_id, mp_order_number) where a table holds other units than the order counts."""
+        """(table, seller_id, mp_order_number) where the units in a table differ from the totals of the order."""
         return missing_rows.torn_orders(self._engine, seller_ids)
 
     def loaded_manifests(self) -> set[str]:
-        """Paths of the manifests that have been merged."""
+        """Paths of the merged manifests."""
         return missing_rows.loaded_manifests(self._engine)
 
     def digests(self, table: str) -> dict[str, tuple[int, int]]:
-        """(rows, sum over a hash of what `row_keys` gives) of a table by seller; `""` where a row names none."""
+        """(number of rows, sum of the hashes of their `row_keys`) of a table, by seller; `""` for rows without one."""
         return missing_rows.digests(self._engine, self._tables[table])
 
     def row_keys(self, table: str, seller_id: str, after: Sequence[Any], limit: int) -> list[Row]:
-        """Keys of a seller's rows beyond a key, in their order; of orders with the hash of their snapshot."""
+        """Keys of a seller's rows after a key (exclusive), in key order; for `orders`, with the snapshot hash."""
         return missing_rows.row_keys(self._engine, self._tables[table], seller_id, after, limit)
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """How many orders with a placement (`placed`), closures (`closed`) and `findings` there are, by seller."""
+        """Numbers of placed orders (`placed`), closures (`closed`) and `findings`, each by seller."""
         return missing_rows.counts(self._engine)
 
     def _merge(self, lake: Lake, manifest: Manifest) -> bool:
@@ -166,15 +166,15 @@ class Session:
             if failure is None:
                 raise
             if isinstance(failure, FeedAmpError) and not isinstance(failure, IncompleteError):
-                raise failure from error  # the store's trouble, not the manifest's
+                raise failure from error  # the store failed, the manifest is not at fault
             why = str(failure) if isinstance(failure, FeedAmpError) else f"{type(failure).__name__}."
             raise IncompleteError(
-                f"Manifest {manifest.path} cannot be loaded: {why} The warehouse is as it was."
+                f"Manifest {manifest.path} cannot be loaded: {why} The warehouse was not changed."
             ) from error
 
 
 def _in_parts(keys: Sequence[tuple[str, str]]) -> Iterator[tuple[list[str], str]]:
-    """Parameters and their places in `(seller_id, mp_order_number) IN (…)`, for some orders at a time."""
+    """(parameters, placeholders) for `(seller_id, mp_order_number) IN (…)`, one portion of the orders at a time."""
     for start in range(0, len(keys), ORDERS_PER_QUERY):
         part = keys[start : start + ORDERS_PER_QUERY]
         places = ", ".join(f"(${2 * at + 1}, ${2 * at + 2})" for at in range(len(part)))

@@ -1,6 +1,6 @@
-"""Tables and views as declared: made where they are missing, grown where they are older, never made smaller.
+"""Creates and upgrades tables and views to match their declarations; nothing is ever narrowed or dropped.
 
-A new column is added, a narrower number is widened, a column that no one declares any more stays as it is.
+A new column is added, a narrower number type is widened, and a column that is no longer declared remains.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 _META_TABLES = {
     "loaded_manifests": "path VARCHAR PRIMARY KEY",
     "order_versions": "seller_id VARCHAR NOT NULL, mp_order_number VARCHAR NOT NULL, read_at TIMESTAMP WITH TIME ZONE, "
-    # Null in rows of an older version: there the state is taken for one that FeedAMP showed.
+    # Null in rows of an older version: their state counts as returned by FeedAMP.
     "shows_state BOOLEAN",
     "row_versions": "table_name VARCHAR NOT NULL, row_key VARCHAR NOT NULL, known_at TIMESTAMP WITH TIME ZONE NOT NULL",
     "view_definitions": "name VARCHAR PRIMARY KEY, definition VARCHAR NOT NULL",
@@ -40,10 +40,11 @@ _MOST_DIGITS = 38
 
 
 def prepare(engine: Engine, tables: Mapping[str, Table], views: Sequence[View]) -> None:
-    """Makes and grows what the declarations name, in the transaction of the caller. Safe to repeat.
+    """Creates and upgrades tables and views in the caller's transaction. Safe to repeat.
 
     Raises:
-        ConfigurationError: a column has a type that cannot grow into the declared one, or someone's view forbids it.
+        ConfigurationError: a column's type cannot be widened to the declared one, or another user's view
+            prevents it.
     """
     present, remembered = engine.relations(SCHEMA), engine.relations(META)
     if not remembered:
@@ -68,14 +69,14 @@ def prepare(engine: Engine, tables: Mapping[str, Table], views: Sequence[View]) 
             _create(engine, table)
         else:
             _grow(engine, table, present[table.name], wider[table.name])
-    _show_views(engine, views, engine.relations(SCHEMA) if any(wider.values()) else present)
+    _create_views(engine, views, engine.relations(SCHEMA) if any(wider.values()) else present)
 
 
 def wide_enough(present: str, wanted: str) -> str:
-    """The type that holds what both types hold: the one that is there if it is wide enough.
+    """A type wide enough for the values of both types: `present` if it is wide enough.
 
     Raises:
-        ConfigurationError: there is none.
+        ConfigurationError: there is no such type.
     """
     there, asked = _normal(present), _normal(wanted)
     if there == asked:
@@ -89,7 +90,9 @@ def wide_enough(present: str, wanted: str) -> str:
     if (before, after) == other:
         return wanted
     if before + after > _MOST_DIGITS:
-        raise ConfigurationError(f"it is {present} and should be {wanted}, which no decimal type holds both")
+        raise ConfigurationError(
+            f"it is {present} and should be {wanted}, and no decimal type is wide enough for both"
+        )
     return f"DECIMAL({before + after},{after})"
 
 
@@ -99,7 +102,7 @@ def _normal(name: str) -> str:
 
 
 def _digits(name: str) -> tuple[int, int] | None:
-    """Digits before and after the point; None for what is no exact number."""
+    """Digits before and after the decimal point; None for a type that is not an exact number."""
     if name in _INTEGERS:
         return _INTEGERS[name], 0
     if name == "NUMERIC":  # Postgres: without limit
@@ -137,7 +140,7 @@ def _grow(engine: Engine, table: Table, there: Mapping[str, str], wider: Mapping
         if users := engine.users_of(SCHEMA, table.name):
             raise ConfigurationError(
                 f"Column {SCHEMA}.{table.name}.{name} must become {target}, and views use the table: "
-                f"{', '.join(users)}. Drop them, run again, and make them again."
+                f"{', '.join(users)}. Drop the views, run again, and create them again."
             )
         log.info("%s.%s: %s becomes %s", table.name, name, there[name], target)
         engine.execute(f"ALTER TABLE {SCHEMA}.{table.name} ALTER COLUMN {name} TYPE {target}")
@@ -152,7 +155,7 @@ def _grow(engine: Engine, table: Table, there: Mapping[str, str], wider: Mapping
 
 
 def _fill_from_extra(engine: Engine, table: Table, columns: tuple[Column, ...]) -> None:
-    """Rows that are loaded already get what their `extra` holds, a few thousand at a time."""
+    """Fills new columns of loaded rows from their `extra`, 5,000 rows at a time."""
     key = ", ".join(table.key)
     part = Table(
         f"{table.name}_filled",
@@ -201,8 +204,8 @@ def _drop_views(engine: Engine, views: Sequence[View], present: Mapping[str, obj
     engine.execute(f"DELETE FROM {META}.view_definitions")
 
 
-def _show_views(engine: Engine, views: Sequence[View], present: Mapping[str, Mapping[str, str]]) -> None:
-    """Makes views that are missing or defined otherwise; one that someone else's view needs waits."""
+def _create_views(engine: Engine, views: Sequence[View], present: Mapping[str, Mapping[str, str]]) -> None:
+    """Creates views that are missing or have another definition, unless another user's view depends on the old one."""
     known = {
         row["name"]: row["definition"]
         for row in engine.rows(f"SELECT name, definition FROM {META}.view_definitions")
@@ -214,10 +217,10 @@ def _show_views(engine: Engine, views: Sequence[View], present: Mapping[str, Map
             continue
         wanted = [(column.name, _normal(engine.types[column.type])) for column in view.columns]
         if there is not None and wanted[: len(there)] != [(n, _normal(t)) for n, t in there.items()]:
-            # A view with other columns cannot be replaced in every engine, only made again.
+            # Not every engine can replace a view by one with other columns, so it is dropped and created.
             if users := engine.users_of(SCHEMA, view.name):
                 log.warning(
-                    "View %s.%s stays as an older version defined it: %s need it.",
+                    "View %s.%s keeps its older definition, because it is used by %s.",
                     SCHEMA,
                     view.name,
                     ", ".join(users),

@@ -1,7 +1,7 @@
-"""Views that answer questions, each declared once: name, meaning, columns, and SQL that every engine accepts.
+"""Views for analytics, each declared once: name, meaning, columns, and SQL that every engine accepts.
 
-The moment from which ages and windows are counted is an argument, so that an answer can be checked for any
-moment; in the warehouse it is `now()`. Windows are whole hours (30 days are 720): no zone or summer time moves them.
+The moment at which ages and windows end is an argument, so that a view can be tested for any moment; in the warehouse
+it is `now()`. Windows are whole hours (30 days are 720), so no time zone and no daylight saving time changes them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ NOW = "now()"
 
 @dataclass(frozen=True)
 class View:
-    """One view; `sql` has `{now}` where the moment goes."""
+    """One view; `sql` contains `{now}` in place of the moment."""
 
     name: str
     meaning: str
@@ -27,7 +27,7 @@ class View:
         return self.sql.replace("{now}", now)
 
 
-# Which orders a measure counts; said in words in `COUNTED_ORDERS`.
+# The orders that the views count; `COUNTED_ORDERS` describes them.
 _COUNTED = f"""
     SELECT orders.*,
            coalesce(marketplace_state, '') NOT IN ('SHIPPED', 'CANCELLED') AND units_pending > 0 AS is_open,
@@ -41,9 +41,9 @@ _COUNTED = f"""
 COUNTED_ORDERS = """\
 A **counted order** is one that the seller is to ship: released (`marketplace_state` is not `PENDING`), not shipped by
 the marketplace itself, with at least one unit ordered, and not cancelled by the marketplace alone (`CANCELLED`
-without a unit that the seller cancelled). An order that FeedAMP has not shown yet counts. An order is **open** while
+without a unit that the seller cancelled). An order that was not read from FeedAMP yet counts. An order is **open** while
 units are pending and its state is neither `SHIPPED` nor `CANCELLED`. Sellers give the day of shipping without a zone;
-it is compared with the UTC day of `latest_ship_date`, so that in doubt a parcel is on time."""
+it is compared with the UTC day of `latest_ship_date`, so in doubt a parcel counts as on time."""
 
 
 def _count(name: str, meaning: str) -> Column:
@@ -120,17 +120,17 @@ FROM sent WHERE first_shipped_on IS NOT NULL""",
 SELLER_SCORECARDS = View(
     "seller_scorecards",
     "One row per seller and window of 30 and 60 days: what the big marketplaces measure. A window holds the counted "
-    "orders bought from exactly that long ago until now. A seller without one has a row of zeros and nulls.",
+    "orders purchased from exactly that long ago until now. A seller without one has a row of zeros and nulls.",
     (
         SELLER,
         _count("window_days", "30 or 60."),
         _count("orders", "Counted orders."),
-        _count("orders_cancelled", "Those of which the seller cancelled a unit, or all."),
+        _count("orders_cancelled", "Those of which the seller cancelled at least one unit."),
         _rate("cancel_rate", "orders_cancelled / orders."),
         _count(
             "orders_due",
             "Counted orders with a `latest_ship_date` that are shipped as far as they will be (not open, a unit "
-            "shipped), or open after that day is over. An order cancelled whole is not due.",
+            "shipped), or open after that day is over. An order cancelled completely is not due.",
         ),
         _count(
             "orders_late",
@@ -138,16 +138,17 @@ SELLER_SCORECARDS = View(
             "A shipment without a date is not late.",
         ),
         _rate("late_rate", "orders_late / orders_due."),
-        _rate("on_time_rate", "The rest: 1 - late_rate."),
+        _rate("on_time_rate", "1 - late_rate."),
         _count(
             "shipments_judged",
             "Rows of `shipments` of counted orders that are `valid`, `invalid` or have no tracking number. What is "
-            "`unverified` is left out: we know neither good nor bad of it. A parcel with two lines is two rows.",
+            "`unverified` is left out, since it is neither right nor wrong for sure. A parcel with two lines is two rows.",
         ),
         _count("shipments_valid", "Those whose tracking number is `valid`."),
         _rate("valid_tracking_rate", "shipments_valid / shipments_judged."),
         _flag(
-            "amazon_late_ok", "late_rate below 4 %; like all of these null where there is nothing to judge."
+            "amazon_late_ok",
+            "late_rate below 4 %; like all of these flags, null if there is nothing to measure.",
         ),
         _flag("amazon_cancel_ok", "cancel_rate below 2.5 %."),
         _flag("amazon_tracking_ok", "valid_tracking_rate above 95 %."),
