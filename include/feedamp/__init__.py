@@ -1,3 +1,3 @@
-"""Orders into sellers' FeedAMP accounts, fulfillments back; plain Python, no Airflow."""
+"""Places orders in sellers' FeedAMP accounts and brings fulfillments back; plain Python, without Airflow."""
 
 __version__ = "0.1.0"

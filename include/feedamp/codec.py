@@ -1,4 +1,4 @@
-"""JSON in and out: fractions are exact `Decimal`, and equal content has equal bytes."""
+"""Encodes and decodes JSON: fractions are exact `Decimal`, and equal content gives equal bytes."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ _BODY = msgspec.json.Encoder(decimal_format="number")  # money goes out as JSON 
 
 
 def encode(value: Any) -> bytes:
-    """The one JSON form of a value; equal values give equal bytes."""
+    """The canonical JSON of a value; equal values give equal bytes."""
     return _ENCODER.encode(value)
 
 
 def content_hash(value: Any) -> str:
-    """32 hex characters that say whether two contents are the same."""
+    """A hash of 32 hex characters; equal content gives an equal hash."""
     return hashlib.sha256(encode(value)).hexdigest()[:32]
 
 
 def encode_body(body: Mapping[str, Any]) -> bytes:
-    """A request body, its members in their own order and its decimals exact."""
+    """A request body with its members in the order of the mapping and its decimals exact."""
     return _BODY.encode(body)
 
 
 def _exact(digits: str) -> Decimal:
-    """The fraction to the letter; infinite where not even `Decimal` can hold it, so that one field is refused."""
+    """The exact fraction, or infinity if `Decimal` cannot hold it, so that only this one field is refused."""
     try:
         return Decimal(digits)
     except InvalidOperation:
@@ -47,23 +47,25 @@ def decode_json(body: bytes) -> Any:
     """The body as Python values, fractions as exact `Decimal`.
 
     Raises:
-        UnreadableError: the body is no JSON.
+        UnreadableError: the body is not JSON.
     """
     try:
         return _DECODER.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        if b"\\u" in body:  # half of a character, which JSON's grammar permits and msgspec refuses
+        if (
+            b"\\u" in body
+        ):  # perhaps an escaped lone surrogate, which JSON's grammar permits and msgspec refuses
             with suppress(ValueError, RecursionError):
-                return _whole_characters(json.loads(body, parse_float=_exact))
-        raise UnreadableError("FeedAMP answered with something that is no JSON.") from error
+                return _without_surrogates(json.loads(body, parse_float=_exact))
+        raise UnreadableError("FeedAMP's answer is not JSON.") from error
 
 
-def _whole_characters(value: Any) -> Any:
-    """The value with halves of characters replaced, since no store takes them."""
+def _without_surrogates(value: Any) -> Any:
+    """The value with lone surrogates replaced, because no store can hold them."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
-        return [_whole_characters(item) for item in value]
+        return [_without_surrogates(item) for item in value]
     if isinstance(value, dict):
-        return {_whole_characters(key): _whole_characters(item) for key, item in value.items()}
+        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
     return value

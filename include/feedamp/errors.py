@@ -1,30 +1,30 @@
-"""What can go wrong, split by what to do next.
+"""The error tree, split by what the caller should do next.
 
     FeedAmpError
-    ├── TransientError            nothing is lost: come back after `retry_after_s`
-    │   ├── ThrottledError        FeedAMP said 429
-    │   ├── UnclearError          the answer was lost; whether it took effect is unknown
+    ├── TransientError            nothing is lost: try again after `retry_after_s`
+    │   ├── ThrottledError        FeedAMP answered 429
+    │   ├── UnclearError          the answer was lost; whether the request took effect is unknown
     │   ├── IncompleteError       part of the data could not be read
     │   ├── BusyError             another process holds the lock or lease
-    │   └── StaleReadError        what a request was decided on is too old: read again
+    │   └── StaleReadError        the read that a request was decided on is too old: read again
     ├── AuthorizationError        a person must reconnect this seller
     │   └── ClientRefusedError    a person must correct the client id or secret; no seller is marked
-    ├── PausedError               a person has paused this seller; what waits goes out after the pause
-    ├── RejectedError             sending it again cannot help
+    ├── PausedError               a person has paused this seller; waiting requests are sent after the pause
+    ├── RejectedError             sending the same request again cannot help
     │   └── NotFoundError         FeedAMP does not know this order for this seller
     ├── UnreadableError           FeedAMP's answer does not have the shape of the contract
-    ├── MisfitError               a row holds what its table in lake and warehouse cannot
+    ├── MisfitError               a row holds a value that its table in lake and warehouse cannot hold
     └── ConfigurationError        an option, a connection or a command is wrong
 
-Messages are one sentence that says what to do. They never hold a secret, a header, a body or a customer
-field; context stands in attributes.
+A message is one sentence that says what to do. It never holds a secret, a header, a body or a customer
+field; context is in attributes.
 """
 
 from __future__ import annotations
 
 
 class FeedAmpError(Exception):
-    """Root of the tree; catch it at the edge of a step only."""
+    """Root of the tree; catch it only at the edge of a step."""
 
     def __init__(
         self, message: str, *, seller_id: str | None = None, mp_order_number: str | None = None
@@ -57,19 +57,19 @@ class ThrottledError(TransientError):
 
 
 class UnclearError(TransientError):
-    """The request went out and no usable answer came back: read the order before repeating a POST."""
+    """The request was sent and no usable answer came back: read the order before repeating a POST."""
 
 
 class IncompleteError(TransientError):
-    """Part of the data could not be read; what was read is kept, the watermark waits."""
+    """Part of the data could not be read; the part that was read is stored, and the watermark does not advance."""
 
 
 class BusyError(TransientError):
-    """Another process holds what is needed; the message names it."""
+    """Another process holds the lock or lease that is needed; the message says which."""
 
 
 class StaleReadError(TransientError):
-    """A request was not sent, for the order was read too long before it could have left."""
+    """A request was not sent, because too much time had passed since the order was read."""
 
 
 class AuthorizationError(FeedAmpError):
@@ -77,7 +77,7 @@ class AuthorizationError(FeedAmpError):
 
 
 class ClientRefusedError(AuthorizationError):
-    """FeedAMP refuses the client id or secret of the connection; no seller is to blame."""
+    """FeedAMP refuses the client id or secret of the connection; the sellers' grants are not the cause."""
 
 
 class PausedError(FeedAmpError):
@@ -85,7 +85,7 @@ class PausedError(FeedAmpError):
 
 
 class RejectedError(FeedAmpError):
-    """FeedAMP refused the request for good; `reasons` holds its own words."""
+    """FeedAMP refused the request permanently; `reasons` holds (code, message) pairs as FeedAMP wrote them."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class NotFoundError(RejectedError):
 
 
 class UnreadableError(FeedAmpError):
-    """An answer that is not what the contract says; `where` names the field."""
+    """An answer does not match the contract; `where` names the field."""
 
     def __init__(
         self,
@@ -121,8 +121,8 @@ class UnreadableError(FeedAmpError):
 
 
 class MisfitError(FeedAmpError):
-    """A row that its table cannot hold; the message names order, table and column, but no value."""
+    """A row does not fit its table; the message names order, table and column, but no value."""
 
 
 class ConfigurationError(FeedAmpError):
-    """An option, a connection or a command line is wrong; the message names it and the way out."""
+    """An option, a connection or a command line is wrong; the message names it and says how to correct it."""

@@ -1,8 +1,8 @@
-"""What FeedAMP says, as typed values: orders, their lines, fulfillments and listed errors (contract 3.2-3.6).
+"""FeedAMP's answers as typed values: orders, their lines, fulfillments and listed errors (contract 3.2-3.6).
 
-Everything here is a frozen msgspec struct: one order encodes to the same bytes wherever it was read, which
-is what `content_hash` and the snapshots in the state database rest on. Money and prices are `Decimal` in
-major units, times are UTC, `None` means that FeedAMP did not say.
+Every class here is a frozen msgspec struct: the same order encodes to the same bytes wherever it was read.
+`content_hash` and the snapshots in the state database rely on that. Prices and amounts are `Decimal` in
+major units, times are UTC, and `None` means that FeedAMP did not report the field.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 
 
 class MarketplaceState(StrEnum):
-    """Written by the marketplace (contract 7.1); an unknown value from FeedAMP stays plain text."""
+    """Set by the marketplace (contract 7.1); an unknown value from FeedAMP stays plain text."""
 
     PENDING = "PENDING"
     AWAITING_SHIPMENT = "AWAITING_SHIPMENT"
@@ -28,7 +28,7 @@ FINAL_STATES = frozenset({MarketplaceState.SHIPPED, MarketplaceState.CANCELLED})
 
 
 class Struct(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A value of the wire; equal content means equal."""
+    """Base of every value that FeedAMP sends or takes; values with equal content are equal."""
 
 
 class Customer(Struct, frozen=True):
@@ -56,7 +56,7 @@ class Address(Struct, frozen=True):
 
 
 class OrderLine(Struct, frozen=True):
-    """One ordered line; `extra` holds what has no field of its own."""
+    """One ordered line; `extra` holds the members that have no field here."""
 
     mp_line_number: str
     sku: str | None = None
@@ -68,7 +68,7 @@ class OrderLine(Struct, frozen=True):
 
 
 class Shipment(Struct, frozen=True):
-    """Units that left; `quantity` is None when FeedAMP sent something that is no whole number."""
+    """Units that were shipped; `quantity` is None when FeedAMP sent something that is not a whole number."""
 
     quantity: int | None = None
     carrier: str | None = None
@@ -78,7 +78,7 @@ class Shipment(Struct, frozen=True):
 
 
 class Cancellation(Struct, frozen=True):
-    """Units that will never leave."""
+    """Units that will never be shipped."""
 
     quantity: int | None = None
     reason: str | None = None
@@ -101,9 +101,9 @@ class ListedError(Struct, frozen=True):
 
 
 class Snapshot(Struct, frozen=True):
-    """The part of an order that decides what happens to it; holds no customer field.
+    """The part of an order that validate and close decide on; holds no customer field.
 
-    `errors` is None when FeedAMP does not list errors on orders at all (Q12), `()` when it lists none.
+    `errors` is None when FeedAMP does not list errors on orders at all (Q12), and `()` when it lists none.
     """
 
     mp_order_number: str
@@ -119,8 +119,8 @@ class Snapshot(Struct, frozen=True):
 class Order(Struct, frozen=True):
     """One order as FeedAMP shows it (contract 3.2).
 
-    `fulfillments` is None when the list answer did not carry them in a shape that we can trust; they are
-    then read from GET /orders/{n}/fulfillments before the order goes anywhere.
+    `fulfillments` is None when the list answer did not carry them in a shape that can be trusted; they are
+    then read from GET /orders/{n}/fulfillments before the order is used.
     """
 
     mp_order_number: str
@@ -144,7 +144,7 @@ class Order(Struct, frozen=True):
     extra: dict[str, Any] = {}
 
     def snapshot(self) -> Snapshot:
-        """The part that validate and close need."""
+        """The part that validate and close decide on."""
         return Snapshot(
             mp_order_number=self.mp_order_number,
             status=self.status,

@@ -1,4 +1,4 @@
-"""PURE: amounts as lake and warehouse can hold them, DECIMAL(18,4)."""
+"""PURE: fits amounts into the money columns of lake and warehouse, DECIMAL(18,4)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 MAX_MONEY = Decimal(10) ** 14  # exclusive
 DECIMALS = 4
 _STEP = Decimal(1).scaleb(-DECIMALS)
-# Wide enough for every amount below the bound; a tinier one is rounded without a signal.
+# Wide enough for every amount below the bound; digits beyond the fourth decimal are rounded without a signal.
 _CONTEXT = Context(prec=28, rounding=ROUND_HALF_EVEN, traps=[])
 
 
 def fitted(amount: Decimal) -> Decimal | None:
     """The amount with at most four decimals and no exponent, rounded half to even; None if the column cannot hold it.
 
-    `25.5` stays `25.5`, however many zeros follow it; `0E+20` and minus zero are zero.
+    Zeros beyond the fourth decimal are dropped; `0E+20` and minus zero become zero.
     """
     if not amount.is_finite() or amount.copy_abs() >= MAX_MONEY:
         return None

@@ -1,4 +1,4 @@
-"""What a step is given to work with: stores, settings, and clients for sellers of any connection."""
+"""The resources of a step: stores, settings, and clients for sellers of any connection."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from feedamp.warehouse import Warehouse
 
 @dataclass(frozen=True)
 class Resources:
-    """Everything a step needs; put together in one place (wiring)."""
+    """Everything a step needs; built in one place (wiring)."""
 
     state: State
     cipher: TokenCipher
@@ -33,18 +33,18 @@ class Resources:
     privacy: Privacy
     connection: Callable[[str], FeedAmpAccount]
     default_conn_id: str = "feedamp_default"
-    order_query: OrderQuery | None = None  # read by intake after the files
+    order_query: OrderQuery | None = None  # intake reads it after the files
     sleep: Sleep = asyncio.sleep
     on_secret: Callable[[str], None] = lambda secret: None
-    open_inbox: Callable[[], Storage] | None = None  # None: `settings.inbox_url` says all
+    open_inbox: Callable[[], Storage] | None = None  # None: `settings.inbox_url` is enough
 
     @property
     def inbox(self) -> str | Storage:
-        """Where order files lie; opened by those alone who look."""
+        """The location of the order files. The store is opened only when this property is read."""
         return self.open_inbox() if self.open_inbox else self.settings.inbox_url
 
     def clients(self, run: Run) -> Clients:
-        """Clients for any seller, one pool of connections for each FeedAMP account; use as `async with`."""
+        """Clients for any seller, with one connection pool per FeedAMP account; use with `async with`."""
         return Clients(
             self.state,
             self.cipher,
@@ -55,6 +55,6 @@ class Resources:
         )
 
     def lake_writer(self, run: Run, step: str, shard: int) -> LakeWriter:
-        """A writer whose manifest is announced in the state before it can exist."""
+        """A writer for one shard of a step; its manifest path is known, and can be announced, before the manifest exists."""
         now = self.state.now()
         return LakeWriter(self.lake, run.slug(step, now), shard, day=now.date(), privacy=self.privacy)

@@ -1,4 +1,4 @@
-"""One try of a task, and how sellers are split over tasks."""
+"""One try of a task, and the split of sellers into shards."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHARDS_AT_MOST = 200
 
 @dataclass(frozen=True)
 class Run:
-    """The task that works: `started_at` is the start of its DAG run, `day` names the lake folder."""
+    """One try of a task; `started_at` is the start of its DAG run (UTC)."""
 
     dag_id: str
     run_id: str
@@ -22,14 +22,14 @@ class Run:
     dry_run: bool = False
 
     def slug(self, step: str, now: datetime) -> str:
-        """A file name for this try of this run, never used before: a run id can come again."""
+        """A file name for this try of this run. It includes the time, because a run id can be used again."""
         short = re.sub(r"[^A-Za-z0-9]+", "_", self.dag_id.removeprefix("feedamp_"))
         mark = hashlib.sha256(f"{self.dag_id}/{self.run_id}".encode()).hexdigest()[:8]
         return f"{short}-{step}-{mark}-{now:%Y%m%dT%H%M%S%f}-{self.try_number}"
 
 
 def shards(seller_ids: list[str], *, sellers_per_task: int) -> list[dict[str, Any]]:
-    """Sellers split evenly over at most `SHARDS_AT_MOST` tasks."""
+    """The sellers split evenly into shards of `sellers_per_task`, larger if there would be more than `SHARDS_AT_MOST`."""
     if not seller_ids:
         return []
     count = min(SHARDS_AT_MOST, -(-len(seller_ids) // max(1, sellers_per_task)))

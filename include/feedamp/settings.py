@@ -1,4 +1,4 @@
-"""The `[feedamp]` options that steps obey."""
+"""The `[feedamp]` options that steps use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from feedamp.order_body import BodyRules
 
 @dataclass(frozen=True)
 class Settings:
-    """The `[feedamp]` options that steps obey; defaults as in docs/configuration.md."""
+    """The `[feedamp]` options that steps use; defaults as in docs/configuration.md."""
 
     inbox_url: str
     inbox_settle_s: float = 10.0

@@ -1,7 +1,8 @@
-"""Where inbox and lake lie: a folder, or a bucket of an object store, with the option that names it.
+"""The storage of inbox and lake: a folder or a bucket of an object store, and the option that names it.
 
-What a store raises differs from one to the next; here it becomes one of two sentences: correct the option (no
-bucket, no right, no credentials), or come back later (anything else). Only a missing file stays what it is.
+Every kind of store raises different errors. Here they become `ConfigurationError` (no bucket, no permission, no
+credentials: correct the option) or `TransientError` (anything else: try again later). A missing file stays
+`FileNotFoundError`.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from fsspec.implementations.local import LocalFileSystem
 
 from feedamp.errors import ConfigurationError, FeedAmpError, TransientError
 
-# They have no folders to make, and a put is whole or absent.
+# In these no folder has to be created, and an object is written completely or not at all.
 OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl"})
-# Read and written in pieces of this size: s3fs would hold 50 MB for every open file; S3 takes none below 5 MB.
+# Size of the blocks that are read and written: the default of s3fs is 50 MB per open file; S3 takes none below 5 MB.
 BLOCK_BYTES = 8 << 20
 _NO_CREDENTIALS = frozenset(
     {
@@ -37,7 +38,7 @@ _NO_CREDENTIALS = frozenset(
 
 @dataclass(frozen=True)
 class Storage:
-    """A folder of a store; `option` and `url` are what messages name, so `url` holds no secret."""
+    """A folder of a store. `option` and `url` appear in messages, so `url` must not hold a secret."""
 
     option: str
     url: str
@@ -45,7 +46,7 @@ class Storage:
     root: str
 
     def __post_init__(self) -> None:
-        # A listing kept from before would hide what other processes have written since.
+        # A cached listing would hide files that other processes have written since.
         self.fs.dircache.use_listings_cache = False
         self.fs.invalidate_cache()
         object.__setattr__(self, "root", self.root.rstrip("/"))
@@ -66,14 +67,14 @@ class Storage:
 
     @property
     def open_options(self) -> dict[str, Any]:
-        """What every `open` is given."""
+        """The options for every `open`."""
         return {"block_size": BLOCK_BYTES} if self.is_object_store else {}
 
     def check_bucket(self) -> None:
-        """Tells an empty folder from a bucket that is not there.
+        """Checks that the bucket exists, since a missing bucket lists like an empty folder. Local folders always pass.
 
         Raises:
-            ConfigurationError: it is not there, or not for us.
+            ConfigurationError: the bucket does not exist, or access to it is denied.
             TransientError: the store cannot be reached.
         """
         if self.is_object_store and not self._is_found():
@@ -81,11 +82,11 @@ class Storage:
 
     @contextmanager
     def reached(self) -> Iterator[None]:
-        """Wraps calls of the store; those of local folders raise what they always did.
+        """Translates the errors of store calls made inside it; errors of a local folder pass through unchanged.
 
         Raises:
-            ConfigurationError: no such bucket, no right to it, no credentials.
-            TransientError: anything else, so that the next try may work.
+            ConfigurationError: the bucket does not exist, access is denied, or there are no credentials.
+            TransientError: any other error; the next try may work.
             FileNotFoundError: this one file is missing.
         """
         try:
@@ -103,7 +104,7 @@ class Storage:
 
     def _is_found(self) -> bool:
         try:
-            self.fs.info(self.bucket)  # `exists` of s3fs says no where access is denied
+            self.fs.info(self.bucket)  # `exists` of s3fs returns False where access is denied
             return True
         except FileNotFoundError:
             return False
@@ -112,14 +113,14 @@ class Storage:
 
     def _no_bucket(self) -> ConfigurationError:
         return ConfigurationError(
-            f"[feedamp] {self.option}: there is no bucket {self.bucket}; make it, or correct the URL."
+            f"[feedamp] {self.option}: there is no bucket {self.bucket}; create it, or correct the URL."
         )
 
     def _explained(self, error: Exception) -> FeedAmpError:
         kind = type(error).__name__
         if isinstance(error, PermissionError):
             return ConfigurationError(
-                f"[feedamp] {self.option}: {self.url} may not be used with these credentials (access denied)."
+                f"[feedamp] {self.option}: these credentials have no access to {self.url} (access denied)."
             )
         if kind in _NO_CREDENTIALS:
             return ConfigurationError(
@@ -129,10 +130,10 @@ class Storage:
 
 
 def open_storage(option: str, url: str, **storage_options: Any) -> Storage:
-    """The store that a URL or a path names, with the credentials that its own package finds.
+    """The store that a URL or a path names. Credentials come from `storage_options`, or are found by the store's package.
 
     Raises:
-        ConfigurationError: it is no URL of a store that is installed.
+        ConfigurationError: the URL is not valid, or the package for its store is not installed.
     """
     try:
         fs, root = url_to_fs(url, **storage_options)
@@ -142,9 +143,9 @@ def open_storage(option: str, url: str, **storage_options: Any) -> Storage:
 
 
 def when_modified(info: Mapping[str, Any]) -> datetime | None:
-    """When an entry of a listing was last written, None where the store does not say.
+    """When an entry of a listing was last written (UTC), or None if the store does not report it.
 
-    Stores name the time differently: local and SFTP, S3, Azure, Google, memory.
+    The name of the field depends on the store: local and SFTP, S3, Azure, Google, memory.
     """
     for key in ("mtime", "LastModified", "last_modified", "updated", "created"):
         value = info.get(key)

@@ -1,9 +1,9 @@
-"""Every table of lake and warehouse, each column declared once: type, unit, meaning.
+"""The tables of lake and warehouse, with every column declared once: type, unit, meaning.
 
-Arrow schemas, DDL and the data dictionary in docs are made from these declarations. Times are UTC with zone,
-money is DECIMAL(18,4) in major units of `currency`, unknown fields of the API stand in `extra` as JSON.
-`recorded_at` exists in the lake only: the moment a row became true, which decides between two rows of one
-key (promise 4). For the tables of a snapshot that moment is `read_at`, when the request was sent.
+Arrow schemas, DDL and the data dictionary in docs are generated from these declarations. Times are UTC with
+zone, money is DECIMAL(18,4) in major units of `currency`, and API fields without a column are in `extra` as
+JSON. `recorded_at` exists only in the lake: the time from which a row holds. Of two rows with the same key the
+one with the later `recorded_at` wins (promise 4). In snapshot tables it is `read_at`, when the request was sent.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Rows = dict[str, list[Row]]
 
 
 class Type(Enum):
-    """Logical types; each warehouse names them in its own words."""
+    """Logical column types; each warehouse maps them to its own type names."""
 
     TEXT = "text"
     INTEGER = "integer"
@@ -41,13 +41,13 @@ class Type(Enum):
 
     @property
     def arrow(self) -> pa.DataType:
-        """How the type lies in Parquet."""
+        """The Arrow type, as stored in Parquet."""
         return _ARROW[self]
 
     def fits(self, value: object) -> bool:
-        """Whether Arrow takes a value that is not None, whole, as this type."""
+        """Whether a value other than None can be stored as this type without loss."""
         python = type(value)
-        # Nearly all values are of these kinds, and asking Arrow about each takes longer than writing them.
+        # Nearly all values take one of these short cuts; converting each with Arrow takes longer than writing it.
         if python is str and value.isascii():  # type: ignore[attr-defined]
             return self in _TEXTS
         if python is int and -_SMALL < value < _SMALL:  # type: ignore[operator]
@@ -57,7 +57,7 @@ class Type(Enum):
         if python is datetime:
             return self is Type.TIMESTAMP and value.tzinfo is not None  # type: ignore[attr-defined]
         try:
-            # Arrow rounds nothing, but it would take a number for a moment.
+            # Arrow refuses to round, but it would accept a number as a timestamp.
             return isinstance(value, _PYTHON[self]) and pa.scalar(value, self.arrow).is_valid
         except (pa.ArrowException, ValueError, OverflowError):
             return False
@@ -92,16 +92,16 @@ _SMALL = 1 << 31
 class Merge(StrEnum):
     """How a batch of rows goes into the warehouse table."""
 
-    SNAPSHOT = "snapshot"  # replaced per order when the newer snapshot arrives
-    LATEST = "latest"  # one row per key, the later recorded row replaces the earlier one
+    SNAPSHOT = "snapshot"  # all rows of an order are replaced when a newer snapshot arrives
+    LATEST = "latest"  # one row per key; the row with the later `recorded_at` replaces the earlier one
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column; `personal` marks what `pii = mask` hides.
+    """One column; `personal` marks columns that `pii = mask` hides.
 
-    `from_extra` is for a field of the API that gets a column of its own after it was kept in `extra`: the key it
-    has there. Older lake files and rows that are loaded already get their values from it.
+    `from_extra` is set for an API field that was stored in `extra` before it got its own column: the key it has
+    there. The column of older lake files, and of rows that are already loaded, is filled from that key.
     """
 
     name: str
@@ -134,9 +134,9 @@ class Table:
         return pa.schema(fields, metadata={"feedamp_table": self.name, "feedamp_writer": str(WRITER_VERSION)})
 
     def misfit(self, row: Mapping[str, Any]) -> str | None:
-        """Why a row with `recorded_at` cannot stand in a lake file, naming the column but no value; None if it can.
+        """Why a row with `recorded_at` cannot be written to a lake file, naming the column but no value; None if it can.
 
-        Asked where a row starts: one that fails later fails with all rows that were written beside it.
+        Call it where the row is made: a row that fails when the file is written fails the whole file.
         """
         types = self._lake_types
         for name, value in row.items():
@@ -166,11 +166,11 @@ def _time(name: str, meaning: str) -> Column:
     return Column(name, Type.TIMESTAMP, meaning)
 
 
-SELLER = _text("seller_id", "The marketplace's own id of the seller.")
+SELLER = _text("seller_id", "The marketplace's id of the seller.")
 NUMBER = _text("mp_order_number", "The marketplace's order number, 1-128 characters.")
 LINE = _text("mp_line_number", "The marketplace's number of the order line.")
 STATE = _text(
-    "marketplace_state", "PENDING, AWAITING_SHIPMENT, SHIPPED or CANCELLED: what the marketplace last set."
+    "marketplace_state", "PENDING, AWAITING_SHIPMENT, SHIPPED or CANCELLED, as last set by the marketplace."
 )
 RUN = _text("run_id", "The Airflow run that wrote the row.")
 EXTRA = Column("extra", Type.JSON, "Fields of the API that have no column, as one JSON object.")
@@ -178,13 +178,13 @@ EXTRA = Column("extra", Type.JSON, "Fields of the API that have no column, as on
 _ADDRESS = tuple(
     _text(f"shipping_address_{name}", meaning, personal=personal)
     for name, meaning, personal in (
-        ("full_name", "Who receives the parcel.", True),
+        ("full_name", "Name of the recipient.", True),
         ("address1", "Street and number.", True),
         ("address2", "Second address line.", True),
         ("address3", "Third address line.", True),
         ("city", "City.", False),
         ("state", "State or province, if the country has one.", False),
-        ("postal_code", "Postal code, leading zeros kept.", False),
+        ("postal_code", "Postal code, with leading zeros.", False),
         ("country_code", "ISO 3166-1 alpha-3.", False),
         ("address_type", "`business` or `residential`, as sent.", False),
         ("phone", "Phone number for the courier.", True),
@@ -194,7 +194,7 @@ _CUSTOMER = tuple(
     _text(f"customer_{name}", meaning, personal=True)
     for name, meaning in (
         ("full_name", "Name of the customer."),
-        ("email", "Mail address of the customer."),
+        ("email", "Email address of the customer."),
         ("phone", "Phone number of the customer."),
         ("vat", "VAT number of the customer."),
     )
@@ -202,37 +202,44 @@ _CUSTOMER = tuple(
 
 ORDERS = Table(
     "orders",
-    "One row per order that we placed or FeedAMP showed.",
+    "One row per order that was placed from here or that FeedAMP returned.",
     ("seller_id", "mp_order_number"),
     (
         SELLER,
         NUMBER,
         _text("sales_channel", "Channel inside the marketplace, usually a region."),
-        _time("purchase_date", "When the customer bought."),
+        _time("purchase_date", "When the customer placed the order."),
         _text("currency", "ISO 4217 code of every amount of the order."),
         _text("status", "FeedAMP's own status (contract 7.1); null until seen."),
         STATE,
-        Column("acknowledged", Type.BOOLEAN, "The seller has acknowledged; null until seen."),
-        Column("is_marketplace_fulfilled", Type.BOOLEAN, "The marketplace ships it itself; null until seen."),
-        _count("units_ordered", "Units ordered over all lines."),
-        _count("units_shipped", "Units shipped over all lines, unknown ones included."),
-        _count("units_cancelled", "Units cancelled by the seller over all lines."),
+        Column("acknowledged", Type.BOOLEAN, "The seller has acknowledged the order; null until seen."),
+        Column(
+            "is_marketplace_fulfilled",
+            Type.BOOLEAN,
+            "The marketplace ships the order itself; null until seen.",
+        ),
+        _count("units_ordered", "Units ordered, over all lines."),
+        _count("units_shipped", "Units shipped, over all lines, including lines that were not ordered."),
+        _count("units_cancelled", "Units cancelled by the seller, over all lines."),
         _count("units_pending", "Units still open, never below 0."),
         _count("units_over", "Units shipped or cancelled beyond what was ordered."),
         _time(
             "placed_at",
-            "When FeedAMP first accepted our PUT; if a repair placed it again, that moment. Null if we did not place it.",
+            "When FeedAMP first accepted the PUT, or the PUT of a repair that placed it again. Null if not placed from here.",
         ),
-        _time("closed_at", "When SHIPPED or CANCELLED was accepted; null while open."),
-        _time("extracted_at", "When the request that showed this snapshot was sent; null until seen."),
-        _text("snapshot_hash", "Hash of what decides the order's fate; equal hash, equal content."),
+        _time("closed_at", "When FeedAMP accepted SHIPPED or CANCELLED; null while open."),
+        _time("extracted_at", "When the request that returned this snapshot was sent; null until seen."),
+        _text(
+            "snapshot_hash",
+            "Hash of the fields that validate and close decide on; equal content gives an equal hash.",
+        ),
         *_CUSTOMER,
         *_ADDRESS,
-        _text("delivery_notes", "The customer's wishes for the courier.", personal=True),
-        _time("earliest_ship_date", "Not to be shipped before."),
-        _time("latest_ship_date", "To be shipped by."),
-        _time("earliest_delivery_date", "Not to be delivered before."),
-        _time("latest_delivery_date", "To be delivered by."),
+        _text("delivery_notes", "The customer's instructions for the courier.", personal=True),
+        _time("earliest_ship_date", "The order must not ship before this time."),
+        _time("latest_ship_date", "The order must ship by this time."),
+        _time("earliest_delivery_date", "The order must not be delivered before this time."),
+        _time("latest_delivery_date", "The order must be delivered by this time."),
         Column(EXTRA.name, EXTRA.type, EXTRA.meaning, personal=True),
     ),
     Merge.SNAPSHOT,
@@ -240,16 +247,16 @@ ORDERS = Table(
 
 ORDER_LINES = Table(
     "order_lines",
-    "One row per line of an order, ordered or merely fulfilled.",
+    "One row per line of an order, including lines that were fulfilled but never ordered.",
     ("seller_id", "mp_order_number", "mp_line_number"),
     (
         SELLER,
         NUMBER,
         LINE,
-        _text("sku", "The seller's article number."),
-        _text("product_name", "Name of the article."),
+        _text("sku", "The seller's SKU."),
+        _text("product_name", "Name of the product."),
         _count("quantity", "Units ordered; 0 for a line that was never ordered."),
-        Column("unit_price", Type.MONEY, "Price of one unit without tax, shipping and discount."),
+        Column("unit_price", Type.MONEY, "Price of one unit, without tax, shipping and discount."),
         Column("shipping_price", Type.MONEY, "Shipping total of the line."),
         _count("units_shipped", "Units shipped."),
         _count("units_cancelled", "Units cancelled by the seller."),
@@ -261,19 +268,21 @@ ORDER_LINES = Table(
 
 SHIPMENTS = Table(
     "shipments",
-    "The shipments of the current snapshot; one can change or vanish (contract 7.5).",
+    "The shipments of the current snapshot; a shipment can change or disappear (contract 7.5).",
     ("seller_id", "mp_order_number", "mp_line_number", "shipment_index"),
     (
         SELLER,
         NUMBER,
         LINE,
-        _count("shipment_index", "Place within the line, from 0, in the order FeedAMP sent them."),
-        _count("quantity", "Units in the parcel; null if FeedAMP sent no whole number."),
+        _count(
+            "shipment_index", "Position within the line, from 0, in the order in which FeedAMP sent them."
+        ),
+        _count("quantity", "Units in the parcel; null if FeedAMP did not send a whole number."),
         _text("carrier", "The carrier as the seller wrote it."),
-        _text("carrier_id", "The carrier as we understand it; null if we do not know it."),
+        _text("carrier_id", "Id of the recognized carrier; null if it is not known for certain."),
         _text("tracking_number", "As the seller wrote it."),
-        _text("tracking_check", "valid, invalid or unverified: the number judged against the carrier."),
-        Column("shipped_date", Type.DATE, "Day of shipping, without zone."),
+        _text("tracking_check", "valid, invalid or unverified: the number checked against the carrier."),
+        Column("shipped_date", Type.DATE, "Day of shipping, without time zone."),
         _text("tracking_url", "Where the parcel can be followed."),
     ),
     Merge.SNAPSHOT,
@@ -287,24 +296,24 @@ CANCELLATIONS = Table(
         SELLER,
         NUMBER,
         LINE,
-        _count("cancellation_index", "Place within the line, from 0."),
-        _count("quantity", "Units cancelled; null if FeedAMP sent no whole number."),
-        _text("reason", "Why, in FeedAMP's word."),
+        _count("cancellation_index", "Position within the line, from 0."),
+        _count("quantity", "Units cancelled; null if FeedAMP did not send a whole number."),
+        _text("reason", "The reason, as FeedAMP sent it."),
     ),
     Merge.SNAPSHOT,
 )
 
 PLACEMENTS = Table(
     "placements",
-    "One row per state of an order that FeedAMP accepted from the inbox.",
+    "One row per order and state that came from the inbox and that FeedAMP accepted.",
     ("seller_id", "mp_order_number", "marketplace_state"),
     (
         SELLER,
         NUMBER,
         STATE,
-        _time("placed_at", "When the PUT was sent that FeedAMP accepted."),
-        _text("source", "Inbox file that asked for it."),
-        _count("source_row", "Row of that file."),
+        _time("placed_at", "When the accepted PUT was sent."),
+        _text("source", "Inbox file that delivered the order in this state."),
+        _count("source_row", "Row in that file."),
         RUN,
     ),
     Merge.LATEST,
@@ -312,7 +321,7 @@ PLACEMENTS = Table(
 
 REJECTED_ORDERS = Table(
     "rejected_orders",
-    "Rows that were not placed, with every reason.",
+    "Inbox rows that were rejected, each with all its reasons.",
     ("source", "row_number", "row_hash"),
     (
         _text("source", "Inbox file."),
@@ -320,55 +329,58 @@ REJECTED_ORDERS = Table(
         _text("row_hash", "Hash of the row's content."),
         SELLER,
         NUMBER,
-        _text("stage", "`inbox`: our checks; `feedamp`: FeedAMP refused it (400, 409, 413, 422)."),
+        _text(
+            "stage",
+            "`inbox`: rejected by the checks here; `feedamp`: refused by FeedAMP (400, 409, 413, 422).",
+        ),
         Column(
             "reasons",
             Type.JSON,
-            "List of {field, code, message}; with `pii = mask` without FeedAMP's own words.",
+            "List of {field, code, message}; with `pii = mask`, messages written by FeedAMP are left out.",
         ),
-        _time("rejected_at", "When."),
+        _time("rejected_at", "When the row was rejected."),
         _time(
             "superseded_at",
-            "When a new version of the file replaced the row, or it was mended; null until then.",
+            "When a new version of the file replaced the row, or the reject was resolved; null until then.",
         ),
-        _time("dismissed_at", "When it was said that nothing has to be done about it; null until then."),
-        _text("dismiss_reason", "Why nothing has to be done."),
+        _time("dismissed_at", "When the reject was dismissed as needing no action; null until then."),
+        _text("dismiss_reason", "Why no action is required."),
     ),
     Merge.LATEST,
 )
 
 FINDINGS = Table(
     "findings",
-    "What is wrong with what sellers reported.",
+    "Faults in the shipments and cancellations that sellers reported.",
     ("finding_id",),
     (
         _text("finding_id", "Stable id of (order, line, kind, value)."),
         SELLER,
         NUMBER,
-        _text("mp_line_number", "The line as the seller reported it, an unknown one too."),
+        _text("mp_line_number", "The line as the seller reported it, even if it is unknown."),
         _text("kind", "See docs/runbook.md."),
-        _text("severity", "error blocks closing, warning never does."),
-        _text("api_code", "The code sent to FeedAMP; null if it is held back."),
-        _text("message", "What the seller reads."),
+        _text("severity", "An error blocks closing; a warning never does."),
+        _text("api_code", "The code sent to FeedAMP; null if the finding is not reported."),
+        _text("message", "The message for the seller."),
         _text("state", "held, to_report, reported, resolved or waived."),
         _time("found_at", "When it was first seen."),
-        _time("reported_at", "When FeedAMP took the report."),
-        _time("resolved_at", "When it was mended or waived."),
+        _time("reported_at", "When FeedAMP accepted the report."),
+        _time("resolved_at", "When it was resolved or waived."),
     ),
     Merge.LATEST,
 )
 
 CLOSURES = Table(
     "closures",
-    "Orders closed by us, with the units they were closed on.",
+    "Orders closed from here, with the unit counts at closing.",
     ("seller_id", "mp_order_number"),
     (
         SELLER,
         NUMBER,
         STATE,
-        _count("units_shipped", "Units shipped on the snapshot that closed it."),
-        _count("units_cancelled", "Units cancelled on that snapshot."),
-        _time("closed_at", "When the PUT was sent that FeedAMP accepted."),
+        _count("units_shipped", "Units shipped in the snapshot on which it was closed."),
+        _count("units_cancelled", "Units cancelled in that snapshot."),
+        _time("closed_at", "When the accepted PUT was sent."),
         RUN,
     ),
     Merge.LATEST,
@@ -382,18 +394,20 @@ RECONCILIATIONS = Table(
         RUN,
         SELLER,
         NUMBER,
-        _text("field", "What differs, e.g. `marketplace_state` or `order_lines[L-1].units_shipped`."),
-        _text("ledger_value", "What our ledger holds."),
-        _text("feedamp_value", "What FeedAMP shows."),
-        _text("warehouse_value", "What the warehouse holds."),
-        _time("repaired_at", "When it was repaired; null while it stands."),
+        _text(
+            "field", "The field that differs, e.g. `marketplace_state` or `order_lines[L-1].units_shipped`."
+        ),
+        _text("ledger_value", "The value in the ledger."),
+        _text("feedamp_value", "The value at FeedAMP."),
+        _text("warehouse_value", "The value in the warehouse."),
+        _time("repaired_at", "When it was repaired; null while the difference remains."),
     ),
     Merge.LATEST,
 )
 
 RUNS = Table(
     "runs",
-    "One row per run, step and shard: what was read and whether it was all.",
+    "One row per run, step and shard: how much was read, and whether it was complete.",
     ("run_id", "step", "shard"),
     (
         RUN,
@@ -402,12 +416,12 @@ RUNS = Table(
         _text("dag_id", "The DAG."),
         _time("started_at", "Start of the step."),
         _time("ended_at", "End of the step."),
-        _count("sellers", "Sellers looked at."),
-        _count("sellers_failed", "Sellers of whom something was left undone."),
+        _count("sellers", "Sellers processed."),
+        _count("sellers_failed", "Sellers whose work was not finished."),
         _count("pages", "Pages read."),
         _count("requests", "Requests sent to FeedAMP, token calls included."),
         _count("orders", "Orders (intake: rows) handled."),
-        _count("orders_unread", "Orders that could not be read even by themselves."),
+        _count("orders_unread", "Orders that could not be read, not even one at a time."),
         Column("complete", Type.BOOLEAN, "Everything was read or done; false means something is missing."),
     ),
     Merge.LATEST,
@@ -432,7 +446,7 @@ CHILDREN = (ORDER_LINES, SHIPMENTS, CANCELLATIONS)
 
 SNAPSHOTS = Table(
     "snapshots",
-    "Lake only: what validate and close decide on, one row per order and read; no customer field.",
+    "Lake only: the part of an order that validate and close decide on, one row per order and read; no customer field.",
     ("seller_id", "mp_order_number"),
     (
         SELLER,
@@ -446,10 +460,10 @@ LAKE_TABLES = {**TABLES, SNAPSHOTS.name: SNAPSHOTS}
 
 
 def refuse_misfit(table: str, row: Mapping[str, Any]) -> None:
-    """Checks a row where it starts, so that it costs itself and not the rows that would be written beside it.
+    """Checks a row where it is made, so that a bad row fails alone and not the whole file it would be written to.
 
     Raises:
-        MisfitError: it cannot stand in the table.
+        MisfitError: the table cannot hold the row.
     """
     why = LAKE_TABLES[table].misfit(row)
     if why is None:

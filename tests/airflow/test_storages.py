@@ -79,7 +79,7 @@ def test_doctor_names_the_option_whose_bucket_is_missing(console, s3, monkeypatc
     for name in ("inbox", "lake"):
         assert said[name] == (
             "configuration",
-            f"[feedamp] {name}_url: there is no bucket nowhere; make it, or correct the URL.",
+            f"[feedamp] {name}_url: there is no bucket nowhere; create it, or correct the URL.",
         )
 
 
