@@ -1,1 +1,1 @@
-"""What we decide. PURE: no input or output, no SQL."""
+"""The business rules. PURE: no input or output, no SQL."""

@@ -1,4 +1,5 @@
-"""PURE: whose order it is that an account shows. A number alone proves nothing: two sellers may both have an order 1001."""
+"""PURE: decides whether an order in an account is a known order. The number alone proves nothing: two sellers may both
+have an order 1001."""
 
 from __future__ import annotations
 
@@ -21,9 +22,9 @@ class KnownOrder:
 
 
 def contradicts(shown: Order, known: KnownOrder) -> bool:
-    """Whether an order with the number of a known one is another order: purchase date, lines or a SKU differ.
+    """Whether an order that has the number of a known order is a different one: purchase date, lines or a SKU differ.
 
-    What FeedAMP does not show contradicts nothing. Purchase dates are compared to the second, as they are sent.
+    Fields that FeedAMP does not show are not compared. Purchase dates are compared to the second, as they are sent.
     """
     if shown.purchase_date is not None and _second(shown.purchase_date) != _second(known.purchase_date):
         return True
@@ -36,12 +37,12 @@ def contradicts(shown: Order, known: KnownOrder) -> bool:
 
 
 def proves(shown: Order, known: KnownOrder) -> bool:
-    """Whether what FeedAMP shows is the known order itself: purchase date and all lines are shown and agree."""
+    """Whether the order is certainly the known one: FeedAMP shows purchase date and lines, and all of them agree."""
     return shown.purchase_date is not None and bool(shown.order_lines) and not contradicts(shown, known)
 
 
 def mark(shown: Order) -> str | None:
-    """A digest by which the same order is recognized in another seller's account; None if too little is shown."""
+    """A digest that identifies the order in another seller's account; None if FeedAMP does not show enough of it."""
     if shown.purchase_date is None or not shown.order_lines:
         return None
     lines = sorted((line.mp_line_number, line.sku or "") for line in shown.order_lines)

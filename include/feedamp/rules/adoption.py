@@ -1,4 +1,4 @@
-"""PURE: an order that FeedAMP holds and this ledger never placed, taken into the ledger (contract 7.4, Q27)."""
+"""PURE: adopts an order that is at FeedAMP but was never placed from this ledger (contract 7.4, Q27)."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from feedamp.rules.stored_body import (
 )
 from feedamp.rules.units import count_units
 
-ADOPTED = "adopted"  # the source of an order that no row of an inbox stands for
-# Where FeedAMP shows no marketplace_state (Q12), its own status tells: the seller's doing does not end an order (7.1).
+ADOPTED = "adopted"  # the source of an order that did not come from an inbox row
+# Used where FeedAMP shows no marketplace_state (Q12). Nothing that the seller does closes an order (7.1), so each is open.
 _STATE_OF_STATUS = {
     "PENDING": PENDING,
     "ORDERED": AWAITING_SHIPMENT,
@@ -31,10 +31,10 @@ _STATE_OF_STATUS = {
 
 
 def adopt(seller_id: str, order: Order, *, now: datetime) -> LedgerOrder | str:
-    """The order as it goes into the ledger, or why it cannot.
+    """The ledger's row for the order, or the reason why it cannot be adopted.
 
-    An open one is settled in the state that FeedAMP shows, without a body that could be sent. One that is final
-    goes in as closed: otherwise a row that delivers it later would place it again as open.
+    An open order becomes `settled` in the state that FeedAMP shows, without a body that could be sent. A final order
+    becomes `closed`: otherwise an inbox row that delivers it later would place it again as open.
     """
     if order.purchase_date is None:
         return "FeedAMP shows no purchase_date"
@@ -63,7 +63,7 @@ def adopt(seller_id: str, order: Order, *, now: datetime) -> LedgerOrder | str:
         row_hash="",
         taken_at=now,
         reason="closed before it was adopted" if is_final else None,
-        # Known to be at FeedAMP since now: days that an order is open count from here.
+        # The order is known to be at FeedAMP from now on; its days open are counted from here.
         first_put_at=now,
         placed_at=now,
         adopted_at=now,

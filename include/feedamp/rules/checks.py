@@ -1,7 +1,7 @@
-"""PURE: what is wrong with what a seller reported.
+"""PURE: finds the faults in the shipments and cancellations that a seller reported.
 
-`check_order` takes the placed quantities and a snapshot and returns every fault at once. Messages are read by
-sellers: plain words, what to change and where.
+`check_order` takes the placed quantities and a snapshot and returns all faults together. Sellers read the messages:
+they say in plain words what to change and where.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Kind(StrEnum):
 
 
 class Severity(StrEnum):
-    """An error blocks closing, a warning never does."""
+    """An error blocks closing; a warning never does."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -47,15 +47,15 @@ WARNINGS = frozenset({Kind.SHARED_TRACKING, Kind.SHIPPED_BEFORE_PURCHASE, Kind.S
 # The only code that is known (contract Q16).
 DEFAULT_ERROR_CODE = "INVALID_TRACKING_NUMBER"
 SHARED_WITHIN = timedelta(days=90)
-# Days have no zone: a parcel may leave "tomorrow" on the other side of the world.
+# Dates have no time zone: it may already be tomorrow where a parcel is shipped.
 ONE_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault; (line, kind, value) tell it apart from others of the order.
+    """One fault; (line, kind, value) identifies it within the order.
 
-    What else is wrong on a line that was never ordered stands without a line: its value and message name it.
+    Further faults of a line that was never ordered have no `mp_line_number`: `value` and `message` name the line.
     """
 
     kind: Kind
@@ -71,17 +71,17 @@ class Finding:
 
     @property
     def reported_line(self) -> str | None:
-        """The line to name in a report; a line that was never ordered is not one FeedAMP knows."""
+        """The line to name in a report; None for a line that was never ordered, because FeedAMP does not know it."""
         return None if self.kind is Kind.UNKNOWN_LINE else self.mp_line_number
 
     def id_for(self, seller_id: str, mp_order_number: str) -> str:
-        """The same id for the same fault, in every run."""
+        """The id of this fault; the same in every run."""
         parts = (seller_id, mp_order_number, self.mp_line_number or "", self.kind, self.value)
         return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:32]
 
 
 def default_code(kind: Kind) -> str | None:
-    """The code a kind is reported with unless `error_codes` says otherwise; None holds it back."""
+    """The code with which a kind is reported unless `error_codes` says otherwise; None: it is not reported."""
     return None if kind in WARNINGS else DEFAULT_ERROR_CODE
 
 
@@ -93,7 +93,7 @@ def check_order(
     today: date,
     shared_numbers: Iterable[str] = (),
 ) -> list[Finding]:
-    """Every fault of one order; `shared_numbers` are tracking numbers that went to someone else as well."""
+    """Every fault of one order; `shared_numbers` are tracking numbers also given for another recipient."""
     shared = frozenset(shared_numbers)
     findings: dict[tuple[str | None, Kind, str], Finding] = {}
     units = count_units(ordered, snapshot.fulfillments)
@@ -119,20 +119,20 @@ def check_order(
         for kind, value, message in found:
             named: str | None = line
             if line not in ordered and kind is not Kind.UNKNOWN_LINE:
-                # FeedAMP refuses a report, and all that go with it, that names a line it does not know.
+                # If one report names a line that FeedAMP does not know, it refuses all reports of the request.
                 named, value = None, f"{line}: {value}"
             findings.setdefault((named, kind, value), Finding(kind, named, value, message, line_hash))
     return list(findings.values())
 
 
 def tracking_numbers(snapshot: Snapshot) -> list[str]:
-    """Tracking numbers of an order, each once, in the form they are compared in."""
+    """Tracking numbers of an order without duplicates, in the form in which they are compared."""
     numbers = (s.tracking_number for entry in snapshot.fulfillments for s in entry.shipments)
     return list(dict.fromkeys(comparable(number) for number in numbers if number and number.strip()))
 
 
 def comparable(tracking_number: str) -> str:
-    """A tracking number without blanks, dashes and case."""
+    """A tracking number in upper case, reduced to letters and digits."""
     return "".join(character for character in tracking_number.upper() if character.isalnum())
 
 
@@ -168,7 +168,7 @@ def _check_quantity(quantity: int | None, where: str, place: str) -> Iterable[tu
         yield (
             Kind.BAD_QUANTITY,
             f"{place}: none",
-            f"{where}: the quantity is no whole number; enter how many units.",
+            f"{where}: the quantity is not a whole number; enter how many units.",
         )
     elif quantity <= 0:
         yield (
@@ -219,5 +219,5 @@ def _check_day(
         yield (
             Kind.SHIPPED_IN_FUTURE,
             day.isoformat(),
-            f"{where}: shipped on {day}, which is to come; correct the date.",
+            f"{where}: shipped on {day}, which is in the future; correct the date.",
         )

@@ -1,4 +1,4 @@
-"""PURE: whether an order can be closed, as what, or what it still waits for (contract 7.1)."""
+"""PURE: decides whether an order can be closed, in which state, or what it is waiting for (contract 7.1)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from feedamp.rules.units import LineUnits, count_units
 
 @dataclass(frozen=True)
 class Close:
-    """The order can be closed as this state."""
+    """The order can be closed in this state."""
 
     marketplace_state: MarketplaceState
 
 
 @dataclass(frozen=True)
 class Wait:
-    """The order stays open, and why; `needs_person` when time alone will not help."""
+    """The order stays open for this reason; `needs_person`: it stays open until someone acts."""
 
     reason: str
     needs_person: bool = False
@@ -27,9 +27,9 @@ class Wait:
 
 @dataclass(frozen=True)
 class OpenOrder:
-    """An order of ours as close sees it: what was ordered by the ledger, the rest by a snapshot.
+    """The input of `decide_close`: ordered units from the ledger, the rest from a snapshot.
 
-    `has_body` is false for one that was adopted and whose body was not delivered yet: closing sends it.
+    `has_body` is false for an adopted order whose body has not been delivered. Closing sends the body, so it waits.
     """
 
     ordered: Mapping[str, int]
@@ -47,7 +47,7 @@ class OpenOrder:
 
     @property
     def marketplace_state(self) -> str:
-        """As FeedAMP shows it; what it last accepted from us where it shows none."""
+        """The state that FeedAMP shows or, if it shows none, the state that it accepted last."""
         return self.snapshot.marketplace_state or self.accepted_state
 
     @property
@@ -62,10 +62,10 @@ class OpenOrder:
 
 
 def decide_close(order: OpenOrder) -> Close | Wait:
-    """Say whether an order can be closed, as what, or what it still waits for.
+    """Decide whether an order can be closed, in which state, or what it is waiting for.
 
-    SHIPPED needs at least one shipped unit; CANCELLED means every unit was cancelled (contract 7.1). Ordered
-    units come from the body we placed, the rest from the snapshot.
+    SHIPPED requires at least one shipped unit; CANCELLED means that every unit was cancelled (contract 7.1). Ordered
+    units come from the placed body, all else from the snapshot.
     """
     if order.snapshot.is_marketplace_fulfilled:
         return Wait("the marketplace ships this order itself")
@@ -93,7 +93,7 @@ def decide_close(order: OpenOrder) -> Close | Wait:
 def unexplained_errors(
     listed: Collection[ListedError] | None, explained: Collection[tuple[str, str, str | None]]
 ) -> list[ListedError]:
-    """Errors that FeedAMP lists beyond those given as (code, message, line)."""
+    """Errors that FeedAMP lists and that are not among those given as (code, message, line)."""
     return [
         error for error in listed or () if (error.code, error.message, error.mp_line_number) not in explained
     ]

@@ -1,7 +1,7 @@
-"""PURE: ledger, FeedAMP and warehouse side by side, field by field.
+"""PURE: compares ledger, FeedAMP and warehouse field by field.
 
-A side maps the path of a field to its value as text; what it does not name it has no opinion on. The paths of an
-order, a line, a shipment and a cancellation themselves say that it is there.
+A side maps the path of a field to its value as text; it does not report fields that it leaves out. The paths of an
+order, a line, a shipment and a cancellation are in a side if it has that object.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ORDER: Path = ("order",)
 STATE: Path = ("marketplace_state",)
 STATUS: Path = ("status",)
 CLOSED: Path = ("closed",)
-# What is compared of each table; none of it is personal, so `pii = mask` hides none of it.
+# The compared columns of each table; none is personal, so `pii = mask` hides none of them.
 COMPARED: Mapping[str, tuple[str, ...]] = {
     ORDERS.name: ("marketplace_state", "status"),
     ORDER_LINES.name: ("quantity", "units_shipped", "units_cancelled"),
@@ -36,7 +36,7 @@ INDEXES = {SHIPMENTS.name: "shipment_index", CANCELLATIONS.name: "cancellation_i
 
 @dataclass(frozen=True)
 class Difference:
-    """One field on which those who have an opinion disagree; None: no opinion."""
+    """One field on which the sides that report it disagree; None: the side does not report the field."""
 
     path: Path
     ledger: str | None
@@ -45,63 +45,65 @@ class Difference:
 
     @property
     def field(self) -> str:
-        """As `reconciliations` names it, e.g. `order_lines[L-1].shipments[0].carrier`."""
+        """The field as named in `reconciliations`, e.g. `order_lines[L-1].shipments[0].carrier`."""
         return _written(self.path, self.path[1::2])
 
     @property
     def kind(self) -> str:
-        """The field whatever line and place, e.g. `order_lines[].shipments[].carrier`."""
+        """The field without line numbers and indexes, e.g. `order_lines[].shipments[].carrier`."""
         return _written(self.path, [""] * len(self.path[1::2]))
 
 
 def compare(ledger: Side, feedamp: Side, warehouse: Side | None) -> list[Difference]:
-    """Every difference of one order; an empty side does not have the order, None has no opinion at all.
+    """Every difference of one order. An empty side does not have the order; a side that is None reports nothing.
 
-    What FeedAMP says nothing of is not compared: there is no truth to bring the others to. Below a line or shipment
-    that FeedAMP does not show, one difference says it all.
+    Fields that FeedAMP does not report are not compared, because FeedAMP decides which value is right. A line or
+    shipment that FeedAMP does not have gives one difference, not one for each of its fields.
     """
     found: dict[Path, Difference] = {}
     for path in dict.fromkeys((ORDER, *ledger, *feedamp, *(warehouse or ()))):
-        ours, shown, stored = ledger.get(path), _opinion(feedamp, path), _opinion(warehouse, path)
-        if shown is not None and (ours not in (None, shown) or stored not in (None, shown)):
-            found[path] = Difference(path, ours, shown, stored)
+        ledger_value, remote_value = ledger.get(path), _reported(feedamp, path)
+        stored_value = _reported(warehouse, path)
+        others_agree = ledger_value in (None, remote_value) and stored_value in (None, remote_value)
+        if remote_value is not None and not others_agree:
+            found[path] = Difference(path, ledger_value, remote_value, stored_value)
     state = found.get(STATE)
     if state is not None and state.ledger not in (None, state.feedamp):
-        found.pop(CLOSED, None)  # the state says it
+        found.pop(CLOSED, None)  # it follows from the state
     return list(found.values())
 
 
-def ledger_side(ours: LedgerOrder | None, *, with_lines: bool = True) -> dict[Path, str]:
-    """What the ledger knows for certain: the state FeedAMP accepted, closed or not, the units ordered.
+def ledger_side(ledger_order: LedgerOrder | None, *, with_lines: bool = True) -> dict[Path, str]:
+    """The ledger's side, as far as it is certain: the state FeedAMP accepted, whether it is closed, the units ordered.
 
-    `with_lines` is false where FeedAMP does not show what was ordered.
+    `with_lines` is false where FeedAMP does not show the ordered lines.
     """
-    if ours is None or (ours.phase == "to_place" and ours.accepted_state is None):
+    if ledger_order is None or (ledger_order.phase == "to_place" and ledger_order.accepted_state is None):
         return {}
-    if ours.phase in ("refused", "never_placed"):
+    if ledger_order.phase in ("refused", "never_placed"):
         return {ORDER: MISSING}
-    side: dict[Path, str] = {ORDER: PRESENT, CLOSED: _yes(ours.phase == "closed")}
-    if ours.accepted_state:
-        side[STATE] = ours.accepted_state
-    for line, units in ours.ordered.items() if with_lines else ():
+    side: dict[Path, str] = {ORDER: PRESENT, CLOSED: _yes(ledger_order.phase == "closed")}
+    if ledger_order.accepted_state:
+        side[STATE] = ledger_order.accepted_state
+    for line, units in ledger_order.ordered.items() if with_lines else ():
         side[ORDER_LINES.name, line] = PRESENT
         side[ORDER_LINES.name, line, "quantity"] = str(units)
     return side
 
 
 def feedamp_side(shown: Order, rows: Rows) -> dict[Path, str]:
-    """What FeedAMP shows, given with the rows that `flatten` makes of it."""
+    """FeedAMP's side, from the order as it was read and the rows that `flatten` makes of it."""
     side = rows_side(rows)
     final = is_final(shown)
     if final and shown.marketplace_state not in FINAL_STATES:
-        side.pop(STATE, None)  # closed as what, it does not say
+        side.pop(STATE, None)  # FeedAMP does not say in which final state it is closed
     if final or shown.marketplace_state is not None:
         side[CLOSED] = _yes(final)
     return side
 
 
 def rows_side(rows: Mapping[str, Iterable[Mapping[str, Any]]]) -> dict[Path, str]:
-    """What rows of one order say, be they from the warehouse or as FeedAMP's answer would be stored."""
+    """The side of one order's rows, read from the warehouse or made from FeedAMP's answer."""
     side: dict[Path, str] = {}
     for row in rows.get(ORDERS.name, ()):
         side[ORDER] = PRESENT
@@ -119,10 +121,11 @@ def rows_side(rows: Mapping[str, Iterable[Mapping[str, Any]]]) -> dict[Path, str
 
 
 def may_be_an_update(differences: Iterable[Difference], ordered_lines: Collection[str]) -> bool:
-    """Whether an update by the seller alone explains them: FeedAMP and warehouse differ in nothing but what the seller
-    shipped and cancelled and the status that follows from it, and the ledger contradicts nothing.
+    """Whether an update by the seller alone explains the differences.
 
-    `ordered_lines`: numbers of the lines that FeedAMP shows as ordered; units of other lines are the seller's as well.
+    It does if FeedAMP and warehouse differ only in shipments, cancellations and the status that follows from them, and
+    the ledger agrees with FeedAMP. `ordered_lines` are the numbers of the lines that FeedAMP shows as ordered; any other
+    line exists only because of the seller's shipments or cancellations.
     """
     return all(_may_be_an_update(difference, ordered_lines) for difference in differences)
 
@@ -132,24 +135,28 @@ def _may_be_an_update(difference: Difference, ordered_lines: Collection[str]) ->
     if difference.ledger not in (None, difference.feedamp):
         return False
     if path == STATUS:
-        return COMPLETE not in (difference.feedamp, difference.warehouse)  # closing is the marketplace's
+        return COMPLETE not in (difference.feedamp, difference.warehouse)  # only the marketplace closes
     if len(path) == 2:
         return path[1] not in ordered_lines
     return len(path) > 2 and path[2] in _BY_SELLERS
 
 
 def is_final(shown: Order) -> bool:
-    """Closed at FeedAMP: by the marketplace's state, or by FeedAMP's own word for it (contract 7.1)."""
+    """Whether the order is closed at FeedAMP, by its marketplace_state or its status (contract 7.1)."""
     return shown.marketplace_state in FINAL_STATES or shown.status == COMPLETE
 
 
-def _opinion(side: Side | None, path: Path) -> str | None:
-    """What a side says of a field; that a thing is missing it can say only of parts of what it has."""
+def _reported(side: Side | None, path: Path) -> str | None:
+    """The value that a side reports, or None.
+
+    A side that lacks an order, line, shipment or cancellation reports it as missing, but only if it has the object that
+    would contain it: a side without a line does not report the line's shipments as missing.
+    """
     if side is None or path in side:
         return None if side is None else side[path]
-    is_thing = path == ORDER or len(path) in (2, 4)
-    has_whole = path == ORDER or (path[:-2] or ORDER) in side
-    return MISSING if is_thing and has_whole else None
+    is_object = path == ORDER or len(path) in (2, 4)
+    has_parent = path == ORDER or (path[:-2] or ORDER) in side
+    return MISSING if is_object and has_parent else None
 
 
 def _written(path: Path, places: Iterable[str]) -> str:

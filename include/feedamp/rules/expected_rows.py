@@ -1,7 +1,7 @@
-"""PURE: which rows lake and warehouse must hold for what the ledger knows, and which rows a repair writes.
+"""PURE: derives from the ledger which rows lake and warehouse must hold, and which rows a repair writes.
 
-The ledger keeps the first moment that FeedAMP accepted an order, the state that it accepted last, and the closing;
-states in between, and which run sent them, stand in `placements` alone.
+The ledger stores when FeedAMP first accepted an order, which state it accepted last, and the closing. The states in
+between, and the runs that sent them, are stored only in `placements`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _OPEN_PHASES = ("to_place", "settled", "held")
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that one store knows and another lacks.
+    """One row or file that one store has and another lacks.
 
     `key` names it within its table: seller and order number, an id, or the path of a manifest.
     """
@@ -32,7 +32,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Expected:
-    """A row that a table must hold, by the columns that it is looked for with."""
+    """A row that a table must hold, given by the columns to search for."""
 
     table: str
     row: Row
@@ -40,7 +40,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class LedgerFact:
-    """What the state knows of one order without its body; `read_at` is that of its snapshot."""
+    """One order of the ledger without its body; `read_at` is when its snapshot was read."""
 
     seller_id: str
     mp_order_number: str
@@ -61,15 +61,15 @@ class LedgerFact:
 
     @property
     def is_open(self) -> bool:
-        """Snapshots of it are kept in the state."""
+        """The order is open, so the state stores its snapshots."""
         return self.phase in _OPEN_PHASES and self.first_put_at is not None
 
     @property
     def was_placed(self) -> bool:
-        """An answer of FeedAMP to our PUT is on record.
+        """The ledger has recorded that FeedAMP accepted a PUT of this order.
 
-        Not so if it was adopted, or if a reconciliation found it open that had never got an answer: that one counts as
-        placed since its first PUT or its intake.
+        False for an adopted order, and for one whose PUT was never answered and that a reconciliation found at FeedAMP:
+        its `placed_at` is the moment of its first PUT or of its intake.
         """
         return (
             self.placed_at is not None
@@ -84,17 +84,16 @@ class LedgerFact:
 
     @property
     def accepted_by_put(self) -> bool:
-        """The state that FeedAMP accepted last was sent by `place`; a reconciliation may have taken it over since."""
+        """`place` sent the state that FeedAMP accepted last, even if a reconciliation has recorded it since."""
         if self.closed_at is not None:
             return not self.closed_by_us
         return self.was_placed and self.phase != "closed" and self.accepted_state in _OPEN_STATES
 
 
 def expected_rows(fact: LedgerFact) -> Iterator[Expected]:
-    """Rows of `placements`, `closures` and `orders` that an order must have, by its ledger row.
+    """The rows of `placements`, `closures` and `orders` that must exist for an order of the ledger.
 
-    The row of `orders` is looked for with `extracted_at` where the state tells what it must be: that of the snapshot,
-    or null for an open order without one.
+    The row of `orders` includes `extracted_at` for an open order: the time of its snapshot, or null without one.
     """
     if fact.accepted_by_put:
         yield Expected(PLACEMENTS.name, {**fact.key, "marketplace_state": fact.accepted_state})
@@ -109,10 +108,10 @@ def expected_rows(fact: LedgerFact) -> Iterator[Expected]:
 
 
 def placements_to_restore(fact: LedgerFact, *, has_any: bool) -> list[Row]:
-    """Rows of `placements` as far as the ledger knows them; only the last state if the order has any row already.
+    """The rows of `placements` that the ledger can restore; only the last state if the order already has a row.
 
-    `placed_at` is the moment of the first acceptance, which for a later open state is only the earliest it can have
-    been; so nothing that is there gives way to it.
+    `placed_at` is when FeedAMP first accepted the order. For a later open state that is only a lower bound, so a
+    restored row must not replace an existing one.
     """
     rows: list[Row] = []
     if fact.was_placed and not has_any:

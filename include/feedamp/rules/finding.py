@@ -1,4 +1,4 @@
-"""PURE: a finding and the states of its report."""
+"""PURE: a stored finding and the states of its report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OPEN = (HELD, TO_REPORT, REPORTED)
 
 @dataclass(frozen=True)
 class StoredFinding:
-    """One finding as it stands."""
+    """One finding in its current state."""
 
     finding_id: str
     seller_id: str
@@ -45,7 +45,7 @@ class StoredFinding:
     @property
     def report(self) -> ErrorReport:
         """The item to POST."""
-        # A line that was never ordered is unknown to FeedAMP, so it stands in the message alone.
+        # FeedAMP does not know a line that was never ordered, so only the message names it.
         line = None if self.kind == "unknown_line" else self.mp_line_number
         return ErrorReport(code=self.api_code or "", message=self.message, mp_line_number=line)
 

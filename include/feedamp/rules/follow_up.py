@@ -1,4 +1,4 @@
-"""PURE: which faults become reports, which findings are mended, and when a report goes out again (promise 5)."""
+"""PURE: decides which faults are reported, which findings are resolved, and when a fault is reported again (promise 5)."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from feedamp.rules.finding import (
 
 @dataclass(frozen=True)
 class Look:
-    """What a snapshot says about errors. `listing_works`: FeedAMP has shown an error of ours on some order, so
-    that the absence of one tells something (Q12)."""
+    """The errors in a snapshot. `listing_works`: FeedAMP has listed a reported error on some order before, so an
+    error that is not listed counts as dropped (Q12)."""
 
     errors: tuple[ListedError, ...] | None
     read_at: datetime
     listing_works: bool
 
     def lists(self, finding: StoredFinding) -> bool:
-        """Whether FeedAMP shows this very error."""
+        """Whether FeedAMP lists this error, with the same code, message and line."""
         return any((e.code, e.message, e.mp_line_number) == finding.listed_as for e in self.errors or ())
 
 
 def code_for(fault: Finding, error_codes: Mapping[str, str | None]) -> str | None:
-    """The code to send, None to hold the finding back."""
+    """The code to send; None: the finding is held and not reported."""
     if fault.kind.value in error_codes:
         return error_codes[fault.kind.value]
     return default_code(fault.kind)
@@ -50,7 +50,7 @@ def follow_up(
     error_codes: Mapping[str, str | None],
     now: datetime,
 ) -> list[StoredFinding]:
-    """Findings of one order that are new or have changed; those left out stand as they are."""
+    """The findings of one order that are new or have changed; the others stay as they are stored."""
     known = {finding.finding_id: finding for finding in stored}
     current: dict[str, StoredFinding] = {}
     for fault in faults:
@@ -70,29 +70,29 @@ def follow_up(
             found_at=now,
         )
         before = known.get(finding_id)
-        current[finding_id] = fresh if before is None else _again(before, fresh, look, now)
-    mended = [
+        current[finding_id] = fresh if before is None else _still_found(before, fresh, look, now)
+    resolved = [
         finding.but(state=RESOLVED, resolved_at=now, intent_at=None)
         for finding in stored
         if finding.state in OPEN and finding.finding_id not in current
     ]
-    return [f for f in current.values() if known.get(f.finding_id) != f] + mended
+    return [f for f in current.values() if known.get(f.finding_id) != f] + resolved
 
 
-def _again(before: StoredFinding, fresh: StoredFinding, look: Look, now: datetime) -> StoredFinding:
-    """The finding after its fault was seen once more."""
+def _still_found(before: StoredFinding, fresh: StoredFinding, look: Look, now: datetime) -> StoredFinding:
+    """The next state of a stored finding whose fault was found again."""
     if before.state == WAIVED:
         return before
     if before.state == RESOLVED:
         return fresh.but(found_at=before.found_at)
     has_changed = before.line_hash != fresh.line_hash
     if before.state == HELD:
-        # Refused by FeedAMP as it stood: only another content is worth another try.
-        refused_as_it_was = before.note is not None and not has_changed
-        return before if refused_as_it_was else fresh.but(found_at=before.found_at)
+        # FeedAMP refused the report; it is sent again only if the line has changed.
+        is_refused_unchanged = before.note is not None and not has_changed
+        return before if is_refused_unchanged else fresh.but(found_at=before.found_at)
     if before.state == TO_REPORT:
         if before.intent_at is not None and not has_changed:
-            return before  # its report is unclear; the message must stay comparable
+            return before  # the report may have arrived; its message must stay the same to be recognized
         return fresh.but(found_at=before.found_at)
     if has_changed:
         return fresh.but(found_at=before.found_at)
@@ -100,16 +100,16 @@ def _again(before: StoredFinding, fresh: StoredFinding, look: Look, now: datetim
 
 
 def _as_listed(before: StoredFinding, look: Look, now: datetime) -> StoredFinding:
-    """A reported finding: noted when FeedAMP shows it, reported again when it no longer does."""
+    """A reported finding: `listed_at` is set when FeedAMP lists it; it is reported again when FeedAMP drops it."""
     if look.lists(before):
         return before if before.listed_at else before.but(listed_at=now)
     is_later = before.reported_at is not None and look.read_at > before.reported_at
-    tells = look.errors is not None and (look.listing_works or before.listed_at is not None)
-    if is_later and tells:
+    would_be_listed = look.errors is not None and (look.listing_works or before.listed_at is not None)
+    if is_later and would_be_listed:
         return before.but(state=TO_REPORT, intent_at=None, listed_at=None)
     return before
 
 
 def is_standing(finding: StoredFinding) -> bool:
-    """Whether FeedAMP may list it without that being a surprise: reported, on its way, or waived."""
+    """Whether it is expected that FeedAMP lists this error: it is held, to be reported, reported or waived."""
     return finding.state in (TO_REPORT, REPORTED, HELD, WAIVED)

@@ -1,4 +1,4 @@
-"""PURE: what a delivered order means for the ledger (docs/rules.md, Intake)."""
+"""PURE: decides what a delivered order changes in the ledger (docs/rules.md, Intake)."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _NOT_UPDATABLE = "differs from the placed order; only marketplace_state can chan
 
 @dataclass(frozen=True)
 class Admission:
-    """What to write: the order as it stands now (None: leave it), and reasons to record for the row.
+    """What to write: the updated order (None: no change), and the reasons to record for the row.
 
-    `rejected` says whether the row as a whole was turned away; a `body_changed` alone is only recorded. `note`: why
-    no one has to do anything about it. `body_came`: the order had no body that could be sent, and has one now.
+    `rejected`: the whole row was rejected; if only `body_changed` is recorded, it was not. `note`: why a rejected row
+    requires no action. `body_came`: the order had no body that could be sent, and now has one.
     """
 
     order: LedgerOrder | None = None
@@ -39,20 +39,20 @@ class Admission:
 
     @property
     def is_turned_away(self) -> bool:
-        """Whether the row was rejected and someone should know why."""
+        """Whether the row was rejected and action may be required."""
         return self.rejected and self.note is None
 
 
 class DeliveredOrder(Protocol):
-    """A good row of the inbox: the order as it is delivered, and where it comes from."""
+    """A valid inbox row: the delivered order and its source."""
 
     @property
     def seller_id(self) -> str:
-        """Whose order it is."""
+        """The seller of the order."""
 
     @property
     def mp_order_number(self) -> str:
-        """Its number."""
+        """The order's number."""
 
     @property
     def body(self) -> Mapping[str, Any]:
@@ -60,27 +60,27 @@ class DeliveredOrder(Protocol):
 
     @property
     def source(self) -> str:
-        """File or query."""
+        """The file or query that delivered it."""
 
     @property
     def row_number(self) -> int:
-        """Its place there."""
+        """The number of the row in the source."""
 
     @property
     def row_hash(self) -> str:
-        """Of the row's content."""
+        """A hash of the row's content."""
 
 
 @dataclass(frozen=True)
 class ObservedState:
-    """What the newest snapshot says about an order; all zero when there is none."""
+    """What the newest snapshot shows of an order; the defaults if there is no snapshot."""
 
     units_shipped: int = 0
     is_marketplace_fulfilled: bool = False
 
 
 def admit(row: DeliveredOrder, known: LedgerOrder | None, seen: ObservedState, *, now: datetime) -> Admission:
-    """The ledger's answer to one good row of the inbox. Safe to repeat: a content seen before changes nothing."""
+    """What one valid inbox row changes in the ledger. Safe to repeat: content that was delivered before changes nothing."""
     body = {key: value for key, value in row.body.items() if key != "marketplace_state"}
     state = MarketplaceState(row.body["marketplace_state"])
     body_hash = content_hash(body)
@@ -88,7 +88,7 @@ def admit(row: DeliveredOrder, known: LedgerOrder | None, seen: ObservedState, *
     if known is None:
         return _first_delivery(row, body, body_hash, state, delivery, now)
     if not known.has_body and known.phase in _OPEN_PHASES:
-        return _body_comes(row, known, body, body_hash, state, delivery, seen, now)
+        return _attach_body(row, known, body, body_hash, state, delivery, seen, now)
     if delivery in known.delivered:
         return Admission()
     order = known.but(delivered=(*known.delivered, delivery))
@@ -96,7 +96,7 @@ def admit(row: DeliveredOrder, known: LedgerOrder | None, seen: ObservedState, *
     if body_hash != known.body_hash:
         if _is_replaceable(known):
             if known.phase != "refused" and row.source != known.source:
-                # An order cut in two over two files would else lose the lines of the first without a word.
+                # Recorded because an order split over two files would otherwise silently lose the lines of the first.
                 said = f"replaces what {known.source} row {known.source_row} said, which was not sent yet"
                 reasons = tuple(_differences(known.body, body, said))
             order = order.but(
@@ -106,13 +106,13 @@ def admit(row: DeliveredOrder, known: LedgerOrder | None, seen: ObservedState, *
             reasons = tuple(_body_changed(known, body))
     moved = _move(order, known, state, seen, now)
     if isinstance(moved, Reason):
-        return Admission(None, (*reasons, moved), rejected=True, note=_needs_nobody(known, state))
+        return Admission(None, (*reasons, moved), rejected=True, note=_no_action_note(known, state))
     if moved.desired_state != known.desired_state:
         moved = moved.but(**_origin(row))
     return Admission(moved, reasons)
 
 
-def _body_comes(
+def _attach_body(
     row: DeliveredOrder,
     known: LedgerOrder,
     body: dict[str, Any],
@@ -122,14 +122,14 @@ def _body_comes(
     seen: ObservedState,
     now: datetime,
 ) -> Admission:
-    """An open order without a body, adopted or open again after its body was let go, gets one if it is the right one."""
+    """Gives an open order without a body (adopted, or reopened after its body was redacted) the delivered one if it fits."""
     wrong = tuple(contradictions(known.body, body))
     if not wrong and known.body_hash and known.body_hash != body_hash:
         wrong = tuple(_body_changed(known, body))
     if wrong:
         return Admission(None, wrong, rejected=True)
     order = known.but(body=body, body_hash=body_hash, body_kind=FULL, **_origin(row))
-    if delivery in known.delivered:  # its state is old news
+    if delivery in known.delivered:  # the state of this delivery has been handled before
         return Admission(order, body_came=True)
     order = order.but(delivered=(*known.delivered, delivery))
     moved = _move(order, known, state, seen, now)
@@ -147,7 +147,7 @@ def _first_delivery(
     now: datetime,
 ) -> Admission:
     if state in FINAL_STATES:
-        # Contract 7.1: CANCELLED is for orders that were placed before; closing is not the inbox's work.
+        # Contract 7.1: CANCELLED requires an order that was placed before, and the inbox does not close orders.
         return Admission(
             None, (_illegal(f"the order was never delivered before, so it cannot come as {state}"),), True
         )
@@ -171,10 +171,10 @@ def _first_delivery(
 def _move(
     order: LedgerOrder, known: LedgerOrder, state: MarketplaceState, seen: ObservedState, now: datetime
 ) -> LedgerOrder | Reason:
-    """The order in its new state, or why it cannot go there."""
+    """The order in its new state, or the reason why it cannot change to it."""
     current = known.desired_state
     if state == current:
-        if known.phase == "refused":  # new content: FeedAMP may take it now
+        if known.phase == "refused":  # FeedAMP may accept the new content
             return order.but(phase="to_place", reason=None, next_try_at=now, attempts=0)
         return order
     if state == CANCELLED and known.phase != "never_placed" and _never_reached_feedamp(known):
@@ -199,8 +199,8 @@ def _move(
     return order.but(phase="to_place", desired_state=state, reason=None, next_try_at=now, attempts=0)
 
 
-def _needs_nobody(known: LedgerOrder, state: MarketplaceState) -> str | None:
-    """Why a state that cannot be taken is no work for anybody: it came after the order had its end."""
+def _no_action_note(known: LedgerOrder, state: MarketplaceState) -> str | None:
+    """Why an illegal state requires no action: a cancellation came after the order was closed. Else None."""
     if state == CANCELLED and known.phase == "closed":
         return f"The cancellation came after the order was closed as {known.desired_state}; nothing can be sent any more."
     return None
@@ -211,12 +211,15 @@ def _never_reached_feedamp(known: LedgerOrder) -> bool:
 
 
 def _is_replaceable(known: LedgerOrder) -> bool:
-    """Until a PUT may have reached FeedAMP, a newer body simply replaces the older one."""
+    """Whether a newer body simply replaces the older one: no PUT can have reached FeedAMP yet, or it was refused."""
     return known.phase != "never_placed" and _never_reached_feedamp(known)
 
 
 def _body_changed(known: LedgerOrder, body: Mapping[str, Any]) -> list[Reason]:
-    """What differs from the placed body; without names where it is no longer kept, nothing where none ever was."""
+    """The fields that differ from the placed body.
+
+    If the placed body is no longer stored, one reason without a field; if there never was one, none.
+    """
     if known.has_body:
         return _differences(known.body, body, _NOT_UPDATABLE)
     if not known.body_hash:
@@ -245,7 +248,7 @@ def _illegal(message: str) -> Reason:
 
 
 def _origin(row: DeliveredOrder) -> dict[str, Any]:
-    """The row that a placement or a refusal will name."""
+    """The source columns, which a later placement or refusal names."""
     return {"source": row.source, "source_row": row.row_number, "row_hash": row.row_hash}
 
 
