@@ -110,12 +110,12 @@ WHOLE = {"A": (2, 0)}
         ),
         pytest.param(
             open_order(ONE, WHOLE, lingering_errors=1),
-            Wait("FeedAMP still lists an error that looks mended"),
+            Wait("FeedAMP still lists an error that looks resolved"),
             id="FeedAMP still lists an error",
         ),
         pytest.param(
             open_order(ONE, WHOLE, lingering_errors=1, lingering_too_long=True),
-            Wait("FeedAMP still lists an error that looks mended", needs_person=True),
+            Wait("FeedAMP still lists an error that looks resolved", needs_person=True),
             id="FeedAMP has listed it too long",
         ),
     ],

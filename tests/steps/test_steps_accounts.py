@@ -212,7 +212,7 @@ def test_a_grant_that_comes_in_while_a_step_runs_is_not_used_by_it(env):
             await client.get_order("B-1")
             connect(env, OTHER, account=SELLER)
             env.clock.skip(hours=2)  # the access token has run out
-            with pytest.raises(Exception, match="A new grant came in while this ran"):
+            with pytest.raises(Exception, match="A new grant arrived during this run"):
                 await client.get_order("B-1")
 
     asyncio.run(run())

@@ -196,7 +196,7 @@ def test_an_error_listed_too_long_requires_action_although_nothing_changes(misty
     mistyped.validate()
     held = mistyped.held("M-1")
     assert held is not None
-    assert (held.waits_for, held.needs_person) == ("FeedAMP still lists an error that looks mended", False)
+    assert (held.waits_for, held.needs_person) == ("FeedAMP still lists an error that looks resolved", False)
     mistyped.clock.skip(seconds=timedelta(days=3).total_seconds())
     mistyped.validate()
     held = mistyped.held("M-1")

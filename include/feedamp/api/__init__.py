@@ -1,1 +1,1 @@
-"""How we talk to FeedAMP."""
+"""The client of FeedAMP's API: tokens, rate limit, pages, decoding."""

@@ -1,4 +1,4 @@
-"""Where one FeedAMP account of the marketplace is, and its credentials."""
+"""The address and credentials of one FeedAMP account of the marketplace."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from feedamp.api.transport import Endpoint
 
 @dataclass(frozen=True)
 class FeedAmpAccount:
-    """One Airflow connection of type `feedamp`, read."""
+    """The values of one Airflow connection of type `feedamp`."""
 
     endpoint: Endpoint
     credentials: Credentials

@@ -1,6 +1,7 @@
-"""Whose account a new grant is for: compared with orders that FeedAMP has accepted, before the grant is used for data.
+"""Checks that a new grant is for the seller's own account, before the grant is used to read or send orders.
 
-A consent that was given while signed in as someone else would send a seller's orders into that account.
+The orders in the account are compared with orders that FeedAMP has accepted for the seller. If the consent was given
+while signed in as another seller, this seller's orders would otherwise be sent into that account.
 """
 
 from __future__ import annotations
@@ -38,18 +39,18 @@ _PAGE_SIZE = 50
 
 
 class Verdict(StrEnum):
-    """What became of a grant whose account was to be compared."""
+    """The result of the check of a grant."""
 
     RIGHT = "right"
     NOTHING_TO_COMPARE = "nothing_to_compare"
     SET_ASIDE = "set_aside"
-    KEPT_BEFORE = "kept_before"  # set aside, and the grant before it is in use again
+    KEPT_BEFORE = "kept_before"  # set aside, and the previous grant is in use again
     COMPARED_BEFORE = "compared_before"
 
 
 @dataclass(frozen=True)
 class AccountCheck:
-    """A verdict and, where a grant is set aside, why."""
+    """A verdict and, if the grant is set aside, the reason."""
 
     verdict: Verdict
     reason: str = ""
@@ -61,14 +62,14 @@ class AccountCheck:
 
 
 async def check_account(state: State, client: FeedAmpClient, seller: Seller) -> AccountCheck:
-    """Compares the account of a seller's new grant and stores the verdict; no transaction is held over a request.
+    """Checks the account of a seller's new grant and stores the verdict. No transaction is open during a request.
 
-    One request for the seller's newest known orders, one for a page of the account; none where nothing is known.
-    Numbers that the list answer lacks are asked for one by one before they count as missing. Safe to repeat.
+    Sends one request for the seller's newest known orders and one for a page of the account; no request if no orders
+    are known. A number that the list answer lacks is requested alone before it counts as missing. Safe to repeat.
 
     Raises:
-        AuthorizationError: FeedAMP refuses the grant, and there is none before it.
-        FeedAmpError: the account could not be read; it is still to be compared.
+        AuthorizationError: FeedAMP refuses the grant, and there is no previous one.
+        FeedAmpError: the account could not be read; it still has to be checked.
     """
     with state.read() as connection:
         consent = consents.to_compare(connection, seller.seller_id)
@@ -99,10 +100,10 @@ async def check_account(state: State, client: FeedAmpClient, seller: Seller) -> 
 async def check_accounts(
     clients: Clients, sellers: Sequence[Seller]
 ) -> dict[str, AccountCheck | FeedAmpError]:
-    """What came of comparing the accounts of many sellers, 16 at once, by seller; safe to repeat.
+    """Checks the accounts of many sellers, 16 at a time; the result or the error by seller. Safe to repeat.
 
-    Where FeedAMP cannot be reached for three sellers and for none before, the others are not tried: their accounts
-    are still to be compared.
+    If three sellers fail because FeedAMP cannot be reached, before any succeeds, the others are not tried: their
+    accounts still have to be checked.
     """
     gate = asyncio.Semaphore(ACCOUNTS_AT_ONCE)
     found: dict[str, AccountCheck | FeedAmpError] = {}
@@ -136,7 +137,7 @@ async def _what_is_wrong(
     *,
     others_are_known: bool,
 ) -> tuple[str | None, str | None]:
-    """Why the account cannot be the seller's, None if nothing speaks against it; and whose orders it shows."""
+    """Why the account cannot be the seller's (None if nothing contradicts it), and the seller whose orders it shows."""
     what, other_id = [], None
     if known and not await _shows_any(client, known):
         count = (
@@ -166,9 +167,9 @@ async def _shows_any(client: FeedAmpClient, known: Sequence[KnownOrder]) -> bool
         except RejectedError as error:
             if error.status not in (400, 414):
                 raise
-            continue  # the list is refused; one by one they can be asked for
+            continue  # the list is refused; the orders are requested one by one below
         if any(item.mp_order_number in by_number for item in page.unread):
-            return True  # it is there, whatever its shape
+            return True  # the account has the order, although it cannot be read
         for order in page.orders:
             wanted = left.pop(order.mp_order_number, None)
             if wanted is not None and not contradicts(order, wanted):

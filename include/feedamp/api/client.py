@@ -1,8 +1,8 @@
-"""One method per order endpoint of the contract (section 3), for one seller, with a live token each time.
+"""One method per order endpoint of the contract (section 3), for one seller; every request carries a live token.
 
-Every request takes a turn at the rate_limiter first. A repeat happens here only where it is safe: GET and PUT after a
-throttle, a 5xx or a lost answer; anything after a 401, once, with a newer token. A POST whose answer is lost is
-reported as `UnclearError`: the order must be read before it is repeated (contract 7.5).
+Every request first waits for a slot of the rate limiter. Requests are repeated here only where that is safe: GET and
+PUT after a throttle, a 5xx or a lost answer; POST after a throttle; any request once after a 401, with a newer token.
+If the answer to a POST is lost, it raises `UnclearError`: read the order before repeating the POST (contract 7.5).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from feedamp.models import (
 
 QUICK_RETRIES = 3
 LONGEST_QUICK_WAIT_S = 20.0
-# How old a read may be on which a change is decided that the seller could contradict meanwhile.
+# Longest time between a read and the change decided on it, if the seller can invalidate that decision meanwhile.
 STILL_FRESH_S = 10.0
 
 
@@ -63,7 +63,7 @@ class Reply:
 
 @dataclass
 class Counts:
-    """What a client has done; shared by the clients of one step."""
+    """Counts of pages, requests and coercions; shared by the clients of one step."""
 
     pages: int = 0
     requests: int = 0
@@ -71,7 +71,7 @@ class Counts:
 
 
 class FeedAmpClient:
-    """The API as one seller's token sees it."""
+    """The API for one seller."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class FeedAmpClient:
         to_compare: bool = False,
     ) -> None:
         self.seller_id = seller_id
-        self._to_compare = to_compare  # the grant's account is not known to be the seller's yet
+        self._to_compare = to_compare  # used to check a new grant's account; see `account_check`
         self.counts = counts or Counts()
         self._transport = transport
         self._tokens = tokens
@@ -130,11 +130,11 @@ class FeedAmpClient:
         )
 
     async def get_order(self, mp_order_number: str) -> tuple[Order, datetime]:
-        """One order (contract 3.2) and when it was asked for.
+        """One order (contract 3.2) and when the request was sent.
 
         Raises:
             NotFoundError: FeedAMP does not know it for this seller.
-            UnreadableError: the answer is not of the contract's shape.
+            UnreadableError: the answer does not have the shape of the contract.
         """
         reply = await self._ask("GET", _path(mp_order_number))
         order = read_order(reply.value, self.counts.coercions)
@@ -154,13 +154,14 @@ class FeedAmpClient:
     ) -> datetime:
         """Creates or updates the order (contract 3.3); returns when the accepted request was sent.
 
-        With `right_after`, the moment of the read that it was decided on, it is sent once and within `STILL_FRESH_S`
-        seconds of that, or not at all. Safe to repeat: keyed by the number (contract 7.5).
+        `right_after` is the time of the read that the change was decided on: the request is then sent at most once
+        (after a 401 a second time), within `STILL_FRESH_S` seconds of that read, or not at all. Safe to repeat: keyed
+        by the order number (contract 7.5).
 
         Raises:
-            RejectedError: FeedAMP refuses the body for good.
-            StaleReadError: the read is older; nothing was sent.
-            TransientError: it did not get through.
+            RejectedError: FeedAMP refuses the body permanently.
+            StaleReadError: the read is too old; nothing was sent.
+            TransientError: the request did not succeed and can be repeated.
         """
         path, encoded = _path(mp_order_number), encode_body(body)
         if right_after is None:
@@ -177,7 +178,7 @@ class FeedAmpClient:
         return (await self._ask("POST", path, json_body=encode(list(reports)))).sent_at
 
     async def _ask(self, method: str, path: str, *, json_body: bytes | None = None) -> Reply:
-        """A 2xx answer, that of a GET decoded.
+        """A 2xx answer; the body is decoded only for a GET.
 
         Raises:
             ThrottledError, UnclearError, TransientError: after the quick retries that are safe.
@@ -192,7 +193,7 @@ class FeedAmpClient:
                 wait_s = error.retry_after_s
                 if wait_s is None:
                     wait_s = 0.5 * 2**attempt * random.uniform(0.8, 1.2)
-                elif error.status is not None:  # FeedAMP itself named a time, be it with a 429 or a 503
+                elif error.status is not None:  # FeedAMP sent Retry-After, with a 429 or a 5xx
                     self._rate_limiter.pause(self.seller_id, wait_s)
                 if not safe or attempt == QUICK_RETRIES or wait_s > LONGEST_QUICK_WAIT_S:
                     error.seller_id = self.seller_id
@@ -205,7 +206,7 @@ class FeedAmpClient:
     ) -> Reply:
         answer, sent_at, token = await self._send(method, path, json_body, await self._token(), right_after)
         if answer.status == 401:
-            # Refused before any effect, so even a POST may go again with a newer token.
+            # A 401 means that nothing was done, so even a POST can be repeated with a newer token.
             newer = await self._token(stale=token)
             answer, sent_at, token = await self._send(method, path, json_body, newer, right_after)
             if answer.status == 401:
@@ -216,11 +217,11 @@ class FeedAmpClient:
         return Reply(answer, sent_at, self._json(answer) if method == "GET" else None)
 
     async def _token(self, stale: Token | None = None) -> Token:
-        """A live token, newer than a stale one.
+        """A live token; if `stale` is given, a newer one.
 
         Raises:
-            TransientError: no token could be had; whatever the token call was answered, the request itself never left,
-                and nothing is said about an order.
+            TransientError: the token call failed. Raised even where that call was rejected or its answer was lost,
+                because the request for the order was never sent.
         """
         try:
             if stale is None:
@@ -244,11 +245,12 @@ class FeedAmpClient:
         token: Token,
         right_after: datetime | None = None,
     ) -> tuple[Answer, datetime, Token]:
-        """The answer, when the request was sent, and the token it left with: a newer one if there is one by then."""
+        """The answer, when the request was sent, and the token it carried: a newer one if there is one by that time."""
         while True:
             async with self._rate_limiter.leaving(self.seller_id, self._transport.room) as left:
-                # Another request may have been told meanwhile that the token is dead (contract 7.7). Where its refresh
-                # is under way, this turn is given up: all that wait for the refresh would otherwise leave at once.
+                # Meanwhile another request may have received a 401 for this token (contract 7.7). While the token is
+                # being refreshed, the request slot is given up: otherwise all requests that wait for the refresh would
+                # be sent at the same moment.
                 newest = self._tokens.newest(self.seller_id)
                 if newest is not None:
                     if newest.generation > token.generation:
@@ -302,7 +304,7 @@ class FeedAmpClient:
         )
 
     def _json(self, answer: Answer) -> Any:
-        """The body as JSON; a 2xx with a broken body is an answer lost, not an empty success."""
+        """The body as JSON; a 2xx with a broken body counts as a lost answer, not as an empty success."""
         try:
             return decode_json(answer.body)
         except UnreadableError as error:
@@ -312,6 +314,6 @@ class FeedAmpClient:
 
 
 def _path(mp_order_number: str) -> str:
-    # "." and ".." would be folded away as path segments by proxies; nothing else can be lost in encoding.
+    # Proxies would remove "." and ".." as path segments; no other number is changed by encoding.
     encoded = quote(mp_order_number, safe="")
     return "/orders/" + (encoded.replace(".", "%2E") if encoded.strip(".") == "" else encoded)

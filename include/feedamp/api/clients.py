@@ -1,4 +1,4 @@
-"""Clients for sellers of any account: one pool of connections, one set of tokens and one rate limit an account."""
+"""Clients for sellers of any account, with one connection pool, token set and rate limiter per account."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Clients:
-    """Open pools by connection id."""
+    """Makes clients for sellers; opens the pool of an account when it is first needed."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Clients:
         """A client for one seller, once the account behind a new grant has been compared with known orders.
 
         Raises:
-            AuthorizationError: the grant is refused, or its account is another seller's and it is set aside.
+            AuthorizationError: the grant is refused, or it is set aside because its account is another seller's.
             FeedAmpError: the account could not be compared.
         """
         await self._compared(seller)
@@ -118,12 +118,12 @@ class Clients:
         """A client for a registered seller.
 
         Raises:
-            AuthorizationError: no one knows the seller, or nothing may be sent for this seller now.
+            AuthorizationError: the seller is not registered, or nothing may be sent for this seller now.
         """
         return await self.client(self._registered(seller_id))
 
     async def token_and_turn(self, seller_id: str, *, stale: Token | None = None) -> Token:
-        """A live token (newer than a stale one) once a request for the seller may leave."""
+        """A live token, newer than `stale` if given; returns when a request for the seller may be sent."""
         seller = self._registered(seller_id)
         await self._compared(seller)
         _, tokens, rate_limiter = await self._account(seller.conn_id)
@@ -145,18 +145,18 @@ class Clients:
         return (await self._account(conn_id))[1]
 
     def settle(self) -> tuple[list[str], ClientRefusedError | None]:
-        """Judges refused grants; returns sellers newly marked, to be reported once.
+        """Marks sellers whose grants were refused; returns the newly marked ones, so that each is reported once.
 
-        With them the error of a connection whose client FeedAMP refuses; the sellers of that one stay unmarked.
+        The second value is the error of a connection whose client FeedAMP refuses; its sellers are not marked.
         """
         newly: list[str] = []
-        blamed: ClientRefusedError | None = None
+        client_error: ClientRefusedError | None = None
         for _, tokens, _ in self._accounts.values():
             try:
                 newly += tokens.settle()
             except ClientRefusedError as error:
-                blamed = error
-        return newly, blamed
+                client_error = error
+        return newly, client_error
 
     async def _account(self, conn_id: str) -> tuple[Transport, Tokens, RateLimiter]:
         async with self._opening:

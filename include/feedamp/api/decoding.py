@@ -1,8 +1,8 @@
-"""Reads FeedAMP's JSON tolerantly: unknown things are kept, coercions are counted, wrong types are errors.
+"""Decodes FeedAMP's JSON tolerantly: unknown fields are stored, coercions are counted, wrong types are errors.
 
-Promise 12 in code. `read_order` returns an `Order` or raises `UnreadableError` naming the field. What is
-read as meant although it is not to the letter (a number as a decimal string, a date as a date-time, a time
-without zone, which the contract says is UTC in bodies) is counted in `Coercions`.
+Implements promise 12. `read_order` returns an `Order` or raises `UnreadableError`, which names the field. Values
+that have another type but a clear meaning are accepted and counted in `Coercions`: a number as a decimal string, a
+date as a date-time, a time without zone (which the contract says is UTC in bodies).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _FULFILLMENT_FIELDS = frozenset({"mp_line_number", "shipments", "cancellations",
 
 
 def number_of(item: Any) -> str | None:
-    """The order number inside an item that may be unreadable otherwise."""
+    """The order number of an item, which may otherwise be unreadable; None if it has none."""
     number = item.get("mp_order_number") if isinstance(item, dict) else None
     return number if isinstance(number, str) and number else None
 
@@ -55,7 +55,7 @@ def read_order(item: Any, coercions: Coercions) -> Order:
     """One item of GET /orders or the answer of GET /orders/{n}.
 
     Raises:
-        UnreadableError: a known field has a type that cannot be read as meant.
+        UnreadableError: a known field has a type that cannot be converted.
     """
     fields = object_at(item, "order")
     number = text_at(fields, "mp_order_number")
@@ -114,24 +114,24 @@ def read_fulfillments(
 
 
 def _if_readable(value: Any, coercions: Coercions, extra: JsonObject) -> tuple[LineFulfillment, ...] | None:
-    """The fulfillments of a list answer; None where they cannot be read, so that they are asked for by themselves."""
-    own_slips, own_extra = Coercions(), JsonObject()
+    """The fulfillments of a list answer; None if they cannot be read, so that the caller requests them separately."""
+    found_coercions, found_extra = Coercions(), JsonObject()
     try:
-        read = _embedded_fulfillments(value, own_slips, own_extra)
+        read = _embedded_fulfillments(value, found_coercions, found_extra)
     except UnreadableError:
         return None
-    coercions.update(own_slips)
-    extra.update(own_extra)
+    coercions.update(found_coercions)
+    extra.update(found_extra)
     return read
 
 
 def _embedded_fulfillments(
     value: Any, coercions: Coercions, extra: JsonObject
 ) -> tuple[LineFulfillment, ...] | None:
-    """The `fulfillments` of a list answer, or None where their inferred shape does not fit.
+    """The `fulfillments` of a list answer, or None if they do not have the inferred shape.
 
-    An entry fits when it names its line and carries at least one member of the documented entry; the members
-    of a shipment lying flat on the entry mean another shape.
+    An entry has that shape if it names its line, has at least one other member of the documented entry, and does not
+    carry members of a shipment or cancellation directly.
     """
     if not isinstance(value, list):
         return None
@@ -213,7 +213,7 @@ def _read_line(fields: JsonObject, where: str, coercions: Coercions) -> OrderLin
 
 
 def _read_errors(fields: JsonObject, extra: JsonObject) -> tuple[ListedError, ...] | None:
-    """`errors` is only assumed to exist (Q12): absent or null is None, so that no one takes it for 'none'."""
+    """`errors` is only assumed to exist (Q12): absent or null gives None, so that it is not mistaken for an empty list."""
     items = list_at(fields, "errors")
     if items is None:
         return None

@@ -1,4 +1,4 @@
-"""FeedAMP's own words about a refused request; the shape of an error body is unknown (contract Q8)."""
+"""Reads FeedAMP's reasons for a refused request; the shape of an error body is unknown (contract Q8)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ LONGEST_WORDS = 500
 
 
 def refusal_reasons(body: bytes, *, secret: str = "") -> tuple[tuple[str, str], ...]:
-    """(code, message) pairs of an error body, whose shape is unknown (Q8): list, object, text or nothing.
+    """(code, message) pairs of an error body, which may be a list, an object, text or empty (Q8).
 
-    `secret` is taken out: some servers repeat the request, and these words are stored and shown.
+    `secret` is replaced by `***`: some servers repeat the request in the body, and the pairs are stored and displayed.
     """
 
     def words(value: object) -> str:
@@ -22,7 +22,7 @@ def refusal_reasons(body: bytes, *, secret: str = "") -> tuple[tuple[str, str], 
     def pair(item: dict[str, Any]) -> tuple[str, str]:
         code = words(item.get("code") or "")
         message = words(item.get("message") or item.get("error") or "")
-        return code, message.removesuffix(f": {code}") if code else message  # said once
+        return code, message.removesuffix(f": {code}") if code else message  # some messages repeat the code
 
     try:
         value: Any = msgspec.json.decode(body) if body.strip() else []

@@ -1,4 +1,4 @@
-"""Typed access to fields of FeedAMP's JSON; whatever cannot be read as meant is an error that names the field.
+"""Typed access to fields of FeedAMP's JSON; a value that cannot be converted raises an error that names the field.
 
 `where` is the path of the object that holds the field, such as `order_lines[0].`; it is put before the key.
 """
@@ -29,7 +29,7 @@ def object_at(value: Any, where: str) -> JsonObject:
 
 
 def list_at(fields: JsonObject, key: str, where: str = "") -> list[Any] | None:
-    """A list, None where the field is absent or null."""
+    """A list, or None if the field is absent or null."""
     value = fields.get(key)
     if value is not None and not isinstance(value, list):
         raise UnreadableError("FeedAMP sent something else than a list.", where=where + key)
@@ -37,7 +37,7 @@ def list_at(fields: JsonObject, key: str, where: str = "") -> list[Any] | None:
 
 
 def text_at(fields: JsonObject, key: str, where: str = "") -> str | None:
-    """Text, None where the field is absent or null."""
+    """Text, or None if the field is absent or null."""
     value = fields.get(key)
     if value is not None and not isinstance(value, str):
         raise UnreadableError("FeedAMP sent something else than text.", where=where + key)
@@ -45,7 +45,7 @@ def text_at(fields: JsonObject, key: str, where: str = "") -> str | None:
 
 
 def flag_at(fields: JsonObject, key: str) -> bool | None:
-    """True or false, None where the field is absent or null."""
+    """True or false, or None if the field is absent or null."""
     value = fields.get(key)
     if value is not None and not isinstance(value, bool):
         raise UnreadableError("FeedAMP sent something else than true or false.", where=key)
@@ -53,7 +53,7 @@ def flag_at(fields: JsonObject, key: str) -> bool | None:
 
 
 def decimal_at(fields: JsonObject, key: str, where: str, coercions: Coercions) -> Decimal | None:
-    """An exact number; a decimal string is read as meant and counted."""
+    """An exact number; a decimal string is converted and counted."""
     value = fields.get(key)
     if value is None:
         return None
@@ -74,9 +74,10 @@ def decimal_at(fields: JsonObject, key: str, where: str, coercions: Coercions) -
 def money_at(
     fields: JsonObject, key: str, where: str, coercions: Coercions, extra: JsonObject
 ) -> Decimal | None:
-    """An amount with at most the four decimals that the tables hold; a longer one is rounded, kept and counted.
+    """An amount with at most the four decimals that the tables hold. A longer one is rounded and counted, and the
+    original value is stored in `extra`.
 
-    Zeros at its end and an exponent say nothing: the amount comes without them.
+    An exponent, and zeros beyond the fourth decimal, are dropped.
     """
     number = decimal_at(fields, key, where, coercions)
     if number is None:
@@ -101,7 +102,7 @@ def whole_at(fields: JsonObject, key: str, where: str, coercions: Coercions) -> 
 
 
 def units_at(fields: JsonObject, key: str, where: str, coercions: Coercions, extra: JsonObject) -> int | None:
-    """Units of a shipment or cancellation; a fraction is the seller's slip (`bad_quantity`), kept in extra."""
+    """Units of a shipment or cancellation. A fraction is the seller's error (`bad_quantity`): None, and stored in `extra`."""
     number = decimal_at(fields, key, where, coercions)
     if number is None:
         return None
@@ -112,7 +113,7 @@ def units_at(fields: JsonObject, key: str, where: str, coercions: Coercions, ext
 
 
 def moment_at(fields: JsonObject, key: str, coercions: Coercions) -> datetime | None:
-    """A moment in UTC; one without zone is taken for UTC and counted."""
+    """A time in UTC; a time without zone is read as UTC and counted."""
     text = text_at(fields, key)
     if not text:
         return None
@@ -127,7 +128,7 @@ def moment_at(fields: JsonObject, key: str, coercions: Coercions) -> datetime | 
 
 
 def day_at(fields: JsonObject, key: str, where: str, coercions: Coercions) -> date | None:
-    """A day; a date-time is read as meant and counted."""
+    """A date; a date-time is cut to its date and counted."""
     text = text_at(fields, key, where)
     if not text:
         return None

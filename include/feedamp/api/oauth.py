@@ -33,7 +33,7 @@ class Credentials:
 
 @dataclass(frozen=True)
 class TokenPair:
-    """What FeedAMP answers; the refresh token replaces the one before."""
+    """The tokens in FeedAMP's answer; the refresh token replaces the previous one."""
 
     access_token: str = field(repr=False)
     refresh_token: str = field(repr=False)
@@ -41,7 +41,7 @@ class TokenPair:
 
 
 class TokenEndpoint:
-    """Both grants; decides nothing about the seller."""
+    """Makes the token calls of both grants; changes nothing about the seller."""
 
     def __init__(self, transport: Transport, credentials: Credentials) -> None:
         self._transport = transport
@@ -91,9 +91,12 @@ class TokenEndpoint:
 
 
 def _pair(answer: Answer, unrotated: str | None) -> TokenPair:
-    """A 2xx whose body cannot be used may still have spent the token: unclear, never success.
+    """The token pair of a 2xx answer.
 
-    Without a refresh token in the answer the one that was sent stays in force (OAuth 2.0, section 6).
+    If the answer has no refresh token, the one that was sent stays valid (OAuth 2.0, section 6).
+
+    Raises:
+        UnclearError: the body cannot be used. The refresh token may be spent nevertheless.
     """
     try:
         body: Any = decode_json(answer.body)
@@ -109,9 +112,9 @@ def _pair(answer: Answer, unrotated: str | None) -> TokenPair:
 
 
 def _life_s(value: Any) -> int:
-    """Whole seconds; a short life where none is told that can be meant, for the pair must not be lost over it."""
+    """Lifetime in whole seconds; a short one is assumed if the value is unusable, so that the pair is not lost."""
     try:
         life = Decimal(value) if isinstance(value, (int, str, Decimal)) and value is not True else Decimal(0)
         return int(min(life, Decimal(LONGEST_LIFE_S))) if life >= 1 else ASSUMED_LIFE_S
-    except InvalidOperation:  # a word, or no number
+    except InvalidOperation:  # text that is not a number
         return ASSUMED_LIFE_S

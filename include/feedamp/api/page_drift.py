@@ -1,9 +1,9 @@
-"""Whether orders may have moved between the pages of a list while the pages were read.
+"""Detects whether orders may have moved between the pages of a list while the pages were read.
 
-FeedAMP documents neither the order of its lists nor what a cursor stands for (contract 7.3). If an update sorts the list
-again and a cursor counts positions, then an order of a page already read that is updated, and moves to a later page, moves
-the next order, unchanged, onto the page already read. No page shows that order. But FeedAMP can be asked whether any order
-was updated meanwhile.
+FeedAMP documents neither the sort order of its lists nor what a cursor means (contract 7.3). Suppose that a cursor counts
+positions and that an update moves an order from a page that was already read to a later page. Then the first order of the
+next page moves up onto the page that was already read, and no page shows it. To detect this, FeedAMP is asked whether any
+order was updated during the read.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from feedamp.api.pagination import OrderPages
 from feedamp.models import Order
 
 READS_AGAIN = 1
-"""How often a list that changed while it was read is read again.
+"""How many times a list that changed during a read is read again.
 
-An order that moved to the page before is the last one of that page, so the second read misses it only if about a page of
-other orders are updated during that read.
+An order that moved up onto the previous page is the last one of that page, so the second read misses it only if about a
+page of other orders is updated during that read.
 """
 INDEX_LAG = timedelta(minutes=1)
-"""How much later than its own time stamp an update may reach the index, and move its order."""
+"""How much later than its time stamp an update may reach FeedAMP's index and move the order."""
 
 
 class PageDrift:
-    """Tells whether one seller's list changed during a read; keeps one page in memory."""
+    """Detects whether one seller's list changed during a read; holds one page in memory."""
 
     def __init__(self, client: FeedAmpClient, *, page_size: int) -> None:
         self._client = client
@@ -34,9 +34,9 @@ class PageDrift:
         self._known: dict[str | None, Order | UnreadableOrder] = {}
 
     async def may_have_happened(self, sweep: OrderPages) -> bool:
-        """Whether an update may have moved an order during the last read; asks FeedAMP once if there were several pages.
+        """Whether an update may have moved an order during the last read. Sends one request if there were several pages.
 
-        Updates that were known when the read before this one ended do not count: they moved nothing during this one.
+        Updates already seen at the end of the previous read do not count: they moved nothing during this one.
         """
         if not sweep.has_several_pages or sweep.began_at is None:
             return False

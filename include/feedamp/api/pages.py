@@ -1,4 +1,4 @@
-"""GET /orders as values: what is asked for, and what one page brought."""
+"""GET /orders as values: the filters of a request and the content of a page."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class UnreadableOrder:
 
     @property
     def sentence(self) -> str:
-        """What to note of it."""
+        """The sentence for logs and failures."""
         number = self.mp_order_number or "(no number)"
         if self.where == NOT_FOUND:
             return f"order {number} cannot be read: FeedAMP lists it, but does not find it when asked for it alone"

@@ -1,4 +1,4 @@
-"""Reads orders without losing any: guarded cursors, fulfillments where the list has none, reads by number."""
+"""Reads orders without losing any: guards cursors, fetches fulfillments that a list lacks, reads orders by number."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ _SAYS_SETTLED = ("FULFILLED", "CANCELLED")
 
 
 class OrderPages:
-    """All pages of one filter. `complete` is true once a page without a next cursor was read.
+    """All pages of one filter.
 
-    `server_time` is FeedAMP's clock at the very first page; `began_at` the earlier of both clocks at the first page of
-    the read that came last.
+    `complete`: the last read reached a page without a next cursor, and every page had its orders; else `missing` says
+    why not. `server_time` is FeedAMP's clock at the first page of the first read. `began_at` is the earlier of FeedAMP's
+    and the state database's clock at the first page of the last read.
     """
 
     def __init__(self, client: FeedAmpClient, filters: Filters) -> None:
@@ -44,9 +45,9 @@ class OrderPages:
         self.has_several_pages = False
 
     async def pages(self) -> AsyncGenerator[OrderPage, None]:
-        """Yields pages as they come; an expired cursor starts the window again, at most three times.
+        """Yields the pages one by one. If a cursor expires, it starts again at the first page, at most three times.
 
-        Called again, it reads all of them again.
+        Each call reads all pages again.
         """
         self.complete, self.missing = False, "the end was not reached"
         for _ in range(RESTARTS + 1):
@@ -67,7 +68,7 @@ class OrderPages:
                     self.began_at = min(page.read_at, page.server_time or page.read_at)
                 self.has_several_pages = cursor is not None
                 yield page
-                # Asked for again and still null: whatever it should have held is not read (promise 3).
+                # Still null after it was requested again: its orders are not read (promise 3).
                 lost_page = lost_page or (page.was_null and page.next_cursor is not None)
                 if page.next_cursor is None:
                     self.complete = not lost_page
@@ -80,7 +81,7 @@ class OrderPages:
                 cursor = page.next_cursor
 
     async def _page(self, cursor: str | None) -> OrderPage:
-        """A page; `"orders": null` is asked for again before it is taken as an empty one."""
+        """A page; one with `"orders": null` is requested again, up to twice, before it is accepted."""
         page = await self._client.list_orders(self._filters, cursor)
         for _ in range(NULL_PAGE_REPEATS):
             if not page.was_null:
@@ -91,7 +92,8 @@ class OrderPages:
 
 @dataclass
 class ReadOrders:
-    """What a read by number brought: orders with the moment they were asked for, missing and unread ones."""
+    """The result of a read by number: each order with the time of its request, numbers that FeedAMP does not have,
+    orders that cannot be read, and requests that failed."""
 
     orders: list[tuple[Order, datetime]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -102,21 +104,21 @@ class ReadOrders:
 async def with_fulfillments(client: FeedAmpClient, order: Order) -> Order:
     """The order with fulfillments that can be trusted.
 
-    They are read from GET /orders/{n}/fulfillments where the list answer carries none in the inferred shape, or
-    none at all although the status says that every unit is accounted for, or does not say who ships the order.
+    They are read from GET /orders/{n}/fulfillments if the list answer has none in the inferred shape, has none
+    although the status says that every unit is accounted for, or does not say who ships the order.
 
     Raises:
-        UnreadableError, NotFoundError: they cannot be had.
+        UnreadableError, NotFoundError: the fulfillments cannot be read.
     """
     says_who_ships = order.is_marketplace_fulfilled is not None
     if order.fulfillments is not None and says_who_ships and not _contradicts_itself(order):
         return order
     fulfillments, is_marketplace_fulfilled, extra = await client.get_fulfillments(order.mp_order_number)
-    shipped_by_us = order.is_marketplace_fulfilled
+    listed = order.is_marketplace_fulfilled
     return msgspec.structs.replace(
         order,
         fulfillments=fulfillments,
-        is_marketplace_fulfilled=is_marketplace_fulfilled if shipped_by_us is None else shipped_by_us,
+        is_marketplace_fulfilled=is_marketplace_fulfilled if listed is None else listed,
         extra={**order.extra, **extra},
     )
 
@@ -131,10 +133,10 @@ def _contradicts_itself(order: Order) -> bool:
 async def fetch_complete(
     client: FeedAmpClient, item: Order | UnreadableOrder
 ) -> tuple[Order, datetime | None] | UnreadableOrder:
-    """An item of a page made whole: an unreadable order is read again by itself (promise 12).
+    """A page's item as a complete order; an unreadable order is requested again alone (promise 12).
 
     Returns:
-        The order and when it was asked for (None: with the page), or the item that stays unread.
+        The order and when it was requested (None: with the page), or the item if it stays unreadable.
     """
     read_at = None
     number = item.mp_order_number
@@ -153,7 +155,7 @@ async def fetch_complete(
 
 
 async def read_alone(client: FeedAmpClient, number: str) -> tuple[Order, datetime] | UnreadableOrder:
-    """One order by GET of it alone, complete with its fulfillments, and when it was asked for; or why it is unreadable.
+    """One order from GET /orders/{n}, complete with its fulfillments, and when it was requested; or why it is unreadable.
 
     Raises:
         NotFoundError: FeedAMP does not have it.
@@ -167,9 +169,9 @@ async def read_alone(client: FeedAmpClient, number: str) -> tuple[Order, datetim
 
 
 async def read_by_number(client: FeedAmpClient, numbers: Sequence[str]) -> ReadOrders:
-    """Orders by number, 50 or 4 KB of query a request, halved where FeedAMP refuses the list.
+    """Orders by number, at most 50 numbers or 4 KB of query per request; a list that FeedAMP refuses is halved.
 
-    A number that a list answer lacks is confirmed by GET one before it counts as missing.
+    A number that a list answer lacks is requested alone before it counts as missing.
     """
     numbers = list(dict.fromkeys(numbers))
     result = ReadOrders()
@@ -186,7 +188,7 @@ async def read_by_number(client: FeedAmpClient, numbers: Sequence[str]) -> ReadO
             result.missing.append(number)
             continue
         except UnclearError as error:
-            result.failed.append(error)  # this one stays open; the others are no worse for it
+            result.failed.append(error)  # only this order fails
             continue
         except UnreadableError as error:
             result.unread.append(UnreadableOrder(number, error.where))
@@ -211,7 +213,7 @@ async def _read_chunk(client: FeedAmpClient, chunk: list[str], result: ReadOrder
             for item in page.items:
                 number = item.mp_order_number
                 if number not in wanted or number in found:
-                    continue  # a filter that was not honored, or the same order on two pages
+                    continue  # FeedAMP ignored the filter, or the order is on two pages
                 found.add(number)
                 try:
                     read = await fetch_complete(client, item)
@@ -225,7 +227,7 @@ async def _read_chunk(client: FeedAmpClient, chunk: list[str], result: ReadOrder
     except RejectedError as error:
         if error.status not in (400, 414) or len(chunk) == 1:
             if error.status in (400, 414):
-                return  # the caller asks for it by itself
+                return  # the caller requests it alone
             raise
         middle = len(chunk) // 2
         for half in (chunk[:middle], chunk[middle:]):
@@ -233,7 +235,7 @@ async def _read_chunk(client: FeedAmpClient, chunk: list[str], result: ReadOrder
 
 
 def chunks_of_numbers(numbers: Iterable[str]) -> Iterator[list[str]]:
-    """Numbers in the portions that one request can ask for."""
+    """The numbers in chunks that fit one request."""
     chunk: list[str] = []
     size = 0
     for number in numbers:

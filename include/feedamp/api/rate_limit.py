@@ -1,4 +1,4 @@
-"""Keeps every process within the allowed rate of a seller: a turn in the state database for each request."""
+"""Keeps all processes together within a seller's rate: each request reserves a slot in the state database."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from feedamp.errors import ThrottledError
 from feedamp.state import State, request_slots
 
 Sleep = Callable[[float], Awaitable[None]]
-# Turns are evenly spaced, but requests reach FeedAMP with the network's jitter: a little air keeps them apart.
+# Slots are evenly spaced, but requests reach FeedAMP with network jitter: 10 % more distance keeps them apart.
 SPACING = 1.1
-LATE = 0.02  # seconds between a turn and its request that no one can help
+LATE = 0.02  # seconds from a slot to its request that are tolerated
 
 
 class RateLimiter:
-    """Hands out turns; waits for one at most `patience_s`, beyond that the work waits for a later run.
+    """Hands out request slots. Waits at most `patience_s` for one; if it takes longer, a later run does the work.
 
-    A turn is taken at the moment of leaving, never booked ahead: a process that was held up between the two
-    would send its booked requests in one burst.
+    A slot is reserved at the moment of sending, never ahead of it: a process that is delayed between the two would
+    send all its reserved requests in one burst.
     """
 
     def __init__(
@@ -35,12 +35,14 @@ class RateLimiter:
 
     @asynccontextmanager
     async def leaving(self, seller_id: str, room: asyncio.Semaphore) -> AsyncIterator[Callable[[], None]]:
-        """A free connection of the pool and then a turn, in this order: the request inside must leave at once.
+        """Reserves a free connection of the pool and then a request slot; send the request immediately inside.
 
-        A turn that was taken first would wait for the pool, and those of several sellers' requests leave in a burst or
-        inside a pause that was asked for meanwhile. What is yielded must be called when the request goes out. Until then no
-        other request of this seller gets a turn here: a new connection can take longer than the time between two turns,
-        and all requests that were waiting for theirs would leave together.
+        `room` counts the pool's free connections. In the reverse order, slots would be reserved while requests wait for
+        the pool; the requests would then be sent in a burst, or during a pause that FeedAMP asked for meanwhile.
+
+        Call the yielded function when the request has been sent. Until then this process gives the seller no other
+        slot: opening a connection can take longer than the distance between two slots, and the requests waiting for it
+        would all be sent together.
 
         Raises:
             ThrottledError: as `acquire`.
@@ -54,16 +56,16 @@ class RateLimiter:
             yield partial(self._left, seller_id, self._state.now(), until_left)
 
     async def acquire(self, seller_id: str) -> None:
-        """Returns when a request for this seller may leave, and must then leave at once.
+        """Waits for a request slot of this seller; send the request immediately after it returns.
 
         Raises:
-            ThrottledError: FeedAMP asked for a longer pause than we wait in a task.
+            ThrottledError: the slot is more than `patience_s` away, because FeedAMP asked for a pause.
         """
         async with self._queues.setdefault(seller_id, asyncio.Lock()):
             await self._wait_for_turn(seller_id, None)
 
     async def _wait_for_turn(self, seller_id: str, room: asyncio.Semaphore | None) -> None:
-        """Holds `room` when it returns, and not while it sleeps."""
+        """Waits for a slot. Holds a connection of `room` when it returns, but not while it sleeps."""
         while True:
             with ExitStack() as until_taken:
                 if room is not None:
@@ -86,12 +88,12 @@ class RateLimiter:
             )
 
     def _left(self, seller_id: str, turn: datetime, until_left: ExitStack) -> None:
-        """Lets the next request take its turn; moves that turn if this request left long after its own."""
+        """Lets the next request reserve a slot; postpones that slot if this request was sent well after its own."""
         if (self._state.now() - turn).total_seconds() > LATE:
             self.pause(seller_id, self._interval_s)
         until_left.close()
 
     def pause(self, seller_id: str, seconds: float) -> None:
-        """Obeys Retry-After in all processes."""
+        """Postpones the seller's next slot in all processes, as Retry-After demands."""
         with self._state.begin(alone=False) as connection:
             request_slots.postpone(connection, seller_id, now=self._state.now(), seconds=seconds)

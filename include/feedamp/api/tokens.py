@@ -1,7 +1,7 @@
-"""Live access tokens for sellers: single-flight refresh across processes and machines (promise 7).
+"""Live access tokens for sellers, with at most one refresh per seller at a time over all processes (promise 7).
 
-The lease in the state database lets one process refresh a seller; the others wait for what it stores. No one
-uses an access token before the refresh token that came with it is stored.
+A lease in the state database lets one process refresh a seller's token; the others wait until it is stored. The
+rotated refresh token is persisted before its access token is used.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from feedamp.state import State, grants, sellers
 from feedamp.state.grants import Grant
 from feedamp.state.token_cipher import TokenCipher
 
-# An access token is renewed when less than the smaller of the two is left of its life.
+# An access token is renewed when its remaining life is below the smaller of the two.
 RENEWED_BEFORE_S, RENEWED_BEFORE_SHARE = 120.0, 0.2
 REFUSALS_THAT_BLAME_THE_CLIENT = 5
 _WAIT_FOR_OTHERS_S = 0.05
@@ -35,7 +35,7 @@ _WAIT_FOR_OTHERS_S = 0.05
 
 @dataclass(frozen=True)
 class Token:
-    """A live access token and the generation it came with."""
+    """A live access token and the generation of its grant."""
 
     value: str = field(repr=False)
     generation: int
@@ -43,7 +43,7 @@ class Token:
 
 
 class Tokens:
-    """Access tokens of one connection's sellers, for the length of one run or command."""
+    """Access tokens of one connection's sellers, for the duration of one run or command."""
 
     def __init__(
         self,
@@ -61,7 +61,8 @@ class Tokens:
         self._endpoint = endpoint
         self._sleep = sleep
         self._since = run_started_at or state.now()
-        # Long enough for the refresh, its one repeat and the last resort, so that a slow answer is not raced.
+        # Long enough for the refresh, its repeat and the try with the previous token, so that no other process starts a
+        # second refresh while an answer is slow.
         self._lease_s = 3 * request_timeout_s + 10
         self._on_secret = on_secret
         self._owner = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
@@ -70,7 +71,7 @@ class Tokens:
         self._client_refused: ClientRefusedError | None = None
         self._refused_here: dict[str, int] = {}
         self._disowned: set[str] = set()
-        self._orphaned: set[str] = set()  # their last refresh died between its request and the store
+        self._orphaned: set[str] = set()  # the lease of the last refresh expired: it may have died unstored
         self._lost: list[str] = []
 
     @property
@@ -81,11 +82,11 @@ class Tokens:
     async def live(self, seller_id: str, *, to_compare: bool = False) -> Token:
         """A token with more than min(120 s, 20 % of its life) left.
 
-        One of a grant whose account has not been compared with known orders is given only `to_compare` it.
+        If the grant's account has not been compared with known orders yet, a token is given only with `to_compare`.
 
         Raises:
-            AuthorizationError: the grant is refused or missing; ClientRefusedError if the client is to blame.
-            TransientError: no answer, or the account is still to be compared; the grant is as good as before.
+            AuthorizationError: the grant is refused or missing; ClientRefusedError if FeedAMP refuses the client.
+            TransientError: no answer, or the account still has to be compared; the grant is not affected.
         """
         async with self._locks.setdefault(seller_id, asyncio.Lock()):
             cached = self._cache.get(seller_id)
@@ -94,7 +95,7 @@ class Tokens:
             return await self._obtain(seller_id, stale_generation=None, to_compare=to_compare)
 
     async def replace(self, seller_id: str, stale: Token, *, to_compare: bool = False) -> Token:
-        """A token newer than one that FeedAMP answered 401 to; raises as `live`."""
+        """A token newer than one that FeedAMP answered with 401; raises as `live`."""
         async with self._locks.setdefault(seller_id, asyncio.Lock()):
             cached = self._cache.get(seller_id)
             if cached is not None and cached.generation > stale.generation:
@@ -103,15 +104,15 @@ class Tokens:
             return await self._obtain(seller_id, stale_generation=stale.generation, to_compare=to_compare)
 
     def forget(self, seller_id: str) -> None:
-        """Drops the token in memory: the seller's grant may be another one from now on."""
+        """Removes the cached token; call it when the seller's grant may change."""
         self._cache.pop(seller_id, None)
 
     def newest(self, seller_id: str) -> Token | None:
-        """The token that this process got last; None while it gets another one."""
+        """The token that this process obtained last; None while it obtains another one."""
         return self._cache.get(seller_id)
 
     async def renew(self, seller_id: str) -> Token:
-        """Refreshes whatever is left of the token, marked grants included; raises as `live`."""
+        """Refreshes the token regardless of its remaining life, even if the grant is marked; raises as `live`."""
         async with self._locks.setdefault(seller_id, asyncio.Lock()):
             grant = self._read(seller_id)
             if grant.status == sellers.SET_ASIDE:
@@ -121,7 +122,11 @@ class Tokens:
             )
 
     def disowned(self, seller_id: str, token: Token) -> None:
-        """Notes a 401 to a token that FeedAMP had just given: once is a slip, again in a later run a refusal (Q32)."""
+        """Records that FeedAMP answered 401 to a token it had just issued (Q32).
+
+        The first time, this is only noted. If it happens again in a later run and no token has worked in between, it
+        counts as a refusal of the grant.
+        """
         grant = self._read(seller_id)
         with self._state.begin() as connection:
             now = self._state.now()
@@ -132,17 +137,17 @@ class Tokens:
         self._disowned.discard(seller_id)
 
     def accepted(self, seller_id: str) -> None:
-        """Notes that a token worked, where one had been disowned."""
+        """Clears the note that `disowned` left, because a token worked."""
         if seller_id in self._disowned:
             self._disowned.discard(seller_id)
             with self._state.begin() as connection:
                 grants.note_disowned(connection, seller_id, None)
 
     def settle(self) -> list[str]:
-        """Judges the refusals of this run; returns sellers newly marked `needs_authorization`.
+        """Marks the sellers refused in this run `needs_authorization`; returns those that are newly marked.
 
         Raises:
-            ClientRefusedError: the first five different sellers were refused and none succeeded.
+            ClientRefusedError: at least five different sellers were refused and none succeeded; none of them is marked.
         """
         if self._client_refused is not None:
             raise self._client_refused
@@ -169,7 +174,7 @@ class Tokens:
             grant = self._read(seller_id)
             if grant.account_checked_at is None and not to_compare:
                 raise TransientError(
-                    "A new grant came in while this ran; its account is compared with known orders before it is used.",
+                    "A new grant arrived during this run; its account is compared with known orders before it is used.",
                     seller_id=seller_id,
                 )
             token = _token_of(grant)
@@ -187,10 +192,10 @@ class Tokens:
                 )
             with self._state.begin() as connection:
                 left = grants.lease_left(connection, seller_id)
-                mine = grants.take_lease(
+                has_lease = grants.take_lease(
                     connection, grant, self._owner, now=self._state.now(), seconds=self._lease_s
                 )
-            if mine:
+            if has_lease:
                 if left:
                     self._orphaned.add(seller_id)
                 token = await self._refresh(grant)
@@ -205,7 +210,7 @@ class Tokens:
             await self._sleep(_WAIT_FOR_OTHERS_S)
 
     async def _refresh(self, grant: Grant) -> Token | None:
-        """Runs under the lease; whatever happens, the lease is given back. None: another grant is stored by now."""
+        """Refreshes under the lease and releases it in every case. None: another grant has been stored meanwhile."""
         try:
             used, pair = await self._ask(grant)
         except AuthorizationError as error:
@@ -230,16 +235,16 @@ class Tokens:
                 now=now,
             )
         newest = self._read(grant.seller_id)
-        # One that took its place is looked at like any other: it may be set aside, or still to be compared.
+        # If another grant has replaced this one, the caller checks it first: it may be set aside, or not compared yet.
         return _token_of(newest) if is_current and newest.generation == grant.generation + 1 else None
 
     async def _ask(self, grant: Grant) -> tuple[str, TokenPair]:
-        """The token that worked and what it brought."""
+        """The refresh token that worked, and the pair that FeedAMP returned for it."""
         try:
             try:
                 return grant.refresh_token, await self._endpoint.refresh(grant.refresh_token)
             except UnclearError:
-                # A server with a grace period takes the same token again and answers the same pair.
+                # A server with a grace period accepts the same token again and returns the same pair.
                 return grant.refresh_token, await self._endpoint.refresh(grant.refresh_token)
         except ClientRefusedError:
             raise
@@ -249,12 +254,12 @@ class Tokens:
                 or self._read(grant.seller_id).generation != grant.generation
             ):
                 raise
-            # The last resort: the current one may never have been in force.
+            # Last resort: FeedAMP may never have activated the current refresh token.
             previous = grant.previous_refresh_token
             return previous, await self._endpoint.refresh(previous)
 
     def _refused(self, grant: Grant, error: AuthorizationError) -> None:
-        """Raises what the refusal means; returns if another process, or a person, was first."""
+        """Records the refusal and raises the error for it; returns if another process or a person replaced the grant."""
         with self._state.begin() as connection:
             current = grants.read(connection, self._cipher, grant.seller_id)
             if current is not None and current.generation != grant.generation:
@@ -269,7 +274,7 @@ class Tokens:
             refused = grants.refused_since(connection, self.conn_id, self._since)
             success = grants.last_success(connection, self.conn_id)
         self._refused_here[grant.seller_id] = grant.generation
-        # Raised outside the transaction, which would otherwise take the note back.
+        # Raised outside the transaction, which would otherwise be rolled back.
         if isinstance(error, ClientRefusedError):
             self._client_refused = error
             raise error

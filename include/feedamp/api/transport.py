@@ -1,4 +1,4 @@
-"""One pool of connections to one FeedAMP address; turns what comes back into an answer or an error of ours."""
+"""A connection pool to one FeedAMP endpoint; every request gives an `Answer` or raises an error of `feedamp.errors`."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from feedamp.errors import ConfigurationError, TransientError, UnclearError
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 MAX_BODY_BYTES = 64 * 2**20
-LONGEST_PAUSE_S = 86_400.0  # a Retry-After beyond it is a slip, and would silence the seller forever
+LONGEST_PAUSE_S = 86_400.0  # a longer Retry-After is an error, and would stop the seller's work indefinitely
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where FeedAMP is and how to get there; everything here comes from the Airflow connection."""
+    """FeedAMP's base URL and how to connect to it, as configured in the Airflow connection."""
 
     base_url: str
     max_connections: int = 32
@@ -50,7 +50,7 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer of any status; the body never shows in a repr."""
+    """An HTTP answer of any status; its repr never contains headers or body."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
@@ -62,12 +62,12 @@ class Answer:
         return _http_date(self.headers.get("Date"))
 
     def retry_after_s(self, now: datetime | None = None) -> float | None:
-        """Seconds of `Retry-After`, given in seconds or as a date; a day at most."""
+        """Seconds to wait by `Retry-After`, which holds seconds or a date; at most one day. None without a valid one."""
         value = self.headers.get("Retry-After", "").strip()
         if _SECONDS.fullmatch(value):
             return min(float(value), LONGEST_PAUSE_S)
         moment = _http_date(value)
-        # Counted from the server's own clock where it tells it, for the two may differ.
+        # Counted from the server's clock if it sends a `Date`, because the clocks may differ.
         since = self.server_time or now
         if moment is None or since is None:
             return None
@@ -86,14 +86,14 @@ def _http_date(value: str | None) -> datetime | None:
 
 @dataclass
 class _Leaving:
-    """Whether a request has gone out, and whom to tell then."""
+    """Whether a request has been sent, and the callback for that moment."""
 
     on_leaving: Callable[[], None] | None
     has_left: bool = False
 
 
 class Transport:
-    """An open pool; use as `async with`. `room` has a place for each connection of the pool."""
+    """A connection pool; use with `async with`. The semaphore `room` counts the free connections."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
@@ -113,10 +113,10 @@ class Transport:
             headers={"User-Agent": "airflow-provider-feedamp", "Accept": "application/json"},
             trace_configs=[_tell_when_leaving()],
         )
-        # Not aiohttp's trust_env: it also takes a login from ~/.netrc, and sends it as basic auth.
+        # Not aiohttp's trust_env, which also reads a login from ~/.netrc and sends it as basic auth.
         self._proxy = _proxy(self.endpoint)
-        # aiohttp would repeat a GET or PUT on a dropped connection by itself: at once, in no slot of the rate_limiter and
-        # uncounted. It has no public option against that; its own test client sets the same attribute.
+        # aiohttp would immediately repeat a GET or PUT on a dropped connection, without a request slot and uncounted. It
+        # has no public option to prevent that; its own test client sets the same attribute.
         self._session._retry_connection = False  # noqa: SLF001
         return self
 
@@ -135,7 +135,7 @@ class Transport:
         json_body: bytes | None = None,
         form: Mapping[str, str] | None = None,
     ) -> Answer:
-        """As `send_in_room`, once the pool has room."""
+        """Waits for a free connection, then sends as `send_in_room` does."""
         async with self.room:
             return await self.send_in_room(
                 method, path_and_query, headers=headers, json_body=json_body, form=form
@@ -151,14 +151,14 @@ class Transport:
         form: Mapping[str, str] | None = None,
         on_leaving: Callable[[], None] | None = None,
     ) -> Answer:
-        """The answer to one request, whatever its status; `path_and_query` is encoded already. The caller holds `room`.
+        """The answer to one request, of any status. The caller holds `room`; `path_and_query` must be encoded.
 
-        `on_leaving` is called when the request goes out, which is later than now where a connection must be made
-        first. Redirects are not followed: a token must not travel to another host.
+        `on_leaving` is called when the request is sent, which is later if a connection must be opened first. Redirects
+        are not followed, because a token must not be sent to another host.
 
         Raises:
             TransientError: nothing reached FeedAMP.
-            UnclearError: the request may have reached FeedAMP; no whole answer came back.
+            UnclearError: the request may have reached FeedAMP; no complete answer came back.
         """
         if self._session is None:
             raise RuntimeError("the transport is not open")
@@ -182,17 +182,19 @@ class Transport:
                 async for chunk in response.content.iter_any():
                     body += chunk
                     if len(body) > MAX_BODY_BYTES:
-                        raise UnclearError(f"FeedAMP's answer to {method} is beyond all bounds.")
+                        raise UnclearError(
+                            f"FeedAMP's answer to {method} is larger than {MAX_BODY_BYTES} bytes."
+                        )
                 return Answer(response.status, response.headers, bytes(body))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if not leaving.has_left:
                 raise TransientError(f"FeedAMP cannot be reached ({type(error).__name__}).") from None
-            # `from None`: aiohttp's errors hold request headers, and with them the token.
+            # `from None`: aiohttp's errors contain the request headers and so the token.
             raise UnclearError(f"The answer to {method} was lost ({type(error).__name__}).") from None
 
 
 def _proxy(endpoint: Endpoint) -> str | None:
-    """The proxy of the connection, or where that permits it the one of the environment."""
+    """The connection's proxy or, with `trust_env`, the one of the environment."""
     if endpoint.proxy or not endpoint.trust_env:
         return endpoint.proxy
     parts = urlsplit(endpoint.base_url)
@@ -214,7 +216,7 @@ def _tell_when_leaving() -> aiohttp.TraceConfig:
 
 
 def _ssl(endpoint: Endpoint) -> ssl.SSLContext | bool:
-    """What aiohttp takes.
+    """The `ssl` argument for aiohttp.
 
     Raises:
         ConfigurationError: the CA bundle or the certificate cannot be read.
@@ -223,7 +225,7 @@ def _ssl(endpoint: Endpoint) -> ssl.SSLContext | bool:
         return _context(endpoint)
     except OSError as error:  # ssl.SSLError is one
         raise ConfigurationError(
-            f"Extra verify or cert names no file that can be used here ({error.strerror or type(error).__name__})."
+            f"Extra verify or cert does not name a usable file ({error.strerror or type(error).__name__})."
         ) from error
 
 

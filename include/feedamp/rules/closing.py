@@ -83,7 +83,7 @@ def decide_close(order: OpenOrder) -> Close | Wait:
     if order.open_errors:
         return Wait("an error finding is still open")
     if order.lingering_errors:
-        reason = "FeedAMP still lists an error that looks mended"
+        reason = "FeedAMP still lists an error that looks resolved"
         return Wait(reason, needs_person=order.lingering_too_long)
     if not order.ordered or not all(line.settled for line in order.units.values()):
         return Wait("units do not add up yet")

@@ -1,9 +1,9 @@
-"""PURE: an order of the ledger, and which change of its `marketplace_state` is legal (contract 7.1).
+"""PURE: an order of the ledger, and the legal changes of its `marketplace_state` (contract 7.1).
 
-Phases: `to_place` (a PUT is due), `settled` (accepted = desired), `held` (a conflict for a person), `refused`
-(FeedAMP answered 400; waits for new input), `never_placed` (cancelled before our first PUT), `closed`.
+Phases: `to_place` (a PUT is due), `settled` (accepted = desired), `held` (a conflict, action required), `refused`
+(FeedAMP refused it; waits for new input), `never_placed` (cancelled before the first PUT), `closed`.
 
-`next_try_at`: when `place` may try again; where nothing is to be sent, from when on the order is to be read back.
+`next_try_at`: when `place` may try again; if nothing is to be sent, when the order may be read back.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SHIPPED = MarketplaceState.SHIPPED
 CANCELLED = MarketplaceState.CANCELLED
 COMPLETE = "COMPLETE"  # FeedAMP's own word for closed (contract 7.1)
 
-# Contract Q25: what else FeedAMP may permit is unknown, so nothing else is asked for.
+# Contract Q25: which other changes FeedAMP permits is unknown, so none of them is requested.
 LEGAL = frozenset(
     {
         (PENDING, AWAITING_SHIPMENT),
@@ -34,19 +34,18 @@ LEGAL = frozenset(
 
 
 def may_follow(before: str, after: str) -> bool:
-    """Whether an order may go from one state to another; PENDING may go on to SHIPPED only by way of release."""
+    """Whether the change from one state to another is legal. PENDING reaches SHIPPED only through AWAITING_SHIPMENT."""
     return (before, after) in LEGAL
 
 
 @dataclass(frozen=True)
 class LedgerOrder:
-    """One order of ours: placed, or adopted from FeedAMP.
+    """One order of the ledger, placed from here or adopted from FeedAMP.
 
-    `body` is the PUT body without `marketplace_state` and holds customer fields; where `body_kind` is not `WHOLE` it
-    is only what is known of it, `body_hash` is that of the whole one (empty if none was ever delivered).
-    `placed_at` is when FeedAMP first accepted it from us, of an adopted order `adopted_at`.
-    `closed_units` is what the newest snapshot of a closed order shows, as line -> (shipped, cancelled); None where it
-    is unknown.
+    `body` is the PUT body without `marketplace_state`; it holds customer fields. If `body_kind` is not `FULL`, `body`
+    holds only part of it. `body_hash` is always the hash of the full body, and empty if none was ever delivered.
+    `placed_at` is when FeedAMP first accepted the order; for an adopted order it equals `adopted_at`.
+    `closed_units` holds line -> (shipped, cancelled) from the newest snapshot of a closed order; None if unknown.
     """
 
     seller_id: str
@@ -90,25 +89,25 @@ class LedgerOrder:
 
     @property
     def ordered(self) -> dict[str, int]:
-        """Units ordered by line: from the placed body, or as FeedAMP shows them if it was adopted without one."""
+        """Ordered units by line, from the placed body or, for an order adopted without one, as FeedAMP shows them."""
         return {line["mp_line_number"]: int(line["quantity"]) for line in self.body["order_lines"]}
 
     @property
     def has_body(self) -> bool:
-        """The body is there as it was delivered, so that it can be sent."""
+        """The full body is stored, so it can be sent."""
         return self.body_kind == FULL
 
     @property
     def shipped_though_cancelled(self) -> int:
-        """Units that the seller shipped of an order that we closed as CANCELLED, acknowledged or not."""
-        # How another system ended an order before it was adopted is its own affair.
-        is_ours = self.closed_at is not None or self.adopted_at is None
+        """Units that the seller shipped although the order was closed as CANCELLED, acknowledged or not."""
+        # Does not count an order that another system had closed before it was adopted.
+        was_closed_here = self.closed_at is not None or self.adopted_at is None
         is_cancelled = self.phase == "closed" and self.accepted_state == MarketplaceState.CANCELLED
-        return (self.closed_units_shipped or 0) if is_ours and is_cancelled else 0
+        return (self.closed_units_shipped or 0) if was_closed_here and is_cancelled else 0
 
     @property
     def next_state(self) -> str:
-        """The state to send now. An order that FeedAMP has as PENDING is released before it is SHIPPED."""
+        """The state to send next. An order that FeedAMP has as PENDING is sent as AWAITING_SHIPMENT before SHIPPED."""
         is_released = self.accepted_state not in (None, PENDING)
         return (
             str(AWAITING_SHIPMENT)
@@ -117,7 +116,7 @@ class LedgerOrder:
         )
 
     def is_missing(self, now: datetime) -> bool:
-        """FeedAMP does not have it, and it is not yet time to look for it again."""
+        """Whether FeedAMP did not have the order when last asked, and it is not yet time to ask again."""
         if self.missing_since is None:
             return False
         return self.phase == "to_place" or self.next_try_at is None or self.next_try_at > now
@@ -126,7 +125,7 @@ class LedgerOrder:
         """The first accepted body with only the state replaced (contract 7.4).
 
         Raises:
-            ValueError: there is no whole body; one that is made up must never be sent.
+            ValueError: the full body is not stored; an incomplete one must never be sent.
         """
         if not self.has_body:
             raise ValueError(f"order {self.mp_order_number} has no body that could be sent")

@@ -1,6 +1,6 @@
-"""PURE: how an order on which ledger and FeedAMP disagree is brought to FeedAMP's truth (table in docs/runbook.md).
+"""PURE: decides how to repair an order on which ledger and FeedAMP disagree (table in docs/runbook.md).
 
-The warehouse needs no decision: it follows FeedAMP's fresh snapshot.
+FeedAMP's value counts. The warehouse needs no decision, because it is updated from FeedAMP's new snapshot.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ _LOST = "FeedAMP no longer has this order"
 
 
 class Action(StrEnum):
-    """What is done to the ledger, and what is sent."""
+    """What is changed in the ledger, and what is sent."""
 
-    AGREE = "agree"  # nothing: the ledger is right or has no opinion
-    CLOSE = "close"  # the ledger becomes closed as FeedAMP shows it
-    REOPEN = "reopen"  # the ledger becomes open as FeedAMP shows it; `process` decides again
+    AGREE = "agree"  # nothing: the ledger is right or does not report the field
+    CLOSE = "close"  # the ledger's order is closed, as FeedAMP shows it
+    REOPEN = "reopen"  # the ledger's order is opened, as FeedAMP shows it; `process` decides again
     ADOPT = "adopt"  # the ledger takes FeedAMP's state
     SEND = "send"  # the PUT that waits in the ledger is sent now
-    SEND_AGAIN = "send again"  # a state that FeedAMP lost goes back to `to_place`, and is sent
-    PLACE_AGAIN = "place again"  # an order that FeedAMP lost goes back to `to_place`, and is sent
-    LEAVE = "leave"  # for a person; `reason` says why
+    SEND_AGAIN = "send again"  # a state that FeedAMP lost goes back to `to_place` and is sent
+    PLACE_AGAIN = "place again"  # an order that FeedAMP lost goes back to `to_place` and is sent
+    LEAVE = "leave"  # nothing is changed and action is required; `reason` says why
 
 
 SENDING = (Action.SEND, Action.SEND_AGAIN, Action.PLACE_AGAIN)
@@ -62,15 +62,15 @@ def _leave(reason: str) -> Repair:
 
 
 def decide_repair(ours: LedgerOrder | None, shown: Order | None, *, seller_has_acted: bool) -> Repair:
-    """Say how the ledger comes to FeedAMP's truth, or why it requires action.
+    """Decide how the ledger is brought in line with FeedAMP, or why action is required.
 
-    `shown` is None when FeedAMP does not know the order. `seller_has_acted`: the newest snapshot we hold has units
-    shipped or cancelled.
+    `shown` is the order as FeedAMP returns it, None if FeedAMP does not know it. `seller_has_acted`: the newest stored
+    snapshot has units shipped or cancelled.
     """
     repair = _decide(ours, shown, seller_has_acted=seller_has_acted)
     if repair.action in SENDING and ours is not None and not ours.has_body:
         return _leave(
-            "FeedAMP needs this order sent again, but its body was never delivered here. "
+            "This order has to be sent to FeedAMP again, but its body was never delivered here. "
             "Deliver it to the inbox as it was placed."
         )
     return repair
@@ -82,7 +82,7 @@ def _decide(ours: LedgerOrder | None, shown: Order | None, *, seller_has_acted: 
             return AGREE
         return _leave(
             "FeedAMP no longer has this order, which another system placed. It is not placed again and stays in the "
-            "warehouse as it was last read. If the seller still has to ship it, ask whoever placed it, or FeedAMP."
+            "warehouse as it was last read. If the seller still has to ship it, ask the owner of that system, or FeedAMP."
         )
     if ours.phase in ("refused", "never_placed"):
         if shown is None:
@@ -100,7 +100,7 @@ def _decide(ours: LedgerOrder | None, shown: Order | None, *, seller_has_acted: 
 
 def _decide_lost(ours: LedgerOrder, *, seller_has_acted: bool) -> Repair:
     if ours.phase == "to_place" and ours.accepted_state is None:
-        return AGREE  # not placed yet; `place` is at it
+        return AGREE  # not placed yet; `place` sends it
     if ours.phase == "closed" or ours.accepted_state in FINAL_STATES:
         return _leave(
             f"{_LOST}, which is closed. It is not placed again, because the seller would take it for a new one. "
@@ -128,7 +128,7 @@ def _decide_lost(ours: LedgerOrder, *, seller_has_acted: bool) -> Repair:
 def _decide_final(ours: LedgerOrder, shown: Order) -> Repair:
     state = shown.marketplace_state
     if ours.phase == "to_place" and ours.desired_state == state:
-        return Repair(Action.SEND)  # our PUT arrived without an answer; repeating it records it as ours
+        return Repair(Action.SEND)  # the PUT arrived and its answer was lost; repeating it records it
     if ours.phase == "closed" and ours.accepted_state in FINAL_STATES:
         is_same = state not in FINAL_STATES or state == ours.accepted_state
         return Repair(Action.AGREE if is_same else Action.CLOSE)
@@ -156,7 +156,7 @@ def _decide_open(ours: LedgerOrder, shown: Order) -> Repair:
     if ours.phase == "closed" or known in FINAL_STATES:
         return Repair(Action.SEND_AGAIN if _is_lost_instruction(ours, shown) else Action.REOPEN)
     if ours.phase == "settled" and known is not None and may_follow(state, known):
-        return Repair(Action.SEND_AGAIN)  # released for shipping, and FeedAMP has forgotten it
+        return Repair(Action.SEND_AGAIN)  # it was released for shipping, and FeedAMP lost that state
     if ours.phase in ("settled", "held"):
         return Repair(Action.ADOPT)
     return _leave(
@@ -166,17 +166,20 @@ def _decide_open(ours: LedgerOrder, shown: Order) -> Repair:
 
 
 def _is_lost_instruction(ours: LedgerOrder, shown: Order) -> bool:
-    """Whether the marketplace itself asked for the final state, which `process` would never decide by itself."""
+    """Whether FeedAMP lost a final state that the marketplace requested, and that `process` would not set again."""
     final = ours.accepted_state
     if ours.phase != "closed" or ours.closed_at is None or ours.closing_state == final or final is None:
-        return False  # by `close`, or by someone else
+        return False  # closed by `close`, or outside this ledger
     if not may_follow(shown.marketplace_state or "", final):
         return False
     return final == CANCELLED or (final == SHIPPED and shown.is_marketplace_fulfilled is True)
 
 
 def is_mended(difference: Difference, *, ledger_follows: bool) -> bool:
-    """Whether a difference is gone once the warehouse has FeedAMP's snapshot, and the ledger follows or does not."""
+    """Whether a difference is resolved once the warehouse has FeedAMP's snapshot.
+
+    `ledger_follows`: the ledger takes FeedAMP's state, too.
+    """
     if difference.path == ORDER and difference.feedamp == MISSING:
         return ledger_follows  # it was placed again
     if difference.ledger in (None, difference.feedamp):
@@ -185,5 +188,5 @@ def is_mended(difference: Difference, *, ledger_follows: bool) -> bool:
 
 
 def is_about_content(difference: Difference) -> bool:
-    """Whether FeedAMP holds something else than we placed, which no PUT can change (contract 7.4)."""
+    """Whether the lines at FeedAMP differ from the placed ones, which no PUT can change (contract 7.4)."""
     return len(difference.path) > 1 and difference.ledger not in (None, difference.feedamp)

@@ -1,7 +1,8 @@
-"""PURE: what the ledger keeps of an order's body: all of it, what FeedAMP shows, or the least that the rules need.
+"""PURE: how much of an order's body the ledger stores.
 
-A body of ours is `FULL`. An order that was adopted has none: what FeedAMP shows of it is `OBSERVED`, enough to check
-and to compare, and never sent. Of an order that is done for good, `REDACTED` keeps lines and quantities alone.
+- `FULL`: the body as it was delivered.
+- `OBSERVED`: the fields that FeedAMP shows of an adopted order; enough to check and to compare, and never sent.
+- `REDACTED`: only order number, purchase date, lines and quantities, for an order that is permanently finished.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ REDACTED = "reduced"
 Body = dict[str, Any]
 _LINE = ("mp_line_number", "sku", "quantity")
 _ORDER = ("mp_order_number", "purchase_date")
-# Who gets the parcels (`shared_tracking`); the rest of what FeedAMP shows is not needed.
+# The recipient, for `shared_tracking`; other address fields are not needed.
 _RECIPIENT = ("full_name", "address1", "address2", "postal_code", "city", "country_code")
 
 
 def observed_body(order: Order) -> Body:
-    """What FeedAMP shows of an order, in the words of a body; fields that it does not show are left out."""
+    """The order as FeedAMP shows it, in the shape of a PUT body; fields that it does not show are left out."""
     shown: Body = {
         "mp_order_number": order.mp_order_number,
         "sales_channel": order.sales_channel,
@@ -37,13 +38,13 @@ def observed_body(order: Order) -> Body:
 
 
 def redacted_body(body: Mapping[str, Any]) -> Body:
-    """The body without anything of the customer: number, day of purchase, lines with their quantities."""
+    """The body without customer fields: order number, purchase date, lines with their quantities."""
     lines = [{name: line[name] for name in _LINE if name in line} for line in body["order_lines"]]
     return {**{name: body[name] for name in _ORDER if name in body}, "order_lines": lines}
 
 
 def contradictions(seen: Mapping[str, Any], body: Mapping[str, Any]) -> list[Reason]:
-    """Where a delivered body cannot be the one of the order that FeedAMP shows."""
+    """Where a delivered body differs from the order that FeedAMP shows, so that it cannot be the body of that order."""
     found = [
         _differs(name)
         for name in ("sales_channel", "purchase_date", "currency")

@@ -1,6 +1,6 @@
-"""PURE: what went wrong in a step, put together by reason: the outage of a whole account is one line, not one a seller.
+"""PURE: groups the failures of a step by reason, so that the outage of an account is one line and not one per seller.
 
-Holds sellers' ids, order numbers and sentences of this package; never a customer field or a secret.
+Holds seller ids, order numbers and messages of this package; never a customer field or a secret.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _ORDER = re.compile(r"order (\S+?):? ")
 
 @dataclass
 class Trouble:
-    """One reason, in the words with which it came first, and every seller it concerns."""
+    """One reason, in the words of its first occurrence, and every seller it concerns."""
 
     text: str
     orders: dict[str, list[str]] = field(
         default_factory=dict
-    )  # by seller; numbers only where the words name one
-    cause: Exception | None = None  # an error that no one expected; its traceback belongs in the log, once
+    )  # order numbers by seller; empty where the text names no order
+    cause: Exception | None = None  # an unexpected error; its traceback is logged once
 
     def line(self, noun: str = "seller") -> str:
         """One line for the log: the seller or the first 20 of them, and why."""
@@ -39,7 +39,7 @@ class Trouble:
 
 
 class Troubles:
-    """Collects them by reason."""
+    """Collects failures by reason."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, str], Trouble] = {}
@@ -47,12 +47,12 @@ class Troubles:
     def add(
         self, seller_id: str, text: str, *, mp_order_number: str | None = None, cause: Exception | None = None
     ) -> None:
-        """One more. Words that differ only in the order's number are one reason of their seller."""
+        """Adds a failure. Texts of one seller that differ only in the order number count as one reason."""
         named_first = _ORDER.match(text)
         number = mp_order_number or (named_first[1] if named_first else None)
-        # What no one expected is one reason whichever seller's order it struck.
-        whose = seller_id if number and cause is None else ""
-        key = (whose, text.replace(number, "…") if number else text)
+        # An unexpected error is one reason for all sellers, even where it concerns single orders.
+        only_of = seller_id if number and cause is None else ""
+        key = (only_of, text.replace(number, "…") if number else text)
         numbers = self._found.setdefault(key, Trouble(text, cause=cause)).orders.setdefault(seller_id, [])
         if number and number not in numbers:
             numbers.append(number)
@@ -63,14 +63,14 @@ class Troubles:
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a task has work left, and whose: the first sellers by name, all of them as a count."""
+    """Why a task has work left: the first sellers by id, and the count of all sellers concerned."""
 
     text: str
     sellers: tuple[str, ...]
     count: int
 
     def words(self, noun: str = "seller") -> str:
-        """For a message that names several reasons: the first seller, why, and how many there are."""
+        """The text for a message that names several reasons: first seller, reason, number of sellers."""
         text = self.text.rstrip(".")
         return f"{self.sellers[0]}: {text}" + (f" ({counted(self.count, noun)})" if self.count > 1 else "")
 
@@ -81,10 +81,10 @@ class Reason:
 
 @dataclass(frozen=True)
 class Told:
-    """What the last try of a task says of itself.
+    """The outcome that the last try of a task recorded.
 
-    `has_ended` is false from the moment the next try begins until it has said how it ended; `error` is what ended the
-    task as a whole, where that is not one of the reasons.
+    `has_ended` is false from the start of a try until it records its outcome. `error` is the error that ended the
+    whole task, if it is not one of the reasons.
     """
 
     reasons: tuple[Reason, ...] = ()
@@ -94,11 +94,11 @@ class Told:
 
     @property
     def is_silent(self) -> bool:
-        """Nothing was said: a task that failed all the same was killed."""
+        """The try recorded no failure. If the task failed nevertheless, it was killed."""
         return not self.has_ended or not (self.reasons or self.error)
 
     def encode(self) -> str:
-        """As text of a bounded length; reasons beyond it are left out."""
+        """The outcome as text of bounded length; the last reasons are left out if they do not fit."""
         kept = self.reasons
         while True:
             reasons = [[reason.text, list(reason.sellers), reason.count] for reason in kept]
@@ -110,7 +110,7 @@ class Told:
 
     @classmethod
     def decode(cls, text: str) -> Told:
-        """What `encode` wrote."""
+        """The outcome that `encode` wrote."""
         values: dict[str, Any] = json.loads(text)
         reasons = tuple(Reason(words, tuple(names), count) for words, names, count in values["reasons"])
         return cls(reasons, values["failed"], values["error"], values["ended"])
@@ -121,7 +121,7 @@ class Told:
 
 
 def reasons_of(troubles: Iterable[Trouble]) -> tuple[Reason, ...]:
-    """The first reasons, shortened to what the state keeps."""
+    """The first reasons, shortened to the length that the state stores."""
     return tuple(
         Reason(
             trouble.text[:LONGEST_REASON], tuple(sorted(trouble.orders)[:NAMES_SHOWN]), len(trouble.orders)
@@ -131,7 +131,7 @@ def reasons_of(troubles: Iterable[Trouble]) -> tuple[Reason, ...]:
 
 
 def together(reasons: Iterable[Reason]) -> list[Reason]:
-    """Reasons of several tasks, each once, those of most sellers first. No seller is in two tasks."""
+    """The reasons of several tasks, merged by text, those with the most sellers first. No seller is in two tasks."""
     found: dict[str, Reason] = {}
     for reason in reasons:
         before = found.get(reason.text)
@@ -143,22 +143,22 @@ def together(reasons: Iterable[Reason]) -> list[Reason]:
 
 
 def noun_of(step: str) -> str:
-    """What a step counts its troubles by: `intake` reads files, whoever's orders they hold."""
+    """The noun by which a step counts its failures: `intake` reads files, and a file can hold orders of many sellers."""
     return "file" if step == "intake" else "seller"
 
 
 def sentence(step: str, failed: int, sellers: int, reasons: Sequence[Reason]) -> str:
-    """What a step has left undone, for whom, and why; the first few reasons."""
-    whose = f"{failed} of {sellers} sellers have work left"
+    """One sentence on the work that a step has left: how many sellers, and the first few reasons."""
+    summary = f"{failed} of {sellers} sellers have work left"
     if step == "intake":
-        whose = f"{failed} inbox files or queries were not read to the end"
+        summary = f"{failed} inbox files or queries were not read to the end"
     shown = "; ".join(reason.words(noun_of(step)) for reason in reasons[:REASONS_SHOWN])
     more = len(reasons) - REASONS_SHOWN
-    return f"{step}: {whose}. {shown}{f'; and {more} more reasons, see the log' if more > 0 else ''}."
+    return f"{step}: {summary}. {shown}{f'; and {more} more reasons, see the log' if more > 0 else ''}."
 
 
 def counted(count: int, noun: str) -> str:
-    """ "3 orders", "1 order": the noun is given in the singular and has a regular plural."""
+    """ "3 orders", "1 order": takes the noun in the singular; its plural must be regular."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 

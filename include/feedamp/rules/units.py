@@ -1,4 +1,4 @@
-"""PURE: how many units of each line were ordered, shipped, cancelled, are open or too many."""
+"""PURE: counts the units of each line that were ordered, shipped or cancelled, are still open, or are too many."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ class LineUnits:
 
     @property
     def pending(self) -> int:
-        """Units no one has accounted for, never below 0."""
+        """Ordered units that are neither shipped nor cancelled, never below 0."""
         return max(0, self.ordered - self.shipped - self.cancelled)
 
     @property
     def over(self) -> int:
-        """Units accounted for beyond what was ordered."""
+        """Units shipped or cancelled beyond what was ordered."""
         return max(0, self.shipped + self.cancelled - self.ordered)
 
     @property
     def settled(self) -> bool:
-        """Exactly the ordered units are accounted for."""
+        """Shipped and cancelled units add up to exactly the ordered units."""
         return self.shipped + self.cancelled == self.ordered
 
 
 def count_units(ordered: Mapping[str, int], fulfillments: Iterable[LineFulfillment]) -> dict[str, LineUnits]:
     """Units by line, in the order of `ordered`, then lines that were fulfilled without being ordered.
 
-    Only whole quantities above zero count; anything else is a `bad_quantity` finding, not a unit.
+    Only whole quantities above zero are counted; any other quantity is a `bad_quantity` finding.
     """
     shipped: dict[str, int] = {}
     cancelled: dict[str, int] = {}
