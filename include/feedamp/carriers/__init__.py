@@ -1,13 +1,13 @@
-"""Carrier names and tracking numbers: is this a number the stated carrier can have issued?
+"""Checks carrier names and tracking numbers: can the stated carrier have issued this number?
 
     check("FedEx Ground", "1Z…")   the verdict: valid, invalid or unverified, with a reason for the seller
-    identify("1Z…")                ids of all carriers the number fits
-    normalize("UPS®")              the id behind a carrier's name, or None
+    identify("1Z…")                ids of all carriers that the number fits
+    normalize("UPS®")              the id of the carrier that a name means, or None
 
-`check` and `normalize` also take `url`, the tracking link, for names that say too little.
+`check` and `normalize` also take `url`, the tracking link, for names that are unknown or ambiguous.
 
-A number is judged against the carrier it was stated with, since some numbers fit two. `invalid` blocks a
-seller, so it is said only where a public rule rules the number out.
+A number is checked against the stated carrier, because some numbers fit several carriers. `invalid` blocks a
+seller, so it is returned only if a public rule excludes the number.
 """
 
 from feedamp.carriers.judge import check, identify, normalize

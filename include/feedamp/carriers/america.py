@@ -1,9 +1,10 @@
 """Regional carriers of the United States and Canada.
 
-A check digit is used only where it held for every number that is public. Source, where not said otherwise: the public
-collection jkeen/tracking_number_data, one file a courier, with numbers that are valid and invalid.
+A check digit is used only if it was right for every public number. Source, unless stated otherwise: the public
+collection jkeen/tracking_number_data, one file per courier, with valid and invalid numbers.
 
-- OnTrac (C or D and 14 digits), LaserShip (1LS and 12 more, L with a letter and 8 digits): both, since one company.
+- OnTrac (C or D and 14 digits), LaserShip (1LS and 12 more, L with a letter and 8 digits): one company, so each carrier
+  accepts both formats.
 - Amazon (TBA, TBC or TBM and 12 digits; a letter or a country and 10 digits abroad).
 - Old Dominion (PRO number of 11 digits); Spee-Dee (SP and 18 digits); GOFO (GFUS and 14 digits).
 - Canada Post (16 digits), and UPU S10 across borders; Canpar (a letter of the service and 21 digits).
@@ -61,7 +62,7 @@ AMAZON = Carrier(
         Format("Logistics", shape(r"TB[ACM]\d{12}"), {15}),
         Format("International", shape(r"[ACF]\d{10}|(?:UK|GB|DE|FR|IT|ES)\d{10}"), {11, 12}, telling=False),
     ),
-    # Amazon also ships with others, under their numbers.
+    # Amazon also ships with other carriers, under their numbers.
     open_shapes=shape(r"(?!TB[ACM]).+"),
     looks_like="TBA and 12 digits",
 )
@@ -90,7 +91,7 @@ GOFO = Carrier(
     names="gofo|gofo express",
     formats=(Format("United States", shape(r"GFUS\d{14}"), {18}),),
     open_shapes=shape(NOT_1Z + r"(?!GFUS).+"),
-    never=labels.UNMISTAKABLE,  # it brings parcels to USPS, too
+    never=labels.UNMISTAKABLE,  # it also hands parcels over to USPS
     looks_like="GFUS and 14 digits",
 )
 CANADA_POST = Carrier(
@@ -121,7 +122,7 @@ PUROLATOR = Carrier(
         Format("12 digits", shape(r"[0-5]\d{11}"), {12}, check_digits.luhn),
         Format("three letters", shape(r"[A-Z]{3}\d{9}"), {12}, telling=False),
     ),
-    # A letter or digit too many or too few.
+    # Excludes numbers with one letter or digit too many or too few.
     open_shapes=shape(r"(?![A-Z]{1,2}\d{9}\Z|[A-Z]{4}\d{9}\Z|[A-Z]{3}\d{8}\Z|[A-Z]{3}\d{10}\Z).+"),
     zero_padded=(12,),
     never=labels.UNMISTAKABLE,
@@ -133,7 +134,7 @@ LANDMARK = Carrier(
     names="landmark|landmark global|landmark global ltn",
     formats=(Format("Landmark tracking number", shape(r"LTN\d{8}N\d"), {13}),),
     handed_over=(*COMMERCIAL, S10),
-    # LTN stands for Landmark tracking number; what the carriers it hands over to use is their affair.
+    # LTN means Landmark tracking number. The carriers it hands over to use their own numbers.
     open_shapes=shape(r"(?![A-Z]{3}\d{8}N\d\Z).+"),
     looks_like="LTN, eight digits, N and a digit",
 )

@@ -1,4 +1,4 @@
-"""All carriers in the order in which they are named when a number fits several."""
+"""All carriers, in the order in which they are listed when a number fits several."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Candidate = tuple[Carrier, Callable[[str], re.Match[str] | None], Rule | None]
 
 
 def _candidates(length: int, *, digits_only: bool) -> tuple[Candidate, ...]:
-    """Give what can fit a number so long: with letters in it, only shapes that name letters."""
+    """The formats that a number of this length can fit. If it contains letters, only formats with letters can."""
     found: dict[tuple[str, Format], Candidate] = {}
     for carrier in ALL:
         for format_ in carrier.formats:
@@ -45,9 +45,9 @@ _WITH_LETTERS = tuple(_candidates(length, digits_only=False) for length in range
 
 
 def fitting(number: str) -> list[Carrier]:
-    """Give every carrier that can have issued a cleaned number, by the formats that tell carriers apart.
+    """Every carrier that can have issued a cleaned number, by the formats that distinguish carriers.
 
-    Each id comes once. An S10 number belongs to the post of its country and to international mail.
+    Each id occurs once. An S10 number belongs to the post of its country and to international mail.
     """
     length = len(number)
     if length >= _LONGEST:

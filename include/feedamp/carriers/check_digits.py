@@ -1,6 +1,6 @@
 """Check digits: each function says whether the last character of a number agrees with those before it.
 
-All take cleaned text in upper case, of the right shape and length: that is the format's work.
+All take cleaned text in upper case, of the right shape and length; the format has checked that before.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DOUBLED = bytes.maketrans(bytes(range(10)), bytes([0, 2, 4, 6, 8, 1, 3, 5, 7, 9
 
 
 def of_part(rule: Rule, start: int, end: int | None = None) -> Rule:
-    """Give the rule applied to a part of the number; `start` below zero counts from the end."""
+    """The rule, applied to a part of the number; a negative `start` counts from the end."""
     part = slice(start, end)
 
     @wraps(rule)
@@ -44,8 +44,8 @@ def gs1(number: str) -> bool:
 def ups(number: str) -> bool:
     """Weights 1 and 2 in turn from the left, sum up to the next ten; letters count as their code minus 3.
 
-    Source: UPS 1Z specification (A counts 2, B 3, H 9, I 0 and round again); OnTrac writes digits for
-    letters.
+    Source: UPS 1Z specification (A counts as 2, B as 3, H as 9, I as 0 and so on); OnTrac replaces its letters by
+    digits.
     """
     values = number.encode().translate(_VALUES)
     return (sum(values[:-1:2]) + 2 * sum(values[1:-1:2]) + values[-1]) % 10 == 0
@@ -72,7 +72,7 @@ def modulo_7(number: str) -> bool:
 def s10(number: str) -> bool:
     """Weights 8, 6, 4, 2, 3, 5, 9, 7, and 11 minus the sum modulo 11, where 10 counts as 0 and 11 as 5.
 
-    Source: UPU standard S10; the eight digits and their check digit stand third to eleventh.
+    Source: UPU standard S10; the eight digits and their check digit are characters 3 to 11.
     """
     values = number.encode().translate(_VALUES)
     rest: int = sum(map(mul, values[2:10], _S10_WEIGHTS)) % 11

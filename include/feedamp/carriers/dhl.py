@@ -2,8 +2,8 @@
 
 Source: DHL tracking help (Express: 10 digits; pieces: JJD or another J code and digits; eCommerce: GM and
 10 to 39 more, or 10 to 39 digits; Paket: 12 or 20 digits; Freight and Global Forwarding: 5 to 10
-characters) and the air waybill rule. Only what is stated as DHL or DHL Express is held to it; eCommerce
-and Paket hand over to posts.
+characters) and the air waybill rule. The waybill rule is required only for numbers stated as DHL or DHL Express,
+because eCommerce and Paket hand over to posts.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _ECOMMERCE_14 = Format("eCommerce, 14 digits", shape(r"\d{14}"), {14}, telling=F
 _PAKET = Format("Paket", shape(r"0034043\d{13}"), {20}, check_digits.gs1)
 _GERMAN_MAIL = s10_of("DE")
 
-# Anything up to eight letters and then digits. Not a UPS label, nor GM or JJD with a wrong letter, nor a
-# lone letter among digits.
+# Up to eight letters and then digits. Excludes UPS labels, GM or JJD with a wrong letter, and a single letter among
+# digits.
 _NOT = NOT_1Z + r"(?!G[A-LN-Z]\d{16,18}\Z|[A-IK-Z]JD\d+\Z)"
 _NEVER = (ups.UPS_1Z, ups.WAYBILL, fedex.GROUND_96, fedex.BARCODE, fedex.ASTRA)
 _OTHERS = _NOT + r"(?:\d{5,9}|\d{12,39}|[A-Z]{1,8}\d[A-Z0-9]{4,38}|\d[A-Z]{1,4}\d{6,20})"

@@ -1,11 +1,11 @@
 """European parcel carriers.
 
-Most number rules here are not public, so only what is certain is ever called invalid. Source:
+Most number rules here are not public, so a number is called invalid only where that is certain. Source:
 
 - DPD: parcel label specification 2.4.1 (28 characters, of which 14 and the check character are printed).
 - Yodel (JD or JJD and 16 digits; parcels from other carriers keep their numbers): the public collection
   jkeen/tracking_number_data.
-- Royal Mail, Parcelforce, PostNL, Correos: UPU S10. From printed labels only, so nothing is refused by them: PB, two
+- Royal Mail, Parcelforce, PostNL, Correos: UPU S10. From printed labels only, so they exclude nothing: PB, two
   letters and ten digits (Parcelforce), 3S with letters and digits (PostNL). Spanish numbers that start with CV
   have been seen without the check digit.
 """
@@ -18,7 +18,7 @@ from feedamp.carriers.s10 import COUNTRIES, LOOKS_LIKE, POST_SHAPES, S10, s10_of
 
 _DPD_LABEL = Format("label", shape(r"\d{27}[A-Z0-9]"), {28}, check_digits.modulo_37_36)
 _DPD_NUMBER = Format("parcel number", shape(r"\d{14}[A-Z]"), {15}, check_digits.modulo_37_36)
-# Ends in a digit where chance wants it; national numbers of 15 digits follow other rules.
+# The check character is sometimes a digit; national numbers of 15 digits follow other rules.
 _DPD_NUMBER_OF_DIGITS = Format(
     "parcel number", shape(r"\d{15}"), {15}, check_digits.modulo_37_36, pins=False, telling=False
 )

@@ -1,4 +1,4 @@
-"""What a number format and a carrier are made of."""
+"""The types for a number format and a carrier."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from feedamp.carriers.check_digits import Rule
 class Format:
     """One way a carrier writes its numbers.
 
-    `shape` matches the whole cleaned number, and `lengths` are those it can match: they alone tell most
-    formats apart, which is quick. `check` is None where there is no check digit. `pins`: no other number
-    of the carrier looks like this, so a wrong check digit is a typing error. `telling`: few enough numbers
-    of others fit by chance for this to say something about the carrier.
+    `shape` matches the whole cleaned number; `lengths` are the lengths it can match, a quick first test. `check` is
+    None if there is no check digit. `pins`: no other numbers of the carrier have this shape, so a wrong check digit is
+    a typing error. `telling`: so few numbers of other carriers fit by chance that a match identifies the carrier.
     """
 
     name: str
@@ -27,7 +26,7 @@ class Format:
     telling: bool = True
 
     def fits(self, number: str) -> bool:
-        """Say whether a cleaned number has this shape and, where there is one, the right check digit."""
+        """Whether a cleaned number has this shape and, if the format has a check digit, the right one."""
         return (
             len(number) in self.lengths
             and self.shape.fullmatch(number) is not None
@@ -39,12 +38,11 @@ class Format:
 class Carrier:
     """A carrier, or one service of it, and the numbers it can issue.
 
-    `names` are its names in plain words, parted by bars. `handed_over` are formats of the carriers that
-    deliver for it; a wrong check digit in one of them proves nothing. `open_shapes` are numbers it may
-    issue by rules that are not public; they are called invalid only where they fit, check digit included,
-    one of the formats of others in `never`. `zero_padded` are the lengths of digit-only numbers that lose a
-    leading zero in a spreadsheet. `looks_like` ends the sentence "It should be ...". `country` is the S10 code
-    of a post.
+    `names` are its names in plain words, separated by bars. `handed_over` are formats of the carriers that deliver for
+    it; a wrong check digit in one of them proves nothing. `open_shapes` are numbers that it may issue by rules that are
+    not public; such a number is invalid only if it fits a format in `never`, check digit included, which belongs to
+    another carrier. `zero_padded` are the lengths of digit-only numbers that lose a leading zero in a spreadsheet.
+    `looks_like` ends the sentence "It should be ...". `country` is the S10 code of a post.
     """
 
     carrier_id: str
@@ -60,10 +58,10 @@ class Carrier:
 
 
 def shape(pattern: str) -> re.Pattern[str]:
-    r"""Compile a shape, where `\d` means the ten ASCII digits only."""
+    r"""Compile a shape in which `\d` matches only the ten ASCII digits."""
     return re.compile(pattern, re.ASCII)
 
 
-# Whoever has numbers of unknown shape still has none that start like a UPS label and are as long as one.
+# Even a carrier with numbers of unknown shape has none with the start and the length of a UPS label.
 NOT_1Z = r"(?!1Z[A-Z0-9]{15}\d\Z)"
 ANYTHING_BUT_1Z = shape(NOT_1Z + r".+")

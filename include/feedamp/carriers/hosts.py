@@ -1,7 +1,7 @@
-"""Hosts of tracking links, and the carrier behind each: the second hint where a name says too little.
+"""Hosts of tracking links and their carriers; used when a carrier's name is unknown or ambiguous.
 
 Source: the carriers' own sites. Shops and services that track for many carriers (17track, AfterShip, Narvar,
-ParcelsApp, Route) are left out, and so is amazon.com, which also shows parcels of others.
+ParcelsApp, Route) are left out, and so is amazon.com, which also shows parcels of other carriers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from feedamp.carriers.catalogue import ALL
 from feedamp.carriers.formats import Carrier
 
-# id: hosts; what stands before a host, as www or track, does not matter
+# id: hosts; subdomains such as www or track match too
 _TABLE = """
 ups: ups.com upsmi.com
 fedex: fedex.com
@@ -94,7 +94,7 @@ BY_HOST = _carriers_by_host()
 
 @lru_cache(maxsize=8192)
 def linked(url: str) -> Carrier | None:
-    """Give the carrier whose site a tracking link leads to; None for other sites and for what is no link."""
+    """The carrier to whose site a tracking link leads; None for other sites and for text that is not a link."""
     try:
         host = urlsplit(url.strip() if "//" in url else f"//{url.strip()}").hostname or ""
     except ValueError:

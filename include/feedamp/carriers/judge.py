@@ -1,4 +1,4 @@
-"""The judgement: a number against the carrier it was stated with."""
+"""Checks a tracking number against the carrier that was stated with it."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from feedamp.carriers.names import resolve
 from feedamp.carriers.reasons import refused, unjudged, without_carrier
 from feedamp.carriers.verdict import Status, Verdict, valid
 
-# What a number of the right shape and a wrong check digit proves.
+# What a wrong check digit proves about a number of the right shape.
 _NOTHING, _UNLESS_ANOTHERS, _MISTYPED = range(3)
 
 
 def check(carrier: str | None, tracking_number: str | None, *, url: str | None = None) -> Verdict:
-    """Give the verdict on a tracking number stated with a carrier, both as the seller wrote them.
+    """The verdict on a tracking number and its stated carrier, both as the seller wrote them.
 
-    `invalid` only when the number cannot be one of the stated carrier. A missing number, a carrier we do not
-    know and a number by rules that are not public are `unverified`. Spaces, dashes and case do not matter.
-    `url`, the tracking link, is asked only where the name means no carrier or more than one; a carrier found
-    by it alone makes numbers valid and never invalid, for no one stated it.
+    `invalid` only if the number cannot be one of the stated carrier. A missing number, an unknown carrier and a number
+    whose rules are not public are `unverified`. Spaces, dashes and case do not matter. `url`, the tracking link, is
+    used only if the name means no carrier or more than one. With a carrier found by the link alone a number can be
+    valid but never invalid, because the seller did not state that carrier.
     """
     stated = resolve(carrier) if carrier else None
     if stated is None and url and (hinted := linked(url)):
@@ -36,10 +36,10 @@ def check(carrier: str | None, tracking_number: str | None, *, url: str | None =
 
 
 def identify(tracking_number: str) -> list[str]:
-    """Give the ids of all carriers whose formats the number fits, check digit included.
+    """The ids of all carriers whose formats the number fits, check digit included.
 
-    The best known come first. Formats that any number may fit by chance do not count. An S10 number gives the
-    post of its country, if we know it by name, and "s10".
+    The best known come first. Formats that numbers often fit by chance do not count. An S10 number gives the post of
+    its country, if that is in the catalogue, and "s10".
     """
     number = typed_numbers.clean(tracking_number)
     if typed_numbers.spreadsheet_damage(tracking_number) or typed_numbers.is_placeholder(number):
@@ -48,9 +48,9 @@ def identify(tracking_number: str) -> list[str]:
 
 
 def normalize(carrier: str | None, *, url: str | None = None) -> str | None:
-    """Give the id of the one carrier a name means; None when it is unknown or fits more than one.
+    """The id of the carrier that a name means; None if it is unknown or fits more than one.
 
-    `url`, the tracking link, is asked only where the name gives no answer.
+    `url`, the tracking link, is used only if the name gives no result.
     """
     stated = resolve(carrier) if carrier else None
     if stated is None and url:

@@ -1,7 +1,7 @@
-"""Numbers of UPS, FedEx and USPS that are no one else's, by how many carriers can be told apart from them.
+"""Formats that only UPS, FedEx and USPS use, in groups for carriers that can be distinguished from them.
 
-A carrier whose own rules are not public names one of these groups in `never`. Each number is held against the
-whole format with its check digit, so that chance cannot make a carrier's own number look like one of these.
+A carrier whose own rules are not public names one of these groups in `never`. A number must fit the whole format
+including the check digit, so that a carrier's own number does not match one of these by chance.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ UNMISTAKABLE = (
     ups.UPS_1Z, ups.WAYBILL, fedex.GROUND_96, fedex.BARCODE, fedex.ASTRA,
     usps.impb("45", 22), usps.impb("45", 26), usps.impb("4", 30),
 )  # fmt: skip
-# For carriers that bring nothing to USPS: what commercial mailers print, too.
+# For carriers that hand nothing over to USPS: also the numbers of commercial mailers.
 NOT_HANDED_TO_USPS = (*UNMISTAKABLE, usps.impb("123", 22), usps.impb("123", 26))
 # For carriers that publish the length of all their numbers, and have none of 15, 18 or 20 digits ...
 WITHOUT_12_DIGITS = (*NOT_HANDED_TO_USPS, fedex.GROUND, fedex.ECONOMY, fedex.CONTAINER, usps.TWENTY)

@@ -1,4 +1,4 @@
-"""Carrier names as sellers write them, and the carrier each one means."""
+"""Resolves carrier names as sellers write them."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ _LONGEST = max(map(len, _BY_WORDS))
 
 @lru_cache(maxsize=8192)
 def resolve(name: str) -> Carrier | None:
-    """Give the carrier, or the service of it, that a name means; None when none or more than one fits.
+    """The carrier, or the service of it, that a name means; None if none or more than one fits.
 
-    The longest known phrase of whole words counts at every place, so "DHL eCommerce" is not also "DHL". Words
-    that name no carrier are passed over. Mail in general gives way to any carrier beside it.
+    At each word the longest known phrase of whole words counts, so "DHL eCommerce" is not also "DHL". Words that name
+    no carrier are skipped. "International mail" is ignored if the name contains another carrier.
     """
     words = words_of(name)
     if found := _BY_LETTERS.get("".join(words)):

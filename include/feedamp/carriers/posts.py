@@ -1,8 +1,8 @@
-"""The other posts of the world by name. All use S10 across borders; what they use at home is left open.
+"""The other national posts by name. All use S10 across borders; their domestic numbers are not checked.
 
-Source: UPU list of designated operators and standard S10. Correios uses S10 at home, too, and nothing else; the
-article numbers of Australia Post have a check digit whose rule is not public. A name that several posts share
-stands where one of them is meant when nothing else is said ("La Poste" is the French one).
+Source: UPU list of designated operators and standard S10. Correios also uses S10 for domestic mail, and nothing else;
+the article numbers of Australia Post have a check digit whose rule is not public. A name that several posts share is
+listed at the post that it usually means ("La Poste" is the French one).
 """
 
 from __future__ import annotations

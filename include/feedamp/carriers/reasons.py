@@ -1,4 +1,4 @@
-"""What the seller reads: every verdict is made once for each carrier and kept, since most numbers share a few."""
+"""The messages for sellers. Verdicts are cached, because most numbers share a few of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from feedamp.carriers.verdict import Status, Verdict
 AS_TEXT = "Format the column as text and enter the number from the label again."
 _COMPARE = "Compare it with the label."
 
-# In all of these `{0}` is the stated carrier, `{1}` what more there is to say.
+# In all of these `{0}` is the stated carrier and `{1}` a detail.
 DAMAGED = f"The tracking number is damaged: {{1}}. {AS_TEXT}"
 PLACEHOLDER = "This is a placeholder. Enter the number from the label."
 LOST_ZERO = f"A leading zero is missing, as happens in spreadsheets. {AS_TEXT}"
@@ -40,17 +40,17 @@ ONLY_LINKED = (
 
 @lru_cache(maxsize=4096)
 def refused(stated: Carrier, text: str, more: str = "") -> Verdict:
-    """Give the verdict that the number cannot be one of the stated carrier."""
+    """The verdict that the number cannot be one of the stated carrier."""
     return Verdict(Status.INVALID, stated.carrier_id, text.format(stated, more))
 
 
 @lru_cache(maxsize=4096)
 def unjudged(stated: Carrier, text: str, more: str = "") -> Verdict:
-    """Give the verdict that no public rule says anything about the number."""
+    """The verdict that the number could not be checked against the stated carrier."""
     return Verdict(Status.UNVERIFIED, stated.carrier_id, text.format(stated, more))
 
 
 @cache
 def without_carrier(reason: str) -> Verdict:
-    """Give the verdict on a number whose carrier is not known."""
+    """The verdict on a number whose carrier is not known."""
     return Verdict(Status.UNVERIFIED, None, reason)

@@ -1,4 +1,4 @@
-"""The number every post uses across borders: two letters, nine digits, the two letters of a country.
+"""The number format that every post uses across borders: two letters, nine digits, two letters of a country.
 
 Source: UPU standard S10: service indicator, eight-digit serial number with check digit, ISO 3166-1 code of
 the country of issue. Posts deliver what other posts issued, so the country need not be their own.
@@ -21,13 +21,13 @@ COUNTRIES = "|".join(f"{first}[{second}]" for first, second in _SECOND_LETTERS.i
 
 
 def s10_of(countries: str, services: str = "[A-Z]{2}") -> Format:
-    """Give the S10 format for countries of issue and service indicators, both as patterns of two letters."""
+    """The S10 format for countries of issue and service indicators, both given as patterns of two letters."""
     return Format("S10", shape(rf"{services}\d{{9}}(?:{countries})"), {13}, check_digits.s10)
 
 
 S10 = s10_of(COUNTRIES)
 
-# A post's numbers at home are its own affair, but ISO promises never to give these codes to a country.
+# Domestic numbers of a post can have any other shape; ISO never assigns these codes to a country.
 POST_SHAPES = shape(NOT_1Z + r"(?![A-Z]{2}\d{9}(?:AA|Q[M-Z]|X[A-JL-Z]|ZZ)\Z).+")
 
 LOOKS_LIKE = "two letters, nine digits and the two letters of a country"

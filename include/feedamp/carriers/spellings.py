@@ -1,12 +1,12 @@
-"""Names of carriers in other languages, of services that only one carrier sells, and misspelled ones.
+"""Further carrier names: in other languages, of services that only one carrier sells, and common misspellings.
 
-A misspelling stands here only if it can mean one carrier: no rule of likeness is applied, since one letter parts
+A misspelling is listed only if it can mean just one carrier. There is no fuzzy matching, because one letter separates
 SunExpress from YunExpress and UPS from USPS. "USP", "Ontrack" and "Priority Mail" are left out for that reason.
 """
 
 from __future__ import annotations
 
-# id: names, parted by bars; an id with several carriers (DHL) means the first
+# id: names, separated by bars; an id with several carriers (DHL) means the first
 TABLE = """
 ups: united parcel services|united parcels service|surepost|mail innovations|ups surepost|ups worldwide|юпс|联合包裹|ユーピーエス
 fedex: fedx|fed x|fedexx|fexed|fedez|fdex|fedeex|feddex|federal expres|fed express|федекс|联邦快递|聯邦快遞|フェデックス|페덱스
@@ -59,11 +59,11 @@ sto: 申通|申通快递
 yunda: 韵达|韵达快递
 """
 
-# Where labels are bought: they hold a carrier's name and say nothing about the carrier.
+# Services that sell labels: these contain a carrier's name but do not mean that carrier.
 SHOPS = ("amazon buy shipping", "buy shipping")
 
 
 def by_carrier() -> dict[str, list[str]]:
-    """Give the further names of each carrier id."""
+    """The further names of each carrier id."""
     rows = (row.split(": ") for row in TABLE.strip().splitlines())
     return {carrier_id: names.split("|") for carrier_id, names in rows}

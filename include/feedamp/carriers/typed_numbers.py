@@ -1,4 +1,4 @@
-"""Tracking numbers as they are typed, pasted and spoiled by spreadsheets."""
+"""Cleans tracking numbers as they were typed or pasted, and detects damage by spreadsheets."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ _AROUND = "?!:;,*/\\|<>{}_"
 _EXPONENT = re.compile(r"\d(?:[.,]\d+)?E\+?\d{1,2}", re.ASCII)
 _HIDDEN = re.compile(r"#{3,}")
 _DECIMAL = re.compile(r"\d+[.,]0+", re.ASCII)
-# What scanners put in front: the name of the symbology (]C1), or the sign with which DPD's barcode begins.
+# Prefixes that scanners add: the symbology identifier (]C1), or the sign with which DPD's barcode begins.
 _SCANNED = re.compile(r"\s*(?:\][A-Za-z]\d|%)")
 _ROUTED = re.compile(r"420\d{17,}", re.ASCII)
 _WHOLE_BARCODE = "[)>"  # how the content of a two-dimensional barcode begins (ISO/IEC 15434)
 _LOOKALIKES = str.maketrans("OI", "01")
 # Printed numbers are grouped by spaces, but not in groups of ten.
 _SEVERAL = re.compile(r"[A-Z0-9]{8,}\s*(?:[,;/|&+\n]|\bAND\b)\s*[A-Z0-9]{8,}|[A-Z0-9]{10,}\s+[A-Z0-9]{10,}")
-_KEPT_DIGITS = 15  # a spreadsheet writes zeros for the digits behind them
+_KEPT_DIGITS = 15  # a spreadsheet replaces all further digits with zeros
 _TELLING_ZEROS = 3
 
 
 def clean(number: str) -> str:
-    """Give the number in upper case, without spaces, dashes, dots, quotes, brackets, unseen characters.
+    """The number in upper case, without spaces, dashes, dots, quotes, brackets and invisible characters.
 
-    What a barcode scanner put in front and punctuation at either end are left out, too.
+    A barcode scanner's prefix and punctuation at either end are removed, too.
     """
     if not number.isascii():
         number = unicodedata.normalize("NFKC", number)
@@ -36,9 +36,9 @@ def clean(number: str) -> str:
 
 
 def spreadsheet_damage(typed: str) -> str:
-    """Say what a spreadsheet did to a number as it was typed; empty when there is no sign of it.
+    """What a spreadsheet did to the number, given as it was typed; empty if there is no sign of damage.
 
-    Lost leading zeros are not seen here, since they depend on the carrier.
+    Lost leading zeros are not detected here, because they depend on the carrier.
     """
     if typed.isalnum():
         return ""
@@ -53,15 +53,15 @@ def spreadsheet_damage(typed: str) -> str:
 
 
 def has_dropped_digits(number: str) -> bool:
-    """Say whether a cleaned number ends in the zeros that a spreadsheet writes for digits it cannot keep."""
+    """Whether a cleaned number ends in zeros by which a spreadsheet replaced digits beyond its precision."""
     tail = number[_KEPT_DIGITS:]
     return len(tail) >= _TELLING_ZEROS and number.isdigit() and not tail.strip("0")
 
 
 def is_placeholder(number: str) -> bool:
-    """Say whether a cleaned number holds no digit ("N/A"), or one digit over and over.
+    """Whether a cleaned number has no digit ("N/A") or repeats a single digit.
 
-    Some check digits accept a row of zeros.
+    The second test is needed because some check digits accept a row of zeros.
     """
     if number.isdigit():
         return number.count(number[0]) == len(number)
@@ -69,27 +69,27 @@ def is_placeholder(number: str) -> bool:
 
 
 def holds_several(typed: str) -> bool:
-    """Say whether the field as it was typed holds more than one number."""
+    """Whether the field, as it was typed, holds more than one number."""
     return not typed.isalnum() and _SEVERAL.search(typed.upper()) is not None
 
 
 def is_whole_barcode(typed: str) -> bool:
-    """Say whether the field holds all that is in a two-dimensional barcode."""
+    """Whether the field holds the complete content of a two-dimensional barcode."""
     return typed.lstrip().startswith(_WHOLE_BARCODE)
 
 
 def letters_as_digits(number: str) -> str:
-    """Give a cleaned number with zeros for the letter O and ones for the letter I."""
+    """A cleaned number with every letter O replaced by zero and every letter I by one."""
     return number.translate(_LOOKALIKES)
 
 
 def odd_character(number: str) -> str:
-    """Give the first character of a cleaned number that is in no tracking number, or nothing."""
+    """The first character of a cleaned number that no tracking number can contain, or an empty string."""
     return next((c for c in number if not (c.isascii() and c.isalnum())), "")
 
 
 def described(typed: str, number: str) -> str:
-    """Say in words how long a number is, what it is made of and what a scanner put in front."""
+    """A description of the number: its length, whether it has letters, and a scanner's or barcode's prefix."""
     made_of = "digits" if number.isdigit() else "letters and digits"
     if scanned := _SCANNED.match(typed):
         return f"{len(number)} {made_of} behind the scanner's {scanned[0].strip()}"

@@ -1,7 +1,7 @@
-"""Carriers known by name whose numbers follow no public rule, or that ship under the numbers of others.
+"""Carriers known by name that publish no rule for their numbers, or that ship under other carriers' numbers.
 
-A number stated with one of them is never judged. GLS is here: its parcel numbers (12 digits in Germany) and track
-ids (8 letters and digits) are known from labels, but GLS publishes neither their rules nor those of its countries.
+Numbers of these carriers are not checked. GLS is one of them: its parcel numbers (12 digits in Germany) and track ids
+(8 letters and digits) are known from labels, but GLS publishes neither their rules nor those of its national companies.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Source: UPS tracking help (1Z and 16 more; a letter and 10 digits; 9 or 12 digits; 18 digits or MI and up
 to 28 more for Mail Innovations) and the 1Z specification. USPS delivers SurePost and Mail Innovations
-under its own number.
+under USPS numbers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ UPS = Carrier(
     ),
     handed_over=COMMERCIAL,
     open_shapes=shape(r"[A-Z]\d{10}|\d{7,13}|\d{18}|\d{20,34}|MI[A-Z0-9]{6,28}|[A-Z]{2}\d{9}[A-Z]{2}"),
-    # 12 digits are not here: UPS publishes that length too, without a rule.
+    # Formats of 12 digits are left out, because UPS publishes that length too, without a rule.
     never=(fedex.GROUND_96, fedex.BARCODE, fedex.ASTRA, fedex.ECONOMY, fedex.CONTAINER),
     looks_like="1Z and 16 more letters or digits",
 )

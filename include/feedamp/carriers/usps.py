@@ -15,7 +15,7 @@ _ZIP = r"(?:420\d{5}(?:\d{4})?)?"
 
 
 def impb(identifiers: str, length: int) -> Format:
-    """Give the format of package barcodes, 9 and one of the digits in front, behind a ZIP code or not."""
+    """The format of package barcodes that start with 9 and one of the identifiers, with or without a ZIP code in front."""
     return Format(
         f"IMpb of {length} digits",
         shape(rf"{_ZIP}9[{identifiers}]\d{{{length - 2}}}"),
@@ -25,7 +25,7 @@ def impb(identifiers: str, length: int) -> Format:
 
 
 def _legacy(number: str) -> bool:
-    """The GS1 rule, where older labels leave out the 91 in front that their check digit may count."""
+    """The GS1 rule; older labels omit the leading 91, which their check digit may include."""
     return check_digits.gs1(number) or check_digits.gs1("91" + number)
 
 
@@ -37,8 +37,8 @@ _LEGACY_WITH_ZIP = Format(
     check_digits.of_part(_legacy, -20),
 )
 
-# What other carriers bring to USPS for the last mile: commercial mailers' numbers, and of the old ones
-# those with delivery or signature confirmation.
+# Numbers of parcels that other carriers hand over to USPS for the last mile: those of commercial mailers, and of the
+# older numbers those with delivery or signature confirmation.
 COMMERCIAL = (
     impb("123", 22),
     impb("123", 26),

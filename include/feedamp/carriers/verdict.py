@@ -1,4 +1,4 @@
-"""What the check of one tracking number says."""
+"""The result of checking one tracking number."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cache
 
 
 class Status(StrEnum):
-    """How sure the check is; only `invalid` blocks a seller."""
+    """The result of the check; only `invalid` blocks a seller."""
 
     VALID = "valid"
     INVALID = "invalid"
@@ -17,10 +17,10 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One judged pair of stated carrier and tracking number.
+    """The verdict on one pair of stated carrier and tracking number.
 
-    `carrier_id` is the stated carrier, normalized, and None when it is unknown. `reason` is a sentence for
-    the seller; it is empty when the number is valid.
+    `carrier_id` is the id of the stated carrier, or None if it is unknown. `reason` is a sentence for the seller; it is
+    empty if the number is valid.
     """
 
     status: Status
@@ -30,5 +30,5 @@ class Verdict:
 
 @cache
 def valid(carrier_id: str) -> Verdict:
-    """Give the verdict on a number that fits its carrier; the same object each time."""
+    """The verdict on a number that fits its carrier; always the same object."""
     return Verdict(Status.VALID, carrier_id, "")

@@ -1,7 +1,7 @@
-"""What comes in: order files and which of them are there, rows of a query, the orders and rejects they hold.
+"""Reads order files and query rows into valid orders and rejects.
 
-`files.discover` finds them, `read_rows` reads one, `read_query` reads the rows of a
-query, `read_again` reads a kept row once more.
+`discover` finds the files to read, `read_rows` reads one file, `read_query` reads the rows of a query, and
+`read_again` reads the stored text of a rejected row again.
 """
 
 from feedamp.inbox.files import Discovery, InboxFile, Taken, discover

@@ -1,4 +1,4 @@
-"""A row of a table, `seller_id` and `order`, as a JSON decoder would give it: Parquet and SQL alike."""
+"""Converts a table row of `seller_id` and `order`, from Parquet or SQL, to the types that a JSON decoder returns."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def judge_cells(
     rules: BodyRules,
     faults: tuple[Reason, ...] = (),
 ) -> OrderRow | BadRow:
-    """The verdict on a row; column `order` is a struct or JSON text. `faults` are reasons found while reading it."""
+    """The order or reject of a row; column `order` is a struct or JSON text. `faults` were found while reading the row."""
     content = {name: _plain(value) for name, value in row.items()}
     if isinstance(content.get("order"), str):
         try:
@@ -38,8 +38,11 @@ def judge_cells(
 
 
 def _plain(value: object) -> Any:
-    """A cell without members that are null, since every row of a struct has all; moments and fractions as text and
-    exact decimals."""
+    """A cell as a JSON decoder would return it.
+
+    Null members are left out, because every row of a Parquet struct has all members. Dates and times become text,
+    floats become exact decimals.
+    """
     if isinstance(value, dict):
         return {name: _plain(member) for name, member in value.items() if member is not None}
     if isinstance(value, list):

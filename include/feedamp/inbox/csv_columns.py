@@ -1,4 +1,4 @@
-"""What the header of a flat CSV file says: which cell goes where in an order, and as what."""
+"""Maps the columns of a flat CSV file to the fields of an order and their types."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WHOLE = re.compile(r"\s*([+-]?[0-9]{1,18})(\.0*)?\s*", re.ASCII)  # spreadsheet
 
 
 def columns(header: list[str]) -> list[str]:
-    """Full names of the columns; one without a name is called `column_3`, counted from 1."""
+    """Full names of the columns; an unnamed one is named by its position from 1, e.g. `column_3`."""
     names = (name.strip() or f"column_{position}" for position, name in enumerate(header, 1))
     return [storable(SHORT_NAMES.get(name, name)) for name in names]
 
@@ -33,7 +33,7 @@ def header_faults(names: list[str]) -> Iterator[Reason]:
     missing = [name for name in (SELLER, NUMBER) if name not in names]
     for name in missing:
         yield Reason(name, "missing", "the header has no such column; columns are separated by commas")
-    if missing:  # then this may be no header but an order, whose values must not be repeated
+    if missing:  # the row may be an order and not a header, so the messages must not repeat its values
         return
     for name, times in Counter(names).items():
         if times > 1:
@@ -44,7 +44,7 @@ def header_faults(names: list[str]) -> Iterator[Reason]:
 
 
 def order_of(rows: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """The order that these rows describe, a line each, by their filled cells."""
+    """The order that these rows describe, with one line per row, from their non-empty cells."""
     order: dict[str, Any] = {}
     order_lines = []
     for row in rows:
@@ -68,7 +68,7 @@ def _put(target: dict[str, Any], name: str, value: object) -> None:
 
 
 def _value(name: str, cell: str) -> object:
-    """Text as what its field holds; text that cannot be that is left to the check to refuse."""
+    """The cell as the type of its field; if it cannot be converted, `check_body` rejects it later."""
     if name in MONEY:
         return _number(cell)
     if name == QUANTITY:
@@ -83,5 +83,5 @@ def _value(name: str, cell: str) -> object:
 
 
 def _number(cell: str) -> Decimal:
-    """Text that is no number becomes NaN, which the check calls a bad number."""
+    """The cell as a number; other text becomes NaN, which `check_body` rejects as a bad number."""
     return Decimal(cell.strip()) if _NUMBER.fullmatch(cell) else Decimal("NaN")

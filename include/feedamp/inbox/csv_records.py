@@ -1,7 +1,7 @@
-"""CSV text as records, one after the other; a broken one costs the line it starts on, never the rest.
+"""Splits CSV into records as a stream; a broken record costs only the line on which it starts.
 
-`pandas.read_csv` is not used: on a stray or unclosed quote, a surplus cell or a byte that is not UTF-8 it
-either ends the whole file or drops the row without a word, and it pads short rows so that no one notices.
+`pandas.read_csv` is not used: on a stray or unclosed quote, a surplus cell or a byte that is not UTF-8 it either
+fails for the whole file or silently drops the row, and it silently pads short rows.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ MAX_RECORD_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Record:
-    """The cells as text, none for a blank line; `fault` says what is wrong with the record as a whole.
+    """The cells of a record as text, none for a blank line; `fault` says what is wrong with the whole record.
 
-    `has_end` is False for a record at the end of the file without a line end.
+    `has_end` is False for the last record of a file that does not end with a line end.
 
-    `row_number` is what a spreadsheet shows: a record with line breaks in quotes is one row. Bytes that are
-    not UTF-8 stand as lone surrogates.
+    `row_number` is counted as in a spreadsheet: a record with line breaks inside quotes is one row. Bytes that are
+    not UTF-8 become lone surrogates.
     """
 
     row_number: int
@@ -34,7 +34,7 @@ class Record:
 
 
 class _Feed:
-    """Lines as text, and back to where the open record started."""
+    """An iterator of lines as text that can go back to the start of the current record."""
 
     def __init__(self, source: Iterator[Line]) -> None:
         self.source = source
@@ -47,7 +47,7 @@ class _Feed:
 
     def __next__(self) -> str:
         if self.taken_bytes > MAX_RECORD_BYTES:
-            raise StopIteration  # no order is that long: a quote was not closed
+            raise StopIteration  # no order is that long, so a quote was not closed
         line = self.again.popleft() if self.again else next(self.source)
         self.taken.append(line)
         self.taken_bytes += len(line.content)
@@ -58,7 +58,7 @@ class _Feed:
         return taken
 
     def keep_first(self) -> Line:
-        """The line the record starts on; the others are read again."""
+        """The line on which the record starts; the lines after it are read again."""
         first, *others = self.accept()
         self.again.extendleft(reversed(others))
         return first
@@ -91,7 +91,7 @@ def _text(line: Line) -> str:
 
 
 def _best_effort(line: Line) -> list[str]:
-    """The cells as far as they can be told apart, enough to see which order the line belongs to."""
+    """The cells as far as they can be separated, to identify the order that the line belongs to."""
     try:
         return next(csv.reader([_text(line)]), [])
     except csv.Error:

@@ -1,4 +1,4 @@
-"""Which files of the inbox are to be read now; adapter over fsspec, so any store will do."""
+"""Finds the inbox files that are to be read now; works with any store that fsspec supports."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ HASH_CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class InboxFile:
-    """One version of a file; `modified_at` is UTC, None where the store does not tell.
+    """One version of a file; `modified_at` is UTC, or None if the store does not report it.
 
-    `stamp` is what the store's listing said about this version: while it stays the same, the content needs
-    not be read to know that it is the same. Empty where the listing says too little. `store` is where it was
-    found; without it, `url` says all.
+    `stamp` is a hash of the store's listing entry for this version: while it does not change, neither has the content,
+    and the file is not read. It is empty if the listing has no modification time. `store` is where the file was found;
+    without it, `url` is enough to open it.
     """
 
     name: str
@@ -40,7 +40,7 @@ class InboxFile:
 
 
 class Taken(NamedTuple):
-    """A version that was read before; a file is taken once by name, size and checksum (SHA-256, hex)."""
+    """A version that was read before; each version (name, size, SHA-256 checksum in hex) is read once."""
 
     name: str
     size: int
@@ -50,10 +50,10 @@ class Taken(NamedTuple):
 
 @dataclass(frozen=True)
 class Discovery:
-    """What one look at the inbox found.
+    """The result of one search of the inbox.
 
-    `files` in name order; `waiting` holds name -> size of those still being written, to be handed to the next
-    look as `observed`; `unreadable` holds name -> why, for files that could not be opened.
+    `files` are in name order. `waiting` holds name -> size of files that are still being written; pass it to the next
+    search as `observed`. `unreadable` holds name -> reason for files that could not be opened.
     """
 
     files: tuple[InboxFile, ...] = ()
@@ -85,15 +85,15 @@ def discover(
 ) -> Discovery:
     """The files to read now: settled, and not seen before in this version.
 
-    A file younger than `settle_s` is taken if its size is the one `observed` at the previous look; if there
-    are others, the inbox is looked at once more after at most `settle_s`, so that a single run by hand takes
-    a file that was just dropped. Only one whose size still changes goes to `waiting`. Every name that is not
-    ignored is returned, whatever its ending: `read_rows` says what it cannot read.
+    A file younger than `settle_s` is settled if its size is the one `observed` by the previous search. If there are
+    other young files, the inbox is listed again after at most `settle_s`, so that a single manual run reads a file that
+    was just put there. Only files whose size still changes are `waiting`. Files with any ending are returned, unless
+    their name is ignored: `read_rows` rejects those that it cannot read.
 
     Safe to repeat: nothing in the inbox is changed.
 
     Raises:
-        ConfigurationError: `inbox` is no URL of a store that is installed, or the store refuses us.
+        ConfigurationError: `inbox` is not a URL of an installed store, or access to the store is denied.
         TransientError: the inbox could not be listed.
     """
     store = open_storage("inbox_url", inbox) if isinstance(inbox, str) else inbox
@@ -116,7 +116,7 @@ def discover(
             checksum = _checksum(store, entry.path)
         except FileNotFoundError:
             if store.is_local and Path(entry.path).is_symlink():
-                unreadable[name] = "it is a link to a file that does not exist: mend or remove the link"
+                unreadable[name] = "it is a link to a file that does not exist: fix or remove the link"
             continue
         except OSError as error:
             unreadable[name] = f"it cannot be read: {type(error).__name__}"
@@ -131,7 +131,7 @@ def discover(
 
 
 def open_file(file: InboxFile) -> IO[bytes]:
-    """The file's bytes; opened by folder and name, since `::` and `?` in a name mean something in a URL."""
+    """The file's bytes. It is opened by folder and name, because `::` and `?` in a name have a meaning in a URL."""
     store = file.store or open_storage("inbox_url", file.url.removesuffix(f"/{file.name}"))
     with store.reached():
         return cast("IO[bytes]", store.fs.open(f"{store.root}/{file.name}", "rb", **store.open_options))
@@ -166,12 +166,14 @@ def _settle(
 
 
 def _look(store: Storage) -> dict[str, _Entry] | None:
-    """Files that are not to be ignored, by name; None if there is no such folder."""
+    """The inbox files by name, without ignored ones; None if the folder does not exist."""
     try:
         with store.reached():
             listing = store.fs.ls(store.root, detail=True)
     except FileNotFoundError:
-        return {} if store.is_object_store else None  # a bucket has no folders: nothing there is an empty one
+        return (
+            {} if store.is_object_store else None
+        )  # a bucket has no folders, so nothing found means an empty folder
     except OSError as error:
         raise TransientError(f"the inbox could not be listed: {type(error).__name__}") from error
     found = {}
@@ -189,7 +191,7 @@ def _look(store: Storage) -> dict[str, _Entry] | None:
 
 
 def _target(store: Storage, link: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a listing would say of the file that a link points to; a link to nothing passes for a file."""
+    """The listing entry of the file that a link points to; a broken link is treated as a file."""
     try:
         return cast("Mapping[str, Any]", store.fs.info(os.path.realpath(link["name"])))
     except OSError:

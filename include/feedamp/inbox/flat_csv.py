@@ -1,7 +1,7 @@
-"""Flat CSV: one order line a row; the rows of an order may lie apart.
+"""Flat CSV: one order line per row; the rows of an order need not be adjacent.
 
-Rows are gathered in a temporary database on disk, so memory does not grow with the file. The same order may come more
-than once: `deliveries` tells one delivery from the next.
+Rows are collected in a temporary database on disk, so memory does not grow with the file. A file may deliver the same
+order several times: `deliveries` separates the deliveries.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from feedamp.inbox.csv_records import Record, records
 from feedamp.inbox.rows import BadRow, OrderRow, Origin, judge, kept, reject, reject_file
 from feedamp.order_body import BodyRules, Reason, is_storable
 
-# A row as it is kept: its filled cells by column. Where they do not fit the header, the two ids as far as
-# they can be told, and all cells in a list under UNFIT, which no column is called.
+# A stored row: its non-empty cells by column. If the row does not fit the header: the two ids as far as they are known,
+# and all cells as a list under UNFIT, which cannot be the name of a column.
 Cells = Mapping[str, Any]
 Row = tuple[int, Cells]  # its number and its cells
 UNFIT = ""
@@ -38,10 +38,10 @@ GATHER = """
 
 
 def read_csv(stream: IO[bytes], source: str, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
-    """Each order where its first row stands, each of its deliveries in turn; blank rows are skipped but counted.
+    """The orders in the order of their first rows, with each delivery of an order; blank rows are skipped but counted.
 
-    A row that does not fit the header spoils the order whose number it shows, since a line of it is lost. If it is the
-    last row and has no line end, the file was cut, and a reject of the file comes last.
+    A row that does not fit the header makes the order whose number it shows a reject, because one of its lines is lost.
+    If such a row is the last one and has no line end, the file was cut off, and a reject of the file follows at the end.
     """
     found = records(stream)
     header = next(found, None)
@@ -66,9 +66,9 @@ def read_csv(stream: IO[bytes], source: str, rules: BodyRules) -> Iterator[Order
 
 
 def judge_order(source: str, rows: Sequence[Row], rules: BodyRules, *, repeats: int = 0) -> OrderRow | BadRow:
-    """The verdict on one delivery of an order by its rows, at least one; of several deliveries, on the last.
+    """The order or reject that one delivery's rows give (at least one row); if they hold several, the last one counts.
 
-    `repeats`: rows of the file that say the same as one of these, and are counted with them.
+    `repeats`: how many further rows of the file are exact repeats of these; they are counted in `rows`.
     """
     faults = [
         Reason("order_lines", "wrong_type", f"row {number} {MISFIT}")
@@ -91,7 +91,7 @@ def judge_order(source: str, rows: Sequence[Row], rules: BodyRules, *, repeats: 
 
 @dataclass
 class Delivery:
-    """Rows of one order that say together what it is, by number; `repeats` counts rows left out as exact repeats."""
+    """The rows, with their numbers, that together describe an order once; `repeats` counts exact repeats left out."""
 
     rows: list[Row]
     repeats: int = 0
@@ -103,25 +103,26 @@ class Delivery:
 
 
 def deliveries(rows: Sequence[Row]) -> list[Delivery]:
-    """The deliveries of one order in the order they came in, as their first rows stand.
+    """The deliveries of one order, in the order of their first rows.
 
-    Rows that say the same of the order as a whole belong together, wherever they stand, and a row that says all the
-    same as another changes nothing. Rows that say something else of the order are a delivery of their own if they name
-    a line that the delivery before them has; otherwise they contradict that delivery and stay with it, to be refused.
-    An order with a row that does not fit the header is not taken apart: which delivery lacks a line is unknown.
+    Rows with equal order-level cells belong to the same delivery, wherever they are in the file; an exact repeat of a
+    row is only counted. Rows with other order-level cells start a new delivery if they name a line number that the
+    previous delivery already has; otherwise they are added to that delivery, whose cells then differ, and it is
+    rejected. An order with a row that does not fit the header is one delivery, because it is unknown which delivery
+    lacks the line.
     """
     if any(UNFIT in cells for _, cells in rows):
         return [Delivery(list(rows))]
     alike: dict[frozenset[tuple[str, str]], Delivery] = {}
-    said: set[frozenset[tuple[str, str]]] = set()
+    seen: set[frozenset[tuple[str, str]]] = set()
     for number, cells in rows:
         everything = frozenset(cells.items())
         whole_order = frozenset(item for item in everything if not item[0].startswith(LINES))
         group = alike.setdefault(whole_order, Delivery([]))
-        if LINE_NUMBER in cells and everything in said:
+        if LINE_NUMBER in cells and everything in seen:
             group.repeats += 1
         else:
-            said.add(everything)
+            seen.add(everything)
             group.rows.append((number, cells))
     found: list[Delivery] = []
     for group in alike.values():
@@ -135,7 +136,7 @@ def deliveries(rows: Sequence[Row]) -> list[Delivery]:
 
 
 def kept_rows(raw: str) -> list[Cells]:
-    """The rows of an order that was kept as `raw`; none if it holds something else, such as a header."""
+    """The rows of the order that is stored as `raw`; none if it holds something else, such as a header."""
     try:
         rows = json.loads(raw)
     except (ValueError, RecursionError):
@@ -148,7 +149,7 @@ def kept_rows(raw: str) -> list[Cells]:
 
 
 def _differences(rows: Sequence[Row]) -> Iterator[Reason]:
-    """Fields of the order as a whole that its rows do not agree on."""
+    """A reason for each order-level field in which the rows differ."""
     (first_number, first), *others = rows
     differing: dict[str, list[int]] = {}
     for number, cells in others:
@@ -157,14 +158,14 @@ def _differences(rows: Sequence[Row]) -> Iterator[Reason]:
                 differing.setdefault(name, []).append(number)
     for name, numbers in sorted(differing.items()):
         shown = ", ".join(map(str, numbers[:10])) + (", …" if len(numbers) > 10 else "")
-        message = f"row {first_number} says otherwise than row {shown}: repeat the same text on every row"
+        message = f"row {first_number} differs from row {shown}: repeat the same text on every row"
         yield Reason(name, "body_changed", message)
 
 
 def _kept_rows(
     found: Iterator[Record], names: list[str], cut_at: list[int]
 ) -> Iterator[tuple[int, str, str, int, str]]:
-    """Every filled row for the temporary table; the number of one that a cut has left goes to `cut_at`."""
+    """Every non-blank row for the temporary table; adds the number of a row that is cut off to `cut_at`."""
     for record in found:
         if any(record.cells):
             if not record.has_end and (record.fault or len(record.cells) < len(names)):
@@ -173,7 +174,7 @@ def _kept_rows(
 
 
 def _kept_row(record: Record, names: list[str]) -> tuple[int, str, str, int, str]:
-    """A row for the temporary table; `apart` keeps rows without an order number from making up one order."""
+    """A row for the temporary table; `apart` keeps rows without seller or order number from forming one order."""
     cells = record.cells
     ids = {name: cell for name, cell in zip(names, cells, strict=False) if name in (SELLER, NUMBER)}
     seller, number = ids.get(SELLER, ""), ids.get(NUMBER, "")
@@ -185,7 +186,7 @@ def _kept_row(record: Record, names: list[str]) -> tuple[int, str, str, int, str
 
 
 def _escaped(text: str) -> str:
-    """Text that SQLite takes; two texts that differ stay different."""
+    """Text that SQLite can store; different texts stay different."""
     return text if is_storable(text) and "\\" not in text else json.dumps(text)
 
 

@@ -1,4 +1,4 @@
-"""JSON Lines: one order a line, `{"seller_id": …, "order": {PUT body}}`; a bad line costs that line only."""
+"""JSON Lines: one order per line, `{"seller_id": …, "order": {PUT body}}`; a bad line is rejected alone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _JSON = msgspec.json.Decoder(float_hook=_decimal)
 
 
 class NotJsonError(Exception):
-    """Bytes that are no JSON text; the message says where, without quoting them."""
+    """Bytes that are not JSON; the message says where, without quoting them."""
 
 
 class CutJsonError(NotJsonError):
@@ -37,10 +37,10 @@ class CutJsonError(NotJsonError):
 
 
 def decode(content: bytes) -> object:
-    """JSON with its fractions as Decimal; of a key written twice the last one counts.
+    """The decoded JSON, with fractions as Decimal; if a key occurs twice, the last value counts.
 
     Raises:
-        NotJsonError: for anything else, `NaN` and `Infinity` included.
+        NotJsonError: the content is not JSON; `NaN` and `Infinity` are not JSON either.
     """
     try:
         return _JSON.decode(content)
@@ -56,10 +56,9 @@ def decode(content: bytes) -> object:
 
 
 def read_jsonl(stream: IO[bytes], source: str, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
-    """Each line in turn; blank ones are skipped but counted. Memory does not grow with the file.
+    """An order or reject per line; blank lines are skipped but counted. Memory does not grow with the file.
 
-    A last line that ends within its JSON and has no line end shows that the file was cut: its reject says so in
-    `file_fault`.
+    If the last line is incomplete JSON without a line end, the file was cut off; its reject says so in `file_fault`.
     """
     for line in lines(stream):
         content = line.content.strip(BLANKS)

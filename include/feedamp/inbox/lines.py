@@ -1,4 +1,4 @@
-"""Split a byte stream into lines without ever holding more than a bounded piece of it."""
+"""Splits a byte stream into lines; memory is bounded, however long a line is."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True)
 class Line:
-    """A line without its `\\n`. Where `is_cut`, `content` is its beginning; `sha256` always counts all of it.
+    """A line without its `\\n`. If `is_cut`, `content` is only its beginning; `sha256` is always of the whole line.
 
-    `has_end` is False for what follows the last `\\n`: a file that was cut ends so.
+    `has_end` is False for a last line without `\\n`, which may mean that the file was cut off.
     """
 
     number: int
@@ -46,9 +46,9 @@ class _Collector:
 
 
 def lines(stream: IO[bytes], max_bytes: int = MAX_LINE_BYTES) -> Iterator[Line]:
-    """Every line, blank ones too, numbered from 1; a byte order mark in front of the first is dropped.
+    """Every line, including blank ones, numbered from 1; a byte order mark at the start is dropped.
 
-    What follows the last `\\n` is a line if it is not empty.
+    Text after the last `\\n` is a line if it is not empty.
     """
     number = 1
     chunk = stream.read(CHUNK_BYTES).removeprefix(BOM)

@@ -1,4 +1,4 @@
-"""Parquet: one order a row, column `seller_id` and column `order` as a struct or as JSON text."""
+"""Parquet: one order per row, with the columns `seller_id` and `order`; `order` is a struct or JSON text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from feedamp.inbox.rows import BadRow, OrderRow, Origin, reject, reject_file
 from feedamp.order_body import BodyRules, Reason
 
 ROWS_DECODED_AT_ONCE = 1_000
-MOST_ROWS = 10**9  # a damaged footer may say anything
+MOST_ROWS = 10**9  # more in a footer means that it is damaged
 MAGIC = b"PAR1"
 PANDAS_INDEX = "__index_level_"  # a column that `DataFrame.to_parquet` adds unasked
 
@@ -27,10 +27,10 @@ class _DamagedError(Exception):
 
 
 def read_parquet(stream: IO[bytes], source: str, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
-    """Each row in turn, numbered from 1. What cannot be decoded ends the file with a reject that says so.
+    """An order or reject per row, numbered from 1. If the file cannot be decoded any further, a reject of the file ends it.
 
-    The file is copied to disk first: after that an error is the file's own and not the store's. The reject counts for
-    the rows that the footer promises and that were not read.
+    The file is copied to disk first, so that a later error is caused by the file and not by the store. The reject of the
+    file counts the rows that the footer declares and that were not read.
     """
     row_number = 0
     with tempfile.TemporaryFile() as copy:
@@ -55,7 +55,7 @@ def read_parquet(stream: IO[bytes], source: str, rules: BodyRules) -> Iterator[O
 
 
 def footer_rows(stream: IO[bytes]) -> int:
-    """How many rows the footer promises, whatever the file is called; 0 if it is not Parquet."""
+    """The number of rows that the footer declares, for a file of any name; 0 if it is not Parquet."""
     with tempfile.TemporaryFile() as copy:
         copy.write(stream.read(len(MAGIC)))
         copy.seek(0)
@@ -81,18 +81,18 @@ def _unreadable(source: str, row_number: int) -> BadRow:
 
 
 def _rows(copy: IO[bytes]) -> Iterator[dict[str, Any] | None]:
-    """Each row; None for one that holds what Python cannot."""
+    """Each row; None for a row with a value that Python cannot represent."""
     try:
         file = pq.ParquetFile(copy, page_checksum_verification=True)
         for batch in file.iter_batches(batch_size=ROWS_DECODED_AT_ONCE):
             for row in _as_python(batch):
                 yield row and {n: value for n, value in row.items() if not n.startswith(PANDAS_INDEX)}
-    except Exception as error:  # whatever a decoder raises at damaged bytes costs the file and no other
+    except Exception as error:  # any error of the decoder means that this file is damaged
         raise _DamagedError(type(error).__name__) from error
 
 
 def _as_python(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | None]:
-    """The rows of a batch; one by one where one of them makes the whole batch fail."""
+    """The rows of a batch; they are converted one by one if one of them makes the whole batch fail."""
     rows = _converted(batch)
     if rows is not None:
         yield from rows
@@ -104,5 +104,5 @@ def _as_python(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | None]:
 def _converted(batch: pa.RecordBatch) -> list[dict[str, Any]] | None:
     try:
         return list(batch.to_pylist())
-    except Exception:  # noqa: BLE001 - whatever a converter raises costs the row and no other
+    except Exception:  # noqa: BLE001 - any error of the conversion rejects this row alone
         return None

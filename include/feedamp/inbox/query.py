@@ -1,4 +1,4 @@
-"""Rows of a database query, one order each, as another way into the inbox. Who runs the query is not known here."""
+"""Reads orders from a database query, one per row. The query itself is run elsewhere (`OrderQuery`)."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from feedamp.inbox.rows import BadRow, OrderRow
 from feedamp.order_body import BodyRules, Reason
 
 QUERY_PREFIX = "sql:"
-EXACT_DIGITS = 15  # as many as a binary float keeps of any decimal
+EXACT_DIGITS = 15  # a binary float preserves any decimal of up to this many digits
 
 
 class OrderQuery(Protocol):
-    """A query of the marketplace's own database."""
+    """A query on the marketplace's database."""
 
     @property
     def source(self) -> str:
-        """What its rows are named by, `sql:` and more; the same in every run."""
+        """The source name of its rows, starting with `sql:`; the same in every run."""
 
     def rows(self) -> Iterator[tuple[object, object]]:
         """(seller_id, order) of each row, streamed.
 
         Raises:
-            TransientError: the database cannot be reached, or failed in the middle.
-            ConfigurationError: the query cannot be run, or has other columns.
+            TransientError: the database cannot be reached, or failed while rows were read.
+            ConfigurationError: the query cannot be run, or does not return these columns.
         """
 
 
 def read_query(query: OrderQuery, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
-    """Each row in turn, numbered from 1. Memory does not grow with the rows. Raises as `OrderQuery.rows`."""
+    """An order or reject per row, numbered from 1. Memory does not grow with the rows. Raises as `OrderQuery.rows`."""
     for row_number, (seller_id, order) in enumerate(query.rows(), start=1):
         row = {"seller_id": _identifier(seller_id), "order": _text(order)}
         yield judge_cells(row, query.source, row_number, rules, tuple(_inexact(order)))
 
 
 def read_kept(source: str, row_number: int, raw: str, rules: BodyRules) -> OrderRow | BadRow:
-    """The verdict on the kept text of such a row."""
+    """The order or reject of the stored text of a query row."""
     content = decode(raw.encode())
     return judge_cells(content if isinstance(content, dict) else {}, source, row_number, rules)
 
 
 def _identifier(value: object) -> object:
-    """Databases often know sellers by a number or a UUID."""
+    """A seller id as text: databases often use a number or a UUID."""
     is_other_id = isinstance(value, int | UUID) and not isinstance(value, bool)
     return str(value) if is_other_id else value
 
@@ -58,7 +58,7 @@ def _text(value: object) -> object:
 
 
 def _inexact(order: object) -> Iterator[Reason]:
-    """A driver that decodes JSON by itself may have spoiled a long number; whether it did cannot be seen any more."""
+    """A reason if the driver decoded the JSON itself and may have rounded a long number, which cannot be detected here."""
     if _has_inexact(order):
         yield Reason(
             "order",

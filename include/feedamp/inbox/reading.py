@@ -1,4 +1,4 @@
-"""Read one inbox file by its ending, or a kept row once more."""
+"""Reads one inbox file by its ending, or the stored text of a row again."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ READERS = {".jsonl": read_jsonl, ".csv": read_csv, ".parquet": read_parquet}
 
 
 def read_rows(file: InboxFile, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
-    """Every order of the file, good or bad, in the order of the file; each of its rows counts exactly once.
+    """Every order and reject of the file, in the file's order; each row of the file is counted exactly once.
 
-    The same order may come more than once. A file that cannot be read to its end, or is of another kind, gives a last
+    The same order may occur several times. A file that cannot be read to its end, or has another ending, gives a last
     `BadRow` with row number 0 whose `file_fault` says why.
 
     Safe to repeat: nothing is written.
 
     Raises:
-        TransientError: the store failed while the file was read; what came before stands, read it again.
+        TransientError: the store failed while the file was read; rows yielded before are valid. Read the file again.
     """
     reader = READERS.get(PurePosixPath(file.name).suffix.lower())
     try:
@@ -48,15 +48,15 @@ def read_rows(file: InboxFile, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
 
 
 def _of_file(row: OrderRow | BadRow, file: InboxFile) -> OrderRow | BadRow:
-    """A reject of a whole file is told from that of another version by the file's checksum."""
+    """The row; a reject of the whole file gets the file's checksum as its hash, so that each version has its own."""
     is_whole_file = isinstance(row, BadRow) and row.row_number == 0
     return replace(row, row_hash=file.checksum) if is_whole_file and file.checksum else row
 
 
 def read_again(source: str, row_number: int, raw: str, rules: BodyRules) -> OrderRow | BadRow:
-    """The verdict on a kept `raw`, say after an option has changed.
+    """The order or reject of a stored `raw`, e.g. after an option has changed.
 
-    Rows of a CSV order are counted on from `row_number`, whatever stood between them in the file.
+    Rows of a CSV order are numbered consecutively from `row_number`, even if they were not adjacent in the file.
     """
     if source.startswith(QUERY_PREFIX):
         return read_kept(source, row_number, raw, rules)
@@ -65,5 +65,7 @@ def read_again(source: str, row_number: int, raw: str, rules: BodyRules) -> Orde
     rows = kept_rows(raw)
     if not rows:
         origin = Origin(source, row_number, 1, hashlib.sha256(raw.encode()).hexdigest(), raw)
-        return reject(origin, Reason("", "wrong_type", "the kept text holds no order: send its file again"))
+        return reject(
+            origin, Reason("", "wrong_type", "the stored text does not hold an order: send its file again")
+        )
     return judge_order(source, list(enumerate(rows, row_number)), rules)

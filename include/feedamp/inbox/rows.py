@@ -1,4 +1,4 @@
-"""What a row of an inbox file turns into: an order to place, or a reject with every reason."""
+"""The result of reading an inbox row: an order to place, or a reject with every reason."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from feedamp.order_body import BodyRules, Reason, check_body, is_storable, stora
 
 __all__ = ["BadRow", "OrderRow", "Origin", "Reason", "judge", "reject", "reject_file"]
 
-MAX_KEPT_CHARS = 100_000  # of the raw text of a row without an order in it; an order's is kept whole
+MAX_KEPT_CHARS = (
+    100_000  # limit of the raw text of a row that holds no order; an order's text is stored whole
+)
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a row stands and what it says.
+    """The place and the text of a row.
 
-    `row_number` is the line (JSONL, Parquet) or spreadsheet row (CSV, the header is 1; the first one of the
-    order), 0 for a fault of the file as a whole. `rows` is how many rows of the file it stands for. `raw` is
-    its text as read, for CSV a JSON list with an object per row; `row_hash` the SHA-256 of that.
+    `row_number` is the line (JSONL), the row (Parquet) or the spreadsheet row of the order's first line (CSV; the header
+    is 1); 0 for a fault of the whole file. `rows` is the number of file rows that it covers. `raw` is the text as read,
+    for CSV a JSON list with an object per row; `row_hash` is its SHA-256.
     """
 
     source: str
@@ -31,7 +33,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class OrderRow(Origin):
-    """A good row; `body` is the canonical PUT body (see `order_body.check_body`)."""
+    """A valid row; `body` is the canonical PUT body (see `order_body.check_body`)."""
 
     seller_id: str
     mp_order_number: str
@@ -40,10 +42,10 @@ class OrderRow(Origin):
 
 @dataclass(frozen=True)
 class BadRow(Origin):
-    """A row that no order can be made from; the ids are None where they cannot be read.
+    """A rejected row; the ids are None if they cannot be read.
 
-    `file_fault` says why the file as a whole could not be read to its end; None where the row alone is bad. With row
-    number 0 the reject stands for the rest of the file, and `rows` is how many rows are known to be lost with it.
+    `file_fault` says why the file could not be read to its end; None if only this row is bad. A reject with row number 0
+    covers the rest of the file, and `rows` is the number of rows known to be lost.
     """
 
     seller_id: str | None
@@ -55,7 +57,7 @@ class BadRow(Origin):
 def judge(
     origin: Origin, content: object, rules: BodyRules, faults: tuple[Reason, ...] = ()
 ) -> OrderRow | BadRow:
-    """The verdict on `content`, `{"seller_id": …, "order": …}`; `faults` are reasons found while reading it."""
+    """The order or reject of `content`, `{"seller_id": …, "order": …}`; `faults` were found while reading it."""
     body, reasons = check_body(content, rules)
     if body is None or faults or not isinstance(content, Mapping):
         return reject(origin, *faults, *reasons, content=content)
@@ -65,7 +67,7 @@ def judge(
 
 
 def reject_file(source: str, row_hash: str, message: str, *, rows: int = 0, raw: str = "") -> BadRow:
-    """The reject of a file that could not be read to its end; `rows` of it are lost."""
+    """The reject of a file that could not be read to its end; `rows` is the number of lost rows."""
     origin = Origin(source, 0, rows, row_hash, raw)
     return BadRow(
         **vars(origin),
@@ -77,7 +79,7 @@ def reject_file(source: str, row_hash: str, message: str, *, rows: int = 0, raw:
 
 
 def reject(origin: Origin, *reasons: Reason, content: object = None) -> BadRow:
-    """A reject, with the ids of `content` as far as they can be read."""
+    """A reject with the ids of `content`, if they can be read."""
     order = content.get("order") if isinstance(content, Mapping) else None
     return BadRow(
         **vars(origin),
@@ -88,7 +90,7 @@ def reject(origin: Origin, *reasons: Reason, content: object = None) -> BadRow:
 
 
 def kept(raw: str) -> str:
-    """`raw` fit to be stored, and cut if it is far longer than an order can be."""
+    """`raw` made safe to store, and cut if it is far longer than an order can be."""
     return storable(raw if len(raw) <= MAX_KEPT_CHARS else raw[:MAX_KEPT_CHARS])
 
 

@@ -1,6 +1,6 @@
-"""The body of PUT /orders/{mp_order_number}: what it may hold and what a given one lacks (contract 3.3, 3.6).
+"""Validates and normalizes the body of PUT /orders/{mp_order_number} (contract 3.3, 3.6).
 
-Pure: values in, values out.
+PURE: values in, values out.
 """
 
 from feedamp.order_body.check import check_body

@@ -1,4 +1,4 @@
-"""Check an order body whole: the canonical body, or every reason against it."""
+"""Checks a complete order body; returns the canonical body, or every reason why it is rejected."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _ENVELOPE: Mapping[str, Node] = {"seller_id": Value(values.key, required=True)}
 def check_body(
     seller_and_order: object, rules: BodyRules
 ) -> tuple[dict[str, Any] | None, tuple[Reason, ...]]:
-    """The body to PUT and no reason, or None and all reasons at once, in the order of the fields.
+    """The body to PUT and no reason, or None and all reasons, in the order of the fields.
 
-    Takes `{"seller_id": …, "order": {…}}`. In the body fields stand in the contract's order, extra ones after
-    them by name; money is Decimal with two decimals; date-times are UTC with `Z`; `null`, blank optional text
-    and taxes and discounts of zero are left out. So two deliveries that mean the same give equal bodies.
+    Takes `{"seller_id": …, "order": {…}}`. The fields of the body are in the contract's order, followed by extra
+    fields sorted by name. Money is Decimal with two decimals; date-times are UTC with `Z`; `null`, blank optional text
+    and taxes and discounts of zero are left out. So two deliveries with the same meaning give equal bodies.
     """
     check = _Check(rules)
     if not isinstance(seller_and_order, Mapping):
@@ -46,7 +46,7 @@ def check_body(
 
 
 class _Check:
-    """One walk over one body; `path` has indexes and is shown, `name` has none and is looked up."""
+    """One pass over one body. `path` has indexes and goes into reasons; `name` has none and is used for look-ups."""
 
     def __init__(self, rules: BodyRules) -> None:
         self.rules = rules
@@ -80,7 +80,7 @@ class _Check:
         return result
 
     def read(self, node: Node, value: object, path: str, name: str) -> Any:
-        """The canonical value, or None if it is refused or has nothing to say."""
+        """The canonical value, or None if it is refused or is an empty list."""
         if isinstance(node, Value):
             try:
                 return node.read(value)
@@ -97,7 +97,7 @@ class _Check:
         return None
 
     def entries(self, node: ListOf, found: Sequence[Any], path: str, name: str) -> list[Any] | None:
-        """The canonical list; one that is not required and has no entry is left out."""
+        """The canonical list, or None if it has no entries, so that it is left out."""
         if node.required and not found:
             self.refuse(path, "missing", "must hold at least one entry")
         result: list[Any] = []
@@ -113,7 +113,7 @@ class _Check:
         return result or None
 
     def unlisted(self, field: str, value: object, path: str, name: str, result: dict[str, Any]) -> None:
-        """A field the contract does not list: passed on if `extra_order_fields` names it or all it holds."""
+        """A field that the contract does not list: passed on if `extra_order_fields` names it or all its members."""
         where, named = path + _shown(field), name + field
         if named in self.rules.extra_order_fields:
             passed = self.read(Value(values.anything), value, where, named)
@@ -131,7 +131,7 @@ class _Check:
         return any(extra.startswith(f"{name}.") for extra in self.rules.extra_order_fields)
 
     def order_number(self, body: Mapping[str, Any]) -> None:
-        """A number goes into the path of a URL, where `.` and `..` mean something else (contract Q2)."""
+        """Checks the order number, which becomes part of a URL's path: `.` and `..` are refused (contract Q2)."""
         number = body.get("mp_order_number")
         if number is None:
             return
@@ -151,5 +151,5 @@ class _Check:
 
 
 def _shown(field: str) -> str:
-    """A field name from outside, fit to be stored and printed."""
+    """A field name from the input, made safe to store and print."""
     return storable(field)[: values.MAX_KEY_CHARS] or '""'

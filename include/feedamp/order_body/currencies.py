@@ -1,8 +1,8 @@
-"""ISO 4217 codes that a buyer can pay in; which of them FeedAMP takes is unknown (contract Q4)."""
+"""ISO 4217 codes of currencies that a buyer can pay in; which of them FeedAMP accepts is unknown (contract Q4)."""
 
 from __future__ import annotations
 
-# Fund codes (CHE, CLF, …), metals (XAU, …) and test codes (XTS, XXX) are left out: no order is paid in them.
+# Fund codes (CHE, CLF, …), metals (XAU, …) and test codes (XTS, XXX) are left out, because no order is paid in them.
 _CURRENT = """
     AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD
     CDF CHF CLP CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD
@@ -13,7 +13,7 @@ _CURRENT = """
     VUV WST XAF XCD XCG XOF XPF YER ZAR ZMW ZWG
 """
 
-# Withdrawn since 2015: a backfill may carry orders that were paid in them.
+# Withdrawn since 2015; a backfill may contain orders that were paid in them.
 _WITHDRAWN = "ANG BGN BYR CUC HRK MRO SLL STD VEF ZWL"
 
 CURRENCIES = frozenset(_CURRENT.split()) | frozenset(_WITHDRAWN.split())

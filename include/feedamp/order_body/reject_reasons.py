@@ -1,4 +1,4 @@
-"""Why an order is refused, in words for the person who sent it."""
+"""The reasons why an order is rejected, with messages for the person who sent it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class BadValueError(Exception):
 
 
 def is_storable(text: str) -> bool:
-    """Whether `text` can stand in UTF-8 and in a Postgres column: no NUL, no lone surrogate."""
+    """Whether `text` can be stored as UTF-8 and in a Postgres column: it has no NUL and no lone surrogate."""
     if "\x00" in text:
         return False
     try:
@@ -53,7 +53,7 @@ def is_storable(text: str) -> bool:
 
 
 def storable(text: str) -> str:
-    """`text` itself, or with NULs and lone surrogates written out as escapes."""
+    """`text` with NULs and lone surrogates replaced by escape sequences."""
     if is_storable(text):
         return text
     return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()

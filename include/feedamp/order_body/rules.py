@@ -1,4 +1,4 @@
-"""What an installation may set about the order body."""
+"""The options that an installation can set for order bodies."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ DEFAULT_ORDER_NUMBER_PATTERN = "[A-Za-z0-9._-]{1,128}"
 class BodyRules:
     """The options about order bodies; field names are dotted, without indexes (`order_lines.gift_note`).
 
-    `extra_order_fields` are passed on as they stand. `optional_fields` may be absent although the contract
-    asks for them; the default is replaced, not added to. `order_number_pattern` must match the whole number.
+    `extra_order_fields` are passed on unchanged. `optional_fields` may be absent although the contract requires
+    them; a value replaces the default and does not add to it. `order_number_pattern` must match the whole number.
 
     Raises:
-        ConfigurationError: an option names a field that cannot be meant, or the pattern is none.
+        ConfigurationError: an option names a field that it cannot apply to, or the pattern is not a regular expression.
     """
 
     extra_order_fields: frozenset[str] = frozenset()
@@ -38,7 +38,7 @@ class BodyRules:
         try:
             re.compile(self.order_number_pattern)
         except re.error as error:
-            raise ConfigurationError(f"order_number_pattern is no regular expression: {error}") from error
+            raise ConfigurationError(f"order_number_pattern is not a regular expression: {error}") from error
 
     @cached_property
     def order_number(self) -> re.Pattern[str]:
@@ -47,7 +47,7 @@ class BodyRules:
 
 
 def named_field(words: str, rules: BodyRules) -> str:
-    """The field of an order that FeedAMP's words begin with, say `order_lines[0].sku: …`; empty if none."""
+    """The order field at the start of FeedAMP's message, e.g. in `order_lines[0].sku: …`; empty if there is none."""
     field = words.partition(":")[0]
     name = re.sub(r"\[\d+\]", "", field)
     return field if name in rules.extra_order_fields.union(field_names()) else ""

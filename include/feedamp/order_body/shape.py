@@ -1,4 +1,4 @@
-"""The fields of an order body, once: what reads each of them and which must be there (contract 3.3, 3.6)."""
+"""The fields of an order body, each declared once: how it is read and whether it is required (contract 3.3, 3.6)."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ ORDER: Mapping[str, Node] = {
     "latest_delivery_date": Value(values.date_time),
 }
 
-# What the rest of the code cannot do without; `optional_fields` cannot free an order of them.
+# Fields that the rest of the code depends on; `optional_fields` must not name them.
 KEYS = frozenset(
     {
         "mp_order_number",
@@ -108,7 +108,7 @@ KEYS = frozenset(
     }
 )
 
-# Fields of an answer, which a body cannot set (contract 3.2).
+# Fields of answers that a body cannot set (contract 3.2).
 READ_ONLY: Mapping[str, str] = {
     "status": "FeedAMP computes it from what the seller does: leave it out",
     "acknowledged": "only the seller can set it: leave it out",

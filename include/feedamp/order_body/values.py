@@ -1,6 +1,6 @@
-"""Read one value of an order body: each reader gives the canonical value or says why it cannot.
+"""Reads single values of an order body; each reader returns the canonical value or raises the reason.
 
-Readers take what a JSON decoder gives (text, int, Decimal, bool, list, dict).
+Readers take the types that a JSON decoder returns (str, int, Decimal, bool, list, dict).
 
 Raises:
     BadValueError: from every reader, for a value that the field cannot hold.
@@ -32,7 +32,7 @@ _DATE_TIME = re.compile(
 
 
 def text(value: object) -> str:
-    """Text as it stands, not stripped."""
+    """Text, unchanged and not stripped."""
     if not isinstance(value, str):
         raise BadValueError("wrong_type", "must be text")
     if not is_storable(value):
@@ -113,7 +113,7 @@ def date_time(value: object) -> str:
 
 
 def anything(value: object, depth: int = 0) -> Any:
-    """The value of a field that `extra_order_fields` names, passed on as it stands if JSON can hold it."""
+    """The value of a field that `extra_order_fields` names, passed on unchanged if JSON can represent it."""
     if depth > MAX_DEPTH:
         raise BadValueError("wrong_type", f"is nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, str):
@@ -128,4 +128,4 @@ def anything(value: object, depth: int = 0) -> Any:
         return {text(name): anything(member, depth + 1) for name, member in value.items()}
     if isinstance(value, list | tuple):
         return [anything(item, depth + 1) for item in value]
-    raise BadValueError("wrong_type", "is nothing that JSON can hold")
+    raise BadValueError("wrong_type", "is not a value that JSON can represent")
