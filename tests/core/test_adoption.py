@@ -247,4 +247,4 @@ def test_a_changed_body_after_it_was_reduced_is_recorded_without_names():
     changed = deliver(closed_and_reduced(), currency="EUR")
     [body_changed, _] = changed.reasons
     assert (body_changed.field, body_changed.code) == ("", "body_changed")
-    assert "no longer kept" in body_changed.message
+    assert "no longer stored" in body_changed.message

@@ -100,17 +100,17 @@ class FeedAmpClient:
         body = reply.value
         if not isinstance(body, dict) or "orders" not in body:
             raise UnclearError(
-                "GET /orders answered with something that is no page.", seller_id=self.seller_id
+                "GET /orders answered with something that is not a page.", seller_id=self.seller_id
             )
         items = body["orders"]
         if items is not None and not isinstance(items, list):
             raise UnclearError(
-                "GET /orders answered with something that is no page.", seller_id=self.seller_id
+                "GET /orders answered with something that is not a page.", seller_id=self.seller_id
             )
         next_cursor = body.get("next_cursor")
         if next_cursor is not None and not isinstance(next_cursor, str):
             raise UnclearError(
-                "GET /orders answered with a cursor that is no text.", seller_id=self.seller_id
+                "GET /orders answered with a cursor that is not text.", seller_id=self.seller_id
             )
         self.counts.pages += 1
         orders: list[Order] = []

@@ -24,7 +24,7 @@ _DECIMAL_TEXT = re.compile(r"[+-]?\d{1,18}(\.\d{1,9})?")
 def object_at(value: Any, where: str) -> JsonObject:
     """The value as an object."""
     if not isinstance(value, dict):
-        raise UnreadableError("FeedAMP sent something else than an object.", where=where)
+        raise UnreadableError("FeedAMP sent something other than an object.", where=where)
     return value
 
 
@@ -32,7 +32,7 @@ def list_at(fields: JsonObject, key: str, where: str = "") -> list[Any] | None:
     """A list, or None if the field is absent or null."""
     value = fields.get(key)
     if value is not None and not isinstance(value, list):
-        raise UnreadableError("FeedAMP sent something else than a list.", where=where + key)
+        raise UnreadableError("FeedAMP sent something other than a list.", where=where + key)
     return value
 
 
@@ -40,7 +40,7 @@ def text_at(fields: JsonObject, key: str, where: str = "") -> str | None:
     """Text, or None if the field is absent or null."""
     value = fields.get(key)
     if value is not None and not isinstance(value, str):
-        raise UnreadableError("FeedAMP sent something else than text.", where=where + key)
+        raise UnreadableError("FeedAMP sent something other than text.", where=where + key)
     return value
 
 
@@ -48,7 +48,7 @@ def flag_at(fields: JsonObject, key: str) -> bool | None:
     """True or false, or None if the field is absent or null."""
     value = fields.get(key)
     if value is not None and not isinstance(value, bool):
-        raise UnreadableError("FeedAMP sent something else than true or false.", where=key)
+        raise UnreadableError("FeedAMP sent something other than true or false.", where=key)
     return value
 
 
@@ -61,13 +61,13 @@ def decimal_at(fields: JsonObject, key: str, where: str, coercions: Coercions) -
         coercions["number_as_text"] += 1
         value = value.strip()
     elif isinstance(value, bool) or not isinstance(value, (int, Decimal)):
-        raise UnreadableError("FeedAMP sent something else than a number.", where=where + key)
+        raise UnreadableError("FeedAMP sent something other than a number.", where=where + key)
     try:
         number = Decimal(value)
     except InvalidOperation as error:  # pragma: no cover - the pattern above admits only decimals
-        raise UnreadableError("FeedAMP sent something else than a number.", where=where + key) from error
+        raise UnreadableError("FeedAMP sent something other than a number.", where=where + key) from error
     if not number.is_finite() or abs(number) >= MAX_MONEY:
-        raise UnreadableError("FeedAMP sent a number beyond all bounds.", where=where + key)
+        raise UnreadableError("FeedAMP sent a number that is too large.", where=where + key)
     return number
 
 
@@ -84,7 +84,7 @@ def money_at(
         return None
     rounded = fitted(number)
     if rounded is None:
-        raise UnreadableError("FeedAMP sent a number beyond all bounds.", where=where + key)
+        raise UnreadableError("FeedAMP sent a number that is too large.", where=where + key)
     if rounded != number:
         coercions["money_beyond_four_decimals"] += 1
         extra[key] = fields[key]
@@ -97,7 +97,7 @@ def whole_at(fields: JsonObject, key: str, where: str, coercions: Coercions) -> 
     if number is None:
         return None
     if number != int(number) or abs(number) > 2**31 - 1:
-        raise UnreadableError("FeedAMP sent something else than a whole number.", where=where + key)
+        raise UnreadableError("FeedAMP sent something other than a whole number.", where=where + key)
     return int(number)
 
 
@@ -124,7 +124,7 @@ def moment_at(fields: JsonObject, key: str, coercions: Coercions) -> datetime | 
             return moment.replace(tzinfo=UTC)
         return moment.astimezone(UTC)  # overflows at both ends of the calendar
     except (ValueError, OverflowError) as error:
-        raise UnreadableError("FeedAMP sent something else than a date-time.", where=key) from error
+        raise UnreadableError("FeedAMP sent something other than a date-time.", where=key) from error
 
 
 def day_at(fields: JsonObject, key: str, where: str, coercions: Coercions) -> date | None:
@@ -138,4 +138,4 @@ def day_at(fields: JsonObject, key: str, where: str, coercions: Coercions) -> da
             return datetime.fromisoformat(text).date()
         return date.fromisoformat(text)
     except ValueError as error:
-        raise UnreadableError("FeedAMP sent something else than a date.", where=where + key) from error
+        raise UnreadableError("FeedAMP sent something other than a date.", where=where + key) from error

@@ -105,7 +105,7 @@ def _pair(answer: Answer, unrotated: str | None) -> TokenPair:
     fields = body if isinstance(body, dict) else {}
     access, refresh = fields.get("access_token"), fields.get("refresh_token", unrotated)
     if not (isinstance(access, str) and access):
-        raise UnclearError("FeedAMP answered a token call with something that is no token pair.")
+        raise UnclearError("FeedAMP answered a token call with something that is not a token pair.")
     if not (isinstance(refresh, str) and refresh):
         raise UnclearError("FeedAMP answered a token call without a refresh token.")
     return TokenPair(access, refresh, _life_s(fields.get("expires_in")))

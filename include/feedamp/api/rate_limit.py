@@ -51,7 +51,7 @@ class RateLimiter:
         with ExitStack() as until_answered, ExitStack() as until_left:
             await queue.acquire()
             until_left.callback(queue.release)
-            await self._wait_for_turn(seller_id, room)
+            await self._wait_for_slot(seller_id, room)
             until_answered.callback(room.release)
             yield partial(self._left, seller_id, self._state.now(), until_left)
 
@@ -62,9 +62,9 @@ class RateLimiter:
             ThrottledError: the slot is more than `patience_s` away, because FeedAMP asked for a pause.
         """
         async with self._queues.setdefault(seller_id, asyncio.Lock()):
-            await self._wait_for_turn(seller_id, None)
+            await self._wait_for_slot(seller_id, None)
 
-    async def _wait_for_turn(self, seller_id: str, room: asyncio.Semaphore | None) -> None:
+    async def _wait_for_slot(self, seller_id: str, room: asyncio.Semaphore | None) -> None:
         """Waits for a slot. Holds a connection of `room` when it returns, but not while it sleeps."""
         while True:
             with ExitStack() as until_taken:
@@ -87,9 +87,9 @@ class RateLimiter:
                 connection, seller_id, now=self._state.now(), interval_s=self._interval_s
             )
 
-    def _left(self, seller_id: str, turn: datetime, until_left: ExitStack) -> None:
+    def _left(self, seller_id: str, slot_at: datetime, until_left: ExitStack) -> None:
         """Lets the next request reserve a slot; postpones that slot if this request was sent well after its own."""
-        if (self._state.now() - turn).total_seconds() > LATE:
+        if (self._state.now() - slot_at).total_seconds() > LATE:
             self.pause(seller_id, self._interval_s)
         until_left.close()
 

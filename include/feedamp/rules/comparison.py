@@ -91,13 +91,13 @@ def ledger_side(ledger_order: LedgerOrder | None, *, with_lines: bool = True) ->
     return side
 
 
-def feedamp_side(shown: Order, rows: Rows) -> dict[Path, str]:
+def feedamp_side(remote_order: Order, rows: Rows) -> dict[Path, str]:
     """FeedAMP's side, from the order as it was read and the rows that `flatten` makes of it."""
     side = rows_side(rows)
-    final = is_final(shown)
-    if final and shown.marketplace_state not in FINAL_STATES:
+    final = is_final(remote_order)
+    if final and remote_order.marketplace_state not in FINAL_STATES:
         side.pop(STATE, None)  # FeedAMP does not say in which final state it is closed
-    if final or shown.marketplace_state is not None:
+    if final or remote_order.marketplace_state is not None:
         side[CLOSED] = _yes(final)
     return side
 
@@ -141,9 +141,9 @@ def _may_be_an_update(difference: Difference, ordered_lines: Collection[str]) ->
     return len(path) > 2 and path[2] in _BY_SELLERS
 
 
-def is_final(shown: Order) -> bool:
+def is_final(remote_order: Order) -> bool:
     """Whether the order is closed at FeedAMP, by its marketplace_state or its status (contract 7.1)."""
-    return shown.marketplace_state in FINAL_STATES or shown.status == COMPLETE
+    return remote_order.marketplace_state in FINAL_STATES or remote_order.status == COMPLETE
 
 
 def _reported(side: Side | None, path: Path) -> str | None:

@@ -224,7 +224,7 @@ def _body_changed(known: LedgerOrder, body: Mapping[str, Any]) -> list[Reason]:
         return _differences(known.body, body, _NOT_UPDATABLE)
     if not known.body_hash:
         return []
-    message = "differs from the placed order, whose body is no longer kept, so its fields cannot be named"
+    message = "differs from the placed order, whose body is no longer stored, so its fields cannot be named"
     return [Reason("", "body_changed", message)]
 
 

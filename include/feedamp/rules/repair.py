@@ -61,14 +61,16 @@ def _leave(reason: str) -> Repair:
     return Repair(Action.LEAVE, reason)
 
 
-def decide_repair(ours: LedgerOrder | None, shown: Order | None, *, seller_has_acted: bool) -> Repair:
+def decide_repair(
+    ledger_order: LedgerOrder | None, remote_order: Order | None, *, seller_has_acted: bool
+) -> Repair:
     """Decide how the ledger is brought in line with FeedAMP, or why action is required.
 
-    `shown` is the order as FeedAMP returns it, None if FeedAMP does not know it. `seller_has_acted`: the newest stored
+    `remote_order` is the order as FeedAMP returns it, None if FeedAMP does not know it. `seller_has_acted`: the newest stored
     snapshot has units shipped or cancelled.
     """
-    repair = _decide(ours, shown, seller_has_acted=seller_has_acted)
-    if repair.action in SENDING and ours is not None and not ours.has_body:
+    repair = _decide(ledger_order, remote_order, seller_has_acted=seller_has_acted)
+    if repair.action in SENDING and ledger_order is not None and not ledger_order.has_body:
         return _leave(
             "This order has to be sent to FeedAMP again, but its body was never delivered here. "
             "Deliver it to the inbox as it was placed."
@@ -76,76 +78,78 @@ def decide_repair(ours: LedgerOrder | None, shown: Order | None, *, seller_has_a
     return repair
 
 
-def _decide(ours: LedgerOrder | None, shown: Order | None, *, seller_has_acted: bool) -> Repair:
-    if ours is None:
-        if shown is not None:
+def _decide(
+    ledger_order: LedgerOrder | None, remote_order: Order | None, *, seller_has_acted: bool
+) -> Repair:
+    if ledger_order is None:
+        if remote_order is not None:
             return AGREE
         return _leave(
             "FeedAMP no longer has this order, which another system placed. It is not placed again and stays in the "
             "warehouse as it was last read. If the seller still has to ship it, ask the owner of that system, or FeedAMP."
         )
-    if ours.phase in ("refused", "never_placed"):
-        if shown is None:
+    if ledger_order.phase in ("refused", "never_placed"):
+        if remote_order is None:
             return AGREE
         return _leave(
             "FeedAMP has this order, although it was refused, or cancelled before it was placed. "
             "Tell the seller not to ship it, and ask FeedAMP to remove it."
         )
-    if shown is None:
-        return _decide_lost(ours, seller_has_acted=seller_has_acted)
-    if is_final(shown):
-        return _decide_final(ours, shown)
-    return _decide_open(ours, shown)
+    if remote_order is None:
+        return _decide_lost(ledger_order, seller_has_acted=seller_has_acted)
+    if is_final(remote_order):
+        return _decide_final(ledger_order, remote_order)
+    return _decide_open(ledger_order, remote_order)
 
 
-def _decide_lost(ours: LedgerOrder, *, seller_has_acted: bool) -> Repair:
-    if ours.phase == "to_place" and ours.accepted_state is None:
+def _decide_lost(ledger_order: LedgerOrder, *, seller_has_acted: bool) -> Repair:
+    if ledger_order.phase == "to_place" and ledger_order.accepted_state is None:
         return AGREE  # not placed yet; `place` sends it
-    if ours.phase == "closed" or ours.accepted_state in FINAL_STATES:
+    if ledger_order.phase == "closed" or ledger_order.accepted_state in FINAL_STATES:
         return _leave(
             f"{_LOST}, which is closed. It is not placed again, because the seller would take it for a new one. "
             "Ask FeedAMP to restore it."
         )
-    if seller_has_acted or ours.closing_state is not None:
+    if seller_has_acted or ledger_order.closing_state is not None:
         return _leave(
             f"{_LOST}, and the seller has begun to fulfill it. It is not placed again, because it might be shipped twice. "
             "Ask FeedAMP to restore it."
         )
-    if ours.phase == "to_place":
-        if ours.desired_state in _OPEN_STATES:
+    if ledger_order.phase == "to_place":
+        if ledger_order.desired_state in _OPEN_STATES:
             return Repair(Action.SEND)
         return _leave(
-            f"{_LOST}, which is to become {ours.desired_state}. Nothing is sent, because there is nothing to change. "
+            f"{_LOST}, which is to become {ledger_order.desired_state}. Nothing is sent, because there is nothing to change. "
             "Ask FeedAMP to restore it, or settle it with the seller."
         )
-    if ours.phase == "settled":
+    if ledger_order.phase == "settled":
         return Repair(Action.PLACE_AGAIN)
     return _leave(
         f"{_LOST}, which is held here. It is not placed again. Settle first why it is held: `feedamp orders show`."
     )
 
 
-def _decide_final(ours: LedgerOrder, shown: Order) -> Repair:
-    state = shown.marketplace_state
-    if ours.phase == "to_place" and ours.desired_state == state:
+def _decide_final(ledger_order: LedgerOrder, remote_order: Order) -> Repair:
+    state = remote_order.marketplace_state
+    if ledger_order.phase == "to_place" and ledger_order.desired_state == state:
         return Repair(Action.SEND)  # the PUT arrived and its answer was lost; repeating it records it
-    if ours.phase == "closed" and ours.accepted_state in FINAL_STATES:
-        is_same = state not in FINAL_STATES or state == ours.accepted_state
+    if ledger_order.phase == "closed" and ledger_order.accepted_state in FINAL_STATES:
+        is_same = state not in FINAL_STATES or state == ledger_order.accepted_state
         return Repair(Action.AGREE if is_same else Action.CLOSE)
     return Repair(Action.CLOSE)
 
 
-def _decide_open(ours: LedgerOrder, shown: Order) -> Repair:
-    state, known = shown.marketplace_state, ours.accepted_state
-    if state is None or (state == known and ours.phase != "closed"):
+def _decide_open(ledger_order: LedgerOrder, remote_order: Order) -> Repair:
+    state, known = remote_order.marketplace_state, ledger_order.accepted_state
+    if state is None or (state == known and ledger_order.phase != "closed"):
         return AGREE
-    if ours.phase == "to_place":
+    if ledger_order.phase == "to_place":
         if known is None:
             return AGREE
-        if state == ours.desired_state:
+        if state == ledger_order.desired_state:
             return Repair(Action.SEND)
         return _leave(
-            f"FeedAMP shows this order as {state}, while a change to {ours.desired_state} waits to be sent. "
+            f"FeedAMP shows this order as {state}, while a change to {ledger_order.desired_state} waits to be sent. "
             "If the next run of feedamp_place_orders does not settle it, ask FeedAMP."
         )
     if state not in _OPEN_STATES:
@@ -153,26 +157,33 @@ def _decide_open(ours: LedgerOrder, shown: Order) -> Repair:
             f"FeedAMP shows this order in a state that this version does not know: {state}. Nothing is changed; "
             "ask FeedAMP what it means."
         )
-    if ours.phase == "closed" or known in FINAL_STATES:
-        return Repair(Action.SEND_AGAIN if _is_lost_instruction(ours, shown) else Action.REOPEN)
-    if ours.phase == "settled" and known is not None and may_follow(state, known):
+    if ledger_order.phase == "closed" or known in FINAL_STATES:
+        return Repair(
+            Action.SEND_AGAIN if _is_lost_instruction(ledger_order, remote_order) else Action.REOPEN
+        )
+    if ledger_order.phase == "settled" and known is not None and may_follow(state, known):
         return Repair(Action.SEND_AGAIN)  # it was released for shipping, and FeedAMP lost that state
-    if ours.phase in ("settled", "held"):
+    if ledger_order.phase in ("settled", "held"):
         return Repair(Action.ADOPT)
     return _leave(
-        f"The ledger has this order in a phase that this version does not know: {ours.phase}. Nothing is changed; "
+        f"The ledger has this order in a phase that this version does not know: {ledger_order.phase}. Nothing is changed; "
         "update the package."
     )
 
 
-def _is_lost_instruction(ours: LedgerOrder, shown: Order) -> bool:
+def _is_lost_instruction(ledger_order: LedgerOrder, remote_order: Order) -> bool:
     """Whether FeedAMP lost a final state that the marketplace requested, and that `process` would not set again."""
-    final = ours.accepted_state
-    if ours.phase != "closed" or ours.closed_at is None or ours.closing_state == final or final is None:
+    final = ledger_order.accepted_state
+    if (
+        ledger_order.phase != "closed"
+        or ledger_order.closed_at is None
+        or ledger_order.closing_state == final
+        or final is None
+    ):
         return False  # closed by `close`, or outside this ledger
-    if not may_follow(shown.marketplace_state or "", final):
+    if not may_follow(remote_order.marketplace_state or "", final):
         return False
-    return final == CANCELLED or (final == SHIPPED and shown.is_marketplace_fulfilled is True)
+    return final == CANCELLED or (final == SHIPPED and remote_order.is_marketplace_fulfilled is True)
 
 
 def is_mended(difference: Difference, *, ledger_follows: bool) -> bool:
