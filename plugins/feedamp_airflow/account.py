@@ -11,6 +11,17 @@ from feedamp.api.transport import Endpoint
 from feedamp.errors import ConfigurationError
 
 _Number = TypeVar("_Number", int, float)
+# Extras of a Postgres connection that are libpq's own; Airflow's others (cursor, iam, …) mean nothing here.
+_LIBPQ_EXTRAS = (
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "sslcrl",
+    "connect_timeout",
+    "keepalives_idle",
+    "target_session_attrs",
+)
 
 
 class AirflowConnection(Protocol):
@@ -26,6 +37,12 @@ class AirflowConnection(Protocol):
     @property
     def extra_dejson(self) -> dict[str, Any]:
         """Extras as a dict."""
+
+
+def libpq_options(connection: AirflowConnection) -> dict[str, str]:
+    """What a Postgres connection's extras say of TLS and timeouts, as libpq takes it."""
+    extra = connection.extra_dejson or {}
+    return {name: str(extra[name]) for name in _LIBPQ_EXTRAS if extra.get(name) not in (None, "")}
 
 
 def read_account(connection: AirflowConnection) -> FeedAmpAccount:

@@ -52,7 +52,7 @@ def get_provider_info() -> dict[str, Any]:
         "config": {
             "feedamp": {
                 "description": "Options of airflow-provider-feedamp; docs/configuration.md tells them at length.",
-                "options": {name: _option(*given) for name, given in _OPTIONS.items()},
+                "options": {name: _option(name, *given) for name, given in _OPTIONS.items()},
             }
         },
     }
@@ -62,16 +62,19 @@ def _field(label: str, description: str, kind: str) -> dict[str, Any]:
     return {"label": label, "description": description, "schema": {"type": [kind, "null"]}}
 
 
-def _option(kind: str, default: str | None, description: str) -> dict[str, Any]:
+def _option(name: str, kind: str, default: str | None, description: str) -> dict[str, Any]:
     return {
         "description": description,
         "version_added": "0.1.0",
         "type": kind,
         "example": None,
         "default": default,
-        "sensitive": description.startswith("Secret."),
+        "sensitive": name in _SENSITIVE,
     }
 
+
+# A secret, or an address that may hold a password. Airflow reads `_CMD` and `_SECRET` of sensitive options only.
+_SENSITIVE = {"encryption_key", "state_url", "inbox_url", "lake_url"}
 
 _OPTIONS: dict[str, tuple[str, str | None, str]] = {
     "conn_id": ("string", "feedamp_default", "Connection of sellers who name none."),
@@ -101,7 +104,7 @@ _OPTIONS: dict[str, tuple[str, str | None, str]] = {
     "encryption_key": (
         "string",
         None,
-        "Secret. Fernet key of the tokens at rest; empty: a key file beside a SQLite state.",
+        "Fernet key of the tokens at rest; empty: a key file beside a SQLite state.",
     ),
     "sellers_per_task": ("integer", "50", "Sellers in one mapped task, at most 200 tasks whatever it says."),
     "page_size": ("integer", "50", "Orders a page, 10 to 50."),

@@ -10,19 +10,7 @@ except ImportError as error:  # pragma: no cover - only without the extra
     raise ConfigurationError(
         "[feedamp] warehouse_conn_id needs the Postgres driver; install this package with its extra `postgres`."
     ) from error
-from feedamp_airflow.account import AirflowConnection
-
-# Extras that are libpq's own; Airflow's others (cursor, iam, …) mean nothing here.
-PASSED_ON = (
-    "sslmode",
-    "sslrootcert",
-    "sslcert",
-    "sslkey",
-    "sslcrl",
-    "connect_timeout",
-    "keepalives_idle",
-    "target_session_attrs",
-)
+from feedamp_airflow.account import AirflowConnection, libpq_options
 
 
 def read_postgres(connection: AirflowConnection) -> PostgresAddress:
@@ -44,12 +32,11 @@ def read_postgres(connection: AirflowConnection) -> PostgresAddress:
     ):
         if not value:
             raise ConfigurationError(f"{name}: {field} is missing.")
-    extra = connection.extra_dejson or {}
     return PostgresAddress(
         host=connection.host or "",
         port=connection.port or 5432,
         database=connection.schema or "",
         user=connection.login or "",
         password=connection.password or "",
-        options={option: str(extra[option]) for option in PASSED_ON if extra.get(option) not in (None, "")},
+        options=libpq_options(connection),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from airflow.sdk.log import mask_secret
 from sqlalchemy.engine import URL, make_url
 
 from feedamp.api.account import FeedAmpAccount
-from feedamp.errors import ConfigurationError
+from feedamp.errors import ConfigurationError, TransientError
 from feedamp.inbox import OrderQuery
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
@@ -22,12 +23,14 @@ from feedamp.state import State
 from feedamp.state.token_cipher import TokenCipher, key_beside
 from feedamp.warehouse import Warehouse
 from feedamp.warehouse.duckdb import DuckDbWarehouse
-from feedamp_airflow.account import AirflowConnection, read_account
+from feedamp_airflow.account import AirflowConnection, libpq_options, read_account
 from feedamp_airflow.config import Options, default_state_file, read_options
 from feedamp_airflow.sql_inbox import SqlInbox
 from feedamp_airflow.storages import open_store
 
 LookUp = Callable[[str], AirflowConnection]
+# How long a task goes on asking for a connection, and the time between two attempts.
+LOOK_UP_PATIENCE_S, LOOK_UP_PAUSE_S = 60.0, 3.0
 
 
 def make_resources(look_up: LookUp | None = None) -> Resources:
@@ -99,13 +102,12 @@ def connection_by_id(conn_id: str) -> AirflowConnection:
     """A connection as this process may see it: a task asks its supervisor, anything else looks as the server does.
 
     Raises:
-        ConfigurationError: no one knows it.
+        ConfigurationError: outside a task: there is no such connection.
+        TransientError: in a task, after a minute of attempts: it could not be read.
     """
+    if _is_task():
+        return _connection_of_task(conn_id)
     try:
-        if _is_task():
-            from airflow.sdk import Connection as TaskConnection
-
-            return _typed(TaskConnection.get(conn_id))
         # Outside a task only the server's look-up sees connections saved in the UI.
         os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
         from airflow.models.connection import Connection as ServerConnection
@@ -115,6 +117,33 @@ def connection_by_id(conn_id: str) -> AirflowConnection:
         if "NotFound" not in type(error).__name__:
             raise
         raise ConfigurationError(f"There is no connection {conn_id}; add it, or correct its id.") from error
+
+
+def _connection_of_task(
+    conn_id: str,
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> AirflowConnection:
+    """Repeats the look-up for a minute.
+
+    While the API server or its database restarts, the SDK reports every connection as not found, exactly as one
+    that does not exist (Airflow 3.3). A task can therefore not tell the two apart, and must not fail permanently.
+    """
+    from airflow.sdk import Connection as TaskConnection
+    from airflow.sdk.exceptions import AirflowNotFoundException, AirflowRuntimeError
+
+    give_up_at = monotonic() + LOOK_UP_PATIENCE_S
+    while True:
+        try:
+            return _typed(TaskConnection.get(conn_id))
+        except (AirflowNotFoundException, AirflowRuntimeError) as error:
+            if monotonic() + LOOK_UP_PAUSE_S > give_up_at:
+                raise TransientError(
+                    f"Connection {conn_id} could not be read. If it does not exist, add it or correct its id; "
+                    "otherwise Airflow's API server did not answer, and the next try reads it."
+                ) from error
+        sleep(LOOK_UP_PAUSE_S)
 
 
 def _is_task() -> bool:
@@ -140,6 +169,7 @@ def _state_url(options: Options, find: LookUp) -> str:
             host=connection.host,
             port=connection.port,
             database=connection.schema,
+            query=libpq_options(connection),
         )
         return url.render_as_string(hide_password=False)
     url_text = options.state_url or f"sqlite:///{default_state_file()}"

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import stat
+from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import redact
 from cryptography.fernet import Fernet
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 
-from feedamp.errors import ConfigurationError
+from feedamp.errors import ConfigurationError, TransientError
 from feedamp_airflow.config import read_options
-from feedamp_airflow.wiring import make_resources
+from feedamp_airflow.wiring import _connection_of_task, _state_url, make_resources
 
 
 def test_a_sqlite_state_gets_a_key_file_beside_it_made_once(airflow_env):
@@ -33,6 +37,20 @@ def test_a_key_from_a_command_loses_its_line_end(monkeypatch):
     key = Fernet.generate_key().decode()
     monkeypatch.setenv("AIRFLOW__FEEDAMP__ENCRYPTION_KEY_CMD", f"echo {key}")
     assert read_options().encryption_key == key
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "read"),
+    [
+        pytest.param("STATE_URL", "sqlite:////tmp/s.db", lambda options: options.state_url, id="state"),
+        pytest.param("LAKE_URL", "/tmp/lake", lambda options: options.lake_url, id="lake"),
+        pytest.param("INBOX_URL", "/tmp/in", lambda options: options.settings.inbox_url, id="inbox"),
+    ],
+)
+def test_an_address_that_may_hold_a_password_can_come_from_a_command(option, value, read, monkeypatch):
+    monkeypatch.delenv(f"AIRFLOW__FEEDAMP__{option}", raising=False)
+    monkeypatch.setenv(f"AIRFLOW__FEEDAMP__{option}_CMD", f"echo {value}")
+    assert read(read_options()) == value
 
 
 def test_a_key_is_masked_in_logs_from_the_moment_it_is_loaded(airflow_env):
@@ -87,3 +105,72 @@ def test_a_state_url_that_depends_on_the_folder_is_refused(airflow_home, monkeyp
     monkeypatch.setenv("AIRFLOW__FEEDAMP__STATE_URL", "sqlite:///state.db")
     with pytest.raises(ConfigurationError, match="absolute path"):
         make_resources()
+
+
+@dataclass
+class Postgres:
+    """An Airflow connection of a Postgres state."""
+
+    conn_id: str = "pg"
+    host: str = "db.example"
+    login: str = "etl"
+    password: str = "s3cret"
+    schema: str = "feedamp"
+    port: int = 5433
+    extra_dejson: dict[str, Any] = field(default_factory=lambda: {"sslmode": "verify-full", "cursor": "dict"})
+
+
+def test_tls_options_of_the_state_connection_reach_the_driver(airflow_env):
+    airflow_env.set_options(state_url="", state_conn_id="pg")
+    url = make_url(_state_url(read_options(), lambda _conn_id: Postgres()))
+    assert (url.host, url.port, url.database, url.username) == ("db.example", 5433, "feedamp", "etl")
+    assert dict(url.query) == {"sslmode": "verify-full"}
+
+
+def test_a_task_repeats_the_look_up_while_the_api_server_restarts(monkeypatch):
+    clock, tries = Clock(), []
+
+    def get(conn_id):
+        tries.append(conn_id)
+        if clock.seconds < 50:
+            raise AirflowNotFoundException
+        return Postgres()
+
+    monkeypatch.setattr("airflow.sdk.Connection.get", get)
+    found = _connection_of_task("pg", sleep=clock.sleep, monotonic=clock.monotonic)
+    assert found.host == "db.example"
+    assert len(tries) > 10
+
+
+def test_a_look_up_that_fails_for_a_minute_is_left_to_the_retry_policy(monkeypatch):
+    clock = Clock()
+
+    def get(_conn_id):
+        raise AirflowNotFoundException
+
+    monkeypatch.setattr("airflow.sdk.Connection.get", get)
+    with pytest.raises(TransientError, match="Connection pg could not be read"):
+        _connection_of_task("pg", sleep=clock.sleep, monotonic=clock.monotonic)
+    assert 50 <= clock.seconds <= 60
+
+
+def test_another_error_of_the_look_up_is_raised_as_it_is(monkeypatch):
+    def get(_conn_id):
+        raise PermissionError("denied")
+
+    monkeypatch.setattr("airflow.sdk.Connection.get", get)
+    with pytest.raises(PermissionError):
+        _connection_of_task("pg")
+
+
+class Clock:
+    """Moves where code sleeps."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
