@@ -36,3 +36,12 @@ def test_an_upgrade_gives_way_to_a_long_reader_and_works_after_it(server):
     engine.dispose()
     with closing(State(url)) as state:
         assert state.current_revision() == HEAD
+
+
+def test_an_upgrade_leaves_no_short_wait_on_the_connections_of_the_pool(server):
+    with closing(State(server.database())) as state:
+        connections = [state.engine.connect() for _ in range(3)]
+        waits = [connection.execute(sa.text("SHOW lock_timeout")).scalar_one() for connection in connections]
+        for connection in connections:
+            connection.close()
+    assert waits == ["0", "0", "0"]

@@ -131,6 +131,7 @@ class State:
                 config.set_main_option("script_location", str(folder).replace("%", "%%"))
                 with self.engine.connect() as connection:
                     if not self.is_sqlite:  # while it waits for one reader, all other readers queue behind it
+                        connection.detach()  # the pool must not hand it out again with this short wait
                         connection.execute(sa.text(f"SET lock_timeout = '{_UPGRADE_WAIT_S}s'"))
                     config.attributes["connection"] = connection
                     try:
