@@ -245,3 +245,14 @@ async def test_a_request_that_was_never_sent_blocks_no_other(rate_limiters):
     async with asyncio.timeout(1), rate_limiters[0].leaving(S1, pool):
         assert pool.locked()
     assert not pool.locked()
+
+
+@pytest.mark.parametrize("then", ["a request", "another pause"])
+async def test_a_clock_that_was_ahead_silences_a_seller_for_a_day_at_most(state, rate_limiters, clock, then):
+    clock.forward(400 * 86_400)
+    rate_limiters[0].pause(S1, 60)
+    clock.forward(-400 * 86_400)
+    if then == "another pause":
+        rate_limiters[1].pause(S1, 5)
+    await rate_limiters[1].acquire(S1)
+    assert clock.slept == ([pytest.approx(5, abs=0.01)] if then == "another pause" else [])

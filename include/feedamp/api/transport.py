@@ -18,10 +18,10 @@ import aiohttp
 from yarl import URL
 
 from feedamp.errors import ConfigurationError, TransientError, UnclearError
+from feedamp.state.request_slots import LONGEST_PAUSE_S
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 MAX_BODY_BYTES = 64 * 2**20
-LONGEST_PAUSE_S = 86_400.0  # a longer Retry-After is an error, and would stop the seller's work indefinitely
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 

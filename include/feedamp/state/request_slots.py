@@ -10,6 +10,10 @@ from sqlalchemy.engine import Connection
 from feedamp.state.schema import slots
 from feedamp.state.upsert import insert
 
+# The longest pause that is obeyed. A Retry-After beyond it is a mistake, and so is a slot that lies further ahead than
+# that: it was reserved by a process whose clock was wrong. Either would silence the seller for as long.
+LONGEST_PAUSE_S = 86_400.0
+
 
 def take(connection: Connection, seller_id: str, *, now: datetime, interval_s: float) -> float:
     """Reserves a request slot. Returns 0.0, or the seconds until the next one is free; then nothing was changed."""
@@ -19,7 +23,7 @@ def take(connection: Connection, seller_id: str, *, now: datetime, interval_s: f
         statement.on_conflict_do_update(
             index_elements=["seller_id"],
             set_={"next_at": statement.excluded.next_at},
-            where=slots.c.next_at <= moment,
+            where=sa.or_(slots.c.next_at <= moment, slots.c.next_at > moment + LONGEST_PAUSE_S),
         ).returning(slots.c.seller_id)
     )
     if taken.first() is not None:  # not every driver counts the rows of an upsert
@@ -32,11 +36,12 @@ def take(connection: Connection, seller_id: str, *, now: datetime, interval_s: f
 
 def postpone(connection: Connection, seller_id: str, *, now: datetime, seconds: float) -> None:
     """Blocks all requests for this seller until `seconds` have passed (Retry-After); never shortens a longer block."""
-    until = now.timestamp() + seconds
+    latest = now.timestamp() + LONGEST_PAUSE_S
+    until = now.timestamp() + min(seconds, LONGEST_PAUSE_S)
     statement = insert(connection, slots).values(seller_id=seller_id, next_at=until)
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=["seller_id"],
-            set_={"next_at": sa.case((slots.c.next_at > until, slots.c.next_at), else_=until)},
+            set_={"next_at": sa.case((slots.c.next_at.between(until, latest), slots.c.next_at), else_=until)},
         )
     )
