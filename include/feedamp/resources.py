@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from feedamp.api.account import FeedAmpAccount
 from feedamp.api.clients import Clients
 from feedamp.api.rate_limit import Sleep
+from feedamp.api.token_journal import TokenJournal
 from feedamp.inbox import OrderQuery
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
@@ -32,6 +33,7 @@ class Resources:
     settings: Settings
     privacy: Privacy
     connection: Callable[[str], FeedAmpAccount]
+    journal: TokenJournal
     default_conn_id: str = "feedamp_default"
     order_query: OrderQuery | None = None  # intake reads it after the files
     sleep: Sleep = asyncio.sleep
@@ -48,6 +50,7 @@ class Resources:
         return Clients(
             self.state,
             self.cipher,
+            self.journal,
             self.connection,
             run_started_at=run.started_at,
             sleep=self.sleep,

@@ -28,6 +28,7 @@ class Options:
     conn_id: str
     state_url: str | None
     state_conn_id: str | None
+    journal_url: str | None
     lake_url: str
     warehouse_conn_id: str | None
     duckdb_path: str
@@ -63,6 +64,7 @@ def read_options() -> Options:
         conn_id=_text("conn_id") or "feedamp_default",
         state_url=_text("state_url"),
         state_conn_id=_text("state_conn_id"),
+        journal_url=_text("journal_url"),
         lake_url=_text("lake_url") or str(home / "lake"),
         warehouse_conn_id=_text("warehouse_conn_id"),
         duckdb_path=_text("duckdb_path") or str(home / "warehouse.duckdb"),

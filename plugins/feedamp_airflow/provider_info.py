@@ -74,7 +74,7 @@ def _option(name: str, kind: str, default: str | None, description: str) -> dict
 
 
 # A secret, or an address that may hold a password. Airflow reads `_CMD` and `_SECRET` of sensitive options only.
-_SENSITIVE = {"encryption_key", "state_url", "inbox_url", "lake_url"}
+_SENSITIVE = {"encryption_key", "state_url", "inbox_url", "lake_url", "journal_url"}
 
 _OPTIONS: dict[str, tuple[str, str | None, str]] = {
     "conn_id": ("string", "feedamp_default", "Connection of sellers who name none."),
@@ -83,6 +83,11 @@ _OPTIONS: dict[str, tuple[str, str | None, str]] = {
         "string",
         None,
         "Airflow connection of a Postgres state database, instead of state_url.",
+    ),
+    "journal_url": (
+        "string",
+        None,
+        "Folder of encrypted tokens that the state could not take; empty: beside a SQLite state, or in the lake.",
     ),
     "inbox_url": ("string", None, "Folder of order files; empty: feedamp/inbox in AIRFLOW_HOME."),
     "inbox_settle_s": ("float", "10", "A file younger than this waits while its size changes."),

@@ -14,6 +14,7 @@ from airflow.sdk.log import mask_secret
 from sqlalchemy.engine import URL, make_url
 
 from feedamp.api.account import FeedAmpAccount
+from feedamp.api.token_journal import TokenJournal
 from feedamp.errors import ConfigurationError, TransientError
 from feedamp.inbox import OrderQuery
 from feedamp.lake.privacy import Privacy
@@ -42,7 +43,8 @@ def make_resources(look_up: LookUp | None = None) -> Resources:
     options = read_options()
     find = look_up or connection_by_id
     state_url = _state_url(options, find)
-    for address in (state_url, options.settings.inbox_url, options.lake_url):
+    journal_url = _journal_url(options, state_url)
+    for address in (state_url, options.settings.inbox_url, options.lake_url, journal_url):
         _mask_password(address)
     key = _encryption_key(options, state_url)
     mask_secret(key)
@@ -62,6 +64,7 @@ def make_resources(look_up: LookUp | None = None) -> Resources:
         settings=options.settings,
         privacy=Privacy(cipher.derived_key("pseudonym") if options.masks_personal_fields else None),
         connection=account,
+        journal=TokenJournal(open_store("journal_url", journal_url, find), cipher),
         default_conn_id=options.conn_id,
         order_query=_order_query(options, find),
         on_secret=mask_secret,
@@ -155,6 +158,14 @@ def _is_task() -> bool:
 def _typed(connection: Any) -> AirflowConnection:
     found: AirflowConnection = connection
     return found
+
+
+def _journal_url(options: Options, state_url: str) -> str:
+    """Beside a SQLite state, whose machine is the only one; otherwise in the lake, which every machine reaches."""
+    file = make_url(state_url).database
+    if options.journal_url or not state_url.startswith("sqlite") or not file:
+        return options.journal_url or f"{options.lake_url.rstrip('/')}/_journal"
+    return str(Path(file).with_name("journal"))
 
 
 def _state_url(options: Options, find: LookUp) -> str:

@@ -35,7 +35,7 @@ async def test_no_file_of_the_state_holds_a_token(wire, kept_open):
 
 
 def content_of(folder):
-    return b"".join(path.read_bytes() for path in folder.iterdir())
+    return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
 async def test_a_grant_of_another_key_asks_for_the_former_key(wire):

@@ -42,7 +42,9 @@ def fill(lake: Lake, state: State) -> None:
 
 def compacted(lake: Lake, state: State, **options: Any) -> dict[str, int]:
     nothing = cast("Any", None)
-    resources = Resources(state, cast("Any", None), lake, nothing, Settings(""), Privacy(None), nothing)
+    resources = Resources(
+        state, cast("Any", None), lake, nothing, Settings(""), Privacy(None), nothing, nothing
+    )
     return compact(resources, Run("d", "r", T0), **{"before": T0.date() + timedelta(days=1)} | options)
 
 

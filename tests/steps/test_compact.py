@@ -98,6 +98,7 @@ class Store:
             Settings(""),
             Privacy(None),
             nothing,
+            nothing,
         )
         return compact(resources, Run("d", "r", T0), **{"before": DAY_AFTER} | options)
 

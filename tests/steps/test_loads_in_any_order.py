@@ -59,6 +59,7 @@ class Stores:
             Settings(str(folder / "inbox")),
             Privacy(None),
             _no_connection,
+            _no_connection,  # type: ignore[arg-type]
         )
         self._runs = 0
         with self.state.begin() as connection:

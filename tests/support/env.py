@@ -26,6 +26,7 @@ from feedamp.api.account import FeedAmpAccount
 from feedamp.api.decoding import read_order
 from feedamp.api.json_fields import Coercions
 from feedamp.api.oauth import Credentials
+from feedamp.api.token_journal import TokenJournal
 from feedamp.api.transport import Endpoint
 from feedamp.codec import decode_json
 from feedamp.lake.privacy import Privacy
@@ -45,6 +46,7 @@ from feedamp.steps.process_fulfillments import validate as _validate
 from feedamp.steps.reconcile_orders import reconcile as _reconcile
 from feedamp.steps.refresh_tokens import renew_idle_grants as _refresh
 from feedamp.steps.runner import StepResult
+from feedamp.storage import open_storage
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp_sandbox import (
     Sandbox,
@@ -87,6 +89,7 @@ class Env(Views):
             Settings(str(self.inbox), inbox_settle_s=0, **rules),
             Privacy(None),
             lambda conn_id: connection,
+            TokenJournal(open_storage("journal_url", str(folder / "journal")), self.cipher),
             default_conn_id="feedamp",
             sleep=clock.sleep,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 
 from processes import PATIENCE_S, Crew, ask_after_each_expiry
 from wire import KEY, add_seller
@@ -29,7 +30,7 @@ class Outcome:
 def read_through_expiries(together: Crew, url: str, rounds: int) -> Outcome:
     """In every round each process asks for an order of each seller, then all access tokens end."""
     options = SandboxOptions(sellers=SELLERS, requests_per_second=10_000, burst=10_000, revoke_on_reuse=True)
-    with running(options) as sandbox, closing(State(url)) as state:
+    with running(options) as sandbox, closing(State(url)) as state, TemporaryDirectory() as journal:
         sellers = [seller["seller_id"] for seller in sandbox.sellers]
         for seller_id in sellers:
             add_seller(state, TokenCipher(KEY), seller_id, sandbox.refresh_token(seller_id))
@@ -47,6 +48,7 @@ def read_through_expiries(together: Crew, url: str, rounds: int) -> Outcome:
             ask_after_each_expiry,
             url,
             KEY,
+            journal,
             sandbox.api,
             credentials,
             sellers,

@@ -9,13 +9,14 @@ import os
 import pwd
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -60,7 +61,8 @@ def programs() -> Path:
 class Server:
     """A running server; `database` makes one database after another."""
 
-    def __init__(self, port: int, password: str) -> None:
+    def __init__(self, port: int, password: str, data: Path) -> None:
+        self._data = data
         self._address = f"{OWNER}:{password}@127.0.0.1:{port}"
         self._maker = psycopg.connect(f"postgresql://{self._address}/postgres", autocommit=True)
         self._made = 0
@@ -73,6 +75,26 @@ class Server:
         source, name = template.rpartition("/")[2], f"feedamp_{self._made}"
         self._maker.execute(f'CREATE DATABASE "{name}" TEMPLATE "{source}"')
         return f"postgresql+psycopg://{self._address}/{name}"
+
+    @contextmanager
+    def stalled(self) -> Iterator[None]:
+        """Every process of the server stops (SIGSTOP): connections stay open, and nothing answers."""
+        processes = self._processes()
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in processes:
+                os.kill(process, signal.SIGCONT)
+
+    def _processes(self) -> list[int]:
+        first = int((self._data / "postmaster.pid").read_text().split()[0])
+        parents = {}
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+        return [first, *(process for process, parent in parents.items() if parent == first)]
 
     def close(self) -> None:
         self._maker.close()
@@ -115,7 +137,7 @@ def serving() -> Iterator[Server]:
             file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
         call("pg_ctl", "start", "-w", "-D", data, "-l", log)
         try:
-            with closing(Server(port, password)) as server:
+            with closing(Server(port, password, data)) as server:
                 yield server
         finally:
             call("pg_ctl", "stop", "-w", "-D", data, "-m", "immediate")

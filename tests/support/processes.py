@@ -14,10 +14,12 @@ from typing import Any
 from feedamp.api.client import FeedAmpClient
 from feedamp.api.oauth import Credentials, TokenEndpoint
 from feedamp.api.rate_limit import RateLimiter
+from feedamp.api.token_journal import TokenJournal
 from feedamp.api.tokens import Tokens
 from feedamp.api.transport import Endpoint, Transport
 from feedamp.state import State
 from feedamp.state.token_cipher import TokenCipher, key_beside
+from feedamp.storage import open_storage
 
 PATIENCE_S = 30.0
 _shared: dict[str, Any] = {}
@@ -103,6 +105,7 @@ def ask_after_each_expiry(
     number: int,
     url: str,
     key: str,
+    folder: str,
     api: str,
     credentials: tuple[str, str, str],
     sellers: list[str],
@@ -113,7 +116,9 @@ def ask_after_each_expiry(
     async def work(state: State) -> int:
         async with Transport(Endpoint(api)) as transport:
             endpoint = TokenEndpoint(transport, Credentials(*credentials))
-            tokens = Tokens(state, TokenCipher(key), endpoint, sleep=asyncio.sleep)
+            cipher = TokenCipher(key)
+            journal = TokenJournal(open_storage("journal_url", folder), cipher)
+            tokens = Tokens(state, cipher, endpoint, journal, sleep=asyncio.sleep)
             rate_limiter = RateLimiter(state, requests_per_second=100_000, sleep=asyncio.sleep)
             clients = [
                 FeedAmpClient(

@@ -60,7 +60,14 @@ class Chain:
         self.state = open_state(folder, self.clock)
         nothing = cast("Any", None)
         self.resources = Resources(
-            self.state, nothing, Lake(str(folder / "lake")), warehouse, Settings(""), Privacy(None), nothing
+            self.state,
+            nothing,
+            Lake(str(folder / "lake")),
+            warehouse,
+            Settings(""),
+            Privacy(None),
+            nothing,
+            nothing,
         )
         self._runs = 0
         self._placed: set[str] = set()

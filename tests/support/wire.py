@@ -18,10 +18,12 @@ from scripted import Script, scripted, token_answer
 from feedamp.api.client import FeedAmpClient
 from feedamp.api.oauth import Credentials, TokenEndpoint
 from feedamp.api.rate_limit import RateLimiter
+from feedamp.api.token_journal import TokenJournal
 from feedamp.api.tokens import Tokens
 from feedamp.api.transport import Endpoint, Transport
 from feedamp.state import State, grants, sellers
 from feedamp.state.token_cipher import TokenCipher
+from feedamp.storage import open_storage
 from feedamp_sandbox import (
     Sandbox,
     SandboxOptions,
@@ -84,6 +86,12 @@ def opened_state(clock: Clock, sellers: Mapping[str, str] | None = None) -> Iter
             yield state
 
 
+def journal_of(state: State) -> TokenJournal:
+    """The journal beside a SQLite state, of `KEY`."""
+    folder = Path(state.url.database or "").with_name("journal")
+    return TokenJournal(open_storage("journal_url", str(folder)), TokenCipher(KEY))
+
+
 @dataclass
 class Wire:
     """The client objects of a run, and the sandbox they talk to."""
@@ -115,7 +123,9 @@ class Wire:
         endpoint = TokenEndpoint(
             transport or self.transport, Credentials(CONN, self.credentials.client_id, secret)
         )
-        return Tokens(self.state, self.cipher, endpoint, sleep=self.clock.sleep, **options)
+        return Tokens(
+            self.state, self.cipher, endpoint, journal_of(self.state), sleep=self.clock.sleep, **options
+        )
 
     def grant(self, seller_id: str = S1) -> grants.Grant:
         with self.state.read() as connection:
@@ -183,7 +193,9 @@ async def wired(observer: Observer | None = None, **options: Any) -> AsyncIterat
                 clock=clock,
                 transport=transport,
                 credentials=credentials,
-                tokens=Tokens(state, cipher, TokenEndpoint(transport, credentials), sleep=clock.sleep),
+                tokens=Tokens(
+                    state, cipher, TokenEndpoint(transport, credentials), journal_of(state), sleep=clock.sleep
+                ),
                 rate_limiter=RateLimiter(state, requests_per_second=1000, sleep=clock.sleep),
             )
 
@@ -203,7 +215,7 @@ async def speaking(
             client = FeedAmpClient(
                 S1,
                 transport=transport,
-                tokens=Tokens(state, cipher, endpoint, sleep=clock.sleep),
+                tokens=Tokens(state, cipher, endpoint, journal_of(state), sleep=clock.sleep),
                 rate_limiter=RateLimiter(state, requests_per_second=1000, sleep=clock.sleep),
                 now=clock,
                 sleep=clock.sleep,

@@ -13,6 +13,7 @@ from crashes.clock import SharedClock
 from feedamp.api.account import FeedAmpAccount
 from feedamp.api.oauth import Credentials
 from feedamp.api.rate_limit import Sleep
+from feedamp.api.token_journal import TokenJournal
 from feedamp.api.transport import Endpoint
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
@@ -29,6 +30,7 @@ from feedamp.steps.process_fulfillments.close import close
 from feedamp.steps.process_fulfillments.validate import plan_process, validate
 from feedamp.steps.reconcile_orders.reconcile import plan_reconcile, reconcile
 from feedamp.steps.runner import StepResult
+from feedamp.storage import open_storage
 from feedamp.warehouse import Warehouse
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp.warehouse.postgres_address import PostgresAddress
@@ -86,14 +88,16 @@ class Fixtures:
             requests_per_second=self.requests_per_second,
         )
         sleep: Sleep = self.clock.sleep if self.clock and not self.clock.keeps_still else asyncio.sleep
+        cipher = TokenCipher(self.key)
         return Resources(
             self.open_state(),
-            TokenCipher(self.key),
+            cipher,
             Lake(str(self.folder / "lake")),
             self._warehouse(),
             Settings(str(inbox), inbox_settle_s=0, sellers_per_task=self.sellers_per_task),
             Privacy(None),
             lambda conn_id: connection,
+            TokenJournal(open_storage("journal_url", str(self.folder / "journal")), cipher),
             default_conn_id=CONN,
             sleep=sleep,
             on_secret=on_secret,

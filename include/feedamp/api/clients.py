@@ -15,6 +15,7 @@ from feedamp.api.account_check import AccountCheck, Verdict, check_account
 from feedamp.api.client import Counts, FeedAmpClient
 from feedamp.api.oauth import TokenEndpoint
 from feedamp.api.rate_limit import RateLimiter, Sleep
+from feedamp.api.token_journal import TokenJournal
 from feedamp.api.tokens import Token, Tokens
 from feedamp.api.transport import Transport
 from feedamp.errors import AuthorizationError, ClientRefusedError
@@ -32,6 +33,7 @@ class Clients:
         self,
         state: State,
         cipher: TokenCipher,
+        journal: TokenJournal,
         account: Callable[[str], FeedAmpAccount],
         *,
         run_started_at: datetime,
@@ -40,6 +42,7 @@ class Clients:
     ) -> None:
         self._state = state
         self._cipher = cipher
+        self._journal = journal
         self._find_account = account
         self._run_started_at = run_started_at
         self._sleep = sleep
@@ -171,6 +174,7 @@ class Clients:
                     self._state,
                     self._cipher,
                     TokenEndpoint(transport, account.credentials),
+                    self._journal,
                     sleep=self._sleep,
                     run_started_at=self._run_started_at,
                     request_timeout_s=account.endpoint.timeout_s,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -46,6 +48,15 @@ class TokenEndpoint:
     def __init__(self, transport: Transport, credentials: Credentials) -> None:
         self._transport = transport
         self.credentials = credentials
+
+    @asynccontextmanager
+    async def of_this_loop(self) -> AsyncIterator[TokenEndpoint]:
+        """The same endpoint over a pool of its own, for an event loop that is not the transport's."""
+        async with Transport(self._transport.endpoint) as transport:
+            try:
+                yield TokenEndpoint(transport, self.credentials)
+            finally:
+                self._transport.requests += transport.requests
 
     async def refresh(self, refresh_token: str) -> TokenPair:
         """A new pair for a refresh token.

@@ -9,13 +9,19 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import threading
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from feedamp.api.oauth import TokenEndpoint, TokenPair
 from feedamp.api.rate_limit import Sleep
+from feedamp.api.token_journal import JournaledPair, Reservation, TokenJournal
 from feedamp.errors import (
     AuthorizationError,
     BusyError,
@@ -27,10 +33,14 @@ from feedamp.state import State, grants, sellers
 from feedamp.state.grants import Grant
 from feedamp.state.token_cipher import TokenCipher
 
+_Result = TypeVar("_Result")
 # An access token is renewed when its remaining life is below the smaller of the two.
 RENEWED_BEFORE_S, RENEWED_BEFORE_SHARE = 120.0, 0.2
 REFUSALS_THAT_BLAME_THE_CLIENT = 5
+# A pair that the state has not taken after the first goes into the journal; the state is tried on until the second.
+JOURNALED_AFTER_S, STORE_TRIED_FOR_S, STORE_TRIED_EVERY_S = 1.0, 120.0, 1.0
 _WAIT_FOR_OTHERS_S = 0.05
+_REFRESHES = ThreadPoolExecutor(16, thread_name_prefix="feedamp-refresh")
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,7 @@ class Tokens:
         state: State,
         cipher: TokenCipher,
         endpoint: TokenEndpoint,
+        journal: TokenJournal,
         *,
         sleep: Sleep,
         run_started_at: datetime | None = None,
@@ -59,6 +70,7 @@ class Tokens:
         self._state = state
         self._cipher = cipher
         self._endpoint = endpoint
+        self._journal = journal
         self._sleep = sleep
         self._since = run_started_at or state.now()
         # Long enough for the refresh, its repeat and the try with the previous token, so that no other process starts a
@@ -210,42 +222,119 @@ class Tokens:
             await self._sleep(_WAIT_FOR_OTHERS_S)
 
     async def _refresh(self, grant: Grant) -> Token | None:
-        """Refreshes under the lease and releases it in every case. None: another grant has been stored meanwhile."""
-        try:
-            used, pair = await self._ask(grant)
-        except AuthorizationError as error:
-            self._refused(grant, error)
-            return None
-        except BaseException:  # a cancelled task must not leave the others waiting
-            with self._state.begin() as connection:
-                grants.release_lease(connection, grant.seller_id, self._owner)
-            raise
-        self._orphaned.discard(grant.seller_id)
-        self._on_secret(pair.refresh_token)
-        with self._state.begin() as connection:
-            now = self._state.now()
-            is_current = grants.store_tokens(
-                connection,
-                self._cipher,
-                grant,
-                used_token=used,
-                refresh_token=pair.refresh_token,
-                access_token=pair.access_token,
-                expires_in_s=pair.expires_in_s,
-                now=now,
-            )
+        """Runs under the lease; whatever happens, the lease is given back. None: another grant is stored by now.
+
+        In a thread with its own event loop: nothing that Airflow raises in the main thread (a timeout of the task, a
+        cancellation) and no work for other sellers can come between FeedAMP's answer and its store.
+        """
+        refresh = asyncio.get_running_loop().run_in_executor(
+            _REFRESHES, lambda: asyncio.run(self._refresh_and_store(grant))
+        )
+        is_current = await asyncio.shield(refresh)
         newest = self._read(grant.seller_id)
         # If another grant has replaced this one, the caller checks it first: it may be set aside, or not compared yet.
         return _token_of(newest) if is_current and newest.generation == grant.generation + 1 else None
 
-    async def _ask(self, grant: Grant) -> tuple[str, TokenPair]:
+    async def _refresh_and_store(self, grant: Grant) -> bool:
+        """Whether the grant has new tokens now; False if another grant is stored by now."""
+        asked_at = self._state.now()
+        try:
+            if self._take_in(grant):
+                return False  # what is stored now is read again like any other
+            reservation = self._journal.reserve(grant.seller_id)
+            try:
+                async with self._endpoint.of_this_loop() as endpoint:
+                    used, answer = await self._ask(endpoint, grant)
+            except BaseException:
+                reservation.release()
+                raise
+        except AuthorizationError as error:
+            self._refused(grant, error)
+            return False
+        except BaseException:  # a refresh that failed must not leave the others waiting
+            with self._state.begin() as connection:
+                grants.release_lease(connection, grant.seller_id, self._owner)
+            raise
+        self._orphaned.discard(grant.seller_id)
+        self._on_secret(answer.refresh_token)
+        pair = JournaledPair(
+            seller_id=grant.seller_id,
+            generation=grant.generation,
+            used_token=used,
+            refresh_token=answer.refresh_token,
+            access_token=answer.access_token,
+            expires_in_s=answer.expires_in_s,
+            asked_at=asked_at,
+        )
+        is_current = await self._store_or_journal(grant, pair, reservation)
+        reservation.release()
+        return is_current
+
+    async def _store_or_journal(self, grant: Grant, pair: JournaledPair, reservation: Reservation) -> bool:
+        """As `_store`, tried for minutes; a pair that is not stored within a second is in the journal meanwhile.
+
+        Raises:
+            TransientError: the state did not take the pair; the next process takes it from the journal.
+        """
+        loop = asyncio.get_running_loop()
+        give_up_at, is_journaled = loop.time() + STORE_TRIED_FOR_S, False
+        storing = in_daemon_thread(self._store, grant, pair)
+        while True:
+            left_s = give_up_at - loop.time() if is_journaled else JOURNALED_AFTER_S
+            done, _ = await asyncio.wait({storing}, timeout=left_s)
+            error = storing.exception() if done else None
+            if done and error is None:
+                return storing.result()
+            if not is_journaled:
+                reservation.write(pair)
+                is_journaled = True
+            if error is not None and not isinstance(error, SQLAlchemyError):
+                raise error
+            if loop.time() >= give_up_at:
+                raise TransientError(
+                    "The state database did not take new tokens in time; they are in the journal, and the next "
+                    "refresh takes them from there.",
+                    seller_id=grant.seller_id,
+                ) from error
+            if done:
+                await asyncio.sleep(STORE_TRIED_EVERY_S)
+                storing = in_daemon_thread(self._store, grant, pair)
+
+    def _store(self, grant: Grant, pair: JournaledPair) -> bool:
+        """Whether the pair is the seller's grant now; False if another one took its place meanwhile."""
+        with self._state.begin() as connection:
+            return grants.store_tokens(
+                connection,
+                self._cipher,
+                grant,
+                used_token=pair.used_token,
+                refresh_token=pair.refresh_token,
+                access_token=pair.access_token,
+                expires_in_s=pair.expires_in_s,
+                now=pair.asked_at,
+            )
+
+    def _take_in(self, grant: Grant) -> bool:
+        """Stores the seller's pairs from the journal; whether there were any."""
+        entries = self._journal.pairs_of(grant.seller_id)
+        for name, pair in entries:
+            # A state that was restored from a backup may be older than the pair.
+            self._store(replace(grant, generation=min(pair.generation, grant.generation)), pair)
+            self._on_secret(pair.refresh_token)
+            self._journal.remove(name)
+        if entries:
+            with self._state.begin() as connection:
+                grants.release_lease(connection, grant.seller_id, self._owner)
+        return bool(entries)
+
+    async def _ask(self, endpoint: TokenEndpoint, grant: Grant) -> tuple[str, TokenPair]:
         """The refresh token that worked, and the pair that FeedAMP returned for it."""
         try:
             try:
-                return grant.refresh_token, await self._endpoint.refresh(grant.refresh_token)
+                return grant.refresh_token, await endpoint.refresh(grant.refresh_token)
             except UnclearError:
                 # A server with a grace period accepts the same token again and returns the same pair.
-                return grant.refresh_token, await self._endpoint.refresh(grant.refresh_token)
+                return grant.refresh_token, await endpoint.refresh(grant.refresh_token)
         except ClientRefusedError:
             raise
         except AuthorizationError:
@@ -256,7 +345,7 @@ class Tokens:
                 raise
             # Last resort: FeedAMP may never have activated the current refresh token.
             previous = grant.previous_refresh_token
-            return previous, await self._endpoint.refresh(previous)
+            return previous, await endpoint.refresh(previous)
 
     def _refused(self, grant: Grant, error: AuthorizationError) -> None:
         """Records the refusal and raises the error for it; returns if another process or a person replaced the grant."""
@@ -313,3 +402,17 @@ def _token_of(grant: Grant) -> Token | None:
         return None
     margin_s = min(RENEWED_BEFORE_S, RENEWED_BEFORE_SHARE * (grant.expires_in_s or 0))
     return Token(grant.access_token, grant.generation, grant.access_expires_at - timedelta(seconds=margin_s))
+
+
+def in_daemon_thread(work: Callable[..., _Result], *given: object) -> asyncio.Future[_Result]:
+    """The work's result. The end of the process does not wait for this thread, which a stalled database may hold."""
+    outcome: Future[_Result] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work(*given))
+        except Exception as error:  # noqa: BLE001 - raised again where the outcome is awaited
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name="feedamp-store", daemon=True).start()
+    return asyncio.wrap_future(outcome)

@@ -1,0 +1,233 @@
+"""Promise 7: a rotated pair outlives a state that does not take it, and whatever strikes the process meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import signal
+import sqlite3
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from wire import CONN, KEY, NOON, S1, S2, add_seller, journal_of, wired
+
+from feedamp.api import tokens as tokens_module
+from feedamp.api.oauth import Credentials, TokenEndpoint
+from feedamp.api.token_journal import RESERVED_BYTES, JournaledPair
+from feedamp.api.tokens import Tokens
+from feedamp.api.transport import Endpoint, Transport
+from feedamp.errors import ConfigurationError, TransientError
+from feedamp.state import State
+from feedamp.state.token_cipher import TokenCipher
+from feedamp_sandbox import SandboxOptions, running
+
+pytestmark = pytest.mark.usefixtures("short_times")
+STRICT = {"revoke_on_reuse": True, "refresh_grace_s": 0}
+
+
+@pytest.fixture
+def short_times(monkeypatch):
+    monkeypatch.setattr(tokens_module, "JOURNALED_AFTER_S", 0.1)
+    monkeypatch.setattr(tokens_module, "STORE_TRIED_EVERY_S", 0.05)
+
+
+def folder_of(wire):
+    return Path(wire.state.url.database).with_name("journal")
+
+
+def files_of(wire):
+    folder = folder_of(wire)
+    return sorted(folder.iterdir()) if folder.exists() else []
+
+
+class StallsAtTheAnswer:
+    """Holds the state's write lock from the moment of FeedAMP's answer to a token call, for some seconds."""
+
+    def __init__(self, seconds):
+        self.seconds, self.path, self.is_over = seconds, "", threading.Event()
+
+    def __call__(self, exchange):
+        if "/access_token" in exchange.url and self.path:
+            locked = threading.Event()
+            threading.Thread(target=self._stall, args=(self.path, locked), daemon=True).start()
+            self.path = ""
+            locked.wait(5)
+
+    def _stall(self, path, locked):
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            locked.set()
+            time.sleep(self.seconds)
+            connection.execute("ROLLBACK")
+        self.is_over.set()
+
+
+async def test_a_pair_that_the_state_takes_at_once_leaves_nothing_in_the_journal():
+    async with wired(**STRICT) as wire:
+        await wire.tokens.live(S1)
+        assert files_of(wire) == []
+
+
+async def test_a_pair_waits_in_the_journal_while_the_state_is_locked():
+    stall = StallsAtTheAnswer(1)
+    async with wired(stall, **STRICT) as wire:
+        before, stall.path = wire.grant().refresh_token, wire.state.url.database
+        refresh = asyncio.create_task(wire.tokens.live(S1))
+        await asyncio.sleep(0.6)
+        [(_, pair)] = journal_of(wire.state).pairs_of(S1)
+        assert pair.used_token == before
+        assert not stall.is_over.is_set()
+        assert pair.refresh_token.encode() not in files_of(wire)[0].read_bytes()
+        assert files_of(wire)[0].stat().st_mode & 0o777 == 0o600
+        token = await refresh
+        assert (wire.grant().refresh_token, token.value) == (pair.refresh_token, pair.access_token)
+        assert files_of(wire) == []
+
+
+async def test_the_next_process_takes_the_pair_from_the_journal_before_it_refreshes():
+    async with wired(**STRICT) as wire:
+        grant = wire.grant()
+        endpoint = wire.tokens._endpoint
+        answer = await endpoint.refresh(grant.refresh_token)
+        reservation = journal_of(wire.state).reserve(S1)
+        pair = JournaledPair(
+            S1, grant.generation, grant.refresh_token, answer.refresh_token, answer.access_token, 3600, NOON
+        )
+        reservation.write(pair)
+        token = await wire.other_tokens().live(S1)
+        assert token.value == answer.access_token
+        assert wire.grant().refresh_token == answer.refresh_token
+        assert wire.refreshes == 1
+        assert files_of(wire) == []
+        await wire.other_tokens().renew(S1)  # the pair that was taken in is the one that FeedAMP knows
+
+
+async def test_a_state_that_stays_away_leaves_the_pair_to_the_next_process(monkeypatch):
+    monkeypatch.setattr(tokens_module, "STORE_TRIED_FOR_S", 0.3)
+    stall = StallsAtTheAnswer(1)
+    async with wired(stall, **STRICT) as wire:
+        stall.path = wire.state.url.database
+        with pytest.raises(TransientError, match="in the journal"):
+            await wire.tokens.live(S1)
+        assert journal_of(wire.state).waiting() == 1
+        await asyncio.to_thread(stall.is_over.wait)
+        [(_, pair)] = journal_of(wire.state).pairs_of(S1)
+        await wire.other_tokens().live(S1)
+        await wire.other_tokens().renew(S1)
+        assert wire.grant().previous_refresh_token == pair.refresh_token
+        assert wire.sandbox.broken_rules == []
+        assert files_of(wire) == []
+
+
+async def test_an_older_pair_never_replaces_a_newer_grant():
+    async with wired(**STRICT) as wire:
+        old = wire.grant()
+        await wire.tokens.live(S1)
+        newer = wire.grant().refresh_token
+        journal_of(wire.state).reserve(S1).write(
+            JournaledPair(S1, old.generation, old.refresh_token, "rt-old", "at-old", 3600, NOON)
+        )
+        await wire.other_tokens().renew(S1)
+        assert wire.grant().previous_refresh_token == newer
+        assert files_of(wire) == []
+
+
+async def test_no_refresh_is_sent_when_no_space_can_be_reserved(monkeypatch):
+    def full(descriptor, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with wired(**STRICT) as wire:
+        with monkeypatch.context() as patched:
+            patched.setattr("feedamp.api.token_journal.os.write", full)
+            with pytest.raises(TransientError, match="no space can be reserved"):
+                await wire.tokens.live(S1)
+        assert wire.refreshes == 0
+        assert files_of(wire) == []
+        await wire.tokens.live(S1)
+
+
+class TaskTimeoutError(BaseException):
+    """As Airflow's own: raised by a signal, wherever the main thread is, and not an `Exception`."""
+
+
+def strike(_signal, _frame):
+    raise TaskTimeoutError
+
+
+@pytest.fixture
+def alarm():
+    previous = signal.signal(signal.SIGALRM, strike)
+    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, previous)
+
+
+def a_task(work):
+    asyncio.run(work)
+    time.sleep(1)  # where the alarm strikes if the work is done before it
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.3, 0.5])
+def test_a_timeout_of_the_task_does_not_come_between_answer_and_store(alarm, tmp_path, seconds):
+    cipher = TokenCipher(KEY)
+    settings = SandboxOptions(sellers=1, **STRICT)
+    with running(settings) as sandbox, closing(State(f"sqlite:///{tmp_path}/state.db")) as state:
+        [seller] = sandbox.sellers
+        add_seller(state, cipher, seller["seller_id"], seller["refresh_token"])
+
+        async def renew():
+            async with Transport(Endpoint(sandbox.api)) as transport:
+                endpoint = TokenEndpoint(
+                    transport, Credentials(CONN, sandbox.client_id, sandbox.client_secret)
+                )
+                tokens = Tokens(state, cipher, endpoint, journal_of(state), sleep=asyncio.sleep)
+                await tokens.renew(seller["seller_id"])
+
+        sandbox.fault("slow_drip", path="access_token", seconds=0.4)
+        alarm(seconds)
+        with pytest.raises(TaskTimeoutError):
+            a_task(renew())
+        asyncio.run(renew())
+        assert sandbox.broken_rules == []
+
+
+async def test_the_reservation_of_a_dead_process_is_removed():
+    async with wired() as wire:
+        journal = journal_of(wire.state)
+        journal.reserve(S1)
+        assert len(files_of(wire)) == 1
+        assert files_of(wire)[0].stat().st_size == RESERVED_BYTES
+        await wire.tokens.live(S1)
+        assert len(files_of(wire)) == 1  # its process, this one, is alive
+        name = files_of(wire)[0]
+        parts = name.name.split(".")
+        parts[2] = str(2**22 - 1)  # no such process
+        name.rename(name.with_name(".".join(parts)))
+        await wire.tokens.renew(S1)
+        assert files_of(wire) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        pytest.param(b"not encrypted by us", "former key", id="another key"),
+        pytest.param(TokenCipher(KEY).encrypt("{}").encode(), "damaged", id="not a pair"),
+    ],
+)
+async def test_an_entry_that_cannot_be_read_stops_the_refresh_with_words(content, said):
+    async with wired(**STRICT) as wire:
+        journal_of(wire.state).reserve(S1)
+        files_of(wire)[0].write_bytes(content)
+        with pytest.raises(ConfigurationError, match=said):
+            await wire.tokens.live(S1)
+        assert wire.refreshes == 0
+        await wire.tokens.live(S2)
+
+
+def test_a_pair_shows_no_token():
+    pair = JournaledPair(S1, 3, "rt-1", "rt-2", "at-2", 3600, NOON)
+    assert "rt-" not in repr(pair)
+    assert "at-2" not in repr(pair)
