@@ -95,6 +95,20 @@ def test_an_installation_without_losses_has_no_difference(lived_in: Env) -> None
     assert differences(lived_in, with_lake=True) == []
 
 
+@pytest.mark.parametrize("closed", ["A-1", "B-1"], ids=["before an open one", "after an open one"])
+def test_a_closed_order_is_compared(env: Env, closed: str) -> None:
+    """Of an open order more columns are expected than of a closed one."""
+    env.placed("A-1", "B-1")
+    env.load()
+    env.fulfill(closed, shipment(2))
+    for _ in range(2):
+        env.clock.skip(minutes=20)
+        env.loop()
+    assert env.order(closed).phase == "closed"
+    assert differences(env) == []
+    assert verified(env, repair=True).count == 0
+
+
 def test_what_waits_for_the_next_load_is_not_missing(lived_in: Env) -> None:
     lived_in.placed("W-1", "W-2")
     lived_in.deliver("BAD-2", currency="dollars")

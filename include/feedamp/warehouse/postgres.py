@@ -133,6 +133,7 @@ class PostgresEngine:
         from adbc_driver_postgresql import dbapi as driver
 
         self._address = address
+        self._scratches: dict[str, str] = {}  # columns of the temporary tables, by name
         with self._translated():
             self._connection = driver.connect(address.conninfo)
             self._cursor = self._connection.cursor()
@@ -171,12 +172,19 @@ class PostgresEngine:
         except BaseException:
             with suppress(dbapi.Error):  # a lost connection has ended the transaction
                 self._connection.rollback()
+            self._scratches.clear()  # what was created or replaced in this transaction is not there any longer
             raise
 
     def scratch(self, name: str, columns: str) -> None:
-        """Empties a temporary table, created on first use: a new one for each manifest would exhaust the locks."""
+        """Empties a temporary table, created on first use: a new one for each manifest would exhaust the locks.
+
+        One of the same name that has other columns is replaced.
+        """
+        if self._scratches.get(name) != columns:
+            self.execute(f"DROP TABLE IF EXISTS pg_temp.{name}")
         self.execute(f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({columns})")
         self.execute(f"TRUNCATE pg_temp.{name}")
+        self._scratches[name] = columns
 
     def stage(self, name: str, table: Table, reader: pa.RecordBatchReader) -> None:
         """Copies the rows into a temporary table, a batch at a time."""
