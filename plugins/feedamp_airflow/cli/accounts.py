@@ -1,4 +1,4 @@
-"""Sellers whose FeedAMP account is not clear: what `feedamp doctor` says about them, step by step."""
+"""Sellers whose FeedAMP account is not clear, and the steps that `feedamp doctor` prints for them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ SELLERS_NAMED = 10
 
 
 def unclear(known: Sequence[Seller]) -> dict[str, str]:
-    """Why it is not clear that a seller's grant is for the seller's account, by seller."""
+    """By seller, why the grant may not be for the seller's own account."""
     by_id = {seller.seller_id: seller for seller in known}
     reasons = {s.seller_id: _reason(s, by_id.get(s.mixed_with or "")) for s in known}
     return {seller_id: reason for seller_id, reason in reasons.items() if reason is not None}
 
 
 def _is_mixed_up(seller: Seller, other: Seller | None) -> bool:
-    """Two accounts are mixed up until one of the two sellers alone is paused. A grant that is refused ends nothing.
+    """Whether the seller is still mixed up with the other one: until exactly one of the two is paused.
 
-    One who was resumed is no longer mixed up, the other of the two is until it is resumed as well.
+    Resuming a seller ends it for that seller; the other one stays mixed up until it is resumed as well. A refused grant
+    does not end it.
     """
     if seller.mixed_with is None or other is None:
         return False
@@ -39,7 +40,7 @@ def _reason(seller: Seller, other: Seller | None) -> str | None:
 
 
 def read_again(seller_ids: Sequence[str]) -> str:
-    """That watermarks were removed with new grants."""
+    """A sentence that says whose watermarks were removed because of new grants."""
     first = ", ".join(seller_ids[:SELLERS_NAMED]) + (", …" if len(seller_ids) > SELLERS_NAMED else "")
     return (
         f"The next extraction reads all orders of {counted(len(seller_ids), 'seller')} again ({first}), "
@@ -48,10 +49,10 @@ def read_again(seller_ids: Sequence[str]) -> str:
 
 
 def examine(resources: Resources) -> str:
-    """That every account is clear, and which have shown nothing yet to compare.
+    """A sentence that says every account is clear and names sellers without any order to compare yet.
 
     Raises:
-        FeedAmpError: some are not; the message names the steps that undo it.
+        FeedAmpError: some accounts are not clear; the message has the steps that resolve it.
     """
     with resources.state.read() as connection:
         known = sellers.find(connection)
@@ -64,7 +65,7 @@ def examine(resources: Resources) -> str:
         first = ", ".join(silent[:SELLERS_NAMED]) + (", …" if len(silent) > SELLERS_NAMED else "")
         return (
             f"no account shows another seller's orders; nothing to compare yet for {counted(len(silent), 'seller')} ({first}): "
-            "no order of theirs was placed or seen, so two tokens for one account could not be told apart"
+            "none of their orders was placed or read, so two tokens for one account cannot be distinguished"
         )
     return "no account shows another seller's orders"
 
@@ -81,12 +82,12 @@ def _mixed_steps(known: list[Seller]) -> list[str]:
         paragraphs[frozenset((one, other))] = (
             f"Sellers {one} and {other} {what}: {seller.mix_up}. Find out at FeedAMP which of the two the "
             f"account belongs to; the other one signs out of FeedAMP, signs in with the right account and opens a new "
-            f"link of `feedamp sellers authorize-url {other}` (or {one}), then `feedamp sellers authorize {other} "
+            f"link from `feedamp sellers authorize-url {other}` (or {one}), then `feedamp sellers authorize {other} "
             f"--code=C --state=S`, with `--force` if the right account lacks the orders that went to the wrong one. "
-            f"If FeedAMP ended the first seller's grant meanwhile, that one authorizes again as well. "
+            f"If FeedAMP has ended the first seller's grant meanwhile, that seller authorizes again as well. "
             f"Then `feedamp sellers resume {one}` and `feedamp sellers resume {other}`; a reconciliation with repair "
-            f"places orders again that the right account lacks, and in the wrong account they must be cancelled by hand. "
-            f'How rows that stand under both sellers leave the warehouse: docs/runbook.md, "A grant is set aside". If one '
+            f"places the orders again that the right account lacks; in the wrong account they must be cancelled by hand. "
+            f'For rows that are in the warehouse under both sellers see docs/runbook.md, "Rows are stored under both sellers". If one '
             f"of the two is no longer used, `feedamp sellers pause` ends this; if both may show these orders, `feedamp "
             f"sellers resume {one}` and `feedamp sellers resume {other}`."
         )
@@ -96,7 +97,7 @@ def _mixed_steps(known: list[Seller]) -> list[str]:
 def _set_aside_steps(known: list[Seller]) -> list[str]:
     return [
         f"Seller {seller.seller_id}: {_reason(seller, None)}. If the seller was signed in with the wrong account, sign out of "
-        f"FeedAMP and open a new link of `feedamp sellers authorize-url {seller.seller_id}`, then `feedamp sellers "
+        f"FeedAMP and open a new link from `feedamp sellers authorize-url {seller.seller_id}`, then `feedamp sellers "
         f"authorize {seller.seller_id} --code=C --state=S`. If the account is right, `feedamp sellers authorize "
         f"{seller.seller_id} --force` takes the grant that is set aside."
         for seller in known

@@ -22,29 +22,29 @@ from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
 SHOWN = 20
 PHASES = ("to_place", "settled", "held", "refused", "never_placed", "closed")
 TITLES = {
-    "held_orders": "orders held by a conflict",
+    "held_orders": "orders held by a conflict: `feedamp orders show` gives the reason",
     "missing_orders": (
-        "orders that FeedAMP does not have: reconcile with repair=true places again what the seller has not touched; "
-        "for the others ask FeedAMP"
+        "orders that FeedAMP does not have: a reconciliation with repair=true places again those that the seller has not "
+        "touched; for the others, ask FeedAMP to restore them"
     ),
     "cancelled_but_shipped": (
-        "orders closed as CANCELLED although the seller shipped: settle it with the seller, then "
+        "orders closed as CANCELLED although the seller shipped: resolve it with the seller, then run "
         "`feedamp orders acknowledge`"
     ),
     "held_findings": "error findings held back: give them a code (error_codes), or waive them",
-    "stuck_orders": "orders that time alone will not close",
-    "sellers_mixed_up": "sellers whose account is not clear: `feedamp doctor` names what to do",
-    "sellers_to_connect": "sellers to be connected or registered",
+    "stuck_orders": "orders that will not close without action",
+    "sellers_mixed_up": "sellers whose account is not clear: `feedamp doctor` prints the steps",
+    "sellers_to_connect": "sellers to connect or register",
     "faulty_files": (
-        "inbox files that could not be read to their end: replace each by a whole one of the same name; for one that "
-        "cannot be replaced so, `feedamp rejected dismiss ID --reason REASON`"
+        "inbox files that could not be read to their end: replace each with a complete file of the same name; if you "
+        "cannot, run `feedamp rejected dismiss ID --reason REASON`"
     ),
-    "rejected_rows": "rejected rows: mend the source or an option, then drop a new file, replay or dismiss",
+    "rejected_rows": "rejected rows: fix the source or an option, then deliver a new file, replay or dismiss them",
 }
 
 
 def show(given: argparse.Namespace, out: Output) -> int:
-    """Prints how things stand; 1 if anything requires action."""
+    """Prints the current state; returns 1 if anything requires action."""
     with opened_resources() as resources, resources.state.read() as connection:
         now = resources.state.now()
         document = _document(connection, resources, now)
@@ -98,26 +98,26 @@ def _orders(connection: Connection) -> dict[str, Any]:
 
 
 def _top(counted: list[tuple[str, int]]) -> list[dict[str, Any]]:
-    """The most frequent ones; what FeedAMP says of single orders can be many, they are summed up."""
+    """The most frequent reasons; the rest, such as FeedAMP's messages about single orders, are added up."""
     top = [{"reason": reason, "count": count} for reason, count in counted[:SHOWN]]
     rest = sum(count for _, count in counted[SHOWN:])
     return [*top, {"reason": f"{len(counted) - SHOWN} other reasons", "count": rest}] if rest else top
 
 
 def _sellers(known: list[Seller]) -> dict[str, int]:
-    """Each seller counts once: a paused one as paused, whatever its grant."""
+    """Counts of sellers by grant status; a paused seller counts as paused only."""
     counts = Counter("paused" if s.paused else s.grant or "no_grant" for s in known)
     return {name: counts[name] for name in (ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE, "no_grant", "paused")}
 
 
 def _mixed_up(known: list[Seller]) -> Some:
-    """Sellers whose account shows another's orders, and those with a grant that was set aside because it does."""
+    """Sellers whose account shows another seller's orders, and those whose grant was set aside for that."""
     found = list(unclear(known).items())
     return Some(len(found), [{"seller_id": s, "reason": reason} for s, reason in found[:SHOWN]])
 
 
 def _to_connect(known: list[Seller], waiting: dict[str, int]) -> Some:
-    """Sellers whose grant was refused; those without a grant, or unknown, once orders wait for them."""
+    """Sellers whose grant was refused, and those without a grant or not registered that have waiting orders."""
     found = []
     for seller in known:
         is_needed = seller.grant == NEEDS_AUTHORIZATION or (
@@ -137,7 +137,7 @@ def _to_connect(known: list[Seller], waiting: dict[str, int]) -> Some:
 
 
 def _watermarks(connection: Connection, known: list[Seller], now: datetime) -> dict[str, Any]:
-    """How far back the next extraction starts, over sellers who can be worked for."""
+    """How far back the next extraction starts, over sellers that are not blocked."""
     marks = overview.seller_watermarks(connection)
     ready = [seller.seller_id for seller in known if seller.blocked_by is None]
     ages = sorted(marks[seller_id] for seller_id in ready if seller_id in marks)
@@ -167,7 +167,7 @@ def _print(document: dict[str, Any], out: Output) -> None:
     age = "" if marks["oldest_age_s"] is None else f", {marks['oldest_age_s'] // 60} minutes ago"
     out.say(
         f"  oldest watermark     {cell(marks['oldest'])}{age}; "
-        f"{counted(marks['sellers_never_read_whole'], 'seller')} never read whole"
+        f"{counted(marks['sellers_never_read_whole'], 'seller')} never read completely"
     )
     way = document["on_the_way_to_the_warehouse"]
     manifests, rows = counted(way["manifests"], "manifest"), counted(way["outbox_rows"], "row")
