@@ -5,7 +5,7 @@ SOURCES := include plugins dags tests tools $(wildcard benchmarks)
 # `make test ARGS="tests/core -k close"`
 ARGS :=
 
-# An environment is tied to the folder it was made in: a copied tree makes its own.
+# An environment works only in the folder it was created in: a copied tree creates its own.
 ifneq ($(shell cat .venv/made-in 2>/dev/null),$(CURDIR))
 .PHONY: .venv/locked
 endif
@@ -24,39 +24,39 @@ help: ## list the targets
 	@$(BIN)/python -m pip --quiet --disable-pip-version-check install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: .venv/installed ## Airflow and a FeedAMP sandbox on this machine: the whole loop once, then a report
+demo: .venv/installed ## run Airflow and a FeedAMP sandbox on this machine: the whole loop once, then a report
 	@$(BIN)/python tools/demo
 
-up: .venv/installed ## the same, and leave it running until Ctrl-C
+up: .venv/installed ## the same, and keep it running until Ctrl-C
 	@$(BIN)/python tools/demo --stay
 
-test: .venv/installed ## all tests, or some: make test ARGS="tests/core -k close"
+test: .venv/installed ## run all tests, or some: make test ARGS="tests/core -k close"
 	@echo "Tests ..."
 	@sh tools/test.sh $(ARGS)
 
-check: .venv/installed ## what CI runs: format, lint, types, tests
+check: .venv/installed ## run what CI runs: format, lint, types, tests
 	@echo "Format ..."
 	@$(BIN)/ruff format --check $(SOURCES) || { echo "make: run 'make format', then look at what it changed" >&2; exit 1; }
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory types
 	@$(MAKE) --no-print-directory test
 
-lint: .venv/installed ## ruff's rules, one of which keeps Airflow out of include/
+lint: .venv/installed ## run ruff, which also keeps Airflow imports out of include/
 	@echo "Lint ..."
 	@$(BIN)/ruff check $(SOURCES)
 
-types: .venv/installed ## mypy, strict, on include and plugins
+types: .venv/installed ## run mypy, strict, on include and plugins
 	@echo "Types ..."
 	@$(BIN)/mypy
 
-mutants: .venv/installed ## break a copy of the code on purpose, one promise at a time; tests must notice
+mutants: .venv/installed ## break one promise at a time in a copy of the code; the tests must fail
 	@$(BIN)/python tools/mutants.py $(ARGS)
 
-bench: .venv/installed ## measure: extraction beside a bare loop, sellers in trouble, memory, tracking numbers
+bench: .venv/installed ## measure extraction, failing sellers, memory, completeness and tracking numbers
 	@for script in extraction isolation memory completeness carriers; do \
 		echo "$$script ..."; $(BIN)/python benchmarks/$$script.py || exit 1; done
 
-format: .venv/installed ## rewrite the code the way `make check` wants it
+format: .venv/installed ## format the code as `make check` requires
 	@$(BIN)/ruff check --fix-only $(SOURCES)
 	@$(BIN)/ruff format $(SOURCES)
 
@@ -67,9 +67,9 @@ lock: .venv/installed ## write requirements.lock from pyproject.toml; with ARGS=
 		pyproject.toml --output-file requirements.lock
 	@echo "requirements.lock: $$(grep -c '^[a-z0-9]' requirements.lock) packages"
 
-build: .venv/installed ## the wheel and the source distribution, into dist/
+build: .venv/installed ## build the wheel and the source distribution into dist/
 	@$(BIN)/python -m build --no-isolation --outdir dist .
 
-clean: ## remove what the other targets made
+clean: ## remove what the other targets created
 	rm -rf .venv dist build .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

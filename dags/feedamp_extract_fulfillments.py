@@ -1,24 +1,24 @@
 """
 # Extract fulfillments
 
-Reads from FeedAMP what sellers changed since the last complete read, into Parquet and the warehouse. Writes nothing
-to FeedAMP.
+Reads the orders that sellers changed since the last complete read and writes them to Parquet and the warehouse. Writes
+nothing to FeedAMP.
 
-`plan` splits all active sellers into shards, `extract` streams their pages into the lake, `load` merges them into the
-warehouse, keeps the snapshots of open orders for validation, and only then moves the watermarks. Its asset
+`plan` splits all active sellers into shards, `extract` streams their pages into the lake, `load` stores the snapshots of
+open orders for validation, moves the watermarks, and merges the rows into the warehouse. Its asset
 `feedamp_fulfillments` starts `feedamp_process_fulfillments`.
 
 | param | default | |
 |---|---|---|
 | `sellers` | all active | read only these |
-| `dry_run` | false | log from when on each seller would be read |
+| `dry_run` | false | log the moment from which each seller would be read |
 | `since` | the watermark | read everything changed at or after this moment, written with a `Z` |
 
-**Backfill**: none, since FeedAMP has no upper time bound; start a run with `since` instead. The watermark moves only
-if `since` does not lie after it, so nothing in between is skipped. Reading twice changes nothing.
+**Backfill**: none, since FeedAMP has no upper time bound; start a run with `since` instead. If `since` is later than the
+watermark, the watermark does not move, so nothing in between is skipped. Reading twice changes nothing.
 
-**Red** means that some sellers could not be read to the end; `runs` in the warehouse says how far it came and the
-next run reads them from their old watermark. What was read is loaded all the same.
+**Red** means that some sellers could not be read to the end. `runs` in the warehouse shows how far the run got, and the
+next run reads these sellers from their old watermark. What was read is loaded all the same.
 """
 
 from __future__ import annotations

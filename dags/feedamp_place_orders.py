@@ -1,24 +1,24 @@
 """
 # Place orders
 
-Takes new order files from the inbox and PUTs the orders into their sellers' FeedAMP accounts.
+Reads new order files from the inbox and places the orders in their sellers' FeedAMP accounts with PUT.
 
-`intake` reads every new or changed file into the ledger, bad rows go to `rejected_orders` with every reason.
-`plan` splits the sellers who have orders to place into shards, `place` sends them, `load` brings what was accepted
-and rejected into the warehouse, `gate` decides the color of the run.
+`intake` reads every new or changed file into the ledger; invalid rows go to `rejected_orders` with all their reasons.
+`plan` splits the sellers that have orders to place into shards, `place` sends the orders, `load` writes accepted and
+rejected orders to the warehouse, `gate` decides whether the run is red.
 
 | param | default | |
 |---|---|---|
-| `sellers` | all | place only for these; the inbox is read whole |
-| `dry_run` | false | read and count, write and send nothing |
+| `sellers` | all | place orders only for these; the whole inbox is read |
+| `dry_run` | false | read and count, but write and send nothing |
 
-**Backfill**: none; a file that was missed is taken by the next run. A run started twice places nothing twice.
+**Backfill**: none; the next run reads a file that was missed. A run that is started twice places nothing twice.
 
-**Red** means one of two things. `place` failed: FeedAMP could not be reached for some sellers; their orders wait in
-the ledger and go out with the next run, and the message of `gate` names the sellers and the reason. `gate` failed for
-too many rejected rows, or for a file that could not be read to its end: the good rows are through; see
-`feedamp status` and `feedamp rejected list`, mend the source, drop a new file. Orders of a seller who is unknown, paused or has no grant
-wait in green runs; `feedamp status` counts them.
+**Red** means one of two things. If `place` failed, FeedAMP could not be reached for some sellers: their orders wait in the
+ledger, the next run sends them, and the message of `gate` names the sellers and the reasons. If `gate` failed for too many
+rejected rows, or for a file that could not be read to its end, the valid rows have been accepted: see `feedamp status` and
+`feedamp rejected list`, fix the source and deliver a new file. Orders of a seller that is unknown, paused or without a
+grant wait while runs stay green; `feedamp status` counts them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ with DAG(
     **common(),
 ):
     intake = task(tasks.intake)()
-    # A file that cannot be read must not keep the orders of all others from going out; the gate turns red for it.
+    # A file that cannot be read must not hold back the orders of other files; the gate turns red for it.
     plan = task(tasks.plan_orders, task_id="plan", trigger_rule="all_done")()
     place = task(tasks.place, map_index_template="shard {{ task.op_kwargs['shard']['shard'] }}").expand(
         shard=plan

@@ -1,29 +1,29 @@
 """
 # Reconcile orders
 
-Compares ledger, FeedAMP and warehouse, order by order, for one calendar day (UTC) of purchase dates, and repairs what
-differs where that is asked for. The DAG to backfill. Touches no watermark.
+Compares ledger, FeedAMP and warehouse, order by order, for one calendar day (UTC) of purchase dates, and repairs the
+differences if asked to. This is the DAG to backfill. It moves no watermark.
 
-`plan` finds the sellers with orders of the day, `reconcile` reads them by number and writes every difference to
-`reconciliations` with all three values, `load` brings them into the warehouse. The log of `reconcile` ends with a
-table of the differences. Orders that their sellers have changed since the last extraction are no difference; they are
+`plan` finds the sellers with orders of the day, `reconcile` reads the orders by number and writes every difference to
+`reconciliations` with all three values, `load` loads them into the warehouse. The log of `reconcile` ends with a
+table of the differences. Orders that their sellers have changed since the last extraction are not differences; they are
 counted as `not_extracted_yet`.
 
 | param | default | |
 |---|---|---|
 | `sellers` | all active | compare only these |
-| `dry_run` | false | count the orders of ours that would be compared; repairs nothing, whatever `repair` says |
-| `repair` | empty | bring ledger, lake and warehouse to FeedAMP's truth, and place again what FeedAMP lost; empty: scheduled runs do, manual ones and backfills only compare |
+| `dry_run` | false | count the ledger's orders that would be compared; repairs nothing, whatever `repair` says |
+| `repair` | empty | make ledger, lake and warehouse agree with FeedAMP, and place orders again that FeedAMP lost; if empty, scheduled runs repair, manual runs and backfills only compare |
 
 **Backfill**: a range of days, in the UI or by `airflow backfill create --dag-id feedamp_reconcile_orders
---from-date 2026-03-01 --to-date 2026-03-31`; add `--dag-run-conf '{"repair": true}'` to repair. Each run takes exactly
-its day. Scheduled runs add every order that has been open for longer than `stale_after_days`; a manual run
-takes the last day that was over by its date, or by now: for 6 March give 7 March.
+--from-date 2026-03-01 --to-date 2026-03-31`; add `--dag-run-conf '{"repair": true}'` to repair. Each run compares exactly
+its day. Scheduled runs add every order that has been open for longer than `stale_after_days`. A manual run compares the
+last day that had ended by its date, or by now: for 6 March give 7 March.
 
-**Red** means that some sellers could not be read, an order could not be placed again, or another process held the
-warehouse. Differences leave the run green, also those that require action: the log names each order and what to do.
-`gate` of a scheduled run also proves that the warehouse holds all that the state knows; if something is missing, it is
-red, names the first orders, and `feedamp lake verify --repair` brings them.
+**Red** means that some sellers could not be read, an order could not be placed again, or another process had the
+warehouse locked. Differences leave the run green, also those that require action: the log names each order and what to do.
+`gate` of a scheduled run also proves that the warehouse has everything that the state knows. If something is missing, it
+is red and names the first orders; `feedamp lake verify --repair` restores them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ REPAIR = Param(
     None,
     type=["null", "boolean"],
     title="Repair",
-    description="Brings ledger and warehouse to FeedAMP's truth. Empty: scheduled runs do, others only compare.",
+    description="Make ledger and warehouse agree with FeedAMP. Empty: scheduled runs repair, others only compare.",
 )
 
 with DAG(

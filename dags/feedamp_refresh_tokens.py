@@ -4,20 +4,20 @@
 Keeps every seller's grant alive, tries refused ones once more, and warns before one ends.
 
 `plan` finds grants that were not used for 30 days or were refused, and logs those whose year ends within 30 days;
-`refresh` renews them, `load` brings what was done into `runs`.
+`refresh` renews them, `load` records the run in `runs`.
 
-Once a day is also when the state lets go of what it needs no longer, whatever `sellers` says: `plan` takes customer
-fields out of orders that were closed `closed_body_days` ago (option; empty: never) and counts them in its log.
+`plan` also redacts old data in the state, whatever `sellers` says: it removes the customer fields of orders that were
+closed `closed_body_days` ago (option; empty: never) and logs their number.
 
 | param | default | |
 |---|---|---|
-| `sellers` | all | look only at these |
-| `dry_run` | false | only counts what the state would let go of; token refreshes are the one thing it does, too |
+| `sellers` | all | check only these |
+| `dry_run` | false | only count what would be redacted; tokens are refreshed all the same |
 
-**Backfill**: none. A run started twice refreshes nothing twice: what was renewed is no longer due.
+**Backfill**: none. A run that is started twice refreshes nothing twice: a renewed grant is no longer due.
 
-**Red** means that a refresh failed for another reason than refusal; the grants are as good as before and the next run
-tries again. A refused grant leaves the run green: ask the seller to authorize again with
+**Red** means that a refresh failed for another reason than refusal. The grants are unchanged and the next run tries
+again. A refused grant leaves the run green: ask the seller to authorize again with
 `feedamp sellers authorize-url SELLER`.
 """
 
