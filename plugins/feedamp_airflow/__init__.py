@@ -1,1 +1,1 @@
-"""Everything of FeedAMP that speaks Airflow; importing this package alone does not import Airflow."""
+"""The Airflow integration of FeedAMP; importing this package alone does not import Airflow."""

@@ -25,7 +25,7 @@ _LIBPQ_EXTRAS = (
 
 
 class AirflowConnection(Protocol):
-    """What is read of a connection, be it the SDK's or the server's."""
+    """The fields that are read from a connection, of the SDK or of the server."""
 
     conn_id: str
     host: str | None
@@ -46,7 +46,7 @@ def libpq_options(connection: AirflowConnection) -> dict[str, str]:
 
 
 def read_account(connection: AirflowConnection) -> FeedAmpAccount:
-    """Address, credentials and limits of a connection.
+    """Endpoint, credentials and limits of a connection.
 
     Raises:
         ConfigurationError: a field is missing or must stay empty; the message names connection and field.

@@ -1,4 +1,4 @@
-"""The bells that `load` rings; who hears one asks the state what there is to do."""
+"""The assets that `load` updates. Their events have no payload: a triggered DAG finds its work in the state."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from feedamp.rules.checks import Kind
 from feedamp.settings import Settings
 
 SECTION = "feedamp"
-LONGEST_SPAN = timedelta(days=36_500)  # a moment so long ago is still a date
+LONGEST_SPAN = timedelta(days=36_500)  # now minus this span is still a valid date
 _Value = TypeVar("_Value")
 
 
@@ -42,7 +42,7 @@ class Options:
 
 
 def read_options() -> Options:
-    """Reads everything once.
+    """All options but the schedules, checked.
 
     Raises:
         ConfigurationError: an option cannot be used; the message names it.
@@ -53,7 +53,7 @@ def read_options() -> Options:
         raise ConfigurationError(f"[{SECTION}] pii must be keep or mask.")
     page_size = _number("page_size", 50, int)
     if not 10 <= page_size <= 50:
-        raise ConfigurationError(f"[{SECTION}] page_size must lie between 10 and 50 (contract 3.1).")
+        raise ConfigurationError(f"[{SECTION}] page_size must be between 10 and 50 (contract 3.1).")
     inbox_sql, inbox_sql_conn_id = _text("inbox_sql"), _text("inbox_sql_conn_id")
     if (inbox_sql is None) != (inbox_sql_conn_id is None):
         missing = "inbox_sql" if inbox_sql is None else "inbox_sql_conn_id"
@@ -103,10 +103,10 @@ def schedule(option: str, default: str) -> str:
 
 
 def reconcile_schedule() -> str:
-    """The cron expression of reconcile: midnight UTC and nothing else.
+    """The cron expression of reconcile, which must be midnight UTC.
 
     Raises:
-        ConfigurationError: another one would shift the calendar days that a backfill asks for.
+        ConfigurationError: another expression would shift the calendar days of a backfill.
     """
     cron = schedule("reconcile_schedule", "0 0 * * *")
     if cron.split() != ["0", "0", "*", "*", "*"] and cron != "@daily":
@@ -149,13 +149,13 @@ def _at_least_one(option: str, default: int) -> int:
 
 
 def _names(option: str) -> frozenset[str]:
-    """A list given with commas or as JSON."""
+    """A list separated by commas or written as JSON."""
     text = _text(option) or ""
     if text.startswith("["):
         try:
             names = json.loads(text)
         except ValueError as error:
-            raise ConfigurationError(f"[{SECTION}] {option} is no JSON list.") from error
+            raise ConfigurationError(f"[{SECTION}] {option} is not a JSON list.") from error
         return frozenset(str(name) for name in names)
     return frozenset(name.strip() for name in text.split(",") if name.strip())
 
@@ -176,7 +176,7 @@ def _error_codes() -> Mapping[str, str | None]:
     try:
         codes = json.loads(text)
     except ValueError as error:
-        raise ConfigurationError(f"[{SECTION}] error_codes is no JSON object.") from error
+        raise ConfigurationError(f"[{SECTION}] error_codes is not a JSON object.") from error
     kinds = {kind.value for kind in Kind}
     if not isinstance(codes, dict) or not all(
         name in kinds and (code is None or (isinstance(code, str) and code)) for name, code in codes.items()

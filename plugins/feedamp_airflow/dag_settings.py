@@ -1,4 +1,4 @@
-"""What all five DAGs have in common, so that each file shows only what is its own."""
+"""Settings that all five DAGs share, so that each DAG file has only what is specific to it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from airflow.sdk import Param
 
 from feedamp_airflow.retries import FeedAmpRetryPolicy
 
-# Fixed, so that parsing the file twice gives the same DAG; early enough for any backfill.
+# Fixed, so that parsing a file twice gives the same DAG; early enough for any backfill.
 START = datetime.fromisoformat("2010-01-01T00:00:00+00:00")
 
 
@@ -30,14 +30,14 @@ def common() -> dict[str, Any]:
 
 
 def params(**more: Param) -> dict[str, Param]:
-    """`sellers` and `dry_run`, which all DAGs have, and a DAG's own."""
+    """`sellers` and `dry_run`, which all DAGs have, and the DAG's other params."""
     return {
         "sellers": Param(
             [],
             type=["array", "null"],  # the form sends null for an empty field
             items={"type": "string"},
             title="Sellers",
-            description="Ids of the sellers to work for, one a line; empty: all active ones.",
+            description="Ids of the sellers to process, one per line; empty: all active ones.",
         ),
         "dry_run": Param(
             False,

@@ -1,4 +1,4 @@
-"""`FeedAmpHook`: requests for a seller with a live token, as with any HttpHook, and the async client."""
+"""`FeedAmpHook`: HttpHook requests with a seller's live token, and the async client."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ _Result = TypeVar("_Result")
 
 
 class FeedAmpHook(HttpHook):
-    """FeedAMP on behalf of sellers; their tokens are refreshed as needed and never show.
+    """Sends requests to FeedAMP for sellers; tokens are refreshed as needed and are never exposed.
 
     hook = FeedAmpHook()
     order = hook.run("orders/MKT-70031", seller="S1").json()
 
     Of the Airflow connection only the address and `proxies`, `verify`, `cert`, `trust_env`, `timeout` reach the
-    session: no basic auth, no extras as headers. Method GET unless said otherwise.
+    session: no basic auth, no extras as headers. The default method is GET.
     """
 
     conn_name_attr = "feedamp_conn_id"
@@ -94,7 +94,7 @@ class FeedAmpHook(HttpHook):
         seller: str | None = None,
         **request_kwargs: Any,
     ) -> Response:
-        """One request for a seller; a 401 is answered with a newer token, once.
+        """The response to one request for a seller. After a 401 it is repeated once with a newer token.
 
         Raises:
             ConfigurationError: no seller is named, or the connection cannot be used.
@@ -103,7 +103,7 @@ class FeedAmpHook(HttpHook):
             UnclearError: the answer was lost; whether the request took effect is unknown.
         """
         if not seller:
-            raise ConfigurationError("hook.run needs seller=…: one FeedAMP token stands for one seller.")
+            raise ConfigurationError("hook.run needs seller=…: a FeedAMP token belongs to one seller.")
         if headers and any(name.lower() == "authorization" for name in headers):
             raise ConfigurationError("hook.run adds the Authorization header itself.")
         options = {**(extra_options or {})}
@@ -129,7 +129,7 @@ class FeedAmpHook(HttpHook):
         return self._resources().clients(Run("hook", "hook", started_at=datetime.now(UTC)))
 
     def check_response(self, response: Response) -> None:
-        """Turns a bad status into our error; FeedAMP's body goes into `reasons`, never into a log.
+        """Raises the error of `feedamp.errors` for a bad status; FeedAMP's body goes into `reasons`, never into a log.
 
         Raises:
             RejectedError, AuthorizationError, ThrottledError, TransientError: by status.
@@ -148,7 +148,7 @@ class FeedAmpHook(HttpHook):
         raise kind(message, status=status, reasons=refusal_reasons(response.content))
 
     def test_connection(self) -> tuple[bool, str]:
-        """Which part works and which fails: address, TLS, token endpoint. Never spends a grant."""
+        """Whether the connection works, and which part fails: address, TLS, token endpoint. Never spends a grant."""
         try:
             return _wait_for(probing.probe(self._account(), self._resources))
         except FeedAmpError as error:
@@ -181,7 +181,7 @@ class FeedAmpHook(HttpHook):
         return response
 
     def _postpone(self, seller: str, response: Response) -> None:
-        """Retry-After holds for every process that sends for the seller (promise 10)."""
+        """Applies Retry-After to every process that sends for the seller (promise 10)."""
         wait_s = _retry_after_s(response)
         if wait_s is not None:
             state = self._resources().state
@@ -207,7 +207,7 @@ class FeedAmpHook(HttpHook):
 
 
 class _Bearer(AuthBase):
-    """Adds the token as the request leaves, so that it stands in no session and no log."""
+    """Adds the token when the request is sent, so that it is in no session and no log."""
 
     def __init__(self, token: str | None) -> None:
         self._token = token
@@ -223,14 +223,14 @@ def _retry_after_s(response: Response) -> float | None:
 
 
 def _never_left(error: requests.RequestException) -> bool:
-    """Whether not even a connection came about."""
+    """Whether the request failed before a connection was established."""
     reason = getattr(error.args[0], "reason", None) if error.args else None
     early = (requests.ConnectTimeout, requests.exceptions.SSLError, requests.exceptions.ProxyError)
     return isinstance(error, early) or isinstance(reason, NewConnectionError)
 
 
 def _wait_for(work: Coroutine[Any, Any, _Result]) -> _Result:
-    """The result of a coroutine, in a thread of its own where an event loop runs already."""
+    """The result of a coroutine; it runs in a separate thread if an event loop is already running."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""The plugin as Airflow loads it; pages inside the UI hang on it."""
+"""The plugin class that Airflow loads."""
 
 from __future__ import annotations
 

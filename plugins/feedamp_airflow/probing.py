@@ -1,4 +1,4 @@
-"""What the Test button asks: is there a FeedAMP at this address, and does it take our client?"""
+"""The check behind the Test button: is there a FeedAMP at this address, and does it accept the client?"""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TLS_WORDS = ("Certificate", "SSL")
 
 
 async def probe(account: FeedAmpAccount, resources: Callable[[], Resources]) -> tuple[bool, str]:
-    """(works, sentence). Asks for a list without a token, then for tokens with a made-up one; spends no grant."""
+    """(works, sentence). Requests orders without a token, then tokens with an invalid refresh token; spends no grant."""
     async with Transport(account.endpoint) as transport:
         try:
             answer = await transport.send("GET", "/orders?page_size=10")
@@ -46,7 +46,7 @@ async def probe(account: FeedAmpAccount, resources: Callable[[], Resources]) -> 
             )
         except FeedAmpError as error:
             return False, f"Address and TLS work; the token endpoint fails: {error}"
-    return False, "The token endpoint took a made-up refresh token; this is no FeedAMP."
+    return False, "The token endpoint accepted an invalid refresh token, so this is not FeedAMP."
 
 
 def _proof(last_success: datetime | None) -> str:
@@ -57,7 +57,7 @@ def _proof(last_success: datetime | None) -> str:
 
 
 def _last_success(account: FeedAmpAccount, resources: Resources) -> datetime | None:
-    """The newest refresh with these credentials; not by connection id, for Airflow makes one up for the Test button."""
+    """When these credentials last refreshed a token. Not looked up by connection id: the Test button uses a random one."""
     with resources.state.read() as connection:
         conn_ids = {seller.conn_id for seller in sellers.find(connection)}
         moments = [

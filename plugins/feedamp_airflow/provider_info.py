@@ -1,7 +1,7 @@
-"""What Airflow is told about this distribution: connection type, its form, the `[feedamp]` options. Imports nothing.
+"""Provider metadata for Airflow: connection type, its form, the `[feedamp]` options. Imports nothing.
 
-Airflow formats every default when it is imported: a bare brace or percent sign in one breaks the whole
-installation. Defaults that hold any, or that depend on AIRFLOW_HOME, stand in `config.py`.
+Airflow formats every default when it is imported: a bare brace or percent sign in a default breaks the whole
+installation. Defaults that contain one, or that depend on AIRFLOW_HOME, are in `config.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-provider-feedamp",
         "name": "FeedAMP",
-        "description": "Orders into sellers' FeedAMP accounts, fulfillments back, checked and closed.",
+        "description": "Places orders in sellers' FeedAMP accounts, reads fulfillments back, validates them and closes orders.",
         "connection-types": [
             {
                 "connection-type": "feedamp",
@@ -51,7 +51,7 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "config": {
             "feedamp": {
-                "description": "Options of airflow-provider-feedamp; docs/configuration.md tells them at length.",
+                "description": "Options of airflow-provider-feedamp; docs/configuration.md explains them.",
                 "options": {name: _option(name, *given) for name, given in _OPTIONS.items()},
             }
         },
@@ -77,7 +77,7 @@ def _option(name: str, kind: str, default: str | None, description: str) -> dict
 _SENSITIVE = {"encryption_key", "state_url", "inbox_url", "lake_url", "journal_url"}
 
 _OPTIONS: dict[str, tuple[str, str | None, str]] = {
-    "conn_id": ("string", "feedamp_default", "Connection of sellers who name none."),
+    "conn_id": ("string", "feedamp_default", "Connection of sellers that have none of their own."),
     "state_url": ("string", None, "State database; empty: SQLite file feedamp/state.db in AIRFLOW_HOME."),
     "state_conn_id": (
         "string",
@@ -90,11 +90,11 @@ _OPTIONS: dict[str, tuple[str, str | None, str]] = {
         "Folder of encrypted tokens that the state could not take; empty: beside a SQLite state, or in the lake.",
     ),
     "inbox_url": ("string", None, "Folder of order files; empty: feedamp/inbox in AIRFLOW_HOME."),
-    "inbox_settle_s": ("float", "10", "A file younger than this waits while its size changes."),
+    "inbox_settle_s": ("float", "10", "Seconds; a file younger than this waits while its size changes."),
     "inbox_sql": (
         "string",
         None,
-        "Query that returns seller_id and order (JSON), one order a row; every row is taken as from the inbox.",
+        "Query that returns seller_id and order (JSON), one order per row; rows are read like those of inbox files.",
     ),
     "inbox_sql_conn_id": ("string", None, "Airflow SQL connection that inbox_sql is run on."),
     "lake_url": ("string", None, "Where Parquet goes, any fsspec URL; empty: feedamp/lake in AIRFLOW_HOME."),
@@ -103,7 +103,7 @@ _OPTIONS: dict[str, tuple[str, str | None, str]] = {
     "duckdb_lock_wait_s": (
         "float",
         "120",
-        "How long anything may wait for whoever holds the DuckDB file, or loads on Postgres, before a run is red.",
+        "Seconds that work may wait for a locked DuckDB file, or another loader on Postgres, before a run is red.",
     ),
     "duckdb_memory_limit": ("string", "512MB", "Memory DuckDB may take."),
     "encryption_key": (
@@ -111,17 +111,17 @@ _OPTIONS: dict[str, tuple[str, str | None, str]] = {
         None,
         "Fernet key of the tokens at rest; empty: a key file beside a SQLite state.",
     ),
-    "sellers_per_task": ("integer", "50", "Sellers in one mapped task, at most 200 tasks whatever it says."),
+    "sellers_per_task": ("integer", "50", "Sellers in one mapped task; there are never more than 200 tasks."),
     "page_size": ("integer", "50", "Orders a page, 10 to 50."),
-    "overlap_minutes": ("float", "10", "How far an extraction starts before the last complete one."),
+    "overlap_minutes": ("float", "10", "Minutes by which an extraction starts before the last complete one."),
     "max_rejected_ratio": (
         "float",
         "0.05",
         "More rejected rows than this share, from 20 rows up, make a run red.",
     ),
     "error_codes": ("string", None, "JSON object: kind of finding to API code, or null to hold it back."),
-    "error_clear_days": ("float", "3", "How long an error may stay listed although it looks mended."),
-    "extra_order_fields": ("string", None, "Order fields to let through, separated by commas."),
+    "error_clear_days": ("float", "3", "Days for which FeedAMP may still list an error that looks fixed."),
+    "extra_order_fields": ("string", None, "Additional order fields to pass on, separated by commas."),
     "optional_fields": (
         "string",
         None,

@@ -1,7 +1,7 @@
-"""Why a run is red, in words that name sellers and reasons.
+"""Why a run is red, as text that names sellers and reasons.
 
-A task that failed has no return value, and XComs of mapped tasks may be those of an earlier try. So what a task has to
-say lies in the state database, by run, step and shard, and only the tasks that Airflow calls failed are looked up.
+A failed task has no return value, and XComs of mapped tasks may be those of an earlier try. So each task records its
+reasons in the state database, by run, step and shard, and only those of tasks that Airflow reports as failed are read.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Said = Mapping[tuple[str, int], tuple[Told | None, int]]
 
 
 def tells_why_it_fails(step: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Makes a task leave in the state what ended it, where the step itself has not; a dry run leaves nothing."""
+    """Makes a task record in the state what ended it, unless the step has done so; a dry run records nothing."""
 
     def decorate(task: Callable[P, R]) -> Callable[P, R]:
         @wraps(task)
@@ -48,7 +48,7 @@ def tells_why_it_fails(step: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
                 return task(*args, **kwargs)
             except AirflowSkipException:
                 raise
-            except BaseException as error:  # a timeout is no Exception
+            except BaseException as error:  # a timeout is not an Exception
                 _tell(step, number, error)
                 raise
 
@@ -60,7 +60,7 @@ def tells_why_it_fails(step: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 def why_red(states: Mapping[str, str | None], said: Said) -> list[str]:
     """One text for each step with failed tasks; `states` by task id, with `_` and its number for a mapped task.
 
-    A task that failed and said nothing was killed, and is named by its id.
+    A task that failed and recorded nothing was killed, and is named by its id.
     """
     failed: dict[str, list[tuple[int, str]]] = {}
     worked: dict[str, list[int]] = {}
@@ -94,7 +94,7 @@ def why_red(states: Mapping[str, str | None], said: Said) -> list[str]:
 
 
 def said_in_this_run() -> Said:
-    """What the tasks of this run have left in the state; nothing where the state cannot be read."""
+    """What the tasks of this run recorded in the state; empty if the state cannot be read."""
     try:
         with _state() as (resources, run_id), resources.state.read() as connection:
             return step_runs.told_by(connection, run_id)
@@ -112,8 +112,8 @@ def _begin(step: str, shard: int) -> None:
     try:
         with _state() as (resources, run_id), resources.state.begin() as connection:
             step_runs.begin_try(connection, run_id, step, shard)
-    except Exception:  # whatever is wrong, the task itself says it better
-        log.debug("The start of this try is not noted.", exc_info=True)
+    except Exception:  # the task itself reports the fault
+        log.debug("The start of this try was not recorded.", exc_info=True)
 
 
 def _tell(step: str, shard: int, error: BaseException) -> None:
@@ -123,16 +123,16 @@ def _tell(step: str, shard: int, error: BaseException) -> None:
         with _state() as (resources, run_id), resources.state.begin() as connection:
             told, sellers = step_runs.told_by(connection, run_id).get((step, shard), (None, 0))
             if told is not None and told.has_ended and isinstance(error, FeedAmpError):
-                return  # the step has said it, seller by seller
+                return  # the step has recorded it by seller
             kept = told if told is not None and told.has_ended else Told()
             told = kept.but(error=_words(error))
             step_runs.tell(connection, run_id, step, shard, told, sellers=sellers, now=resources.state.now())
     except Exception:
-        log.debug("What ended this task is not noted.", exc_info=True)
+        log.debug("The error that ended this task was not recorded.", exc_info=True)
 
 
 def _words(error: BaseException) -> str:
-    """An error of ours in its own words; of another one its kind alone, for its words may hold anything."""
+    """The message of a FeedAmpError; of any other error only its type, since its message may contain anything."""
     if isinstance(error, FeedAmpError):
         return str(error)[:LONGEST_REASON]
     return f"An unexpected {type(error).__name__} ended the task; see its log."
@@ -149,7 +149,7 @@ def _state() -> Iterator[tuple[Resources, str]]:
 
 
 def _split(name: str) -> tuple[str, int]:
-    """Task id and shard of a name as `get_task_states` gives it."""
+    """Task id and shard from a name as `get_task_states` returns it."""
     step, _, number = name.rpartition("_")
     return (step, int(number)) if step and number.isdigit() else (name, 0)
 

@@ -1,4 +1,4 @@
-"""What our errors mean to Airflow: who is worth a retry, and when."""
+"""How Airflow retries after an error of this package: whether, and when."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LONGEST_WAIT = timedelta(minutes=3)
 
 
 class FeedAmpRetryPolicy(RetryPolicy):
-    """Transient errors come back when they say so; the others need a person, so no retry can help."""
+    """Retries transient errors after the time they name. Other errors require action, so no retry can help."""
 
     def evaluate(
         self, exception: BaseException, try_number: int, max_tries: int, context: Any = None
@@ -23,8 +23,8 @@ class FeedAmpRetryPolicy(RetryPolicy):
             wait_s = exception.retry_after_s
             delay = None if wait_s is None else timedelta(seconds=max(1.0, wait_s))
             if delay is not None and delay > LONGEST_WAIT:
-                # A run that waits keeps the next one from starting, and with it everybody else's work.
-                return RetryDecision.fail(reason=f"{type(exception).__name__}; the next run goes on")
+                # A run that waits would delay the next run, and with it the work for all other sellers.
+                return RetryDecision.fail(reason=f"{type(exception).__name__}; the next run continues")
             return RetryDecision.retry(delay=delay, reason=type(exception).__name__)
         if isinstance(exception, AuthorizationError | RejectedError | ConfigurationError):
             return RetryDecision.fail(reason=type(exception).__name__)

@@ -16,13 +16,13 @@ log = logging.getLogger(__name__)
 ROWS_AT_ONCE = 500
 COLUMNS = ("seller_id", "order")
 OPTION = "[feedamp] inbox_sql"
-# Their plain cursors fetch the whole result at once; a named one stays on the server.
+# The plain cursors of these drivers fetch the whole result; a named cursor stays on the server.
 _NAMED_CURSORS = ("psycopg", "psycopg2")
 
 
 def hook_of(connection: Any) -> Any:
-    """The hook of a connection's type, whichever side of Airflow the connection came from."""
-    # The server's own `get_hook` is deprecated for what is not the server; the hook asks for the rest by the id.
+    """The hook for a connection's type; the connection may come from the task SDK or from the server."""
+    # The server's `get_hook` is deprecated outside the server. The hook looks up the other fields by connection id.
     from airflow.sdk import Connection
 
     typed: Any = Connection(conn_id=connection.conn_id, conn_type=connection.conn_type)
@@ -31,7 +31,7 @@ def hook_of(connection: Any) -> Any:
 
 @dataclass(frozen=True)
 class SqlInbox:
-    """A query on one connection; it is opened when the rows are read."""
+    """A query on one connection, which is opened when the rows are read."""
 
     conn_id: str
     sql: str = field(repr=False)
@@ -44,7 +44,7 @@ class SqlInbox:
         return f"{QUERY_PREFIX}{self.conn_id}"
 
     def rows(self) -> Iterator[tuple[object, object]]:
-        """(seller_id, order) of each row, a few hundred at a time; whatever the query did is rolled back.
+        """(seller_id, order) of each row, a few hundred at a time; any change that the query made is rolled back.
 
         Raises:
             TransientError: the database cannot be reached, or failed in the middle.
@@ -55,11 +55,13 @@ class SqlInbox:
             try:
                 yield from _stream(opened, self.sql)
             finally:
-                with suppress(Exception):  # the connection may be gone, and nothing hangs on it
+                with suppress(
+                    Exception
+                ):  # the connection may be closed, and the rollback is only a precaution
                     opened.rollback()
         except (ConfigurationError, TransientError, GeneratorExit):
             raise
-        except Exception as error:  # noqa: BLE001 - every driver has errors of its own
+        except Exception as error:  # noqa: BLE001 - each driver has its own errors
             _explain(error)
         finally:
             with suppress(Exception):
@@ -75,13 +77,15 @@ class SqlInbox:
                 f"{OPTION}_conn_id: no installed provider can use connection {self.conn_id}; "
                 "install the provider of its type."
             ) from error
-        if not hasattr(hook, "get_records"):  # what every DbApiHook has, also those that do not say so
-            raise ConfigurationError(f"{OPTION}_conn_id: connection {self.conn_id} is no SQL connection.")
+        if not hasattr(
+            hook, "get_records"
+        ):  # SQL hooks have it, also those that do not inherit from DbApiHook
+            raise ConfigurationError(f"{OPTION}_conn_id: connection {self.conn_id} is not an SQL connection.")
         hook.log_sql = False
         try:
             return hook.get_conn()
-        except Exception as error:  # noqa: BLE001 - every driver has errors of its own
-            # Without its cause: what a driver says of a connection may hold parts of it.
+        except Exception as error:  # noqa: BLE001 - each driver has its own errors
+            # Without its cause: a driver's message may contain parts of the connection.
             raise TransientError(
                 f"{OPTION}_conn_id: the database of connection {self.conn_id} cannot be reached "
                 f"({type(error).__name__})."
@@ -113,7 +117,7 @@ def _is_named(opened: Any) -> bool:
 
 
 def _places(description: Sequence[Sequence[Any]] | None) -> tuple[int, int]:
-    """Where the two columns stand; some databases write names in capitals."""
+    """The positions of the two columns; some databases write names in capitals."""
     names = [str(column[0]).lower() for column in description or ()]
     if sorted(names) != sorted(COLUMNS):
         raise ConfigurationError(
@@ -124,14 +128,14 @@ def _places(description: Sequence[Sequence[Any]] | None) -> tuple[int, int]:
 
 
 def _explain(error: Exception) -> NoReturn:
-    """A fault of the query is a configuration, anything else may pass. DB-API names the classes alike everywhere."""
+    """Raises ConfigurationError for a faulty query and TransientError otherwise, by the DB-API names of error classes."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
     is_sqlite_fault = (
         isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_ERROR
     )
     if "ProgrammingError" in kinds or "NotSupportedError" in kinds or is_sqlite_fault:
-        said = str(error).partition("\n")[0]  # what follows quotes the query
-        raise ConfigurationError(f"{OPTION} cannot be run: {said}") from None
+        first_line = str(error).partition("\n")[0]  # further lines quote the query
+        raise ConfigurationError(f"{OPTION} cannot be run: {first_line}") from None
     raise TransientError(
         f"{OPTION}: the database failed while rows were read ({type(error).__name__})."
     ) from None

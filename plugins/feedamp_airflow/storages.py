@@ -1,6 +1,6 @@
-"""`inbox_url` and `lake_url` -> a store: a folder, or a bucket with the credentials of an Airflow connection.
+"""Opens `inbox_url` and `lake_url`: a folder, or a bucket with the credentials of an Airflow connection.
 
-`s3://my_aws@bucket/prefix` names the connection where Airflow's ObjectStoragePath has it.
+A bucket URL names the connection as Airflow's ObjectStoragePath does: `s3://my_aws@bucket/prefix`.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def open_store(option: str, url: str, find: Callable[[str], object]) -> Storage:
     """The store of an option. Without a connection in the URL, the store's package looks for credentials itself.
 
     Args:
-        find: fails if there is no connection of that id; a provider might go on without credentials.
+        find: raises if there is no connection of that id; a provider might continue without credentials.
 
     Raises:
-        ConfigurationError: no such connection, provider or kind of store.
+        ConfigurationError: there is no such connection, provider or kind of store.
     """
     given = urlsplit(url)
     conn_id, at, host = given.netloc.rpartition("@")
@@ -40,25 +40,25 @@ def open_store(option: str, url: str, find: Callable[[str], object]) -> Storage:
     if not conn_id or ":" in conn_id:
         raise ConfigurationError(
             f"[feedamp] {option} must name a connection before the @, as in s3://my_aws@bucket/prefix; "
-            "credentials belong into the connection."
+            "credentials belong in the connection."
         )
     find(conn_id)
     return _with_connection(option, given.scheme, conn_id, urlunsplit(given._replace(netloc=host)))
 
 
 def _with_connection(option: str, scheme: str, conn_id: str, url: str) -> Storage:
-    # What ObjectStoragePath.fs asks for; asked directly, since a path keeps the first answer for the process
-    # and goes on without credentials when it fails.
+    # ObjectStoragePath.fs calls the same function, but it caches the first result for the process and continues
+    # without credentials if the call fails.
     from airflow.sdk.io import get_fs, has_fs
 
     extra = EXTRAS.get(scheme)
     advice = f"install airflow-provider-feedamp[{extra}]" if extra else "install its Airflow provider"
     if not has_fs(scheme):
         raise ConfigurationError(
-            f"[feedamp] {option}: nothing here opens {scheme}:// by a connection; {advice}."
+            f"[feedamp] {option}: no installed provider opens {scheme}:// with a connection; {advice}."
         )
     try:
-        # In a thread of its own: Amazon's provider starts an event loop, and here one may be running.
+        # In a separate thread: Amazon's provider starts an event loop, and one may already be running here.
         with ThreadPoolExecutor(1) as alone:
             fs = alone.submit(copy_context().run, get_fs, scheme, conn_id).result()
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""What the tasks of the DAGs do: read the run's context, call a step, hand on counts."""
+"""The task functions of the DAGs: each reads the run's context, calls a step and returns counts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ PROBLEM = "problem"
 
 @tells_why_it_fails("intake")
 def intake() -> dict[str, Any]:
-    """Takes the inbox into the ledger."""
+    """Reads the inbox into the ledger."""
     resources = make_resources()
     result = intake_step(resources, _run(resources))
     return finish(result)
@@ -65,7 +65,7 @@ def place(shard: Shard) -> dict[str, Any]:
 
 @tells_why_it_fails("plan")
 def plan_extraction() -> list[Shard]:
-    """Shards of all sellers who can be worked for."""
+    """Shards of all sellers that are not blocked."""
     _since()
     return _planned(plan_sellers(make_resources(), _sellers()))
 
@@ -112,7 +112,7 @@ def plan_reconciliation() -> list[Shard]:
 
 @tells_why_it_fails("reconcile")
 def reconcile(shard: Shard) -> dict[str, Any]:
-    """Compares the orders of one shard, and repairs what differs."""
+    """Compares the orders of one shard, and repairs differences if the run repairs."""
     start, end = _day()
     resources = make_resources()
     return _finished(
@@ -131,12 +131,12 @@ def reconcile(shard: Shard) -> dict[str, Any]:
 
 @tells_why_it_fails("plan")
 def plan_refreshing() -> list[Shard]:
-    """Shards of sellers whose grant wants a refresh; what the state keeps no longer goes with it, once a day."""
+    """Shards of sellers whose grant is due for a refresh. Also purges old rows and personal fields in the state."""
     resources = make_resources()
     planned = _planned(plan_refresh(resources, _sellers()))
     try:
         purge_step(resources, _run(resources))
-    except Exception:  # grants must be refreshed whatever happens here; tomorrow it is tried again
+    except Exception:  # grants must be refreshed all the same; the next run purges again
         log.exception(
             "Personal fields of old orders could not be removed from the state; the next run tries again."
         )
@@ -152,10 +152,10 @@ def refresh(shard: Shard) -> dict[str, Any]:
 
 @tells_why_it_fails("load")
 def load() -> dict[str, Any]:
-    """Brings everything that waits into the warehouse; nothing in a dry run.
+    """Loads everything that waits into the warehouse; a dry run loads nothing.
 
-    A manifest that cannot be read is left to `gate`: failing here would keep what is loaded from
-    `feedamp_process_fulfillments`, run after run, until a person has mended the file.
+    A manifest that cannot be read is reported to `gate`. If `load` failed, its asset would not be updated, and
+    `feedamp_process_fulfillments` would not start until someone had repaired the file.
     """
     resources = make_resources()
     run = _run(resources)
@@ -166,10 +166,10 @@ def load() -> dict[str, Any]:
 
 
 def gate() -> None:
-    """Turns the run red if a task failed, a manifest could not be loaded, or the inbox was not fit to be read.
+    """Turns the run red if a task failed, a manifest could not be loaded, or inbox files or rows were bad.
 
-    Needed because `load` runs whatever happened before it, and a run is as green as its last task. A scheduled
-    reconciliation also proves, once a day, that nothing is missing in the warehouse.
+    Needed because `load` runs even if a task before it failed, and the last task decides the state of a run. A
+    scheduled reconciliation also proves, once a day, that nothing is missing in the warehouse.
     """
     context = get_current_context()
     ti = context["ti"]
@@ -202,10 +202,10 @@ def _params() -> Mapping[str, Any]:
 
 
 def _sellers() -> list[str]:
-    """Sellers the run is restricted to, empty for all.
+    """Sellers to which the run is restricted, empty for all.
 
     Raises:
-        ConfigurationError: one is not registered; a green run that did nothing would hide the slip.
+        ConfigurationError: a seller is not registered; otherwise a typo would give a green run that does nothing.
     """
     wanted = [str(seller) for seller in _params().get("sellers") or []]
     if wanted:
@@ -222,7 +222,7 @@ def _is_dry_run() -> bool:
 
 
 def _run(resources: Resources) -> Run:
-    """This run; it began when the state first heard of it, for all moments are told by the state's clock."""
+    """This run. Its start is when it was first recorded in the state, since all times come from the state's clock."""
     ti = get_current_context()["ti"]
     dry_run = _is_dry_run()
     now = resources.state.now()
@@ -240,26 +240,26 @@ def _since() -> datetime | None:
         moment = datetime.fromisoformat(str(text))
     except ValueError as error:
         raise ConfigurationError(
-            "Param since is no date-time; write it like 2026-03-01T00:00:00Z."
+            "Param since is not a date-time; write it like 2026-03-01T00:00:00Z."
         ) from error
     if moment.tzinfo is None:
-        raise ConfigurationError("Param since has no zone; write it with a Z.")
+        raise ConfigurationError("Param since has no time zone; write it with a Z.")
     return moment.astimezone(UTC)
 
 
 def _is_scheduled() -> bool:
-    # An enum of text: it equals its value, but str() of it is its name.
+    # run_type is a string enum: it equals its value, but str() of it is its name.
     return get_current_context()["dag_run"].run_type == "scheduled"
 
 
 def _repairs() -> bool:
-    """As param `repair` says; left empty, scheduled runs repair and others only compare. A dry run never does."""
+    """Whether the run repairs: as param `repair` says; if empty, only scheduled runs do. A dry run never repairs."""
     asked = _params().get("repair")
     return (_is_scheduled() if asked is None else bool(asked)) and not _params().get("dry_run")
 
 
 def _day() -> tuple[datetime, datetime]:
-    """The data interval; a run without one means the last whole day before it started, in UTC."""
+    """The data interval in UTC, `[start, end)`; for a run without one, the last full UTC day before its date."""
     context = get_current_context()
     start, end = context.get("data_interval_start"), context.get("data_interval_end")
     if start is not None and end is not None and start < end:

@@ -14,10 +14,10 @@ from feedamp_airflow.account import AirflowConnection, libpq_options
 
 
 def read_postgres(connection: AirflowConnection) -> PostgresAddress:
-    """Address and credentials of a connection.
+    """Address and credentials of a Postgres connection.
 
     Raises:
-        ConfigurationError: it is of another type, or a field is missing; the message names connection and field.
+        ConfigurationError: the connection has another type, or a field is missing; the message names both.
     """
     name = f"Connection {connection.conn_id}"
     kind = getattr(connection, "conn_type", None)

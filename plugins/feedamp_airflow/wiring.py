@@ -1,4 +1,4 @@
-"""The one place where resources are put together: options and connections in, `Resources` out."""
+"""Builds `Resources` from options and connections; the only place that does."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LOOK_UP_PATIENCE_S, LOOK_UP_PAUSE_S = 60.0, 3.0
 
 
 def make_resources(look_up: LookUp | None = None) -> Resources:
-    """Everything a step needs, by the options and connections of this process.
+    """Everything a step needs, from the options and connections of this process.
 
     Raises:
         ConfigurationError: an option or a connection cannot be used.
@@ -73,10 +73,10 @@ def make_resources(look_up: LookUp | None = None) -> Resources:
 
 
 def make_warehouse(options: Options, find: LookUp, *, lock_wait_s: float) -> Warehouse:
-    """The Postgres warehouse of `warehouse_conn_id`, or the DuckDB file; nothing is opened yet.
+    """The Postgres warehouse of `warehouse_conn_id`, or the DuckDB file; it is not opened yet.
 
     Raises:
-        ConfigurationError: the connection is no Postgres connection, or its driver is not installed.
+        ConfigurationError: the connection is not a Postgres connection, or its driver is not installed.
     """
     if options.warehouse_conn_id:
         # Imported late: the driver comes with the extra `postgres`.
@@ -93,7 +93,7 @@ def make_warehouse(options: Options, find: LookUp, *, lock_wait_s: float) -> War
 
 
 def open_state(*, upgrade: bool = True) -> State:
-    """The state database alone; `upgrade=False` opens it as it stands.
+    """The state database alone; `upgrade=False` opens it without a schema upgrade.
 
     Raises:
         ConfigurationError: an option or a connection cannot be used.
@@ -102,7 +102,7 @@ def open_state(*, upgrade: bool = True) -> State:
 
 
 def connection_by_id(conn_id: str) -> AirflowConnection:
-    """A connection as this process may see it: a task asks its supervisor, anything else looks as the server does.
+    """A connection by its id: a task asks its supervisor, any other process looks it up as Airflow's server does.
 
     Raises:
         ConfigurationError: outside a task: there is no such connection.
@@ -170,7 +170,7 @@ def _journal_url(options: Options, state_url: str) -> str:
 
 def _state_url(options: Options, find: LookUp) -> str:
     if options.state_url and options.state_conn_id:
-        raise ConfigurationError("[feedamp] state_url and state_conn_id are both set; keep one.")
+        raise ConfigurationError("[feedamp] state_url and state_conn_id are both set; set only one.")
     if options.state_conn_id:
         connection = find(options.state_conn_id)
         url = URL.create(
@@ -198,7 +198,7 @@ def _order_query(options: Options, find: LookUp) -> OrderQuery | None:
 
 
 def _mask_password(address: str) -> None:
-    """Keeps the password of an address out of logs, as it is written and as it is meant."""
+    """Masks the password of a URL in logs, percent-encoded and decoded."""
     password = urlsplit(address).password
     if password:
         mask_secret(password)

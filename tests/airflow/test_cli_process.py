@@ -70,7 +70,7 @@ def test_a_wrong_option_is_one_line_and_exit_code_2(console):
     assert (done.returncode, done.stdout) == (2, "")
     assert (
         done.stderr.splitlines()[-1]
-        == "feedamp: [feedamp] page_size must lie between 10 and 50 (contract 3.1)."
+        == "feedamp: [feedamp] page_size must be between 10 and 50 (contract 3.1)."
     )
     assert "Traceback" not in done.stderr
 

@@ -81,4 +81,4 @@ def test_init_into_a_file_is_a_usage_error(tmp_path: Path) -> None:
     (tmp_path / "dags").write_text("")
     done = feedamp("init", tmp_path / "dags")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.endswith("is no folder.\n")
+    assert done.stderr.endswith("is not a folder.\n")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import duckdb
 import pytest
+import sqlalchemy as sa
+from earlier_env import open_earlier
 from env import open_env
 from installations import MID_LIFE, ROWS_LOST, held_by_feedamp, unpack
 
 from feedamp.lake.store import Lake
 from feedamp.run import Run
-from feedamp.state import State, grants, ledger
+from feedamp.state import State, grants, ledger, schema
 from feedamp.state.token_cipher import TokenCipher
 from feedamp.steps.load import load
 from feedamp.warehouse.duckdb import DuckDbWarehouse
@@ -64,3 +67,20 @@ def test_rows_that_waited_at_the_upgrade_are_loaded(tmp_path: Path) -> None:
     assert numbers == sorted(
         (order["seller_id"], order["body"]["mp_order_number"]) for order in held_by_feedamp(folder)
     )
+
+
+@pytest.mark.parametrize("days_before", [1, -1], ids=["the account was accepted before", "another one since"])
+def test_a_read_of_an_earlier_version_moves_no_watermark_of_a_later_account(
+    tmp_path: Path, days_before: int
+) -> None:
+    """Its manifests do not name the account that was read."""
+    with open_earlier(MID_LIFE, tmp_path) as env:
+        with env.state.begin() as connection:
+            newest = connection.execute(sa.select(sa.func.max(schema.watermarks.c.watermark))).scalar_one()
+            accepted_at = newest - timedelta(days=days_before)
+            connection.execute(sa.update(schema.grants).values(account_checked_at=accepted_at))
+            connection.execute(sa.delete(schema.watermarks))
+        env.load()
+        with env.state.read() as connection:
+            moved = connection.execute(sa.select(schema.watermarks)).all()
+    assert bool(moved) == (days_before > 0)

@@ -1,4 +1,4 @@
-"""The `feedamp` command. Importing it imports neither Airflow nor the core; a command imports what it needs."""
+"""The `feedamp` command. Importing it imports neither Airflow nor the core; each command imports what it needs."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import sys
 
 
 def main(argv: list[str] | None = None) -> int | None:
-    """Runs one command; the exit code is 0 done, 1 something requires action or was refused, 2 usage or configuration.
+    """Runs one command. Exit code: 0 done, 1 something requires action or was refused, 2 usage or configuration.
 
     Raises:
-        SystemExit: 2 for a command line that cannot be read, 0 for --help and --version.
+        SystemExit: 2 for a command line that cannot be parsed, 0 for --help and --version.
     """
     given = sys.argv[1:] if argv is None else argv
     if given[:1] == ["sandbox"]:
         from feedamp_sandbox.command import main as sandbox
 
         return sandbox(given[1:])
-    if argv is None:  # a process of its own, where Airflow is still to be configured
+    if argv is None:  # run as a program, so Airflow is not configured yet
         os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "WARNING")
     from feedamp_airflow.cli.commands import parser
 

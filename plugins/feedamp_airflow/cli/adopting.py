@@ -1,4 +1,4 @@
-"""`feedamp adopt`: orders that another system placed are taken into lake, warehouse and ledger."""
+"""`feedamp adopt`: takes orders that another system placed into lake, warehouse and ledger."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run(given: argparse.Namespace, out: Output) -> int:
     """Reads sellers' orders and adopts those that the ledger does not know; 1 if anything was left out.
 
     Raises:
-        ConfigurationError: `--since` is no moment with a zone, or a seller is not registered.
+        ConfigurationError: `--since` is not a date-time with a time zone, or a seller is not registered.
     """
     since = _moment(given.since)
     with opened_resources() as resources:
@@ -52,9 +52,9 @@ def _moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise ConfigurationError("--since is no date-time; write it like 2026-01-01T00:00:00Z.") from error
+        raise ConfigurationError("--since is not a date-time; write it like 2026-01-01T00:00:00Z.") from error
     if moment.tzinfo is None:
-        raise ConfigurationError("--since has no zone; write it with a Z.")
+        raise ConfigurationError("--since has no time zone; write it with a Z.")
     return moment.astimezone(UTC)
 
 
@@ -68,11 +68,11 @@ def _check_sellers(resources: Resources, wanted: list[str]) -> None:
 
 
 def _load(resources: Resources, run: Run) -> str | None:
-    """What is still to be done if the warehouse cannot be had now, or a file of the lake is damaged."""
+    """Loads the adopted orders; returns what is left to do if the warehouse is busy or a lake file is damaged."""
     try:
         load(resources, run)
     except BusyError as error:
-        return f"{error} The orders are in ledger and lake; the next `load` of any DAG brings them into the warehouse."
+        return f"{error} The orders are in ledger and lake; the next `load` of any DAG loads them into the warehouse."
     except IncompleteError as error:
         return str(error)
     return None
@@ -101,4 +101,6 @@ def _print(shown: dict[str, Any], out: Output) -> None:
         f"not adoptable {shown['not_adoptable']}, unread {shown['orders_unread']}"
     )
     if shown["adopted"] and not shown["dry_run"]:
-        out.say("To be closed, an adopted order needs its body: deliver it to the inbox as it was placed.")
+        out.say(
+            "An adopted order can be closed only with its body: deliver it to the inbox as it was placed."
+        )

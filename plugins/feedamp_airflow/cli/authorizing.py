@@ -1,4 +1,4 @@
-"""`feedamp sellers authorize-url` and `authorize`: a seller's consent becomes a grant (contract 2.1, 2.2)."""
+"""`feedamp sellers authorize-url` and `authorize`: turn a seller's consent into a grant (contract 2.1, 2.2)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 def make_url(given: argparse.Namespace, out: Output) -> int:
-    """Prints an authorize URL; of its `state` only a digest is stored."""
+    """Prints an authorize URL; only a digest of its `state` is stored."""
     with opened_resources() as resources:
         seller = _registered(resources, given.seller, out)
         if seller is None:
@@ -71,8 +71,8 @@ def make_url(given: argparse.Namespace, out: Output) -> int:
     }
     out.say(f"{account.endpoint.base_url.rstrip('/')}/authorize?{urlencode(query)}")
     out.complain(
-        f"good until {moment(now + consent_requests.LIFE)}; then `feedamp sellers authorize {seller.seller_id} "
-        "--code=CODE --state=STATE` with both as the callback gets them"
+        f"The URL is good until {moment(now + consent_requests.LIFE)}. Then run `feedamp sellers authorize "
+        f"{seller.seller_id} --code=CODE --state=STATE` with the values that the callback URL receives."
     )
     return DONE
 
@@ -80,12 +80,12 @@ def make_url(given: argparse.Namespace, out: Output) -> int:
 def authorize(given: argparse.Namespace, out: Output) -> int:
     """Spends the `state`, exchanges the code, stores the grant and compares its account with known orders.
 
-    With `--force` a grant that was set aside is taken, this one or without a code an earlier one.
+    With `--force` a grant that is set aside is used: the new one or, without a code, the one set aside earlier.
     """
     is_callback = given.code is not None or given.error is not None
     if is_callback != (given.state is not None) or not (is_callback or given.force):
         out.complain(
-            "Give --code and --state as the callback has them, or --force alone for a grant set aside."
+            "Give --code and --state as the callback has them, or --force alone for a grant that is set aside."
         )
         return MISUSED
     with opened_resources() as resources:
@@ -121,7 +121,7 @@ def _connect(
     compared = _compare(resources, seller, out, force=given.force)
     if compared is not None and compared.is_set_aside:
         return _take_set_aside(resources, seller, out) if given.force else REFUSED
-    orders = f"; {counted(waiting, 'waiting order')} to go out with the next run" if waiting else ""
+    orders = f"; the next run sends {counted(waiting, 'waiting order')}" if waiting else ""
     out.say(f"seller {seller.seller_id}: connected{orders}")
     return DONE
 
@@ -140,7 +140,7 @@ def _take_set_aside(resources: Resources, seller: Seller, out: Output) -> int:
 
 
 def _compare(resources: Resources, seller: Seller, out: Output, *, force: bool) -> AccountCheck | None:
-    """What the new grant's account shows; None if it could not be read."""
+    """The result of comparing the new grant's account with known orders; None if it could not be read."""
     try:
         check = asyncio.run(_check(resources, seller))
     except FeedAmpError as error:
@@ -157,7 +157,7 @@ def _compare(resources: Resources, seller: Seller, out: Output, *, force: bool) 
         )
         out.complain(
             f"The new grant of seller {seller.seller_id} is set aside: {check.reason}; {before}. Was the seller signed "
-            f"in to FeedAMP with the right account? If not, sign out there and use a new link of `feedamp sellers "
+            f"in to FeedAMP with the right account? If not, sign out there and use a new link from `feedamp sellers "
             f"authorize-url {seller.seller_id}`. If the account is right, `feedamp sellers authorize "
             f"{seller.seller_id} --force` takes this grant."
         )
@@ -174,7 +174,7 @@ async def _check(resources: Resources, seller: Seller) -> AccountCheck:
 
 
 def _new_state() -> str:
-    """256 random bits; no dash at the beginning, which would make an option of it on a command line."""
+    """256 random bits, without a leading dash, which a command line would take for an option."""
     while (state := secrets.token_urlsafe(32)).startswith("-"):
         pass
     return state
@@ -194,7 +194,7 @@ def _new_url(seller: Seller) -> str:
 
 
 def _spend_state(resources: Resources, seller: Seller, state: str) -> str | None:
-    """None once the `state` is spent, else why it cannot be."""
+    """Spends the `state`; returns None, or why it is refused."""
     now = resources.state.now()
     with resources.state.begin() as connection:
         conn_id = grants.use_authorization(
@@ -216,7 +216,9 @@ def _exchange(resources: Resources, seller: Seller, code: str, state: str, out: 
     except ClientRefusedError:
         raise
     except AuthorizationError:
-        out.complain(f"FeedAMP refuses the code: it works once, and not for long. {_new_url(seller)}")
+        out.complain(
+            f"FeedAMP refuses the code: it works only once, and only for a short time. {_new_url(seller)}"
+        )
     except UnclearError as error:
         out.complain(f"{error} The code may be spent. {_new_url(seller)}")
     except (ThrottledError, TransientError) as error:

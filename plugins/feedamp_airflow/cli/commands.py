@@ -1,4 +1,4 @@
-"""Every command of `feedamp` with its arguments; `run` names the function that does it, as module:function."""
+"""Every command of `feedamp` with its arguments; `run` names the function that executes it, as module:function."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ _IMPORT = """Registers sellers with their grants from a file of JSON Lines, one 
 
   {"seller_id": "S1", "name": "…", "sales_channel": "…", "conn_id": "…", "refresh_token": "…"}
 
-name, sales_channel and conn_id may be missing: what is known stays, a new seller gets option conn_id.
+name, sales_channel and conn_id may be missing: a known seller keeps its values, a new one gets option conn_id.
 A line counts as
   added      the seller is new
   updated    name, sales_channel or conn_id changed, or a grant was stored: the seller had none, must authorize
              again, or --replace was given
   unchanged  nothing new; a refresh token seen before, even long ago, is ignored
   refused    the line is wrong, its token is another seller's, or the seller has a live grant and no --replace
-             was given: nothing of the line was done. Or the account behind the token shows none of the orders that
+             was given: the line changed nothing. Or the account behind the token shows none of the orders that
              were placed for the seller, or another seller's: the token is stored and not used until --force is given
 
 Refused lines are named on stderr. Repeating an import changes nothing."""
-_ADOPT = """Takes orders that FeedAMP holds and this ledger never placed into lake, warehouse and ledger: all that
+_ADOPT = """Takes orders that FeedAMP has and this ledger never placed into lake, warehouse and ledger: all that
 FeedAMP imported, or a seller changed, since a moment. From then on they are validated like the rest. Nothing is
-sent. To be closed, an adopted order needs its body: deliver it to the inbox as it was placed.
+sent. An adopted order can be closed only with its body: deliver it to the inbox as it was placed.
 
-Repeating it changes nothing; an order that the ledger knows is left as it stands."""
-_VERIFY = """Compares what the state knows with the warehouse and with what the lake alone would make of it: orders, placements,
+Repeating it changes nothing; an order that the ledger knows is not changed."""
+_VERIFY = """Compares the state with the warehouse, and with a warehouse built from the lake alone: orders, placements,
 closures, findings, rejected rows, lines and shipments; and every manifest with the rows in its files. Rows that wait for
 the next load are not missing.
 
---repair writes what the state knows to the lake again, reads orders that differ, and open ones that FeedAMP has never
+--repair writes what the state knows to the lake again. It reads orders that differ, and open ones that FeedAMP has never
 shown, from FeedAMP by number, loads, and compares once more. It sends no order. Repeating it changes nothing.
 
 Exit code 1 if anything is missing."""
@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     made = argparse.ArgumentParser(
         prog="feedamp",
-        description="Looks after what the FeedAMP DAGs do: sellers and their grants, orders, findings, rejects.",
+        description="Manages the work of the FeedAMP DAGs: sellers and their grants, orders, findings, rejected rows.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -55,13 +55,13 @@ def parser() -> argparse.ArgumentParser:
     _add_adopt(nouns)
     _add_findings(nouns)
     _add_rejected(nouns)
-    status = nouns.add_parser("status", help="how things stand, and what requires action")
+    status = nouns.add_parser("status", help="show what is waiting and what requires action")
     _does(status, "status:show", listing=True)
     doctor = nouns.add_parser("doctor", help="check options, connections, stores and DAG files")
     _does(doctor, "doctor:examine", listing=True)
     _add_stores(nouns)
-    # Handed over before this parser is asked; here so that --help lists it.
-    nouns.add_parser("sandbox", help="a FeedAMP to run against, on this machine", add_help=False)
+    # `main` handles it before this parser; it is here so that --help lists it.
+    nouns.add_parser("sandbox", help="run a FeedAMP sandbox on this machine", add_help=False)
     return made
 
 
@@ -79,7 +79,7 @@ def _add_init(nouns: Nouns[argparse.ArgumentParser]) -> None:
     init = nouns.add_parser(
         "init", help=text, description=f"{text.capitalize()}; a changed one is left alone."
     )
-    init.add_argument("folder", metavar="DIR", help="made if it does not exist")
+    init.add_argument("folder", metavar="DIR", help="created if it does not exist")
     init.add_argument("--force", action="store_true", help="overwrite files that differ")
     _does(init, "init:copy_dags")
 
@@ -100,28 +100,28 @@ def _add_sellers(nouns: Nouns[argparse.ArgumentParser]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     from_file.add_argument("file", metavar="FILE", help="JSON Lines; - reads stdin")
-    from_file.add_argument(
-        "--replace", action="store_true", help="let new tokens take the place of live grants"
-    )
+    from_file.add_argument("--replace", action="store_true", help="let new tokens replace live grants")
     from_file.add_argument(
         "--force",
         action="store_true",
-        help="take grants although their accounts show other orders; those that were set aside, too",
+        help="use grants although their accounts show other orders, also those that are set aside",
     )
     _does(from_file, "importing:import_file")
-    listing = verbs.add_parser("list", help="sellers and the state of their grants")
+    listing = verbs.add_parser("list", help="list sellers and the state of their grants")
     _does(listing, "sellers:show", listing=True)
     for verb, text in (
         ("pause", "stop placing, reading and closing for a seller; the grant is kept alive"),
-        ("resume", "let a paused seller go on"),
+        ("resume", "resume work for a paused seller"),
     ):
         command = verbs.add_parser(verb, help=text)
         command.add_argument("seller", metavar="SELLER")
         _does(command, f"sellers:{verb}")
-    url = verbs.add_parser("authorize-url", help="an address where the seller consents; good for 15 minutes")
+    url = verbs.add_parser(
+        "authorize-url", help="print the URL where the seller consents; good for 15 minutes"
+    )
     url.add_argument("seller", metavar="SELLER")
     _does(url, "authorizing:make_url")
-    authorize = verbs.add_parser("authorize", help="store the grant that the seller's consent brought")
+    authorize = verbs.add_parser("authorize", help="store the grant that the seller consented to")
     authorize.add_argument("seller", metavar="SELLER")
     outcome = authorize.add_mutually_exclusive_group()
     outcome.add_argument("--code", help="`code` of the callback")
@@ -130,26 +130,26 @@ def _add_sellers(nouns: Nouns[argparse.ArgumentParser]) -> None:
     authorize.add_argument(
         "--force",
         action="store_true",
-        help="take the grant although its account shows other orders; without --code the one that was set aside",
+        help="use the grant although its account shows other orders; without --code, the one that is set aside",
     )
     _does(authorize, "authorizing:authorize")
 
 
 def _add_orders(nouns: Nouns[argparse.ArgumentParser]) -> None:
-    verbs = nouns.add_parser("orders", help="look at an order, or settle one").add_subparsers(
+    verbs = nouns.add_parser("orders", help="show or acknowledge an order").add_subparsers(
         metavar="VERB", required=True
     )
-    show = verbs.add_parser("show", help="where an order stands and what it waits for; no customer field")
+    show = verbs.add_parser("show", help="show an order's phase and what it waits for; no customer field")
     show.add_argument("seller", metavar="SELLER")
     show.add_argument("number", metavar="NUMBER", help="mp_order_number")
     _does(show, "orders:show", listing=True)
     acknowledge = verbs.add_parser(
         "acknowledge",
-        help="say that a cancelled order which the seller shipped is settled; more shipped units show it again",
+        help="record that a cancelled but shipped order is resolved; it is listed again if more units are shipped",
     )
     acknowledge.add_argument("seller", metavar="SELLER")
     acknowledge.add_argument("number", metavar="NUMBER", help="mp_order_number")
-    acknowledge.add_argument("--reason", required=True, help="kept with the order")
+    acknowledge.add_argument("--reason", required=True, help="stored with the order")
     _does(acknowledge, "orders:acknowledge")
 
 
@@ -162,58 +162,64 @@ def _add_adopt(nouns: Nouns[argparse.ArgumentParser]) -> None:
     )
     adopt.add_argument("sellers", metavar="SELLER", nargs="*", help="all sellers if none is named")
     adopt.add_argument(
-        "--since", required=True, help="moment with its zone, as 2026-01-01T00:00:00Z; inclusive"
+        "--since", required=True, help="moment with time zone, as 2026-01-01T00:00:00Z; inclusive"
     )
     adopt.add_argument("--dry-run", action="store_true", help="read and count, write nothing")
     _does(adopt, "adopting:run", listing=True)
 
 
 def _add_findings(nouns: Nouns[argparse.ArgumentParser]) -> None:
-    noun = nouns.add_parser("findings", help="what is wrong with what sellers reported")
+    noun = nouns.add_parser("findings", help="list or waive faults in what sellers reported")
     verbs = noun.add_subparsers(metavar="VERB", required=True)
-    listing = verbs.add_parser("list", help="findings; those that are open, if no --state is given")
+    listing = verbs.add_parser("list", help="list findings; without --state, open ones")
     listing.add_argument("--state", action="append", choices=(*_STATES, "all"), help="may be repeated")
     listing.add_argument("--seller", action="append", help="may be repeated")
     _does(listing, "findings:show", listing=True)
-    waive = verbs.add_parser("waive", help="overrule a finding: it is not reported and blocks nothing")
+    waive = verbs.add_parser(
+        "waive", help="overrule a finding, so that it is not reported and blocks nothing"
+    )
     waive.add_argument("id", metavar="ID")
-    waive.add_argument("--reason", required=True, help="kept with the finding")
+    waive.add_argument("--reason", required=True, help="stored with the finding")
     _does(waive, "findings:waive")
 
 
 def _add_rejected(nouns: Nouns[argparse.ArgumentParser]) -> None:
-    noun = nouns.add_parser("rejected", help="rows that were not placed, and why")
+    noun = nouns.add_parser("rejected", help="list, replay or dismiss rejected rows")
     verbs = noun.add_subparsers(metavar="VERB", required=True)
-    listing = verbs.add_parser("list", help="rejected rows that stand")
-    listing.add_argument("--all", action="store_true", help="those superseded or dismissed since, too")
+    listing = verbs.add_parser("list", help="list open rejected rows, with all reasons")
+    listing.add_argument("--all", action="store_true", help="also those that were superseded or dismissed")
     _does(listing, "rejected:show", listing=True)
     replay = verbs.add_parser(
         "replay",
-        help="read rejected rows again under today's options",
-        description="Reads rejected rows again under today's options. Orders that FeedAMP refused are sent once more.",
+        help="check rejected rows again under the current options",
+        description="Checks rejected rows again under the current options. Orders that FeedAMP refused are sent once more.",
     )
     replay.add_argument("--source", action="append", help="only rows of this file; may be repeated")
     _does(replay, "rejected:replay_rows")
-    dismiss = verbs.add_parser("dismiss", help="say that nothing has to be done about rejected rows")
+    dismiss = verbs.add_parser("dismiss", help="record that nothing has to be done about rejected rows")
     dismiss.add_argument("ids", metavar="ID", nargs="+", help="reject_id of `feedamp rejected list`")
-    dismiss.add_argument("--reason", required=True, help="kept with the reject")
+    dismiss.add_argument("--reason", required=True, help="stored with the reject")
     _does(dismiss, "rejected:dismiss")
 
 
 def _add_stores(nouns: Nouns[argparse.ArgumentParser]) -> None:
-    verbs = nouns.add_parser("warehouse", help="the warehouse").add_subparsers(metavar="VERB", required=True)
-    rebuild = verbs.add_parser("rebuild", help="rebuild it from the lake, then swap it in")
+    verbs = nouns.add_parser("warehouse", help="rebuild the warehouse").add_subparsers(
+        metavar="VERB", required=True
+    )
+    rebuild = verbs.add_parser("rebuild", help="rebuild it from the lake, then replace the old one")
     rebuild.add_argument(
         "--force",
         action="store_true",
         help="rebuild although manifests that were loaded are no longer in the lake",
     )
     _does(rebuild, "warehouse:rebuild")
-    verbs = nouns.add_parser("lake", help="the lake").add_subparsers(metavar="VERB", required=True)
+    verbs = nouns.add_parser("lake", help="compact or verify the lake").add_subparsers(
+        metavar="VERB", required=True
+    )
     compact = verbs.add_parser(
         "compact",
-        help="put small files of past days together",
-        description="Puts manifests that are in the warehouse together, and removes what was put together a day ago.",
+        help="combine small files of past days",
+        description="Combines loaded manifests of past days, and removes files that were replaced a day ago.",
     )
     compact.add_argument(
         "--before", metavar="DATE", help="only days before this one; two days ago if not given"
@@ -225,8 +231,10 @@ def _add_stores(nouns: Nouns[argparse.ArgumentParser]) -> None:
         description=_VERIFY,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verify.add_argument("--repair", action="store_true", help="bring what is missing")
+    verify.add_argument("--repair", action="store_true", help="restore what is missing")
     _does(verify, "lake:verify_lake", listing=True)
-    verbs = nouns.add_parser("db", help="the state database").add_subparsers(metavar="VERB", required=True)
-    _does(verbs.add_parser("upgrade", help="bring its schema up to date"), "database:upgrade")
-    _does(verbs.add_parser("current", help="the schema it stands at; changes nothing"), "database:current")
+    verbs = nouns.add_parser("db", help="upgrade or check the state database").add_subparsers(
+        metavar="VERB", required=True
+    )
+    _does(verbs.add_parser("upgrade", help="upgrade its schema"), "database:upgrade")
+    _does(verbs.add_parser("current", help="print its schema revision; changes nothing"), "database:current")

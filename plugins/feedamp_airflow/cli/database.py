@@ -10,7 +10,7 @@ from feedamp_airflow.cli.running import DONE, REFUSED
 
 
 def upgrade(_given: argparse.Namespace, out: Output) -> int:
-    """Brings the state database to this version's schema. Safe to repeat."""
+    """Upgrades the state database to this version's schema. Safe to repeat."""
     from feedamp_airflow.wiring import open_state
 
     state = open_state(upgrade=False)
@@ -24,7 +24,7 @@ def upgrade(_given: argparse.Namespace, out: Output) -> int:
 
 
 def current(_given: argparse.Namespace, out: Output) -> int:
-    """Prints the revision the database stands at; 1 if it is not this version's."""
+    """Prints the schema revision of the database; returns 1 if it is not this version's."""
     from feedamp_airflow.wiring import open_state
 
     state = open_state(upgrade=False)
@@ -36,9 +36,11 @@ def current(_given: argparse.Namespace, out: Output) -> int:
     if revision == HEAD:
         return DONE
     if revision is not None and revision > HEAD:
-        out.complain(f"A newer version of this package made it; this one knows {HEAD}: upgrade the package.")
+        out.complain(
+            f"A newer version of this package created it; this version knows {HEAD}: upgrade the package."
+        )
     else:
         out.complain(
-            f"This version needs {HEAD}; `feedamp db upgrade` brings it there, as the next run would."
+            f"This version needs {HEAD}; `feedamp db upgrade` or the next run upgrades the database."
         )
     return REFUSED

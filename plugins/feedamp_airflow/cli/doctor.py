@@ -1,4 +1,4 @@
-"""`feedamp doctor`: every part tried by itself, so that one fault does not hide the next."""
+"""`feedamp doctor`: checks each part separately, so that one fault does not hide the next."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OK, PROBLEM, CONFIGURATION = "ok", "problem", "configuration"
 
 @dataclass(frozen=True)
 class Check:
-    """What came of one check; `state` is ok, problem or configuration."""
+    """The result of one check; `state` is ok, problem or configuration."""
 
     name: str
     state: str
@@ -32,7 +32,7 @@ class Check:
 
 
 def examine(given: argparse.Namespace, out: Output) -> int:
-    """Prints every check; 2 if options or connections are wrong, 1 for another problem."""
+    """Prints every check; returns 2 if options or connections are wrong, 1 for another problem."""
     checks = []
     for check in _checks():
         checks.append(check)
@@ -76,14 +76,14 @@ def _checks() -> Iterator[Check]:
 
 
 def _tried(name: str, check: Callable[[], str]) -> Check:
-    """The check's sentence; what it raises is a fault of the configuration or another problem."""
+    """Runs a check; an error that it raises becomes its result."""
     try:
         return Check(name, OK, check())
     except ConfigurationError as error:
         return Check(name, CONFIGURATION, str(error))
     except FeedAmpError as error:
         return Check(name, PROBLEM, str(error))
-    except Exception as error:  # noqa: BLE001 - whatever it is, the other checks go on
+    except Exception as error:  # noqa: BLE001 - the other checks must still run
         lines = str(getattr(error, "orig", None) or error).splitlines()
         detail = f": {lines[0]}" if lines else ""
         # A URL that fsspec or SQLAlchemy cannot read, a driver that is not installed.
@@ -116,9 +116,11 @@ def _state() -> str:
     finally:
         state.close()
     if revision is not None and revision > HEAD:
-        raise ConfigurationError(f"It stands at {revision}, made by a newer version; this one knows {HEAD}.")
+        raise ConfigurationError(
+            f"It is at {revision}, created by a newer version; this version knows {HEAD}."
+        )
     where = state.url.render_as_string(hide_password=True)
-    return f"{where} stands at {HEAD}" if revision == HEAD else f"{where} was brought to {HEAD} just now"
+    return f"{where} is at {HEAD}" if revision == HEAD else f"{where} was upgraded to {HEAD} just now"
 
 
 def _key(resources: Resources) -> str:
@@ -133,7 +135,7 @@ def _key(resources: Resources) -> str:
 
 
 def _connections(resources: Resources) -> list[str]:
-    """The default one and those that sellers name."""
+    """The default connection and those of sellers."""
     from feedamp.state import sellers
 
     with resources.state.read() as connection:
@@ -165,10 +167,10 @@ def _inbox(resources: Resources) -> str:
     store.check_bucket()
     with store.reached():
         if not store.is_object_store and not store.fs.exists(store.root):
-            raise FeedAmpError(f"There is no {store.url} yet: make it, or correct inbox_url.")
+            raise FeedAmpError(f"There is no {store.url} yet: create it, or correct inbox_url.")
         try:
             names = store.fs.ls(store.root, detail=False)
-        except FileNotFoundError:  # a bucket has no folders: nothing there is an empty one
+        except FileNotFoundError:  # a bucket has no folders: an absent prefix is an empty inbox
             names = []
     return f"{store.url} holds {counted(len(names), 'file')}"
 

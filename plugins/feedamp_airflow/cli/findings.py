@@ -30,7 +30,7 @@ _INNER = ("line_hash", "intent_at")
 
 
 def show(given: argparse.Namespace, out: Output) -> int:
-    """Lists findings, open ones unless states are named."""
+    """Lists findings; only open ones unless states are given."""
     states = given.state or OPEN
     with opened_resources() as resources, resources.state.read() as connection:
         found = findings.find(connection, () if "all" in states else states, given.seller or ())
@@ -43,10 +43,10 @@ def show(given: argparse.Namespace, out: Output) -> int:
 
 
 def waive(given: argparse.Namespace, out: Output) -> int:
-    """Overrules a finding; the next run judges the order again. Safe to repeat."""
+    """Overrules a finding; the next run validates the order again. Safe to repeat."""
     reason = given.reason.strip()
     if not reason:
-        out.complain("--reason is empty: say why, it is kept with the finding.")
+        out.complain("--reason is empty: give a reason, which is stored with the finding.")
         return MISUSED
     with opened_resources() as resources, resources.state.begin() as connection:
         finding = findings.read(connection, given.id)
@@ -65,10 +65,10 @@ def waive(given: argparse.Namespace, out: Output) -> int:
     if finding.state not in OPEN:
         out.complain(f"Finding {given.id} ({finding.kind}, {order}) is {finding.state}: nothing to waive.")
         return REFUSED
-    out.say(f"finding {given.id} ({finding.kind}, {order}): waived; the next run judges the order again")
+    out.say(f"finding {given.id} ({finding.kind}, {order}): waived; the next run validates the order again")
     return DONE
 
 
 def finding_row(finding: StoredFinding) -> dict[str, Any]:
-    """A finding without what only the steps need."""
+    """A finding without the fields that only the steps need."""
     return {name: value for name, value in asdict(finding).items() if name not in _INNER}

@@ -1,4 +1,4 @@
-"""`feedamp sellers import`: sellers with their grants from JSON Lines."""
+"""`feedamp sellers import`: registers sellers with their grants from JSON Lines."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
 from feedamp_airflow.cli.sellers import usable_connection
 
-LINES_PER_TRANSACTION = 1_000  # each begins with a look at all sellers
+LINES_PER_TRANSACTION = 1_000  # each transaction reads all sellers first
 
 
 def import_file(given: argparse.Namespace, out: Output) -> int:
-    """Takes every good line, names every other one. Safe to repeat."""
+    """Imports every valid line and names the others on stderr. Safe to repeat."""
     counts: Counter[str] = Counter()
     with _opened(given.file) as stream, opened_resources() as resources:
         fault_of = usable_connection(resources)
@@ -72,13 +72,13 @@ def import_file(given: argparse.Namespace, out: Output) -> int:
     return REFUSED if counts["refused"] else DONE
 
 
-Taken = tuple[int, Outcome | Refusal, str]  # line, what became of it, seller
+Taken = tuple[int, Outcome | Refusal, str]  # line number, outcome, seller
 
 
 class _Accounts:
-    """Compares the accounts of new grants with known orders, and says which could not be.
+    """Compares the accounts of new grants with known orders, and reports those that could not be compared.
 
-    With `force` a grant is taken whatever its account shows; that is said.
+    With `force`, a grant whose account shows other orders is used all the same, with a message.
     """
 
     def __init__(self, resources: Resources, out: Output, *, force: bool) -> None:
@@ -89,7 +89,7 @@ class _Accounts:
         self.client_refused: ClientRefusedError | None = None
 
     def compare(self, taken: Sequence[Taken]) -> Iterator[tuple[int, Outcome | Refusal]]:
-        """The lines with what their accounts showed; a seller on several lines counts at the last that was taken."""
+        """The outcome of each line after the comparison; a seller on several lines is compared at the last accepted one."""
         last = {seller: line for line, outcome, seller in taken if isinstance(outcome, Outcome)}
         with self._resources.state.read() as connection:
             waiting = known_orders.to_compare(connection, last)
@@ -126,7 +126,7 @@ class _Accounts:
         return None
 
     def left(self) -> Iterator[str]:
-        """Sentences about accounts that were not compared."""
+        """Sentences on the accounts that were not compared."""
         if self._unread:
             seller, error = next(iter(self._unread.items()))
             yield (
@@ -136,7 +136,7 @@ class _Accounts:
         if self._without_orders:
             yield (
                 f"There is nothing to compare yet for {counted(len(self._without_orders), 'seller')}: none of their orders was "
-                "placed. Until then two tokens for one account cannot be told apart."
+                "placed. Until then two tokens for one account cannot be distinguished."
             )
 
 
@@ -148,7 +148,7 @@ def _take(
     out: Output,
     options: argparse.Namespace,
 ) -> Iterator[Taken]:
-    """What became of each line."""
+    """The outcome of each line."""
     known = {seller.seller_id: seller for seller in sellers.find(connection)}
     changed: set[str] = set()
     for number, line in lines:
@@ -156,7 +156,7 @@ def _take(
         if isinstance(given, Refusal):
             yield number, given, ""
             continue
-        if given.seller_id in changed:  # the same seller once more
+        if given.seller_id in changed:  # an earlier line of this batch changed the seller
             [known[given.seller_id]] = sellers.find(connection, [given.seller_id])
         fault = fault_of(given.conn_id) if given.conn_id else None
         if fault is not None:

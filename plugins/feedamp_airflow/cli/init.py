@@ -1,4 +1,4 @@
-"""`feedamp init`: the DAG files into a DAG folder. Needs no Airflow."""
+"""`feedamp init`: copies the DAG files into a DAG folder. Needs no Airflow."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ PACKAGE = Path(__file__).parents[1]
 
 
 def dag_files() -> list[Path]:
-    """The DAG files of this version: in the package when it came as a wheel, else in the repository around it.
+    """The DAG files of this version: from the package if it was installed as a wheel, else from the repository.
 
     Raises:
-        ConfigurationError: neither is there.
+        ConfigurationError: neither has them.
     """
     for folder in (PACKAGE / "dags", PACKAGE.parents[1] / "dags"):
         found = sorted(folder.glob("feedamp_*.py"))
@@ -26,11 +26,11 @@ def dag_files() -> list[Path]:
 
 
 def copy_dags(given: argparse.Namespace, out: Output) -> int:
-    """Copies what is missing, says what it did. Safe to repeat."""
+    """Copies missing files and prints what it did. Safe to repeat."""
     folder = Path(given.folder)
     sources = dag_files()
     if folder.exists() and not folder.is_dir():
-        raise ConfigurationError(f"{folder} is no folder.")
+        raise ConfigurationError(f"{folder} is not a folder.")
     folder.mkdir(parents=True, exist_ok=True)
     left_alone = 0
     for source in sources:
@@ -51,7 +51,7 @@ def copy_dags(given: argparse.Namespace, out: Output) -> int:
 
 
 def _write(target: Path, content: bytes) -> None:
-    """Whole or not at all: Airflow may be reading the folder."""
+    """Writes a file atomically, since Airflow may be reading the folder."""
     draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     try:
         draft.write_bytes(content)

@@ -12,7 +12,7 @@ from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
 
 
 def compact_lake(given: argparse.Namespace, out: Output) -> int:
-    """Puts small files of past days together. Safe to repeat, and beside readers and writers."""
+    """Combines small files of past days. Safe to repeat and to run beside readers and writers."""
     from feedamp.run import Run
     from feedamp.steps.compact import compact
 
@@ -24,15 +24,15 @@ def compact_lake(given: argparse.Namespace, out: Output) -> int:
         run = Run("feedamp_lake", "by hand", resources.state.now())
         counts = compact(resources, run, before=before)
     out.say(
-        f"{counts['replaced']} manifests put together in {counts['written']}; "
+        f"{counts['replaced']} manifests were combined into {counts['written']}; "
         f"{counts['removed']} that were replaced before are removed, "
-        f"and {counts['leftovers']} files that a killed writer left"
+        f"and {counts['leftovers']} files that killed writers left"
     )
     return DONE
 
 
 def verify_lake(given: argparse.Namespace, out: Output) -> int:
-    """Names what lake and warehouse lack of what the state knows; 1 if anything is left. Safe to repeat."""
+    """Prints what the state knows and lake or warehouse lack; returns 1 if anything is missing. Safe to repeat."""
     from feedamp.run import Run
     from feedamp.steps.completeness_proof.verify import verify
 
@@ -75,5 +75,5 @@ def verify_lake(given: argparse.Namespace, out: Output) -> int:
     out.table(("TABLE", "SELLER", "DIFFERENCES"), verified.counts)
     out.table(("FIRST", "", ""), ((found.table, " ".join(found.key), found.what) for found in verified.first))
     if not given.repair:
-        out.say("`feedamp lake verify --repair` brings what is missing.")
+        out.say("`feedamp lake verify --repair` restores what is missing.")
     return REFUSED

@@ -1,4 +1,4 @@
-"""`feedamp orders show|acknowledge`: where one order stands, and what a person says of it. No customer field."""
+"""`feedamp orders show|acknowledge`: the status of one order, and a person's acknowledgment. No customer field."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ FINDING = ("finding_id", "mp_line_number", "kind", "severity", "state", "message
 
 
 def show(given: argparse.Namespace, out: Output) -> int:
-    """Prints everything the state knows of an order."""
+    """Prints everything the state knows about an order."""
     with opened_resources() as resources, resources.state.read() as connection:
         order = ledger.read(connection, given.seller, given.number)
         held, unreadable = _held(connection, given.seller, given.number)
@@ -86,10 +86,10 @@ def show(given: argparse.Namespace, out: Output) -> int:
 
 
 def acknowledge(given: argparse.Namespace, out: Output) -> int:
-    """Ends the required action for an order that was closed as CANCELLED although the seller shipped. Safe to repeat."""
+    """Acknowledges an order that was closed as CANCELLED although the seller shipped. Safe to repeat."""
     reason = given.reason.strip()
     if not reason:
-        out.complain("--reason is empty: say why, it is kept with the order.")
+        out.complain("--reason is empty: give a reason, which is stored with the order.")
         return MISUSED
     what = f"order {given.number} of seller {given.seller}"
     with opened_resources() as resources, resources.state.begin() as connection:
@@ -112,13 +112,13 @@ def acknowledge(given: argparse.Namespace, out: Output) -> int:
         out.say(f"{what}: was acknowledged already")
         return DONE
     out.say(
-        f"{what}: acknowledged; it is action required again once more than {counted(shipped, 'unit')} is shipped"
+        f"{what}: acknowledged; action is required again if more than {counted(shipped, 'unit')} is shipped"
     )
     return DONE
 
 
 def _user() -> str | None:
-    """Who runs the command, as the system knows it."""
+    """The system's name of the user who runs the command; None if it has none."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
@@ -141,7 +141,7 @@ def _snapshot(held: StoredSnapshot | None) -> dict[str, Any] | None:
 
 
 def _lines(order: LedgerOrder, held: StoredSnapshot | None) -> list[dict[str, Any]]:
-    """Units by line; of a closed order what FeedAMP showed last. Without either only what was ordered is known."""
+    """Units by line, from the snapshot or, for a closed order, as FeedAMP last showed them; else only ordered units."""
     skus = {line["mp_line_number"]: line.get("sku") for line in order.body["order_lines"]}
     if order.phase == "closed" and order.closed_units is not None:
         shown, is_known = order.closed_units, True
@@ -166,7 +166,7 @@ def _lines(order: LedgerOrder, held: StoredSnapshot | None) -> list[dict[str, An
 
 
 def _closing(order: LedgerOrder, held: StoredSnapshot | None, unreadable: str | None) -> dict[str, Any]:
-    """What the last validation decided."""
+    """Whether the order can be closed, or what it waits for, as the last validation decided."""
     decision: dict[str, Any] = {
         "can_be_closed": False,
         "waits_for": None,
@@ -188,7 +188,7 @@ def _closing(order: LedgerOrder, held: StoredSnapshot | None, unreadable: str | 
     if held is None:
         return {**decision, "waits_for": "not read yet"}
     if held.validated_hash != held.snapshot_hash:
-        return {**decision, "waits_for": "the snapshot is not judged yet"}
+        return {**decision, "waits_for": "the snapshot is not validated yet"}
     return {
         "can_be_closed": held.closable,
         "waits_for": held.waits_for,
@@ -213,7 +213,7 @@ def _print(shown: dict[str, Any], out: Output) -> None:
     for error in snapshot.get("errors") or ():
         out.say(f"feedamp lists {error.code} on line {error.mp_line_number or '-'}: {error.message}")
     out.say("")
-    # Of an order that was closed before its units were kept.
+    # The order was closed by an earlier version, which did not store its units.
     unknown = "unknown" if shown["phase"] == "closed" else None
     out.table(
         LINE,

@@ -1,4 +1,4 @@
-"""What a command prints: sentences, tables, JSON; times in UTC with a Z."""
+"""The output of commands: sentences, tables, JSON; times in UTC with a Z."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WIDEST_CELL = 100
 
 @dataclass(frozen=True)
 class Output:
-    """`out` takes the answer and nothing else, `err` what is said about it."""
+    """`out` gets the answer and nothing else, `err` messages about it."""
 
     out: TextIO
     err: TextIO
@@ -62,5 +62,5 @@ def moment(value: datetime) -> str:
 
 
 def plain(text: str) -> str:
-    """`text` without anything that a terminal would obey."""
+    """`text` without control characters."""
     return "".join(c if c.isprintable() else " " for c in text)

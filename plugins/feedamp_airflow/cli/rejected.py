@@ -41,7 +41,7 @@ COLUMNS = (
 
 
 def show(given: argparse.Namespace, out: Output) -> int:
-    """Lists rejected rows with every reason; the rows themselves, which may be personal, are not shown."""
+    """Lists rejected rows with all reasons, but not their contents, which may be personal."""
     with opened_resources() as resources, resources.state.read() as connection:
         found = rejects.standing(connection, everything=given.all)
     if given.json:
@@ -74,12 +74,12 @@ def _stage(rejected: Rejected) -> str:
 
 
 def reject_row(rejected: Rejected) -> dict[str, Any]:
-    """A reject without the row itself."""
+    """A reject without the content of its row."""
     return {name: getattr(rejected, name) for name in FIELDS}
 
 
 def replay_rows(given: argparse.Namespace, out: Output) -> int:
-    """Reads standing rejects again under today's options. Safe to repeat."""
+    """Checks open rejects again under the current options. Safe to repeat."""
     with opened_resources() as resources:
         counts = replay(resources, given.source or ())
     out.say(
@@ -90,14 +90,16 @@ def replay_rows(given: argparse.Namespace, out: Output) -> int:
 
 
 def dismiss(given: argparse.Namespace, out: Output) -> int:
-    """Ends rejects that no one has to do anything about. Safe to repeat."""
+    """Dismisses rejects that require no action. Safe to repeat."""
     reason = given.reason.strip()
     if not reason:
-        out.complain("--reason is empty: say why, it is kept with the reject.")
+        out.complain("--reason is empty: give a reason, which is stored with the reject.")
         return MISUSED
     wanted = list(dict.fromkeys(given.ids))
     with opened_resources() as resources:
-        with resources.state.read() as connection:  # every key is hashed: no one waits for that to write
+        with (
+            resources.state.read() as connection
+        ):  # hashes every key, so it runs before the write transaction
             keys = rejects.keys(connection, wanted)
         return _dismiss(resources, wanted, keys, reason, out)
 

@@ -1,4 +1,4 @@
-"""Runs one command: keeps stdout for its answer alone and turns errors into one line and an exit code."""
+"""Runs one command: reserves stdout for its answer and turns errors into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Command = Callable[[argparse.Namespace, Output], int]
 def run(given: argparse.Namespace) -> int:
     """The exit code of the command that the arguments name."""
     out = Output(sys.stdout, sys.stderr)
-    # Airflow logs to stdout while it is imported and later; that must not get into an answer.
+    # Airflow logs to stdout during its import and later; that must not get into the answer.
     with contextlib.redirect_stdout(sys.stderr):
         try:
             return command(given.run)(given, out)
@@ -48,7 +48,7 @@ def command(name: str) -> Command:
 
 @contextlib.contextmanager
 def opened_resources() -> Iterator[Resources]:
-    """Stores and rules by the options of this Airflow installation, as the server sees them.
+    """Resources from the options and connections of this Airflow installation, closed at the end.
 
     Raises:
         ConfigurationError: an option or a connection cannot be used.
@@ -63,7 +63,7 @@ def opened_resources() -> Iterator[Resources]:
 
 
 def _explain(error: Exception) -> tuple[str | None, int]:
-    """One sentence and the exit code; None for a fault of ours, which deserves its traceback."""
+    """One sentence and the exit code; None for a bug of this package, which needs its traceback."""
     if isinstance(error, ConfigurationError | ClientRefusedError):
         return str(error), MISUSED
     if isinstance(error, FeedAmpError):

@@ -43,7 +43,7 @@ def add(given: argparse.Namespace, out: Output) -> int:
         return MISUSED
     with opened_resources() as resources:
         if given.conn_id:
-            resources.connection(given.conn_id)  # one that no one knows is a slip
+            resources.connection(given.conn_id)  # raises for an unknown connection
         with resources.state.begin() as connection:
             known = next(iter(sellers.find(connection, [given.seller])), None)
             outcome = enroll(connection, resources, enrollment, known)
@@ -57,7 +57,7 @@ def add(given: argparse.Namespace, out: Output) -> int:
 
 
 def usable_connection(resources: Resources) -> Callable[[str], str | None]:
-    """What is wrong with a connection, asked once for each."""
+    """A function that returns what is wrong with a connection, or None; each connection is checked once."""
     faults: dict[str, str | None] = {}
 
     def fault(conn_id: str) -> str | None:
@@ -111,7 +111,7 @@ def pause(given: argparse.Namespace, out: Output) -> int:
 
 
 def resume(given: argparse.Namespace, out: Output) -> int:
-    """Lets a seller go on; waiting orders are tried in the next run. Safe to repeat."""
+    """Resumes work for a seller; the next run sends waiting orders. Safe to repeat."""
     return _pause(given.seller, out, paused=False)
 
 
@@ -121,5 +121,5 @@ def _pause(seller_id: str, out: Output, *, paused: bool) -> int:
     if not is_known:
         out.complain(f"There is no seller {seller_id}; `feedamp sellers list` names all.")
         return REFUSED
-    out.say(f"seller {seller_id}: {'paused' if paused else 'goes on with the next run'}")
+    out.say(f"seller {seller_id}: {'paused' if paused else 'resumed; work continues with the next run'}")
     return DONE

@@ -14,9 +14,9 @@ from feedamp_airflow.cli.running import DONE, opened_resources
 
 
 def rebuild(given: argparse.Namespace, out: Output) -> int:
-    """Makes a new warehouse from the lake alone; the one before stays until then. Safe to repeat.
+    """Builds a new warehouse from the lake alone; the old one stays until the new one is complete. Safe to repeat.
 
-    Without `--force` it is refused where manifests that were loaded are no longer in the lake.
+    Without `--force` it is refused if manifests that were loaded are no longer in the lake.
     """
     with opened_resources() as resources:
         with resources.state.read() as connection:
@@ -24,7 +24,7 @@ def rebuild(given: argparse.Namespace, out: Output) -> int:
         if has_loaded and next(resources.lake.manifests(), None) is None:
             raise ConfigurationError(
                 "The lake holds no manifest, although some were loaded before: is [feedamp] lake_url the one that "
-                "was written to? The warehouse is as it was."
+                "was written to? The warehouse was not changed."
             )
         if not given.force:
             _refuse_gap(resources)
@@ -39,7 +39,7 @@ def _refuse_gap(resources: Resources) -> None:
     if missing := sorted(loaded - present(resources.lake.published())):
         raise IncompleteError(
             f"{len(missing)} manifests that were loaded are no longer in the lake, the first is {missing[0]}. Their rows "
-            "would be missing, so the warehouse is as it was. Put them back from a backup; if there is none, run "
-            "`feedamp lake verify --repair` first, which brings what can be read again, and then rebuild: only their rows "
-            "of `runs` and `reconciliations` are lost."
+            "would be missing, so the warehouse was not changed. Put them back from a backup; if there is none, run "
+            "`feedamp lake verify --repair` first, which restores what can be read again, and then rebuild: only their "
+            "rows of `runs` and `reconciliations` are lost."
         )
