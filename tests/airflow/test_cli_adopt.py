@@ -86,7 +86,7 @@ def test_a_busy_warehouse_is_said_with_what_to_do(joined, start_holder):
     start_holder(joined.folder / "warehouse.duckdb")
     done = joined.run("adopt", *SINCE, "--json")
     assert (done.code, done.json["adopted"], done.json["in_warehouse"]) == (1, 1, False)
-    assert "the next `load` of any DAG brings them" in done.err
+    assert "the next `load` of any DAG loads them" in done.err
 
 
 def test_no_customer_field_is_printed(joined):

@@ -150,7 +150,7 @@ def test_a_database_that_is_down_is_tried_again_and_no_secret_is_told(monkeypatc
     [
         pytest.param(None, "no connection market", id="no such connection"),
         pytest.param(
-            {"conn_type": "http", "host": "market.example"}, "no SQL connection", id="of another kind"
+            {"conn_type": "http", "host": "market.example"}, "not an SQL connection", id="of another kind"
         ),
         pytest.param({"conn_type": "abacus"}, "provider", id="of a type without provider"),
     ],
