@@ -40,7 +40,7 @@ def tells_why_it_fails(step: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
     def decorate(task: Callable[P, R]) -> Callable[P, R]:
         @wraps(task)
-        def telling(*args: P.args, **kwargs: P.kwargs) -> R:
+        def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
             shard = kwargs.get("shard", args[0] if args else None)
             number = shard["shard"] if isinstance(shard, dict) else 0
             _begin(step, number)
@@ -52,7 +52,7 @@ def tells_why_it_fails(step: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
                 _tell(step, number, error)
                 raise
 
-        return telling
+        return wrapped
 
     return decorate
 
@@ -76,15 +76,15 @@ def why_red(states: Mapping[str, str | None], said: Said) -> list[str]:
     texts = []
     for step in sorted(failed, key=_place):
         told = [(name, said.get((step, shard), (None, 0))[0]) for shard, name in sorted(failed[step])]
-        spoken = [words for _, words in told if words is not None and not words.is_silent]
+        recorded = [words for _, words in told if words is not None and not words.is_silent]
         silent = [name for name, words in told if words is None or words.is_silent]
-        reasons = together(reason for words in spoken for reason in words.reasons)
+        reasons = together(reason for words in recorded for reason in words.reasons)
         if reasons:
             sellers = sum(said[step, shard][1] for shard in worked[step] if (step, shard) in said)
-            count = sum(words.failed for words in spoken)
+            count = sum(words.failed for words in recorded)
             texts.append(f"{sentence(step, count, sellers, reasons)} {NEXT_OF.get(step, NEXT)}")
         texts += [
-            f"{step}: {error}" for error in dict.fromkeys(words.error for words in spoken if words.error)
+            f"{step}: {error}" for error in dict.fromkeys(words.error for words in recorded if words.error)
         ]
         texts += [f"{name} {SILENT}." for name in silent]
     if not_started - failed.keys():

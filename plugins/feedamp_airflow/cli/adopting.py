@@ -36,11 +36,11 @@ def run(given: argparse.Namespace, out: Output) -> int:
         )
         result = asyncio.run(adopt(resources, this, given.sellers, since=since))
         waits = None if given.dry_run else _load(resources, this)
-    shown = _document(result, since, given.dry_run, waits)
+    facts = _document(result, since, given.dry_run, waits)
     if given.json:
-        out.document(shown)
+        out.document(facts)
     else:
-        _print(shown, out)
+        _print(facts, out)
     for line in [*result.undone, *result.notes][:SHOWN]:
         out.complain(line)
     if waits:
@@ -93,14 +93,14 @@ def _document(result: StepResult, since: datetime, is_dry_run: bool, waits: str 
     }
 
 
-def _print(shown: dict[str, Any], out: Output) -> None:
-    would = "would be " if shown["dry_run"] else ""
+def _print(facts: dict[str, Any], out: Output) -> None:
+    would = "would be " if facts["dry_run"] else ""
     out.say(
-        f"read {shown['orders_read']} orders of {shown['sellers']} sellers: {would}adopted {shown['adopted']}, "
-        f"{would}recorded as closed {shown['closed_before']}, known before {shown['known']}, "
-        f"not adoptable {shown['not_adoptable']}, unread {shown['orders_unread']}"
+        f"read {facts['orders_read']} orders of {facts['sellers']} sellers: {would}adopted {facts['adopted']}, "
+        f"{would}recorded as closed {facts['closed_before']}, known before {facts['known']}, "
+        f"not adoptable {facts['not_adoptable']}, unread {facts['orders_unread']}"
     )
-    if shown["adopted"] and not shown["dry_run"]:
+    if facts["adopted"] and not facts["dry_run"]:
         out.say(
             "An adopted order can be closed only with its body: deliver it to the inbox as it was placed."
         )

@@ -56,7 +56,7 @@ def show(given: argparse.Namespace, out: Output) -> int:
     """Prints everything the state knows about an order."""
     with opened_resources() as resources, resources.state.read() as connection:
         order = ledger.read(connection, given.seller, given.number)
-        held, unreadable = _held(connection, given.seller, given.number)
+        stored, unreadable = _stored_snapshot(connection, given.seller, given.number)
         found = findings.of_order(connection, given.seller, given.number)
         rejected = [
             r
@@ -70,9 +70,9 @@ def show(given: argparse.Namespace, out: Output) -> int:
         return REFUSED
     shown = {
         **{name: getattr(order, name) for name in LEDGER},
-        "snapshot": _snapshot(held),
-        "lines": _lines(order, held),
-        "closing": _closing(order, held, unreadable),
+        "snapshot": _snapshot(stored),
+        "lines": _lines(order, stored),
+        "closing": _closing(order, stored, unreadable),
         "findings": [finding_row(finding) for finding in found],
         "rejected": [reject_row(reject) for reject in rejected],
     }
@@ -125,7 +125,9 @@ def _user() -> str | None:
         return None
 
 
-def _held(connection: Connection, seller_id: str, number: str) -> tuple[StoredSnapshot | None, str | None]:
+def _stored_snapshot(
+    connection: Connection, seller_id: str, number: str
+) -> tuple[StoredSnapshot | None, str | None]:
     """The stored snapshot, or why it cannot be read."""
     try:
         return open_orders.read(connection, seller_id, number), None
@@ -133,14 +135,14 @@ def _held(connection: Connection, seller_id: str, number: str) -> tuple[StoredSn
         return None, str(error)
 
 
-def _snapshot(held: StoredSnapshot | None) -> dict[str, Any] | None:
-    if held is None:
+def _snapshot(stored: StoredSnapshot | None) -> dict[str, Any] | None:
+    if stored is None:
         return None
-    shown = {name: getattr(held.snapshot, name) for name in SNAPSHOT}
-    return {"read_at": held.read_at, **shown, "errors": held.snapshot.errors}
+    shown = {name: getattr(stored.snapshot, name) for name in SNAPSHOT}
+    return {"read_at": stored.read_at, **shown, "errors": stored.snapshot.errors}
 
 
-def _lines(order: LedgerOrder, held: StoredSnapshot | None) -> list[dict[str, Any]]:
+def _lines(order: LedgerOrder, stored: StoredSnapshot | None) -> list[dict[str, Any]]:
     """Units by line, from the snapshot or, for a closed order, as FeedAMP last showed them; else only ordered units."""
     skus = {line["mp_line_number"]: line.get("sku") for line in order.body["order_lines"]}
     if order.phase == "closed" and order.closed_units is not None:
@@ -151,8 +153,8 @@ def _lines(order: LedgerOrder, held: StoredSnapshot | None) -> list[dict[str, An
         }
     else:
         units, is_known = (
-            count_units(order.ordered, held.snapshot.fulfillments if held else ()),
-            held is not None,
+            count_units(order.ordered, stored.snapshot.fulfillments if stored else ()),
+            stored is not None,
         )
     return [
         {
@@ -165,7 +167,7 @@ def _lines(order: LedgerOrder, held: StoredSnapshot | None) -> list[dict[str, An
     ]
 
 
-def _closing(order: LedgerOrder, held: StoredSnapshot | None, unreadable: str | None) -> dict[str, Any]:
+def _closing(order: LedgerOrder, stored: StoredSnapshot | None, unreadable: str | None) -> dict[str, Any]:
     """Whether the order can be closed, or what it waits for, as the last validation decided."""
     decision: dict[str, Any] = {
         "can_be_closed": False,
@@ -185,15 +187,15 @@ def _closing(order: LedgerOrder, held: StoredSnapshot | None, unreadable: str | 
         }
     if unreadable is not None:
         return {**decision, "waits_for": open_orders.UNDECODABLE, "needs_person": True}
-    if held is None:
+    if stored is None:
         return {**decision, "waits_for": "not read yet"}
-    if held.validated_hash != held.snapshot_hash:
+    if stored.validated_hash != stored.snapshot_hash:
         return {**decision, "waits_for": "the snapshot is not validated yet"}
     return {
-        "can_be_closed": held.closable,
-        "waits_for": held.waits_for,
-        "needs_person": held.needs_person,
-        "error_lingers_since": held.error_lingers_since,
+        "can_be_closed": stored.closable,
+        "waits_for": stored.waits_for,
+        "needs_person": stored.needs_person,
+        "error_lingers_since": stored.error_lingers_since,
     }
 
 
