@@ -253,7 +253,7 @@ def test_the_doctor_finds_a_sound_env_sound(feedamp_env):
         pytest.param("pagesize", "50", "options", 2, "no option pagesize", id="an option misspelt"),
         pytest.param("reconcile_schedule", "30 3 * * *", "options", 2, "reconcile_schedule", id="a schedule"),
         pytest.param("encryption_key", "abc", "stores and key", 2, "no key", id="a key that is not valid"),
-        pytest.param("inbox_url", "/nowhere/inbox", "inbox", 1, "make it", id="no inbox"),
+        pytest.param("inbox_url", "/nowhere/inbox", "inbox", 1, "create it", id="no inbox"),
         pytest.param("inbox_url", "nostore://x", "inbox", 2, "store", id="an unknown store"),
         pytest.param("lake_url", "nostore://x", "stores and key", 2, "nostore", id="an unknown lake"),
         pytest.param("lake_url", "/proc/lake", "lake", 1, "", id="a lake that cannot be written"),
