@@ -236,9 +236,14 @@ def _take_into_state(resources: Resources, manifest: Manifest, counts: Counter[s
 
 
 def _is_of_account(connection: Connection, sweep: SellerProgress) -> bool:
-    """Whether the account that was read still belongs to the seller; manifests of earlier versions do not say."""
-    checked_at = sweep.account_checked_at
-    return checked_at is None or checked_at == consents.account_checked_at(connection, sweep.seller_id)
+    """Whether the account that was read still belongs to the seller.
+
+    Manifests of earlier versions do not name the account. It is the present one if it was read after it was accepted.
+    """
+    accepted_at = consents.account_checked_at(connection, sweep.seller_id)
+    if sweep.account_checked_at is None:
+        return accepted_at is not None and sweep.watermark is not None and sweep.watermark >= accepted_at
+    return sweep.account_checked_at == accepted_at
 
 
 def _compare_with_outbox(resources: Resources, manifest: Manifest) -> None:
