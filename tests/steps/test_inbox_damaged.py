@@ -11,6 +11,7 @@ from order_samples import csv_text
 
 from feedamp.run import Run
 from feedamp.state import inbox_files, overview, rejects
+from feedamp.steps.place_orders import read_inbox
 from feedamp.steps.place_orders.inbox_verdict import inbox_problems
 from feedamp.steps.runner import finish
 
@@ -218,3 +219,33 @@ def test_the_reject_of_a_whole_file_reaches_the_warehouse(env: Env) -> None:
     assert found == [("1.csv", 2), ("2.xlsx", 0)]
     columns = env.rows("SELECT dismissed_at, dismiss_reason FROM rejected_orders")
     assert columns == [(None, None)] * 2
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+@pytest.mark.parametrize("share", [0.4, 0.5], ids=["near the end of a row", "in a row"])
+def test_a_file_that_is_rewritten_while_it_is_read_is_read_again(
+    env: Env, monkeypatch: pytest.MonkeyPatch, kind: str, share: float
+) -> None:
+    """An exporter truncates the file and writes the same content again; its checksum was computed before."""
+    content = {
+        "jsonl": lambda: jsonl(bodies(env, 10)),
+        "csv": lambda: csv_text(*(csv_row(f"M-{at:05d}") for at in range(10))),
+        "parquet": lambda: parquet(bodies(env, 10)),
+    }[kind]()
+    name = f"1.{kind}"
+    drop_bytes(env, name, content)
+    take = read_inbox.take_file
+
+    def take_while_rewritten(*given: Any) -> None:
+        (env.inbox / name).write_bytes(content[: int(len(content) * share)])
+        take(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(read_inbox, "take_file", take_while_rewritten)
+        result = env.intake()
+    [undone] = result.undone
+    assert "1." in undone
+    assert "was changed while it was read" in undone
+    (env.inbox / name).write_bytes(content)
+    assert env.intake().undone == []
+    assert (orders(env), shown(env)) == (10, (0, 0))

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import PurePosixPath
+from typing import IO, cast
 
 from feedamp.errors import TransientError
-from feedamp.inbox.files import InboxFile, open_file
+from feedamp.inbox.files import HASH_CHUNK_BYTES, InboxFile, open_file
 from feedamp.inbox.flat_csv import judge_order, kept_rows, read_csv
 from feedamp.inbox.jsonl import read_jsonl, read_line
 from feedamp.inbox.parquet import footer_rows, read_parquet
@@ -30,7 +31,8 @@ def read_rows(file: InboxFile, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
     Safe to repeat: nothing is written.
 
     Raises:
-        TransientError: the store failed while the file was read; rows yielded before are valid. Read the file again.
+        TransientError: the store failed, or the file was changed, while it was read; rows yielded before are valid. Read
+            the file again.
     """
     reader = READERS.get(PurePosixPath(file.name).suffix.lower())
     try:
@@ -38,13 +40,38 @@ def read_rows(file: InboxFile, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
             if reader is None:
                 yield reject_file(file.name, file.checksum, OTHER_KIND, rows=footer_rows(stream))
                 return
-            for row in reader(stream, file.name, rules):
+            hashed = _HashedStream(stream)
+            for row in reader(cast("IO[bytes]", hashed), file.name, rules):
                 yield _of_file(row, file)
                 if isinstance(row, BadRow) and row.file_fault and row.row_number:
                     yield reject_file(file.name, file.checksum, row.file_fault)
+            if file.checksum and hashed.checksum_to_the_end() != file.checksum:
+                # Its checksum would be remembered, although other bytes were read: the rest of the rows would be lost.
+                raise TransientError(
+                    f"inbox file {file.name} was changed while it was read; the next run reads it again"
+                )
     except OSError as error:
         message = f"inbox file {file.name} could not be read to its end: {type(error).__name__}"
         raise TransientError(message) from error
+
+
+class _HashedStream:
+    """A stream that knows the checksum of what was read from it."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._digest = hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        content = self._stream.read(size)
+        self._digest.update(content)
+        return content
+
+    def checksum_to_the_end(self) -> str:
+        """Reads what is left, and returns the SHA-256 checksum of everything in hex."""
+        while self.read(HASH_CHUNK_BYTES):
+            pass
+        return self._digest.hexdigest()
 
 
 def _of_file(row: OrderRow | BadRow, file: InboxFile) -> OrderRow | BadRow:
