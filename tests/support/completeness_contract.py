@@ -28,7 +28,8 @@ from feedamp.steps.completeness_proof.compare import (
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
 from feedamp.steps.completeness_proof.verify import Verified, verify
 from feedamp.steps.extract_fulfillments.extract import extract
-from feedamp.steps.load import load_what_is_whole
+from feedamp.steps.load import give_up_manifest, load_what_is_whole
+from feedamp.steps.place_orders import seller_batch
 from feedamp.steps.runner import missing_order
 from feedamp.tables import TABLES
 
@@ -464,6 +465,43 @@ def test_a_manifest_that_went_before_the_warehouse_had_it_is_read_again(env: Env
     with env.resources.warehouse.session() as session:
         [row] = session.rows("orders", ["units_shipped"], [(SELLER, "X-0")])
     assert row == {"units_shipped": 2}
+
+
+def test_a_cancelled_order_of_a_lost_manifest_is_read_by_its_number(
+    env: Env, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FeedAMP does not list it among the changes: it was changed by its PUT, not by its seller."""
+
+    async def killed_before_it_reads_back(*_given: object) -> None:
+        return None
+
+    env.placed("M-1", marketplace_state="PENDING")
+    env.read()
+    env.clock.skip(hours=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(seller_batch, "read_back", killed_before_it_reads_back)
+        env.deliver("M-1", marketplace_state="CANCELLED")
+        env.place()
+    env.load()
+    env.clock.skip(minutes=20)
+    env.extract()
+    with env.resources.warehouse.session():
+        load_what_is_whole(env.resources, env.run("load"))
+    [path] = [path for path, _ in _pending(env) if "-extract-" in path]
+    env.resources.lake.remove(path)
+    verified(env, repair=True)
+    env.clock.skip(minutes=20)
+    env.read()
+    with env.resources.warehouse.session() as session:
+        [row] = session.rows("orders", ["status"], [(SELLER, "M-1")])
+    assert row["status"] == env.shown("M-1")["status"]
+
+
+def test_a_manifest_that_two_processes_give_up_is_given_up_once(env: Env) -> None:
+    env.stock(1)
+    lost = _extracted(env)
+    env.resources.lake.remove(lost.path)
+    assert [give_up_manifest(env.resources, lost.path) for _ in range(2)][1] == 0
 
 
 def _extracted(env: Env) -> Manifest:

@@ -241,6 +241,15 @@ def read_back_later(connection: Connection, seller_id: str, mp_order_number: str
     )
 
 
+def read_back_ended_since(connection: Connection, moment: datetime, *, now: datetime) -> None:
+    """Makes the next extraction read by number the orders of all sellers that were closed since a moment. Safe to repeat."""
+    connection.execute(
+        sa.update(orders)
+        .where(orders.c.phase == "closed", orders.c.ended_at >= moment, orders.c.accepted_state.is_not(None))
+        .values(next_try_at=now)
+    )
+
+
 def to_read_back(connection: Connection, seller_id: str, *, now: datetime | None = None) -> list[str]:
     """Numbers of orders to be read by number; with `now`, only those that are due.
 

@@ -47,11 +47,10 @@ def _announced(connection: Connection, *conditions: sa.ColumnElement[bool]) -> S
     return [(row.path, row.planned_at) for row in connection.execute(query)]
 
 
-def planned_at(connection: Connection, path: str) -> datetime:
-    """When a manifest was announced."""
+def planned_at(connection: Connection, path: str) -> datetime | None:
+    """When a manifest was announced; None if the state does not know it, or no longer."""
     query = sa.select(manifests.c.planned_at).where(manifests.c.path == path)
-    moment: datetime = connection.execute(query).scalar_one()
-    return moment
+    return connection.execute(query).scalar_one_or_none()
 
 
 def are_taken(connection: Connection, paths: Collection[str]) -> bool:

@@ -27,6 +27,8 @@ from feedamp.tables import RECORDED_AT, SNAPSHOTS, Row
 log = logging.getLogger(__name__)
 # A task that died after it announced a manifest may be retried and publish it, but not later than this.
 NEVER_PUBLISHED = timedelta(days=2)
+# An order is read back by the next extraction, so a manifest holds orders that were closed shortly before it.
+ENDED_BEFORE_MANIFEST = timedelta(days=1)
 ROWS_PER_MANIFEST = 100_000  # merged in one transaction, whose memory grows with the rows
 WAREHOUSE_WAIT_S = (
     10.0  # how long a load waits for a busy warehouse before it leaves the merge to the next load
@@ -324,6 +326,8 @@ def give_up_manifest(resources: Resources, path: str) -> int:
     compacted = {replaced for manifest in published for replaced in manifest.replaces}
     with resources.state.begin() as connection:
         planned_at = manifests.planned_at(connection, path)
+        if planned_at is None:
+            return 0  # another process has given it up at the same time
         earlier: dict[str, datetime | None] = {}
         for manifest in published:
             follows = set(manifest.follows) - compacted
@@ -334,6 +338,10 @@ def give_up_manifest(resources: Resources, path: str) -> int:
         moved = watermarks.moved_since(connection, planned_at)
         for seller_id in moved:
             watermarks.move_back(connection, seller_id, earlier.get(seller_id), now=resources.state.now())
+        # No watermark brings back an order that only this side changed: FeedAMP lists changes by sellers.
+        ledger.read_back_ended_since(
+            connection, planned_at - ENDED_BEFORE_MANIFEST, now=resources.state.now()
+        )
         manifests.drop(connection, path)
     log.warning("Manifest %s is given up: the watermarks of %d sellers are moved back.", path, len(moved))
     return len(moved)
