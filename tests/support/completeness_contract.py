@@ -726,6 +726,18 @@ def test_one_failing_seller_does_not_stop_the_repair_of_others(lived_in: Env, lo
     assert verified(env, repair=True).count == 0
 
 
+def test_a_repair_that_left_a_seller_out_is_not_finished(lived_in: Env) -> None:
+    """Nothing is missing by the state, but orders that were never read could not be read either."""
+    lived_in.placed("N-9")
+    lived_in.load()
+    lived_in.sandbox.fault("error_503", path="/orders", seller_id=SELLER, times=None)
+    done = verified(lived_in, repair=True)
+    assert (done.count, done.is_finished, done.is_whole) == (0, False, False)
+    lived_in.sandbox.clear_faults()
+    lived_in.clock.skip(hours=1)
+    assert verified(lived_in, repair=True).is_whole
+
+
 def test_a_snapshot_that_cannot_be_decoded_does_not_stop_the_repair_of_others(env: Env, lose: RunSql) -> None:
     env.placed("M-1", "M-2")
     for number in ("M-1", "M-2"):

@@ -32,7 +32,7 @@ def compact_lake(given: argparse.Namespace, out: Output) -> int:
 
 
 def verify_lake(given: argparse.Namespace, out: Output) -> int:
-    """Prints what the state knows and lake or warehouse lack; returns 1 if anything is missing. Safe to repeat."""
+    """Prints what the state knows and lake or warehouse lack; returns 1 if anything is missing or could not be repaired. Safe to repeat."""
     from feedamp.run import Run
     from feedamp.steps.completeness_proof.verify import verify
 
@@ -46,11 +46,10 @@ def verify_lake(given: argparse.Namespace, out: Output) -> int:
         verified = asyncio.run(verify(resources, run, repair=given.repair))
     for note in verified.notes:
         out.complain(note)
-    is_whole = verified.count == 0
     if given.json:
         out.document(
             {
-                "ok": is_whole,
+                "ok": verified.is_whole,
                 "orders_compared": verified.compared,
                 "differences_before": verified.before,
                 "orders_read_again": verified.orders_read_again,
@@ -63,15 +62,15 @@ def verify_lake(given: argparse.Namespace, out: Output) -> int:
                 "notes": verified.notes,
             }
         )
-        return DONE if is_whole else REFUSED
+        return DONE if verified.is_whole else REFUSED
     if verified.before is not None:
         out.say(
             f"{verified.before} differences were found; {verified.orders_read_again} orders were read from "
             f"FeedAMP again; {verified.count} differences are left"
         )
-    if is_whole:
+    if verified.count == 0:
         out.say(f"{verified.compared} orders were compared: nothing is missing in lake and warehouse")
-        return DONE
+        return DONE if verified.is_whole else REFUSED
     out.table(("TABLE", "SELLER", "DIFFERENCES"), verified.counts)
     out.table(("FIRST", "", ""), ((found.table, " ".join(found.key), found.what) for found in verified.first))
     if not given.repair:

@@ -22,6 +22,7 @@ class Verified:
     """What a verification found.
 
     After a repair, `before` is the number of differences it started with, and the other fields describe what is left.
+    `is_finished` is False if a seller, FeedAMP or the warehouse stopped a part of the repair.
     """
 
     compared: int = 0
@@ -31,6 +32,12 @@ class Verified:
     notes: list[str] = field(default_factory=list)
     before: int | None = None
     orders_read_again: int = 0
+    is_finished: bool = True
+
+    @property
+    def is_whole(self) -> bool:
+        """Nothing is missing, and nothing is left to repair."""
+        return self.count == 0 and self.is_finished
 
 
 async def verify(resources: Resources, run: Run, *, repair: bool = False) -> Verified:
@@ -46,13 +53,14 @@ async def verify(resources: Resources, run: Run, *, repair: bool = False) -> Ver
         find_differences(resources, found, with_lake=True)
         if not repair:
             return _verified(found)
-        before, notes, read_again = len(found), [], 0
+        before, notes, read_again, is_finished = len(found), [], 0, True
         given_up = give_up_missing(resources, found)
         try:
             result = await restore(resources, run, found)
             notes = [*result.notes, *result.undone]
-            read_again = result.orders
+            read_again, is_finished = result.orders, not result.undone
         except FeedAmpError as error:
+            is_finished = False
             notes.append(f"The repair could not be finished: {error}")
         loaded = load_what_is_whole(resources, run)
         if loaded.problem is not None:
@@ -64,6 +72,7 @@ async def verify(resources: Resources, run: Run, *, repair: bool = False) -> Ver
         verified = _verified(found)
     verified.notes = list(dict.fromkeys([*given_up, *notes, *verified.notes]))
     verified.before, verified.orders_read_again = before, read_again
+    verified.is_finished = is_finished and loaded.problem is None and loaded.busy is None
     return verified
 
 
