@@ -11,7 +11,7 @@ from pathlib import Path
 
 import duckdb
 from cryptography.fernet import Fernet
-from env_fixtures import Clock, empty_warehouse, open_state
+from env_fixtures import Clock, connect_seller, empty_warehouse, open_state
 from exploring import examples
 from histories import NUMBERS, Event, histories
 from hypothesis import given
@@ -49,6 +49,7 @@ class Stores:
     def __init__(self, folder: Path) -> None:
         shutil.copy(empty_warehouse(), folder / "warehouse.duckdb")
         self.state = open_state(folder, Clock())
+        connect_seller(self.state, "S1")
         self.lake = Lake(str(folder / "lake"))
         self.warehouse = DuckDbWarehouse(str(folder / "warehouse.duckdb"), lock_wait_s=0.0)
         self.resources = Resources(

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from cryptography.fernet import Fernet
 
-from feedamp.state import State
+from feedamp.state import State, grants, sellers
+from feedamp.state.token_cipher import TokenCipher
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -74,3 +76,12 @@ def open_state(folder: Path, clock: Clock | None = None, url: str = "") -> State
 
     state.engine.dispose()
     return state
+
+
+def connect_seller(state: State, seller_id: str) -> None:
+    """The seller's account was accepted long before anything is read from it; the token is never sent."""
+    accepted_at = datetime(2020, 1, 1, tzinfo=UTC)
+    cipher = TokenCipher(Fernet.generate_key().decode())
+    with state.begin() as connection:
+        sellers.add(connection, seller_id, conn_id="feedamp", now=accepted_at)
+        grants.put_grant(connection, cipher, seller_id, "feedamp", "rt-0", now=accepted_at)

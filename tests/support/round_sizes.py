@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from env_fixtures import Clock, open_state
+from env_fixtures import Clock, connect_seller, open_state
 from manifests import order
 
 from feedamp.lake import (
@@ -58,6 +58,7 @@ class Chain:
     def __init__(self, folder: Path, warehouse: Warehouse) -> None:
         self.clock = Clock()
         self.state = open_state(folder, self.clock)
+        connect_seller(self.state, "S1")
         nothing = cast("Any", None)
         self.resources = Resources(
             self.state,
