@@ -20,7 +20,8 @@ from feedamp.rules.stored_body import (
 from feedamp.rules.units import count_units
 
 ADOPTED = "adopted"  # the source of an order that did not come from an inbox row
-# Used where FeedAMP shows no marketplace_state (Q12). Nothing that the seller does closes an order (7.1), so each is open.
+# Used where FeedAMP shows no marketplace_state (Q12). A seller's actions never close an order (contract 7.1), so each of
+# these statuses means an open order.
 _STATE_OF_STATUS = {
     "PENDING": PENDING,
     "ORDERED": AWAITING_SHIPMENT,
@@ -63,7 +64,7 @@ def adopt(seller_id: str, order: Order, *, now: datetime) -> LedgerOrder | str:
         row_hash="",
         taken_at=now,
         reason="closed before it was adopted" if is_final else None,
-        # The order is known to be at FeedAMP from now on; its days open are counted from here.
+        # When FeedAMP accepted the order is unknown, so the days that it has been open are counted from its adoption.
         first_put_at=now,
         placed_at=now,
         adopted_at=now,

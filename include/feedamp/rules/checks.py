@@ -55,7 +55,8 @@ ONE_DAY = timedelta(days=1)
 class Finding:
     """One fault; (line, kind, value) identifies it within the order.
 
-    Further faults of a line that was never ordered have no `mp_line_number`: `value` and `message` name the line.
+    If a line was never ordered, only its `unknown_line` fault has an `mp_line_number`. In its other faults, `value` and
+    `message` name the line.
     """
 
     kind: Kind
@@ -66,7 +67,7 @@ class Finding:
 
     @property
     def severity(self) -> Severity:
-        """Whether it blocks closing."""
+        """ERROR if the fault blocks closing, otherwise WARNING."""
         return Severity.WARNING if self.kind in WARNINGS else Severity.ERROR
 
     @property
@@ -93,7 +94,7 @@ def check_order(
     today: date,
     shared_numbers: Iterable[str] = (),
 ) -> list[Finding]:
-    """Every fault of one order; `shared_numbers` are tracking numbers also given for another recipient."""
+    """Every fault of one order; `shared_numbers` are tracking numbers that were also used for another recipient."""
     shared = frozenset(shared_numbers)
     findings: dict[tuple[str | None, Kind, str], Finding] = {}
     units = count_units(ordered, snapshot.fulfillments)

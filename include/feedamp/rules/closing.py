@@ -27,9 +27,11 @@ class Wait:
 
 @dataclass(frozen=True)
 class OpenOrder:
-    """The input of `decide_close`: ordered units from the ledger, the rest from a snapshot.
+    """The input of `decide_close`: ordered units and accepted state from the ledger, a snapshot, and counts of errors.
 
-    `has_body` is false for an adopted order whose body has not been delivered. Closing sends the body, so it waits.
+    `has_body` is false if the full body is not stored. Closing sends the body, so such an order waits until its body is
+    delivered. `open_errors` counts findings that block closing. `lingering_errors` counts errors that FeedAMP still
+    lists although no finding explains them.
     """
 
     ordered: Mapping[str, int]
@@ -65,7 +67,7 @@ def decide_close(order: OpenOrder) -> Close | Wait:
     """Decide whether an order can be closed, in which state, or what it is waiting for.
 
     SHIPPED requires at least one shipped unit; CANCELLED means that every unit was cancelled (contract 7.1). Ordered
-    units come from the placed body, all else from the snapshot.
+    units come from the placed body, shipped and cancelled units from the snapshot.
     """
     if order.snapshot.is_marketplace_fulfilled:
         return Wait("the marketplace ships this order itself")
@@ -93,7 +95,7 @@ def decide_close(order: OpenOrder) -> Close | Wait:
 def unexplained_errors(
     listed: Collection[ListedError] | None, explained: Collection[tuple[str, str, str | None]]
 ) -> list[ListedError]:
-    """Errors that FeedAMP lists and that are not among those given as (code, message, line)."""
+    """Errors that FeedAMP lists and no finding explains; `explained` holds (code, message, line) of findings."""
     return [
         error for error in listed or () if (error.code, error.message, error.mp_line_number) not in explained
     ]

@@ -1,7 +1,8 @@
 """PURE: compares ledger, FeedAMP and warehouse field by field.
 
-A side maps the path of a field to its value as text; it does not report fields that it leaves out. The paths of an
-order, a line, a shipment and a cancellation are in a side if it has that object.
+A side is one order as ledger, FeedAMP or warehouse has it: it maps the path of each field to its value as text. A side
+does not report the fields that it leaves out. For each order, line, shipment and cancellation that a side has, it also
+contains the path of that object itself, with the value `present`.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Difference:
 
 
 def compare(ledger: Side, feedamp: Side, warehouse: Side | None) -> list[Difference]:
-    """Every difference of one order. An empty side does not have the order; a side that is None reports nothing.
+    """Every difference of one order. An empty side means that the order is missing there; None reports nothing.
 
     Fields that FeedAMP does not report are not compared, because FeedAMP decides which value is right. A line or
     shipment that FeedAMP does not have gives one difference, not one for each of its fields.
@@ -103,7 +104,7 @@ def feedamp_side(remote_order: Order, rows: Rows) -> dict[Path, str]:
 
 
 def rows_side(rows: Mapping[str, Iterable[Mapping[str, Any]]]) -> dict[Path, str]:
-    """The side of one order's rows, read from the warehouse or made from FeedAMP's answer."""
+    """The side for one order, from its rows as read from the warehouse or made from FeedAMP's answer."""
     side: dict[Path, str] = {}
     for row in rows.get(ORDERS.name, ()):
         side[ORDER] = PRESENT

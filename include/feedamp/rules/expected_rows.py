@@ -68,8 +68,8 @@ class LedgerFact:
     def was_placed(self) -> bool:
         """The ledger has recorded that FeedAMP accepted a PUT of this order.
 
-        False for an adopted order, and for one whose PUT was never answered and that a reconciliation found at FeedAMP:
-        its `placed_at` is the moment of its first PUT or of its intake.
+        False for an adopted order. Also False if the PUT was never answered and a reconciliation found the order at
+        FeedAMP: then `placed_at` is the moment of the first PUT or of the intake.
         """
         return (
             self.placed_at is not None

@@ -111,5 +111,5 @@ def _as_listed(before: StoredFinding, look: Look, now: datetime) -> StoredFindin
 
 
 def is_standing(finding: StoredFinding) -> bool:
-    """Whether it is expected that FeedAMP lists this error: it is held, to be reported, reported or waived."""
+    """Whether FeedAMP may still list this error: the finding is held, to be reported, reported or waived."""
     return finding.state in (TO_REPORT, REPORTED, HELD, WAIVED)

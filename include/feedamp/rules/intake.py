@@ -27,8 +27,9 @@ _NOT_UPDATABLE = "differs from the placed order; only marketplace_state can chan
 class Admission:
     """What to write: the updated order (None: no change), and the reasons to record for the row.
 
-    `rejected`: the whole row was rejected; if only `body_changed` is recorded, it was not. `note`: why a rejected row
-    requires no action. `body_came`: the order had no body that could be sent, and now has one.
+    `rejected`: the whole row was rejected; False if it was accepted and `reasons` only records how its body differs.
+    `note`: why a rejected row requires no action. `body_came`: the order had no body that could be sent, and now has
+    one.
     """
 
     order: LedgerOrder | None = None
@@ -122,7 +123,7 @@ def _attach_body(
     seen: ObservedState,
     now: datetime,
 ) -> Admission:
-    """Gives an open order without a body (adopted, or reopened after its body was redacted) the delivered one if it fits."""
+    """Adds the delivered body, if it fits, to an open order without one (adopted, or reopened after redaction)."""
     wrong = tuple(contradictions(known.body, body))
     if not wrong and known.body_hash and known.body_hash != body_hash:
         wrong = tuple(_body_changed(known, body))
@@ -248,7 +249,7 @@ def _illegal(message: str) -> Reason:
 
 
 def _origin(row: DeliveredOrder) -> dict[str, Any]:
-    """The source columns, which a later placement or refusal names."""
+    """The columns that name the row's source; a later placement or reject refers to them."""
     return {"source": row.source, "source_row": row.row_number, "row_hash": row.row_hash}
 
 

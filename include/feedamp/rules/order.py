@@ -3,7 +3,7 @@
 Phases: `to_place` (a PUT is due), `settled` (accepted = desired), `held` (a conflict, action required), `refused`
 (FeedAMP refused it; waits for new input), `never_placed` (cancelled before the first PUT), `closed`.
 
-`next_try_at`: when `place` may try again; if nothing is to be sent, when the order may be read back.
+`next_try_at`: when `place` may try again; if nothing is to be sent, when the order is to be read by number.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class LedgerOrder:
         )
 
     def is_missing(self, now: datetime) -> bool:
-        """Whether FeedAMP did not have the order when last asked, and it is not yet time to ask again."""
+        """Whether FeedAMP did not have the order when last asked, and the order waits for a PUT or its next read."""
         if self.missing_since is None:
             return False
         return self.phase == "to_place" or self.next_try_at is None or self.next_try_at > now

@@ -35,8 +35,8 @@ class Action(StrEnum):
 
     AGREE = "agree"  # nothing: the ledger is right or does not report the field
     CLOSE = "close"  # the ledger's order is closed, as FeedAMP shows it
-    REOPEN = "reopen"  # the ledger's order is opened, as FeedAMP shows it; `process` decides again
-    ADOPT = "adopt"  # the ledger takes FeedAMP's state
+    REOPEN = "reopen"  # the ledger's order is reopened, as FeedAMP shows it; `process` decides again
+    ADOPT = "adopt"  # the ledger takes over FeedAMP's state
     SEND = "send"  # the PUT that waits in the ledger is sent now
     SEND_AGAIN = "send again"  # a state that FeedAMP lost goes back to `to_place` and is sent
     PLACE_AGAIN = "place again"  # an order that FeedAMP lost goes back to `to_place` and is sent
@@ -189,7 +189,7 @@ def _is_lost_instruction(ledger_order: LedgerOrder, remote_order: Order) -> bool
 def is_mended(difference: Difference, *, ledger_follows: bool) -> bool:
     """Whether a difference is resolved once the warehouse has FeedAMP's snapshot.
 
-    `ledger_follows`: the ledger takes FeedAMP's state, too.
+    `ledger_follows`: the repair also sets the ledger to FeedAMP's state.
     """
     if difference.path == ORDER and difference.feedamp == MISSING:
         return ledger_follows  # it was placed again

@@ -1,8 +1,8 @@
 """PURE: how much of an order's body the ledger stores.
 
 - `FULL`: the body as it was delivered.
-- `OBSERVED`: the fields that FeedAMP shows of an adopted order; enough to check and to compare, and never sent.
-- `REDACTED`: only order number, purchase date, lines and quantities, for an order that is permanently finished.
+- `OBSERVED`: the fields that FeedAMP shows of an adopted order; used for checks and comparisons, and never sent.
+- `REDACTED`: only order number, purchase date, and number, SKU and quantity of each line, for an order that has ended.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def observed_body(order: Order) -> Body:
 
 
 def redacted_body(body: Mapping[str, Any]) -> Body:
-    """The body without customer fields: order number, purchase date, lines with their quantities."""
+    """The body without customer fields: order number, purchase date, and number, SKU and quantity of each line."""
     lines = [{name: line[name] for name in _LINE if name in line} for line in body["order_lines"]]
     return {**{name: body[name] for name in _ORDER if name in body}, "order_lines": lines}
 

@@ -1,6 +1,6 @@
-"""PURE: groups the failures of a step by reason, so that the outage of an account is one line and not one per seller.
+"""PURE: groups the failures of a step by reason, so that an outage is one log line and not one per seller.
 
-Holds seller ids, order numbers and messages of this package; never a customer field or a secret.
+Contains seller ids, order numbers and messages of this package; never a customer field or a secret.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ NAMES_SHOWN = 20
 REASONS_SHOWN = 3
 REASONS_KEPT = 10
 LONGEST_REASON = 300
-LONGEST_RECORD = 8_000  # characters that one task may leave in the state
+LONGEST_RECORD = 8_000  # characters that one task may store in the state
 _ORDER = re.compile(r"order (\S+?):? ")
 
 
@@ -75,7 +75,7 @@ class Reason:
         return f"{self.sellers[0]}: {text}" + (f" ({counted(self.count, noun)})" if self.count > 1 else "")
 
     def covers(self, trouble: Trouble) -> bool:
-        """Whether every seller of a trouble is among these."""
+        """Whether these are all sellers of a trouble; assumed if not all sellers of the reason are stored."""
         return self.count > len(self.sellers) or set(trouble.orders) <= set(self.sellers)
 
 
@@ -131,7 +131,7 @@ def reasons_of(troubles: Iterable[Trouble]) -> tuple[Reason, ...]:
 
 
 def together(reasons: Iterable[Reason]) -> list[Reason]:
-    """The reasons of several tasks, merged by text, those with the most sellers first. No seller is in two tasks."""
+    """The reasons of several tasks, merged by text, the one with the most sellers first. No seller is in two tasks."""
     found: dict[str, Reason] = {}
     for reason in reasons:
         before = found.get(reason.text)
@@ -148,7 +148,7 @@ def noun_of(step: str) -> str:
 
 
 def sentence(step: str, failed: int, sellers: int, reasons: Sequence[Reason]) -> str:
-    """One sentence on the work that a step has left: how many sellers, and the first few reasons."""
+    """A message on the work that a step has left undone: for how many sellers, and the first few reasons."""
     summary = f"{failed} of {sellers} sellers have work left"
     if step == "intake":
         summary = f"{failed} inbox files or queries were not read to the end"
@@ -158,7 +158,7 @@ def sentence(step: str, failed: int, sellers: int, reasons: Sequence[Reason]) ->
 
 
 def counted(count: int, noun: str) -> str:
-    """ "3 orders", "1 order": takes the noun in the singular; its plural must be regular."""
+    """The count with its noun, "1 order" or "3 orders"; `noun` is singular and must have a regular plural."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 

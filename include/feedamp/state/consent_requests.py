@@ -15,7 +15,7 @@ _RETENTION = timedelta(days=30)
 
 
 def digest(state: str) -> str:
-    """The SHA-256 digest that is stored for a `state`; with 256 random bits, a `state` cannot be found from it."""
+    """The SHA-256 digest stored for a `state`, which has 256 random bits and cannot be recovered from it."""
     return hashlib.sha256(state.encode("utf-8", "backslashreplace")).hexdigest()
 
 

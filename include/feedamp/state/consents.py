@@ -40,7 +40,7 @@ _CLEARED = {
 
 
 def make_room(connection: Connection, seller_id: str, *, to_compare: bool) -> None:
-    """Keeps the grant in use, in case the account behind the new grant turns out to be wrong.
+    """Copies the grant in use to `other_grants`, in case the account behind the new grant turns out to be wrong.
 
     If no account is to be compared, no grant is kept. The watermark of an account in doubt is removed. Must be called
     before the new grant is written.
@@ -87,8 +87,8 @@ def confirm(
 ) -> None:
     """Accepts the account behind a consent: it is the seller's, or there is nothing to compare it with.
 
-    A mix-up that did not pause the seller ends. Unless the account shows the seller's own orders, it may not be the
-    account from before, so the watermark is removed. If there is a newer consent, nothing changes.
+    A mix-up that did not pause the seller ends. Unless the account shows the seller's own orders, it may be another
+    account than before, so the watermark is removed. If there is a newer consent, nothing changes.
     """
     changed = connection.execute(
         sa.update(grants).where(*_compared(seller_id, consent)).values(account_checked_at=now)
@@ -143,10 +143,13 @@ def set_aside_consent(connection: Connection, seller_id: str) -> str | None:
 
 
 def take_set_aside(connection: Connection, seller_id: str, *, now: datetime) -> bool:
-    """Puts the grant that was set aside into use, as a person decided, and removes the watermark; False if there is none.
+    """Puts the grant that was set aside into use, because a person decided so, and removes the watermark.
 
     If its account showed another seller's orders, both sellers are marked as mixed up (`sellers.note_mix_up`): action
-    is required. Safe to repeat: the second time, no grant is set aside.
+    is required. Safe to repeat.
+
+    Returns:
+        False if no grant is set aside.
     """
     row = _row(connection, grants, seller_id)
     if row is None:
@@ -207,7 +210,7 @@ def _write_other(connection: Connection, row: Mapping[str, Any], *, role: str) -
 
 
 def _use(connection: Connection, row: sa.RowMapping, *, generation: int, reason: str | None) -> None:
-    """Overwrites the grant in use with a kept one, as the newest generation, so that no token of the old one is current."""
+    """Overwrites the grant in use with a kept one as the newest generation, so that all tokens of the old one are stale."""
     kept = {name: row[name] for name in _KEPT} | {"generation": generation}
     connection.execute(
         sa.update(grants)

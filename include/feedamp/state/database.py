@@ -24,8 +24,8 @@ _WRITER_LOCK = 7_236_042  # any other constant: the lock of `begin`
 _CLOCK_CHECK_S = 60.0
 _LOCK_WAIT_S = 60
 _UPGRADE_WAIT_S = 3
-# One round trip; the timeouts hold for this transaction only. If a machine is lost in the middle of a transaction, the
-# others can go on after the timeout.
+# One round trip; the timeouts apply to this transaction only. If a machine is lost in the middle of a transaction, the
+# others can continue after the timeout.
 _TAKE_WRITER_LOCK = sa.select(
     sa.func.set_config("lock_timeout", f"{_LOCK_WAIT_S}s", True),
     sa.func.set_config("idle_in_transaction_session_timeout", f"{_LOCK_WAIT_S}s", True),
@@ -34,7 +34,7 @@ _TAKE_WRITER_LOCK = sa.select(
 
 
 class State:
-    """The state database. Transactions are short; none is held over a request to FeedAMP.
+    """The state database. Transactions are short; none stays open during a request to FeedAMP.
 
     No other transaction writes between the reads and the writes of one transaction: SQLite begins each with `BEGIN
     IMMEDIATE`, Postgres takes an advisory lock. `SELECT … FOR UPDATE` is not enough: it does nothing on SQLite, and it
@@ -130,8 +130,8 @@ class State:
             with resources.as_file(resources.files("feedamp.state") / "migrations") as folder:
                 config.set_main_option("script_location", str(folder).replace("%", "%%"))
                 with self.engine.connect() as connection:
-                    if not self.is_sqlite:  # while it waits for one reader, all other readers queue behind it
-                        connection.detach()  # the pool must not hand it out again with this short wait
+                    if not self.is_sqlite:  # while a migration waits for one reader, all other readers wait
+                        connection.detach()  # the pool must not reuse it with this short lock timeout
                         connection.execute(sa.text(f"SET lock_timeout = '{_UPGRADE_WAIT_S}s'"))
                     config.attributes["connection"] = connection
                     try:
@@ -172,7 +172,7 @@ class State:
 
 
 def _use_write_ahead_log(cursor: sqlite3.Cursor) -> None:
-    """Switches to WAL, trying again while other processes open a new file: the switch fails then without any wait."""
+    """Switches to WAL. Retries while other processes open a new file: SQLite then fails without waiting."""
     give_up_at = time.monotonic() + _LOCK_WAIT_S
     while True:
         try:

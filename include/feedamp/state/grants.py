@@ -183,11 +183,11 @@ def store_tokens(
     expires_in_s: int,
     now: datetime,
 ) -> bool:
-    """Stores the tokens of a refresh and ends the lease; if the refresh token was rotated, the used one is kept as previous.
+    """Stores the tokens of a refresh and releases the lease; a rotated refresh token is kept as the previous one.
 
     Returns:
-        False if a newer generation is already stored because a person authorized again: it wins. If this grant is
-        still kept in `other_grants`, it gets the new tokens there.
+        False if a newer generation is already stored because a person authorized again: that one remains. If this
+        grant is still in `other_grants`, its tokens are updated there.
     """
     rotated = refresh_token != used_token
     tokens = {
@@ -316,7 +316,7 @@ def open_authorization(
 
 
 def use_authorization(connection: Connection, digest: str, seller_id: str, *, now: datetime) -> str | None:
-    """Uses a `state`, which is possible once; returns its connection id, or None if it is unknown, used or expired."""
+    """Uses a `state`, which works only once; returns its connection id, or None if it is unknown, used or expired."""
     used = connection.execute(
         sa.update(authorizations)
         .where(

@@ -1,4 +1,7 @@
-"""Finds out whose orders an account shows: the seller's own, those placed for other sellers, or ones known by a mark.
+"""Finds out whose orders an account shows: the seller's own, those of other sellers, or those of another account.
+
+Orders placed here are compared with the ledger. Other orders are compared by their mark, a digest of number, purchase
+date and lines, with the marks of orders that other accounts have shown.
 
 "Other sellers" are those of the same connection: another connection is another FeedAMP account of the marketplace.
 """
@@ -79,8 +82,8 @@ def nothing_to_compare(connection: Connection) -> list[str]:
 def foreign_order(connection: Connection, seller: Seller, shown: Sequence[Order]) -> ForeignOrder | None:
     """The first order in a seller's account that was placed for another seller, proven by its date and lines.
 
-    An order counts before others if `--force` was used for neither of the two sellers. Orders that were placed before a
-    person resumed this seller do not count.
+    If there are several, an order for which `--force` was used for neither of the two sellers takes precedence. Orders
+    that were placed before a person resumed this seller do not count.
     """
     grant = _grant(connection, seller)
     if grant is None:
@@ -154,7 +157,7 @@ def _of_others(
 
 
 def marks_of(connection: Connection, seller: Seller, shown: Sequence[Order]) -> dict[str, str]:
-    """Order numbers by mark, of those orders that the ledger does not have as the seller's own."""
+    """Mark -> order number, for those of the orders that the ledger does not have as the seller's own."""
     strangers = _strangers(connection, seller.seller_id, shown)
     return {digest: number for number, order in strangers.items() if (digest := mark(order)) is not None}
 

@@ -110,7 +110,7 @@ def explain_waiting(connection: Connection, seller_id: str, *, reason: str, next
 
 
 def note_put(connection: Connection, order: LedgerOrder, *, now: datetime) -> None:
-    """Records the intent to PUT: from then on, FeedAMP may have the order. The first one remains. Safe to repeat."""
+    """Records the intent to PUT: from then on, FeedAMP may have the order. Only the first is stored. Safe to repeat."""
     connection.execute(
         sa.update(orders)
         .where(
@@ -218,7 +218,7 @@ def found_again(connection: Connection, seller_id: str, mp_order_number: str) ->
 def closed_since(
     connection: Connection, seller_id: str, numbers: Iterable[str], moment: datetime
 ) -> dict[str, datetime]:
-    """When this installation closed each of the orders, by number, of those closed since a moment (inclusive)."""
+    """Closing time by number, for those of the orders that this installation closed since a moment (inclusive)."""
     query = sa.select(orders.c.mp_order_number, orders.c.closed_at).where(
         orders.c.seller_id == seller_id,
         orders.c.mp_order_number.in_(list(numbers)),
@@ -253,7 +253,7 @@ def read_back_ended_since(connection: Connection, moment: datetime, *, now: date
 def to_read_back(connection: Connection, seller_id: str, *, now: datetime | None = None) -> list[str]:
     """Numbers of orders to be read by number; with `now`, only those that are due.
 
-    Their state was changed and has not reached the warehouse since, or FeedAMP did not have them.
+    A PUT changed their state, or their last answer was stale or unreadable, or FeedAMP did not have them.
     """
     is_due = sa.true() if now is None else orders.c.next_try_at <= now
     query = (

@@ -29,7 +29,7 @@ def untaken(connection: Connection) -> Sequence[tuple[str, datetime]]:
 
 
 def unloaded(connection: Connection) -> Sequence[tuple[str, datetime]]:
-    """(path, when taken into the state) of manifests that still wait for the warehouse, by when they were announced."""
+    """(path, when taken into the state) of manifests that still wait for the warehouse, in the order of announcement."""
     query = (
         sa.select(manifests.c.path, manifests.c.taken_at)
         .where(manifests.c.taken_at.is_not(None), manifests.c.loaded_at.is_(None))

@@ -155,7 +155,7 @@ def _keep_one(
         return False
     is_newest = keep(connection, seller_id, snapshot, read_at=read_at)
     if is_newest and (was_missing or order.conflicting_state is not None):
-        # The reason to hold the order back may have ended, even if the snapshot is unchanged.
+        # What the order was waiting for may have happened, even if the snapshot is unchanged.
         invalidate_validation(connection, seller_id, number)
     return is_newest
 
@@ -229,7 +229,8 @@ def closable_but_missing(connection: Connection, seller_ids: Sequence[str]) -> d
 def watched(connection: Connection, seller_id: str) -> list[str]:
     """Numbers of open orders to be read by number: FeedAMP lists or should list an error, or the snapshot is unusable.
 
-    FeedAMP may drop an error without counting that as a seller's update (contract 7.6), so `since` would miss it.
+    FeedAMP may drop an error without counting that as a seller's update (contract 7.6), so the filter
+    `seller_updated_after` would miss it.
     """
     reported = sa.exists().where(
         findings.c.seller_id == snapshots.c.seller_id,

@@ -27,7 +27,7 @@ def put(connection: Connection, table: str, rows: Iterable[Row], *, recorded_at:
     """Adds rows of a lake table.
 
     Raises:
-        MisfitError: a row does not fit the table; in the outbox it would fail every load.
+        MisfitError: a row does not fit the table; in the outbox it would make every load fail.
     """
     rows = list(rows)
     for row in rows:
@@ -60,8 +60,8 @@ def claim(connection: Connection, manifest: str, *, at_most: int | None = None) 
     """Claims the present unclaimed rows for a manifest, with `at_most` only the oldest; returns how many.
 
     Rows with the same `recorded_at` are claimed together, even if that exceeds `at_most`: an order and its lines stay
-    in one manifest. The rows are selected one by one and not by "up to an id", because on Postgres a transaction that
-    commits later may still add a lower id.
+    in one manifest. Rows are not selected by "all up to an id", because on Postgres a transaction that commits later
+    may still add a lower id.
     """
     free = outbox.c.manifest.is_(None)
     wanted: sa.ColumnElement[bool] = free

@@ -119,7 +119,7 @@ def on_the_way(connection: Connection) -> dict[str, int]:
 
 
 def held_orders(connection: Connection, *, limit: int) -> Some:
-    """Orders held by a conflict that a person must resolve, without those that FeedAMP does not have."""
+    """Held orders, which require action (for example a conflict), without those that FeedAMP does not have."""
     query = sa.select(orders.c.seller_id, orders.c.mp_order_number, orders.c.reason)
     held = sa.and_(orders.c.phase == "held", orders.c.missing_since.is_(None))
     return _some(connection, query.where(held), limit)
@@ -154,7 +154,7 @@ def cancelled_but_shipped(connection: Connection, *, limit: int) -> Some:
 
 
 def held_findings(connection: Connection, *, limit: int) -> Some:
-    """Error findings of open orders that cannot be reported, because no error code is set for them."""
+    """Error findings of open orders that are not reported: they have no error code, or FeedAMP refused the report."""
     query = (
         sa.select(
             findings.c.seller_id,
@@ -176,8 +176,8 @@ def held_findings(connection: Connection, *, limit: int) -> Some:
 def stuck_orders(connection: Connection, *, lingering_since: datetime, limit: int) -> Some:
     """Open orders that will not close without action.
 
-    FeedAMP lists an error since `lingering_since` or earlier, or refused the closing, or the stored snapshot cannot be
-    decoded.
+    FeedAMP has listed a resolved error since `lingering_since` or earlier, or has refused the closing, or the order's
+    body was never delivered, or the stored snapshot cannot be decoded.
     """
     too_long = snapshots.c.error_lingers_since <= lingering_since
     query = (
@@ -196,8 +196,8 @@ def stuck_orders(connection: Connection, *, lingering_since: datetime, limit: in
 def rejected_rows(connection: Connection, *, limit: int) -> Some:
     """Open rejects, newest first.
 
-    Left out are rows whose only reason is that they differ from an order already placed (`body_changed`), unless that
-    order waits for a body, and faults of whole files, which `faulty_files` lists.
+    Rows whose only reason is that they differ from an order already placed (`body_changed`) are left out, unless that
+    order waits for a body. Faults of whole files are left out, too, because `faulty_files` lists them.
     """
     other = sa.func.replace(rejected_orders.c.reasons, '"code":"body_changed"', "").contains('"code":"')
     waits_for_body = sa.exists().where(
@@ -219,7 +219,7 @@ def rejected_rows(connection: Connection, *, limit: int) -> Some:
 
 
 def faulty_files(connection: Connection, *, limit: int) -> Some:
-    """Inbox files that could not be read to their end, newest first, unless read completely since, or dismissed."""
+    """Inbox files that could not be read to their end, newest first; not if read completely since or dismissed."""
     query = (
         sa.select(
             inbox_files.c.name.label("source"),

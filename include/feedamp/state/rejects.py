@@ -79,8 +79,8 @@ def supersede_earlier(
 ) -> int:
     """Supersedes `inbox` rejects of an order that a later row of the same source has corrected; returns how many.
 
-    A row that FeedAMP refused is not superseded here, but only once its order comes in corrected: a repeat of it changes
-    nothing in the ledger, so the reject is its only record (promise 1).
+    A row that FeedAMP refused is superseded only when its order is delivered corrected, not here. If the refused row is
+    merely repeated, the ledger does not change, so the reject must remain as its only record (promise 1).
     """
     condition = sa.and_(
         rejected_orders.c.seller_id == seller_id,
@@ -93,7 +93,7 @@ def supersede_earlier(
 
 
 def supersede_order(connection: Connection, seller_id: str, mp_order_number: str, *, now: datetime) -> int:
-    """Supersedes all rejects of an order that came in corrected; returns how many."""
+    """Supersedes all rejects of an order that was delivered corrected; returns how many."""
     condition = sa.and_(
         rejected_orders.c.seller_id == seller_id, rejected_orders.c.mp_order_number == mp_order_number
     )
@@ -150,7 +150,7 @@ def standing_of(connection: Connection, source: str) -> list[Rejected]:
 def of_content(connection: Connection, source: str, row_hash: str) -> Rejected | None:
     """The reject of stage `inbox` with exactly this content in a source, in any row, or None.
 
-    It is not superseded, but may be dismissed.
+    The reject may be dismissed, but not superseded.
     """
     query = sa.select(rejected_orders).where(_stands_from(source), rejected_orders.c.row_hash == row_hash)
     found = _read(connection, query.limit(1))

@@ -10,8 +10,8 @@ from sqlalchemy.engine import Connection
 from feedamp.state.schema import slots
 from feedamp.state.upsert import insert
 
-# The longest pause that is obeyed. A Retry-After beyond it is a mistake, and so is a slot that lies further ahead than
-# that: it was reserved by a process whose clock was wrong. Either would silence the seller for as long.
+# The longest pause that is obeyed. A longer Retry-After must be a mistake, and a slot further in the future was reserved
+# by a process whose clock was wrong. Obeying either would stop all requests for the seller until then.
 LONGEST_PAUSE_S = 86_400.0
 
 

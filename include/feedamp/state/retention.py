@@ -59,7 +59,7 @@ def empty_rejects(connection: Connection, *, superseded_before: datetime, limit:
 
 
 def drop_tracking_uses(connection: Connection, *, now: datetime, limit: int) -> int:
-    """Deletes parcel hashes that are too old for any check."""
+    """Deletes hashes of tracking numbers that no check uses any more, because they are older than 90 days."""
     key = tuple(tracking_uses.primary_key)
     query = sa.select(*key).where(tracking_uses.c.seen_at < now - SHARED_WITHIN).limit(limit)
     found = connection.execute(query).all()

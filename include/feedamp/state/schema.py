@@ -64,7 +64,7 @@ grants = sa.Table(
     sa.Column("conn_id", sa.Text, nullable=False),
     # active | needs_authorization | set_aside
     sa.Column("status", sa.String(32), nullable=False),
-    # Why the grant is not used, unless FeedAMP refused it.
+    # Why this grant is set aside, or why a newer grant is set aside while this one remains in use.
     sa.Column("status_reason", sa.Text),
     # The seller whose orders the account showed when it was compared.
     sa.Column("shows_orders_of", _SELLER),
@@ -79,14 +79,15 @@ grants = sa.Table(
     sa.Column("issued_at", UtcTime, nullable=False),
     sa.Column("refreshed_at", UtcTime),
     sa.Column("refused_at", UtcTime),
-    # When FeedAMP answered 401 to a token it had just issued. Cleared when a token works; the second time is a refusal.
+    # When FeedAMP first answered 401 to a token it had just issued. Cleared when a token works; if it happens again before
+    # that, it counts as a refusal.
     sa.Column("disowned_at", UtcTime),
     sa.Column("reported_at", UtcTime),
-    # When the account behind the grant was compared with the seller's known orders; null until then, and no data is read.
+    # When the account behind the grant was compared with the seller's known orders. Until then null, and no data is read.
     sa.Column("account_checked_at", UtcTime),
     # A person took the grant although its account shows other sellers' orders.
     sa.Column("account_forced", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
-    # When a person resumed the seller: orders placed for other sellers before it raise no new alarm.
+    # When a person resumed the seller: orders placed for other sellers before that moment raise no new alarm.
     sa.Column("others_known_until", UtcTime),
     # Fingerprint of the refresh token of the consent or import; later refreshes do not change it.
     sa.Column("consent", sa.String(64)),
@@ -181,7 +182,7 @@ orders = sa.Table(
     sa.Column("body_hash", sa.String(32), nullable=False),
     sa.Column("desired_state", sa.String(32), nullable=False),
     sa.Column("accepted_state", sa.String(32)),
-    # whole | seen (adopted: what FeedAMP shows) | reduced (closed: no customer field left)
+    # whole | seen (adopted: what FeedAMP shows) | reduced (ended: no customer field left)
     sa.Column("body_kind", sa.String(16), nullable=False, server_default="whole"),
     # JSON list of all content hashes delivered so far, by which any repeat is recognized.
     sa.Column("delivered", sa.Text, nullable=False),
@@ -200,14 +201,14 @@ orders = sa.Table(
     sa.Column("closing_state", sa.String(32)),
     sa.Column("closing_at", UtcTime),
     sa.Column("closed_at", UtcTime),
-    # When an order that we never placed was taken in; null for all others.
+    # When an order that this installation did not place was adopted; null for all others.
     sa.Column("adopted_at", UtcTime),
     # When the order ended, whether or not this installation closed it; null while there is work left.
     sa.Column("ended_at", UtcTime),
     # Since when FeedAMP has answered that it does not have the order; null while it has it, or was not asked.
     sa.Column("missing_since", UtcTime),
     # Units in the newest snapshot of a closed order, as JSON: line -> [shipped, cancelled]; null if the order was closed
-    # before this column existed. Then: shipped units over all lines, and when the snapshot was read.
+    # before this column existed. The next two columns: shipped units over all lines, and when the snapshot was read.
     sa.Column("closed_units", sa.Text),
     sa.Column("closed_units_shipped", sa.Integer),
     sa.Column("closed_units_at", UtcTime),
@@ -308,13 +309,13 @@ manifests = sa.Table(
     metadata,
     sa.Column("path", sa.String(1024), primary_key=True),
     sa.Column("planned_at", UtcTime, nullable=False),
-    # When it was read to its end, with its snapshots and watermarks taken into the state.
+    # When it had been read to its end, and its snapshots and watermarks taken into the state.
     sa.Column("taken_at", UtcTime),
-    # When its rows were in the warehouse.
+    # When the warehouse had its rows.
     sa.Column("loaded_at", UtcTime),
 )
 
-# Work under way on an order, so that two processes do not send the same request.
+# Work that only one process may do at a time, such as placing one order, loading, or compacting the lake.
 leases = sa.Table(
     "leases",
     metadata,

@@ -21,7 +21,7 @@ SET_ASIDE = "set_aside"
 
 @dataclass(frozen=True)
 class Seller:
-    """A registered seller; `grant` is None without one, else active, needs_authorization or set_aside.
+    """A registered seller; `grant` is the grant's status (active, needs_authorization or set_aside), None without one.
 
     `grant_reason` says why a grant is set aside: this one, or a newer one while this one remains in use.
     `mix_up` says why the account is in doubt, `mixed_with` with which seller's orders it is mixed up.
@@ -163,7 +163,10 @@ def note_mix_up(
 
 
 def end_mix_up(connection: Connection, seller_id: str) -> None:
-    """Ends a mix-up for both sellers, because the seller has a new account; not while the seller is paused. Safe to repeat."""
+    """Ends a mix-up for both sellers, because the seller has a new account. Safe to repeat.
+
+    Changes nothing while the seller is paused.
+    """
     if is_paused(connection, seller_id):
         return
     connection.execute(

@@ -55,7 +55,7 @@ def add_up(connection: Connection, run_id: str, step: str, shard: int, done: Don
 
 
 def begin_try(connection: Connection, run_id: str, step: str, shard: int) -> None:
-    """Records that a task starts another try: the summary of the earlier try is no longer its final one."""
+    """Records that a task starts another try, so that the summary of the earlier try no longer counts as final."""
     query = sa.select(step_runs.c.problems).where(*_key(run_id, step, shard))
     stored = connection.execute(query).scalar_one_or_none()
     if stored is not None:

@@ -1,7 +1,8 @@
 """Small manifests of past days -> a few large ones; replaced files are removed a day later, leftovers after three.
 
 Readers and writers may work at the same time: the new manifest is written in one put and names those it replaces, so
-a reader counts each row exactly once. A compaction that is killed before that put leaves only files that do not count.
+a reader counts each row exactly once. A compaction that is killed before that put leaves only files without a
+manifest, which do not count.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ from feedamp.tables import LAKE_TABLES, Row
 
 log = logging.getLogger(__name__)
 LEASE = "lake-compact"
-# A late load still writes into a past day, and yesterday's files stay as they were written.
+# Days within this time are not compacted, because a late load may still write into a past day.
 SETTLED = timedelta(days=2)
-# A reader that listed the lake before the compaction still reads the old files; no load or rebuild takes this long.
+# A reader that listed the lake before the compaction may still read the old files; no load or rebuild takes this long.
 GRACE = timedelta(days=1)
 # The files of a writer that is still at work have no manifest yet; no writer takes this long.
 LEFT_BEHIND = timedelta(days=3)
@@ -51,7 +52,7 @@ def compact(
     """Compacts the loaded manifests of days before `before` (exclusive, UTC); returns counts.
 
     Removes files that were replaced longer than `grace` ago, and files without a manifest that were last written
-    longer than `left_behind` ago. A rebuild of the warehouse gives the same rows before and after. Safe to repeat.
+    longer than `left_behind` ago. A rebuild of the warehouse yields the same rows before and after. Safe to repeat.
 
     Raises:
         BusyError: another compaction is running.
@@ -74,7 +75,7 @@ def compact(
         counting = list(resources.lake.manifests())
         intact = loaded.union(*(manifest.replaces for manifest in counting))
         for shard, group in enumerate(groups(counting, loaded, before=before)):
-            # Needed if a watermark ever has to be moved back: it goes back to what the remaining manifests say.
+            # Needed if a watermark ever has to be moved back: it is set to what the remaining manifests say.
             sweeps = joined(sweep for one in group if intact.issuperset(one.follows) for sweep in one.sweeps)
             _replace(resources, owner, group, sweeps, slug, shard, run)
             counts["written"] += 1
@@ -142,7 +143,7 @@ def _announce(resources: Resources, path: str) -> None:
 
 
 def _rows(lake: Lake, manifest: Manifest, table: str) -> Iterator[Row]:
-    """Rows in today's columns: a field that has since become a column is moved there from `extra`."""
+    """Rows in the current columns: a field that has since become a column is moved there from `extra`."""
     for batch in LakeFiles(lake, manifest).reader(LAKE_TABLES[table]):
         yield from batch.to_pylist()
 
@@ -156,7 +157,7 @@ def _renew_lease(resources: Resources, owner: str) -> None:
 def _remove_replaced(resources: Resources, grace: timedelta) -> int:
     """Removes replaced manifests and their files.
 
-    The files go before their manifest, so that a run after a crash can still see from the manifest what to remove.
+    The files are removed before their manifest, so that a run after a crash can still see from the manifest what to remove.
     """
     lake, removed = resources.lake, 0
     published = lake.published()
@@ -164,9 +165,8 @@ def _remove_replaced(resources: Resources, grace: timedelta) -> int:
     with resources.state.read() as connection:
         known = manifests.loaded(connection)
     for keeper in published:
-        if (
-            keeper.replaces and keeper.path not in dead | known
-        ):  # its compaction was killed before announcing it
+        if keeper.replaces and keeper.path not in dead | known:
+            # Its compaction was killed before it announced this manifest.
             _announce(resources, keeper.path)
         if (
             keeper.path in dead

@@ -30,9 +30,8 @@ NEVER_PUBLISHED = timedelta(days=2)
 # An order is read back by the next extraction, so a manifest holds orders that were closed shortly before it.
 ENDED_BEFORE_MANIFEST = timedelta(days=1)
 ROWS_PER_MANIFEST = 100_000  # merged in one transaction, whose memory grows with the rows
-WAREHOUSE_WAIT_S = (
-    10.0  # how long a load waits for a busy warehouse before it leaves the merge to the next load
-)
+# How long a load waits for a busy warehouse before it leaves the merge to the next load.
+WAREHOUSE_WAIT_S = 10.0
 OUTBOX = "-outbox-"  # in the name of a manifest whose rows stay in the state until they are in the warehouse
 LEASE = "load"
 LEASE_WAIT_S = 60.0
@@ -109,7 +108,7 @@ def load_what_is_whole(resources: Resources, run: Run) -> Loaded:
 def _publishing_lease(resources: Resources) -> Iterator[str]:
     """Holds the lease for publishing the outbox.
 
-    Only one process may publish at a time: a second one would take the first one's claimed rows for abandoned.
+    Only one process may publish at a time: a second one would mistake rows claimed by the first one for abandoned rows.
     """
     give_up_at = time.monotonic() + LEASE_WAIT_S
     while True:
@@ -240,7 +239,8 @@ def _take_into_state(resources: Resources, manifest: Manifest, counts: Counter[s
 def _is_of_account(connection: Connection, sweep: SellerProgress) -> bool:
     """Whether the account that was read still belongs to the seller.
 
-    Manifests of earlier versions do not name the account. It is the present one if it was read after it was accepted.
+    Manifests of earlier versions do not identify the account. It is the current one if their watermark is not before the
+    moment at which that account was accepted.
     """
     accepted_at = consents.account_checked_at(connection, sweep.seller_id)
     if sweep.account_checked_at is None:
@@ -249,7 +249,10 @@ def _is_of_account(connection: Connection, sweep: SellerProgress) -> bool:
 
 
 def _compare_with_outbox(resources: Resources, manifest: Manifest) -> None:
-    """Releases the outbox rows of a manifest unless it holds exactly as many per table; the next load rewrites them."""
+    """Releases the outbox rows claimed for a manifest if it holds a different number of rows of any table.
+
+    The next load writes them again.
+    """
     written: Counter[str] = Counter()
     for file in manifest.files:
         written[file.table] += file.rows
@@ -315,9 +318,9 @@ def _handle_missing(resources: Resources, path: str, taken_at: datetime, loaded:
 def give_up_manifest(resources: Resources, path: str) -> int:
     """Drops a manifest that is no longer in the lake, and moves back the watermarks that depend on it.
 
-    No one can tell any more which sellers the manifest held. So the watermark of every seller that has moved since the
-    manifest was announced is moved back to what the earlier manifests say, or removed if no manifest in the lake says.
-    Orders that were read later are read again, which changes nothing.
+    It is no longer known whose orders the manifest contained. So each watermark that has moved since the manifest was
+    announced is moved back to what earlier manifests in the lake say, or removed if none of them names the seller.
+    Orders that were read in between are read again, which changes nothing.
 
     Returns:
         How many watermarks were moved back.

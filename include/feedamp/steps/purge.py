@@ -17,9 +17,9 @@ ROWS_PURGED_AT_ONCE = 500
 def purge(resources: Resources, run: Run) -> dict[str, int]:
     """Redacts old customer fields and purges old tracking number hashes; returns how many rows of each.
 
-    Orders that ended `closed_body_days` ago are redacted, and the text of their rejected rows is removed; without the
-    option neither happens. Hashes of tracking numbers are purged after 90 days in any case. Runs in short
-    transactions. Safe to repeat.
+    Orders that ended `closed_body_days` ago are redacted. The raw text of a rejected row is removed if its order is
+    redacted, or if it was superseded or dismissed that long ago. Without the option, neither happens. Hashes of
+    tracking numbers are purged after 90 days in any case. Runs in short transactions. Safe to repeat.
     """
     now = resources.state.now()
     counts = {"bodies": 0, "rejects": 0, "tracking_uses": 0}

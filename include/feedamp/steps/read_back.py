@@ -1,6 +1,7 @@
 """Reads orders again after a PUT has changed their state, so that lake and warehouse have FeedAMP's new state.
 
-No later extraction may read it: the filter `seller_updated_after` finds only orders that their seller has changed.
+Later extractions may never read such an order again, because the filter `seller_updated_after` finds only orders that
+their seller has changed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 async def read_back(resources: Resources, client: FeedAmpClient, numbers: list[str]) -> None:
-    """Reads orders whose state was just set by a PUT; a failure is only logged, since the PUT succeeded without it.
+    """Reads orders whose state was just set by a PUT; a failure is only logged, since the PUT has succeeded.
 
     A list may lag and still show the old state. Such an order is then read alone; if that answer is old as well, it is
     skipped, because the old state would remain in the warehouse. Safe to repeat.

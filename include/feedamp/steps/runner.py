@@ -45,7 +45,7 @@ SELLERS_AT_ONCE = 64
 FAILURES_THAT_END_A_SELLER = 3
 LINES_SHOWN = 100
 NEXT = "The next run takes up what is left."
-# A day is compared again only when it is asked for.
+# Later runs of reconcile compare other days, so a day is compared again only on request.
 NEXT_OF = {
     "intake": "Fix, rename or remove them; the next run reads them.",
     "reconcile": "Clear the task, or start the day again as a backfill.",
@@ -61,7 +61,7 @@ class StepResult:
 
     `failures` and `warnings` hold the same sentences grouped by reason, which is how they are logged.
     `logged_before` holds the reasons that other tasks of the run, or earlier tries of this one, have logged already.
-    `refused_client` is the refused client that ended the step, if one did.
+    `refused_client` is the error that ended the step because FeedAMP refused a client, None if that did not happen.
     """
 
     step: str
@@ -198,7 +198,7 @@ def unexpected(error: Exception, mp_order_number: str | None = None) -> FeedAmpE
 
 
 def missing_order(mp_order_number: str) -> str:
-    """The warning for an order that FeedAMP answered with 404."""
+    """The warning for an order that FeedAMP does not have (it answered 404)."""
     return (
         f"order {mp_order_number} is no longer in the seller's FeedAMP account; "
         "start feedamp_reconcile_orders for the day of its purchase"

@@ -1,8 +1,8 @@
 """Proves that nothing was lost: the warehouse has all rows that the state knows, the lake all files of its manifests.
 
-Rows in the outbox, or in manifests that wait for `load`, do not count as missing. The warehouse is held during the
-comparison, so that no load changes it. Only then is the state asked which rows are still on their way, so that each row
-is found either there or in the warehouse.
+Rows in the outbox, or in manifests that wait for `load`, do not count as missing. The warehouse stays locked during the
+comparison, so that no load changes it. Before it is unlocked, the state is asked which of the missing rows are still on
+their way; no row can reach the warehouse in between.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ ROWS_PER_BATCH = 20_000
 # Above this many orders, the daily run and `feedamp doctor` count first and compare only sellers whose counts differ.
 ORDERS_COMPARED_QUICKLY = 200_000
 SELLERS_COMPARED_QUICKLY = 20
-# Rows of older files were counted when they were loaded; `feedamp lake verify` opens all files.
+# The rows of older files were counted when they were loaded; only `feedamp lake verify` opens those files again.
 FILES_OPENED_DAILY = timedelta(days=2)
 REPAIR = "`feedamp lake verify --repair`"
 WAREHOUSE, LAKE = "warehouse", "lake"
@@ -206,7 +206,7 @@ def _compare_keys(
 ) -> None:
     """Adds the rows that `there` has and `here` lacks, also of orders that the ledger does not know.
 
-    An order is added at most once for each table. An order whose snapshot in `here` is newer lacks nothing.
+    An order is added at most once for each table. An order whose snapshot in `here` is newer is left out.
     """
     for table in tables:
         stored = here.digests(table.name)

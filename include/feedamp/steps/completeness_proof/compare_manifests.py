@@ -95,9 +95,9 @@ def known_manifests(resources: Resources) -> Known:
 def _has_rows_of(path: str, in_warehouse: set[str], loaded: set[str]) -> bool:
     """Whether the warehouse has the rows of a manifest that is missing from the lake.
 
-    The warehouse got the rows of a compacted manifest from the manifests that this one replaced. Their names are lost
-    with it. But they are of the same day, the state no longer lists them, and the warehouse would not name them if it
-    had been rebuilt since.
+    The warehouse got the rows of a compacted manifest from the manifests that it replaced, whose names are lost with it.
+    A manifest of the same day that the warehouse lists and the state does not list any more was one of these. It also
+    shows that the warehouse has not been rebuilt since, because a rebuild would not list it.
     """
     if path in in_warehouse or _COMPACTED not in path:
         return path in in_warehouse
@@ -106,10 +106,10 @@ def _has_rows_of(path: str, in_warehouse: set[str], loaded: set[str]) -> bool:
 
 
 def _is_loaded(manifest: Manifest, in_warehouse: set[str]) -> bool:
-    """Whether a compacted manifest is loaded: it is itself, or all manifests that it replaces are.
+    """Whether a compacted manifest counts as loaded: the warehouse lists it, or all manifests that it replaces.
 
-    If it replaces an earlier compacted manifest, what that one replaced may no longer be known. Then it is enough that
-    the earlier one is loaded.
+    If it replaces an earlier compacted manifest, it is enough that the warehouse lists that one, because it may not be
+    known any more what that one had replaced.
     """
     if manifest.path in in_warehouse:
         return True

@@ -69,8 +69,8 @@ async def restore(resources: Resources, run: Run, found: FoundDifferences) -> St
     """Puts missing rows into the outbox and reads the differing orders from FeedAMP again; `load` does the rest.
 
     Every open order without a snapshot in the state is read again, too, since its snapshot may be lost or its seller may
-    never have changed it. Each row gets the moment at which it became true, so that it never replaces a newer one. If one
-    seller fails, the others are still repaired. Sends no order. Safe to repeat.
+    never have changed it. Rows of orders are recorded with the moment at which they became true, so that they never
+    replace newer ones. If one seller fails, the others are still repaired. Sends no order. Safe to repeat.
 
     Raises:
         BusyError: another process holds the warehouse.
@@ -154,7 +154,7 @@ def _restore_orders(
     flagged: Flagged,
     result: StepResult,
 ) -> Counter[str]:
-    """Writes placements, closures and orders of one seller from the warehouse, or from the state where it lacks them."""
+    """Writes placements, closures and orders of one seller from the warehouse, or from the state if it has none."""
     placements = _warehouse_rows(session, PLACEMENTS.name, seller_id, flagged)
     closures = _warehouse_rows(session, CLOSURES.name, seller_id, flagged)
     written: Counter[str] = Counter()
@@ -271,7 +271,7 @@ def _restore_rejects(resources: Resources, found: FoundDifferences) -> int:
 def give_up_missing(resources: Resources, found: FoundDifferences) -> list[str]:
     """Drops manifests that are missing from the lake; returns a note on the consequences of each.
 
-    Their rows remain differences of their own, as long as the ledger or the warehouse has them.
+    Rows that were only in them still count as differences, as long as the ledger or the warehouse has them.
     """
     kinds = (GONE, LEFT_OUT, NEVER_LOADED)
     missing = [
@@ -374,7 +374,7 @@ class _Rereader:
     async def _confirmed(
         self, order: Order, read_at: datetime, known: LedgerOrder | None
     ) -> tuple[Order, datetime] | None:
-        """The order and when it was read; None if FeedAMP has a closed order open.
+        """The order and when it was read; None if the ledger has it as closed but FeedAMP as open.
 
         Lists may lag, so an order that is closed in the ledger but open in a list is read alone.
         """

@@ -43,8 +43,8 @@ class Verified:
 async def verify(resources: Resources, run: Run, *, repair: bool = False) -> Verified:
     """Compares state, lake and warehouse; with `repair`, restores missing rows and compares once more.
 
-    If a seller or FeedAMP stops a part of the repair, `notes` says so, and everything else is repaired. Safe to
-    repeat: existing rows are not changed.
+    If a part of the repair fails because of a seller or FeedAMP, `notes` says so, and everything else is repaired. Safe
+    to repeat: existing rows are not changed.
 
     Raises:
         BusyError: another process holds the warehouse.

@@ -1,1 +1,1 @@
-"""What sellers changed since the last run, into the lake."""
+"""Reads what sellers have changed since the last run, and writes it to the lake."""

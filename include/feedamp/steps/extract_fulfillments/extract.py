@@ -116,7 +116,7 @@ def _deduplicate(items: Iterable[Order | UnreadableOrder]) -> list[Order | Unrea
 
 
 class _SellerReader:
-    """Reads one seller."""
+    """Reads the changed orders of one seller."""
 
     def __init__(
         self, resources: Resources, clients: Clients, publisher: ManifestPublisher, result: StepResult
@@ -132,9 +132,8 @@ class _SellerReader:
     async def read(self, seller: Seller, *, since: datetime | None) -> SellerProgress:
         """Streams the seller's pages into the lake; returns how far the watermark may move."""
         client = await self._clients.client(seller)
-        with (
-            self._resources.state.read() as connection
-        ):  # after `client` has compared the account of a new grant
+        # Read only now, because `client` may have compared the account of a new grant.
+        with self._resources.state.read() as connection:
             watermark = watermarks.read(connection, seller.seller_id)
             account_checked_at = consents.account_checked_at(connection, seller.seller_id)
         lower = since if since is not None else watermark
@@ -155,7 +154,7 @@ class _SellerReader:
                 if not await drift.may_have_happened(pages):
                     break
             else:
-                # Not counted as incomplete: the watermark of a seller who updates constantly would never move.
+                # Not counted as incomplete, or the watermark of a seller who updates orders constantly would never move.
                 self._result.add_warning(
                     seller.seller_id,
                     f"FeedAMP's list of orders changed each of the {1 + READS_AGAIN} times it was read, so an order may "
@@ -220,9 +219,8 @@ class _SellerReader:
                         await self._read_alone(seller, client, number)
                         continue
                     complete = await fetch_complete(client, item)
-                except (
-                    UnclearError
-                ) as error:  # only this order fails; the page goes on, but the watermark will not move
+                except UnclearError as error:
+                    # Only this order fails. The rest of the page is read, but the watermark will not move.
                     failed.append(error)
                     if len(failed) >= FAILURES_THAT_END_A_SELLER:
                         raise
@@ -270,9 +268,8 @@ class _SellerReader:
         order, read_at = read
         try:
             self._publisher.take(order_rows(seller.seller_id, order, read_at=read_at or page_read_at))
-        except (
-            MisfitError
-        ) as error:  # counts as unreadable; in a file, its rows would fail those of other orders
+        except MisfitError as error:
+            # Counts as unreadable: in a file, its rows would make those of other orders fail, too.
             self._store(seller, UnreadableOrder(order.mp_order_number, error.message), page_read_at)
         else:
             self._result.orders += 1
@@ -287,7 +284,8 @@ class _SellerReader:
     ) -> datetime | None:
         """When this read began by the earlier of both clocks, minus the overlap (contract 7.7).
 
-        None if `since` left out the time after the old watermark: then the watermark must not move.
+        None if `since` is later than the old watermark, or there is no old one: earlier changes were not read, so the
+        watermark must not move.
         """
         overlap = self._resources.settings.overlap
         server_time = pages.server_time or started_at

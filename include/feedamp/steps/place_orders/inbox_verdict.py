@@ -1,4 +1,4 @@
-"""Decides whether a run may end green by what it found in the inbox."""
+"""Decides, from what a run found in the inbox, whether the run may end green."""
 
 from __future__ import annotations
 

@@ -25,9 +25,9 @@ BODY_CHANGED = "body_changed"
 def take_file(resources: Resources, run: Run, file: InboxFile, result: StepResult) -> None:
     """Takes every row of a file, then marks the file as taken and supersedes the rejects that this version replaces.
 
-    A file that cannot be read to its end supersedes only its own earlier file fault. Safe to repeat: a file whose pass
-    was interrupted is not marked as taken, and the next pass finishes it. A row that was taken before changes nothing,
-    and its reject stays unchanged.
+    A file that cannot be read to its end supersedes only the reject of its earlier file fault. Safe to repeat: a file
+    whose pass was interrupted is not marked as taken, and the next pass finishes it. A row that was taken before changes
+    nothing, and its reject stays unchanged.
 
     Raises:
         TransientError: the file store failed while the file was read. The rows before that are taken; read the file
@@ -83,10 +83,8 @@ class _FilePass:
     def finish(self) -> None:
         """Supersedes replaced rejects and marks the file as taken, in one transaction: a killed pass starts over."""
         if self.fault and not self.rejected:
-            self.read, self.rejected = (
-                self.read + 1,
-                1,
-            )  # the number of lost rows is unknown: count the file as one row
+            # The number of lost rows is unknown, so the fault counts as one row.
+            self.read, self.rejected = self.read + 1, 1
         if self._is_dry_run:
             return
         with self._resources.state.begin() as connection:

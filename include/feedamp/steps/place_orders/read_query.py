@@ -1,4 +1,4 @@
-"""Query rows -> ledger. Each run returns many rows again; only what is new or changed is written."""
+"""Query rows -> ledger. The query returns many rows again in each run; only new and changed rows are written."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class _QueryPass:
         with resources.state.read() as connection:
             open_rejects = rejects.standing_of(connection, query.source)
         self._rejected_hashes = {reject.row_hash for reject in open_rejects}
-        self._unmatched = set(self._rejected_hashes)  # evaluated at the end of the pass
+        self._unmatched = set(self._rejected_hashes)  # those that the query has not returned; see `finish`
 
     def take(self, batch: list[OrderRow | BadRow]) -> None:
         begin = self._resources.state.read if self._is_dry_run else self._resources.state.begin

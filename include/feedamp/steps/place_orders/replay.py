@@ -25,7 +25,7 @@ ROWS_PER_TRANSACTION = 200
 
 @dataclass
 class Replayed:
-    """How many rejects were `taken` into the ledger, are `to_place` again, are `still_rejected`, or were `left` as is."""
+    """How many rejects were `taken` into the ledger, are `to_place` again or `still_rejected`, or needed nothing (`left`)."""
 
     taken: int = 0
     to_place: int = 0
@@ -95,13 +95,12 @@ def _read_again(
     elif admission.order is not None:
         counts.taken += 1
     else:
-        counts.left += (
-            1  # another file has delivered the order meanwhile, or the only reason is `body_changed`
-        )
+        # Another file has delivered the order meanwhile, or the only reason is `body_changed`.
+        counts.left += 1
 
 
 def _has_whole_row(rejected: Rejected) -> bool:
-    """Whether the complete row is stored; it is not for a file fault or for a row that was cut to be stored."""
+    """Whether the complete row is stored; it is not for a file fault, or for a row that was too long and was cut."""
     return rejected.row_number > 0 and hashlib.sha256(rejected.raw.encode()).hexdigest() == rejected.row_hash
 
 

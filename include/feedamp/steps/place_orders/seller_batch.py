@@ -38,11 +38,11 @@ from feedamp.tables import PLACEMENTS
 
 ORDERS_AT_ONCE = 4
 ORDERS_PER_CHUNK = 200
-# CANCELLED must follow its read immediately; if the rate limit delays it too long, the order is read again.
+# CANCELLED must be sent right after the order was read; if the rate limit delays it too long, the order is read again.
 READS_BEFORE_CANCELLED = 3
 FAILURES_THAT_END_A_BATCH = 2
 BLOCKED_RETRY = timedelta(days=1)
-# These statuses concern the order's content; any other 4xx concerns the address, the network or the client.
+# These statuses concern the order's content; any other 4xx concerns the endpoint, the network or the client.
 REFUSES_THE_ORDER = (400, 409, 413, 422)
 
 
@@ -164,9 +164,9 @@ class SellerBatch:
         return None
 
     async def _may_cancel(self, order: LedgerOrder, lease: str) -> datetime | None:
-        """Reads an order alone just before it is cancelled; returns when it was read, or None if it must not be sent.
+        """Reads an order alone just before it is cancelled; returns when, or None if CANCELLED must not be sent.
 
-        CANCELLED must not be sent if units are shipped, if the order cannot be read, or if FeedAMP does not have it
+        It must not be sent if units are shipped, if the order cannot be read, or if FeedAMP does not have it
         (CANCELLED is for placed orders only, contract 7.1). Shipments that the seller adds after this read are found by
         the read after the PUT.
         """
@@ -187,7 +187,7 @@ class SellerBatch:
         except AuthorizationError as error:
             self._stopped = self._stopped or error
         except TransientError as error:
-            self._postpone(order, error, f"CANCELLED goes out once the order could be read: {error}")
+            self._postpone(order, error, f"CANCELLED is sent once the order can be read: {error}")
         else:
             if not isinstance(read, UnreadableOrder):
                 return read[1] if self._is_free_to_cancel(order, lease, *read) else None
@@ -272,7 +272,7 @@ class SellerBatch:
             ledger.mark_missing(connection, *order.key, asked_at=asked_at)
 
     def _stop_at_refusal(self, error: RejectedError) -> None:
-        """Stops the seller: this refusal concerns the address, the network or the client, and so affects all orders."""
+        """Stops the seller: this refusal concerns the endpoint, the network or the client, and so affects all orders."""
         self._stopped = self._stopped or TransientError(
             f"{error} Check the connection's Host, or whether FeedAMP must allow this address."
         )

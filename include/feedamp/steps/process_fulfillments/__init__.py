@@ -1,1 +1,1 @@
-"""Changed orders validated, their errors reported, settled ones closed."""
+"""Validates changed orders, reports their errors, and closes orders whose units are all shipped or cancelled."""

@@ -173,7 +173,7 @@ class _Closer:
     def _decide(
         self, fresh: Order, read_at: datetime, *, is_alone: bool = False
     ) -> tuple[LedgerOrder, MarketplaceState] | None:
-        """Evaluates the fresh snapshot as validate does; returns the order and its final state, None if it stays open.
+        """Evaluates the fresh snapshot as `validate` does; returns the order and its final state, None if it stays open.
 
         Only this snapshot decides. The intent to close is recorded, for CANCELLED only if the order was read alone.
         """

@@ -143,7 +143,7 @@ def _end_conflict(
 
 
 def _final_state(order: LedgerOrder, snapshot: Snapshot) -> str:
-    """The final state: FeedAMP's, or where it is not reported (Q12) the one we sent, or the one the units imply."""
+    """The final state that FeedAMP shows; if it shows none (Q12), the one sent here, or else the one the units imply."""
     if snapshot.marketplace_state in FINAL_STATES:
         return str(snapshot.marketplace_state)
     return order.closing_state or str(SHIPPED if _units_shipped(order, snapshot) else CANCELLED)
@@ -174,9 +174,10 @@ def release_reports(connection: Connection, order: LedgerOrder, *, now: datetime
 def record_closed(
     connection: Connection, order: LedgerOrder, snapshot: Snapshot, *, run_id: str | None, now: datetime
 ) -> None:
-    """Closes an order in the ledger that is final at FeedAMP, by our PUT (whose answer may be lost) or by another's.
+    """Closes an order in the ledger that is final at FeedAMP.
 
-    Writes a row of `closures` only if the closing was ours.
+    It was closed by a PUT of `close`, whose answer may be lost, or by another system. Only in the first case, a row of
+    `closures` is written.
     """
     state = _final_state(order, snapshot)
     closed_at = order.closing_at if order.closing_state == state else None  # None: not closed by us

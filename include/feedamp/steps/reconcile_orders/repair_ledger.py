@@ -28,8 +28,8 @@ def repair_ledger(
     The caller has checked in this transaction that the row still equals `ledger_order`.
 
     Returns:
-        True if the row was changed, or is right and only has to be sent; False if there was nothing to do, or `close`
-        is working on the order.
+        True if the row was changed, or is right and the order only has to be sent; False if there was nothing to do, or
+        `close` is working on the order.
     """
     if ledger_order is None or repair.action in (Action.AGREE, Action.LEAVE, Action.SEND):
         return repair.action is Action.SEND
@@ -70,7 +70,7 @@ def _changes(ledger_order: LedgerOrder, remote_order: Order | None, repair: Repa
             "closed_at": None,
             "reason": "reopened: FeedAMP shows it open",
         }
-    # Send the state that FeedAMP had accepted before losing it. It never comes from our closing alone (`decide_repair`).
+    # Send the state that FeedAMP had accepted and lost. A state that only `close` had set is not sent (`decide_repair`).
     desired_state = ledger_order.accepted_state
     reason = "FeedAMP has lost it" if remote_order is None else f"FeedAMP shows {state} again"
     return {

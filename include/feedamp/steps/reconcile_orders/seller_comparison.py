@@ -277,7 +277,7 @@ class SellerComparison:
         return [case for case in cases if case.is_to_be_sent]
 
     def _apply_repair(self, connection: Connection, case: _Case) -> list[Difference]:
-        """Sets the ledger, and through outbox and lake the warehouse, to FeedAMP's state; returns what that repairs."""
+        """Sets ledger and (through outbox and lake) warehouse to FeedAMP's state; returns the repaired differences."""
         done = repair_ledger(
             connection, self._resources, self._run, case.ledger_order, case.remote_order, case.repair
         )
