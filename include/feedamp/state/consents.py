@@ -55,7 +55,7 @@ def make_room(connection: Connection, seller_id: str, *, to_compare: bool) -> No
     connection.execute(sa.delete(account_marks).where(account_marks.c.seller_id == seller_id))
     if to_compare:
         if row["account_checked_at"] is None:
-            return  # the grant before this one is already kept
+            return  # this grant was never compared; the one before it is already kept
         if row["status"] == ACTIVE:
             _write_other(connection, dict(row), role=REPLACED)
             return

@@ -1,4 +1,4 @@
-"""The facts in the state that lake and warehouse must also hold, read in portions in key order."""
+"""The facts in the state that lake and warehouse must also contain, read in batches in key order."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def count_orders(connection: Connection) -> int:
 def of_orders(
     connection: Connection, after: Sequence[Any], *, limit: int, seller_ids: Sequence[str] = ()
 ) -> list[LedgerFact]:
-    """Orders after a key (exclusive; empty for the first portion), of the named sellers or, if none are named, of all."""
+    """Orders after a key (exclusive; empty for the first batch), of the named sellers or, if none are named, of all."""
     query = sa.select(*_FACTS).select_from(orders.outerjoin(snapshots, _SAME_ORDER))
     found = _portion(connection, query, orders, after, limit, seller_ids)
     return [LedgerFact(*row) for row in found]
@@ -50,14 +50,14 @@ def of_order_numbers(connection: Connection, seller_id: str, numbers: Sequence[s
 def of_findings(
     connection: Connection, after: Sequence[Any], *, limit: int, seller_ids: Sequence[str] = ()
 ) -> list[Any]:
-    """(finding_id, seller_id, mp_order_number, state) of findings after an id (exclusive; empty for the first portion)."""
+    """(finding_id, seller_id, mp_order_number, state) of findings after an id (exclusive; empty for the first batch)."""
     return _portion(connection, sa.select(*_FINDING), findings, after, limit, seller_ids)
 
 
 def of_rejects(
     connection: Connection, after: Sequence[Any], *, limit: int, seller_ids: Sequence[str] = ()
 ) -> list[Any]:
-    """Rejected rows after a key (exclusive; empty for the first portion), without raw text, reasons and dismiss reason."""
+    """Rejected rows after a key (exclusive; empty for the first batch), without raw text, reasons and dismiss reason."""
     return _portion(connection, sa.select(*_REJECT), rejected_orders, after, limit, seller_ids)
 
 

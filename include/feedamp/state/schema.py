@@ -192,7 +192,7 @@ orders = sa.Table(
     sa.Column("row_hash", sa.String(64), nullable=False),
     sa.Column("taken_at", UtcTime, nullable=False),
     sa.Column("reason", sa.Text),
-    # A state that came in but conflicts with what the seller did; applied once the conflict is gone.
+    # A delivered state that conflicts with what the seller did; it is sent once the conflict has ended.
     sa.Column("conflicting_state", sa.String(32)),
     sa.Column("next_try_at", UtcTime),
     sa.Column("attempts", sa.Integer, nullable=False, default=0),

@@ -16,7 +16,7 @@ def insert(connection: Connection, table: sa.Table) -> sqlite.Insert | postgresq
 
 
 def upsert(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Inserts rows; where the key exists, updates the given columns. Safe to repeat."""
+    """Inserts rows; if the key exists, updates the given columns. Safe to repeat."""
     if not rows:
         return
     statement = insert(connection, table)

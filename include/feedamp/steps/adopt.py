@@ -148,7 +148,7 @@ class _Adopter:
         return orders
 
     def finish(self) -> None:
-        """Adopts the orders that still wait, and warns of those that were not adopted."""
+        """Adopts the orders of the last batch, and warns of those that were not adopted."""
         self._adopt_waiting()
         self._warn_of_skipped()
 

@@ -68,7 +68,8 @@ class AccountWatch:
         with self._resources.state.read() as connection:
             marked = known_orders.marks_of(connection, self._seller, remote_orders)
         if marked and not self._is_marked:
-            # Written before other sellers' marks are read: of two sellers read at the same time, one then finds the other's.
+            # Written before other sellers' marks are read, so that of two sellers read at the same time, at least one finds
+            # the other's marks.
             with self._resources.state.begin() as connection:
                 known_orders.keep_marks(connection, self._seller.seller_id, marked)
             self._is_marked = True

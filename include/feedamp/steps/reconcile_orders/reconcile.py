@@ -112,7 +112,7 @@ async def reconcile(
         try:
             await run_per_seller(clients, found, result, work)
         finally:
-            result.orders = table.compared  # orders that were placed again were counted twice
+            result.orders = table.compared  # `SellerBatch` has counted the orders that it sent again
             result.extra |= {
                 "differences": table.found.total(),
                 "repaired": table.repaired.total(),
