@@ -46,7 +46,7 @@ def test_a_consent_becomes_a_grant_that_works(shop):
     shop.deliver("a.jsonl", "M-1")
     shop.plan()
     done = authorize(shop, *consent(url))
-    assert (done.code, "connected; 1 waiting order to" in done.out) == (0, True)
+    assert (done.code, "connected; the next run sends 1 waiting order" in done.out) == (0, True)
     shop.place()
     assert "M-1" in shop.sandbox.orders(SELLER)
     assert shop.sandbox.broken_rules == []

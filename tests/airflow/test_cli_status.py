@@ -231,6 +231,7 @@ def test_the_doctor_finds_a_sound_env_sound(feedamp_env):
         "options": "ok",
         "state": "ok",
         "encryption key": "ok",
+        "token journal": "ok",
         "connection feedamp_default": "ok",
         "accounts": "ok",
         "inbox": "ok",
@@ -243,7 +244,7 @@ def test_the_doctor_finds_a_sound_env_sound(feedamp_env):
     assert feedamp_env.sandbox.refresh_token(SELLER) == feedamp_env.sandbox.sellers[0]["refresh_token"]
     assert list((feedamp_env.folder / "lake").iterdir()) == []
     text = feedamp_env.run("doctor")
-    assert (text.code, text.out.count("ok  ")) == (0, 10)
+    assert (text.code, text.out.count("ok  ")) == (0, 11)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +253,9 @@ def test_the_doctor_finds_a_sound_env_sound(feedamp_env):
         pytest.param("page_size", "500", "options", 2, "page_size", id="an option out of range"),
         pytest.param("pagesize", "50", "options", 2, "no option pagesize", id="an option misspelt"),
         pytest.param("reconcile_schedule", "30 3 * * *", "options", 2, "reconcile_schedule", id="a schedule"),
-        pytest.param("encryption_key", "abc", "stores and key", 2, "no key", id="a key that is not valid"),
+        pytest.param(
+            "encryption_key", "abc", "stores and key", 2, "not a valid key", id="a key that is not valid"
+        ),
         pytest.param("inbox_url", "/nowhere/inbox", "inbox", 1, "create it", id="no inbox"),
         pytest.param("inbox_url", "nostore://x", "inbox", 2, "store", id="an unknown store"),
         pytest.param("lake_url", "nostore://x", "stores and key", 2, "nostore", id="an unknown lake"),

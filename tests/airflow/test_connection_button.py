@@ -95,7 +95,7 @@ def test_testing_spends_no_grant(press, proven):
         pytest.param({"login": None, "password": None}, "Login .client id. is missing", id="no client id"),
         pytest.param({"password": None}, "Password .client secret. is missing", id="no client secret"),
         pytest.param({"extra": '{"timeout_s": "soon"}'}, "extra timeout_s must be a number", id="a bad extra"),
-        pytest.param({"extra": '{"verify": "/no/ca.pem"}'}, "verify or cert names no file", id="a CA bundle that is not there"),
+        pytest.param({"extra": '{"verify": "/no/ca.pem"}'}, "does not name a usable file", id="a CA bundle that is not there"),
         pytest.param({"host": "http://127.0.0.1:{closed}/api/v1"}, "^Address fails: FeedAMP cannot be reached", id="a closed port"),
         pytest.param({"host": "https://no one.invalid/api/v1"}, "^Address fails: FeedAMP cannot be reached", id="a host that does not exist"),
         pytest.param({"host": "{root}"}, "^Address fails: .* 404 instead of 401", id="an address without the path"),

@@ -61,6 +61,7 @@ def _checks() -> Iterator[Check]:
     if made:
         options, resources = made[0]
         yield _tried("encryption key", lambda: _key(resources))
+        yield _tried("token journal", lambda: _journal(resources))
         for conn_id in _connections(resources):
             yield _tried(f"connection {conn_id}", partial(_connection, resources, conn_id))
         yield _tried("accounts", lambda: _accounts(resources))
@@ -132,6 +133,12 @@ def _key(resources: Resources) -> str:
             return "is a key; no token was encrypted with it yet"
         grants.read(connection, resources.cipher, found.seller_id)
     return "opens the stored tokens"
+
+
+def _journal(resources: Resources) -> str:
+    resources.journal.reserve("doctor").release()  # as before each refresh
+    waiting = resources.journal.waiting()
+    return f"can be written; {waiting} token pairs wait for the state" if waiting else "can be written; empty"
 
 
 def _connections(resources: Resources) -> list[str]:
