@@ -57,15 +57,16 @@ class AccountCheck:
 
     @property
     def is_set_aside(self) -> bool:
-        """The new grant is not used."""
+        """Whether the new grant is set aside and therefore not used."""
         return self.verdict in (Verdict.SET_ASIDE, Verdict.KEPT_BEFORE)
 
 
 async def check_account(state: State, client: FeedAmpClient, seller: Seller) -> AccountCheck:
     """Checks the account of a seller's new grant and stores the verdict. No transaction is open during a request.
 
-    Sends one request for the seller's newest known orders and one for a page of the account; no request if no orders
-    are known. A number that the list answer lacks is requested alone before it counts as missing. Safe to repeat.
+    Sends one request for the seller's newest known orders and, if orders of other sellers are known, one for a page of
+    the account; no request if no orders are known. A number that the list answer lacks is requested alone before it
+    counts as missing. Safe to repeat.
 
     Raises:
         AuthorizationError: FeedAMP refuses the grant, and there is no previous one.

@@ -2,7 +2,7 @@
 
 Every request first waits for a slot of the rate limiter. Requests are repeated here only where that is safe: GET and
 PUT after a throttle, a 5xx or a lost answer; POST after a throttle; any request once after a 401, with a newer token.
-If the answer to a POST is lost, it raises `UnclearError`: read the order before repeating the POST (contract 7.5).
+If the answer to a POST is lost, `UnclearError` is raised: read the order before repeating the POST (contract 7.5).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from feedamp.models import (
 
 QUICK_RETRIES = 3
 LONGEST_QUICK_WAIT_S = 20.0
-# Longest time between a read and the change decided on it, if the seller can invalidate that decision meanwhile.
+# Longest time between reading an order and sending a change that a seller's update in between would make wrong.
 STILL_FRESH_S = 10.0
 
 
@@ -154,9 +154,9 @@ class FeedAmpClient:
     ) -> datetime:
         """Creates or updates the order (contract 3.3); returns when the accepted request was sent.
 
-        `right_after` is the time of the read that the change was decided on: the request is then sent at most once
-        (after a 401 a second time), within `STILL_FRESH_S` seconds of that read, or not at all. Safe to repeat: keyed
-        by the order number (contract 7.5).
+        `right_after` is the time of the read on which the change was decided. If it is given, the request is sent
+        within `STILL_FRESH_S` seconds of that read or not at all, and is repeated only once, after a 401. Safe to
+        repeat: FeedAMP identifies the order by its number (contract 7.5).
 
         Raises:
             RejectedError: FeedAMP refuses the body permanently.
@@ -182,7 +182,7 @@ class FeedAmpClient:
 
         Raises:
             ThrottledError, UnclearError, TransientError: after the quick retries that are safe.
-            AuthorizationError: the grant is refused, or a newer token met a 401 again.
+            AuthorizationError: the grant is refused, or FeedAMP answered 401 to a newer token as well.
             RejectedError, NotFoundError: 4xx.
         """
         for attempt in range(QUICK_RETRIES + 1):
@@ -213,7 +213,7 @@ class FeedAmpClient:
                 self._tokens.disowned(self.seller_id, token)
         self._raise_for(method, answer, token)
         self._tokens.accepted(self.seller_id)
-        # Bodies of PUT and POST answers are unknown (Q7) and ignored.
+        # The bodies of answers to PUT and POST are not documented (Q7) and are ignored.
         return Reply(answer, sent_at, self._json(answer) if method == "GET" else None)
 
     async def _token(self, stale: Token | None = None) -> Token:
@@ -245,7 +245,7 @@ class FeedAmpClient:
         token: Token,
         right_after: datetime | None = None,
     ) -> tuple[Answer, datetime, Token]:
-        """The answer, when the request was sent, and the token it carried: a newer one if there is one by that time."""
+        """The answer, when the request was sent, and the token it carried: `token`, or a newer one obtained meanwhile."""
         while True:
             async with self._rate_limiter.leaving(self.seller_id, self._transport.room) as left:
                 # Meanwhile another request may have received a 401 for this token (contract 7.7). While the token is
@@ -314,6 +314,6 @@ class FeedAmpClient:
 
 
 def _path(mp_order_number: str) -> str:
-    # Proxies would remove "." and ".." as path segments; no other number is changed by encoding.
+    # Proxies would remove "." and ".." as path segments, so the dots of a number without other characters are encoded.
     encoded = quote(mp_order_number, safe="")
     return "/orders/" + (encoded.replace(".", "%2E") if encoded.strip(".") == "" else encoded)

@@ -164,7 +164,7 @@ class Clients:
     async def _account(self, conn_id: str) -> tuple[Transport, Tokens, RateLimiter]:
         async with self._opening:
             if conn_id not in self._accounts:
-                # In a thread: the look-up is repeated while Airflow's API server restarts, and answers of others must be read.
+                # In a thread: the look-up may be repeated for a minute, while other requests must go on.
                 account = await asyncio.to_thread(self._find_account, conn_id)
                 transport = await self._stack.enter_async_context(Transport(account.endpoint))
                 rate_limiter = RateLimiter(

@@ -1,4 +1,4 @@
-"""POST /access_token: both grants of the contract (2.2), sent as a form, without any Authorization header."""
+"""POST /access_token: both grant types of the contract (2.2), sent as a form, without any Authorization header."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class TokenPair:
 
 
 class TokenEndpoint:
-    """Makes the token calls of both grants; changes nothing about the seller."""
+    """Makes the token calls of both grant types; stores nothing."""
 
     def __init__(self, transport: Transport, credentials: Credentials) -> None:
         self._transport = transport
@@ -51,7 +51,7 @@ class TokenEndpoint:
 
     @asynccontextmanager
     async def of_this_loop(self) -> AsyncIterator[TokenEndpoint]:
-        """The same endpoint over a pool of its own, for an event loop that is not the transport's."""
+        """The same endpoint with a separate connection pool, for another event loop than the transport's."""
         async with Transport(self._transport.endpoint) as transport:
             try:
                 yield TokenEndpoint(transport, self.credentials)
@@ -64,7 +64,8 @@ class TokenEndpoint:
         Raises:
             AuthorizationError: the token is refused; ClientRefusedError if the answer names the client.
             UnclearError: the answer was lost; the token may be spent.
-            TransientError: nothing happened.
+            TransientError: FeedAMP cannot be reached or throttles the call; the token is not spent.
+            RejectedError: any other answer, such as a redirect or a 403.
         """
         fields = {"grant_type": "refresh_token", "refresh_token": refresh_token}
         return await self._call(fields, unrotated=refresh_token)

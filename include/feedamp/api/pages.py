@@ -40,7 +40,7 @@ class OrderPage:
 
     @property
     def items(self) -> tuple[Order | UnreadableOrder, ...]:
-        """Everything the page held, readable or not."""
+        """All items of the page, readable or not."""
         return (*self.orders, *self.unread)
 
 

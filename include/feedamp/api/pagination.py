@@ -133,7 +133,7 @@ def _contradicts_itself(order: Order) -> bool:
 async def fetch_complete(
     client: FeedAmpClient, item: Order | UnreadableOrder
 ) -> tuple[Order, datetime | None] | UnreadableOrder:
-    """A page's item as a complete order; an unreadable order is requested again alone (promise 12).
+    """A page's item as a complete order; an unreadable order is requested again by its number (promise 12).
 
     Returns:
         The order and when it was requested (None: with the page), or the item if it stays unreadable.

@@ -1,4 +1,4 @@
-"""Keeps all processes together within a seller's rate: each request reserves a slot in the state database."""
+"""Keeps the requests of all processes within a seller's rate: each one reserves a slot in the state database."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from feedamp.errors import ThrottledError
 from feedamp.state import State, request_slots
 
 Sleep = Callable[[float], Awaitable[None]]
-# Slots are evenly spaced, but requests reach FeedAMP with network jitter: 10 % more distance keeps them apart.
+# Slots are evenly spaced, but requests reach FeedAMP with network jitter: 10 % more distance keeps them within the rate.
 SPACING = 1.1
-LATE = 0.02  # seconds from a slot to its request that are tolerated
+LATE = 0.02  # seconds; how long after its slot a request may be sent without postponing the next slot
 
 
 class RateLimiter:
@@ -40,8 +40,8 @@ class RateLimiter:
         `room` counts the pool's free connections. In the reverse order, slots would be reserved while requests wait for
         the pool; the requests would then be sent in a burst, or during a pause that FeedAMP asked for meanwhile.
 
-        Call the yielded function when the request has been sent. Until then this process gives the seller no other
-        slot: opening a connection can take longer than the distance between two slots, and the requests waiting for it
+        Call the yielded function when the request has been sent. Until then this process reserves no other slot for the
+        seller: opening a connection can take longer than the distance between two slots, and the requests waiting for it
         would all be sent together.
 
         Raises:
@@ -88,7 +88,7 @@ class RateLimiter:
             )
 
     def _left(self, seller_id: str, slot_at: datetime, until_left: ExitStack) -> None:
-        """Lets the next request reserve a slot; postpones that slot if this request was sent well after its own."""
+        """Lets the next request reserve a slot; postpones that slot if this request was sent late."""
         if (self._state.now() - slot_at).total_seconds() > LATE:
             self.pause(seller_id, self._interval_s)
         until_left.close()

@@ -1,8 +1,9 @@
-"""Token pairs that the state database could not take, encrypted, until it takes them (promise 7).
+"""Holds token pairs that could not be stored in the state database, encrypted, until they can be (promise 7).
 
-One small file for each refresh. It is written with zeros before the refresh is sent, so that a full disk is noticed
-while the old token is still good, and removed when the state has the new pair. If the state does not take the pair, it
-goes into the file, and the next process of any machine brings it into the state before it refreshes that seller.
+There is one small file per refresh. It is filled with zeros before the refresh is sent, so that a full disk is noticed
+while the old token still works, and is removed once the new pair is in the state. If the pair cannot be stored in the
+state, it is written into the file; the next process that refreshes this seller, on any machine, first moves the pair
+from the file into the state.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from feedamp.state.lease_owner import is_dead, new_owner
 from feedamp.state.token_cipher import TokenCipher
 from feedamp.storage import Storage
 
-# Room for a pair of long tokens after encryption; a pair that needs more takes it when it comes.
+# Enough for a pair of long tokens after encryption; for a larger pair, the file grows when the pair is written.
 RESERVED_BYTES = 16 << 10
-# A reservation without a pair whose process cannot be asked (another machine's) is removed after this time.
+# A reservation without a pair is removed after this time, even if another machine's process made it.
 ABANDONED_AFTER_S = 86_400.0
 _SUFFIX = ".pair"
 
 
 class JournaledPair(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What FeedAMP answered to a refresh of `generation`.
+    """FeedAMP's answer to a refresh of the grant of this `generation`.
 
     `used_token` is the refresh token that was sent; `asked_at` (UTC) is the moment from which `expires_in_s` counts.
     """
@@ -49,32 +50,33 @@ class JournaledPair(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True)
 class Reservation:
-    """Space for the pair of one refresh that is about to be sent."""
+    """Reserved space for the pair of one refresh that is about to be sent."""
 
     _journal: TokenJournal
     _name: str
 
     def write(self, pair: JournaledPair) -> None:
-        """Puts the pair into the reserved space; on disk when it returns. Safe to repeat."""
+        """Writes the pair into the reserved space; it is on disk when this returns. Safe to repeat."""
         self._journal.write(self._name, pair)
 
     def release(self) -> None:
-        """Removes the file: the state has the pair, or nothing was answered. Safe to repeat."""
+        """Removes the file; call it once the pair is in the state, or if no pair was received. Safe to repeat."""
         self._journal.remove(self._name)
 
 
 class TokenJournal:
-    """The folder of `[feedamp] journal_url`."""
+    """The journal in the folder of `[feedamp] journal_url`."""
 
     def __init__(self, storage: Storage, cipher: TokenCipher) -> None:
         self._storage = storage
         self._cipher = cipher
 
     def reserve(self, seller_id: str) -> Reservation:
-        """Space for one pair.
+        """Reserves space for one pair.
 
         Raises:
-            TransientError: there is no space, or the store cannot be reached; nothing may be sent then.
+            TransientError: there is no space, or the store cannot be reached; the refresh must not be sent.
+            ConfigurationError: the store cannot be used; the refresh must not be sent.
         """
         name = f"{self._prefix(seller_id)}{new_owner()}{_SUFFIX}"
         try:
@@ -84,23 +86,28 @@ class TokenJournal:
             self.remove(name)
             raise TransientError(
                 f"[feedamp] journal_url: no space can be reserved in {self._storage.url} "
-                f"({type(error).__name__}); the token is not refreshed until there is.",
+                f"({type(error).__name__}); the token is not refreshed until this works.",
                 seller_id=seller_id,
             ) from error
         return Reservation(self, name)
 
     def pairs_of(self, seller_id: str) -> list[tuple[str, JournaledPair]]:
-        """The seller's pairs with the names by which they are removed, oldest generation first."""
+        """(name, pair) of each of the seller's pairs, oldest generation first; `remove` takes the name.
+
+        Raises:
+            TransientError: the store cannot be reached.
+            ConfigurationError: the store cannot be used, or a file is damaged or encrypted with another key.
+        """
         found = [(name, self._read(name)) for name in self._names(self._prefix(seller_id))]
         pairs = [(name, pair) for name, pair in found if pair is not None and pair.seller_id == seller_id]
         return sorted(pairs, key=lambda entry: entry[1].generation)
 
     def waiting(self) -> int:
-        """How many pairs no state has taken yet. Raises as `pairs_of`."""
+        """How many pairs are not in the state yet. Raises as `pairs_of`."""
         return sum(self._read(name) is not None for name in self._names(""))
 
     def remove(self, name: str) -> None:
-        """Removes an entry that the state has by now. Safe to repeat; one that remains is removed by who finds it."""
+        """Removes a file. Safe to repeat; errors are ignored, and a file that remains is removed when it is read next."""
         with suppress(OSError, FeedAmpError), self._storage.reached():
             self._storage.fs.rm_file(f"{self._storage.root}/{name}")
 
@@ -119,7 +126,10 @@ class TokenJournal:
                 yield name
 
     def _read(self, name: str) -> JournaledPair | None:
-        """None for a reservation that holds no pair; one whose process is dead is removed."""
+        """The pair in a file; None for a reservation without a pair.
+
+        Such a reservation is removed if its process is dead or a day has passed.
+        """
         path = f"{self._storage.root}/{name}"
         try:
             with self._storage.reached():
@@ -150,12 +160,12 @@ class TokenJournal:
             return 0.0
 
     def write(self, name: str, pair: JournaledPair) -> None:
-        """Puts a pair into a reserved file; on disk when it returns."""
+        """Writes a pair into a reserved file; it is on disk when this returns."""
         content = self._cipher.encrypt(msgspec.json.encode(pair).decode()).encode()
         self._put(name, content.ljust(RESERVED_BYTES, b"\0"))
 
     def _keep_through_power_cut(self) -> None:
-        """A new name in a folder is on disk only when the folder is."""
+        """Syncs the folder: a new file survives a power cut only if its name in the folder is on disk."""
         if self._storage.is_local:
             folder = os.open(self._storage.root, os.O_RDONLY)
             try:
@@ -170,7 +180,7 @@ class TokenJournal:
                 self._storage.fs.pipe_file(path, content)
             return
         Path(self._storage.root).mkdir(mode=0o700, parents=True, exist_ok=True)
-        # In place and without truncation: the blocks that were reserved are the ones that are written.
+        # In place and without truncation, so that the pair is written to the reserved blocks.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
             view = memoryview(content)

@@ -1,6 +1,6 @@
 """Live access tokens for sellers, with at most one refresh per seller at a time over all processes (promise 7).
 
-A lease in the state database lets one process refresh a seller's token; the others wait until it is stored. The
+A lease in the state database lets one process refresh a seller's token; the others wait until the new one is stored. The
 rotated refresh token is persisted before its access token is used.
 """
 
@@ -34,10 +34,11 @@ from feedamp.state.grants import Grant
 from feedamp.state.token_cipher import TokenCipher
 
 _Result = TypeVar("_Result")
-# An access token is renewed when its remaining life is below the smaller of the two.
+# An access token is renewed when its remaining life is below the smaller of these: seconds, and share of its whole life.
 RENEWED_BEFORE_S, RENEWED_BEFORE_SHARE = 120.0, 0.2
 REFUSALS_THAT_BLAME_THE_CLIENT = 5
-# A pair that the state has not taken after the first goes into the journal; the state is tried on until the second.
+# A pair that is not in the state after the first time is also written to the journal; storing it in the state is tried
+# until the second time has passed, at the interval of the third.
 JOURNALED_AFTER_S, STORE_TRIED_FOR_S, STORE_TRIED_EVERY_S = 1.0, 120.0, 1.0
 _WAIT_FOR_OTHERS_S = 0.05
 _REFRESHES = ThreadPoolExecutor(16, thread_name_prefix="feedamp-refresh")
@@ -83,18 +84,18 @@ class Tokens:
         self._client_refused: ClientRefusedError | None = None
         self._refused_here: dict[str, int] = {}
         self._disowned: set[str] = set()
-        self._orphaned: set[str] = set()  # the lease of the last refresh expired: it may have died unstored
+        self._orphaned: set[str] = set()  # the last refresh did not release its lease; its tokens may be lost
         self._lost: list[str] = []
 
     @property
     def conn_id(self) -> str:
-        """The connection whose sellers these are."""
+        """The id of the connection whose sellers these tokens are for."""
         return self._endpoint.credentials.conn_id
 
     async def live(self, seller_id: str, *, to_compare: bool = False) -> Token:
         """A token with more than min(120 s, 20 % of its life) left.
 
-        If the grant's account has not been compared with known orders yet, a token is given only with `to_compare`.
+        If the grant's account has not been compared with known orders yet, a token is returned only with `to_compare`.
 
         Raises:
             AuthorizationError: the grant is refused or missing; ClientRefusedError if FeedAMP refuses the client.
@@ -107,7 +108,7 @@ class Tokens:
             return await self._obtain(seller_id, stale_generation=None, to_compare=to_compare)
 
     async def replace(self, seller_id: str, stale: Token, *, to_compare: bool = False) -> Token:
-        """A token newer than one that FeedAMP answered with 401; raises as `live`."""
+        """A token newer than `stale`, to which FeedAMP answered 401; raises as `live`."""
         async with self._locks.setdefault(seller_id, asyncio.Lock()):
             cached = self._cache.get(seller_id)
             if cached is not None and cached.generation > stale.generation:
@@ -120,11 +121,11 @@ class Tokens:
         self._cache.pop(seller_id, None)
 
     def newest(self, seller_id: str) -> Token | None:
-        """The token that this process obtained last; None while it obtains another one."""
+        """The token that this process obtained last; None before the first one, and while a refused one is replaced."""
         return self._cache.get(seller_id)
 
     async def renew(self, seller_id: str) -> Token:
-        """Refreshes the token regardless of its remaining life, even if the grant is marked; raises as `live`."""
+        """Refreshes the token regardless of its remaining life, even if the grant is marked as refused; raises as `live`."""
         async with self._locks.setdefault(seller_id, asyncio.Lock()):
             grant = self._read(seller_id)
             if grant.status == sellers.SET_ASIDE:
@@ -159,7 +160,8 @@ class Tokens:
         """Marks the sellers refused in this run `needs_authorization`; returns those that are newly marked.
 
         Raises:
-            ClientRefusedError: at least five different sellers were refused and none succeeded; none of them is marked.
+            ClientRefusedError: FeedAMP named the client, or refused at least five different sellers while none succeeded;
+                no seller is marked.
         """
         if self._client_refused is not None:
             raise self._client_refused
@@ -222,10 +224,11 @@ class Tokens:
             await self._sleep(_WAIT_FOR_OTHERS_S)
 
     async def _refresh(self, grant: Grant) -> Token | None:
-        """Runs under the lease; whatever happens, the lease is given back. None: another grant is stored by now.
+        """Refreshes the token under the lease; None if the stored grant has to be read again.
 
-        In a thread with its own event loop: nothing that Airflow raises in the main thread (a timeout of the task, a
-        cancellation) and no work for other sellers can come between FeedAMP's answer and its store.
+        Runs in a thread with a separate event loop, so that nothing can come between FeedAMP's answer and storing it:
+        neither what Airflow raises in the main thread (a task timeout, a cancellation) nor work for other sellers. The
+        lease is released, or expires if the new pair could not be stored.
         """
         refresh = asyncio.get_running_loop().run_in_executor(
             _REFRESHES, lambda: asyncio.run(self._refresh_and_store(grant))
@@ -236,11 +239,11 @@ class Tokens:
         return _token_of(newest) if is_current and newest.generation == grant.generation + 1 else None
 
     async def _refresh_and_store(self, grant: Grant) -> bool:
-        """Whether the grant has new tokens now; False if another grant is stored by now."""
+        """Whether the grant has new tokens; False if pairs of the journal or another grant were stored instead."""
         asked_at = self._state.now()
         try:
             if self._take_in(grant):
-                return False  # what is stored now is read again like any other
+                return False  # the caller reads the stored grant again
             reservation = self._journal.reserve(grant.seller_id)
             try:
                 async with self._endpoint.of_this_loop() as endpoint:
@@ -271,10 +274,11 @@ class Tokens:
         return is_current
 
     async def _store_or_journal(self, grant: Grant, pair: JournaledPair, reservation: Reservation) -> bool:
-        """As `_store`, tried for minutes; a pair that is not stored within a second is in the journal meanwhile.
+        """As `_store`, but tries again for two minutes; meanwhile, if the first second brings no success, the pair is
+        also in the journal.
 
         Raises:
-            TransientError: the state did not take the pair; the next process takes it from the journal.
+            TransientError: the pair could not be stored; the next refresh moves it from the journal into the state.
         """
         loop = asyncio.get_running_loop()
         give_up_at, is_journaled = loop.time() + STORE_TRIED_FOR_S, False
@@ -301,7 +305,7 @@ class Tokens:
                 storing = in_daemon_thread(self._store, grant, pair)
 
     def _store(self, grant: Grant, pair: JournaledPair) -> bool:
-        """Whether the pair is the seller's grant now; False if another one took its place meanwhile."""
+        """Stores the pair as the seller's grant; False if another grant has replaced that grant meanwhile."""
         with self._state.begin() as connection:
             return grants.store_tokens(
                 connection,
@@ -315,10 +319,10 @@ class Tokens:
             )
 
     def _take_in(self, grant: Grant) -> bool:
-        """Stores the seller's pairs from the journal; whether there were any."""
+        """Moves the seller's pairs from the journal into the state; returns whether there were any."""
         entries = self._journal.pairs_of(grant.seller_id)
         for name, pair in entries:
-            # A state that was restored from a backup may be older than the pair.
+            # If the state was restored from a backup, its generation may be lower than that of the pair.
             self._store(replace(grant, generation=min(pair.generation, grant.generation)), pair)
             self._on_secret(pair.refresh_token)
             self._journal.remove(name)
@@ -348,7 +352,7 @@ class Tokens:
             return previous, await endpoint.refresh(previous)
 
     def _refused(self, grant: Grant, error: AuthorizationError) -> None:
-        """Records the refusal and raises the error for it; returns if another process or a person replaced the grant."""
+        """Records the refusal and raises the error for it; only returns if a newer grant is stored by now."""
         with self._state.begin() as connection:
             current = grants.read(connection, self._cipher, grant.seller_id)
             if current is not None and current.generation != grant.generation:
@@ -405,7 +409,7 @@ def _token_of(grant: Grant) -> Token | None:
 
 
 def in_daemon_thread(work: Callable[..., _Result], *given: object) -> asyncio.Future[_Result]:
-    """The work's result. The end of the process does not wait for this thread, which a stalled database may hold."""
+    """The result of work done in a daemon thread: the process can end although a stalled database blocks the thread."""
     outcome: Future[_Result] = Future()
 
     def run() -> None:

@@ -1,4 +1,4 @@
-"""A connection pool to one FeedAMP endpoint; every request gives an `Answer` or raises an error of `feedamp.errors`."""
+"""A connection pool to one FeedAMP endpoint; every request returns an `Answer` or raises an error of `feedamp.errors`."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Answer:
         return _http_date(self.headers.get("Date"))
 
     def retry_after_s(self, now: datetime | None = None) -> float | None:
-        """Seconds to wait by `Retry-After`, which holds seconds or a date; at most one day. None without a valid one."""
+        """Seconds to wait according to `Retry-After` (seconds or a date), at most one day; None without a valid value."""
         value = self.headers.get("Retry-After", "").strip()
         if _SECONDS.fullmatch(value):
             return min(float(value), LONGEST_PAUSE_S)
