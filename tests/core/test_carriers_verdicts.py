@@ -112,9 +112,9 @@ def test_a_number_of_the_stated_carrier_is_valid_without_a_reason(carrier, numbe
     pytest.param("Correios", "9261292700768711948021", "correios", "from USPS", id="a US number stated as Correios"),
     pytest.param("Japan Post", "041441760228964", "japan_post", "from FedEx", id="FedEx Ground stated as Japan Post"),
     pytest.param("La Poste", "K2479825491", "la_poste", "from UPS", id="a UPS waybill stated as a post"),
-    pytest.param("USPS", "]C1940011120620640626078", "usps", "the scanner's ]C1", id="too short behind a scanner's sign"),
+    pytest.param("USPS", "]C1940011120620640626078", "usps", "the scanner's prefix ]C1", id="too short behind a scanner's sign"),
     pytest.param("USPS", "4207874512345678901234", "usps", "420 and ZIP code", id="a barcode's prefix, nothing known behind"),
-    pytest.param("FedEx", "[)>\x1e01\x1d9684020", "fedex", "all that a barcode holds", id="a whole barcode"),
+    pytest.param("FedEx", "[)>\x1e01\x1d9684020", "fedex", "complete content of a barcode", id="a whole barcode"),
     pytest.param("FedEx", "000000000000", "fedex", "placeholder", id="zeros, which fit the check digit"),
 ])  # fmt: skip
 def test_a_number_the_stated_carrier_cannot_have_is_refused_in_plain_words(carrier, number, carrier_id, said):

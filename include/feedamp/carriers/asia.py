@@ -3,7 +3,8 @@
 Parcels to other countries often get the number of the carrier that delivers them there. Source:
 
 - YunExpress (YT and 16 digits): the public collection jkeen/tracking_number_data.
-- SF Express (SF and 13 digits), 4PX (4PX, 13 digits and CN): printed labels only, so they exclude nothing.
+- SF Express (SF and 13 digits), 4PX (4PX, 13 digits and CN): known from printed labels only, so no other
+  number is excluded.
 - Japan Post (11 or 12 digits, and UPU S10), Yamato, Sagawa (12 digits): the check digit is the "7DR" rule of their
   barcodes; not every label has it, so a wrong one proves nothing.
 """

@@ -5,9 +5,9 @@ Most number rules here are not public, so a number is called invalid only where 
 - DPD: parcel label specification 2.4.1 (28 characters, of which 14 and the check character are printed).
 - Yodel (JD or JJD and 16 digits; parcels from other carriers keep their numbers): the public collection
   jkeen/tracking_number_data.
-- Royal Mail, Parcelforce, PostNL, Correos: UPU S10. From printed labels only, so they exclude nothing: PB, two
-  letters and ten digits (Parcelforce), 3S with letters and digits (PostNL). Spanish numbers that start with CV
-  have been seen without the check digit.
+- Royal Mail, Parcelforce, PostNL, Correos: UPU S10. Known from printed labels only, so that no other number is
+  excluded: PB, two letters and ten digits (Parcelforce), 3S with letters and digits (PostNL). Spanish numbers that
+  start with CV have been seen without the check digit.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ _NOTHING, _UNLESS_ANOTHERS, _MISTYPED = range(3)
 def check(carrier: str | None, tracking_number: str | None, *, url: str | None = None) -> Verdict:
     """The verdict on a tracking number and its stated carrier, both as the seller wrote them.
 
-    `invalid` only if the number cannot be one of the stated carrier. A missing number, an unknown carrier and a number
+    `invalid` only if the number cannot be one of the stated carrier's. A missing number, an unknown carrier and a number
     whose rules are not public are `unverified`. Spaces, dashes and case do not matter. `url`, the tracking link, is
     used only if the name means no carrier or more than one. With a carrier found by the link alone a number can be
     valid but never invalid, because the seller did not state that carrier.
@@ -38,8 +38,8 @@ def check(carrier: str | None, tracking_number: str | None, *, url: str | None =
 def identify(tracking_number: str) -> list[str]:
     """The ids of all carriers whose formats the number fits, check digit included.
 
-    The best known come first. Formats that numbers often fit by chance do not count. An S10 number gives the post of
-    its country, if that is in the catalogue, and "s10".
+    The best-known carriers come first. Formats that numbers often fit by chance do not count. For an S10 number, these are
+    the post of its country, if that is in the catalogue, and "s10".
     """
     number = typed_numbers.clean(tracking_number)
     if typed_numbers.spreadsheet_damage(tracking_number) or typed_numbers.is_placeholder(number):

@@ -19,16 +19,18 @@ WRONG_DIGIT = f"The check digit of this {{0.title}} number is wrong, so a digit 
 OF_OTHERS = "This looks like a number from {1}, not from {0.title}. Correct either of them."
 LETTER_FOR_DIGIT = f"There is a letter O or I where a zero or a one belongs. {_COMPARE}"
 ODD_CHARACTER = "No tracking number contains “{1}”. Enter the number alone: it should be {0.looks_like}."
-WHOLE_BARCODE = "This is all that a barcode holds. Enter only the number that is printed on the label."
+WHOLE_BARCODE = (
+    "This is the complete content of a barcode. Enter only the number that is printed on the label."
+)
 NOT_ITS_SHAPE = (
     f"This is not a number from {{0.title}}: it should be {{0.looks_like}}, and this has {{1}}. {_COMPARE}"
 )
 
 NO_NUMBER = "There is no tracking number."
 SEVERAL = "The field holds more than one tracking number. Enter one number for each shipment."
-NO_RULE = "{0.title} publishes no rule to check a number like this one by.{1}"
+NO_RULE = "{0.title} publishes no rule for checking a number like this one.{1}"
 NO_RULES = "{0.title} publishes no rules for its numbers, so this one was not checked."
-HINT = " It looks like one from {}: see that the carrier is right."
+HINT = " It looks like one from {}: check that the carrier is right."
 
 NO_CARRIER = "There is no carrier, so the number was not checked."
 UNKNOWN_CARRIER = "The carrier is not one we know for certain, so the number was not checked."
@@ -40,7 +42,7 @@ ONLY_LINKED = (
 
 @lru_cache(maxsize=4096)
 def refused(stated: Carrier, text: str, more: str = "") -> Verdict:
-    """The verdict that the number cannot be one of the stated carrier."""
+    """The verdict that the number cannot be one of the stated carrier's."""
     return Verdict(Status.INVALID, stated.carrier_id, text.format(stated, more))
 
 

@@ -92,7 +92,7 @@ def described(typed: str, number: str) -> str:
     """A description of the number: its length, whether it has letters, and a scanner's or barcode's prefix."""
     made_of = "digits" if number.isdigit() else "letters and digits"
     if scanned := _SCANNED.match(typed):
-        return f"{len(number)} {made_of} behind the scanner's {scanned[0].strip()}"
+        return f"{len(number)} {made_of} after the scanner's prefix {scanned[0].strip()}"
     if _ROUTED.fullmatch(number):
         return f"{len(number)} {made_of}, with the 420 and ZIP code of the barcode"
     return f"{len(number)} {made_of}"

@@ -37,8 +37,8 @@ _LEGACY_WITH_ZIP = Format(
     check_digits.of_part(_legacy, -20),
 )
 
-# Numbers of parcels that other carriers hand over to USPS for the last mile: those of commercial mailers, and of the
-# older numbers those with delivery or signature confirmation.
+# Numbers of parcels that other carriers hand over to USPS for the last mile: those of commercial mailers and, among
+# the older numbers, those with delivery or signature confirmation.
 COMMERCIAL = (
     impb("123", 22),
     impb("123", 26),

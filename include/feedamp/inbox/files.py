@@ -25,8 +25,8 @@ HASH_CHUNK_BYTES = 1 << 20
 class InboxFile:
     """One version of a file; `modified_at` is UTC, or None if the store does not report it.
 
-    `stamp` is a hash of the store's listing entry for this version: while it does not change, neither has the content,
-    and the file is not read. It is empty if the listing has no modification time. `store` is where the file was found;
+    `stamp` is a hash of the store's listing entry for this version: while it is the same, the content is the same, and
+    the file is not read again. It is empty if the listing has no modification time. `store` is where the file was found;
     without it, `url` is enough to open it.
     """
 

@@ -38,7 +38,7 @@ GATHER = """
 
 
 def read_csv(stream: IO[bytes], source: str, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
-    """The orders in the order of their first rows, with each delivery of an order; blank rows are skipped but counted.
+    """The orders by their first rows, each with all its deliveries; blank rows are skipped but counted.
 
     A row that does not fit the header makes the order whose number it shows a reject, because one of its lines is lost.
     If such a row is the last one and has no line end, the file was cut off, and a reject of the file follows at the end.
@@ -66,7 +66,7 @@ def read_csv(stream: IO[bytes], source: str, rules: BodyRules) -> Iterator[Order
 
 
 def judge_order(source: str, rows: Sequence[Row], rules: BodyRules, *, repeats: int = 0) -> OrderRow | BadRow:
-    """The order or reject that one delivery's rows give (at least one row); if they hold several, the last one counts.
+    """The order or reject of one delivery's rows (at least one); if they hold several deliveries, the last one counts.
 
     `repeats`: how many further rows of the file are exact repeats of these; they are counted in `rows`.
     """
@@ -98,7 +98,7 @@ class Delivery:
 
     @property
     def line_numbers(self) -> set[str]:
-        """The lines it names."""
+        """The line numbers that its rows name."""
         return {cells[LINE_NUMBER] for _, cells in self.rows if LINE_NUMBER in cells}
 
 
@@ -192,7 +192,7 @@ def _escaped(text: str) -> str:
 
 def _file_faults(header: Record | None, names: list[str]) -> Iterator[Reason]:
     if header is None or not any(header.cells):
-        yield Reason("", "missing", "the file is empty or its first row is: that row must name the columns")
+        yield Reason("", "missing", "the file or its first row is empty: the first row must name the columns")
     elif header.fault:
         yield Reason("", "wrong_type", f"the header {header.fault}")
     elif not all(is_storable(cell) for cell in header.cells):

@@ -17,7 +17,7 @@ from feedamp.inbox.rows import BadRow, OrderRow, Origin, reject, reject_file
 from feedamp.order_body import BodyRules, Reason
 
 ROWS_DECODED_AT_ONCE = 1_000
-MOST_ROWS = 10**9  # more in a footer means that it is damaged
+MOST_ROWS = 10**9  # a footer that declares more is damaged
 MAGIC = b"PAR1"
 PANDAS_INDEX = "__index_level_"  # a column that `DataFrame.to_parquet` adds unasked
 
@@ -27,7 +27,7 @@ class _DamagedError(Exception):
 
 
 def read_parquet(stream: IO[bytes], source: str, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
-    """An order or reject per row, numbered from 1. If the file cannot be decoded any further, a reject of the file ends it.
+    """An order or reject per row, numbered from 1. A file that cannot be decoded to its end ends with a reject.
 
     The file is copied to disk first, so that a later error is caused by the file and not by the store. The reject of the
     file counts the rows that the footer declares and that were not read.

@@ -25,8 +25,8 @@ READERS = {".jsonl": read_jsonl, ".csv": read_csv, ".parquet": read_parquet}
 def read_rows(file: InboxFile, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
     """Every order and reject of the file, in the file's order; each row of the file is counted exactly once.
 
-    The same order may occur several times. A file that cannot be read to its end, or has another ending, gives a last
-    `BadRow` with row number 0 whose `file_fault` says why.
+    The same order may occur several times. For a file that cannot be read to its end, or whose name has another ending,
+    the last item is a `BadRow` with row number 0 whose `file_fault` says why.
 
     Safe to repeat: nothing is written.
 

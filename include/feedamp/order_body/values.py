@@ -108,7 +108,7 @@ def date_time(value: object) -> str:
     except (ValueError, OverflowError):
         raise BadValueError("bad_date", "is not a date and time that exists") from None
     if moment.year < 1970:
-        raise BadValueError("bad_date", "lies before 1970, which is how a missing date is often written")
+        raise BadValueError("bad_date", "is before 1970, which is how a missing date is often written")
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
