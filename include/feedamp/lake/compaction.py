@@ -1,8 +1,9 @@
-"""Rules to replace many small manifests by one; reading and writing is done by the caller.
+"""Rules for replacing many small manifests with one; reading and writing is done by the caller.
 
-A rebuild from the compacted lake must give the same rows as a rebuild from the lake before. The merge
-(warehouse/merge.py) compares moments, then snapshot hashes; where both are equal, and for rows without a version, the
-order of the manifests decides. Inside one manifest there is no such order, so rows that lose by it are left out.
+A rebuild from the compacted lake must give the same rows as a rebuild from the lake before compaction. The merge
+(warehouse/merge.py) compares `recorded_at`, then snapshot hashes; where both are equal, and for rows that `place` wrote,
+the order of the manifests decides. Rows inside one manifest have no such order, so a row that another one would replace
+because of the order is left out of the compacted manifest.
 """
 
 from __future__ import annotations

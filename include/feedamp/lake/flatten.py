@@ -28,7 +28,7 @@ def order_rows(seller_id: str, order: Order, *, read_at: datetime) -> Rows:
     cancellations: list[Row] = []
     for entry in order.fulfillments or ():
         line = {**key, "mp_line_number": entry.mp_line_number}
-        # A line may have two entries; the index continues, so that every row has a key of its own.
+        # A line may have two entries; the index continues, so that every row has a unique key.
         first = sum(1 for row in shipments if row["mp_line_number"] == entry.mp_line_number)
         for index, shipment in enumerate(entry.shipments, start=first):
             verdict = carriers.check(shipment.carrier, shipment.tracking_number, url=shipment.tracking_url)
@@ -125,7 +125,7 @@ def _line_row(key: Row, number: str, line: OrderLine | None, units: LineUnits) -
 
 
 def _money(name: str, amount: Decimal | None, extra: dict[str, Any]) -> Decimal | None:
-    """The amount as its column holds it. If that is not exact, the original goes to `extra` instead of failing the load."""
+    """The amount as its column can hold it. If that is not exact, the original amount is stored in `extra`."""
     if amount is None:
         return None
     held = fitted(amount)

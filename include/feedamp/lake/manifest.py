@@ -15,11 +15,11 @@ MANIFESTS = "_manifests"  # the folder of the lake that holds them
 
 
 class SellerProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """One seller's part of an extraction; `watermark` is where the next one starts, None leaves it unchanged.
+    """One seller's part of an extraction; `watermark` is where the next extraction starts; None leaves it unchanged.
 
-    It is valid for the account that was read: the one accepted at `account_checked_at`. The account was read from
-    `since` (inclusive), or from the beginning if that is None; manifests of earlier builds have no `since` and count as
-    read from the beginning.
+    The watermark is valid only for the account that was read: the one accepted at `account_checked_at`. The account was
+    read from `since` (inclusive), or from the beginning if that is None; manifests of earlier builds have no `since` and
+    count as read from the beginning.
     """
 
     seller_id: str
@@ -29,7 +29,7 @@ class SellerProgress(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime | None = None
 
     def moved(self, mark: datetime | None) -> datetime | None:
-        """The watermark after this extraction; unchanged if there is an unread span between the two."""
+        """The watermark `mark` after this extraction; unchanged if there is an unread span between `mark` and `since`."""
         if not self.complete or self.watermark is None:
             return mark
         if self.since is not None and (mark is None or mark < self.since):
@@ -59,7 +59,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[LakeFile, ...] = ()
     sweeps: tuple[SellerProgress, ...] = ()
     writer_version: int = (
-        WRITER_VERSION  # not raised for `replaces`: also loading replaced manifests changes nothing
+        WRITER_VERSION  # not raised for `replaces`: loading replaced manifests as well changes nothing
     )
     follows: tuple[str, ...] = ()
     replaces: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Parquet files on any fsspec store. Only files named by a manifest are valid; it is written last, atomically.
+"""Parquet files on any fsspec store. Only files named by a manifest are valid; the manifest is written last, atomically.
 
 `<lake_url>/<table>/date=YYYY-MM-DD/<slug>-<shard>-<part>.parquet`, zstd; `<lake_url>/_manifests/date=…/<slug>-<shard>.json`
 names the files that belong together. Files without a manifest are leftovers of a killed task and are never read.
@@ -32,7 +32,7 @@ from feedamp.storage import Storage, open_storage, when_modified
 from feedamp.tables import LAKE_TABLES, Row
 
 _WRITTEN = re.compile(r"\w+/date=\d{4}-\d\d-\d\d/[^/]+-\d+-0\.parquet")
-MANIFESTS_AT_ONCE = 500  # s3fs asks for about a hundred of them side by side
+MANIFESTS_AT_ONCE = 500  # s3fs requests about a hundred of them in parallel
 
 
 class Lake:
@@ -199,5 +199,5 @@ class Lake:
 
 
 def _is_damage(error: Exception) -> bool:
-    """Whether Arrow could not read the content, and not the store: an `OSError` of Arrow has no errno."""
+    """Whether Arrow could not decode the content, and the store did not fail: an `OSError` of Arrow has no errno."""
     return isinstance(error, pa.ArrowException) or (type(error) is OSError and error.errno is None)

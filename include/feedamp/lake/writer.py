@@ -121,7 +121,7 @@ class LakeWriter:
             if stored != file.rows:
                 raise IncompleteError(
                     f"{file.rows} rows of {file.table} were to be written, but {file.path or 'no file'} holds "
-                    f"{stored}. Nothing of it counts; the next try writes them again."
+                    f"{stored}. None of them is published; the next try writes them again."
                 )
         return files
 
@@ -192,5 +192,5 @@ def _broken_by(failure: Exception) -> IncompleteError:
     if isinstance(failure, OSError) and failure.strerror:
         why = failure.strerror
     return IncompleteError(
-        f"The lake could not be written ({why}). Nothing of this try counts; the next one writes it again."
+        f"The lake could not be written ({why}). Nothing of this try is published; the next try writes everything again."
     )
