@@ -24,7 +24,7 @@ from __future__ import annotations
 
 
 class FeedAmpError(Exception):
-    """Root of the tree; catch it only at the edge of a step."""
+    """Root of the tree; catch it only where a step begins and ends."""
 
     def __init__(
         self, message: str, *, seller_id: str | None = None, mp_order_number: str | None = None

@@ -28,7 +28,7 @@ FINAL_STATES = frozenset({MarketplaceState.SHIPPED, MarketplaceState.CANCELLED})
 
 
 class Struct(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Base of every value that FeedAMP sends or takes; values with equal content are equal."""
+    """Base of every value that FeedAMP sends or receives; values with equal content are equal."""
 
 
 class Customer(Struct, frozen=True):
@@ -41,7 +41,7 @@ class Customer(Struct, frozen=True):
 
 
 class Address(Struct, frozen=True):
-    """Where the order goes (contract 3.6)."""
+    """Where the order is shipped to (contract 3.6)."""
 
     full_name: str | None = None
     address1: str | None = None

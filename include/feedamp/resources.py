@@ -24,7 +24,7 @@ from feedamp.warehouse import Warehouse
 
 @dataclass(frozen=True)
 class Resources:
-    """Everything a step needs; built in one place (wiring)."""
+    """Everything a step needs; built only by `feedamp_airflow.wiring`."""
 
     state: State
     cipher: TokenCipher

@@ -22,7 +22,7 @@ class Run:
     dry_run: bool = False
 
     def slug(self, step: str, now: datetime) -> str:
-        """A file name for this try of this run. It includes the time, because a run id can be used again."""
+        """A name for the files of this try of this run. It includes the time, because a run id can be used again."""
         short = re.sub(r"[^A-Za-z0-9]+", "_", self.dag_id.removeprefix("feedamp_"))
         mark = hashlib.sha256(f"{self.dag_id}/{self.run_id}".encode()).hexdigest()[:8]
         return f"{short}-{step}-{mark}-{now:%Y%m%dT%H%M%S%f}-{self.try_number}"

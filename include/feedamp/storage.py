@@ -19,9 +19,9 @@ from fsspec.implementations.local import LocalFileSystem
 
 from feedamp.errors import ConfigurationError, FeedAmpError, TransientError
 
-# In these no folder has to be created, and an object is written completely or not at all.
+# In these stores no folder has to be created, and an object is written completely or not at all.
 OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl"})
-# Size of the blocks that are read and written: the default of s3fs is 50 MB per open file; S3 takes none below 5 MB.
+# Size of the blocks that are read and written: the default of s3fs is 50 MB per open file; S3 accepts none below 5 MB.
 BLOCK_BYTES = 8 << 20
 _NO_CREDENTIALS = frozenset(
     {

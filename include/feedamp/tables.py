@@ -2,8 +2,8 @@
 
 Arrow schemas, DDL and the data dictionary in docs are generated from these declarations. Times are UTC with
 zone, money is DECIMAL(18,4) in major units of `currency`, and API fields without a column are in `extra` as
-JSON. `recorded_at` exists only in the lake: the time from which a row holds. Of two rows with the same key the
-one with the later `recorded_at` wins (promise 4). In snapshot tables it is `read_at`, when the request was sent.
+JSON. `recorded_at` exists only in the lake: the time from which a row is valid. Of two rows with the same key the
+one with the later `recorded_at` wins (promise 4). In snapshot tables it is the time at which the request was sent.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Type(Enum):
     def fits(self, value: object) -> bool:
         """Whether a value other than None can be stored as this type without loss."""
         python = type(value)
-        # Nearly all values take one of these short cuts; converting each with Arrow takes longer than writing it.
+        # One of these short cuts decides nearly all values; converting each value with Arrow takes longer than writing it.
         if python is str and value.isascii():  # type: ignore[attr-defined]
             return self in _TEXTS
         if python is int and -_SMALL < value < _SMALL:  # type: ignore[operator]
@@ -210,13 +210,17 @@ ORDERS = Table(
         _text("sales_channel", "Channel inside the marketplace, usually a region."),
         _time("purchase_date", "When the customer placed the order."),
         _text("currency", "ISO 4217 code of every amount of the order."),
-        _text("status", "FeedAMP's own status (contract 7.1); null until seen."),
+        _text("status", "FeedAMP's own status (contract 7.1); null until the order was read from FeedAMP."),
         STATE,
-        Column("acknowledged", Type.BOOLEAN, "The seller has acknowledged the order; null until seen."),
+        Column(
+            "acknowledged",
+            Type.BOOLEAN,
+            "The seller has acknowledged the order; null until it was read from FeedAMP.",
+        ),
         Column(
             "is_marketplace_fulfilled",
             Type.BOOLEAN,
-            "The marketplace ships the order itself; null until seen.",
+            "The marketplace ships the order itself; null until the order was read from FeedAMP.",
         ),
         _count("units_ordered", "Units ordered, over all lines."),
         _count("units_shipped", "Units shipped, over all lines, including lines that were not ordered."),
@@ -228,7 +232,10 @@ ORDERS = Table(
             "When FeedAMP first accepted the PUT, or the PUT of a repair that placed it again. Null if not placed from here.",
         ),
         _time("closed_at", "When FeedAMP accepted SHIPPED or CANCELLED; null while open."),
-        _time("extracted_at", "When the request that returned this snapshot was sent; null until seen."),
+        _time(
+            "extracted_at",
+            "When the request that returned this snapshot was sent; null until the order was read from FeedAMP.",
+        ),
         _text(
             "snapshot_hash",
             "Hash of the fields that validate and close decide on; equal content gives an equal hash.",

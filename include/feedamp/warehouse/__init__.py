@@ -49,7 +49,7 @@ class LoadSession(Protocol):
         """(seller_id, mp_order_number) of `orders` purchased from `start` (inclusive) to `end` (exclusive)."""
 
     def absent(self, table: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Those of the given rows that no row of a table equals; all name the same columns, and null equals null."""
+        """The given rows that the table lacks; all have the same columns, and null equals null."""
 
     def torn_orders(self, seller_ids: Sequence[str] = ()) -> Iterator[tuple[str, str, str]]:
         """(table, seller_id, mp_order_number) where the units in a table differ from the totals of the order."""
@@ -81,7 +81,7 @@ class Warehouse(Protocol):
         """Its location, without secrets, for messages."""
 
     lock_wait_s: float
-    """How long to wait for another process; if it takes longer, that is an error."""
+    """How long to wait for another process before `BusyError` is raised."""
 
     def session(self, *, wait_s: float | None = None) -> AbstractContextManager[LoadSession]:
         """Opens the warehouse and creates or upgrades its schema; waits at most `wait_s`, or `lock_wait_s`, for others.

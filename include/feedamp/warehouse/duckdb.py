@@ -141,7 +141,7 @@ class DuckDbWarehouse:
 
     @contextmanager
     def _writer_lock(self, give_up_at: float) -> Iterator[None]:
-        """Locks out other loads of this package; the lock ends when the process ends, even if it is killed."""
+        """Locks out other loads by this package; the lock ends when the process ends, even if it is killed."""
         with Path(f"{self.path}.lock").open("a+") as file:
 
             def take() -> None:
@@ -260,11 +260,11 @@ class DuckDbEngine:
         return found
 
     def index(self, table: Table) -> Sequence[str]:
-        """None: a scan by column is as fast."""
+        """No statements: a scan by column is as fast."""
         return ()
 
     def users_of(self, schema: str, relation: str) -> list[str]:
-        """None: a DuckDB view is looked up when it is read."""
+        """No views: DuckDB resolves a view only when it is read, so a view prevents no change."""
         return []
 
 

@@ -27,7 +27,7 @@ _HASH_DIGITS = 7  # hexadecimal; so few that the sum over all rows of a table fi
 
 
 def absent(engine: Engine, table: Table, rows: Sequence[Row]) -> list[Row]:
-    """Those of the given rows that no row of the table equals; all name the same columns, and null equals null."""
+    """The given rows that the table lacks; all have the same columns, and null equals null."""
     if not rows:
         return []
     columns = tuple(column for column in table.columns if column.name in rows[0])

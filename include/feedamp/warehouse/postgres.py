@@ -21,7 +21,7 @@ from feedamp.warehouse.session import Session
 from feedamp.warehouse.structure import prepare
 from feedamp.warehouse.views import VIEWS
 
-_LOADER_LOCK = 7_236_051  # any constant: the loader's advisory lock; differs from those of the state
+_LOADER_LOCK = 7_236_051  # the loader's advisory lock: any constant that the state's locks do not use
 _TYPES = {
     Type.TEXT: "TEXT",
     Type.INTEGER: "BIGINT",
@@ -36,7 +36,7 @@ _TYPES = {
 _CHILD_NAMES = {child.name for child in CHILDREN}
 _META_INDEXES = {
     "order_versions": f"CREATE UNIQUE INDEX ON {META}.order_versions (seller_id, mp_order_number)",
-    "row_versions": f"CREATE INDEX ON {META}.row_versions USING hash (row_key)",  # of any length
+    "row_versions": f"CREATE INDEX ON {META}.row_versions USING hash (row_key)",  # hash: a key may have any length
 }
 # If the loader's machine is lost, its lock is released after two minutes instead of the system's default of two hours.
 _KEEPALIVE = "SET tcp_keepalives_idle = 60; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 6"
@@ -172,7 +172,7 @@ class PostgresEngine:
         except BaseException:
             with suppress(dbapi.Error):  # a lost connection has ended the transaction
                 self._connection.rollback()
-            self._scratches.clear()  # what was created or replaced in this transaction is not there any longer
+            self._scratches.clear()  # tables that this transaction created or replaced no longer exist
             raise
 
     def scratch(self, name: str, columns: str) -> None:
@@ -208,7 +208,7 @@ class PostgresEngine:
         self.execute(f"ANALYZE pg_temp.{name}")
 
     def has_more_memory_for(self, error: Exception) -> bool:
-        """No: the memory is the server's."""
+        """Always False: the server manages its own memory."""
         return False
 
     def relations(self, schema: str) -> dict[str, dict[str, str]]:

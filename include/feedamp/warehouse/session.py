@@ -131,7 +131,7 @@ class Session:
             yield from ((row["seller_id"], row["mp_order_number"]) for row in found)
 
     def absent(self, table: str, rows: Sequence[Row]) -> list[Row]:
-        """Those of the given rows that no row of a table equals; all name the same columns, and null equals null."""
+        """The given rows that the table lacks; all have the same columns, and null equals null."""
         return missing_rows.absent(self._engine, self._tables[table], rows)
 
     def torn_orders(self, seller_ids: Sequence[str] = ()) -> Iterator[tuple[str, str, str]]:
@@ -166,7 +166,7 @@ class Session:
             if failure is None:
                 raise
             if isinstance(failure, FeedAmpError) and not isinstance(failure, IncompleteError):
-                raise failure from error  # the store failed, the manifest is not at fault
+                raise failure from error  # the store failed; the manifest is not at fault
             why = str(failure) if isinstance(failure, FeedAmpError) else f"{type(failure).__name__}."
             raise IncompleteError(
                 f"Manifest {manifest.path} cannot be loaded: {why} The warehouse was not changed."

@@ -64,7 +64,8 @@ def _as_in_orders(name: str) -> Column:
 
 LATE_ORDERS = View(
     "late_orders",
-    "Counted orders that are open after `latest_ship_date`: a parcel is still missing. The exact moment decides.",
+    "Counted orders that are open after `latest_ship_date`: a parcel is still missing. An order counts "
+    "from that exact moment, not from the end of the day.",
     (
         SELLER,
         NUMBER,
@@ -120,7 +121,7 @@ FROM sent WHERE first_shipped_on IS NOT NULL""",
 SELLER_SCORECARDS = View(
     "seller_scorecards",
     "One row per seller and window of 30 and 60 days: what the big marketplaces measure. A window holds the counted "
-    "orders purchased from exactly that long ago until now. A seller without one has a row of zeros and nulls.",
+    "orders purchased from exactly that long ago until now. A seller without counted orders has a row of zeros and nulls.",
     (
         SELLER,
         _count("window_days", "30 or 60."),
@@ -130,7 +131,7 @@ SELLER_SCORECARDS = View(
         _count(
             "orders_due",
             "Counted orders with a `latest_ship_date` that are shipped as far as they will be (not open, a unit "
-            "shipped), or open after that day is over. An order cancelled completely is not due.",
+            "shipped), or still open when that day is over. An order that was cancelled completely is not due.",
         ),
         _count(
             "orders_late",
@@ -141,8 +142,8 @@ SELLER_SCORECARDS = View(
         _rate("on_time_rate", "1 - late_rate."),
         _count(
             "shipments_judged",
-            "Rows of `shipments` of counted orders that are `valid`, `invalid` or have no tracking number. What is "
-            "`unverified` is left out, since it is neither right nor wrong for sure. A parcel with two lines is two rows.",
+            "Rows of `shipments` of counted orders that are `valid`, `invalid` or have no tracking number. "
+            "Other `unverified` ones are left out, since they may be right or wrong. A parcel with units of two lines is two rows.",
         ),
         _count("shipments_valid", "Those whose tracking number is `valid`."),
         _rate("valid_tracking_rate", "shipments_valid / shipments_judged."),
@@ -213,7 +214,7 @@ FROM totals""",
 OPEN_FINDINGS_BY_AGE = View(
     "open_findings_by_age",
     "One row per seller and kind of finding that is neither resolved nor waived, counted by age since `found_at`. "
-    "Exactly a day old is up to a day.",
+    "A finding that is exactly 24 hours old is in `up_to_1_day`.",
     (
         SELLER,
         Column("kind", Type.TEXT, "See docs/runbook.md."),
