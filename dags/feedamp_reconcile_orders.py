@@ -18,10 +18,10 @@ counted as `not_extracted_yet`.
 **Backfill**: a range of days, in the UI or by `airflow backfill create --dag-id feedamp_reconcile_orders
 --from-date 2026-03-01 --to-date 2026-03-31`; add `--dag-run-conf '{"repair": true}'` to repair. Each run compares exactly
 its day. Scheduled runs add every order that has been open for longer than `stale_after_days`. A manual run compares the
-last day that had ended by its date, or by now: for 6 March give 7 March.
+last full UTC day before its logical date (before now, if it has none): to compare 6 March, enter 7 March.
 
 **Red** means that some sellers could not be read, an order could not be placed again, or another process had the
-warehouse locked. Differences leave the run green, also those that require action: the log names each order and what to do.
+warehouse locked. Differences leave the run green, even those that require action: the log names each order and what to do.
 `gate` of a scheduled run also proves that the warehouse has everything that the state knows. If something is missing, it
 is red and names the first orders; `feedamp lake verify --repair` restores them.
 """

@@ -53,9 +53,9 @@ MovingKind = Literal["move_up", "move_down", "shift_pages", "change_after_read"]
 - `change_after_read`: an order is updated right after the page that shows it."""
 
 TimeKind = Literal["index_lag", "clock_apart"]
-"""A correct answer of another time. `index_lag`: lists show and filter the orders as they were `seconds` ago, while single
-orders are up to date. `clock_apart`: the Date header and the times that filters compare come from a clock that is
-`seconds` ahead (negative: behind)."""
+"""A correct answer for another point in time. `index_lag`: lists show and filter the orders as they were `seconds` ago,
+while single orders are up to date. `clock_apart`: the Date header and the times that filters compare come from a clock
+that is `seconds` ahead (negative: behind)."""
 
 Kind = InsteadKind | LostKind | ContentKind | MovingKind | TimeKind
 

@@ -52,7 +52,7 @@ def holds_secret(world: World, credential: str) -> bool:
 
 @dataclass(slots=True)
 class Refused:
-    """The 401s of one access token: for each request the connections that got one, for each connection the first time."""
+    """The 401s of one access token: connections that received one, by request; time of the first one, by connection."""
 
     requests: dict[tuple[str, str, tuple[tuple[str, str], ...]], list[str]] = field(default_factory=dict)
     connections: dict[str, float] = field(default_factory=dict)

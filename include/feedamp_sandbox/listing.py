@@ -56,7 +56,7 @@ def list_orders(world: World, call: Call, seller_id: str, fault: Fault | None = 
 
 
 def by_another_clock(query: Query, ahead: timedelta) -> Query:
-    """The query as a server would answer it whose clock and time stamps are ahead of the sandbox's."""
+    """The query as answered by a server whose clock and time stamps are ahead of the sandbox's."""
 
     def shifted(bound: datetime | None) -> datetime | None:
         return bound and bound - ahead

@@ -60,7 +60,7 @@ class SandboxOptions:
     `keep_older_grants`: a new consent of a seller does not end the earlier grants.
     `optional_fields`: required fields of PUT that may be missing, dotted (which are required is inferred, 3.6).
     `last_cursor`: what the last page has as `next_cursor` (Q26). `show_errors`: whether orders have `errors` (Q12).
-    `fulfillments_in_list`: their shape in GET /orders and GET /orders/{n}, which is only inferred (3.2).
+    `fulfillments_in_list`: shape of `fulfillments` in GET /orders and GET /orders/{n}, which is only inferred (3.2).
     `sparse_fulfillments`: leaves out empty lists and `pending` (Q15). `put_status`: the status of a PUT (Q7).
     `behaviors`: what simulated sellers do, with weights. `latency_s`: delay before every answer, in seconds.
     `pace_s`: simulated sellers act every so many seconds; 0: only when told to.

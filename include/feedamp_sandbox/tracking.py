@@ -30,7 +30,7 @@ class Parcel(NamedTuple):
 
     @property
     def mistyped(self) -> bool:
-        """Whether the seller typed something else than the real values."""
+        """Whether the seller typed anything other than the real values."""
         return (self.carrier, self.tracking_number) != (self.typed_carrier, self.typed_tracking_number)
 
 

@@ -11,7 +11,7 @@ from feedamp.api.transport import Endpoint
 from feedamp.errors import ConfigurationError
 
 _Number = TypeVar("_Number", int, float)
-# Extras of a Postgres connection that are libpq's own; Airflow's others (cursor, iam, …) mean nothing here.
+# Extras of a Postgres connection that are passed on to libpq; Airflow's others (cursor, iam, …) are ignored.
 _LIBPQ_EXTRAS = (
     "sslmode",
     "sslrootcert",
@@ -40,7 +40,7 @@ class AirflowConnection(Protocol):
 
 
 def libpq_options(connection: AirflowConnection) -> dict[str, str]:
-    """What a Postgres connection's extras say of TLS and timeouts, as libpq takes it."""
+    """The TLS and timeout settings in a Postgres connection's extras, as libpq options."""
     extra = connection.extra_dejson or {}
     return {name: str(extra[name]) for name in _LIBPQ_EXTRAS if extra.get(name) not in (None, "")}
 
@@ -104,7 +104,7 @@ def _flag(value: Any) -> bool:
 
 
 def _verify(value: Any) -> bool | str:
-    """True, False or the path of a CA bundle; forms save text."""
+    """True, False or the path of a CA bundle; the connection form saves all of them as text."""
     if value is None or value == "" or value is True:
         return True
     text = str(value).strip()

@@ -77,7 +77,7 @@ def _option(name: str, kind: str, default: str | None, description: str) -> dict
 _SENSITIVE = {"encryption_key", "state_url", "inbox_url", "lake_url", "journal_url"}
 
 _OPTIONS: dict[str, tuple[str, str | None, str]] = {
-    "conn_id": ("string", "feedamp_default", "Connection of sellers that have none of their own."),
+    "conn_id": ("string", "feedamp_default", "Connection of sellers for which no other one is set."),
     "state_url": ("string", None, "State database; empty: SQLite file feedamp/state.db in AIRFLOW_HOME."),
     "state_conn_id": (
         "string",
@@ -87,7 +87,7 @@ _OPTIONS: dict[str, tuple[str, str | None, str]] = {
     "journal_url": (
         "string",
         None,
-        "Folder of encrypted tokens that the state could not take; empty: beside a SQLite state, or in the lake.",
+        "Folder of encrypted tokens that could not be stored in the state; empty: beside a SQLite state, or in the lake.",
     ),
     "inbox_url": ("string", None, "Folder of order files; empty: feedamp/inbox in AIRFLOW_HOME."),
     "inbox_settle_s": ("float", "10", "Seconds; a file younger than this waits while its size changes."),
@@ -105,14 +105,14 @@ _OPTIONS: dict[str, tuple[str, str | None, str]] = {
         "120",
         "Seconds that work may wait for a locked DuckDB file, or another loader on Postgres, before a run is red.",
     ),
-    "duckdb_memory_limit": ("string", "512MB", "Memory DuckDB may take."),
+    "duckdb_memory_limit": ("string", "512MB", "Memory that DuckDB may use."),
     "encryption_key": (
         "string",
         None,
         "Fernet key of the tokens at rest; empty: a key file beside a SQLite state.",
     ),
     "sellers_per_task": ("integer", "50", "Sellers in one mapped task; there are never more than 200 tasks."),
-    "page_size": ("integer", "50", "Orders a page, 10 to 50."),
+    "page_size": ("integer", "50", "Orders per page, 10 to 50."),
     "overlap_minutes": ("float", "10", "Minutes by which an extraction starts before the last complete one."),
     "max_rejected_ratio": (
         "float",

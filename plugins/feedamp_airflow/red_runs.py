@@ -36,7 +36,7 @@ Said = Mapping[tuple[str, int], tuple[Told | None, int]]
 
 
 def tells_why_it_fails(step: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Makes a task record in the state what ended it, unless the step has done so; a dry run records nothing."""
+    """Makes a task record the error that ends it in the state, unless the step has done so; a dry run records nothing."""
 
     def decorate(task: Callable[P, R]) -> Callable[P, R]:
         @wraps(task)

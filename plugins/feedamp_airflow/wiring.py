@@ -30,7 +30,7 @@ from feedamp_airflow.sql_inbox import SqlInbox
 from feedamp_airflow.storages import open_store
 
 LookUp = Callable[[str], AirflowConnection]
-# How long a task goes on asking for a connection, and the time between two attempts.
+# How long a task keeps trying to read a connection, and the time between two attempts.
 LOOK_UP_PATIENCE_S, LOOK_UP_PAUSE_S = 60.0, 3.0
 
 
@@ -161,7 +161,7 @@ def _typed(connection: Any) -> AirflowConnection:
 
 
 def _journal_url(options: Options, state_url: str) -> str:
-    """Beside a SQLite state, whose machine is the only one; otherwise in the lake, which every machine reaches."""
+    """By default beside a SQLite state, which only one machine uses; otherwise in the lake, which all machines reach."""
     file = make_url(state_url).database
     if options.journal_url or not state_url.startswith("sqlite") or not file:
         return options.journal_url or f"{options.lake_url.rstrip('/')}/_journal"

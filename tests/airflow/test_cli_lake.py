@@ -41,10 +41,10 @@ def test_the_command_puts_files_together_and_says_what_it_did(lived_in):
     done = lived_in.run("lake", "compact", "--before", "2999-01-01")
     assert done.code == 0
     assert "manifests were combined into 1;" in done.out
-    assert "and 1 files that killed writers left" in done.out
+    assert "and 1 files left by killed writers were removed" in done.out
     assert len(parquet_files(lived_in.env)) > before - 1  # the old ones wait for a day
     again = lived_in.run("lake", "compact", "--before", "2999-01-01")
-    assert again.out.startswith("0 manifests were combined into 0; 0 that were replaced before")
+    assert again.out.startswith("0 manifests were combined into 0; 0 manifests replaced earlier")
     assert lived_in.run("warehouse", "rebuild").out.strip() == "rebuilt from 1 manifest"
 
 

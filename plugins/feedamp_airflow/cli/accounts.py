@@ -21,10 +21,10 @@ def unclear(known: Sequence[Seller]) -> dict[str, str]:
 
 
 def _is_mixed_up(seller: Seller, other: Seller | None) -> bool:
-    """Whether the seller is still mixed up with the other one: until exactly one of the two is paused.
+    """Whether the seller still counts as mixed up with the other one: a pair does until exactly one of the two is paused.
 
-    Resuming a seller ends it for that seller; the other one stays mixed up until it is resumed as well. A refused grant
-    does not end it.
+    Resuming a seller ends the mix-up for that seller only; the other one remains mixed up until it is resumed as well.
+    A refused grant does not end it.
     """
     if seller.mixed_with is None or other is None:
         return False

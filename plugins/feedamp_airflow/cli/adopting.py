@@ -1,4 +1,4 @@
-"""`feedamp adopt`: takes orders that another system placed into lake, warehouse and ledger."""
+"""`feedamp adopt`: records, in ledger, lake and warehouse, orders that another system placed."""
 
 from __future__ import annotations
 

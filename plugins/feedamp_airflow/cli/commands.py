@@ -23,9 +23,9 @@ A line counts as
              were placed for the seller, or another seller's: the token is stored and not used until --force is given
 
 Refused lines are named on stderr. Repeating an import changes nothing."""
-_ADOPT = """Takes orders that FeedAMP has and this ledger never placed into lake, warehouse and ledger: all that
-FeedAMP imported, or a seller changed, since a moment. From then on they are validated like the rest. Nothing is
-sent. An adopted order can be closed only with its body: deliver it to the inbox as it was placed.
+_ADOPT = """Records, in ledger, lake and warehouse, orders that FeedAMP has but that another system placed: all that
+FeedAMP imported, or that a seller changed, since a given moment. From then on they are validated like all others.
+Nothing is sent. An adopted order can be closed only with its body: deliver it to the inbox as it was placed.
 
 Repeating it changes nothing; an order that the ledger knows is not changed."""
 _VERIFY = """Compares the state with the warehouse, and with a warehouse built from the lake alone: orders, placements,

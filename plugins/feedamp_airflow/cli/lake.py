@@ -25,8 +25,7 @@ def compact_lake(given: argparse.Namespace, out: Output) -> int:
         counts = compact(resources, run, before=before)
     out.say(
         f"{counts['replaced']} manifests were combined into {counts['written']}; "
-        f"{counts['removed']} that were replaced before are removed, "
-        f"and {counts['leftovers']} files that killed writers left"
+        f"{counts['removed']} manifests replaced earlier and {counts['leftovers']} files left by killed writers were removed"
     )
     return DONE
 

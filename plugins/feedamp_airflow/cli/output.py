@@ -14,7 +14,7 @@ WIDEST_CELL = 100
 
 @dataclass(frozen=True)
 class Output:
-    """`out` gets the answer and nothing else, `err` messages about it."""
+    """`out` receives only the answer of a command; `err` receives messages about it."""
 
     out: TextIO
     err: TextIO
@@ -35,7 +35,7 @@ class Output:
         self.out.flush()
 
     def table(self, names: Sequence[str], rows: Iterable[Sequence[object]], *, indent: int = 0) -> None:
-        """Aligned columns under their names; nothing but the names if there is no row."""
+        """Aligned columns under their names; only the names if there are no rows."""
         lines = [tuple(names), *(tuple(cell(value) for value in row) for row in rows)]
         widths = [max(len(line[column]) for line in lines) for column in range(len(names))]
         for line in lines:

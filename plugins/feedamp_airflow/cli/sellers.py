@@ -106,7 +106,7 @@ def show(given: argparse.Namespace, out: Output) -> int:
 
 
 def pause(given: argparse.Namespace, out: Output) -> int:
-    """Stops all traffic of a seller. Safe to repeat."""
+    """Stops placing, reading and closing for a seller; its grant is still refreshed. Safe to repeat."""
     return _pause(given.seller, out, paused=True)
 
 
