@@ -14,7 +14,7 @@ import msgspec
 from feedamp.errors import UnreadableError
 
 _ENCODER = msgspec.json.Encoder(order="deterministic", decimal_format="number")
-_BODY = msgspec.json.Encoder(decimal_format="number")  # money goes out as JSON numbers (contract 1)
+_BODY = msgspec.json.Encoder(decimal_format="number")  # money is sent as JSON numbers (contract 1)
 
 
 def encode(value: Any) -> bytes:

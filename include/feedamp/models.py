@@ -85,7 +85,7 @@ class Cancellation(Struct, frozen=True):
 
 
 class LineFulfillment(Struct, frozen=True):
-    """What the seller did with one line (contract 3.4)."""
+    """The shipments and cancellations of one line (contract 3.4)."""
 
     mp_line_number: str
     shipments: tuple[Shipment, ...] = ()

@@ -90,7 +90,7 @@ _SMALL = 1 << 31
 
 
 class Merge(StrEnum):
-    """How a batch of rows goes into the warehouse table."""
+    """How a batch of rows is merged into the warehouse table."""
 
     SNAPSHOT = "snapshot"  # all rows of an order are replaced when a newer snapshot arrives
     LATEST = "latest"  # one row per key; the row with the later `recorded_at` replaces the earlier one

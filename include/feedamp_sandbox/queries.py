@@ -105,7 +105,7 @@ class QueryReader:
         return tuple(self.given[name].split(",")) if name in self.given else None
 
     def time(self, name: str) -> datetime | None:
-        """A date-time as UTC; without an offset it is taken as New York time (1) and counted as a broken rule."""
+        """A date-time as UTC; without an offset it is read as New York time (1) and counted as a broken rule."""
         text = self.given.get(name)
         if text is None:
             return None

@@ -36,7 +36,7 @@ def get_provider_info() -> dict[str, Any]:
                         "Requests per second", "Allowed rate per seller; 2 if empty.", "number"
                     ),
                     "max_connections": _field(
-                        "Connections", "Open at once per task; 32 if empty.", "integer"
+                        "Connections", "Open at the same time, per task; 32 if empty.", "integer"
                     ),
                     "timeout_s": _field("Timeout (s)", "For a whole request; 30 if empty.", "number"),
                     "allow_http": _field(
@@ -97,7 +97,11 @@ _OPTIONS: dict[str, tuple[str, str | None, str]] = {
         "Query that returns seller_id and order (JSON), one order per row; rows are read like those of inbox files.",
     ),
     "inbox_sql_conn_id": ("string", None, "Airflow SQL connection that inbox_sql is run on."),
-    "lake_url": ("string", None, "Where Parquet goes, any fsspec URL; empty: feedamp/lake in AIRFLOW_HOME."),
+    "lake_url": (
+        "string",
+        None,
+        "Location of the Parquet files, any fsspec URL; empty: feedamp/lake in AIRFLOW_HOME.",
+    ),
     "warehouse_conn_id": ("string", None, "Airflow Postgres connection of the warehouse; empty: DuckDB."),
     "duckdb_path": ("string", None, "The DuckDB file; empty: feedamp/warehouse.duckdb in AIRFLOW_HOME."),
     "duckdb_lock_wait_s": (

@@ -92,7 +92,7 @@ class TokenJournal:
         return Reservation(self, name)
 
     def pairs_of(self, seller_id: str) -> list[tuple[str, JournaledPair]]:
-        """(name, pair) of each of the seller's pairs, oldest generation first; `remove` takes the name.
+        """(name, pair) of each of the seller's pairs, oldest generation first; the name is for `remove`.
 
         Raises:
             TransientError: the store cannot be reached.

@@ -296,8 +296,8 @@ class Tokens:
                 raise error
             if loop.time() >= give_up_at:
                 raise TransientError(
-                    "The state database did not take new tokens in time; they are in the journal, and the next "
-                    "refresh takes them from there.",
+                    "New tokens could not be stored in the state database in time; they are in the journal, and the "
+                    "next refresh stores them.",
                     seller_id=grant.seller_id,
                 ) from error
             if done:

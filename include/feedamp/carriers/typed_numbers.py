@@ -36,7 +36,7 @@ def clean(number: str) -> str:
 
 
 def spreadsheet_damage(typed: str) -> str:
-    """What a spreadsheet did to the number, given as it was typed; empty if there is no sign of damage.
+    """How a spreadsheet damaged the number, which is passed as it was typed; empty if there is no sign of damage.
 
     Lost leading zeros are not detected here, because they depend on the carrier.
     """

@@ -46,7 +46,7 @@ def check_body(
 
 
 class _Check:
-    """One pass over one body. `path` has indexes and goes into reasons; `name` has none and is used for look-ups."""
+    """One pass over one body. `path` has indexes and is shown in reasons; `name` has none and is used for look-ups."""
 
     def __init__(self, rules: BodyRules) -> None:
         self.rules = rules
