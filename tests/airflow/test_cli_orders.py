@@ -196,16 +196,18 @@ def test_replay_takes_what_todays_options_allow(feedamp_env):
     feedamp_env.deliver("a.jsonl", "M-1", gift_note="x")
     feedamp_env.deliver("b.jsonl", "M-2", gift_note="x")
     assert (
-        feedamp_env.run("rejected", "replay").out == "taken 0, to place again 0, still rejected 2, left 0\n"
+        feedamp_env.run("rejected", "replay").out
+        == "accepted 0, to place again 0, still rejected 2, skipped 0\n"
     )
     feedamp_env.env.set_options(extra_order_fields="gift_note")
     one = feedamp_env.run("rejected", "replay", "--source", "b.jsonl")
-    assert (one.code, one.out) == (0, "taken 1, to place again 0, still rejected 0, left 0\n")
+    assert (one.code, one.out) == (0, "accepted 1, to place again 0, still rejected 0, skipped 0\n")
     assert show(feedamp_env, "M-2")["phase"] == "to_place"
     assert [r["source"] for r in feedamp_env.run("rejected", "list", "--json").json] == ["a.jsonl"]
-    assert feedamp_env.run("rejected", "replay").out.startswith("taken 1")
+    assert feedamp_env.run("rejected", "replay").out.startswith("accepted 1")
     assert (
-        feedamp_env.run("rejected", "replay").out == "taken 0, to place again 0, still rejected 0, left 0\n"
+        feedamp_env.run("rejected", "replay").out
+        == "accepted 0, to place again 0, still rejected 0, skipped 0\n"
     )
 
 
@@ -225,7 +227,7 @@ def test_a_reject_is_dismissed_by_the_id_that_the_list_shows(feedamp_env):
     again = feedamp_env.run("rejected", "dismiss", first["reject_id"], "--reason", "again")
     assert (again.code, "already" in again.out) == (0, True)
     feedamp_env.env.set_options(extra_order_fields="gift_note")
-    assert feedamp_env.run("rejected", "replay").out.startswith("taken 1,")
+    assert feedamp_env.run("rejected", "replay").out.startswith("accepted 1,")
 
 
 def test_others_write_while_ids_are_looked_up(feedamp_env, monkeypatch):
@@ -273,7 +275,7 @@ def refused(feedamp_env):
 def test_replay_sends_an_order_that_feedamp_refused_once_more(refused, monkeypatch):
     assert codes(refused.run("rejected", "list", "--json")) == [("feedamp", "refused_by_feedamp")]
     done = refused.run("rejected", "replay")
-    assert (done.code, done.out) == (0, "taken 0, to place again 1, still rejected 0, left 0\n")
+    assert (done.code, done.out) == (0, "accepted 0, to place again 1, still rejected 0, skipped 0\n")
     assert (show(refused)["phase"], show(refused)["reason"]) == ("to_place", None)
     assert refused.run("rejected", "list", "--json").json == []
     refused.place()  # FeedAMP still refuses it
@@ -284,13 +286,17 @@ def test_replay_sends_an_order_that_feedamp_refused_once_more(refused, monkeypat
 def test_replay_ignores_a_reject_whose_order_was_redelivered_correctly(refused):
     refused.deliver("b.jsonl", "M-1")
     refused.place()
-    assert refused.run("rejected", "replay").out == "taken 0, to place again 0, still rejected 0, left 0\n"
+    assert (
+        refused.run("rejected", "replay").out == "accepted 0, to place again 0, still rejected 0, skipped 0\n"
+    )
     assert show(refused)["phase"] == "settled"
 
 
 def test_a_reject_that_only_says_what_differs_is_left(placed):
     placed.deliver("b.jsonl", "M-1", currency="EUR")
     assert codes(placed.run("rejected", "list", "--json")) == [("inbox", "body_changed")]
-    assert placed.run("rejected", "replay").out == "taken 0, to place again 0, still rejected 0, left 1\n"
+    assert (
+        placed.run("rejected", "replay").out == "accepted 0, to place again 0, still rejected 0, skipped 1\n"
+    )
     assert codes(placed.run("rejected", "list", "--json")) == [("inbox", "body_changed")]
     assert placed.run("status").code == 0

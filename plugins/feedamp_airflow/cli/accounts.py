@@ -99,7 +99,7 @@ def _set_aside_steps(known: list[Seller]) -> list[str]:
         f"Seller {seller.seller_id}: {_reason(seller, None)}. If the seller was signed in with the wrong account, sign out of "
         f"FeedAMP and open a new link from `feedamp sellers authorize-url {seller.seller_id}`, then `feedamp sellers "
         f"authorize {seller.seller_id} --code=C --state=S`. If the account is right, `feedamp sellers authorize "
-        f"{seller.seller_id} --force` takes the grant that is set aside."
+        f"{seller.seller_id} --force` uses the grant that is set aside."
         for seller in known
         if seller.grant_reason is not None
     ]

@@ -159,7 +159,7 @@ def _compare(resources: Resources, seller: Seller, out: Output, *, force: bool) 
             f"The new grant of seller {seller.seller_id} is set aside: {check.reason}; {before}. Was the seller signed "
             f"in to FeedAMP with the right account? If not, sign out there and use a new link from `feedamp sellers "
             f"authorize-url {seller.seller_id}`. If the account is right, `feedamp sellers authorize "
-            f"{seller.seller_id} --force` takes this grant."
+            f"{seller.seller_id} --force` uses this grant."
         )
     elif check.verdict is Verdict.NOTHING_TO_COMPARE:
         out.complain(

@@ -156,7 +156,7 @@ def _add_orders(nouns: Nouns[argparse.ArgumentParser]) -> None:
 def _add_adopt(nouns: Nouns[argparse.ArgumentParser]) -> None:
     adopt = nouns.add_parser(
         "adopt",
-        help="take in orders that another system placed",
+        help="record orders that another system placed",
         description=_ADOPT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -130,9 +130,9 @@ def _key(resources: Resources) -> str:
     with resources.state.read() as connection:
         found = next((seller for seller in sellers.find(connection) if seller.grant), None)
         if found is None:
-            return "is a key; no token was encrypted with it yet"
+            return "is valid; no token was encrypted with it yet"
         grants.read(connection, resources.cipher, found.seller_id)
-    return "opens the stored tokens"
+    return "decrypts the stored tokens"
 
 
 def _journal(resources: Resources) -> str:

@@ -83,8 +83,8 @@ def replay_rows(given: argparse.Namespace, out: Output) -> int:
     with opened_resources() as resources:
         counts = replay(resources, given.source or ())
     out.say(
-        f"taken {counts.taken}, to place again {counts.to_place}, still rejected {counts.still_rejected}, "
-        f"left {counts.left}"
+        f"accepted {counts.taken}, to place again {counts.to_place}, still rejected {counts.still_rejected}, "
+        f"skipped {counts.left}"
     )
     return REFUSED if counts.still_rejected else DONE
 
