@@ -3,7 +3,7 @@
 python tools/carrier_docs.py            prints the page
 python tools/carrier_docs.py --write    writes the file
 
-What stands above the mark in the page is written by hand and stays.
+The text above the mark in the page is written by hand and stays.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ MARK = "<!-- Generated from here on from include/feedamp/carriers. To renew it: 
 # Name of a rule: the share of wrong digits that it finds; tests/core/test_carriers_check_digits.py measures them.
 RULES_OF_CHECK_DIGITS = {
     "gs1": "always",
-    "ups": "95 %: at every second place a digit 5 more or less is not seen",
+    "ups": "95 %: at every second place, a digit that is off by 5 is not detected",
     "fedex": "98 %: remainders 0 and 10 share a digit",
-    "modulo_7": "94 %: a digit 7 more or less is not seen",
+    "modulo_7": "94 %: a digit that is off by 7 is not detected",
     "s10": "98 %: two remainders share a digit",
     "luhn": "always",
     "modulo_37_36": "always",
@@ -48,10 +48,10 @@ def _judged() -> str:
     head = """\
 ## Numbers
 
-One row a format. The pattern is for the number without spaces and dashes, in capitals; `CC` stands for any country of
-ISO 3166-1. **Check digit** names the rule ([below](#check-digits)); in brackets: one that a number of the carrier may
-lack, so a wrong one proves nothing.
-**handed over**: numbers of those that deliver for the carrier, `valid` as well.
+One row per format. The pattern applies to the number without spaces and dashes, in capitals; `CC` stands for any country
+of ISO 3166-1. **Check digit** names the rule ([below](#check-digits)). A rule in parentheses means that not every number
+has the check digit, so a wrong one proves nothing.
+**handed over**: numbers of carriers that deliver for this one, which are `valid` as well.
 """
     rows = [
         row for carrier in ALL if carrier.formats and not _is_plain_post(carrier) for row in _formats(carrier)
@@ -105,8 +105,9 @@ def _posts() -> str:
     head = """\
 ## Posts
 
-These use S10 across borders and are judged by it. What they use at home follows rules that are not public (Correios: it
-has nothing but S10) and is `unverified`, unless it is beyond doubt a number of UPS, FedEx or USPS.
+These posts use S10 across borders, and such numbers are checked by its rule. Their domestic numbers follow rules that are
+not public (except Correios, which uses only S10) and are `unverified`, unless they are certainly numbers of UPS, FedEx or
+USPS.
 """
     return head + _table(
         ("post", "id", "country", "also written"),
@@ -124,16 +125,16 @@ def _by_name_only() -> str:
     head = """\
 ## Names
 
-A name is read without marks (®, ™), accents, case and punctuation, and words that name no carrier are passed over:
-"UPS® Ground via PirateShip" is UPS. Where two carriers are named there is no answer. Misspellings are those listed: one
-letter parts SunExpress from YunExpress, so likeness is not asked. What is sold as a label and not as a carrier
-counts for nothing: {shops}.
+Names are compared without marks (®, ™), accents, case and punctuation, and words that name no carrier are skipped:
+"UPS® Ground via PirateShip" is UPS. A name that contains two carriers is not resolved. Only the misspellings listed here
+are recognized, not similar names in general, because SunExpress and YunExpress differ by one letter. Services that sell
+labels and are not carriers are ignored: {shops}.
 """.format(shops=", ".join(spellings.SHOPS))
     middle = """\
 ### Known by name only
 
-No public rule says what their numbers look like, or they ship under the numbers of others. Whatever is stated with one of
-them is `unverified`.
+No public rule says what the numbers of these carriers look like, or they ship under other carriers' numbers. Any number
+stated with one of them is `unverified`.
 """
     names = ("carrier", "id", "also written")
     names = ("carrier", "id", "also written")
@@ -153,7 +154,7 @@ def _check_digits() -> str:
     rows = [
         (f"`{rule.__name__}`", _first_sentence(rule), RULES_OF_CHECK_DIGITS[rule.__name__]) for rule in rules
     ]
-    head = "## Check digits\n\nWhat each finds, if one digit is wrong; the tests measure it.\n"
+    head = "## Check digits\n\nHow often each rule detects one wrong digit; the tests measure it.\n"
     return head + _table(("rule", "how", "one wrong digit is found"), rows)
 
 
@@ -165,8 +166,8 @@ def _hosts() -> str:
     head = """\
 ## Hosts of tracking links
 
-Asked only where the name means no carrier or several. `www.` and the like in front do not matter. Sites that track for
-many carriers are left out.
+Used only if the stated name stands for no carrier or for several. Subdomains such as `www.` are accepted. Sites that track
+parcels of many carriers are left out.
 """
     by_id: dict[str, list[str]] = {}
     for host, carrier in BY_HOST.items():
@@ -177,7 +178,7 @@ many carriers are left out.
 
 def _sources() -> str:
     docs = [f"### {room.__name__.rsplit('.', 1)[-1]}\n\n{inspect.getdoc(room)}" for room in ROOMS]
-    return "## Sources, room by room\n\n" + "\n\n".join(docs)
+    return "## Sources, by module\n\n" + "\n\n".join(docs)
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
