@@ -16,7 +16,7 @@ counted as `not_extracted_yet`.
 | `repair` | empty | make ledger, lake and warehouse agree with FeedAMP, and place orders again that FeedAMP lost; if empty, scheduled runs repair, manual runs and backfills only compare |
 
 **Backfill**: a range of days, in the UI or by `airflow backfill create --dag-id feedamp_reconcile_orders
---from-date 2026-03-01 --to-date 2026-03-31`; add `--dag-run-conf '{"repair": true}'` to repair. Each run compares exactly
+--from-date 2026-03-01T00:00:00Z --to-date 2026-03-31T00:00:00Z`; add `--dag-run-conf '{"repair": true}'` to repair. Each run compares exactly
 its day. Scheduled runs add every order that has been open for longer than `stale_after_days`. A manual run compares the
 last full UTC day before its logical date (before now, if it has none): to compare 6 March, enter 7 March.
 

@@ -137,7 +137,6 @@ No public rule says what the numbers of these carriers look like, or they ship u
 stated with one of them is `unverified`.
 """
     names = ("carrier", "id", "also written")
-    names = ("carrier", "id", "also written")
     rows, more = ([(_label(c), f"`{c.carrier_id}`", _names(c)) for c in group] for group in (judged, known))
     return head + _table(names, rows) + "\n\n" + middle + _table(names, more)
 

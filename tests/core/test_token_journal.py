@@ -16,7 +16,7 @@ from wire import CONN, KEY, NOON, S1, S2, add_seller, journal_of, wired
 
 from feedamp.api import tokens as tokens_module
 from feedamp.api.oauth import Credentials, TokenEndpoint
-from feedamp.api.token_journal import RESERVED_BYTES, JournaledPair
+from feedamp.api.token_journal import RESERVED_BYTES, JournaledPair, TokenJournal
 from feedamp.api.tokens import Tokens
 from feedamp.api.transport import Endpoint, Transport
 from feedamp.errors import ConfigurationError, TransientError
@@ -231,3 +231,36 @@ def test_a_pair_shows_no_token():
     pair = JournaledPair(S1, 3, "rt-1", "rt-2", "at-2", 3600, NOON)
     assert "rt-" not in repr(pair)
     assert "at-2" not in repr(pair)
+
+
+async def test_a_journal_that_fails_first_is_tried_again_with_the_state(monkeypatch):
+    writes = []
+    write = TokenJournal.write
+
+    def failing_first(self, name, pair):
+        writes.append(name)
+        if len(writes) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(self, name, pair)
+
+    monkeypatch.setattr(TokenJournal, "write", failing_first)
+    stall = StallsAtTheAnswer(1)
+    async with wired(stall, **STRICT) as wire:
+        stall.path = wire.state.url.database
+        token = await wire.tokens.live(S1)
+        assert len(writes) == 2
+        assert wire.grant().access_token == token.value
+        assert files_of(wire) == []
+
+
+async def test_of_two_pairs_the_newer_one_is_stored_in_a_state_from_a_backup():
+    async with wired(**STRICT) as wire:
+        old = wire.grant()
+        for generation in (7, 8):
+            journal_of(wire.state).reserve(S1).write(
+                JournaledPair(S1, generation, f"rt-{generation}", f"rt-{generation + 1}", "at", 3600, NOON)
+            )
+        await wire.other_tokens().live(S1)
+        assert old.generation < 7
+        assert wire.grant().refresh_token == "rt-9"
+        assert files_of(wire) == []

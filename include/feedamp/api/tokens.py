@@ -7,6 +7,7 @@ rotated refresh token is persisted before its access token is used.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import threading
@@ -26,6 +27,7 @@ from feedamp.errors import (
     AuthorizationError,
     BusyError,
     ClientRefusedError,
+    FeedAmpError,
     TransientError,
     UnclearError,
 )
@@ -33,6 +35,7 @@ from feedamp.state import State, grants, sellers
 from feedamp.state.grants import Grant
 from feedamp.state.token_cipher import TokenCipher
 
+log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 # An access token is renewed when its remaining life is below the smaller of these: seconds, and share of its whole life.
 RENEWED_BEFORE_S, RENEWED_BEFORE_SHARE = 120.0, 0.2
@@ -289,15 +292,17 @@ class Tokens:
             error = storing.exception() if done else None
             if done and error is None:
                 return storing.result()
-            if not is_journaled:
-                reservation.write(pair)
-                is_journaled = True
+            is_journaled = is_journaled or _is_written(reservation, pair)
             if error is not None and not isinstance(error, SQLAlchemyError):
                 raise error
             if loop.time() >= give_up_at:
+                where = (
+                    "they are in the journal, and the next refresh stores them"
+                    if is_journaled
+                    else "nor in the journal: if FeedAMP refuses the old ones, the seller must authorize again"
+                )
                 raise TransientError(
-                    "New tokens could not be stored in the state database in time; they are in the journal, and the "
-                    "next refresh stores them.",
+                    f"New tokens could not be stored in the state database in time; {where}.",
                     seller_id=grant.seller_id,
                 ) from error
             if done:
@@ -323,7 +328,8 @@ class Tokens:
         entries = self._journal.pairs_of(grant.seller_id)
         for name, pair in entries:
             # If the state was restored from a backup, its generation may be lower than that of the pair.
-            self._store(replace(grant, generation=min(pair.generation, grant.generation)), pair)
+            newest = self._read(grant.seller_id)
+            self._store(replace(newest, generation=min(pair.generation, newest.generation)), pair)
             self._on_secret(pair.refresh_token)
             self._journal.remove(name)
         if entries:
@@ -399,6 +405,19 @@ class Tokens:
         self._on_secret(token.value)
         self._cache[seller_id] = token
         return token
+
+
+def _is_written(reservation: Reservation, pair: JournaledPair) -> bool:
+    try:
+        reservation.write(pair)
+    except (OSError, FeedAmpError) as error:
+        log.warning(
+            "New tokens of seller %s are neither in the state nor in the journal yet (%s); both are tried again.",
+            pair.seller_id,
+            type(error).__name__,
+        )
+        return False
+    return True
 
 
 def _token_of(grant: Grant) -> Token | None:

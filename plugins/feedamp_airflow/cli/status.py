@@ -22,7 +22,7 @@ from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
 SHOWN = 20
 PHASES = ("to_place", "settled", "held", "refused", "never_placed", "closed")
 TITLES = {
-    "held_orders": "orders held by a conflict: `feedamp orders show` gives the reason",
+    "held_orders": "orders held by a conflict, a refused change or a missing body: `feedamp orders show` gives the reason",
     "missing_orders": (
         "orders that FeedAMP does not have: a reconciliation with repair=true places again those that the seller has not "
         "touched; for the others, ask FeedAMP to restore them"
@@ -31,7 +31,7 @@ TITLES = {
         "orders closed as CANCELLED although the seller shipped: resolve it with the seller, then run "
         "`feedamp orders acknowledge`"
     ),
-    "held_findings": "error findings held back: give them a code (error_codes), or waive them",
+    "held_findings": "error findings held back: give their kind a code (error_codes), or waive those that FeedAMP refuses",
     "stuck_orders": "orders that will not close without action",
     "sellers_mixed_up": "sellers whose account is not clear: `feedamp doctor` prints the steps",
     "sellers_to_connect": "sellers to connect or register",
