@@ -4,7 +4,7 @@ python benchmarks/extraction.py                    20,000 orders in 400 pages, w
 python benchmarks/extraction.py --orders N --latency-ms L
 
 Ours does what a task does: request slots, tokens, types and units checked, five tables, proof of completeness. The bare loop
-reads page after page over one connection (http.client, json) and writes one flat table; it checks nothing and forgets
+reads page after page over one connection (http.client, json) and writes one flat table; it checks nothing and stores no state
 everything. With dlt installed (python -m pip install "dlt[parquet]", 1.x) it is measured too. One seller, so that no
 tool gains by reading sellers side by side.
 """

@@ -109,7 +109,7 @@ def main() -> int:
     alone_s, _ = seconds_of_others(pages, with_trouble=False)
     beside_s, result = seconds_of_others(pages, with_trouble=True)
     ratio = beside_s / alone_s
-    print(f"46 sellers alone {alone_s:.1f} s, beside four in trouble {beside_s:.1f} s: {ratio:.2f} times")
+    print(f"46 sellers alone {alone_s:.1f} s, beside four failing ones {beside_s:.1f} s: {ratio:.2f} times")
     for line in (*result.undone, *result.notes):
         print(f"  {line}")
     return 1 if ratio > PROMISED or len(result.failed_sellers) != IN_TROUBLE else 0

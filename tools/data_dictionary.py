@@ -37,7 +37,7 @@ _VIEWS_HEAD = f"""\
 ## Views
 
 They are queries on the tables above, in the warehouse only; ages and windows count from the moment of the query. A
-window of 30 days is 720 hours. How the big marketplaces judge a seller stands in `{SCHEMA}.seller_scorecards`.
+window of 30 days is 720 hours. How the big marketplaces evaluate a seller is in `{SCHEMA}.seller_scorecards`.
 
 {COUNTED_ORDERS}
 """

@@ -42,7 +42,7 @@ _TAIL = """\
 
 A watermark is the start of a complete read, by the earlier of both clocks, less `overlap_minutes` (10). So an update is
 read, at the latest, by the first run that starts after it has become visible, as long as FeedAMP's index lags less
-than `overlap_minutes`, wherever its clock stands. Two clocks that differ by more than half of the overlap are warned of.
+than `overlap_minutes`, whatever its clock shows. Two clocks that differ by more than half of the overlap are warned of.
 
 - An index that lags more than `overlap_minutes` can hide an update from every extraction until the seller's next one.
   Raise `overlap_minutes` above the lag. `feedamp_reconcile_orders` reads by number and shows what was missed of the

@@ -23,7 +23,7 @@ from feedamp.tables import RECORDED_AT
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 LATER = NOON + timedelta(seconds=1)
-VAULT = TokenCipher(KEY)
+CIPHER = TokenCipher(KEY)
 LINE = {"seller_id": S1, "mp_order_number": "M-1", "mp_line_number": "A"}
 
 
@@ -129,13 +129,13 @@ def test_the_longer_pause_counts_whoever_asks_for_it_last(state):
 
 @pytest.fixture
 def grant(state):
-    add_seller(state, VAULT, S1, "rt-1")
+    add_seller(state, CIPHER, S1, "rt-1")
     return read_grant(state)
 
 
 def read_grant(state):
     with state.read() as connection:
-        return grants.read(connection, VAULT, S1)
+        return grants.read(connection, CIPHER, S1)
 
 
 def lease(grant, owner, now=NOON, seconds=10.0):
@@ -167,7 +167,7 @@ def test_a_lease_is_given_once_until_it_is_given_back_or_over(state, grant):
 def store(grant, refresh_token):
     tokens = {"refresh_token": refresh_token, "access_token": "at", "expires_in_s": 3600}
     return partial(
-        grants.store_tokens, cipher=VAULT, grant=grant, used_token=grant.refresh_token, now=NOON, **tokens
+        grants.store_tokens, cipher=CIPHER, grant=grant, used_token=grant.refresh_token, now=NOON, **tokens
     )
 
 
@@ -181,7 +181,7 @@ def test_a_grant_read_before_the_last_refresh_is_good_for_no_lease(state, grant)
 
 def test_a_grant_that_a_person_gives_meanwhile_wins(state, grant):
     def person(connection):
-        grants.put_grant(connection, VAULT, S1, grant.conn_id, "rt-person", now=NOON)
+        grants.put_grant(connection, CIPHER, S1, grant.conn_id, "rt-person", now=NOON)
 
     assert behind(state, person, store(grant, "rt-2")) is False
     assert read_grant(state).refresh_token == "rt-person"
@@ -189,7 +189,7 @@ def test_a_grant_that_a_person_gives_meanwhile_wins(state, grant):
 
 def test_a_grant_given_during_a_refresh_counts_as_newer_than_its_outcome(state, grant):
     def person(connection):
-        grants.put_grant(connection, VAULT, S1, grant.conn_id, "rt-person", now=NOON)
+        grants.put_grant(connection, CIPHER, S1, grant.conn_id, "rt-person", now=NOON)
 
     behind(state, store(grant, "rt-2"), person, begin=state.begin)
     given = read_grant(state)

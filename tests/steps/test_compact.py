@@ -1,4 +1,4 @@
-"""Compaction: a rebuild gives the same rows, whatever is killed midway and whoever reads at the same time."""
+"""Compaction: a rebuild gives the same rows, even if it is killed midway or read at the same time."""
 
 from __future__ import annotations
 

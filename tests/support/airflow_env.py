@@ -104,7 +104,7 @@ class AirflowEnv:
         return [r for r in self.sandbox.requests if not r.path.endswith("/access_token")]
 
     def drop(self, name: str, *rows: dict[str, Any] | str) -> None:
-        """An inbox file of `{"seller_id", "order"}`; a row that is text goes in as it stands."""
+        """An inbox file of `{"seller_id", "order"}`; a row that is text goes in unchanged."""
         lines = [row if isinstance(row, str) else json.dumps(row, default=float) for row in rows]
         path = self.inbox / name
         path.write_text("\n".join(lines) + "\n")

@@ -58,7 +58,7 @@ class BackfillEnv:
                     raise
                 self.finish()
                 time.sleep(1.0)
-        raise AssertionError("Airflow's database is locked for good")
+        raise AssertionError("Airflow's database is locked permanently")
 
     def unfinished(self) -> list[int]:
         found = self.guarded.api("GET", f"backfills?dag_id={RECONCILE}")["backfills"]

@@ -1,6 +1,6 @@
 """Where processes come from: a fork server that has imported the code and opened nothing, so that one costs a fork.
 
-There is one such server in a Python process, so whoever starts processes takes this context.
+There is one such server in a Python process, so everything that starts processes uses this context.
 """
 
 from __future__ import annotations
@@ -8,15 +8,15 @@ from __future__ import annotations
 import multiprocessing
 
 _STEPS = (
-    "intake",
-    "place",
-    "extract",
+    "place_orders.read_inbox",
+    "place_orders.place",
+    "extract_fulfillments.extract",
     "load",
-    "validate",
-    "close",
-    "reconcile",
-    "refresh",
-    "forget",
+    "process_fulfillments.validate",
+    "process_fulfillments.close",
+    "reconcile_orders.reconcile",
+    "refresh_tokens.renew_idle_grants",
+    "purge",
     "compact",
 )
 CONTEXT = multiprocessing.get_context("forkserver")

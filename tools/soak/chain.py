@@ -1,6 +1,6 @@
 """A DAG run as Airflow makes it: each task a process of its own, tried again as the DAGs say.
 
-What a task does stands in plugins/feedamp_airflow/tasks.py; here the same functions are called without Airflow, whose
+What a task does is in plugins/feedamp_airflow/tasks.py; here the same functions are called without Airflow, whose
 import alone would cost more than all tasks of a soak. The order of the tasks is that of dags/.
 """
 

@@ -1,6 +1,6 @@
 """PURE: do inbox, ledger, FeedAMP and warehouse agree on every order, line, shipment, placement and closure?
 
-Each kind of difference has a name, and a line for each order. What may differ, and why, stands where it is decided.
+Each kind of difference has a name, and a line for each order. Each function says what may differ and why.
 """
 
 from __future__ import annotations

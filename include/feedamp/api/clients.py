@@ -82,12 +82,12 @@ class Clients:
         """Compares the account behind a seller's new grant with known orders; see `account_check`."""
         async with self._comparing.setdefault(seller.seller_id, asyncio.Lock()):
             _, tokens, _ = await self._account(seller.conn_id)
-            tokens.forget(seller.seller_id)
+            tokens.drop_cached(seller.seller_id)
             try:
                 client = await self._client(seller, Counts(), to_compare=True)
                 return await check_account(self._state, client, seller)
             finally:
-                tokens.forget(seller.seller_id)  # another grant may be in use from now on
+                tokens.drop_cached(seller.seller_id)  # another grant may be in use from now on
 
     async def _compared(self, seller: Seller) -> None:
         if seller.account_checked:

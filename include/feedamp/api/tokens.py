@@ -119,7 +119,7 @@ class Tokens:
             self._cache.pop(seller_id, None)
             return await self._obtain(seller_id, stale_generation=stale.generation, to_compare=to_compare)
 
-    def forget(self, seller_id: str) -> None:
+    def drop_cached(self, seller_id: str) -> None:
         """Removes the cached token; call it when the seller's grant may change."""
         self._cache.pop(seller_id, None)
 

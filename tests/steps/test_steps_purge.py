@@ -28,7 +28,7 @@ def closed(env: Env) -> Env:
     return env
 
 
-def forget(env: Env, *, dry_run: bool = False) -> dict[str, int]:
+def purge(env: Env, *, dry_run: bool = False) -> dict[str, int]:
     return purge_module.purge(env.resources, env.run("refresh_tokens", dry_run=dry_run))
 
 
@@ -46,7 +46,7 @@ def personal_rows(env: Env) -> dict[str, int]:
 def test_nothing_personal_of_a_closed_order_is_left_after_its_days(closed):
     assert personal_rows(closed) == {"orders": 2}
     closed.clock.skip(days=31)
-    assert forget(closed)["bodies"] == 1
+    assert purge(closed)["bodies"] == 1
     assert personal_rows(closed) == {"orders": 1}  # M-2 is still to be closed with its body
     assert (closed.order("M-1").body_kind, closed.order("M-2").body_kind) == (REDACTED, FULL)
     assert closed.rows("SELECT count(*) FROM orders WHERE customer_full_name = 'Robin Vale'") == [(2,)]
@@ -62,21 +62,21 @@ def test_nothing_personal_of_a_closed_order_is_left_after_its_days(closed):
 def test_a_body_is_kept(closed, days, kept):
     closed.set_rules(closed_body_kept=kept)
     closed.clock.skip(days=days)
-    assert forget(closed)["bodies"] == 0
+    assert purge(closed)["bodies"] == 0
     assert closed.order("M-1").has_body
 
 
 def test_a_dry_run_only_counts(closed):
     closed.clock.skip(days=31)
-    assert forget(closed, dry_run=True)["bodies"] == 1
+    assert purge(closed, dry_run=True)["bodies"] == 1
     assert closed.order("M-1").has_body
 
 
 def test_a_second_run_finds_nothing_left(closed):
     closed.clock.skip(days=31)
-    forget(closed)
+    purge(closed)
     before = closed.order("M-1")
-    assert forget(closed) == {"bodies": 0, "rejects": 0, "tracking_uses": 0}
+    assert purge(closed) == {"bodies": 0, "rejects": 0, "tracking_uses": 0}
     assert closed.order("M-1") == before
 
 
@@ -88,12 +88,12 @@ def test_more_orders_than_one_transaction_holds_are_all_redacted(closed, monkeyp
     closed.place()
     closed.load()
     closed.clock.skip(days=31)
-    assert forget(closed)["bodies"] == 6
+    assert purge(closed)["bodies"] == 6
 
 
 def test_the_same_order_delivered_again_changes_nothing(closed):
     closed.clock.skip(days=31)
-    forget(closed)
+    purge(closed)
     before = closed.order("M-1")
     closed.deliver("M-1")
     assert closed.order("M-1") == before
@@ -102,7 +102,7 @@ def test_the_same_order_delivered_again_changes_nothing(closed):
 
 def test_a_changed_body_is_recorded_without_the_names_of_its_fields(closed):
     closed.clock.skip(days=31)
-    forget(closed)
+    purge(closed)
     closed.deliver("M-1", delivery_notes="ring twice")
     [rejected] = closed.rejects()
     codes = [(reason["field"], reason["code"]) for reason in rejected.reasons]
@@ -112,7 +112,7 @@ def test_a_changed_body_is_recorded_without_the_names_of_its_fields(closed):
 
 def test_reconciliation_still_compares_quantities(closed):
     closed.clock.skip(days=31)
-    forget(closed)
+    purge(closed)
     assert closed.reconcile().extra["differences"] == 0
     with closed.sandbox.world.lock:
         closed.sandbox._order("seller-001", "M-1").body["order_lines"][0]["quantity"] = 7
@@ -127,7 +127,7 @@ def test_an_order_closed_elsewhere_is_redacted_too(closed):
     closed.process()
     closed.load()
     closed.clock.skip(days=31)
-    assert forget(closed)["bodies"] == 2
+    assert purge(closed)["bodies"] == 2
     assert personal_rows(closed) == {}
 
 
@@ -136,7 +136,7 @@ def test_an_order_that_was_never_placed_is_redacted_too(closed):
     closed.deliver("M-3", marketplace_state="CANCELLED")
     assert closed.order("M-3").phase == "never_placed"
     closed.clock.skip(days=31)
-    forget(closed)
+    purge(closed)
     assert closed.order("M-3").body_kind == REDACTED
 
 
@@ -146,7 +146,7 @@ def test_rejected_rows_lose_their_text_once_superseded_or_order_is_redacted(clos
     closed.deliver("M-4")  # superseded
     closed.deliver("M-5", currency="crowns")  # remains
     closed.clock.skip(days=31)
-    assert forget(closed)["rejects"] == 2
+    assert purge(closed)["rejects"] == 2
     raws = {r.mp_order_number: bool(r.raw) for r in closed.rejects(everything=True)}
     assert raws == {"M-1": False, "M-4": False, "M-5": True}
     assert all(r.reasons for r in closed.rejects(everything=True))
@@ -159,16 +159,16 @@ def test_hashes_of_parcels_end_after_their_ninety_days(closed):
 
     closed.set_rules(closed_body_kept=None)
     closed.clock.skip(days=89)
-    assert (forget(closed)["tracking_uses"], uses()) == (0, 1)
+    assert (purge(closed)["tracking_uses"], uses()) == (0, 1)
     closed.clock.skip(days=2)
-    assert (forget(closed)["tracking_uses"], uses()) == (1, 0)
+    assert (purge(closed)["tracking_uses"], uses()) == (1, 0)
 
 
 @pytest.fixture
 def reopened(closed: Env) -> Env:
     """M-1 has lost its body, and FeedAMP shows it open again; a repair has followed."""
     closed.clock.skip(days=31)
-    forget(closed)
+    purge(closed)
     with closed.sandbox.world.lock:
         closed.sandbox._order(SELLER, "M-1").marketplace_state = "AWAITING_SHIPMENT"
     closed.reconcile(repair=True)
