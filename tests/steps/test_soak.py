@@ -227,6 +227,7 @@ def logged(**changes: Any) -> Callable[[Evidence], Evidence]:
 
 
 IGNORED = ("retry_after_ignored", 1, "GET /orders for seller-001")
+RATE = ("rate_exceeded", 1, "GET /orders")
 
 
 def too_soon(age_s: float) -> Broken:
@@ -278,7 +279,7 @@ def twice(log: SandboxLog) -> Any:
             id="a pause ignored",
         ),
         pytest.param(
-            logged(broken_rules=[("rate_exceeded", 1, "GET /orders")]),
+            logged(broken_rules=[RATE], broken=[replace(too_soon(0), rule=RATE[0], stall_s=0.1)]),
             "a rule of FeedAMP was broken",
             id="a rate exceeded",
         ),
@@ -293,6 +294,13 @@ def test_what_no_database_shows_is_found(
 def test_a_request_that_was_under_way_during_a_429_is_no_difference(played: Outcome) -> None:
     seen = evidence(played)
     changed = replace(seen.log, broken_rules=[IGNORED], broken=[too_soon(0.8)])
+    assert compare(replace(seen, log=changed)) == {}
+
+
+def test_a_rate_that_a_stalled_sandbox_measured_is_no_difference(played: Outcome) -> None:
+    seen = evidence(played)
+    held_up = replace(too_soon(0), rule=RATE[0], stall_s=0.9)
+    changed = replace(seen.log, broken_rules=[RATE], broken=[held_up])
     assert compare(replace(seen, log=changed)) == {}
 
 

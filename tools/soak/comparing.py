@@ -223,7 +223,9 @@ class _Comparison:
         for report, times in log.reports.items():
             if times > 1:
                 self._say("an error was reported twice", report[:3], f"{times} times")
-        excused = Counter(broken.rule for broken in log.broken if broken.was_under_way)
+        excused = Counter(
+            broken.rule for broken in log.broken if broken.was_under_way or broken.was_measured_late
+        )
         # Of a cancellation that a shipment met after its read FeedAMP sees no more than this.
         excused["closed_as_the_wrong_state"] = sum(one.could_not_be_known for one in log.over_shipments)
         for rule, times, example in log.broken_rules:

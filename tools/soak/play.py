@@ -306,6 +306,9 @@ class Soak:
                 one.could_not_be_known for one in log.over_shipments
             ),
             "requests under way during a 429": sum(broken.was_under_way for broken in log.broken),
+            "requests seen together by a sandbox that was held up": sum(
+                broken.was_measured_late for broken in log.broken
+            ),
             "requests": dict(sorted(log.requests.items())),
             "requests an order": round(log.requests.total() / max(1, len(evidence.feedamp)), 2),
         }

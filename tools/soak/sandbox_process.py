@@ -46,6 +46,9 @@ HEARD_OF_WITHIN_S = 1.5
 """So long a pause may take from FeedAMP's answer by way of the state to a process that is about to send."""
 
 STALL_STEP_S, STALLS_COUNT_S = 0.05, 2.0
+STALLED_S = 0.25
+"""A sandbox that was held up for so long saw requests at once that were sent one after the other."""
+
 BROKEN_KEPT, REQUESTS_SHOWN = 1_000, 6
 MOST_MOVES = 8
 PATIENCE_S = 120.0
@@ -103,6 +106,11 @@ class Broken:
         return self.rule == "retry_after_ignored" and any(
             age_s <= HEARD_OF_WITHIN_S and request.endswith(" 429") for age_s, request in self.requests_s_ago
         )
+
+    @property
+    def was_measured_late(self) -> bool:
+        """A rate that no one can tell: requests waited in the sandbox's own queue, because the machine was too busy."""
+        return self.rule == "rate_exceeded" and self.stall_s >= STALLED_S
 
 
 @dataclass
