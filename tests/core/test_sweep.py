@@ -7,11 +7,7 @@ from scripted import answer
 from wire import S1, speaking, wired
 
 from feedamp.api.pages import Filters
-from feedamp.api.pagination import (
-    NULL_PAGE_REPEATS,
-    RESTARTS,
-    OrderPages,
-)
+from feedamp.api.pagination import NULL_PAGE_REPEATS, RESTARTS, OrderPages
 from feedamp.errors import AuthorizationError, RejectedError, UnclearError
 
 TEN = Filters(page_size=10)

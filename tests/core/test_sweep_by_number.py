@@ -6,12 +6,8 @@ import pytest
 from scripted import answer
 from wire import S1, speaking, wired
 
+from feedamp.api.orders_by_number import QUERY_BYTES, fetch_complete, read_by_number
 from feedamp.api.pages import Filters, UnreadableOrder
-from feedamp.api.pagination import (
-    QUERY_BYTES,
-    fetch_complete,
-    read_by_number,
-)
 from feedamp.errors import RejectedError
 
 M1 = {"mp_order_number": "M-1", "is_marketplace_fulfilled": False, "fulfillments": []}

@@ -14,8 +14,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from feedamp.api.client import FeedAmpClient
+from feedamp.api.orders_by_number import chunks_of_numbers
 from feedamp.api.pages import Filters, OrderPage
-from feedamp.api.pagination import OrderPages, chunks_of_numbers
+from feedamp.api.pagination import OrderPages
 from feedamp.errors import (
     AuthorizationError,
     ClientRefusedError,

@@ -17,12 +17,13 @@ from itertools import count
 from sqlalchemy.engine import Connection
 
 from feedamp.api.client import FeedAmpClient
+from feedamp.api.orders_by_number import fetch_complete
 from feedamp.api.pages import (
     Filters,
     OrderPage,
     UnreadableOrder,
 )
-from feedamp.api.pagination import OrderPages, fetch_complete
+from feedamp.api.pagination import OrderPages
 from feedamp.errors import IncompleteError, TransientError, UnclearError
 from feedamp.lake.flatten import order_rows
 from feedamp.models import Order

@@ -12,8 +12,8 @@ from datetime import datetime
 from sqlalchemy.engine import Connection
 
 from feedamp.api.client import FeedAmpClient
+from feedamp.api.orders_by_number import fetch_complete, read_by_number
 from feedamp.api.pages import UnreadableOrder
-from feedamp.api.pagination import fetch_complete, read_by_number
 from feedamp.errors import FeedAmpError
 from feedamp.lake.flatten import order_rows
 from feedamp.models import Order

@@ -13,12 +13,8 @@ from sqlalchemy.engine import Connection
 from feedamp.api.client import FeedAmpClient
 from feedamp.api.decoding import read_order
 from feedamp.api.json_fields import Coercions
+from feedamp.api.orders_by_number import chunks_of_numbers, fetch_complete, read_by_number
 from feedamp.api.pages import UnreadableOrder
-from feedamp.api.pagination import (
-    chunks_of_numbers,
-    fetch_complete,
-    read_by_number,
-)
 from feedamp.errors import IncompleteError, MisfitError, UnreadableError
 from feedamp.lake.flatten import order_rows, placed_rows
 from feedamp.models import Order

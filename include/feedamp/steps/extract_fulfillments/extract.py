@@ -9,14 +9,10 @@ from typing import Any
 
 from feedamp.api.client import FeedAmpClient
 from feedamp.api.clients import Clients
+from feedamp.api.orders_by_number import chunks_of_numbers, fetch_complete, read_by_number
 from feedamp.api.page_drift import READS_AGAIN, PageDrift
 from feedamp.api.pages import Filters, UnreadableOrder
-from feedamp.api.pagination import (
-    OrderPages,
-    chunks_of_numbers,
-    fetch_complete,
-    read_by_number,
-)
+from feedamp.api.pagination import OrderPages
 from feedamp.errors import IncompleteError, MisfitError, TransientError, UnclearError
 from feedamp.lake.flatten import order_rows
 from feedamp.lake.manifest import SellerProgress

@@ -10,8 +10,8 @@ from sqlalchemy.engine import Connection
 from feedamp.api.client import FeedAmpClient
 from feedamp.api.decoding import read_order
 from feedamp.api.json_fields import Coercions
+from feedamp.api.orders_by_number import read_alone
 from feedamp.api.pages import UnreadableOrder
-from feedamp.api.pagination import read_alone
 from feedamp.errors import (
     AuthorizationError,
     BusyError,

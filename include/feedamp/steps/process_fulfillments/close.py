@@ -8,12 +8,8 @@ from datetime import datetime
 import msgspec
 
 from feedamp.api.client import FeedAmpClient
+from feedamp.api.orders_by_number import chunks_of_numbers, read_alone, read_by_number
 from feedamp.api.pages import UnreadableOrder
-from feedamp.api.pagination import (
-    chunks_of_numbers,
-    read_alone,
-    read_by_number,
-)
 from feedamp.errors import (
     BusyError,
     NotFoundError,

@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from feedamp.api.client import FeedAmpClient
+from feedamp.api.orders_by_number import read_alone
 from feedamp.api.pages import Filters, UnreadableOrder
-from feedamp.api.pagination import read_alone
 from feedamp.errors import (
     BusyError,
     NotFoundError,

@@ -10,13 +10,9 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from feedamp.api.client import FeedAmpClient
+from feedamp.api.orders_by_number import chunks_of_numbers, fetch_complete, read_by_number
 from feedamp.api.pages import Filters, UnreadableOrder
-from feedamp.api.pagination import (
-    OrderPages,
-    chunks_of_numbers,
-    fetch_complete,
-    read_by_number,
-)
+from feedamp.api.pagination import OrderPages
 from feedamp.codec import content_hash
 from feedamp.errors import NotFoundError, RejectedError, UnclearError, UnreadableError
 from feedamp.lake.flatten import order_rows

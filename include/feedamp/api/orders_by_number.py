@@ -1,0 +1,180 @@
+"""Reads orders by their numbers, and fetches what an item of a list lacks: its fulfillments, or the order itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from urllib.parse import quote
+
+import msgspec
+
+from feedamp.api.client import FeedAmpClient
+from feedamp.api.pages import NOT_FOUND, Filters, UnreadableOrder
+from feedamp.api.pagination import OrderPages
+from feedamp.errors import NotFoundError, RejectedError, TransientError, UnclearError, UnreadableError
+from feedamp.models import Order
+from feedamp.rules.units import count_units
+
+# At most so many numbers, and so many bytes of them, are in one request.
+NUMBERS_PER_REQUEST, QUERY_BYTES = 50, 4096
+_SAYS_SETTLED = ("FULFILLED", "CANCELLED")
+
+
+@dataclass
+class ReadOrders:
+    """The result of a read by number: each order with the time of its request, numbers that FeedAMP does not have,
+    orders that cannot be read, and requests that failed."""
+
+    orders: list[tuple[Order, datetime]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unread: list[UnreadableOrder] = field(default_factory=list)
+    failed: list[TransientError] = field(default_factory=list)
+
+
+async def with_fulfillments(client: FeedAmpClient, order: Order) -> Order:
+    """The order with fulfillments that can be trusted.
+
+    They are read from GET /orders/{n}/fulfillments if the list answer has none in the inferred shape, has none
+    although the status says that every unit is accounted for, or does not say who ships the order.
+
+    Raises:
+        UnreadableError, NotFoundError: the fulfillments cannot be read.
+    """
+    says_who_ships = order.is_marketplace_fulfilled is not None
+    if order.fulfillments is not None and says_who_ships and not _contradicts_itself(order):
+        return order
+    fulfillments, is_marketplace_fulfilled, extra = await client.get_fulfillments(order.mp_order_number)
+    listed = order.is_marketplace_fulfilled
+    return msgspec.structs.replace(
+        order,
+        fulfillments=fulfillments,
+        is_marketplace_fulfilled=is_marketplace_fulfilled if listed is None else listed,
+        extra={**order.extra, **extra},
+    )
+
+
+def _contradicts_itself(order: Order) -> bool:
+    if order.status not in _SAYS_SETTLED:
+        return False
+    units = count_units({}, order.fulfillments or ())
+    return not any(line.shipped or line.cancelled for line in units.values())
+
+
+async def fetch_complete(
+    client: FeedAmpClient, item: Order | UnreadableOrder
+) -> tuple[Order, datetime | None] | UnreadableOrder:
+    """A page's item as a complete order; an unreadable order is requested again by its number (promise 12).
+
+    Returns:
+        The order and when it was requested (None: with the page), or the item if it stays unreadable.
+    """
+    read_at = None
+    number = item.mp_order_number
+    try:
+        if isinstance(item, UnreadableOrder):
+            if number is None:
+                return item
+            item, read_at = await client.get_order(number)
+        return await with_fulfillments(client, item), read_at
+    except UnreadableError as error:
+        if isinstance(item, Order) and read_at is None:
+            return await fetch_complete(client, UnreadableOrder(number, error.where))
+        return UnreadableOrder(number, error.where)
+    except NotFoundError:
+        return UnreadableOrder(number, NOT_FOUND)
+
+
+async def read_alone(client: FeedAmpClient, number: str) -> tuple[Order, datetime] | UnreadableOrder:
+    """One order from GET /orders/{n}, complete with its fulfillments, and when it was requested; or why it is unreadable.
+
+    Raises:
+        NotFoundError: FeedAMP does not have it.
+    """
+    try:
+        order, read_at = await client.get_order(number)
+    except UnreadableError as error:
+        return UnreadableOrder(number, error.where)
+    read = await fetch_complete(client, order)
+    return read if isinstance(read, UnreadableOrder) else (read[0], read[1] or read_at)
+
+
+async def read_by_number(client: FeedAmpClient, numbers: Sequence[str]) -> ReadOrders:
+    """Orders by number, at most 50 numbers or 4 KB of query per request; a list that FeedAMP refuses is halved.
+
+    A number that a list answer lacks is requested alone before it counts as missing.
+    """
+    numbers = list(dict.fromkeys(numbers))
+    result = ReadOrders()
+    found: set[str] = set()
+    alone = [number for number in numbers if "," in number]
+    for chunk in chunks_of_numbers([number for number in numbers if "," not in number]):
+        await _read_chunk(client, chunk, result, found)
+    for number in (*alone, *(n for n in numbers if n not in found and n not in alone)):
+        if number in found:
+            continue
+        try:
+            order, read_at = await client.get_order(number)
+        except NotFoundError:
+            result.missing.append(number)
+            continue
+        except UnclearError as error:
+            result.failed.append(error)  # only this order fails
+            continue
+        except UnreadableError as error:
+            result.unread.append(UnreadableOrder(number, error.where))
+            continue
+        try:
+            read = await fetch_complete(client, order)
+        except UnclearError as error:
+            result.failed.append(error)
+            continue
+        if isinstance(read, UnreadableOrder):
+            result.unread.append(read)
+        else:
+            result.orders.append((read[0], read[1] or read_at))
+    return result
+
+
+async def _read_chunk(client: FeedAmpClient, chunk: list[str], result: ReadOrders, found: set[str]) -> None:
+    wanted = set(chunk)
+    sweep = OrderPages(client, Filters(mp_order_numbers=tuple(chunk)))
+    try:
+        async for page in sweep.pages():
+            for item in page.items:
+                number = item.mp_order_number
+                if number not in wanted or number in found:
+                    continue  # FeedAMP ignored the filter, or the order is on two pages
+                found.add(number)
+                try:
+                    read = await fetch_complete(client, item)
+                except UnclearError as error:
+                    result.failed.append(error)
+                    continue
+                if isinstance(read, UnreadableOrder):
+                    result.unread.append(read)
+                else:
+                    result.orders.append((read[0], read[1] or page.read_at))
+    except RejectedError as error:
+        if error.status not in (400, 414) or len(chunk) == 1:
+            if error.status in (400, 414):
+                return  # the caller requests it alone
+            raise
+        middle = len(chunk) // 2
+        for half in (chunk[:middle], chunk[middle:]):
+            await _read_chunk(client, [number for number in half if number not in found], result, found)
+
+
+def chunks_of_numbers(numbers: Iterable[str]) -> Iterator[list[str]]:
+    """The numbers in chunks that fit one request."""
+    chunk: list[str] = []
+    size = 0
+    for number in numbers:
+        length = len(quote(number, safe="")) + 1
+        if chunk and (len(chunk) == NUMBERS_PER_REQUEST or size + length > QUERY_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(number)
+        size += length
+    if chunk:
+        yield chunk
