@@ -31,6 +31,7 @@ from feedamp.errors import (
     TransientError,
     UnclearError,
 )
+from feedamp.rules.grant_refusal import REFUSALS_THAT_BLAME_THE_CLIENT, blames_client
 from feedamp.state import State, grants, sellers
 from feedamp.state.grants import Grant
 from feedamp.state.token_cipher import TokenCipher
@@ -39,7 +40,6 @@ log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 # An access token is renewed when its remaining life is below the smaller of these: seconds, and share of its whole life.
 RENEWED_BEFORE_S, RENEWED_BEFORE_SHARE = 120.0, 0.2
-REFUSALS_THAT_BLAME_THE_CLIENT = 5
 # A pair that is not in the state after the first time is also written to the journal; storing it in the state is tried
 # until the second time has passed, at the interval of the third.
 JOURNALED_AFTER_S, STORE_TRIED_FOR_S, STORE_TRIED_EVERY_S = 1.0, 120.0, 1.0
@@ -171,7 +171,7 @@ class Tokens:
         with self._state.read() as connection:
             refused = grants.refused_since(connection, self.conn_id, self._since)
             success = grants.last_success(connection, self.conn_id)
-        if len(refused) >= REFUSALS_THAT_BLAME_THE_CLIENT and (success is None or success < self._since):
+        if blames_client(refused, last_success=success, run_started_at=self._since):
             raise self._blame_client()
         with self._state.begin() as connection:
             newly = grants.mark_needs_authorization(connection, refused, now=self._state.now())
@@ -377,7 +377,7 @@ class Tokens:
         if isinstance(error, ClientRefusedError):
             self._client_refused = error
             raise error
-        if len(refused) >= REFUSALS_THAT_BLAME_THE_CLIENT and (success is None or success < self._since):
+        if blames_client(refused, last_success=success, run_started_at=self._since):
             raise self._blame_client()
         raise AuthorizationError(
             "FeedAMP refuses the grant; the seller must authorize again.", seller_id=grant.seller_id
