@@ -311,3 +311,18 @@ def test_the_map_of_the_repository_names_what_is_there():
     folders = {name for name in named if name.endswith("/") and name not in ("inbox/", "lake/")}
     assert "dags/" in folders
     assert [name for name in sorted(folders) if not (ROOT / name).is_dir()] == []
+
+
+def test_the_architecture_names_files_that_exist():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    missing = []
+    for row in (line for line in page.splitlines() if line.startswith("| ")):
+        folder = ""
+        for name in re.findall(r"`([\w/]+\.py)`", row):
+            places = (f"include/feedamp/{name}", f"include/feedamp/{folder}{name}", name, f"tests/{name}")
+            found = [place for place in places if (ROOT / place).is_file()]
+            if not found:
+                missing.append(name)
+            elif "/" in name:
+                folder = f"{name.rpartition('/')[0]}/"
+    assert missing == []
