@@ -16,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from enum import Enum, auto
 from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -56,6 +57,23 @@ class Token:
     good_until: datetime
 
 
+class GrantMark(Enum):
+    """What this process knows of a generation of a grant beyond what is stored. A newer generation has no mark.
+
+    | mark | set when | what follows |
+    |---|---|---|
+    | `DISOWNED` | FeedAMP answered 401 to a token that it had just issued | a token works: no mark; in a later run again: the grant is recorded as refused |
+    | `ORPHANED` | a process died in a refresh and left its lease, so FeedAMP's answer may be lost | a refresh works: no mark; FeedAMP refuses: `LOST` |
+    | `REFUSED` | FeedAMP refuses the refresh token | it is not sent again in this run; `settle` marks the seller |
+    | `LOST` | FeedAMP refuses an orphaned refresh token; the seller is marked already, and the client is not blamed | `settle` reports the seller once: `REFUSED` |
+    """
+
+    DISOWNED = auto()
+    ORPHANED = auto()
+    REFUSED = auto()
+    LOST = auto()
+
+
 class Tokens:
     """Access tokens of one connection's sellers, for the duration of one run or command."""
 
@@ -84,11 +102,10 @@ class Tokens:
         self._owner = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
         self._cache: dict[str, Token] = {}
         self._locks: dict[str, asyncio.Lock] = {}
-        self._client_refused: ClientRefusedError | None = None
-        self._refused_here: dict[str, int] = {}
-        self._disowned: set[str] = set()
-        self._orphaned: set[str] = set()  # the last refresh did not release its lease; its tokens may be lost
-        self._lost: list[str] = []
+        self._blamed: ClientRefusedError | None = (
+            None  # set once: no seller of the connection is tried any more
+        )
+        self._marks: dict[str, tuple[GrantMark, int]] = {}  # by seller, with the generation that it is about
 
     @property
     def conn_id(self) -> str:
@@ -150,12 +167,11 @@ class Tokens:
                 grants.note_refusal(connection, grant, self._owner, now=now)
             elif grant.generation == token.generation:
                 grants.note_disowned(connection, seller_id, grant.disowned_at or now)
-        self._disowned.discard(seller_id)
+        self._unmark(seller_id, GrantMark.DISOWNED)
 
     def accepted(self, seller_id: str) -> None:
         """Clears the note that `disowned` left, because a token worked."""
-        if seller_id in self._disowned:
-            self._disowned.discard(seller_id)
+        if self._unmark(seller_id, GrantMark.DISOWNED):
             with self._state.begin() as connection:
                 grants.note_disowned(connection, seller_id, None)
 
@@ -166,8 +182,8 @@ class Tokens:
             ClientRefusedError: FeedAMP named the client, or refused at least five different sellers while none succeeded;
                 no seller is marked.
         """
-        if self._client_refused is not None:
-            raise self._client_refused
+        if self._blamed is not None:
+            raise self._blamed
         with self._state.read() as connection:
             refused = grants.refused_since(connection, self.conn_id, self._since)
             success = grants.last_success(connection, self.conn_id)
@@ -175,8 +191,9 @@ class Tokens:
             raise self._blame_client()
         with self._state.begin() as connection:
             newly = grants.mark_needs_authorization(connection, refused, now=self._state.now())
-        lost, self._lost = self._lost, []
-        return lost + newly
+        lost = {seller_id: of for seller_id, (mark, of) in self._marks.items() if mark is GrantMark.LOST}
+        self._marks |= {seller_id: (GrantMark.REFUSED, of) for seller_id, of in lost.items()}
+        return [*lost, *newly]
 
     async def _obtain(
         self,
@@ -201,9 +218,9 @@ class Tokens:
                 raise AuthorizationError("The seller's grant is set aside.", seller_id=seller_id)
             if grant.status != sellers.ACTIVE and not even_if_marked:
                 raise AuthorizationError("The seller must authorize again.", seller_id=seller_id)
-            if self._client_refused is not None:
-                raise self._client_refused
-            if self._refused_here.get(seller_id) == grant.generation:
+            if self._blamed is not None:
+                raise self._blamed
+            if self._mark(grant) in (GrantMark.REFUSED, GrantMark.LOST):
                 raise AuthorizationError(
                     "FeedAMP refuses the grant; the seller must authorize again.", seller_id=seller_id
                 )
@@ -214,7 +231,7 @@ class Tokens:
                 )
             if has_lease:
                 if left:
-                    self._orphaned.add(seller_id)
+                    self._marks[seller_id] = (GrantMark.ORPHANED, grant.generation)
                 token = await self._refresh(grant)
                 if token is not None:
                     return self._keep(seller_id, token)
@@ -261,7 +278,7 @@ class Tokens:
             with self._state.begin() as connection:
                 grants.release_lease(connection, grant.seller_id, self._owner)
             raise
-        self._orphaned.discard(grant.seller_id)
+        self._unmark(grant.seller_id, GrantMark.ORPHANED)
         self._on_secret(answer.refresh_token)
         pair = JournaledPair(
             seller_id=grant.seller_id,
@@ -363,19 +380,20 @@ class Tokens:
             current = grants.read(connection, self._cipher, grant.seller_id)
             if current is not None and current.generation != grant.generation:
                 return
+            mark = GrantMark.REFUSED
             if isinstance(error, ClientRefusedError):
                 grants.release_lease(connection, grant.seller_id, self._owner)
-            elif grant.seller_id in self._orphaned:
+            elif self._mark(grant) is GrantMark.ORPHANED:
                 if grants.mark_lost(connection, grant, self._owner, now=self._state.now()):
-                    self._lost.append(grant.seller_id)
+                    mark = GrantMark.LOST
             else:
                 grants.note_refusal(connection, grant, self._owner, now=self._state.now())
             refused = grants.refused_since(connection, self.conn_id, self._since)
             success = grants.last_success(connection, self.conn_id)
-        self._refused_here[grant.seller_id] = grant.generation
+        self._marks[grant.seller_id] = (mark, grant.generation)
         # Raised outside the transaction, which would otherwise be rolled back.
         if isinstance(error, ClientRefusedError):
-            self._client_refused = error
+            self._blamed = error
             raise error
         if blames_client(refused, last_success=success, run_started_at=self._since):
             raise self._blame_client()
@@ -386,20 +404,32 @@ class Tokens:
     def _blame_client(self) -> ClientRefusedError:
         with self._state.begin() as connection:
             grants.unmark_since(connection, self.conn_id, self._since)
-        self._client_refused = ClientRefusedError(
+        self._blamed = ClientRefusedError(
             f"The first {REFUSALS_THAT_BLAME_THE_CLIENT} sellers of connection {self.conn_id} were refused and none "
             "succeeded: client id or secret refused; correct them in the connection."
         )
-        return self._client_refused
+        return self._blamed
 
     def _read(self, seller_id: str) -> Grant:
         with self._state.read() as connection:
             grant = grants.read(connection, self._cipher, seller_id)
         if grant is None:
             raise AuthorizationError("The seller has no grant yet.", seller_id=seller_id)
-        if grant.disowned_at is not None:
-            self._disowned.add(seller_id)
+        if grant.disowned_at is not None and self._mark(grant) is None:
+            self._marks[seller_id] = (GrantMark.DISOWNED, grant.generation)
         return grant
+
+    def _mark(self, grant: Grant) -> GrantMark | None:
+        """What is known of this generation of the grant; a mark of an earlier generation means nothing any more."""
+        mark, generation = self._marks.get(grant.seller_id, (None, None))
+        return mark if generation == grant.generation else None
+
+    def _unmark(self, seller_id: str, mark: GrantMark) -> bool:
+        """Removes this mark; whether the seller had it."""
+        if self._marks.get(seller_id, (None, 0))[0] is not mark:
+            return False
+        del self._marks[seller_id]
+        return True
 
     def _keep(self, seller_id: str, token: Token) -> Token:
         self._on_secret(token.value)
