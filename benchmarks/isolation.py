@@ -20,6 +20,7 @@ from cryptography.fernet import Fernet
 
 from feedamp.api.account import FeedAmpAccount
 from feedamp.api.oauth import Credentials
+from feedamp.api.token_journal import TokenJournal
 from feedamp.api.transport import Endpoint
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
@@ -30,6 +31,7 @@ from feedamp.state import State, grants, sellers
 from feedamp.state.token_cipher import TokenCipher
 from feedamp.steps.extract_fulfillments.extract import extract
 from feedamp.steps.runner import StepResult
+from feedamp.storage import open_storage
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp_sandbox import (
     Sandbox,
@@ -47,14 +49,16 @@ def resources_for(sandbox: Sandbox, folder: Path) -> Resources:
     connection = FeedAmpAccount(
         Endpoint(sandbox.api), Credentials("feedamp", sandbox.client_id, sandbox.client_secret)
     )
+    cipher = TokenCipher(Fernet.generate_key().decode())
     resources = Resources(
         State(f"sqlite:///{folder}/state.db"),
-        TokenCipher(Fernet.generate_key().decode()),
+        cipher,
         Lake(str(folder / "lake")),
         DuckDbWarehouse(str(folder / "warehouse.duckdb")),
         Settings(str(folder / "inbox"), page_size=PER_PAGE),
         Privacy(None),
         lambda conn_id: connection,
+        TokenJournal(open_storage("journal_url", str(folder / "journal")), cipher),
         default_conn_id="feedamp",
     )
     with resources.state.begin() as opened:

@@ -24,6 +24,7 @@ from cryptography.fernet import Fernet
 
 from feedamp.api.account import FeedAmpAccount
 from feedamp.api.oauth import Credentials
+from feedamp.api.token_journal import TokenJournal
 from feedamp.api.transport import Endpoint
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
@@ -34,6 +35,7 @@ from feedamp.state import State, grants, sellers
 from feedamp.state.token_cipher import TokenCipher
 from feedamp.steps.extract_fulfillments.extract import extract
 from feedamp.steps.load import load
+from feedamp.storage import open_storage
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 
 SELLERS = 50
@@ -45,14 +47,16 @@ def resources_in(folder: Path, api: str) -> Resources:
     connection = FeedAmpAccount(
         Endpoint(api), Credentials("feedamp", "client", "secret"), requests_per_second=1_000_000.0
     )
+    cipher = TokenCipher((folder / "key").read_text())
     return Resources(
         State(f"sqlite:///{folder}/state.db"),
-        TokenCipher((folder / "key").read_text()),
+        cipher,
         Lake(str(folder / "lake")),
         DuckDbWarehouse(str(folder / "warehouse.duckdb")),
         Settings(str(folder / "inbox")),
         Privacy(None),
         lambda conn_id: connection,
+        TokenJournal(open_storage("journal_url", str(folder / "journal")), cipher),
         default_conn_id="feedamp",
     )
 

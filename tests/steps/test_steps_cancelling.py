@@ -125,7 +125,7 @@ def test_a_cancellation_waits_until_the_order_could_be_read(env: Env, kind: Any)
     order = env.order("M-1")
     assert (order.phase, len(env.asked("PUT"))) == ("to_place", 1)
     assert order.reason is not None
-    assert ("could be read" in order.reason) == (
+    assert ("can be read" in order.reason) == (
         kind != "throttle_bare"
     )  # that is said of all of the seller's orders
     env.sandbox.clear_faults()
