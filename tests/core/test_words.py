@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -65,3 +66,15 @@ def test_a_test_name_is_shorter_than_75_characters():
         name for path in (ROOT / "tests").rglob("*.py") for name in named.findall(path.read_text("utf-8"))
     }
     assert [name for name in sorted(names) if len(name) >= 75] == []
+
+
+def test_a_number_that_is_a_rule_has_one_value():
+    values: dict[str, set[str]] = {}
+    for file in (*(ROOT / "include").rglob("*.py"), *(ROOT / "plugins").rglob("*.py")):
+        for statement in ast.parse(file.read_text()).body:
+            if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+                name, value = statement.targets[0].id.lstrip("_"), ast.unparse(statement.value)
+                if name.isupper() and re.match(r"-?\d|timedelta\(", value):
+                    values.setdefault(name, set()).add(value)
+    assert "ROWS_PER_BATCH" in values
+    assert {name: found for name, found in values.items() if len(found) > 1} == {}

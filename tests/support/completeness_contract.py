@@ -842,7 +842,7 @@ def test_the_daily_proof_counts_a_large_ledger(
 def test_portions_of_any_size_compare_every_order(
     lived_in: Env, lose: RunSql, monkeypatch: pytest.MonkeyPatch, portion: int
 ) -> None:
-    monkeypatch.setattr(compare, "ROWS_PER_BATCH", portion)
+    monkeypatch.setattr(compare, "ROWS_PER_COMPARISON", portion)
     lose("DELETE FROM feedamp.placements")
     with FoundDifferences() as found:
         find_differences(lived_in.resources, found)

@@ -22,7 +22,7 @@ from feedamp.tables import (
 from feedamp.warehouse.engine import META, Engine
 
 _PLACE = Column("expected_place", Type.INTEGER, "Position of the row among the expected rows.")
-_ORDERS_PER_QUERY = 200_000
+_ORDERS_COMPARED_AT_ONCE = 200_000
 _HASH_DIGITS = 7  # hexadecimal; so few that the sum over all rows of a table fits a BIGINT
 
 
@@ -140,7 +140,7 @@ def _seller_batches(sizes: Mapping[str, int]) -> Iterator[list[str]]:
     batch: list[str] = []
     orders = 0
     for seller_id in sorted(sizes):
-        if batch and (orders + sizes[seller_id] > _ORDERS_PER_QUERY or len(batch) == 500):
+        if batch and (orders + sizes[seller_id] > _ORDERS_COMPARED_AT_ONCE or len(batch) == 500):
             yield batch
             batch, orders = [], 0
         batch.append(seller_id)

@@ -49,7 +49,7 @@ from feedamp.tables import (
 from feedamp.warehouse import LoadSession, Warehouse
 
 log = logging.getLogger(__name__)
-ROWS_PER_BATCH = 20_000
+ROWS_PER_COMPARISON = 20_000
 # Above this many orders, the daily run and `feedamp doctor` count first and compare only sellers whose counts differ.
 ORDERS_COMPARED_QUICKLY = 200_000
 SELLERS_COMPARED_QUICKLY = 20
@@ -217,7 +217,7 @@ def _compare_keys(
         ]
         for seller_id in differing:
             after: tuple[Any, ...] = ()
-            while batch := there.row_keys(table.name, seller_id, after, ROWS_PER_BATCH):
+            while batch := there.row_keys(table.name, seller_id, after, ROWS_PER_COMPARISON):
                 after = tuple(batch[-1][name] for name in table.key)
                 lacking = [tuple(row[name] for name in table.key) for row in here.absent(table.name, batch)]
                 newer = _newer(here, there, {values[:2] for values in lacking}) if is_snapshot else set()
@@ -267,7 +267,7 @@ def _batches(
     after: Sequence[Any] = ()
     while True:
         with resources.state.read() as connection:
-            rows = read(connection, after, limit=ROWS_PER_BATCH, seller_ids=seller_ids)
+            rows = read(connection, after, limit=ROWS_PER_COMPARISON, seller_ids=seller_ids)
         if not rows:
             return
         yield rows
