@@ -1,4 +1,4 @@
-"""An Airflow connection of type `feedamp`, read and checked."""
+"""What is read of Airflow connections: all of one of type `feedamp`, and the libpq extras of a Postgres connection."""
 
 from __future__ import annotations
 
