@@ -80,13 +80,17 @@ class Server:
     def stalled(self) -> Iterator[None]:
         """Every process of the server stops (SIGSTOP): connections stay open, and nothing answers."""
         processes = self._processes()
-        for process in processes:
-            os.kill(process, signal.SIGSTOP)
         try:
+            self._signal(processes, signal.SIGSTOP)
             yield
         finally:
-            for process in processes:
-                os.kill(process, signal.SIGCONT)
+            self._signal(processes, signal.SIGCONT)
+
+    @staticmethod
+    def _signal(processes: list[int], number: signal.Signals) -> None:
+        for process in processes:
+            with suppress(ProcessLookupError):  # a connection or a worker that has ended meanwhile
+                os.kill(process, number)
 
     def _processes(self) -> list[int]:
         first = int((self._data / "postmaster.pid").read_text().split()[0])
