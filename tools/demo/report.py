@@ -65,10 +65,10 @@ def _from_warehouse(warehouse: duckdb.DuckDBPyConnection) -> Iterator[str]:
 def _still_open(ledger: sqlite3.Connection) -> Iterator[str]:
     open_orders = ledger.execute(
         """
-        SELECT coalesce(CASE WHEN o.phase = 'to_place' THEN o.reason END, s.waits_for, o.reason,
+        SELECT coalesce(CASE WHEN orders.phase = 'to_place' THEN orders.reason END, snapshots.waits_for, orders.reason,
                         'the seller has not touched it yet'), count(*)
-        FROM orders o LEFT JOIN snapshots s USING (seller_id, mp_order_number)
-        WHERE o.phase IN ('to_place', 'settled', 'held') GROUP BY 1 ORDER BY 2 DESC, 1
+        FROM orders LEFT JOIN snapshots USING (seller_id, mp_order_number)
+        WHERE orders.phase IN ('to_place', 'settled', 'held') GROUP BY 1 ORDER BY 2 DESC, 1
         """
     ).fetchall()
     yield f"Still open   {sum(count for _, count in open_orders)}, and why:"
