@@ -23,7 +23,7 @@ def test_types_come_back_as_they_went_in(loader: Loader) -> None:
     loader.load(snapshot(order(1, acknowledged=True), 1))
     assert loader.query(
         "SELECT purchase_date, acknowledged, currency, unit_price, shipped_date FROM orders "
-        "JOIN order_lines l USING (mp_order_number) JOIN shipments s USING (mp_order_number)"
+        "JOIN order_lines USING (mp_order_number) JOIN shipments USING (mp_order_number)"
     ) == [(datetime(2026, 3, 2, 14, 5, tzinfo=UTC), True, None, Decimal("25.5000"), date(2026, 3, 9))]
 
 

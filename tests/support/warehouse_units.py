@@ -42,8 +42,8 @@ def units_add_up(env: Env) -> None:
 def shows_the_truth(env: Env, truth: Mapping[str, Any]) -> None:
     """Every line with the units and the state that FeedAMP holds, every parcel and every cancellation."""
     found = env.rows(
-        "SELECT mp_order_number, mp_line_number, quantity, l.units_shipped, l.units_cancelled, "
-        "marketplace_state, closed_at IS NOT NULL FROM order_lines l JOIN orders USING (seller_id, mp_order_number)"
+        "SELECT mp_order_number, mp_line_number, quantity, order_lines.units_shipped, order_lines.units_cancelled, "
+        "marketplace_state, closed_at IS NOT NULL FROM order_lines JOIN orders USING (seller_id, mp_order_number)"
     )
     expected = [
         (number, line, *counts, order["marketplace_state"], order["marketplace_state"] in FINAL)

@@ -30,9 +30,9 @@ def _from_warehouse(warehouse: duckdb.DuckDBPyConnection) -> Iterator[str]:
         return warehouse.execute(sql).fetchall()
 
     placed, sellers, currencies = rows(
-        "SELECT count(DISTINCT (seller_id, mp_order_number)), count(DISTINCT p.seller_id), "
-        "string_agg(DISTINCT o.currency, ', ' ORDER BY o.currency) "
-        "FROM feedamp.placements p JOIN feedamp.orders o USING (seller_id, mp_order_number)"
+        "SELECT count(DISTINCT (seller_id, mp_order_number)), count(DISTINCT placements.seller_id), "
+        "string_agg(DISTINCT orders.currency, ', ' ORDER BY orders.currency) "
+        "FROM feedamp.placements placements JOIN feedamp.orders orders USING (seller_id, mp_order_number)"
     )[0]
     yield f"Placed       {placed} orders of {sellers} sellers in {currencies}"
     rejected = rows(
