@@ -61,19 +61,19 @@ def resources_in(folder: Path, api: str) -> Resources:
     )
 
 
-def furnish(folder: Path) -> None:
+def furnish(folder: Path, seller_count: int = SELLERS) -> None:
     """Creates a state with sellers, each with a grant."""
     (folder / "key").write_text(Fernet.generate_key().decode())
     resources = resources_in(folder, "http://127.0.0.1:9/api/v1")
     with resources.state.begin() as connection:
-        for number in range(SELLERS):
+        for number in range(seller_count):
             seller_id, now = f"S{number:03d}", resources.state.now()
             sellers.add(connection, seller_id, conn_id="feedamp", now=now)
             grants.put_grant(connection, resources.cipher, seller_id, "feedamp", f"rt-{number}", now=now)
     resources.state.close()
 
 
-def work(step: str, folder: Path, api: str) -> dict[str, Any]:
+def work(step: str, folder: Path, api: str, seller_count: int) -> dict[str, Any]:
     """Runs one step here; what it did, in how many seconds and megabytes."""
     import duckdb  # noqa: F401 - part of the process before any row
     import pandas as pd  # noqa: F401 - pyarrow imports it with the first row where it is installed
@@ -82,7 +82,8 @@ def work(step: str, folder: Path, api: str) -> dict[str, Any]:
     run = Run("feedamp_extract_fulfillments", "manual__1", datetime.now(UTC))
     before_mb, began = status_mb("VmRSS"), time.monotonic()
     if step == "extract":
-        result = asyncio.run(extract(resources, run, 0, [f"S{number:03d}" for number in range(SELLERS)]))
+        seller_ids = [f"S{number:03d}" for number in range(seller_count)]
+        result = asyncio.run(extract(resources, run, 0, seller_ids))
         done = {"orders": result.orders, "complete": result.complete, "pages": result.pages}
     else:
         done = dict(load(resources, run))
@@ -98,15 +99,16 @@ def status_mb(name: str) -> float:
     raise RuntimeError(f"/proc/self/status has no {name}")
 
 
-def measure(orders: int) -> list[dict[str, Any]]:
+def measure(orders: int, seller_count: int) -> list[dict[str, Any]]:
     """Both steps over so many orders in all."""
     from pages import serving
 
     results = []
-    with TemporaryDirectory(prefix="feedamp-memory-") as name, serving(orders // SELLERS) as api:
-        furnish(Path(name))
+    with TemporaryDirectory(prefix="feedamp-memory-") as name, serving(orders // seller_count) as api:
+        furnish(Path(name), seller_count)
         for step in PROMISED_MB:
-            command = [sys.executable, __file__, "--step", step, "--folder", name, "--api", api]
+            of_step = ["--step", step, "--folder", name, "--api", api, "--sellers", str(seller_count)]
+            command = [sys.executable, __file__, *of_step]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode != 0:
                 raise RuntimeError(f"{step} failed:\n{done.stderr}")
@@ -122,16 +124,17 @@ def main() -> int:
     parser.add_argument(
         "--orders", type=int, action="append", metavar="N", help="may be given more than once"
     )
+    parser.add_argument("--sellers", type=int, default=SELLERS, metavar="N")
     for hidden in ("--step", "--folder", "--api"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step:
-        print(json.dumps(work(options.step, Path(options.folder), options.api)))
+        print(json.dumps(work(options.step, Path(options.folder), options.api, options.sellers)))
         return 0
     beyond = 0
     print(f"{'step':<8} {'orders':>9} {'seconds':>8} {'process MB':>11} {'added MB':>9} {'promised':>9}")
     for orders in options.orders or [20_000, 1_000_000]:
-        for result in measure(orders):
+        for result in measure(orders, options.sellers):
             if result["step"] == "extract" and (result["orders"], result["complete"]) != (orders, True):
                 raise RuntimeError(f"extract did not read everything: {result}")
             promised = PROMISED_MB[result["step"]]

@@ -15,7 +15,9 @@ FEW, MANY = 2_500, 15_000  # more than a row group, so that groups must have lef
 
 @pytest.mark.slow
 def test_extract_and_load_stay_within_their_limits_and_extract_does_not_grow() -> None:
-    command = [sys.executable, "benchmarks/memory.py", "--orders", str(FEW), "--orders", str(MANY)]
+    # Few sellers, so that each has many pages.
+    sizes = ["--sellers", "5", "--orders", str(FEW), "--orders", str(MANY)]
+    command = [sys.executable, "benchmarks/memory.py", *sizes]
     # A copy of the code under test measures itself and not the installed one.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
