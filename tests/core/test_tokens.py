@@ -11,7 +11,7 @@ from wire import NOON, S1, S2, wired
 
 from feedamp.api.transport import Endpoint, Transport
 from feedamp.errors import AuthorizationError, BusyError, TransientError, UnclearError
-from feedamp.state import schema
+from feedamp.state import grants, schema
 
 
 @pytest.fixture
@@ -210,3 +210,13 @@ async def test_a_stored_token_is_told_to_who_masks_them(wire):
     token, told = await wire.tokens.live(S1), []
     await wire.other_tokens(on_secret=told.append).live(S1)
     assert told == [token.value]
+
+
+async def test_no_lease_is_granted_for_a_generation_that_was_replaced(wire):
+    """Between its read of the grant and its lease, another process may have refreshed the token."""
+    replaced = wire.grant()
+    await wire.tokens.live(S1)
+    with wire.state.begin() as connection:
+        now = wire.state.now()
+        assert not grants.take_lease(connection, replaced, "other", now=now, seconds=10)
+        assert grants.take_lease(connection, wire.grant(), "other", now=now, seconds=10)
