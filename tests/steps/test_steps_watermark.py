@@ -55,7 +55,7 @@ def test_the_first_read_is_unbounded_and_the_next_starts_at_the_watermark(env: E
 def test_the_watermark_waits_for_an_incomplete_read_and_what_came_is_loaded(env: Env) -> None:
     env.stock(51)
     env.sandbox.fault("repeat_cursor", times=None)
-    env.sandbox.fault("empty_page", times=1)
+    env.sandbox.fault("empty_page", times=1, seller_id=SELLER)
     result = env.extract()
     with pytest.raises(IncompleteError):
         finish(result)
