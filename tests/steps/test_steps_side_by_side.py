@@ -202,7 +202,7 @@ def test_one_order_that_always_fails_holds_up_no_other(env: Env, method: str) ->
 
 def test_an_order_whose_own_read_fails_costs_only_itself(env: Env) -> None:
     env.placed("M-1", "M-2", "M-3")
-    env.sandbox.fault("misshapen_order", path="/orders$", times=1)
+    env.sandbox.fault("misshapen_order", path="/orders$", times=1, seller_id=SELLER)
     env.sandbox.fault("error_500", path="/orders/M-", times=None)
     result = env.extract()
     env.load()
