@@ -17,7 +17,7 @@ from feedamp.order_body import BodyRules, Reason, storable
 _ENCODER = msgspec.json.Encoder(decimal_format="number", enc_hook=str)
 
 
-def judge_cells(
+def evaluate_cells(
     row: Mapping[str, object],
     source: str,
     row_number: int,

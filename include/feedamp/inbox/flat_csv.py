@@ -59,13 +59,15 @@ def read_csv(stream: IO[bytes], source: str, rules: BodyRules) -> Iterator[Order
         for _, members in groupby(gathered.execute(GATHER), key=itemgetter(0)):
             rows_of_order = [(number, json.loads(cells)) for _, number, cells in members]
             for delivery in deliveries(rows_of_order):
-                yield judge_order(source, delivery.rows, rules, repeats=delivery.repeats)
+                yield evaluate_order(source, delivery.rows, rules, repeats=delivery.repeats)
     for number in cut_at:
         message = f"the file breaks off within row {number}: what came after it is not known"
         yield reject_file(source, hashlib.sha256(message.encode()).hexdigest(), message)
 
 
-def judge_order(source: str, rows: Sequence[Row], rules: BodyRules, *, repeats: int = 0) -> OrderRow | BadRow:
+def evaluate_order(
+    source: str, rows: Sequence[Row], rules: BodyRules, *, repeats: int = 0
+) -> OrderRow | BadRow:
     """The order or reject of one delivery's rows (at least one); if they hold several deliveries, the last one counts.
 
     `repeats`: how many further rows of the file are exact repeats of these; they are counted in `rows`.

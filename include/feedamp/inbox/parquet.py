@@ -12,7 +12,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feedamp.inbox.cells import judge_cells
+from feedamp.inbox.cells import evaluate_cells
 from feedamp.inbox.rows import BadRow, OrderRow, Origin, reject, reject_file
 from feedamp.order_body import BodyRules, Reason
 
@@ -42,7 +42,7 @@ def read_parquet(stream: IO[bytes], source: str, rules: BodyRules) -> Iterator[O
                 if row is None:
                     yield _unreadable(source, row_number)
                 else:
-                    yield judge_cells(row, source, row_number, rules)
+                    yield evaluate_cells(row, source, row_number, rules)
             if row_number < promised:
                 raise _DamagedError("rows are missing")
         except _DamagedError as error:

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Protocol
 from uuid import UUID
 
-from feedamp.inbox.cells import judge_cells
+from feedamp.inbox.cells import evaluate_cells
 from feedamp.inbox.jsonl import decode
 from feedamp.inbox.rows import BadRow, OrderRow
 from feedamp.order_body import BodyRules, Reason
@@ -36,13 +36,13 @@ def read_query(query: OrderQuery, rules: BodyRules) -> Iterator[OrderRow | BadRo
     """An order or reject per row, numbered from 1. Memory does not grow with the rows. Raises as `OrderQuery.rows`."""
     for row_number, (seller_id, order) in enumerate(query.rows(), start=1):
         row = {"seller_id": _identifier(seller_id), "order": _text(order)}
-        yield judge_cells(row, query.source, row_number, rules, tuple(_inexact(order)))
+        yield evaluate_cells(row, query.source, row_number, rules, tuple(_inexact(order)))
 
 
 def read_kept(source: str, row_number: int, raw: str, rules: BodyRules) -> OrderRow | BadRow:
     """The order or reject of the stored text of a query row."""
     content = decode(raw.encode())
-    return judge_cells(content if isinstance(content, dict) else {}, source, row_number, rules)
+    return evaluate_cells(content if isinstance(content, dict) else {}, source, row_number, rules)
 
 
 def _identifier(value: object) -> object:

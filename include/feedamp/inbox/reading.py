@@ -11,7 +11,7 @@ from typing import IO, cast
 
 from feedamp.errors import TransientError
 from feedamp.inbox.files import HASH_CHUNK_BYTES, InboxFile, open_file
-from feedamp.inbox.flat_csv import judge_order, kept_rows, read_csv
+from feedamp.inbox.flat_csv import evaluate_order, kept_rows, read_csv
 from feedamp.inbox.jsonl import read_jsonl, read_line
 from feedamp.inbox.parquet import footer_rows, read_parquet
 from feedamp.inbox.query import QUERY_PREFIX, read_kept
@@ -95,4 +95,4 @@ def read_again(source: str, row_number: int, raw: str, rules: BodyRules) -> Orde
         return reject(
             origin, Reason("", "wrong_type", "the stored text does not hold an order: send its file again")
         )
-    return judge_order(source, list(enumerate(rows, row_number)), rules)
+    return evaluate_order(source, list(enumerate(rows, row_number)), rules)

@@ -78,7 +78,7 @@ class _FilePass:
             return
         with self._resources.state.begin() as connection:
             for row in batch:
-                self._take_row(connection, row)
+                self._ingest_row(connection, row)
 
     def finish(self) -> None:
         """Supersedes replaced rejects and marks the file as taken, in one transaction: a killed pass starts over."""
@@ -101,7 +101,7 @@ class _FilePass:
                 now=now,
             )
 
-    def _take_row(self, connection: Connection, row: OrderRow | BadRow) -> None:
+    def _ingest_row(self, connection: Connection, row: OrderRow | BadRow) -> None:
         admission = evaluate_row(connection, self._resources, row)
         before = self._unmatched.pop((row.row_number, row.row_hash), None)
         is_dismissed = before is not None and before.dismissed_at is not None

@@ -74,7 +74,7 @@ class _QueryPass:
         with begin() as connection:
             for row in batch:
                 self.rows += 1
-                self._take_row(connection, row)
+                self._ingest_row(connection, row)
 
     def finish(self) -> None:
         """Supersedes outdated rejects among those whose row the query no longer returns.
@@ -98,7 +98,7 @@ class _QueryPass:
                 if reject.row_hash in self._unmatched and (None in key or key in rejected_again):
                     rejects.supersede_row(connection, reject, now=now)
 
-    def _take_row(self, connection: Connection, row: OrderRow | BadRow) -> None:
+    def _ingest_row(self, connection: Connection, row: OrderRow | BadRow) -> None:
         admission = evaluate_row(connection, self._resources, row)
         self._unmatched.discard(row.row_hash)
         is_known = row.row_hash in self._rejected_hashes
