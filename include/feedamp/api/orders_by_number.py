@@ -124,16 +124,23 @@ async def read_by_number(client: FeedAmpClient, numbers: Sequence[str]) -> ReadO
         except UnreadableError as error:
             result.unread.append(UnreadableOrder(number, error.where))
             continue
-        try:
-            read = await fetch_complete(client, order)
-        except UnclearError as error:
-            result.failed.append(error)
-            continue
-        if isinstance(read, UnreadableOrder):
-            result.unread.append(read)
-        else:
-            result.orders.append((read[0], read[1] or read_at))
+        await _add_complete(client, order, read_at, result)
     return result
+
+
+async def _add_complete(
+    client: FeedAmpClient, item: Order | UnreadableOrder, read_at: datetime, result: ReadOrders
+) -> None:
+    """Adds the complete order, read with the item at `read_at` unless it had to be requested again; or why it cannot be."""
+    try:
+        read = await fetch_complete(client, item)
+    except UnclearError as error:
+        result.failed.append(error)  # only this order fails
+        return
+    if isinstance(read, UnreadableOrder):
+        result.unread.append(read)
+    else:
+        result.orders.append((read[0], read[1] or read_at))
 
 
 async def _read_chunk(client: FeedAmpClient, chunk: list[str], result: ReadOrders, found: set[str]) -> None:
@@ -146,15 +153,7 @@ async def _read_chunk(client: FeedAmpClient, chunk: list[str], result: ReadOrder
                 if number not in wanted or number in found:
                     continue  # FeedAMP ignored the filter, or the order is on two pages
                 found.add(number)
-                try:
-                    read = await fetch_complete(client, item)
-                except UnclearError as error:
-                    result.failed.append(error)
-                    continue
-                if isinstance(read, UnreadableOrder):
-                    result.unread.append(read)
-                else:
-                    result.orders.append((read[0], read[1] or page.read_at))
+                await _add_complete(client, item, page.read_at, result)
     except RejectedError as error:
         if error.status not in (400, 414) or len(chunk) == 1:
             if error.status in (400, 414):

@@ -21,7 +21,7 @@ import msgspec
 from feedamp.errors import ConfigurationError, FeedAmpError, TransientError
 from feedamp.state.lease_owner import is_dead, new_owner
 from feedamp.state.token_cipher import TokenCipher
-from feedamp.storage import Storage
+from feedamp.storage import Storage, when_modified
 
 # Enough for a pair of long tokens after encryption; for a larger pair, the file grows when the pair is written.
 RESERVED_BYTES = 16 << 10
@@ -154,10 +154,10 @@ class TokenJournal:
     def _age_s(self, name: str) -> float:
         try:
             with self._storage.reached():
-                modified: datetime = self._storage.fs.modified(f"{self._storage.root}/{name}")
-                return time.time() - modified.timestamp()
-        except (FileNotFoundError, NotImplementedError):
-            return 0.0
+                modified_at = when_modified(self._storage.fs.info(f"{self._storage.root}/{name}"))
+        except FileNotFoundError:
+            return 0.0  # removed by its own process
+        return time.time() - modified_at.timestamp() if modified_at else 0.0
 
     def write(self, name: str, pair: JournaledPair) -> None:
         """Writes a pair into a reserved file; it is on disk when this returns."""
