@@ -8,8 +8,6 @@ import pytest
 import requests
 from backfill_env import AUTUMN, EDGES, NOBODY_BOUGHT, RECONCILE, SPRING, BackfillEnv, at_once, order_rows
 
-from demo.programs import BIN
-
 BUSY = ("is being loaded by process", "is held by")
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -133,9 +131,7 @@ def one_failed(env):
 
 def test_reprocess_failed_by_the_command_line_runs_only_the_day_that_failed(env, one_failed):
     assert [run["state"] for run in one_failed.values()] == ["success", "failed", "success"]
-    command = [str(BIN / "airflow"), "backfill", "create", "--dag-id", RECONCILE]
-    days = ["--from-date", AUTUMN[0], "--to-date", AUTUMN[-1]]
-    env.guarded.programs.run(*command, *days, "--reprocess-behavior", "failed")
+    env.backfill_by_command_line(AUTUMN, "--reprocess-behavior", "failed")
     runs = env.runs(AUTUMN)
     assert [run["state"] for run in runs.values()] == ["success", "success", "success"]
     again = [day for day in AUTUMN if runs[day]["end_date"] != one_failed[day]["end_date"]]

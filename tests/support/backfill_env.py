@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import requests
 from order_samples import good_line, good_order
+
+from demo.programs import BIN
 
 RECONCILE = "feedamp_reconcile_orders"
 SPRING = [f"2026-03-{day:02}" for day in range(6, 11)]  # New York's clocks go forward on the 8th
@@ -50,11 +53,20 @@ class BackfillEnv:
         }
         if dry_run:
             return self.guarded.api("POST", "backfills/dry_run", body)
+        return self._once_not_locked(lambda: self.guarded.api("POST", "backfills", body))
+
+    def backfill_by_command_line(self, days: list[str], *options: str) -> None:
+        command = [str(BIN / "airflow"), "backfill", "create", "--dag-id", RECONCILE]
+        command += ["--from-date", days[0], "--to-date", days[-1], *options]
+        self._once_not_locked(lambda: self.guarded.programs.run(*command))
+
+    def _once_not_locked(self, create: Callable[[], Any]) -> Any:
+        """Airflow's own SQLite file may be locked by its scheduler, and the half-made backfill is in the way of the next."""
         for _ in range(5):
             try:
-                return self.guarded.api("POST", "backfills", body)
-            except requests.HTTPError as error:
-                if error.response.status_code != 503:  # Airflow's own SQLite file was locked
+                return create()
+            except (requests.HTTPError, SystemExit) as error:
+                if not says_locked(error):
                     raise
                 self.finish()
                 time.sleep(1.0)
@@ -122,6 +134,13 @@ class BackfillEnv:
     def task_logs(self) -> str:
         files = (self.guarded.home / "logs" / f"dag_id={RECONCILE}").rglob("*.log")
         return "".join(file.read_text(errors="replace") for file in files)
+
+
+def says_locked(error: requests.HTTPError | SystemExit) -> bool:
+    if isinstance(error, requests.HTTPError):
+        return error.response.status_code == 503
+    log = Path(str(error).rpartition("see ")[2])
+    return "database is locked" in log.read_text()
 
 
 def at_once(runs: dict[str, dict[str, Any]]) -> int:
