@@ -12,7 +12,7 @@ import pytest
 from postgres import Server
 from wire import CONN, KEY, add_seller
 
-from feedamp.api import tokens as tokens_module
+from feedamp.api import pair_storage
 from feedamp.api.oauth import Credentials, TokenEndpoint
 from feedamp.api.token_journal import TokenJournal
 from feedamp.api.tokens import Tokens
@@ -53,8 +53,8 @@ class StallsAtTheAnswer:
 async def test_no_grant_is_lost_while_postgres_stands_still(
     server: Server, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tried_for_s: float
 ) -> None:
-    monkeypatch.setattr(tokens_module, "JOURNALED_AFTER_S", 0.2)
-    monkeypatch.setattr(tokens_module, "STORE_TRIED_FOR_S", tried_for_s)
+    monkeypatch.setattr(pair_storage, "JOURNALED_AFTER_S", 0.2)
+    monkeypatch.setattr(pair_storage, "STORE_TRIED_FOR_S", tried_for_s)
     cipher, stall = TokenCipher(KEY), StallsAtTheAnswer(server, 3)
     strict = SandboxOptions(sellers=SELLERS, refresh_grace_s=0, revoke_on_reuse=True)
     with running(strict, observer=stall) as sandbox, closing(State(url)) as state:

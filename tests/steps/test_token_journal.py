@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from wire import CONN, KEY, NOON, S1, S2, add_seller, journal_of, wired
 
-from feedamp.api import tokens as tokens_module
+from feedamp.api import pair_storage
 from feedamp.api.oauth import Credentials, TokenEndpoint
 from feedamp.api.token_journal import RESERVED_BYTES, JournaledPair, TokenJournal
 from feedamp.api.tokens import Tokens
@@ -30,8 +30,8 @@ STRICT = {"revoke_on_reuse": True, "refresh_grace_s": 0}
 
 @pytest.fixture
 def short_times(monkeypatch):
-    monkeypatch.setattr(tokens_module, "JOURNALED_AFTER_S", 0.1)
-    monkeypatch.setattr(tokens_module, "STORE_TRIED_EVERY_S", 0.05)
+    monkeypatch.setattr(pair_storage, "JOURNALED_AFTER_S", 0.1)
+    monkeypatch.setattr(pair_storage, "STORE_TRIED_EVERY_S", 0.05)
 
 
 def folder_of(wire):
@@ -106,7 +106,7 @@ async def test_the_next_process_takes_the_pair_from_the_journal_before_it_refres
 
 
 async def test_a_state_that_stays_away_leaves_the_pair_to_the_next_process(monkeypatch):
-    monkeypatch.setattr(tokens_module, "STORE_TRIED_FOR_S", 0.3)
+    monkeypatch.setattr(pair_storage, "STORE_TRIED_FOR_S", 0.3)
     stall = StallsAtTheAnswer(1)
     async with wired(stall, **STRICT) as wire:
         stall.path = wire.state.url.database

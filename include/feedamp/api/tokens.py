@@ -10,25 +10,21 @@ import asyncio
 import logging
 import os
 import socket
-import threading
 import uuid
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, auto
-from typing import TypeVar
-
-from sqlalchemy.exc import SQLAlchemyError
 
 from feedamp.api.oauth import TokenEndpoint, TokenPair
+from feedamp.api.pair_storage import PairStorage
 from feedamp.api.rate_limit import Sleep
-from feedamp.api.token_journal import JournaledPair, Reservation, TokenJournal
+from feedamp.api.token_journal import JournaledPair, TokenJournal
 from feedamp.errors import (
     AuthorizationError,
     BusyError,
     ClientRefusedError,
-    FeedAmpError,
     TransientError,
     UnclearError,
 )
@@ -38,12 +34,8 @@ from feedamp.state.grants import Grant
 from feedamp.state.token_cipher import TokenCipher
 
 log = logging.getLogger(__name__)
-_Result = TypeVar("_Result")
 # An access token is renewed when its remaining life is below the smaller of these: seconds, and share of its whole life.
 RENEWED_BEFORE_S, RENEWED_BEFORE_SHARE = 120.0, 0.2
-# A pair that is not in the state after the first time is also written to the journal; storing it in the state is tried
-# until the second time has passed, at the interval of the third.
-JOURNALED_AFTER_S, STORE_TRIED_FOR_S, STORE_TRIED_EVERY_S = 1.0, 120.0, 1.0
 _WAIT_FOR_OTHERS_S = 0.05
 _REFRESHES = ThreadPoolExecutor(16, thread_name_prefix="feedamp-refresh")
 
@@ -92,7 +84,7 @@ class Tokens:
         self._state = state
         self._cipher = cipher
         self._endpoint = endpoint
-        self._journal = journal
+        self._pairs = PairStorage(state, cipher, journal, on_secret=on_secret)
         self._sleep = sleep
         self._since = run_started_at or state.now()
         # Long enough for the refresh, its repeat and the try with the previous token, so that no other process starts a
@@ -262,9 +254,11 @@ class Tokens:
         """Whether the grant has new tokens; False if pairs of the journal or another grant were stored instead."""
         asked_at = self._state.now()
         try:
-            if self._take_in(grant):
+            if self._pairs.take_in(grant.seller_id):
+                with self._state.begin() as connection:
+                    grants.release_lease(connection, grant.seller_id, self._owner)
                 return False  # the caller reads the stored grant again
-            reservation = self._journal.reserve(grant.seller_id)
+            reservation = self._pairs.reserve(grant.seller_id)
             try:
                 async with self._endpoint.of_this_loop() as endpoint:
                     used, answer = await self._ask(endpoint, grant)
@@ -279,7 +273,6 @@ class Tokens:
                 grants.release_lease(connection, grant.seller_id, self._owner)
             raise
         self._unmark(grant.seller_id, GrantMark.ORPHANED)
-        self._on_secret(answer.refresh_token)
         pair = JournaledPair(
             seller_id=grant.seller_id,
             generation=grant.generation,
@@ -289,70 +282,7 @@ class Tokens:
             expires_in_s=answer.expires_in_s,
             asked_at=asked_at,
         )
-        is_current = await self._store_or_journal(grant, pair, reservation)
-        reservation.release()
-        return is_current
-
-    async def _store_or_journal(self, grant: Grant, pair: JournaledPair, reservation: Reservation) -> bool:
-        """As `_store`, but tries again for two minutes; meanwhile, if the first second brings no success, the pair is
-        also in the journal.
-
-        Raises:
-            TransientError: the pair could not be stored; the next refresh moves it from the journal into the state.
-        """
-        loop = asyncio.get_running_loop()
-        give_up_at, is_journaled = loop.time() + STORE_TRIED_FOR_S, False
-        storing = in_daemon_thread(self._store, grant, pair)
-        while True:
-            left_s = give_up_at - loop.time() if is_journaled else JOURNALED_AFTER_S
-            done, _ = await asyncio.wait({storing}, timeout=left_s)
-            error = storing.exception() if done else None
-            if done and error is None:
-                return storing.result()
-            is_journaled = is_journaled or _is_written(reservation, pair)
-            if error is not None and not isinstance(error, SQLAlchemyError):
-                raise error
-            if loop.time() >= give_up_at:
-                where = (
-                    "they are in the journal, and the next refresh stores them"
-                    if is_journaled
-                    else "nor in the journal: if FeedAMP refuses the old ones, the seller must authorize again"
-                )
-                raise TransientError(
-                    f"New tokens could not be stored in the state database in time; {where}.",
-                    seller_id=grant.seller_id,
-                ) from error
-            if done:
-                await asyncio.sleep(STORE_TRIED_EVERY_S)
-                storing = in_daemon_thread(self._store, grant, pair)
-
-    def _store(self, grant: Grant, pair: JournaledPair) -> bool:
-        """Stores the pair as the seller's grant; False if another grant has replaced that grant meanwhile."""
-        with self._state.begin() as connection:
-            return grants.store_tokens(
-                connection,
-                self._cipher,
-                grant,
-                used_token=pair.used_token,
-                refresh_token=pair.refresh_token,
-                access_token=pair.access_token,
-                expires_in_s=pair.expires_in_s,
-                now=pair.asked_at,
-            )
-
-    def _take_in(self, grant: Grant) -> bool:
-        """Moves the seller's pairs from the journal into the state; returns whether there were any."""
-        entries = self._journal.pairs_of(grant.seller_id)
-        for name, pair in entries:
-            # If the state was restored from a backup, its generation may be lower than that of the pair.
-            newest = self._read(grant.seller_id)
-            self._store(replace(newest, generation=min(pair.generation, newest.generation)), pair)
-            self._on_secret(pair.refresh_token)
-            self._journal.remove(name)
-        if entries:
-            with self._state.begin() as connection:
-                grants.release_lease(connection, grant.seller_id, self._owner)
-        return bool(entries)
+        return await self._pairs.store(grant, pair, reservation)
 
     async def _ask(self, endpoint: TokenEndpoint, grant: Grant) -> tuple[str, TokenPair]:
         """The refresh token that worked, and the pair that FeedAMP returned for it."""
@@ -437,35 +367,8 @@ class Tokens:
         return token
 
 
-def _is_written(reservation: Reservation, pair: JournaledPair) -> bool:
-    try:
-        reservation.write(pair)
-    except (OSError, FeedAmpError) as error:
-        log.warning(
-            "New tokens of seller %s are neither in the state nor in the journal yet (%s); both are tried again.",
-            pair.seller_id,
-            type(error).__name__,
-        )
-        return False
-    return True
-
-
 def _token_of(grant: Grant) -> Token | None:
     if grant.access_token is None or grant.access_expires_at is None:
         return None
     margin_s = min(RENEWED_BEFORE_S, RENEWED_BEFORE_SHARE * (grant.expires_in_s or 0))
     return Token(grant.access_token, grant.generation, grant.access_expires_at - timedelta(seconds=margin_s))
-
-
-def in_daemon_thread(work: Callable[..., _Result], *given: object) -> asyncio.Future[_Result]:
-    """The result of work done in a daemon thread: the process can end although a stalled database blocks the thread."""
-    outcome: Future[_Result] = Future()
-
-    def run() -> None:
-        try:
-            outcome.set_result(work(*given))
-        except Exception as error:  # noqa: BLE001 - raised again where the outcome is awaited
-            outcome.set_exception(error)
-
-    threading.Thread(target=run, name="feedamp-store", daemon=True).start()
-    return asyncio.wrap_future(outcome)

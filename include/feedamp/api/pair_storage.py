@@ -1,0 +1,134 @@
+"""Stores the token pairs that FeedAMP issues, so that none is lost whatever stalls (promise 7).
+
+A pair goes into the state database; if that takes longer than a second, also into the journal, from which the next
+process that needs the seller's token moves it into the state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from feedamp.api.token_journal import JournaledPair, Reservation, TokenJournal
+from feedamp.errors import FeedAmpError, TransientError
+from feedamp.state import State, grants
+from feedamp.state.grants import Grant
+from feedamp.state.token_cipher import TokenCipher
+
+log = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
+# A pair that is not in the state after the first time is also written to the journal; storing it in the state is tried
+# until the second time has passed, at the interval of the third.
+JOURNALED_AFTER_S, STORE_TRIED_FOR_S, STORE_TRIED_EVERY_S = 1.0, 120.0, 1.0
+
+
+class PairStorage:
+    """The state database for token pairs, with the journal behind it."""
+
+    def __init__(
+        self, state: State, cipher: TokenCipher, journal: TokenJournal, *, on_secret: Callable[[str], None]
+    ) -> None:
+        self._state = state
+        self._cipher = cipher
+        self._journal = journal
+        self._on_secret = on_secret
+
+    def reserve(self, seller_id: str) -> Reservation:
+        """Reserves space for a pair that FeedAMP is about to issue; raises as `TokenJournal.reserve`."""
+        return self._journal.reserve(seller_id)
+
+    async def store(self, grant: Grant, pair: JournaledPair, reservation: Reservation) -> bool:
+        """Stores the pair as the seller's grant; False if another grant has replaced that grant meanwhile.
+
+        Storing is tried for two minutes. If the first second brings no success, the pair is also in the journal.
+
+        Raises:
+            TransientError: the pair could not be stored; the next refresh moves it from the journal into the state.
+        """
+        self._on_secret(pair.refresh_token)
+        loop = asyncio.get_running_loop()
+        give_up_at, is_journaled = loop.time() + STORE_TRIED_FOR_S, False
+        storing = in_daemon_thread(self._store, grant, pair)
+        while True:
+            left_s = give_up_at - loop.time() if is_journaled else JOURNALED_AFTER_S
+            done, _ = await asyncio.wait({storing}, timeout=left_s)
+            error = storing.exception() if done else None
+            if done and error is None:
+                reservation.release()
+                return storing.result()
+            is_journaled = is_journaled or _is_written(reservation, pair)
+            if error is not None and not isinstance(error, SQLAlchemyError):
+                raise error
+            if loop.time() >= give_up_at:
+                where = (
+                    "they are in the journal, and the next refresh stores them"
+                    if is_journaled
+                    else "nor in the journal: if FeedAMP refuses the old ones, the seller must authorize again"
+                )
+                raise TransientError(
+                    f"New tokens could not be stored in the state database in time; {where}.",
+                    seller_id=grant.seller_id,
+                ) from error
+            if done:
+                await asyncio.sleep(STORE_TRIED_EVERY_S)
+                storing = in_daemon_thread(self._store, grant, pair)
+
+    def take_in(self, seller_id: str) -> bool:
+        """Moves the seller's pairs from the journal into the state; returns whether there were any."""
+        entries = self._journal.pairs_of(seller_id)
+        for name, pair in entries:
+            with self._state.read() as connection:
+                newest = grants.read(connection, self._cipher, seller_id)
+            if newest is not None:
+                # If the state was restored from a backup, its generation may be lower than that of the pair.
+                self._store(replace(newest, generation=min(pair.generation, newest.generation)), pair)
+                self._on_secret(pair.refresh_token)
+                self._journal.remove(name)
+        return bool(entries)
+
+    def _store(self, grant: Grant, pair: JournaledPair) -> bool:
+        with self._state.begin() as connection:
+            return grants.store_tokens(
+                connection,
+                self._cipher,
+                grant,
+                used_token=pair.used_token,
+                refresh_token=pair.refresh_token,
+                access_token=pair.access_token,
+                expires_in_s=pair.expires_in_s,
+                now=pair.asked_at,
+            )
+
+
+def _is_written(reservation: Reservation, pair: JournaledPair) -> bool:
+    try:
+        reservation.write(pair)
+    except (OSError, FeedAmpError) as error:
+        log.warning(
+            "New tokens of seller %s are neither in the state nor in the journal yet (%s); both are tried again.",
+            pair.seller_id,
+            type(error).__name__,
+        )
+        return False
+    return True
+
+
+def in_daemon_thread(work: Callable[..., _Result], *given: object) -> asyncio.Future[_Result]:
+    """The result of work done in a daemon thread: the process can end although a stalled database blocks the thread."""
+    outcome: Future[_Result] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work(*given))
+        except Exception as error:  # noqa: BLE001 - raised again where the outcome is awaited
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name="feedamp-store", daemon=True).start()
+    return asyncio.wrap_future(outcome)
