@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from feedamp.api.account import FeedAmpAccount
 from feedamp.api.clients import Clients
+from feedamp.api.pair_storage import PairStorage
 from feedamp.api.rate_limit import Sleep
 from feedamp.api.token_journal import TokenJournal
 from feedamp.inbox import OrderQuery
@@ -44,6 +45,11 @@ class Resources:
     def inbox(self) -> str | Storage:
         """The location of the order files. The store is opened only when this property is read."""
         return self.open_inbox() if self.open_inbox else self.settings.inbox_url
+
+    @property
+    def pairs(self) -> PairStorage:
+        """Where the token pairs of grants are stored."""
+        return PairStorage(self.state, self.cipher, self.journal, on_secret=self.on_secret)
 
     def clients(self, run: Run) -> Clients:
         """Clients for any seller, with one connection pool per FeedAMP account; use with `async with`."""

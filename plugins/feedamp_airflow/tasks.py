@@ -51,7 +51,7 @@ def intake() -> dict[str, Any]:
 @tells_why_it_fails("plan")
 def plan_orders() -> list[Shard]:
     """Shards of sellers with orders to place."""
-    resources = make_resources()
+    resources = _planning()
     return _planned(plan_place(resources, _run(resources), _sellers()))
 
 
@@ -67,7 +67,7 @@ def place(shard: Shard) -> dict[str, Any]:
 def plan_extraction() -> list[Shard]:
     """Shards of all sellers that are not blocked."""
     _since()
-    return _planned(plan_sellers(make_resources(), _sellers()))
+    return _planned(plan_sellers(_planning(), _sellers()))
 
 
 @tells_why_it_fails("extract")
@@ -81,7 +81,7 @@ def extract(shard: Shard) -> dict[str, Any]:
 @tells_why_it_fails("plan")
 def plan_processing() -> list[Shard]:
     """Shards of sellers with something to validate, report or close."""
-    return _planned(plan_process(make_resources(), _sellers()))
+    return _planned(plan_process(_planning(), _sellers()))
 
 
 @tells_why_it_fails("validate")
@@ -104,9 +104,7 @@ def plan_reconciliation() -> list[Shard]:
     start, end = _day()
     log.info("Orders purchased from %s to %s; repair is %s.", start, end, "on" if _repairs() else "off")
     return _planned(
-        plan_reconcile(
-            make_resources(), start, end, _sellers(), with_stale=_is_scheduled(), dry_run=_is_dry_run()
-        )
+        plan_reconcile(_planning(), start, end, _sellers(), with_stale=_is_scheduled(), dry_run=_is_dry_run())
     )
 
 
@@ -132,7 +130,7 @@ def reconcile(shard: Shard) -> dict[str, Any]:
 @tells_why_it_fails("plan")
 def plan_refreshing() -> list[Shard]:
     """Shards of sellers whose grant is due for a refresh. Also purges old rows and personal fields in the state."""
-    resources = make_resources()
+    resources = _planning()
     planned = _planned(plan_refresh(resources, _sellers()))
     try:
         purge_step(resources, _run(resources))
@@ -190,6 +188,13 @@ def gate() -> None:
 
 def _finished(work: Coroutine[Any, Any, StepResult]) -> dict[str, Any]:
     return finish(asyncio.run(work))
+
+
+def _planning() -> Resources:
+    """The resources of a task that chooses sellers; grants that only the journal holds are stored first."""
+    resources = make_resources()
+    resources.pairs.take_in_consents()
+    return resources
 
 
 def _planned(shards: list[Shard]) -> list[Shard]:

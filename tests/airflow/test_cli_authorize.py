@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+import threading
+import time
+from contextlib import closing
 from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
 
@@ -11,6 +15,8 @@ import sqlalchemy as sa
 from consenting import CALLBACK, authorize, consent
 from console import SELLER
 
+from feedamp.api import pair_storage
+from feedamp.api.token_journal import JournaledPair
 from feedamp.state import grants
 from feedamp.state.schema import authorizations
 
@@ -130,6 +136,66 @@ def test_a_seller_who_did_not_consent(shop):
     done = shop.run(*argv)
     assert (done.code, "did not consent (access_denied)" in done.err) == (1, True)
     assert "used already" in shop.run(*argv).err
+
+
+def lock_once_the_state_is_spent(path, held):
+    """Holds the write lock of the state from the moment when the `state` of an authorize URL is spent."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        while connection.execute("SELECT count(used_at) FROM authorizations").fetchone() == (0,):
+            time.sleep(0.01)
+        connection.execute("BEGIN IMMEDIATE")
+        held.wait()
+        connection.execute("ROLLBACK")
+
+
+@pytest.fixture
+def stalls_at_the_exchange(shop):
+    """The state accepts nothing from the exchange of the code on, until the event is set."""
+    held = threading.Event()
+    shop.sandbox.fault("slow_drip", path="access_token", seconds=0.4)
+    holder = threading.Thread(target=lock_once_the_state_is_spent, args=(shop.folder / "state.db", held))
+    holder.start()
+    yield held
+    held.set()
+    holder.join()
+
+
+def test_a_grant_that_the_state_does_not_accept_waits_in_the_journal(
+    shop, monkeypatch, stalls_at_the_exchange
+):
+    monkeypatch.setattr(pair_storage, "JOURNALED_AFTER_S", 0.1)
+    monkeypatch.setattr(pair_storage, "STORE_TRIED_FOR_S", 0.2)
+    code, state = consent(ask_for_url(shop))
+    done = authorize(shop, code, state)
+    assert (done.code, "in the journal" in done.err, the_grant(shop)) == (1, True, None)
+    stalls_at_the_exchange.set()
+    shop.resources.pairs.take_in_consents()
+    assert the_grant(shop).refresh_token == shop.sandbox.refresh_token(SELLER)
+    assert shop.resources.journal.sellers_with_consent() == []
+    shop.deliver("a.jsonl", "M-1")
+    shop.plan()
+    shop.place()
+    assert "M-1" in shop.sandbox.orders(SELLER)
+    assert shop.sandbox.broken_rules == []
+
+
+def test_a_consent_that_is_stored_already_is_not_stored_again(shop):
+    authorize(shop, *consent(ask_for_url(shop)))
+    grant = the_grant(shop)
+    pair = JournaledPair(
+        seller_id=SELLER,
+        generation=0,
+        used_token=grant.refresh_token,
+        refresh_token=grant.refresh_token,
+        access_token="at-first",
+        expires_in_s=3600,
+        asked_at=shop.resources.state.now(),
+        conn_id="feedamp_default",
+    )
+    shop.resources.journal.reserve(SELLER, is_consent=True).write(pair)
+    shop.resources.pairs.take_in_consents()
+    assert the_grant(shop) == grant
+    assert shop.resources.journal.waiting() == 0
 
 
 def test_a_wrong_client_secret_is_a_matter_of_configuration(shop):

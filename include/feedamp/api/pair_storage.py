@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import TypeVar
 
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from feedamp.api.token_journal import JournaledPair, Reservation, TokenJournal
@@ -40,17 +41,17 @@ class PairStorage:
         self._journal = journal
         self._on_secret = on_secret
 
-    def reserve(self, seller_id: str) -> Reservation:
+    def reserve(self, seller_id: str, *, is_consent: bool = False) -> Reservation:
         """Reserves space for a pair that FeedAMP is about to issue; raises as `TokenJournal.reserve`."""
-        return self._journal.reserve(seller_id)
+        return self._journal.reserve(seller_id, is_consent=is_consent)
 
-    async def store(self, grant: Grant, pair: JournaledPair, reservation: Reservation) -> bool:
-        """Stores the pair as the seller's grant; False if another grant has replaced that grant meanwhile.
+    async def store(self, grant: Grant | None, pair: JournaledPair, reservation: Reservation) -> bool:
+        """Stores the pair of a refresh of `grant`, or of a consent; False if another grant has replaced `grant` meanwhile.
 
         Storing is tried for two minutes. If the first second brings no success, the pair is also in the journal.
 
         Raises:
-            TransientError: the pair could not be stored; the next refresh moves it from the journal into the state.
+            TransientError: the pair could not be stored; the next run moves it from the journal into the state.
         """
         self._on_secret(pair.refresh_token)
         loop = asyncio.get_running_loop()
@@ -63,18 +64,18 @@ class PairStorage:
             if done and error is None:
                 reservation.release()
                 return storing.result()
-            is_journaled = is_journaled or _is_written(reservation, pair)
+            is_journaled = is_journaled or _is_journaled(reservation, pair)
             if error is not None and not isinstance(error, SQLAlchemyError):
                 raise error
             if loop.time() >= give_up_at:
                 where = (
-                    "they are in the journal, and the next refresh stores them"
+                    "they are in the journal, and the next run stores them"
                     if is_journaled
                     else "nor in the journal: if FeedAMP refuses the old ones, the seller must authorize again"
                 )
                 raise TransientError(
                     f"New tokens could not be stored in the state database in time; {where}.",
-                    seller_id=grant.seller_id,
+                    seller_id=pair.seller_id,
                 ) from error
             if done:
                 await asyncio.sleep(STORE_TRIED_EVERY_S)
@@ -88,14 +89,26 @@ class PairStorage:
                 newest = grants.read(connection, self._cipher, seller_id)
             if newest is not None:
                 # If the state was restored from a backup, its generation may be lower than that of the pair.
-                self._store(replace(newest, generation=min(pair.generation, newest.generation)), pair)
-                self._on_secret(pair.refresh_token)
-                self._journal.remove(name)
+                newest = replace(newest, generation=min(pair.generation, newest.generation))
+            self._store(newest, pair)
+            self._on_secret(pair.refresh_token)
+            self._journal.remove(name)
         return bool(entries)
 
-    def _store(self, grant: Grant, pair: JournaledPair) -> bool:
+    def take_in_consents(self) -> None:
+        """Does the same for every seller whose grant of a consent is only in the journal. Problems are logged."""
+        try:
+            for seller_id in self._journal.sellers_with_consent():
+                self.take_in(seller_id)
+                log.info("The new grant of seller %s was taken from the journal into the state.", seller_id)
+        except FeedAmpError as error:
+            log.warning("%s", error)
+
+    def _store(self, grant: Grant | None, pair: JournaledPair) -> bool:
         with self._state.begin() as connection:
-            return grants.store_tokens(
+            if pair.conn_id is not None:
+                grant = self._new_grant(connection, pair, pair.conn_id)
+            return grant is not None and grants.store_tokens(
                 connection,
                 self._cipher,
                 grant,
@@ -106,8 +119,23 @@ class PairStorage:
                 now=pair.asked_at,
             )
 
+    def _new_grant(self, connection: Connection, pair: JournaledPair, conn_id: str) -> Grant | None:
+        """Stores the grant of a consent; None if it is stored already, because only the answer to a commit was lost."""
+        if grants.token_owner(connection, self._cipher, pair.refresh_token) is not None:
+            return None
+        grants.put_grant(
+            connection,
+            self._cipher,
+            pair.seller_id,
+            conn_id,
+            pair.refresh_token,
+            now=pair.asked_at,
+            to_compare=True,
+        )
+        return grants.read(connection, self._cipher, pair.seller_id)
 
-def _is_written(reservation: Reservation, pair: JournaledPair) -> bool:
+
+def _is_journaled(reservation: Reservation, pair: JournaledPair) -> bool:
     try:
         reservation.write(pair)
     except (OSError, FeedAmpError) as error:
@@ -117,6 +145,7 @@ def _is_written(reservation: Reservation, pair: JournaledPair) -> bool:
             type(error).__name__,
         )
         return False
+    log.warning("New tokens of seller %s are in the journal until the state takes them.", pair.seller_id)
     return True
 
 

@@ -27,13 +27,14 @@ from feedamp.storage import Storage, when_modified
 RESERVED_BYTES = 16 << 10
 # A reservation without a pair is removed after this time, even if another machine's process made it.
 ABANDONED_AFTER_S = 86_400.0
-_SUFFIX = ".pair"
+_REFRESH, _CONSENT = ".pair", ".consent"
 
 
 class JournaledPair(msgspec.Struct, frozen=True, omit_defaults=True):
-    """FeedAMP's answer to a refresh of the grant of this `generation`.
+    """FeedAMP's answer to a token call.
 
-    `used_token` is the refresh token that was sent; `asked_at` (UTC) is the moment from which `expires_in_s` counts.
+    Of a refresh: `generation` is that of the refreshed grant, `used_token` the refresh token that was sent. Of a consent:
+    `conn_id` is the connection of the new grant. `asked_at` (UTC) is the moment from which `expires_in_s` counts.
     """
 
     seller_id: str
@@ -43,6 +44,7 @@ class JournaledPair(msgspec.Struct, frozen=True, omit_defaults=True):
     access_token: str
     expires_in_s: int
     asked_at: datetime
+    conn_id: str | None = None
 
     def __repr__(self) -> str:
         return f"JournaledPair(seller_id={self.seller_id!r}, generation={self.generation})"
@@ -50,7 +52,7 @@ class JournaledPair(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True)
 class Reservation:
-    """Reserved space for the pair of one refresh that is about to be sent."""
+    """Reserved space for the pair of one token call that is about to be sent."""
 
     _journal: TokenJournal
     _name: str
@@ -71,14 +73,14 @@ class TokenJournal:
         self._storage = storage
         self._cipher = cipher
 
-    def reserve(self, seller_id: str) -> Reservation:
-        """Reserves space for one pair.
+    def reserve(self, seller_id: str, *, is_consent: bool = False) -> Reservation:
+        """Reserves space for the pair of a refresh or of a consent.
 
         Raises:
-            TransientError: there is no space, or the store cannot be reached; the refresh must not be sent.
-            ConfigurationError: the store cannot be used; the refresh must not be sent.
+            TransientError: there is no space, or the store cannot be reached; the token call must not be sent.
+            ConfigurationError: the store cannot be used; the token call must not be sent.
         """
-        name = f"{self._prefix(seller_id)}{new_owner()}{_SUFFIX}"
+        name = f"{self._prefix(seller_id)}{new_owner()}{_CONSENT if is_consent else _REFRESH}"
         try:
             self._put(name, bytes(RESERVED_BYTES))
             self._keep_through_power_cut()
@@ -86,13 +88,13 @@ class TokenJournal:
             self.remove(name)
             raise TransientError(
                 f"[feedamp] journal_url: no space can be reserved in {self._storage.url} "
-                f"({type(error).__name__}); the token is not refreshed until this works.",
+                f"({type(error).__name__}); no token is asked for until this works.",
                 seller_id=seller_id,
             ) from error
         return Reservation(self, name)
 
     def pairs_of(self, seller_id: str) -> list[tuple[str, JournaledPair]]:
-        """(name, pair) of each of the seller's pairs, oldest generation first; the name is for `remove`.
+        """(name, pair) of each of the seller's pairs, oldest first; the name is for `remove`.
 
         Raises:
             TransientError: the store cannot be reached.
@@ -100,7 +102,12 @@ class TokenJournal:
         """
         found = [(name, self._read(name)) for name in self._names(self._prefix(seller_id))]
         pairs = [(name, pair) for name, pair in found if pair is not None and pair.seller_id == seller_id]
-        return sorted(pairs, key=lambda entry: entry[1].generation)
+        return sorted(pairs, key=lambda entry: (entry[1].asked_at, entry[1].generation))
+
+    def sellers_with_consent(self) -> list[str]:
+        """Sellers whose pair of a consent is not in the state yet. Raises as `pairs_of`."""
+        names = [name for name in self._names("") if name.endswith(_CONSENT)]
+        return sorted({pair.seller_id for name in names if (pair := self._read(name)) is not None})
 
     def waiting(self) -> int:
         """How many pairs are not in the state yet. Raises as `pairs_of`."""
@@ -122,7 +129,7 @@ class TokenJournal:
             return
         for path in listed:
             name = str(path).rpartition("/")[2]
-            if name.startswith(prefix) and name.endswith(_SUFFIX):
+            if name.startswith(prefix) and name.endswith((_REFRESH, _CONSENT)):
                 yield name
 
     def _read(self, name: str) -> JournaledPair | None:
@@ -147,7 +154,7 @@ class TokenJournal:
             ) from error
 
     def _remove_if_abandoned(self, name: str) -> None:
-        owner = name.removesuffix(_SUFFIX).partition(".")[2]
+        owner = name.rpartition(".")[0].partition(".")[2]
         if is_dead(owner) or self._age_s(name) > ABANDONED_AFTER_S:
             self.remove(name)
 

@@ -6,11 +6,12 @@ import argparse
 import asyncio
 import re
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlencode
 
-from feedamp.api.account import FeedAmpAccount
 from feedamp.api.account_check import AccountCheck, Verdict
-from feedamp.api.oauth import TokenEndpoint, TokenPair
+from feedamp.api.oauth import TokenEndpoint
+from feedamp.api.token_journal import JournaledPair
 from feedamp.api.transport import Transport
 from feedamp.errors import (
     AuthorizationError,
@@ -92,6 +93,7 @@ def authorize(given: argparse.Namespace, out: Output) -> int:
         seller = _registered(resources, given.seller, out)
         if seller is None:
             return REFUSED
+        resources.pairs.take_in(seller.seller_id)  # an earlier consent comes first
         with resources.state.read() as connection:
             mark = watermarks.read(connection, seller.seller_id)
         done = _connect(resources, seller, given, out, is_callback=is_callback)
@@ -114,13 +116,13 @@ def _connect(
         word = given.error if _WORD.fullmatch(given.error) else "no readable reason"
         out.complain(f"The seller did not consent ({word}); nothing was changed. {_new_url(seller)}")
         return REFUSED
-    pair = _exchange(resources, seller, given.code, given.state, out)
-    if pair is None:
+    if not _exchange(resources, seller, given.code, given.state, out):
         return REFUSED
-    waiting = _store(resources, seller, pair)
     compared = _compare(resources, seller, out, force=given.force)
     if compared is not None and compared.is_set_aside:
         return _take_set_aside(resources, seller, out) if given.force else REFUSED
+    with resources.state.read() as connection:
+        waiting = overview.waiting_by_seller(connection).get(seller.seller_id, 0)
     orders = f"; the next run sends {counted(waiting, 'waiting order')}" if waiting else ""
     out.say(f"seller {seller.seller_id}: connected{orders}")
     return DONE
@@ -208,11 +210,13 @@ def _spend_state(resources: Resources, seller: Seller, state: str) -> str | None
     return None
 
 
-def _exchange(resources: Resources, seller: Seller, code: str, state: str, out: Output) -> TokenPair | None:
-    account = resources.connection(seller.conn_id)
+def _exchange(resources: Resources, seller: Seller, code: str, state: str, out: Output) -> bool:
+    """Exchanges the code and stores the grant with its first access token; says why if that did not succeed."""
     resources.on_secret(code)
     try:
-        return asyncio.run(_ask(account, code))
+        # In a thread: an interruption of the command does not come between FeedAMP's answer and storing it.
+        with ThreadPoolExecutor(1) as thread:
+            problem = thread.submit(asyncio.run, _ask_and_store(resources, seller, code)).result()
     except ClientRefusedError:
         raise
     except AuthorizationError:
@@ -226,39 +230,37 @@ def _exchange(resources: Resources, seller: Seller, code: str, state: str, out: 
         with resources.state.begin() as connection:
             consent_requests.give_back(connection, state)
         out.complain(f"{error} Nothing was spent; try the same command again while the state is good.")
+    else:
+        if problem is not None:
+            out.complain(f"seller {seller.seller_id}: {problem}")
+        return problem is None
+    return False
+
+
+async def _ask_and_store(resources: Resources, seller: Seller, code: str) -> TransientError | None:
+    """The error if FeedAMP issued tokens that could not be stored; raises as `TokenEndpoint.exchange`."""
+    account = resources.connection(seller.conn_id)
+    reservation = resources.pairs.reserve(seller.seller_id, is_consent=True)
+    asked_at = resources.state.now()
+    try:
+        async with Transport(account.endpoint) as transport:
+            answer = await TokenEndpoint(transport, account.credentials).exchange(code)
+    except BaseException:
+        reservation.release()
+        raise
+    resources.on_secret(answer.access_token)
+    pair = JournaledPair(
+        seller_id=seller.seller_id,
+        generation=0,
+        used_token=answer.refresh_token,
+        refresh_token=answer.refresh_token,
+        access_token=answer.access_token,
+        expires_in_s=answer.expires_in_s,
+        asked_at=asked_at,
+        conn_id=seller.conn_id,
+    )
+    try:
+        await resources.pairs.store(None, pair, reservation)
+    except TransientError as error:
+        return error
     return None
-
-
-async def _ask(account: FeedAmpAccount, code: str) -> TokenPair:
-    async with Transport(account.endpoint) as transport:
-        return await TokenEndpoint(transport, account.credentials).exchange(code)
-
-
-def _store(resources: Resources, seller: Seller, pair: TokenPair) -> int:
-    """Stores the grant with its first access token; returns how many orders waited for it."""
-    resources.on_secret(pair.refresh_token)
-    resources.on_secret(pair.access_token)
-    with resources.state.begin() as connection:
-        now = resources.state.now()
-        grants.put_grant(
-            connection,
-            resources.cipher,
-            seller.seller_id,
-            seller.conn_id,
-            pair.refresh_token,
-            now=now,
-            to_compare=True,
-        )
-        grant = grants.read(connection, resources.cipher, seller.seller_id)
-        if grant is not None:
-            grants.store_tokens(
-                connection,
-                resources.cipher,
-                grant,
-                used_token=pair.refresh_token,
-                refresh_token=pair.refresh_token,
-                access_token=pair.access_token,
-                expires_in_s=pair.expires_in_s,
-                now=now,
-            )
-        return overview.waiting_by_seller(connection).get(seller.seller_id, 0)
