@@ -58,7 +58,7 @@ class Resources:
             self.cipher,
             self.journal,
             self.connection,
-            run_started_at=run.started_at,
+            run=run,
             sleep=self.sleep,
             on_secret=self.on_secret,
         )

@@ -31,6 +31,7 @@ from feedamp.steps.reconcile_orders.reconcile import plan_reconcile
 from feedamp.steps.reconcile_orders.reconcile import reconcile as reconcile_step
 from feedamp.steps.refresh_tokens.renew_idle_grants import plan_refresh
 from feedamp.steps.refresh_tokens.renew_idle_grants import refresh as refresh_step
+from feedamp.steps.refused_grants import decide_refusals
 from feedamp.steps.runner import StepResult, finish
 from feedamp_airflow.red_runs import said_in_this_run, tells_why_it_fails, why_red
 from feedamp_airflow.wiring import make_resources
@@ -166,6 +167,7 @@ def load() -> dict[str, Any]:
 def gate() -> None:
     """Turns the run red if a task failed, a manifest could not be loaded, or inbox files or rows were bad.
 
+    Decides who is at fault for the grants that FeedAMP refused in any task of the run; if it is the client, the run is red.
     Needed because `load` runs even if a task before it failed, and the last task decides the state of a run. A
     scheduled reconciliation also proves, once a day, that nothing is missing in the warehouse.
     """
@@ -177,11 +179,13 @@ def gate() -> None:
     loaded = ti.xcom_pull(task_ids="load") or {}
     if PROBLEM in loaded:
         problems.append(loaded[PROBLEM])
+    resources = make_resources()
+    run = _run(resources)
+    problems += decide_refusals(resources.state, run.started_at)
     if ti.dag_id == "feedamp_place_orders":
-        resources = make_resources()
-        problems += inbox_problems(resources, _run(resources))
-    if ti.dag_id == "feedamp_reconcile_orders" and _is_scheduled() and not _is_dry_run():
-        problems += prove_completeness(make_resources())
+        problems += inbox_problems(resources, run)
+    if ti.dag_id == "feedamp_reconcile_orders" and _is_scheduled() and not run.dry_run:
+        problems += prove_completeness(resources)
     if problems:
         raise AirflowFailException(" ".join(problems))
 

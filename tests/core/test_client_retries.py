@@ -11,9 +11,9 @@ import pytest
 from scripted import answer
 from wire import NOON, S1, S2, Wire, speaking, wired
 
-from feedamp.api.client import QUICK_RETRIES, FeedAmpClient
+from feedamp.api.client import FeedAmpClient
 from feedamp.api.pages import Filters
-from feedamp.api.rate_limit import RateLimiter
+from feedamp.api.rate_limit import QUICK_RETRIES, RateLimiter
 from feedamp.errors import (
     AuthorizationError,
     NotFoundError,

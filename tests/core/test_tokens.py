@@ -9,6 +9,8 @@ import sqlalchemy as sa
 from scripted import scripted, token_answer
 from wire import NOON, S1, S2, wired
 
+from feedamp.api import tokens as tokens_module
+from feedamp.api.rate_limit import QUICK_RETRIES
 from feedamp.api.transport import Endpoint, Transport
 from feedamp.errors import AuthorizationError, BusyError, TransientError, UnclearError
 from feedamp.state import grants, schema
@@ -152,11 +154,12 @@ async def test_a_lease_outlives_a_slow_refresh_its_repeat_and_the_last_resort():
 
 
 async def test_a_failed_refresh_gives_the_lease_back(wire):
-    wire.sandbox.fault("error_503", path="access_token", times=2)
+    wire.sandbox.fault("error_503", path="access_token", times=QUICK_RETRIES + 1)
     with pytest.raises(UnclearError):
         await wire.tokens.live(S1)
+    pauses = len(wire.clock.slept)
     await wire.other_tokens().live(S1)
-    assert wire.clock.slept == []
+    assert len(wire.clock.slept) == pauses == QUICK_RETRIES
 
 
 async def test_a_cancelled_refresh_still_stores_what_feedamp_answers():
@@ -176,21 +179,29 @@ async def test_a_cancelled_refresh_still_stores_what_feedamp_answers():
         assert wire.refreshes == 1
 
 
-async def test_a_lost_answer_is_asked_for_once_more_with_the_same_token():
+async def test_lost_answers_are_asked_for_again_with_the_same_token():
     async with wired(refresh_grace_s=60) as wire:
-        wire.sandbox.fault("lost_refresh")
+        wire.sandbox.fault("lost_refresh", times=QUICK_RETRIES)
         await wire.tokens.live(S1)
-        assert wire.refreshes == 2
+        assert wire.refreshes == QUICK_RETRIES + 1
         assert wire.grant().refresh_token == wire.sandbox.refresh_token(S1)
         assert wire.sandbox.broken_rules == []
 
 
-async def test_an_answer_that_is_lost_twice_leaves_the_grant_as_it_was(wire):
+async def test_answers_that_stay_lost_leave_the_grant_as_it_was(wire):
     before = wire.grant()
-    wire.sandbox.fault("reset_before", path="access_token", times=2)
+    wire.sandbox.fault("reset_before", path="access_token", times=None)
     with pytest.raises(UnclearError):
         await wire.tokens.live(S1)
-    assert (wire.grant(), wire.refreshes) == (before, 2)
+    assert (wire.grant(), wire.refreshes) == (before, QUICK_RETRIES + 1)
+
+
+async def test_a_lost_answer_is_not_asked_for_again_after_a_minute(wire, monkeypatch):
+    monkeypatch.setattr(tokens_module, "UNCLEAR_REPEATED_FOR_S", 0.0)
+    wire.sandbox.fault("reset_before", path="access_token", times=None)
+    with pytest.raises(UnclearError):
+        await wire.tokens.live(S1)
+    assert wire.refreshes == 1
 
 
 async def test_without_a_listening_server_no_refresh_is_tried_again(wire):

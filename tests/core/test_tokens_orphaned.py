@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from wire import S1, S2, wired
+from wire import NOON, S1, S2, wired
 
-from feedamp.errors import AuthorizationError, ClientRefusedError
+from feedamp.api.rate_limit import QUICK_RETRIES
+from feedamp.errors import AuthorizationError
 from feedamp.state import grants
 from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION
+from feedamp.steps.refused_grants import decide_refusals
 
 SIX = [f"seller-{number:03d}" for number in range(1, 7)]
 HOUR_S = 3600
@@ -44,7 +46,8 @@ async def test_all_sellers_of_a_dead_process_are_marked_and_the_client_is_not_bl
         await die_with_the_answers(wire, *SIX)
         tokens = wire.other_tokens()
         assert await ask(tokens, *SIX) == [(seller_id, AuthorizationError) for seller_id in SIX]
-        assert (tokens.settle(), tokens.settle()) == (SIX, [])
+        assert (tokens.newly_lost(), tokens.newly_lost()) == (SIX, [])
+        assert decide_refusals(wire.state, wire.clock()) == []
         assert statuses(wire, *SIX) == [NEEDS_AUTHORIZATION] * 6
         assert wire.sandbox.broken_rules == []
 
@@ -53,7 +56,7 @@ async def test_with_a_grace_period_no_seller_of_a_dead_process_is_lost():
     async with wired(sellers=6, refresh_grace_s=24 * HOUR_S) as wire:
         await die_with_the_answers(wire, *SIX)
         tokens = wire.other_tokens()
-        assert (await ask(tokens, *SIX), tokens.settle()) == ([], [])
+        assert (await ask(tokens, *SIX), tokens.newly_lost()) == ([], [])
         assert [wire.grant(s).refresh_token for s in SIX] == [wire.sandbox.refresh_token(s) for s in SIX]
 
 
@@ -63,9 +66,10 @@ async def test_a_refused_client_takes_the_marks_of_this_run_back():
         for seller_id in SIX[1:]:
             wire.sandbox.revoke(seller_id)
         tokens = wire.other_tokens()
-        assert (await ask(tokens, *SIX))[-1] == (SIX[-1], ClientRefusedError)
-        with pytest.raises(ClientRefusedError):
-            tokens.settle()
+        await ask(tokens, *SIX)
+        assert statuses(wire, S1) == [NEEDS_AUTHORIZATION]
+        [problem] = decide_refusals(wire.state, wire.clock())
+        assert "client id or secret refused" in problem
         assert statuses(wire, *SIX) == [ACTIVE] * 6
 
 
@@ -75,19 +79,19 @@ async def test_sellers_marked_before_do_not_blame_the_client():
         for seller_id in SIX:
             wire.sandbox.revoke(seller_id)
         await ask(wire.tokens, *SIX)
-        wire.tokens.settle()
+        decide_refusals(wire.state, NOON)
         wire.clock.forward(24 * HOUR_S)
         tomorrow = wire.other_tokens()
         for seller_id in SIX:
             with pytest.raises(AuthorizationError) as caught:
                 await tomorrow.renew(seller_id)
             assert type(caught.value) is AuthorizationError
-        assert tomorrow.settle() == []
+        assert decide_refusals(wire.state, wire.clock()) == []
 
 
 async def test_a_refresh_that_merely_failed_leaves_no_such_mark():
     async with wired() as wire:
-        wire.sandbox.fault("error_503", path="access_token", times=2)
+        wire.sandbox.fault("error_503", path="access_token", times=QUICK_RETRIES + 1)
         await ask_and_fail(wire.tokens)
         with wire.state.read() as connection:
             assert not grants.lease_left(connection, S2)

@@ -75,6 +75,21 @@ def test_the_others_are_read_whole_and_the_run_says_who_is_not_and_why(env: Env)
     assert env.sandbox.broken_rules == []
 
 
+def test_five_revoked_sellers_first_do_not_blame_the_client(env: Env) -> None:
+    stock(env)
+    revoked = everybody(env)[:5]
+    for seller_id in revoked:
+        env.sandbox.revoke(seller_id)
+    result = env.extract()
+    env.load()
+    assert result.failed_sellers == set(revoked)
+    assert env.rows("SELECT count(DISTINCT seller_id), count(*) FROM orders") == [(45, 45 * ORDERS_EACH)]
+    assert env.refused_clients == []
+    with env.state.read() as connection:
+        marked = [s.seller_id for s in sellers.find(connection) if s.grant == sellers.NEEDS_AUTHORIZATION]
+    assert marked == revoked
+
+
 def test_the_next_run_sends_no_requests_for_failing_sellers(env: Env) -> None:
     stock(env)
     outage, revoked, throttled, garbage = trouble(env)

@@ -45,6 +45,7 @@ from feedamp.steps.process_fulfillments import close as _close
 from feedamp.steps.process_fulfillments import validate as _validate
 from feedamp.steps.reconcile_orders import reconcile as _reconcile
 from feedamp.steps.refresh_tokens import renew_idle_grants as _refresh
+from feedamp.steps.refused_grants import decide_refusals
 from feedamp.steps.runner import StepResult
 from feedamp.storage import open_storage
 from feedamp.warehouse.duckdb import DuckDbWarehouse
@@ -94,6 +95,7 @@ class Env(Views):
             sleep=clock.sleep,
         )
         self._runs = self._files = 0
+        self.refused_clients: list[str] = []
 
     def set_rules(self, **rules: Any) -> None:
         self.resources = replace(self.resources, settings=replace(self.resources.settings, **rules))
@@ -241,12 +243,15 @@ class Env(Views):
     def _work(
         self, step: Any, shards: list[dict[str, Any]], name: str, dag_id: str, dry_run: bool, **more: Any
     ) -> StepResult:
-        """The step on its one shard; nothing to do is an empty result."""
+        """The step on its one shard, and what `gate` decides at its end; nothing to do is an empty result."""
         if not shards:
             return StepResult(name)
         [shard] = shards
         run = self.run(dag_id, dry_run=dry_run)
-        return asyncio.run(step(self.resources, run, shard["shard"], shard["sellers"], **more))
+        try:
+            return asyncio.run(step(self.resources, run, shard["shard"], shard["sellers"], **more))
+        finally:
+            self.refused_clients = decide_refusals(self.state, run.started_at)
 
 
 @contextmanager

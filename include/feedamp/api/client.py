@@ -7,7 +7,6 @@ If the answer to a POST is lost, `UnclearError` is raised: read the order before
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,7 +25,7 @@ from feedamp.api.pages import (
     OrderPage,
     UnreadableOrder,
 )
-from feedamp.api.rate_limit import RateLimiter, Sleep
+from feedamp.api.rate_limit import QUICK_RETRIES, RateLimiter, Sleep, quick_pause_s
 from feedamp.api.tokens import Token, Tokens
 from feedamp.api.transport import Answer, Transport
 from feedamp.codec import decode_json, encode, encode_body
@@ -46,7 +45,6 @@ from feedamp.models import (
     Order,
 )
 
-QUICK_RETRIES = 3
 LONGEST_QUICK_WAIT_S = 20.0
 # Longest time between reading an order and sending a change that a seller's update in between would make wrong.
 STILL_FRESH_S = 10.0
@@ -192,7 +190,7 @@ class FeedAmpClient:
                 safe = isinstance(error, ThrottledError) or method != "POST"
                 wait_s = error.retry_after_s
                 if wait_s is None:
-                    wait_s = 0.5 * 2**attempt * random.uniform(0.8, 1.2)
+                    wait_s = quick_pause_s(attempt)
                 elif error.status is not None:  # FeedAMP sent Retry-After, with a 429 or a 5xx
                     self._rate_limiter.pause(self.seller_id, wait_s)
                 if not safe or attempt == QUICK_RETRIES or wait_s > LONGEST_QUICK_WAIT_S:

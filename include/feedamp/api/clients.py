@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from datetime import datetime
 from types import TracebackType
 from typing import Self
 
@@ -19,6 +18,7 @@ from feedamp.api.token_journal import TokenJournal
 from feedamp.api.tokens import Token, Tokens
 from feedamp.api.transport import Transport
 from feedamp.errors import AuthorizationError, ClientRefusedError
+from feedamp.run import Run
 from feedamp.state import State, sellers
 from feedamp.state.sellers import Seller
 from feedamp.state.token_cipher import TokenCipher
@@ -36,7 +36,7 @@ class Clients:
         journal: TokenJournal,
         account: Callable[[str], FeedAmpAccount],
         *,
-        run_started_at: datetime,
+        run: Run,
         sleep: Sleep,
         on_secret: Callable[[str], None],
     ) -> None:
@@ -44,7 +44,7 @@ class Clients:
         self._cipher = cipher
         self._journal = journal
         self._find_account = account
-        self._run_started_at = run_started_at
+        self._run = run
         self._sleep = sleep
         self._on_secret = on_secret
         self._stack = AsyncExitStack()
@@ -147,19 +147,19 @@ class Clients:
         """The tokens of one connection."""
         return (await self._account(conn_id))[1]
 
-    def settle(self) -> tuple[list[str], ClientRefusedError | None]:
-        """Marks sellers whose grants were refused; returns the newly marked ones, so that each is reported once.
+    def newly_lost(self) -> tuple[list[str], ClientRefusedError | None]:
+        """Sellers newly marked because their newest token was lost; see `Tokens.newly_lost`.
 
-        The second value is the error of a connection whose client FeedAMP refuses; its sellers are not marked.
+        The second value is the error of a connection whose client FeedAMP refuses, if there is one.
         """
-        newly: list[str] = []
+        lost: list[str] = []
         client_error: ClientRefusedError | None = None
         for _, tokens, _ in self._accounts.values():
             try:
-                newly += tokens.settle()
+                lost += tokens.newly_lost()
             except ClientRefusedError as error:
                 client_error = error
-        return newly, client_error
+        return lost, client_error
 
     async def _account(self, conn_id: str) -> tuple[Transport, Tokens, RateLimiter]:
         async with self._opening:
@@ -176,7 +176,8 @@ class Clients:
                     TokenEndpoint(transport, account.credentials),
                     self._journal,
                     sleep=self._sleep,
-                    run_started_at=self._run_started_at,
+                    run_started_at=self._run.started_at,
+                    is_first_try=self._run.try_number == 1,
                     request_timeout_s=account.endpoint.timeout_s,
                     on_secret=self._on_secret,
                 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
 from datetime import datetime
@@ -14,7 +15,13 @@ from feedamp.state import State, request_slots
 Sleep = Callable[[float], Awaitable[None]]
 # Slots are evenly spaced, but requests reach FeedAMP with network jitter: 10 % more distance keeps them within the rate.
 SPACING = 1.1
+QUICK_RETRIES = 3  # within a task, of a request that is safe to repeat
 LATE = 0.02  # seconds; how long after its slot a request may be sent without postponing the next slot
+
+
+def quick_pause_s(attempt: int) -> float:
+    """Seconds before the next quick retry if FeedAMP named none: 0.5 s, doubled each time; `attempt` counts from 0."""
+    return 0.5 * 2.0**attempt * random.uniform(0.8, 1.2)
 
 
 class RateLimiter:

@@ -18,8 +18,8 @@ from datetime import datetime, timedelta
 from enum import Enum, auto
 
 from feedamp.api.oauth import TokenEndpoint, TokenPair
-from feedamp.api.pair_storage import PairStorage
-from feedamp.api.rate_limit import Sleep
+from feedamp.api.pair_storage import PairStorage, in_daemon_thread
+from feedamp.api.rate_limit import QUICK_RETRIES, Sleep, quick_pause_s
 from feedamp.api.token_journal import JournaledPair, TokenJournal
 from feedamp.errors import (
     AuthorizationError,
@@ -28,7 +28,6 @@ from feedamp.errors import (
     TransientError,
     UnclearError,
 )
-from feedamp.rules.grant_refusal import REFUSALS_THAT_BLAME_THE_CLIENT, blames_client
 from feedamp.state import State, grants, sellers
 from feedamp.state.grants import Grant
 from feedamp.state.token_cipher import TokenCipher
@@ -36,6 +35,8 @@ from feedamp.state.token_cipher import TokenCipher
 log = logging.getLogger(__name__)
 # An access token is renewed when its remaining life is below the smaller of these: seconds, and share of its whole life.
 RENEWED_BEFORE_S, RENEWED_BEFORE_SHARE = 120.0, 0.2
+# A refresh without a clear answer is repeated as often as a GET, within the grace period that servers allow (Q10).
+UNCLEAR_REPEATED_FOR_S = 60.0
 _WAIT_FOR_OTHERS_S = 0.05
 _REFRESHES = ThreadPoolExecutor(16, thread_name_prefix="feedamp-refresh")
 
@@ -56,8 +57,8 @@ class GrantMark(Enum):
     |---|---|---|
     | `DISOWNED` | FeedAMP answered 401 to a token that it had just issued | a token works: no mark; in a later run again: the grant is recorded as refused |
     | `ORPHANED` | a process died in a refresh and left its lease, so FeedAMP's answer may be lost | a refresh works: no mark; FeedAMP refuses: `LOST` |
-    | `REFUSED` | FeedAMP refuses the refresh token | it is not sent again in this run; `settle` marks the seller |
-    | `LOST` | FeedAMP refuses an orphaned refresh token; the seller is marked already, and the client is not blamed | `settle` reports the seller once: `REFUSED` |
+    | `REFUSED` | FeedAMP refuses the refresh token | it is not sent again in this run; at its end `steps/refused_grants.py` decides who is at fault |
+    | `LOST` | FeedAMP refuses an orphaned refresh token; the seller is marked already, and the client is not blamed | `newly_lost` reports the seller once: `REFUSED` |
     """
 
     DISOWNED = auto()
@@ -78,6 +79,7 @@ class Tokens:
         *,
         sleep: Sleep,
         run_started_at: datetime | None = None,
+        is_first_try: bool = True,
         request_timeout_s: float = 30.0,
         on_secret: Callable[[str], None] = lambda secret: None,
     ) -> None:
@@ -87,6 +89,7 @@ class Tokens:
         self._pairs = PairStorage(state, cipher, journal, on_secret=on_secret)
         self._sleep = sleep
         self._since = run_started_at or state.now()
+        self._is_first_try = is_first_try
         # Long enough for the refresh, its repeat and the try with the previous token, so that no other process starts a
         # second refresh while an answer is slow.
         self._lease_s = 3 * request_timeout_s + 10
@@ -94,9 +97,8 @@ class Tokens:
         self._owner = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
         self._cache: dict[str, Token] = {}
         self._locks: dict[str, asyncio.Lock] = {}
-        self._blamed: ClientRefusedError | None = (
-            None  # set once: no seller of the connection is tried any more
-        )
+        # Set once: no seller of the connection is tried any more.
+        self._refused_client: ClientRefusedError | None = None
         self._marks: dict[str, tuple[GrantMark, int]] = {}  # by seller, with the generation that it is about
 
     @property
@@ -139,7 +141,7 @@ class Tokens:
     async def renew(self, seller_id: str) -> Token:
         """Refreshes the token regardless of its remaining life, even if the grant is marked as refused; raises as `live`."""
         async with self._locks.setdefault(seller_id, asyncio.Lock()):
-            grant = self._read(seller_id)
+            grant = await in_daemon_thread(self._read, seller_id)
             if grant.status == sellers.SET_ASIDE:
                 raise AuthorizationError("The seller's grant is set aside.", seller_id=seller_id)
             return await self._obtain(
@@ -167,25 +169,17 @@ class Tokens:
             with self._state.begin() as connection:
                 grants.note_disowned(connection, seller_id, None)
 
-    def settle(self) -> list[str]:
-        """Marks the sellers refused in this run `needs_authorization`; returns those that are newly marked.
+    def newly_lost(self) -> list[str]:
+        """Sellers marked `needs_authorization` because their newest token was lost with a process; each is named once.
 
         Raises:
-            ClientRefusedError: FeedAMP named the client, or refused at least five different sellers while none succeeded;
-                no seller is marked.
+            ClientRefusedError: FeedAMP named the client when it refused.
         """
-        if self._blamed is not None:
-            raise self._blamed
-        with self._state.read() as connection:
-            refused = grants.refused_since(connection, self.conn_id, self._since)
-            success = grants.last_success(connection, self.conn_id)
-        if blames_client(refused, last_success=success, run_started_at=self._since):
-            raise self._blame_client()
-        with self._state.begin() as connection:
-            newly = grants.mark_needs_authorization(connection, refused, now=self._state.now())
+        if self._refused_client is not None:
+            raise self._refused_client
         lost = {seller_id: of for seller_id, (mark, of) in self._marks.items() if mark is GrantMark.LOST}
         self._marks |= {seller_id: (GrantMark.REFUSED, of) for seller_id, of in lost.items()}
-        return [*lost, *newly]
+        return list(lost)
 
     async def _obtain(
         self,
@@ -197,7 +191,7 @@ class Tokens:
     ) -> Token:
         give_up_at = self._state.now() + timedelta(seconds=2 * self._lease_s)
         while True:
-            grant = self._read(seller_id)
+            grant = await in_daemon_thread(self._read, seller_id)
             if grant.account_checked_at is None and not to_compare:
                 raise TransientError(
                     "A new grant arrived during this run; its account is compared with known orders before it is used.",
@@ -210,20 +204,13 @@ class Tokens:
                 raise AuthorizationError("The seller's grant is set aside.", seller_id=seller_id)
             if grant.status != sellers.ACTIVE and not even_if_marked:
                 raise AuthorizationError("The seller must authorize again.", seller_id=seller_id)
-            if self._blamed is not None:
-                raise self._blamed
-            if self._mark(grant) in (GrantMark.REFUSED, GrantMark.LOST):
+            if self._refused_client is not None:
+                raise self._refused_client
+            if self._is_refused(grant, even_if_marked=even_if_marked):
                 raise AuthorizationError(
                     "FeedAMP refuses the grant; the seller must authorize again.", seller_id=seller_id
                 )
-            with self._state.begin() as connection:
-                left = grants.lease_left(connection, seller_id)
-                has_lease = grants.take_lease(
-                    connection, grant, self._owner, now=self._state.now(), seconds=self._lease_s
-                )
-            if has_lease:
-                if left:
-                    self._marks[seller_id] = (GrantMark.ORPHANED, grant.generation)
+            if await in_daemon_thread(self._take_lease, grant):
                 token = await self._refresh(grant)
                 if token is not None:
                     return self._keep(seller_id, token)
@@ -234,6 +221,16 @@ class Tokens:
                     seller_id=seller_id,
                 )
             await self._sleep(_WAIT_FOR_OTHERS_S)
+
+    def _take_lease(self, grant: Grant) -> bool:
+        with self._state.begin() as connection:
+            is_left = grants.lease_left(connection, grant.seller_id)
+            is_taken = grants.take_lease(
+                connection, grant, self._owner, now=self._state.now(), seconds=self._lease_s
+            )
+        if is_taken and is_left:
+            self._marks[grant.seller_id] = (GrantMark.ORPHANED, grant.generation)
+        return is_taken
 
     async def _refresh(self, grant: Grant) -> Token | None:
         """Refreshes the token under the lease; None if the stored grant has to be read again.
@@ -246,7 +243,7 @@ class Tokens:
             _REFRESHES, lambda: asyncio.run(self._refresh_and_store(grant))
         )
         is_current = await asyncio.shield(refresh)
-        newest = self._read(grant.seller_id)
+        newest = await in_daemon_thread(self._read, grant.seller_id)
         # If another grant has replaced this one, the caller checks it first: it may be set aside, or not compared yet.
         return _token_of(newest) if is_current and newest.generation == grant.generation + 1 else None
 
@@ -287,11 +284,7 @@ class Tokens:
     async def _ask(self, endpoint: TokenEndpoint, grant: Grant) -> tuple[str, TokenPair]:
         """The refresh token that worked, and the pair that FeedAMP returned for it."""
         try:
-            try:
-                return grant.refresh_token, await endpoint.refresh(grant.refresh_token)
-            except UnclearError:
-                # A server with a grace period accepts the same token again and returns the same pair.
-                return grant.refresh_token, await endpoint.refresh(grant.refresh_token)
+            return grant.refresh_token, await self._refresh_although_unclear(endpoint, grant.refresh_token)
         except ClientRefusedError:
             raise
         except AuthorizationError:
@@ -302,7 +295,21 @@ class Tokens:
                 raise
             # Last resort: FeedAMP may never have activated the current refresh token.
             previous = grant.previous_refresh_token
-            return previous, await endpoint.refresh(previous)
+            return previous, await self._refresh_although_unclear(endpoint, previous)
+
+    async def _refresh_although_unclear(self, endpoint: TokenEndpoint, refresh_token: str) -> TokenPair:
+        """Sends the same token again while the answer is lost: a server with a grace period returns the same pair."""
+        loop = asyncio.get_running_loop()
+        last_try_at = loop.time() + UNCLEAR_REPEATED_FOR_S
+        for attempt in range(QUICK_RETRIES):
+            try:
+                return await endpoint.refresh(refresh_token)
+            except UnclearError:
+                pause_s = quick_pause_s(attempt)
+                if loop.time() + pause_s > last_try_at:
+                    raise
+                await self._sleep(pause_s)
+        return await endpoint.refresh(refresh_token)
 
     def _refused(self, grant: Grant, error: AuthorizationError) -> None:
         """Records the refusal and raises the error for it; only returns if a newer grant is stored by now."""
@@ -313,32 +320,20 @@ class Tokens:
             mark = GrantMark.REFUSED
             if isinstance(error, ClientRefusedError):
                 grants.release_lease(connection, grant.seller_id, self._owner)
+                grants.withdraw_refusals(connection, self.conn_id, self._since)
             elif self._mark(grant) is GrantMark.ORPHANED:
                 if grants.mark_lost(connection, grant, self._owner, now=self._state.now()):
                     mark = GrantMark.LOST
             else:
                 grants.note_refusal(connection, grant, self._owner, now=self._state.now())
-            refused = grants.refused_since(connection, self.conn_id, self._since)
-            success = grants.last_success(connection, self.conn_id)
         self._marks[grant.seller_id] = (mark, grant.generation)
         # Raised outside the transaction, which would otherwise be rolled back.
         if isinstance(error, ClientRefusedError):
-            self._blamed = error
+            self._refused_client = error
             raise error
-        if blames_client(refused, last_success=success, run_started_at=self._since):
-            raise self._blame_client()
         raise AuthorizationError(
             "FeedAMP refuses the grant; the seller must authorize again.", seller_id=grant.seller_id
         ) from error
-
-    def _blame_client(self) -> ClientRefusedError:
-        with self._state.begin() as connection:
-            grants.unmark_since(connection, self.conn_id, self._since)
-        self._blamed = ClientRefusedError(
-            f"The first {REFUSALS_THAT_BLAME_THE_CLIENT} sellers of connection {self.conn_id} were refused and none "
-            "succeeded: client id or secret refused; correct them in the connection."
-        )
-        return self._blamed
 
     def _read(self, seller_id: str) -> Grant:
         with self._state.read() as connection:
@@ -353,6 +348,14 @@ class Tokens:
         """What is known of this generation of the grant; a mark of an earlier generation means nothing any more."""
         mark, generation = self._marks.get(grant.seller_id, (None, None))
         return mark if generation == grant.generation else None
+
+    def _is_refused(self, grant: Grant, *, even_if_marked: bool) -> bool:
+        """Whether FeedAMP has refused this generation of the grant in this run, to this process or another one."""
+        if self._mark(grant) in (GrantMark.REFUSED, GrantMark.LOST):
+            return True
+        # A task that is tried again tries its sellers again: someone may have corrected the connection meanwhile.
+        is_known = self._is_first_try and grant.refused_at is not None and grant.refused_at >= self._since
+        return is_known and not even_if_marked
 
     def _unmark(self, seller_id: str, mark: GrantMark) -> bool:
         """Removes this mark; whether the seller had it."""

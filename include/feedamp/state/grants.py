@@ -262,13 +262,23 @@ def last_success(connection: Connection, conn_id: str) -> datetime | None:
     return connection.execute(query).scalar_one_or_none()
 
 
-def refused_since(connection: Connection, conn_id: str, since: datetime) -> list[str]:
-    """Sellers refused since a moment (inclusive), without those already marked before it."""
+def refused_since(connection: Connection, since: datetime) -> dict[str, list[str]]:
+    """Sellers refused since a moment (inclusive), by connection id, without those already marked before it."""
     is_new = sa.or_(grants.c.status == ACTIVE, grants.c.reported_at >= since)
-    query = sa.select(grants.c.seller_id).where(
-        grants.c.conn_id == conn_id, grants.c.refused_at >= since, is_new
+    query = sa.select(grants.c.conn_id, grants.c.seller_id).where(grants.c.refused_at >= since, is_new)
+    refused: dict[str, list[str]] = {}
+    for conn_id, seller_id in connection.execute(query.order_by(grants.c.seller_id)):
+        refused.setdefault(conn_id, []).append(seller_id)
+    return refused
+
+
+def withdraw_refusals(connection: Connection, conn_id: str, since: datetime) -> None:
+    """Removes the refusals recorded since a moment (inclusive), because FeedAMP has named the client as the cause."""
+    connection.execute(
+        sa.update(grants)
+        .where(grants.c.conn_id == conn_id, grants.c.refused_at >= since)
+        .values(refused_at=None)
     )
-    return list(connection.execute(query).scalars())
 
 
 def unmark_since(connection: Connection, conn_id: str, since: datetime) -> None:

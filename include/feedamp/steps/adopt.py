@@ -32,6 +32,7 @@ from feedamp.rules.adoption import adopt as adopt_order
 from feedamp.run import Run
 from feedamp.state import ledger, manifests, open_orders, sellers
 from feedamp.state.sellers import Seller
+from feedamp.steps.refused_grants import decide_refusals
 from feedamp.steps.runner import (
     FAILURES_THAT_END_A_SELLER,
     StepResult,
@@ -82,6 +83,7 @@ async def adopt(resources: Resources, run: Run, seller_ids: list[str], *, since:
 
             try:
                 await run_per_seller(clients, ready, result, work)
+                result.undone += decide_refusals(resources.state, run.started_at)
             finally:
                 if not run.dry_run:
                     record_run(resources, run, result, started_at)

@@ -137,15 +137,14 @@ async def run_per_seller(
 ) -> None:
     """Runs `work` for up to 64 sellers at the same time; records failures and lets the other sellers go on.
 
-    A refused grant is a warning. It also marks the seller as failed and the step as incomplete, unless
-    `refusal_is_failure` is False.
+    A refused grant is a warning. The seller also counts as failed and the step as incomplete, unless
+    `refusal_is_failure` is False. Who is at fault is decided at the end of the run: `decide_refusals`.
 
     Raises:
         ClientRefusedError: FeedAMP refused the client of a connection, so none of its sellers could be served; the
             sellers of other connections were.
     """
     gate = asyncio.Semaphore(SELLERS_AT_ONCE)
-    refused: dict[str, str] = {}
 
     async def guarded(seller: Seller) -> None:
         async with gate:
@@ -160,8 +159,7 @@ async def run_per_seller(
                 if refusal_is_failure:
                     result.failed_sellers.add(seller.seller_id)
                     result.complete = False
-                result.add_warning(seller.seller_id, str(error), is_logged=False)
-                refused[seller.seller_id] = str(error)
+                result.add_warning(seller.seller_id, str(error))
             except FeedAmpError as error:
                 result.record_failure(seller.seller_id, error)
             except Exception as error:  # noqa: BLE001 - logged with its traceback at the end of the step
@@ -171,21 +169,21 @@ async def run_per_seller(
     await asyncio.gather(*(guarded(seller) for seller in sellers))
     result.pages = clients.counts.pages
     try:
-        newly_refused, refused_client = clients.settle()
+        lost, refused_client = clients.newly_lost()
     finally:
         result.requests = clients.requests
-    if newly_refused:
-        subject = (
-            f"Seller {newly_refused[0]}" if len(newly_refused) == 1 else f"Sellers {named(newly_refused)}"
-        )
-        log.warning("%s must authorize again: FeedAMP refuses the grant.", subject)
+    if lost:
+        warn_of_refused(lost)
     if refused_client is not None:
         # The refused client may explain the sellers' failures, so they are not logged one by one.
         result.refused_client = refused_client
         raise refused_client
-    for seller_id, text in refused.items():
-        if seller_id not in newly_refused:
-            result.warnings.add(seller_id, text)
+
+
+def warn_of_refused(seller_ids: Sequence[str]) -> None:
+    """Logs, once for each newly marked seller, who must authorize again."""
+    subject = f"Seller {seller_ids[0]}" if len(seller_ids) == 1 else f"Sellers {named(seller_ids)}"
+    log.warning("%s must authorize again: FeedAMP refuses the grant.", subject)
 
 
 def unexpected(error: Exception, mp_order_number: str | None = None) -> FeedAmpError:

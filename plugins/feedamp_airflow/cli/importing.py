@@ -34,6 +34,7 @@ from feedamp.steps.enroll import (
     read_line,
     set_aside_words,
 )
+from feedamp.steps.refused_grants import decide_refusals
 from feedamp_airflow.cli.accounts import read_again
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
@@ -67,8 +68,7 @@ def import_file(given: argparse.Namespace, out: Output) -> int:
     for sentence in accounts.left():
         out.complain(sentence)
     out.say(", ".join(f"{name} {counts[name]}" for name in (*Outcome, "refused")))
-    if accounts.client_refused is not None:
-        raise accounts.client_refused
+    accounts.end()
     return REFUSED if counts["refused"] else DONE
 
 
@@ -104,8 +104,8 @@ class _Accounts:
     async def _check(self, found: list[Seller]) -> dict[str, AccountCheck | FeedAmpError]:
         async with self._resources.clients(self._run) as clients:
             checks = await check_accounts(clients, found)
-            _, blamed = clients.settle()
-        self.client_refused = blamed or self.client_refused
+            _, refused_client = clients.newly_lost()
+        self.client_refused = refused_client or self.client_refused
         return checks
 
     def _refusal(self, seller: str, check: AccountCheck | FeedAmpError | None) -> Refusal | None:
@@ -124,6 +124,17 @@ class _Accounts:
         if isinstance(check, FeedAmpError):
             self._unread[seller] = check
         return None
+
+    def end(self) -> None:
+        """Marks the sellers whose grants were refused.
+
+        Raises:
+            ClientRefusedError: the client is at fault; no seller is marked.
+        """
+        if self.client_refused is not None:
+            raise self.client_refused
+        if problems := decide_refusals(self._resources.state, self._run.started_at):
+            raise ClientRefusedError(" ".join(problems))
 
     def left(self) -> Iterator[str]:
         """Sentences on the accounts that were not compared."""

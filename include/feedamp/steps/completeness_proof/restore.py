@@ -36,6 +36,7 @@ from feedamp.steps.completeness_proof.compare_manifests import (
 )
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
 from feedamp.steps.load import give_up_manifest
+from feedamp.steps.refused_grants import decide_refusals
 from feedamp.steps.runner import (
     StepResult,
     missing_order,
@@ -335,6 +336,7 @@ async def _read_again(resources: Resources, run: Run, found: FoundDifferences, r
                 await reader.read(numbers, {})
 
         await run_per_seller(clients, ready, result, work)
+        result.notes += decide_refusals(resources.state, run.started_at)
 
 
 class _Rereader:
