@@ -17,7 +17,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from feedamp.errors import FeedAmpError
 from feedamp.resources import Resources
-from feedamp.rules.troubles import (
+from feedamp.rules.failure_summary import (
     LONGEST_REASON,
     Told,
     sentence,

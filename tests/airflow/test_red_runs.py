@@ -11,7 +11,7 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow_env import ROOT
 from order_samples import good_line, good_order
 
-from feedamp.rules.troubles import Reason, Told
+from feedamp.rules.failure_summary import Reason, Told
 from feedamp_airflow.red_runs import why_red
 
 FIRST, SECOND, THIRD = "seller-001", "seller-002", "seller-003"

@@ -19,9 +19,9 @@ from feedamp.rules.finding import (
     StoredFinding,
 )
 from feedamp.rules.follow_up import (
-    Look,
+    ErrorListing,
     follow_up,
-    is_standing,
+    may_be_listed,
 )
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -40,8 +40,8 @@ def look(
     *,
     works: bool = True,
     read_at: datetime = NOW - timedelta(minutes=1),
-) -> Look:
-    return Look(errors, read_at, works)
+) -> ErrorListing:
+    return ErrorListing(errors, read_at, works)
 
 
 def stored(state: str, **changes: Any) -> StoredFinding:
@@ -51,7 +51,10 @@ def stored(state: str, **changes: Any) -> StoredFinding:
 
 
 def follow(
-    faults: list[Finding], before: list[StoredFinding], seen: Look, codes: dict[str, str | None] | None = None
+    faults: list[Finding],
+    before: list[StoredFinding],
+    seen: ErrorListing,
+    codes: dict[str, str | None] | None = None,
 ) -> list[StoredFinding]:
     return follow_up("S1", "M-1", faults, before, seen, error_codes=codes or {}, now=NOW)
 
@@ -118,7 +121,7 @@ REFUSED = stored(HELD, note="no such code")
     ],
 )
 def test_a_finding_changes_state_as_the_table_says(
-    before: StoredFinding | None, fault: Finding | None, seen: Look, after: str | None
+    before: StoredFinding | None, fault: Finding | None, seen: ErrorListing, after: str | None
 ) -> None:
     changed = follow([fault] if fault else [], [before] if before else [], seen)
     assert [finding.state for finding in changed] == ([after] if after else [])
@@ -190,11 +193,11 @@ def test_another_value_on_the_same_line_is_another_finding() -> None:
 
 @pytest.mark.parametrize("state", [*OPEN, WAIVED])
 def test_feedamp_may_list_what_is_open_or_waived(state: str) -> None:
-    assert is_standing(stored(state))
+    assert may_be_listed(stored(state))
 
 
 def test_an_error_listed_for_a_resolved_finding_is_unexplained() -> None:
-    assert not is_standing(stored(RESOLVED))
+    assert not may_be_listed(stored(RESOLVED))
 
 
 def test_an_unknown_line_is_reported_without_its_number() -> None:

@@ -29,4 +29,4 @@ def test_faults_and_rejects_are_kept_listed_and_dismissed(tmp_path, url):
             assert len(found) == 2
             assert overview.faulty_files(connection, limit=5).count == 0
             assert overview.rejected_rows(connection, limit=5).count == 0
-            assert rejects.standing(connection) == []
+            assert rejects.read_open(connection) == []

@@ -49,7 +49,7 @@ def test_every_order_is_closed_rightly(tmp_path, url):
         assert env.reconcile().extra["differences"] == 0
         assert env.rows("SELECT count(*), count(closed_at), count(placed_at) FROM orders") == [(10, 10, 10)]
         with env.state.read() as connection:
-            assert rejects.standing(connection) == []
+            assert rejects.read_open(connection) == []
             assert overview.on_the_way(connection)["manifests"] == 0
 
 

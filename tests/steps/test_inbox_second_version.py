@@ -169,7 +169,7 @@ def test_a_dismissed_reject_stays_dismissed_while_its_row_is_the_same(env: Env) 
     env.intake()
     now = env.state.now()
     with env.state.begin() as connection:
-        for reject in rejects.standing(connection):
+        for reject in rejects.read_open(connection):
             rejects.dismiss(connection, reject, "test orders", now=now)
     drop_bytes(env, "1.jsonl", jsonl([*bad(env, 25), env.body("M-99")]))
     result = env.intake()

@@ -54,7 +54,7 @@ def test_every_order_is_closed_rightly_however_bad_the_line(tmp_path: Path, seed
         assert env.reconcile().extra["differences"] == 0
         assert env.rows("SELECT count(*), count(closed_at), count(placed_at) FROM orders") == [(10, 10, 10)]
         with env.state.read() as connection:
-            assert rejects.standing(connection) == []
+            assert rejects.read_open(connection) == []
 
 
 SHIPMENT = st.builds(

@@ -65,7 +65,7 @@ def test_a_reject_that_is_dismissed_while_it_is_replayed_is_left(
     env.set_rules(body=LENIENT)
     found = env.rejects()
     dismiss(env, *found)
-    monkeypatch.setattr(rejects, "standing", lambda connection: found)
+    monkeypatch.setattr(rejects, "read_open", lambda connection: found)
     assert replay(env.resources) == Replayed(left=1)
 
 
@@ -149,7 +149,7 @@ def test_a_warehouse_of_an_earlier_version_learns_of_dismissals(tmp_path: Path) 
                 env.resources, state=state, lake=Lake(str(folder / "lake")), warehouse=warehouse
             )
             with state.begin() as connection:
-                found = rejects.standing(connection)
+                found = rejects.read_open(connection)
                 for reject in found:
                     rejects.dismiss(connection, reject, "from before", now=state.now())
             load(resources, Run("feedamp_load", "by hand", state.now()))

@@ -17,7 +17,7 @@ from feedamp.api.pages import UnreadableOrder
 from feedamp.errors import NotFoundError
 from feedamp.models import LineFulfillment, Shipment, Snapshot
 from feedamp.state import leases, ledger, open_orders, overview
-from feedamp.state.overview import Some
+from feedamp.state.overview import CountedItems
 from feedamp.steps.place_orders import seller_batch
 from feedamp.steps.place_orders.place import place
 from feedamp.steps.place_orders.replay import replay
@@ -33,7 +33,7 @@ WAYS = [
 ]
 
 
-def held_orders(env: Env) -> Some:
+def held_orders(env: Env) -> CountedItems:
     with env.state.read() as connection:
         return overview.held_orders(connection, limit=20)
 

@@ -96,14 +96,14 @@ def test_a_row_whose_order_was_redelivered_correctly_is_not_read_again(env: Env)
 def test_a_delivery_that_comes_in_between_is_not_undone(env: Env, monkeypatch: pytest.MonkeyPatch) -> None:
     env.deliver("M-1", gift_note="x")
     env.set_rules(body=LENIENT)
-    standing = rejects.standing
+    read_open = rejects.read_open
 
     def slow(connection: Connection) -> list[rejects.Rejected]:
-        found = standing(connection)
+        found = read_open(connection)
         env.deliver("M-1", units=3)
         return found
 
-    monkeypatch.setattr(rejects, "standing", slow)
+    monkeypatch.setattr(rejects, "read_open", slow)
     assert replay(env.resources) == Replayed(left=1)
     assert env.order("M-1").ordered == {"M-1-1": 3}
 

@@ -44,7 +44,7 @@ class Views:
 
     def rejects(self, *, everything: bool = False) -> list[rejects.Rejected]:
         with self.state.read() as connection:
-            return rejects.standing(connection, everything=everything)
+            return rejects.read_open(connection, everything=everything)
 
     def reject_codes(self) -> list[tuple[str, str]]:
         """(stage, code) of every reason of current rejects."""

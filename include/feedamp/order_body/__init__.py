@@ -3,6 +3,7 @@
 PURE: values in, values out.
 """
 
+from feedamp.order_body.body_options import BodyRules, named_field
 from feedamp.order_body.check import check_body
 from feedamp.order_body.reject_reasons import (
     Reason,
@@ -10,6 +11,5 @@ from feedamp.order_body.reject_reasons import (
     is_storable,
     storable,
 )
-from feedamp.order_body.rules import BodyRules, named_field
 
 __all__ = ["BodyRules", "Reason", "ReasonCode", "check_body", "is_storable", "named_field", "storable"]

@@ -20,7 +20,7 @@ from feedamp.rules.finding import (
 
 
 @dataclass(frozen=True)
-class Look:
+class ErrorListing:
     """The errors in a snapshot. `listing_works`: FeedAMP has listed a reported error on some order before, so an
     error that is not listed counts as dropped (Q12)."""
 
@@ -45,7 +45,7 @@ def follow_up(
     mp_order_number: str,
     faults: Iterable[Finding],
     stored: Sequence[StoredFinding],
-    look: Look,
+    look: ErrorListing,
     *,
     error_codes: Mapping[str, str | None],
     now: datetime,
@@ -79,7 +79,9 @@ def follow_up(
     return [f for f in current.values() if known.get(f.finding_id) != f] + resolved
 
 
-def _still_found(before: StoredFinding, fresh: StoredFinding, look: Look, now: datetime) -> StoredFinding:
+def _still_found(
+    before: StoredFinding, fresh: StoredFinding, look: ErrorListing, now: datetime
+) -> StoredFinding:
     """The next state of a stored finding whose fault was found again."""
     if before.state == WAIVED:
         return before
@@ -99,7 +101,7 @@ def _still_found(before: StoredFinding, fresh: StoredFinding, look: Look, now: d
     return _as_listed(before, look, now)
 
 
-def _as_listed(before: StoredFinding, look: Look, now: datetime) -> StoredFinding:
+def _as_listed(before: StoredFinding, look: ErrorListing, now: datetime) -> StoredFinding:
     """A reported finding: `listed_at` is set when FeedAMP lists it; it is reported again when FeedAMP drops it."""
     if look.lists(before):
         return before if before.listed_at else before.but(listed_at=now)
@@ -110,6 +112,6 @@ def _as_listed(before: StoredFinding, look: Look, now: datetime) -> StoredFindin
     return before
 
 
-def is_standing(finding: StoredFinding) -> bool:
+def may_be_listed(finding: StoredFinding) -> bool:
     """Whether FeedAMP may still list this error: the finding is held, to be reported, reported or waived."""
     return finding.state in (TO_REPORT, REPORTED, HELD, WAIVED)

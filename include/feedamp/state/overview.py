@@ -14,7 +14,7 @@ from feedamp.models import MarketplaceState
 from feedamp.rules.finding import HELD
 from feedamp.rules.stored_body import FULL
 from feedamp.state.ledger import decode_units
-from feedamp.state.rejects import is_standing, reject_id
+from feedamp.state.rejects import is_open, reject_id
 from feedamp.state.schema import (
     findings,
     grants,
@@ -35,7 +35,7 @@ NOT_READ = "not read yet"
 
 
 @dataclass(frozen=True)
-class Some:
+class CountedItems:
     """The number of all items, and the first of them."""
 
     count: int
@@ -118,14 +118,14 @@ def on_the_way(connection: Connection) -> dict[str, int]:
     }
 
 
-def held_orders(connection: Connection, *, limit: int) -> Some:
+def held_orders(connection: Connection, *, limit: int) -> CountedItems:
     """Held orders, which require action (for example a conflict), without those that FeedAMP does not have."""
     query = sa.select(orders.c.seller_id, orders.c.mp_order_number, orders.c.reason)
     held = sa.and_(orders.c.phase == "held", orders.c.missing_since.is_(None))
     return _some(connection, query.where(held), limit)
 
 
-def missing_orders(connection: Connection, *, limit: int) -> Some:
+def missing_orders(connection: Connection, *, limit: int) -> CountedItems:
     """Placed, open orders that FeedAMP says it does not have, without those that are about to be sent again."""
     query = sa.select(
         orders.c.seller_id, orders.c.mp_order_number, orders.c.missing_since, orders.c.reason
@@ -133,7 +133,7 @@ def missing_orders(connection: Connection, *, limit: int) -> Some:
     return _some(connection, query, limit)
 
 
-def cancelled_but_shipped(connection: Connection, *, limit: int) -> Some:
+def cancelled_but_shipped(connection: Connection, *, limit: int) -> CountedItems:
     """Orders closed as CANCELLED although the seller shipped units, with the units of the newest snapshot.
 
     An order that a person has acknowledged is left out until more units are shipped.
@@ -153,7 +153,7 @@ def cancelled_but_shipped(connection: Connection, *, limit: int) -> Some:
     return some
 
 
-def held_findings(connection: Connection, *, limit: int) -> Some:
+def held_findings(connection: Connection, *, limit: int) -> CountedItems:
     """Error findings of open orders that are not reported: they have no error code, or FeedAMP refused the report."""
     query = (
         sa.select(
@@ -173,7 +173,7 @@ def held_findings(connection: Connection, *, limit: int) -> Some:
     return _some(connection, query, limit)
 
 
-def stuck_orders(connection: Connection, *, lingering_since: datetime, limit: int) -> Some:
+def stuck_orders(connection: Connection, *, lingering_since: datetime, limit: int) -> CountedItems:
     """Open orders that will not close without action.
 
     FeedAMP has listed a resolved error since `lingering_since` or earlier, or has refused the closing, or the order's
@@ -193,7 +193,7 @@ def stuck_orders(connection: Connection, *, lingering_since: datetime, limit: in
     return _some(connection, query, limit)
 
 
-def rejected_rows(connection: Connection, *, limit: int) -> Some:
+def rejected_rows(connection: Connection, *, limit: int) -> CountedItems:
     """Open rejects, newest first.
 
     Rows whose only reason is that they differ from an order already placed (`body_changed`) are left out, unless that
@@ -212,13 +212,13 @@ def rejected_rows(connection: Connection, *, limit: int) -> Some:
         rejected_orders.c.mp_order_number,
         rejected_orders.c.rejected_at,
         rejected_orders.c.row_hash,
-    ).where(is_standing(), sa.or_(other, waits_for_body), ~is_of_file)
+    ).where(is_open(), sa.or_(other, waits_for_body), ~is_of_file)
     newest = (rejected_orders.c.rejected_at.desc(), rejected_orders.c.source, rejected_orders.c.row_number)
     found = _some(connection, query, limit, newest)
-    return Some(found.count, [_with_reject_id(item) for item in found.items])
+    return CountedItems(found.count, [_with_reject_id(item) for item in found.items])
 
 
-def faulty_files(connection: Connection, *, limit: int) -> Some:
+def faulty_files(connection: Connection, *, limit: int) -> CountedItems:
     """Inbox files that could not be read to their end, newest first; not if read completely since or dismissed."""
     query = (
         sa.select(
@@ -231,12 +231,12 @@ def faulty_files(connection: Connection, *, limit: int) -> Some:
             rejected_orders.c.row_hash,
         )
         .join(rejected_orders, _is_fault_of_file())
-        .where(is_standing())
+        .where(is_open())
     )
     newest = (inbox_files.c.taken_at.desc(), inbox_files.c.name)
     found = _some(connection, query, limit, newest)
     items = [{n: v for n, v in _with_reject_id(item).items() if n != "row_number"} for item in found.items]
-    return Some(found.count, items)
+    return CountedItems(found.count, items)
 
 
 def _is_fault_of_file() -> sa.ColumnElement[bool]:
@@ -261,9 +261,9 @@ def _same_order(table: sa.Table) -> sa.ColumnElement[bool]:
 
 def _some(
     connection: Connection, query: sa.Select[Any], limit: int, order: Sequence[sa.ColumnElement[Any]] = ()
-) -> Some:
+) -> CountedItems:
     count = connection.execute(sa.select(sa.func.count()).select_from(query.subquery())).scalar_one()
     first: Iterable[Any] = ()
     if count:
         first = connection.execute(query.order_by(*(order or query.selected_columns[:2])).limit(limit))
-    return Some(count, [dict(row._mapping) for row in first])
+    return CountedItems(count, [dict(row._mapping) for row in first])

@@ -105,15 +105,15 @@ def supersede_row(connection: Connection, rejected: Rejected, *, now: datetime) 
     return _supersede(connection, _is_row(rejected), now)
 
 
-def standing(connection: Connection, *, everything: bool = False) -> list[Rejected]:
+def read_open(connection: Connection, *, everything: bool = False) -> list[Rejected]:
     """Open rejects, or with `everything` all of them, also dismissed and superseded ones."""
     query = sa.select(rejected_orders).order_by(rejected_orders.c.source, rejected_orders.c.row_number)
     if not everything:
-        query = query.where(is_standing())
+        query = query.where(is_open())
     return _read(connection, query)
 
 
-def is_standing() -> sa.ColumnElement[bool]:
+def is_open() -> sa.ColumnElement[bool]:
     """The condition on `rejected_orders` for open rejects: neither superseded nor dismissed."""
     return sa.and_(rejected_orders.c.superseded_at.is_(None), rejected_orders.c.dismissed_at.is_(None))
 
@@ -138,13 +138,13 @@ def dismiss(connection: Connection, rejected: Rejected, reason: str, *, now: dat
     write(connection, replace(rejected, dismissed_at=now, dismiss_reason=reason), now=now)
 
 
-def standing_of(connection: Connection, source: str) -> list[Rejected]:
+def not_superseded(connection: Connection, source: str) -> list[Rejected]:
     """Rejects of stage `inbox` of one source that are not superseded, also dismissed ones, without their raw row."""
     columns = [
         column if column is not rejected_orders.c.raw else sa.literal("").label("raw")
         for column in rejected_orders.c
     ]
-    return _read(connection, sa.select(*columns).where(_stands_from(source)))
+    return _read(connection, sa.select(*columns).where(_not_superseded_from(source)))
 
 
 def of_content(connection: Connection, source: str, row_hash: str) -> Rejected | None:
@@ -152,12 +152,14 @@ def of_content(connection: Connection, source: str, row_hash: str) -> Rejected |
 
     The reject may be dismissed, but not superseded.
     """
-    query = sa.select(rejected_orders).where(_stands_from(source), rejected_orders.c.row_hash == row_hash)
+    query = sa.select(rejected_orders).where(
+        _not_superseded_from(source), rejected_orders.c.row_hash == row_hash
+    )
     found = _read(connection, query.limit(1))
     return found[0] if found else None
 
 
-def _stands_from(source: str) -> sa.ColumnElement[bool]:
+def _not_superseded_from(source: str) -> sa.ColumnElement[bool]:
     return sa.and_(
         rejected_orders.c.source == source,
         rejected_orders.c.stage == INBOX,
@@ -174,9 +176,9 @@ def refused_since(connection: Connection, since: datetime) -> Counter[str]:
     return Counter({row[0]: row[1] for row in rows})
 
 
-def stands(connection: Connection, rejected: Rejected) -> bool:
+def is_still_open(connection: Connection, rejected: Rejected) -> bool:
     """Whether the reject of exactly this row is open."""
-    query = sa.select(rejected_orders.c.source).where(_is_row(rejected), is_standing())
+    query = sa.select(rejected_orders.c.source).where(_is_row(rejected), is_open())
     return connection.execute(query).first() is not None
 
 

@@ -20,7 +20,7 @@ from feedamp.state.schema import orders, rejected_orders, tracking_uses
 _DONE = ("closed", "never_placed")
 
 
-def reduce_bodies(connection: Connection, *, ended_before: datetime, limit: int) -> int:
+def redact_bodies(connection: Connection, *, ended_before: datetime, limit: int) -> int:
     """Redacts customer fields of orders that ended before a moment (exclusive); hashes and quantities remain."""
     query = sa.select(orders.c.seller_id, orders.c.mp_order_number, orders.c.body).where(_ended(ended_before))
     found = connection.execute(query.limit(limit)).all()

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from feedamp.rules.troubles import Told
+from feedamp.rules.failure_summary import Told
 from feedamp.state.schema import step_runs
 from feedamp.state.upsert import insert, upsert
 

@@ -31,7 +31,7 @@ def purge(resources: Resources, run: Run) -> dict[str, int]:
             log.info("Would be redacted: %d bodies, %d rejected rows", counts["bodies"], counts["rejects"])
         return counts
     if kept is not None:
-        counts["bodies"] = _repeat(resources, partial(retention.reduce_bodies, ended_before=now - kept))
+        counts["bodies"] = _repeat(resources, partial(retention.redact_bodies, ended_before=now - kept))
         counts["rejects"] = _repeat(resources, partial(retention.empty_rejects, superseded_before=now - kept))
     counts["tracking_uses"] = _repeat(resources, partial(retention.drop_tracking_uses, now=now))
     log.info("Redacted or purged: %s", ", ".join(f"{name} {count}" for name, count in counts.items()))

@@ -22,7 +22,7 @@ from feedamp.errors import (
     TransientError,
 )
 from feedamp.resources import Resources
-from feedamp.rules.troubles import (
+from feedamp.rules.failure_summary import (
     LONGEST_REASON,
     Reason,
     Told,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from feedamp.errors import FeedAmpError
 from feedamp.resources import Resources
-from feedamp.rules.troubles import counted
+from feedamp.rules.failure_summary import counted
 from feedamp.state import known_orders, sellers
 from feedamp.state.sellers import SET_ASIDE, Seller
 

@@ -23,7 +23,7 @@ from feedamp.errors import (
     UnclearError,
 )
 from feedamp.resources import Resources
-from feedamp.rules.troubles import counted
+from feedamp.rules.failure_summary import counted
 from feedamp.run import Run
 from feedamp.state import (
     consent_requests,

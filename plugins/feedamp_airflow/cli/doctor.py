@@ -166,7 +166,7 @@ def _accounts(resources: Resources) -> str:
 
 
 def _inbox(resources: Resources) -> str:
-    from feedamp.rules.troubles import counted
+    from feedamp.rules.failure_summary import counted
     from feedamp.storage import open_storage
 
     inbox = resources.inbox

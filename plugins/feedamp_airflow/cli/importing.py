@@ -21,7 +21,7 @@ from feedamp.api.account_check import (
 )
 from feedamp.errors import AuthorizationError, ClientRefusedError, ConfigurationError, FeedAmpError
 from feedamp.resources import Resources
-from feedamp.rules.troubles import counted
+from feedamp.rules.failure_summary import counted
 from feedamp.run import Run
 from feedamp.state import consents, known_orders, overview, sellers
 from feedamp.state.sellers import Seller

@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from feedamp.errors import UnreadableError
+from feedamp.rules.failure_summary import counted
 from feedamp.rules.order import LedgerOrder
-from feedamp.rules.troubles import counted
 from feedamp.rules.units import LineUnits, count_units
 from feedamp.state import findings, ledger, open_orders, rejects
 from feedamp.state.open_orders import StoredSnapshot
@@ -60,7 +60,7 @@ def show(given: argparse.Namespace, out: Output) -> int:
         found = findings.of_order(connection, given.seller, given.number)
         rejected = [
             r
-            for r in rejects.standing(connection)
+            for r in rejects.read_open(connection)
             if (r.seller_id, r.mp_order_number) == (given.seller, given.number)
         ]
     if order is None:

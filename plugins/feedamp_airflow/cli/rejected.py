@@ -43,7 +43,7 @@ COLUMNS = (
 def show(given: argparse.Namespace, out: Output) -> int:
     """Lists rejected rows with all reasons, but not their contents, which may be personal."""
     with opened_resources() as resources, resources.state.read() as connection:
-        found = rejects.standing(connection, everything=given.all)
+        found = rejects.read_open(connection, everything=given.all)
     if given.json:
         out.document([reject_row(rejected) for rejected in found])
         return DONE

@@ -11,9 +11,9 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from feedamp.resources import Resources
-from feedamp.rules.troubles import counted
+from feedamp.rules.failure_summary import counted
 from feedamp.state import overview, sellers
-from feedamp.state.overview import Some
+from feedamp.state.overview import CountedItems
 from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE, Seller
 from feedamp_airflow.cli.accounts import unclear
 from feedamp_airflow.cli.output import Output, cell
@@ -110,13 +110,13 @@ def _sellers(known: list[Seller]) -> dict[str, int]:
     return {name: counts[name] for name in (ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE, "no_grant", "paused")}
 
 
-def _mixed_up(known: list[Seller]) -> Some:
+def _mixed_up(known: list[Seller]) -> CountedItems:
     """Sellers whose account shows another seller's orders, and those whose grant was set aside for that."""
     found = list(unclear(known).items())
-    return Some(len(found), [{"seller_id": s, "reason": reason} for s, reason in found[:SHOWN]])
+    return CountedItems(len(found), [{"seller_id": s, "reason": reason} for s, reason in found[:SHOWN]])
 
 
-def _to_connect(known: list[Seller], waiting: dict[str, int]) -> Some:
+def _to_connect(known: list[Seller], waiting: dict[str, int]) -> CountedItems:
     """Sellers whose grant was refused, and those without a grant or not registered that have waiting orders."""
     found = []
     for seller in known:
@@ -133,7 +133,7 @@ def _to_connect(known: list[Seller], waiting: dict[str, int]) -> Some:
         {"seller_id": seller_id, "reason": reason, "waiting_orders": waiting.get(seller_id, 0)}
         for seller_id, reason in found[:SHOWN]
     ]
-    return Some(len(found), items)
+    return CountedItems(len(found), items)
 
 
 def _watermarks(connection: Connection, known: list[Seller], now: datetime) -> dict[str, Any]:

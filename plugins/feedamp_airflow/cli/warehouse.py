@@ -7,7 +7,7 @@ import argparse
 from feedamp.errors import ConfigurationError, IncompleteError
 from feedamp.lake.manifest import present
 from feedamp.resources import Resources
-from feedamp.rules.troubles import counted
+from feedamp.rules.failure_summary import counted
 from feedamp.state import manifests
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, opened_resources

@@ -22,7 +22,7 @@ from feedamp.rules.expected_rows import (
     LedgerFact,
     expected_rows,
 )
-from feedamp.state import facts, manifests, outbox
+from feedamp.state import completeness_facts, manifests, outbox
 from feedamp.steps.completeness_proof.compare_manifests import (
     MANIFEST_DIFFERENCE,
     compare_manifests,
@@ -114,7 +114,7 @@ def find_quickly(
         BusyError: another process holds the warehouse.
     """
     with resources.state.read() as connection:
-        orders = facts.count_orders(connection)
+        orders = completeness_facts.count_orders(connection)
     known = known_manifests(resources)
     with warehouse.session(wait_s=wait_s) as session:
         in_warehouse = session.loaded_manifests()
@@ -123,7 +123,7 @@ def find_quickly(
             words = f"{orders} orders were compared one by one"
         else:
             with resources.state.read() as connection:
-                fewer = _sellers_with_fewer(facts.counts(connection), session.counts())
+                fewer = _sellers_with_fewer(completeness_facts.counts(connection), session.counts())
             if fewer:
                 _compare(resources, session, found, WAREHOUSE, fewer[:SELLERS_COMPARED_QUICKLY])
             words = f"{orders} orders were counted by seller, not compared one by one; `feedamp lake verify` does that"
@@ -282,7 +282,7 @@ def _compare_orders(
     resources: Resources, session: LoadSession, found: FoundDifferences, where: str, seller_ids: Sequence[str]
 ) -> int:
     compared = 0
-    for known in _batches(resources, facts.of_orders, seller_ids):
+    for known in _batches(resources, completeness_facts.of_orders, seller_ids):
         compared += len(known)
         by_key = {(fact.seller_id, fact.mp_order_number): fact for fact in known}
         asked: dict[tuple[str, ...], list[Row]] = {}
@@ -349,7 +349,7 @@ def _add_orders(
 def _compare_findings(
     resources: Resources, session: LoadSession, found: FoundDifferences, where: str, seller_ids: Sequence[str]
 ) -> None:
-    for known in _batches(resources, facts.of_findings, seller_ids):
+    for known in _batches(resources, completeness_facts.of_findings, seller_ids):
         by_id = {row.finding_id: row for row in known}
         rows = [{"finding_id": row.finding_id, "state": row.state} for row in known]
         for row in session.absent(FINDINGS.name, rows):
@@ -363,7 +363,7 @@ def _compare_rejects(
     resources: Resources, session: LoadSession, found: FoundDifferences, where: str, seller_ids: Sequence[str]
 ) -> None:
     names = (*_REJECT_KEY, *_REJECT_STATE)
-    for known in _batches(resources, facts.of_rejects, seller_ids):
+    for known in _batches(resources, completeness_facts.of_rejects, seller_ids):
         rows = [{name: row._mapping[name] for name in names} for row in known]
         lacking = session.absent(REJECTED_ORDERS.name, rows)
         sellers = {tuple(row[: len(_REJECT_KEY)]): row.seller_id for row in known} if lacking else {}

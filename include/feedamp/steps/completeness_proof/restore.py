@@ -23,7 +23,16 @@ from feedamp.rules.closing import OpenOrder
 from feedamp.rules.expected_rows import LedgerFact, placements_to_restore
 from feedamp.rules.order import AWAITING_SHIPMENT, PENDING, LedgerOrder
 from feedamp.run import Run
-from feedamp.state import facts, findings, ledger, manifests, open_orders, outbox, rejects, sellers
+from feedamp.state import (
+    completeness_facts,
+    findings,
+    ledger,
+    manifests,
+    open_orders,
+    outbox,
+    rejects,
+    sellers,
+)
 from feedamp.state.sellers import Seller
 from feedamp.steps.completeness_proof.compare import ONLY_IN_LAKE, WAREHOUSE
 from feedamp.steps.completeness_proof.compare_manifests import (
@@ -158,7 +167,7 @@ def _restore_orders(
     with resources.state.begin() as connection:
         known = {
             fact.mp_order_number: fact
-            for fact in facts.of_order_numbers(connection, seller_id, list(flagged))
+            for fact in completeness_facts.of_order_numbers(connection, seller_id, list(flagged))
         }
         bodies = ledger.read_many(connection, seller_id, known)
         for number, fact in known.items():
@@ -258,7 +267,7 @@ def _restore_rejects(resources: Resources, found: FoundDifferences) -> int:
         with resources.state.begin() as connection:
             for difference in batch:
                 source, row_number, row_hash = difference.key
-                rejected = facts.reject(connection, source, int(row_number), row_hash)
+                rejected = completeness_facts.reject(connection, source, int(row_number), row_hash)
                 if rejected is not None:
                     rejects.write(connection, rejected, now=resources.state.now())
                     written += 1
@@ -309,7 +318,7 @@ async def _read_again(resources: Resources, run: Run, found: FoundDifferences, r
     with resources.state.read() as connection:
         registered = sellers.find(connection)
         without_snapshot = {
-            seller.seller_id: facts.open_without_snapshot(connection, seller.seller_id)
+            seller.seller_id: completeness_facts.open_without_snapshot(connection, seller.seller_id)
             for seller in registered
         }
     ready = []
@@ -395,7 +404,7 @@ class _Rereader:
             numbers = [order.mp_order_number for order, _ in orders]
             fact_by_number = {
                 fact.mp_order_number: fact
-                for fact in facts.of_order_numbers(connection, self._seller_id, numbers)
+                for fact in completeness_facts.of_order_numbers(connection, self._seller_id, numbers)
             }
             known = ledger.read_many(connection, self._seller_id, numbers)
             for order, read_at in orders:

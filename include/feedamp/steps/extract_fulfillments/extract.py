@@ -18,8 +18,8 @@ from feedamp.lake.flatten import order_rows
 from feedamp.lake.manifest import SellerProgress
 from feedamp.models import Order
 from feedamp.resources import Resources
+from feedamp.rules.failure_summary import Troubles
 from feedamp.rules.order import AWAITING_SHIPMENT, PENDING
-from feedamp.rules.troubles import Troubles
 from feedamp.run import Run, shards
 from feedamp.state import consents, ledger, open_orders, sellers, watermarks
 from feedamp.state.sellers import Seller

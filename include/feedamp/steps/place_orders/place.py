@@ -7,7 +7,7 @@ from typing import Any
 
 from feedamp.errors import TransientError
 from feedamp.resources import Resources
-from feedamp.rules.troubles import Troubles
+from feedamp.rules.failure_summary import Troubles
 from feedamp.run import Run, shards
 from feedamp.state import ledger, sellers
 from feedamp.state.sellers import Seller

@@ -63,7 +63,7 @@ class _FilePass:
         self.fault: str | None = None
         self.notes: list[tuple[str, str]] = []
         with resources.state.read() as connection:
-            open_rejects = rejects.standing_of(connection, file.name)
+            open_rejects = rejects.not_superseded(connection, file.name)
         # From earlier versions or an interrupted pass. Rejects whose row this pass does not find are superseded at its end.
         self._unmatched = {(reject.row_number, reject.row_hash): reject for reject in open_rejects}
         self._rejected_orders: set[tuple[str, str]] = set()

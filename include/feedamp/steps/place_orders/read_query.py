@@ -65,7 +65,7 @@ class _QueryPass:
         self._is_dry_run = is_dry_run
         self.rows = self.changed = self.rejected = 0
         with resources.state.read() as connection:
-            open_rejects = rejects.standing_of(connection, query.source)
+            open_rejects = rejects.not_superseded(connection, query.source)
         self._rejected_hashes = {reject.row_hash for reject in open_rejects}
         self._unmatched = set(self._rejected_hashes)  # those that the query has not returned; see `finish`
 
@@ -87,7 +87,7 @@ class _QueryPass:
             return
         with self._resources.state.begin() as connection:
             now = self._resources.state.now()
-            open_rejects = rejects.standing_of(connection, self._source)
+            open_rejects = rejects.not_superseded(connection, self._source)
             rejected_again = {
                 (reject.seller_id, reject.mp_order_number)
                 for reject in open_rejects

@@ -41,7 +41,9 @@ def replay(resources: Resources, sources: Collection[str] = ()) -> Replayed:
     """
     counts = Replayed()
     with resources.state.read() as connection:
-        found = [reject for reject in rejects.standing(connection) if not sources or reject.source in sources]
+        found = [
+            reject for reject in rejects.read_open(connection) if not sources or reject.source in sources
+        ]
     # Orders taken in this replay. Taking one supersedes all its rejects, so a later bad row must be rejected once more.
     taken: set[tuple[str, str]] = set()
     rows = iter(found)
@@ -60,7 +62,7 @@ def _replay_batch(
 ) -> None:
     for rejected in batch:
         key = (rejected.seller_id or "", rejected.mp_order_number or "")
-        if key not in taken and not rejects.stands(connection, rejected):
+        if key not in taken and not rejects.is_still_open(connection, rejected):
             counts.left += 1  # a new delivery has superseded it meanwhile
         elif rejected.stage == rejects.FEEDAMP:
             _send_again(connection, resources, rejected, counts)

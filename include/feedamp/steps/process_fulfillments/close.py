@@ -22,8 +22,8 @@ from feedamp.lake.flatten import order_rows
 from feedamp.models import MarketplaceState, Order
 from feedamp.resources import Resources
 from feedamp.rules.closing import Close
+from feedamp.rules.failure_summary import counted
 from feedamp.rules.order import CANCELLED, LedgerOrder
-from feedamp.rules.troubles import counted
 from feedamp.run import Run
 from feedamp.state import leases, ledger, open_orders, outbox, sellers
 from feedamp.state.sellers import Seller

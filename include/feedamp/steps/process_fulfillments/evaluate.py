@@ -22,9 +22,9 @@ from feedamp.rules.closing import (
 )
 from feedamp.rules.finding import HELD, TO_REPORT
 from feedamp.rules.follow_up import (
-    Look,
+    ErrorListing,
     follow_up,
-    is_standing,
+    may_be_listed,
 )
 from feedamp.rules.order import (
     AWAITING_SHIPMENT,
@@ -69,7 +69,7 @@ def evaluate(
     now = resources.state.now()
     stored = findings.of_order(connection, *order.key)
     if not snapshot.is_marketplace_fulfilled:  # otherwise there is no seller to report to
-        look = Look(snapshot.errors, stored_snapshot.read_at, findings.any_ever_listed(connection))
+        look = ErrorListing(snapshot.errors, stored_snapshot.read_at, findings.any_ever_listed(connection))
         faults = check_order(
             order.ordered,
             snapshot,
@@ -83,7 +83,7 @@ def evaluate(
         findings.write(connection, changed, now=now)
         stored = list({finding.finding_id: finding for finding in (*stored, *changed)}.values())
     lingering = unexplained_errors(
-        snapshot.errors, [finding.listed_as for finding in stored if is_standing(finding)]
+        snapshot.errors, [finding.listed_as for finding in stored if may_be_listed(finding)]
     )
     since = (stored_snapshot.error_lingers_since or now) if lingering else None
     decision = decide_close(

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from feedamp.rules.comparison import Difference
-from feedamp.rules.troubles import counted
+from feedamp.rules.failure_summary import counted
 
 ROWS_SHOWN = 50
 # Sellers type these in, so they are stored but not logged.

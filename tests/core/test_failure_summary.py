@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from feedamp.rules.troubles import (
+from feedamp.rules.failure_summary import (
     LONGEST_RECORD,
     Told,
     Troubles,
