@@ -1,4 +1,4 @@
-"""One try of a task, and the split of sellers into shards."""
+"""One try of a task, the name of its files, and the split of sellers into shards."""
 
 from __future__ import annotations
 

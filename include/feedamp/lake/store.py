@@ -1,7 +1,8 @@
-"""Parquet files on any fsspec store. Only files named by a manifest are valid; the manifest is written last, atomically.
+"""Folders and file names of the lake, on any fsspec store, and which files count: only those that a manifest names.
 
-`<lake_url>/<table>/date=YYYY-MM-DD/<slug>-<shard>-<part>.parquet`, zstd; `<lake_url>/_manifests/date=…/<slug>-<shard>.json`
-names the files that belong together. Files without a manifest are leftovers of a killed task and are never read.
+`<lake_url>/<table>/date=YYYY-MM-DD/<slug>-<shard>-0.parquet`, zstd, one file per table and manifest;
+`<lake_url>/_manifests/date=YYYY-MM-DD/<slug>-<shard>.json` names the files that belong together and is written last,
+atomically. Files without a manifest are leftovers of a killed task and are never read. `<slug>` is made by `Run.slug`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -33,6 +34,16 @@ from feedamp.tables import LAKE_TABLES, Row
 
 _WRITTEN = re.compile(r"\w+/date=\d{4}-\d\d-\d\d/[^/]+-\d+-0\.parquet")
 MANIFESTS_AT_ONCE = 500  # s3fs requests about a hundred of them in parallel
+
+
+def file_path(table: str, day: date, name: str) -> str:
+    """Where a writer puts the rows of a table, relative to the lake; `name` is `<slug>-<shard>`."""
+    return f"{table}/date={day:%Y-%m-%d}/{name}-0.parquet"
+
+
+def manifest_path(day: date, name: str) -> str:
+    """Where a writer puts its manifest, relative to the lake; `name` is `<slug>-<shard>`."""
+    return f"{MANIFESTS}/date={day:%Y-%m-%d}/{name}.json"
 
 
 class Lake:

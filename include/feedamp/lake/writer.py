@@ -13,13 +13,12 @@ import pyarrow.parquet as pq
 
 from feedamp.errors import FeedAmpError, IncompleteError
 from feedamp.lake.manifest import (
-    MANIFESTS,
     LakeFile,
     Manifest,
     SellerProgress,
 )
 from feedamp.lake.privacy import Privacy
-from feedamp.lake.store import Lake
+from feedamp.lake.store import Lake, file_path, manifest_path
 from feedamp.tables import LAKE_TABLES, Row, refuse_misfit
 
 ROWS_PER_GROUP = 10_000
@@ -37,7 +36,7 @@ class LakeWriter:
     def __init__(self, lake: Lake, slug: str, shard: int, day: date, privacy: Privacy) -> None:
         self._lake = lake
         self._name = f"{slug}-{shard}"
-        self._day = f"date={day:%Y-%m-%d}"
+        self._day = day
         self._privacy = privacy
         self._pending: dict[str, list[Row]] = {}
         self._batches: dict[str, list[pa.RecordBatch]] = {}
@@ -45,7 +44,7 @@ class LakeWriter:
         self._failure: Exception | None = None
         self._is_closed = False
         self.appended: Counter[str] = Counter()
-        self.manifest_path = f"{MANIFESTS}/{self._day}/{self._name}.json"
+        self.manifest_path = manifest_path(day, self._name)
 
     def append(self, table: str, rows: Iterable[Row]) -> None:
         """Appends rows of one table, as `append_all`."""
@@ -178,7 +177,7 @@ class LakeWriter:
         group = pa.Table.from_batches(self._batches[table])
         with self._lake.storage.reached():
             if table not in self._open:
-                path = f"{table}/{self._day}/{self._name}-0.parquet"
+                path = file_path(table, self._day, self._name)
                 target = self._lake.absolute(path)
                 self._lake.make_folder_of(target)
                 handle = self._lake.fs.open(target, "wb", **self._lake.storage.open_options)
