@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from feedamp.errors import ConfigurationError
 from feedamp.resources import Resources
+from feedamp.rules.repair import run_repairs
 from feedamp.run import Run
 from feedamp.state import sellers, step_runs
 from feedamp.steps.completeness_proof.compare import prove_completeness
@@ -262,9 +263,10 @@ def _is_scheduled() -> bool:
 
 
 def _repairs() -> bool:
-    """Whether the run repairs: as param `repair` says; if empty, only scheduled runs do. A dry run never repairs."""
     asked = _params().get("repair")
-    return (_is_scheduled() if asked is None else bool(asked)) and not _params().get("dry_run")
+    return run_repairs(
+        None if asked is None else bool(asked), is_scheduled=_is_scheduled(), is_dry_run=_is_dry_run()
+    )
 
 
 def _day() -> tuple[datetime, datetime]:

@@ -13,10 +13,9 @@ from feedamp.rules.checks import (
     Kind,
     Severity,
     check_order,
-    comparable,
     default_code,
-    tracking_numbers,
 )
+from feedamp.rules.shared_tracking import comparable, tracking_numbers
 
 TODAY = date(2026, 3, 10)
 PURCHASED = datetime(2026, 3, 2, 14, 5, tzinfo=UTC)
@@ -136,6 +135,7 @@ def test_a_line_shows_its_faults(entry: LineFulfillment, expected: list[tuple[Ki
 def test_a_tracking_number_used_for_another_recipient_is_shared() -> None:
     [finding] = check(done("A", parcel(tracking_number="1z999aa1 0123456784")), shared=(GOOD,))
     assert (finding.kind, finding.value) == (Kind.SHARED_TRACKING, GOOD)
+    assert "for another recipient within 90 days" in finding.message
 
 
 def test_two_entries_of_one_line_are_counted_together() -> None:

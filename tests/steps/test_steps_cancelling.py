@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from env import SELLER, Env, shipment
 
-from feedamp.api import client
 from feedamp.api.client import FeedAmpClient
 from feedamp.api.pages import UnreadableOrder
 from feedamp.errors import NotFoundError
 from feedamp.models import LineFulfillment, Shipment, Snapshot
+from feedamp.rules import cancelling
 from feedamp.state import leases, ledger, open_orders, overview
 from feedamp.state.overview import CountedItems
 from feedamp.steps.place_orders import seller_batch
@@ -310,10 +310,10 @@ def test_a_cancellation_that_is_held_up_after_its_read_is_read_again_and_waits(
 ) -> None:
     env.placed("M-1")
     env.deliver("M-1", marketplace_state="CANCELLED")
-    monkeypatch.setattr(client, "STILL_FRESH_S", -1.0)
+    monkeypatch.setattr(cancelling, "STILL_FRESH_S", -1.0)
     before = len(env.asked("GET", "/orders/M-1"))
     env.place()
-    assert len(env.asked("GET", "/orders/M-1")) - before == seller_batch.READS_BEFORE_CANCELLED
+    assert len(env.asked("GET", "/orders/M-1")) - before == cancelling.READS_BEFORE_CANCELLED
     assert env.shown("M-1")["marketplace_state"] == OPEN
     assert "before its change could be sent" in str(env.order("M-1").reason)
     monkeypatch.undo()

@@ -44,10 +44,9 @@ from feedamp.models import (
     LineFulfillment,
     Order,
 )
+from feedamp.rules.cancelling import STILL_FRESH_S, is_fresh
 
 LONGEST_QUICK_WAIT_S = 20.0
-# Longest time between reading an order and sending a change that a seller's update in between would make wrong.
-STILL_FRESH_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -254,7 +253,7 @@ class FeedAmpClient:
                     if newest.generation > token.generation:
                         token = newest
                     sent_at = self._now()
-                    if right_after is not None and (sent_at - right_after).total_seconds() > STILL_FRESH_S:
+                    if right_after is not None and not is_fresh(right_after, sent_at=sent_at):
                         raise StaleReadError(
                             f"The order was read more than {STILL_FRESH_S:.0f} s before its change could be sent.",
                             seller_id=self.seller_id,

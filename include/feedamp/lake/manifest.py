@@ -1,4 +1,4 @@
-"""Manifests: which files belong together, and which manifests are valid."""
+"""Manifests: which files belong together, and which manifests are valid. Where they are stored: `lake/store.py`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 import msgspec
 
 from feedamp.errors import ConfigurationError, IncompleteError
+from feedamp.rules.watermark import leaves_gap
 from feedamp.tables import WRITER_VERSION
 
 MANIFESTS = "_manifests"  # the folder of the lake that holds them
@@ -29,10 +30,13 @@ class SellerProgress(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime | None = None
 
     def moved(self, mark: datetime | None) -> datetime | None:
-        """The watermark `mark` after this extraction; unchanged if there is an unread span between `mark` and `since`."""
+        """The watermark `mark` after this extraction; unchanged if there is an unread span between `mark` and `since`.
+
+        `extract` has applied the same rule to the watermark that it found; `mark` may have been moved back since then.
+        """
         if not self.complete or self.watermark is None:
             return mark
-        if self.since is not None and (mark is None or mark < self.since):
+        if leaves_gap(mark, since=self.since):
             return mark
         return self.watermark if mark is None else max(mark, self.watermark)
 

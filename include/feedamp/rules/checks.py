@@ -1,4 +1,4 @@
-"""PURE: finds the faults in the shipments and cancellations that a seller reported.
+"""PURE: finds the faults in the shipments and cancellations that a seller reported, and says which of them are errors.
 
 `check_order` takes the placed quantities and a snapshot and returns all faults together. Sellers read the messages:
 they say in plain words what to change and where.
@@ -19,6 +19,7 @@ from feedamp.models import (
     Shipment,
     Snapshot,
 )
+from feedamp.rules.shared_tracking import SHARED_WITHIN, comparable
 from feedamp.rules.units import count_units
 
 
@@ -46,7 +47,6 @@ class Severity(StrEnum):
 WARNINGS = frozenset({Kind.SHARED_TRACKING, Kind.SHIPPED_BEFORE_PURCHASE, Kind.SHIPPED_IN_FUTURE})
 # The only code that is known (contract Q16).
 DEFAULT_ERROR_CODE = "INVALID_TRACKING_NUMBER"
-SHARED_WITHIN = timedelta(days=90)
 # Dates have no time zone: it may already be tomorrow where a parcel is shipped.
 ONE_DAY = timedelta(days=1)
 
@@ -126,17 +126,6 @@ def check_order(
     return list(findings.values())
 
 
-def tracking_numbers(snapshot: Snapshot) -> list[str]:
-    """Tracking numbers of an order without duplicates, in the form in which they are compared."""
-    numbers = (s.tracking_number for entry in snapshot.fulfillments for s in entry.shipments)
-    return list(dict.fromkeys(comparable(number) for number in numbers if number and number.strip()))
-
-
-def comparable(tracking_number: str) -> str:
-    """A tracking number in upper case, reduced to letters and digits."""
-    return "".join(character for character in tracking_number.upper() if character.isalnum())
-
-
 def _by_line(fulfillments: Sequence[LineFulfillment]) -> dict[str, list[LineFulfillment]]:
     lines: dict[str, list[LineFulfillment]] = {}
     for entry in fulfillments:
@@ -197,11 +186,11 @@ def _check_parcel(
             f"{where}: {number} cannot be a tracking number of {carrier}: {verdict.reason}",
         )
     if comparable(number) in shared:
-        yield (
-            Kind.SHARED_TRACKING,
-            comparable(number),
-            f"{where}: {number} was also given for another recipient within 90 days; check which one is right.",
+        message = (
+            f"{where}: {number} was also given for another recipient within {SHARED_WITHIN.days} days; "
+            "check which one is right."
         )
+        yield Kind.SHARED_TRACKING, comparable(number), message
 
 
 def _check_day(

@@ -1,6 +1,6 @@
-"""PURE: decides how to repair an order on which ledger and FeedAMP disagree (table in docs/runbook.md).
+"""PURE: decides whether a run repairs, and how to repair an order on which ledger and FeedAMP disagree.
 
-FeedAMP's value counts. The warehouse needs no decision, because it is updated from FeedAMP's new snapshot.
+The table is in docs/runbook.md. FeedAMP's value counts. The warehouse needs no decision, because it is updated from FeedAMP's new snapshot.
 """
 
 from __future__ import annotations
@@ -28,6 +28,14 @@ from feedamp.rules.order import (
 
 _OPEN_STATES = (PENDING, AWAITING_SHIPMENT)
 _LOST = "FeedAMP no longer has this order"
+
+
+def run_repairs(asked: bool | None, *, is_scheduled: bool, is_dry_run: bool) -> bool:
+    """Whether a reconciliation repairs: as param `repair` says; if empty (None), only scheduled runs do.
+
+    Manual runs and backfills only compare unless they are told to repair. A dry run never repairs.
+    """
+    return (is_scheduled if asked is None else asked) and not is_dry_run
 
 
 class Action(StrEnum):

@@ -1,8 +1,10 @@
-"""PURE: how much of an order's body the ledger stores.
+"""PURE: how much of an order's body the ledger stores, and what remains of a redacted one.
 
 - `FULL`: the body as it was delivered.
 - `OBSERVED`: the fields that FeedAMP shows of an adopted order; used for checks and comparisons, and never sent.
 - `REDACTED`: only order number, purchase date, and number, SKU and quantity of each line, for an order that has ended.
+
+Which orders are redacted, and when: `state/retention.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ from typing import Any
 
 from feedamp.models import Order
 from feedamp.order_body import Reason
+from feedamp.rules.shared_tracking import RECIPIENT
 
+# The values are those that the state stores.
 FULL = "whole"
 OBSERVED = "seen"
 REDACTED = "reduced"
@@ -20,8 +24,6 @@ REDACTED = "reduced"
 Body = dict[str, Any]
 _LINE = ("mp_line_number", "sku", "quantity")
 _ORDER = ("mp_order_number", "purchase_date")
-# The recipient, for `shared_tracking`; other address fields are not needed.
-_RECIPIENT = ("full_name", "address1", "address2", "postal_code", "city", "country_code")
 
 
 def observed_body(order: Order) -> Body:
@@ -31,7 +33,8 @@ def observed_body(order: Order) -> Body:
         "sales_channel": order.sales_channel,
         "purchase_date": f"{order.purchase_date:%Y-%m-%dT%H:%M:%SZ}" if order.purchase_date else None,
         "currency": order.currency,
-        "shipping_address": _filled({name: getattr(order.shipping_address, name) for name in _RECIPIENT}),
+        # Only the recipient, for `shared_tracking`; other address fields are not needed.
+        "shipping_address": _filled({name: getattr(order.shipping_address, name) for name in RECIPIENT}),
         "order_lines": [_filled({name: getattr(line, name) for name in _LINE}) for line in order.order_lines],
     }
     return _filled(shown)

@@ -1,9 +1,13 @@
-"""The order ledger: delivered bodies, states that FeedAMP accepted, and pending work."""
+"""The order ledger: stores delivered bodies, states that FeedAMP accepted, and pending work.
+
+What a delivery changes is decided in `rules/intake.py`, what may be sent in `rules/order.py`, how long an order waits in
+`rules/retries.py`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -13,13 +17,12 @@ from sqlalchemy.engine import Connection
 from feedamp.codec import decode_json, encode_body
 from feedamp.models import MarketplaceState
 from feedamp.rules.order import LedgerOrder
+from feedamp.rules.retries import MISSING_WAIT
 from feedamp.rules.units import LineUnits
 from feedamp.state.schema import orders, snapshots
 from feedamp.state.upsert import upsert
 
 _NOTHING_TO_SEND = ("settled", "closed", "held")
-# How often an order that FeedAMP does not have is read again.
-LOOKS_FOR_MISSING = timedelta(days=1)
 
 
 def read(connection: Connection, seller_id: str, mp_order_number: str) -> LedgerOrder | None:
@@ -159,7 +162,7 @@ def keep_closed_units(
 def mark_missing(connection: Connection, seller_id: str, mp_order_number: str, *, asked_at: datetime) -> None:
     """Marks an accepted order as missing: FeedAMP answered 404 to a GET by order number, sent at `asked_at`.
 
-    A missing order is read again once in `LOOKS_FOR_MISSING`, until FeedAMP returns it or accepts it again. Nothing
+    A missing order is read again once in `MISSING_WAIT`, until FeedAMP returns it or accepts it again. Nothing
     changes for an order that FeedAMP never accepted, or that it has accepted or returned since `asked_at`. Safe to
     repeat.
     """
@@ -191,7 +194,7 @@ def mark_missing(connection: Connection, seller_id: str, mp_order_number: str, *
             next_try_at=sa.case(
                 (
                     orders.c.phase.in_(_NOTHING_TO_SEND),
-                    sa.literal(asked_at + LOOKS_FOR_MISSING, orders.c.next_try_at.type),
+                    sa.literal(asked_at + MISSING_WAIT, orders.c.next_try_at.type),
                 ),
                 else_=orders.c.next_try_at,
             ),

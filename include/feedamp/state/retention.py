@@ -1,4 +1,7 @@
-"""Redacts and purges old data in the state, a batch at a time; each function returns how many rows it changed."""
+"""Redacts and purges old data in the state, a batch at a time; decides which rows are due.
+
+Each function returns how many rows it changed. What remains of a redacted body: `rules/stored_body.py`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.codec import decode_json, encode_body
-from feedamp.rules.checks import SHARED_WITHIN
+from feedamp.rules.shared_tracking import SHARED_WITHIN
 from feedamp.rules.stored_body import (
     FULL,
     OBSERVED,
@@ -59,7 +62,7 @@ def empty_rejects(connection: Connection, *, superseded_before: datetime, limit:
 
 
 def drop_tracking_uses(connection: Connection, *, now: datetime, limit: int) -> int:
-    """Deletes hashes of tracking numbers that no check uses any more, because they are older than 90 days."""
+    """Deletes hashes of tracking numbers that no check uses any more, because they are older than `SHARED_WITHIN`."""
     key = tuple(tracking_uses.primary_key)
     query = sa.select(*key).where(tracking_uses.c.seen_at < now - SHARED_WITHIN).limit(limit)
     found = connection.execute(query).all()

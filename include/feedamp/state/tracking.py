@@ -1,4 +1,7 @@
-"""Tracking numbers and their recipients, by seller and as keyed hashes, for 90 days."""
+"""Stores tracking numbers and their recipients, by seller and as keyed hashes.
+
+How long, and for which recipient, a number counts as shared: `rules/shared_tracking.py`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from feedamp.rules.checks import SHARED_WITHIN
+from feedamp.rules.shared_tracking import SHARED_WITHIN
 from feedamp.state.schema import tracking_uses
 from feedamp.state.upsert import upsert
 
@@ -22,7 +25,7 @@ def shared(
     *,
     now: datetime,
 ) -> set[str]:
-    """Those of the hashes that another order of the seller used for another recipient in the last 90 days."""
+    """Those of the hashes that another order of the seller used for another recipient within `SHARED_WITHIN`."""
     if not hashes:
         return set()
     query = sa.select(tracking_uses.c.tracking_hash).where(

@@ -1,4 +1,4 @@
-"""Where the next extraction of each seller starts."""
+"""Stores where the next extraction of each seller starts; that moment is decided in `rules/watermark.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Redacts customer fields that the state no longer needs; lake and warehouse keep their history."""
+"""Redacts customer fields that the state no longer needs; lake and warehouse keep their history.
+
+Which rows are due: `state/retention.py`. What remains of a body: `rules/stored_body.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""GET /orders of some sellers -> Parquet of one shard. Only reads from FeedAMP; `load` does the rest."""
+"""GET /orders of some sellers -> Parquet of one shard; decides whether a seller was read completely.
+
+Only reads from FeedAMP; `load` does the rest. Where the next extraction starts: `rules/watermark.py`.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ from feedamp.models import Order
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import Troubles
 from feedamp.rules.order import AWAITING_SHIPMENT, PENDING
+from feedamp.rules.watermark import leaves_gap, next_watermark
 from feedamp.run import Run, shards
 from feedamp.state import consents, ledger, open_orders, sellers, watermarks
 from feedamp.state.sellers import Seller
@@ -278,10 +282,9 @@ class _SellerReader:
         watermark: datetime | None,
         since: datetime | None,
     ) -> datetime | None:
-        """When this read began by the earlier of both clocks, minus the overlap (contract 7.7).
+        """Where the next extraction starts (`rules/watermark.py`); None if the watermark must not move.
 
-        None if `since` is later than the old watermark, or there is no old one: earlier changes were not read, so the
-        watermark must not move.
+        Adds a warning if both clocks differ by more than half of the overlap.
         """
         overlap = self._resources.settings.overlap
         server_time = pages.server_time or started_at
@@ -293,6 +296,6 @@ class _SellerReader:
                 f"FeedAMP's clock and the state database's differ by about {apart}, more than half of "
                 "overlap_minutes, so updates may be missed. Correct the clock, or raise overlap_minutes.",
             )
-        if since is not None and (watermark is None or since > watermark):
+        if leaves_gap(watermark, since=since):
             return None
-        return min(server_time, started_at) - overlap
+        return next_watermark(started_at=started_at, server_time=pages.server_time, overlap=overlap)

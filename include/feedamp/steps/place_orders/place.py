@@ -8,10 +8,11 @@ from typing import Any
 from feedamp.errors import TransientError
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import Troubles
+from feedamp.rules.retries import BLOCKED_WAIT
 from feedamp.run import Run, shards
 from feedamp.state import ledger, sellers
 from feedamp.state.sellers import Seller
-from feedamp.steps.place_orders.seller_batch import BLOCKED_RETRY, SellerBatch
+from feedamp.steps.place_orders.seller_batch import SellerBatch
 from feedamp.steps.runner import (
     StepResult,
     record_run,
@@ -34,7 +35,7 @@ def plan_place(resources: Resources, run: Run, seller_ids: list[str]) -> list[di
                 waits.add(seller_id, f"orders wait: {blocked}.")
                 if not run.dry_run:
                     ledger.explain_waiting(
-                        connection, seller_id, reason=blocked, next_try_at=now + BLOCKED_RETRY
+                        connection, seller_id, reason=blocked, next_try_at=now + BLOCKED_WAIT
                     )
         for wait in waits:
             log.warning("%s", wait.line())

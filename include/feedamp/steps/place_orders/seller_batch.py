@@ -1,9 +1,12 @@
-"""Sends one seller's orders to FeedAMP and records each answer in the ledger."""
+"""Sends one seller's orders to FeedAMP; decides what each answer, or none, means for the order and the seller's others.
+
+How long an order waits: `rules/retries.py`. Whether CANCELLED may be sent: `rules/cancelling.py`.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy.engine import Connection
 
@@ -28,8 +31,9 @@ from feedamp.lake.flatten import placed_rows
 from feedamp.models import FINAL_STATES, Order
 from feedamp.order_body import named_field
 from feedamp.resources import Resources
-from feedamp.rules.order import CANCELLED, SHIPPED, LedgerOrder
-from feedamp.rules.units import count_units
+from feedamp.rules.cancelling import READS_BEFORE_CANCELLED, units_against_cancelling
+from feedamp.rules.order import CANCELLED, LedgerOrder
+from feedamp.rules.retries import BLOCKED_WAIT, wait_behind_others, wait_of_unanswered
 from feedamp.run import Run
 from feedamp.state import leases, ledger, open_orders, outbox, rejects, sellers
 from feedamp.steps.read_back import read_back, store_order
@@ -38,10 +42,7 @@ from feedamp.tables import PLACEMENTS
 
 ORDERS_AT_ONCE = 4
 ORDERS_PER_CHUNK = 200
-# CANCELLED must be sent right after the order was read; if the rate limit delays it too long, the order is read again.
-READS_BEFORE_CANCELLED = 3
 FAILURES_THAT_END_A_BATCH = 2
-BLOCKED_RETRY = timedelta(days=1)
 # These statuses concern the order's content; any other 4xx concerns the endpoint, the network or the client.
 REFUSES_THE_ORDER = (400, 409, 413, 422)
 
@@ -218,11 +219,8 @@ class SellerBatch:
             stored = open_orders.read(connection, *order.key)
         except UnreadableError:
             stored = None  # the order is read before anything is sent
-        if stored is None or stored.snapshot.marketplace_state == CANCELLED:
-            return False  # if cancelled already, an earlier PUT got no answer; repeating it records the state
-        units = count_units({}, stored.snapshot.fulfillments)
-        shipped = sum(line.shipped for line in units.values())
-        if not shipped and stored.snapshot.marketplace_state != SHIPPED:
+        shipped = None if stored is None else units_against_cancelling(stored.snapshot)
+        if shipped is None:
             return False
         self._hold_cancellation(
             connection, order, f"conflict: CANCELLED came in, but the seller has shipped {shipped} units"
@@ -371,14 +369,14 @@ class SellerBatch:
     def _postpone(self, order: LedgerOrder, error: TransientError, reason: str | None = None) -> None:
         """Schedules the order's next try with a backoff, so that other orders go first in the next run."""
         self._failures += 1
-        seconds = error.retry_after_s or min(3600.0, 30.0 * 2 ** min(order.attempts, 7))
+        wait = wait_of_unanswered(order.attempts, asked_s=error.retry_after_s)
         with self._resources.state.begin() as connection:
             ledger.change(
                 connection,
                 order,
                 reason=reason or str(error),
                 attempts=order.attempts + 1,
-                next_try_at=self._resources.state.now() + timedelta(seconds=seconds),
+                next_try_at=self._resources.state.now() + wait,
             )
         self._result.record_failure(order.seller_id, error)
         if isinstance(error, ThrottledError) or self._failures >= FAILURES_THAT_END_A_BATCH:
@@ -387,10 +385,10 @@ class SellerBatch:
     def _postpone_rest(self, error: FeedAmpError) -> None:
         """Records why the seller's remaining orders wait, and until when."""
         # A refused grant is marked at the end of the step; from then on `plan_place` records why the orders wait.
-        wait = timedelta(seconds=getattr(error, "retry_after_s", None) or 60)
+        wait = wait_behind_others(asked_s=getattr(error, "retry_after_s", None))
         reason = str(error)
         if isinstance(error, PausedError):  # the same reason that `plan_place` records
-            wait, reason = BLOCKED_RETRY, sellers.PAUSED
+            wait, reason = BLOCKED_WAIT, sellers.PAUSED
         with self._resources.state.begin() as connection:
             now = self._resources.state.now()
             ledger.explain_waiting(connection, self._client.seller_id, reason=reason, next_try_at=now + wait)

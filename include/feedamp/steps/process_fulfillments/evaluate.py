@@ -1,6 +1,7 @@
-"""Evaluates one order by one snapshot: updates its findings and decides whether it can be closed.
+"""Evaluates one order by one snapshot: updates its findings and stores what it waits for. Shared by validate and close.
 
-Shared by validate and close.
+Asks `rules/checks.py` for faults, `rules/follow_up.py` for reports and `rules/closing.py` for closing. What is decided
+here: an order that waits for `place`, the end of a conflict, and how an order that is final at FeedAMP was closed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.models import FINAL_STATES, Snapshot
 from feedamp.resources import Resources
-from feedamp.rules.checks import check_order, tracking_numbers
+from feedamp.rules.checks import check_order
 from feedamp.rules.closing import (
     Close,
     OpenOrder,
@@ -34,6 +35,7 @@ from feedamp.rules.order import (
     SHIPPED,
     LedgerOrder,
 )
+from feedamp.rules.shared_tracking import recipient_of, tracking_numbers
 from feedamp.rules.units import count_units
 from feedamp.state import findings, ledger, open_orders, outbox, tracking
 from feedamp.state.open_orders import StoredSnapshot
@@ -42,7 +44,6 @@ from feedamp.tables import CLOSURES
 log = logging.getLogger(__name__)
 _CLOSED = "the order is closed"
 CANCELLED_TOO_LATE = "CANCELLED came in, but the seller had shipped: the order is closed as SHIPPED"
-_RECIPIENT = ("full_name", "address1", "address2", "postal_code", "city", "country_code")
 
 
 def evaluate(
@@ -227,10 +228,7 @@ def _shared_numbers(
     numbers = {
         resources.cipher.fingerprint("tracking", number): number for number in tracking_numbers(snapshot)
     }
-    address = order.body.get("shipping_address") or {}
-    recipient = resources.cipher.fingerprint(
-        "recipient", "\x1f".join(str(address.get(name) or "").strip().casefold() for name in _RECIPIENT)
-    )
+    recipient = resources.cipher.fingerprint("recipient", recipient_of(order.body))
     now = resources.state.now()
     hashes = list(numbers)
     shared = tracking.shared(connection, *order.key, hashes, recipient, now=now)

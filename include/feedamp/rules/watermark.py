@@ -1,0 +1,22 @@
+"""PURE: from which moment the next extraction reads, and whether a read moves the watermark (docs/rules.md, Extraction).
+
+`extract` applies both rules to what it has read. `SellerProgress.moved` applies the second one again when the manifest
+is loaded, since the watermark may have been moved back in between. `state/watermarks.py` only stores the result.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+
+def next_watermark(*, started_at: datetime, server_time: datetime | None, overlap: timedelta) -> datetime:
+    """When the read began, by the earlier of the state's clock and FeedAMP's, minus the overlap (contract 7.7)."""
+    return min(server_time or started_at, started_at) - overlap
+
+
+def leaves_gap(watermark: datetime | None, *, since: datetime | None) -> bool:
+    """Whether changes after the watermark are unread although everything from `since` (inclusive) was read.
+
+    Then the watermark must not move. None means the beginning, for both.
+    """
+    return since is not None and (watermark is None or watermark < since)
