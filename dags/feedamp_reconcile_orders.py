@@ -34,6 +34,7 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 from feedamp_airflow import config, tasks
 from feedamp_airflow.dag_settings import common, params
 
+# Decided by `run_repairs` in include/feedamp/rules/repair.py.
 REPAIR = Param(
     None,
     type=["null", "boolean"],

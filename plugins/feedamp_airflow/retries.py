@@ -1,4 +1,4 @@
-"""How Airflow retries after an error of this package: whether, and when."""
+"""How Airflow retries a task after an error of this package: whether, and when. Waits of orders: `rules/retries.py`."""
 
 from __future__ import annotations
 

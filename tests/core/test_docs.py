@@ -313,16 +313,19 @@ def test_the_map_of_the_repository_names_what_is_there():
     assert [name for name in sorted(folders) if not (ROOT / name).is_dir()] == []
 
 
-def test_the_architecture_names_files_that_exist():
+def test_the_architecture_names_files_and_functions_that_exist():
     page = (ROOT / "docs" / "architecture.md").read_text()
     missing = []
     for row in (line for line in page.splitlines() if line.startswith("| ")):
         folder = ""
-        for name in re.findall(r"`([\w/]+\.py)`", row):
+        for name, functions in re.findall(r"`([\w/]+\.py)`(?: \(((?:`\w+`(?:, )?)+)\))?", row):
             places = (f"include/feedamp/{name}", f"include/feedamp/{folder}{name}", name, f"tests/{name}")
             found = [place for place in places if (ROOT / place).is_file()]
             if not found:
                 missing.append(name)
-            elif "/" in name:
+                continue
+            if "/" in name:
                 folder = f"{name.rpartition('/')[0]}/"
+            text = (ROOT / found[0]).read_text("utf-8")
+            missing += [f for f in re.findall(r"\w+", functions) if f"def {f}(" not in text]
     assert missing == []

@@ -1,4 +1,4 @@
-"""Finds the inbox files that are to be read now; works with any store that fsspec supports."""
+"""Decides which inbox files are read now: new or changed ones that have settled; on any store that fsspec supports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options that an installation can set for order bodies."""
+"""The options that an installation can set for order bodies: extra and optional fields, and the order number."""
 
 from __future__ import annotations
 

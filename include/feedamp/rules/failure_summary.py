@@ -1,4 +1,6 @@
-"""PURE: groups the failures of a step by reason, so that an outage is one log line and not one per seller.
+"""PURE: groups failures and warnings of a step by reason, and words them for the log and for the message of a red run.
+
+So an outage is one log line and not one per seller.
 
 Contains seller ids, order numbers and messages of this package; never a customer field or a secret.
 """

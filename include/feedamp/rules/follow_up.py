@@ -21,7 +21,7 @@ from feedamp.rules.finding import (
 
 @dataclass(frozen=True)
 class ErrorListing:
-    """The errors in a snapshot. `listing_works`: FeedAMP has listed a reported error on some order before, so an
+    """The errors that a snapshot lists. `listing_works`: FeedAMP has listed a reported error on some order before, so an
     error that is not listed counts as dropped (Q12)."""
 
     errors: tuple[ListedError, ...] | None

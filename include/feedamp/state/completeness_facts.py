@@ -1,4 +1,7 @@
-"""The facts in the state that lake and warehouse must also contain, read in batches in key order."""
+"""Reads the facts that lake and warehouse must also contain, in batches in key order.
+
+Which rows follow from them: `rules/expected_rows.py`.
+"""
 
 from __future__ import annotations
 

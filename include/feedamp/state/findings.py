@@ -1,4 +1,7 @@
-"""Findings and the state of their reports. Every change is also written to the outbox."""
+"""Stores findings and the state of their reports. Every change is also written to the outbox.
+
+What is wrong with an order: `rules/checks.py`; when that is reported again or resolved: `rules/follow_up.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Inbox files and queries that were read, with their row counts."""
+"""Stores which inbox files and queries were read, with their row counts.
+
+Whether a file is new, changed or read already: `inbox/files.py`.
+"""
 
 from __future__ import annotations
 

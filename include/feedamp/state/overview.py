@@ -1,4 +1,7 @@
-"""Status of the installation for people: counts, latest moments, and work that requires action. Reads only."""
+"""Decides what `feedamp status` counts and lists as action required. Reads only.
+
+The lists of sellers, and exit code 1, are in `plugins/feedamp_airflow/cli/status.py`.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,10 @@ def reasons_by_phase(connection: Connection) -> list[tuple[str, str | None, int]
 
 
 def waits_of_settled(connection: Connection) -> list[tuple[str, int]]:
-    """(what settled orders wait for before they can be closed, number of orders), largest number first."""
+    """(what settled orders wait for before they can be closed, number of orders), largest number first.
+
+    `feedamp orders show` says the same of one order (`_closing` in `cli/orders.py`), in more words.
+    """
     is_not_validated = sa.or_(
         snapshots.c.validated_hash.is_(None), snapshots.c.validated_hash != snapshots.c.snapshot_hash
     )

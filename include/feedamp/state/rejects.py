@@ -1,6 +1,9 @@
-"""Rejected rows, with every reason and the raw row, so that they can be replayed.
+"""Stores rejected rows, with every reason and the raw row, so that they can be replayed.
 
-A reject is open until it is superseded (the row was corrected or removed) or dismissed (no action is needed).
+A reject is open until it is superseded (the row was corrected or removed) or dismissed (no action is needed). Which ones
+are superseded is decided where a delivery is read: `steps/place_orders/read_inbox_file.py`, `read_query.py`, and for an
+order that is delivered corrected `ingest_row.py`; after a replay `replay.py`. This module only says what an update of
+each kind covers.
 """
 
 from __future__ import annotations

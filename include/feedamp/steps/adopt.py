@@ -1,5 +1,7 @@
 """Orders that FeedAMP has but this ledger never placed -> lake and ledger (contract 7.4, Q27).
 
+Whether an order is adopted, and as what: `rules/adoption.py`.
+
 Two lists are read for each seller. `imported_after` finds the orders that came to FeedAMP since a moment, even if no
 seller has touched them. `seller_updated_after`, the filter of the extraction, finds older orders that a seller has
 changed since then.

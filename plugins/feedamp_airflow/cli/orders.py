@@ -168,7 +168,10 @@ def _lines(order: LedgerOrder, stored: StoredSnapshot | None) -> list[dict[str, 
 
 
 def _closing(order: LedgerOrder, stored: StoredSnapshot | None, unreadable: str | None) -> dict[str, Any]:
-    """Whether the order can be closed, or what it waits for, as the last validation decided."""
+    """Whether the order can be closed, or what it waits for, as the last validation decided (`rules/closing.py`).
+
+    `waits_of_settled` in `state/overview.py` counts the same reasons over all orders.
+    """
     decision: dict[str, Any] = {
         "can_be_closed": False,
         "waits_for": None,

@@ -1,4 +1,7 @@
-"""`feedamp status`: orders by phase, sellers by grant, what requires action, when work was last done."""
+"""`feedamp status`: orders by phase, sellers by grant, what requires action and so exits with 1, when work was last done.
+
+Which orders, findings, files and rows require action: `state/overview.py`; which sellers: here and `cli/accounts.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One row of an inbox file or query: evaluated against the ledger, then written there or rejected."""
+"""One row of an inbox file or query: evaluated against the ledger (`rules/intake.py`), then written there or rejected."""
 
 from __future__ import annotations
 

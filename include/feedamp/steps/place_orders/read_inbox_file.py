@@ -1,4 +1,4 @@
-"""One inbox file -> ledger; rejects of an earlier version of the file are superseded once the file is read to its end."""
+"""One inbox file -> ledger; decides which rejects are superseded because their row was corrected or left the file."""
 
 from __future__ import annotations
 

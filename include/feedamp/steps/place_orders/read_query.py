@@ -1,4 +1,7 @@
-"""Query rows -> ledger. The query returns many rows again in each run; only new and changed rows are written."""
+"""Query rows -> ledger; decides which rejects are superseded because the query no longer returns their row.
+
+The query returns many rows again in each run; only new and changed rows are written.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Closable orders -> read again -> decided again by the fresh snapshot -> PUT SHIPPED or CANCELLED."""
+"""Closable orders -> read again -> decided again by the fresh snapshot -> PUT SHIPPED or CANCELLED.
+
+Whether an order can be closed, and as what: `rules/closing.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Open orders whose snapshot changed -> findings -> POST errors; findings whose fault is gone are resolved."""
+"""Open orders whose snapshot changed -> findings -> POST errors; decides whether a report arrived whose answer was lost.
+
+Which faults are reported, reported again or resolved: `rules/follow_up.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Compares one calendar day of orders in ledger, FeedAMP and warehouse; records and repairs the differences."""
+"""Compares one calendar day of orders in ledger, FeedAMP and warehouse; decides which orders those are.
+
+What differs: `rules/comparison.py`; whether and how it is repaired: `rules/repair.py`.
+"""
 
 from __future__ import annotations
 
