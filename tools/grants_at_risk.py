@@ -218,7 +218,7 @@ async def _renew(fixtures: Fixtures) -> tuple[list[str], list[str]]:
 
 
 def _measured(fixtures: Fixtures) -> float:
-    """How long it takes to refresh all tokens in this process when nobody strikes."""
+    """How long it takes to refresh all tokens in this process when nothing strikes."""
     began = time.monotonic()
     refused, others = asyncio.run(_renew(fixtures))
     if refused or others:
