@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
-import sqlalchemy as sa
+from other_leases import QUICK, leave_lease, use_quick_leases
 from scripted import scripted, token_answer
 from wire import NOON, S1, S2, wired
 
@@ -13,7 +14,8 @@ from feedamp.api import tokens as tokens_module
 from feedamp.api.rate_limit import QUICK_RETRIES
 from feedamp.api.transport import Endpoint, Transport
 from feedamp.errors import AuthorizationError, BusyError, TransientError, UnclearError
-from feedamp.state import grants, schema
+from feedamp.state import leases
+from feedamp.state.leases import Leases
 
 
 @pytest.fixture
@@ -126,31 +128,40 @@ async def test_a_seller_without_a_grant_requires_action(wire):
     assert caught.value.seller_id == "no one"
 
 
-async def test_the_lease_of_a_dead_process_runs_out(wire):
-    wire.hold_lease(3)
+async def test_the_refresh_lease_of_a_dead_process_is_free_after_a_while(wire):
+    use_quick_leases(wire.state)
+    leave_lease(wire.state, leases.of_refresh(S1))
+    began = time.monotonic()
     await wire.tokens.live(S1)
-    assert 3 < sum(wire.clock.slept) < 3.2
+    assert time.monotonic() - began > QUICK.free_after_s
 
 
 async def test_a_lease_that_never_ends_is_not_waited_for_without_end(wire):
-    wire.hold_lease(10_000)
+    leave_lease(wire.state, leases.of_refresh(S1))
     with pytest.raises(BusyError) as caught:
-        await wire.other_tokens(request_timeout_s=0).live(S1)
+        await wire.tokens.live(S1)
     assert (caught.value.seller_id, wire.refreshes) == (S1, 0)
-    assert 20 < sum(wire.clock.slept) < 20.2
+    assert 200 < sum(wire.clock.slept) < 201
 
 
-async def test_a_lease_outlives_a_slow_refresh_its_repeat_and_the_last_resort():
-    left_s = []
+async def test_a_refresh_that_takes_long_keeps_its_lease():
+    loop, under_way = asyncio.get_running_loop(), asyncio.Event()
 
     def look(exchange):
-        with wire.state.read() as connection:
-            until = connection.execute(sa.select(schema.grants.c.lease_until)).scalars().first()
-        left_s.append((until - wire.clock()).total_seconds())
+        loop.call_soon_threadsafe(under_way.set)
 
-    async with wired(observer=look) as wire:
-        await wire.other_tokens(request_timeout_s=30).live(S1)
-    assert left_s[0] > 3 * 30
+    async with wired(look) as wire:
+        use_quick_leases(wire.state)
+        others = Leases(wire.state.begin, wire.state.now, QUICK)
+        wire.sandbox.fault("slow_drip", path="access_token", seconds=3 * QUICK.free_after_s)
+        refresh = asyncio.create_task(wire.tokens.live(S1))
+        await under_way.wait()
+        for _ in range(round(2 * QUICK.free_after_s / QUICK.look_every_s)):
+            await asyncio.sleep(QUICK.look_every_s)
+            with others.hold(leases.of_refresh(S1)) as lease:
+                assert lease is None
+        await refresh
+        assert wire.refreshes == 1
 
 
 async def test_a_failed_refresh_gives_the_lease_back(wire):
@@ -160,6 +171,12 @@ async def test_a_failed_refresh_gives_the_lease_back(wire):
     pauses = len(wire.clock.slept)
     await wire.other_tokens().live(S1)
     assert len(wire.clock.slept) == pauses == QUICK_RETRIES
+
+
+def wait_for_token(wire):
+    give_up_at = time.monotonic() + 10
+    while wire.grant().access_token is None and time.monotonic() < give_up_at:
+        time.sleep(0.01)
 
 
 async def test_a_cancelled_refresh_still_stores_what_feedamp_answers():
@@ -175,6 +192,7 @@ async def test_a_cancelled_refresh_still_stores_what_feedamp_answers():
         refresh.cancel()
         with pytest.raises(asyncio.CancelledError):
             await refresh
+        await asyncio.to_thread(wait_for_token, wire)
         await wire.other_tokens().live(S1)
         assert wire.refreshes == 1
 
@@ -223,11 +241,20 @@ async def test_a_stored_token_is_told_to_who_masks_them(wire):
     assert told == [token.value]
 
 
-async def test_no_lease_is_granted_for_a_generation_that_was_replaced(wire):
+async def test_a_generation_that_was_replaced_is_not_refreshed(wire, monkeypatch):
     """Between its read of the grant and its lease, another process may have refreshed the token."""
-    replaced = wire.grant()
-    await wire.tokens.live(S1)
-    with wire.state.begin() as connection:
-        now = wire.state.now()
-        assert not grants.take_lease(connection, replaced, "other", now=now, seconds=10)
-        assert grants.take_lease(connection, wire.grant(), "other", now=now, seconds=10)
+    late = wire.other_tokens()
+    hold = wire.state.leases.hold
+
+    def after_the_others(name):
+        monkeypatch.undo()
+        asyncio.run(refreshed_elsewhere())
+        return hold(name)
+
+    async def refreshed_elsewhere():
+        async with Transport(wire.transport.endpoint) as transport:
+            await wire.other_tokens(transport=transport).live(S1)
+
+    monkeypatch.setattr(wire.state.leases, "hold", after_the_others)
+    token = await late.live(S1)
+    assert (wire.refreshes, token.value) == (1, wire.grant().access_token)

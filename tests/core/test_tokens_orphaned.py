@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import pytest
+from other_leases import leave_lease
 from wire import NOON, S1, S2, wired
 
 from feedamp.api.rate_limit import QUICK_RETRIES
 from feedamp.errors import AuthorizationError
-from feedamp.state import grants
+from feedamp.state import leases
+from feedamp.state.lease_owner import new_owner
 from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION
 from feedamp.steps.refused_grants import decide_refusals
 
 SIX = [f"seller-{number:03d}" for number in range(1, 7)]
 HOUR_S = 3600
+_machine, _pid, _began, _ = new_owner().split(".")
+DEAD = f"{_machine}.{_pid}.{int(_began) + 1}.0"  # a process of this machine that has ended
 
 
 async def die_with_the_answers(wire, *seller_ids):
     """What a killed process leaves: its leases, and tokens that FeedAMP has exchanged but that were not stored."""
     for seller_id in seller_ids:
-        with wire.state.begin() as connection:
-            grant = wire.grant(seller_id)
-            assert grants.take_lease(connection, grant, "dead", now=wire.state.now(), seconds=100)
+        grant = wire.grant(seller_id)
+        leave_lease(wire.state, leases.of_refresh(seller_id), DEAD)
         with wire.sandbox.world.lock:
             wire.sandbox.world.grants.exchange_refresh_token(grant.refresh_token)
             wire.sandbox.world.grants.answer_was_lost(grant.refresh_token)
@@ -93,8 +96,8 @@ async def test_a_refresh_that_merely_failed_leaves_no_such_mark():
     async with wired() as wire:
         wire.sandbox.fault("error_503", path="access_token", times=QUICK_RETRIES + 1)
         await ask_and_fail(wire.tokens)
-        with wire.state.read() as connection:
-            assert not grants.lease_left(connection, S2)
+        with wire.state.leases.hold(leases.of_refresh(S2)) as lease:
+            assert not lease.was_left
 
 
 async def ask_and_fail(tokens):

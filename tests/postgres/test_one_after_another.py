@@ -13,7 +13,6 @@ from feedamp.codec import content_hash
 from feedamp.models import Snapshot
 from feedamp.state import (
     grants,
-    leases,
     open_orders,
     outbox,
     request_slots,
@@ -138,32 +137,6 @@ def read_grant(state):
         return grants.read(connection, CIPHER, S1)
 
 
-def lease(grant, owner, now=NOON, seconds=10.0):
-    return partial(grants.take_lease, grant=grant, owner=owner, now=now, seconds=seconds)
-
-
-def test_of_two_who_want_the_lease_at_the_same_moment_one_gets_it(state, grant):
-    assert behind(state, lease(grant, "first"), lease(grant, "second")) is False
-
-
-def test_of_two_who_begin_the_same_work_at_the_same_moment_one_does_it(state):
-    take = partial(leases.take, name="close:S1:M-1", now=NOON)
-    assert behind(state, take, take) is None
-    with state.begin() as connection:
-        assert take(connection, now=NOON + leases.LASTS + timedelta(seconds=1))
-
-
-def test_a_lease_is_given_once_until_it_is_given_back_or_over(state, grant):
-    with state.begin() as connection:
-        assert lease(grant, "first")(connection)
-        assert not lease(grant, "second")(connection)
-        grants.release_lease(connection, S1, "second")
-        assert not lease(grant, "second")(connection)
-        grants.release_lease(connection, S1, "first")
-        assert lease(grant, "second")(connection)
-        assert lease(grant, "third", now=NOON + timedelta(seconds=11))(connection)
-
-
 def store(grant, refresh_token):
     tokens = {"refresh_token": refresh_token, "access_token": "at", "expires_in_s": 3600}
     return partial(
@@ -171,10 +144,9 @@ def store(grant, refresh_token):
     )
 
 
-def test_a_grant_read_before_the_last_refresh_is_good_for_no_lease(state, grant):
+def test_a_grant_read_before_the_last_refresh_stores_nothing(state, grant):
     with state.begin() as connection:
         assert store(grant, "rt-2")(connection)
-        assert not lease(grant, "second")(connection)
         assert not store(grant, "rt-3")(connection)
     assert read_grant(state).refresh_token == "rt-2"
 

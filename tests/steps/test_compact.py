@@ -29,6 +29,7 @@ from manifests import (
     placement,
     snapshot,
 )
+from other_leases import held_elsewhere, use_quick_leases
 
 from feedamp.errors import BusyError, IncompleteError
 from feedamp.lake.manifest import Manifest, replaced
@@ -278,9 +279,8 @@ def test_killed_anywhere_it_leaves_a_lake_that_is_whole(store: Store, lives: int
 
 def test_a_second_one_at_the_same_time_is_turned_away(store: Store) -> None:
     before = fill(store)
-    with store.state.begin() as connection:
-        leases.take(connection, LEASE, now=store.state.now())
-    with pytest.raises(BusyError, match="Another compaction"):
+    use_quick_leases(store.state)
+    with held_elsewhere(store.state, LEASE), pytest.raises(BusyError, match="Another compaction"):
         store.compact()
     assert store.rebuilt() == before
 

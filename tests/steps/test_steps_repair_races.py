@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from env import OTHER, SELLER, Env, open_env, shipment
+from other_leases import held_elsewhere, leave_lease, use_quick_leases
 
 from feedamp.errors import BusyError, TransientError
 from feedamp.run import Run
-from feedamp.state import leases
 from feedamp.steps.reconcile_orders.reconcile import reconcile
 from feedamp.steps.runner import StepResult, finish
 from feedamp.warehouse import LoadSession, Warehouse
@@ -129,15 +129,12 @@ def test_a_list_that_lags_reopens_nothing(agreed: Env) -> None:
 def test_an_order_that_close_works_on_is_left_to_close(agreed: Env) -> None:
     cancel_there(agreed, "M-1")
     lose(agreed, "M-2")
-    with agreed.state.begin() as connection:
-        now = agreed.state.now()
-        held = {name: leases.take(connection, name, now=now) for name in (f"{CLOSE}/M-1", f"{CLOSE}/M-2")}
-    found = repair(agreed).extra
+    use_quick_leases(agreed.state)
+    with held_elsewhere(agreed.state, f"{CLOSE}/M-1", f"{CLOSE}/M-2"):
+        found = repair(agreed).extra
     assert found == {"differences": 3, "repaired": 1, "not_extracted_yet": 0}  # the warehouse's status
     assert (agreed.order("M-1").phase, agreed.order("M-2").phase) == ("settled", "settled")
-    with agreed.state.begin() as connection:
-        for name, lease in held.items():
-            leases.release(connection, name, lease or "")
+    leave_lease(agreed.state, f"{CLOSE}/M-1")  # its process has died on another machine
     assert repair(agreed).extra == {"differences": 3, "repaired": 3, "not_extracted_yet": 0}
     assert agreed.order("M-1").phase == "closed"
     assert "M-2" in agreed.sandbox.orders(SELLER)

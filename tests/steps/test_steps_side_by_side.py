@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from env import BAD_NUMBER, SELLER, Env, shipment
+from other_leases import held_elsewhere, leave_lease, use_quick_leases
 
 from feedamp.errors import BusyError, TransientError
-from feedamp.state import grants, leases
+from feedamp.state import grants
 from feedamp.steps.place_orders.place import place, plan_place
 from feedamp.steps.process_fulfillments.close import close
 from feedamp.steps.process_fulfillments.validate import validate
@@ -54,55 +56,41 @@ def test_two_closings_at_once_close_once(env: Env) -> None:
     assert env.order("M-1").phase == "closed"
 
 
-def test_a_lease_ends_by_itself(env: Env) -> None:
-    def take() -> bool:
-        with env.state.begin() as connection:
-            return leases.take(connection, "close/S1/M-1", now=env.state.now()) is not None
-
-    assert (take(), take()) == (True, False)
-    env.clock.skip(seconds=leases.LASTS.total_seconds() + 1)
-    assert take()
-
-
-def test_a_late_process_does_not_release_the_lease_of_the_next(env: Env) -> None:
-    with env.state.begin() as connection:
-        first = leases.take(connection, "close/S1/M-1", now=env.state.now())
-        env.clock.skip(seconds=leases.LASTS.total_seconds() + 1)
-        second = leases.take(connection, "close/S1/M-1", now=env.state.now())
-        leases.release(connection, "close/S1/M-1", str(first))
-        assert second is not None
-        assert leases.take(connection, "close/S1/M-1", now=env.state.now()) is None
-
-
-def at_it(env: Env, work: str, number: str) -> None:
-    """A lease as if its process had just died in the middle of the work."""
-    with env.state.begin() as connection:
-        leases.take(connection, f"{work}/{SELLER}/{number}", now=env.state.now())
-
-
-def test_a_placing_whose_process_died_is_work_left_until_its_lease_has_ended(env: Env) -> None:
+def test_an_order_that_another_process_is_placing_is_work_left(env: Env) -> None:
     env.drop("orders.jsonl", env.body("M-1"), env.body("M-2"))
     env.intake()
-    at_it(env, "place", "M-1")
-    with pytest.raises(TransientError, match="Another process is placing order M-1"):
+    use_quick_leases(env.state)
+    with (
+        held_elsewhere(env.state, f"place/{SELLER}/M-1"),
+        pytest.raises(TransientError, match="Another process is placing order M-1"),
+    ):
         finish(env.place())
     assert [env.order(number).phase for number in ("M-1", "M-2")] == ["to_place", "settled"]
-    env.clock.skip(seconds=leases.LASTS.total_seconds() + 1)
+
+
+def test_an_order_whose_process_died_on_another_machine_is_placed_by_the_next_run(env: Env) -> None:
+    env.drop("orders.jsonl", env.body("M-1"), env.body("M-2"))
+    env.intake()
+    use_quick_leases(env.state)
+    leave_lease(env.state, f"place/{SELLER}/M-1")
     finish(env.place())
     assert env.order("M-1").phase == "settled"
 
 
-def test_a_closing_whose_process_died_is_work_left_until_its_lease_has_ended(env: Env) -> None:
+def test_an_order_whose_process_died_on_another_machine_is_closed(env: Env) -> None:
     env.placed("M-1", "M-2")
     for number in ("M-1", "M-2"):
         env.fulfill(number, shipment(2))
     env.see("M-1", "M-2")
     env.validate()
-    at_it(env, "close", "M-1")
-    with pytest.raises(TransientError, match="Another process is closing order M-1"):
+    use_quick_leases(env.state)
+    with (
+        held_elsewhere(env.state, f"close/{SELLER}/M-1"),
+        pytest.raises(TransientError, match="Another process is closing order M-1"),
+    ):
         finish(env.close())
     assert [env.order(number).phase for number in ("M-1", "M-2")] == ["settled", "closed"]
-    env.clock.skip(seconds=leases.LASTS.total_seconds() + 1)
+    leave_lease(env.state, f"close/{SELLER}/M-1")
     finish(env.close())
     assert env.order("M-1").phase == "closed"
 
@@ -113,9 +101,9 @@ def test_an_order_leased_elsewhere_does_not_end_the_work_for_its_seller(env: Env
     for number in numbers:
         env.fulfill(number, shipment(2, BAD_NUMBER))
     env.see(*numbers)
-    for number in numbers[:4]:
-        at_it(env, "report", number)
-    with pytest.raises(TransientError):
+    use_quick_leases(env.state)
+    leased = [f"report/{SELLER}/{number}" for number in numbers[:4]]
+    with held_elsewhere(env.state, *leased), pytest.raises(TransientError):
         finish(env.validate())
     assert [env.findings(number)[0].state for number in numbers] == ["to_report"] * 4 + ["reported"]
 
@@ -129,14 +117,18 @@ def test_an_order_leased_by_another_process_is_retried_after_all_others() -> Non
         if asked == ["M-1"]:
             raise BusyError("Another process is closing it.", mp_order_number=number)
 
-    asyncio.run(run_per_order(SELLER, ["M-1", "M-2"], result, work))
-    assert (asked, result.undone) == (["M-1", "M-2", "M-1"], [])
+    async def watch(numbers: Sequence[str]) -> None:
+        asked.append(f"watched {numbers}")
+
+    asyncio.run(run_per_order(SELLER, ["M-1", "M-2"], result, work, watch=watch))
+    assert (asked, result.undone) == (["M-1", "M-2", "watched ['M-1']", "M-1"], [])
 
 
 def test_a_put_that_was_decided_on_earlier_does_not_take_back_a_cancellation(env: Env) -> None:
     """One process has begun to release the order when the marketplace cancels it, and another places that."""
     env.placed("M-1", marketplace_state="PENDING")
     env.deliver("M-1")
+    use_quick_leases(env.state)
     shards = plan_place(env.resources, env.run("place_orders"), [])
 
     async def both() -> None:

@@ -160,8 +160,8 @@ def _outbox_manifest(env: Env) -> Manifest:
     """What waits in the outbox, published by a load that died before it was merged."""
     from feedamp.steps.load import _empty_outbox, _publishing_lease
 
-    with _publishing_lease(env.resources) as owner:
-        _empty_outbox(env.resources, env.run("load"), owner)
+    with _publishing_lease(env.resources) as lease:
+        _empty_outbox(env.resources, env.run("load"), lease)
     [manifest] = [m for m in env.resources.lake.published() if "outbox" in m.path]
     return manifest
 

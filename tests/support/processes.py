@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, contextmanager
@@ -11,6 +12,9 @@ from datetime import UTC, datetime
 from threading import BrokenBarrierError
 from typing import Any
 
+from other_leases import use_quick_leases
+
+from crashes.fixtures import Fixtures, run_step
 from feedamp.api.client import FeedAmpClient
 from feedamp.api.oauth import Credentials, TokenEndpoint
 from feedamp.api.rate_limit import RateLimiter
@@ -75,6 +79,15 @@ def _together(work: Callable[..., Any], *arguments: Any) -> Any:
     except BaseException:
         _shared["meeting"].abort()
         raise
+
+
+def place_and_tell(fixtures: Fixtures, pipe: Any) -> None:
+    """One placing by a process; sends its process id, and then what it has left undone."""
+    pipe.send(os.getpid())
+    resources = fixtures.resources()
+    with closing(resources.state):
+        use_quick_leases(resources.state)
+        pipe.send(run_step(resources, "place", f"of-{os.getpid()}")["undone"])
 
 
 def open_state(_number: int, url: str) -> str | None:

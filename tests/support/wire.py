@@ -165,11 +165,6 @@ class Wire:
         with self.sandbox.world.lock:
             self.sandbox.world.grants._grant(seller_id, refresh_token)
 
-    def hold_lease(self, seconds: float) -> None:
-        """Takes the refresh lease of S1 as another process that never releases it."""
-        with self.state.begin() as connection:
-            assert grants.take_lease(connection, self.grant(), "other", now=self.state.now(), seconds=seconds)
-
     @property
     def refreshes(self) -> int:
         return len(self.asked("/access_token"))

@@ -31,6 +31,7 @@ from feedamp.api.transport import Answer, Transport
 from feedamp.codec import decode_json, encode, encode_body
 from feedamp.errors import (
     AuthorizationError,
+    BusyError,
     NotFoundError,
     RejectedError,
     StaleReadError,
@@ -46,7 +47,12 @@ from feedamp.models import (
 )
 from feedamp.rules.cancelling import STILL_FRESH_S, is_fresh
 
+Check = Callable[[], None]
 LONGEST_QUICK_WAIT_S = 20.0
+
+
+def no_check() -> None:
+    """Lets every request be sent."""
 
 
 @dataclass(frozen=True)
@@ -147,13 +153,19 @@ class FeedAmpClient:
         return read_fulfillments(reply.value, self.counts.coercions)
 
     async def put_order(
-        self, mp_order_number: str, body: dict[str, Any], *, right_after: datetime | None = None
+        self,
+        mp_order_number: str,
+        body: dict[str, Any],
+        *,
+        right_after: datetime | None = None,
+        before_sending: Check = no_check,
     ) -> datetime:
         """Creates or updates the order (contract 3.3); returns when the accepted request was sent.
 
         `right_after` is the time of the read on which the change was decided. If it is given, the request is sent
-        within `STILL_FRESH_S` seconds of that read or not at all, and is repeated only once, after a 401. Safe to
-        repeat: FeedAMP identifies the order by its number (contract 7.5).
+        within `STILL_FRESH_S` seconds of that read or not at all, and is repeated only once, after a 401.
+        `before_sending` is called immediately before each request and raises `BusyError` if it must not be sent. Safe
+        to repeat: FeedAMP identifies the order by its number (contract 7.5).
 
         Raises:
             RejectedError: FeedAMP refuses the body permanently.
@@ -162,19 +174,32 @@ class FeedAmpClient:
         """
         path, encoded = _path(mp_order_number), encode_body(body)
         if right_after is None:
-            return (await self._ask("PUT", path, json_body=encoded)).sent_at
-        return (await self._ask_once("PUT", path, encoded, right_after=right_after)).sent_at
+            return (await self._ask("PUT", path, json_body=encoded, before_sending=before_sending)).sent_at
+        reply = await self._ask_once(
+            "PUT", path, encoded, right_after=right_after, before_sending=before_sending
+        )
+        return reply.sent_at
 
-    async def post_errors(self, mp_order_number: str, reports: Sequence[ErrorReport]) -> datetime:
-        """Reports errors (contract 3.5); returns when the request was sent.
+    async def post_errors(
+        self, mp_order_number: str, reports: Sequence[ErrorReport], *, before_sending: Check = no_check
+    ) -> datetime:
+        """Reports errors (contract 3.5); returns when the request was sent. `before_sending` is as for `put_order`.
 
         Raises:
             UnclearError: the answer was lost; read the order before repeating.
         """
         path = _path(mp_order_number) + "/errors"
-        return (await self._ask("POST", path, json_body=encode(list(reports)))).sent_at
+        body = encode(list(reports))
+        return (await self._ask("POST", path, json_body=body, before_sending=before_sending)).sent_at
 
-    async def _ask(self, method: str, path: str, *, json_body: bytes | None = None) -> Reply:
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        json_body: bytes | None = None,
+        before_sending: Check = no_check,
+    ) -> Reply:
         """A 2xx answer; the body is decoded only for a GET.
 
         Raises:
@@ -184,7 +209,9 @@ class FeedAmpClient:
         """
         for attempt in range(QUICK_RETRIES + 1):
             try:
-                return await self._ask_once(method, path, json_body)
+                return await self._ask_once(method, path, json_body, before_sending=before_sending)
+            except BusyError:
+                raise  # only the other process can end this
             except TransientError as error:
                 safe = isinstance(error, ThrottledError) or method != "POST"
                 wait_s = error.retry_after_s
@@ -199,13 +226,20 @@ class FeedAmpClient:
         raise AssertionError("unreachable")  # pragma: no cover
 
     async def _ask_once(
-        self, method: str, path: str, json_body: bytes | None, *, right_after: datetime | None = None
+        self,
+        method: str,
+        path: str,
+        json_body: bytes | None,
+        *,
+        right_after: datetime | None = None,
+        before_sending: Check = no_check,
     ) -> Reply:
-        answer, sent_at, token = await self._send(method, path, json_body, await self._token(), right_after)
+        checks = (right_after, before_sending)
+        answer, sent_at, token = await self._send(method, path, json_body, await self._token(), *checks)
         if answer.status == 401:
             # A 401 means that nothing was done, so even a POST can be repeated with a newer token.
             newer = await self._token(stale=token)
-            answer, sent_at, token = await self._send(method, path, json_body, newer, right_after)
+            answer, sent_at, token = await self._send(method, path, json_body, newer, *checks)
             if answer.status == 401:
                 self._tokens.disowned(self.seller_id, token)
         self._raise_for(method, answer, token)
@@ -240,7 +274,8 @@ class FeedAmpClient:
         path: str,
         json_body: bytes | None,
         token: Token,
-        right_after: datetime | None = None,
+        right_after: datetime | None,
+        before_sending: Check,
     ) -> tuple[Answer, datetime, Token]:
         """The answer, when the request was sent, and the token it carried: `token`, or a newer one obtained meanwhile."""
         while True:
@@ -258,6 +293,7 @@ class FeedAmpClient:
                             f"The order was read more than {STILL_FRESH_S:.0f} s before its change could be sent.",
                             seller_id=self.seller_id,
                         )
+                    before_sending()
                     self.counts.requests += 1
                     answer = await self._transport.send_in_room(
                         method,

@@ -178,7 +178,6 @@ class Clients:
                     sleep=self._sleep,
                     run_started_at=self._run.started_at,
                     is_first_try=self._run.try_number == 1,
-                    request_timeout_s=account.endpoint.timeout_s,
                     on_secret=self._on_secret,
                 )
                 self._accounts[conn_id] = (transport, tokens, rate_limiter)

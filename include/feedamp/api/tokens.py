@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
-import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, auto
+from functools import partial
 
 from feedamp.api.oauth import TokenEndpoint, TokenPair
 from feedamp.api.pair_storage import PairStorage, in_daemon_thread
@@ -28,8 +26,9 @@ from feedamp.errors import (
     TransientError,
     UnclearError,
 )
-from feedamp.state import State, grants, sellers
+from feedamp.state import State, grants, leases, sellers
 from feedamp.state.grants import Grant
+from feedamp.state.leases import Lease
 from feedamp.state.token_cipher import TokenCipher
 
 log = logging.getLogger(__name__)
@@ -37,7 +36,9 @@ log = logging.getLogger(__name__)
 RENEWED_BEFORE_S, RENEWED_BEFORE_SHARE = 120.0, 0.2
 # A refresh without a clear answer is repeated as often as a GET, within the grace period that servers allow (Q10).
 UNCLEAR_REPEATED_FOR_S = 60.0
-_WAIT_FOR_OTHERS_S = 0.05
+# Waits between two looks at a refresh that another process is making: the first, and the longest. How long it is waited
+# for; its process may be storing a pair for as long as `STORE_TRIED_FOR_S`.
+_WAIT_FOR_OTHERS_S, _LONGEST_WAIT_S, _WAIT_AT_MOST_S = 0.05, 0.5, 200.0
 _REFRESHES = ThreadPoolExecutor(16, thread_name_prefix="feedamp-refresh")
 
 
@@ -80,7 +81,6 @@ class Tokens:
         sleep: Sleep,
         run_started_at: datetime | None = None,
         is_first_try: bool = True,
-        request_timeout_s: float = 30.0,
         on_secret: Callable[[str], None] = lambda secret: None,
     ) -> None:
         self._state = state
@@ -90,11 +90,7 @@ class Tokens:
         self._sleep = sleep
         self._since = run_started_at or state.now()
         self._is_first_try = is_first_try
-        # Long enough for the refresh, its repeat and the try with the previous token, so that no other process starts a
-        # second refresh while an answer is slow.
-        self._lease_s = 3 * request_timeout_s + 10
         self._on_secret = on_secret
-        self._owner = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
         self._cache: dict[str, Token] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         # Set once: no seller of the connection is tried any more.
@@ -158,7 +154,7 @@ class Tokens:
         with self._state.begin() as connection:
             now = self._state.now()
             if grant.disowned_at is not None and grant.disowned_at < self._since:
-                grants.note_refusal(connection, grant, self._owner, now=now)
+                grants.note_refusal(connection, grant, now=now)
             elif grant.generation == token.generation:
                 grants.note_disowned(connection, seller_id, grant.disowned_at or now)
         self._unmark(seller_id, GrantMark.DISOWNED)
@@ -189,7 +185,7 @@ class Tokens:
         even_if_marked: bool = False,
         to_compare: bool = False,
     ) -> Token:
-        give_up_at = self._state.now() + timedelta(seconds=2 * self._lease_s)
+        wait_s, waited_s = _WAIT_FOR_OTHERS_S, 0.0
         while True:
             grant = await in_daemon_thread(self._read, seller_id)
             if grant.account_checked_at is None and not to_compare:
@@ -210,65 +206,64 @@ class Tokens:
                 raise AuthorizationError(
                     "FeedAMP refuses the grant; the seller must authorize again.", seller_id=seller_id
                 )
-            if await in_daemon_thread(self._take_lease, grant):
+            try:
                 token = await self._refresh(grant)
-                if token is not None:
-                    return self._keep(seller_id, token)
+            except BusyError:
+                if waited_s > _WAIT_AT_MOST_S:
+                    raise
+                await self._sleep(wait_s)
+                wait_s, waited_s = min(2 * wait_s, _LONGEST_WAIT_S), waited_s + wait_s
                 continue
-            if self._state.now() > give_up_at:
-                raise BusyError(
-                    "Another process has been refreshing this seller's token for too long.",
-                    seller_id=seller_id,
-                )
-            await self._sleep(_WAIT_FOR_OTHERS_S)
-
-    def _take_lease(self, grant: Grant) -> bool:
-        with self._state.begin() as connection:
-            is_left = grants.lease_left(connection, grant.seller_id)
-            is_taken = grants.take_lease(
-                connection, grant, self._owner, now=self._state.now(), seconds=self._lease_s
-            )
-        if is_taken and is_left:
-            self._marks[grant.seller_id] = (GrantMark.ORPHANED, grant.generation)
-        return is_taken
+            if token is not None:
+                return self._keep(seller_id, token)
 
     async def _refresh(self, grant: Grant) -> Token | None:
         """Refreshes the token under the lease; None if the stored grant has to be read again.
 
         Runs in a thread with a separate event loop, so that nothing can come between FeedAMP's answer and storing it:
         neither what Airflow raises in the main thread (a task timeout, a cancellation) nor work for other sellers. The
-        lease is released, or expires if the new pair could not be stored.
+        lease is released, unless the new pair could not be stored.
+
+        Raises:
+            BusyError: another process is refreshing this seller's token.
         """
-        refresh = asyncio.get_running_loop().run_in_executor(
-            _REFRESHES, lambda: asyncio.run(self._refresh_and_store(grant))
-        )
+        refresh = asyncio.get_running_loop().run_in_executor(_REFRESHES, self._refresh_alone, grant)
         is_current = await asyncio.shield(refresh)
         newest = await in_daemon_thread(self._read, grant.seller_id)
         # If another grant has replaced this one, the caller checks it first: it may be set aside, or not compared yet.
         return _token_of(newest) if is_current and newest.generation == grant.generation + 1 else None
 
-    async def _refresh_and_store(self, grant: Grant) -> bool:
+    def _refresh_alone(self, grant: Grant) -> bool:
+        """As `_refresh_and_store`, under the lease; False if another process has changed the grant before that."""
+        busy = BusyError(
+            "Another process has been refreshing this seller's token for too long.", seller_id=grant.seller_id
+        )
+        with self._state.leases.hold(leases.of_refresh(grant.seller_id)) as lease:
+            if lease is None:
+                raise busy
+            if self._read(grant.seller_id).generation != grant.generation:
+                return False
+            if lease.was_left:
+                self._marks[grant.seller_id] = (GrantMark.ORPHANED, grant.generation)
+            return asyncio.run(self._refresh_and_store(grant, lease))
+
+    async def _refresh_and_store(self, grant: Grant, lease: Lease) -> bool:
         """Whether the grant has new tokens; False if pairs of the journal or another grant were stored instead."""
         asked_at = self._state.now()
         try:
             if self._pairs.take_in(grant.seller_id):
-                with self._state.begin() as connection:
-                    grants.release_lease(connection, grant.seller_id, self._owner)
                 return False  # the caller reads the stored grant again
             reservation = self._pairs.reserve(grant.seller_id)
             try:
                 async with self._endpoint.of_this_loop() as endpoint:
-                    used, answer = await self._ask(endpoint, grant)
+                    used, answer = await self._ask(endpoint, grant, lease)
             except BaseException:
                 reservation.release()
                 raise
         except AuthorizationError as error:
             self._refused(grant, error)
             return False
-        except BaseException:  # a refresh that failed must not leave the others waiting
-            with self._state.begin() as connection:
-                grants.release_lease(connection, grant.seller_id, self._owner)
-            raise
+        lease.has_open_outcome = True
         self._unmark(grant.seller_id, GrantMark.ORPHANED)
         pair = JournaledPair(
             seller_id=grant.seller_id,
@@ -281,10 +276,16 @@ class Tokens:
         )
         return await self._pairs.store(grant, pair, reservation)
 
-    async def _ask(self, endpoint: TokenEndpoint, grant: Grant) -> tuple[str, TokenPair]:
-        """The refresh token that worked, and the pair that FeedAMP returned for it."""
+    async def _ask(self, endpoint: TokenEndpoint, grant: Grant, lease: Lease) -> tuple[str, TokenPair]:
+        """The refresh token that worked, and the pair that FeedAMP returned for it.
+
+        Raises:
+            BusyError: this process was stopped so long that another may have taken over; nothing more is sent.
+        """
+        busy = BusyError("Another process may be refreshing this seller's token.", seller_id=grant.seller_id)
+        require = partial(lease.require, busy)
         try:
-            return grant.refresh_token, await self._refresh_although_unclear(endpoint, grant.refresh_token)
+            return grant.refresh_token, await self._refresh_although_unclear(endpoint, grant.refresh_token, require)
         except ClientRefusedError:
             raise
         except AuthorizationError:
@@ -295,13 +296,16 @@ class Tokens:
                 raise
             # Last resort: FeedAMP may never have activated the current refresh token.
             previous = grant.previous_refresh_token
-            return previous, await self._refresh_although_unclear(endpoint, previous)
+            return previous, await self._refresh_although_unclear(endpoint, previous, require)
 
-    async def _refresh_although_unclear(self, endpoint: TokenEndpoint, refresh_token: str) -> TokenPair:
+    async def _refresh_although_unclear(
+        self, endpoint: TokenEndpoint, refresh_token: str, require: Callable[[], None]
+    ) -> TokenPair:
         """Sends the same token again while the answer is lost: a server with a grace period returns the same pair."""
         loop = asyncio.get_running_loop()
         last_try_at = loop.time() + UNCLEAR_REPEATED_FOR_S
         for attempt in range(QUICK_RETRIES):
+            require()
             try:
                 return await endpoint.refresh(refresh_token)
             except UnclearError:
@@ -309,6 +313,7 @@ class Tokens:
                 if loop.time() + pause_s > last_try_at:
                     raise
                 await self._sleep(pause_s)
+        require()
         return await endpoint.refresh(refresh_token)
 
     def _refused(self, grant: Grant, error: AuthorizationError) -> None:
@@ -319,13 +324,12 @@ class Tokens:
                 return
             mark = GrantMark.REFUSED
             if isinstance(error, ClientRefusedError):
-                grants.release_lease(connection, grant.seller_id, self._owner)
                 grants.withdraw_refusals(connection, self.conn_id, self._since)
             elif self._mark(grant) is GrantMark.ORPHANED:
-                if grants.mark_lost(connection, grant, self._owner, now=self._state.now()):
+                if grants.mark_lost(connection, grant, now=self._state.now()):
                     mark = GrantMark.LOST
             else:
-                grants.note_refusal(connection, grant, self._owner, now=self._state.now())
+                grants.note_refusal(connection, grant, now=self._state.now())
         self._marks[grant.seller_id] = (mark, grant.generation)
         # Raised outside the transaction, which would otherwise be rolled back.
         if isinstance(error, ClientRefusedError):

@@ -22,7 +22,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from feedamp.state import watermarks
+from feedamp.state import leases, watermarks
 from feedamp.state.schema import account_marks, grants, other_grants, sellers
 from feedamp.state.sellers import ACTIVE, SET_ASIDE, end_mix_up, note_mix_up, wake
 from feedamp.state.upsert import upsert
@@ -34,8 +34,6 @@ _CLEARED = {
     "disowned_at": None,
     "refused_at": None,
     "reported_at": None,
-    "lease_owner": None,
-    "lease_until": None,
 }
 
 
@@ -217,6 +215,7 @@ def _use(connection: Connection, row: sa.RowMapping, *, generation: int, reason:
         .where(grants.c.seller_id == row["seller_id"])
         .values(status=ACTIVE, status_reason=reason, **kept, **_CLEARED)
     )
+    leases.drop(connection, leases.of_refresh(row["seller_id"]))
 
 
 def _drop_other(connection: Connection, seller_id: str) -> None:

@@ -17,8 +17,9 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
 from feedamp.errors import BusyError, ConfigurationError
+from feedamp.state.leases import Leases, LeaseTimes
 
-HEAD = "0004"
+HEAD = "0005"
 _MIGRATION_LOCK = 7_236_041  # any constant: the Postgres advisory lock of `upgrade`
 _WRITER_LOCK = 7_236_042  # any other constant: the lock of `begin`
 _CLOCK_CHECK_S = 60.0
@@ -42,12 +43,18 @@ class State:
     """
 
     def __init__(
-        self, url: str, *, clock: Callable[[], datetime] | None = None, upgrade: bool = True
+        self,
+        url: str,
+        *,
+        clock: Callable[[], datetime] | None = None,
+        upgrade: bool = True,
+        lease_times: LeaseTimes = LeaseTimes(),  # noqa: B008 - frozen
     ) -> None:
         self.url = sa.make_url(url)
         self._clock = clock
         self._offset = timedelta()
         self._offset_until = 0.0
+        self.leases = Leases(self.begin, self.now, lease_times)
         if self.url.get_backend_name() == "sqlite":
             self._prepare_file()
         elif self.url.drivername in ("postgresql", "postgres"):
@@ -147,6 +154,7 @@ class State:
 
     def close(self) -> None:
         """Closes all connections."""
+        self.leases.close()
         self.engine.dispose()
 
     def _prepare_file(self) -> None:

@@ -1,4 +1,4 @@
-"""Sellers' grants: encrypted tokens, the refresh lease, refusals. One row per seller."""
+"""Sellers' grants: encrypted tokens and refusals. One row per seller."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from feedamp.state import consents
+from feedamp.state import consents, leases
 from feedamp.state.schema import authorizations, grants, token_fingerprints
 from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE, wake
 from feedamp.state.token_cipher import TokenCipher
@@ -116,11 +116,10 @@ def put_grant(
                 "shows_orders_of": None,
                 "others_known_until": None,
                 "consent": cipher.fingerprint("token", refresh_token),
-                "lease_owner": None,
-                "lease_until": None,
             }
         ],
     )
+    leases.drop(connection, leases.of_refresh(seller_id))  # it concerns the grant before
     remember_token(connection, cipher, seller_id, refresh_token, now=now)
     wake(connection, seller_id, now=now)
 
@@ -141,35 +140,6 @@ def token_owner(connection: Connection, cipher: TokenCipher, token: str) -> str 
     fingerprint = cipher.fingerprint("token", token)
     query = sa.select(token_fingerprints.c.seller_id).where(token_fingerprints.c.fingerprint == fingerprint)
     return connection.execute(query).scalar_one_or_none()
-
-
-def take_lease(connection: Connection, grant: Grant, owner: str, *, now: datetime, seconds: float) -> bool:
-    """Takes the lease to refresh exactly this generation; True for one process only."""
-    taken = connection.execute(
-        sa.update(grants)
-        .where(
-            grants.c.seller_id == grant.seller_id,
-            grants.c.generation == grant.generation,
-            sa.or_(grants.c.lease_owner.is_(None), grants.c.lease_until < now),
-        )
-        .values(lease_owner=owner, lease_until=now + timedelta(seconds=seconds))
-    )
-    return taken.rowcount == 1
-
-
-def lease_left(connection: Connection, seller_id: str) -> bool:
-    """Whether a refresh was started and not finished; if its lease has also expired, that process has died."""
-    query = sa.select(grants.c.lease_owner).where(grants.c.seller_id == seller_id)
-    return connection.execute(query).scalar_one_or_none() is not None
-
-
-def release_lease(connection: Connection, seller_id: str, owner: str) -> None:
-    """Releases the lease without storing new tokens. Safe to repeat."""
-    connection.execute(
-        sa.update(grants)
-        .where(grants.c.seller_id == seller_id, grants.c.lease_owner == owner)
-        .values(lease_owner=None, lease_until=None)
-    )
 
 
 def store_tokens(
@@ -208,8 +178,6 @@ def store_tokens(
             status=sa.case((grants.c.status == SET_ASIDE, SET_ASIDE), else_=ACTIVE),
             refused_at=None,
             reported_at=None,
-            lease_owner=None,
-            lease_until=None,
             **tokens,
         )
     )
@@ -217,28 +185,27 @@ def store_tokens(
         consents.store_refreshed(connection, grant.seller_id, grant.generation, tokens)
         remember_token(connection, cipher, grant.seller_id, refresh_token, now=now)
         return False
+    leases.drop(connection, leases.of_refresh(grant.seller_id))
     remember_token(connection, cipher, grant.seller_id, refresh_token, now=now)
     if grant.status == NEEDS_AUTHORIZATION:
         wake(connection, grant.seller_id, now=now)
     return True
 
 
-def note_refusal(connection: Connection, grant: Grant, owner: str, *, now: datetime) -> None:
+def note_refusal(connection: Connection, grant: Grant, *, now: datetime) -> None:
     """Records that FeedAMP refused this generation; whether the seller or the client is at fault is decided later."""
     connection.execute(
         sa.update(grants)
         .where(grants.c.seller_id == grant.seller_id, grants.c.generation == grant.generation)
         .values(refused_at=now)
     )
-    release_lease(connection, grant.seller_id, owner)
 
 
-def mark_lost(connection: Connection, grant: Grant, owner: str, *, now: datetime) -> bool:
+def mark_lost(connection: Connection, grant: Grant, *, now: datetime) -> bool:
     """Marks a seller whose newest token was lost with the process that received it; False if the seller was marked before.
 
     Does not count as a refusal, since it is no evidence against the client.
     """
-    release_lease(connection, grant.seller_id, owner)
     marked = connection.execute(
         sa.update(grants)
         .where(

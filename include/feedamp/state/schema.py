@@ -91,6 +91,7 @@ grants = sa.Table(
     sa.Column("others_known_until", UtcTime),
     # Fingerprint of the refresh token of the consent or import; later refreshes do not change it.
     sa.Column("consent", sa.String(64)),
+    # Not used since migration 0005, which keeps them for processes of the version before that are still at work.
     sa.Column("lease_owner", sa.Text),
     sa.Column("lease_until", UtcTime),
     sa.Index("grants_by_connection", "conn_id", "refreshed_at"),
@@ -315,13 +316,16 @@ manifests = sa.Table(
     sa.Column("loaded_at", UtcTime),
 )
 
-# Work that only one process may do at a time, such as placing one order, loading, or compacting the lake.
+# Work that only one process may do at a time, such as placing one order, refreshing one grant, or loading.
 leases = sa.Table(
     "leases",
     metadata,
     sa.Column("name", sa.String(300), primary_key=True),
     sa.Column("owner", sa.String(32), nullable=False),
-    sa.Column("until", UtcTime, nullable=False),
+    # Only in rows of a version before migration 0005, which have no heartbeat: when the lease ends.
+    sa.Column("until", UtcTime),
+    # Counts the heartbeats of the owner.
+    sa.Column("beat", sa.Integer),
 )
 
 # Totals of all tries of a task: a retry adds to them. Kept for 30 days.

@@ -8,8 +8,10 @@ manifest, which do not count.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as time_of_day
 
 import msgspec
 
@@ -28,7 +30,8 @@ from feedamp.lake.store import Lake
 from feedamp.lake.writer import LakeWriter
 from feedamp.resources import Resources
 from feedamp.run import Run
-from feedamp.state import leases, manifests
+from feedamp.state import manifests
+from feedamp.state.leases import Lease
 from feedamp.tables import LAKE_TABLES, Row
 
 log = logging.getLogger(__name__)
@@ -59,14 +62,14 @@ def compact(
         IncompleteError: a file of the lake is missing or damaged; manifests compacted before it stay compacted.
     """
     before = before or (resources.state.now() - SETTLED).date()
-    with resources.state.begin() as connection:
-        owner = leases.take(connection, LEASE, now=resources.state.now())
-    if owner is None:
-        raise BusyError(
-            "Another compaction of the lake is running; try again when it is done.", retry_after_s=60
-        )
+    for wait_s in resources.state.leases.looks([LEASE]):
+        time.sleep(wait_s)
     counts = {"written": 0, "replaced": 0, "removed": 0, "leftovers": 0}
-    try:
+    with resources.state.leases.hold(LEASE) as lease:
+        if lease is None:
+            raise BusyError(
+                "Another compaction of the lake is running; try again when it is done.", retry_after_s=60
+            )
         counts["leftovers"] = _remove_leftovers(resources, left_behind)
         counts["removed"] = _remove_replaced(resources, grace)
         with resources.state.read() as connection:
@@ -77,19 +80,16 @@ def compact(
         for shard, group in enumerate(groups(counting, loaded, before=before)):
             # Needed if a watermark ever has to be moved back: it is set to what the remaining manifests say.
             sweeps = joined(sweep for one in group if intact.issuperset(one.follows) for sweep in one.sweeps)
-            _replace(resources, owner, group, sweeps, slug, shard, run)
+            _replace(resources, lease, group, sweeps, slug, shard, run)
             counts["written"] += 1
             counts["replaced"] += len(group)
-    finally:
-        with resources.state.begin() as connection:
-            leases.release(connection, LEASE, owner)
     log.info("%s", ", ".join(f"{name} {value}" for name, value in counts.items()))
     return counts
 
 
 def _replace(
     resources: Resources,
-    owner: str,
+    lease: Lease,
     group: Sequence[Manifest],
     sweeps: Sequence[SellerProgress],
     slug: str,
@@ -104,7 +104,7 @@ def _replace(
         for table in dict.fromkeys(file.table for manifest in group for file in manifest.files):
             is_kept = kept_rows(group, table, lambda manifest, name: _rows(lake, manifest, name))
             for number, manifest in enumerate(group):
-                _renew_lease(resources, owner)
+                _renew(lease)
                 for row in _rows(lake, manifest, table):
                     keeps = is_kept(number, row)
                     proof.add(table, number, row, is_kept=keeps)
@@ -114,7 +114,7 @@ def _replace(
         refusal = proof.refuse({file.table: _rows(lake, written, file.table) for file in written.files})
         if refusal is not None:
             raise IncompleteError(f"{refusal}.")
-        _renew_lease(resources, owner)
+        _renew(lease)
         writer.publish(
             created_at=group[-1].created_at,
             dag_id=run.dag_id,
@@ -137,7 +137,7 @@ def _announce(resources: Resources, path: str) -> None:
     """
     with resources.state.begin() as connection:
         now = resources.state.now()
-        manifests.announce(connection, path, now=datetime.combine(day_of(path), time(), UTC))
+        manifests.announce(connection, path, now=datetime.combine(day_of(path), time_of_day(), UTC))
         manifests.mark_taken(connection, path, now=now)
         manifests.mark_loaded(connection, path, now=now)
 
@@ -148,10 +148,9 @@ def _rows(lake: Lake, manifest: Manifest, table: str) -> Iterator[Row]:
         yield from batch.to_pylist()
 
 
-def _renew_lease(resources: Resources, owner: str) -> None:
-    with resources.state.begin() as connection:
-        if not leases.renew(connection, LEASE, owner, now=resources.state.now()):
-            raise BusyError("Another compaction of the lake has taken over this work.", retry_after_s=60)
+def _renew(lease: Lease) -> None:
+    if not lease.renew():
+        raise BusyError("Another compaction of the lake has taken over this work.", retry_after_s=60)
 
 
 def _remove_replaced(resources: Resources, grace: timedelta) -> int:

@@ -21,7 +21,8 @@ from feedamp.lake.manifest import Manifest, SellerProgress
 from feedamp.models import Snapshot
 from feedamp.resources import Resources
 from feedamp.run import Run
-from feedamp.state import consents, leases, ledger, manifests, open_orders, outbox, watermarks
+from feedamp.state import consents, ledger, manifests, open_orders, outbox, watermarks
+from feedamp.state.leases import Lease
 from feedamp.tables import RECORDED_AT, SNAPSHOTS, Row
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ ROWS_PER_MANIFEST = 100_000  # merged in one transaction, whose memory grows wit
 WAREHOUSE_WAIT_S = 10.0
 OUTBOX = "-outbox-"  # in the name of a manifest whose rows stay in the state until they are in the warehouse
 LEASE = "load"
-LEASE_WAIT_S = 60.0
+LEASE_WAIT_S, LEASE_LOOK_S = 60.0, 0.25
 COUNTED = ("manifests", "rows", "snapshots", "watermarks", "waiting")
 MANIFESTS_NAMED = 3
 
@@ -96,41 +97,36 @@ def load_what_is_whole(resources: Resources, run: Run) -> Loaded:
         BusyError: another process has been publishing for a minute; nothing is lost.
     """
     loaded = Loaded()
-    with _publishing_lease(resources) as owner:
-        _empty_outbox(resources, run, owner)
-        _take_published(resources, owner, loaded)
+    with _publishing_lease(resources) as lease:
+        _empty_outbox(resources, run, lease)
+        _take_published(resources, lease, loaded)
     _fill_warehouse(resources, loaded)
     log.info("%s", ", ".join(f"{name} {value}" for name, value in loaded.counts.items()))
     return loaded
 
 
 @contextmanager
-def _publishing_lease(resources: Resources) -> Iterator[str]:
+def _publishing_lease(resources: Resources) -> Iterator[Lease]:
     """Holds the lease for publishing the outbox.
 
     Only one process may publish at a time: a second one would mistake rows claimed by the first one for abandoned rows.
     """
     give_up_at = time.monotonic() + LEASE_WAIT_S
     while True:
-        with resources.state.begin() as connection:
-            owner = leases.take(connection, LEASE, now=resources.state.now())
-        if owner is not None:
-            break
+        with resources.state.leases.hold(LEASE) as lease:
+            if lease is not None:
+                yield lease
+                return
         if time.monotonic() >= give_up_at:
             raise _another_load()
-        time.sleep(0.1)
-    try:
-        yield owner
-    finally:
-        with resources.state.begin() as connection:
-            leases.release(connection, LEASE, owner)
+        time.sleep(LEASE_LOOK_S)
 
 
 def _another_load() -> BusyError:
     return BusyError("Another load is publishing the outbox and loads what waits.", retry_after_s=60)
 
 
-def _empty_outbox(resources: Resources, run: Run, owner: str) -> None:
+def _empty_outbox(resources: Resources, run: Run, lease: Lease) -> None:
     """Publishes the rows of the outbox as manifests; the rows stay in the outbox until they are in the warehouse."""
     with resources.state.read() as connection:
         claims = outbox.claims(connection)
@@ -141,7 +137,7 @@ def _empty_outbox(resources: Resources, run: Run, owner: str) -> None:
             outbox.unclaim(connection, path)
         waiting = outbox.unclaimed(connection)
     for number in range(-(-waiting // ROWS_PER_MANIFEST)):
-        _renew_lease(resources, owner)
+        _renew(lease)
         writer = resources.lake_writer(run, "outbox", number)
         path = writer.manifest_path
         with resources.state.begin() as connection:
@@ -167,12 +163,12 @@ def _is_published(resources: Resources, path: str) -> bool:
         return True
 
 
-def _take_published(resources: Resources, owner: str, loaded: Loaded) -> None:
+def _take_published(resources: Resources, lease: Lease, loaded: Loaded) -> None:
     """Takes snapshots and watermarks of published manifests into the state, after reading each to its end."""
     with resources.state.read() as connection:
         pending = manifests.untaken(connection)
     for path, planned_at in pending:
-        _renew_lease(resources, owner)
+        _renew(lease)
         try:
             manifest = resources.lake.read_manifest(path)
             if manifest is not None:
@@ -184,10 +180,9 @@ def _take_published(resources: Resources, owner: str, loaded: Loaded) -> None:
             _record_damaged(loaded, path, error)
 
 
-def _renew_lease(resources: Resources, owner: str) -> None:
-    with resources.state.begin() as connection:
-        if not leases.renew(connection, LEASE, owner, now=resources.state.now()):
-            raise _another_load()
+def _renew(lease: Lease) -> None:
+    if not lease.renew():
+        raise _another_load()
 
 
 def _record_damaged(loaded: Loaded, path: str, error: IncompleteError) -> None:

@@ -204,12 +204,17 @@ def missing_order(mp_order_number: str) -> str:
 
 
 async def run_per_order(
-    seller_id: str, numbers: Iterable[str], result: StepResult, work: Callable[[str], Awaitable[None]]
+    seller_id: str,
+    numbers: Iterable[str],
+    result: StepResult,
+    work: Callable[[str], Awaitable[None]],
+    *,
+    watch: Callable[[Sequence[str]], Awaitable[None]],
 ) -> None:
     """Runs `work` for one order after the other; an order that fails is recorded, and the others go on.
 
-    An order that another process is working on is tried once more after all others. If it is still busy then, that
-    process may be dead, and the order is recorded as undone.
+    An order that another process is working on is tried once more after all others; `watch` waits before that until
+    its process has shown whether it is alive. If it is still busy then, the order is recorded as undone.
 
     Raises:
         TransientError: FeedAMP throttles, or three orders of the seller have failed.
@@ -217,6 +222,8 @@ async def run_per_order(
     failures = 0
     busy: list[str] = []
     for attempt, is_last in ((numbers, False), (busy, True)):
+        if is_last and busy:
+            await watch(busy)
         for number in attempt:
             try:
                 await work(number)

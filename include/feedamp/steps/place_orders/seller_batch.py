@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy.engine import Connection
 
@@ -36,6 +37,7 @@ from feedamp.rules.order import CANCELLED, LedgerOrder
 from feedamp.rules.retries import BLOCKED_WAIT, wait_behind_others, wait_of_unanswered
 from feedamp.run import Run
 from feedamp.state import leases, ledger, open_orders, outbox, rejects, sellers
+from feedamp.state.leases import Lease
 from feedamp.steps.read_back import read_back, store_order
 from feedamp.steps.runner import StepResult, unexpected
 from feedamp.tables import PLACEMENTS
@@ -63,10 +65,10 @@ class SellerBatch:
     async def send(self, numbers: list[str]) -> None:
         for start in range(0, len(numbers), ORDERS_PER_CHUNK):
             busy = await self._send_all(numbers[start : start + ORDERS_PER_CHUNK])
-            # By now the other process has sent these orders or released them. If not, it may be dead.
+            # The other process has sent these orders, or it is known whether it is alive.
+            await self._resources.state.leases.watch("place", self._client.seller_id, busy)
             for number in await self._send_all(busy):
-                error = BusyError(f"Another process is placing order {number}.", mp_order_number=number)
-                self._result.record_failure(self._client.seller_id, error)
+                self._result.record_failure(self._client.seller_id, _busy(number))
             await read_back(self._resources, self._client, self._changed)
             self._changed.clear()
             if isinstance(self._stopped, PausedError):
@@ -104,18 +106,14 @@ class SellerBatch:
         Without the lease, a PUT that another process decided on earlier but sends later would undo a newer one.
         """
         name = leases.of_order("place", self._client.seller_id, number)
-        with self._resources.state.begin() as connection:
-            lease = leases.take(connection, name, now=self._resources.state.now())
+        with self._resources.state.leases.hold(name) as lease:
             if lease is None:
                 return False
-            sellers.check_pause(connection, self._client.seller_id)
-            order = self._begin(connection, number)
-        try:
+            with self._resources.state.begin() as connection:
+                sellers.check_pause(connection, self._client.seller_id)
+                order = self._begin(connection, number)
             if order is not None:
                 await self._place(order, lease)
-        finally:
-            with self._resources.state.begin() as connection:
-                leases.release(connection, name, lease)
         return True
 
     def _begin(self, connection: Connection, number: str) -> LedgerOrder | None:
@@ -133,7 +131,7 @@ class SellerBatch:
         ledger.note_put(connection, order, now=self._resources.state.now())
         return order
 
-    async def _place(self, order: LedgerOrder, lease: str) -> None:
+    async def _place(self, order: LedgerOrder, lease: Lease) -> None:
         try:
             sent_at = await self._send(order, lease)
         except RejectedError as error:
@@ -144,27 +142,33 @@ class SellerBatch:
         except AuthorizationError as error:
             self._stopped = self._stopped or error
         except TransientError as error:
-            self._postpone(order, error)
+            if isinstance(error, BusyError) and error.mp_order_number:  # the order is now another process's
+                self._result.record_failure(order.seller_id, error)
+            else:
+                self._postpone(order, error)
         else:
             if sent_at is not None:
                 self._record_accepted(order, order.next_state, sent_at)
 
-    async def _send(self, order: LedgerOrder, lease: str) -> datetime | None:
+    async def _send(self, order: LedgerOrder, lease: Lease) -> datetime | None:
         """PUTs the order and returns when it was sent; None if it is to be cancelled but CANCELLED must not be sent."""
         number, body = order.mp_order_number, order.put_body(order.next_state)
+        put = partial(
+            self._client.put_order, number, body, before_sending=partial(lease.require, _busy(number))
+        )
         if order.desired_state != CANCELLED:
-            return await self._client.put_order(number, body)
+            return await put()
         reads = 1
         while (read_at := await self._may_cancel(order, lease)) is not None:
             try:
-                return await self._client.put_order(number, body, right_after=read_at)
+                return await put(right_after=read_at)
             except StaleReadError:
                 if reads == READS_BEFORE_CANCELLED:
                     raise
                 reads += 1
         return None
 
-    async def _may_cancel(self, order: LedgerOrder, lease: str) -> datetime | None:
+    async def _may_cancel(self, order: LedgerOrder, lease: Lease) -> datetime | None:
         """Reads an order alone just before it is cancelled; returns when, or None if CANCELLED must not be sent.
 
         It must not be sent if units are shipped, if the order cannot be read, or if FeedAMP does not have it
@@ -196,20 +200,17 @@ class SellerBatch:
         return None
 
     def _is_free_to_cancel(
-        self, order: LedgerOrder, lease: str, remote_order: Order, read_at: datetime
+        self, order: LedgerOrder, lease: Lease, remote_order: Order, read_at: datetime
     ) -> bool:
         """Stores the order that was read, and decides on the newest snapshot."""
+        is_held = lease.renew()  # the read may have taken very long
         with self._resources.state.begin() as connection:
-            now = self._resources.state.now()
             store_order(connection, order.seller_id, remote_order, read_at)
             current = _still_to_cancel(connection, order)
             if current is None:
                 return False
-            name = leases.of_order("place", *order.key)
-            if not leases.renew(connection, name, lease, now=now):  # the read took very long
-                number = order.mp_order_number
-                error = BusyError(f"Another process is placing order {number}.", mp_order_number=number)
-                self._result.record_failure(order.seller_id, error)
+            if not is_held:
+                self._result.record_failure(order.seller_id, _busy(order.mp_order_number))
                 return False
             return not self._hold_if_shipped(connection, current)
 
@@ -392,6 +393,10 @@ class SellerBatch:
         with self._resources.state.begin() as connection:
             now = self._resources.state.now()
             ledger.explain_waiting(connection, self._client.seller_id, reason=reason, next_try_at=now + wait)
+
+
+def _busy(number: str) -> BusyError:
+    return BusyError(f"Another process is placing order {number}.", mp_order_number=number)
 
 
 def _still_to_cancel(connection: Connection, order: LedgerOrder) -> LedgerOrder | None:

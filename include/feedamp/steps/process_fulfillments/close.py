@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime
+from functools import partial
 
 import msgspec
 
-from feedamp.api.client import FeedAmpClient
+from feedamp.api.client import Check, FeedAmpClient
 from feedamp.api.orders_by_number import chunks_of_numbers, read_alone, read_by_number
 from feedamp.api.pages import UnreadableOrder
 from feedamp.errors import (
@@ -111,7 +112,8 @@ class _Closer:
                 closed.append(number)
 
         try:
-            await run_per_order(self._client.seller_id, orders, self._result, one)
+            watch = partial(self._resources.state.leases.watch, "close", self._client.seller_id)
+            await run_per_order(self._client.seller_id, orders, self._result, one, watch=watch)
         finally:
             await read_back(self._resources, self._client, closed)
 
@@ -119,18 +121,17 @@ class _Closer:
         """Closes an order while holding its lease; False if it stays open.
 
         Raises:
-            BusyError: another process is closing it, or died while closing it less than five minutes ago.
+            BusyError: another process is closing it, or may have taken it over because this one was stopped.
             PausedError: the seller has been paused since the step began.
         """
         number = fresh.mp_order_number
         name = leases.of_order("close", self._client.seller_id, number)
         busy = BusyError(f"Another process is closing order {number}.", mp_order_number=number)
-        with self._resources.state.begin() as connection:
+        with self._resources.state.read() as connection:
             sellers.check_pause(connection, self._client.seller_id)
-            lease = leases.take(connection, name, now=self._resources.state.now())
-        if lease is None:
-            raise busy
-        try:
+        with self._resources.state.leases.hold(name) as lease:
+            if lease is None:
+                raise busy
             decided = self._decide(fresh, read_at)
             if decided is not None and decided[1] == CANCELLED:
                 # The list may lag and was read some time ago, and units shipped since then must not be cancelled.
@@ -138,14 +139,11 @@ class _Closer:
                 if read is None:
                     return False
                 fresh, read_at = read
-                with self._resources.state.begin() as connection:
-                    if not leases.renew(connection, name, lease, now=self._resources.state.now()):
-                        raise busy
+                if not lease.renew():
+                    raise busy
                 decided = self._decide(fresh, read_at, is_alone=True)
-            return decided is not None and await self._put(decided[0], fresh, read_at, decided[1])
-        finally:
-            with self._resources.state.begin() as connection:
-                leases.release(connection, name, lease)
+            still_held = partial(lease.require, busy)
+            return decided is not None and await self._put(decided[0], fresh, read_at, decided[1], still_held)
 
     async def _read_alone(self, number: str) -> tuple[Order, datetime] | None:
         asked_at = self._resources.state.now()
@@ -198,12 +196,20 @@ class _Closer:
         return order, state
 
     async def _put(
-        self, order: LedgerOrder, fresh: Order, read_at: datetime, state: MarketplaceState
+        self,
+        order: LedgerOrder,
+        fresh: Order,
+        read_at: datetime,
+        state: MarketplaceState,
+        still_held: Check,
     ) -> bool:
         right_after = read_at if state == CANCELLED else None
         try:
             sent_at = await self._client.put_order(
-                order.mp_order_number, order.put_body(state), right_after=right_after
+                order.mp_order_number,
+                order.put_body(state),
+                right_after=right_after,
+                before_sending=still_held,
             )
         except StaleReadError as error:
             self._result.record_failure(order.seller_id, error)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from feedamp.api.client import FeedAmpClient
+from feedamp.api.client import Check, FeedAmpClient
 from feedamp.api.orders_by_number import read_alone
 from feedamp.api.pages import Filters, UnreadableOrder
 from feedamp.errors import (
@@ -82,7 +83,13 @@ async def validate(resources: Resources, run: Run, shard: int, seller_ids: list[
                 waiting = findings.to_report(connection, [seller.seller_id])
             if waiting:
                 reporter = _Reporter(resources, await clients.client(seller), result)
-                await run_per_order(seller.seller_id, waiting[seller.seller_id], result, reporter.report)
+                await run_per_order(
+                    seller.seller_id,
+                    waiting[seller.seller_id],
+                    result,
+                    reporter.report,
+                    watch=partial(resources.state.leases.watch, "report", seller.seller_id),
+                )
 
         try:
             await run_per_seller(clients, found, result, work)
@@ -134,22 +141,19 @@ class _Reporter:
         """Sends all reports of an order in one POST, while holding the order's lease.
 
         Raises:
-            BusyError: another process is reporting on this order.
+            BusyError: another process is reporting on this order, or may have taken it over because this one was stopped.
             PausedError: the seller has been paused since the step began.
         """
         name = leases.of_order("report", self._client.seller_id, number)
-        with self._resources.state.begin() as connection:
+        busy = BusyError(f"Another process is reporting on order {number}.", mp_order_number=number)
+        with self._resources.state.read() as connection:
             sellers.check_pause(connection, self._client.seller_id)
-            lease = leases.take(connection, name, now=self._resources.state.now())
-        if lease is None:
-            raise BusyError(f"Another process is reporting on order {number}.", mp_order_number=number)
-        try:
-            await self._report(number)
-        finally:
-            with self._resources.state.begin() as connection:
-                leases.release(connection, name, lease)
+        with self._resources.state.leases.hold(name) as lease:
+            if lease is None:
+                raise busy
+            await self._report(number, partial(lease.require, busy))
 
-    async def _report(self, number: str) -> None:
+    async def _report(self, number: str, still_held: Check) -> None:
         """Stores an intent before the POST is sent; if an earlier intent has no answer, reads the order first."""
         pending = self._pending(number)
         if any(finding.intent_at for finding in pending):
@@ -158,7 +162,7 @@ class _Reporter:
             return
         self._write([f.but(intent_at=self._resources.state.now()) for f in pending])
         try:
-            await self._post(number, pending)
+            await self._post(number, pending, still_held)
         except UnclearError as error:
             log.info(
                 "The answer to a report was lost; order %s is read before the report is repeated.", number
@@ -166,14 +170,19 @@ class _Reporter:
             remaining = await self._check_arrival(number, self._pending(number))
             if remaining:
                 self._write([f.but(intent_at=self._resources.state.now()) for f in remaining])
-                await self._post(number, remaining, last_error=error)
+                await self._post(number, remaining, still_held, last_error=error)
 
     async def _post(
-        self, number: str, pending: list[StoredFinding], *, last_error: UnclearError | None = None
+        self,
+        number: str,
+        pending: list[StoredFinding],
+        still_held: Check,
+        *,
+        last_error: UnclearError | None = None,
     ) -> None:
         try:
             reports = list(dict.fromkeys(finding.report for finding in pending))
-            sent_at = await self._client.post_errors(number, reports)
+            sent_at = await self._client.post_errors(number, reports, before_sending=still_held)
         except NotFoundError:
             self._write([f.but(intent_at=None) for f in pending])
             await self._confirm_missing(number)
@@ -190,6 +199,8 @@ class _Reporter:
             if last_error is None:
                 raise
             raise last_error from None  # unclear twice: the intent remains, and the next run reads the order first
+        except BusyError:
+            raise  # the intent is now the other process's
         except TransientError:
             # Throttled, or the connection was refused: the report did not reach FeedAMP, so no intent remains.
             self._write([f.but(intent_at=None) for f in pending])

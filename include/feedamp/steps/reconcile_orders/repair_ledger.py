@@ -34,11 +34,8 @@ def repair_ledger(
     if ledger_order is None or repair.action in (Action.AGREE, Action.LEAVE, Action.SEND):
         return repair.action is Action.SEND
     now = resources.state.now()
-    name = leases.of_order("close", *ledger_order.key)
-    lease = leases.take(connection, name, now=now)
-    if lease is None:
+    if not resources.state.leases.clear(connection, leases.of_order("close", *ledger_order.key)):
         return False
-    leases.release(connection, name, lease)  # no other transaction can write before this one ends
     if repair.action is Action.CLOSE:
         if remote_order is not None:
             record_closed(connection, ledger_order, remote_order.snapshot(), run_id=run.run_id, now=now)

@@ -127,6 +127,10 @@ class SellerComparison:
                 if self._differs(case) and await self._is_confirmed(case):
                     cases.append(case)
         await self._find_not_extracted(cases)
+        if self._repair:  # an order that `close` works on is not repaired, unless its process is dead
+            await self._resources.state.leases.watch(
+                "close", self._seller_id, [case.number for case in cases]
+            )
         to_send = self._write(cases)
         if to_send:
             await self._send(to_send)

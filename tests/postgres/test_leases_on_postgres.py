@@ -1,0 +1,73 @@
+"""A process that is stopped for longer than its lease lasts, and goes on: the work is done once (promises 5 to 7)."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+from order_samples import good_order
+from other_leases import use_quick_leases
+from processes import place_and_tell
+
+from crashes.fixtures import Fixtures, run_step
+from crashes.forking import CONTEXT
+from feedamp_sandbox import SandboxOptions, running
+from feedamp_sandbox.server import Exchange
+
+PATIENCE_S = 30.0
+
+
+class StopsAtFirst:
+    """Stops the process whose request comes first to a path, before it is answered."""
+
+    def __init__(self, path: str) -> None:
+        self._path, self.pid, self.is_stopped = path, 0, threading.Event()
+
+    def __call__(self, exchange: Exchange) -> None:
+        if self.pid and self._path in exchange.url and not self.is_stopped.is_set():
+            os.kill(self.pid, signal.SIGSTOP)
+            self.is_stopped.set()
+
+
+@pytest.mark.parametrize("path", ["/orders/M-1", "/access_token"], ids=["placing", "refreshing"])
+def test_a_process_that_was_stopped_does_not_repeat_the_work_of_the_next(
+    tmp_path: Path, url: str, path: str
+) -> None:
+    stop = StopsAtFirst(path)
+    strict = SandboxOptions(sellers=1, refresh_grace_s=0, revoke_on_reuse=True, behaviors=(("never", 1),))
+    with running(strict, observer=stop) as sandbox:
+        key = Fernet.generate_key().decode()
+        secret = sandbox.client_secret
+        fixtures = Fixtures(tmp_path, sandbox.api, sandbox.client_id, key, secret, state_url=url)
+        fixtures.register({seller["seller_id"]: seller["refresh_token"] for seller in sandbox.sellers})
+        resources = fixtures.resources()
+        [seller] = sandbox.sellers
+        row = {"seller_id": seller["seller_id"], "order": good_order(mp_order_number="M-1")}
+        (tmp_path / "inbox" / "orders.jsonl").write_text(json.dumps(row, default=float))
+        run_step(resources, "intake", "first")
+        sandbox.fault("error_503", path=path, times=1)  # so that the process would send the request again
+        ours, theirs = CONTEXT.Pipe()
+        process = CONTEXT.Process(target=place_and_tell, args=(fixtures, theirs), daemon=True)
+        process.start()
+        try:
+            stop.pid = ours.recv()
+            assert stop.is_stopped.wait(PATIENCE_S)
+            with closing(resources.state):
+                use_quick_leases(resources.state)
+                assert run_step(resources, "place", "next")["undone"] == []
+            os.kill(stop.pid, signal.SIGCONT)
+            assert ours.poll(PATIENCE_S)
+            ours.recv()
+        finally:
+            process.kill()
+            process.join(PATIENCE_S)
+        asked = [request for request in sandbox.requests if path in request.path]
+        assert [request.status for request in asked] == [503, 200]
+        assert sandbox.broken_rules == []
+        assert list(sandbox.orders(seller["seller_id"])) == ["M-1"]
