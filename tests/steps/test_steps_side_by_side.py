@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from env import BAD_NUMBER, SELLER, Env, shipment
-from other_leases import held_elsewhere, leave_lease, use_quick_leases
+from other_leases import ELSEWHERE, QUICK, held_elsewhere, leave_lease, use_quick_leases
 
 from feedamp.errors import BusyError, TransientError
-from feedamp.state import grants
+from feedamp.state import grants, leases
 from feedamp.steps.place_orders.place import place, plan_place
 from feedamp.steps.process_fulfillments.close import close
 from feedamp.steps.process_fulfillments.validate import validate
@@ -68,7 +68,25 @@ def test_an_order_that_another_process_is_placing_is_work_left(env: Env) -> None
     assert [env.order(number).phase for number in ("M-1", "M-2")] == ["to_place", "settled"]
 
 
-def test_an_order_whose_process_died_on_another_machine_is_placed_by_the_next_run(env: Env) -> None:
+def test_an_order_that_was_taken_over_is_not_sent_again(env: Env) -> None:
+    """The process waits before it repeats the PUT, and is stopped so long that another one takes the lease."""
+    env.deliver("M-1")
+    use_quick_leases(env.state)
+
+    async def stopped(seconds: float) -> None:
+        with env.state.begin() as connection:
+            connection.execute(leases.leases.update().values(owner=ELSEWHERE))
+        await asyncio.sleep(QUICK.free_after_s)
+
+    env.sandbox.fault("error_503", method="PUT")
+    resources = replace(env.resources, sleep=stopped)
+    result = asyncio.run(place(resources, env.run("place_orders"), 0, [SELLER]))
+    assert "Another process is placing order M-1" in result.undone[0]
+    assert len(env.asked("PUT")) == 1
+    assert (env.order("M-1").attempts, env.order("M-1").next_try_at) == (0, None)
+
+
+def test_an_order_whose_process_died_on_another_machine_is_placed(env: Env) -> None:
     env.drop("orders.jsonl", env.body("M-1"), env.body("M-2"))
     env.intake()
     use_quick_leases(env.state)

@@ -14,17 +14,35 @@ from feedamp.state.schema import UtcTime
 
 BOUGHT_AT = datetime(2026, 3, 2, 14, 5, tzinfo=UTC)
 CLOSED_AT = datetime(2026, 3, 9, 8, tzinfo=UTC)
-_TIMES = ("purchase_date", "taken_at", "placed_at", "closed_at")
+LEASED_UNTIL = datetime(2026, 3, 10, 12, 5, tzinfo=UTC)
+_TIMES = ("purchase_date", "taken_at", "placed_at", "closed_at", "until", "issued_at", "lease_until")
+_LEASE = {"name": "close/S1/open", "owner": "abcdef.1.1.0", "until": LEASED_UNTIL}
+_GRANT = {
+    "seller_id": "S1",
+    "conn_id": "feedamp",
+    "status": "active",
+    "refresh_token": "encrypted",
+    "generation": 1,
+    "issued_at": BOUGHT_AT,
+    "lease_owner": "a-worker-with-a-long-name.example.com/12345/abcdef01",
+    "lease_until": LEASED_UNTIL,
+}
 
 
 def make_old_state(url: str) -> None:
-    """Migrates an empty database to revision 0001 and puts three orders into it: open, closed, closed elsewhere."""
+    """Migrates an empty database to revision 0001 and puts three orders into it: open, closed, closed elsewhere.
+
+    A process of that version is closing the open order and refreshing the grant of S1, until `LEASED_UNTIL`.
+    """
     engine = sa.create_engine(url)
     config = Config()
     config.set_main_option("script_location", str(resources.files("feedamp.state") / "migrations"))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
+        for table, row in (("leases", _LEASE), ("grants", _GRANT)):
+            names = [sa.column(name, UtcTime() if name in _TIMES else None) for name in row]
+            connection.execute(sa.insert(sa.table(table, *names)), row)
         columns = [sa.column(name, UtcTime() if name in _TIMES else None) for name in _order("x")]
         connection.execute(
             sa.insert(sa.table("orders", *columns)),

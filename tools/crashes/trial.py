@@ -28,7 +28,7 @@ from feedamp_sandbox import (
 )
 
 KILLED = ("place", "extract", "load", "validate", "close")
-NEXT_RUN_MIN = 15  # leases of the dead have ended by then
+NEXT_RUN_MIN = 15
 TRIES_TO_HIT = 20
 _DAY_S = 86_400.0
 
@@ -93,7 +93,7 @@ class Trials:
         number = stage.round_number
         deaths, too_late = self._kill(stage, rng)
         retried = rng.random() < 0.5
-        if retried:  # may find leases of the dead, and must do no harm
+        if retried:  # must do no harm
             self._clock.skip(minutes=1)
             self._run([stage.step], try_number=9)
         self._clock.skip(minutes=NEXT_RUN_MIN)
