@@ -125,7 +125,7 @@ def test_time_in_which_the_store_was_away_does_not_count(state, seconds, trouble
     @contextmanager
     def begin(**options):
         if away:
-            seconds.at += 2
+            seconds.at += 3
             if trouble == "it fails":
                 raise OperationalError("", {}, Exception("the store is away"))
         with state.begin(**options) as connection:

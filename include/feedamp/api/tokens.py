@@ -28,7 +28,7 @@ from feedamp.errors import (
 )
 from feedamp.state import State, grants, leases, sellers
 from feedamp.state.grants import Grant
-from feedamp.state.leases import Lease
+from feedamp.state.leases import Lease, elapsed_s
 from feedamp.state.token_cipher import TokenCipher
 
 log = logging.getLogger(__name__)
@@ -185,7 +185,7 @@ class Tokens:
         even_if_marked: bool = False,
         to_compare: bool = False,
     ) -> Token:
-        wait_s, waited_s = _WAIT_FOR_OTHERS_S, 0.0
+        wait_s, give_up_at = _WAIT_FOR_OTHERS_S, elapsed_s() + _WAIT_AT_MOST_S
         while True:
             grant = await in_daemon_thread(self._read, seller_id)
             if grant.account_checked_at is None and not to_compare:
@@ -209,10 +209,10 @@ class Tokens:
             try:
                 token = await self._refresh(grant)
             except BusyError:
-                if waited_s > _WAIT_AT_MOST_S:
+                if elapsed_s() > give_up_at:
                     raise
                 await self._sleep(wait_s)
-                wait_s, waited_s = min(2 * wait_s, _LONGEST_WAIT_S), waited_s + wait_s
+                wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
                 continue
             if token is not None:
                 return self._keep(seller_id, token)

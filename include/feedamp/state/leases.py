@@ -43,7 +43,7 @@ class LeaseTimes:
     look_every_s: float = 0.5
     watched_s: float = 60.0
     # If a look takes longer, or the one before is longer ago, the store may have been away meanwhile.
-    longest_look_s: float = 1.0
+    longest_look_s: float = 2.0
     longest_gap_s: float = 5.0
 
 
@@ -208,7 +208,7 @@ class Leases:
         """Ends the thread that renews leases, unless some are still held."""
         self._wake.set()
         thread = self._thread
-        if thread is not None:
+        if thread is not None and not self._held:
             thread.join(_ENDS_WITHIN_S)  # longer only if the database is stalled
 
     def _take(self, name: str) -> Lease | None:

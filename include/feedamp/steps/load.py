@@ -153,6 +153,7 @@ def _empty_outbox(resources: Resources, run: Run, lease: Lease) -> None:
                 f"{claimed} rows of the outbox were claimed, but {writer.appended.total()} were read; the next load "
                 "tries again."
             )
+        _renew(lease)
         writer.publish(created_at=resources.state.now(), dag_id=run.dag_id, run_id=run.run_id)
 
 
