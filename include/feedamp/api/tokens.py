@@ -285,7 +285,9 @@ class Tokens:
         busy = BusyError("Another process may be refreshing this seller's token.", seller_id=grant.seller_id)
         require = partial(lease.require, busy)
         try:
-            return grant.refresh_token, await self._refresh_although_unclear(endpoint, grant.refresh_token, require)
+            return grant.refresh_token, await self._refresh_although_unclear(
+                endpoint, grant.refresh_token, require
+            )
         except ClientRefusedError:
             raise
         except AuthorizationError:
