@@ -15,6 +15,7 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -247,6 +248,7 @@ def mentions() -> list[tuple[str, str]]:
     return found
 
 
+@cache
 def parser() -> argparse.ArgumentParser:
     made = by_name("feedamp_airflow.cli.commands").parser()
     assert isinstance(made, argparse.ArgumentParser)

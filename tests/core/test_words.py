@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -38,23 +39,25 @@ INSTEAD = {
 }
 
 
-def files() -> list[Path]:
+@cache
+def texts() -> dict[Path, str]:
     found = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file()]
-    return [
-        path
+    return {
+        path.relative_to(ROOT): path.read_text("utf-8")
         for path in (*found, ROOT / "README.md", ROOT / "CHANGELOG.md")
         if path.suffix in {".py", ".md", ".patch", ".sh"}
         and not set(LEFT_OUT) & set(path.relative_to(ROOT).parts)
-    ]
+    }
 
 
 @pytest.mark.parametrize("word", INSTEAD, ids=lambda word: INSTEAD[word])
 def test_a_replaced_word_is_not_used(word):
     pattern = re.compile(rf"(?<![\w-])(?:{word})(?![\w-])")
     used = [
-        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
-        for path in files()
-        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        f"{path}:{number}: {line.strip()}"
+        for path, text in texts().items()
+        if pattern.search(text)
+        for number, line in enumerate(text.splitlines(), 1)
         if pattern.search(line)
     ]
     assert used == [], f"write: {INSTEAD[word]}"
