@@ -97,7 +97,8 @@ class FeedAmpHook(HttpHook):
         """The response to one request for a seller. After a 401 it is repeated once with a newer token.
 
         Raises:
-            ConfigurationError: no seller is named, or the connection cannot be used.
+            ConfigurationError: no seller is named, the connection cannot be used, or the seller's grant was issued by
+                another server than the one it leads to.
             AuthorizationError: the seller must authorize again.
             RejectedError, ThrottledError, TransientError: as FeedAMP answered; none holds its body.
             UnclearError: the answer was lost; whether the request took effect is unknown.
@@ -108,11 +109,14 @@ class FeedAmpHook(HttpHook):
             raise ConfigurationError("hook.run adds the Authorization header itself.")
         options = {**(extra_options or {})}
         checks = options.pop("check_response", True)
-        token = self._with_clients(lambda clients: clients.token_and_turn(seller))
+        origin = self._account().endpoint.origin
+        token = self._with_clients(lambda clients: clients.token_and_turn(seller, origin=origin))
         response = self._send(endpoint, data, headers, options, token, request_kwargs)
         if response.status_code == 401:
             stale = token
-            token = self._with_clients(lambda clients: clients.token_and_turn(seller, stale=stale))
+            token = self._with_clients(
+                lambda clients: clients.token_and_turn(seller, origin=origin, stale=stale)
+            )
             response = self._send(endpoint, data, headers, options, token, request_kwargs)
         if response.status_code == 429 or "Retry-After" in response.headers:
             self._postpone(seller, response)

@@ -17,13 +17,18 @@ from feedamp.errors import (
     TransientError,
 )
 from feedamp.resources import Resources
+from feedamp.rules.origin import contradicting
 from feedamp.state import grants, sellers
 
 _TLS_WORDS = ("Certificate", "SSL")
 
 
 async def probe(account: FeedAmpAccount, resources: Callable[[], Resources]) -> tuple[bool, str]:
-    """(works, sentence). Requests orders without a token, then tokens with an invalid refresh token; spends no grant."""
+    """(works, sentence). Requests orders without a token, then tokens with an invalid refresh token; spends no grant.
+
+    While grants of these credentials belong to another server, the second request, which has the client secret, is not
+    sent.
+    """
     async with Transport(account.endpoint) as transport:
         try:
             answer = await transport.send("GET", "/orders?page_size=10")
@@ -35,6 +40,9 @@ async def probe(account: FeedAmpAccount, resources: Callable[[], Resources]) -> 
                 f"Address fails: GET /orders without a token got {answer.status} instead of 401; Host must be the "
                 "base URL up to and including /api/v1."
             )
+        withheld = _why_withheld(account, resources())
+        if withheld is not None:
+            return False, f"Address and TLS work. The client secret was not sent there: {withheld}"
         try:
             await TokenEndpoint(transport, account.credentials).refresh(f"connection-test-{uuid.uuid4().hex}")
         except ClientRefusedError:
@@ -47,6 +55,37 @@ async def probe(account: FeedAmpAccount, resources: Callable[[], Resources]) -> 
         except FeedAmpError as error:
             return False, f"Address and TLS work; the token endpoint fails: {error}"
     return False, "The token endpoint accepted an invalid refresh token, so this is not FeedAMP."
+
+
+def _why_withheld(account: FeedAmpAccount, resources: Resources) -> str | None:
+    """Why the client secret may not be sent: the grants of its sellers were issued by another server; None if it may.
+
+    A connection under test has a random id: it counts as each saved connection with the same client id.
+    """
+    client_id, origin = account.credentials.client_id, account.endpoint.origin
+    with resources.state.read() as connection:
+        conn_ids = {seller.conn_id for seller in sellers.find(connection) if seller.grant is not None}
+        for conn_id in sorted(conn_ids & {account.credentials.conn_id} or conn_ids):
+            saved = _saved(resources, conn_id)
+            if saved is not None and saved.credentials.client_id != client_id:
+                continue
+            known = grants.origins(connection, conn_id)
+            own = saved.endpoint.origin if saved is not None else None
+            issued_by = contradicting([one or own for one in known], origin)
+            if issued_by is not None:
+                return (
+                    f"the grants of connection {conn_id} were issued by {issued_by}. If FeedAMP has moved to {origin}, save "
+                    f"the connection and run `feedamp sellers confirm-host --conn-id {conn_id}`."
+                )
+    return None
+
+
+def _saved(resources: Resources, conn_id: str) -> FeedAmpAccount | None:
+    """A saved connection; None if it cannot be used."""
+    try:
+        return resources.connection(conn_id)
+    except ConfigurationError:
+        return None
 
 
 def _proof(last_success: datetime | None) -> str:
@@ -70,9 +109,8 @@ def _last_success(account: FeedAmpAccount, resources: Resources) -> datetime | N
 
 def _is_same(account: FeedAmpAccount, resources: Resources, conn_id: str) -> bool:
     """Whether a saved connection has the address and the credentials of this one."""
-    try:
-        saved = resources.connection(conn_id)
-    except ConfigurationError:
+    saved = _saved(resources, conn_id)
+    if saved is None:
         return False
     mine, theirs = account.credentials, saved.credentials
     return (account.endpoint.base_url, mine.client_id, mine.client_secret) == (

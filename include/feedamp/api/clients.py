@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
-from feedamp.api.account import FeedAmpAccount
+from feedamp.api.account import FeedAmpAccount, check_origin
 from feedamp.api.account_check import AccountCheck, Verdict, check_account
 from feedamp.api.client import Counts, FeedAmpClient
 from feedamp.api.oauth import TokenEndpoint
@@ -17,7 +17,8 @@ from feedamp.api.rate_limit import RateLimiter, Sleep
 from feedamp.api.token_journal import TokenJournal
 from feedamp.api.tokens import Token, Tokens
 from feedamp.api.transport import Transport
-from feedamp.errors import AuthorizationError, ClientRefusedError
+from feedamp.errors import AuthorizationError, ClientRefusedError, ConfigurationError
+from feedamp.rules.origin import is_same_origin
 from feedamp.run import Run
 from feedamp.state import State, sellers
 from feedamp.state.sellers import Seller
@@ -125,11 +126,20 @@ class Clients:
         """
         return await self.client(self._registered(seller_id))
 
-    async def token_and_turn(self, seller_id: str, *, stale: Token | None = None) -> Token:
-        """A live token, newer than `stale` if given; returns when a request for the seller may be sent."""
+    async def token_and_turn(self, seller_id: str, *, origin: str, stale: Token | None = None) -> Token:
+        """A live token, newer than `stale` if given; returns when a request for the seller may be sent.
+
+        Raises:
+            ConfigurationError: `origin`, to which the request will be sent, is not that of the seller's connection.
+        """
         seller = self._registered(seller_id)
+        transport, tokens, rate_limiter = await self._account(seller.conn_id)
+        if not is_same_origin(origin, transport.endpoint.origin):
+            raise ConfigurationError(
+                f"The connection of seller {seller_id} is {seller.conn_id}, which leads to {transport.endpoint.origin}; "
+                f"no token of the seller is sent to {origin}."
+            )
         await self._compared(seller)
-        _, tokens, rate_limiter = await self._account(seller.conn_id)
         token = await (tokens.live(seller_id) if stale is None else tokens.replace(seller_id, stale))
         await rate_limiter.acquire(seller_id)
         return token
@@ -166,6 +176,7 @@ class Clients:
             if conn_id not in self._accounts:
                 # In a thread: the look-up may be repeated for a minute, while other requests must go on.
                 account = await asyncio.to_thread(self._find_account, conn_id)
+                check_origin(self._state, conn_id, account.endpoint)
                 transport = await self._stack.enter_async_context(Transport(account.endpoint))
                 rate_limiter = RateLimiter(
                     self._state, requests_per_second=account.requests_per_second, sleep=self._sleep

@@ -49,6 +49,11 @@ class TokenEndpoint:
         self._transport = transport
         self.credentials = credentials
 
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port of the server that is asked."""
+        return self._transport.endpoint.origin
+
     @asynccontextmanager
     async def of_this_loop(self) -> AsyncIterator[TokenEndpoint]:
         """The same endpoint with a separate connection pool, for another event loop than the transport's."""

@@ -131,6 +131,7 @@ class PairStorage:
             pair.refresh_token,
             now=pair.asked_at,
             to_compare=True,
+            origin=pair.origin,
         )
         return grants.read(connection, self._cipher, pair.seller_id)
 

@@ -34,7 +34,7 @@ class JournaledPair(msgspec.Struct, frozen=True, omit_defaults=True):
     """FeedAMP's answer to a token call.
 
     Of a refresh: `generation` is that of the refreshed grant, `used_token` the refresh token that was sent. Of a consent:
-    `conn_id` is the connection of the new grant. `asked_at` (UTC) is the moment from which `expires_in_s` counts.
+    `conn_id` is the connection of the new grant, `origin` the server that issued it. `asked_at` (UTC) is the moment from which `expires_in_s` counts.
     """
 
     seller_id: str
@@ -45,6 +45,7 @@ class JournaledPair(msgspec.Struct, frozen=True, omit_defaults=True):
     expires_in_s: int
     asked_at: datetime
     conn_id: str | None = None
+    origin: str | None = None
 
     def __repr__(self) -> str:
         return f"JournaledPair(seller_id={self.seller_id!r}, generation={self.generation})"

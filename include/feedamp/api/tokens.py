@@ -23,9 +23,11 @@ from feedamp.errors import (
     AuthorizationError,
     BusyError,
     ClientRefusedError,
+    ConfigurationError,
     TransientError,
     UnclearError,
 )
+from feedamp.rules.origin import not_confirmed, others
 from feedamp.state import State, grants, leases, sellers
 from feedamp.state.grants import Grant
 from feedamp.state.leases import Lease, elapsed_s
@@ -109,6 +111,7 @@ class Tokens:
 
         Raises:
             AuthorizationError: the grant is refused or missing; ClientRefusedError if FeedAMP refuses the client.
+            ConfigurationError: the grant was issued by another server than the connection leads to.
             TransientError: no answer, or the account still has to be compared; the grant is not affected.
         """
         async with self._locks.setdefault(seller_id, asyncio.Lock()):
@@ -188,6 +191,11 @@ class Tokens:
         wait_s, give_up_at = _WAIT_FOR_OTHERS_S, elapsed_s() + _WAIT_AT_MOST_S
         while True:
             grant = await in_daemon_thread(self._read, seller_id)
+            for issued_by in others([grant.origin], self._endpoint.origin):
+                raise ConfigurationError(
+                    not_confirmed(self.conn_id, issued_by=issued_by, origin=self._endpoint.origin),
+                    seller_id=seller_id,
+                )
             if grant.account_checked_at is None and not to_compare:
                 raise TransientError(
                     "A new grant arrived during this run; its account is compared with known orders before it is used.",

@@ -18,9 +18,9 @@ import aiohttp
 from yarl import URL
 
 from feedamp.errors import ConfigurationError, TransientError, UnclearError
+from feedamp.rules.origin import LOOPBACK, origin_of
 from feedamp.state.request_slots import LONGEST_PAUSE_S
 
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 MAX_BODY_BYTES = 64 * 2**20
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 
@@ -44,8 +44,17 @@ class Endpoint:
             raise ConfigurationError("Host must be the whole base URL, such as https://…/api/v1.")
         if parts.username or parts.password or parts.query or parts.fragment:
             raise ConfigurationError("Host must be a plain base URL without user, query or fragment.")
-        if parts.scheme == "http" and parts.hostname not in _LOOPBACK and not self.allow_http:
+        if parts.scheme == "http" and parts.hostname not in LOOPBACK and not self.allow_http:
             raise ConfigurationError("Host must be https; extra allow_http permits http in a test network.")
+        try:
+            self.origin  # noqa: B018 - reads the port
+        except ValueError as error:
+            raise ConfigurationError("Host has a port that is not a number from 0 to 65535.") from error
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port: where tokens and the client secret are sent."""
+        return origin_of(self.base_url)
 
 
 @dataclass(frozen=True)

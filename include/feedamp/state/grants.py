@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.state import consents, leases
-from feedamp.state.schema import authorizations, grants, token_fingerprints
+from feedamp.state.schema import authorizations, grants, other_grants, token_fingerprints
 from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE, wake
 from feedamp.state.token_cipher import TokenCipher
 from feedamp.state.upsert import upsert
@@ -36,6 +36,7 @@ class Grant:
     refused_at: datetime | None
     disowned_at: datetime | None
     account_checked_at: datetime | None
+    origin: str | None = None
 
     @property
     def ends_at(self) -> datetime:
@@ -66,6 +67,7 @@ def _grant(row: sa.Row[tuple[object, ...]], cipher: TokenCipher) -> Grant:
         refused_at=values["refused_at"],
         disowned_at=values["disowned_at"],
         account_checked_at=values["account_checked_at"],
+        origin=values["origin"],
     )
 
 
@@ -82,9 +84,11 @@ def put_grant(
     *,
     now: datetime,
     to_compare: bool = False,
+    origin: str | None = None,
 ) -> None:
     """Stores a grant from a consent or an import; it replaces the seller's current grant.
 
+    `origin` is that of the connection; with None, it is set when the connection is first used (`adopt_origin`).
     With `to_compare`, the account behind it is compared with known orders before the grant is used for data, and the
     grant that was in use is kept until then.
     """
@@ -99,6 +103,7 @@ def put_grant(
             {
                 "seller_id": seller_id,
                 "conn_id": conn_id,
+                "origin": origin,
                 "status": ACTIVE,
                 "status_reason": None,
                 "refresh_token": cipher.encrypt(refresh_token),
@@ -122,6 +127,29 @@ def put_grant(
     leases.drop(connection, leases.of_refresh(seller_id))  # it concerns the grant before
     remember_token(connection, cipher, seller_id, refresh_token, now=now)
     wake(connection, seller_id, now=now)
+
+
+def origins(connection: Connection, conn_id: str) -> dict[str | None, int]:
+    """The origins that issued the grants of a connection, with the number of grants; kept and set-aside ones included."""
+    found: dict[str | None, int] = {}
+    for table in (grants, other_grants):
+        query = sa.select(table.c.origin, sa.func.count()).where(table.c.conn_id == conn_id)
+        for origin, count in connection.execute(query.group_by(table.c.origin)):
+            found[origin] = found.get(origin, 0) + count
+    return found
+
+
+def adopt_origin(connection: Connection, conn_id: str, origin: str) -> None:
+    """Sets the origin of a connection's grants that have none, because an earlier version stored them. Safe to repeat."""
+    for table in (grants, other_grants):
+        known = sa.update(table).where(table.c.conn_id == conn_id, table.c.origin.is_(None))
+        connection.execute(known.values(origin=origin))
+
+
+def confirm_origin(connection: Connection, conn_id: str, origin: str) -> None:
+    """Sets the origin of all grants of a connection, because a person confirmed that FeedAMP moved. Safe to repeat."""
+    for table in (grants, other_grants):
+        connection.execute(sa.update(table).where(table.c.conn_id == conn_id).values(origin=origin))
 
 
 def remember_token(

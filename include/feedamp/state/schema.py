@@ -62,6 +62,8 @@ grants = sa.Table(
     metadata,
     sa.Column("seller_id", _SELLER, primary_key=True),
     sa.Column("conn_id", sa.Text, nullable=False),
+    # scheme://host:port that issued the grant; null until the connection is first used after an upgrade.
+    sa.Column("origin", sa.Text),
     # active | needs_authorization | set_aside
     sa.Column("status", sa.String(32), nullable=False),
     # Why this grant is set aside, or why a newer grant is set aside while this one remains in use.
@@ -106,6 +108,7 @@ other_grants = sa.Table(
     sa.Column("role", sa.String(16), nullable=False),
     sa.Column("shows_orders_of", _SELLER),
     sa.Column("conn_id", sa.Text, nullable=False),
+    sa.Column("origin", sa.Text),
     sa.Column("refresh_token", sa.Text, nullable=False),
     sa.Column("previous_refresh_token", sa.Text),
     sa.Column("access_token", sa.Text),

@@ -9,6 +9,7 @@ from enum import StrEnum
 import msgspec
 from sqlalchemy.engine import Connection
 
+from feedamp.errors import ConfigurationError
 from feedamp.order_body import is_storable
 from feedamp.resources import Resources
 from feedamp.state import consents, grants, sellers
@@ -125,6 +126,12 @@ def enroll(
             return Refusal("refresh_token", set_aside_words(known.grant_reason or ""))
         is_accepted = consents.take_set_aside(connection, known.seller_id, now=resources.state.now())
     conn_id = given.conn_id or (known.conn_id if known else resources.default_conn_id)
+    if known is not None and conn_id != known.conn_id:
+        # The grant keeps its origin when it moves to another connection.
+        left = _origin(resources, known.conn_id)
+        if left is not None and None in grants.origins(connection, known.conn_id):
+            grants.adopt_origin(connection, known.conn_id, left)
+    origin = _origin(resources, conn_id) if is_new_token else None
     if known is None or _differs(given, known):
         now = resources.state.now()
         sellers.add(
@@ -148,8 +155,17 @@ def enroll(
             given.refresh_token,
             now=resources.state.now(),
             to_compare=True,
+            origin=origin,
         )
     return Outcome.ADDED if known is None else Outcome.UPDATED
+
+
+def _origin(resources: Resources, conn_id: str) -> str | None:
+    """Where a connection leads; None if it cannot be used yet."""
+    try:
+        return resources.connection(conn_id).endpoint.origin
+    except ConfigurationError:
+        return None
 
 
 def is_set_aside(connection: Connection, resources: Resources, given: Enrollment, known: Seller) -> bool:

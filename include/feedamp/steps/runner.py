@@ -15,6 +15,7 @@ from feedamp.errors import (
     AuthorizationError,
     BusyError,
     ClientRefusedError,
+    ConfigurationError,
     FeedAmpError,
     IncompleteError,
     PausedError,
@@ -143,8 +144,11 @@ async def run_per_seller(
     Raises:
         ClientRefusedError: FeedAMP refused the client of a connection, so none of its sellers could be served; the
             sellers of other connections were.
+        ConfigurationError: sellers could not be served because of a connection, such as one that leads to another server
+            than before, or of a wrong clock; the other sellers were.
     """
     gate = asyncio.Semaphore(SELLERS_AT_ONCE)
+    misconfigured: list[ConfigurationError] = []
 
     async def guarded(seller: Seller) -> None:
         async with gate:
@@ -160,6 +164,9 @@ async def run_per_seller(
                     result.failed_sellers.add(seller.seller_id)
                     result.complete = False
                 result.add_warning(seller.seller_id, str(error))
+            except ConfigurationError as error:
+                result.record_failure(seller.seller_id, error)
+                misconfigured.append(error)
             except FeedAmpError as error:
                 result.record_failure(seller.seller_id, error)
             except Exception as error:  # noqa: BLE001 - logged with its traceback at the end of the step
@@ -178,6 +185,8 @@ async def run_per_seller(
         # The refused client may explain the sellers' failures, so they are not logged one by one.
         result.refused_client = refused_client
         raise refused_client
+    if misconfigured:  # a retry cannot help
+        raise misconfigured[0]
 
 
 def warn_of_refused(seller_ids: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ import secrets
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlencode
 
+from feedamp.api.account import FeedAmpAccount, check_origin
 from feedamp.api.account_check import AccountCheck, Verdict
 from feedamp.api.oauth import TokenEndpoint
 from feedamp.api.token_journal import JournaledPair
@@ -49,6 +50,7 @@ def make_url(given: argparse.Namespace, out: Output) -> int:
         if seller is None:
             return REFUSED
         account = resources.connection(seller.conn_id)
+        check_origin(resources.state, seller.conn_id, account.endpoint)
         if not account.callback_url:
             raise ConfigurationError(
                 f"Connection {seller.conn_id}: extra callback_url is missing; FeedAMP sends the seller there."
@@ -108,6 +110,8 @@ def _connect(
 ) -> int:
     if not is_callback:
         return _take_set_aside(resources, seller, out)
+    account = resources.connection(seller.conn_id)
+    check_origin(resources.state, seller.conn_id, account.endpoint)  # before the `state` is spent
     problem = _spend_state(resources, seller, given.state)
     if problem is not None:
         out.complain(f"{problem}. {_new_url(seller)}")
@@ -116,7 +120,7 @@ def _connect(
         word = given.error if _WORD.fullmatch(given.error) else "no readable reason"
         out.complain(f"The seller did not consent ({word}); nothing was changed. {_new_url(seller)}")
         return REFUSED
-    if not _exchange(resources, seller, given.code, given.state, out):
+    if not _exchange(resources, account, seller, given.code, given.state, out):
         return REFUSED
     compared = _compare(resources, seller, out, force=given.force)
     if compared is not None and compared.is_set_aside:
@@ -210,13 +214,15 @@ def _spend_state(resources: Resources, seller: Seller, state: str) -> str | None
     return None
 
 
-def _exchange(resources: Resources, seller: Seller, code: str, state: str, out: Output) -> bool:
+def _exchange(
+    resources: Resources, account: FeedAmpAccount, seller: Seller, code: str, state: str, out: Output
+) -> bool:
     """Exchanges the code and stores the grant with its first access token; says why if that did not succeed."""
     resources.on_secret(code)
     try:
         # In a thread: an interruption of the command does not come between FeedAMP's answer and storing it.
         with ThreadPoolExecutor(1) as thread:
-            problem = thread.submit(asyncio.run, _ask_and_store(resources, seller, code)).result()
+            problem = thread.submit(asyncio.run, _ask_and_store(resources, account, seller, code)).result()
     except ClientRefusedError:
         raise
     except AuthorizationError:
@@ -237,9 +243,10 @@ def _exchange(resources: Resources, seller: Seller, code: str, state: str, out: 
     return False
 
 
-async def _ask_and_store(resources: Resources, seller: Seller, code: str) -> TransientError | None:
+async def _ask_and_store(
+    resources: Resources, account: FeedAmpAccount, seller: Seller, code: str
+) -> TransientError | None:
     """The error if FeedAMP issued tokens that could not be stored; raises as `TokenEndpoint.exchange`."""
-    account = resources.connection(seller.conn_id)
     reservation = resources.pairs.reserve(seller.seller_id, is_consent=True)
     asked_at = resources.state.now()
     try:
@@ -258,6 +265,7 @@ async def _ask_and_store(resources: Resources, seller: Seller, code: str) -> Tra
         expires_in_s=answer.expires_in_s,
         asked_at=asked_at,
         conn_id=seller.conn_id,
+        origin=account.endpoint.origin,
     )
     try:
         await resources.pairs.store(None, pair, reservation)

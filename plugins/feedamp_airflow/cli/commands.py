@@ -116,6 +116,16 @@ def _add_sellers(nouns: Nouns[argparse.ArgumentParser]) -> None:
         command = verbs.add_parser(verb, help=text)
         command.add_argument("seller", metavar="SELLER")
         _does(command, f"sellers:{verb}")
+    confirm = verbs.add_parser(
+        "confirm-host",
+        help="use a connection's grants at its new host",
+        description="A grant belongs to the server that issued it: after Host of a connection has changed, neither tokens nor "
+        "the client secret are sent there until this command confirms that FeedAMP has moved. Shows the old and the new "
+        "server, and asks.",
+    )
+    confirm.add_argument("--conn-id", help="the connection; option conn_id if not given")
+    confirm.add_argument("--yes", action="store_true", help="confirm without a question")
+    _does(confirm, "sellers:confirm_host")
     url = verbs.add_parser(
         "authorize-url", help="print the URL where the seller consents; good for 15 minutes"
     )

@@ -152,11 +152,25 @@ def _connections(resources: Resources) -> list[str]:
 def _connection(resources: Resources, conn_id: str) -> str:
     from feedamp_airflow.hook import FeedAmpHook
 
-    resources.connection(conn_id)
+    _origin(resources, conn_id)
     works, sentence = FeedAmpHook(conn_id).test_connection()
     if not works:
         raise FeedAmpError(sentence)
     return sentence
+
+
+def _origin(resources: Resources, conn_id: str) -> None:
+    """Raises a ConfigurationError if any grant of the connection was issued by another server."""
+    from feedamp.api.account import check_origin
+    from feedamp.rules.origin import not_confirmed, others
+    from feedamp.state import grants
+
+    endpoint = resources.connection(conn_id).endpoint
+    check_origin(resources.state, conn_id, endpoint)
+    with resources.state.read() as connection:
+        known = grants.origins(connection, conn_id)
+    for issued_by in others(known, endpoint.origin):
+        raise ConfigurationError(not_confirmed(conn_id, issued_by=issued_by, origin=endpoint.origin))
 
 
 def _accounts(resources: Resources) -> str:

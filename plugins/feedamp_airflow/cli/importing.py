@@ -38,7 +38,7 @@ from feedamp.steps.refused_grants import decide_refusals
 from feedamp_airflow.cli.accounts import read_again
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
-from feedamp_airflow.cli.sellers import usable_connection
+from feedamp_airflow.cli.sellers import unconfirmed_host, usable_connection
 
 LINES_PER_TRANSACTION = 1_000  # each transaction reads all sellers first
 
@@ -47,14 +47,14 @@ def import_file(given: argparse.Namespace, out: Output) -> int:
     """Imports every valid line and names the others on stderr. Safe to repeat."""
     counts: Counter[str] = Counter()
     with _opened(given.file) as stream, opened_resources() as resources:
-        fault_of = usable_connection(resources)
+        fault_of, unconfirmed = usable_connection(resources), unconfirmed_host(resources)
         accounts = _Accounts(resources, out, force=given.force)
         lines = _lines(stream)
         with resources.state.read() as connection:
             marks = overview.seller_watermarks(connection)
         while batch := list(islice(lines, LINES_PER_TRANSACTION)):
             with resources.state.begin() as connection:
-                taken = list(_take(connection, resources, batch, fault_of, out, given))
+                taken = list(_take(connection, resources, batch, fault_of, unconfirmed, out, given))
             for number, verdict in accounts.compare(taken):
                 if isinstance(verdict, Refusal):
                     counts["refused"] += 1
@@ -156,6 +156,7 @@ def _take(
     resources: Resources,
     lines: list[tuple[int, bytes]],
     fault_of: Callable[[str], str | None],
+    unconfirmed: Callable[[str], str | None],
     out: Output,
     options: argparse.Namespace,
 ) -> Iterator[Taken]:
@@ -174,6 +175,10 @@ def _take(
             yield number, Refusal("conn_id", fault), given.seller_id
             continue
         seller = known.get(given.seller_id)
+        fault = unconfirmed(given.conn_id or (seller.conn_id if seller else resources.default_conn_id))
+        if fault is not None:
+            yield number, Refusal("refresh_token", fault), given.seller_id
+            continue
         if options.force and seller is not None and is_set_aside(connection, resources, given, seller):
             out.complain(f"line {number}: {accepted_words(seller.grant_reason or '')}")
         outcome = enroll(connection, resources, given, seller, replace=options.replace, force=options.force)

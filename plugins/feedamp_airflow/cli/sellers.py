@@ -1,13 +1,17 @@
-"""`feedamp sellers add|list|pause|resume`."""
+"""`feedamp sellers add|list|pause|resume|confirm-host`."""
 
 from __future__ import annotations
 
 import argparse
+import functools
+import sys
 from collections.abc import Callable
 
 from feedamp.errors import ConfigurationError
 from feedamp.resources import Resources
-from feedamp.state import overview, sellers
+from feedamp.rules.failure_summary import counted
+from feedamp.rules.origin import contradicting, not_confirmed, others
+from feedamp.state import grants, overview, sellers
 from feedamp.state.grants import REFRESH_TOKEN_LIFE
 from feedamp.steps.enroll import (
     Enrollment,
@@ -72,6 +76,22 @@ def usable_connection(resources: Resources) -> Callable[[str], str | None]:
     return fault
 
 
+def unconfirmed_host(resources: Resources) -> Callable[[str], str | None]:
+    """A function that says why no new token is stored for a connection: its grants were issued by another server."""
+
+    @functools.cache
+    def fault(conn_id: str) -> str | None:
+        try:
+            origin = resources.connection(conn_id).endpoint.origin
+        except ConfigurationError:
+            return None
+        with resources.state.read() as connection:
+            issued_by = contradicting(grants.origins(connection, conn_id), origin)
+        return issued_by and not_confirmed(conn_id, issued_by=issued_by, origin=origin)
+
+    return fault
+
+
 def show(given: argparse.Namespace, out: Output) -> int:
     """Lists all sellers."""
     with opened_resources() as resources, resources.state.read() as connection:
@@ -123,3 +143,34 @@ def _pause(seller_id: str, out: Output, *, paused: bool) -> int:
         return REFUSED
     out.say(f"seller {seller_id}: {'paused' if paused else 'resumed; work continues with the next run'}")
     return DONE
+
+
+def confirm_host(given: argparse.Namespace, out: Output) -> int:
+    """Lets the grants of a connection be used at the server that the connection leads to now. Safe to repeat."""
+    with opened_resources() as resources:
+        conn_id = given.conn_id or resources.default_conn_id
+        origin = resources.connection(conn_id).endpoint.origin
+        with resources.state.read() as connection:
+            known = grants.origins(connection, conn_id)
+        old = others(known, origin)
+        if not old:
+            out.say(f"connection {conn_id}: {origin}; no grant was issued by another server")
+            return DONE
+        count = sum(known[one] for one in old)
+        out.say(f"connection {conn_id}: {counted(count, 'grant')} of {', '.join(sorted(old))} -> {origin}")
+        if not given.yes and not _agrees(f"Send their tokens and the client secret to {origin}?"):
+            out.complain("Nothing was changed. Run the command again with --yes to confirm.")
+            return REFUSED
+        with resources.state.begin() as connection:
+            grants.confirm_origin(connection, conn_id, origin)
+    out.say(f"connection {conn_id}: confirmed; work continues with the next run")
+    return DONE
+
+
+def _agrees(question: str) -> bool:
+    """Whether a person at the terminal says yes; False if there is none."""
+    if not sys.stdin.isatty():
+        return False
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
