@@ -180,12 +180,13 @@ class Sandbox:
 def running(
     options: SandboxOptions | None = None,
     *,
+    host: str = "127.0.0.1",
     port: int = 0,
     clock: Clock = utc_now,
     monotonic: Callable[[], float] = time.monotonic,
     observer: Observer | None = None,
 ) -> Iterator[Sandbox]:
-    """Runs a sandbox on 127.0.0.1 during the `with` block.
+    """Runs a sandbox on an address of this machine during the `with` block.
 
     `clock` is used for token lifetimes, time stamps and the Date header, `monotonic` for the rate limit and the duration
     of faults.
@@ -199,8 +200,8 @@ def running(
     thread = threading.Thread(target=loop.run_forever, name="feedamp-sandbox", daemon=True)
     thread.start()
     try:
-        listening = asyncio.run_coroutine_threadsafe(server.start("127.0.0.1", port), loop)
-        yield Sandbox(world, f"http://127.0.0.1:{listening.result(10)}", server, loop)
+        listening = asyncio.run_coroutine_threadsafe(server.start(host, port), loop)
+        yield Sandbox(world, f"http://{host}:{listening.result(10)}", server, loop)
     finally:
         asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
