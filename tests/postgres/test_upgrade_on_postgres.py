@@ -6,10 +6,13 @@ from contextlib import closing
 
 import pytest
 import sqlalchemy as sa
+from env_fixtures import connect_seller
 from old_state import CLOSED_AT, make_old_state
 
-from feedamp.errors import BusyError
-from feedamp.state import HEAD, State, ledger
+from feedamp.api.account import check_origin
+from feedamp.api.transport import Endpoint
+from feedamp.errors import BusyError, ConfigurationError
+from feedamp.state import HEAD, State, grants, ledger
 
 
 def test_orders_of_the_first_schema_are_read_as_before(server):
@@ -45,3 +48,15 @@ def test_an_upgrade_leaves_no_short_wait_on_the_connections_of_the_pool(server):
         for connection in connections:
             connection.close()
     assert waits == ["0", "0", "0"]
+
+
+def test_a_grant_belongs_to_the_server_of_its_first_use_after_the_upgrade(server):
+    url = server.database()
+    make_old_state(url)
+    with closing(State(url)) as state:
+        connect_seller(state, "S1")
+        check_origin(state, "feedamp", Endpoint("https://a.example/api/v1"))
+        with pytest.raises(ConfigurationError, match=r"leads to https://b\.example:443"):
+            check_origin(state, "feedamp", Endpoint("https://b.example/api/v1"))
+        with state.read() as connection:
+            assert grants.origins(connection, "feedamp") == {"https://a.example:443": 1}
