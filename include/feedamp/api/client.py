@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
+from feedamp.api.clock_check import ClockCheck
 from feedamp.api.decoding import (
     number_of,
     read_fulfillments,
@@ -87,8 +88,10 @@ class FeedAmpClient:
         sleep: Sleep,
         counts: Counts | None = None,
         to_compare: bool = False,
+        clock: ClockCheck | None = None,
     ) -> None:
         self.seller_id = seller_id
+        self._clock = clock
         self._to_compare = to_compare  # used to check a new grant's account; see `account_check`
         self.counts = counts or Counts()
         self._transport = transport
@@ -302,6 +305,8 @@ class FeedAmpClient:
                         json_body=json_body,
                         on_leaving=left,
                     )
+                    if self._clock is not None:
+                        self._clock.raise_if_refused()
                     return answer, sent_at, token
             token = await self._token()
 

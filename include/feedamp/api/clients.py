@@ -12,6 +12,7 @@ from typing import Self
 from feedamp.api.account import FeedAmpAccount, check_origin
 from feedamp.api.account_check import AccountCheck, Verdict, check_account
 from feedamp.api.client import Counts, FeedAmpClient
+from feedamp.api.clock_check import ClockCheck
 from feedamp.api.oauth import TokenEndpoint
 from feedamp.api.rate_limit import RateLimiter, Sleep
 from feedamp.api.token_journal import TokenJournal
@@ -48,6 +49,7 @@ class Clients:
         self._run = run
         self._sleep = sleep
         self._on_secret = on_secret
+        self._clock_check: ClockCheck | None = None
         self._stack = AsyncExitStack()
         self._transports: dict[str, Transport] = {}
         self._accounts: dict[str, tuple[Transport, Tokens, RateLimiter]] = {}
@@ -68,6 +70,13 @@ class Clients:
     def requests(self) -> int:
         """Requests sent so far, token calls included."""
         return sum(transport.requests for transport, _, _ in self._accounts.values())
+
+    @property
+    def clock_check(self) -> ClockCheck:
+        """The one check of the clock for all answers to these clients."""
+        if self._clock_check is None:
+            self._clock_check = ClockCheck(self._state)
+        return self._clock_check
 
     async def client(self, seller: Seller) -> FeedAmpClient:
         """A client for one seller, once the account behind a new grant has been compared with known orders.
@@ -115,6 +124,7 @@ class Clients:
             now=self._state.now,
             sleep=self._sleep,
             counts=counts,
+            clock=self.clock_check,
             to_compare=to_compare,
         )
 
@@ -177,7 +187,10 @@ class Clients:
                 # In a thread: the look-up may be repeated for a minute, while other requests must go on.
                 account = await asyncio.to_thread(self._find_account, conn_id)
                 check_origin(self._state, conn_id, account.endpoint)
-                transport = await self._stack.enter_async_context(Transport(account.endpoint))
+                clock = self.clock_check
+                transport = await self._stack.enter_async_context(
+                    Transport(account.endpoint, on_answer=clock.saw)
+                )
                 rate_limiter = RateLimiter(
                     self._state, requests_per_second=account.requests_per_second, sleep=self._sleep
                 )
@@ -190,6 +203,7 @@ class Clients:
                     run_started_at=self._run.started_at,
                     is_first_try=self._run.try_number == 1,
                     on_secret=self._on_secret,
+                    clock=clock,
                 )
                 self._accounts[conn_id] = (transport, tokens, rate_limiter)
             return self._accounts[conn_id]

@@ -57,7 +57,7 @@ class TokenEndpoint:
     @asynccontextmanager
     async def of_this_loop(self) -> AsyncIterator[TokenEndpoint]:
         """The same endpoint with a separate connection pool, for another event loop than the transport's."""
-        async with Transport(self._transport.endpoint) as transport:
+        async with Transport(self._transport.endpoint, on_answer=self._transport.on_answer) as transport:
             try:
                 yield TokenEndpoint(transport, self.credentials)
             finally:

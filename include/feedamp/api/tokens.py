@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from enum import Enum, auto
 from functools import partial
 
+from feedamp.api.clock_check import ClockCheck
 from feedamp.api.oauth import TokenEndpoint, TokenPair
 from feedamp.api.pair_storage import PairStorage, in_daemon_thread
 from feedamp.api.rate_limit import QUICK_RETRIES, Sleep, quick_pause_s
@@ -84,7 +85,9 @@ class Tokens:
         run_started_at: datetime | None = None,
         is_first_try: bool = True,
         on_secret: Callable[[str], None] = lambda secret: None,
+        clock: ClockCheck | None = None,
     ) -> None:
+        self._clock = clock
         self._state = state
         self._cipher = cipher
         self._endpoint = endpoint
@@ -111,7 +114,7 @@ class Tokens:
 
         Raises:
             AuthorizationError: the grant is refused or missing; ClientRefusedError if FeedAMP refuses the client.
-            ConfigurationError: the grant was issued by another server than the connection leads to.
+            ConfigurationError: the grant was issued by another server than the connection leads to, or the clock is refused.
             TransientError: no answer, or the account still has to be compared; the grant is not affected.
         """
         async with self._locks.setdefault(seller_id, asyncio.Lock()):
@@ -190,6 +193,8 @@ class Tokens:
     ) -> Token:
         wait_s, give_up_at = _WAIT_FOR_OTHERS_S, elapsed_s() + _WAIT_AT_MOST_S
         while True:
+            if self._clock is not None:
+                self._clock.raise_if_refused()
             grant = await in_daemon_thread(self._read, seller_id)
             for issued_by in others([grant.origin], self._endpoint.origin):
                 raise ConfigurationError(
@@ -237,6 +242,8 @@ class Tokens:
         """
         refresh = asyncio.get_running_loop().run_in_executor(_REFRESHES, self._refresh_alone, grant)
         is_current = await asyncio.shield(refresh)
+        if self._clock is not None:
+            self._clock.raise_if_refused()
         newest = await in_daemon_thread(self._read, grant.seller_id)
         # If another grant has replaced this one, the caller checks it first: it may be set aside, or not compared yet.
         return _token_of(newest) if is_current and newest.generation == grant.generation + 1 else None
@@ -272,6 +279,8 @@ class Tokens:
             self._refused(grant, error)
             return False
         lease.has_open_outcome = True
+        if self._clock is not None:  # a new pair must be stored in any case
+            asked_at -= timedelta(seconds=self._clock.ahead_s)
         self._unmark(grant.seller_id, GrantMark.ORPHANED)
         pair = JournaledPair(
             seller_id=grant.seller_id,

@@ -104,8 +104,12 @@ class _Leaving:
 class Transport:
     """A connection pool; use with `async with`. The semaphore `room` counts the free connections."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(
+        self, endpoint: Endpoint, *, on_answer: Callable[[datetime | None], None] = lambda server_time: None
+    ) -> None:
+        """`on_answer` is called with the `Date` of each answer, None if it has none."""
         self.endpoint = endpoint
+        self.on_answer = on_answer
         self.room = asyncio.Semaphore(endpoint.max_connections)
         self.requests = 0
         self._session: aiohttp.ClientSession | None = None
@@ -194,7 +198,9 @@ class Transport:
                         raise UnclearError(
                             f"FeedAMP's answer to {method} is larger than {MAX_BODY_BYTES} bytes."
                         )
-                return Answer(response.status, response.headers, bytes(body))
+                answer = Answer(response.status, response.headers, bytes(body))
+                self.on_answer(answer.server_time)
+                return answer
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if not leaving.has_left:
                 raise TransientError(f"FeedAMP cannot be reached ({type(error).__name__}).") from None

@@ -7,7 +7,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from feedamp.state.schema import watermarks
+from feedamp.state.schema import grants, watermarks
 from feedamp.state.upsert import upsert
 
 
@@ -22,6 +22,19 @@ def move(connection: Connection, seller_id: str, moment: datetime, *, now: datet
     known = read(connection, seller_id)
     if known is None or known < moment:
         upsert(connection, watermarks, [{"seller_id": seller_id, "watermark": moment, "moved_at": now}])
+
+
+def newest_moment(connection: Connection) -> datetime | None:
+    """The newest moment (UTC) that a run stored after an answer of FeedAMP; None before the first.
+
+    Either a watermark, which is not after FeedAMP's clock, or the last refresh of a token. Moments that are also stored
+    without an answer, such as the start of a run, prove nothing about the clock.
+    """
+    moments = [
+        connection.execute(sa.select(sa.func.max(column))).scalar_one_or_none()
+        for column in (watermarks.c.watermark, grants.c.refreshed_at)
+    ]
+    return max(filter(None, moments), default=None)
 
 
 def moved_since(connection: Connection, moment: datetime) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import uuid
 from collections.abc import Callable, Iterator
@@ -64,6 +65,7 @@ def _checks() -> Iterator[Check]:
         yield _tried("token journal", lambda: _journal(resources))
         for conn_id in _connections(resources):
             yield _tried(f"connection {conn_id}", partial(_connection, resources, conn_id))
+        yield _tried("clock", lambda: _clock(resources))
         yield _tried("accounts", lambda: _accounts(resources))
         yield _tried("inbox", lambda: _inbox(resources))
         stores = [_tried("lake", lambda: _lake(resources)), _tried("warehouse", lambda: _warehouse(options))]
@@ -171,6 +173,38 @@ def _origin(resources: Resources, conn_id: str) -> None:
         known = grants.origins(connection, conn_id)
     for issued_by in others(known, endpoint.origin):
         raise ConfigurationError(not_confirmed(conn_id, issued_by=issued_by, origin=endpoint.origin))
+
+
+def _clock(resources: Resources) -> str:
+    """What contradicts the state database's clock; FeedAMP's is that of the first connection that answers."""
+    import asyncio
+
+    from feedamp.api.clock_check import ClockCheck
+    from feedamp.api.transport import Transport
+
+    check = ClockCheck(resources.state)
+
+    async def ask(conn_id: str) -> None:
+        async with Transport(resources.connection(conn_id).endpoint) as transport:
+            check.saw((await transport.send("GET", "/orders?page_size=10")).server_time)
+
+    has_answered = False
+    for conn_id in _connections(resources):
+        with contextlib.suppress(FeedAmpError):
+            _origin(resources, conn_id)
+            asyncio.run(ask(conn_id))
+            has_answered = True
+            break
+    if not has_answered:
+        check.saw(None)
+    check.raise_if_refused()
+    if check.doubt is not None:
+        return check.doubt.text
+    return (
+        "agrees with FeedAMP's"
+        if has_answered
+        else "FeedAMP did not answer; nothing in the state contradicts it"
+    )
 
 
 def _accounts(resources: Resources) -> str:

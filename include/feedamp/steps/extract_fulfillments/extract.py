@@ -284,7 +284,8 @@ class _SellerReader:
     ) -> datetime | None:
         """Where the next extraction starts (`rules/watermark.py`); None if the watermark must not move.
 
-        Adds a warning if both clocks differ by more than half of the overlap.
+        Also None if FeedAMP sends no `Date` and the state contradicts the clock. Adds a warning if both clocks differ by
+        more than half of the overlap.
         """
         overlap = self._resources.settings.overlap
         server_time = pages.server_time or started_at
@@ -298,4 +299,6 @@ class _SellerReader:
             )
         if leaves_gap(watermark, since=since):
             return None
+        if pages.server_time is None and self._clients.clock_check.doubt is not None:
+            return None  # no witness but the state, which contradicts: a watermark that is ahead would skip updates
         return next_watermark(started_at=started_at, server_time=pages.server_time, overlap=overlap)

@@ -19,6 +19,7 @@ from feedamp.api.pages import UnreadableOrder
 from feedamp.errors import (
     AuthorizationError,
     BusyError,
+    ConfigurationError,
     FeedAmpError,
     NotFoundError,
     PausedError,
@@ -74,7 +75,10 @@ class SellerBatch:
             if isinstance(self._stopped, PausedError):
                 break
         if self._stopped is not None:
-            self._postpone_rest(self._stopped)
+            if not isinstance(
+                self._stopped, ConfigurationError
+            ):  # by a wrong clock, "until when" is wrong too
+                self._postpone_rest(self._stopped)
             raise self._stopped
 
     async def _send_all(self, numbers: list[str]) -> list[str]:
@@ -93,7 +97,7 @@ class SellerBatch:
         """Calls `_place_alone` and contains unexpected errors, so that the other orders are still sent and recorded."""
         try:
             return await self._place_alone(number)
-        except PausedError as error:
+        except (PausedError, ConfigurationError) as error:
             self._stopped = self._stopped or error
             return True
         except Exception as error:  # noqa: BLE001 - logged with its traceback at the end of the step

@@ -1,0 +1,51 @@
+"""Compares the state database's clock with FeedAMP's at the first answer of a run, and with what earlier runs stored."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+
+from feedamp.errors import ConfigurationError
+from feedamp.rules.clock import ClockDoubt, doubt_of
+from feedamp.state import State, watermarks
+
+log = logging.getLogger(__name__)
+
+
+class ClockCheck:
+    """One check for all answers of a run or command; a doubt is logged once.
+
+    What earlier runs stored is read when this object is made, before this run stores anything.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        with state.read() as connection:
+            self._newest = watermarks.newest_moment(connection)
+        self._is_done = False
+        self._ahead_s = 0.0
+        self.doubt: ClockDoubt | None = None
+
+    def saw(self, server_time: datetime | None) -> None:
+        """Tells the `Date` of an answer (UTC), None if it had none; only the first answer counts."""
+        if self._is_done:
+            return
+        self._is_done = True
+        now = self._state.now()
+        self.doubt = doubt_of(now, server_time=server_time, newest=self._newest)
+        if self.doubt is None:
+            return
+        if not self.doubt.is_refused:
+            log.warning("%s", self.doubt.text)
+        elif server_time is not None:
+            self._ahead_s = (now - server_time).total_seconds()
+
+    def raise_if_refused(self) -> None:
+        """Raises a ConfigurationError once the clock is refused; nothing is sent or stored by such a clock."""
+        if self.doubt is not None and self.doubt.is_refused:
+            raise ConfigurationError(self.doubt.text)
+
+    @property
+    def ahead_s(self) -> float:
+        """By how many seconds a refused clock is ahead of FeedAMP's (negative: behind); 0 for any other clock."""
+        return self._ahead_s

@@ -1,0 +1,59 @@
+"""PURE: whether the clock of this installation can be trusted (docs/rules.md, Clocks).
+
+There are two witnesses: FeedAMP's `Date` header, and the newest moment that earlier runs stored in the state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+WRONG_BY = timedelta(hours=24)
+
+
+@dataclass(frozen=True)
+class ClockDoubt:
+    """What contradicts the clock; with `is_refused`, nothing may be done by it."""
+
+    text: str
+    is_refused: bool = False
+
+
+def doubt_of(now: datetime, *, server_time: datetime | None, newest: datetime | None) -> ClockDoubt | None:
+    """What contradicts a clock that shows `now`; None if nothing does. All moments in UTC, None for an unknown one.
+
+    Refused only if both witnesses say that it is more than 24 hours ahead, or both that it is behind. An installation
+    that was idle has an old newest moment, and a server may send a wrong `Date`, so one of them alone is not enough. Nor
+    is a `Date` before the newest moment a witness that the clock is ahead: that `Date` is wrong itself.
+    """
+    server_apart = _apart(now, server_time)
+    newest_apart = _apart(now, newest)
+    if server_time is None or newest is None or not server_apart or not newest_apart:
+        is_refused = False
+    elif now > server_time:
+        is_refused = now > newest and server_time >= newest - WRONG_BY
+    else:
+        is_refused = now < newest
+    shows = f"The state database's clock shows {_text(now)}"
+    if is_refused:
+        return ClockDoubt(
+            f"{shows}, but FeedAMP's {_text(server_time)}, and the newest moment in the state is {_text(newest)}. Correct the "
+            "clock: by a wrong one, later updates would count as older, and pauses would last too long.",
+            is_refused=True,
+        )
+    if server_apart:
+        return ClockDoubt(f"{shows}, but FeedAMP's {_text(server_time)}. Correct the clock if it is wrong.")
+    if newest_apart:
+        return ClockDoubt(
+            f"{shows}, but the newest moment in the state is {_text(newest)}. Correct the clock, unless no run has read or "
+            "refreshed anything in between."
+        )
+    return None
+
+
+def _apart(now: datetime, moment: datetime | None) -> bool:
+    return moment is not None and abs(now - moment) > WRONG_BY
+
+
+def _text(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC" if moment else "nothing"

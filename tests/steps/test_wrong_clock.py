@@ -1,0 +1,73 @@
+"""A run whose clock is days off does nothing, if FeedAMP and the state both say so; otherwise it warns."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+from env import SELLER, Env, shipment
+
+from feedamp.errors import ConfigurationError
+from feedamp.state import grants
+
+DAYS = 40
+
+
+@contextmanager
+def clock_off(env: Env, days: float) -> Iterator[None]:
+    """The state database's clock is off, FeedAMP's is not."""
+    env.state._clock = lambda: env.clock.now() + timedelta(days=days)
+    yield
+    env.state._clock = env.clock.now
+
+
+def refreshed_at(env: Env) -> object:
+    with env.state.read() as connection:
+        grant = grants.read(connection, env.cipher, SELLER)
+    assert grant is not None
+    return grant.refreshed_at
+
+
+@pytest.mark.parametrize(
+    ("days", "step"),
+    [
+        pytest.param(DAYS, Env.extract, id="ahead, extract"),
+        pytest.param(DAYS, Env.place, id="ahead, place"),
+        pytest.param(DAYS, Env.refresh, id="ahead, refresh"),
+        pytest.param(-DAYS, Env.extract, id="behind, extract"),
+    ],
+)
+def test_a_step_with_a_wrong_clock_is_refused_and_loses_nothing(
+    env: Env, days: int, step: Callable[[Env], object]
+) -> None:
+    env.placed("M-1")
+    env.read()
+    mark, noon = env.watermark(), env.clock.now()
+    env.fulfill("M-1", shipment(2))
+    env.deliver("M-2")
+    with clock_off(env, days), pytest.raises(ConfigurationError, match="Correct the clock"):
+        step(env)
+    env.load()
+    assert env.watermark() == mark
+    assert abs(refreshed_at(env) - noon) < timedelta(minutes=1)  # type: ignore[operator]
+    env.place()
+    env.read()
+    assert env.rows("SELECT units_shipped FROM orders WHERE mp_order_number = 'M-1'") == [(2,)]
+    assert "M-2" in env.sandbox.orders(SELLER)
+
+
+@pytest.mark.parametrize("what", ["idle", "a wrong Date", "a new installation"])
+def test_one_witness_alone_only_warns_once(env: Env, caplog: pytest.LogCaptureFixture, what: str) -> None:
+    if what != "a new installation":
+        env.read()
+    if what == "idle":
+        env.clock.skip(days=DAYS)
+    else:
+        env.sandbox.fault("clock_apart", times=None, seconds=DAYS * 86_400)
+    with caplog.at_level(logging.WARNING):
+        assert env.extract().complete
+    said = [message for message in caplog.messages if "The state database's clock shows" in message]
+    assert len(said) == 1
