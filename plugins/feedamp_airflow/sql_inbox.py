@@ -70,6 +70,8 @@ class SqlInbox:
     def _open(self) -> Any:
         try:
             hook = self.hook_of(self.find(self.conn_id))
+        except TransientError:  # in a task: the connection could not be read
+            raise
         except ConfigurationError as error:
             raise ConfigurationError(f"{OPTION}_conn_id: there is no connection {self.conn_id}.") from error
         except Exception as error:

@@ -6,14 +6,16 @@ import getpass
 import json
 from contextlib import closing
 from datetime import timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 import duckdb
 import pytest
 import sqlalchemy as sa
 from console import BAD_NUMBER, SELLER
+from scripted import answer, serving
 
-from feedamp.state import HEAD, grants, ledger
+from feedamp.state import HEAD, grants, ledger, watermarks
 from feedamp.state.schema import snapshots
 
 
@@ -233,6 +235,7 @@ def test_the_doctor_finds_a_sound_env_sound(feedamp_env):
         "encryption key": "ok",
         "token journal": "ok",
         "connection feedamp_default": "ok",
+        "clock": "ok",
         "accounts": "ok",
         "inbox": "ok",
         "lake": "ok",
@@ -244,7 +247,7 @@ def test_the_doctor_finds_a_sound_env_sound(feedamp_env):
     assert feedamp_env.sandbox.refresh_token(SELLER) == feedamp_env.sandbox.sellers[0]["refresh_token"]
     assert list((feedamp_env.folder / "lake").iterdir()) == []
     text = feedamp_env.run("doctor")
-    assert (text.code, text.out.count("ok  ")) == (0, 11)
+    assert (text.code, text.out.count("ok  ")) == (0, 12)
 
 
 @pytest.mark.parametrize(
@@ -283,6 +286,22 @@ def test_the_doctor_tells_a_wrong_connection_from_one_that_fails(feedamp_env):
     feedamp_env.env.set_connection(password="wrong")
     code, checks = examined(feedamp_env)
     assert (code, "refuses client id or secret" in checks["connection feedamp_default"][1]) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("days", "state"), [(-400, "configuration"), (0, "ok")], ids=["FeedAMP and the state", "only the state"]
+)
+def test_the_doctor_says_what_contradicts_the_clock(feedamp_env, days, state):
+    """The clock is right, but FeedAMP's and what is stored are of another time."""
+    now = feedamp_env.resources.state.now()
+    with feedamp_env.resources.state.begin() as connection:
+        watermarks.move(connection, SELLER, now - timedelta(days=400), now=now)
+    date = format_datetime(now + timedelta(days=days), usegmt=True)
+    with serving(*[answer([], status=401, Date=date)] * 3) as server:
+        feedamp_env.env.set_connection(host=server.url)
+        _, checks = examined(feedamp_env)
+    assert checks["clock"][0] == state
+    assert "the newest moment in the state is" in checks["clock"][1]
 
 
 def test_the_doctor_names_who_holds_the_warehouse(feedamp_env, start_holder):

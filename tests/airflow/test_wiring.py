@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import os
 import stat
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 import pytest
+from airflow.models.connection import Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
+from airflow.sdk.execution_time.supervisor import InProcessTestSupervisor
 from airflow.sdk.log import redact
+from airflow.utils.session import create_session
 from cryptography.fernet import Fernet
+from sqlalchemy import delete
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 
 from feedamp.errors import ConfigurationError, TransientError
+from feedamp_airflow import wiring
 from feedamp_airflow.config import read_options
+from feedamp_airflow.sql_inbox import SqlInbox
 from feedamp_airflow.wiring import _connection_of_task, _state_url, make_resources
 
 
@@ -39,18 +50,42 @@ def test_a_key_from_a_command_loses_its_line_end(monkeypatch):
     assert read_options().encryption_key == key
 
 
-@pytest.mark.parametrize(
-    ("option", "value", "read"),
-    [
-        pytest.param("STATE_URL", "sqlite:////tmp/s.db", lambda options: options.state_url, id="state"),
-        pytest.param("LAKE_URL", "/tmp/lake", lambda options: options.lake_url, id="lake"),
-        pytest.param("INBOX_URL", "/tmp/in", lambda options: options.settings.inbox_url, id="inbox"),
-    ],
-)
-def test_an_address_that_may_hold_a_password_can_come_from_a_command(option, value, read, monkeypatch):
+READ = {
+    "STATE_URL": lambda options: options.state_url,
+    "LAKE_URL": lambda options: options.lake_url,
+    "INBOX_URL": lambda options: options.settings.inbox_url,
+    "JOURNAL_URL": lambda options: options.journal_url,
+}
+
+
+@pytest.mark.parametrize("option", READ)
+def test_an_address_that_may_hold_a_password_can_come_from_a_command(option, monkeypatch):
     monkeypatch.delenv(f"AIRFLOW__FEEDAMP__{option}", raising=False)
-    monkeypatch.setenv(f"AIRFLOW__FEEDAMP__{option}_CMD", f"echo {value}")
-    assert read(read_options()) == value
+    monkeypatch.setenv(f"AIRFLOW__FEEDAMP__{option}_CMD", f"echo /from/command/{option}")
+    assert READ[option](read_options()) == f"/from/command/{option}"
+
+
+BACKEND = """
+from airflow.secrets import BaseSecretsBackend
+
+class Backend(BaseSecretsBackend):
+    def get_config(self, key):
+        return f"/from/backend/{key}"
+"""
+
+
+def test_each_option_that_may_hold_a_secret_can_come_from_a_secrets_backend(tmp_path, airflow_home):
+    """In a process of its own, as a worker reads it."""
+    (tmp_path / "a_backend.py").write_text(BACKEND)
+    names = [*READ, "ENCRYPTION_KEY"]
+    code = (
+        "from feedamp_airflow.config import read_options; o = read_options(); "
+        "print(o.state_url, o.lake_url, o.settings.inbox_url, o.journal_url, o.encryption_key)"
+    )
+    env = {**os.environ, "AIRFLOW__SECRETS__BACKEND": "a_backend.Backend", "PYTHONPATH": str(tmp_path)}
+    env |= {f"AIRFLOW__FEEDAMP__{name}_SECRET": name for name in names}
+    ran = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert ran.stdout.split()[-5:] == [f"/from/backend/{name}" for name in names]
 
 
 def test_a_key_is_masked_in_logs_from_the_moment_it_is_loaded(airflow_env):
@@ -161,6 +196,44 @@ def test_another_error_of_the_look_up_is_raised_as_it_is(monkeypatch):
     monkeypatch.setattr("airflow.sdk.Connection.get", get)
     with pytest.raises(PermissionError):
         _connection_of_task("pg")
+
+
+def test_a_task_waits_for_an_api_server_that_is_away_at_its_start(airflow_env, monkeypatch):
+    """The connection is only in Airflow's database, which a task reaches through the API server."""
+    airflow_env.connect("seller-001")
+    fields = json.loads(os.environ.pop("AIRFLOW_CONN_FEEDAMP_DEFAULT"))
+    fields["extra"] = json.dumps(fields.get("extra") or {})
+    away = []
+    request = InProcessTestSupervisor._Client.request
+
+    def out_of_service(client, method, url, *args, **kwargs):
+        if "connections/" not in str(url) or len(away) >= 3:
+            return request(client, method, url, *args, **kwargs)
+        away.append(url)
+        served, client._transport = client._transport, httpx.MockTransport(lambda _: httpx.Response(503))
+        try:
+            return request(client, method, url, *args, **kwargs)
+        finally:
+            client._transport = served
+
+    monkeypatch.setattr(InProcessTestSupervisor._Client, "request", out_of_service)
+    monkeypatch.setattr(wiring, "LOOK_UP_PAUSE_S", 0.05)
+    with create_session() as session:
+        session.add(Connection(conn_id="feedamp_default", **fields))
+    try:
+        run = airflow_env.run_dag("extract_fulfillments")
+    finally:
+        with create_session() as session:
+            session.execute(delete(Connection).where(Connection.conn_id == "feedamp_default"))
+    assert (str(run.state), len(away)) == ("success", 3)
+
+
+def test_an_inbox_query_whose_connection_cannot_be_read_is_tried_again():
+    def find(_conn_id):
+        raise TransientError("Connection pg could not be read.")
+
+    with pytest.raises(TransientError, match="could not be read"):
+        list(SqlInbox("pg", "SELECT 1", find).rows())
 
 
 class Clock:
