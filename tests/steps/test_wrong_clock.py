@@ -10,8 +10,9 @@ from datetime import timedelta
 import pytest
 from env import SELLER, Env, shipment
 
+from feedamp.api.transport import Answer
 from feedamp.errors import ConfigurationError
-from feedamp.state import grants
+from feedamp.state import grants, open_orders
 
 DAYS = 40
 
@@ -71,3 +72,28 @@ def test_one_witness_alone_only_warns_once(env: Env, caplog: pytest.LogCaptureFi
         assert env.extract().complete
     said = [message for message in caplog.messages if "The state database's clock shows" in message]
     assert len(said) == 1
+
+
+def test_a_new_installation_whose_clock_is_ahead_drops_nothing_later(env: Env) -> None:
+    env.placed("M-1")
+    with env.state.begin() as connection:  # nothing in the state tells the time yet
+        connection.exec_driver_sql("UPDATE grants SET refreshed_at = NULL, access_token = NULL")
+    with clock_off(env, DAYS):
+        env.read()
+    env.fulfill("M-1", shipment(2))
+    env.clock.skip(minutes=1)
+    env.read()
+    with env.state.read() as connection:
+        stored = open_orders.read(connection, SELLER, "M-1")
+    assert stored is not None
+    assert stored.snapshot.fulfillments
+    assert stored.read_at <= env.clock.now()
+
+
+def test_without_a_date_a_doubted_clock_moves_no_watermark(env: Env, monkeypatch: pytest.MonkeyPatch) -> None:
+    env.read()
+    mark = env.watermark()
+    monkeypatch.setattr(Answer, "server_time", None)
+    with clock_off(env, DAYS):
+        env.read()
+    assert env.watermark() == mark

@@ -121,7 +121,7 @@ class Clients:
             transport=transport,
             tokens=tokens,
             rate_limiter=rate_limiter,
-            now=self._state.now,
+            now=lambda: self.clock_check.corrected(self._state.now()),
             sleep=self._sleep,
             counts=counts,
             clock=self.clock_check,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from feedamp.errors import ConfigurationError
 from feedamp.rules.clock import ClockDoubt, doubt_of
@@ -37,7 +37,8 @@ class ClockCheck:
             return
         if not self.doubt.is_refused:
             log.warning("%s", self.doubt.text)
-        elif server_time is not None:
+        is_new = self._newest is None and server_time is not None and server_time < now
+        if server_time is not None and (self.doubt.is_refused or is_new):
             self._ahead_s = (now - server_time).total_seconds()
 
     def raise_if_refused(self) -> None:
@@ -45,7 +46,10 @@ class ClockCheck:
         if self.doubt is not None and self.doubt.is_refused:
             raise ConfigurationError(self.doubt.text)
 
-    @property
-    def ahead_s(self) -> float:
-        """By how many seconds a refused clock is ahead of FeedAMP's (negative: behind); 0 for any other clock."""
-        return self._ahead_s
+    def corrected(self, moment: datetime) -> datetime:
+        """A moment of the state's clock by FeedAMP's clock, if the state's is refused, or is ahead in a new installation.
+
+        There, nothing backs the clock, and what was read by one that is ahead would make later reads count as older. Any
+        other moment is returned as it is.
+        """
+        return moment - timedelta(seconds=self._ahead_s)

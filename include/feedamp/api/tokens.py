@@ -280,7 +280,7 @@ class Tokens:
             return False
         lease.has_open_outcome = True
         if self._clock is not None:  # a new pair must be stored in any case
-            asked_at -= timedelta(seconds=self._clock.ahead_s)
+            asked_at = self._clock.corrected(asked_at)
         self._unmark(grant.seller_id, GrantMark.ORPHANED)
         pair = JournaledPair(
             seller_id=grant.seller_id,
