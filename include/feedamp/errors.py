@@ -6,6 +6,7 @@
     │   ├── UnclearError          the answer was lost; whether the request took effect is unknown
     │   ├── IncompleteError       part of the data could not be read
     │   ├── BusyError             another process holds the lock or lease
+    │   ├── StoreAwayError        the server of the state or the warehouse does not answer
     │   └── StaleReadError        the read that a request was decided on is too old: read again
     ├── AuthorizationError        a person must reconnect this seller
     │   └── ClientRefusedError    a person must correct the client id or secret; no seller is marked
@@ -66,6 +67,10 @@ class IncompleteError(TransientError):
 
 class BusyError(TransientError):
     """Another process holds the lock or lease that is needed; the message says which."""
+
+
+class StoreAwayError(TransientError):
+    """The database server of the state or the warehouse cannot be reached, or the connection to it broke."""
 
 
 class StaleReadError(TransientError):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import time
 import traceback
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 from scripted import answer, scripted
 
+from feedamp.api import transport as transport_module
 from feedamp.api.transport import (
     Answer,
     Endpoint,
@@ -141,6 +144,15 @@ async def test_an_answer_that_takes_too_long_is_unclear():
     async with scripted(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n") as script:
         script.closes = False
         assert isinstance(await failure(script.url, "PUT", timeout_s=0.05), UnclearError)
+
+
+async def test_an_answer_is_read_although_the_loop_stood_still_until_the_timeout(monkeypatch):
+    monkeypatch.setattr(transport_module, "_STOOD_STILL_S", 0.1)
+    async with scripted(answer({"ok": 1})) as script:
+        async with Transport(Endpoint(script.url, timeout_s=0.1)) as transport, transport.room:
+            left = partial(time.sleep, 0.3)  # as a step does that waits for the state database
+            assert (await transport.send_in_room("PUT", "/orders/1", on_leaving=left)).status == 200
+        assert len(script.requests) == 1
 
 
 async def test_a_request_that_never_left_is_not_unclear():

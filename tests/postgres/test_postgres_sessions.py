@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,7 +20,7 @@ from postgres import Server
 from postgres_warehouses import address_of, looking, rows_of_tables
 
 from feedamp import warehouse as warehouse_package
-from feedamp.errors import BusyError, FeedAmpError, TransientError
+from feedamp.errors import BusyError, FeedAmpError, StoreAwayError, TransientError
 from feedamp.lake.manifest import Manifest
 from feedamp.lake.store import Lake
 from feedamp.warehouse.postgres import PostgresAddress, PostgresWarehouse
@@ -176,6 +177,23 @@ def test_a_connection_that_breaks_in_a_rebuild_changes_nothing(address, lake):
     assert address.password not in shown(broken.value)
     assert rows_of_tables(address) == before
     assert PostgresWarehouse(address).rebuild(lake) == len(HISTORY)
+
+
+def test_a_session_whose_connection_breaks_takes_the_lock_again_and_continues(address, lake):
+    with PostgresWarehouse(address, sleep=give_up).session() as session:
+        for manifest in lake.manifests():
+            kill_backends(address)
+            assert session.load(lake, manifest)
+        with pytest.raises(BusyError), PostgresWarehouse(address, lock_wait_s=0.0).session():
+            pass
+        assert not any(session.load(lake, manifest) for manifest in lake.manifests())
+
+
+def test_a_statement_that_breaks_every_connection_is_given_up(address):
+    with PostgresWarehouse(address).session() as session:
+        ends_itself = partial(session._execute, "SELECT pg_terminate_backend(pg_backend_pid())", [])
+        with pytest.raises(StoreAwayError):
+            ends_itself()
 
 
 def test_a_lake_with_a_hole_changes_nothing(address, lake):

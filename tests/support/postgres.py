@@ -61,11 +61,11 @@ def programs() -> Path:
 class Server:
     """A running server; `database` makes one database after another."""
 
-    def __init__(self, port: int, password: str, data: Path) -> None:
-        self._data = data
+    def __init__(self, port: int, password: str, data: Path, control: Callable[..., None]) -> None:
+        self._data, self._control = data, control
         self._address = f"{OWNER}:{password}@127.0.0.1:{port}"
-        self._maker = psycopg.connect(f"postgresql://{self._address}/postgres", autocommit=True)
         self._made = 0
+        self._connect()
         self.template = self.database()
         State(self.template).close()  # brings it to the newest schema
 
@@ -75,6 +75,25 @@ class Server:
         source, name = template.rpartition("/")[2], f"feedamp_{self._made}"
         self._maker.execute(f'CREATE DATABASE "{name}" TEMPLATE "{source}"')
         return f"postgresql+psycopg://{self._address}/{name}"
+
+    def lasting_database(self) -> str:
+        """As `database` at the newest schema; what is committed there outlives a crash of the server."""
+        url = self.database(self.template)
+        self._maker.execute(f'ALTER DATABASE "{url.rpartition("/")[2]}" SET synchronous_commit = on')
+        return url
+
+    def crash(self) -> None:
+        """Stops the server as kill -9 would: every connection breaks, and the start recovers from the log."""
+        self._maker.close()
+        self._control("stop", "-m", "immediate")
+
+    def start(self) -> None:
+        """Starts it again after a crash."""
+        self._control("start")
+        self._connect()
+
+    def _connect(self) -> None:
+        self._maker = psycopg.connect(f"postgresql://{self._address}/postgres", autocommit=True)
 
     @contextmanager
     def stalled(self) -> Iterator[None]:
@@ -132,6 +151,9 @@ def serving() -> Iterator[Server]:
             said = log.read_text() if log.exists() else ""
             raise RuntimeError(f"{program} failed: {done.stdout}{done.stderr}{said}")
 
+    def control(action: str, *arguments: str) -> None:
+        call("pg_ctl", action, "-w", "-D", data, "-l", log, *arguments)
+
     try:
         secret.write_text(password)
         for path in (folder, secret) if as_owner else ():
@@ -139,12 +161,12 @@ def serving() -> Iterator[Server]:
         call("initdb", "-D", data, "-U", OWNER, "--pwfile", secret, *_FAST_AND_CLOSED)
         with (data / "postgresql.conf").open("a") as file:
             file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
-        call("pg_ctl", "start", "-w", "-D", data, "-l", log)
+        control("start")
         try:
-            with closing(Server(port, password, data)) as server:
+            with closing(Server(port, password, data, control)) as server:
                 yield server
         finally:
-            call("pg_ctl", "stop", "-w", "-D", data, "-m", "immediate")
+            control("stop", "-m", "immediate")
     finally:
         shutil.rmtree(folder)
 

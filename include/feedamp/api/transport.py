@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -22,6 +23,7 @@ from feedamp.rules.origin import LOOPBACK, origin_of
 from feedamp.state.request_slots import LONGEST_PAUSE_S
 
 MAX_BODY_BYTES = 64 * 2**20
+_STOOD_STILL_S = 1.0  # a timer that fires later than this was held up by the event loop
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
@@ -121,7 +123,7 @@ class Transport:
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
-            timeout=aiohttp.ClientTimeout(total=self.endpoint.timeout_s),
+            timeout=aiohttp.ClientTimeout(total=None),  # `_answer_within` limits the time
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "airflow-provider-feedamp", "Accept": "application/json"},
             trace_configs=[_tell_when_leaving()],
@@ -182,15 +184,18 @@ class Transport:
         self.requests += 1
         leaving = _Leaving(on_leaving)
         try:
-            async with self._session.request(
-                method,
-                url,
-                headers=all_headers,
-                data=json_body if json_body is not None else form,
-                allow_redirects=False,
-                proxy=self._proxy,
-                trace_request_ctx=leaving,
-            ) as response:
+            async with (
+                _answer_within(self.endpoint.timeout_s),
+                self._session.request(
+                    method,
+                    url,
+                    headers=all_headers,
+                    data=json_body if json_body is not None else form,
+                    allow_redirects=False,
+                    proxy=self._proxy,
+                    trace_request_ctx=leaving,
+                ) as response,
+            ):
                 body = bytearray()
                 async for chunk in response.content.iter_any():
                     body += chunk
@@ -206,6 +211,34 @@ class Transport:
                 raise TransientError(f"FeedAMP cannot be reached ({type(error).__name__}).") from None
             # `from None`: aiohttp's errors contain the request headers and so the token.
             raise UnclearError(f"The answer to {method} was lost ({type(error).__name__}).") from None
+
+
+@asynccontextmanager
+async def _answer_within(seconds: float) -> AsyncIterator[None]:
+    """As `asyncio.timeout`, but starts again if the event loop stood still when the time was over.
+
+    The loop stands still while a step waits for the state database. The answer may have arrived meanwhile; without
+    another chance to read it, the request would be sent a second time.
+    """
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as deadline:
+        timers: list[asyncio.TimerHandle] = []
+
+        def start() -> None:
+            due_at = loop.time() + seconds
+            timers[:] = [loop.call_at(due_at, end, due_at)]
+
+        def end(due_at: float) -> None:
+            if loop.time() - due_at > _STOOD_STILL_S:
+                start()
+            else:
+                deadline.reschedule(loop.time())
+
+        start()
+        try:
+            yield
+        finally:
+            timers[0].cancel()
 
 
 def _proxy(endpoint: Endpoint) -> str | None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 
 from feedamp.errors import BusyError, ConfigurationError
 from feedamp.state.leases import Leases, LeaseTimes
+from feedamp.state.reconnect import LastingTransaction, Patience, connect
 
 HEAD = "0006"
 _MIGRATION_LOCK = 7_236_041  # any constant: the Postgres advisory lock of `upgrade`
@@ -25,13 +26,24 @@ _WRITER_LOCK = 7_236_042  # any other constant: the lock of `begin`
 _CLOCK_CHECK_S = 60.0
 _LOCK_WAIT_S = 60
 _UPGRADE_WAIT_S = 3
+# How long a transaction waits for a server that is away: longer than a restart or a failover takes.
+STORE_AWAY_S = 120.0
+_SLOW_ANSWER_S = 1.0  # the clock is asked again if the answer took longer
 # One round trip; the timeouts apply to this transaction only. If a machine is lost in the middle of a transaction, the
-# others can continue after the timeout.
+# others can continue after the timeout. The last value is the transaction's id.
 _TAKE_WRITER_LOCK = sa.select(
     sa.func.set_config("lock_timeout", f"{_LOCK_WAIT_S}s", True),
     sa.func.set_config("idle_in_transaction_session_timeout", f"{_LOCK_WAIT_S}s", True),
     sa.func.pg_advisory_xact_lock(_WRITER_LOCK),
+    sa.cast(sa.func.pg_current_xact_id(), sa.Text),
 )
+# A server whose machine is lost is noticed after a minute instead of the system's default of two hours.
+_LIBPQ_TIMEOUTS = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+}
 
 
 class State:
@@ -40,6 +52,9 @@ class State:
     No other transaction writes between the reads and the writes of one transaction: SQLite begins each with `BEGIN
     IMMEDIATE`, Postgres takes an advisory lock. `SELECT … FOR UPDATE` is not enough: it does nothing on SQLite, and it
     cannot lock rows that do not exist yet.
+
+    On a server, transactions outlive its restart: they wait for it up to `STORE_AWAY_S` and then continue, or raise
+    `StoreAwayError`.
     """
 
     def __init__(
@@ -49,7 +64,15 @@ class State:
         clock: Callable[[], datetime] | None = None,
         upgrade: bool = True,
         lease_times: LeaseTimes = LeaseTimes(),  # noqa: B008 - frozen
+        opening_patience_s: float = STORE_AWAY_S,
+        before_new: Callable[[], None] = lambda: None,
     ) -> None:
+        """Opens the database.
+
+        Args:
+            opening_patience_s: how long to wait for its server now; 0 raises the driver's error at once.
+            before_new: called before the schema of a new database is created; may raise to prevent that.
+        """
         self.url = sa.make_url(url)
         self._clock = clock
         self._offset = timedelta()
@@ -62,12 +85,17 @@ class State:
                 "state_url names no driver; write postgresql+psycopg:// (SQLAlchemy's default changed)."
             )
         self.engine = _make_engine(self.url)
-        if upgrade:  # `feedamp db current` only reads
-            try:
+        self._before_new = before_new
+        self._patience_s = opening_patience_s
+        try:
+            with self._connect():
+                pass
+            if upgrade:  # `feedamp db current` only reads
                 self.upgrade()
-            except BaseException:
-                self.close()  # the caller gets no object to close
-                raise
+        except BaseException:
+            self.close()  # the caller gets no object to close
+            raise
+        self._patience_s = STORE_AWAY_S
 
     @property
     def is_sqlite(self) -> bool:
@@ -80,35 +108,49 @@ class State:
 
         With `alone=False`, Postgres does not wait for other writers; this is safe for a single atomic statement only.
         """
-        with self.engine.begin() as connection:
-            if alone and not self.is_sqlite:
-                connection.execute(_TAKE_WRITER_LOCK)
-            yield connection
+        if self.is_sqlite:
+            with self.engine.begin() as connection:
+                yield connection
+            return
+        transaction = self._lasting(begins_with=_TAKE_WRITER_LOCK if alone else None)
+        try:
+            yield cast("Connection", transaction)
+            transaction.commit()
+        finally:
+            transaction.close()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A consistent, read-only view; does not wait for writers."""
-        options: dict[str, Any] = {"feedamp_reading": True}
-        if not self.is_sqlite:  # by default, Postgres gives each statement a new snapshot
-            options["isolation_level"] = "REPEATABLE READ"
-        with self.engine.connect().execution_options(**options) as connection:
-            yield connection
+        if self.is_sqlite:
+            with self.engine.connect().execution_options(feedamp_reading=True) as connection:
+                yield connection
+            return
+        # By default, Postgres gives each statement a new snapshot.
+        transaction = self._lasting(isolation_level="REPEATABLE READ")
+        try:
+            yield cast("Connection", transaction)
+        finally:
+            transaction.close()
 
     def now(self) -> datetime:
         """The current time in UTC by the state database's clock, which is the same for all machines (promise 4)."""
         if self._clock is not None:
             return self._clock()
         if not self.is_sqlite and time.monotonic() >= self._offset_until:
-            with self.engine.connect() as connection:
-                before = datetime.now(UTC)
-                theirs = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
-                self._offset = theirs.astimezone(UTC) - before
+            for _ in range(3):
+                with self.read() as connection:
+                    before, asked_at = datetime.now(UTC), time.monotonic()
+                    theirs = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+                    self._offset = theirs.astimezone(UTC) - before
+                if time.monotonic() - asked_at < _SLOW_ANSWER_S:  # otherwise the offset includes the wait
+                    break
             self._offset_until = time.monotonic() + _CLOCK_CHECK_S
         return datetime.now(UTC) + self._offset
 
     def current_revision(self) -> str | None:
         """The newest migration of the database; None before the first."""
-        with self.engine.connect() as connection:
+        with self._connect() as connection:
             if not sa.inspect(connection).has_table("feedamp_alembic_version"):
                 return None
             row = connection.execute(sa.text("SELECT version_num FROM feedamp_alembic_version")).first()
@@ -129,6 +171,8 @@ class State:
                 return
             if current is not None and current > HEAD:
                 raise ConfigurationError("The state database belongs to a newer version of this package.")
+            if current is None:
+                self._before_new()
             # Imported late: only the first run of a new version needs it.
             from alembic import command
             from alembic.config import Config
@@ -156,6 +200,12 @@ class State:
         """Closes all connections."""
         self.leases.close()
         self.engine.dispose()
+
+    def _connect(self, **options: Any) -> Connection:
+        return connect(self.engine, Patience(self._patience_s), **options)
+
+    def _lasting(self, **options: Any) -> LastingTransaction:
+        return LastingTransaction(self.engine, Patience(self._patience_s), **options)
 
     def _prepare_file(self) -> None:
         path = self.url.database
@@ -195,7 +245,12 @@ def _use_write_ahead_log(cursor: sqlite3.Cursor) -> None:
 def _make_engine(url: sa.URL) -> Engine:
     # SQLAlchemy's errors quote statements and end up in logs; parameters may be tokens and customer data (promise 9).
     if url.get_backend_name() != "sqlite":
-        return _escape_nul(sa.create_engine(url, pool_pre_ping=True, hide_parameters=True))
+        timeouts = {}
+        if url.get_driver_name() in ("psycopg", "psycopg2"):
+            timeouts = {name: value for name, value in _LIBPQ_TIMEOUTS.items() if name not in url.query}
+        return _escape_nul(
+            sa.create_engine(url, pool_pre_ping=True, hide_parameters=True, connect_args=timeouts)
+        )
     engine = sa.create_engine(url, connect_args={"timeout": _LOCK_WAIT_S}, hide_parameters=True)
 
     @sa.event.listens_for(engine, "connect")

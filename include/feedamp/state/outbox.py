@@ -16,6 +16,7 @@ from feedamp.money import fitted
 from feedamp.state.schema import outbox
 from feedamp.tables import LAKE_TABLES, RECORDED_AT, Row, Rows, Type, refuse_misfit
 
+_ROWS_PER_QUERY = 1_000
 _FROM_JSON: dict[Type, Callable[[str], object]] = {
     Type.TIMESTAMP: datetime.fromisoformat,
     Type.DATE: date.fromisoformat,
@@ -96,16 +97,25 @@ def unclaim(connection: Connection, manifest: str) -> None:
 
 def claimed_rows(connection: Connection, manifest: str) -> Iterator[tuple[str, Row]]:
     """(table, row) of the rows claimed for a manifest, oldest first."""
-    query = sa.select(outbox).where(outbox.c.manifest == manifest).order_by(outbox.c.id)
-    for entry in connection.execute(query, execution_options={"yield_per": 1_000}):
-        yield entry.table_name, {**_typed(entry.table_name, entry.payload), RECORDED_AT: entry.recorded_at}
+    yield from _rows(connection, outbox.c.manifest == manifest)
 
 
 def waiting_rows(connection: Connection, tables: Sequence[str]) -> Iterator[tuple[str, Row]]:
     """(table, row) of all rows of the named tables in the outbox, claimed or not."""
-    query = sa.select(outbox).where(outbox.c.table_name.in_(list(tables)))
-    for entry in connection.execute(query, execution_options={"yield_per": 1_000}):
-        yield entry.table_name, {**_typed(entry.table_name, entry.payload), RECORDED_AT: entry.recorded_at}
+    yield from _rows(connection, outbox.c.table_name.in_(list(tables)))
+
+
+def _rows(connection: Connection, which: sa.ColumnElement[bool]) -> Iterator[tuple[str, Row]]:
+    """Oldest first, a portion at a time: a cursor of the server would not outlive a lost connection."""
+    last_id = 0
+    query = sa.select(outbox).where(which).order_by(outbox.c.id).limit(_ROWS_PER_QUERY)
+    while entries := connection.execute(query.where(outbox.c.id > last_id)).all():
+        for entry in entries:
+            yield (
+                entry.table_name,
+                {**_typed(entry.table_name, entry.payload), RECORDED_AT: entry.recorded_at},
+            )
+        last_id = entries[-1].id
 
 
 def remove(connection: Connection, manifest: str) -> None:

@@ -201,7 +201,7 @@ class DuckDbEngine:
                 self._set_memory(f"{ENOUGH_BYTES}B")
                 self._more_memory = most_memory
 
-    def has_more_memory_for(self, error: Exception) -> bool:
+    def recovers_from(self, error: Exception) -> bool:
         """Raises the limit to `most_memory`, once, if the error is a lack of memory."""
         if not isinstance(error, duckdb.OutOfMemoryException) or self._more_memory is None:
             return False

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 
 from feedamp.tables import Row, Table, Type
 
 META = "feedamp_meta"  # the schema of the merge's bookkeeping tables
+_Result = TypeVar("_Result")
 
 
 class Engine(Protocol):
@@ -36,8 +37,8 @@ class Engine(Protocol):
         Types are those of `Table.lake_schema`. An implementation must not hold all rows in memory.
         """
 
-    def has_more_memory_for(self, error: Exception) -> bool:
-        """Raises the memory limit and returns True if the failed transaction should be tried again with more memory."""
+    def recovers_from(self, error: Exception) -> bool:
+        """Removes the cause of a transaction's failure, such as a lost connection; True if it should be tried again."""
 
     def relations(self, schema: str) -> dict[str, dict[str, str]]:
         """Tables and views of a schema, each with its columns in order and their types; empty if the schema does not exist."""
@@ -47,3 +48,14 @@ class Engine(Protocol):
 
     def users_of(self, schema: str, relation: str) -> list[str]:
         """Views of other users that prevent a change of the relation."""
+
+
+def in_transaction(engine: Engine, work: Callable[[], _Result]) -> _Result:
+    """The result of `work` in one transaction; both are repeated while the engine recovers from the error."""
+    while True:
+        try:
+            with engine.transaction():
+                return work()
+        except Exception as error:
+            if not engine.recovers_from(error):
+                raise

@@ -19,7 +19,7 @@ from feedamp.tables import (
     Table,
     Type,
 )
-from feedamp.warehouse.engine import META, Engine
+from feedamp.warehouse.engine import META, Engine, in_transaction
 
 _PLACE = Column("expected_place", Type.INTEGER, "Position of the row among the expected rows.")
 _ORDERS_COMPARED_AT_ONCE = 200_000
@@ -41,7 +41,8 @@ def absent(engine: Engine, table: Table, rows: Sequence[Row]) -> list[Row]:
         f"stored.{column.name} {'=' if column.name in table.key else 'IS NOT DISTINCT FROM'} expected.{column.name}"
         for column in columns
     )
-    with engine.transaction():
+
+    def lacking() -> list[Row]:
         engine.stage(staged, part, pa.RecordBatchReader.from_batches(schema, [batch]))
         found = engine.rows(
             f"SELECT expected.{_PLACE.name} AS place FROM {staged} expected "
@@ -49,25 +50,24 @@ def absent(engine: Engine, table: Table, rows: Sequence[Row]) -> list[Row]:
         )
         return [rows[place] for place in sorted(row["place"] for row in found)]
 
+    return in_transaction(engine, lacking)
+
 
 def torn_orders(engine: Engine, seller_ids: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     """(table, seller_id, mp_order_number) where the units in a table differ from the totals of the order.
 
     Only for the named sellers, or for all if none are named.
     """
-    with engine.transaction():
-        sizes = {
-            row["seller_id"]: row["orders"]
-            for row in engine.rows(
-                f"SELECT seller_id, count(*) AS orders FROM {SCHEMA}.{ORDERS.name} GROUP BY seller_id"
-            )
-            if not seller_ids or row["seller_id"] in seller_ids
-        }
+    sizes = {
+        row["seller_id"]: row["orders"]
+        for row in _found(
+            engine, f"SELECT seller_id, count(*) AS orders FROM {SCHEMA}.{ORDERS.name} GROUP BY seller_id"
+        )
+        if not seller_ids or row["seller_id"] in seller_ids
+    }
     for some in _seller_batches(sizes):
         places = ", ".join(f"${at + 1}" for at in range(len(some)))
-        with engine.transaction():
-            found = list(engine.rows(_torn(f"seller_id IN ({places})"), some))
-        for row in found:
+        for row in _found(engine, _torn(f"seller_id IN ({places})"), some):
             for table in (ORDER_LINES.name, SHIPMENTS.name, CANCELLATIONS.name):
                 if row[f"{table}_differ"]:
                     yield table, row["seller_id"], row["mp_order_number"]
@@ -75,8 +75,7 @@ def torn_orders(engine: Engine, seller_ids: Sequence[str]) -> Iterator[tuple[str
 
 def loaded_manifests(engine: Engine) -> set[str]:
     """Paths of the merged manifests."""
-    with engine.transaction():
-        return {row["path"] for row in engine.rows(f"SELECT path FROM {META}.loaded_manifests")}
+    return {row["path"] for row in _found(engine, f"SELECT path FROM {META}.loaded_manifests")}
 
 
 def digests(engine: Engine, table: Table) -> dict[str, tuple[int, int]]:
@@ -94,8 +93,7 @@ def digests(engine: Engine, table: Table) -> dict[str, tuple[int, int]]:
         f"SELECT seller, count(*) AS found, CAST(sum({' + '.join(digits)}) AS BIGINT) AS hashes "
         f"FROM (SELECT {_seller(table)} AS seller, {md5} AS hash FROM {SCHEMA}.{table.name}) hashed GROUP BY seller"
     )
-    with engine.transaction():
-        return {row["seller"]: (row["found"], row["hashes"]) for row in engine.rows(query)}
+    return {row["seller"]: (row["found"], row["hashes"]) for row in _found(engine, query)}
 
 
 def row_keys(engine: Engine, table: Table, seller_id: str, after: Sequence[Any], limit: int) -> list[Row]:
@@ -110,8 +108,11 @@ def row_keys(engine: Engine, table: Table, seller_id: str, after: Sequence[Any],
         f"SELECT {', '.join(_compared(table))} FROM {SCHEMA}.{table.name} WHERE {_seller(table)} = $1 {beyond} "
         f"ORDER BY {key} LIMIT {limit}"
     )
-    with engine.transaction():
-        return list(engine.rows(query, [seller_id, *after]))
+    return _found(engine, query, [seller_id, *after])
+
+
+def _found(engine: Engine, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+    return in_transaction(engine, lambda: list(engine.rows(sql, parameters)))
 
 
 def _compared(table: Table) -> tuple[str, ...]:
@@ -130,9 +131,8 @@ def counts(engine: Engine) -> dict[str, dict[str, int]]:
         ("closed", f"{SCHEMA}.closures"),
         ("findings", f"{SCHEMA}.findings"),
     ):
-        with engine.transaction():
-            rows = engine.rows(f"SELECT seller_id, count(*) AS found FROM {source} GROUP BY seller_id")
-            found[name] = {row["seller_id"]: row["found"] for row in rows}
+        rows = _found(engine, f"SELECT seller_id, count(*) AS found FROM {source} GROUP BY seller_id")
+        found[name] = {row["seller_id"]: row["found"] for row in rows}
     return found
 
 

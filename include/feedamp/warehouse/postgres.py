@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from adbc_driver_manager import dbapi
 
-from feedamp.errors import BusyError, IncompleteError
+from feedamp.errors import BusyError, IncompleteError, StoreAwayError
 from feedamp.lake.store import Lake
 from feedamp.tables import CHILDREN, RECORDED_AT, TABLES, Row, Table, Type
-from feedamp.warehouse.engine import META
+from feedamp.warehouse.engine import META, in_transaction
 from feedamp.warehouse.postgres_address import PostgresAddress, safe_error
 from feedamp.warehouse.session import Session
 from feedamp.warehouse.structure import prepare
 from feedamp.warehouse.views import VIEWS
 
+log = logging.getLogger(__name__)
+# How long a session waits for a server that is away, and how often it connects again after lost connections.
+AWAY_S = 120.0
+_MOST_LOSSES = 5
 _LOADER_LOCK = 7_236_051  # the loader's advisory lock: any constant that the state's locks do not use
+_Result = TypeVar("_Result")
 _TYPES = {
     Type.TEXT: "TEXT",
     Type.INTEGER: "BIGINT",
@@ -55,12 +61,14 @@ class PostgresWarehouse:
         address: PostgresAddress,
         *,
         lock_wait_s: float = 120.0,
+        away_s: float = AWAY_S,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
         tables: Mapping[str, Table] = TABLES,
     ) -> None:
         self.address = address
         self.lock_wait_s = lock_wait_s
+        self._away_s = away_s
         self._sleep = sleep
         self._monotonic = monotonic
         self._tables = tables
@@ -74,18 +82,33 @@ class PostgresWarehouse:
     def session(self, *, wait_s: float | None = None) -> Iterator[Session]:
         """Connects, waiting up to `wait_s` (`lock_wait_s` if None) for another loader.
 
-        The lock ends with the connection.
+        The lock ends with the connection. If the connection is lost, the session waits for the server, connects again,
+        takes the lock again and repeats the transaction.
 
         Raises:
             BusyError: another process loads; the message names it.
-            TransientError: the server cannot be reached, or the connection was lost.
+            StoreAwayError: the server could not be reached for too long.
             ConfigurationError: the server refuses the user or a statement.
         """
-        engine = PostgresEngine(self.address)
+        lock_wait_s = self.lock_wait_s if wait_s is None else wait_s
+
+        def opened() -> PostgresEngine:
+            engine = PostgresEngine(self.address)
+            try:
+                self._take_lock(engine, lock_wait_s)
+            except BaseException:
+                engine.close()
+                raise
+            return engine
+
+        def reconnect() -> None:
+            engine.open()
+            self._take_lock(engine, lock_wait_s)
+
+        engine = self._once_there(opened)
+        engine.reconnect = lambda: self._once_there(reconnect)
         try:
-            self._take_lock(engine, self.lock_wait_s if wait_s is None else wait_s)
-            with engine.transaction():
-                prepare(engine, self._tables, VIEWS)
+            in_transaction(engine, lambda: prepare(engine, self._tables, VIEWS))
             yield Session(engine, self._tables)
         finally:
             engine.close()
@@ -99,6 +122,21 @@ class PostgresWarehouse:
         """
         with self.session() as session:
             return session.replace_all(lake)
+
+    def _once_there(self, connect: Callable[[], _Result]) -> _Result:
+        """The result of `connect`, once the server accepts a connection."""
+        give_up_at = self._monotonic() + self._away_s
+        is_logged = False
+        while True:
+            try:
+                return connect()
+            except StoreAwayError as error:
+                if self._monotonic() >= give_up_at:
+                    raise
+                if not is_logged:
+                    log.warning("%s Waiting for it.", error)
+                is_logged = True
+            self._sleep(0.5)
 
     def _take_lock(self, engine: PostgresEngine, wait_s: float) -> None:
         give_up_at = self._monotonic() + wait_s
@@ -133,9 +171,16 @@ class PostgresEngine:
         from adbc_driver_postgresql import dbapi as driver
 
         self._address = address
+        self._driver = driver
+        self._losses = 0
+        self.reconnect: Callable[[], None] | None = None  # what `recovers_from` does about a lost connection
+        self.open()
+
+    def open(self) -> None:
+        """Connects; a new connection has no temporary tables and no lock."""
         self._scratches: dict[str, str] = {}  # columns of the temporary tables, by name
         with self._translated():
-            self._connection = driver.connect(address.conninfo)
+            self._connection = self._driver.connect(self._address.conninfo)
             self._cursor = self._connection.cursor()
         with self.transaction():
             for statement in ("SET TimeZone = 'UTC'", *_KEEPALIVE.split("; ")):
@@ -143,9 +188,9 @@ class PostgresEngine:
 
     def close(self) -> None:
         """Closes the connection, which releases the lock and drops temporary tables."""
-        try:
+        with suppress(dbapi.Error):  # a lost one cannot be closed properly
             self._cursor.close()
-        finally:
+        with suppress(dbapi.Error):
             self._connection.close()
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
@@ -207,9 +252,14 @@ class PostgresEngine:
             raise IncompleteError(f"The server took {copied} of {given} rows of {table.name}.")
         self.execute(f"ANALYZE pg_temp.{name}")
 
-    def has_more_memory_for(self, error: Exception) -> bool:
-        """Always False: the server manages its own memory."""
-        return False
+    def recovers_from(self, error: Exception) -> bool:
+        """Connects again if the connection is lost; a statement that ends the server every time is given up."""
+        if not isinstance(error, StoreAwayError) or self.reconnect is None or self._losses >= _MOST_LOSSES:
+            return False
+        self._losses += 1
+        self.close()
+        self.reconnect()
+        return True
 
     def relations(self, schema: str) -> dict[str, dict[str, str]]:
         """Tables and views with their columns and types."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from adbc_driver_manager import dbapi
 
-from feedamp.errors import ConfigurationError, FeedAmpError, TransientError
+from feedamp.errors import ConfigurationError, FeedAmpError, StoreAwayError, TransientError
 
 _ABOUT_VALUES = ("21", "22", "23")  # SQLSTATE classes whose messages quote rows
 _PRIMARY: tuple[Any, ...] = (
@@ -19,6 +19,7 @@ _PRIMARY: tuple[Any, ...] = (
 )  # declared as text, delivered as bytes
 _PASSING = ("starting up", "shutting down", "too many", "remaining connection slots", "recovery")
 _TRANSIENT = ("08", "40", "53", "55", "57", "58")
+_AWAY = ("08", "57P")  # the connection broke, or the server is shutting down or starting up
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ def safe_error(address: PostgresAddress, error: dbapi.Error) -> FeedAmpError:
     if not state:
         return _unreachable(where, str(error), address.password)
     if state.startswith(_TRANSIENT):
-        return TransientError(f"{where} could not complete a statement ({state}): {reason}", retry_after_s=60)
+        kind = StoreAwayError if state.startswith(_AWAY) else TransientError
+        return kind(f"{where} could not complete a statement ({state}): {reason}", retry_after_s=60)
     if state.startswith(_ABOUT_VALUES):
         return FeedAmpError(f"{where} cannot take a value (SQLSTATE {state}); nothing was changed.")
     return ConfigurationError(f"{where} refuses a statement (SQLSTATE {state}): {reason}")
@@ -72,8 +74,8 @@ def _unreachable(where: str, text: str, password: str) -> FeedAmpError:
     """The error of a failed or lost connection; quotes libpq's message of a failed one, unless it contains the password."""
     lines = text.strip().splitlines()
     if "Failed to connect" not in text or (password and password in text):
-        return TransientError(f"{where} closed the connection.", retry_after_s=60)
+        return StoreAwayError(f"{where} closed the connection.", retry_after_s=60)
     reason = lines[-1].rpartition("failed: ")[2].strip()
     if reason.startswith("FATAL") and not any(word in reason for word in _PASSING):
         return ConfigurationError(f"{where} refuses the connection: {reason.removeprefix('FATAL:').strip()}.")
-    return TransientError(f"{where} cannot be reached: {reason}.", retry_after_s=60)
+    return StoreAwayError(f"{where} cannot be reached: {reason}.", retry_after_s=60)

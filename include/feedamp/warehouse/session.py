@@ -13,7 +13,7 @@ from feedamp.lake.schema_evolution import LakeFiles
 from feedamp.lake.store import Lake
 from feedamp.tables import ORDERS, SCHEMA, Row, Table
 from feedamp.warehouse import merge, missing_rows
-from feedamp.warehouse.engine import META, Engine
+from feedamp.warehouse.engine import META, Engine, in_transaction
 
 log = logging.getLogger(__name__)
 ORDERS_PER_QUERY = 500
@@ -35,13 +35,7 @@ class Session:
         Raises:
             IncompleteError: one of its files is missing or cannot be read; nothing was changed.
         """
-        while True:
-            try:
-                with self._engine.transaction():
-                    return self._merge(lake, manifest)
-            except Exception as error:
-                if not self._engine.has_more_memory_for(error):
-                    raise
+        return in_transaction(self._engine, lambda: self._merge(lake, manifest))
 
     def load_all(self, lake: Lake) -> int:
         """Merges every manifest of the lake, oldest first, each in its own transaction; returns how many.
@@ -61,17 +55,14 @@ class Session:
             IncompleteError: a file of the lake is missing or cannot be read; earlier manifests are loaded.
         """
         for some, places in _in_parts(orders):
-            with self._engine.transaction():
-                self._engine.execute(
-                    f"DELETE FROM {META}.order_versions WHERE (seller_id, mp_order_number) IN ({places})",
-                    some,
-                )
+            self._execute(
+                f"DELETE FROM {META}.order_versions WHERE (seller_id, mp_order_number) IN ({places})", some
+            )
 
         def reload(lake: Lake, manifest: Manifest) -> bool:
             if not any(file.table in tables for file in manifest.files):
                 return False
-            with self._engine.transaction():
-                self._engine.execute(f"DELETE FROM {META}.loaded_manifests WHERE path = $1", [manifest.path])
+            self._execute(f"DELETE FROM {META}.loaded_manifests WHERE path = $1", [manifest.path])
             return self.load(lake, manifest)
 
         self._each(lake, reload)
@@ -103,15 +94,11 @@ class Session:
     def rows(self, table: str, columns: Sequence[str], keys: Sequence[tuple[str, str]]) -> Iterator[Row]:
         """The named columns of a table with an order key, for orders by (seller_id, mp_order_number)."""
         for some, places in _in_parts(keys):
-            with self._engine.transaction():
-                found = list(
-                    self._engine.rows(
-                        f"SELECT {', '.join(columns)} FROM {SCHEMA}.{table} "
-                        f"WHERE (seller_id, mp_order_number) IN ({places})",
-                        some,
-                    )
-                )
-            yield from found
+            yield from self._found(
+                f"SELECT {', '.join(columns)} FROM {SCHEMA}.{table} "
+                f"WHERE (seller_id, mp_order_number) IN ({places})",
+                some,
+            )
 
     def purchased(
         self, seller_ids: Sequence[str], start: datetime, end: datetime
@@ -120,14 +107,11 @@ class Session:
         for first in range(0, len(seller_ids), ORDERS_PER_QUERY):
             part = seller_ids[first : first + ORDERS_PER_QUERY]
             places = ", ".join(f"${at}" for at in range(3, len(part) + 3))
-            with self._engine.transaction():
-                found = list(
-                    self._engine.rows(
-                        f"SELECT seller_id, mp_order_number FROM {SCHEMA}.{ORDERS.name} WHERE purchase_date >= $1 "
-                        f"AND purchase_date < $2 AND seller_id IN ({places}) ORDER BY seller_id, mp_order_number",
-                        [start, end, *part],
-                    )
-                )
+            found = self._found(
+                f"SELECT seller_id, mp_order_number FROM {SCHEMA}.{ORDERS.name} WHERE purchase_date >= $1 "
+                f"AND purchase_date < $2 AND seller_id IN ({places}) ORDER BY seller_id, mp_order_number",
+                [start, end, *part],
+            )
             yield from ((row["seller_id"], row["mp_order_number"]) for row in found)
 
     def absent(self, table: str, rows: Sequence[Row]) -> list[Row]:
@@ -153,6 +137,12 @@ class Session:
     def counts(self) -> dict[str, dict[str, int]]:
         """Numbers of placed orders (`placed`), closures (`closed`) and `findings`, each by seller."""
         return missing_rows.counts(self._engine)
+
+    def _found(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
+        return in_transaction(self._engine, lambda: list(self._engine.rows(sql, parameters)))
+
+    def _execute(self, sql: str, parameters: Sequence[Any]) -> None:
+        in_transaction(self._engine, lambda: self._engine.execute(sql, parameters))
 
     def _merge(self, lake: Lake, manifest: Manifest) -> bool:
         files = LakeFiles(lake, manifest)

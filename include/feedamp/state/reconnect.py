@@ -1,0 +1,294 @@
+"""Transactions on a database server that outlive its restart.
+
+A `with` block cannot be run again, but what it has executed can. If the connection breaks, the statements are executed
+again in a new transaction, and their answers are compared with the first ones. If all are equal, the block would have
+done the same, so it continues. If one differs, another transaction came in between, and the block fails.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, CursorResult, Dialect, Engine
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionError
+
+from feedamp.errors import StoreAwayError, TransientError
+
+log = logging.getLogger(__name__)
+TRIED_EVERY_S = 0.25
+# Only answers of transactions with up to this many rows are remembered, so that memory does not grow (promise 11).
+_ROWS_REMEMBERED = 20_000
+_PASSING = (
+    "starting up",
+    "shutting down",
+    "recovery",
+    "too many",
+    "remaining connection slots",
+    "not yet accepting",
+)
+
+
+class Patience:
+    """The time that one transaction may spend on waiting for its server, from the first failure on."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._ends_at: float | None = None
+
+    def wait_after(self, error: Exception) -> None:
+        """Sleeps for a moment before the next attempt.
+
+        Raises:
+            StoreAwayError: the time is over. Without any patience, the error itself is raised.
+        """
+        if not self._seconds:
+            raise error
+        if self._ends_at is None:
+            self._ends_at = time.monotonic() + self._seconds
+            log.warning("The state database does not answer (%s); waiting for it.", _reason(error))
+        if time.monotonic() >= self._ends_at:
+            raise StoreAwayError(
+                f"The state database has not answered for {self._seconds:.0f} s: {_reason(error)}",
+                retry_after_s=60,
+            ) from error
+        time.sleep(TRIED_EVERY_S)
+
+
+def connect(engine: Engine, patience: Patience, **options: Any) -> Connection:
+    """A connection, once the server accepts one.
+
+    Raises:
+        StoreAwayError: it accepted none for too long.
+        OperationalError: it refuses the user, the password or the database.
+    """
+    while True:
+        try:
+            return engine.connect().execution_options(**options)
+        except (OperationalError, InterfaceError, NoConnectionError) as error:
+            if _is_refusal(error):
+                raise
+            patience.wait_after(error)
+
+
+@dataclass(frozen=True)
+class _Played:
+    """A statement that was executed, and its answer; `rows` is the driver's result, None if there is none to compare."""
+
+    statement: sa.Executable
+    parameters: Any
+    has_rows: bool
+    count: int
+    rows: Any
+
+    def has_answer_of(self, other: _Played) -> bool:
+        if (self.has_rows, self.count) != (other.has_rows, other.count):
+            return False
+        return not self.has_rows or _values(self.rows) == _values(other.rows)
+
+
+class LastingTransaction:
+    """One transaction, on as many connections as it takes; offers what this package uses of `Connection`.
+
+    `begins_with` is executed first on each connection; it returns the transaction's id, by which the server can say
+    after a restart whether it was committed.
+    """
+
+    def __init__(
+        self, engine: Engine, patience: Patience, *, begins_with: sa.Executable | None = None, **options: Any
+    ) -> None:
+        self._engine = engine
+        self._patience = patience
+        self._begins_with = begins_with
+        self._options = options
+        self._played: list[_Played] = []
+        self._rows = 0
+        self._is_repeatable = True
+        self._failure: TransientError | None = None  # once set, nothing more is executed or committed
+        self._savepoints = 0
+        self._connection = self._opened()
+
+    @property
+    def dialect(self) -> Dialect:
+        """The dialect of the engine."""
+        return self._engine.dialect
+
+    def execute(
+        self, statement: sa.Executable, parameters: Any = None, *, execution_options: Any = None
+    ) -> CursorResult[Any]:
+        """As `Connection.execute`.
+
+        Raises:
+            StoreAwayError: the server was away for too long.
+            TransientError: the connection broke, and the state has changed since the transaction began.
+        """
+        while True:
+            self._raise_failure()
+            try:
+                result = self._connection.execute(
+                    statement, parameters, execution_options=execution_options or {}
+                )
+            except DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+                self._play_again(error)
+            else:
+                self._remember(_played(statement, parameters, result))
+                return result
+
+    @contextmanager
+    def begin_nested(self) -> Iterator[None]:
+        """A savepoint: rolls back to it on an exception."""
+        self._savepoints += 1
+        name = f"feedamp_{self._savepoints}"
+        self.execute(sa.text(f"SAVEPOINT {name}"))
+        begun = len(self._played)
+        try:
+            yield
+        except BaseException:
+            if self._failure is None:
+                del self._played[begun:]
+                self.execute(sa.text(f"ROLLBACK TO SAVEPOINT {name}"))
+            raise
+        self.execute(sa.text(f"RELEASE SAVEPOINT {name}"))
+
+    def commit(self) -> None:
+        """Commits. If the answer is lost, asks the server whether the transaction was committed; if not, repeats it."""
+        while True:
+            self._raise_failure()
+            try:
+                self._connection.commit()
+            except DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+                if self._was_committed():
+                    return
+                self._play_again(error)
+            else:
+                return
+
+    def close(self) -> None:
+        """Rolls back what is not committed, and returns the connection to the pool."""
+        with suppress(DBAPIError):  # a broken connection has ended the transaction
+            self._connection.close()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _opened(self) -> Connection:
+        """A connection on which the transaction has begun."""
+        while True:
+            connection = connect(self._engine, self._patience, **self._options)
+            try:
+                self._id = None
+                if self._begins_with is not None:
+                    self._id = connection.execute(self._begins_with).one()[-1]
+            except BaseException as error:
+                with suppress(DBAPIError):
+                    connection.close()
+                if not isinstance(error, DBAPIError) or not (
+                    error.connection_invalidated or _is_lock_timeout(error)
+                ):
+                    raise
+                self._patience.wait_after(error)
+            else:
+                return connection
+
+    def _remember(self, played: _Played) -> None:
+        if played.has_rows:
+            self._rows += played.count
+        if (played.has_rows and played.rows is None) or self._rows > _ROWS_REMEMBERED:
+            self._is_repeatable = False
+            self._played.clear()
+        if self._is_repeatable:
+            self._played.append(played)
+
+    def _play_again(self, error: DBAPIError) -> None:
+        """Executes all statements so far in a new transaction, and compares their answers."""
+        try:
+            while not self._is_played_again(error):
+                pass
+        except TransientError as failure:
+            self._failure = failure
+            raise
+
+    def _is_played_again(self, error: DBAPIError) -> bool:
+        """False if the new connection broke as well."""
+        self.close()
+        if not self._is_repeatable:
+            raise StoreAwayError(
+                "The connection to the state database broke; nothing of this transaction was stored.",
+                retry_after_s=10,
+            ) from error
+        self._patience.wait_after(error)
+        self._connection = self._opened()
+        try:
+            for before in self._played:
+                result = self._connection.execute(before.statement, before.parameters)
+                if not before.has_answer_of(_played(before.statement, before.parameters, result)):
+                    raise TransientError(
+                        "The connection to the state database broke, and another process has changed what this "
+                        "transaction read; nothing of it was stored.",
+                        retry_after_s=10,
+                    ) from error
+        except DBAPIError as again:
+            if not again.connection_invalidated:
+                raise
+            return False
+        return True
+
+    def _was_committed(self) -> bool:
+        """What the server says about a transaction whose commit got no answer; False if nothing is known of it."""
+        if self._id is None:
+            return False
+        # An error, if the server lost it in the crash and has not reached its id again.
+        status = sa.text("SELECT pg_xact_status(CAST(:id AS xid8))").bindparams(id=self._id)
+        while True:
+            try:
+                with connect(self._engine, self._patience) as connection:
+                    found = connection.execute(status).scalar_one()
+                if found != "in progress":  # the old connection's process may still be at it
+                    return bool(found == "committed")
+                error: Exception = TimeoutError("the outcome of a transaction is not known yet")
+            except DBAPIError as broken:
+                if not broken.connection_invalidated:
+                    return False
+                error = broken
+            self._patience.wait_after(error)
+
+
+def _played(statement: sa.Executable, parameters: Any, result: CursorResult[Any]) -> _Played:
+    has_rows = result.returns_rows
+    rows = getattr(result.cursor, "pgresult", None) if has_rows else None
+    return _Played(statement, parameters, has_rows, result.rowcount, rows)
+
+
+def _values(rows: Any) -> list[tuple[bytes | None, ...]]:
+    """The values of a result of psycopg, in an order of their own: without ORDER BY, the server may choose any."""
+    return sorted(
+        (tuple(rows.get_value(row, column) for column in range(rows.nfields)) for row in range(rows.ntuples)),
+        key=repr,
+    )
+
+
+def _is_lock_timeout(error: DBAPIError) -> bool:
+    return type(error.orig).__name__ == "LockNotAvailable"
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether the server answered and will not answer otherwise later: a wrong password, an unknown database."""
+    text = str(getattr(error, "orig", None) or "")
+    return "FATAL" in text and not any(word in text for word in _PASSING)
+
+
+def _reason(error: Exception) -> str:
+    """The first line of the driver's message, which names no value."""
+    lines = str(getattr(error, "orig", None) or error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,131 @@
+"""Transactions of the state continue on a new connection, as if nothing had happened, or say that they cannot."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from feedamp.errors import StoreAwayError, TransientError
+from feedamp.state import State, reconnect
+from feedamp.state.reconnect import Patience
+from feedamp.state.schema import watermarks
+
+NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
+
+
+def put(connection: Connection, seller_id: str) -> None:
+    connection.execute(sa.insert(watermarks).values(seller_id=seller_id, watermark=NOON, moved_at=NOON))
+
+
+def sellers_in(connection: Connection) -> list[str]:
+    return list(connection.execute(sa.select(watermarks.c.seller_id)).scalars())
+
+
+def stored(state: State) -> list[str]:
+    with state.read() as connection:
+        return sorted(sellers_in(connection))
+
+
+def break_connections(url: str) -> None:
+    """All of this database, as a server does that stops."""
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as other:
+        others = "datname = current_database() AND pid <> pg_backend_pid()"
+        other.execute(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {others}")
+
+
+def test_a_transaction_that_breaks_in_the_middle_continues(url: str, state: State) -> None:
+    with state.begin() as connection:
+        put(connection, "S1")
+        read = sellers_in(connection)
+        break_connections(url)
+        put(connection, "S2")
+        with connection.begin_nested():
+            put(connection, "S3")
+            break_connections(url)
+        with suppress(ValueError), connection.begin_nested():
+            put(connection, "S4")
+            break_connections(url)
+            raise ValueError
+        break_connections(url)
+    assert read == ["S1"]
+    assert stored(state) == ["S1", "S2", "S3"]
+
+
+def test_a_view_that_breaks_in_the_middle_continues_unless_it_changed(url: str, state: State) -> None:
+    with state.read() as connection:
+        assert sellers_in(connection) == []
+        break_connections(url)
+        assert sellers_in(connection) == []
+        with state.begin() as writing:
+            put(writing, "S1")
+        break_connections(url)
+        with pytest.raises(TransientError, match="another process has changed"):
+            sellers_in(connection)
+
+
+def test_a_transaction_overtaken_while_its_connection_was_lost_stores_nothing(url: str, state: State) -> None:
+    def read_then_write() -> None:
+        with state.begin() as connection:
+            assert sellers_in(connection) == []
+            break_connections(url)
+            with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as other:
+                other.execute("INSERT INTO watermarks VALUES ('S2', now(), now())")
+            with suppress(
+                TransientError
+            ):  # a block that contains errors must not go on with half of its statements
+                put(connection, "S1")
+            put(connection, "S3")
+
+    with pytest.raises(TransientError, match="another process has changed"):
+        read_then_write()
+    assert stored(state) == ["S2"]
+
+
+@pytest.mark.parametrize("is_committed", [True, False], ids=["after it took effect", "before it took effect"])
+def test_a_commit_whose_answer_is_lost_takes_effect_once(state: State, is_committed: bool) -> None:
+    lost = []
+
+    def lose_the_answer(connection: Connection) -> None:
+        if not lost:
+            lost.append(connection)
+            driver: Any = connection.connection.driver_connection
+            if is_committed:
+                driver.execute("COMMIT")
+            driver.pgconn.finish()
+
+    with state.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE counted (n INTEGER)"))
+    sa.event.listen(state.engine, "commit", lose_the_answer)
+    with state.begin() as connection:
+        connection.execute(sa.text("INSERT INTO counted VALUES (1)"))
+    with state.read() as connection:
+        assert connection.execute(sa.text("SELECT count(*) FROM counted")).scalar_one() == 1
+    assert len(lost) == 1
+
+
+def test_a_server_that_stays_away_ends_the_wait_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconnect, "TRIED_EVERY_S", 0.01)
+    engine = sa.create_engine("postgresql+psycopg://us:sesame@127.0.0.1:1/feedamp")
+    with pytest.raises(StoreAwayError, match="has not answered for 0 s") as away:
+        reconnect.connect(engine, Patience(0.05))
+    assert "sesame" not in str(away.value)
+
+
+@pytest.mark.parametrize(
+    "change", [{"password": "wrong"}, {"database": "nowhere"}], ids=lambda change: next(iter(change))
+)
+def test_no_one_waits_for_a_server_that_refuses(url: str, change: dict[str, Any]) -> None:
+    def forbidden(_seconds: float) -> None:
+        raise AssertionError("waited")
+
+    address = sa.make_url(url).set(**change)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("feedamp.state.reconnect.time.sleep", forbidden)
+        with pytest.raises(sa.exc.OperationalError, match="FATAL"):
+            State(address.render_as_string(hide_password=False))
