@@ -20,8 +20,9 @@ from feedamp.inbox import OrderQuery
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.resources import Resources
-from feedamp.state import State
-from feedamp.state.token_cipher import TokenCipher, key_beside
+from feedamp.state import State, grants, sellers, step_runs
+from feedamp.state.database import STORE_AWAY_S
+from feedamp.state.token_cipher import TokenCipher, key_beside, key_file_of
 from feedamp.warehouse import Warehouse
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp_airflow.account import AirflowConnection, libpq_options, read_account
@@ -30,15 +31,20 @@ from feedamp_airflow.sql_inbox import SqlInbox
 from feedamp_airflow.storages import open_store
 
 LookUp = Callable[[str], AirflowConnection]
+NEW_START = "feedamp init --state"  # recorded as a run, so that the new state does not count as lost
 # How long a task keeps trying to read a connection, and the time between two attempts.
 LOOK_UP_PATIENCE_S, LOOK_UP_PAUSE_S = 60.0, 3.0
 
 
-def make_resources(look_up: LookUp | None = None) -> Resources:
+def make_resources(look_up: LookUp | None = None, *, checks_key: bool = True) -> Resources:
     """Everything a step needs, from the options and connections of this process.
 
+    `checks_key=False` accepts a key that decrypts none of the stored tokens; commands need it to store new ones.
+
     Raises:
-        ConfigurationError: an option or a connection cannot be used.
+        ConfigurationError: an option, a connection or the encryption key cannot be used; or the state is new, although
+            there is a lake or a key file of an earlier one.
+        StoreAwayError: in a task, the server of the state did not answer for too long.
     """
     options = read_options()
     find = look_up or connection_by_id
@@ -46,10 +52,31 @@ def make_resources(look_up: LookUp | None = None) -> Resources:
     journal_url = _journal_url(options, state_url)
     for address in (state_url, options.settings.inbox_url, options.lake_url, journal_url):
         _mask_password(address)
-    key = _encryption_key(options, state_url)
-    mask_secret(key)
-    cipher = TokenCipher(key)
+    lake = Lake(open_store("lake_url", options.lake_url, find))
+    if options.encryption_key:
+        mask_secret(options.encryption_key)
+        TokenCipher(options.encryption_key)  # before the state is opened, which may create it
+    elif not state_url.startswith("sqlite"):
+        raise ConfigurationError(
+            "[feedamp] encryption_key is required when the state is not a SQLite file; make one with "
+            "`python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'`."
+        )
+    state = _open_state(state_url)
+    try:
+        _refuse_unused_state(state, lake)
+        cipher = TokenCipher(options.encryption_key or _key_beside(state, lake))
+        if checks_key:
+            with state.read() as connection:
+                grants.check_key(connection, cipher)
+        return _resources_of(options, find, state, lake, cipher, journal_url)
+    except BaseException:
+        state.close()  # the caller gets no object to close
+        raise
 
+
+def _resources_of(
+    options: Options, find: LookUp, state: State, lake: Lake, cipher: TokenCipher, journal_url: str
+) -> Resources:
     @functools.cache
     def account(conn_id: str) -> FeedAmpAccount:
         found = read_account(find(conn_id))
@@ -57,9 +84,9 @@ def make_resources(look_up: LookUp | None = None) -> Resources:
         return found
 
     return Resources(
-        state=State(state_url),
+        state=state,
         cipher=cipher,
-        lake=Lake(open_store("lake_url", options.lake_url, find)),
+        lake=lake,
         warehouse=make_warehouse(options, find, lock_wait_s=options.duckdb_lock_wait_s),
         settings=options.settings,
         privacy=Privacy(cipher.derived_key("pseudonym") if options.masks_personal_fields else None),
@@ -92,13 +119,90 @@ def make_warehouse(options: Options, find: LookUp, *, lock_wait_s: float) -> War
     )
 
 
-def open_state(*, upgrade: bool = True) -> State:
+def open_state(*, upgrade: bool = True, is_new_start: bool = False) -> State:
     """The state database alone; `upgrade=False` opens it without a schema upgrade.
 
+    With `is_new_start`, a new state is created although a key file of an earlier one exists.
+
     Raises:
-        ConfigurationError: an option or a connection cannot be used.
+        ConfigurationError: an option or a connection cannot be used; or the state is new, although its key file exists.
     """
-    return State(_state_url(read_options(), connection_by_id), upgrade=upgrade)
+    return _open_state(
+        _state_url(read_options(), connection_by_id), upgrade=upgrade, is_new_start=is_new_start
+    )
+
+
+def start_state() -> tuple[State, bool]:
+    """The state of a new start, with its key; and whether it was created now. Safe to repeat.
+
+    Raises:
+        ConfigurationError: the state holds grants, and the key file that decrypts them is missing.
+    """
+    state = open_state(upgrade=False, is_new_start=True)
+    try:
+        is_new = state.current_revision() is None
+        state.upgrade()
+        with state.begin() as connection:
+            step_runs.first_seen(connection, NEW_START, now=state.now())
+        if state.is_sqlite and not read_options().encryption_key:
+            _key_beside(state, None)
+    except BaseException:
+        state.close()
+        raise
+    return state, is_new
+
+
+def _open_state(url: str, *, upgrade: bool = True, is_new_start: bool = False) -> State:
+    def refuse_new() -> None:
+        found = make_url(url)
+        key_file = key_file_of(found.database or "")
+        if not is_new_start and found.get_backend_name() == "sqlite" and key_file.exists():
+            raise _lost_state(found, f"its key file {key_file} exists")
+
+    # A command should say at once that the server does not answer; a task should outlive its restart.
+    patience_s = STORE_AWAY_S if _is_task() else 0.0
+    return State(url, upgrade=upgrade, opening_patience_s=patience_s, before_new=refuse_new)
+
+
+def _refuse_unused_state(state: State, lake: Lake) -> None:
+    """Raises if nothing was ever done with the state, although there is a lake."""
+    with state.read() as connection:
+        is_used = step_runs.is_any(connection) or sellers.is_any(connection)
+    if not is_used and not lake.is_empty():
+        raise _lost_state(state.url, f"the lake {lake.storage.url} has data")
+
+
+def _lost_state(url: URL, what_is_left: str) -> ConfigurationError:
+    """The error of a state that is empty although there was one: work would begin again, and without the grants."""
+    return ConfigurationError(
+        f"The state {url.render_as_string()} is empty, although {what_is_left}. Correct [feedamp] state_url or "
+        "state_conn_id, or restore the state from a backup. To start with an empty state on purpose, run `feedamp init --state`."
+    )
+
+
+def _key_beside(state: State, lake: Lake | None) -> str:
+    """The key of a SQLite state; created only where nothing was encrypted or masked with another one.
+
+    `lake` is None for a new start on purpose.
+    """
+    file = state.url.database or ""
+    if not key_file_of(file).exists():
+        with state.read() as connection:
+            has_grants = grants.is_any(connection)
+        if has_grants:
+            raise ConfigurationError(
+                f"The key file {key_file_of(file)} is missing, and the stored tokens cannot be decrypted without it: "
+                "restore it from a backup. If it is lost, set [feedamp] encryption_key to a new key; every seller must "
+                "then authorize again."
+            )
+        if lake is not None and not lake.is_empty():
+            raise ConfigurationError(
+                f"The key file {key_file_of(file)} is missing, although the lake {lake.storage.url} has data: restore the "
+                "key file from a backup. To start with an empty state on purpose, run `feedamp init --state`."
+            )
+    key = key_beside(file)
+    mask_secret(key)
+    return key
 
 
 def connection_by_id(conn_id: str) -> AirflowConnection:
@@ -203,14 +307,3 @@ def _mask_password(address: str) -> None:
     if password:
         mask_secret(password)
         mask_secret(unquote(password))
-
-
-def _encryption_key(options: Options, state_url: str) -> str:
-    if options.encryption_key:
-        return options.encryption_key
-    if not state_url.startswith("sqlite"):
-        raise ConfigurationError(
-            "[feedamp] encryption_key is required when the state is not a SQLite file; make one with "
-            "`python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'`."
-        )
-    return key_beside(make_url(state_url).database or "")

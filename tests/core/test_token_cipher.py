@@ -99,8 +99,19 @@ def test_nothing_else_is_left_beside_the_state(tmp_path):
 
 
 def test_a_key_that_lies_there_already_is_taken(tmp_path):
-    (tmp_path / "state.db.key").write_text(f"{KEY}\n")
+    file = tmp_path / "state.db.key"
+    file.touch(mode=0o600)
+    file.write_text(f"{KEY}\n")
     assert key_beside(str(tmp_path / "state.db")) == KEY
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604])
+def test_a_key_that_other_users_can_read_is_refused(tmp_path, mode):
+    key_beside(str(tmp_path / "state.db"))
+    (tmp_path / "state.db.key").chmod(mode)
+    with pytest.raises(ConfigurationError, match=rf"mode {mode:04o}.*chmod 600") as refused:
+        key_beside(str(tmp_path / "state.db"))
+    assert (tmp_path / "state.db.key").read_text() not in str(refused.value)
 
 
 def test_a_draft_left_by_a_dead_process_is_ignored(tmp_path, monkeypatch):

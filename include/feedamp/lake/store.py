@@ -102,6 +102,11 @@ class Lake:
         invalid = replaced(published)
         yield from (manifest for manifest in published if manifest.path not in invalid)
 
+    def is_empty(self) -> bool:
+        """Whether the lake has no manifest, valid or replaced."""
+        with self.storage.reached():
+            return not any(is_manifest(path) for path in self.fs.find(self.absolute(MANIFESTS)))
+
     def published(self) -> list[Manifest]:
         """Every manifest in the store, oldest first, including replaced ones."""
         folder = self.absolute(MANIFESTS)

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from feedamp.errors import ConfigurationError
 from feedamp.state import consents, leases
 from feedamp.state.schema import authorizations, grants, other_grants, token_fingerprints
 from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE, wake
@@ -334,3 +335,32 @@ def use_authorization(connection: Connection, digest: str, seller_id: str, *, no
         .returning(authorizations.c.conn_id)
     )
     return used.scalar_one_or_none()
+
+
+def is_any(connection: Connection) -> bool:
+    """Whether any grant is stored."""
+    return connection.execute(sa.select(grants.c.seller_id).limit(1)).first() is not None
+
+
+def check_key(connection: Connection, cipher: TokenCipher) -> None:
+    """Returns if there is no grant yet, or if at least one can be decrypted.
+
+    Raises:
+        ConfigurationError: none can be decrypted, so it is the wrong key.
+    """
+    tokens = sa.select(grants.c.refresh_token).order_by(grants.c.seller_id)
+    failure: ConfigurationError | None = None
+    for query in (tokens.limit(1), tokens):  # usually, the first one is enough
+        for token in connection.execute(query).scalars().all():
+            try:
+                cipher.decrypt(token)
+            except ConfigurationError as error:
+                failure = error
+            else:
+                return
+    if failure is not None:
+        raise ConfigurationError(
+            "The encryption key is not the one that the stored tokens were encrypted with: restore the former key "
+            "([feedamp] encryption_key or the key file). If it is lost, every seller must authorize again: "
+            "`feedamp sellers authorize` and `feedamp sellers import --replace` accept the new key."
+        ) from failure

@@ -57,6 +57,11 @@ def _because(what: str, reason: str | None) -> str:
     return f"{what}: {reason}" if reason else what
 
 
+def is_any(connection: Connection) -> bool:
+    """Whether any seller is registered."""
+    return connection.execute(sa.select(sellers.c.seller_id).limit(1)).first() is not None
+
+
 def find(connection: Connection, seller_ids: Collection[str] = ()) -> list[Seller]:
     """The registered sellers with these ids, or all if none are named; ordered by id."""
     query = (

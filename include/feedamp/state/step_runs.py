@@ -38,6 +38,11 @@ def first_seen(connection: Connection, run_id: str, *, now: datetime) -> datetim
     return started_at
 
 
+def is_any(connection: Connection) -> bool:
+    """Whether any run was recorded."""
+    return connection.execute(sa.select(step_runs.c.run_id).limit(1)).first() is not None
+
+
 def add_up(connection: Connection, run_id: str, step: str, shard: int, done: Done) -> Done:
     """Adds the work of a try to that of earlier tries; returns the sum. Entries older than 30 days are deleted."""
     key = _key(run_id, step, shard)

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import hmac
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -56,9 +57,18 @@ class TokenCipher:
         return hmac.new(self._root, purpose.encode(), hashlib.sha256).digest()
 
 
+def key_file_of(state_file: str) -> Path:
+    """The file beside a SQLite state that holds its key."""
+    return Path(f"{state_file}.key")
+
+
 def key_beside(state_file: str) -> str:
-    """The key of a SQLite state, from a file beside it; created once, readable by its owner only."""
-    path = Path(f"{state_file}.key")
+    """The key of a SQLite state, from a file beside it; created once, readable by its owner only.
+
+    Raises:
+        ConfigurationError: other users may read or change the file.
+    """
+    path = key_file_of(state_file)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         # Written under another name (0600, O_EXCL) and then linked, so that no process reads a partial key.
@@ -72,4 +82,10 @@ def key_beside(state_file: str) -> str:
                 os.link(draft, path)
         finally:
             Path(draft).unlink(missing_ok=True)
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        raise ConfigurationError(
+            f"Other users of this machine have access to the key file {path} (mode {mode:04o}): run `chmod 600 {path}`. "
+            "If its file system has no modes, set [feedamp] encryption_key to its content and remove the file."
+        )
     return path.read_text().strip()

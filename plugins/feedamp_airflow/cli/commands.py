@@ -75,13 +75,16 @@ def _does(command: argparse.ArgumentParser, run: str, *, listing: bool = False) 
 
 
 def _add_init(nouns: Nouns[argparse.ArgumentParser]) -> None:
-    text = "copy the five DAG files into a DAG folder"
     init = nouns.add_parser(
-        "init", help=text, description=f"{text.capitalize()}; a changed one is left alone."
+        "init",
+        help="copy the five DAG files into a DAG folder, or start a new state",
+        description="Copies the five DAG files into a DAG folder; a changed one is left alone. With --state, creates the "
+        "state database instead, although a lake or a key file of an earlier state exists. Repeating it changes nothing.",
     )
-    init.add_argument("folder", metavar="DIR", help="created if it does not exist")
+    init.add_argument("folder", metavar="DIR", nargs="?", help="created if it does not exist")
     init.add_argument("--force", action="store_true", help="overwrite files that differ")
-    _does(init, "init:copy_dags")
+    init.add_argument("--state", action="store_true", help="create the state database and its key")
+    _does(init, "init:start")
 
 
 def _add_sellers(nouns: Nouns[argparse.ArgumentParser]) -> None:

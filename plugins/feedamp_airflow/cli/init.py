@@ -1,4 +1,4 @@
-"""`feedamp init`: copies the DAG files into a DAG folder. Needs no Airflow."""
+"""`feedamp init`: copies the DAG files into a DAG folder, which needs no Airflow, or starts a new state."""
 
 from __future__ import annotations
 
@@ -23,6 +23,27 @@ def dag_files() -> list[Path]:
         if found:
             return found
     raise ConfigurationError("The DAG files are not where they should be: install the package again.")
+
+
+def start(given: argparse.Namespace, out: Output) -> int:
+    """Does what the arguments say: copies the DAG files, or creates a new state."""
+    if given.state == (given.folder is not None):
+        raise ConfigurationError("Name the DAG folder, or give --state.")
+    return _start_state(out) if given.state else copy_dags(given, out)
+
+
+def _start_state(out: Output) -> int:
+    """Creates the state database and its key on purpose, whatever an earlier state has left behind."""
+    from feedamp_airflow.wiring import start_state
+
+    state, is_new = start_state()
+    where = state.url.render_as_string()
+    state.close()
+    if is_new:
+        out.say(f"{where}: created; register the sellers with `feedamp sellers import`")
+    else:
+        out.say(f"{where}: is there already")
+    return 0
 
 
 def copy_dags(given: argparse.Namespace, out: Output) -> int:

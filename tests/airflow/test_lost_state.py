@@ -1,0 +1,97 @@
+"""A state or a key that was lost is an error at once; nothing begins again from an empty one unless on purpose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from console import SELLER
+from cryptography.fernet import Fernet
+
+from feedamp.errors import ConfigurationError
+
+STATE_FILES = ("state.db", "state.db-wal", "state.db-shm")
+
+
+def lose(console, *names):
+    """The files are gone, as after a restore that left them out."""
+    console.resources.state.close()
+    for name in names:
+        (console.folder / name).unlink(missing_ok=True)
+
+
+def examined(console, check):
+    done = console.run("doctor", "--json")
+    found = {each["name"]: each for each in done.json["checks"]}[check]
+    return done.code, found["state"], found["says"]
+
+
+@pytest.fixture
+def used(feedamp_env):
+    """An installation with a grant, and with a manifest in the lake."""
+    feedamp_env.deliver("a.jsonl", "M-1")
+    feedamp_env.place()
+    feedamp_env.load()
+    return feedamp_env
+
+
+def authorize_again(console):
+    """One seller has a grant under the new key, and tasks run again."""
+    token = console.sandbox.refresh_token(SELLER)
+    assert console.import_rows({"seller_id": SELLER, "refresh_token": token}, replace=True).code == 0
+    console.reopen()
+
+
+def refused(console, words):
+    """Every task fails, and the doctor says the same."""
+    with pytest.raises(ConfigurationError, match=words) as error:
+        console.env.resources()
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("lost", "left"),
+    [
+        pytest.param(STATE_FILES, "its key file", id="the key file is left"),
+        pytest.param((*STATE_FILES, "state.db.key"), "has data", id="the lake is left"),
+    ],
+)
+def test_an_empty_state_is_refused_until_a_new_start_on_purpose(used, lost, left):
+    lose(used, *lost)
+    assert "feedamp init --state" in refused(used, f"is empty, although .*{left}")
+    assert examined(used, "stores and key")[:2] == (2, "configuration")
+    assert used.run("sellers", "list").code == 2
+    key = used.folder / "state.db.key"
+    before = key.read_text() if key.exists() else None
+    assert used.run("init", "--state").code == 0
+    assert before in (None, key.read_text())
+    assert "is there already" in used.run("init", "--state").out
+    used.reopen()
+    assert used.import_rows().code == 0
+
+
+def test_a_first_start_needs_nothing_and_an_unused_state_none_either(airflow_env):
+    airflow_env.resources().state.close()
+    airflow_env.resources().state.close()
+
+
+def test_a_key_that_fits_no_grant_stops_the_tasks_but_not_a_new_consent(used):
+    used.resources.state.close()
+    used.env.set_options(encryption_key=Fernet.generate_key().decode())
+    assert "sellers authorize" in refused(used, "is not the one")
+    assert examined(used, "encryption key")[:2] == (2, "configuration")
+    authorize_again(used)
+
+
+def test_no_key_is_made_where_grants_or_a_lake_need_another_one(used):
+    lose(used, "state.db.key")
+    assert "restore it" in refused(used, "key file .* is missing, and the stored tokens")
+    assert used.run("init", "--state").code == 2
+    assert not (used.folder / "state.db.key").exists()
+    used.env.set_options(encryption_key=Fernet.generate_key().decode())
+    authorize_again(used)
+
+
+def test_init_wants_a_folder_or_a_state(feedamp_env, tmp_path: Path):
+    assert feedamp_env.run("init").code == 2
+    assert feedamp_env.run("init", tmp_path, "--state").code == 2
