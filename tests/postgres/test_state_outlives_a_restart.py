@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.errors import StoreAwayError, TransientError
-from feedamp.state import State, reconnect
+from feedamp.state import State, outbox, reconnect, schema
 from feedamp.state.reconnect import Patience
 from feedamp.state.schema import watermarks
 
@@ -45,6 +45,9 @@ def test_a_transaction_that_breaks_in_the_middle_continues(url: str, state: Stat
         read = sellers_in(connection)
         break_connections(url)
         put(connection, "S2")
+        row = {"table_name": "runs", "payload": "{}", "recorded_at": NOON}
+        connection.execute(sa.insert(schema.outbox), [row, row])  # its generated keys differ each time
+        break_connections(url)
         with connection.begin_nested():
             put(connection, "S3")
             break_connections(url)
@@ -55,6 +58,8 @@ def test_a_transaction_that_breaks_in_the_middle_continues(url: str, state: Stat
         break_connections(url)
     assert read == ["S1"]
     assert stored(state) == ["S1", "S2", "S3"]
+    with state.read() as connection:
+        assert outbox.unclaimed(connection) == 2
 
 
 def test_a_view_that_breaks_in_the_middle_continues_unless_it_changed(url: str, state: State) -> None:

@@ -93,7 +93,10 @@ class Server:
         self._connect()
 
     def _connect(self) -> None:
-        self._maker = psycopg.connect(f"postgresql://{self._address}/postgres", autocommit=True)
+        durable = "-c synchronous_commit=on"  # what makes a database lasting must itself outlive a crash
+        self._maker = psycopg.connect(
+            f"postgresql://{self._address}/postgres", autocommit=True, options=durable
+        )
 
     @contextmanager
     def stalled(self) -> Iterator[None]:
@@ -111,8 +114,13 @@ class Server:
             with suppress(ProcessLookupError):  # a connection or a worker that has ended meanwhile
                 os.kill(process, number)
 
+    @property
+    def first_process(self) -> int:
+        """The process that accepts connections and starts all others."""
+        return int((self._data / "postmaster.pid").read_text().split()[0])
+
     def _processes(self) -> list[int]:
-        first = int((self._data / "postmaster.pid").read_text().split()[0])
+        first = self.first_process
         parents = {}
         for stat in Path("/proc").glob("[0-9]*/stat"):
             with suppress(OSError):

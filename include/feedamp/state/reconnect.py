@@ -251,9 +251,9 @@ class LastingTransaction:
         # An error, if the server lost it in the crash and has not reached its id again.
         status = sa.text("SELECT pg_xact_status(CAST(:id AS xid8))").bindparams(id=self._id)
         while True:
+            connection = connect(self._engine, self._patience)
             try:
-                with connect(self._engine, self._patience) as connection:
-                    found = connection.execute(status).scalar_one()
+                found = connection.execute(status).scalar_one()
                 if found != "in progress":  # the old connection's process may still be at it
                     return bool(found == "committed")
                 error: Exception = TimeoutError("the outcome of a transaction is not known yet")
@@ -261,11 +261,15 @@ class LastingTransaction:
                 if not broken.connection_invalidated:
                     return False
                 error = broken
+            finally:
+                with suppress(DBAPIError):
+                    connection.close()
             self._patience.wait_after(error)
 
 
 def _played(statement: sa.Executable, parameters: Any, result: CursorResult[Any]) -> _Played:
-    has_rows = result.returns_rows
+    # Without a cursor, the rows were only the new row's generated keys, which nothing reads.
+    has_rows = result.returns_rows and result.cursor is not None
     rows = getattr(result.cursor, "pgresult", None) if has_rows else None
     return _Played(statement, parameters, has_rows, result.rowcount, rows)
 
