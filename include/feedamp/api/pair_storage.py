@@ -15,12 +15,12 @@ from dataclasses import replace
 from typing import TypeVar
 
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import SQLAlchemyError
 
 from feedamp.api.token_journal import JournaledPair, Reservation, TokenJournal
 from feedamp.errors import FeedAmpError, TransientError
 from feedamp.state import State, grants
 from feedamp.state.grants import Grant
+from feedamp.state.reconnect import STATE_ERRORS
 from feedamp.state.token_cipher import TokenCipher
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class PairStorage:
                 reservation.release()
                 return storing.result()
             is_journaled = is_journaled or _is_journaled(reservation, pair)
-            if error is not None and not isinstance(error, SQLAlchemyError):
+            if error is not None and not isinstance(error, STATE_ERRORS):
                 raise error
             if loop.time() >= give_up_at:
                 where = (

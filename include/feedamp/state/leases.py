@@ -22,10 +22,10 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import SQLAlchemyError
 
 from feedamp.errors import BusyError
 from feedamp.state.lease_owner import is_dead, new_owner
+from feedamp.state.reconnect import STATE_ERRORS
 from feedamp.state.schema import leases
 from feedamp.state.upsert import insert
 
@@ -161,7 +161,7 @@ class Leases:
         while undecided and self._elapsed() < give_up_at:
             try:
                 found = self._look(undecided)
-            except SQLAlchemyError as error:
+            except STATE_ERRORS as error:
                 log.info("A lease cannot be looked at (%s); it is tried again.", type(error).__name__)
             else:
                 first = {name: (row.owner, row.beat) for name, (row, _) in found.items()} | first
@@ -227,7 +227,7 @@ class Leases:
                 if was_left:
                     taken = {"owner": owner, "beat": 0, "until": None}
                     connection.execute(sa.update(leases).where(leases.c.name == name).values(**taken))
-        except SQLAlchemyError:
+        except STATE_ERRORS:
             self._sightings.pop(name, None)
             raise
         self._sightings.pop(name, None)
@@ -247,7 +247,7 @@ class Leases:
                 connection.execute(
                     sa.delete(leases).where(leases.c.name == lease.name, leases.c.owner == lease.owner)
                 )
-        except SQLAlchemyError as error:  # the work is done, and the lease ends by itself
+        except STATE_ERRORS as error:  # the work is done, and the lease ends by itself
             log.info("The lease %s is not released (%s).", lease.name, type(error).__name__)
 
     def _look(self, names: Collection[str]) -> dict[str, tuple[sa.Row[Any], bool]]:
@@ -257,7 +257,7 @@ class Leases:
         try:
             with self._begin() as connection:
                 rows = connection.execute(statement.returning(leases)).all()
-        except SQLAlchemyError:
+        except STATE_ERRORS:
             for name in names:
                 self._sightings.pop(name, None)
             raise
@@ -292,6 +292,6 @@ class Leases:
             try:
                 self.renew(held)
                 wait_s = self._times.heartbeat_s
-            except SQLAlchemyError as error:
+            except STATE_ERRORS as error:
                 log.info("Leases cannot be renewed (%s); this is tried again.", type(error).__name__)
                 wait_s = self._times.look_every_s

@@ -16,12 +16,14 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, CursorResult, Dialect, Engine
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 
 from feedamp.errors import StoreAwayError, TransientError
 
 log = logging.getLogger(__name__)
+# What a transaction raises if the database does not do its work now: an error of the driver, or one of this module.
+STATE_ERRORS = (SQLAlchemyError, TransientError)
 TRIED_EVERY_S = 0.25
 # Only answers of transactions with up to this many rows are remembered, so that memory does not grow (promise 11).
 _ROWS_REMEMBERED = 20_000
