@@ -36,7 +36,7 @@ class ClockCheck:
         if self.doubt is None:
             return
         if not self.doubt.is_refused:
-            log.warning("%s", self.doubt.text)
+            log.log(logging.INFO if self.doubt.is_idle else logging.WARNING, "%s", self.doubt.text)
         is_new = self._newest is None and server_time is not None and server_time < now
         if server_time is not None and (self.doubt.is_refused or is_new):
             self._ahead_s = (now - server_time).total_seconds()

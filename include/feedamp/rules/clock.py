@@ -13,10 +13,14 @@ WRONG_BY = timedelta(hours=24)
 
 @dataclass(frozen=True)
 class ClockDoubt:
-    """What contradicts the clock; with `is_refused`, nothing may be done by it."""
+    """What contradicts the clock; with `is_refused`, nothing may be done by it.
+
+    `is_idle`: FeedAMP's clock agrees, so that most likely no run was made since the newest moment.
+    """
 
     text: str
     is_refused: bool = False
+    is_idle: bool = False
 
 
 def doubt_of(now: datetime, *, server_time: datetime | None, newest: datetime | None) -> ClockDoubt | None:
@@ -46,7 +50,8 @@ def doubt_of(now: datetime, *, server_time: datetime | None, newest: datetime | 
     if newest_apart:
         return ClockDoubt(
             f"{shows}, but the newest moment in the state is {_text(newest)}. Correct the clock, unless no run has read or "
-            "refreshed anything in between."
+            "refreshed anything in between.",
+            is_idle=server_time is not None and newest is not None and newest < now,
         )
     return None
 
