@@ -99,7 +99,9 @@ def _resources_of(
     )
 
 
-def make_warehouse(options: Options, find: LookUp, *, lock_wait_s: float) -> Warehouse:
+def make_warehouse(
+    options: Options, find: LookUp, *, lock_wait_s: float, away_s: float = STORE_AWAY_S
+) -> Warehouse:
     """The Postgres warehouse of `warehouse_conn_id`, or the DuckDB file; it is not opened yet.
 
     Raises:
@@ -113,7 +115,7 @@ def make_warehouse(options: Options, find: LookUp, *, lock_wait_s: float) -> War
         mask_secret(address.password)
         from feedamp.warehouse.postgres import PostgresWarehouse
 
-        return PostgresWarehouse(address, lock_wait_s=lock_wait_s)
+        return PostgresWarehouse(address, lock_wait_s=lock_wait_s, away_s=away_s)
     return DuckDbWarehouse(
         options.duckdb_path, memory_limit=options.duckdb_memory_limit, lock_wait_s=lock_wait_s
     )

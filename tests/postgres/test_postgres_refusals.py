@@ -35,7 +35,7 @@ def shown(error: BaseException) -> str:
 )
 def test_a_server_that_cannot_be_used_is_named_without_the_password(address, changes, kind, says):
     wrong = address_of(f"postgresql://x@127.0.0.1:{address.port}/x", **{**vars(address), **changes})
-    with pytest.raises(kind, match=says) as refused, PostgresWarehouse(wrong).session():
+    with pytest.raises(kind, match=says) as refused, PostgresWarehouse(wrong, away_s=0.0).session():
         pass
     assert wrong.password not in shown(refused.value) + repr(wrong)
     assert wrong.shown in str(refused.value)

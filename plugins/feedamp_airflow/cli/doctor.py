@@ -242,7 +242,7 @@ def _lake(resources: Resources) -> str:
 def _warehouse(options: Options) -> str:
     from feedamp_airflow.wiring import connection_by_id, make_warehouse
 
-    warehouse = make_warehouse(options, connection_by_id, lock_wait_s=0.0)
+    warehouse = make_warehouse(options, connection_by_id, lock_wait_s=0.0, away_s=0.0)
     with warehouse.session():
         return f"{warehouse.shown} can be opened"
 
@@ -252,7 +252,7 @@ def _completeness(options: Options, resources: Resources) -> str:
     from feedamp.steps.completeness_proof.found_differences import FoundDifferences
     from feedamp_airflow.wiring import connection_by_id, make_warehouse
 
-    warehouse = make_warehouse(options, connection_by_id, lock_wait_s=0.0)
+    warehouse = make_warehouse(options, connection_by_id, lock_wait_s=0.0, away_s=0.0)
     with FoundDifferences() as found:
         words = find_quickly(resources, warehouse, found)
         if found:
