@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
-from feedamp.api.account import FeedAmpAccount
+from feedamp.api.account import REQUESTS_PER_SECOND, FeedAmpAccount
 from feedamp.api.oauth import Credentials
 from feedamp.api.transport import Endpoint
 from feedamp.errors import ConfigurationError
@@ -79,7 +79,7 @@ def read_account(connection: AirflowConnection) -> FeedAmpAccount:
     return FeedAmpAccount(
         endpoint=endpoint,
         credentials=Credentials(connection.conn_id, connection.login, connection.password),
-        requests_per_second=_number(name, extra, "requests_per_second", 2.0, float),
+        requests_per_second=_number(name, extra, "requests_per_second", REQUESTS_PER_SECOND, float),
         callback_url=extra.get("callback_url") or None,
     )
 

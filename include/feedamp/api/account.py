@@ -10,6 +10,8 @@ from feedamp.errors import ConfigurationError
 from feedamp.rules.origin import contradicting, not_confirmed
 from feedamp.state import State, grants
 
+REQUESTS_PER_SECOND = 2.0  # of each seller, unless the connection's extra says otherwise
+
 
 @dataclass(frozen=True)
 class FeedAmpAccount:
@@ -17,7 +19,7 @@ class FeedAmpAccount:
 
     endpoint: Endpoint
     credentials: Credentials
-    requests_per_second: float = 2.0
+    requests_per_second: float = REQUESTS_PER_SECOND
     callback_url: str | None = None
 
 

@@ -1,5 +1,7 @@
 """Further carrier names: in other languages, of services that only one carrier sells, and common misspellings.
 
+A carrier's usual names are in its file, such as `fedex.py`; `names.py` decides which carrier a name means.
+
 A misspelling is listed only if it can mean just one carrier. There is no fuzzy matching, because one letter separates
 SunExpress from YunExpress and UPS from USPS. "USP", "Ontrack" and "Priority Mail" are left out for that reason.
 """
