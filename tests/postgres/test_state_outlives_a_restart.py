@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from datetime import UTC, datetime
+from contextlib import closing, suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
 import pytest
 import sqlalchemy as sa
+from postgres import Server
 from sqlalchemy.engine import Connection
 
 from feedamp.errors import StoreAwayError, TransientError
-from feedamp.state import State, outbox, reconnect, schema
+from feedamp.state import State, outbox, reconnect, retention, schema
 from feedamp.state.reconnect import Patience
 from feedamp.state.schema import watermarks
 
@@ -112,6 +113,34 @@ def test_a_commit_whose_answer_is_lost_takes_effect_once(state: State, is_commit
     with state.read() as connection:
         assert connection.execute(sa.text("SELECT count(*) FROM counted")).scalar_one() == 1
     assert len(lost) == 1
+
+
+def test_an_id_that_the_server_uses_again_after_a_crash_is_no_proof_of_a_commit(server: Server) -> None:
+    url = server.lasting_database()
+    lost = []
+
+    def crash_before_it_takes_effect(_connection: Connection) -> None:
+        if not lost:
+            lost.append(True)
+            server.crash()
+            server.start()
+            with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as other:
+                for n in range(20):
+                    other.execute("INSERT INTO watermarks VALUES (%s, now(), now())", [f"other-{n}"])
+
+    with closing(State(url)) as state:
+        sa.event.listen(state.engine, "commit", crash_before_it_takes_effect)
+        with state.begin() as connection:
+            put(connection, "S1")
+        assert "S1" in stored(state)
+
+
+def test_marks_of_ended_writers_are_dropped_after_a_day(state: State) -> None:
+    with state.begin() as connection:
+        put(connection, "S1")
+        assert retention.drop_commit_marks(connection, now=state.now(), limit=10) == 0
+        tomorrow = state.now() + timedelta(days=1, minutes=1)
+        assert retention.drop_commit_marks(connection, now=tomorrow, limit=10) == 1
 
 
 def test_a_server_that_stays_away_ends_the_wait_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

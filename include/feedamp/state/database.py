@@ -18,9 +18,9 @@ from sqlalchemy.exc import OperationalError
 
 from feedamp.errors import BusyError, ConfigurationError
 from feedamp.state.leases import Leases, LeaseTimes
-from feedamp.state.reconnect import LastingTransaction, Patience, connect
+from feedamp.state.reconnect import MARK_COMMIT, LastingTransaction, Patience, Writers, connect
 
-HEAD = "0006"
+HEAD = "0007"
 _MIGRATION_LOCK = 7_236_041  # any constant: the Postgres advisory lock of `upgrade`
 _WRITER_LOCK = 7_236_042  # any other constant: the lock of `begin`
 _CLOCK_CHECK_S = 60.0
@@ -36,7 +36,7 @@ _TAKE_WRITER_LOCK = sa.select(
     sa.func.set_config("idle_in_transaction_session_timeout", f"{_LOCK_WAIT_S}s", True),
     sa.func.pg_advisory_xact_lock(_WRITER_LOCK),
     sa.cast(sa.func.pg_current_xact_id(), sa.Text),
-)
+).add_cte(MARK_COMMIT)
 # A server whose machine is lost is noticed after a minute instead of the system's default of two hours.
 _LIBPQ_TIMEOUTS = {
     "connect_timeout": 10,
@@ -86,6 +86,7 @@ class State:
             )
         self.engine = _make_engine(self.url)
         self._before_new = before_new
+        self._writers = Writers()
         self._patience_s = opening_patience_s
         try:
             with self._connect():
@@ -205,7 +206,7 @@ class State:
         return connect(self.engine, Patience(self._patience_s), **options)
 
     def _lasting(self, **options: Any) -> LastingTransaction:
-        return LastingTransaction(self.engine, Patience(self._patience_s), **options)
+        return LastingTransaction(self.engine, Patience(self._patience_s), self._writers, **options)
 
     def _prepare_file(self) -> None:
         path = self.url.database

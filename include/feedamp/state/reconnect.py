@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import logging
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection, CursorResult, Dialect, Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 
 from feedamp.errors import StoreAwayError, TransientError
+from feedamp.state.schema import commit_marks
 
 log = logging.getLogger(__name__)
 # What a transaction raises if the database does not do its work now: an error of the driver, or one of this module.
@@ -35,6 +38,35 @@ _PASSING = (
     "remaining connection slots",
     "not yet accepting",
 )
+
+
+# Part of the first statement of a writing transaction.
+MARK_COMMIT = (
+    postgresql.insert(commit_marks)
+    .values(writer=sa.bindparam("writer"), mark=sa.bindparam("mark"), set_at=sa.func.now())
+    .on_conflict_do_update(
+        index_elements=["writer"], set_={"mark": sa.bindparam("mark"), "set_at": sa.func.now()}
+    )
+    .cte("marked")
+)
+
+
+class Writers:
+    """Names under which this process marks its transactions; two that overlap have different ones."""
+
+    def __init__(self) -> None:
+        self._free: list[str] = []
+
+    def take(self) -> str:
+        """A name that no running transaction has; give it back at the end."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            return uuid.uuid4().hex
+
+    def give_back(self, name: str) -> None:
+        """Lets another transaction use the name."""
+        self._free.append(name)
 
 
 class Patience:
@@ -98,13 +130,21 @@ class _Played:
 class LastingTransaction:
     """One transaction, on as many connections as it takes; offers what this package uses of `Connection`.
 
-    `begins_with` is executed first on each connection; it returns the transaction's id, by which the server can say
-    after a restart whether it was committed.
+    `begins_with` is executed first on each connection; it contains `MARK_COMMIT`, by which is seen whether a commit
+    without an answer took effect, and returns the transaction's id, by which the server says whether it has ended.
     """
 
     def __init__(
-        self, engine: Engine, patience: Patience, *, begins_with: sa.Executable | None = None, **options: Any
+        self,
+        engine: Engine,
+        patience: Patience,
+        writers: Writers,
+        *,
+        begins_with: sa.Executable | None = None,
+        **options: Any,
     ) -> None:
+        self._writers = writers
+        self._mark = {"writer": writers.take(), "mark": uuid.uuid4().hex} if begins_with is not None else {}
         self._engine = engine
         self._patience = patience
         self._begins_with = begins_with
@@ -177,6 +217,12 @@ class LastingTransaction:
 
     def close(self) -> None:
         """Rolls back what is not committed, and returns the connection to the pool."""
+        self._disconnect()
+        if self._mark:
+            self._writers.give_back(self._mark["writer"])
+            self._mark = {}
+
+    def _disconnect(self) -> None:
         with suppress(DBAPIError):  # a broken connection has ended the transaction
             self._connection.close()
 
@@ -191,7 +237,7 @@ class LastingTransaction:
             try:
                 self._id = None
                 if self._begins_with is not None:
-                    self._id = connection.execute(self._begins_with).one()[-1]
+                    self._id = connection.execute(self._begins_with, self._mark).one()[-1]
             except BaseException as error:
                 with suppress(DBAPIError):
                     connection.close()
@@ -223,7 +269,7 @@ class LastingTransaction:
 
     def _is_played_again(self, error: DBAPIError) -> bool:
         """False if the new connection broke as well."""
-        self.close()
+        self._disconnect()
         if not self._is_repeatable:
             raise StoreAwayError(
                 "The connection to the state database broke; nothing of this transaction was stored.",
@@ -247,21 +293,24 @@ class LastingTransaction:
         return True
 
     def _was_committed(self) -> bool:
-        """What the server says about a transaction whose commit got no answer; False if nothing is known of it."""
+        """Whether a transaction whose commit got no answer took effect."""
         if self._id is None:
             return False
-        # An error, if the server lost it in the crash and has not reached its id again.
-        status = sa.text("SELECT pg_xact_status(CAST(:id AS xid8))").bindparams(id=self._id)
+        # The old connection's process may still be at it. No row: the server lost the id in a crash.
+        status = sa.text(
+            "SELECT pg_xact_status(CAST(:id AS xid8)) "
+            "WHERE CAST(:id AS xid8) < pg_snapshot_xmax(pg_current_snapshot())"
+        ).bindparams(id=self._id)
+        mark = sa.select(commit_marks.c.mark).where(commit_marks.c.writer == self._mark["writer"])
         while True:
             connection = connect(self._engine, self._patience)
             try:
-                found = connection.execute(status).scalar_one()
-                if found != "in progress":  # the old connection's process may still be at it
-                    return bool(found == "committed")
+                if connection.execute(status).scalar_one_or_none() != "in progress":
+                    return bool(connection.execute(mark).scalar_one_or_none() == self._mark["mark"])
                 error: Exception = TimeoutError("the outcome of a transaction is not known yet")
             except DBAPIError as broken:
                 if not broken.connection_invalidated:
-                    return False
+                    raise
                 error = broken
             finally:
                 with suppress(DBAPIError):

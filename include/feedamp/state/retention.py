@@ -5,7 +5,7 @@ Each function returns how many rows it changed. What remains of a redacted body:
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -18,8 +18,9 @@ from feedamp.rules.stored_body import (
     REDACTED,
     redacted_body,
 )
-from feedamp.state.schema import orders, rejected_orders, tracking_uses
+from feedamp.state.schema import commit_marks, orders, rejected_orders, tracking_uses
 
+MARKS_KEPT = timedelta(days=1)
 _DONE = ("closed", "never_placed")
 
 
@@ -71,6 +72,12 @@ def drop_tracking_uses(connection: Connection, *, now: datetime, limit: int) -> 
         rows = [{f"key_{column.name}": row[at] for at, column in enumerate(key)} for row in found]
         connection.execute(sa.delete(tracking_uses).where(condition), rows)
     return len(found)
+
+
+def drop_commit_marks(connection: Connection, *, now: datetime, limit: int) -> int:
+    """Deletes marks of writers that have written nothing for a day; a process that still runs sets its marks again."""
+    old = sa.select(commit_marks.c.writer).where(commit_marks.c.set_at < now - MARKS_KEPT).limit(limit)
+    return connection.execute(sa.delete(commit_marks).where(commit_marks.c.writer.in_(old))).rowcount
 
 
 def waiting(connection: Connection, *, ended_before: datetime) -> tuple[int, int]:

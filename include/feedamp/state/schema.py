@@ -331,6 +331,16 @@ leases = sa.Table(
     sa.Column("beat", sa.Integer),
 )
 
+# The last transaction of each writer on a server, by which a writer whose commit got no answer sees whether it took
+# effect. Ids of transactions do not tell: after a crash, the server may use the same id for another one.
+commit_marks = sa.Table(
+    "commit_marks",
+    metadata,
+    sa.Column("writer", sa.String(32), primary_key=True),
+    sa.Column("mark", sa.String(32), nullable=False),
+    sa.Column("set_at", UtcTime, nullable=False),
+)
+
 # Totals of all tries of a task: a retry adds to them. Kept for 30 days.
 step_runs = sa.Table(
     "step_runs",

@@ -37,6 +37,7 @@ def purge(resources: Resources, run: Run) -> dict[str, int]:
         counts["bodies"] = _repeat(resources, partial(retention.redact_bodies, ended_before=now - kept))
         counts["rejects"] = _repeat(resources, partial(retention.empty_rejects, superseded_before=now - kept))
     counts["tracking_uses"] = _repeat(resources, partial(retention.drop_tracking_uses, now=now))
+    _repeat(resources, partial(retention.drop_commit_marks, now=now))
     log.info("Redacted or purged: %s", ", ".join(f"{name} {count}" for name, count in counts.items()))
     return counts
 
