@@ -115,7 +115,7 @@ def test_a_commit_whose_answer_is_lost_takes_effect_once(state: State, is_commit
     assert len(lost) == 1
 
 
-def test_an_id_that_the_server_uses_again_after_a_crash_is_no_proof_of_a_commit(server: Server) -> None:
+def test_an_id_used_again_after_a_crash_is_no_proof_of_a_commit(server: Server) -> None:
     url = server.lasting_database()
     lost = []
 
