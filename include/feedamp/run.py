@@ -21,10 +21,15 @@ class Run:
     try_number: int = 1
     dry_run: bool = False
 
+    @property
+    def key(self) -> str:
+        """The name of the run in the state."""
+        return f"{self.dag_id}/{self.run_id}"
+
     def slug(self, step: str, now: datetime) -> str:
         """A name for the files of this try of this run. It includes the time, because a run id can be used again."""
         short = re.sub(r"[^A-Za-z0-9]+", "_", self.dag_id.removeprefix("feedamp_"))
-        mark = hashlib.sha256(f"{self.dag_id}/{self.run_id}".encode()).hexdigest()[:8]
+        mark = hashlib.sha256(self.key.encode()).hexdigest()[:8]
         return f"{short}-{step}-{mark}-{now:%Y%m%dT%H%M%S%f}-{self.try_number}"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from feedamp.errors import ConfigurationError
+from feedamp.errors import ConfigurationError, FeedAmpError
 from feedamp.resources import Resources
 from feedamp.rules.repair import run_repairs
 from feedamp.run import Run
@@ -180,15 +180,27 @@ def gate() -> None:
     loaded = ti.xcom_pull(task_ids="load") or {}
     if PROBLEM in loaded:
         problems.append(loaded[PROBLEM])
-    resources = make_resources()
-    run = _run(resources)
-    problems += decide_refusals(resources.state, run.started_at)
-    if ti.dag_id == "feedamp_place_orders":
-        problems += inbox_problems(resources, run)
-    if ti.dag_id == "feedamp_reconcile_orders" and _is_scheduled() and not run.dry_run:
-        problems += prove_completeness(resources)
+    try:
+        problems += _problems_of(ti.dag_id)
+    except Exception as error:
+        if not problems:
+            raise
+        log.exception("Whether there are more problems could not be found out.")
+        problems.append(str(error) if isinstance(error, FeedAmpError) else "More is in the log.")
     if problems:
         raise AirflowFailException(" ".join(problems))
+
+
+def _problems_of(dag_id: str) -> list[str]:
+    """What the state says about a run beyond the tasks that failed."""
+    resources = make_resources()
+    run = _run(resources)
+    problems = [] if run.dry_run else decide_refusals(resources.state, run)
+    if dag_id == "feedamp_place_orders":
+        problems += inbox_problems(resources, run)
+    if dag_id == "feedamp_reconcile_orders" and _is_scheduled() and not run.dry_run:
+        problems += prove_completeness(resources)
+    return problems
 
 
 def _finished(work: Coroutine[Any, Any, StepResult]) -> dict[str, Any]:

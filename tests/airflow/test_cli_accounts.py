@@ -46,7 +46,7 @@ def lose_grant(shop, seller=OTHER):
     """Makes FeedAMP refuse the seller's current grant."""
     with shop.resources.state.begin() as connection:
         grant = grants.read(connection, shop.resources.cipher, seller)
-        grants.note_refusal(connection, grant, "me", now=shop.resources.state.now())
+        grants.note_refusal(connection, grant, run_key="run", now=shop.resources.state.now())
         grants.mark_needs_authorization(connection, [seller], now=shop.resources.state.now())
 
 

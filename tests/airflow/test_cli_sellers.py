@@ -57,7 +57,7 @@ def test_a_grant_that_needs_authorization_is_replaced_without_being_asked(consol
     console.import_rows(row())
     with console.resources.state.begin() as connection:
         grant = grants.read(connection, console.resources.cipher, "S1")
-        grants.note_refusal(connection, grant, "me", now=console.resources.state.now())
+        grants.note_refusal(connection, grant, run_key="run", now=console.resources.state.now())
         grants.mark_needs_authorization(connection, ["S1"], now=console.resources.state.now())
     assert listed(console, "S1")["grant"] == "needs_authorization"
     assert console.import_rows(row(token="tok-2")).out == "added 0, updated 1, unchanged 0, refused 0\n"

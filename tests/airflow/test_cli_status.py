@@ -100,7 +100,7 @@ def test_a_refused_grant_requires_action(feedamp_env):
     now = feedamp_env.resources.state.now()
     with feedamp_env.resources.state.begin() as connection:
         grant = grants.read(connection, feedamp_env.resources.cipher, SELLER)
-        grants.note_refusal(connection, grant, "me", now=now)
+        grants.note_refusal(connection, grant, run_key="run", now=now)
         grants.mark_needs_authorization(connection, [SELLER], now=now)
     assert needs(feedamp_env) == (1, {"sellers_to_connect": 1})
     feedamp_env.run("sellers", "pause", SELLER)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from other_leases import leave_lease
-from wire import NOON, S1, S2, wired
+from wire import NOON, S1, S2, run_from, wired
 
 from feedamp.api.rate_limit import QUICK_RETRIES
 from feedamp.errors import AuthorizationError
@@ -50,7 +50,7 @@ async def test_all_sellers_of_a_dead_process_are_marked_and_the_client_is_not_bl
         tokens = wire.other_tokens()
         assert await ask(tokens, *SIX) == [(seller_id, AuthorizationError) for seller_id in SIX]
         assert (tokens.newly_lost(), tokens.newly_lost()) == (SIX, [])
-        assert decide_refusals(wire.state, wire.clock()) == []
+        assert decide_refusals(wire.state, run_from(wire.clock())) == []
         assert statuses(wire, *SIX) == [NEEDS_AUTHORIZATION] * 6
         assert wire.sandbox.broken_rules == []
 
@@ -71,7 +71,7 @@ async def test_a_refused_client_takes_the_marks_of_this_run_back():
         tokens = wire.other_tokens()
         await ask(tokens, *SIX)
         assert statuses(wire, S1) == [NEEDS_AUTHORIZATION]
-        [problem] = decide_refusals(wire.state, wire.clock())
+        [problem] = decide_refusals(wire.state, run_from(wire.clock()))
         assert "client id or secret refused" in problem
         assert statuses(wire, *SIX) == [ACTIVE] * 6
 
@@ -82,14 +82,14 @@ async def test_sellers_marked_before_do_not_blame_the_client():
         for seller_id in SIX:
             wire.sandbox.revoke(seller_id)
         await ask(wire.tokens, *SIX)
-        decide_refusals(wire.state, NOON)
+        decide_refusals(wire.state, run_from(NOON))
         wire.clock.forward(24 * HOUR_S)
         tomorrow = wire.other_tokens()
         for seller_id in SIX:
             with pytest.raises(AuthorizationError) as caught:
                 await tomorrow.renew(seller_id)
             assert type(caught.value) is AuthorizationError
-        assert decide_refusals(wire.state, wire.clock()) == []
+        assert decide_refusals(wire.state, run_from(wire.clock())) == []
 
 
 async def test_a_refresh_that_merely_failed_leaves_no_such_mark():

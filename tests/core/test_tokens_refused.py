@@ -8,7 +8,7 @@ from contextlib import closing
 from datetime import datetime
 
 import pytest
-from wire import CONN, S1, S2, Wire, wired
+from wire import CONN, S1, S2, Wire, run_from, wired
 
 from feedamp.errors import AuthorizationError, ClientRefusedError, UnclearError
 from feedamp.state import grants, sellers
@@ -45,7 +45,7 @@ def newly_marked(wire: Wire, *, since: datetime | None = None) -> list[str]:
         ClientRefusedError: the client is at fault.
     """
     before = marked(wire)
-    if problems := decide_refusals(wire.state, since or wire.clock()):
+    if problems := decide_refusals(wire.state, run_from(since or wire.clock())):
         raise ClientRefusedError(problems[0])
     return [seller_id for seller_id in marked(wire) if seller_id not in before]
 
@@ -266,6 +266,15 @@ async def test_refusals_of_all_processes_of_a_run_count_together(wire):
     with pytest.raises(ClientRefusedError):
         newly_marked(wire)
     assert marked(wire) == []
+
+
+async def test_a_run_leaves_the_refusals_of_an_overlapping_run_to_that_one(wire):
+    for seller_id in FIVE:
+        wire.sandbox.revoke(seller_id)
+    await refused(wire.other_tokens(run_key="feedamp_place_orders/manual__1"), *FIVE[:4])
+    await refused(wire.other_tokens(), FIVE[4])
+    assert newly_marked(wire) == [FIVE[4]]
+    assert marked(wire) == [FIVE[4]]
 
 
 async def test_no_database_wait_is_on_the_event_loop(wire):

@@ -32,6 +32,17 @@ def refreshed_at(env: Env) -> object:
     return grant.refreshed_at
 
 
+def test_a_next_try_that_a_wrong_clock_wrote_holds_no_order_back(env: Env) -> None:
+    env.deliver("M-1")
+    env.sandbox.fault("error_503", path="/orders", times=None)
+    with clock_off(env, DAYS):
+        env.place()
+    env.sandbox.clear_faults()
+    assert env.order("M-1").next_try_at > env.clock.now() + timedelta(days=DAYS - 1)
+    env.place()
+    assert "M-1" in env.sandbox.orders(SELLER)
+
+
 @pytest.mark.parametrize(
     ("days", "step"),
     [

@@ -251,7 +251,7 @@ class Env(Views):
         try:
             return asyncio.run(step(self.resources, run, shard["shard"], shard["sellers"], **more))
         finally:
-            self.refused_clients = decide_refusals(self.state, run.started_at)
+            self.refused_clients = decide_refusals(self.state, run)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from feedamp.api.rate_limit import RateLimiter
 from feedamp.api.token_journal import TokenJournal
 from feedamp.api.tokens import Tokens
 from feedamp.api.transport import Endpoint, Transport
+from feedamp.run import Run
 from feedamp.state import State, grants, sellers
 from feedamp.state.token_cipher import TokenCipher
 from feedamp.storage import open_storage
@@ -57,6 +58,11 @@ class Clock:
         self.slept.append(seconds)
         self.forward(seconds)
         await asyncio.sleep(0)
+
+
+def run_from(started_at: datetime) -> Run:
+    """The run of all tokens of a wire, unless they name another one."""
+    return Run("feedamp_extract_fulfillments", "manual__1", started_at)
 
 
 def add_seller(state: State, cipher: TokenCipher, seller_id: str, refresh_token: str) -> None:
@@ -124,7 +130,12 @@ class Wire:
             transport or self.transport, Credentials(CONN, self.credentials.client_id, secret)
         )
         return Tokens(
-            self.state, self.cipher, endpoint, journal_of(self.state), sleep=self.clock.sleep, **options
+            self.state,
+            self.cipher,
+            endpoint,
+            journal_of(self.state),
+            sleep=self.clock.sleep,
+            **{"run_key": run_from(NOON).key, **options},
         )
 
     def grant(self, seller_id: str = S1) -> grants.Grant:
@@ -189,7 +200,12 @@ async def wired(observer: Observer | None = None, **options: Any) -> AsyncIterat
                 transport=transport,
                 credentials=credentials,
                 tokens=Tokens(
-                    state, cipher, TokenEndpoint(transport, credentials), journal_of(state), sleep=clock.sleep
+                    state,
+                    cipher,
+                    TokenEndpoint(transport, credentials),
+                    journal_of(state),
+                    sleep=clock.sleep,
+                    run_key=run_from(NOON).key,
                 ),
                 rate_limiter=RateLimiter(state, requests_per_second=1000, sleep=clock.sleep),
             )

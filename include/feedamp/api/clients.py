@@ -18,7 +18,7 @@ from feedamp.api.rate_limit import RateLimiter, Sleep
 from feedamp.api.token_journal import TokenJournal
 from feedamp.api.tokens import Token, Tokens
 from feedamp.api.transport import Transport
-from feedamp.errors import AuthorizationError, ClientRefusedError, ConfigurationError
+from feedamp.errors import AuthorizationError, ClientRefusedError, ConfigurationError, FeedAmpError
 from feedamp.rules.origin import is_same_origin
 from feedamp.run import Run
 from feedamp.state import State, sellers
@@ -53,7 +53,10 @@ class Clients:
         self._stack = AsyncExitStack()
         self._transports: dict[str, Transport] = {}
         self._accounts: dict[str, tuple[Transport, Tokens, RateLimiter]] = {}
-        self._opening = asyncio.Lock()
+        self._opening: dict[
+            str, asyncio.Lock
+        ] = {}  # by connection, so that a look-up that takes long delays no other
+        self._unusable: dict[str, FeedAmpError] = {}
         self._comparing: dict[str, asyncio.Lock] = {}
         self.counts = Counts()
 
@@ -182,10 +185,16 @@ class Clients:
         return lost, client_error
 
     async def _account(self, conn_id: str) -> tuple[Transport, Tokens, RateLimiter]:
-        async with self._opening:
+        async with self._opening.setdefault(conn_id, asyncio.Lock()):
+            if conn_id in self._unusable:
+                raise self._unusable[conn_id]
             if conn_id not in self._accounts:
                 # In a thread: the look-up may be repeated for a minute, while other requests must go on.
-                account = await asyncio.to_thread(self._find_account, conn_id)
+                try:
+                    account = await asyncio.to_thread(self._find_account, conn_id)
+                except FeedAmpError as error:  # the other sellers of the connection need not wait as well
+                    self._unusable[conn_id] = error
+                    raise
                 check_origin(self._state, conn_id, account.endpoint)
                 clock = self.clock_check
                 transport = await self._stack.enter_async_context(
@@ -201,6 +210,7 @@ class Clients:
                     self._journal,
                     sleep=self._sleep,
                     run_started_at=self._run.started_at,
+                    run_key=self._run.key,
                     is_first_try=self._run.try_number == 1,
                     on_secret=self._on_secret,
                     clock=clock,

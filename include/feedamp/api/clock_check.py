@@ -22,15 +22,15 @@ class ClockCheck:
         self._state = state
         with state.read() as connection:
             self._newest = watermarks.newest_moment(connection)
-        self._is_done = False
+        self._has_answer = self._is_done = False
         self._ahead_s = 0.0
         self.doubt: ClockDoubt | None = None
 
     def saw(self, server_time: datetime | None) -> None:
-        """Tells the `Date` of an answer (UTC), None if it had none; only the first answer counts."""
-        if self._is_done:
+        """Tells the `Date` of an answer (UTC), None if it had none; the first answer with a `Date` counts."""
+        if self._is_done or (server_time is None and self._has_answer):
             return
-        self._is_done = True
+        self._has_answer, self._is_done = True, server_time is not None
         now = self._state.now()
         self.doubt = doubt_of(now, server_time=server_time, newest=self._newest)
         if self.doubt is None:

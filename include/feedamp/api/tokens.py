@@ -83,6 +83,7 @@ class Tokens:
         *,
         sleep: Sleep,
         run_started_at: datetime | None = None,
+        run_key: str = "",
         is_first_try: bool = True,
         on_secret: Callable[[str], None] = lambda secret: None,
         clock: ClockCheck | None = None,
@@ -94,6 +95,7 @@ class Tokens:
         self._pairs = PairStorage(state, cipher, journal, on_secret=on_secret)
         self._sleep = sleep
         self._since = run_started_at or state.now()
+        self._run_key = run_key
         self._is_first_try = is_first_try
         self._on_secret = on_secret
         self._cache: dict[str, Token] = {}
@@ -119,7 +121,7 @@ class Tokens:
         """
         async with self._locks.setdefault(seller_id, asyncio.Lock()):
             cached = self._cache.get(seller_id)
-            if cached is not None and self._state.now() < cached.good_until:
+            if cached is not None and self._now() < cached.good_until:
                 return cached
             return await self._obtain(seller_id, stale_generation=None, to_compare=to_compare)
 
@@ -160,7 +162,7 @@ class Tokens:
         with self._state.begin() as connection:
             now = self._state.now()
             if grant.disowned_at is not None and grant.disowned_at < self._since:
-                grants.note_refusal(connection, grant, now=now)
+                grants.note_refusal(connection, grant, run_key=self._run_key, now=now)
             elif grant.generation == token.generation:
                 grants.note_disowned(connection, seller_id, grant.disowned_at or now)
         self._unmark(seller_id, GrantMark.DISOWNED)
@@ -207,7 +209,7 @@ class Tokens:
                     seller_id=seller_id,
                 )
             token = _token_of(grant)
-            if token and grant.generation != stale_generation and self._state.now() < token.good_until:
+            if token and grant.generation != stale_generation and self._now() < token.good_until:
                 return self._keep(seller_id, token)
             if grant.status == sellers.SET_ASIDE:
                 raise AuthorizationError("The seller's grant is set aside.", seller_id=seller_id)
@@ -343,12 +345,12 @@ class Tokens:
                 return
             mark = GrantMark.REFUSED
             if isinstance(error, ClientRefusedError):
-                grants.withdraw_refusals(connection, self.conn_id, self._since)
+                grants.withdraw_refusals(connection, self.conn_id, self._run_key)
             elif self._mark(grant) is GrantMark.ORPHANED:
-                if grants.mark_lost(connection, grant, now=self._state.now()):
+                if grants.mark_lost(connection, grant, run_key=self._run_key, now=self._state.now()):
                     mark = GrantMark.LOST
             else:
-                grants.note_refusal(connection, grant, now=self._state.now())
+                grants.note_refusal(connection, grant, run_key=self._run_key, now=self._state.now())
         self._marks[grant.seller_id] = (mark, grant.generation)
         # Raised outside the transaction, which would otherwise be rolled back.
         if isinstance(error, ClientRefusedError):
@@ -357,6 +359,11 @@ class Tokens:
         raise AuthorizationError(
             "FeedAMP refuses the grant; the seller must authorize again.", seller_id=grant.seller_id
         ) from error
+
+    def _now(self) -> datetime:
+        """The time by which the end of a token was stored."""
+        now = self._state.now()
+        return now if self._clock is None else self._clock.corrected(now)
 
     def _read(self, seller_id: str) -> Grant:
         with self._state.read() as connection:

@@ -16,6 +16,8 @@ WAIT_BEHIND_OTHERS_S = 60.0
 BLOCKED_WAIT = timedelta(days=1)
 # How often an order that FeedAMP does not have is read again.
 MISSING_WAIT = timedelta(days=1)
+# A next try that is later was written by a wrong clock.
+LONGEST_ORDER_WAIT = timedelta(days=1)
 
 
 def wait_of_unanswered(attempts: int, *, asked_s: float | None) -> timedelta:
@@ -24,11 +26,10 @@ def wait_of_unanswered(attempts: int, *, asked_s: float | None) -> timedelta:
     `attempts` counts the earlier ones of this order, `asked_s` is FeedAMP's `Retry-After` in seconds. Without that, the
     wait is 30 s, doubled with each attempt up to an hour.
     """
-    return timedelta(
-        seconds=asked_s or min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(attempts, _DOUBLED_AT_MOST))
-    )
+    wait_s = asked_s or min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(attempts, _DOUBLED_AT_MOST))
+    return min(timedelta(seconds=wait_s), LONGEST_ORDER_WAIT)
 
 
 def wait_behind_others(*, asked_s: float | None) -> timedelta:
     """How long the seller's other orders wait after its work was stopped."""
-    return timedelta(seconds=asked_s or WAIT_BEHIND_OTHERS_S)
+    return min(timedelta(seconds=asked_s or WAIT_BEHIND_OTHERS_S), LONGEST_ORDER_WAIT)

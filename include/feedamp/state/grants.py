@@ -221,16 +221,16 @@ def store_tokens(
     return True
 
 
-def note_refusal(connection: Connection, grant: Grant, *, now: datetime) -> None:
+def note_refusal(connection: Connection, grant: Grant, *, run_key: str, now: datetime) -> None:
     """Records that FeedAMP refused this generation; whether the seller or the client is at fault is decided later."""
     connection.execute(
         sa.update(grants)
         .where(grants.c.seller_id == grant.seller_id, grants.c.generation == grant.generation)
-        .values(refused_at=now)
+        .values(refused_at=now, refused_in=run_key)
     )
 
 
-def mark_lost(connection: Connection, grant: Grant, *, now: datetime) -> bool:
+def mark_lost(connection: Connection, grant: Grant, *, run_key: str, now: datetime) -> bool:
     """Marks a seller whose newest token was lost with the process that received it; False if the seller was marked before.
 
     Does not count as a refusal, since it is no evidence against the client.
@@ -242,7 +242,13 @@ def mark_lost(connection: Connection, grant: Grant, *, now: datetime) -> bool:
             grants.c.generation == grant.generation,
             grants.c.status == ACTIVE,
         )
-        .values(status=NEEDS_AUTHORIZATION, reported_at=now, access_token=None, refused_at=None)
+        .values(
+            status=NEEDS_AUTHORIZATION,
+            reported_at=now,
+            access_token=None,
+            refused_at=None,
+            refused_in=run_key,
+        )
     )
     return marked.rowcount == 1
 
@@ -258,36 +264,42 @@ def last_success(connection: Connection, conn_id: str) -> datetime | None:
     return connection.execute(query).scalar_one_or_none()
 
 
-def refused_since(connection: Connection, since: datetime) -> dict[str, list[str]]:
-    """Sellers refused since a moment (inclusive), by connection id, without those already marked before it."""
+def refused_in(connection: Connection, run_key: str, since: datetime) -> dict[str, list[str]]:
+    """Sellers that one run was refused since it began (inclusive), by connection id, without those marked before it."""
     is_new = sa.or_(grants.c.status == ACTIVE, grants.c.reported_at >= since)
-    query = sa.select(grants.c.conn_id, grants.c.seller_id).where(grants.c.refused_at >= since, is_new)
+    query = sa.select(grants.c.conn_id, grants.c.seller_id).where(
+        grants.c.refused_in == run_key, grants.c.refused_at >= since, is_new
+    )
     refused: dict[str, list[str]] = {}
     for conn_id, seller_id in connection.execute(query.order_by(grants.c.seller_id)):
         refused.setdefault(conn_id, []).append(seller_id)
     return refused
 
 
-def withdraw_refusals(connection: Connection, conn_id: str, since: datetime) -> None:
-    """Removes the refusals recorded since a moment (inclusive), because FeedAMP has named the client as the cause."""
+def withdraw_refusals(connection: Connection, conn_id: str, run_key: str) -> None:
+    """Removes the refusals of one run, because FeedAMP has named the client as the cause."""
     connection.execute(
         sa.update(grants)
-        .where(grants.c.conn_id == conn_id, grants.c.refused_at >= since)
+        .where(grants.c.conn_id == conn_id, grants.c.refused_in == run_key)
         .values(refused_at=None)
     )
 
 
-def unmark_since(connection: Connection, conn_id: str, since: datetime) -> None:
-    """Unmarks sellers that were marked since a moment, because the client and not the sellers turned out to be at fault."""
-    connection.execute(
+def unmark(connection: Connection, conn_id: str, run_key: str, *, since: datetime, now: datetime) -> None:
+    """Unmarks sellers that one run marked since it began, because the client turned out to be at fault."""
+    freed = connection.execute(
         sa.update(grants)
         .where(
             grants.c.conn_id == conn_id,
+            grants.c.refused_in == run_key,
             grants.c.status == NEEDS_AUTHORIZATION,
             grants.c.reported_at >= since,
         )
         .values(status=ACTIVE, reported_at=None)
+        .returning(grants.c.seller_id)
     )
+    for seller_id in freed.scalars().all():
+        wake(connection, seller_id, now=now)
 
 
 def mark_needs_authorization(

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 from feedamp.codec import decode_json, encode_body
 from feedamp.models import MarketplaceState
 from feedamp.rules.order import LedgerOrder
-from feedamp.rules.retries import MISSING_WAIT
+from feedamp.rules.retries import LONGEST_ORDER_WAIT, MISSING_WAIT
 from feedamp.rules.units import LineUnits
 from feedamp.state.schema import orders, snapshots
 from feedamp.state.upsert import upsert
@@ -68,7 +68,7 @@ def due(connection: Connection, seller_ids: Sequence[str], *, now: datetime) -> 
         sa.select(orders.c.seller_id, orders.c.mp_order_number)
         .where(
             orders.c.phase == "to_place",
-            sa.or_(orders.c.next_try_at.is_(None), orders.c.next_try_at <= now),
+            sa.or_(orders.c.next_try_at.is_(None), sa.not_(_waits(now))),
         )
         .order_by(orders.c.purchase_date, orders.c.mp_order_number)
     )
@@ -80,11 +80,16 @@ def due(connection: Connection, seller_ids: Sequence[str], *, now: datetime) -> 
     return numbers
 
 
+def _waits(now: datetime) -> sa.ColumnElement[bool]:
+    """Whether an order waits for its next try; a try that is too far away does not count."""
+    return sa.and_(orders.c.next_try_at > now, orders.c.next_try_at <= now + LONGEST_ORDER_WAIT)
+
+
 def not_due(connection: Connection, seller_ids: Sequence[str], *, now: datetime) -> dict[str, datetime]:
     """The earliest next try of waiting orders, by seller; sellers without any are left out."""
     query = (
         sa.select(orders.c.seller_id, sa.func.min(orders.c.next_try_at).label("next_try_at"))
-        .where(orders.c.phase == "to_place", orders.c.next_try_at > now)
+        .where(orders.c.phase == "to_place", _waits(now))
         .group_by(orders.c.seller_id)
     )
     wanted = set(seller_ids)

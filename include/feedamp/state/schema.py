@@ -81,6 +81,8 @@ grants = sa.Table(
     sa.Column("issued_at", UtcTime, nullable=False),
     sa.Column("refreshed_at", UtcTime),
     sa.Column("refused_at", UtcTime),
+    # The run (`Run.key`) that FeedAMP refused, at whose end is decided who is at fault.
+    sa.Column("refused_in", sa.String(600)),
     # When FeedAMP first answered 401 to a token it had just issued. Cleared when a token works; if it happens again before
     # that, it counts as a refusal.
     sa.Column("disowned_at", UtcTime),

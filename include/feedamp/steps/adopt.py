@@ -85,7 +85,8 @@ async def adopt(resources: Resources, run: Run, seller_ids: list[str], *, since:
 
             try:
                 await run_per_seller(clients, ready, result, work)
-                result.undone += decide_refusals(resources.state, run.started_at)
+                if not run.dry_run:
+                    result.undone += decide_refusals(resources.state, run)
             finally:
                 if not run.dry_run:
                     record_run(resources, run, result, started_at)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from feedamp.rules.grant_refusal import blames_client
+from feedamp.run import Run
 from feedamp.state import State, grants
 from feedamp.steps.runner import warn_of_refused
 
 
-def decide_refusals(state: State, since: datetime) -> list[str]:
-    """Marks the sellers whose grants were refused since a moment (UTC) `needs_authorization`, and logs them once.
+def decide_refusals(state: State, run: Run) -> list[str]:
+    """Marks the sellers whose grants were refused in this run `needs_authorization`, and logs them once.
 
-    If client id or secret must be wrong, no seller of that connection is marked. Safe to repeat: the same refusals lead
-    to the same answer.
+    If client id or secret must be wrong, no seller of that connection is marked. Refusals of other runs that overlap are
+    left to those. Safe to repeat: the same refusals lead to the same answer.
 
     Returns:
         A sentence for each connection whose client is at fault.
@@ -21,13 +20,13 @@ def decide_refusals(state: State, since: datetime) -> list[str]:
     problems: list[str] = []
     newly: list[str] = []
     with state.begin() as connection:
-        for conn_id, refused in grants.refused_since(connection, since).items():
+        for conn_id, refused in grants.refused_in(connection, run.key, run.started_at).items():
             success = grants.last_success(connection, conn_id)
-            if blames_client(refused, last_success=success, run_started_at=since):
-                grants.unmark_since(connection, conn_id, since)
+            if blames_client(refused, last_success=success, run_started_at=run.started_at):
+                grants.unmark(connection, conn_id, run.key, since=run.started_at, now=state.now())
                 problems.append(
-                    f"FeedAMP refused {len(refused)} sellers of connection {conn_id} and accepted none: "
-                    "client id or secret refused; correct them in the connection."
+                    f"FeedAMP refused {len(refused)} sellers of connection {conn_id} and accepted none: client id or secret "
+                    "refused. They are probably wrong; correct them in the connection."
                 )
             else:
                 newly += grants.mark_needs_authorization(connection, refused, now=state.now())

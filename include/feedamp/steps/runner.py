@@ -256,7 +256,7 @@ def record_run(resources: Resources, run: Run, result: StepResult, started_at: d
     """
     ended_at = resources.state.now()
     this_try = Done(started_at, pages=result.pages, requests=result.requests, orders=result.orders)
-    key = (f"{run.dag_id}/{run.run_id}", result.step, result.shard)
+    key = (run.key, result.step, result.shard)
     with resources.state.begin() as connection:
         reported_before = step_runs.told_by(connection, key[0]).values()
         done = step_runs.add_up(connection, *key, this_try)

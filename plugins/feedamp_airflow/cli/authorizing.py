@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 from feedamp.api.account import FeedAmpAccount, check_origin
 from feedamp.api.account_check import AccountCheck, Verdict
+from feedamp.api.clock_check import ClockCheck
 from feedamp.api.oauth import TokenEndpoint
 from feedamp.api.token_journal import JournaledPair
 from feedamp.api.transport import Transport
@@ -248,9 +249,9 @@ async def _ask_and_store(
 ) -> TransientError | None:
     """The error if FeedAMP issued tokens that could not be stored; raises as `TokenEndpoint.exchange`."""
     reservation = resources.pairs.reserve(seller.seller_id, is_consent=True)
-    asked_at = resources.state.now()
+    asked_at, clock = resources.state.now(), ClockCheck(resources.state)
     try:
-        async with Transport(account.endpoint) as transport:
+        async with Transport(account.endpoint, on_answer=clock.saw) as transport:
             answer = await TokenEndpoint(transport, account.credentials).exchange(code)
     except BaseException:
         reservation.release()
@@ -263,7 +264,7 @@ async def _ask_and_store(
         refresh_token=answer.refresh_token,
         access_token=answer.access_token,
         expires_in_s=answer.expires_in_s,
-        asked_at=asked_at,
+        asked_at=clock.corrected(asked_at),  # stored although the clock may be refused: nothing may be lost
         conn_id=seller.conn_id,
         origin=account.endpoint.origin,
     )

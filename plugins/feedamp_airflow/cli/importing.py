@@ -133,7 +133,7 @@ class _Accounts:
         """
         if self.client_refused is not None:
             raise self.client_refused
-        if problems := decide_refusals(self._resources.state, self._run.started_at):
+        if problems := decide_refusals(self._resources.state, self._run):
             raise ClientRefusedError(" ".join(problems))
 
     def left(self) -> Iterator[str]:

@@ -345,7 +345,7 @@ async def _read_again(resources: Resources, run: Run, found: FoundDifferences, r
                 await reader.read(numbers, {})
 
         await run_per_seller(clients, ready, result, work)
-        result.notes += decide_refusals(resources.state, run.started_at)
+        result.notes += decide_refusals(resources.state, run)
 
 
 class _Rereader:
