@@ -20,7 +20,7 @@ from feedamp.api.token_journal import RESERVED_BYTES, JournaledPair, TokenJourna
 from feedamp.api.tokens import Tokens
 from feedamp.api.transport import Endpoint, Transport
 from feedamp.errors import ConfigurationError, TransientError
-from feedamp.state import State
+from feedamp.state import State, grants
 from feedamp.state.token_cipher import TokenCipher
 from feedamp_sandbox import SandboxOptions, running
 
@@ -190,6 +190,10 @@ def test_a_timeout_of_the_task_does_not_come_between_answer_and_store(alarm, tmp
         alarm(seconds)
         with pytest.raises(TaskTimeoutError):
             a_task(renew())
+        # Airflow ends the process now, and with it every thread.
+        with state.read() as connection:
+            grant = grants.read(connection, cipher, seller["seller_id"])
+        assert grant.refresh_token == sandbox.refresh_token(seller["seller_id"])
         asyncio.run(renew())
         assert sandbox.broken_rules == []
 

@@ -153,6 +153,7 @@ def _is_journaled(reservation: Reservation, pair: JournaledPair) -> bool:
 def in_daemon_thread(work: Callable[..., _Result], *given: object) -> asyncio.Future[_Result]:
     """The result of work done in a daemon thread: the process can end although a stalled database blocks the thread."""
     outcome: Future[_Result] = Future()
+    outcome.set_running_or_notify_cancel()  # the work is done although no one waits for it any more
 
     def run() -> None:
         try:

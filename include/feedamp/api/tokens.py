@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, auto
@@ -236,14 +237,21 @@ class Tokens:
         """Refreshes the token under the lease; None if the stored grant has to be read again.
 
         Runs in a thread with a separate event loop, so that nothing can come between FeedAMP's answer and storing it:
-        neither what Airflow raises in the main thread (a task timeout, a cancellation) nor work for other sellers. The
-        lease is released, unless the new pair could not be stored.
+        neither what Airflow raises in the main thread (a task timeout, a cancellation) nor work for other sellers. A
+        cancellation waits until it is stored. The lease is released, unless the new pair could not be stored.
 
         Raises:
             BusyError: another process is refreshing this seller's token.
         """
         refresh = asyncio.get_running_loop().run_in_executor(_REFRESHES, self._refresh_alone, grant)
-        is_current = await asyncio.shield(refresh)
+        try:
+            is_current = await asyncio.shield(refresh)
+        except BaseException:
+            # The process of a task ends without waiting for threads. A task group cancels again what it has cancelled.
+            while not refresh.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait({refresh})
+            raise
         if self._clock is not None:
             self._clock.raise_if_refused()
         newest = await in_daemon_thread(self._read, grant.seller_id)
