@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from cryptography.fernet import Fernet
 from crashes.clock import SharedClock
 from crashes.fixtures import Fixtures, run_step
 from crashes.forking import CONTEXT
+from feedamp.api.pair_storage import PairStorage
 from feedamp.state import sellers
 from feedamp_sandbox import (
     Sandbox,
@@ -61,12 +63,13 @@ class Orphanage:
 def _extract_and_stop(fixtures: Fixtures, pipe: Connection) -> None:
     logging.disable(logging.CRITICAL)
 
-    def stop(secret: str) -> None:
-        if secret.startswith("rt-"):  # registered for masking before it is stored
-            pipe.send("it has the answer")
-            time.sleep(PATIENCE_S)
+    async def stop(*_given: Any) -> bool:
+        pipe.send("it has the answer")
+        await asyncio.sleep(PATIENCE_S)
+        return False
 
-    run_step(fixtures.resources(on_secret=stop), "extract", "killed")
+    PairStorage.store = stop  # type: ignore[method-assign]  # only in this process, which is killed
+    run_step(fixtures.resources(), "extract", "killed")
 
 
 @contextmanager

@@ -31,7 +31,7 @@ class ClockCheck:
         if self._is_done or (server_time is None and self._has_answer):
             return
         self._has_answer, self._is_done = True, server_time is not None
-        now = self._state.now()
+        now = self._state.now(ask=False)  # called between FeedAMP's answer to a token call and storing it
         self.doubt = doubt_of(now, server_time=server_time, newest=self._newest)
         if self.doubt is None:
             return

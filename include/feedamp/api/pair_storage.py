@@ -53,7 +53,15 @@ class PairStorage:
         Raises:
             TransientError: the pair could not be stored; the next run moves it from the journal into the state.
         """
-        self._on_secret(pair.refresh_token)
+        try:
+            return await self._store_or_journal(grant, pair, reservation)
+        finally:
+            # Not before: in a task, this asks the supervisor, which may not answer while Airflow's server is away.
+            self._on_secret(pair.refresh_token)
+
+    async def _store_or_journal(
+        self, grant: Grant | None, pair: JournaledPair, reservation: Reservation
+    ) -> bool:
         loop = asyncio.get_running_loop()
         give_up_at, is_journaled = loop.time() + STORE_TRIED_FOR_S, False
         storing = in_daemon_thread(self._store, grant, pair)
@@ -82,18 +90,18 @@ class PairStorage:
                 storing = in_daemon_thread(self._store, grant, pair)
 
     def take_in(self, seller_id: str) -> bool:
-        """Moves the seller's pairs from the journal into the state; returns whether there were any."""
-        entries = self._journal.pairs_of(seller_id)
-        for name, pair in entries:
+        """Moves the seller's pairs from the journal into the state; returns whether one of them is the grant now."""
+        is_stored = False
+        for name, pair in self._journal.pairs_of(seller_id):
             with self._state.read() as connection:
                 newest = grants.read(connection, self._cipher, seller_id)
             if newest is not None:
                 # If the state was restored from a backup, its generation may be lower than that of the pair.
                 newest = replace(newest, generation=min(pair.generation, newest.generation))
-            self._store(newest, pair)
+            is_stored = self._store(newest, pair) or is_stored
             self._on_secret(pair.refresh_token)
             self._journal.remove(name)
-        return bool(entries)
+        return is_stored
 
     def take_in_consents(self) -> None:
         """Does the same for every seller whose grant of a consent is only in the journal. Problems are logged."""
@@ -101,8 +109,8 @@ class PairStorage:
             for seller_id in self._journal.sellers_with_consent():
                 self.take_in(seller_id)
                 log.info("The new grant of seller %s was taken from the journal into the state.", seller_id)
-        except FeedAmpError as error:
-            log.warning("%s", error)
+        except (FeedAmpError, OSError) as error:
+            log.warning("The journal of tokens could not be read: %s", error)
 
     def _store(self, grant: Grant | None, pair: JournaledPair) -> bool:
         with self._state.begin() as connection:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 
 from feedamp.errors import BusyError, ConfigurationError
 from feedamp.state.leases import Leases, LeaseTimes
-from feedamp.state.reconnect import MARK_COMMIT, LastingTransaction, Patience, Writers, connect
+from feedamp.state.reconnect import MARK_COMMIT, LastingTransaction, Outage, Patience, Writers, connect
 
 HEAD = "0008"
 _MIGRATION_LOCK = 7_236_041  # any constant: the Postgres advisory lock of `upgrade`
@@ -43,7 +43,10 @@ _LIBPQ_TIMEOUTS = {
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,  # milliseconds; the keepalives stop while a statement is on its way
 }
+# More than the threads that use the database at the same time: refreshes, their stores, heartbeats and the step.
+_CONNECTIONS_AT_MOST = 60
 
 
 class State:
@@ -86,7 +89,7 @@ class State:
             )
         self.engine = _make_engine(self.url)
         self._before_new = before_new
-        self._writers = Writers()
+        self._writers, self._outage = Writers(), Outage()
         self._patience_s = opening_patience_s
         try:
             with self._connect():
@@ -134,11 +137,14 @@ class State:
         finally:
             transaction.close()
 
-    def now(self) -> datetime:
-        """The current time in UTC by the state database's clock, which is the same for all machines (promise 4)."""
+    def now(self, *, ask: bool = True) -> datetime:
+        """The current time in UTC by the state database's clock, which is the same for all machines (promise 4).
+
+        Once a minute the server is asked for its clock, for which this waits; with `ask=False`, it never is.
+        """
         if self._clock is not None:
             return self._clock()
-        if not self.is_sqlite and time.monotonic() >= self._offset_until:
+        if ask and not self.is_sqlite and time.monotonic() >= self._offset_until:
             for _ in range(3):
                 with self.read() as connection:
                     before, asked_at = datetime.now(UTC), time.monotonic()
@@ -203,10 +209,11 @@ class State:
         self.engine.dispose()
 
     def _connect(self, **options: Any) -> Connection:
-        return connect(self.engine, Patience(self._patience_s), **options)
+        return connect(self.engine, Patience(self._patience_s, self._outage), **options)
 
     def _lasting(self, **options: Any) -> LastingTransaction:
-        return LastingTransaction(self.engine, Patience(self._patience_s), self._writers, **options)
+        patience = Patience(self._patience_s, self._outage)
+        return LastingTransaction(self.engine, patience, self._writers, **options)
 
     def _prepare_file(self) -> None:
         path = self.url.database
@@ -250,9 +257,20 @@ def _make_engine(url: sa.URL) -> Engine:
         if url.get_driver_name() in ("psycopg", "psycopg2"):
             timeouts = {name: value for name, value in _LIBPQ_TIMEOUTS.items() if name not in url.query}
         return _escape_nul(
-            sa.create_engine(url, pool_pre_ping=True, hide_parameters=True, connect_args=timeouts)
+            sa.create_engine(
+                url,
+                pool_pre_ping=True,
+                max_overflow=_CONNECTIONS_AT_MOST,
+                hide_parameters=True,
+                connect_args=timeouts,
+            )
         )
-    engine = sa.create_engine(url, connect_args={"timeout": _LOCK_WAIT_S}, hide_parameters=True)
+    engine = sa.create_engine(
+        url,
+        max_overflow=_CONNECTIONS_AT_MOST,
+        connect_args={"timeout": _LOCK_WAIT_S},
+        hide_parameters=True,
+    )
 
     @sa.event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _record: Any) -> None:

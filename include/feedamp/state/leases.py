@@ -265,7 +265,7 @@ class Leases:
 
     def _is_free(self, row: sa.Row[Any], *, began: float) -> bool:
         """Records what was seen by a look that began at a moment, and decides."""
-        if row.beat is None:  # taken by a version that did not renew leases
+        if row.beat is None or row.until is not None:  # taken by a version that did not renew leases
             return is_dead(row.owner) or (row.until is not None and row.until < self._now())
         ended, heartbeat = self._elapsed(), (row.owner, row.beat)
         before = self._sightings.get(row.name)

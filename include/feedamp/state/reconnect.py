@@ -30,14 +30,7 @@ STATE_ERRORS = (SQLAlchemyError, TransientError)
 TRIED_EVERY_S = 0.25
 # Only answers of transactions with up to this many rows are remembered, so that memory does not grow (promise 11).
 _ROWS_REMEMBERED = 20_000
-_PASSING = (
-    "starting up",
-    "shutting down",
-    "recovery",
-    "too many",
-    "remaining connection slots",
-    "not yet accepting",
-)
+_FINAL = ("password", "authentication", "pg_hba", "does not exist", "permission denied")
 
 
 # Part of the first statement of a writing transaction.
@@ -69,11 +62,19 @@ class Writers:
         self._free.append(name)
 
 
-class Patience:
-    """The time that one transaction may spend on waiting for its server, from the first failure on."""
+@dataclass
+class Outage:
+    """Whether transactions of this process have given up waiting for the server; the next ones then do not wait."""
 
-    def __init__(self, seconds: float) -> None:
+    is_given_up: bool = False
+
+
+class Patience:
+    """The time that one transaction may spend on waiting for its server, from a failure to the next success."""
+
+    def __init__(self, seconds: float, outage: Outage | None = None) -> None:
         self._seconds = seconds
+        self._outage = outage or Outage()
         self._ends_at: float | None = None
 
     def wait_after(self, error: Exception) -> None:
@@ -87,12 +88,18 @@ class Patience:
         if self._ends_at is None:
             self._ends_at = time.monotonic() + self._seconds
             log.warning("The state database does not answer (%s); waiting for it.", _reason(error))
-        if time.monotonic() >= self._ends_at:
+        if self._outage.is_given_up or time.monotonic() >= self._ends_at:
+            self._outage.is_given_up = True
             raise StoreAwayError(
                 f"The state database has not answered for {self._seconds:.0f} s: {_reason(error)}",
                 retry_after_s=60,
             ) from error
         time.sleep(TRIED_EVERY_S)
+
+    def is_over(self) -> None:
+        """Tells that the server has answered; a later failure begins a new wait."""
+        self._ends_at = None
+        self._outage.is_given_up = False
 
 
 def connect(engine: Engine, patience: Patience, **options: Any) -> Connection:
@@ -104,11 +111,13 @@ def connect(engine: Engine, patience: Patience, **options: Any) -> Connection:
     """
     while True:
         try:
-            return engine.connect().execution_options(**options)
+            connection = engine.connect().execution_options(**options)
         except (OperationalError, InterfaceError, NoConnectionError) as error:
             if _is_refusal(error):
                 raise
             patience.wait_after(error)
+        else:
+            return connection
 
 
 @dataclass(frozen=True)
@@ -152,7 +161,7 @@ class LastingTransaction:
         self._played: list[_Played] = []
         self._rows = 0
         self._is_repeatable = True
-        self._failure: TransientError | None = None  # once set, nothing more is executed or committed
+        self._failure: BaseException | None = None  # once set, nothing more is executed or committed
         self._savepoints = 0
         self._connection = self._opened()
 
@@ -181,6 +190,7 @@ class LastingTransaction:
                     raise
                 self._play_again(error)
             else:
+                self._patience.is_over()
                 self._remember(_played(statement, parameters, result))
                 return result
 
@@ -263,7 +273,7 @@ class LastingTransaction:
         try:
             while not self._is_played_again(error):
                 pass
-        except TransientError as failure:
+        except BaseException as failure:
             self._failure = failure
             raise
 
@@ -340,7 +350,7 @@ def _is_lock_timeout(error: DBAPIError) -> bool:
 def _is_refusal(error: Exception) -> bool:
     """Whether the server answered and will not answer otherwise later: a wrong password, an unknown database."""
     text = str(getattr(error, "orig", None) or "")
-    return "FATAL" in text and not any(word in text for word in _PASSING)
+    return "FATAL" in text and any(word in text for word in _FINAL)
 
 
 def _reason(error: Exception) -> str:

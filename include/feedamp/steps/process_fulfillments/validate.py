@@ -19,6 +19,7 @@ from feedamp.errors import (
     BusyError,
     NotFoundError,
     RejectedError,
+    StoreAwayError,
     ThrottledError,
     TransientError,
     UnclearError,
@@ -199,8 +200,8 @@ class _Reporter:
             if last_error is None:
                 raise
             raise last_error from None  # unclear twice: the intent remains, and the next run reads the order first
-        except BusyError:
-            raise  # the intent is now the other process's
+        except (BusyError, StoreAwayError):
+            raise  # the intent is now the other process's; or the report reached FeedAMP before the state was away
         except TransientError:
             # Throttled, or the connection was refused: the report did not reach FeedAMP, so no intent remains.
             self._write([f.but(intent_at=None) for f in pending])

@@ -24,6 +24,8 @@ def upgrade() -> None:
     with op.batch_alter_table("leases") as leases:
         leases.add_column(sa.Column("beat", sa.Integer(), nullable=True))
         leases.alter_column("until", existing_type=UtcTime(), nullable=True)
+    if op.get_bind().dialect.name != "sqlite":  # which lets one process write at a time in any case
+        op.execute(sa.text("LOCK TABLE grants IN EXCLUSIVE MODE"))
     op.execute(
         sa.text(
             "INSERT INTO leases (name, owner, until) "
