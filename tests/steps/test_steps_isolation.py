@@ -137,7 +137,8 @@ def two_connections(tmp_path: Path) -> Iterator[Env]:
     folder.mkdir()
     with open_env(folder) as opened:
         right = opened.resources.connection("feedamp")
-        wrong = replace(right, credentials=replace(right.credentials, client_secret="of-last-year"))
+        of_last_year = replace(right.credentials, conn_id="wrong", client_secret="of-last-year")
+        wrong = replace(right, credentials=of_last_year)
         opened.resources = replace(
             opened.resources, connection=lambda conn_id: wrong if conn_id == "wrong" else right
         )

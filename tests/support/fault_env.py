@@ -30,6 +30,7 @@ from feedamp.steps.extract_fulfillments import extract
 from feedamp.steps.place_orders import place
 from feedamp.steps.process_fulfillments import close, validate
 from feedamp.steps.reconcile_orders import reconcile
+from feedamp.steps.refused_grants import decide_refusals
 from feedamp.steps.runner import StepResult
 from feedamp.tables import TABLES, Type
 from feedamp_sandbox.views import order_view
@@ -105,7 +106,7 @@ class FaultEnv:
             self.env.fulfill("M-3", shipment(2, BAD_NUMBER), seller=seller)
 
     def step(self, stage: str, seller_ids: list[str]) -> StepResult:
-        """One run of a step for some sellers, as one task."""
+        """One run of a step for some sellers, as one task, and what `gate` decides at its end."""
         name = STEP_OF.get(stage, stage)
         run = self.env.run(name)
         resources, shard = self.env.resources, self.seller_ids.index(seller_ids[0])
@@ -120,7 +121,10 @@ class FaultEnv:
                 work = close.close(resources, run, shard, seller_ids)
             case _:
                 work = reconcile.reconcile(resources, run, shard, seller_ids, *DAY, with_stale=False)
-        return asyncio.run(work)
+        try:
+            return asyncio.run(work)
+        finally:
+            decide_refusals(self.env.state, run)
 
     def play(self, stage: str) -> dict[str, Outcome]:
         """The stage under the faults, and again every 15 minutes until it is whole."""
