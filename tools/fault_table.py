@@ -1,4 +1,5 @@
-"""Writes docs/faults.md: plays every fault of the sandbox against the steps and notes what the runs say.
+"""Writes docs/faults.md: plays every fault of the sandbox and every trouble of the machine against the steps and notes
+what the runs say. Needs a Postgres server.
 
 python tools/fault_table.py            prints it
 python tools/fault_table.py --write    writes the file
@@ -17,6 +18,8 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from fault_cases import LIVE_TOKEN, ONCE, PLACES, Case  # noqa: E402  it is with the tests
 from fault_env import Outcome, outcomes  # noqa: E402
+from postgres import serving  # noqa: E402
+from trouble_env import STRUCK_AT, TROUBLES, Column, columns, words_of  # noqa: E402
 
 # How many orders of the seller have been sent with a new token when the first 401 to it is read depends on the moment.
 IN_FLIGHT = (4, 5)
@@ -40,6 +43,23 @@ the same; nothing was reported, closed or placed twice.
 The sandbox produces each fault on request, also while it runs; the help of `feedamp sandbox` lists the control requests.
 """
 
+TROUBLES_TITLE = "## The machine in trouble"
+_TROUBLES = f"""\
+{TROUBLES_TITLE}
+
+What a step says when the machine or a store misbehaves in the middle of its work, and with which try all is whole. Each
+column was run: one installation played the whole loop, each step was hit once and then tried again, as Airflow does. In
+the end everything was compared with an installation that had no trouble: orders at FeedAMP, ledger, findings, every table
+of lake and warehouse, and each seller's grant, at a FeedAMP that ends a grant if a token is used twice. They were always
+the same. Nothing was reported or closed twice; an order whose answer was lost with the try was placed again, as it was.
+
+- **`complete`**: the step waited, or did not notice; whole at once. **next try**: the task is red, and whole with its next try.
+- **state stalled**, **state restarted**: all processes of the Postgres server of state and warehouse are stopped, or it
+  crashes and starts again. **disk full**: the process cannot write to any file for a moment (state on SQLite, warehouse
+  on DuckDB, as in all other columns). **SIGTERM**: a task is killed soon after it, as by *Mark failed*, *Clear*, or lost
+  heartbeats. **timeout**: `execution_timeout` is over. **API server away**: for more than a minute; a shorter absence is
+  waited for.
+"""
 _TAIL = """\
 ## Reading while things change
 
@@ -65,15 +85,30 @@ than `overlap_minutes`, whatever its clock shows. Two clocks that differ by more
 """
 
 
-def render() -> str:
-    """The whole file as text."""
+def render_faults() -> str:
+    """The file up to the troubles of the machine."""
     parts = [_HEAD]
     by_title: dict[str, dict[Case, Outcome]] = {}
     for name, place in PLACES.items():
         by_title.setdefault(place.title, {}).update(outcomes(name))
     for title, played in by_title.items():
         parts += [f"## {title[0].upper()}{title[1:]}", "", *_table(played), ""]
-    return "\n".join([*parts, _TAIL])
+    return "\n".join([*parts, ""])
+
+
+def render_troubles(played: dict[str, Column]) -> str:
+    """The file from the troubles of the machine on."""
+    rows = [f"| step | {' | '.join(TROUBLES)} |", "|---" * (1 + len(TROUBLES)) + "|"]
+    for step in STRUCK_AT:
+        name = "reconcile with repair" if step == "repair" else step
+        cells = (_tried(played[trouble].said[step]) for trouble in TROUBLES)
+        rows.append(f"| {' | '.join((name, *cells))} |")
+    return "\n".join([_TROUBLES, *rows, "", _TAIL])
+
+
+def _tried(tries: list[list[str]]) -> str:
+    said = words_of(tries[0])
+    return f"{said}; {'next try' if len(tries) == 2 else f'try {len(tries)}'}" if said else "`complete`"
 
 
 def _table(played: dict[Case, Outcome]) -> Iterator[str]:
@@ -110,14 +145,17 @@ def _then(outcome: Outcome) -> str:
 
 def main(arguments: list[str]) -> int:
     """0 done, 2 for another argument than --write."""
-    if arguments == ["--write"]:
-        FILE.write_text(render(), encoding="utf-8")
-        print(f"wrote {FILE.name}")
-    elif not arguments:
-        print(render(), end="")
-    else:
+    if arguments not in ([], ["--write"]):
         print("usage: python tools/fault_table.py [--write]", file=sys.stderr)
         return 2
+    with serving() as server:
+        played = {trouble: found.result() for trouble, found in columns(server).items()}
+    text = render_faults() + render_troubles(played)
+    if arguments:
+        FILE.write_text(text, encoding="utf-8")
+        print(f"wrote {FILE.name}")
+    else:
+        print(text, end="")
     return 0
 
 

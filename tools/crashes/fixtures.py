@@ -29,6 +29,7 @@ from feedamp.steps.place_orders.read_inbox import intake
 from feedamp.steps.process_fulfillments.close import close
 from feedamp.steps.process_fulfillments.validate import plan_process, validate
 from feedamp.steps.reconcile_orders.reconcile import plan_reconcile, reconcile
+from feedamp.steps.refresh_tokens.renew_idle_grants import plan_refresh, refresh
 from feedamp.steps.runner import StepResult
 from feedamp.storage import open_storage
 from feedamp.warehouse import Warehouse
@@ -49,6 +50,7 @@ DAG_OF = {
     "close": "process_fulfillments",
     "reconcile": "reconcile_orders",
     "repair": "reconcile_orders",
+    "refresh": "refresh_tokens",
 }
 DAY = (datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC))
 
@@ -138,6 +140,8 @@ def run_step(resources: Resources, name: str, run_id: str, *, try_number: int = 
     elif name in ("reconcile", "repair"):
         more = {"start": DAY[0], "end": DAY[1], "with_stale": False, "repair": name == "repair"}
         step, shards = reconcile, plan_reconcile(resources, *DAY, [], with_stale=False)
+    elif name == "refresh":
+        step, shards = refresh, plan_refresh(resources, [])
     else:
         step, shards = {"validate": validate, "close": close}[name], plan_process(resources, [])
     if not shards:

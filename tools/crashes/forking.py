@@ -24,6 +24,7 @@ CONTEXT.set_forkserver_preload(
     [
         *(f"feedamp.steps.{step}" for step in _STEPS),
         "feedamp.warehouse.duckdb",
+        "feedamp.warehouse.postgres",  # its driver is an extra; what cannot be imported is left out
         "feedamp_sandbox.running",  # what the fixtures of an env import themselves
         "cryptography.fernet",
         "pandas",  # pyarrow imports it, where there is one, in each process that makes a table

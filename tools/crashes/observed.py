@@ -46,15 +46,20 @@ def state_rows(state: State) -> Observed:
 
 def warehouse_rows(path: Path) -> Observed:
     """Rows of every table of the warehouse by key."""
-    observed: Observed = {}
     with duckdb.connect(str(path), read_only=True) as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        for table in TABLES.values():
-            if table.name not in NOT_COMPARED:
-                cursor = connection.execute(f"SELECT * FROM {SCHEMA}.{table.name}")
-                names = [column[0] for column in cursor.description or ()]
-                rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-                observed[f"warehouse {table.name}"] = _by_key(rows, table.key)
+        return rows_of_tables(connection)
+
+
+def rows_of_tables(warehouse: Any) -> Observed:
+    """The same through a connection of DuckDB or Postgres."""
+    observed: Observed = {}
+    for table in TABLES.values():
+        if table.name not in NOT_COMPARED:
+            cursor = warehouse.execute(f"SELECT * FROM {SCHEMA}.{table.name}")
+            names = [column[0] for column in cursor.description or ()]
+            rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+            observed[f"warehouse {table.name}"] = _by_key(rows, table.key)
     return observed
 
 
