@@ -43,7 +43,7 @@ the same; nothing was reported, closed or placed twice.
 The sandbox produces each fault on request, also while it runs; the help of `feedamp sandbox` lists the control requests.
 """
 
-TROUBLES_TITLE = "## The machine in trouble"
+TROUBLES_TITLE = "## Faults of the machine"
 _TROUBLES = f"""\
 {TROUBLES_TITLE}
 
