@@ -17,7 +17,7 @@ from feedamp.errors import (
     TransientError,
 )
 from feedamp.resources import Resources
-from feedamp.rules.origin import contradicting
+from feedamp.rules.origin import contradicting, is_same_origin
 from feedamp.state import grants, sellers
 
 _TLS_WORDS = ("Certificate", "SSL")
@@ -42,7 +42,7 @@ async def probe(account: FeedAmpAccount, resources: Callable[[], Resources]) -> 
             )
         withheld = _why_withheld(account, resources())
         if withheld is not None:
-            return False, f"Address and TLS work. The client secret was not sent there: {withheld}"
+            return False, f"Address and TLS work. The client secret was not sent: {withheld}"
         try:
             await TokenEndpoint(transport, account.credentials).refresh(f"connection-test-{uuid.uuid4().hex}")
         except ClientRefusedError:
@@ -60,24 +60,39 @@ async def probe(account: FeedAmpAccount, resources: Callable[[], Resources]) -> 
 def _why_withheld(account: FeedAmpAccount, resources: Resources) -> str | None:
     """Why the client secret may not be sent: the grants of its sellers were issued by another server; None if it may.
 
-    A connection under test has a random id: it counts as each saved connection with the same client id.
+    The button gives the connection under test a random id: it then stands for each saved connection with the same client
+    id or the same secret, since Airflow fills in the saved secret while Host is unchanged.
     """
-    client_id, origin = account.credentials.client_id, account.endpoint.origin
+    conn_id, origin = account.credentials.conn_id, account.endpoint.origin
+    known: list[str | None] = []
     with resources.state.read() as connection:
-        conn_ids = {seller.conn_id for seller in sellers.find(connection) if seller.grant is not None}
-        for conn_id in sorted(conn_ids & {account.credentials.conn_id} or conn_ids):
-            saved = _saved(resources, conn_id)
-            if saved is not None and saved.credentials.client_id != client_id:
+        conn_ids = {resources.default_conn_id, *(seller.conn_id for seller in sellers.find(connection))}
+        is_saved = conn_id in conn_ids
+        for each in {conn_id} if is_saved else conn_ids:
+            saved = _saved(resources, each)
+            if saved is not None and not _is_akin(account, saved):
                 continue
-            known = grants.origins(connection, conn_id)
-            own = saved.endpoint.origin if saved is not None else None
-            issued_by = contradicting([one or own for one in known], origin)
-            if issued_by is not None:
+            found = grants.origins(connection, each)
+            leads_to = saved.endpoint.origin if saved is not None else None
+            if not found and leads_to is not None and is_same_origin(leads_to, origin):
                 return (
-                    f"the grants of connection {conn_id} were issued by {issued_by}. If FeedAMP has moved to {origin}, save "
-                    f"the connection and run `feedamp sellers confirm-host --conn-id {conn_id}`."
+                    None  # saved with this host, and without grants: its first seller will be connected there
                 )
-    return None
+            known += [one or leads_to for one in found]
+    issued_by = contradicting(known, origin)
+    if issued_by is None:
+        return None
+    id_text = conn_id if is_saved else "ID"
+    return (
+        f"grants obtained with this client id or secret were issued by {issued_by}. If FeedAMP has moved to {origin}, save "
+        f"the connection and run `feedamp sellers confirm-host --conn-id {id_text}`."
+    )
+
+
+def _is_akin(account: FeedAmpAccount, saved: FeedAmpAccount) -> bool:
+    """Whether a connection has the client id or the secret of a saved one."""
+    mine, theirs = account.credentials, saved.credentials
+    return mine.client_id == theirs.client_id or mine.client_secret == theirs.client_secret
 
 
 def _saved(resources: Resources, conn_id: str) -> FeedAmpAccount | None:

@@ -122,11 +122,31 @@ def test_the_button_sends_no_client_secret_to_another_server(
     """Before the new host is saved, and after it."""
     monkeypatch.setenv("AIRFLOW_CONN_QWERTY", os.environ[CONNECTION])
     saved = FeedAmpHook("qwerty").test_connection()
+    # Airflow fills in the saved secret although the client id in the form is another one.
+    edited = json.loads(os.environ[CONNECTION]) | {"login": "another-client"}
+    monkeypatch.setenv("AIRFLOW_CONN_ASDFGH", json.dumps(edited))
+    typed = FeedAmpHook("asdfgh").test_connection()
     feedamp_env.env.set_connection()
-    for works, said in (saved, FeedAmpHook("qwerty").test_connection()):
+    for works, said in (saved, typed, FeedAmpHook("qwerty").test_connection()):
         assert not works
-        assert said.startswith("Address and TLS work. The client secret was not sent there: ")
+        assert said.startswith("Address and TLS work. The client secret was not sent: ")
     assert {(r.method, r.path) for r in elsewhere.requests} == {("GET", "/api/v1/orders")}
+
+
+def test_the_button_accepts_each_server_of_two_connections_with_one_client(
+    feedamp_env: Console, elsewhere: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for conn_id in ("STAGING", "QWERTY"):
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id}", os.environ[CONNECTION])
+    feedamp_env.env.set_connection()
+    assert not FeedAmpHook("qwerty").test_connection()[0]
+    enrolled = feedamp_env.run("sellers", "add", "S-staging", "--conn-id", "staging")
+    assert (enrolled.code, FeedAmpHook("qwerty").test_connection()[0]) == (0, True)
+    token = {"seller_id": "S-staging", "refresh_token": "rt-staging"}
+    assert feedamp_env.import_rows(token).code == 0
+    assert FeedAmpHook("qwerty").test_connection()[0]
+    checks = {check["name"]: check["state"] for check in feedamp_env.run("doctor", "--json").json["checks"]}
+    assert (checks[f"connection {CONN_ID}"], checks["connection staging"]) == ("ok", "ok")
 
 
 def test_a_confirmed_server_gets_the_tokens(feedamp_env: Console, elsewhere: Sandbox) -> None:

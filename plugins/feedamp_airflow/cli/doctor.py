@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import logging
 import uuid
@@ -151,10 +152,10 @@ def _connections(resources: Resources) -> list[str]:
 
 
 def _connection(resources: Resources, conn_id: str) -> str:
-    from feedamp_airflow.hook import FeedAmpHook
+    from feedamp_airflow.probing import probe
 
     _origin(resources, conn_id)
-    works, sentence = FeedAmpHook(conn_id).test_connection()
+    works, sentence = asyncio.run(probe(resources.connection(conn_id), lambda: resources))
     if not works:
         raise FeedAmpError(sentence)
     return sentence
@@ -176,8 +177,6 @@ def _origin(resources: Resources, conn_id: str) -> None:
 
 def _clock(resources: Resources) -> str:
     """What contradicts the state database's clock; FeedAMP's is that of the first connection that answers."""
-    import asyncio
-
     from feedamp.api.clock_check import ClockCheck
     from feedamp.api.transport import Transport
 
