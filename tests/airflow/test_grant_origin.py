@@ -181,6 +181,24 @@ def test_a_hook_with_another_connection_gets_no_token_of_a_seller(
     assert elsewhere.requests == []
 
 
+def test_a_move_to_another_server_is_refused_or_warned_of(
+    feedamp_env: Console, elsewhere: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The grant must block neither the sellers of the new connection nor a consent there."""
+    shop = feedamp_env
+    monkeypatch.setenv("AIRFLOW_CONN_SECOND", os.environ[CONNECTION])
+    shop.env.set_connection()
+    move = ("sellers", "add", SELLER, "--conn-id", "second")
+    refused = shop.run(*move)
+    assert (refused.code, "no other seller is connected" in refused.err) == (1, True)
+    assert origins(shop) == {server(shop.sandbox): 3}
+    shop.import_rows({"seller_id": "S-9", "conn_id": "second", "refresh_token": "rt-new"})
+    moved = shop.run(*move)
+    assert (moved.code, f"belongs to {server(shop.sandbox)}: nothing is sent" in moved.err) == (0, True)
+    assert shop.run("sellers", "authorize-url", SELLER).code == 0
+    assert elsewhere.requests == []
+
+
 def test_a_moved_seller_leaves_the_others_of_the_connection_at_work(feedamp_env: Console) -> None:
     with feedamp_env.resources.state.begin() as connection:
         connection.exec_driver_sql(

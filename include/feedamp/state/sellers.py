@@ -131,6 +131,17 @@ def add(
         connection.execute(sa.update(table).where(table.c.seller_id == seller_id).values(conn_id=conn_id))
 
 
+def grant_origins(connection: Connection, seller_id: str) -> list[str | None]:
+    """The origins that issued the seller's grants, the one in use first; None for one that is not known yet."""
+    return [
+        origin
+        for table in (grants, other_grants)
+        for origin in connection.execute(
+            sa.select(table.c.origin).where(table.c.seller_id == seller_id)
+        ).scalars()
+    ]
+
+
 def pause(connection: Connection, seller_id: str, *, paused: bool, now: datetime) -> bool:
     """Stops or resumes all traffic of a seller; runs under way stop at the next order or page. Safe to repeat.
 

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 from feedamp.errors import ConfigurationError
 from feedamp.order_body import is_storable
 from feedamp.resources import Resources
+from feedamp.rules.origin import contradicting, others
 from feedamp.state import consents, grants, sellers
 from feedamp.state.sellers import ACTIVE, Seller
 
@@ -120,12 +121,23 @@ def enroll(
     is_new_token = given.refresh_token is not None and not (owner and has_grant)
     if is_new_token and known is not None and known.grant == ACTIVE and not replace:
         return Refusal("refresh_token", "the seller has a live grant; --replace replaces it with this one")
+    conn_id = given.conn_id or (known.conn_id if known else resources.default_conn_id)
+    if (
+        has_grant
+        and known is not None
+        and not is_new_token
+        and _is_blocked_move(connection, resources, known, conn_id)
+    ):
+        return Refusal(
+            "conn_id",
+            f"the seller's grant was issued by another server than the one that {conn_id} points to, where no other seller is "
+            "connected: only `feedamp sellers import --replace` with a refresh token of that server can move it",
+        )
     is_accepted = False
     if known is not None and not is_new_token and is_set_aside(connection, resources, given, known):
         if not force:
             return Refusal("refresh_token", set_aside_words(known.grant_reason or ""))
         is_accepted = consents.take_set_aside(connection, known.seller_id, now=resources.state.now())
-    conn_id = given.conn_id or (known.conn_id if known else resources.default_conn_id)
     if known is not None and conn_id != known.conn_id:
         # The grant keeps its origin when it moves to another connection.
         left = _origin(resources, known.conn_id)
@@ -158,6 +170,17 @@ def enroll(
             origin=origin,
         )
     return Outcome.ADDED if known is None else Outcome.UPDATED
+
+
+def _is_blocked_move(connection: Connection, resources: Resources, known: Seller, conn_id: str) -> bool:
+    """Whether a grant that moves would block its new connection: no grant there was issued by the connection's server."""
+    origin = _origin(resources, conn_id)
+    if conn_id == known.conn_id or origin is None:
+        return False
+    left = _origin(resources, known.conn_id)
+    moved = [one or left for one in sellers.grant_origins(connection, known.seller_id)]
+    there = [one or origin for one in grants.origins(connection, conn_id)]
+    return bool(others(moved, origin)) and contradicting([*moved, *there], origin) is not None
 
 
 def _origin(resources: Resources, conn_id: str) -> str | None:

@@ -52,11 +52,19 @@ def add(given: argparse.Namespace, out: Output) -> int:
             known = next(iter(sellers.find(connection, [given.seller])), None)
             outcome = enroll(connection, resources, enrollment, known)
             grant = known.grant if known else None
+            conn_id = given.conn_id or (known.conn_id if known else resources.default_conn_id)
+            issued_by = sellers.grant_origins(connection, given.seller)
+        foreign = others(issued_by, resources.connection(conn_id).endpoint.origin) if given.conn_id else []
     if isinstance(outcome, Refusal):
         out.complain(str(outcome))
         return REFUSED
     hint = "" if grant else f"; no grant yet, see `feedamp sellers authorize-url {given.seller}`"
     out.say(f"seller {given.seller}: {outcome}{hint}")
+    if foreign:
+        out.complain(
+            f"The grant of seller {given.seller} belongs to {foreign[0]}: nothing is sent for the seller until it authorizes "
+            f"at connection {conn_id}, see `feedamp sellers authorize-url {given.seller}`."
+        )
     return DONE
 
 
