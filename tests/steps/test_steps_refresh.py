@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from cryptography.fernet import Fernet
 from env import OTHER, SELLER, Env
 
 from feedamp.errors import TransientError
 from feedamp.state import grants
 from feedamp.state.grants import Grant
+from feedamp.state.token_cipher import TokenCipher
 from feedamp.steps.refresh_tokens.renew_idle_grants import plan_refresh
 from feedamp.steps.runner import finish
 
@@ -94,6 +96,16 @@ def test_grants_whose_year_ends_are_named(env: Env, caplog: pytest.LogCaptureFix
     plan_refresh(env.resources, [])
     assert len(caplog.messages) == 2
     assert "expires on 2027-03-10" in caplog.text
+
+
+def test_a_grant_of_a_lost_key_is_left_out_with_a_warning(
+    unused: Env, caplog: pytest.LogCaptureFixture
+) -> None:
+    lost = TokenCipher(Fernet.generate_key().decode()).encrypt("rt-lost")
+    with unused.state.begin() as connection:
+        connection.exec_driver_sql("UPDATE grants SET refresh_token = ? WHERE seller_id = ?", (lost, SELLER))
+    assert planned(unused) == [OTHER]
+    assert f"grant of seller {SELLER} was encrypted with another key" in caplog.text
 
 
 def test_no_grant_is_no_run(env: Env) -> None:

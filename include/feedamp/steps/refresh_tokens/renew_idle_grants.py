@@ -6,6 +6,7 @@ import logging
 from datetime import timedelta
 from typing import Any
 
+from feedamp.errors import ConfigurationError
 from feedamp.resources import Resources
 from feedamp.run import Run, shards
 from feedamp.state import grants, sellers
@@ -22,12 +23,22 @@ WARN_BEFORE = timedelta(days=30)
 
 
 def plan_refresh(resources: Resources, seller_ids: list[str]) -> list[dict[str, Any]]:
-    """Shards of sellers whose grant was not used for 30 days or was refused; warns of grants with 30 days or less left."""
+    """Shards of sellers whose grant was not used for 30 days or was refused.
+
+    Warns of grants with 30 days or less left, and of those that the encryption key does not decrypt, which are left out.
+    """
     now = resources.state.now()
     due = []
     with resources.state.read() as connection:
         for seller in sellers.find(connection, seller_ids):
-            grant = grants.read(connection, resources.cipher, seller.seller_id)
+            try:
+                grant = grants.read(connection, resources.cipher, seller.seller_id)
+            except ConfigurationError:
+                log.warning(
+                    "The grant of seller %s was encrypted with another key; connect the seller again, or restore that key.",
+                    seller.seller_id,
+                )
+                continue
             if grant is None or grant.status == SET_ASIDE:
                 continue
             if grant.ends_at - now <= WARN_BEFORE:
