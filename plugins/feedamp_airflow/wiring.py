@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from airflow.sdk.log import mask_secret
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL, Connection, make_url
 
 from feedamp.api.account import FeedAmpAccount
 from feedamp.api.token_journal import TokenJournal
@@ -135,16 +135,16 @@ def open_state(*, upgrade: bool = True, is_new_start: bool = False) -> State:
 
 
 def start_state() -> tuple[State, bool]:
-    """The state of a new start, with its key; and whether it was created now. Safe to repeat.
+    """The state of a new start, with its key; and whether nothing was done with it before. Safe to repeat.
 
     Raises:
         ConfigurationError: the state holds grants, and the key file that decrypts them is missing.
     """
     state = open_state(upgrade=False, is_new_start=True)
     try:
-        is_new = state.current_revision() is None
         state.upgrade()
         with state.begin() as connection:
+            is_new = not _is_used(connection)
             step_runs.first_seen(connection, NEW_START, now=state.now())
         if state.is_sqlite and not read_options().encryption_key:
             _key_beside(state, None)
@@ -169,16 +169,21 @@ def _open_state(url: str, *, upgrade: bool = True, is_new_start: bool = False) -
 def _refuse_unused_state(state: State, lake: Lake) -> None:
     """Raises if nothing was ever done with the state, although there is a lake."""
     with state.read() as connection:
-        is_used = step_runs.is_any(connection) or sellers.is_any(connection)
+        is_used = _is_used(connection)
     if not is_used and not lake.is_empty():
         raise _lost_state(state.url, f"the lake {lake.storage.url} has data")
+
+
+def _is_used(connection: Connection) -> bool:
+    """Whether anything was ever done with the state."""
+    return step_runs.is_any(connection) or sellers.is_any(connection)
 
 
 def _lost_state(url: URL, what_is_left: str) -> ConfigurationError:
     """The error of a state that is empty although there was one: work would begin again, and without the grants."""
     return ConfigurationError(
         f"The state {url.render_as_string()} is empty, although {what_is_left}. Correct [feedamp] state_url or "
-        "state_conn_id, or restore the state from a backup. To start with an empty state on purpose, run `feedamp init --state`."
+        "state_conn_id, or restore the state from a backup. To deliberately start empty, run `feedamp init --state`."
     )
 
 
@@ -193,14 +198,15 @@ def _key_beside(state: State, lake: Lake | None) -> str:
             has_grants = grants.is_any(connection)
         if has_grants:
             raise ConfigurationError(
-                f"The key file {key_file_of(file)} is missing, and the stored tokens cannot be decrypted without it: "
-                "restore it from a backup. If it is lost, set [feedamp] encryption_key to a new key; every seller must "
+                f"The key file {key_file_of(file)} is missing, or this process lacks [feedamp] encryption_key, which the other "
+                "processes have; the stored tokens cannot be decrypted without it: set the option here as well, or restore the "
+                "file from a backup. If the key is lost, set [feedamp] encryption_key to a new key; every seller must "
                 "then authorize again."
             )
         if lake is not None and not lake.is_empty():
             raise ConfigurationError(
                 f"The key file {key_file_of(file)} is missing, although the lake {lake.storage.url} has data: restore the "
-                "key file from a backup. To start with an empty state on purpose, run `feedamp init --state`."
+                "key file from a backup. To deliberately start empty, run `feedamp init --state`."
             )
     key = key_beside(file)
     mask_secret(key)

@@ -270,6 +270,7 @@ def test_the_doctor_names_what_is_wrong(feedamp_env, option, value, check, code,
     found, checks = examined(feedamp_env)
     assert found == code
     assert checks[check][0] == ("configuration" if code == 2 else "problem")
+    assert {"inbox", "warehouse"} <= checks.keys() or check == "options"
     assert words in checks[check][1]
 
 
@@ -289,19 +290,24 @@ def test_the_doctor_tells_a_wrong_connection_from_one_that_fails(feedamp_env):
 
 
 @pytest.mark.parametrize(
-    ("days", "state"), [(-400, "configuration"), (0, "ok")], ids=["FeedAMP and the state", "only the state"]
+    ("server_days", "state_days", "state"),
+    [
+        pytest.param(-400, -400, "configuration", id="FeedAMP and the state"),
+        pytest.param(-400, 0, "problem", id="only FeedAMP"),
+        pytest.param(0, -400, "ok", id="only the state"),
+    ],
 )
-def test_the_doctor_says_what_contradicts_the_clock(feedamp_env, days, state):
+def test_the_doctor_says_what_contradicts_the_clock(feedamp_env, server_days, state_days, state):
     """The clock is right, but FeedAMP's and what is stored are of another time."""
     now = feedamp_env.resources.state.now()
     with feedamp_env.resources.state.begin() as connection:
-        watermarks.move(connection, SELLER, now - timedelta(days=400), now=now)
-    date = format_datetime(now + timedelta(days=days), usegmt=True)
+        watermarks.move(connection, SELLER, now + timedelta(days=state_days), now=now)
+    date = format_datetime(now + timedelta(days=server_days), usegmt=True)
     with serving(*[answer([], status=401, Date=date)] * 3) as server:
         feedamp_env.env.set_connection(host=server.url)
         _, checks = examined(feedamp_env)
     assert checks["clock"][0] == state
-    assert "the newest moment in the state is" in checks["clock"][1]
+    assert "The state database's clock shows" in checks["clock"][1]
 
 
 def test_the_doctor_names_who_holds_the_warehouse(feedamp_env, start_holder):

@@ -58,14 +58,16 @@ def refused(console, words):
 )
 def test_an_empty_state_is_refused_until_a_new_start_on_purpose(used, lost, left):
     lose(used, *lost)
+    assert "init --state" in used.run("db", "current").err
     assert "feedamp init --state" in refused(used, f"is empty, although .*{left}")
     assert examined(used, "stores and key")[:2] == (2, "configuration")
     assert used.run("sellers", "list").code == 2
     key = used.folder / "state.db.key"
     before = key.read_text() if key.exists() else None
-    assert used.run("init", "--state").code == 0
+    done = used.run("init", "--state")
+    assert (done.code, "starts empty" in done.out) == (0, True)
     assert before in (None, key.read_text())
-    assert "is there already" in used.run("init", "--state").out
+    assert "already exists" in used.run("init", "--state").out
     used.reopen()
     assert used.import_rows().code == 0
 
@@ -80,12 +82,18 @@ def test_a_key_that_fits_no_grant_stops_the_tasks_but_not_a_new_consent(used):
     used.env.set_options(encryption_key=Fernet.generate_key().decode())
     assert "sellers authorize" in refused(used, "is not the one")
     assert examined(used, "encryption key")[:2] == (2, "configuration")
+    assert examined(used, "connection feedamp_default")[1] == "ok"
     authorize_again(used)
+    code, state, says = examined(used, "encryption key")
+    assert (code, state) == (1, "problem")
+    assert says.startswith("2 grants cannot be decrypted (seller-002, seller-003)")
 
 
 def test_no_key_is_made_where_grants_or_a_lake_need_another_one(used):
     lose(used, "state.db.key")
-    assert "restore it" in refused(used, "key file .* is missing, and the stored tokens")
+    assert "restore the file" in refused(
+        used, "key file .* is missing, or this process lacks .* encryption_key"
+    )
     assert used.run("init", "--state").code == 2
     assert not (used.folder / "state.db.key").exists()
     used.env.set_options(encryption_key=Fernet.generate_key().decode())

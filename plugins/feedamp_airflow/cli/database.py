@@ -35,7 +35,12 @@ def current(_given: argparse.Namespace, out: Output) -> int:
     out.say(revision or "none")
     if revision == HEAD:
         return DONE
-    if revision is not None and revision > HEAD:
+    if revision is None:
+        out.complain(
+            "The database is empty. If there was a state before, correct [feedamp] state_url or state_conn_id, or restore the "
+            "state; otherwise `feedamp init --state` creates it."
+        )
+    elif revision > HEAD:
         out.complain(
             f"A newer version of this package created it; this version knows {HEAD}: upgrade the package."
         )

@@ -19,6 +19,7 @@ from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED
 
 if TYPE_CHECKING:
     from feedamp.resources import Resources
+    from feedamp.storage import Storage
     from feedamp_airflow.config import Options
 
 OK, PROBLEM, CONFIGURATION = "ok", "problem", "configuration"
@@ -49,7 +50,8 @@ def examine(given: argparse.Namespace, out: Output) -> int:
 
 def _checks() -> Iterator[Check]:
     from feedamp_airflow.config import read_options
-    from feedamp_airflow.wiring import make_resources
+    from feedamp_airflow.storages import open_store
+    from feedamp_airflow.wiring import connection_by_id, make_resources
 
     basics = [_tried("options", _options), _tried("state", _state)]
     yield from basics
@@ -68,14 +70,19 @@ def _checks() -> Iterator[Check]:
             yield _tried(f"connection {conn_id}", partial(_connection, resources, conn_id))
         yield _tried("clock", lambda: _clock(resources))
         yield _tried("accounts", lambda: _accounts(resources))
-        yield _tried("inbox", lambda: _inbox(resources))
+        yield _tried("inbox", lambda: _inbox(resources.inbox))
         stores = [_tried("lake", lambda: _lake(resources)), _tried("warehouse", lambda: _warehouse(options))]
         yield from stores
         if all(check.state == OK for check in stores):
             yield _tried("completeness", lambda: _completeness(options, resources))
         resources.state.close()
     elif all(check.state == OK for check in basics):
+        options = read_options()
         yield making
+        yield _tried(
+            "inbox", lambda: _inbox(open_store("inbox_url", options.settings.inbox_url, connection_by_id))
+        )
+        yield _tried("warehouse", lambda: _warehouse(options))
     yield _tried("DAG files", _dag_files)
 
 
@@ -124,16 +131,32 @@ def _state() -> str:
             f"It is at {revision}, created by a newer version; this version knows {HEAD}."
         )
     where = state.url.render_as_string(hide_password=True)
-    return f"{where} is at {HEAD}" if revision == HEAD else f"{where} was upgraded to {HEAD} just now"
+    if revision is None:
+        return f"{where} is empty"
+    return f"{where} is at {revision}" + (
+        "" if revision == HEAD else f", which is upgraded to {HEAD} on opening"
+    )
 
 
 def _key(resources: Resources) -> str:
-    from feedamp.state import grants
+    from feedamp.rules.failure_summary import counted, named
+    from feedamp.state import grants, sellers
 
     with resources.state.read() as connection:
         if not grants.is_any(connection):
             return "is valid; no token was encrypted with it yet"
         grants.check_key(connection, resources.cipher)
+        unreadable = []
+        for seller in sellers.find(connection):
+            try:
+                grants.read(connection, resources.cipher, seller.seller_id)
+            except ConfigurationError:
+                unreadable.append(seller.seller_id)
+    if unreadable:
+        raise FeedAmpError(
+            f"{counted(len(unreadable), 'grant')} cannot be decrypted ({named(unreadable)}): connect these sellers again, or "
+            "restore the key that encrypted them."
+        )
     return "decrypts the stored tokens"
 
 
@@ -196,6 +219,8 @@ def _clock(resources: Resources) -> str:
     if not has_answered:
         check.saw(None)
     check.raise_if_refused()
+    if check.doubt is not None and not check.doubt.is_idle:
+        raise FeedAmpError(check.doubt.text)
     if check.doubt is not None:
         return check.doubt.text
     return (
@@ -211,11 +236,10 @@ def _accounts(resources: Resources) -> str:
     return examine(resources)
 
 
-def _inbox(resources: Resources) -> str:
+def _inbox(inbox: str | Storage) -> str:
     from feedamp.rules.failure_summary import counted
     from feedamp.storage import open_storage
 
-    inbox = resources.inbox
     store = open_storage("inbox_url", inbox) if isinstance(inbox, str) else inbox
     store.check_bucket()
     with store.reached():

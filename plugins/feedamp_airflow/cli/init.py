@@ -28,7 +28,7 @@ def dag_files() -> list[Path]:
 def start(given: argparse.Namespace, out: Output) -> int:
     """Does what the arguments say: copies the DAG files, or creates a new state."""
     if given.state == (given.folder is not None):
-        raise ConfigurationError("Name the DAG folder, or give --state.")
+        raise ConfigurationError("Give a DAG folder or --state.")
     return _start_state(out) if given.state else copy_dags(given, out)
 
 
@@ -40,9 +40,9 @@ def _start_state(out: Output) -> int:
     where = state.url.render_as_string()
     state.close()
     if is_new:
-        out.say(f"{where}: created; register the sellers with `feedamp sellers import`")
+        out.say(f"{where}: starts empty; register the sellers with `feedamp sellers import`")
     else:
-        out.say(f"{where}: is there already")
+        out.say(f"{where}: already exists")
     return 0
 
 
@@ -61,7 +61,7 @@ def copy_dags(given: argparse.Namespace, out: Output) -> int:
             _write(target, content)
             out.say(f"{target}: written")
         elif target.read_bytes() == content:
-            out.say(f"{target}: is there already")
+            out.say(f"{target}: already exists")
         elif given.force:
             _write(target, content)
             out.say(f"{target}: overwritten")
