@@ -63,7 +63,7 @@ def test_init_copies_five_files_once(tmp_path: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == NAMES
     assert (folder / NAMES[0]).read_bytes() == (ROOT / "dags" / NAMES[0]).read_bytes()
     again = feedamp("init", folder)
-    assert (again.returncode, again.stdout.count(": is there already\n")) == (0, 5)
+    assert (again.returncode, again.stdout.count(": already exists\n")) == (0, 5)
 
 
 def test_init_leaves_a_changed_file_alone_unless_forced(tmp_path: Path) -> None:

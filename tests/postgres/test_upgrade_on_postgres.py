@@ -56,7 +56,7 @@ def test_a_grant_belongs_to_the_server_of_its_first_use_after_the_upgrade(server
     with closing(State(url)) as state:
         connect_seller(state, "S1")
         check_origin(state, "feedamp", Endpoint("https://a.example/api/v1"))
-        with pytest.raises(ConfigurationError, match=r"leads to https://b\.example:443"):
+        with pytest.raises(ConfigurationError, match=r"points to https://b\.example:443"):
             check_origin(state, "feedamp", Endpoint("https://b.example/api/v1"))
         with state.read() as connection:
             assert grants.origins(connection, "feedamp") == {"https://a.example:443": 1}

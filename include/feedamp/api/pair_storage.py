@@ -76,13 +76,12 @@ class PairStorage:
             if error is not None and not isinstance(error, STATE_ERRORS):
                 raise error
             if loop.time() >= give_up_at:
-                where = (
-                    "they are in the journal, and the next run stores them"
-                    if is_journaled
-                    else "nor in the journal: if FeedAMP refuses the old ones, the seller must authorize again"
-                )
                 raise TransientError(
-                    f"New tokens could not be stored in the state database in time; {where}.",
+                    "New tokens could not be stored in the state database in time; they are in the journal, and the next run "
+                    "stores them."
+                    if is_journaled
+                    else "New tokens could be stored neither in the state database in time nor in the journal: if FeedAMP "
+                    "refuses the old ones, the seller must authorize again.",
                     seller_id=pair.seller_id,
                 ) from error
             if done:

@@ -41,16 +41,16 @@ def doubt_of(now: datetime, *, server_time: datetime | None, newest: datetime | 
     shows = f"The state database's clock shows {_text(now)}"
     if is_refused:
         return ClockDoubt(
-            f"{shows}, but FeedAMP's {_text(server_time)}, and the newest moment in the state is {_text(newest)}. Correct the "
-            "clock: by a wrong one, later updates would count as older, and pauses would last too long.",
+            f"{shows}, but FeedAMP's {_text(server_time)}, and the latest time in the state is {_text(newest)}. Correct the "
+            "clock: otherwise newer updates would be treated as older, and pauses would last too long.",
             is_refused=True,
         )
     if server_apart:
         return ClockDoubt(f"{shows}, but FeedAMP's {_text(server_time)}. Correct the clock if it is wrong.")
     if newest_apart:
         return ClockDoubt(
-            f"{shows}, but the newest moment in the state is {_text(newest)}. Correct the clock, unless no run has read or "
-            "refreshed anything in between.",
+            f"{shows}, but the latest time in the state is {_text(newest)}. Correct the clock if it is wrong; a "
+            "difference is expected if nothing has run since.",
             is_idle=server_time is not None and newest is not None and newest < now,
         )
     return None

@@ -79,7 +79,7 @@ def _add_init(nouns: Nouns[argparse.ArgumentParser]) -> None:
         "init",
         help="copy the five DAG files into a DAG folder, or start a new state",
         description="Copies the five DAG files into a DAG folder; a changed one is left alone. With --state, creates the "
-        "state database instead, although a lake or a key file of an earlier state exists. Repeating it changes nothing.",
+        "state database instead, even if a lake or a key file of an earlier state exists. Repeating it changes nothing.",
     )
     init.add_argument("folder", metavar="DIR", nargs="?", help="created if it does not exist")
     init.add_argument("--force", action="store_true", help="overwrite files that differ")
