@@ -32,6 +32,16 @@ for name in (
     "test_a_cancelled_order_of_a_lost_manifest_is_read_by_its_number",
     "test_a_manifest_that_two_processes_give_up_is_given_up_once",
     "test_a_repair_that_left_a_seller_out_is_not_finished",
+    "test_a_file_that_is_gone_is_named",
+    "test_a_manifest_that_names_other_rows_than_its_file_holds_is_named",
+    "test_a_manifest_that_the_state_does_not_know_is_announced_and_loaded",
+    "test_a_manifest_that_went_before_the_warehouse_had_it_is_read_again",
+    "test_a_loaded_manifest_that_the_lake_lost_is_named",
+    "test_a_snapshot_that_the_state_lost_is_read_again",
+    "test_a_snapshot_that_cannot_be_decoded_does_not_stop_the_repair_of_others",
+    "test_one_failing_seller_does_not_stop_the_repair_of_others",
+    "test_of_a_paused_seller_the_state_is_written_and_nothing_is_read",
+    "test_an_order_that_feedamp_does_not_have_is_restored_as_it_was_placed",
 ):
     del globals()[name]
 
