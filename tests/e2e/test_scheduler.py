@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 import requests
+from backfill_env import RECONCILE, BackfillEnv
 from order_samples import good_line, good_order
-
-from demo.programs import BIN
 
 DAYS = {"2026-03-01": 1, "2026-03-02": 2, "2026-03-03": 3}  # orders purchased on each
 AROUND = {"2026-02-28": 2, "2026-03-04": 1}
@@ -18,7 +17,6 @@ PLACE, EXTRACT, PROCESS = (
     "feedamp_extract_fulfillments",
     "feedamp_process_fulfillments",
 )
-RECONCILE = "feedamp_reconcile_orders"
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
@@ -65,8 +63,7 @@ def test_a_backfill_of_three_days_compares_each_day_by_itself(looped):
     planted = next(row for row in rows if row["order"]["purchase_date"].startswith("2026-03-02"))
     ship_nine_units(installation.sandbox, planted)
     before = len(installation.sandbox.requests)
-    backfill = (BIN / "airflow", "backfill", "create", "--dag-id", RECONCILE)
-    installation.programs.run(*map(str, backfill), "--from-date", "2026-03-01", "--to-date", "2026-03-03")
+    BackfillEnv(installation, [], "").backfill_by_command_line(list(DAYS))
     installation.unpause(RECONCILE)
     runs = {run["logical_date"][:10]: run for run in installation.ended(RECONCILE, "backfill", len(DAYS))}
 
