@@ -1,5 +1,6 @@
 #!/bin/sh
-# All tests: the steps beside everything else, for they take as long, and then those with a real Airflow by themselves.
+# All tests: first the steps beside most of the others, for they take as long; then those with a real Airflow, which mostly
+# wait, beside the rest.
 # With arguments, pytest with those. Called by the Makefile.
 set -u
 cd "$(dirname "$0")/.."
@@ -17,20 +18,29 @@ if [ "${room_kb:-0}" -gt 4194304 ] && faster=$(mktemp -d /dev/shm/feedamp-tests-
     if "$faster/try" 2>/dev/null; then rmdir "$made"; made=$faster; else rm -rf "$faster"; fi
 fi
 export TMPDIR="$made"
-steps=$made/steps.log
+log=$made/beside.log
+beside=
 trap 'rm -rf "$made"' EXIT
-"$python" -m pytest tests/steps --ignore=tests/steps/test_soak.py -o cache_dir=.pytest_cache/steps >"$steps" 2>&1 &
+trap 'kill $beside 2>/dev/null' INT TERM
+LATER=tests/steps/test_completeness.py
+
+"$python" -m pytest tests/steps --ignore=tests/steps/test_soak.py --ignore="$LATER" -o cache_dir=.pytest_cache/beside \
+    >"$log" 2>&1 &
 beside=$!
-trap 'kill "$beside" 2>/dev/null' INT TERM
-"$python" -m pytest tests/core tests/contract tests/postgres tests/object_store tests/airflow tests/packaging \
-    tests/steps/test_soak.py
+"$python" -m pytest tests/core tests/postgres tests/object_store tests/airflow tests/steps/test_soak.py
 others=$?
 wait "$beside"
 of_steps=$?
-cat "$steps"
+cat "$log"
+
+"$python" -m pytest tests/contract tests/packaging "$LATER" -o cache_dir=.pytest_cache/beside >"$log" 2>&1 &
+beside=$!
 "$python" -m pytest tests/e2e
 of_e2e=$?
-[ "$others$of_steps$of_e2e" = 000 ] && exit
+wait "$beside"
+of_rest=$?
+cat "$log"
+[ "$others$of_steps$of_e2e$of_rest" = 0000 ] && exit
 trap - EXIT
 echo "What the tests left is in $made." >&2
 exit 1
