@@ -270,7 +270,7 @@ def test_the_doctor_names_what_is_wrong(feedamp_env, option, value, check, code,
     found, checks = examined(feedamp_env)
     assert found == code
     assert checks[check][0] == ("configuration" if code == 2 else "problem")
-    assert {"inbox", "warehouse"} <= checks.keys() or check == "options"
+    assert {"inbox", "lake", "warehouse"} <= checks.keys() or check == "options"
     assert words in checks[check][1]
 
 

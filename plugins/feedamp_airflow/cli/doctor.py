@@ -18,6 +18,7 @@ from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED
 
 if TYPE_CHECKING:
+    from feedamp.lake.store import Lake
     from feedamp.resources import Resources
     from feedamp.storage import Storage
     from feedamp_airflow.config import Options
@@ -49,6 +50,7 @@ def examine(given: argparse.Namespace, out: Output) -> int:
 
 
 def _checks() -> Iterator[Check]:
+    from feedamp.lake.store import Lake
     from feedamp_airflow.config import read_options
     from feedamp_airflow.storages import open_store
     from feedamp_airflow.wiring import connection_by_id, make_resources
@@ -71,7 +73,10 @@ def _checks() -> Iterator[Check]:
         yield _tried("clock", lambda: _clock(resources))
         yield _tried("accounts", lambda: _accounts(resources))
         yield _tried("inbox", lambda: _inbox(resources.inbox))
-        stores = [_tried("lake", lambda: _lake(resources)), _tried("warehouse", lambda: _warehouse(options))]
+        stores = [
+            _tried("lake", lambda: _lake(resources.lake)),
+            _tried("warehouse", lambda: _warehouse(options)),
+        ]
         yield from stores
         if all(check.state == OK for check in stores):
             yield _tried("completeness", lambda: _completeness(options, resources))
@@ -82,6 +87,7 @@ def _checks() -> Iterator[Check]:
         yield _tried(
             "inbox", lambda: _inbox(open_store("inbox_url", options.settings.inbox_url, connection_by_id))
         )
+        yield _tried("lake", lambda: _lake(Lake(open_store("lake_url", options.lake_url, connection_by_id))))
         yield _tried("warehouse", lambda: _warehouse(options))
     yield _tried("DAG files", _dag_files)
 
@@ -252,8 +258,7 @@ def _inbox(inbox: str | Storage) -> str:
     return f"{store.url} holds {counted(len(names), 'file')}"
 
 
-def _lake(resources: Resources) -> str:
-    lake = resources.lake
+def _lake(lake: Lake) -> str:
     probe = lake.absolute(f".doctor-{uuid.uuid4().hex}")
     with lake.storage.reached():
         lake.make_folder_of(probe)
