@@ -149,7 +149,7 @@ class Clients:
         transport, tokens, rate_limiter = await self._account(seller.conn_id)
         if not is_same_origin(origin, transport.endpoint.origin):
             raise ConfigurationError(
-                f"The connection of seller {seller_id} is {seller.conn_id}, which leads to {transport.endpoint.origin}; "
+                f"The connection of seller {seller_id} is {seller.conn_id}, which points to {transport.endpoint.origin}; "
                 f"no token of the seller is sent to {origin}."
             )
         await self._compared(seller)
