@@ -20,9 +20,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import os
 import random
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -152,7 +150,7 @@ def _play_round(
     time.sleep(after_s)
     figures.struck += victim.is_alive()
     if strike == "kill":
-        os.kill(victim.pid or 0, signal.SIGKILL)
+        victim.kill()
         victim.join(PATIENCE_S)
         figures.unstored += _unstored(fixtures, sandbox)
     else:
