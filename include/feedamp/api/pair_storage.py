@@ -153,7 +153,8 @@ def _is_journaled(reservation: Reservation, pair: JournaledPair) -> bool:
             type(error).__name__,
         )
         return False
-    log.warning("New tokens of seller %s are in the journal until the state takes them.", pair.seller_id)
+    # Nothing has to be done, so this is not a warning; if the state does not accept them in the end, the task fails.
+    log.info("New tokens of seller %s are in the journal until the state accepts them.", pair.seller_id)
     return True
 
 
