@@ -231,6 +231,15 @@ async def test_an_entry_that_cannot_be_read_stops_the_refresh_with_words(content
         await wire.tokens.live(S2)
 
 
+async def test_a_pair_of_a_grant_that_the_state_does_not_have_is_kept():
+    async with wired(**STRICT) as wire:
+        journal = journal_of(wire.state)
+        journal.reserve("seller-x").write(JournaledPair("seller-x", 3, "rt-1", "rt-2", "at-2", 3600, NOON))
+        pairs = pair_storage.PairStorage(wire.state, wire.cipher, journal, on_secret=lambda secret: None)
+        assert pairs.take_in("seller-x") is False
+        assert journal.waiting() == 1
+
+
 def test_a_pair_shows_no_token():
     pair = JournaledPair(S1, 3, "rt-1", "rt-2", "at-2", 3600, NOON)
     assert "rt-" not in repr(pair)

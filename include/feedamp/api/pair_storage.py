@@ -94,6 +94,8 @@ class PairStorage:
         for name, pair in self._journal.pairs_of(seller_id):
             with self._state.read() as connection:
                 newest = grants.read(connection, self._cipher, seller_id)
+            if newest is None and pair.conn_id is None:
+                continue  # of a grant that this state does not have, such as one from a backup: nothing may be lost
             if newest is not None:
                 # If the state was restored from a backup, its generation may be lower than that of the pair.
                 newest = replace(newest, generation=min(pair.generation, newest.generation))
