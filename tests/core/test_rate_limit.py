@@ -26,7 +26,10 @@ def state(clock):
 @pytest.fixture
 def rate_limiters(state, clock):
     """Two limiters of two requests a second, as two processes would have them."""
-    return [RateLimiter(state, requests_per_second=2, sleep=clock.sleep) for _ in range(2)]
+    return [
+        RateLimiter(state, requests_per_second=2, sleep=clock.sleep, monotonic=lambda: clock().timestamp())
+        for _ in range(2)
+    ]
 
 
 async def departures(rate_limiters, clock, count, seller_id=S1):
@@ -165,7 +168,7 @@ async def test_a_slot_is_reserved_only_once_the_pool_has_a_connection(state, rat
     async def leave(rate_limiter):
         async with rate_limiter.leaving(S1, pool) as has_left:
             left.append(clock().timestamp())
-            has_left()
+            has_left(clock().timestamp())
 
     async with pool:
         waiting = [asyncio.ensure_future(leave(rate_limiter)) for rate_limiter in rate_limiters * 2]
@@ -208,7 +211,7 @@ async def test_requests_that_wait_for_new_connections_do_not_leave_together(rate
             connecting.append(name)
             await is_connected.acquire()
             left.append(clock().timestamp())
-            has_left()
+            has_left(clock().timestamp())
 
     waiting = [asyncio.ensure_future(leave(name)) for name in "abc"]
     for connections in range(1, 4):
@@ -226,7 +229,7 @@ async def test_the_next_request_leaves_before_the_last_one_is_answered(rate_limi
 
     async def slow():
         async with rate_limiters[0].leaving(S1, pool) as has_left:
-            has_left()
+            has_left(clock().timestamp())
             await is_answered.wait()
 
     waiting = asyncio.ensure_future(slow())

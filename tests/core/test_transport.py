@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import threading
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 
@@ -79,7 +81,7 @@ async def test_an_answer_of_any_status_comes_back_whole():
 
 async def test_a_json_body_says_what_it_is():
     async with scripted(answer()) as script, Transport(Endpoint(script.url)) as transport:
-        await transport.send("PUT", "/orders/M-1", json_body=b'{"a":1}')
+        await transport.send_in_room("PUT", "/orders/M-1", json_body=b'{"a":1}')
     assert "Content-Type: application/json" in script.heads[0]
     assert script.requests[0].endswith(b'\r\n\r\n{"a":1}')
 
@@ -89,7 +91,8 @@ async def test_a_form_goes_out_as_a_form_with_nothing_else_in_the_headers():
         await transport.send("POST", "/access_token", form={"code": "a+b c"})
     assert script.requests[0].endswith(b"\r\n\r\ncode=a%2Bb+c")
     names = {line.partition(":")[0].lower() for line in script.heads[0].split("\r\n")[1:]}
-    assert names == {"host", "user-agent", "accept", "accept-encoding", "content-length", "content-type"}
+    of_the_body = {"content-length", "content-type"}
+    assert names == {"host", "user-agent", "accept", "accept-encoding", "connection"} | of_the_body
 
 
 async def test_cookies_are_never_sent_back():
@@ -146,13 +149,36 @@ async def test_an_answer_that_takes_too_long_is_unclear():
         assert isinstance(await failure(script.url, "PUT", timeout_s=0.05), UnclearError)
 
 
-async def test_an_answer_is_read_although_the_loop_stood_still_until_the_timeout(monkeypatch):
+async def test_an_answer_is_read_while_the_step_waits_for_its_database():
+    is_read = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65_536)
+            size = 30 * 2**20  # more than the buffers of a connection hold
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
+            is_read.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor() as threads:
+        serving = threads.submit(serve, listener)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/api/v1"
+        was_read: list[bool] = []
+        async with Transport(Endpoint(url)) as transport:
+            answered = await transport.send_in_room(
+                "GET", "/orders", on_leaving=lambda _: was_read.append(is_read.wait(10))
+            )
+        serving.result()
+    assert (answered.status, was_read) == (200, [True])
+
+
+async def test_an_answer_is_read_although_the_process_stood_still_until_the_timeout(monkeypatch):
     monkeypatch.setattr(transport_module, "_STOOD_STILL_S", 0.1)
     async with scripted(answer({"ok": 1})) as script:
-        async with Transport(Endpoint(script.url, timeout_s=0.1)) as transport, transport.room:
-            left = partial(time.sleep, 0.3)  # as a step does that waits for the state database
-            assert (await transport.send_in_room("PUT", "/orders/1", on_leaving=left)).status == 200
-        assert len(script.requests) == 1
+        async with Transport(Endpoint(script.url, timeout_s=0.1)) as transport:
+            stand_still = partial(transport._network.loop.call_soon_threadsafe, time.sleep, 0.3)
+            got = await transport.send_in_room("PUT", "/orders/1", on_leaving=lambda _: stand_still())
+        assert (got.status, len(script.requests)) == (200, 1)
 
 
 async def test_a_request_that_never_left_is_not_unclear():
@@ -164,14 +190,16 @@ async def test_a_request_that_never_left_is_not_unclear():
 
 
 async def test_requests_beyond_the_pool_wait_without_their_time_running():
+    async def ask(transport):
+        async with transport.room:
+            return await transport.send_in_room("GET", "/orders")
+
     slow = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"
     async with scripted(slow, answer()) as script:
         script.closes = False
         address = Endpoint(script.url, max_connections=1, timeout_s=0.3)
         async with Transport(address) as transport:
-            first, second = await asyncio.gather(
-                transport.send("GET", "/orders"), transport.send("GET", "/orders"), return_exceptions=True
-            )
+            first, second = await asyncio.gather(ask(transport), ask(transport), return_exceptions=True)
     assert isinstance(first, UnclearError)
     assert isinstance(second, Answer)
 
@@ -187,11 +215,21 @@ async def test_a_post_is_sent_once_even_where_a_kept_connection_was_dropped():
     kept = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
     async with scripted(kept, b"") as script, Transport(Endpoint(script.url)) as transport:
         script.closes = False
-        await transport.send("GET", "/orders")
+        await transport.send_in_room("GET", "/orders")
         script.closes = True
         with pytest.raises(UnclearError):
-            await transport.send("POST", "/orders/M-1/errors", json_body=b"[]")
+            await transport.send_in_room("POST", "/orders/M-1/errors", json_body=b"[]")
     assert [head.split()[0] for head in script.heads] == ["GET", "POST"]
+
+
+async def test_each_token_call_has_a_new_connection():
+    """A kept connection may be closed by the server at that moment, and the token be spent without an answer."""
+    kept = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+    async with scripted(kept) as script, Transport(Endpoint(script.url)) as transport:
+        script.closes = False
+        for _ in range(2):
+            await transport.send("POST", "/access_token", form={"refresh_token": "r"})
+        assert len(script.handlers) == 2
 
 
 @pytest.mark.parametrize("lost", LOST)

@@ -90,10 +90,13 @@ def test_a_retry_adds_to_what_the_first_try_did(env: Env) -> None:
 
 
 async def test_a_request_that_leaves_late_delays_the_next_slot(env: Env) -> None:
-    rate_limiter = RateLimiter(env.state, requests_per_second=1.1, sleep=env.clock.sleep)
+    def monotonic() -> float:
+        return env.clock.now().timestamp()
+
+    rate_limiter = RateLimiter(env.state, requests_per_second=1.1, sleep=env.clock.sleep, monotonic=monotonic)
     async with rate_limiter.leaving(SELLER, asyncio.Semaphore(1)) as left:
         env.clock.skip(seconds=0.7)  # a new connection had to be made first
-        left()
+        left(monotonic())
     left_at = env.clock.now()
     await rate_limiter.acquire(SELLER)
     assert (env.clock.now() - left_at).total_seconds() >= 1.0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -53,15 +51,6 @@ class TokenEndpoint:
     def origin(self) -> str:
         """Scheme, host and port of the server that is asked."""
         return self._transport.endpoint.origin
-
-    @asynccontextmanager
-    async def of_this_loop(self) -> AsyncIterator[TokenEndpoint]:
-        """The same endpoint with a separate connection pool, for another event loop than the transport's."""
-        async with Transport(self._transport.endpoint, on_answer=self._transport.on_answer) as transport:
-            try:
-                yield TokenEndpoint(transport, self.credentials)
-            finally:
-                self._transport.requests += transport.requests
 
     async def refresh(self, refresh_token: str) -> TokenPair:
         """A new pair for a refresh token.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
-from datetime import datetime
 from functools import partial
 
 from feedamp.errors import ThrottledError
@@ -32,22 +32,31 @@ class RateLimiter:
     """
 
     def __init__(
-        self, state: State, *, requests_per_second: float, sleep: Sleep, patience_s: float = 60.0
+        self,
+        state: State,
+        *,
+        requests_per_second: float,
+        sleep: Sleep,
+        patience_s: float = 60.0,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._state = state
         self._interval_s = SPACING / requests_per_second
         self._sleep = sleep
         self._patience_s = patience_s
+        self._monotonic = monotonic
         self._queues: dict[str, asyncio.Lock] = {}
 
     @asynccontextmanager
-    async def leaving(self, seller_id: str, room: asyncio.Semaphore) -> AsyncIterator[Callable[[], None]]:
+    async def leaving(
+        self, seller_id: str, room: asyncio.Semaphore
+    ) -> AsyncIterator[Callable[[float], None]]:
         """Reserves a free connection of the pool and then a request slot; send the request immediately inside.
 
         `room` counts the pool's free connections. In the reverse order, slots would be reserved while requests wait for
         the pool; the requests would then be sent in a burst, or during a pause that FeedAMP asked for meanwhile.
 
-        Call the yielded function when the request has been sent. Until then this process reserves no other slot for the
+        Call the yielded function with the `time.monotonic()` at which the request was sent. Until then this process reserves no other slot for the
         seller: opening a connection can take longer than the distance between two slots, and the requests waiting for it
         would all be sent together.
 
@@ -60,7 +69,7 @@ class RateLimiter:
             until_left.callback(queue.release)
             await self._wait_for_slot(seller_id, room)
             until_answered.callback(room.release)
-            yield partial(self._left, seller_id, self._state.now(), until_left)
+            yield partial(self._left, seller_id, self._monotonic(), until_left)
 
     async def acquire(self, seller_id: str) -> None:
         """Waits for a request slot of this seller; send the request immediately after it returns.
@@ -94,9 +103,9 @@ class RateLimiter:
                 connection, seller_id, now=self._state.now(), interval_s=self._interval_s
             )
 
-    def _left(self, seller_id: str, slot_at: datetime, until_left: ExitStack) -> None:
+    def _left(self, seller_id: str, slot_at: float, until_left: ExitStack, left_at: float) -> None:
         """Lets the next request reserve a slot; postpones that slot if this request was sent late."""
-        if (self._state.now() - slot_at).total_seconds() > LATE:
+        if left_at - slot_at > LATE:
             self.pause(seller_id, self._interval_s)
         until_left.close()
 

@@ -280,8 +280,7 @@ class Tokens:
                 return False  # the caller reads the stored grant again
             reservation = self._pairs.reserve(grant.seller_id)
             try:
-                async with self._endpoint.of_this_loop() as endpoint:
-                    used, answer = await self._ask(endpoint, grant, lease)
+                used, answer = await self._ask(grant, lease)
             except BaseException:
                 reservation.release()
                 raise
@@ -303,7 +302,7 @@ class Tokens:
         )
         return await self._pairs.store(grant, pair, reservation)
 
-    async def _ask(self, endpoint: TokenEndpoint, grant: Grant, lease: Lease) -> tuple[str, TokenPair]:
+    async def _ask(self, grant: Grant, lease: Lease) -> tuple[str, TokenPair]:
         """The refresh token that worked, and the pair that FeedAMP returned for it.
 
         Raises:
@@ -312,9 +311,7 @@ class Tokens:
         busy = BusyError("Another process may be refreshing this seller's token.", seller_id=grant.seller_id)
         require = partial(lease.require, busy)
         try:
-            return grant.refresh_token, await self._refresh_although_unclear(
-                endpoint, grant.refresh_token, require
-            )
+            return grant.refresh_token, await self._refresh_although_unclear(grant.refresh_token, require)
         except ClientRefusedError:
             raise
         except AuthorizationError:
@@ -325,25 +322,23 @@ class Tokens:
                 raise
             # Last resort: FeedAMP may never have activated the current refresh token.
             previous = grant.previous_refresh_token
-            return previous, await self._refresh_although_unclear(endpoint, previous, require)
+            return previous, await self._refresh_although_unclear(previous, require)
 
-    async def _refresh_although_unclear(
-        self, endpoint: TokenEndpoint, refresh_token: str, require: Callable[[], None]
-    ) -> TokenPair:
+    async def _refresh_although_unclear(self, refresh_token: str, require: Callable[[], None]) -> TokenPair:
         """Sends the same token again while the answer is lost: a server with a grace period returns the same pair."""
         loop = asyncio.get_running_loop()
         last_try_at = loop.time() + UNCLEAR_REPEATED_FOR_S
         for attempt in range(QUICK_RETRIES):
             require()
             try:
-                return await endpoint.refresh(refresh_token)
+                return await self._endpoint.refresh(refresh_token)
             except UnclearError:
                 pause_s = quick_pause_s(attempt)
                 if loop.time() + pause_s > last_try_at:
                     raise
                 await self._sleep(pause_s)
         require()
-        return await endpoint.refresh(refresh_token)
+        return await self._endpoint.refresh(refresh_token)
 
     def _refused(self, grant: Grant, error: AuthorizationError) -> None:
         """Records the refusal and raises the error for it; only returns if a newer grant is stored by now."""

@@ -1,17 +1,24 @@
-"""A connection pool to one FeedAMP endpoint; every request returns an `Answer` or raises an error of `feedamp.errors`."""
+"""A connection pool to one FeedAMP endpoint; every request returns an `Answer` or raises an error of `feedamp.errors`.
+
+Requests are made in a thread of their own. A step's event loop stands still while the step waits for the state database;
+answers that arrive meanwhile are read nevertheless, so no request times out and is sent a second time because of it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -24,6 +31,7 @@ from feedamp.state.request_slots import LONGEST_PAUSE_S
 
 MAX_BODY_BYTES = 64 * 2**20
 _STOOD_STILL_S = 1.0  # a timer that fires later than this was held up by the event loop
+T = TypeVar("T")
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
@@ -97,14 +105,53 @@ def _http_date(value: str | None) -> datetime | None:
 
 @dataclass
 class _Leaving:
-    """Whether a request has been sent, and the callback for that moment."""
+    """Whether a request has been sent, and the callback for that moment, which runs in the event loop of the caller."""
 
-    on_leaving: Callable[[], None] | None
+    on_leaving: Callable[[float], None] | None
+    loop: asyncio.AbstractEventLoop
     has_left: bool = False
+
+    def now(self) -> None:
+        """Notes that the request is being sent."""
+        self.has_left = True
+        if self.on_leaving is not None:
+            with suppress(RuntimeError):  # the caller was canceled and its loop is closed
+                self.loop.call_soon_threadsafe(self.on_leaving, time.monotonic())
+
+
+class _NetworkThread:
+    """An event loop in a thread, for requests only: nothing waits in it for a database."""
+
+    def __init__(self) -> None:
+        started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+        # A daemon: it must not keep a process alive whose transport was never closed.
+        self._thread = threading.Thread(
+            target=asyncio.run, args=(self._until_stopped(started),), name="feedamp-network", daemon=True
+        )
+        self._thread.start()
+        self.loop, self._stopped = started.result()
+
+    @staticmethod
+    async def _until_stopped(started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]) -> None:
+        stopped = asyncio.Event()
+        started.set_result((asyncio.get_running_loop(), stopped))
+        await stopped.wait()
+
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`, done in the thread; a cancellation of the caller cancels it."""
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self.loop))
+
+    def stop(self) -> None:
+        """Cancels what is still running and ends the thread."""
+        self.loop.call_soon_threadsafe(self._stopped.set)
+        self._thread.join()
 
 
 class Transport:
-    """A connection pool; use with `async with`. The semaphore `room` counts the free connections."""
+    """A connection pool; use with `async with`. The semaphore `room` counts the free connections.
+
+    `room` belongs to the event loop of the step; `send` can be called in any event loop.
+    """
 
     def __init__(
         self, endpoint: Endpoint, *, on_answer: Callable[[datetime | None], None] = lambda server_time: None
@@ -114,32 +161,49 @@ class Transport:
         self.on_answer = on_answer
         self.room = asyncio.Semaphore(endpoint.max_connections)
         self.requests = 0
-        self._session: aiohttp.ClientSession | None = None
+        self._pooled: aiohttp.ClientSession | None = None
+        self._unpooled: aiohttp.ClientSession | None = None
         self._proxy: str | None = None
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(
-            limit=self.endpoint.max_connections, ssl=_ssl(self.endpoint), ttl_dns_cache=300
-        )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            timeout=aiohttp.ClientTimeout(total=None),  # `_answer_within` limits the time
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": "airflow-provider-feedamp", "Accept": "application/json"},
-            trace_configs=[_tell_when_leaving()],
-        )
         # Not aiohttp's trust_env, which also reads a login from ~/.netrc and sends it as basic auth.
         self._proxy = _proxy(self.endpoint)
-        # aiohttp would immediately repeat a GET or PUT on a dropped connection, without a request slot and uncounted. It
-        # has no public option to prevent that; its own test client sets the same attribute.
-        self._session._retry_connection = False  # noqa: SLF001
+        self._context = _ssl(self.endpoint)
+        self._network = _NetworkThread()
+        self._pooled, self._unpooled = await self._network.run(self._open())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
+        try:
+            await self._network.run(self._close())
+        finally:
+            self._network.stop()
+
+    async def _open(self) -> tuple[aiohttp.ClientSession, aiohttp.ClientSession]:
+        return (
+            self._session(limit=self.endpoint.max_connections, ttl_dns_cache=300),
+            self._session(limit=0, force_close=True),
+        )
+
+    def _session(self, **connector: Any) -> aiohttp.ClientSession:
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=self._context, **connector),
+            timeout=aiohttp.ClientTimeout(total=None),  # `_answer_within` limits the time
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": "airflow-provider-feedamp", "Accept": "application/json"},
+            trace_configs=[_tell_when_leaving()],
+        )
+        # aiohttp would immediately repeat a GET or PUT on a dropped connection, without a request slot and uncounted. It
+        # has no public option to prevent that; its own test client sets the same attribute.
+        session._retry_connection = False  # noqa: SLF001
+        return session
+
+    async def _close(self) -> None:
+        for session in (self._pooled, self._unpooled):
+            if session is not None:
+                await session.close()
 
     async def send(
         self,
@@ -147,14 +211,14 @@ class Transport:
         path_and_query: str,
         *,
         headers: Mapping[str, str] | None = None,
-        json_body: bytes | None = None,
         form: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Waits for a free connection, then sends as `send_in_room` does."""
-        async with self.room:
-            return await self.send_in_room(
-                method, path_and_query, headers=headers, json_body=json_body, form=form
-            )
+        """The answer to one request on a new connection outside the pool; otherwise as `send_in_room`.
+
+        For token calls: on a connection that was kept, a call can be lost because the server is just closing it, and
+        with the call a refresh token that can be used once only.
+        """
+        return await self._send(self._unpooled, method, path_and_query, headers, None, form, None)
 
     async def send_in_room(
         self,
@@ -163,34 +227,69 @@ class Transport:
         *,
         headers: Mapping[str, str] | None = None,
         json_body: bytes | None = None,
-        form: Mapping[str, str] | None = None,
-        on_leaving: Callable[[], None] | None = None,
+        on_leaving: Callable[[float], None] | None = None,
     ) -> Answer:
         """The answer to one request, of any status. The caller holds `room`; `path_and_query` must be encoded.
 
-        `on_leaving` is called when the request is sent, which is later if a connection must be opened first. Redirects
-        are not followed, because a token must not be sent to another host.
+        `on_leaving` is called in the caller's event loop with the `time.monotonic()` at which the request was sent, which
+        is later if a connection must be opened first. Redirects are not followed, because a token must not be sent to
+        another host.
 
         Raises:
             TransientError: nothing reached FeedAMP.
             UnclearError: the request may have reached FeedAMP; no complete answer came back.
         """
-        if self._session is None:
+        return await self._send(self._pooled, method, path_and_query, headers, json_body, None, on_leaving)
+
+    async def _send(
+        self,
+        session: aiohttp.ClientSession | None,
+        method: str,
+        path_and_query: str,
+        headers: Mapping[str, str] | None,
+        json_body: bytes | None,
+        form: Mapping[str, str] | None,
+        on_leaving: Callable[[float], None] | None,
+    ) -> Answer:
+        if session is None:
             raise RuntimeError("the transport is not open")
-        url = URL(self.endpoint.base_url.rstrip("/") + path_and_query, encoded=True)
         all_headers = dict(headers or {})
         if json_body is not None:
             all_headers["Content-Type"] = "application/json"
+        leaving = _Leaving(on_leaving, asyncio.get_running_loop())
+        answer = await self._network.run(
+            self._exchange(
+                session,
+                method,
+                path_and_query,
+                all_headers,
+                form if json_body is None else json_body,
+                leaving,
+            )
+        )
+        self.on_answer(answer.server_time)
+        return answer
+
+    async def _exchange(
+        self,
+        session: aiohttp.ClientSession,
+        method: str,
+        path_and_query: str,
+        headers: Mapping[str, str],
+        data: bytes | Mapping[str, str] | None,
+        leaving: _Leaving,
+    ) -> Answer:
+        """One request and its answer, in the network thread."""
+        url = URL(self.endpoint.base_url.rstrip("/") + path_and_query, encoded=True)
         self.requests += 1
-        leaving = _Leaving(on_leaving)
         try:
             async with (
                 _answer_within(self.endpoint.timeout_s),
-                self._session.request(
+                session.request(
                     method,
                     url,
-                    headers=all_headers,
-                    data=json_body if json_body is not None else form,
+                    headers=headers,
+                    data=data,
                     allow_redirects=False,
                     proxy=self._proxy,
                     trace_request_ctx=leaving,
@@ -203,9 +302,7 @@ class Transport:
                         raise UnclearError(
                             f"FeedAMP's answer to {method} is larger than {MAX_BODY_BYTES} bytes."
                         )
-                answer = Answer(response.status, response.headers, bytes(body))
-                self.on_answer(answer.server_time)
-                return answer
+                return Answer(response.status, response.headers, bytes(body))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if not leaving.has_left:
                 raise TransientError(f"FeedAMP cannot be reached ({type(error).__name__}).") from None
@@ -217,8 +314,8 @@ class Transport:
 async def _answer_within(seconds: float) -> AsyncIterator[None]:
     """As `asyncio.timeout`, but starts again if the event loop stood still when the time was over.
 
-    The loop stands still while a step waits for the state database. The answer may have arrived meanwhile; without
-    another chance to read it, the request would be sent a second time.
+    It stands still while the process or its machine is paused. The answer may have arrived meanwhile; without another
+    chance to read it, the request would be sent a second time.
     """
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(None) as deadline:
@@ -254,9 +351,7 @@ def _proxy(endpoint: Endpoint) -> str | None:
 
 def _tell_when_leaving() -> aiohttp.TraceConfig:
     async def leaving(_session: aiohttp.ClientSession, context: Any, _params: Any) -> None:
-        context.trace_request_ctx.has_left = True
-        if context.trace_request_ctx.on_leaving is not None:
-            context.trace_request_ctx.on_leaving()
+        context.trace_request_ctx.now()
 
     config = aiohttp.TraceConfig()
     config.on_request_headers_sent.append(leaving)

@@ -1,8 +1,9 @@
-"""PURE: whether CANCELLED may be sent for an order, and how fresh the read must be that allows it (contract 7.1).
+"""PURE: whether a delivered CANCELLED may be sent, and how fresh the read must be that allows it (contract 7.1).
 
 `place` asks just before it sends; a delivered CANCELLED is held at once if the stored snapshot shows shipped units
 (`rules/intake.py`). What happens if the order cannot be read: `steps/place_orders/seller_batch.py`.
-Whether an order is closed as CANCELLED: `rules/closing.py`.
+Whether an order is closed as CANCELLED: `rules/closing.py`; that it is read alone once more before that:
+`steps/process_fulfillments/close.py`.
 """
 
 from __future__ import annotations
