@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -13,9 +14,9 @@ from urllib.parse import unquote, urlsplit
 from airflow.sdk.log import mask_secret
 from sqlalchemy.engine import URL, Connection, make_url
 
-from feedamp.api.account import FeedAmpAccount
+from feedamp.api.account import FeedAmpAccount, check_origin
 from feedamp.api.token_journal import TokenJournal
-from feedamp.errors import ConfigurationError, TransientError
+from feedamp.errors import ConfigurationError, FeedAmpError, TransientError
 from feedamp.inbox import OrderQuery
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
@@ -30,6 +31,7 @@ from feedamp_airflow.config import Options, default_state_file, read_options
 from feedamp_airflow.sql_inbox import SqlInbox
 from feedamp_airflow.storages import open_store
 
+log = logging.getLogger(__name__)
 LookUp = Callable[[str], AirflowConnection]
 NEW_START = "feedamp init --state"  # recorded as a run, so that the new state does not count as lost
 # How long a task keeps trying to read a connection, and the time between two attempts.
@@ -68,6 +70,7 @@ def make_resources(look_up: LookUp | None = None, *, checks_key: bool = True) ->
         if checks_key:
             with state.read() as connection:
                 grants.check_key(connection, cipher)
+        record_origins(state, look_up)
         return _resources_of(options, find, state, lake, cipher, journal_url)
     except BaseException:
         state.close()  # the caller gets no object to close
@@ -77,12 +80,6 @@ def make_resources(look_up: LookUp | None = None, *, checks_key: bool = True) ->
 def _resources_of(
     options: Options, find: LookUp, state: State, lake: Lake, cipher: TokenCipher, journal_url: str
 ) -> Resources:
-    @functools.cache
-    def account(conn_id: str) -> FeedAmpAccount:
-        found = read_account(find(conn_id))
-        mask_secret(found.credentials.client_secret)
-        return found
-
     return Resources(
         state=state,
         cipher=cipher,
@@ -90,13 +87,48 @@ def _resources_of(
         warehouse=make_warehouse(options, find, lock_wait_s=options.duckdb_lock_wait_s),
         settings=options.settings,
         privacy=Privacy(cipher.derived_key("pseudonym") if options.masks_personal_fields else None),
-        connection=account,
+        connection=functools.cache(functools.partial(_account, find)),
         journal=TokenJournal(open_store("journal_url", journal_url, find), cipher),
         default_conn_id=options.conn_id,
         order_query=_order_query(options, find),
         on_secret=mask_secret,
         open_inbox=functools.cache(lambda: open_store("inbox_url", options.settings.inbox_url, find)),
     )
+
+
+def _account(find: LookUp, conn_id: str) -> FeedAmpAccount:
+    found = read_account(find(conn_id))
+    mask_secret(found.credentials.client_secret)
+    return found
+
+
+def record_origins(state: State, look_up: LookUp | None = None) -> dict[str, tuple[str, int]]:
+    """Records the server of their connection for grants that a version before origins stored. Safe to repeat.
+
+    Not left to the first use: until then, a changed Host would go unnoticed. A connection that cannot be read, or whose
+    other grants were issued by another server, is left for its first use.
+
+    Returns:
+        By connection id: the origin, and how many grants got it.
+    """
+    with state.read() as connection:
+        unknown = grants.without_origin(connection)
+    find = look_up or functools.partial(connection_by_id, patience_s=0.0)  # most steps need no connection
+    recorded = {}
+    for conn_id, count in unknown.items():
+        try:
+            endpoint = _account(find, conn_id).endpoint
+            check_origin(state, conn_id, endpoint)
+        except Exception as error:  # noqa: BLE001 - raised again by the step that uses the connection
+            log.warning(
+                "Which server issued %d grants of connection %s cannot be recorded yet: %s",
+                count,
+                conn_id,
+                error if isinstance(error, FeedAmpError) else type(error).__name__,
+            )
+        else:
+            recorded[conn_id] = (endpoint.origin, count)
+    return recorded
 
 
 def make_warehouse(
@@ -213,15 +245,15 @@ def _key_beside(state: State, lake: Lake | None) -> str:
     return key
 
 
-def connection_by_id(conn_id: str) -> AirflowConnection:
+def connection_by_id(conn_id: str, *, patience_s: float = LOOK_UP_PATIENCE_S) -> AirflowConnection:
     """A connection by its id: a task asks its supervisor, any other process looks it up as Airflow's server does.
 
     Raises:
         ConfigurationError: outside a task: there is no such connection.
-        TransientError: in a task, after a minute of attempts: it could not be read.
+        TransientError: in a task, after attempts for `patience_s`: it could not be read.
     """
     if _is_task():
-        return _connection_of_task(conn_id)
+        return _connection_of_task(conn_id, patience_s=patience_s)
     try:
         # Outside a task only the server's look-up sees connections saved in the UI.
         os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
@@ -237,10 +269,11 @@ def connection_by_id(conn_id: str) -> AirflowConnection:
 def _connection_of_task(
     conn_id: str,
     *,
+    patience_s: float = LOOK_UP_PATIENCE_S,
     sleep: Callable[[float], None] = time.sleep,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> AirflowConnection:
-    """Repeats the look-up for a minute.
+    """Repeats the look-up, by default for a minute.
 
     While the API server or its database restarts, the SDK reports every connection as not found, exactly as one
     that does not exist (Airflow 3.3). A task can therefore not tell the two apart, and must not fail permanently.
@@ -248,7 +281,7 @@ def _connection_of_task(
     from airflow.sdk import Connection as TaskConnection
     from airflow.sdk.exceptions import AirflowNotFoundException, AirflowRuntimeError
 
-    give_up_at = monotonic() + LOOK_UP_PATIENCE_S
+    give_up_at = monotonic() + patience_s
     while True:
         try:
             return _typed(TaskConnection.get(conn_id))

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 from airflow_env import CONN_ID, FAST
 from console import SELLER, Console
+from installations import MID_LIFE, unpack
 
 from feedamp.errors import ConfigurationError
 from feedamp.state import grants
@@ -51,9 +54,9 @@ def elsewhere(feedamp_env: Console) -> Iterator[Sandbox]:
         yield second
 
 
-def origins(shop: Console) -> dict[str | None, int]:
+def origins(shop: Console, conn_id: str = CONN_ID) -> dict[str | None, int]:
     with shop.resources.state.read() as connection:
-        return grants.origins(connection, CONN_ID)
+        return grants.origins(connection, conn_id)
 
 
 def expire(shop: Console) -> None:
@@ -169,6 +172,45 @@ def test_grants_of_an_earlier_version_get_the_origin_of_the_connection(feedamp_e
         connection.exec_driver_sql("UPDATE grants SET origin = NULL")
     shop.read()
     assert origins(shop) == {server(shop.sandbox): 3}
+
+
+def upgrade_by_command(shop: Console) -> None:
+    done = shop.run("db", "upgrade")
+    assert f"connection feedamp: 1 grant recorded as issued by {server(shop.sandbox)}" in done.out
+    assert "connection gone: which server issued 1 grant is recorded once it can be read" in done.err
+    assert done.code == 0
+
+
+def upgrade_by_a_step_without_connection(shop: Console) -> None:
+    shop.env.take_in()
+
+
+@pytest.mark.parametrize(
+    "upgrade", [upgrade_by_command, upgrade_by_a_step_without_connection], ids=lambda way: way.__name__
+)
+def test_an_upgrade_records_the_servers_before_a_host_can_be_changed(
+    upgrade: Callable[[Console], None], console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = unpack(MID_LIFE, console.folder / "old")
+    with closing(sqlite3.connect(folder / "state.db")) as old, old:
+        old.execute("UPDATE grants SET conn_id = 'gone' WHERE seller_id = 'seller-002'")
+    console.env.set_options(
+        state_url=f"sqlite:///{folder / 'state.db'}",
+        lake_url=str(folder / "lake"),
+        duckdb_path=str(folder / "warehouse.duckdb"),
+    )
+    monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP", os.environ[CONNECTION])
+    upgrade(console)
+    moved = json.loads(os.environ[CONNECTION]) | {"host": "https://new.example/api/v1"}
+    monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP", json.dumps(moved))
+    console.reopen()
+    assert (origins(console, "feedamp"), origins(console, "gone")) == (
+        {server(console.sandbox): 1},
+        {None: 1},
+    )
+    with pytest.raises(ConfigurationError, match="confirm-host"):
+        FeedAmpHook("feedamp").run("orders", seller=SELLER)
+    assert console.sandbox.requests == []
 
 
 def test_a_hook_with_another_connection_gets_no_token_of_a_seller(

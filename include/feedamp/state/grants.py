@@ -89,7 +89,7 @@ def put_grant(
 ) -> None:
     """Stores a grant from a consent or an import; it replaces the seller's current grant.
 
-    `origin` is that of the connection; with None, it is set when the connection is first used (`adopt_origin`).
+    `origin` is that of the connection; with None, it is set once the connection can be read (`adopt_origin`).
     With `to_compare`, the account behind it is compared with known orders before the grant is used for data, and the
     grant that was in use is kept until then.
     """
@@ -137,6 +137,16 @@ def origins(connection: Connection, conn_id: str) -> dict[str | None, int]:
         query = sa.select(table.c.origin, sa.func.count()).where(table.c.conn_id == conn_id)
         for origin, count in connection.execute(query.group_by(table.c.origin)):
             found[origin] = found.get(origin, 0) + count
+    return found
+
+
+def without_origin(connection: Connection) -> dict[str, int]:
+    """Connections of grants that have no origin, because an earlier version stored them, with the number of these grants."""
+    found: dict[str, int] = {}
+    for table in (grants, other_grants):
+        query = sa.select(table.c.conn_id, sa.func.count()).where(table.c.origin.is_(None))
+        for conn_id, count in connection.execute(query.group_by(table.c.conn_id)):
+            found[conn_id] = found.get(conn_id, 0) + count
     return found
 
 
