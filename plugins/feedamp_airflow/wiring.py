@@ -121,7 +121,7 @@ def record_origins(state: State, look_up: LookUp | None = None) -> dict[str, tup
             check_origin(state, conn_id, endpoint)
         except Exception as error:  # noqa: BLE001 - raised again by the step that uses the connection
             log.warning(
-                "Which server issued %d grants of connection %s cannot be recorded yet: %s",
+                "Which server issued %d grants of connection %s cannot be recorded yet; do not change its Host before: %s",
                 count,
                 conn_id,
                 error if isinstance(error, FeedAmpError) else type(error).__name__,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from feedamp.rules.failure_summary import counted
-from feedamp.state import HEAD, grants
+from feedamp.state import HEAD
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, REFUSED
 
@@ -21,13 +21,6 @@ def upgrade(_given: argparse.Namespace, out: Output) -> int:
         out.say(f"at {HEAD} already" if before == HEAD else f"upgraded from {before or 'nothing'} to {HEAD}")
         for conn_id, (origin, count) in record_origins(state).items():
             out.say(f"connection {conn_id}: {counted(count, 'grant')} recorded as issued by {origin}")
-        with state.read() as connection:
-            left = grants.without_origin(connection)
-        for conn_id, count in left.items():
-            out.complain(
-                f"connection {conn_id}: which server issued {counted(count, 'grant')} is recorded once it can be read; "
-                "do not change its Host before."
-            )
     finally:
         state.close()
     return DONE
