@@ -51,6 +51,6 @@ with DAG(
         shard=plan
     )
     load = task(tasks.load, trigger_rule="all_done", outlets=[FULFILLMENTS])()
-    gate = task(tasks.gate, trigger_rule="all_done", retries=0)()
+    gate = task(tasks.gate, trigger_rule="all_done")()
 
     plan >> extract >> load >> gate

@@ -45,6 +45,6 @@ with DAG(
         shard=plan
     )
     load = task(tasks.load, trigger_rule="all_done", outlets=[ORDERS_PLACED])()
-    gate = task(tasks.gate, trigger_rule="all_done", retries=0)()
+    gate = task(tasks.gate, trigger_rule="all_done")()
 
     intake >> plan >> place >> load >> gate

@@ -42,6 +42,6 @@ with DAG(
     # A shard whose reports cannot be sent must not prevent the others from closing orders.
     close = task(tasks.close, trigger_rule="all_done", map_index_template=SHARD).expand(shard=plan)
     load = task(tasks.load, trigger_rule="all_done", outlets=[ORDERS_CLOSED])()
-    gate = task(tasks.gate, trigger_rule="all_done", retries=0)()
+    gate = task(tasks.gate, trigger_rule="all_done")()
 
     plan >> validate >> close >> load >> gate

@@ -54,6 +54,6 @@ with DAG(
         tasks.reconcile, map_index_template="shard {{ task.op_kwargs['shard']['shard'] }}"
     ).expand(shard=plan)
     load = task(tasks.load, trigger_rule="all_done")()
-    gate = task(tasks.gate, trigger_rule="all_done", retries=0)()
+    gate = task(tasks.gate, trigger_rule="all_done")()
 
     plan >> reconcile >> load >> gate

@@ -42,6 +42,6 @@ with DAG(
         shard=plan
     )
     load = task(tasks.load, trigger_rule="all_done")()
-    gate = task(tasks.gate, trigger_rule="all_done", retries=0)()
+    gate = task(tasks.gate, trigger_rule="all_done")()
 
     plan >> refresh >> load >> gate
