@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 from console import SELLER
 
-from feedamp.state import grants
+from feedamp.state import grants, schema
 
 SECRETS = ("rt-", "Bearer")
 
@@ -32,6 +34,16 @@ def test_an_import_adds_and_the_same_again_changes_nothing(console):
     assert (first.code, first.out.splitlines()[-1]) == (0, "added 3, updated 0, unchanged 0, refused 0")
     again = console.run("sellers", "import", file)
     assert (again.code, again.out) == (0, "added 0, updated 0, unchanged 3, refused 0\n")
+
+
+def test_an_import_warns_of_a_clock_that_the_state_contradicts(console, caplog):
+    console.import_rows(row())
+    wrong = console.resources.state.now() + timedelta(days=400)
+    with console.resources.state.begin() as connection:
+        connection.execute(sa.update(schema.grants).values(refreshed_at=wrong))
+    assert console.import_rows(row("S2", "tok-2")).code == 0
+    [said] = [text for text in caplog.messages if "clock shows" in text]
+    assert f"the latest time in the state is {wrong:%Y-%m-%d %H:%M} UTC" in said
 
 
 def test_a_new_token_replaces_a_live_grant_only_when_asked(console):

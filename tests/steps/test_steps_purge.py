@@ -29,6 +29,9 @@ def closed(env: Env) -> Env:
 
 
 def purge(env: Env, *, dry_run: bool = False) -> dict[str, int]:
+    """After a refresh of the tokens, which confirms the clock."""
+    with env.state.begin() as connection:
+        connection.execute(sa.update(schema.grants).values(refreshed_at=env.clock.now()))
     return purge_module.purge(env.resources, env.run("refresh_tokens", dry_run=dry_run))
 
 

@@ -8,11 +8,14 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 from env import SELLER, Env, shipment
 
 from feedamp.api.transport import Answer
 from feedamp.errors import ConfigurationError
-from feedamp.state import grants, open_orders
+from feedamp.state import grants, open_orders, rejects, schema
+from feedamp.steps.purge import purge
+from feedamp.steps.refresh_tokens.renew_idle_grants import plan_refresh
 
 DAYS = 40
 
@@ -108,6 +111,70 @@ def test_a_new_installation_whose_clock_is_ahead_drops_nothing_later(env: Env) -
     assert stored is not None
     assert stored.snapshot.fulfillments
     assert stored.read_at <= env.clock.now()
+
+
+@pytest.mark.parametrize("days", [400, -400], ids=["ahead", "behind"])
+def test_a_purge_by_a_doubted_clock_changes_nothing(env: Env, days: int) -> None:
+    env.set_rules(closed_body_kept=timedelta(days=30))
+    env.placed("M-1")
+    env.fulfill("M-1", shipment())
+    env.read()
+    env.process()
+    with clock_off(env, days), pytest.raises(ConfigurationError) as raised:
+        purge(env.resources, env.run("refresh_tokens"))
+    for shown in (env.clock.now() + timedelta(days=days), env.clock.now()):
+        assert f"{shown:%Y-%m-%d %H:%M} UTC" in str(raised.value)
+    assert env.order("M-1").has_body
+
+
+@pytest.mark.parametrize("days", [400, -400], ids=["ahead", "behind"])
+def test_what_is_taken_in_by_a_wrong_clock_is_corrected_by_the_next_delivery(
+    env: Env, days: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before and after it, the warehouse shows each reject as the state does. Runs of today stay recorded."""
+    env.read()
+    env.drop("a.jsonl", env.body("M-1", currency=""))
+    env.intake()
+    env.load()
+    runs = recorded_runs(env)
+    with clock_off(env, days):
+        env.drop("b.jsonl", env.body("M-1"), env.body("M-2", currency=""))
+        env.intake()
+        env.load()
+    said = [record.getMessage() for record in caplog.records if "clock shows" in record.getMessage()]
+    assert len(said) == 2  # intake and load
+    assert all("the latest time in the state is 2026-03-10" in text for text in said)
+    assert recorded_runs(env) >= runs
+    assert open_rejects(env) == ["M-2"]
+    env.clock.skip(minutes=5)
+    env.drop("c.jsonl", env.body("M-2"))
+    env.intake()
+    env.place()
+    env.load()
+    assert open_rejects(env) == []
+    assert {"M-1", "M-2"} <= env.sandbox.orders(SELLER).keys()
+
+
+def recorded_runs(env: Env) -> set[str]:
+    with env.state.read() as connection:
+        return set(connection.execute(sa.select(schema.step_runs.c.run_id)).scalars())
+
+
+def open_rejects(env: Env) -> list[str]:
+    """In the warehouse, which must agree with the state."""
+    found = env.rows("SELECT mp_order_number FROM rejected_orders WHERE superseded_at IS NULL ORDER BY 1")
+    with env.state.read() as connection:
+        assert [row[0] for row in found] == sorted(
+            str(rejected.mp_order_number) for rejected in rejects.read_open(connection)
+        )
+    return [row[0] for row in found]
+
+
+def test_a_grant_imported_by_a_clock_that_is_ahead_does_not_expire_unused(env: Env) -> None:
+    with clock_off(env, 400):
+        env.register("seller-002")
+    shards = plan_refresh(env.resources, [])
+    assert [seller for shard in shards for seller in shard["sellers"]] == ["seller-002"]
 
 
 def test_without_a_date_a_doubted_clock_moves_no_watermark(env: Env, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,13 @@ from feedamp.state import State, watermarks
 log = logging.getLogger(__name__)
 
 
+def doubt_by_state(state: State) -> ClockDoubt | None:
+    """What earlier runs stored against the clock, logged as a warning: for work that gets no answer with a `Date`."""
+    check = ClockCheck(state)
+    check.saw(None)
+    return check.doubt
+
+
 class ClockCheck:
     """One check for all answers of a run or command; a doubt is logged once.
 

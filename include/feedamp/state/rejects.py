@@ -12,7 +12,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 import sqlalchemy as sa
@@ -48,9 +48,14 @@ class Rejected:
     dismiss_reason: str | None = None
 
     @property
+    def key(self) -> Key:
+        """The key of the row."""
+        return self.source, self.row_number, self.row_hash
+
+    @property
     def reject_id(self) -> str:
         """The short, stable id that people use."""
-        return reject_id(self.source, self.row_number, self.row_hash)
+        return reject_id(*self.key)
 
 
 def reject_id(source: str, row_number: int, row_hash: str) -> str:
@@ -59,9 +64,14 @@ def reject_id(source: str, row_number: int, row_hash: str) -> str:
 
 
 def write(connection: Connection, rejected: Rejected, *, now: datetime) -> None:
-    """Stores a rejected row; a dismissed one remains dismissed. Safe to repeat: the same row is stored once."""
-    if rejected.dismissed_at is None:
-        rejected = _as_dismissed(connection, rejected)
+    """Stores a rejected row; a dismissed one remains dismissed. Safe to repeat: the same row is stored once.
+
+    If a wrong clock wrote the row, or shows `now`, the row's moments of now are moved behind those that are stored: what
+    the warehouse has of the row would otherwise count as newer.
+    """
+    stored = next(iter(find(connection, [rejected.key])), None)
+    if stored is not None:
+        rejected, now = _after(stored, rejected, now)
     reasons = msgspec.json.encode(rejected.reasons).decode()
     upsert(
         connection,
@@ -201,15 +211,17 @@ def _is_row(rejected: Rejected) -> sa.ColumnElement[bool]:
     )
 
 
-def _as_dismissed(connection: Connection, rejected: Rejected) -> Rejected:
-    """The reject with the dismissal of the same row at the same stage, if there is one."""
-    query = sa.select(rejected_orders.c.dismissed_at, rejected_orders.c.dismiss_reason).where(
-        _is_row(rejected),
-        rejected_orders.c.stage == rejected.stage,
-        rejected_orders.c.dismissed_at.is_not(None),
-    )
-    row = connection.execute(query).first()
-    return rejected if row is None else replace(rejected, dismissed_at=row[0], dismiss_reason=row[1])
+def _after(stored: Rejected, rejected: Rejected, now: datetime) -> tuple[Rejected, datetime]:
+    """The reject with the dismissal of the stored one of the same stage, and a moment of recording after the stored ones."""
+    moments = ("rejected_at", "superseded_at", "dismissed_at")
+    newest = max(filter(None, (getattr(stored, name) for name in moments)))
+    if newest >= now:
+        moment = newest + timedelta(microseconds=1)
+        moved = {name: moment for name in moments if getattr(rejected, name) == now}
+        rejected, now = replace(rejected, **moved), moment
+    if rejected.dismissed_at is None and stored.stage == rejected.stage:
+        rejected = replace(rejected, dismissed_at=stored.dismissed_at, dismiss_reason=stored.dismiss_reason)
+    return rejected, now
 
 
 def _read(connection: Connection, query: sa.Select[tuple[object, ...]]) -> list[Rejected]:

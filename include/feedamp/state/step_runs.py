@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.rules.failure_summary import Told
+from feedamp.state import watermarks
 from feedamp.state.schema import step_runs
 from feedamp.state.upsert import insert, upsert
 
@@ -44,9 +45,13 @@ def is_any(connection: Connection) -> bool:
 
 
 def add_up(connection: Connection, run_id: str, step: str, shard: int, done: Done) -> Done:
-    """Adds the work of a try to that of earlier tries; returns the sum. Entries older than 30 days are deleted."""
+    """Adds the work of a try to that of earlier tries; returns the sum. Entries older than 30 days are deleted.
+
+    By the newest moment after an answer of FeedAMP if that is earlier: a clock that is ahead deletes no recent entry.
+    """
     key = _key(run_id, step, shard)
-    connection.execute(sa.delete(step_runs).where(step_runs.c.started_at < done.started_at - RETENTION))
+    today = min(done.started_at, watermarks.newest_moment(connection) or done.started_at)
+    connection.execute(sa.delete(step_runs).where(step_runs.c.started_at < today - RETENTION))
     before = connection.execute(sa.select(step_runs).where(*key)).first()
     if before is not None:
         done = Done(

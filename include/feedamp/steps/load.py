@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.engine import Connection
 
+from feedamp.api.clock_check import doubt_by_state
 from feedamp.errors import BusyError, IncompleteError, UnreadableError
 from feedamp.lake.manifest import Manifest, SellerProgress
 from feedamp.models import Snapshot
@@ -96,6 +97,7 @@ def load_what_is_whole(resources: Resources, run: Run) -> Loaded:
     Raises:
         BusyError: another process has been publishing for a minute; nothing is lost.
     """
+    doubt_by_state(resources.state)
     loaded = Loaded()
     with _publishing_lease(resources) as lease:
         _empty_outbox(resources, run, lease)

@@ -9,6 +9,8 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
+from feedamp.api.clock_check import doubt_by_state
+from feedamp.errors import ConfigurationError
 from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import retention
@@ -23,7 +25,17 @@ def purge(resources: Resources, run: Run) -> dict[str, int]:
     Orders that ended `closed_body_days` ago are redacted. The raw text of a rejected row is removed if its order is
     redacted, or if it was superseded or dismissed that long ago. Without the option, neither happens. Hashes of
     tracking numbers are purged after 90 days in any case. Runs in short transactions. Safe to repeat.
+
+    Raises:
+        ConfigurationError: the clock and the newest moment in the state differ by more than 24 hours; nothing is changed,
+            because a clock that is ahead would erase too much, and for good.
     """
+    doubt = doubt_by_state(resources.state)
+    if doubt is not None:
+        raise ConfigurationError(
+            f"Nothing is redacted or purged by a clock that is in doubt. {doubt.text} The next purge after an extraction or a "
+            "token refresh that confirms the clock does it."
+        )
     now = resources.state.now()
     counts = {"bodies": 0, "rejects": 0, "tracking_uses": 0}
     kept = resources.settings.closed_body_kept

@@ -19,6 +19,7 @@ from feedamp.api.account_check import (
     Verdict,
     check_accounts,
 )
+from feedamp.api.clock_check import doubt_by_state
 from feedamp.errors import AuthorizationError, ClientRefusedError, ConfigurationError, FeedAmpError
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
@@ -47,6 +48,7 @@ def import_file(given: argparse.Namespace, out: Output) -> int:
     """Imports every valid line and names the others on stderr. Safe to repeat."""
     counts: Counter[str] = Counter()
     with _opened(given.file) as stream, opened_resources() as resources:
+        doubt_by_state(resources.state)
         fault_of, unconfirmed = usable_connection(resources), unconfirmed_host(resources)
         accounts = _Accounts(resources, out, force=given.force)
         lines = _lines(stream)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from feedamp.api.clock_check import doubt_by_state
 from feedamp.errors import ConfigurationError, FeedAmpError
 from feedamp.inbox import Taken, discover
 from feedamp.resources import Resources
@@ -22,6 +23,7 @@ def intake(resources: Resources, run: Run) -> StepResult:
     `result.orders` counts rows read, `result.rejected` rows rejected. Safe to repeat: a file counts as taken once all
     its rows are in the ledger or rejected; a row that was taken before changes nothing.
     """
+    doubt_by_state(resources.state)
     started_at = resources.state.now()
     result = StepResult("intake")
     with resources.state.read() as connection:

@@ -48,7 +48,8 @@ def plan_refresh(resources: Resources, seller_ids: list[str]) -> list[dict[str, 
                     grant.ends_at.date(),
                 )
             last_used = max(filter(None, (grant.refreshed_at, grant.issued_at)))
-            if grant.status == NEEDS_AUTHORIZATION or now - last_used >= UNUSED_FOR:
+            # A stamp that far in the future was written by a wrong clock, and would let the grant expire unused.
+            if grant.status == NEEDS_AUTHORIZATION or abs(now - last_used) >= UNUSED_FOR:
                 due.append(seller.seller_id)
     return shards(due, sellers_per_task=resources.settings.sellers_per_task)
 
