@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +18,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from demo.airflow_server import AirflowServer
-from demo.programs import Programs, environment, free_port
+from demo.programs import BIN, Programs, environment, free_port, session_members
 from feedamp.state import State, grants, sellers
 from feedamp.state.token_cipher import TokenCipher, key_beside
 from feedamp_sandbox import (
@@ -80,6 +83,53 @@ class Installation:
         path = self.home / "feedamp" / "warehouse.duckdb"
         with closing(duckdb.connect(str(path), read_only=True)) as warehouse:
             return warehouse.execute(sql, list(values)).fetchall()
+
+    def trigger(self, dag_id: str) -> tuple[str, str]:
+        """Starts a run by hand; returns the ids of its DAG and itself."""
+        started = self.api("POST", f"dags/{dag_id}/dagRuns", {"logical_date": None, "conf": {}})
+        return dag_id, started["dag_run_id"]
+
+    def end_of(self, dag_id: str, run_id: str) -> str:
+        """How a run ended."""
+        return self.airflow._end_of(dag_id, run_id)
+
+    def wait_for_task(self, dag_id: str, run_id: str, task_id: str, states: Collection[str]) -> None:
+        """Returns within a moment after a task of a run has come into one of these states, by Airflow's own database."""
+        query = "SELECT state FROM task_instance WHERE dag_id = ? AND run_id = ? AND task_id = ?"
+        with closing(sqlite3.connect(f"file:{self.home / 'airflow.db'}?mode=ro", uri=True)) as database:
+            give_up_at = time.monotonic() + 60.0
+            found: list[tuple[str]] = []
+            while not {row[0] for row in found} & set(states):
+                assert time.monotonic() < give_up_at, f"{dag_id} {task_id} is {found}"
+                time.sleep(0.02)
+                found = database.execute(query, (dag_id, run_id, task_id)).fetchall()
+
+    def wait_for_work(self, dag_id: str, run_id: str, task_id: str) -> None:
+        """Returns when Airflow has prepared a task, and only its own code is still to run."""
+        folder = self.home / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}" / f"task_id={task_id}"
+        give_up_at = time.monotonic() + 60.0
+        while not any("::endgroup::" in log.read_text() for log in folder.rglob("attempt=1.log")):
+            assert time.monotonic() < give_up_at, f"{dag_id} {task_id} is not prepared"
+            time.sleep(0.02)
+
+    @contextmanager
+    def state_locked(self) -> Iterator[None]:
+        """Nothing can be written to the state in the meantime."""
+        with closing(sqlite3.connect(self.home / "feedamp" / "state.db", isolation_level=None)) as state:
+            state.execute("BEGIN IMMEDIATE")
+            yield
+
+    def kill(self, name: str) -> None:
+        """Ends a program and all its children as `kill -9` does."""
+        [process] = [process for its_name, process in self.programs._running if its_name == name]
+        for pid in session_members(process.pid):
+            os.kill(pid, signal.SIGKILL)
+        self.programs.stop(name)
+
+    def start(self, name: str) -> None:
+        """Starts a program that was ended."""
+        self.programs.start(name, str(BIN / "airflow"), name)
+        self.wait("it starts again", self.airflow._log_in)
 
     def processes(self) -> list[int]:
         """Every process except this one that holds a file of this installation open, regardless of its parent."""

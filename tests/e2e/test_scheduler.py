@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from order_samples import good_line, good_order
 
 DAYS = {"2026-03-01": 1, "2026-03-02": 2, "2026-03-03": 3}  # orders purchased on each
 AROUND = {"2026-02-28": 2, "2026-03-04": 1}
+AWAY_S = 8.0
 CLOCKS = ("00:00:00", "23:59:59", "12:00:00")
 PLACE, EXTRACT, PROCESS = (
     "feedamp_place_orders",
@@ -27,10 +29,14 @@ def order_rows(seller_ids: list[str]) -> list[dict[str, Any]]:
     for day, count in (DAYS | AROUND).items():
         for n, clock in enumerate(CLOCKS[:count]):
             number = f"M-{day}-{n}"
-            lines = [good_line(mp_line_number=f"{number}-1", unit_price=25.5)]
-            body = good_order(mp_order_number=number, purchase_date=f"{day}T{clock}Z", order_lines=lines)
+            body = an_order(number, f"{day}T{clock}Z")
             rows.append({"seller_id": seller_ids[len(rows) % len(seller_ids)], "order": body})
     return rows
+
+
+def an_order(number: str, purchase_date: str) -> dict[str, Any]:
+    lines = [good_line(mp_line_number=f"{number}-1", unit_price=25.5)]
+    return good_order(mp_order_number=number, purchase_date=purchase_date, order_lines=lines)
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +121,43 @@ def test_the_test_button_knows_that_the_credentials_are_proven(looped):
     said = installation.api("POST", "connections/test", body)
     assert said["status"]
     assert "credentials are proven by a refresh" in said["message"]
+
+
+def test_tasks_outlive_an_api_server_that_is_killed(looped):
+    """`place` is in the middle of its work, `extract` looks its connection up, `plan` of a third run cannot even start."""
+    installation, _ = looped
+    sandbox = installation.sandbox
+    numbers = [f"A-{n:02}" for n in range(12)]  # four at once, so that `place` outlasts the absence
+    orders = [an_order(number, "2026-03-05T12:00:00Z") for number in numbers]
+    seller_id = sandbox.sellers[0]["seller_id"]
+    installation.drop("away.jsonl", [{"seller_id": seller_id, "order": order} for order in orders])
+    sandbox.fault("slow_drip", method="PUT", times=len(orders), seconds=AWAY_S + 3)
+    before = len(sandbox.requests)
+    placing = installation.trigger(PLACE)
+    installation.wait("orders are sent", lambda: put_paths(sandbox, before) != [])
+    extracting = installation.trigger(EXTRACT)
+    installation.wait_for_task(*extracting, "extract", {"running"})
+    with installation.state_locked():  # `extract` waits before it looks its connection up
+        installation.wait_for_work(*extracting, "extract")
+        asked = len(sandbox.requests)
+        processing = installation.trigger(PROCESS)
+        installation.kill("api-server")
+    time.sleep(AWAY_S)
+    assert not any(request.method == "GET" for request in sandbox.requests[asked:])
+    installation.start("api-server")
+
+    assert [installation.end_of(*run) for run in (placing, extracting)] == ["success", "success"]
+    assert put_paths(sandbox, before) == [f"/api/v1/orders/{number}" for number in numbers]
+    assert any(request.method == "GET" for request in sandbox.requests[asked:])
+    loaded = installation.query("SELECT mp_order_number FROM feedamp.placements ORDER BY 1")
+    assert [row[0] for row in loaded if row[0].startswith("A-")] == numbers
+    # Airflow starts it again after `retry_delay`, a minute.
+    installation.wait_for_task(*processing, "plan", {"up_for_retry", "running", "success"})
+    assert sandbox.broken_rules == []
+
+
+def put_paths(sandbox: Any, since: int) -> list[str]:
+    return sorted(request.path for request in sandbox.requests[since:] if request.method == "PUT")
 
 
 def test_no_process_is_left_behind(looped):
