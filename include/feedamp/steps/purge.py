@@ -28,7 +28,7 @@ def purge(resources: Resources, run: Run) -> dict[str, int]:
 
     Raises:
         ConfigurationError: the clock and the newest moment in the state differ by more than 24 hours; nothing is changed,
-            because a clock that is ahead would erase too much, and for good.
+            because a clock that is ahead would erase too much, permanently.
     """
     doubt = doubt_by_state(resources.state)
     if doubt is not None:
