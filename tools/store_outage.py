@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
-import signal
 import sys
 import tempfile
 import threading
@@ -139,17 +137,11 @@ def _take_away(server: Server, kind: str, seconds: float, after_s: float) -> Non
             time.sleep(seconds)
         return
     if kind == "kill":
-        os.kill(server.first_process, signal.SIGKILL)
+        server.kill()
     else:
         server.crash()
     time.sleep(seconds)
-    while True:
-        try:
-            server.start()
-        except RuntimeError:  # after a kill, until the last of its processes has noticed
-            time.sleep(0.2)
-        else:
-            return
+    server.start()
 
 
 def _judge(sandbox: Sandbox, ids: list[str], orders: int, undone: list[str]) -> int:

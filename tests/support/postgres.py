@@ -76,20 +76,39 @@ class Server:
         self._maker.execute(f'CREATE DATABASE "{name}" TEMPLATE "{source}"')
         return f"postgresql+psycopg://{self._address}/{name}"
 
-    def lasting_database(self) -> str:
-        """As `database` at the newest schema; what is committed there outlives a crash of the server."""
-        url = self.database(self.template)
+    def lasting_database(self, template: str = "") -> str:
+        """As `database`, by default at the newest schema; what is committed there outlives a crash of the server."""
+        url = self.database(template or self.template)
         self._maker.execute(f'ALTER DATABASE "{url.rpartition("/")[2]}" SET synchronous_commit = on')
+        self._maker.execute("CHECKPOINT")  # until the next one, a crash would set back the copy's sequences
         return url
+
+    def drop(self, url: str) -> None:
+        """Removes a database that `database` or `lasting_database` made."""
+        self._maker.execute(f'DROP DATABASE "{url.rpartition("/")[2]}" WITH (FORCE)')
 
     def crash(self) -> None:
         """Stops the server as kill -9 would: every connection breaks, and the start recovers from the log."""
         self._maker.close()
         self._control("stop", "-m", "immediate")
 
+    def kill(self) -> None:
+        """Ends its first process with SIGKILL; its other processes end when they notice."""
+        self._maker.close()
+        os.kill(self.first_process, signal.SIGKILL)
+
     def start(self) -> None:
-        """Starts it again after a crash."""
-        self._control("start")
+        """Starts it again after a crash; after `kill`, once the last of its processes has ended."""
+        give_up_at = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                self._control("start")
+            except RuntimeError:
+                if time.monotonic() > give_up_at:
+                    raise
+                time.sleep(0.05)
+            else:
+                break
         self._connect()
 
     def _connect(self) -> None:

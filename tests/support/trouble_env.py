@@ -27,8 +27,7 @@ from typing import Any
 import sqlalchemy as sa
 from cryptography.fernet import Fernet
 from postgres import Server
-from postgres_warehouses import address_of, looking
-from psycopg.types.json import set_json_loads
+from postgres_warehouses import address_of
 
 from crashes import observed
 from crashes.clock import SharedClock
@@ -40,8 +39,6 @@ from crashes.orders import B, act, deliver
 from feedamp.api import pair_storage
 from feedamp.errors import TransientError
 from feedamp.lake.store import Lake
-from feedamp.state import grants
-from feedamp.state.token_cipher import TokenCipher
 from feedamp_sandbox import Sandbox, SandboxOptions, running
 
 STALLED, RESTARTED, FULL = "state stalled", "state restarted", "disk full"
@@ -145,7 +142,7 @@ def _play(trouble: str, folder: Path, server: Server | None) -> Column:
             clock.skip(days=_IDLE_DAYS)
             run("refresh", "extract", "load", "validate", "load")
         column.seen, column.sent = _look(fixtures, sandbox), watch.sent
-        column.differences = _grants_lost(fixtures, sandbox)
+        column.differences = observed.lost_grants(fixtures, sandbox)
         column.differences += [f"broken rule: {broken}" for broken in sandbox.broken_rules]
         return column
 
@@ -262,25 +259,11 @@ def _lose_an_order(sandbox: Sandbox) -> None:
         orders._sorted[B].remove(orders._by_number[B].pop("never-touched"))
 
 
-def _grants_lost(fixtures: Fixtures, sandbox: Sandbox) -> list[str]:
-    """Sellers whose stored token is not the one that FeedAMP accepts."""
-    lost, cipher = [], TokenCipher(fixtures.key)
-    with closing(fixtures.open_state()) as state, state.read() as connection:
-        for seller_id in (each["seller_id"] for each in sandbox.sellers):
-            grant = grants.read(connection, cipher, seller_id)
-            newest = ("active", sandbox.refresh_token(seller_id))
-            if grant is None or (grant.status, grant.refresh_token) != newest:
-                lost.append(f"the grant of {seller_id} is lost")
-    return lost
-
-
 def _look(fixtures: Fixtures, sandbox: Sandbox) -> Observed:
     with closing(fixtures.open_state()) as state:
         seen = observed.state_rows(state)
     if fixtures.postgres:
-        with looking(fixtures.postgres) as reader:
-            set_json_loads(lambda text: bytes(text).decode(), reader)  # text, as DuckDB has it
-            seen |= observed.rows_of_tables(reader)
+        seen |= observed.postgres_rows(fixtures.postgres)
     else:
         seen |= observed.warehouse_rows(fixtures.folder / "warehouse.duckdb")
     seen |= observed.lake_rows(Lake(str(fixtures.folder / "lake")))

@@ -1,4 +1,4 @@
-"""A step in a separate process, and the many moments at which `kill -9` can hit it.
+"""A step in a separate process, and the many moments at which `kill -9` can hit it or the Postgres server.
 
 The process comes from a fork server that has imported the code and opened nothing, so that a kill costs a fork.
 """
@@ -12,11 +12,12 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import sqlalchemy as sa
@@ -27,7 +28,11 @@ from feedamp.resources import Resources
 from feedamp_sandbox import Sandbox
 from feedamp_sandbox.server import Exchange
 
+if TYPE_CHECKING:
+    from postgres import Server
+
 PATIENCE_S = 60.0
+AWAY_S = 0.3  # how long the server is away
 _Sent = Counter[tuple[str, ...]]
 
 Kind = Literal[
@@ -37,12 +42,23 @@ Kind = Literal[
 the transaction after it begins; at the n-th change of a file below the env."""
 
 
+Victim = Literal["step", "server stopped", "server killed", "both"]
+"""What is struck: the process of the step; the Postgres server, which is stopped as by a power cut, or whose first
+process is killed, and which returns while the step goes on; or the server and the step."""
+
+
 @dataclass(frozen=True)
 class Death:
-    """When to die: seconds after the start for a moment, else a count from 1."""
+    """When to strike what: seconds after the start for a moment, else a count from 1."""
 
     kind: Kind
     at: float
+    victim: Victim = "step"
+
+    @property
+    def kills_step(self) -> bool:
+        """Whether the process of the step ends."""
+        return self.victim in ("step", "both")
 
 
 @dataclass(frozen=True)
@@ -70,16 +86,18 @@ class Measures:
 
 @dataclass
 class End:
-    """How a process ended: killed, or with the results of its steps."""
+    """How a process ended, with the results of its steps unless it was killed; whether it or the server was struck."""
 
-    killed: bool
+    struck: bool
     measures: Measures
     told: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    failure: str = ""
 
     @property
     def complaints(self) -> list[str]:
         """Work that the steps left undone."""
-        return [f"{name}: {line}" for name, told in self.told for line in told.get("undone", ())]
+        left = [f"{name}: {line}" for name, told in self.told for line in told.get("undone", ())]
+        return [*left, self.failure] if self.failure else left
 
 
 class Watch:
@@ -141,15 +159,19 @@ def run(
     watch: Watch,
     *,
     death: Death | None = None,
+    server: Server | None = None,
     try_number: int = 1,
     is_measured: bool = False,
 ) -> End:
     """Runs steps in a new process, to their end or to its death.
 
     Raises:
-        RuntimeError: a step failed.
+        RuntimeError: a step failed although nothing was struck but its own process.
     """
     ours, theirs = CONTEXT.Pipe()
+    helper = ThreadPoolExecutor(1)
+    returned: list[Future[None]] = []
+    is_struck = False
     process = CONTEXT.Process(
         target=_work, args=(fixtures, steps, run_id, try_number, death, theirs), daemon=True
     )
@@ -161,46 +183,93 @@ def run(
         ours.recv()
 
         def strike() -> None:
-            with suppress(ProcessLookupError):
-                os.kill(process.pid or 0, signal.SIGKILL)
-            wait([process.sentinel], PATIENCE_S)  # its answer must not reach a process that is still alive
+            nonlocal is_struck
+            if is_struck or death is None:
+                return
+            is_struck = True
+            if death.victim != "step" and server is not None:
+                (server.kill if death.victim == "server killed" else server.crash)()
+                returned.append(helper.submit(_return_later, server))
+            if death.kills_step:
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid or 0, signal.SIGKILL)
+                wait(
+                    [process.sentinel], PATIENCE_S
+                )  # its answer must not reach a process that is still alive
 
         watch.arm(death, strike)
         started = time.monotonic()
         ours.send("go")
-        changes = _look_on(fixtures.folder, process.sentinel, death, strike, is_measured=is_measured)
+        changes, said = _look_on(
+            fixtures.folder, process.sentinel, ours, death, strike, is_measured=is_measured
+        )
         seconds = time.monotonic() - started
         process.join(PATIENCE_S)
         watch.disarm()
+        for server_is_back in returned:
+            server_is_back.result(PATIENCE_S)
         if process.exitcode == -signal.SIGKILL:
             time.sleep(0.005)  # what it sent last is answered by now
             return End(True, Measures(seconds, watch.requests))
-        told, failure, commits, transactions = ours.recv()
-        if failure:
+        told, failure, commits, transactions = said
+        if failure and not returned:
             raise RuntimeError(f"{steps} failed:\n{failure}")
-        return End(False, Measures(seconds, watch.requests, commits, transactions, changes), told)
+        measures = Measures(seconds, watch.requests, commits, transactions, changes)
+        return End(is_struck, measures, told, failure)
     finally:
         ours.close()
         process.kill()
         process.join(PATIENCE_S)
+        helper.shutdown()
+
+
+def _return_later(server: Server) -> None:
+    time.sleep(AWAY_S)
+    server.start()
 
 
 def _look_on(
-    folder: Path, sentinel: int, death: Death | None, strike: Callable[[], None], *, is_measured: bool
-) -> int:
-    """Waits for the end of the process; returns how often files changed, if they are watched."""
+    folder: Path,
+    sentinel: int,
+    pipe: Connection,
+    death: Death | None,
+    strike: Callable[[], None],
+    *,
+    is_measured: bool,
+) -> tuple[int, Any]:
+    """Waits for the end of the process, and strikes when it asks for it, at a moment, or at a change of a file.
+
+    Returns how often files changed, if they are watched, and what the process said in the end; None if it was killed.
+    """
     started = time.monotonic()
-    if death and death.kind == "moment" and not wait([sentinel], death.at):
-        strike()
-    if not (death and death.kind == "as a file changes") and not is_measured:
-        wait([sentinel], PATIENCE_S)
-    seen, changes = _files(folder), 0
-    while not wait([sentinel], 0.001) and time.monotonic() < started + PATIENCE_S:
-        now = _files(folder)
-        changes, seen = changes + (now != seen), now
-        if death and death.kind == "as a file changes" and changes >= death.at:
+    strike_at = started + death.at if death and death.kind == "moment" else None
+    fatal_change = death.at if death and death.kind == "as a file changes" else None
+    is_watched = is_measured or fatal_change is not None
+    seen, changes = _files(folder) if is_watched else [], 0
+    while (moment := time.monotonic()) < started + PATIENCE_S:
+        if strike_at is not None and moment >= strike_at:
+            strike_at = None
             strike()
-    return changes
+        patience_s = PATIENCE_S if strike_at is None else max(0.0, strike_at - moment)
+        ready = wait([sentinel, pipe], 0.001 if is_watched else patience_s)
+        if pipe in ready:
+            try:
+                said = pipe.recv()
+            except EOFError:
+                return changes, None
+            if said != "strike":
+                return changes, said
+            strike()
+            with suppress(OSError):
+                pipe.send("go on")
+        elif ready:
+            return changes, None
+        if is_watched:
+            now = _files(folder)
+            changes, seen = changes + (now != seen), now
+            if fatal_change is not None and changes >= fatal_change:
+                strike()
+    raise RuntimeError("the step does not end")
 
 
 def _files(folder: Path) -> list[tuple[str, int, int]]:
@@ -224,7 +293,7 @@ def _work(
     """The process."""
     logging.disable(logging.CRITICAL)
     resources = fixtures.resources()
-    counts = _mind_transactions(resources, death)
+    counts = _mind_transactions(resources, death, pipe)
     pipe.send("ready")
     pipe.recv()
     told: list[tuple[str, dict[str, Any]]] = []
@@ -237,15 +306,18 @@ def _work(
     pipe.send((told, failure, counts["commit"], counts["begin"]))
 
 
-def _mind_transactions(resources: Resources, death: Death | None) -> Counter[str]:
-    """Counts commits and begins in the state, and dies at the one that was named."""
+def _mind_transactions(resources: Resources, death: Death | None, pipe: Connection) -> Counter[str]:
+    """Counts commits and begins in the state, and dies or lets the server be struck at the one that was named."""
     counts: Counter[str] = Counter()
     fatal = {"before a commit": "commit", "after a commit": "begin"}.get(death.kind) if death else None
 
     def mind(event: str) -> None:
         counts[event] += 1
         if event == fatal and death and counts[event] == death.at:
-            os.kill(os.getpid(), signal.SIGKILL)
+            if death.victim == "step":
+                os.kill(os.getpid(), signal.SIGKILL)
+            pipe.send("strike")
+            pipe.recv()
 
     sa.event.listen(resources.state.engine, "commit", lambda _: mind("commit"))
     sa.event.listen(resources.state.engine, "begin", lambda _: mind("begin"))

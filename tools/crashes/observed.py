@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import psycopg
 import sqlalchemy as sa
+from psycopg.types.json import set_json_loads
 
+from crashes.fixtures import Fixtures
 from feedamp.lake.store import Lake
-from feedamp.state import State, schema
+from feedamp.state import State, grants, schema
+from feedamp.state.token_cipher import TokenCipher
 from feedamp.tables import CHILDREN, ORDERS, RECORDED_AT, SCHEMA, SNAPSHOTS, TABLES
 from feedamp.warehouse.duckdb import DuckDbWarehouse
+from feedamp.warehouse.postgres_address import PostgresAddress
+from feedamp_sandbox import Sandbox
 
 Observed = dict[str, dict[str, Any]]
 STATE_TABLES = (
@@ -48,6 +55,14 @@ def warehouse_rows(path: Path) -> Observed:
     """Rows of every table of the warehouse by key."""
     with duckdb.connect(str(path), read_only=True) as connection:
         connection.execute("SET TimeZone = 'UTC'")
+        return rows_of_tables(connection)
+
+
+def postgres_rows(address: PostgresAddress) -> Observed:
+    """The same of a warehouse on Postgres."""
+    with psycopg.connect(address.conninfo, autocommit=True) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        set_json_loads(lambda text: bytes(text).decode(), connection)  # text, as DuckDB has it
         return rows_of_tables(connection)
 
 
@@ -97,6 +112,18 @@ def rebuilt_rows(folder: Path, lake: Lake) -> Observed:
     observed = warehouse_rows(path)
     shutil.rmtree(path.parent)
     return {f"rebuilt {name}": rows for name, rows in observed.items()}
+
+
+def lost_grants(fixtures: Fixtures, sandbox: Sandbox) -> list[str]:
+    """A sentence for each seller whose stored token is not the one that FeedAMP accepts."""
+    lost, cipher = [], TokenCipher(fixtures.key)
+    with closing(fixtures.open_state()) as state, state.read() as connection:
+        for seller_id in (each["seller_id"] for each in sandbox.sellers):
+            grant = grants.read(connection, cipher, seller_id)
+            newest = ("active", sandbox.refresh_token(seller_id))
+            if grant is None or (grant.status, grant.refresh_token) != newest:
+                lost.append(f"the grant of {seller_id} is lost")
+    return lost
 
 
 def differences(wanted: Observed, found: Observed) -> list[str]:
