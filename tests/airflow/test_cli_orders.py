@@ -150,7 +150,8 @@ def test_a_waived_finding_no_longer_blocks_the_order(faulty):
     assert (waived["note"], waived["resolved_at"][-1]) == ("label seen", "Z")
     with faulty.resources.state.begin() as connection:
         outbox.claim(connection, "a-test")
-        rows = list(outbox.claimed_rows(connection, "a-test"))
+    rows = list(outbox.claimed_rows(faulty.resources.state.read, "a-test"))
+    with faulty.resources.state.begin() as connection:
         outbox.unclaim(connection, "a-test")
     assert [(table, row["state"]) for table, row in rows] == [("findings", "waived")]
     assert show(faulty)["closing"]["waits_for"] == "the snapshot is not validated yet"

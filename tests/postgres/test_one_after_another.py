@@ -84,8 +84,8 @@ def test_a_row_that_commits_late_under_a_lower_id_goes_with_the_next_load(state,
             return outbox.claim(connection, manifest)
 
     def load(manifest):
+        loaded = [row for _, row in outbox.claimed_rows(state.read, manifest)]
         with state.begin() as connection:
-            loaded = [row for _, row in outbox.claimed_rows(connection, manifest)]
             outbox.remove(connection, manifest)
         return loaded
 

@@ -163,3 +163,18 @@ def test_no_one_waits_for_a_server_that_refuses(url: str, change: dict[str, Any]
         patch.setattr("feedamp.state.reconnect.time.sleep", forbidden)
         with pytest.raises(sa.exc.OperationalError, match="FATAL"):
             State(address.render_as_string(hide_password=False))
+
+
+def test_claimed_rows_are_read_to_the_end_through_outages(
+    url: str, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconnect, "_ROWS_REMEMBERED", 3)  # a transaction that has read more cannot be repeated
+    with state.begin() as connection:
+        rows = [{"table_name": "runs", "payload": f'{{"orders": {n}}}', "recorded_at": NOON} for n in range(7)]
+        connection.execute(sa.insert(schema.outbox), rows)
+        outbox.claim(connection, "m")
+    read = []
+    for _, row in outbox.claimed_rows(state.read, "m", rows_per_query=2):
+        read.append(row["orders"])
+        break_connections(url)
+    assert read == list(range(7))

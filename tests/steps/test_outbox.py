@@ -56,7 +56,7 @@ def test_rows_come_out_with_the_types_they_went_in_with(env: Env) -> None:
         outbox.put(connection, "order_lines", [LINE], recorded_at=MOMENT)
         outbox.put(connection, "shipments", [shipped], recorded_at=MOMENT)
         outbox.claim(connection, "m")
-        rows = list(outbox.claimed_rows(connection, "m"))
+    rows = list(outbox.claimed_rows(env.state.read, "m"))
     assert rows == [
         ("order_lines", {**LINE, RECORDED_AT: MOMENT}),
         ("shipments", {**shipped, RECORDED_AT: MOMENT}),

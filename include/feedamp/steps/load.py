@@ -147,9 +147,8 @@ def _empty_outbox(resources: Resources, run: Run, lease: Lease) -> None:
             if not claimed:
                 return
             manifests.announce(connection, path, now=resources.state.now())
-        with resources.state.read() as connection:
-            for table, row in outbox.claimed_rows(connection, path):
-                writer.append(table, [row])
+        for table, row in outbox.claimed_rows(resources.state.read, path):
+            writer.append(table, [row])
         if writer.appended.total() != claimed:
             raise IncompleteError(
                 f"{claimed} rows of the outbox were claimed, but {writer.appended.total()} were read; the next load "
