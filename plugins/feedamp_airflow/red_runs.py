@@ -127,7 +127,11 @@ def _tell(step: str, shard: int, error: BaseException) -> None:
             kept = told if told is not None and told.has_ended else Told()
             told = kept.but(error=_words(error))
             step_runs.tell(connection, run_id, step, shard, told, sellers=sellers, now=resources.state.now())
-    except Exception:
+    except Exception as failure:
+        log.warning(
+            "Why this task failed could not be stored in the state (%s), so the task `gate` cannot tell it; it is only in this log.",
+            type(failure).__name__,
+        )
         log.debug("The error that ended this task was not recorded.", exc_info=True)
 
 

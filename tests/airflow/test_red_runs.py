@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow_env import ROOT
+from cryptography.fernet import Fernet
 from order_samples import good_line, good_order
 
 from feedamp.rules.failure_summary import Reason, Told
@@ -178,3 +179,29 @@ def test_the_run_id_of_a_day_keeps_its_words_apart(env, said_at_the_end):
     said_at_the_end()
     assert env.run_dag("reconcile_orders", at=datetime(2026, 3, 4, tzinfo=UTC)).state == "success"
     assert [step for step, _ in kept(env)] == ["reconcile"]
+
+
+AWAY = """
+from airflow.sdk import DAG, task
+from feedamp_airflow import tasks
+
+with DAG("feedamp_place_orders", params={"dry_run": False, "sellers": []}):
+    task(tasks.plan_orders, task_id="plan")()
+"""
+
+
+def test_a_task_whose_state_is_away_waits_for_it_once(env, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("feedamp_airflow.wiring.STORE_AWAY_S", 0.3)
+    env.set_options(
+        state_url="postgresql+psycopg://us:sesame@127.0.0.1:1/feedamp",
+        encryption_key=Fernet.generate_key().decode(),
+    )
+    (tmp_path / "away.py").write_text(AWAY)
+    run = DagBag(str(tmp_path / "away.py")).dags["feedamp_place_orders"].test()
+    said = [record.getMessage() for record in caplog.records]
+    assert run.state == "failed"
+    assert sum("waiting for it" in line for line in said) == 1
+    assert (
+        sum("Why this task failed could not be stored in the state (StoreAwayError)" in line for line in said)
+        == 1
+    )

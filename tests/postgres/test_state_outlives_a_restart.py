@@ -168,9 +168,13 @@ def test_no_one_waits_for_a_server_that_refuses(url: str, change: dict[str, Any]
 def test_claimed_rows_are_read_to_the_end_through_outages(
     url: str, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconnect, "_ROWS_REMEMBERED", 3)  # a transaction that has read more cannot be repeated
+    monkeypatch.setattr(
+        reconnect, "_ROWS_REMEMBERED", 3
+    )  # a transaction that has read more cannot be repeated
     with state.begin() as connection:
-        rows = [{"table_name": "runs", "payload": f'{{"orders": {n}}}', "recorded_at": NOON} for n in range(7)]
+        rows = [
+            {"table_name": "runs", "payload": f'{{"orders": {n}}}', "recorded_at": NOON} for n in range(7)
+        ]
         connection.execute(sa.insert(schema.outbox), rows)
         outbox.claim(connection, "m")
     read = []

@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 
 from feedamp.errors import BusyError, ConfigurationError
 from feedamp.state.leases import Leases, LeaseTimes
-from feedamp.state.reconnect import MARK_COMMIT, LastingTransaction, Outage, Patience, Writers, connect
+from feedamp.state.reconnect import MARK_COMMIT, OUTAGES, LastingTransaction, Patience, Writers, connect
 
 HEAD = "0008"
 _MIGRATION_LOCK = 7_236_041  # any constant: the Postgres advisory lock of `upgrade`
@@ -89,7 +89,7 @@ class State:
             )
         self.engine = _make_engine(self.url)
         self._before_new = before_new
-        self._writers, self._outage = Writers(), Outage()
+        self._writers, self._outage = Writers(), OUTAGES[self.url]
         self._patience_s = opening_patience_s
         try:
             with self._connect():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -69,6 +70,10 @@ class Outage:
     is_given_up: bool = False
 
 
+# By the URL of a state: whoever opens it again in this process does not begin a new wait.
+OUTAGES: defaultdict[sa.URL, Outage] = defaultdict(Outage)
+
+
 class Patience:
     """The time that one transaction may spend on waiting for its server, from a failure to the next success."""
 
@@ -85,10 +90,10 @@ class Patience:
         """
         if not self._seconds:
             raise error
-        if self._ends_at is None:
+        if self._ends_at is None and not self._outage.is_given_up:
             self._ends_at = time.monotonic() + self._seconds
             log.warning("The state database does not answer (%s); waiting for it.", _reason(error))
-        if self._outage.is_given_up or time.monotonic() >= self._ends_at:
+        if self._ends_at is None or self._outage.is_given_up or time.monotonic() >= self._ends_at:
             self._outage.is_given_up = True
             raise StoreAwayError(
                 f"The state database has not answered for {self._seconds:.0f} s: {_reason(error)}",
