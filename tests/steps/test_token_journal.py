@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import signal
-import sqlite3
-import threading
 import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from wire import CONN, KEY, NOON, S1, S2, add_seller, journal_of, wired
+from wire import CONN, KEY, NOON, S1, S2, StallsAtTheAnswer, add_seller, journal_of, wired
 
 from feedamp.api import pair_storage
 from feedamp.api.oauth import Credentials, TokenEndpoint
@@ -41,28 +39,6 @@ def folder_of(wire):
 def files_of(wire):
     folder = folder_of(wire)
     return sorted(folder.iterdir()) if folder.exists() else []
-
-
-class StallsAtTheAnswer:
-    """Holds the state's write lock from the moment of FeedAMP's answer to a token call, for some seconds."""
-
-    def __init__(self, seconds):
-        self.seconds, self.path, self.is_over = seconds, "", threading.Event()
-
-    def __call__(self, exchange):
-        if "/access_token" in exchange.url and self.path:
-            locked = threading.Event()
-            threading.Thread(target=self._stall, args=(self.path, locked), daemon=True).start()
-            self.path = ""
-            locked.wait(5)
-
-    def _stall(self, path, locked):
-        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            locked.set()
-            time.sleep(self.seconds)
-            connection.execute("ROLLBACK")
-        self.is_over.set()
 
 
 async def test_a_pair_that_the_state_takes_at_once_leaves_nothing_in_the_journal():

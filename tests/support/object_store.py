@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ class ObjectStore:
     """The server and its newest bucket."""
 
     def __init__(self, server: ThreadedMotoServer) -> None:
+        self._server = server
         host, port = server.get_host_and_port()
         self.endpoint = f"http://{host}:{port}"
         self.new_bucket()
@@ -78,6 +80,23 @@ class ObjectStore:
             yield
         finally:
             settings.INITIAL_NO_AUTH_ACTION_COUNT = free
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Answers no request meanwhile; those that came are answered at the end."""
+        http: Any = self._server._server
+        answers, app = threading.Event(), http.app
+
+        def wait_first(*request: Any) -> Any:
+            answers.wait()
+            return app(*request)
+
+        http.app = wait_first
+        try:
+            yield
+        finally:
+            http.app = app
+            answers.set()
 
     def _ask(self, path: str, method: str, body: bytes | None = None) -> None:
         with urllib.request.urlopen(urllib.request.Request(self.endpoint + path, body, method=method)):

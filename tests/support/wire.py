@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+import threading
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
@@ -31,7 +34,7 @@ from feedamp_sandbox import (
     running,
 )
 from feedamp_sandbox.probe import example_order
-from feedamp_sandbox.server import Observer
+from feedamp_sandbox.server import Exchange, Observer
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 CONN = "feedamp_default"
@@ -98,6 +101,28 @@ def journal_of(state: State) -> TokenJournal:
     return TokenJournal(open_storage("journal_url", str(folder)), TokenCipher(KEY))
 
 
+class StallsAtTheAnswer:
+    """Holds the state's write lock from the moment of FeedAMP's answer to a token call, for some seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.path = seconds, ""
+        self.has_begun, self.is_over = threading.Event(), threading.Event()
+
+    def __call__(self, exchange: Exchange) -> None:
+        if "/access_token" in exchange.url and self.path:
+            threading.Thread(target=self._stall, args=(self.path,), daemon=True).start()
+            self.path = ""
+            self.has_begun.wait(5)
+
+    def _stall(self, path: str) -> None:
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            self.has_begun.set()
+            time.sleep(self.seconds)
+            connection.execute("ROLLBACK")
+        self.is_over.set()
+
+
 @dataclass
 class Wire:
     """The client objects of a run, and the sandbox they talk to."""
@@ -122,7 +147,12 @@ class Wire:
         )
 
     def other_tokens(
-        self, *, transport: Transport | None = None, client_secret: str | None = None, **options: Any
+        self,
+        *,
+        transport: Transport | None = None,
+        client_secret: str | None = None,
+        journal: TokenJournal | None = None,
+        **options: Any,
     ) -> Tokens:
         """Tokens as another process, or the next run, would hold them."""
         secret = client_secret or self.credentials.client_secret
@@ -133,7 +163,7 @@ class Wire:
             self.state,
             self.cipher,
             endpoint,
-            journal_of(self.state),
+            journal or journal_of(self.state),
             sleep=self.clock.sleep,
             **{"run_key": run_from(NOON).key, **options},
         )

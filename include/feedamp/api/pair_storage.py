@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
@@ -16,7 +15,7 @@ from typing import TypeVar
 
 from sqlalchemy.engine import Connection
 
-from feedamp.api.token_journal import JournaledPair, Reservation, TokenJournal
+from feedamp.api.token_journal import JournaledPair, Reservation, TokenJournal, daemon_future
 from feedamp.errors import FeedAmpError, TransientError
 from feedamp.state import State, grants
 from feedamp.state.grants import Grant
@@ -65,15 +64,24 @@ class PairStorage:
         loop = asyncio.get_running_loop()
         give_up_at, is_journaled = loop.time() + STORE_TRIED_FOR_S, False
         storing = in_daemon_thread(self._store, grant, pair)
+        journaling: Future[bool] | None = None
         while True:
             left_s = give_up_at - loop.time() if is_journaled else JOURNALED_AFTER_S
             done, _ = await asyncio.wait({storing}, timeout=left_s)
             error = storing.exception() if done else None
             if done and error is None:
-                reservation.release()
+                if journaling is None:
+                    reservation.release()
+                else:  # an object store does not answer; its thread removes what it is still writing
+                    journaling.add_done_callback(lambda _: reservation.release())
                 return storing.result()
-            is_journaled = is_journaled or _is_journaled(reservation, pair)
-            if error is not None and not isinstance(error, STATE_ERRORS):
+            if not is_journaled:
+                # The state is tried on while an object store does not answer.
+                journaling = journaling or daemon_future(_is_journaled, reservation, pair)
+                written, _ = await asyncio.wait({asyncio.wrap_future(journaling)}, timeout=JOURNALED_AFTER_S)
+                if written:
+                    is_journaled, journaling = journaling.result(), None
+            if error is not None and not isinstance(error, STATE_ERRORS) and journaling is None:
                 raise error
             if loop.time() >= give_up_at:
                 raise TransientError(
@@ -161,15 +169,5 @@ def _is_journaled(reservation: Reservation, pair: JournaledPair) -> bool:
 
 
 def in_daemon_thread(work: Callable[..., _Result], *given: object) -> asyncio.Future[_Result]:
-    """The result of work done in a daemon thread: the process can end although a stalled database blocks the thread."""
-    outcome: Future[_Result] = Future()
-    outcome.set_running_or_notify_cancel()  # the work is done although no one waits for it any more
-
-    def run() -> None:
-        try:
-            outcome.set_result(work(*given))
-        except Exception as error:  # noqa: BLE001 - raised again where the outcome is awaited
-            outcome.set_exception(error)
-
-    threading.Thread(target=run, name="feedamp-store", daemon=True).start()
-    return asyncio.wrap_future(outcome)
+    """`daemon_future` for a coroutine."""
+    return asyncio.wrap_future(daemon_future(work, *given))

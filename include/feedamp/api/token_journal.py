@@ -9,12 +9,16 @@ from the file into the state.
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -27,7 +31,10 @@ from feedamp.storage import Storage, when_modified
 RESERVED_BYTES = 16 << 10
 # A reservation without a pair is removed after this time, even if another machine's process made it.
 ABANDONED_AFTER_S = 86_400.0
+# An object store that does not answer is given up after this time; the packages of the stores try for many minutes.
+ANSWERS_WITHIN_S = 20.0
 _REFRESH, _CONSENT = ".pair", ".consent"
+_Result = TypeVar("_Result")
 
 
 class JournaledPair(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -86,10 +93,12 @@ class TokenJournal:
             self._put(name, bytes(RESERVED_BYTES))
             self._keep_through_power_cut()
         except (OSError, TransientError) as error:
-            self.remove(name)
+            if self._storage.is_local:
+                self.remove(name)
+            reason = error.message if isinstance(error, TransientError) else type(error).__name__
             raise TransientError(
-                f"[feedamp] journal_url: no space can be reserved in {self._storage.url} "
-                f"({type(error).__name__}); no token is asked for until this works.",
+                f"[feedamp] journal_url: no space can be reserved in {self._storage.url}; no token is asked for until "
+                f"this works: {reason}",
                 seller_id=seller_id,
             ) from error
         return Reservation(self, name)
@@ -116,16 +125,15 @@ class TokenJournal:
 
     def remove(self, name: str) -> None:
         """Removes a file. Safe to repeat; errors are ignored, and a file that remains is removed when it is read next."""
-        with suppress(OSError, FeedAmpError), self._storage.reached():
-            self._storage.fs.rm_file(f"{self._storage.root}/{name}")
+        with suppress(OSError, FeedAmpError):
+            self._ask(self._storage.fs.rm_file, f"{self._storage.root}/{name}")
 
     def _prefix(self, seller_id: str) -> str:
         return f"{self._cipher.fingerprint('journal', seller_id)}."
 
     def _names(self, prefix: str) -> Iterator[str]:
         try:
-            with self._storage.reached():
-                listed = self._storage.fs.ls(self._storage.root, detail=False)
+            listed = self._ask(partial(self._storage.fs.ls, self._storage.root, detail=False))
         except FileNotFoundError:
             return
         for path in listed:
@@ -140,8 +148,7 @@ class TokenJournal:
         """
         path = f"{self._storage.root}/{name}"
         try:
-            with self._storage.reached():
-                content = self._storage.fs.cat_file(path).rstrip(b"\0")
+            content = self._ask(self._storage.fs.cat_file, path).rstrip(b"\0")
         except FileNotFoundError:
             return None
         if not content:
@@ -161,8 +168,7 @@ class TokenJournal:
 
     def _age_s(self, name: str) -> float:
         try:
-            with self._storage.reached():
-                modified_at = when_modified(self._storage.fs.info(f"{self._storage.root}/{name}"))
+            modified_at = when_modified(self._ask(self._storage.fs.info, f"{self._storage.root}/{name}"))
         except FileNotFoundError:
             return 0.0  # removed by its own process
         return time.time() - modified_at.timestamp() if modified_at else 0.0
@@ -181,11 +187,30 @@ class TokenJournal:
             finally:
                 os.close(folder)
 
+    def _ask(self, call: Callable[..., Any], *given: object) -> Any:
+        """The answer of the store to a call.
+
+        Raises:
+            TransientError: an object store did not answer within `ANSWERS_WITHIN_S`, or could not be reached.
+        """
+        if self._storage.is_local:
+            return call(*given)
+
+        def work() -> Any:
+            with self._storage.reached():
+                return call(*given)
+
+        try:
+            return daemon_future(work).result(ANSWERS_WITHIN_S)
+        except TimeoutError as error:
+            raise TransientError(
+                f"[feedamp] journal_url: {self._storage.url} did not answer within {ANSWERS_WITHIN_S:.0f} s."
+            ) from error
+
     def _put(self, name: str, content: bytes) -> None:
         path = f"{self._storage.root}/{name}"
         if not self._storage.is_local:
-            with self._storage.reached():
-                self._storage.fs.pipe_file(path, content)
+            self._ask(self._storage.fs.pipe_file, path, content)
             return
         Path(self._storage.root).mkdir(mode=0o700, parents=True, exist_ok=True)
         # In place and without truncation, so that the pair is written to the reserved blocks.
@@ -197,3 +222,18 @@ class TokenJournal:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def daemon_future(work: Callable[..., _Result], *given: object) -> Future[_Result]:
+    """The outcome of work in a daemon thread: the process can end although a store that stalls blocks the thread."""
+    outcome: Future[_Result] = Future()
+    outcome.set_running_or_notify_cancel()  # the work is done although no one waits for it any more
+
+    def run() -> None:
+        try:
+            outcome.set_result(work(*given))
+        except Exception as error:  # noqa: BLE001 - raised again where the outcome is awaited
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name="feedamp-store", daemon=True).start()
+    return outcome
