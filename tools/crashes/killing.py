@@ -208,9 +208,11 @@ def run(
         watch.disarm()
         for server_is_back in returned:
             server_is_back.result(PATIENCE_S)
-        if process.exitcode == -signal.SIGKILL:
+        if death and death.kills_step and process.exitcode == -signal.SIGKILL:
             time.sleep(0.005)  # what it sent last is answered by now
             return End(True, Measures(seconds, watch.requests))
+        if said is None:
+            raise RuntimeError(f"{steps} ended without a word, with exit code {process.exitcode}")
         told, failure, commits, transactions = said
         if failure and not returned:
             raise RuntimeError(f"{steps} failed:\n{failure}")
