@@ -3,40 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from http.client import responses
+from io import BytesIO
 from typing import Any, TypeVar
 
-import requests
 from airflow.providers.http.hooks.http import HttpHook
-from requests import PreparedRequest, Response, Session
-from requests.auth import AuthBase
-from urllib3.exceptions import NewConnectionError
+from requests import PreparedRequest, Request, Response, Session
+from requests.structures import CaseInsensitiveDict
+from requests.utils import get_encoding_from_headers
 
+from feedamp.api import client as api
 from feedamp.api.account import FeedAmpAccount
+from feedamp.api.bad_answers import raise_for_status
 from feedamp.api.clients import Clients
-from feedamp.api.error_bodies import refusal_reasons
-from feedamp.api.tokens import Token
 from feedamp.api.transport import Answer
-from feedamp.errors import (
-    AuthorizationError,
-    ConfigurationError,
-    FeedAmpError,
-    NotFoundError,
-    RejectedError,
-    ThrottledError,
-    TransientError,
-    UnclearError,
-)
+from feedamp.errors import ConfigurationError, FeedAmpError
 from feedamp.resources import Resources
 from feedamp.run import Run
-from feedamp.state import request_slots
 from feedamp_airflow import probing
 from feedamp_airflow.account import read_account
 from feedamp_airflow.wiring import connection_by_id, make_resources
 
 _Result = TypeVar("_Result")
+_OPTIONS = {"check_response", "timeout", "allow_redirects"}  # the last is only accepted as False
 
 
 class FeedAmpHook(HttpHook):
@@ -45,8 +37,8 @@ class FeedAmpHook(HttpHook):
     hook = FeedAmpHook()
     order = hook.run("orders/MKT-70031", seller="S1").json()
 
-    Of the Airflow connection only the address and `proxies`, `verify`, `cert`, `trust_env`, `timeout` reach the
-    session: no basic auth, no extras as headers. The default method is GET.
+    They are sent by the client that the DAGs use, as the connection's address, `proxies`, `verify`, `cert`, `trust_env` and
+    `timeout` say: without basic auth, and without its extras as headers. The default method is GET.
     """
 
     conn_name_attr = "feedamp_conn_id"
@@ -63,26 +55,18 @@ class FeedAmpHook(HttpHook):
     def get_conn(
         self, headers: dict[Any, Any] | None = None, extra_options: dict[str, Any] | None = None
     ) -> Session:
-        """A session to FeedAMP's address without any credential; `run` adds the seller's token."""
-        account = self._account()
-        endpoint = account.endpoint
+        """A session to FeedAMP's address without any credential; `run` does not use it."""
+        endpoint = self._account().endpoint
         self.base_url = endpoint.base_url
         self._base_url_initialized = True
-        options = dict(extra_options or {})
-        options.setdefault("timeout", endpoint.timeout_s)
-        options.setdefault("allow_redirects", False)  # a token must not travel to another host
-        self.merged_extra = options
+        self.merged_extra = {"timeout": endpoint.timeout_s, "allow_redirects": False, **(extra_options or {})}
         session = Session()
-        session.auth = _Bearer(None)  # also keeps a .netrc from adding basic auth
-        session.trust_env = endpoint.trust_env
-        session.verify = endpoint.verify
-        session.cert = endpoint.cert
+        session.auth = lambda request: request  # keeps a .netrc from adding basic auth
+        session.trust_env, session.verify, session.cert = endpoint.trust_env, endpoint.verify, endpoint.cert
         if endpoint.proxy:
             session.proxies = {"http": endpoint.proxy, "https": endpoint.proxy}
-        session = self._configure_session_from_mount_adapters(session)
-        if headers:
-            session.headers.update(headers)
-        return session
+        session.headers.update(headers or {})
+        return self._configure_session_from_mount_adapters(session)
 
     def run(
         self,
@@ -96,31 +80,37 @@ class FeedAmpHook(HttpHook):
     ) -> Response:
         """The response to one request for a seller. After a 401 it is repeated once with a newer token.
 
+        `extra_options`: `check_response` (default True), and `timeout`, the seconds to the end of the answer.
+        `request_kwargs`, such as `json`, are those of `requests.Request`.
+
         Raises:
-            ConfigurationError: no seller is named, the connection cannot be used, or the seller's grant was issued by
-                another server than the one it leads to.
+            ConfigurationError: no seller is named, the connection or an extra option cannot be used, the clock is refused,
+                or the seller's grant was issued by another server than the one the connection leads to.
             AuthorizationError: the seller must authorize again.
             RejectedError, ThrottledError, TransientError: as FeedAMP answered; none holds its body.
-            UnclearError: the answer was lost; whether the request took effect is unknown.
+            UnclearError: the answer was lost, or is larger than 64 MiB; whether the request took effect is unknown.
         """
         if not seller:
             raise ConfigurationError("hook.run needs seller=…: a FeedAMP token belongs to one seller.")
-        if headers and any(name.lower() == "authorization" for name in headers):
-            raise ConfigurationError("hook.run adds the Authorization header itself.")
-        options = {**(extra_options or {})}
-        checks = options.pop("check_response", True)
-        origin = self._account().endpoint.origin
-        token = self._with_clients(lambda clients: clients.token_and_turn(seller, origin=origin))
-        response = self._send(endpoint, data, headers, options, token, request_kwargs)
-        if response.status_code == 401:
-            stale = token
-            token = self._with_clients(
-                lambda clients: clients.token_and_turn(seller, origin=origin, stale=stale)
+        options = extra_options or {}
+        timeout_s = options.get("timeout")
+        is_unusable = timeout_s is not None and not (isinstance(timeout_s, int | float) and timeout_s > 0)
+        if is_unusable or options.keys() - _OPTIONS or options.get("allow_redirects") or self.adapter:
+            raise ConfigurationError(
+                "hook.run takes the extra options check_response and timeout (seconds); it follows no redirects and uses "
+                "no adapter. Other options, such as verify, are extras of the connection."
             )
-            response = self._send(endpoint, data, headers, options, token, request_kwargs)
-        if response.status_code == 429 or "Retry-After" in response.headers:
-            self._postpone(seller, response)
-        if checks:
+        if self.method != "HEAD":
+            request_kwargs["params" if self.method == "GET" else "data"] = data
+        # `requests` encodes what is below the base URL; the base URL itself is that of the connection.
+        below = "http://feedamp/" + (endpoint or "").lstrip("/")
+        request = Request(self.method, below, headers, **request_kwargs).prepare()
+        if "Authorization" in request.headers:
+            raise ConfigurationError("hook.run adds the Authorization header itself.")
+        answer = _wait_for(self._exchange(seller, request, timeout_s))
+        request.url = self._account().endpoint.base_url + request.path_url
+        response = _response(answer, request)
+        if options.get("check_response", True):
             self.check_response(response)
         return response
 
@@ -138,18 +128,8 @@ class FeedAmpHook(HttpHook):
         Raises:
             RejectedError, AuthorizationError, ThrottledError, TransientError: by status.
         """
-        status = response.status_code
-        if 200 <= status < 300:
-            return
-        message = f"FeedAMP answered {self.method} with {status}."
-        if status == 401:
-            raise AuthorizationError(message)
-        if status == 429:
-            raise ThrottledError(message, retry_after_s=_retry_after_s(response), status=status)
-        if status >= 500 or status == 408:
-            raise UnclearError(message, retry_after_s=_retry_after_s(response), status=status)
-        kind = NotFoundError if status == 404 else RejectedError
-        raise kind(message, status=status, reasons=refusal_reasons(response.content))
+        answer = Answer(response.status_code, response.headers, response.content)
+        raise_for_status(answer, self.method, now=datetime.now(UTC))
 
     def test_connection(self) -> tuple[bool, str]:
         """Whether the connection works, and which part fails: address, TLS, token endpoint. Never spends a grant."""
@@ -158,46 +138,18 @@ class FeedAmpHook(HttpHook):
         except FeedAmpError as error:
             return False, str(error)
 
-    def _send(
-        self,
-        endpoint: str | None,
-        data: Any,
-        headers: dict[str, Any] | None,
-        options: dict[str, Any],
-        token: Token,
-        request_kwargs: dict[str, Any],
-    ) -> Response:
-        options = {**options, "check_response": False}
-        try:
-            response: Response = super().run(
-                endpoint, data, headers, options, auth=_Bearer(token.value), **request_kwargs
-            )
-        except (
-            requests.ConnectionError,
-            requests.Timeout,
-            requests.exceptions.ChunkedEncodingError,
-        ) as error:
-            # `from None`: their errors hold the request, and with it the token.
-            name = type(error).__name__
-            if _never_left(error):
-                raise TransientError(f"FeedAMP cannot be reached ({name}).") from None
-            raise UnclearError(f"The answer to {self.method} was lost ({name}).") from None
-        return response
-
-    def _postpone(self, seller: str, response: Response) -> None:
-        """Applies Retry-After to every process that sends for the seller (promise 10)."""
-        wait_s = _retry_after_s(response)
-        if wait_s is not None:
-            state = self._resources().state
-            with state.begin() as connection:
-                request_slots.postpone(connection, seller, now=state.now(), seconds=wait_s)
-
-    def _with_clients(self, work: Callable[[Clients], Coroutine[Any, Any, _Result]]) -> _Result:
-        async def run() -> _Result:
-            async with self.client() as clients:
-                return await work(clients)
-
-        return _wait_for(run())
+    async def _exchange(self, seller: str, request: PreparedRequest, timeout_s: float | None) -> Answer:
+        for name in ("Content-Length", "Transfer-Encoding"):  # `_bytes` may change both
+            request.headers.pop(name, None)
+        headers = {
+            name: value if isinstance(value, str) else value.decode("latin-1")
+            for name, value in request.headers.items()
+        }
+        sent = api.Request(self.method, request.path_url, _bytes(request.body), headers, timeout_s)
+        async with self.client() as clients:
+            client = await clients.for_seller(seller, via=self.feedamp_conn_id)
+            answer, _ = await client.exchange(sent)
+            return answer
 
     def _account(self) -> FeedAmpAccount:
         if self._account_read is None:
@@ -210,27 +162,23 @@ class FeedAmpHook(HttpHook):
         return self._resources_made
 
 
-class _Bearer(AuthBase):
-    """Adds the token when the request is sent, so that it is in no session and no log."""
-
-    def __init__(self, token: str | None) -> None:
-        self._token = token
-
-    def __call__(self, request: PreparedRequest) -> PreparedRequest:
-        if self._token is not None:
-            request.headers["Authorization"] = f"Bearer {self._token}"
-        return request
+def _bytes(body: Any) -> bytes | None:
+    """The body of a prepared request, which may also be text, a file or an iterator."""
+    if isinstance(body, str):
+        return body.encode()
+    return None if body is None else bytes(body) if isinstance(body, bytes | bytearray) else b"".join(body)
 
 
-def _retry_after_s(response: Response) -> float | None:
-    return Answer(response.status_code, response.headers, b"").retry_after_s(datetime.now(UTC))
-
-
-def _never_left(error: requests.RequestException) -> bool:
-    """Whether the request failed before a connection was established."""
-    reason = getattr(error.args[0], "reason", None) if error.args else None
-    early = (requests.ConnectTimeout, requests.exceptions.SSLError, requests.exceptions.ProxyError)
-    return isinstance(error, early) or isinstance(reason, NewConnectionError)
+def _response(answer: Answer, request: PreparedRequest) -> Response:
+    """What `requests` would have returned. `request` has no token."""
+    response = Response()
+    response.status_code = answer.status
+    response.reason = responses.get(answer.status, "")
+    response.headers = CaseInsensitiveDict(answer.headers)
+    response.encoding = get_encoding_from_headers(response.headers)
+    response.raw = BytesIO(answer.body)
+    response.request, response.url = request, request.url or ""
+    return response
 
 
 def _wait_for(work: Coroutine[Any, Any, _Result]) -> _Result:
@@ -239,18 +187,5 @@ def _wait_for(work: Coroutine[Any, Any, _Result]) -> _Result:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(work)
-    outcome: list[_Result] = []
-    failure: list[BaseException] = []
-
-    def target() -> None:
-        try:
-            outcome.append(asyncio.run(work))
-        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
-            failure.append(error)
-
-    thread = threading.Thread(target=target)
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
-    return outcome[0]
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()

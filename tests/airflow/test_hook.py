@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import pickle
 
 import pytest
 from airflow_env import CONN_ID, open_airflow_env
@@ -21,7 +23,7 @@ from feedamp_airflow.hook import FeedAmpHook
 from feedamp_sandbox.probe import example_order
 
 SELLER = "seller-001"
-HEADERS = {"Host", "User-Agent", "Accept-Encoding", "Accept", "Connection", "Authorization"}
+HEADERS = {"Host", "User-Agent", "Accept-Encoding", "Accept"}
 EXTRAS = {
     "requests_per_second": 900,
     "callback_url": "https://market.example/leaked",
@@ -72,7 +74,7 @@ def test_a_request_carries_the_sellers_token_and_no_other_credential(env, monkey
     assert request.startswith(b"GET /api/v1/orders/M-1 HTTP/1.1\r\n")
     headers = header_lines(request.partition(b"\r\n\r\n")[0].decode())
     assert headers["Authorization"] == "Bearer at-1"
-    assert set(headers) == HEADERS
+    assert set(headers) == HEADERS | {"Authorization"}
     for word in (b"the-client", b"the-secret", b"leaked", b"Basic"):
         assert word not in request
     assert b"Authorization" not in token_call
@@ -85,7 +87,7 @@ def test_a_bare_session_carries_no_credential(env, monkeypatch, tmp_path):
         env.set_connection(host=server.url, extra=EXTRAS | {"trust_env": True})
         with FeedAmpHook().get_conn() as session:
             session.get(f"{server.url}/orders")
-    assert set(header_lines(server.heads[0])) == HEADERS - {"Authorization"}
+    assert set(header_lines(server.heads[0])) == HEADERS | {"Connection"}
 
 
 @pytest.mark.parametrize(
@@ -112,6 +114,59 @@ def test_a_put_carries_its_body_and_the_headers_it_was_given(env):
     head, _, sent = server.requests[1].partition(b"\r\n\r\n")
     assert json.loads(sent) == example_order("M-1")
     assert header_lines(head.decode())["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("given", "sent", "content_type"),
+    [
+        pytest.param({"data": "Zoë"}, "Zoë".encode(), None, id="text"),
+        pytest.param({"data": {"a": "b c"}}, b"a=b+c", "application/x-www-form-urlencoded", id="a form"),
+        pytest.param({"json": {"a": 1}}, b'{"a": 1}', "application/json", id="JSON"),
+        pytest.param({"data": (b"ab", b"cd")}, b"abcd", None, id="pieces"),
+    ],
+)
+def test_any_body_that_requests_accepts_is_sent_and_after_a_401_once_more(given, sent, content_type, env):
+    if isinstance(given.get("data"), tuple):
+        given = {"data": iter(given["data"])}
+    with serving(token_answer(), answer(status=401), token_answer(2), answer({})) as server:
+        env.set_connection(host=server.url)
+        FeedAmpHook(method="POST").run("orders", seller=SELLER, **given)
+    for request in server.requests[1::2]:
+        head, _, body = request.partition(b"\r\n\r\n")
+        assert body == sent
+        assert header_lines(head.decode()).get("Content-Type") == content_type
+
+
+def test_the_response_is_one_of_requests_and_has_no_token(env):
+    words = b"at-1 is no token of Zo\xc3\xab"
+    with serving(token_answer(), answer(words, 403, Content_Type="text/plain; charset=utf-8")) as server:
+        env.set_connection(host=server.url)
+        response = FeedAmpHook().run(
+            "/orders",
+            {"page_size": 10},
+            {"X-Trace": "7"},
+            {"check_response": False, "timeout": 5, "allow_redirects": False},
+            seller=SELLER,
+        )
+    assert (response.ok, response.status_code, response.reason) == (False, 403, "Forbidden")
+    assert response.headers["content-length"] == str(len(words))
+    assert response.text == "*** is no token of Zoë"
+    assert response.url == response.request.url == f"{server.url}/orders?page_size=10"
+    assert response.request.headers == {"X-Trace": "7"}
+    assert list(response.iter_lines()) == [response.content]
+    assert b"at-1" not in pickle.dumps(response)
+    with pytest.raises(RejectedError, match="403 to GET"):
+        FeedAmpHook().check_response(response)
+
+
+def test_a_request_goes_through_the_connection_of_the_hook(env, monkeypatch):
+    with serving(answer({"orders": []})) as server:  # all ports of a machine are one server
+        env.set_connection(host=server.url)
+        monkeypatch.setenv("AIRFLOW_CONN_SECOND", os.environ[f"AIRFLOW_CONN_{CONN_ID.upper()}"])
+        env.set_connection()
+        assert FeedAmpHook("second").run("orders", seller=SELLER).json() == {"orders": []}
+    assert [head.split()[1] for head in server.heads] == ["/api/v1/orders"]
+    assert env.asked() == []
 
 
 def test_query_parameters_of_a_get_go_into_the_url(env):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
+import time
 import traceback
 
 import pytest
@@ -45,6 +47,32 @@ def test_trouble_on_the_way_is_an_error_that_may_be_tried_again(fault, error, en
     env.sandbox.fault(fault, path="/orders")
     with pytest.raises(error):
         FeedAmpHook().run(f"orders/{order}", seller=SELLER)
+
+
+def test_an_answer_that_is_too_large_once_decompressed_is_not_returned(env, monkeypatch):
+    monkeypatch.setattr("feedamp.api.transport.MAX_BODY_BYTES", 1000)
+    with serving(token_answer(), answer(gzip.compress(bytes(1001)), Content_Encoding="gzip")) as server:
+        env.set_connection(host=server.url)
+        with pytest.raises(UnclearError, match="larger than 1000 bytes"):
+            FeedAmpHook().run("orders", seller=SELLER)
+
+
+@pytest.mark.parametrize(
+    ("extra", "options"),
+    [
+        pytest.param({"timeout_s": 0.3}, None, id="of the connection"),
+        pytest.param({}, {"timeout": 0.3}, id="of the call"),
+    ],
+)
+def test_a_body_that_arrives_in_drips_ends_at_the_timeout(extra, options, env):
+    """Each drip comes in time, so a limit on the wait for the next byte would not end it."""
+    with serving(token_answer(), answer(b" " * 40)) as server:
+        server.drip_s = 0.1
+        env.set_connection(host=server.url, extra=extra)
+        started_at = time.monotonic()
+        with pytest.raises(UnclearError, match="TimeoutError"):
+            FeedAmpHook().run("orders", extra_options=options, seller=SELLER)
+        assert time.monotonic() - started_at < 3
 
 
 def test_an_unknown_order_is_said_to_be_unknown(env):
@@ -92,6 +120,18 @@ def test_neither_log_nor_exception_holds_a_token_or_a_body(answers, env, caplog)
             ConfigurationError,
             "Authorization",
             id="a token passed by the caller",
+        ),
+        pytest.param(
+            {"seller": SELLER, "auth": ("me", "pw")}, ConfigurationError, "Authorization", id="a login"
+        ),
+        *(
+            pytest.param(
+                {"seller": SELLER, "extra_options": option},
+                ConfigurationError,
+                "extra options",
+                id=str(option),
+            )
+            for option in ({"allow_redirects": True}, {"verify": False}, {"timeout": (5, 30)}, {"timeout": 0})
         ),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from scripted import answer
 from wire import NOON, S1, S2, speaking, wired
 
-from feedamp.api.error_bodies import refusal_reasons
+from feedamp.api.bad_answers import refusal_reasons, without
 from feedamp.api.pages import Filters
 from feedamp.errors import NotFoundError, RejectedError, UnclearError, UnreadableError
 from feedamp.models import ErrorReport
@@ -208,6 +208,11 @@ async def test_a_token_that_feedamp_repeats_in_its_words_is_taken_out():
     [(code, message)] = caught.value.reasons
     assert code == "FIELD_INVALID_VALUE"
     assert message.startswith('Bearer *** sent {"mp_order_number":"M-1"')
+
+
+@pytest.mark.parametrize("body", [b"a/b+c=", rb"a\/b+c=", rb"a/b\u002Bc\u003d"])
+def test_a_secret_is_taken_out_although_json_escapes_it(body):
+    assert without(b'{"sent": "%s", "kept": "a/b"}' % body, "a/b+c=") == b'{"sent": "***", "kept": "a/b"}'
 
 
 @pytest.mark.parametrize(

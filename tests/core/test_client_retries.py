@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 from scripted import answer
-from wire import NOON, S1, S2, Wire, speaking, wired
+from wire import NOON, S1, S2, Wire, speaking, take_slot, wired
 
 from feedamp.api.client import FeedAmpClient
 from feedamp.api.pages import Filters
@@ -233,14 +233,19 @@ async def test_retry_after_is_obeyed_to_the_letter(wire, kind):
     assert broken(wire) == []
 
 
-async def test_a_429_pauses_every_process_of_that_seller_and_no_other(wire):
+async def put_right_after_a_read(client):
+    return await client.put_order("M-1", example_order("M-1"), right_after=NOON)
+
+
+@pytest.mark.parametrize("call", [get_one, put_right_after_a_read])
+async def test_a_429_pauses_every_process_of_that_seller_and_no_other(call, wire):
     wire.sandbox.fault("throttle", path="/orders", seconds=30)
     with pytest.raises(ThrottledError) as caught:
-        await get_one(wire.client())
+        await call(wire.client())
     assert (caught.value.retry_after_s, caught.value.seller_id, wire.clock.slept) == (30, S1, [])
-    await wire.rate_limiter.acquire(S2)
+    await take_slot(wire.rate_limiter, S2)
     assert wire.clock.slept == []
-    await wire.rate_limiter.acquire(S1)  # as another process would, through the same state
+    await take_slot(wire.rate_limiter, S1)  # as another process would, through the same state
     assert wire.clock.slept == [pytest.approx(30, abs=0.1)]
 
 

@@ -6,7 +6,7 @@ import asyncio
 from itertools import pairwise
 
 import pytest
-from wire import NOON, S1, S2, Clock, opened_state
+from wire import NOON, S1, S2, Clock, opened_state, take_slot
 
 from feedamp.api.rate_limit import SPACING, RateLimiter
 from feedamp.errors import ThrottledError
@@ -36,13 +36,13 @@ async def departures(rate_limiters, clock, count, seller_id=S1):
     """Seconds after noon at which requests leave; the rate limiters are used alternately."""
     left = []
     for n in range(count):
-        await rate_limiters[n % len(rate_limiters)].acquire(seller_id)
+        await take_slot(rate_limiters[n % len(rate_limiters)], seller_id)
         left.append((clock() - NOON).total_seconds())
     return left
 
 
 async def test_the_first_request_leaves_at_once(rate_limiters, clock):
-    await rate_limiters[0].acquire(S1)
+    await take_slot(rate_limiters[0], S1)
     assert clock.slept == []
 
 
@@ -53,13 +53,13 @@ async def test_two_rate_limiters_together_stay_within_the_rate(rate_limiters, cl
 
 
 async def test_sellers_do_not_wait_for_each_other(rate_limiters, clock):
-    await rate_limiters[0].acquire(S1)
-    await rate_limiters[1].acquire(S2)
+    await take_slot(rate_limiters[0], S1)
+    await take_slot(rate_limiters[1], S2)
     assert clock.slept == []
 
 
 async def test_unused_slots_are_not_saved_up(rate_limiters, clock):
-    await rate_limiters[0].acquire(S1)
+    await take_slot(rate_limiters[0], S1)
     clock.forward(3600)
     left = await departures(rate_limiters, clock, 3)
     assert left[2] - left[0] == pytest.approx(2 * 0.5 * SPACING, abs=1e-3)
@@ -69,7 +69,7 @@ async def test_requests_that_wait_together_leave_one_by_one(rate_limiters, clock
     left = []
 
     async def leave(rate_limiter):
-        await rate_limiter.acquire(S1)
+        await take_slot(rate_limiter, S1)
         left.append(clock().timestamp())
 
     await asyncio.gather(*(leave(rate_limiter) for rate_limiter in rate_limiters * 4))
@@ -80,8 +80,8 @@ async def test_a_slot_is_reserved_at_departure_and_never_in_advance(state, rate_
     async def held_up(seconds):
         await clock.sleep(seconds + 10)
 
-    await rate_limiters[0].acquire(S1)
-    await RateLimiter(state, requests_per_second=2, sleep=held_up).acquire(S1)
+    await take_slot(rate_limiters[0], S1)
+    await take_slot(RateLimiter(state, requests_per_second=2, sleep=held_up), S1)
     left = [10 + 0.5 * SPACING, *await departures(rate_limiters, clock, 2)]
     assert min(after - before for before, after in pairwise(left)) >= 0.5
 
@@ -94,7 +94,7 @@ async def test_a_pause_holds_for_both_rate_limiters_and_then_the_rate_applies(ra
 
 async def test_a_pause_holds_only_for_its_seller(rate_limiters, clock):
     rate_limiters[0].pause(S1, 10)
-    await rate_limiters[0].acquire(S2)
+    await take_slot(rate_limiters[0], S2)
     assert clock.slept == []
 
 
@@ -107,7 +107,7 @@ async def test_a_shorter_pause_does_not_end_a_longer_one(rate_limiters, clock):
 async def test_a_pause_that_has_ended_costs_nothing(rate_limiters, clock):
     rate_limiters[0].pause(S1, 10)
     clock.forward(11)
-    await rate_limiters[1].acquire(S1)
+    await take_slot(rate_limiters[1], S1)
     assert clock.slept == []
 
 
@@ -118,8 +118,8 @@ async def test_a_pause_holds_for_requests_that_already_wait(state, rate_limiters
         await clock.sleep(seconds)
 
     waiting = RateLimiter(state, requests_per_second=2, sleep=a_429_comes_meanwhile)
-    await rate_limiters[0].acquire(S1)
-    await waiting.acquire(S1)
+    await take_slot(rate_limiters[0], S1)
+    await take_slot(waiting, S1)
     assert (clock() - NOON).total_seconds() == pytest.approx(10, abs=2e-3)
 
 
@@ -128,25 +128,25 @@ async def test_a_request_that_wakes_too_early_waits_for_the_rest(state, rate_lim
         await clock.sleep(max(seconds - 0.1, 0.001))
 
     rate_limiters[0].pause(S1, 10)
-    await RateLimiter(state, requests_per_second=2, sleep=wakes_early).acquire(S1)
+    await take_slot(RateLimiter(state, requests_per_second=2, sleep=wakes_early), S1)
     assert 10 <= (clock() - NOON).total_seconds() < 10.01
 
 
 @pytest.mark.parametrize("seconds", [59.9, 60])
 async def test_a_pause_of_up_to_a_minute_is_waited_for(rate_limiters, clock, seconds):
     rate_limiters[0].pause(S1, seconds)
-    await rate_limiters[1].acquire(S1)
+    await take_slot(rate_limiters[1], S1)
     assert sum(clock.slept) == pytest.approx(seconds, abs=1e-3)
 
 
 async def test_a_longer_pause_is_left_to_a_later_run(state, rate_limiters, clock):
     rate_limiters[0].pause(S1, 61)
     with pytest.raises(ThrottledError) as caught:
-        await rate_limiters[1].acquire(S1)
+        await take_slot(rate_limiters[1], S1)
     assert (caught.value.seller_id, caught.value.retry_after_s) == (S1, pytest.approx(61, abs=1e-3))
     assert clock.slept == []
     clock.forward(61)
-    await rate_limiters[1].acquire(S1)  # the abandoned request has not used up a slot
+    await take_slot(rate_limiters[1], S1)  # the abandoned request has not used up a slot
     assert clock.slept == []
 
 
@@ -155,9 +155,9 @@ async def test_a_longer_pause_ends_the_wait_of_requests_that_already_wait(state,
         rate_limiters[0].pause(S1, 600)
         await clock.sleep(seconds)
 
-    await rate_limiters[0].acquire(S1)
+    await take_slot(rate_limiters[0], S1)
     with pytest.raises(ThrottledError):
-        await RateLimiter(state, requests_per_second=2, sleep=a_429_comes_meanwhile).acquire(S1)
+        await take_slot(RateLimiter(state, requests_per_second=2, sleep=a_429_comes_meanwhile), S1)
     assert len(clock.slept) == 1
 
 
@@ -190,7 +190,7 @@ async def test_a_request_that_waits_for_a_slot_leaves_its_connection_to_others(s
         await clock.sleep(seconds)
 
     waiting = RateLimiter(state, requests_per_second=2, sleep=sleep)
-    await rate_limiters[0].acquire(S1)
+    await take_slot(rate_limiters[0], S1)
     async with waiting.leaving(S1, pool):
         order.append(S1)
     assert order == [S2, S1]
@@ -257,5 +257,5 @@ async def test_a_clock_that_was_ahead_silences_a_seller_for_a_day_at_most(state,
     clock.forward(-400 * 86_400)
     if then == "another pause":
         rate_limiters[1].pause(S1, 5)
-    await rate_limiters[1].acquire(S1)
+    await take_slot(rate_limiters[1], S1)
     assert clock.slept == ([pytest.approx(5, abs=0.01)] if then == "another pause" else [])

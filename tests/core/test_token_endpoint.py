@@ -109,6 +109,7 @@ async def test_a_2xx_that_is_no_pair_is_unclear_for_the_token_may_be_spent(body)
         pytest.param(302, b"", RejectedError, id="a redirect"),
         pytest.param(500, b"", UnclearError, id="500"),
         pytest.param(503, b"", UnclearError, id="503"),
+        pytest.param(408, b"", UnclearError, id="408"),
         pytest.param(429, b"", ThrottledError, id="429"),
     ],
 )

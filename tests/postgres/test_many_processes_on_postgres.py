@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 from expiries import SELLERS, Outcome, read_through_expiries
 from processes import open_state, take_turns
-from wire import NOON, S1, Clock
+from wire import NOON, S1, Clock, take_slot
 
 from feedamp.api.rate_limit import SPACING, RateLimiter
 from feedamp.state import HEAD, State
@@ -39,7 +39,7 @@ async def test_two_rate_limiters_of_one_process_stay_within_the_rate(url):
         ]
 
         async def leave(rate_limiter):
-            await rate_limiter.acquire(S1)
+            await take_slot(rate_limiter, S1)
             left.append((clock() - NOON).total_seconds())
 
         for _ in range(4):

@@ -106,8 +106,8 @@ def take_turns(_number: int, url: str, turns: int) -> list[float]:
     async def work(state: State) -> list[float]:
         rate_limiter, came = RateLimiter(state, requests_per_second=100, sleep=asyncio.sleep), []
         for _ in range(turns):
-            await rate_limiter.acquire("S1")
-            came.append(datetime.now(UTC).timestamp())
+            async with rate_limiter.leaving("S1", asyncio.Semaphore()):
+                came.append(datetime.now(UTC).timestamp())
         return came
 
     with closing(State(url)) as state:

@@ -17,13 +17,15 @@ from typing import Any
 class Script:
     """A bare server: gives the scripted answers in turn, then the last one forever, and keeps what it was sent.
 
-    `closes`: whether a connection ends with its answer; else it stays open for one more request.
+    `closes`: whether a connection ends with its answer; else it stays open for one more request. `drip_s`: seconds between
+    the bytes of a body; a token is not sent in drips.
     """
 
     answers: Sequence[bytes]
     requests: list[bytes] = field(default_factory=list)
     url: str = ""
     closes: bool = True
+    drip_s: float = 0
     handlers: list[asyncio.Task[None]] = field(default_factory=list)
 
     @property
@@ -39,7 +41,14 @@ class Script:
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = re.search(rb"(?i)\r\ncontent-length: *([0-9]+)", head)
                 self.requests.append(head + await reader.readexactly(int(length[1]) if length else 0))
-                writer.write(self.answers[min(len(self.requests), len(self.answers)) - 1])
+                said = self.answers[min(len(self.requests), len(self.answers)) - 1]
+                is_whole = not self.drip_s or b"access_token" in said
+                drips = b"" if is_whole else said.partition(b"\r\n\r\n")[2]
+                writer.write(said[: len(said) - len(drips)])
+                for byte in drips:
+                    await asyncio.sleep(self.drip_s)
+                    writer.write(bytes([byte]))
+                    await writer.drain()
                 await writer.drain()
                 if self.closes:
                     break

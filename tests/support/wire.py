@@ -63,6 +63,12 @@ class Clock:
         await asyncio.sleep(0)
 
 
+async def take_slot(rate_limiter: RateLimiter, seller_id: str) -> None:
+    """Waits for a request slot, as a request does that is sent and answered at once."""
+    async with rate_limiter.leaving(seller_id, asyncio.Semaphore()):
+        pass
+
+
 def run_from(started_at: datetime) -> Run:
     """The run of all tokens of a wire, unless they name another one."""
     return Run("feedamp_extract_fulfillments", "manual__1", started_at)

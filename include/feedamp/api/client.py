@@ -7,19 +7,19 @@ If the answer to a POST is lost, `UnclearError` is raised: read the order before
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
+from feedamp.api.bad_answers import raise_for_status, without
 from feedamp.api.clock_check import ClockCheck
 from feedamp.api.decoding import (
     number_of,
     read_fulfillments,
     read_order,
 )
-from feedamp.api.error_bodies import refusal_reasons
 from feedamp.api.json_fields import Coercions
 from feedamp.api.pages import (
     Filters,
@@ -31,9 +31,7 @@ from feedamp.api.tokens import Token, Tokens
 from feedamp.api.transport import Answer, Transport
 from feedamp.codec import decode_json, encode, encode_body
 from feedamp.errors import (
-    AuthorizationError,
     BusyError,
-    NotFoundError,
     RejectedError,
     StaleReadError,
     ThrottledError,
@@ -50,10 +48,27 @@ from feedamp.rules.cancelling import STILL_FRESH_S, is_fresh
 
 Check = Callable[[], None]
 LONGEST_QUICK_WAIT_S = 20.0
+_JSON = {"Content-Type": "application/json"}
 
 
 def no_check() -> None:
     """Lets every request be sent."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request to be sent with the seller's token; `path` is below the base URL and encoded, with the query.
+
+    `timeout_s`: as for `Transport.send`. `right_after` and `before_sending`: as for `put_order`.
+    """
+
+    method: str
+    path: str
+    body: bytes | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    timeout_s: float | None = None
+    right_after: datetime | None = None
+    before_sending: Check = no_check
 
 
 @dataclass(frozen=True)
@@ -102,14 +117,10 @@ class FeedAmpClient:
 
     async def list_orders(self, filters: Filters, cursor: str | None = None) -> OrderPage:
         """One page (contract 3.1). Raises as `_ask` does; a 400 is `RejectedError`."""
-        reply = await self._ask("GET", f"/orders?{filters.query(cursor)}")
+        reply = await self._ask(Request("GET", f"/orders?{filters.query(cursor)}"))
         body = reply.value
-        if not isinstance(body, dict) or "orders" not in body:
-            raise UnclearError(
-                "GET /orders answered with something that is not a page.", seller_id=self.seller_id
-            )
-        items = body["orders"]
-        if items is not None and not isinstance(items, list):
+        items = body.get("orders", "") if isinstance(body, dict) else ""
+        if not isinstance(items, list | None):
             raise UnclearError(
                 "GET /orders answered with something that is not a page.", seller_id=self.seller_id
             )
@@ -142,7 +153,7 @@ class FeedAmpClient:
             NotFoundError: FeedAMP does not know it for this seller.
             UnreadableError: the answer does not have the shape of the contract.
         """
-        reply = await self._ask("GET", _path(mp_order_number))
+        reply = await self._ask(Request("GET", _path(mp_order_number)))
         order = read_order(reply.value, self.counts.coercions)
         if order.mp_order_number != mp_order_number:
             raise UnreadableError("FeedAMP answered with another order.", where="mp_order_number")
@@ -152,7 +163,7 @@ class FeedAmpClient:
         self, mp_order_number: str
     ) -> tuple[tuple[LineFulfillment, ...], bool | None, dict[str, Any]]:
         """GET /orders/{n}/fulfillments (contract 3.4); raises as `get_order`."""
-        reply = await self._ask("GET", _path(mp_order_number) + "/fulfillments")
+        reply = await self._ask(Request("GET", _path(mp_order_number) + "/fulfillments"))
         return read_fulfillments(reply.value, self.counts.coercions)
 
     async def put_order(
@@ -175,13 +186,16 @@ class FeedAmpClient:
             StaleReadError: the read is too old; nothing was sent.
             TransientError: the request did not succeed and can be repeated.
         """
-        path, encoded = _path(mp_order_number), encode_body(body)
-        if right_after is None:
-            return (await self._ask("PUT", path, json_body=encoded, before_sending=before_sending)).sent_at
-        reply = await self._ask_once(
-            "PUT", path, encoded, right_after=right_after, before_sending=before_sending
+        request = Request(
+            "PUT",
+            _path(mp_order_number),
+            encode_body(body),
+            _JSON,
+            right_after=right_after,
+            before_sending=before_sending,
         )
-        return reply.sent_at
+        ask = self._ask if right_after is None else self._ask_once
+        return (await ask(request)).sent_at
 
     async def post_errors(
         self, mp_order_number: str, reports: Sequence[ErrorReport], *, before_sending: Check = no_check
@@ -191,18 +205,10 @@ class FeedAmpClient:
         Raises:
             UnclearError: the answer was lost; read the order before repeating.
         """
-        path = _path(mp_order_number) + "/errors"
-        body = encode(list(reports))
-        return (await self._ask("POST", path, json_body=body, before_sending=before_sending)).sent_at
+        path, body = _path(mp_order_number) + "/errors", encode(list(reports))
+        return (await self._ask(Request("POST", path, body, _JSON, before_sending=before_sending))).sent_at
 
-    async def _ask(
-        self,
-        method: str,
-        path: str,
-        *,
-        json_body: bytes | None = None,
-        before_sending: Check = no_check,
-    ) -> Reply:
+    async def _ask(self, request: Request) -> Reply:
         """A 2xx answer; the body is decoded only for a GET.
 
         Raises:
@@ -212,43 +218,49 @@ class FeedAmpClient:
         """
         for attempt in range(QUICK_RETRIES + 1):
             try:
-                return await self._ask_once(method, path, json_body, before_sending=before_sending)
+                return await self._ask_once(request)
             except BusyError:
                 raise  # only the other process can end this
             except TransientError as error:
-                safe = isinstance(error, ThrottledError) or method != "POST"
-                wait_s = error.retry_after_s
-                if wait_s is None:
-                    wait_s = quick_pause_s(attempt)
-                elif error.status is not None:  # FeedAMP sent Retry-After, with a 429 or a 5xx
-                    self._rate_limiter.pause(self.seller_id, wait_s)
+                safe = isinstance(error, ThrottledError) or request.method != "POST"
+                wait_s = quick_pause_s(attempt) if error.retry_after_s is None else error.retry_after_s
                 if not safe or attempt == QUICK_RETRIES or wait_s > LONGEST_QUICK_WAIT_S:
                     error.seller_id = self.seller_id
                     raise
                 await self._sleep(wait_s)
         raise AssertionError("unreachable")  # pragma: no cover
 
-    async def _ask_once(
-        self,
-        method: str,
-        path: str,
-        json_body: bytes | None,
-        *,
-        right_after: datetime | None = None,
-        before_sending: Check = no_check,
-    ) -> Reply:
-        checks = (right_after, before_sending)
-        answer, sent_at, token = await self._send(method, path, json_body, await self._token(), *checks)
+    async def _ask_once(self, request: Request) -> Reply:
+        answer, sent_at = await self.exchange(request)
+        raise_for_status(answer, request.method, now=self._now(), seller_id=self.seller_id)
+        # The bodies of answers to PUT and POST are not documented (Q7) and are ignored.
+        return Reply(answer, sent_at, self._json(answer) if request.method == "GET" else None)
+
+    async def exchange(self, request: Request) -> tuple[Answer, datetime]:
+        """The answer of any status to one request, and when that was sent. After a 401 it is sent once more.
+
+        A `Retry-After` pauses the seller in all processes. The token is in no answer other than 2xx.
+
+        Raises:
+            AuthorizationError: the grant is refused.
+            ThrottledError: FeedAMP asked for a long pause for this seller before; nothing was sent.
+            TransientError: FeedAMP cannot be reached, or the token call failed.
+            UnclearError: the answer was lost.
+            ConfigurationError: the clock is refused.
+        """
+        answer, sent_at, token = await self._send(request, await self._token())
         if answer.status == 401:
             # A 401 means that nothing was done, so even a POST can be repeated with a newer token.
-            newer = await self._token(stale=token)
-            answer, sent_at, token = await self._send(method, path, json_body, newer, *checks)
+            answer, sent_at, token = await self._send(request, await self._token(stale=token))
             if answer.status == 401:
                 self._tokens.disowned(self.seller_id, token)
-        self._raise_for(method, answer, token)
-        self._tokens.accepted(self.seller_id)
-        # The bodies of answers to PUT and POST are not documented (Q7) and are ignored.
-        return Reply(answer, sent_at, self._json(answer) if method == "GET" else None)
+        pause_s = answer.retry_after_s(self._now())
+        if pause_s is not None:
+            self._rate_limiter.pause(self.seller_id, pause_s)
+        if 200 <= answer.status < 300:
+            self._tokens.accepted(self.seller_id)
+            return answer, sent_at
+        return replace(answer, body=without(answer.body, token.value)), sent_at
 
     async def _token(self, stale: Token | None = None) -> Token:
         """A live token; if `stale` is given, a newer one.
@@ -271,15 +283,7 @@ class FeedAmpClient:
                 seller_id=self.seller_id,
             ) from error
 
-    async def _send(
-        self,
-        method: str,
-        path: str,
-        json_body: bytes | None,
-        token: Token,
-        right_after: datetime | None,
-        before_sending: Check,
-    ) -> tuple[Answer, datetime, Token]:
+    async def _send(self, request: Request, token: Token) -> tuple[Answer, datetime, Token]:
         """The answer, when the request was sent, and the token it carried: `token`, or a newer one obtained meanwhile."""
         while True:
             async with self._rate_limiter.leaving(self.seller_id, self._transport.room) as left:
@@ -291,55 +295,26 @@ class FeedAmpClient:
                     if newest.generation > token.generation:
                         token = newest
                     sent_at = self._now()
-                    if right_after is not None and not is_fresh(right_after, sent_at=sent_at):
+                    if request.right_after is not None and not is_fresh(request.right_after, sent_at=sent_at):
                         raise StaleReadError(
                             f"The order was read more than {STILL_FRESH_S:.0f} s before its change could be sent.",
                             seller_id=self.seller_id,
                         )
-                    before_sending()
+                    request.before_sending()
                     self.counts.requests += 1
-                    answer = await self._transport.send_in_room(
-                        method,
-                        path,
-                        headers={"Authorization": f"Bearer {token.value}"},
-                        json_body=json_body,
+                    answer = await self._transport.send(
+                        request.method,
+                        request.path,
+                        headers={**request.headers, "Authorization": f"Bearer {token.value}"},
+                        body=request.body,
+                        timeout_s=request.timeout_s,
                         on_leaving=left,
+                        in_room=True,
                     )
                     if self._clock is not None:
                         self._clock.raise_if_refused()
                     return answer, sent_at, token
             token = await self._token()
-
-    def _raise_for(self, method: str, answer: Answer, token: Token) -> None:
-        status = answer.status
-        if 200 <= status < 300:
-            return
-        if status == 401:
-            raise AuthorizationError(
-                "FeedAMP refuses a token it has just given; the seller must authorize again.",
-                seller_id=self.seller_id,
-            )
-        if status == 429:
-            raise ThrottledError(
-                "FeedAMP answered 429.",
-                retry_after_s=answer.retry_after_s(self._now()),
-                status=429,
-                seller_id=self.seller_id,
-            )
-        if status >= 500 or status == 408:
-            raise UnclearError(
-                f"FeedAMP answered {status}.",
-                retry_after_s=answer.retry_after_s(self._now()),
-                status=status,
-                seller_id=self.seller_id,
-            )
-        kind = NotFoundError if status == 404 else RejectedError
-        raise kind(
-            f"FeedAMP answered {method} with {status}.",
-            status=status,
-            reasons=refusal_reasons(answer.body, secret=token.value),
-            seller_id=self.seller_id,
-        )
 
     def _json(self, answer: Answer) -> Any:
         """The body as JSON; a 2xx with a broken body counts as a lost answer, not as an empty success."""

@@ -16,7 +16,7 @@ from feedamp.api.clock_check import ClockCheck
 from feedamp.api.oauth import TokenEndpoint
 from feedamp.api.rate_limit import RateLimiter, Sleep
 from feedamp.api.token_journal import TokenJournal
-from feedamp.api.tokens import Token, Tokens
+from feedamp.api.tokens import Tokens
 from feedamp.api.transport import Transport
 from feedamp.errors import AuthorizationError, ClientRefusedError, ConfigurationError, FeedAmpError
 from feedamp.rules.origin import is_same_origin
@@ -51,7 +51,6 @@ class Clients:
         self._on_secret = on_secret
         self._clock_check: ClockCheck | None = None
         self._stack = AsyncExitStack()
-        self._transports: dict[str, Transport] = {}
         self._accounts: dict[str, tuple[Transport, Tokens, RateLimiter]] = {}
         self._opening: dict[
             str, asyncio.Lock
@@ -81,15 +80,18 @@ class Clients:
             self._clock_check = ClockCheck(self._state)
         return self._clock_check
 
-    async def client(self, seller: Seller) -> FeedAmpClient:
+    async def client(self, seller: Seller, *, via: str | None = None) -> FeedAmpClient:
         """A client for one seller, once the account behind a new grant has been compared with known orders.
+
+        Its requests are sent through the connection `via`, if that is given, otherwise through the seller's.
 
         Raises:
             AuthorizationError: the grant is refused, or it is set aside because its account is another seller's.
+            ConfigurationError: `via` leads to another server than the seller's connection.
             FeedAmpError: the account could not be compared.
         """
         await self._compared(seller)
-        return await self._client(seller, self.counts)
+        return await self._client(seller, self.counts, via=via)
 
     async def check_account(self, seller: Seller) -> AccountCheck:
         """Compares the account behind a seller's new grant with known orders; see `account_check`."""
@@ -117,8 +119,16 @@ class Clients:
                 check.reason,
             )
 
-    async def _client(self, seller: Seller, counts: Counts, *, to_compare: bool = False) -> FeedAmpClient:
-        transport, tokens, rate_limiter = await self._account(seller.conn_id)
+    async def _client(
+        self, seller: Seller, counts: Counts, *, to_compare: bool = False, via: str | None = None
+    ) -> FeedAmpClient:
+        own, tokens, rate_limiter = await self._account(seller.conn_id)
+        transport = own if via is None else (await self._account(via))[0]
+        if not is_same_origin(transport.endpoint.origin, own.endpoint.origin):
+            raise ConfigurationError(
+                f"The connection of seller {seller.seller_id} is {seller.conn_id}, which points to {own.endpoint.origin}; "
+                f"no token of the seller is sent to {transport.endpoint.origin}."
+            )
         return FeedAmpClient(
             seller.seller_id,
             transport=transport,
@@ -131,31 +141,13 @@ class Clients:
             to_compare=to_compare,
         )
 
-    async def for_seller(self, seller_id: str) -> FeedAmpClient:
-        """A client for a registered seller.
+    async def for_seller(self, seller_id: str, *, via: str | None = None) -> FeedAmpClient:
+        """As `client`, for a registered seller.
 
         Raises:
             AuthorizationError: the seller is not registered, or nothing may be sent for this seller now.
         """
-        return await self.client(self._registered(seller_id))
-
-    async def token_and_turn(self, seller_id: str, *, origin: str, stale: Token | None = None) -> Token:
-        """A live token, newer than `stale` if given; returns when a request for the seller may be sent.
-
-        Raises:
-            ConfigurationError: `origin`, to which the request will be sent, is not that of the seller's connection.
-        """
-        seller = self._registered(seller_id)
-        transport, tokens, rate_limiter = await self._account(seller.conn_id)
-        if not is_same_origin(origin, transport.endpoint.origin):
-            raise ConfigurationError(
-                f"The connection of seller {seller_id} is {seller.conn_id}, which points to {transport.endpoint.origin}; "
-                f"no token of the seller is sent to {origin}."
-            )
-        await self._compared(seller)
-        token = await (tokens.live(seller_id) if stale is None else tokens.replace(seller_id, stale))
-        await rate_limiter.acquire(seller_id)
-        return token
+        return await self.client(self._registered(seller_id), via=via)
 
     def _registered(self, seller_id: str) -> Seller:
         with self._state.read() as connection:

@@ -6,20 +6,13 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from feedamp.api.bad_answers import TOKEN_CALL, raise_for_status
 from feedamp.api.transport import Answer, Transport
 from feedamp.codec import decode_json
-from feedamp.errors import (
-    AuthorizationError,
-    ClientRefusedError,
-    RejectedError,
-    ThrottledError,
-    UnclearError,
-    UnreadableError,
-)
+from feedamp.errors import UnclearError, UnreadableError
 
 ASSUMED_LIFE_S = 300
 LONGEST_LIFE_S = 366 * 86_400
-_CLIENT_NAMED = (b"invalid_client", b"unauthorized_client")
 
 
 @dataclass(frozen=True)
@@ -74,25 +67,8 @@ class TokenEndpoint:
             "client_id": self.credentials.client_id,
             "client_secret": self.credentials.client_secret,
         }
-        answer = await self._transport.send("POST", "/access_token", form=form)
-        if answer.status in (400, 401):
-            if any(name in answer.body.lower() for name in _CLIENT_NAMED):
-                raise ClientRefusedError(
-                    "FeedAMP refuses the client id or secret of the connection; correct them there."
-                )
-            raise AuthorizationError("FeedAMP refuses the grant; the seller must authorize again.")
-        if answer.status == 429:
-            raise ThrottledError(
-                "FeedAMP throttles token calls.", retry_after_s=answer.retry_after_s(), status=429
-            )
-        if answer.status >= 500:
-            raise UnclearError(f"FeedAMP failed on a token call ({answer.status}).", status=answer.status)
-        if not 200 <= answer.status < 300:
-            raise RejectedError(
-                f"FeedAMP answered a token call with {answer.status}; check Host, or ask whether this machine's "
-                "address must be allowed.",
-                status=answer.status,
-            )
+        answer = await self._transport.send("POST", "/access_token", body=form)
+        raise_for_status(answer, TOKEN_CALL)
         return _pair(answer, unrotated)
 
 

@@ -61,7 +61,7 @@ class RateLimiter:
         would all be sent together.
 
         Raises:
-            ThrottledError: as `acquire`.
+            ThrottledError: the slot is more than `patience_s` away, because FeedAMP asked for a pause.
         """
         queue = self._queues.setdefault(seller_id, asyncio.Lock())
         with ExitStack() as until_answered, ExitStack() as until_left:
@@ -71,22 +71,12 @@ class RateLimiter:
             until_answered.callback(room.release)
             yield partial(self._left, seller_id, self._monotonic(), until_left)
 
-    async def acquire(self, seller_id: str) -> None:
-        """Waits for a request slot of this seller; send the request immediately after it returns.
-
-        Raises:
-            ThrottledError: the slot is more than `patience_s` away, because FeedAMP asked for a pause.
-        """
-        async with self._queues.setdefault(seller_id, asyncio.Lock()):
-            await self._wait_for_slot(seller_id, None)
-
-    async def _wait_for_slot(self, seller_id: str, room: asyncio.Semaphore | None) -> None:
+    async def _wait_for_slot(self, seller_id: str, room: asyncio.Semaphore) -> None:
         """Waits for a slot. Holds a connection of `room` when it returns, but not while it sleeps."""
         while True:
             with ExitStack() as until_taken:
-                if room is not None:
-                    await room.acquire()
-                    until_taken.callback(room.release)
+                await room.acquire()
+                until_taken.callback(room.release)
                 wait_s = self._take(seller_id)
                 if wait_s <= 0:
                     until_taken.pop_all()

@@ -211,61 +211,32 @@ class Transport:
         path_and_query: str,
         *,
         headers: Mapping[str, str] | None = None,
-        form: Mapping[str, str] | None = None,
-    ) -> Answer:
-        """The answer to one request on a new connection outside the pool; otherwise as `send_in_room`.
-
-        For token calls: on a connection that was kept, a call can be lost because the server is just closing it, and
-        with the call a refresh token that can be used once only.
-        """
-        return await self._send(self._unpooled, method, path_and_query, headers, None, form, None)
-
-    async def send_in_room(
-        self,
-        method: str,
-        path_and_query: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        json_body: bytes | None = None,
+        body: bytes | Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
         on_leaving: Callable[[float], None] | None = None,
+        in_room: bool = False,
     ) -> Answer:
-        """The answer to one request, of any status. The caller holds `room`; `path_and_query` must be encoded.
+        """The answer to one request, of any status; `path_and_query` must be encoded, and a mapping is sent as a form.
 
-        `on_leaving` is called in the caller's event loop with the `time.monotonic()` at which the request was sent, which
-        is later if a connection must be opened first. Redirects are not followed, because a token must not be sent to
-        another host.
+        `in_room`: the caller holds `room`, and a connection of the pool is used; otherwise a new one outside the pool. Token
+        calls need a new one: on a connection that was kept, a call can be lost because the server is just closing it, and
+        with the call a refresh token that can be used once only.
+
+        `timeout_s` limits the time to the end of the answer; None: as the connection says. `on_leaving` is called in the
+        caller's event loop with the `time.monotonic()` at which the request was sent, which is later if a connection must
+        be opened first. Redirects are not followed, because a token must not be sent to another host.
 
         Raises:
             TransientError: nothing reached FeedAMP.
-            UnclearError: the request may have reached FeedAMP; no complete answer came back.
+            UnclearError: the request may have reached FeedAMP; no complete answer came back, or one that is larger than
+                `MAX_BODY_BYTES` once decompressed.
         """
-        return await self._send(self._pooled, method, path_and_query, headers, json_body, None, on_leaving)
-
-    async def _send(
-        self,
-        session: aiohttp.ClientSession | None,
-        method: str,
-        path_and_query: str,
-        headers: Mapping[str, str] | None,
-        json_body: bytes | None,
-        form: Mapping[str, str] | None,
-        on_leaving: Callable[[float], None] | None,
-    ) -> Answer:
+        session = self._pooled if in_room else self._unpooled
         if session is None:
             raise RuntimeError("the transport is not open")
-        all_headers = dict(headers or {})
-        if json_body is not None:
-            all_headers["Content-Type"] = "application/json"
         leaving = _Leaving(on_leaving, asyncio.get_running_loop())
         answer = await self._network.run(
-            self._exchange(
-                session,
-                method,
-                path_and_query,
-                all_headers,
-                form if json_body is None else json_body,
-                leaving,
-            )
+            self._exchange(session, method, path_and_query, headers, body, timeout_s, leaving)
         )
         self.on_answer(answer.server_time)
         return answer
@@ -275,8 +246,9 @@ class Transport:
         session: aiohttp.ClientSession,
         method: str,
         path_and_query: str,
-        headers: Mapping[str, str],
-        data: bytes | Mapping[str, str] | None,
+        headers: Mapping[str, str] | None,
+        body: bytes | Mapping[str, str] | None,
+        timeout_s: float | None,
         leaving: _Leaving,
     ) -> Answer:
         """One request and its answer, in the network thread."""
@@ -284,25 +256,26 @@ class Transport:
         self.requests += 1
         try:
             async with (
-                _answer_within(self.endpoint.timeout_s),
+                _answer_within(timeout_s or self.endpoint.timeout_s),
                 session.request(
                     method,
                     url,
                     headers=headers,
-                    data=data,
+                    data=body,
+                    skip_auto_headers=() if isinstance(body, Mapping) else ("Content-Type",),
                     allow_redirects=False,
                     proxy=self._proxy,
                     trace_request_ctx=leaving,
                 ) as response,
             ):
-                body = bytearray()
+                content = bytearray()
                 async for chunk in response.content.iter_any():
-                    body += chunk
-                    if len(body) > MAX_BODY_BYTES:
+                    content += chunk
+                    if len(content) > MAX_BODY_BYTES:
                         raise UnclearError(
                             f"FeedAMP's answer to {method} is larger than {MAX_BODY_BYTES} bytes."
                         )
-                return Answer(response.status, response.headers, bytes(body))
+                return Answer(response.status, response.headers, bytes(content))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if not leaving.has_left:
                 raise TransientError(f"FeedAMP cannot be reached ({type(error).__name__}).") from None

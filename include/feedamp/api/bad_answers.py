@@ -1,0 +1,103 @@
+"""What an answer other than 2xx means. The shape of an error body is unknown (contract Q8)."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from feedamp.api.transport import Answer
+from feedamp.errors import (
+    AuthorizationError,
+    ClientRefusedError,
+    NotFoundError,
+    RejectedError,
+    ThrottledError,
+    UnclearError,
+)
+
+TOKEN_CALL = "a token call"  # noqa: S105 - words
+LONGEST_WORDS = 500
+_CLIENT_NAMED = (b"invalid_client", b"unauthorized_client")
+
+
+def raise_for_status(
+    answer: Answer, request: str, *, now: datetime | None = None, seller_id: str | None = None
+) -> None:
+    """Returns only for a 2xx answer. `request` is its method, or `TOKEN_CALL`.
+
+    `now` is only used for a `Retry-After` date if the answer has no `Date`.
+
+    Raises:
+        AuthorizationError: 401, of a token call also 400; ClientRefusedError if a token call's answer names the client.
+        ThrottledError: 429.
+        UnclearError: 408 and 5xx.
+        RejectedError: any other status, also a redirect; NotFoundError for 404, except of a token call. FeedAMP's words are
+            in `reasons`, except of a token call, where they may repeat a secret.
+    """
+    status, is_token_call = answer.status, request == TOKEN_CALL
+    # Without the method, because failures are grouped by their words.
+    message = (
+        f"FeedAMP answered {TOKEN_CALL} with {status}" if is_token_call else f"FeedAMP answered {status}"
+    )
+    if 200 <= status < 300:
+        return
+    if is_token_call and status in (400, 401):
+        if any(name in answer.body.lower() for name in _CLIENT_NAMED):
+            raise ClientRefusedError(
+                "FeedAMP refuses the client id or secret of the connection; correct them there."
+            )
+        raise AuthorizationError("FeedAMP refuses the grant; the seller must authorize again.")
+    if status == 401:
+        raise AuthorizationError(
+            "FeedAMP refuses a token it has just given; the seller must authorize again.", seller_id=seller_id
+        )
+    if status in (408, 429) or status >= 500:
+        kind = ThrottledError if status == 429 else UnclearError
+        wait_s = answer.retry_after_s(now)
+        raise kind(f"{message}.", retry_after_s=wait_s, status=status, seller_id=seller_id)
+    if is_token_call:
+        raise RejectedError(
+            f"{message}; check Host, or ask whether this machine's address must be allowed.", status=status
+        )
+    refusal = NotFoundError if status == 404 else RejectedError
+    reasons = refusal_reasons(answer.body)
+    raise refusal(f"{message} to {request}.", status=status, reasons=reasons, seller_id=seller_id)
+
+
+def refusal_reasons(body: bytes) -> tuple[tuple[str, str], ...]:
+    """(code, message) pairs of an error body, which may be a list, an object, text or empty (Q8)."""
+    try:
+        value: Any = msgspec.json.decode(body) if body.strip() else []
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return (("", _words(body.decode("utf-8", "replace"))),)
+    if isinstance(value, dict):
+        inner = value.get("errors")
+        value = inner if isinstance(inner, list) else [value]
+    if not isinstance(value, list):
+        return (("", _words(value)),)
+    return tuple(_pair(item) if isinstance(item, dict) else ("", _words(item)) for item in value[:50])
+
+
+def _pair(item: dict[str, Any]) -> tuple[str, str]:
+    code = _words(item.get("code") or "")
+    message = _words(item.get("message") or item.get("error") or "")
+    return code, message.removesuffix(f": {code}") if code else message  # some messages repeat the code
+
+
+def _words(value: object) -> str:
+    return str(value)[:LONGEST_WORDS]
+
+
+def without(body: bytes, secret: str) -> bytes:
+    """A body with `***` in place of `secret`, also where JSON escapes its characters.
+
+    Some servers repeat the request in their answer, and reasons are stored and displayed.
+    """
+
+    def escaped(found: re.Match[str]) -> str:
+        return rf"(?:\\?{re.escape(found[0])}|\\u(?i:{ord(found[0]):04x}))"
+
+    return re.sub(re.sub(r"\W", escaped, secret).encode(), b"***", body)
