@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import cached_property
 from http.client import responses
 from io import BytesIO
 from typing import Any, TypeVar
@@ -49,14 +50,12 @@ class FeedAmpHook(HttpHook):
     def __init__(self, feedamp_conn_id: str = default_conn_name, method: str = "GET", **kwargs: Any) -> None:
         super().__init__(method=method, http_conn_id=feedamp_conn_id, **kwargs)
         self.feedamp_conn_id = feedamp_conn_id
-        self._resources_made: Resources | None = None
-        self._account_read: FeedAmpAccount | None = None
 
     def get_conn(
         self, headers: dict[Any, Any] | None = None, extra_options: dict[str, Any] | None = None
     ) -> Session:
         """A session to FeedAMP's address without any credential; `run` does not use it."""
-        endpoint = self._account().endpoint
+        endpoint = self._account.endpoint
         self.base_url = endpoint.base_url
         self._base_url_initialized = True
         self.merged_extra = {"timeout": endpoint.timeout_s, "allow_redirects": False, **(extra_options or {})}
@@ -108,7 +107,7 @@ class FeedAmpHook(HttpHook):
         if "Authorization" in request.headers:
             raise ConfigurationError("hook.run adds the Authorization header itself.")
         answer = _wait_for(self._exchange(seller, request, timeout_s))
-        request.url = self._account().endpoint.base_url + request.path_url
+        request.url = self._account.endpoint.base_url + request.path_url
         response = _response(answer, request)
         if options.get("check_response", True):
             self.check_response(response)
@@ -120,7 +119,7 @@ class FeedAmpHook(HttpHook):
         async with FeedAmpHook().client() as clients:
             order, read_at = await (await clients.for_seller("S1")).get_order("MKT-70031")
         """
-        return self._resources().clients(Run("hook", "hook", started_at=datetime.now(UTC)))
+        return self._resources.clients(Run("hook", "hook", started_at=datetime.now(UTC)))
 
     def check_response(self, response: Response) -> None:
         """Raises the error of `feedamp.errors` for a bad status; FeedAMP's body goes into `reasons`, never into a log.
@@ -134,7 +133,7 @@ class FeedAmpHook(HttpHook):
     def test_connection(self) -> tuple[bool, str]:
         """Whether the connection works, and which part fails: address, TLS, token endpoint. Never spends a grant."""
         try:
-            return _wait_for(probing.probe(self._account(), self._resources))
+            return _wait_for(probing.probe(self._account, lambda: self._resources))
         except FeedAmpError as error:
             return False, str(error)
 
@@ -151,15 +150,13 @@ class FeedAmpHook(HttpHook):
             answer, _ = await client.exchange(sent)
             return answer
 
+    @cached_property
     def _account(self) -> FeedAmpAccount:
-        if self._account_read is None:
-            self._account_read = read_account(connection_by_id(self.feedamp_conn_id))
-        return self._account_read
+        return read_account(connection_by_id(self.feedamp_conn_id))
 
+    @cached_property
     def _resources(self) -> Resources:
-        if self._resources_made is None:
-            self._resources_made = make_resources()
-        return self._resources_made
+        return make_resources()
 
 
 def _bytes(body: Any) -> bytes | None:
