@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from feedamp.api.account import FeedAmpAccount
@@ -111,25 +112,13 @@ def _proof(last_success: datetime | None) -> str:
 
 
 def _last_success(account: FeedAmpAccount, resources: Resources) -> datetime | None:
-    """When these credentials last refreshed a token. Not looked up by connection id: the Test button uses a random one."""
+    """When these credentials last refreshed a token at this address. The Test button's own connection id is random."""
+    tested = (account.endpoint.base_url, account.credentials)
     with resources.state.read() as connection:
-        conn_ids = {seller.conn_id for seller in sellers.find(connection)}
         moments = [
             grants.last_success(connection, conn_id)
-            for conn_id in conn_ids
-            if _is_same(account, resources, conn_id)
+            for conn_id in {seller.conn_id for seller in sellers.find(connection)}
+            if (saved := _saved(resources, conn_id)) is not None
+            and (saved.endpoint.base_url, replace(saved.credentials, conn_id=tested[1].conn_id)) == tested
         ]
     return max(filter(None, moments), default=None)
-
-
-def _is_same(account: FeedAmpAccount, resources: Resources, conn_id: str) -> bool:
-    """Whether a saved connection has the address and the credentials of this one."""
-    saved = _saved(resources, conn_id)
-    if saved is None:
-        return False
-    mine, theirs = account.credentials, saved.credentials
-    return (account.endpoint.base_url, mine.client_id, mine.client_secret) == (
-        saved.endpoint.base_url,
-        theirs.client_id,
-        theirs.client_secret,
-    )
