@@ -105,6 +105,12 @@ class RejectedError(FeedAmpError):
         self.status = status
         self.reasons = reasons
 
+    @property
+    def words(self) -> str:
+        """FeedAMP's reasons in one line, else the status. May hold a customer field: store it, do not log it."""
+        reasons = "; ".join(": ".join(filter(None, reason)) for reason in self.reasons)
+        return reasons or f"status {self.status}"
+
 
 class NotFoundError(RejectedError):
     """FeedAMP does not know this order for this seller (404)."""

@@ -25,6 +25,7 @@ class MarketplaceState(StrEnum):
 
 
 FINAL_STATES = frozenset({MarketplaceState.SHIPPED, MarketplaceState.CANCELLED})
+COMPLETE = "COMPLETE"  # FeedAMP's own word for closed (contract 7.1)
 
 
 class Struct(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -115,6 +116,11 @@ class Snapshot(Struct, frozen=True):
     fulfillments: tuple[LineFulfillment, ...] = ()
     errors: tuple[ListedError, ...] | None = None
 
+    @property
+    def is_final(self) -> bool:
+        """Whether the order is closed at FeedAMP, by its marketplace_state or its status (contract 7.1)."""
+        return self.marketplace_state in FINAL_STATES or self.status == COMPLETE
+
 
 class Order(Struct, frozen=True):
     """One order as FeedAMP shows it (contract 3.2).
@@ -142,6 +148,11 @@ class Order(Struct, frozen=True):
     latest_delivery_date: datetime | None = None
     errors: tuple[ListedError, ...] | None = None
     extra: dict[str, Any] = {}
+
+    @property
+    def is_final(self) -> bool:
+        """As of its snapshot."""
+        return self.snapshot().is_final
 
     def snapshot(self) -> Snapshot:
         """The part that validate and close decide on."""

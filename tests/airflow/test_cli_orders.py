@@ -85,7 +85,8 @@ def test_the_units_of_an_order_closed_by_an_earlier_version_are_unknown(placed):
     placed.process()
     with placed.resources.state.begin() as connection:
         order = ledger.read(connection, SELLER, "M-1")
-        ledger.change(connection, order, closed_units=None, closed_units_shipped=None, closed_units_at=None)
+        unknown = order.but(closed_units=None, closed_units_shipped=None, closed_units_at=None)
+        ledger.write(connection, unknown)
     assert [line["shipped"] for line in show(placed)["lines"]] == [None]
     row = placed.run("orders", "show", SELLER, "M-1").out.splitlines()[-1].split()
     assert row[2:] == ["2", *["unknown"] * 4]

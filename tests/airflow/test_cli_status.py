@@ -124,7 +124,7 @@ def test_a_held_order_requires_action(feedamp_env):
     feedamp_env.deliver("a.jsonl", "M-1")
     with feedamp_env.resources.state.begin() as connection:
         order = ledger.read(connection, SELLER, "M-1")
-        ledger.change(connection, order, phase="held", reason="conflict: …")
+        ledger.write(connection, order.cancellation_held("conflict: …"))
     assert needs(feedamp_env) == (1, {"held_orders": 1})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -46,7 +47,7 @@ def taken(state: str = AWAITING_SHIPMENT, **changes: Any) -> LedgerOrder:
     """An order that came in once as `state`, with these fields in the ledger since."""
     order = admit(row(state, source="old.jsonl"), None, NOTHING_SEEN, now=EARLIER).order
     assert order is not None
-    return order.but(**changes)
+    return replace(order, **changes)
 
 
 def placed(state: str = AWAITING_SHIPMENT, **changes: Any) -> LedgerOrder:

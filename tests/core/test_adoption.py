@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +18,7 @@ from feedamp.rules.intake import (
     ObservedState,
     admit,
 )
-from feedamp.rules.order import LedgerOrder
+from feedamp.rules.order import LedgerOrder, Phase
 from feedamp.rules.stored_body import (
     FULL,
     REDACTED,
@@ -225,8 +226,9 @@ def test_a_reduced_body_keeps_number_day_and_quantities():
 def closed_and_reduced() -> LedgerOrder:
     order = deliver(in_ledger()).order
     assert order is not None
-    return order.but(
-        phase="closed",
+    return replace(
+        order,
+        phase=Phase.CLOSED,
         desired_state="SHIPPED",
         accepted_state="SHIPPED",
         body=redacted_body(order.body),

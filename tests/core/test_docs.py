@@ -27,9 +27,9 @@ from order_samples import inbox_file
 from feedamp.inbox import BadRow, OrderRow, read_rows
 from feedamp.order_body import BodyRules, ReasonCode
 from feedamp.rules import checks, closing
+from feedamp.rules.evaluation import evaluate
 from feedamp.rules.finding import OPEN, RESOLVED, WAIVED
 from feedamp.state import sellers
-from feedamp.steps.process_fulfillments.evaluate import evaluate
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp_sandbox.command import parser as sandbox_parser
 from feedamp_sandbox.shapes import ORDER as SANDBOX_ORDER

@@ -131,7 +131,6 @@ OPEN = [
         id="shipped by the inbox, but not the marketplace's to ship",
     ),
     pytest.param(ours("closed", A), shown(A), Action.REOPEN, id="only the phase is wrong"),
-    pytest.param(ours("of_later", A), shown(P), Action.LEAVE, id="a phase of a later version"),
 ]
 
 

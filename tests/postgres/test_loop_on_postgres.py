@@ -74,7 +74,7 @@ def test_missing_and_overtaken_orders_are_told(tmp_path, url):
         assert told == [["M-1"], ["M-2"], ["M-3"]]
         with env.state.begin() as connection:
             ledger.found_again(connection, SELLER, "M-1")
-        assert (env.order("M-1").missing_since, env.order("M-1").next_try_at) == (None, None)
+        assert (env.order("M-1").missing_since, env.order("M-1").read_back_at) == (None, None)
         env.close()
         assert env.order("M-1").missing_since is not None
 

@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 import sqlalchemy as sa
 from env_fixtures import connect_seller
-from old_state import CLOSED_AT, make_old_state
+from old_state import CLOSED_AT, READ_BACK_AT, make_old_state
 
 from feedamp.api.account import check_origin
 from feedamp.api.transport import Endpoint
@@ -21,9 +21,13 @@ def test_orders_of_the_first_schema_are_read_as_before(server):
     with closing(State(url)) as state:
         assert state.current_revision() == HEAD
         with state.read() as connection:
-            orders = ledger.read_many(connection, "S1", ["open", "closed", "elsewhere"])
+            orders = ledger.read_many(connection, "S1", ["open", "closed", "elsewhere", "waiting"])
     assert [orders[n].ended_at for n in ("open", "closed")] == [None, CLOSED_AT]
     assert orders["elsewhere"].ended_at is not None
+    times = {number: (order.next_try_at, order.read_back_at) for number, order in orders.items()}
+    assert times["open"] == (None, READ_BACK_AT)
+    assert times["waiting"] == (READ_BACK_AT, None)
+    assert times["closed"] == (None, None)
     assert all(order.has_body for order in orders.values())
 
 

@@ -17,6 +17,7 @@ from feedamp.api.pages import UnreadableOrder
 from feedamp.errors import NotFoundError
 from feedamp.models import LineFulfillment, Shipment, Snapshot
 from feedamp.rules import cancelling
+from feedamp.rules.order import CANCELLED_TOO_LATE
 from feedamp.state import leases, ledger, open_orders, overview
 from feedamp.state.overview import CountedItems
 from feedamp.steps.place_orders import seller_batch
@@ -299,7 +300,8 @@ def test_an_order_that_ended_while_it_was_read_is_left_alone(env: Env) -> None:
 
     async def sleep(seconds: float) -> None:
         with env.state.begin() as connection:
-            ledger.change(connection, env.order("M-1"), phase="held", reason="by another step")
+            held = env.order("M-1").cancellation_held("by another step")
+            ledger.write(connection, held)
         await env.clock.sleep(seconds)
 
     env.sandbox.fault("reset_before", method="GET", path="/orders/M-1")
@@ -366,13 +368,7 @@ def test_an_order_that_was_closed_while_it_was_read_is_not_held(env: Env, answer
 
     async def closed_meanwhile(_client: Any, number: str) -> Any:
         with env.state.begin() as connection:
-            ledger.change(
-                connection,
-                env.order("M-1"),
-                phase="closed",
-                accepted_state="SHIPPED",
-                desired_state="SHIPPED",
-            )
+            ledger.write(connection, env.order("M-1").closed("SHIPPED", now=env.state.now()))
         if answer == "missing":
             raise NotFoundError("FeedAMP does not have it.", status=404)
         return UnreadableOrder(number, "status")
@@ -381,5 +377,5 @@ def test_an_order_that_was_closed_while_it_was_read_is_not_held(env: Env, answer
         patch.setattr(seller_batch, "read_alone", closed_meanwhile)
         env.place()
     order = env.order("M-1")
-    assert (order.phase, order.accepted_state, order.conflicting_state) == ("closed", "SHIPPED", None)
+    assert (order.phase, order.accepted_state, order.reason) == ("closed", "SHIPPED", CANCELLED_TOO_LATE)
     assert order.missing_since is None

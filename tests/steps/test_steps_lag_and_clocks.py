@@ -268,10 +268,10 @@ def test_an_order_that_is_behind_by_itself_too_waits_for_the_next_extraction(
     held.marketplace_state = state
     env.load()
     assert (result.complete, state_and_closing(env)) == (True, (state, "COMPLETE", False))
-    assert env.order("M-1").next_try_at is not None
+    assert env.order("M-1").read_back_at is not None
     env.clock.skip(minutes=15)
     env.read()
-    assert env.order("M-1").next_try_at is None
+    assert env.order("M-1").read_back_at is None
     assert state_and_closing(env) == (state, "COMPLETE", False)
 
 

@@ -98,7 +98,7 @@ def test_an_order_that_shows_again_is_missing_no_longer_and_closes(closable: Env
     bring_back(closable, order)
     closable.clock.skip(hours=25)
     closable.read()
-    assert (missing(closable), closable.order("M-1").next_try_at) == ([], None)
+    assert (missing(closable), closable.order("M-1").read_back_at) == ([], None)
     closable.process()
     assert closable.order("M-1").phase == "closed"
 

@@ -198,7 +198,8 @@ def test_another_body_for_it_is_rejected(reopened):
 def test_a_redacted_body_does_not_stop_other_orders_from_being_placed(reopened):
     """An order without a body that is due to be sent is held, and the others are sent."""
     with reopened.state.begin() as connection:
-        ledger.change(connection, reopened.order("M-1"), phase="to_place", desired_state="CANCELLED")
+        cancelled = reopened.order("M-1").requested("CANCELLED", now=reopened.state.now())
+        ledger.write(connection, cancelled)
         snapshots = schema.snapshots
         connection.execute(sa.delete(snapshots).where(snapshots.c.mp_order_number == "M-1"))
     reopened.drop("more.jsonl", *(reopened.body(f"N-{number}") for number in range(3)))

@@ -33,10 +33,10 @@ def changed(env: Env, state: str) -> None:
 )
 def test_the_next_extraction_reads_what_could_not_be_read_back(env: Env, state: str, shown: str) -> None:
     changed(env, state)
-    assert env.order("M-1").next_try_at is not None
+    assert env.order("M-1").read_back_at is not None
     env.read()
     assert status(env, "M-1") == (state, shown)
-    assert env.order("M-1").next_try_at is None
+    assert env.order("M-1").read_back_at is None
 
 
 def test_an_order_that_was_read_back_is_not_read_again(env: Env) -> None:
@@ -59,6 +59,6 @@ def test_an_older_read_does_not_count(env: Env) -> None:
     env.place()
     env.sandbox.clear_faults()
     env.load()
-    assert env.order("M-1").next_try_at is not None
+    assert env.order("M-1").read_back_at is not None
     env.read()
     assert status(env, "M-1") == ("AWAITING_SHIPMENT", "ORDERED")

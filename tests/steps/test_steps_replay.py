@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import sqlalchemy as sa
 from env import SELLER, Env
@@ -24,7 +26,7 @@ def refuse(env: Env, number: str, *, phase: str) -> None:
     order = env.order(number)
     now = env.state.now()
     with env.state.begin() as connection:
-        ledger.change(connection, order, phase=phase, reason="FeedAMP answered 409")
+        ledger.write(connection, replace(order, phase=phase, reason="FeedAMP answered 409"))
         rejects.write(
             connection,
             rejects.Rejected(

@@ -14,8 +14,18 @@ from feedamp.state.schema import UtcTime
 
 BOUGHT_AT = datetime(2026, 3, 2, 14, 5, tzinfo=UTC)
 CLOSED_AT = datetime(2026, 3, 9, 8, tzinfo=UTC)
+READ_BACK_AT = datetime(2026, 3, 9, 9, tzinfo=UTC)
 LEASED_UNTIL = datetime(2026, 3, 10, 12, 5, tzinfo=UTC)
-_TIMES = ("purchase_date", "taken_at", "placed_at", "closed_at", "until", "issued_at", "lease_until")
+_TIMES = (
+    "next_try_at",
+    "purchase_date",
+    "taken_at",
+    "placed_at",
+    "closed_at",
+    "until",
+    "issued_at",
+    "lease_until",
+)
 _LEASE = {"name": "close/S1/open", "owner": "abcdef.1.1.0", "until": LEASED_UNTIL}
 _GRANT = {
     "seller_id": "S1",
@@ -30,7 +40,7 @@ _GRANT = {
 
 
 def make_old_state(url: str) -> None:
-    """Migrates an empty database to revision 0001 and puts three orders into it: open, closed, closed elsewhere.
+    """Migrates an empty database to revision 0001 and puts orders into it: open, closed, closed elsewhere, waiting.
 
     A process of that version is closing the open order and refreshing the grant of S1, until `LEASED_UNTIL`.
     """
@@ -47,7 +57,8 @@ def make_old_state(url: str) -> None:
         connection.execute(
             sa.insert(sa.table("orders", *columns)),
             [
-                _order("open"),
+                _order("open", next_try_at=READ_BACK_AT),
+                _order("waiting", phase="to_place", next_try_at=READ_BACK_AT),
                 _order("closed", phase="closed", closed_at=CLOSED_AT),
                 _order("elsewhere", phase="closed"),
             ],
@@ -70,6 +81,7 @@ def _order(number: str, **changes: Any) -> dict[str, Any]:
         "row_hash": "0" * 64,
         "taken_at": BOUGHT_AT,
         "attempts": 0,
+        "next_try_at": None,
         "placed_at": BOUGHT_AT,
         "closed_at": None,
     } | changes

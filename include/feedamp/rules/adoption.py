@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from feedamp.models import FINAL_STATES, MarketplaceState, Order
+from feedamp.models import MarketplaceState, Order
+from feedamp.rules.closing import final_state
 from feedamp.rules.order import (
     AWAITING_SHIPMENT,
-    COMPLETE,
     PENDING,
     LedgerOrder,
+    Phase,
 )
 from feedamp.rules.stored_body import (
     OBSERVED,
@@ -17,7 +18,6 @@ from feedamp.rules.stored_body import (
     observed_body,
     redacted_body,
 )
-from feedamp.rules.units import count_units
 
 ADOPTED = "adopted"  # the source of an order that did not come from an inbox row
 # Used where FeedAMP shows no marketplace_state (Q12). A seller's actions never close an order (contract 7.1), so each of
@@ -43,15 +43,15 @@ def adopt(seller_id: str, order: Order, *, now: datetime) -> LedgerOrder | str:
     numbers = {line.mp_line_number for line in order.order_lines}
     if not quantities or len(numbers) < len(quantities) or any((units or 0) < 1 for units in quantities):
         return "FeedAMP does not show how many units of which line were ordered"
-    is_final = order.marketplace_state in FINAL_STATES or order.status == COMPLETE
-    state = _final_state(order) if is_final else _open_state(order)
+    is_final = order.is_final
+    state = final_state(order.snapshot()) if is_final else _open_state(order)
     if state is None:
         return "FeedAMP shows no marketplace_state that is known"
     body = observed_body(order)
     return LedgerOrder(
         seller_id=seller_id,
         mp_order_number=order.mp_order_number,
-        phase="closed" if is_final else "settled",
+        phase=Phase.CLOSED if is_final else Phase.SETTLED,
         body=redacted_body(body) if is_final else body,
         body_kind=REDACTED if is_final else OBSERVED,
         body_hash="",
@@ -70,13 +70,6 @@ def adopt(seller_id: str, order: Order, *, now: datetime) -> LedgerOrder | str:
         adopted_at=now,
         ended_at=now if is_final else None,
     )
-
-
-def _final_state(order: Order) -> MarketplaceState:
-    if order.marketplace_state in FINAL_STATES:
-        return MarketplaceState(order.marketplace_state)
-    units = count_units({}, order.fulfillments or ()).values()
-    return MarketplaceState.SHIPPED if any(line.shipped for line in units) else MarketplaceState.CANCELLED
 
 
 def _open_state(order: Order) -> MarketplaceState | None:

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from feedamp.models import Snapshot
 from feedamp.rules.order import CANCELLED, SHIPPED
-from feedamp.rules.units import count_units
+from feedamp.rules.units import units_shipped
 
 # Longest time between reading an order and sending a change that a seller's update in between would make wrong.
 STILL_FRESH_S = 10.0
@@ -32,5 +32,5 @@ def units_against_cancelling(snapshot: Snapshot) -> int | None:
     """
     if snapshot.marketplace_state == CANCELLED:
         return None  # an earlier PUT got no answer; repeating it records the state
-    shipped = sum(line.shipped for line in count_units({}, snapshot.fulfillments).values())
+    shipped = units_shipped(snapshot.fulfillments)
     return shipped if shipped or snapshot.marketplace_state == SHIPPED else None

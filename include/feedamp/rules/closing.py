@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from feedamp.models import FINAL_STATES, ListedError, MarketplaceState, Snapshot
-from feedamp.rules.order import AWAITING_SHIPMENT, CANCELLED, COMPLETE, SHIPPED
-from feedamp.rules.units import LineUnits, count_units
+from feedamp.rules.order import AWAITING_SHIPMENT, CANCELLED, SHIPPED, LedgerOrder
+from feedamp.rules.units import LineUnits, count_units, units_shipped
 
 
 @dataclass(frozen=True)
@@ -52,16 +53,6 @@ class OpenOrder:
         """The state that FeedAMP shows or, if it shows none, the state that it accepted last."""
         return self.snapshot.marketplace_state or self.accepted_state
 
-    @property
-    def units_shipped(self) -> int:
-        """Units shipped over all lines."""
-        return sum(line.shipped for line in self.units.values())
-
-    @property
-    def units_cancelled(self) -> int:
-        """Units cancelled over all lines."""
-        return sum(line.cancelled for line in self.units.values())
-
 
 def decide_close(order: OpenOrder) -> Close | Wait:
     """Decide whether an order can be closed, in which state, or what it is waiting for.
@@ -73,7 +64,7 @@ def decide_close(order: OpenOrder) -> Close | Wait:
         return Wait("the marketplace ships this order itself")
     if order.snapshot.is_marketplace_fulfilled is None:
         return Wait("FeedAMP does not say who ships this order")
-    if order.marketplace_state in FINAL_STATES or order.snapshot.status == COMPLETE:
+    if order.marketplace_state in FINAL_STATES or order.snapshot.is_final:
         return Wait("closed already")
     if not order.has_body:
         return Wait(
@@ -89,7 +80,28 @@ def decide_close(order: OpenOrder) -> Close | Wait:
         return Wait(reason, needs_person=order.lingering_too_long)
     if not order.ordered or not all(line.settled for line in order.units.values()):
         return Wait("units do not add up yet")
-    return Close(SHIPPED if order.units_shipped else CANCELLED)
+    return Close(SHIPPED if units_shipped(order.snapshot.fulfillments) else CANCELLED)
+
+
+def final_state(snapshot: Snapshot, *, sent: str | None = None) -> MarketplaceState:
+    """In which state an order is final: as FeedAMP shows it, else (Q12) as it was `sent`, else as its units imply."""
+    if snapshot.marketplace_state in FINAL_STATES:
+        return MarketplaceState(snapshot.marketplace_state)
+    return MarketplaceState(sent) if sent else SHIPPED if units_shipped(snapshot.fulfillments) else CANCELLED
+
+
+def closure_row(order: LedgerOrder, snapshot: Snapshot, *, run_id: str | None) -> dict[str, Any]:
+    """The row of `closures` for an order that `close` has closed."""
+    units = count_units(order.ordered, snapshot.fulfillments).values()
+    return {
+        "seller_id": order.seller_id,
+        "mp_order_number": order.mp_order_number,
+        "marketplace_state": order.accepted_state,
+        "units_shipped": sum(line.shipped for line in units),
+        "units_cancelled": sum(line.cancelled for line in units),
+        "closed_at": order.closed_at,
+        "run_id": run_id,
+    }
 
 
 def unexplained_errors(

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-from feedamp.models import FINAL_STATES, Order
-from feedamp.rules.order import COMPLETE, LedgerOrder
+from feedamp.models import COMPLETE, FINAL_STATES, Order
+from feedamp.rules.order import LedgerOrder, Phase
 from feedamp.tables import CANCELLATIONS, ORDER_LINES, ORDERS, SHIPMENTS, Rows
 
 Path = tuple[str, ...]
@@ -79,11 +79,11 @@ def ledger_side(ledger_order: LedgerOrder | None, *, with_lines: bool = True) ->
 
     `with_lines` is false where FeedAMP does not show the ordered lines.
     """
-    if ledger_order is None or (ledger_order.phase == "to_place" and ledger_order.accepted_state is None):
+    if ledger_order is None or (ledger_order.phase == Phase.TO_PLACE and ledger_order.accepted_state is None):
         return {}
-    if ledger_order.phase in ("refused", "never_placed"):
+    if ledger_order.phase in (Phase.REFUSED, Phase.NEVER_PLACED):
         return {ORDER: MISSING}
-    side: dict[Path, str] = {ORDER: PRESENT, CLOSED: _yes(ledger_order.phase == "closed")}
+    side: dict[Path, str] = {ORDER: PRESENT, CLOSED: _yes(ledger_order.phase == Phase.CLOSED)}
     if ledger_order.accepted_state:
         side[STATE] = ledger_order.accepted_state
     for line, units in ledger_order.ordered.items() if with_lines else ():
@@ -95,7 +95,7 @@ def ledger_side(ledger_order: LedgerOrder | None, *, with_lines: bool = True) ->
 def feedamp_side(remote_order: Order, rows: Rows) -> dict[Path, str]:
     """FeedAMP's side, from the order as it was read and the rows that `flatten` makes of it."""
     side = rows_side(rows)
-    final = is_final(remote_order)
+    final = remote_order.is_final
     if final and remote_order.marketplace_state not in FINAL_STATES:
         side.pop(STATE, None)  # FeedAMP does not say in which final state it is closed
     if final or remote_order.marketplace_state is not None:
@@ -140,11 +140,6 @@ def _may_be_an_update(difference: Difference, ordered_lines: Collection[str]) ->
     if len(path) == 2:
         return path[1] not in ordered_lines
     return len(path) > 2 and path[2] in _BY_SELLERS
-
-
-def is_final(remote_order: Order) -> bool:
-    """Whether the order is closed at FeedAMP, by its marketplace_state or its status (contract 7.1)."""
-    return remote_order.marketplace_state in FINAL_STATES or remote_order.status == COMPLETE
 
 
 def _reported(side: Side | None, path: Path) -> str | None:

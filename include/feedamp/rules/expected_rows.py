@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from feedamp.rules.order import AWAITING_SHIPMENT, PENDING
+from feedamp.rules.order import AWAITING_SHIPMENT, OPEN_PHASES, PENDING, Phase
 from feedamp.tables import CLOSURES, ORDERS, PLACEMENTS, Row
 
 _OPEN_STATES = (PENDING, AWAITING_SHIPMENT)
-_OPEN_PHASES = ("to_place", "settled", "held")
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class LedgerFact:
 
     seller_id: str
     mp_order_number: str
-    phase: str
+    phase: Phase
     accepted_state: str | None
     placed_at: datetime | None
     first_put_at: datetime | None
@@ -62,7 +61,7 @@ class LedgerFact:
     @property
     def is_open(self) -> bool:
         """The order is open, so the state stores its snapshots."""
-        return self.phase in _OPEN_PHASES and self.first_put_at is not None
+        return self.phase in OPEN_PHASES and self.first_put_at is not None
 
     @property
     def was_placed(self) -> bool:
@@ -87,7 +86,7 @@ class LedgerFact:
         """`place` sent the state that FeedAMP accepted last, even if a reconciliation has recorded it since."""
         if self.closed_at is not None:
             return not self.closed_by_us
-        return self.was_placed and self.phase != "closed" and self.accepted_state in _OPEN_STATES
+        return self.was_placed and self.phase != Phase.CLOSED and self.accepted_state in _OPEN_STATES
 
 
 def expected_rows(fact: LedgerFact) -> Iterator[Expected]:

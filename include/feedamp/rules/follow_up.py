@@ -18,6 +18,8 @@ from feedamp.rules.finding import (
     StoredFinding,
 )
 
+_ORDER_CLOSED = "the order is closed"
+
 
 @dataclass(frozen=True)
 class ErrorListing:
@@ -110,6 +112,16 @@ def _as_listed(before: StoredFinding, look: ErrorListing, now: datetime) -> Stor
     if is_later and would_be_listed:
         return before.but(state=TO_REPORT, intent_at=None, listed_at=None)
     return before
+
+
+def hold_back(stored: Iterable[StoredFinding]) -> list[StoredFinding]:
+    """The findings that change because their order is closed: those still to be reported are held."""
+    return [f.but(state=HELD, intent_at=None, note=_ORDER_CLOSED) for f in stored if f.state == TO_REPORT]
+
+
+def release(stored: Iterable[StoredFinding]) -> list[StoredFinding]:
+    """The findings that change because their order is open again: those that `hold_back` held."""
+    return [f.but(state=TO_REPORT, note=None) for f in stored if f.state == HELD and f.note == _ORDER_CLOSED]
 
 
 def may_be_listed(finding: StoredFinding) -> bool:

@@ -13,13 +13,14 @@ from feedamp.order_body import Reason
 from feedamp.rules.order import (
     AWAITING_SHIPMENT,
     CANCELLED,
+    OPEN_PHASES,
     SHIPPED,
     LedgerOrder,
+    Phase,
     may_follow,
 )
 from feedamp.rules.stored_body import FULL, contradictions
 
-_OPEN_PHASES = ("to_place", "settled", "held")
 _NOT_UPDATABLE = "differs from the placed order; only marketplace_state can change"
 
 
@@ -88,7 +89,7 @@ def admit(row: DeliveredOrder, known: LedgerOrder | None, seen: ObservedState, *
     delivery = content_hash([body_hash, state])
     if known is None:
         return _first_delivery(row, body, body_hash, state, delivery, now)
-    if not known.has_body and known.phase in _OPEN_PHASES:
+    if not known.has_body and known.phase in OPEN_PHASES:
         return _attach_body(row, known, body, body_hash, state, delivery, seen, now)
     if delivery in known.delivered:
         return Admission()
@@ -96,7 +97,7 @@ def admit(row: DeliveredOrder, known: LedgerOrder | None, seen: ObservedState, *
     reasons: tuple[Reason, ...] = ()
     if body_hash != known.body_hash:
         if _is_replaceable(known):
-            if known.phase != "refused" and row.source != known.source:
+            if known.phase != Phase.REFUSED and row.source != known.source:
                 # Recorded because an order split over two files would otherwise silently lose the lines of the first.
                 said = f"replaces what {known.source} row {known.source_row} said, which was not sent yet"
                 reasons = tuple(_differences(known.body, body, said))
@@ -156,7 +157,7 @@ def _first_delivery(
         LedgerOrder(
             seller_id=row.seller_id,
             mp_order_number=row.mp_order_number,
-            phase="to_place",
+            phase=Phase.TO_PLACE,
             body=body,
             body_hash=body_hash,
             desired_state=state,
@@ -175,45 +176,32 @@ def _move(
     """The order in its new state, or the reason why it cannot change to it."""
     current = known.desired_state
     if state == current:
-        if known.phase == "refused":  # FeedAMP may accept the new content
-            return order.but(phase="to_place", reason=None, next_try_at=now, attempts=0)
-        return order
-    if state == CANCELLED and known.phase != "never_placed" and _never_reached_feedamp(known):
-        return order.but(
-            phase="never_placed",
-            desired_state=CANCELLED,
-            reason="cancelled before it was placed",
-            ended_at=now,
-        )
+        # FeedAMP may accept the new content of an order that it has refused.
+        return order.requested(state, now=now) if known.phase == Phase.REFUSED else order
+    if state == CANCELLED and _is_replaceable(known):
+        return order.cancelled_before_placing(now=now)
     if state == SHIPPED and current == AWAITING_SHIPMENT and not seen.is_marketplace_fulfilled:
         return _illegal(
             "only an order that the marketplace fulfills itself may come as SHIPPED; others are closed here"
         )
-    if known.phase in ("closed", "never_placed") or not may_follow(current, state):
+    if known.phase in (Phase.CLOSED, Phase.NEVER_PLACED) or not may_follow(current, state):
         return _illegal(f"an order in state {current} cannot become {state}")
     if state == CANCELLED and seen.units_shipped:
-        return order.but(
-            phase="held",
-            conflicting_state=str(CANCELLED),
-            reason=f"conflict: CANCELLED came in, but the seller has shipped {seen.units_shipped} units",
-        )
-    return order.but(phase="to_place", desired_state=state, reason=None, next_try_at=now, attempts=0)
+        reason = f"conflict: CANCELLED came in, but the seller has shipped {seen.units_shipped} units"
+        return order.cancellation_held(reason, read_back_at=known.read_back_at or known.next_try_at)
+    return order.requested(state, now=now)
 
 
 def _no_action_note(known: LedgerOrder, state: MarketplaceState) -> str | None:
     """Why an illegal state requires no action: a cancellation came after the order was closed. Else None."""
-    if state == CANCELLED and known.phase == "closed":
+    if state == CANCELLED and known.phase == Phase.CLOSED:
         return f"The cancellation came after the order was closed as {known.desired_state}; nothing can be sent any more."
     return None
 
 
-def _never_reached_feedamp(known: LedgerOrder) -> bool:
-    return known.accepted_state is None and (known.first_put_at is None or known.phase == "refused")
-
-
 def _is_replaceable(known: LedgerOrder) -> bool:
     """Whether a newer body simply replaces the older one: no PUT can have reached FeedAMP yet, or it was refused."""
-    return known.phase != "never_placed" and _never_reached_feedamp(known)
+    return known.phase != Phase.NEVER_PLACED and known.never_reached_feedamp
 
 
 def _body_changed(known: LedgerOrder, body: Mapping[str, Any]) -> list[Reason]:

@@ -15,7 +15,6 @@ from feedamp.rules.comparison import (
     ORDER,
     STATE,
     Difference,
-    is_final,
 )
 from feedamp.rules.order import (
     AWAITING_SHIPMENT,
@@ -23,6 +22,7 @@ from feedamp.rules.order import (
     PENDING,
     SHIPPED,
     LedgerOrder,
+    Phase,
     may_follow,
 )
 
@@ -96,7 +96,7 @@ def _decide(
             "FeedAMP no longer has this order, which another system placed. It is not placed again and stays in the "
             "warehouse as it was last read. If the seller still has to ship it, ask the owner of that system, or FeedAMP."
         )
-    if ledger_order.phase in ("refused", "never_placed"):
+    if ledger_order.phase in (Phase.REFUSED, Phase.NEVER_PLACED):
         if remote_order is None:
             return AGREE
         return _leave(
@@ -105,15 +105,15 @@ def _decide(
         )
     if remote_order is None:
         return _decide_lost(ledger_order, seller_has_acted=seller_has_acted)
-    if is_final(remote_order):
+    if remote_order.is_final:
         return _decide_final(ledger_order, remote_order)
     return _decide_open(ledger_order, remote_order)
 
 
 def _decide_lost(ledger_order: LedgerOrder, *, seller_has_acted: bool) -> Repair:
-    if ledger_order.phase == "to_place" and ledger_order.accepted_state is None:
+    if ledger_order.phase == Phase.TO_PLACE and ledger_order.accepted_state is None:
         return AGREE  # not placed yet; `place` sends it
-    if ledger_order.phase == "closed" or ledger_order.accepted_state in FINAL_STATES:
+    if ledger_order.phase == Phase.CLOSED or ledger_order.accepted_state in FINAL_STATES:
         return _leave(
             f"{_LOST}, which is closed. It is not placed again, because the seller would take it for a new one. "
             "Ask FeedAMP to restore it."
@@ -123,14 +123,14 @@ def _decide_lost(ledger_order: LedgerOrder, *, seller_has_acted: bool) -> Repair
             f"{_LOST}, and the seller has begun to fulfill it. It is not placed again, because it might be shipped twice. "
             "Ask FeedAMP to restore it."
         )
-    if ledger_order.phase == "to_place":
+    if ledger_order.phase == Phase.TO_PLACE:
         if ledger_order.desired_state in _OPEN_STATES:
             return Repair(Action.SEND)
         return _leave(
             f"{_LOST}, which is to become {ledger_order.desired_state}. Nothing is sent, because there is nothing to change. "
             "Ask FeedAMP to restore it, or settle it with the seller."
         )
-    if ledger_order.phase == "settled":
+    if ledger_order.phase == Phase.SETTLED:
         return Repair(Action.PLACE_AGAIN)
     return _leave(
         f"{_LOST}, which is held here. It is not placed again. Settle first why it is held: `feedamp orders show`."
@@ -139,9 +139,9 @@ def _decide_lost(ledger_order: LedgerOrder, *, seller_has_acted: bool) -> Repair
 
 def _decide_final(ledger_order: LedgerOrder, remote_order: Order) -> Repair:
     state = remote_order.marketplace_state
-    if ledger_order.phase == "to_place" and ledger_order.desired_state == state:
+    if ledger_order.phase == Phase.TO_PLACE and ledger_order.desired_state == state:
         return Repair(Action.SEND)  # the PUT arrived and its answer was lost; repeating it records it
-    if ledger_order.phase == "closed" and ledger_order.accepted_state in FINAL_STATES:
+    if ledger_order.phase == Phase.CLOSED and ledger_order.accepted_state in FINAL_STATES:
         is_same = state not in FINAL_STATES or state == ledger_order.accepted_state
         return Repair(Action.AGREE if is_same else Action.CLOSE)
     return Repair(Action.CLOSE)
@@ -149,9 +149,9 @@ def _decide_final(ledger_order: LedgerOrder, remote_order: Order) -> Repair:
 
 def _decide_open(ledger_order: LedgerOrder, remote_order: Order) -> Repair:
     state, known = remote_order.marketplace_state, ledger_order.accepted_state
-    if state is None or (state == known and ledger_order.phase != "closed"):
+    if state is None or (state == known and ledger_order.phase != Phase.CLOSED):
         return AGREE
-    if ledger_order.phase == "to_place":
+    if ledger_order.phase == Phase.TO_PLACE:
         if known is None:
             return AGREE
         if state == ledger_order.desired_state:
@@ -165,25 +165,20 @@ def _decide_open(ledger_order: LedgerOrder, remote_order: Order) -> Repair:
             f"FeedAMP shows this order in a state that this version does not know: {state}. Nothing is changed; "
             "ask FeedAMP what it means."
         )
-    if ledger_order.phase == "closed" or known in FINAL_STATES:
+    if ledger_order.phase == Phase.CLOSED or known in FINAL_STATES:
         return Repair(
             Action.SEND_AGAIN if _is_lost_instruction(ledger_order, remote_order) else Action.REOPEN
         )
-    if ledger_order.phase == "settled" and known is not None and may_follow(state, known):
+    if ledger_order.phase == Phase.SETTLED and known is not None and may_follow(state, known):
         return Repair(Action.SEND_AGAIN)  # it was released for shipping, and FeedAMP lost that state
-    if ledger_order.phase in ("settled", "held"):
-        return Repair(Action.ADOPT)
-    return _leave(
-        f"The ledger has this order in a phase that this version does not know: {ledger_order.phase}. Nothing is changed; "
-        "update the package."
-    )
+    return Repair(Action.ADOPT)
 
 
 def _is_lost_instruction(ledger_order: LedgerOrder, remote_order: Order) -> bool:
     """Whether FeedAMP lost a final state that the marketplace requested, and that `process` would not set again."""
     final = ledger_order.accepted_state
     if (
-        ledger_order.phase != "closed"
+        ledger_order.phase != Phase.CLOSED
         or ledger_order.closed_at is None
         or ledger_order.closing_state == final
         or final is None

@@ -47,3 +47,8 @@ def count_units(ordered: Mapping[str, int], fulfillments: Iterable[LineFulfillme
         line: LineUnits(ordered.get(line, 0), shipped.get(line, 0), cancelled.get(line, 0))
         for line in dict.fromkeys((*ordered, *shipped))
     }
+
+
+def units_shipped(fulfillments: Iterable[LineFulfillment]) -> int:
+    """Shipped units over all lines."""
+    return sum(line.shipped for line in count_units({}, fulfillments).values())

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.rules.expected_rows import LedgerFact
+from feedamp.rules.order import OPEN_PHASES, Phase
 from feedamp.state.rejects import Rejected
 from feedamp.state.schema import findings, orders, rejected_orders, snapshots
 
@@ -40,14 +41,14 @@ def of_orders(
     """Orders after a key (exclusive; empty for the first batch), of the named sellers or, if none are named, of all."""
     query = sa.select(*_FACTS).select_from(orders.outerjoin(snapshots, _SAME_ORDER))
     found = _portion(connection, query, orders, after, limit, seller_ids)
-    return [LedgerFact(*row) for row in found]
+    return [_fact(row) for row in found]
 
 
 def of_order_numbers(connection: Connection, seller_id: str, numbers: Sequence[str]) -> list[LedgerFact]:
     """Orders of one seller; numbers unknown to the ledger are left out."""
     query = sa.select(*_FACTS).select_from(orders.outerjoin(snapshots, _SAME_ORDER))
     query = query.where(orders.c.seller_id == seller_id, orders.c.mp_order_number.in_(list(numbers)))
-    return [LedgerFact(*row) for row in connection.execute(query)]
+    return [_fact(row) for row in connection.execute(query)]
 
 
 def of_findings(
@@ -86,7 +87,7 @@ def open_without_snapshot(connection: Connection, seller_id: str) -> list[str]:
         .where(
             orders.c.seller_id == seller_id,
             orders.c.placed_at.is_not(None),
-            orders.c.phase.in_(("to_place", "settled", "held")),
+            orders.c.phase.in_(OPEN_PHASES),
             snapshots.c.seller_id.is_(None),
         )
         .order_by(orders.c.mp_order_number)
@@ -112,6 +113,11 @@ def counts(connection: Connection) -> dict[str, dict[str, int]]:
         query = sa.select(table.c.seller_id, sa.func.count()).where(condition).group_by(table.c.seller_id)
         found[name] = {row[0]: row[1] for row in connection.execute(query)}
     return found
+
+
+def _fact(row: Any) -> LedgerFact:
+    seller_id, number, phase, *rest = row
+    return LedgerFact(seller_id, number, Phase(phase), *rest)
 
 
 def _portion(

@@ -15,14 +15,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.codec import decode_json, encode_body
-from feedamp.models import MarketplaceState
-from feedamp.rules.order import LedgerOrder
+from feedamp.rules.order import NOTHING_TO_SEND, OPEN_PHASES, LedgerOrder, Phase
 from feedamp.rules.retries import LONGEST_ORDER_WAIT, MISSING_WAIT
 from feedamp.rules.units import LineUnits
 from feedamp.state.schema import orders, snapshots
 from feedamp.state.upsert import upsert
-
-_NOTHING_TO_SEND = ("settled", "closed", "held")
 
 
 def read(connection: Connection, seller_id: str, mp_order_number: str) -> LedgerOrder | None:
@@ -48,18 +45,18 @@ def read_many(connection: Connection, seller_id: str, numbers: Iterable[str]) ->
 
 def write(connection: Connection, order: LedgerOrder) -> None:
     """Stores an order as it is. Safe to repeat."""
-    upsert(
-        connection,
-        orders,
-        [
-            {
-                **{name: getattr(order, name) for name in order.__dataclass_fields__},
-                "body": encode_body(order.body).decode(),
-                "delivered": msgspec.json.encode(order.delivered).decode(),
-                "closed_units": None if order.closed_units is None else _encode_units(order.closed_units),
-            }
-        ],
-    )
+    upsert(connection, orders, [{name: _encoded(order, name) for name in order.__dataclass_fields__}])
+
+
+def save(connection: Connection, before: LedgerOrder, after: LedgerOrder) -> None:
+    """Stores what a transition changed; `before` was read in the same transaction."""
+    changed = [n for n in after.__dataclass_fields__ if getattr(before, n) != getattr(after, n)]
+    if changed:
+        connection.execute(
+            sa.update(orders)
+            .where(orders.c.seller_id == after.seller_id, orders.c.mp_order_number == after.mp_order_number)
+            .values({name: _encoded(after, name) for name in changed})
+        )
 
 
 def due(connection: Connection, seller_ids: Sequence[str], *, now: datetime) -> dict[str, list[str]]:
@@ -67,7 +64,7 @@ def due(connection: Connection, seller_ids: Sequence[str], *, now: datetime) -> 
     query = (
         sa.select(orders.c.seller_id, orders.c.mp_order_number)
         .where(
-            orders.c.phase == "to_place",
+            orders.c.phase == Phase.TO_PLACE,
             sa.or_(orders.c.next_try_at.is_(None), sa.not_(_waits(now))),
         )
         .order_by(orders.c.purchase_date, orders.c.mp_order_number)
@@ -89,7 +86,7 @@ def not_due(connection: Connection, seller_ids: Sequence[str], *, now: datetime)
     """The earliest next try of waiting orders, by seller; sellers without any are left out."""
     query = (
         sa.select(orders.c.seller_id, sa.func.min(orders.c.next_try_at).label("next_try_at"))
-        .where(orders.c.phase == "to_place", _waits(now))
+        .where(orders.c.phase == Phase.TO_PLACE, _waits(now))
         .group_by(orders.c.seller_id)
     )
     wanted = set(seller_ids)
@@ -98,7 +95,7 @@ def not_due(connection: Connection, seller_ids: Sequence[str], *, now: datetime)
 
 def waiting_sellers(connection: Connection) -> list[str]:
     """Sellers with orders still to be placed."""
-    query = sa.select(orders.c.seller_id).where(orders.c.phase == "to_place").distinct()
+    query = sa.select(orders.c.seller_id).where(orders.c.phase == Phase.TO_PLACE).distinct()
     return sorted(connection.execute(query).scalars())
 
 
@@ -108,7 +105,7 @@ def explain_waiting(connection: Connection, seller_id: str, *, reason: str, next
         sa.update(orders)
         .where(
             orders.c.seller_id == seller_id,
-            orders.c.phase == "to_place",
+            orders.c.phase == Phase.TO_PLACE,
             # A longer pause of a single order remains, so that other orders go first.
             sa.or_(orders.c.next_try_at.is_(None), orders.c.next_try_at < next_try_at),
         )
@@ -127,15 +124,6 @@ def note_put(connection: Connection, order: LedgerOrder, *, now: datetime) -> No
             orders.c.first_put_at.is_(None),
         )
         .values(first_put_at=now)
-    )
-
-
-def change(connection: Connection, order: LedgerOrder, **values: Any) -> None:
-    """Changes columns of one order."""
-    connection.execute(
-        sa.update(orders)
-        .where(orders.c.seller_id == order.seller_id, orders.c.mp_order_number == order.mp_order_number)
-        .values(**values)
     )
 
 
@@ -177,9 +165,9 @@ def mark_missing(connection: Connection, seller_id: str, mp_order_number: str, *
         snapshots.c.read_at > asked_at,
     )
     accepted_since = sa.and_(
-        orders.c.phase.in_(_NOTHING_TO_SEND),
+        orders.c.phase.in_(NOTHING_TO_SEND),
         orders.c.missing_since.is_(None),
-        orders.c.next_try_at > asked_at,
+        orders.c.read_back_at > asked_at,
     )
     connection.execute(
         sa.update(orders)
@@ -196,12 +184,11 @@ def mark_missing(connection: Connection, seller_id: str, mp_order_number: str, *
             missing_since=sa.func.coalesce(
                 orders.c.missing_since, sa.literal(asked_at, orders.c.missing_since.type)
             ),
-            next_try_at=sa.case(
+            read_back_at=sa.case(
                 (
-                    orders.c.phase.in_(_NOTHING_TO_SEND),
-                    sa.literal(asked_at + MISSING_WAIT, orders.c.next_try_at.type),
-                ),
-                else_=orders.c.next_try_at,
+                    orders.c.phase.in_(NOTHING_TO_SEND),
+                    sa.literal(asked_at + MISSING_WAIT, orders.c.read_back_at.type),
+                )
             ),
         )
     )
@@ -218,7 +205,7 @@ def found_again(connection: Connection, seller_id: str, mp_order_number: str) ->
         )
         .values(
             missing_since=None,
-            next_try_at=sa.case((orders.c.phase.in_(_NOTHING_TO_SEND), None), else_=orders.c.next_try_at),
+            read_back_at=None,
         )
     )
 
@@ -230,7 +217,7 @@ def closed_since(
     query = sa.select(orders.c.mp_order_number, orders.c.closed_at).where(
         orders.c.seller_id == seller_id,
         orders.c.mp_order_number.in_(list(numbers)),
-        orders.c.phase == "closed",
+        orders.c.phase == Phase.CLOSED,
         orders.c.closed_at >= moment,
     )
     return {row.mp_order_number: row.closed_at for row in connection.execute(query)}
@@ -243,9 +230,9 @@ def read_back_later(connection: Connection, seller_id: str, mp_order_number: str
         .where(
             orders.c.seller_id == seller_id,
             orders.c.mp_order_number == mp_order_number,
-            orders.c.phase.in_(_NOTHING_TO_SEND),
+            orders.c.phase.in_(NOTHING_TO_SEND),
         )
-        .values(next_try_at=now)
+        .values(read_back_at=now)
     )
 
 
@@ -253,8 +240,10 @@ def read_back_ended_since(connection: Connection, moment: datetime, *, now: date
     """Makes the next extraction read by number the orders of all sellers that were closed since a moment. Safe to repeat."""
     connection.execute(
         sa.update(orders)
-        .where(orders.c.phase == "closed", orders.c.ended_at >= moment, orders.c.accepted_state.is_not(None))
-        .values(next_try_at=now)
+        .where(
+            orders.c.phase == Phase.CLOSED, orders.c.ended_at >= moment, orders.c.accepted_state.is_not(None)
+        )
+        .values(read_back_at=now)
     )
 
 
@@ -263,12 +252,12 @@ def to_read_back(connection: Connection, seller_id: str, *, now: datetime | None
 
     A PUT changed their state, or their last answer was stale or unreadable, or FeedAMP did not have them.
     """
-    is_due = sa.true() if now is None else orders.c.next_try_at <= now
+    is_due = sa.true() if now is None else orders.c.read_back_at <= now
     query = (
         sa.select(orders.c.mp_order_number)
         .where(
-            orders.c.phase.in_(_NOTHING_TO_SEND),
-            orders.c.next_try_at.is_not(None),
+            orders.c.phase.in_(NOTHING_TO_SEND),
+            orders.c.read_back_at.is_not(None),
             is_due,
             orders.c.seller_id == seller_id,
         )
@@ -284,10 +273,10 @@ def was_read(connection: Connection, seller_id: str, mp_order_number: str, *, re
         .where(
             orders.c.seller_id == seller_id,
             orders.c.mp_order_number == mp_order_number,
-            orders.c.phase.in_(_NOTHING_TO_SEND),
-            orders.c.next_try_at <= read_at,
+            orders.c.phase.in_(NOTHING_TO_SEND),
+            orders.c.read_back_at <= read_at,
         )
-        .values(next_try_at=None)
+        .values(read_back_at=None)
     )
 
 
@@ -312,7 +301,7 @@ def open_longer_than(
 ) -> dict[str, list[str]]:
     """Numbers of open orders that were placed before a moment (exclusive), by seller."""
     query = sa.select(orders.c.seller_id, orders.c.mp_order_number).where(
-        orders.c.placed_at < placed_before, orders.c.phase.in_(("to_place", "settled", "held"))
+        orders.c.placed_at < placed_before, orders.c.phase.in_(OPEN_PHASES)
     )
     return _by_seller(connection.execute(query).all(), seller_ids)
 
@@ -323,15 +312,6 @@ def phases(connection: Connection) -> dict[str, int]:
     return {row[0]: row[1] for row in connection.execute(query)}
 
 
-def is_open(order: LedgerOrder) -> bool:
-    """Whether an order is placed, not closed, and accepted neither as SHIPPED nor as CANCELLED."""
-    return (
-        order.placed_at is not None
-        and order.phase != "closed"
-        and order.accepted_state not in (MarketplaceState.SHIPPED, MarketplaceState.CANCELLED)
-    )
-
-
 def decode_units(text: str) -> dict[str, tuple[int, int]]:
     """The stored units of a closed order: line -> (shipped, cancelled)."""
     return msgspec.json.decode(text, type=dict[str, tuple[int, int]])
@@ -339,6 +319,17 @@ def decode_units(text: str) -> dict[str, tuple[int, int]]:
 
 def _encode_units(units: Mapping[str, tuple[int, int]]) -> str:
     return msgspec.json.encode(units).decode()
+
+
+def _encoded(order: LedgerOrder, name: str) -> Any:
+    value = getattr(order, name)
+    if name == "body":
+        return encode_body(value).decode()
+    return (
+        msgspec.json.encode(value).decode()
+        if name in ("delivered", "closed_units") and value is not None
+        else value
+    )
 
 
 def _by_seller(rows: Sequence[Any], seller_ids: Sequence[str]) -> dict[str, list[str]]:
@@ -352,6 +343,7 @@ def _by_seller(rows: Sequence[Any], seller_ids: Sequence[str]) -> dict[str, list
 
 def _order(row: Any) -> LedgerOrder:
     values = dict(row._mapping)
+    values["phase"] = Phase(values["phase"])
     values["body"] = decode_json(values["body"].encode())
     values["delivered"] = tuple(msgspec.json.decode(values["delivered"]))
     if values["closed_units"] is not None:

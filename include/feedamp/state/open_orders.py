@@ -19,31 +19,29 @@ from feedamp.models import (
     Snapshot,
     decode_snapshot,
 )
+from feedamp.rules.evaluation import ReadSnapshot
 from feedamp.rules.finding import REPORTED
-from feedamp.rules.units import count_units
+from feedamp.rules.order import OPEN_PHASES, Phase
+from feedamp.rules.units import count_units, units_shipped
 from feedamp.state import ledger
 from feedamp.state.schema import findings, orders, snapshots
 from feedamp.state.upsert import insert
 
 log = logging.getLogger(__name__)
 UNDECODABLE = "its stored snapshot cannot be decoded; the next extraction reads the order again"
-_OPEN = ("settled", "to_place", "held")
 
 
 @dataclass(frozen=True)
-class StoredSnapshot:
+class StoredSnapshot(ReadSnapshot):
     """A stored snapshot and the result of its validation."""
 
     seller_id: str
     mp_order_number: str
-    read_at: datetime
     snapshot_hash: str
-    snapshot: Snapshot
     validated_hash: str | None
     closable: bool
     waits_for: str | None
     needs_person: bool
-    error_lingers_since: datetime | None
 
 
 def keep(connection: Connection, seller_id: str, snapshot: Snapshot, *, read_at: datetime) -> bool:
@@ -148,10 +146,10 @@ def _keep_one(
     was_missing = order.missing_since is not None and order.missing_since <= read_at
     if was_missing:
         ledger.found_again(connection, seller_id, number)
-    if order.phase == "closed":
+    if order.phase == Phase.CLOSED:
         _keep_closed(connection, seller_id, order, snapshot, read_at)
         return False
-    if order.phase not in _OPEN or order.first_put_at is None:
+    if order.phase not in OPEN_PHASES or order.first_put_at is None:
         return False
     is_newest = keep(connection, seller_id, snapshot, read_at=read_at)
     if is_newest and (was_missing or order.conflicting_state is not None):
@@ -164,7 +162,7 @@ def _keep_closed(
     connection: Connection, seller_id: str, order: Any, snapshot: Snapshot, read_at: datetime
 ) -> None:
     units = count_units({}, snapshot.fulfillments)
-    shipped = sum(line.shipped for line in units.values())
+    shipped = units_shipped(snapshot.fulfillments)
     was_closed_here = order.closed_at is not None or order.adopted_at is None
     if (
         was_closed_here
@@ -215,7 +213,7 @@ def closable(connection: Connection, seller_ids: Sequence[str], *, now: datetime
 
     An order that FeedAMP does not have is included only when its next read is due.
     """
-    is_due = sa.and_(orders.c.phase != "to_place", orders.c.next_try_at <= now)
+    is_due = orders.c.read_back_at <= now
     condition = sa.and_(snapshots.c.closable.is_(True), sa.or_(orders.c.missing_since.is_(None), is_due))
     return _numbers(connection, condition, seller_ids)
 
@@ -315,7 +313,7 @@ def _numbers(
                 orders.c.mp_order_number == snapshots.c.mp_order_number,
             ),
         )
-        .where(condition, orders.c.phase.in_(_OPEN))
+        .where(condition, orders.c.phase.in_(OPEN_PHASES))
         .order_by(snapshots.c.mp_order_number)
     )
     wanted = set(seller_ids)

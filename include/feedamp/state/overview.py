@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.models import MarketplaceState
 from feedamp.rules.finding import HELD
+from feedamp.rules.order import OPEN_PHASES, Phase
 from feedamp.rules.stored_body import FULL
 from feedamp.state.ledger import decode_units
 from feedamp.state.rejects import is_open, reject_id
@@ -30,7 +31,6 @@ from feedamp.state.schema import (
     watermarks,
 )
 
-OPEN_PHASES = ("to_place", "settled", "held")
 CLOSABLE = "can be closed"
 MISSING = "FeedAMP does not have it"
 NOT_VALIDATED = "not validated yet"
@@ -72,7 +72,7 @@ def waits_of_settled(connection: Connection) -> list[tuple[str, int]]:
         else_=sa.func.coalesce(snapshots.c.waits_for, NOT_VALIDATED),
     ).label("wait")
     of_settled = sa.select(wait).select_from(orders.outerjoin(snapshots, _same_order(snapshots)))
-    inner = of_settled.where(orders.c.phase == "settled").subquery()
+    inner = of_settled.where(orders.c.phase == Phase.SETTLED).subquery()
     count = sa.func.count()
     query = sa.select(inner.c.wait, count).group_by(inner.c.wait).order_by(count.desc(), inner.c.wait)
     return [(row[0], row[1]) for row in connection.execute(query)]
@@ -80,7 +80,7 @@ def waits_of_settled(connection: Connection) -> list[tuple[str, int]]:
 
 def waiting_by_seller(connection: Connection) -> dict[str, int]:
     """Orders still to be placed, by seller."""
-    query = sa.select(orders.c.seller_id, sa.func.count()).where(orders.c.phase == "to_place")
+    query = sa.select(orders.c.seller_id, sa.func.count()).where(orders.c.phase == Phase.TO_PLACE)
     return {row[0]: row[1] for row in connection.execute(query.group_by(orders.c.seller_id))}
 
 
@@ -127,7 +127,7 @@ def on_the_way(connection: Connection) -> dict[str, int]:
 def held_orders(connection: Connection, *, limit: int) -> CountedItems:
     """Held orders, which require action (for example a conflict), without those that FeedAMP does not have."""
     query = sa.select(orders.c.seller_id, orders.c.mp_order_number, orders.c.reason)
-    held = sa.and_(orders.c.phase == "held", orders.c.missing_since.is_(None))
+    held = sa.and_(orders.c.phase == Phase.HELD, orders.c.missing_since.is_(None))
     return _some(connection, query.where(held), limit)
 
 
@@ -135,7 +135,7 @@ def missing_orders(connection: Connection, *, limit: int) -> CountedItems:
     """Placed, open orders that FeedAMP says it does not have, without those that are about to be sent again."""
     query = sa.select(
         orders.c.seller_id, orders.c.mp_order_number, orders.c.missing_since, orders.c.reason
-    ).where(orders.c.missing_since.is_not(None), orders.c.phase.in_(("settled", "held")))
+    ).where(orders.c.missing_since.is_not(None), orders.c.phase.in_((Phase.SETTLED, Phase.HELD)))
     return _some(connection, query, limit)
 
 
@@ -145,7 +145,7 @@ def cancelled_but_shipped(connection: Connection, *, limit: int) -> CountedItems
     An order that a person has acknowledged is left out until more units are shipped.
     """
     query = sa.select(orders.c.seller_id, orders.c.mp_order_number, orders.c.closed_units).where(
-        orders.c.phase == "closed",
+        orders.c.phase == Phase.CLOSED,
         orders.c.accepted_state == MarketplaceState.CANCELLED,
         orders.c.closed_units_shipped > sa.func.coalesce(orders.c.acknowledged_shipped, 0),
         # An adopted order that another system closed is not reported.

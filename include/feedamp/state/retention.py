@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.codec import decode_json, encode_body
+from feedamp.rules.order import Phase
 from feedamp.rules.shared_tracking import SHARED_WITHIN
 from feedamp.rules.stored_body import (
     FULL,
@@ -21,7 +22,7 @@ from feedamp.rules.stored_body import (
 from feedamp.state.schema import commit_marks, orders, rejected_orders, tracking_uses
 
 MARKS_KEPT = timedelta(days=1)
-_DONE = ("closed", "never_placed")
+_DONE = (Phase.CLOSED, Phase.NEVER_PLACED)
 
 
 def redact_bodies(connection: Connection, *, ended_before: datetime, limit: int) -> int:

@@ -181,7 +181,7 @@ orders = sa.Table(
     "orders",
     metadata,
     *_order_key(),
-    # to_place | settled | held | refused | never_placed | closed
+    # `rules/order.Phase`
     sa.Column("phase", sa.String(16), nullable=False),
     # The body as first accepted; until then, the newest one delivered. JSON, without marketplace_state.
     sa.Column("body", sa.Text, nullable=False),
@@ -200,7 +200,10 @@ orders = sa.Table(
     sa.Column("reason", sa.Text),
     # A delivered state that conflicts with what the seller did; it is sent once the conflict has ended.
     sa.Column("conflicting_state", sa.String(32)),
+    # When `place` may try the order again.
     sa.Column("next_try_at", UtcTime),
+    # When the next extraction reads the order by number; null if it need not.
+    sa.Column("read_back_at", UtcTime),
     sa.Column("attempts", sa.Integer, nullable=False, default=0),
     sa.Column("first_put_at", UtcTime),
     sa.Column("placed_at", UtcTime),

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.errors import PausedError
+from feedamp.rules.order import Phase
 from feedamp.state.schema import grants, orders, other_grants, sellers
 from feedamp.state.upsert import upsert
 
@@ -212,6 +213,6 @@ def wake(connection: Connection, seller_id: str, *, now: datetime) -> None:
     """Makes the seller's waiting orders due now, so that the next run tries them."""
     connection.execute(
         sa.update(orders)
-        .where(orders.c.seller_id == seller_id, orders.c.phase == "to_place")
+        .where(orders.c.seller_id == seller_id, orders.c.phase == Phase.TO_PLACE)
         .values(next_try_at=now)
     )

@@ -19,6 +19,7 @@ from itertools import count
 from sqlalchemy.engine import Connection
 
 from feedamp.api.client import FeedAmpClient
+from feedamp.api.clients import Clients
 from feedamp.api.orders_by_number import fetch_complete
 from feedamp.api.pages import (
     Filters,
@@ -31,6 +32,7 @@ from feedamp.lake.flatten import order_rows
 from feedamp.models import Order
 from feedamp.resources import Resources
 from feedamp.rules.adoption import adopt as adopt_order
+from feedamp.rules.order import Phase
 from feedamp.run import Run
 from feedamp.state import ledger, manifests, open_orders, sellers
 from feedamp.state.sellers import Seller
@@ -38,7 +40,6 @@ from feedamp.steps.refused_grants import decide_refusals
 from feedamp.steps.runner import (
     FAILURES_THAT_END_A_SELLER,
     StepResult,
-    record_run,
     run_per_seller,
 )
 
@@ -56,7 +57,6 @@ async def adopt(resources: Resources, run: Run, seller_ids: list[str], *, since:
     warning says why). A dry run only reads and counts. Moves no watermark and sends nothing. Safe to repeat: an order
     that the ledger knows is left unchanged.
     """
-    started_at = resources.state.now()
     result = StepResult("adopt", extra=dict.fromkeys(COUNTED, 0))
     with resources.state.read() as connection:
         found = sellers.find(connection, seller_ids)
@@ -71,25 +71,20 @@ async def adopt(resources: Resources, run: Run, seller_ids: list[str], *, since:
         seen.execute(
             "CREATE TABLE seen (seller TEXT, number TEXT, PRIMARY KEY (seller, number)) WITHOUT ROWID"
         )
-        async with resources.clients(run) as clients:
 
-            async def work(seller: Seller) -> None:
-                adopter = _Adopter(resources, run, result, batches, seen, await clients.client(seller))
-                try:
-                    await adopter.read(Filters(imported_after=since, page_size=resources.settings.page_size))
-                    await adopter.read(
-                        Filters(seller_updated_after=since, page_size=resources.settings.page_size)
-                    )
-                finally:
-                    adopter.finish()
-
+        async def work(seller: Seller, clients: Clients) -> None:
+            adopter = _Adopter(resources, run, result, batches, seen, await clients.client(seller))
             try:
-                await run_per_seller(clients, ready, result, work)
-                if not run.dry_run:
-                    result.undone += decide_refusals(resources.state, run)
+                await adopter.read(Filters(imported_after=since, page_size=resources.settings.page_size))
+                await adopter.read(
+                    Filters(seller_updated_after=since, page_size=resources.settings.page_size)
+                )
             finally:
-                if not run.dry_run:
-                    record_run(resources, run, result, started_at)
+                adopter.finish()
+
+        await run_per_seller(resources, run, result, ready, work, is_recorded=not run.dry_run)
+    if not run.dry_run:
+        result.undone += decide_refusals(resources.state, run)
     return result
 
 
@@ -198,7 +193,7 @@ class _Adopter:
                 counts["not_adoptable"] += 1
                 self._record_skipped(f"cannot be adopted: {adopted}", order.mp_order_number)
                 continue
-            counts["closed_before" if adopted.phase == "closed" else "adopted"] += 1
+            counts["closed_before" if adopted.phase == Phase.CLOSED else "adopted"] += 1
             if not self._run.dry_run:
                 ledger.write(connection, adopted)
         if not self._run.dry_run:

@@ -128,18 +128,25 @@ class StepResult:
         }
 
 
+Work = Callable[[Seller, Clients], Awaitable[None]]
+
+
 async def run_per_seller(
-    clients: Clients,
-    sellers: Sequence[Seller],
+    resources: Resources,
+    run: Run,
     result: StepResult,
-    work: Callable[[Seller], Awaitable[None]],
+    sellers: Sequence[Seller],
+    work: Work,
     *,
     refusal_is_failure: bool = True,
+    at_end: Callable[[], None] = lambda: None,
+    is_recorded: bool = True,
 ) -> None:
-    """Runs `work` for up to 64 sellers at the same time; records failures and lets the other sellers go on.
+    """Runs `work` for up to 64 sellers at the same time, records what failed, lets the others go on, and records the run.
 
     A refused grant is a warning. The seller also counts as failed and the step as incomplete, unless
-    `refusal_is_failure` is False. Who is at fault is decided at the end of the run: `decide_refusals`.
+    `refusal_is_failure` is False. Who is at fault is decided at the end of the run: `decide_refusals`. `at_end` is called
+    after the last seller, whatever happened, before the run is recorded; a part of another step is not `is_recorded`.
 
     Raises:
         ClientRefusedError: FeedAMP refused the client of a connection, so none of its sellers could be served; the
@@ -147,13 +154,36 @@ async def run_per_seller(
         ConfigurationError: sellers could not be served because of a connection, such as one that leads to another server
             than before, or of a wrong clock; the other sellers were.
     """
+    started_at = resources.state.now()
+    async with resources.clients(run) as clients:
+        try:
+            await _run_all(clients, sellers, result, work, refusal_is_failure=refusal_is_failure)
+        finally:
+            try:
+                at_end()
+            except BaseException:
+                result.complete = False
+                raise
+            finally:
+                if is_recorded:
+                    record_run(resources, run, result, started_at)
+        if clients.counts.coercions:
+            log.info(
+                "FeedAMP sent values of another JSON type than documented; they were converted: %s",
+                dict(clients.counts.coercions),
+            )
+
+
+async def _run_all(
+    clients: Clients, sellers: Sequence[Seller], result: StepResult, work: Work, *, refusal_is_failure: bool
+) -> None:
     gate = asyncio.Semaphore(SELLERS_AT_ONCE)
     misconfigured: list[ConfigurationError] = []
 
     async def guarded(seller: Seller) -> None:
         async with gate:
             try:
-                await work(seller)
+                await work(seller, clients)
             except ClientRefusedError as error:
                 result.record_failure(seller.seller_id, error)
             except PausedError as error:

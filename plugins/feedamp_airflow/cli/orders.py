@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.errors import UnreadableError
 from feedamp.rules.failure_summary import counted
-from feedamp.rules.order import LedgerOrder
+from feedamp.rules.order import LedgerOrder, Phase
 from feedamp.rules.units import LineUnits, count_units
 from feedamp.state import findings, ledger, open_orders, rejects
 from feedamp.state.open_orders import StoredSnapshot
@@ -26,6 +26,7 @@ LEDGER = (
     "phase",
     "reason",
     "next_try_at",
+    "read_back_at",
     "attempts",
     "desired_state",
     "accepted_state",
@@ -97,14 +98,13 @@ def acknowledge(given: argparse.Namespace, out: Output) -> int:
         shipped = order.shipped_though_cancelled if order is not None else 0
         is_news = order is not None and shipped > (order.acknowledged_shipped or 0)
         if order is not None and is_news:
-            ledger.change(
-                connection,
-                order,
+            acknowledged = order.but(
                 acknowledged_shipped=shipped,
                 acknowledged_at=resources.state.now(),
                 acknowledged_by=_user(),
                 acknowledge_reason=reason,
             )
+            ledger.save(connection, order, acknowledged)
     if not shipped:
         out.complain(f"There is nothing to acknowledge: {what} is not cancelled with shipped units.")
         return REFUSED
@@ -145,7 +145,7 @@ def _snapshot(stored: StoredSnapshot | None) -> dict[str, Any] | None:
 def _lines(order: LedgerOrder, stored: StoredSnapshot | None) -> list[dict[str, Any]]:
     """Units by line, from the snapshot or, for a closed order, as FeedAMP last showed them; else only ordered units."""
     skus = {line["mp_line_number"]: line.get("sku") for line in order.body["order_lines"]}
-    if order.phase == "closed" and order.closed_units is not None:
+    if order.phase == Phase.CLOSED and order.closed_units is not None:
         shown, is_known = order.closed_units, True
         units = {
             line: LineUnits(order.ordered.get(line, 0), *shown.get(line, (0, 0)))
@@ -178,11 +178,11 @@ def _closing(order: LedgerOrder, stored: StoredSnapshot | None, unreadable: str 
         "needs_person": False,
         "error_lingers_since": None,
     }
-    if order.phase == "closed":
+    if order.phase == Phase.CLOSED:
         return {**decision, "waits_for": "nothing: it is closed"}
     if order.placed_at is None:
         return {**decision, "waits_for": "not placed yet"}
-    if order.missing_since is not None and order.phase != "to_place":
+    if order.missing_since is not None and order.phase != Phase.TO_PLACE:
         return {
             **decision,
             "waits_for": "FeedAMP does not have it; see `feedamp status`",
@@ -219,7 +219,7 @@ def _print(shown: dict[str, Any], out: Output) -> None:
         out.say(f"feedamp lists {error.code} on line {error.mp_line_number or '-'}: {error.message}")
     out.say("")
     # The order was closed by an earlier version, which did not store its units.
-    unknown = "unknown" if shown["phase"] == "closed" else None
+    unknown = "unknown" if shown["phase"] == Phase.CLOSED else None
     out.table(
         LINE,
         [

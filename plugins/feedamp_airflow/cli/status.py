@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
+from feedamp.rules.order import Phase
 from feedamp.state import overview, sellers
 from feedamp.state.overview import CountedItems
 from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE, Seller
@@ -23,7 +24,6 @@ from feedamp_airflow.cli.output import Output, cell
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
 
 SHOWN = 20
-PHASES = ("to_place", "settled", "held", "refused", "never_placed", "closed")
 TITLES = {
     "held_orders": "orders held by a conflict, a refused change or a missing body: `feedamp orders show` gives the reason",
     "missing_orders": (
@@ -89,7 +89,7 @@ def _document(connection: Connection, resources: Resources, now: datetime) -> di
 
 def _orders(connection: Connection) -> dict[str, Any]:
     """Orders and their reasons by phase, all phases named."""
-    reasons: dict[str, list[tuple[str, int]]] = {phase: [] for phase in PHASES}
+    reasons: dict[str, list[tuple[str, int]]] = {phase: [] for phase in Phase}
     counts: Counter[str] = Counter()
     for phase, reason, count in overview.reasons_by_phase(connection):
         counts[phase] += count
@@ -157,7 +157,7 @@ def _print(document: dict[str, Any], out: Output) -> None:
     out.say("ORDERS")
     for phase, entry in document["orders"].items():
         out.say(f"  {phase:14}{entry['count']:>9}")
-        waits = document["settled_wait_for"] if phase == "settled" else entry["reasons"]
+        waits = document["settled_wait_for"] if phase == Phase.SETTLED else entry["reasons"]
         for wait in waits:
             out.say(f"    {wait['count']:>9}  {cell(wait['reason'])}")
     out.say("SELLERS")

@@ -11,6 +11,7 @@ import msgspec
 from sqlalchemy.engine import Connection
 
 from feedamp.api.client import FeedAmpClient
+from feedamp.api.clients import Clients
 from feedamp.api.decoding import read_order
 from feedamp.api.json_fields import Coercions
 from feedamp.api.orders_by_number import chunks_of_numbers, fetch_complete, read_by_number
@@ -19,9 +20,9 @@ from feedamp.errors import IncompleteError, MisfitError, UnreadableError
 from feedamp.lake.flatten import order_rows, placed_rows
 from feedamp.models import Order
 from feedamp.resources import Resources
-from feedamp.rules.closing import OpenOrder
+from feedamp.rules.closing import closure_row
 from feedamp.rules.expected_rows import LedgerFact, placements_to_restore
-from feedamp.rules.order import AWAITING_SHIPMENT, PENDING, LedgerOrder
+from feedamp.rules.order import AWAITING_SHIPMENT, PENDING, LedgerOrder, Phase
 from feedamp.run import Run
 from feedamp.state import (
     completeness_facts,
@@ -330,22 +331,21 @@ async def _read_again(resources: Resources, run: Run, found: FoundDifferences, r
             result.add_warning(seller.seller_id, f"orders are not read again: {seller.blocked_by}")
         else:
             ready.append(seller)
-    async with resources.clients(run) as clients:
 
-        async def work(seller: Seller) -> None:
-            reader = _Rereader(resources, run, result, await clients.client(seller))
-            done: set[str] = set()
-            for batch in found.orders(seller.seller_id):
-                flagged = dict(batch)
-                for numbers in chunks_of_numbers(flagged):
-                    await reader.read(numbers, flagged)
-                done |= flagged.keys() & set(without_snapshot[seller.seller_id])
-            remaining = (number for number in without_snapshot[seller.seller_id] if number not in done)
-            for numbers in chunks_of_numbers(remaining):
-                await reader.read(numbers, {})
+    async def work(seller: Seller, clients: Clients) -> None:
+        reader = _Rereader(resources, run, result, await clients.client(seller))
+        done: set[str] = set()
+        for batch in found.orders(seller.seller_id):
+            flagged = dict(batch)
+            for numbers in chunks_of_numbers(flagged):
+                await reader.read(numbers, flagged)
+            done |= flagged.keys() & set(without_snapshot[seller.seller_id])
+        remaining = (number for number in without_snapshot[seller.seller_id] if number not in done)
+        for numbers in chunks_of_numbers(remaining):
+            await reader.read(numbers, {})
 
-        await run_per_seller(clients, ready, result, work)
-        result.notes += decide_refusals(resources.state, run)
+    await run_per_seller(resources, run, result, ready, work, is_recorded=False)
+    result.notes += decide_refusals(resources.state, run)
 
 
 class _Rereader:
@@ -385,7 +385,7 @@ class _Rereader:
 
         Lists may lag, so an order that is closed in the ledger but open in a list is read alone.
         """
-        if known is None or known.phase != "closed" or order.marketplace_state not in _OPEN_STATES:
+        if known is None or known.phase != Phase.CLOSED or order.marketplace_state not in _OPEN_STATES:
             return order, read_at
         read = await fetch_complete(self._client, UnreadableOrder(order.mp_order_number, None))
         if isinstance(read, UnreadableOrder) or read[0].marketplace_state in _OPEN_STATES:
@@ -423,14 +423,5 @@ class _Rereader:
     ) -> None:
         if not fact.closed_by_us or fact.closed_at is None:
             return
-        state = str(fact.accepted_state)
-        observed = OpenOrder(ordered=known.ordered, snapshot=order.snapshot(), accepted_state=state)
-        closure = {
-            **fact.key,
-            "marketplace_state": state,
-            "units_shipped": observed.units_shipped,
-            "units_cancelled": observed.units_cancelled,
-            "closed_at": fact.closed_at,
-            "run_id": self._run.run_id,
-        }
+        closure = closure_row(known, order.snapshot(), run_id=self._run.run_id)
         _put(connection, self._result, {CLOSURES.name: [closure]}, "closed_at")

@@ -33,7 +33,6 @@ from feedamp.steps.runner import (
     FAILURES_THAT_END_A_SELLER,
     StepResult,
     missing_order,
-    record_run,
     run_per_seller,
 )
 
@@ -64,7 +63,6 @@ async def extract(
     so far are published and only that seller's watermark does not move. Safe to repeat: the merge keeps the newer
     snapshot.
     """
-    started_at = resources.state.now()
     result = StepResult("extract", shard)
     with resources.state.read() as connection:
         found = sellers.workable(connection, seller_ids=seller_ids) if seller_ids else []
@@ -76,34 +74,19 @@ async def extract(
             return result
     publisher = ManifestPublisher(resources, run, "extract", shard)
     progress: list[SellerProgress] = []
-    async with resources.clients(run) as clients:
 
-        async def work(seller: Seller) -> None:
-            reader = _SellerReader(resources, clients, publisher, result)
-            progress.append(await reader.read(seller, since=since))
-            if reader.error is not None:
-                raise reader.error
-            if reader.missing:
-                raise IncompleteError(
-                    f"Not all orders could be read: {reader.missing}. The orders that were read are published, and the "
-                    "next run starts from the same watermark."
-                )
+    async def work(seller: Seller, clients: Clients) -> None:
+        reader = _SellerReader(resources, clients, publisher, result)
+        progress.append(await reader.read(seller, since=since))
+        if reader.error is not None:
+            raise reader.error
+        if reader.missing:
+            raise IncompleteError(
+                f"Not all orders could be read: {reader.missing}. The orders that were read are published, and the "
+                "next run starts from the same watermark."
+            )
 
-        try:
-            await run_per_seller(clients, found, result, work)
-        finally:
-            try:
-                publisher.publish(progress)
-            except BaseException:
-                result.complete = False
-                raise
-            finally:
-                record_run(resources, run, result, started_at)
-    if clients.counts.coercions:
-        log.info(
-            "FeedAMP sent values of another JSON type than documented; they were converted: %s",
-            dict(clients.counts.coercions),
-        )
+    await run_per_seller(resources, run, result, found, work, at_end=lambda: publisher.publish(progress))
     return result
 
 

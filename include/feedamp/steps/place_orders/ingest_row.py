@@ -15,7 +15,7 @@ from feedamp.rules.intake import (
     ObservedState,
     admit,
 )
-from feedamp.rules.units import count_units
+from feedamp.rules.units import units_shipped
 from feedamp.state import ledger, open_orders, rejects
 
 
@@ -55,9 +55,8 @@ def observed_state(connection: Connection, seller_id: str, mp_order_number: str)
         stored = None
     if stored is None:
         return ObservedState()
-    units = count_units({}, stored.snapshot.fulfillments)
     return ObservedState(
-        units_shipped=sum(line.shipped for line in units.values()),
+        units_shipped=units_shipped(stored.snapshot.fulfillments),
         is_marketplace_fulfilled=bool(stored.snapshot.is_marketplace_fulfilled),
     )
 

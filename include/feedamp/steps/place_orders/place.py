@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from feedamp.api.clients import Clients
 from feedamp.errors import TransientError
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import Troubles
@@ -15,7 +16,6 @@ from feedamp.state.sellers import Seller
 from feedamp.steps.place_orders.seller_batch import SellerBatch
 from feedamp.steps.runner import (
     StepResult,
-    record_run,
     run_per_seller,
 )
 
@@ -55,29 +55,25 @@ def plan_place(resources: Resources, run: Run, seller_ids: list[str]) -> list[di
 
 async def place(resources: Resources, run: Run, shard: int, seller_ids: list[str]) -> StepResult:
     """PUTs the due orders of some sellers. Safe to repeat: a PUT is keyed by the order number (contract 7.5)."""
-    started_at = resources.state.now()
+    now = resources.state.now()
     result = StepResult("place", shard)
     with resources.state.read() as connection:
         found = sellers.workable(connection, seller_ids=seller_ids) if seller_ids else []
         ready = [seller.seller_id for seller in found]
-        due = ledger.due(connection, ready, now=started_at)
-        later = ledger.not_due(connection, ready, now=started_at)
+        due = ledger.due(connection, ready, now=now)
+        later = ledger.not_due(connection, ready, now=now)
     if run.dry_run:
         result.orders = sum(len(numbers) for numbers in due.values())
         return result
-    async with resources.clients(run) as clients:
 
-        async def work(seller: Seller) -> None:
-            client = await clients.client(seller)
-            await SellerBatch(resources, run, result, client).send(due.get(seller.seller_id, []))
-            if seller.seller_id in later:
-                wait_s = (later[seller.seller_id] - started_at).total_seconds()
-                raise TransientError(
-                    "Orders that could not be sent earlier wait for their next try.", retry_after_s=wait_s
-                )
+    async def work(seller: Seller, clients: Clients) -> None:
+        client = await clients.client(seller)
+        await SellerBatch(resources, run, result, client).send(due.get(seller.seller_id, []))
+        if seller.seller_id in later:
+            wait_s = (later[seller.seller_id] - now).total_seconds()
+            raise TransientError(
+                "Orders that could not be sent earlier wait for their next try.", retry_after_s=wait_s
+            )
 
-        try:
-            await run_per_seller(clients, found, result, work)
-        finally:
-            record_run(resources, run, result, started_at)
+    await run_per_seller(resources, run, result, found, work)
     return result

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.inbox import OrderRow, read_again
 from feedamp.resources import Resources
-from feedamp.rules.order import CANCELLED
+from feedamp.rules.order import CANCELLED, Phase
 from feedamp.state import ledger, rejects
 from feedamp.state.rejects import Rejected
 from feedamp.steps.place_orders.ingest_row import (
@@ -109,12 +109,12 @@ def _has_whole_row(rejected: Rejected) -> bool:
 def _send_again(connection: Connection, resources: Resources, rejected: Rejected, counts: Replayed) -> None:
     now = resources.state.now()
     order = ledger.read(connection, rejected.seller_id or "", rejected.mp_order_number or "")
-    if order is not None and order.phase in ("refused", "held"):
+    if order is not None and order.phase in (Phase.REFUSED, Phase.HELD):
         observed = observed_state(connection, *order.key)
         if order.desired_state == CANCELLED and observed.units_shipped:
             counts.still_rejected += 1  # a conflict: action required, nothing is sent
             return
-        ledger.change(connection, order, phase="to_place", reason=None, next_try_at=now, attempts=0)
+        ledger.save(connection, order, order.requested(order.desired_state, now=now))
         counts.to_place += 1
     else:
         counts.left += 1  # closed, or corrected by a later delivery: nothing to send

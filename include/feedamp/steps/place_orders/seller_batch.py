@@ -30,11 +30,11 @@ from feedamp.errors import (
     UnreadableError,
 )
 from feedamp.lake.flatten import placed_rows
-from feedamp.models import FINAL_STATES, Order
+from feedamp.models import Order
 from feedamp.order_body import named_field
 from feedamp.resources import Resources
 from feedamp.rules.cancelling import READS_BEFORE_CANCELLED, units_against_cancelling
-from feedamp.rules.order import CANCELLED, LedgerOrder
+from feedamp.rules.order import CANCELLED, LedgerOrder, Phase
 from feedamp.rules.retries import BLOCKED_WAIT, wait_behind_others, wait_of_unanswered
 from feedamp.run import Run
 from feedamp.state import leases, ledger, open_orders, outbox, rejects, sellers
@@ -123,13 +123,13 @@ class SellerBatch:
     def _begin(self, connection: Connection, number: str) -> LedgerOrder | None:
         """The order to send, after its intent is recorded; None if nothing is to be sent."""
         order = ledger.read(connection, self._client.seller_id, number)
-        if order is None or order.phase != "to_place":
+        if order is None or order.phase != Phase.TO_PLACE:
             return None
         if order.desired_state == CANCELLED and self._hold_if_shipped(connection, order):
             return None
         if not order.has_body:
             reason = "it has no body to send: deliver it to the inbox as it was placed"
-            ledger.change(connection, order, phase="held", reason=reason)
+            ledger.save(connection, order, order.held_without_body(reason))
             self._result.add_warning(order.seller_id, f"order {number} is held: {reason}")
             return None
         ledger.note_put(connection, order, now=self._resources.state.now())
@@ -227,28 +227,13 @@ class SellerBatch:
         shipped = None if stored is None else units_against_cancelling(stored.snapshot)
         if shipped is None:
             return False
-        self._hold_cancellation(
-            connection, order, f"conflict: CANCELLED came in, but the seller has shipped {shipped} units"
-        )
+        reason = f"conflict: CANCELLED came in, but the seller has shipped {shipped} units"
+        ledger.save(connection, order, order.cancellation_held(reason))
         self._result.add_warning(
             order.seller_id,
             f"order {order.mp_order_number} is held: the marketplace cancelled it, but the seller has shipped it",
         )
         return True
-
-    def _hold_cancellation(
-        self, connection: Connection, order: LedgerOrder, reason: str, *, next_try_at: datetime | None = None
-    ) -> None:
-        """Holds the order; CANCELLED is sent only after a newer snapshot shows no shipped units."""
-        ledger.change(
-            connection,
-            order,
-            phase="held",
-            desired_state=order.accepted_state or order.desired_state,
-            conflicting_state=str(CANCELLED),
-            reason=reason,
-            next_try_at=next_try_at,
-        )
 
     def _record_unreadable(self, order: LedgerOrder, where: str) -> None:
         self._result.orders_unread += 1
@@ -257,10 +242,12 @@ class SellerBatch:
             order.seller_id, f"order {number} cannot be read ({where}), so CANCELLED was not sent"
         )
         with self._resources.state.begin() as connection:
-            if _still_to_cancel(connection, order) is None:
+            current = _still_to_cancel(connection, order)
+            if current is None:
                 return
             reason = f"CANCELLED was not sent: the order cannot be read ({where}); the next extraction reads it again"
-            self._hold_cancellation(connection, order, reason, next_try_at=self._resources.state.now())
+            held = current.cancellation_held(reason, read_back_at=self._resources.state.now())
+            ledger.save(connection, current, held)
 
     def _record_missing(self, order: LedgerOrder, asked_at: datetime) -> None:
         number = order.mp_order_number
@@ -268,10 +255,11 @@ class SellerBatch:
             order.seller_id, f"FeedAMP does not have order {number}, so CANCELLED was not sent"
         )
         with self._resources.state.begin() as connection:
-            if _still_to_cancel(connection, order) is None:
+            current = _still_to_cancel(connection, order)
+            if current is None:
                 return
             reason = "CANCELLED was not sent: FeedAMP does not have the order"
-            self._hold_cancellation(connection, order, reason)
+            ledger.save(connection, current, current.cancellation_held(reason))
             ledger.mark_missing(connection, *order.key, asked_at=asked_at)
 
     def _stop_at_refusal(self, error: RejectedError) -> None:
@@ -284,23 +272,9 @@ class SellerBatch:
         self._result.orders += 1
         with self._resources.state.begin() as connection:
             current = ledger.read(connection, *order.key) or order
-            is_final = state in FINAL_STATES
-            phase = "closed" if is_final else "settled" if current.desired_state == state else "to_place"
-            ledger.change(
-                connection,
-                order,
-                accepted_state=state,
-                phase=phase,
-                placed_at=current.placed_at or sent_at,
-                closed_at=sent_at if is_final else None,
-                ended_at=sent_at if is_final else None,
-                reason=None,
-                # Marks the order to be read back: by `read_back` below, or by the next extraction after a crash.
-                next_try_at=None if current.placed_at is None else self._resources.state.now(),
-                attempts=0,
-                missing_since=None,
-            )
-            if is_final:
+            accepted = current.accepted(state, sent_at=sent_at, now=self._resources.state.now())
+            ledger.save(connection, current, accepted)
+            if accepted.phase == Phase.CLOSED:
                 open_orders.remove(connection, *order.key)
             else:  # decisions made before FeedAMP confirmed the state are made again
                 open_orders.invalidate_validation(connection, *order.key)
@@ -328,16 +302,16 @@ class SellerBatch:
         """Stores FeedAMP's reasons; the order is not sent again until it is delivered changed or replayed."""
         self._result.rejected += 1
         now = self._resources.state.now()
-        words = "; ".join(": ".join(filter(None, pair)) for pair in error.reasons) or f"status {error.status}"
         self._result.add_warning(
             order.seller_id,
             f"order {order.mp_order_number} was refused by FeedAMP ({error.status}); "
             "`feedamp rejected list` shows the reasons",
         )
         with self._resources.state.begin() as connection:
-            # If FeedAMP has accepted the order before, it stays open; only the change was refused.
-            phase = "refused" if order.accepted_state is None else "held"
-            ledger.change(connection, order, phase=phase, reason=f"FeedAMP answered {error.status}: {words}")
+            current = ledger.read(connection, *order.key) or order
+            if current.phase in (Phase.TO_PLACE, Phase.HELD):  # not closed meanwhile by another process
+                reason = f"FeedAMP answered {error.status}: {error.words}"
+                ledger.save(connection, current, current.refused(reason))
             rejects.write(
                 connection,
                 rejects.Rejected(
@@ -353,7 +327,7 @@ class SellerBatch:
                             "code": "refused_by_feedamp",
                             "message": ": ".join(filter(None, (code, message))),
                         }
-                        for code, message in error.reasons or (("", words),)
+                        for code, message in error.reasons or (("", error.words),)
                     ),
                     raw="",
                     rejected_at=now,
@@ -363,26 +337,20 @@ class SellerBatch:
 
     def _record_never_placed(self, order: LedgerOrder) -> None:
         with self._resources.state.begin() as connection:
-            ledger.change(
-                connection,
-                order,
-                phase="never_placed",
-                reason="cancelled before it was placed",
-                ended_at=self._resources.state.now(),
-            )
+            current = _still_to_cancel(connection, order)
+            if current is not None:
+                never_placed = current.cancelled_before_placing(now=self._resources.state.now())
+                ledger.save(connection, current, never_placed)
 
     def _postpone(self, order: LedgerOrder, error: TransientError, reason: str | None = None) -> None:
         """Schedules the order's next try with a backoff, so that other orders go first in the next run."""
         self._failures += 1
         wait = wait_of_unanswered(order.attempts, asked_s=error.retry_after_s)
         with self._resources.state.begin() as connection:
-            ledger.change(
-                connection,
-                order,
-                reason=reason or str(error),
-                attempts=order.attempts + 1,
-                next_try_at=self._resources.state.now() + wait,
-            )
+            current = ledger.read(connection, *order.key) or order
+            if current.phase == Phase.TO_PLACE:
+                until = self._resources.state.now() + wait
+                ledger.save(connection, current, current.postponed(reason or str(error), until=until))
         self._result.record_failure(order.seller_id, error)
         if isinstance(error, ThrottledError) or self._failures >= FAILURES_THAT_END_A_BATCH:
             self._stopped = error
@@ -406,6 +374,6 @@ def _busy(number: str) -> BusyError:
 def _still_to_cancel(connection: Connection, order: LedgerOrder) -> LedgerOrder | None:
     """The order's current ledger row; None if another process has changed it so that it is no longer to be cancelled."""
     current = ledger.read(connection, *order.key)
-    if current is None or (current.phase, current.desired_state) != ("to_place", CANCELLED):
+    if current is None or (current.phase, current.desired_state) != (Phase.TO_PLACE, CANCELLED):
         return None
     return current

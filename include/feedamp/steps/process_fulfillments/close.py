@@ -12,6 +12,7 @@ from functools import partial
 import msgspec
 
 from feedamp.api.client import Check, FeedAmpClient
+from feedamp.api.clients import Clients
 from feedamp.api.orders_by_number import chunks_of_numbers, read_alone, read_by_number
 from feedamp.api.pages import UnreadableOrder
 from feedamp.errors import (
@@ -23,7 +24,7 @@ from feedamp.errors import (
     UnreadableError,
 )
 from feedamp.lake.flatten import order_rows
-from feedamp.models import MarketplaceState, Order
+from feedamp.models import COMPLETE, MarketplaceState, Order
 from feedamp.resources import Resources
 from feedamp.rules.closing import Close
 from feedamp.rules.failure_summary import counted
@@ -31,12 +32,11 @@ from feedamp.rules.order import CANCELLED, LedgerOrder
 from feedamp.run import Run
 from feedamp.state import leases, ledger, open_orders, outbox, sellers
 from feedamp.state.sellers import Seller
-from feedamp.steps.process_fulfillments.evaluate import evaluate, record_closed
+from feedamp.steps.process_fulfillments.evaluate import evaluate_order, record_closed
 from feedamp.steps.read_back import read_back, store_order
 from feedamp.steps.runner import (
     StepResult,
     missing_order,
-    record_run,
     run_per_order,
     run_per_seller,
 )
@@ -50,12 +50,11 @@ async def close(resources: Resources, run: Run, shard: int, seller_ids: list[str
 
     Safe to repeat: an order whose closing PUT was sent but not recorded is final when it is read again.
     """
-    started_at = resources.state.now()
     result = StepResult("close", shard)
     with resources.state.read() as connection:
         found = sellers.workable(connection, seller_ids=seller_ids) if seller_ids else []
         ready = [seller.seller_id for seller in found]
-        closable = open_orders.closable(connection, ready, now=started_at)
+        closable = open_orders.closable(connection, ready, now=resources.state.now())
         missing = open_orders.closable_but_missing(connection, ready)
     for seller_id, numbers in missing.items():
         result.add_warning(
@@ -68,19 +67,15 @@ async def close(resources: Resources, run: Run, shard: int, seller_ids: list[str
             log.info("%d orders of seller %s would be read again and closed.", len(numbers), seller_id)
         result.orders = sum(len(numbers) for numbers in closable.values())
         return result
-    async with resources.clients(run) as clients:
 
-        async def work(seller: Seller) -> None:
-            closer = _Closer(resources, run, result, await clients.client(seller))
-            # One list request at a time, so that memory does not grow with the orders (promise 11).
-            for numbers in chunks_of_numbers(closable[seller.seller_id]):
-                await closer.close(numbers)
+    async def work(seller: Seller, clients: Clients) -> None:
+        closer = _Closer(resources, run, result, await clients.client(seller))
+        # One list request at a time, so that memory does not grow with the orders (promise 11).
+        for numbers in chunks_of_numbers(closable[seller.seller_id]):
+            await closer.close(numbers)
 
-        try:
-            with_work = [seller for seller in found if seller.seller_id in closable]
-            await run_per_seller(clients, with_work, result, work)
-        finally:
-            record_run(resources, run, result, started_at)
+    with_work = [seller for seller in found if seller.seller_id in closable]
+    await run_per_seller(resources, run, result, with_work, work)
     return result
 
 
@@ -176,7 +171,7 @@ class _Closer:
         """
         with self._resources.state.begin() as connection:
             order = ledger.read(connection, self._client.seller_id, fresh.mp_order_number)
-            if order is None or not ledger.is_open(order):
+            if order is None or not order.is_open:
                 return None
             store_order(connection, order.seller_id, fresh, read_at)
             try:
@@ -187,12 +182,12 @@ class _Closer:
                 return None
             if stored is None or stored.read_at > read_at:
                 return None  # a newer snapshot has been stored meanwhile; the next run decides by it
-            decision = evaluate(connection, self._resources, order, stored)
+            decision = evaluate_order(connection, self._resources, order, stored)
             if not isinstance(decision, Close):
                 return None
             state = decision.marketplace_state
             if state != CANCELLED or is_alone:
-                ledger.change(connection, order, closing_state=state, closing_at=self._resources.state.now())
+                ledger.save(connection, order, order.closing(state, at=self._resources.state.now()))
         return order, state
 
     async def _put(
@@ -227,9 +222,9 @@ class _Closer:
         self._result.orders += 1
         self._result.extra[state.lower()] = self._result.extra.get(state.lower(), 0) + 1
         # A closed order has the status COMPLETE (contract 7.1); the warehouse must not depend on the read that follows.
-        final = msgspec.structs.replace(fresh, marketplace_state=str(state), status="COMPLETE")
+        final = msgspec.structs.replace(fresh, marketplace_state=str(state), status=COMPLETE)
         with self._resources.state.begin() as connection:
-            closing = order.but(closing_state=str(state), closing_at=sent_at)
+            closing = order.closing(state, at=sent_at)
             now = self._resources.state.now()
             record_closed(connection, closing, final.snapshot(), run_id=self._run.run_id, now=now)
             rows = order_rows(order.seller_id, final, read_at=sent_at)
@@ -238,12 +233,10 @@ class _Closer:
 
     def _record_refused(self, order: LedgerOrder, error: RejectedError) -> None:
         """Stores the refusal; the order is not closed again before its snapshot changes."""
-        words = "; ".join(": ".join(filter(None, pair)) for pair in error.reasons) or str(error)
-        # FeedAMP's message may contain a customer field: it is stored, not logged.
         self._result.add_warning(
             order.seller_id,
             f"order {order.mp_order_number}: FeedAMP refused to close it; "
             "`feedamp orders show` shows FeedAMP's message. It is not sent again before the seller changes the order",
         )
         with self._resources.state.begin() as connection:
-            open_orders.refuse_closing(connection, *order.key, f"FeedAMP refused to close it: {words}")
+            open_orders.refuse_closing(connection, *order.key, f"FeedAMP refused to close it: {error.words}")

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from feedamp.api.client import Check, FeedAmpClient
+from feedamp.api.clients import Clients
 from feedamp.api.orders_by_number import read_alone
 from feedamp.api.pages import Filters, UnreadableOrder
 from feedamp.errors import (
@@ -31,12 +32,11 @@ from feedamp.rules.finding import HELD, REPORTED, TO_REPORT, StoredFinding
 from feedamp.run import Run, shards
 from feedamp.state import findings, leases, ledger, open_orders, sellers
 from feedamp.state.sellers import Seller
-from feedamp.steps.process_fulfillments.evaluate import evaluate
+from feedamp.steps.process_fulfillments.evaluate import evaluate_order
 from feedamp.steps.read_back import store_order
 from feedamp.steps.runner import (
     StepResult,
     missing_order,
-    record_run,
     run_per_order,
     run_per_seller,
     unexpected,
@@ -64,7 +64,6 @@ async def validate(resources: Resources, run: Run, shard: int, seller_ids: list[
     Safe to repeat: findings have stable ids, and before a report whose answer was lost is sent again, the order is
     read to see whether FeedAMP lists it.
     """
-    started_at = resources.state.now()
     result = StepResult("validate", shard)
     with resources.state.read() as connection:
         found = sellers.workable(connection, seller_ids=seller_ids) if seller_ids else []
@@ -72,30 +71,26 @@ async def validate(resources: Resources, run: Run, shard: int, seller_ids: list[
     if run.dry_run:
         result.orders = sum(len(numbers) for numbers in changed.values())
         return result
-    async with resources.clients(run) as clients:
 
-        async def work(seller: Seller) -> None:
-            numbers = changed.get(seller.seller_id, [])
-            for start in range(0, len(numbers), ORDERS_PER_TRANSACTION):
-                _evaluate_all(
-                    resources, seller.seller_id, numbers[start : start + ORDERS_PER_TRANSACTION], result
-                )
-            with resources.state.read() as connection:
-                waiting = findings.to_report(connection, [seller.seller_id])
-            if waiting:
-                reporter = _Reporter(resources, await clients.client(seller), result)
-                await run_per_order(
-                    seller.seller_id,
-                    waiting[seller.seller_id],
-                    result,
-                    reporter.report,
-                    watch=partial(resources.state.leases.watch, "report", seller.seller_id),
-                )
+    async def work(seller: Seller, clients: Clients) -> None:
+        numbers = changed.get(seller.seller_id, [])
+        for start in range(0, len(numbers), ORDERS_PER_TRANSACTION):
+            _evaluate_all(
+                resources, seller.seller_id, numbers[start : start + ORDERS_PER_TRANSACTION], result
+            )
+        with resources.state.read() as connection:
+            waiting = findings.to_report(connection, [seller.seller_id])
+        if waiting:
+            reporter = _Reporter(resources, await clients.client(seller), result)
+            await run_per_order(
+                seller.seller_id,
+                waiting[seller.seller_id],
+                result,
+                reporter.report,
+                watch=partial(resources.state.leases.watch, "report", seller.seller_id),
+            )
 
-        try:
-            await run_per_seller(clients, found, result, work)
-        finally:
-            record_run(resources, run, result, started_at)
+    await run_per_seller(resources, run, result, found, work)
     return result
 
 
@@ -119,7 +114,7 @@ def _evaluate_all(resources: Resources, seller_id: str, numbers: Sequence[str], 
                 if stored is None:
                     continue
                 with connection.begin_nested():
-                    evaluate(connection, resources, ledger_orders[number], stored)
+                    evaluate_order(connection, resources, ledger_orders[number], stored)
             except UnreadableError as error:
                 result.orders_unread += 1
                 result.add_warning(seller_id, f"{error} The next extraction reads the order again.")
@@ -188,14 +183,12 @@ class _Reporter:
             self._write([f.but(intent_at=None) for f in pending])
             await self._confirm_missing(number)
         except RejectedError as error:
-            words = "; ".join(": ".join(filter(None, pair)) for pair in error.reasons) or str(error)
-            # FeedAMP's message may contain a customer field: it is stored, not logged.
             self._result.add_warning(
                 self._client.seller_id,
                 f"order {number}: FeedAMP refused the error report, so its findings are held; "
                 "`feedamp findings list` shows FeedAMP's message",
             )
-            self._write([f.but(state=HELD, intent_at=None, note=words) for f in pending])
+            self._write([f.but(state=HELD, intent_at=None, note=error.words) for f in pending])
         except UnclearError:
             if last_error is None:
                 raise
@@ -280,7 +273,7 @@ class _Reporter:
         with self._resources.state.read() as connection:
             stored = findings.of_order(connection, self._client.seller_id, number)
             order = ledger.read(connection, self._client.seller_id, number)
-        if order is None or not ledger.is_open(order) or order.is_missing(self._resources.state.now()):
+        if order is None or not order.is_open or order.is_missing(self._resources.state.now()):
             return []
         return [finding for finding in stored if finding.state == TO_REPORT]
 

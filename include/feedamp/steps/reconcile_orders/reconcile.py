@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from feedamp.api.clients import Clients
 from feedamp.resources import Resources
 from feedamp.run import Run, shards
 from feedamp.state import ledger, sellers
@@ -19,7 +20,6 @@ from feedamp.steps.reconcile_orders.seller_comparison import SellerComparison
 from feedamp.steps.reconcile_orders.warehouse_lookup import WarehouseReader, purchased_orders
 from feedamp.steps.runner import (
     StepResult,
-    record_run,
     run_per_seller,
 )
 
@@ -94,7 +94,6 @@ async def reconcile(
     Raises:
         BusyError: another process holds the warehouse.
     """
-    started_at = resources.state.now()
     result, table = StepResult("reconcile", shard), DifferenceTable()
     numbers = {}
     if seller_ids:
@@ -105,22 +104,20 @@ async def reconcile(
         result.orders = sum(map(len, numbers.values()))
         return result
     warehouse = WarehouseReader(resources.warehouse)
-    async with resources.clients(run) as clients:
 
-        async def work(seller: Seller) -> None:
-            client = await clients.client(seller)
-            comparison = SellerComparison(resources, run, client, warehouse, result, table, repair=repair)
-            await comparison.compare(numbers[seller.seller_id])
+    async def work(seller: Seller, clients: Clients) -> None:
+        client = await clients.client(seller)
+        comparison = SellerComparison(resources, run, client, warehouse, result, table, repair=repair)
+        await comparison.compare(numbers[seller.seller_id])
 
-        try:
-            await run_per_seller(clients, found, result, work)
-        finally:
-            result.orders = table.compared  # `SellerBatch` has counted the orders that it sent again
-            result.extra |= {
-                "differences": table.found.total(),
-                "repaired": table.repaired.total(),
-                "not_extracted_yet": table.not_extracted,
-            }
-            result.last_lines = table.lines()
-            record_run(resources, run, result, started_at)
+    def at_end() -> None:
+        result.orders = table.compared  # `SellerBatch` has counted the orders that it sent again
+        result.extra |= {
+            "differences": table.found.total(),
+            "repaired": table.repaired.total(),
+            "not_extracted_yet": table.not_extracted,
+        }
+        result.last_lines = table.lines()
+
+    await run_per_seller(resources, run, result, found, work, at_end=at_end)
     return result

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime
 
 from sqlalchemy.engine import Connection
 
 from feedamp.models import Order
 from feedamp.resources import Resources
+from feedamp.rules.follow_up import release
 from feedamp.rules.order import LedgerOrder
 from feedamp.rules.repair import Action, Repair
 from feedamp.run import Run
-from feedamp.state import leases, ledger, open_orders
-from feedamp.steps.process_fulfillments.evaluate import record_closed, release_reports
+from feedamp.state import findings, leases, ledger, open_orders
+from feedamp.steps.process_fulfillments.evaluate import record_closed
 
 
 def repair_ledger(
@@ -40,40 +41,21 @@ def repair_ledger(
         if remote_order is not None:
             record_closed(connection, ledger_order, remote_order.snapshot(), run_id=run.run_id, now=now)
         return True
-    ledger.change(
-        connection, ledger_order, **_changes(ledger_order, remote_order, repair), next_try_at=now, attempts=0
-    )
+    ledger.save(connection, ledger_order, _repaired(ledger_order, remote_order, repair, now=now))
     open_orders.invalidate_validation(connection, *ledger_order.key)
     if repair.action is Action.REOPEN:
-        release_reports(connection, ledger_order, now=now)
+        released = release(findings.of_order(connection, *ledger_order.key))
+        findings.write(connection, released, now=now)
     return True
 
 
-def _changes(ledger_order: LedgerOrder, remote_order: Order | None, repair: Repair) -> dict[str, Any]:
-    state = remote_order.marketplace_state if remote_order is not None else ledger_order.accepted_state
+def _repaired(
+    ledger_order: LedgerOrder, remote_order: Order | None, repair: Repair, *, now: datetime
+) -> LedgerOrder:
+    state = remote_order.marketplace_state if remote_order is not None else None
     if repair.action is Action.ADOPT:
-        is_settled = ledger_order.phase == "settled" or (
-            ledger_order.desired_state == state and not ledger_order.conflicting_state
-        )
-        if not is_settled:
-            return {"accepted_state": state}
-        return {"phase": "settled", "accepted_state": state, "desired_state": state, "reason": None}
+        return ledger_order.adopted(state, now=now)
     if repair.action is Action.REOPEN:
-        return {
-            "phase": "settled",
-            "accepted_state": state,
-            "desired_state": state,
-            "placed_at": ledger_order.placed_at or ledger_order.first_put_at or ledger_order.taken_at,
-            "closed_at": None,
-            "reason": "reopened: FeedAMP shows it open",
-        }
+        return ledger_order.reopened(state, now=now)
     # Send the state that FeedAMP had accepted and lost. A state that only `close` had set is not sent (`decide_repair`).
-    desired_state = ledger_order.accepted_state
-    reason = "FeedAMP has lost it" if remote_order is None else f"FeedAMP shows {state} again"
-    return {
-        "phase": "to_place",
-        "accepted_state": state,
-        "desired_state": desired_state,
-        "closed_at": None,
-        "reason": reason,
-    }
+    return ledger_order.sent_again(state, now=now)

@@ -25,7 +25,7 @@ from feedamp.rules.comparison import (
     ledger_side,
     may_be_an_update,
 )
-from feedamp.rules.order import LedgerOrder
+from feedamp.rules.order import LedgerOrder, Phase
 from feedamp.rules.repair import (
     AGREE,
     SENDING,
@@ -338,7 +338,7 @@ class SellerComparison:
             with self._resources.state.begin() as connection:
                 current = ledger.read_many(connection, self._seller_id, numbers)
                 for case in cases:
-                    if current[case.number].phase in ("settled", "closed"):
+                    if current[case.number].phase in (Phase.SETTLED, Phase.CLOSED):
                         late = [d for d in case.differences if not is_mended(d, ledger_follows=False)]
                         repaired = [d for d in late if is_mended(d, ledger_follows=True)]
                         self._record(connection, case, repaired, repaired)

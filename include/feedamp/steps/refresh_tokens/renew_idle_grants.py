@@ -6,6 +6,7 @@ import logging
 from datetime import timedelta
 from typing import Any
 
+from feedamp.api.clients import Clients
 from feedamp.errors import ConfigurationError
 from feedamp.resources import Resources
 from feedamp.run import Run, shards
@@ -13,7 +14,6 @@ from feedamp.state import grants, sellers
 from feedamp.state.sellers import NEEDS_AUTHORIZATION, SET_ASIDE, Seller
 from feedamp.steps.runner import (
     StepResult,
-    record_run,
     run_per_seller,
 )
 
@@ -59,19 +59,14 @@ async def refresh(resources: Resources, run: Run, shard: int, seller_ids: list[s
 
     Safe to repeat: a lease lets only one process at a time refresh a seller's grant.
     """
-    started_at = resources.state.now()
     result = StepResult("refresh", shard)
     with resources.state.read() as connection:
         found = sellers.find(connection, seller_ids) if seller_ids else []
-    async with resources.clients(run) as clients:
 
-        async def work(seller: Seller) -> None:
-            tokens = await clients.tokens(seller.conn_id)
-            await tokens.renew(seller.seller_id)
-            result.orders += 1
+    async def work(seller: Seller, clients: Clients) -> None:
+        tokens = await clients.tokens(seller.conn_id)
+        await tokens.renew(seller.seller_id)
+        result.orders += 1
 
-        try:
-            await run_per_seller(clients, found, result, work, refusal_is_failure=False)
-        finally:
-            record_run(resources, run, result, started_at)
+    await run_per_seller(resources, run, result, found, work, refusal_is_failure=False)
     return result
