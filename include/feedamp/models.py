@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -166,6 +166,13 @@ class Order(Struct, frozen=True):
             fulfillments=self.fulfillments or (),
             errors=self.errors,
         )
+
+
+class ReadOrder(NamedTuple):
+    """An order, and when the request that returned it was sent (UTC): it shows every change made before that."""
+
+    order: Order
+    read_at: datetime
 
 
 class ErrorReport(Struct, frozen=True):

@@ -6,7 +6,7 @@ import pytest
 from scripted import answer
 from wire import S1, speaking, wired
 
-from feedamp.api.orders_by_number import QUERY_BYTES, fetch_complete, read_by_number
+from feedamp.api.orders_by_number import QUERY_BYTES, fetch_again, fetch_complete, read_by_number
 from feedamp.api.pages import Filters, UnreadableOrder
 from feedamp.errors import RejectedError
 
@@ -216,20 +216,22 @@ async def test_an_order_with_unreadable_fulfillments_is_unread_after_one_more_re
     bare, broken = {"mp_order_number": "M-1"}, answer({"fulfillments": 7})
     async with speaking(answer({"orders": [bare]}), broken, answer(bare), broken) as (client, script):
         page = await client.list_orders(Filters())
-        assert await fetch_complete(client, page.items[0]) == UnreadableOrder("M-1", "fulfillments")
+        assert await fetch_complete(client, page.items[0], page.read_at) == UnreadableOrder(
+            "M-1", "fulfillments"
+        )
     assert len(script.requests) == 5
 
 
 async def test_an_order_read_again_carries_the_moment_of_that_request():
     async with speaking(answer({"orders": [{**M1, "status": 7}]}), answer(M1)) as (client, _):
         page = await client.list_orders(Filters())
-        _, read_at = await fetch_complete(client, page.items[0])
+        _, read_at = await fetch_complete(client, page.items[0], page.read_at)
     assert read_at > page.read_at
 
 
 async def test_an_unreadable_order_without_a_number_cannot_be_read_again():
     async with speaking(answer({})) as (client, script):
-        assert await fetch_complete(client, UnreadableOrder(None, "order")) == UnreadableOrder(None, "order")
+        assert await fetch_again(client, UnreadableOrder(None, "order")) == UnreadableOrder(None, "order")
     assert script.requests == []
 
 

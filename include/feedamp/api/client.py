@@ -43,6 +43,7 @@ from feedamp.models import (
     ErrorReport,
     LineFulfillment,
     Order,
+    ReadOrder,
 )
 from feedamp.rules.cancelling import STILL_FRESH_S, is_fresh
 
@@ -146,7 +147,7 @@ class FeedAmpClient:
             items is None,
         )
 
-    async def get_order(self, mp_order_number: str) -> tuple[Order, datetime]:
+    async def get_order(self, mp_order_number: str) -> ReadOrder:
         """One order (contract 3.2) and when the request was sent.
 
         Raises:
@@ -157,7 +158,7 @@ class FeedAmpClient:
         order = read_order(reply.value, self.counts.coercions)
         if order.mp_order_number != mp_order_number:
             raise UnreadableError("FeedAMP answered with another order.", where="mp_order_number")
-        return order, reply.sent_at
+        return ReadOrder(order, reply.sent_at)
 
     async def get_fulfillments(
         self, mp_order_number: str

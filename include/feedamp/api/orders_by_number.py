@@ -13,7 +13,7 @@ from feedamp.api.client import FeedAmpClient
 from feedamp.api.pages import NOT_FOUND, Filters, UnreadableOrder
 from feedamp.api.pagination import OrderPages
 from feedamp.errors import NotFoundError, RejectedError, TransientError, UnclearError, UnreadableError
-from feedamp.models import Order
+from feedamp.models import Order, ReadOrder
 from feedamp.rules.units import count_units
 
 # At most so many numbers, and so many bytes of them, are in one request.
@@ -26,7 +26,7 @@ class ReadOrders:
     """The result of a read by number: each order with the time of its request, numbers that FeedAMP does not have,
     orders that cannot be read, and requests that failed."""
 
-    orders: list[tuple[Order, datetime]] = field(default_factory=list)
+    orders: list[ReadOrder] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unread: list[UnreadableOrder] = field(default_factory=list)
     failed: list[TransientError] = field(default_factory=list)
@@ -62,30 +62,36 @@ def _contradicts_itself(order: Order) -> bool:
 
 
 async def fetch_complete(
-    client: FeedAmpClient, item: Order | UnreadableOrder
-) -> tuple[Order, datetime | None] | UnreadableOrder:
+    client: FeedAmpClient, item: Order | UnreadableOrder, listed_at: datetime
+) -> ReadOrder | UnreadableOrder:
     """A page's item as a complete order; an unreadable order is requested again by its number (promise 12).
 
-    Returns:
-        The order and when it was requested (None: with the page), or the item if it stays unreadable.
+    `listed_at` is when the page was requested. Returns the item if it stays unreadable.
     """
-    read_at = None
-    number = item.mp_order_number
+    if isinstance(item, UnreadableOrder):
+        return await fetch_again(client, item)
     try:
-        if isinstance(item, UnreadableOrder):
-            if number is None:
-                return item
-            item, read_at = await client.get_order(number)
-        return await with_fulfillments(client, item), read_at
+        return ReadOrder(await with_fulfillments(client, item), listed_at)
     except UnreadableError as error:
-        if isinstance(item, Order) and read_at is None:
-            return await fetch_complete(client, UnreadableOrder(number, error.where))
-        return UnreadableOrder(number, error.where)
+        return await fetch_again(client, UnreadableOrder(item.mp_order_number, error.where))
     except NotFoundError:
-        return UnreadableOrder(number, NOT_FOUND)
+        return UnreadableOrder(item.mp_order_number, NOT_FOUND)
 
 
-async def read_alone(client: FeedAmpClient, number: str) -> tuple[Order, datetime] | UnreadableOrder:
+async def fetch_again(client: FeedAmpClient, item: UnreadableOrder) -> ReadOrder | UnreadableOrder:
+    """The complete order, requested by its number; unreadable if FeedAMP does not have it either."""
+    if item.mp_order_number is None:
+        return item
+    try:
+        order, read_at = await client.get_order(item.mp_order_number)
+        return ReadOrder(await with_fulfillments(client, order), read_at)
+    except UnreadableError as error:
+        return UnreadableOrder(item.mp_order_number, error.where)
+    except NotFoundError:
+        return UnreadableOrder(item.mp_order_number, NOT_FOUND)
+
+
+async def read_alone(client: FeedAmpClient, number: str) -> ReadOrder | UnreadableOrder:
     """One order from GET /orders/{n}, complete with its fulfillments, and when it was requested; or why it is unreadable.
 
     Raises:
@@ -95,8 +101,7 @@ async def read_alone(client: FeedAmpClient, number: str) -> tuple[Order, datetim
         order, read_at = await client.get_order(number)
     except UnreadableError as error:
         return UnreadableOrder(number, error.where)
-    read = await fetch_complete(client, order)
-    return read if isinstance(read, UnreadableOrder) else (read[0], read[1] or read_at)
+    return await fetch_complete(client, order, read_at)
 
 
 async def read_by_number(client: FeedAmpClient, numbers: Sequence[str]) -> ReadOrders:
@@ -133,14 +138,14 @@ async def _add_complete(
 ) -> None:
     """Adds the complete order, read with the item at `read_at` unless it had to be requested again; or why it cannot be."""
     try:
-        read = await fetch_complete(client, item)
+        read = await fetch_complete(client, item, read_at)
     except UnclearError as error:
         result.failed.append(error)  # only this order fails
         return
     if isinstance(read, UnreadableOrder):
         result.unread.append(read)
     else:
-        result.orders.append((read[0], read[1] or read_at))
+        result.orders.append(read)
 
 
 async def _read_chunk(client: FeedAmpClient, chunk: list[str], result: ReadOrders, found: set[str]) -> None:

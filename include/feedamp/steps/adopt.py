@@ -29,7 +29,7 @@ from feedamp.api.pages import (
 from feedamp.api.pagination import OrderPages
 from feedamp.errors import IncompleteError, TransientError, UnclearError
 from feedamp.lake.flatten import order_rows
-from feedamp.models import Order
+from feedamp.models import ReadOrder
 from feedamp.resources import Resources
 from feedamp.rules.adoption import adopt as adopt_order
 from feedamp.rules.order import Phase
@@ -46,7 +46,6 @@ from feedamp.steps.runner import (
 FIRST_NAMED = 5
 ORDERS_PER_BATCH = 200  # in memory for each seller that is read at the same time
 COUNTED = ("adopted", "closed_before", "known", "not_adoptable")
-Read = tuple[Order, datetime]
 
 
 async def adopt(resources: Resources, run: Run, seller_ids: list[str], *, since: datetime) -> StepResult:
@@ -105,7 +104,7 @@ class _Adopter:
         self._result = result
         self._batches = batches
         self._seen = seen
-        self._waiting: list[Read] = []
+        self._waiting: list[ReadOrder] = []
         self._client = client
         self._seller_id = client.seller_id
         self._first_skipped: dict[str, list[str]] = {}  # reason -> the first order numbers
@@ -127,14 +126,14 @@ class _Adopter:
             reason = f"{len(failed)} orders: {failed[0]}" if failed else pages.missing
             raise IncompleteError(f"not all orders could be read: {reason}; run `feedamp adopt` again")
 
-    async def _new_orders(self, page: OrderPage, failed: list[TransientError]) -> list[Read]:
+    async def _new_orders(self, page: OrderPage, failed: list[TransientError]) -> list[ReadOrder]:
         """The orders of a page that were not on an earlier page; errors of single orders are added to `failed`."""
-        orders: list[Read] = []
+        orders: list[ReadOrder] = []
         for item in page.items:
             if item.mp_order_number is not None and self._was_seen(item.mp_order_number):
                 continue
             try:
-                read = await fetch_complete(self._client, item)
+                read = await fetch_complete(self._client, item, page.read_at)
             except UnclearError as error:
                 failed.append(error)
                 if len(failed) >= FAILURES_THAT_END_A_SELLER:
@@ -144,8 +143,8 @@ class _Adopter:
                 self._result.orders_unread += 1
                 self._record_skipped(f"cannot be read: {read.where}", read.mp_order_number or "(no number)")
                 continue
-            self._mark_seen(read[0].mp_order_number)
-            orders.append((read[0], read[1] or page.read_at))
+            self._mark_seen(read.order.mp_order_number)
+            orders.append(read)
         return orders
 
     def finish(self) -> None:
@@ -170,7 +169,7 @@ class _Adopter:
         for name, added in counts.items():
             self._result.extra[name] += added
 
-    def _publish(self, orders: list[Read]) -> None:
+    def _publish(self, orders: list[ReadOrder]) -> None:
         writer = self._resources.lake_writer(self._run, "adopt", next(self._batches))
         for order, read_at in orders:
             writer.append_all(order_rows(self._seller_id, order, read_at=read_at))
@@ -179,7 +178,7 @@ class _Adopter:
             manifests.announce(connection, writer.manifest_path, now=now)
         writer.publish(created_at=now, dag_id=self._run.dag_id, run_id=self._run.run_id)
 
-    def _write_ledger(self, connection: Connection, orders: list[Read]) -> Counter[str]:
+    def _write_ledger(self, connection: Connection, orders: list[ReadOrder]) -> Counter[str]:
         """Writes ledger rows and snapshots in the caller's transaction; returns how many orders of each kind."""
         counts: Counter[str] = Counter()
         known = ledger.read_many(connection, self._seller_id, [order.mp_order_number for order, _ in orders])

@@ -12,7 +12,7 @@ from datetime import datetime
 from sqlalchemy.engine import Connection
 
 from feedamp.api.client import FeedAmpClient
-from feedamp.api.orders_by_number import fetch_complete, read_by_number
+from feedamp.api.orders_by_number import fetch_again, read_by_number
 from feedamp.api.pages import UnreadableOrder
 from feedamp.errors import FeedAmpError
 from feedamp.lake.flatten import order_rows
@@ -40,10 +40,10 @@ async def read_back(resources: Resources, client: FeedAmpClient, numbers: list[s
         for order, read_at in fresh.orders:
             state = ledger_orders[order.mp_order_number].accepted_state
             if order.marketplace_state not in (state, None):
-                read = await fetch_complete(client, UnreadableOrder(order.mp_order_number, None))
-                if isinstance(read, UnreadableOrder) or read[0].marketplace_state not in (state, None):
+                read = await fetch_again(client, UnreadableOrder(order.mp_order_number, None))
+                if isinstance(read, UnreadableOrder) or read.order.marketplace_state not in (state, None):
                     continue
-                order, read_at = read[0], read[1] or read_at
+                order, read_at = read
             current.append((order, read_at))
     except FeedAmpError as error:
         log.info(

@@ -14,11 +14,11 @@ from feedamp.api.client import FeedAmpClient
 from feedamp.api.clients import Clients
 from feedamp.api.decoding import read_order
 from feedamp.api.json_fields import Coercions
-from feedamp.api.orders_by_number import chunks_of_numbers, fetch_complete, read_by_number
+from feedamp.api.orders_by_number import chunks_of_numbers, fetch_again, read_by_number
 from feedamp.api.pages import UnreadableOrder
 from feedamp.errors import IncompleteError, MisfitError, UnreadableError
 from feedamp.lake.flatten import order_rows, placed_rows
-from feedamp.models import Order
+from feedamp.models import Order, ReadOrder
 from feedamp.resources import Resources
 from feedamp.rules.closing import closure_row
 from feedamp.rules.expected_rows import LedgerFact, placements_to_restore
@@ -380,23 +380,23 @@ class _Rereader:
 
     async def _confirmed(
         self, order: Order, read_at: datetime, known: LedgerOrder | None
-    ) -> tuple[Order, datetime] | None:
+    ) -> ReadOrder | None:
         """The order and when it was read; None if the ledger has it as closed but FeedAMP as open.
 
         Lists may lag, so an order that is closed in the ledger but open in a list is read alone.
         """
         if known is None or known.phase != Phase.CLOSED or order.marketplace_state not in _OPEN_STATES:
-            return order, read_at
-        read = await fetch_complete(self._client, UnreadableOrder(order.mp_order_number, None))
-        if isinstance(read, UnreadableOrder) or read[0].marketplace_state in _OPEN_STATES:
+            return ReadOrder(order, read_at)
+        read = await fetch_again(self._client, UnreadableOrder(order.mp_order_number, None))
+        if isinstance(read, UnreadableOrder) or read.order.marketplace_state in _OPEN_STATES:
             self._result.add_warning(
                 self._seller_id,
                 f"order {order.mp_order_number} is closed in the ledger but open at FeedAMP; reconcile it",
             )
             return None
-        return read[0], read[1] or read_at
+        return read
 
-    def _write(self, confirmed: Iterable[tuple[Order, datetime]], flagged: Flagged) -> None:
+    def _write(self, confirmed: Iterable[ReadOrder], flagged: Flagged) -> None:
         orders = list(confirmed)
         if not orders:
             return

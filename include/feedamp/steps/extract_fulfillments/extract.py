@@ -12,14 +12,14 @@ from typing import Any
 
 from feedamp.api.client import FeedAmpClient
 from feedamp.api.clients import Clients
-from feedamp.api.orders_by_number import chunks_of_numbers, fetch_complete, read_by_number
+from feedamp.api.orders_by_number import chunks_of_numbers, fetch_again, fetch_complete, read_by_number
 from feedamp.api.page_drift import READS_AGAIN, PageDrift
 from feedamp.api.pages import Filters, UnreadableOrder
 from feedamp.api.pagination import OrderPages
 from feedamp.errors import IncompleteError, MisfitError, TransientError, UnclearError
 from feedamp.lake.flatten import order_rows
 from feedamp.lake.manifest import SellerProgress
-from feedamp.models import Order
+from feedamp.models import Order, ReadOrder
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import Troubles
 from feedamp.rules.order import AWAITING_SHIPMENT, PENDING
@@ -150,13 +150,13 @@ class _SellerReader:
                 failed += fresh.failed
                 self._mark_missing(seller, fresh.missing, asked_at)
                 for unreadable in fresh.unread:
-                    self._store(seller, unreadable, started_at)
+                    self._store(seller, unreadable)
                 stale = self._possibly_stale(seller, fresh.orders)
                 for order, read_at in fresh.orders:
                     if order.mp_order_number in stale:
                         await self._read_alone(seller, client, order.mp_order_number)
                     else:
-                        self._store(seller, (order, read_at), read_at)
+                        self._store(seller, ReadOrder(order, read_at))
         except TransientError as error:
             self.error = error
         self._result.orders_unread += self._unreadable
@@ -193,7 +193,7 @@ class _SellerReader:
             with self._resources.state.read() as connection:
                 sellers.check_pause(connection, seller.seller_id)
             watch.check(page.orders)
-            stale = self._possibly_stale(seller, [(order, page.read_at) for order in page.orders])
+            stale = self._possibly_stale(seller, [ReadOrder(order, page.read_at) for order in page.orders])
             for item in _deduplicate(page.items):
                 number = item.mp_order_number or ""
                 watched.discard(number)
@@ -201,16 +201,16 @@ class _SellerReader:
                     if number in stale:
                         await self._read_alone(seller, client, number)
                         continue
-                    complete = await fetch_complete(client, item)
+                    complete = await fetch_complete(client, item, page.read_at)
                 except UnclearError as error:
                     # Only this order fails. The rest of the page is read, but the watermark will not move.
                     failed.append(error)
                     if len(failed) >= FAILURES_THAT_END_A_SELLER:
                         raise
                     continue
-                self._store(seller, complete, page.read_at)
+                self._store(seller, complete)
 
-    def _possibly_stale(self, seller: Seller, read: Sequence[tuple[Order, datetime]]) -> set[str]:
+    def _possibly_stale(self, seller: Seller, read: Sequence[ReadOrder]) -> set[str]:
         """Orders that a list shows as open although this installation closed them shortly before it was requested.
 
         Lists may lag. No later list would contain the order, since its seller has not changed it.
@@ -225,12 +225,12 @@ class _SellerReader:
 
     async def _read_alone(self, seller: Seller, client: FeedAmpClient, number: str) -> None:
         """Reads and stores an order alone; if that answer is stale as well, the next extraction reads it."""
-        read = await fetch_complete(client, UnreadableOrder(number, None))
-        if not isinstance(read, UnreadableOrder) and read[0].marketplace_state in OPEN_STATES:
+        read = await fetch_again(client, UnreadableOrder(number, None))
+        if not isinstance(read, UnreadableOrder) and read.order.marketplace_state in OPEN_STATES:
             with self._resources.state.begin() as connection:
                 ledger.read_back_later(connection, seller.seller_id, number, now=self._resources.state.now())
             return
-        self._store(seller, read, self._resources.state.now())
+        self._store(seller, read)
 
     def _mark_missing(self, seller: Seller, numbers: Sequence[str], asked_at: datetime) -> None:
         if not numbers:
@@ -240,9 +240,7 @@ class _SellerReader:
                 self._result.add_warning(seller.seller_id, missing_order(number))
                 ledger.mark_missing(connection, seller.seller_id, number, asked_at=asked_at)
 
-    def _store(
-        self, seller: Seller, read: tuple[Order, datetime | None] | UnreadableOrder, page_read_at: datetime
-    ) -> None:
+    def _store(self, seller: Seller, read: ReadOrder | UnreadableOrder) -> None:
         """Writes an order to the lake; counts an unreadable one and adds a warning that names it."""
         if isinstance(read, UnreadableOrder):
             self._result.add_warning(seller.seller_id, read.sentence)
@@ -250,10 +248,10 @@ class _SellerReader:
             return
         order, read_at = read
         try:
-            self._publisher.take(order_rows(seller.seller_id, order, read_at=read_at or page_read_at))
+            self._publisher.take(order_rows(seller.seller_id, order, read_at=read_at))
         except MisfitError as error:
             # Counts as unreadable: in a file, its rows would make those of other orders fail, too.
-            self._store(seller, UnreadableOrder(order.mp_order_number, error.message), page_read_at)
+            self._store(seller, UnreadableOrder(order.mp_order_number, error.message))
         else:
             self._result.orders += 1
 

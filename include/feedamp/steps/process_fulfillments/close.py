@@ -24,7 +24,7 @@ from feedamp.errors import (
     UnreadableError,
 )
 from feedamp.lake.flatten import order_rows
-from feedamp.models import COMPLETE, MarketplaceState, Order
+from feedamp.models import COMPLETE, MarketplaceState, Order, ReadOrder
 from feedamp.resources import Resources
 from feedamp.rules.closing import Close
 from feedamp.rules.failure_summary import counted
@@ -140,7 +140,7 @@ class _Closer:
             still_held = partial(lease.require, busy)
             return decided is not None and await self._put(decided[0], fresh, read_at, decided[1], still_held)
 
-    async def _read_alone(self, number: str) -> tuple[Order, datetime] | None:
+    async def _read_alone(self, number: str) -> ReadOrder | None:
         asked_at = self._resources.state.now()
         try:
             read = await read_alone(self._client, number)

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from feedamp.api.client import FeedAmpClient
-from feedamp.api.orders_by_number import chunks_of_numbers, fetch_complete, read_by_number
+from feedamp.api.orders_by_number import chunks_of_numbers, read_alone, read_by_number
 from feedamp.api.pages import Filters, UnreadableOrder
 from feedamp.api.pagination import OrderPages
 from feedamp.codec import content_hash
@@ -162,21 +162,17 @@ class SellerComparison:
         if case.remote_order is None or case.repair.action in (Action.AGREE, Action.CLOSE):
             return True
         try:
-            order, read_at = await self._client.get_order(case.number)
-            read = await fetch_complete(self._client, order)
+            read = await read_alone(self._client, case.number)
         except NotFoundError:
             case.remote_order, case.read_at = None, None
         except UnclearError as error:
             self._result.record_failure(self._seller_id, error)  # only this order is affected
             return False
-        except UnreadableError as error:
-            self._record_unreadable([UnreadableOrder(case.number, error.where)])
-            return False
         else:
             if isinstance(read, UnreadableOrder):
                 self._record_unreadable([read])
                 return False
-            case.remote_order, case.read_at = read[0], read[1] or read_at
+            case.remote_order, case.read_at = read
         differs = self._differs(case)
         case.repair = self._decide(case)
         return differs
