@@ -29,6 +29,7 @@ from feedamp.errors import (
     TransientError,
     UnclearError,
 )
+from feedamp.rules.grant_refusal import BlameClient, Mark, Retry, judge_answer
 from feedamp.rules.origin import not_confirmed, others
 from feedamp.state import State, grants, leases, sellers
 from feedamp.state.grants import Grant
@@ -344,16 +345,22 @@ class Tokens:
         """Records the refusal and raises the error for it; only returns if a newer grant is stored by now."""
         with self._state.begin() as connection:
             current = grants.read(connection, self._cipher, grant.seller_id)
-            if current is not None and current.generation != grant.generation:
-                return
+            verdict = judge_answer(
+                has_newer_tokens=current is not None and current.generation != grant.generation,
+                names_client=isinstance(error, ClientRefusedError),
+                is_orphaned=self._mark(grant) is GrantMark.ORPHANED,
+            )
             mark = GrantMark.REFUSED
-            if isinstance(error, ClientRefusedError):
-                grants.withdraw_refusals(connection, self.conn_id, self._run_key)
-            elif self._mark(grant) is GrantMark.ORPHANED:
-                if grants.mark_lost(connection, grant, run_key=self._run_key, now=self._state.now()):
-                    mark = GrantMark.LOST
-            else:
-                grants.note_refusal(connection, grant, run_key=self._run_key, now=self._state.now())
+            match verdict:
+                case Retry():
+                    return
+                case BlameClient():
+                    grants.withdraw_refusals(connection, self.conn_id, self._run_key)
+                case Mark(is_lost=True):
+                    if grants.mark_lost(connection, grant, run_key=self._run_key, now=self._state.now()):
+                        mark = GrantMark.LOST
+                case Mark():
+                    grants.note_refusal(connection, grant, run_key=self._run_key, now=self._state.now())
         self._marks[grant.seller_id] = (mark, grant.generation)
         # Raised outside the transaction, which would otherwise be rolled back.
         if isinstance(error, ClientRefusedError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from feedamp.rules.grant_refusal import blames_client
+from feedamp.rules.grant_refusal import BlameClient, judge_run
 from feedamp.run import Run
 from feedamp.state import State, grants
 from feedamp.steps.runner import warn_of_refused
@@ -22,7 +22,8 @@ def decide_refusals(state: State, run: Run) -> list[str]:
     with state.begin() as connection:
         for conn_id, refused in grants.refused_in(connection, run.key, run.started_at).items():
             success = grants.last_success(connection, conn_id)
-            if blames_client(refused, last_success=success, run_started_at=run.started_at):
+            verdict = judge_run(refused, last_success=success, run_started_at=run.started_at)
+            if isinstance(verdict, BlameClient):
                 grants.unmark(connection, conn_id, run.key, since=run.started_at, now=state.now())
                 problems.append(
                     f"FeedAMP refused {len(refused)} sellers of connection {conn_id} and accepted none: client id or secret "
