@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from feedamp.tables import LAKE_TABLES, RECORDED_AT, SCHEMA, TABLES, Merge, Table
+from feedamp.tables import LAKE_TABLES, SCHEMA, TABLES, Merge, Table
 from feedamp.warehouse.views import COUNTED_ORDERS, VIEWS, View
 
 FILE = Path(__file__).parents[1] / "docs" / "data-dictionary.md"
@@ -29,8 +29,8 @@ has the same name. Key columns are marked **key** and never null; any other colu
 - **json**: JSON text; in `extra`, fields of the API that have no column.
 - **personal**: with option `pii = mask` a text becomes a pseudonym and JSON is left out, in lake and warehouse.
 
-The lake holds the same columns as Parquet, and one more: `{RECORDED_AT}`, the moment from which a row holds. It decides
-which of two rows with the same key is newer; in snapshot tables it is when the request was sent that showed the order.
+The lake holds the same columns as Parquet, also of rows that newer ones have replaced: `recorded_at` says which of two
+rows with the same key is newer.
 """
 
 _VIEWS_HEAD = f"""\

@@ -2,8 +2,7 @@
 
 Arrow schemas, DDL and the data dictionary in docs are generated from these declarations. Times are UTC with
 zone, money is DECIMAL(18,4) in major units of `currency`, and API fields without a column are in `extra` as
-JSON. `recorded_at` exists only in the lake: the time from which a row is valid. Of two rows with the same key the
-one with the later `recorded_at` wins (promise 4). In snapshot tables it is the time at which the request was sent.
+JSON. Of two rows with the same key the one with the later `recorded_at` wins (promise 4).
 """
 
 from __future__ import annotations
@@ -128,30 +127,33 @@ class Table:
 
     @property
     def lake_schema(self) -> pa.Schema:
-        """The Arrow schema of a lake file: the columns and `recorded_at`."""
-        fields = [pa.field(c.name, c.type.arrow, nullable=c.name not in self.key) for c in self.columns]
-        fields.append(pa.field(RECORDED_AT, Type.TIMESTAMP.arrow, nullable=False))
+        """The Arrow schema of a lake file."""
+        fields = [pa.field(c.name, c.type.arrow, nullable=c.name not in self._required) for c in self.columns]
         return pa.schema(fields, metadata={"feedamp_table": self.name, "feedamp_writer": str(WRITER_VERSION)})
 
     def misfit(self, row: Mapping[str, Any]) -> str | None:
-        """Why a row with `recorded_at` cannot be written to a lake file, naming the column but no value; None if it can.
+        """Why a row cannot be written to a lake file, naming the column but no value; None if it can.
 
         Call it where the row is made: a row that fails when the file is written fails the whole file.
         """
-        types = self._lake_types
+        types = self._types
         for name, value in row.items():
             if name not in types:
                 return f"{self.name} has no column {name}"
             if value is not None and not types[name].fits(value):
                 return f"{self.name}.{name} cannot hold this {type(value).__name__} as {types[name].value}"
-        for name in (*self.key, RECORDED_AT):
+        for name in self._required:
             if row.get(name) is None:
                 return f"{self.name}.{name} is empty"
         return None
 
+    @property
+    def _required(self) -> tuple[str, ...]:
+        return (*self.key, RECORDED_AT)
+
     @cached_property
-    def _lake_types(self) -> dict[str, Type]:
-        return {**{column.name: column.type for column in self.columns}, RECORDED_AT: Type.TIMESTAMP}
+    def _types(self) -> dict[str, Type]:
+        return {column.name: column.type for column in self.columns}
 
 
 def _text(name: str, meaning: str, *, personal: bool = False) -> Column:
@@ -174,6 +176,11 @@ STATE = _text(
 )
 RUN = _text("run_id", "The Airflow run that wrote the row.")
 EXTRA = Column("extra", Type.JSON, "Fields of the API that have no column, as one JSON object.")
+RECORDED = _time(
+    RECORDED_AT,
+    "From when the row is valid; of two rows with one key the later one counts. In snapshot tables, when the request "
+    "was sent that returned the order, or that placed it.",
+)
 
 _ADDRESS = tuple(
     _text(f"shipping_address_{name}", meaning, personal=personal)
@@ -248,6 +255,7 @@ ORDERS = Table(
         _time("earliest_delivery_date", "The order must not be delivered before this time."),
         _time("latest_delivery_date", "The order must be delivered by this time."),
         Column(EXTRA.name, EXTRA.type, EXTRA.meaning, personal=True),
+        RECORDED,
     ),
     Merge.SNAPSHOT,
 )
@@ -269,6 +277,7 @@ ORDER_LINES = Table(
         _count("units_cancelled", "Units cancelled by the seller."),
         _count("units_pending", "Units still open, never below 0."),
         Column(EXTRA.name, EXTRA.type, EXTRA.meaning, personal=True),
+        RECORDED,
     ),
     Merge.SNAPSHOT,
 )
@@ -291,6 +300,7 @@ SHIPMENTS = Table(
         _text("tracking_check", "valid, invalid or unverified: the number checked against the carrier."),
         Column("shipped_date", Type.DATE, "Day of shipping, without time zone."),
         _text("tracking_url", "Where the parcel can be followed."),
+        RECORDED,
     ),
     Merge.SNAPSHOT,
 )
@@ -306,6 +316,7 @@ CANCELLATIONS = Table(
         _count("cancellation_index", "Position within the line, from 0."),
         _count("quantity", "Units cancelled; null if FeedAMP did not send a whole number."),
         _text("reason", "The reason, as FeedAMP sent it."),
+        RECORDED,
     ),
     Merge.SNAPSHOT,
 )
@@ -322,6 +333,7 @@ PLACEMENTS = Table(
         _text("source", "Inbox file that delivered the order in this state."),
         _count("source_row", "Row in that file."),
         RUN,
+        RECORDED,
     ),
     Merge.LATEST,
 )
@@ -352,6 +364,7 @@ REJECTED_ORDERS = Table(
         ),
         _time("dismissed_at", "When the reject was dismissed as needing no action; null until then."),
         _text("dismiss_reason", "Why no action is required."),
+        RECORDED,
     ),
     Merge.LATEST,
 )
@@ -373,6 +386,7 @@ FINDINGS = Table(
         _time("found_at", "When it was first seen."),
         _time("reported_at", "When FeedAMP accepted the report."),
         _time("resolved_at", "When it was resolved or waived."),
+        RECORDED,
     ),
     Merge.LATEST,
 )
@@ -389,6 +403,7 @@ CLOSURES = Table(
         _count("units_cancelled", "Units cancelled in that snapshot."),
         _time("closed_at", "When the accepted PUT was sent."),
         RUN,
+        RECORDED,
     ),
     Merge.LATEST,
 )
@@ -408,6 +423,7 @@ RECONCILIATIONS = Table(
         _text("feedamp_value", "The value at FeedAMP."),
         _text("warehouse_value", "The value in the warehouse."),
         _time("repaired_at", "When it was repaired; null while the difference remains."),
+        RECORDED,
     ),
     Merge.LATEST,
 )
@@ -430,6 +446,7 @@ RUNS = Table(
         _count("orders", "Orders (intake: rows) handled."),
         _count("orders_unread", "Orders that could not be read, not even one at a time."),
         Column("complete", Type.BOOLEAN, "Everything was read or done; false means something is missing."),
+        RECORDED,
     ),
     Merge.LATEST,
 )
@@ -460,6 +477,7 @@ SNAPSHOTS = Table(
         NUMBER,
         _text("snapshot_hash", "Hash of the snapshot."),
         Column("snapshot", Type.JSON, "The snapshot."),
+        RECORDED,
     ),
     Merge.SNAPSHOT,
 )

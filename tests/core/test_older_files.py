@@ -11,7 +11,7 @@ import pytest
 
 from feedamp.errors import ConfigurationError
 from feedamp.lake.schema_evolution import as_declared, value_in_extra
-from feedamp.tables import RECORDED_AT, Column, Merge, Table, Type
+from feedamp.tables import RECORDED, RECORDED_AT, Column, Merge, Table, Type
 from feedamp.warehouse.structure import wide_enough
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -57,6 +57,7 @@ def test_a_file_that_has_the_column_is_taken_at_its_word() -> None:
             Column("k", Type.TEXT, ""),
             Column("f", Type.TEXT, "", from_extra="f"),
             Column("extra", Type.JSON, ""),
+            RECORDED,
         ),
         Merge.LATEST,
     )

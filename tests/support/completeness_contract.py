@@ -39,7 +39,7 @@ Rows = dict[str, list[tuple[Any, ...]]]
 
 def lasting(table: str) -> list[str]:
     """Columns that a repair must bring back: not who wrote a row, when it was read, and a moment nothing knows."""
-    passing = {"run_id", "extracted_at", *(("placed_at",) if table == "placements" else ())}
+    passing = {"run_id", "extracted_at", "recorded_at", *(("placed_at",) if table == "placements" else ())}
     return [name for name in TABLES[table].names if name not in passing]
 
 

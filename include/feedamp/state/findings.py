@@ -15,7 +15,7 @@ from feedamp.rules.finding import TO_REPORT, StoredFinding
 from feedamp.state import outbox
 from feedamp.state.schema import findings
 from feedamp.state.upsert import upsert
-from feedamp.tables import FINDINGS
+from feedamp.tables import FINDINGS, RECORDED_AT
 
 
 def of_order(connection: Connection, seller_id: str, mp_order_number: str) -> list[StoredFinding]:
@@ -75,6 +75,6 @@ def write(connection: Connection, changed: Iterable[StoredFinding], *, now: date
     outbox.put(
         connection,
         FINDINGS.name,
-        [{name: getattr(finding, name) for name in FINDINGS.names} for finding in items],
+        [{n: getattr(f, n) for n in FINDINGS.names if n != RECORDED_AT} for f in items],
         recorded_at=now,
     )

@@ -21,7 +21,7 @@ from sqlalchemy.engine import Connection
 from feedamp.state import outbox
 from feedamp.state.schema import rejected_orders
 from feedamp.state.upsert import upsert
-from feedamp.tables import REJECTED_ORDERS
+from feedamp.tables import RECORDED_AT, REJECTED_ORDERS
 
 INBOX = "inbox"
 FEEDAMP = "feedamp"
@@ -233,5 +233,5 @@ def _read(connection: Connection, query: sa.Select[tuple[object, ...]]) -> list[
 
 
 def _row(rejected: Rejected, reasons: str) -> dict[str, object]:
-    row = {name: getattr(rejected, name) for name in REJECTED_ORDERS.names}
+    row = {name: getattr(rejected, name) for name in REJECTED_ORDERS.names if name != RECORDED_AT}
     return {**row, "reasons": reasons}

@@ -52,7 +52,7 @@ def _merge_latest(engine: Engine, table: Table, files: LakeFiles) -> None:
     """For each key, keeps the row recorded last, among the manifest's rows and the rows already loaded."""
     newer = _scratch(engine, table, ", row_key VARCHAR")
     key = ", ".join(table.key)
-    columns = f"{_columns(table)}, {RECORDED_AT}"
+    columns = _columns(table)
     if moment := _DECIDED_AT.get(table.name):
         known, known_at = (
             f"{SCHEMA}.{table.name} known ON {_same(table.key, 'known', 'incoming')}",
@@ -66,7 +66,7 @@ def _merge_latest(engine: Engine, table: Table, files: LakeFiles) -> None:
         known_at = "known.known_at"
     engine.execute(
         f"""INSERT INTO {newer} ({columns}, row_key)
-        SELECT {_columns(table, "incoming.")}, incoming.{RECORDED_AT}, incoming.row_key FROM (
+        SELECT {_columns(table, "incoming.")}, incoming.row_key FROM (
             SELECT {columns}, concat_ws(chr(31), {key}) AS row_key,
                    row_number() OVER (PARTITION BY {key} ORDER BY {RECORDED_AT} DESC) AS place
             FROM {_staged(engine, table, files)}
@@ -91,10 +91,10 @@ def _merge_snapshots(engine: Engine, tables: Mapping[str, Table], files: LakeFil
     """Replaces an order and all its children by a newer snapshot; a row that `place` wrote replaces nothing."""
     orders = tables[ORDERS.name]
     newer = _scratch(engine, orders)
-    columns = f"{_columns(orders)}, {RECORDED_AT}"
+    columns = _columns(orders)
     engine.execute(
         f"""INSERT INTO {newer} ({columns})
-        SELECT {_columns(orders, "incoming.")}, incoming.{RECORDED_AT} FROM (
+        SELECT {_columns(orders, "incoming.")} FROM (
             SELECT {columns},
                    row_number() OVER (
                        PARTITION BY {_ORDER}
@@ -189,10 +189,10 @@ def _replace(engine: Engine, table: Table, newer: str, key: tuple[str, ...]) -> 
 
 
 def _scratch(engine: Engine, table: Table, more: str = "") -> str:
-    """An empty temporary table with the columns of a table and `recorded_at`."""
+    """An empty temporary table with the columns of a table."""
     name = f"{_NEWER}_{table.name}"
     columns = ", ".join(f"{column.name} {engine.types[column.type]}" for column in table.columns)
-    engine.scratch(name, f"{columns}, {RECORDED_AT} TIMESTAMP WITH TIME ZONE{more}")
+    engine.scratch(name, f"{columns}{more}")
     return name
 
 

@@ -11,7 +11,6 @@ from feedamp.tables import (
     CANCELLATIONS,
     ORDER_LINES,
     ORDERS,
-    RECORDED_AT,
     SCHEMA,
     SHIPMENTS,
     Column,
@@ -32,7 +31,7 @@ def absent(engine: Engine, table: Table, rows: Sequence[Row]) -> list[Row]:
         return []
     columns = tuple(column for column in table.columns if column.name in rows[0])
     part = Table(f"{table.name}_expected", "", (), (_PLACE, *columns), table.merge)
-    schema = part.lake_schema.remove(part.lake_schema.get_field_index(RECORDED_AT))
+    schema = part.lake_schema
     batch = pa.RecordBatch.from_pylist(
         [{**row, _PLACE.name: place} for place, row in enumerate(rows)], schema=schema
     )

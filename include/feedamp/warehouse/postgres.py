@@ -15,7 +15,7 @@ from adbc_driver_manager import dbapi
 
 from feedamp.errors import BusyError, IncompleteError, StoreAwayError
 from feedamp.lake.store import Lake
-from feedamp.tables import CHILDREN, RECORDED_AT, TABLES, Row, Table, Type
+from feedamp.tables import CHILDREN, TABLES, Row, Table, Type
 from feedamp.warehouse.engine import META, in_transaction
 from feedamp.warehouse.postgres_address import PostgresAddress, safe_error
 from feedamp.warehouse.session import Session
@@ -233,10 +233,7 @@ class PostgresEngine:
 
     def stage(self, name: str, table: Table, reader: pa.RecordBatchReader) -> None:
         """Copies the rows into a temporary table, a batch at a time."""
-        columns = [f"{column.name} {_TYPES[column.type]}" for column in table.columns]
-        if RECORDED_AT in reader.schema.names:
-            columns.append(f"{RECORDED_AT} {_TYPES[Type.TIMESTAMP]}")
-        self.scratch(name, ", ".join(columns))
+        self.scratch(name, ", ".join(f"{column.name} {_TYPES[column.type]}" for column in table.columns))
         given = 0
 
         def counted() -> Iterator[pa.RecordBatch]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from feedamp.errors import ConfigurationError
 from feedamp.lake.schema_evolution import value_in_extra
-from feedamp.tables import EXTRA, RECORDED_AT, SCHEMA, Column, Row, Table
+from feedamp.tables import EXTRA, SCHEMA, Column, Row, Table
 from feedamp.warehouse.engine import META, Engine
 from feedamp.warehouse.views import View
 
@@ -164,7 +164,7 @@ def _fill_from_extra(engine: Engine, table: Table, columns: tuple[Column, ...]) 
         (*(c for c in table.columns if c.name in table.key), *columns),
         table.merge,
     )
-    schema = part.lake_schema.remove(part.lake_schema.get_field_index(RECORDED_AT))
+    schema = part.lake_schema
     after: list[object] = []
     while True:
         places = ", ".join(f"${place}" for place in range(1, len(after) + 1))
