@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from feedamp.tables import LAKE_TABLES, SCHEMA, TABLES, Merge, Table
+from feedamp.tables import CHILDREN, LAKE_TABLES, SCHEMA, TABLES, Merge, Table
 from feedamp.warehouse.views import COUNTED_ORDERS, VIEWS, View
 
 FILE = Path(__file__).parents[1] / "docs" / "data-dictionary.md"
@@ -57,14 +57,18 @@ def render() -> str:
 
 def _table(table: Table) -> Iterator[str]:
     where = f"{SCHEMA}.{table.name}" if table.name in TABLES else f"{table.name} (lake only)"
-    yield from (f"## {where}", "", table.meaning, _MERGE[table.merge], "")
+    rank = ", ".join(f"`{name}`" for name in table.rank)
+    order = "" if table in CHILDREN else f" Of two rows with one key, the greater by {rank} counts."
+    yield from (f"## {where}", "", table.meaning, f"{_MERGE[table.merge]}{order}", "")
     yield from ("| column | type | meaning |", "|---|---|---|")
-    for column in table.columns:
+    for column in table.lake_columns:
         marks = [column.type.value]
         if column.name in table.key:
             marks.append("**key**")
         if column.personal:
             marks.append("personal")
+        if column in table.lake_only:
+            marks.append("lake only")
         yield f"| `{column.name}` | {', '.join(marks)} | {column.meaning.replace('|', chr(92) + '|')} |"
     yield ""
 

@@ -22,6 +22,7 @@ from feedamp.errors import MisfitError
 SCHEMA = "feedamp"
 WRITER_VERSION = 1
 RECORDED_AT = "recorded_at"
+SNAPSHOT_HASH = "snapshot_hash"
 Row = dict[str, Any]
 Rows = dict[str, list[Row]]
 
@@ -112,13 +113,19 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """One table; `key` columns are never null."""
+    """One table; `key` columns are never null.
+
+    Of all rows with one key, the one that is greater in the columns of `rank` counts: the first column in which two rows
+    differ decides, and null is lowest.
+    """
 
     name: str
     meaning: str
     key: tuple[str, ...]
     columns: tuple[Column, ...]
     merge: Merge
+    rank: tuple[str, ...] = (RECORDED_AT,)
+    lake_only: tuple[Column, ...] = ()  # columns that the merge needs and the warehouse does not keep
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -126,9 +133,17 @@ class Table:
         return tuple(column.name for column in self.columns)
 
     @property
+    def lake_columns(self) -> tuple[Column, ...]:
+        """Columns of a lake file, in order."""
+        return (*self.columns, *self.lake_only)
+
+    @property
     def lake_schema(self) -> pa.Schema:
         """The Arrow schema of a lake file."""
-        fields = [pa.field(c.name, c.type.arrow, nullable=c.name not in self._required) for c in self.columns]
+        fields = [
+            pa.field(column.name, column.type.arrow, nullable=column.name not in self._required)
+            for column in self.lake_columns
+        ]
         return pa.schema(fields, metadata={"feedamp_table": self.name, "feedamp_writer": str(WRITER_VERSION)})
 
     def misfit(self, row: Mapping[str, Any]) -> str | None:
@@ -153,7 +168,7 @@ class Table:
 
     @cached_property
     def _types(self) -> dict[str, Type]:
-        return {column.name: column.type for column in self.columns}
+        return {column.name: column.type for column in self.lake_columns}
 
 
 def _text(name: str, meaning: str, *, personal: bool = False) -> Column:
@@ -180,6 +195,10 @@ RECORDED = _time(
     RECORDED_AT,
     "From when the row is valid; of two rows with one key the later one counts. In snapshot tables, when the request "
     "was sent that returned the order, or that placed it.",
+)
+_READ_WITH = _text(
+    SNAPSHOT_HASH,
+    "`snapshot_hash` of the order that the row was read with, empty if it was placed; null in files of earlier builds.",
 )
 
 _ADDRESS = tuple(
@@ -244,7 +263,7 @@ ORDERS = Table(
             "When the request that returned this snapshot was sent; null until the order was read from FeedAMP.",
         ),
         _text(
-            "snapshot_hash",
+            SNAPSHOT_HASH,
             "Hash of the fields that validate and close decide on; equal content gives an equal hash.",
         ),
         *_CUSTOMER,
@@ -258,6 +277,7 @@ ORDERS = Table(
         RECORDED,
     ),
     Merge.SNAPSHOT,
+    rank=("extracted_at", RECORDED_AT, SNAPSHOT_HASH),
 )
 
 ORDER_LINES = Table(
@@ -280,6 +300,7 @@ ORDER_LINES = Table(
         RECORDED,
     ),
     Merge.SNAPSHOT,
+    lake_only=(_READ_WITH,),
 )
 
 SHIPMENTS = Table(
@@ -303,6 +324,7 @@ SHIPMENTS = Table(
         RECORDED,
     ),
     Merge.SNAPSHOT,
+    lake_only=(_READ_WITH,),
 )
 
 CANCELLATIONS = Table(
@@ -319,6 +341,7 @@ CANCELLATIONS = Table(
         RECORDED,
     ),
     Merge.SNAPSHOT,
+    lake_only=(_READ_WITH,),
 )
 
 PLACEMENTS = Table(
@@ -336,6 +359,7 @@ PLACEMENTS = Table(
         RECORDED,
     ),
     Merge.LATEST,
+    rank=(RECORDED_AT, "source", "run_id"),
 )
 
 REJECTED_ORDERS = Table(
@@ -367,6 +391,7 @@ REJECTED_ORDERS = Table(
         RECORDED,
     ),
     Merge.LATEST,
+    rank=(RECORDED_AT, "dismissed_at", "superseded_at", "stage"),
 )
 
 FINDINGS = Table(
@@ -389,6 +414,7 @@ FINDINGS = Table(
         RECORDED,
     ),
     Merge.LATEST,
+    rank=(RECORDED_AT, "resolved_at", "reported_at", "state"),
 )
 
 CLOSURES = Table(
@@ -406,6 +432,7 @@ CLOSURES = Table(
         RECORDED,
     ),
     Merge.LATEST,
+    rank=(RECORDED_AT, "marketplace_state", "run_id"),
 )
 
 RECONCILIATIONS = Table(
@@ -426,6 +453,7 @@ RECONCILIATIONS = Table(
         RECORDED,
     ),
     Merge.LATEST,
+    rank=(RECORDED_AT, "repaired_at"),
 )
 
 RUNS = Table(

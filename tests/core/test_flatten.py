@@ -55,7 +55,7 @@ DONE = LineFulfillment(
 @pytest.mark.parametrize("table", ["orders", "order_lines", "shipments", "cancellations", "snapshots"])
 def test_every_row_has_declared_columns_only(table: str) -> None:
     for row in rows_of(table, DONE):
-        assert row.keys() <= set(LAKE_TABLES[table].names)
+        assert row.keys() <= set(LAKE_TABLES[table].lake_schema.names)
         assert all(row[name] is not None for name in LAKE_TABLES[table].key)
 
 

@@ -15,7 +15,7 @@ from exploring import examples
 from histories import Event, histories, snapshots
 from hypothesis import given
 from hypothesis import strategies as st
-from manifests import Loader, at, closure, order, placement, snapshot
+from manifests import Loader, at, closure, finding, order, placed, placement, snapshot
 from quick_env import folder_in_memory
 
 from feedamp.tables import TABLES, Rows
@@ -126,17 +126,24 @@ def test_two_answers_of_one_moment_end_the_same_whatever_comes_first(loader: Loa
     assert ends[0] == ends[1]
 
 
-def test_a_warehouse_of_an_older_version_learns_whether_a_state_was_shown(loader: Loader) -> None:
+def test_a_warehouse_of_an_earlier_build_takes_over_the_moments_of_its_rows(loader: Loader) -> None:
     loader.empty()
+    loader.load(NOT_SAID, placement(0.5, "PENDING"), finding(2, "reported"), closure(0.2), placed(0))
+    before = loader.tables()
     with loader.engine.transaction():
         for statement in (
-            "ALTER TABLE feedamp_meta.order_versions DROP COLUMN shows_state",
-            "INSERT INTO feedamp_meta.order_versions VALUES ('S1', 'M-1', '2026-03-10 13:00:00+00')",
-            "INSERT INTO orders (seller_id, mp_order_number, marketplace_state) VALUES ('S1', 'M-1', 'PENDING')",
+            """CREATE TABLE feedamp_meta.order_versions AS
+            SELECT seller_id, mp_order_number, extracted_at AS read_at, false AS shows_state FROM orders""",
+            """CREATE TABLE feedamp_meta.row_versions AS
+            SELECT 'findings' AS table_name, finding_id AS row_key, recorded_at AS known_at FROM findings""",
+            "DROP TABLE feedamp_meta.unshown_states",
+            "DELETE FROM feedamp_meta.view_definitions",
+            *(f"DROP VIEW {view.name}" for view in VIEWS),
+            *(f"ALTER TABLE {name} DROP COLUMN recorded_at" for name in TABLES),
         ):
             loader.engine.execute(statement)
         prepare(loader.engine, TABLES, VIEWS)
-    loader.load(placement(0.5, "AWAITING_SHIPMENT"))
-    assert loader.query("SELECT marketplace_state FROM orders") == [("PENDING",)]
-    loader.load(placement(2, "AWAITING_SHIPMENT"))
+    assert loader.tables() == before
+    loader.load(finding(1, "held"), placement(0.7, "AWAITING_SHIPMENT"))
+    assert loader.query("SELECT state FROM findings") == [("reported",)]
     assert loader.query("SELECT marketplace_state FROM orders") == [("AWAITING_SHIPMENT",)]

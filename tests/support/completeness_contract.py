@@ -192,7 +192,9 @@ def shown(env: Env) -> Env:
     [
         pytest.param("DELETE FROM feedamp.orders WHERE mp_order_number = 'X-0'", "orders", id="an order"),
         pytest.param(
-            "UPDATE feedamp.orders SET snapshot_hash = 'old', status = 'old' WHERE mp_order_number = 'X-0'",
+            """UPDATE feedamp.orders SET snapshot_hash = 'old', status = 'old',
+            extracted_at = extracted_at - INTERVAL '1 hour', recorded_at = recorded_at - INTERVAL '1 hour'
+            WHERE mp_order_number = 'X-0'""",
             "orders",
             id="the newest snapshot of an order",
         ),
@@ -388,8 +390,6 @@ def test_a_manifest_that_the_warehouse_does_not_know_is_loaded(env: Env, lose: R
     manifest = _loaded(env)
     for table in ("orders", "order_lines", "placements"):
         lose(f"DELETE FROM feedamp.{table}")
-    for table in ("order_versions", "row_versions"):
-        lose(f"DELETE FROM feedamp_meta.{table}")
     lose(f"DELETE FROM feedamp_meta.loaded_manifests WHERE path = '{manifest.path}'")
     assert ("manifests", None, 1) in differences(env)
     assert verified(env, repair=True).count == 0
@@ -784,7 +784,6 @@ def test_an_order_that_feedamp_does_not_have_is_restored_as_it_was_placed(
     lived_in: Env, lose: RunSql
 ) -> None:
     lose("DELETE FROM feedamp.orders WHERE mp_order_number = 'N-1'")
-    lose("DELETE FROM feedamp_meta.order_versions WHERE mp_order_number = 'N-1'")
     lose("DELETE FROM feedamp.order_lines WHERE mp_order_number = 'N-1'")
     with lived_in.sandbox.world.lock:
         orders = lived_in.sandbox.world.orders

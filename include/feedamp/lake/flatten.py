@@ -15,15 +15,21 @@ from feedamp.codec import content_hash, encode
 from feedamp.models import Order, OrderLine
 from feedamp.money import fitted
 from feedamp.rules.units import LineUnits, count_units
-from feedamp.tables import RECORDED_AT, Row, Rows
+from feedamp.tables import RECORDED_AT, SNAPSHOT_HASH, Row, Rows
 
 
 def order_rows(seller_id: str, order: Order, *, read_at: datetime) -> Rows:
     """Rows of an order read from FeedAMP: orders, order_lines, shipments, cancellations, snapshots."""
     snapshot = order.snapshot()
-    rows = _order_and_lines(seller_id, order, read_at)
-    rows["orders"][0].update(extracted_at=read_at, snapshot_hash=content_hash(snapshot))
-    key = {"seller_id": seller_id, "mp_order_number": order.mp_order_number, RECORDED_AT: read_at}
+    snapshot_hash = content_hash(snapshot)
+    rows = _order_and_lines(seller_id, order, read_at, snapshot_hash)
+    rows["orders"][0].update(extracted_at=read_at, snapshot_hash=snapshot_hash)
+    key = {
+        "seller_id": seller_id,
+        "mp_order_number": order.mp_order_number,
+        RECORDED_AT: read_at,
+        SNAPSHOT_HASH: snapshot_hash,
+    }
     shipments: list[Row] = []
     cancellations: list[Row] = []
     for entry in order.fulfillments or ():
@@ -57,18 +63,16 @@ def order_rows(seller_id: str, order: Order, *, read_at: datetime) -> Rows:
             )
     rows["shipments"] = shipments
     rows["cancellations"] = cancellations
-    rows["snapshots"] = [
-        {**key, "snapshot_hash": content_hash(snapshot), "snapshot": encode(snapshot).decode()}
-    ]
+    rows["snapshots"] = [{**key, "snapshot": encode(snapshot).decode()}]
     return rows
 
 
 def placed_rows(seller_id: str, order: Order, *, placed_at: datetime) -> Rows:
     """Rows of an order that was placed and not yet read from FeedAMP; any snapshot replaces them."""
-    return _order_and_lines(seller_id, order, placed_at)
+    return _order_and_lines(seller_id, order, placed_at, "")
 
 
-def _order_and_lines(seller_id: str, order: Order, recorded_at: datetime) -> Rows:
+def _order_and_lines(seller_id: str, order: Order, recorded_at: datetime, snapshot_hash: str) -> Rows:
     key = {"seller_id": seller_id, "mp_order_number": order.mp_order_number, RECORDED_AT: recorded_at}
     ordered = {line.mp_line_number: line.quantity or 0 for line in order.order_lines}
     units = count_units(ordered, order.fulfillments or ())
@@ -101,6 +105,7 @@ def _order_and_lines(seller_id: str, order: Order, recorded_at: datetime) -> Row
             for f in order.shipping_address.__struct_fields__
         }
     )
+    key[SNAPSHOT_HASH] = snapshot_hash
     return {
         "orders": [row],
         "order_lines": [_line_row(key, number, lines.get(number), u) for number, u in units.items()],

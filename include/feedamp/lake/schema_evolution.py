@@ -83,7 +83,7 @@ class LakeFiles:
 def as_declared(batch: pa.RecordBatch, table: Table) -> pa.RecordBatch:
     """The rows with the columns and types of `Table.lake_schema`; other columns are left out."""
     schema = table.lake_schema
-    columns = {column.name: column for column in table.columns}
+    columns = {column.name: column for column in table.lake_columns}
     arrays = []
     for field in schema:
         at = batch.schema.get_field_index(field.name)

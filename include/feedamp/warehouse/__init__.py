@@ -28,10 +28,9 @@ class LoadSession(Protocol):
             IncompleteError: one of its files is missing or cannot be read; nothing was changed.
         """
 
-    def load_again(self, lake: Lake, tables: Collection[str], orders: Sequence[tuple[str, str]]) -> None:
+    def load_again(self, lake: Lake, tables: Collection[str]) -> None:
         """Merges every manifest with rows of the named tables again, oldest first, which restores missing rows.
 
-        The newest snapshot in the lake of each of `orders`, by (seller_id, mp_order_number), replaces the loaded one.
         Safe to repeat.
 
         Raises:

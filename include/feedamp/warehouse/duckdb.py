@@ -18,6 +18,7 @@ import pyarrow as pa
 from feedamp.errors import BusyError
 from feedamp.lake.store import Lake
 from feedamp.tables import TABLES, Row, Table, Type
+from feedamp.warehouse.engine import in_transaction
 from feedamp.warehouse.session import Session
 from feedamp.warehouse.structure import prepare
 from feedamp.warehouse.views import VIEWS
@@ -108,8 +109,7 @@ class DuckDbWarehouse:
 
     def _prepared(self, connection: duckdb.DuckDBPyConnection) -> Session:
         engine = DuckDbEngine(connection, self._memory_limit)
-        with engine.transaction():
-            prepare(engine, self._tables, VIEWS)
+        in_transaction(engine, lambda: prepare(engine, self._tables, VIEWS))
         return Session(engine, self._tables)
 
     def _release_old_file(self) -> None:

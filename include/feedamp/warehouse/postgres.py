@@ -16,7 +16,7 @@ from adbc_driver_manager import dbapi
 from feedamp.errors import BusyError, IncompleteError, StoreAwayError
 from feedamp.lake.store import Lake
 from feedamp.tables import CHILDREN, TABLES, Row, Table, Type
-from feedamp.warehouse.engine import META, in_transaction
+from feedamp.warehouse.engine import in_transaction
 from feedamp.warehouse.postgres_address import PostgresAddress, safe_error
 from feedamp.warehouse.session import Session
 from feedamp.warehouse.structure import prepare
@@ -40,10 +40,6 @@ _TYPES = {
     Type.JSON: "JSON",
 }
 _CHILD_NAMES = {child.name for child in CHILDREN}
-_META_INDEXES = {
-    "order_versions": f"CREATE UNIQUE INDEX ON {META}.order_versions (seller_id, mp_order_number)",
-    "row_versions": f"CREATE INDEX ON {META}.row_versions USING hash (row_key)",  # hash: a key may have any length
-}
 # If the loader's machine is lost, its lock is released after two minutes instead of the system's default of two hours.
 _KEEPALIVE = "SET tcp_keepalives_idle = 60; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 6"
 _WHO = """SELECT activity.pid, activity.application_name, host(activity.client_addr) AS host
@@ -233,7 +229,7 @@ class PostgresEngine:
 
     def stage(self, name: str, table: Table, reader: pa.RecordBatchReader) -> None:
         """Copies the rows into a temporary table, a batch at a time."""
-        self.scratch(name, ", ".join(f"{column.name} {_TYPES[column.type]}" for column in table.columns))
+        self.scratch(name, ", ".join(f"{column.name} {_TYPES[column.type]}" for column in table.lake_columns))
         given = 0
 
         def counted() -> Iterator[pa.RecordBatch]:
@@ -276,15 +272,9 @@ class PostgresEngine:
 
     def index(self, table: Table) -> Sequence[str]:
         """A primary key; for children an index by order only, since line numbers may be too long for an index."""
-        if table.name in _META_INDEXES:
-            return (_META_INDEXES[table.name],)
         if table.name in _CHILD_NAMES:
             return (f"CREATE INDEX ON feedamp.{table.name} (seller_id, mp_order_number)",)
-        return (
-            (f"ALTER TABLE feedamp.{table.name} ADD PRIMARY KEY ({', '.join(table.key)})",)
-            if table.key
-            else ()
-        )
+        return (f"ALTER TABLE feedamp.{table.name} ADD PRIMARY KEY ({', '.join(table.key)})",)
 
     def users_of(self, schema: str, relation: str) -> list[str]:
         """Views that select from the relation."""

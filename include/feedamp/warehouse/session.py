@@ -45,19 +45,14 @@ class Session:
         """
         return self._each(lake, self.load)
 
-    def load_again(self, lake: Lake, tables: Collection[str], orders: Sequence[tuple[str, str]]) -> None:
+    def load_again(self, lake: Lake, tables: Collection[str]) -> None:
         """Merges every manifest with rows of the named tables again, oldest first, which restores missing rows.
 
-        The newest snapshot in the lake of each of `orders`, by (seller_id, mp_order_number), replaces the loaded one.
         Safe to repeat.
 
         Raises:
             IncompleteError: a file of the lake is missing or cannot be read; earlier manifests are loaded.
         """
-        for some, places in _in_parts(orders):
-            self._execute(
-                f"DELETE FROM {META}.order_versions WHERE (seller_id, mp_order_number) IN ({places})", some
-            )
 
         def reload(lake: Lake, manifest: Manifest) -> bool:
             if not any(file.table in tables for file in manifest.files):
@@ -78,7 +73,7 @@ class Session:
         with self._engine.transaction():
             for name in self._tables:
                 self._engine.execute(f"DELETE FROM {SCHEMA}.{name}")
-            for name in ("loaded_manifests", "order_versions", "row_versions"):
+            for name in ("loaded_manifests", "unshown_states"):
                 self._engine.execute(f"DELETE FROM {META}.{name}")
             return self._each(lake, self._merge)
 

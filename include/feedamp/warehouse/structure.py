@@ -13,19 +13,18 @@ import pyarrow as pa
 
 from feedamp.errors import ConfigurationError
 from feedamp.lake.schema_evolution import value_in_extra
-from feedamp.tables import EXTRA, SCHEMA, Column, Row, Table
+from feedamp.tables import CLOSURES, EXTRA, PLACEMENTS, RECORDED_AT, SCHEMA, Column, Merge, Row, Table
 from feedamp.warehouse.engine import META, Engine
 from feedamp.warehouse.views import View
 
 log = logging.getLogger(__name__)
 _META_TABLES = {
     "loaded_manifests": "path VARCHAR PRIMARY KEY",
-    "order_versions": "seller_id VARCHAR NOT NULL, mp_order_number VARCHAR NOT NULL, read_at TIMESTAMP WITH TIME ZONE, "
-    # Null in rows of an older version: their state counts as returned by FeedAMP.
-    "shows_state BOOLEAN",
-    "row_versions": "table_name VARCHAR NOT NULL, row_key VARCHAR NOT NULL, known_at TIMESTAMP WITH TIME ZONE NOT NULL",
+    # Orders whose snapshot shows no `marketplace_state`: what `orders` has is the state of a decision.
+    "unshown_states": "seller_id VARCHAR NOT NULL, mp_order_number VARCHAR NOT NULL",
     "view_definitions": "name VARCHAR PRIMARY KEY, definition VARCHAR NOT NULL",
 }
+_DECIDED_AT = {PLACEMENTS.name: "placed_at", CLOSURES.name: "closed_at"}
 _ROWS_TO_FILL = 5_000
 _INTEGERS = {"TINYINT": 3, "SMALLINT": 5, "INTEGER": 10, "BIGINT": 19}
 _DECIMAL = re.compile(r"(?:DECIMAL|NUMERIC)\((\d+), ?(\d+)\)")
@@ -52,11 +51,6 @@ def prepare(engine: Engine, tables: Mapping[str, Table], views: Sequence[View]) 
     for name, columns in _META_TABLES.items():
         if name not in remembered:
             engine.execute(f"CREATE TABLE {META}.{name} ({columns})")
-            for statement in engine.index(Table(name, "", (), (), next(iter(tables.values())).merge)):
-                engine.execute(statement)
-        for column in columns.split(", "):
-            if name in remembered and column.split(" ")[0] not in remembered[name]:
-                engine.execute(f"ALTER TABLE {META}.{name} ADD COLUMN {column}")
     if not present:
         engine.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
     wider = {
@@ -69,6 +63,8 @@ def prepare(engine: Engine, tables: Mapping[str, Table], views: Sequence[View]) 
             _create(engine, table)
         else:
             _grow(engine, table, present[table.name], wider[table.name])
+    if "row_versions" in remembered:
+        _take_over_moments(engine, tables)
     _create_views(engine, views, engine.relations(SCHEMA) if any(wider.values()) else present)
 
 
@@ -152,6 +148,26 @@ def _grow(engine: Engine, table: Table, there: Mapping[str, str], wider: Mapping
         )
     if promoted := tuple(column for column in missing if column.from_extra):
         _fill_from_extra(engine, table, promoted)
+
+
+def _take_over_moments(engine: Engine, tables: Mapping[str, Table]) -> None:
+    """Fills `recorded_at` of rows that an earlier build loaded; it kept the moments in tables of its own, which go."""
+    for table in tables.values():
+        if table.merge is Merge.SNAPSHOT:
+            moment = f"""SELECT coalesce(orders.extracted_at, orders.placed_at) FROM {SCHEMA}.orders
+                WHERE orders.seller_id = loaded.seller_id AND orders.mp_order_number = loaded.mp_order_number"""
+        elif table.name in _DECIDED_AT:
+            moment = f"SELECT loaded.{_DECIDED_AT[table.name]}"
+        else:
+            moment = f"""SELECT max(known_at) FROM {META}.row_versions WHERE table_name = '{table.name}'
+                AND row_key = concat_ws(chr(31), {", ".join(f"loaded.{name}" for name in table.key)})"""
+        engine.execute(f"UPDATE {SCHEMA}.{table.name} AS loaded SET {RECORDED_AT} = ({moment})")
+    engine.execute(
+        f"""INSERT INTO {META}.unshown_states
+        SELECT seller_id, mp_order_number FROM {META}.order_versions WHERE NOT shows_state"""
+    )
+    for name in ("order_versions", "row_versions"):
+        engine.execute(f"DROP TABLE {META}.{name}")
 
 
 def _fill_from_extra(engine: Engine, table: Table, columns: tuple[Column, ...]) -> None:

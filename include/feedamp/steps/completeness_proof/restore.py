@@ -53,7 +53,6 @@ from feedamp.steps.runner import (
     run_per_seller,
 )
 from feedamp.tables import (
-    CHILDREN,
     CLOSURES,
     FINDINGS,
     ORDERS,
@@ -139,13 +138,10 @@ def _load_from_lake(
             if table == PLACEMENTS.name and any(WAREHOUSE in difference.what for difference in batch):
                 tables.add(table)
     tables.update(table for table in TABLES if found.in_lake(table))
-    orders = {(key[0], key[1]) for child in (ORDERS, *CHILDREN) for key in found.in_lake(child.name)}
-    if orders:
-        tables.add(ORDERS.name)
     if not tables:
         return
     try:
-        session.load_again(resources.lake, tables, sorted(orders))
+        session.load_again(resources.lake, tables)
     except IncompleteError as error:
         result.notes.append(str(error))
     for table, keys in lacking.items():
