@@ -8,25 +8,25 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Context, Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
-from env import NOON, OTHER, SELLER, Env, shipment
+from env import OTHER, SELLER, Env, shipment
 from fsspec.implementations.local import LocalFileSystem
 
 from feedamp.errors import BusyError, IncompleteError
-from feedamp.lake import compaction
 from feedamp.lake.flatten import order_rows
 from feedamp.lake.manifest import Manifest
 from feedamp.lake.store import Lake
+from feedamp.lake.writer import LakeWriter
 from feedamp.models import Order
 from feedamp.state import manifests, outbox, schema
-from feedamp.steps import compact as compact_module
 from feedamp.steps.compact import compact
 from feedamp.steps.extract_fulfillments import extract as extract_module
 from feedamp.steps.extract_fulfillments import publisher
@@ -205,43 +205,25 @@ def test_rows_that_get_lost_between_outbox_and_writer_stay_in_the_outbox(
     assert env.rows("SELECT count(*) FROM placements") == [(2,)]
 
 
-def test_a_compaction_that_would_lose_rows_replaces_nothing(
-    env: Env, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("rows", [0, 2], ids=["a row too few", "a row twice"])
+def test_a_compaction_that_takes_over_other_rows_replaces_nothing(
+    env: Env, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
     for number in ("M-1", "M-2"):
         env.placed(number)
         env.load()
     before = list(env.resources.lake.manifests())
-    monkeypatch.setattr(
-        compact_module, "kept_rows", lambda *_: lambda number, row: row.get("mp_order_number") != "M-1"
-    )
-    with pytest.raises(IncompleteError, match=r"rows of .* would be lost"):
+    copy = LakeWriter.copy
+
+    def spoiled(writer: LakeWriter, table: str, batches: Iterator[pa.RecordBatch]) -> None:
+        copy(writer, table, batches if table != "placements" else [b for b in batches for _ in range(rows)])
+
+    monkeypatch.setattr(LakeWriter, "copy", spoiled)
+    with pytest.raises(IncompleteError, match="other rows were taken over than theirs"):
         compacted(env)
     assert list(env.resources.lake.manifests()) == before
     monkeypatch.undo()
     assert compacted(env)["replaced"] == 2
-
-
-@pytest.mark.parametrize("fault", ["a row too few", "another value"])
-def test_a_compaction_whose_new_file_says_something_else_replaces_nothing(
-    env: Env, monkeypatch: pytest.MonkeyPatch, fault: str
-) -> None:
-    for number in ("M-1", "M-2"):
-        env.placed(number)
-        env.load()
-    before = list(env.resources.lake.manifests())
-
-    def spoiled(lake: Lake, manifest: Manifest, table: str) -> Iterator[dict[str, Any]]:
-        rows = list(read(lake, manifest, table))
-        if manifest.path == before[0].path and manifest.files != before[0].files and table == "placements":
-            rows = rows[1:] if fault == "a row too few" else [{**row, "source": "other"} for row in rows]
-        yield from rows
-
-    read = compact_module._rows
-    monkeypatch.setattr(compact_module, "_rows", spoiled)
-    with pytest.raises(IncompleteError, match="placements does not hold the 2 rows that were taken over"):
-        compacted(env)
-    assert list(env.resources.lake.manifests()) == before
 
 
 def test_originals_stay_while_the_file_that_replaces_them_is_damaged(env: Env) -> None:
@@ -258,65 +240,6 @@ def test_originals_stay_while_the_file_that_replaces_them_is_damaged(env: Env) -
     Path(env.resources.lake.absolute(keeper.path)).unlink()
     env.resources.warehouse.rebuild(env.resources.lake)
     assert env.rows("SELECT count(*) FROM orders") == [(2,)]
-
-
-LATER = datetime(2026, 3, 10, 13, tzinfo=UTC)
-ORDER = {"seller_id": "S1", "mp_order_number": "M-1", "extracted_at": None, "recorded_at": NOON}
-SHOWN = {**ORDER, "extracted_at": NOON}
-LINE = {"seller_id": "S1", "mp_order_number": "M-1", "mp_line_number": "A", "recorded_at": NOON}
-
-
-@pytest.mark.parametrize(
-    ("rows", "is_lost"),
-    [
-        pytest.param(
-            [("orders", 0, ORDER, True), ("orders", 1, {**ORDER, "recorded_at": LATER}, False)],
-            False,
-            id="placed again",
-        ),
-        pytest.param(
-            [("orders", 0, SHOWN, True), ("orders", 1, {**ORDER, "recorded_at": LATER}, False)],
-            False,
-            id="placed again after it was shown",
-        ),
-        pytest.param([("orders", 0, ORDER, False)], True, id="placed, and nothing taken over"),
-        pytest.param(
-            [("orders", 0, ORDER, True), ("orders", 1, {**SHOWN, "recorded_at": LATER}, False)],
-            True,
-            id="a snapshot that only a placement replaces",
-        ),
-        pytest.param(
-            [
-                ("orders", 0, SHOWN, True),
-                ("orders", 1, SHOWN, False),
-                ("order_lines", 0, LINE, True),
-                ("order_lines", 1, {**LINE, "mp_line_number": "B"}, False),
-            ],
-            False,
-            id="a line of a snapshot that another one of the same moment replaces",
-        ),
-        pytest.param(
-            [("orders", 0, SHOWN, True), ("order_lines", 0, LINE, False)],
-            True,
-            id="a line of the snapshot that was taken over",
-        ),
-        pytest.param([("closures", 0, ORDER, False)], True, id="a closure"),
-        pytest.param(
-            [("closures", 0, ORDER, False), ("closures", 1, ORDER, True)],
-            False,
-            id="a closure of the same moment in a later manifest",
-        ),
-    ],
-)
-def test_a_compaction_may_leave_out_only_what_another_row_stands_in_for(
-    rows: list[tuple[str, int, dict[str, Any], bool]], is_lost: bool
-) -> None:
-    proof, written = compaction.Proof(), {}
-    for table, number, row, is_kept in rows:
-        proof.add(table, number, row, is_kept=is_kept)
-        if is_kept:
-            written.setdefault(table, []).append(row)
-    assert (proof.refuse(written) is not None) == is_lost
 
 
 def test_an_undecodable_snapshot_in_the_lake_affects_only_its_own_order(env: Env) -> None:

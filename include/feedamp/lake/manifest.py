@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import PurePosixPath
@@ -143,6 +144,15 @@ def joined(sweeps: Iterable[SellerProgress]) -> list[SellerProgress]:
         for (seller_id, account_checked_at), of_seller in spans.items()
         for since, mark in of_seller
     ]
+
+
+def rows_by_table(manifests: Iterable[Manifest]) -> Counter[str]:
+    """How many rows of each table the manifests name."""
+    rows: Counter[str] = Counter()
+    for manifest in manifests:
+        for file in manifest.files:
+            rows[file.table] += file.rows
+    return rows
 
 
 def refuse_miscount(file: LakeFile, found: int) -> None:

@@ -16,7 +16,7 @@ import msgspec
 import pyarrow as pa
 
 from feedamp.errors import IncompleteError
-from feedamp.lake.manifest import Manifest, refuse_miscount
+from feedamp.lake.manifest import Manifest, refuse_miscount, rows_by_table
 from feedamp.lake.store import Lake
 from feedamp.tables import EXTRA, Column, Table, Type
 
@@ -52,7 +52,7 @@ class LakeFiles:
     def reader(self, table: Table) -> pa.RecordBatchReader:
         """All rows of a table in the schema `Table.lake_schema`; can be read once."""
         self.taken[table.name] = 0
-        return pa.RecordBatchReader.from_batches(table.lake_schema, self._batches(table))
+        return pa.RecordBatchReader.from_batches(table.lake_schema, self.batches(table))
 
     def refuse_rest(self) -> None:
         """Compares, for every table with a reader, the rows that were read with the number in the manifest.
@@ -60,12 +60,19 @@ class LakeFiles:
         Raises:
             IncompleteError: rows of a table were not read.
         """
+        named = rows_by_table([self._manifest])
         for table, taken in self.taken.items():
-            named = sum(file.rows for file in self._manifest.files if file.table == table)
-            if taken != named:
-                raise IncompleteError(f"The manifest names {named} rows of {table}, but {taken} were read.")
+            if taken != named[table]:
+                raise IncompleteError(
+                    f"The manifest names {named[table]} rows of {table}, but {taken} were read."
+                )
 
-    def _batches(self, table: Table) -> Iterator[pa.RecordBatch]:
+    def batches(self, table: Table) -> Iterator[pa.RecordBatch]:
+        """All rows of a table in the schema `Table.lake_schema`.
+
+        Raises:
+            IncompleteError: a file is missing or damaged; earlier rows may have been yielded.
+        """
         try:
             for file in self._manifest.files:
                 if file.table == table.name:

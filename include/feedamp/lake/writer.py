@@ -69,6 +69,18 @@ class LakeWriter:
                 if len(self._pending[table]) >= min(ROWS_PER_BATCH, ROWS_PER_GROUP):
                     self._pack(table)
 
+    def copy(self, table: str, batches: Iterable[pa.RecordBatch]) -> None:
+        """Appends rows that were in the lake before, as they are.
+
+        Raises:
+            IncompleteError: the writer is broken, or `batches` could not be read.
+        """
+        self._refuse_if_broken()
+        with self._breaking():
+            for batch in batches:
+                self.appended[table] += batch.num_rows
+                self._add(table, batch)
+
     def publish(
         self,
         *,
@@ -161,17 +173,20 @@ class LakeWriter:
             raise _broken_by(error) from error
 
     def _pack(self, table: str) -> None:
-        """Turns the pending rows into an Arrow batch, and writes a row group once enough batches are there."""
+        """Turns the pending rows into an Arrow batch."""
         rows = self._pending[table]
-        if not rows:
-            return
+        if rows:
+            self._pending[table] = []
+            self._add(table, pa.RecordBatch.from_pylist(rows, schema=LAKE_TABLES[table].lake_schema))
+
+    def _add(self, table: str, batch: pa.RecordBatch) -> None:
         batches = self._batches.setdefault(table, [])
-        batches.append(pa.RecordBatch.from_pylist(rows, schema=LAKE_TABLES[table].lake_schema))
-        self._pending[table] = []
+        batches.append(batch)
         if sum(batch.num_rows for batch in batches) >= ROWS_PER_GROUP:
             self._flush(table)
 
     def _flush(self, table: str) -> None:
+        """Writes the batches as one row group."""
         if not self._batches[table]:
             return
         group = pa.Table.from_batches(self._batches[table])

@@ -9,30 +9,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as time_of_day
 
-import msgspec
-
 from feedamp.errors import BusyError, IncompleteError
-from feedamp.lake.compaction import (
-    Proof,
-    day_of,
-    groups,
-    kept_rows,
-    stem_of,
-)
-from feedamp.lake.manifest import Manifest, SellerProgress, joined, replaced
+from feedamp.lake.compaction import day_of, groups, stem_of
+from feedamp.lake.manifest import Manifest, SellerProgress, joined, replaced, rows_by_table
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.schema_evolution import LakeFiles
-from feedamp.lake.store import Lake
 from feedamp.lake.writer import LakeWriter
 from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import manifests
 from feedamp.state.leases import Lease
-from feedamp.tables import LAKE_TABLES, Row
+from feedamp.tables import LAKE_TABLES
 
 log = logging.getLogger(__name__)
 LEASE = "lake-compact"
@@ -96,24 +87,16 @@ def _replace(
     shard: int,
     run: Run,
 ) -> None:
-    lake = resources.lake
     # The rows were masked when they were first written.
-    writer = LakeWriter(lake, slug, shard, day=day_of(group[0].path), privacy=Privacy(None))
-    proof = Proof()
+    writer = LakeWriter(resources.lake, slug, shard, day=day_of(group[0].path), privacy=Privacy(None))
     try:
-        for table in dict.fromkeys(file.table for manifest in group for file in manifest.files):
-            is_kept = kept_rows(group, table, lambda manifest, name: _rows(lake, manifest, name))
-            for number, manifest in enumerate(group):
-                _renew(lease)
-                for row in _rows(lake, manifest, table):
-                    keeps = is_kept(number, row)
-                    proof.add(table, number, row, is_kept=keeps)
-                    if keeps:
-                        writer.append(table, [row])
-        written = msgspec.structs.replace(group[0], files=writer.files())
-        refusal = proof.refuse({file.table: _rows(lake, written, file.table) for file in written.files})
-        if refusal is not None:
-            raise IncompleteError(f"{refusal}.")
+        for manifest in group:
+            _renew(lease)
+            files = LakeFiles(resources.lake, manifest)
+            for table in dict.fromkeys(file.table for file in manifest.files):
+                writer.copy(table, files.batches(LAKE_TABLES[table]))
+        if writer.appended != rows_by_table(group):
+            raise IncompleteError("other rows were taken over than theirs.")
         _renew(lease)
         writer.publish(
             created_at=group[-1].created_at,
@@ -140,12 +123,6 @@ def _announce(resources: Resources, path: str) -> None:
         manifests.announce(connection, path, now=datetime.combine(day_of(path), time_of_day(), UTC))
         manifests.mark_taken(connection, path, now=now)
         manifests.mark_loaded(connection, path, now=now)
-
-
-def _rows(lake: Lake, manifest: Manifest, table: str) -> Iterator[Row]:
-    """Rows in the current columns: a field that has since become a column is moved there from `extra`."""
-    for batch in LakeFiles(lake, manifest).reader(LAKE_TABLES[table]):
-        yield from batch.to_pylist()
 
 
 def _renew(lease: Lease) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.api.clock_check import doubt_by_state
 from feedamp.errors import BusyError, IncompleteError, UnreadableError
-from feedamp.lake.manifest import Manifest, SellerProgress
+from feedamp.lake.manifest import Manifest, SellerProgress, rows_by_table
 from feedamp.models import Snapshot
 from feedamp.resources import Resources
 from feedamp.run import Run
@@ -250,9 +250,7 @@ def _compare_with_outbox(resources: Resources, manifest: Manifest) -> None:
 
     The next load writes them again.
     """
-    written: Counter[str] = Counter()
-    for file in manifest.files:
-        written[file.table] += file.rows
+    written = rows_by_table([manifest])
     with resources.state.read() as connection:
         claimed = outbox.claimed_by_table(connection, manifest.path)
     if not claimed or claimed == written:
