@@ -171,20 +171,20 @@ def _restore_orders(
             order = bodies[number]
             if PLACEMENTS.name in flagged[number]:
                 rows = _placements(run, fact, order, placements.get(number, []))
-                written[PLACEMENTS.name] += _put(connection, result, {PLACEMENTS.name: rows}, "placed_at")
+                written[PLACEMENTS.name] += _put(connection, result, {PLACEMENTS.name: rows})
             if CLOSURES.name in flagged[number]:
                 rows = closures.get(number, [])
-                written[CLOSURES.name] += _put(connection, result, {CLOSURES.name: rows}, "closed_at")
+                written[CLOSURES.name] += _put(connection, result, {CLOSURES.name: rows})
             if ORDERS.name in flagged[number] and order.has_body and fact.placed_at is not None:
                 for order_tables in _known_order_rows(connection, fact, order):
-                    written[ORDERS.name] += _put(connection, result, order_tables, RECORDED_AT)
+                    written[ORDERS.name] += _put(connection, result, order_tables)
     # Only the lake lacks these closures, so their units need not be read from FeedAMP.
     found.drop(CLOSURES.name, [(seller_id, number) for number in closures])
     return written
 
 
-def _put(connection: Connection, result: StepResult, rows: Rows, moment: str) -> int:
-    """Puts the rows of one order into the outbox, recorded at the time in column `moment`; all rows or none.
+def _put(connection: Connection, result: StepResult, rows: Rows) -> int:
+    """Puts the rows of one order into the outbox; all rows or none.
 
     Returns:
         1 if they were written, else 0.
@@ -192,13 +192,13 @@ def _put(connection: Connection, result: StepResult, rows: Rows, moment: str) ->
     try:
         for table, table_rows in rows.items():
             for row in table_rows:
-                refuse_misfit(table, {**row, RECORDED_AT: row[moment]})
+                refuse_misfit(table, row)
     except MisfitError as error:
         result.notes.append(error.message)
         return 0
     for table, table_rows in rows.items():
         for row in table_rows:
-            outbox.put(connection, table, [row], recorded_at=row[moment])
+            outbox.put(connection, table, [row], recorded_at=row[RECORDED_AT])
     return 1
 
 
@@ -243,7 +243,14 @@ def _placements(run: Run, fact: LedgerFact, order: LedgerOrder, stored: Sequence
     stored_states = {row["marketplace_state"] for row in stored}
     source = {"source": order.source, "source_row": order.source_row, "run_id": run.run_id}
     known = placements_to_restore(fact, has_any=bool(stored))
-    return [*stored, *({**row, **source} for row in known if row["marketplace_state"] not in stored_states)]
+    return [
+        *stored,
+        *(
+            {**row, **source, RECORDED_AT: row["placed_at"]}
+            for row in known
+            if row["marketplace_state"] not in stored_states
+        ),
+    ]
 
 
 def _restore_findings(resources: Resources, found: FoundDifferences) -> int:
@@ -406,7 +413,7 @@ class _Rereader:
             for order, read_at in orders:
                 number, snapshot = order.mp_order_number, order.snapshot()
                 rows = order_rows(self._seller_id, order, read_at=read_at)
-                if not _put(connection, self._result, rows, RECORDED_AT):
+                if not _put(connection, self._result, rows):
                     continue
                 open_orders.keep_open(connection, self._seller_id, [(snapshot, read_at)])
                 self._result.orders += 1
@@ -420,4 +427,5 @@ class _Rereader:
         if not fact.closed_by_us or fact.closed_at is None:
             return
         closure = closure_row(known, order.snapshot(), run_id=self._run.run_id)
-        _put(connection, self._result, {CLOSURES.name: [closure]}, "closed_at")
+        rows: Rows = {CLOSURES.name: [{**closure, RECORDED_AT: fact.closed_at}]}
+        _put(connection, self._result, rows)
