@@ -98,17 +98,12 @@ class Merge(StrEnum):
 
 @dataclass(frozen=True)
 class Column:
-    """One column; `personal` marks columns that `pii = mask` hides.
-
-    `from_extra` is set for an API field that was stored in `extra` before it got its own column: the key it has
-    there. The column of older lake files, and of rows that are already loaded, is filled from that key.
-    """
+    """One column; `personal` marks columns that `pii = mask` hides."""
 
     name: str
     type: Type
     meaning: str
     personal: bool = False
-    from_extra: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,36 +1,21 @@
-"""Reads lake files of any earlier version with today's columns.
+"""Reads lake files of any earlier version with today's columns: one that a file lacks is null.
 
-A column that a file lacks is null, or is read from `extra` if the field was stored there before it had a column; a
-narrower type is widened. Files are streamed, a few thousand rows at a time.
+Files are streamed, a few thousand rows at a time.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
-from decimal import Decimal
-from typing import Any
 
-import msgspec
 import pyarrow as pa
 
 from feedamp.errors import IncompleteError
 from feedamp.lake.manifest import Manifest, refuse_miscount, rows_by_table
 from feedamp.lake.store import Lake
-from feedamp.tables import EXTRA, Column, Table, Type
+from feedamp.tables import Table
 
 ROWS_READ_AT_ONCE = 5_000
-_JSON = msgspec.json.Decoder(float_hook=Decimal)
-_TO_JSON = msgspec.json.Encoder(decimal_format="number")
-_PYTHON: dict[Type, Any] = {
-    Type.INTEGER: int,
-    Type.BOOLEAN: bool,
-    Type.MONEY: Decimal,
-    Type.NUMBER: float,
-    Type.TIMESTAMP: datetime,
-    Type.DATE: date,
-}
 
 
 class LakeFiles:
@@ -88,50 +73,11 @@ class LakeFiles:
 
 
 def as_declared(batch: pa.RecordBatch, table: Table) -> pa.RecordBatch:
-    """The rows with the columns and types of `Table.lake_schema`; other columns are left out."""
+    """The rows in the schema `Table.lake_schema`: columns that the file lacks are null, others are left out."""
     schema = table.lake_schema
-    columns = {column.name: column for column in table.lake_columns}
-    arrays = []
-    for field in schema:
-        at = batch.schema.get_field_index(field.name)
-        column = columns.get(field.name)
-        if at >= 0:
-            arrays.append(_widened(batch.column(at), field.type))
-        elif column is not None and column.from_extra and EXTRA.name in batch.schema.names:
-            extras = batch.column(EXTRA.name).to_pylist()
-            arrays.append(pa.array([value_in_extra(column, text) for text in extras], field.type))
-        else:
-            arrays.append(pa.nulls(len(batch), field.type))
+    there = set(batch.schema.names)
+    arrays = [
+        batch.column(name).cast(kind) if name in there else pa.nulls(len(batch), kind)
+        for name, kind in zip(schema.names, schema.types, strict=True)
+    ]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-def _widened(array: pa.Array, wanted: pa.DataType) -> pa.Array:
-    """The same values in another type; one that does not fit is an error."""
-    if pa.types.is_integer(array.type) and pa.types.is_decimal(wanted):
-        # Arrow casts integers only to a decimal type that is wide enough for any integer.
-        array = array.cast(pa.decimal128(38, wanted.scale))
-    return array.cast(wanted)
-
-
-def value_in_extra(column: Column, extra: str | None) -> Any:
-    """The value of a column that was stored in `extra`; None if it is absent or does not fit the column's type.
-
-    `extra` itself does not change, so a value that does not fit is still there.
-    """
-    fields = _JSON.decode(extra) if extra else None
-    value = fields.get(column.from_extra) if isinstance(fields, dict) else None
-    if value is None:
-        return None
-    if column.type is Type.JSON or (column.type is Type.TEXT and not isinstance(value, str)):
-        return _TO_JSON.encode(value).decode()
-    if column.type is Type.TEXT:
-        return value
-    try:
-        # Numbers may be stored as text (promise 12); timestamps and dates are never stored as numbers.
-        lax = column.type not in (Type.TIMESTAMP, Type.DATE)
-        read = msgspec.convert(value, _PYTHON[column.type], strict=not lax)
-        if isinstance(read, datetime) and read.tzinfo is None:
-            read = read.replace(tzinfo=UTC)
-        return pa.scalar(read, column.type.arrow).as_py()
-    except (msgspec.ValidationError, pa.ArrowException, OverflowError):
-        return None

@@ -47,7 +47,7 @@ class Engine(Protocol):
         """Statements to run after CREATE TABLE, so that rows are found quickly by key."""
 
     def users_of(self, schema: str, relation: str) -> list[str]:
-        """Views of other users that prevent a change of the relation."""
+        """Views of other users that prevent that a view is dropped."""
 
 
 def in_transaction(engine: Engine, work: Callable[[], _Result]) -> _Result:

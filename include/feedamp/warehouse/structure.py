@@ -1,19 +1,16 @@
-"""Creates and upgrades tables and views to match their declarations; nothing is ever narrowed or dropped.
+"""Creates tables and views as they are declared; nothing is ever narrowed or dropped.
 
-A new column is added, a narrower number type is widened, and a column that is no longer declared remains.
+A new column is added, null in the rows that are there, and a changed view is replaced. Any other change of a table needs
+`feedamp warehouse rebuild`. A column that is no longer declared remains.
 """
 
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Iterator, Mapping, Sequence
-
-import pyarrow as pa
+from collections.abc import Mapping, Sequence
 
 from feedamp.errors import ConfigurationError
-from feedamp.lake.schema_evolution import value_in_extra
-from feedamp.tables import CLOSURES, EXTRA, PLACEMENTS, RECORDED_AT, SCHEMA, Column, Merge, Row, Table
+from feedamp.tables import CLOSURES, PLACEMENTS, RECORDED_AT, SCHEMA, Merge, Table
 from feedamp.warehouse.engine import META, Engine
 from feedamp.warehouse.views import View
 
@@ -25,25 +22,13 @@ _META_TABLES = {
     "view_definitions": "name VARCHAR PRIMARY KEY, definition VARCHAR NOT NULL",
 }
 _DECIDED_AT = {PLACEMENTS.name: "placed_at", CLOSURES.name: "closed_at"}
-_ROWS_TO_FILL = 5_000
-_INTEGERS = {"TINYINT": 3, "SMALLINT": 5, "INTEGER": 10, "BIGINT": 19}
-_DECIMAL = re.compile(r"(?:DECIMAL|NUMERIC)\((\d+), ?(\d+)\)")
-_ALSO_CALLED = {
-    "VARCHAR": "TEXT",
-    "CHARACTER VARYING": "TEXT",
-    "DOUBLE PRECISION": "DOUBLE",
-    "TIMESTAMPTZ": "TIMESTAMP WITH TIME ZONE",
-    "HUGEINT": "DECIMAL(38,0)",
-}
-_MOST_DIGITS = 38
 
 
 def prepare(engine: Engine, tables: Mapping[str, Table], views: Sequence[View]) -> None:
     """Creates and upgrades tables and views in the caller's transaction. Safe to repeat.
 
     Raises:
-        ConfigurationError: a column's type cannot be widened to the declared one, or another user's view
-            prevents it.
+        ConfigurationError: a column has another type than declared.
     """
     present, remembered = engine.relations(SCHEMA), engine.relations(META)
     if not remembered:
@@ -53,73 +38,14 @@ def prepare(engine: Engine, tables: Mapping[str, Table], views: Sequence[View]) 
             engine.execute(f"CREATE TABLE {META}.{name} ({columns})")
     if not present:
         engine.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
-    wider = {
-        table.name: dict(_wider(engine, table, present.get(table.name, {}))) for table in tables.values()
-    }
-    if any(wider.values()):
-        _drop_views(engine, views, present)
     for table in tables.values():
         if table.name not in present:
             _create(engine, table)
         else:
-            _grow(engine, table, present[table.name], wider[table.name])
+            _grow(engine, table, present[table.name])
     if "row_versions" in remembered:
         _take_over_moments(engine, tables)
-    _create_views(engine, views, engine.relations(SCHEMA) if any(wider.values()) else present)
-
-
-def wide_enough(present: str, wanted: str) -> str:
-    """A type wide enough for the values of both types: `present` if it is wide enough.
-
-    Raises:
-        ConfigurationError: there is no such type.
-    """
-    there, asked = _normal(present), _normal(wanted)
-    if there == asked:
-        return present
-    one, other = _digits(there), _digits(asked)
-    if one is None or other is None:
-        raise ConfigurationError(f"it is {present} and should be {wanted}")
-    before, after = max(one[0], other[0]), max(one[1], other[1])
-    if (before, after) == one:
-        return present
-    if (before, after) == other:
-        return wanted
-    if before + after > _MOST_DIGITS:
-        raise ConfigurationError(
-            f"it is {present} and should be {wanted}, and no decimal type is wide enough for both"
-        )
-    return f"DECIMAL({before + after},{after})"
-
-
-def _normal(name: str) -> str:
-    upper = name.upper()
-    return _ALSO_CALLED.get(upper, upper)
-
-
-def _digits(name: str) -> tuple[int, int] | None:
-    """Digits before and after the decimal point; None for a type that is not an exact number."""
-    if name in _INTEGERS:
-        return _INTEGERS[name], 0
-    if name == "NUMERIC":  # Postgres: without limit
-        return 131_072, 16_383
-    if found := _DECIMAL.fullmatch(name):
-        return int(found[1]) - int(found[2]), int(found[2])
-    return None
-
-
-def _wider(engine: Engine, table: Table, there: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    for column in table.columns:
-        if column.name in there:
-            try:
-                target = wide_enough(there[column.name], engine.types[column.type])
-            except ConfigurationError as error:
-                raise ConfigurationError(
-                    f"Column {SCHEMA}.{table.name}.{column.name} cannot be used: {error}. Run "
-                    "`feedamp warehouse rebuild`; on Postgres rename the table first."
-                ) from error
-            if target != there[column.name]:
-                yield column.name, target
+    _create_views(engine, views, present)
 
 
 def _create(engine: Engine, table: Table) -> None:
@@ -131,23 +57,17 @@ def _create(engine: Engine, table: Table) -> None:
         engine.execute(statement)
 
 
-def _grow(engine: Engine, table: Table, there: Mapping[str, str], wider: Mapping[str, str]) -> None:
-    for name, target in wider.items():
-        if users := engine.users_of(SCHEMA, table.name):
+def _grow(engine: Engine, table: Table, there: Mapping[str, str]) -> None:
+    for column in table.columns:
+        wanted = engine.types[column.type]
+        if column.name not in there:
+            log.info("%s gets column %s", table.name, column.name)
+            engine.execute(f"ALTER TABLE {SCHEMA}.{table.name} ADD COLUMN {column.name} {wanted}")
+        elif there[column.name] != wanted:
             raise ConfigurationError(
-                f"Column {SCHEMA}.{table.name}.{name} must become {target}, and views use the table: "
-                f"{', '.join(users)}. Drop the views, run again, and create them again."
+                f"Column {SCHEMA}.{table.name}.{column.name} is {there[column.name]} and should be {wanted}. Run "
+                "`feedamp warehouse rebuild`; on Postgres rename the table first."
             )
-        log.info("%s.%s: %s becomes %s", table.name, name, there[name], target)
-        engine.execute(f"ALTER TABLE {SCHEMA}.{table.name} ALTER COLUMN {name} TYPE {target}")
-    missing = [column for column in table.columns if column.name not in there]
-    for column in missing:
-        log.info("%s gets column %s", table.name, column.name)
-        engine.execute(
-            f"ALTER TABLE {SCHEMA}.{table.name} ADD COLUMN {column.name} {engine.types[column.type]}"
-        )
-    if promoted := tuple(column for column in missing if column.from_extra):
-        _fill_from_extra(engine, table, promoted)
 
 
 def _take_over_moments(engine: Engine, tables: Mapping[str, Table]) -> None:
@@ -170,56 +90,6 @@ def _take_over_moments(engine: Engine, tables: Mapping[str, Table]) -> None:
         engine.execute(f"DROP TABLE {META}.{name}")
 
 
-def _fill_from_extra(engine: Engine, table: Table, columns: tuple[Column, ...]) -> None:
-    """Fills new columns of loaded rows from their `extra`, 5,000 rows at a time."""
-    key = ", ".join(table.key)
-    part = Table(
-        f"{table.name}_filled",
-        "",
-        table.key,
-        (*(c for c in table.columns if c.name in table.key), *columns),
-        table.merge,
-    )
-    schema = part.lake_schema
-    after: list[object] = []
-    while True:
-        places = ", ".join(f"${place}" for place in range(1, len(after) + 1))
-        beyond = f"AND ({key}) > ({places})" if after else ""
-        found = list(
-            engine.rows(
-                f"""SELECT {key}, {EXTRA.name} FROM {SCHEMA}.{table.name}
-                WHERE {EXTRA.name} IS NOT NULL {beyond} ORDER BY {key} LIMIT {_ROWS_TO_FILL}""",
-                after,
-            )
-        )
-        if not found:
-            return
-        filled = pa.RecordBatch.from_pylist([_filled(row, table, columns) for row in found], schema=schema)
-        staged = f"feedamp_filled_{table.name}"
-        engine.stage(staged, part, pa.RecordBatchReader.from_batches(schema, [filled]))
-        engine.execute(
-            f"""UPDATE {SCHEMA}.{table.name} stored
-            SET {", ".join(f"{column.name} = filled.{column.name}" for column in columns)}
-            FROM {staged} filled
-            WHERE {" AND ".join(f"stored.{name} = filled.{name}" for name in table.key)}"""
-        )
-        after = [found[-1][name] for name in table.key]
-
-
-def _filled(row: Row, table: Table, columns: tuple[Column, ...]) -> Row:
-    return {
-        **{name: row[name] for name in table.key},
-        **{column.name: value_in_extra(column, row[EXTRA.name]) for column in columns},
-    }
-
-
-def _drop_views(engine: Engine, views: Sequence[View], present: Mapping[str, object]) -> None:
-    for view in views:
-        if view.name in present:
-            engine.execute(f"DROP VIEW {SCHEMA}.{view.name}")
-    engine.execute(f"DELETE FROM {META}.view_definitions")
-
-
 def _create_views(engine: Engine, views: Sequence[View], present: Mapping[str, Mapping[str, str]]) -> None:
     """Creates views that are missing or have another definition, unless another user's view depends on the old one."""
     known = {
@@ -231,8 +101,8 @@ def _create_views(engine: Engine, views: Sequence[View], present: Mapping[str, M
         there = present.get(view.name)
         if there is not None and known.get(view.name) == definition:
             continue
-        wanted = [(column.name, _normal(engine.types[column.type])) for column in view.columns]
-        if there is not None and wanted[: len(there)] != [(n, _normal(t)) for n, t in there.items()]:
+        wanted = [(column.name, engine.types[column.type]) for column in view.columns]
+        if there is not None and wanted[: len(there)] != list(there.items()):
             # Not every engine can replace a view by one with other columns, so it is dropped and created.
             if users := engine.users_of(SCHEMA, view.name):
                 log.warning(
