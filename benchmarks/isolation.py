@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -38,7 +39,9 @@ from feedamp_sandbox import (
     SandboxOptions,
     running,
 )
-from feedamp_sandbox.probe import example_order
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
+from probe import example_order
 
 SELLERS, IN_TROUBLE, PER_PAGE = 50, 4, 10
 PROMISED = 1.2

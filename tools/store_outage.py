@@ -23,10 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"
 from cryptography.fernet import Fernet
 from postgres import Server, serving
 from postgres_warehouses import address_of
+from probe import example_order
 
 from crashes.fixtures import Fixtures, run_step
 from feedamp_sandbox import Sandbox, SandboxOptions, running
-from feedamp_sandbox.probe import example_order
 
 STEPS = ("intake", "place", "load", "extract", "load", "validate", "close", "load", "reconcile", "load")
 KINDS = ("crash", "kill", "stall")

@@ -21,15 +21,16 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
 from cryptography.fernet import Fernet
+from probe import example_order
 
 from crashes.clock import SharedClock
 from crashes.fixtures import Fixtures
 from crashes.forking import CONTEXT
 from feedamp.run import Run
 from feedamp_sandbox import SandboxOptions, running
-from feedamp_sandbox.probe import example_order
 
 LIFE_S = 3
 MARGIN_S = 0.2 * LIFE_S

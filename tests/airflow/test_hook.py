@@ -10,6 +10,7 @@ import pickle
 
 import pytest
 from airflow_env import CONN_ID, open_airflow_env
+from probe import example_order
 from scripted import answer, serving, token_answer
 
 from feedamp.errors import (
@@ -20,7 +21,6 @@ from feedamp.errors import (
     TransientError,
 )
 from feedamp_airflow.hook import FeedAmpHook
-from feedamp_sandbox.probe import example_order
 
 SELLER = "seller-001"
 HEADERS = {"Host", "User-Agent", "Accept-Encoding", "Accept"}

@@ -14,9 +14,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from probe import Probe
 
 from feedamp_sandbox.command import main
-from feedamp_sandbox.probe import Probe
 
 INCLUDE = Path(__file__).parents[2] / "include"
 RUN = "import sys; from feedamp_sandbox.command import main; sys.exit(main(sys.argv[1:]))"

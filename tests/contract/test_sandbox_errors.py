@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from probe import Probe, example_order
 
 from feedamp_sandbox import SandboxOptions, running
-from feedamp_sandbox.probe import Probe, example_order
 
 SELLER = "seller-001"
 ERROR = {"code": "INVALID_TRACKING_NUMBER", "message": "not a UPS number", "mp_line_number": "M-1-1"}

@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 import pytest
+from probe import Probe
 
 from feedamp_sandbox import (
     Exchange,
     SandboxOptions,
     running,
 )
-from feedamp_sandbox.probe import Probe
 
 SELLER = "seller-001"
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)

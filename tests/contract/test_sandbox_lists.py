@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from probe import Probe
 
 from feedamp_sandbox import SandboxOptions, running
-from feedamp_sandbox.probe import Probe
 
 SELLER = "seller-001"
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)

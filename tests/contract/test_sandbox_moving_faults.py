@@ -10,6 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
+from probe import Probe
 
 from feedamp_sandbox import (
     Sandbox,
@@ -18,7 +19,6 @@ from feedamp_sandbox import (
 )
 from feedamp_sandbox.command import parser
 from feedamp_sandbox.faults import KINDS
-from feedamp_sandbox.probe import Probe
 
 SELLER = "seller-001"
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)

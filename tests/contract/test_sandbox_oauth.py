@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from probe import Probe
 
 from feedamp_sandbox import (
     SandboxOptions,
     Seller,
     running,
 )
-from feedamp_sandbox.probe import Probe
 
 SELLER = "seller-001"
 

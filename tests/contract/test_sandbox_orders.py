@@ -5,9 +5,9 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+from probe import Probe, example_order
 
 from feedamp_sandbox import SandboxOptions, running
-from feedamp_sandbox.probe import Probe, example_order
 
 FAST = SandboxOptions(sellers=2, requests_per_second=1000, burst=1000)
 SELLER = "seller-001"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
+from probe import Probe, example_order
 
 from feedamp_sandbox import (
     RULES,
     SandboxOptions,
     running,
 )
-from feedamp_sandbox.probe import Probe, example_order
 
 
 class StoppedClock:

@@ -8,6 +8,7 @@ from collections import Counter
 from datetime import UTC, date, datetime
 
 import pytest
+from probe import example_order
 
 from feedamp_sandbox import (
     SandboxOptions,
@@ -15,7 +16,6 @@ from feedamp_sandbox import (
     tracking,
 )
 from feedamp_sandbox.orders import Orders
-from feedamp_sandbox.probe import example_order
 from feedamp_sandbox.sellers import act, plan
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from probe import Probe
 
 from feedamp_sandbox import SandboxOptions, running
-from feedamp_sandbox.probe import Probe
 
 FAST = SandboxOptions(sellers=1, requests_per_second=1000, burst=1000)
 SELLER = "seller-001"

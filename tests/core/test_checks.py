@@ -165,12 +165,6 @@ def test_errors_have_the_known_code_and_warnings_none(kind: Kind) -> None:
         assert (severity, default_code(kind)) == (Severity.ERROR, "INVALID_TRACKING_NUMBER")
 
 
-@pytest.mark.parametrize("kind", list(Kind))
-def test_only_an_unknown_line_is_left_out_of_the_report(kind: Kind) -> None:
-    line = Finding(kind, "A", "", "", "").reported_line
-    assert line == (None if kind is Kind.UNKNOWN_LINE else "A")
-
-
 def test_a_message_names_the_line_and_the_place() -> None:
     [finding] = check(done("A", parcel(), parcel(tracking_number=None)))
     assert finding.message == "Line A, shipment 2: the tracking number is missing; enter it."

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 
 import pytest
+from probe import example_order
 from scripted import answer
 from wire import NOON, S1, S2, speaking, wired
 
@@ -13,7 +14,6 @@ from feedamp.api.bad_answers import refusal_reasons, without
 from feedamp.api.pages import Filters
 from feedamp.errors import NotFoundError, RejectedError, UnclearError, UnreadableError
 from feedamp.models import ErrorReport
-from feedamp_sandbox.probe import example_order
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import pytest
+from probe import example_order
 from scripted import answer
 from wire import NOON, S1, S2, Wire, speaking, take_slot, wired
 
@@ -24,7 +25,6 @@ from feedamp.errors import (
     UnclearError,
 )
 from feedamp.models import ErrorReport
-from feedamp_sandbox.probe import example_order
 
 REPORT = ErrorReport(code="INVALID_TRACKING_NUMBER", message="unknown to UPS", mp_line_number="M-1-1")
 Call = Callable[[FeedAmpClient], Awaitable[object]]

@@ -18,6 +18,7 @@ from typing import Any
 import duckdb
 import pytest
 from airflow.dag_processing.dagbag import DagBag
+from probe import example_order
 
 from feedamp.resources import Resources
 from feedamp.run import Run
@@ -32,7 +33,6 @@ from feedamp_sandbox import (
     SandboxOptions,
     running,
 )
-from feedamp_sandbox.probe import example_order
 
 ROOT = Path(__file__).parents[2]
 CONN_ID = "feedamp_default"

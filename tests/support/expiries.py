@@ -7,13 +7,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 
+from probe import example_order
 from processes import PATIENCE_S, Crew, ask_after_each_expiry
 from wire import KEY, add_seller
 
 from feedamp.state import State
 from feedamp.state.token_cipher import TokenCipher
 from feedamp_sandbox import SandboxOptions, running
-from feedamp_sandbox.probe import example_order
 
 SELLERS = 3
 

@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from cryptography.fernet import Fernet
+from probe import example_order
 from scripted import Script, scripted, token_answer
 
 from feedamp.api.client import FeedAmpClient
@@ -33,7 +34,6 @@ from feedamp_sandbox import (
     SandboxOptions,
     running,
 )
-from feedamp_sandbox.probe import example_order
 from feedamp_sandbox.server import Exchange, Observer
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)

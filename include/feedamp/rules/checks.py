@@ -70,11 +70,6 @@ class Finding:
         """ERROR if the fault blocks closing, otherwise WARNING."""
         return Severity.WARNING if self.kind in WARNINGS else Severity.ERROR
 
-    @property
-    def reported_line(self) -> str | None:
-        """The line to name in a report; None for a line that was never ordered, because FeedAMP does not know it."""
-        return None if self.kind is Kind.UNKNOWN_LINE else self.mp_line_number
-
     def id_for(self, seller_id: str, mp_order_number: str) -> str:
         """The id of this fault; the same in every run."""
         parts = (seller_id, mp_order_number, self.mp_line_number or "", self.kind, self.value)
