@@ -9,10 +9,8 @@ changed since then.
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import datetime
 from itertools import count
 
@@ -65,23 +63,16 @@ async def adopt(resources: Resources, run: Run, seller_ids: list[str], *, since:
             result.add_warning(seller.seller_id, f"skipped: {seller.blocked_by}")
     ready = [seller for seller in found if not seller.blocked_by]
     batches = count()
-    # On disk, because an account may have many orders; both lists may contain the same one.
-    with closing(sqlite3.connect("")) as seen:
-        seen.execute(
-            "CREATE TABLE seen (seller TEXT, number TEXT, PRIMARY KEY (seller, number)) WITHOUT ROWID"
-        )
 
-        async def work(seller: Seller, clients: Clients) -> None:
-            adopter = _Adopter(resources, run, result, batches, seen, await clients.client(seller))
-            try:
-                await adopter.read(Filters(imported_after=since, page_size=resources.settings.page_size))
-                await adopter.read(
-                    Filters(seller_updated_after=since, page_size=resources.settings.page_size)
-                )
-            finally:
-                adopter.finish()
+    async def work(seller: Seller, clients: Clients) -> None:
+        adopter = _Adopter(resources, run, result, batches, await clients.client(seller))
+        try:
+            await adopter.read(Filters(imported_after=since, page_size=resources.settings.page_size))
+            await adopter.read(Filters(seller_updated_after=since, page_size=resources.settings.page_size))
+        finally:
+            adopter.finish()
 
-        await run_per_seller(resources, run, result, ready, work, is_recorded=not run.dry_run)
+    await run_per_seller(resources, run, result, ready, work, is_recorded=not run.dry_run)
     if not run.dry_run:
         result.undone += decide_refusals(resources.state, run)
     return result
@@ -96,14 +87,13 @@ class _Adopter:
         run: Run,
         result: StepResult,
         batches: Iterator[int],
-        seen: sqlite3.Connection,
         client: FeedAmpClient,
     ) -> None:
         self._resources = resources
         self._run = run
         self._result = result
         self._batches = batches
-        self._seen = seen
+        self._seen: set[str] = set()  # numbers alone, of one account: 100 MB for a million orders
         self._waiting: list[ReadOrder] = []
         self._client = client
         self._seller_id = client.seller_id
@@ -130,7 +120,7 @@ class _Adopter:
         """The orders of a page that were not on an earlier page; errors of single orders are added to `failed`."""
         orders: list[ReadOrder] = []
         for item in page.items:
-            if item.mp_order_number is not None and self._was_seen(item.mp_order_number):
+            if item.mp_order_number in self._seen:
                 continue
             try:
                 read = await fetch_complete(self._client, item, page.read_at)
@@ -143,7 +133,7 @@ class _Adopter:
                 self._result.orders_unread += 1
                 self._record_skipped(f"cannot be read: {read.where}", read.mp_order_number or "(no number)")
                 continue
-            self._mark_seen(read.order.mp_order_number)
+            self._seen.add(read.order.mp_order_number)
             orders.append(read)
         return orders
 
@@ -210,10 +200,3 @@ class _Adopter:
         self._skipped_counts[reason] += 1
         if self._skipped_counts[reason] <= FIRST_NAMED:
             self._first_skipped.setdefault(reason, []).append(number)
-
-    def _was_seen(self, number: str) -> bool:
-        query = "SELECT 1 FROM seen WHERE seller = ? AND number = ?"
-        return self._seen.execute(query, (self._seller_id, number)).fetchone() is not None
-
-    def _mark_seen(self, number: str) -> None:
-        self._seen.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (self._seller_id, number))

@@ -115,10 +115,9 @@ class FoundDifferences:
             yield [_difference(row) for row in found]
             after = found[-1][4]
 
-    def in_lake(self, table: str) -> list[tuple[str, ...]]:
-        """Keys of one table's differences whose row only the lake has."""
-        query = "SELECT key FROM found WHERE table_name = ? AND in_lake ORDER BY id"
-        return [tuple(msgspec.json.decode(key)) for (key,) in self._rows.execute(query, (table,))]
+    def in_lake(self) -> set[str]:
+        """Tables with differences whose row the lake has."""
+        return {table for (table,) in self._rows.execute("SELECT table_name FROM found WHERE in_lake")}
 
     def sellers(self) -> list[str]:
         """Sellers that have orders with differences."""

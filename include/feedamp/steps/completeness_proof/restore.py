@@ -137,7 +137,7 @@ def _load_from_lake(
             )
             if table == PLACEMENTS.name and any(WAREHOUSE in difference.what for difference in batch):
                 tables.add(table)
-    tables.update(table for table in TABLES if found.in_lake(table))
+    tables.update(found.in_lake())
     if not tables:
         return
     try:
