@@ -1,14 +1,14 @@
 """Merges a manifest with SQL that all engines share; manifests give the same result in any order.
 
 One rule decides everywhere: of all rows with one key, wherever they come from, the greatest by `Table.rank` counts.
-For example, of one finding, which is ranked by `recorded_at`, `resolved_at`, `reported_at` and `state`:
+For example, these rows of one finding, ranked by `recorded_at`, `resolved_at`, `reported_at`, `state`, in any order:
 
-    |          | state     | recorded_at | reported_at |                                       |
-    |----------|-----------|-------------|-------------|---------------------------------------|
-    | loaded   | to_report | 12:00       |             | replaced                              |
-    | manifest | reported  | 13:00       | 13:00       | counts                                |
-    | manifest | to_report | 13:00       |             | of the same moment, and nothing after |
-    | manifest | held      | 11:00       |             | late, and older                       |
+    | state     | recorded_at | reported_at |                                              |
+    |-----------|-------------|-------------|----------------------------------------------|
+    | held      | 11:00       |             |                                              |
+    | to_report | 12:00       |             |                                              |
+    | to_report | 13:00       |             |                                              |
+    | reported  | 13:00       | 13:00       | counts: no later row, and null is the lowest |
 
 An order is ranked by `extracted_at` first, so any snapshot replaces a row that `place` wrote. Its children have no
 rank: they come and go with the row of `orders` that they were read with.
