@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from feedamp.tables import CHILDREN, LAKE_TABLES, SCHEMA, TABLES, Merge, Table
+from feedamp.tables import CHILDREN, LAKE_TABLES, SCHEMA, TABLES, Table
 from feedamp.warehouse.views import COUNTED_ORDERS, VIEWS, View
 
 FILE = Path(__file__).parents[1] / "docs" / "data-dictionary.md"
@@ -42,11 +42,6 @@ window of 30 days is 720 hours. How the big marketplaces evaluate a seller is in
 {COUNTED_ORDERS}
 """
 
-_MERGE = {
-    Merge.SNAPSHOT: "Snapshot table: all rows of an order are replaced when a newer snapshot of it arrives.",
-    Merge.LATEST: "One row per key; a later row replaces the earlier one.",
-}
-
 
 def render() -> str:
     """The whole file as text."""
@@ -58,8 +53,10 @@ def render() -> str:
 def _table(table: Table) -> Iterator[str]:
     where = f"{SCHEMA}.{table.name}" if table.name in TABLES else f"{table.name} (lake only)"
     rank = ", ".join(f"`{name}`" for name in table.rank)
-    order = "" if table in CHILDREN else f" Of two rows with one key, the greater by {rank} counts."
-    yield from (f"## {where}", "", table.meaning, f"{_MERGE[table.merge]}{order}", "")
+    counts = f"Of rows with one key, the greatest by {rank} counts; null is lowest."
+    if table in CHILDREN:
+        counts = "The rows were read with the one of `orders`, and are replaced together with it."
+    yield from (f"## {where}", "", table.meaning, counts, "")
     yield from ("| column | type | meaning |", "|---|---|---|")
     for column in table.lake_columns:
         marks = [column.type.value]

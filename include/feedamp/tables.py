@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from enum import Enum, StrEnum
+from enum import Enum
 from functools import cached_property
 from typing import Any
 
@@ -89,13 +89,6 @@ _TEXTS = (Type.TEXT, Type.JSON)
 _SMALL = 1 << 31
 
 
-class Merge(StrEnum):
-    """How a batch of rows is merged into the warehouse table."""
-
-    SNAPSHOT = "snapshot"  # all rows of an order are replaced when a newer snapshot arrives
-    LATEST = "latest"  # one row per key; the row with the later `recorded_at` replaces the earlier one
-
-
 @dataclass(frozen=True)
 class Column:
     """One column; `personal` marks columns that `pii = mask` hides."""
@@ -118,7 +111,6 @@ class Table:
     meaning: str
     key: tuple[str, ...]
     columns: tuple[Column, ...]
-    merge: Merge
     rank: tuple[str, ...] = (RECORDED_AT,)
     lake_only: tuple[Column, ...] = ()  # columns that the merge needs and the warehouse does not keep
 
@@ -271,7 +263,6 @@ ORDERS = Table(
         Column(EXTRA.name, EXTRA.type, EXTRA.meaning, personal=True),
         RECORDED,
     ),
-    Merge.SNAPSHOT,
     rank=("extracted_at", RECORDED_AT, SNAPSHOT_HASH),
 )
 
@@ -294,7 +285,6 @@ ORDER_LINES = Table(
         Column(EXTRA.name, EXTRA.type, EXTRA.meaning, personal=True),
         RECORDED,
     ),
-    Merge.SNAPSHOT,
     lake_only=(_READ_WITH,),
 )
 
@@ -318,7 +308,6 @@ SHIPMENTS = Table(
         _text("tracking_url", "Where the parcel can be followed."),
         RECORDED,
     ),
-    Merge.SNAPSHOT,
     lake_only=(_READ_WITH,),
 )
 
@@ -335,7 +324,6 @@ CANCELLATIONS = Table(
         _text("reason", "The reason, as FeedAMP sent it."),
         RECORDED,
     ),
-    Merge.SNAPSHOT,
     lake_only=(_READ_WITH,),
 )
 
@@ -353,7 +341,6 @@ PLACEMENTS = Table(
         RUN,
         RECORDED,
     ),
-    Merge.LATEST,
     rank=(RECORDED_AT, "source", "run_id"),
 )
 
@@ -385,7 +372,6 @@ REJECTED_ORDERS = Table(
         _text("dismiss_reason", "Why no action is required."),
         RECORDED,
     ),
-    Merge.LATEST,
     rank=(RECORDED_AT, "dismissed_at", "superseded_at", "stage"),
 )
 
@@ -408,7 +394,6 @@ FINDINGS = Table(
         _time("resolved_at", "When it was resolved or waived."),
         RECORDED,
     ),
-    Merge.LATEST,
     rank=(RECORDED_AT, "resolved_at", "reported_at", "state"),
 )
 
@@ -426,7 +411,6 @@ CLOSURES = Table(
         RUN,
         RECORDED,
     ),
-    Merge.LATEST,
     rank=(RECORDED_AT, "marketplace_state", "run_id"),
 )
 
@@ -447,7 +431,6 @@ RECONCILIATIONS = Table(
         _time("repaired_at", "When it was repaired; null while the difference remains."),
         RECORDED,
     ),
-    Merge.LATEST,
     rank=(RECORDED_AT, "repaired_at"),
 )
 
@@ -471,7 +454,6 @@ RUNS = Table(
         Column("complete", Type.BOOLEAN, "Everything was read or done; false means something is missing."),
         RECORDED,
     ),
-    Merge.LATEST,
 )
 
 TABLES = {
@@ -489,6 +471,7 @@ TABLES = {
         RUNS,
     )
 }
+# Their rows come and go with the row of `orders` that they were read with, and not by rank.
 CHILDREN = (ORDER_LINES, SHIPMENTS, CANCELLATIONS)
 
 SNAPSHOTS = Table(
@@ -502,7 +485,6 @@ SNAPSHOTS = Table(
         Column("snapshot", Type.JSON, "The snapshot."),
         RECORDED,
     ),
-    Merge.SNAPSHOT,
 )
 LAKE_TABLES = {**TABLES, SNAPSHOTS.name: SNAPSHOTS}
 

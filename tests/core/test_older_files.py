@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from feedamp.lake.schema_evolution import as_declared
-from feedamp.tables import RECORDED, RECORDED_AT, Column, Merge, Table, Type
+from feedamp.tables import RECORDED, RECORDED_AT, Column, Table, Type
 
 
 def test_a_column_that_a_file_lacks_is_null_and_an_unknown_one_is_left_out() -> None:
     columns = (Column("k", Type.TEXT, ""), Column("f", Type.MONEY, ""), RECORDED)
-    table = Table("t", "", ("k",), columns, Merge.LATEST)
+    table = Table("t", "", ("k",), columns)
     rows = [{"k": "1", RECORDED_AT: datetime(2026, 3, 10, 12, tzinfo=UTC)}]
     schema = pa.schema([("unknown", pa.int64()), *(table.lake_schema.field(name) for name in rows[0])])
     batch = pa.RecordBatch.from_pylist([{**rows[0], "unknown": 7}], schema=schema)

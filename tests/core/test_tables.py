@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from feedamp.models import Address, Customer
-from feedamp.tables import CHILDREN, LAKE_TABLES, ORDERS, RECORDED_AT, TABLES, Merge, Table, Type
+from feedamp.tables import CHILDREN, LAKE_TABLES, ORDERS, RECORDED_AT, TABLES, Table, Type
 
 ORDER = "seller_id mp_order_number"
 # What queries rely on (docs/data-dictionary.md): key, then the columns besides it and `recorded_at`.
@@ -96,8 +96,10 @@ def test_times_are_utc_and_money_is_decimal_in_the_lake() -> None:
     assert Type.MONEY.arrow == pa.decimal128(18, 4)
 
 
-def test_children_of_an_order_follow_its_snapshot() -> None:
-    assert {child.merge for child in CHILDREN} == {Merge.SNAPSHOT} == {ORDERS.merge}
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+def test_the_columns_that_rank_rows_are_columns(table: Table) -> None:
+    assert RECORDED_AT in table.rank
+    assert set(table.rank) <= set(table.names)
 
 
 def test_what_names_a_person_is_marked_personal() -> None:

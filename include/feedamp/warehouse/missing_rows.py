@@ -30,7 +30,7 @@ def absent(engine: Engine, table: Table, rows: Sequence[Row]) -> list[Row]:
     if not rows:
         return []
     columns = tuple(column for column in table.columns if column.name in rows[0])
-    part = Table(f"{table.name}_expected", "", (), (_PLACE, *columns), table.merge)
+    part = Table(f"{table.name}_expected", "", (), (_PLACE, *columns))
     schema = part.lake_schema
     batch = pa.RecordBatch.from_pylist(
         [{**row, _PLACE.name: place} for place, row in enumerate(rows)], schema=schema

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from feedamp.errors import ConfigurationError
-from feedamp.tables import CLOSURES, PLACEMENTS, RECORDED_AT, SCHEMA, Merge, Table
+from feedamp.tables import CHILDREN, CLOSURES, ORDERS, PLACEMENTS, RECORDED_AT, SCHEMA, Table
 from feedamp.warehouse.engine import META, Engine
 from feedamp.warehouse.views import View
 
@@ -21,6 +21,7 @@ _META_TABLES = {
     "unshown_states": "seller_id VARCHAR NOT NULL, mp_order_number VARCHAR NOT NULL",
     "view_definitions": "name VARCHAR PRIMARY KEY, definition VARCHAR NOT NULL",
 }
+_SNAPSHOTS = {table.name for table in (ORDERS, *CHILDREN)}
 _DECIDED_AT = {PLACEMENTS.name: "placed_at", CLOSURES.name: "closed_at"}
 
 
@@ -73,7 +74,7 @@ def _grow(engine: Engine, table: Table, there: Mapping[str, str]) -> None:
 def _take_over_moments(engine: Engine, tables: Mapping[str, Table]) -> None:
     """Fills `recorded_at` of rows that an earlier build loaded; it kept the moments in tables of its own, which go."""
     for table in tables.values():
-        if table.merge is Merge.SNAPSHOT:
+        if table.name in _SNAPSHOTS:
             moment = f"""SELECT coalesce(orders.extracted_at, orders.placed_at) FROM {SCHEMA}.orders
                 WHERE orders.seller_id = loaded.seller_id AND orders.mp_order_number = loaded.mp_order_number"""
         elif table.name in _DECIDED_AT:

@@ -42,7 +42,6 @@ from feedamp.tables import (
     RUNS,
     SNAPSHOTS,
     TABLES,
-    Merge,
     Row,
     Table,
 )
@@ -211,7 +210,7 @@ def _compare_keys(
     for table in tables:
         stored = here.digests(table.name)
         is_of_order = table.key[:2] == ORDERS.key
-        is_snapshot = table.merge is Merge.SNAPSHOT
+        is_snapshot = table in (ORDERS, *CHILDREN)
         differing = [
             seller for seller, digest in there.digests(table.name).items() if stored.get(seller) != digest
         ]
