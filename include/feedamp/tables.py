@@ -104,7 +104,7 @@ class Table:
     """One table; `key` columns are never null.
 
     Of all rows with one key, the one that is greater in the columns of `rank` counts: the first column in which two rows
-    differ decides, and null is lowest. Rows that are equal in all of them say the same.
+    differ decides, and null is lowest. Rows that are equal in all of them count as equal; the one merged last stays.
     """
 
     name: str
