@@ -37,6 +37,7 @@ from feedamp.state.sellers import Seller
 from feedamp.steps.refused_grants import decide_refusals
 from feedamp.steps.runner import (
     FAILURES_THAT_END_A_SELLER,
+    SellerJob,
     StepResult,
     run_per_seller,
 )
@@ -65,7 +66,7 @@ async def adopt(resources: Resources, run: Run, seller_ids: list[str], *, since:
     batches = count()
 
     async def work(seller: Seller, clients: Clients) -> None:
-        adopter = _Adopter(resources, run, result, batches, await clients.client(seller))
+        adopter = _Adopter(resources, run, result, await clients.client(seller), batches=batches)
         try:
             await adopter.read(Filters(imported_after=since, page_size=resources.settings.page_size))
             await adopter.read(Filters(seller_updated_after=since, page_size=resources.settings.page_size))
@@ -78,7 +79,7 @@ async def adopt(resources: Resources, run: Run, seller_ids: list[str], *, since:
     return result
 
 
-class _Adopter:
+class _Adopter(SellerJob):
     """Adopts the orders of one seller."""
 
     def __init__(
@@ -86,16 +87,14 @@ class _Adopter:
         resources: Resources,
         run: Run,
         result: StepResult,
-        batches: Iterator[int],
         client: FeedAmpClient,
+        *,
+        batches: Iterator[int],
     ) -> None:
-        self._resources = resources
-        self._run = run
-        self._result = result
+        super().__init__(resources, run, result, client)
         self._batches = batches
         self._seen: set[str] = set()  # numbers alone, of one account: 100 MB for a million orders
         self._waiting: list[ReadOrder] = []
-        self._client = client
         self._seller_id = client.seller_id
         self._first_skipped: dict[str, list[str]] = {}  # reason -> the first order numbers
         self._skipped_counts: Counter[str] = Counter()  # reason -> orders

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from feedamp.api.client import FeedAmpClient
 from feedamp.api.clients import Clients
+from feedamp.api.pages import UnreadableOrder
 from feedamp.errors import (
     AuthorizationError,
     BusyError,
@@ -36,7 +38,7 @@ from feedamp.rules.failure_summary import (
     together,
 )
 from feedamp.run import Run
-from feedamp.state import outbox, step_runs
+from feedamp.state import ledger, outbox, step_runs
 from feedamp.state.sellers import Seller
 from feedamp.state.step_runs import Done
 from feedamp.tables import RUNS
@@ -234,12 +236,31 @@ def unexpected(error: Exception, mp_order_number: str | None = None) -> FeedAmpE
     )
 
 
-def missing_order(mp_order_number: str) -> str:
-    """The warning for an order that FeedAMP does not have (it answered 404)."""
-    return (
-        f"order {mp_order_number} is no longer in the seller's FeedAMP account; "
-        "start feedamp_reconcile_orders for the day of its purchase"
-    )
+class SellerJob:
+    """What a step does for one seller; holds what all steps need for that, and records what they all may find."""
+
+    def __init__(self, resources: Resources, run: Run, result: StepResult, client: FeedAmpClient) -> None:
+        self._resources = resources
+        self._run = run
+        self._result = result
+        self._client = client
+        self._seller_id = client.seller_id
+
+    def _record_missing(self, numbers: Iterable[str], *, asked_at: datetime) -> None:
+        """Records orders that FeedAMP does not have: it answered 404 when it was asked for them at `asked_at`."""
+        with self._resources.state.begin() as connection:
+            for number in numbers:
+                self._result.add_warning(
+                    self._seller_id,
+                    f"order {number} is no longer in the seller's FeedAMP account; "
+                    "start feedamp_reconcile_orders for the day of its purchase",
+                )
+                ledger.mark_missing(connection, self._seller_id, number, asked_at=asked_at)
+
+    def _record_unreadable(self, *orders: UnreadableOrder) -> None:
+        for order in orders:
+            self._result.orders_unread += 1
+            self._result.add_warning(self._seller_id, order.sentence)
 
 
 async def run_per_order(

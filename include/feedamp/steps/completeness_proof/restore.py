@@ -10,7 +10,6 @@ from datetime import datetime
 import msgspec
 from sqlalchemy.engine import Connection
 
-from feedamp.api.client import FeedAmpClient
 from feedamp.api.clients import Clients
 from feedamp.api.decoding import read_order
 from feedamp.api.json_fields import Coercions
@@ -48,8 +47,8 @@ from feedamp.steps.completeness_proof.found_differences import FoundDifferences
 from feedamp.steps.load import give_up_manifest
 from feedamp.steps.refused_grants import decide_refusals
 from feedamp.steps.runner import (
+    SellerJob,
     StepResult,
-    missing_order,
     run_per_seller,
 )
 from feedamp.tables import (
@@ -351,27 +350,15 @@ async def _read_again(resources: Resources, run: Run, found: FoundDifferences, r
     result.notes += decide_refusals(resources.state, run)
 
 
-class _Rereader:
+class _Rereader(SellerJob):
     """Reads orders of one seller by number, and writes all their rows."""
-
-    def __init__(self, resources: Resources, run: Run, result: StepResult, client: FeedAmpClient) -> None:
-        self._resources, self._run, self._result, self._client = resources, run, result, client
-        self._seller_id = client.seller_id
 
     async def read(self, numbers: list[str], flagged: Flagged) -> None:
         """Reads the orders of one request and writes their rows; `flagged` says which of them lack their closure."""
         asked_at = self._resources.state.now()
         fresh = await read_by_number(self._client, numbers)
-        if fresh.missing:
-            with self._resources.state.begin() as connection:
-                for number in fresh.missing:
-                    self._result.add_warning(self._seller_id, missing_order(number))
-                    ledger.mark_missing(connection, self._seller_id, number, asked_at=asked_at)
-        for unreadable in fresh.unread:
-            self._result.orders_unread += 1
-            self._result.add_warning(
-                self._seller_id, f"order {unreadable.mp_order_number} cannot be read: {unreadable.where}"
-            )
+        self._record_missing(fresh.missing, asked_at=asked_at)
+        self._record_unreadable(*fresh.unread)
         for error in fresh.failed:
             self._result.record_failure(self._seller_id, error)
         with self._resources.state.read() as connection:

@@ -12,6 +12,7 @@ from typing import Any
 
 from feedamp.api.client import FeedAmpClient
 from feedamp.api.clients import Clients
+from feedamp.api.clock_check import ClockCheck
 from feedamp.api.orders_by_number import chunks_of_numbers, fetch_again, fetch_complete, read_by_number
 from feedamp.api.page_drift import READS_AGAIN, PageDrift
 from feedamp.api.pages import Filters, UnreadableOrder
@@ -31,8 +32,8 @@ from feedamp.steps.extract_fulfillments.account_watch import AccountWatch
 from feedamp.steps.extract_fulfillments.publisher import ManifestPublisher
 from feedamp.steps.runner import (
     FAILURES_THAT_END_A_SELLER,
+    SellerJob,
     StepResult,
-    missing_order,
     run_per_seller,
 )
 
@@ -76,7 +77,8 @@ async def extract(
     progress: list[SellerProgress] = []
 
     async def work(seller: Seller, clients: Clients) -> None:
-        reader = _SellerReader(resources, clients, publisher, result)
+        client = await clients.client(seller)
+        reader = _SellerReader(resources, run, result, client, publisher=publisher, clock=clients.clock_check)
         progress.append(await reader.read(seller, since=since))
         if reader.error is not None:
             raise reader.error
@@ -98,40 +100,45 @@ def _deduplicate(items: Iterable[Order | UnreadableOrder]) -> list[Order | Unrea
     return list({item.mp_order_number or id(item): item for item in items}.values())
 
 
-class _SellerReader:
+class _SellerReader(SellerJob):
     """Reads the changed orders of one seller."""
 
     def __init__(
-        self, resources: Resources, clients: Clients, publisher: ManifestPublisher, result: StepResult
+        self,
+        resources: Resources,
+        run: Run,
+        result: StepResult,
+        client: FeedAmpClient,
+        *,
+        publisher: ManifestPublisher,
+        clock: ClockCheck,
     ) -> None:
-        self._resources = resources
-        self._clients = clients
+        super().__init__(resources, run, result, client)
         self._publisher = publisher
-        self._result = result
+        self._clock = clock
         self._unreadable = 0
         self.missing: str | None = None
         self.error: TransientError | None = None
 
     async def read(self, seller: Seller, *, since: datetime | None) -> SellerProgress:
         """Streams the seller's pages into the lake; returns how far the watermark may move."""
-        client = await self._clients.client(seller)
         # Read only now, because `client` may have compared the account of a new grant.
         with self._resources.state.read() as connection:
-            watermark = watermarks.read(connection, seller.seller_id)
-            account_checked_at = consents.account_checked_at(connection, seller.seller_id)
+            watermark = watermarks.read(connection, self._seller_id)
+            account_checked_at = consents.account_checked_at(connection, self._seller_id)
         lower = since if since is not None else watermark
         pages = OrderPages(
-            client, Filters(seller_updated_after=lower, page_size=self._resources.settings.page_size)
+            self._client, Filters(seller_updated_after=lower, page_size=self._resources.settings.page_size)
         )
         started_at = self._resources.state.now()
         with self._resources.state.read() as connection:
-            watched = set(open_orders.watched(connection, seller.seller_id))
-            watched.update(ledger.to_read_back(connection, seller.seller_id, now=started_at))
+            watched = set(open_orders.watched(connection, self._seller_id))
+            watched.update(ledger.to_read_back(connection, self._seller_id, now=started_at))
         failed: list[TransientError] = []
-        drift = PageDrift(client, page_size=self._resources.settings.page_size)
+        drift = PageDrift(self._client, page_size=self._resources.settings.page_size)
         try:
             for _ in range(1 + READS_AGAIN):
-                await self._read_pages(seller, client, pages, watched, failed)
+                await self._read_pages(seller, pages, watched, failed)
                 if self._unreadable or failed or not pages.complete:
                     break  # the watermark does not move: the next run reads the whole window again
                 if not await drift.may_have_happened(pages):
@@ -139,29 +146,29 @@ class _SellerReader:
             else:
                 # Not counted as incomplete, or the watermark of a seller who updates orders constantly would never move.
                 self._result.add_warning(
-                    seller.seller_id,
+                    self._seller_id,
                     f"FeedAMP's list of orders changed each of the {1 + READS_AGAIN} times it was read, so an order may "
                     "have moved from one page to another without being read. It is not lost: it is read with its next "
                     "update, and feedamp_reconcile_orders finds it by its number.",
                 )
             for numbers in chunks_of_numbers(sorted(watched)):
                 asked_at = self._resources.state.now()
-                fresh = await read_by_number(client, numbers)
+                fresh = await read_by_number(self._client, numbers)
                 failed += fresh.failed
-                self._mark_missing(seller, fresh.missing, asked_at)
+                self._record_missing(fresh.missing, asked_at=asked_at)
                 for unreadable in fresh.unread:
-                    self._store(seller, unreadable)
-                stale = self._possibly_stale(seller, fresh.orders)
+                    self._store(unreadable)
+                stale = self._possibly_stale(fresh.orders)
                 for order, read_at in fresh.orders:
                     if order.mp_order_number in stale:
-                        await self._read_alone(seller, client, order.mp_order_number)
+                        await self._read_alone(order.mp_order_number)
                     else:
-                        self._store(seller, ReadOrder(order, read_at))
+                        self._store(ReadOrder(order, read_at))
         except TransientError as error:
             self.error = error
         self._result.orders_unread += self._unreadable
         if self._unreadable:
-            self._result.failed_sellers.add(seller.seller_id)
+            self._result.failed_sellers.add(self._seller_id)
         if failed:
             self.missing = (
                 f"some orders could not be read when each was requested alone ({str(failed[0]).rstrip('.')})"
@@ -170,11 +177,9 @@ class _SellerReader:
             self.missing = pages.missing
         is_complete = pages.complete and self.error is None and not self._unreadable and not failed
         return SellerProgress(
-            seller_id=seller.seller_id,
+            seller_id=self._seller_id,
             complete=is_complete,
-            watermark=self._next_watermark(seller, started_at, pages, watermark, since)
-            if is_complete
-            else None,
+            watermark=self._next_watermark(started_at, pages, watermark, since) if is_complete else None,
             account_checked_at=account_checked_at,
             since=lower,
         )
@@ -182,7 +187,6 @@ class _SellerReader:
     async def _read_pages(
         self,
         seller: Seller,
-        client: FeedAmpClient,
         pages: OrderPages,
         watched: set[str],
         failed: list[TransientError],
@@ -191,26 +195,26 @@ class _SellerReader:
         watch = AccountWatch(self._resources, seller)
         async for page in pages.pages():
             with self._resources.state.read() as connection:
-                sellers.check_pause(connection, seller.seller_id)
+                sellers.check_pause(connection, self._seller_id)
             watch.check(page.orders)
-            stale = self._possibly_stale(seller, [ReadOrder(order, page.read_at) for order in page.orders])
+            stale = self._possibly_stale([ReadOrder(order, page.read_at) for order in page.orders])
             for item in _deduplicate(page.items):
                 number = item.mp_order_number or ""
                 watched.discard(number)
                 try:
                     if number in stale:
-                        await self._read_alone(seller, client, number)
+                        await self._read_alone(number)
                         continue
-                    complete = await fetch_complete(client, item, page.read_at)
+                    complete = await fetch_complete(self._client, item, page.read_at)
                 except UnclearError as error:
                     # Only this order fails. The rest of the page is read, but the watermark will not move.
                     failed.append(error)
                     if len(failed) >= FAILURES_THAT_END_A_SELLER:
                         raise
                     continue
-                self._store(seller, complete)
+                self._store(complete)
 
-    def _possibly_stale(self, seller: Seller, read: Sequence[ReadOrder]) -> set[str]:
+    def _possibly_stale(self, read: Sequence[ReadOrder]) -> set[str]:
         """Orders that a list shows as open although this installation closed them shortly before it was requested.
 
         Lists may lag. No later list would contain the order, since its seller has not changed it.
@@ -220,44 +224,35 @@ class _SellerReader:
             return set()
         earliest = min(open_at.values()) - self._resources.settings.overlap
         with self._resources.state.read() as connection:
-            closed = ledger.closed_since(connection, seller.seller_id, open_at, earliest)
+            closed = ledger.closed_since(connection, self._seller_id, open_at, earliest)
         return {number for number, closed_at in closed.items() if closed_at <= open_at[number]}
 
-    async def _read_alone(self, seller: Seller, client: FeedAmpClient, number: str) -> None:
+    async def _read_alone(self, number: str) -> None:
         """Reads and stores an order alone; if that answer is stale as well, the next extraction reads it."""
-        read = await fetch_again(client, UnreadableOrder(number, None))
+        read = await fetch_again(self._client, UnreadableOrder(number, None))
         if not isinstance(read, UnreadableOrder) and read.order.marketplace_state in OPEN_STATES:
             with self._resources.state.begin() as connection:
-                ledger.read_back_later(connection, seller.seller_id, number, now=self._resources.state.now())
+                ledger.read_back_later(connection, self._seller_id, number, now=self._resources.state.now())
             return
-        self._store(seller, read)
+        self._store(read)
 
-    def _mark_missing(self, seller: Seller, numbers: Sequence[str], asked_at: datetime) -> None:
-        if not numbers:
-            return
-        with self._resources.state.begin() as connection:
-            for number in numbers:
-                self._result.add_warning(seller.seller_id, missing_order(number))
-                ledger.mark_missing(connection, seller.seller_id, number, asked_at=asked_at)
-
-    def _store(self, seller: Seller, read: ReadOrder | UnreadableOrder) -> None:
+    def _store(self, read: ReadOrder | UnreadableOrder) -> None:
         """Writes an order to the lake; counts an unreadable one and adds a warning that names it."""
         if isinstance(read, UnreadableOrder):
-            self._result.add_warning(seller.seller_id, read.sentence)
+            self._result.add_warning(self._seller_id, read.sentence)
             self._unreadable += 1
             return
         order, read_at = read
         try:
-            self._publisher.take(order_rows(seller.seller_id, order, read_at=read_at))
+            self._publisher.take(order_rows(self._seller_id, order, read_at=read_at))
         except MisfitError as error:
             # Counts as unreadable: in a file, its rows would make those of other orders fail, too.
-            self._store(seller, UnreadableOrder(order.mp_order_number, error.message))
+            self._store(UnreadableOrder(order.mp_order_number, error.message))
         else:
             self._result.orders += 1
 
     def _next_watermark(
         self,
-        seller: Seller,
         started_at: datetime,
         pages: OrderPages,
         watermark: datetime | None,
@@ -274,12 +269,12 @@ class _SellerReader:
             apart_s = abs(server_time - started_at).total_seconds()
             apart = f"{apart_s / 60:.0f} minutes" if apart_s >= 120 else f"{apart_s:.0f} seconds"
             self._result.add_warning(
-                seller.seller_id,
+                self._seller_id,
                 f"FeedAMP's clock and the state database's differ by about {apart}, more than half of "
                 "overlap_minutes, so updates may be missed. Correct the clock, or raise overlap_minutes.",
             )
         if leaves_gap(watermark, since=since):
             return None
-        if pages.server_time is None and self._clients.clock_check.doubt is not None:
+        if pages.server_time is None and self._clock.doubt is not None:
             return None  # no witness but the state, which contradicts: a watermark that is ahead would skip updates
         return next_watermark(started_at=started_at, server_time=pages.server_time, overlap=overlap)

@@ -40,7 +40,7 @@ from feedamp.run import Run
 from feedamp.state import leases, ledger, open_orders, outbox, rejects, sellers
 from feedamp.state.leases import Lease
 from feedamp.steps.read_back import read_back, store_order
-from feedamp.steps.runner import StepResult, unexpected
+from feedamp.steps.runner import SellerJob, StepResult, unexpected
 from feedamp.tables import PLACEMENTS
 
 ORDERS_AT_ONCE = 4
@@ -50,14 +50,11 @@ FAILURES_THAT_END_A_BATCH = 2
 REFUSES_THE_ORDER = (400, 409, 413, 422)
 
 
-class SellerBatch:
+class SellerBatch(SellerJob):
     """Sends the orders of one seller; stops after two failures."""
 
     def __init__(self, resources: Resources, run: Run, result: StepResult, client: FeedAmpClient) -> None:
-        self._resources = resources
-        self._run = run
-        self._result = result
-        self._client = client
+        super().__init__(resources, run, result, client)
         self._failures = 0
         self._stopped: FeedAmpError | None = None
         self._changed: list[str] = []
@@ -67,9 +64,9 @@ class SellerBatch:
         for start in range(0, len(numbers), ORDERS_PER_CHUNK):
             busy = await self._send_all(numbers[start : start + ORDERS_PER_CHUNK])
             # The other process has sent these orders, or it is known whether it is alive.
-            await self._resources.state.leases.watch("place", self._client.seller_id, busy)
+            await self._resources.state.leases.watch("place", self._seller_id, busy)
             for number in await self._send_all(busy):
-                self._result.record_failure(self._client.seller_id, _busy(number))
+                self._result.record_failure(self._seller_id, _busy(number))
             await read_back(self._resources, self._client, self._changed)
             self._changed.clear()
             if isinstance(self._stopped, PausedError):
@@ -101,7 +98,7 @@ class SellerBatch:
             self._stopped = self._stopped or error
             return True
         except Exception as error:  # noqa: BLE001 - logged with its traceback at the end of the step
-            self._result.record_failure(self._client.seller_id, unexpected(error, number), cause=error)
+            self._result.record_failure(self._seller_id, unexpected(error, number), cause=error)
             return True
 
     async def _place_alone(self, number: str) -> bool:
@@ -109,12 +106,12 @@ class SellerBatch:
 
         Without the lease, a PUT that another process decided on earlier but sends later would undo a newer one.
         """
-        name = leases.of_order("place", self._client.seller_id, number)
+        name = leases.of_order("place", self._seller_id, number)
         with self._resources.state.leases.hold(name) as lease:
             if lease is None:
                 return False
             with self._resources.state.begin() as connection:
-                sellers.check_pause(connection, self._client.seller_id)
+                sellers.check_pause(connection, self._seller_id)
                 order = self._begin(connection, number)
             if order is not None:
                 await self._place(order, lease)
@@ -122,7 +119,7 @@ class SellerBatch:
 
     def _begin(self, connection: Connection, number: str) -> LedgerOrder | None:
         """The order to send, after its intent is recorded; None if nothing is to be sent."""
-        order = ledger.read(connection, self._client.seller_id, number)
+        order = ledger.read(connection, self._seller_id, number)
         if order is None or order.phase != Phase.TO_PLACE:
             return None
         if order.desired_state == CANCELLED and self._hold_if_shipped(connection, order):
@@ -187,10 +184,10 @@ class SellerBatch:
             if order.accepted_state is None:
                 self._record_never_placed(order)
             else:
-                self._record_missing(order, asked_at)
+                self._hold_missing(order, asked_at)
         except RejectedError as error:
             if error.status in REFUSES_THE_ORDER:
-                self._record_unreadable(order, f"FeedAMP answered GET with {error.status}")
+                self._hold_unreadable(order, f"FeedAMP answered GET with {error.status}")
             else:
                 self._stop_at_refusal(error)
         except AuthorizationError as error:
@@ -200,7 +197,7 @@ class SellerBatch:
         else:
             if not isinstance(read, UnreadableOrder):
                 return read[1] if self._is_free_to_cancel(order, lease, *read) else None
-            self._record_unreadable(order, read.where or "no field named")
+            self._hold_unreadable(order, read.where or "no field named")
         return None
 
     def _is_free_to_cancel(
@@ -235,7 +232,7 @@ class SellerBatch:
         )
         return True
 
-    def _record_unreadable(self, order: LedgerOrder, where: str) -> None:
+    def _hold_unreadable(self, order: LedgerOrder, where: str) -> None:
         self._result.orders_unread += 1
         number = order.mp_order_number
         self._result.add_warning(
@@ -249,7 +246,7 @@ class SellerBatch:
             held = current.cancellation_held(reason, read_back_at=self._resources.state.now())
             ledger.save(connection, current, held)
 
-    def _record_missing(self, order: LedgerOrder, asked_at: datetime) -> None:
+    def _hold_missing(self, order: LedgerOrder, asked_at: datetime) -> None:
         number = order.mp_order_number
         self._result.add_warning(
             order.seller_id, f"FeedAMP does not have order {number}, so CANCELLED was not sent"
@@ -364,7 +361,7 @@ class SellerBatch:
             wait, reason = BLOCKED_WAIT, sellers.PAUSED
         with self._resources.state.begin() as connection:
             now = self._resources.state.now()
-            ledger.explain_waiting(connection, self._client.seller_id, reason=reason, next_try_at=now + wait)
+            ledger.explain_waiting(connection, self._seller_id, reason=reason, next_try_at=now + wait)
 
 
 def _busy(number: str) -> BusyError:

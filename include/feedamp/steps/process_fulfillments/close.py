@@ -11,7 +11,7 @@ from functools import partial
 
 import msgspec
 
-from feedamp.api.client import Check, FeedAmpClient
+from feedamp.api.client import Check
 from feedamp.api.clients import Clients
 from feedamp.api.orders_by_number import chunks_of_numbers, read_alone, read_by_number
 from feedamp.api.pages import UnreadableOrder
@@ -35,8 +35,8 @@ from feedamp.state.sellers import Seller
 from feedamp.steps.process_fulfillments.evaluate import evaluate_order, record_closed
 from feedamp.steps.read_back import read_back, store_order
 from feedamp.steps.runner import (
+    SellerJob,
     StepResult,
-    missing_order,
     run_per_order,
     run_per_seller,
 )
@@ -79,26 +79,18 @@ async def close(resources: Resources, run: Run, shard: int, seller_ids: list[str
     return result
 
 
-class _Closer:
+class _Closer(SellerJob):
     """Closes the orders of one seller."""
-
-    def __init__(self, resources: Resources, run: Run, result: StepResult, client: FeedAmpClient) -> None:
-        self._resources = resources
-        self._run = run
-        self._result = result
-        self._client = client
 
     async def close(self, numbers: list[str]) -> None:
         with self._resources.state.read() as connection:
-            sellers.check_pause(connection, self._client.seller_id)
+            sellers.check_pause(connection, self._seller_id)
         asked_at = self._resources.state.now()
         fresh = await read_by_number(self._client, numbers)
-        for number in fresh.missing:
-            self._record_missing(number, asked_at)
-        for unreadable in fresh.unread:
-            self._record_unreadable(unreadable)
+        self._record_missing(fresh.missing, asked_at=asked_at)
+        self._record_unreadable(*fresh.unread)
         for error in fresh.failed:
-            self._result.record_failure(self._client.seller_id, error)
+            self._result.record_failure(self._seller_id, error)
         orders = {order.mp_order_number: (order, read_at) for order, read_at in fresh.orders}
         closed: list[str] = []
 
@@ -107,8 +99,8 @@ class _Closer:
                 closed.append(number)
 
         try:
-            watch = partial(self._resources.state.leases.watch, "close", self._client.seller_id)
-            await run_per_order(self._client.seller_id, orders, self._result, one, watch=watch)
+            watch = partial(self._resources.state.leases.watch, "close", self._seller_id)
+            await run_per_order(self._seller_id, orders, self._result, one, watch=watch)
         finally:
             await read_back(self._resources, self._client, closed)
 
@@ -120,10 +112,10 @@ class _Closer:
             PausedError: the seller has been paused since the step began.
         """
         number = fresh.mp_order_number
-        name = leases.of_order("close", self._client.seller_id, number)
+        name = leases.of_order("close", self._seller_id, number)
         busy = BusyError(f"Another process is closing order {number}.", mp_order_number=number)
         with self._resources.state.read() as connection:
-            sellers.check_pause(connection, self._client.seller_id)
+            sellers.check_pause(connection, self._seller_id)
         with self._resources.state.leases.hold(name) as lease:
             if lease is None:
                 raise busy
@@ -145,22 +137,12 @@ class _Closer:
         try:
             read = await read_alone(self._client, number)
         except NotFoundError:
-            self._record_missing(number, asked_at)
+            self._record_missing([number], asked_at=asked_at)
             return None
         if isinstance(read, UnreadableOrder):
             self._record_unreadable(read)
             return None
         return read
-
-    def _record_missing(self, number: str, asked_at: datetime) -> None:
-        seller_id = self._client.seller_id
-        self._result.add_warning(seller_id, missing_order(number))
-        with self._resources.state.begin() as connection:
-            ledger.mark_missing(connection, seller_id, number, asked_at=asked_at)
-
-    def _record_unreadable(self, unreadable: UnreadableOrder) -> None:
-        self._result.orders_unread += 1
-        self._result.add_warning(self._client.seller_id, unreadable.sentence)
 
     def _decide(
         self, fresh: Order, read_at: datetime, *, is_alone: bool = False
@@ -170,7 +152,7 @@ class _Closer:
         Only this snapshot decides. The intent to close is recorded, for CANCELLED only if the order was read alone.
         """
         with self._resources.state.begin() as connection:
-            order = ledger.read(connection, self._client.seller_id, fresh.mp_order_number)
+            order = ledger.read(connection, self._seller_id, fresh.mp_order_number)
             if order is None or not order.is_open:
                 return None
             store_order(connection, order.seller_id, fresh, read_at)

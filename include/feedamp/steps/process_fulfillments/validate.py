@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from feedamp.api.client import Check, FeedAmpClient
+from feedamp.api.client import Check
 from feedamp.api.clients import Clients
 from feedamp.api.orders_by_number import read_alone
 from feedamp.api.pages import Filters, UnreadableOrder
@@ -35,8 +35,8 @@ from feedamp.state.sellers import Seller
 from feedamp.steps.process_fulfillments.evaluate import evaluate_order
 from feedamp.steps.read_back import store_order
 from feedamp.steps.runner import (
+    SellerJob,
     StepResult,
-    missing_order,
     run_per_order,
     run_per_seller,
     unexpected,
@@ -81,7 +81,7 @@ async def validate(resources: Resources, run: Run, shard: int, seller_ids: list[
         with resources.state.read() as connection:
             waiting = findings.to_report(connection, [seller.seller_id])
         if waiting:
-            reporter = _Reporter(resources, await clients.client(seller), result)
+            reporter = _Reporter(resources, run, result, await clients.client(seller))
             await run_per_order(
                 seller.seller_id,
                 waiting[seller.seller_id],
@@ -125,13 +125,8 @@ def _evaluate_all(resources: Resources, seller_id: str, numbers: Sequence[str], 
                 result.orders += 1
 
 
-class _Reporter:
+class _Reporter(SellerJob):
     """Sends the reports of one seller's orders."""
-
-    def __init__(self, resources: Resources, client: FeedAmpClient, result: StepResult) -> None:
-        self._resources = resources
-        self._client = client
-        self._result = result
 
     async def report(self, number: str) -> None:
         """Sends all reports of an order in one POST, while holding the order's lease.
@@ -140,10 +135,10 @@ class _Reporter:
             BusyError: another process is reporting on this order, or may have taken it over because this one was stopped.
             PausedError: the seller has been paused since the step began.
         """
-        name = leases.of_order("report", self._client.seller_id, number)
+        name = leases.of_order("report", self._seller_id, number)
         busy = BusyError(f"Another process is reporting on order {number}.", mp_order_number=number)
         with self._resources.state.read() as connection:
-            sellers.check_pause(connection, self._client.seller_id)
+            sellers.check_pause(connection, self._seller_id)
         with self._resources.state.leases.hold(name) as lease:
             if lease is None:
                 raise busy
@@ -184,7 +179,7 @@ class _Reporter:
             await self._confirm_missing(number)
         except RejectedError as error:
             self._result.add_warning(
-                self._client.seller_id,
+                self._seller_id,
                 f"order {number}: FeedAMP refused the error report, so its findings are held; "
                 "`feedamp findings list` shows FeedAMP's message",
             )
@@ -205,21 +200,18 @@ class _Reporter:
 
     async def _confirm_missing(self, number: str) -> None:
         """Reads the order alone; only if FeedAMP answers 404 again is it marked as missing."""
-        seller_id = self._client.seller_id
         asked_at = self._resources.state.now()
         try:
             await self._client.get_order(number)
         except NotFoundError:
-            self._result.add_warning(seller_id, missing_order(number))
-            with self._resources.state.begin() as connection:
-                ledger.mark_missing(connection, seller_id, number, asked_at=asked_at)
+            self._record_missing([number], asked_at=asked_at)
         except UnreadableError:
             pass  # it cannot be decoded, but it exists
         except TransientError as error:
-            self._result.record_failure(seller_id, error)
+            self._result.record_failure(self._seller_id, error)
         else:
             message = f"FeedAMP answered 404 to a report on order {number}, although it has the order."
-            self._result.record_failure(seller_id, TransientError(message))
+            self._result.record_failure(self._seller_id, TransientError(message))
 
     async def _check_arrival(self, number: str, pending: list[StoredFinding]) -> list[StoredFinding]:
         """Reads the order, marks the reports that have arrived, and evaluates it; returns the findings still to send.
@@ -232,8 +224,7 @@ class _Reporter:
         except NotFoundError:
             return pending  # the POST that follows gets a 404, too, and handles it
         if isinstance(read, UnreadableOrder):
-            self._result.orders_unread += 1
-            self._result.add_warning(self._client.seller_id, read.sentence)
+            self._record_unreadable(read)
             return []  # the report remains unclear; the next run reads the order again
         order, read_at = read
         arrived = await self._arrived(order, pending)
@@ -250,8 +241,8 @@ class _Reporter:
             ]
         )
         with self._resources.state.begin() as connection:
-            store_order(connection, self._client.seller_id, order, read_at)
-        _evaluate_all(self._resources, self._client.seller_id, [number], self._result)
+            store_order(connection, self._seller_id, order, read_at)
+        _evaluate_all(self._resources, self._seller_id, [number], self._result)
         return self._pending(number)
 
     async def _arrived(self, order: Order, pending: list[StoredFinding]) -> list[StoredFinding]:
@@ -271,8 +262,8 @@ class _Reporter:
 
     def _pending(self, number: str) -> list[StoredFinding]:
         with self._resources.state.read() as connection:
-            stored = findings.of_order(connection, self._client.seller_id, number)
-            order = ledger.read(connection, self._client.seller_id, number)
+            stored = findings.of_order(connection, self._seller_id, number)
+            order = ledger.read(connection, self._seller_id, number)
         if order is None or not order.is_open or order.is_missing(self._resources.state.now()):
             return []
         return [finding for finding in stored if finding.state == TO_REPORT]

@@ -107,7 +107,9 @@ async def reconcile(
 
     async def work(seller: Seller, clients: Clients) -> None:
         client = await clients.client(seller)
-        comparison = SellerComparison(resources, run, client, warehouse, result, table, repair=repair)
+        comparison = SellerComparison(
+            resources, run, result, client, warehouse=warehouse, table=table, repair=repair
+        )
         await comparison.compare(numbers[seller.seller_id])
 
     def at_end() -> None:

@@ -43,7 +43,7 @@ from feedamp.steps.place_orders.seller_batch import SellerBatch
 from feedamp.steps.reconcile_orders.difference_table import DifferenceTable
 from feedamp.steps.reconcile_orders.repair_ledger import repair_ledger
 from feedamp.steps.reconcile_orders.warehouse_lookup import WarehouseReader, WarehouseRow
-from feedamp.steps.runner import StepResult
+from feedamp.steps.runner import SellerJob, StepResult
 from feedamp.tables import RECONCILIATIONS, Rows
 
 ORDERS_PER_CHUNK = 200
@@ -66,26 +66,22 @@ class _Case:
     is_not_extracted: bool = False  # the seller has changed it since the last extraction
 
 
-class SellerComparison:
+class SellerComparison(SellerJob):
     """Compares the orders of one seller; the differences of a chunk are written before the next chunk is read."""
 
     def __init__(
         self,
         resources: Resources,
         run: Run,
-        client: FeedAmpClient,
-        warehouse: WarehouseReader,
         result: StepResult,
-        table: DifferenceTable,
+        client: FeedAmpClient,
         *,
+        warehouse: WarehouseReader,
+        table: DifferenceTable,
         repair: bool,
     ) -> None:
-        self._resources = resources
-        self._run = run
-        self._client = client
-        self._seller_id = client.seller_id
+        super().__init__(resources, run, result, client)
         self._warehouse = warehouse
-        self._result = result
         self._table = table
         self._repair = repair
 
@@ -110,7 +106,7 @@ class SellerComparison:
         fresh = await read_by_number(self._client, numbers)
         for error in fresh.failed:
             self._result.record_failure(self._seller_id, error)
-        self._record_unreadable(fresh.unread)
+        self._record_unreadable(*fresh.unread)
         warehouse_rows = await self._warehouse.read(self._seller_id, numbers)
         self._table.compared += len(numbers)
         remote_orders = {order.mp_order_number: (order, read_at) for order, read_at in fresh.orders}
@@ -170,7 +166,7 @@ class SellerComparison:
             return False
         else:
             if isinstance(read, UnreadableOrder):
-                self._record_unreadable([read])
+                self._record_unreadable(read)
                 return False
             case.remote_order, case.read_at = read
         differs = self._differs(case)
@@ -338,8 +334,3 @@ class SellerComparison:
                         late = [d for d in case.differences if not is_mended(d, ledger_follows=False)]
                         repaired = [d for d in late if is_mended(d, ledger_follows=True)]
                         self._record(connection, case, repaired, repaired)
-
-    def _record_unreadable(self, unreadable: Sequence[UnreadableOrder]) -> None:
-        self._result.orders_unread += len(unreadable)
-        for item in unreadable:
-            self._result.add_warning(self._seller_id, item.sentence)
