@@ -22,7 +22,7 @@ from feedamp.api.transport import (
     Endpoint,
     Transport,
 )
-from feedamp.errors import ConfigurationError, TransientError, UnclearError
+from feedamp.errors import ConfigurationError, StoreAwayError, TransientError, UnclearError
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 TOKEN = "at-very-secret"
@@ -182,6 +182,24 @@ async def test_an_answer_is_read_although_the_process_stood_still_until_the_time
             stand_still = partial(transport._network.loop.call_soon_threadsafe, time.sleep, 0.3)
             got = await transport.send("PUT", "/orders/1", in_room=True, on_leaving=lambda _: stand_still())
         assert (len(got.body), len(script.requests)) == (2_000_000, 1)
+
+
+async def test_what_goes_wrong_when_a_request_leaves_is_raised_by_the_request():
+    def fail(_left_at):
+        raise StoreAwayError("the state does not answer")
+
+    async with scripted(answer()) as script, Transport(Endpoint(script.url)) as transport:
+        with pytest.raises(StoreAwayError):
+            await transport.send("GET", "/orders", on_leaving=fail)
+
+
+async def test_a_transport_that_was_cancelled_while_it_opened_leaves_no_thread():
+    opening = asyncio.ensure_future(Transport(Endpoint("http://127.0.0.1:9/api/v1")).__aenter__())
+    await asyncio.sleep(0)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert [thread.name for thread in threading.enumerate() if thread.name == "feedamp-network"] == []
 
 
 async def test_a_request_that_never_left_is_not_unclear():

@@ -11,7 +11,16 @@ from object_store import ObjectStore
 from feedamp.lake.store import Lake
 from feedamp.tables import TABLES
 
-MOMENTS = ("placed_at", "closed_at", "extracted_at", "started_at", "ended_at", "found_at", "reported_at")
+MOMENTS = (
+    "placed_at",
+    "closed_at",
+    "extracted_at",
+    "recorded_at",
+    "started_at",
+    "ended_at",
+    "found_at",
+    "reported_at",
+)
 
 
 def live(env: Env) -> dict[str, list[str]]:

@@ -12,12 +12,16 @@ from pathlib import Path
 import pytest
 from wire import CONN, KEY, NOON, S1, S2, StallsAtTheAnswer, add_seller, journal_of, wired
 
+from crashes.fixtures import Fixtures
+from crashes.observed import lost_grants
 from feedamp.api import pair_storage
 from feedamp.api.oauth import Credentials, TokenEndpoint
+from feedamp.api.pages import Filters
 from feedamp.api.token_journal import RESERVED_BYTES, JournaledPair, TokenJournal
 from feedamp.api.tokens import Tokens
 from feedamp.api.transport import Endpoint, Transport
 from feedamp.errors import ConfigurationError, TransientError
+from feedamp.run import Run
 from feedamp.state import State, grants
 from feedamp.state.token_cipher import TokenCipher
 from feedamp_sandbox import SandboxOptions, running
@@ -172,6 +176,27 @@ def test_a_timeout_of_the_task_does_not_come_between_answer_and_store(alarm, tmp
         assert grant.refresh_token == sandbox.refresh_token(seller["seller_id"])
         asyncio.run(renew())
         assert sandbox.broken_rules == []
+
+
+def test_a_timeout_of_the_task_loses_no_token_of_its_many_sellers(alarm, tmp_path):
+    """The work of some sellers ends before the token answers of others are stored."""
+    with running(SandboxOptions(sellers=8, **STRICT)) as sandbox:
+        fixtures = Fixtures(tmp_path, sandbox.api, sandbox.client_id, KEY, sandbox.client_secret)
+        fixtures.register({s["seller_id"]: sandbox.refresh_token(s["seller_id"]) for s in sandbox.sellers})
+        resources = fixtures.resources()
+
+        async def read_all():
+            async with resources.clients(Run("hook", "hook", resources.state.now())) as clients:
+                asking = [clients.for_seller(seller["seller_id"]) for seller in sandbox.sellers]
+                listing = [(await client).list_orders(Filters(page_size=10)) for client in asking]
+                await asyncio.gather(*listing)
+
+        sandbox.fault("slow_drip", path="access_token", times=None, seconds=0.5)
+        alarm(0.3)
+        with pytest.raises(TaskTimeoutError):
+            a_task(read_all())
+        assert lost_grants(fixtures, sandbox) == []
+        resources.state.close()
 
 
 async def test_the_reservation_of_a_dead_process_is_removed():

@@ -127,6 +127,20 @@ def test_a_purge_by_a_doubted_clock_changes_nothing(env: Env, days: int) -> None
     assert env.order("M-1").has_body
 
 
+def test_after_idle_days_a_purge_asks_feedamp_for_its_clock(env: Env) -> None:
+    env.set_rules(closed_body_kept=timedelta(days=30))
+    env.placed("M-1")
+    env.fulfill("M-1", shipment())
+    env.read()
+    env.process()
+    env.clock.skip(days=40)
+    env.sandbox.fault("error_401", times=None)  # no seller can be read
+    before = len(env.sandbox.requests)
+    assert purge(env.resources, env.run("refresh_tokens"))["bodies"] == 1
+    asked = env.sandbox.requests[before:]
+    assert [(request.method, request.seller_id) for request in asked] == [("GET", None)]
+
+
 @pytest.mark.parametrize("days", [400, -400], ids=["ahead", "behind"])
 def test_what_is_taken_in_by_a_wrong_clock_is_corrected_by_the_next_delivery(
     env: Env, days: int, caplog: pytest.LogCaptureFixture

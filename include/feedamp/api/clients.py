@@ -207,5 +207,6 @@ class Clients:
                     on_secret=self._on_secret,
                     clock=clock,
                 )
+                self._stack.push_async_callback(tokens.settle)
                 self._accounts[conn_id] = (transport, tokens, rate_limiter)
             return self._accounts[conn_id]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timedelta
 
+from feedamp.api.transport import Endpoint, Transport
 from feedamp.errors import ConfigurationError
 from feedamp.rules.clock import ClockDoubt, doubt_of
 from feedamp.state import State, watermarks
@@ -17,6 +18,16 @@ def doubt_by_state(state: State) -> ClockDoubt | None:
     check = ClockCheck(state)
     check.saw(None)
     return check.doubt
+
+
+async def date_of(endpoint: Endpoint) -> datetime | None:
+    """FeedAMP's `Date` (UTC), from a request without a token; None if its answer has none.
+
+    Raises:
+        TransientError: it cannot be reached.
+    """
+    async with Transport(endpoint) as transport:
+        return (await transport.send("GET", "/orders?page_size=10")).server_time
 
 
 class ClockCheck:

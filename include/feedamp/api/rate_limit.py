@@ -67,20 +67,22 @@ class RateLimiter:
         with ExitStack() as until_answered, ExitStack() as until_left:
             await queue.acquire()
             until_left.callback(queue.release)
-            await self._wait_for_slot(seller_id, room)
+            slot_at = await self._wait_for_slot(seller_id, room)
             until_answered.callback(room.release)
-            yield partial(self._left, seller_id, self._monotonic(), until_left)
+            yield partial(self._left, seller_id, slot_at, until_left)
 
-    async def _wait_for_slot(self, seller_id: str, room: asyncio.Semaphore) -> None:
-        """Waits for a slot. Holds a connection of `room` when it returns, but not while it sleeps."""
+    async def _wait_for_slot(self, seller_id: str, room: asyncio.Semaphore) -> float:
+        """Waits for a slot and returns its monotonic time. Holds a connection of `room` then, but not while it sleeps."""
         while True:
             with ExitStack() as until_taken:
                 await room.acquire()
                 until_taken.callback(room.release)
+                # Before the slot is taken: the next one is counted from then, even if the state answers late.
+                asked_at = self._monotonic()
                 wait_s = self._take(seller_id)
                 if wait_s <= 0:
                     until_taken.pop_all()
-                    return
+                    return asked_at
             if wait_s > self._patience_s:
                 raise ThrottledError(
                     "FeedAMP asked for a pause for this seller.", retry_after_s=wait_s, seller_id=seller_id

@@ -44,7 +44,7 @@ UNCLEAR_REPEATED_FOR_S = 60.0
 # Waits between two looks at a refresh that another process is making: the first, and the longest. How long it is waited
 # for; its process may be storing a pair for as long as `STORE_TRIED_FOR_S`.
 _WAIT_FOR_OTHERS_S, _LONGEST_WAIT_S, _WAIT_AT_MOST_S = 0.05, 0.5, 200.0
-_REFRESHES = ThreadPoolExecutor(16, thread_name_prefix="feedamp-refresh")
+REFRESHES_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,8 @@ class Tokens:
         self._locks: dict[str, asyncio.Lock] = {}
         # Set once: no seller of the connection is tried any more.
         self._refused_client: ClientRefusedError | None = None
+        self._threads = ThreadPoolExecutor(REFRESHES_AT_ONCE, thread_name_prefix="feedamp-refresh")
+        self._refreshes: set[asyncio.Future[bool]] = set()  # those under way
         self._marks: dict[str, tuple[GrantMark, int]] = {}  # by seller, with the generation that it is about
 
     @property
@@ -175,6 +177,16 @@ class Tokens:
             with self._state.begin() as connection:
                 grants.note_disowned(connection, seller_id, None)
 
+    async def settle(self) -> None:
+        """Waits until every refresh under way is stored, even if it is cancelled; call it before the transport closes.
+
+        When a step is ended by Airflow, its sellers' work is cancelled in any order, and the step does not wait for all.
+        """
+        while self._refreshes:
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait(self._refreshes)
+        self._threads.shutdown(wait=False)
+
     def newly_lost(self) -> list[str]:
         """Sellers marked `needs_authorization` because their newest token was lost with a process; each is named once.
 
@@ -244,7 +256,9 @@ class Tokens:
         Raises:
             BusyError: another process is refreshing this seller's token.
         """
-        refresh = asyncio.get_running_loop().run_in_executor(_REFRESHES, self._refresh_alone, grant)
+        refresh = asyncio.get_running_loop().run_in_executor(self._threads, self._refresh_alone, grant)
+        self._refreshes.add(refresh)
+        refresh.add_done_callback(self._refreshes.discard)
         try:
             is_current = await asyncio.shield(refresh)
         except BaseException:

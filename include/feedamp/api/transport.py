@@ -30,6 +30,7 @@ from feedamp.rules.origin import LOOPBACK, origin_of
 from feedamp.state.request_slots import LONGEST_PAUSE_S
 
 MAX_BODY_BYTES = 64 * 2**20
+_LONGEST_END_S = 1.0  # how long the end of a thread is waited for
 _STOOD_STILL_S = 1.0  # a timer that fires later than this was held up by the event loop
 T = TypeVar("T")
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
@@ -105,18 +106,20 @@ def _http_date(value: str | None) -> datetime | None:
 
 @dataclass
 class _Leaving:
-    """Whether a request has been sent, and the callback for that moment, which runs in the event loop of the caller."""
+    """Whether a request has been sent, and the `time.monotonic()` of that moment for the event loop of the caller."""
 
-    on_leaving: Callable[[float], None] | None
-    loop: asyncio.AbstractEventLoop
+    left_at: asyncio.Future[float]
     has_left: bool = False
 
     def now(self) -> None:
         """Notes that the request is being sent."""
         self.has_left = True
-        if self.on_leaving is not None:
-            with suppress(RuntimeError):  # the caller was canceled and its loop is closed
-                self.loop.call_soon_threadsafe(self.on_leaving, time.monotonic())
+        with suppress(RuntimeError):  # the caller was canceled and its loop is closed
+            self.left_at.get_loop().call_soon_threadsafe(self._tell, time.monotonic())
+
+    def _tell(self, moment: float) -> None:
+        if not self.left_at.done():
+            self.left_at.set_result(moment)
 
 
 class _NetworkThread:
@@ -137,14 +140,14 @@ class _NetworkThread:
         started.set_result((asyncio.get_running_loop(), stopped))
         await stopped.wait()
 
-    async def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of `work`, done in the thread; a cancellation of the caller cancels it."""
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self.loop))
+    def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
+        """Does `work` in the thread; cancelling the future that is returned cancels it."""
+        return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self.loop))
 
-    def stop(self) -> None:
-        """Cancels what is still running and ends the thread."""
+    async def stop(self) -> None:
+        """Cancels what is still running and ends the thread, which may still wait for a look-up of a host."""
         self.loop.call_soon_threadsafe(self._stopped.set)
-        self._thread.join()
+        await asyncio.to_thread(self._thread.join, _LONGEST_END_S)
 
 
 class Transport:
@@ -170,22 +173,24 @@ class Transport:
         self._proxy = _proxy(self.endpoint)
         self._context = _ssl(self.endpoint)
         self._network = _NetworkThread()
-        self._pooled, self._unpooled = await self._network.run(self._open())
+        try:
+            await self._network.start(self._open())
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            await self._network.run(self._close())
+            await self._network.start(self._close())
         finally:
-            self._network.stop()
+            await self._network.stop()
 
-    async def _open(self) -> tuple[aiohttp.ClientSession, aiohttp.ClientSession]:
-        return (
-            self._session(limit=self.endpoint.max_connections, ttl_dns_cache=300),
-            self._session(limit=0, force_close=True),
-        )
+    async def _open(self) -> None:
+        self._pooled = self._session(limit=self.endpoint.max_connections, ttl_dns_cache=300)
+        self._unpooled = self._session(limit=0, force_close=True)
 
     def _session(self, **connector: Any) -> aiohttp.ClientSession:
         session = aiohttp.ClientSession(
@@ -223,7 +228,7 @@ class Transport:
         with the call a refresh token that can be used once only.
 
         `timeout_s` limits the time to the end of the answer; None: as the connection says. `on_leaving` is called in the
-        caller's event loop with the `time.monotonic()` at which the request was sent, which is later if a connection must
+        caller's task with the `time.monotonic()` at which the request was sent, which is later if a connection must
         be opened first. Redirects are not followed, because a token must not be sent to another host.
 
         Raises:
@@ -234,10 +239,20 @@ class Transport:
         session = self._pooled if in_room else self._unpooled
         if session is None:
             raise RuntimeError("the transport is not open")
-        leaving = _Leaving(on_leaving, asyncio.get_running_loop())
-        answer = await self._network.run(
+        leaving = _Leaving(asyncio.get_running_loop().create_future())
+        exchange = self._network.start(
             self._exchange(session, method, path_and_query, headers, body, timeout_s, leaving)
         )
+        first: set[asyncio.Future[Any]] = {exchange, leaving.left_at}
+        try:
+            # Here, not in a callback of the loop: `on_leaving` may wait for the state and raise.
+            await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+            if on_leaving is not None and leaving.left_at.done():
+                on_leaving(leaving.left_at.result())
+            answer = await exchange
+        except BaseException:
+            exchange.cancel()
+            raise
         self.on_answer(answer.server_time)
         return answer
 

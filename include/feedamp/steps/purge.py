@@ -5,15 +5,18 @@ Which rows are due: `state/retention.py`. What remains of a body: `rules/stored_
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
-from feedamp.api.clock_check import doubt_by_state
-from feedamp.errors import ConfigurationError
+from feedamp.api.clock_check import date_of, doubt_by_state
+from feedamp.errors import ConfigurationError, FeedAmpError
 from feedamp.resources import Resources
+from feedamp.rules.clock import doubt_of
 from feedamp.run import Run
-from feedamp.state import retention
+from feedamp.state import retention, sellers
 
 log = logging.getLogger(__name__)
 ROWS_PURGED_AT_ONCE = 500
@@ -27,15 +30,10 @@ def purge(resources: Resources, run: Run) -> dict[str, int]:
     tracking numbers are purged after 90 days in any case. Runs in short transactions. Safe to repeat.
 
     Raises:
-        ConfigurationError: the clock and the newest moment in the state differ by more than 24 hours; nothing is changed,
-            because a clock that is ahead would erase too much, permanently.
+        ConfigurationError: the clock and the newest moment in the state differ by more than 24 hours, and FeedAMP's `Date`
+            does not confirm the clock; nothing is changed, because a clock that is ahead would erase too much, permanently.
     """
-    doubt = doubt_by_state(resources.state)
-    if doubt is not None:
-        raise ConfigurationError(
-            f"Nothing is redacted or purged by a clock that is in doubt. {doubt.text} The next purge after an extraction or a "
-            "token refresh that confirms the clock does it."
-        )
+    _require_a_right_clock(resources)
     now = resources.state.now()
     counts = {"bodies": 0, "rejects": 0, "tracking_uses": 0}
     kept = resources.settings.closed_body_kept
@@ -52,6 +50,25 @@ def purge(resources: Resources, run: Run) -> dict[str, int]:
     _repeat(resources, partial(retention.drop_commit_marks, now=now))
     log.info("Redacted or purged: %s", ", ".join(f"{name} {count}" for name, count in counts.items()))
     return counts
+
+
+def _require_a_right_clock(resources: Resources) -> None:
+    """After idle days the newest moment in the state is old; then FeedAMP is asked for its clock, without a token."""
+    doubt = doubt_by_state(resources.state)
+    if doubt is None:
+        return
+    with resources.state.read() as connection:
+        conn_ids = dict.fromkeys(seller.conn_id for seller in sellers.find(connection))
+    for conn_id in conn_ids:
+        with suppress(FeedAmpError):
+            server_time = asyncio.run(date_of(resources.connection(conn_id).endpoint))
+            is_confirmed = doubt_of(resources.state.now(), server_time=server_time, newest=None) is None
+            if is_confirmed and server_time is not None:
+                return
+    raise ConfigurationError(
+        f"Nothing is redacted or purged by a clock that is in doubt. {doubt.text} The next purge after FeedAMP has "
+        "confirmed the clock does it."
+    )
 
 
 def _repeat(resources: Resources, purge_batch: Callable[..., int]) -> int:

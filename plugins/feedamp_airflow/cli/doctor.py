@@ -206,20 +206,14 @@ def _origin(resources: Resources, conn_id: str) -> None:
 
 def _clock(resources: Resources) -> str:
     """What contradicts the state database's clock; FeedAMP's is that of the first connection that answers."""
-    from feedamp.api.clock_check import ClockCheck
-    from feedamp.api.transport import Transport
+    from feedamp.api.clock_check import ClockCheck, date_of
 
     check = ClockCheck(resources.state)
-
-    async def ask(conn_id: str) -> None:
-        async with Transport(resources.connection(conn_id).endpoint) as transport:
-            check.saw((await transport.send("GET", "/orders?page_size=10")).server_time)
-
     has_answered = False
     for conn_id in _connections(resources):
         with contextlib.suppress(FeedAmpError):
             _origin(resources, conn_id)
-            asyncio.run(ask(conn_id))
+            check.saw(asyncio.run(date_of(resources.connection(conn_id).endpoint)))
             has_answered = True
             break
     if not has_answered:
