@@ -7,7 +7,7 @@ import time
 
 import pytest
 from other_leases import QUICK, leave_lease, use_quick_leases
-from scripted import scripted, token_answer
+from scripted import answer, scripted, token_answer
 from wire import NOON, S1, S2, wired
 
 from feedamp.api import tokens as tokens_module
@@ -206,6 +206,22 @@ async def test_lost_answers_are_asked_for_again_with_the_same_token():
         assert wire.refreshes == QUICK_RETRIES + 1
         assert wire.grant().refresh_token == wire.sandbox.refresh_token(S1)
         assert wire.sandbox.broken_rules == []
+
+
+@pytest.mark.parametrize(
+    ("after", "slept"), [pytest.param("7", [7], id="7 s"), pytest.param("90", [], id="more than a minute")]
+)
+async def test_a_refresh_is_repeated_when_a_5xx_says_so(wire, after, slept):
+    answers = [answer(status=503, Retry_After=after), token_answer()]
+    async with scripted(*answers) as script, Transport(Endpoint(script.url)) as transport:
+        tokens = wire.other_tokens(transport=transport)
+        if slept:
+            await tokens.live(S1)
+        else:
+            with pytest.raises(UnclearError) as caught:
+                await tokens.live(S1)
+            assert caught.value.retry_after_s == 90
+    assert wire.clock.slept == slept
 
 
 async def test_answers_that_stay_lost_leave_the_grant_as_it_was(wire):

@@ -347,8 +347,8 @@ class Tokens:
             require()
             try:
                 return await self._endpoint.refresh(refresh_token)
-            except UnclearError:
-                pause_s = quick_pause_s(attempt)
+            except UnclearError as error:
+                pause_s = quick_pause_s(attempt) if error.retry_after_s is None else error.retry_after_s
                 if loop.time() + pause_s > last_try_at:
                     raise
                 await self._sleep(pause_s)
