@@ -79,10 +79,24 @@ class Installation:
         self.airflow._wait(what, done, seconds)
 
     def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Rows of the warehouse."""
+        """Rows of the warehouse, once no task has it open."""
         path = self.home / "feedamp" / "warehouse.duckdb"
-        with closing(duckdb.connect(str(path), read_only=True)) as warehouse:
-            return warehouse.execute(sql, list(values)).fetchall()
+        give_up_at = time.monotonic() + 60.0
+        while True:
+            try:
+                with closing(duckdb.connect(str(path), read_only=True)) as warehouse:
+                    return warehouse.execute(sql, list(values)).fetchall()
+            except duckdb.IOException:
+                if time.monotonic() > give_up_at:
+                    raise
+                time.sleep(0.2)
+
+    def tries(self, run_id: str, task_id: str) -> int:
+        """How often a task of a run was tried, by Airflow's own database; the most of its mapped ones."""
+        query = "SELECT max(try_number) FROM task_instance WHERE run_id = ? AND task_id = ?"
+        with closing(sqlite3.connect(f"file:{self.home / 'airflow.db'}?mode=ro", uri=True)) as database:
+            [(tries,)] = database.execute(query, (run_id, task_id)).fetchall()
+        return int(tries or 0)
 
     def trigger(self, dag_id: str) -> tuple[str, str]:
         """Starts a run by hand; returns the ids of its DAG and itself."""
