@@ -112,7 +112,18 @@ def apply(mutant: Mutant, folder: Path, *arguments: str) -> str | None:
 
 def run_test(tests: Sequence[str], folder: Path) -> tuple[int, str]:
     """Exit code of pytest and its last line."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "-p", "no:randomly", *tests]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "--no-header",
+        "--tb=native",
+        "-p",
+        "no:randomly",
+        *tests,
+    ]
     paths = os.pathsep.join(str(folder / name) for name in ("include", "plugins"))
     environment = {**os.environ, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
     try:
