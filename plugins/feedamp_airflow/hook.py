@@ -93,11 +93,16 @@ class FeedAmpHook(HttpHook):
             raise ConfigurationError("hook.run needs seller=…: a FeedAMP token belongs to one seller.")
         options = extra_options or {}
         timeout_s = options.get("timeout")
-        is_unusable = timeout_s is not None and not (isinstance(timeout_s, int | float) and timeout_s > 0)
-        if is_unusable or options.keys() - _OPTIONS or options.get("allow_redirects") or self.adapter:
+        wrong = sorted(options.keys() - _OPTIONS)
+        if timeout_s is not None and not (isinstance(timeout_s, int | float) and timeout_s > 0):
+            wrong.append("timeout")
+        if options.get("allow_redirects"):
+            wrong.append("allow_redirects")
+        if wrong or self.adapter:
             raise ConfigurationError(
-                "hook.run takes the extra options check_response and timeout (seconds); it follows no redirects and uses "
-                "no adapter. Other options, such as verify, are extras of the connection."
+                f"hook.run cannot use {', '.join(wrong) or 'an adapter'}. It takes the extra options check_response and "
+                "timeout (seconds above 0) and follows no redirects; other options, such as verify, are extras of the "
+                "connection."
             )
         if self.method != "HEAD":
             request_kwargs["params" if self.method == "GET" else "data"] = data
