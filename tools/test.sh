@@ -22,13 +22,14 @@ log=$made/beside.log
 beside=
 trap 'rm -rf "$made"' EXIT
 trap 'kill $beside 2>/dev/null' INT TERM
-LATER="tests/steps/test_completeness.py tests/postgres/test_a_minute_without_postgres.py"
+LATER="tests/object_store tests/steps/test_completeness.py tests/steps/test_crashes.py
+tests/postgres/test_a_minute_without_postgres.py"
 not_yet=$(printf -- '--ignore=%s ' $LATER)
 
 "$python" -m pytest tests/steps --ignore=tests/steps/test_soak.py $not_yet -o cache_dir=.pytest_cache/beside \
     >"$log" 2>&1 &
 beside=$!
-"$python" -m pytest tests/core tests/postgres tests/object_store tests/airflow tests/steps/test_soak.py $not_yet
+"$python" -m pytest tests/core tests/postgres tests/airflow tests/steps/test_soak.py $not_yet
 others=$?
 wait "$beside"
 of_steps=$?
