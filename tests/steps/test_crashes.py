@@ -14,7 +14,7 @@ import pytest
 
 from crashes.trial import A_MONTH_LATER, KILLED, Trials, rehearsed
 
-KILLS = {step: 1 if step in ("intake", *A_MONTH_LATER) else 3 for step in KILLED}
+KILLS = {step: 1 if step in ("intake", *A_MONTH_LATER) else 2 for step in KILLED}
 TO_THE_END = ("load", "close")  # one trial of each is played to the end; the others check one run ahead
 pytestmark = pytest.mark.timeout(300)
 IN_MEMORY = Path("/dev/shm")  # Linux
