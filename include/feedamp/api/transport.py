@@ -183,8 +183,10 @@ class Transport:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        open_sessions = [session for session in (self._pooled, self._unpooled) if session is not None]
+        self._pooled = self._unpooled = None  # from now on, `send` refuses
         try:
-            await self._network.start(self._close())
+            await self._network.start(self._close(open_sessions))
         finally:
             await self._network.stop()
 
@@ -205,10 +207,10 @@ class Transport:
         session._retry_connection = False  # noqa: SLF001
         return session
 
-    async def _close(self) -> None:
-        for session in (self._pooled, self._unpooled):
-            if session is not None:
-                await session.close()
+    @staticmethod
+    async def _close(sessions: list[aiohttp.ClientSession]) -> None:
+        for session in sessions:
+            await session.close()
 
     async def send(
         self,
