@@ -166,6 +166,7 @@ class Transport:
         self.requests = 0
         self._pooled: aiohttp.ClientSession | None = None
         self._unpooled: aiohttp.ClientSession | None = None
+        self._is_closing = False
         self._proxy: str | None = None
 
     async def __aenter__(self) -> Self:
@@ -183,10 +184,9 @@ class Transport:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        open_sessions = [session for session in (self._pooled, self._unpooled) if session is not None]
-        self._pooled = self._unpooled = None  # from now on, `send` refuses
+        self._is_closing = True
         try:
-            await self._network.start(self._close(open_sessions))
+            await self._network.start(self._close())
         finally:
             await self._network.stop()
 
@@ -207,10 +207,10 @@ class Transport:
         session._retry_connection = False  # noqa: SLF001
         return session
 
-    @staticmethod
-    async def _close(sessions: list[aiohttp.ClientSession]) -> None:
-        for session in sessions:
-            await session.close()
+    async def _close(self) -> None:
+        for session in (self._pooled, self._unpooled):
+            if session is not None:
+                await session.close()
 
     async def send(
         self,
@@ -239,7 +239,7 @@ class Transport:
                 `MAX_BODY_BYTES` once decompressed.
         """
         session = self._pooled if in_room else self._unpooled
-        if session is None:
+        if session is None or self._is_closing:
             raise RuntimeError("the transport is not open")
         leaving = _Leaving(asyncio.get_running_loop().create_future())
         exchange = self._network.start(
