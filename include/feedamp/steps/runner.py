@@ -246,8 +246,10 @@ class SellerJob:
         self._client = client
         self._seller_id = client.seller_id
 
-    def _record_missing(self, numbers: Iterable[str], *, asked_at: datetime) -> None:
+    def _record_missing(self, numbers: Sequence[str], *, asked_at: datetime) -> None:
         """Records orders that FeedAMP does not have: it answered 404 when it was asked for them at `asked_at`."""
+        if not numbers:
+            return  # no empty transaction for each list that was read
         with self._resources.state.begin() as connection:
             for number in numbers:
                 self._result.add_warning(
