@@ -17,13 +17,12 @@ from feedamp.rules.expected_rows import LedgerFact
 from feedamp.rules.order import OPEN_PHASES, Phase
 from feedamp.state.rejects import Rejected
 from feedamp.state.schema import findings, orders, rejected_orders, snapshots
+from feedamp.state.statements import is_same_order
 
 _FACTS = [
     snapshots.c.read_at if field.name == "read_at" else orders.c[field.name] for field in fields(LedgerFact)
 ]
-_SAME_ORDER = sa.and_(
-    snapshots.c.seller_id == orders.c.seller_id, snapshots.c.mp_order_number == orders.c.mp_order_number
-)
+_SAME_ORDER = is_same_order(snapshots, orders)
 _FINDING = (findings.c.finding_id, findings.c.seller_id, findings.c.mp_order_number, findings.c.state)
 _REJECT = tuple(
     column for column in rejected_orders.c if column.name not in ("raw", "reasons", "dismiss_reason")

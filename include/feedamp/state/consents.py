@@ -25,7 +25,7 @@ from sqlalchemy.engine import Connection
 from feedamp.state import leases, watermarks
 from feedamp.state.schema import account_marks, grants, other_grants, sellers
 from feedamp.state.sellers import ACTIVE, SET_ASIDE, end_mix_up, note_mix_up, wake
-from feedamp.state.upsert import upsert
+from feedamp.state.statements import upsert
 
 REPLACED = "replaced"
 NEWER = "a newer grant is set aside: "

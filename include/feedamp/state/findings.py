@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from feedamp.rules.finding import TO_REPORT, StoredFinding
 from feedamp.state import outbox
 from feedamp.state.schema import findings
-from feedamp.state.upsert import upsert
+from feedamp.state.statements import by_seller, is_order, upsert
 from feedamp.tables import FINDINGS, RECORDED_AT
 
 
@@ -22,7 +22,7 @@ def of_order(connection: Connection, seller_id: str, mp_order_number: str) -> li
     """All findings of an order, also resolved ones, oldest first."""
     query = (
         sa.select(findings)
-        .where(findings.c.seller_id == seller_id, findings.c.mp_order_number == mp_order_number)
+        .where(is_order(findings, seller_id, mp_order_number))
         .order_by(findings.c.found_at, findings.c.finding_id)
     )
     return [StoredFinding(**row._mapping) for row in connection.execute(query)]
@@ -54,12 +54,7 @@ def to_report(connection: Connection, seller_ids: Sequence[str]) -> dict[str, li
         .distinct()
         .order_by(findings.c.mp_order_number)
     )
-    wanted = set(seller_ids)
-    numbers: dict[str, list[str]] = {}
-    for row in connection.execute(query):
-        if row.seller_id in wanted:
-            numbers.setdefault(row.seller_id, []).append(row.mp_order_number)
-    return numbers
+    return by_seller(connection.execute(query), seller_ids)
 
 
 def any_ever_listed(connection: Connection) -> bool:

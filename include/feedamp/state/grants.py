@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -13,8 +15,8 @@ from feedamp.errors import ConfigurationError
 from feedamp.state import consents, leases
 from feedamp.state.schema import authorizations, grants, other_grants, token_fingerprints
 from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE, wake
+from feedamp.state.statements import upsert
 from feedamp.state.token_cipher import TokenCipher
-from feedamp.state.upsert import upsert
 
 REFRESH_TOKEN_LIFE = timedelta(days=365)  # contract 2.2; counted from each issue (Q10)
 
@@ -52,28 +54,11 @@ def read(connection: Connection, cipher: TokenCipher, seller_id: str) -> Grant |
 
 
 def _grant(row: sa.Row[tuple[object, ...]], cipher: TokenCipher) -> Grant:
-    values = row._mapping
-    return Grant(
-        seller_id=values["seller_id"],
-        conn_id=values["conn_id"],
-        status=values["status"],
-        generation=values["generation"],
-        refresh_token=cipher.decrypt(values["refresh_token"]),
-        previous_refresh_token=_opened(cipher, values["previous_refresh_token"]),
-        access_token=_opened(cipher, values["access_token"]),
-        access_expires_at=values["access_expires_at"],
-        expires_in_s=values["expires_in_s"],
-        issued_at=values["issued_at"],
-        refreshed_at=values["refreshed_at"],
-        refused_at=values["refused_at"],
-        disowned_at=values["disowned_at"],
-        account_checked_at=values["account_checked_at"],
-        origin=values["origin"],
-    )
-
-
-def _opened(cipher: TokenCipher, stored: str | None) -> str | None:
-    return None if stored is None else cipher.decrypt(stored)
+    values = {one.name: row._mapping[one.name] for one in fields(Grant)}
+    for name in ("refresh_token", "previous_refresh_token", "access_token"):
+        if values[name] is not None:
+            values[name] = cipher.decrypt(values[name])
+    return Grant(**values)
 
 
 def put_grant(
@@ -132,21 +117,21 @@ def put_grant(
 
 def origins(connection: Connection, conn_id: str) -> dict[str | None, int]:
     """The origins that issued the grants of a connection, with the number of grants; kept and set-aside ones included."""
-    found: dict[str | None, int] = {}
-    for table in (grants, other_grants):
-        query = sa.select(table.c.origin, sa.func.count()).where(table.c.conn_id == conn_id)
-        for origin, count in connection.execute(query.group_by(table.c.origin)):
-            found[origin] = found.get(origin, 0) + count
-    return found
+    return _count(connection, "origin", lambda table: table.c.conn_id == conn_id)
 
 
 def without_origin(connection: Connection) -> dict[str, int]:
     """Connections of grants that have no origin, because an earlier version stored them, with the number of these grants."""
-    found: dict[str, int] = {}
+    return _count(connection, "conn_id", lambda table: table.c.origin.is_(None))
+
+
+def _count(
+    connection: Connection, column: str, condition: Callable[[sa.Table], sa.ColumnElement[bool]]
+) -> Counter[Any]:
+    found = Counter[Any]()
     for table in (grants, other_grants):
-        query = sa.select(table.c.conn_id, sa.func.count()).where(table.c.origin.is_(None))
-        for conn_id, count in connection.execute(query.group_by(table.c.conn_id)):
-            found[conn_id] = found.get(conn_id, 0) + count
+        query = sa.select(table.c[column], sa.func.count()).where(condition(table))
+        found.update({row[0]: row[1] for row in connection.execute(query.group_by(table.c[column]))})
     return found
 
 
@@ -210,9 +195,7 @@ def store_tokens(
         "refreshed_at": now,
     }
     stored = connection.execute(
-        sa.update(grants)
-        .where(grants.c.seller_id == grant.seller_id, grants.c.generation == grant.generation)
-        .values(
+        _change(grant).values(
             # A grant that was set aside during the refresh remains set aside.
             status=sa.case((grants.c.status == SET_ASIDE, SET_ASIDE), else_=ACTIVE),
             refused_at=None,
@@ -231,13 +214,16 @@ def store_tokens(
     return True
 
 
+def _change(grant: Grant) -> sa.Update:
+    """Changes a grant unless a newer generation is stored."""
+    return sa.update(grants).where(
+        grants.c.seller_id == grant.seller_id, grants.c.generation == grant.generation
+    )
+
+
 def note_refusal(connection: Connection, grant: Grant, *, run_key: str, now: datetime) -> None:
     """Records that FeedAMP refused this generation; whether the seller or the client is at fault is decided later."""
-    connection.execute(
-        sa.update(grants)
-        .where(grants.c.seller_id == grant.seller_id, grants.c.generation == grant.generation)
-        .values(refused_at=now, refused_in=run_key)
-    )
+    connection.execute(_change(grant).values(refused_at=now, refused_in=run_key))
 
 
 def mark_lost(connection: Connection, grant: Grant, *, run_key: str, now: datetime) -> bool:
@@ -245,22 +231,9 @@ def mark_lost(connection: Connection, grant: Grant, *, run_key: str, now: dateti
 
     Does not count as a refusal, since it is no evidence against the client.
     """
-    marked = connection.execute(
-        sa.update(grants)
-        .where(
-            grants.c.seller_id == grant.seller_id,
-            grants.c.generation == grant.generation,
-            grants.c.status == ACTIVE,
-        )
-        .values(
-            status=NEEDS_AUTHORIZATION,
-            reported_at=now,
-            access_token=None,
-            refused_at=None,
-            refused_in=run_key,
-        )
-    )
-    return marked.rowcount == 1
+    marked = {"status": NEEDS_AUTHORIZATION, "reported_at": now, "access_token": None}
+    change = _change(grant).where(grants.c.status == ACTIVE)
+    return connection.execute(change.values(**marked, refused_at=None, refused_in=run_key)).rowcount == 1
 
 
 def note_disowned(connection: Connection, seller_id: str, moment: datetime | None) -> None:
@@ -316,20 +289,17 @@ def mark_needs_authorization(
     connection: Connection, seller_ids: Collection[str], *, now: datetime
 ) -> list[str]:
     """Marks refused sellers; returns those not marked before, so that each is reported once."""
-    newly = []
-    for seller_id in seller_ids:
-        changed = connection.execute(
-            sa.update(grants)
-            .where(
-                grants.c.seller_id == seller_id,
-                grants.c.status == ACTIVE,
-                grants.c.refused_at.is_not(None),
-            )
-            .values(status=NEEDS_AUTHORIZATION, reported_at=now, access_token=None)
+    marked = connection.execute(
+        sa.update(grants)
+        .where(
+            grants.c.seller_id.in_(seller_ids),
+            grants.c.status == ACTIVE,
+            grants.c.refused_at.is_not(None),
         )
-        if changed.rowcount:
-            newly.append(seller_id)
-    return newly
+        .values(status=NEEDS_AUTHORIZATION, reported_at=now, access_token=None)
+        .returning(grants.c.seller_id)
+    )
+    return sorted(marked.scalars())
 
 
 def open_authorization(

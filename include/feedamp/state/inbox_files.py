@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.state.schema import inbox_files
-from feedamp.state.upsert import upsert
+from feedamp.state.statements import upsert
 
 
 class TakenFile(NamedTuple):

@@ -24,7 +24,7 @@ from feedamp.rules.account_evidence import (
 )
 from feedamp.state.schema import account_marks, grants, orders, sellers
 from feedamp.state.sellers import Seller
-from feedamp.state.upsert import insert
+from feedamp.state.statements import insert, is_order
 
 MARKS_PER_SELLER = 20
 _IDS_PER_QUERY = 500
@@ -150,9 +150,7 @@ def _of_others(
     )
     for row in connection.execute(query).all():
         if row.purchase_date == dates[row.mp_order_number]:
-            one = _known().where(
-                orders.c.seller_id == row.seller_id, orders.c.mp_order_number == row.mp_order_number
-            )
+            one = _known().where(is_order(orders, row.seller_id, row.mp_order_number))
             yield _order(connection.execute(one).one()), bool(row.account_forced)
 
 

@@ -27,7 +27,7 @@ from feedamp.errors import BusyError
 from feedamp.state.lease_owner import is_dead, new_owner
 from feedamp.state.reconnect import STATE_ERRORS
 from feedamp.state.schema import leases
-from feedamp.state.upsert import insert
+from feedamp.state.statements import insert
 
 log = logging.getLogger(__name__)
 _ENDS_WITHIN_S = 1.0

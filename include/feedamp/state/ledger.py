@@ -19,14 +19,12 @@ from feedamp.rules.order import NOTHING_TO_SEND, OPEN_PHASES, LedgerOrder, Phase
 from feedamp.rules.retries import LONGEST_ORDER_WAIT, MISSING_WAIT
 from feedamp.rules.units import LineUnits
 from feedamp.state.schema import orders, snapshots
-from feedamp.state.upsert import upsert
+from feedamp.state.statements import by_seller, change_order, is_order, is_same_order, upsert
 
 
 def read(connection: Connection, seller_id: str, mp_order_number: str) -> LedgerOrder | None:
     """One order of the ledger, or None."""
-    query = sa.select(orders).where(
-        orders.c.seller_id == seller_id, orders.c.mp_order_number == mp_order_number
-    )
+    query = sa.select(orders).where(is_order(orders, seller_id, mp_order_number))
     row = connection.execute(query).first()
     return None if row is None else _order(row)
 
@@ -52,11 +50,8 @@ def save(connection: Connection, before: LedgerOrder, after: LedgerOrder) -> Non
     """Stores what a transition changed; `before` was read in the same transaction."""
     changed = [n for n in after.__dataclass_fields__ if getattr(before, n) != getattr(after, n)]
     if changed:
-        connection.execute(
-            sa.update(orders)
-            .where(orders.c.seller_id == after.seller_id, orders.c.mp_order_number == after.mp_order_number)
-            .values({name: _encoded(after, name) for name in changed})
-        )
+        values = {name: _encoded(after, name) for name in changed}
+        change_order(connection, orders, after.seller_id, after.mp_order_number, **values)
 
 
 def due(connection: Connection, seller_ids: Sequence[str], *, now: datetime) -> dict[str, list[str]]:
@@ -69,12 +64,7 @@ def due(connection: Connection, seller_ids: Sequence[str], *, now: datetime) -> 
         )
         .order_by(orders.c.purchase_date, orders.c.mp_order_number)
     )
-    wanted = set(seller_ids)
-    numbers: dict[str, list[str]] = {}
-    for row in connection.execute(query):
-        if row.seller_id in wanted:
-            numbers.setdefault(row.seller_id, []).append(row.mp_order_number)
-    return numbers
+    return by_seller(connection.execute(query), seller_ids)
 
 
 def _waits(now: datetime) -> sa.ColumnElement[bool]:
@@ -116,14 +106,13 @@ def explain_waiting(connection: Connection, seller_id: str, *, reason: str, next
 
 def note_put(connection: Connection, order: LedgerOrder, *, now: datetime) -> None:
     """Records the intent to PUT: from then on, FeedAMP may have the order. Only the first is stored. Safe to repeat."""
-    connection.execute(
-        sa.update(orders)
-        .where(
-            orders.c.seller_id == order.seller_id,
-            orders.c.mp_order_number == order.mp_order_number,
-            orders.c.first_put_at.is_(None),
-        )
-        .values(first_put_at=now)
+    change_order(
+        connection,
+        orders,
+        order.seller_id,
+        order.mp_order_number,
+        orders.c.first_put_at.is_(None),
+        first_put_at=now,
     )
 
 
@@ -137,18 +126,15 @@ def keep_closed_units(
 ) -> None:
     """Stores the units in a snapshot of a closed order, unless units of a newer one are stored. Safe to repeat."""
     by_line = {line: (of_line.shipped, of_line.cancelled) for line, of_line in units.items()}
-    connection.execute(
-        sa.update(orders)
-        .where(
-            orders.c.seller_id == seller_id,
-            orders.c.mp_order_number == mp_order_number,
-            sa.or_(orders.c.closed_units_at.is_(None), orders.c.closed_units_at <= read_at),
-        )
-        .values(
-            closed_units=_encode_units(by_line),
-            closed_units_shipped=sum(shipped for shipped, _ in by_line.values()),
-            closed_units_at=read_at,
-        )
+    change_order(
+        connection,
+        orders,
+        seller_id,
+        mp_order_number,
+        sa.or_(orders.c.closed_units_at.is_(None), orders.c.closed_units_at <= read_at),
+        closed_units=_encode_units(by_line),
+        closed_units_shipped=sum(shipped for shipped, _ in by_line.values()),
+        closed_units_at=read_at,
     )
 
 
@@ -160,8 +146,7 @@ def mark_missing(connection: Connection, seller_id: str, mp_order_number: str, *
     repeat.
     """
     returned_since = sa.exists().where(
-        snapshots.c.seller_id == orders.c.seller_id,
-        snapshots.c.mp_order_number == orders.c.mp_order_number,
+        is_same_order(snapshots, orders),
         snapshots.c.read_at > asked_at,
     )
     accepted_since = sa.and_(
@@ -169,44 +154,38 @@ def mark_missing(connection: Connection, seller_id: str, mp_order_number: str, *
         orders.c.missing_since.is_(None),
         orders.c.read_back_at > asked_at,
     )
-    connection.execute(
-        sa.update(orders)
-        .where(
-            orders.c.seller_id == seller_id,
-            orders.c.mp_order_number == mp_order_number,
-            orders.c.placed_at <= asked_at,
-            sa.func.coalesce(orders.c.closed_at <= asked_at, sa.true()),
-            sa.func.coalesce(orders.c.closed_units_at <= asked_at, sa.true()),
-            ~returned_since,
-            ~sa.func.coalesce(accepted_since, sa.false()),
-        )
-        .values(
-            missing_since=sa.func.coalesce(
-                orders.c.missing_since, sa.literal(asked_at, orders.c.missing_since.type)
-            ),
-            read_back_at=sa.case(
-                (
-                    orders.c.phase.in_(NOTHING_TO_SEND),
-                    sa.literal(asked_at + MISSING_WAIT, orders.c.read_back_at.type),
-                )
-            ),
-        )
+    change_order(
+        connection,
+        orders,
+        seller_id,
+        mp_order_number,
+        orders.c.placed_at <= asked_at,
+        sa.func.coalesce(orders.c.closed_at <= asked_at, sa.true()),
+        sa.func.coalesce(orders.c.closed_units_at <= asked_at, sa.true()),
+        ~returned_since,
+        ~sa.func.coalesce(accepted_since, sa.false()),
+        missing_since=sa.func.coalesce(
+            orders.c.missing_since, sa.literal(asked_at, orders.c.missing_since.type)
+        ),
+        read_back_at=sa.case(
+            (
+                orders.c.phase.in_(NOTHING_TO_SEND),
+                sa.literal(asked_at + MISSING_WAIT, orders.c.read_back_at.type),
+            )
+        ),
     )
 
 
 def found_again(connection: Connection, seller_id: str, mp_order_number: str) -> None:
     """Ends the mark of a missing order, because FeedAMP has returned it. Safe to repeat."""
-    connection.execute(
-        sa.update(orders)
-        .where(
-            orders.c.seller_id == seller_id,
-            orders.c.mp_order_number == mp_order_number,
-            orders.c.missing_since.is_not(None),
-        )
-        .values(
-            missing_since=None,
-            read_back_at=None,
-        )
+    change_order(
+        connection,
+        orders,
+        seller_id,
+        mp_order_number,
+        orders.c.missing_since.is_not(None),
+        missing_since=None,
+        read_back_at=None,
     )
 
 
@@ -225,14 +204,8 @@ def closed_since(
 
 def read_back_later(connection: Connection, seller_id: str, mp_order_number: str, *, now: datetime) -> None:
     """Makes the next extraction read an order by number, unless the order still has something to send. Safe to repeat."""
-    connection.execute(
-        sa.update(orders)
-        .where(
-            orders.c.seller_id == seller_id,
-            orders.c.mp_order_number == mp_order_number,
-            orders.c.phase.in_(NOTHING_TO_SEND),
-        )
-        .values(read_back_at=now)
+    change_order(
+        connection, orders, seller_id, mp_order_number, orders.c.phase.in_(NOTHING_TO_SEND), read_back_at=now
     )
 
 
@@ -268,15 +241,14 @@ def to_read_back(connection: Connection, seller_id: str, *, now: datetime | None
 
 def was_read(connection: Connection, seller_id: str, mp_order_number: str, *, read_at: datetime) -> None:
     """Records that FeedAMP returned an order: every change sent before `read_at` is in it. Safe to repeat."""
-    connection.execute(
-        sa.update(orders)
-        .where(
-            orders.c.seller_id == seller_id,
-            orders.c.mp_order_number == mp_order_number,
-            orders.c.phase.in_(NOTHING_TO_SEND),
-            orders.c.read_back_at <= read_at,
-        )
-        .values(read_back_at=None)
+    change_order(
+        connection,
+        orders,
+        seller_id,
+        mp_order_number,
+        orders.c.phase.in_(NOTHING_TO_SEND),
+        orders.c.read_back_at <= read_at,
+        read_back_at=None,
     )
 
 
@@ -293,7 +265,7 @@ def by_purchase_day(
         .where(orders.c.purchase_date >= start, orders.c.purchase_date < end, may_exist)
         .order_by(orders.c.mp_order_number)
     )
-    return _by_seller(connection.execute(query).all(), seller_ids)
+    return by_seller(connection.execute(query), seller_ids)
 
 
 def open_longer_than(
@@ -303,7 +275,7 @@ def open_longer_than(
     query = sa.select(orders.c.seller_id, orders.c.mp_order_number).where(
         orders.c.placed_at < placed_before, orders.c.phase.in_(OPEN_PHASES)
     )
-    return _by_seller(connection.execute(query).all(), seller_ids)
+    return by_seller(connection.execute(query), seller_ids)
 
 
 def phases(connection: Connection) -> dict[str, int]:
@@ -325,20 +297,9 @@ def _encoded(order: LedgerOrder, name: str) -> Any:
     value = getattr(order, name)
     if name == "body":
         return encode_body(value).decode()
-    return (
-        msgspec.json.encode(value).decode()
-        if name in ("delivered", "closed_units") and value is not None
-        else value
-    )
-
-
-def _by_seller(rows: Sequence[Any], seller_ids: Sequence[str]) -> dict[str, list[str]]:
-    wanted = set(seller_ids)
-    numbers: dict[str, list[str]] = {}
-    for seller_id, number in rows:
-        if seller_id in wanted:
-            numbers.setdefault(seller_id, []).append(number)
-    return numbers
+    if name in ("delivered", "closed_units") and value is not None:
+        return msgspec.json.encode(value).decode()
+    return value
 
 
 def _order(row: Any) -> LedgerOrder:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.state.schema import manifests
-from feedamp.state.upsert import upsert
+from feedamp.state.statements import upsert
 
 
 def announce(connection: Connection, path: str, *, now: datetime) -> None:

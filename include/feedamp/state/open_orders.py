@@ -14,18 +14,14 @@ from sqlalchemy.engine import Connection
 
 from feedamp.codec import content_hash, encode
 from feedamp.errors import UnreadableError
-from feedamp.models import (
-    MarketplaceState,
-    Snapshot,
-    decode_snapshot,
-)
+from feedamp.models import MarketplaceState, Snapshot, decode_snapshot
 from feedamp.rules.evaluation import ReadSnapshot
 from feedamp.rules.finding import REPORTED
 from feedamp.rules.order import OPEN_PHASES, Phase
 from feedamp.rules.units import count_units, units_shipped
 from feedamp.state import ledger
 from feedamp.state.schema import findings, orders, snapshots
-from feedamp.state.upsert import insert
+from feedamp.state.statements import by_seller, change_order, insert, is_order, is_same_order
 
 log = logging.getLogger(__name__)
 UNDECODABLE = "its stored snapshot cannot be decoded; the next extraction reads the order again"
@@ -63,8 +59,7 @@ def keep(connection: Connection, seller_id: str, snapshot: Snapshot, *, read_at:
     )
     # The first snapshot after a report is validated even if it is unchanged: FeedAMP may have dropped the error already.
     reported_since = sa.exists().where(
-        findings.c.seller_id == snapshots.c.seller_id,
-        findings.c.mp_order_number == snapshots.c.mp_order_number,
+        is_same_order(findings, snapshots),
         findings.c.state == REPORTED,
         findings.c.listed_at.is_(None),
         findings.c.reported_at >= snapshots.c.read_at,
@@ -184,9 +179,7 @@ def read(connection: Connection, seller_id: str, mp_order_number: str) -> Stored
     Raises:
         UnreadableError: the stored text cannot be decoded; the message names the order.
     """
-    query = sa.select(snapshots).where(
-        snapshots.c.seller_id == seller_id, snapshots.c.mp_order_number == mp_order_number
-    )
+    query = sa.select(snapshots).where(is_order(snapshots, seller_id, mp_order_number))
     row = connection.execute(query).first()
     return None if row is None else _stored(row)
 
@@ -231,8 +224,7 @@ def watched(connection: Connection, seller_id: str) -> list[str]:
     `seller_updated_after` would miss it.
     """
     reported = sa.exists().where(
-        findings.c.seller_id == snapshots.c.seller_id,
-        findings.c.mp_order_number == snapshots.c.mp_order_number,
+        is_same_order(findings, snapshots),
         findings.c.state == REPORTED,
     )
     condition = sa.or_(
@@ -243,24 +235,24 @@ def watched(connection: Connection, seller_id: str) -> list[str]:
 
 def record_validation(connection: Connection, stored: StoredSnapshot, **values: Any) -> bool:
     """Stores the result of a validation; False if the snapshot has changed meanwhile."""
-    changed = connection.execute(
-        sa.update(snapshots)
-        .where(
-            snapshots.c.seller_id == stored.seller_id,
-            snapshots.c.mp_order_number == stored.mp_order_number,
-            snapshots.c.snapshot_hash == stored.snapshot_hash,
-        )
-        .values(validated_hash=stored.snapshot_hash, **values)
+    is_unchanged = snapshots.c.snapshot_hash == stored.snapshot_hash
+    values["validated_hash"] = stored.snapshot_hash
+    return change_order(
+        connection, snapshots, stored.seller_id, stored.mp_order_number, is_unchanged, **values
     )
-    return changed.rowcount == 1
 
 
 def refuse_closing(connection: Connection, seller_id: str, mp_order_number: str, reason: str) -> None:
     """Records that FeedAMP refused to close an order: action is required, and the next try waits for a new snapshot."""
-    connection.execute(
-        sa.update(snapshots)
-        .where(snapshots.c.seller_id == seller_id, snapshots.c.mp_order_number == mp_order_number)
-        .values(validated_hash=snapshots.c.snapshot_hash, closable=False, waits_for=reason, needs_person=True)
+    change_order(
+        connection,
+        snapshots,
+        seller_id,
+        mp_order_number,
+        validated_hash=snapshots.c.snapshot_hash,
+        closable=False,
+        waits_for=reason,
+        needs_person=True,
     )
 
 
@@ -269,20 +261,21 @@ def set_aside(connection: Connection, seller_id: str, mp_order_number: str) -> N
 
     The order remains unvalidated, so that any newer snapshot is evaluated. Safe to repeat.
     """
-    connection.execute(
-        sa.update(snapshots)
-        .where(snapshots.c.seller_id == seller_id, snapshots.c.mp_order_number == mp_order_number)
-        .values(validated_hash=None, closable=False, waits_for=UNDECODABLE, needs_person=True)
+    change_order(
+        connection,
+        snapshots,
+        seller_id,
+        mp_order_number,
+        validated_hash=None,
+        closable=False,
+        waits_for=UNDECODABLE,
+        needs_person=True,
     )
 
 
 def invalidate_validation(connection: Connection, seller_id: str, mp_order_number: str) -> None:
     """Makes the next run validate the order again although its snapshot is unchanged. Safe to repeat."""
-    connection.execute(
-        sa.update(snapshots)
-        .where(snapshots.c.seller_id == seller_id, snapshots.c.mp_order_number == mp_order_number)
-        .values(validated_hash=None)
-    )
+    change_order(connection, snapshots, seller_id, mp_order_number, validated_hash=None)
 
 
 def remove(connection: Connection, seller_id: str, mp_order_number: str) -> None:
@@ -294,11 +287,7 @@ def remove(connection: Connection, seller_id: str, mp_order_number: str) -> None
     if stored is not None:
         units = count_units({}, stored.snapshot.fulfillments)
         ledger.keep_closed_units(connection, seller_id, mp_order_number, units, read_at=stored.read_at)
-    connection.execute(
-        sa.delete(snapshots).where(
-            snapshots.c.seller_id == seller_id, snapshots.c.mp_order_number == mp_order_number
-        )
-    )
+    connection.execute(sa.delete(snapshots).where(is_order(snapshots, seller_id, mp_order_number)))
 
 
 def _numbers(
@@ -306,22 +295,11 @@ def _numbers(
 ) -> dict[str, list[str]]:
     query = (
         sa.select(snapshots.c.seller_id, snapshots.c.mp_order_number)
-        .join(
-            orders,
-            sa.and_(
-                orders.c.seller_id == snapshots.c.seller_id,
-                orders.c.mp_order_number == snapshots.c.mp_order_number,
-            ),
-        )
+        .join(orders, is_same_order(orders, snapshots))
         .where(condition, orders.c.phase.in_(OPEN_PHASES))
         .order_by(snapshots.c.mp_order_number)
     )
-    wanted = set(seller_ids)
-    numbers: dict[str, list[str]] = {}
-    for row in connection.execute(query):
-        if row.seller_id in wanted:
-            numbers.setdefault(row.seller_id, []).append(row.mp_order_number)
-    return numbers
+    return by_seller(connection.execute(query), seller_ids)
 
 
 def _stored(row: Any) -> StoredSnapshot:

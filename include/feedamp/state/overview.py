@@ -30,6 +30,7 @@ from feedamp.state.schema import (
     snapshots,
     watermarks,
 )
+from feedamp.state.statements import is_same_order
 
 CLOSABLE = "can be closed"
 MISSING = "FeedAMP does not have it"
@@ -71,7 +72,7 @@ def waits_of_settled(connection: Connection) -> list[tuple[str, int]]:
         (snapshots.c.closable.is_(True), CLOSABLE),
         else_=sa.func.coalesce(snapshots.c.waits_for, NOT_VALIDATED),
     ).label("wait")
-    of_settled = sa.select(wait).select_from(orders.outerjoin(snapshots, _same_order(snapshots)))
+    of_settled = sa.select(wait).select_from(orders.outerjoin(snapshots, is_same_order(snapshots, orders)))
     inner = of_settled.where(orders.c.phase == Phase.SETTLED).subquery()
     count = sa.func.count()
     query = sa.select(inner.c.wait, count).group_by(inner.c.wait).order_by(count.desc(), inner.c.wait)
@@ -169,7 +170,7 @@ def held_findings(connection: Connection, *, limit: int) -> CountedItems:
             findings.c.kind,
             sa.func.coalesce(findings.c.note, findings.c.message).label("reason"),
         )
-        .join(orders, _same_order(findings))
+        .join(orders, is_same_order(findings, orders))
         .where(
             findings.c.state == HELD,
             findings.c.severity == "error",
@@ -193,7 +194,7 @@ def stuck_orders(connection: Connection, *, lingering_since: datetime, limit: in
             snapshots.c.waits_for.label("reason"),
             snapshots.c.error_lingers_since,
         )
-        .join(orders, _same_order(snapshots))
+        .join(orders, is_same_order(snapshots, orders))
         .where(orders.c.phase.in_(OPEN_PHASES), sa.or_(snapshots.c.needs_person.is_(True), too_long))
     )
     return _some(connection, query, limit)
@@ -207,7 +208,7 @@ def rejected_rows(connection: Connection, *, limit: int) -> CountedItems:
     """
     other = sa.func.replace(rejected_orders.c.reasons, '"code":"body_changed"', "").contains('"code":"')
     waits_for_body = sa.exists().where(
-        _same_order(rejected_orders), orders.c.body_kind != FULL, orders.c.phase.in_(OPEN_PHASES)
+        is_same_order(rejected_orders, orders), orders.c.body_kind != FULL, orders.c.phase.in_(OPEN_PHASES)
     )
     is_of_file = sa.exists().where(_is_fault_of_file())
     query = sa.select(
@@ -257,12 +258,6 @@ def _is_fault_of_file() -> sa.ColumnElement[bool]:
 def _with_reject_id(item: dict[str, Any]) -> dict[str, Any]:
     name = reject_id(item["source"], item["row_number"], item["row_hash"])
     return {"reject_id": name, **{key: value for key, value in item.items() if key != "row_hash"}}
-
-
-def _same_order(table: sa.Table) -> sa.ColumnElement[bool]:
-    return sa.and_(
-        table.c.seller_id == orders.c.seller_id, table.c.mp_order_number == orders.c.mp_order_number
-    )
 
 
 def _some(

@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.state import outbox
 from feedamp.state.schema import rejected_orders
-from feedamp.state.upsert import upsert
+from feedamp.state.statements import upsert
 from feedamp.tables import RECORDED_AT, REJECTED_ORDERS
 
 INBOX = "inbox"

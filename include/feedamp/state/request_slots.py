@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.state.schema import slots
-from feedamp.state.upsert import insert
+from feedamp.state.statements import insert
 
 # The longest pause that is obeyed. A longer Retry-After must be a mistake, and a slot further in the future was reserved
 # by a process whose clock was wrong. Obeying either would stop all requests for the seller until then.

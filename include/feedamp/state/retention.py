@@ -13,13 +13,9 @@ from sqlalchemy.engine import Connection
 from feedamp.codec import decode_json, encode_body
 from feedamp.rules.order import Phase
 from feedamp.rules.shared_tracking import SHARED_WITHIN
-from feedamp.rules.stored_body import (
-    FULL,
-    OBSERVED,
-    REDACTED,
-    redacted_body,
-)
+from feedamp.rules.stored_body import FULL, OBSERVED, REDACTED, redacted_body
 from feedamp.state.schema import commit_marks, orders, rejected_orders, tracking_uses
+from feedamp.state.statements import is_order, is_same_order
 
 MARKS_KEPT = timedelta(days=1)
 _DONE = (Phase.CLOSED, Phase.NEVER_PLACED)
@@ -30,9 +26,7 @@ def redact_bodies(connection: Connection, *, ended_before: datetime, limit: int)
     query = sa.select(orders.c.seller_id, orders.c.mp_order_number, orders.c.body).where(_ended(ended_before))
     found = connection.execute(query.limit(limit)).all()
     if found:
-        change = sa.update(orders).where(
-            orders.c.seller_id == sa.bindparam("seller"), orders.c.mp_order_number == sa.bindparam("number")
-        )
+        change = sa.update(orders).where(is_order(orders, sa.bindparam("seller"), sa.bindparam("number")))
         rows = [
             {
                 "seller": row.seller_id,
@@ -96,8 +90,7 @@ def _ended(before: datetime) -> sa.ColumnElement[bool]:
 
 def _can_be_emptied(before: datetime) -> sa.ColumnElement[bool]:
     is_redacted = sa.exists().where(
-        orders.c.seller_id == rejected_orders.c.seller_id,
-        orders.c.mp_order_number == rejected_orders.c.mp_order_number,
+        is_same_order(orders, rejected_orders),
         orders.c.body_kind == REDACTED,
     )
     is_over = sa.or_(rejected_orders.c.superseded_at < before, rejected_orders.c.dismissed_at < before)

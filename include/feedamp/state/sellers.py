@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 from feedamp.errors import PausedError
 from feedamp.rules.order import Phase
 from feedamp.state.schema import grants, orders, other_grants, sellers
-from feedamp.state.upsert import upsert
+from feedamp.state.statements import upsert
 
 ACTIVE = "active"
 NEEDS_AUTHORIZATION = "needs_authorization"

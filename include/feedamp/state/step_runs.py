@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from feedamp.rules.failure_summary import Told
 from feedamp.state import watermarks
 from feedamp.state.schema import step_runs
-from feedamp.state.upsert import insert, upsert
+from feedamp.state.statements import insert, upsert
 
 RETENTION = timedelta(days=30)
 

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.rules.shared_tracking import SHARED_WITHIN
 from feedamp.state.schema import tracking_uses
-from feedamp.state.upsert import upsert
+from feedamp.state.statements import is_order, upsert
 
 
 def shared(
@@ -50,8 +50,7 @@ def remember(
     """Records the tracking numbers that an order uses now, and removes those it no longer uses. Safe to repeat."""
     connection.execute(
         sa.delete(tracking_uses).where(
-            tracking_uses.c.seller_id == seller_id,
-            tracking_uses.c.mp_order_number == mp_order_number,
+            is_order(tracking_uses, seller_id, mp_order_number),
             tracking_uses.c.tracking_hash.not_in(hashes),
         )
     )

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.state.schema import grants, watermarks
-from feedamp.state.upsert import upsert
+from feedamp.state.statements import upsert
 
 
 def read(connection: Connection, seller_id: str) -> datetime | None:

@@ -1,0 +1,62 @@
+"""Parts of SQL statements that several modules use, on both SQLite and Postgres."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection
+
+
+def insert(connection: Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+    """The dialect's INSERT, which supports ON CONFLICT."""
+    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+
+
+def upsert(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Inserts rows; if the key exists, updates the given columns. Safe to repeat."""
+    if not rows:
+        return
+    statement = insert(connection, table)
+    keys = [column.name for column in table.primary_key]
+    changed = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=keys, set_=changed), [dict(row) for row in rows]
+    )
+
+
+def is_order(
+    table: sa.Table, seller_id: str | sa.ColumnElement[str], mp_order_number: str | sa.ColumnElement[str]
+) -> sa.ColumnElement[bool]:
+    """The condition that selects the rows of one order."""
+    return sa.and_(table.c.seller_id == seller_id, table.c.mp_order_number == mp_order_number)
+
+
+def is_same_order(one: sa.Table, other: sa.Table) -> sa.ColumnElement[bool]:
+    """The join condition of two tables by order."""
+    return is_order(one, other.c.seller_id, other.c.mp_order_number)
+
+
+def change_order(
+    connection: Connection,
+    table: sa.Table,
+    seller_id: str,
+    mp_order_number: str,
+    *conditions: sa.ColumnElement[bool],
+    **values: Any,
+) -> bool:
+    """Updates the row of one order if it meets the conditions; returns whether it did."""
+    statement = sa.update(table).where(is_order(table, seller_id, mp_order_number), *conditions)
+    return connection.execute(statement.values(**values)).rowcount == 1
+
+
+def by_seller(rows: Iterable[Any], seller_ids: Sequence[str]) -> dict[str, list[str]]:
+    """Order numbers by seller, in the order of the rows (seller_id, mp_order_number); other sellers are left out."""
+    wanted = set(seller_ids)
+    numbers: dict[str, list[str]] = {}
+    for seller_id, number in rows:
+        if seller_id in wanted:
+            numbers.setdefault(seller_id, []).append(number)
+    return numbers
