@@ -13,12 +13,11 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from feedamp.carriers import america, asia, check_digits, dhl, europe, fedex, posts, s10, spellings, ups, usps
+from feedamp.carriers import america, asia, check_digits, dhl, europe, fedex, names, posts, s10, ups, usps
 from feedamp.carriers.catalogue import ALL
 from feedamp.carriers.check_digits import Rule
 from feedamp.carriers.formats import Carrier, Format
-from feedamp.carriers.hosts import BY_HOST
-from feedamp.carriers.names import BY_NAME
+from feedamp.carriers.names import BY_HOST, BY_NAME
 
 FILE = Path(__file__).parents[1] / "docs" / "carriers.md"
 MARK = "<!-- Generated from here on from include/feedamp/carriers. To renew it: python tools/carrier_docs.py --write -->"
@@ -74,12 +73,8 @@ def _formats(carrier: Carrier) -> Iterator[tuple[str, ...]]:
 
 
 def _label(carrier: Carrier) -> str:
-    first = carrier.names.split("|", 1)[0]
-    return (
-        carrier.title
-        if BY_NAME.get(carrier.title.casefold(), carrier) is carrier
-        else f"{carrier.title} ({first})"
-    )
+    is_known_by_it = BY_NAME[carrier.title] is carrier
+    return carrier.title if is_known_by_it else f"{carrier.title} ({carrier.names[0]})"
 
 
 def _owner(format_: Format) -> str:
@@ -129,23 +124,20 @@ Names are compared without marks (®, ™), accents, case and punctuation, and w
 "UPS® Ground via PirateShip" is UPS. A name that contains two carriers is not resolved. Only the misspellings listed here
 are recognized, not similar names in general, because SunExpress and YunExpress differ by one letter. Services that sell
 labels and are not carriers are ignored: {shops}.
-""".format(shops=", ".join(spellings.SHOPS))
+""".format(shops=", ".join(names.SHOPS))
     middle = """\
 ### Known by name only
 
 No public rule says what the numbers of these carriers look like, or they ship under other carriers' numbers. Any number
 stated with one of them is `unverified`.
 """
-    names = ("carrier", "id", "also written")
+    columns = ("carrier", "id", "also written")
     rows, more = ([(_label(c), f"`{c.carrier_id}`", _names(c)) for c in group] for group in (judged, known))
-    return head + _table(names, rows) + "\n\n" + middle + _table(names, more)
+    return head + _table(columns, rows) + "\n\n" + middle + _table(columns, more)
 
 
 def _names(carrier: Carrier) -> str:
-    names = [
-        name for name, of in BY_NAME.items() if of is carrier and name.casefold() != carrier.title.casefold()
-    ]
-    return ", ".join(names) or "-"
+    return ", ".join(carrier.names) or "-"
 
 
 def _check_digits() -> str:

@@ -11,6 +11,6 @@ seller, so it is returned only if a public rule excludes the number.
 """
 
 from feedamp.carriers.judge import check, identify, normalize
-from feedamp.carriers.verdict import Status, Verdict
+from feedamp.carriers.verdicts import Status, Verdict
 
 __all__ = ["Status", "Verdict", "check", "identify", "normalize"]

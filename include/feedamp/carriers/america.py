@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from feedamp.carriers import check_digits, labels
 from feedamp.carriers.formats import NOT_1Z, Carrier, Format, shape
-from feedamp.carriers.s10 import LOOKS_LIKE, POST_SHAPES, S10
+from feedamp.carriers.posts import post
+from feedamp.carriers.s10 import LOOKS_LIKE, S10
 from feedamp.carriers.usps import COMMERCIAL
 
 
@@ -34,30 +35,24 @@ _LASERSHIP = Format(
     {10, 15, 17},
 )
 
-ONTRAC = Carrier(
-    carrier_id="ontrac",
-    title="OnTrac",
-    names="ontrac|on trac|ontrac final mile",
+ONTRAC = Carrier.named(
+    "ontrac|OnTrac|on trac|ontrac final mile @ ontrac.com",
     formats=(_ONTRAC,),
     handed_over=(_LASERSHIP,),
     open_shapes=shape(r"1LS[A-Z0-9]{8,17}|L[A-Z]\d{8,10}|[A-Z]\d{7,20}|\d{8,22}"),
     never=labels.ALL,
     looks_like="C or D and 14 digits",
 )
-LASERSHIP = Carrier(
-    carrier_id="lasership",
-    title="LaserShip",
-    names="lasership|laser ship|lasership inc",
+LASERSHIP = Carrier.named(
+    "lasership|LaserShip|laser ship|lasership inc|lazership|laser shipping @ lasership.com",
     formats=(_LASERSHIP,),
     handed_over=(_ONTRAC,),
     open_shapes=shape(r"1LS[A-Z0-9]{8,17}|L[A-Z]\d{8,10}|TB[A-Z]\d{12}|\d{8,22}"),
     never=labels.ALL,
     looks_like="1LS and 12 more, or two letters and eight digits",
 )
-AMAZON = Carrier(
-    carrier_id="amazon",
-    title="Amazon",
-    names="amazon|amazon logistics|amazon shipping|amzl|amzl us|amzn|amzn us|amzn mcf|amazon mcf",
+AMAZON = Carrier.named(
+    "amazon|Amazon|amazon logistics|amazon shipping|amzl|amzl us|amzn|amzn us|amzn mcf|amazon mcf|amazon transportation|amazon transportation services|amazon versand|livraison amazon|envio de amazon|亚马逊物流 @ track.amazon.com track.amazon.co.uk track.amazon.de track.amazon.fr track.amazon.it track.amazon.es",
     formats=(
         Format("Logistics", shape(r"TB[ACM]\d{12}"), {15}),
         Format("International", shape(r"[ACF]\d{10}|(?:UK|GB|DE|FR|IT|ES)\d{10}"), {11, 12}, telling=False),
@@ -66,58 +61,44 @@ AMAZON = Carrier(
     open_shapes=shape(r"(?!TB[ACM]).+"),
     looks_like="TBA and 12 digits",
 )
-OLD_DOMINION = Carrier(
-    carrier_id="old_dominion",
-    title="Old Dominion",
-    names="old dominion|old dominion freight line|odfl",
+OLD_DOMINION = Carrier.named(
+    "old_dominion|Old Dominion|old dominion freight line|odfl|old dominon|old domminion|old dominion freight @ odfl.com",
     formats=(Format("PRO number", shape(r"\d{11}"), {11}, check_digits.luhn),),
     open_shapes=shape(NOT_1Z + r"(?!\d{11}\Z).+"),
     zero_padded=(11,),
     never=labels.ALL,
     looks_like="11 digits",
 )
-SPEEDEE = Carrier(
-    carrier_id="speedee",
-    title="Spee-Dee",
-    names="spee dee|speedee|spee dee delivery|speedee delivery",
+SPEEDEE = Carrier.named(
+    "speedee|Spee-Dee|speedee|spee dee delivery|speedee delivery|spee dee delivery service @ speedeedelivery.com",
     formats=(Format("label", shape(r"SP\d{18}"), {20}),),
     open_shapes=shape(NOT_1Z + r"(?!SP)(?!(?:[A-Z]{2})?\d{18}\Z).+"),
     never=labels.ALL,
     looks_like="SP and 18 digits",
 )
-GOFO = Carrier(
-    carrier_id="gofo",
-    title="GOFO",
-    names="gofo|gofo express",
+GOFO = Carrier.named(
+    "gofo|GOFO|gofo express @ gofo.com gofoexpress.com",
     formats=(Format("United States", shape(r"GFUS\d{14}"), {18}),),
     open_shapes=shape(NOT_1Z + r"(?!GFUS).+"),
     never=labels.UNMISTAKABLE,  # it also hands parcels over to USPS
     looks_like="GFUS and 14 digits",
 )
-CANADA_POST = Carrier(
-    carrier_id="canada_post",
-    title="Canada Post",
-    names="canada post|canadapost|postes canada|poste canada|canada post expedited|xpresspost",
-    formats=(S10, Format("16 digits", shape(r"\d{16}"), {16}, check_digits.gs1)),
-    open_shapes=POST_SHAPES,
+CANADA_POST = post(
+    "CA|canada_post|Canada Post|canadapost|postes canada|poste canada|canada post expedited|xpresspost|canda post|cananda post|candian post|canadian post|correo de canada|correos de canada|poste canadienne|kanadische post|加拿大邮政 @ canadapost.ca canadapost-postescanada.ca postescanada.ca",
+    Format("16 digits", shape(r"\d{16}"), {16}, check_digits.gs1),
     zero_padded=(16,),
     never=labels.NOT_HANDED_TO_USPS,
     looks_like=f"16 digits, or {LOOKS_LIKE}",
-    country="CA",
 )
-CANPAR = Carrier(
-    carrier_id="canpar",
-    title="Canpar",
-    names="canpar|canpar express|canpar courier",
+CANPAR = Carrier.named(
+    "canpar|Canpar|canpar express|canpar courier @ canpar.com canpar.ca",
     formats=(Format("barcode", shape(r"[CDKLSUXZ]\d{21}"), {22}),),
     open_shapes=shape(r"[A-Z][A-Z0-9]{21}|[A-Z0-9]{1,17}"),
     never=labels.ALL,
     looks_like="a letter and 21 digits",
 )
-PUROLATOR = Carrier(
-    carrier_id="purolator",
-    title="Purolator",
-    names="purolator|purolator courier|purolator express|purolator ground|purolator international",
+PUROLATOR = Carrier.named(
+    "purolator|Purolator|purolator courier|purolator express|purolator ground|purolator international|puralator|purolater|purulator @ purolator.com",
     formats=(
         Format("12 digits", shape(r"[0-5]\d{11}"), {12}, check_digits.luhn),
         Format("three letters", shape(r"[A-Z]{3}\d{9}"), {12}, telling=False),
@@ -128,10 +109,8 @@ PUROLATOR = Carrier(
     never=labels.UNMISTAKABLE,
     looks_like="12 digits, or three letters and nine digits",
 )
-LANDMARK = Carrier(
-    carrier_id="landmark",
-    title="Landmark Global",
-    names="landmark|landmark global|landmark global ltn",
+LANDMARK = Carrier.named(
+    "landmark|Landmark Global|landmark|landmark global ltn @ landmarkglobal.com",
     formats=(Format("Landmark tracking number", shape(r"LTN\d{8}N\d"), {13}),),
     handed_over=(*COMMERCIAL, S10),
     # LTN means Landmark tracking number. The carriers it hands over to use their own numbers.

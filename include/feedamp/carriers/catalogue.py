@@ -10,13 +10,14 @@ from feedamp.carriers.check_digits import Rule
 from feedamp.carriers.dhl import DHL, DHL_EXPRESS, DHL_OTHER
 from feedamp.carriers.fedex import FEDEX
 from feedamp.carriers.formats import Carrier, Format
-from feedamp.carriers.s10 import INTERNATIONAL, S10
+from feedamp.carriers.posts import INTERNATIONAL
+from feedamp.carriers.s10 import S10
 from feedamp.carriers.ups import UPS
 from feedamp.carriers.usps import USPS
 
 ALL: tuple[Carrier, ...] = (
     UPS, FEDEX, USPS, DHL, DHL_EXPRESS, DHL_OTHER, *america.CARRIERS, *europe.CARRIERS, *asia.CARRIERS,
-    INTERNATIONAL, *posts.CARRIERS, *unpublished.CARRIERS,
+    *posts.CARRIERS, *unpublished.CARRIERS,
 )  # fmt: skip
 
 _BY_COUNTRY = {carrier.country: carrier for carrier in ALL if carrier.country}

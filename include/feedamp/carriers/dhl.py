@@ -30,34 +30,24 @@ _NOT = NOT_1Z + r"(?!G[A-LN-Z]\d{16,18}\Z|[A-IK-Z]JD\d+\Z)"
 _NEVER = (ups.UPS_1Z, ups.WAYBILL, fedex.GROUND_96, fedex.BARCODE, fedex.ASTRA)
 _OTHERS = _NOT + r"(?:\d{5,9}|\d{12,39}|[A-Z]{1,8}\d[A-Z0-9]{4,38}|\d[A-Z]{1,4}\d{6,20})"
 
-DHL = Carrier(
-    carrier_id="dhl",
-    title="DHL",
-    names="dhl|d h l",
+DHL = Carrier.named(
+    "dhl|DHL|d h l|dhll|敦豪|中外运敦豪|ディーエイチエル @ dhl.com dhl.de dhl.co.uk dhl.fr dhl.es dhl.it dhl.nl dhl.pl dhl.at dhlparcel.nl dhlparcel.co.uk dhlparcel.es dhlecommerce.com dhlecommerce.co.uk",
     formats=(_WAYBILL, _PIECE, _ECOMMERCE, _ECOMMERCE_14, _PAKET, _GERMAN_MAIL),
     handed_over=(*COMMERCIAL, S10),
     open_shapes=shape(_OTHERS),
     never=_NEVER,
     looks_like="10 digits, or start with JJD or GM",
 )
-DHL_EXPRESS = Carrier(
-    carrier_id="dhl",
-    title="DHL Express",
-    names="dhl express|dhl exp|dhl worldwide express|dhlexpress",
+DHL_EXPRESS = Carrier.named(
+    "dhl|DHL Express|dhl exp|dhl worldwide express|dhlexpress",
     formats=(_WAYBILL, _PIECE),
     open_shapes=shape(rf"(?!\d{{9}}\Z){_OTHERS}"),
     zero_padded=(10,),
     never=(*labels.UNMISTAKABLE, fedex.GROUND, fedex.CONTAINER),
     looks_like="10 digits, or start with JJD",
 )
-DHL_OTHER = Carrier(
-    carrier_id="dhl",
-    title="DHL",
-    names=(
-        "dhl ecommerce|dhl e commerce|dhl ecom|dhlec|dhl ecs|dhl smartmail|dhl global mail|dhl globalmail|dhlgm|"
-        "dhl parcel|dhl parcel uk|dhl uk|dhl paket|dhl packet|dhl paeckchen|dhl germany|deutsche post dhl|"
-        "dhl deutsche post|dhl freight|dhl global forwarding|dhl supply chain|dhl same day"
-    ),
+DHL_OTHER = Carrier.named(
+    "dhl|DHL|dhl ecommerce|dhl e commerce|dhl ecom|dhlec|dhl ecs|dhl smartmail|dhl global mail|dhl globalmail|dhlgm|dhl parcel|dhl parcel uk|dhl uk|dhl paket|dhl packet|dhl paeckchen|dhl germany|deutsche post dhl|dhl deutsche post|dhl freight|dhl global forwarding|dhl supply chain|dhl same day",
     formats=(_PIECE, _ECOMMERCE, _ECOMMERCE_14, _PAKET, _GERMAN_MAIL),
     handed_over=(*COMMERCIAL, S10),
     open_shapes=shape(rf"\d{{10,11}}|{_OTHERS}"),

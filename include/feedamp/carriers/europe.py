@@ -5,7 +5,7 @@ Most number rules here are not public, so a number is called invalid only where 
 - DPD: parcel label specification 2.4.1 (28 characters, of which 14 and the check character are printed).
 - Yodel (JD or JJD and 16 digits; parcels from other carriers keep their numbers): the public collection
   jkeen/tracking_number_data.
-- Royal Mail, Parcelforce, PostNL, Correos: UPU S10. Known from printed labels only, so that no other number is
+- Parcelforce, PostNL, Correos: UPU S10. Known from printed labels only, so that no other number is
   excluded: PB, two letters and ten digits (Parcelforce), 3S with letters and digits (PostNL). Spanish numbers that
   start with CV have been seen without the check digit.
 """
@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from feedamp.carriers import check_digits, labels
 from feedamp.carriers.formats import ANYTHING_BUT_1Z, NOT_1Z, Carrier, Format, shape
-from feedamp.carriers.s10 import COUNTRIES, LOOKS_LIKE, POST_SHAPES, S10, s10_of
+from feedamp.carriers.posts import post
+from feedamp.carriers.s10 import COUNTRIES, LOOKS_LIKE, s10_of
 
 _DPD_LABEL = Format("label", shape(r"\d{27}[A-Z0-9]"), {28}, check_digits.modulo_37_36)
 _DPD_NUMBER = Format("parcel number", shape(r"\d{14}[A-Z]"), {15}, check_digits.modulo_37_36)
@@ -24,62 +25,32 @@ _DPD_NUMBER_OF_DIGITS = Format(
 )
 _JD = Format("licence plate", shape(r"J?JD\d{16}"), {18, 19})
 
-DPD = Carrier(
-    carrier_id="dpd",
-    title="DPD",
-    names="dpd|dpd uk|dpd local|dpd group|dpdgroup|dpd germany|dpd classic|dynamic parcel distribution",
+DPD = Carrier.named(
+    "dpd|DPD|dpd uk|dpd local|dpd group|dpdgroup|dpd germany|dpd classic|dynamic parcel distribution|deutscher paketdienst|direct parcel distribution @ dpd.com dpd.co.uk dpd.de dpd.ie dpdgroup.com dpdlocal.co.uk dpd.fr dpd.nl",
     formats=(_DPD_LABEL, _DPD_NUMBER, _DPD_NUMBER_OF_DIGITS),
     open_shapes=ANYTHING_BUT_1Z,
     never=labels.NOT_HANDED_TO_USPS,
     looks_like="14 digits and a check letter",
 )
-YODEL = Carrier(
-    carrier_id="yodel",
-    title="Yodel",
-    names="yodel|yodel direct",
+YODEL = Carrier.named(
+    "yodel|Yodel|yodel direct @ yodel.co.uk",
     formats=(_JD,),
     open_shapes=shape(NOT_1Z + r"(?!J?JD\d{15}\Z|J?JD\d{17}\Z|JC\d{16}\Z).+"),
     never=labels.NOT_HANDED_TO_USPS,
     looks_like="JD or JJD and 16 digits",
 )
-ROYAL_MAIL = Carrier(
-    carrier_id="royal_mail",
-    title="Royal Mail",
-    names="royal mail|royalmail|royal mail tracked|royal mail group",
-    formats=(S10,),
-    open_shapes=POST_SHAPES,
-    never=labels.UNMISTAKABLE,
-    looks_like=LOOKS_LIKE,
-    country="GB",
+PARCELFORCE = post(
+    "|parcelforce|Parcelforce|parcel force|parcelforce worldwide|royal mail parcelforce @ parcelforce.com parcelforce.net",
+    Format("collection", shape(r"PB[A-Z]{2}\d{10}"), {14}),
 )
-PARCELFORCE = Carrier(
-    carrier_id="parcelforce",
-    title="Parcelforce",
-    names="parcelforce|parcel force|parcelforce worldwide|royal mail parcelforce",
-    formats=(S10, Format("collection", shape(r"PB[A-Z]{2}\d{10}"), {14})),
-    open_shapes=POST_SHAPES,
-    never=labels.UNMISTAKABLE,
-    looks_like=LOOKS_LIKE,
-)
-POSTNL = Carrier(
-    carrier_id="postnl",
-    title="PostNL",
-    names="postnl|post nl|postnl international|postnl parcels|dutch post",
-    formats=(S10, Format("3S", shape(r"3S[A-Z]{1,4}\d{6,11}"), range(9, 18))),
-    open_shapes=POST_SHAPES,
-    never=labels.UNMISTAKABLE,
+POSTNL = post(
+    "NL|postnl|PostNL|post nl|postnl international|postnl parcels|dutch post|niederlandische post|poste neerlandaise|correo holandes @ postnl.nl postnl.post postnl.com",
+    Format("3S", shape(r"3S[A-Z]{1,4}\d{6,11}"), range(9, 18)),
     looks_like=f"3S, letters and digits, or {LOOKS_LIKE}",
-    country="NL",
 )
-CORREOS = Carrier(
-    carrier_id="correos",
-    title="Correos",
-    names="correos|correos de espana|correos espana|correos spain|spain post|spanish post",
-    formats=(s10_of(COUNTRIES, r"(?!CV\d{9}ES)[A-Z]{2}"),),
-    open_shapes=POST_SHAPES,
-    never=labels.UNMISTAKABLE,
-    looks_like=LOOKS_LIKE,
-    country="ES",
+CORREOS = post(
+    "ES|correos|Correos|correos de espana|correos espana|correos spain|spain post|spanish post|correo espanol|spanische post|poste espagnole @ correos.es",
+    s10=s10_of(COUNTRIES, r"(?!CV\d{9}ES)[A-Z]{2}"),
 )
 
-CARRIERS = (DPD, YODEL, ROYAL_MAIL, PARCELFORCE, POSTNL, CORREOS)
+CARRIERS = (DPD, YODEL, PARCELFORCE, POSTNL, CORREOS)

@@ -29,10 +29,8 @@ ASTRA = Format(
 )
 CONTAINER = Format("Ground shipping container", shape(r"00\d{16}"), {18}, check_digits.gs1)
 
-FEDEX = Carrier(
-    carrier_id="fedex",
-    title="FedEx",
-    names="fedex|fed ex|federal express|fdx|fdeg|fdxe|fdxg",
+FEDEX = Carrier.named(
+    "fedex|FedEx|fed ex|federal express|fdx|fdeg|fdxe|fdxg|fedx|fed x|fedexx|fexed|fedez|fdex|fedeex|feddex|federal expres|fed express|федекс|联邦快递|聯邦快遞|フェデックス|페덱스 @ fedex.com",
     formats=(
         EXPRESS,
         GROUND,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Container
 from dataclasses import dataclass
+from typing import Any
 
 from feedamp.carriers.check_digits import Rule
 
@@ -38,7 +39,7 @@ class Format:
 class Carrier:
     """A carrier, or one service of it, and the numbers it can issue.
 
-    `names` are its names in plain words, separated by bars. `handed_over` are formats of the carriers that deliver for
+    `names` are further names in plain words, `hosts` those of its tracking links. `handed_over` are formats of the carriers that deliver for
     it; a wrong check digit in one of them proves nothing. `open_shapes` are numbers that it may issue by rules that are
     not public; such a number is invalid only if it fits a format in `never`, check digit included, which belongs to
     another carrier. `zero_padded` are the lengths of digit-only numbers that lose a leading zero in a spreadsheet.
@@ -47,7 +48,8 @@ class Carrier:
 
     carrier_id: str
     title: str
-    names: str
+    names: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
     formats: tuple[Format, ...] = ()
     handed_over: tuple[Format, ...] = ()
     open_shapes: re.Pattern[str] | None = None
@@ -55,6 +57,13 @@ class Carrier:
     never: tuple[Format, ...] = ()
     looks_like: str = ""
     country: str = ""
+
+    @classmethod
+    def named(cls, row: str, **rules: Any) -> Carrier:
+        """A carrier from its row `id|title|further names @ hosts`, and the rules for its numbers."""
+        names, _, hosts = row.partition(" @ ")
+        carrier_id, title, *further = names.split("|")
+        return cls(carrier_id, title, tuple(further), tuple(hosts.split()), **rules)
 
 
 def shape(pattern: str) -> re.Pattern[str]:

@@ -6,14 +6,12 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 
-from feedamp.carriers import reasons, typed_numbers
+from feedamp.carriers import typed_numbers, verdicts
 from feedamp.carriers.catalogue import fitting
 from feedamp.carriers.check_digits import Rule
 from feedamp.carriers.formats import Carrier, Format
-from feedamp.carriers.hosts import linked
-from feedamp.carriers.names import resolve
-from feedamp.carriers.reasons import refused, unjudged, without_carrier
-from feedamp.carriers.verdict import Status, Verdict, valid
+from feedamp.carriers.names import linked, resolve
+from feedamp.carriers.verdicts import Status, Verdict, refused, unjudged, valid
 
 # What a wrong check digit proves about a number of the right shape.
 _NOTHING, _UNLESS_ANOTHERS, _MISTYPED = range(3)
@@ -61,43 +59,39 @@ def normalize(carrier: str | None, *, url: str | None = None) -> str | None:
 def _judge_by_link(hinted: Carrier, typed: str | None) -> Verdict:
     verdict = _judge(hinted, typed) if hinted.formats else _not_judged(None, hinted, typed)
     if verdict.status is Status.INVALID:
-        return unjudged(hinted, reasons.ONLY_LINKED, verdict.reason)
+        return unjudged(hinted, verdicts.ONLY_LINKED, verdict.reason)
     return verdict
 
 
 def _not_judged(name: str | None, stated: Carrier | None, typed: str | None) -> Verdict:
     if not typed or typed.isspace():
-        reason = reasons.NO_NUMBER
-    elif damage := typed_numbers.spreadsheet_damage(typed):
-        reason = reasons.LOOKS_DAMAGED.format(damage)
-    elif stated:
-        reason = reasons.NO_RULES
-    elif not name or name.isspace():
-        reason = reasons.NO_CARRIER
-    else:
-        reason = reasons.UNKNOWN_CARRIER
-    return unjudged(stated, reason) if stated else without_carrier(reason)
+        return unjudged(stated, verdicts.NO_NUMBER)
+    if damage := typed_numbers.spreadsheet_damage(typed):
+        return unjudged(stated, verdicts.LOOKS_DAMAGED, damage)
+    if stated:
+        return unjudged(stated, verdicts.NO_RULES)
+    return unjudged(None, verdicts.UNKNOWN_CARRIER if name and not name.isspace() else verdicts.NO_CARRIER)
 
 
 def _judge(stated: Carrier, typed: str | None) -> Verdict:
     if not typed or typed.isspace():
-        return unjudged(stated, reasons.NO_NUMBER)
+        return unjudged(stated, verdicts.NO_NUMBER)
     plain = typed.isalnum()
     if not plain and (damage := typed_numbers.spreadsheet_damage(typed)):
-        return refused(stated, reasons.DAMAGED, damage)
+        return refused(stated, verdicts.DAMAGED, damage)
     number = typed_numbers.clean(typed)
     if typed_numbers.is_placeholder(number):
-        return refused(stated, reasons.PLACEHOLDER)
+        return refused(stated, verdicts.PLACEHOLDER)
     proof = _NOTHING
     for shaped, agrees, broken in _formats_of_length(stated, len(number)):
         if shaped(number):
             if agrees is None or agrees(number):
-                return valid(stated.carrier_id)
+                return valid(stated)
             proof = max(proof, broken)
     if not plain and typed_numbers.holds_several(typed):
-        return unjudged(stated, reasons.SEVERAL)
+        return unjudged(stated, verdicts.SEVERAL)
     if len(number) + 1 in stated.zero_padded and _lost_zero(stated, number):
-        return refused(stated, reasons.LOST_ZERO)
+        return refused(stated, verdicts.LOST_ZERO)
     if proof == _MISTYPED:
         return _wrong_digit(stated, number)
     return _judge_misfit(stated, typed, number, proof)
@@ -120,18 +114,18 @@ def _judge_misfit(stated: Carrier, typed: str, number: str, proof: int) -> Verdi
     others = " or ".join([other.title for other in fitting(number) if other.carrier_id != stated.carrier_id])
     is_open = stated.open_shapes is None or stated.open_shapes.fullmatch(number) is not None
     if is_open and not (others and _is_anothers_for_certain(stated, number)):
-        return unjudged(stated, reasons.NO_RULE, reasons.HINT.format(others) if others else "")
+        return unjudged(stated, verdicts.NO_RULE, verdicts.HINT.format(others) if others else "")
     if others:
-        return refused(stated, reasons.OF_OTHERS, others)
+        return refused(stated, verdicts.OF_OTHERS, others)
     if proof == _UNLESS_ANOTHERS:
         return _wrong_digit(stated, number)
     if _fits(stated, typed_numbers.letters_as_digits(number)):
-        return refused(stated, reasons.LETTER_FOR_DIGIT)
+        return refused(stated, verdicts.LETTER_FOR_DIGIT)
     if typed_numbers.is_whole_barcode(typed):
-        return refused(stated, reasons.WHOLE_BARCODE)
+        return refused(stated, verdicts.WHOLE_BARCODE)
     if odd := typed_numbers.odd_character(number):
-        return refused(stated, reasons.ODD_CHARACTER, odd)
-    return refused(stated, reasons.NOT_ITS_SHAPE, typed_numbers.described(typed, number))
+        return refused(stated, verdicts.ODD_CHARACTER, odd)
+    return refused(stated, verdicts.NOT_ITS_SHAPE, typed_numbers.described(typed, number))
 
 
 def _is_anothers_for_certain(stated: Carrier, number: str) -> bool:
@@ -145,7 +139,7 @@ def _never_of_length(stated: Carrier, length: int) -> tuple[Format, ...]:
 
 def _wrong_digit(stated: Carrier, number: str) -> Verdict:
     dropped = typed_numbers.has_dropped_digits(number)
-    return refused(stated, reasons.DROPPED_DIGITS if dropped else reasons.WRONG_DIGIT)
+    return refused(stated, verdicts.DROPPED_DIGITS if dropped else verdicts.WRONG_DIGIT)
 
 
 def _lost_zero(stated: Carrier, number: str) -> bool:

@@ -1,16 +1,26 @@
-"""Resolves carrier names as sellers write them."""
+"""Resolves carrier names as sellers write them, and tracking links where a name is unknown or ambiguous.
+
+A name is listed in the file of its carrier, also in other languages, of services that only one carrier sells, and
+misspelled. A misspelling is listed only if it can mean just one carrier. There is no fuzzy matching, because one letter
+separates SunExpress from YunExpress and UPS from USPS. "USP" and "Priority Mail" are left out for that reason.
+
+Source of the hosts: the carriers' own sites. Shops and services that track for many carriers (17track, AfterShip,
+Narvar, ParcelsApp, Route) are left out, and so is amazon.com, which also shows parcels of other carriers.
+"""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
 from functools import lru_cache
+from urllib.parse import urlsplit
 
-from feedamp.carriers import spellings
 from feedamp.carriers.catalogue import ALL
 from feedamp.carriers.formats import Carrier
-from feedamp.carriers.s10 import INTERNATIONAL
+from feedamp.carriers.posts import INTERNATIONAL
+
+# Services that sell labels: these contain a carrier's name but do not mean that carrier.
+SHOPS = ("amazon buy shipping", "buy shipping")
 
 _MARKS = re.compile(r"[®™©℠]")
 _DOTTED = re.compile(r"\b(?:[a-z0-9]\.){2,}[a-z0-9]?")
@@ -32,17 +42,15 @@ def words_of(name: str) -> tuple[str, ...]:
     return tuple(_SEPARATORS.sub(" ", plain).split())
 
 
-def _named() -> Iterator[tuple[str, Carrier]]:
-    further = spellings.by_carrier()
-    for carrier in ALL:
-        for name in (*carrier.names.split("|"), *further.pop(carrier.carrier_id, ())):
-            yield name, carrier
-
-
-BY_NAME = dict(_named())
+BY_NAME: dict[str, Carrier] = {}
+BY_HOST: dict[str, Carrier] = {}
+for _carrier in ALL:
+    for _name in (_carrier.title, *_carrier.names):
+        BY_NAME.setdefault(_name, _carrier)  # of several carriers with one title (DHL) it means the first
+    BY_HOST.update(dict.fromkeys(_carrier.hosts, _carrier))
 _BY_WORDS: dict[tuple[str, ...], Carrier | None] = {
     **{words_of(name): carrier for name, carrier in BY_NAME.items()},
-    **{words_of(name): None for name in spellings.SHOPS},
+    **dict.fromkeys(map(words_of, SHOPS)),
 }
 _BY_LETTERS = {
     letters: carrier
@@ -86,3 +94,15 @@ def _phrase_at(words: tuple[str, ...], start: int) -> tuple[int, Carrier | None]
             return length, _BY_WORDS[phrase]
     glued = _GLUED.fullmatch(words[start])
     return 1, _BY_LETTERS[glued[1]] if glued else None
+
+
+@lru_cache(maxsize=8192)
+def linked(url: str) -> Carrier | None:
+    """The carrier to whose site a tracking link leads; None for other sites and for text that is not a link."""
+    try:
+        host = urlsplit(url.strip() if "//" in url else f"//{url.strip()}").hostname or ""
+    except ValueError:
+        return None
+    parts = host.casefold().rstrip(".").split(".")
+    parents = (".".join(parts[start:]) for start in range(len(parts) - 1))
+    return next((BY_HOST[parent] for parent in parents if parent in BY_HOST), None)

@@ -7,7 +7,7 @@ the country of issue. Posts deliver what other posts issued, so the country need
 from __future__ import annotations
 
 from feedamp.carriers import check_digits
-from feedamp.carriers.formats import NOT_1Z, Carrier, Format, shape
+from feedamp.carriers.formats import NOT_1Z, Format, shape
 
 # ISO 3166-1 alpha-2 by first letter; AN is withdrawn and XK not assigned, yet both are on mail.
 _SECOND_LETTERS = {
@@ -31,12 +31,3 @@ S10 = s10_of(COUNTRIES)
 POST_SHAPES = shape(NOT_1Z + r"(?![A-Z]{2}\d{9}(?:AA|Q[M-Z]|X[A-JL-Z]|ZZ)\Z).+")
 
 LOOKS_LIKE = "two letters, nine digits and the two letters of a country"
-
-INTERNATIONAL = Carrier(
-    carrier_id="s10",
-    title="international mail",
-    names="s10|s10 international standard|upu|upu s10",
-    formats=(S10,),
-    open_shapes=shape(r"(?!)"),
-    looks_like=LOOKS_LIKE,
-)

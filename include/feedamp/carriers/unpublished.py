@@ -8,65 +8,59 @@ from __future__ import annotations
 
 from feedamp.carriers.formats import Carrier
 
-# id, title, further names
+# id|title|further names @ hosts of tracking links
 _TABLE = """
-apc|APC Postal Logistics|
-apc_overnight|APC Overnight|
-aramex|Aramex|
-asendia|Asendia|asendia usa
-better_trucks|Better Trucks|
+apc|APC Postal Logistics
+apc_overnight|APC Overnight
+aramex|Aramex @ aramex.com
+asendia|Asendia|asendia usa @ asendia.com asendiausa.com
+better_trucks|Better Trucks
 blue_dart|Blue Dart|bluedart
 brt|BRT|bartolini
-cainiao|Cainiao|aliexpress standard shipping
+cainiao|Cainiao|aliexpress standard shipping|菜鸟 @ cainiao.com
 cdl|CDL Last Mile|cdl
 ceva|CEVA|ceva logistics
-correos_express|Correos Express|
-ctt_express|CTT Express|
-delhivery|Delhivery|
-dtdc|DTDC|
-estafeta|Estafeta|
-estes|Estes|estes express|estes express lines
-evri|Evri|hermes uk|myhermes
-gls|GLS|general logistics systems|gls us
-globegistics|Globegistics|
-hermes|Hermes|hermes germany
-inpost|InPost|
-jt_express|J&T Express|j t express
+correos_express|Correos Express
+ctt_express|CTT Express
+delhivery|Delhivery
+dtdc|DTDC
+estafeta|Estafeta
+estes|Estes|estes express|estes express lines @ estes-express.com
+evri|Evri|hermes uk|myhermes|evri hermes|hermes evri|evri formerly hermes @ evri.com myhermes.co.uk
+gls|GLS|general logistics systems|gls us|gls germany|gls paket|gls italy|gls spain|gls france @ gls-group.eu gls-group.com gls-us.com gls-spain.es gls-italy.com
+globegistics|Globegistics
+hermes|Hermes|hermes germany|hermes versand|hermes paket @ myhermes.de
+inpost|InPost @ inpost.pl inpost.co.uk inpost.it
+jt_express|J&T Express
 jitsu|Jitsu|axlehire
-mrw|MRW|
-mondial_relay|Mondial Relay|
-nacex|NACEX|
-newgistics|Newgistics|
-ninja_van|Ninja Van|
+mrw|MRW
+mondial_relay|Mondial Relay @ mondialrelay.fr mondialrelay.com
+nacex|NACEX
+newgistics|Newgistics
+ninja_van|Ninja Van
 nova_poshta|Nova Poshta|nova post|нова пошта|новая почта
 osm|OSM Worldwide|osm
 packeta|Packeta|zasilkovna
-passport|Passport Shipping|
-pitney_bowes|Pitney Bowes|
-rl_carriers|R+L Carriers|r l carriers
-saia|Saia|
-paack|Paack|
-sendle|Sendle|
-seur|SEUR|
-speedx|SpeedX|
-sto|STO Express|
-sunyou|SunYou|
+passport|Passport Shipping
+pitney_bowes|Pitney Bowes
+rl_carriers|R+L Carriers
+saia|Saia @ saia.com
+paack|Paack
+sendle|Sendle
+seur|SEUR @ seur.com
+speedx|SpeedX
+sto|STO Express|申通|申通快递
+sunyou|SunYou
 tforce|TForce|tforce freight
-tnt|TNT|tnt express
+tnt|TNT|tnt express @ tnt.com
 uds|UDS|united delivery service
-uniuni|UniUni|
-veho|Veho|
-xpo|XPO|xpo logistics
-yanwen|Yanwen|
-yto|YTO Express|
-yunda|Yunda Express|yunda
-zto|ZTO Express|
+uniuni|UniUni @ uniuni.com
+veho|Veho @ shipveho.com
+xpo|XPO|xpo logistics @ xpo.com
+yanwen|Yanwen @ yw56.com.cn
+yto|YTO Express|圆通|圆通速递
+yunda|Yunda Express|yunda|韵达|韵达快递
+zto|ZTO Express|中通|中通快递
 """
 
-
-def _carrier(row: str) -> Carrier:
-    carrier_id, title, names = row.split("|", 2)
-    return Carrier(carrier_id, title, f"{title}|{names}".strip("|"))
-
-
-CARRIERS = tuple(map(_carrier, _TABLE.strip().splitlines()))
+CARRIERS = tuple(map(Carrier.named, _TABLE.strip().splitlines()))

@@ -16,10 +16,8 @@ _BEHIND_LETTER = check_digits.of_part(check_digits.ups, 1)
 UPS_1Z = Format("1Z", shape(r"1Z[A-Z0-9]{15}\d"), {18}, check_digits.of_part(check_digits.ups, 2))
 WAYBILL = Format("waybill", shape(r"[JKV]\d{10}"), {11}, _BEHIND_LETTER)
 
-UPS = Carrier(
-    carrier_id="ups",
-    title="UPS",
-    names="ups|u p s|united parcel service|united parcel|upsmi|ups mi|upsn",
+UPS = Carrier.named(
+    "ups|UPS|u p s|united parcel service|united parcel|upsmi|ups mi|upsn|united parcel services|united parcels service|surepost|mail innovations|ups surepost|ups worldwide|юпс|联合包裹|ユーピーエス @ ups.com upsmi.com",
     formats=(
         UPS_1Z,
         WAYBILL,

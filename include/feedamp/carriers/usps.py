@@ -45,13 +45,8 @@ COMMERCIAL = (
     Format("20 digits", shape(r"[02][1-8]\d{18}"), {20}, _legacy),
 )
 
-USPS = Carrier(
-    carrier_id="usps",
-    title="USPS",
-    names=(
-        "usps|u s p s|united states postal service|united states postal|united states post|us postal service|"
-        "us postal|u s postal service|us mail|us post"
-    ),
+USPS = Carrier.named(
+    "usps|USPS|u s p s|united states postal service|united states postal|united states post|us postal service|us postal|u s postal service|us mail|us post|uspss|us postal services|united states postal services|united state postal service|ground advantage|media mail|parcel select|priority mail express|first class package service|servicio postal de estados unidos|servicio postal de los estados unidos|correo de estados unidos|service postal des etats unis|poste americaine|servico postal dos estados unidos|servizio postale degli stati uniti|amerikanische post|美国邮政|美國郵政 @ usps.com",
     formats=(impb("1-5", 22), impb("1-5", 26), TWENTY, impb("4", 30), _LEGACY_WITH_ZIP, s10_of("US")),
     handed_over=(S10,),
     # Letters (IMb) of 20, 25, 29 or 31 digits and Global Express Guaranteed have no public check digit;

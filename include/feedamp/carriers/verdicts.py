@@ -1,11 +1,12 @@
-"""The messages for sellers. Verdicts are cached, because most numbers share a few of them."""
+"""The result of checking one tracking number, and the messages for sellers."""
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache, partial
 
 from feedamp.carriers.formats import Carrier
-from feedamp.carriers.verdict import Status, Verdict
 
 AS_TEXT = "Format the column as text and enter the number from the label again."
 _COMPARE = "Compare it with the label."
@@ -34,25 +35,39 @@ HINT = " It looks like one from {}: check that the carrier is right."
 
 NO_CARRIER = "There is no carrier, so the number was not checked."
 UNKNOWN_CARRIER = "The carrier is not one we know for certain, so the number was not checked."
-LOOKS_DAMAGED = f"The tracking number looks damaged: {{}}. {AS_TEXT}"
+LOOKS_DAMAGED = f"The tracking number looks damaged: {{1}}. {AS_TEXT}"
 ONLY_LINKED = (
     "The tracking link leads to {0.title}, but no carrier is stated for certain. If it is {0.title}: {1}"
 )
 
 
-@lru_cache(maxsize=4096)
-def refused(stated: Carrier, text: str, more: str = "") -> Verdict:
-    """The verdict that the number cannot be one of the stated carrier's."""
-    return Verdict(Status.INVALID, stated.carrier_id, text.format(stated, more))
+class Status(StrEnum):
+    """The result of the check; only `invalid` blocks a seller."""
+
+    VALID = "valid"
+    INVALID = "invalid"
+    UNVERIFIED = "unverified"
 
 
-@lru_cache(maxsize=4096)
-def unjudged(stated: Carrier, text: str, more: str = "") -> Verdict:
-    """The verdict that the number could not be checked against the stated carrier."""
-    return Verdict(Status.UNVERIFIED, stated.carrier_id, text.format(stated, more))
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The verdict on one pair of stated carrier and tracking number.
+
+    `carrier_id` is the id of the stated carrier, or None if it is unknown. `reason` is a sentence for the seller; it is
+    empty if the number is valid.
+    """
+
+    status: Status
+    carrier_id: str | None
+    reason: str
 
 
-@cache
-def without_carrier(reason: str) -> Verdict:
-    """The verdict on a number whose carrier is not known."""
-    return Verdict(Status.UNVERIFIED, None, reason)
+@lru_cache(maxsize=4096)  # most numbers share a few verdicts
+def _verdict(status: Status, stated: Carrier | None, text: str = "", more: str = "") -> Verdict:
+    return Verdict(status, stated.carrier_id if stated else None, text.format(stated, more))
+
+
+# Each takes the stated carrier; the latter two also a text from above, and a detail for it.
+valid = partial(_verdict, Status.VALID)
+refused = partial(_verdict, Status.INVALID)
+unjudged = partial(_verdict, Status.UNVERIFIED)
