@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import ipaddress
+import os
 import socket
 import sys
 from pathlib import Path
@@ -16,8 +17,11 @@ from hypothesis import settings
 HERE = Path(__file__).parent
 WITHOUT_AIRFLOW = {HERE / "core", HERE / "contract", HERE / "steps", HERE / "postgres", HERE / "object_store"}
 
-# A shared machine stalls now and then; pytest-timeout still ends what hangs.
-settings.register_profile("tests", deadline=None)
+# A shared machine stalls now and then; pytest-timeout still ends what hangs. Thirty new examples in each run find in a few
+# runs what a hundred would; FEEDAMP_EXPLORE makes them many more at once (see tests/support/exploring.py).
+settings.register_profile(
+    "tests", deadline=None, max_examples=30 * max(1, int(os.environ.get("FEEDAMP_EXPLORE", "0")))
+)
 settings.load_profile("tests")
 
 

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 RUN = """
-import sys
+import contextlib, io, json, sys
 sys.modules["airflow"] = None
 from feedamp_airflow.cli import main
-code = main(sys.argv[1:])
+for argv in json.loads(sys.argv[1]):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main(argv)
+        except SystemExit as error:
+            code = error.code
+    print(json.dumps([code, out.getvalue(), err.getvalue()]))
 assert not [name for name in sys.modules if name.startswith(("airflow.", "pyarrow", "duckdb", "sqlalchemy"))]
-sys.exit(code)
 """
 NAMES = [
     "feedamp_extract_fulfillments.py",
@@ -27,58 +36,77 @@ NAMES = [
 ]
 
 
-def feedamp(*argv: str | Path) -> subprocess.CompletedProcess[str]:
+HELP = [
+    pytest.param(["--help"], "sandbox", id="the whole"),
+    pytest.param(["sellers", "import", "--help"], "--replace", id="a verb"),
+    pytest.param(["sandbox", "--help"], "--sellers-file", id="the sandbox"),
+    pytest.param(["--version"], "0.", id="the version"),
+]
+UNREADABLE = [[], ["sellers"], ["nonsense"], ["findings", "waive", "x"], ["sandbox", "--nonsense"]]
+
+
+class Done(NamedTuple):
+    """The result of a command."""
+
+    code: int
+    out: str
+    err: str
+
+
+def feedamp(*argvs: Sequence[str | Path]) -> list[Done]:
+    """Runs command lines one after the other, in one process without Airflow."""
     env = {**os.environ, "PYTHONPATH": f"{ROOT / 'include'}:{ROOT / 'plugins'}"}
-    command = [sys.executable, "-c", RUN, *map(str, argv)]
-    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", RUN, json.dumps([list(map(str, argv)) for argv in argvs])]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [Done(*json.loads(line)) for line in done.stdout.splitlines()]
 
 
-@pytest.mark.parametrize(
-    ("argv", "word"),
-    [
-        pytest.param(["--help"], "sandbox", id="the whole"),
-        pytest.param(["sellers", "import", "--help"], "--replace", id="a verb"),
-        pytest.param(["sandbox", "--help"], "--sellers-file", id="the sandbox"),
-        pytest.param(["--version"], "0.", id="the version"),
-    ],
-)
-def test_help_needs_no_airflow(argv: list[str], word: str) -> None:
-    done = feedamp(*argv)
-    assert (done.returncode, word in done.stdout) == (0, True), done.stderr
+Said = dict[tuple[str, ...], Done]
 
 
-@pytest.mark.parametrize(
-    "argv", [[], ["sellers"], ["nonsense"], ["findings", "waive", "x"], ["sandbox", "--nonsense"]]
-)
-def test_a_command_line_that_cannot_be_read_is_a_usage_error(argv: list[str]) -> None:
-    done = feedamp(*argv)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "usage: feedamp" in done.stderr
+@pytest.fixture(scope="module")
+def said() -> Said:
+    """What each command line that changes nothing gives."""
+    argvs = [*(param.values[0] for param in HELP), *UNREADABLE]
+    return {tuple(argv): done for argv, done in zip(argvs, feedamp(*argvs), strict=True)}
+
+
+@pytest.mark.parametrize(("argv", "word"), HELP)
+def test_help_needs_no_airflow(said: Said, argv: list[str], word: str) -> None:
+    done = said[tuple(argv)]
+    assert (done.code, word in done.out) == (0, True), done.err
+
+
+@pytest.mark.parametrize("argv", UNREADABLE)
+def test_a_command_line_that_cannot_be_read_is_a_usage_error(said: Said, argv: list[str]) -> None:
+    done = said[tuple(argv)]
+    assert (done.code, done.out) == (2, "")
+    assert "usage: feedamp" in done.err
 
 
 def test_init_copies_five_files_once(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "dags"
-    first = feedamp("init", folder)
-    assert (first.returncode, first.stdout.count(": written\n")) == (0, 5), first.stderr
+    first, again = feedamp(["init", folder], ["init", folder])
+    assert (first.code, first.out.count(": written\n")) == (0, 5), first.err
     assert sorted(path.name for path in folder.iterdir()) == NAMES
     assert (folder / NAMES[0]).read_bytes() == (ROOT / "dags" / NAMES[0]).read_bytes()
-    again = feedamp("init", folder)
-    assert (again.returncode, again.stdout.count(": already exists\n")) == (0, 5)
+    assert (again.code, again.out.count(": already exists\n")) == (0, 5)
 
 
 def test_init_leaves_a_changed_file_alone_unless_forced(tmp_path: Path) -> None:
     mine = tmp_path / NAMES[1]
     mine.write_text("# mine\n")
-    done = feedamp("init", tmp_path)
-    assert (done.returncode, f"{mine}: differs" in done.stdout, mine.read_text()) == (1, True, "# mine\n")
-    assert done.stdout.count(": written\n") == 4
-    forced = feedamp("init", tmp_path, "--force")
-    assert (forced.returncode, f"{mine}: overwritten" in forced.stdout) == (0, True)
+    [done] = feedamp(["init", tmp_path])
+    assert (done.code, f"{mine}: differs" in done.out, mine.read_text()) == (1, True, "# mine\n")
+    assert done.out.count(": written\n") == 4
+    [forced] = feedamp(["init", tmp_path, "--force"])
+    assert (forced.code, f"{mine}: overwritten" in forced.out) == (0, True)
     assert mine.read_bytes() == (ROOT / "dags" / NAMES[1]).read_bytes()
 
 
 def test_init_into_a_file_is_a_usage_error(tmp_path: Path) -> None:
     (tmp_path / "dags").write_text("")
-    done = feedamp("init", tmp_path / "dags")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.endswith("is not a folder.\n")
+    [done] = feedamp(["init", tmp_path / "dags"])
+    assert (done.code, done.out) == (2, "")
+    assert done.err.endswith("is not a folder.\n")

@@ -1,14 +1,17 @@
-"""Imports run down only: which parts of `feedamp` each part may import."""
+"""Imports run down only: which parts of `feedamp` each part may import; and no code stands in two places."""
 
 from __future__ import annotations
 
 import ast
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sources import ROOT, nodes_of, packaged, text_of
 
-INCLUDE = Path(__file__).parents[2] / "include"
+INCLUDE = ROOT / "include"
+LONGEST_RUN = 9
 BASE = {"errors", "models", "codec", "money", "tables", "storage"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -34,11 +37,11 @@ IMPURE = {"sqlalchemy", "aiohttp", "fsspec", "duckdb", "pyarrow", "asyncio", "os
 
 
 def modules() -> list[Path]:
-    return sorted(path for path in (INCLUDE / "feedamp").rglob("*.py") if "migrations" not in path.parts)
+    return [path for path in packaged() if INCLUDE / "feedamp" in path.parents]
 
 
 def imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in nodes_of(path):
         if isinstance(node, ast.ImportFrom) and node.module:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Import):
@@ -73,3 +76,24 @@ def test_the_sandbox_imports_nothing_of_ours():
 def test_no_module_name_comes_twice():
     names = [path.stem for path in modules() if path.stem != "__init__"]
     assert sorted({name for name in names if names.count(name) > 1}) == []
+
+
+def code_lines(path: Path) -> list[str]:
+    """The lines of a file without blank ones and imports."""
+    imported = {
+        line
+        for node in nodes_of(path)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
+    lines = enumerate(text_of(path).splitlines(), 1)
+    return [line.strip() for number, line in lines if line.strip() and number not in imported]
+
+
+def test_no_ten_equal_lines_stand_in_two_places():
+    places: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for path in packaged():
+        lines = code_lines(path)
+        for at in range(len(lines) - LONGEST_RUN):
+            places[tuple(lines[at : at + LONGEST_RUN + 1])].append(str(path.relative_to(ROOT)))
+    assert [(found, run[0]) for run, found in places.items() if len(found) > 1] == []

@@ -188,7 +188,7 @@ async def test_a_cancelled_refresh_still_stores_what_feedamp_answers():
         loop.call_soon_threadsafe(under_way.set)
 
     async with wired(look, refresh_grace_s=60) as wire:
-        wire.sandbox.fault("slow_drip", path="access_token", seconds=1)
+        wire.sandbox.fault("slow_drip", path="access_token", seconds=0.2)
         refresh = asyncio.create_task(wire.tokens.live(S1))
         await under_way.wait()
         refresh.cancel()

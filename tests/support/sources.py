@@ -1,0 +1,32 @@
+"""The Python files of `include` and `plugins`, each read and parsed once in a session."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def packaged() -> Iterator[Path]:
+    """Every Python file of both folders, except the migrations."""
+    for folder in ("include", "plugins"):
+        yield from (p for p in sorted((ROOT / folder).rglob("*.py")) if "migrations" not in p.parts)
+
+
+@cache
+def text_of(path: Path) -> str:
+    return path.read_text("utf-8")
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(text_of(path))
+
+
+@cache
+def nodes_of(path: Path) -> list[ast.AST]:
+    """Every node of its syntax tree."""
+    return list(ast.walk(tree_of(path)))
