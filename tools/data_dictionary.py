@@ -59,7 +59,7 @@ def _table(table: Table) -> Iterator[str]:
     yield from (f"## {where}", "", table.meaning, counts, "")
     yield from ("| column | type | meaning |", "|---|---|---|")
     for column in table.lake_columns:
-        marks = [column.type.value]
+        marks = [column.type.label]
         if column.name in table.key:
             marks.append("**key**")
         if column.personal:
@@ -74,7 +74,7 @@ def _view(view: View) -> Iterator[str]:
     yield from (f"### {SCHEMA}.{view.name}", "", view.meaning, "")
     yield from ("| column | type | meaning |", "|---|---|---|")
     for column in view.columns:
-        yield f"| `{column.name}` | {column.type.value} | {column.meaning} |"
+        yield f"| `{column.name}` | {column.type.label} | {column.meaning} |"
     yield ""
 
 

@@ -28,28 +28,28 @@ Rows = dict[str, list[Row]]
 
 
 class Type(Enum):
-    """Logical column types; each warehouse maps them to its own type names."""
+    """Logical column types, each with its Arrow type, as stored in Parquet; each warehouse maps them to its own names."""
 
-    TEXT = "text"
-    INTEGER = "integer"
-    BOOLEAN = "boolean"
-    MONEY = "money"
-    NUMBER = "number"
-    TIMESTAMP = "timestamp"
-    DATE = "date"
-    JSON = "json"
+    TEXT = "text", pa.string(), str
+    INTEGER = "integer", pa.int64(), int
+    BOOLEAN = "boolean", pa.bool_(), bool
+    MONEY = "money", pa.decimal128(18, 4), Decimal
+    NUMBER = "number", pa.float64(), float
+    TIMESTAMP = "timestamp", pa.timestamp("us", tz="UTC"), datetime
+    DATE = "date", pa.date32(), date
+    JSON = "json", pa.string(), str
 
-    @property
-    def arrow(self) -> pa.DataType:
-        """The Arrow type, as stored in Parquet."""
-        return _ARROW[self]
+    def __init__(self, label: str, arrow: pa.DataType, python: type) -> None:
+        self.label = label
+        self.arrow = arrow
+        self._python = python
 
     def fits(self, value: object) -> bool:
         """Whether a value other than None can be stored as this type without loss."""
         python = type(value)
         # One of these short cuts decides nearly all values; converting each value with Arrow takes longer than writing it.
         if python is str and value.isascii():  # type: ignore[attr-defined]
-            return self in _TEXTS
+            return self._python is str
         if python is int and -_SMALL < value < _SMALL:  # type: ignore[operator]
             return self is Type.INTEGER
         if python is bool:
@@ -58,34 +58,11 @@ class Type(Enum):
             return self is Type.TIMESTAMP and value.tzinfo is not None  # type: ignore[attr-defined]
         try:
             # Arrow refuses to round, but it would accept a number as a timestamp.
-            return isinstance(value, _PYTHON[self]) and pa.scalar(value, self.arrow).is_valid
+            return isinstance(value, self._python) and pa.scalar(value, self.arrow).is_valid
         except (pa.ArrowException, ValueError, OverflowError):
             return False
 
 
-_ARROW = {
-    Type.TEXT: pa.string(),
-    Type.INTEGER: pa.int64(),
-    Type.BOOLEAN: pa.bool_(),
-    Type.MONEY: pa.decimal128(18, 4),
-    Type.NUMBER: pa.float64(),
-    Type.TIMESTAMP: pa.timestamp("us", tz="UTC"),
-    Type.DATE: pa.date32(),
-    Type.JSON: pa.string(),
-}
-
-
-_PYTHON: dict[Type, type] = {
-    Type.TEXT: str,
-    Type.INTEGER: int,
-    Type.BOOLEAN: bool,
-    Type.MONEY: Decimal,
-    Type.NUMBER: float,
-    Type.TIMESTAMP: datetime,
-    Type.DATE: date,
-    Type.JSON: str,
-}
-_TEXTS = (Type.TEXT, Type.JSON)
 _SMALL = 1 << 31
 
 
@@ -143,7 +120,7 @@ class Table:
             if name not in types:
                 return f"{self.name} has no column {name}"
             if value is not None and not types[name].fits(value):
-                return f"{self.name}.{name} cannot hold this {type(value).__name__} as {types[name].value}"
+                return f"{self.name}.{name} cannot hold this {type(value).__name__} as {types[name].label}"
         for name in self._required:
             if row.get(name) is None:
                 return f"{self.name}.{name} is empty"
@@ -166,6 +143,10 @@ def _count(name: str, meaning: str) -> Column:
     return Column(name, Type.INTEGER, meaning)
 
 
+def _flag(name: str, meaning: str) -> Column:
+    return Column(name, Type.BOOLEAN, meaning)
+
+
 def _time(name: str, meaning: str) -> Column:
     return Column(name, Type.TIMESTAMP, meaning)
 
@@ -177,7 +158,9 @@ STATE = _text(
     "marketplace_state", "PENDING, AWAITING_SHIPMENT, SHIPPED or CANCELLED, as last set by the marketplace."
 )
 RUN = _text("run_id", "The Airflow run that wrote the row.")
-EXTRA = Column("extra", Type.JSON, "Fields of the API that have no column, as one JSON object.")
+EXTRA = Column(
+    "extra", Type.JSON, "Fields of the API that have no column, as one JSON object.", personal=True
+)
 RECORDED = _time(
     RECORDED_AT,
     "From when the row is valid; of two rows with one key the later one counts. In snapshot tables, when the request "
@@ -225,14 +208,9 @@ ORDERS = Table(
         _text("currency", "ISO 4217 code of every amount of the order."),
         _text("status", "FeedAMP's own status (contract 7.1); null until the order was read from FeedAMP."),
         STATE,
-        Column(
-            "acknowledged",
-            Type.BOOLEAN,
-            "The seller has acknowledged the order; null until it was read from FeedAMP.",
-        ),
-        Column(
+        _flag("acknowledged", "The seller has acknowledged the order; null until it was read from FeedAMP."),
+        _flag(
             "is_marketplace_fulfilled",
-            Type.BOOLEAN,
             "The marketplace ships the order itself; null until the order was read from FeedAMP.",
         ),
         _count("units_ordered", "Units ordered, over all lines."),
@@ -260,7 +238,7 @@ ORDERS = Table(
         _time("latest_ship_date", "The order must ship by this time."),
         _time("earliest_delivery_date", "The order must not be delivered before this time."),
         _time("latest_delivery_date", "The order must be delivered by this time."),
-        Column(EXTRA.name, EXTRA.type, EXTRA.meaning, personal=True),
+        EXTRA,
         RECORDED,
     ),
     rank=("extracted_at", RECORDED_AT, SNAPSHOT_HASH),
@@ -282,7 +260,7 @@ ORDER_LINES = Table(
         _count("units_shipped", "Units shipped."),
         _count("units_cancelled", "Units cancelled by the seller."),
         _count("units_pending", "Units still open, never below 0."),
-        Column(EXTRA.name, EXTRA.type, EXTRA.meaning, personal=True),
+        EXTRA,
         RECORDED,
     ),
     lake_only=(_READ_WITH,),
@@ -451,7 +429,7 @@ RUNS = Table(
         _count("requests", "Requests sent to FeedAMP, token calls included."),
         _count("orders", "Orders (intake: rows) handled."),
         _count("orders_unread", "Orders that could not be read, not even one at a time."),
-        Column("complete", Type.BOOLEAN, "Everything was read or done; false means something is missing."),
+        _flag("complete", "Everything was read or done; false means something is missing."),
         RECORDED,
     ),
 )

@@ -17,8 +17,9 @@ from feedamp.errors import BusyError, TransientError
 from feedamp.run import Run
 from feedamp.steps.reconcile_orders.reconcile import reconcile
 from feedamp.steps.runner import StepResult, finish
-from feedamp.warehouse import LoadSession, Warehouse
+from feedamp.warehouse import Warehouse
 from feedamp.warehouse.duckdb import DuckDbWarehouse
+from feedamp.warehouse.session import Session
 
 DAY = (datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC))
 
@@ -35,7 +36,7 @@ class Interrupted:
         self._opened = 0
 
     @contextmanager
-    def session(self, *, wait_s: float | None = None) -> Iterator[LoadSession]:
+    def session(self, *, wait_s: float | None = None) -> Iterator[Session]:
         self._opened += 1
         if self._opened == 2:
             self._meanwhile()

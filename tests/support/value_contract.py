@@ -13,7 +13,7 @@ import pytest
 from manifests import Loader, finding, order, snapshot
 
 from feedamp.tables import Rows
-from feedamp.warehouse.session import ORDERS_PER_QUERY
+from feedamp.warehouse.stored_rows import ORDERS_PER_QUERY
 
 SHIPPED_UNITS = "SELECT units_shipped FROM orders"
 OpenLoader = Callable[[Path], Loader]

@@ -9,13 +9,11 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.rules.expected_rows import LedgerFact
 from feedamp.rules.order import OPEN_PHASES, Phase
-from feedamp.state.rejects import Rejected
 from feedamp.state.schema import findings, orders, rejected_orders, snapshots
 from feedamp.state.statements import is_same_order
 
@@ -62,20 +60,6 @@ def of_rejects(
 ) -> list[Any]:
     """Rejected rows after a key (exclusive; empty for the first batch), without raw text, reasons and dismiss reason."""
     return _portion(connection, sa.select(*_REJECT), rejected_orders, after, limit, seller_ids)
-
-
-def reject(connection: Connection, source: str, row_number: int, row_hash: str) -> Rejected | None:
-    """One rejected row by its key."""
-    row = connection.execute(
-        sa.select(rejected_orders).where(
-            rejected_orders.c.source == source,
-            rejected_orders.c.row_number == row_number,
-            rejected_orders.c.row_hash == row_hash,
-        )
-    ).first()
-    if row is None:
-        return None
-    return Rejected(**{**row._mapping, "reasons": tuple(msgspec.json.decode(row.reasons))})
 
 
 def open_without_snapshot(connection: Connection, seller_id: str) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,11 +18,7 @@ from typing import Any
 from feedamp.errors import BusyError, IncompleteError
 from feedamp.resources import Resources
 from feedamp.rules.comparison import STATE
-from feedamp.rules.expected_rows import (
-    Difference,
-    LedgerFact,
-    expected_rows,
-)
+from feedamp.rules.expected_rows import Difference, LedgerFact, expected_rows
 from feedamp.state import completeness_facts, manifests, outbox
 from feedamp.steps.completeness_proof.compare_manifests import (
     MANIFEST_DIFFERENCE,
@@ -45,7 +42,8 @@ from feedamp.tables import (
     Row,
     Table,
 )
-from feedamp.warehouse import LoadSession, Warehouse
+from feedamp.warehouse import Warehouse
+from feedamp.warehouse.session import Session
 
 log = logging.getLogger(__name__)
 ROWS_PER_COMPARISON = 20_000
@@ -58,21 +56,17 @@ REPAIR = "`feedamp lake verify --repair`"
 WAREHOUSE, LAKE = "warehouse", "lake"
 ONLY_IN_LAKE = "the warehouse has no row of it, although the lake has one"
 ONLY_IN_WAREHOUSE = "the lake lacks the row that the warehouse has, so a rebuild would lose it"
-_REJECT_KEY = REJECTED_ORDERS.key
-_REJECT_STATE = tuple(name for name in ("superseded_at", "dismissed_at") if name in REJECTED_ORDERS.names)
+_REJECT = (*REJECTED_ORDERS.key, "superseded_at", "dismissed_at")
 # The columns by which a row that is still on its way is matched with a difference.
 _MARKS: dict[str, tuple[tuple[str, ...], ...]] = {
-    PLACEMENTS.name: (
-        ("seller_id", "mp_order_number"),
-        ("seller_id", "mp_order_number", "marketplace_state"),
-    ),
-    CLOSURES.name: (("seller_id", "mp_order_number"),),
-    ORDERS.name: (("seller_id", "mp_order_number"), ("seller_id", "mp_order_number", "extracted_at")),
+    PLACEMENTS.name: (ORDERS.key, PLACEMENTS.key),
+    CLOSURES.name: (CLOSURES.key,),
+    ORDERS.name: (ORDERS.key, (*ORDERS.key, "extracted_at")),
     FINDINGS.name: (FINDINGS.key, ("finding_id", "state")),
-    REJECTED_ORDERS.name: (_REJECT_KEY, (*_REJECT_KEY, *_REJECT_STATE)),
+    REJECTED_ORDERS.name: (REJECTED_ORDERS.key, _REJECT),
     RECONCILIATIONS.name: (RECONCILIATIONS.key,),
     RUNS.name: (RUNS.key,),
-    SNAPSHOTS.name: (("seller_id", "mp_order_number", RECORDED_AT),),
+    SNAPSHOTS.name: ((*ORDERS.key, RECORDED_AT),),
 }
 
 
@@ -90,13 +84,8 @@ def find_differences(
         BusyError: another process holds the warehouse.
     """
     since = None if with_lake else resources.state.now() - FILES_OPENED_DAILY
-    known = known_manifests(resources)
-    with resources.warehouse.session(wait_s=wait_s) as session:
-        in_warehouse = session.loaded_manifests()
+    with _comparing(resources, resources.warehouse, found, files_since=since, wait_s=wait_s) as session:
         _compare(resources, session, found, WAREHOUSE)
-        _settle(resources, found)
-        _explain(session, found)
-    compare_manifests(resources, known, in_warehouse, found, files_since=since)
     if with_lake:
         _compare_lake(resources, found, wait_s)
 
@@ -114,29 +103,43 @@ def find_quickly(
     """
     with resources.state.read() as connection:
         orders = completeness_facts.count_orders(connection)
+    since = resources.state.now() - FILES_OPENED_DAILY
+    with _comparing(resources, warehouse, found, files_since=since, wait_s=wait_s) as session:
+        if orders <= ORDERS_COMPARED_QUICKLY:
+            _compare(resources, session, found, WAREHOUSE)
+            return f"{orders} orders were compared one by one"
+        with resources.state.read() as connection:
+            fewer = _sellers_with_fewer(completeness_facts.counts(connection), session.counts())
+        if fewer:
+            _compare(resources, session, found, WAREHOUSE, fewer[:SELLERS_COMPARED_QUICKLY])
+    words = (
+        f"{orders} orders were counted by seller, not compared one by one; `feedamp lake verify` does that"
+    )
+    if len(fewer) > SELLERS_COMPARED_QUICKLY:
+        words += (
+            f"; the warehouse has fewer rows than the state for {len(fewer)} sellers, perhaps because they wait "
+            f"for `load`, and only {SELLERS_COMPARED_QUICKLY} of them were compared"
+        )
+    return words
+
+
+@contextmanager
+def _comparing(
+    resources: Resources,
+    warehouse: Warehouse,
+    found: FoundDifferences,
+    *,
+    files_since: datetime | None,
+    wait_s: float | None,
+) -> Iterator[Session]:
+    """Opens the warehouse for a comparison; then drops differences that have an explanation and compares manifests."""
     known = known_manifests(resources)
     with warehouse.session(wait_s=wait_s) as session:
         in_warehouse = session.loaded_manifests()
-        if orders <= ORDERS_COMPARED_QUICKLY:
-            _compare(resources, session, found, WAREHOUSE)
-            words = f"{orders} orders were compared one by one"
-        else:
-            with resources.state.read() as connection:
-                fewer = _sellers_with_fewer(completeness_facts.counts(connection), session.counts())
-            if fewer:
-                _compare(resources, session, found, WAREHOUSE, fewer[:SELLERS_COMPARED_QUICKLY])
-            words = f"{orders} orders were counted by seller, not compared one by one; `feedamp lake verify` does that"
-            if len(fewer) > SELLERS_COMPARED_QUICKLY:
-                words += (
-                    f"; the warehouse has fewer rows than the state for {len(fewer)} sellers, perhaps because they wait "
-                    f"for `load`, and only {SELLERS_COMPARED_QUICKLY} of them were compared"
-                )
+        yield session
         _settle(resources, found)
         _explain(session, found)
-    compare_manifests(
-        resources, known, in_warehouse, found, files_since=resources.state.now() - FILES_OPENED_DAILY
-    )
-    return words
+    compare_manifests(resources, known, in_warehouse, found, files_since=files_since)
 
 
 def prove_completeness(resources: Resources) -> list[str]:
@@ -201,7 +204,7 @@ def _compare_lake(resources: Resources, found: FoundDifferences, wait_s: float |
 
 
 def _compare_keys(
-    there: LoadSession, here: LoadSession, found: FoundDifferences, what: str, tables: Iterable[Table]
+    there: Session, here: Session, found: FoundDifferences, what: str, tables: Iterable[Table]
 ) -> None:
     """Adds the rows that `there` has and `here` lacks, also of orders that the ledger does not know.
 
@@ -229,27 +232,43 @@ def _compare_keys(
                     _add(found, Difference(table.name, seller_id or None, key, what), *marked)
 
 
-def _newer(one: LoadSession, other: LoadSession, orders: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+def _newer(one: Session, other: Session, orders: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
     """The orders whose snapshot in `one` is newer than in `other`."""
     read_at: list[dict[tuple[str, str], datetime | None]] = []
     for session in (one, other):
         rows = session.rows(ORDERS.name, [*ORDERS.key, "extracted_at"], sorted(orders))
-        read_at.append({(row["seller_id"], row["mp_order_number"]): row["extracted_at"] for row in rows})
+        read_at.append({_order_of(row): row["extracted_at"] for row in rows})
     here, there = read_at
     return {key for key, at in here.items() if at and ((known := there.get(key)) is None or at > known)}
 
 
 def _compare(
     resources: Resources,
-    session: LoadSession,
+    session: Session,
     found: FoundDifferences,
     where: str,
     seller_ids: Sequence[str] = (),
 ) -> None:
     compared = _compare_orders(resources, session, found, where, seller_ids)
     found.compared = max(found.compared, compared)
-    _compare_findings(resources, session, found, where, seller_ids)
-    _compare_rejects(resources, session, found, where, seller_ids)
+    for known in _batches(resources, completeness_facts.of_findings, FINDINGS, seller_ids):
+        _compare_rows(
+            session,
+            found,
+            FINDINGS,
+            ("finding_id", "state"),
+            known,
+            lambda row: f"the {where} does not have it as {row.state} (order {row.mp_order_number})",
+        )
+    for known in _batches(resources, completeness_facts.of_rejects, REJECTED_ORDERS, seller_ids):
+        _compare_rows(
+            session,
+            found,
+            REJECTED_ORDERS,
+            _REJECT,
+            known,
+            lambda _: f"the {where} does not have the rejected row in its current state",
+        )
     for table, seller_id, number in session.torn_orders(seller_ids):
         what = f"the units in the {where}'s rows do not add up to those of the order"
         found.add(
@@ -260,7 +279,7 @@ def _compare(
 
 
 def _batches(
-    resources: Resources, read: Callable[..., list[Any]], seller_ids: Sequence[str]
+    resources: Resources, read: Callable[..., list[Any]], table: Table, seller_ids: Sequence[str]
 ) -> Iterator[list[Any]]:
     """All rows in batches, each read in a short transaction that continues after the last key of the one before."""
     after: Sequence[Any] = ()
@@ -270,18 +289,14 @@ def _batches(
         if not rows:
             return
         yield rows
-        last = rows[-1]
-        if isinstance(last, LedgerFact):
-            after = (last.seller_id, last.mp_order_number)
-        else:
-            after = tuple(last[: 1 if "finding_id" in last._fields else len(_REJECT_KEY)])
+        after = tuple(getattr(rows[-1], name) for name in table.key)
 
 
 def _compare_orders(
-    resources: Resources, session: LoadSession, found: FoundDifferences, where: str, seller_ids: Sequence[str]
+    resources: Resources, session: Session, found: FoundDifferences, where: str, seller_ids: Sequence[str]
 ) -> int:
     compared = 0
-    for known in _batches(resources, completeness_facts.of_orders, seller_ids):
+    for known in _batches(resources, completeness_facts.of_orders, ORDERS, seller_ids):
         compared += len(known)
         by_key = {(fact.seller_id, fact.mp_order_number): fact for fact in known}
         asked: dict[tuple[str, ...], list[Row]] = {}
@@ -305,30 +320,29 @@ def _compare_orders(
 
 
 def _not_cancelled_by_placing(
-    session: LoadSession, rows: Sequence[Row], by_key: dict[tuple[str, str], LedgerFact]
+    session: Session, rows: Sequence[Row], by_key: dict[tuple[str, str], LedgerFact]
 ) -> list[Row]:
     """Leaves out orders whose final state was placed from the inbox, after `close` had tried and failed."""
     if not rows:
         return []
-    facts_of = [by_key[row["seller_id"], row["mp_order_number"]] for row in rows]
+    facts_of = [by_key[_order_of(row)] for row in rows]
     placed = [{**fact.key, "marketplace_state": fact.accepted_state} for fact in facts_of]
-    lacking = {(row["seller_id"], row["mp_order_number"]) for row in session.absent(PLACEMENTS.name, placed)}
-    return [row for row in rows if (row["seller_id"], row["mp_order_number"]) in lacking]
+    lacking = {_order_of(row) for row in session.absent(PLACEMENTS.name, placed)}
+    return [row for row in rows if _order_of(row) in lacking]
 
 
 def _add_orders(
-    session: LoadSession,
+    session: Session,
     found: FoundDifferences,
     rows: Sequence[Row],
     by_key: dict[tuple[str, str], LedgerFact],
     where: str,
 ) -> None:
     """Adds orders whose row is missing, or older or newer than the state's snapshot, with the kind of difference."""
-    keys = [(row["seller_id"], row["mp_order_number"]) for row in rows]
-    columns = ["seller_id", "mp_order_number", "extracted_at"]
+    keys = [_order_of(row) for row in rows]
     stored = {
-        (row["seller_id"], row["mp_order_number"]): row["extracted_at"]
-        for row in session.rows(ORDERS.name, columns, keys)
+        _order_of(row): row["extracted_at"]
+        for row in session.rows(ORDERS.name, [*ORDERS.key, "extracted_at"], keys)
     }
     for key in keys:
         fact = by_key[key]
@@ -345,32 +359,21 @@ def _add_orders(
             _add(found, Difference(SNAPSHOTS.name, key[0], key, what), SNAPSHOTS.name, (*key, extracted_at))
 
 
-def _compare_findings(
-    resources: Resources, session: LoadSession, found: FoundDifferences, where: str, seller_ids: Sequence[str]
+def _compare_rows(
+    session: Session,
+    found: FoundDifferences,
+    table: Table,
+    columns: Sequence[str],
+    known: Sequence[Any],
+    what: Callable[[Any], str],
 ) -> None:
-    for known in _batches(resources, completeness_facts.of_findings, seller_ids):
-        by_id = {row.finding_id: row for row in known}
-        rows = [{"finding_id": row.finding_id, "state": row.state} for row in known]
-        for row in session.absent(FINDINGS.name, rows):
-            finding = by_id[row["finding_id"]]
-            what = f"the {where} does not have it as {finding.state} (order {finding.mp_order_number})"
-            difference = Difference(FINDINGS.name, finding.seller_id, (finding.finding_id,), what)
-            _add(found, difference, FINDINGS.name, (finding.finding_id, finding.state))
-
-
-def _compare_rejects(
-    resources: Resources, session: LoadSession, found: FoundDifferences, where: str, seller_ids: Sequence[str]
-) -> None:
-    names = (*_REJECT_KEY, *_REJECT_STATE)
-    for known in _batches(resources, completeness_facts.of_rejects, seller_ids):
-        rows = [{name: row._mapping[name] for name in names} for row in known]
-        lacking = session.absent(REJECTED_ORDERS.name, rows)
-        sellers = {tuple(row[: len(_REJECT_KEY)]): row.seller_id for row in known} if lacking else {}
-        for row in lacking:
-            key = tuple(row[name] for name in _REJECT_KEY)
-            what = f"the {where} does not have the rejected row in its current state"
-            difference = Difference(REJECTED_ORDERS.name, sellers[key], tuple(map(str, key)), what)
-            _add(found, difference, REJECTED_ORDERS.name, [row[name] for name in names])
+    """Adds the known rows that the table lacks with these columns, which include its key."""
+    by_key = {tuple(getattr(row, name) for name in table.key): row for row in known}
+    for row in session.absent(table.name, [{name: getattr(one, name) for name in columns} for one in known]):
+        key = tuple(row[name] for name in table.key)
+        fact = by_key[key]
+        difference = Difference(table.name, fact.seller_id, tuple(map(str, key)), what(fact))
+        _add(found, difference, table.name, row.values())
 
 
 def _add(found: FoundDifferences, difference: Difference, marked: str, values: Iterable[Any]) -> None:
@@ -409,21 +412,25 @@ def _settle(resources: Resources, found: FoundDifferences, *, in_scratch: set[st
             found.notes.append(f"A manifest that waits for `load` cannot be read: {error}")
 
 
+def _order_of(row: Row) -> tuple[str, str]:
+    return row["seller_id"], row["mp_order_number"]
+
+
 def _marks(table: str, row: Row) -> Iterator[str]:
     for columns in _MARKS[table]:
         yield row_mark(table, *(row.get(column) for column in columns))
 
 
-def _explain(session: LoadSession, found: FoundDifferences) -> None:
+def _explain(session: Session, found: FoundDifferences) -> None:
     """Drops placements of a state that a reconciliation took over from FeedAMP, because no PUT ever sent it."""
     for batch in found.of_table(PLACEMENTS.name):
         keys = {(difference.key[0], difference.key[1]): difference for difference in batch}
         columns = ["seller_id", "mp_order_number", "field", "ledger_value", "feedamp_value"]
         taken_over = {
-            (row["seller_id"], row["mp_order_number"])
+            _order_of(row)
             for row in session.rows(RECONCILIATIONS.name, columns, list(keys))
             if row["field"] == STATE[0]
             and row["feedamp_value"] not in (None, row["ledger_value"])
-            and keys[row["seller_id"], row["mp_order_number"]].what.endswith(f" as {row['feedamp_value']}")
+            and keys[_order_of(row)].what.endswith(f" as {row['feedamp_value']}")
         }
         found.drop(PLACEMENTS.name, taken_over)

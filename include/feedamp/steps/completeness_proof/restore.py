@@ -63,7 +63,7 @@ from feedamp.tables import (
     Rows,
     refuse_misfit,
 )
-from feedamp.warehouse import LoadSession
+from feedamp.warehouse.session import Session
 
 log = logging.getLogger(__name__)
 _OPEN_STATES = (PENDING, AWAITING_SHIPMENT)
@@ -99,7 +99,7 @@ async def restore(resources: Resources, run: Run, found: FoundDifferences) -> St
 
 
 def _restore_manifests(
-    resources: Resources, session: LoadSession, found: FoundDifferences, result: StepResult
+    resources: Resources, session: Session, found: FoundDifferences, result: StepResult
 ) -> None:
     """Announces manifests that the state does not know, and loads those that the warehouse does not have."""
     paths: dict[str, list[str]] = {UNKNOWN: [], NOT_LOADED: []}
@@ -120,7 +120,7 @@ def _restore_manifests(
 
 
 def _load_from_lake(
-    resources: Resources, session: LoadSession, found: FoundDifferences, result: StepResult
+    resources: Resources, session: Session, found: FoundDifferences, result: StepResult
 ) -> None:
     """Loads rows that only the lake has into the warehouse; they need not be read from FeedAMP.
 
@@ -150,7 +150,7 @@ def _load_from_lake(
 def _restore_orders(
     resources: Resources,
     run: Run,
-    session: LoadSession,
+    session: Session,
     found: FoundDifferences,
     seller_id: str,
     flagged: Flagged,
@@ -226,9 +226,7 @@ def _known_order_rows(connection: Connection, fact: LedgerFact, order: LedgerOrd
         yield order_rows(fact.seller_id, observed, read_at=stored.read_at)
 
 
-def _warehouse_rows(
-    session: LoadSession, table: str, seller_id: str, flagged: Flagged
-) -> dict[str, list[Row]]:
+def _warehouse_rows(session: Session, table: str, seller_id: str, flagged: Flagged) -> dict[str, list[Row]]:
     """The warehouse's rows of one table, by order number, for the orders flagged for that table."""
     columns = PLACEMENTS.names if table == PLACEMENTS.name else CLOSURES.names
     keys = [(seller_id, number) for number, tables in flagged.items() if table in tables]
@@ -270,8 +268,7 @@ def _restore_rejects(resources: Resources, found: FoundDifferences) -> int:
         with resources.state.begin() as connection:
             for difference in batch:
                 source, row_number, row_hash = difference.key
-                rejected = completeness_facts.reject(connection, source, int(row_number), row_hash)
-                if rejected is not None:
+                for rejected in rejects.find(connection, [(source, int(row_number), row_hash)]):
                     rejects.write(connection, rejected, now=resources.state.now())
                     written += 1
     return written
