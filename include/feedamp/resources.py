@@ -19,7 +19,7 @@ from feedamp.run import Run
 from feedamp.settings import Settings
 from feedamp.state import State
 from feedamp.state.token_cipher import TokenCipher
-from feedamp.storage import Storage
+from feedamp.storage import Storage, open_storage
 from feedamp.warehouse import Warehouse
 
 
@@ -39,12 +39,12 @@ class Resources:
     order_query: OrderQuery | None = None  # intake reads it after the files
     sleep: Sleep = asyncio.sleep
     on_secret: Callable[[str], None] = lambda secret: None
-    open_inbox: Callable[[], Storage] | None = None  # None: `settings.inbox_url` is enough
+    open_inbox: Callable[[str], Storage] = lambda url: open_storage("inbox_url", url)
 
     @property
-    def inbox(self) -> str | Storage:
-        """The location of the order files. The store is opened only when this property is read."""
-        return self.open_inbox() if self.open_inbox else self.settings.inbox_url
+    def inbox(self) -> Storage:
+        """The store of the order files. It is opened only when this property is read."""
+        return self.open_inbox(self.settings.inbox_url)
 
     @property
     def pairs(self) -> PairStorage:

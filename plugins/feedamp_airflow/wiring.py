@@ -92,7 +92,7 @@ def _resources_of(
         default_conn_id=options.conn_id,
         order_query=_order_query(options, find),
         on_secret=mask_secret,
-        open_inbox=functools.cache(lambda: open_store("inbox_url", options.settings.inbox_url, find)),
+        open_inbox=functools.cache(lambda url: open_store("inbox_url", url, find)),
     )
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from order_samples import good_line, good_order, inbox_file, jsonl_row
 
 from feedamp.errors import TransientError
-from feedamp.inbox import BadRow, InboxFile, OrderRow, read_again, read_rows
+from feedamp.inbox import BadRow, OrderRow, read_again, read_rows
 from feedamp.inbox.jsonl import read_jsonl
 from feedamp.inbox.lines import MAX_LINE_BYTES, lines
 from feedamp.order_body import BodyRules
@@ -172,5 +172,7 @@ def test_a_file_of_another_kind_is_rejected_as_a_whole(tmp_path):
 
 
 def test_a_file_that_was_removed_is_a_transient_error(tmp_path):
+    file = inbox_file(tmp_path, "a.jsonl", b"")
+    (tmp_path / "a.jsonl").unlink()
     with pytest.raises(TransientError, match=r"a\.jsonl"):
-        list(read_rows(InboxFile("a.jsonl", str(tmp_path / "a.jsonl"), 0, None, ""), RULES))
+        list(read_rows(file, RULES))

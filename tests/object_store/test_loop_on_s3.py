@@ -26,8 +26,8 @@ MOMENTS = (
 def live(env: Env) -> dict[str, list[str]]:
     """Runs orders that are shipped, mistyped and corrected, or cancelled; returns the tables without times and run ids."""
     env.drop("a.jsonl", *(env.body(number) for number in ("M-1", "M-2", "M-3")))
-    if env.resources.open_inbox:
-        inbox = env.resources.open_inbox()
+    inbox = env.resources.inbox
+    if inbox.is_object_store:
         inbox.fs.put_file(str(env.inbox / "a.jsonl"), f"{inbox.root}/a.jsonl")
         (env.inbox / "a.jsonl").unlink()
     env.loop()
@@ -63,7 +63,7 @@ def test_the_loop_on_a_bucket_ends_as_the_loop_on_folders(s3: ObjectStore, tmp_p
         near = live(env)
     with open_env(tmp_path / "far") as env:
         inbox = s3.storage("in", option="inbox_url")
-        env.resources = replace(env.resources, lake=Lake(s3.storage()), open_inbox=lambda: inbox)
+        env.resources = replace(env.resources, lake=Lake(s3.storage()), open_inbox=lambda url: inbox)
         assert live(env) == near
         assert not list((tmp_path / "far").glob("lake/**/*.parquet"))
     assert all(near[table] for table in ("orders", "shipments", "closures", "placements", "findings"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from inbox_rows import Row, encoded
 from feedamp.inbox import OrderRow, read_rows
 from feedamp.inbox.files import InboxFile
 from feedamp.order_body import BodyRules
+from feedamp.storage import open_storage
 
 MEGABYTE = 1 << 20
 
@@ -25,7 +27,11 @@ def write_file(path: Path, kind: str, size: int) -> InboxFile:
         file.write(head)
         for number in range(size // len(row)):
             file.write(row.replace(b"0000000", b"%07d" % number))
-    return InboxFile(path.name, str(path), path.stat().st_size, None, "")
+    with path.open("rb") as file:
+        checksum = hashlib.file_digest(file, "sha256").hexdigest()
+    return InboxFile(
+        path.name, path.stat().st_size, checksum, "", open_storage("inbox_url", str(path.parent))
+    )
 
 
 def peak_bytes(rows: Iterator[object]) -> int:

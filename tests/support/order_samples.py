@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 from copy import deepcopy
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from feedamp.inbox.files import InboxFile
+from feedamp.storage import open_storage
 
 LINE: dict[str, Any] = {
     "mp_line_number": "M-1-1",
@@ -93,4 +95,5 @@ def inbox_file(folder: Path, name: str, content: bytes) -> InboxFile:
     """A file as `discover` would give it."""
     path = folder / name
     path.write_bytes(content)
-    return InboxFile(name, str(path), len(content), None, "")
+    checksum = hashlib.sha256(content).hexdigest()
+    return InboxFile(name, len(content), checksum, "", open_storage("inbox_url", str(folder)))

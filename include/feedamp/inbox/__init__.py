@@ -7,7 +7,7 @@
 from feedamp.inbox.files import Discovery, InboxFile, Taken, discover
 from feedamp.inbox.query import OrderQuery, read_query
 from feedamp.inbox.reading import read_again, read_rows
-from feedamp.inbox.rows import BadRow, OrderRow, Reason
+from feedamp.order_body import BadRow, OrderRow
 
 __all__ = [
     "BadRow",
@@ -15,7 +15,6 @@ __all__ = [
     "InboxFile",
     "OrderQuery",
     "OrderRow",
-    "Reason",
     "Taken",
     "discover",
     "read_again",

@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from feedamp.inbox.jsonl import NotJsonError, decode
-from feedamp.inbox.rows import BadRow, OrderRow, Origin, judge, reject
 from feedamp.order_body import BodyRules, Reason, storable
+from feedamp.order_body.rows import BadRow, OrderRow, Origin, judge, reject
 
 _ENCODER = msgspec.json.Encoder(decimal_format="number", enc_hook=str)
 

@@ -14,7 +14,7 @@ from typing import IO, Any, NamedTuple, cast
 
 from feedamp.errors import FeedAmpError, TransientError
 from feedamp.order_body import is_storable
-from feedamp.storage import Storage, open_storage, when_modified
+from feedamp.storage import Storage, when_modified
 
 IGNORED_PREFIXES = (".", "_")
 IGNORED_SUFFIXES = (".tmp", ".part")
@@ -23,20 +23,22 @@ HASH_CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class InboxFile:
-    """One version of a file; `modified_at` is UTC, or None if the store does not report it.
+    """One version of a file and the store where it was found.
 
     `stamp` is a hash of the store's listing entry for this version: while it is the same, the content is the same, and
-    the file is not read again. It is empty if the listing has no modification time. `store` is where the file was found;
-    without it, `url` is enough to open it.
+    the file is not read again. It is empty if the listing has no modification time.
     """
 
     name: str
-    url: str
     size: int
-    modified_at: datetime | None
     checksum: str
-    stamp: str = ""
-    store: Storage | None = field(default=None, repr=False, compare=False)
+    stamp: str
+    store: Storage = field(repr=False, compare=False)
+
+    def open(self) -> IO[bytes]:
+        """The file's bytes. It is opened by folder and name, because `::` and `?` in a name have a meaning in a URL."""
+        path = f"{self.store.root}/{self.name}"
+        return cast("IO[bytes]", self.store.fs.open(path, "rb", **self.store.open_options))
 
 
 class Taken(NamedTuple):
@@ -75,7 +77,7 @@ class _Entry(NamedTuple):
 
 
 def discover(
-    inbox: str | Storage,
+    store: Storage,
     *,
     now: datetime,
     settle_s: float,
@@ -93,10 +95,9 @@ def discover(
     Safe to repeat: nothing in the inbox is changed.
 
     Raises:
-        ConfigurationError: `inbox` is not a URL of an installed store, or access to the store is denied.
+        ConfigurationError: access to the store is denied.
         TransientError: the inbox could not be listed.
     """
-    store = open_storage("inbox_url", inbox) if isinstance(inbox, str) else inbox
     known = frozenset(seen)
     versions = {(taken.name, taken.size, taken.checksum) for taken in known}
     stamps = {(taken.name, taken.stamp) for taken in known if taken.stamp}
@@ -125,16 +126,8 @@ def discover(
             unreadable[name] = f"it cannot be read: {error}"
             continue
         if (name, entry.size, checksum) not in versions:
-            url = f"{store.url.rstrip('/')}/{name}"
-            files.append(InboxFile(name, url, entry.size, entry.modified_at, checksum, entry.stamp, store))
+            files.append(InboxFile(name, entry.size, checksum, entry.stamp, store))
     return Discovery(tuple(files), waiting, unreadable)
-
-
-def open_file(file: InboxFile) -> IO[bytes]:
-    """The file's bytes. It is opened by folder and name, because `::` and `?` in a name have a meaning in a URL."""
-    store = file.store or open_storage("inbox_url", file.url.removesuffix(f"/{file.name}"))
-    with store.reached():
-        return cast("IO[bytes]", store.fs.open(f"{store.root}/{file.name}", "rb", **store.open_options))
 
 
 def _settle(

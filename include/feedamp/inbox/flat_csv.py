@@ -18,8 +18,8 @@ from typing import IO, Any
 
 from feedamp.inbox.csv_columns import LINE_NUMBER, LINES, NUMBER, SELLER, columns, header_faults, order_of
 from feedamp.inbox.csv_records import Record, records
-from feedamp.inbox.rows import BadRow, OrderRow, Origin, judge, kept, reject, reject_file
 from feedamp.order_body import BodyRules, Reason, is_storable
+from feedamp.order_body.rows import BadRow, OrderRow, Origin, judge, kept, reject, reject_file
 
 # A stored row: its non-empty cells by column. If the row does not fit the header: the two ids as far as they are known,
 # and all cells as a list under UNFIT, which cannot be the name of a column.

@@ -11,8 +11,8 @@ from typing import IO
 import msgspec
 
 from feedamp.inbox.lines import MAX_LINE_BYTES, lines
-from feedamp.inbox.rows import BadRow, OrderRow, Origin, judge, kept, reject
 from feedamp.order_body import BodyRules, Reason
+from feedamp.order_body.rows import BadRow, OrderRow, Origin, judge, kept, reject
 
 BLANKS = b" \t\r"
 TRUNCATED = "truncated"  # msgspec's word where a text ends too early

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feedamp.inbox.cells import evaluate_cells
-from feedamp.inbox.rows import BadRow, OrderRow, Origin, reject, reject_file
 from feedamp.order_body import BodyRules, Reason
+from feedamp.order_body.rows import BadRow, OrderRow, Origin, reject, reject_file
 
 ROWS_DECODED_AT_ONCE = 1_000
 MOST_ROWS = 10**9  # a footer that declares more is damaged

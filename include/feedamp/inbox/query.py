@@ -9,8 +9,8 @@ from uuid import UUID
 
 from feedamp.inbox.cells import evaluate_cells
 from feedamp.inbox.jsonl import decode
-from feedamp.inbox.rows import BadRow, OrderRow
 from feedamp.order_body import BodyRules, Reason
+from feedamp.order_body.rows import BadRow, OrderRow
 
 QUERY_PREFIX = "sql:"
 EXACT_DIGITS = 15  # a binary float preserves any decimal of up to this many digits

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import IO, cast
 
 from feedamp.errors import TransientError
-from feedamp.inbox.files import HASH_CHUNK_BYTES, InboxFile, open_file
+from feedamp.inbox.files import HASH_CHUNK_BYTES, InboxFile
 from feedamp.inbox.flat_csv import evaluate_order, kept_rows, read_csv
 from feedamp.inbox.jsonl import read_jsonl, read_line
 from feedamp.inbox.parquet import footer_rows, read_parquet
 from feedamp.inbox.query import QUERY_PREFIX, read_kept
-from feedamp.inbox.rows import BadRow, OrderRow, Origin, reject, reject_file
 from feedamp.order_body import BodyRules, Reason
+from feedamp.order_body.rows import BadRow, OrderRow, Origin, reject, reject_file
 
 OTHER_KIND = "the inbox takes files that end in .jsonl, .csv or .parquet"
 READERS = {".jsonl": read_jsonl, ".csv": read_csv, ".parquet": read_parquet}
@@ -36,7 +36,7 @@ def read_rows(file: InboxFile, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
     """
     reader = READERS.get(PurePosixPath(file.name).suffix.lower())
     try:
-        with file.store.reached() if file.store else nullcontext(), closing(open_file(file)) as stream:
+        with file.store.reached(), closing(file.open()) as stream:
             if reader is None:
                 yield reject_file(file.name, file.checksum, OTHER_KIND, rows=footer_rows(stream))
                 return

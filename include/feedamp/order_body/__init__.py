@@ -5,11 +5,17 @@ PURE: values in, values out.
 
 from feedamp.order_body.body_options import BodyRules, named_field
 from feedamp.order_body.check import check_body
-from feedamp.order_body.reject_reasons import (
-    Reason,
-    ReasonCode,
-    is_storable,
-    storable,
-)
+from feedamp.order_body.reject_reasons import Reason, ReasonCode, is_storable, storable
+from feedamp.order_body.rows import BadRow, OrderRow
 
-__all__ = ["BodyRules", "Reason", "ReasonCode", "check_body", "is_storable", "named_field", "storable"]
+__all__ = [
+    "BadRow",
+    "BodyRules",
+    "OrderRow",
+    "Reason",
+    "ReasonCode",
+    "check_body",
+    "is_storable",
+    "named_field",
+    "storable",
+]

@@ -7,12 +7,7 @@ from typing import Any
 
 from feedamp.order_body import values
 from feedamp.order_body.body_options import BodyRules
-from feedamp.order_body.reject_reasons import (
-    BadValueError,
-    Reason,
-    ReasonCode,
-    storable,
-)
+from feedamp.order_body.reject_reasons import BadValueError, Reason, ReasonCode, storable
 from feedamp.order_body.shape import NOT_SENT, ORDER, READ_ONLY, ListOf, Members, Node, Value
 
 _ENVELOPE: Mapping[str, Node] = {"seller_id": Value(values.key, required=True)}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from feedamp.codec import content_hash
 from feedamp.models import FINAL_STATES, MarketplaceState
-from feedamp.order_body import Reason
+from feedamp.order_body import OrderRow, Reason
 from feedamp.rules.order import (
     AWAITING_SHIPMENT,
     CANCELLED,
@@ -45,34 +45,6 @@ class Admission:
         return self.rejected and self.note is None
 
 
-class DeliveredOrder(Protocol):
-    """A valid inbox row: the delivered order and its source."""
-
-    @property
-    def seller_id(self) -> str:
-        """The seller of the order."""
-
-    @property
-    def mp_order_number(self) -> str:
-        """The order's number."""
-
-    @property
-    def body(self) -> Mapping[str, Any]:
-        """The PUT body, `marketplace_state` included."""
-
-    @property
-    def source(self) -> str:
-        """The file or query that delivered it."""
-
-    @property
-    def row_number(self) -> int:
-        """The number of the row in the source."""
-
-    @property
-    def row_hash(self) -> str:
-        """A hash of the row's content."""
-
-
 @dataclass(frozen=True)
 class ObservedState:
     """What the newest snapshot shows of an order; the defaults if there is no snapshot."""
@@ -81,91 +53,84 @@ class ObservedState:
     is_marketplace_fulfilled: bool = False
 
 
-def admit(row: DeliveredOrder, known: LedgerOrder | None, seen: ObservedState, *, now: datetime) -> Admission:
+class _Delivery:
+    """What a row says of its order: the body without the state, the state, and what recognizes a repeated delivery."""
+
+    def __init__(self, row: OrderRow) -> None:
+        self.body = {key: value for key, value in row.body.items() if key != "marketplace_state"}
+        self.state = MarketplaceState(row.body["marketplace_state"])
+        self.body_hash = content_hash(self.body)
+        self.hash = content_hash([self.body_hash, self.state])
+        # The columns that name the row's source; a later placement or reject refers to them.
+        self.origin: dict[str, Any] = {
+            "source": row.source,
+            "source_row": row.row_number,
+            "row_hash": row.row_hash,
+        }
+        self.with_body: dict[str, Any] = {"body": self.body, "body_hash": self.body_hash, **self.origin}
+        self.purchase_date = datetime.fromisoformat(self.body["purchase_date"])
+
+
+def admit(row: OrderRow, known: LedgerOrder | None, seen: ObservedState, *, now: datetime) -> Admission:
     """What one valid inbox row changes in the ledger. Safe to repeat: content that was delivered before changes nothing."""
-    body = {key: value for key, value in row.body.items() if key != "marketplace_state"}
-    state = MarketplaceState(row.body["marketplace_state"])
-    body_hash = content_hash(body)
-    delivery = content_hash([body_hash, state])
+    new = _Delivery(row)
     if known is None:
-        return _first_delivery(row, body, body_hash, state, delivery, now)
+        return _first_delivery(row, new, now)
     if not known.has_body and known.phase in OPEN_PHASES:
-        return _attach_body(row, known, body, body_hash, state, delivery, seen, now)
-    if delivery in known.delivered:
+        return _attach_body(known, new, seen, now)
+    if new.hash in known.delivered:
         return Admission()
-    order = known.but(delivered=(*known.delivered, delivery))
+    order = known.but(delivered=(*known.delivered, new.hash))
     reasons: tuple[Reason, ...] = ()
-    if body_hash != known.body_hash:
+    if new.body_hash != known.body_hash:
         if _is_replaceable(known):
             if known.phase != Phase.REFUSED and row.source != known.source:
                 # Recorded because an order split over two files would otherwise silently lose the lines of the first.
                 said = f"replaces what {known.source} row {known.source_row} said, which was not sent yet"
-                reasons = tuple(_differences(known.body, body, said))
-            order = order.but(
-                body=body, body_hash=body_hash, purchase_date=_purchase_date(body), **_origin(row)
-            )
+                reasons = tuple(_differences(known.body, new.body, said))
+            order = order.but(purchase_date=new.purchase_date, **new.with_body)
         else:
-            reasons = tuple(_body_changed(known, body))
-    moved = _move(order, known, state, seen, now)
+            reasons = tuple(_body_changed(known, new.body))
+    moved = _move(order, known, new.state, seen, now)
     if isinstance(moved, Reason):
-        return Admission(None, (*reasons, moved), rejected=True, note=_no_action_note(known, state))
+        return Admission(None, (*reasons, moved), rejected=True, note=_no_action_note(known, new.state))
     if moved.desired_state != known.desired_state:
-        moved = moved.but(**_origin(row))
+        moved = moved.but(**new.origin)
     return Admission(moved, reasons)
 
 
-def _attach_body(
-    row: DeliveredOrder,
-    known: LedgerOrder,
-    body: dict[str, Any],
-    body_hash: str,
-    state: MarketplaceState,
-    delivery: str,
-    seen: ObservedState,
-    now: datetime,
-) -> Admission:
+def _attach_body(known: LedgerOrder, new: _Delivery, seen: ObservedState, now: datetime) -> Admission:
     """Adds the delivered body, if it fits, to an open order without one (adopted, or reopened after redaction)."""
-    wrong = tuple(contradictions(known.body, body))
-    if not wrong and known.body_hash and known.body_hash != body_hash:
-        wrong = tuple(_body_changed(known, body))
+    wrong = tuple(contradictions(known.body, new.body))
+    if not wrong and known.body_hash and known.body_hash != new.body_hash:
+        wrong = tuple(_body_changed(known, new.body))
     if wrong:
         return Admission(None, wrong, rejected=True)
-    order = known.but(body=body, body_hash=body_hash, body_kind=FULL, **_origin(row))
-    if delivery in known.delivered:  # the state of this delivery has been handled before
+    order = known.but(body_kind=FULL, **new.with_body)
+    if new.hash in known.delivered:  # the state of this delivery has been handled before
         return Admission(order, body_came=True)
-    order = order.but(delivered=(*known.delivered, delivery))
-    moved = _move(order, known, state, seen, now)
+    moved = _move(order.but(delivered=(*known.delivered, new.hash)), known, new.state, seen, now)
     if isinstance(moved, Reason):
         return Admission(None, (moved,), rejected=True)
     return Admission(moved, body_came=True)
 
 
-def _first_delivery(
-    row: DeliveredOrder,
-    body: dict[str, Any],
-    body_hash: str,
-    state: MarketplaceState,
-    delivery: str,
-    now: datetime,
-) -> Admission:
-    if state in FINAL_STATES:
+def _first_delivery(row: OrderRow, new: _Delivery, now: datetime) -> Admission:
+    if new.state in FINAL_STATES:
         # Contract 7.1: CANCELLED requires an order that was placed before, and the inbox does not close orders.
-        return Admission(
-            None, (_illegal(f"the order was never delivered before, so it cannot come as {state}"),), True
-        )
+        why = f"the order was never delivered before, so it cannot come as {new.state}"
+        return Admission(None, (_illegal(why),), rejected=True)
     return Admission(
         LedgerOrder(
             seller_id=row.seller_id,
             mp_order_number=row.mp_order_number,
             phase=Phase.TO_PLACE,
-            body=body,
-            body_hash=body_hash,
-            desired_state=state,
+            desired_state=new.state,
             accepted_state=None,
-            delivered=(delivery,),
-            purchase_date=_purchase_date(body),
+            delivered=(new.hash,),
+            purchase_date=new.purchase_date,
             taken_at=now,
-            **_origin(row),
+            **new.with_body,
         )
     )
 
@@ -234,12 +199,3 @@ def _differences(
 
 def _illegal(message: str) -> Reason:
     return Reason("marketplace_state", "illegal_transition", message)
-
-
-def _origin(row: DeliveredOrder) -> dict[str, Any]:
-    """The columns that name the row's source; a later placement or reject refers to them."""
-    return {"source": row.source, "source_row": row.row_number, "row_hash": row.row_hash}
-
-
-def _purchase_date(body: Mapping[str, Any]) -> datetime:
-    return datetime.fromisoformat(body["purchase_date"])

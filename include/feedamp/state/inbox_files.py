@@ -6,7 +6,7 @@ Whether a file is new, changed or read already: `inbox/files.py`.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -14,45 +14,18 @@ from sqlalchemy.engine import Connection
 from feedamp.state.schema import inbox_files
 from feedamp.state.statements import upsert
 
-
-class TakenFile(NamedTuple):
-    """The last version of an inbox file that was read."""
-
-    name: str
-    size: int
-    checksum: str
-    stamp: str
+Version = tuple[str, int, str, str]  # name, size, checksum and stamp of a file as it was read
 
 
-class ReadFile(Protocol):
-    """An inbox file as it was read."""
-
-    @property
-    def name(self) -> str:
-        """The name within the inbox."""
-
-    @property
-    def size(self) -> int:
-        """Size in bytes."""
-
-    @property
-    def checksum(self) -> str:
-        """Checksum of the content."""
-
-    @property
-    def stamp(self) -> str:
-        """The store's mark of the last change."""
-
-
-def taken_files(connection: Connection) -> list[TakenFile]:
+def taken_files(connection: Connection) -> list[Version]:
     """The last version that was read, of every inbox file."""
     rows = connection.execute(sa.select(inbox_files).where(inbox_files.c.checksum != ""))
-    return [TakenFile(row.name, row.size, row.checksum, row.stamp) for row in rows]
+    return [(row.name, row.size, row.checksum, row.stamp) for row in rows]
 
 
 def take_file(
     connection: Connection,
-    file: ReadFile,
+    version: Version,
     *,
     rows_read: int,
     rows_rejected: int,
@@ -60,22 +33,9 @@ def take_file(
     fault: str | None = None,
 ) -> None:
     """Records that a file was read; `fault` says why it could not be read to its end. Safe to repeat."""
-    upsert(
-        connection,
-        inbox_files,
-        [
-            {
-                "name": file.name,
-                "size": file.size,
-                "checksum": file.checksum,
-                "stamp": file.stamp,
-                "taken_at": now,
-                "rows_read": rows_read,
-                "rows_rejected": rows_rejected,
-                "fault": fault,
-            }
-        ],
-    )
+    row = dict(zip(("name", "size", "checksum", "stamp"), version, strict=True))
+    counts = {"rows_read": rows_read, "rows_rejected": rows_rejected}
+    upsert(connection, inbox_files, [{**row, **counts, "taken_at": now, "fault": fault}])
 
 
 def take_query(
@@ -85,25 +45,10 @@ def take_query(
 
     Counts of earlier tries since `since`, the start of the run, are added: for a retry, their rows are no longer new.
     """
-    before = connection.execute(
-        sa.select(inbox_files.c.rows_read, inbox_files.c.rows_rejected).where(
-            inbox_files.c.name == source, inbox_files.c.taken_at >= since
-        )
-    ).first()
+    before = next((taken for taken in taken_since(connection, since) if taken.name == source), None)
     if before is not None:
-        rows_read, rows_rejected = rows_read + before.rows_read, rows_rejected + before.rows_rejected
-    row = {"name": source, "size": 0, "checksum": "", "stamp": "", "taken_at": now}
-    upsert(connection, inbox_files, [{**row, "rows_read": rows_read, "rows_rejected": rows_rejected}])
-
-
-def rows_taken_since(connection: Connection, since: datetime) -> tuple[int, int]:
-    """(rows read, rows rejected) of files and the query read since a moment (inclusive)."""
-    query = sa.select(
-        sa.func.coalesce(sa.func.sum(inbox_files.c.rows_read), 0),
-        sa.func.coalesce(sa.func.sum(inbox_files.c.rows_rejected), 0),
-    ).where(inbox_files.c.taken_at >= since)
-    read, rejected = connection.execute(query).one()
-    return int(read), int(rejected)
+        rows_read, rows_rejected = rows_read + before.rows, rows_rejected + before.rejected
+    take_file(connection, (source, 0, "", ""), rows_read=rows_read, rows_rejected=rows_rejected, now=now)
 
 
 class TakenRows(NamedTuple):
@@ -122,3 +67,9 @@ def taken_since(connection: Connection, since: datetime) -> list[TakenRows]:
     )
     found = connection.execute(query.where(inbox_files.c.taken_at >= since).order_by(inbox_files.c.name))
     return [TakenRows(*row) for row in found]
+
+
+def rows_taken_since(connection: Connection, since: datetime) -> tuple[int, int]:
+    """(rows read, rows rejected) of files and the query read since a moment (inclusive)."""
+    taken = taken_since(connection, since)
+    return sum(file.rows for file in taken), sum(file.rejected for file in taken)

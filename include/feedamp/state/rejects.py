@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.state import outbox
 from feedamp.state.schema import rejected_orders
-from feedamp.state.statements import upsert
+from feedamp.state.statements import is_order, upsert
 from feedamp.tables import RECORDED_AT, REJECTED_ORDERS
 
 INBOX = "inbox"
@@ -73,12 +73,10 @@ def write(connection: Connection, rejected: Rejected, *, now: datetime) -> None:
     if stored is not None:
         rejected, now = _after(stored, rejected, now)
     reasons = msgspec.json.encode(rejected.reasons).decode()
-    upsert(
-        connection,
-        rejected_orders,
-        [{**{n: getattr(rejected, n) for n in rejected.__dataclass_fields__}, "reasons": reasons}],
-    )
-    outbox.put(connection, REJECTED_ORDERS.name, [_row(rejected, reasons)], recorded_at=now)
+    row = {**vars(rejected), "reasons": reasons}
+    upsert(connection, rejected_orders, [row])
+    shown = {name: row[name] for name in REJECTED_ORDERS.names if name != RECORDED_AT}
+    outbox.put(connection, REJECTED_ORDERS.name, [shown], recorded_at=now)
 
 
 def supersede_earlier(
@@ -95,27 +93,19 @@ def supersede_earlier(
     A row that FeedAMP refused is superseded only when its order is delivered corrected, not here. If the refused row is
     merely repeated, the ledger does not change, so the reject must remain as its only record (promise 1).
     """
-    condition = sa.and_(
-        rejected_orders.c.seller_id == seller_id,
-        rejected_orders.c.mp_order_number == mp_order_number,
-        rejected_orders.c.source == source,
-        rejected_orders.c.stage == INBOX,
-        rejected_orders.c.row_number < row_number,
-    )
-    return _supersede(connection, condition, now)
+    condition = is_order(rejected_orders, seller_id, mp_order_number)
+    is_before = rejected_orders.c.row_number < row_number
+    return _supersede(connection, sa.and_(condition, _not_superseded_from(source), is_before), now)
 
 
 def supersede_order(connection: Connection, seller_id: str, mp_order_number: str, *, now: datetime) -> int:
     """Supersedes all rejects of an order that was delivered corrected; returns how many."""
-    condition = sa.and_(
-        rejected_orders.c.seller_id == seller_id, rejected_orders.c.mp_order_number == mp_order_number
-    )
-    return _supersede(connection, condition, now)
+    return _supersede(connection, is_order(rejected_orders, seller_id, mp_order_number), now)
 
 
 def supersede_row(connection: Connection, rejected: Rejected, *, now: datetime) -> int:
     """Supersedes one reject, unless it is superseded already; returns how many."""
-    return _supersede(connection, _is_row(rejected), now)
+    return _supersede(connection, _is_row(rejected.key), now)
 
 
 def read_open(connection: Connection, *, everything: bool = False) -> list[Rejected]:
@@ -139,11 +129,9 @@ def keys(connection: Connection, reject_ids: Collection[str]) -> list[Key]:
 
 def find(connection: Connection, wanted: Iterable[Key]) -> list[Rejected]:
     """The rejects with these keys, open or not."""
-    found: list[Rejected] = []
-    for key in wanted:
-        same = (column == value for column, value in zip(_KEY, key, strict=True))
-        found += _read(connection, sa.select(rejected_orders).where(*same))
-    return found
+    return [
+        found for key in wanted for found in _read(connection, sa.select(rejected_orders).where(_is_row(key)))
+    ]
 
 
 def dismiss(connection: Connection, rejected: Rejected, reason: str, *, now: datetime) -> None:
@@ -153,11 +141,9 @@ def dismiss(connection: Connection, rejected: Rejected, reason: str, *, now: dat
 
 def not_superseded(connection: Connection, source: str) -> list[Rejected]:
     """Rejects of stage `inbox` of one source that are not superseded, also dismissed ones, without their raw row."""
-    columns = [
-        column if column is not rejected_orders.c.raw else sa.literal("").label("raw")
-        for column in rejected_orders.c
-    ]
-    return _read(connection, sa.select(*columns).where(_not_superseded_from(source)))
+    columns = [column for column in rejected_orders.c if column is not rejected_orders.c.raw]
+    query = sa.select(*columns, sa.literal("").label("raw"))
+    return _read(connection, query.where(_not_superseded_from(source)))
 
 
 def of_content(connection: Connection, source: str, row_hash: str) -> Rejected | None:
@@ -191,7 +177,7 @@ def refused_since(connection: Connection, since: datetime) -> Counter[str]:
 
 def is_still_open(connection: Connection, rejected: Rejected) -> bool:
     """Whether the reject of exactly this row is open."""
-    query = sa.select(rejected_orders.c.source).where(_is_row(rejected), is_open())
+    query = sa.select(rejected_orders.c.source).where(_is_row(rejected.key), is_open())
     return connection.execute(query).first() is not None
 
 
@@ -203,12 +189,8 @@ def _supersede(connection: Connection, condition: sa.ColumnElement[bool], now: d
     return len(rows)
 
 
-def _is_row(rejected: Rejected) -> sa.ColumnElement[bool]:
-    return sa.and_(
-        rejected_orders.c.source == rejected.source,
-        rejected_orders.c.row_number == rejected.row_number,
-        rejected_orders.c.row_hash == rejected.row_hash,
-    )
+def _is_row(key: Key) -> sa.ColumnElement[bool]:
+    return sa.and_(*(column == value for column, value in zip(_KEY, key, strict=True)))
 
 
 def _after(stored: Rejected, rejected: Rejected, now: datetime) -> tuple[Rejected, datetime]:
@@ -225,13 +207,5 @@ def _after(stored: Rejected, rejected: Rejected, now: datetime) -> tuple[Rejecte
 
 
 def _read(connection: Connection, query: sa.Select[tuple[object, ...]]) -> list[Rejected]:
-    rows: Sequence[sa.Row[tuple[object, ...]]] = connection.execute(query).all()
-    return [
-        Rejected(**{**row._mapping, "reasons": tuple(msgspec.json.decode(row._mapping["reasons"]))})
-        for row in rows
-    ]
-
-
-def _row(rejected: Rejected, reasons: str) -> dict[str, object]:
-    row = {name: getattr(rejected, name) for name in REJECTED_ORDERS.names if name != RECORDED_AT}
-    return {**row, "reasons": reasons}
+    rows = connection.execute(query).mappings()
+    return [Rejected(**{**row, "reasons": tuple(msgspec.json.decode(row["reasons"]))}) for row in rows]

@@ -236,11 +236,9 @@ def _accounts(resources: Resources) -> str:
     return examine(resources)
 
 
-def _inbox(inbox: str | Storage) -> str:
+def _inbox(store: Storage) -> str:
     from feedamp.rules.failure_summary import counted
-    from feedamp.storage import open_storage
 
-    store = open_storage("inbox_url", inbox) if isinstance(inbox, str) else inbox
     store.check_bucket()
     with store.reached():
         if not store.is_object_store and not store.fs.exists(store.root):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 from typing import Any
 
 from feedamp.resources import Resources
@@ -12,20 +13,8 @@ from feedamp.steps.place_orders.replay import replay
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, opened_resources
 
-FIELDS = (
-    "reject_id",
-    "source",
-    "row_number",
-    "row_hash",
-    "seller_id",
-    "mp_order_number",
-    "stage",
-    "reasons",
-    "rejected_at",
-    "superseded_at",
-    "dismissed_at",
-    "dismiss_reason",
-)
+# Without `raw`, whose content may be personal.
+FIELDS = ("reject_id", *(field.name for field in fields(Rejected) if field.name != "raw"))
 COLUMNS = (
     "reject_id",
     "source",

@@ -10,11 +10,7 @@ from feedamp.errors import UnreadableError
 from feedamp.inbox import BadRow, OrderRow
 from feedamp.models import FINAL_STATES
 from feedamp.resources import Resources
-from feedamp.rules.intake import (
-    Admission,
-    ObservedState,
-    admit,
-)
+from feedamp.rules.intake import Admission, ObservedState, admit
 from feedamp.rules.units import units_shipped
 from feedamp.state import ledger, open_orders, rejects
 

@@ -14,10 +14,7 @@ from feedamp.run import Run, shards
 from feedamp.state import ledger, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.place_orders.seller_batch import SellerBatch
-from feedamp.steps.runner import (
-    StepResult,
-    run_per_seller,
-)
+from feedamp.steps.runner import StepResult, run_per_seller
 
 log = logging.getLogger(__name__)
 

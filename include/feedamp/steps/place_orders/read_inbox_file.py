@@ -94,7 +94,7 @@ class _FilePass:
                     rejects.supersede_row(connection, rejected, now=now)
             inbox_files.take_file(
                 connection,
-                self._file,
+                (self._file.name, self._file.size, self._file.checksum, self._file.stamp),
                 rows_read=self.read,
                 rows_rejected=self.rejected,
                 fault=self.fault,

@@ -14,11 +14,7 @@ from feedamp.resources import Resources
 from feedamp.rules.order import CANCELLED, Phase
 from feedamp.state import ledger, rejects
 from feedamp.state.rejects import Rejected
-from feedamp.steps.place_orders.ingest_row import (
-    evaluate_row,
-    observed_state,
-    write_row,
-)
+from feedamp.steps.place_orders.ingest_row import evaluate_row, observed_state, write_row
 
 ROWS_PER_TRANSACTION = 200
 

@@ -238,26 +238,25 @@ class SellerBatch(SellerJob):
         self._result.add_warning(
             order.seller_id, f"order {number} cannot be read ({where}), so CANCELLED was not sent"
         )
-        with self._resources.state.begin() as connection:
-            current = _still_to_cancel(connection, order)
-            if current is None:
-                return
-            reason = f"CANCELLED was not sent: the order cannot be read ({where}); the next extraction reads it again"
-            held = current.cancellation_held(reason, read_back_at=self._resources.state.now())
-            ledger.save(connection, current, held)
-
-    def _hold_missing(self, order: LedgerOrder, asked_at: datetime) -> None:
-        number = order.mp_order_number
-        self._result.add_warning(
-            order.seller_id, f"FeedAMP does not have order {number}, so CANCELLED was not sent"
+        reason = (
+            f"CANCELLED was not sent: the order cannot be read ({where}); the next extraction reads it again"
         )
         with self._resources.state.begin() as connection:
             current = _still_to_cancel(connection, order)
-            if current is None:
-                return
-            reason = "CANCELLED was not sent: FeedAMP does not have the order"
-            ledger.save(connection, current, current.cancellation_held(reason))
-            ledger.mark_missing(connection, *order.key, asked_at=asked_at)
+            if current is not None:
+                held = current.cancellation_held(reason, read_back_at=self._resources.state.now())
+                ledger.save(connection, current, held)
+
+    def _hold_missing(self, order: LedgerOrder, asked_at: datetime) -> None:
+        self._result.add_warning(
+            order.seller_id, f"FeedAMP does not have order {order.mp_order_number}, so CANCELLED was not sent"
+        )
+        with self._resources.state.begin() as connection:
+            current = _still_to_cancel(connection, order)
+            if current is not None:
+                reason = "CANCELLED was not sent: FeedAMP does not have the order"
+                ledger.save(connection, current, current.cancellation_held(reason))
+                ledger.mark_missing(connection, *order.key, asked_at=asked_at)
 
     def _stop_at_refusal(self, error: RejectedError) -> None:
         """Stops the seller: this refusal concerns the endpoint, the network or the client, and so affects all orders."""

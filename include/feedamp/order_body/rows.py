@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from feedamp.order_body import BodyRules, Reason, check_body, is_storable, storable
+from feedamp.order_body.body_options import BodyRules
+from feedamp.order_body.check import check_body
+from feedamp.order_body.reject_reasons import Reason, is_storable, storable
 
-__all__ = ["BadRow", "OrderRow", "Origin", "Reason", "judge", "reject", "reject_file"]
-
-MAX_KEPT_CHARS = (
-    100_000  # limit of the raw text of a row that holds no order; an order's text is stored whole
-)
+# Limit of the raw text of a row that holds no order; an order's text is stored whole.
+MAX_KEPT_CHARS = 100_000
 
 
 @dataclass(frozen=True)
