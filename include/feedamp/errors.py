@@ -45,10 +45,9 @@ class TransientError(FeedAmpError):
         *,
         retry_after_s: float | None = None,
         status: int | None = None,
-        seller_id: str | None = None,
-        mp_order_number: str | None = None,
+        **context: str | None,
     ) -> None:
-        super().__init__(message, seller_id=seller_id, mp_order_number=mp_order_number)
+        super().__init__(message, **context)
         self.retry_after_s = retry_after_s
         self.status = status
 
@@ -93,15 +92,9 @@ class RejectedError(FeedAmpError):
     """FeedAMP refused the request permanently; `reasons` holds (code, message) pairs as FeedAMP wrote them."""
 
     def __init__(
-        self,
-        message: str,
-        *,
-        status: int,
-        reasons: tuple[tuple[str, str], ...] = (),
-        seller_id: str | None = None,
-        mp_order_number: str | None = None,
+        self, message: str, *, status: int, reasons: tuple[tuple[str, str], ...] = (), **context: str | None
     ) -> None:
-        super().__init__(message, seller_id=seller_id, mp_order_number=mp_order_number)
+        super().__init__(message, **context)
         self.status = status
         self.reasons = reasons
 
@@ -119,15 +112,8 @@ class NotFoundError(RejectedError):
 class UnreadableError(FeedAmpError):
     """An answer does not match the contract; `where` names the field."""
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        where: str | None = None,
-        seller_id: str | None = None,
-        mp_order_number: str | None = None,
-    ) -> None:
-        super().__init__(message, seller_id=seller_id, mp_order_number=mp_order_number)
+    def __init__(self, message: str, *, where: str | None = None, **context: str | None) -> None:
+        super().__init__(message, **context)
         self.where = where
 
 

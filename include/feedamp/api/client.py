@@ -15,17 +15,9 @@ from urllib.parse import quote
 
 from feedamp.api.bad_answers import raise_for_status, without
 from feedamp.api.clock_check import ClockCheck
-from feedamp.api.decoding import (
-    number_of,
-    read_fulfillments,
-    read_order,
-)
+from feedamp.api.decoding import number_of, read_fulfillments, read_order
 from feedamp.api.json_fields import Coercions
-from feedamp.api.pages import (
-    Filters,
-    OrderPage,
-    UnreadableOrder,
-)
+from feedamp.api.pages import Filters, OrderPage, UnreadableOrder
 from feedamp.api.rate_limit import QUICK_RETRIES, RateLimiter, Sleep, quick_pause_s
 from feedamp.api.tokens import Token, Tokens
 from feedamp.api.transport import Answer, Transport
@@ -39,12 +31,7 @@ from feedamp.errors import (
     UnclearError,
     UnreadableError,
 )
-from feedamp.models import (
-    ErrorReport,
-    LineFulfillment,
-    Order,
-    ReadOrder,
-)
+from feedamp.models import ErrorReport, LineFulfillment, Order, ReadOrder
 from feedamp.rules.cancelling import STILL_FRESH_S, is_fresh
 
 Check = Callable[[], None]

@@ -147,16 +147,13 @@ class Clients:
         Raises:
             AuthorizationError: the seller is not registered, or nothing may be sent for this seller now.
         """
-        return await self.client(self._registered(seller_id), via=via)
-
-    def _registered(self, seller_id: str) -> Seller:
         with self._state.read() as connection:
             found = sellers.find(connection, [seller_id])
         if not found:
             raise AuthorizationError("The seller is not registered.", seller_id=seller_id)
         if found[0].blocked_by:
             raise AuthorizationError(f"Nothing can be sent: {found[0].blocked_by}.", seller_id=seller_id)
-        return found[0]
+        return await self.client(found[0], via=via)
 
     async def tokens(self, conn_id: str) -> Tokens:
         """The tokens of one connection."""

@@ -1,14 +1,12 @@
-"""Typed access to fields of FeedAMP's JSON; a value that cannot be converted raises an error that names the field.
-
-`where` is the path of the object that holds the field, such as `order_lines[0].`; it is put before the key.
-"""
+"""Typed access to fields of FeedAMP's JSON; a value that cannot be converted raises an error that names the field."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from feedamp.errors import UnreadableError
@@ -21,121 +19,154 @@ JsonObject = dict[str, Any]
 _DECIMAL_TEXT = re.compile(r"[+-]?\d{1,18}(\.\d{1,9})?")
 
 
-def object_at(value: Any, where: str) -> JsonObject:
-    """The value as an object."""
-    if not isinstance(value, dict):
-        raise UnreadableError("FeedAMP sent something other than an object.", where=where)
-    return value
+class Fields:
+    """The fields of one JSON object. Each method returns None if its field is absent or null.
 
-
-def list_at(fields: JsonObject, key: str, where: str = "") -> list[Any] | None:
-    """A list, or None if the field is absent or null."""
-    value = fields.get(key)
-    if value is not None and not isinstance(value, list):
-        raise UnreadableError("FeedAMP sent something other than a list.", where=where + key)
-    return value
-
-
-def text_at(fields: JsonObject, key: str, where: str = "") -> str | None:
-    """Text, or None if the field is absent or null."""
-    value = fields.get(key)
-    if value is not None and not isinstance(value, str):
-        raise UnreadableError("FeedAMP sent something other than text.", where=where + key)
-    return value
-
-
-def flag_at(fields: JsonObject, key: str) -> bool | None:
-    """True or false, or None if the field is absent or null."""
-    value = fields.get(key)
-    if value is not None and not isinstance(value, bool):
-        raise UnreadableError("FeedAMP sent something other than true or false.", where=key)
-    return value
-
-
-def decimal_at(fields: JsonObject, key: str, where: str, coercions: Coercions) -> Decimal | None:
-    """An exact number; a decimal string is converted and counted."""
-    value = fields.get(key)
-    if value is None:
-        return None
-    if isinstance(value, str) and _DECIMAL_TEXT.fullmatch(value.strip()):
-        coercions["number_as_text"] += 1
-        value = value.strip()
-    elif isinstance(value, bool) or not isinstance(value, (int, Decimal)):
-        raise UnreadableError("FeedAMP sent something other than a number.", where=where + key)
-    try:
-        number = Decimal(value)
-    except InvalidOperation as error:  # pragma: no cover - the pattern above admits only decimals
-        raise UnreadableError("FeedAMP sent something other than a number.", where=where + key) from error
-    if not number.is_finite() or abs(number) >= MAX_MONEY:
-        raise UnreadableError("FeedAMP sent a number that is too large.", where=where + key)
-    return number
-
-
-def money_at(
-    fields: JsonObject, key: str, where: str, coercions: Coercions, extra: JsonObject
-) -> Decimal | None:
-    """An amount with at most the four decimals that the tables hold. A longer one is rounded and counted, and the
-    original value is stored in `extra`.
-
-    An exponent, and zeros beyond the fourth decimal, are dropped.
+    `path` is where the object is, such as `order_lines[0].`; it is empty for an order. `extra` receives what has no
+    field of its own, under `kept_at` and its key. Conversions are counted in `coercions`.
     """
-    number = decimal_at(fields, key, where, coercions)
-    if number is None:
-        return None
-    rounded = fitted(number)
-    if rounded is None:
-        raise UnreadableError("FeedAMP sent a number that is too large.", where=where + key)
-    if rounded != number:
-        coercions["money_beyond_four_decimals"] += 1
-        extra[key] = fields[key]
-    return rounded
+
+    def __init__(
+        self, value: Any, where: str, path: str, kept_at: str, coercions: Coercions, extra: JsonObject
+    ) -> None:
+        if not isinstance(value, dict):
+            raise UnreadableError("FeedAMP sent something other than an object.", where=where)
+        self.values: JsonObject = value
+        self.path = path
+        self.coercions = coercions
+        self.extra = extra
+        self._kept_at = kept_at
+
+    def keep_unknown(self, known: Iterable[str]) -> None:
+        """Stores the fields that are not `known` in `extra`."""
+        for key in self.values.keys() - set(known):
+            self._keep(key)
+
+    def _keep(self, key: str) -> None:
+        self.extra[self._kept_at + key] = self.values[key]
+
+    def _get(self, key: str, kind: type | tuple[type, ...], meant: str) -> Any:
+        value = self.values.get(key)
+        if value is not None and not isinstance(value, kind):
+            raise self._wrong(key, f"something other than {meant}")
+        return value
+
+    def _wrong(self, key: str, what: str) -> UnreadableError:
+        return UnreadableError(f"FeedAMP sent {what}.", where=self.path + key)
+
+    def inner(self, key: str, known: Iterable[str]) -> Fields | None:
+        """An object, whose fields that are not `known` are stored in `extra`."""
+        value = self.values.get(key)
+        return None if value is None else self._at(key, value, known)
+
+    def each(self, key: str, known: Iterable[str], *, apart: bool = False) -> Iterator[Fields]:
+        """The objects of a list, as `inner`; with `apart`, each has an `extra` of its own."""
+        for i, item in enumerate(self.items(key) or ()):
+            yield self._at(f"{key}[{i}]", item, known, apart=apart)
+
+    def _at(self, key: str, value: Any, known: Iterable[str], *, apart: bool = False) -> Fields:
+        where = self.path + key
+        path = f"{where}."
+        found = Fields(value, where, path, "" if apart else path, self.coercions, {} if apart else self.extra)
+        found.keep_unknown(known)
+        return found
+
+    def items(self, key: str) -> list[Any] | None:
+        """A list."""
+        found: list[Any] | None = self._get(key, list, "a list")
+        return found
+
+    def text(self, key: str) -> str | None:
+        """Text."""
+        found: str | None = self._get(key, str, "text")
+        return found
+
+    def identifier(self, key: str, message: str) -> str:
+        """Text that must be there and not be empty; `message` is of the error if it is not."""
+        found = self.text(key)
+        if not found:
+            raise UnreadableError(message, where=self.path + key)
+        return found
+
+    def flag(self, key: str) -> bool | None:
+        """True or false."""
+        found: bool | None = self._get(key, bool, "true or false")
+        return found
+
+    def number(self, key: str) -> Decimal | None:
+        """An exact number; a decimal string is converted and counted."""
+        value = self.values.get(key)
+        if value is None:
+            return None
+        if isinstance(value, str) and _DECIMAL_TEXT.fullmatch(value.strip()):
+            self.coercions["number_as_text"] += 1
+            value = value.strip()
+        elif isinstance(value, bool) or not isinstance(value, (int, Decimal)):
+            raise self._wrong(key, "something other than a number")
+        number = Decimal(value)
+        if not number.is_finite() or abs(number) >= MAX_MONEY:
+            raise self._wrong(key, "a number that is too large")
+        return number
+
+    def money(self, key: str) -> Decimal | None:
+        """An amount with at most the four decimals that the tables hold. A longer one is rounded and counted, and the
+        original value is stored in `extra`.
+
+        An exponent, and zeros beyond the fourth decimal, are dropped.
+        """
+        number = self.number(key)
+        if number is None:
+            return None
+        rounded = fitted(number)
+        if rounded is None:
+            raise self._wrong(key, "a number that is too large")
+        if rounded != number:
+            self.coercions["money_beyond_four_decimals"] += 1
+            self._keep(key)
+        return rounded
+
+    def whole(self, key: str) -> int | None:
+        """A whole number within 32 bits."""
+        number = self.number(key)
+        if number is not None and not _is_whole(number):
+            raise self._wrong(key, "something other than a whole number")
+        return None if number is None else int(number)
+
+    def units(self, key: str) -> int | None:
+        """Units of a shipment or cancellation. A fraction is the seller's error (`bad_quantity`): None, and stored in `extra`."""
+        number = self.number(key)
+        if number is not None and not _is_whole(number):
+            self._keep(key)
+            return None
+        return None if number is None else int(number)
+
+    def moment(self, key: str) -> datetime | None:
+        """A time in UTC; a time without zone is read as UTC and counted."""
+        text = self.text(key)
+        if not text:
+            return None
+        try:
+            moment = datetime.fromisoformat(text)
+            if moment.tzinfo is None:
+                self.coercions["time_without_zone"] += 1
+                return moment.replace(tzinfo=UTC)
+            return moment.astimezone(UTC)  # overflows at both ends of the calendar
+        except (ValueError, OverflowError) as error:
+            raise self._wrong(key, "something other than a date-time") from error
+
+    def day(self, key: str) -> date | None:
+        """A date; a date-time is cut to its date and counted."""
+        text = self.text(key)
+        if not text:
+            return None
+        try:
+            if len(text) > 10:
+                self.coercions["date_as_date_time"] += 1
+                return datetime.fromisoformat(text).date()
+            return date.fromisoformat(text)
+        except ValueError as error:
+            raise self._wrong(key, "something other than a date") from error
 
 
-def whole_at(fields: JsonObject, key: str, where: str, coercions: Coercions) -> int | None:
-    """A whole number within 32 bits."""
-    number = decimal_at(fields, key, where, coercions)
-    if number is None:
-        return None
-    if number != int(number) or abs(number) > 2**31 - 1:
-        raise UnreadableError("FeedAMP sent something other than a whole number.", where=where + key)
-    return int(number)
-
-
-def units_at(fields: JsonObject, key: str, where: str, coercions: Coercions, extra: JsonObject) -> int | None:
-    """Units of a shipment or cancellation. A fraction is the seller's error (`bad_quantity`): None, and stored in `extra`."""
-    number = decimal_at(fields, key, where, coercions)
-    if number is None:
-        return None
-    if number != int(number) or abs(number) > 2**31 - 1:
-        extra[where + key] = fields[key]
-        return None
-    return int(number)
-
-
-def moment_at(fields: JsonObject, key: str, coercions: Coercions) -> datetime | None:
-    """A time in UTC; a time without zone is read as UTC and counted."""
-    text = text_at(fields, key)
-    if not text:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-        if moment.tzinfo is None:
-            coercions["time_without_zone"] += 1
-            return moment.replace(tzinfo=UTC)
-        return moment.astimezone(UTC)  # overflows at both ends of the calendar
-    except (ValueError, OverflowError) as error:
-        raise UnreadableError("FeedAMP sent something other than a date-time.", where=key) from error
-
-
-def day_at(fields: JsonObject, key: str, where: str, coercions: Coercions) -> date | None:
-    """A date; a date-time is cut to its date and counted."""
-    text = text_at(fields, key, where)
-    if not text:
-        return None
-    try:
-        if len(text) > 10:
-            coercions["date_as_date_time"] += 1
-            return datetime.fromisoformat(text).date()
-        return date.fromisoformat(text)
-    except ValueError as error:
-        raise UnreadableError("FeedAMP sent something other than a date.", where=where + key) from error
+def _is_whole(number: Decimal) -> bool:
+    return number == int(number) and abs(number) <= 2**31 - 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import quote
@@ -31,6 +31,18 @@ class ReadOrders:
     unread: list[UnreadableOrder] = field(default_factory=list)
     failed: list[TransientError] = field(default_factory=list)
 
+    async def add(self, reading: Awaitable[ReadOrder | UnreadableOrder]) -> None:
+        """Adds an order, or why it cannot be read."""
+        try:
+            read = await reading
+        except UnclearError as error:
+            self.failed.append(error)  # only this order fails
+            return
+        if isinstance(read, UnreadableOrder):
+            self.unread.append(read)
+        else:
+            self.orders.append(read)
+
 
 async def with_fulfillments(client: FeedAmpClient, order: Order) -> Order:
     """The order with fulfillments that can be trusted.
@@ -39,12 +51,15 @@ async def with_fulfillments(client: FeedAmpClient, order: Order) -> Order:
     although the status says that every unit is accounted for, or does not say who ships the order.
 
     Raises:
-        UnreadableError, NotFoundError: the fulfillments cannot be read.
+        UnreadableError: the fulfillments cannot be read.
     """
     says_who_ships = order.is_marketplace_fulfilled is not None
     if order.fulfillments is not None and says_who_ships and not _contradicts_itself(order):
         return order
-    fulfillments, is_marketplace_fulfilled, extra = await client.get_fulfillments(order.mp_order_number)
+    try:
+        fulfillments, is_marketplace_fulfilled, extra = await client.get_fulfillments(order.mp_order_number)
+    except NotFoundError as error:
+        raise UnreadableError("FeedAMP does not find the order's fulfillments.", where=NOT_FOUND) from error
     listed = order.is_marketplace_fulfilled
     return msgspec.structs.replace(
         order,
@@ -74,8 +89,6 @@ async def fetch_complete(
         return ReadOrder(await with_fulfillments(client, item), listed_at)
     except UnreadableError as error:
         return await fetch_again(client, UnreadableOrder(item.mp_order_number, error.where))
-    except NotFoundError:
-        return UnreadableOrder(item.mp_order_number, NOT_FOUND)
 
 
 async def fetch_again(client: FeedAmpClient, item: UnreadableOrder) -> ReadOrder | UnreadableOrder:
@@ -83,10 +96,7 @@ async def fetch_again(client: FeedAmpClient, item: UnreadableOrder) -> ReadOrder
     if item.mp_order_number is None:
         return item
     try:
-        order, read_at = await client.get_order(item.mp_order_number)
-        return ReadOrder(await with_fulfillments(client, order), read_at)
-    except UnreadableError as error:
-        return UnreadableOrder(item.mp_order_number, error.where)
+        return await read_alone(client, item.mp_order_number)
     except NotFoundError:
         return UnreadableOrder(item.mp_order_number, NOT_FOUND)
 
@@ -99,9 +109,9 @@ async def read_alone(client: FeedAmpClient, number: str) -> ReadOrder | Unreadab
     """
     try:
         order, read_at = await client.get_order(number)
+        return ReadOrder(await with_fulfillments(client, order), read_at)
     except UnreadableError as error:
         return UnreadableOrder(number, error.where)
-    return await fetch_complete(client, order, read_at)
 
 
 async def read_by_number(client: FeedAmpClient, numbers: Sequence[str]) -> ReadOrders:
@@ -119,33 +129,10 @@ async def read_by_number(client: FeedAmpClient, numbers: Sequence[str]) -> ReadO
         if number in found:
             continue
         try:
-            order, read_at = await client.get_order(number)
+            await result.add(read_alone(client, number))
         except NotFoundError:
             result.missing.append(number)
-            continue
-        except UnclearError as error:
-            result.failed.append(error)  # only this order fails
-            continue
-        except UnreadableError as error:
-            result.unread.append(UnreadableOrder(number, error.where))
-            continue
-        await _add_complete(client, order, read_at, result)
     return result
-
-
-async def _add_complete(
-    client: FeedAmpClient, item: Order | UnreadableOrder, read_at: datetime, result: ReadOrders
-) -> None:
-    """Adds the complete order, read with the item at `read_at` unless it had to be requested again; or why it cannot be."""
-    try:
-        read = await fetch_complete(client, item, read_at)
-    except UnclearError as error:
-        result.failed.append(error)  # only this order fails
-        return
-    if isinstance(read, UnreadableOrder):
-        result.unread.append(read)
-    else:
-        result.orders.append(read)
 
 
 async def _read_chunk(client: FeedAmpClient, chunk: list[str], result: ReadOrders, found: set[str]) -> None:
@@ -158,7 +145,7 @@ async def _read_chunk(client: FeedAmpClient, chunk: list[str], result: ReadOrder
                 if number not in wanted or number in found:
                     continue  # FeedAMP ignored the filter, or the order is on two pages
                 found.add(number)
-                await _add_complete(client, item, page.read_at, result)
+                await result.add(fetch_complete(client, item, page.read_at))
     except RejectedError as error:
         if error.status not in (400, 414) or len(chunk) == 1:
             if error.status in (400, 414):

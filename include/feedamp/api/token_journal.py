@@ -152,7 +152,9 @@ class TokenJournal:
         except FileNotFoundError:
             return None
         if not content:
-            self._remove_if_abandoned(name)
+            owner = name.rpartition(".")[0].partition(".")[2]
+            if is_dead(owner) or self._age_s(name) > ABANDONED_AFTER_S:
+                self.remove(name)
             return None
         try:
             return msgspec.json.decode(self._cipher.decrypt(content.decode()), type=JournaledPair)
@@ -160,11 +162,6 @@ class TokenJournal:
             raise ConfigurationError(
                 f"[feedamp] journal_url: {self._storage.url}/{name} is damaged; move it away to go on."
             ) from error
-
-    def _remove_if_abandoned(self, name: str) -> None:
-        owner = name.rpartition(".")[0].partition(".")[2]
-        if is_dead(owner) or self._age_s(name) > ABANDONED_AFTER_S:
-            self.remove(name)
 
     def _age_s(self, name: str) -> float:
         try:

@@ -354,27 +354,19 @@ def _ssl(endpoint: Endpoint) -> ssl.SSLContext | bool:
     Raises:
         ConfigurationError: the CA bundle or the certificate cannot be read.
     """
+    if endpoint.verify is True and endpoint.cert is None:
+        return True
     try:
-        return _context(endpoint)
+        context = ssl.create_default_context(
+            cafile=endpoint.verify if isinstance(endpoint.verify, str) else None
+        )
+        if endpoint.cert is not None:
+            context.load_cert_chain(*([endpoint.cert] if isinstance(endpoint.cert, str) else endpoint.cert))
     except OSError as error:  # ssl.SSLError is one
         raise ConfigurationError(
             f"Extra verify or cert does not name a usable file ({error.strerror or type(error).__name__})."
         ) from error
-
-
-def _context(endpoint: Endpoint) -> ssl.SSLContext | bool:
     if endpoint.verify is False:
-        context = ssl.create_default_context()
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    elif isinstance(endpoint.verify, str):
-        context = ssl.create_default_context(cafile=endpoint.verify)
-    elif endpoint.cert is None:
-        return True
-    else:
-        context = ssl.create_default_context()
-    if isinstance(endpoint.cert, str):
-        context.load_cert_chain(endpoint.cert)
-    elif endpoint.cert is not None:
-        context.load_cert_chain(*endpoint.cert)
     return context

@@ -10,12 +10,17 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+import msgspec
+
 from feedamp import carriers
 from feedamp.codec import content_hash, encode
 from feedamp.models import Order, OrderLine
 from feedamp.money import fitted
 from feedamp.rules.units import LineUnits, count_units
-from feedamp.tables import RECORDED_AT, SNAPSHOT_HASH, Row, Rows
+from feedamp.tables import ORDERS, RECORDED_AT, SNAPSHOT_HASH, Row, Rows
+
+# Fields of an order that are columns of the same name.
+_ORDER_COLUMNS = tuple(name for name in Order.__struct_fields__ if name in ORDERS.names and name != "extra")
 
 
 def order_rows(seller_id: str, order: Order, *, read_at: datetime) -> Rows:
@@ -41,25 +46,16 @@ def order_rows(seller_id: str, order: Order, *, read_at: datetime) -> Rows:
             shipments.append(
                 {
                     **line,
+                    **msgspec.structs.asdict(shipment),
                     "shipment_index": index,
-                    "quantity": shipment.quantity,
-                    "carrier": shipment.carrier,
                     "carrier_id": verdict.carrier_id,
-                    "tracking_number": shipment.tracking_number,
                     "tracking_check": str(verdict.status),
-                    "shipped_date": shipment.shipped_date,
-                    "tracking_url": shipment.tracking_url,
                 }
             )
         first = sum(1 for row in cancellations if row["mp_line_number"] == entry.mp_line_number)
         for index, cancellation in enumerate(entry.cancellations, start=first):
             cancellations.append(
-                {
-                    **line,
-                    "cancellation_index": index,
-                    "quantity": cancellation.quantity,
-                    "reason": cancellation.reason,
-                }
+                {**line, **msgspec.structs.asdict(cancellation), "cancellation_index": index}
             )
     rows["shipments"] = shipments
     rows["cancellations"] = cancellations
@@ -79,32 +75,16 @@ def _order_and_lines(seller_id: str, order: Order, recorded_at: datetime, snapsh
     lines = {line.mp_line_number: line for line in order.order_lines}
     row: Row = {
         **key,
-        "sales_channel": order.sales_channel,
-        "purchase_date": order.purchase_date,
-        "currency": order.currency,
-        "status": order.status,
-        "marketplace_state": order.marketplace_state,
-        "acknowledged": order.acknowledged,
-        "is_marketplace_fulfilled": order.is_marketplace_fulfilled,
+        **{name: getattr(order, name) for name in _ORDER_COLUMNS},
         "units_ordered": sum(u.ordered for u in units.values()),
         "units_shipped": sum(u.shipped for u in units.values()),
         "units_cancelled": sum(u.cancelled for u in units.values()),
         "units_pending": sum(u.pending for u in units.values()),
         "units_over": sum(u.over for u in units.values()),
-        "delivery_notes": order.delivery_notes,
-        "earliest_ship_date": order.earliest_ship_date,
-        "latest_ship_date": order.latest_ship_date,
-        "earliest_delivery_date": order.earliest_delivery_date,
-        "latest_delivery_date": order.latest_delivery_date,
         "extra": _json(order.extra),
     }
-    row.update({f"customer_{f}": getattr(order.customer, f) for f in order.customer.__struct_fields__})
-    row.update(
-        {
-            f"shipping_address_{f}": getattr(order.shipping_address, f)
-            for f in order.shipping_address.__struct_fields__
-        }
-    )
+    for prefix, part in (("customer", order.customer), ("shipping_address", order.shipping_address)):
+        row.update({f"{prefix}_{name}": value for name, value in msgspec.structs.asdict(part).items()})
     key[SNAPSHOT_HASH] = snapshot_hash
     return {
         "orders": [row],

@@ -12,11 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feedamp.errors import FeedAmpError, IncompleteError
-from feedamp.lake.manifest import (
-    LakeFile,
-    Manifest,
-    SellerProgress,
-)
+from feedamp.lake.manifest import LakeFile, Manifest, SellerProgress
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake, file_path, manifest_path
 from feedamp.tables import LAKE_TABLES, Row, refuse_misfit

@@ -19,11 +19,7 @@ from sqlalchemy.engine import Connection
 from feedamp.api.client import FeedAmpClient
 from feedamp.api.clients import Clients
 from feedamp.api.orders_by_number import fetch_complete
-from feedamp.api.pages import (
-    Filters,
-    OrderPage,
-    UnreadableOrder,
-)
+from feedamp.api.pages import Filters, OrderPage, UnreadableOrder
 from feedamp.api.pagination import OrderPages
 from feedamp.errors import IncompleteError, TransientError, UnclearError
 from feedamp.lake.flatten import order_rows
@@ -35,12 +31,7 @@ from feedamp.run import Run
 from feedamp.state import ledger, manifests, open_orders, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.refused_grants import decide_refusals
-from feedamp.steps.runner import (
-    FAILURES_THAT_END_A_SELLER,
-    SellerJob,
-    StepResult,
-    run_per_seller,
-)
+from feedamp.steps.runner import FAILURES_THAT_END_A_SELLER, SellerJob, StepResult, run_per_seller
 
 FIRST_NAMED = 5
 ORDERS_PER_BATCH = 200  # in memory for each seller that is read at the same time

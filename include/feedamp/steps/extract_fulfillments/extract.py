@@ -14,9 +14,8 @@ from feedamp.api.client import FeedAmpClient
 from feedamp.api.clients import Clients
 from feedamp.api.clock_check import ClockCheck
 from feedamp.api.orders_by_number import chunks_of_numbers, fetch_again, fetch_complete, read_by_number
-from feedamp.api.page_drift import READS_AGAIN, PageDrift
 from feedamp.api.pages import Filters, UnreadableOrder
-from feedamp.api.pagination import OrderPages
+from feedamp.api.pagination import READS_AGAIN, OrderPages, PageDrift
 from feedamp.errors import IncompleteError, MisfitError, TransientError, UnclearError
 from feedamp.lake.flatten import order_rows
 from feedamp.lake.manifest import SellerProgress
@@ -30,12 +29,7 @@ from feedamp.state import consents, ledger, open_orders, sellers, watermarks
 from feedamp.state.sellers import Seller
 from feedamp.steps.extract_fulfillments.account_watch import AccountWatch
 from feedamp.steps.extract_fulfillments.publisher import ManifestPublisher
-from feedamp.steps.runner import (
-    FAILURES_THAT_END_A_SELLER,
-    SellerJob,
-    StepResult,
-    run_per_seller,
-)
+from feedamp.steps.runner import FAILURES_THAT_END_A_SELLER, SellerJob, StepResult, run_per_seller
 
 log = logging.getLogger(__name__)
 OPEN_STATES = (PENDING, AWAITING_SHIPMENT)
