@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"
 from cryptography.fernet import Fernet
 from probe import example_order
 
-from crashes.clock import SharedClock
+from crashes.clock import Clock
 from crashes.fixtures import Fixtures
 from crashes.forking import CONTEXT
 from feedamp.run import Run
@@ -53,7 +53,7 @@ def press(
     folder: Path, *, url: str, processes: int, expiries: int, sellers: int, real: bool = False
 ) -> Outcome:
     """Lets so many processes read an order of every seller in every round; after each round all tokens have ended."""
-    clock = SharedClock(folder / "clock", keeps_still=True)
+    clock = Clock(folder / "clock", keeps_still=True)
     options = SandboxOptions(
         sellers=sellers,
         token_lifetime_s=LIFE_S,
@@ -86,7 +86,7 @@ def press(
         return Outcome(seconds, reads, counts, refused, min(gaps, default=0.0), sandbox.broken_rules)
 
 
-def _read_together(fixtures: Fixtures, processes: int, rounds: int, clock: SharedClock, *, real: bool) -> int:
+def _read_together(fixtures: Fixtures, processes: int, rounds: int, clock: Clock, *, real: bool) -> int:
     barrier, counted = CONTEXT.Barrier(processes + 1), CONTEXT.Queue()
     work = [
         CONTEXT.Process(target=_read, args=(fixtures, rounds, real, barrier, counted), daemon=True)

@@ -22,6 +22,7 @@ from sqlalchemy import delete
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 
+from crashes.clock import Clock
 from feedamp.errors import ConfigurationError, TransientError
 from feedamp_airflow import wiring
 from feedamp_airflow.config import read_options
@@ -163,30 +164,30 @@ def test_tls_options_of_the_state_connection_reach_the_driver(airflow_env):
 
 
 def test_a_task_repeats_the_look_up_while_the_api_server_restarts(monkeypatch):
-    clock, tries = Clock(), []
+    clock, tries = Clock(keeps_still=True), []
 
     def get(conn_id):
         tries.append(conn_id)
-        if clock.seconds < 50:
+        if clock.elapsed_s() < 50:
             raise AirflowNotFoundException
         return Postgres()
 
     monkeypatch.setattr("airflow.sdk.Connection.get", get)
-    found = _connection_of_task("pg", sleep=clock.sleep, monotonic=clock.monotonic)
+    found = _connection_of_task("pg", sleep=clock.pause, monotonic=clock.elapsed_s)
     assert found.host == "db.example"
     assert len(tries) > 10
 
 
 def test_a_look_up_that_fails_for_a_minute_is_left_to_the_retry_policy(monkeypatch):
-    clock = Clock()
+    clock = Clock(keeps_still=True)
 
     def get(_conn_id):
         raise AirflowNotFoundException
 
     monkeypatch.setattr("airflow.sdk.Connection.get", get)
     with pytest.raises(TransientError, match="Connection pg could not be read"):
-        _connection_of_task("pg", sleep=clock.sleep, monotonic=clock.monotonic)
-    assert 50 <= clock.seconds <= 60
+        _connection_of_task("pg", sleep=clock.pause, monotonic=clock.elapsed_s)
+    assert 50 <= clock.elapsed_s() <= 60
 
 
 def test_another_error_of_the_look_up_is_raised_as_it_is(monkeypatch):
@@ -234,16 +235,3 @@ def test_an_inbox_query_whose_connection_cannot_be_read_is_tried_again():
 
     with pytest.raises(TransientError, match="could not be read"):
         list(SqlInbox("pg", "SELECT 1", find).rows())
-
-
-class Clock:
-    """Moves where code sleeps."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    def sleep(self, seconds: float) -> None:
-        self.seconds += seconds

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from probe import Probe
 
+from crashes.clock import Clock
 from feedamp_sandbox import (
     SandboxOptions,
     Seller,
@@ -18,20 +18,9 @@ from feedamp_sandbox import (
 SELLER = "seller-001"
 
 
-class MovableClock:
-    def __init__(self):
-        self.now = datetime(2026, 7, 1, tzinfo=UTC)
-
-    def __call__(self):
-        return self.now
-
-    def wait(self, seconds):
-        self.now += timedelta(seconds=seconds)
-
-
 @pytest.fixture
 def clock():
-    return MovableClock()
+    return Clock(keeps_still=True)
 
 
 @pytest.fixture
@@ -40,7 +29,7 @@ def start(clock):
     opened = []
 
     def started(**options):
-        context = running(SandboxOptions(requests_per_second=1000, burst=1000, **options), clock=clock)
+        context = running(SandboxOptions(requests_per_second=1000, burst=1000, **options), clock=clock.now)
         sandbox = context.__enter__()
         probe = Probe(sandbox)
         opened.append((context, probe))
@@ -155,7 +144,7 @@ def test_the_token_before_the_newest_is_answered_with_the_newest(start, clock, w
     sandbox, probe = start(refresh_grace_s=30)
     old = sandbox.refresh_token(SELLER)
     newest = probe.token().json["refresh_token"]
-    clock.wait(waited_s)
+    clock.skip(seconds=waited_s)
     answer = probe.token(refresh_token=old)
     assert answer.status == status
     if status == 200:
@@ -233,7 +222,7 @@ def test_json_is_no_form(start):
 def test_an_access_token_lives_as_long_as_it_says(start, clock, waited_s, status):
     _, probe = start(token_lifetime_s=60)
     probe.call("GET", "/orders")
-    clock.wait(waited_s)
+    clock.skip(seconds=waited_s)
     answer = probe.call("GET", "/orders")
     assert answer.status == status
 

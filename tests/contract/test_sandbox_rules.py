@@ -7,6 +7,7 @@ from contextlib import closing
 import pytest
 from probe import Probe, example_order
 
+from crashes.clock import Clock
 from feedamp_sandbox import (
     RULES,
     SandboxOptions,
@@ -14,24 +15,16 @@ from feedamp_sandbox import (
 )
 
 
-class StoppedClock:
-    """Seconds that pass only when told to."""
-
-    def __init__(self):
-        self.seconds = 1000.0
-
-    def __call__(self):
-        return self.seconds
+@pytest.fixture
+def clock():
+    return Clock(keeps_still=True)
 
 
 @pytest.fixture
-def monotonic():
-    return StoppedClock()
-
-
-@pytest.fixture
-def sandbox(monotonic):
-    with running(SandboxOptions(sellers=2, requests_per_second=2, burst=2), monotonic=monotonic) as started:
+def sandbox(clock):
+    with running(
+        SandboxOptions(sellers=2, requests_per_second=2, burst=2), monotonic=clock.elapsed_s
+    ) as started:
         yield started
 
 
@@ -125,19 +118,19 @@ def test_an_example_holds_no_customer_field(sandbox, probe):
     ]
 
 
-def test_two_requests_at_once_and_two_a_second_are_allowed(sandbox, probe, monotonic):
+def test_two_requests_at_once_and_two_a_second_are_allowed(sandbox, probe, clock):
     statuses = [probe.call("GET", "/orders").status for _ in range(2)]
     for _ in range(6):
-        monotonic.seconds += 0.5
+        clock.skip(seconds=0.5)
         statuses.append(probe.call("GET", "/orders").status)
     assert (statuses, sandbox.broken_rules) == ([200] * 8, [])
 
 
-def test_one_request_more_is_told_to_wait(sandbox, probe, monotonic):
+def test_one_request_more_is_told_to_wait(sandbox, probe, clock):
     answers = [probe.call("GET", "/orders") for _ in range(3)]
     assert [answer.status for answer in answers] == [200, 200, 429]
     assert (answers[2].headers["retry-after"], rules(sandbox)) == ("1", {"rate_exceeded": 1})
-    monotonic.seconds += 1
+    clock.skip(seconds=1)
     assert probe.call("GET", "/orders").status == 200
     assert rules(sandbox) == {"rate_exceeded": 1}
 
@@ -158,18 +151,18 @@ def test_one_seller_does_not_use_up_the_rate_of_another(sandbox, probe):
         pytest.param(5.0, {}, id="in time"),
     ],
 )
-def test_retry_after_is_to_be_waited_for(sandbox, probe, monotonic, waited_s, counted):
+def test_retry_after_is_to_be_waited_for(sandbox, probe, clock, waited_s, counted):
     sandbox.fault("throttle", seconds=5)
     assert probe.call("GET", "/orders").headers["retry-after"] == "5"
-    monotonic.seconds += waited_s
+    clock.skip(seconds=waited_s)
     probe.call("GET", "/orders")
     assert rules(sandbox) == counted
 
 
-def test_a_wait_on_the_token_call_does_not_bind_who_holds_a_token(sandbox, probe, monotonic):
+def test_a_wait_on_the_token_call_does_not_bind_who_holds_a_token(sandbox, probe, clock):
     sandbox.fault("throttle", path="access_token", seconds=5)
     assert probe.token().status == 429
-    monotonic.seconds += 2
+    clock.skip(seconds=2)
     assert (probe.call("GET", "/orders").status, sandbox.broken_rules) == (200, [])
 
 
@@ -204,10 +197,10 @@ def test_a_refused_token_from_several_processes(sandbox, probe, processes, count
         pytest.param(1.5, {"dead_access_token_reused": 1}, id="long after the 401"),
     ],
 )
-def test_another_request_with_a_refused_token(sandbox, probe, monotonic, waited_s, counted):
+def test_another_request_with_a_refused_token(sandbox, probe, clock, waited_s, counted):
     sandbox.expire_access_tokens()
     probe.call("GET", "/orders/M-1")
-    monotonic.seconds += waited_s
+    clock.skip(seconds=waited_s)
     probe.call("GET", "/orders/M-2")
     assert rules(sandbox) == counted
 

@@ -8,8 +8,9 @@ from decimal import Decimal
 import pytest
 from probe import example_order
 from scripted import answer
-from wire import NOON, S1, S2, speaking, wired
+from wire import S1, S2, speaking, wired
 
+from crashes.clock import NOON
 from feedamp.api.bad_answers import refusal_reasons, without
 from feedamp.api.pages import Filters
 from feedamp.errors import NotFoundError, RejectedError, UnclearError, UnreadableError
@@ -24,7 +25,7 @@ async def wire():
 
 
 async def test_put_order_places_it_and_says_when_it_was_sent(wire):
-    wire.clock.forward(60)
+    wire.clock.skip(seconds=60)
     assert await wire.client().put_order("M-1", example_order("M-1")) == NOON + timedelta(seconds=60)
     assert wire.sandbox.orders(S1)["M-1"]["order_lines"][0]["quantity"] == 2
 
@@ -45,7 +46,7 @@ async def test_any_2xx_accepts_a_put_whatever_its_body(status):
 async def test_get_order_reads_it_and_says_when_it_was_asked_for(wire):
     wire.place("M-1")
     wire.ship("M-1")
-    wire.clock.forward(60)
+    wire.clock.skip(seconds=60)
     order, read_at = await wire.client().get_order("M-1")
     assert (order.mp_order_number, order.status, read_at) == (
         "M-1",
@@ -59,17 +60,17 @@ async def test_get_order_reads_it_and_says_when_it_was_asked_for(wire):
 async def test_a_slow_answer_is_dated_by_its_request():
     """What changed at FeedAMP while an answer was on its way must count as newer (promise 4)."""
     clocks = []
-    async with wired(lambda *_: [clock.forward(30) for clock in clocks]) as wire:
+    async with wired(lambda *_: [clock.skip(seconds=30) for clock in clocks]) as wire:
         wire.place("M-1")
         await wire.client().get_order("M-1")  # with the token's request out of the way
         clocks.append(wire.clock)
-        asked_at = wire.clock()
+        asked_at = wire.clock.now()
         page = await wire.client().list_orders(Filters())
         assert page.read_at - asked_at < timedelta(seconds=1)
-        asked_at = wire.clock()
+        asked_at = wire.clock.now()
         _, read_at = await wire.client().get_order("M-1")
         assert read_at - asked_at < timedelta(seconds=1)
-        assert wire.clock() - asked_at >= timedelta(seconds=30)
+        assert wire.clock.now() - asked_at >= timedelta(seconds=30)
 
 
 async def test_get_fulfillments_reads_what_the_seller_did(wire):
@@ -124,7 +125,7 @@ async def test_the_last_page_has_no_cursor_however_it_says_so(last_cursor):
 
 
 async def test_a_page_knows_when_it_was_asked_for_and_the_servers_time(wire):
-    wire.clock.forward(60)
+    wire.clock.skip(seconds=60)
     page = await wire.client().list_orders(Filters())
     assert page.read_at == page.server_time == NOON + timedelta(seconds=60)
 

@@ -10,8 +10,9 @@ from datetime import timedelta
 import pytest
 from probe import example_order
 from scripted import answer
-from wire import NOON, S1, S2, Wire, speaking, take_slot, wired
+from wire import S1, S2, Wire, speaking, take_slot, wired
 
+from crashes.clock import NOON
 from feedamp.api.client import FeedAmpClient
 from feedamp.api.pages import Filters
 from feedamp.api.rate_limit import QUICK_RETRIES, RateLimiter
@@ -69,13 +70,15 @@ def broken(wire: Wire) -> list[str]:
 async def test_what_is_sent_right_after_a_read_is_sent_at_once_or_not_at_all(wire):
     client = wire.client()
     with pytest.raises(StaleReadError, match="read more than 10 s before"):
-        await client.put_order("M-1", example_order("M-1"), right_after=wire.clock() - timedelta(seconds=11))
+        await client.put_order(
+            "M-1", example_order("M-1"), right_after=wire.clock.now() - timedelta(seconds=11)
+        )
     assert wire.asked() == []
     wire.sandbox.fault("error_503", path="/orders", times=1)
     with pytest.raises(TransientError, match="503"):
-        await client.put_order("M-1", example_order("M-1"), right_after=wire.clock())
+        await client.put_order("M-1", example_order("M-1"), right_after=wire.clock.now())
     assert len(wire.asked()) == 1
-    await client.put_order("M-1", example_order("M-1"), right_after=wire.clock())
+    await client.put_order("M-1", example_order("M-1"), right_after=wire.clock.now())
     assert len(wire.asked()) == 2
 
 
@@ -193,7 +196,7 @@ async def test_requests_that_waited_while_a_token_died_leave_with_the_new_one(wi
     """With a second between two slots, the last requests leave long after the first has learned that the token is dead."""
 
     async def sleep(seconds):
-        wire.clock.forward(seconds)
+        wire.clock.skip(seconds=seconds)
         await asyncio.sleep(0.05)  # answers come meanwhile
 
     client = wire.client()
@@ -228,8 +231,8 @@ async def test_one_sellers_401_leaves_another_alone(wire):
 async def test_retry_after_is_obeyed_to_the_letter(wire, kind):
     wire.sandbox.fault(kind, path="/orders", seconds=7)
     await get_one(wire.client())
-    assert wire.clock() == wire.sandbox.requests[-1].at
-    assert (wire.clock() - NOON).total_seconds() == pytest.approx(7, abs=0.1)
+    assert wire.clock.now() == wire.sandbox.requests[-1].at
+    assert (wire.clock.now() - NOON).total_seconds() == pytest.approx(7, abs=0.1)
     assert broken(wire) == []
 
 

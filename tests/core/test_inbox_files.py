@@ -11,6 +11,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from crashes.clock import Clock
 from feedamp.errors import ConfigurationError
 from feedamp.inbox.files import Discovery, InboxFile, Taken, discover
 from feedamp.storage import Storage, open_storage
@@ -31,20 +32,8 @@ def drop(inbox: Path, name: str, content: bytes = b"{}\n", age_s: float = 3600) 
     return path
 
 
-class Clock:
-    """A sleep that takes no time; `while_asleep` is called in its place."""
-
-    def __init__(self, while_asleep: Callable[[], object] = lambda: None) -> None:
-        self.slept: list[float] = []
-        self.while_asleep = while_asleep
-
-    def __call__(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.while_asleep()
-
-
-def look(inbox: Path, clock: Clock | None = None, **options) -> Discovery:
-    return discover(store(inbox), now=NOW, settle_s=SETTLE_S, sleep=clock or Clock(), **options)
+def look(inbox: Path, sleep: Callable[[float], object] | None = None, **options) -> Discovery:
+    return discover(store(inbox), now=NOW, settle_s=SETTLE_S, sleep=sleep or Clock().pause, **options)
 
 
 def names(found: Discovery) -> list[str]:
@@ -125,7 +114,7 @@ def test_the_same_content_under_another_name_is_another_file(tmp_path):
 def test_a_settled_file_is_taken_without_waiting(tmp_path):
     drop(tmp_path, "a.jsonl", age_s=SETTLE_S)
     clock = Clock()
-    assert names(look(tmp_path, clock)) == ["a.jsonl"]
+    assert names(look(tmp_path, clock.pause)) == ["a.jsonl"]
     assert clock.slept == []
 
 
@@ -133,21 +122,21 @@ def test_a_file_just_dropped_is_taken_after_one_short_wait(tmp_path):
     drop(tmp_path, "a.jsonl", age_s=4)
     drop(tmp_path, "b.jsonl", age_s=7)
     clock = Clock()
-    assert names(look(tmp_path, clock)) == ["a.jsonl", "b.jsonl"]
+    assert names(look(tmp_path, clock.pause)) == ["a.jsonl", "b.jsonl"]
     assert clock.slept == [6]
 
 
 def test_a_file_from_the_future_waits_no_longer_than_any_other(tmp_path):
     drop(tmp_path, "a.jsonl", age_s=-3600)
     clock = Clock()
-    assert names(look(tmp_path, clock)) == ["a.jsonl"]
+    assert names(look(tmp_path, clock.pause)) == ["a.jsonl"]
     assert clock.slept == [SETTLE_S]
 
 
 def test_a_growing_file_waits_and_delays_no_other(tmp_path):
     path = drop(tmp_path, "a.jsonl", b"12", age_s=1)
     drop(tmp_path, "b.jsonl")
-    found = look(tmp_path, Clock(lambda: path.write_bytes(b"1234")))
+    found = look(tmp_path, lambda _: path.write_bytes(b"1234"))
     assert names(found) == ["b.jsonl"]
     assert found.waiting == {"a.jsonl": 4}
 
@@ -162,20 +151,20 @@ def test_a_growing_file_waits_and_delays_no_other(tmp_path):
 def test_a_young_file_is_compared_with_the_previous_look(tmp_path, observed, waits):
     drop(tmp_path, "a.jsonl", b"12", age_s=1)
     clock = Clock()
-    assert names(look(tmp_path, clock, observed=observed)) == ["a.jsonl"]
+    assert names(look(tmp_path, clock.pause, observed=observed)) == ["a.jsonl"]
     assert clock.slept == waits
 
 
 def test_a_file_that_vanishes_during_the_wait_is_no_error(tmp_path):
     path = drop(tmp_path, "a.jsonl", age_s=1)
-    assert look(tmp_path, Clock(path.unlink)) == Discovery()
+    assert look(tmp_path, lambda _: path.unlink()) == Discovery()
 
 
 def test_a_young_file_seen_before_causes_no_wait(tmp_path):
     drop(tmp_path, "a.jsonl", age_s=1)
     (file,) = look(tmp_path).files
     clock = Clock()
-    look(tmp_path, clock, seen=[taken(file)])
+    look(tmp_path, clock.pause, seen=[taken(file)])
     assert clock.slept == []
 
 
@@ -217,7 +206,7 @@ def test_any_store_of_fsspec_will_do():
     memory = fsspec.filesystem("memory")
     memory.pipe("/inbox-test/a.jsonl", b"1")
     try:
-        found = discover(store("memory://inbox-test/"), now=NOW, settle_s=SETTLE_S, sleep=Clock())
+        found = discover(store("memory://inbox-test/"), now=NOW, settle_s=SETTLE_S, sleep=Clock().pause)
         with found.files[0].open() as stream:
             assert stream.read() == b"1"
         seen = [taken(file) for file in found.files]

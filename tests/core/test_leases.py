@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from other_leases import QUICK, Seconds, leases_of_another_process, leave_lease, use_quick_leases
+from other_leases import QUICK, leases_of_another_process, leave_lease, use_quick_leases
 from sqlalchemy.exc import OperationalError
-from wire import Clock, opened_state
+from wire import opened_state
 
+from crashes.clock import Clock
 from feedamp.errors import BusyError
 from feedamp.state import leases
 from feedamp.state.lease_owner import is_dead, new_owner
@@ -29,7 +30,7 @@ TIMES = LeaseTimes()
 
 @pytest.fixture
 def clock():
-    return Clock()
+    return Clock(keeps_still=True)
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def state(clock):
 
 @pytest.fixture
 def seconds():
-    return Seconds()
+    return Clock(keeps_still=True)
 
 
 @pytest.fixture
@@ -53,10 +54,10 @@ def takes(of: Leases) -> bool:
         return lease is not None
 
 
-def watch(of: Leases, seconds: Seconds, span: float) -> bool:
+def watch(of: Leases, seconds: Clock, span: float) -> bool:
     """Whether it could take the lease at any of its looks, two a second."""
     for _ in range(round(2 * span)):
-        seconds.at += 0.5
+        seconds.skip(seconds=0.5)
         if takes(of):
             return True
     return False
@@ -114,7 +115,7 @@ def test_a_process_counts_only_what_it_has_seen_itself(state, seconds, other):
 def test_no_wall_clock_ends_a_lease(state, clock, other):
     leave_lease(state, NAME)
     assert not takes(other)
-    clock.forward(400 * 86_400)
+    clock.skip(seconds=400 * 86_400)
     assert not takes(other)
 
 
@@ -125,17 +126,17 @@ def test_time_in_which_the_store_was_away_does_not_count(state, seconds, trouble
     @contextmanager
     def begin(**options):
         if away:
-            seconds.at += 3
+            seconds.skip(seconds=3)
             if trouble == "it fails":
                 raise OperationalError("", {}, Exception("the store is away"))
         with state.begin(**options) as connection:
             yield connection
 
-    other = Leases(begin, state.now, TIMES, seconds)
+    other = Leases(begin, state.now, TIMES, seconds.elapsed_s)
     leave_lease(state, NAME)
     assert not watch(other, seconds, 15)
     if trouble == "no one looked":
-        seconds.at += TIMES.longest_gap_s + 1
+        seconds.skip(seconds=TIMES.longest_gap_s + 1)
     else:
         away.append(trouble)
         with suppress(OperationalError):
@@ -182,23 +183,23 @@ def test_whoever_waits_learns_soon_that_the_holder_lives(state):
 
 
 def test_a_holder_that_was_stopped_notices_that_another_has_taken_over(state, seconds, other):
-    own_seconds = Seconds()
+    own_seconds = Clock(keeps_still=True)
     stopped = leases_of_another_process(state, own_seconds)
     busy = BusyError("Another process has it.")
     with stopped.hold(NAME) as lease:
         lease.require(busy)
         assert watch(other, seconds, TIMES.free_after_s + 1)
         with other.hold(NAME):
-            own_seconds.at += TIMES.free_after_s
+            own_seconds.skip(seconds=TIMES.free_after_s)
             with pytest.raises(BusyError):
                 lease.require(busy)
 
 
 def test_a_holder_that_was_stopped_goes_on_if_no_one_has_taken_over(state, seconds, other):
     with other.hold(NAME) as lease:
-        seconds.at += 400
+        seconds.skip(seconds=400)
         assert lease.is_held()
-        assert lease.renewed_at == seconds.at
+        assert lease.renewed_at == seconds.elapsed_s()
 
 
 def test_a_late_process_does_not_release_the_lease_of_the_next(state, seconds, other):
@@ -224,7 +225,7 @@ def test_a_lease_of_an_earlier_version_ends_at_its_time(state, clock, seconds, o
     with state.begin() as connection:
         connection.execute(sa.insert(table).values(name=NAME, owner="abcdef.1.1.0", until=until))
     assert not watch(other, seconds, 3 * TIMES.free_after_s)
-    clock.forward(301)
+    clock.skip(seconds=301)
     with other.hold(NAME) as lease:
         assert lease.was_left
 

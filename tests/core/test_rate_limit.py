@@ -6,15 +6,16 @@ import asyncio
 from itertools import pairwise
 
 import pytest
-from wire import NOON, S1, S2, Clock, opened_state, take_slot
+from wire import S1, S2, opened_state, take_slot
 
+from crashes.clock import NOON, Clock
 from feedamp.api.rate_limit import SPACING, RateLimiter
 from feedamp.errors import ThrottledError
 
 
 @pytest.fixture
 def clock():
-    return Clock()
+    return Clock(keeps_still=True)
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def state(clock):
 def rate_limiters(state, clock):
     """Two limiters of two requests a second, as two processes would have them."""
     return [
-        RateLimiter(state, requests_per_second=2, sleep=clock.sleep, monotonic=lambda: clock().timestamp())
+        RateLimiter(state, requests_per_second=2, sleep=clock.sleep, monotonic=clock.elapsed_s)
         for _ in range(2)
     ]
 
@@ -37,7 +38,7 @@ async def departures(rate_limiters, clock, count, seller_id=S1):
     left = []
     for n in range(count):
         await take_slot(rate_limiters[n % len(rate_limiters)], seller_id)
-        left.append((clock() - NOON).total_seconds())
+        left.append((clock.now() - NOON).total_seconds())
     return left
 
 
@@ -60,7 +61,7 @@ async def test_sellers_do_not_wait_for_each_other(rate_limiters, clock):
 
 async def test_unused_slots_are_not_saved_up(rate_limiters, clock):
     await take_slot(rate_limiters[0], S1)
-    clock.forward(3600)
+    clock.skip(seconds=3600)
     left = await departures(rate_limiters, clock, 3)
     assert left[2] - left[0] == pytest.approx(2 * 0.5 * SPACING, abs=1e-3)
 
@@ -70,7 +71,7 @@ async def test_requests_that_wait_together_leave_one_by_one(rate_limiters, clock
 
     async def leave(rate_limiter):
         await take_slot(rate_limiter, S1)
-        left.append(clock().timestamp())
+        left.append(clock.now().timestamp())
 
     await asyncio.gather(*(leave(rate_limiter) for rate_limiter in rate_limiters * 4))
     assert min(after - before for before, after in pairwise(left)) >= 0.5
@@ -106,7 +107,7 @@ async def test_a_shorter_pause_does_not_end_a_longer_one(rate_limiters, clock):
 
 async def test_a_pause_that_has_ended_costs_nothing(rate_limiters, clock):
     rate_limiters[0].pause(S1, 10)
-    clock.forward(11)
+    clock.skip(seconds=11)
     await take_slot(rate_limiters[1], S1)
     assert clock.slept == []
 
@@ -120,7 +121,7 @@ async def test_a_pause_holds_for_requests_that_already_wait(state, rate_limiters
     waiting = RateLimiter(state, requests_per_second=2, sleep=a_429_comes_meanwhile)
     await take_slot(rate_limiters[0], S1)
     await take_slot(waiting, S1)
-    assert (clock() - NOON).total_seconds() == pytest.approx(10, abs=2e-3)
+    assert (clock.now() - NOON).total_seconds() == pytest.approx(10, abs=2e-3)
 
 
 async def test_a_request_that_wakes_too_early_waits_for_the_rest(state, rate_limiters, clock):
@@ -129,7 +130,7 @@ async def test_a_request_that_wakes_too_early_waits_for_the_rest(state, rate_lim
 
     rate_limiters[0].pause(S1, 10)
     await take_slot(RateLimiter(state, requests_per_second=2, sleep=wakes_early), S1)
-    assert 10 <= (clock() - NOON).total_seconds() < 10.01
+    assert 10 <= (clock.now() - NOON).total_seconds() < 10.01
 
 
 @pytest.mark.parametrize("seconds", [59.9, 60])
@@ -145,7 +146,7 @@ async def test_a_longer_pause_is_left_to_a_later_run(state, rate_limiters, clock
         await take_slot(rate_limiters[1], S1)
     assert (caught.value.seller_id, caught.value.retry_after_s) == (S1, pytest.approx(61, abs=1e-3))
     assert clock.slept == []
-    clock.forward(61)
+    clock.skip(seconds=61)
     await take_slot(rate_limiters[1], S1)  # the abandoned request has not used up a slot
     assert clock.slept == []
 
@@ -167,14 +168,14 @@ async def test_a_slot_is_reserved_only_once_the_pool_has_a_connection(state, rat
 
     async def leave(rate_limiter):
         async with rate_limiter.leaving(S1, pool) as has_left:
-            left.append(clock().timestamp())
-            has_left(clock().timestamp())
+            left.append(clock.now().timestamp())
+            has_left(clock.now().timestamp())
 
     async with pool:
         waiting = [asyncio.ensure_future(leave(rate_limiter)) for rate_limiter in rate_limiters * 2]
         for _ in range(10):
             await asyncio.sleep(0)
-        clock.forward(10)  # someone's answer is slow
+        clock.skip(seconds=10)  # someone's answer is slow
         assert left == []
     await asyncio.gather(*waiting)
     assert len(left) == 4
@@ -210,15 +211,15 @@ async def test_requests_that_wait_for_new_connections_do_not_leave_together(rate
         async with rate_limiters[0].leaving(S1, pool) as has_left:
             connecting.append(name)
             await is_connected.acquire()
-            left.append(clock().timestamp())
-            has_left(clock().timestamp())
+            left.append(clock.now().timestamp())
+            has_left(clock.now().timestamp())
 
     waiting = [asyncio.ensure_future(leave(name)) for name in "abc"]
     for connections in range(1, 4):
         for _ in range(20):
             await asyncio.sleep(0)
         assert connecting == list("abc")[:connections]
-        clock.forward(1.5)
+        clock.skip(seconds=1.5)
         is_connected.release()
     await asyncio.gather(*waiting)
     assert min(after - before for before, after in pairwise(left)) >= 1.5
@@ -229,7 +230,7 @@ async def test_the_next_request_leaves_before_the_last_one_is_answered(rate_limi
 
     async def slow():
         async with rate_limiters[0].leaving(S1, pool) as has_left:
-            has_left(clock().timestamp())
+            has_left(clock.now().timestamp())
             await is_answered.wait()
 
     waiting = asyncio.ensure_future(slow())
@@ -252,9 +253,9 @@ async def test_a_request_that_was_never_sent_blocks_no_other(rate_limiters):
 
 @pytest.mark.parametrize("then", ["a request", "another pause"])
 async def test_a_clock_that_was_ahead_silences_a_seller_for_a_day_at_most(state, rate_limiters, clock, then):
-    clock.forward(400 * 86_400)
+    clock.skip(seconds=400 * 86_400)
     rate_limiters[0].pause(S1, 60)
-    clock.forward(-400 * 86_400)
+    clock.skip(seconds=-400 * 86_400)
     if then == "another pause":
         rate_limiters[1].pause(S1, 5)
     await take_slot(rate_limiters[1], S1)
@@ -265,11 +266,11 @@ async def test_a_slot_that_the_state_granted_late_postpones_the_next_one(state, 
     class Stalled(RateLimiter):
         def _take(self, seller_id):
             wait_s = super()._take(seller_id)
-            clock.forward(2)  # the commit was answered late
+            clock.skip(seconds=2)  # the commit was answered late
             return wait_s
 
     def now():
-        return clock().timestamp()
+        return clock.now().timestamp()
 
     async with Stalled(state, requests_per_second=2, sleep=clock.sleep, monotonic=now).leaving(
         S1, asyncio.Semaphore(1)

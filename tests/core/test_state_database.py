@@ -13,8 +13,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from wire import NOON, Clock
 
+from crashes.clock import NOON, Clock
 from feedamp.errors import ConfigurationError
 from feedamp.state import HEAD, State
 from feedamp.state.schema import UtcTime, metadata, watermarks
@@ -22,7 +22,7 @@ from feedamp.state.schema import UtcTime, metadata, watermarks
 
 @pytest.fixture
 def state(tmp_path):
-    with closing(State(f"sqlite:///{tmp_path}/state.db", clock=Clock())) as opened:
+    with closing(State(f"sqlite:///{tmp_path}/state.db", clock=Clock(keeps_still=True).now)) as opened:
         yield opened
 
 

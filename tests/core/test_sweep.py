@@ -67,9 +67,9 @@ async def test_a_sweep_that_is_left_half_way_is_not_complete(wire):
 
 async def test_the_servers_time_is_that_of_the_first_page(wire):
     place_many(wire, 11)
-    started_at, sweep = wire.clock(), OrderPages(wire.client(), TEN)
+    started_at, sweep = wire.clock.now(), OrderPages(wire.client(), TEN)
     async for _ in sweep.pages():
-        wire.clock.forward(60)
+        wire.clock.skip(seconds=60)
     assert sweep.server_time == started_at
 
 

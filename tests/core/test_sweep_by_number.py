@@ -147,8 +147,8 @@ async def test_orders_that_were_not_requested_are_ignored():
 
 async def test_an_order_carries_the_moment_its_page_was_asked_for(wire):
     wire.place("M-1")
-    wire.clock.forward(60)
-    asked_at = wire.clock()
+    wire.clock.skip(seconds=60)
+    asked_at = wire.clock.now()
     result = await read_by_number(wire.client(), ["M-1"])
     assert result.orders[0][1] == asked_at
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from email.utils import format_datetime as http_date
 from urllib.parse import parse_qs
 
 import pytest
 from scripted import answer, scripted, token_answer
-from wire import CONN, NOON, S1, wired
+from wire import CONN, S1, wired
 
+from crashes.clock import NOON
 from feedamp.api.oauth import (
     ASSUMED_LIFE_S,
     LONGEST_LIFE_S,
@@ -124,7 +127,10 @@ async def test_each_refusal_has_its_error(status, body, kind):
     [
         pytest.param({"Retry-After": "7"}, 7, id="seconds"),
         pytest.param(
-            {"Retry-After": "Wed, 01 Jul 2026 12:00:09 GMT", "Date": f"{NOON:%a, %d %b %Y %H:%M:%S} GMT"},
+            {
+                "Retry-After": http_date(NOON + timedelta(seconds=9), usegmt=True),
+                "Date": http_date(NOON, usegmt=True),
+            },
             9,
             id="a date",
         ),

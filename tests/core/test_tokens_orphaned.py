@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 from other_leases import leave_lease
-from wire import NOON, S1, S2, run_from, wired
+from wire import S1, S2, run_from, wired
 
+from crashes.clock import NOON
 from feedamp.api.rate_limit import QUICK_RETRIES
 from feedamp.errors import AuthorizationError
 from feedamp.state import leases
@@ -27,7 +28,7 @@ async def die_with_the_answers(wire, *seller_ids):
         with wire.sandbox.world.lock:
             wire.sandbox.world.grants.exchange_refresh_token(grant.refresh_token)
             wire.sandbox.world.grants.answer_was_lost(grant.refresh_token)
-    wire.clock.forward(HOUR_S)
+    wire.clock.skip(seconds=HOUR_S)
 
 
 async def ask(tokens, *seller_ids):
@@ -50,7 +51,7 @@ async def test_all_sellers_of_a_dead_process_are_marked_and_the_client_is_not_bl
         tokens = wire.other_tokens()
         assert await ask(tokens, *SIX) == [(seller_id, AuthorizationError) for seller_id in SIX]
         assert (tokens.newly_lost(), tokens.newly_lost()) == (SIX, [])
-        assert decide_refusals(wire.state, run_from(wire.clock())) == []
+        assert decide_refusals(wire.state, run_from(wire.clock.now())) == []
         assert statuses(wire, *SIX) == [NEEDS_AUTHORIZATION] * 6
         assert wire.sandbox.broken_rules == []
 
@@ -71,7 +72,7 @@ async def test_a_refused_client_takes_the_marks_of_this_run_back():
         tokens = wire.other_tokens()
         await ask(tokens, *SIX)
         assert statuses(wire, S1) == [NEEDS_AUTHORIZATION]
-        [problem] = decide_refusals(wire.state, run_from(wire.clock()))
+        [problem] = decide_refusals(wire.state, run_from(wire.clock.now()))
         assert "client id or secret refused" in problem
         assert statuses(wire, *SIX) == [ACTIVE] * 6
 
@@ -83,13 +84,13 @@ async def test_sellers_marked_before_do_not_blame_the_client():
             wire.sandbox.revoke(seller_id)
         await ask(wire.tokens, *SIX)
         decide_refusals(wire.state, run_from(NOON))
-        wire.clock.forward(24 * HOUR_S)
+        wire.clock.skip(seconds=24 * HOUR_S)
         tomorrow = wire.other_tokens()
         for seller_id in SIX:
             with pytest.raises(AuthorizationError) as caught:
                 await tomorrow.renew(seller_id)
             assert type(caught.value) is AuthorizationError
-        assert decide_refusals(wire.state, run_from(wire.clock())) == []
+        assert decide_refusals(wire.state, run_from(wire.clock.now())) == []
 
 
 async def test_a_refresh_that_merely_failed_leaves_no_such_mark():

@@ -45,7 +45,7 @@ def newly_marked(wire: Wire, *, since: datetime | None = None) -> list[str]:
         ClientRefusedError: the client is at fault.
     """
     before = marked(wire)
-    if problems := decide_refusals(wire.state, run_from(since or wire.clock())):
+    if problems := decide_refusals(wire.state, run_from(since or wire.clock.now())):
         raise ClientRefusedError(problems[0])
     return [seller_id for seller_id in marked(wire) if seller_id not in before]
 
@@ -132,9 +132,9 @@ async def test_the_token_before_is_the_last_resort(wire):
             refresh_token="rt-never-in-force",
             access_token="at-over",
             expires_in_s=1,
-            now=wire.clock(),
+            now=wire.clock.now(),
         )
-    wire.clock.forward(1)
+    wire.clock.skip(seconds=1)
     await wire.tokens.live(S1)
     grant = wire.grant()
     assert (grant.refresh_token, grant.previous_refresh_token) == (wire.sandbox.refresh_token(S1), working)
@@ -152,7 +152,7 @@ async def test_a_refusal_after_another_process_was_first_takes_what_it_stored():
                 refresh_token="rt-other",
                 access_token="at-other",
                 expires_in_s=3600,
-                now=wire.clock(),
+                now=wire.clock.now(),
             )
 
     async with wired(observer=another_process_is_first) as wire:
@@ -241,7 +241,7 @@ async def test_one_seller_refused_again_and_again_is_one_seller(wire):
 
 async def test_a_success_of_the_run_before_proves_nothing(wire):
     await wire.tokens.live("seller-006")
-    wire.clock.forward(1)
+    wire.clock.skip(seconds=1)
     for seller_id in FIVE:
         wire.sandbox.revoke(seller_id)
     await refused(wire.other_tokens(), *FIVE)
@@ -253,7 +253,7 @@ async def test_refusals_of_the_run_before_count_no_more(wire):
     for seller_id in FIVE:
         wire.sandbox.revoke(seller_id)
     await refused(wire.tokens, *FIVE[:4])
-    wire.clock.forward(1)
+    wire.clock.skip(seconds=1)
     await refused(wire.other_tokens(), FIVE[4])
     assert newly_marked(wire) == [FIVE[4]]
 

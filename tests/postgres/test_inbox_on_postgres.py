@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from env import NOON, open_env
+from env import open_env
 from inbox_drops import drop_bytes, jsonl
 
+from crashes.clock import NOON
 from feedamp.run import Run
 from feedamp.state import overview, rejects
 from feedamp.steps.place_orders.inbox_verdict import inbox_problems

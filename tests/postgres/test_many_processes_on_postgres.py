@@ -9,8 +9,9 @@ from itertools import pairwise
 import pytest
 from expiries import SELLERS, Outcome, read_through_expiries
 from processes import open_state, take_turns
-from wire import NOON, S1, Clock, take_slot
+from wire import S1, take_slot
 
+from crashes.clock import NOON, Clock
 from feedamp.api.rate_limit import SPACING, RateLimiter
 from feedamp.state import HEAD, State
 
@@ -32,15 +33,15 @@ def test_all_processes_together_keep_to_the_rate(four, url):
 
 
 async def test_two_rate_limiters_of_one_process_stay_within_the_rate(url):
-    clock, left = Clock(), []
-    with closing(State(url, clock=clock)) as one, closing(State(url, clock=clock)) as other:
+    clock, left = Clock(keeps_still=True), []
+    with closing(State(url, clock=clock.now)) as one, closing(State(url, clock=clock.now)) as other:
         rate_limiters = [
             RateLimiter(state, requests_per_second=2, sleep=clock.sleep) for state in (one, other)
         ]
 
         async def leave(rate_limiter):
             await take_slot(rate_limiter, S1)
-            left.append((clock() - NOON).total_seconds())
+            left.append((clock.now() - NOON).total_seconds())
 
         for _ in range(4):
             await asyncio.gather(*(leave(rate_limiter) for rate_limiter in rate_limiters))

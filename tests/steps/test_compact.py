@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from env_fixtures import Clock, open_state
+from env_fixtures import open_state
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from manifests import (
@@ -31,6 +31,7 @@ from manifests import (
 )
 from other_leases import held_elsewhere, use_quick_leases
 
+from crashes.clock import Clock
 from feedamp.errors import BusyError, IncompleteError
 from feedamp.lake.manifest import Manifest, replaced
 from feedamp.lake.privacy import Privacy

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from env import NOON, SELLER, Env
+from env import SELLER, Env
 from inbox_drops import csv_row, drop_bytes, drop_csv, jsonl, parquet, with_bad_page
 from order_samples import csv_text
 
+from crashes.clock import NOON
 from feedamp.run import Run
 from feedamp.state import inbox_files, overview, rejects
 from feedamp.steps.place_orders import read_inbox

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from env import NOON, Env
+from env import Env
 from inbox_drops import drop_bytes
 from inbox_rows import Row, encoded
 
+from crashes.clock import NOON
 from feedamp.state import inbox_files
 from feedamp.steps.place_orders.read_inbox_file import ROWS_PER_TRANSACTION
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import duckdb
 from cryptography.fernet import Fernet
-from env_fixtures import Clock, connect_seller, empty_warehouse, open_state
+from env_fixtures import connect_seller, empty_warehouse, open_state
 from exploring import examples
 from histories import NUMBERS, Event, histories
 from hypothesis import given
@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from manifests import T0, Loader, at
 from order_samples import good_order
 
+from crashes.clock import Clock
 from feedamp.api.account import FeedAmpAccount
 from feedamp.lake.manifest import Manifest, SellerProgress
 from feedamp.lake.privacy import Privacy

@@ -7,8 +7,9 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
-from env import NOON, OTHER, SELLER, Env, open_env, shipment
+from env import OTHER, SELLER, Env, open_env, shipment
 
+from crashes.clock import NOON
 from feedamp.api.account_check import AccountCheck, Verdict
 from feedamp.api.pages import Filters
 from feedamp.run import Run

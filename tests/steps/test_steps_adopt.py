@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from env import BAD_NUMBER, OTHER, SELLER, Env, shipment
-from env_fixtures import NOON
 
+from crashes.clock import NOON
 from feedamp.errors import BusyError
 from feedamp.lake.manifest import Manifest
 from feedamp.lake.store import Lake

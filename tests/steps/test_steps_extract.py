@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from env import NOON, OTHER, SELLER, Env, open_env, shipment
+from env import OTHER, SELLER, Env, open_env, shipment
 
+from crashes.clock import NOON
 from feedamp.state import grants, manifests, sellers
 from feedamp.steps.extract_fulfillments import publisher
 from feedamp.steps.runner import finish

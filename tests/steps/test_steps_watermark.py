@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from env import NOON, OTHER, SELLER, Env, open_env, shipment
+from env import OTHER, SELLER, Env, open_env, shipment
 
+from crashes.clock import NOON
 from feedamp.errors import IncompleteError
 from feedamp.steps.runner import finish
 

@@ -10,8 +10,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from wire import CONN, KEY, NOON, S1, S2, StallsAtTheAnswer, add_seller, journal_of, wired
+from wire import CONN, KEY, S1, S2, StallsAtTheAnswer, add_seller, journal_of, wired
 
+from crashes.clock import NOON
 from crashes.fixtures import Fixtures
 from crashes.observed import lost_grants
 from feedamp.api import pair_storage

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.fernet import Fernet
-from env_fixtures import NOON, OTHER, SELLER, Clock, empty_warehouse, open_state
+from env_fixtures import OTHER, SELLER, empty_warehouse, open_state
 from env_views import Views
 from order_samples import good_line, good_order
 
+from crashes.clock import NOON, Clock
 from feedamp.api.account import FeedAmpAccount
 from feedamp.api.decoding import read_order
 from feedamp.api.json_fields import Coercions

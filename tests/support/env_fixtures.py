@@ -1,12 +1,10 @@
-"""What every env has: a clock of its own, a state database and a warehouse made ready."""
+"""What every env has: a state database and a warehouse made ready."""
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import tempfile
-import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,34 +12,13 @@ from typing import Any
 import sqlalchemy as sa
 from cryptography.fernet import Fernet
 
+from crashes.clock import Clock
 from feedamp.state import State, grants, sellers
 from feedamp.state.token_cipher import TokenCipher
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 
-NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
 SELLER = "seller-001"
 OTHER = "seller-002"
-
-
-class Clock:
-    """Starts at noon, advances with real time, and jumps on request."""
-
-    def __init__(self) -> None:
-        self._began = time.monotonic()
-        self._skipped_s = 0.0
-
-    def elapsed_s(self) -> float:
-        return time.monotonic() - self._began + self._skipped_s
-
-    def now(self) -> datetime:
-        return NOON + timedelta(seconds=self.elapsed_s())
-
-    def skip(self, **span: float) -> None:
-        self._skipped_s += timedelta(**span).total_seconds()
-
-    async def sleep(self, seconds: float) -> None:
-        self.skip(seconds=seconds)
-        await asyncio.sleep(0)
 
 
 @cache

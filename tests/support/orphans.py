@@ -14,7 +14,7 @@ from typing import Any
 
 from cryptography.fernet import Fernet
 
-from crashes.clock import SharedClock
+from crashes.clock import Clock
 from crashes.fixtures import Fixtures, run_step
 from crashes.forking import CONTEXT
 from feedamp.api.pair_storage import PairStorage
@@ -35,7 +35,7 @@ class Orphanage:
     """Sellers whose access tokens have just ended, and one extraction after the other."""
 
     fixtures: Fixtures
-    clock: SharedClock
+    clock: Clock
     sandbox: Sandbox
 
     def extract(self, run_id: str) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def _extract_and_stop(fixtures: Fixtures, pipe: Connection) -> None:
 
 @contextmanager
 def orphanage(folder: Path, url: str, *, grace_s: float = 0.0) -> Iterator[Orphanage]:
-    clock = SharedClock(folder / "clock")
+    clock = Clock(folder / "clock")
     options = SandboxOptions(
         sellers=SELLERS,
         requests_per_second=1e6,

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import sqlalchemy as sa
 
+from crashes.clock import Clock
 from feedamp.state import State
 from feedamp.state.leases import Leases, LeaseTimes
 from feedamp.state.schema import leases as table
@@ -16,19 +17,9 @@ ELSEWHERE = "abcdef.1.1.0"
 QUICK = LeaseTimes(heartbeat_s=0.05, free_after_s=0.4, look_every_s=0.02)
 
 
-class Seconds:
-    """A monotonic clock."""
-
-    def __init__(self) -> None:
-        self.at = 1_000.0
-
-    def __call__(self) -> float:
-        return self.at
-
-
-def leases_of_another_process(state: State, clock: Seconds) -> Leases:
+def leases_of_another_process(state: State, clock: Clock) -> Leases:
     """With the times of production; only `clock` says how much time has passed."""
-    return Leases(state.begin, state.now, LeaseTimes(), clock)
+    return Leases(state.begin, state.now, LeaseTimes(), clock.elapsed_s)
 
 
 def use_quick_leases(state: State) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from env_fixtures import Clock, connect_seller, open_state
+from env_fixtures import connect_seller, open_state
 from manifests import order
 
+from crashes.clock import Clock
 from feedamp.lake import (
     compaction,
     schema_evolution,

@@ -30,7 +30,7 @@ from postgres import Server
 from postgres_warehouses import address_of
 
 from crashes import observed
-from crashes.clock import SharedClock
+from crashes.clock import Clock
 from crashes.fixtures import Fixtures, run_step
 from crashes.forking import CONTEXT
 from crashes.killing import Watch
@@ -97,7 +97,7 @@ def _play(trouble: str, folder: Path, server: Server | None) -> Column:
 
     Tries that nothing strikes run in this process.
     """
-    watch, clock = Watch(), SharedClock(folder / "clock")
+    watch, clock = Watch(), Clock(folder / "clock")
     # A token that was used ends its grant, so the loss of a single answer shows.
     options = SandboxOptions(
         sellers=SELLERS, requests_per_second=1e6, burst=10**6, revoke_on_reuse=True, behaviors=(("never", 1),)

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +19,7 @@ from cryptography.fernet import Fernet
 from probe import example_order
 from scripted import Script, scripted, token_answer
 
+from crashes.clock import NOON, Clock
 from feedamp.api.client import FeedAmpClient
 from feedamp.api.oauth import Credentials, TokenEndpoint
 from feedamp.api.rate_limit import RateLimiter
@@ -36,31 +37,11 @@ from feedamp_sandbox import (
 )
 from feedamp_sandbox.server import Exchange, Observer
 
-NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 CONN = "feedamp_default"
 S1, S2 = "seller-001", "seller-002"
 IN_MEMORY = Path("/dev/shm")  # Linux
 KEY = Fernet.generate_key().decode()
 JsonObject = dict[str, Any]
-
-
-class Clock:
-    """A clock that moves only when it is told to, or by sleeping."""
-
-    def __init__(self) -> None:
-        self.at = NOON
-        self.slept: list[float] = []
-
-    def __call__(self) -> datetime:
-        return self.at
-
-    def forward(self, seconds: float) -> None:
-        self.at += timedelta(seconds=seconds)
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.forward(seconds)
-        await asyncio.sleep(0)
 
 
 async def take_slot(rate_limiter: RateLimiter, seller_id: str) -> None:
@@ -85,7 +66,7 @@ def _file_with(sellers: tuple[tuple[str, str], ...]) -> bytes:
     """The bytes of a migrated state that knows these sellers and their refresh tokens since noon."""
     with TemporaryDirectory() as folder:
         path = Path(folder, "state.db")
-        with closing(State(f"sqlite:///{path}", clock=Clock())) as state:
+        with closing(State(f"sqlite:///{path}", clock=Clock(keeps_still=True).now)) as state:
             for seller_id, refresh_token in sellers:
                 add_seller(state, TokenCipher(KEY), seller_id, refresh_token)
         return path.read_bytes()
@@ -97,7 +78,7 @@ def opened_state(clock: Clock, sellers: Mapping[str, str] | None = None) -> Iter
     with TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None) as folder:
         path = Path(folder, "state.db")
         path.write_bytes(_file_with(tuple((sellers or {}).items())))
-        with closing(State(f"sqlite:///{path}", clock=clock)) as state:
+        with closing(State(f"sqlite:///{path}", clock=clock.now)) as state:
             yield state
 
 
@@ -185,7 +166,7 @@ class Wire:
         with self.sandbox.world.lock:
             for number in numbers:
                 body = example_order(number, **changes)
-                self.sandbox.world.orders.add(seller_id, body, self.clock())
+                self.sandbox.world.orders.add(seller_id, body, self.clock.now())
 
     def ship(self, number: str, quantity: int = 2) -> None:
         shipment = {
@@ -220,10 +201,10 @@ class Wire:
 @asynccontextmanager
 async def wired(observer: Observer | None = None, **options: Any) -> AsyncIterator[Wire]:
     """A connected seller or two; keywords are options of the sandbox, whose rate limit is out of the way."""
-    clock, cipher = Clock(), TokenCipher(KEY)
+    clock, cipher = Clock(keeps_still=True), TokenCipher(KEY)
     settings = SandboxOptions(**{"sellers": 2, "requests_per_second": 1000, "burst": 1000, **options})
     with (
-        running(settings, clock=clock, monotonic=lambda: clock().timestamp(), observer=observer) as sandbox,
+        running(settings, clock=clock.now, monotonic=clock.elapsed_s, observer=observer) as sandbox,
         opened_state(clock, {s["seller_id"]: s["refresh_token"] for s in sandbox.sellers}) as state,
     ):
         credentials = Credentials(CONN, sandbox.client_id, sandbox.client_secret)
@@ -252,7 +233,7 @@ async def speaking(
     *answers: bytes, token: bytes | None = None
 ) -> AsyncIterator[tuple[FeedAmpClient, Script]]:
     """A client whose server first gives a token, or answers the token call as given, then these answers."""
-    clock, cipher = Clock(), TokenCipher(KEY)
+    clock, cipher = Clock(keeps_still=True), TokenCipher(KEY)
     with opened_state(clock, {S1: "rt-0"}) as state:
         async with (
             scripted(token or token_answer(), *answers) as script,
@@ -264,7 +245,7 @@ async def speaking(
                 transport=transport,
                 tokens=Tokens(state, cipher, endpoint, journal_of(state), sleep=clock.sleep),
                 rate_limiter=RateLimiter(state, requests_per_second=1000, sleep=clock.sleep),
-                now=clock,
+                now=clock.now,
                 sleep=clock.sleep,
             )
             yield client, script

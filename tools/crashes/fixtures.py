@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from crashes.clock import SharedClock
+from crashes.clock import Clock
 from feedamp.api.account import FeedAmpAccount
 from feedamp.api.oauth import Credentials
 from feedamp.api.rate_limit import Sleep
@@ -67,7 +67,7 @@ class Fixtures:
     client_id: str
     key: str = field(repr=False)
     client_secret: str = field(repr=False)
-    clock: SharedClock | None = None
+    clock: Clock | None = None
     state_url: str = ""
     requests_per_second: float = 10_000.0
     timeout_s: float = 5.0

@@ -17,7 +17,7 @@ from postgres import Server
 from postgres_warehouses import address_of
 
 from crashes import observed
-from crashes.clock import SharedClock
+from crashes.clock import Clock
 from crashes.fixtures import EXTRACT_DAG, LOOP, PLACE_DAG, PROCESS_DAG, Fixtures
 from crashes.killing import Death, End, Kind, Measures, Victim, Watch, run
 from crashes.observed import Observed
@@ -72,7 +72,7 @@ class Trials:
         self,
         base: Path,
         fixtures: Fixtures,
-        clock: SharedClock,
+        clock: Clock,
         sandbox: Sandbox,
         watch: Watch,
         server: Server | None,
@@ -270,7 +270,7 @@ def rehearsed(base: Path, server: Server | None = None, *, rounds: int = ROUNDS)
     base.mkdir(parents=True, exist_ok=True)
     folder = base / "env"
     folder.mkdir()
-    clock, watch = SharedClock(base / "clock"), Watch()
+    clock, watch = Clock(base / "clock"), Watch()
     # A refresh that dies after FeedAMP's answer loses the seller unless there is a grace period.
     options = SandboxOptions(
         sellers=3, requests_per_second=1e6, burst=10**6, refresh_grace_s=_DAY_S, behaviors=(("never", 1),)

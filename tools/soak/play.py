@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from cryptography.fernet import Fernet
 
-from crashes.clock import SharedClock
+from crashes.clock import Clock
 from crashes.fixtures import Fixtures
 from feedamp.state import schema
 from feedamp_sandbox import SandboxOptions
@@ -317,7 +317,7 @@ class Soak:
 def soak(settings: Settings, say: Say) -> Outcome:
     """Plays a soak; the folder stays as it is in the end."""
     settings.folder.mkdir(parents=True, exist_ok=True)
-    clock = SharedClock(settings.folder / "clock") if settings.is_fast else None
+    clock = Clock(settings.folder / "clock") if settings.is_fast else None
     limits = {"requests_per_second": FAST_RATE, "burst": int(FAST_RATE)} if settings.is_fast else {}
     options = SandboxOptions(
         sellers=settings.sellers, seed=settings.seed, refresh_grace_s=REFRESH_GRACE_S, **limits

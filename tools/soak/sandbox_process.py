@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from crashes.clock import SharedClock
+from crashes.clock import Clock
 from crashes.forking import CONTEXT
 from feedamp_sandbox import (
     Exchange,
@@ -358,7 +358,7 @@ class SandboxProcess:
 
 @contextmanager
 def sandbox_process(
-    options: SandboxOptions, *, seed: int, clock: SharedClock | None, act_every_s: float, share: float
+    options: SandboxOptions, *, seed: int, clock: Clock | None, act_every_s: float, share: float
 ) -> Iterator[SandboxProcess]:
     """A sandbox whose sellers work on a share of their orders every so often; gone at the end of the block."""
     ours, theirs = CONTEXT.Pipe()
@@ -381,7 +381,7 @@ def sandbox_process(
 def _serve(
     options: SandboxOptions,
     seed: int,
-    clock: SharedClock | None,
+    clock: Clock | None,
     act_every_s: float,
     share: float,
     pipe: Connection,
