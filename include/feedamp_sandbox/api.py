@@ -10,28 +10,14 @@ from email.utils import format_datetime
 from urllib.parse import unquote
 
 from feedamp_sandbox import spoil
-from feedamp_sandbox.faults import (
-    CONTENT_KINDS,
-    INSTEAD_KINDS,
-    LOST_KINDS,
-    Fault,
-)
-from feedamp_sandbox.headers import (
-    DeadTokens,
-    check_headers,
-    check_url,
-)
+from feedamp_sandbox.faults import CONTENT_KINDS, INSTEAD_KINDS, LOST_KINDS, Fault
+from feedamp_sandbox.headers import DeadTokens, check_headers, check_url
 from feedamp_sandbox.listing import list_orders
 from feedamp_sandbox.placing import put_order
 from feedamp_sandbox.reporting import post_errors
 from feedamp_sandbox.token_endpoints import access_token, authorize
 from feedamp_sandbox.views import fulfillments_view, order_view
-from feedamp_sandbox.wire import (
-    Call,
-    Refusal,
-    Reply,
-    pairs,
-)
+from feedamp_sandbox.wire import Call, Refusal, Reply, pairs
 from feedamp_sandbox.world import World
 
 ORDER_PATH = re.compile(r"/orders/(?P<number>[^/]+)(?P<rest>/fulfillments|/errors)?")

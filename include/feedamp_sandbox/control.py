@@ -12,11 +12,7 @@ import msgspec
 from feedamp_sandbox.faults import Fault
 from feedamp_sandbox.rules import RULES
 from feedamp_sandbox.views import full_view
-from feedamp_sandbox.wire import (
-    Json,
-    Refusal,
-    Reply,
-)
+from feedamp_sandbox.wire import Json, Refusal, Reply
 from feedamp_sandbox.world import World
 
 PREFIX = "/_sandbox/"

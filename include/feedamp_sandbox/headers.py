@@ -5,11 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
-from feedamp_sandbox.wire import (
-    MAX_URL_LENGTH,
-    Call,
-    Refusal,
-)
+from feedamp_sandbox.wire import MAX_URL_LENGTH, Call, Refusal
 from feedamp_sandbox.world import World
 
 IN_FLIGHT_S = 1.0

@@ -13,11 +13,7 @@ from feedamp_sandbox.faults import MOVING_KINDS, Fault
 from feedamp_sandbox.orders import StoredOrder
 from feedamp_sandbox.queries import Query, QueryReader
 from feedamp_sandbox.views import order_view
-from feedamp_sandbox.wire import (
-    Call,
-    Json,
-    Reply,
-)
+from feedamp_sandbox.wire import Call, Json, Reply
 from feedamp_sandbox.world import World
 
 

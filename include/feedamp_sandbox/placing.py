@@ -5,20 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from feedamp_sandbox.orders import CLOSED_STATES, StoredOrder
-from feedamp_sandbox.shapes import (
-    ORDER,
-    RULE_OF,
-    Check,
-    Problem,
-)
+from feedamp_sandbox.shapes import ORDER, RULE_OF, Check, Problem
 from feedamp_sandbox.views import order_view
-from feedamp_sandbox.wire import (
-    Call,
-    Json,
-    Refusal,
-    Reply,
-    decoded,
-)
+from feedamp_sandbox.wire import Call, Json, Refusal, Reply, decoded
 from feedamp_sandbox.world import World
 
 LEGAL = {

@@ -5,11 +5,7 @@ from __future__ import annotations
 from feedamp_sandbox.placing import checked_body
 from feedamp_sandbox.sellers import has_mistyped
 from feedamp_sandbox.shapes import error_list
-from feedamp_sandbox.wire import (
-    Call,
-    Refusal,
-    Reply,
-)
+from feedamp_sandbox.wire import Call, Refusal, Reply
 from feedamp_sandbox.world import World
 
 

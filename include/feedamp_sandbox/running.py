@@ -12,18 +12,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from feedamp_sandbox.faults import Fault, Kind
-from feedamp_sandbox.options import (
-    Clock,
-    SandboxOptions,
-    utc_now,
-)
+from feedamp_sandbox.options import Clock, SandboxOptions, utc_now
 from feedamp_sandbox.orders import StoredOrder
 from feedamp_sandbox.rules import BrokenRule
-from feedamp_sandbox.server import (
-    BASE,
-    Observer,
-    Server,
-)
+from feedamp_sandbox.server import BASE, Observer, Server
 from feedamp_sandbox.views import full_view
 from feedamp_sandbox.wire import Json
 from feedamp_sandbox.world import LoggedRequest, World

@@ -16,12 +16,7 @@ from aiohttp import web
 from feedamp_sandbox import control
 from feedamp_sandbox.api import Api, Outcome
 from feedamp_sandbox.faults import Fault
-from feedamp_sandbox.wire import (
-    Call,
-    Refusal,
-    Reply,
-    pairs,
-)
+from feedamp_sandbox.wire import Call, Refusal, Reply, pairs
 from feedamp_sandbox.world import LoggedRequest, World
 
 BASE = "/api/v1"

@@ -11,12 +11,7 @@ from typing import Any
 
 from feedamp_sandbox.cursors import Cursors
 from feedamp_sandbox.faults import Fault
-from feedamp_sandbox.wire import (
-    Call,
-    Json,
-    Refusal,
-    Reply,
-)
+from feedamp_sandbox.wire import Call, Json, Refusal, Reply
 from feedamp_sandbox.world import World
 
 HTML = b"<!DOCTYPE html><html><head><title>%d</title></head><body><h1>Something went wrong</h1></body></html>"

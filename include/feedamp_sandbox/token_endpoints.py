@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
-from feedamp_sandbox.wire import (
-    Call,
-    Refusal,
-    Reply,
-    pairs,
-)
+from feedamp_sandbox.wire import Call, Refusal, Reply, pairs
 from feedamp_sandbox.world import World
 
 AUTHORIZE_PARAMETERS = ("response_type", "client_id", "state", "redirect_url")

@@ -14,11 +14,7 @@ from feedamp_sandbox import sellers
 from feedamp_sandbox.faults import Faults
 from feedamp_sandbox.limiter import Limiter
 from feedamp_sandbox.oauth import Grants
-from feedamp_sandbox.options import (
-    Clock,
-    SandboxOptions,
-    utc_now,
-)
+from feedamp_sandbox.options import Clock, SandboxOptions, utc_now
 from feedamp_sandbox.orders import Orders
 from feedamp_sandbox.rules import BrokenRules
 

@@ -27,14 +27,7 @@ from feedamp.errors import (
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
 from feedamp.run import Run
-from feedamp.state import (
-    consent_requests,
-    consents,
-    grants,
-    overview,
-    sellers,
-    watermarks,
-)
+from feedamp.state import consent_requests, consents, grants, overview, sellers, watermarks
 from feedamp.state.sellers import Seller
 from feedamp.steps.enroll import accepted_words
 from feedamp_airflow.cli.accounts import read_again

@@ -6,11 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-from feedamp.rules.finding import (
-    OPEN,
-    WAIVED,
-    StoredFinding,
-)
+from feedamp.rules.finding import OPEN, WAIVED, StoredFinding
 from feedamp.state import findings, open_orders
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, opened_resources

@@ -14,11 +14,7 @@ from typing import BinaryIO
 
 from sqlalchemy.engine import Connection
 
-from feedamp.api.account_check import (
-    AccountCheck,
-    Verdict,
-    check_accounts,
-)
+from feedamp.api.account_check import AccountCheck, Verdict, check_accounts
 from feedamp.api.clock_check import doubt_by_state
 from feedamp.errors import AuthorizationError, ClientRefusedError, ConfigurationError, FeedAmpError
 from feedamp.resources import Resources

@@ -13,12 +13,7 @@ from feedamp.rules.failure_summary import counted
 from feedamp.rules.origin import contradicting, not_confirmed, others
 from feedamp.state import grants, overview, sellers
 from feedamp.state.grants import REFRESH_TOKEN_LIFE
-from feedamp.steps.enroll import (
-    Enrollment,
-    Refusal,
-    check,
-    enroll,
-)
+from feedamp.steps.enroll import Enrollment, Refusal, check, enroll
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, opened_resources
 
