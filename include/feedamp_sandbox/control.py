@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from urllib.parse import parse_qs
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -16,15 +15,7 @@ from feedamp_sandbox.wire import Json, Refusal, Reply
 from feedamp_sandbox.world import World
 
 PREFIX = "/_sandbox/"
-
-
-@dataclass(frozen=True, slots=True)
-class ControlRequest:
-    """One control request."""
-
-    world: World
-    query: dict[str, str]
-    body: bytes
+Query = dict[str, str]
 
 
 def answer(world: World, method: str, path: str, query: str, body: bytes) -> Reply:
@@ -33,27 +24,20 @@ def answer(world: World, method: str, path: str, query: str, body: bytes) -> Rep
     if endpoint is None:
         return Refusal(404, ("NOT_FOUND", "control requests: report, orders, act, faults")).reply()
     try:
-        return endpoint(
-            ControlRequest(world, {name: values[-1] for name, values in parse_qs(query).items()}, body)
-        )
+        return endpoint(world, dict(parse_qsl(query)), body)
     except msgspec.DecodeError as error:
         return Refusal(400, ("INVALID_PAYLOAD", str(error))).reply()
 
 
-def report(request: ControlRequest) -> Reply:
+def report(world: World, _query: Query, _body: bytes) -> Reply:
     """GET report: orders by status, broken rules, requests by method and status."""
-    return Reply(200, summary(request.world))
-
-
-def summary(world: World) -> Json:
-    """The figures of the report."""
     statuses: Counter[str] = Counter()
     for seller_id in world.orders.seller_ids:
         with world.lock:
             statuses.update(order.status for order in world.orders.of(seller_id))
     with world.lock:
         requests = Counter(f"{logged.method} {logged.status}" for logged in world.requests)
-        return {
+        figures = {
             "sellers": len(world.sellers),
             "orders": dict(sorted(statuses.items())),
             "requests": {"total": world.requests_seen, **dict(sorted(requests.items()))},
@@ -62,11 +46,12 @@ def summary(world: World) -> Json:
                 for rule, count, example in world.rules.listed()
             ],
         }
+    return Reply(200, figures)
 
 
-def orders(request: ControlRequest) -> Reply:
+def orders(world: World, query: Query, _body: bytes) -> Reply:
     """GET orders: all orders of the sandbox, by seller and number; `?seller_id=` for one seller."""
-    world, wanted = request.world, request.query.get("seller_id")
+    wanted = query.get("seller_id")
     found: dict[str, Json] = {}
     for seller_id in world.orders.seller_ids:
         if wanted in (None, seller_id):
@@ -75,31 +60,31 @@ def orders(request: ControlRequest) -> Reply:
     return Reply(200, found)
 
 
-def act(request: ControlRequest) -> Reply:
+def act(world: World, query: Query, _body: bytes) -> Reply:
     """POST act: lets all sellers work for one round, or for `?rounds=`."""
-    rounds = request.query.get("rounds", "1")
+    rounds = query.get("rounds", "1")
     if not (rounds.isascii() and rounds.isdigit() and int(rounds) <= 1000):
         return Refusal(400, ("INVALID_QUERY_PARAM", "rounds is a whole number up to 1000")).reply()
-    request.world.act(int(rounds))
+    world.act(int(rounds))
     return Reply(200, {"rounds": int(rounds)})
 
 
-def add_fault(request: ControlRequest) -> Reply:
+def add_fault(world: World, _query: Query, body: bytes) -> Reply:
     """POST faults: adds one fault; the fields are those of `Fault`, only `kind` is required."""
-    fault = msgspec.json.decode(request.body, type=Fault)
-    with request.world.lock:
-        request.world.faults.add(fault)
+    fault = msgspec.json.decode(body, type=Fault)
+    with world.lock:
+        world.faults.add(fault)
     return Reply(200, msgspec.to_builtins(fault))
 
 
-def clear_faults(request: ControlRequest) -> Reply:
+def clear_faults(world: World, _query: Query, _body: bytes) -> Reply:
     """DELETE faults: removes all faults."""
-    with request.world.lock:
-        request.world.faults.clear()
+    with world.lock:
+        world.faults.clear()
     return Reply(200, {})
 
 
-ENDPOINTS: dict[tuple[str, str], Callable[[ControlRequest], Reply]] = {
+ENDPOINTS: dict[tuple[str, str], Callable[[World, Query, bytes], Reply]] = {
     ("GET", "report"): report,
     ("GET", "orders"): orders,
     ("POST", "act"): act,

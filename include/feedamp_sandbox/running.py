@@ -78,31 +78,10 @@ class Sandbox:
         """Lets every simulated seller work for this many rounds."""
         self.world.act(rounds)
 
-    def fault(
-        self,
-        kind: Kind,
-        *,
-        method: str | None = None,
-        path: str | None = None,
-        seller_id: str | None = None,
-        times: int | None = 1,
-        probability: float = 1.0,
-        lasts_s: float | None = None,
-        seconds: float = 1.0,
-    ) -> None:
-        """Makes the next `times` matching requests fail (None: all); for kinds and matching see `Fault`."""
-        fault = Fault(
-            kind=kind,
-            method=method,
-            path=path,
-            seller_id=seller_id,
-            times=times,
-            probability=probability,
-            lasts_s=lasts_s,
-            seconds=seconds,
-        )
+    def fault(self, kind: Kind, **fields: Any) -> None:
+        """Makes the next `times` matching requests fail (None: all); for kinds and other fields see `Fault`."""
         with self.world.lock:
-            self.world.faults.add(fault)
+            self.world.faults.add(Fault(kind=kind, **fields))
 
     def clear_faults(self) -> None:
         """Removes all faults."""

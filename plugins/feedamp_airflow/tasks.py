@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -60,9 +60,7 @@ def plan_orders() -> list[Shard]:
 @tells_why_it_fails("place")
 def place(shard: Shard) -> dict[str, Any]:
     """Places what is due for one shard."""
-    resources = make_resources()
-    run = _run(resources)
-    return _finished(place_step(resources, run, shard["shard"], shard["sellers"]))
+    return _worked(place_step, shard)
 
 
 @tells_why_it_fails("plan")
@@ -75,9 +73,7 @@ def plan_extraction() -> list[Shard]:
 @tells_why_it_fails("extract")
 def extract(shard: Shard) -> dict[str, Any]:
     """Reads what changed for one shard."""
-    resources = make_resources()
-    run = _run(resources)
-    return _finished(extract_step(resources, run, shard["shard"], shard["sellers"], since=_since()))
+    return _worked(extract_step, shard, since=_since())
 
 
 @tells_why_it_fails("plan")
@@ -89,15 +85,13 @@ def plan_processing() -> list[Shard]:
 @tells_why_it_fails("validate")
 def validate(shard: Shard) -> dict[str, Any]:
     """Validates and reports for one shard."""
-    resources = make_resources()
-    return _finished(validate_step(resources, _run(resources), shard["shard"], shard["sellers"]))
+    return _worked(validate_step, shard)
 
 
 @tells_why_it_fails("close")
 def close(shard: Shard) -> dict[str, Any]:
     """Closes what can be closed for one shard."""
-    resources = make_resources()
-    return _finished(close_step(resources, _run(resources), shard["shard"], shard["sellers"]))
+    return _worked(close_step, shard)
 
 
 @tells_why_it_fails("plan")
@@ -113,20 +107,7 @@ def plan_reconciliation() -> list[Shard]:
 @tells_why_it_fails("reconcile")
 def reconcile(shard: Shard) -> dict[str, Any]:
     """Compares the orders of one shard, and repairs differences if the run repairs."""
-    start, end = _day()
-    resources = make_resources()
-    return _finished(
-        reconcile_step(
-            resources,
-            _run(resources),
-            shard["shard"],
-            shard["sellers"],
-            start,
-            end,
-            with_stale=_is_scheduled(),
-            repair=_repairs(),
-        )
-    )
+    return _worked(reconcile_step, shard, *_day(), with_stale=_is_scheduled(), repair=_repairs())
 
 
 @tells_why_it_fails("plan")
@@ -146,8 +127,7 @@ def plan_refreshing() -> list[Shard]:
 @tells_why_it_fails("refresh")
 def refresh(shard: Shard) -> dict[str, Any]:
     """Refreshes the grants of one shard."""
-    resources = make_resources()
-    return _finished(refresh_step(resources, _run(resources), shard["shard"], shard["sellers"]))
+    return _worked(refresh_step, shard)
 
 
 @tells_why_it_fails("load")
@@ -203,8 +183,13 @@ def _problems_of(dag_id: str) -> list[str]:
     return problems
 
 
-def _finished(work: Coroutine[Any, Any, StepResult]) -> dict[str, Any]:
-    return finish(asyncio.run(work))
+def _worked(
+    step: Callable[..., Coroutine[Any, Any, StepResult]], shard: Shard, *given: object, **options: object
+) -> dict[str, Any]:
+    """The counts of a step's work for one shard."""
+    resources = make_resources()
+    run = _run(resources)
+    return finish(asyncio.run(step(resources, run, shard["shard"], shard["sellers"], *given, **options)))
 
 
 def _planning() -> Resources:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 from feedamp.errors import FeedAmpError
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
-from feedamp.state import known_orders, sellers
+from feedamp.state import known_orders, overview, sellers
 from feedamp.state.sellers import SET_ASIDE, Seller
+from feedamp_airflow.cli.output import Output
 
 SELLERS_NAMED = 10
 
@@ -39,13 +41,25 @@ def _reason(seller: Seller, other: Seller | None) -> str | None:
     return "; ".join(reason for reason in (mix_up, grant) if reason) or None
 
 
-def read_again(seller_ids: Sequence[str]) -> str:
-    """A sentence that says whose watermarks were removed because of new grants."""
+@contextlib.contextmanager
+def names_who_is_read_again(resources: Resources, out: Output) -> Iterator[None]:
+    """Says at the end of the `with` block whose watermarks were removed in it because of new grants."""
+    with resources.state.read() as connection:
+        before = overview.seller_watermarks(connection)
+    yield
+    with resources.state.read() as connection:
+        removed = sorted(before.keys() - overview.seller_watermarks(connection).keys())
+    if removed:
+        out.complain(
+            f"The next extraction reads all orders of {_first(removed)} again, since another account may have been "
+            "read until now."
+        )
+
+
+def _first(seller_ids: Sequence[str]) -> str:
+    """How many sellers, and the first of them."""
     first = ", ".join(seller_ids[:SELLERS_NAMED]) + (", …" if len(seller_ids) > SELLERS_NAMED else "")
-    return (
-        f"The next extraction reads all orders of {counted(len(seller_ids), 'seller')} again ({first}), "
-        "since another account may have been read until now."
-    )
+    return f"{counted(len(seller_ids), 'seller')} ({first})"
 
 
 def examine(resources: Resources) -> str:
@@ -62,9 +76,8 @@ def examine(resources: Resources) -> str:
         more = f" There are {len(steps) - SELLERS_NAMED} more." if len(steps) > SELLERS_NAMED else ""
         raise FeedAmpError(" ".join(steps[:SELLERS_NAMED]) + more)
     if silent:
-        first = ", ".join(silent[:SELLERS_NAMED]) + (", …" if len(silent) > SELLERS_NAMED else "")
         return (
-            f"no account shows another seller's orders; nothing to compare yet for {counted(len(silent), 'seller')} ({first}): "
+            f"no account shows another seller's orders; nothing to compare yet for {_first(silent)}: "
             "none of their orders was placed or read, so two tokens for one account cannot be distinguished"
         )
     return "no account shows another seller's orders"

@@ -27,12 +27,12 @@ from feedamp.errors import (
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
 from feedamp.run import Run
-from feedamp.state import consent_requests, consents, grants, overview, sellers, watermarks
+from feedamp.state import consent_requests, consents, grants, overview, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.enroll import accepted_words
-from feedamp_airflow.cli.accounts import read_again
+from feedamp_airflow.cli.accounts import names_who_is_read_again
 from feedamp_airflow.cli.output import Output, moment
-from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, opened_resources
+from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
 
 _WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -40,9 +40,7 @@ _WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 def make_url(given: argparse.Namespace, out: Output) -> int:
     """Prints an authorize URL; only a digest of its `state` is stored."""
     with opened_resources() as resources:
-        seller = _registered(resources, given.seller, out)
-        if seller is None:
-            return REFUSED
+        seller = _registered(resources, given.seller)
         account = resources.connection(seller.conn_id)
         check_origin(resources.state, seller.conn_id, account.endpoint)
         if not account.callback_url:
@@ -81,22 +79,14 @@ def authorize(given: argparse.Namespace, out: Output) -> int:
     """
     is_callback = given.code is not None or given.error is not None
     if is_callback != (given.state is not None) or not (is_callback or given.force):
-        out.complain(
+        raise ConfigurationError(
             "Give --code and --state as the callback has them, or --force alone for a grant that is set aside."
         )
-        return MISUSED
     with opened_resources() as resources:
-        seller = _registered(resources, given.seller, out)
-        if seller is None:
-            return REFUSED
+        seller = _registered(resources, given.seller)
         resources.pairs.take_in(seller.seller_id)  # an earlier consent comes first
-        with resources.state.read() as connection:
-            mark = watermarks.read(connection, seller.seller_id)
-        done = _connect(resources, seller, given, out, is_callback=is_callback)
-        with resources.state.read() as connection:
-            if mark is not None and watermarks.read(connection, seller.seller_id) is None:
-                out.complain(read_again([seller.seller_id]))
-    return done
+        with names_who_is_read_again(resources, out):
+            return _connect(resources, seller, given, out, is_callback=is_callback)
 
 
 def _connect(
@@ -106,14 +96,11 @@ def _connect(
         return _take_set_aside(resources, seller, out)
     account = resources.connection(seller.conn_id)
     check_origin(resources.state, seller.conn_id, account.endpoint)  # before the `state` is spent
-    problem = _spend_state(resources, seller, given.state)
-    if problem is not None:
-        out.complain(f"{problem}. {_new_url(seller)}")
-        return REFUSED
+    if problem := _spend_state(resources, seller, given.state):
+        raise FeedAmpError(f"{problem}. {_new_url(seller)}")
     if given.error is not None:
         word = given.error if _WORD.fullmatch(given.error) else "no readable reason"
-        out.complain(f"The seller did not consent ({word}); nothing was changed. {_new_url(seller)}")
-        return REFUSED
+        raise FeedAmpError(f"The seller did not consent ({word}); nothing was changed. {_new_url(seller)}")
     if not _exchange(resources, account, seller, given.code, given.state, out):
         return REFUSED
     compared = _compare(resources, seller, out, force=given.force)
@@ -133,8 +120,7 @@ def _take_set_aside(resources: Resources, seller: Seller, out: Output) -> int:
             out.complain(f"seller {seller.seller_id}: {accepted_words(known.grant_reason)}")
         is_taken = consents.take_set_aside(connection, seller.seller_id, now=resources.state.now())
     if not is_taken:
-        out.complain(f"No grant of seller {seller.seller_id} is set aside. {_new_url(seller)}")
-        return REFUSED
+        raise FeedAmpError(f"No grant of seller {seller.seller_id} is set aside. {_new_url(seller)}")
     out.say(f"seller {seller.seller_id}: connected with the grant that was set aside")
     return DONE
 
@@ -180,12 +166,13 @@ def _new_state() -> str:
     return state
 
 
-def _registered(resources: Resources, seller_id: str, out: Output) -> Seller | None:
+def _registered(resources: Resources, seller_id: str) -> Seller:
     with resources.state.read() as connection:
         found = sellers.find(connection, [seller_id]) if seller_id else []
     if not found:
-        out.complain(f"There is no seller {seller_id}; register with `feedamp sellers add {seller_id}`.")
-        return None
+        raise FeedAmpError(
+            f"There is no seller {seller_id}; register with `feedamp sellers add {seller_id}`."
+        )
     return found[0]
 
 

@@ -6,10 +6,11 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
+from feedamp.errors import FeedAmpError
 from feedamp.rules.finding import OPEN, WAIVED, StoredFinding
 from feedamp.state import findings, open_orders
 from feedamp_airflow.cli.output import Output
-from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, opened_resources
+from feedamp_airflow.cli.running import DONE, given_reason, opened_resources
 
 COLUMNS = (
     "finding_id",
@@ -30,20 +31,13 @@ def show(given: argparse.Namespace, out: Output) -> int:
     states = given.state or OPEN
     with opened_resources() as resources, resources.state.read() as connection:
         found = findings.find(connection, () if "all" in states else states, given.seller or ())
-    rows = [finding_row(finding) for finding in found]
-    if given.json:
-        out.document(rows)
-    else:
-        out.table(COLUMNS, [[row[name] for name in COLUMNS] for row in rows])
+    out.listing([finding_row(finding) for finding in found], COLUMNS, as_json=given.json)
     return DONE
 
 
 def waive(given: argparse.Namespace, out: Output) -> int:
     """Overrules a finding; the next run validates the order again. Safe to repeat."""
-    reason = given.reason.strip()
-    if not reason:
-        out.complain("--reason is empty: give a reason, which is stored with the finding.")
-        return MISUSED
+    reason = given_reason(given, "finding")
     with opened_resources() as resources, resources.state.begin() as connection:
         finding = findings.read(connection, given.id)
         if finding is not None and finding.state in OPEN:
@@ -52,16 +46,18 @@ def waive(given: argparse.Namespace, out: Output) -> int:
             findings.write(connection, [waived], now=now)
             open_orders.invalidate_validation(connection, finding.seller_id, finding.mp_order_number)
     if finding is None:
-        out.complain(f"There is no finding {given.id}; `feedamp findings list` names all.")
-        return REFUSED
+        raise FeedAmpError(f"There is no finding {given.id}; `feedamp findings list --state all` names all.")
     order = f"order {finding.mp_order_number} of seller {finding.seller_id}"
     if finding.state == WAIVED:
         out.say(f"finding {given.id} ({finding.kind}, {order}): was waived already")
-        return DONE
-    if finding.state not in OPEN:
-        out.complain(f"Finding {given.id} ({finding.kind}, {order}) is {finding.state}: nothing to waive.")
-        return REFUSED
-    out.say(f"finding {given.id} ({finding.kind}, {order}): waived; the next run validates the order again")
+    elif finding.state in OPEN:
+        out.say(
+            f"finding {given.id} ({finding.kind}, {order}): waived; the next run validates the order again"
+        )
+    else:
+        raise FeedAmpError(
+            f"Finding {given.id} ({finding.kind}, {order}) is {finding.state}: nothing to waive."
+        )
     return DONE
 
 

@@ -20,7 +20,7 @@ from feedamp.errors import AuthorizationError, ClientRefusedError, Configuration
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
 from feedamp.run import Run
-from feedamp.state import consents, known_orders, overview, sellers
+from feedamp.state import consents, known_orders, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.enroll import (
     Outcome,
@@ -32,7 +32,7 @@ from feedamp.steps.enroll import (
     set_aside_words,
 )
 from feedamp.steps.refused_grants import decide_refusals
-from feedamp_airflow.cli.accounts import read_again
+from feedamp_airflow.cli.accounts import names_who_is_read_again
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
 from feedamp_airflow.cli.sellers import unconfirmed_host, usable_connection
@@ -48,21 +48,16 @@ def import_file(given: argparse.Namespace, out: Output) -> int:
         fault_of, unconfirmed = usable_connection(resources), unconfirmed_host(resources)
         accounts = _Accounts(resources, out, force=given.force)
         lines = _lines(stream)
-        with resources.state.read() as connection:
-            marks = overview.seller_watermarks(connection)
-        while batch := list(islice(lines, LINES_PER_TRANSACTION)):
-            with resources.state.begin() as connection:
-                taken = list(_take(connection, resources, batch, fault_of, unconfirmed, out, given))
-            for number, verdict in accounts.compare(taken):
-                if isinstance(verdict, Refusal):
-                    counts["refused"] += 1
-                    out.complain(f"line {number}: {verdict}")
-                else:
-                    counts[verdict] += 1
-        with resources.state.read() as connection:
-            removed = sorted(marks.keys() - overview.seller_watermarks(connection).keys())
-    if removed:
-        out.complain(read_again(removed))
+        with names_who_is_read_again(resources, out):
+            while batch := list(islice(lines, LINES_PER_TRANSACTION)):
+                with resources.state.begin() as connection:
+                    taken = list(_take(connection, resources, batch, fault_of, unconfirmed, out, given))
+                for number, verdict in accounts.compare(taken):
+                    if isinstance(verdict, Refusal):
+                        counts["refused"] += 1
+                        out.complain(f"line {number}: {verdict}")
+                    else:
+                        counts[verdict] += 1
     for sentence in accounts.left():
         out.complain(sentence)
     out.say(", ".join(f"{name} {counts[name]}" for name in (*Outcome, "refused")))

@@ -8,17 +8,17 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from feedamp.errors import UnreadableError
+from feedamp.errors import FeedAmpError, UnreadableError
 from feedamp.rules.failure_summary import counted
 from feedamp.rules.order import LedgerOrder, Phase
 from feedamp.rules.units import LineUnits, count_units
-from feedamp.state import findings, ledger, open_orders, rejects
+from feedamp.state import findings, ledger, open_orders, overview, rejects
 from feedamp.state.open_orders import StoredSnapshot
 from feedamp.state.rejects import Rejected
 from feedamp_airflow.cli.findings import finding_row
 from feedamp_airflow.cli.output import Output, cell
 from feedamp_airflow.cli.rejected import reject_row
-from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, opened_resources
+from feedamp_airflow.cli.running import DONE, REFUSED, given_reason, opened_resources
 
 LEDGER = (
     "seller_id",
@@ -88,10 +88,7 @@ def show(given: argparse.Namespace, out: Output) -> int:
 
 def acknowledge(given: argparse.Namespace, out: Output) -> int:
     """Acknowledges an order that was closed as CANCELLED although the seller shipped. Safe to repeat."""
-    reason = given.reason.strip()
-    if not reason:
-        out.complain("--reason is empty: give a reason, which is stored with the order.")
-        return MISUSED
+    reason = given_reason(given, "order")
     what = f"order {given.number} of seller {given.seller}"
     with opened_resources() as resources, resources.state.begin() as connection:
         order = ledger.read(connection, given.seller, given.number)
@@ -106,14 +103,9 @@ def acknowledge(given: argparse.Namespace, out: Output) -> int:
             )
             ledger.save(connection, order, acknowledged)
     if not shipped:
-        out.complain(f"There is nothing to acknowledge: {what} is not cancelled with shipped units.")
-        return REFUSED
-    if not is_news:
-        out.say(f"{what}: was acknowledged already")
-        return DONE
-    out.say(
-        f"{what}: acknowledged; action is required again if more than {counted(shipped, 'unit')} is shipped"
-    )
+        raise FeedAmpError(f"There is nothing to acknowledge: {what} is not cancelled with shipped units.")
+    again = f"action is required again if more than {counted(shipped, 'unit')} is shipped"
+    out.say(f"{what}: {f'acknowledged; {again}' if is_news else 'was acknowledged already'}")
     return DONE
 
 
@@ -183,22 +175,16 @@ def _closing(order: LedgerOrder, stored: StoredSnapshot | None, unreadable: str 
     if order.placed_at is None:
         return {**decision, "waits_for": "not placed yet"}
     if order.missing_since is not None and order.phase != Phase.TO_PLACE:
-        return {
-            **decision,
-            "waits_for": "FeedAMP does not have it; see `feedamp status`",
-            "needs_person": True,
-        }
+        return {**decision, "waits_for": f"{overview.MISSING}; see `feedamp status`", "needs_person": True}
     if unreadable is not None:
         return {**decision, "waits_for": open_orders.UNDECODABLE, "needs_person": True}
     if stored is None:
-        return {**decision, "waits_for": "not read yet"}
+        return {**decision, "waits_for": overview.NOT_READ}
     if stored.validated_hash != stored.snapshot_hash:
         return {**decision, "waits_for": "the snapshot is not validated yet"}
     return {
         "can_be_closed": stored.closable,
-        "waits_for": stored.waits_for,
-        "needs_person": stored.needs_person,
-        "error_lingers_since": stored.error_lingers_since,
+        **{name: getattr(stored, name) for name in ("waits_for", "needs_person", "error_lingers_since")},
     }
 
 

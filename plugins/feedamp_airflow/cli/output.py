@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -33,6 +33,13 @@ class Output:
         """The answer as one JSON document."""
         self.out.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
         self.out.flush()
+
+    def listing(self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
+        """The rows as one JSON document, or these columns of them as a table."""
+        if as_json:
+            self.document(rows)
+        else:
+            self.table(columns, [[row[name] for name in columns] for row in rows])
 
     def table(self, names: Sequence[str], rows: Iterable[Sequence[object]], *, indent: int = 0) -> None:
         """Aligned columns under their names; only the names if there are no rows."""

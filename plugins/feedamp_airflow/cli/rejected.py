@@ -11,7 +11,7 @@ from feedamp.state import rejects
 from feedamp.state.rejects import Rejected
 from feedamp.steps.place_orders.replay import replay
 from feedamp_airflow.cli.output import Output
-from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, opened_resources
+from feedamp_airflow.cli.running import DONE, REFUSED, given_reason, opened_resources
 
 # Without `raw`, whose content may be personal.
 FIELDS = ("reject_id", *(field.name for field in fields(Rejected) if field.name != "raw"))
@@ -80,16 +80,11 @@ def replay_rows(given: argparse.Namespace, out: Output) -> int:
 
 def dismiss(given: argparse.Namespace, out: Output) -> int:
     """Dismisses rejects that require no action. Safe to repeat."""
-    reason = given.reason.strip()
-    if not reason:
-        out.complain("--reason is empty: give a reason, which is stored with the reject.")
-        return MISUSED
+    reason = given_reason(given, "reject")
     wanted = list(dict.fromkeys(given.ids))
     with opened_resources() as resources:
-        with (
-            resources.state.read() as connection
-        ):  # hashes every key, so it runs before the write transaction
-            keys = rejects.keys(connection, wanted)
+        with resources.state.read() as connection:
+            keys = rejects.keys(connection, wanted)  # hashes every key, so before the write transaction
         return _dismiss(resources, wanted, keys, reason, out)
 
 

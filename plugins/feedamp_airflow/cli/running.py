@@ -62,6 +62,17 @@ def opened_resources() -> Iterator[Resources]:
         resources.state.close()
 
 
+def given_reason(given: argparse.Namespace, what: str) -> str:
+    """The text of `--reason`, which is stored with `what`.
+
+    Raises:
+        ConfigurationError: it is empty.
+    """
+    if reason := str(given.reason).strip():
+        return reason
+    raise ConfigurationError(f"--reason is empty: give a reason, which is stored with the {what}.")
+
+
 def _explain(error: Exception) -> tuple[str | None, int]:
     """One sentence and the exit code; None for a bug of this package, which needs its traceback."""
     if isinstance(error, ConfigurationError | ClientRefusedError):

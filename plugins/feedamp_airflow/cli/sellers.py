@@ -7,7 +7,7 @@ import functools
 import sys
 from collections.abc import Callable
 
-from feedamp.errors import ConfigurationError
+from feedamp.errors import ConfigurationError, FeedAmpError
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
 from feedamp.rules.origin import contradicting, not_confirmed, others
@@ -15,31 +15,17 @@ from feedamp.state import grants, overview, sellers
 from feedamp.state.grants import REFRESH_TOKEN_LIFE
 from feedamp.steps.enroll import Enrollment, Refusal, check, enroll
 from feedamp_airflow.cli.output import Output
-from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, opened_resources
+from feedamp_airflow.cli.running import DONE, opened_resources
 
-COLUMNS = (
-    "seller_id",
-    "name",
-    "sales_channel",
-    "conn_id",
-    "paused",
-    "grant",
-    "grant_reason",
-    "mix_up",
-    "refreshed_at",
-    "grant_ends_at",
-    "watermark",
-    "waiting_orders",
-)
+FIELDS = ("seller_id", "name", "sales_channel", "conn_id", "paused", "grant", "grant_reason", "mix_up")
+COLUMNS = (*FIELDS, "refreshed_at", "grant_ends_at", "watermark", "waiting_orders")
 
 
 def add(given: argparse.Namespace, out: Output) -> int:
     """Registers a seller or changes one. Safe to repeat."""
     enrollment = Enrollment(given.seller, given.name, given.sales_channel, given.conn_id)
-    misuse = check(enrollment)
-    if misuse is not None:
-        out.complain(str(misuse))
-        return MISUSED
+    if misuse := check(enrollment):
+        raise ConfigurationError(str(misuse))
     with opened_resources() as resources:
         if given.conn_id:
             resources.connection(given.conn_id)  # raises for an unknown connection
@@ -51,8 +37,7 @@ def add(given: argparse.Namespace, out: Output) -> int:
             issued_by = sellers.grant_origins(connection, given.seller)
         foreign = others(issued_by, resources.connection(conn_id).endpoint.origin) if given.conn_id else []
     if isinstance(outcome, Refusal):
-        out.complain(str(outcome))
-        return REFUSED
+        raise FeedAmpError(str(outcome))
     hint = "" if grant else f"; no grant yet, see `feedamp sellers authorize-url {given.seller}`"
     out.say(f"seller {given.seller}: {outcome}{hint}")
     if foreign:
@@ -65,16 +50,14 @@ def add(given: argparse.Namespace, out: Output) -> int:
 
 def usable_connection(resources: Resources) -> Callable[[str], str | None]:
     """A function that returns what is wrong with a connection, or None; each connection is checked once."""
-    faults: dict[str, str | None] = {}
 
+    @functools.cache
     def fault(conn_id: str) -> str | None:
-        if conn_id not in faults:
-            try:
-                resources.connection(conn_id)
-                faults[conn_id] = None
-            except ConfigurationError as error:
-                faults[conn_id] = str(error)
-        return faults[conn_id]
+        try:
+            resources.connection(conn_id)
+        except ConfigurationError as error:
+            return str(error)
+        return None
 
     return fault
 
@@ -107,45 +90,30 @@ def show(given: argparse.Namespace, out: Output) -> int:
         issued_at, refreshed_at = times.get(seller.seller_id, (None, None))
         rows.append(
             {
-                "seller_id": seller.seller_id,
-                "name": seller.name,
-                "sales_channel": seller.sales_channel,
-                "conn_id": seller.conn_id,
-                "paused": seller.paused,
-                "grant": seller.grant,
-                "grant_reason": seller.grant_reason,
-                "mix_up": seller.mix_up,
+                **{name: getattr(seller, name) for name in FIELDS},
                 "refreshed_at": refreshed_at,
                 "grant_ends_at": issued_at and issued_at + REFRESH_TOKEN_LIFE,
                 "watermark": marks.get(seller.seller_id),
                 "waiting_orders": waiting.get(seller.seller_id, 0),
             }
         )
-    if given.json:
-        out.document(rows)
-    else:
-        out.table(COLUMNS, [[row[name] for name in COLUMNS] for row in rows])
+    out.listing(rows, COLUMNS, as_json=given.json)
     return DONE
 
 
-def pause(given: argparse.Namespace, out: Output) -> int:
+def pause(given: argparse.Namespace, out: Output, *, paused: bool = True) -> int:
     """Stops placing, reading and closing for a seller; its grant is still refreshed. Safe to repeat."""
-    return _pause(given.seller, out, paused=True)
+    with opened_resources() as resources, resources.state.begin() as connection:
+        is_known = sellers.pause(connection, given.seller, paused=paused, now=resources.state.now())
+    if not is_known:
+        raise FeedAmpError(f"There is no seller {given.seller}; `feedamp sellers list` names all.")
+    out.say(f"seller {given.seller}: {'paused' if paused else 'resumed; work continues with the next run'}")
+    return DONE
 
 
 def resume(given: argparse.Namespace, out: Output) -> int:
     """Resumes work for a seller; the next run sends waiting orders. Safe to repeat."""
-    return _pause(given.seller, out, paused=False)
-
-
-def _pause(seller_id: str, out: Output, *, paused: bool) -> int:
-    with opened_resources() as resources, resources.state.begin() as connection:
-        is_known = sellers.pause(connection, seller_id, paused=paused, now=resources.state.now())
-    if not is_known:
-        out.complain(f"There is no seller {seller_id}; `feedamp sellers list` names all.")
-        return REFUSED
-    out.say(f"seller {seller_id}: {'paused' if paused else 'resumed; work continues with the next run'}")
-    return DONE
+    return pause(given, out, paused=False)
 
 
 def confirm_host(given: argparse.Namespace, out: Output) -> int:
@@ -162,8 +130,7 @@ def confirm_host(given: argparse.Namespace, out: Output) -> int:
         count = sum(known[one] for one in old)
         out.say(f"connection {conn_id}: {counted(count, 'grant')} of {', '.join(sorted(old))} -> {origin}")
         if not given.yes and not _agrees(f"Send their tokens and the client secret to {origin}?"):
-            out.complain("Nothing was changed. Run the command again with --yes to confirm.")
-            return REFUSED
+            raise FeedAmpError("Nothing was changed. Run the command again with --yes to confirm.")
         with resources.state.begin() as connection:
             grants.confirm_origin(connection, conn_id, origin)
     out.say(f"connection {conn_id}: confirmed; work continues with the next run")

@@ -60,27 +60,24 @@ def show(given: argparse.Namespace, out: Output) -> int:
 
 def _document(connection: Connection, resources: Resources, now: datetime) -> dict[str, Any]:
     known = sellers.find(connection)
-    waiting = overview.waiting_by_seller(connection)
+    lingering_since = now - resources.settings.error_clear
+    needed = {
+        "held_orders": overview.held_orders(connection, limit=SHOWN),
+        "missing_orders": overview.missing_orders(connection, limit=SHOWN),
+        "cancelled_but_shipped": overview.cancelled_but_shipped(connection, limit=SHOWN),
+        "held_findings": overview.held_findings(connection, limit=SHOWN),
+        "stuck_orders": overview.stuck_orders(connection, lingering_since=lingering_since, limit=SHOWN),
+        "sellers_mixed_up": _mixed_up(known),
+        "sellers_to_connect": _to_connect(known, overview.waiting_by_seller(connection)),
+        "faulty_files": overview.faulty_files(connection, limit=SHOWN),
+        "rejected_rows": overview.rejected_rows(connection, limit=SHOWN),
+    }
     return {
         "now": now,
         "orders": _orders(connection),
         "settled_wait_for": _top(overview.waits_of_settled(connection)),
         "sellers": _sellers(known),
-        "needs_person": {
-            "held_orders": asdict(overview.held_orders(connection, limit=SHOWN)),
-            "missing_orders": asdict(overview.missing_orders(connection, limit=SHOWN)),
-            "cancelled_but_shipped": asdict(overview.cancelled_but_shipped(connection, limit=SHOWN)),
-            "held_findings": asdict(overview.held_findings(connection, limit=SHOWN)),
-            "stuck_orders": asdict(
-                overview.stuck_orders(
-                    connection, lingering_since=now - resources.settings.error_clear, limit=SHOWN
-                )
-            ),
-            "sellers_mixed_up": asdict(_mixed_up(known)),
-            "sellers_to_connect": asdict(_to_connect(known, waiting)),
-            "faulty_files": asdict(overview.faulty_files(connection, limit=SHOWN)),
-            "rejected_rows": asdict(overview.rejected_rows(connection, limit=SHOWN)),
-        },
+        "needs_person": {name: asdict(some) for name, some in needed.items()},
         "last": overview.latest(connection),
         "watermarks": _watermarks(connection, known, now),
         "on_the_way_to_the_warehouse": overview.on_the_way(connection),
