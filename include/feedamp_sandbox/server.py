@@ -47,10 +47,7 @@ class Server:
     """Serves one world. `observer` is called for every exchange on the server's thread; its errors are collected."""
 
     def __init__(
-        self,
-        world: World,
-        observer: Observer | None = None,
-        log_line: Callable[[str], None] | None = None,
+        self, world: World, observer: Observer | None = None, log_line: Callable[[str], None] | None = None
     ) -> None:
         self.world = world
         self.observer_errors: list[Exception] = []

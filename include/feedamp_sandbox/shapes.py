@@ -174,7 +174,6 @@ ORDER = fields(
 def error_list(codes: tuple[str, ...]) -> Check:
     """The list of an error report, without an envelope; only `codes` are accepted (Q16)."""
     item = fields(
-        {"code": one_of(codes), "message": text(1)},
-        {"mp_line_number": NUMBER, "debug": items(any_object)},
+        {"code": one_of(codes), "message": text(1)}, {"mp_line_number": NUMBER, "debug": items(any_object)}
     )
     return items(item, at_least=1)

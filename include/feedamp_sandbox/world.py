@@ -38,10 +38,7 @@ class World:
     """The state behind the endpoints; hold `lock` to read or write more than one part of it consistently."""
 
     def __init__(
-        self,
-        options: SandboxOptions,
-        clock: Clock = utc_now,
-        monotonic: Callable[[], float] = time.monotonic,
+        self, options: SandboxOptions, clock: Clock = utc_now, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self.lock = threading.RLock()
         self.options, self.clock, self.monotonic = options, clock, monotonic

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -141,10 +141,8 @@ def _words(error: BaseException) -> str:
 def _state() -> Iterator[tuple[Resources, str]]:
     ti: Any = get_current_context()["ti"]
     resources = make_resources()
-    try:
+    with closing(resources.state):
         yield resources, f"{ti.dag_id}/{ti.run_id}"
-    finally:
-        resources.state.close()
 
 
 def _split(name: str) -> tuple[str, int]:

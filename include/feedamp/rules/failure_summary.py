@@ -7,11 +7,12 @@ Contains seller ids, order numbers and messages of this package; never a custome
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 NAMES_SHOWN = 20
 REASONS_SHOWN = 3
@@ -63,8 +64,7 @@ class Troubles:
         return iter(self._found.values())
 
 
-@dataclass(frozen=True)
-class Reason:
+class Reason(msgspec.Struct, frozen=True, array_like=True):
     """Why a task has work left: the first sellers by id, and the count of all sellers concerned."""
 
     text: str
@@ -81,8 +81,7 @@ class Reason:
         return self.count > len(self.sellers) or set(trouble.orders) <= set(self.sellers)
 
 
-@dataclass(frozen=True)
-class Told:
+class Told(msgspec.Struct, frozen=True, rename={"has_ended": "ended"}):
     """The outcome that the last try of a task recorded.
 
     `has_ended` is false from the start of a try until it records its outcome. `error` is the error that ended the
@@ -101,25 +100,19 @@ class Told:
 
     def encode(self) -> str:
         """The outcome as text of bounded length; the last reasons are left out if they do not fit."""
-        kept = self.reasons
-        while True:
-            reasons = [[reason.text, list(reason.sellers), reason.count] for reason in kept]
-            values = {"reasons": reasons, "failed": self.failed, "error": self.error, "ended": self.has_ended}
-            text = json.dumps(values, ensure_ascii=False)
-            if len(text) <= LONGEST_RECORD or not kept:
-                return text
-            kept = kept[:-1]
+        told = self
+        while len(text := msgspec.json.encode(told).decode()) > LONGEST_RECORD and told.reasons:
+            told = told.but(reasons=told.reasons[:-1])
+        return text
 
     @classmethod
     def decode(cls, text: str) -> Told:
         """The outcome that `encode` wrote."""
-        values: dict[str, Any] = json.loads(text)
-        reasons = tuple(Reason(words, tuple(names), count) for words, names, count in values["reasons"])
-        return cls(reasons, values["failed"], values["error"], values["ended"])
+        return msgspec.json.decode(text, type=cls)
 
     def but(self, **changes: Any) -> Told:
         """The same with some fields changed."""
-        return replace(self, **changes)
+        return msgspec.structs.replace(self, **changes)
 
 
 def reasons_of(troubles: Iterable[Trouble]) -> tuple[Reason, ...]:

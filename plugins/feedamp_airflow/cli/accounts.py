@@ -51,15 +51,13 @@ def names_who_is_read_again(resources: Resources, out: Output) -> Iterator[None]
         removed = sorted(before.keys() - overview.seller_watermarks(connection).keys())
     if removed:
         out.complain(
-            f"The next extraction reads all orders of {_first(removed)} again, since another account may have been "
-            "read until now."
+            f"The next extraction reads all orders of {counted(len(removed), 'seller')} again ({_first(removed)}), "
+            "since another account may have been read until now."
         )
 
 
 def _first(seller_ids: Sequence[str]) -> str:
-    """How many sellers, and the first of them."""
-    first = ", ".join(seller_ids[:SELLERS_NAMED]) + (", …" if len(seller_ids) > SELLERS_NAMED else "")
-    return f"{counted(len(seller_ids), 'seller')} ({first})"
+    return ", ".join(seller_ids[:SELLERS_NAMED]) + (", …" if len(seller_ids) > SELLERS_NAMED else "")
 
 
 def examine(resources: Resources) -> str:
@@ -77,7 +75,7 @@ def examine(resources: Resources) -> str:
         raise FeedAmpError(" ".join(steps[:SELLERS_NAMED]) + more)
     if silent:
         return (
-            f"no account shows another seller's orders; nothing to compare yet for {_first(silent)}: "
+            f"no account shows another seller's orders; nothing to compare yet for {counted(len(silent), 'seller')} ({_first(silent)}): "
             "none of their orders was placed or read, so two tokens for one account cannot be distinguished"
         )
     return "no account shows another seller's orders"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 
 from feedamp.rules.failure_summary import counted
 from feedamp.state import HEAD
@@ -14,15 +15,12 @@ def upgrade(_given: argparse.Namespace, out: Output) -> int:
     """Upgrades the state database to this version's schema, and records which server issued each grant. Safe to repeat."""
     from feedamp_airflow.wiring import open_state, record_origins
 
-    state = open_state(upgrade=False)
-    try:
+    with closing(open_state(upgrade=False)) as state:
         before = state.current_revision()
         state.upgrade()
         out.say(f"at {HEAD} already" if before == HEAD else f"upgraded from {before or 'nothing'} to {HEAD}")
         for conn_id, (origin, count) in record_origins(state).items():
             out.say(f"connection {conn_id}: {counted(count, 'grant')} recorded as issued by {origin}")
-    finally:
-        state.close()
     return DONE
 
 
@@ -30,11 +28,8 @@ def current(_given: argparse.Namespace, out: Output) -> int:
     """Prints the schema revision of the database; returns 1 if it is not this version's."""
     from feedamp_airflow.wiring import open_state
 
-    state = open_state(upgrade=False)
-    try:
+    with closing(open_state(upgrade=False)) as state:
         revision = state.current_revision()
-    finally:
-        state.close()
     out.say(revision or "none")
     if revision == HEAD:
         return DONE

@@ -51,6 +51,7 @@ def examine(given: argparse.Namespace, out: Output) -> int:
 
 def _checks() -> Iterator[Check]:
     from feedamp.lake.store import Lake
+    from feedamp_airflow.cli.accounts import examine as examine_accounts
     from feedamp_airflow.config import read_options
     from feedamp_airflow.storages import open_store
     from feedamp_airflow.wiring import connection_by_id, make_resources
@@ -71,7 +72,7 @@ def _checks() -> Iterator[Check]:
         for conn_id in _connections(resources):
             yield _tried(f"connection {conn_id}", partial(_connection, resources, conn_id))
         yield _tried("clock", lambda: _clock(resources))
-        yield _tried("accounts", lambda: _accounts(resources))
+        yield _tried("accounts", lambda: examine_accounts(resources))
         yield _tried("inbox", lambda: _inbox(resources.inbox))
         stores = [
             _tried("lake", lambda: _lake(resources.lake)),
@@ -127,11 +128,8 @@ def _state() -> str:
     from feedamp.state import HEAD
     from feedamp_airflow.wiring import open_state
 
-    state = open_state(upgrade=False)
-    try:
+    with contextlib.closing(open_state(upgrade=False)) as state:
         revision = state.current_revision()
-    finally:
-        state.close()
     if revision is not None and revision > HEAD:
         raise ConfigurationError(
             f"It is at {revision}, created by a newer version; this version knows {HEAD}."
@@ -228,12 +226,6 @@ def _clock(resources: Resources) -> str:
         if has_answered
         else "FeedAMP did not answer; nothing in the state contradicts it"
     )
-
-
-def _accounts(resources: Resources) -> str:
-    from feedamp_airflow.cli.accounts import examine
-
-    return examine(resources)
 
 
 def _inbox(store: Storage) -> str:

@@ -56,10 +56,8 @@ def opened_resources() -> Iterator[Resources]:
     from feedamp_airflow.wiring import make_resources
 
     resources = make_resources(checks_key=False)  # `sellers authorize` replaces grants whose key is lost
-    try:
+    with contextlib.closing(resources.state):
         yield resources
-    finally:
-        resources.state.close()
 
 
 def given_reason(given: argparse.Namespace, what: str) -> str:
