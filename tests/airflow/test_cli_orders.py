@@ -56,7 +56,7 @@ def test_an_order_along_its_way(placed):
     assert show(placed)["closing"]["waits_for"] == "not read yet"
     placed.fulfill("M-1", quantity=1)
     placed.read()
-    assert show(placed)["closing"]["waits_for"] == "the snapshot is not validated yet"
+    assert show(placed)["closing"]["waits_for"] == "not validated yet"
     placed.process()
     shown = show(placed)
     assert shown["closing"]["waits_for"] == "units do not add up yet"
@@ -155,7 +155,7 @@ def test_a_waived_finding_no_longer_blocks_the_order(faulty):
     with faulty.resources.state.begin() as connection:
         outbox.unclaim(connection, "a-test")
     assert [(table, row["state"]) for table, row in rows] == [("findings", "waived")]
-    assert show(faulty)["closing"]["waits_for"] == "the snapshot is not validated yet"
+    assert show(faulty)["closing"]["waits_for"] == "not validated yet"
     faulty.process()
     assert show(faulty)["phase"] == "closed"
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from env import BAD_NUMBER, SELLER, Env, shipment
 
+from feedamp.rules.closing import MISSING
 from feedamp.state import ledger, overview
 from feedamp.steps.completeness_proof.verify import verify
 from feedamp.steps.runner import finish
@@ -62,7 +63,7 @@ def test_close_marks_what_feedamp_does_not_have(closable: Env) -> None:
     result = closable.close()
     assert finish(result)["notes"] == 1
     assert missing(closable) == ["M-1"]
-    assert waits(closable) == {overview.MISSING: 1}
+    assert waits(closable) == {MISSING: 1}
 
 
 def test_close_tries_a_missing_order_once_a_day_and_says_so(closable: Env) -> None:

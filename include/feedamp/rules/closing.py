@@ -10,6 +10,8 @@ from feedamp.models import FINAL_STATES, ListedError, MarketplaceState, Snapshot
 from feedamp.rules.order import AWAITING_SHIPMENT, CANCELLED, SHIPPED, LedgerOrder
 from feedamp.rules.units import LineUnits, count_units, units_shipped
 
+MISSING = "FeedAMP does not have it"
+
 
 @dataclass(frozen=True)
 class Close:
@@ -81,6 +83,15 @@ def decide_close(order: OpenOrder) -> Close | Wait:
     if not order.ordered or not all(line.settled for line in order.units.values()):
         return Wait("units do not add up yet")
     return Close(SHIPPED if units_shipped(order.snapshot.fulfillments) else CANCELLED)
+
+
+def waits_for(is_missing: bool, is_read: bool, is_validated: bool | None, reason: str | None) -> str:
+    """What an open order waits for, as `status` and `orders show` say it; `reason` is that of the last validation."""
+    if is_missing:
+        return MISSING
+    if not is_read:
+        return "not read yet"
+    return (reason or "can be closed") if is_validated else "not validated yet"
 
 
 def final_state(snapshot: Snapshot, *, sent: str | None = None) -> MarketplaceState:

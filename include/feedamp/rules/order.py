@@ -181,6 +181,11 @@ class LedgerOrder:
         return (self.closed_units_shipped or 0) if was_closed_here and is_cancelled else 0
 
     @property
+    def is_to_acknowledge(self) -> bool:
+        """Whether more units were shipped though it was cancelled than a person has acknowledged."""
+        return self.shipped_though_cancelled > (self.acknowledged_shipped or 0)
+
+    @property
     def next_state(self) -> str:
         """The state to send next. An order that FeedAMP has as PENDING is sent as AWAITING_SHIPMENT before SHIPPED."""
         is_released = self.accepted_state not in (None, PENDING)

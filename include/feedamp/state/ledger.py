@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.codec import decode_json, encode_body
-from feedamp.rules.order import NOTHING_TO_SEND, OPEN_PHASES, LedgerOrder, Phase
+from feedamp.rules.order import CANCELLED, NOTHING_TO_SEND, OPEN_PHASES, LedgerOrder, Phase
 from feedamp.rules.retries import LONGEST_ORDER_WAIT, MISSING_WAIT
 from feedamp.rules.units import LineUnits
 from feedamp.state.schema import orders, snapshots
@@ -39,6 +39,13 @@ def read_many(connection: Connection, seller_id: str, numbers: Iterable[str]) ->
         )
         found.update((row.mp_order_number, _order(row)) for row in connection.execute(query))
     return found
+
+
+def to_acknowledge(connection: Connection) -> list[LedgerOrder]:
+    """Orders that were closed as CANCELLED although the seller shipped, without acknowledged ones."""
+    query = sa.select(orders).where(orders.c.accepted_state == CANCELLED, orders.c.closed_units_shipped > 0)
+    ordered = query.order_by(orders.c.seller_id, orders.c.mp_order_number)
+    return [order for order in map(_order, connection.execute(ordered)) if order.is_to_acknowledge]
 
 
 def write(connection: Connection, order: LedgerOrder) -> None:

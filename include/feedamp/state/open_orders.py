@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.codec import content_hash, encode
 from feedamp.errors import UnreadableError
-from feedamp.models import MarketplaceState, Snapshot, decode_snapshot
+from feedamp.models import Snapshot, decode_snapshot
 from feedamp.rules.evaluation import ReadSnapshot
 from feedamp.rules.finding import REPORTED
 from feedamp.rules.order import OPEN_PHASES, Phase
@@ -115,12 +115,9 @@ def keep_open(connection: Connection, seller_id: str, rows: Iterable[tuple[Snaps
         query = sa.select(
             orders.c.mp_order_number,
             orders.c.phase,
-            orders.c.accepted_state,
             orders.c.first_put_at,
             orders.c.conflicting_state,
             orders.c.missing_since,
-            orders.c.closed_at,
-            orders.c.adopted_at,
             orders.c.closed_units_shipped,
         ).where(
             orders.c.seller_id == seller_id,
@@ -156,21 +153,18 @@ def _keep_one(
 def _keep_closed(
     connection: Connection, seller_id: str, order: Any, snapshot: Snapshot, read_at: datetime
 ) -> None:
-    units = count_units({}, snapshot.fulfillments)
-    shipped = units_shipped(snapshot.fulfillments)
-    was_closed_here = order.closed_at is not None or order.adopted_at is None
-    if (
-        was_closed_here
-        and order.accepted_state == MarketplaceState.CANCELLED
-        and shipped > (order.closed_units_shipped or 0)
-    ):
+    number, units = snapshot.mp_order_number, count_units({}, snapshot.fulfillments)
+    ledger.keep_closed_units(connection, seller_id, number, units, read_at=read_at)
+    if units_shipped(snapshot.fulfillments) <= (order.closed_units_shipped or 0):
+        return
+    closed = ledger.read(connection, seller_id, number)
+    if closed is not None and closed.shipped_though_cancelled:
         log.warning(
             "Order %s of seller %s was closed as CANCELLED, but the seller has shipped %d units; see `feedamp status`.",
-            snapshot.mp_order_number,
+            number,
             seller_id,
-            shipped,
+            closed.shipped_though_cancelled,
         )
-    ledger.keep_closed_units(connection, seller_id, snapshot.mp_order_number, units, read_at=read_at)
 
 
 def read(connection: Connection, seller_id: str, mp_order_number: str) -> StoredSnapshot | None:

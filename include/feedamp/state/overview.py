@@ -5,6 +5,7 @@ The lists of sellers, and exit code 1, are in `plugins/feedamp_airflow/cli/statu
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,11 +14,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from feedamp.models import MarketplaceState
+from feedamp.rules.closing import waits_for
 from feedamp.rules.finding import HELD
 from feedamp.rules.order import OPEN_PHASES, Phase
 from feedamp.rules.stored_body import FULL
-from feedamp.state.ledger import decode_units
+from feedamp.state import ledger
 from feedamp.state.rejects import is_open, reject_id
 from feedamp.state.schema import (
     findings,
@@ -31,11 +32,6 @@ from feedamp.state.schema import (
     watermarks,
 )
 from feedamp.state.statements import is_same_order
-
-CLOSABLE = "can be closed"
-MISSING = "FeedAMP does not have it"
-NOT_VALIDATED = "not validated yet"
-NOT_READ = "not read yet"
 
 
 @dataclass(frozen=True)
@@ -58,25 +54,19 @@ def reasons_by_phase(connection: Connection) -> list[tuple[str, str | None, int]
 
 
 def waits_of_settled(connection: Connection) -> list[tuple[str, int]]:
-    """(what settled orders wait for before they can be closed, number of orders), largest number first.
-
-    `feedamp orders show` says the same of one order (`_closing` in `cli/orders.py`), in more words.
-    """
-    is_not_validated = sa.or_(
-        snapshots.c.validated_hash.is_(None), snapshots.c.validated_hash != snapshots.c.snapshot_hash
-    )
-    wait = sa.case(
-        (orders.c.missing_since.is_not(None), MISSING),
-        (snapshots.c.seller_id.is_(None), NOT_READ),
-        (is_not_validated, NOT_VALIDATED),
-        (snapshots.c.closable.is_(True), CLOSABLE),
-        else_=sa.func.coalesce(snapshots.c.waits_for, NOT_VALIDATED),
-    ).label("wait")
-    of_settled = sa.select(wait).select_from(orders.outerjoin(snapshots, is_same_order(snapshots, orders)))
-    inner = of_settled.where(orders.c.phase == Phase.SETTLED).subquery()
-    count = sa.func.count()
-    query = sa.select(inner.c.wait, count).group_by(inner.c.wait).order_by(count.desc(), inner.c.wait)
-    return [(row[0], row[1]) for row in connection.execute(query)]
+    """(what settled orders wait for before they can be closed, number of orders), largest number first."""
+    facts = [
+        orders.c.missing_since.is_not(None).label("is_missing"),
+        snapshots.c.seller_id.is_not(None).label("is_read"),
+        (snapshots.c.validated_hash == snapshots.c.snapshot_hash).label("is_validated"),
+        snapshots.c.waits_for,
+    ]
+    joined = orders.outerjoin(snapshots, is_same_order(snapshots, orders))
+    inner = sa.select(*facts).select_from(joined).where(orders.c.phase == Phase.SETTLED).subquery()
+    waits: Counter[str] = Counter()
+    for *group, count in connection.execute(sa.select(*inner.c, sa.func.count()).group_by(*inner.c)):
+        waits[waits_for(*group)] += count
+    return sorted(waits.items(), key=lambda item: (-item[1], item[0]))
 
 
 def waiting_by_seller(connection: Connection) -> dict[str, int]:
@@ -145,19 +135,14 @@ def cancelled_but_shipped(connection: Connection, *, limit: int) -> CountedItems
 
     An order that a person has acknowledged is left out until more units are shipped.
     """
-    query = sa.select(orders.c.seller_id, orders.c.mp_order_number, orders.c.closed_units).where(
-        orders.c.phase == Phase.CLOSED,
-        orders.c.accepted_state == MarketplaceState.CANCELLED,
-        orders.c.closed_units_shipped > sa.func.coalesce(orders.c.acknowledged_shipped, 0),
-        # An adopted order that another system closed is not reported.
-        sa.or_(orders.c.closed_at.is_not(None), orders.c.adopted_at.is_(None)),
-    )
-    some = _some(connection, query, limit)
-    for item in some.items:
-        units = decode_units(item.pop("closed_units"))
-        shipped = [f"{of_line} of line {line}" for line, (of_line, _) in units.items() if of_line]
-        item["reason"] = f"shipped: {', '.join(shipped)}"
-    return some
+    found = ledger.to_acknowledge(connection)
+    items = []
+    for order in found[:limit]:
+        lines = (order.closed_units or {}).items()
+        shipped = ", ".join(f"{of_line} of line {line}" for line, (of_line, _) in lines if of_line)
+        key = {"seller_id": order.seller_id, "mp_order_number": order.mp_order_number}
+        items.append({**key, "reason": f"shipped: {shipped}"})
+    return CountedItems(len(found), items)
 
 
 def held_findings(connection: Connection, *, limit: int) -> CountedItems:

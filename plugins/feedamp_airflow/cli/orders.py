@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from feedamp.errors import FeedAmpError, UnreadableError
+from feedamp.rules.closing import waits_for
 from feedamp.rules.failure_summary import counted
 from feedamp.rules.order import LedgerOrder, Phase
 from feedamp.rules.units import LineUnits, count_units
@@ -93,7 +94,7 @@ def acknowledge(given: argparse.Namespace, out: Output) -> int:
     with opened_resources() as resources, resources.state.begin() as connection:
         order = ledger.read(connection, given.seller, given.number)
         shipped = order.shipped_though_cancelled if order is not None else 0
-        is_news = order is not None and shipped > (order.acknowledged_shipped or 0)
+        is_news = order is not None and order.is_to_acknowledge
         if order is not None and is_news:
             acknowledged = order.but(
                 acknowledged_shipped=shipped,
@@ -160,10 +161,7 @@ def _lines(order: LedgerOrder, stored: StoredSnapshot | None) -> list[dict[str, 
 
 
 def _closing(order: LedgerOrder, stored: StoredSnapshot | None, unreadable: str | None) -> dict[str, Any]:
-    """Whether the order can be closed, or what it waits for, as the last validation decided (`rules/closing.py`).
-
-    `waits_of_settled` in `state/overview.py` counts the same reasons over all orders.
-    """
+    """Whether the order can be closed, or what it waits for, as the last validation decided (`rules/closing.py`)."""
     decision: dict[str, Any] = {
         "can_be_closed": False,
         "waits_for": None,
@@ -174,14 +172,13 @@ def _closing(order: LedgerOrder, stored: StoredSnapshot | None, unreadable: str 
         return {**decision, "waits_for": "nothing: it is closed"}
     if order.placed_at is None:
         return {**decision, "waits_for": "not placed yet"}
-    if order.missing_since is not None and order.phase != Phase.TO_PLACE:
-        return {**decision, "waits_for": f"{overview.MISSING}; see `feedamp status`", "needs_person": True}
-    if unreadable is not None:
+    is_missing = order.missing_since is not None and order.phase != Phase.TO_PLACE
+    if unreadable is not None and not is_missing:
         return {**decision, "waits_for": open_orders.UNDECODABLE, "needs_person": True}
-    if stored is None:
-        return {**decision, "waits_for": overview.NOT_READ}
-    if stored.validated_hash != stored.snapshot_hash:
-        return {**decision, "waits_for": "the snapshot is not validated yet"}
+    is_validated = stored is not None and stored.validated_hash == stored.snapshot_hash
+    if stored is None or is_missing or not is_validated:
+        wait = waits_for(is_missing, stored is not None, is_validated, None)
+        return {**decision, "waits_for": wait, "needs_person": is_missing}
     return {
         "can_be_closed": stored.closable,
         **{name: getattr(stored, name) for name in ("waits_for", "needs_person", "error_lingers_since")},
