@@ -13,7 +13,7 @@ from feedamp.rules.closing import waits_for
 from feedamp.rules.failure_summary import counted
 from feedamp.rules.order import LedgerOrder, Phase
 from feedamp.rules.units import LineUnits, count_units
-from feedamp.state import findings, ledger, open_orders, overview, rejects
+from feedamp.state import findings, ledger, open_orders, rejects
 from feedamp.state.open_orders import StoredSnapshot
 from feedamp.state.rejects import Rejected
 from feedamp_airflow.cli.findings import finding_row
