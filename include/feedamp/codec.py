@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
-from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import msgspec
 
 from feedamp.errors import UnreadableError
+
+LONGEST_NUMBER = 400
+"""Digits of a whole number, or the size of an exponent, that every store can hold in JSON."""
 
 _ENCODER = msgspec.json.Encoder(order="deterministic", decimal_format="number")
 _BODY = msgspec.json.Encoder(decimal_format="number")  # money is sent as JSON numbers (contract 1)
@@ -32,40 +35,66 @@ def encode_body(body: Mapping[str, Any]) -> bytes:
     return _BODY.encode(body)
 
 
-def _exact(digits: str) -> Decimal:
-    """The exact fraction, or infinity if `Decimal` cannot hold it, so that only this one field is refused."""
+def _exact(digits: str) -> Decimal | str:
+    """The exact fraction; as text if no store can hold it, so that only its field is refused."""
     try:
-        return Decimal(digits)
+        number = Decimal(digits)
     except InvalidOperation:
-        return Decimal("Infinity")
+        return digits
+    return number if abs(number.adjusted()) < LONGEST_NUMBER else digits
+
+
+def _whole(digits: str) -> int | str:
+    return int(digits) if len(digits) < LONGEST_NUMBER else digits
 
 
 _DECODER = msgspec.json.Decoder(float_hook=_exact)
 
 
-def decode_json(body: bytes) -> Any:
+def decode_json(body: bytes, coercions: Counter[str] | None = None) -> Any:
     """The body as Python values, fractions as exact `Decimal`.
+
+    A byte order mark is ignored, and NaN is null. What no store can hold costs itself: half a character, a byte that is
+    not UTF-8 and a NUL become U+FFFD, and a number beyond all bounds becomes text. All but the last are counted in
+    `coercions`.
 
     Raises:
         UnreadableError: the body is not JSON.
     """
     try:
-        return _DECODER.decode(body)
+        value = _DECODER.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        if (
-            b"\\u" in body
-        ):  # perhaps an escaped lone surrogate, which JSON's grammar permits and msgspec refuses
-            with suppress(ValueError, RecursionError):
-                return _without_surrogates(json.loads(body, parse_float=_exact))
-        raise UnreadableError("FeedAMP's answer is not JSON.") from error
+        try:
+            value = _decode_as_meant(body, Counter() if coercions is None else coercions)
+        except (ValueError, RecursionError):
+            raise UnreadableError("FeedAMP's answer is not JSON.") from error
+    return _storable(value) if b"\\u0000" in body else value
 
 
-def _without_surrogates(value: Any) -> Any:
-    """The value with lone surrogates replaced, because no store can hold them."""
+def _decode_as_meant(body: bytes, coercions: Counter[str]) -> Any:
+    """As `json.loads`, which accepts what JSON's grammar permits and msgspec refuses, and more."""
+    encoding = json.detect_encoding(body)
+    meant = body.decode(encoding, "replace").strip("\ufeff\0 \t\r\n")
+    if encoding != "utf-8":
+        coercions["byte_order_mark"] += 1
+    if "\ufffd" in meant:
+        coercions["byte_that_is_not_utf8"] += 1
+
+    def constant(name: str) -> str | None:
+        coercions["number_that_is_none"] += 1
+        return None if name == "NaN" else name
+
+    value = json.loads(meant, strict=False, parse_float=_exact, parse_int=_whole, parse_constant=constant)
+    return _storable(value)
+
+
+def _storable(value: Any) -> Any:
+    """The value without lone surrogates and NULs, because no store can hold them."""
     if isinstance(value, str):
+        value = value.replace("\0", "\ufffd")
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
-        return [_without_surrogates(item) for item in value]
+        return [_storable(item) for item in value]
     if isinstance(value, dict):
-        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
+        return {_storable(key): _storable(item) for key, item in value.items()}
     return value

@@ -4,6 +4,7 @@
     ├── TransientError            nothing is lost: try again after `retry_after_s`
     │   ├── ThrottledError        FeedAMP answered 429
     │   ├── UnclearError          the answer was lost; whether the request took effect is unknown
+    │   │   └── BrokenAnswerError an answer came, but it is too large or not JSON
     │   ├── IncompleteError       part of the data could not be read
     │   ├── BusyError             another process holds the lock or lease
     │   ├── StoreAwayError        the server of the state or the warehouse does not answer
@@ -58,6 +59,14 @@ class ThrottledError(TransientError):
 
 class UnclearError(TransientError):
     """The request was sent and no usable answer came back: read the order before repeating a POST."""
+
+
+class BrokenAnswerError(UnclearError):
+    """An answer came back, but it is not JSON, or larger than it may be: then a repeat cannot help."""
+
+    def __init__(self, message: str, *, is_too_large: bool = False, **context: str | None) -> None:
+        super().__init__(message, retry_after_s=None, status=None, **context)
+        self.is_too_large = is_too_large
 
 
 class IncompleteError(TransientError):

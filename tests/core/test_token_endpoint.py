@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from email.utils import format_datetime as http_date
 from urllib.parse import parse_qs
@@ -88,13 +89,73 @@ async def test_a_rotated_token_is_never_lost_over_the_life_of_its_access_token(l
         pytest.param(b"<html></html>", id="HTML"),
         pytest.param(b'{"access_token":"at-', id="cut JSON"),
         pytest.param([], id="a list"),
-        pytest.param({**GOOD, "access_token": ""}, id="no access token"),
-        pytest.param({**GOOD, "refresh_token": None}, id="no refresh token"),
+        pytest.param({"token_type": "Bearer"}, id="no token"),
+        pytest.param({"access_token": "", "refresh_token": "rt-0"}, id="only the token that was sent"),
     ],
 )
 async def test_a_2xx_that_is_no_pair_is_unclear_for_the_token_may_be_spent(body):
     with pytest.raises(UnclearError):
         await asked(answer(body))
+
+
+@pytest.mark.parametrize("missing", [None, "", " ", False, [], {}])
+async def test_a_token_that_is_not_rotated_stays(missing):
+    pair, _ = await asked(answer({**GOOD, "refresh_token": missing}))
+    assert (pair.access_token, pair.refresh_token) == ("at-1", "rt-0")
+    with pytest.raises(UnclearError):
+        await asked(answer({**GOOD, "refresh_token": missing}), grant="exchange")
+
+
+JSON = json.dumps(GOOD).encode()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"\xef\xbb\xbf" + JSON, id="a byte order mark"),
+        pytest.param(b"\xef\xbb\xbf\xef\xbb\xbf" + JSON + b"\0\n", id="two, and a NUL behind"),
+        pytest.param(json.dumps(GOOD).encode("utf-16"), id="UTF-16"),
+        pytest.param(JSON[:-1] + b', "scope": "M\xfcller"}', id="a latin-1 byte"),
+        pytest.param(JSON[:-1] + b', "limit": NaN}', id="NaN"),
+        pytest.param([GOOD], id="in a list"),
+        pytest.param({"status": "ok", "data": {"token": GOOD}}, id="below other members"),
+        pytest.param(json.dumps(json.dumps(GOOD)).encode(), id="JSON as text in JSON"),
+        pytest.param(b"<b>Notice</b>: undefined index in x.php\n" + JSON, id="a warning in front"),
+        pytest.param(JSON + b"\n<!-- 12 ms -->", id="a comment behind"),
+        pytest.param(JSON[:-1] + b', "scope": "cut o', id="cut off behind the tokens"),
+        pytest.param(JSON.replace(b'"', b"'"), id="single quotes"),
+        pytest.param(b"access_token=at-1&expires_in=3600&refresh_token=rt-1&token_type=bearer", id="a form"),
+        pytest.param(
+            b"<r><access_token>at-1</access_token><refresh_token>rt-1</refresh_token>"
+            b"<expires_in>3600</expires_in></r>",
+            id="XML",
+        ),
+        pytest.param(
+            {"accessToken": "at-1", "refreshToken": " rt-1\n", "expiresIn": "3600"}, id="camel case"
+        ),
+    ],
+)
+async def test_a_rotated_token_is_not_lost_over_the_form_of_its_answer(body):
+    pair, _ = await asked(answer(body))
+    assert (pair.access_token, pair.refresh_token, pair.expires_in_s) == ("at-1", "rt-1", 3600)
+
+
+@pytest.mark.parametrize(
+    ("body", "access"),
+    [
+        pytest.param(JSON + b" ", "at-1", id="after the JSON"),
+        pytest.param(b'{"refresh_token":"rt-1","access_tok', "", id="after the refresh token"),
+    ],
+)
+async def test_a_rotated_token_is_taken_from_an_answer_whose_end_is_lost(body, access):
+    cut = answer(body + b"....").removesuffix(b"....")  # the connection ends before the announced length
+    pair, _ = await asked(cut)
+    assert (pair.access_token, pair.refresh_token) == (access, "rt-1")
+
+
+async def test_half_a_token_is_not_taken():
+    with pytest.raises(UnclearError):
+        await asked(answer(b'{"refresh_token": "rt-').removesuffix(b"-"))
 
 
 @pytest.mark.parametrize(

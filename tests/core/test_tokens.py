@@ -89,6 +89,20 @@ async def test_a_server_that_does_not_rotate_leaves_the_year_running(wire):
     assert (grant.ends_at - NOON).days == 365
 
 
+async def test_a_refresh_token_without_an_access_token_is_stored_and_sent_next(wire):
+    only_refresh = answer(b'{"refresh_token":"rt-1","access_tok')
+    async with (
+        scripted(only_refresh, token_answer(2)) as script,
+        Transport(Endpoint(script.url)) as transport,
+    ):
+        tokens = wire.other_tokens(transport=transport)
+        with pytest.raises(UnclearError, match="its refresh token is stored"):
+            await tokens.live(S1)
+        assert wire.grant().refresh_token == "rt-1"
+        assert (await tokens.live(S1)).value == "at-2"
+    assert b"refresh_token=rt-1&" in script.requests[1]
+
+
 async def test_many_coroutines_make_one_refresh(wire):
     tokens = await asyncio.gather(*(wire.tokens.live(S1) for _ in range(10)))
     assert (len({token.value for token in tokens}), wire.refreshes) == (1, 1)

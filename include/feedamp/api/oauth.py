@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any
+from urllib.parse import parse_qsl
 
 from feedamp.api.bad_answers import TOKEN_CALL, raise_for_status
 from feedamp.api.transport import Answer, Transport
@@ -13,6 +16,12 @@ from feedamp.errors import UnclearError, UnreadableError
 
 ASSUMED_LIFE_S = 300
 LONGEST_LIFE_S = 366 * 86_400
+_DEEPEST, _LONGEST_SCANNED = 2, 1 << 16
+# A member of JSON, of a Python or PHP literal, or of XML, up to the character that ends its value.
+_MEMBER = re.compile(
+    r"""(?i)(?<!/)\b((?:access|refresh)_?token|expires_?in)["']?\s*(?:=>|[:=>])\s*["']?([^"'<>&,;\s}]+)(?=["'<&,;}])"""
+)
+_FORM = re.compile(r"[\w.~%+*=&/:-]+")
 
 
 @dataclass(frozen=True)
@@ -26,7 +35,10 @@ class Credentials:
 
 @dataclass(frozen=True)
 class TokenPair:
-    """The tokens in FeedAMP's answer; the refresh token replaces the previous one."""
+    """The tokens in FeedAMP's answer; the refresh token replaces the previous one.
+
+    `access_token` is empty if only the refresh token could be read.
+    """
 
     access_token: str = field(repr=False)
     refresh_token: str = field(repr=False)
@@ -67,30 +79,75 @@ class TokenEndpoint:
             "client_id": self.credentials.client_id,
             "client_secret": self.credentials.client_secret,
         }
-        answer = await self._transport.send("POST", "/access_token", body=form)
+        # Even a part of the answer may hold the rotated token, which must not be lost.
+        answer = await self._transport.send("POST", "/access_token", body=form, takes_part=True)
         raise_for_status(answer, TOKEN_CALL)
         return _pair(answer, unrotated)
 
 
 def _pair(answer: Answer, unrotated: str | None) -> TokenPair:
-    """The token pair of a 2xx answer.
+    """The token pair of a 2xx answer, also of one that is slightly off RFC 6749, so that a rotated token is not lost.
 
     If the answer has no refresh token, the one that was sent stays valid (OAuth 2.0, section 6).
 
     Raises:
         UnclearError: the body cannot be used. The refresh token may be spent nevertheless.
     """
-    try:
-        body: Any = decode_json(answer.body)
-    except UnreadableError:
-        body = None
-    fields = body if isinstance(body, dict) else {}
-    access, refresh = fields.get("access_token"), fields.get("refresh_token", unrotated)
-    if not (isinstance(access, str) and access):
+    fields = _members(answer.body)
+    access, rotated = (_token(fields.get(name)) for name in ("accesstoken", "refreshtoken"))
+    if not access and rotated in (None, unrotated):
         raise UnclearError("FeedAMP answered a token call with something that is not a token pair.")
-    if not (isinstance(refresh, str) and refresh):
+    refresh = rotated or unrotated
+    if refresh is None:
         raise UnclearError("FeedAMP answered a token call without a refresh token.")
-    return TokenPair(access, refresh, _life_s(fields.get("expires_in")))
+    return TokenPair(access or "", refresh, _life_s(fields.get("expiresin")) if access else 0)
+
+
+def _members(body: bytes) -> dict[str, Any]:
+    """The members of a token answer by their names in lower case, without underscores.
+
+    It is JSON, perhaps as text in JSON or below another member, or a form. Of a body that is cut off, or has something
+    before or after the JSON, what can be read.
+    """
+    try:
+        found = _holder(decode_json(body))
+    except UnreadableError:
+        found = None
+    if found is not None:
+        return found
+    text = body[:_LONGEST_SCANNED].decode("utf-8", "replace")
+    if "=" in text and _FORM.fullmatch(text.strip()):
+        return {_plain(name): value for name, value in parse_qsl(text.strip())}
+    return {_plain(name): value.replace("\\/", "/") for name, value in _MEMBER.findall(text)}
+
+
+def _holder(value: Any, depth: int = 0) -> dict[str, Any] | None:
+    """The object that holds a token, at most three levels deep."""
+    if isinstance(value, str) and depth <= _DEEPEST:
+        try:
+            return _holder(decode_json(value.encode()), depth + 1)
+        except UnreadableError:
+            return None
+    inner: Iterable[Any] = value if isinstance(value, list) else ()
+    if isinstance(value, dict):
+        plain = {_plain(name): member for name, member in value.items()}
+        if _token(plain.get("accesstoken")) or _token(plain.get("refreshtoken")):
+            return plain
+        inner = value.values()
+    if depth > _DEEPEST:
+        return None
+    return next(filter(None, (_holder(item, depth + 1) for item in inner)), None)
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "")
+
+
+def _token(value: Any) -> str | None:
+    """A token; None for an empty one, which means that there is none."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    return (value.strip() or None) if isinstance(value, str) else None
 
 
 def _life_s(value: Any) -> int:

@@ -315,7 +315,13 @@ class Tokens:
             expires_in_s=answer.expires_in_s,
             asked_at=asked_at,
         )
-        return await self._pairs.store(grant, pair, reservation)
+        is_stored = await self._pairs.store(grant, pair, reservation)
+        if not answer.access_token:  # the next request for a token sends the new refresh token
+            raise UnclearError(
+                "FeedAMP answered a token call without an access token; its refresh token is stored.",
+                seller_id=grant.seller_id,
+            )
+        return is_stored
 
     async def _ask(self, grant: Grant, lease: Lease) -> tuple[str, TokenPair]:
         """The refresh token that worked, and the pair that FeedAMP returned for it.
@@ -425,7 +431,7 @@ class Tokens:
 
 
 def _token_of(grant: Grant) -> Token | None:
-    if grant.access_token is None or grant.access_expires_at is None:
+    if not grant.access_token or grant.access_expires_at is None:
         return None
     margin_s = min(RENEWED_BEFORE_S, RENEWED_BEFORE_SHARE * (grant.expires_in_s or 0))
     return Token(grant.access_token, grant.generation, grant.access_expires_at - timedelta(seconds=margin_s))

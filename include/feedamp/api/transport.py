@@ -25,7 +25,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 from yarl import URL
 
-from feedamp.errors import ConfigurationError, TransientError, UnclearError
+from feedamp.errors import BrokenAnswerError, ConfigurationError, TransientError, UnclearError
 from feedamp.rules.origin import LOOPBACK, origin_of
 from feedamp.state.request_slots import LONGEST_PAUSE_S
 
@@ -222,6 +222,8 @@ class Transport:
         timeout_s: float | None = None,
         on_leaving: Callable[[float], None] | None = None,
         in_room: bool = False,
+        max_bytes: int | None = None,
+        takes_part: bool = False,
     ) -> Answer:
         """The answer to one request, of any status; `path_and_query` must be encoded, and a mapping is sent as a form.
 
@@ -233,17 +235,22 @@ class Transport:
         caller's task with the `time.monotonic()` at which the request was sent, which is later if a connection must
         be opened first. Redirects are not followed, because a token must not be sent to another host.
 
+        `max_bytes` bounds the body once decompressed; None: `MAX_BODY_BYTES`. With `takes_part`, an answer whose end was
+        lost is returned with what came of its body.
+
         Raises:
             TransientError: nothing reached FeedAMP.
-            UnclearError: the request may have reached FeedAMP; no complete answer came back, or one that is larger than
-                `MAX_BODY_BYTES` once decompressed.
+            UnclearError: the request may have reached FeedAMP, but no complete answer came back.
+            BrokenAnswerError: the answer is too large.
         """
         session = self._pooled if in_room else self._unpooled
         if session is None or self._is_closing:
             raise RuntimeError("the transport is not open")
         leaving = _Leaving(asyncio.get_running_loop().create_future())
         exchange = self._network.start(
-            self._exchange(session, method, path_and_query, headers, body, timeout_s, leaving)
+            self._exchange(
+                session, method, path_and_query, headers, body, timeout_s, leaving, max_bytes, takes_part
+            )
         )
         first: set[asyncio.Future[Any]] = {exchange, leaving.left_at}
         try:
@@ -267,10 +274,15 @@ class Transport:
         body: bytes | Mapping[str, str] | None,
         timeout_s: float | None,
         leaving: _Leaving,
+        max_bytes: int | None,
+        takes_part: bool,
     ) -> Answer:
         """One request and its answer, in the network thread."""
         url = URL(self.endpoint.base_url.rstrip("/") + path_and_query, encoded=True)
         self.requests += 1
+        allowed = max_bytes or MAX_BODY_BYTES
+        content = bytearray()
+        response: aiohttp.ClientResponse | None = None
         try:
             async with (
                 _answer_within(timeout_s or self.endpoint.timeout_s),
@@ -285,17 +297,18 @@ class Transport:
                     trace_request_ctx=leaving,
                 ) as response,
             ):
-                content = bytearray()
                 async for chunk in response.content.iter_any():
                     content += chunk
-                    if len(content) > MAX_BODY_BYTES:
-                        raise UnclearError(
-                            f"FeedAMP's answer to {method} is larger than {MAX_BODY_BYTES} bytes."
+                    if len(content) > allowed:
+                        raise BrokenAnswerError(
+                            f"FeedAMP's answer to {method} is larger than {allowed} bytes.", is_too_large=True
                         )
                 return Answer(response.status, response.headers, bytes(content))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if not leaving.has_left:
                 raise TransientError(f"FeedAMP cannot be reached ({type(error).__name__}).") from None
+            if takes_part and response is not None and content:
+                return Answer(response.status, response.headers, bytes(content))
             # `from None`: aiohttp's errors contain the request headers and so the token.
             raise UnclearError(f"The answer to {method} was lost ({type(error).__name__}).") from None
 
