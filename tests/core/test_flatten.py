@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -50,6 +51,22 @@ def rows_of(table: str, *fulfillments: LineFulfillment, **changes: Any) -> list[
 DONE = LineFulfillment(
     mp_line_number="A", shipments=(PARCEL,), cancellations=(Cancellation(quantity=1, reason="out_of_stock"),)
 )
+
+
+def test_the_rows_of_thousands_of_lines_take_no_time_per_pair_of_lines():
+    numbers = [str(n) for n in range(8_000)]
+    parcels = (LineFulfillment(mp_line_number=n, shipments=(PARCEL,)) for n in numbers)
+    large = order(*parcels, order_lines=tuple(OrderLine(mp_line_number=n) for n in numbers))
+    began = time.process_time()
+    assert len(order_rows("S1", large, read_at=READ_AT)["shipments"]) == 8_000
+    assert time.process_time() - began < 1.5
+
+
+def test_unknown_fields_without_end_are_left_out():
+    large = order(extra={"a": "x" * 100_000}, order_lines=(OrderLine(mp_line_number="A", extra={"b": "y"}),))
+    rows = order_rows("S1", large, read_at=READ_AT)
+    assert json.loads(rows["orders"][0]["extra"]) == {"left_out": "1 fields of 100008 bytes"}
+    assert json.loads(rows["order_lines"][0]["extra"]) == {"b": "y"}
 
 
 @pytest.mark.parametrize("table", ["orders", "order_lines", "shipments", "cancellations", "snapshots"])

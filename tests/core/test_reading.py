@@ -12,7 +12,7 @@ import pytest
 from feedamp.api.decoding import number_of, read_order
 from feedamp.api.json_fields import Coercions
 from feedamp.errors import UnreadableError
-from feedamp.models import ListedError
+from feedamp.models import Address, Customer, ListedError, OrderLine
 
 SHIPMENT = {"quantity": 2, "carrier": "UPS", "tracking_number": "1Z0", "shipped_date": "2026-03-04"}
 FULFILLED = {
@@ -117,6 +117,69 @@ def test_a_value_of_another_type_is_coerced_and_counted(read, slip):
     assert coercions == {slip: 1}
 
 
+LINES = [{"mp_line_number": "1"}]
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "value"),
+    [
+        pytest.param({"customer": []}, "customer", Customer(), id="a list for an empty customer"),
+        pytest.param({"customer": False}, "customer", Customer(), id="false for no customer"),
+        pytest.param({"shipping_address": ""}, "shipping_address", Address(), id="no text for no address"),
+        pytest.param({"errors": {}}, "errors", (), id="an object for no errors"),
+        pytest.param(
+            {"errors": {"code": "C", "message": "m"}},
+            "errors",
+            (ListedError(code="C", message="m"),),
+            id="an object for one error",
+        ),
+        pytest.param(
+            {"order_lines": {"0": LINES[0]}},
+            "order_lines",
+            (OrderLine(mp_line_number="1"),),
+            id="a list as an object",
+        ),
+        pytest.param(
+            {"order_lines": LINES[0]},
+            "order_lines",
+            (OrderLine(mp_line_number="1"),),
+            id="one line without its list",
+        ),
+        pytest.param({"acknowledged": 1}, "acknowledged", True, id="1 for true"),
+        pytest.param({"acknowledged": Decimal("0.0")}, "acknowledged", False, id="0.0 for false"),
+        pytest.param({"acknowledged": "True "}, "acknowledged", True, id="a word for true"),
+        pytest.param(
+            {"is_marketplace_fulfilled": "no"}, "is_marketplace_fulfilled", False, id="a word for false"
+        ),
+        pytest.param(
+            {"is_marketplace_fulfilled": ""}, "is_marketplace_fulfilled", None, id="no text for no flag"
+        ),
+        pytest.param(
+            {"mp_order_number": 1001}, "mp_order_number", "1001", id="a number for the order number"
+        ),
+        pytest.param({"mp_order_number": Decimal("1001.0")}, "mp_order_number", "1001", id="a float for it"),
+        pytest.param(
+            {"mp_order_number": 10**30}, "mp_order_number", "1" + "0" * 30, id="a long number for it"
+        ),
+        pytest.param({"delivery_notes": Decimal("2.50")}, "delivery_notes", "2.50", id="a fraction for text"),
+        pytest.param({"delivery_notes": {}}, "delivery_notes", None, id="an object for no text"),
+        pytest.param({"delivery_notes": False}, "delivery_notes", None, id="false for no text"),
+        pytest.param({"purchase_date": "0000-00-00 00:00:00"}, "purchase_date", None, id="zeros for no time"),
+        pytest.param({"purchase_date": []}, "purchase_date", None, id="a list for no time"),
+    ],
+)
+def test_loosely_typed_json_is_read_as_meant_and_counted(fields, field, value):
+    coercions = Coercions()
+    assert getattr(order_of(coercions, **fields), field) == value
+    assert coercions.total() == 1
+
+
+def test_whatever_a_conversion_raises_costs_that_order_alone(monkeypatch):
+    monkeypatch.setattr("feedamp.api.decoding.Address", None)
+    with pytest.raises(UnreadableError):
+        order_of()
+
+
 def test_nothing_is_counted_where_all_is_to_the_letter():
     coercions: Coercions = Counter()
     order_of(coercions, purchase_date="2026-03-02T14:05:00Z", fulfillments=[FULFILLED], order_lines=[])
@@ -132,13 +195,18 @@ def test_a_time_of_another_zone_becomes_utc():
 @pytest.mark.parametrize(
     ("fields", "where"),
     [
-        pytest.param({"mp_order_number": 7}, "mp_order_number", id="a number for the order number"),
+        pytest.param({"mp_order_number": {"id": 7}}, "mp_order_number", id="an object for the order number"),
+        pytest.param({"mp_order_number": Decimal("5.2E+23")}, "mp_order_number", id="an exponent in it"),
         pytest.param({"mp_order_number": ""}, "mp_order_number", id="an empty order number"),
-        pytest.param({"status": 7}, "status", id="a number for text"),
-        pytest.param({"acknowledged": "yes"}, "acknowledged", id="text for a flag"),
-        pytest.param({"customer": []}, "customer", id="a list for an object"),
-        pytest.param({"customer": {"email": 7}}, "customer.email", id="a number in the customer"),
-        pytest.param({"order_lines": {}}, "order_lines", id="an object for a list"),
+        pytest.param({"status": True}, "status", id="a flag for text"),
+        pytest.param({"status": ["NEW"]}, "status", id="a list for text"),
+        pytest.param({"acknowledged": "maybe"}, "acknowledged", id="another word for a flag"),
+        pytest.param({"acknowledged": 2}, "acknowledged", id="another number for a flag"),
+        pytest.param({"customer": [1]}, "customer", id="a list for an object"),
+        pytest.param({"customer": "Jo"}, "customer", id="text for an object"),
+        pytest.param({"customer": {"email": {"to": 7}}}, "customer.email", id="an object in the customer"),
+        pytest.param({"order_lines": {"lines": 7}}, "order_lines", id="an object for a list"),
+        pytest.param({"order_lines": "none"}, "order_lines", id="text for a list"),
         pytest.param({"order_lines": [7]}, "order_lines[0]", id="a number for a line"),
         pytest.param(
             {"order_lines": [{"sku": "A"}]}, "order_lines[0].mp_line_number", id="a line without number"
@@ -148,8 +216,19 @@ def test_a_time_of_another_zone_becomes_utc():
         pytest.param(
             {"purchase_date": "0001-01-01T00:00:00+05:00"}, "purchase_date", id="a time before the calendar"
         ),
-        pytest.param({"errors": {}}, "errors", id="an object for the errors"),
-        pytest.param({"errors": [{"code": 7}]}, "errors[0].code", id="a number for an error code"),
+        pytest.param({"purchase_date": 1772460300}, "purchase_date", id="a number for a time"),
+        pytest.param({"errors": 3}, "errors", id="a number for the errors"),
+        pytest.param({"errors": [{"code": [7]}]}, "errors[0].code", id="a list for an error code"),
+        pytest.param(
+            {"mp_order_number": "M" * 129},
+            f"mp_order_number with more than 128 characters: {'M' * 40}",
+            id="a number that no key can hold",
+        ),
+        pytest.param(
+            {"order_lines": [{"mp_line_number": "1\ufffd"}]},
+            "order_lines[0].mp_line_number with characters that are broken: 1\ufffd",
+            id="a line number with half a character",
+        ),
     ],
 )
 def test_a_wrong_type_is_an_error_that_names_the_field(fields, where):
@@ -161,7 +240,7 @@ def test_a_wrong_type_is_an_error_that_names_the_field(fields, where):
 @pytest.mark.parametrize(
     "entry",
     [
-        pytest.param({"shipments": [{"carrier": 7}]}, id="a number for a carrier"),
+        pytest.param({"shipments": [{"carrier": [7]}]}, id="a list for a carrier"),
         pytest.param({"shipments": [{"shipped_date": "4 March"}]}, id="words for a date"),
         pytest.param({"mp_line_number": ""}, id="a fulfillment of no line"),
     ],
@@ -181,7 +260,12 @@ def test_unreadable_fulfillments_of_a_list_are_left_to_their_own_request(entry):
         pytest.param("quantity", "four", id="a word for units"),
         pytest.param("unit_price", "1,50", id="a comma in a price"),
         pytest.param("unit_price", "NaN", id="NaN for a price"),
-        pytest.param("unit_price", [], id="a list for a price"),
+        pytest.param("unit_price", [1], id="a list for a price"),
+        pytest.param("quantity", False, id="false for units"),
+        pytest.param("unit_price", "$1.50", id="a sign in a price"),
+        pytest.param(
+            "unit_price", Decimal("99999999999999.99995"), id="a price that rounding makes too large"
+        ),
         pytest.param("unit_price", Decimal("1e400"), id="a price beyond all bounds"),
     ],
 )
@@ -212,7 +296,9 @@ def test_listed_errors_tell_none_from_not_said(fields, errors):
     ("item", "number"),
     [
         pytest.param({"mp_order_number": "M-1", "order_lines": 7}, "M-1", id="an unreadable order"),
-        pytest.param({"mp_order_number": 7}, None, id="an unreadable number"),
+        pytest.param({"mp_order_number": 7}, "7", id="a number as a number"),
+        pytest.param({"mp_order_number": [7]}, None, id="an unreadable number"),
+        pytest.param({"mp_order_number": "M" * 129}, None, id="one that is too long to ask for"),
         pytest.param({"mp_order_number": ""}, None, id="an empty number"),
         pytest.param("M-1", None, id="no object"),
     ],

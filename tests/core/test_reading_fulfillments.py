@@ -59,7 +59,7 @@ def test_no_embedded_entries_mean_that_nothing_happened_yet():
         pytest.param([{"mp_line_number": "1", "sku": "A"}], id="no member of the documented entry"),
         pytest.param([{**SHIPMENT, "mp_line_number": "1"}], id="a shipment lying flat"),
         pytest.param([{**FULFILLED, "reason": "other"}], id="a cancellation lying flat beside lists"),
-        pytest.param([{**FULFILLED, "shipments": {"0": SHIPMENT}}], id="shipments as an object"),
+        pytest.param([{**FULFILLED, "shipments": {"all": SHIPMENT}}], id="shipments as an object"),
         pytest.param([{**FULFILLED, "cancellations": ["all"]}], id="cancellations as texts"),
         pytest.param([FULFILLED, {**SHIPMENT, "mp_line_number": "1"}], id="one entry of another shape"),
     ],
@@ -93,7 +93,7 @@ def test_a_missing_list_is_an_empty_one(entry):
     ("body", "where"),
     [
         pytest.param([], "fulfillments answer", id="a bare list"),
-        pytest.param({"fulfillments": {}}, "fulfillments", id="an object for the list"),
+        pytest.param({"fulfillments": {"all": {}}}, "fulfillments", id="an object for the list"),
         pytest.param({"fulfillments": ["1"]}, "fulfillments[0]", id="text for an entry"),
         pytest.param(
             {"fulfillments": [{"mp_line_number": "1", "cancellations": 2}]},

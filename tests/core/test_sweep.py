@@ -8,7 +8,7 @@ from wire import S1, speaking, wired
 
 from feedamp.api.pages import Filters
 from feedamp.api.pagination import NULL_PAGE_REPEATS, RESTARTS, OrderPages
-from feedamp.errors import AuthorizationError, RejectedError, UnclearError
+from feedamp.errors import AuthorizationError, BrokenAnswerError, RejectedError, UnclearError
 
 TEN = Filters(page_size=10)
 M1, M2 = {"mp_order_number": "M-1"}, {"mp_order_number": "M-2"}
@@ -54,6 +54,61 @@ async def test_every_order_is_read_once(placed, pages, last_cursor):
         assert sorted(await numbers_of(sweep)) == names
         assert (sweep.complete, sweep.missing, client.counts.pages) == (True, None, pages)
         assert wire.sandbox.broken_rules == []
+
+
+BROKEN = b'{"orders": [{"mp_order_number": "M-1", "x": }, {"mp_order_number": 2}], "next_cursor": %s}'
+
+
+@pytest.mark.parametrize(
+    ("body", "read"),
+    [
+        pytest.param(
+            b'{"orders": [{"mp_order_number": "M-1", "status": "\xff"}]}', ["M-1"], id="a latin-1 byte"
+        ),
+        pytest.param(
+            b'{"orders": [{"mp_order_number": "M-1", "x": NaN, "y": "\\u00e9"}]}', ["M-1"], id="NaN"
+        ),
+        pytest.param(BROKEN % b"null", ["M-1", "2"], id="no JSON"),
+    ],
+)
+async def test_no_byte_makes_a_page_unreadable(body, read):
+    async with speaking(answer(body)) as (client, script):
+        sweep = OrderPages(client, TEN)
+        assert await numbers_of(sweep) == read
+        assert sweep.complete
+        assert len(script.requests) == 2  # the first is the token call
+
+
+async def test_a_page_that_stays_broken_is_read_order_by_order_and_the_next_one_follows():
+    pages = [answer(BROKEN % b'"c-2"'), answer({"orders": [M2]})]
+    async with speaking(*pages) as (client, script):
+        sweep = OrderPages(client, TEN)
+        assert await numbers_of(sweep) == ["M-1", "2", "M-2"]
+        assert sweep.complete
+    assert "cursor=c-2" in script.heads[-1]
+
+
+async def test_a_page_that_is_too_large_is_asked_for_in_smaller_ones(monkeypatch):
+    monkeypatch.setattr("feedamp.api.client.PAGE_BYTES", 200)
+    large = answer({"orders": [{**M1, "gift": "x" * 200}]})
+    async with speaking(large, large, answer({"orders": [M1]})) as (client, script):
+        assert await numbers_of(OrderPages(client, Filters(page_size=50))) == ["M-1"]
+    assert [head.split("page_size=")[1][:2] for head in script.heads[1:]] == ["50", "25", "12"]
+
+
+async def test_a_page_of_one_large_order_is_left_to_single_reads(monkeypatch):
+    monkeypatch.setattr("feedamp.api.client.PAGE_BYTES", 200)
+    large = answer({"orders": [{**M1, "gift": "x" * 200}], "next_cursor": None})
+    async with speaking(large) as (client, _):
+        sweep = OrderPages(client, Filters(page_size=20))
+        [page] = [page async for page in sweep.pages()]
+    assert ([item.mp_order_number for item in page.unread], sweep.complete) == (["M-1"], True)
+
+
+async def test_a_page_without_its_end_is_not_the_last_one():
+    async with speaking(answer(b'{"orders": [{"mp_order_number": "M-1"}')) as (client, _):
+        with pytest.raises(BrokenAnswerError):
+            await numbers_of(OrderPages(client, TEN))
 
 
 async def test_a_sweep_that_is_left_half_way_is_not_complete(wire):

@@ -7,7 +7,7 @@ from scripted import answer
 from wire import S1, speaking, wired
 
 from feedamp.api.orders_by_number import QUERY_BYTES, fetch_again, fetch_complete, read_by_number
-from feedamp.api.pages import Filters, UnreadableOrder
+from feedamp.api.pages import BROKEN, REFUSED, Filters, UnreadableOrder
 from feedamp.errors import RejectedError
 
 M1 = {"mp_order_number": "M-1", "is_marketplace_fulfilled": False, "fulfillments": []}
@@ -223,8 +223,24 @@ async def test_an_order_with_unreadable_fulfillments_is_unread_after_one_more_re
     assert len(script.requests) == 5
 
 
+@pytest.mark.parametrize(
+    ("alone", "where"),
+    [
+        pytest.param(answer(b'{"mp_order_number": "M-1", "x": }'), BROKEN, id="no JSON"),
+        pytest.param(answer({**M1, "gift": "x" * 200}), BROKEN, id="too large"),
+        pytest.param(answer(status=400), REFUSED, id="refused"),
+        pytest.param(answer(status=414), REFUSED, id="a number too long for the path"),
+    ],
+)
+async def test_an_order_whose_single_read_fails_is_unreadable_alone(monkeypatch, alone, where):
+    monkeypatch.setattr("feedamp.api.client.ORDER_BYTES", 200)
+    async with speaking(alone) as (client, _):
+        read = await fetch_again(client, UnreadableOrder("M-1", None))
+    assert read == UnreadableOrder("M-1", where)
+
+
 async def test_an_order_read_again_carries_the_moment_of_that_request():
-    async with speaking(answer({"orders": [{**M1, "status": 7}]}), answer(M1)) as (client, _):
+    async with speaking(answer({"orders": [{**M1, "status": [7]}]}), answer(M1)) as (client, _):
         page = await client.list_orders(Filters())
         _, read_at = await fetch_complete(client, page.items[0], page.read_at)
     assert read_at > page.read_at

@@ -6,9 +6,8 @@ import re
 from datetime import datetime
 from typing import Any
 
-import msgspec
-
 from feedamp.api.transport import Answer
+from feedamp.codec import decode_json
 from feedamp.errors import (
     AuthorizationError,
     ClientRefusedError,
@@ -16,6 +15,7 @@ from feedamp.errors import (
     RejectedError,
     ThrottledError,
     UnclearError,
+    UnreadableError,
 )
 
 TOKEN_CALL = "a token call"  # noqa: S105 - words
@@ -70,8 +70,8 @@ def raise_for_status(
 def refusal_reasons(body: bytes) -> tuple[tuple[str, str], ...]:
     """(code, message) pairs of an error body, which may be a list, an object, text or empty (Q8)."""
     try:
-        value: Any = msgspec.json.decode(body) if body.strip() else []
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        value: Any = decode_json(body) if body.strip() else []
+    except UnreadableError:
         return (("", _words(body.decode("utf-8", "replace"))),)
     if isinstance(value, dict):
         inner = value.get("errors")

@@ -10,19 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 from feedamp.api.bad_answers import raise_for_status, without
 from feedamp.api.clock_check import ClockCheck
-from feedamp.api.decoding import number_of, read_fulfillments, read_order
+from feedamp.api.decoding import number_of, read_fulfillments, read_order, read_page, salvage_page
 from feedamp.api.json_fields import Coercions
-from feedamp.api.pages import Filters, OrderPage, UnreadableOrder
+from feedamp.api.pages import BROKEN, Filters, OrderPage, UnreadableOrder
 from feedamp.api.rate_limit import QUICK_RETRIES, RateLimiter, Sleep, quick_pause_s
 from feedamp.api.tokens import Token, Tokens
-from feedamp.api.transport import Answer, Transport
+from feedamp.api.transport import MAX_BODY_BYTES, Answer, Transport
 from feedamp.codec import decode_json, encode, encode_body
 from feedamp.errors import (
+    BrokenAnswerError,
     BusyError,
     RejectedError,
     StaleReadError,
@@ -36,6 +38,8 @@ from feedamp.rules.cancelling import STILL_FRESH_S, is_fresh
 
 Check = Callable[[], None]
 LONGEST_QUICK_WAIT_S = 20.0
+# Larger answers are not decoded: the decoded values need about twenty times as much memory.
+PAGE_BYTES, ORDER_BYTES = 8 << 20, 16 << 20
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -47,7 +51,7 @@ def no_check() -> None:
 class Request:
     """A request to be sent with the seller's token; `path` is below the base URL and encoded, with the query.
 
-    `timeout_s`: as for `Transport.send`. `right_after` and `before_sending`: as for `put_order`.
+    `timeout_s` and `max_bytes`: as for `Transport.send`. `decode` raises `UnreadableError`. `right_after` and `before_sending`: as for `put_order`.
     """
 
     method: str
@@ -55,13 +59,15 @@ class Request:
     body: bytes | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     timeout_s: float | None = None
+    max_bytes: int | None = None
+    decode: Callable[[bytes], Any] | None = None
     right_after: datetime | None = None
     before_sending: Check = no_check
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A 2xx answer, when its request was sent, and the decoded body of a GET."""
+    """A 2xx answer, when its request was sent, and what `Request.decode` made of its body."""
 
     answer: Answer
     sent_at: datetime
@@ -103,23 +109,28 @@ class FeedAmpClient:
         self._now = now
         self._sleep = sleep
 
-    async def list_orders(self, filters: Filters, cursor: str | None = None) -> OrderPage:
-        """One page (contract 3.1). Raises as `_ask` does; a 400 is `RejectedError`."""
-        reply = await self._ask(Request("GET", f"/orders?{filters.query(cursor)}"))
-        body = reply.value
-        items = body.get("orders", "") if isinstance(body, dict) else ""
-        if not isinstance(items, list | None):
-            raise UnclearError(
-                "GET /orders answered with something that is not a page.", seller_id=self.seller_id
-            )
-        next_cursor = body.get("next_cursor")
-        if next_cursor is not None and not isinstance(next_cursor, str):
-            raise UnclearError(
-                "GET /orders answered with a cursor that is not text.", seller_id=self.seller_id
-            )
-        self.counts.pages += 1
+    async def list_orders(
+        self, filters: Filters, cursor: str | None = None, *, salvages: bool = False
+    ) -> OrderPage:
+        """One page (contract 3.1). Raises as `_ask` does; a 400 is `RejectedError`.
+
+        With `salvages`, all orders of a page that is not JSON or too large are unreadable, so that they can be requested one
+        by one.
+
+        Raises:
+            BrokenAnswerError: it is not a page, or larger than `PAGE_BYTES`; a smaller page may be readable.
+        """
+        request = Request(
+            "GET",
+            f"/orders?{filters.query(cursor)}",
+            max_bytes=MAX_BODY_BYTES if salvages else PAGE_BYTES,
+            decode=partial(self._page, salvages=salvages),
+        )
+        reply = await self._ask(request)
+        items, next_cursor, numbers = reply.value
         orders: list[Order] = []
-        unread: list[UnreadableOrder] = []
+        unread = [UnreadableOrder(number, BROKEN) for number in numbers]
+        self.counts.pages += 1
         for item in items or ():
             try:
                 orders.append(read_order(item, self.counts.coercions))
@@ -128,11 +139,24 @@ class FeedAmpClient:
         return OrderPage(
             tuple(orders),
             tuple(unread),
-            next_cursor or None,
+            next_cursor,
             reply.sent_at,
             reply.answer.server_time,
             items is None,
         )
+
+    def _page(self, body: bytes, *, salvages: bool) -> tuple[list[Any] | None, str | None, list[str]]:
+        """The items of a page, None if they are null, its next cursor, and the numbers of orders of a broken page."""
+        try:
+            if salvages and len(body) > PAGE_BYTES:
+                raise UnreadableError("The page is too large.")
+            items, cursor = read_page(decode_json(body, self.counts.coercions), self.counts.coercions)
+            return items, cursor, []
+        except UnreadableError:
+            if not salvages:
+                raise
+        numbers, cursor = salvage_page(body)
+        return [], cursor, numbers
 
     async def get_order(self, mp_order_number: str) -> ReadOrder:
         """One order (contract 3.2) and when the request was sent.
@@ -141,7 +165,9 @@ class FeedAmpClient:
             NotFoundError: FeedAMP does not know it for this seller.
             UnreadableError: the answer does not have the shape of the contract.
         """
-        reply = await self._ask(Request("GET", _path(mp_order_number)))
+        reply = await self._ask(
+            Request("GET", _path(mp_order_number), max_bytes=ORDER_BYTES, decode=self._json)
+        )
         order = read_order(reply.value, self.counts.coercions)
         if order.mp_order_number != mp_order_number:
             raise UnreadableError("FeedAMP answered with another order.", where="mp_order_number")
@@ -151,7 +177,8 @@ class FeedAmpClient:
         self, mp_order_number: str
     ) -> tuple[tuple[LineFulfillment, ...], bool | None, dict[str, Any]]:
         """GET /orders/{n}/fulfillments (contract 3.4); raises as `get_order`."""
-        reply = await self._ask(Request("GET", _path(mp_order_number) + "/fulfillments"))
+        path = _path(mp_order_number) + "/fulfillments"
+        reply = await self._ask(Request("GET", path, max_bytes=ORDER_BYTES, decode=self._json))
         return read_fulfillments(reply.value, self.counts.coercions)
 
     async def put_order(
@@ -197,7 +224,7 @@ class FeedAmpClient:
         return (await self._ask(Request("POST", path, body, _JSON, before_sending=before_sending))).sent_at
 
     async def _ask(self, request: Request) -> Reply:
-        """A 2xx answer; the body is decoded only for a GET.
+        """A 2xx answer.
 
         Raises:
             ThrottledError, UnclearError, TransientError: after the quick retries that are safe.
@@ -211,6 +238,7 @@ class FeedAmpClient:
                 raise  # only the other process can end this
             except TransientError as error:
                 safe = isinstance(error, ThrottledError) or request.method != "POST"
+                safe = safe and not (isinstance(error, BrokenAnswerError) and error.is_too_large)
                 wait_s = quick_pause_s(attempt) if error.retry_after_s is None else error.retry_after_s
                 if not safe or attempt == QUICK_RETRIES or wait_s > LONGEST_QUICK_WAIT_S:
                     error.seller_id = self.seller_id
@@ -222,7 +250,15 @@ class FeedAmpClient:
         answer, sent_at = await self.exchange(request)
         raise_for_status(answer, request.method, now=self._now(), seller_id=self.seller_id)
         # The bodies of answers to PUT and POST are not documented (Q7) and are ignored.
-        return Reply(answer, sent_at, self._json(answer) if request.method == "GET" else None)
+        if request.decode is None:
+            return Reply(answer, sent_at, None)
+        try:
+            return Reply(answer, sent_at, request.decode(answer.body))
+        except UnreadableError as error:
+            # A 2xx with a broken body counts as a lost answer, not as an empty success.
+            raise BrokenAnswerError(
+                "FeedAMP answered 2xx with a broken body.", seller_id=self.seller_id
+            ) from error
 
     async def exchange(self, request: Request) -> tuple[Answer, datetime]:
         """The answer of any status to one request, and when that was sent. After a 401 it is sent once more.
@@ -296,6 +332,7 @@ class FeedAmpClient:
                         headers={**request.headers, "Authorization": f"Bearer {token.value}"},
                         body=request.body,
                         timeout_s=request.timeout_s,
+                        max_bytes=request.max_bytes,
                         on_leaving=left,
                         in_room=True,
                     )
@@ -304,14 +341,8 @@ class FeedAmpClient:
                     return answer, sent_at, token
             token = await self._token()
 
-    def _json(self, answer: Answer) -> Any:
-        """The body as JSON; a 2xx with a broken body counts as a lost answer, not as an empty success."""
-        try:
-            return decode_json(answer.body)
-        except UnreadableError as error:
-            raise UnclearError(
-                "FeedAMP answered 2xx with a broken body.", seller_id=self.seller_id
-            ) from error
+    def _json(self, body: bytes) -> Any:
+        return decode_json(body, self.counts.coercions)
 
 
 def _path(mp_order_number: str) -> str:

@@ -7,9 +7,11 @@ date as a date-time, a time without zone (which the contract says is UTC in bodi
 
 from __future__ import annotations
 
+import re
 from typing import Any, TypeVar
 
 from feedamp.api.json_fields import Coercions, Fields, JsonObject
+from feedamp.codec import decode_json
 from feedamp.errors import UnreadableError
 from feedamp.models import (
     Address,
@@ -36,18 +38,68 @@ _ORDER_FLAGS = ("acknowledged", "is_marketplace_fulfilled")
 _ORDER_MOMENTS = tuple(name for name in Order.__struct_fields__ if name.endswith("_date"))
 
 
+# A member of a page in its text; the first character of its value is no letter of a longer word.
+_VALUE = rb'\s*:\s*("(?:[^"\\]|\\.)*+"|-?\d+|null)'
+_NUMBER, _CURSOR = re.compile(rb'"mp_order_number"' + _VALUE), re.compile(rb'"next_cursor"' + _VALUE)
+
+
 def number_of(item: Any) -> str | None:
     """The order number of an item, which may otherwise be unreadable; None if it has none."""
-    number = item.get("mp_order_number") if isinstance(item, dict) else None
-    return number if isinstance(number, str) and number else None
+    try:
+        return Fields(item, "order", "", "", Coercions(), {}).identifier("mp_order_number", "No number.")
+    except UnreadableError:
+        return None
+
+
+def read_page(body: Any, coercions: Coercions) -> tuple[list[Any] | None, str | None]:
+    """The items of a page of GET /orders, None if they are null, and its next cursor.
+
+    Raises:
+        UnreadableError: the body is not a page.
+    """
+    fields = Fields(body, "page", "", "", coercions, {})
+    if "orders" not in fields.values:
+        raise UnreadableError("The page has no orders.", where="orders")
+    return fields.items("orders", {"mp_order_number"}), fields.text("next_cursor") or None
+
+
+def salvage_page(body: bytes) -> tuple[list[str], str | None]:
+    """The order numbers and the next cursor in the text of a page that is not JSON, or too large to be decoded.
+
+    Raises:
+        UnreadableError: it names no next cursor, so that it may be cut off.
+    """
+    cursors = _CURSOR.findall(body)
+    if not cursors:
+        raise UnreadableError("The page has no end.", where="next_cursor")
+    numbers = dict.fromkeys(_text_of(number) for number in _NUMBER.findall(body))
+    return list(filter(None, numbers)), _text_of(cursors[-1])
+
+
+def _text_of(scanned: bytes) -> str | None:
+    """The text of a JSON text or number; None for null, and for one that is not JSON."""
+    try:
+        value = decode_json(scanned)
+    except UnreadableError:
+        return None
+    return None if value is None else str(value)
 
 
 def read_order(item: Any, coercions: Coercions) -> Order:
     """One item of GET /orders or the answer of GET /orders/{n}.
 
     Raises:
-        UnreadableError: a known field has a type that cannot be converted.
+        UnreadableError: a known field has a type that cannot be converted, or the conversion failed in any other way.
     """
+    try:
+        return _read_order(item, coercions)
+    except UnreadableError:
+        raise
+    except Exception as error:
+        raise UnreadableError("The order cannot be converted.", where=type(error).__name__) from error
+
+
+def _read_order(item: Any, coercions: Coercions) -> Order:
     fields = Fields(item, "order", "", "", coercions, {})
     number = fields.identifier("mp_order_number", "The order has no number.")
     fields.keep_unknown(_ORDER_FIELDS)
@@ -153,7 +205,7 @@ def _read_line(fields: Fields) -> OrderLine:
 
 def _read_errors(fields: Fields) -> tuple[ListedError, ...] | None:
     """`errors` is only assumed to exist (Q12): absent or null gives None, so that it is not mistaken for an empty list."""
-    if fields.items("errors") is None:
+    if fields.values.get("errors") is None:
         return None
     return tuple(
         ListedError(

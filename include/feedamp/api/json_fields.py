@@ -16,14 +16,20 @@ Coercions = Counter[str]
 JsonObject = dict[str, Any]
 
 
-_DECIMAL_TEXT = re.compile(r"[+-]?\d{1,18}(\.\d{1,9})?")
+LONGEST_IDENTIFIER = 128
+_DECIMAL_TEXT = re.compile(r"[+-]?\d{1,30}(\.\d{0,30})?([eE][+-]?\d{1,3})?")
+_TRUE, _FALSE = ("true", "t", "yes", "y", "on", "1"), ("false", "f", "no", "n", "off", "0")
+_NO_MOMENT = re.compile(r"[0:.+\-TZ\s]*")  # also MySQL's 0000-00-00 00:00:00
 
 
 class Fields:
     """The fields of one JSON object. Each method returns None if its field is absent or null.
 
     `path` is where the object is, such as `order_lines[0].`; it is empty for an order. `extra` receives what has no
-    field of its own, under `kept_at` and its key. Conversions are counted in `coercions`.
+    field of its own, under `kept_at` and its key.
+
+    A value of another JSON type that can mean only one thing is read as meant and counted in `coercions` (promise 12).
+    An empty text, list or object, and false, mean no value where another type is expected, as some languages write it.
     """
 
     def __init__(
@@ -45,10 +51,12 @@ class Fields:
     def _keep(self, key: str) -> None:
         self.extra[self._kept_at + key] = self.values[key]
 
-    def _get(self, key: str, kind: type | tuple[type, ...], meant: str) -> Any:
+    def _get(self, key: str, kind: type | tuple[type, ...]) -> Any:
+        """The value; None instead of an empty one of another type."""
         value = self.values.get(key)
-        if value is not None and not isinstance(value, kind):
-            raise self._wrong(key, f"something other than {meant}")
+        if value is not None and not isinstance(value, kind) and _is_empty(value):
+            self.coercions["empty_for_null"] += 1
+            return None
         return value
 
     def _wrong(self, key: str, what: str) -> UnreadableError:
@@ -61,41 +69,74 @@ class Fields:
 
     def each(self, key: str, known: Iterable[str], *, apart: bool = False) -> Iterator[Fields]:
         """The objects of a list, as `inner`; with `apart`, each has an `extra` of its own."""
-        for i, item in enumerate(self.items(key) or ()):
+        for i, item in enumerate(self.items(key, known) or ()):
             yield self._at(f"{key}[{i}]", item, known, apart=apart)
 
     def _at(self, key: str, value: Any, known: Iterable[str], *, apart: bool = False) -> Fields:
         where = self.path + key
         path = f"{where}."
+        if not isinstance(value, dict) and _is_empty(value):
+            self.coercions["empty_for_object"] += 1
+            value = {}
         found = Fields(value, where, path, "" if apart else path, self.coercions, {} if apart else self.extra)
         found.keep_unknown(known)
         return found
 
-    def items(self, key: str) -> list[Any] | None:
-        """A list."""
-        found: list[Any] | None = self._get(key, list, "a list")
-        return found
+    def items(self, key: str, known: Iterable[str]) -> list[Any] | None:
+        """A list of objects with the fields `known`.
+
+        An object in its place means its only item, or a list whose items are numbered.
+        """
+        value = self.values.get(key)
+        if value is None or isinstance(value, list):
+            return value
+        if _is_empty(value):
+            self.coercions["empty_for_list"] += 1
+            return []
+        if isinstance(value, dict):
+            is_numbered = all(name.isdecimal() for name in value)
+            if is_numbered or not value.keys().isdisjoint(known):
+                self.coercions["object_for_list"] += 1
+                return [value[name] for name in sorted(value, key=int)] if is_numbered else [value]
+        raise self._wrong(key, "something other than a list")
 
     def text(self, key: str) -> str | None:
-        """Text."""
-        found: str | None = self._get(key, str, "text")
-        return found
+        """Text. A number means its digits, unless it has an exponent."""
+        value = self._get(key, str)
+        if value is None or isinstance(value, str):
+            return value
+        digits = _digits(value)
+        if digits is None:
+            raise self._wrong(key, "something other than text")
+        self.coercions["number_for_text"] += 1
+        return digits
 
     def identifier(self, key: str, message: str) -> str:
         """Text that must be there and not be empty; `message` is of the error if it is not."""
         found = self.text(key)
         if not found:
             raise UnreadableError(message, where=self.path + key)
+        fault = identifier_fault(found)
+        if fault is not None:
+            raise UnreadableError(
+                f"FeedAMP sent text {fault}.", where=f"{self.path}{key} {fault}: {found[:40]}"
+            )
         return found
 
     def flag(self, key: str) -> bool | None:
-        """True or false."""
-        found: bool | None = self._get(key, bool, "true or false")
-        return found
+        """True or false, also as 0 or 1 or as a word."""
+        value = self._get(key, bool)
+        if value is None or isinstance(value, bool):
+            return value
+        word = str(value).strip().lower() if isinstance(value, str) else _digits(value)
+        if word not in _TRUE + _FALSE:
+            raise self._wrong(key, "something other than true or false")
+        self.coercions["word_or_number_for_flag"] += 1
+        return word in _TRUE
 
     def number(self, key: str) -> Decimal | None:
         """An exact number; a decimal string is converted and counted."""
-        value = self.values.get(key)
+        value = self._get(key, (int, Decimal))
         if value is None:
             return None
         if isinstance(value, str) and _DECIMAL_TEXT.fullmatch(value.strip()):
@@ -104,7 +145,7 @@ class Fields:
         elif isinstance(value, bool) or not isinstance(value, (int, Decimal)):
             raise self._wrong(key, "something other than a number")
         number = Decimal(value)
-        if not number.is_finite() or abs(number) >= MAX_MONEY:
+        if number.copy_abs() >= MAX_MONEY:
             raise self._wrong(key, "a number that is too large")
         return number
 
@@ -142,8 +183,8 @@ class Fields:
 
     def moment(self, key: str) -> datetime | None:
         """A time in UTC; a time without zone is read as UTC and counted."""
-        text = self.text(key)
-        if not text:
+        text = self._moment_text(key, "a date-time")
+        if text is None:
             return None
         try:
             moment = datetime.fromisoformat(text)
@@ -156,8 +197,8 @@ class Fields:
 
     def day(self, key: str) -> date | None:
         """A date; a date-time is cut to its date and counted."""
-        text = self.text(key)
-        if not text:
+        text = self._moment_text(key, "a date")
+        if text is None:
             return None
         try:
             if len(text) > 10:
@@ -167,6 +208,37 @@ class Fields:
         except ValueError as error:
             raise self._wrong(key, "something other than a date") from error
 
+    def _moment_text(self, key: str, meant: str) -> str | None:
+        """The text of a date or a time; None if it is empty or all zeros."""
+        value = self._get(key, str)
+        if value is not None and not isinstance(value, str):
+            raise self._wrong(key, f"something other than {meant}")
+        text = (value or "").strip()
+        if value and _NO_MOMENT.fullmatch(text):
+            self.coercions["zeros_for_no_date"] += 1
+        return None if _NO_MOMENT.fullmatch(text) else text
+
 
 def _is_whole(number: Decimal) -> bool:
     return number == int(number) and abs(number) <= 2**31 - 1
+
+
+def _is_empty(value: Any) -> bool:
+    return value is False or value in ([], {}) or (isinstance(value, str) and not value.strip())
+
+
+def _digits(value: Any) -> str | None:
+    """The digits of a number, without a fraction of zeros; None if it is no number, or has an exponent."""
+    if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
+        return None
+    exponent = Decimal(value).as_tuple().exponent
+    if not isinstance(exponent, int) or exponent > 0 or exponent < -30:
+        return None
+    return str(int(value)) if value == int(value) else f"{value:f}"
+
+
+def identifier_fault(text: str) -> str | None:
+    """Why a text cannot identify an order or a line; None if it can."""
+    if len(text) > LONGEST_IDENTIFIER:
+        return f"with more than {LONGEST_IDENTIFIER} characters"
+    return "with characters that are broken" if "\ufffd" in text else None

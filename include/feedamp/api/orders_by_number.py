@@ -10,9 +10,16 @@ from urllib.parse import quote
 import msgspec
 
 from feedamp.api.client import FeedAmpClient
-from feedamp.api.pages import NOT_FOUND, Filters, UnreadableOrder
+from feedamp.api.pages import BROKEN, NOT_FOUND, REFUSED, Filters, UnreadableOrder
 from feedamp.api.pagination import OrderPages
-from feedamp.errors import NotFoundError, RejectedError, TransientError, UnclearError, UnreadableError
+from feedamp.errors import (
+    BrokenAnswerError,
+    NotFoundError,
+    RejectedError,
+    TransientError,
+    UnclearError,
+    UnreadableError,
+)
 from feedamp.models import Order, ReadOrder
 from feedamp.rules.units import count_units
 
@@ -87,8 +94,9 @@ async def fetch_complete(
         return await fetch_again(client, item)
     try:
         return ReadOrder(await with_fulfillments(client, item), listed_at)
-    except UnreadableError as error:
-        return await fetch_again(client, UnreadableOrder(item.mp_order_number, error.where))
+    except (UnreadableError, BrokenAnswerError) as error:
+        where = error.where if isinstance(error, UnreadableError) else BROKEN
+        return await fetch_again(client, UnreadableOrder(item.mp_order_number, where))
 
 
 async def fetch_again(client: FeedAmpClient, item: UnreadableOrder) -> ReadOrder | UnreadableOrder:
@@ -112,6 +120,12 @@ async def read_alone(client: FeedAmpClient, number: str) -> ReadOrder | Unreadab
         return ReadOrder(await with_fulfillments(client, order), read_at)
     except UnreadableError as error:
         return UnreadableOrder(number, error.where)
+    except BrokenAnswerError:
+        return UnreadableOrder(number, BROKEN)
+    except NotFoundError:
+        raise
+    except RejectedError:
+        return UnreadableOrder(number, REFUSED)
 
 
 async def read_by_number(client: FeedAmpClient, numbers: Sequence[str]) -> ReadOrders:

@@ -8,7 +8,13 @@ from urllib.parse import quote
 
 from feedamp.models import Order
 
-NOT_FOUND = "not found"
+NOT_FOUND, REFUSED, BROKEN = "not found", "refused", "broken"
+_WHY = {
+    NOT_FOUND: "FeedAMP lists it, but does not find it when asked for it alone",
+    REFUSED: "FeedAMP lists it, but refuses the request for it alone",
+    BROKEN: "FeedAMP's answer is not JSON, or is too large",
+}
+SMALLEST_PAGE = 10  # contract 3.1
 
 
 @dataclass(frozen=True)
@@ -22,9 +28,8 @@ class UnreadableOrder:
     def sentence(self) -> str:
         """The sentence for logs and failures."""
         number = self.mp_order_number or "(no number)"
-        if self.where == NOT_FOUND:
-            return f"order {number} cannot be read: FeedAMP lists it, but does not find it when asked for it alone"
-        return f"order {number} cannot be read: FeedAMP's answer has an unexpected shape at {self.where or 'the top'}"
+        shape = f"FeedAMP's answer has an unexpected shape at {self.where or 'the top'}"
+        return f"order {number} cannot be read: {_WHY.get(self.where or '', shape)}"
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from feedamp.api.client import FeedAmpClient
-from feedamp.api.pages import Filters, OrderPage, UnreadableOrder
-from feedamp.errors import RejectedError
+from feedamp.api.pages import SMALLEST_PAGE, Filters, OrderPage, UnreadableOrder
+from feedamp.errors import BrokenAnswerError, RejectedError
 from feedamp.models import Order
 
 RESTARTS = 3
@@ -77,12 +78,27 @@ class OrderPages:
 
     async def _page(self, cursor: str | None) -> OrderPage:
         """A page; one with `"orders": null` is requested again, up to twice, before it is accepted."""
-        page = await self._client.list_orders(self._filters, cursor)
+        page = await read_page(self._client, self._filters, cursor)
         for _ in range(NULL_PAGE_REPEATS):
             if not page.was_null:
                 break
-            page = await self._client.list_orders(self._filters, cursor)
+            page = await read_page(self._client, self._filters, cursor)
         return page
+
+
+async def read_page(client: FeedAmpClient, filters: Filters, cursor: str | None = None) -> OrderPage:
+    """A page; one that is too large or not JSON is requested again with half as many orders, down to ten.
+
+    If that one is broken too, its orders are unreadable, so that the caller requests them one by one.
+    """
+    while True:
+        is_smallest = filters.page_size <= SMALLEST_PAGE
+        try:
+            return await client.list_orders(filters, cursor, salvages=is_smallest)
+        except BrokenAnswerError:
+            if is_smallest:
+                raise
+        filters = replace(filters, page_size=max(SMALLEST_PAGE, filters.page_size // 2))
 
 
 class PageDrift:
@@ -107,7 +123,7 @@ class PageDrift:
         if not sweep.has_several_pages or sweep.began_at is None:
             return False
         updated = Filters(seller_updated_after=sweep.began_at - INDEX_LAG, page_size=self._page_size)
-        page = await self._client.list_orders(updated)
+        page = await read_page(self._client, updated)
         is_new = any(self._known.get(item.mp_order_number) != item for item in page.items)
         self._known = {item.mp_order_number: item for item in page.items if item.mp_order_number}
         says_nothing = not page.items and (page.was_null or page.next_cursor is not None)

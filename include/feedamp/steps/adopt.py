@@ -21,7 +21,7 @@ from feedamp.api.clients import Clients
 from feedamp.api.orders_by_number import fetch_complete
 from feedamp.api.pages import Filters, OrderPage, UnreadableOrder
 from feedamp.api.pagination import OrderPages
-from feedamp.errors import IncompleteError, TransientError, UnclearError
+from feedamp.errors import IncompleteError, MisfitError, TransientError, UnclearError
 from feedamp.lake.flatten import order_rows
 from feedamp.models import ReadOrder
 from feedamp.resources import Resources
@@ -142,21 +142,30 @@ class _Adopter(SellerJob):
             return
         self._result.orders += len(orders)
         if not self._run.dry_run:
-            self._publish(orders)
+            orders = self._publish(orders)
         begin = self._resources.state.read if self._run.dry_run else self._resources.state.begin
         with begin() as connection:
             counts = self._write_ledger(connection, orders)
         for name, added in counts.items():
             self._result.extra[name] += added
 
-    def _publish(self, orders: list[ReadOrder]) -> None:
+    def _publish(self, orders: list[ReadOrder]) -> list[ReadOrder]:
+        """Writes the orders to the lake, and returns those that it can hold."""
         writer = self._resources.lake_writer(self._run, "adopt", next(self._batches))
+        held = []
         for order, read_at in orders:
-            writer.append_all(order_rows(self._seller_id, order, read_at=read_at))
+            try:
+                writer.append_all(order_rows(self._seller_id, order, read_at=read_at))
+            except MisfitError as error:
+                self._result.orders_unread += 1
+                self._record_skipped(f"cannot be stored: {error.message}", order.mp_order_number)
+                continue
+            held.append(ReadOrder(order, read_at))
         now = self._resources.state.now()
         with self._resources.state.begin() as connection:
             manifests.announce(connection, writer.manifest_path, now=now)
         writer.publish(created_at=now, dag_id=self._run.dag_id, run_id=self._run.run_id)
+        return held
 
     def _write_ledger(self, connection: Connection, orders: list[ReadOrder]) -> Counter[str]:
         """Writes ledger rows and snapshots in the caller's transaction; returns how many orders of each kind."""

@@ -238,7 +238,12 @@ class _SellerReader(SellerJob):
             return
         order, read_at = read
         try:
-            self._publisher.take(order_rows(self._seller_id, order, read_at=read_at))
+            rows = order_rows(self._seller_id, order, read_at=read_at)
+        except Exception as error:  # noqa: BLE001 - whatever one order's values raise costs that order alone
+            self._store(UnreadableOrder(order.mp_order_number, type(error).__name__))
+            return
+        try:
+            self._publisher.take(rows)
         except MisfitError as error:
             # Counts as unreadable: in a file, its rows would make those of other orders fail, too.
             self._store(UnreadableOrder(order.mp_order_number, error.message))
