@@ -156,9 +156,11 @@ class _Adopter(SellerJob):
         for order, read_at in orders:
             try:
                 writer.append_all(order_rows(self._seller_id, order, read_at=read_at))
-            except MisfitError as error:
+            except MisfitError:
                 self._result.orders_unread += 1
-                self._record_skipped(f"cannot be stored: {error.message}", order.mp_order_number)
+                self._record_skipped(
+                    "cannot be stored, because a value does not fit its column", order.mp_order_number
+                )
                 continue
             held.append(ReadOrder(order, read_at))
         now = self._resources.state.now()
