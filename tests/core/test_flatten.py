@@ -53,7 +53,7 @@ DONE = LineFulfillment(
 )
 
 
-def test_the_rows_of_thousands_of_lines_take_no_time_per_pair_of_lines():
+def test_rows_of_thousands_of_lines_take_no_time_for_each_pair():
     numbers = [str(n) for n in range(8_000)]
     parcels = (LineFulfillment(mp_line_number=n, shipments=(PARCEL,)) for n in numbers)
     large = order(*parcels, order_lines=tuple(OrderLine(mp_line_number=n) for n in numbers))

@@ -79,7 +79,7 @@ async def test_no_byte_makes_a_page_unreadable(body, read):
         assert len(script.requests) == 2  # the first is the token call
 
 
-async def test_a_page_that_stays_broken_is_read_order_by_order_and_the_next_one_follows():
+async def test_a_broken_page_is_read_order_by_order_and_the_next_one_follows():
     pages = [answer(BROKEN % b'"c-2"'), answer({"orders": [M2]})]
     async with speaking(*pages) as (client, script):
         sweep = OrderPages(client, TEN)
