@@ -15,7 +15,9 @@ import pytest
 from hypothesis import settings
 
 HERE = Path(__file__).parent
-WITHOUT_AIRFLOW = {HERE / "core", HERE / "contract", HERE / "steps", HERE / "postgres", HERE / "object_store"}
+WITHOUT_AIRFLOW = {
+    HERE / name for name in ("core", "contract", "steps", "engines", "postgres", "object_store")
+}
 
 # A shared machine stalls now and then; pytest-timeout still ends what hangs. Thirty new examples in each run find in a few
 # runs what a hundred would; FEEDAMP_EXPLORE makes them many more at once (see tests/support/exploring.py).

@@ -22,7 +22,7 @@ log=$made/beside.log
 beside=
 trap 'rm -rf "$made"' EXIT
 trap 'kill $beside 2>/dev/null' INT TERM
-LATER="tests/object_store tests/steps/test_completeness.py tests/steps/test_crashes.py
+LATER="tests/object_store tests/engines tests/steps/test_crashes.py
 tests/postgres/test_a_minute_without_postgres.py"
 not_yet=$(printf -- '--ignore=%s ' $LATER)
 

@@ -77,6 +77,12 @@ def test_a_test_name_is_shorter_than_75_characters():
     assert [name for name in sorted(names) if len(name) >= 75] == []
 
 
+def test_no_test_calls_another_or_imports_everything():
+    wrong = re.compile(r"^ .*(?<!def )(?<![.\w])test_\w+\(|^from \w+ import \*", re.MULTILINE)
+    found = {path: wrong.findall(path.read_text("utf-8")) for path in (ROOT / "tests").rglob("*.py")}
+    assert {path.name: lines for path, lines in found.items() if lines} == {}
+
+
 def test_a_number_that_is_a_rule_has_one_value():
     values: dict[str, set[str]] = {}
     for file in packaged():

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from completeness import live
 from env import Env, open_env
 
 
@@ -13,3 +14,10 @@ from env import Env, open_env
 def env(tmp_path: Path) -> Iterator[Env]:
     with open_env(tmp_path) as opened:
         yield opened
+
+
+@pytest.fixture
+def lived_in(env: Env) -> Env:
+    """Orders of two sellers in every state, everything loaded; see tests/support/completeness.py."""
+    live(env)
+    return env

@@ -49,6 +49,7 @@ from feedamp.steps.refresh_tokens import renew_idle_grants as _refresh
 from feedamp.steps.refused_grants import decide_refusals
 from feedamp.steps.runner import StepResult
 from feedamp.storage import open_storage
+from feedamp.warehouse import Warehouse
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp_sandbox import (
     Sandbox,
@@ -97,6 +98,10 @@ class Env(Views):
         )
         self._runs = self._files = 0
         self.refused_clients: list[str] = []
+
+    def use(self, warehouse: Warehouse) -> None:
+        """Another warehouse than the DuckDB file of the folder."""
+        self.resources = replace(self.resources, warehouse=warehouse)
 
     def set_rules(self, **rules: Any) -> None:
         self.resources = replace(self.resources, settings=replace(self.resources.settings, **rules))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -9,16 +11,19 @@ from typing import Any
 import duckdb
 from env_fixtures import SELLER
 
+from feedamp.resources import Resources
 from feedamp.rules.finding import StoredFinding
 from feedamp.rules.order import LedgerOrder
 from feedamp.state import State, findings, ledger, open_orders, rejects, watermarks
+from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp_sandbox import LoggedRequest, Sandbox
 
 
 class Views:
-    """Looks; changes nothing."""
+    """Looks; only `change` changes anything."""
 
     folder: Path
+    resources: Resources
     state: State
     sandbox: Sandbox
 
@@ -64,10 +69,24 @@ class Views:
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Rows of the warehouse; tables without schema name."""
-        connection = duckdb.connect(str(self.folder / "warehouse.duckdb"), read_only=True)
-        try:
-            connection.execute("SET TimeZone = 'UTC'")
-            connection.execute("SET search_path = 'feedamp'")
-            return connection.execute(query).fetchall()
-        finally:
-            connection.close()
+        with self._warehouse(read_only=True) as connection:
+            return list(connection.execute(query).fetchall())
+
+    def change(self, statement: str) -> None:
+        """Loses or spoils rows of the warehouse."""
+        with self._warehouse(read_only=False) as connection:
+            connection.execute(statement)
+
+    @contextmanager
+    def _warehouse(self, *, read_only: bool) -> Iterator[Any]:
+        """The driver's connection to the warehouse, DuckDB's or Postgres's."""
+        warehouse = self.resources.warehouse
+        if not isinstance(warehouse, DuckDbWarehouse):
+            from postgres_warehouses import looking  # its driver is an extra
+
+            with looking(warehouse.address) as connection:
+                yield connection
+            return
+        with closing(duckdb.connect(str(warehouse.path), read_only=read_only)) as connection:
+            connection.execute("SET TimeZone = 'UTC'; SET search_path = 'feedamp'")
+            yield connection

@@ -1,7 +1,4 @@
-"""What holds for every warehouse: whatever order manifests are loaded in, it tells what was true last (promise 4).
-
-A test module of an engine imports these tests and brings the fixture `open_loader`, as for `merge_contract`.
-"""
+"""What holds for every warehouse: whatever order manifests are loaded in, it tells what was true last (promise 4)."""
 
 from __future__ import annotations
 

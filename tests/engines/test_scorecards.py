@@ -1,4 +1,4 @@
-"""How sellers are measured, over every engine; imported beside view_contract.py, whose fixture `loader` it uses."""
+"""How sellers are measured."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Warehouses and lakes of the first version under later declarations, over every engine.
-
-A test module of an engine imports these tests and brings the fixture `open_warehouse`: gives the test's one
-warehouse, with the tables asked for. The lake is tests/data/lake-v1.
-"""
+"""Warehouses and lakes of the first version under later declarations. The lake is tests/data/lake-v1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a value is after its way into every warehouse; imported beside merge_contract.py, whose fixtures it uses."""
+"""What a value is after its way into every warehouse."""
 
 from __future__ import annotations
 

@@ -1,14 +1,8 @@
-"""What the views answer, over every engine: rows put in by hand, answers worked out by hand.
-
-A test module of an engine imports these tests and brings the fixture `open_loader`, as for the merge.
-"""
+"""What the views answer: rows put in by hand, answers worked out by hand."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,12 +11,6 @@ from view_rows import DAY, INSTANT, NOW, ask, put, sold
 
 from feedamp.tables import Type
 from feedamp.warehouse.views import LATE_ORDERS, OPEN_FINDINGS_BY_AGE, TIME_TO_SHIP, VIEWS, View
-
-
-@pytest.fixture
-def loader(tmp_path: Path, open_loader: Callable[[Path], Loader]) -> Iterator[Loader]:
-    with closing(open_loader(tmp_path)) as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)

@@ -1,12 +1,8 @@
-"""What holds for the merge into every warehouse: a newer snapshot wins, a manifest counts once, a failure changes nothing.
-
-A test module of an engine imports these tests and brings the fixture `open_loader`: opens a loader on a folder,
-with an empty warehouse of its own.
-"""
+"""What holds for the merge into every warehouse: a newer snapshot wins, a manifest counts once, a failure changes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -23,12 +19,6 @@ SHIPPED_UNITS = "SELECT units_shipped FROM orders"
 
 
 OpenLoader = Callable[[Path], Loader]
-
-
-@pytest.fixture
-def loader(tmp_path: Path, open_loader: OpenLoader) -> Iterator[Loader]:
-    with closing(open_loader(tmp_path)) as opened:
-        yield opened
 
 
 @pytest.mark.parametrize(

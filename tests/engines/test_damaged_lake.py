@@ -1,7 +1,4 @@
-"""A damaged file of the lake delays its own manifest and nothing else, whatever the warehouse.
-
-The test folder brings the fixture `env`.
-"""
+"""A damaged file of the lake delays its own manifest and nothing else, whatever the warehouse."""
 
 from __future__ import annotations
 

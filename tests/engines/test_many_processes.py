@@ -1,4 +1,4 @@
-"""What must hold when several processes, or several connections of one, do the same thing at the same moment."""
+"""Several processes on one state, all at the same moment: its creation, its key, the rate and the refreshes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 from expiries import SELLERS, Outcome, read_through_expiries
-from processes import open_state, take_turns
+from processes import make_key, open_state, take_turns
 from wire import S1, take_slot
 
 from crashes.clock import NOON, Clock
@@ -16,20 +16,29 @@ from feedamp.api.rate_limit import SPACING, RateLimiter
 from feedamp.state import HEAD, State
 
 
-def test_an_empty_database_is_brought_to_the_head_by_all_at_once(server, four):
-    assert four.run(open_state, server.database()) == [HEAD] * four.count
+@pytest.mark.parametrize("attempt", range(3))
+def test_an_empty_database_is_brought_to_the_head_by_all_at_once(four, url, attempt):
+    assert four.run(open_state, url) == [HEAD] * four.count
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_all_end_up_with_the_one_key_that_was_made(four, tmp_path, attempt):
+    keys = four.run(make_key, str(tmp_path / "state.db"))
+    assert len(set(keys)) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["state.db.key"]
+
+
+def test_all_processes_together_keep_to_the_rate(four, url):
+    State(url).close()
+    came = sorted(moment for moments in four.run(take_turns, url, 8) for moment in moments)
+    assert len(came) == 8 * four.count
+    # A process may be delayed between its slot and its clock, so the total is measured and not each gap.
+    assert came[-1] - came[0] >= (len(came) - four.count) * 0.01 * SPACING
 
 
 def test_each_expiry_is_refreshed_exactly_once(four, url):
     outcome = read_through_expiries(four, url, rounds=3)
     assert outcome == Outcome([3 * SELLERS] * four.count, [3] * SELLERS, [])
-
-
-def test_all_processes_together_keep_to_the_rate(four, url):
-    came = sorted(moment for moments in four.run(take_turns, url, 8) for moment in moments)
-    assert len(came) == 8 * four.count
-    # A process may be delayed between its slot and its clock, so the total is measured and not each gap.
-    assert came[-1] - came[0] >= (len(came) - four.count) * 0.01 * SPACING
 
 
 async def test_two_rate_limiters_of_one_process_stay_within_the_rate(url):

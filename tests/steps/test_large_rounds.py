@@ -2,28 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from env import Env, open_env, shipment
-from round_sizes import Chain
-
-from feedamp.warehouse.duckdb import DuckDbWarehouse
-
-
-@pytest.fixture
-def chain(tmp_path: Path) -> Iterator[Chain]:
-    with closing(
-        Chain(tmp_path, DuckDbWarehouse(str(tmp_path / "warehouse.duckdb"), lock_wait_s=0.0))
-    ) as opened:
-        yield opened
-
-
-def test_rows_of_every_size_are_loaded_rebuilt_and_compacted_whole(chain: Chain) -> None:
-    chain.check_all_sizes()
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Two simultaneous runs in separate processes on one SQLite file have the result of two sequential runs."""
+"""Two simultaneous runs in separate processes on one state have the result of two sequential runs."""
 
 from __future__ import annotations
 
@@ -19,5 +19,7 @@ def both() -> Iterator[Crew]:
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_two_at_once_do_what_one_after_the_other_does(both: Crew, tmp_path: Path, case: Case) -> None:
-    assert at_once(both, tmp_path, "", case) == Outcome([], [], [])
+def test_two_at_once_do_what_one_after_the_other_does(
+    both: Crew, tmp_path: Path, url: str, case: Case
+) -> None:
+    assert at_once(both, tmp_path, url, case) == Outcome([], [], [])

@@ -1,4 +1,4 @@
-"""Many processes that refresh tokens on Postgres; `python tools/token_pressure.py` runs it at full size."""
+"""Many processes that refresh tokens; `python tools/token_pressure.py` runs it at full size."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +14,7 @@ from env_fixtures import connect_seller, open_state
 from manifests import order
 
 from crashes.clock import Clock
+from feedamp import tables as schema
 from feedamp.lake import (
     compaction,
     schema_evolution,
@@ -30,7 +31,7 @@ from feedamp.state import open_orders, outbox, watermarks
 from feedamp.steps import compact as compact_step
 from feedamp.steps import load as load_step
 from feedamp.steps.extract_fulfillments import publisher
-from feedamp.tables import LAKE_TABLES
+from feedamp.tables import LAKE_TABLES, Table
 from feedamp.warehouse import Warehouse
 
 BATCH, GROUP, READ, PORTION, MANIFEST = 3, 6, 4, 5, 10
@@ -140,3 +141,10 @@ class Chain:
         with self.state.read() as connection:
             assert watermarks.read(connection, "S1") == self._watermark
             assert open_orders.watched(connection, "S1") == []
+
+
+def test_rows_of_every_size_are_loaded_rebuilt_and_compacted_whole(
+    tmp_path: Path, open_warehouse: Callable[[Mapping[str, Table]], Warehouse]
+) -> None:
+    with closing(Chain(tmp_path, open_warehouse(schema.TABLES))) as chain:
+        chain.check_all_sizes()

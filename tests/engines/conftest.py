@@ -1,0 +1,103 @@
+"""Tests of this folder run once on each engine: warehouses on DuckDB and Postgres, states on SQLite and Postgres.
+
+Where no Postgres can be started, that half is skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from completeness import live
+from env import SELLER, Env, open_env, shipment
+from manifests import Loader, emptied
+from postgres_server import server  # noqa: F401 - a fixture
+from postgres_warehouses import address_of
+from processes import Crew, crew
+
+from feedamp.tables import Table
+from feedamp.warehouse import Warehouse
+from feedamp.warehouse.duckdb import DuckDbWarehouse
+from feedamp.warehouse.postgres import PostgresEngine, PostgresWarehouse
+
+WAREHOUSES = ("duckdb", "postgres")
+STATES = ("sqlite", "postgres")
+
+
+@pytest.fixture(scope="module", params=WAREHOUSES)
+def open_loader(request: pytest.FixtureRequest) -> Iterator[Callable[[Path], Loader]]:
+    """Opens a loader on a folder; they share one database, which is emptied for each."""
+    if request.param == "duckdb":
+        with closing(Loader(Path())) as first:
+            yield emptied(first.engine)
+        return
+    with closing(PostgresEngine(address_of(request.getfixturevalue("server").database()))) as engine:
+        with engine.transaction():
+            engine.execute("SET search_path = feedamp")
+        yield emptied(engine)
+
+
+@pytest.fixture
+def loader(tmp_path: Path, open_loader: Callable[[Path], Loader]) -> Iterator[Loader]:
+    with closing(open_loader(tmp_path)) as opened:
+        yield opened
+
+
+@pytest.fixture(params=WAREHOUSES)
+def open_warehouse(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Callable[[Mapping[str, Table]], Warehouse]:
+    """The one warehouse of a test, with the tables asked for; an engine's own by default."""
+    if request.param == "duckdb":
+        path = str(tmp_path / "warehouse.duckdb")
+        return lambda tables: DuckDbWarehouse(path, lock_wait_s=0.0, tables=tables)
+    address = address_of(request.getfixturevalue("server").database())
+    return lambda tables: PostgresWarehouse(address, lock_wait_s=0.0, tables=tables)
+
+
+@pytest.fixture(params=WAREHOUSES)
+def env(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Env]:
+    with open_env(tmp_path) as opened:
+        if request.param == "postgres":
+            address = address_of(request.getfixturevalue("server").database())
+            opened.use(PostgresWarehouse(address, lock_wait_s=0.0))
+        yield opened
+
+
+@pytest.fixture
+def lived_in(env: Env) -> Env:
+    """Orders of two sellers in every state, everything loaded; see tests/support/completeness.py."""
+    live(env)
+    return env
+
+
+@pytest.fixture
+def shown(env: Env) -> Env:
+    """An order that another system placed, shipped in part, and a reconciliation that found one of ours changed."""
+    env.stock(2)
+    env.fulfill("X-0", shipment(1), cancelled=1)
+    env.placed("R-1", marketplace_state="PENDING")
+    env.read()
+    with env.sandbox.world.lock:
+        env.sandbox.world.orders.get(SELLER, "R-1").marketplace_state = "AWAITING_SHIPMENT"
+    env.reconcile(repair=True)
+    env.clock.skip(minutes=5)
+    env.load()
+    return env
+
+
+@pytest.fixture(params=STATES)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database for a state, with nothing in it."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/state.db"
+    return str(request.getfixturevalue("server").database())
+
+
+@pytest.fixture(scope="session")
+def four() -> Iterator[Crew]:
+    """Four processes."""
+    with crew(4) as together:
+        yield together

@@ -1,0 +1,251 @@
+"""What the warehouse must have is compared with what it has, and what was lost comes back."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+from completeness import Rows, differences, everything, rewrite_without, verified
+from env import OTHER, SELLER, Env, shipment
+
+from feedamp.state import sellers
+from feedamp.steps.compact import compact
+from feedamp.steps.completeness_proof import compare
+from feedamp.steps.completeness_proof.compare import find_differences, find_quickly
+from feedamp.steps.completeness_proof.found_differences import FoundDifferences
+from feedamp.tables import TABLES
+
+
+def test_an_installation_without_losses_has_no_difference(lived_in: Env) -> None:
+    for at in range(2):
+        assert differences(lived_in, with_lake=True) == []
+        lived_in.clock.skip(hours=7)
+        lived_in.fulfill("O-2", shipment(1), cancelled=at % 2, seller=OTHER)
+        lived_in.loop()
+    lived_in.reconcile(repair=True)
+    lived_in.load()
+    assert differences(lived_in, with_lake=True) == []
+
+
+@pytest.mark.parametrize("closed", ["A-1", "B-1"], ids=["before an open one", "after an open one"])
+def test_a_closed_order_is_compared(env: Env, closed: str) -> None:
+    """Of an open order more columns are expected than of a closed one."""
+    env.placed("A-1", "B-1")
+    env.load()
+    env.fulfill(closed, shipment(2))
+    for _ in range(2):
+        env.clock.skip(minutes=20)
+        env.loop()
+    assert env.order(closed).phase == "closed"
+    assert differences(env) == []
+    assert verified(env, repair=True).count == 0
+
+
+def test_what_waits_for_the_next_load_is_not_missing(lived_in: Env) -> None:
+    lived_in.placed("W-1", "W-2")
+    lived_in.deliver("BAD-2", currency="dollars")
+    lived_in.fulfill("O-2", shipment(2), seller=OTHER)
+    lived_in.clock.skip(minutes=20)
+    lived_in.extract()
+    lived_in.validate()
+    assert differences(lived_in, with_lake=True) == []
+    lived_in.process()
+    assert differences(lived_in, with_lake=True) == []
+    lived_in.load()
+    assert differences(lived_in, with_lake=True) == []
+
+
+LOSSES = [
+    pytest.param("placements", "mp_order_number = 'S-1'", "placements", "S-1", id="a placement"),
+    pytest.param(
+        "placements", "marketplace_state = 'CANCELLED'", "placements", "P-2", id="a cancellation sent"
+    ),
+    pytest.param(
+        "placements",
+        "mp_order_number = 'P-1' AND marketplace_state = 'AWAITING_SHIPMENT'",
+        "placements",
+        "P-1",
+        id="a release sent",
+    ),
+    pytest.param("closures", "mp_order_number = 'S-2'", "closures", "S-2", id="a closure"),
+    pytest.param("orders", "mp_order_number = 'N-1'", "orders", "N-1", id="an order never shown"),
+    pytest.param("orders", "mp_order_number = 'F-1'", "orders", "F-1", id="an order that was shown"),
+    pytest.param("order_lines", "mp_order_number = 'F-1'", "order_lines", "F-1", id="the lines of an order"),
+    pytest.param("shipments", "mp_order_number = 'S-3'", "shipments", "S-3", id="a shipment"),
+    pytest.param(
+        "cancellations", "mp_order_number = 'S-2'", "cancellations", "S-2", id="a seller's cancellation"
+    ),
+    pytest.param("findings", "mp_order_number = 'F-1'", "findings", "F-1", id="a finding"),
+    pytest.param("rejected_orders", "mp_order_number = 'BAD-1'", "rejected_orders", ".jsonl", id="a reject"),
+]
+
+
+@pytest.mark.parametrize(("table", "condition", "named", "number"), LOSSES)
+def test_a_lost_row_is_named_and_comes_back(
+    lived_in: Env,
+    table: str,
+    condition: str,
+    named: str,
+    number: str,
+) -> None:
+    env = lived_in
+    before = everything(lived_in)
+    lived_in.change(f"DELETE FROM feedamp.{table} WHERE {condition}")
+    assert (named, SELLER, 1) in differences(env)
+    with FoundDifferences() as found:
+        words = find_quickly(env.resources, env.resources.warehouse, found)
+        assert words == "9 orders were compared one by one"
+        assert any(number in f"{' '.join(d.key)} {d.what}" for d in found.first())
+    done = verified(env, repair=True)
+    assert (done.count, done.notes) == (0, [])
+    assert {name: rows for name, rows in everything(lived_in).items() if rows != before[name]} == {}
+
+
+@pytest.mark.parametrize(
+    ("loss", "named"),
+    [
+        pytest.param("DELETE FROM feedamp.orders WHERE mp_order_number = 'X-0'", "orders", id="an order"),
+        pytest.param(
+            """UPDATE feedamp.orders SET snapshot_hash = 'old', status = 'old',
+            extracted_at = extracted_at - INTERVAL '1 hour', recorded_at = recorded_at - INTERVAL '1 hour'
+            WHERE mp_order_number = 'X-0'""",
+            "orders",
+            id="the newest snapshot of an order",
+        ),
+        pytest.param(
+            "UPDATE feedamp.order_lines SET mp_line_number = 'X-9' WHERE mp_order_number = 'X-0'",
+            "order_lines",
+            id="a line",
+        ),
+        pytest.param("UPDATE feedamp.shipments SET shipment_index = 7", "shipments", id="a shipment"),
+        pytest.param(
+            "UPDATE feedamp.cancellations SET cancellation_index = 7", "cancellations", id="a cancellation"
+        ),
+        pytest.param("DELETE FROM feedamp.runs WHERE step = 'extract'", "runs", id="a run"),
+        pytest.param("DELETE FROM feedamp.reconciliations", "reconciliations", id="a reconciliation"),
+    ],
+)
+def test_a_lost_row_that_the_ledger_does_not_know_comes_back_from_the_lake(
+    shown: Env, loss: str, named: str
+) -> None:
+    def all_rows() -> Rows:
+        return {
+            name: sorted(shown.rows(f"SELECT {', '.join(t.names)} FROM {name}"), key=repr)
+            for name, t in TABLES.items()
+        }
+
+    env, before = shown, all_rows()
+    assert differences(env, with_lake=True) == []
+    shown.change(loss)
+    with FoundDifferences() as found:
+        find_differences(env.resources, found, with_lake=True)
+        assert {table for table, _, _ in found.counts()} == {named}
+        assert {difference.what for difference in found.first()} == {compare.ONLY_IN_LAKE}
+    done = verified(env, repair=True)
+    assert (done.count, done.notes, done.orders_read_again) == (0, [], 0)
+    assert {name: rows for name, rows in all_rows().items() if rows != before[name]} == {}
+
+
+def test_a_newer_snapshot_never_gives_way_to_the_one_that_the_lake_kept(shown: Env) -> None:
+    env, lines = (
+        shown,
+        "SELECT mp_line_number, units_shipped FROM order_lines WHERE mp_order_number = 'X-0'",
+    )
+    env.sandbox.set_fulfillments(SELLER, "X-0", [{"mp_line_number": "X-0-1", "shipments": [shipment(2)]}])
+    known = {manifest.path for manifest in env.resources.lake.published()}
+    env.clock.skip(minutes=20)
+    env.read()
+    assert shown.rows(lines) == [("X-0-1", 2)]
+    for manifest in env.resources.lake.published():
+        if manifest.path not in known:
+            env.resources.lake.remove(manifest.path)
+    verified(env, repair=True)
+    assert shown.rows(lines) == [("X-0-1", 2)]
+
+
+def test_rows_of_other_systems_that_wait_for_the_warehouse_are_not_missing(env: Env) -> None:
+    env.stock(2)
+    env.extract()
+    assert differences(env, with_lake=True) == []
+
+
+def test_a_repair_that_is_repeated_changes_nothing(lived_in: Env) -> None:
+    lived_in.change("DELETE FROM feedamp.placements")
+    assert verified(lived_in, repair=True).before == 9
+    before = everything(lived_in)
+    again = verified(lived_in, repair=True)
+    assert (again.before, again.count, again.orders_read_again) == (0, 0, 0)
+    assert everything(lived_in) == before
+
+
+def test_a_finding_whose_state_is_behind_is_named_and_comes_back(lived_in: Env) -> None:
+    before = everything(lived_in)
+    lived_in.change("UPDATE feedamp.findings SET state = 'to_report'")
+    assert differences(lived_in) == [("findings", SELLER, 1)]
+    assert verified(lived_in, repair=True).count == 0
+    assert everything(lived_in)["findings"] == before["findings"]
+
+
+def test_a_snapshot_that_the_warehouse_never_got_is_named(lived_in: Env) -> None:
+    lived_in.fulfill("O-2", shipment(2), seller=OTHER)
+    lived_in.clock.skip(minutes=5)
+    lived_in.see("O-2", seller=OTHER)
+    assert differences(lived_in) == [("orders", OTHER, 1)]
+    assert verified(lived_in, repair=True).count == 0
+
+
+def test_a_state_that_a_reconciliation_took_over_is_not_missing(env: Env) -> None:
+    env.placed("R-1", marketplace_state="PENDING")
+    env.load()
+    with env.sandbox.world.lock:
+        env.sandbox.world.orders.get(SELLER, "R-1").marketplace_state = "AWAITING_SHIPMENT"
+    env.reconcile(repair=True)
+    env.load()
+    assert env.order("R-1").accepted_state == "AWAITING_SHIPMENT"
+    assert differences(env) == []
+
+
+def test_rows_that_only_the_lake_lost_would_be_lost_by_a_rebuild_and_come_back(lived_in: Env) -> None:
+    """As a compaction of an earlier build left it: the warehouse has all rows, and the lake does not."""
+    before = everything(lived_in)
+    for manifest in list(lived_in.resources.lake.manifests()):
+        rewrite_without(lived_in, manifest, {"placements", "closures"})
+    assert differences(lived_in) == []
+    lost = {(table, seller): count for table, seller, count in differences(lived_in, with_lake=True)}
+    assert lost == {
+        ("placements", SELLER): 7,
+        ("placements", OTHER): 2,
+        ("closures", SELLER): 3,
+    }
+    assert verified(lived_in, repair=True).count == 0
+    assert everything(lived_in)["placements"] == before["placements"]
+    lived_in.resources.warehouse.rebuild(lived_in.resources.lake)
+    after = everything(lived_in)
+    assert {name: after[name] for name in ("placements", "closures")} == {
+        name: before[name] for name in ("placements", "closures")
+    }
+
+
+def test_a_compacted_lake_has_no_difference(lived_in: Env) -> None:
+    lived_in.clock.skip(days=3)
+    assert compact(lived_in.resources, lived_in.run("lake"), before=date(2999, 1, 1))["replaced"] > 1
+    assert differences(lived_in, with_lake=True) == []
+    lived_in.loop()
+    lived_in.clock.skip(days=3)
+    compact(lived_in.resources, lived_in.run("lake"), before=date(2999, 1, 1))
+    assert differences(lived_in, with_lake=True) == []
+    lived_in.resources.warehouse.rebuild(lived_in.resources.lake)
+    assert differences(lived_in, with_lake=True) == []
+
+
+def test_what_the_lake_has_of_a_paused_seller_comes_back(lived_in: Env) -> None:
+    before = everything(lived_in)
+    lived_in.change("DELETE FROM feedamp.orders WHERE mp_order_number IN ('S-1', 'N-1')")
+    for table in ("shipments", "closures"):
+        lived_in.change(f"DELETE FROM feedamp.{table} WHERE mp_order_number = 'S-2'")
+    with lived_in.state.begin() as connection:
+        sellers.pause(connection, SELLER, paused=True, now=lived_in.state.now())
+    asked = len(lived_in.asked("GET"))
+    assert verified(lived_in, repair=True).count == 0
+    assert everything(lived_in) == before
+    assert len(lived_in.asked("GET")) == asked
