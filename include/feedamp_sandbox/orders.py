@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -18,7 +19,8 @@ CHANGES_KEPT = 8
 class StoredOrder:
     """One order.
 
-    `body` is the first accepted PUT. `fulfillments` has an entry per line with `shipments` and `cancellations`.
+    `body` is the first accepted PUT. `fulfillments` has entries of lines with `shipments` and `cancellations`; simulated
+    sellers write one for each line that they work on, a test may write any number.
     `sort_key` determines the position in lists, in an order that no client can rely on (Q11).
     `by_hand`: a test plays the seller.
     `past`: earlier versions of the order, each with the time until which it was current (exclusive), oldest first; at
@@ -70,7 +72,10 @@ class StoredOrder:
 
     def units(self, part: str) -> dict[str, int]:
         """Units by line in `part`, which is `shipments` or `cancellations`; invalid quantities count as 0."""
-        return {entry["mp_line_number"]: line_units(entry, part) for entry in self.fulfillments}
+        found: Counter[str] = Counter()
+        for entry in self.fulfillments:
+            found[entry["mp_line_number"]] += line_units(entry, part)
+        return found
 
     @property
     def units_shipped(self) -> int:
@@ -106,9 +111,12 @@ class StoredOrder:
         self.fulfillments, self.acknowledged, self.seller_updated_at = fulfillments, True, now
 
 
-def by_line(fulfillments: Iterable[Json]) -> dict[str, Json]:
-    """Fulfillment entries by line number."""
-    return {entry["mp_line_number"]: entry for entry in fulfillments}
+def by_line(fulfillments: Iterable[Json]) -> dict[str, list[Json]]:
+    """Fulfillment entries by line number; a line may have several."""
+    found: dict[str, list[Json]] = {}
+    for entry in fulfillments:
+        found.setdefault(entry["mp_line_number"], []).append(entry)
+    return found
 
 
 def line_units(entry: Json, part: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from feedamp_sandbox.placing import checked_body
-from feedamp_sandbox.sellers import has_mistyped
+from feedamp_sandbox.sellers import mistyped_lines
 from feedamp_sandbox.shapes import error_list
 from feedamp_sandbox.wire import Call, Refusal, Reply
 from feedamp_sandbox.world import World
@@ -16,12 +16,14 @@ def post_errors(world: World, call: Call, seller_id: str, number: str) -> Reply:
     """
     order = world.orders.get(seller_id, number)
     reported = checked_body(world, call, error_list(world.options.error_codes))
+    ordered = order.ordered
     for error in reported:
         line = error.get("mp_line_number")
-        if line is not None and line not in order.ordered:
+        if line is not None and line not in ordered:
             world.rules.note("bad_field", f"{call.where}: mp_line_number was not ordered")
             raise Refusal(400, ("FIELD_INVALID_VALUE", "mp_line_number: no such line"))
     order.remember(world.clock())
+    mistyped = mistyped_lines(world.options, order)
     for error in reported:
         line = error.get("mp_line_number")
         key = (line, error["code"], error["message"])
@@ -29,7 +31,7 @@ def post_errors(world: World, call: Call, seller_id: str, number: str) -> Reply:
             world.rules.note("duplicate_error_report", f"{call.where}: line {line}")
         if order.closed:
             world.rules.note("error_on_closed_order", call.where)
-        if not order.by_hand and not has_mistyped(world.options, order, line):
+        if not order.by_hand and not (mistyped if line is None else line in mistyped):
             world.rules.note("error_on_valid_shipment", f"{call.where}: line {line}")
         order.errors.append(error)
     return Reply(200, {})

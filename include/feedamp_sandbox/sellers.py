@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 from feedamp_sandbox.options import Behaviors, SandboxOptions
-from feedamp_sandbox.orders import StoredOrder, by_line
+from feedamp_sandbox.orders import StoredOrder
 from feedamp_sandbox.tracking import Parcel, parcel
 from feedamp_sandbox.wire import Json
 
@@ -109,9 +109,13 @@ def act(options: SandboxOptions, order: StoredOrder, now: datetime) -> None:
 
 def applied(order: StoredOrder, move: Move, shipped_date: str) -> list[Json]:
     """The snapshot with the move added."""
-    entries = by_line(copy.deepcopy(order.fulfillments))
+    entries = copy.deepcopy(order.fulfillments)
+    written = {entry["mp_line_number"]: entry for entry in entries}
     for line, quantity in move.units.items():
-        entry = entries.setdefault(line, {"mp_line_number": line, "shipments": [], "cancellations": []})
+        entry = written.get(line)
+        if entry is None:
+            entry = {"mp_line_number": line, "shipments": [], "cancellations": []}
+            entries.append(entry)
         if move.parcel is None:
             entry["cancellations"].append({"quantity": quantity, "reason": move.reason})
         else:
@@ -125,7 +129,7 @@ def applied(order: StoredOrder, move: Move, shipped_date: str) -> list[Json]:
                     "tracking_url": f"https://track.example/{number}",
                 }
             )
-    return list(entries.values())
+    return entries
 
 
 def correct(order: StoredOrder, planned: Plan) -> list[Json]:
@@ -139,23 +143,23 @@ def correct(order: StoredOrder, planned: Plan) -> list[Json]:
     entries = copy.deepcopy(order.fulfillments)
     for entry in entries:
         for shipment in entry["shipments"] if named & {entry["mp_line_number"], None} else ():
-            known = parcels.get((shipment["carrier"], shipment["tracking_number"]))
+            known = parcels.get((shipment.get("carrier"), shipment.get("tracking_number")))
             if known:
                 shipment["carrier"], shipment["tracking_number"] = known.carrier, known.tracking_number
                 shipment["tracking_url"] = f"https://track.example/{known.tracking_number}"
     return entries
 
 
-def has_mistyped(options: SandboxOptions, order: StoredOrder, mp_line_number: str | None) -> bool:
-    """Whether the line (any line for None) has a mistyped parcel that is not corrected."""
+def mistyped_lines(options: SandboxOptions, order: StoredOrder) -> set[str]:
+    """The lines with a mistyped parcel that is not corrected."""
     mistyped = {
         (move.parcel.typed_carrier, move.parcel.typed_tracking_number)
         for move in plan(options, order).moves
         if move.parcel and move.parcel.mistyped
     }
-    return any(
-        (shipment["carrier"], shipment["tracking_number"]) in mistyped
+    return {
+        entry["mp_line_number"]
         for entry in order.fulfillments
-        if mp_line_number in (None, entry["mp_line_number"])
-        for shipment in entry["shipments"]
-    )
+        for shipment in entry.get("shipments") or ()
+        if (shipment.get("carrier"), shipment.get("tracking_number")) in mistyped
+    }

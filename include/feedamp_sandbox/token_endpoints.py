@@ -9,7 +9,8 @@ from feedamp_sandbox.world import World
 
 AUTHORIZE_PARAMETERS = ("response_type", "client_id", "state", "redirect_url")
 SELLER_PARAMETER = "seller_id"
-"""Only in the sandbox: which seller consents. FeedAMP knows a real seller by the browser's login."""
+"""Only in the sandbox: which seller consents. FeedAMP knows a real seller by the browser's login. Without it, the first
+seller consents that has no live grant: a consent would end a live one, which another seller of the client may hold."""
 
 CREDENTIAL_OF = {"authorization_code": "code", "refresh_token": "refresh_token"}
 
@@ -31,12 +32,25 @@ def authorize(world: World, call: Call) -> Reply:
         raise Refusal(400, ("INVALID_QUERY_PARAM", "response_type is code, redirect_url is a full URL"))
     if given["client_id"] != world.grants.client_id:
         raise Refusal(400, ("invalid_client", "the client id is not known"))
-    seller_id = given.get(SELLER_PARAMETER, world.sellers[0].seller_id)
+    seller_id = given.get(SELLER_PARAMETER) or seller_to_consent(world)
     if seller_id not in world.orders.seller_ids:
         raise Refusal(400, ("INVALID_QUERY_PARAM", "no such seller"))
     answer = urlencode({"code": world.grants.issue_code(seller_id), "state": given["state"]})
     query = f"{target.query}&{answer}" if target.query else answer
     return Reply(302, headers={"Location": urlunsplit(target._replace(query=query))})
+
+
+def seller_to_consent(world: World) -> str:
+    """The seller that consents if none is named.
+
+    Raises: Refusal 400 if several sellers have all consented before.
+    """
+    ids = world.orders.seller_ids
+    for seller_id in ids:
+        if len(ids) == 1 or not world.grants.newest_refresh_token(seller_id):
+            return seller_id
+    text = f"append &{SELLER_PARAMETER}={ids[0]} to the address: it names the seller who is signed in"
+    raise Refusal(400, ("INVALID_QUERY_PARAM", text))
 
 
 def access_token(world: World, call: Call) -> Reply:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from feedamp_sandbox.options import SandboxOptions
-from feedamp_sandbox.orders import StoredOrder, by_line
+from feedamp_sandbox.orders import StoredOrder
 from feedamp_sandbox.wire import Json
 
 
@@ -21,11 +21,11 @@ def order_view(order: StoredOrder, options: SandboxOptions) -> Json:
 
 def full_view(order: StoredOrder, *, sparse: bool = False) -> Json:
     """The Order with all fields that the sandbox has."""
-    touched = [line_view(order, n, sparse) for n in by_line(order.fulfillments)]
+    pending = order.pending()
     return {
         **order.body,
         "marketplace_state": order.marketplace_state,
-        "fulfillments": touched,
+        "fulfillments": [line_view(entry, pending, sparse) for entry in order.fulfillments],
         "acknowledged": order.acknowledged,
         "status": order.status,
         "is_marketplace_fulfilled": order.is_marketplace_fulfilled,
@@ -34,8 +34,9 @@ def full_view(order: StoredOrder, *, sparse: bool = False) -> Json:
 
 
 def fulfillments_view(order: StoredOrder, options: SandboxOptions) -> Json:
-    """The answer of GET /orders/{n}/fulfillments: one entry per order line, and any line that was not ordered."""
-    numbers = dict.fromkeys([*order.ordered, *by_line(order.fulfillments)])
+    """The answer of GET /orders/{n}/fulfillments: an entry for each order line, and any line that was not ordered."""
+    pending, touched = order.pending(), {entry["mp_line_number"] for entry in order.fulfillments}
+    untouched = [{"mp_line_number": number} for number in order.ordered if number not in touched]
     if order.all_units_in:
         status = "COMPLETE"
     else:
@@ -43,21 +44,22 @@ def fulfillments_view(order: StoredOrder, options: SandboxOptions) -> Json:
     return {
         "status": status,
         "is_marketplace_fulfilled": order.is_marketplace_fulfilled,
-        "fulfillments": [line_view(order, n, options.sparse_fulfillments) for n in numbers],
+        "fulfillments": [
+            line_view(entry, pending, options.sparse_fulfillments)
+            for entry in [*order.fulfillments, *untouched]
+        ],
     }
 
 
-def line_view(order: StoredOrder, mp_line_number: str, sparse: bool) -> Json:
-    """One line's shipments and cancellations; `pending` is at least 0, and absent for a line that was not ordered."""
-    entry = by_line(order.fulfillments).get(mp_line_number, {})
+def line_view(entry: Json, pending: dict[str, int], sparse: bool) -> Json:
+    """One entry's shipments and cancellations; `pending` is the line's, at least 0, and absent if it was not ordered."""
     shipments, cancellations = list(entry.get("shipments") or ()), list(entry.get("cancellations") or ())
-    open_units = order.pending().get(mp_line_number)
+    open_units = pending.get(entry["mp_line_number"])
     if open_units is None or open_units <= 0:
         status = "COMPLETE"
     else:
         status = "PARTIALLY_FULFILLED" if shipments or cancellations else "PENDING"
-    view: Json = {**entry, "mp_line_number": mp_line_number, "shipments": shipments}
-    view |= {"cancellations": cancellations, "status": status}
+    view: Json = {**entry, "shipments": shipments, "cancellations": cancellations, "status": status}
     if open_units is not None:
         view["pending"] = {"quantity": max(0, open_units)}
     if sparse:

@@ -137,6 +137,17 @@ def test_a_closed_order_is_not_reported_any_more(sandbox, probe):
     assert rules(sandbox) == {"error_on_closed_order": 1}
 
 
+def test_a_report_about_a_shipment_without_number_is_taken(sandbox, probe):
+    line = {"mp_line_number": "M-1-1", "shipments": [{"quantity": 2, "carrier": "UPS"}], "cancellations": []}
+    sandbox.set_fulfillments(SELLER, "M-1", [line])
+    sandbox.world.orders.get(
+        SELLER, "M-1"
+    ).by_hand = False  # so that it is compared with the simulated seller's
+    assert probe.call("POST", "/orders/M-1/errors", [ERROR]).status == 200
+    sandbox.act()
+    assert rules(sandbox) == {"error_on_valid_shipment": 1}
+
+
 def test_a_report_about_a_right_shipment_of_a_simulated_seller_is_counted():
     options = SandboxOptions(sellers=1, requests_per_second=1000, burst=1000, behaviors=(("ship_whole", 1),))
     with running(options) as sandbox:

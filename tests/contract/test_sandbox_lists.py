@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 
 import pytest
-from probe import Probe
+from probe import Probe, example_order
 
 from crashes.clock import NOON, Clock
 from feedamp_sandbox import SandboxOptions, running
@@ -239,3 +240,33 @@ def test_filters_narrow_together(sandbox, probe):
 
 def test_the_date_header_shows_the_servers_clock(probe):
     assert probe.call("GET", "/orders").headers["date"] == "Tue, 10 Mar 2026 12:00:00 GMT"
+
+
+def test_a_page_with_an_order_of_3000_lines_comes_at_once(sandbox, probe):
+    line = example_order("M-1")["order_lines"][0]
+    lines = [{**line, "mp_line_number": str(number)} for number in range(3000)]
+    assert probe.place("M-1", order_lines=lines).status == 200
+    touched = [
+        {"mp_line_number": str(number), "shipments": [], "cancellations": []} for number in range(3000)
+    ]
+    sandbox.set_fulfillments(SELLER, "M-1", touched)
+    began = time.process_time()
+    [order] = probe.call("GET", "/orders").json["orders"]
+    assert len(order["fulfillments"]) == 3000
+    assert len(probe.call("GET", "/orders/M-1/fulfillments").json["fulfillments"]) == 3000
+    assert time.process_time() - began < 2
+
+
+def test_two_entries_of_one_line_are_shown_and_counted_as_two(sandbox, probe):
+    probe.place("M-1")
+    shipment = {"quantity": 1, "carrier": "UPS", "tracking_number": "1Z999AA10123456784"}
+    entry = {"mp_line_number": "M-1-1", "shipments": [shipment], "cancellations": []}
+    sandbox.set_fulfillments(SELLER, "M-1", [entry, entry])
+    for shown in (
+        probe.call("GET", "/orders").json["orders"][0],
+        probe.call("GET", "/orders/M-1/fulfillments").json,
+    ):
+        assert [(e["shipments"], e["pending"]) for e in shown["fulfillments"]] == [
+            ([shipment], {"quantity": 0})
+        ] * 2
+    assert probe.call("GET", "/orders/M-1").json["status"] == "FULFILLED"

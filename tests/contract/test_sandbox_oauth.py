@@ -51,6 +51,7 @@ def consent(probe, **changes):
         "client_id": probe.sandbox.client_id,
         "state": "s-1",
         "redirect_url": "https://market.example/cb?from=feedamp",
+        "seller_id": SELLER,
         **changes,
     }
     return probe.send("GET", "/authorize", query={name: value for name, value in query.items() if value})
@@ -95,6 +96,17 @@ def test_a_code_buys_a_token_pair_for_the_seller_who_consented(start):
     assert sandbox.broken_rules == []
 
 
+def test_a_consent_that_names_no_seller_ends_no_live_grant(start):
+    has_grant = [Seller("s-1", "One", "rt-1"), Seller("s-2", "Two", "rt-2")]
+    sandbox, probe = start(sellers=[*has_grant, Seller("s-3", "Three")])
+    code = code_of(consent(probe, seller_id=""))
+    assert probe.token(grant_type="authorization_code", code=code, refresh_token="").status == 200
+    refused = consent(probe, seller_id="")
+    assert (refused.status, "append &seller_id=s-1" in refused.json[0]["message"]) == (400, True)
+    assert [sandbox.refresh_token(s.seller_id) for s in has_grant] == ["rt-1", "rt-2"]
+    assert sandbox.refresh_token("s-3")
+
+
 def test_a_code_works_once(start):
     sandbox, probe = start()
     code = code_of(consent(probe))
@@ -115,7 +127,7 @@ def test_a_new_consent_ends_the_grant_before_it(start):
 def test_a_seller_who_has_not_consented_has_no_grant(start):
     sandbox, probe = start(sellers=[Seller("s-1", "One")])
     assert sandbox.refresh_token("s-1") == ""
-    code = code_of(consent(probe))
+    code = code_of(consent(probe, seller_id="s-1"))
     assert probe.token(grant_type="authorization_code", code=code, refresh_token="").status == 200
 
 

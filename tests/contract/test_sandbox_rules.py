@@ -135,6 +135,32 @@ def test_one_request_more_is_told_to_wait(sandbox, probe, clock):
     assert rules(sandbox) == {"rate_exceeded": 1}
 
 
+@pytest.mark.parametrize(
+    ("late_s", "requests", "counted"),
+    [
+        pytest.param(1.2, 4, {}, id="what was due while the client was late"),
+        pytest.param(1.2, 5, {"rate_exceeded": 1}, id="one more than was due"),
+        pytest.param(60.0, 8, {"rate_exceeded": 2}, id="a minute of requests at once"),
+    ],
+)
+def test_a_client_that_is_late_is_told_to_wait_but_not_counted(
+    sandbox, probe, clock, late_s, requests, counted
+):
+    probe.call("GET", "/orders")
+    probe.call("GET", "/orders")
+    clock.skip(seconds=late_s + 0.9)
+    statuses = [probe.call("GET", "/orders").status for _ in range(requests)]
+    assert statuses == [200, 200, *[429] * (requests - 2)]
+    assert rules(sandbox) == counted
+
+
+def test_a_test_of_the_connection_breaks_no_rule(sandbox, probe):
+    probe.send("GET", "/orders", query={"page_size": "10"})
+    assert sandbox.broken_rules == []
+    probe.send("GET", "/orders", query={"page_size": "10", "has_errors": "true"})
+    assert rules(sandbox) == {"no_token": 1}
+
+
 def test_one_seller_does_not_use_up_the_rate_of_another(sandbox, probe):
     for _ in range(3):
         probe.call("GET", "/orders")
