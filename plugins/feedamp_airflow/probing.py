@@ -18,8 +18,10 @@ from feedamp.errors import (
     TransientError,
 )
 from feedamp.resources import Resources
+from feedamp.rules.failure_summary import counted
 from feedamp.rules.origin import contradicting, is_same_origin
 from feedamp.state import grants, sellers
+from feedamp.state.sellers import ACTIVE
 
 _TLS_WORDS = ("Certificate", "SSL")
 
@@ -49,10 +51,7 @@ async def probe(account: FeedAmpAccount, resources: Callable[[], Resources]) -> 
         except ClientRefusedError:
             return False, "Address and TLS work; the token endpoint refuses client id or secret."
         except AuthorizationError:
-            return (
-                True,
-                f"Address, TLS and token endpoint work; credentials {_proof(_last_success(account, resources()))}.",
-            )
+            return True, f"Address, TLS and token endpoint work; credentials {_proof(account, resources())}."
         except FeedAmpError as error:
             return False, f"Address and TLS work; the token endpoint fails: {error}"
     return False, "The token endpoint accepted an invalid refresh token, so this is not FeedAMP."
@@ -104,21 +103,21 @@ def _saved(resources: Resources, conn_id: str) -> FeedAmpAccount | None:
         return None
 
 
-def _proof(last_success: datetime | None) -> str:
-    if last_success is None:
-        return "are not proven until a seller is connected"
-    minutes = int((datetime.now(UTC) - last_success).total_seconds() // 60)
-    return f"are proven by a refresh {minutes} minutes ago"
-
-
-def _last_success(account: FeedAmpAccount, resources: Resources) -> datetime | None:
-    """When these credentials last refreshed a token at this address. The Test button's own connection id is random."""
+def _proof(account: FeedAmpAccount, resources: Resources) -> str:
+    """Since when these credentials are proven at this address. The Test button's own connection id is random."""
     tested = (account.endpoint.base_url, account.credentials)
     with resources.state.read() as connection:
-        moments = [
-            grants.last_success(connection, conn_id)
-            for conn_id in {seller.conn_id for seller in sellers.find(connection)}
+        known = sellers.find(connection)
+        conn_ids = {
+            conn_id
+            for conn_id in {seller.conn_id for seller in known}
             if (saved := _saved(resources, conn_id)) is not None
             and (saved.endpoint.base_url, replace(saved.credentials, conn_id=tested[1].conn_id)) == tested
-        ]
-    return max(filter(None, moments), default=None)
+        }
+        moments = [grants.last_success(connection, conn_id) for conn_id in conn_ids]
+    if last_success := max(filter(None, moments), default=None):
+        minutes = int((datetime.now(UTC) - last_success).total_seconds() // 60)
+        return f"are proven by a refresh {counted(minutes, 'minute')} ago"
+    if any(seller.grant == ACTIVE and seller.conn_id in conn_ids for seller in known):
+        return "are not proven until the first run refreshes the token of a connected seller"
+    return "are not proven until a seller is connected"

@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from feedamp.errors import ConfigurationError, FeedAmpError
 from feedamp.resources import Resources
+from feedamp.rules.failure_summary import counted
 from feedamp.rules.repair import run_repairs
 from feedamp.run import Run
 from feedamp.state import sellers, step_runs
@@ -200,7 +201,8 @@ def _planning() -> Resources:
 
 
 def _planned(shards: list[Shard]) -> list[Shard]:
-    log.info("%d sellers in %d shards", sum(len(shard["sellers"]) for shard in shards), len(shards))
+    count = sum(len(shard["sellers"]) for shard in shards)
+    log.info("%s in %s", counted(count, "seller"), counted(len(shards), "shard"))
     return shards
 
 

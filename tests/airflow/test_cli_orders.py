@@ -75,8 +75,19 @@ def test_a_closed_order_shows_its_shipped_and_cancelled_units(placed):
     shown = show(placed)
     assert shown["phase"] == "closed"
     assert [(line["ordered"], line["shipped"], line["cancelled"]) for line in shown["lines"]] == [(2, 1, 1)]
-    row = placed.run("orders", "show", SELLER, "M-1").out.splitlines()[-1].split()
-    assert (row[0], row[2:]) == ("M-1-1", ["2", "1", "1", "0", "0"])
+    lines = placed.run("orders", "show", SELLER, "M-1").out.splitlines()
+    assert (lines[-1].split()[0], lines[-1].split()[2:]) == ("M-1-1", ["2", "1", "1", "0", "0"])
+    [read_at] = [line.split()[-1] for line in lines if line.startswith("feedamp read_at")]
+    assert read_at == f"{shown['read_at'][:19]}Z"
+
+
+def test_the_text_says_which_of_two_deliveries_it_means(placed):
+    placed.deliver("b.jsonl", "M-1", marketplace_state="CANCELLED")
+    placed.place()
+    lines = placed.run("orders", "show", SELLER, "M-1").out.splitlines()
+    facts = {line[:20].strip(): line.split()[-1] for line in lines if line.startswith(("newest", "first"))}
+    assert (facts["newest source"], facts["newest source_row"]) == ("b.jsonl", "1")
+    assert facts["first taken_at"] == f"{show(placed)['taken_at'][:19]}Z"
 
 
 def test_the_units_of_an_order_closed_by_an_earlier_version_are_unknown(placed):
@@ -140,6 +151,18 @@ def test_findings_are_listed_by_state_and_seller(faulty):
     assert len(faulty.run("findings", "list", "--state", "reported", "--seller", SELLER, "--json").json) == 1
     assert found["finding_id"] in faulty.run("findings", "list").out
     assert faulty.run("findings", "list", "--state", "nonsense").code == 2
+
+
+def test_a_list_of_open_findings_says_that_there_are_others(faulty):
+    listed = faulty.run("findings", "list", "--json")
+    assert (len(listed.json), listed.err) == (1, "")
+    faulty.run("findings", "waive", listed.json[0]["finding_id"], "--reason", "it is right")
+    listed = faulty.run("findings", "list", "--json")
+    assert (listed.json, listed.err) == (
+        [],
+        "feedamp: Open findings only; --state all lists 1 more finding.\n",
+    )
+    assert len(faulty.run("findings", "list", "--state", "all", "--json").json) == 1
 
 
 def test_a_waived_finding_no_longer_blocks_the_order(faulty):

@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import pytest
+from airflow import settings
 from airflow_env import CONN_ID
 
 from feedamp_airflow.cli import commands, running
@@ -79,6 +81,29 @@ def test_a_state_that_cannot_be_opened_is_one_line_and_exit_code_2(console):
     done = feedamp("status", AIRFLOW__FEEDAMP__STATE_URL="sqlite:////proc/nowhere/state.db")
     assert (done.returncode, done.stdout) == (2, "")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "code"),
+    [
+        pytest.param(
+            lambda: duckdb.connect(config={"memory_limit": "lots"}),
+            "The warehouse cannot be used: Parser Error: Memory must have a number (e.g. 1GB)",
+            1,
+            id="a memory limit that DuckDB does not take",
+        ),
+        pytest.param(
+            lambda: settings._get_async_conn_uri_from_sync("nonsense"),
+            "Airflow cannot be used, ValueError: not enough values to unpack (expected 2, got 1)",
+            2,
+            id="an address that Airflow's settings cannot read",
+        ),
+    ],
+)
+def test_an_option_that_a_library_refuses_is_one_line(error, words, code):
+    with pytest.raises((ValueError, duckdb.Error), match=words.partition(": ")[2][:10]) as caught:
+        error()
+    assert running._explain(caught.value) == (words, code)
 
 
 def test_reading_only_the_first_line_is_no_accident(feedamp_env):

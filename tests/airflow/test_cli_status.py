@@ -17,6 +17,7 @@ from scripted import answer, serving
 
 from feedamp.state import HEAD, grants, ledger, watermarks
 from feedamp.state.schema import snapshots
+from feedamp_airflow.cli import doctor
 
 
 def needs(console):
@@ -231,6 +232,7 @@ def test_the_doctor_finds_a_sound_env_sound(feedamp_env):
     code, checks = examined(feedamp_env)
     assert {name: state for name, (state, _) in checks.items()} == {
         "options": "ok",
+        "time zone": "ok",
         "state": "ok",
         "encryption key": "ok",
         "token journal": "ok",
@@ -247,7 +249,8 @@ def test_the_doctor_finds_a_sound_env_sound(feedamp_env):
     assert feedamp_env.sandbox.refresh_token(SELLER) == feedamp_env.sandbox.sellers[0]["refresh_token"]
     assert list((feedamp_env.folder / "lake").iterdir()) == []
     text = feedamp_env.run("doctor")
-    assert (text.code, text.out.count("ok  ")) == (0, 12)
+    assert (text.code, text.out.count("ok  ")) == (0, 13)
+    assert feedamp_env.sandbox.broken_rules == []
 
 
 @pytest.mark.parametrize(
@@ -272,6 +275,19 @@ def test_the_doctor_names_what_is_wrong(feedamp_env, option, value, check, code,
     assert checks[check][0] == ("configuration" if code == 2 else "problem")
     assert {"inbox", "lake", "warehouse"} <= checks.keys() or check == "options"
     assert words in checks[check][1]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        pytest.param("utc", "Airflow reads dates as UTC", id="UTC"),
+        pytest.param("Europe/London", "is Europe/London, not UTC: write the dates", id="UTC in winter only"),
+        pytest.param("Asia/Shanghai", "with a Z, as in 2026-03-01T00:00:00Z", id="another zone"),
+    ],
+)
+def test_the_doctor_names_a_time_zone_in_which_a_backfill_loses_a_day(monkeypatch, name, words):
+    monkeypatch.setenv("AIRFLOW__CORE__DEFAULT_TIMEZONE", name)
+    assert words in doctor._time_zone()
 
 
 def test_the_doctor_says_which_key_is_wrong(feedamp_env):

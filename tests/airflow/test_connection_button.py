@@ -59,6 +59,13 @@ def test_good_credentials_are_not_proven_until_a_seller_is_connected(press, airf
     )
 
 
+def test_a_connected_seller_proves_nothing_before_the_first_refresh(press, airflow_env):
+    airflow_env.connect(SELLER)
+    assert press()[1].endswith(
+        "are not proven until the first run refreshes the token of a connected seller."
+    )
+
+
 def test_good_credentials_are_proven_by_the_last_refresh_made_with_them(press, proven):
     works, sentence = press()
     assert works

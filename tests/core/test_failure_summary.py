@@ -90,6 +90,10 @@ def test_many_reasons_are_counted_after_the_first_three() -> None:
         troubles.add(f"S{number}", f"Reason {number}.")
     said = sentence("close", 5, 5, reasons_of(troubles))
     assert said.endswith("S2: Reason 2; and 2 more reasons, see the log.")
+    assert (
+        sentence("close", 1, 1, reasons_of(troubles)[:1])
+        == "close: 1 of 1 seller has work left. S0: Reason 0."
+    )
 
 
 def test_what_a_task_leaves_in_the_state_is_bounded_and_comes_back() -> None:

@@ -66,7 +66,7 @@ def _still_open(ledger: sqlite3.Connection) -> Iterator[str]:
     open_orders = ledger.execute(
         """
         SELECT coalesce(CASE WHEN orders.phase = 'to_place' THEN orders.reason END, snapshots.waits_for, orders.reason,
-                        'the seller has not touched it yet'), count(*)
+                        'not read yet'), count(*)
         FROM orders LEFT JOIN snapshots USING (seller_id, mp_order_number)
         WHERE orders.phase IN ('to_place', 'settled', 'held') GROUP BY 1 ORDER BY 2 DESC, 1
         """

@@ -144,12 +144,14 @@ def noun_of(step: str) -> str:
 
 def sentence(step: str, failed: int, sellers: int, reasons: Sequence[Reason]) -> str:
     """A message on the work that a step has left undone: for how many sellers, and the first few reasons."""
-    summary = f"{failed} of {sellers} sellers have work left"
+    summary = f"{failed} of {counted(sellers, 'seller')} {'has' if failed == 1 else 'have'} work left"
     if step == "intake":
-        summary = f"{failed} inbox files or queries were not read to the end"
+        inputs = "inbox file or query was" if failed == 1 else "inbox files or queries were"
+        summary = f"{failed} {inputs} not read to the end"
     shown = "; ".join(reason.words(noun_of(step)) for reason in reasons[:REASONS_SHOWN])
     more = len(reasons) - REASONS_SHOWN
-    return f"{step}: {summary}. {shown}{f'; and {more} more reasons, see the log' if more > 0 else ''}."
+    rest = f"; and {counted(more, 'more reason')}, see the log" if more > 0 else ""
+    return f"{step}: {summary}. {shown}{rest}."
 
 
 def counted(count: int, noun: str) -> str:

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from feedamp.errors import BusyError, ConfigurationError, IncompleteError
 from feedamp.resources import Resources
+from feedamp.rules.failure_summary import counted
 from feedamp.run import Run
 from feedamp.state import sellers
 from feedamp.steps.adopt import adopt
@@ -96,7 +97,8 @@ def _document(result: StepResult, since: datetime, is_dry_run: bool, waits: str 
 def _print(facts: dict[str, Any], out: Output) -> None:
     would = "would be " if facts["dry_run"] else ""
     out.say(
-        f"read {facts['orders_read']} orders of {facts['sellers']} sellers: {would}adopted {facts['adopted']}, "
+        f"read {counted(facts['orders_read'], 'order')} of {counted(facts['sellers'], 'seller')}: {would}adopted "
+        f"{facts['adopted']}, "
         f"{would}recorded as closed {facts['closed_before']}, known before {facts['known']}, "
         f"not adoptable {facts['not_adoptable']}, unread {facts['orders_unread']}"
     )

@@ -9,6 +9,7 @@ import logging
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,7 +57,7 @@ def _checks() -> Iterator[Check]:
     from feedamp_airflow.storages import open_store
     from feedamp_airflow.wiring import connection_by_id, make_resources
 
-    basics = [_tried("options", _options), _tried("state", _state)]
+    basics = [_tried("options", _options), _tried("time zone", _time_zone), _tried("state", _state)]
     yield from basics
     made: list[tuple[Options, Resources]] = []
 
@@ -124,6 +125,22 @@ def _options() -> str:
     return "can be used"
 
 
+def _time_zone() -> str:
+    """Whether dates without a zone mean UTC days to Airflow, as they do here."""
+    import pendulum
+    from airflow.configuration import conf
+
+    name = conf.get_mandatory_value("core", "default_timezone")
+    zone = None if name == "system" else pendulum.timezone(name)
+    months = (datetime(2026, month, 1, tzinfo=UTC) for month in (1, 7))
+    if not any(month.astimezone(zone).utcoffset() for month in months):
+        return "Airflow reads dates as UTC"
+    return (
+        f"[core] default_timezone is {name}, not UTC: write the dates of a backfill with a Z, as in 2026-03-01T00:00:00Z; "
+        "without it, a day is left out"
+    )
+
+
 def _state() -> str:
     from feedamp.state import HEAD
     from feedamp_airflow.wiring import open_state
@@ -165,9 +182,12 @@ def _key(resources: Resources) -> str:
 
 
 def _journal(resources: Resources) -> str:
+    from feedamp.rules.failure_summary import counted
+
     resources.journal.reserve("doctor").release()  # as before each refresh
     waiting = resources.journal.waiting()
-    return f"can be written; {waiting} token pairs wait for the state" if waiting else "can be written; empty"
+    pairs = counted(waiting, "token pair")
+    return f"can be written; waiting for the state: {pairs}" if waiting else "can be written; empty"
 
 
 def _connections(resources: Resources) -> list[str]:
@@ -278,7 +298,8 @@ def _dag_files() -> str:
 
     from feedamp_airflow.cli.init import dag_files
 
-    logging.getLogger("airflow.dag_processing").setLevel(logging.WARNING)
+    # An error is the result of the check; its traceback would hide the other results.
+    logging.getLogger("airflow.dag_processing").setLevel(logging.CRITICAL)
     folder = Path(conf.get("core", "dags_folder"))
     expected = dag_files()
     there = {path.name: path for path in folder.rglob("feedamp_*.py")} if folder.is_dir() else {}

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from feedamp.errors import FeedAmpError
+from feedamp.rules.failure_summary import counted
 from feedamp.rules.finding import OPEN, WAIVED, StoredFinding
 from feedamp.state import findings, open_orders
 from feedamp_airflow.cli.output import Output
@@ -27,11 +28,14 @@ _INNER = ("line_hash", "intent_at")
 
 
 def show(given: argparse.Namespace, out: Output) -> int:
-    """Lists findings; only open ones unless states are given."""
-    states = given.state or OPEN
+    """Lists findings; only open ones unless states are given, which it says on stderr if there are others."""
+    states = given.state or ["all"]
     with opened_resources() as resources, resources.state.read() as connection:
         found = findings.find(connection, () if "all" in states else states, given.seller or ())
-    out.listing([finding_row(finding) for finding in found], COLUMNS, as_json=given.json)
+    listed = found if given.state else [finding for finding in found if finding.state in OPEN]
+    out.listing([finding_row(finding) for finding in listed], COLUMNS, as_json=given.json)
+    if ended := len(found) - len(listed):
+        out.complain(f"Open findings only; --state all lists {counted(ended, 'more finding')}.")
     return DONE
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -48,6 +49,8 @@ LEDGER = (
     "acknowledged_by",
     "acknowledge_reason",
 )
+# The ledger keeps when the order was first delivered, and which delivery was the last to change it.
+OF_DELIVERY = {"source": "newest source", "source_row": "newest source_row", "taken_at": "first taken_at"}
 SNAPSHOT = ("status", "marketplace_state", "acknowledged", "is_marketplace_fulfilled")
 UNITS = ("shipped", "cancelled", "pending", "over")
 LINE = ("mp_line_number", "sku", "ordered", *UNITS)
@@ -72,6 +75,7 @@ def show(given: argparse.Namespace, out: Output) -> int:
         return REFUSED
     shown = {
         **{name: getattr(order, name) for name in LEDGER},
+        "read_at": _read_at(order, stored),
         "snapshot": _snapshot(stored),
         "lines": _lines(order, stored),
         "closing": _closing(order, stored, unreadable),
@@ -126,6 +130,11 @@ def _stored_snapshot(
         return open_orders.read(connection, seller_id, number), None
     except UnreadableError as error:
         return None, str(error)
+
+
+def _read_at(order: LedgerOrder, stored: StoredSnapshot | None) -> datetime | None:
+    """When FeedAMP last showed the order: its snapshot goes when it is closed, the units and their time are kept."""
+    return stored.read_at if stored is not None else order.closed_units_at
 
 
 def _snapshot(stored: StoredSnapshot | None) -> dict[str, Any] | None:
@@ -190,8 +199,8 @@ def _reasons(reject: Rejected) -> str:
 
 
 def _print(shown: dict[str, Any], out: Output) -> None:
-    snapshot = shown["snapshot"] or {"read_at": None}
-    facts = {name: shown[name] for name in LEDGER}
+    snapshot = {**(shown["snapshot"] or {}), "read_at": shown["read_at"]}
+    facts = {OF_DELIVERY.get(name, name): shown[name] for name in LEDGER}
     facts |= {f"feedamp {name}": value for name, value in snapshot.items() if name != "errors"}
     facts |= {f"closing {name}": value for name, value in shown["closing"].items()}
     width = max(map(len, facts))

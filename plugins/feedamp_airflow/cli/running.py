@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, cast
 
@@ -82,8 +83,11 @@ def _explain(error: Exception) -> tuple[str | None, int]:
         # Only the driver's own first line: SQLAlchemy adds the values of the statement.
         lines = str(getattr(error, "orig", None) or type(error).__name__).splitlines()
         return f"The state database cannot be used: {lines[0] if lines else type(error).__name__}", MISUSED
-    if package == "airflow" and "Config" in type(error).__name__:
-        return f"Airflow cannot be used: {error}", MISUSED
+    if package in ("duckdb", "_duckdb"):
+        return f"The warehouse cannot be used: {str(error).splitlines()[0]}", REFUSED
+    modules = {frame.f_globals.get("__name__") for frame, _ in traceback.walk_tb(error.__traceback__)}
+    if modules & {"airflow.settings", "airflow.configuration"}:
+        return f"Airflow cannot be used, {type(error).__name__}: {error}", MISUSED
     if isinstance(error, OSError):
         return f"{error}", MISUSED
     return None, MISUSED
