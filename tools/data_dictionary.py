@@ -29,8 +29,8 @@ has the same name. Key columns are marked **key** and never null; any other colu
 - **json**: JSON text; in `extra`, fields of the API that have no column.
 - **personal**: with option `pii = mask` a text becomes a pseudonym and JSON is left out, in lake and warehouse.
 
-The lake holds the same columns as Parquet, also of rows that newer ones have replaced: `recorded_at` says which of two
-rows with the same key is newer.
+The lake holds the same columns as Parquet, also of rows that newer ones have replaced: below each table's
+heading stands by which columns one of two rows with the same key is newer.
 """
 
 _VIEWS_HEAD = f"""\

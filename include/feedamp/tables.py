@@ -2,7 +2,7 @@
 
 Arrow schemas, DDL and the data dictionary in docs are generated from these declarations. Times are UTC with
 zone, money is DECIMAL(18,4) in major units of `currency`, and API fields without a column are in `extra` as
-JSON. Of two rows with the same key the one with the later `recorded_at` wins (promise 4).
+JSON. Of two rows with the same key the one that is greater by `rank` of its table wins (promise 4).
 """
 
 from __future__ import annotations
@@ -163,8 +163,7 @@ EXTRA = Column(
 )
 RECORDED = _time(
     RECORDED_AT,
-    "From when the row is valid; of two rows with one key the later one counts. In snapshot tables, when the request "
-    "was sent that returned the order, or that placed it.",
+    "From when the row is valid. In snapshot tables, when the request was sent that returned the order, or that placed it.",
 )
 _READ_WITH = _text(
     SNAPSHOT_HASH,
