@@ -14,7 +14,7 @@ CARRIERS = {
     "ups": ("UPS", "UPS®", "ups ground", "United Parcel Service"),
     "fedex": ("FedEx", "Fedex Ground", "FEDEX EXPRESS", "Federal Express"),
     "usps": ("USPS", "usps priority mail", "U.S. Postal Service", "USPS First-Class"),
-    "dhl": ("DHL Express", "DHL EXPRESS WORLDWIDE", "dhl express"),
+    "dhl": ("DHL Paket", "DHL", "dhl paket"),
     "post": ("Royal Mail", "Correios", "La Poste"),
 }
 COUNTRY_OF = {"Royal Mail": "GB", "Correios": "BR", "La Poste": "FR"}
@@ -61,8 +61,9 @@ def tracking_number(rng: random.Random, kind: str, carrier: str) -> str:
             body = rng.choice(("94001", "94055", "93612")) + digits(rng, 16)
             return body + mod10_check(body)
         case "dhl":
-            body = rng.choice("123456789") + digits(rng, 8)
-            return body + str(int(body) % 7)
+            # Of its numbers, only these tell by their check digit that one was mistyped.
+            body = "0034043433" + rng.choice("123456789") + digits(rng, 8)
+            return body + mod10_check(body)
         case _:
             body = digits(rng, 8)
             return f"{rng.choice('RCEL')}{rng.choice('ABCDEX')}{body}{s10_check(body)}{COUNTRY_OF[carrier]}"
@@ -92,7 +93,7 @@ def fedex_check(body: str) -> str:
 
 
 def mod10_check(body: str) -> str:
-    """Check digit of USPS: weights 3 and 1 from the right."""
+    """Check digit of USPS, and of DHL's parcels: weights 3 and 1 from the right."""
     return str(-sum(int(c) * (3, 1)[at % 2] for at, c in enumerate(reversed(body))) % 10)
 
 

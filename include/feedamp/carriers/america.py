@@ -5,7 +5,8 @@ collection jkeen/tracking_number_data, one file per courier, with valid and inva
 
 - OnTrac (C or D and 14 digits), LaserShip (1LS and 12 more, L with a letter and 8 digits): one company, so each carrier
   accepts both formats.
-- Amazon (TBA, TBC or TBM and 12 digits; a letter or a country and 10 digits abroad).
+- Amazon (TBA, TBC or TBM and 12 digits; a letter or a country and 10 digits abroad). TBA, letters of a place and nine
+  digits are printed, too.
 - Old Dominion (PRO number of 11 digits); Spee-Dee (SP and 18 digits); GOFO (GFUS and 14 digits).
 - Canada Post (16 digits), and UPU S10 across borders; Canpar (a letter of the service and 21 digits).
 - Purolator (12 digits, or three letters and nine digits).
@@ -15,7 +16,7 @@ collection jkeen/tracking_number_data, one file per courier, with valid and inva
 from __future__ import annotations
 
 from feedamp.carriers import check_digits, labels
-from feedamp.carriers.formats import NOT_1Z, Carrier, Format, shape
+from feedamp.carriers.formats import ANY, NOT_1Z, Carrier, Format, shape
 from feedamp.carriers.posts import post
 from feedamp.carriers.s10 import LOOKS_LIKE, S10
 from feedamp.carriers.usps import COMMERCIAL
@@ -34,21 +35,25 @@ _LASERSHIP = Format(
     shape(r"L[A-Z][1-3]\d{7}|1LS7[12]\d{10}|1LS7[12]\d{2}01[1-4]\d{6}1|1LSCX[A-Z0-9]{10}"),
     {10, 15, 17},
 )
+# OnTrac's help names the beginnings C, D, 1LS, LS, LX and BN; USPS and Amazon numbers of 30 digits and less are printed, too.
+_EITHER = shape(
+    r"1LS[A-Z0-9]{8,18}|(?:LS|BN)[A-Z0-9]{6,18}|L[A-Z]\d{7,18}|[A-Z]\d{7,20}|TB[A-Z]\d{12}|\d{8,34}"
+)
 
 ONTRAC = Carrier.named(
-    "ontrac|OnTrac|on trac|ontrac final mile @ ontrac.com",
+    "ontrac|OnTrac|on trac|ontrac final mile|ontrack @ ontrac.com",
     formats=(_ONTRAC,),
     handed_over=(_LASERSHIP,),
-    open_shapes=shape(r"1LS[A-Z0-9]{8,17}|L[A-Z]\d{8,10}|[A-Z]\d{7,20}|\d{8,22}"),
-    never=labels.ALL,
+    open_shapes=_EITHER,
+    never=labels.NOT_OF_USPS,
     looks_like="C or D and 14 digits",
 )
 LASERSHIP = Carrier.named(
-    "lasership|LaserShip|laser ship|lasership inc|lazership|laser shipping @ lasership.com",
+    "lasership|LaserShip|laser ship|lasership inc|lazership|laser shipping|ls @ lasership.com",
     formats=(_LASERSHIP,),
     handed_over=(_ONTRAC,),
-    open_shapes=shape(r"1LS[A-Z0-9]{8,17}|L[A-Z]\d{8,10}|TB[A-Z]\d{12}|\d{8,22}"),
-    never=labels.ALL,
+    open_shapes=_EITHER,
+    never=labels.NOT_OF_USPS,
     looks_like="1LS and 12 more, or two letters and eight digits",
 )
 AMAZON = Carrier.named(
@@ -58,13 +63,13 @@ AMAZON = Carrier.named(
         Format("International", shape(r"[ACF]\d{10}|(?:UK|GB|DE|FR|IT|ES)\d{10}"), {11, 12}, telling=False),
     ),
     # Amazon also ships with other carriers, under their numbers.
-    open_shapes=shape(r"(?!TB[ACM]).+"),
+    open_shapes=shape(rf"(?!TB[ACM]){ANY}|TB[A-Z]{{2,5}}\d{{8,12}}"),
     looks_like="TBA and 12 digits",
 )
 OLD_DOMINION = Carrier.named(
     "old_dominion|Old Dominion|old dominion freight line|odfl|old dominon|old domminion|old dominion freight @ odfl.com",
     formats=(Format("PRO number", shape(r"\d{11}"), {11}, check_digits.luhn),),
-    open_shapes=shape(NOT_1Z + r"(?!\d{11}\Z).+"),
+    open_shapes=shape(NOT_1Z + r"(?!\d{11}\Z)" + ANY),
     zero_padded=(11,),
     never=labels.ALL,
     looks_like="11 digits",
@@ -72,14 +77,14 @@ OLD_DOMINION = Carrier.named(
 SPEEDEE = Carrier.named(
     "speedee|Spee-Dee|speedee|spee dee delivery|speedee delivery|spee dee delivery service @ speedeedelivery.com",
     formats=(Format("label", shape(r"SP\d{18}"), {20}),),
-    open_shapes=shape(NOT_1Z + r"(?!SP)(?!(?:[A-Z]{2})?\d{18}\Z).+"),
+    open_shapes=shape(NOT_1Z + r"(?!SP)(?!(?:[A-Z]{2})?\d{18}\Z)" + ANY),
     never=labels.ALL,
     looks_like="SP and 18 digits",
 )
 GOFO = Carrier.named(
     "gofo|GOFO|gofo express @ gofo.com gofoexpress.com",
     formats=(Format("United States", shape(r"GFUS\d{14}"), {18}),),
-    open_shapes=shape(NOT_1Z + r"(?!GFUS).+"),
+    open_shapes=shape(NOT_1Z + r"(?!GFUS)" + ANY),
     never=labels.UNMISTAKABLE,  # it also hands parcels over to USPS
     looks_like="GFUS and 14 digits",
 )
@@ -93,7 +98,7 @@ CANADA_POST = post(
 CANPAR = Carrier.named(
     "canpar|Canpar|canpar express|canpar courier @ canpar.com canpar.ca",
     formats=(Format("barcode", shape(r"[CDKLSUXZ]\d{21}"), {22}),),
-    open_shapes=shape(r"[A-Z][A-Z0-9]{21}|[A-Z0-9]{1,17}"),
+    open_shapes=shape(r"[A-Z][A-Z0-9]{21}|[A-Z0-9]{5,17}"),
     never=labels.ALL,
     looks_like="a letter and 21 digits",
 )
@@ -104,7 +109,7 @@ PUROLATOR = Carrier.named(
         Format("three letters", shape(r"[A-Z]{3}\d{9}"), {12}, telling=False),
     ),
     # Excludes numbers with one letter or digit too many or too few.
-    open_shapes=shape(r"(?![A-Z]{1,2}\d{9}\Z|[A-Z]{4}\d{9}\Z|[A-Z]{3}\d{8}\Z|[A-Z]{3}\d{10}\Z).+"),
+    open_shapes=shape(r"(?![A-Z]{1,2}\d{9}\Z|[A-Z]{4}\d{9}\Z|[A-Z]{3}\d{8}\Z|[A-Z]{3}\d{10}\Z)" + ANY),
     zero_padded=(12,),
     never=labels.UNMISTAKABLE,
     looks_like="12 digits, or three letters and nine digits",
@@ -113,8 +118,8 @@ LANDMARK = Carrier.named(
     "landmark|Landmark Global|landmark|landmark global ltn @ landmarkglobal.com",
     formats=(Format("Landmark tracking number", shape(r"LTN\d{8}N\d"), {13}),),
     handed_over=(*COMMERCIAL, S10),
-    # LTN means Landmark tracking number. The carriers it hands over to use their own numbers.
-    open_shapes=shape(r"(?![A-Z]{3}\d{8}N\d\Z).+"),
+    # The carriers that it hands over to use their own numbers.
+    open_shapes=shape(ANY),
     looks_like="LTN, eight digits, N and a digit",
 )
 

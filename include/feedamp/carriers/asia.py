@@ -12,7 +12,7 @@ Parcels to other countries often get the number of the carrier that delivers the
 from __future__ import annotations
 
 from feedamp.carriers import check_digits, labels
-from feedamp.carriers.formats import ANYTHING_BUT_1Z, NOT_1Z, Carrier, Format, shape
+from feedamp.carriers.formats import ANY, ANYTHING_BUT_1Z, NOT_1Z, Carrier, Format, shape
 from feedamp.carriers.posts import post
 from feedamp.carriers.s10 import LOOKS_LIKE, S10
 
@@ -23,7 +23,7 @@ _JAPANESE_PARCEL = Format(
 YUNEXPRESS = Carrier.named(
     "yunexpress|YunExpress|yun express|yuntu|yunexpress usa|yunexpres|yun expres|云途|云途物流 @ yuntrack.com yunexpress.com yunexpress.cn",
     formats=(Format("label", shape(r"YT\d{16}"), {18}),),
-    open_shapes=shape(NOT_1Z + r"(?!YT\d{15}\Z|YT\d{17}\Z).+"),
+    open_shapes=shape(NOT_1Z + r"(?!YT\d{15}\Z|YT\d{17}\Z)" + ANY),
     never=labels.UNMISTAKABLE,
     looks_like="YT and 16 digits",
 )
@@ -35,7 +35,7 @@ SF_EXPRESS = Carrier.named(
     looks_like="SF and 13 digits",
 )
 FOUR_PX = Carrier.named(
-    "4px|4PX|4 px|4px express|递四方 @ 4px.com",
+    "4px|4PX|4 px|4px express|递四方|fourpx|four px|fourpxchina|fourpxltd @ 4px.com",
     formats=(Format("label", shape(r"4PX\d{13}CN"), {18}),),
     handed_over=(S10,),
     open_shapes=ANYTHING_BUT_1Z,

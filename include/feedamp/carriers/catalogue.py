@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from feedamp.carriers import america, asia, europe, posts, unpublished
 from feedamp.carriers.check_digits import Rule
-from feedamp.carriers.dhl import DHL, DHL_EXPRESS, DHL_OTHER
+from feedamp.carriers.dhl import DHL
 from feedamp.carriers.fedex import FEDEX
 from feedamp.carriers.formats import Carrier, Format
 from feedamp.carriers.posts import INTERNATIONAL
@@ -16,7 +16,7 @@ from feedamp.carriers.ups import UPS
 from feedamp.carriers.usps import USPS
 
 ALL: tuple[Carrier, ...] = (
-    UPS, FEDEX, USPS, DHL, DHL_EXPRESS, DHL_OTHER, *america.CARRIERS, *europe.CARRIERS, *asia.CARRIERS,
+    UPS, FEDEX, USPS, DHL, *america.CARRIERS, *europe.CARRIERS, *asia.CARRIERS,
     *posts.CARRIERS, *unpublished.CARRIERS,
 )  # fmt: skip
 

@@ -13,7 +13,7 @@ Most number rules here are not public, so a number is called invalid only where 
 from __future__ import annotations
 
 from feedamp.carriers import check_digits, labels
-from feedamp.carriers.formats import ANYTHING_BUT_1Z, NOT_1Z, Carrier, Format, shape
+from feedamp.carriers.formats import ANY, ANYTHING_BUT_1Z, NOT_1Z, Carrier, Format, shape
 from feedamp.carriers.posts import post
 from feedamp.carriers.s10 import COUNTRIES, LOOKS_LIKE, s10_of
 
@@ -26,7 +26,7 @@ _DPD_NUMBER_OF_DIGITS = Format(
 _JD = Format("licence plate", shape(r"J?JD\d{16}"), {18, 19})
 
 DPD = Carrier.named(
-    "dpd|DPD|dpd uk|dpd local|dpd group|dpdgroup|dpd germany|dpd classic|dynamic parcel distribution|deutscher paketdienst|direct parcel distribution @ dpd.com dpd.co.uk dpd.de dpd.ie dpdgroup.com dpdlocal.co.uk dpd.fr dpd.nl",
+    "dpd|DPD|dpd uk|dpd local|dpd group|dpdgroup|dpd germany|dpd classic|dynamic parcel distribution|deutscher paketdienst|direct parcel distribution|exapaq|interlink|interlink express @ dpd.com dpd.co.uk dpd.de dpd.ie dpdgroup.com dpdlocal.co.uk dpd.fr dpd.nl",
     formats=(_DPD_LABEL, _DPD_NUMBER, _DPD_NUMBER_OF_DIGITS),
     open_shapes=ANYTHING_BUT_1Z,
     never=labels.NOT_HANDED_TO_USPS,
@@ -35,7 +35,7 @@ DPD = Carrier.named(
 YODEL = Carrier.named(
     "yodel|Yodel|yodel direct @ yodel.co.uk",
     formats=(_JD,),
-    open_shapes=shape(NOT_1Z + r"(?!J?JD\d{15}\Z|J?JD\d{17}\Z|JC\d{16}\Z).+"),
+    open_shapes=shape(NOT_1Z + r"(?!J?JD\d{15}\Z|J?JD\d{17}\Z|JC\d{16}\Z)" + ANY),
     never=labels.NOT_HANDED_TO_USPS,
     looks_like="JD or JJD and 16 digits",
 )
@@ -49,7 +49,7 @@ POSTNL = post(
     looks_like=f"3S, letters and digits, or {LOOKS_LIKE}",
 )
 CORREOS = post(
-    "ES|correos|Correos|correos de espana|correos espana|correos spain|spain post|spanish post|correo espanol|spanische post|poste espagnole @ correos.es",
+    "ES|correos|Correos|correos de espana|correos espana|correos spain|spain post|spanish post|correo espanol|spanische post|poste espagnole|correos es @ correos.es",
     s10=s10_of(COUNTRIES, r"(?!CV\d{9}ES)[A-Z]{2}"),
 )
 

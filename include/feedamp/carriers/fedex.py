@@ -30,9 +30,17 @@ ASTRA = Format(
 CONTAINER = Format("Ground shipping container", shape(r"00\d{16}"), {18}, check_digits.gs1)
 
 FEDEX = Carrier.named(
-    "fedex|FedEx|fed ex|federal express|fdx|fdeg|fdxe|fdxg|fedx|fed x|fedexx|fexed|fedez|fdex|fedeex|feddex|federal expres|fed express|федекс|联邦快递|聯邦快遞|フェデックス|페덱스 @ fedex.com",
+    "fedex|FedEx|fed ex|federal express|fdx|fdeg|fdxe|fdxg|fedx|fed x|fedexx|fexed|fedez|fdex|fedeex|feddex|federal expres|fed express|федекс|联邦快递|聯邦快遞|フェデックス|페덱스|smartpost|fedexsp @ fedex.com",
     formats=(
         EXPRESS,
+        # The number of a barcode, as it is sometimes printed.
+        Format(
+            "Express behind zeros",
+            shape(r"(?:00){1,2}\d{12}"),
+            {14, 16},
+            check_digits.of_part(check_digits.fedex, -12),
+            pins=False,
+        ),
         GROUND,
         ECONOMY,
         GROUND_96,
@@ -44,7 +52,7 @@ FEDEX = Carrier.named(
     ),
     handed_over=COMMERCIAL,
     # Freight numbers have 8 to 10 digits, those of TNT two letters on both sides.
-    open_shapes=shape(r"(?!00)\d{8,19}|\d{32}|\d{34}|420\d{25,31}|[A-Z]{2}\d{8,9}[A-Z]{2}|DT\d{10,14}"),
+    open_shapes=shape(r"\d{8,20}|\d{32}|\d{34}|420\d{25,31}|[A-Z]{2}\d{8,9}[A-Z]{2}|DT\d{10,14}"),
     zero_padded=(12, 15),
     looks_like="12, 15, 20 or 22 digits",
 )

@@ -43,6 +43,7 @@ class Carrier:
     it; a wrong check digit in one of them proves nothing. `open_shapes` are numbers that it may issue by rules that are
     not public; such a number is invalid only if it fits a format in `never`, check digit included, which belongs to
     another carrier. `zero_padded` are the lengths of digit-only numbers that lose a leading zero in a spreadsheet.
+    No number is shorter than `shortest`; only those of `code_length` can consist of letters alone.
     `looks_like` ends the sentence "It should be ...". `country` is the S10 code of a post.
     """
 
@@ -54,6 +55,8 @@ class Carrier:
     handed_over: tuple[Format, ...] = ()
     open_shapes: re.Pattern[str] | None = None
     zero_padded: tuple[int, ...] = ()
+    shortest: int = 5
+    code_length: int = 0
     never: tuple[Format, ...] = ()
     looks_like: str = ""
     country: str = ""
@@ -73,4 +76,5 @@ def shape(pattern: str) -> re.Pattern[str]:
 
 # Even a carrier with numbers of unknown shape has none with the start and the length of a UPS label.
 NOT_1Z = r"(?!1Z[A-Z0-9]{15}\d\Z)"
-ANYTHING_BUT_1Z = shape(NOT_1Z + r".+")
+ANY = r"[A-Z0-9]{5,50}"
+ANYTHING_BUT_1Z = shape(NOT_1Z + ANY)

@@ -20,17 +20,25 @@ _NOTHING, _UNLESS_ANOTHERS, _MISTYPED = range(3)
 def check(carrier: str | None, tracking_number: str | None, *, url: str | None = None) -> Verdict:
     """The verdict on a tracking number and its stated carrier, both as the seller wrote them.
 
-    `invalid` only if the number cannot be one of the stated carrier's. A missing number, an unknown carrier and a number
-    whose rules are not public are `unverified`. Spaces, dashes and case do not matter. `url`, the tracking link, is
-    used only if the name means no carrier or more than one. With a carrier found by the link alone a number can be
-    valid but never invalid, because the seller did not state that carrier.
+    `invalid` only if the number cannot be one of the stated carrier's, or no carrier, known or not, can have issued it. A
+    missing number, an unknown carrier and a number whose rules are not public are `unverified`. Spaces, dashes and case do
+    not matter. `url`, the tracking link, is used only if the name means no carrier or more than one. With a carrier found
+    by the link alone, its rules can make a number valid but never invalid, because the seller did not state that carrier.
     """
     stated = resolve(carrier) if carrier else None
-    if stated is None and url and (hinted := linked(url)):
-        return _judge_by_link(hinted, tracking_number)
-    if stated is None or not stated.formats:
-        return _not_judged(carrier, stated, tracking_number)
-    return _judge(stated, tracking_number)
+    judged = stated or (linked(url) if url else None)
+    if not tracking_number or tracking_number.isspace():
+        return unjudged(judged, verdicts.NO_NUMBER)
+    number = typed_numbers.clean(tracking_number)
+    if reason := _never_issued(judged, tracking_number, number):
+        return refused(judged, *reason)
+    if judged is None:
+        is_named = carrier and not carrier.isspace()
+        return unjudged(None, verdicts.UNKNOWN_CARRIER if is_named else verdicts.NO_CARRIER)
+    verdict = _judge(judged, tracking_number, number)
+    if stated is None and verdict.status is Status.INVALID:
+        return unjudged(judged, verdicts.ONLY_LINKED, verdict.reason)
+    return verdict
 
 
 def identify(tracking_number: str) -> list[str]:
@@ -40,7 +48,7 @@ def identify(tracking_number: str) -> list[str]:
     the post of its country, if that is in the catalogue, and "s10".
     """
     number = typed_numbers.clean(tracking_number)
-    if typed_numbers.spreadsheet_damage(tracking_number) or typed_numbers.is_placeholder(number):
+    if _never_issued(None, tracking_number, number):
         return []
     return [carrier.carrier_id for carrier in fitting(number)]
 
@@ -56,32 +64,21 @@ def normalize(carrier: str | None, *, url: str | None = None) -> str | None:
     return stated.carrier_id if stated else None
 
 
-def _judge_by_link(hinted: Carrier, typed: str | None) -> Verdict:
-    verdict = _judge(hinted, typed) if hinted.formats else _not_judged(None, hinted, typed)
-    if verdict.status is Status.INVALID:
-        return unjudged(hinted, verdicts.ONLY_LINKED, verdict.reason)
-    return verdict
-
-
-def _not_judged(name: str | None, stated: Carrier | None, typed: str | None) -> Verdict:
-    if not typed or typed.isspace():
-        return unjudged(stated, verdicts.NO_NUMBER)
-    if damage := typed_numbers.spreadsheet_damage(typed):
-        return unjudged(stated, verdicts.LOOKS_DAMAGED, damage)
-    if stated:
-        return unjudged(stated, verdicts.NO_RULES)
-    return unjudged(None, verdicts.UNKNOWN_CARRIER if name and not name.isspace() else verdicts.NO_CARRIER)
-
-
-def _judge(stated: Carrier, typed: str | None) -> Verdict:
-    if not typed or typed.isspace():
-        return unjudged(stated, verdicts.NO_NUMBER)
-    plain = typed.isalnum()
-    if not plain and (damage := typed_numbers.spreadsheet_damage(typed)):
-        return refused(stated, verdicts.DAMAGED, damage)
-    number = typed_numbers.clean(typed)
+def _never_issued(stated: Carrier | None, typed: str, number: str) -> tuple[str, str] | None:
+    """Why no carrier can have issued the number, as a text of `verdicts` and its detail; None if one can."""
+    if not typed_numbers.is_plain(typed):
+        if damage := typed_numbers.spreadsheet_damage(typed):
+            return verdicts.DAMAGED, damage
+        if other := typed_numbers.other_value(typed):
+            return verdicts.OTHER_VALUE, other
     if typed_numbers.is_placeholder(number):
-        return refused(stated, verdicts.PLACEHOLDER)
+        return verdicts.PLACEHOLDER, ""
+    is_code = stated is not None and len(number) == stated.code_length > 0
+    return None if is_code or typed_numbers.has_digit(number) else (verdicts.PLACEHOLDER, "")
+
+
+def _judge(stated: Carrier, typed: str, number: str) -> Verdict:
+    plain = typed.isalnum()
     proof = _NOTHING
     for shaped, agrees, broken in _formats_of_length(stated, len(number)):
         if shaped(number):
@@ -90,10 +87,16 @@ def _judge(stated: Carrier, typed: str | None) -> Verdict:
             proof = max(proof, broken)
     if not plain and typed_numbers.holds_several(typed):
         return unjudged(stated, verdicts.SEVERAL)
+    if typed_numbers.has_dropped_digits(number):
+        return refused(stated, verdicts.DROPPED_DIGITS)
+    if len(number) < stated.shortest:
+        return refused(stated, verdicts.TOO_SHORT)
+    if not stated.formats:
+        return unjudged(stated, verdicts.NO_RULES)
     if len(number) + 1 in stated.zero_padded and _lost_zero(stated, number):
         return refused(stated, verdicts.LOST_ZERO)
     if proof == _MISTYPED:
-        return _wrong_digit(stated, number)
+        return refused(stated, verdicts.WRONG_DIGIT)
     return _judge_misfit(stated, typed, number, proof)
 
 
@@ -118,7 +121,7 @@ def _judge_misfit(stated: Carrier, typed: str, number: str, proof: int) -> Verdi
     if others:
         return refused(stated, verdicts.OF_OTHERS, others)
     if proof == _UNLESS_ANOTHERS:
-        return _wrong_digit(stated, number)
+        return refused(stated, verdicts.WRONG_DIGIT)
     if _fits(stated, typed_numbers.letters_as_digits(number)):
         return refused(stated, verdicts.LETTER_FOR_DIGIT)
     if typed_numbers.is_whole_barcode(typed):
@@ -137,13 +140,8 @@ def _never_of_length(stated: Carrier, length: int) -> tuple[Format, ...]:
     return tuple(format_ for format_ in stated.never if length in format_.lengths)
 
 
-def _wrong_digit(stated: Carrier, number: str) -> Verdict:
-    dropped = typed_numbers.has_dropped_digits(number)
-    return refused(stated, verdicts.DROPPED_DIGITS if dropped else verdicts.WRONG_DIGIT)
-
-
 def _lost_zero(stated: Carrier, number: str) -> bool:
-    if not number.isdigit():
+    if not number.isdigit() or number.startswith("00"):  # a spreadsheet would have dropped these, too
         return False
     return any(format_.check and format_.fits("0" + number) for format_ in stated.formats)
 

@@ -1,8 +1,12 @@
 """Resolves carrier names as sellers write them, and tracking links where a name is unknown or ambiguous.
 
-A name is listed in the file of its carrier, also in other languages, of services that only one carrier sells, and
-misspelled. A misspelling is listed only if it can mean just one carrier. There is no fuzzy matching, because one letter
-separates SunExpress from YunExpress and UPS from USPS. "USP" and "Priority Mail" are left out for that reason.
+A name is listed in the file of its carrier, also in other languages, of services that only one carrier sells, misspelled,
+and as a code of a platform. A misspelling is listed only if it can mean just one carrier. There is no fuzzy matching,
+because one letter separates SunExpress from YunExpress and UPS from USPS. "USP" and "Priority Mail" are left out for that
+reason.
+
+Source of the codes: eBay's ShippingCarrierCodeType, Walmart's supported carrier names, the tracking companies of Shopify's
+FulfillmentTrackingInfo, Shippo's tracking carriers, and Amazon's shipment reports.
 
 Source of the hosts: the carriers' own sites. Shops and services that track for many carriers (17track, AfterShip,
 Narvar, ParcelsApp, Route) are left out, and so is amazon.com, which also shows parcels of other carriers.
@@ -31,7 +35,8 @@ _GLUED = re.compile(
     r"(?:2day|3day|air|express|first|freight|ground|home|international|intl|mail|next|overnight|parcel|priority|"
     r"saver|second|smartpost|standard|surepost|worldwide)[a-z0-9]*"
 )
-_SHORTEST_LETTERS = 3
+_INNER_CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # OsterreichischePostAG
+_SHORTEST_IN_A_NAME = 3  # shorter ones mean a carrier only if nothing else is stated
 
 
 def words_of(name: str) -> tuple[str, ...]:
@@ -49,14 +54,10 @@ for _carrier in ALL:
         BY_NAME.setdefault(_name, _carrier)  # of several carriers with one title (DHL) it means the first
     BY_HOST.update(dict.fromkeys(_carrier.hosts, _carrier))
 _BY_WORDS: dict[tuple[str, ...], Carrier | None] = {
-    **{words_of(name): carrier for name, carrier in BY_NAME.items()},
+    **{words_of(name): carrier for name, carrier in BY_NAME.items() if len(name) >= _SHORTEST_IN_A_NAME},
     **dict.fromkeys(map(words_of, SHOPS)),
 }
-_BY_LETTERS = {
-    letters: carrier
-    for words, carrier in _BY_WORDS.items()
-    if carrier and len(letters := "".join(words)) >= _SHORTEST_LETTERS
-}
+_BY_LETTERS = {"".join(words_of(name)): carrier for name, carrier in reversed(BY_NAME.items())}
 _LONGEST = max(map(len, _BY_WORDS))
 
 
@@ -67,7 +68,10 @@ def resolve(name: str) -> Carrier | None:
     At each word the longest known phrase of whole words counts, so "DHL eCommerce" is not also "DHL". Words that name
     no carrier are skipped. "International mail" is ignored if the name contains another carrier.
     """
-    words = words_of(name)
+    return _meant(words_of(name)) or _meant(words_of(_INNER_CAPITAL.sub(" ", name)))
+
+
+def _meant(words: tuple[str, ...]) -> Carrier | None:
     if found := _BY_LETTERS.get("".join(words)):
         return found
     named = {carrier.carrier_id: carrier for carrier in _carriers_in(words)}

@@ -29,12 +29,12 @@ CO|4_72|4-72|servicios postales nacionales
 CR|correos_costa_rica|Correos de Costa Rica
 CY|cyprus_post|Cyprus Post
 CZ|czech_post|Czech Post|ceska posta
-DE|deutsche_post|Deutsche Post|german post|post deutschland|warenpost|poste allemande|correo aleman|德国邮政 @ deutschepost.de deutschepost.com
-DK|postnord_denmark|PostNord Danmark|postnord denmark|post danmark @ postnord.dk
+DE|deutsche_post|Deutsche Post|german post|post deutschland|warenpost|poste allemande|correo aleman|德国邮政|depost @ deutschepost.de deutschepost.com
+DK|postnord_denmark|PostNord Danmark|postnord denmark|post danmark|postnord dk @ postnord.dk
 EE|omniva|Omniva|eesti post
 EG|egypt_post|Egypt Post
 FI|posti|Posti|finland post|itella @ posti.fi
-FR|la_poste|La Poste|laposte|colissimo|la poste colissimo|french post|france post|chronopost|la poste francaise|poste francaise|franzosische post|correo frances|法国邮政 @ laposte.fr colissimo.fr chronopost.fr
+FR|la_poste|La Poste|laposte|colissimo|la poste colissimo|french post|france post|chronopost|la poste francaise|poste francaise|franzosische post|correo frances|法国邮政|coliposte @ laposte.fr colissimo.fr chronopost.fr
 GB|royal_mail|Royal Mail|royalmail|royal mail tracked|royal mail group|royal mial|royal mai|royal male|british post|britische post|poste britannique|correo britanico|英国皇家邮政|皇家邮政 @ royalmail.com
 GR|elta|ELTA|hellenic post|elta hellenic post|elta courier|greek post|ελτα|ελληνικα ταχυδρομεια
 HK|hongkong_post|Hongkong Post|hong kong post|hk post|香港邮政|香港郵政 @ hongkongpost.hk
@@ -45,7 +45,7 @@ IE|an_post|An Post|anpost|irish post @ anpost.ie anpost.com
 IL|israel_post|Israel Post|דואר ישראל
 IN|india_post|India Post|indian post|india speed post @ indiapost.gov.in
 IS|iceland_post|Pósturinn|iceland post|islandspostur
-IT|poste_italiane|Poste Italiane|italian post|italy post|posta italiana|italienische post|poste italienne|correo italiano @ poste.it
+IT|poste_italiane|Poste Italiane|italian post|italy post|posta italiana|italienische post|poste italienne|correo italiano|postitaliano @ poste.it
 KR|korea_post|Korea Post|south korea post|우체국|우체국택배|한국우편 @ epost.go.kr
 LT|lithuania_post|Lietuvos paštas|lithuania post|lp express
 LU|post_luxembourg|POST Luxembourg|luxembourg post
@@ -80,7 +80,12 @@ ZA|sa_post_office|South African Post Office|sapo|south african post
 def post(row: str, *at_home: Format, s10: Format = S10, **rules: Any) -> Carrier:
     """A post from its row in the form of the table, its formats at home, and where its rules differ from other posts'."""
     country, _, named = row.partition("|")
-    usual = {"open_shapes": POST_SHAPES, "never": labels.UNMISTAKABLE, "looks_like": LOOKS_LIKE}
+    usual = {
+        "open_shapes": POST_SHAPES,
+        "shortest": 8,
+        "never": labels.UNMISTAKABLE,
+        "looks_like": LOOKS_LIKE,
+    }
     return Carrier.named(named, formats=(s10, *at_home), country=country, **{**usual, **rules})
 
 
@@ -88,7 +93,7 @@ INTERNATIONAL = post(
     "|s10|international mail|s10|s10 international standard|upu|upu s10|ems|international registered mail|registered mail|international post"
 )
 CORREIOS = post(
-    "BR|correios|Correios|correios brasil|correios do brasil|brazil post|correios sedex|sedex|correio brasileiro|brasilianische post|poste bresilienne|correios pac @ correios.com.br",
+    "BR|correios|Correios|correios brasil|correios do brasil|brazil post|correios sedex|sedex|correio brasileiro|brasilianische post|poste bresilienne|correios pac|correios br|correos br @ correios.com.br",
     never=labels.ALL,
 )
 CARRIERS = (INTERNATIONAL, CORREIOS, *map(post, _TABLE.strip().splitlines()))

@@ -1,4 +1,4 @@
-"""Cleans tracking numbers as they were typed or pasted, and detects damage by spreadsheets."""
+"""Cleans tracking numbers as they were typed or pasted, and recognizes what no carrier can have issued."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import unicodedata
 
 _IGNORED = re.compile(r"[\s\-.'\"`#=()\u00ad\u200b-\u200f\u2010-\u2015\u2060\u2212\ufeff]+")
 _AROUND = "?!:;,*/\\|<>{}_"
-_EXPONENT = re.compile(r"\d(?:[.,]\d+)?E\+?\d{1,2}", re.ASCII)
+_EXPONENT = re.compile(r"\d(?:[.,]\d+)?E\+?\d{1,3}", re.ASCII)
 _HIDDEN = re.compile(r"#{3,}")
+_ERROR_VALUE = re.compile(r"#(?:N/A|REF!|VALUE!|NAME\?|NULL!|NUM!|DIV/0!)")
 _DECIMAL = re.compile(r"\d+[.,]0+", re.ASCII)
 # Prefixes that scanners add: the symbology identifier (]C1), or the sign with which DPD's barcode begins.
 _SCANNED = re.compile(r"\s*(?:\][A-Za-z]\d|%)")
@@ -18,7 +19,54 @@ _LOOKALIKES = str.maketrans("OI", "01")
 # Printed numbers are grouped by spaces, but not in groups of ten.
 _SEVERAL = re.compile(r"[A-Z0-9]{8,}\s*(?:[,;/|&+\n]|\bAND\b)\s*[A-Z0-9]{8,}|[A-Z0-9]{10,}\s+[A-Z0-9]{10,}")
 _KEPT_DIGITS = 15  # a spreadsheet replaces all further digits with zeros
-_TELLING_ZEROS = 3
+_TELLING_ZEROS = 4  # one in ten thousand numbers ends so by chance
+
+# A serial number: digits alone, or behind the letters of a carrier or service, and before the letters of a country.
+_DIGIT = re.compile(r"\d")
+_SERIAL = re.compile(r"(1Z|1LS|4PX|3S|[A-Z]{0,4})(\d+)(?:CN|[A-Z]{2})?", re.ASCII)
+_REPEATED = re.compile(r"(?:1Z|1LS|4PX|3S|[A-Z]{2,4}?)?(.)\1{7,}")
+# Behind these, the digits from 1 upwards are a placeholder; behind others, a carrier uses them as an example.
+_OF_A_CARRIER = re.compile(r"1Z|1LS|TB[A-Z]|SF|YT|GFUS|J?JD")
+_RUNS = ("1234567890" * 5, "0123456789" * 5, "123456789" * 5)
+# How a placeholder ends, before a country; a quick first test.
+_ENDS = {c * 4 for c in "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"} | {
+    run[at : at + 4] for run in _RUNS for at in range(11)
+}
+_UNLIKE_GROUPS = re.compile(r"[^A-Za-z0-9 ]|[A-Za-z]{3}")  # what no number has that is only printed in groups
+_SHORTEST_RUN, _SHORTEST_REPETITION, _SHORTEST_ZEROS, _SHORTEST_BEHIND_LETTERS = 5, 4, 6, 8
+
+_DAY = r"(?:0?[1-9]|[12]\d|3[01])"
+_YEAR = r"(?:19|20)\d\d"
+_MONTH = (
+    r"(?:JAN|FE[BV]|F[ÉE]V|M[AÄ]R|A[BPV]R|AVR|MA[IY]|JU[INL]|JUIN|JUIL|A[GU]O|AUG|AO[UÛ]|SEP|SET|O[CKU]T|NOV|D[EÉ][CZ])"
+    r"[A-ZÉÛÄ]{0,7}\.?"
+)
+_TIME = (
+    r"(?:[01]?\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:[.,]\d+)?)?(?:\s*[AP]\.?M\.?)?(?:\s*(?:Z|UTC|[+-]\d\d:?\d\d))?"
+)
+_DATE = (
+    rf"(?:{_YEAR}([-/.]){_DAY}\1{_DAY}|{_DAY}([-/.]){_DAY}\2{_YEAR}|{_DAY}/{_DAY}/\d\d|"
+    rf"{_DAY}[-. ]+(?:DE )?{_MONTH}(?:[-., ]+(?:DE )?(?:{_YEAR}|\d\d))?|{_MONTH}[-. ]+{_DAY}(?:ST|ND|RD|TH)?(?:[-., ]+{_YEAR})?|"
+    rf"{_MONTH}[-.' ]+(?:{_YEAR}|\d\d))"
+)
+_CURRENCY = r"(?:USD|EUR|GBP|CAD|AUD|JPY|CHF|SEK|NOK|DKK|PLN|BRL|MXN|INR|CNY)"
+_AMOUNT = r"\d{1,3}(?:[., ]?\d{3})*[.,]\d\d"
+_OTHER_VALUES = {  # each matches the whole text
+    "a date": re.compile(rf"{_DATE}(?:[T ,]+{_TIME})?", re.ASCII),
+    "a time": re.compile(_TIME, re.ASCII),
+    "a price": re.compile(
+        rf"[$€£¥₹]\s*\d[\d.,]*|\d[\d.,]*\s*[$€£¥₹]|{_CURRENCY}\s*{_AMOUNT}|{_AMOUNT}\s*{_CURRENCY}|\d{{1,4}}[.,]\d\d",
+        re.ASCII,
+    ),
+    "text": re.compile(
+        r"(?:TEST|SAMPLE|DUMMY|FAKE|NONE|NULL|UNKNOWN|PENDING|TB[AD]|N/?A|ORDER|INVOICE|BOX|PALLET|PICK ?UP)[\W_]*\d{0,6}"
+    ),
+}
+_LINK = re.compile(r"://|@|\bWWW\.|\.[A-Z]{2,}/")
+_WORD = re.compile(
+    r"(?<![^\W_])[^\W\d_]{4,}(?![^\W_])"
+)  # printed numbers have at most one group of so many letters
+_LONGEST_READ = 100
 
 
 def clean(number: str) -> str:
@@ -35,21 +83,36 @@ def clean(number: str) -> str:
     return number.upper()
 
 
+def is_plain(typed: str) -> bool:
+    """Whether the field holds nothing but letters and digits, or a number in groups."""
+    return typed.isalnum() or _UNLIKE_GROUPS.search(typed) is None
+
+
 def spreadsheet_damage(typed: str) -> str:
     """How a spreadsheet damaged the number, which is passed as it was typed; empty if there is no sign of damage.
 
     Lost leading zeros are not detected here, because they depend on the carrier.
     """
-    if typed.isalnum():
-        return ""
     text = typed.strip().upper()
     if _EXPONENT.fullmatch(text):
         return "a spreadsheet turned it into scientific notation and dropped digits"
     if _HIDDEN.fullmatch(text):
         return "a spreadsheet wrote hash signs, since its column was too narrow"
+    if _ERROR_VALUE.fullmatch(text):
+        return "a spreadsheet wrote the error value of a formula"
     if _DECIMAL.fullmatch(text):
         return "a spreadsheet added a decimal part to it"
     return ""
+
+
+def other_value(typed: str) -> str:
+    """What was typed instead of a number, such as "a date"; empty if it may be a number."""
+    text = typed[:_LONGEST_READ].strip().upper()
+    if _LINK.search(text):
+        return "a link or an address"
+    if len(_WORD.findall(text)) > 1:
+        return "text"
+    return next((name for name, shape in _OTHER_VALUES.items() if shape.fullmatch(text)), "")
 
 
 def has_dropped_digits(number: str) -> bool:
@@ -58,14 +121,32 @@ def has_dropped_digits(number: str) -> bool:
     return len(tail) >= _TELLING_ZEROS and number.isdigit() and not tail.strip("0")
 
 
-def is_placeholder(number: str) -> bool:
-    """Whether a cleaned number has no digit ("N/A") or repeats a single digit.
+def has_digit(number: str) -> bool:
+    """Whether a cleaned number has at least one digit."""
+    return not number.isalpha() and (number.isalnum() or _DIGIT.search(number) is not None)
 
-    The second test is needed because some check digits accept a row of zeros.
+
+def is_placeholder(number: str) -> bool:
+    """Whether a cleaned number repeats one character or counts up from 1, also behind the letters of a carrier.
+
+    These tests are needed because some check digits accept a row of zeros.
     """
-    if number.isdigit():
-        return number.count(number[0]) == len(number)
-    return not any(map(str.isdigit, number))
+    end = number[-6:-2] if number[-2:].isalpha() else number[-4:]
+    if len(end) == 4 and end not in _ENDS:
+        return False
+    if not (serial := _SERIAL.fullmatch(number)):
+        return _REPEATED.fullmatch(number) is not None
+    prefix, digits = serial[1], serial[2]
+    is_alone = digits == number
+    if digits.count(digits[0]) == len(digits):
+        if digits[0] == "0":
+            return is_alone or len(digits) >= _SHORTEST_ZEROS
+        return len(digits) >= (_SHORTEST_REPETITION if is_alone else _SHORTEST_BEHIND_LETTERS)
+    if not (is_alone and len(digits) >= _SHORTEST_RUN):
+        is_of_carrier = _OF_A_CARRIER.fullmatch(prefix) and prefix + digits == number
+        if not (is_of_carrier and len(digits) >= _SHORTEST_BEHIND_LETTERS):
+            return False
+    return any(run.startswith(digits) for run in _RUNS)
 
 
 def holds_several(typed: str) -> bool:

@@ -10,7 +10,7 @@ from feedamp.carriers.formats import Carrier
 
 # id|title|further names @ hosts of tracking links
 _TABLE = """
-apc|APC Postal Logistics
+apc|APC Postal Logistics|apc postal
 apc_overnight|APC Overnight
 aramex|Aramex @ aramex.com
 asendia|Asendia|asendia usa @ asendia.com asendiausa.com
@@ -20,14 +20,13 @@ brt|BRT|bartolini
 cainiao|Cainiao|aliexpress standard shipping|菜鸟 @ cainiao.com
 cdl|CDL Last Mile|cdl
 ceva|CEVA|ceva logistics
-correos_express|Correos Express
+correos_express|Correos Express|chronoexpres|chronoexpress
 ctt_express|CTT Express
 delhivery|Delhivery
 dtdc|DTDC
 estafeta|Estafeta
 estes|Estes|estes express|estes express lines @ estes-express.com
 evri|Evri|hermes uk|myhermes|evri hermes|hermes evri|evri formerly hermes @ evri.com myhermes.co.uk
-gls|GLS|general logistics systems|gls us|gls germany|gls paket|gls italy|gls spain|gls france @ gls-group.eu gls-group.com gls-us.com gls-spain.es gls-italy.com
 globegistics|Globegistics
 hermes|Hermes|hermes germany|hermes versand|hermes paket @ myhermes.de
 inpost|InPost @ inpost.pl inpost.co.uk inpost.it
@@ -63,4 +62,8 @@ yunda|Yunda Express|yunda|韵达|韵达快递
 zto|ZTO Express|中通|中通快递
 """
 
-CARRIERS = tuple(map(Carrier.named, _TABLE.strip().splitlines()))
+GLS = Carrier.named(
+    "gls|GLS|general logistics systems|gls us|gls germany|gls paket|gls italy|gls spain|gls france @ gls-group.eu gls-group.com gls-us.com gls-spain.es gls-italy.com",
+    code_length=8,
+)
+CARRIERS = (GLS, *map(Carrier.named, _TABLE.strip().splitlines()))

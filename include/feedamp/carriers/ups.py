@@ -17,7 +17,7 @@ UPS_1Z = Format("1Z", shape(r"1Z[A-Z0-9]{15}\d"), {18}, check_digits.of_part(che
 WAYBILL = Format("waybill", shape(r"[JKV]\d{10}"), {11}, _BEHIND_LETTER)
 
 UPS = Carrier.named(
-    "ups|UPS|u p s|united parcel service|united parcel|upsmi|ups mi|upsn|united parcel services|united parcels service|surepost|mail innovations|ups surepost|ups worldwide|юпс|联合包裹|ユーピーエス @ ups.com upsmi.com",
+    "ups|UPS|u p s|united parcel service|united parcel|upsmi|ups mi|upsn|united parcel services|united parcels service|surepost|mail innovations|ups surepost|ups worldwide|юпс|联合包裹|ユーピーエス|upsm @ ups.com upsmi.com",
     formats=(
         UPS_1Z,
         WAYBILL,
@@ -25,7 +25,8 @@ UPS = Carrier.named(
         Format("waybill", shape(r"[AHT]\d{10}"), {11}, _BEHIND_LETTER, pins=False),
     ),
     handed_over=COMMERCIAL,
-    open_shapes=shape(r"[A-Z]\d{10}|\d{7,13}|\d{18}|\d{20,34}|MI[A-Z0-9]{6,28}|[A-Z]{2}\d{9}[A-Z]{2}"),
+    # Two letters and 15 digits: ocean freight; letters and digits: references of Mail Innovations; both in UPS's test data.
+    open_shapes=shape(r"[A-Z]{1,8}\d{6,22}|\d{7,13}|\d{18}|\d{20,34}|MI[A-Z0-9]{6,28}|[A-Z]{2}\d{9}[A-Z]{2}"),
     # Formats of 12 digits are left out, because UPS publishes that length too, without a rule.
     never=(fedex.GROUND_96, fedex.BARCODE, fedex.ASTRA, fedex.ECONOMY, fedex.CONTAINER),
     looks_like="1Z and 16 more letters or digits",

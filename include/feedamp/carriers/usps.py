@@ -29,7 +29,9 @@ def _legacy(number: str) -> bool:
     return check_digits.gs1(number) or check_digits.gs1("91" + number)
 
 
-TWENTY = Format("20 digits", shape(r"(?!00)\d{20}"), {20}, _legacy)
+TWENTY = Format("20 digits", shape(r"(?![0-5]0)\d{20}"), {20}, _legacy)
+# Letters (IMb) have 20 digits as well, of which the second is 0, and no check digit.
+_TWENTY_OR_LETTER = Format("20 digits", shape(r"[1-5]0\d{18}"), {20}, _legacy, pins=False)
 _LEGACY_WITH_ZIP = Format(
     "ZIP code and 20 digits",
     shape(r"420\d{5}(?:\d{4})?(?!9[1-5])\d{20}"),
@@ -46,12 +48,20 @@ COMMERCIAL = (
 )
 
 USPS = Carrier.named(
-    "usps|USPS|u s p s|united states postal service|united states postal|united states post|us postal service|us postal|u s postal service|us mail|us post|uspss|us postal services|united states postal services|united state postal service|ground advantage|media mail|parcel select|priority mail express|first class package service|servicio postal de estados unidos|servicio postal de los estados unidos|correo de estados unidos|service postal des etats unis|poste americaine|servico postal dos estados unidos|servizio postale degli stati uniti|amerikanische post|美国邮政|美國郵政 @ usps.com",
-    formats=(impb("1-5", 22), impb("1-5", 26), TWENTY, impb("4", 30), _LEGACY_WITH_ZIP, s10_of("US")),
+    "usps|USPS|u s p s|united states postal service|united states postal|united states post|us postal service|us postal|u s postal service|us mail|us post|uspss|us postal services|united states postal services|united state postal service|ground advantage|media mail|parcel select|priority mail express|first class package service|servicio postal de estados unidos|servicio postal de los estados unidos|correo de estados unidos|service postal des etats unis|poste americaine|servico postal dos estados unidos|servizio postale degli stati uniti|amerikanische post|美国邮政|美國郵政|uspspmi|uspscep @ usps.com",
+    formats=(
+        impb("1-5", 22),
+        impb("1-5", 26),
+        TWENTY,
+        _TWENTY_OR_LETTER,
+        impb("4", 30),
+        _LEGACY_WITH_ZIP,
+        s10_of("US"),
+    ),
     handed_over=(S10,),
     # Letters (IMb) of 20, 25, 29 or 31 digits and Global Express Guaranteed have no public check digit;
     # ESUS is eBay's name for tracked letters; SurePost parcels carry a UPS number to the last mile.
-    open_shapes=shape(r"00\d{18}|\d{25}|\d{29}|\d{31}|82\d{8,9}|ESUS\d+|1Z.{6}YW.{8}"),
+    open_shapes=shape(r"[0-5]0\d{18}|\d{25}|\d{29}|\d{31}|82\d{8,9}|M\d{8,10}|ESUS\d+|1Z.{6}YW.{8}"),
     zero_padded=(20,),
     looks_like="20, 22 or 26 digits, or two letters, nine digits and US",
 )

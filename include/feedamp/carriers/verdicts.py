@@ -14,6 +14,8 @@ _COMPARE = "Compare it with the label."
 # In all of these `{0}` is the stated carrier and `{1}` a detail.
 DAMAGED = f"The tracking number is damaged: {{1}}. {AS_TEXT}"
 PLACEHOLDER = "This is a placeholder. Enter the number from the label."
+OTHER_VALUE = "This is {1}, not a tracking number. Enter the number from the label."
+TOO_SHORT = "{0.title} issues no number of so few letters and digits. Enter the number from the label."
 LOST_ZERO = f"A leading zero is missing, as happens in spreadsheets. {AS_TEXT}"
 DROPPED_DIGITS = f"A spreadsheet replaced the last digits with zeros. {AS_TEXT}"
 WRONG_DIGIT = f"The check digit of this {{0.title}} number is wrong, so a digit was mistyped. {_COMPARE}"
@@ -35,7 +37,6 @@ HINT = " It looks like one from {}: check that the carrier is right."
 
 NO_CARRIER = "There is no carrier, so the number was not checked."
 UNKNOWN_CARRIER = "The carrier is not one we know for certain, so the number was not checked."
-LOOKS_DAMAGED = f"The tracking number looks damaged: {{1}}. {AS_TEXT}"
 ONLY_LINKED = (
     "The tracking link leads to {0.title}, but no carrier is stated for certain. If it is {0.title}: {1}"
 )
