@@ -22,5 +22,12 @@ class Settings:
     overlap: timedelta = timedelta(minutes=10)
     error_codes: Mapping[str, str | None] = field(default_factory=dict)
     error_clear: timedelta = timedelta(days=3)
+    untracked_services: Mapping[str, frozenset[str]] = field(
+        default_factory=dict
+    )  # by seller; "": every seller
     stale_after: timedelta = timedelta(days=7)
     closed_body_kept: timedelta | None = None  # None: forever
+
+    def untracked_for(self, seller_id: str) -> frozenset[str]:
+        """Carriers and services of a seller for which a missing tracking number is no fault."""
+        return self.untracked_services.get(seller_id, self.untracked_services.get("", frozenset()))

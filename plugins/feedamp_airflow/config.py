@@ -84,6 +84,7 @@ def read_options() -> Options:
             overlap=_span("overlap_minutes", 10.0, timedelta(minutes=1)),
             error_codes=_error_codes(),
             error_clear=_span("error_clear_days", 3.0, timedelta(days=1)),
+            untracked_services=_untracked_services(),
             stale_after=_span("stale_after_days", 7.0, timedelta(days=1)),
             closed_body_kept=_span("closed_body_days", 0.0, timedelta(days=1))
             if _text("closed_body_days")
@@ -167,6 +168,25 @@ def _body_rules() -> BodyRules:
         optional_fields=_names("optional_fields") or defaults.optional_fields,
         order_number_pattern=_text("order_number_pattern") or defaults.order_number_pattern,
     )
+
+
+def _untracked_services() -> Mapping[str, frozenset[str]]:
+    """Names by seller; those under "" apply to every seller that is not named."""
+    text = _text("untracked_services") or ""
+    if not text.startswith("{"):
+        names = _names("untracked_services")
+        return {"": names} if names else {}
+    try:
+        by_seller = json.loads(text)
+    except ValueError as error:
+        raise ConfigurationError(f"[{SECTION}] untracked_services is not a JSON object.") from error
+    if not all(isinstance(names, list) and all(map(_is_text, names)) for names in by_seller.values()):
+        raise ConfigurationError(f"[{SECTION}] untracked_services must map seller ids to lists of names.")
+    return {seller_id.strip(): frozenset(names) for seller_id, names in by_seller.items()}
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
 
 
 def _error_codes() -> Mapping[str, str | None]:

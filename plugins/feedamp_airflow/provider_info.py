@@ -125,6 +125,11 @@ _OPTIONS: dict[str, tuple[str, str | None, str]] = {
     ),
     "error_codes": ("string", None, "JSON object: kind of finding to API code, or null to hold it back."),
     "error_clear_days": ("float", "3", "Days for which FeedAMP may still list an error that looks fixed."),
+    "untracked_services": (
+        "string",
+        None,
+        "Carriers or services without tracking numbers: a JSON list, or an object of lists by seller.",
+    ),
     "extra_order_fields": ("string", None, "Additional order fields to pass on, separated by commas."),
     "optional_fields": (
         "string",

@@ -65,6 +65,7 @@ DEFAULTS = {
     "max_rejected_ratio": 0.05,
     "error_codes": {},
     "error_clear_days": timedelta(days=3),
+    "untracked_services": {},
     "extra_order_fields": frozenset(),
     "optional_fields": frozenset({"shipping_address.state"}),
     "order_number_pattern": "[A-Za-z0-9._-]{1,128}",
@@ -98,6 +99,10 @@ GIVEN = {
         {"invalid_tracking": "BAD", "bad_quantity": None},
     ),
     "error_clear_days": ("0.5", timedelta(hours=12)),
+    "untracked_services": (
+        '{"S1": ["UPS SurePost"], "": []}',
+        {"S1": frozenset({"UPS SurePost"}), "": frozenset()},
+    ),
     "extra_order_fields": ("gift_note, order_lines.color", frozenset({"gift_note", "order_lines.color"})),
     "optional_fields": ('["shipping_address.city"]', frozenset({"shipping_address.city"})),
     "order_number_pattern": ("[A-Z]{3}-%d$", "[A-Z]{3}-%d$"),
@@ -135,6 +140,14 @@ def test_an_option_is_read_from_its_environment_variable(name, set_option):
     assert value_of(name, read_options()) == expected
 
 
+def test_untracked_services_of_a_seller_replace_those_of_every_seller(set_option):
+    set_option("untracked_services", '["UPS SurePost"]')
+    assert read_options().settings.untracked_for("S1") == {"UPS SurePost"}
+    set_option("untracked_services", '{"S1": ["GLS"], "": ["UPS SurePost"]}')
+    assert read_options().settings.untracked_for("S1") == {"GLS"}
+    assert read_options().settings.untracked_for("S2") == {"UPS SurePost"}
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -154,6 +167,9 @@ def test_an_option_is_read_from_its_environment_variable(name, set_option):
         pytest.param("error_codes", '{"typo": "X"}', id="an unknown kind"),
         pytest.param("error_codes", '{"bad_quantity": 3}', id="a code that is a number"),
         pytest.param("error_codes", '["bad_quantity"]', id="codes as a list"),
+        pytest.param("untracked_services", '{"S1": "UPS"}', id="a service that is not in a list"),
+        pytest.param("untracked_services", '{"S1": [""]}', id="a service without a name"),
+        pytest.param("untracked_services", '{"S1"', id="services that are cut off"),
         pytest.param("extra_order_fields", "[gift", id="a list that is cut off"),
         pytest.param("extra_order_fields", "fulfillments", id="a field that is read-only"),
         pytest.param("optional_fields", "shipping_address.moon", id="a field that no order has"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from feedamp.carriers import normalize
+from feedamp.carriers import is_one_of, normalize
 from feedamp.carriers.catalogue import ALL
 
 
@@ -143,3 +143,20 @@ def test_every_listed_name_means_its_carrier():
 ])  # fmt: skip
 def test_a_link_is_asked_where_the_name_gives_no_answer(name, url, carrier_id):
     assert normalize(name, url=url) == carrier_id
+
+
+@pytest.mark.parametrize(("stated", "listed", "expected"), [
+    pytest.param("Deutsche Post", ["Deutsche Post"], True, id="the name itself"),
+    pytest.param("DEPOST", ["deutsche_post"], True, id="an id, and another name of the carrier"),
+    pytest.param("DHL Freight", ["DHL"], True, id="a title, and a service"),
+    pytest.param("UPS SurePost®", ["surepost"], True, id="a service in a longer name"),
+    pytest.param("UPS Ground", ["SurePost"], False, id="another service of the same carrier"),
+    pytest.param("Royal Mail 2nd Class", ["Royal Mail 24", "Royal Mail 2nd class"], True, id="the second of two"),
+    pytest.param("Royal Mail 1st Class", ["Royal Mail 2nd Class"], False, id="one word differs"),
+    pytest.param("Bob's Vans", ["bob's vans"], True, id="an unknown carrier"),
+    pytest.param("", ["UPS"], False, id="no carrier"),
+    pytest.param("UPS", ["", "®"], False, id="blanks are listed"),
+    pytest.param("UPS", [], False, id="nothing is listed"),
+])  # fmt: skip
+def test_a_name_is_one_of_the_listed_carriers_or_services(stated, listed, expected):
+    assert is_one_of(stated, listed) is expected

@@ -36,7 +36,14 @@ def done(line: str, *shipments: Shipment, cancelled: tuple[int | None, ...] = ()
 
 def check(*entries: LineFulfillment, shared: tuple[str, ...] = ()) -> list[Finding]:
     snapshot = Snapshot(mp_order_number="M-1", fulfillments=entries)
-    return check_order(ORDERED, snapshot, purchase_date=PURCHASED, today=TODAY, shared_numbers=shared)
+    return check_order(
+        ORDERED,
+        snapshot,
+        purchase_date=PURCHASED,
+        today=TODAY,
+        shared_numbers=shared,
+        untracked=("untracked letter", "deutsche_post"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,9 +114,29 @@ def check(*entries: LineFulfillment, shared: tuple[str, ...] = ()) -> list[Findi
             id="a number with a wrong check digit",
         ),
         pytest.param(
-            done("A", parcel(carrier="Pony Express", tracking_number="whatever")),
+            done("A", parcel(carrier="Pony Express", tracking_number="PX-4711")),
             [],
             id="an unknown carrier is unverified",
+        ),
+        pytest.param(
+            done("A", parcel(carrier="Pony Express", tracking_number="5.2E+23")),
+            [(Kind.INVALID_TRACKING, "A", "Pony Express 5.2E+23")],
+            id="what no carrier can issue",
+        ),
+        pytest.param(
+            done("A", parcel(carrier="Untracked Letter GB", tracking_number=None)),
+            [],
+            id="a service without tracking numbers",
+        ),
+        pytest.param(
+            done("A", parcel(carrier="DEPOST", tracking_number=" ")),
+            [],
+            id="a service of a carrier without tracking numbers",
+        ),
+        pytest.param(
+            done("A", parcel(carrier="Deutsche Post", tracking_number="1234567")),
+            [(Kind.INVALID_TRACKING, "A", "Deutsche Post 1234567")],
+            id="a wrong number, although none is needed",
         ),
         pytest.param(
             done("A", parcel(shipped_date=date(2026, 2, 28))),
@@ -170,11 +197,29 @@ def test_a_message_names_the_line_and_the_place() -> None:
     assert finding.message == "Line A, shipment 2: the tracking number is missing; enter it."
 
 
-def test_another_content_of_the_line_changes_its_hash_alone() -> None:
+@pytest.mark.parametrize(
+    ("entry", "changes"),
+    [
+        pytest.param(
+            done("A", parcel(tracking_number=BAD, tracking_url="https://x.example")), False, id="a link"
+        ),
+        pytest.param(done("A", parcel(tracking_number=BAD, shipped_date=None)), False, id="no day"),
+        pytest.param(done("A", parcel(tracking_number=BAD), cancelled=(1,)), False, id="a cancellation"),
+        pytest.param(done("A", parcel(tracking_number=BAD), parcel()), False, id="another shipment"),
+        pytest.param(done("A", parcel(tracking_number=BAD, quantity=2)), True, id="another quantity"),
+    ],
+)
+def test_the_hash_changes_with_what_the_finding_is_about(entry: LineFulfillment, changes: bool) -> None:
     [before] = check(done("A", parcel(tracking_number=BAD)))
-    [after] = check(done("A", parcel(tracking_number=BAD), cancelled=(1,)))
+    [after] = check(entry)
     assert before.id_for("S1", "M-1") == after.id_for("S1", "M-1")
-    assert before.line_hash != after.line_hash
+    assert (before.line_hash != after.line_hash) is changes
+    assert len(after.line_hash) == 32  # as long as the column of the state
+
+
+def test_a_number_that_no_carrier_can_issue_is_named_without_a_carrier_too() -> None:
+    messages = [f.message for f in check(done("A", parcel(carrier=None, tracking_number="2026-03-01")))]
+    assert "2026-03-01 cannot be a tracking number of any carrier" in messages[-1]
 
 
 def test_tracking_numbers_are_compared_without_blanks_dashes_and_case() -> None:

@@ -29,9 +29,9 @@ FOUND = NOW - timedelta(hours=3)
 SENT = NOW - timedelta(hours=2)
 CODE = "INVALID_TRACKING_NUMBER"
 
-FAULT = Finding(Kind.INVALID_TRACKING, "A", "UPS 1Z", "that is no number of UPS", "line as it was")
-CHANGED = Finding(Kind.INVALID_TRACKING, "A", "UPS 1Z", "that is no number of UPS", "line with one unit more")
-WARNING = Finding(Kind.SHIPPED_IN_FUTURE, "A", "2027-01-01", "to come", "line as it was")
+FAULT = Finding(Kind.INVALID_TRACKING, "A", "UPS 1Z", "that is no number of UPS", "2:as it was")
+CHANGED = Finding(Kind.INVALID_TRACKING, "A", "UPS 1Z", "that is no number of UPS", "2:with one unit more")
+WARNING = Finding(Kind.SHIPPED_IN_FUTURE, "A", "2027-01-01", "to come", "2:as it was")
 LISTED = (ListedError(code=CODE, message="that is no number of UPS", mp_line_number="A"),)
 
 
@@ -62,6 +62,7 @@ def follow(
 REPORTED_ONCE = stored(REPORTED, reported_at=SENT)
 SEEN_LISTED = stored(REPORTED, reported_at=SENT, listed_at=SENT)
 UNCLEAR = stored(TO_REPORT, intent_at=SENT)
+OLDER = {"line_hash": "a hash that an earlier version made of the whole line"}
 REFUSED = stored(HELD, note="no such code")
 
 
@@ -73,7 +74,20 @@ REFUSED = stored(HELD, note="no such code")
         pytest.param(stored(TO_REPORT), FAULT, look(), None, id="still to be reported: left alone"),
         pytest.param(REPORTED_ONCE, FAULT, look(LISTED), REPORTED, id="reported and listed: noted as listed"),
         pytest.param(SEEN_LISTED, FAULT, look(LISTED), None, id="reported and listed again: left alone"),
-        pytest.param(REPORTED_ONCE, CHANGED, look(LISTED), TO_REPORT, id="the line changed: reported again"),
+        pytest.param(
+            REPORTED_ONCE, CHANGED, look(None), TO_REPORT, id="the shipment changed: reported again"
+        ),
+        pytest.param(REPORTED_ONCE, CHANGED, look(LISTED), REPORTED, id="changed, but listed: not again"),
+        pytest.param(None, FAULT, look(LISTED), REPORTED, id="new, but listed: not reported again"),
+        pytest.param(stored(TO_REPORT), FAULT, look(LISTED), REPORTED, id="to be reported, but listed"),
+        pytest.param(UNCLEAR, CHANGED, look(LISTED), REPORTED, id="answer lost, changed, but listed"),
+        pytest.param(
+            REPORTED_ONCE.but(**OLDER), FAULT, look(None), REPORTED, id="reported by an earlier version"
+        ),
+        pytest.param(
+            UNCLEAR.but(**OLDER), CHANGED, look(()), TO_REPORT, id="sent by an earlier version: read first"
+        ),
+        pytest.param(REFUSED.but(**OLDER), CHANGED, look(), HELD, id="refused by an earlier version: held"),
         pytest.param(
             REPORTED_ONCE, FAULT, look(()), TO_REPORT, id="no longer listed, listing works: reported again"
         ),
@@ -105,7 +119,7 @@ REFUSED = stored(HELD, note="no such code")
             id="read at the moment it was sent: left alone",
         ),
         pytest.param(UNCLEAR, FAULT, look(), None, id="answer lost: the message stays comparable"),
-        pytest.param(UNCLEAR, CHANGED, look(), TO_REPORT, id="answer lost, then the line changed: again"),
+        pytest.param(UNCLEAR, CHANGED, look(), TO_REPORT, id="answer lost, then it changed: again"),
         pytest.param(REFUSED, FAULT, look(), None, id="refused by FeedAMP: not sent again unchanged"),
         pytest.param(REFUSED, CHANGED, look(), TO_REPORT, id="refused, then the line changed: again"),
         pytest.param(stored(WAIVED), FAULT, look(), None, id="waived: left alone"),
@@ -144,6 +158,15 @@ def test_error_codes_decide_what_is_sent(
 ) -> None:
     [finding] = follow([fault], [], look(), codes)
     assert (finding.state, finding.api_code) == (state, code)
+
+
+def test_what_an_earlier_version_reported_is_not_sent_again_but_a_change_after_it_is() -> None:
+    [adopted] = follow([FAULT], [REPORTED_ONCE.but(**OLDER)], look(None))
+    assert (adopted.state, adopted.line_hash) == (REPORTED, FAULT.line_hash)
+    [unclear] = follow([CHANGED], [UNCLEAR.but(**OLDER)], look(()))
+    assert unclear.intent_at == SENT
+    [again] = follow([CHANGED], [adopted], look(None))
+    assert (again.state, again.line_hash) == (TO_REPORT, CHANGED.line_hash)
 
 
 def test_a_held_error_goes_out_once_it_has_a_code() -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from functools import lru_cache
 from urllib.parse import urlsplit
 
@@ -69,6 +70,19 @@ def resolve(name: str) -> Carrier | None:
     no carrier are skipped. "International mail" is ignored if the name contains another carrier.
     """
     return _meant(words_of(name)) or _meant(words_of(_INNER_CAPITAL.sub(" ", name)))
+
+
+def is_one_of(stated: str, listed: Iterable[str]) -> bool:
+    """Whether a stated name is one of the listed carriers or services.
+
+    The title or id of a carrier stands for all its services, any other name only for names that contain it.
+    """
+    words, carrier = words_of(stated), resolve(stated)
+    whole = {words_of(carrier.title), words_of(carrier.carrier_id)} if carrier else set()
+    return any(
+        wanted in whole or wanted in {words[at : at + len(wanted)] for at in range(len(words))}
+        for wanted in filter(None, map(words_of, listed))
+    )
 
 
 def _meant(words: tuple[str, ...]) -> Carrier | None:

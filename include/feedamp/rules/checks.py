@@ -7,18 +7,15 @@ they say in plain words what to change and where.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 from feedamp import carriers
 from feedamp.codec import content_hash
-from feedamp.models import (
-    LineFulfillment,
-    Shipment,
-    Snapshot,
-)
+from feedamp.models import LineFulfillment, Shipment, Snapshot
 from feedamp.rules.shared_tracking import SHARED_WITHIN, comparable
 from feedamp.rules.units import count_units
 
@@ -49,6 +46,10 @@ WARNINGS = frozenset({Kind.SHARED_TRACKING, Kind.SHIPPED_BEFORE_PURCHASE, Kind.S
 DEFAULT_ERROR_CODE = "INVALID_TRACKING_NUMBER"
 # Dates have no time zone: it may already be tomorrow where a parcel is shipped.
 ONE_DAY = timedelta(days=1)
+# How the hash of what a finding is about begins; earlier versions stored a hash of the whole line.
+HASH_MARK = "2:"
+
+_Fault = tuple[Kind, str, str]
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Finding:
     """One fault; (line, kind, value) identifies it within the order.
 
     If a line was never ordered, only its `unknown_line` fault has an `mp_line_number`. In its other faults, `value` and
-    `message` name the line.
+    `message` name the line. `line_hash` changes with what the fault is about: quantity, carrier and number of a shipment.
+    It holds no member that an answer may leave out, such as `tracking_url`.
     """
 
     kind: Kind
@@ -87,36 +89,45 @@ def check_order(
     *,
     purchase_date: datetime,
     today: date,
-    shared_numbers: Iterable[str] = (),
+    shared_numbers: Collection[str] = (),
+    untracked: Collection[str] = (),
 ) -> list[Finding]:
-    """Every fault of one order; `shared_numbers` are tracking numbers that were also used for another recipient."""
-    shared = frozenset(shared_numbers)
+    """Every fault of one order.
+
+    Args:
+        shared_numbers: tracking numbers that were also used for another recipient.
+        untracked: names of carriers and services for which a missing number is no fault.
+    """
     findings: dict[tuple[str | None, Kind, str], Finding] = {}
     units = count_units(ordered, snapshot.fulfillments)
-    lines = _by_line(snapshot.fulfillments)
-    for line, entries in lines.items():
-        line_hash = content_hash(entries)
-        found = list(_check_line(line, entries, purchase_date=purchase_date, today=today, shared=shared))
-        if line not in ordered:
-            found.append(
-                (
-                    Kind.UNKNOWN_LINE,
-                    line,
-                    f"Line {line} is not part of this order; move its units to an ordered line.",
-                )
+    for line, entries in _by_line(snapshot.fulfillments).items():
+        found = list(
+            _check_line(
+                line,
+                entries,
+                purchase_date=purchase_date,
+                today=today,
+                shared=shared_numbers,
+                untracked=untracked,
             )
-        elif units[line].over:
-            has = units[line]
+        )
+        has = units[line]
+        if line not in ordered:
+            message = f"Line {line} is not part of this order; move its units to an ordered line."
+            found.append(((Kind.UNKNOWN_LINE, line, message), [has.shipped, has.cancelled]))
+        elif has.over:
             message = (
                 f"Line {line}: {has.shipped} shipped and {has.cancelled} cancelled are more than the "
                 f"{has.ordered} ordered; correct the quantities."
             )
-            found.append((Kind.OVER_FULFILLED, f"{has.shipped}+{has.cancelled}>{has.ordered}", message))
-        for kind, value, message in found:
+            value = f"{has.shipped}+{has.cancelled}>{has.ordered}"
+            found.append(((Kind.OVER_FULFILLED, value, message), [value]))
+        for (kind, value, message), about in found:
             named: str | None = line
             if line not in ordered and kind is not Kind.UNKNOWN_LINE:
                 # If one report names a line that FeedAMP does not know, it refuses all reports of the request.
                 named, value = None, f"{line}: {value}"
+            line_hash = HASH_MARK + content_hash(about)[len(HASH_MARK) :]
             findings.setdefault((named, kind, value), Finding(kind, named, value, message, line_hash))
     return list(findings.values())
 
@@ -134,21 +145,28 @@ def _check_line(
     *,
     purchase_date: datetime,
     today: date,
-    shared: frozenset[str],
-) -> Iterable[tuple[Kind, str, str]]:
+    shared: Collection[str],
+    untracked: Collection[str],
+) -> Iterable[tuple[_Fault, list[Any]]]:
+    """The faults of one line, each with what it is about."""
     for entry in entries:
         for index, shipment in enumerate(entry.shipments, start=1):
-            where = f"Line {line}, shipment {index}"
-            yield from _check_quantity(shipment.quantity, where, f"shipment {index}")
-            yield from _check_parcel(shipment, where, f"shipment {index}", shared)
-            yield from _check_day(shipment, where, purchase_date, today)
-        for index, cancellation in enumerate(entry.cancellations, start=1):
-            yield from _check_quantity(
-                cancellation.quantity, f"Line {line}, cancellation {index}", f"cancellation {index}"
+            place = f"shipment {index}"
+            where = f"Line {line}, {place}"
+            about = [shipment.quantity, shipment.carrier, shipment.tracking_number]
+            faults = (
+                *_check_quantity(shipment.quantity, where, place),
+                *_check_parcel(shipment, where, place, shared, untracked),
+                *_check_day(shipment, where, purchase_date, today),
             )
+            yield from ((fault, about) for fault in faults)
+        for index, cancellation in enumerate(entry.cancellations, start=1):
+            place = f"cancellation {index}"
+            for fault in _check_quantity(cancellation.quantity, f"Line {line}, {place}", place):
+                yield fault, [cancellation.quantity]
 
 
-def _check_quantity(quantity: int | None, where: str, place: str) -> Iterable[tuple[Kind, str, str]]:
+def _check_quantity(quantity: int | None, where: str, place: str) -> Iterable[_Fault]:
     if quantity is None:
         yield (
             Kind.BAD_QUANTITY,
@@ -164,21 +182,22 @@ def _check_quantity(quantity: int | None, where: str, place: str) -> Iterable[tu
 
 
 def _check_parcel(
-    shipment: Shipment, where: str, place: str, shared: frozenset[str]
-) -> Iterable[tuple[Kind, str, str]]:
+    shipment: Shipment, where: str, place: str, shared: Collection[str], untracked: Collection[str]
+) -> Iterable[_Fault]:
     carrier = (shipment.carrier or "").strip()
     number = (shipment.tracking_number or "").strip()
     if not carrier:
         yield Kind.MISSING_CARRIER, place, f"{where}: the carrier is missing; enter who carries the parcel."
     if not number:
-        yield Kind.MISSING_TRACKING, place, f"{where}: the tracking number is missing; enter it."
+        if not carriers.is_one_of(carrier, untracked):
+            yield Kind.MISSING_TRACKING, place, f"{where}: the tracking number is missing; enter it."
         return
     verdict = carriers.check(carrier or None, number)
     if verdict.status is carriers.Status.INVALID:
         yield (
             Kind.INVALID_TRACKING,
             f"{carrier} {number}",
-            f"{where}: {number} cannot be a tracking number of {carrier}: {verdict.reason}",
+            f"{where}: {number} cannot be a tracking number of {carrier or 'any carrier'}: {verdict.reason}",
         )
     if comparable(number) in shared:
         message = (
@@ -188,9 +207,7 @@ def _check_parcel(
         yield Kind.SHARED_TRACKING, comparable(number), message
 
 
-def _check_day(
-    shipment: Shipment, where: str, purchase_date: datetime, today: date
-) -> Iterable[tuple[Kind, str, str]]:
+def _check_day(shipment: Shipment, where: str, purchase_date: datetime, today: date) -> Iterable[_Fault]:
     day = shipment.shipped_date
     if day is None:
         return

@@ -47,6 +47,7 @@ def evaluate(
     listing_works: bool,
     error_codes: Mapping[str, str | None],
     error_clear: timedelta,
+    untracked: Collection[str] = (),
     now: datetime,
 ) -> Evaluation:
     """Evaluates an order by one snapshot; the same snapshot always leads to the same findings.
@@ -56,6 +57,7 @@ def evaluate(
         shared_tracking: its tracking numbers that another recipient's order has, too.
         listing_works: FeedAMP has listed a reported error on some order before (`ErrorListing`).
         error_codes: option `error_codes`; `error_clear`: option `error_clear_days`.
+        untracked: the seller's `untracked_services`.
     """
     snapshot = read.snapshot
     if _waits_for_its_put(order, snapshot):
@@ -76,7 +78,8 @@ def evaluate(
             snapshot,
             purchase_date=order.purchase_date,
             today=now.date(),
-            shared_numbers=list(shared_tracking),
+            shared_numbers=shared_tracking,
+            untracked=untracked,
         )
         changed = follow_up(*order.key, faults, findings, look, error_codes=error_codes, now=now)
     current = {finding.finding_id: finding for finding in (*findings, *changed)}.values()

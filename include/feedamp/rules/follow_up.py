@@ -7,16 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from feedamp.models import ListedError
-from feedamp.rules.checks import Finding, default_code
-from feedamp.rules.finding import (
-    HELD,
-    OPEN,
-    REPORTED,
-    RESOLVED,
-    TO_REPORT,
-    WAIVED,
-    StoredFinding,
-)
+from feedamp.rules.checks import HASH_MARK, Finding, default_code
+from feedamp.rules.finding import HELD, OPEN, REPORTED, RESOLVED, TO_REPORT, WAIVED, StoredFinding
 
 _ORDER_CLOSED = "the order is closed"
 
@@ -72,7 +64,9 @@ def follow_up(
             found_at=now,
         )
         before = known.get(finding_id)
-        current[finding_id] = fresh if before is None else _still_found(before, fresh, look, now)
+        finding = fresh if before is None else _still_found(before, fresh, look, now)
+        is_listed = finding.state == TO_REPORT and look.lists(finding)
+        current[finding_id] = _as_listed(finding, look, now) if is_listed else finding
     resolved = [
         finding.but(state=RESOLVED, resolved_at=now, intent_at=None)
         for finding in stored
@@ -84,12 +78,20 @@ def follow_up(
 def _still_found(
     before: StoredFinding, fresh: StoredFinding, look: ErrorListing, now: datetime
 ) -> StoredFinding:
-    """The next state of a stored finding whose fault was found again."""
+    """The next state of a stored finding whose fault was found again.
+
+    What FeedAMP lists is never reported again. The hash of an earlier version cannot be compared: it counts as unchanged
+    and is replaced.
+    """
     if before.state == WAIVED:
         return before
     if before.state == RESOLVED:
         return fresh.but(found_at=before.found_at)
-    has_changed = before.line_hash != fresh.line_hash
+    if before.state in (TO_REPORT, REPORTED) and look.lists(before):
+        return _as_listed(before.but(line_hash=fresh.line_hash), look, now)
+    has_changed = before.line_hash.startswith(HASH_MARK) and before.line_hash != fresh.line_hash
+    if not has_changed:
+        before = before.but(line_hash=fresh.line_hash)
     if before.state == HELD:
         # FeedAMP refused the report; it is sent again only if the line has changed.
         is_refused_unchanged = before.note is not None and not has_changed
@@ -100,13 +102,17 @@ def _still_found(
         return fresh.but(found_at=before.found_at)
     if has_changed:
         return fresh.but(found_at=before.found_at)
-    return _as_listed(before, look, now)
+    return _unless_dropped(before, look)
 
 
-def _as_listed(before: StoredFinding, look: ErrorListing, now: datetime) -> StoredFinding:
-    """A reported finding: `listed_at` is set when FeedAMP lists it; it is reported again when FeedAMP drops it."""
-    if look.lists(before):
-        return before if before.listed_at else before.but(listed_at=now)
+def _as_listed(finding: StoredFinding, look: ErrorListing, now: datetime) -> StoredFinding:
+    """A finding that FeedAMP lists is reported, whoever has reported it."""
+    reported_at = finding.reported_at or finding.intent_at or look.read_at
+    return finding.but(state=REPORTED, reported_at=reported_at, listed_at=finding.listed_at or now)
+
+
+def _unless_dropped(before: StoredFinding, look: ErrorListing) -> StoredFinding:
+    """A reported finding that FeedAMP does not list: it is reported again if FeedAMP has dropped it."""
     is_later = before.reported_at is not None and look.read_at > before.reported_at
     would_be_listed = look.errors is not None and (look.listing_works or before.listed_at is not None)
     if is_later and would_be_listed:

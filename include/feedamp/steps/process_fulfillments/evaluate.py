@@ -38,6 +38,7 @@ def evaluate_order(
         listing_works=is_to_be_checked and findings.any_ever_listed(connection),
         error_codes=resources.settings.error_codes,
         error_clear=resources.settings.error_clear,
+        untracked=resources.settings.untracked_for(order.seller_id),
         now=now,
     )
     if evaluation.order.phase == Phase.CLOSED:
