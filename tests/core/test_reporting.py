@@ -160,7 +160,7 @@ def test_error_codes_decide_what_is_sent(
     assert (finding.state, finding.api_code) == (state, code)
 
 
-def test_what_an_earlier_version_reported_is_not_sent_again_but_a_change_after_it_is() -> None:
+def test_what_an_earlier_version_reported_is_not_sent_again() -> None:
     [adopted] = follow([FAULT], [REPORTED_ONCE.but(**OLDER)], look(None))
     assert (adopted.state, adopted.line_hash) == (REPORTED, FAULT.line_hash)
     [unclear] = follow([CHANGED], [UNCLEAR.but(**OLDER)], look(()))
