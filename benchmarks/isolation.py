@@ -41,7 +41,7 @@ from feedamp_sandbox import (
 )
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
-from probe import example_order
+from order_samples import example_order
 
 SELLERS, IN_TROUBLE, PER_PAGE = 50, 4, 10
 PROMISED = 1.2

@@ -10,12 +10,17 @@ import contextlib
 import itertools
 import json
 import multiprocessing
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
+
 from aiohttp import web
+from order_samples import example_order, good_line
 
 PAGE = 50
 LINES = 2
@@ -26,14 +31,7 @@ def order_template() -> bytes:
     """One fulfilled order as FeedAMP shows it, with a mark where its number goes."""
     number = f"MKT-{_MARK}"
     lines = [
-        {
-            "mp_line_number": f"{number}-{line}",
-            "sku": f"LAMP-{line}",
-            "product_name": "Desk lamp, brass, 40 cm",
-            "quantity": 2,
-            "unit_price": 25.5,
-            "shipping_price": 6,
-        }
+        good_line(mp_line_number=f"{number}-{line}", sku=f"LAMP-{line}", quantity=2, shipping_price=6)
         for line in range(LINES)
     ]
     shipment = {
@@ -43,32 +41,20 @@ def order_template() -> bytes:
         "shipped_date": "2026-03-04",
         "tracking_url": "https://parcels.example/1Z999AA10123456784",
     }
-    order: dict[str, Any] = {
-        "mp_order_number": number,
-        "sales_channel": "market.example",
-        "customer": {"full_name": "Robin Vale", "email": "robin@buyer.example", "phone": "5555550123"},
-        "purchase_date": "2026-03-02T14:05:00Z",
-        "currency": "USD",
-        "shipping_address": {
-            "full_name": "Robin Vale",
-            "address1": "12 Harbor Way",
-            "city": "Portland",
-            "state": "OR",
-            "postal_code": "97201",
-            "country_code": "USA",
-        },
-        "order_lines": lines,
-        "fulfillments": [
+    order = example_order(
+        number,
+        customer={"full_name": "Robin Vale", "email": "robin@buyer.example", "phone": "5555550123"},
+        order_lines=lines,
+        fulfillments=[
             {"mp_line_number": line["mp_line_number"], "shipments": [shipment], "cancellations": []}
             for line in lines
         ],
-        "status": "FULFILLED",
-        "marketplace_state": "AWAITING_SHIPMENT",
-        "acknowledged": True,
-        "is_marketplace_fulfilled": False,
-        "errors": [],
-    }
-    return json.dumps(order).encode()
+        status="FULFILLED",
+        acknowledged=True,
+        is_marketplace_fulfilled=False,
+        errors=[],
+    )
+    return json.dumps(order, default=float).encode()
 
 
 def page_body(template: bytes, account: int, start: int, total: int) -> bytes:

@@ -21,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
 from cryptography.fernet import Fernet
+from order_samples import example_order
 from postgres import Server, serving
 from postgres_warehouses import address_of
-from probe import example_order
 
 from crashes.fixtures import Fixtures, run_step
 from feedamp_sandbox import Sandbox, SandboxOptions, running

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
 from cryptography.fernet import Fernet
-from probe import example_order
+from order_samples import example_order
 
 from crashes.clock import Clock
 from crashes.fixtures import Fixtures

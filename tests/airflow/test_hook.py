@@ -10,7 +10,7 @@ import pickle
 
 import pytest
 from airflow_env import CONN_ID, open_airflow_env
-from probe import example_order
+from order_samples import example_order
 from scripted import answer, serving, token_answer
 
 from feedamp.errors import (
@@ -108,7 +108,7 @@ def test_a_proxy_of_the_environment_is_used_where_it_is_trusted(trusted, asked, 
 def test_a_put_carries_its_body_and_the_headers_it_was_given(env):
     with serving(token_answer(), answer({})) as server:
         env.set_connection(host=server.url)
-        body = json.dumps(example_order("M-1"))
+        body = json.dumps(example_order("M-1"), default=float)
         hook = FeedAmpHook(method="PUT")
         hook.run("orders/M-1", data=body, headers={"Content-Type": "application/json"}, seller=SELLER)
     head, _, sent = server.requests[1].partition(b"\r\n\r\n")

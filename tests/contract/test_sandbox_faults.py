@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 import pytest
+from order_samples import good_line
 from probe import Probe
 
 from feedamp_sandbox import (
@@ -170,8 +171,9 @@ def test_one_order_of_another_shape_stands_among_good_ones(sandbox, probe):
 
 
 def test_numbers_can_be_text(sandbox, probe):
+    probe.place("N-1", order_lines=[good_line(quantity=2, shipping_price=6)])
     sandbox.fault("numbers_as_strings")
-    order = probe.call("GET", "/orders/M-1").json
+    order = probe.call("GET", "/orders/N-1").json
     line = order["order_lines"][0]
     assert (line["quantity"], line["unit_price"], line["shipping_price"]) == ("2", "25.5", "6")
     assert order["acknowledged"] is False

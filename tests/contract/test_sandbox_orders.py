@@ -5,7 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from probe import Probe, example_order
+from order_samples import example_order
+from probe import Probe
 
 from feedamp_sandbox import SandboxOptions, running
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
-from probe import Probe, example_order
+from order_samples import example_order
+from probe import Probe
 
 from crashes.clock import Clock
 from feedamp_sandbox import (

@@ -8,7 +8,7 @@ from collections import Counter
 from datetime import UTC, date, datetime
 
 import pytest
-from probe import example_order
+from order_samples import example_order
 
 from feedamp_sandbox import (
     SandboxOptions,

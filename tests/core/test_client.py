@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 
 import pytest
-from probe import example_order
+from order_samples import example_order
 from scripted import answer
 from wire import S1, S2, speaking, wired
 

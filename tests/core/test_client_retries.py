@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import pytest
-from probe import example_order
+from order_samples import example_order
 from scripted import answer
 from wire import S1, S2, Wire, speaking, take_slot, wired
 

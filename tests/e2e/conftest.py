@@ -46,7 +46,7 @@ class Installation:
         """An inbox file of good orders, old enough to count as settled."""
         path = self.home / "feedamp" / "inbox" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        path.write_text("".join(json.dumps(row, default=float) + "\n" for row in rows))
         os.utime(path, (0, 0))
 
     def unpause(self, *dag_ids: str) -> None:

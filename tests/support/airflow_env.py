@@ -18,7 +18,7 @@ from typing import Any
 import duckdb
 import pytest
 from airflow.dag_processing.dagbag import DagBag
-from probe import example_order
+from order_samples import example_order
 
 from feedamp.resources import Resources
 from feedamp.run import Run

@@ -11,7 +11,7 @@ from typing import Any
 
 import duckdb
 import requests
-from order_samples import good_line, good_order
+from order_samples import example_order
 
 from demo.programs import BIN
 
@@ -27,10 +27,8 @@ def order_rows(sellers: list[str], lonely: str) -> Iterator[dict[str, Any]]:
     moments = [f"{day}T{clock}Z" for day in (*SPRING, *AUTUMN) for clock in EDGES]
     for n, moment in enumerate([*moments, "2026-03-05T23:59:59Z", "2026-03-11T00:00:00Z"]):
         number = f"B-{moment[:10]}-{moment[11:13]}"
-        line = good_line(mp_line_number=f"{number}-1", unit_price=25.5)
         seller_id = lonely if moment.startswith(AUTUMN[1]) else sellers[n % len(sellers)]
-        body = good_order(mp_order_number=number, purchase_date=moment, order_lines=[line])
-        yield {"seller_id": seller_id, "order": body}
+        yield {"seller_id": seller_id, "order": example_order(number, purchase_date=moment)}
 
 
 class BackfillEnv:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_env import AirflowEnv
-from order_samples import good_line, good_order
+from order_samples import example_order
 
 from feedamp.resources import Resources
 from feedamp.run import Run
@@ -84,8 +84,7 @@ class Console:
 
     def deliver(self, name: str, *numbers: str, seller: str = SELLER, **changes: Any) -> None:
         """An inbox file of orders with one line of two units each, taken in."""
-        lines = {number: [good_line(mp_line_number=f"{number}-1", quantity=2)] for number in numbers}
-        orders = [good_order(**{"mp_order_number": n, "order_lines": lines[n], **changes}) for n in numbers]
+        orders = [example_order(number, **changes) for number in numbers]
         self.env.drop(name, *({"seller_id": seller, "order": order} for order in orders))
         self.intake()
 

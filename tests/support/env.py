@@ -20,7 +20,7 @@ from typing import Any
 from cryptography.fernet import Fernet
 from env_fixtures import OTHER, SELLER, empty_warehouse, open_state
 from env_views import Views
-from order_samples import good_line, good_order
+from order_samples import example_order
 
 from crashes.clock import NOON, Clock
 from feedamp.api.account import FeedAmpAccount
@@ -156,10 +156,7 @@ class Env(Views):
 
     # Inbox
 
-    def body(self, number: str, *, units: int = 2, **changes: Any) -> dict[str, Any]:
-        """A good order with one line, `<number>-1`."""
-        line = good_line(mp_line_number=f"{number}-1", quantity=units)
-        return good_order(**{"mp_order_number": number, "order_lines": [line]} | changes)
+    body = staticmethod(example_order)
 
     def drop(self, name: str, *bodies: dict[str, Any], seller: str = SELLER) -> None:
         """Writes an inbox file of orders of one seller."""

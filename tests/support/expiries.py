@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 
-from probe import example_order
+from order_samples import example_order
 from processes import PATIENCE_S, Crew, ask_after_each_expiry
 from wire import KEY, add_seller
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from order_samples import csv_text, good_line, good_order
+from order_samples import csv_text, flat, good_line, good_order
 
 Reasons = frozenset[tuple[str, str]]
 Body = dict[str, Any]
@@ -111,7 +111,7 @@ def encoded(kind: str, rows: Sequence[Row]) -> bytes:
         pq.write_table(pa.table(columns), out)
         return out.getvalue()
     cells = [
-        (i, {"seller_id": row.seller, **_flat(row.body), **line}) for row in rows for i, line in _lines(row)
+        (i, {"seller_id": row.seller, **flat(row.body), **line}) for row in rows for i, line in _lines(row)
     ]
     return csv_text(*(row for _, row in sorted(cells, key=lambda cell: cell[0])))
 
@@ -122,15 +122,5 @@ def _json(row: Row) -> bytes:
     ).encode()
 
 
-def _flat(value: Body, above: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for name, member in value.items():
-        if isinstance(member, dict):
-            flat |= _flat(member, f"{above}{name}.")
-        elif name != "order_lines" and member is not None:
-            flat[above + name] = str(member)
-    return flat
-
-
 def _lines(row: Row) -> list[tuple[int, dict[str, str]]]:
-    return [(i, _flat(line, "order_lines.")) for i, line in enumerate(row.body["order_lines"])]
+    return [(i, flat(line, "order_lines.")) for i, line in enumerate(row.body["order_lines"])]

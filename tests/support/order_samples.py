@@ -1,4 +1,4 @@
-"""A good order to change one thing in, as several tests need it."""
+"""The one example order: what tests, crash trials and benchmarks change one thing in."""
 
 from __future__ import annotations
 
@@ -38,26 +38,6 @@ ORDER: dict[str, Any] = {
     "order_lines": [LINE],
     "marketplace_state": "AWAITING_SHIPMENT",
 }
-CSV_ROW = {
-    "seller_id": "S1",
-    "mp_order_number": "M-1",
-    "sales_channel": "market.example",
-    "customer.full_name": "Robin Vale",
-    "purchase_date": "2026-03-02T14:05:00Z",
-    "currency": "USD",
-    "shipping_address.full_name": "Robin Vale",
-    "shipping_address.address1": "12 Harbor Way",
-    "shipping_address.city": "Portland",
-    "shipping_address.state": "OR",
-    "shipping_address.postal_code": "01201",
-    "shipping_address.country_code": "USA",
-    "marketplace_state": "AWAITING_SHIPMENT",
-    "order_lines.mp_line_number": "M-1-1",
-    "order_lines.sku": "LAMP-22",
-    "order_lines.product_name": "Desk lamp",
-    "order_lines.quantity": "4",
-    "order_lines.unit_price": "25.50",
-}
 
 
 def good_order(**changes: Any) -> dict[str, Any]:
@@ -67,6 +47,26 @@ def good_order(**changes: Any) -> dict[str, Any]:
 
 def good_line(**changes: Any) -> dict[str, Any]:
     return deepcopy({**LINE, **changes})
+
+
+def example_order(number: str, *, units: int = 2, **changes: Any) -> dict[str, Any]:
+    """The same with another number, and one line `<number>-1` of so many units."""
+    line = good_line(mp_line_number=f"{number}-1", quantity=units)
+    return good_order(**{"mp_order_number": number, "order_lines": [line]} | changes)
+
+
+def flat(value: dict[str, Any], above: str = "") -> dict[str, str]:
+    """The cells of a CSV row for everything but the lines of an order."""
+    cells: dict[str, str] = {}
+    for name, member in value.items():
+        if isinstance(member, dict):
+            cells |= flat(member, f"{above}{name}.")
+        elif name != "order_lines" and member is not None:
+            cells[above + name] = str(member)
+    return cells
+
+
+CSV_ROW = {"seller_id": "S1", **flat(ORDER), **flat(LINE, "order_lines.")}
 
 
 def jsonl_row(seller_id: str = "S1", **changes: Any) -> bytes:

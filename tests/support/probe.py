@@ -10,8 +10,9 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from order_samples import example_order
+
 from feedamp_sandbox.running import Sandbox
-from feedamp_sandbox.wire import Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,34 +96,3 @@ class Probe:
     def place(self, number: str, **changes: Any) -> Answer:
         """PUTs the example order with these changes."""
         return self.call("PUT", f"/orders/{number}", example_order(number, **changes))
-
-
-def example_order(number: str, **changes: Any) -> Json:
-    """A valid PUT body: one line with two lamps, AWAITING_SHIPMENT."""
-    return {
-        "mp_order_number": number,
-        "sales_channel": "market.example",
-        "customer": {"full_name": "Robin Vale", "email": "robin@buyer.example", "phone": "5555550123"},
-        "purchase_date": "2026-03-02T14:05:00Z",
-        "currency": "USD",
-        "shipping_address": {
-            "full_name": "Robin Vale",
-            "address1": "12 Harbor Way",
-            "city": "Portland",
-            "state": "OR",
-            "postal_code": "97201",
-            "country_code": "USA",
-        },
-        "order_lines": [
-            {
-                "mp_line_number": f"{number}-1",
-                "sku": "LAMP-22",
-                "product_name": "Desk lamp",
-                "quantity": 2,
-                "unit_price": 25.5,
-                "shipping_price": 6,
-            }
-        ],
-        "marketplace_state": "AWAITING_SHIPMENT",
-        **changes,
-    }

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from cryptography.fernet import Fernet
-from probe import example_order
+from order_samples import example_order
 from scripted import Script, scripted, token_answer
 
 from crashes.clock import NOON, Clock

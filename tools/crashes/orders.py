@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from order_samples import example_order, good_line
+
 from feedamp_sandbox import Sandbox
 
 A, B, C = "seller-001", "seller-002", "seller-003"
@@ -94,7 +96,9 @@ def deliver(inbox: Path, round_number: int, *, modified_at: float) -> None:
         return
     inbox.mkdir(exist_ok=True)
     path = inbox / f"orders-{round_number}.jsonl"
-    path.write_text("".join(json.dumps({"seller_id": s, "order": body}) + "\n" for s, body in bodies))
+    path.write_text(
+        "".join(json.dumps({"seller_id": s, "order": body}, default=float) + "\n" for s, body in bodies)
+    )
     os.utime(path, (modified_at, modified_at))
 
 
@@ -125,29 +129,8 @@ def _shipment(quantity: int, tracking_number: str | None) -> dict[str, Any]:
 
 
 def _body(story: Story, marketplace_state: str) -> dict[str, Any]:
-    return {
-        "mp_order_number": story.number,
-        "sales_channel": "market.example",
-        "customer": {"full_name": "Robin Vale"},
-        "purchase_date": "2026-03-02T14:05:00Z",
-        "currency": "USD",
-        "shipping_address": {
-            "full_name": "Robin Vale",
-            "address1": "12 Harbor Way",
-            "city": "Portland",
-            "state": "OR",
-            "postal_code": "97201",
-            "country_code": "USA",
-        },
-        "order_lines": [
-            {
-                "mp_line_number": f"{story.number}-{at}",
-                "sku": f"SKU-{at}",
-                "product_name": "Desk lamp",
-                "quantity": units,
-                "unit_price": 25.5,
-            }
-            for at, units in enumerate(story.lines)
-        ],
-        "marketplace_state": marketplace_state,
-    }
+    lines = [
+        good_line(mp_line_number=f"{story.number}-{at}", sku=f"SKU-{at}", quantity=units)
+        for at, units in enumerate(story.lines)
+    ]
+    return example_order(story.number, order_lines=lines, marketplace_state=marketplace_state)
