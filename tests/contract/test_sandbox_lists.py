@@ -6,7 +6,8 @@ import time
 from datetime import UTC, datetime
 
 import pytest
-from probe import Probe, example_order
+from order_samples import example_order
+from probe import Probe
 
 from crashes.clock import NOON, Clock
 from feedamp_sandbox import SandboxOptions, running
