@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import stat
 from contextlib import closing
 
 import pytest
@@ -215,6 +216,54 @@ def test_rejected_rows_are_listed_with_every_reason_and_nothing_personal(feedamp
     assert feedamp_env.run("rejected", "list", "--json").json == []
     [old] = feedamp_env.run("rejected", "list", "--all", "--json").json
     assert old["superseded_at"].endswith("Z")
+
+
+def test_orders_are_listed_by_what_they_wait_for(placed):
+    placed.run("sellers", "pause", "seller-002")
+    placed.deliver("b.jsonl", "M-2", "M-3", seller="seller-002")
+    placed.plan()
+
+    def listed(*options):
+        done = placed.run("orders", "list", "--json", *options)
+        assert done.code == 0, done.err
+        return [(row["mp_order_number"], row["phase"], row["reason"]) for row in done.json]
+
+    waiting = [(number, "to_place", "the seller is paused") for number in ("M-2", "M-3")]
+    assert listed("--open") == listed() == [("M-1", "settled", "not read yet"), *waiting]
+    assert listed("--waiting") == listed("--seller", "seller-002") == waiting
+    assert (listed("--older-than", "1"), len(listed("--older-than", "0"))) == ([], 3)
+    placed.fulfill("M-1")
+    placed.read()
+    placed.process()
+    assert listed("--open") == waiting
+    assert listed("--seller", SELLER) == [("M-1", "closed", None)]
+    some = placed.run("orders", "list", "--limit", "2")
+    assert (len(some.out.splitlines()), some.err) == (
+        3,
+        "feedamp: The first 2 of 3 orders; --limit shows more.\n",
+    )
+    assert not [word for word in PERSONAL if word in some.out]
+    assert placed.run("orders", "list", "--older-than", "soon").code == 2
+
+
+def test_rejected_rows_are_exported_as_they_were_delivered(refused):
+    refused.deliver("c.jsonl", "M-2", currency="XXX1")
+    refused.env.drop("broken.jsonl", "{ not JSON")
+    refused.env.drop("flat.csv", "seller_id,mp_order_number\nseller-001,M-3\n")
+    refused.intake()
+    file = refused.folder / "rejected.jsonl"
+    file.write_text("from before")
+    done = refused.run("rejected", "export", file)
+    assert (done.code, done.out) == (0, f"{file}: 4 rejected rows\n")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    rows = {row["source"]: row for row in map(json.loads, file.read_text().splitlines())}
+    assert [rows[name]["reasons"] != [] for name in ("c.jsonl", "broken.jsonl", "flat.csv")] == [True] * 3
+    assert rows["c.jsonl"]["row"]["order"]["currency"] == "XXX1"
+    assert rows["broken.jsonl"]["row"] == "{ not JSON"
+    assert rows["flat.csv"]["row"][0]["mp_order_number"] == "M-3"
+    [at_feedamp] = [row for row in rows.values() if row["stage"] == "feedamp"]
+    assert at_feedamp["row"]["order"]["mp_order_number"] == at_feedamp["mp_order_number"]
+    assert at_feedamp["row"]["order"]["marketplace_state"] == "AWAITING_SHIPMENT"
 
 
 def test_replay_takes_what_todays_options_allow(feedamp_env):

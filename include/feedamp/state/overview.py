@@ -6,7 +6,7 @@ The lists of sellers, and exit code 1, are in `plugins/feedamp_airflow/cli/statu
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -33,6 +33,14 @@ from feedamp.state.schema import (
 )
 from feedamp.state.statements import is_same_order
 
+_WITH_SNAPSHOT = orders.outerjoin(snapshots, is_same_order(snapshots, orders))
+_FACTS_OF_WAIT = (  # the arguments of `waits_for`
+    orders.c.missing_since.is_not(None).label("is_missing"),
+    snapshots.c.seller_id.is_not(None).label("is_read"),
+    (snapshots.c.validated_hash == snapshots.c.snapshot_hash).label("is_validated"),
+    snapshots.c.waits_for,
+)
+
 
 @dataclass(frozen=True)
 class CountedItems:
@@ -55,18 +63,39 @@ def reasons_by_phase(connection: Connection) -> list[tuple[str, str | None, int]
 
 def waits_of_settled(connection: Connection) -> list[tuple[str, int]]:
     """(what settled orders wait for before they can be closed, number of orders), largest number first."""
-    facts = [
-        orders.c.missing_since.is_not(None).label("is_missing"),
-        snapshots.c.seller_id.is_not(None).label("is_read"),
-        (snapshots.c.validated_hash == snapshots.c.snapshot_hash).label("is_validated"),
-        snapshots.c.waits_for,
-    ]
-    joined = orders.outerjoin(snapshots, is_same_order(snapshots, orders))
-    inner = sa.select(*facts).select_from(joined).where(orders.c.phase == Phase.SETTLED).subquery()
+    settled = sa.select(*_FACTS_OF_WAIT).select_from(_WITH_SNAPSHOT).where(orders.c.phase == Phase.SETTLED)
+    inner = settled.subquery()
     waits: Counter[str] = Counter()
     for *group, count in connection.execute(sa.select(*inner.c, sa.func.count()).group_by(*inner.c)):
         waits[waits_for(*group)] += count
     return sorted(waits.items(), key=lambda item: (-item[1], item[0]))
+
+
+def listed_orders(
+    connection: Connection,
+    *,
+    phases: Collection[str],
+    seller_id: str | None,
+    taken_before: datetime | None,
+    limit: int,
+) -> CountedItems:
+    """Orders of the ledger in these phases and what each waits for, the one first delivered longest ago first.
+
+    `seller_id` and `taken_before` (exclusive), if given, leave out other sellers and orders delivered later.
+    """
+    columns = ("seller_id", "mp_order_number", "phase", "reason", "next_try_at", "purchase_date", "taken_at")
+    wanted: list[sa.ColumnElement[bool]] = [orders.c.phase.in_(phases)]
+    if seller_id is not None:
+        wanted.append(orders.c.seller_id == seller_id)
+    if taken_before is not None:
+        wanted.append(orders.c.taken_at < taken_before)
+    query = sa.select(*(orders.c[name] for name in columns), *_FACTS_OF_WAIT).select_from(_WITH_SNAPSHOT)
+    found = _some(connection, query.where(*wanted), limit, (orders.c.taken_at, *query.selected_columns[:2]))
+    for item in found.items:
+        facts = [item.pop(fact.name) for fact in _FACTS_OF_WAIT]
+        if item["phase"] == Phase.SETTLED:
+            item["reason"] = waits_for(*facts)
+    return found
 
 
 def waiting_by_seller(connection: Connection) -> dict[str, int]:

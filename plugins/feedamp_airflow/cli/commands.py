@@ -149,13 +149,27 @@ def _add_sellers(nouns: Nouns[argparse.ArgumentParser]) -> None:
 
 
 def _add_orders(nouns: Nouns[argparse.ArgumentParser]) -> None:
-    verbs = nouns.add_parser("orders", help="show or acknowledge an order").add_subparsers(
+    verbs = nouns.add_parser("orders", help="show, list or acknowledge orders").add_subparsers(
         metavar="VERB", required=True
     )
     show = verbs.add_parser("show", help="show an order's phase and what it waits for; no customer field")
     show.add_argument("seller", metavar="SELLER")
     show.add_argument("number", metavar="NUMBER", help="mp_order_number")
     _does(show, "orders:show", listing=True)
+    listing = verbs.add_parser("list", help="list orders and what each waits for; no customer field")
+    which = listing.add_mutually_exclusive_group()
+    which.add_argument(
+        "--open", action="store_true", help="only orders to be placed, placed and not closed, or held"
+    )
+    which.add_argument("--waiting", action="store_true", help="only orders that are still to be placed")
+    listing.add_argument("--seller", metavar="SELLER", help="only orders of this seller")
+    listing.add_argument(
+        "--older-than", metavar="D", type=_days, help="only orders first delivered more than D days ago"
+    )
+    listing.add_argument(
+        "--limit", metavar="N", type=int, default=10_000, help="at most N; 10000 if not given"
+    )
+    _does(listing, "orders:show_all", listing=True)
     acknowledge = verbs.add_parser(
         "acknowledge",
         help="record that a cancelled but shipped order is resolved; it is listed again if more units are shipped",
@@ -164,6 +178,21 @@ def _add_orders(nouns: Nouns[argparse.ArgumentParser]) -> None:
     acknowledge.add_argument("number", metavar="NUMBER", help="mp_order_number")
     acknowledge.add_argument("--reason", required=True, help="stored with the order")
     _does(acknowledge, "orders:acknowledge")
+
+
+def _days(text: str) -> float:
+    """Argparse shows the message of this error.
+
+    Raises:
+        ArgumentTypeError: not a number of days.
+    """
+    try:
+        days = float(text)
+    except ValueError:
+        days = -1.0
+    if not 0 <= days <= 36_500:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days")
+    return days
 
 
 def _add_adopt(nouns: Nouns[argparse.ArgumentParser]) -> None:
@@ -197,7 +226,7 @@ def _add_findings(nouns: Nouns[argparse.ArgumentParser]) -> None:
 
 
 def _add_rejected(nouns: Nouns[argparse.ArgumentParser]) -> None:
-    noun = nouns.add_parser("rejected", help="list, replay or dismiss rejected rows")
+    noun = nouns.add_parser("rejected", help="list, replay, dismiss or export rejected rows")
     verbs = noun.add_subparsers(metavar="VERB", required=True)
     listing = verbs.add_parser("list", help="list open rejected rows, with all reasons")
     listing.add_argument("--all", action="store_true", help="also those that were superseded or dismissed")
@@ -213,6 +242,13 @@ def _add_rejected(nouns: Nouns[argparse.ArgumentParser]) -> None:
     dismiss.add_argument("ids", metavar="ID", nargs="+", help="reject_id of `feedamp rejected list`")
     dismiss.add_argument("--reason", required=True, help="stored with the reject")
     _does(dismiss, "rejected:dismiss")
+    export = verbs.add_parser(
+        "export", help="write open rejected rows to a file; they may hold customer fields"
+    )
+    export.add_argument(
+        "file", metavar="FILE", help="JSON Lines, readable only by you; replaced if it exists"
+    )
+    _does(export, "rejected:export")
 
 
 def _add_stores(nouns: Nouns[argparse.ArgumentParser]) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import uuid
 from pathlib import Path
 
 from feedamp.errors import ConfigurationError
-from feedamp_airflow.cli.output import Output
+from feedamp_airflow.cli.output import Output, replaced_file
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -72,10 +71,5 @@ def copy_dags(given: argparse.Namespace, out: Output) -> int:
 
 
 def _write(target: Path, content: bytes) -> None:
-    """Writes a file atomically, since Airflow may be reading the folder."""
-    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        draft.write_bytes(content)
-        draft.replace(target.resolve() if target.is_symlink() else target)
-    finally:
-        draft.unlink(missing_ok=True)
+    with replaced_file(target) as file:  # since Airflow may be reading the folder
+        file.write(content)

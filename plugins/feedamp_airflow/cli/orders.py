@@ -1,10 +1,10 @@
-"""`feedamp orders show|acknowledge`: the status of one order, and a person's acknowledgment. No customer field."""
+"""`feedamp orders show|list|acknowledge`: the status of orders, and a person's acknowledgment. No customer field."""
 
 from __future__ import annotations
 
 import argparse
 import getpass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -12,9 +12,9 @@ from sqlalchemy.engine import Connection
 from feedamp.errors import FeedAmpError, UnreadableError
 from feedamp.rules.closing import waits_for
 from feedamp.rules.failure_summary import counted
-from feedamp.rules.order import LedgerOrder, Phase
+from feedamp.rules.order import OPEN_PHASES, LedgerOrder, Phase
 from feedamp.rules.units import LineUnits, count_units
-from feedamp.state import findings, ledger, open_orders, rejects
+from feedamp.state import findings, ledger, open_orders, overview, rejects
 from feedamp.state.open_orders import StoredSnapshot
 from feedamp.state.rejects import Rejected
 from feedamp_airflow.cli.findings import finding_row
@@ -51,10 +51,27 @@ LEDGER = (
 )
 # The ledger keeps when the order was first delivered, and which delivery was the last to change it.
 OF_DELIVERY = {"source": "newest source", "source_row": "newest source_row", "taken_at": "first taken_at"}
+LISTED = ("seller_id", "mp_order_number", "phase", "reason", "next_try_at", "purchase_date", "taken_at")
 SNAPSHOT = ("status", "marketplace_state", "acknowledged", "is_marketplace_fulfilled")
 UNITS = ("shipped", "cancelled", "pending", "over")
 LINE = ("mp_line_number", "sku", "ordered", *UNITS)
 FINDING = ("finding_id", "mp_line_number", "kind", "severity", "state", "message")
+
+
+def show_all(given: argparse.Namespace, out: Output) -> int:
+    """Lists orders of the ledger and what each waits for; says on stderr if there are more than `--limit`."""
+    phases = (Phase.TO_PLACE,) if given.waiting else OPEN_PHASES if given.open else tuple(Phase)
+    with opened_resources() as resources, resources.state.read() as connection:
+        before = None
+        if given.older_than is not None:
+            before = resources.state.now() - timedelta(days=given.older_than)
+        found = overview.listed_orders(
+            connection, phases=phases, seller_id=given.seller, taken_before=before, limit=given.limit
+        )
+    out.listing(found.items, LISTED, as_json=given.json)
+    if found.count > len(found.items):
+        out.complain(f"The first {len(found.items)} of {counted(found.count, 'order')}; --limit shows more.")
+    return DONE
 
 
 def show(given: argparse.Namespace, out: Output) -> int:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO
 
 import msgspec
 
@@ -49,6 +53,18 @@ class Output:
             text = "  ".join(value.ljust(width) for value, width in zip(line, widths, strict=True))
             self.out.write(" " * indent + text.rstrip() + "\n")
         self.out.flush()
+
+
+@contextlib.contextmanager
+def replaced_file(target: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
+    """A file that appears under its name once it is complete, in place of an earlier one; the umask narrows `mode`."""
+    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            yield file
+        draft.replace(target.resolve() if target.is_symlink() else target)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def cell(value: object) -> str:

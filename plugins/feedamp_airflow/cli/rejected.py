@@ -1,16 +1,23 @@
-"""`feedamp rejected list|replay|dismiss`."""
+"""`feedamp rejected list|replay|dismiss|export`."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
+import msgspec
+from sqlalchemy.engine import Connection
+
 from feedamp.resources import Resources
-from feedamp.state import rejects
+from feedamp.rules.failure_summary import counted
+from feedamp.state import ledger, rejects
 from feedamp.state.rejects import Rejected
 from feedamp.steps.place_orders.replay import replay
-from feedamp_airflow.cli.output import Output
+from feedamp_airflow.cli.output import Output, replaced_file
 from feedamp_airflow.cli.running import DONE, REFUSED, given_reason, opened_resources
 
 # Without `raw`, whose content may be personal.
@@ -76,6 +83,37 @@ def replay_rows(given: argparse.Namespace, out: Output) -> int:
         f"skipped {counts.left}"
     )
     return REFUSED if counts.still_rejected else DONE
+
+
+def export(given: argparse.Namespace, out: Output) -> int:
+    """Writes open rejects with their rows as delivered to a file of JSON Lines, readable only by its owner.
+
+    A row is JSON, for CSV the list of its lines; text if it is not JSON. Of an order that FeedAMP refused it is the order
+    as it was sent. Rows may hold customer fields.
+    """
+    with (
+        opened_resources() as resources,
+        resources.state.read() as connection,
+        replaced_file(Path(given.file), mode=0o600) as file,
+    ):
+        found = rejects.read_open(connection)
+        for rejected in found:
+            line = {**reject_row(rejected), "row": _row(connection, rejected)}
+            file.write(msgspec.json.encode(line) + b"\n")
+    out.say(f"{given.file}: {counted(len(found), 'rejected row')}")
+    return DONE
+
+
+def _row(connection: Connection, rejected: Rejected) -> Any:
+    if rejected.raw:
+        with contextlib.suppress(ValueError):
+            return json.loads(rejected.raw)
+        return rejected.raw
+    order = ledger.read(connection, rejected.seller_id or "", rejected.mp_order_number or "")
+    if order is None or not order.has_body:
+        return None
+    body = {**order.body, "marketplace_state": order.desired_state}
+    return {"seller_id": order.seller_id, "order": body}
 
 
 def dismiss(given: argparse.Namespace, out: Output) -> int:
