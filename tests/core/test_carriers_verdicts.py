@@ -79,7 +79,7 @@ def test_a_number_of_the_stated_carrier_is_valid_without_a_reason(carrier, numbe
     pytest.param("FedEx", "9261292700768711948020", "fedex", "check digit", id="Ground Economy, wrong digit"),
     pytest.param("FedEx", "7234567", "fedex", "12, 15, 20 or 22", id="too short for FedEx"),
     pytest.param("Canada Post", "6220", "canada_post", "so few", id="four digits, as no post has"),
-    pytest.param("La Poste", "4711815", "la_poste", "so few", id="seven digits stated as a post"),
+    pytest.param("La Poste", "471181", "la_poste", "so few", id="six digits stated as a post"),
     pytest.param("GLS", "6220", "gls", "so few", id="four digits and no public rules"),
     pytest.param("USPS", "2334611306206407667222", "usps", "20, 22 or 26", id="22 digits that do not start with 9"),
     pytest.param("USPS", "RB123456786US", "usps", "check digit", id="S10, wrong digit"),
@@ -141,7 +141,6 @@ def test_what_a_spreadsheet_did_is_named(carrier, number, said):
     assert said in verdict.reason
 
 
-@pytest.mark.parametrize("carrier", ["GLS", "Bob's Vans", "Canada Post", "DHL", "Amazon", None])
 @pytest.mark.parametrize(("number", "said"), [
     pytest.param("5.20113E+23", "scientific notation", id="scientific notation"),
     pytest.param("5,17E+010", "scientific notation", id="the same with a comma and three digits"),
@@ -161,12 +160,17 @@ def test_what_a_spreadsheet_did_is_named(carrier, number, said):
     pytest.param("1ZXXXXXXXXXXXXXXXX", "placeholder", id="1Z and one repeated letter"),
     pytest.param("RR000000000CN", "placeholder", id="zeros between the letters of a post"),
     pytest.param("JJD000000000000000000", "placeholder", id="a licence plate and zeros"),
+    pytest.param("LTN00000000N1", "placeholder", id="Landmark's letters and zeros"),
+    pytest.param("TBAONT000000000", "placeholder", id="the letters of a place and zeros"),
+    pytest.param("3SABC000000000", "placeholder", id="3S, letters and zeros"),
+    pytest.param("82 000 000 00", "placeholder", id="nothing but zeros behind two digits"),
     pytest.param("123456789012", "placeholder", id="a run up from 1"),
     pytest.param("12345", "placeholder", id="a short run"),
     pytest.param("0123456789", "placeholder", id="a run up from 0"),
     pytest.param("TBA123456789012", "placeholder", id="Amazon's letters and a run"),
     pytest.param("2026-03-01", "a date", id="a date"),
     pytest.param("3/1/26", "a date", id="a date with slashes"),
+    pytest.param("12/31", "a date", id="a day and a month"),
     pytest.param("01.03.2026", "a date", id="a date with dots"),
     pytest.param("2026-03-01T10:15:00Z", "a date", id="a date and a time"),
     pytest.param("1-Mar", "a date", id="a day as spreadsheets write it"),
@@ -176,23 +180,25 @@ def test_what_a_spreadsheet_did_is_named(carrier, number, said):
     pytest.param("$12.99", "a price", id="a price"),
     pytest.param("1.299,00 EUR", "a price", id="a price in words"),
     pytest.param("7,50", "a price", id="an amount"),
+    pytest.param("12 EUR", "a price", id="a whole amount"),
     pytest.param("hand delivered on 5th", "text", id="words and a digit"),
     pytest.param("test 123", "text", id="a test"),
     pytest.param("N/A", "text", id="not available"),
     pytest.param("https://track.example/1Z999AA10123456784", "a link", id="a link"),
     pytest.param("me2@example.com", "a link", id="an address"),
 ])  # fmt: skip
-def test_what_no_carrier_can_issue_is_refused_whoever_is_stated(carrier, number, said):
-    verdict = check(carrier, number)
-    assert (verdict.status, said in verdict.reason) == (Status.INVALID, True)
-    assert verdict.carrier_id == normalize(carrier)
+def test_what_no_carrier_can_issue_is_refused_whoever_is_stated(number, said):
+    for carrier in ("GLS", "Bob's Vans", "Canada Post", "DHL", "Amazon", None):
+        verdict = check(carrier, number)
+        assert (carrier, verdict.status, said in verdict.reason) == (carrier, Status.INVALID, True)
+        assert verdict.carrier_id == normalize(carrier)
     assert identify(number) == []
 
 
-@pytest.mark.parametrize("carrier", ["InPost", "Swiss Post", "SF Express"])
-def test_digits_that_end_in_zeros_behind_the_15th_are_damaged(carrier):
-    verdict = check(carrier, "520113017830399000000000")
-    assert (verdict.status, "spreadsheet" in verdict.reason) == (Status.INVALID, True)
+def test_digits_that_end_in_zeros_behind_the_15th_are_damaged():
+    for carrier in ("InPost", "Swiss Post", "SF Express", "DHL", "Bob's Vans"):
+        verdict = check(carrier, "520113017830399000000000")
+        assert (carrier, verdict.status, "spreadsheet" in verdict.reason) == (carrier, Status.INVALID, True)
 
 
 @pytest.mark.parametrize("number", [
@@ -205,6 +211,8 @@ def test_digits_that_end_in_zeros_behind_the_15th_are_damaged(carrier):
     pytest.param("99.34.123456.12345678", id="groups with dots"),
     pytest.param("31 12 2026 4711", id="groups that begin like a date"),
     pytest.param("520113017830399000", id="three zeros at the end"),
+    pytest.param("EUR 4711081512", id="letters of a currency in front"),
+    pytest.param("471108150000000", id="seven zeros at the end"),
     pytest.param("GFUS 0101 1884 2144 64", id="four letters in front"),
     pytest.param("MAR 4711 0815", id="letters of a month in front"),
 ])  # fmt: skip

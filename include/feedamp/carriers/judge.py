@@ -33,6 +33,8 @@ def check(carrier: str | None, tracking_number: str | None, *, url: str | None =
     if reason := _never_issued(judged, tracking_number, number):
         return refused(judged, *reason)
     if judged is None:
+        if typed_numbers.has_dropped_digits(number):
+            return refused(None, verdicts.DROPPED_DIGITS)
         is_named = carrier and not carrier.isspace()
         return unjudged(None, verdicts.UNKNOWN_CARRIER if is_named else verdicts.NO_CARRIER)
     verdict = _judge(judged, tracking_number, number)

@@ -82,7 +82,7 @@ def post(row: str, *at_home: Format, s10: Format = S10, **rules: Any) -> Carrier
     country, _, named = row.partition("|")
     usual = {
         "open_shapes": POST_SHAPES,
-        "shortest": 8,
+        "shortest": 7,
         "never": labels.UNMISTAKABLE,
         "looks_like": LOOKS_LIKE,
     }

@@ -27,7 +27,8 @@ def s10_of(countries: str, services: str = "[A-Z]{2}") -> Format:
 
 S10 = s10_of(COUNTRIES)
 
-# Domestic numbers of a post can have any other shape, but none has fewer than eight characters; ISO never assigns these codes to a country.
-POST_SHAPES = shape(NOT_1Z + r"(?![A-Z]{2}\d{9}(?:AA|Q[M-Z]|X[A-JL-Z]|ZZ)\Z)[A-Z0-9]{8,50}")
+# Domestic numbers of a post can have any other shape, but none has fewer than seven characters; ISO never assigns these
+# codes to a country.
+POST_SHAPES = shape(NOT_1Z + r"(?![A-Z]{2}\d{9}(?:AA|Q[M-Z]|X[A-JL-Z]|ZZ)\Z)[A-Z0-9]{7,50}")
 
 LOOKS_LIKE = "two letters, nine digits and the two letters of a country"

@@ -23,7 +23,8 @@ _TELLING_ZEROS = 4  # one in ten thousand numbers ends so by chance
 
 # A serial number: digits alone, or behind the letters of a carrier or service, and before the letters of a country.
 _DIGIT = re.compile(r"\d")
-_SERIAL = re.compile(r"(1Z|1LS|4PX|3S|[A-Z]{0,4})(\d+)(?:CN|[A-Z]{2})?", re.ASCII)
+# Landmark puts N and a digit behind it.
+_SERIAL = re.compile(r"(1Z|1LS|4PX|3S[A-Z]{0,4}|[A-Z]{0,6})(\d+)(?:[A-Z]{1,2}|N\d)?", re.ASCII)
 _REPEATED = re.compile(r"(?:1Z|1LS|4PX|3S|[A-Z]{2,4}?)?(.)\1{7,}")
 # Behind these, the digits from 1 upwards are a placeholder; behind others, a carrier uses them as an example.
 _OF_A_CARRIER = re.compile(r"1Z|1LS|TB[A-Z]|SF|YT|GFUS|J?JD")
@@ -32,6 +33,7 @@ _RUNS = ("1234567890" * 5, "0123456789" * 5, "123456789" * 5)
 _ENDS = {c * 4 for c in "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"} | {
     run[at : at + 4] for run in _RUNS for at in range(11)
 }
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _UNLIKE_GROUPS = re.compile(r"[^A-Za-z0-9 ]|[A-Za-z]{3}")  # what no number has that is only printed in groups
 _SHORTEST_RUN, _SHORTEST_REPETITION, _SHORTEST_ZEROS, _SHORTEST_BEHIND_LETTERS = 5, 4, 6, 8
 
@@ -45,7 +47,7 @@ _TIME = (
     r"(?:[01]?\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:[.,]\d+)?)?(?:\s*[AP]\.?M\.?)?(?:\s*(?:Z|UTC|[+-]\d\d:?\d\d))?"
 )
 _DATE = (
-    rf"(?:{_YEAR}([-/.]){_DAY}\1{_DAY}|{_DAY}([-/.]){_DAY}\2{_YEAR}|{_DAY}/{_DAY}/\d\d|"
+    rf"(?:{_DAY}/{_DAY}|{_YEAR}([-/.]){_DAY}\1{_DAY}|{_DAY}([-/.]){_DAY}\2{_YEAR}|{_DAY}/{_DAY}/\d\d|"
     rf"{_DAY}[-. ]+(?:DE )?{_MONTH}(?:[-., ]+(?:DE )?(?:{_YEAR}|\d\d))?|{_MONTH}[-. ]+{_DAY}(?:ST|ND|RD|TH)?(?:[-., ]+{_YEAR})?|"
     rf"{_MONTH}[-.' ]+(?:{_YEAR}|\d\d))"
 )
@@ -55,7 +57,7 @@ _OTHER_VALUES = {  # each matches the whole text
     "a date": re.compile(rf"{_DATE}(?:[T ,]+{_TIME})?", re.ASCII),
     "a time": re.compile(_TIME, re.ASCII),
     "a price": re.compile(
-        rf"[$€£¥₹]\s*\d[\d.,]*|\d[\d.,]*\s*[$€£¥₹]|{_CURRENCY}\s*{_AMOUNT}|{_AMOUNT}\s*{_CURRENCY}|\d{{1,4}}[.,]\d\d",
+        rf"[$€£¥₹]\s*\d[\d.,]*|\d[\d.,]*\s*[$€£¥₹]|{_CURRENCY}\s*(?:{_AMOUNT}|\d{{1,5}})|(?:{_AMOUNT}|\d{{1,5}})\s*{_CURRENCY}|\d{{1,4}}[.,]\d\d",
         re.ASCII,
     ),
     "text": re.compile(
@@ -131,13 +133,15 @@ def is_placeholder(number: str) -> bool:
 
     These tests are needed because some check digits accept a row of zeros.
     """
-    end = number[-6:-2] if number[-2:].isalpha() else number[-4:]
-    if len(end) == 4 and end not in _ENDS:
+    end = (number[:-2] if number[-2:-1] == "N" else number.rstrip(_LETTERS))[-4:]
+    if len(end) == len("0000") and end not in _ENDS:
         return False
     if not (serial := _SERIAL.fullmatch(number)):
         return _REPEATED.fullmatch(number) is not None
     prefix, digits = serial[1], serial[2]
     is_alone = digits == number
+    if is_alone and digits.endswith("0" * _SHORTEST_BEHIND_LETTERS) and not has_dropped_digits(number):
+        return True
     if digits.count(digits[0]) == len(digits):
         if digits[0] == "0":
             return is_alone or len(digits) >= _SHORTEST_ZEROS
