@@ -51,8 +51,8 @@ FEDEX = Carrier.named(
         Format("door tag", shape(r"DT\d{12}"), {14}),
     ),
     handed_over=COMMERCIAL,
-    # Freight numbers have 8 to 10 digits, those of TNT two letters on both sides.
-    open_shapes=shape(r"\d{8,20}|\d{32}|\d{34}|420\d{25,31}|[A-Z]{2}\d{8,9}[A-Z]{2}|DT\d{10,14}"),
+    # Freight numbers have 8 to 10 digits, those of TNT letters in front or on both sides.
+    open_shapes=shape(r"\d{8,20}|\d{32}|\d{34}|420\d{25,31}|[A-Z]{1,2}\d{8,9}(?:[A-Z]{2})?|DT\d{10,14}"),
     zero_padded=(12, 15),
     looks_like="12, 15, 20 or 22 digits",
 )

@@ -60,10 +60,11 @@ _OTHER_VALUES = {  # each matches the whole text
         rf"[$€£¥₹]\s*\d[\d.,]*|\d[\d.,]*\s*[$€£¥₹]|{_CURRENCY}\s*(?:{_AMOUNT}|\d{{1,5}})|(?:{_AMOUNT}|\d{{1,5}})\s*{_CURRENCY}|\d{{1,4}}[.,]\d\d",
         re.ASCII,
     ),
-    "text": re.compile(
-        r"(?:TEST|SAMPLE|DUMMY|FAKE|NONE|NULL|UNKNOWN|PENDING|TB[AD]|N/?A|ORDER|INVOICE|BOX|PALLET|PICK ?UP)[\W_]*\d{0,6}"
-    ),
 }
+_FILLER = re.compile(
+    r"(?:TEST|SAMPLE|DUMMY|FAKE|NONE|NULL|UNKNOWN|PENDING|TB[AD]|N/?A|ORDER|INVOICE|BOX|PALLET|PICKUP)\W*\d{0,6}"
+)
+_LONGEST_FILLER = 14
 _LINK = re.compile(r"://|@|\bWWW\.|\.[A-Z]{2,}/")
 _WORD = re.compile(
     r"(?<![^\W_])[^\W\d_]{4,}(?![^\W_])"
@@ -129,10 +130,13 @@ def has_digit(number: str) -> bool:
 
 
 def is_placeholder(number: str) -> bool:
-    """Whether a cleaned number repeats one character or counts up from 1, also behind the letters of a carrier.
+    """Whether a cleaned number repeats one character or counts up from 1, also behind the letters of a carrier, or is a word
+    such as "test" with up to six digits.
 
     These tests are needed because some check digits accept a row of zeros.
     """
+    if len(number) <= _LONGEST_FILLER and _FILLER.fullmatch(number):
+        return True
     end = (number[:-2] if number[-2:-1] == "N" else number.rstrip(_LETTERS))[-4:]
     if len(end) == len("0000") and end not in _ENDS:
         return False

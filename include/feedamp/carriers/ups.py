@@ -26,7 +26,7 @@ UPS = Carrier.named(
     ),
     handed_over=COMMERCIAL,
     # Two letters and 15 digits: ocean freight; letters and digits: references of Mail Innovations; both in UPS's test data.
-    open_shapes=shape(r"[A-Z]{1,8}\d{6,22}|\d{7,13}|\d{18}|\d{20,34}|MI[A-Z0-9]{6,28}|[A-Z]{2}\d{9}[A-Z]{2}"),
+    open_shapes=shape(r"[A-Z]{1,8}\d{6,22}[A-Z]{0,2}|\d{7,13}|\d{18}|\d{20,34}|MI[A-Z0-9]{6,28}"),
     # Formats of 12 digits are left out, because UPS publishes that length too, without a rule.
     never=(fedex.GROUND_96, fedex.BARCODE, fedex.ASTRA, fedex.ECONOMY, fedex.CONTAINER),
     looks_like="1Z and 16 more letters or digits",
