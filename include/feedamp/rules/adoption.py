@@ -6,18 +6,8 @@ from datetime import datetime
 
 from feedamp.models import MarketplaceState, Order
 from feedamp.rules.closing import final_state
-from feedamp.rules.order import (
-    AWAITING_SHIPMENT,
-    PENDING,
-    LedgerOrder,
-    Phase,
-)
-from feedamp.rules.stored_body import (
-    OBSERVED,
-    REDACTED,
-    observed_body,
-    redacted_body,
-)
+from feedamp.rules.order import AWAITING_SHIPMENT, PENDING, LedgerOrder, Phase
+from feedamp.rules.stored_body import OBSERVED, REDACTED, observed_body, redacted_body
 
 ADOPTED = "adopted"  # the source of an order that did not come from an inbox row
 # Used where FeedAMP shows no marketplace_state (Q12). A seller's actions never close an order (contract 7.1), so each of

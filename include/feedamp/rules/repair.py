@@ -9,22 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from feedamp.models import FINAL_STATES, Order
-from feedamp.rules.comparison import (
-    CLOSED,
-    MISSING,
-    ORDER,
-    STATE,
-    Difference,
-)
-from feedamp.rules.order import (
-    AWAITING_SHIPMENT,
-    CANCELLED,
-    PENDING,
-    SHIPPED,
-    LedgerOrder,
-    Phase,
-    may_follow,
-)
+from feedamp.rules.comparison import CLOSED, MISSING, ORDER, STATE, Difference
+from feedamp.rules.order import AWAITING_SHIPMENT, CANCELLED, PENDING, SHIPPED, LedgerOrder, Phase, may_follow
 
 _OPEN_STATES = (PENDING, AWAITING_SHIPMENT)
 _LOST = "FeedAMP no longer has this order"

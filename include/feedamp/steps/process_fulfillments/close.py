@@ -34,12 +34,7 @@ from feedamp.state import leases, ledger, open_orders, outbox, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.process_fulfillments.evaluate import evaluate_order, record_closed
 from feedamp.steps.read_back import read_back, store_order
-from feedamp.steps.runner import (
-    SellerJob,
-    StepResult,
-    run_per_order,
-    run_per_seller,
-)
+from feedamp.steps.runner import SellerJob, StepResult, run_per_order, run_per_seller
 
 log = logging.getLogger(__name__)
 REFUSES_THE_CLOSING = (400, 409, 422)

@@ -34,13 +34,7 @@ from feedamp.state import findings, leases, ledger, open_orders, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.process_fulfillments.evaluate import evaluate_order
 from feedamp.steps.read_back import store_order
-from feedamp.steps.runner import (
-    SellerJob,
-    StepResult,
-    run_per_order,
-    run_per_seller,
-    unexpected,
-)
+from feedamp.steps.runner import SellerJob, StepResult, run_per_order, run_per_seller, unexpected
 
 log = logging.getLogger(__name__)
 ORDERS_PER_TRANSACTION = 50
