@@ -17,7 +17,9 @@ class Settings:
     inbox_settle_s: float = 10.0
     body: BodyRules = field(default_factory=BodyRules)
     max_rejected_ratio: float = 0.05
+    max_unread_ratio: float = 0.05
     sellers_per_task: int = 50
+    shard_time: timedelta = timedelta(minutes=60)
     page_size: int = 50
     overlap: timedelta = timedelta(minutes=10)
     error_codes: Mapping[str, str | None] = field(default_factory=dict)

@@ -41,8 +41,20 @@ class AirflowConnection(Protocol):
 
 def libpq_options(connection: AirflowConnection) -> dict[str, str]:
     """The TLS and timeout settings in a Postgres connection's extras, as libpq options."""
-    extra = connection.extra_dejson or {}
+    extra = _extras(connection)
     return {name: str(extra[name]) for name in _LIBPQ_EXTRAS if extra.get(name) not in (None, "")}
+
+
+def _extras(connection: AirflowConnection) -> dict[str, Any]:
+    try:
+        extra: Any = connection.extra_dejson or {}
+    except Exception:  # noqa: BLE001 - Airflow raises different errors, which may quote the value
+        extra = None
+    if not isinstance(extra, dict):
+        raise ConfigurationError(
+            f"Connection {connection.conn_id} is there, but cannot be read: Extra must be a JSON object. Correct it."
+        )
+    return extra
 
 
 def read_account(connection: AirflowConnection) -> FeedAmpAccount:
@@ -52,7 +64,7 @@ def read_account(connection: AirflowConnection) -> FeedAmpAccount:
         ConfigurationError: a field is missing or must stay empty; the message names connection and field.
     """
     name = f"Connection {connection.conn_id}"
-    extra = connection.extra_dejson or {}
+    extra = _extras(connection)
     if connection.schema or connection.port:
         field = "Schema" if connection.schema else "Port"
         raise ConfigurationError(f"{name}: {field} must stay empty; Host is the whole base URL.")

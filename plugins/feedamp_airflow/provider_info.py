@@ -117,6 +117,12 @@ _OPTIONS: dict[str, tuple[str, str | None, str]] = {
     ),
     "sellers_per_task": ("integer", "50", "Sellers in one mapped task; there are never more than 200 tasks."),
     "page_size": ("integer", "50", "Orders per page, 10 to 50."),
+    "shard_minutes": ("float", "60", "Minutes of an extract task, after which the next run goes on."),
+    "max_unread_ratio": (
+        "float",
+        "0.05",
+        "More unreadable orders of a seller than this share, from 20 up, make a run red.",
+    ),
     "overlap_minutes": ("float", "10", "Minutes by which an extraction starts before the last complete one."),
     "max_rejected_ratio": (
         "float",

@@ -249,7 +249,7 @@ def connection_by_id(conn_id: str, *, patience_s: float = LOOK_UP_PATIENCE_S) ->
     """A connection by its id: a task asks its supervisor, any other process looks it up as Airflow's server does.
 
     Raises:
-        ConfigurationError: outside a task: there is no such connection.
+        ConfigurationError: it is there, but cannot be read; or outside a task: there is no such connection.
         TransientError: in a task, after attempts for `patience_s`: it could not be read.
     """
     if _is_task():
@@ -259,11 +259,45 @@ def connection_by_id(conn_id: str, *, patience_s: float = LOOK_UP_PATIENCE_S) ->
         os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
         from airflow.models.connection import Connection as ServerConnection
 
-        return _typed(ServerConnection.get_connection_from_secrets(conn_id))
+        found = _typed(ServerConnection.get_connection_from_secrets(conn_id))
     except Exception as error:
         if "NotFound" not in type(error).__name__:
             raise
+        _refuse_broken_variable(conn_id)
+        _refuse_broken_store(conn_id)
         raise ConfigurationError(f"There is no connection {conn_id}; add it, or correct its id.") from error
+    if "://" not in (text := os.environ.get(_variable(conn_id), "://")) and not text.lstrip().startswith("{"):
+        _refuse_broken_variable(conn_id)  # Airflow takes any text as a URI, and finds no field in it
+    return found
+
+
+def _variable(conn_id: str) -> str:
+    return f"AIRFLOW_CONN_{conn_id.upper()}"
+
+
+def _refuse_broken_variable(conn_id: str) -> None:
+    """Raises a ConfigurationError if the connection that Airflow did not find is in the environment."""
+    if _variable(conn_id) in os.environ:
+        raise ConfigurationError(
+            f"Connection {conn_id} is there, but cannot be read: the environment variable {_variable(conn_id)} is neither a URI "
+            "nor a JSON object with Airflow's fields. Correct it."
+        )
+
+
+def _refuse_broken_store(conn_id: str) -> None:
+    """Raises a ConfigurationError if a store failed when it was asked; Airflow says then that there is no connection."""
+    from airflow.configuration import ensure_secrets_loaded
+
+    for store in ensure_secrets_loaded():
+        try:
+            found = store.get_connection(conn_id=conn_id)
+            if found is not None:
+                found.get_uri()  # decrypts the password
+        except Exception as error:
+            raise ConfigurationError(
+                f"Connection {conn_id} cannot be read: {type(store).__name__}, where it may be, failed with "
+                f"{type(error).__name__}. If it is there, save it again; look also at Airflow's fernet_key."
+            ) from error
 
 
 def _connection_of_task(
@@ -286,6 +320,7 @@ def _connection_of_task(
         try:
             return _typed(TaskConnection.get(conn_id))
         except (AirflowNotFoundException, AirflowRuntimeError) as error:
+            _refuse_broken_variable(conn_id)  # no other try can read it
             if monotonic() + LOOK_UP_PAUSE_S > give_up_at:
                 raise TransientError(
                     f"Connection {conn_id} could not be read. If it does not exist, add it or correct its id; "

@@ -18,6 +18,7 @@ from scripted import answer, serving
 from feedamp.state import HEAD, grants, ledger, watermarks
 from feedamp.state.schema import snapshots
 from feedamp_airflow.cli import doctor
+from feedamp.state.unfinished_reads import note_unread
 
 
 def needs(console):
@@ -82,6 +83,16 @@ def test_rejected_rows_are_shown_newest_first_until_they_are_dismissed(feedamp_e
     assert ids[0] in feedamp_env.run("status").out
     assert feedamp_env.run("rejected", "dismiss", *ids, "--reason", "tests").code == 0
     assert needs(feedamp_env) == (0, {})
+
+
+def test_an_order_that_stays_unreadable_for_a_day_requires_action(feedamp_env):
+    state = feedamp_env.resources.state
+    with state.begin() as connection:
+        for number, days in (("M-1", 2), ("M-2", 0.5)):
+            since = state.now() - timedelta(days=days)
+            note_unread(connection, SELLER, {number: "order_lines"}, gone=(), now=since)
+    assert needs(feedamp_env) == (1, {"unreadable_orders": 1})
+    assert "order_lines" in feedamp_env.run("status").out
 
 
 def test_a_file_that_cannot_be_read_to_its_end_requires_action(feedamp_env):

@@ -25,9 +25,10 @@ from sqlalchemy.exc import OperationalError
 from crashes.clock import Clock
 from feedamp.errors import ConfigurationError, TransientError
 from feedamp_airflow import wiring
+from feedamp_airflow.account import libpq_options
 from feedamp_airflow.config import read_options
 from feedamp_airflow.sql_inbox import SqlInbox
-from feedamp_airflow.wiring import _connection_of_task, _state_url, make_resources
+from feedamp_airflow.wiring import _connection_of_task, _state_url, connection_by_id, make_resources
 
 
 def test_a_sqlite_state_gets_a_key_file_beside_it_made_once(airflow_env):
@@ -132,6 +133,59 @@ def test_resources_that_cannot_be_built_name_the_wrong_option(options, named, ai
     airflow_env.set_options(**options)
     with pytest.raises(ConfigurationError, match=named):
         make_resources()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param('{"conn_type": "feedamp", "password": "hush",}', id="a comma too many"),
+        pytest.param('{"conn_type": "feedamp", "password": "hush"', id="cut JSON"),
+        pytest.param(
+            '{"conn_type": "feedamp", "password": "hush", "extra": "abc"}', id="Extra that is not JSON"
+        ),
+        pytest.param(
+            '{"conn_type": "feedamp", "password": "hush", "extra": "[1]"}', id="Extra that is a list"
+        ),
+        pytest.param(
+            '{"conn_type": "feedamp", "password": "hush", "hots": "x"}', id="a field that Airflow lacks"
+        ),
+        pytest.param("feedamp://us:hush@127.0.0.1:port", id="a port that is not a number"),
+        pytest.param('["hush"]', id="a JSON list"),
+        pytest.param("hush", id="a word"),
+        pytest.param("", id="nothing"),
+    ],
+)
+def test_a_broken_connection_is_not_said_to_be_missing(value, airflow_env, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_FEEDAMP_DEFAULT", value)
+    with pytest.raises(ConfigurationError, match="is there, but cannot be read") as caught:
+        connection_by_id("feedamp_default")
+    assert "AIRFLOW_CONN_FEEDAMP_DEFAULT" in str(caught.value)
+    assert "hush" not in str(caught.value)
+
+
+def test_an_extra_that_is_not_an_object_is_said_to_be_broken():
+    with pytest.raises(ConfigurationError, match="pg is there, but cannot be read: Extra"):
+        libpq_options(Postgres(extra_dejson=[1]))
+
+
+def test_a_store_that_fails_is_named_where_a_connection_is_missing(airflow_env, monkeypatch):
+    class SecretStore:
+        def get_connection(self, conn_id):
+            raise PermissionError("hush")
+
+    monkeypatch.setattr("airflow.configuration.ensure_secrets_loaded", lambda: [SecretStore()])
+    with pytest.raises(ConfigurationError, match="SecretStore, where it may be, failed with PermissionError"):
+        connection_by_id("pg")
+
+
+def test_a_task_does_not_wait_for_a_broken_connection(monkeypatch):
+    def get(_conn_id):
+        raise AirflowNotFoundException
+
+    monkeypatch.setattr("airflow.sdk.Connection.get", get)
+    monkeypatch.setenv("AIRFLOW_CONN_PG", "{")
+    with pytest.raises(ConfigurationError, match="AIRFLOW_CONN_PG"):
+        _connection_of_task("pg", sleep=lambda _: pytest.fail("waited"))
 
 
 def test_a_state_url_that_depends_on_the_folder_is_refused(airflow_home, monkeypatch):

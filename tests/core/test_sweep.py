@@ -105,10 +105,39 @@ async def test_a_page_of_one_large_order_is_left_to_single_reads(monkeypatch):
     assert ([item.mp_order_number for item in page.unread], sweep.complete) == (["M-1"], True)
 
 
-async def test_a_page_without_its_end_is_not_the_last_one():
-    async with speaking(answer(b'{"orders": [{"mp_order_number": "M-1"}')) as (client, _):
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b'{"orders": [{"mp_order_number": "M-1"}', id="no cursor"),
+        pytest.param(b'{"next_cursor": null, "orders": [{"mp_order_number": "M-1"}', id="the cursor first"),
+    ],
+)
+async def test_a_page_without_its_end_is_not_the_last_one(body):
+    async with speaking(answer(body)) as (client, _):
         with pytest.raises(BrokenAnswerError):
             await numbers_of(OrderPages(client, TEN))
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        pytest.param(TEN, id="the same orders again and again"),
+        pytest.param(Filters(mp_order_numbers=("M-9",)), id="orders that were not asked for"),
+    ],
+)
+async def test_a_list_without_an_end_is_left(monkeypatch, filters):
+    monkeypatch.setattr("feedamp.api.pagination.FRUITLESS_PAGES", 3 if filters is TEN else 99)
+    monkeypatch.setattr("feedamp.api.pagination.PAGES_BY_NUMBER", 5)
+    pages = [
+        answer(
+            {"orders": [M1] if filters is TEN else [{"mp_order_number": f"M-{n}"}], "next_cursor": f"c{n}"}
+        )
+        for n in range(9)
+    ]
+    async with speaking(*pages) as (client, _):
+        sweep = OrderPages(client, filters)
+        await numbers_of(sweep)
+    assert (sweep.complete, sweep.missing) == (False, "the list has no end")
 
 
 async def test_a_sweep_that_is_left_half_way_is_not_complete(wire):

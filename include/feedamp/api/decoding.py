@@ -67,13 +67,16 @@ def salvage_page(body: bytes) -> tuple[list[str], str | None]:
     """The order numbers and the next cursor in the text of a page that is not JSON, or too large to be decoded.
 
     Raises:
-        UnreadableError: it names no next cursor, so that it may be cut off.
+        UnreadableError: it names no next cursor, or may be cut off.
     """
-    cursors = _CURSOR.findall(body)
+    cursors, numbers = list(_CURSOR.finditer(body)), list(_NUMBER.finditer(body))
     if not cursors:
         raise UnreadableError("The page has no end.", where="next_cursor")
-    numbers = dict.fromkeys(_text_of(number) for number in _NUMBER.findall(body))
-    return list(filter(None, numbers)), _text_of(cursors[-1])
+    is_cursor_last = not numbers or cursors[-1].start() > numbers[-1].start()
+    if not is_cursor_last and any(body.count(a) != body.count(b) for a, b in (b"{}", b"[]")):
+        raise UnreadableError("The page may be cut off.", where="orders")
+    found = dict.fromkeys(_text_of(number[1]) for number in numbers)
+    return list(filter(None, found)), _text_of(cursors[-1][1])
 
 
 def _text_of(scanned: bytes) -> str | None:

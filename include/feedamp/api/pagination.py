@@ -13,6 +13,9 @@ from feedamp.models import Order
 
 RESTARTS = 3
 NULL_PAGE_REPEATS = 2
+# A list has no end if so many pages in a row show no order that the page before did not show, or if a list of at most 50
+# orders by number has so many pages.
+FRUITLESS_PAGES, PAGES_BY_NUMBER = 500, 200
 READS_AGAIN = 1
 """How many times a list that changed during a read is read again.
 
@@ -27,13 +30,17 @@ class OrderPages:
     """All pages of one filter.
 
     `complete`: the last read reached a page without a next cursor, and every page had its orders; else `missing` says
-    why not. `server_time` is FeedAMP's clock at the first page of the first read. `began_at` is the earlier of FeedAMP's
+    why not. `next_cursor` is the one of the page that was yielded last. `server_time` is FeedAMP's clock at the first page of the first read. `began_at` is the earlier of FeedAMP's
     and the state database's clock at the first page of the last read.
     """
 
-    def __init__(self, client: FeedAmpClient, filters: Filters) -> None:
+    def __init__(self, client: FeedAmpClient, filters: Filters, *, start: str | None = None) -> None:
+        """`start` is the cursor of the first page that the first read asks for; None: the beginning of the list."""
         self._client = client
         self._filters = filters
+        self._start = start
+        self._most = PAGES_BY_NUMBER if filters.mp_order_numbers else None
+        self.next_cursor: str | None = None
         self.complete = False
         self.missing: str | None = "the end was not reached"
         self.server_time: datetime | None = None
@@ -46,10 +53,11 @@ class OrderPages:
         Each call reads all pages again.
         """
         self.complete, self.missing = False, "the end was not reached"
+        cursor, self._start = self._start, None
         for _ in range(RESTARTS + 1):
-            cursor: str | None = None
             seen: set[str] = set()
             lost_page = False
+            fruitless, numbers = 0, set[str | None]()
             while True:
                 try:
                     page = await self._page(cursor)
@@ -57,13 +65,17 @@ class OrderPages:
                     if cursor is None or error.status != 400:
                         raise
                     self.missing = "the cursor expired again and again"
+                    cursor = None
                     break
                 if self.server_time is None:
                     self.server_time = page.server_time
-                if cursor is None:
+                if cursor is None or self.began_at is None:
                     self.began_at = min(page.read_at, page.server_time or page.read_at)
                 self.has_several_pages = cursor is not None
+                self.next_cursor = page.next_cursor
                 yield page
+                before, numbers = numbers, {item.mp_order_number for item in page.items}
+                fruitless = fruitless + 1 if numbers <= before else 0
                 # Still null after it was requested again: its orders are not read (promise 3).
                 lost_page = lost_page or (page.was_null and page.next_cursor is not None)
                 if page.next_cursor is None:
@@ -72,6 +84,9 @@ class OrderPages:
                     return
                 if page.next_cursor in seen:
                     self.missing = "the cursor repeats"
+                    return
+                if fruitless >= FRUITLESS_PAGES or (self._most and len(seen) >= self._most):
+                    self.missing = "the list has no end"
                     return
                 seen.add(page.next_cursor)
                 cursor = page.next_cursor

@@ -29,6 +29,7 @@ from feedamp.state.schema import (
     outbox,
     rejected_orders,
     snapshots,
+    unread_orders,
     watermarks,
 )
 from feedamp.state.statements import is_same_order
@@ -212,6 +213,12 @@ def stuck_orders(connection: Connection, *, lingering_since: datetime, limit: in
         .where(orders.c.phase.in_(OPEN_PHASES), sa.or_(snapshots.c.needs_person.is_(True), too_long))
     )
     return _some(connection, query, limit)
+
+
+def unreadable_orders(connection: Connection, *, unread_since: datetime, limit: int) -> CountedItems:
+    """Orders that extractions have not been able to read since before `unread_since`; the empty number: they name none."""
+    columns = (unread_orders.c[name] for name in ("seller_id", "mp_order_number", "since", "reason"))
+    return _some(connection, sa.select(*columns).where(unread_orders.c.since < unread_since), limit)
 
 
 def rejected_rows(connection: Connection, *, limit: int) -> CountedItems:

@@ -313,6 +313,23 @@ watermarks = sa.Table(
     sa.Column("moved_at", UtcTime, nullable=False),
 )
 
+# Where an extraction left off in a seller's list (`unfinished_reads.LeftOff`).
+reads_left_off = sa.Table(
+    "reads_left_off",
+    metadata,
+    sa.Column("seller_id", _SELLER, primary_key=True),
+    sa.Column("content", sa.Text, nullable=False),
+)
+
+# Orders that an extraction could not read, with the empty number if they name none.
+unread_orders = sa.Table(
+    "unread_orders",
+    metadata,
+    *_order_key(),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("since", UtcTime, nullable=False),
+)
+
 manifests = sa.Table(
     "manifests",
     metadata,

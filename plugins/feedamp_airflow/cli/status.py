@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -24,6 +24,7 @@ from feedamp_airflow.cli.output import Output, cell
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
 
 SHOWN = 20
+UNREAD_FOR = timedelta(days=1)  # by then FeedAMP may have corrected it by itself
 TITLES = {
     "held_orders": "orders held by a conflict, a refused change or a missing body: `feedamp orders show` gives the reason",
     "missing_orders": (
@@ -36,6 +37,10 @@ TITLES = {
     ),
     "held_findings": "error findings held back: give their kind a code (error_codes), or waive those that FeedAMP refuses",
     "stuck_orders": "orders that will not close without action",
+    "unreadable_orders": (
+        "orders that have been unreadable for more than a day: ask FeedAMP to correct what the reason names; the watermarks of "
+        "their sellers wait"
+    ),
     "sellers_mixed_up": "sellers whose account is not clear: `feedamp doctor` prints the steps",
     "sellers_to_connect": "sellers to connect or register",
     "faulty_files": (
@@ -67,6 +72,9 @@ def _document(connection: Connection, resources: Resources, now: datetime) -> di
         "cancelled_but_shipped": overview.cancelled_but_shipped(connection, limit=SHOWN),
         "held_findings": overview.held_findings(connection, limit=SHOWN),
         "stuck_orders": overview.stuck_orders(connection, lingering_since=lingering_since, limit=SHOWN),
+        "unreadable_orders": overview.unreadable_orders(
+            connection, unread_since=now - UNREAD_FOR, limit=SHOWN
+        ),
         "sellers_mixed_up": _mixed_up(known),
         "sellers_to_connect": _to_connect(known, overview.waiting_by_seller(connection)),
         "faulty_files": overview.faulty_files(connection, limit=SHOWN),

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from typing import Any
+
+import msgspec
 
 from feedamp.api.client import FeedAmpClient
 from feedamp.api.clients import Clients
 from feedamp.api.clock_check import ClockCheck
 from feedamp.api.orders_by_number import chunks_of_numbers, fetch_again, fetch_complete, read_by_number
-from feedamp.api.pages import Filters, UnreadableOrder
+from feedamp.api.pages import Filters, OrderPage, UnreadableOrder
 from feedamp.api.pagination import READS_AGAIN, OrderPages, PageDrift
 from feedamp.errors import IncompleteError, MisfitError, TransientError, UnclearError
 from feedamp.lake.flatten import order_rows
@@ -25,13 +28,15 @@ from feedamp.rules.failure_summary import Troubles
 from feedamp.rules.order import AWAITING_SHIPMENT, PENDING
 from feedamp.rules.watermark import leaves_gap, next_watermark
 from feedamp.run import Run, shards
-from feedamp.state import consents, ledger, open_orders, sellers, watermarks
+from feedamp.state import consents, ledger, open_orders, sellers, unfinished_reads, watermarks
 from feedamp.state.sellers import Seller
+from feedamp.state.unfinished_reads import MOST_UNREAD, LeftOff
 from feedamp.steps.extract_fulfillments.account_watch import AccountWatch
 from feedamp.steps.extract_fulfillments.publisher import ManifestPublisher
 from feedamp.steps.runner import FAILURES_THAT_END_A_SELLER, SellerJob, StepResult, run_per_seller
 
 log = logging.getLogger(__name__)
+FEWEST_SHOWN = 20  # below that, `max_unread_ratio` says nothing
 OPEN_STATES = (PENDING, AWAITING_SHIPMENT)
 
 
@@ -57,6 +62,8 @@ async def extract(
     `since` replaces the watermarks as the lower bound (inclusive). If a seller cannot be read to the end, the pages read
     so far are published and only that seller's watermark does not move. Safe to repeat: the merge keeps the newer
     snapshot.
+
+    After `shard_minutes` every list that has not ended is left, and the next extraction goes on there.
     """
     result = StepResult("extract", shard)
     with resources.state.read() as connection:
@@ -69,20 +76,34 @@ async def extract(
             return result
     publisher = ManifestPublisher(resources, run, "extract", shard)
     progress: list[SellerProgress] = []
+    places: dict[str, LeftOff | None] = {}
+    ends_at = resources.state.now() + resources.settings.shard_time
 
     async def work(seller: Seller, clients: Clients) -> None:
         client = await clients.client(seller)
-        reader = _SellerReader(resources, run, result, client, publisher=publisher, clock=clients.clock_check)
+        reader = _SellerReader(
+            resources, run, result, client, publisher=publisher, clock=clients.clock_check, ends_at=ends_at
+        )
         progress.append(await reader.read(seller, since=since))
         if reader.error is not None:
             raise reader.error
+        places[seller.seller_id] = reader.place
         if reader.missing:
             raise IncompleteError(
                 f"Not all orders could be read: {reader.missing}. The orders that were read are published, and the "
                 "next run starts from the same watermark."
             )
 
-    await run_per_seller(resources, run, result, found, work, at_end=lambda: publisher.publish(progress))
+    def publish() -> None:
+        publisher.publish(progress)
+        # Not before: the next run reads nothing that is before these places.
+        with resources.state.begin() as connection:
+            for seller_id, place in places.items():
+                if place is not None:
+                    place = msgspec.structs.replace(place, manifests=tuple(publisher.published))
+                unfinished_reads.leave_off(connection, seller_id, place)
+
+    await run_per_seller(resources, run, result, found, work, at_end=publish)
     return result
 
 
@@ -106,11 +127,18 @@ class _SellerReader(SellerJob):
         *,
         publisher: ManifestPublisher,
         clock: ClockCheck,
+        ends_at: datetime,
     ) -> None:
         super().__init__(resources, run, result, client)
         self._publisher = publisher
         self._clock = clock
-        self._unreadable = 0
+        self._ends_at = ends_at
+        self._stored = self._unreadable = 0
+        self._unread: dict[str, str] = {}  # number -> reason
+        self._unread_before: set[str] = set()
+        self._readable_again: set[str] = set()
+        self.place: LeftOff | None = None
+        self._is_left_off = False
         self.missing: str | None = None
         self.error: TransientError | None = None
 
@@ -120,18 +148,29 @@ class _SellerReader(SellerJob):
         with self._resources.state.read() as connection:
             watermark = watermarks.read(connection, self._seller_id)
             account_checked_at = consents.account_checked_at(connection, self._seller_id)
+            place = unfinished_reads.left_off(connection, self._seller_id)
+            self._unread_before = unfinished_reads.unread(connection, self._seller_id)
         lower = since if since is not None else watermark
+        if place is not None and (place.since, place.account_checked_at) != (lower, account_checked_at):
+            place = None  # of another list
         pages = OrderPages(
-            self._client, Filters(seller_updated_after=lower, page_size=self._resources.settings.page_size)
+            self._client,
+            Filters(seller_updated_after=lower, page_size=self._resources.settings.page_size),
+            start=place.cursor if place else None,
         )
         started_at = self._resources.state.now()
+        if place is not None:
+            self._publisher.follow(place.manifests)
+            started_at = place.started_at
         with self._resources.state.read() as connection:
             watched = set(open_orders.watched(connection, self._seller_id))
             watched.update(ledger.to_read_back(connection, self._seller_id, now=started_at))
         failed: list[TransientError] = []
         drift = PageDrift(self._client, page_size=self._resources.settings.page_size)
+        # A list that is read in several runs changes meanwhile, and would never be read to its end.
+        reads = 1 if place else 1 + READS_AGAIN
         try:
-            for _ in range(1 + READS_AGAIN):
+            for _ in range(reads):
                 await self._read_pages(seller, pages, watched, failed)
                 if self._unreadable or failed or not pages.complete:
                     break  # the watermark does not move: the next run reads the whole window again
@@ -141,7 +180,7 @@ class _SellerReader(SellerJob):
                 # Not counted as incomplete, or the watermark of a seller who updates orders constantly would never move.
                 self._result.add_warning(
                     self._seller_id,
-                    f"FeedAMP's list of orders changed each of the {1 + READS_AGAIN} times it was read, so an order may "
+                    f"FeedAMP's list of orders changed each of the {reads} times it was read, so an order may "
                     "have moved from one page to another without being read. It is not lost: it is read with its next "
                     "update, and feedamp_reconcile_orders finds it by its number.",
                 )
@@ -167,13 +206,36 @@ class _SellerReader(SellerJob):
             self.missing = (
                 f"some orders could not be read when each was requested alone ({str(failed[0]).rstrip('.')})"
             )
-        elif not pages.complete:
+        elif self._is_too_unreadable():
+            self.missing = (
+                f"{self._unreadable} of {self._stored + self._unreadable} orders are unreadable, more than max_unread_ratio "
+                f"{self._resources.settings.max_unread_ratio:.1%}"
+            )
+        elif not pages.complete and not self._is_left_off:
             self.missing = pages.missing
-        is_complete = pages.complete and self.error is None and not self._unreadable and not failed
+        is_whole = not self._unreadable and not failed and (place is None or place.is_whole)
+        is_complete = pages.complete and self.error is None and is_whole
+        server_time = pages.server_time if place is None else place.server_time
+        self._record_unread(
+            is_over=pages.complete and not self.error and not place and not leaves_gap(watermark, since=since)
+        )
+        if self._is_left_off and pages.next_cursor is not None:
+            self.place = LeftOff(
+                cursor=pages.next_cursor,
+                since=lower,
+                started_at=started_at,
+                server_time=server_time,
+                account_checked_at=account_checked_at,
+                is_whole=is_whole,
+            )
+        if not is_complete and not self.missing:
+            self._result.complete = False
         return SellerProgress(
             seller_id=self._seller_id,
             complete=is_complete,
-            watermark=self._next_watermark(started_at, pages, watermark, since) if is_complete else None,
+            watermark=self._next_watermark(started_at, server_time, watermark, since)
+            if is_complete
+            else None,
             account_checked_at=account_checked_at,
             since=lower,
         )
@@ -187,26 +249,53 @@ class _SellerReader(SellerJob):
     ) -> None:
         """Stores the orders of all pages, removes them from `watched`, and adds errors of single orders to `failed`."""
         watch = AccountWatch(self._resources, seller)
-        async for page in pages.pages():
-            with self._resources.state.read() as connection:
-                sellers.check_pause(connection, self._seller_id)
-            watch.check(page.orders)
-            stale = self._possibly_stale([ReadOrder(order, page.read_at) for order in page.orders])
-            for item in _deduplicate(page.items):
-                number = item.mp_order_number or ""
-                watched.discard(number)
-                try:
-                    if number in stale:
-                        await self._read_alone(number)
-                        continue
-                    complete = await fetch_complete(self._client, item, page.read_at)
-                except UnclearError as error:
-                    # Only this order fails. The rest of the page is read, but the watermark will not move.
-                    failed.append(error)
-                    if len(failed) >= FAILURES_THAT_END_A_SELLER:
-                        raise
+        async with aclosing(pages.pages()) as read:
+            async for page in read:
+                await self._read_page(page, watch, watched, failed)
+                if pages.next_cursor is not None and self._resources.state.now() >= self._ends_at:
+                    self._is_left_off = True
+                    self._result.add_warning(
+                        self._seller_id,
+                        "the list of changed orders was not read to its end within shard_minutes; the next run goes on from "
+                        "there",
+                    )
+                    return
+
+    async def _read_page(
+        self, page: OrderPage, watch: AccountWatch, watched: set[str], failed: list[TransientError]
+    ) -> None:
+        with self._resources.state.read() as connection:
+            sellers.check_pause(connection, self._seller_id)
+        watch.check(page.orders)
+        stale = self._possibly_stale([ReadOrder(order, page.read_at) for order in page.orders])
+        for item in _deduplicate(page.items):
+            number = item.mp_order_number or ""
+            watched.discard(number)
+            try:
+                if number in stale:
+                    await self._read_alone(number)
                     continue
-                self._store(complete)
+                complete = await fetch_complete(self._client, item, page.read_at)
+            except UnclearError as error:
+                # Only this order fails. The rest of the page is read, but the watermark will not move.
+                failed.append(error)
+                if len(failed) >= FAILURES_THAT_END_A_SELLER:
+                    raise
+                continue
+            self._store(complete)
+
+    def _is_too_unreadable(self) -> bool:
+        shown = self._stored + self._unreadable
+        allowed = self._resources.settings.max_unread_ratio
+        return shown >= FEWEST_SHOWN and self._unreadable > allowed * shown
+
+    def _record_unread(self, *, is_over: bool) -> None:
+        """Stores which orders are unreadable since when; `is_over` if the list that shows them was read to its end."""
+        gone = (self._unread_before if is_over else self._readable_again) - self._unread.keys()
+        if gone or self._unread:
+            now = self._resources.state.now()
+            with self._resources.state.begin() as connection:
+                unfinished_reads.note_unread(connection, self._seller_id, self._unread, gone=gone, now=now)
 
     def _possibly_stale(self, read: Sequence[ReadOrder]) -> set[str]:
         """Orders that a list shows as open although this installation closed them shortly before it was requested.
@@ -235,6 +324,8 @@ class _SellerReader(SellerJob):
         if isinstance(read, UnreadableOrder):
             self._result.add_warning(self._seller_id, read.sentence)
             self._unreadable += 1
+            if len(self._unread) < MOST_UNREAD:
+                self._unread[read.mp_order_number or ""] = read.where or "the top"
             return
         order, read_at = read
         try:
@@ -249,11 +340,14 @@ class _SellerReader(SellerJob):
             self._store(UnreadableOrder(order.mp_order_number, error.message))
         else:
             self._result.orders += 1
+            self._stored += 1
+            if order.mp_order_number in self._unread_before:
+                self._readable_again.add(order.mp_order_number)
 
     def _next_watermark(
         self,
         started_at: datetime,
-        pages: OrderPages,
+        read_server_time: datetime | None,
         watermark: datetime | None,
         since: datetime | None,
     ) -> datetime | None:
@@ -263,7 +357,7 @@ class _SellerReader(SellerJob):
         more than half of the overlap.
         """
         overlap = self._resources.settings.overlap
-        server_time = pages.server_time or started_at
+        server_time = read_server_time or started_at
         if abs(server_time - started_at) > overlap / 2:
             apart_s = abs(server_time - started_at).total_seconds()
             apart = f"{apart_s / 60:.0f} minutes" if apart_s >= 120 else f"{apart_s:.0f} seconds"
@@ -274,6 +368,6 @@ class _SellerReader(SellerJob):
             )
         if leaves_gap(watermark, since=since):
             return None
-        if pages.server_time is None and self._clock.doubt is not None:
+        if read_server_time is None and self._clock.doubt is not None:
             return None  # no witness but the state, which contradicts: a watermark that is ahead would skip updates
-        return next_watermark(started_at=started_at, server_time=pages.server_time, overlap=overlap)
+        return next_watermark(started_at=started_at, server_time=read_server_time, overlap=overlap)

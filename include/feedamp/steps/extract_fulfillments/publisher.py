@@ -24,7 +24,11 @@ class ManifestPublisher:
         self._resources, self._run, self._step, self._shard = resources, run, step, shard
         self._writer = resources.lake_writer(run, step, shard)
         self._orders = 0
-        self._published: list[str] = []
+        self.published: list[str] = []
+
+    def follow(self, manifests: Sequence[str]) -> None:
+        """Names manifests of earlier runs without whose rows the sellers' progress is not valid."""
+        self.published += manifests
 
     def take(self, rows: Mapping[str, Sequence[Row]]) -> None:
         """Adds all rows of one order, by table; they stay together in one manifest.
@@ -54,6 +58,6 @@ class ManifestPublisher:
             dag_id=self._run.dag_id,
             run_id=self._run.run_id,
             sweeps=tuple(sweeps),
-            follows=tuple(self._published),
+            follows=tuple(self.published),
         )
-        self._published.append(self._writer.manifest_path)
+        self.published.append(self._writer.manifest_path)
