@@ -17,8 +17,8 @@ from scripted import answer, serving
 
 from feedamp.state import HEAD, grants, ledger, watermarks
 from feedamp.state.schema import snapshots
-from feedamp_airflow.cli import doctor
 from feedamp.state.unfinished_reads import note_unread
+from feedamp_airflow.cli import doctor
 
 
 def needs(console):

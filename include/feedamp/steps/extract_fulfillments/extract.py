@@ -164,7 +164,8 @@ class _SellerReader(SellerJob):
             started_at = place.started_at
         with self._resources.state.read() as connection:
             watched = set(open_orders.watched(connection, self._seller_id))
-            watched.update(ledger.to_read_back(connection, self._seller_id, now=started_at))
+            now = self._resources.state.now()
+            watched.update(ledger.to_read_back(connection, self._seller_id, now=now))
         failed: list[TransientError] = []
         drift = PageDrift(self._client, page_size=self._resources.settings.page_size)
         # A list that is read in several runs changes meanwhile, and would never be read to its end.
