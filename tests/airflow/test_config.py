@@ -32,6 +32,7 @@ def value_of(name, options):
     by_name = {
         "pii": options.masks_personal_fields,
         "overlap_minutes": rules.overlap,
+        "shard_minutes": rules.shard_time,
         "error_clear_days": rules.error_clear,
         "stale_after_days": rules.stale_after,
         "closed_body_days": rules.closed_body_kept,
@@ -63,6 +64,8 @@ DEFAULTS = {
     "page_size": 50,
     "overlap_minutes": timedelta(minutes=10),
     "max_rejected_ratio": 0.05,
+    "max_unread_ratio": 0.05,
+    "shard_minutes": timedelta(minutes=60),
     "error_codes": {},
     "error_clear_days": timedelta(days=3),
     "untracked_services": {},
@@ -94,6 +97,8 @@ GIVEN = {
     "page_size": ("10", 10),
     "overlap_minutes": ("90", timedelta(minutes=90)),
     "max_rejected_ratio": ("0.5", 0.5),
+    "max_unread_ratio": ("1", 1.0),
+    "shard_minutes": ("15", timedelta(minutes=15)),
     "error_codes": (
         '{"invalid_tracking": "BAD", "bad_quantity": null}',
         {"invalid_tracking": "BAD", "bad_quantity": None},
