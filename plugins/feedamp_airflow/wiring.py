@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from airflow.sdk.log import mask_secret
 from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.exc import ArgumentError
 
 from feedamp.api.account import FeedAmpAccount, check_origin
 from feedamp.api.token_journal import TokenJournal
@@ -364,7 +365,13 @@ def _state_url(options: Options, find: LookUp) -> str:
         )
         return url.render_as_string(hide_password=False)
     url_text = options.state_url or f"sqlite:///{default_state_file()}"
-    if url_text.startswith("sqlite") and not Path(make_url(url_text).database or "").is_absolute():
+    try:
+        url = make_url(url_text)
+    except ArgumentError:
+        raise ConfigurationError(
+            "[feedamp] state_url is not a database URL, as sqlite:////var/lib/feedamp/state.db is."
+        ) from None  # SQLAlchemy's message may hold the password
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_absolute():
         raise ConfigurationError(
             "[feedamp] state_url must name an absolute path, as in sqlite:////var/lib/feedamp/state.db."
         )

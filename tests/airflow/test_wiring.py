@@ -117,6 +117,7 @@ def test_a_state_that_is_no_file_needs_a_key(airflow_env):
     ("options", "named"),
     [
         pytest.param({"encryption_key": "short"}, "encryption_key", id="a key that is not valid"),
+        pytest.param({"state_url": "state.db"}, "not a database URL", id="a state that is only a path"),
         pytest.param({"state_conn_id": "pg"}, "state_url and state_conn_id", id="two states"),
         pytest.param(
             {"state_url": "", "state_conn_id": "pg"}, "no connection pg", id="an unknown state connection"

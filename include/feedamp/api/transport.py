@@ -114,7 +114,7 @@ class _Leaving:
     def now(self) -> None:
         """Notes that the request is being sent."""
         self.has_left = True
-        with suppress(RuntimeError):  # the caller was canceled and its loop is closed
+        with suppress(RuntimeError):  # the caller was cancelled and its loop is closed
             self.left_at.get_loop().call_soon_threadsafe(self._tell, time.monotonic())
 
     def _tell(self, moment: float) -> None:

@@ -12,17 +12,31 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import pendulum
+from airflow.configuration import conf
+
+from feedamp.api.account import check_origin
+from feedamp.api.clock_check import ClockCheck, date_of
 from feedamp.errors import ConfigurationError, FeedAmpError
+from feedamp.lake.store import Lake
+from feedamp.resources import Resources
+from feedamp.rules.failure_summary import counted, named
+from feedamp.rules.origin import not_confirmed, others
+from feedamp.state import HEAD, grants, sellers
+from feedamp.steps.completeness_proof.compare import find_quickly, in_words
+from feedamp.steps.completeness_proof.found_differences import FoundDifferences
+from feedamp.storage import Storage
+from feedamp_airflow import config
+from feedamp_airflow.cli.accounts import examine as examine_accounts
+from feedamp_airflow.cli.init import dag_files
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED
-
-if TYPE_CHECKING:
-    from feedamp.lake.store import Lake
-    from feedamp.resources import Resources
-    from feedamp.storage import Storage
-    from feedamp_airflow.config import Options
+from feedamp_airflow.config import Options, read_options
+from feedamp_airflow.probing import probe
+from feedamp_airflow.provider_info import get_provider_info
+from feedamp_airflow.storages import open_store
+from feedamp_airflow.wiring import connection_by_id, make_resources, make_warehouse, open_state
 
 OK, PROBLEM, CONFIGURATION = "ok", "problem", "configuration"
 
@@ -51,12 +65,6 @@ def examine(given: argparse.Namespace, out: Output) -> int:
 
 
 def _checks() -> Iterator[Check]:
-    from feedamp.lake.store import Lake
-    from feedamp_airflow.cli.accounts import examine as examine_accounts
-    from feedamp_airflow.config import read_options
-    from feedamp_airflow.storages import open_store
-    from feedamp_airflow.wiring import connection_by_id, make_resources
-
     basics = [_tried("options", _options), _tried("time zone", _time_zone), _tried("state", _state)]
     yield from basics
     made: list[tuple[Options, Resources]] = []
@@ -111,11 +119,6 @@ def _tried(name: str, check: Callable[[], str]) -> Check:
 
 
 def _options() -> str:
-    from airflow.configuration import conf
-
-    from feedamp_airflow import config
-    from feedamp_airflow.provider_info import get_provider_info
-
     config.read_options()
     config.reconcile_schedule()
     known = set(get_provider_info()["config"]["feedamp"]["options"])
@@ -127,9 +130,6 @@ def _options() -> str:
 
 def _time_zone() -> str:
     """Whether dates without a zone mean UTC days to Airflow, as they do here."""
-    import pendulum
-    from airflow.configuration import conf
-
     name = conf.get_mandatory_value("core", "default_timezone")
     zone = None if name == "system" else pendulum.timezone(name)
     months = (datetime(2026, month, 1, tzinfo=UTC) for month in (1, 7))
@@ -142,9 +142,6 @@ def _time_zone() -> str:
 
 
 def _state() -> str:
-    from feedamp.state import HEAD
-    from feedamp_airflow.wiring import open_state
-
     with contextlib.closing(open_state(upgrade=False)) as state:
         revision = state.current_revision()
     if revision is not None and revision > HEAD:
@@ -160,9 +157,6 @@ def _state() -> str:
 
 
 def _key(resources: Resources) -> str:
-    from feedamp.rules.failure_summary import counted, named
-    from feedamp.state import grants, sellers
-
     with resources.state.read() as connection:
         if not grants.is_any(connection):
             return "is valid; no token was encrypted with it yet"
@@ -182,8 +176,6 @@ def _key(resources: Resources) -> str:
 
 
 def _journal(resources: Resources) -> str:
-    from feedamp.rules.failure_summary import counted
-
     resources.journal.reserve("doctor").release()  # as before each refresh
     waiting = resources.journal.waiting()
     pairs = counted(waiting, "token pair")
@@ -192,15 +184,11 @@ def _journal(resources: Resources) -> str:
 
 def _connections(resources: Resources) -> list[str]:
     """The default connection and those of sellers."""
-    from feedamp.state import sellers
-
     with resources.state.read() as connection:
         return sorted({resources.default_conn_id, *(seller.conn_id for seller in sellers.find(connection))})
 
 
 def _connection(resources: Resources, conn_id: str) -> str:
-    from feedamp_airflow.probing import probe
-
     _origin(resources, conn_id)
     works, sentence = asyncio.run(probe(resources.connection(conn_id), lambda: resources))
     if not works:
@@ -210,10 +198,6 @@ def _connection(resources: Resources, conn_id: str) -> str:
 
 def _origin(resources: Resources, conn_id: str) -> None:
     """Raises a ConfigurationError if any grant of the connection was issued by another server."""
-    from feedamp.api.account import check_origin
-    from feedamp.rules.origin import not_confirmed, others
-    from feedamp.state import grants
-
     endpoint = resources.connection(conn_id).endpoint
     check_origin(resources.state, conn_id, endpoint)
     with resources.state.read() as connection:
@@ -224,8 +208,6 @@ def _origin(resources: Resources, conn_id: str) -> None:
 
 def _clock(resources: Resources) -> str:
     """What contradicts the state database's clock; FeedAMP's is that of the first connection that answers."""
-    from feedamp.api.clock_check import ClockCheck, date_of
-
     check = ClockCheck(resources.state)
     has_answered = False
     for conn_id in _connections(resources):
@@ -249,8 +231,6 @@ def _clock(resources: Resources) -> str:
 
 
 def _inbox(store: Storage) -> str:
-    from feedamp.rules.failure_summary import counted
-
     store.check_bucket()
     with store.reached():
         if not store.is_object_store and not store.fs.exists(store.root):
@@ -272,18 +252,12 @@ def _lake(lake: Lake) -> str:
 
 
 def _warehouse(options: Options) -> str:
-    from feedamp_airflow.wiring import connection_by_id, make_warehouse
-
     warehouse = make_warehouse(options, connection_by_id, lock_wait_s=0.0, away_s=0.0)
     with warehouse.session():
         return f"{warehouse.shown} can be opened"
 
 
 def _completeness(options: Options, resources: Resources) -> str:
-    from feedamp.steps.completeness_proof.compare import find_quickly, in_words
-    from feedamp.steps.completeness_proof.found_differences import FoundDifferences
-    from feedamp_airflow.wiring import connection_by_id, make_warehouse
-
     warehouse = make_warehouse(options, connection_by_id, lock_wait_s=0.0, away_s=0.0)
     with FoundDifferences() as found:
         words = find_quickly(resources, warehouse, found)
@@ -293,10 +267,7 @@ def _completeness(options: Options, resources: Resources) -> str:
 
 
 def _dag_files() -> str:
-    from airflow.configuration import conf
     from airflow.dag_processing.dagbag import DagBag
-
-    from feedamp_airflow.cli.init import dag_files
 
     # An error is the result of the check; its traceback would hide the other results.
     logging.getLogger("airflow.dag_processing").setLevel(logging.CRITICAL)
