@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 from feedamp_sandbox.wire import MAX_URL_LENGTH, Call, Refusal
@@ -50,14 +49,6 @@ def holds_secret(world: World, credential: str) -> bool:
     return bool(credential) and not world.grants.was_issued(credential) and world.grants.is_secret(credential)
 
 
-@dataclass(slots=True)
-class Refused:
-    """The 401s of one access token: connections that received one, by request; time of the first one, by connection."""
-
-    requests: dict[tuple[str, str, tuple[tuple[str, str], ...]], list[str]] = field(default_factory=dict)
-    connections: dict[str, float] = field(default_factory=dict)
-
-
 class DeadTokens:
     """Reads the bearer token, and notices a client that keeps using a token after its 401.
 
@@ -68,7 +59,10 @@ class DeadTokens:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._refused: dict[str, Refused] = {}
+        self._refused_at: dict[tuple[str, str], float] = {}  # of the first 401, by token and connection
+        self._connections: dict[
+            tuple[object, ...], list[str]
+        ] = {}  # that received a 401, by token and request
 
     def seller_of(self, call: Call) -> str:
         """The seller the call is made for.
@@ -91,10 +85,9 @@ class DeadTokens:
             raise
 
     def _count(self, call: Call, token: str) -> None:
-        refused = self._refused.setdefault(token, Refused())
-        now, request = self._world.monotonic(), (call.method, call.path, call.query)
-        refused_at = refused.connections.setdefault(call.connection, now)
-        connections = refused.requests.setdefault(request, [])
+        now = self._world.monotonic()
+        refused_at = self._refused_at.setdefault((token, call.connection), now)
+        connections = self._connections.setdefault((token, call.method, call.path, call.query), [])
         if (
             call.connection in connections
             or len(connections) >= PROCESSES_AT_ONCE

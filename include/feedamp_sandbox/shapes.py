@@ -25,70 +25,49 @@ class Problem(NamedTuple):
 Check = Callable[[str, Any], Iterator[Problem]]
 
 
-def text(shortest: int = 0, longest: int = 2**31, pattern: str = r"(?s).*") -> Check:
-    """A string of `shortest` to `longest` characters that matches the pattern completely."""
+def value_of(kind: type | tuple[type, ...], is_valid: Callable[[Any], bool] = lambda _: True) -> Check:
+    """A value of a type that passes a test; `true` and `false` are no numbers."""
 
     def check(at: str, value: Any) -> Iterator[Problem]:
-        if not isinstance(value, str):
+        if not isinstance(value, kind) or isinstance(value, bool):
             yield Problem(WRONG_TYPE, at)
-        elif not shortest <= len(value) <= longest or not re.fullmatch(pattern, value):
+        elif not is_valid(value):
             yield Problem(INVALID, at)
 
     return check
+
+
+def text(shortest: int = 0, longest: int = 2**31, pattern: str = r"(?s).*") -> Check:
+    """A string of `shortest` to `longest` characters that matches the pattern completely."""
+    return value_of(str, lambda v: shortest <= len(v) <= longest and re.fullmatch(pattern, v) is not None)
 
 
 def one_of(values: tuple[str, ...] | frozenset[str]) -> Check:
     """One of a closed list of strings."""
-
-    def check(at: str, value: Any) -> Iterator[Problem]:
-        if not isinstance(value, str):
-            yield Problem(WRONG_TYPE, at)
-        elif value not in values:
-            yield Problem(INVALID, at)
-
-    return check
+    return value_of(str, lambda value: value in values)
 
 
-def utc_date_time(at: str, value: Any) -> Iterator[Problem]:
-    """`YYYY-MM-DDTHH:MM:SSZ`, and a valid date."""
-    if not isinstance(value, str):
-        yield Problem(WRONG_TYPE, at)
-        return
+def is_utc_date_time(value: str) -> bool:
+    """Whether it is a valid date in the form `YYYY-MM-DDTHH:MM:SSZ`."""
     if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z", value):
-        yield Problem(INVALID, at)
-        return
+        return False
     try:
-        datetime.fromisoformat(value)
+        return datetime.fromisoformat(value) is not None
     except ValueError:
-        yield Problem(INVALID, at)
+        return False
 
 
-def money(at: str, value: Any) -> Iterator[Problem]:
-    """A number with at most two decimals, not counting trailing zeros (Q3)."""
-    if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
-        yield Problem(WRONG_TYPE, at)
-    elif Decimal(value).adjusted() > 15 or has_fine_decimals(Decimal(value)):
-        yield Problem(INVALID, at)
+def is_money(value: int | Decimal) -> bool:
+    """Whether it has at most two decimals, not counting trailing zeros (Q3)."""
+    number = Decimal(value)
+    exponent = number.normalize().as_tuple().exponent
+    return number.adjusted() <= 15 and isinstance(exponent, int) and exponent >= -2
 
 
-def has_fine_decimals(value: Decimal) -> bool:
-    """Whether any digit after the second decimal is not zero."""
-    exponent = value.normalize().as_tuple().exponent
-    return not isinstance(exponent, int) or exponent < -2
-
-
-def units(at: str, value: Any) -> Iterator[Problem]:
-    """A whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        yield Problem(WRONG_TYPE, at)
-    elif not 1 <= value < 2**31:
-        yield Problem(INVALID, at)
-
-
-def any_object(at: str, value: Any) -> Iterator[Problem]:
-    """An object whose members are not known (Q13)."""
-    if not isinstance(value, dict):
-        yield Problem(WRONG_TYPE, at)
+UTC_DATE_TIME = value_of(str, is_utc_date_time)
+MONEY = value_of((int, Decimal), is_money)
+UNITS = value_of(int, lambda value: 1 <= value < 2**31)
+ANY_OBJECT = value_of(dict)  # its members are not known (Q13)
 
 
 def items(check_item: Check, at_least: int = 0) -> Check:
@@ -140,12 +119,12 @@ ADDRESS = fields(
 )
 
 LINE = fields(
-    {"mp_line_number": NUMBER, "sku": text(), "product_name": text(), "quantity": units, "unit_price": money},
+    {"mp_line_number": NUMBER, "sku": text(), "product_name": text(), "quantity": UNITS, "unit_price": MONEY},
     {
         "shipping_method": text(),
-        "shipping_price": money,
-        "taxes": items(fields({}, {"type": text(), "amount": money})),
-        "discounts": items(fields({}, {"name": text(), "amount": money, "type": text()})),
+        "shipping_price": MONEY,
+        "taxes": items(fields({}, {"type": text(), "amount": MONEY})),
+        "discounts": items(fields({}, {"name": text(), "amount": MONEY, "type": text()})),
     },
 )
 
@@ -154,18 +133,18 @@ ORDER = fields(
         "mp_order_number": NUMBER,
         "sales_channel": text(),
         "customer": CUSTOMER,
-        "purchase_date": utc_date_time,
+        "purchase_date": UTC_DATE_TIME,
         "currency": one_of(CURRENCIES),
         "shipping_address": ADDRESS,
         "order_lines": items(LINE, at_least=1),
         "marketplace_state": one_of(("PENDING", "AWAITING_SHIPMENT", "SHIPPED", "CANCELLED")),
     },
     {
-        "location": any_object,
+        "location": ANY_OBJECT,
         "delivery_notes": text(),
         **dict.fromkeys(
             ("earliest_ship_date", "latest_ship_date", "earliest_delivery_date", "latest_delivery_date"),
-            utc_date_time,
+            UTC_DATE_TIME,
         ),
     },
 )
@@ -174,6 +153,6 @@ ORDER = fields(
 def error_list(codes: tuple[str, ...]) -> Check:
     """The list of an error report, without an envelope; only `codes` are accepted (Q16)."""
     item = fields(
-        {"code": one_of(codes), "message": text(1)}, {"mp_line_number": NUMBER, "debug": items(any_object)}
+        {"code": one_of(codes), "message": text(1)}, {"mp_line_number": NUMBER, "debug": items(ANY_OBJECT)}
     )
     return items(item, at_least=1)

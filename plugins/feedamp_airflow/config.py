@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from airflow.configuration import AIRFLOW_HOME, conf
 
@@ -155,12 +155,15 @@ def _names(option: str) -> frozenset[str]:
     """A list separated by commas or written as JSON."""
     text = _text(option) or ""
     if text.startswith("["):
-        try:
-            names = json.loads(text)
-        except ValueError as error:
-            raise ConfigurationError(f"[{SECTION}] {option} is not a JSON list.") from error
-        return frozenset(str(name) for name in names)
+        return frozenset(map(str, _json(option, text, "list")))
     return frozenset(name.strip() for name in text.split(",") if name.strip())
+
+
+def _json(option: str, text: str, kind: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ConfigurationError(f"[{SECTION}] {option} is not a JSON {kind}.") from error
 
 
 def _body_rules() -> BodyRules:
@@ -178,10 +181,7 @@ def _untracked_services() -> Mapping[str, frozenset[str]]:
     if not text.startswith("{"):
         names = _names("untracked_services")
         return {"": names} if names else {}
-    try:
-        by_seller = json.loads(text)
-    except ValueError as error:
-        raise ConfigurationError(f"[{SECTION}] untracked_services is not a JSON object.") from error
+    by_seller = _json("untracked_services", text, "object")
     if not all(isinstance(names, list) and all(map(_is_text, names)) for names in by_seller.values()):
         raise ConfigurationError(f"[{SECTION}] untracked_services must map seller ids to lists of names.")
     return {seller_id.strip(): frozenset(names) for seller_id, names in by_seller.items()}
@@ -195,10 +195,7 @@ def _error_codes() -> Mapping[str, str | None]:
     text = _text("error_codes")
     if text is None:
         return {}
-    try:
-        codes = json.loads(text)
-    except ValueError as error:
-        raise ConfigurationError(f"[{SECTION}] error_codes is not a JSON object.") from error
+    codes = _json("error_codes", text, "object")
     kinds = {kind.value for kind in Kind}
     if not isinstance(codes, dict) or not all(
         name in kinds and (code is None or (isinstance(code, str) and code)) for name, code in codes.items()
