@@ -326,14 +326,19 @@ REJECTED_ORDERS = Table(
     "Inbox rows that were rejected, each with all its reasons.",
     ("source", "row_number", "row_hash"),
     (
-        _text("source", "Inbox file."),
-        _count("row_number", "Line of a JSONL file; row of a CSV file as a spreadsheet counts it."),
+        _text("source", "Inbox file; with stage `load`, the manifest."),
+        _count(
+            "row_number",
+            "Line of a JSONL file; row of a CSV file as a spreadsheet counts it; with stage `load`, position of the row in "
+            "its table's files of the manifest, from 1.",
+        ),
         _text("row_hash", "Hash of the row's content."),
         SELLER,
         NUMBER,
         _text(
             "stage",
-            "`inbox`: rejected by the checks here; `feedamp`: refused by FeedAMP (400, 409, 413, 422).",
+            "`inbox`: rejected by the checks here; `feedamp`: refused by FeedAMP (400, 409, 413, 422); `load`: a row of the "
+            "lake that the warehouse cannot hold.",
         ),
         Column(
             "reasons",
@@ -417,7 +422,10 @@ RUNS = Table(
     ("run_id", "step", "shard"),
     (
         RUN,
-        _text("step", "intake, place, extract, validate, close, reconcile or refresh."),
+        _text(
+            "step",
+            "intake, place, extract, validate, close, reconcile or refresh; load if it set rows aside.",
+        ),
         _count("shard", "Index of the shard, 0 for a step without shards."),
         _text("dag_id", "The DAG."),
         _time("started_at", "Start of the step."),
@@ -427,7 +435,9 @@ RUNS = Table(
         _count("pages", "Pages read."),
         _count("requests", "Requests sent to FeedAMP, token calls included."),
         _count("orders", "Orders (intake: rows) handled."),
-        _count("orders_unread", "Orders that could not be read, not even one at a time."),
+        _count(
+            "orders_unread", "Orders that could not be read, not even one at a time; of load: rows set aside."
+        ),
         _flag("complete", "Everything was read or done; false means something is missing."),
         RECORDED,
     ),

@@ -128,6 +128,30 @@ def test_a_command_that_waits_for_the_warehouse_says_so_immediately(lived_in, st
     assert (done.code, f"(process {holder.pid})" in gave_up) == (1, True)
 
 
+# retry
+
+
+def test_rows_that_the_warehouse_refuses_are_listed_and_retried(lived_in):
+    lose(lived_in, "ALTER TABLE feedamp.placements ADD COLUMN mine VARCHAR DEFAULT 'x'")
+    lose(lived_in, "ALTER TABLE feedamp.placements ALTER mine DROP DEFAULT")
+    lose(lived_in, "ALTER TABLE feedamp.placements ALTER mine SET NOT NULL")
+    lived_in.deliver("M-4.jsonl", "M-4")
+    lived_in.place()
+    lived_in.read()
+    refused = lived_in.run("lake", "retry")
+    assert (refused.code, refused.out.partition(";")[0]) == (
+        1,
+        "0 rows that were set aside are loaded now, 1 are still refused",
+    )
+    assert lived_in.run("status", "--json").json["needs_person"]["refused_by_warehouse"]["count"] == 1
+    checks = {check["name"]: check for check in lived_in.run("doctor", "--json").json["checks"]}
+    assert (checks["completeness"]["state"], checks["rows set aside"]["state"]) == ("ok", "problem")
+    assert lived_in.run("rejected", "replay").code == 0
+    lose(lived_in, "ALTER TABLE feedamp.placements ALTER mine DROP NOT NULL")
+    assert lived_in.run("lake", "retry").code == 0
+    assert lived_in.run("rejected", "list", "--json").json == []
+
+
 # doctor and the daily run
 
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from feedamp.errors import ConfigurationError, IncompleteError, MisfitError
 from feedamp.lake import writer as lake_module
-from feedamp.lake.manifest import Manifest, SellerProgress, joined
+from feedamp.lake.manifest import LakeFile, Manifest, SellerProgress, joined
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.lake.writer import LakeWriter
@@ -412,3 +412,14 @@ def test_sweeps_of_two_accounts_of_one_seller_are_not_joined() -> None:
         for at in (0, 1)
     )
     assert joined([first, second]) == [first, second]
+
+
+@pytest.mark.parametrize("path", ["../secret", "/etc/passwd", "orders/../../x", "orders//x", ""])
+@pytest.mark.parametrize("field", ["files", "replaces", "path"])
+def test_a_manifest_names_only_files_inside_the_lake(lake: Lake, path: str, field: str) -> None:
+    manifest = published(lake, LINE)
+    other = {"files": (LakeFile("orders", path, 1),), "replaces": (path,), "path": path}[field]
+    changed = msgspec.structs.replace(manifest, **{field: other})
+    Path(lake.absolute(manifest.path)).write_bytes(msgspec.json.encode(changed))
+    with pytest.raises(IncompleteError, match="names a file outside of the lake"):
+        lake.read_manifest(manifest.path)

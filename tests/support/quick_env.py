@@ -19,7 +19,7 @@ from manifests import in_memory
 from feedamp.lake.store import Lake
 from feedamp.tables import TABLES
 from feedamp.warehouse.duckdb import DuckDbEngine
-from feedamp.warehouse.session import Session
+from feedamp.warehouse.session import Session, SetAside, ignore
 from feedamp.warehouse.structure import prepare
 from feedamp.warehouse.views import VIEWS
 
@@ -42,8 +42,8 @@ class OpenWarehouse:
     def session(self, *, wait_s: float | None = None) -> Iterator[Session]:
         yield self._session
 
-    def rebuild(self, lake: Lake) -> int:
-        return self._session.replace_all(lake)
+    def rebuild(self, lake: Lake, set_aside: SetAside = ignore) -> int:
+        return self._session.replace_all(lake, set_aside)
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Rows of a query; tables without schema name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
@@ -14,6 +15,7 @@ from feedamp.rules.watermark import leaves_gap
 from feedamp.tables import WRITER_VERSION
 
 MANIFESTS = "_manifests"  # the folder of the lake that holds them
+_INSIDE = re.compile(r"(?!/)(?!.*(^|/)\.{0,2}(/|$))[^\\\x00-\x1f]+")
 
 
 class SellerProgress(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +79,7 @@ def decode_manifest(path: str, data: bytes) -> Manifest:
     Raises:
         IncompleteError: it is damaged.
         ConfigurationError: a newer version of this package wrote it.
+        IncompleteError: it names a file outside of the lake, which no version of this package writes.
     """
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
@@ -84,6 +87,10 @@ def decode_manifest(path: str, data: bytes) -> Manifest:
         raise IncompleteError(f"{path} is damaged.") from error
     if manifest.writer_version > WRITER_VERSION:
         raise ConfigurationError(f"{path} was written by a newer version of this package; upgrade first.")
+    # What a manifest names is read, and removed after a compaction.
+    for name in (manifest.path, *manifest.replaces, *(file.path for file in manifest.files)):
+        if not _INSIDE.fullmatch(name):
+            raise IncompleteError(f"{path} names a file outside of the lake, so none of its files is read.")
     return manifest
 
 

@@ -129,7 +129,7 @@ def _rows(
         for entry in entries:
             yield (
                 entry.table_name,
-                {**_typed(entry.table_name, entry.payload), RECORDED_AT: entry.recorded_at},
+                {**decode_row(entry.table_name, entry.payload), RECORDED_AT: entry.recorded_at},
             )
         last_id = entries[-1].id
 
@@ -145,7 +145,8 @@ def _money(amount: Decimal) -> Decimal:
     return amount if held is None else held
 
 
-def _typed(table: str, payload: str) -> dict[str, Any]:
+def decode_row(table: str, payload: str) -> dict[str, Any]:
+    """A row of a lake table from its JSON."""
     row: dict[str, Any] = msgspec.json.decode(payload)
     for column in LAKE_TABLES[table].columns:
         convert = _FROM_JSON.get(column.type)

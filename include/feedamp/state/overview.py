@@ -19,7 +19,7 @@ from feedamp.rules.finding import HELD
 from feedamp.rules.order import OPEN_PHASES, Phase
 from feedamp.rules.stored_body import FULL
 from feedamp.state import ledger
-from feedamp.state.rejects import is_open, reject_id
+from feedamp.state.rejects import LOAD, is_open, reject_id
 from feedamp.state.schema import (
     findings,
     grants,
@@ -225,7 +225,8 @@ def rejected_rows(connection: Connection, *, limit: int) -> CountedItems:
     """Open rejects, newest first.
 
     Rows whose only reason is that they differ from an order already placed (`body_changed`) are left out, unless that
-    order waits for a body. Faults of whole files are left out, too, because `faulty_files` lists them.
+    order waits for a body. Faults of whole files are left out, too, because `faulty_files` lists them, and rows that the
+    warehouse refuses.
     """
     other = sa.func.replace(rejected_orders.c.reasons, '"code":"body_changed"', "").contains('"code":"')
     waits_for_body = sa.exists().where(
@@ -240,9 +241,23 @@ def rejected_rows(connection: Connection, *, limit: int) -> CountedItems:
         rejected_orders.c.mp_order_number,
         rejected_orders.c.rejected_at,
         rejected_orders.c.row_hash,
-    ).where(is_open(), sa.or_(other, waits_for_body), ~is_of_file)
+    ).where(is_open(), rejected_orders.c.stage != LOAD, sa.or_(other, waits_for_body), ~is_of_file)
     newest = (rejected_orders.c.rejected_at.desc(), rejected_orders.c.source, rejected_orders.c.row_number)
     found = _some(connection, query, limit, newest)
+    return CountedItems(found.count, [_with_reject_id(item) for item in found.items])
+
+
+def refused_by_warehouse(connection: Connection, *, limit: int) -> CountedItems:
+    """Rows that only the lake has, because the warehouse cannot hold them; not if dismissed."""
+    query = sa.select(
+        rejected_orders.c.source,
+        rejected_orders.c.row_number,
+        rejected_orders.c.seller_id,
+        rejected_orders.c.mp_order_number,
+        rejected_orders.c.rejected_at,
+        rejected_orders.c.row_hash,
+    ).where(is_open(), rejected_orders.c.stage == LOAD)
+    found = _some(connection, query, limit)
     return CountedItems(found.count, [_with_reject_id(item) for item in found.items])
 
 

@@ -25,6 +25,7 @@ from feedamp.tables import RECORDED_AT, REJECTED_ORDERS
 
 INBOX = "inbox"
 FEEDAMP = "feedamp"
+LOAD = "load"
 ReasonFields = dict[str, str]
 Key = tuple[str, int, str]  # source, row_number, row_hash
 _KEY = (rejected_orders.c.source, rejected_orders.c.row_number, rejected_orders.c.row_hash)
@@ -99,8 +100,11 @@ def supersede_earlier(
 
 
 def supersede_order(connection: Connection, seller_id: str, mp_order_number: str, *, now: datetime) -> int:
-    """Supersedes all rejects of an order that was delivered corrected; returns how many."""
-    return _supersede(connection, is_order(rejected_orders, seller_id, mp_order_number), now)
+    """Supersedes all rejects of deliveries of an order that was delivered corrected; returns how many."""
+    condition = sa.and_(
+        is_order(rejected_orders, seller_id, mp_order_number), rejected_orders.c.stage != LOAD
+    )
+    return _supersede(connection, condition, now)
 
 
 def supersede_row(connection: Connection, rejected: Rejected, *, now: datetime) -> int:
@@ -114,6 +118,12 @@ def read_open(connection: Connection, *, everything: bool = False) -> list[Rejec
     if not everything:
         query = query.where(is_open())
     return _read(connection, query)
+
+
+def set_aside(connection: Connection) -> list[Rejected]:
+    """Rejects of stage `load` that are not superseded: rows that only the lake has, dismissed or not."""
+    is_left = sa.and_(rejected_orders.c.stage == LOAD, rejected_orders.c.superseded_at.is_(None))
+    return _read(connection, sa.select(rejected_orders).where(is_left))
 
 
 def is_open() -> sa.ColumnElement[bool]:

@@ -23,6 +23,7 @@ from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import manifests
 from feedamp.state.leases import Lease
+from feedamp.steps.set_aside import set_aside_rows
 from feedamp.tables import LAKE_TABLES
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,8 @@ def compact(
         with resources.state.read() as connection:
             loaded = manifests.loaded(connection)
         slug = run.slug("compact", resources.state.now())
-        counting = list(resources.lake.manifests())
+        held = {rejected.source for rejected, _, _ in set_aside_rows(resources)}
+        counting = [manifest for manifest in resources.lake.manifests() if manifest.path not in held]
         intact = loaded.union(*(manifest.replaces for manifest in counting))
         for shard, group in enumerate(groups(counting, loaded, before=before)):
             # Needed if a watermark ever has to be moved back: it is set to what the remaining manifests say.

@@ -17,14 +17,19 @@ from datetime import datetime, timedelta
 from sqlalchemy.engine import Connection
 
 from feedamp.api.clock_check import doubt_by_state
-from feedamp.errors import BusyError, IncompleteError, UnreadableError
+from feedamp.errors import BusyError, FeedAmpError, IncompleteError, MisfitError, UnreadableError
 from feedamp.lake.manifest import Manifest, SellerProgress, rows_by_table
 from feedamp.models import Snapshot
 from feedamp.resources import Resources
+from feedamp.rules.failure_summary import counted
 from feedamp.run import Run
 from feedamp.state import consents, ledger, manifests, open_orders, outbox, watermarks
 from feedamp.state.leases import Lease
+from feedamp.state.rejects import Key
+from feedamp.steps.runner import StepResult, record_run
+from feedamp.steps.set_aside import end_accepted, end_outdated, record_refused, set_aside_rows
 from feedamp.tables import RECORDED_AT, SNAPSHOTS, Row
+from feedamp.warehouse.refused_rows import RefusedRow
 
 log = logging.getLogger(__name__)
 # A task that died after it announced a manifest may be retried and publish it, but not later than this.
@@ -37,7 +42,17 @@ WAREHOUSE_WAIT_S = 10.0
 OUTBOX = "-outbox-"  # in the name of a manifest whose rows stay in the state until they are in the warehouse
 LEASE = "load"
 LEASE_WAIT_S, LEASE_LOOK_S = 60.0, 0.25
-COUNTED = ("manifests", "rows", "snapshots", "watermarks", "waiting")
+COUNTED = ("manifests", "rows", "snapshots", "watermarks", "waiting", "set_aside")
+# Errors of one manifest, whatever is wrong with it; the others are loaded. A store that fails raises others.
+OF_ONE_MANIFEST = (
+    IncompleteError,
+    MisfitError,
+    UnreadableError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
 MANIFESTS_NAMED = 3
 
 
@@ -45,12 +60,15 @@ MANIFESTS_NAMED = 3
 class Loaded:
     """What a load did, and what it could not load.
 
-    `damaged` holds a sentence for each manifest that is damaged or missing. `busy` names the process that holds the
+    `damaged` holds a sentence for each manifest that is damaged or missing, `refused` for each of which the warehouse
+    refuses more than single rows; `set_aside` are single rows that it refuses. `busy` names the process that holds the
     warehouse; `is_overdue` is true once a manifest has waited for it longer than `duckdb_lock_wait_s`.
     """
 
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTED, 0))
     damaged: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    set_aside: list[RefusedRow] = field(default_factory=list)
     busy: BusyError | None = None
     is_overdue: bool = False
 
@@ -66,6 +84,18 @@ class Loaded:
                 f"{len(self.damaged)} manifests are not in the warehouse; all others are. {first}{more} Restore the "
                 "files from a backup to where they were; if there is none, see the runbook, "
                 "`A file of the lake is damaged`."
+            )
+        if self.refused:
+            problems.append(
+                f"{counted(len(self.refused), 'manifest')} cannot be loaded; all others are. "
+                f"{' '.join(list(self.refused.values())[:MANIFESTS_NAMED])} Each load tries them again."
+            )
+        if self.set_aside:
+            row = self.set_aside[0]
+            order = f"order {row.row.get('mp_order_number')} of seller {row.row.get('seller_id')}"
+            problems.append(
+                f"The warehouse refuses {counted(len(self.set_aside), 'row')}, the first of {row.table}, {order[:200]}; all "
+                "other rows are loaded. `feedamp rejected list` names them, `feedamp lake retry` tries them again."
             )
         if self.busy is not None and self.is_overdue:
             problems.append(
@@ -84,7 +114,7 @@ def load(resources: Resources, run: Run) -> dict[str, int]:
         IncompleteError: files of some manifests are missing or damaged; all other manifests are loaded.
     """
     loaded = load_what_is_whole(resources, run)
-    if loaded.damaged:
+    if loaded.damaged or loaded.refused:
         raise IncompleteError(loaded.problem or "")
     if loaded.busy is not None and loaded.is_overdue:
         raise loaded.busy
@@ -98,11 +128,14 @@ def load_what_is_whole(resources: Resources, run: Run) -> Loaded:
         BusyError: another process has been publishing for a minute; nothing is lost.
     """
     doubt_by_state(resources.state)
-    loaded = Loaded()
+    loaded, started_at = Loaded(), resources.state.now()
     with _publishing_lease(resources) as lease:
         _empty_outbox(resources, run, lease)
         _take_published(resources, lease, loaded)
     _fill_warehouse(resources, loaded)
+    if loaded.set_aside:  # idle loads write no row, or the next one would have something to load
+        result = StepResult("load", orders_unread=len(loaded.set_aside), complete=False)
+        record_run(resources, run, result, started_at)
     log.info("%s", ", ".join(f"{name} {value}" for name, value in loaded.counts.items()))
     return loaded
 
@@ -178,7 +211,7 @@ def _take_published(resources: Resources, lease: Lease, loaded: Loaded) -> None:
             elif planned_at < resources.state.now() - NEVER_PUBLISHED:
                 with resources.state.begin() as connection:
                     manifests.drop(connection, path)
-        except IncompleteError as error:
+        except OF_ONE_MANIFEST as error:
             _record_damaged(loaded, path, error)
 
 
@@ -187,12 +220,12 @@ def _renew(lease: Lease) -> None:
         raise _another_load()
 
 
-def _record_damaged(loaded: Loaded, path: str, error: IncompleteError) -> None:
-    """Records a manifest with missing or damaged files: none of its rows count."""
-    problem = error.message
+def _record_damaged(loaded: Loaded, path: str, error: Exception) -> None:
+    """Records a manifest that cannot be loaded, because its files are missing or damaged or the warehouse refuses it."""
+    problem = error.message if isinstance(error, FeedAmpError) else f"{type(error).__name__}."
     if path not in problem:
         problem = f"Manifest {path} cannot be loaded: {problem}"
-    loaded.damaged[path] = problem
+    (loaded.refused if isinstance(error, MisfitError) else loaded.damaged)[path] = problem
     log.error("%s The next load tries it again; all other manifests are loaded.", problem)
 
 
@@ -345,12 +378,41 @@ def give_up_manifest(resources: Resources, path: str) -> int:
     return len(moved)
 
 
+def retry_set_aside(resources: Resources) -> tuple[int, int]:
+    """Loads the manifests of rows that are set aside once more; returns how many rows are loaded now, and how many not.
+
+    Safe to repeat.
+
+    Raises:
+        BusyError: another process holds the warehouse.
+        IncompleteError: a file of the lake is missing or cannot be read.
+    """
+    before = {rejected.key for rejected, _, _ in set_aside_rows(resources)}
+    paths = {source for source, _, _ in before}
+    refused: set[Key] = set()
+    if paths:
+        with resources.warehouse.session() as warehouse:
+            warehouse.load_again(
+                resources.lake,
+                lambda manifest: manifest.path in paths,
+                lambda rows: refused.update(record_refused(resources, rows)),
+            )
+            end_accepted(resources, before - refused)
+    return len(before - refused), len(refused)
+
+
 def _fill_warehouse(resources: Resources, loaded: Loaded) -> None:
     """Merges the manifests that the state has taken in; if the warehouse is busy, the next load merges the rest."""
     with resources.state.read() as connection:
         waiting = dict(manifests.unloaded(connection))
     if not waiting:
         return
+
+    def set_aside(rows: Sequence[RefusedRow]) -> None:
+        record_refused(resources, rows)
+        loaded.set_aside += rows
+        loaded.counts["set_aside"] += len(rows)
+
     try:
         with resources.warehouse.session(
             wait_s=min(WAREHOUSE_WAIT_S, resources.warehouse.lock_wait_s)
@@ -361,8 +423,8 @@ def _fill_warehouse(resources: Resources, loaded: Loaded) -> None:
                     if manifest is None:
                         _handle_missing(resources, path, waiting[path], loaded)
                         continue
-                    warehouse.load(resources.lake, manifest)
-                except IncompleteError as error:
+                    warehouse.load(resources.lake, manifest, set_aside)
+                except OF_ONE_MANIFEST as error:
                     _record_damaged(loaded, path, error)
                     continue
                 with resources.state.begin() as connection:
@@ -371,6 +433,7 @@ def _fill_warehouse(resources: Resources, loaded: Loaded) -> None:
                 loaded.counts["manifests"] += 1
                 loaded.counts["rows"] += sum(file.rows for file in manifest.files)
                 del waiting[path]
+            end_outdated(resources, warehouse)
     except BusyError as error:
         age_s = (resources.state.now() - min(waiting.values())).total_seconds()
         loaded.busy, loaded.is_overdue = error, age_s > resources.warehouse.lock_wait_s

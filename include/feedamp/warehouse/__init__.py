@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from feedamp.lake.store import Lake
-from feedamp.warehouse.session import Session
+from feedamp.warehouse.session import Session, SetAside, ignore
 
 
 class Warehouse(Protocol):
@@ -30,7 +30,7 @@ class Warehouse(Protocol):
             BusyError: another process uses it; the message names that process.
         """
 
-    def rebuild(self, lake: Lake) -> int:
+    def rebuild(self, lake: Lake, set_aside: SetAside = ignore) -> int:
         """Rebuilds the warehouse from all manifests of the lake; returns how many.
 
         The old content remains until the new one is complete. Safe to repeat.

@@ -19,7 +19,7 @@ from feedamp.errors import BusyError
 from feedamp.lake.store import Lake
 from feedamp.tables import TABLES, Row, Table, Type
 from feedamp.warehouse.engine import in_transaction
-from feedamp.warehouse.session import Session
+from feedamp.warehouse.session import Session, SetAside, ignore
 from feedamp.warehouse.structure import prepare
 from feedamp.warehouse.views import VIEWS
 
@@ -81,7 +81,7 @@ class DuckDbWarehouse:
             finally:
                 connection.close()
 
-    def rebuild(self, lake: Lake) -> int:
+    def rebuild(self, lake: Lake, set_aside: SetAside = ignore) -> int:
         """Builds a new file from all manifests of the lake, oldest first, and replaces the old one.
 
         Raises:
@@ -93,17 +93,17 @@ class DuckDbWarehouse:
         with self._writer_lock(self._give_up_at()):
             _remove(draft)  # may be left by a killed rebuild
             try:
-                loaded = self._load_all(draft, lake)
+                loaded = self._load_all(draft, lake, set_aside)
                 self._release_old_file()
                 draft.replace(self.path)
             finally:
                 _remove(draft)
         return loaded
 
-    def _load_all(self, draft: Path, lake: Lake) -> int:
+    def _load_all(self, draft: Path, lake: Lake, set_aside: SetAside) -> int:
         connection = self._connect(draft)
         try:
-            return self._prepared(connection).load_all(lake)
+            return self._prepared(connection).load_all(lake, set_aside)
         finally:
             connection.close()
 
@@ -239,6 +239,10 @@ class DuckDbEngine:
         except BaseException:
             self._connection.rollback()
             raise
+
+    def refuses_value(self, error: Exception) -> bool:
+        """Whether DuckDB cannot hold a value; its errors of memory, disk and locks have other types."""
+        return isinstance(error, duckdb.DataError | duckdb.IntegrityError | duckdb.InvalidInputException)
 
     def scratch(self, name: str, columns: str) -> None:
         """Creates an empty temporary table."""

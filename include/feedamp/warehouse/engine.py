@@ -40,6 +40,9 @@ class Engine(Protocol):
     def recovers_from(self, error: Exception) -> bool:
         """Removes the cause of a transaction's failure, such as a lost connection; True if it should be tried again."""
 
+    def refuses_value(self, error: Exception) -> bool:
+        """Whether an error says that a value cannot be stored, and not that a connection, lock, disk or memory failed."""
+
     def relations(self, schema: str) -> dict[str, dict[str, str]]:
         """Tables and views of a schema, each with its columns in order and their types; empty if the schema does not exist."""
 

@@ -21,8 +21,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import Protocol
 
-from feedamp.lake.schema_evolution import LakeFiles
+import pyarrow as pa
+
 from feedamp.tables import (
     CHILDREN,
     CLOSURES,
@@ -46,7 +48,16 @@ _COMPARABLE = {
 }
 
 
-def merge_manifest(engine: Engine, tables: Mapping[str, Table], path: str, files: LakeFiles) -> bool:
+class Files(Protocol):
+    """The rows of a manifest."""
+
+    def __contains__(self, table: str) -> bool: ...
+
+    def reader(self, table: Table) -> pa.RecordBatchReader:
+        """All rows of a table in the schema `Table.lake_schema`; can be read once."""
+
+
+def merge_manifest(engine: Engine, tables: Mapping[str, Table], path: str, files: Files) -> bool:
     """Merges the files of one manifest in the caller's transaction; False if it was merged before. Safe to repeat."""
     if list(engine.rows(f"SELECT path FROM {META}.loaded_manifests WHERE path = $1", [path])):
         return False
@@ -71,7 +82,7 @@ def merge_manifest(engine: Engine, tables: Mapping[str, Table], path: str, files
     return True
 
 
-def _merge(engine: Engine, table: Table, files: LakeFiles) -> str:
+def _merge(engine: Engine, table: Table, files: Files) -> str:
     """Puts the manifest's rows that count into the table; returns the temporary table that holds them.
 
     A row equal in rank to the loaded one is put in once more, so that loading again restores what an order lost.
@@ -102,7 +113,7 @@ def _merge(engine: Engine, table: Table, files: LakeFiles) -> str:
     return newest
 
 
-def _take_children(engine: Engine, children: list[Table], newest: str, files: LakeFiles) -> None:
+def _take_children(engine: Engine, children: list[Table], newest: str, files: Files) -> None:
     """Replaces the children of the orders in `newest` by those that were read with them."""
     if not list(engine.rows(f"SELECT 1 AS found FROM {newest} LIMIT 1")):
         return
@@ -169,7 +180,7 @@ def _rank(table: Table, prefix: str = "") -> list[str]:
     return [_COMPARABLE[types[name]].format(f"{prefix}{name}") for name in table.rank]
 
 
-def _staged(engine: Engine, table: Table, files: LakeFiles) -> str:
+def _staged(engine: Engine, table: Table, files: Files) -> str:
     """A relation with the manifest's rows of a table; can be read once."""
     name = f"feedamp_staged_{table.name}"
     engine.stage(name, table, files.reader(table))

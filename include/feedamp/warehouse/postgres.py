@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from adbc_driver_manager import dbapi
 
-from feedamp.errors import BusyError, IncompleteError, StoreAwayError
+from feedamp.errors import BusyError, IncompleteError, MisfitError, StoreAwayError
 from feedamp.lake.store import Lake
 from feedamp.tables import CHILDREN, TABLES, Row, Table, Type
 from feedamp.warehouse.engine import in_transaction
 from feedamp.warehouse.postgres_address import PostgresAddress, safe_error
-from feedamp.warehouse.session import Session
+from feedamp.warehouse.session import Session, SetAside, ignore
 from feedamp.warehouse.structure import prepare
 from feedamp.warehouse.views import VIEWS
 
@@ -109,7 +109,7 @@ class PostgresWarehouse:
         finally:
             engine.close()
 
-    def rebuild(self, lake: Lake) -> int:
+    def rebuild(self, lake: Lake, set_aside: SetAside = ignore) -> int:
         """Replaces all rows by those of the lake in one transaction; readers see the old rows until the commit.
 
         Raises:
@@ -117,7 +117,7 @@ class PostgresWarehouse:
             IncompleteError: a file of the lake is missing or cannot be read; nothing was changed.
         """
         with self.session() as session:
-            return session.replace_all(lake)
+            return session.replace_all(lake, set_aside)
 
     def _once_there(self, connect: Callable[[], _Result]) -> _Result:
         """The result of `connect`, once the server accepts a connection."""
@@ -215,6 +215,10 @@ class PostgresEngine:
                 self._connection.rollback()
             self._scratches.clear()  # tables that this transaction created or replaced no longer exist
             raise
+
+    def refuses_value(self, error: Exception) -> bool:
+        """Whether the server cannot hold a value (`safe_error`)."""
+        return isinstance(error, MisfitError)
 
     def scratch(self, name: str, columns: str) -> None:
         """Empties a temporary table, created on first use: a new one for each manifest would exhaust the locks.

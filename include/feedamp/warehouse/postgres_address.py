@@ -10,9 +10,10 @@ from typing import Any
 
 from adbc_driver_manager import dbapi
 
-from feedamp.errors import ConfigurationError, FeedAmpError, StoreAwayError, TransientError
+from feedamp.errors import ConfigurationError, FeedAmpError, MisfitError, StoreAwayError, TransientError
 
-_ABOUT_VALUES = ("21", "22", "23")  # SQLSTATE classes whose messages quote rows
+# SQLSTATE classes of values that cannot be stored, whose messages quote rows; 54 is a key that an index cannot hold.
+_ABOUT_VALUES = ("21", "22", "23", "54")
 _PRIMARY: tuple[Any, ...] = (
     "PG_DIAG_MESSAGE_PRIMARY",
     b"PG_DIAG_MESSAGE_PRIMARY",
@@ -60,13 +61,15 @@ def safe_error(address: PostgresAddress, error: dbapi.Error) -> FeedAmpError:
     where, state = address.shown, error.sqlstate or ""
     said: Any = next((text for key, text in error.details or () if key in _PRIMARY), b"")
     reason = bytes(said).decode(errors="replace")
+    if not state and isinstance(error, dbapi.DataError):  # the driver could not write a value for the server
+        return MisfitError(f"{where} cannot take a value; nothing was changed.")
     if not state:
         return _unreachable(where, str(error), address.password)
     if state.startswith(_TRANSIENT):
         kind = StoreAwayError if state.startswith(_AWAY) else TransientError
         return kind(f"{where} could not complete a statement ({state}): {reason}", retry_after_s=60)
     if state.startswith(_ABOUT_VALUES):
-        return FeedAmpError(f"{where} cannot take a value (SQLSTATE {state}); nothing was changed.")
+        return MisfitError(f"{where} cannot take a value (SQLSTATE {state}); nothing was changed.")
     return ConfigurationError(f"{where} refuses a statement (SQLSTATE {state}): {reason}")
 
 

@@ -3,61 +3,83 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
-from feedamp.errors import FeedAmpError, IncompleteError
+from feedamp.errors import FeedAmpError, IncompleteError, MisfitError
 from feedamp.lake.manifest import Manifest
-from feedamp.lake.schema_evolution import LakeFiles
 from feedamp.lake.store import Lake
 from feedamp.tables import SCHEMA
 from feedamp.warehouse import merge
 from feedamp.warehouse.engine import META, in_transaction
+from feedamp.warehouse.refused_rows import BoundedFiles, PartOfFiles, RefusedRow, find_refused
 from feedamp.warehouse.stored_rows import StoredRows
 
 log = logging.getLogger(__name__)
 
 
+SetAside = Callable[[Sequence[RefusedRow]], object]
+
+
+class _UndoneError(Exception):
+    """Ends a trial whose rows the engine accepts, so that nothing of it stays."""
+
+
+def ignore(_: Sequence[RefusedRow]) -> None:
+    """For callers that keep no record of rows, such as benchmarks."""
+
+
 class Session(StoredRows):
     """An open warehouse whose tables match their declarations; no other process writes to it."""
 
-    def load(self, lake: Lake, manifest: Manifest) -> bool:
+    def load(self, lake: Lake, manifest: Manifest, set_aside: SetAside = ignore) -> bool:
         """Merges a manifest's files in one transaction; newer snapshots win.
+
+        Rows that the engine refuses are given to `set_aside` before the others are merged.
 
         Returns:
             False if the manifest was loaded before. Safe to repeat.
 
         Raises:
             IncompleteError: one of its files is missing or cannot be read; nothing was changed.
+            MisfitError: the engine refuses more than single rows; nothing was changed.
         """
-        return in_transaction(self._engine, lambda: self._merge(lake, manifest))
+        try:
+            return in_transaction(self._engine, lambda: self._merge(lake, manifest))
+        except Exception as error:
+            if not self._engine.refuses_value(error):
+                raise
+        refused = self._refused(lake, manifest)
+        set_aside(refused)
+        with self._no_row_alone(f"Manifest {manifest.path}"):
+            return in_transaction(self._engine, lambda: self._merge(lake, manifest, refused))
 
-    def load_all(self, lake: Lake) -> int:
+    def load_all(self, lake: Lake, set_aside: SetAside = ignore) -> int:
         """Merges every manifest of the lake, oldest first, each in its own transaction; returns how many.
 
         Raises:
             IncompleteError: a file of the lake is missing or cannot be read; earlier manifests are loaded.
         """
-        return self._each(lake, self.load)
+        return self._each(lake, lambda manifest: self.load(lake, manifest, set_aside))
 
-    def load_again(self, lake: Lake, tables: Collection[str]) -> None:
-        """Merges every manifest with rows of the named tables again, oldest first, which restores missing rows.
-
-        Safe to repeat.
+    def load_again(
+        self, lake: Lake, wanted: Callable[[Manifest], bool], set_aside: SetAside = ignore
+    ) -> None:
+        """Merges every manifest that is `wanted` again, oldest first, which restores missing rows. Safe to repeat.
 
         Raises:
             IncompleteError: a file of the lake is missing or cannot be read; earlier manifests are loaded.
         """
+        unlist = f"DELETE FROM {META}.loaded_manifests WHERE path = $1"
 
-        def reload(lake: Lake, manifest: Manifest) -> bool:
-            if not any(file.table in tables for file in manifest.files):
-                return False
-            unlist = f"DELETE FROM {META}.loaded_manifests WHERE path = $1"
-            in_transaction(self._engine, lambda: self._engine.execute(unlist, [manifest.path]))
-            return self.load(lake, manifest)
+        def reload(manifest: Manifest) -> None:
+            if wanted(manifest):
+                in_transaction(self._engine, lambda: self._engine.execute(unlist, [manifest.path]))
+                self.load(lake, manifest, set_aside)
 
         self._each(lake, reload)
 
-    def replace_all(self, lake: Lake) -> int:
+    def replace_all(self, lake: Lake, set_aside: SetAside = ignore) -> int:
         """Replaces all rows by those of the lake in one transaction; returns how many manifests were merged.
 
         Tables, views, indexes and grants remain, and readers see the old rows until the commit.
@@ -65,24 +87,69 @@ class Session(StoredRows):
         Raises:
             IncompleteError: a file of the lake is missing or cannot be read; nothing was changed.
         """
+        try:
+            return self._replace_all(lake, {})
+        except Exception as error:
+            if not self._engine.refuses_value(error):
+                raise
+        # One transaction cannot go on after an error, so all rows that are refused are found before it begins again.
+        refused = {manifest.path: self._refused(lake, manifest) for manifest in lake.manifests()}
+        set_aside([row for rows in refused.values() for row in rows])
+        with self._no_row_alone("The lake"):
+            return self._replace_all(lake, refused)
+
+    def _replace_all(self, lake: Lake, refused: Mapping[str, Sequence[RefusedRow]]) -> int:
         with self._engine.transaction():
             for name in self._tables:
                 self._engine.execute(f"DELETE FROM {SCHEMA}.{name}")
             for name in ("loaded_manifests", "unshown_states"):
                 self._engine.execute(f"DELETE FROM {META}.{name}")
-            return self._each(lake, self._merge)
+            return self._each(
+                lake, lambda manifest: self._merge(lake, manifest, refused.get(manifest.path, ()))
+            )
 
-    def _each(self, lake: Lake, merge_one: Callable[[Lake, Manifest], bool]) -> int:
+    def _each(self, lake: Lake, merge_one: Callable[[Manifest], object]) -> int:
         loaded = 0
         for manifest in lake.manifests():
-            merge_one(lake, manifest)
+            merge_one(manifest)
             loaded += 1
             if loaded % 500 == 0:
                 log.info("%d manifests loaded", loaded)
         return loaded
 
-    def _merge(self, lake: Lake, manifest: Manifest) -> bool:
-        files = LakeFiles(lake, manifest)
+    def _refused(self, lake: Lake, manifest: Manifest) -> list[RefusedRow]:
+        return find_refused(manifest, BoundedFiles(lake, manifest), self._tables, self._accepts)
+
+    def _accepts(self, part: PartOfFiles) -> bool:
+        """Whether the rows can be merged; nothing of them stays."""
+
+        def trial() -> None:
+            merge.merge_manifest(self._engine, self._tables, "a trial", part)
+            raise _UndoneError
+
+        try:
+            in_transaction(self._engine, trial)
+        except _UndoneError:
+            pass
+        except Exception as error:
+            if not self._engine.refuses_value(error):
+                raise
+            return False
+        return True
+
+    @contextmanager
+    def _no_row_alone(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if not self._engine.refuses_value(error):
+                raise
+            raise MisfitError(
+                f"{what} cannot be loaded: the warehouse refuses a value, but none of the rows alone."
+            ) from None
+
+    def _merge(self, lake: Lake, manifest: Manifest, without: Sequence[RefusedRow] = ()) -> bool:
+        files = BoundedFiles(lake, manifest, without)
         try:
             is_new = merge.merge_manifest(self._engine, self._tables, manifest.path, files)
             if is_new:

@@ -12,6 +12,7 @@ from feedamp.tables import (
     CANCELLATIONS,
     ORDER_LINES,
     ORDERS,
+    RECORDED_AT,
     SCHEMA,
     SHIPMENTS,
     Column,
@@ -56,6 +57,15 @@ class StoredRows:
                 [start, end, *part],
             )
             yield from ((row["seller_id"], row["mp_order_number"]) for row in found)
+
+    def recorded_at(self, table: str, row: Row) -> datetime | None:
+        """`recorded_at` of the row that the table has for the key of this one; None without one."""
+        key = self._tables[table].key
+        same = " AND ".join(f"{name} = ${at}" for at, name in enumerate(key, start=1))
+        found = self._found(
+            f"SELECT {RECORDED_AT} FROM {SCHEMA}.{table} WHERE {same}", [row[name] for name in key]
+        )
+        return found[0][RECORDED_AT] if found else None
 
     def absent(self, table: str, rows: Sequence[Row]) -> list[Row]:
         """The given rows that the table lacks; all have the same columns, and null equals null."""

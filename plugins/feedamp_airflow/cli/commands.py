@@ -262,7 +262,7 @@ def _add_stores(nouns: Nouns[argparse.ArgumentParser]) -> None:
         help="rebuild although manifests that were loaded are no longer in the lake",
     )
     _does(rebuild, "warehouse:rebuild")
-    verbs = nouns.add_parser("lake", help="compact or verify the lake").add_subparsers(
+    verbs = nouns.add_parser("lake", help="compact, retry or verify the lake").add_subparsers(
         metavar="VERB", required=True
     )
     compact = verbs.add_parser(
@@ -274,6 +274,13 @@ def _add_stores(nouns: Nouns[argparse.ArgumentParser]) -> None:
         "--before", metavar="DATE", help="only days before this one; two days ago if not given"
     )
     _does(compact, "lake:compact_lake")
+    retry = verbs.add_parser(
+        "retry",
+        help="load rows and manifests that could not be loaded",
+        description="Loads the manifests of rows that the warehouse refused once more, for example after it was changed, and "
+        "everything that waits. A row that is still refused stays listed in `feedamp rejected list`.",
+    )
+    _does(retry, "lake:retry_lake")
     verify = verbs.add_parser(
         "verify",
         help="prove that nothing is missing in lake and warehouse",

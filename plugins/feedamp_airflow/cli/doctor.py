@@ -90,6 +90,7 @@ def _checks() -> Iterator[Check]:
         yield from stores
         if all(check.state == OK for check in stores):
             yield _tried("completeness", lambda: _completeness(options, resources))
+            yield _tried("rows set aside", lambda: _set_aside(resources))
         resources.state.close()
     elif all(check.state == OK for check in basics):
         options = read_options()
@@ -264,6 +265,20 @@ def _completeness(options: Options, resources: Resources) -> str:
         if found:
             raise FeedAmpError(in_words(found))
     return f"nothing is missing in the warehouse; {words}"
+
+
+def _set_aside(resources: Resources) -> str:
+    from feedamp.rules.failure_summary import counted
+    from feedamp.state import overview
+
+    with resources.state.read() as connection:
+        count = overview.refused_by_warehouse(connection, limit=1).count
+    if count:
+        raise FeedAmpError(
+            f"{counted(count, 'row')} cannot be stored in the warehouse and are only in the lake: `feedamp rejected list` "
+            "names them, `feedamp lake retry` tries them again."
+        )
+    return "none"
 
 
 def _dag_files() -> str:

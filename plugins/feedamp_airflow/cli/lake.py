@@ -1,4 +1,4 @@
-"""`feedamp lake compact` and `feedamp lake verify`."""
+"""`feedamp lake compact`, `feedamp lake retry` and `feedamp lake verify`."""
 
 from __future__ import annotations
 
@@ -28,6 +28,24 @@ def compact_lake(given: argparse.Namespace, out: Output) -> int:
         f"{counts['removed']} manifests replaced earlier and {counts['leftovers']} files left by killed writers were removed"
     )
     return DONE
+
+
+def retry_lake(_given: argparse.Namespace, out: Output) -> int:
+    """Loads what could not be loaded so far; returns 1 if anything still cannot. Safe to repeat."""
+    from feedamp.run import Run
+    from feedamp.steps.load import load_what_is_whole, retry_set_aside
+
+    with opened_resources() as resources:
+        run = Run("feedamp_lake", "by hand", resources.state.now())
+        accepted, refused = retry_set_aside(resources)
+        loaded = load_what_is_whole(resources, run)
+    out.say(
+        f"{accepted} rows that were set aside are loaded now, {refused} are still refused; "
+        f"{loaded.counts['manifests']} manifests were loaded"
+    )
+    for problem in filter(None, (loaded.problem, str(loaded.busy or ""))):
+        out.complain(problem)
+    return REFUSED if refused or loaded.problem or loaded.busy else DONE
 
 
 def verify_lake(given: argparse.Namespace, out: Output) -> int:

@@ -47,6 +47,10 @@ TITLES = {
         "inbox files that could not be read to their end: replace each with a complete file of the same name; if you "
         "cannot, run `feedamp rejected dismiss ID --reason REASON`"
     ),
+    "refused_by_warehouse": (
+        "rows that the warehouse cannot hold: `feedamp rejected list` gives the reason, `feedamp lake retry` loads them "
+        "once it can; to leave them in the lake only, dismiss them"
+    ),
     "rejected_rows": "rejected rows: fix the source or an option, then deliver a new file, replay or dismiss them",
 }
 
@@ -78,6 +82,7 @@ def _document(connection: Connection, resources: Resources, now: datetime) -> di
         "sellers_mixed_up": _mixed_up(known),
         "sellers_to_connect": _to_connect(known, overview.waiting_by_seller(connection)),
         "faulty_files": overview.faulty_files(connection, limit=SHOWN),
+        "refused_by_warehouse": overview.refused_by_warehouse(connection, limit=SHOWN),
         "rejected_rows": overview.rejected_rows(connection, limit=SHOWN),
     }
     return {

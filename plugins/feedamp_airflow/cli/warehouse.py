@@ -8,9 +8,10 @@ from feedamp.errors import ConfigurationError, IncompleteError
 from feedamp.lake.manifest import present
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
-from feedamp.state import manifests
+from feedamp.state import manifests, rejects
+from feedamp.steps.set_aside import end_accepted, record_refused, set_aside_rows
 from feedamp_airflow.cli.output import Output
-from feedamp_airflow.cli.running import DONE, opened_resources
+from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
 
 
 def rebuild(given: argparse.Namespace, out: Output) -> int:
@@ -28,9 +29,18 @@ def rebuild(given: argparse.Namespace, out: Output) -> int:
             )
         if not given.force:
             _refuse_gap(resources)
-        count = resources.warehouse.rebuild(resources.lake)
+        before = {rejected.key for rejected, _, _ in set_aside_rows(resources)}
+        refused: set[rejects.Key] = set()
+        count = resources.warehouse.rebuild(
+            resources.lake, lambda rows: refused.update(record_refused(resources, rows))
+        )
+        end_accepted(resources, before - refused)
     out.say(f"rebuilt from {counted(count, 'manifest')}")
-    return DONE
+    if refused:
+        out.complain(
+            f"The warehouse refuses {counted(len(refused), 'row')}; all others are in it. `feedamp rejected list` names them."
+        )
+    return REFUSED if refused else DONE
 
 
 def _refuse_gap(resources: Resources) -> None:

@@ -27,6 +27,7 @@ from feedamp.steps.completeness_proof.compare_manifests import (
 )
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences, row_mark
 from feedamp.steps.load import WAREHOUSE_WAIT_S
+from feedamp.steps.set_aside import set_aside_rows
 from feedamp.tables import (
     CHILDREN,
     CLOSURES,
@@ -43,6 +44,7 @@ from feedamp.tables import (
     Table,
 )
 from feedamp.warehouse import Warehouse
+from feedamp.warehouse.refused_rows import RefusedRow
 from feedamp.warehouse.session import Session
 
 log = logging.getLogger(__name__)
@@ -186,9 +188,10 @@ def _compare_lake(resources: Resources, found: FoundDifferences, wait_s: float |
     from feedamp.warehouse.duckdb import DuckDbWarehouse
 
     with TemporaryDirectory(prefix="feedamp-verify-") as folder:
+        refused: list[RefusedRow] = []
         scratch = DuckDbWarehouse(str(Path(folder) / "lake.duckdb"), lock_wait_s=0.0)
         try:
-            scratch.rebuild(resources.lake)
+            scratch.rebuild(resources.lake, refused.extend)
         except IncompleteError as error:
             what = f"the lake cannot be read completely, so a rebuild would fail: {error}"
             found.add(Difference(MANIFEST_DIFFERENCE, None, ("",), what))
@@ -200,6 +203,7 @@ def _compare_lake(resources: Resources, found: FoundDifferences, wait_s: float |
             with resources.warehouse.session(wait_s=wait_s) as warehouse:
                 _compare_keys(session, warehouse, found, ONLY_IN_LAKE, TABLES.values())
                 _compare_keys(warehouse, session, found, ONLY_IN_WAREHOUSE, (ORDERS, *CHILDREN))
+                found.settle(mark for one in refused for mark in _marks(one.table, one.row))
                 _settle(resources, found, in_scratch=session.loaded_manifests())
 
 
@@ -387,10 +391,11 @@ def _settle(resources: Resources, found: FoundDifferences, *, in_scratch: set[st
     """Drops differences whose row is still on its way.
 
     Such a row is in the outbox, in a manifest that waits for `load`, or in one that is not in `in_scratch`, the manifests
-    that the temporary warehouse was built from.
+    that the temporary warehouse was built from. Rows that the warehouse refuses are known to be only in the lake.
     """
     if not found.is_marked():
         return
+    found.settle(mark for _, table, row in set_aside_rows(resources) for mark in _marks(table, row))
     with resources.state.read() as connection:
         found.settle(
             mark

@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 
 import msgspec
 from sqlalchemy.engine import Connection
@@ -51,6 +52,7 @@ from feedamp.steps.runner import (
     StepResult,
     run_per_seller,
 )
+from feedamp.steps.set_aside import record_refused
 from feedamp.tables import (
     CLOSURES,
     FINDINGS,
@@ -114,7 +116,7 @@ def _restore_manifests(
         try:
             manifest = resources.lake.read_manifest(path)
             if manifest is not None:
-                session.load(resources.lake, manifest)
+                session.load(resources.lake, manifest, partial(record_refused, resources))
         except IncompleteError as error:
             result.notes.append(str(error))
 
@@ -140,7 +142,11 @@ def _load_from_lake(
     if not tables:
         return
     try:
-        session.load_again(resources.lake, tables)
+        session.load_again(
+            resources.lake,
+            lambda manifest: any(file.table in tables for file in manifest.files),
+            partial(record_refused, resources),
+        )
     except IncompleteError as error:
         result.notes.append(str(error))
     for table, keys in lacking.items():

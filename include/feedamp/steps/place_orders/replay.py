@@ -38,7 +38,9 @@ def replay(resources: Resources, sources: Collection[str] = ()) -> Replayed:
     counts = Replayed()
     with resources.state.read() as connection:
         found = [
-            reject for reject in rejects.read_open(connection) if not sources or reject.source in sources
+            reject
+            for reject in rejects.read_open(connection)
+            if reject.stage != rejects.LOAD and (not sources or reject.source in sources)
         ]
     # Orders taken in this replay. Taking one supersedes all its rejects, so a later bad row must be rejected once more.
     taken: set[tuple[str, str]] = set()

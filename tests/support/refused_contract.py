@@ -1,0 +1,135 @@
+"""What holds for every warehouse: a row that it cannot hold costs itself, and values of any length cost no memory.
+
+A test module of an engine imports these tests and brings the fixture `open_loader`, as for `merge_contract`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from manifests import Loader, finding, order, snapshot
+
+from feedamp.errors import IncompleteError, MisfitError
+from feedamp.lake.store import Lake
+from feedamp.tables import LAKE_TABLES, Rows
+from feedamp.warehouse import refused_rows
+from feedamp.warehouse.refused_rows import BoundedFiles, RefusedRow
+from feedamp.warehouse.session import Session
+
+NO_JSON = "{no JSON"
+
+
+@pytest.fixture
+def loader(open_loader: Callable[[Path], Loader], tmp_path: Path) -> Iterator[Loader]:
+    with closing(open_loader(tmp_path)) as opened:
+        yield opened
+
+
+def orders(count: int, **changes: Any) -> Rows:
+    """Orders M-0, M-1, … with a line each; `changes` of a row by its table and place, as `orders_3={…}`."""
+    rows: Rows = {}
+    for number in range(count):
+        name = f"M-{number}"
+        for table, some in snapshot(order(3, mp_order_number=name), 1).items():
+            changed = changes.get(f"{table}_{number}", {})
+            rows.setdefault(table, []).extend({**row, **changed} for row in some)
+    return rows
+
+
+def load(loader: Loader, rows: Rows) -> list[RefusedRow]:
+    refused: list[RefusedRow] = []
+    assert loader.session.load(loader.lake, loader.publish(rows), refused.extend)
+    return refused
+
+
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        pytest.param({"orders_0": {"extra": NO_JSON}}, [("orders", 0, "extra")], id="the first row"),
+        pytest.param({"orders_8": {"extra": NO_JSON}}, [("orders", 8, "extra")], id="the last row"),
+        pytest.param(
+            {"orders_2": {"extra": NO_JSON}, "orders_3": {"extra": NO_JSON}},
+            [("orders", 2, "extra"), ("orders", 3, "extra")],
+            id="two rows side by side",
+        ),
+        pytest.param({"order_lines_4": {"extra": NO_JSON}}, [("orders", 4, "")], id="a line costs its order"),
+    ],
+)
+def test_a_row_that_is_refused_costs_itself(loader: Loader, rows: Any, found: Any) -> None:
+    refused = load(loader, orders(9, **rows))
+    assert [(row.table, row.place, row.column) for row in refused] == found
+    lost = {f"M-{place}" for _, place, _ in found}
+    for table in ("orders", "order_lines", "shipments"):
+        there = {number for (number,) in loader.query(f"SELECT mp_order_number FROM {table}")}
+        assert there == {f"M-{number}" for number in range(9)} - lost
+
+
+def test_a_refused_row_of_another_table_costs_no_order(loader: Loader) -> None:
+    rows = orders(2)
+    rejected = {"source": "a", "row_number": 1, "row_hash": "h", "reasons": NO_JSON}
+    rows["rejected_orders"] = [{**rejected, "recorded_at": finding(1, "held")["findings"][0]["recorded_at"]}]
+    assert [row.table for row in load(loader, rows)] == ["rejected_orders"]
+    assert loader.query("SELECT count(*) FROM orders") == [(2,)]
+
+
+def test_an_older_row_stays_where_a_newer_one_is_refused(loader: Loader) -> None:
+    loader.load(snapshot(order(1), 1))
+    assert load(loader, {name: _spoilt(rows) for name, rows in snapshot(order(2), 2).items()})
+    assert loader.query("SELECT quantity FROM shipments") == [(1,)]
+
+
+def test_rows_are_set_aside_before_the_others_are_merged(loader: Loader) -> None:
+    # Killed in between, the next load finds the manifest merged and would record nothing.
+    def die(_: Any) -> None:
+        raise KeyboardInterrupt
+
+    manifest = loader.publish(orders(3, orders_1={"extra": NO_JSON}))
+    with pytest.raises(KeyboardInterrupt):
+        loader.session.load(loader.lake, manifest, die)
+    assert loader.query("SELECT count(*) FROM orders") == [(0,)]
+
+
+def test_a_warehouse_that_refuses_too_many_rows_gets_none(loader: Loader, monkeypatch: Any) -> None:
+    monkeypatch.setattr(refused_rows, "MOST_REFUSED", 2)
+    manifest = loader.publish(orders(4, **{f"orders_{at}": {"extra": NO_JSON} for at in range(4)}))
+    with pytest.raises(MisfitError, match="more than 2 of its rows"):
+        loader.session.load(loader.lake, manifest)
+    assert loader.query("SELECT count(*) FROM orders") == [(0,)]
+
+
+def test_a_damaged_file_sets_no_row_aside(loader: Loader) -> None:
+    manifest = loader.publish(orders(3, orders_1={"extra": NO_JSON}))
+    path = next(file.path for file in manifest.files if file.table == "order_lines")
+    Path(loader.lake.absolute(path)).unlink()
+    with pytest.raises(IncompleteError, match="is missing"):
+        loader.session.load(loader.lake, manifest, lambda rows: pytest.fail(f"{rows} were set aside"))
+
+
+def test_values_that_are_too_long_are_left_in_the_lake(loader: Loader) -> None:
+    rows = orders(2, orders_1={"extra": json.dumps({"a": "x" * 90}), "delivery_notes": "y" * 90})
+    manifest = loader.publish(rows)
+    table = LAKE_TABLES["orders"]
+    read = pa.Table.from_batches(BoundedFiles(loader.lake, manifest, most_bytes=80).batches(table))
+    assert read.column("delivery_notes").to_pylist() == [None, f"{'y' * 90}… (90 bytes, whole in the lake)"]
+    assert json.loads(read.column("extra").to_pylist()[1]) == {"left_out": "99 bytes, whole in the lake"}
+    assert read.column("mp_order_number").to_pylist() == ["M-0", "M-1"]
+
+
+def _spoilt(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**row, "extra": NO_JSON} if "sku" in row else row for row in rows]
+
+
+def test_a_rebuild_sets_rows_aside_as_a_load_does(loader: Loader, open_rebuilt: Any) -> None:
+    loader.publish(orders(3, orders_1={"extra": NO_JSON}))
+    loader.publish(snapshot(order(1, mp_order_number="M-9"), 3))
+    refused: list[RefusedRow] = []
+    session: Session
+    with open_rebuilt(Lake(loader.lake.root), refused.extend) as session:
+        kept = {row["mp_order_number"] for row in session.row_keys("orders", "S1", (), 10)}
+    assert ([row.place for row in refused], kept) == ([1], {"M-0", "M-2", "M-9"})
