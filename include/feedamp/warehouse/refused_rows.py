@@ -19,6 +19,7 @@ from feedamp.tables import CHILDREN, ORDERS, RECORDED_AT, Row, Table, Type
 
 # More refused rows than this are not the fault of rows, but of the warehouse, for example of its encoding.
 MOST_REFUSED = 1_000
+_COLUMNS_NAMED = 20  # of so many rows the column is looked for, which takes a dozen tries each
 # DuckDB holds a longer value in a block of its own, and runs out of memory over a few dozen of 10 MB.
 MOST_BYTES_OF_A_VALUE = 1 << 16
 _TEXT_KEPT = 1_000  # characters
@@ -114,9 +115,11 @@ def find_refused(
             search(table, batch.slice(half), part, at + half)
             return
         column = ""
-        if len(part) == 1 or not accepts(PartOfFiles({table.name: [batch]})):  # otherwise a child is at fault
-            columns = (name for name in table.names if name not in (*table.key, RECORDED_AT))
-            column = next((name for name in columns if accepts(_with_null(batch, table, name))), "")
+        is_named = len(found) < _COLUMNS_NAMED
+        if is_named and (
+            len(part) == 1 or not accepts(PartOfFiles({table.name: [batch]}))
+        ):  # or a child is at fault
+            column = _column_at_fault(table, lambda names: accepts(_with_nulls(batch, table, names)))
         found.append(RefusedRow(manifest.path, table.name, at, batch.to_pylist()[0], column))
         if len(found) > MOST_REFUSED:
             raise MisfitError(
@@ -155,10 +158,23 @@ def _reads(batch: pa.RecordBatch) -> Iterator[tuple[object, ...]]:
     return zip(*(batch.column(name).to_pylist() for name in _READ), strict=True)
 
 
-def _with_null(batch: pa.RecordBatch, table: Table, column: str) -> PartOfFiles:
-    at = batch.schema.get_field_index(column)
-    changed = batch.set_column(at, batch.schema.field(at), pa.nulls(len(batch), batch.schema.field(at).type))
-    return PartOfFiles({table.name: [changed]})
+def _column_at_fault(table: Table, accepts_without: Callable[[Sequence[str]], bool]) -> str:
+    """The one column without whose value the row is accepted; empty if there is none."""
+    names = [name for name in table.names if name not in (*table.key, RECORDED_AT)]
+    while names and accepts_without(names):
+        if len(names) == 1:
+            return names[0]
+        half = len(names) // 2
+        names = names[:half] if accepts_without(names[:half]) else names[half:]
+    return ""
+
+
+def _with_nulls(batch: pa.RecordBatch, table: Table, names: Sequence[str]) -> PartOfFiles:
+    for name in names:
+        at = batch.schema.get_field_index(name)
+        field = batch.schema.field(at)
+        batch = batch.set_column(at, field, pa.nulls(len(batch), field.type))
+    return PartOfFiles({table.name: [batch]})
 
 
 def _bounded(batch: pa.RecordBatch, table: Table, most_bytes: int) -> pa.RecordBatch:

@@ -1,12 +1,10 @@
-"""What holds for every warehouse: a row that it cannot hold costs itself, and values of any length cost no memory.
-
-A test module of an engine imports these tests and brings the fixture `open_loader`, as for `merge_contract`.
-"""
+"""What holds for every warehouse: a row that it cannot hold costs itself, and values of any length cost no memory."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import random
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,19 +14,11 @@ import pytest
 from manifests import Loader, finding, order, snapshot
 
 from feedamp.errors import IncompleteError, MisfitError
-from feedamp.lake.store import Lake
-from feedamp.tables import LAKE_TABLES, Rows
-from feedamp.warehouse import refused_rows
+from feedamp.tables import LAKE_TABLES, TABLES, Rows, Table
+from feedamp.warehouse import Warehouse, refused_rows
 from feedamp.warehouse.refused_rows import BoundedFiles, RefusedRow
-from feedamp.warehouse.session import Session
 
 NO_JSON = "{no JSON"
-
-
-@pytest.fixture
-def loader(open_loader: Callable[[Path], Loader], tmp_path: Path) -> Iterator[Loader]:
-    with closing(open_loader(tmp_path)) as opened:
-        yield opened
 
 
 def orders(count: int, **changes: Any) -> Rows:
@@ -125,11 +115,25 @@ def _spoilt(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**row, "extra": NO_JSON} if "sku" in row else row for row in rows]
 
 
-def test_a_rebuild_sets_rows_aside_as_a_load_does(loader: Loader, open_rebuilt: Any) -> None:
-    loader.publish(orders(3, orders_1={"extra": NO_JSON}))
-    loader.publish(snapshot(order(1, mp_order_number="M-9"), 3))
-    refused: list[RefusedRow] = []
-    session: Session
-    with open_rebuilt(Lake(loader.lake.root), refused.extend) as session:
+def test_a_rebuild_sets_rows_aside_as_a_load_does(
+    tmp_path: Path, open_warehouse: Callable[[Mapping[str, Table]], Warehouse]
+) -> None:
+    with closing(Loader(tmp_path)) as loader:  # only to publish
+        loader.publish(orders(3, orders_1={"extra": NO_JSON}))
+        loader.publish(snapshot(order(1, mp_order_number="M-9"), 3))
+    warehouse, refused = open_warehouse(TABLES), []
+    assert warehouse.rebuild(loader.lake, refused.extend) == 2
+    with warehouse.session() as session:
         kept = {row["mp_order_number"] for row in session.row_keys("orders", "S1", (), 10)}
     assert ([row.place for row in refused], kept) == ([1], {"M-0", "M-2", "M-9"})
+
+
+def test_a_key_that_no_index_can_hold_costs_its_order_at_most(loader: Loader) -> None:
+    # Random, because Postgres compresses what it can.
+    long = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=9_000))
+    rows: list[Rows] = [snapshot(order(1, mp_order_number=number), 1) for number in ("M-1", long, "M-2")]
+    refused: list[RefusedRow] = []
+    loader.session.load(loader.lake, loader.publish(*rows), refused.extend)
+    there = {number for (number,) in loader.query("SELECT mp_order_number FROM orders")}
+    assert there | {row.row["mp_order_number"] for row in refused} == {"M-1", "M-2", long}
+    assert there >= {"M-1", "M-2"}
