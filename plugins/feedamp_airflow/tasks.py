@@ -15,6 +15,7 @@ from feedamp.errors import ConfigurationError, FeedAmpError
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
 from feedamp.rules.repair import run_repairs
+from feedamp.rules.watermark import given_since
 from feedamp.run import Run
 from feedamp.state import sellers, step_runs
 from feedamp.steps.completeness_proof.compare import prove_completeness
@@ -243,17 +244,7 @@ def _run(resources: Resources) -> Run:
 
 def _since() -> datetime | None:
     text = _params().get("since")
-    if not text:
-        return None
-    try:
-        moment = datetime.fromisoformat(str(text))
-    except ValueError as error:
-        raise ConfigurationError(
-            "Param since is not a date-time; write it like 2026-03-01T00:00:00Z."
-        ) from error
-    if moment.tzinfo is None:
-        raise ConfigurationError("Param since has no time zone; write it with a Z.")
-    return moment.astimezone(UTC)
+    return given_since(str(text), "Param since") if text else None
 
 
 def _is_scheduled() -> bool:

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import cast
 from urllib.parse import unquote, urlsplit
 
 from airflow.sdk.log import mask_secret
@@ -260,7 +260,7 @@ def connection_by_id(conn_id: str, *, patience_s: float = LOOK_UP_PATIENCE_S) ->
         os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
         from airflow.models.connection import Connection as ServerConnection
 
-        found = _typed(ServerConnection.get_connection_from_secrets(conn_id))
+        found = cast("AirflowConnection", ServerConnection.get_connection_from_secrets(conn_id))
     except Exception as error:
         if "NotFound" not in type(error).__name__:
             raise
@@ -319,7 +319,7 @@ def _connection_of_task(
     give_up_at = monotonic() + patience_s
     while True:
         try:
-            return _typed(TaskConnection.get(conn_id))
+            return cast("AirflowConnection", TaskConnection.get(conn_id))
         except (AirflowNotFoundException, AirflowRuntimeError) as error:
             _refuse_broken_variable(conn_id)  # no other try can read it
             if monotonic() + LOOK_UP_PAUSE_S > give_up_at:
@@ -334,11 +334,6 @@ def _is_task() -> bool:
     from airflow.sdk.execution_time import task_runner
 
     return hasattr(task_runner, "SUPERVISOR_COMMS")
-
-
-def _typed(connection: Any) -> AirflowConnection:
-    found: AirflowConnection = connection
-    return found
 
 
 def _journal_url(options: Options, state_url: str) -> str:

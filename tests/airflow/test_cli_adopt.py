@@ -59,6 +59,9 @@ def test_people_are_told_what_closing_needs(joined):
     [
         pytest.param(["--since", "2026-01-01T00:00:00"], "zone", id="a moment without a zone"),
         pytest.param(["--since", "yesterday"], "date-time", id="not a moment"),
+        pytest.param(
+            ["--since", "0001-01-01T00:00:00+14:00"], "date-time", id="a moment before the calendar"
+        ),
         pytest.param([*SINCE, "seller-999"], "seller-999", id="an unknown seller"),
     ],
 )

@@ -6,7 +6,25 @@ is loaded, since the watermark may have been moved back in between. `state/water
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+
+from feedamp.errors import ConfigurationError
+
+
+def given_since(text: str, name: str) -> datetime:
+    """The moment (UTC) from which a person wants to read; `name` is what the text was given as.
+
+    Raises:
+        ConfigurationError: it is not a date-time with a time zone.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+        utc = moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise ConfigurationError(f"{name} is not a date-time; write it like 2026-03-01T00:00:00Z.") from error
+    if moment.tzinfo is None:
+        raise ConfigurationError(f"{name} has no time zone; write it with a Z.")
+    return utc
 
 
 def next_watermark(*, started_at: datetime, server_time: datetime | None, overlap: timedelta) -> datetime:

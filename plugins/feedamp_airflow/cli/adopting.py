@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
 from feedamp.errors import BusyError, ConfigurationError, IncompleteError
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
+from feedamp.rules.watermark import given_since
 from feedamp.run import Run
 from feedamp.state import sellers
 from feedamp.steps.adopt import adopt
@@ -28,7 +29,7 @@ def run(given: argparse.Namespace, out: Output) -> int:
     Raises:
         ConfigurationError: `--since` is not a date-time with a time zone, or a seller is not registered.
     """
-    since = _moment(given.since)
+    since = given_since(given.since, "--since")
     with opened_resources() as resources:
         _check_sellers(resources, given.sellers)
         now = resources.state.now()
@@ -47,16 +48,6 @@ def run(given: argparse.Namespace, out: Output) -> int:
     if waits:
         out.complain(waits)
     return REFUSED if result.undone or result.notes or waits else DONE
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ConfigurationError("--since is not a date-time; write it like 2026-01-01T00:00:00Z.") from error
-    if moment.tzinfo is None:
-        raise ConfigurationError("--since has no time zone; write it with a Z.")
-    return moment.astimezone(UTC)
 
 
 def _check_sellers(resources: Resources, wanted: list[str]) -> None:
