@@ -137,6 +137,13 @@ def _number(option: str, default: _Value, kind: Callable[[str], _Value]) -> _Val
     return value
 
 
+def _flag(option: str) -> bool:
+    text = (_text(option) or "false").lower()
+    if text not in ("true", "false", "t", "f", "1", "0"):
+        raise ConfigurationError(f"[{SECTION}] {option} must be true or false.")
+    return text in ("true", "t", "1")
+
+
 def _span(option: str, default: float, unit: timedelta) -> timedelta:
     number = _number(option, default, float)
     if number > LONGEST_SPAN / unit:
@@ -172,6 +179,7 @@ def _body_rules() -> BodyRules:
         extra_order_fields=_names("extra_order_fields"),
         optional_fields=_names("optional_fields") or defaults.optional_fields,
         order_number_pattern=_text("order_number_pattern") or defaults.order_number_pattern,
+        allow_spreadsheet_numbers=_flag("allow_spreadsheet_numbers"),
     )
 
 

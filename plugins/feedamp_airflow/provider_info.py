@@ -147,6 +147,11 @@ _OPTIONS: dict[str, tuple[str, str | None, str]] = {
         None,
         "Pattern of order numbers; empty: letters, digits, dot, dash, underscore.",
     ),
+    "allow_spreadsheet_numbers": (
+        "boolean",
+        "false",
+        "Accept order numbers, SKUs and the like that look as if a spreadsheet had changed them.",
+    ),
     "closed_body_days": (
         "float",
         None,

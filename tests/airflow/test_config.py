@@ -39,6 +39,7 @@ def value_of(name, options):
         "extra_order_fields": rules.body.extra_order_fields,
         "optional_fields": rules.body.optional_fields,
         "order_number_pattern": rules.body.order_number_pattern,
+        "allow_spreadsheet_numbers": rules.body.allow_spreadsheet_numbers,
     }
     if name in by_name:
         return by_name[name]
@@ -72,6 +73,7 @@ DEFAULTS = {
     "extra_order_fields": frozenset(),
     "optional_fields": frozenset({"shipping_address.state"}),
     "order_number_pattern": "[A-Za-z0-9._-]{1,128}",
+    "allow_spreadsheet_numbers": False,
     "pii": False,
     "stale_after_days": timedelta(days=7),
     "closed_body_days": None,
@@ -111,6 +113,7 @@ GIVEN = {
     "extra_order_fields": ("gift_note, order_lines.color", frozenset({"gift_note", "order_lines.color"})),
     "optional_fields": ('["shipping_address.city"]', frozenset({"shipping_address.city"})),
     "order_number_pattern": ("[A-Z]{3}-%d$", "[A-Z]{3}-%d$"),
+    "allow_spreadsheet_numbers": ("True", True),
     "pii": ("mask", True),
     "stale_after_days": ("1", timedelta(days=1)),
     "closed_body_days": ("0", timedelta()),

@@ -10,6 +10,7 @@ from order_samples import good_order
 
 from feedamp.inbox import OrderRow
 from feedamp.rules.intake import (
+    MAX_DELIVERIES,
     Admission,
     ObservedState,
     admit,
@@ -118,3 +119,19 @@ def test_every_changed_field_of_a_body_is_named() -> None:
 def test_a_repeat_of_an_older_delivery_changes_nothing() -> None:
     released = admit(row(), placed(PENDING), NOTHING_SEEN, now=NOW).order
     assert admit(row(PENDING), released, NOTHING_SEEN, now=NOW) == Admission()
+
+
+def test_only_the_latest_deliveries_are_remembered_however_many_come() -> None:
+    order = taken()
+    for at in range(2 * MAX_DELIVERIES):
+        changed = admit(row(delivery_notes=f"note {at}"), order, NOTHING_SEEN, now=NOW).order
+        assert changed is not None
+        order = changed
+    assert len(order.delivered) == MAX_DELIVERIES
+    assert admit(row(delivery_notes=f"note {at}"), order, NOTHING_SEEN, now=NOW) == Admission()
+
+
+def test_differences_of_a_body_are_listed_up_to_a_hundred() -> None:
+    extras = {f"key{at}": at for at in range(250)}
+    admission = admit(row(**extras), placed(), NOTHING_SEEN, now=NOW)
+    assert [reason.code for reason in admission.reasons] == ["body_changed"] * 99 + ["too_large"]

@@ -79,9 +79,9 @@ def test_a_line_break_in_quotes_stays_in_its_row():
         pytest.param(b"seller_id,mp_order_number,x,x\n", [("x", "wrong_type")], 0, id="a column twice"),
         pytest.param(b"seller_id,mp_order_number,customer,customer.vat\n", [("customer", "wrong_type")], 0, id="a column and its member"),
         pytest.param(b"S1,M-1,Robin Vale,Robin Vale\n", [("seller_id", "missing"), ("mp_order_number", "missing")], 0, id="an order where the header should be, none of whose values is repeated"),
-        pytest.param(b'seller_id,"mp_order_number\nS1,M-1\n', [("", "wrong_type")], 1, id="an open quote in the header"),
-        pytest.param("seller_id,mp_order_number\nS1,M-1\n".encode("utf-16"), [("", "wrong_type")], 2, id="UTF-16"),
-        pytest.param(b"seller_id,mp_order_number\rS1,M-1\r", [("", "wrong_type")], 0, id="line ends of old"),
+        pytest.param(b'seller_id,"mp_order_number\nS1,M-1\n', [("", "unreadable")], 1, id="an open quote in the header"),
+        pytest.param(b"seller_id,mp_order_number\rS1,M-1\r", [("", "unreadable")], 0, id="line ends of old"),
+        pytest.param(b"seller_id,mp_order_number" + b"," * 1_000, [("", "too_large")], 0, id="a thousand columns"),
     ],
 )  # fmt: skip
 def test_a_file_without_a_usable_header_is_rejected_as_a_whole(content, expected, rows):
@@ -117,7 +117,7 @@ garbage = st.lists(pieces, max_size=30).map(b"".join)
 @example(b'"\n"\n"')
 def test_every_row_is_accounted_for_once(tail):
     content = csv_text(CSV_ROW) + tail
-    filled = [record for record in records(io.BytesIO(content)) if any(record.cells)]
+    filled = [record for record in records(io.BytesIO(content)) if not record.is_blank]
     assert sum(row.rows for row in read(content)) == len(filled) - 1
 
 

@@ -172,8 +172,11 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_come(tmp_path):
     drop(tmp_path, "a.jsonl")
     (tmp_path / os.fsdecode(b"b\xff.jsonl")).write_bytes(b"")
     found = discover(store(tmp_path), now=datetime.now(UTC) + timedelta(hours=1), settle_s=SETTLE_S)
-    assert names(found) == ["a.jsonl"]
-    assert list(found.unreadable) == ["b\\udcff.jsonl"]
+    assert [(file.name, file.fault) for file in found.files] == [
+        ("a.jsonl", ""),
+        ("b\\udcff.jsonl", "its name is not UTF-8: rename it"),
+    ]
+    assert names(look(tmp_path, seen=map(taken, found.files))) == []
 
 
 def test_a_link_is_read_as_the_file_that_it_points_to(tmp_path):
@@ -197,9 +200,17 @@ def test_a_link_to_nothing_is_named_and_the_others_come(tmp_path):
     for name, target in (("b.jsonl", "gone"), ("c.jsonl", "c.jsonl")):
         (tmp_path / name).symlink_to(tmp_path / target)
     found = discover(store(tmp_path), now=datetime.now(UTC) + timedelta(hours=1), settle_s=SETTLE_S)
-    assert names(found) == ["a.jsonl"]
-    assert list(found.unreadable) == ["b.jsonl", "c.jsonl"]
-    assert found.unreadable["b.jsonl"].startswith("it is a link to a file that does not exist")
+    assert [file.fault[:22] for file in found.files] == [
+        "",
+        "it is a link to a file",
+        "it is a link to itself",
+    ]
+    seen = [taken(file) for file in found.files]
+    assert names(look(tmp_path, seen=seen)) == []
+    drop(tmp_path, "gone")
+    assert [
+        (file.name, file.fault) for file in look(tmp_path, seen=seen).files if file.name == "b.jsonl"
+    ] == [("b.jsonl", "")]
 
 
 def test_any_store_of_fsspec_will_do():

@@ -14,6 +14,7 @@ from order_samples import good_line, good_order
 
 from feedamp.inbox import BadRow, OrderRow, read_again, read_query
 from feedamp.order_body import BodyRules
+from feedamp.order_body.rows import MAX_ORDER_BYTES, Origin, judge
 
 RULES = BodyRules()
 
@@ -82,7 +83,7 @@ def test_a_seller_known_by_another_kind_of_id_is_read_as_its_text(seller_id, rea
     [
         pytest.param(None, as_text(), [("seller_id", "missing")], id="no seller"),
         pytest.param("S1", None, [("order", "missing")], id="no order"),
-        pytest.param("S1", "{broken", [("order", "wrong_type")], id="text that is no JSON"),
+        pytest.param("S1", "{broken", [("order", "unreadable")], id="text that is no JSON"),
         pytest.param("S1", "[]", [("order", "wrong_type")], id="JSON that is no object"),
         pytest.param(True, as_text(), [("seller_id", "wrong_type")], id="a seller that is a truth value"),
         pytest.param(
@@ -140,3 +141,47 @@ def test_a_kept_row_is_good_once_an_option_has_changed():
     assert reasons(row) == [("gift_note", "unknown_field")]
     rules = BodyRules(extra_order_fields=frozenset({"gift_note"}))
     assert isinstance(read_again(row.source, 1, row.raw, rules), OrderRow)
+
+
+class Raising(dict):
+    """JSON that a driver decodes only when it is asked for, and cannot."""
+
+    def items(self):
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("order", "codes"),
+    [
+        pytest.param(Raising(), ["unreadable"], id="a value that raises"),
+        pytest.param(as_text().encode().replace(b"Vale", b"V\xe4le"), ["unreadable"], id="bytes of another encoding"),
+        pytest.param(good_order(delivery_notes="x" * MAX_ORDER_BYTES), ["too_large"], id="more than an order may have"),
+        pytest.param(good_order(order_lines=[good_line(shipping_price=float("nan"))]), [], id="NaN for nothing"),
+    ],
+)  # fmt: skip
+def test_a_value_that_cannot_be_read_costs_its_row_alone(order, codes):
+    rows = list(read_query(Rows(("S1", as_text()), ("S2 ", order), ("S1", order)), RULES))
+    assert [[reason.code for reason in getattr(row, "reasons", ())] for row in rows] == [[], codes, codes]
+    assert [row.seller_id for row in rows] == ["S1", "S2", "S1"]
+    assert rows[2].row_hash == read_one("S1", order).row_hash  # wherever the row is in the result
+
+
+def test_json_that_is_nested_too_deep_costs_its_row_alone():
+    order: list[Any] = []
+    for _ in range(100_000):
+        order = [order]
+    bad, good = read_query(Rows(("S1", order), ("S1", as_text())), RULES)
+    assert reasons(bad) == [("", "unreadable")]
+    assert isinstance(good, OrderRow)
+    while order:  # from the outside in: Python would free it recursively
+        order = order.pop()
+
+
+def test_whatever_the_check_of_a_row_raises_costs_the_row():
+    row = judge(Origin("a", 1, 1, "", ""), {"seller_id": "S1", "order": Hostile()}, RULES)
+    assert reasons(row) == [("", "unreadable")]
+
+
+class Hostile(Raising):
+    def keys(self):
+        raise ZeroDivisionError

@@ -1,4 +1,4 @@
-"""Moments and prices of an order body: what is taken, and how it is written."""
+"""Moments, prices, countries and quantities of an order body: what is taken, and how it is written."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from order_samples import good_line, good_order
 
 from feedamp.order_body import BodyRules, Reason, check_body
+from feedamp.order_body.countries import ALPHA_3, COUNTRIES
 
 
 def check(**changes: Any) -> tuple[dict[str, Any] | None, tuple[Reason, ...]]:
@@ -69,3 +70,28 @@ def test_prices_that_are_equal_are_written_alike(price):
 
 def test_minus_zero_is_sent_as_zero():
     assert price_sent(Decimal("-0.0")) == "0.00"
+
+
+@pytest.mark.parametrize(
+    ("written", "right"),
+    [("US", "USA"), ("us", "USA"), (" DE", "DEU"), ("UK", "GBR"), ("usa", "USA"), ("XK", "XKX"), ("ROM", None), ("Germany", None)],
+)  # fmt: skip
+def test_a_country_that_is_not_alpha_3_is_rejected_with_the_right_code(written, right):
+    address = {**good_order()["shipping_address"], "country_code": written}
+    (reason,) = check(shipping_address=address)[1]
+    assert (reason.field, reason.code) == ("shipping_address.country_code", "out_of_range")
+    assert reason.message == (
+        f"must be {right}" if right else "must be an ISO 3166 alpha-3 code, such as USA"
+    )
+
+
+def test_every_country_has_one_code_of_three_letters():
+    assert len(COUNTRIES) == len(ALPHA_3) == 250  # 249 of ISO 3166, and Kosovo
+    assert all(len(code) == 3 and code.isalpha() and code.isupper() for code in COUNTRIES)
+
+
+@pytest.mark.parametrize("quantity", [2.0, Decimal("2.0"), Decimal("2E0"), 2])
+def test_a_number_without_fraction_is_whole(quantity):
+    body, _ = check(order_lines=[good_line(quantity=quantity)])
+    assert body is not None
+    assert repr(body["order_lines"][0]["quantity"]) == "2"

@@ -137,6 +137,22 @@ def test_a_fault_of_the_whole_file_is_red_named_and_ends_with_a_whole_one(
     assert len([r for r in env.rejects() if r.row_number == 0]) <= 1
 
 
+def test_a_file_that_cannot_be_opened_is_a_reject_until_it_changes(env: Env) -> None:
+    (env.inbox / "1.jsonl").symlink_to(env.folder / "export.jsonl")
+    drop_bytes(env, "2.jsonl", jsonl(bodies(env, 1)))
+    result = env.intake()
+    assert (result.undone, orders(env), shown(env)) == ([], 1, (1, 0))
+    [said] = problems(env)
+    assert "1.jsonl could not be read to its end: it is a link to a file that does not exist" in said
+    assert [(r.source, r.row_number, r.reasons[0]["code"]) for r in env.rejects()] == [
+        ("1.jsonl", 0, "unreadable")
+    ]
+    assert env.intake().extra["files"] == 0
+    (env.folder / "export.jsonl").write_bytes(jsonl(bodies(env, 3, "N")))
+    env.intake()
+    assert (orders(env), env.rejects(), shown(env)) == (4, [], (0, 0))
+
+
 def test_the_fault_of_a_file_ends_when_it_is_dismissed(env: Env) -> None:
     drop_bytes(env, "1.xlsx", b"PK")
     env.intake()

@@ -10,7 +10,7 @@ from env import Env
 from inbox_drops import csv_row, drop_bytes, drop_csv, jsonl, parquet
 
 from feedamp.state import rejects, schema
-from feedamp.steps.place_orders import read_inbox_file
+from feedamp.steps.place_orders import ingest_row
 
 
 def bad(env: Env, count: int, **changes: Any) -> list[dict[str, Any]]:
@@ -154,7 +154,7 @@ def test_a_pass_that_was_killed_is_finished_by_the_next(
         return begin()
 
     with monkeypatch.context() as patch:
-        patch.setattr(read_inbox_file, "ROWS_PER_TRANSACTION", 2)
+        patch.setattr(ingest_row, "ROWS_PER_TRANSACTION", 2)
         patch.setattr(env.state, "begin", killed)
         with pytest.raises(_KilledError):
             env.intake()

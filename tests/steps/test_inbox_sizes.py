@@ -9,7 +9,7 @@ from inbox_rows import Row, encoded
 
 from crashes.clock import NOON
 from feedamp.state import inbox_files
-from feedamp.steps.place_orders.read_inbox_file import ROWS_PER_TRANSACTION
+from feedamp.steps.place_orders.ingest_row import ROWS_PER_TRANSACTION
 
 K = ROWS_PER_TRANSACTION
 SIZES = (0, 1, K - 1, K, K + 1, 2 * K)

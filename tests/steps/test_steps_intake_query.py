@@ -157,7 +157,7 @@ def test_a_bad_row_that_is_bad_in_another_way_supersedes_its_reject(env, table):
 def test_a_row_without_readable_ids_is_superseded_once_it_is_not_returned(env, table):
     table.put("{broken", at=1)
     env.intake()
-    assert codes(env) == [(1, "wrong_type")]
+    assert codes(env) == [(1, "unreadable")]
     table.put(env.body("M-1"), at=1)
     env.intake()
     assert env.rejects() == []
@@ -221,7 +221,7 @@ def test_what_came_before_a_failure_stands_and_nothing_counts_as_gone(env, table
     table.fails_after = 201
     env.intake()
     assert env.order("N-1").phase == "to_place"
-    assert codes(env) == [(202, "wrong_type")]
+    assert codes(env) == [(202, "unreadable")]
 
 
 def test_a_wrong_query_is_no_matter_of_trying_again(env, table):

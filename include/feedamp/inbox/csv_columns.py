@@ -13,10 +13,13 @@ from feedamp.order_body import Reason, storable
 
 SELLER, NUMBER, LINES = "seller_id", "mp_order_number", "order_lines."
 SHORT_NAMES = {"taxes": "order_lines.taxes", "discounts": "order_lines.discounts"}
+MAX_COLUMNS = 1_000
 LINE_NUMBER = "order_lines.mp_line_number"
 QUANTITY = "order_lines.quantity"
 MONEY = ("order_lines.unit_price", "order_lines.shipping_price")
 JSON_TEXT = ("order_lines.taxes", "order_lines.discounts")
+
+SPREADSHEET_ERRORS = ("#", "Err:")
 
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)\s*", re.ASCII)
 _WHOLE = re.compile(r"\s*([+-]?[0-9]{1,18})(\.0*)?\s*", re.ASCII)  # spreadsheets write 4 as 4.0
@@ -24,7 +27,7 @@ _WHOLE = re.compile(r"\s*([+-]?[0-9]{1,18})(\.0*)?\s*", re.ASCII)  # spreadsheet
 
 def columns(header: list[str]) -> list[str]:
     """Full names of the columns; an unnamed one is named by its position from 1, e.g. `column_3`."""
-    names = (name.strip() or f"column_{position}" for position, name in enumerate(header, 1))
+    names = (name.strip().strip("\ufeff") or f"column_{position}" for position, name in enumerate(header, 1))
     return [storable(SHORT_NAMES.get(name, name)) for name in names]
 
 
@@ -34,6 +37,9 @@ def header_faults(names: list[str]) -> Iterator[Reason]:
     for name in missing:
         yield Reason(name, "missing", "the header has no such column; columns are separated by commas")
     if missing:  # the row may be an order and not a header, so the messages must not repeat its values
+        return
+    if len(names) > MAX_COLUMNS:
+        yield Reason("", "too_large", f"the header has more than {MAX_COLUMNS} columns")
         return
     for name, times in Counter(names).items():
         if times > 1:
@@ -69,6 +75,8 @@ def _put(target: dict[str, Any], name: str, value: object) -> None:
 
 def _value(name: str, cell: str) -> object:
     """The cell as the type of its field; if it cannot be converted, `check_body` rejects it later."""
+    if cell.lstrip().startswith(SPREADSHEET_ERRORS):
+        return cell  # as it is, for `check_body` to say what it is
     if name in MONEY:
         return _number(cell)
     if name == QUANTITY:

@@ -7,14 +7,17 @@ fails for the whole file or silently drops the row, and it silently pads short r
 from __future__ import annotations
 
 import csv
+import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
-from feedamp.inbox.lines import Line, lines
+from feedamp.inbox.lines import Line, is_blank, lines
+from feedamp.inbox.streams import TextStream
 
 MAX_RECORD_BYTES = 1 << 20
+_SEPARATOR = re.compile(r'"?sep=([^\w\s"]|\t)"?[\r,;\t]*', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,10 @@ class Record:
     fault: str | None = None
     has_end: bool = True
 
+    @property
+    def is_blank(self) -> bool:
+        return all(is_blank(cell) for cell in self.cells)
+
 
 class _Feed:
     """An iterator of lines as text that can go back to the start of the current record."""
@@ -41,12 +48,13 @@ class _Feed:
         self.again: deque[Line] = deque()
         self.taken: list[Line] = []
         self.taken_bytes = 0
+        self.alone = 0  # how many of the next lines are records of their own
 
     def __iter__(self) -> _Feed:
         return self
 
     def __next__(self) -> str:
-        if self.taken_bytes > MAX_RECORD_BYTES:
+        if self.taken and (self.taken_bytes > MAX_RECORD_BYTES or self.alone):
             raise StopIteration  # no order is that long, so a quote was not closed
         line = self.again.popleft() if self.again else next(self.source)
         self.taken.append(line)
@@ -55,19 +63,39 @@ class _Feed:
 
     def accept(self) -> list[Line]:
         taken, self.taken, self.taken_bytes = self.taken, [], 0
+        self.alone = max(0, self.alone - 1)
         return taken
 
     def keep_first(self) -> Line:
-        """The line on which the record starts; the lines after it are read again."""
+        """The line on which the record starts; the lines after it are read again.
+
+        Those that the quote has swallowed are then records of their own, so that no line is read more than three times,
+        however many quotes are open. The line where the quote turned out to be wrong may start a record of several lines.
+        """
         first, *others = self.accept()
         self.again.extendleft(reversed(others))
+        self.alone = max(self.alone, len(others) - 1)
         return first
 
 
-def records(stream: IO[bytes]) -> Iterator[Record]:
-    """Every record, the header as row 1."""
-    feed = _Feed(lines(stream))
-    reader = csv.reader(feed, strict=True)
+def records(stream: IO[bytes] | TextStream) -> Iterator[Record]:
+    """Every record, the header as row 1.
+
+    A first line such as `sep=;`, which Excel understands, is not a record: it names the character between the cells.
+    Without it, that is a comma, or a tab if the header has tabs and no comma (Excel's "Unicode text").
+    """
+    source = lines(stream)
+    first = next(source, None)
+    if first is None:
+        return
+    feed = _Feed(source)
+    named = _SEPARATOR.fullmatch(_text(first))
+    separator = named[1] if named else ","
+    if not named:
+        feed.again.append(first)
+        if b"\t" in first.content and b"," not in first.content:
+            separator = "\t"
+    reader = csv.reader(feed, strict=True, delimiter=separator)
     row_number = 0
     while True:
         row_number += 1
@@ -76,10 +104,10 @@ def records(stream: IO[bytes]) -> Iterator[Record]:
         except StopIteration:
             return
         except csv.Error:
-            first = feed.keep_first()
-            reader = csv.reader(feed, strict=True)
+            line = feed.keep_first()
+            reader = csv.reader(feed, strict=True, delimiter=separator)
             fault: str | None = "has a stray or unclosed quote, or lines end in CR alone"
-            yield Record(row_number, _best_effort(first), fault, first.has_end)
+            yield Record(row_number, _best_effort(line, separator), fault, line.has_end)
         else:
             taken = feed.accept()
             fault = "is longer than a line may be" if any(line.is_cut for line in taken) else None
@@ -90,9 +118,9 @@ def _text(line: Line) -> str:
     return line.content.decode("utf-8", "surrogateescape")
 
 
-def _best_effort(line: Line) -> list[str]:
+def _best_effort(line: Line, separator: str) -> list[str]:
     """The cells as far as they can be separated, to identify the order that the line belongs to."""
     try:
-        return next(csv.reader([_text(line)]), [])
+        return next(csv.reader([_text(line)], delimiter=separator), [])
     except csv.Error:
         return [_text(line)]

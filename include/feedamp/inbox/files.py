@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import time
@@ -13,12 +14,12 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
 from feedamp.errors import FeedAmpError, TransientError
-from feedamp.order_body import is_storable
+from feedamp.inbox.streams import HashedStream
+from feedamp.order_body import is_storable, storable
 from feedamp.storage import Storage, when_modified
 
 IGNORED_PREFIXES = (".", "_")
 IGNORED_SUFFIXES = (".tmp", ".part")
-HASH_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class InboxFile:
     """One version of a file and the store where it was found.
 
     `stamp` is a hash of the store's listing entry for this version: while it is the same, the content is the same, and
-    the file is not read again. It is empty if the listing has no modification time.
+    the file is not read again. It is empty if the listing has no modification time. `fault` says why the file cannot be
+    read at all, until it changes.
     """
 
     name: str
@@ -34,6 +36,7 @@ class InboxFile:
     checksum: str
     stamp: str
     store: Storage = field(repr=False, compare=False)
+    fault: str = ""
 
     def open(self) -> IO[bytes]:
         """The file's bytes. It is opened by folder and name, because `::` and `?` in a name have a meaning in a URL."""
@@ -55,7 +58,7 @@ class Discovery:
     """The result of one search of the inbox.
 
     `files` are in name order. `waiting` holds name -> size of files that are still being written; pass it to the next
-    search as `observed`. `unreadable` holds name -> reason for files that could not be opened.
+    search as `observed`. `unreadable` holds name -> reason for files that could not be read now and may be readable later.
     """
 
     files: tuple[InboxFile, ...] = ()
@@ -110,23 +113,30 @@ def discover(
     files: list[InboxFile] = []
     unreadable = {}
     for name, entry in sorted(settled.items()):
-        if not is_storable(name):
-            unreadable[name.encode("utf-8", "backslashreplace").decode()] = "its name is not UTF-8: rename it"
-            continue
+        checksum = fault = ""
         try:
-            checksum = _checksum(store, entry.path)
+            if is_storable(entry.path):
+                checksum = _checksum(store, entry.path)
+            else:
+                fault = "its name is not UTF-8: rename it"
         except FileNotFoundError:
-            if store.is_local and Path(entry.path).is_symlink():
-                unreadable[name] = "it is a link to a file that does not exist: fix or remove the link"
-            continue
+            if not store.is_local or not Path(entry.path).is_symlink():
+                continue
+            fault = "it is a link to a file that does not exist: fix or remove the link"
+        except PermissionError:
+            fault = "its permissions do not allow this system to read it"
         except OSError as error:
-            unreadable[name] = f"it cannot be read: {type(error).__name__}"
-            continue
+            if error.errno != errno.ELOOP:
+                unreadable[name] = f"it cannot be read: {type(error).__name__}"
+                continue
+            fault = "it is a link to itself: remove it"
         except FeedAmpError as error:
             unreadable[name] = f"it cannot be read: {error}"
             continue
+        if fault:
+            checksum = hashlib.sha256(f"{fault} {entry.stamp}".encode()).hexdigest()
         if (name, entry.size, checksum) not in versions:
-            files.append(InboxFile(name, entry.size, checksum, entry.stamp, store))
+            files.append(InboxFile(name, entry.size, checksum, entry.stamp, store, fault))
     return Discovery(tuple(files), waiting, unreadable)
 
 
@@ -175,7 +185,7 @@ def _look(store: Storage) -> dict[str, _Entry] | None:
         info = _target(store, entry) if entry.get("islink") else entry
         if store.is_object_store and (path.endswith("/") or path == store.root):
             continue  # an empty object that a console made to show a folder
-        name = path.rstrip("/").rpartition("/")[2]
+        name = storable(path.rstrip("/").rpartition("/")[2])
         if info.get("type") != "file" or name.startswith(IGNORED_PREFIXES) or name.endswith(IGNORED_SUFFIXES):
             continue
         modified_at = when_modified(info)
@@ -198,8 +208,5 @@ def _stamp(info: Mapping[str, Any], modified_at: datetime | None) -> str:
 
 
 def _checksum(store: Storage, path: str) -> str:
-    digest = hashlib.sha256()
     with store.reached(), closing(store.fs.open(path, "rb", **store.open_options)) as stream:
-        while chunk := stream.read(HASH_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return HashedStream(stream).checksum_to_the_end()

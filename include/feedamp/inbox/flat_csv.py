@@ -1,4 +1,4 @@
-"""Flat CSV: one order line per row; the rows of an order need not be adjacent.
+"""Flat tables, CSV or Parquet: one order line per row; the rows of an order need not be adjacent.
 
 Rows are collected in a temporary database on disk, so memory does not grow with the file. A file may deliver the same
 order several times: `deliveries` separates the deliveries.
@@ -6,26 +6,35 @@ order several times: `deliveries` separates the deliveries.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import itemgetter
 from typing import IO, Any
 
 from feedamp.inbox.csv_columns import LINE_NUMBER, LINES, NUMBER, SELLER, columns, header_faults, order_of
 from feedamp.inbox.csv_records import Record, records
-from feedamp.order_body import BodyRules, Reason, is_storable
-from feedamp.order_body.rows import BadRow, OrderRow, Origin, judge, kept, reject, reject_file
+from feedamp.inbox.streams import TextStream
+from feedamp.order_body import BadRow, BodyRules, OrderRow, Reason, is_storable
+from feedamp.order_body.rows import (
+    MAX_ORDER_BYTES,
+    Origin,
+    judge,
+    kept,
+    reject,
+    reject_file,
+    sha256,
+)
 
-# A stored row: its non-empty cells by column. If the row does not fit the header: the two ids as far as they are known,
-# and all cells as a list under UNFIT, which cannot be the name of a column.
+# A stored row: its non-empty cells by column. If the row is damaged: the two ids as far as they are known, and under
+# UNFIT, which cannot be the name of a column, all cells of a CSV row, or the words that say what is wrong.
 Cells = Mapping[str, Any]
 Row = tuple[int, Cells]  # its number and its cells
 UNFIT = ""
+MAX_ROWS_BYTES = 4 * MAX_ORDER_BYTES  # each row repeats the names and the order-level cells
 
 MISFIT = "does not fit the header: it has more or fewer cells, or a quote is stray or not closed"
 
@@ -37,7 +46,9 @@ GATHER = """
 """
 
 
-def read_csv(stream: IO[bytes], source: str, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
+def read_csv(
+    stream: IO[bytes] | TextStream, source: str, rules: BodyRules, *, max_bytes: int = MAX_ROWS_BYTES
+) -> Iterator[OrderRow | BadRow]:
     """The orders by their first rows, each with all its deliveries; blank rows are skipped but counted.
 
     A row that does not fit the header makes the order whose number it shows a reject, because one of its lines is lost.
@@ -48,21 +59,39 @@ def read_csv(stream: IO[bytes], source: str, rules: BodyRules) -> Iterator[Order
     names = columns(header.cells) if header else []
     faults = list(_file_faults(header, names))
     if faults:
-        rows = sum(1 for record in found if any(record.cells))
+        rows = sum(1 for record in found if not record.is_blank)
         yield _file_reject(source, header, rows, faults)
         return
     cut_at: list[int] = []
+    yield from gather(
+        _kept_rows(found, header.cells if header else [], names, cut_at), source, rules, max_bytes
+    )
+    for number in cut_at:
+        message = f"the file breaks off within row {number}: what came after it is not known"
+        yield reject_file(source, message)
+
+
+def gather(
+    rows: Iterable[Row], source: str, rules: BodyRules, max_bytes: int = MAX_ROWS_BYTES
+) -> Iterator[OrderRow | BadRow]:
+    """The orders of these rows, by their first rows. One whose rows have more than `max_bytes` is rejected unread."""
     with closing(sqlite3.connect("", check_same_thread=False)) as gathered:
         gathered.execute("pragma journal_mode = off")
         gathered.execute(SCHEMA)
-        gathered.executemany(INSERT, _kept_rows(found, names, cut_at))
+        gathered.executemany(INSERT, (_stored(number, cells) for number, cells in rows))
         for _, members in groupby(gathered.execute(GATHER), key=itemgetter(0)):
-            rows_of_order = [(number, json.loads(cells)) for _, number, cells in members]
+            rows_of_order: list[Row] = []
+            count = size = 0
+            for _, number, text in members:
+                count += 1
+                size += len(text)
+                if size <= max_bytes or not rows_of_order:
+                    rows_of_order.append((number, json.loads(text)))
+            if size > max_bytes:
+                yield _too_large(source, rows_of_order[0], count, max_bytes)
+                continue
             for delivery in deliveries(rows_of_order):
                 yield evaluate_order(source, delivery.rows, rules, repeats=delivery.repeats)
-    for number in cut_at:
-        message = f"the file breaks off within row {number}: what came after it is not known"
-        yield reject_file(source, hashlib.sha256(message.encode()).hexdigest(), message)
 
 
 def evaluate_order(
@@ -73,35 +102,38 @@ def evaluate_order(
     `repeats`: how many further rows of the file are exact repeats of these; they are counted in `rows`.
     """
     faults = [
-        Reason("order_lines", "wrong_type", f"row {number} {MISFIT}")
+        Reason("order_lines", "unreadable", f"row {number} {cells[UNFIT]}")
+        if isinstance(cells[UNFIT], str)
+        else Reason("order_lines", "wrong_type", f"row {number} {MISFIT}")
         for number, cells in rows
         if UNFIT in cells
     ]
     raw = json.dumps([cells for _, cells in rows], ensure_ascii=False)
     if not is_storable(raw):
         raw = json.dumps([cells for _, cells in rows])
-    digest = hashlib.sha256(raw.encode()).hexdigest()
-    origin = Origin(source, rows[0][0], len(rows) + repeats, digest, raw)
+    text = raw if len(raw) <= MAX_ORDER_BYTES else kept(raw)
+    origin = Origin(source, rows[0][0], len(rows) + repeats, sha256(raw), text)
     whole = deliveries([row for row in rows if UNFIT not in row[1]])
     if not whole:
         return reject(origin, *faults, content={**rows[0][1], "order": rows[0][1]})
     last = whole[-1].rows
     faults += _differences(last)
     content = {SELLER: last[0][1].get(SELLER), "order": order_of([cells for _, cells in last])}
-    return judge(origin, content, rules, tuple(faults))
+    return judge(origin, content, rules, tuple(faults), is_table=True)
 
 
 @dataclass
 class Delivery:
     """The rows, with their numbers, that together describe an order once; `repeats` counts exact repeats left out."""
 
-    rows: list[Row]
+    rows: list[Row] = field(default_factory=list)
+    line_numbers: set[str] = field(default_factory=set)
     repeats: int = 0
 
-    @property
-    def line_numbers(self) -> set[str]:
-        """The line numbers that its rows name."""
-        return {cells[LINE_NUMBER] for _, cells in self.rows if LINE_NUMBER in cells}
+    def add(self, rows: Sequence[Row], repeats: int) -> None:
+        self.rows += rows
+        self.line_numbers |= {cells[LINE_NUMBER] for _, cells in rows if LINE_NUMBER in cells}
+        self.repeats += repeats
 
 
 def deliveries(rows: Sequence[Row]) -> list[Delivery]:
@@ -120,20 +152,20 @@ def deliveries(rows: Sequence[Row]) -> list[Delivery]:
     for number, cells in rows:
         everything = frozenset(cells.items())
         whole_order = frozenset(item for item in everything if not item[0].startswith(LINES))
-        group = alike.setdefault(whole_order, Delivery([]))
+        group = alike.setdefault(whole_order, Delivery())
         if LINE_NUMBER in cells and everything in seen:
             group.repeats += 1
         else:
             seen.add(everything)
-            group.rows.append((number, cells))
+            group.add([(number, cells)], 0)
     found: list[Delivery] = []
     for group in alike.values():
-        if found and not group.line_numbers & found[-1].line_numbers:
-            found[-1] = Delivery(
-                sorted([*found[-1].rows, *group.rows], key=itemgetter(0)), found[-1].repeats + group.repeats
-            )
+        if found and group.line_numbers.isdisjoint(found[-1].line_numbers):
+            found[-1].add(group.rows, group.repeats)
         else:
             found.append(group)
+    for delivery in found:
+        delivery.rows.sort(key=itemgetter(0))
     return found
 
 
@@ -165,26 +197,32 @@ def _differences(rows: Sequence[Row]) -> Iterator[Reason]:
 
 
 def _kept_rows(
-    found: Iterator[Record], names: list[str], cut_at: list[int]
-) -> Iterator[tuple[int, str, str, int, str]]:
-    """Every non-blank row for the temporary table; adds the number of a row that is cut off to `cut_at`."""
+    found: Iterator[Record], header: list[str], names: list[str], cut_at: list[int]
+) -> Iterator[Row]:
+    """Every row that holds data; adds the number of a row that is cut off to `cut_at`."""
     for record in found:
-        if any(record.cells):
-            if not record.has_end and (record.fault or len(record.cells) < len(names)):
-                cut_at.append(record.row_number)
-            yield _kept_row(record, names)
+        if record.is_blank or record.cells == header:  # where two files were joined, the header comes again
+            continue
+        cells = record.cells
+        if not any(map(str.strip, cells[len(names) :])):
+            cells = cells[: len(names)]
+        if not record.has_end and (record.fault or len(cells) < len(names)):
+            cut_at.append(record.row_number)
+        kept_cells = dict(zip(names, cells, strict=False))
+        if record.fault or len(cells) != len(names):
+            ids = {name: cell for name, cell in kept_cells.items() if name in (SELLER, NUMBER)}
+            yield record.row_number, {**ids, UNFIT: cells}
+        else:
+            yield record.row_number, {name: cell for name, cell in kept_cells.items() if cell.strip()}
 
 
-def _kept_row(record: Record, names: list[str]) -> tuple[int, str, str, int, str]:
+def _stored(number: int, cells: Cells) -> tuple[int, str, str, int, str]:
     """A row for the temporary table; `apart` keeps rows without seller or order number from forming one order."""
-    cells = record.cells
-    ids = {name: cell for name, cell in zip(names, cells, strict=False) if name in (SELLER, NUMBER)}
-    seller, number = ids.get(SELLER, ""), ids.get(NUMBER, "")
-    apart = 0 if seller.strip() and number.strip() else record.row_number
-    kept_cells: Cells = {**ids, UNFIT: cells}
-    if not record.fault and len(cells) == len(names):
-        kept_cells = {name: cell for name, cell in zip(names, cells, strict=True) if cell}
-    return record.row_number, _escaped(seller), _escaped(number), apart, json.dumps(kept_cells)
+    seller, order_number = cells.get(SELLER, "").strip(), cells.get(NUMBER, "")
+    apart = 0 if seller and order_number.strip() else number
+    if seller:
+        cells = {**cells, SELLER: seller}
+    return number, _escaped(seller), _escaped(order_number), apart, json.dumps(cells)
 
 
 def _escaped(text: str) -> str:
@@ -192,19 +230,28 @@ def _escaped(text: str) -> str:
     return text if is_storable(text) and "\\" not in text else json.dumps(text)
 
 
+def _too_large(source: str, first: Row, count: int, max_bytes: int) -> BadRow:
+    number, cells = first
+    message = (
+        f"the order's {count} rows hold more than {max_bytes} bytes, which is more than an order may have"
+    )
+    raw = json.dumps([cells])
+    origin = Origin(source, number, count, sha256(f"{count}: {raw}"), kept(raw))
+    return reject(origin, Reason("order_lines", "too_large", message), content={**cells, "order": cells})
+
+
 def _file_faults(header: Record | None, names: list[str]) -> Iterator[Reason]:
-    if header is None or not any(header.cells):
+    if header is None or header.is_blank:
         yield Reason("", "missing", "the file or its first row is empty: the first row must name the columns")
     elif header.fault:
-        yield Reason("", "wrong_type", f"the header {header.fault}")
+        yield Reason("", "unreadable", f"the header {header.fault}")
     elif not all(is_storable(cell) for cell in header.cells):
-        yield Reason("", "wrong_type", "the header is not UTF-8: save the file as CSV UTF-8")
+        yield Reason("", "unreadable", "the header is not UTF-8: save the file as CSV UTF-8")
     else:
         yield from header_faults(names)
 
 
 def _file_reject(source: str, header: Record | None, rows: int, faults: list[Reason]) -> BadRow:
     raw = kept(json.dumps([header.cells if header else []], ensure_ascii=False))
-    digest = hashlib.sha256(raw.encode()).hexdigest()
     said = "; ".join(f"{fault.field}: {fault.message}" if fault.field else fault.message for fault in faults)
-    return replace(reject(Origin(source, 0, rows, digest, raw), *faults), file_fault=said)
+    return replace(reject(Origin(source, 0, rows, sha256(raw), raw), *faults), file_fault=said)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
@@ -10,9 +11,10 @@ from typing import IO
 
 import msgspec
 
-from feedamp.inbox.lines import MAX_LINE_BYTES, lines
-from feedamp.order_body import BodyRules, Reason
-from feedamp.order_body.rows import BadRow, OrderRow, Origin, judge, kept, reject
+from feedamp.inbox.lines import is_blank, lines
+from feedamp.inbox.streams import TextStream
+from feedamp.order_body import BadRow, BodyRules, OrderRow, Reason
+from feedamp.order_body.rows import MAX_ORDER_BYTES, Origin, judge, kept, reject
 
 BLANKS = b" \t\r"
 TRUNCATED = "truncated"  # msgspec's word where a text ends too early
@@ -25,6 +27,9 @@ def _decimal(digits: str) -> Decimal:
         return Decimal("NaN")
 
 
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
+)
 _JSON = msgspec.json.Decoder(float_hook=_decimal)
 
 
@@ -39,9 +44,13 @@ class CutJsonError(NotJsonError):
 def decode(content: bytes) -> object:
     """The decoded JSON, with fractions as Decimal; if a key occurs twice, the last value counts.
 
+    Half of a surrogate pair becomes U+FFFD: JSON's grammar permits it, and no store can hold it.
+
     Raises:
         NotJsonError: the content is not JSON; `NaN` and `Infinity` are not JSON either.
     """
+    if b"\\u" in content:
+        content = _ESCAPE.sub(_whole_character, content)
     try:
         return _JSON.decode(content)
     except UnicodeDecodeError as error:
@@ -55,7 +64,12 @@ def decode(content: bytes) -> object:
         raise NotJsonError("is nested too deep") from error
 
 
-def read_jsonl(stream: IO[bytes], source: str, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
+def _whole_character(escape: re.Match[bytes]) -> bytes:
+    """The escape as it is, or U+FFFD for half of a surrogate pair, such as the rest of an emoji that was cut off."""
+    return b"\\ufffd" if escape.lastgroup == "half" else escape[0]
+
+
+def read_jsonl(stream: IO[bytes] | TextStream, source: str, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
     """An order or reject per line; blank lines are skipped but counted. Memory does not grow with the file.
 
     If the last line is incomplete JSON without a line end, the file was cut off; its reject says so in `file_fault`.
@@ -64,9 +78,9 @@ def read_jsonl(stream: IO[bytes], source: str, rules: BodyRules) -> Iterator[Ord
         content = line.content.strip(BLANKS)
         if line.is_cut:
             origin = Origin(source, line.number, 1, line.sha256, kept(_text(content)))
-            message = f"the line is longer than {MAX_LINE_BYTES} bytes"
-            yield reject(origin, Reason("", "out_of_range", message))
-        elif content:
+            message = f"the line is longer than {MAX_ORDER_BYTES} bytes"
+            yield reject(origin, Reason("", "too_large", message))
+        elif content[:1] == b"{" or not is_blank(_text(content)):
             row = read_line(content, source, line.number, rules)
             yield row if line.has_end else _last(row, content)
 
@@ -78,7 +92,7 @@ def read_line(content: bytes, source: str, row_number: int, rules: BodyRules) ->
         row = decode(content)
     except NotJsonError as error:
         origin = Origin(source, row_number, 1, row_hash, kept(_text(content)))
-        return reject(origin, Reason("", "wrong_type", f"the line {error}"))
+        return reject(origin, Reason("", "unreadable", f"the line {error}"))
     return judge(Origin(source, row_number, 1, row_hash, _text(content)), row, rules)
 
 

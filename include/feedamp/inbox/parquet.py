@@ -1,60 +1,64 @@
-"""Parquet: one order per row, with the columns `seller_id` and `order`; `order` is a struct or JSON text."""
+"""Parquet: one order per row in the columns `seller_id` and `order`, or one order line per row as in a flat CSV file."""
 
 from __future__ import annotations
 
-import hashlib
+import io
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
-from typing import IO, Any
+from contextlib import contextmanager
+from typing import IO, Any, cast
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+from feedamp.inbox import parquet_rows
+from feedamp.inbox.cells import cell_text, evaluate_cells
+from feedamp.inbox.csv_columns import NUMBER, SELLER, SHORT_NAMES, header_faults
+from feedamp.inbox.flat_csv import UNFIT, Row, gather
+from feedamp.inbox.jsonl import decode
+from feedamp.inbox.lines import lines
+from feedamp.inbox.streams import HashedStream
+from feedamp.order_body import BadRow, BodyRules, OrderRow, Reason, ReasonCode
+from feedamp.order_body.rows import MAX_ORDER_BYTES, Origin, reject, reject_file, sha256
 
-from feedamp.inbox.cells import evaluate_cells
-from feedamp.order_body import BodyRules, Reason
-from feedamp.order_body.rows import BadRow, OrderRow, Origin, reject, reject_file
-
-ROWS_DECODED_AT_ONCE = 1_000
+MAX_MEMORY_BYTES = 2 << 30
+CPU_BYTES_PER_S = 100_000  # a small file must not take long, however many rows it unpacks to
 MOST_ROWS = 10**9  # a footer that declares more is damaged
 MAGIC = b"PAR1"
-PANDAS_INDEX = "__index_level_"  # a column that `DataFrame.to_parquet` adds unasked
+# Nothing else of the environment, which may hold secrets.
+_PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "TMPDIR")
+_ENVIRONMENT = {"ARROW_DEFAULT_MEMORY_POOL": "system", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
 
 
-class _DamagedError(Exception):
-    """The rest of the file cannot be decoded; the message says why."""
-
-
-def read_parquet(stream: IO[bytes], source: str, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
+def read_parquet(
+    stream: IO[bytes] | HashedStream,
+    source: str,
+    rules: BodyRules,
+    *,
+    max_row_bytes: int = MAX_ORDER_BYTES,
+    max_memory: int = MAX_MEMORY_BYTES,
+) -> Iterator[OrderRow | BadRow]:
     """An order or reject per row, numbered from 1. A file that cannot be decoded to its end ends with a reject.
 
     The file is copied to disk first, so that a later error is caused by the file and not by the store. The reject of the
-    file counts the rows that the footer declares and that were not read.
+    file counts the rows that the footer declares and that were not read. A table with a column `mp_order_number` and
+    none named `order` is flat.
     """
-    row_number = 0
     with tempfile.TemporaryFile() as copy:
         shutil.copyfileobj(stream, copy)
-        promised = _promised(copy)
-        try:
-            for row in _rows(copy):
-                row_number += 1
-                if row is None:
-                    yield _unreadable(source, row_number)
-                else:
-                    yield evaluate_cells(row, source, row_number, rules)
-            if row_number < promised:
-                raise _DamagedError("rows are missing")
-        except _DamagedError as error:
-            of = f" of {promised}" if promised else ""
-            message = (
-                f"the file cannot be read after row {row_number}{of}: it is damaged or not Parquet ({error})"
-            )
-            row_hash = hashlib.sha256(message.encode()).hexdigest()
-            yield reject_file(source, row_hash, message, rows=max(0, promised - row_number))
+        with _opened(copy, max_row_bytes, max_memory) as table:
+            if NUMBER in table.names and "order" not in table.names:
+                yield from table.flat_orders(source, rules)
+            else:
+                yield from table.orders(source, rules)
+            if table.fault is not None:
+                of = f" of {table.promised}" if table.promised else ""
+                message = f"the file cannot be read after row {table.read}{of}: {table.fault[1]}"
+                yield reject_file(source, message, table.fault[0], rows=max(0, table.promised - table.read))
 
 
-def footer_rows(stream: IO[bytes]) -> int:
+def footer_rows(stream: IO[bytes] | HashedStream) -> int:
     """The number of rows that the footer declares, for a file of any name; 0 if it is not Parquet."""
     with tempfile.TemporaryFile() as copy:
         copy.write(stream.read(len(MAGIC)))
@@ -62,47 +66,103 @@ def footer_rows(stream: IO[bytes]) -> int:
         if copy.read() != MAGIC:
             return 0
         shutil.copyfileobj(stream, copy)
-        return _promised(copy)
+        with _opened(copy, MAX_ORDER_BYTES, MAX_MEMORY_BYTES) as table:
+            return table.promised
 
 
-def _promised(copy: IO[bytes]) -> int:
-    copy.seek(0, os.SEEK_SET)
-    try:
-        rows = pq.ParquetFile(copy).metadata.num_rows
-    except (pa.ArrowException, OSError, ValueError):
-        return 0
-    return rows if 0 <= rows <= MOST_ROWS else 0
+class _Table:
+    """What the process of `parquet_rows` prints: `names` of columns and `promised` rows, then the rows.
+
+    `read` counts the rows so far. `fault` says at the end why the file could not be read to its end.
+    """
+
+    def __init__(self, printed: IO[bytes]) -> None:
+        self._printed = lines(printed, 2 * MAX_ORDER_BYTES)
+        self.names: list[str] = []
+        self.promised = self.read = 0
+        self.fault: tuple[ReasonCode, str] | None = (
+            "unreadable",
+            "it is damaged or not Parquet, or takes too much memory or time to decode",
+        )
+        first = self._next()
+        if first[0] == parquet_rows.NAMES:
+            self.names = first[2]
+            self.promised = first[1] if 0 <= first[1] <= MOST_ROWS else 0
+
+    def orders(self, source: str, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
+        for row, faults in self._rows():
+            if row is None:
+                origin = Origin(source, self.read, 1, sha256(f"{self.read}: too large"), "")
+                message = f"the row has more than {MAX_ORDER_BYTES} bytes"
+                yield reject(origin, Reason("", "too_large", message))
+            else:
+                reasons = (Reason(path.removeprefix("order."), "unreadable", _UNREADABLE) for path in faults)
+                yield evaluate_cells(row, source, self.read, rules, tuple(reasons))
+
+    def flat_orders(self, source: str, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
+        names = [SHORT_NAMES.get(name, name) for name in self.names]
+        reasons = list(header_faults(names))
+        if reasons:
+            yield reject_file(
+                source, "; ".join(f"{r.field}: {r.message}" for r in reasons), rows=self.promised
+            )
+            self.fault = None
+        else:
+            yield from gather(self._flat_rows(), source, rules)
+
+    def _flat_rows(self) -> Iterator[Row]:
+        for row, faults in self._rows():
+            if row is None:
+                yield self.read, {UNFIT: f"has more than {MAX_ORDER_BYTES} bytes"}
+                continue
+            cells = {SHORT_NAMES.get(name, name): cell_text(cell) for name, cell in row.items()}
+            if faults:
+                cells = {name: cells[name] for name in (SELLER, NUMBER) if name in cells}
+                cells[UNFIT] = f"{_UNREADABLE}: {', '.join(faults[:10])}"
+            yield self.read, {name: cell for name, cell in cells.items() if cell.strip()}
+
+    def _rows(self) -> Iterator[tuple[dict[str, Any] | None, list[str]]]:
+        """The rows, None for one that is too large."""
+        while (printed := self._next())[0] in (parquet_rows.ROW, parquet_rows.LARGE):
+            self.read += 1
+            yield (printed[1], printed[2]) if printed[0] == parquet_rows.ROW else (None, [])
+
+    def _next(self) -> list[Any]:
+        line = next(self._printed, None)
+        printed: Any = [None]  # the process has ended early, or has printed a line without end
+        if line is not None and line.has_end and not line.is_cut:
+            printed = decode(line.content)
+        if printed[0] == parquet_rows.END:
+            is_short = self.read < self.promised
+            self.fault = ("unreadable", "it is damaged (rows are missing)") if is_short else None
+        elif printed[0] == parquet_rows.DAMAGED:
+            self.fault = (printed[1], printed[2])
+        return list(printed)
 
 
-def _unreadable(source: str, row_number: int) -> BadRow:
-    message = "the row holds a value that cannot be read, such as a date beyond the calendar"
-    row_hash = hashlib.sha256(f"{row_number}: {message}".encode()).hexdigest()
-    return reject(Origin(source, row_number, 1, row_hash, ""), Reason("", "wrong_type", message))
+_UNREADABLE = "holds a value that cannot be read, such as a date beyond the calendar"
 
 
-def _rows(copy: IO[bytes]) -> Iterator[dict[str, Any] | None]:
-    """Each row; None for a row with a value that Python cannot represent."""
-    try:
-        file = pq.ParquetFile(copy, page_checksum_verification=True)
-        for batch in file.iter_batches(batch_size=ROWS_DECODED_AT_ONCE):
-            for row in _as_python(batch):
-                yield row and {n: value for n, value in row.items() if not n.startswith(PANDAS_INDEX)}
-    except Exception as error:  # any error of the decoder means that this file is damaged
-        raise _DamagedError(type(error).__name__) from error
-
-
-def _as_python(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | None]:
-    """The rows of a batch; they are converted one by one if one of them makes the whole batch fail."""
-    rows = _converted(batch)
-    if rows is not None:
-        yield from rows
+@contextmanager
+def _opened(copy: IO[bytes], max_row_bytes: int, max_memory: int) -> Iterator[_Table]:
+    """The table in a file, read by a process that ends with the block."""
+    copy.seek(0)
+    starts = copy.read(len(MAGIC)) == MAGIC
+    if not starts or not copy.seek(-len(MAGIC), os.SEEK_END) or copy.read() != MAGIC:
+        yield _Table(io.BytesIO())  # not worth a process
         return
-    for at in range(batch.num_rows):
-        yield from _converted(batch.slice(at, 1)) or (None,)
-
-
-def _converted(batch: pa.RecordBatch) -> list[dict[str, Any]] | None:
-    try:
-        return list(batch.to_pylist())
-    except Exception:  # noqa: BLE001 - any error of the conversion rejects this row alone
-        return None
+    max_cpu_s = 60 + copy.seek(0, os.SEEK_END) // CPU_BYTES_PER_S
+    copy.seek(0)
+    limits = (str(max_row_bytes), str(max_memory), str(max_cpu_s))
+    environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | _ENVIRONMENT
+    with subprocess.Popen(  # noqa: S603 - a program of this package
+        [sys.executable, "-P", parquet_rows.__file__, *limits],
+        stdin=copy,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+    ) as process:
+        try:
+            yield _Table(cast("IO[bytes]", process.stdout))
+        finally:
+            process.kill()

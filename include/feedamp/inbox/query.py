@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from decimal import Decimal
 from typing import Protocol
 from uuid import UUID
@@ -35,7 +36,8 @@ class OrderQuery(Protocol):
 def read_query(query: OrderQuery, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
     """An order or reject per row, numbered from 1. Memory does not grow with the rows. Raises as `OrderQuery.rows`."""
     for row_number, (seller_id, order) in enumerate(query.rows(), start=1):
-        row = {"seller_id": _identifier(seller_id), "order": _text(order)}
+        content = order.tobytes() if isinstance(order, memoryview) else order
+        row = {"seller_id": _identifier(seller_id), "order": content}
         yield evaluate_cells(row, query.source, row_number, rules, tuple(_inexact(order)))
 
 
@@ -51,15 +53,11 @@ def _identifier(value: object) -> object:
     return str(value) if is_other_id else value
 
 
-def _text(value: object) -> object:
-    if isinstance(value, memoryview):
-        value = value.tobytes()
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes | bytearray) else value
-
-
 def _inexact(order: object) -> Iterator[Reason]:
     """A reason if the driver decoded the JSON itself and may have rounded a long number, which cannot be detected here."""
-    if _has_inexact(order):
+    with suppress(RecursionError):  # `evaluate_cells` rejects it
+        if not _has_inexact(order):
+            return
         yield Reason(
             "order",
             "bad_number",

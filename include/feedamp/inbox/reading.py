@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import IO, cast
 
-from feedamp.errors import TransientError
-from feedamp.inbox.files import HASH_CHUNK_BYTES, InboxFile
+from feedamp.errors import FeedAmpError, TransientError
+from feedamp.inbox.files import InboxFile
 from feedamp.inbox.flat_csv import evaluate_order, kept_rows, read_csv
 from feedamp.inbox.jsonl import read_jsonl, read_line
 from feedamp.inbox.parquet import footer_rows, read_parquet
 from feedamp.inbox.query import QUERY_PREFIX, read_kept
-from feedamp.order_body import BodyRules, Reason
-from feedamp.order_body.rows import BadRow, OrderRow, Origin, reject, reject_file
+from feedamp.inbox.streams import HashedStream, TextStream
+from feedamp.order_body import BadRow, BodyRules, OrderRow, Reason
+from feedamp.order_body.rows import Origin, reject, reject_file, sha256
 
-OTHER_KIND = "the inbox takes files that end in .jsonl, .csv or .parquet"
-READERS = {".jsonl": read_jsonl, ".csv": read_csv, ".parquet": read_parquet}
+OTHER_KIND = (
+    "the inbox takes files that end in .jsonl, .csv or .parquet, and .jsonl.gz or .csv.gz if they are packed"
+)
+NOT_OF_THE_FILE = (OSError, sqlite3.Error, MemoryError)  # the store, the disk or the memory of this machine
+READERS: dict[str, Callable[[TextStream, str, BodyRules], Iterator[OrderRow | BadRow]]] = {
+    ".jsonl": read_jsonl,
+    ".csv": read_csv,
+}
 
 
 def read_rows(file: InboxFile, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
@@ -34,50 +40,60 @@ def read_rows(file: InboxFile, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
         TransientError: the store failed, or the file was changed, while it was read; rows yielded before are valid. Read
             the file again.
     """
-    reader = READERS.get(PurePosixPath(file.name).suffix.lower())
+    if file.fault:
+        yield _of_file(reject_file(file.name, file.fault), file)
+        return
     try:
         with file.store.reached(), closing(file.open()) as stream:
-            if reader is None:
-                yield reject_file(file.name, file.checksum, OTHER_KIND, rows=footer_rows(stream))
-                return
-            hashed = _HashedStream(stream)
-            for row in reader(cast("IO[bytes]", hashed), file.name, rules):
+            hashed = HashedStream(stream, file.store.reached)
+            for row in _contained(hashed, file.name, rules):
                 yield _of_file(row, file)
                 if isinstance(row, BadRow) and row.file_fault and row.row_number:
-                    yield reject_file(file.name, file.checksum, row.file_fault)
-            if file.checksum and hashed.checksum_to_the_end() != file.checksum:
+                    yield _of_file(reject_file(file.name, row.file_fault), file)
+            if hashed.checksum_to_the_end() != file.checksum:
                 # Its checksum would be remembered, although other bytes were read: the rest of the rows would be lost.
                 raise TransientError(
                     f"inbox file {file.name} was changed while it was read; the next run reads it again"
                 )
-    except OSError as error:
+    except NOT_OF_THE_FILE as error:
         message = f"inbox file {file.name} could not be read to its end: {type(error).__name__}"
         raise TransientError(message) from error
 
 
-class _HashedStream:
-    """A stream that knows the checksum of what was read from it."""
+def _contained(stream: HashedStream, name: str, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
+    """The rows of a file; an error that no reader expects becomes the reject of this file, so that others are read."""
+    try:
+        yield from _rows(stream, name, rules)
+    except (FeedAmpError, *NOT_OF_THE_FILE):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a file raises costs this file alone
+        yield reject_file(name, f"the file cannot be read ({type(error).__name__})")
 
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self._digest = hashlib.sha256()
 
-    def read(self, size: int = -1) -> bytes:
-        content = self._stream.read(size)
-        self._digest.update(content)
-        return content
+def _rows(stream: HashedStream, name: str, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
+    kind, is_packed = kind_of(name)
+    if kind == ".parquet":
+        yield from read_parquet(stream, name, rules)
+    elif kind in READERS:
+        text = TextStream(stream, is_packed=is_packed)
+        yield from READERS[kind](text, name, rules)
+        if text.fault is not None:
+            yield reject_file(name, text.fault.message, text.fault.code)
+    else:
+        yield reject_file(name, OTHER_KIND, rows=footer_rows(stream))
 
-    def checksum_to_the_end(self) -> str:
-        """Reads what is left, and returns the SHA-256 checksum of everything in hex."""
-        while self.read(HASH_CHUNK_BYTES):
-            pass
-        return self._digest.hexdigest()
+
+def kind_of(name: str) -> tuple[str, bool]:
+    """The ending of a file's name in small letters, and whether it is followed by `.gz`."""
+    path = PurePosixPath(name.lower())
+    kind = PurePosixPath(path.stem).suffix
+    return (kind, True) if path.suffix == ".gz" and kind in READERS else (path.suffix, False)
 
 
 def _of_file(row: OrderRow | BadRow, file: InboxFile) -> OrderRow | BadRow:
     """The row; a reject of the whole file gets the file's checksum as its hash, so that each version has its own."""
     is_whole_file = isinstance(row, BadRow) and row.row_number == 0
-    return replace(row, row_hash=file.checksum) if is_whole_file and file.checksum else row
+    return replace(row, row_hash=file.checksum) if is_whole_file else row
 
 
 def read_again(source: str, row_number: int, raw: str, rules: BodyRules) -> OrderRow | BadRow:
@@ -87,12 +103,12 @@ def read_again(source: str, row_number: int, raw: str, rules: BodyRules) -> Orde
     """
     if source.startswith(QUERY_PREFIX):
         return read_kept(source, row_number, raw, rules)
-    if PurePosixPath(source).suffix.lower() != ".csv":
+    kind, _ = kind_of(source)
+    rows = [] if kind == ".jsonl" else kept_rows(raw)
+    if not rows and kind != ".csv":
         return read_line(raw.encode(), source, row_number, rules)
-    rows = kept_rows(raw)
     if not rows:
-        origin = Origin(source, row_number, 1, hashlib.sha256(raw.encode()).hexdigest(), raw)
-        return reject(
-            origin, Reason("", "wrong_type", "the stored text does not hold an order: send its file again")
-        )
+        origin = Origin(source, row_number, 1, sha256(raw), raw)
+        message = "the stored text does not hold an order: send its file again"
+        return reject(origin, Reason("", "unreadable", message))
     return evaluate_order(source, list(enumerate(rows, row_number)), rules)

@@ -19,6 +19,7 @@ class BodyRules:
 
     `extra_order_fields` are passed on unchanged. `optional_fields` may be absent although the contract requires
     them; a value replaces the default and does not add to it. `order_number_pattern` must match the whole number.
+    `allow_spreadsheet_numbers` accepts identifiers that look as if a spreadsheet had changed them.
 
     Raises:
         ConfigurationError: an option names a field that it cannot apply to, or the pattern is not a regular expression.
@@ -27,6 +28,7 @@ class BodyRules:
     extra_order_fields: frozenset[str] = frozenset()
     optional_fields: frozenset[str] = DEFAULT_OPTIONAL_FIELDS
     order_number_pattern: str = DEFAULT_ORDER_NUMBER_PATTERN
+    allow_spreadsheet_numbers: bool = False
 
     def __post_init__(self) -> None:
         for name in sorted(self.extra_order_fields & READ_ONLY.keys()):

@@ -8,21 +8,23 @@ from typing import Any
 from feedamp.order_body import values
 from feedamp.order_body.body_options import BodyRules
 from feedamp.order_body.reject_reasons import BadValueError, Reason, ReasonCode, storable
-from feedamp.order_body.shape import NOT_SENT, ORDER, READ_ONLY, ListOf, Members, Node, Value
+from feedamp.order_body.shape import IDENTIFIERS, NOT_SENT, ORDER, READ_ONLY, ListOf, Members, Node, Value
+from feedamp.order_body.spreadsheet_damage import damage
 
-_ENVELOPE: Mapping[str, Node] = {"seller_id": Value(values.key, required=True)}
+_ENVELOPE: Mapping[str, Node] = {"seller_id": Value(values.seller_id, required=True)}
 
 
 def check_body(
-    seller_and_order: object, rules: BodyRules
+    seller_and_order: object, rules: BodyRules, *, is_table: bool = False
 ) -> tuple[dict[str, Any] | None, tuple[Reason, ...]]:
     """The body to PUT and no reason, or None and all reasons, in the order of the fields.
 
     Takes `{"seller_id": …, "order": {…}}`. The fields of the body are in the contract's order, followed by extra
     fields sorted by name. Money is Decimal with two decimals; date-times are UTC with `Z`; `null`, blank optional text
     and taxes and discounts of zero are left out. So two deliveries with the same meaning give equal bodies.
+    `is_table`: the values come from the cells of a flat table, which a spreadsheet may have written.
     """
-    check = _Check(rules)
+    check = _Check(rules, is_table=is_table)
     if not isinstance(seller_and_order, Mapping):
         return None, (Reason("", "wrong_type", 'must be an object {"seller_id": …, "order": {…}}'),)
     check.members(_ENVELOPE, {"seller_id": seller_and_order.get("seller_id")}, "", "")
@@ -43,8 +45,9 @@ def check_body(
 class _Check:
     """One pass over one body. `path` has indexes and is shown in reasons; `name` has none and is used for look-ups."""
 
-    def __init__(self, rules: BodyRules) -> None:
+    def __init__(self, rules: BodyRules, *, is_table: bool) -> None:
         self.rules = rules
+        self.is_table = is_table
         self.reasons: list[Reason] = []
 
     def refuse(self, path: str, code: ReasonCode, message: str) -> None:
@@ -76,6 +79,11 @@ class _Check:
 
     def read(self, node: Node, value: object, path: str, name: str) -> Any:
         """The canonical value, or None if it is refused or is an empty list."""
+        if isinstance(value, str) and not self.rules.allow_spreadsheet_numbers:
+            said = damage(value, is_identifier=name in IDENTIFIERS, is_table=self.is_table)
+            if said:
+                self.refuse(path, "spreadsheet_damage", said)
+                return None
         if isinstance(node, Value):
             try:
                 return node.read(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +17,11 @@ ReasonCode = Literal[
     "illegal_transition",
     "body_changed",
     "refused_by_feedamp",
+    "spreadsheet_damage",
+    "unreadable",
+    "too_large",
 ]
+MAX_REASONS = 100  # of one row; more help no one, and a row of 8 MiB can have hundreds of thousands
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,15 @@ class Reason:
     field: str
     code: ReasonCode
     message: str
+
+
+def capped(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
+    """The first `MAX_REASONS` reasons; if there are more, the last one says how many."""
+    found = tuple(reasons)
+    if len(found) <= MAX_REASONS:
+        return found
+    message = f"the row has {len(found) - MAX_REASONS + 1} more faults, which are not listed"
+    return (*found[: MAX_REASONS - 1], Reason("", "too_large", message))
 
 
 class BadValueError(Exception):

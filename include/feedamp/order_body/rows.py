@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from feedamp.order_body.body_options import BodyRules
 from feedamp.order_body.check import check_body
-from feedamp.order_body.reject_reasons import Reason, is_storable, storable
+from feedamp.order_body.reject_reasons import Reason, ReasonCode, capped, is_storable, storable
+from feedamp.order_body.values import MAX_KEY_CHARS
 
+# Limit of an order's text: thirty thousand lines. FeedAMP states no limit (contract Q30).
+MAX_ORDER_BYTES = 8 << 20
 # Limit of the raw text of a row that holds no order; an order's text is stored whole.
 MAX_KEPT_CHARS = 100_000
 
@@ -54,27 +58,39 @@ class BadRow(Origin):
 
 
 def judge(
-    origin: Origin, content: object, rules: BodyRules, faults: tuple[Reason, ...] = ()
+    origin: Origin,
+    content: object,
+    rules: BodyRules,
+    faults: tuple[Reason, ...] = (),
+    *,
+    is_table: bool = False,
 ) -> OrderRow | BadRow:
     """The order or reject of `content`, `{"seller_id": …, "order": …}`; `faults` were found while reading it."""
-    body, reasons = check_body(content, rules)
+    try:
+        body, reasons = check_body(content, rules, is_table=is_table)
+    except Exception as error:  # noqa: BLE001 - whatever a value raises costs its row alone
+        return reject(origin, *faults, unreadable(error), content=content)
     if body is None or faults or not isinstance(content, Mapping):
         return reject(origin, *faults, *reasons, content=content)
     return OrderRow(
-        **vars(origin), seller_id=content["seller_id"], mp_order_number=body["mp_order_number"], body=body
-    )
-
-
-def reject_file(source: str, row_hash: str, message: str, *, rows: int = 0, raw: str = "") -> BadRow:
-    """The reject of a file that could not be read to its end; `rows` is the number of lost rows."""
-    origin = Origin(source, 0, rows, row_hash, raw)
-    return BadRow(
         **vars(origin),
-        seller_id=None,
-        mp_order_number=None,
-        reasons=(Reason("", "wrong_type", message),),
-        file_fault=message,
+        seller_id=content["seller_id"].strip(),
+        mp_order_number=body["mp_order_number"],
+        body=body,
     )
+
+
+def unreadable(error: Exception) -> Reason:
+    """The reason for a row that raised an unexpected error."""
+    return Reason("", "unreadable", f"the row holds a value that cannot be read ({type(error).__name__})")
+
+
+def reject_file(
+    source: str, message: str, code: ReasonCode = "unreadable", *, rows: int = 0, raw: str = ""
+) -> BadRow:
+    """The reject of a file that could not be read to its end; `rows` is the number of lost rows."""
+    origin = Origin(source, 0, rows, sha256(message), raw)
+    return replace(reject(origin, Reason("", code, message)), file_fault=message)
 
 
 def reject(origin: Origin, *reasons: Reason, content: object = None) -> BadRow:
@@ -84,8 +100,13 @@ def reject(origin: Origin, *reasons: Reason, content: object = None) -> BadRow:
         **vars(origin),
         seller_id=_identifier(content, "seller_id"),
         mp_order_number=_identifier(order, "mp_order_number"),
-        reasons=reasons,
+        reasons=capped(reasons),
     )
+
+
+def sha256(text: str) -> str:
+    """The hash of a row's text in hex."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def kept(raw: str) -> str:
@@ -95,4 +116,8 @@ def kept(raw: str) -> str:
 
 def _identifier(content: object, name: str) -> str | None:
     value = content.get(name) if isinstance(content, Mapping) else None
-    return value if isinstance(value, str) and is_storable(value) and 1 <= len(value) <= 128 else None
+    if not isinstance(value, str) or not is_storable(value):
+        return None
+    if name == "seller_id":
+        value = value.strip()
+    return value if 1 <= len(value) <= MAX_KEY_CHARS else None

@@ -52,7 +52,7 @@ SHIPPING_ADDRESS: Mapping[str, Node] = {
     "city": Value(values.text, required=True),
     "state": Value(values.text, required=True),
     "postal_code": Value(values.text, required=True),
-    "country_code": Value(values.text, required=True),
+    "country_code": Value(values.country_code, required=True),
     "address_type": Value(values.text),
     "phone": Value(values.text),
 }
@@ -105,6 +105,20 @@ KEYS = frozenset(
         "order_lines",
         "order_lines.mp_line_number",
         "order_lines.quantity",
+    }
+)
+
+# Fields whose digits a spreadsheet can destroy without making them invalid.
+IDENTIFIERS = frozenset(
+    {
+        "seller_id",
+        "mp_order_number",
+        "order_lines.mp_line_number",
+        "order_lines.sku",
+        "customer.phone",
+        "customer.vat",
+        "shipping_address.phone",
+        "shipping_address.postal_code",
     }
 )
 

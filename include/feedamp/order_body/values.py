@@ -15,6 +15,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 
 from feedamp.money import MAX_MONEY
+from feedamp.order_body.countries import COUNTRIES, alpha_3
 from feedamp.order_body.currencies import CURRENCIES
 from feedamp.order_body.reject_reasons import BadValueError, is_storable
 
@@ -50,6 +51,22 @@ def key(value: object) -> str:
     return found
 
 
+def seller_id(value: object) -> str:
+    """An identifier without the blanks around it, as sellers are registered."""
+    return key(text(value).strip())
+
+
+def country_code(value: object) -> str:
+    """An ISO 3166 alpha-3 code."""
+    found = text(value)
+    if found not in COUNTRIES:
+        meant = alpha_3(found)
+        raise BadValueError(
+            "out_of_range", f"must be {meant}" if meant else "must be an ISO 3166 alpha-3 code, such as USA"
+        )
+    return found
+
+
 def currency(value: object) -> str:
     """An ISO 4217 code that a buyer can pay in."""
     found = text(value)
@@ -67,14 +84,16 @@ def marketplace_state(value: object) -> str:
 
 
 def quantity(value: object) -> int:
-    """Whole units, at least 1; 2.0 is not an integer."""
-    if isinstance(value, Decimal) and not value.is_finite():
+    """Whole units, at least 1; 2.0 is whole, as pandas and Spark write it."""
+    if isinstance(value, Decimal | float) and not Decimal(value).is_finite():
         raise BadValueError("bad_number", "is not a number")
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise BadValueError("wrong_type", "must be a whole number")
-    if not 1 <= value <= MAX_QUANTITY:
+    if not 1 <= value <= MAX_QUANTITY:  # before `int`, which would write out an exponent of a billion
         raise BadValueError("out_of_range", f"must be between 1 and {MAX_QUANTITY}")
-    return value
+    if value != int(value):
+        raise BadValueError("wrong_type", "must be a whole number")
+    return int(value)
 
 
 def money(value: object) -> Decimal:

@@ -10,6 +10,7 @@ from typing import Any
 from feedamp.codec import content_hash
 from feedamp.models import FINAL_STATES, MarketplaceState
 from feedamp.order_body import OrderRow, Reason
+from feedamp.order_body.reject_reasons import capped
 from feedamp.rules.order import (
     AWAITING_SHIPMENT,
     CANCELLED,
@@ -21,6 +22,7 @@ from feedamp.rules.order import (
 )
 from feedamp.rules.stored_body import FULL, contradictions
 
+MAX_DELIVERIES = 100
 _NOT_UPDATABLE = "differs from the placed order; only marketplace_state can change"
 
 
@@ -80,17 +82,17 @@ def admit(row: OrderRow, known: LedgerOrder | None, seen: ObservedState, *, now:
         return _attach_body(known, new, seen, now)
     if new.hash in known.delivered:
         return Admission()
-    order = known.but(delivered=(*known.delivered, new.hash))
+    order = known.but(delivered=_delivered(known, new))
     reasons: tuple[Reason, ...] = ()
     if new.body_hash != known.body_hash:
         if _is_replaceable(known):
             if known.phase != Phase.REFUSED and row.source != known.source:
                 # Recorded because an order split over two files would otherwise silently lose the lines of the first.
                 said = f"replaces what {known.source} row {known.source_row} said, which was not sent yet"
-                reasons = tuple(_differences(known.body, new.body, said))
+                reasons = capped(_differences(known.body, new.body, said))
             order = order.but(purchase_date=new.purchase_date, **new.with_body)
         else:
-            reasons = tuple(_body_changed(known, new.body))
+            reasons = capped(_body_changed(known, new.body))
     moved = _move(order, known, new.state, seen, now)
     if isinstance(moved, Reason):
         return Admission(None, (*reasons, moved), rejected=True, note=_no_action_note(known, new.state))
@@ -103,16 +105,21 @@ def _attach_body(known: LedgerOrder, new: _Delivery, seen: ObservedState, now: d
     """Adds the delivered body, if it fits, to an open order without one (adopted, or reopened after redaction)."""
     wrong = tuple(contradictions(known.body, new.body))
     if not wrong and known.body_hash and known.body_hash != new.body_hash:
-        wrong = tuple(_body_changed(known, new.body))
+        wrong = capped(_body_changed(known, new.body))
     if wrong:
         return Admission(None, wrong, rejected=True)
     order = known.but(body_kind=FULL, **new.with_body)
     if new.hash in known.delivered:  # the state of this delivery has been handled before
         return Admission(order, body_came=True)
-    moved = _move(order.but(delivered=(*known.delivered, new.hash)), known, new.state, seen, now)
+    moved = _move(order.but(delivered=_delivered(known, new)), known, new.state, seen, now)
     if isinstance(moved, Reason):
         return Admission(None, (moved,), rejected=True)
     return Admission(moved, body_came=True)
+
+
+def _delivered(known: LedgerOrder, new: _Delivery) -> tuple[str, ...]:
+    """What recognizes the latest deliveries; a file may deliver one order hundreds of thousands of times."""
+    return (*known.delivered, new.hash)[-MAX_DELIVERIES:]
 
 
 def _first_delivery(row: OrderRow, new: _Delivery, now: datetime) -> Admission:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
+from typing import TypeVar
 
 from sqlalchemy.engine import Connection
 
@@ -13,6 +15,25 @@ from feedamp.resources import Resources
 from feedamp.rules.intake import Admission, ObservedState, admit
 from feedamp.rules.units import units_shipped
 from feedamp.state import ledger, open_orders, rejects
+
+_Row = TypeVar("_Row")
+
+ROWS_PER_TRANSACTION = 200
+BYTES_PER_TRANSACTION = 8 << 20
+
+
+def batches(rows: Iterable[_Row], text: Callable[[_Row], str]) -> Iterator[list[_Row]]:
+    """The rows in transactions of at most 200 rows and, unless it is one row, about 8 MiB of text."""
+    batch: list[_Row] = []
+    size = 0
+    for row in rows:
+        batch.append(row)
+        size += len(text(row))
+        if len(batch) == ROWS_PER_TRANSACTION or size > BYTES_PER_TRANSACTION:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def evaluate_row(connection: Connection, resources: Resources, row: OrderRow | BadRow) -> Admission:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict
-from itertools import islice
 
 from sqlalchemy.engine import Connection
 
@@ -14,11 +13,10 @@ from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import inbox_files, rejects
 from feedamp.state.rejects import Rejected
-from feedamp.steps.place_orders.ingest_row import evaluate_row, write_row
+from feedamp.steps.place_orders.ingest_row import batches, evaluate_row, write_row
 from feedamp.steps.runner import StepResult
 
 log = logging.getLogger(__name__)
-ROWS_PER_TRANSACTION = 200
 BODY_CHANGED = "body_changed"
 
 
@@ -34,8 +32,7 @@ def take_file(resources: Resources, run: Run, file: InboxFile, result: StepResul
             again.
     """
     file_pass = _FilePass(resources, file, is_dry_run=run.dry_run)
-    rows = read_rows(file, resources.settings.body)
-    while batch := list(islice(rows, ROWS_PER_TRANSACTION)):
+    for batch in batches(read_rows(file, resources.settings.body), lambda row: row.raw):
         file_pass.take(batch)
     file_pass.finish()
     log.info("%s: %d rows read, %d rejected", file.name, file_pass.read, file_pass.rejected)

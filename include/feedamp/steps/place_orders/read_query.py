@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, replace
-from itertools import islice
 
 from sqlalchemy.engine import Connection
 
@@ -15,11 +14,10 @@ from feedamp.inbox import BadRow, OrderQuery, OrderRow, read_query
 from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import inbox_files, rejects
-from feedamp.steps.place_orders.ingest_row import evaluate_row, write_row
+from feedamp.steps.place_orders.ingest_row import batches, evaluate_row, write_row
 from feedamp.steps.runner import StepResult
 
 log = logging.getLogger(__name__)
-ROWS_PER_TRANSACTION = 200
 
 
 def take_query(resources: Resources, run: Run, query: OrderQuery, result: StepResult) -> None:
@@ -31,8 +29,7 @@ def take_query(resources: Resources, run: Run, query: OrderQuery, result: StepRe
     """
     query_pass = _QueryPass(resources, query, is_dry_run=run.dry_run)
     try:
-        rows = read_query(query, resources.settings.body)
-        while batch := list(islice(rows, ROWS_PER_TRANSACTION)):
+        for batch in batches(read_query(query, resources.settings.body), lambda row: row.raw):
             query_pass.take(batch)
         query_pass.finish()
     finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
 
 from sqlalchemy.engine import Connection
 
@@ -14,9 +13,7 @@ from feedamp.resources import Resources
 from feedamp.rules.order import CANCELLED, Phase
 from feedamp.state import ledger, rejects
 from feedamp.state.rejects import Rejected
-from feedamp.steps.place_orders.ingest_row import evaluate_row, observed_state, write_row
-
-ROWS_PER_TRANSACTION = 200
+from feedamp.steps.place_orders.ingest_row import batches, evaluate_row, observed_state, write_row
 
 
 @dataclass
@@ -44,8 +41,7 @@ def replay(resources: Resources, sources: Collection[str] = ()) -> Replayed:
         ]
     # Orders taken in this replay. Taking one supersedes all its rejects, so a later bad row must be rejected once more.
     taken: set[tuple[str, str]] = set()
-    rows = iter(found)
-    while batch := list(islice(rows, ROWS_PER_TRANSACTION)):
+    for batch in batches(found, lambda rejected: rejected.raw):
         with resources.state.begin() as connection:
             _replay_batch(connection, resources, batch, taken, counts)
     return counts

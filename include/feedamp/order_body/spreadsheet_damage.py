@@ -1,0 +1,53 @@
+"""Recognizes what a spreadsheet has made of an identifier, and the error values that it shows instead of a value."""
+
+from __future__ import annotations
+
+import re
+
+# What a program would not write as an identifier. Excel writes one digit before the point and a sign in the exponent,
+# other spreadsheets leave out the sign; `12E4` may be an article number and passes.
+_SCIENTIFIC = re.compile(r"[+-]?[0-9](?:[.,][0-9]+[eE][+-]?|[eE][+-])[0-9]+")
+_FRACTION = re.compile(r"[+-]?[0-9]+[.,]0+")
+_ROUNDED = re.compile(r"[0-9]{15}0+")  # a spreadsheet stores 15 digits of a number
+# As cells are shown in English and German; `MAR-10` in capitals was typed as such.
+_MONTH = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Sept|Oct|Nov|Dec|Mrz|M\N{LATIN SMALL LETTER A WITH DIAERESIS}r|Mai|Okt|Dez)"
+_DAY, _NUMBER_OF_MONTH, _TIME = (
+    "(?:0?[1-9]|[12][0-9]|3[01])",
+    "(?:0?[1-9]|1[0-2])",
+    "(?:[T ][0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?(?:[.][0-9]+)?)?",
+)
+_DATE = re.compile(
+    rf"{_DAY}[-. ]+{_MONTH}(?:[-. ]+[0-9]{{2,4}})?"
+    rf"|{_MONTH}[-. ]+[0-9]{{2,4}}"
+    rf"|(?:19|20)[0-9]{{2}}([-/.]){_NUMBER_OF_MONTH}\1{_DAY}{_TIME}"
+    rf"|(?:{_DAY}([-/.]){_NUMBER_OF_MONTH}|{_NUMBER_OF_MONTH}([-/.]){_DAY})(?:\2|\3)(?:19|20)[0-9]{{2}}{_TIME}"
+    rf"|{_NUMBER_OF_MONTH}/{_DAY}/[0-9]{{2}}"
+)
+_ERROR = re.compile(
+    r"#(?:N/?A|N/A N/A|NAME\?|REF!|VALUE!|DIV/0!|NUM!|NULL!|SPILL!|CALC!|FIELD!|CONNECT!|BLOCKED!|UNKNOWN!|BUSY!"
+    r"|GETTING_DATA|ERROR!|NV|WERT!|BEZUG!|ZAHL!|##+)|Err:[0-9]{3}"
+)
+_PREVENTION = "give its column the format Text before the numbers are entered or imported, then export again"
+
+
+def damage(text: str, *, is_identifier: bool, is_table: bool) -> str | None:
+    """What a spreadsheet did to this value and how to prevent it, or None.
+
+    Numbers that end in zeros count as rounded only in a table (CSV, flat Parquet): a program writes such numbers too.
+    """
+    value = text.strip()
+    if _ERROR.fullmatch(value):
+        return "is the error value of a spreadsheet: correct the formula, or widen a column of ####, then export again"
+    if not is_identifier:
+        return None
+    if _SCIENTIFIC.fullmatch(value):
+        kind = "it is in scientific notation and its last digits are lost"
+    elif _FRACTION.fullmatch(value):
+        kind = "it has a decimal point"
+    elif is_table and _ROUNDED.fullmatch(value):
+        kind = "after 15 digits it has only zeros"
+    elif _DATE.fullmatch(value):
+        kind = "it has become a date"
+    else:
+        return None
+    return f"the spreadsheet changed this number: {kind}; {_PREVENTION}"

@@ -1,0 +1,152 @@
+"""What spreadsheets write: their encodings, first lines and blank ends are read; what they have destroyed is rejected."""
+
+from __future__ import annotations
+
+import codecs
+import io
+
+import pytest
+from order_samples import CSV_ROW, csv_line, csv_text, good_order
+
+from feedamp.inbox import BadRow, OrderRow
+from feedamp.inbox.flat_csv import read_csv
+from feedamp.inbox.streams import HashedStream, TextStream
+from feedamp.order_body import BodyRules, check_body
+
+RULES = BodyRules()
+LENIENT = BodyRules(allow_spreadsheet_numbers=True)
+ROW = CSV_ROW | {"delivery_notes": "Zoë \N{PARTY POPPER}"}
+TEXT = csv_text(ROW)
+WIDTH = len(ROW)
+BOM = codecs.BOM_UTF8
+LATER = csv_text(ROW | {"mp_order_number": "M-2"})
+
+
+def read(content: bytes, rules: BodyRules = RULES) -> list[OrderRow | BadRow]:
+    stream = TextStream(HashedStream(io.BytesIO(content)), is_packed=False)
+    return list(read_csv(stream, "a.csv", rules))
+
+
+@pytest.mark.parametrize(
+    ("content", "orders"),
+    [
+        pytest.param(TEXT.decode().encode("utf-16"), 1, id="UTF-16"),
+        pytest.param(codecs.BOM_UTF16_BE + TEXT.decode().encode("utf-16-be"), 1, id="UTF-16, big endian"),
+        pytest.param(TEXT.decode().encode("utf-16-le"), 1, id="UTF-16 without a byte order mark"),
+        pytest.param(TEXT.replace(b",", b"\t").decode().encode("utf-16"), 1, id="Unicode text with tabs"),
+        pytest.param(b"sep=,\r\n" + TEXT.replace(b"\n", b"\r\n"), 1, id="a sep line"),
+        pytest.param(BOM + b"SEP=;\n" + TEXT.replace(b",", b";"), 1, id="a sep line that names a semicolon"),
+        pytest.param(b'"sep=|"\n' + BOM + TEXT.replace(b",", b"|"), 1, id="a sep line in quotes"),
+        pytest.param(b"sep=\t\n" + TEXT.replace(b",", b"\t"), 1, id="a sep line that names a tab"),
+        pytest.param(("sep=,\n" + TEXT.decode()).encode("utf-16"), 1, id="a sep line in UTF-16"),
+        pytest.param(BOM * 3 + TEXT, 1, id="three byte order marks"),
+        pytest.param(BOM + b'"' + BOM + TEXT.replace(b"seller_id", b'seller_id"', 1), 1, id="one in quotes"),
+        pytest.param(TEXT + BOM + LATER.split(b"\n", 1)[1], 2, id="one on a later line"),
+        pytest.param(BOM + TEXT + BOM + LATER, 2, id="two files in one, with the header twice"),
+        pytest.param(TEXT + b"   \n\t\n", 1, id="blank lines at the end"),
+        pytest.param(TEXT + b", ," * WIDTH + b"\n", 1, id="a row of blank cells"),
+        pytest.param(
+            TEXT + '\N{NO-BREAK SPACE}," ",\N{ZERO WIDTH SPACE}\n'.encode(), 1, id="invisible cells"
+        ),
+        pytest.param(TEXT + b"\x1a", 1, id="an old mark of the end"),
+        pytest.param(TEXT + b"\0" * 512, 1, id="a block of zeros"),
+        pytest.param(TEXT.replace(b"\n", b", ,\n"), 1, id="blank cells to the right"),
+        pytest.param(TEXT.replace(b"S1,", b" S1\t,", 1), 1, id="blanks around the seller"),
+    ],
+)
+def test_what_spreadsheets_add_makes_no_difference(content, orders):
+    rows = read(content)
+    assert [row.mp_order_number for row in rows if isinstance(row, OrderRow)] == ["M-1", "M-2"][:orders]
+    assert all(row.seller_id == "S1" and row.body["delivery_notes"] == ROW["delivery_notes"] for row in rows)
+
+
+def test_rows_of_a_seller_written_with_and_without_blanks_are_one_order():
+    (row,) = read(csv_text(csv_line("1"), csv_line("2") | {"seller_id": "S1 "}))
+    assert isinstance(row, OrderRow)
+    assert (row.seller_id, row.rows, len(row.body["order_lines"])) == ("S1", 2, 2)
+
+
+IDENTIFIERS = {
+    "seller_id": "seller_id",
+    "mp_order_number": "mp_order_number",
+    "order_lines.mp_line_number": "order_lines[0].mp_line_number",
+    "order_lines.sku": "order_lines[0].sku",
+    "customer.phone": "customer.phone",
+    "customer.vat": "customer.vat",
+    "shipping_address.phone": "shipping_address.phone",
+    "shipping_address.postal_code": "shipping_address.postal_code",
+}
+DAMAGED = [
+    ("1.23457E+14", "scientific"),
+    ("1,23457E+14", "scientific"),
+    ("1.2E14", "scientific"),
+    ("5E+12", "scientific"),
+    ("-4.91701e+12", "scientific"),
+    ("1001.0", "decimal point"),
+    ("1220,00", "decimal point"),
+    ("123456789012345000", "zeros"),
+    ("4111111111111110", "zeros"),
+    ("2026-03-01", "date"),
+    ("2026-03-01 00:00:00", "date"),
+    ("01.03.2026", "date"),
+    ("3/4/26", "date"),
+    ("1-Mar", "date"),
+    ("04. Mrz", "date"),
+    ("Mar-26", "date"),
+]
+INTACT = ["007", "12E4", "MAR-10", "1e5", "123456789012345", "1234567890123456", "01-02", "USB-2.0", "12-34-5678", "3.14"]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "word"), DAMAGED)
+def test_an_identifier_that_a_spreadsheet_changed_is_rejected(value, word):
+    (row,) = read(csv_text(CSV_ROW | dict.fromkeys(IDENTIFIERS, value)))
+    assert isinstance(row, BadRow)
+    assert {reason.field: reason.code for reason in row.reasons} == dict.fromkeys(
+        IDENTIFIERS.values(), "spreadsheet_damage"
+    )
+    for reason in row.reasons:
+        assert reason.message.startswith("the spreadsheet changed this number")
+        assert word in reason.message
+        assert "format Text" in reason.message
+        assert value not in reason.message
+
+
+@pytest.mark.parametrize("value", INTACT)
+def test_an_identifier_that_only_looks_unusual_is_accepted(value):
+    (row,) = read(csv_text(CSV_ROW | dict.fromkeys(IDENTIFIERS, value)))
+    assert isinstance(row, OrderRow)
+    assert row.body["order_lines"][0]["sku"] == value
+
+
+def test_an_option_allows_what_looks_damaged():
+    (row,) = read(csv_text(CSV_ROW | dict.fromkeys(IDENTIFIERS, "123456789012345000")), LENIENT)
+    assert isinstance(row, OrderRow)
+
+
+@pytest.mark.parametrize(
+    "value", ["#N/A", "####", "#REF!", "#DIV/0!", "#NAME?", "#VALUE!", "#WERT!", "Err:502"]
+)
+@pytest.mark.parametrize(
+    ("column", "field"),
+    [
+        ("customer.full_name", "customer.full_name"),
+        ("delivery_notes", "delivery_notes"),
+        ("purchase_date", "purchase_date"),
+        ("order_lines.quantity", "order_lines[0].quantity"),
+        ("order_lines.unit_price", "order_lines[0].unit_price"),
+    ],
+)
+def test_an_error_value_in_any_cell_is_rejected(value, column, field):
+    (row,) = read(csv_text(CSV_ROW | {column: value}))
+    assert isinstance(row, BadRow)
+    assert [(reason.field, reason.code) for reason in row.reasons] == [(field, "spreadsheet_damage")]
+
+
+def test_a_program_may_write_numbers_that_end_in_zeros():
+    """Every tenth number of 16 digits does; only in a table they may come from a spreadsheet."""
+    order = good_order(mp_order_number="123456789012345000")
+    assert check_body({"seller_id": "S1", "order": order}, RULES)[1] == ()
+    order = good_order(mp_order_number="1.23457E+14")
+    assert [reason.code for reason in check_body({"seller_id": "S1", "order": order}, RULES)[1]] == [
+        "spreadsheet_damage"
+    ]
