@@ -111,6 +111,31 @@ def test_a_bad_line_is_rejected_and_the_next_one_read(line, field, code):
     assert isinstance(good, OrderRow)
 
 
+@pytest.mark.parametrize(
+    ("escapes", "expected"),
+    [
+        pytest.param(rb"thanks \ud83d", "thanks \ufffd", id="the first half"),
+        pytest.param(rb"\ude00 thanks", "\ufffd thanks", id="the second half"),
+        pytest.param(rb"\ud83d\ud83d\ude00", "\ufffd\N{GRINNING FACE}", id="a half before a whole one"),
+        pytest.param(rb"\\ud83d", r"\ud83d", id="a backslash and letters"),
+        pytest.param(rb"\\\ud83d\n", "\\\ufffd\n", id="a half behind a backslash"),
+        pytest.param(rb"\uD83D\uDE00", "\N{GRINNING FACE}", id="both halves"),
+    ],
+)
+def test_half_of_a_surrogate_pair_is_replaced(escapes, expected):
+    content = jsonl_row(delivery_notes="NOTES").replace(b"NOTES", escapes)
+    (row,) = read(content)
+    assert isinstance(row, OrderRow)
+    assert row.body["delivery_notes"] == expected
+    assert read_again(row.source, row.row_number, row.raw, RULES) == row
+
+
+@pytest.mark.parametrize("blank", [b"\0" * 9, b"\x1a", b"\xef\xbb\xbf", "\N{NO-BREAK SPACE}".encode()])
+def test_lines_that_hold_no_data_are_skipped(blank):
+    marked = b"\xef\xbb\xbf" + jsonl_row()
+    assert [row.row_number for row in read(marked + b"\n" + marked + b"\n" + blank)] == [1, 2]
+
+
 def test_a_reject_carries_the_ids_that_can_be_read():
     (row,) = read(jsonl_row(currency="?"))
     assert isinstance(row, BadRow)
