@@ -68,13 +68,15 @@ def normalize(carrier: str | None, *, url: str | None = None) -> str | None:
 
 def _never_issued(stated: Carrier | None, typed: str, number: str) -> tuple[str, str] | None:
     """Why no carrier can have issued the number, as a text of `verdicts` and its detail; None if one can."""
-    if not typed_numbers.is_plain(typed):
+    if not (typed.isalnum() or typed_numbers.is_in_groups(typed)):
         if damage := typed_numbers.spreadsheet_damage(typed):
             return verdicts.DAMAGED, damage
         if other := typed_numbers.other_value(typed):
             return verdicts.OTHER_VALUE, other
     if typed_numbers.is_placeholder(number):
         return verdicts.PLACEHOLDER, ""
+    if number.isalnum() and not number.isalpha():
+        return None
     is_code = stated is not None and len(number) == stated.code_length > 0
     return None if is_code or typed_numbers.has_digit(number) else (verdicts.PLACEHOLDER, "")
 

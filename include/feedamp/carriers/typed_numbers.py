@@ -29,11 +29,9 @@ _REPEATED = re.compile(r"(?:1Z|1LS|4PX|3S|[A-Z]{2,4}?)?(.)\1{7,}")
 # Behind these, the digits from 1 upwards are a placeholder; behind others, a carrier uses them as an example.
 _OF_A_CARRIER = re.compile(r"1Z|1LS|TB[A-Z]|SF|YT|GFUS|J?JD")
 _RUNS = ("1234567890" * 5, "0123456789" * 5, "123456789" * 5)
-# How a placeholder ends, before a country; a quick first test.
-_ENDS = {c * 4 for c in "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"} | {
-    run[at : at + 4] for run in _RUNS for at in range(11)
-}
-_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+# How no placeholder ends, for a quick first test: two digits that neither repeat nor follow each other.
+_ORDINARY_ENDS = {f"{n:02}" for n in range(100)} - {f"{n}{n}" for n in range(10)}
+_ORDINARY_ENDS -= {run[at : at + 2] for run in _RUNS for at in range(11)}
 _UNLIKE_GROUPS = re.compile(r"[^A-Za-z0-9 ]|[A-Za-z]{3}")  # what no number has that is only printed in groups
 _SHORTEST_RUN, _SHORTEST_REPETITION, _SHORTEST_ZEROS, _SHORTEST_BEHIND_LETTERS = 5, 4, 6, 8
 
@@ -86,9 +84,9 @@ def clean(number: str) -> str:
     return number.upper()
 
 
-def is_plain(typed: str) -> bool:
-    """Whether the field holds nothing but letters and digits, or a number in groups."""
-    return typed.isalnum() or _UNLIKE_GROUPS.search(typed) is None
+def is_in_groups(typed: str) -> bool:
+    """Whether the field holds nothing but a number in groups with spaces between them."""
+    return _UNLIKE_GROUPS.search(typed) is None
 
 
 def spreadsheet_damage(typed: str) -> str:
@@ -126,7 +124,7 @@ def has_dropped_digits(number: str) -> bool:
 
 def has_digit(number: str) -> bool:
     """Whether a cleaned number has at least one digit."""
-    return not number.isalpha() and (number.isalnum() or _DIGIT.search(number) is not None)
+    return _DIGIT.search(number) is not None
 
 
 def is_placeholder(number: str) -> bool:
@@ -135,11 +133,11 @@ def is_placeholder(number: str) -> bool:
 
     These tests are needed because some check digits accept a row of zeros.
     """
-    if len(number) <= _LONGEST_FILLER and _FILLER.fullmatch(number):
-        return True
-    end = (number[:-2] if number[-2:-1] == "N" else number.rstrip(_LETTERS))[-4:]
-    if len(end) == len("0000") and end not in _ENDS:
+    is_short = len(number) <= _LONGEST_FILLER
+    if number[-2:] in _ORDINARY_ENDS and not (is_short and number[:1].isalpha()):
         return False
+    if is_short and _FILLER.fullmatch(number):
+        return True
     if not (serial := _SERIAL.fullmatch(number)):
         return _REPEATED.fullmatch(number) is not None
     prefix, digits = serial[1], serial[2]
