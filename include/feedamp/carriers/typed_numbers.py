@@ -21,9 +21,9 @@ _SEVERAL = re.compile(r"[A-Z0-9]{8,}\s*(?:[,;/|&+\n]|\bAND\b)\s*[A-Z0-9]{8,}|[A-
 _KEPT_DIGITS = 15  # a spreadsheet replaces all further digits with zeros
 _TELLING_ZEROS = 4  # one in ten thousand numbers ends so by chance
 
-# A serial number: digits alone, or behind the letters of a carrier or service, and before the letters of a country.
 _DIGIT = re.compile(r"\d")
-# Landmark puts N and a digit behind it.
+# A serial number: digits alone, or behind the letters of a carrier or service, and before the letters of a country, or, at
+# Landmark, N and a digit.
 _SERIAL = re.compile(r"(1Z|1LS|4PX|3S[A-Z]{0,4}|[A-Z]{0,6})(\d+)(?:[A-Z]{1,2}|N\d)?", re.ASCII)
 _REPEATED = re.compile(r"(?:1Z|1LS|4PX|3S|[A-Z]{2,4}?)?(.)\1{7,}")
 # Behind these, the digits from 1 upwards are a placeholder; behind others, a carrier uses them as an example.
@@ -64,9 +64,8 @@ _FILLER = re.compile(
 )
 _LONGEST_FILLER = 14
 _LINK = re.compile(r"://|@|\bWWW\.|\.[A-Z]{2,}/")
-_WORD = re.compile(
-    r"(?<![^\W_])[^\W\d_]{4,}(?![^\W_])"
-)  # printed numbers have at most one group of so many letters
+# Printed numbers have at most one group of so many letters.
+_WORD = re.compile(r"(?<![^\W_])[^\W\d_]{4,}(?![^\W_])")
 _LONGEST_READ = 100
 
 
