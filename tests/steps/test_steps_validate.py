@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
-from env import BAD_NUMBER, GOOD_NUMBER, SELLER, Env, shipment
+import sqlalchemy as sa
+from env import BAD_NUMBER, GOOD_NUMBER, SELLER, Env, open_env, shipment
+
+from feedamp.state import schema
 
 CODE = "INVALID_TRACKING_NUMBER"
 
@@ -100,6 +104,26 @@ def test_a_line_that_was_never_ordered_is_reported_without_its_number(env: Env) 
     [error] = env.shown("M-1")["errors"]
     assert "mp_line_number" not in error
     assert "Line X" in error["message"]
+
+
+@pytest.mark.parametrize("stored_hash", [None, "0" * 32], ids=["by this version", "by an earlier version"])
+@pytest.mark.parametrize("show_errors", [True, False], ids=["listed", "not listed"])
+def test_a_member_that_an_answer_leaves_out_sends_no_report_again(
+    tmp_path: Path, stored_hash: str | None, show_errors: bool
+) -> None:
+    wrong = shipment(2, BAD_NUMBER)
+    with open_env(tmp_path, show_errors=show_errors) as env:
+        env.placed("M-1")
+        env.fulfill("M-1", {**wrong, "tracking_url": "https://track.example/1"})
+        env.see("M-1")
+        env.validate()
+        if stored_hash is not None:
+            with env.state.begin() as connection:
+                connection.execute(sa.update(schema.findings).values(line_hash=stored_hash))
+        env.fulfill("M-1", {name: value for name, value in wrong.items() if name != "shipped_date"})
+        env.see("M-1")
+        env.validate()
+        assert (posts(env), env.finding_states("M-1")) == (1, [("invalid_tracking", "reported")])
 
 
 def test_a_corrected_fault_resolves_its_finding(mistyped: Env) -> None:

@@ -45,17 +45,18 @@ _TIME = (
     r"(?:[01]?\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:[.,]\d+)?)?(?:\s*[AP]\.?M\.?)?(?:\s*(?:Z|UTC|[+-]\d\d:?\d\d))?"
 )
 _DATE = (
-    rf"(?:{_DAY}/{_DAY}|{_YEAR}([-/.]){_DAY}\1{_DAY}|{_DAY}([-/.]){_DAY}\2{_YEAR}|{_DAY}/{_DAY}/\d\d|"
+    rf"(?:(?:MON|TUE|WED|THU|FRI|SAT|SUN)[A-Z]*\.?,?\s+)?(?:{_DAY}/{_DAY}|{_DAY}/{_YEAR}|{_YEAR}([-/.]){_DAY}\1{_DAY}|{_DAY}([-/.]){_DAY}\2{_YEAR}|{_DAY}/{_DAY}/\d\d|"
     rf"{_DAY}[-. ]+(?:DE )?{_MONTH}(?:[-., ]+(?:DE )?(?:{_YEAR}|\d\d))?|{_MONTH}[-. ]+{_DAY}(?:ST|ND|RD|TH)?(?:[-., ]+{_YEAR})?|"
     rf"{_MONTH}[-.' ]+(?:{_YEAR}|\d\d))"
 )
-_CURRENCY = r"(?:USD|EUR|GBP|CAD|AUD|JPY|CHF|SEK|NOK|DKK|PLN|BRL|MXN|INR|CNY)"
+_CURRENCY = r"(?:USD|EUR|GBP|CAD|AUD|JPY|CHF|SEK|NOK|DKK|KR|PLN|ZŁ|BRL|MXN|INR|CNY)"
+_SIGN = r"(?:[A-Z]{1,2})?[$€£¥₹]"
 _AMOUNT = r"\d{1,3}(?:[., ]?\d{3})*[.,]\d\d"
 _OTHER_VALUES = {  # each matches the whole text
     "a date": re.compile(rf"{_DATE}(?:[T ,]+{_TIME})?", re.ASCII),
     "a time": re.compile(_TIME, re.ASCII),
     "a price": re.compile(
-        rf"[$€£¥₹]\s*\d[\d.,]*|\d[\d.,]*\s*[$€£¥₹]|{_CURRENCY}\s*(?:{_AMOUNT}|\d{{1,5}})|(?:{_AMOUNT}|\d{{1,5}})\s*{_CURRENCY}|\d{{1,4}}[.,]\d\d",
+        rf"{_SIGN}\s*\d[\d.,]*|\d[\d.,]*\s*{_SIGN}|{_CURRENCY}\s*(?:{_AMOUNT}|\d{{1,5}})|(?:{_AMOUNT}|\d{{1,5}})\s*{_CURRENCY}|\d{{1,4}}[.,]\d\d",
         re.ASCII,
     ),
 }
