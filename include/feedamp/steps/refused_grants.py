@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from feedamp.rules.failure_summary import counted
 from feedamp.rules.grant_refusal import BlameClient, judge_run
 from feedamp.run import Run
 from feedamp.state import State, grants
@@ -26,7 +27,7 @@ def decide_refusals(state: State, run: Run) -> list[str]:
             if isinstance(verdict, BlameClient):
                 grants.unmark(connection, conn_id, run.key, since=run.started_at, now=state.now())
                 problems.append(
-                    f"FeedAMP refused {len(refused)} sellers of connection {conn_id} and accepted none: client id or secret "
+                    f"FeedAMP refused {counted(len(refused), 'seller')} of connection {conn_id} and accepted none: client id or secret "
                     "refused. They are probably wrong; correct them in the connection."
                 )
             else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,8 +20,9 @@ from feedamp.api.clock_check import doubt_by_state
 from feedamp.errors import AuthorizationError, ClientRefusedError, ConfigurationError, FeedAmpError
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
+from feedamp.rules.origin import contradicting, not_confirmed
 from feedamp.run import Run
-from feedamp.state import consents, known_orders, sellers
+from feedamp.state import consents, grants, known_orders, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.enroll import (
     Outcome,
@@ -35,7 +37,6 @@ from feedamp.steps.refused_grants import decide_refusals
 from feedamp_airflow.cli.accounts import names_who_is_read_again
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
-from feedamp_airflow.cli.sellers import unconfirmed_host, usable_connection
 
 LINES_PER_TRANSACTION = 1_000  # each transaction reads all sellers first
 
@@ -45,13 +46,13 @@ def import_file(given: argparse.Namespace, out: Output) -> int:
     counts: Counter[str] = Counter()
     with _opened(given.file) as stream, opened_resources() as resources:
         doubt_by_state(resources.state)
-        fault_of, unconfirmed = usable_connection(resources), unconfirmed_host(resources)
+        fault_of = _connection_check(resources)
         accounts = _Accounts(resources, out, force=given.force)
         lines = _lines(stream)
         with names_who_is_read_again(resources, out):
             while batch := list(islice(lines, LINES_PER_TRANSACTION)):
                 with resources.state.begin() as connection:
-                    taken = list(_take(connection, resources, batch, fault_of, unconfirmed, out, given))
+                    taken = list(_take(connection, resources, batch, fault_of, out, given))
                 for number, verdict in accounts.compare(taken):
                     if isinstance(verdict, Refusal):
                         counts["refused"] += 1
@@ -144,12 +145,32 @@ class _Accounts:
             )
 
 
+def _connection_check(resources: Resources) -> Callable[[str], Refusal | None]:
+    """A function that says why no new token is stored for a connection.
+
+    It cannot be used, or its grants were issued by another server.
+    """
+
+    @functools.cache
+    def fault(conn_id: str) -> Refusal | None:
+        try:
+            origin = resources.connection(conn_id).endpoint.origin
+        except ConfigurationError as error:
+            return Refusal("conn_id", str(error))
+        with resources.state.read() as connection:
+            issued_by = contradicting(grants.origins(connection, conn_id), origin)
+        if issued_by is None:
+            return None
+        return Refusal("refresh_token", not_confirmed(conn_id, issued_by=issued_by, origin=origin))
+
+    return fault
+
+
 def _take(
     connection: Connection,
     resources: Resources,
     lines: list[tuple[int, bytes]],
-    fault_of: Callable[[str], str | None],
-    unconfirmed: Callable[[str], str | None],
+    fault_of: Callable[[str], Refusal | None],
     out: Output,
     options: argparse.Namespace,
 ) -> Iterator[Taken]:
@@ -163,14 +184,11 @@ def _take(
             continue
         if given.seller_id in changed:  # an earlier line of this batch changed the seller
             [known[given.seller_id]] = sellers.find(connection, [given.seller_id])
-        fault = fault_of(given.conn_id) if given.conn_id else None
-        if fault is not None:
-            yield number, Refusal("conn_id", fault), given.seller_id
-            continue
         seller = known.get(given.seller_id)
-        fault = unconfirmed(given.conn_id or (seller.conn_id if seller else resources.default_conn_id))
-        if fault is not None:
-            yield number, Refusal("refresh_token", fault), given.seller_id
+        fault = fault_of(given.conn_id or (seller.conn_id if seller else resources.default_conn_id))
+        # A connection that the line does not name may still be added.
+        if fault is not None and (given.conn_id or fault.field != "conn_id"):
+            yield number, fault, given.seller_id
             continue
         if options.force and seller is not None and is_set_aside(connection, resources, given, seller):
             out.complain(f"line {number}: {accepted_words(seller.grant_reason or '')}")

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import sys
-from collections.abc import Callable
 
 from feedamp.errors import ConfigurationError, FeedAmpError
-from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
-from feedamp.rules.origin import contradicting, not_confirmed, others
+from feedamp.rules.origin import others
 from feedamp.state import grants, overview, sellers
 from feedamp.state.grants import REFRESH_TOKEN_LIFE
 from feedamp.steps.enroll import Enrollment, Refusal, check, enroll
@@ -46,36 +43,6 @@ def add(given: argparse.Namespace, out: Output) -> int:
             f"at connection {conn_id}, see `feedamp sellers authorize-url {given.seller}`."
         )
     return DONE
-
-
-def usable_connection(resources: Resources) -> Callable[[str], str | None]:
-    """A function that returns what is wrong with a connection, or None; each connection is checked once."""
-
-    @functools.cache
-    def fault(conn_id: str) -> str | None:
-        try:
-            resources.connection(conn_id)
-        except ConfigurationError as error:
-            return str(error)
-        return None
-
-    return fault
-
-
-def unconfirmed_host(resources: Resources) -> Callable[[str], str | None]:
-    """A function that says why no new token is stored for a connection: its grants were issued by another server."""
-
-    @functools.cache
-    def fault(conn_id: str) -> str | None:
-        try:
-            origin = resources.connection(conn_id).endpoint.origin
-        except ConfigurationError:
-            return None
-        with resources.state.read() as connection:
-            issued_by = contradicting(grants.origins(connection, conn_id), origin)
-        return issued_by and not_confirmed(conn_id, issued_by=issued_by, origin=origin)
-
-    return fault
 
 
 def show(given: argparse.Namespace, out: Output) -> int:
