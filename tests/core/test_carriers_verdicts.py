@@ -248,6 +248,7 @@ def test_what_a_carrier_may_issue_after_all_is_never_refused(number):
     pytest.param("DHL Freight", "1234-12345", id="DHL Freight, four and five digits"),
     pytest.param("DHL Global Forwarding", "1AB12345", id="DHL Global Forwarding"),
     pytest.param("DHL", "ABC123456", id="DHL Global Forwarding with three letters"),
+    pytest.param("DHL Parcel", "3SDKTS0123456", id="DHL Parcel with 3S"),
     pytest.param("DHL", "GS295117494011169041", id="DHL eCommerce with other letters than GM"),
     pytest.param("DHL eCommerce", "4130000S02012026130000", id="DHL eCommerce with an S among its digits"),
     pytest.param("DHL", "200000000001-PKG2", id="DHL eCommerce with the number of the package"),

@@ -26,7 +26,7 @@ _PAKET = Format("Paket", shape(r"0034043\d{13}"), {20}, check_digits.gs1)
 _GERMAN_MAIL = s10_of("DE")
 
 # Excludes UPS labels. Further than the help: four to six letters (Freight), seven digits and S, 12 digits and -PKG1.
-_SHAPES = r"\d{5,39}|[A-Z]{1,8}\d[A-Z0-9]{3,38}|\d[A-Z]{1,4}\d{4,20}|\d{6,8}S\d{8,16}|\d{10,34}PKG\d{1,3}"
+_SHAPES = r"\d{5,39}|[A-Z]{1,8}\d[A-Z0-9]{3,38}|3S[A-Z0-9]{6,20}|\d[A-Z]{1,4}\d{4,20}|\d{6,8}S\d{8,16}|\d{10,34}PKG\d{1,3}"
 
 DHL = Carrier.named(
     "dhl|DHL|d h l|dhll|敦豪|中外运敦豪|ディーエイチエル|dhl express|dhl exp|dhl worldwide express|dhlexpress|dhl ecommerce|dhl e commerce|dhl ecom|dhlec|dhl ecs|dhl smartmail|dhl global mail|dhl globalmail|dhlgm|dhl parcel|dhl parcel uk|dhl uk|dhl paket|dhl packet|dhl paeckchen|dhl germany|deutsche post dhl|dhl deutsche post|dhl freight|dhl global forwarding|dhl supply chain|dhl same day|dhlekb|dhlg|dhlex|dhl global @ dhl.com dhl.de dhl.co.uk dhl.fr dhl.es dhl.it dhl.nl dhl.pl dhl.at dhlparcel.nl dhlparcel.co.uk dhlparcel.es dhlecommerce.com dhlecommerce.co.uk",
