@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from airflow.serialization.serialized_objects import DagSerialization
 from airflow.timetables.base import TimeRestriction
 from airflow_env import ROOT, dag_bag
 
+from feedamp.errors import ConfigurationError
+from feedamp_airflow import tasks
 from feedamp_airflow.retries import FeedAmpRetryPolicy
 
 TASKS = {
@@ -190,3 +193,12 @@ def test_another_hour_for_reconcile_is_an_import_error_that_says_why(airflow_hom
     assert bag.dags == {}
     [error] = bag.import_errors.values()
     assert "reconcile_schedule" in error
+
+
+@pytest.mark.parametrize(
+    "since", ["2026-03-01T00:00:00", "2026-03-01", "2026-03-01 00:00", "yesterday", "1772323200"]
+)
+def test_plan_refuses_a_since_without_a_zone_where_no_validator_has(since, monkeypatch):
+    monkeypatch.setattr(tasks, "get_current_context", lambda: {"params": {"since": since}})
+    with pytest.raises(ConfigurationError, match="Param since"):
+        inspect.unwrap(tasks.plan_extraction)()

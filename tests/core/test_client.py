@@ -257,12 +257,14 @@ async def test_a_page_of_another_shape_is_never_an_empty_one(body):
 
 async def test_an_unreadable_order_leaves_the_rest_of_its_page_readable():
     page = {"orders": [{"mp_order_number": "M-1"}, {"mp_order_number": "M-2", "status": [7]}, 8]}
+    page["orders"].append({"mp_order_number": "M\0"})
     async with speaking(answer(page)) as (client, _):
         read = await client.list_orders(Filters())
     assert [order.mp_order_number for order in read.orders] == ["M-1"]
     assert [(item.mp_order_number, item.where) for item in read.unread] == [
         ("M-2", "status"),
         (None, "order"),
+        ("M\ufffd", "mp_order_number"),
     ]
 
 

@@ -133,7 +133,10 @@ class FeedAmpClient:
         self.counts.pages += 1
         for item in items or ():
             try:
-                orders.append(read_order(item, self.counts.coercions))
+                order = read_order(item, self.counts.coercions)
+                if "\ufffd" in order.mp_order_number:  # two numbers with other characters there would be one
+                    raise UnreadableError("The order's number is broken.", where="mp_order_number")
+                orders.append(order)
             except UnreadableError as error:
                 unread.append(UnreadableOrder(number_of(item), error.where))
         return OrderPage(

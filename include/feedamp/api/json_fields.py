@@ -116,8 +116,8 @@ class Fields:
         found = self.text(key)
         if not found:
             raise UnreadableError(message, where=self.path + key)
-        fault = identifier_fault(found)
-        if fault is not None:
+        if len(found) > LONGEST_IDENTIFIER:
+            fault = f"with more than {LONGEST_IDENTIFIER} characters"
             raise UnreadableError(
                 f"FeedAMP sent text {fault}.", where=f"{self.path}{key} {fault}: {found[:40]}"
             )
@@ -235,10 +235,3 @@ def _digits(value: Any) -> str | None:
     if not isinstance(exponent, int) or exponent > 0 or exponent < -30:
         return None
     return str(int(value)) if value == int(value) else f"{value:f}"
-
-
-def identifier_fault(text: str) -> str | None:
-    """Why a text cannot identify an order or a line; None if it can."""
-    if len(text) > LONGEST_IDENTIFIER:
-        return f"with more than {LONGEST_IDENTIFIER} characters"
-    return "with characters that are broken" if "\ufffd" in text else None

@@ -307,7 +307,7 @@ class Transport:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if not leaving.has_left:
                 raise TransientError(f"FeedAMP cannot be reached ({type(error).__name__}).") from None
-            if takes_part and response is not None and content:
+            if takes_part and content and response is not None and response.ok:
                 return Answer(response.status, response.headers, bytes(content))
             # `from None`: aiohttp's errors contain the request headers and so the token.
             raise UnclearError(f"The answer to {method} was lost ({type(error).__name__}).") from None
