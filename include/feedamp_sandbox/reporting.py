@@ -24,14 +24,16 @@ def post_errors(world: World, call: Call, seller_id: str, number: str) -> Reply:
             raise Refusal(400, ("FIELD_INVALID_VALUE", "mp_line_number: no such line"))
     order.remember(world.clock())
     mistyped = mistyped_lines(world.options, order)
+    listed = {(e.get("mp_line_number"), e["code"], e["message"]) for e in order.errors}
     for error in reported:
         line = error.get("mp_line_number")
         key = (line, error["code"], error["message"])
-        if any(key == (e.get("mp_line_number"), e["code"], e["message"]) for e in order.errors):
+        if key in listed:
             world.rules.note("duplicate_error_report", f"{call.where}: line {line}")
         if order.closed:
             world.rules.note("error_on_closed_order", call.where)
         if not order.by_hand and not (mistyped if line is None else line in mistyped):
             world.rules.note("error_on_valid_shipment", f"{call.where}: line {line}")
+        listed.add(key)
         order.errors.append(error)
     return Reply(200, {})
