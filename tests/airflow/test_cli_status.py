@@ -289,6 +289,15 @@ def test_the_doctor_names_what_is_wrong(feedamp_env, option, value, check, code,
 
 
 @pytest.mark.parametrize(
+    ("rows", "line"),
+    [pytest.param(1, "1 rejected row:", id="one"), pytest.param(2, "2 rejected rows:", id="two")],
+)
+def test_a_line_of_action_required_agrees_with_its_count(feedamp_env, rows, line):
+    feedamp_env.deliver("a.jsonl", *[f"M-{number}" for number in range(rows)], currency="XXX1")
+    assert f"  {line} fix the source" in feedamp_env.run("status").out
+
+
+@pytest.mark.parametrize(
     ("name", "words"),
     [
         pytest.param("utc", "Airflow reads dates as UTC", id="UTC"),

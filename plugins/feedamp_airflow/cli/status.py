@@ -26,32 +26,32 @@ from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
 SHOWN = 20
 UNREAD_FOR = timedelta(days=1)  # by then FeedAMP may have corrected it by itself
 TITLES = {
-    "held_orders": "orders held by a conflict, a refused change or a missing body: `feedamp orders show` gives the reason",
+    "held_orders": "order{s} held by a conflict, a refused change or a missing body: `feedamp orders show` gives the reason",
     "missing_orders": (
-        "orders that FeedAMP does not have: a reconciliation with repair=true places again those that the seller has not "
+        "order{s} that FeedAMP does not have: a reconciliation with repair=true places again those that the seller has not "
         "touched; for the others, ask FeedAMP to restore them"
     ),
     "cancelled_but_shipped": (
-        "orders closed as CANCELLED although the seller shipped: resolve it with the seller, then run "
+        "order{s} closed as CANCELLED although the seller shipped: resolve it with the seller, then run "
         "`feedamp orders acknowledge`"
     ),
-    "held_findings": "error findings held back: give their kind a code (error_codes), or waive those that FeedAMP refuses",
-    "stuck_orders": "orders that will not close without action",
+    "held_findings": "error finding{s} held back: give their kind a code (error_codes), or waive those that FeedAMP refuses",
+    "stuck_orders": "order{s} that will not close without action",
     "unreadable_orders": (
-        "orders that have been unreadable for more than a day: ask FeedAMP to correct what the reason names; the watermarks of "
+        "order{s} unreadable for more than a day: ask FeedAMP to correct what the reason names; the watermarks of "
         "their sellers wait"
     ),
-    "sellers_mixed_up": "sellers whose account is not clear: `feedamp doctor` prints the steps",
-    "sellers_to_connect": "sellers to connect or register",
+    "sellers_mixed_up": "seller{s} whose account is not clear: `feedamp doctor` prints the steps",
+    "sellers_to_connect": "seller{s} to connect or register",
     "faulty_files": (
-        "inbox files that could not be read to their end: replace each with a complete file of the same name; if you "
+        "inbox file{s} that could not be read to the end: replace each with a complete file of the same name; if you "
         "cannot, run `feedamp rejected dismiss ID --reason REASON`"
     ),
     "refused_by_warehouse": (
-        "rows that the warehouse cannot hold: `feedamp rejected list` gives the reason, `feedamp lake retry` loads them "
+        "row{s} that the warehouse cannot hold: `feedamp rejected list` gives the reason, `feedamp lake retry` loads them "
         "once it can; to leave them in the lake only, dismiss them"
     ),
-    "rejected_rows": "rejected rows: fix the source or an option, then deliver a new file, replay or dismiss them",
+    "rejected_rows": "rejected row{s}: fix the source or an option, then deliver a new file, replay or dismiss them",
 }
 
 
@@ -190,7 +190,7 @@ def _print(document: dict[str, Any], out: Output) -> None:
     if not some:
         out.say("  nothing")
     for name, entry in some.items():
-        out.say(f"  {entry['count']} {TITLES[name]}")
+        out.say(f"  {entry['count']} {TITLES[name].format(s='' if entry['count'] == 1 else 's')}")
         names = list(dict.fromkeys(name for item in entry["items"] for name in item))
         out.table(names, [[item.get(name) for name in names] for item in entry["items"]], indent=4)
         if entry["count"] > len(entry["items"]):
