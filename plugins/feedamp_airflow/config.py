@@ -34,6 +34,7 @@ class Options:
     duckdb_path: str
     duckdb_lock_wait_s: float
     duckdb_memory_limit: str
+    duckdb_storage_version: str
     encryption_key: str | None = field(repr=False)
     masks_personal_fields: bool
     inbox_sql: str | None = field(repr=False)
@@ -70,6 +71,7 @@ def read_options() -> Options:
         duckdb_path=_text("duckdb_path") or str(home / "warehouse.duckdb"),
         duckdb_lock_wait_s=_number("duckdb_lock_wait_s", 120.0, float),
         duckdb_memory_limit=_text("duckdb_memory_limit") or "512MB",
+        duckdb_storage_version=_text("duckdb_storage_version") or "v1.4.0",
         encryption_key=_text("encryption_key"),
         masks_personal_fields=pii == "mask",
         inbox_sql=inbox_sql,

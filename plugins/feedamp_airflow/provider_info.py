@@ -110,6 +110,11 @@ _OPTIONS: dict[str, tuple[str, str | None, str]] = {
         "Seconds that work may wait for a locked DuckDB file, or another loader on Postgres, before a run is red.",
     ),
     "duckdb_memory_limit": ("string", "512MB", "Memory that DuckDB may use."),
+    "duckdb_storage_version": (
+        "string",
+        "v1.4.0",
+        "The oldest DuckDB that can read a warehouse file made or rebuilt from now on.",
+    ),
     "encryption_key": (
         "string",
         None,

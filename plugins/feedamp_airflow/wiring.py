@@ -150,7 +150,10 @@ def make_warehouse(
 
         return PostgresWarehouse(address, lock_wait_s=lock_wait_s, away_s=away_s)
     return DuckDbWarehouse(
-        options.duckdb_path, memory_limit=options.duckdb_memory_limit, lock_wait_s=lock_wait_s
+        options.duckdb_path,
+        memory_limit=options.duckdb_memory_limit,
+        storage_version=options.duckdb_storage_version,
+        lock_wait_s=lock_wait_s,
     )
 
 

@@ -13,7 +13,8 @@ import duckdb
 import pytest
 
 from feedamp import warehouse as warehouse_package
-from feedamp.errors import BusyError
+from feedamp.errors import BusyError, ConfigurationError
+from feedamp.lake.store import Lake
 from feedamp.tables import TABLES
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 
@@ -119,3 +120,47 @@ def test_a_file_of_an_older_version_gets_the_new_columns_and_tables(path: Path) 
     with duckdb.connect(str(path), read_only=True) as connection:
         assert connection.execute("SELECT units_over FROM feedamp.orders").fetchall() == []
         assert connection.execute("FROM feedamp.runs").fetchall() == []
+
+
+def test_a_file_is_made_for_the_oldest_version_that_is_to_read_it(tmp_path: Path) -> None:
+    path = str(tmp_path / "w.duckdb")
+    with DuckDbWarehouse(path, storage_version="v1.2.0").session():
+        pass
+    with duckdb.connect(path, read_only=True) as reader:
+        [(tags,)] = reader.execute("SELECT tags FROM duckdb_databases() WHERE NOT internal").fetchall()
+    assert tags["storage_version"].startswith("v1.2")
+
+
+def test_a_storage_version_that_duckdb_does_not_know_is_named(tmp_path: Path) -> None:
+    warehouse = DuckDbWarehouse(str(tmp_path / "w.duckdb"), storage_version="v0.0.0.7")
+    with (
+        pytest.raises(ConfigurationError, match=r"duckdb_storage_version .* it is v0\.0\.0\.7"),
+        warehouse.session(),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    "left", ["warehouse.duckdb.tmp/x", "warehouse.duckdb.rebuilding.tmp/x", "warehouse.duckdb.rebuilding"]
+)
+def test_what_a_killed_load_or_rebuild_left_behind_is_removed(path: Path, left: str) -> None:
+    leftover = path.parent / left
+    leftover.parent.mkdir(exist_ok=True)
+    leftover.write_bytes(b"half")
+    with DuckDbWarehouse(str(path)).session():
+        assert not leftover.exists()
+
+
+def test_what_is_spilled_to_disk_is_only_for_this_user(path: Path) -> None:
+    spill = Path(f"{path}.tmp")
+    with DuckDbWarehouse(str(path)).session() as session:
+        assert spill.stat().st_mode & 0o777 == 0o700
+        [row] = session._found("SELECT current_setting('temp_directory') AS folder")
+        assert row["folder"] == str(spill)
+    assert not spill.exists()
+
+
+def test_a_rebuild_keeps_the_mode_of_the_file(path: Path, tmp_path: Path) -> None:
+    path.chmod(0o640)
+    DuckDbWarehouse(str(path)).rebuild(Lake(str(tmp_path / "lake")))
+    assert path.stat().st_mode & 0o777 == 0o640

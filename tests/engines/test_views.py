@@ -126,3 +126,24 @@ def test_open_findings_are_counted_by_age(loader: Loader) -> None:
         "error",
         NOW - 90 * DAY,
     )
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Europe/Berlin"])
+def test_no_view_depends_on_the_zone_of_the_session(loader: Loader, zone: str) -> None:
+    # Before and after both zones have begun summer time.
+    sold(
+        loader,
+        "M-1",
+        purchase_date=datetime(2026, 3, 1, 4, tzinfo=UTC),
+        latest_ship_date=datetime(2026, 3, 2, 5, tzinfo=UTC),
+    )
+    sold(loader, "M-2", NOW.date(), purchase_date=NOW - 30 * DAY)
+    answers = []
+    for name in ("UTC", zone):
+        with loader.engine.transaction():
+            loader.engine.execute(f"SET TimeZone = '{name}'")
+        answers.append([ask(loader, view) for view in VIEWS])
+    with loader.engine.transaction():
+        loader.engine.execute("SET TimeZone = 'UTC'")
+    assert answers[0] == answers[1]
+    assert answers[0][0]

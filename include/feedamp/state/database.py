@@ -189,8 +189,7 @@ class State:
                 config.set_main_option("script_location", str(folder).replace("%", "%%"))
                 with self.engine.connect() as connection:
                     if not self.is_sqlite:  # while a migration waits for one reader, all other readers wait
-                        connection.detach()  # the pool must not reuse it with this short lock timeout
-                        connection.execute(sa.text(f"SET lock_timeout = '{_UPGRADE_WAIT_S}s'"))
+                        connection.execute(sa.text(f"SET LOCAL lock_timeout = '{_UPGRADE_WAIT_S}s'"))
                     config.attributes["connection"] = connection
                     try:
                         command.upgrade(config, "head")
@@ -229,12 +228,11 @@ class State:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 yield
         else:
-            with self.engine.connect() as connection:
-                connection.execute(sa.select(sa.func.pg_advisory_lock(_MIGRATION_LOCK)))
-                try:
-                    yield
-                finally:
-                    connection.execute(sa.select(sa.func.pg_advisory_unlock(_MIGRATION_LOCK)))
+            with (
+                self.engine.connect() as connection
+            ):  # the lock ends with this transaction, also behind a pooler
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+                yield
 
 
 def _use_write_ahead_log(cursor: sqlite3.Cursor) -> None:
@@ -253,9 +251,13 @@ def _use_write_ahead_log(cursor: sqlite3.Cursor) -> None:
 def _make_engine(url: sa.URL) -> Engine:
     # SQLAlchemy's errors quote statements and end up in logs; parameters may be tokens and customer data (promise 9).
     if url.get_backend_name() != "sqlite":
-        timeouts = {}
+        timeouts: dict[str, int | None] = {}
         if url.get_driver_name() in ("psycopg", "psycopg2"):
             timeouts = {name: value for name, value in _LIBPQ_TIMEOUTS.items() if name not in url.query}
+        if url.get_driver_name() == "psycopg":
+            timeouts["prepare_threshold"] = (
+                None  # a pooler in transaction mode shares sessions, and their statements
+            )
         return _escape_nul(
             sa.create_engine(
                 url,

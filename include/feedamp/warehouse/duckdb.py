@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import Any, TypeVar
 import duckdb
 import pyarrow as pa
 
-from feedamp.errors import BusyError
+from feedamp.errors import BusyError, ConfigurationError
 from feedamp.lake.store import Lake
 from feedamp.tables import TABLES, Row, Table, Type
 from feedamp.warehouse.engine import in_transaction
@@ -48,6 +49,7 @@ class DuckDbWarehouse:
         path: str,
         *,
         memory_limit: str = "512MB",
+        storage_version: str = "v1.4.0",
         lock_wait_s: float = 120.0,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
@@ -55,7 +57,9 @@ class DuckDbWarehouse:
     ) -> None:
         self.path = Path(path)
         self._tables = tables
+        self._draft = Path(f"{path}.rebuilding")
         self._memory_limit = memory_limit
+        self._storage_version = storage_version
         self.lock_wait_s = lock_wait_s
         self._sleep = sleep
         self._monotonic = monotonic
@@ -75,11 +79,9 @@ class DuckDbWarehouse:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         give_up_at = self._give_up_at(wait_s)
         with self._writer_lock(give_up_at):
-            connection = self._patiently(self._connect, give_up_at)
-            try:
-                yield self._prepared(connection)
-            finally:
-                connection.close()
+            _remove(self._draft)  # of a killed rebuild; it may be as large as the warehouse
+            with self._opened(self.path, give_up_at) as session:
+                yield session
 
     def rebuild(self, lake: Lake, set_aside: SetAside = ignore) -> int:
         """Builds a new file from all manifests of the lake, oldest first, and replaces the old one.
@@ -89,48 +91,64 @@ class DuckDbWarehouse:
             IncompleteError: a file of the lake is missing or cannot be read; the old file is not changed.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(f"{self.path}.rebuilding")
         with self._writer_lock(self._give_up_at()):
-            _remove(draft)  # may be left by a killed rebuild
+            _remove(self._draft)  # may be left by a killed rebuild
             try:
-                loaded = self._load_all(draft, lake, set_aside)
+                with self._opened(self._draft, self._give_up_at(0.0)) as session:
+                    if self.path.exists():
+                        self._draft.chmod(self.path.stat().st_mode)
+                    loaded = session.load_all(lake, set_aside)
                 self._release_old_file()
-                draft.replace(self.path)
+                self._draft.replace(self.path)
             finally:
-                _remove(draft)
+                _remove(self._draft)
         return loaded
 
-    def _load_all(self, draft: Path, lake: Lake, set_aside: SetAside) -> int:
-        connection = self._connect(draft)
+    @contextmanager
+    def _opened(self, path: Path, give_up_at: float) -> Iterator[Session]:
+        """A session on a file; what DuckDB spills to disk meanwhile is in a folder that only this user can read."""
+        connection = self._patiently(lambda: self._connect(path), give_up_at)
+        spill = Path(f"{path}.tmp")
         try:
-            return self._prepared(connection).load_all(lake, set_aside)
+            shutil.rmtree(
+                spill, ignore_errors=True
+            )  # of a killed load: no other process has the file open now
+            spill.mkdir(mode=0o700)
+            engine = DuckDbEngine(connection, self._memory_limit)
+            in_transaction(engine, lambda: prepare(engine, self._tables, VIEWS))
+            yield Session(engine, self._tables)
         finally:
             connection.close()
-
-    def _prepared(self, connection: duckdb.DuckDBPyConnection) -> Session:
-        engine = DuckDbEngine(connection, self._memory_limit)
-        in_transaction(engine, lambda: prepare(engine, self._tables, VIEWS))
-        return Session(engine, self._tables)
+            shutil.rmtree(spill, ignore_errors=True)
 
     def _release_old_file(self) -> None:
         """Waits until no process uses the old file, and removes its write-ahead log."""
         if self.path.exists():
             try:
-                self._patiently(self._connect, self._give_up_at()).close()
+                self._patiently(lambda: self._connect(self.path), self._give_up_at()).close()
             except duckdb.Error:
                 log.warning("%s could not be opened; the rebuild replaces it anyway.", self.path)
         Path(f"{self.path}.wal").unlink(missing_ok=True)  # DuckDB would apply it to the new file
 
-    def _connect(self, path: Path | None = None) -> duckdb.DuckDBPyConnection:
+    def _connect(self, path: Path) -> duckdb.DuckDBPyConnection:
         try:
             connection = duckdb.connect(
-                str(path or self.path),
+                str(path),
                 config={
                     "memory_limit": self._memory_limit,
                     "threads": 2,
                     "preserve_insertion_order": False,  # saves memory
+                    "storage_compatibility_version": self._storage_version,
+                    "temp_directory": f"{path}.tmp",
                 },
             )
+        except duckdb.InvalidInputException as error:
+            if self._storage_version not in str(error):
+                raise
+            raise ConfigurationError(
+                f"[feedamp] duckdb_storage_version must be a version that DuckDB {duckdb.__version__} knows, as v1.4.0; it is "
+                f"{self._storage_version}."
+            ) from error
         except duckdb.IOException as error:
             holder = _HOLDER.search(str(error))
             if holder is None and "conflicting lock" not in str(error).lower():
@@ -194,10 +212,8 @@ class DuckDbEngine:
         self._connection = connection
         self._more_memory: str | None = None
         if most_memory is not None:
-            [[allowed]] = connection.execute(
-                "SELECT parse_formatted_bytes(current_setting('memory_limit'))"
-            ).fetchall()
-            if allowed > ENOUGH_BYTES:
+            [[allowed]] = connection.execute("SELECT current_setting('memory_limit')").fetchall()
+            if _bytes_of(allowed) > ENOUGH_BYTES:
                 self._set_memory(f"{ENOUGH_BYTES}B")
                 self._more_memory = most_memory
 
@@ -272,6 +288,14 @@ class DuckDbEngine:
         return []
 
 
+def _bytes_of(size: str) -> float:
+    """The bytes in a size as DuckDB writes it, such as `488.2 MiB`."""
+    number, unit = size.split()
+    return float(number) * 1024.0 ** ("bytes", "KiB", "MiB", "GiB", "TiB").index(unit)
+
+
 def _remove(file: Path) -> None:
+    """Removes a DuckDB file with its write-ahead log and what was spilled beside it."""
     for path in (file, Path(f"{file}.wal")):
         path.unlink(missing_ok=True)
+    shutil.rmtree(f"{file}.tmp", ignore_errors=True)

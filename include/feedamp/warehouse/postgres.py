@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from adbc_driver_manager import dbapi
 
-from feedamp.errors import BusyError, IncompleteError, MisfitError, StoreAwayError
+from feedamp.errors import BusyError, ConfigurationError, IncompleteError, MisfitError, StoreAwayError
 from feedamp.lake.store import Lake
 from feedamp.tables import CHILDREN, TABLES, Row, Table, Type
 from feedamp.warehouse.engine import in_transaction
@@ -68,6 +68,7 @@ class PostgresWarehouse:
         self._sleep = sleep
         self._monotonic = monotonic
         self._tables = tables
+        self._is_checked = False
 
     @property
     def shown(self) -> str:
@@ -84,13 +85,14 @@ class PostgresWarehouse:
         Raises:
             BusyError: another process loads; the message names it.
             StoreAwayError: the server could not be reached for too long.
-            ConfigurationError: the server refuses the user or a statement.
+            ConfigurationError: the server refuses the user or a statement, or is a pooler in transaction mode.
         """
         lock_wait_s = self.lock_wait_s if wait_s is None else wait_s
 
         def opened() -> PostgresEngine:
             engine = PostgresEngine(self.address)
             try:
+                self._refuse_shared_sessions(engine)
                 self._take_lock(engine, lock_wait_s)
             except BaseException:
                 engine.close()
@@ -134,6 +136,24 @@ class PostgresWarehouse:
                 is_logged = True
             self._sleep(0.5)
 
+    def _refuse_shared_sessions(self, engine: PostgresEngine) -> None:
+        """Raises if two connections get one session: there the lock would be given to both, and stay when they have gone.
+
+        While the transaction of the other connection is open, a pooler has to give this one another session.
+        """
+        if self._is_checked:
+            return
+        other = PostgresEngine(self.address)
+        try:
+            with other.transaction():
+                if other.session == engine.session:
+                    raise _pooler(self.address)
+                with engine.transaction():
+                    pass
+        finally:
+            other.close()
+        self._is_checked = True
+
     def _take_lock(self, engine: PostgresEngine, wait_s: float) -> None:
         give_up_at = self._monotonic() + wait_s
         while True:
@@ -149,6 +169,13 @@ class PostgresWarehouse:
                     retry_after_s=60,
                 )
             self._sleep(0.2)
+
+
+def _pooler(address: PostgresAddress) -> ConfigurationError:
+    return ConfigurationError(
+        f"{address.shown} is a pooler in transaction mode: it gives each transaction another session, so that two loads could "
+        "run at once. Name the server itself, or a pool in session mode, in the connection of [feedamp] warehouse_conn_id."
+    )
 
 
 def _described(backend: Row | None) -> str:
@@ -175,12 +202,14 @@ class PostgresEngine:
     def open(self) -> None:
         """Connects; a new connection has no temporary tables and no lock."""
         self._scratches: dict[str, str] = {}  # columns of the temporary tables, by name
+        self.session: int | None = None  # its number at the server
         with self._translated():
             self._connection = self._driver.connect(self._address.conninfo)
             self._cursor = self._connection.cursor()
         with self.transaction():
             for statement in ("SET TimeZone = 'UTC'", *_KEEPALIVE.split("; ")):
                 self.execute(statement)
+            self.session = self._session_now()
 
     def close(self) -> None:
         """Closes the connection, which releases the lock and drops temporary tables."""
@@ -188,6 +217,10 @@ class PostgresEngine:
             self._cursor.close()
         with suppress(dbapi.Error):
             self._connection.close()
+
+    def _session_now(self) -> int:
+        [row] = self.rows("SELECT pg_backend_pid() AS session")
+        return int(row["session"])
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
         """Runs one statement."""
@@ -205,8 +238,14 @@ class PostgresEngine:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commits at the end of the block, rolls back on an exception."""
+        """Commits at the end of the block, rolls back on an exception.
+
+        Raises:
+            ConfigurationError: the transaction is in another session than the lock.
+        """
         try:
+            if self.session is not None and self.session != self._session_now():
+                raise _pooler(self._address)
             yield
             with self._translated():
                 self._connection.commit()

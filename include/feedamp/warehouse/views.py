@@ -1,7 +1,8 @@
 """Views for analytics, each declared once: name, meaning, columns, and SQL that every engine accepts.
 
 The moment at which ages and windows end is an argument, so that a view can be tested for any moment; in the warehouse
-it is `now()`. Windows are whole hours (30 days are 720), so no time zone and no daylight saving time changes them.
+it is `now()`. No view depends on the time zone of a reader's session: windows are whole hours (30 days are 720), and an
+age is a difference of epochs, since DuckDB subtracts moments by the session's calendar.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ LATE_ORDERS = View(
     f"""
 WITH counted AS ({_COUNTED})
 SELECT seller_id, mp_order_number, purchase_date, latest_ship_date, units_ordered, units_pending,
-       CAST(extract(epoch FROM ({{now}} - latest_ship_date)) AS DOUBLE PRECISION) / 3600 AS hours_late
+       CAST(extract(epoch FROM {{now}}) - extract(epoch FROM latest_ship_date) AS DOUBLE PRECISION) / 3600
+           AS hours_late
 FROM counted WHERE is_open AND latest_ship_date < {{now}}""",
 )
 
