@@ -255,9 +255,8 @@ def _make_engine(url: sa.URL) -> Engine:
         if url.get_driver_name() in ("psycopg", "psycopg2"):
             timeouts = {name: value for name, value in _LIBPQ_TIMEOUTS.items() if name not in url.query}
         if url.get_driver_name() == "psycopg":
-            timeouts["prepare_threshold"] = (
-                None  # a pooler in transaction mode shares sessions, and their statements
-            )
+            # A pooler in transaction mode shares sessions, and with them their prepared statements.
+            timeouts["prepare_threshold"] = None
         return _escape_nul(
             sa.create_engine(
                 url,
