@@ -28,25 +28,7 @@ def get_provider_info() -> dict[str, Any]:
                         "login": "client id from onboarding",
                     },
                 },
-                "conn-fields": {
-                    "callback_url": _field(
-                        "Callback URL", "Where FeedAMP sends a seller back after consent.", "string"
-                    ),
-                    "requests_per_second": _field(
-                        "Requests per second", "Allowed rate per seller; 2 if empty.", "number"
-                    ),
-                    "max_connections": _field(
-                        "Connections", "Open at the same time, per task; 32 if empty.", "integer"
-                    ),
-                    "timeout_s": _field("Timeout (s)", "For a whole request; 30 if empty.", "number"),
-                    "allow_http": _field(
-                        "Allow http", "Only for a test network; loopback needs no permission.", "boolean"
-                    ),
-                    "verify": _field(
-                        "Verify TLS", "true, false, or the path of a CA bundle; true if empty.", "string"
-                    ),
-                    "trust_env": _field("Trust environment", "Obey HTTP_PROXY and the like.", "boolean"),
-                },
+                "conn-fields": {name: _field(*given) for name, given in _FIELDS.items()},
             }
         ],
         "config": {
@@ -72,6 +54,16 @@ def _option(name: str, kind: str, default: str | None, description: str) -> dict
         "sensitive": name in _SENSITIVE,
     }
 
+
+_FIELDS = {
+    "callback_url": ("Callback URL", "Where FeedAMP sends a seller back after consent.", "string"),
+    "requests_per_second": ("Requests per second", "Allowed rate per seller; 2 if empty.", "number"),
+    "max_connections": ("Connections", "Open at the same time, per task; 32 if empty.", "integer"),
+    "timeout_s": ("Timeout (s)", "For a whole request; 30 if empty.", "number"),
+    "allow_http": ("Allow http", "Only for a test network; loopback needs no permission.", "boolean"),
+    "verify": ("Verify TLS", "true, false, or the path of a CA bundle; true if empty.", "string"),
+    "trust_env": ("Trust environment", "Obey HTTP_PROXY and the like.", "boolean"),
+}
 
 # A secret, or an address that may hold a password. Airflow reads `_CMD` and `_SECRET` of sensitive options only.
 _SENSITIVE = {"encryption_key", "state_url", "inbox_url", "lake_url", "journal_url"}

@@ -68,6 +68,10 @@ def parser() -> argparse.ArgumentParser:
 Nouns = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 
 
+def _verbs(nouns: Nouns[argparse.ArgumentParser], name: str, text: str) -> Nouns[argparse.ArgumentParser]:
+    return nouns.add_parser(name, help=text).add_subparsers(metavar="VERB", required=True)
+
+
 def _does(command: argparse.ArgumentParser, run: str, *, listing: bool = False) -> None:
     command.set_defaults(run=run)
     if listing:
@@ -88,8 +92,7 @@ def _add_init(nouns: Nouns[argparse.ArgumentParser]) -> None:
 
 
 def _add_sellers(nouns: Nouns[argparse.ArgumentParser]) -> None:
-    noun = nouns.add_parser("sellers", help="register sellers and connect them")
-    verbs = noun.add_subparsers(metavar="VERB", required=True)
+    verbs = _verbs(nouns, "sellers", "register sellers and connect them")
     add = verbs.add_parser("add", help="register a seller without a grant, or change one")
     add.add_argument("seller", metavar="SELLER", help="the marketplace's own id of the seller")
     add.add_argument("--name")
@@ -149,9 +152,7 @@ def _add_sellers(nouns: Nouns[argparse.ArgumentParser]) -> None:
 
 
 def _add_orders(nouns: Nouns[argparse.ArgumentParser]) -> None:
-    verbs = nouns.add_parser("orders", help="show, list or acknowledge orders").add_subparsers(
-        metavar="VERB", required=True
-    )
+    verbs = _verbs(nouns, "orders", "show, list or acknowledge orders")
     show = verbs.add_parser("show", help="show an order's phase and what it waits for; no customer field")
     show.add_argument("seller", metavar="SELLER")
     show.add_argument("number", metavar="NUMBER", help="mp_order_number")
@@ -211,8 +212,7 @@ def _add_adopt(nouns: Nouns[argparse.ArgumentParser]) -> None:
 
 
 def _add_findings(nouns: Nouns[argparse.ArgumentParser]) -> None:
-    noun = nouns.add_parser("findings", help="list or waive faults in what sellers reported")
-    verbs = noun.add_subparsers(metavar="VERB", required=True)
+    verbs = _verbs(nouns, "findings", "list or waive faults in what sellers reported")
     listing = verbs.add_parser("list", help="list findings; without --state, open ones")
     listing.add_argument("--state", action="append", choices=(*_STATES, "all"), help="may be repeated")
     listing.add_argument("--seller", action="append", help="may be repeated")
@@ -226,8 +226,7 @@ def _add_findings(nouns: Nouns[argparse.ArgumentParser]) -> None:
 
 
 def _add_rejected(nouns: Nouns[argparse.ArgumentParser]) -> None:
-    noun = nouns.add_parser("rejected", help="list, replay, dismiss or export rejected rows")
-    verbs = noun.add_subparsers(metavar="VERB", required=True)
+    verbs = _verbs(nouns, "rejected", "list, replay, dismiss or export rejected rows")
     listing = verbs.add_parser("list", help="list open rejected rows, with all reasons")
     listing.add_argument("--all", action="store_true", help="also those that were superseded or dismissed")
     _does(listing, "rejected:show", listing=True)
@@ -252,9 +251,7 @@ def _add_rejected(nouns: Nouns[argparse.ArgumentParser]) -> None:
 
 
 def _add_stores(nouns: Nouns[argparse.ArgumentParser]) -> None:
-    verbs = nouns.add_parser("warehouse", help="rebuild the warehouse").add_subparsers(
-        metavar="VERB", required=True
-    )
+    verbs = _verbs(nouns, "warehouse", "rebuild the warehouse")
     rebuild = verbs.add_parser("rebuild", help="rebuild it from the lake, then replace the old one")
     rebuild.add_argument(
         "--force",
@@ -262,9 +259,7 @@ def _add_stores(nouns: Nouns[argparse.ArgumentParser]) -> None:
         help="rebuild although manifests that were loaded are no longer in the lake",
     )
     _does(rebuild, "warehouse:rebuild")
-    verbs = nouns.add_parser("lake", help="compact, retry or verify the lake").add_subparsers(
-        metavar="VERB", required=True
-    )
+    verbs = _verbs(nouns, "lake", "compact, retry or verify the lake")
     compact = verbs.add_parser(
         "compact",
         help="combine small files of past days",
@@ -289,8 +284,6 @@ def _add_stores(nouns: Nouns[argparse.ArgumentParser]) -> None:
     )
     verify.add_argument("--repair", action="store_true", help="restore what is missing")
     _does(verify, "lake:verify_lake", listing=True)
-    verbs = nouns.add_parser("db", help="upgrade or check the state database").add_subparsers(
-        metavar="VERB", required=True
-    )
+    verbs = _verbs(nouns, "db", "upgrade or check the state database")
     _does(verbs.add_parser("upgrade", help="upgrade its schema"), "database:upgrade")
     _does(verbs.add_parser("current", help="print its schema revision; changes nothing"), "database:current")
