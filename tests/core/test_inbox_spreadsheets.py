@@ -52,6 +52,7 @@ def read(content: bytes, rules: BodyRules = RULES) -> list[OrderRow | BadRow]:
         pytest.param(TEXT + b"\0" * 512, 1, id="a block of zeros"),
         pytest.param(TEXT.replace(b"\n", b", ,\n"), 1, id="blank cells to the right"),
         pytest.param(TEXT.replace(b"S1,", b" S1\t,", 1), 1, id="blanks around the seller"),
+        pytest.param(TEXT.replace(b"S1,", b'"=""S1""",', 1), 1, id="a formula that keeps a text"),
     ],
 )
 def test_what_spreadsheets_add_makes_no_difference(content, orders):

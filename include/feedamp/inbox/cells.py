@@ -22,6 +22,8 @@ def evaluate_cells(
     """The order or reject of a row; column `order` is a struct or JSON text. `faults` were found while reading the row."""
     try:
         content = plain(row)
+        if type(content.get("seller_id")) is int:  # databases often use numbers
+            content["seller_id"] = str(content["seller_id"])
         order = content.get("order")
         if isinstance(order, str):
             try:

@@ -203,7 +203,7 @@ def _kept_rows(
     for record in found:
         if record.is_blank or record.cells == header:  # where two files were joined, the header comes again
             continue
-        cells = record.cells
+        cells = [_unwrapped(cell) for cell in record.cells]
         if not any(map(str.strip, cells[len(names) :])):
             cells = cells[: len(names)]
         if not record.has_end and (record.fault or len(cells) < len(names)):
@@ -214,6 +214,11 @@ def _kept_rows(
             yield record.row_number, {**ids, UNFIT: cells}
         else:
             yield record.row_number, {name: cell for name, cell in kept_cells.items() if cell.strip()}
+
+
+def _unwrapped(cell: str) -> str:
+    """The text in `="01220"`, which is how a CSV file tells a spreadsheet to leave it as it is."""
+    return cell[2:-1].replace('""', '"') if cell.startswith('="') and cell.endswith('"') else cell
 
 
 def _stored(number: int, cells: Cells) -> tuple[int, str, str, int, str]:

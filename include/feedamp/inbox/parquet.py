@@ -48,6 +48,9 @@ def read_parquet(
     with tempfile.TemporaryFile() as copy:
         shutil.copyfileobj(stream, copy)
         with _opened(copy, max_row_bytes, max_memory) as table:
+            if len(set(table.names)) < len(table.names):
+                yield reject_file(source, "the table has a column more than once", rows=table.promised)
+                return
             if NUMBER in table.names and "order" not in table.names:
                 yield from table.flat_orders(source, rules)
             else:
@@ -140,7 +143,9 @@ class _Table:
         return list(printed)
 
 
-_UNREADABLE = "holds a value that cannot be read, such as a date beyond the calendar"
+_UNREADABLE = (
+    "holds a value that cannot be read, such as a date beyond the calendar or bytes that are not UTF-8"
+)
 
 
 @contextmanager

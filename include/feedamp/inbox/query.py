@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from decimal import Decimal
 from typing import Protocol
-from uuid import UUID
 
 from feedamp.inbox.cells import evaluate_cells
 from feedamp.inbox.jsonl import decode
@@ -37,7 +36,7 @@ def read_query(query: OrderQuery, rules: BodyRules) -> Iterator[OrderRow | BadRo
     """An order or reject per row, numbered from 1. Memory does not grow with the rows. Raises as `OrderQuery.rows`."""
     for row_number, (seller_id, order) in enumerate(query.rows(), start=1):
         content = order.tobytes() if isinstance(order, memoryview) else order
-        row = {"seller_id": _identifier(seller_id), "order": content}
+        row = {"seller_id": seller_id, "order": content}
         yield evaluate_cells(row, query.source, row_number, rules, tuple(_inexact(order)))
 
 
@@ -45,12 +44,6 @@ def read_kept(source: str, row_number: int, raw: str, rules: BodyRules) -> Order
     """The order or reject of the stored text of a query row."""
     content = decode(raw.encode())
     return evaluate_cells(content if isinstance(content, dict) else {}, source, row_number, rules)
-
-
-def _identifier(value: object) -> object:
-    """A seller id as text: databases often use a number or a UUID."""
-    is_other_id = isinstance(value, int | UUID) and not isinstance(value, bool)
-    return str(value) if is_other_id else value
 
 
 def _inexact(order: object) -> Iterator[Reason]:
