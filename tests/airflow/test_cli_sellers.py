@@ -101,6 +101,10 @@ def test_a_changed_name_counts_as_updated_and_a_missing_one_stays(console):
         ),
         pytest.param('{"seller_id": 9, "refresh_token": "tok-9"}', "seller_id: must be text", id="a number"),
         pytest.param(
+            '{"seller_id": "S9 ", "refresh_token": "tok-9"}', "trailing blanks", id="a blank behind"
+        ),
+        pytest.param('{"seller_id": "S\\t9", "refresh_token": "tok-9"}', "control character", id="a tab"),
+        pytest.param(
             '{"seller_id": "S9", "refresh_token": "tok 9"}', "token: contains white space", id="blank"
         ),
         pytest.param(

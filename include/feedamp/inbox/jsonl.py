@@ -81,32 +81,24 @@ def read_jsonl(stream: IO[bytes] | TextStream, source: str, rules: BodyRules) ->
             message = f"the line is longer than {MAX_ORDER_BYTES} bytes"
             yield reject(origin, Reason("", "too_large", message))
         elif content[:1] == b"{" or not is_blank(_text(content)):
-            row = read_line(content, source, line.number, rules)
-            yield row if line.has_end else _last(row, content)
+            yield read_line(content, source, line.number, rules, has_end=line.has_end)
 
 
-def read_line(content: bytes, source: str, row_number: int, rules: BodyRules) -> OrderRow | BadRow:
-    """One line without the blanks around it."""
+def read_line(
+    content: bytes, source: str, row_number: int, rules: BodyRules, *, has_end: bool = True
+) -> OrderRow | BadRow:
+    """One line without the blanks around it; `has_end` is False for a last line without line end."""
     row_hash = hashlib.sha256(content).hexdigest()
     try:
         row = decode(content)
     except NotJsonError as error:
         origin = Origin(source, row_number, 1, row_hash, kept(_text(content)))
-        return reject(origin, Reason("", "unreadable", f"the line {error}"))
+        bad = reject(origin, Reason("", "unreadable", f"the line {error}"))
+        if has_end or not isinstance(error, CutJsonError):
+            return bad
+        fault = f"the file breaks off within line {row_number}: what came after it is not known"
+        return replace(bad, file_fault=fault)
     return judge(Origin(source, row_number, 1, row_hash, _text(content)), row, rules)
-
-
-def _last(row: OrderRow | BadRow, content: bytes) -> OrderRow | BadRow:
-    """The row of a line without line end."""
-    try:
-        decode(content)
-    except CutJsonError:
-        if isinstance(row, BadRow):
-            fault = f"the file breaks off within line {row.row_number}: what came after it is not known"
-            return replace(row, file_fault=fault)
-    except NotJsonError:
-        pass
-    return row
 
 
 def _text(content: bytes) -> str:

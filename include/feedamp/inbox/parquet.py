@@ -64,10 +64,6 @@ def read_parquet(
 def footer_rows(stream: IO[bytes] | HashedStream) -> int:
     """The number of rows that the footer declares, for a file of any name; 0 if it is not Parquet."""
     with tempfile.TemporaryFile() as copy:
-        copy.write(stream.read(len(MAGIC)))
-        copy.seek(0)
-        if copy.read() != MAGIC:
-            return 0
         shutil.copyfileobj(stream, copy)
         with _opened(copy, MAX_ORDER_BYTES, MAX_MEMORY_BYTES) as table:
             return table.promised

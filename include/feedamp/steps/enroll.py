@@ -11,13 +11,14 @@ from sqlalchemy.engine import Connection
 
 from feedamp.errors import ConfigurationError
 from feedamp.order_body import is_storable
+from feedamp.order_body.reject_reasons import BadValueError
+from feedamp.order_body.values import seller_id
 from feedamp.resources import Resources
 from feedamp.rules.origin import contradicting, others
 from feedamp.state import consents, grants, sellers
 from feedamp.state.sellers import ACTIVE, Seller
 
 FIELDS = ("seller_id", "name", "sales_channel", "conn_id", "refresh_token")
-MAX_SELLER_ID = 128
 
 
 class Outcome(StrEnum):
@@ -83,8 +84,11 @@ def _fault(name: str, value: object) -> str | None:
         return "is empty"
     if not is_storable(value):
         return "contains characters that cannot be stored"
-    if name == "seller_id" and (len(value) > MAX_SELLER_ID or value != value.strip()):
-        return f"must have at most {MAX_SELLER_ID} characters and no leading or trailing blanks"
+    if name == "seller_id":  # as an order's seller is read, so that each registered seller can have orders
+        try:
+            return None if seller_id(value) == value else "must have no leading or trailing blanks"
+        except BadValueError as error:
+            return error.message
     if name == "refresh_token" and any(c.isspace() or not c.isprintable() for c in value):
         return "contains white space or unprintable characters"
     return None
