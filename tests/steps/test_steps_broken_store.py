@@ -10,7 +10,7 @@ import pytest
 from env import Env, open_env
 from fsspec.implementations.local import LocalFileSystem
 
-from feedamp.errors import TransientError
+from feedamp.errors import FeedAmpError
 from feedamp.steps.runner import finish
 
 
@@ -19,6 +19,7 @@ class BreakingStore(LocalFileSystem):
 
     protocol = "breaking"
     breaks: str | None = None
+    error: Exception = OSError(5, "Input/output error")
     opened = 0
 
     def _open(self, path: str, mode: str = "rb", **options: Any) -> IO[bytes]:
@@ -26,27 +27,27 @@ class BreakingStore(LocalFileSystem):
         if self.breaks and path.endswith(self.breaks):
             type(self).opened += 1
             if self.opened % 2 == 0:  # first for the checksum, then for the rows
-                return _Breaking(stream)  # type: ignore[return-value]
+                return _Breaking(stream, self.error)  # type: ignore[return-value]
         return stream
 
 
 class _Breaking:
     """A stream whose second read fails."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream, self._reads = stream, 0
+    def __init__(self, stream: IO[bytes], error: Exception) -> None:
+        self._stream, self._error, self._reads = stream, error, 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def __iter__(self) -> Iterator[bytes]:
         yield self._stream.readline()
-        raise OSError(5, "Input/output error")
+        raise self._error
 
     def read(self, size: int = -1) -> bytes:
         self._reads += 1
         if self._reads > 1:
-            raise OSError(5, "Input/output error")
+            raise self._error
         return self._stream.readline()
 
 
@@ -59,13 +60,17 @@ def env(tmp_path: Any) -> Iterator[Env]:
     BreakingStore.breaks = None
 
 
-def test_a_file_that_breaks_off_is_named_and_read_whole_by_the_next_run(env: Env) -> None:
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), ZeroDivisionError()], ids=repr)
+def test_a_file_that_breaks_off_is_named_and_read_whole_by_the_next_run(
+    env: Env, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(BreakingStore, "error", error)
     env.drop("1.jsonl", *(env.body(f"A-{n}") for n in range(4)))
     env.drop("2.jsonl", env.body("B-1"))
     BreakingStore.breaks = "1.jsonl"
     result = env.intake()
     assert env.order("B-1").phase == "to_place"
-    with pytest.raises(TransientError, match=r"1\.jsonl"):
+    with pytest.raises(FeedAmpError, match=r"1\.jsonl"):
         finish(result)
 
     BreakingStore.breaks = None

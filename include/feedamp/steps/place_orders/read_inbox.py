@@ -12,7 +12,7 @@ from feedamp.run import Run
 from feedamp.state import inbox_files
 from feedamp.steps.place_orders.read_inbox_file import take_file
 from feedamp.steps.place_orders.read_query import take_query
-from feedamp.steps.runner import StepResult, record_run
+from feedamp.steps.runner import StepResult, record_run, unexpected
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,8 @@ def intake(resources: Resources, run: Run) -> StepResult:
             take_file(resources, run, file, result)
         except FeedAmpError as error:
             result.record_failure(file.name, error)
+        except Exception as error:  # noqa: BLE001 - logged with its traceback; the other files are read
+            result.record_failure(file.name, unexpected(error), cause=error)
     result.extra["files"] = len(found.files)
     try:
         if resources.order_query is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 
 from sqlalchemy.engine import Connection
@@ -43,25 +43,14 @@ def replay(resources: Resources, sources: Collection[str] = ()) -> Replayed:
     taken: set[tuple[str, str]] = set()
     for batch in batches(found, lambda rejected: rejected.raw):
         with resources.state.begin() as connection:
-            _replay_batch(connection, resources, batch, taken, counts)
+            for rejected in batch:
+                if _key(rejected) not in taken and not rejects.is_still_open(connection, rejected):
+                    counts.left += 1  # a new delivery has superseded it meanwhile
+                elif rejected.stage == rejects.FEEDAMP:
+                    _send_again(connection, resources, rejected, counts)
+                else:
+                    _read_again(connection, resources, rejected, taken, counts)
     return counts
-
-
-def _replay_batch(
-    connection: Connection,
-    resources: Resources,
-    batch: Sequence[Rejected],
-    taken: set[tuple[str, str]],
-    counts: Replayed,
-) -> None:
-    for rejected in batch:
-        key = (rejected.seller_id or "", rejected.mp_order_number or "")
-        if key not in taken and not rejects.is_still_open(connection, rejected):
-            counts.left += 1  # a new delivery has superseded it meanwhile
-        elif rejected.stage == rejects.FEEDAMP:
-            _send_again(connection, resources, rejected, counts)
-        else:
-            _read_again(connection, resources, rejected, taken, counts)
 
 
 def _read_again(
@@ -76,7 +65,7 @@ def _read_again(
         return
     row = read_again(rejected.source, rejected.row_number, rejected.raw, resources.settings.body)
     admission = evaluate_row(connection, resources, row)
-    key = (rejected.seller_id or "", rejected.mp_order_number or "")
+    key = _key(rejected)
     is_known = tuple(asdict(reason) for reason in admission.reasons) == rejected.reasons
     if admission.order is not None and isinstance(row, OrderRow):
         taken.add((row.seller_id, row.mp_order_number))
@@ -102,7 +91,7 @@ def _has_whole_row(rejected: Rejected) -> bool:
 
 def _send_again(connection: Connection, resources: Resources, rejected: Rejected, counts: Replayed) -> None:
     now = resources.state.now()
-    order = ledger.read(connection, rejected.seller_id or "", rejected.mp_order_number or "")
+    order = ledger.read(connection, *_key(rejected))
     if order is not None and order.phase in (Phase.REFUSED, Phase.HELD):
         observed = observed_state(connection, *order.key)
         if order.desired_state == CANCELLED and observed.units_shipped:
@@ -113,3 +102,7 @@ def _send_again(connection: Connection, resources: Resources, rejected: Rejected
     else:
         counts.left += 1  # closed, or corrected by a later delivery: nothing to send
     rejects.write(connection, replace(rejected, superseded_at=now), now=now)
+
+
+def _key(rejected: Rejected) -> tuple[str, str]:
+    return rejected.seller_id or "", rejected.mp_order_number or ""
