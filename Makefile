@@ -11,7 +11,7 @@ ifneq ($(shell cat .venv/made-in 2>/dev/null),$(CURDIR))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check lint types format mutants bench lock build clean
+.PHONY: help demo up test check lint types format mutants bench lock lowest build clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | while IFS='	' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
@@ -66,10 +66,21 @@ lock: .venv/installed ## write requirements.lock from pyproject.toml; with ARGS=
 		--generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 		pyproject.toml --output-file requirements.lock
 	@echo "requirements.lock: $$(grep -c '^[a-z0-9]' requirements.lock) packages"
+	@$(BIN)/uv --quiet --system-certs pip compile --universal --python-version 3.11 --extra postgres --group lowest --resolution lowest-direct $(ARGS) \
+		--generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+		pyproject.toml --output-file requirements-lowest.lock
+	@echo "requirements-lowest.lock: $$(grep -c '^[a-z0-9]' requirements-lowest.lock) packages"
+
+lowest: .venv/installed ## run core tests and those of DuckDB on the lowest promised version of each dependency
+	@$(BIN)/uv --quiet venv --clear --python $(BIN)/python .venv-lowest
+	@$(BIN)/uv --quiet --system-certs pip install --python .venv-lowest/bin/python --require-hashes --no-deps -r requirements-lowest.lock || \
+		$(BIN)/python -m pip --quiet --python .venv-lowest/bin/python install --require-hashes --no-deps -r requirements-lowest.lock
+	@PYTHONPATH=include:plugins .venv-lowest/bin/python -m pytest -q -p no:cacheprovider tests/core tests/contract/test_duckdb_file.py \
+		tests/engines/test_merge.py -k "not postgres"
 
 build: .venv/installed ## build the wheel and the source distribution into dist/
 	@$(BIN)/python -m build --no-isolation --outdir dist .
 
 clean: ## remove what the other targets created
-	rm -rf .venv dist build .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-lowest dist build .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -8,6 +8,7 @@ import tomllib
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,8 @@ def asked_for(root):
     for name, extra in project["project"]["optional-dependencies"].items():
         if name not in UNLOCKED_EXTRAS:
             yield from extra
-    yield from project["dependency-groups"]["dev"]
+    groups = project["dependency-groups"]
+    yield from (*(wish for wish in groups["dev"] if isinstance(wish, str)), *groups["lowest"])
 
 
 def test_no_address_stands_in_the_lock(lock):
@@ -70,3 +72,14 @@ def test_the_image_has_the_airflow_of_the_lock(root, pins):
         r"^FROM apache/airflow:slim-([\d.]+)-python", (root / "Dockerfile").read_text(), re.MULTILINE
     )
     assert [f"=={version}" for version in versions] == [str(locked.specifier)]
+
+
+def test_the_lowest_lock_pins_each_lower_bound_itself(root):
+    # A bound below what the other dependencies allow is tested by no one, so it promises too much.
+    lock = (root / "requirements-lowest.lock").read_text()
+    assert not re.search(r"://", lock)
+    pinned = dict(re.findall(r"^([a-z0-9-]+)(?:\[[a-z]+\])?==([^ ;]+)", lock, re.MULTILINE))
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    for wish in map(Requirement, [*project["dependencies"], *project["optional-dependencies"]["postgres"]]):
+        [bound] = [one.version for one in wish.specifier if one.operator == ">="]
+        assert Version(pinned[canonicalize_name(wish.name)]) == Version(bound), wish
