@@ -55,7 +55,7 @@ def test_no_embedded_entries_mean_that_nothing_happened_yet():
         pytest.param(None, id="null"),
         pytest.param({"1": []}, id="an object"),
         pytest.param(["1"], id="texts"),
-        pytest.param([{**FULFILLED, "mp_line_number": 1}], id="a line number that is no text"),
+        pytest.param([{**FULFILLED, "mp_line_number": [1]}], id="a line number that is no text"),
         pytest.param([{"mp_line_number": "1", "sku": "A"}], id="no member of the documented entry"),
         pytest.param([{**SHIPMENT, "mp_line_number": "1"}], id="a shipment lying flat"),
         pytest.param([{**FULFILLED, "reason": "other"}], id="a cancellation lying flat beside lists"),

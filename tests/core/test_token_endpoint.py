@@ -153,6 +153,12 @@ async def test_a_rotated_token_is_taken_from_an_answer_whose_end_is_lost(body, a
     assert (pair.access_token, pair.refresh_token) == (access, "rt-1")
 
 
+async def test_a_rotated_token_is_taken_from_an_answer_without_an_end(monkeypatch):
+    monkeypatch.setattr("feedamp.api.oauth.LONGEST_ANSWER", 200)
+    pair, _ = await asked(answer(JSON[:-1] + b', "scope": "' + b"x" * 100_000 + b'"}'))
+    assert (pair.access_token, pair.refresh_token) == ("at-1", "rt-1")
+
+
 async def test_half_a_token_is_not_taken():
     with pytest.raises(UnclearError):
         await asked(answer(b'{"refresh_token": "rt-').removesuffix(b"-"))

@@ -19,7 +19,7 @@ from feedamp.errors import (
 )
 
 TOKEN_CALL = "a token call"  # noqa: S105 - words
-LONGEST_WORDS = 500
+LONGEST_WORDS, LONGEST_DECODED = 500, 1 << 20
 _CLIENT_NAMED = (b"invalid_client", b"unauthorized_client")
 
 
@@ -70,9 +70,10 @@ def raise_for_status(
 def refusal_reasons(body: bytes) -> tuple[tuple[str, str], ...]:
     """(code, message) pairs of an error body, which may be a list, an object, text or empty (Q8)."""
     try:
-        value: Any = decode_json(body) if body.strip() else []
+        # A larger one is not decoded, since that takes about twenty times as much memory.
+        value: Any = decode_json(body[:LONGEST_DECODED]) if body.strip() else []
     except UnreadableError:
-        return (("", _words(body.decode("utf-8", "replace"))),)
+        return (("", _words(body[:LONGEST_DECODED].decode("utf-8", "replace"))),)
     if isinstance(value, dict):
         inner = value.get("errors")
         value = inner if isinstance(inner, list) else [value]

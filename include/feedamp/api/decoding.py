@@ -157,7 +157,7 @@ def _has_inferred_shape(value: Any) -> bool:
     if not isinstance(value, list):
         return False
     for item in value:
-        if not isinstance(item, dict) or not isinstance(item.get("mp_line_number"), str):
+        if not isinstance(item, dict) or not isinstance(item.get("mp_line_number"), str | int):
             return False
         members = item.keys() & (_FULFILLMENT_FIELDS - {"mp_line_number"})
         if not members or item.keys() & ((_SHIPMENT_FIELDS | _CANCELLATION_FIELDS) - _FULFILLMENT_FIELDS):

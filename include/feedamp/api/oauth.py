@@ -16,6 +16,7 @@ from feedamp.errors import UnclearError, UnreadableError
 
 ASSUMED_LIFE_S = 300
 LONGEST_LIFE_S = 366 * 86_400
+LONGEST_ANSWER = 1 << 20
 _DEEPEST, _LONGEST_SCANNED = 2, 1 << 16
 # A member of JSON, of a Python or PHP literal, or of XML, up to the character that ends its value.
 _MEMBER = re.compile(
@@ -80,7 +81,9 @@ class TokenEndpoint:
             "client_secret": self.credentials.client_secret,
         }
         # Even a part of the answer may hold the rotated token, which must not be lost.
-        answer = await self._transport.send("POST", "/access_token", body=form, takes_part=True)
+        answer = await self._transport.send(
+            "POST", "/access_token", body=form, takes_part=True, max_bytes=LONGEST_ANSWER
+        )
         raise_for_status(answer, TOKEN_CALL)
         return _pair(answer, unrotated)
 

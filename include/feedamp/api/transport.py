@@ -235,8 +235,8 @@ class Transport:
         caller's task with the `time.monotonic()` at which the request was sent, which is later if a connection must
         be opened first. Redirects are not followed, because a token must not be sent to another host.
 
-        `max_bytes` bounds the body once decompressed; None: `MAX_BODY_BYTES`. With `takes_part`, an answer whose end was
-        lost is returned with what came of its body.
+        `max_bytes` bounds the body once decompressed; None: `MAX_BODY_BYTES`. With `takes_part`, a 2xx answer whose end was
+        lost, and any that is too large, is returned with what came of its body.
 
         Raises:
             TransientError: nothing reached FeedAMP.
@@ -300,6 +300,8 @@ class Transport:
                 async for chunk in response.content.iter_any():
                     content += chunk
                     if len(content) > allowed:
+                        if takes_part:
+                            break
                         raise BrokenAnswerError(
                             f"FeedAMP's answer to {method} is larger than {allowed} bytes.", is_too_large=True
                         )
