@@ -90,6 +90,7 @@ async def test_a_rotated_token_is_never_lost_over_the_life_of_its_access_token(l
         pytest.param(b'{"access_token":"at-', id="cut JSON"),
         pytest.param([], id="a list"),
         pytest.param({"token_type": "Bearer"}, id="no token"),
+        pytest.param({"message": "refresh_token: expired, get a new one"}, id="words about a token"),
         pytest.param({"access_token": "", "refresh_token": "rt-0"}, id="only the token that was sent"),
     ],
 )
@@ -124,6 +125,21 @@ JSON = json.dumps(GOOD).encode()
         pytest.param(JSON + b"\n<!-- 12 ms -->", id="a comment behind"),
         pytest.param(JSON[:-1] + b', "scope": "cut o', id="cut off behind the tokens"),
         pytest.param(JSON.replace(b'"', b"'"), id="single quotes"),
+        pytest.param(JSON[:-1] + b",}", id="a comma too many"),
+        pytest.param(JSON.replace(b"rt-1", b"rt\\u002d1")[:-1] + b",}", id="an escape, and a comma too many"),
+        pytest.param(b"callback(" + JSON + b");", id="JSONP"),
+        pytest.param(b"access_token: at-1\nexpires_in: 3600\nrefresh_token: rt-1\n", id="YAML"),
+        pytest.param(
+            {"request": {"refresh_token": "rt-0"}, "response": GOOD}, id="below the request that it repeats"
+        ),
+        pytest.param(
+            {"access": {"access_token": "at-1", "expires_in": 3600}, "refresh": {"refresh-token": ["rt-1"]}},
+            id="each token in an object of its own",
+        ),
+        pytest.param(
+            {**GOOD, "access_token": {"value": "at-1"}, "refresh_token": {"token": "rt-1"}},
+            id="tokens as objects",
+        ),
         pytest.param(b"access_token=at-1&expires_in=3600&refresh_token=rt-1&token_type=bearer", id="a form"),
         pytest.param(
             b"<r><access_token>at-1</access_token><refresh_token>rt-1</refresh_token>"

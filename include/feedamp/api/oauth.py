@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -17,10 +19,11 @@ from feedamp.errors import UnclearError, UnreadableError
 ASSUMED_LIFE_S = 300
 LONGEST_LIFE_S = 366 * 86_400
 LONGEST_ANSWER = 1 << 20
-_DEEPEST, _LONGEST_SCANNED = 2, 1 << 16
+_DEEPEST, _LONGEST_SCANNED = 4, 1 << 16
 # A member of JSON, of a Python or PHP literal, or of XML, up to the character that ends its value.
 _MEMBER = re.compile(
-    r"""(?i)(?<!/)\b((?:access|refresh)_?token|expires_?in)["']?\s*(?:=>|[:=>])\s*["']?([^"'<>&,;\s}]+)(?=["'<&,;}])"""
+    r"""(?i)(?<![/\w])((?:access|refresh)[_-]?token|expires[_-]?in)["']?\s*(?:=>|[:=>])\s*["']?"""
+    r"""([^"'<>&,;\s{}\[\]]+)(?=["'<&,;}\s])"""
 )
 _FORM = re.compile(r"[\w.~%+*=&/:-]+")
 
@@ -96,61 +99,69 @@ def _pair(answer: Answer, unrotated: str | None) -> TokenPair:
     Raises:
         UnclearError: the body cannot be used. The refresh token may be spent nevertheless.
     """
-    fields = _members(answer.body)
-    access, rotated = (_token(fields.get(name)) for name in ("accesstoken", "refreshtoken"))
-    if not access and rotated in (None, unrotated):
+    members = _members(answer.body)
+    access = next((token for found in members if (token := _token(found.get("accesstoken")))), None)
+    tokens = [token for found in members if (token := _token(found.get("refreshtoken")))]
+    # An answer may repeat the request, and with it the token that was sent.
+    rotated = next((token for token in tokens if token != unrotated), None)
+    life = next((found["expiresin"] for found in members if "expiresin" in found), None)
+    if not access and not rotated:
         raise UnclearError("FeedAMP answered a token call with something that is not a token pair.")
     refresh = rotated or unrotated
     if refresh is None:
         raise UnclearError("FeedAMP answered a token call without a refresh token.")
-    return TokenPair(access or "", refresh, _life_s(fields.get("expiresin")) if access else 0)
+    return TokenPair(access or "", refresh, _life_s(life) if access else 0)
 
 
-def _members(body: bytes) -> dict[str, Any]:
-    """The members of a token answer by their names in lower case, without underscores.
+def _members(body: bytes) -> list[dict[str, Any]]:
+    """The objects of a token answer, whose members are named in lower case and without `_` and `-`, outermost first.
 
     It is JSON, perhaps as text in JSON or below another member, or a form. Of a body that is cut off, or has something
     before or after the JSON, what can be read.
     """
-    try:
-        found = _holder(decode_json(body))
-    except UnreadableError:
-        found = None
-    if found is not None:
-        return found
-    text = body[:_LONGEST_SCANNED].decode("utf-8", "replace")
+    with suppress(UnreadableError):
+        return list(_objects(decode_json(body)))
+    text = body[:_LONGEST_SCANNED].decode(json.detect_encoding(body), "replace")
     if "=" in text and _FORM.fullmatch(text.strip()):
-        return {_plain(name): value for name, value in parse_qsl(text.strip())}
-    return {_plain(name): value.replace("\\/", "/") for name, value in _MEMBER.findall(text)}
+        return [{_plain(name): value for name, value in parse_qsl(text.strip())}]
+    return [{_plain(name): _unescaped(value)} for name, value in _MEMBER.findall(text)]
 
 
-def _holder(value: Any, depth: int = 0) -> dict[str, Any] | None:
-    """The object that holds a token, at most three levels deep."""
-    if isinstance(value, str) and depth <= _DEEPEST:
-        try:
-            return _holder(decode_json(value.encode()), depth + 1)
-        except UnreadableError:
-            return None
-    inner: Iterable[Any] = value if isinstance(value, list) else ()
-    if isinstance(value, dict):
-        plain = {_plain(name): member for name, member in value.items()}
-        if _token(plain.get("accesstoken")) or _token(plain.get("refreshtoken")):
-            return plain
-        inner = value.values()
+def _objects(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
+    """The objects in a JSON value, a few levels deep."""
     if depth > _DEEPEST:
-        return None
-    return next(filter(None, (_holder(item, depth + 1) for item in inner)), None)
+        return
+    if isinstance(value, str) and "token" in value:
+        with suppress(UnreadableError):
+            yield from _objects(decode_json(value.encode()), depth + 1)
+    if isinstance(value, dict):
+        yield {_plain(name): member for name, member in value.items()}
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for item in inner:
+        yield from _objects(item, depth + 1)
 
 
 def _plain(name: str) -> str:
-    return name.lower().replace("_", "")
+    return name.lower().replace("_", "").replace("-", "")
+
+
+def _unescaped(value: str) -> str:
+    try:
+        return str(decode_json(f'"{value}"'.encode()))
+    except UnreadableError:
+        return value
 
 
 def _token(value: Any) -> str | None:
-    """A token; None for an empty one, which means that there is none."""
+    """A token, also the only one of a list or an object; None for an empty one, which means that there is none."""
+    if isinstance(value, list) and value:
+        value = value[0]
+    if isinstance(value, dict):
+        value = value.get("value", value.get("token"))
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    return (value.strip() or None) if isinstance(value, str) else None
+    text = value.strip() if isinstance(value, str) else ""
+    return None if text.lower() in ("", "null", "none", "undefined") else text
 
 
 def _life_s(value: Any) -> int:
