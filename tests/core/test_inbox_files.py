@@ -138,21 +138,7 @@ def test_a_growing_file_waits_and_delays_no_other(tmp_path):
     drop(tmp_path, "b.jsonl")
     found = look(tmp_path, lambda _: path.write_bytes(b"1234"))
     assert names(found) == ["b.jsonl"]
-    assert found.waiting == {"a.jsonl": 4}
-
-
-@pytest.mark.parametrize(
-    ("observed", "waits"),
-    [
-        pytest.param({"a.jsonl": 2}, [], id="as large as at the previous look"),
-        pytest.param({"a.jsonl": 1}, [9], id="larger than at the previous look"),
-    ],
-)
-def test_a_young_file_is_compared_with_the_previous_look(tmp_path, observed, waits):
-    drop(tmp_path, "a.jsonl", b"12", age_s=1)
-    clock = Clock()
-    assert names(look(tmp_path, clock.pause, observed=observed)) == ["a.jsonl"]
-    assert clock.slept == waits
+    assert found.waiting == ("a.jsonl",)
 
 
 def test_a_file_that_vanishes_during_the_wait_is_no_error(tmp_path):

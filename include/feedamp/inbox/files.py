@@ -57,12 +57,12 @@ class Taken(NamedTuple):
 class Discovery:
     """The result of one search of the inbox.
 
-    `files` are in name order. `waiting` holds name -> size of files that are still being written; pass it to the next
-    search as `observed`. `unreadable` holds name -> reason for files that could not be read now and may be readable later.
+    `files` are in name order. `waiting` names those that are still being written. `unreadable` holds name -> reason
+    for files that could not be read now and may be readable later.
     """
 
     files: tuple[InboxFile, ...] = ()
-    waiting: Mapping[str, int] = field(default_factory=dict)
+    waiting: tuple[str, ...] = ()
     unreadable: Mapping[str, str] = field(default_factory=dict)
     exists: bool = True
 
@@ -85,15 +85,13 @@ def discover(
     now: datetime,
     settle_s: float,
     seen: Iterable[Taken] = (),
-    observed: Mapping[str, int] | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Discovery:
     """The files to read now: settled, and not seen before in this version.
 
-    A file younger than `settle_s` is settled if its size is the one `observed` by the previous search. If there are
-    other young files, the inbox is listed again after at most `settle_s`, so that a single manual run reads a file that
-    was just put there. Only files whose size still changes are `waiting`. Files with any ending are returned, unless
-    their name is ignored: `read_rows` rejects those that it cannot read.
+    If there are files younger than `settle_s`, the inbox is listed again after at most `settle_s`, so that a single manual
+    run reads a file that was just put there. Only files whose size still changes are `waiting`. Files with any ending are
+    returned, unless their name is ignored: `read_rows` rejects those that it cannot read.
 
     Safe to repeat: nothing in the inbox is changed.
 
@@ -108,7 +106,7 @@ def discover(
     if entries is None:
         return Discovery(exists=False)
     fresh = {name: entry for name, entry in entries.items() if (name, entry.stamp) not in stamps}
-    settled, waiting = _settle(store, fresh, now, settle_s, observed or {}, sleep)
+    settled, waiting = _settle(store, fresh, now, settle_s, sleep)
 
     files: list[InboxFile] = []
     unreadable = {}
@@ -145,16 +143,14 @@ def _settle(
     entries: Mapping[str, _Entry],
     now: datetime,
     settle_s: float,
-    observed: Mapping[str, int],
     sleep: Callable[[float], None],
-) -> tuple[dict[str, _Entry], dict[str, int]]:
-    """Entries that have settled, and the sizes of those that have not."""
+) -> tuple[dict[str, _Entry], tuple[str, ...]]:
+    """Entries that have settled, and the names of those that have not."""
     settled: dict[str, _Entry] = {}
     young: dict[str, _Entry] = {}
     for name, entry in entries.items():
-        is_settled = entry.needs_s(now, settle_s) <= 0 or observed.get(name) == entry.size
-        (settled if is_settled else young)[name] = entry
-    waiting: dict[str, int] = {}
+        (settled if entry.needs_s(now, settle_s) <= 0 else young)[name] = entry
+    waiting: list[str] = []
     if young:
         sleep(min(settle_s, max(entry.needs_s(now, settle_s) for entry in young.values())))
         later = _look(store) or {}
@@ -164,8 +160,8 @@ def _settle(
             if later[name].size == entry.size:
                 settled[name] = later[name]
             else:
-                waiting[name] = later[name].size
-    return settled, waiting
+                waiting.append(name)
+    return settled, tuple(waiting)
 
 
 def _look(store: Storage) -> dict[str, _Entry] | None:

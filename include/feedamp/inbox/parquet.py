@@ -18,8 +18,8 @@ from feedamp.inbox.csv_columns import NUMBER, SELLER, SHORT_NAMES, header_faults
 from feedamp.inbox.flat_csv import UNFIT, Row, gather
 from feedamp.inbox.jsonl import decode
 from feedamp.inbox.lines import lines
-from feedamp.inbox.streams import HashedStream
-from feedamp.order_body import BadRow, BodyRules, OrderRow, Reason, ReasonCode
+from feedamp.inbox.streams import Fault, HashedStream
+from feedamp.order_body import BadRow, BodyRules, OrderRow, Reason
 from feedamp.order_body.rows import MAX_ORDER_BYTES, Origin, reject, reject_file, sha256
 
 MAX_MEMORY_BYTES = 2 << 30
@@ -57,8 +57,8 @@ def read_parquet(
                 yield from table.orders(source, rules)
             if table.fault is not None:
                 of = f" of {table.promised}" if table.promised else ""
-                message = f"the file cannot be read after row {table.read}{of}: {table.fault[1]}"
-                yield reject_file(source, message, table.fault[0], rows=max(0, table.promised - table.read))
+                message = f"the file cannot be read after row {table.read}{of}: {table.fault.message}"
+                yield reject_file(source, message, table.fault.code, rows=max(0, table.promised - table.read))
 
 
 def footer_rows(stream: IO[bytes] | HashedStream) -> int:
@@ -79,9 +79,8 @@ class _Table:
         self._printed = lines(printed, 2 * MAX_ORDER_BYTES)
         self.names: list[str] = []
         self.promised = self.read = 0
-        self.fault: tuple[ReasonCode, str] | None = (
-            "unreadable",
-            "it is damaged or not Parquet, or takes too much memory or time to decode",
+        self.fault: Fault | None = Fault(
+            "it is damaged or not Parquet, or takes too much memory or time to decode"
         )
         first = self._next()
         if first[0] == parquet_rows.NAMES:
@@ -133,9 +132,9 @@ class _Table:
             printed = decode(line.content)
         if printed[0] == parquet_rows.END:
             is_short = self.read < self.promised
-            self.fault = ("unreadable", "it is damaged (rows are missing)") if is_short else None
+            self.fault = Fault("it is damaged (rows are missing)") if is_short else None
         elif printed[0] == parquet_rows.DAMAGED:
-            self.fault = (printed[1], printed[2])
+            self.fault = Fault(printed[2], printed[1])
         return list(printed)
 
 
