@@ -66,7 +66,7 @@ def show_all(given: argparse.Namespace, out: Output) -> int:
         if given.older_than is not None:
             before = resources.state.now() - timedelta(days=given.older_than)
         found = overview.listed_orders(
-            connection, phases=phases, seller_id=given.seller, taken_before=before, limit=given.limit
+            connection, phases=phases, seller_id=given.seller, taken_before=before, limit=max(0, given.limit)
         )
     out.listing(found.items, LISTED, as_json=given.json)
     if found.count > len(found.items):
