@@ -125,6 +125,12 @@ LINES = [{"mp_line_number": "1"}]
     [
         pytest.param({"customer": []}, "customer", Customer(), id="a list for an empty customer"),
         pytest.param({"customer": False}, "customer", Customer(), id="false for no customer"),
+        pytest.param(
+            {"customer": [{"full_name": "R"}]},
+            "customer",
+            Customer(full_name="R"),
+            id="a list of one customer",
+        ),
         pytest.param({"shipping_address": ""}, "shipping_address", Address(), id="no text for no address"),
         pytest.param({"errors": {}}, "errors", (), id="an object for no errors"),
         pytest.param(

@@ -17,7 +17,7 @@ JsonObject = dict[str, Any]
 
 
 LONGEST_IDENTIFIER = 128
-_DECIMAL_TEXT = re.compile(r"[+-]?\d{1,30}(\.\d{0,30})?([eE][+-]?\d{1,3})?")
+_DECIMAL_TEXT = re.compile(r"[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,3})?")
 _TRUE, _FALSE = ("true", "t", "yes", "y", "on", "1"), ("false", "f", "no", "n", "off", "0")
 _NO_MOMENT = re.compile(r"[0:.+\-TZ\s]*")  # also MySQL's 0000-00-00 00:00:00
 
@@ -78,6 +78,9 @@ class Fields:
         if not isinstance(value, dict) and _is_empty(value):
             self.coercions["empty_for_object"] += 1
             value = {}
+        elif isinstance(value, list) and len(value) == 1:
+            self.coercions["list_for_object"] += 1
+            value = value[0]
         found = Fields(value, where, path, "" if apart else path, self.coercions, {} if apart else self.extra)
         found.keep_unknown(known)
         return found
@@ -187,7 +190,7 @@ class Fields:
         if text is None:
             return None
         try:
-            moment = datetime.fromisoformat(text)
+            moment = datetime.fromisoformat(text.upper())
             if moment.tzinfo is None:
                 self.coercions["time_without_zone"] += 1
                 return moment.replace(tzinfo=UTC)
