@@ -100,6 +100,7 @@ def check_order(
     """
     findings: dict[tuple[str | None, Kind, str], Finding] = {}
     units = count_units(ordered, snapshot.fulfillments)
+    shared = frozenset(shared_numbers)
     for line, entries in _by_line(snapshot.fulfillments).items():
         found = list(
             _check_line(
@@ -107,7 +108,7 @@ def check_order(
                 entries,
                 purchase_date=purchase_date,
                 today=today,
-                shared=shared_numbers,
+                shared=shared,
                 untracked=untracked,
             )
         )
