@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from feedamp.carriers import Status, check, identify, normalize
+from feedamp.carriers.judge import LONGEST_READ
 
 
 @pytest.mark.parametrize(("carrier", "number"), [
@@ -341,6 +342,11 @@ def test_a_carrier_that_only_the_link_names_never_makes_a_number_invalid(number,
     verdict = check("Other", number, url="https://www.ups.com/track")
     assert (verdict.status, verdict.carrier_id) == (status, "ups")
     assert said in verdict.reason
+
+
+def test_only_the_beginning_of_a_long_text_is_read():
+    assert check("UPS", "1Z999AA10123456784" + " " * 100_000).status is Status.VALID
+    assert check("UPS", " " * LONGEST_READ + "1Z999AA10123456784").status is Status.INVALID
 
 
 def test_a_link_changes_nothing_about_a_stated_carrier():

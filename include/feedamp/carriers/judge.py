@@ -13,6 +13,8 @@ from feedamp.carriers.formats import Carrier, Format
 from feedamp.carriers.names import linked, resolve
 from feedamp.carriers.verdicts import Status, Verdict, refused, unjudged, valid
 
+# More than any number with the text around it; some patterns would take very long on a longer text.
+LONGEST_READ = 500
 # What a wrong check digit proves about a number of the right shape.
 _NOTHING, _UNLESS_ANOTHERS, _MISTYPED = range(3)
 
@@ -29,15 +31,16 @@ def check(carrier: str | None, tracking_number: str | None, *, url: str | None =
     judged = stated or (linked(url) if url else None)
     if not tracking_number or tracking_number.isspace():
         return unjudged(judged, verdicts.NO_NUMBER)
-    number = typed_numbers.clean(tracking_number)
-    if reason := _never_issued(judged, tracking_number, number):
+    typed = tracking_number[:LONGEST_READ]
+    number = typed_numbers.clean(typed)
+    if reason := _never_issued(judged, typed, number):
         return refused(judged, *reason)
     if judged is None:
         if typed_numbers.has_dropped_digits(number):
             return refused(None, verdicts.DROPPED_DIGITS)
         is_named = carrier and not carrier.isspace()
         return unjudged(None, verdicts.UNKNOWN_CARRIER if is_named else verdicts.NO_CARRIER)
-    verdict = _judge(judged, tracking_number, number)
+    verdict = _judge(judged, typed, number)
     if stated is None and verdict.status is Status.INVALID:
         return unjudged(judged, verdicts.ONLY_LINKED, verdict.reason)
     return verdict
@@ -49,8 +52,9 @@ def identify(tracking_number: str) -> list[str]:
     The best-known carriers come first. Formats that numbers often fit by chance do not count. For an S10 number, these are
     the post of its country, if that is in the catalogue, and "s10".
     """
-    number = typed_numbers.clean(tracking_number)
-    if _never_issued(None, tracking_number, number):
+    typed = tracking_number[:LONGEST_READ]
+    number = typed_numbers.clean(typed)
+    if _never_issued(None, typed, number):
         return []
     return [carrier.carrier_id for carrier in fitting(number)]
 

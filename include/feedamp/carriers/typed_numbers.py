@@ -67,7 +67,6 @@ _LONGEST_FILLER = 14
 _LINK = re.compile(r"://|@|\bWWW\.|\.[A-Z]{2,}/")
 # Printed numbers have at most one group of so many letters.
 _WORD = re.compile(r"(?<![^\W_])[^\W\d_]{4,}(?![^\W_])")
-_LONGEST_READ = 100
 
 
 def clean(number: str) -> str:
@@ -108,7 +107,7 @@ def spreadsheet_damage(typed: str) -> str:
 
 def other_value(typed: str) -> str:
     """What was typed instead of a number, such as "a date"; empty if it may be a number."""
-    text = typed[:_LONGEST_READ].strip().upper()
+    text = typed.strip().upper()
     if _LINK.search(text):
         return "a link or an address"
     if len(_WORD.findall(text)) > 1:
