@@ -32,6 +32,7 @@ from feedamp.errors import (
 from feedamp.lake.flatten import placed_rows
 from feedamp.models import Order
 from feedamp.order_body import named_field
+from feedamp.order_body.reject_reasons import MAX_REASONS
 from feedamp.resources import Resources
 from feedamp.rules.cancelling import READS_BEFORE_CANCELLED, units_against_cancelling
 from feedamp.rules.order import CANCELLED, LedgerOrder, Phase
@@ -323,7 +324,7 @@ class SellerBatch(SellerJob):
                             "code": "refused_by_feedamp",
                             "message": ": ".join(filter(None, (code, message))),
                         }
-                        for code, message in error.reasons or (("", error.words),)
+                        for code, message in error.reasons[:MAX_REASONS] or (("", error.words),)
                     ),
                     raw="",
                     rejected_at=now,
