@@ -166,8 +166,11 @@ def test_a_damaged_file_is_rejected_as_a_whole(tmp_path, keep):
 
 
 def test_a_file_that_takes_more_memory_than_allowed_is_rejected(tmp_path):
-    pq.write_table(pa.table({"seller_id": ["S1"], "order": ["{}"]}), tmp_path / "a.parquet")
+    orders = pa.DictionaryArray.from_arrays(pa.array([0] * 200, pa.int32()), pa.array(["x" * 1_000_000]))
+    table = pa.table({"seller_id": ["S1"] * 200, "order": orders})
+    pq.write_table(table, tmp_path / "a.parquet", store_schema=False)  # decoded to 200 MB
     with (tmp_path / "a.parquet").open("rb") as stream:
         (row,) = read_parquet(stream, "a.parquet", RULES, max_memory=100 << 20)
     assert isinstance(row, BadRow)
-    assert "memory" in str(row.file_fault)
+    assert (fate(row), row.rows) == ([("", "too_large")], 200)
+    assert "more memory" in str(row.file_fault)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -88,15 +89,24 @@ def _print(*fields: Any) -> None:
     sys.stdout.buffer.write(ENCODER.encode(fields) + b"\n")
 
 
+def _address_space() -> int:
+    """The bytes of address space that this process has; 0 where the system does not say."""
+    with suppress(OSError):
+        return int(Path("/proc/self/statm").read_text("ascii").split()[0]) * resource.getpagesize()
+    return 0
+
+
 def main(max_row_bytes: int, max_memory: int, max_cpu_s: int) -> None:
     """Prints the rows of the file that is the standard input."""
-    resource.setrlimit(resource.RLIMIT_AS, (max_memory, max_memory))
-    resource.setrlimit(resource.RLIMIT_CPU, (max_cpu_s, max_cpu_s))
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
+    # The libraries reserve address space by the number of processors, so only what is added is limited.
+    limit = _address_space() + max_memory
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CPU, (max_cpu_s, max_cpu_s))
     try:
         file = pq.ParquetFile(sys.stdin.buffer, page_checksum_verification=True)
         _print(NAMES, file.metadata.num_rows, file.schema_arrow.names)
