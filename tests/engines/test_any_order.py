@@ -13,7 +13,7 @@ from histories import Event, histories, snapshots
 from hypothesis import given
 from hypothesis import strategies as st
 from manifests import Loader, at, closure, finding, order, placed, placement, snapshot
-from quick_env import folder_in_memory
+from memory_warehouse import folder_in_memory
 
 from feedamp.tables import TABLES, Rows
 from feedamp.warehouse.structure import prepare

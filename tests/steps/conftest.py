@@ -11,8 +11,11 @@ from env import Env, open_env
 
 
 @pytest.fixture
-def env(tmp_path: Path) -> Iterator[Env]:
-    with open_env(tmp_path) as opened:
+def env(request: pytest.FixtureRequest) -> Iterator[Env]:
+    """In memory, unless a test is about the file of the warehouse and says so by its mark."""
+    needs_file = request.node.get_closest_marker("warehouse_file")
+    folder: Path | None = request.getfixturevalue("tmp_path") if needs_file else None
+    with open_env(folder) as opened:
         yield opened
 
 

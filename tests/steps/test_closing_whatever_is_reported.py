@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from closing_oracle import Fault, closes_as, faults
-from env import BAD_NUMBER, SELLER
+from env import BAD_NUMBER, SELLER, open_env
 from exploring import examples
 from hypothesis import given
 from hypothesis import strategies as st
 from order_samples import good_line
-from quick_env import open_quick_env
 from seller_moves import ANYTHING, MISTYPED, NOTHING, RIGHT, TOO_MANY, moves
 from warehouse_units import shows_the_truth, units_add_up
 
@@ -66,7 +65,7 @@ def stories(draw: st.DrawFn, kind: str, is_waived: bool, changes: bool) -> Story
 @given(told=st.tuples(*(stories(*fate) for fate in FATES)))
 def test_an_order_closes_exactly_when_its_fresh_snapshot_says_so(told: tuple[Story, ...]) -> None:
     by_number = {f"M-{i}": story for i, story in enumerate(told, 1)}
-    with open_quick_env(sellers=1) as env:
+    with open_env(sellers=1) as env:
 
         def blocking(number: str) -> set[Fault]:
             found = faults(env.shown(number), bad_numbers=[BAD_NUMBER])

@@ -9,8 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 import sqlalchemy as sa
-from earlier_env import open_earlier
-from env import open_env
+from env import open_earlier, open_env
 from installations import MID_LIFE, ROWS_LOST, held_by_feedamp, unpack
 
 from feedamp.lake.store import Lake

@@ -8,12 +8,12 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from env import open_env
 from exploring import examples
 from hypothesis import given
 from hypothesis import strategies as st
 from inbox_rows import SPOILS, Row
 from order_samples import good_line
-from quick_env import open_quick_env
 
 from feedamp.inbox import BadRow
 from feedamp.inbox.parquet import read_parquet
@@ -33,7 +33,7 @@ def test_the_last_piece_before_the_put_counts_and_every_piece_is_recorded(
     pieces = [
         [line for line, name in zip(lines, file_of_line, strict=True) if name == wanted] for wanted in names
     ]
-    with open_quick_env(sellers=1) as env:
+    with open_env(sellers=1) as env:
         for at, piece in enumerate(pieces):
             env.drop(f"{at}.jsonl", env.body("M-1", order_lines=piece))
             env.intake()

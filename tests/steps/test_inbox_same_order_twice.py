@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from env import Env
+from env import Env, open_env
 from exploring import examples
 from hypothesis import given
 from hypothesis import strategies as st
 from inbox_drops import csv_row, drop_csv
 from order_samples import good_line
-from quick_env import open_quick_env
 
 P, A, C = "PENDING", "AWAITING_SHIPMENT", "CANCELLED"
 
@@ -101,7 +100,7 @@ def test_a_csv_file_ends_as_the_same_orders_in_json_lines(
     ]
     ends = []
     for kind in ("csv", "jsonl"):
-        with open_quick_env(sellers=1) as env:
+        with open_env(sellers=1) as env:
             if kind == "csv":
                 drop_csv(env, "1.csv", *first, *rest)
             else:

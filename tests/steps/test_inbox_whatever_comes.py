@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from env import SELLER, Env
+from env import SELLER, Env, open_env
 from exploring import examples
 from hypothesis import given
 from hypothesis import strategies as st
 from inbox_rows import SPOILS, Row, encoded
-from quick_env import open_quick_env
 
 KINDS = ("jsonl", "csv", "parquet")
 UNKNOWN_SELLER = "seller-404"
@@ -93,7 +92,7 @@ def damaged(draw: st.DrawFn, content: bytes, how: str) -> bytes:
 
 @contextmanager
 def env_with(*files: File) -> Iterator[Env]:
-    with open_quick_env(sellers=1) as env:
+    with open_env(sellers=1) as env:
         for file in files:
             path = env.inbox / file.name
             path.write_bytes(file.content)

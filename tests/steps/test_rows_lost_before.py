@@ -6,8 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from earlier_env import open_earlier
-from env import OTHER, SELLER, Env
+from env import OTHER, SELLER, Env, open_earlier
 from installations import MID_LIFE, ROWS_LOST
 from warehouse_units import shows_the_truth, units_add_up
 

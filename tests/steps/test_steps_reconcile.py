@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-import duckdb
 import pytest
 from env import OTHER, SELLER, Env, shipment
 
@@ -40,13 +39,11 @@ def change_feedamp(env: Env) -> None:
 
 
 def change_warehouse(env: Env) -> None:
-    with duckdb.connect(str(env.folder / "warehouse.duckdb")) as connection:
-        connection.execute("UPDATE feedamp.order_lines SET units_shipped = 0")
+    env.change("UPDATE feedamp.order_lines SET units_shipped = 0")
 
 
 def lose_from_warehouse(env: Env) -> None:
-    with duckdb.connect(str(env.folder / "warehouse.duckdb")) as connection:
-        connection.execute("DELETE FROM feedamp.orders; DELETE FROM feedamp.order_lines")
+    env.change("DELETE FROM feedamp.orders; DELETE FROM feedamp.order_lines")
 
 
 def lose_from_feedamp(env: Env) -> None:
@@ -161,6 +158,7 @@ def test_an_unreadable_order_is_counted_not_compared(agreed: Env) -> None:
     assert (result.orders_unread, result.extra["differences"]) == (1, 0)
 
 
+@pytest.mark.warehouse_file
 def test_a_dry_run_does_not_open_the_warehouse(agreed: Env) -> None:
     file = agreed.folder / "warehouse.duckdb"
     file.unlink()

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import duckdb
 import pytest
 from env import GOOD_NUMBER, OTHER, SELLER, Env, shipment
 
@@ -34,9 +33,8 @@ def in_ledger(env: Env, statement: str) -> None:
 
 
 def in_warehouse(env: Env, *statements: str) -> None:
-    with duckdb.connect(str(env.folder / "warehouse.duckdb")) as connection:
-        for statement in statements:
-            connection.execute(statement)
+    for statement in statements:
+        env.change(statement)
 
 
 def differences(env: Env) -> list[tuple[Any, ...]]:
@@ -126,7 +124,7 @@ def lose_warehouse(env: Env) -> None:
         ),
         pytest.param((close_there, drop_rows), id="closed there, and rows are gone from the warehouse"),
         pytest.param((forget_state, alter_rows), id="ledger and warehouse are altered"),
-        pytest.param((lose_warehouse,), id="the warehouse is lost"),
+        pytest.param((lose_warehouse,), id="the warehouse is lost", marks=pytest.mark.warehouse_file),
     ],
 )
 def test_a_second_pass_finds_nothing(agreed: Env, damages: tuple[Callable[[Env], None], ...]) -> None:

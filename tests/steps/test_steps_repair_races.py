@@ -25,6 +25,8 @@ DAY = (datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC))
 
 CLOSE = f"close/{SELLER}"
 
+pytestmark = pytest.mark.warehouse_file
+
 
 class Interrupted:
     """A warehouse that calls a function before it is opened the second time, when FeedAMP has been read."""

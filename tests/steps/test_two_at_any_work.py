@@ -9,11 +9,10 @@ from dataclasses import replace
 from typing import Any
 
 from closing_oracle import closes_as, faults
-from env import BAD_NUMBER, GOOD_NUMBER, SELLER, Env, shipment
+from env import BAD_NUMBER, GOOD_NUMBER, SELLER, Env, open_env, shipment
 from exploring import examples
 from hypothesis import given
 from hypothesis import strategies as st
-from quick_env import open_quick_env
 from warehouse_units import FINAL, shows_the_truth, units_add_up
 
 from feedamp.resources import Resources
@@ -68,7 +67,7 @@ def tell(env: Env, number: str, news: Any) -> None:
 def test_steps_of_two_processes_in_any_order_end_as_one_after_the_other(
     one: list[Any], other: list[Any]
 ) -> None:
-    with open_quick_env(sellers=1) as env:
+    with open_env(sellers=1) as env:
         env.placed("M-1", "M-2")
         env.fulfill("M-1", shipment(2))
         env.fulfill("M-2", shipment(2, BAD_NUMBER))

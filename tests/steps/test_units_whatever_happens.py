@@ -8,13 +8,12 @@ from contextlib import ExitStack
 from typing import Any
 
 from closing_oracle import line_units
-from env import SELLER
+from env import SELLER, open_env
 from expectations import Expectations
 from exploring import examples
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from order_samples import good_line
-from quick_env import open_quick_env
 from seller_moves import moves
 from warehouse_units import FINAL, shows_the_truth, units_add_up
 
@@ -30,7 +29,7 @@ class Fulfillment(Expectations, RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.stack = ExitStack()
-        self.env = self.stack.enter_context(open_quick_env(sellers=1))
+        self.env = self.stack.enter_context(open_env(sellers=1))
         self.sandbox = self.env.sandbox
         self.bodies: dict[str, dict[str, Any]] = {}
         self.waived: dict[str, set[str]] = {number: set() for number in NUMBERS}

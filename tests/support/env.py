@@ -7,11 +7,12 @@ FeedAMP asks for is still obeyed.
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,8 @@ from typing import Any
 from cryptography.fernet import Fernet
 from env_fixtures import OTHER, SELLER, empty_warehouse, open_state
 from env_views import Views
+from installations import held_by_feedamp, unpack
+from memory_warehouse import emptied_warehouse, folder_in_memory
 from order_samples import example_order
 
 from crashes.clock import NOON, Clock
@@ -73,7 +76,15 @@ def shipment(quantity: Any = 2, number: str | None = GOOD_NUMBER, carrier: str |
 class Env(Views):
     """Everything a step needs, and every step as one call."""
 
-    def __init__(self, folder: Path, sandbox: Sandbox, clock: Clock, state: State, **rules: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        sandbox: Sandbox,
+        clock: Clock,
+        state: State,
+        warehouse: Warehouse,
+        **rules: Any,
+    ) -> None:
         self.folder, self.sandbox, self.clock, self.state = folder, sandbox, clock, state
         self.inbox = folder / "inbox"
         self.inbox.mkdir()
@@ -83,12 +94,11 @@ class Env(Views):
             Credentials("feedamp", sandbox.client_id, sandbox.client_secret),
             requests_per_second=10_000.0,
         )
-        shutil.copy(empty_warehouse(), folder / "warehouse.duckdb")
         self.resources = Resources(
             self.state,
             self.cipher,
             Lake(str(folder / "lake")),
-            DuckDbWarehouse(str(folder / "warehouse.duckdb"), lock_wait_s=0.0),
+            warehouse,
             Settings(str(self.inbox), inbox_settle_s=0, **rules),
             Privacy(None),
             lambda conn_id: connection,
@@ -133,6 +143,17 @@ class Env(Views):
             for number in range(count):
                 order = self.sandbox.world.orders.add(SELLER, self.body(f"X-{number}"), self.clock.now())
                 order.seller_updated_at = self.clock.now()
+
+    def hold(self, orders: list[dict[str, Any]]) -> None:
+        """FeedAMP holds these orders, as they are; their sellers touch them no more."""
+        with self.sandbox.world.lock:
+            for held in orders:
+                order = self.sandbox.world.orders.add(held["seller_id"], held["body"], self.clock.now())
+                order.marketplace_state = held["marketplace_state"]
+                order.fulfillments = copy.deepcopy(held["fulfillments"])
+                order.errors = list(held["errors"])
+                order.acknowledged = bool(order.fulfillments)
+                order.by_hand = True
 
     def see(self, *numbers: str, seller: str = SELLER) -> None:
         """What FeedAMP shows of orders reaches the state, as `load` brings it after an extraction."""
@@ -258,15 +279,53 @@ class Env(Views):
 
 
 @contextmanager
-def open_env(folder: Path, *, rules: Any = None, state_url: str = "", **options: Any) -> Iterator[Env]:
-    """An env with two registered sellers who do nothing by themselves; its state is a SQLite file unless named."""
+def open_env(
+    folder: Path | None = None, *, rules: Any = None, state_url: str = "", **options: Any
+) -> Iterator[Env]:
+    """An env with two registered sellers who do nothing by themselves.
+
+    Its state is a SQLite file and its warehouse a DuckDB file in `folder`. Without a folder, files lie in memory, and the
+    warehouse is the one of this process, emptied, which is much faster. Keywords are options of the sandbox.
+    """
     clock = Clock()
-    state = open_state(folder, clock, state_url)
     settings = SandboxOptions(**{"sellers": 2, "behaviors": (("never", 1),), **FAST, **options})
-    with running(settings, clock=clock.now, monotonic=clock.elapsed_s) as sandbox:
-        env = Env(folder, sandbox, clock, state, **(rules or {}))
+    with (
+        nullcontext(folder) if folder else folder_in_memory() as place,
+        closing(open_state(place, clock, state_url)) as state,
+        running(settings, clock=clock.now, monotonic=clock.elapsed_s) as sandbox,
+    ):
+        warehouse = warehouse_file(place) if folder else emptied_warehouse(place)
+        env = Env(place, sandbox, clock, state, warehouse, **(rules or {}))
         env.register(*(seller["seller_id"] for seller in sandbox.sellers))
-        try:
+        yield env
+
+
+def warehouse_file(folder: Path) -> DuckDbWarehouse:
+    """A DuckDB file with nothing in its tables."""
+    path = folder / "warehouse.duckdb"
+    shutil.copy(empty_warehouse(), path)
+    return DuckDbWarehouse(str(path), lock_wait_s=0.0)
+
+
+@contextmanager
+def open_earlier(name: str, folder: Path) -> Iterator[Env]:
+    """The installation `name` of an earlier version goes on, two days after it was left.
+
+    Its sellers are connected with the sandbox, which holds what FeedAMP held.
+    """
+    with open_env(folder, rules={"sellers_per_task": 50}) as env:
+        old = unpack(name, folder / "old")
+        env.clock.skip(days=2)
+        with closing(State(f"sqlite:///{old / 'state.db'}", clock=env.clock.now)) as state:
+            env.state, env.folder = state, old
+            env.cipher = TokenCipher((old / "state.db.key").read_text())
+            env.resources = replace(
+                env.resources,
+                state=state,
+                cipher=env.cipher,
+                lake=Lake(str(old / "lake")),
+                warehouse=DuckDbWarehouse(str(old / "warehouse.duckdb"), lock_wait_s=0.0),
+            )
+            env.register(*(seller["seller_id"] for seller in env.sandbox.sellers))
+            env.hold(held_by_feedamp(old))
             yield env
-        finally:
-            env.state.close()

@@ -10,6 +10,7 @@ from typing import Any
 
 import duckdb
 from env_fixtures import SELLER
+from memory_warehouse import OpenWarehouse
 
 from feedamp.resources import Resources
 from feedamp.rules.finding import StoredFinding
@@ -80,7 +81,10 @@ class Views:
     @contextmanager
     def _warehouse(self, *, read_only: bool) -> Iterator[Any]:
         """The driver's connection to the warehouse, DuckDB's or Postgres's."""
-        warehouse = self.resources.warehouse
+        warehouse: Any = self.resources.warehouse
+        if isinstance(warehouse, OpenWarehouse):
+            yield warehouse.connection
+            return
         if not isinstance(warehouse, DuckDbWarehouse):
             from postgres_warehouses import looking  # its driver is an extra
 
