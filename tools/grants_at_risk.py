@@ -35,7 +35,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
-from cryptography.fernet import Fernet
 from postgres import Server, serving
 
 from crashes.fixtures import CONN, Fixtures
@@ -116,15 +115,8 @@ def play(
             stack.enter_context(_small_disk(folder))
         postgres = stack.enter_context(serving()) if strike in ON_POSTGRES else None
         sandbox = stack.enter_context(running(SandboxOptions(sellers=seller_count, **SERVERS[server])))
-        fixtures = Fixtures(
-            folder,
-            sandbox.api,
-            sandbox.client_id,
-            Fernet.generate_key().decode(),
-            sandbox.client_secret,
-            state_url=postgres.lasting_database() if postgres else "",
-        )
-        fixtures.register({s["seller_id"]: sandbox.refresh_token(s["seller_id"]) for s in sandbox.sellers})
+        url = postgres.lasting_database() if postgres else ""
+        fixtures = Fixtures.of(folder, sandbox, state_url=url)
         round_s = _measured(fixtures)
         figures = Figures()
         for _ in range(rounds):

@@ -20,7 +20,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
-from cryptography.fernet import Fernet
 from order_samples import example_order
 from postgres import Server, serving
 from postgres_warehouses import address_of
@@ -65,16 +64,8 @@ def _play(server: Server, folder: Path, args: argparse.Namespace, rng: random.Ra
     undone: list[str] = []
     with running(options) as sandbox:
         ids = [seller["seller_id"] for seller in sandbox.sellers]
-        env = Fixtures(
-            folder,
-            sandbox.api,
-            sandbox.client_id,
-            Fernet.generate_key().decode(),
-            sandbox.client_secret,
-            state_url=server.lasting_database(),
-            postgres=address_of(server.lasting_database()),
-        )
-        env.register({seller: sandbox.refresh_token(seller) for seller in ids})
+        address = address_of(server.lasting_database())
+        env = Fixtures.of(folder, sandbox, state_url=server.lasting_database(), postgres=address)
         (folder / "inbox").mkdir(exist_ok=True)
         rows = [
             json.dumps({"seller_id": seller, "order": example_order(f"M-{n}")}, default=float)

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +23,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
-from cryptography.fernet import Fernet
 from order_samples import example_order
 
 from crashes.clock import Clock
@@ -63,14 +62,10 @@ def press(
     )
     times: dict[str, Any] = {} if real else {"clock": clock.now}
     with running(options, **times) as sandbox:
-        key = Fernet.generate_key().decode()
-        fixtures = Fixtures(
-            folder, sandbox.api, sandbox.client_id, key, sandbox.client_secret, clock, url, 1e9, 60.0
-        )
-        fixtures = replace(fixtures, clock=None) if real else fixtures
-        tokens = {seller["seller_id"]: seller["refresh_token"] for seller in sandbox.sellers}
-        fixtures.register(tokens)
-        for seller_id in tokens:
+        ours = None if real else clock
+        fixtures = Fixtures.of(folder, sandbox, ours, state_url=url, requests_per_second=1e9, timeout_s=60.0)
+        seller_ids = [seller["seller_id"] for seller in sandbox.sellers]
+        for seller_id in seller_ids:
             sandbox.world.orders.add(seller_id, example_order("M-1"), clock.now())
         started = time.monotonic()
         reads = _read_together(fixtures, processes, expiries + 1, clock, real=real)
@@ -81,7 +76,7 @@ def press(
                 asked[str(request.seller_id)].append(request.at)
                 refused += request.status != 200
         gaps = [(b - a).total_seconds() for moments in asked.values() for a, b in pairwise(sorted(moments))]
-        counts = [len(asked[seller_id]) for seller_id in tokens]
+        counts = [len(asked[seller_id]) for seller_id in seller_ids]
         seconds = time.monotonic() - started
         return Outcome(seconds, reads, counts, refused, min(gaps, default=0.0), sandbox.broken_rules)
 

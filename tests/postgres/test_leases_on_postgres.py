@@ -10,7 +10,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from cryptography.fernet import Fernet
 from order_samples import good_order
 from other_leases import use_quick_leases
 from processes import place_and_tell
@@ -42,10 +41,7 @@ def test_a_process_that_was_stopped_does_not_repeat_the_work_of_the_next(
     stop = StopsAtFirst(path)
     strict = SandboxOptions(sellers=1, refresh_grace_s=0, revoke_on_reuse=True, behaviors=(("never", 1),))
     with running(strict, observer=stop) as sandbox:
-        key = Fernet.generate_key().decode()
-        secret = sandbox.client_secret
-        fixtures = Fixtures(tmp_path, sandbox.api, sandbox.client_id, key, secret, state_url=url)
-        fixtures.register({seller["seller_id"]: seller["refresh_token"] for seller in sandbox.sellers})
+        fixtures = Fixtures.of(tmp_path, sandbox, state_url=url)
         resources = fixtures.resources()
         [seller] = sandbox.sellers
         row = {"seller_id": seller["seller_id"], "order": good_order(mp_order_number="M-1")}

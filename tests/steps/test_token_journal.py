@@ -188,8 +188,7 @@ async def test_a_step_that_ends_early_loses_no_token_of_its_many_sellers(tmp_pat
             loop.call_soon_threadsafe(has_answered.set)
 
     with running(SandboxOptions(sellers=8, **STRICT), observer=look) as sandbox:
-        fixtures = Fixtures(tmp_path, sandbox.api, sandbox.client_id, KEY, sandbox.client_secret)
-        fixtures.register({s["seller_id"]: sandbox.refresh_token(s["seller_id"]) for s in sandbox.sellers})
+        fixtures = Fixtures.of(tmp_path, sandbox)
         resources = fixtures.resources()
 
         async def is_struck():

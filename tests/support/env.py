@@ -6,7 +6,6 @@ FeedAMP asks for is still obeyed.
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import json
 import os
@@ -14,7 +13,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from memory_warehouse import emptied_warehouse, folder_in_memory
 from order_samples import example_order
 
 from crashes.clock import NOON, Clock
+from crashes.fixtures import DAG_OF, DAY, run_shard, run_whole
 from feedamp.api.account import FeedAmpAccount
 from feedamp.api.decoding import read_order
 from feedamp.api.json_fields import Coercions
@@ -42,13 +42,6 @@ from feedamp.settings import Settings
 from feedamp.state import State, findings, grants, open_orders, sellers
 from feedamp.state.token_cipher import TokenCipher
 from feedamp.steps import load as _load
-from feedamp.steps.extract_fulfillments import extract as _extract
-from feedamp.steps.place_orders import place as _place
-from feedamp.steps.place_orders import read_inbox as _intake
-from feedamp.steps.process_fulfillments import close as _close
-from feedamp.steps.process_fulfillments import validate as _validate
-from feedamp.steps.reconcile_orders import reconcile as _reconcile
-from feedamp.steps.refresh_tokens import renew_idle_grants as _refresh
 from feedamp.steps.refused_grants import decide_refusals
 from feedamp.steps.runner import StepResult
 from feedamp.storage import open_storage
@@ -208,42 +201,34 @@ class Env(Views):
         return Run(f"feedamp_{dag_id}", f"manual__{self._runs}", self.state.now(), dry_run=dry_run)
 
     def intake(self, *, dry_run: bool = False) -> StepResult:
-        return _intake.intake(self.resources, self.run("place_orders", dry_run=dry_run))
+        return self._work("intake", dry_run)
 
     def place(self, *, dry_run: bool = False) -> StepResult:
-        shards = _place.plan_place(self.resources, self.run("place_orders", dry_run=dry_run), [])
-        return self._work(_place.place, shards, "place", "place_orders", dry_run)
+        return self._work("place", dry_run)
 
     def extract(self, *, since: datetime | None = None, dry_run: bool = False) -> StepResult:
-        shards = _extract.plan_sellers(self.resources, [])
-        return self._work(_extract.extract, shards, "extract", "extract_fulfillments", dry_run, since=since)
+        return self._work("extract", dry_run, since=since)
 
     def validate(self, *, dry_run: bool = False) -> StepResult:
-        shards = _validate.plan_process(self.resources, [])
-        return self._work(_validate.validate, shards, "validate", "process_fulfillments", dry_run)
+        return self._work("validate", dry_run)
 
     def close(self, *, dry_run: bool = False) -> StepResult:
-        shards = _validate.plan_process(self.resources, [])
-        return self._work(_close.close, shards, "close", "process_fulfillments", dry_run)
+        return self._work("close", dry_run)
 
     def reconcile(
         self,
-        start: datetime | None = datetime(2026, 3, 2, tzinfo=UTC),
-        end: datetime | None = datetime(2026, 3, 3, tzinfo=UTC),
+        start: datetime | None = DAY[0],
+        end: datetime | None = DAY[1],
         *,
         with_stale: bool = False,
         repair: bool = False,
         dry_run: bool = False,
     ) -> StepResult:
-        shards = _reconcile.plan_reconcile(
-            self.resources, start, end, [], with_stale=with_stale, dry_run=dry_run
-        )
         day = {"start": start, "end": end, "with_stale": with_stale, "repair": repair}
-        return self._work(_reconcile.reconcile, shards, "reconcile", "reconcile_orders", dry_run, **day)
+        return self._work("reconcile", dry_run, **day)
 
     def refresh(self) -> StepResult:
-        shards = _refresh.plan_refresh(self.resources, [])
-        return self._work(_refresh.refresh, shards, "refresh", "refresh_tokens", False)
+        return self._work("refresh")
 
     def load(self) -> dict[str, int]:
         return _load.load(self.resources, self.run("load"))
@@ -264,16 +249,19 @@ class Env(Views):
         self.process()
         self.load()
 
-    def _work(
-        self, step: Any, shards: list[dict[str, Any]], name: str, dag_id: str, dry_run: bool, **more: Any
-    ) -> StepResult:
-        """The step on its one shard, and what `gate` decides at its end; nothing to do is an empty result."""
-        if not shards:
-            return StepResult(name)
-        [shard] = shards
-        run = self.run(dag_id, dry_run=dry_run)
+    def for_sellers(self, step: str, *seller_ids: str, shard: int = 0, **more: Any) -> StepResult:
+        """One task of a step for these sellers, and what `gate` decides at its end."""
+        run = self.run(DAG_OF[step])
         try:
-            return asyncio.run(step(self.resources, run, shard["shard"], shard["sellers"], **more))
+            return run_shard(self.resources, step, run, seller_ids, shard, **more)
+        finally:
+            self.refused_clients = decide_refusals(self.state, run)
+
+    def _work(self, step: str, dry_run: bool = False, **more: Any) -> StepResult:
+        """The step on its one shard, and what `gate` decides at its end; nothing to do is an empty result."""
+        run = self.run(DAG_OF[step], dry_run=dry_run)
+        try:
+            return run_whole(self.resources, step, run, **more)
         finally:
             self.refused_clients = decide_refusals(self.state, run)
 

@@ -5,12 +5,10 @@ What a run said, and whether the runs after it made it whole, shows against the 
 
 from __future__ import annotations
 
-import asyncio
 import json
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -21,16 +19,12 @@ from env import BAD_NUMBER, Env, open_env, shipment
 from env_fixtures import SELLER
 from fault_cases import PLACES, Case, cases
 
+from crashes.fixtures import DAY
 from feedamp.api.decoding import read_order
 from feedamp.api.json_fields import Coercions
 from feedamp.codec import decode_json
 from feedamp.lake.flatten import order_rows
 from feedamp.state import findings, grants, ledger, open_orders
-from feedamp.steps.extract_fulfillments import extract
-from feedamp.steps.place_orders import place
-from feedamp.steps.process_fulfillments import close, validate
-from feedamp.steps.reconcile_orders import reconcile
-from feedamp.steps.refused_grants import decide_refusals
 from feedamp.steps.runner import StepResult
 from feedamp.tables import TABLES, Type
 from feedamp_sandbox.views import order_view
@@ -43,7 +37,6 @@ FOREIGN = 8
 SHOWN = ("orders", "order_lines", "shipments", "cancellations")
 KEPT = (*SHOWN, "placements", "rejected_orders", "findings", "closures")
 NO_FACTS = ("run_id", "finding_id", "seller_id", "source_row", "row_number", "acknowledged", "snapshot_hash")
-DAY = (datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC))
 RUNS_TO_WAIT_FOR = 3
 
 Rows = list[tuple[str, ...]]
@@ -107,24 +100,9 @@ class FaultEnv:
 
     def step(self, stage: str, seller_ids: list[str]) -> StepResult:
         """One run of a step for some sellers, as one task, and what `gate` decides at its end."""
-        name = STEP_OF.get(stage, stage)
-        run = self.env.run(name)
-        resources, shard = self.env.resources, self.seller_ids.index(seller_ids[0])
-        match stage:
-            case "place":
-                work = place.place(resources, run, shard, seller_ids)
-            case "extract":
-                work = extract.extract(resources, run, shard, seller_ids)
-            case "report":
-                work = validate.validate(resources, run, shard, seller_ids)
-            case "close":
-                work = close.close(resources, run, shard, seller_ids)
-            case _:
-                work = reconcile.reconcile(resources, run, shard, seller_ids, *DAY, with_stale=False)
-        try:
-            return asyncio.run(work)
-        finally:
-            decide_refusals(self.env.state, run)
+        day = {"start": DAY[0], "end": DAY[1], "with_stale": False} if stage == "reconcile" else {}
+        shard = self.seller_ids.index(seller_ids[0])
+        return self.env.for_sellers(STEP_OF.get(stage, stage), *seller_ids, shard=shard, **day)
 
     def play(self, stage: str) -> dict[str, Outcome]:
         """The stage under the faults, and again every 15 minutes until it is whole."""

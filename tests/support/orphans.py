@@ -12,8 +12,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from cryptography.fernet import Fernet
-
 from crashes.clock import Clock
 from crashes.fixtures import Fixtures, run_step
 from crashes.forking import CONTEXT
@@ -83,7 +81,4 @@ def orphanage(folder: Path, url: str, *, grace_s: float = 0.0) -> Iterator[Orpha
         revoke_on_reuse=not grace_s,
     )
     with running(options, clock=clock.now, monotonic=clock.elapsed_s) as sandbox:
-        key = Fernet.generate_key().decode()
-        fixtures = Fixtures(folder, sandbox.api, sandbox.client_id, key, sandbox.client_secret, clock, url)
-        fixtures.register({seller["seller_id"]: seller["refresh_token"] for seller in sandbox.sellers})
-        yield Orphanage(fixtures, clock, sandbox)
+        yield Orphanage(Fixtures.of(folder, sandbox, clock, state_url=url), clock, sandbox)

@@ -14,7 +14,6 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from cryptography.fernet import Fernet
 from processes import Crew
 
 from crashes import observed
@@ -42,13 +41,13 @@ class Case:
     """Two runs, the env they start from, and the steps that follow both before the comparison."""
 
     runs: tuple[Steps, Steps]
-    prepare: Callable[[Env], None]
+    prepare: Callable[[Pair], None]
     then: Steps = ()
 
 
 @dataclass
-class Env:
-    """An env of files and what FeedAMP was sent from it."""
+class Pair:
+    """What two processes work on, and what FeedAMP was sent from it."""
 
     fixtures: Fixtures
     sandbox: Sandbox
@@ -102,17 +101,14 @@ def work(number: int, fixtures: Fixtures, runs: Sequence[Steps]) -> tuple[list[s
 
 
 @contextmanager
-def prepared(folder: Path, url: str, case: Case) -> Iterator[Env]:
+def prepared(folder: Path, url: str, case: Case) -> Iterator[Pair]:
     """The world before the two runs."""
     folder.mkdir()
     watch = Watch()
     options = SandboxOptions(sellers=3, requests_per_second=1e6, burst=10**6, behaviors=(("never", 1),))
     with running(options, observer=watch) as sandbox:
         watch.look_at(sandbox)
-        key = Fernet.generate_key().decode()
-        fixtures = Fixtures(folder, sandbox.api, sandbox.client_id, key, sandbox.client_secret, state_url=url)
-        fixtures.register({seller["seller_id"]: seller["refresh_token"] for seller in sandbox.sellers})
-        env = Env(fixtures, sandbox, watch)
+        env = Pair(Fixtures.of(folder, sandbox, state_url=url), sandbox, watch)
         env.hand_over(0)
         case.prepare(env)
         yield env
@@ -165,17 +161,17 @@ def _one_after_the_other(case: Case) -> list[Observed]:
     return pictures
 
 
-def _sellers_have_acted(env: Env) -> None:
+def _sellers_have_acted(env: Pair) -> None:
     env.run(*PLACE_DAG)
     act(env.sandbox, 0)
 
 
-def _fulfillments_are_read(env: Env) -> None:
+def _fulfillments_are_read(env: Pair) -> None:
     _sellers_have_acted(env)
     env.run(*EXTRACT_DAG)
 
 
-def _feedamp_has_lost_and_cancelled_orders(env: Env) -> None:
+def _feedamp_has_lost_and_cancelled_orders(env: Pair) -> None:
     """While sellers go on with the second round."""
     _fulfillments_are_read(env)
     env.run(*PROCESS_DAG)

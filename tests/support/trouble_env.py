@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from cryptography.fernet import Fernet
 from postgres import Server
 from postgres_warehouses import address_of
 
@@ -105,18 +104,14 @@ def _play(trouble: str, folder: Path, server: Server | None) -> Column:
     with running(options, clock=clock.now, monotonic=clock.elapsed_s, observer=watch) as sandbox:
         watch.look_at(sandbox)
         (folder / "env").mkdir()
-        fixtures = Fixtures(
-            folder / "env",
-            sandbox.api,
-            sandbox.client_id,
-            Fernet.generate_key().decode(),
-            sandbox.client_secret,
-            clock,
-            state_url=server.lasting_database() if server else "",
-            postgres=address_of(server.lasting_database()) if server else None,
-        )
         with _schema:
-            fixtures.register({each["seller_id"]: each["refresh_token"] for each in sandbox.sellers})
+            fixtures = Fixtures.of(
+                folder / "env",
+                sandbox,
+                clock,
+                state_url=server.lasting_database() if server else "",
+                postgres=address_of(server.lasting_database()) if server else None,
+            )
         deliver(fixtures.folder / "inbox", 0, modified_at=clock.now().timestamp() - 60)
         column = Column()
         resources = fixtures.resources()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+from cryptography.fernet import Fernet
 
 from crashes.clock import Clock
 from feedamp.api.account import FeedAmpAccount
@@ -52,6 +54,14 @@ DAG_OF = {
     "repair": "reconcile_orders",
     "refresh": "refresh_tokens",
 }
+STEPS: dict[str, Any] = {
+    "place": place,
+    "extract": extract,
+    "validate": validate,
+    "close": close,
+    "reconcile": reconcile,
+    "refresh": refresh,
+}
 DAY = (datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC))
 
 
@@ -74,6 +84,14 @@ class Fixtures:
     lock_wait_s: float = 30.0
     postgres: PostgresAddress | None = None
     sellers_per_task: int = 50
+
+    @classmethod
+    def of(cls, folder: Path, sandbox: Any, clock: Clock | None = None, **more: Any) -> Self:
+        """Those of a new env that works against a sandbox, all whose sellers are registered with the token that works now."""
+        key = Fernet.generate_key().decode()
+        made = cls(folder, sandbox.api, sandbox.client_id, key, sandbox.client_secret, clock, **more)
+        made.register({s["seller_id"]: sandbox.refresh_token(s["seller_id"]) for s in sandbox.sellers})
+        return made
 
     def open_state(self) -> State:
         """The state database."""
@@ -124,31 +142,45 @@ class Fixtures:
         resources.state.close()
 
 
+def plan(resources: Resources, name: str, run: Run, **more: Any) -> list[Any]:
+    """The shards of a step; `more` says which orders, to a reconciliation."""
+    if name == "place":
+        return plan_place(resources, run, [])
+    if name == "extract":
+        return plan_sellers(resources, [])
+    if name == "reconcile":
+        start, end, with_stale = more["start"], more["end"], more["with_stale"]
+        return plan_reconcile(resources, start, end, [], with_stale=with_stale, dry_run=run.dry_run)
+    if name == "refresh":
+        return plan_refresh(resources, [])
+    return plan_process(resources, [])
+
+
+def run_shard(
+    resources: Resources, name: str, run: Run, seller_ids: Sequence[str], shard: int = 0, **more: Any
+) -> StepResult:
+    """One task of a step, for these sellers."""
+    return asyncio.run(STEPS[name](resources, run, shard, list(seller_ids), **more))
+
+
+def run_whole(resources: Resources, name: str, run: Run, **more: Any) -> StepResult:
+    """A step on its one shard; nothing to do is an empty result."""
+    if name == "intake":
+        return intake(resources, run)
+    shards = plan(resources, name, run, **more)
+    if not shards:
+        return StepResult(name)
+    [shard] = shards
+    return run_shard(resources, name, run, shard["sellers"], shard["shard"], **more)
+
+
 def run_step(resources: Resources, name: str, run_id: str, *, try_number: int = 1) -> dict[str, Any]:
-    """Runs one step on all its shards; returns its counts, with what it left undone and what it noted."""
+    """Runs one step by its name, or `repair`; returns its counts, with what it left undone and what it noted."""
     run = Run(f"feedamp_{DAG_OF[name]}", run_id, resources.state.now(), try_number)
     if name == "load":
         return dict(load(resources, run))
-    if name == "intake":
-        return _told(intake(resources, run))
     more: dict[str, Any] = {}
-    step: Any
-    if name == "place":
-        step, shards = place, plan_place(resources, run, [])
-    elif name == "extract":
-        step, shards = extract, plan_sellers(resources, [])
-    elif name in ("reconcile", "repair"):
+    if name in ("reconcile", "repair"):
         more = {"start": DAY[0], "end": DAY[1], "with_stale": False, "repair": name == "repair"}
-        step, shards = reconcile, plan_reconcile(resources, *DAY, [], with_stale=False)
-    elif name == "refresh":
-        step, shards = refresh, plan_refresh(resources, [])
-    else:
-        step, shards = {"validate": validate, "close": close}[name], plan_process(resources, [])
-    if not shards:
-        return _told(StepResult(name))
-    [shard] = shards
-    return _told(asyncio.run(step(resources, run, shard["shard"], shard["sellers"], **more)))
-
-
-def _told(result: StepResult) -> dict[str, Any]:
+    result = run_whole(resources, "reconcile" if name == "repair" else name, run, **more)
     return {**result.summary(), "undone": result.undone, "noted": result.notes}

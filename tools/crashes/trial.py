@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cryptography.fernet import Fernet
 from postgres import Server
 from postgres_warehouses import address_of
 
@@ -277,11 +276,9 @@ def rehearsed(base: Path, server: Server | None = None, *, rounds: int = ROUNDS)
     )
     with running(options, clock=clock.now, monotonic=clock.elapsed_s, observer=watch) as sandbox:
         watch.look_at(sandbox)
-        key = Fernet.generate_key().decode()
-        fixtures = Fixtures(folder, sandbox.api, sandbox.client_id, key, sandbox.client_secret, clock)
-        if server:
-            fixtures = _on(fixtures, server.lasting_database())
-        fixtures.register({seller["seller_id"]: seller["refresh_token"] for seller in sandbox.sellers})
+        url = server.lasting_database() if server else ""
+        postgres = address_of(url) if url else None
+        fixtures = Fixtures.of(folder, sandbox, clock, state_url=url, postgres=postgres)
         trials = Trials(base, fixtures, clock, sandbox, watch, server, rounds)
         trials.rehearse()
         yield trials
