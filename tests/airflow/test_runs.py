@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from airflow.sdk.exceptions import ParamValidationError
-from airflow_env import GOOD_NUMBER, open_airflow_env, task_states
+from airflow_env import open_airflow_env, task_states
+from env import GOOD_NUMBER
 from order_samples import good_line, good_order
 
 FIRST, SECOND, THIRD = "seller-001", "seller-002", "seller-003"

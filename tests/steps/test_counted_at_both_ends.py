@@ -265,6 +265,7 @@ def test_an_undecodable_snapshot_in_the_lake_affects_only_its_own_order(env: Env
     assert env.order("M-1").phase == "closed"
 
 
+@pytest.mark.warehouse_file
 def test_a_busy_warehouse_holds_up_neither_snapshots_nor_watermarks(env: Env) -> None:
     shipped(env, "M-1")
     env.load()
@@ -283,6 +284,7 @@ def test_a_busy_warehouse_holds_up_neither_snapshots_nor_watermarks(env: Env) ->
     assert env.rows("SELECT marketplace_state FROM orders") == [("SHIPPED",)]
 
 
+@pytest.mark.warehouse_file
 def test_a_busy_warehouse_is_a_problem_once_a_manifest_waited_too_long(env: Env) -> None:
     env.placed("M-1")
     with held(env):
@@ -298,6 +300,7 @@ def test_a_busy_warehouse_is_a_problem_once_a_manifest_waited_too_long(env: Env)
     assert env.rows("SELECT count(*) FROM placements") == [(1,)]
 
 
+@pytest.mark.warehouse_file
 def test_what_waits_for_the_warehouse_waits_since_the_state_took_it(env: Env) -> None:
     """An extraction announces its first manifest long before the last seller is read."""
     shipped(env, "M-1")
@@ -310,6 +313,7 @@ def test_what_waits_for_the_warehouse_waits_since_the_state_took_it(env: Env) ->
     assert loaded.problem is None
 
 
+@pytest.mark.warehouse_file
 def test_a_manifest_that_vanishes_before_it_reached_the_warehouse_is_red(env: Env) -> None:
     shipped(env, "M-1")
     env.load()
@@ -342,6 +346,7 @@ def test_a_price_that_an_earlier_version_left_in_the_outbox_is_loaded(env: Env, 
     ]
 
 
+@pytest.mark.warehouse_file
 def test_a_load_waits_ten_seconds_for_the_warehouse_in_all(env: Env) -> None:
     seconds = iter(range(1_000))
     waits: list[float] = []

@@ -153,7 +153,6 @@ def test_an_announced_manifest_that_was_never_published_is_dropped_in_the_end(en
         assert manifests.pending(connection) == []
 
 
-@pytest.mark.warehouse_file
 def test_a_busy_warehouse_keeps_everything_for_later(env: Env) -> None:
     env.placed("M-1")
     before = waiting(env)

@@ -5,7 +5,6 @@ Airflow itself (home, database) comes from tests/airflow/conftest.py and is shar
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from collections.abc import Iterator
@@ -20,11 +19,11 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 from order_samples import example_order
 
+from crashes.fixtures import plan, run_shard
 from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import grants, sellers
 from feedamp.steps.load import load
-from feedamp.steps.place_orders.place import place, plan_place
 from feedamp.steps.place_orders.read_inbox import intake
 from feedamp_airflow.wiring import make_resources
 from feedamp_sandbox import (
@@ -37,7 +36,6 @@ from feedamp_sandbox import (
 ROOT = Path(__file__).parents[2]
 CONN_ID = "feedamp_default"
 FAST = {"requests_per_second": 1000.0, "burst": 1000}
-GOOD_NUMBER = "1Z999AA10123456784"  # UPS, check digit right
 
 
 @cache
@@ -121,8 +119,8 @@ class AirflowEnv:
         self.take_in()
         resources = self.resources()
         run = Run("feedamp_place_orders", "by hand", resources.state.now())
-        for shard in plan_place(resources, run, []):
-            asyncio.run(place(resources, run, shard["shard"], shard["sellers"]))
+        for shard in plan(resources, "place", run):
+            run_shard(resources, "place", run, shard["sellers"], shard["shard"])
         load(resources, run)
         resources.state.close()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 from collections.abc import Iterator, Sequence
@@ -13,21 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from airflow_env import AirflowEnv
+from env import BAD_NUMBER, GOOD_NUMBER, SELLER, fulfillments, shipment
 from order_samples import example_order
 
+from crashes.fixtures import plan, run_shard
 from feedamp.resources import Resources
 from feedamp.run import Run
-from feedamp.steps.extract_fulfillments.extract import extract
 from feedamp.steps.load import load
-from feedamp.steps.place_orders.place import place, plan_place
 from feedamp.steps.place_orders.read_inbox import intake
-from feedamp.steps.process_fulfillments.close import close
-from feedamp.steps.process_fulfillments.validate import validate
 from feedamp_airflow.cli import main
 
-SELLER = "seller-001"
-GOOD_NUMBER = "1Z999AA10123456784"
-BAD_NUMBER = "1Z999AA10123456785"
+__all__ = ["BAD_NUMBER", "GOOD_NUMBER", "SELLER", "Console", "Done"]
 
 
 @dataclass(frozen=True)
@@ -92,34 +87,30 @@ class Console:
         intake(self.resources, self._run())
 
     def plan(self) -> list[dict[str, Any]]:
-        return plan_place(self.resources, self._run(), [])
+        return plan(self.resources, "place", self._run())
 
     def place(self, sellers: Sequence[str] = (SELLER,)) -> None:
-        asyncio.run(place(self.resources, self._run(), 0, list(sellers)))
+        self._work("place", *sellers)
 
     def fulfill(
         self, number: str, tracking_number: str = GOOD_NUMBER, quantity: int = 2, cancelled: int = 0
     ) -> None:
-        shipment = {
-            "quantity": quantity,
-            "carrier": "UPS",
-            "tracking_number": tracking_number,
-            "shipped_date": "2026-03-09",
-        }
-        cancellations = [{"quantity": cancelled, "reason": "out_of_stock"}] if cancelled else []
-        line = {"mp_line_number": f"{number}-1", "shipments": [shipment], "cancellations": cancellations}
-        self.sandbox.set_fulfillments(SELLER, number, [line])
+        lines = fulfillments(number, shipment(quantity, tracking_number), cancelled=cancelled)
+        self.sandbox.set_fulfillments(SELLER, number, lines)
 
     def read(self) -> None:
-        asyncio.run(extract(self.resources, self._run(), 0, [SELLER]))
+        self._work("extract", SELLER)
         self.load()
 
     def load(self) -> None:
         load(self.resources, self._run())
 
     def process(self) -> None:
-        asyncio.run(validate(self.resources, self._run(), 0, [SELLER]))
-        asyncio.run(close(self.resources, self._run(), 0, [SELLER]))
+        self._work("validate", SELLER)
+        self._work("close", SELLER)
+
+    def _work(self, step: str, *seller_ids: str) -> None:
+        run_shard(self.resources, step, self._run(), seller_ids)
 
     def _run(self) -> Run:
         return Run("feedamp_test", "manual__1", datetime.now(UTC))

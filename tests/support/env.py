@@ -66,6 +66,13 @@ def shipment(quantity: Any = 2, number: str | None = GOOD_NUMBER, carrier: str |
     return {"quantity": quantity, "carrier": carrier, "tracking_number": number, "shipped_date": "2026-03-09"}
 
 
+def fulfillments(number: str, *shipments: dict[str, Any], cancelled: int = 0) -> list[dict[str, Any]]:
+    """The whole snapshot of an order with one line."""
+    cancellations = [{"quantity": cancelled, "reason": "out_of_stock"}] if cancelled else []
+    line_number = f"{number}-1"
+    return [{"mp_line_number": line_number, "shipments": list(shipments), "cancellations": cancellations}]
+
+
 class Env(Views):
     """Everything a step needs, and every step as one call."""
 
@@ -122,13 +129,7 @@ class Env(Views):
         self, number: str, *shipments: dict[str, Any], cancelled: int = 0, seller: str = SELLER
     ) -> None:
         """The seller's whole snapshot of an order with one line."""
-        cancellations = [{"quantity": cancelled, "reason": "out_of_stock"}] if cancelled else []
-        line = {
-            "mp_line_number": f"{number}-1",
-            "shipments": list(shipments),
-            "cancellations": cancellations,
-        }
-        self.sandbox.set_fulfillments(seller, number, [line])
+        self.sandbox.set_fulfillments(seller, number, fulfillments(number, *shipments, cancelled=cancelled))
 
     def stock(self, count: int) -> None:
         """FeedAMP holds that many orders that we did not place."""

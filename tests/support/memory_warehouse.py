@@ -14,6 +14,7 @@ from typing import Any
 
 from manifests import in_memory
 
+from feedamp.errors import BusyError
 from feedamp.lake.store import Lake
 from feedamp.tables import TABLES
 from feedamp.warehouse.duckdb import DuckDbEngine
@@ -35,10 +36,18 @@ class OpenWarehouse:
         with engine.transaction():
             prepare(engine, TABLES, VIEWS)
         self._session = Session(engine, TABLES)
+        self._is_open = False
 
     @contextmanager
     def session(self, *, wait_s: float | None = None) -> Iterator[Session]:
-        yield self._session
+        """As of a file, one at a time."""
+        if self._is_open:
+            raise BusyError("Another session of this process is open.")
+        self._is_open = True
+        try:
+            yield self._session
+        finally:
+            self._is_open = False
 
     def rebuild(self, lake: Lake, set_aside: SetAside = ignore) -> int:
         return self._session.replace_all(lake, set_aside)
