@@ -17,9 +17,9 @@ FILE = ROOT / "docs" / "faults.md"
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from fault_cases import LIVE_TOKEN, ONCE, PLACES, Case  # noqa: E402  it is with the tests
-from fault_env import Outcome, outcomes  # noqa: E402
+from fault_plays import Outcome, outcomes  # noqa: E402
 from postgres import serving  # noqa: E402
-from trouble_env import STRUCK_AT, TROUBLES, Column, columns, words_of  # noqa: E402
+from trouble_plays import STRUCK_AT, TROUBLES, Column, columns, words_of  # noqa: E402
 
 # How many orders of the seller have been sent with a new token when the first 401 to it is read depends on the moment.
 IN_FLIGHT = (4, 5)

@@ -1,7 +1,6 @@
 #!/bin/sh
-# All tests: first the steps beside most of the others, for they take as long; then those with a real Airflow, which mostly
-# wait, beside the rest.
-# With arguments, pytest with those. Called by the Makefile.
+# All tests, in groups: two run at a time, the longest first; beside them, those with a real Airflow, which mostly wait.
+# The end says how long each took. With arguments, pytest with those. Called by the Makefile.
 set -u
 cd "$(dirname "$0")/.."
 python=.venv/bin/python
@@ -18,31 +17,41 @@ if [ "${room_kb:-0}" -gt 4194304 ] && faster=$(mktemp -d /dev/shm/feedamp-tests-
     if "$faster/try" 2>/dev/null; then rmdir "$made"; made=$faster; else rm -rf "$faster"; fi
 fi
 export TMPDIR="$made"
-log=$made/beside.log
-beside=
 trap 'rm -rf "$made"' EXIT
-trap 'kill $beside 2>/dev/null' INT TERM
-LATER="tests/object_store tests/engines tests/steps/test_crashes.py
-tests/postgres/test_a_minute_without_postgres.py"
-not_yet=$(printf -- '--ignore=%s ' $LATER)
+trap 'kill $e2e $queue 2>/dev/null' INT TERM
+e2e= queue=
 
-"$python" -m pytest tests/steps --ignore=tests/steps/test_soak.py $not_yet -o cache_dir=.pytest_cache/beside \
-    >"$log" 2>&1 &
-beside=$!
-"$python" -m pytest tests/core tests/postgres tests/airflow tests/steps/test_soak.py $not_yet
-others=$?
-wait "$beside"
-of_steps=$?
-cat "$log"
+# A line for each group: its name, then what pytest takes. Every folder of tests/ is in one (tests/packaging/test_rules.py).
+cat >"$made/groups" <<'GROUPS'
+steps tests/steps --ignore-glob=*/test_steps_* --ignore=tests/steps/test_soak.py --ignore=tests/steps/test_crashes.py
+airflow tests/airflow
+named-steps tests/steps --ignore-glob=*/steps/test_[!s]* --ignore=tests/steps/test_soak.py
+postgres tests/postgres
+engines tests/engines
+kills tests/steps/test_soak.py tests/steps/test_crashes.py
+object_store tests/object_store
+contract tests/contract
+packaging tests/packaging
+core tests/core
+GROUPS
 
-"$python" -m pytest tests/contract tests/packaging $LATER -o cache_dir=.pytest_cache/beside >"$log" 2>&1 &
-beside=$!
-"$python" -m pytest tests/e2e
-of_e2e=$?
-wait "$beside"
-of_rest=$?
-cat "$log"
-[ "$others$of_steps$of_e2e$of_rest" = 0000 ] && exit
+# Each group writes to its own log, which is shown when it ends, and leaves a file when it fails.
+cat >"$made/one" <<'ONE'
+made=$1; python=$2; name=$3; shift 3
+began=$(date +%s)
+"$python" -m pytest "$@" -o cache_dir=".pytest_cache/$name" >"$made/$name.log" 2>&1 || touch "$made/$name.failed"
+printf '%6d s  %s\n' "$(($(date +%s) - began))" "$name" >>"$made/times"
+cat "$made/$name.log"
+ONE
+
+sh "$made/one" "$made" "$python" e2e tests/e2e &
+e2e=$!
+xargs -P 2 -L 1 sh "$made/one" "$made" "$python" <"$made/groups" &
+queue=$!
+wait "$queue" "$e2e"
+
+sort -rn "$made/times"
+ls "$made"/*.failed >/dev/null 2>&1 || exit 0
 trap - EXIT
-echo "What the tests left is in $made." >&2
+echo "Failed: $(cd "$made" && echo *.failed). What the tests left is in $made." >&2
 exit 1

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 import requests
-from backfill_env import AUTUMN, EDGES, NOBODY_BOUGHT, RECONCILE, SPRING, BackfillEnv, at_once, order_rows
+from backfills import AUTUMN, EDGES, NOBODY_BOUGHT, RECONCILE, SPRING, Backfills, at_once, order_rows
 
 BUSY = ("is being loaded by process", "is held by")
 
@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
-def env(guarded) -> BackfillEnv:
+def env(guarded) -> Backfills:
     """Everything is placed; then FeedAMP returns a quantity that differs from the placed one on every day of the range."""
     *sellers, lonely = [seller["seller_id"] for seller in guarded.sandbox.sellers][:4]
     guarded.connect([*sellers, lonely])
@@ -30,7 +30,7 @@ def env(guarded) -> BackfillEnv:
                 held = guarded.sandbox._order(row["seller_id"], number)
                 held.by_hand = True  # its simulated seller leaves it alone
                 held.body["order_lines"][0]["quantity"] += 3
-    return BackfillEnv(guarded, placed, lonely)
+    return Backfills(guarded, placed, lonely)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import requests
-from backfill_env import RECONCILE, BackfillEnv
+from backfills import RECONCILE, Backfills
 from order_samples import good_line, good_order
 
 DAYS = {"2026-03-01": 1, "2026-03-02": 2, "2026-03-03": 3}  # orders purchased on each
@@ -69,7 +69,7 @@ def test_a_backfill_of_three_days_compares_each_day_by_itself(looped):
     planted = next(row for row in rows if row["order"]["purchase_date"].startswith("2026-03-02"))
     ship_nine_units(installation.sandbox, planted)
     before = len(installation.sandbox.requests)
-    BackfillEnv(installation, [], "").backfill_by_command_line(list(DAYS))
+    Backfills(installation, [], "").backfill_by_command_line(list(DAYS))
     installation.unpause(RECONCILE)
     runs = {run["logical_date"][:10]: run for run in installation.ended(RECONCILE, "backfill", len(DAYS))}
 

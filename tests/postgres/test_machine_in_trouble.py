@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from postgres import Server
-from trouble_env import TROUBLES, Column, columns
+from trouble_plays import TROUBLES, Column, columns
 
 ROOT = Path(__file__).parents[2]
 

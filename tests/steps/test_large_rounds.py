@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +10,9 @@ from env import Env, open_env, shipment
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [250, 500, 1_000])
-def test_a_round_of_so_many_orders_goes_all_the_way_round(tmp_path: Path, count: int) -> None:
+def test_a_round_of_so_many_orders_goes_all_the_way_round(count: int) -> None:
     numbers = [f"M-{at:04}" for at in range(count)]
-    with open_env(tmp_path) as env:
+    with open_env() as env:
         env.placed(*numbers)
         env.load()
         assert counts(env) == {

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from env import BAD_NUMBER, OTHER, SELLER, Env, open_env, shipment
 from hypothesis import given, settings
@@ -32,8 +30,8 @@ def phases(env: Env) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_every_order_is_closed_rightly_however_bad_the_line(tmp_path: Path, seed: int) -> None:
-    with open_env(tmp_path, seed=seed, behaviors=PATIENT) as env:
+def test_every_order_is_closed_rightly_however_bad_the_line(seed: int) -> None:
+    with open_env(seed=seed, behaviors=PATIENT) as env:
         for seller in (SELLER, OTHER):
             bodies = [env.body(f"{seller}-{n}", units=1 + n % 3) for n in range(5)]
             env.drop(f"{seller}.jsonl", *bodies, seller=seller)
@@ -69,9 +67,9 @@ ROUNDS = st.lists(st.tuples(st.lists(SHIPMENT, max_size=2), st.integers(0, 2)), 
 @settings(max_examples=6)
 @given(rounds=ROUNDS)
 def test_no_seller_report_breaks_a_rule_and_a_corrected_order_closes(
-    tmp_path_factory: pytest.TempPathFactory, rounds: list[tuple[list[dict[str, object]], int]]
+    rounds: list[tuple[list[dict[str, object]], int]],
 ) -> None:
-    with open_env(tmp_path_factory.mktemp("loop"), sellers=1) as env:
+    with open_env(sellers=1) as env:
         env.placed("M-1")
         for shipments, cancelled in rounds:
             if env.order("M-1").phase == "closed":

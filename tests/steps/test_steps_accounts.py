@@ -20,9 +20,9 @@ from feedamp.steps.load import give_up_manifest, load_what_is_whole
 
 
 @pytest.fixture
-def env(tmp_path):
+def env():
     """Both sellers have a grant that is compared already; older grants of an account stay alive."""
-    with open_env(tmp_path, keep_older_grants=True) as opened:
+    with open_env(keep_older_grants=True) as opened:
         yield opened
 
 

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -153,12 +152,8 @@ SHAPES: list[Any] = [
 
 
 @pytest.mark.parametrize("options", SHAPES)
-def test_whatever_the_list_looks_like_the_fulfillments_arrive(
-    tmp_path: Path, options: dict[str, Any]
-) -> None:
-    folder = tmp_path / "shape"
-    folder.mkdir()
-    with open_env(folder, **options) as env:
+def test_whatever_the_list_looks_like_the_fulfillments_arrive(options: dict[str, Any]) -> None:
+    with open_env(**options) as env:
         env.placed("M-1")
         env.fulfill("M-1", shipment(1), cancelled=1)
         env.read()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from env import OTHER, SELLER, Env, open_env
@@ -18,8 +17,8 @@ ORDERS_EACH = 2
 
 
 @pytest.fixture
-def env(tmp_path: Path) -> Iterator[Env]:
-    with open_env(tmp_path, sellers=50) as opened:
+def env() -> Iterator[Env]:
+    with open_env(sellers=50) as opened:
         yield opened
 
 
@@ -131,11 +130,9 @@ def test_no_seller_waits_for_another_whose_answers_are_slow(env: Env) -> None:
 
 
 @pytest.fixture
-def two_connections(tmp_path: Path) -> Iterator[Env]:
+def two_connections() -> Iterator[Env]:
     """An env with two sellers; the client secret of the second one's connection is wrong."""
-    folder = tmp_path / "two"
-    folder.mkdir()
-    with open_env(folder) as opened:
+    with open_env() as opened:
         right = opened.resources.connection("feedamp")
         of_last_year = replace(right.credentials, conn_id="wrong", client_secret="of-last-year")
         wrong = replace(right, credentials=of_last_year)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from env import OTHER, SELLER, Env, open_env, shipment
@@ -16,11 +15,9 @@ EVERY_S = 900
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Iterator[Env]:
+def small() -> Iterator[Env]:
     """An env whose pages hold ten orders."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    with open_env(folder, rules={"page_size": 10}) as opened:
+    with open_env(rules={"page_size": 10}) as opened:
         yield opened
 
 

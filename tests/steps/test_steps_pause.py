@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from env import BAD_NUMBER, OTHER, SELLER, Env, open_env, shipment
@@ -114,8 +113,8 @@ def test_a_repair_sends_nothing_more_to_a_paused_seller(env: Env) -> None:
     assert sorted(env.sandbox.orders(SELLER)) == sorted(NUMBERS)
 
 
-def test_an_extraction_reads_no_further_page_of_a_paused_seller(tmp_path: Any) -> None:
-    with open_env(tmp_path, rules={"page_size": 10}) as env:
+def test_an_extraction_reads_no_further_page_of_a_paused_seller() -> None:
+    with open_env(rules={"page_size": 10}) as env:
         env.stock(30)
         with paused_while(env, "GET", "/orders$"):
             result = green(env.extract())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from env import BAD_NUMBER, OTHER, SELLER, Env, open_env, shipment
@@ -97,8 +96,8 @@ def test_an_unreadable_order_leaves_its_report_unclear_and_others_are_sent(uncle
         pytest.param("reset_before", 2, id="has_errors says none: repeated"),
     ],
 )
-def test_where_orders_show_no_errors_the_filter_decides(tmp_path: Path, kind: Kind, sent: int) -> None:
-    with open_env(tmp_path, show_errors=False) as env:
+def test_where_orders_show_no_errors_the_filter_decides(kind: Kind, sent: int) -> None:
+    with open_env(show_errors=False) as env:
         env.placed("M-1")
         env.fulfill("M-1", shipment(2, BAD_NUMBER))
         env.see("M-1")
@@ -110,8 +109,8 @@ def test_where_orders_show_no_errors_the_filter_decides(tmp_path: Path, kind: Ki
         assert env.sandbox.broken_rules == []
 
 
-def test_where_orders_show_no_errors_nothing_is_reported_again(tmp_path: Path) -> None:
-    with open_env(tmp_path, show_errors=False) as env:
+def test_where_orders_show_no_errors_nothing_is_reported_again() -> None:
+    with open_env(show_errors=False) as env:
         env.placed("M-1")
         env.fulfill("M-1", shipment(2, BAD_NUMBER))
         for _ in range(2):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from fault_cases import CASES, OUTAGE, PLACES, Case
-from fault_env import outcomes
+from fault_plays import outcomes
 
 ROOT = Path(__file__).parents[2]
 LAST_RESORT = "refresh_token_reused"  # a refused token with an older one still kept: that one is tried

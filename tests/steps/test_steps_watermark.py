@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from env import OTHER, SELLER, Env, open_env, shipment
@@ -94,10 +93,8 @@ def test_since_reads_from_the_moment_named(placed: Env) -> None:
     assert placed.asked("GET")[-1].query["seller_updated_after"] == "2026-03-10T11:30:00Z"
 
 
-def test_a_clock_of_feedamp_that_is_behind_sets_the_watermark(tmp_path: Path) -> None:
-    folder = tmp_path / "behind"
-    folder.mkdir()
-    with open_env(folder) as env:
+def test_a_clock_of_feedamp_that_is_behind_sets_the_watermark() -> None:
+    with open_env() as env:
         env.sandbox.world.clock = lambda: env.clock.now() - timedelta(hours=1)
         env.read()
         assert env.watermark() < NOON - timedelta(hours=1)

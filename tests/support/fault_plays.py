@@ -6,15 +6,12 @@ What a run said, and whether the runs after it made it whole, shows against the 
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-import duckdb
 from env import BAD_NUMBER, Env, open_env, shipment
 from env_fixtures import SELLER
 from fault_cases import PLACES, Case, cases
@@ -68,7 +65,7 @@ class Outcome:
         return [line.partition(": ")[2] for line in (*self.result.undone, *self.result.notes)]
 
 
-class FaultEnv:
+class FaultPlay:
     """All cases of one place, a seller for each; the first seller is left alone."""
 
     def __init__(self, env: Env, place: str, todo: list[Case]) -> None:
@@ -176,15 +173,10 @@ class Look:
     def __init__(self, env: Env, seller_ids: Iterable[str]) -> None:
         self._env = env
         self._tables: dict[str, list[dict[str, Any]]] = {}
-        connection = duckdb.connect(str(env.folder / "warehouse.duckdb"), read_only=True)
-        try:
-            connection.execute("SET TimeZone = 'UTC'")
-            for name in (*KEPT, "runs"):
-                found = connection.execute(f"SELECT * FROM feedamp.{name}")
-                names = [column[0] for column in found.description or ()]
-                self._tables[name] = [dict(zip(names, row, strict=True)) for row in found.fetchall()]
-        finally:
-            connection.close()
+        for name in (*KEPT, "runs"):
+            names = list(TABLES[name].names)
+            rows = env.rows(f"SELECT {', '.join(names)} FROM feedamp.{name}")
+            self._tables[name] = [dict(zip(names, row, strict=True)) for row in rows]
         self._shard = {seller: shard for shard, seller in enumerate(seller_ids)}
 
     def recorded_complete(self, seller: str) -> bool:
@@ -270,11 +262,8 @@ def outcomes(name: str) -> dict[Case, Outcome]:
     """Every case of a place, played."""
     todo = list(cases(name))
     options = {"sellers": len(todo) + 1, "refresh_grace_s": PLACES[name].refresh_grace_s}
-    with (
-        tempfile.TemporaryDirectory(prefix="feedamp-tests-") as folder,
-        open_env(Path(folder), rules={"page_size": 10}, **options) as env,
-    ):
-        fixtures = FaultEnv(env, name, todo)
+    with open_env(rules={"page_size": 10}, **options) as env:
+        fixtures = FaultPlay(env, name, todo)
         fixtures.deliver()
         played: dict[str, Outcome] = {}
         for stage in STAGES:

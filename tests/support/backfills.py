@@ -31,7 +31,7 @@ def order_rows(sellers: list[str], lonely: str) -> Iterator[dict[str, Any]]:
         yield {"seller_id": seller_id, "order": example_order(number, purchase_date=moment)}
 
 
-class BackfillEnv:
+class Backfills:
     """The shared Airflow with the orders of these tests placed."""
 
     def __init__(self, guarded: Any, placed: list[dict[str, Any]], lonely: str) -> None:
