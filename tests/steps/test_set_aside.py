@@ -78,6 +78,7 @@ def test_a_newer_row_ends_the_reject(spoilt: Env) -> None:
     assert spoilt.rows("SELECT count(*) FROM orders WHERE extracted_at IS NOT NULL") == [(2,)]
 
 
+@pytest.mark.warehouse_file
 def test_a_retry_loads_the_row_once_the_warehouse_takes_it(env: Env) -> None:
     sql(env, "ALTER TABLE feedamp.placements ALTER source_row SET NOT NULL")
     env.placed("M-1")
