@@ -5,6 +5,7 @@ Opening and closing a DuckDB file costs more than all that a step does; that it 
 
 from __future__ import annotations
 
+import atexit
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,6 +61,7 @@ class OpenWarehouse:
 
 @cache
 def _only_one() -> OpenWarehouse:
+    atexit.register(_only_one.cache_clear)  # DuckDB complains of what it finds open at the end of Python
     return OpenWarehouse(in_memory())
 
 
