@@ -228,7 +228,7 @@ ORDERS = Table(
         ),
         _text(
             SNAPSHOT_HASH,
-            "Hash of the fields that validate and close decide on; equal content gives an equal hash.",
+            "Hash of the whole order as it was read; equal content gives an equal hash. Null until the order was read.",
         ),
         *_CUSTOMER,
         *_ADDRESS,

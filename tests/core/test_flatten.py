@@ -192,3 +192,11 @@ def test_masking_leaves_what_is_absent_absent() -> None:
 def test_without_a_key_nothing_is_hidden() -> None:
     [row] = rows_of("orders")
     assert Privacy(None).hide("orders", row) == row
+
+
+def test_a_masked_hash_is_keyed_and_still_joins_an_order_with_its_lines() -> None:
+    rows = order_rows("S1", order(DONE), read_at=READ_AT)
+    masked = {table: MASK.hide(table, rows[table][0]) for table in ("orders", "order_lines")}
+    hashes = {row["snapshot_hash"] for row in masked.values()}
+    assert len(hashes) == 1
+    assert hashes != {rows["orders"][0]["snapshot_hash"]}

@@ -28,7 +28,8 @@ _ORDER_COLUMNS = tuple(name for name in Order.__struct_fields__ if name in ORDER
 def order_rows(seller_id: str, order: Order, *, read_at: datetime) -> Rows:
     """Rows of an order read from FeedAMP: orders, order_lines, shipments, cancellations, snapshots."""
     snapshot = order.snapshot()
-    snapshot_hash = content_hash(snapshot)
+    # Of the whole order: of two answers of one microsecond the same one then counts, whatever they differ in.
+    snapshot_hash = content_hash(order)
     rows = _order_and_lines(seller_id, order, read_at, snapshot_hash)
     rows["orders"][0].update(extracted_at=read_at, snapshot_hash=snapshot_hash)
     key = {
@@ -65,7 +66,9 @@ def order_rows(seller_id: str, order: Order, *, read_at: datetime) -> Rows:
         first_cancelled[entry.mp_line_number] += len(entry.cancellations)
     rows["shipments"] = shipments
     rows["cancellations"] = cancellations
-    rows["snapshots"] = [{**key, "snapshot": encode(snapshot).decode()}]
+    rows["snapshots"] = [
+        {**key, SNAPSHOT_HASH: content_hash(snapshot), "snapshot": encode(snapshot).decode()}
+    ]
     return rows
 
 

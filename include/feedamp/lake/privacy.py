@@ -8,7 +8,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from feedamp.tables import LAKE_TABLES, REJECTED_ORDERS, Row, Type
+from feedamp.tables import LAKE_TABLES, REJECTED_ORDERS, SNAPSHOT_HASH, SNAPSHOTS, Row, Type
 
 REFUSED = "FeedAMP refused it; `feedamp rejected list` shows its own words"
 _CODE = re.compile(r"[A-Z]+(_[A-Z]+)+(?=: )")
@@ -33,6 +33,10 @@ class Privacy:
             value = hidden.get(column.name)
             if column.personal and value is not None:
                 hidden[column.name] = self._pseudonym(value) if column.type is Type.TEXT else None
+        if table != SNAPSHOTS.name and hidden.get(
+            SNAPSHOT_HASH
+        ):  # of the whole order, so values could be guessed by it
+            hidden[SNAPSHOT_HASH] = self._pseudonym(hidden[SNAPSHOT_HASH])
         if table == REJECTED_ORDERS.name:
             hidden["reasons"] = _without_words(hidden["reasons"])
         return hidden
