@@ -22,11 +22,12 @@ NO_JSON = "{no JSON"
 
 
 def orders(count: int, **changes: Any) -> Rows:
-    """Orders M-0, M-1, … with a line each; `changes` of a row by its table and place, as `orders_3={…}`."""
+    """Orders M-0, M-1, … with a line each, every other one shipped; `changes` of a row by its table and place, as `orders_3={…}`."""
     rows: Rows = {}
     for number in range(count):
         name = f"M-{number}"
-        for table, some in snapshot(order(3, mp_order_number=name), 1).items():
+        shown = order(*([3] if number % 2 else []), mp_order_number=name)
+        for table, some in snapshot(shown, 1).items():
             changed = changes.get(f"{table}_{number}", {})
             rows.setdefault(table, []).extend({**row, **changed} for row in some)
     return rows
@@ -57,7 +58,8 @@ def test_a_row_that_is_refused_costs_itself(loader: Loader, rows: Any, found: An
     lost = {f"M-{place}" for _, place, _ in found}
     for table in ("orders", "order_lines", "shipments"):
         there = {number for (number,) in loader.query(f"SELECT mp_order_number FROM {table}")}
-        assert there == {f"M-{number}" for number in range(9)} - lost
+        numbers = range(1, 9, 2) if table == "shipments" else range(9)
+        assert there == {f"M-{number}" for number in numbers} - lost
 
 
 def test_a_refused_row_of_another_table_costs_no_order(loader: Loader) -> None:

@@ -5,7 +5,7 @@ An order is tried together with its lines, shipments and cancellations, so that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -66,11 +66,10 @@ class BoundedFiles(LakeFiles):
         for batch in super().batches(table):
             kept = batch
             if self._places and table.name in _CHILDREN:
-                kept = batch.filter([read not in self._reads for read in _reads(batch)])
+                kept = _filtered(batch, (read not in self._reads for read in _reads(batch)))
             elif self._places:
-                kept = batch.filter(
-                    [(table.name, at) not in self._places for at in range(place, place + len(batch))]
-                )
+                places = range(place, place + len(batch))
+                kept = _filtered(batch, ((table.name, at) not in self._places for at in places))
             place += len(batch)
             yield _bounded(kept, table, self._most_bytes)
 
@@ -151,7 +150,11 @@ def _read_with(
 ) -> list[pa.RecordBatch]:
     """The children that were read together with one of the orders."""
     reads = set(_reads(orders))
-    return [batch.filter([read in reads for read in _reads(batch)]) for batch in rows]
+    return [_filtered(batch, (read in reads for read in _reads(batch))) for batch in rows]
+
+
+def _filtered(batch: pa.RecordBatch, keeps: Iterable[bool]) -> pa.RecordBatch:
+    return batch.filter(pa.array(keeps, pa.bool_()))  # typed, or no row would be a filter of nulls
 
 
 def _reads(batch: pa.RecordBatch) -> Iterator[tuple[object, ...]]:
