@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,13 @@ def test_make_alone_lists_the_targets(root):
     listed = subprocess.run(["make", "-C", root], capture_output=True, text=True, check=True).stdout
     for target in ("demo", "up", "test", "check", "lock", "build", "clean"):
         assert f"make {target} " in listed
+
+
+def test_every_folder_of_tests_is_in_a_group_that_make_test_runs(root):
+    settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    script = (root / "tools" / "test.sh").read_text(encoding="utf-8")
+    folders = settings["tool"]["pytest"]["ini_options"]["testpaths"]
+    assert sorted({str(path.parent.relative_to(root)) for path in root.glob("tests/*/test_*.py")}) == sorted(
+        folders
+    )
+    assert [folder for folder in folders if f" {folder}" not in script] == []
