@@ -164,7 +164,14 @@ def test_a_busy_warehouse_keeps_everything_for_later(env: Env) -> None:
 
 
 def test_an_empty_env_loads_nothing(env: Env) -> None:
-    assert env.load() == {"manifests": 0, "rows": 0, "snapshots": 0, "watermarks": 0, "waiting": 0}
+    assert env.load() == {
+        "manifests": 0,
+        "rows": 0,
+        "snapshots": 0,
+        "watermarks": 0,
+        "waiting": 0,
+        "set_aside": 0,
+    }
 
 
 def test_many_rows_go_in_portions_that_part_no_order(env: Env, monkeypatch: pytest.MonkeyPatch) -> None:
