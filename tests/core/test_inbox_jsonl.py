@@ -83,7 +83,9 @@ def test_the_same_order_twice_comes_twice_in_order():
         pytest.param(b"[1]", "", "wrong_type", id="a list"),
         pytest.param(b'"S1"', "", "wrong_type", id="a text"),
         pytest.param(b'{"seller_id": "\xff"}', "", "unreadable", id="bytes that are not UTF-8"),
-        pytest.param(b'{"a": NaN}', "", "unreadable", id="NaN"),
+        pytest.param(
+            jsonl_row().replace(b"25.5", b"NaN"), "order_lines[0].unit_price", "missing", id="no price"
+        ),
         pytest.param(b'{"a": -Infinity}', "", "unreadable", id="Infinity"),
         pytest.param(b'{"a": ' + b"9" * 5000 + b"}", "", "unreadable", id="a number of 5,000 digits"),
         pytest.param(b"[" * 100_000, "", "unreadable", id="nested without end"),
@@ -109,6 +111,12 @@ def test_a_bad_line_is_rejected_and_the_next_one_read(line, field, code):
     assert [(reason.field, reason.code) for reason in bad.reasons] == [(field, code)]
     assert "\x00" not in bad.raw
     assert isinstance(good, OrderRow)
+
+
+def test_nan_for_nothing_is_left_out():
+    (row,) = read(jsonl_row(delivery_notes="NOTES").replace(b'"NOTES"', b"NaN"))
+    assert isinstance(row, OrderRow)
+    assert "delivery_notes" not in row.body
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
-from typing import IO
+from typing import IO, Any
 
 import msgspec
 
@@ -30,6 +32,7 @@ def _decimal(digits: str) -> Decimal:
 _ESCAPE = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
 )
+_NOTHING = object()
 _JSON = msgspec.json.Decoder(float_hook=_decimal)
 
 
@@ -44,10 +47,11 @@ class CutJsonError(NotJsonError):
 def decode(content: bytes) -> object:
     """The decoded JSON, with fractions as Decimal; if a key occurs twice, the last value counts.
 
-    Half of a surrogate pair becomes U+FFFD: JSON's grammar permits it, and no store can hold it.
+    Half of a surrogate pair becomes U+FFFD: JSON's grammar permits it, and no store can hold it. A member that is `NaN`,
+    which Python and pandas write for nothing, is left out.
 
     Raises:
-        NotJsonError: the content is not JSON; `NaN` and `Infinity` are not JSON either.
+        NotJsonError: the content is not JSON; `Infinity` is not JSON either.
     """
     if b"\\u" in content:
         content = _ESCAPE.sub(_whole_character, content)
@@ -58,6 +62,11 @@ def decode(content: bytes) -> object:
     except msgspec.ValidationError as error:
         raise NotJsonError("holds a number with too many digits") from error
     except msgspec.DecodeError as error:
+        if b"NaN" in content:
+            with suppress(ValueError, RecursionError):
+                return json.loads(
+                    content, parse_float=_decimal, parse_constant=_nan, object_pairs_hook=_members
+                )
         kind = CutJsonError if TRUNCATED in str(error) else NotJsonError
         raise kind(f"is not JSON: {error}") from error
     except RecursionError as error:
@@ -67,6 +76,16 @@ def decode(content: bytes) -> object:
 def _whole_character(escape: re.Match[bytes]) -> bytes:
     """The escape as it is, or U+FFFD for half of a surrogate pair, such as the rest of an emoji that was cut off."""
     return b"\\ufffd" if escape.lastgroup == "half" else escape[0]
+
+
+def _nan(constant: str) -> object:
+    if constant != "NaN":
+        raise ValueError(constant)
+    return _NOTHING
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in pairs if value is not _NOTHING}
 
 
 def read_jsonl(stream: IO[bytes] | TextStream, source: str, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
