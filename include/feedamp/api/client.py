@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
+from itertools import count
 from typing import Any
 from urllib.parse import quote
 
@@ -18,7 +19,7 @@ from feedamp.api.bad_answers import raise_for_status, without
 from feedamp.api.clock_check import ClockCheck
 from feedamp.api.decoding import number_of, read_fulfillments, read_order, read_page, salvage_page
 from feedamp.api.json_fields import Coercions
-from feedamp.api.pages import BROKEN, Filters, OrderPage, UnreadableOrder
+from feedamp.api.pages import BROKEN, SMALLEST_PAGE, Filters, OrderPage, UnreadableOrder
 from feedamp.api.rate_limit import QUICK_RETRIES, RateLimiter, Sleep, quick_pause_s
 from feedamp.api.tokens import Token, Tokens
 from feedamp.api.transport import MAX_BODY_BYTES, Answer, Transport
@@ -52,6 +53,7 @@ class Request:
     """A request to be sent with the seller's token; `path` is below the base URL and encoded, with the query.
 
     `timeout_s` and `max_bytes`: as for `Transport.send`. `decode` raises `UnreadableError`. `right_after` and `before_sending`: as for `put_order`.
+    `smaller` is sent instead of a repeat after a broken answer.
     """
 
     method: str
@@ -63,6 +65,7 @@ class Request:
     decode: Callable[[bytes], Any] | None = None
     right_after: datetime | None = None
     before_sending: Check = no_check
+    smaller: Request | None = None
 
 
 @dataclass(frozen=True)
@@ -109,24 +112,16 @@ class FeedAmpClient:
         self._now = now
         self._sleep = sleep
 
-    async def list_orders(
-        self, filters: Filters, cursor: str | None = None, *, salvages: bool = False
-    ) -> OrderPage:
+    async def list_orders(self, filters: Filters, cursor: str | None = None) -> OrderPage:
         """One page (contract 3.1). Raises as `_ask` does; a 400 is `RejectedError`.
 
-        With `salvages`, all orders of a page that is not JSON or too large are unreadable, so that they can be requested one
-        by one.
+        A page that is too large or not JSON is requested again with half as many orders, down to ten. If that one is broken
+        too, its orders are unreadable, so that the caller requests them one by one.
 
         Raises:
-            BrokenAnswerError: it is not a page, or larger than `PAGE_BYTES`; a smaller page may be readable.
+            BrokenAnswerError: no page could be read, and the last one does not even show its orders' numbers.
         """
-        request = Request(
-            "GET",
-            f"/orders?{filters.query(cursor)}",
-            max_bytes=MAX_BODY_BYTES if salvages else PAGE_BYTES,
-            decode=partial(self._page, salvages=salvages),
-        )
-        reply = await self._ask(request)
+        reply = await self._ask(self._list_request(filters, cursor))
         items, next_cursor, numbers = reply.value
         orders: list[Order] = []
         unread = [UnreadableOrder(number, BROKEN) for number in numbers]
@@ -146,6 +141,17 @@ class FeedAmpClient:
             reply.sent_at,
             reply.answer.server_time,
             items is None,
+        )
+
+    def _list_request(self, filters: Filters, cursor: str | None) -> Request:
+        is_smallest = filters.page_size <= SMALLEST_PAGE
+        half = max(SMALLEST_PAGE, filters.page_size // 2)
+        return Request(
+            "GET",
+            f"/orders?{filters.query(cursor)}",
+            max_bytes=MAX_BODY_BYTES if is_smallest else PAGE_BYTES,
+            decode=partial(self._page, salvages=is_smallest),
+            smaller=None if is_smallest else self._list_request(replace(filters, page_size=half), cursor),
         )
 
     def _page(self, body: bytes, *, salvages: bool) -> tuple[list[Any] | None, str | None, list[str]]:
@@ -234,18 +240,25 @@ class FeedAmpClient:
             AuthorizationError: the grant is refused, or FeedAMP answered 401 to a newer token as well.
             RejectedError, NotFoundError: 4xx.
         """
-        for attempt in range(QUICK_RETRIES + 1):
+        for attempt in count():
             try:
                 return await self._ask_once(request)
             except BusyError:
                 raise  # only the other process can end this
             except TransientError as error:
+                smaller = request.smaller if isinstance(error, BrokenAnswerError) else None
                 safe = isinstance(error, ThrottledError) or request.method != "POST"
                 safe = safe and not (isinstance(error, BrokenAnswerError) and error.is_too_large)
-                wait_s = quick_pause_s(attempt) if error.retry_after_s is None else error.retry_after_s
-                if not safe or attempt == QUICK_RETRIES or wait_s > LONGEST_QUICK_WAIT_S:
+                is_over = attempt >= QUICK_RETRIES or not safe
+                wait_s = (
+                    quick_pause_s(min(attempt, QUICK_RETRIES))
+                    if error.retry_after_s is None
+                    else error.retry_after_s
+                )
+                if (is_over and smaller is None) or wait_s > LONGEST_QUICK_WAIT_S:
                     error.seller_id = self.seller_id
                     raise
+                request = smaller or request
                 await self._sleep(wait_s)
         raise AssertionError("unreachable")  # pragma: no cover
 

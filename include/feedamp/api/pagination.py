@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from feedamp.api.client import FeedAmpClient
-from feedamp.api.pages import SMALLEST_PAGE, Filters, OrderPage, UnreadableOrder
-from feedamp.errors import BrokenAnswerError, RejectedError
+from feedamp.api.pages import Filters, OrderPage, UnreadableOrder
+from feedamp.errors import RejectedError
 from feedamp.models import Order
 
 RESTARTS = 3
@@ -30,8 +29,9 @@ class OrderPages:
     """All pages of one filter.
 
     `complete`: the last read reached a page without a next cursor, and every page had its orders; else `missing` says
-    why not. `next_cursor` is the one of the page that was yielded last. `server_time` is FeedAMP's clock at the first page of the first read. `began_at` is the earlier of FeedAMP's
-    and the state database's clock at the first page of the last read.
+    why not. `next_cursor` is the one of the page that was yielded last. `server_time` is FeedAMP's clock at the
+    first page of the first read. `began_at` is the earlier of FeedAMP's and the state database's clock at the first page of
+    the last read.
     """
 
     def __init__(self, client: FeedAmpClient, filters: Filters, *, start: str | None = None) -> None:
@@ -93,27 +93,12 @@ class OrderPages:
 
     async def _page(self, cursor: str | None) -> OrderPage:
         """A page; one with `"orders": null` is requested again, up to twice, before it is accepted."""
-        page = await read_page(self._client, self._filters, cursor)
+        page = await self._client.list_orders(self._filters, cursor)
         for _ in range(NULL_PAGE_REPEATS):
             if not page.was_null:
                 break
-            page = await read_page(self._client, self._filters, cursor)
+            page = await self._client.list_orders(self._filters, cursor)
         return page
-
-
-async def read_page(client: FeedAmpClient, filters: Filters, cursor: str | None = None) -> OrderPage:
-    """A page; one that is too large or not JSON is requested again with half as many orders, down to ten.
-
-    If that one is broken too, its orders are unreadable, so that the caller requests them one by one.
-    """
-    while True:
-        is_smallest = filters.page_size <= SMALLEST_PAGE
-        try:
-            return await client.list_orders(filters, cursor, salvages=is_smallest)
-        except BrokenAnswerError:
-            if is_smallest:
-                raise
-        filters = replace(filters, page_size=max(SMALLEST_PAGE, filters.page_size // 2))
 
 
 class PageDrift:
@@ -138,7 +123,7 @@ class PageDrift:
         if not sweep.has_several_pages or sweep.began_at is None:
             return False
         updated = Filters(seller_updated_after=sweep.began_at - INDEX_LAG, page_size=self._page_size)
-        page = await read_page(self._client, updated)
+        page = await self._client.list_orders(updated)
         is_new = any(self._known.get(item.mp_order_number) != item for item in page.items)
         self._known = {item.mp_order_number: item for item in page.items if item.mp_order_number}
         says_nothing = not page.items and (page.was_null or page.next_cursor is not None)
