@@ -131,8 +131,8 @@ def test_a_row_without_ids_that_is_good_under_other_options_ends_its_reject(env:
     assert standing(env) == []
 
 
-class _KilledError(Exception):
-    """Represents the end of the process."""
+class _KilledError(BaseException):
+    """Represents the end of the process; no handler of errors sees it."""
 
 
 @pytest.mark.parametrize("after", [1, 2, 3])  # the first batch, the second, the end of the file
