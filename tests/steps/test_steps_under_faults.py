@@ -55,6 +55,7 @@ def test_a_whole_run_of_refusals_is_never_called_complete(place: str) -> None:
     assert [case for case, complete in said.items() if complete] == []
 
 
+@pytest.mark.timeout(400)  # all faults at all places, some in real time
 def test_the_fault_table_in_docs_is_what_its_program_makes_of_the_runs() -> None:
     program = runpy.run_path(str(ROOT / "tools" / "fault_table.py"))
     says = "run: python tools/fault_table.py --write"
