@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from datetime import timedelta
 from email.utils import format_datetime as http_date
 from urllib.parse import parse_qs
@@ -172,6 +174,22 @@ async def test_a_rotated_token_is_taken_from_an_answer_whose_end_is_lost(body, a
 async def test_a_rotated_token_is_taken_from_an_answer_without_an_end(monkeypatch):
     monkeypatch.setattr("feedamp.api.oauth.LONGEST_ANSWER", 200)
     pair, _ = await asked(answer(JSON[:-1] + b', "scope": "' + b"x" * 100_000 + b'"}'))
+    assert (pair.access_token, pair.refresh_token) == ("at-1", "rt-1")
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding"),
+    [
+        pytest.param(gzip.compress(JSON), "gzip", id="gzip"),
+        pytest.param(gzip.compress(JSON), None, id="gzip that no header announces"),
+        pytest.param(zlib.compress(JSON), "deflate", id="deflate"),
+        pytest.param(JSON, "gzip", id="a plain body announced as gzip"),
+        pytest.param(JSON, "br", id="a plain body announced as br"),
+    ],
+)
+async def test_a_rotated_token_is_not_lost_over_a_content_encoding(body, encoding):
+    headers = {"Content_Encoding": encoding} if encoding else {}
+    pair, _ = await asked(answer(body, **headers))
     assert (pair.access_token, pair.refresh_token) == ("at-1", "rt-1")
 
 

@@ -11,12 +11,14 @@ import re
 import ssl
 import threading
 import time
+import zlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -166,6 +168,7 @@ class Transport:
         self.requests = 0
         self._pooled: aiohttp.ClientSession | None = None
         self._unpooled: aiohttp.ClientSession | None = None
+        self._unpooled_as_sent: aiohttp.ClientSession | None = None
         self._is_closing = False
         self._proxy: str | None = None
 
@@ -193,13 +196,16 @@ class Transport:
     async def _open(self) -> None:
         self._pooled = self._session(limit=self.endpoint.max_connections, ttl_dns_cache=300)
         self._unpooled = self._session(limit=0, force_close=True)
+        self._unpooled_as_sent = self._session(unpacks=False, limit=0, force_close=True)
 
-    def _session(self, **connector: Any) -> aiohttp.ClientSession:
+    def _session(self, *, unpacks: bool = True, **connector: Any) -> aiohttp.ClientSession:
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=self._context, **connector),
             timeout=aiohttp.ClientTimeout(total=None),  # `_answer_within` limits the time
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": "airflow-provider-feedamp", "Accept": "application/json"},
+            auto_decompress=unpacks,
+            headers={"User-Agent": "airflow-provider-feedamp", "Accept": "application/json"}
+            | ({} if unpacks else {"Accept-Encoding": "gzip"}),
             trace_configs=[_tell_when_leaving()],
         )
         # aiohttp would immediately repeat a GET or PUT on a dropped connection, without a request slot and uncounted. It
@@ -208,7 +214,7 @@ class Transport:
         return session
 
     async def _close(self) -> None:
-        for session in (self._pooled, self._unpooled):
+        for session in (self._pooled, self._unpooled, self._unpooled_as_sent):
             if session is not None:
                 await session.close()
 
@@ -243,7 +249,7 @@ class Transport:
             UnclearError: the request may have reached FeedAMP, but no complete answer came back.
             BrokenAnswerError: the answer is too large.
         """
-        session = self._pooled if in_room else self._unpooled
+        session = self._pooled if in_room else self._unpooled_as_sent if takes_part else self._unpooled
         if session is None or self._is_closing:
             raise RuntimeError("the transport is not open")
         leaving = _Leaving(asyncio.get_running_loop().create_future())
@@ -281,6 +287,8 @@ class Transport:
         url = URL(self.endpoint.base_url.rstrip("/") + path_and_query, encoded=True)
         self.requests += 1
         allowed = max_bytes or MAX_BODY_BYTES
+        # A header that does not fit the body must not cost the token in it, so only the body tells.
+        unpacked = partial(_unpacked, allowed=allowed) if session is self._unpooled_as_sent else bytes
         content = bytearray()
         response: aiohttp.ClientResponse | None = None
         try:
@@ -305,14 +313,22 @@ class Transport:
                         raise BrokenAnswerError(
                             f"FeedAMP's answer to {method} is larger than {allowed} bytes.", is_too_large=True
                         )
-                return Answer(response.status, response.headers, bytes(content))
+                return Answer(response.status, response.headers, unpacked(content))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if not leaving.has_left:
                 raise TransientError(f"FeedAMP cannot be reached ({type(error).__name__}).") from None
             if takes_part and content and response is not None and response.ok:
-                return Answer(response.status, response.headers, bytes(content))
+                return Answer(response.status, response.headers, unpacked(content))
             # `from None`: aiohttp's errors contain the request headers and so the token.
             raise UnclearError(f"The answer to {method} was lost ({type(error).__name__}).") from None
+
+
+def _unpacked(body: bytes | bytearray, *, allowed: int) -> bytes:
+    """The body, decompressed if it begins as gzip or zlib does; of one that is cut off or too large, the beginning."""
+    if body[:2] == b"\x1f\x8b" or body[:1] == b"\x78":
+        with suppress(zlib.error):
+            return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(body, allowed)
+    return bytes(body)
 
 
 @asynccontextmanager
