@@ -108,8 +108,8 @@ PUROLATOR = Carrier.named(
         Format("12 digits", shape(r"[0-5]\d{11}"), {12}, check_digits.luhn),
         Format("three letters", shape(r"[A-Z]{3}\d{9}"), {12}, telling=False),
     ),
-    # Excludes numbers with one letter or digit too many or too few.
-    open_shapes=shape(r"(?![A-Z]{1,2}\d{9}\Z|[A-Z]{4}\d{9}\Z|[A-Z]{3}\d{8}\Z|[A-Z]{3}\d{10}\Z)" + ANY),
+    # Excludes numbers with a letter too many or too few, or a digit too few; ten digits are printed, too.
+    open_shapes=shape(r"(?![A-Z]{1,2}\d{9}\Z|[A-Z]{4}\d{9}\Z|[A-Z]{3}\d{8}\Z)" + ANY),
     zero_padded=(12,),
     never=labels.UNMISTAKABLE,
     looks_like="12 digits, or three letters and nine digits",

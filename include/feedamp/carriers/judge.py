@@ -77,6 +77,8 @@ def _never_issued(stated: Carrier | None, typed: str, number: str) -> tuple[str,
             return verdicts.DAMAGED, damage
         if other := typed_numbers.other_value(typed):
             return verdicts.OTHER_VALUE, other
+    elif other := typed_numbers.short_value(typed):
+        return verdicts.OTHER_VALUE, other
     if typed_numbers.is_placeholder(number):
         return verdicts.PLACEHOLDER, ""
     if number.isalnum() and not number.isalpha():

@@ -7,9 +7,14 @@ import unicodedata
 
 _IGNORED = re.compile(r"[\s\-.'\"`#=()\u00ad\u200b-\u200f\u2010-\u2015\u2060\u2212\ufeff]+")
 _AROUND = "?!:;,*/\\|<>{}_"
-_EXPONENT = re.compile(r"\d(?:[.,]\d+)?E\+?\d{1,3}", re.ASCII)
+_EXPONENT = re.compile(r"\d(?:[.,]\d*)?E[+-]?\d{1,3}", re.ASCII)
+_SHORT_EXPONENT = re.compile(r"\dE[1-3]\d", re.ASCII)
 _HIDDEN = re.compile(r"#{3,}")
-_ERROR_VALUE = re.compile(r"#(?:N/A|REF!|VALUE!|NAME\?|NULL!|NUM!|DIV/0!)")
+# In English, French, Spanish, Portuguese, Italian and German, and the errors of LibreOffice.
+_ERROR_VALUE = re.compile(
+    r"#¡?(?:N/[AD]|NV|(?:REF|VALUE|NULL|NUM|DIV/0|VALEUR|NOMBRE|NUL|VALOR|NULO|RIF|VALORE|NULLO|BEZUG|WERT|ZAHL|[NÑ][UÚ]M|SPILL|CALC)!|(?:NAME|NOM|NOMBRE|NOME)\?)|ERR:5\d\d",
+    re.ASCII,
+)
 _DECIMAL = re.compile(r"\d+[.,]0+", re.ASCII)
 # Prefixes that scanners add: the symbology identifier (]C1), or the sign with which DPD's barcode begins.
 _SCANNED = re.compile(r"\s*(?:\][A-Za-z]\d|%)")
@@ -26,6 +31,14 @@ _DIGIT = re.compile(r"\d")
 # Landmark, N and a digit.
 _SERIAL = re.compile(r"(1Z|1LS|4PX|3S[A-Z]{0,4}|[A-Z]{0,6})(\d+)(?:[A-Z]{1,2}|N\d)?", re.ASCII)
 _REPEATED = re.compile(r"(?:1Z|1LS|4PX|3S|[A-Z]{2,4}?)?(.)\1{7,}")
+# One repeated digit behind a known beginning, and any check digit: digits alone (also two digits behind zeros, or a digit in
+# front of them), UPS, S10, USPS, FedEx Ground, 20 digits, DHL Paket, OnTrac, and letters of a carrier without check digits.
+_REPEATED_AND_CHECKED = re.compile(
+    r"(\d)\1{9,}\d|0{10,}\d\d|[1-9]0{9,}\d|1Z([A-Z0-9])\2{14}\d|[AHJKTV](\d)\3{8}\d|[A-Z]{2}(\d)\4{7}\d[A-Z]{2}|"
+    r"(?:420\d{5}(?:\d{4})?)?9[1-5]\d\d(\d)\5{16}(?:\5{4}|\5{8})?\d|96\d{5}(\d)\6{13}\d|\d{4}(\d)\7{14}\d|"
+    r"0034043(\d)\8{11}\d|[CD](\d)\9{12}\d|(?:TB[ACM]|SF|YT|GFUS|SP|DT)(\d)\10{10,}\d",
+    re.ASCII,
+)
 # Behind these, the digits from 1 upwards are a placeholder; behind others, a carrier uses them as an example.
 _OF_A_CARRIER = re.compile(r"1Z|1LS|TB[A-Z]|SF|YT|GFUS|J?JD")
 _RUNS = ("1234567890" * 5, "0123456789" * 5, "123456789" * 5)
@@ -52,21 +65,38 @@ _DATE = (
 _CURRENCY = r"(?:USD|EUR|GBP|CAD|AUD|JPY|CHF|SEK|NOK|DKK|KR|PLN|ZŁ|BRL|MXN|INR|CNY)"
 _SIGN = r"(?:[A-Z]{1,2})?[$€£¥₹]"
 _AMOUNT = r"\d{1,3}(?:[., ]?\d{3})*[.,]\d\d"
+_THOUSANDS = r"\d{1,3}(?:,\d{3}){1,3}\.\d\d|\d{1,3}(?:[.'’ \u00a0\u202f]\d{3}){1,3},\d\d|\d{1,3}(?:['’ \u00a0\u202f]\d{3}){1,3}\.\d\d"
+_QUANTITY = (
+    r"\d{1,3}(?:[.,]\d{1,3})?\s*(?:KGS?|KILOS?|LBS?|POUNDS?|OZ|CM|MM|PCS?|PKGS?|CTNS?|(?:BOX|BOXES|PIECE|PACKAGE|PARCEL|CARTON|"
+    r"PALLET|ITEM|UNIT|BAG|ENVELOPE|CAISSE|CARTONE|CAJA|PAQUETE|COLI)S?|KARTONS?|PAKETE?|STÜCK|STK)\.?"
+)
+_SHORT_TIME = r"(?:[01]?\d|2[0-3])\s?H\s?[0-5]\d"
+_CJK_DATE = r"(?:\d{4}\s?[年년]\s?)?\d{1,2}\s?[月월]\s?\d{1,2}\s?[日일]"
+# What letters and digits alone can mean, too.
+_SHORT_VALUES = {
+    "a date": re.compile(_CJK_DATE, re.ASCII),
+    "a time": re.compile(_SHORT_TIME, re.ASCII),
+    "a quantity": re.compile(_QUANTITY, re.ASCII),
+}
+_LONGEST_SHORT_VALUE = 7
 _OTHER_VALUES = {  # each matches the whole text
     "a date": re.compile(rf"{_DATE}(?:[T ,]+{_TIME})?", re.ASCII),
     "a time": re.compile(_TIME, re.ASCII),
     "a price": re.compile(
-        rf"{_SIGN}\s*\d[\d.,]*|\d[\d.,]*\s*{_SIGN}|{_CURRENCY}\s*(?:{_AMOUNT}|\d{{1,5}})|(?:{_AMOUNT}|\d{{1,5}})\s*{_CURRENCY}|\d{{1,4}}[.,]\d\d",
+        rf"{_SIGN}\s*\d[\d.,]*|\d[\d.,]*\s*{_SIGN}|{_CURRENCY}\s*(?:{_AMOUNT}|\d{{1,5}})|(?:{_AMOUNT}|\d{{1,5}})\s*{_CURRENCY}|\d{{1,4}}[.,]\d\d|{_THOUSANDS}",
         re.ASCII,
     ),
+    "a quantity": _SHORT_VALUES["a quantity"],
 }
 _FILLER = re.compile(
-    r"(?:TEST|SAMPLE|DUMMY|FAKE|NONE|NULL|UNKNOWN|PENDING|TB[AD]|N/?A|ORDER|INVOICE|BOX|PALLET|PICKUP)\W*\d{0,6}"
+    r"(?:TEST|SAMPLE|DUMMY|FAKE|NONE|NULL|UNKNOWN|PENDING|TB[AD]|N/?A|ORDER|INVOICE|TRACK(?:ING)?|BOX|PALLET|PICKUP)\W*\d{0,6}"
 )
 _LONGEST_FILLER = 14
 _LINK = re.compile(r"://|@|\bWWW\.|\.[A-Z]{2,}/")
 # Printed numbers have at most one group of so many letters.
 _WORD = re.compile(r"(?<![^\W_])[^\W\d_]{4,}(?![^\W_])")
+# Words, one of them of four letters, and at most three digits behind them: "see note 5".
+_WORDS_AND_DIGITS = re.compile(r"(?=.*[^\W\d_]{4})[^\W\d_]+(?:\s+[^\W\d_]+)+\s+\d{1,3}")
 
 
 def clean(number: str) -> str:
@@ -110,9 +140,19 @@ def other_value(typed: str) -> str:
     text = typed.strip().upper()
     if _LINK.search(text):
         return "a link or an address"
-    if len(_WORD.findall(text)) > 1:
+    if len(_WORD.findall(text)) > 1 or _WORDS_AND_DIGITS.fullmatch(text):
         return "text"
     return next((name for name, shape in _OTHER_VALUES.items() if shape.fullmatch(text)), "")
+
+
+def short_value(typed: str) -> str:
+    """Which other value letters and digits alone, or in groups, are, such as "a time"; empty if they may be a number."""
+    if typed.isascii() and len(typed) > _LONGEST_SHORT_VALUE:
+        return ""
+    text = typed.strip().upper()
+    if _SHORT_EXPONENT.fullmatch(text):
+        return "a number in scientific notation"
+    return next((name for name, shape in _SHORT_VALUES.items() if shape.fullmatch(text)), "")
 
 
 def has_dropped_digits(number: str) -> bool:
@@ -127,11 +167,14 @@ def has_digit(number: str) -> bool:
 
 
 def is_placeholder(number: str) -> bool:
-    """Whether a cleaned number repeats one character or counts up from 1, also behind the letters of a carrier, or is a word
-    such as "test" with up to six digits.
+    """Whether a cleaned number repeats one character or counts up from 1, also behind the letters of a carrier and before
+    a check digit, or is a word such as "test" with up to six digits.
 
     These tests are needed because some check digits accept a row of zeros.
     """
+    # All that the pattern matches repeats a digit here: a quick first test.
+    if number[-7:-4] == number[-5:-4] * 3 and _REPEATED_AND_CHECKED.fullmatch(number):
+        return True
     is_short = len(number) <= _LONGEST_FILLER
     if number[-2:] in _ORDINARY_ENDS and not (is_short and number[:1].isalpha()):
         return False
