@@ -96,8 +96,8 @@ async def test_a_request_that_leaves_late_delays_the_next_slot(env: Env) -> None
     rate_limiter = RateLimiter(env.state, requests_per_second=1.1, sleep=env.clock.sleep, monotonic=monotonic)
     async with rate_limiter.leaving(SELLER, asyncio.Semaphore(1)) as left:
         env.clock.skip(seconds=0.7)  # a new connection had to be made first
-        left(monotonic())
-    left_at = env.clock.now()
+        left_at = env.clock.now()
+        left(left_at.timestamp())
     async with rate_limiter.leaving(SELLER, asyncio.Semaphore(1)):
         assert (env.clock.now() - left_at).total_seconds() >= 1.0
     assert env.clock.now() > datetime(2026, 1, 1, tzinfo=UTC)
