@@ -204,6 +204,17 @@ def test_rows_stream_out_in_groups_and_none_is_lost(
     assert [row["mp_line_number"] for batch in batches for row in batch] == [str(n) for n in range(count)]
 
 
+def test_large_rows_stream_out_before_a_group_is_full(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lake_module, "TEXT_PER_BATCH", 1_000)
+    monkeypatch.setattr(lake_module, "BYTES_PER_GROUP", 2_000)
+    opened = writer(lake)
+    for number in range(9):
+        opened.append("order_lines", [{**LINE, "mp_line_number": str(number), "product_name": "x" * 900}])
+    manifest = publish(opened)
+    assert pq.ParquetFile(parquet_files(lake)[0]).num_row_groups >= 4
+    assert sum(len(batch) for batch in lake.batches(manifest, "order_lines")) == 9
+
+
 def test_batches_hold_rows_of_the_asked_table_only(lake: Lake) -> None:
     manifest = published(lake, LINE)
     assert list(lake.batches(manifest, "shipments")) == []

@@ -20,6 +20,8 @@ from feedamp.tables import LAKE_TABLES, Row, refuse_misfit
 ROWS_PER_GROUP = 10_000
 # Pending dicts are converted to Arrow this often: until the row group is full, Arrow needs a tenth of the memory.
 ROWS_PER_BATCH = 250
+# Sooner if the rows are large, so that memory does not grow with what an order may hold.
+TEXT_PER_BATCH, BYTES_PER_GROUP = 16 << 20, 64 << 20
 
 
 class LakeWriter:
@@ -35,6 +37,7 @@ class LakeWriter:
         self._day = day
         self._privacy = privacy
         self._pending: dict[str, list[Row]] = {}
+        self._pending_text = Counter[str]()
         self._batches: dict[str, list[pa.RecordBatch]] = {}
         self._open: dict[str, tuple[str, Any, pq.ParquetWriter]] = {}
         self._failure: Exception | None = None
@@ -62,7 +65,11 @@ class LakeWriter:
             for table, some in hidden.items():
                 self._pending.setdefault(table, []).extend(some)
                 self.appended[table] += len(some)
-                if len(self._pending[table]) >= min(ROWS_PER_BATCH, ROWS_PER_GROUP):
+                self._pending_text[table] += sum(
+                    len(value) for row in some for value in row.values() if isinstance(value, str)
+                )
+                is_full = self._pending_text[table] >= TEXT_PER_BATCH
+                if is_full or len(self._pending[table]) >= min(ROWS_PER_BATCH, ROWS_PER_GROUP):
                     self._pack(table)
 
     def copy(self, table: str, batches: Iterable[pa.RecordBatch]) -> None:
@@ -173,12 +180,14 @@ class LakeWriter:
         rows = self._pending[table]
         if rows:
             self._pending[table] = []
+            self._pending_text[table] = 0
             self._add(table, pa.RecordBatch.from_pylist(rows, schema=LAKE_TABLES[table].lake_schema))
 
     def _add(self, table: str, batch: pa.RecordBatch) -> None:
         batches = self._batches.setdefault(table, [])
         batches.append(batch)
-        if sum(batch.num_rows for batch in batches) >= ROWS_PER_GROUP:
+        is_large = sum(batch.nbytes for batch in batches) >= BYTES_PER_GROUP
+        if is_large or sum(batch.num_rows for batch in batches) >= ROWS_PER_GROUP:
             self._flush(table)
 
     def _flush(self, table: str) -> None:
