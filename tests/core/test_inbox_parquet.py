@@ -5,6 +5,7 @@ A process takes a fifth of a second, so each test reads one file with a row for 
 
 from __future__ import annotations
 
+import io
 import json
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -102,6 +103,17 @@ def test_a_value_that_python_cannot_hold_costs_its_row_and_is_named(tmp_path):
     assert [fate(row) for row in (first, bad, last)] == ["M-0", [("latest_ship_date", "unreadable")], "M-2"]
     assert (bad.seller_id, bad.mp_order_number, bad.row_number) == ("S1", "M-1", 2)
     assert not bad.file_fault
+
+
+def test_a_flat_table_with_more_cells_than_fit_is_rejected_once():
+    pages = io.BytesIO()
+    row = CSV_ROW | {"delivery_notes": "x" * 1000}
+    pq.write_table(pa.Table.from_pylist([row | {"mp_order_number": f"M-{at}"} for at in range(9)]), pages)
+    pages.seek(0)
+    [bad] = read_parquet(pages, "a.parquet", RULES, max_flat_bytes=5_000)
+    assert isinstance(bad, BadRow)
+    assert (bad.row_number, bad.rows, fate(bad)) == (0, 9, [("", "too_large")])
+    assert bad.file_fault
 
 
 def test_a_flat_table_is_read_like_csv(tmp_path):

@@ -94,6 +94,7 @@ DAMAGED = [
     ("1-Mar", "date"),
     ("04. Mrz", "date"),
     ("Mar-26", "date"),
+    ("00:00:00", "time"),
 ]
 INTACT = ["007", "12E4", "MAR-10", "1e5", "123456789012345", "1234567890123456", "01-02", "USB-2.0", "12-34-5678", "3.14"]  # fmt: skip
 
@@ -119,9 +120,31 @@ def test_an_identifier_that_only_looks_unusual_is_accepted(value):
     assert row.body["order_lines"][0]["sku"] == value
 
 
+@pytest.mark.parametrize("sku", ["#12", "#A1", "#RED", "#Sale!", "#A!", "00:00"])
+def test_an_article_number_with_a_hash_is_no_error_value(sku):
+    (row,) = read(csv_text(CSV_ROW | {"order_lines.sku": sku}))
+    assert isinstance(row, OrderRow)
+
+
 def test_an_option_allows_what_looks_damaged():
     (row,) = read(csv_text(CSV_ROW | dict.fromkeys(IDENTIFIERS, "123456789012345000")), LENIENT)
     assert isinstance(row, OrderRow)
+
+
+@pytest.mark.parametrize("value", ["#VALEUR!", "#NOMBRE?", "#\u00a1REF!", "#N/D", "#\u0418\u041c\u042f?", "#\u0414\u0415\u041b/0!", "#ARG!"])  # fmt: skip
+def test_an_error_value_of_any_language_is_no_identifier(value):
+    (row,) = read(csv_text(CSV_ROW | dict.fromkeys(IDENTIFIERS, value)))
+    assert {reason.code for reason in row.reasons} == {"spreadsheet_damage"}
+
+
+@pytest.mark.parametrize("blank", ["\ufeff", "\u200b", " \u200b\ufeff "])
+def test_invisible_blanks_around_a_seller_id_make_no_difference(blank):
+    lines = (csv_line("1"), csv_line("2") | {"seller_id": f"S1{blank}"})
+    (row,) = read(csv_text(*lines))
+    assert isinstance(row, OrderRow)
+    assert (row.seller_id, row.rows) == ("S1", 2)
+    (row,) = read(csv_text(CSV_ROW | {"seller_id": blank}))
+    assert [(reason.field, reason.code) for reason in row.reasons] == [("seller_id", "missing")]
 
 
 @pytest.mark.parametrize(

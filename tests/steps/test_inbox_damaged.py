@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from feedamp.run import Run
 from feedamp.state import inbox_files, overview, rejects
 from feedamp.steps.place_orders import read_inbox
 from feedamp.steps.place_orders.inbox_verdict import inbox_problems
+from feedamp.steps.place_orders.ingest_row import ROWS_PER_TRANSACTION
 from feedamp.steps.runner import finish
 
 
@@ -266,3 +268,50 @@ def test_a_file_that_is_rewritten_while_it_is_read_is_read_again(
     (env.inbox / name).write_bytes(content)
     assert env.intake().undone == []
     assert (orders(env), shown(env)) == (10, (0, 0))
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_a_file_of_bad_rows_does_not_fill_the_state(
+    env: Env, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """The limit takes effect after a transaction; the good rows before it and the next file are taken."""
+    monkeypatch.setattr(read_inbox, "take_file", partial(read_inbox.take_file, max_rejected=5))
+    count = 2 * ROWS_PER_TRANSACTION
+
+    def drop(currency: str) -> None:
+        names = [f"M-{at:03d}" for at in range(count)]
+        coins = dict(zip(names, ["USD"] + [currency] * (count - 1), strict=True))
+        if kind == "csv":
+            drop_csv(env, "1.csv", *(csv_row(name, currency=coin) for name, coin in coins.items()))
+        else:
+            drop_bytes(env, "1.jsonl", jsonl([env.body(name, currency=coin) for name, coin in coins.items()]))
+
+    drop("Dollars")
+    drop_bytes(env, "2.jsonl", jsonl([env.body("N-1")]))
+    assert env.intake().undone == []
+    assert orders(env) == 2
+    [whole] = [reject for reject in env.rejects() if reject.row_number == 0]
+    assert whole.reasons[0]["code"] == "too_large"
+    assert len(env.rejects()) == ROWS_PER_TRANSACTION
+    assert env.intake().extra["files"] == 0
+    drop("USD")
+    env.intake()
+    assert (orders(env), env.rejects()) == (count + 1, [])
+
+
+def test_large_rejected_rows_are_kept_whole_up_to_a_limit(env: Env, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_inbox, "take_file", partial(read_inbox.take_file, max_kept=25_000))
+    bad = [
+        env.body(f"M-{at}", currency="Dollars", delivery_notes="x" * (10_000 if at < 4 else 10))
+        for at in range(5)
+    ]
+    drop_bytes(env, "1.jsonl", jsonl(bad))
+    env.intake()
+    before = env.rejects()
+    assert [len(reject.raw) > 10_000 for reject in before] == [True, True, False, False, False]
+    assert ["the whole row is in the file" in reject.raw for reject in before] == [False] * 2 + [True] * 2 + [
+        False
+    ]
+    drop_bytes(env, "1.jsonl", jsonl([*bad, env.body("M-9")]))
+    env.intake()
+    assert env.rejects() == before

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from feedamp.inbox.csv_columns import LINE_NUMBER, LINES, NUMBER, SELLER, columns, header_faults, order_of
 from feedamp.inbox.csv_records import Record, records
-from feedamp.inbox.streams import TextStream
+from feedamp.inbox.streams import MAX_UNPACKED_BYTES, TextStream
 from feedamp.order_body import BadRow, BodyRules, OrderRow, Reason, is_storable
 from feedamp.order_body.rows import (
     MAX_ORDER_BYTES,
@@ -28,6 +28,7 @@ from feedamp.order_body.rows import (
     reject_file,
     sha256,
 )
+from feedamp.order_body.values import trimmed
 
 # A stored row: its non-empty cells by column. If the row is damaged: the two ids as far as they are known, and under
 # UNFIT, which cannot be the name of a column, all cells of a CSV row, or the words that say what is wrong.
@@ -72,13 +73,28 @@ def read_csv(
 
 
 def gather(
-    rows: Iterable[Row], source: str, rules: BodyRules, max_bytes: int = MAX_ROWS_BYTES
+    rows: Iterable[Row],
+    source: str,
+    rules: BodyRules,
+    max_bytes: int = MAX_ROWS_BYTES,
+    max_file_bytes: int = MAX_UNPACKED_BYTES,
 ) -> Iterator[OrderRow | BadRow]:
-    """The orders of these rows, by their first rows. One whose rows have more than `max_bytes` is rejected unread."""
+    """The orders of these rows, by their first rows. One whose rows have more than `max_bytes` is rejected unread.
+
+    If the cells of all rows have more than `max_file_bytes`, nothing is taken: further lines of an order may follow.
+    """
     with closing(sqlite3.connect("", check_same_thread=False)) as gathered:
         gathered.execute("pragma journal_mode = off")
         gathered.execute(SCHEMA)
-        gathered.executemany(INSERT, (_stored(number, cells) for number, cells in rows))
+        file_size = 0
+        for rows_before, (row_number, cells) in enumerate(rows):
+            stored = _stored(row_number, cells)
+            file_size += len(stored[-1]) - sum(map(len, cells))  # the names are only in the header
+            if file_size > max_file_bytes:
+                message = f"the cells of the file hold more than {max_file_bytes} bytes: split it"
+                yield reject_file(source, message, "too_large", rows=rows_before + 1)
+                return
+            gathered.execute(INSERT, stored)
         for _, members in groupby(gathered.execute(GATHER), key=itemgetter(0)):
             rows_of_order: list[Row] = []
             count = size = 0
@@ -223,7 +239,7 @@ def _unwrapped(cell: str) -> str:
 
 def _stored(number: int, cells: Cells) -> tuple[int, str, str, int, str]:
     """A row for the temporary table; `apart` keeps rows without seller or order number from forming one order."""
-    seller, order_number = cells.get(SELLER, "").strip(), cells.get(NUMBER, "")
+    seller, order_number = trimmed(cells.get(SELLER, "")), cells.get(NUMBER, "")
     apart = 0 if seller and order_number.strip() else number
     if seller:
         cells = {**cells, SELLER: seller}

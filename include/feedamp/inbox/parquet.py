@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import IO, Any, cast
 
 from feedamp.inbox import parquet_rows
@@ -18,7 +19,7 @@ from feedamp.inbox.csv_columns import NUMBER, SELLER, SHORT_NAMES, header_faults
 from feedamp.inbox.flat_csv import UNFIT, Row, gather
 from feedamp.inbox.jsonl import decode
 from feedamp.inbox.lines import lines
-from feedamp.inbox.streams import Fault, HashedStream
+from feedamp.inbox.streams import MAX_UNPACKED_BYTES, Fault, HashedStream
 from feedamp.order_body import BadRow, BodyRules, OrderRow, Reason
 from feedamp.order_body.rows import MAX_ORDER_BYTES, Origin, reject, reject_file, sha256
 
@@ -38,6 +39,7 @@ def read_parquet(
     *,
     max_row_bytes: int = MAX_ORDER_BYTES,
     max_memory: int = MAX_MEMORY_BYTES,
+    max_flat_bytes: int = MAX_UNPACKED_BYTES,
 ) -> Iterator[OrderRow | BadRow]:
     """An order or reject per row, numbered from 1. A file that cannot be decoded to its end ends with a reject.
 
@@ -52,7 +54,7 @@ def read_parquet(
                 yield reject_file(source, "the table has a column more than once", rows=table.promised)
                 return
             if NUMBER in table.names and "order" not in table.names:
-                yield from table.flat_orders(source, rules)
+                yield from table.flat_orders(source, rules, max_flat_bytes)
             else:
                 yield from table.orders(source, rules)
             if table.fault is not None:
@@ -97,7 +99,7 @@ class _Table:
                 reasons = (Reason(path.removeprefix("order."), "unreadable", _UNREADABLE) for path in faults)
                 yield evaluate_cells(row, source, self.read, rules, tuple(reasons))
 
-    def flat_orders(self, source: str, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
+    def flat_orders(self, source: str, rules: BodyRules, max_bytes: int) -> Iterator[OrderRow | BadRow]:
         names = [SHORT_NAMES.get(name, name) for name in self.names]
         reasons = list(header_faults(names))
         if reasons:
@@ -106,7 +108,11 @@ class _Table:
             )
             self.fault = None
         else:
-            yield from gather(self._flat_rows(), source, rules)
+            for row in gather(self._flat_rows(), source, rules, max_file_bytes=max_bytes):
+                if isinstance(row, BadRow) and row.file_fault:
+                    self.fault = None  # no second one
+                    row = replace(row, rows=max(row.rows, self.promised))
+                yield row
 
     def _flat_rows(self) -> Iterator[Row]:
         for row, faults in self._rows():

@@ -28,11 +28,14 @@ READERS: dict[str, Callable[[TextStream, str, BodyRules], Iterator[OrderRow | Ba
 }
 
 
-def read_rows(file: InboxFile, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
+def read_rows(
+    file: InboxFile, rules: BodyRules, enough: Callable[[], str | None] = lambda: None
+) -> Iterator[OrderRow | BadRow]:
     """Every order and reject of the file, in the file's order; each row of the file is counted exactly once.
 
     The same order may occur several times. For a file that cannot be read to its end, or whose name has another ending,
-    the last item is a `BadRow` with row number 0 whose `file_fault` says why.
+    the last item is a `BadRow` with row number 0 whose `file_fault` says why. So is the rest of the file as soon as
+    `enough` returns a message.
 
     Safe to repeat: nothing is written.
 
@@ -50,6 +53,9 @@ def read_rows(file: InboxFile, rules: BodyRules) -> Iterator[OrderRow | BadRow]:
                 yield _of_file(row, file)
                 if isinstance(row, BadRow) and row.file_fault and row.row_number:
                     yield _of_file(reject_file(file.name, row.file_fault), file)
+                elif message := enough():
+                    yield _of_file(reject_file(file.name, message, "too_large"), file)
+                    break
             if hashed.checksum_to_the_end() != file.checksum:
                 # Its checksum would be remembered, although other bytes were read: the rest of the rows would be lost.
                 raise TransientError(

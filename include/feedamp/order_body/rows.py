@@ -10,7 +10,7 @@ from typing import Any
 from feedamp.order_body.body_options import BodyRules
 from feedamp.order_body.check import check_body
 from feedamp.order_body.reject_reasons import Reason, ReasonCode, capped, is_storable, storable
-from feedamp.order_body.values import MAX_KEY_CHARS
+from feedamp.order_body.values import MAX_KEY_CHARS, trimmed
 
 # Limit of an order's text: thirty thousand lines. FeedAMP states no limit (contract Q30).
 MAX_ORDER_BYTES = 8 << 20
@@ -74,7 +74,7 @@ def judge(
         return reject(origin, *faults, *reasons, content=content)
     return OrderRow(
         **vars(origin),
-        seller_id=content["seller_id"].strip(),
+        seller_id=trimmed(content["seller_id"]),
         mp_order_number=body["mp_order_number"],
         body=body,
     )
@@ -119,5 +119,5 @@ def _identifier(content: object, name: str) -> str | None:
     if not isinstance(value, str) or not is_storable(value):
         return None
     if name == "seller_id":
-        value = value.strip()
+        value = trimmed(value)
     return value if 1 <= len(value) <= MAX_KEY_CHARS else None

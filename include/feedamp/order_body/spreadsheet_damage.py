@@ -25,8 +25,12 @@ _DATE = re.compile(
 )
 _ERROR = re.compile(
     r"#(?:N/?A|N/A N/A|NAME\?|REF!|VALUE!|DIV/0!|NUM!|NULL!|SPILL!|CALC!|FIELD!|CONNECT!|BLOCKED!|UNKNOWN!|BUSY!"
-    r"|GETTING_DATA|ERROR!|NV|WERT!|BEZUG!|ZAHL!|##+)|Err:[0-9]{3}"
+    r"|GETTING_DATA|ERROR!|NV|N\.V\.|N/[BD]|N/DISP|I/T|\u041d/\u0414|YOK|WERT!|BEZUG!|ZAHL!|VALEUR!|NOM\?|NOMBRE!|NUL!"
+    r"|\u00a1?(?:VALOR|REF|NUM|NULO|DIV/0)!|\u00bfNOMBRE\?|VALORE!|RIF!|NOME\?|##+)|Err:[0-9]{3}"
 )
+# In an identifier, the error values of every language: capitals and a final mark. `#12` and `#A1` are article numbers.
+_ANY_ERROR = re.compile(r"#[\u00a1\u00bf]?(?:[^\W\d]{2,}|[^\W\d]+/(?:0|[^\W\d]+))[!?]")
+_CLOCK = re.compile(r"(?:[01]?[0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:[.][0-9]+)?")
 _PREVENTION = "give its column the format Text before the numbers are entered or imported, then export again"
 
 
@@ -36,7 +40,7 @@ def damage(text: str, *, is_identifier: bool, is_table: bool) -> str | None:
     Numbers that end in zeros count as rounded only in a table (CSV, flat Parquet): a program writes such numbers too.
     """
     value = text.strip()
-    if _ERROR.fullmatch(value):
+    if _ERROR.fullmatch(value) or (is_identifier and value.isupper() and _ANY_ERROR.fullmatch(value)):
         return "is the error value of a spreadsheet: correct the formula, or widen a column of ####, then export again"
     if not is_identifier:
         return None
@@ -48,6 +52,8 @@ def damage(text: str, *, is_identifier: bool, is_table: bool) -> str | None:
         kind = "after 15 digits it has only zeros"
     elif _DATE.fullmatch(value):
         kind = "it has become a date"
+    elif _CLOCK.fullmatch(value):
+        kind = "it has become a time"
     else:
         return None
     return f"the spreadsheet changed this number: {kind}; {_PREVENTION}"

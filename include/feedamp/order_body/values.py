@@ -24,6 +24,10 @@ MAX_QUANTITY = 2**31 - 1
 MAX_DEPTH = 16
 STATES = ("PENDING", "AWAITING_SHIPMENT", "SHIPPED", "CANCELLED")
 
+_BLANKS = (
+    "".join(filter(str.isspace, map(chr, range(0x3001))))
+    + "\N{ZERO WIDTH SPACE}\N{ZERO WIDTH NO-BREAK SPACE}"
+)
 _CENT = Decimal("0.01")
 _CENTS = Context(prec=28, rounding=ROUND_HALF_EVEN, traps=[])
 _DATE_TIME = re.compile(
@@ -53,7 +57,15 @@ def key(value: object) -> str:
 
 def seller_id(value: object) -> str:
     """An identifier without the blanks around it, as sellers are registered."""
-    return key(text(value).strip())
+    found = trimmed(text(value))
+    if not found:
+        raise BadValueError("missing", "must be there and not be empty")
+    return key(found)
+
+
+def trimmed(found: str) -> str:
+    """Text without the blanks around it, invisible ones too."""
+    return found.strip(_BLANKS)
 
 
 def country_code(value: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from sqlalchemy.engine import Connection
 
@@ -18,21 +18,40 @@ from feedamp.steps.runner import StepResult
 
 log = logging.getLogger(__name__)
 BODY_CHANGED = "body_changed"
+MAX_REJECTED_ROWS = 20_000  # of one file; a small packed file can hold millions
+MAX_KEPT_WHOLE = 64 << 20  # of the rejected rows of one file together, so that they can be replayed
+CHARS_BEYOND = 4_000  # of each further rejected row
+CUT_MARK = "… (cut: the whole row is in the file)"
 
 
-def take_file(resources: Resources, run: Run, file: InboxFile, result: StepResult) -> None:
+def take_file(
+    resources: Resources,
+    run: Run,
+    file: InboxFile,
+    result: StepResult,
+    *,
+    max_rejected: int = MAX_REJECTED_ROWS,
+    max_kept: int = MAX_KEPT_WHOLE,
+) -> None:
     """Takes every row of a file, then marks the file as taken and supersedes the rejects that this version replaces.
 
     A file that cannot be read to its end supersedes only the reject of its earlier file fault. Safe to repeat: a file
     whose pass was interrupted is not marked as taken, and the next pass finishes it. A row that was taken before changes
-    nothing, and its reject stays unchanged.
+    nothing, and its reject stays unchanged. If more than `max_rejected` rows are rejected, the rest of the file is not
+    read. Rejected rows are stored whole up to `max_kept` characters together, then only their beginnings.
 
     Raises:
         TransientError: the file store failed while the file was read. The rows before that are taken; read the file
             again.
     """
-    file_pass = _FilePass(resources, file, is_dry_run=run.dry_run)
-    for batch in batches(read_rows(file, resources.settings.body), lambda row: row.raw):
+    file_pass = _FilePass(resources, file, is_dry_run=run.dry_run, max_kept=max_kept)
+
+    def enough() -> str | None:
+        if file_pass.bad_rows <= max_rejected:
+            return None
+        return f"more than {max_rejected} rows of the file are rejected, and the rest was not read: correct the file"
+
+    for batch in batches(read_rows(file, resources.settings.body, enough), lambda row: row.raw):
         file_pass.take(batch)
     file_pass.finish()
     log.info("%s: %d rows read, %d rejected", file.name, file_pass.read, file_pass.rejected)
@@ -52,11 +71,12 @@ def take_file(resources: Resources, run: Run, file: InboxFile, result: StepResul
 class _FilePass:
     """One pass over the rows of a file."""
 
-    def __init__(self, resources: Resources, file: InboxFile, *, is_dry_run: bool) -> None:
+    def __init__(self, resources: Resources, file: InboxFile, *, is_dry_run: bool, max_kept: int) -> None:
         self._resources = resources
         self._file = file
         self._is_dry_run = is_dry_run
-        self.read = self.rejected = 0
+        self._kept_left = max_kept
+        self.read = self.rejected = self.bad_rows = 0
         self.fault: str | None = None
         self.notes: list[tuple[str, str]] = []
         with resources.state.read() as connection:
@@ -68,6 +88,7 @@ class _FilePass:
     def take(self, batch: list[OrderRow | BadRow]) -> None:
         for row in batch:
             self.read += row.rows
+            self.bad_rows += isinstance(row, BadRow)
             if isinstance(row, BadRow) and row.file_fault:
                 self.fault = row.file_fault
         if self._is_dry_run:
@@ -104,7 +125,13 @@ class _FilePass:
         is_dismissed = before is not None and before.dismissed_at is not None
         if admission.is_turned_away and not is_dismissed:
             self.rejected += row.rows
+        if admission.reasons:
+            # Also of a row that is stored already: an interrupted pass must not double what is kept.
+            self._kept_left -= len(row.raw)
+            if self._kept_left < 0 and len(row.raw) > CHARS_BEYOND:
+                row = replace(row, raw=row.raw[:CHARS_BEYOND] + CUT_MARK)
         if admission.rejected:
+            self.bad_rows += isinstance(row, OrderRow)
             if row.seller_id and row.mp_order_number:
                 self._rejected_orders.add((row.seller_id, row.mp_order_number))
             if admission.note and row.seller_id and before is None:
