@@ -4,7 +4,8 @@
 Validates what sellers reported, reports faults to them, and closes orders whose units are all accounted for. Writes to
 FeedAMP.
 
-Started by the asset `feedamp_fulfillments`. `plan` finds in the state the sellers that have changed snapshots, reports to
+Started by the asset `feedamp_fulfillments`, and by time (`process_schedule`), so that work which was left while the DAG
+was paused, busy or red does not wait for the next extraction. A run without work ends after `plan` and `load`. `plan` finds in the state the sellers that have changed snapshots, reports to
 send or orders to close; `validate` records findings and POSTs errors; `close` reads each closable order again and PUTs
 SHIPPED or CANCELLED; `load` writes findings and closures to the warehouse.
 
@@ -22,16 +23,20 @@ findings and orders that require action leave the run green: see `feedamp findin
 
 from __future__ import annotations
 
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG, AssetOrTimeSchedule, task
+from airflow.timetables.trigger import CronTriggerTimetable
 
-from feedamp_airflow import tasks
+from feedamp_airflow import config, tasks
 from feedamp_airflow.assets import FULFILLMENTS, ORDERS_CLOSED
 from feedamp_airflow.dag_settings import common, params
 
 with DAG(
     "feedamp_process_fulfillments",
-    schedule=[FULFILLMENTS],
-    allowed_run_types=["asset_triggered", "manual"],
+    schedule=AssetOrTimeSchedule(
+        timetable=CronTriggerTimetable(config.schedule("process_schedule", "30 * * * *"), timezone="UTC"),
+        assets=[FULFILLMENTS],
+    ),
+    allowed_run_types=["asset_triggered", "scheduled", "manual"],
     params=params(),
     doc_md=__doc__,
     **common(),

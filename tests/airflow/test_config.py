@@ -15,7 +15,7 @@ from feedamp_airflow.config import read_options, reconcile_schedule, schedule
 from feedamp_airflow.provider_info import get_provider_info
 
 DECLARED = get_provider_info()["config"]["feedamp"]["options"]
-SCHEDULES = {"place_schedule", "extract_schedule", "refresh_schedule", "reconcile_schedule"}
+SCHEDULES = {f"{name}_schedule" for name in ("place", "extract", "process", "refresh", "reconcile")}
 
 
 @pytest.fixture

@@ -161,20 +161,27 @@ def test_reconcile_gives_march_its_31_days(dags):
     assert march == [(str(midnight.add(days=n)), str(midnight.add(days=n + 1))) for n in range(31)]
 
 
-def test_processing_is_started_by_the_fulfillments_alone(dags):
-    timetable = timetable_of(dags["feedamp_process_fulfillments"])
-    [asset] = timetable["asset_condition"]["objects"]
+def test_processing_is_started_by_the_fulfillments_or_by_time(dags):
+    dag = dags["feedamp_process_fulfillments"]
+    [asset] = serialized_timetable(dag)["asset_condition"]["objects"]
     assert asset["name"] == "feedamp_fulfillments"
+    assert sorted(dag.allowed_run_types) == ["asset_triggered", "manual", "scheduled"]
 
 
 def timetable_of(dag):
-    """As the scheduler reads it from the database."""
+    """The one that goes by time, as the scheduler reads it from the database."""
+    timetable = serialized_timetable(dag)
+    return timetable.get("timetable", {}).get("__var", timetable)
+
+
+def serialized_timetable(dag):
     return json.loads(json.dumps(DagSerialization.to_dict(dag)))["dag"]["timetable"]["__var"]
 
 
 SCHEDULES = [
     pytest.param("place", "feedamp_place_orders", "*/10 * * * *", id="place_schedule"),
     pytest.param("extract", "feedamp_extract_fulfillments", "*/15 * * * *", id="extract_schedule"),
+    pytest.param("process", "feedamp_process_fulfillments", "30 * * * *", id="process_schedule"),
     pytest.param("refresh", "feedamp_refresh_tokens", "0 2 * * *", id="refresh_schedule"),
 ]
 

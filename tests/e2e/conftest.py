@@ -188,7 +188,7 @@ def installed(
     home = folder / "airflow"
     home.mkdir()
     port = free_port()
-    schedules = {f"{name}_schedule": YEARLY for name in ("place", "extract", "refresh")}
+    schedules = {f"{name}_schedule": YEARLY for name in ("place", "extract", "process", "refresh")}
     env = environment(home, port) | feedamp_env(schedules | dict(feedamp or {}))
     with running(options, observer=observer) as sandbox, Programs(folder / "logs", env) as programs:
         airflow = AirflowServer(programs, home, port, lambda what: None)

@@ -72,11 +72,12 @@ class AirflowServer:
         return self._end_of(dag, started["dag_run_id"])
 
     def run_started_after(self, dag: str, moment: str) -> str:
-        """Waits for a run of an asset-triggered DAG that was queued after a moment; returns its end."""
+        """Waits for a run that an asset started after a moment; returns its end."""
         found: list[str] = []
 
         def look() -> bool:
-            runs = self._api("GET", f"dags/{dag}/dagRuns?order_by=-run_after&limit=10")["dag_runs"]
+            query = "run_type=asset_triggered&order_by=-run_after&limit=10"
+            runs = self._api("GET", f"dags/{dag}/dagRuns?{query}")["dag_runs"]
             found[:] = [run["dag_run_id"] for run in runs if run["queued_at"] and run["queued_at"] >= moment]
             return bool(found)
 
