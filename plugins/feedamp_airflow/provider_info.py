@@ -157,7 +157,11 @@ _OPTIONS: dict[str, tuple[str, str | None, str]] = {
     "pii": ("string", "keep", "keep, or mask to keep personal fields out of lake and warehouse."),
     "place_schedule": ("string", "*/10 * * * *", "Cron of feedamp_place_orders, UTC."),
     "extract_schedule": ("string", "*/15 * * * *", "Cron of feedamp_extract_fulfillments, UTC."),
-    "process_schedule": ("string", "30 * * * *", "Cron of feedamp_process_fulfillments beside its asset, UTC."),
+    "process_schedule": (
+        "string",
+        "30 * * * *",
+        "Cron of feedamp_process_fulfillments beside its asset, UTC.",
+    ),
     "refresh_schedule": ("string", "0 2 * * *", "Cron of feedamp_refresh_tokens, UTC."),
     "reconcile_schedule": ("string", "0 0 * * *", "Cron of feedamp_reconcile_orders; only midnight UTC."),
     "stale_after_days": ("float", "7", "Scheduled reconciliations add orders open longer than this."),
