@@ -1,8 +1,8 @@
 """
 # Reconcile orders
 
-Compares ledger, FeedAMP and warehouse, order by order, for one calendar day (UTC) of purchase dates, and repairs the
-differences if asked to. This is the DAG to backfill. It moves no watermark.
+Compares ledger, FeedAMP and warehouse, order by order, for one calendar day (UTC) of purchase dates (by hand also for
+several), and repairs the differences if asked to. This is the DAG to backfill. It moves no watermark.
 
 `plan` finds the sellers with orders of the day, `reconcile` reads the orders by number and writes every difference to
 `reconciliations` with all three values, `load` loads them into the warehouse. The log of `reconcile` ends with a
@@ -11,14 +11,15 @@ counted as `not_extracted_yet`.
 
 | param | default | |
 |---|---|---|
+| `day` | empty | by hand: the UTC day to compare; empty: the last one that was over at the run's logical date |
+| `from`, `to` | empty | by hand, instead of `day`: a range of UTC days, both included, in one run |
 | `sellers` | all active | compare only these |
 | `dry_run` | false | count the ledger's orders that would be compared; repairs nothing, whatever `repair` says |
 | `repair` | empty | make ledger, lake and warehouse agree with FeedAMP, and place orders again that FeedAMP lost; if empty, scheduled runs repair, manual runs and backfills only compare |
 
 **Backfill**: a range of days, in the UI or by `airflow backfill create --dag-id feedamp_reconcile_orders
 --from-date 2026-03-01T00:00:00Z --to-date 2026-03-31T00:00:00Z`; add `--dag-run-conf '{"repair": true}'` to repair. Each run compares exactly
-its day. Scheduled runs add every order that has been open for longer than `stale_after_days`. A manual run compares the
-last full UTC day before its logical date (before now, if it has none): to compare 6 March, enter 7 March.
+its day. Scheduled runs add every order that has been open for longer than `stale_after_days`.
 
 **Red** means that some sellers could not be read, an order could not be placed again, or another process had the
 warehouse locked. Differences leave the run green, even those that require action: the log names each order and what to do.
@@ -32,7 +33,7 @@ from airflow.sdk import DAG, Param, task
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 from feedamp_airflow import config, tasks
-from feedamp_airflow.dag_settings import common, params
+from feedamp_airflow.dag_settings import common, day_params, params
 
 # Decided by `run_repairs` in include/feedamp/rules/repair.py.
 REPAIR = Param(
@@ -45,7 +46,7 @@ REPAIR = Param(
 with DAG(
     "feedamp_reconcile_orders",
     schedule=CronDataIntervalTimetable(config.reconcile_schedule(), timezone="UTC"),
-    params=params(repair=REPAIR),
+    params=params(**day_params(), repair=REPAIR),
     doc_md=__doc__,
     **common(),
 ):

@@ -47,3 +47,22 @@ def params(**more: Param) -> dict[str, Param]:
         ),
         **more,
     }
+
+
+def day_params() -> dict[str, Param]:
+    """`day`, or `from` and `to`: the days that a run by hand is to compare."""
+    meant = {
+        "day": "The UTC day to compare; empty: the last one that was over at the run's date.",
+        "from": "Instead of a day: the first UTC day of a range.",
+        "to": "The last UTC day of the range, included.",
+    }
+    return {
+        name: Param(
+            None,
+            type=["null", "string"],
+            format="date",
+            title=name.capitalize(),
+            description=f"By hand only. {text}",
+        )
+        for name, text in meant.items()
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from airflow.sdk import get_current_context
@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from feedamp.errors import ConfigurationError, FeedAmpError
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
+from feedamp.rules.reconciled_days import DAY, asked_days, midnight
 from feedamp.rules.repair import run_repairs
 from feedamp.rules.watermark import given_since
 from feedamp.run import Run
@@ -98,18 +99,19 @@ def close(shard: Shard) -> dict[str, Any]:
 
 @tells_why_it_fails("plan")
 def plan_reconciliation() -> list[Shard]:
-    """Shards of sellers with orders of the run's day."""
-    start, end = _day()
+    """Shards of sellers with orders of the run's days."""
+    start, end = _days()
     log.info("Orders purchased from %s to %s; repair is %s.", start, end, "on" if _repairs() else "off")
+    resources = _planning()
     return _planned(
-        plan_reconcile(_planning(), start, end, _sellers(), with_stale=_is_scheduled(), dry_run=_is_dry_run())
+        plan_reconcile(resources, _run(resources), start, end, _sellers(), with_stale=_is_scheduled())
     )
 
 
 @tells_why_it_fails("reconcile")
 def reconcile(shard: Shard) -> dict[str, Any]:
     """Compares the orders of one shard, and repairs differences if the run repairs."""
-    return _worked(reconcile_step, shard, *_day(), with_stale=_is_scheduled(), repair=_repairs())
+    return _worked(reconcile_step, shard, *_days(), with_stale=_is_scheduled(), repair=_repairs())
 
 
 @tells_why_it_fails("plan")
@@ -259,12 +261,16 @@ def _repairs() -> bool:
     )
 
 
-def _day() -> tuple[datetime, datetime]:
-    """The data interval in UTC, `[start, end)`; for a run without one, the last full UTC day before its date."""
+def _days() -> tuple[datetime, datetime]:
+    """UTC days `[start, end)`: those asked for by hand, else the data interval, else the last full day before the run's date."""
     context = get_current_context()
+    has_own_day = context["dag_run"].run_type in ("scheduled", "backfill")
+    asked = asked_days(_params(), has_own_day=has_own_day)
+    if asked is not None:
+        return midnight(asked[0]), midnight(asked[1]) + DAY
     start, end = context.get("data_interval_start"), context.get("data_interval_end")
     if start is not None and end is not None and start < end:
         return start.astimezone(UTC), end.astimezone(UTC)
     anchor = context.get("logical_date") or context["dag_run"].run_after
-    midnight = anchor.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return midnight - timedelta(days=1), midnight
+    today = midnight(anchor.astimezone(UTC).date())
+    return today - DAY, today

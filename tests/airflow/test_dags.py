@@ -27,7 +27,10 @@ TASKS = {
     "feedamp_reconcile_orders": ["plan", "reconcile", "load", "gate"],
     "feedamp_refresh_tokens": ["plan", "refresh", "load", "gate"],
 }
-PARAMS = {"feedamp_extract_fulfillments": ["since"], "feedamp_reconcile_orders": ["repair"]}
+PARAMS = {
+    "feedamp_extract_fulfillments": ["since"],
+    "feedamp_reconcile_orders": ["day", "from", "repair", "to"],
+}
 OUTLETS = {
     "feedamp_place_orders": "feedamp_orders_placed",
     "feedamp_extract_fulfillments": "feedamp_fulfillments",

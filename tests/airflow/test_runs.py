@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from airflow.sdk.exceptions import ParamValidationError
@@ -222,8 +222,8 @@ def test_a_reconciliation_repairs_when_it_is_told_to(placed, repair):
     with placed.sandbox.world.lock:
         orders = placed.sandbox.world.orders
         orders._sorted[FIRST].remove(orders._by_number[FIRST].pop(f"M-{FIRST}"))
-    purchased = datetime(2026, 3, 2, tzinfo=UTC)
-    run = placed.run_dag("reconcile_orders", at=purchased + timedelta(days=1), repair=repair)
+    days = {"day": "2026-03-02"} if repair else {"from": "2026-03-01", "to": "2026-03-02"}
+    run = placed.run_dag("reconcile_orders", **days, repair=repair)
     assert run.state == "success"
     found = placed.query("SELECT field, feedamp_value, repaired_at IS NOT NULL FROM feedamp.reconciliations")
     assert found == [("order", "missing", bool(repair))]

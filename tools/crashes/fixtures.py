@@ -150,7 +150,7 @@ def plan(resources: Resources, name: str, run: Run, **more: Any) -> list[Any]:
         return plan_sellers(resources, [])
     if name == "reconcile":
         start, end, with_stale = more["start"], more["end"], more["with_stale"]
-        return plan_reconcile(resources, start, end, [], with_stale=with_stale, dry_run=run.dry_run)
+        return plan_reconcile(resources, run, start, end, [], with_stale=with_stale)
     if name == "refresh":
         return plan_refresh(resources, [])
     return plan_process(resources, [])

@@ -324,7 +324,7 @@ def _do(resources: Resources, run: Run, job: Job) -> Any:
         if job.dag_id == PROCESS:
             return plan_process(resources, [])
         if job.dag_id == RECONCILE:
-            return plan_reconcile(resources, *day, [], with_stale=True)
+            return plan_reconcile(resources, run, *day, [], with_stale=True)
         planned = plan_refresh(resources, [])
         purge(resources, run)
         return planned or _all_sellers(

@@ -28,12 +28,12 @@ log = logging.getLogger(__name__)
 
 def plan_reconcile(
     resources: Resources,
+    run: Run,
     start: datetime | None,
     end: datetime | None,
     seller_ids: list[str],
     *,
     with_stale: bool,
-    dry_run: bool = False,
 ) -> list[dict[str, Any]]:
     """Shards of sellers with orders purchased from `start` (inclusive) to `end` (exclusive), UTC.
 
@@ -43,7 +43,7 @@ def plan_reconcile(
     Raises:
         BusyError: another process holds the warehouse.
     """
-    by_seller = _numbers(resources, start, end, seller_ids, with_stale=with_stale, dry_run=dry_run)
+    by_seller = _numbers(resources, start, end, seller_ids, with_stale=with_stale, dry_run=run.dry_run)
     return shards(sorted(by_seller), sellers_per_task=resources.settings.sellers_per_task)
 
 
