@@ -51,8 +51,11 @@ class Resources:
         """Where the token pairs of grants are stored."""
         return PairStorage(self.state, self.cipher, self.journal, on_secret=self.on_secret)
 
-    def clients(self, run: Run) -> Clients:
-        """Clients for any seller, with one connection pool per FeedAMP account; use with `async with`."""
+    def clients(self, run: Run, *, gives_way: bool = False) -> Clients:
+        """Clients for any seller, with one connection pool per FeedAMP account; use with `async with`.
+
+        With `gives_way`, their requests leave room for live work, as option `reconcile_rate_share` says.
+        """
         return Clients(
             self.state,
             self.cipher,
@@ -61,6 +64,7 @@ class Resources:
             run=run,
             sleep=self.sleep,
             on_secret=self.on_secret,
+            history_share=self.settings.reconcile_rate_share if gives_way else None,
         )
 
     def lake_writer(self, run: Run, step: str, shard: int) -> LakeWriter:

@@ -28,6 +28,7 @@ class Settings:
         default_factory=dict
     )  # by seller; "": every seller
     stale_after: timedelta = timedelta(days=7)
+    reconcile_rate_share: float = 0.5
     closed_body_kept: timedelta | None = None  # None: forever
 
     def untracked_for(self, seller_id: str) -> frozenset[str]:

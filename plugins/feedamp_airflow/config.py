@@ -90,6 +90,7 @@ def read_options() -> Options:
             error_clear=_span("error_clear_days", 3.0, timedelta(days=1)),
             untracked_services=_untracked_services(),
             stale_after=_span("stale_after_days", 7.0, timedelta(days=1)),
+            reconcile_rate_share=_share("reconcile_rate_share", 0.5),
             closed_body_kept=_span("closed_body_days", 0.0, timedelta(days=1))
             if _text("closed_body_days")
             else None,
@@ -157,6 +158,13 @@ def _at_least_one(option: str, default: int) -> int:
     value = _number(option, default, int)
     if value < 1:
         raise ConfigurationError(f"[{SECTION}] {option} must be at least 1.")
+    return value
+
+
+def _share(option: str, default: float) -> float:
+    value = _number(option, default, float)
+    if not 0 < value <= 1:
+        raise ConfigurationError(f"[{SECTION}] {option} must be more than 0 and at most 1.")
     return value
 
 

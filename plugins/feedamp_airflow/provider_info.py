@@ -164,5 +164,10 @@ _OPTIONS: dict[str, tuple[str, str | None, str]] = {
     ),
     "refresh_schedule": ("string", "0 2 * * *", "Cron of feedamp_refresh_tokens, UTC."),
     "reconcile_schedule": ("string", "0 0 * * *", "Cron of feedamp_reconcile_orders; only midnight UTC."),
+    "reconcile_rate_share": (
+        "float",
+        "0.5",
+        "Share of a seller's request rate that reconcile runs take at most while live work wants requests.",
+    ),
     "stale_after_days": ("float", "7", "Scheduled reconciliations add orders open longer than this."),
 }

@@ -77,6 +77,7 @@ DEFAULTS = {
     "allow_spreadsheet_numbers": False,
     "pii": False,
     "stale_after_days": timedelta(days=7),
+    "reconcile_rate_share": 0.5,
     "closed_body_days": None,
 }
 QUERY = 'SELECT seller_id, body AS "order" FROM outbox'
@@ -118,6 +119,7 @@ GIVEN = {
     "allow_spreadsheet_numbers": ("True", True),
     "pii": ("mask", True),
     "stale_after_days": ("1", timedelta(days=1)),
+    "reconcile_rate_share": ("1", 1.0),
     "closed_body_days": ("0", timedelta()),
 }
 
@@ -170,6 +172,8 @@ def test_untracked_services_of_a_seller_replace_those_of_every_seller(set_option
         pytest.param("overlap_minutes", "nan", id="an overlap that is not a number"),
         pytest.param("overlap_minutes", "1e300", id="an overlap beyond any calendar"),
         pytest.param("stale_after_days", "999999", id="orders open since before the calendar"),
+        pytest.param("reconcile_rate_share", "0", id="no request for history"),
+        pytest.param("reconcile_rate_share", "1.01", id="more than the whole rate"),
         pytest.param("error_clear_days", "inf", id="errors that never clear"),
         pytest.param("max_rejected_ratio", "5%", id="a ratio in percent"),
         pytest.param("pii", "hide", id="an unknown `pii` mode"),

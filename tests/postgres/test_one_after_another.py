@@ -112,8 +112,9 @@ def test_two_loads_at_once_never_claim_the_same_row(state):
         assert outbox.claims(connection) == ["first"]
 
 
-def test_of_two_who_want_to_send_at_the_same_moment_one_waits(state):
-    take = partial(request_slots.take, seller_id=S1, now=NOON, interval_s=0.5)
+@pytest.mark.parametrize("share", [None, 0.5], ids=["live work", "work on history"])
+def test_of_two_who_want_to_send_at_the_same_moment_one_waits(state, share):
+    take = partial(request_slots.take, seller_id=S1, now=NOON, interval_s=0.5, history_share=share)
     assert behind(state, take, take) == pytest.approx(0.5)
     with state.begin() as connection:
         assert take(connection, now=NOON + timedelta(seconds=0.5)) == 0

@@ -291,3 +291,15 @@ def test_many_orders_are_asked_about_in_one_request(env: Env) -> None:
     assert counted(env.reconcile()) == (0, 20)
     asked = env.asked("GET")[before:]
     assert ["seller_updated_after" in request.query for request in asked] == [False, True]
+
+
+def test_only_a_reconciliation_gives_way_to_other_requests(agreed: Env) -> None:
+    def history_at() -> Any:
+        with agreed.state.read() as connection:
+            return connection.exec_driver_sql("SELECT max(history_at) FROM slots").scalar_one()
+
+    agreed.validate()
+    agreed.close()
+    assert history_at() == 0
+    agreed.reconcile(repair=True)
+    assert history_at() > 0

@@ -41,6 +41,7 @@ class Clients:
         run: Run,
         sleep: Sleep,
         on_secret: Callable[[str], None],
+        history_share: float | None = None,
     ) -> None:
         self._state = state
         self._cipher = cipher
@@ -49,6 +50,7 @@ class Clients:
         self._run = run
         self._sleep = sleep
         self._on_secret = on_secret
+        self._history_share = history_share
         self._clock_check: ClockCheck | None = None
         self._stack = AsyncExitStack()
         self._accounts: dict[str, tuple[Transport, Tokens, RateLimiter]] = {}
@@ -190,7 +192,10 @@ class Clients:
                     Transport(account.endpoint, on_answer=clock.saw)
                 )
                 rate_limiter = RateLimiter(
-                    self._state, requests_per_second=account.requests_per_second, sleep=self._sleep
+                    self._state,
+                    requests_per_second=account.requests_per_second,
+                    sleep=self._sleep,
+                    history_share=self._history_share,
                 )
                 tokens = Tokens(
                     self._state,

@@ -29,6 +29,8 @@ class RateLimiter:
 
     A slot is reserved at the moment of sending, never ahead of it: a process that is delayed between the two would
     send all its reserved requests in one burst.
+
+    `history_share` makes it give way to live work; see `request_slots.take`.
     """
 
     def __init__(
@@ -37,12 +39,14 @@ class RateLimiter:
         *,
         requests_per_second: float,
         sleep: Sleep,
+        history_share: float | None = None,
         patience_s: float = 60.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._state = state
         self._interval_s = SPACING / requests_per_second
         self._sleep = sleep
+        self._history_share = history_share
         self._patience_s = patience_s
         self._monotonic = monotonic
         self._queues: dict[str, asyncio.Lock] = {}
@@ -92,7 +96,11 @@ class RateLimiter:
     def _take(self, seller_id: str) -> float:
         with self._state.begin(alone=False) as connection:
             return request_slots.take(
-                connection, seller_id, now=self._state.now(), interval_s=self._interval_s
+                connection,
+                seller_id,
+                now=self._state.now(),
+                interval_s=self._interval_s,
+                history_share=self._history_share,
             )
 
     def _left(self, seller_id: str, slot_at: float, until_left: ExitStack, left_at: float) -> None:

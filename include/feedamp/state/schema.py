@@ -154,12 +154,15 @@ authorizations = sa.Table(
     sa.Column("used_at", UtcTime),
 )
 
-# The earliest moment (epoch seconds) at which any process may send the next request for this seller.
+# In epoch seconds: the earliest moment at which any process may send the next request for this seller, the moment at which
+# live work last wanted one, and that of the last one of work on history.
 slots = sa.Table(
     "slots",
     metadata,
     sa.Column("seller_id", _SELLER, primary_key=True),
     sa.Column("next_at", sa.Float, nullable=False),
+    sa.Column("live_at", sa.Float, nullable=False, server_default="0"),
+    sa.Column("history_at", sa.Float, nullable=False, server_default="0"),
 )
 
 inbox_files = sa.Table(

@@ -143,12 +143,14 @@ async def run_per_seller(
     refusal_is_failure: bool = True,
     at_end: Callable[[], None] = lambda: None,
     is_recorded: bool = True,
+    gives_way: bool = False,
 ) -> None:
     """Runs `work` for up to 64 sellers at the same time, records what failed, lets the others go on, and records the run.
 
     A refused grant is a warning. The seller also counts as failed and the step as incomplete, unless
     `refusal_is_failure` is False. Who is at fault is decided at the end of the run: `decide_refusals`. `at_end` is called
     after the last seller, whatever happened, before the run is recorded; a part of another step is not `is_recorded`.
+    With `gives_way`, its requests leave room for live work.
 
     Raises:
         ClientRefusedError: FeedAMP refused the client of a connection, so none of its sellers could be served; the
@@ -157,7 +159,7 @@ async def run_per_seller(
             than before, or of a wrong clock; the other sellers were.
     """
     started_at = resources.state.now()
-    async with resources.clients(run) as clients:
+    async with resources.clients(run, gives_way=gives_way) as clients:
         try:
             await _run_all(clients, sellers, result, work, refusal_is_failure=refusal_is_failure)
         finally:

@@ -121,5 +121,5 @@ async def reconcile(
         }
         result.last_lines = table.lines()
 
-    await run_per_seller(resources, run, result, found, work, at_end=at_end)
+    await run_per_seller(resources, run, result, found, work, at_end=at_end, gives_way=True)
     return result
