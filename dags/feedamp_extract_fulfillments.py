@@ -28,7 +28,7 @@ from airflow.timetables.trigger import CronTriggerTimetable
 
 from feedamp_airflow import config, tasks
 from feedamp_airflow.assets import FULFILLMENTS
-from feedamp_airflow.dag_settings import common, params
+from feedamp_airflow.dag_settings import SELLERS, common, params
 
 SINCE = Param(
     None,
@@ -47,9 +47,7 @@ with DAG(
     **common(),
 ):
     plan = task(tasks.plan_extraction, task_id="plan")()
-    extract = task(tasks.extract, map_index_template="shard {{ task.op_kwargs['shard']['shard'] }}").expand(
-        shard=plan
-    )
+    extract = task(tasks.extract, map_index_template=SELLERS).expand(shard=plan)
     load = task(tasks.load, trigger_rule="all_done", outlets=[FULFILLMENTS])()
     gate = task(tasks.gate, trigger_rule="all_done")()
 

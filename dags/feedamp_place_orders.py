@@ -28,7 +28,7 @@ from airflow.timetables.trigger import CronTriggerTimetable
 
 from feedamp_airflow import config, tasks
 from feedamp_airflow.assets import ORDERS_PLACED
-from feedamp_airflow.dag_settings import common, params
+from feedamp_airflow.dag_settings import SELLERS, common, params
 
 with DAG(
     "feedamp_place_orders",
@@ -41,9 +41,7 @@ with DAG(
     intake = task(tasks.intake)()
     # A file that cannot be read must not hold back the orders of other files; the gate turns red for it.
     plan = task(tasks.plan_orders, task_id="plan", trigger_rule="all_done")()
-    place = task(tasks.place, map_index_template="shard {{ task.op_kwargs['shard']['shard'] }}").expand(
-        shard=plan
-    )
+    place = task(tasks.place, map_index_template=SELLERS).expand(shard=plan)
     load = task(tasks.load, trigger_rule="all_done", outlets=[ORDERS_PLACED])()
     gate = task(tasks.gate, trigger_rule="all_done")()
 

@@ -28,7 +28,7 @@ from airflow.timetables.trigger import CronTriggerTimetable
 
 from feedamp_airflow import config, tasks
 from feedamp_airflow.assets import FULFILLMENTS, ORDERS_CLOSED
-from feedamp_airflow.dag_settings import common, params
+from feedamp_airflow.dag_settings import SELLERS, common, params
 
 with DAG(
     "feedamp_process_fulfillments",
@@ -41,11 +41,10 @@ with DAG(
     doc_md=__doc__,
     **common(),
 ):
-    SHARD = "shard {{ task.op_kwargs['shard']['shard'] }}"
     plan = task(tasks.plan_processing, task_id="plan")()
-    validate = task(tasks.validate, map_index_template=SHARD).expand(shard=plan)
+    validate = task(tasks.validate, map_index_template=SELLERS).expand(shard=plan)
     # A shard whose reports cannot be sent must not prevent the others from closing orders.
-    close = task(tasks.close, trigger_rule="all_done", map_index_template=SHARD).expand(shard=plan)
+    close = task(tasks.close, trigger_rule="all_done", map_index_template=SELLERS).expand(shard=plan)
     load = task(tasks.load, trigger_rule="all_done", outlets=[ORDERS_CLOSED])()
     gate = task(tasks.gate, trigger_rule="all_done")()
 

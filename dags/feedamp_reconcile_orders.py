@@ -33,7 +33,7 @@ from airflow.sdk import DAG, Param, task
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 from feedamp_airflow import config, tasks
-from feedamp_airflow.dag_settings import common, day_params, params
+from feedamp_airflow.dag_settings import SELLERS, common, day_params, params
 
 # Decided by `run_repairs` in include/feedamp/rules/repair.py.
 REPAIR = Param(
@@ -51,9 +51,7 @@ with DAG(
     **common(),
 ):
     plan = task(tasks.plan_reconciliation, task_id="plan")()
-    reconcile = task(
-        tasks.reconcile, map_index_template="shard {{ task.op_kwargs['shard']['shard'] }}"
-    ).expand(shard=plan)
+    reconcile = task(tasks.reconcile, map_index_template=SELLERS).expand(shard=plan)
     load = task(tasks.load, trigger_rule="all_done")()
     gate = task(tasks.gate, trigger_rule="all_done")()
 

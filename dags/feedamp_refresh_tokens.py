@@ -27,7 +27,7 @@ from airflow.sdk import DAG, task
 from airflow.timetables.trigger import CronTriggerTimetable
 
 from feedamp_airflow import config, tasks
-from feedamp_airflow.dag_settings import common, params
+from feedamp_airflow.dag_settings import SELLERS, common, params
 
 with DAG(
     "feedamp_refresh_tokens",
@@ -38,9 +38,7 @@ with DAG(
     **common(),
 ):
     plan = task(tasks.plan_refreshing, task_id="plan")()
-    refresh = task(tasks.refresh, map_index_template="shard {{ task.op_kwargs['shard']['shard'] }}").expand(
-        shard=plan
-    )
+    refresh = task(tasks.refresh, map_index_template=SELLERS).expand(shard=plan)
     load = task(tasks.load, trigger_rule="all_done")()
     gate = task(tasks.gate, trigger_rule="all_done")()
 

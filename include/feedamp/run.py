@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 SHARDS_AT_MOST = 200
+LONGEST_NAME = 250  # what Airflow's database holds; on Postgres a longer one fails the task after its work
+_SHOWN_OF_AN_ID = 100  # of a seller in such a name, so that the count is always seen
 
 
 @dataclass(frozen=True)
@@ -45,3 +48,22 @@ def shards(seller_ids: list[str], *, sellers_per_task: int) -> list[dict[str, An
         parts.append({"shard": shard, "sellers": seller_ids[start:end]})
         start = end
     return parts
+
+
+def shard_name(arguments: Mapping[str, Any]) -> str:
+    """Which sellers a mapped task works on, such as `S1 .. S50 (50 sellers)`; at most 250 printable characters.
+
+    Never raises, whatever a plan of another version has passed on: Airflow would fail the task after its work.
+    """
+    shard = arguments.get("shard")
+    sellers = shard.get("sellers") if isinstance(shard, Mapping) else None
+    if not isinstance(sellers, list) or not sellers:
+        return "no sellers"
+    ends = dict.fromkeys((0, len(sellers) - 1))
+    named = " .. ".join(_shown(str(sellers[at])) for at in ends)
+    return f"{named} ({len(sellers)} seller{'' if len(sellers) == 1 else 's'})"[:LONGEST_NAME]
+
+
+def _shown(seller_id: str) -> str:
+    shown = "".join(sign if sign.isprintable() else "?" for sign in seller_id)
+    return shown if len(shown) <= _SHOWN_OF_AN_ID else shown[: _SHOWN_OF_AN_ID - 1] + "…"

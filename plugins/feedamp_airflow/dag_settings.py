@@ -7,10 +7,13 @@ from typing import Any
 
 from airflow.sdk import Param
 
+from feedamp.run import shard_name
 from feedamp_airflow.retries import FeedAmpRetryPolicy
 
 # Fixed, so that parsing a file twice gives the same DAG; early enough for any backfill.
 START = datetime.fromisoformat("2010-01-01T00:00:00+00:00")
+# The name of a mapped task in the UI.
+SELLERS = "{{ sellers_of(task.op_kwargs) }}"
 
 
 def common() -> dict[str, Any]:
@@ -20,6 +23,7 @@ def common() -> dict[str, Any]:
         "catchup": False,
         "max_active_runs": 1,
         "tags": ["feedamp"],
+        "user_defined_macros": {"sellers_of": shard_name},
         "default_args": {
             "owner": "feedamp",
             "retries": 2,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import subprocess
@@ -15,6 +16,7 @@ from airflow.serialization.encoders import coerce_to_core_timetable
 from airflow.serialization.serialized_objects import DagSerialization
 from airflow.timetables.base import TimeRestriction
 from airflow_env import ROOT, dag_bag
+from sources import nodes_of, packaged
 
 from feedamp.errors import ConfigurationError
 from feedamp_airflow import tasks
@@ -99,6 +101,21 @@ def test_load_and_gate_run_whatever_happened_and_the_gate_is_the_only_leaf(dag_i
     dag = dags[dag_id]
     assert {dag.get_task(name).trigger_rule for name in ("load", "gate")} == {"all_done"}
     assert [task.task_id for task in dag.leaves] == ["gate"]
+
+
+@every_dag
+def test_no_task_reads_what_mapped_tasks_have_returned(dag_id, dags):
+    """If a plan of a cleared run is shorter, the surplus instances are removed, but what they returned stays."""
+    calls = [n for path in packaged() for n in nodes_of(path) if isinstance(n, ast.Call)]
+    pulled = [ast.unparse(call) for call in calls if getattr(call.func, "attr", "") == "xcom_pull"]
+    assert pulled == ["ti.xcom_pull(task_ids='load')"]
+    dag = dags[dag_id]
+    for task in dag.tasks:
+        if task.is_mapped:
+            assert {of.task_id for of, _ in task.op_kwargs_expand_input.iter_references()} == {"plan"}
+        else:
+            assert {**task.op_kwargs, "positional": list(task.op_args)} == {"positional": []}
+    assert not dag.get_task("load").is_mapped
 
 
 @every_dag

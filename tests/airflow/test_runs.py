@@ -9,9 +9,12 @@ from datetime import UTC, datetime
 
 import pytest
 from airflow.sdk.exceptions import ParamValidationError
-from airflow_env import open_airflow_env, task_states
+from airflow_env import CONN_ID, open_airflow_env, task_states
 from env import GOOD_NUMBER
 from order_samples import good_line, good_order
+
+from feedamp.run import shard_name
+from feedamp.state import grants, sellers
 
 FIRST, SECOND, THIRD = "seller-001", "seller-002", "seller-003"
 DAGS = ["place_orders", "extract_fulfillments", "process_fulfillments", "reconcile_orders", "refresh_tokens"]
@@ -87,6 +90,41 @@ def test_a_dry_run_sends_and_writes_nothing(dag_id, half_way):
     assert task_states(run)["load"] == ["skipped"]
     assert half_way.sandbox.requests[asked:] == []
     assert everything_stored(half_way) == stored
+
+
+# What a mapped task is called
+
+HOSTILE = ["{{ 1 / 0 }} {% for", 'a "quote" and a \\', "two\nlines", "x" * 128, "é" * 128]
+SHOWN = ["{{ 1 / 0 }} {% for", 'a "quote" and a \\', "two?lines", "x" * 99 + "…", "é" * 99 + "…"]
+
+
+@pytest.mark.parametrize(
+    ("sellers_per_task", "names"),
+    [
+        pytest.param("1", [f"{shown} (1 seller)" for shown in SHOWN], id="one seller each"),
+        pytest.param("50", [f"{SHOWN[1]} .. {SHOWN[4]} (5 sellers)"], id="all in one"),
+    ],
+)
+def test_a_mapped_task_is_named_after_its_sellers(sellers_per_task, names, airflow_env):
+    airflow_env.set_options(sellers_per_task=sellers_per_task)
+    resources = airflow_env.resources()
+    with resources.state.begin() as connection:
+        now = resources.state.now()
+        for seller_id in HOSTILE:
+            sellers.add(connection, seller_id, conn_id=CONN_ID, now=now)
+            grants.put_grant(connection, resources.cipher, seller_id, CONN_ID, "a-token", now=now)
+    resources.state.close()
+    run = airflow_env.run_dag("extract_fulfillments", dry_run=True)
+    assert run.state == "success"
+    tasks = [ti for ti in run.get_task_instances() if ti.task_id == "extract"]
+    assert sorted(ti.rendered_map_index for ti in tasks) == sorted(names)
+
+
+@pytest.mark.parametrize(
+    "passed", [{}, {"shard": None}, {"shard": {"sellers": 7}}, {"shard": {"sellers": []}}]
+)
+def test_a_mapped_task_has_a_name_whatever_its_plan_says(passed):
+    assert shard_name(passed) == "no sellers"
 
 
 # Some sellers fail
