@@ -60,10 +60,11 @@ def shard_name(arguments: Mapping[str, Any]) -> str:
     if not isinstance(sellers, list) or not sellers:
         return "no sellers"
     ends = dict.fromkeys((0, len(sellers) - 1))
-    named = " .. ".join(_shown(str(sellers[at])) for at in ends)
+    named = " .. ".join(printable(str(sellers[at])) for at in ends)
     return f"{named} ({len(sellers)} seller{'' if len(sellers) == 1 else 's'})"[:LONGEST_NAME]
 
 
-def _shown(seller_id: str) -> str:
-    shown = "".join(sign if sign.isprintable() else "?" for sign in seller_id)
-    return shown if len(shown) <= _SHOWN_OF_AN_ID else shown[: _SHOWN_OF_AN_ID - 1] + "…"
+def printable(text: str, *, longest: int = _SHOWN_OF_AN_ID) -> str:
+    """Text of others as one line of at most `longest` characters, for logs and names."""
+    shown = "".join(sign if sign.isprintable() else "?" for sign in text)
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"

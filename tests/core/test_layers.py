@@ -12,10 +12,11 @@ from sources import ROOT, nodes_of, packaged, text_of
 
 INCLUDE = ROOT / "include"
 LONGEST_RUN = 9
-BASE = {"errors", "models", "codec", "money", "tables", "storage"}
+BASE = {"errors", "models", "codec", "money", "tables", "storage", "progress"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "money": set(),
+    "progress": set(),
     "models": {"errors"},
     "carriers": {"carriers"},
     "codec": {"errors", "models"},

@@ -49,7 +49,10 @@ def test_feedamps_words_are_not_logged(env: Env, caplog: pytest.LogCaptureFixtur
     env.deliver("M-1", gift_note="hello")
     finish(env.place())
     assert "refused by FeedAMP (400)" in caplog.text
-    assert "gift_note" not in caplog.text
+    assert "UNKNOWN_FIELD_PRESENT" not in caplog.text
+    assert (
+        "0001.jsonl row 1, order M-1: gift_note refused_by_feedamp: FeedAMP answered 400" in caplog.messages
+    )
 
 
 def test_one_refused_order_does_not_hinder_the_next(env: Env) -> None:

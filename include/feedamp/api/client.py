@@ -7,6 +7,7 @@ If the answer to a POST is lost, `UnclearError` is raised: read the order before
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -82,7 +83,7 @@ class Counts:
     """Counts of pages, requests and coercions; shared by the clients of one step."""
 
     pages: int = 0
-    requests: int = 0
+    requests: Counter[str] = field(default_factory=Counter)  # by seller
     coercions: Coercions = field(default_factory=Coercions)
 
 
@@ -341,7 +342,7 @@ class FeedAmpClient:
                             seller_id=self.seller_id,
                         )
                     request.before_sending()
-                    self.counts.requests += 1
+                    self.counts.requests[self.seller_id] += 1
                     answer = await self._transport.send(
                         request.method,
                         request.path,

@@ -29,13 +29,16 @@ READERS: dict[str, Callable[[TextStream, str, BodyRules], Iterator[OrderRow | Ba
 
 
 def read_rows(
-    file: InboxFile, rules: BodyRules, enough: Callable[[], str | None] = lambda: None
+    file: InboxFile,
+    rules: BodyRules,
+    enough: Callable[[], str | None] = lambda: None,
+    on_bytes: Callable[[int], object] = int,
 ) -> Iterator[OrderRow | BadRow]:
     """Every order and reject of the file, in the file's order; each row of the file is counted exactly once.
 
     The same order may occur several times. For a file that cannot be read to its end, or whose name has another ending,
     the last item is a `BadRow` with row number 0 whose `file_fault` says why. So is the rest of the file as soon as
-    `enough` returns a message.
+    `enough` returns a message. `on_bytes` is told how many bytes of the file each read has brought.
 
     Safe to repeat: nothing is written.
 
@@ -48,7 +51,7 @@ def read_rows(
         return
     try:
         with file.store.reached(), closing(file.open()) as stream:
-            hashed = HashedStream(stream, file.store.reached)
+            hashed = HashedStream(stream, file.store.reached, on_bytes)
             for row in _contained(hashed, file.name, rules):
                 yield _of_file(row, file)
                 if isinstance(row, BadRow) and row.file_fault and row.row_number:

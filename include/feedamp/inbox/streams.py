@@ -35,16 +35,21 @@ class HashedStream:
     """
 
     def __init__(
-        self, stream: IO[bytes], reached: Callable[[], AbstractContextManager[None]] = nullcontext
+        self,
+        stream: IO[bytes],
+        reached: Callable[[], AbstractContextManager[None]] = nullcontext,
+        on_bytes: Callable[[int], object] = int,
     ) -> None:
         self._stream = stream
         self._reached = reached
+        self._on_bytes = on_bytes
         self._digest = hashlib.sha256()
 
     def read(self, size: int = -1) -> bytes:
         with self._reached():
             content = self._stream.read(size)
         self._digest.update(content)
+        self._on_bytes(len(content))
         return content
 
     def checksum_to_the_end(self) -> str:

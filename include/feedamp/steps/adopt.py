@@ -120,7 +120,7 @@ class _Adopter(SellerJob):
                     raise
                 continue
             if isinstance(read, UnreadableOrder):
-                self._result.orders_unread += 1
+                self._result.count(self._seller_id, orders_unread=1)
                 self._record_skipped(f"cannot be read: {read.where}", read.mp_order_number or "(no number)")
                 continue
             self._seen.add(read.order.mp_order_number)
@@ -140,14 +140,13 @@ class _Adopter(SellerJob):
         orders, self._waiting = self._waiting, []
         if not orders:
             return
-        self._result.orders += len(orders)
+        self._result.count(self._seller_id, orders=len(orders))
         if not self._run.dry_run:
             orders = self._publish(orders)
         begin = self._resources.state.read if self._run.dry_run else self._resources.state.begin
         with begin() as connection:
             counts = self._write_ledger(connection, orders)
-        for name, added in counts.items():
-            self._result.extra[name] += added
+        self._result.count(self._seller_id, **counts)
 
     def _publish(self, orders: list[ReadOrder]) -> list[ReadOrder]:
         """Writes the orders to the lake, and returns those that it can hold."""
@@ -157,7 +156,7 @@ class _Adopter(SellerJob):
             try:
                 writer.append_all(order_rows(self._seller_id, order, read_at=read_at))
             except MisfitError:
-                self._result.orders_unread += 1
+                self._result.count(self._seller_id, orders_unread=1)
                 self._record_skipped(
                     "cannot be stored, because a value does not fit its column", order.mp_order_number
                 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -24,6 +24,7 @@ from feedamp.errors import (
     ThrottledError,
     TransientError,
 )
+from feedamp.progress import EVERY_S, Progress
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import (
     LONGEST_REASON,
@@ -31,6 +32,7 @@ from feedamp.rules.failure_summary import (
     Told,
     Trouble,
     Troubles,
+    counted,
     named,
     noun_of,
     reasons_of,
@@ -41,6 +43,7 @@ from feedamp.run import Run
 from feedamp.state import ledger, outbox, step_runs
 from feedamp.state.sellers import Seller
 from feedamp.state.step_runs import Done
+from feedamp.steps.step_log import RejectedRows, SellerCounts
 from feedamp.tables import RUNS
 
 log = logging.getLogger(__name__)
@@ -64,6 +67,7 @@ class StepResult:
 
     `failures` and `warnings` hold the same sentences grouped by reason, which is how they are logged.
     `logged_before` holds the reasons that other tasks of the run, or earlier tries of this one, have logged already.
+    `by_seller`, `requests_of` (by seller) and `rejected_rows` are what the log tells; `on_count` is called after each count.
     `refused_client` is the error that ended the step because FeedAMP refused a client, None if that did not happen.
     """
 
@@ -86,6 +90,20 @@ class StepResult:
     warnings: Troubles = field(default_factory=Troubles)
     logged_before: Mapping[str, Sequence[Reason]] = field(default_factory=dict)
     refused_client: ClientRefusedError | None = None
+    by_seller: SellerCounts = field(default_factory=SellerCounts)
+    requests_of: Mapping[str, int] = field(default_factory=dict)
+    rejected_rows: RejectedRows = field(default_factory=RejectedRows)
+    on_count: Callable[[], None] = lambda: None
+
+    def count(self, seller_id: str, **counts: int) -> None:
+        """Adds to the counts of a seller (of a file in `intake`) and of the step; those without a field are in `extra`."""
+        self.by_seller.add(seller_id, counts)
+        for name, count in counts.items():
+            if name in ("orders", "orders_unread", "rejected"):
+                setattr(self, name, getattr(self, name) + count)
+            else:
+                self.extra[name] = self.extra.get(name, 0) + count
+        self.on_count()
 
     def record_failure(self, seller_id: str, error: Exception, *, cause: Exception | None = None) -> None:
         """Records work that was left undone and can still succeed without anyone's action.
@@ -112,6 +130,16 @@ class StepResult:
         if not self.undone:
             return None
         return Told(reasons_of(self.failures), failed=len(self.failed_sellers))
+
+    def table(self) -> Iterator[str]:
+        """The table at the end of the log: what was done for each seller that had work."""
+        yield from self.by_seller.table(
+            noun_of(self.step),
+            self.failed_sellers,
+            self.requests_of,
+            sellers=self.sellers,
+            sent=self.requests,
+        )
 
     def summary(self) -> dict[str, Any]:
         """Counts only, safe to put into an XCom."""
@@ -144,13 +172,14 @@ async def run_per_seller(
     at_end: Callable[[], None] = lambda: None,
     is_recorded: bool = True,
     gives_way: bool = False,
+    planned: int | None = None,
 ) -> None:
     """Runs `work` for up to 64 sellers at the same time, records what failed, lets the others go on, and records the run.
 
     A refused grant is a warning. The seller also counts as failed and the step as incomplete, unless
     `refusal_is_failure` is False. Who is at fault is decided at the end of the run: `decide_refusals`. `at_end` is called
     after the last seller, whatever happened, before the run is recorded; a part of another step is not `is_recorded`.
-    With `gives_way`, its requests leave room for live work.
+    With `gives_way`, its requests leave room for live work. `planned` is the number of orders, if it is known.
 
     Raises:
         ClientRefusedError: FeedAMP refused the client of a connection, so none of its sellers could be served; the
@@ -161,7 +190,9 @@ async def run_per_seller(
     started_at = resources.state.now()
     async with resources.clients(run, gives_way=gives_way) as clients:
         try:
-            await _run_all(clients, sellers, result, work, refusal_is_failure=refusal_is_failure)
+            await _run_all(
+                clients, sellers, result, work, refusal_is_failure=refusal_is_failure, planned=planned
+            )
         finally:
             try:
                 at_end()
@@ -179,12 +210,41 @@ async def run_per_seller(
 
 
 async def _run_all(
-    clients: Clients, sellers: Sequence[Seller], result: StepResult, work: Work, *, refusal_is_failure: bool
+    clients: Clients,
+    sellers: Sequence[Seller],
+    result: StepResult,
+    work: Work,
+    *,
+    refusal_is_failure: bool,
+    planned: int | None,
 ) -> None:
     gate = asyncio.Semaphore(SELLERS_AT_ONCE)
     misconfigured: list[ConfigurationError] = []
+    ended = 0
+    result.requests_of = clients.counts.requests
+
+    def note() -> str:
+        sellers_ended = "" if planned is None else f"{ended} of {counted(len(sellers), 'seller')}, "
+        orders = f"{counted(result.orders, 'order')}, " if planned is None else ""
+        return f"{sellers_ended}{orders}{counted(clients.requests, 'request')}"
+
+    progress = Progress(
+        result.step,
+        "sellers" if planned is None else "orders",
+        len(sellers) if planned is None else planned,
+        note=note,
+    )
+
+    def look() -> None:
+        progress.at(ended if planned is None else result.orders + result.rejected)
+
+    async def look_often() -> None:
+        while True:
+            await asyncio.sleep(EVERY_S)
+            look()
 
     async def guarded(seller: Seller) -> None:
+        nonlocal ended
         async with gate:
             try:
                 await work(seller, clients)
@@ -205,9 +265,21 @@ async def _run_all(
                 result.record_failure(seller.seller_id, error)
             except Exception as error:  # noqa: BLE001 - logged with its traceback at the end of the step
                 result.record_failure(seller.seller_id, unexpected(error), cause=error)
+            finally:
+                ended += 1
+                line = result.by_seller.line(
+                    seller.seller_id, requests=result.requests_of.get(seller.seller_id, 0)
+                )
+                if line is not None:
+                    log.info("%s", line)
 
     result.sellers = len(sellers)
-    await asyncio.gather(*(guarded(seller) for seller in sellers))
+    result.on_count = look
+    looking = asyncio.create_task(look_often())
+    try:
+        await asyncio.gather(*(guarded(seller) for seller in sellers))
+    finally:
+        looking.cancel()
     result.pages = clients.counts.pages
     try:
         lost, refused_client = clients.newly_lost()
@@ -263,7 +335,7 @@ class SellerJob:
 
     def _record_unreadable(self, *orders: UnreadableOrder) -> None:
         for order in orders:
-            self._result.orders_unread += 1
+            self._result.count(self._seller_id, orders_unread=1)
             self._result.add_warning(self._seller_id, order.sentence)
 
 
@@ -346,6 +418,8 @@ def _log_troubles(result: StepResult) -> None:
 
     New failures are logged as errors, those that this run has logged before as information only.
     """
+    for line in result.rejected_rows.lines():
+        log.warning("%s", line)
     noun = noun_of(result.step)
     _log_lines(logging.WARNING, list(result.warnings), noun)
     known: list[Trouble] = []
@@ -374,7 +448,7 @@ def finish(result: StepResult) -> dict[str, Any]:
     """
     log.info("%s", ", ".join(f"{name} {value}" for name, value in result.summary().items()))
     _log_troubles(result)
-    for line in result.last_lines:
+    for line in (*result.table(), *result.last_lines):
         log.info("%s", line)
     report = result.report()
     if report is not None:

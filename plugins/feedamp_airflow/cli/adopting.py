@@ -43,6 +43,8 @@ def run(given: argparse.Namespace, out: Output) -> int:
         out.document(facts)
     else:
         _print(facts, out)
+        for line in result.table():
+            out.say(line)
     for line in [*result.undone, *result.notes][:SHOWN]:
         out.complain(line)
     if waits:

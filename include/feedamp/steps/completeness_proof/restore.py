@@ -406,7 +406,7 @@ class _Rereader(SellerJob):
                 if not _put(connection, self._result, rows):
                     continue
                 open_orders.keep_open(connection, self._seller_id, [(snapshot, read_at)])
-                self._result.orders += 1
+                self._result.count(self._seller_id, orders=1)
                 fact = fact_by_number.get(number)
                 if fact is not None and CLOSURES.name in flagged.get(number, ()):
                     self._put_closure(connection, fact, known[number], order)

@@ -200,7 +200,7 @@ class _SellerReader(SellerJob):
                         self._store(ReadOrder(order, read_at))
         except TransientError as error:
             self.error = error
-        self._result.orders_unread += self._unreadable
+        self._result.count(self._seller_id, orders_unread=self._unreadable)
         if self._unreadable:
             self._result.failed_sellers.add(self._seller_id)
         if failed:
@@ -340,7 +340,7 @@ class _SellerReader(SellerJob):
             # Counts as unreadable: in a file, its rows would make those of other orders fail, too.
             self._store(UnreadableOrder(order.mp_order_number, error.message))
         else:
-            self._result.orders += 1
+            self._result.count(self._seller_id, orders=1)
             self._stored += 1
             if order.mp_order_number in self._unread_before:
                 self._readable_again.add(order.mp_order_number)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import TypeVar
 
@@ -11,10 +11,12 @@ from sqlalchemy.engine import Connection
 from feedamp.errors import UnreadableError
 from feedamp.inbox import BadRow, OrderRow
 from feedamp.models import FINAL_STATES
+from feedamp.order_body import Reason
 from feedamp.resources import Resources
 from feedamp.rules.intake import Admission, ObservedState, admit
 from feedamp.rules.units import units_shipped
 from feedamp.state import ledger, open_orders, rejects
+from feedamp.steps.runner import StepResult
 
 _Row = TypeVar("_Row")
 
@@ -44,6 +46,12 @@ def evaluate_row(connection: Connection, resources: Resources, row: OrderRow | B
     is_final = row.body["marketplace_state"] in FINAL_STATES
     observed = observed_state(connection, row.seller_id, row.mp_order_number) if is_final else ObservedState()
     return admit(row, known, observed, now=resources.state.now())
+
+
+def note_rejected(result: StepResult, row: OrderRow | BadRow, reasons: Sequence[Reason]) -> None:
+    """Adds a rejected row to what the step's log tells."""
+    told = [(reason.field, reason.code, reason.message) for reason in reasons]
+    result.rejected_rows.add(row.source, row.row_number, row.mp_order_number, told)
 
 
 def write_row(

@@ -59,8 +59,9 @@ async def place(resources: Resources, run: Run, shard: int, seller_ids: list[str
         ready = [seller.seller_id for seller in found]
         due = ledger.due(connection, ready, now=now)
         later = ledger.not_due(connection, ready, now=now)
+    planned = sum(len(numbers) for numbers in due.values())
     if run.dry_run:
-        result.orders = sum(len(numbers) for numbers in due.values())
+        result.orders = planned
         return result
 
     async def work(seller: Seller, clients: Clients) -> None:
@@ -72,5 +73,5 @@ async def place(resources: Resources, run: Run, shard: int, seller_ids: list[str
                 "Orders that could not be sent earlier wait for their next try.", retry_after_s=wait_s
             )
 
-    await run_per_seller(resources, run, result, found, work)
+    await run_per_seller(resources, run, result, found, work, planned=planned)
     return result

@@ -9,17 +9,23 @@ from sqlalchemy.engine import Connection
 
 from feedamp.inbox import BadRow, InboxFile, OrderRow, read_rows
 from feedamp.inbox.reading import OTHER_KIND
+from feedamp.progress import Progress
 from feedamp.resources import Resources
+from feedamp.rules.failure_summary import counted
+from feedamp.rules.intake import Admission
 from feedamp.run import Run
 from feedamp.state import inbox_files, rejects
 from feedamp.state.rejects import Rejected
-from feedamp.steps.place_orders.ingest_row import batches, evaluate_row, write_row
+from feedamp.steps.place_orders.ingest_row import batches, evaluate_row, note_rejected, write_row
 from feedamp.steps.runner import StepResult
 
 log = logging.getLogger(__name__)
 BODY_CHANGED = "body_changed"
 MAX_REJECTED_ROWS = 20_000  # of one file; a small packed file can hold millions
 MAX_KEPT_WHOLE = 64 << 20  # of the rejected rows of one file together, so that they can be replayed
+ORDERS_REMEMBERED = (
+    200_000  # by a dry run, which cannot find in the ledger what the file has delivered before
+)
 CHARS_BEYOND = 4_000  # of each further rejected row
 CUT_MARK = "… (cut: the whole row is in the file)"
 
@@ -44,19 +50,26 @@ def take_file(
         TransientError: the file store failed while the file was read. The rows before that are taken; read the file
             again.
     """
-    file_pass = _FilePass(resources, file, is_dry_run=run.dry_run, max_kept=max_kept)
+    file_pass = _FilePass(resources, file, result, is_dry_run=run.dry_run, max_kept=max_kept)
 
     def enough() -> str | None:
         if file_pass.bad_rows <= max_rejected:
             return None
         return f"more than {max_rejected} rows of the file are rejected, and the rest was not read: correct the file"
 
-    for batch in batches(read_rows(file, resources.settings.body, enough), lambda row: row.raw):
+    progress = Progress(
+        file.name,
+        "bytes",
+        file.size,
+        note=lambda: f"{counted(file_pass.read, 'row')}, {file_pass.rejected} rejected",
+    )
+    rows = read_rows(file, resources.settings.body, enough, progress.add)
+    for batch in batches(rows, lambda row: row.raw):
         file_pass.take(batch)
+        progress.add(0)  # the rows of some kinds come only after all bytes were read
     file_pass.finish()
     log.info("%s: %d rows read, %d rejected", file.name, file_pass.read, file_pass.rejected)
-    result.orders += file_pass.read
-    result.rejected += file_pass.rejected
+    result.count(file.name, orders=file_pass.read, rejected=file_pass.rejected)
     for note in file_pass.notes:
         result.add_warning(*note)
     if file_pass.fault:
@@ -71,9 +84,12 @@ def take_file(
 class _FilePass:
     """One pass over the rows of a file."""
 
-    def __init__(self, resources: Resources, file: InboxFile, *, is_dry_run: bool, max_kept: int) -> None:
+    def __init__(
+        self, resources: Resources, file: InboxFile, result: StepResult, *, is_dry_run: bool, max_kept: int
+    ) -> None:
         self._resources = resources
         self._file = file
+        self._result = result
         self._is_dry_run = is_dry_run
         self._kept_left = max_kept
         self.read = self.rejected = self.bad_rows = 0
@@ -84,6 +100,7 @@ class _FilePass:
         # From earlier versions or an interrupted pass. Rejects whose row this pass does not find are superseded at its end.
         self._unmatched = {(reject.row_number, reject.row_hash): reject for reject in open_rejects}
         self._rejected_orders: set[tuple[str, str]] = set()
+        self._seen: set[int] = set()  # of a dry run: hashes of the orders that the file has delivered
 
     def take(self, batch: list[OrderRow | BadRow]) -> None:
         for row in batch:
@@ -92,11 +109,30 @@ class _FilePass:
             if isinstance(row, BadRow) and row.file_fault:
                 self.fault = row.file_fault
         if self._is_dry_run:
-            self.rejected += sum(row.rows for row in batch if isinstance(row, BadRow))
+            self._only_evaluate(batch)
             return
         with self._resources.state.begin() as connection:
             for row in batch:
                 self._ingest_row(connection, row)
+
+    def _only_evaluate(self, batch: list[OrderRow | BadRow]) -> None:
+        """Counts what would be rejected. A row whose order this file has delivered before is not compared with the ledger."""
+        with self._resources.state.read() as connection:
+            for row in batch:
+                if isinstance(row, OrderRow):
+                    key = hash((row.seller_id, row.mp_order_number))
+                    if key in self._seen or len(self._seen) >= ORDERS_REMEMBERED:
+                        continue
+                    self._seen.add(key)
+                admission = evaluate_row(connection, self._resources, row)
+                before = self._unmatched.get((row.row_number, row.row_hash))
+                self._note(row, admission, before)
+
+    def _note(self, row: OrderRow | BadRow, admission: Admission, before: Rejected | None) -> None:
+        """Counts a row that was rejected, unless the same reject was dismissed before."""
+        if admission.is_turned_away and (before is None or before.dismissed_at is None):
+            self.rejected += row.rows
+            note_rejected(self._result, row, admission.reasons)
 
     def finish(self) -> None:
         """Supersedes replaced rejects and marks the file as taken, in one transaction: a killed pass starts over."""
@@ -122,9 +158,7 @@ class _FilePass:
     def _ingest_row(self, connection: Connection, row: OrderRow | BadRow) -> None:
         admission = evaluate_row(connection, self._resources, row)
         before = self._unmatched.pop((row.row_number, row.row_hash), None)
-        is_dismissed = before is not None and before.dismissed_at is not None
-        if admission.is_turned_away and not is_dismissed:
-            self.rejected += row.rows
+        self._note(row, admission, before)
         if admission.reasons:
             # Also of a row that is stored already: an interrupted pass must not double what is kept.
             self._kept_left -= len(row.raw)

@@ -11,10 +11,11 @@ from dataclasses import asdict, replace
 from sqlalchemy.engine import Connection
 
 from feedamp.inbox import BadRow, OrderQuery, OrderRow, read_query
+from feedamp.progress import Progress
 from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import inbox_files, rejects
-from feedamp.steps.place_orders.ingest_row import batches, evaluate_row, write_row
+from feedamp.steps.place_orders.ingest_row import batches, evaluate_row, note_rejected, write_row
 from feedamp.steps.runner import StepResult
 
 log = logging.getLogger(__name__)
@@ -27,15 +28,17 @@ def take_query(resources: Resources, run: Run, query: OrderQuery, result: StepRe
     Safe to repeat: a row that was taken before changes nothing. Raises what `OrderQuery.rows` raises; the rows before
     that are taken.
     """
-    query_pass = _QueryPass(resources, query, is_dry_run=run.dry_run)
+    query_pass = _QueryPass(resources, query, result, is_dry_run=run.dry_run)
     try:
+        progress = Progress(query.source, "rows", note=lambda: f"{query_pass.rejected} rejected")
         for batch in batches(read_query(query, resources.settings.body), lambda row: row.raw):
             query_pass.take(batch)
+            progress.at(query_pass.rows)
         query_pass.finish()
     finally:
-        result.orders += query_pass.changed
-        result.rejected += query_pass.rejected
-        result.extra["query_rows"] = query_pass.rows
+        result.count(
+            query.source, orders=query_pass.changed, rejected=query_pass.rejected, query_rows=query_pass.rows
+        )
         if not run.dry_run:
             with resources.state.begin() as connection:
                 now = resources.state.now()
@@ -59,8 +62,11 @@ def take_query(resources: Resources, run: Run, query: OrderQuery, result: StepRe
 class _QueryPass:
     """One pass over the rows of a query."""
 
-    def __init__(self, resources: Resources, query: OrderQuery, *, is_dry_run: bool) -> None:
+    def __init__(
+        self, resources: Resources, query: OrderQuery, result: StepResult, *, is_dry_run: bool
+    ) -> None:
         self._resources = resources
+        self._result = result
         self._source = query.source
         self._is_dry_run = is_dry_run
         self.rows = self.changed = self.rejected = 0
@@ -111,6 +117,8 @@ class _QueryPass:
             return
         self.changed += 1
         self.rejected += admission.rejected
+        if admission.is_turned_away:
+            note_rejected(self._result, row, admission.reasons)
         if admission.reasons:
             self._rejected_hashes.add(row.row_hash)
         if not self._is_dry_run:

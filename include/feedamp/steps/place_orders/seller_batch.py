@@ -234,7 +234,7 @@ class SellerBatch(SellerJob):
         return True
 
     def _hold_unreadable(self, order: LedgerOrder, where: str) -> None:
-        self._result.orders_unread += 1
+        self._result.count(self._seller_id, orders_unread=1)
         number = order.mp_order_number
         self._result.add_warning(
             order.seller_id, f"order {number} cannot be read ({where}), so CANCELLED was not sent"
@@ -266,7 +266,7 @@ class SellerBatch(SellerJob):
         )
 
     def _record_accepted(self, order: LedgerOrder, state: str, sent_at: datetime) -> None:
-        self._result.orders += 1
+        self._result.count(self._seller_id, orders=1)
         with self._resources.state.begin() as connection:
             current = ledger.read(connection, *order.key) or order
             accepted = current.accepted(state, sent_at=sent_at, now=self._resources.state.now())
@@ -297,8 +297,18 @@ class SellerBatch(SellerJob):
 
     def _record_refused(self, order: LedgerOrder, error: RejectedError) -> None:
         """Stores FeedAMP's reasons; the order is not sent again until it is delivered changed or replayed."""
-        self._result.rejected += 1
+        self._result.count(self._seller_id, rejected=1)
         now = self._resources.state.now()
+        # FeedAMP's words may repeat a customer field, so they are stored but not logged.
+        told = [
+            (
+                named_field(message, self._resources.settings.body),
+                "refused_by_feedamp",
+                f"FeedAMP answered {error.status}",
+            )
+            for _, message in error.reasons[:MAX_REASONS] or (("", ""),)
+        ]
+        self._result.rejected_rows.add(order.source, order.source_row, order.mp_order_number, told)
         self._result.add_warning(
             order.seller_id,
             f"order {order.mp_order_number} was refused by FeedAMP ({error.status}); "

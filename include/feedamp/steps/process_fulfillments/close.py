@@ -70,7 +70,8 @@ async def close(resources: Resources, run: Run, shard: int, seller_ids: list[str
             await closer.close(numbers)
 
     with_work = [seller for seller in found if seller.seller_id in closable]
-    await run_per_seller(resources, run, result, with_work, work)
+    planned = sum(len(numbers) for numbers in closable.values())
+    await run_per_seller(resources, run, result, with_work, work, planned=planned)
     return result
 
 
@@ -196,8 +197,7 @@ class _Closer(SellerJob):
                 raise TransientError(f"{error} Check the connection's Host.") from error
             self._record_refused(order, error)
             return False
-        self._result.orders += 1
-        self._result.extra[state.lower()] = self._result.extra.get(state.lower(), 0) + 1
+        self._result.count(self._seller_id, orders=1, **{state.lower(): 1})
         # A closed order has the status COMPLETE (contract 7.1); the warehouse must not depend on the read that follows.
         final = msgspec.structs.replace(fresh, marketplace_state=str(state), status=COMPLETE)
         with self._resources.state.begin() as connection:

@@ -62,8 +62,9 @@ async def validate(resources: Resources, run: Run, shard: int, seller_ids: list[
     with resources.state.read() as connection:
         found = sellers.workable(connection, seller_ids=seller_ids) if seller_ids else []
         changed = _to_evaluate(connection, resources, [seller.seller_id for seller in found])
+    planned = sum(len(numbers) for numbers in changed.values())
     if run.dry_run:
-        result.orders = sum(len(numbers) for numbers in changed.values())
+        result.orders = planned
         return result
 
     async def work(seller: Seller, clients: Clients) -> None:
@@ -84,7 +85,7 @@ async def validate(resources: Resources, run: Run, shard: int, seller_ids: list[
                 watch=partial(resources.state.leases.watch, "report", seller.seller_id),
             )
 
-    await run_per_seller(resources, run, result, found, work)
+    await run_per_seller(resources, run, result, found, work, planned=planned)
     return result
 
 
@@ -110,13 +111,13 @@ def _evaluate_all(resources: Resources, seller_id: str, numbers: Sequence[str], 
                 with connection.begin_nested():
                     evaluate_order(connection, resources, ledger_orders[number], stored)
             except UnreadableError as error:
-                result.orders_unread += 1
+                result.count(seller_id, orders_unread=1)
                 result.add_warning(seller_id, f"{error} The next extraction reads the order again.")
                 open_orders.set_aside(connection, seller_id, number)
             except Exception as error:  # noqa: BLE001 - logged with its traceback at the end of the step
                 result.record_failure(seller_id, unexpected(error, number), cause=error)
             else:
-                result.orders += 1
+                result.count(seller_id, orders=1)
 
 
 class _Reporter(SellerJob):
@@ -190,7 +191,7 @@ class _Reporter(SellerJob):
             raise
         else:
             self._write([f.but(state=REPORTED, reported_at=sent_at, note=None) for f in pending])
-            self._result.extra["reported"] = self._result.extra.get("reported", 0) + len(pending)
+            self._result.count(self._seller_id, reported=len(pending))
 
     async def _confirm_missing(self, number: str) -> None:
         """Reads the order alone; only if FeedAMP answers 404 again is it marked as missing."""

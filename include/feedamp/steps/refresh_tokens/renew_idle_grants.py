@@ -63,7 +63,7 @@ async def refresh(resources: Resources, run: Run, shard: int, seller_ids: list[s
     async def work(seller: Seller, clients: Clients) -> None:
         tokens = await clients.tokens(seller.conn_id)
         await tokens.renew(seller.seller_id)
-        result.orders += 1
+        result.count(seller.seller_id, orders=1)
 
     await run_per_seller(resources, run, result, found, work, refusal_is_failure=False)
     return result
