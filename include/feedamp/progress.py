@@ -46,7 +46,7 @@ class Progress:
         log.info("%s", "; ".join(filter(None, (self._line(now - self._started_at), self._note()))))
 
     def _line(self, seconds: float) -> str:
-        rate = self._done / seconds
+        rate = self._done / seconds if seconds else 0.0
         words = [
             f"{self._done}{'' if self._total is None else f' of {self._total}'} {self._nouns}",
             f"{rate:.{1 if rate < 100 else 0}f} a second",

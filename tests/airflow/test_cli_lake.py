@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -36,11 +37,13 @@ def lived_in(console):
     return console
 
 
-def test_the_command_puts_files_together_and_says_what_it_did(lived_in):
+def test_the_command_puts_files_together_and_says_what_it_did(lived_in, monkeypatch):
+    monkeypatch.setattr("feedamp.progress.EVERY_S", 0.0)  # as if it took long
     before = len(parquet_files(lived_in.env))
     done = lived_in.run("lake", "compact", "--before", "2999-01-01")
     assert done.code == 0
     assert "manifests were combined into 1;" in done.out
+    assert re.search(r"^compact: (\d+) of \1 manifests, ", done.err, re.MULTILINE)
     assert "and 1 files left by killed writers were removed" in done.out
     assert len(parquet_files(lived_in.env)) > before - 1  # the old ones wait for a day
     again = lived_in.run("lake", "compact", "--before", "2999-01-01")

@@ -29,8 +29,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inbox": {"errors", "models", "codec", "money", "order_body", "storage", "settings", "inbox"},
     "state": {"errors", "models", "codec", "money", "tables", "settings", "rules", "state"},
     "api": BASE | {"order_body", "rules", "settings", "run", "state", "carriers", "api"},
-    "lake": {"errors", "models", "codec", "money", "tables", "storage", "rules", "carriers", "lake"},
-    "warehouse": {"errors", "models", "codec", "money", "tables", "lake", "warehouse"},
+    "lake": BASE | {"rules", "carriers", "lake"},
+    "warehouse": {"errors", "models", "codec", "money", "tables", "progress", "lake", "warehouse"},
 }
 EVERYTHING = {*MAY_IMPORT, "resources", "steps"}
 MAY_IMPORT |= {"resources": EVERYTHING - {"steps"}, "steps": EVERYTHING}

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import re
 from collections.abc import Callable
+from datetime import date
 
 import pytest
 from env import BAD_NUMBER, OTHER, SELLER, Env, shipment
 
+from feedamp.steps.compact import compact
+from feedamp.steps.completeness_proof.verify import verify
 from feedamp.steps.runner import StepResult, finish
 
 EMAIL = "eva.muster@example.com"
@@ -128,3 +133,41 @@ def test_a_file_without_header_is_told_without_its_cells(env: Env, caplog: pytes
     messages = told(caplog, env.intake)
     assert "x.csv row 0: seller_id missing: the header has no such column" in "\n".join(messages)
     assert not [line for line in messages if "Muster" in line or "@" in line]
+
+
+# Long work
+
+
+def rebuild(env: Env) -> None:
+    env.resources.warehouse.rebuild(env.resources.lake)
+
+
+def combine(env: Env) -> None:
+    env.placed("M-2")
+    env.load()
+    compact(env.resources, env.run("lake"), before=date(2100, 1, 1))
+
+
+LONG = [
+    (lambda env: env.intake(), r"0001.jsonl: (\d+) of \1 bytes, .* a second; 1 row, 0 rejected"),
+    (lambda env: env.place(), r"place: 1 of 1 orders, .*; 0 of 1 seller, \d requests?"),
+    (lambda env: env.load(), r"load: 0 of 1 manifests, .*"),
+    (rebuild, r"warehouse: 1 of 1 manifests, .*"),
+    (combine, r"compact: 2 of 2 manifests, .*"),
+    (
+        lambda env: asyncio.run(verify(env.resources, env.run("lake"))),
+        r"compare the ledger with the (lake|warehouse): 2 of 2 orders, .*",
+    ),
+]
+
+
+def test_long_work_tells_how_far_it_is(
+    env: Env, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("feedamp.progress.EVERY_S", 0.0)  # as if each piece of work took 10 s
+    env.drop("0001.jsonl", env.body("M-1"))
+    for work, line in LONG:
+        caplog.clear()
+        work(env)
+        assert any(re.fullmatch(line, message) for message in caplog.messages), caplog.messages

@@ -13,6 +13,7 @@ import pyarrow as pa
 from feedamp.errors import IncompleteError
 from feedamp.lake.manifest import Manifest, refuse_miscount, rows_by_table
 from feedamp.lake.store import Lake
+from feedamp.progress import Progress
 from feedamp.tables import Table
 
 ROWS_READ_AT_ONCE = 5_000
@@ -30,6 +31,9 @@ class LakeFiles:
         self._manifest = manifest
         self.failure: Exception | None = None
         self.taken: Counter[str] = Counter()
+        self._progress = Progress(
+            f"manifest {manifest.path}", "rows", sum(file.rows for file in manifest.files)
+        )
 
     def __contains__(self, table: str) -> bool:
         return any(file.table == table for file in self._manifest.files)
@@ -66,6 +70,7 @@ class LakeFiles:
                         yield as_declared(batch, table)
                         read += batch.num_rows
                         self.taken[table.name] += batch.num_rows
+                        self._progress.add(batch.num_rows)
                     refuse_miscount(file, read)
         except Exception as error:
             self.failure = error

@@ -19,6 +19,7 @@ from feedamp.lake.manifest import Manifest, SellerProgress, joined, replaced, ro
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.schema_evolution import LakeFiles
 from feedamp.lake.writer import LakeWriter
+from feedamp.progress import Progress
 from feedamp.resources import Resources
 from feedamp.run import Run
 from feedamp.state import manifests
@@ -70,12 +71,15 @@ def compact(
         held = {rejected.source for rejected, _, _ in set_aside_rows(resources)}
         counting = [manifest for manifest in resources.lake.manifests() if manifest.path not in held]
         intact = loaded.union(*(manifest.replaces for manifest in counting))
-        for shard, group in enumerate(groups(counting, loaded, before=before)):
+        to_combine = list(groups(counting, loaded, before=before))
+        progress = Progress("compact", "manifests", sum(map(len, to_combine)))
+        for shard, group in enumerate(to_combine):
             # Needed if a watermark ever has to be moved back: it is set to what the remaining manifests say.
             sweeps = joined(sweep for one in group if intact.issuperset(one.follows) for sweep in one.sweeps)
             _replace(resources, lease, group, sweeps, slug, shard, run)
             counts["written"] += 1
             counts["replaced"] += len(group)
+            progress.add(len(group))
     log.info("%s", ", ".join(f"{name} {value}" for name, value in counts.items()))
     return counts
 

@@ -20,6 +20,7 @@ from feedamp.api.clock_check import doubt_by_state
 from feedamp.errors import BusyError, FeedAmpError, IncompleteError, MisfitError, UnreadableError
 from feedamp.lake.manifest import Manifest, SellerProgress, rows_by_table
 from feedamp.models import Snapshot
+from feedamp.progress import Progress
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
 from feedamp.run import Run
@@ -171,6 +172,7 @@ def _empty_outbox(resources: Resources, run: Run, lease: Lease) -> None:
         for path in abandoned:
             outbox.unclaim(connection, path)
         waiting = outbox.unclaimed(connection)
+    progress = Progress("outbox", "rows", waiting)
     for number in range(-(-waiting // ROWS_PER_MANIFEST)):
         _renew(lease)
         writer = resources.lake_writer(run, "outbox", number)
@@ -189,6 +191,7 @@ def _empty_outbox(resources: Resources, run: Run, lease: Lease) -> None:
             )
         _renew(lease)
         writer.publish(created_at=resources.state.now(), dag_id=run.dag_id, run_id=run.run_id)
+        progress.add(claimed)
 
 
 def _is_published(resources: Resources, path: str) -> bool:
@@ -202,7 +205,9 @@ def _take_published(resources: Resources, lease: Lease, loaded: Loaded) -> None:
     """Takes snapshots and watermarks of published manifests into the state, after reading each to its end."""
     with resources.state.read() as connection:
         pending = manifests.untaken(connection)
-    for path, planned_at in pending:
+    progress = Progress("load into the state", "manifests", len(pending))
+    for done, (path, planned_at) in enumerate(pending):
+        progress.at(done)
         _renew(lease)
         try:
             manifest = resources.lake.read_manifest(path)
@@ -417,7 +422,9 @@ def _fill_warehouse(resources: Resources, loaded: Loaded) -> None:
         with resources.warehouse.session(
             wait_s=min(WAREHOUSE_WAIT_S, resources.warehouse.lock_wait_s)
         ) as warehouse:
-            for path in list(waiting):
+            progress = Progress("load", "manifests", len(waiting))
+            for done, path in enumerate(list(waiting)):
+                progress.at(done)
                 try:
                     manifest = resources.lake.read_manifest(path)
                     if manifest is None:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from feedamp.errors import FeedAmpError, IncompleteError, MisfitError
 from feedamp.lake.manifest import Manifest
 from feedamp.lake.store import Lake
+from feedamp.progress import Progress
 from feedamp.tables import SCHEMA
 from feedamp.warehouse import merge
 from feedamp.warehouse.engine import META, in_transaction
 from feedamp.warehouse.refused_rows import BoundedFiles, PartOfFiles, RefusedRow, find_refused
 from feedamp.warehouse.stored_rows import StoredRows
-
-log = logging.getLogger(__name__)
-
 
 SetAside = Callable[[Sequence[RefusedRow]], object]
 
@@ -109,13 +106,12 @@ class Session(StoredRows):
             )
 
     def _each(self, lake: Lake, merge_one: Callable[[Manifest], object]) -> int:
-        loaded = 0
-        for manifest in lake.manifests():
+        manifests = list(lake.manifests())
+        progress = Progress("warehouse", "manifests", len(manifests))
+        for manifest in manifests:
             merge_one(manifest)
-            loaded += 1
-            if loaded % 500 == 0:
-                log.info("%d manifests loaded", loaded)
-        return loaded
+            progress.add()
+        return len(manifests)
 
     def _refused(self, lake: Lake, manifest: Manifest) -> list[RefusedRow]:
         return find_refused(manifest, BoundedFiles(lake, manifest), self._tables, self._accepts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import logging
 import os
 import sys
 import traceback
@@ -57,8 +58,22 @@ def opened_resources() -> Iterator[Resources]:
     from feedamp_airflow.wiring import make_resources
 
     resources = make_resources(checks_key=False)  # `sellers authorize` replaces grants whose key is lost
-    with contextlib.closing(resources.state):
+    with contextlib.closing(resources.state), _progress_on_stderr():
         yield resources
+
+
+@contextlib.contextmanager
+def _progress_on_stderr() -> Iterator[None]:
+    """Shows how far long work has come; a command logs only warnings otherwise."""
+    from feedamp import progress
+
+    handler = logging.StreamHandler(sys.stderr)
+    progress.log.setLevel(logging.INFO)
+    progress.log.addHandler(handler)
+    try:
+        yield
+    finally:
+        progress.log.removeHandler(handler)
 
 
 def given_reason(given: argparse.Namespace, what: str) -> str:

@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from feedamp.errors import BusyError, IncompleteError
+from feedamp.progress import Progress
 from feedamp.resources import Resources
 from feedamp.rules.comparison import STATE
 from feedamp.rules.expected_rows import Difference, LedgerFact, expected_rows
@@ -300,8 +301,12 @@ def _compare_orders(
     resources: Resources, session: Session, found: FoundDifferences, where: str, seller_ids: Sequence[str]
 ) -> int:
     compared = 0
+    with resources.state.read() as connection:
+        total = None if seller_ids else completeness_facts.count_orders(connection)
+    progress = Progress(f"compare the ledger with the {where}", "orders", total)
     for known in _batches(resources, completeness_facts.of_orders, ORDERS, seller_ids):
         compared += len(known)
+        progress.at(compared)
         by_key = {(fact.seller_id, fact.mp_order_number): fact for fact in known}
         asked: dict[tuple[str, ...], list[Row]] = {}
         for fact in known:

@@ -15,6 +15,7 @@ from feedamp.lake.manifest import (
     replaced,
 )
 from feedamp.lake.store import Lake
+from feedamp.progress import Progress
 from feedamp.resources import Resources
 from feedamp.rules.expected_rows import Difference
 from feedamp.state import manifests
@@ -120,11 +121,13 @@ def _is_loaded(manifest: Manifest, in_warehouse: set[str]) -> bool:
 
 def _open_files(lake: Lake, found: FoundDifferences, published: Sequence[Manifest]) -> None:
     files = [(manifest, file) for manifest in published for file in manifest.files]
+    progress = Progress("open the files of the lake", "files", len(files))
     with ThreadPoolExecutor(_FILES_AT_ONCE) as threads:
         for start in range(0, len(files), 1_000):
             some = files[start : start + 1_000]
             faults: Iterable[str | None] = threads.map(lambda one: _fault(lake, one[1]), some)
             for (manifest, file), fault in zip(some, faults, strict=True):
+                progress.add()
                 if fault is not None:
                     what = f"{fault} Restore the file from a backup."
                     found.add(Difference(MANIFEST_DIFFERENCE, None, (manifest.path, file.path), what))
