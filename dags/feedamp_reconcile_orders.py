@@ -14,7 +14,7 @@ counted as `not_extracted_yet`.
 | `day` | empty | by hand: the UTC day to compare; empty: the last one that was over at the run's logical date |
 | `from`, `to` | empty | by hand, instead of `day`: a range of UTC days, both included, in one run |
 | `sellers` | all active | compare only these |
-| `dry_run` | false | count the ledger's orders that would be compared; repairs nothing, whatever `repair` says |
+| `dry_run` | false | say how many orders would be compared, in how many requests and minutes: by seller in the log of `plan`, in total in its XCom `expected`; repairs nothing, whatever `repair` says |
 | `repair` | empty | make ledger, lake and warehouse agree with FeedAMP, and place orders again that FeedAMP lost; if empty, scheduled runs repair, manual runs and backfills only compare |
 
 **Backfill**: a range of days, in the UI or by `airflow backfill create --dag-id feedamp_reconcile_orders

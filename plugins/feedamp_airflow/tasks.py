@@ -31,7 +31,7 @@ from feedamp.steps.process_fulfillments.close import close as close_step
 from feedamp.steps.process_fulfillments.validate import plan_process
 from feedamp.steps.process_fulfillments.validate import validate as validate_step
 from feedamp.steps.purge import purge as purge_step
-from feedamp.steps.reconcile_orders.reconcile import plan_reconcile
+from feedamp.steps.reconcile_orders.reconcile import expected_together, plan_reconcile
 from feedamp.steps.reconcile_orders.reconcile import reconcile as reconcile_step
 from feedamp.steps.refresh_tokens.renew_idle_grants import plan_refresh
 from feedamp.steps.refresh_tokens.renew_idle_grants import refresh as refresh_step
@@ -103,9 +103,12 @@ def plan_reconciliation() -> list[Shard]:
     start, end = _days()
     log.info("Orders purchased from %s to %s; repair is %s.", start, end, "on" if _repairs() else "off")
     resources = _planning()
-    return _planned(
-        plan_reconcile(resources, _run(resources), start, end, _sellers(), with_stale=_is_scheduled())
-    )
+    run = _run(resources)
+    planned = plan_reconcile(resources, run, start, end, _sellers(), with_stale=_is_scheduled())
+    if run.dry_run:
+        total = expected_together(shard["expected"] for shard in planned)
+        get_current_context()["ti"].xcom_push("expected", total)
+    return _planned(planned)
 
 
 @tells_why_it_fails("reconcile")

@@ -88,6 +88,9 @@ def test_a_dry_run_sends_and_writes_nothing(dag_id, half_way):
     run = half_way.run_dag(dag_id, at=datetime(2026, 3, 3, tzinfo=UTC), dry_run=True)
     assert run.state == "success"
     assert task_states(run)["load"] == ["skipped"]
+    if dag_id == "reconcile_orders":
+        [plan] = [ti for ti in run.get_task_instances() if ti.task_id == "plan"]
+        assert plan.xcom_pull(task_ids="plan", key="expected")["orders"] == 2
     assert half_way.sandbox.requests[asked:] == []
     assert everything_stored(half_way) == stored
 

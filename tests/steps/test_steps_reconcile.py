@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from env import OTHER, SELLER, Env, shipment
 
+from feedamp.api.rate_limit import SPACING
 from feedamp.state import watermarks
+from feedamp.steps.reconcile_orders.reconcile import plan_reconcile
 from feedamp.steps.runner import StepResult, finish
 
 DAY = datetime(2026, 3, 2, tzinfo=UTC)
@@ -159,7 +161,7 @@ def test_an_unreadable_order_is_counted_not_compared(agreed: Env) -> None:
 
 
 @pytest.mark.warehouse_file
-def test_a_dry_run_does_not_open_the_warehouse(agreed: Env) -> None:
+def test_a_dry_run_creates_no_warehouse(agreed: Env) -> None:
     file = agreed.folder / "warehouse.duckdb"
     file.unlink()
     assert agreed.reconcile(dry_run=True).orders == 1
@@ -173,6 +175,22 @@ def test_a_dry_run_asks_and_writes_nothing(agreed: Env) -> None:
     agreed.load()
     assert len(agreed.sandbox.requests) == before
     assert agreed.rows("FROM reconciliations") == []
+
+
+def test_the_plan_of_a_dry_run_tells_orders_requests_and_minutes(env: Env, caplog: Any) -> None:
+    env.placed(*(f"M-{n}" for n in range(51)))
+    env.placed("M-51", seller=OTHER)
+    env.stock(1)  # of another system: only the warehouse knows it
+    env.read()
+    caplog.set_level("INFO")
+    [shard] = plan_reconcile(env.resources, env.run("r", dry_run=True), DAY, NEXT_DAY, [], with_stale=False)
+    per_request = SPACING / env.resources.connection("feedamp_default").requests_per_second / 60
+    assert shard["expected"] == {"orders": 53, "requests": 3, "minutes": round(2 * per_request, 2)}
+    assert [record.message.partition(", at least")[0] for record in caplog.records[-3:]] == [
+        f"Seller {SELLER}: 52 orders, 2 requests",
+        f"Seller {OTHER}: 1 order, 1 request",
+        "All sellers: 53 orders, 3 requests",
+    ]
 
 
 # Orders that their sellers have changed since the last extraction

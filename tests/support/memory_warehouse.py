@@ -31,6 +31,7 @@ class OpenWarehouse:
 
     shown = "memory"
     lock_wait_s = 0.0
+    is_there = True
 
     def __init__(self, engine: DuckDbEngine) -> None:
         self._engine = engine

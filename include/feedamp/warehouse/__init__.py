@@ -20,6 +20,10 @@ class Warehouse(Protocol):
     def shown(self) -> str:
         """Its location, without secrets, for messages."""
 
+    @property
+    def is_there(self) -> bool:
+        """Whether its file or its server has been made; opening it makes the rest."""
+
     lock_wait_s: float
     """How long to wait for another process before `BusyError` is raised."""
 

@@ -69,6 +69,11 @@ class DuckDbWarehouse:
         """The path of the file."""
         return str(self.path)
 
+    @property
+    def is_there(self) -> bool:
+        """Whether the file exists."""
+        return self.path.exists()
+
     @contextmanager
     def session(self, *, wait_s: float | None = None) -> Iterator[Session]:
         """Opens the file, waiting up to `wait_s` (`lock_wait_s` if None) in total while other processes use it.

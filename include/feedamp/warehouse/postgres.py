@@ -75,6 +75,8 @@ class PostgresWarehouse:
         """Server and database."""
         return self.address.shown
 
+    is_there = True
+
     @contextmanager
     def session(self, *, wait_s: float | None = None) -> Iterator[Session]:
         """Connects, waiting up to `wait_s` (`lock_wait_s` if None) for another loader.
