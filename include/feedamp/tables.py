@@ -90,6 +90,9 @@ class Table:
     columns: tuple[Column, ...]
     rank: tuple[str, ...] = (RECORDED_AT,)
     lake_only: tuple[Column, ...] = ()  # columns that the merge needs and the warehouse does not keep
+    full_snapshot: bool = (
+        False  # written as a whole: of all manifests the newest counts, even if it has no row
+    )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -369,6 +372,8 @@ FINDINGS = Table(
         _text("kind", "See docs/runbook.md."),
         _text("severity", "An error blocks closing; a warning never does."),
         _text("api_code", "The code sent to FeedAMP; null if the finding is not reported."),
+        _text("carrier", "The carrier as the seller wrote it; null if the finding is not about a shipment."),
+        _text("tracking_number", "The tracking number as the seller wrote it; likewise."),
         _text("message", "The message for the seller."),
         _text("state", "held, to_report, reported, resolved or waived."),
         _time("found_at", "When it was first seen."),
@@ -443,6 +448,48 @@ RUNS = Table(
     ),
 )
 
+WAITING_ORDERS = Table(
+    "waiting_orders",
+    "Orders that wait: a PUT is due or held. As of the last load; orders that FeedAMP refused are in `rejected_orders`.",
+    ("seller_id", "mp_order_number"),
+    (
+        SELLER,
+        NUMBER,
+        _text("ledger_phase", "`to_place`: a PUT is due; `held`: a conflict that requires action."),
+        _text("reason", "Why it waits, without FeedAMP's own words; null if it is sent with the next run."),
+        _time("since", "When the marketplace first delivered the order."),
+        _time("next_try_at", "When it is tried again; null if it is held."),
+        RECORDED,
+    ),
+    full_snapshot=True,
+)
+
+SELLERS = Table(
+    "sellers",
+    "The registered sellers as of the last load.",
+    ("seller_id",),
+    (
+        SELLER,
+        _text("name", "Name of the seller."),
+        _text("sales_channel", "Channel inside the marketplace."),
+        _text(
+            "status",
+            "active, paused, or why nothing is sent: no_grant, needs_authorization or set_aside.",
+        ),
+        _text("grant_status", "active, needs_authorization or set_aside; null without a grant."),
+        _time(
+            "grant_ends_at",
+            "When the seller must have authorized again: a year after the grant was last issued.",
+        ),
+        _time("watermark", "From when the next extraction reads; null if everything is still to be read."),
+        _time(
+            "paused_at", "Since when it is paused; null if it is not, or was paused by an earlier version."
+        ),
+        RECORDED,
+    ),
+    full_snapshot=True,
+)
+
 TABLES = {
     table.name: table
     for table in (
@@ -456,6 +503,8 @@ TABLES = {
         CLOSURES,
         RECONCILIATIONS,
         RUNS,
+        WAITING_ORDERS,
+        SELLERS,
     )
 }
 # Their rows come and go with the row of `orders` that they were read with, and not by rank.

@@ -233,3 +233,9 @@ def test_tracking_numbers_are_compared_without_blanks_dashes_and_case() -> None:
         ),
     )
     assert tracking_numbers(snapshot) == ["AB12"] == [comparable("aB1-2")]
+
+
+def test_a_finding_says_which_carrier_and_number_the_seller_typed() -> None:
+    found = check(done("A", parcel(carrier="ups ", tracking_number=BAD)), done("X", parcel(quantity=3)))
+    typed = {fault.kind: (fault.carrier, fault.tracking_number) for fault in found}
+    assert (typed[Kind.INVALID_TRACKING], typed[Kind.UNKNOWN_LINE]) == (("ups ", BAD), (None, None))

@@ -29,7 +29,7 @@ FOUND = NOW - timedelta(hours=3)
 SENT = NOW - timedelta(hours=2)
 CODE = "INVALID_TRACKING_NUMBER"
 
-FAULT = Finding(Kind.INVALID_TRACKING, "A", "UPS 1Z", "that is no number of UPS", "2:as it was")
+FAULT = Finding(Kind.INVALID_TRACKING, "A", "UPS 1Z", "that is no number of UPS", "2:as it was", "UPS", "1Z")
 CHANGED = Finding(Kind.INVALID_TRACKING, "A", "UPS 1Z", "that is no number of UPS", "2:with one unit more")
 WARNING = Finding(Kind.SHIPPED_IN_FUTURE, "A", "2027-01-01", "to come", "2:as it was")
 LISTED = (ListedError(code=CODE, message="that is no number of UPS", mp_line_number="A"),)
@@ -62,7 +62,7 @@ def follow(
 REPORTED_ONCE = stored(REPORTED, reported_at=SENT)
 SEEN_LISTED = stored(REPORTED, reported_at=SENT, listed_at=SENT)
 UNCLEAR = stored(TO_REPORT, intent_at=SENT)
-OLDER = {"line_hash": "a hash that an earlier version made of the whole line"}
+OLDER = {"line_hash": "a hash that an earlier version made of the whole line", "tracking_number": None}
 REFUSED = stored(HELD, note="no such code")
 
 
@@ -163,6 +163,7 @@ def test_error_codes_decide_what_is_sent(
 def test_what_an_earlier_version_reported_is_not_sent_again() -> None:
     [adopted] = follow([FAULT], [REPORTED_ONCE.but(**OLDER)], look(None))
     assert (adopted.state, adopted.line_hash) == (REPORTED, FAULT.line_hash)
+    assert adopted.tracking_number == FAULT.tracking_number
     [unclear] = follow([CHANGED], [UNCLEAR.but(**OLDER)], look(()))
     assert unclear.intent_at == SENT
     [again] = follow([CHANGED], [adopted], look(None))

@@ -33,13 +33,18 @@ PROMISED = {
     ),
     "findings": (
         "finding_id",
-        """seller_id mp_order_number mp_line_number kind severity api_code message state found_at reported_at
+        """seller_id mp_order_number mp_line_number kind severity api_code carrier tracking_number message state found_at reported_at
         resolved_at""",
     ),
     "closures": (ORDER, "marketplace_state units_shipped units_cancelled closed_at run_id"),
     "reconciliations": (
         "run_id seller_id mp_order_number field",
         "ledger_value feedamp_value warehouse_value repaired_at",
+    ),
+    "waiting_orders": (ORDER, "ledger_phase reason since next_try_at"),
+    "sellers": (
+        "seller_id",
+        "name sales_channel status grant_status grant_ends_at watermark paused_at",
     ),
     "runs": (
         "run_id step shard",

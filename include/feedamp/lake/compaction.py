@@ -29,9 +29,16 @@ def stem_of(path: str) -> str:
 
 
 def groups(
-    manifests: Iterable[Manifest], loaded: AbstractSet[str], *, before: date
+    manifests: Iterable[Manifest],
+    loaded: AbstractSet[str],
+    *,
+    before: date,
+    shrunk: AbstractSet[str] = frozenset(),
 ) -> Iterator[list[Manifest]]:
-    """Groups of manifests to be compacted together: loaded, and of one day `before` the given one."""
+    """Groups of manifests to be compacted together: loaded, and of one day `before` the given one.
+
+    A manifest is a group of its own only if it is `shrunk`: it has lost rows that no longer count.
+    """
     group: list[Manifest] = []
     eligible = (
         manifest
@@ -40,11 +47,11 @@ def groups(
     )
     for manifest in sorted(eligible, key=lambda manifest: day_of(manifest.path)):
         if group and not _fits(group, manifest):
-            if len(group) > 1:
+            if len(group) > 1 or group[0].path in shrunk:
                 yield group
             group = []
         group.append(manifest)
-    if len(group) > 1:
+    if len(group) > 1 or (group and group[0].path in shrunk):
         yield group
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import PurePosixPath
 
@@ -57,6 +57,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     `follows` names the earlier manifests of the same try of the task: `sweeps` is valid only together with them.
     `replaces` names the manifests that this one has replaced since `compacted_at`; they are no longer valid.
+    `full_snapshots` says as of when the manifest holds all rows of a table, which may be none.
     """
 
     path: str
@@ -71,6 +72,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     follows: tuple[str, ...] = ()
     replaces: tuple[str, ...] = ()
     compacted_at: datetime | None = None
+    full_snapshots: dict[str, datetime] = {}
 
 
 def decode_manifest(path: str, data: bytes) -> Manifest:
@@ -151,6 +153,25 @@ def joined(sweeps: Iterable[SellerProgress]) -> list[SellerProgress]:
         for (seller_id, account_checked_at), of_seller in spans.items()
         for since, mark in of_seller
     ]
+
+
+def newest_moments(manifests: Iterable[Manifest]) -> dict[str, datetime]:
+    """As of when the newest full snapshot of each table is."""
+    newest: dict[str, datetime] = {}
+    for manifest in manifests:
+        for table, taken_at in manifest.full_snapshots.items():
+            newest[table] = max(taken_at, newest.get(table, taken_at))
+    return newest
+
+
+def without_outdated(manifest: Manifest, newest: Mapping[str, datetime]) -> Manifest:
+    """The manifest without the full snapshots, and their files, that a newer one has replaced."""
+    outdated = {table for table, at in manifest.full_snapshots.items() if at < newest[table]}
+    return msgspec.structs.replace(
+        manifest,
+        files=tuple(file for file in manifest.files if file.table not in outdated),
+        full_snapshots={t: at for t, at in manifest.full_snapshots.items() if t not in outdated},
+    )
 
 
 def rows_by_table(manifests: Iterable[Manifest]) -> Counter[str]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -94,6 +95,7 @@ class LakeWriter:
         follows: Sequence[str] = (),
         replaces: Sequence[str] = (),
         compacted_at: datetime | None = None,
+        full_snapshots: Mapping[str, datetime] = MappingProxyType({}),
     ) -> Manifest:
         """Closes the files, reads back what they hold, and publishes the manifest.
 
@@ -110,6 +112,7 @@ class LakeWriter:
             follows=tuple(follows),
             replaces=tuple(replaces),
             compacted_at=compacted_at,
+            full_snapshots=dict(full_snapshots),
         )
         self._lake.publish(manifest)
         if self._lake.read_manifest(manifest.path) != manifest:

@@ -58,7 +58,8 @@ class Finding:
 
     If a line was never ordered, only its `unknown_line` fault has an `mp_line_number`. In its other faults, `value` and
     `message` name the line. `line_hash` changes with what the fault is about: quantity, carrier and number of a shipment.
-    It holds no member that an answer may leave out, such as `tracking_url`.
+    It holds no member that an answer may leave out, such as `tracking_url`. `carrier` and `tracking_number` are those of
+    the shipment, as the seller typed them.
     """
 
     kind: Kind
@@ -66,6 +67,8 @@ class Finding:
     value: str
     message: str
     line_hash: str
+    carrier: str | None = None
+    tracking_number: str | None = None
 
     @property
     def severity(self) -> Severity:
@@ -115,21 +118,22 @@ def check_order(
         has = units[line]
         if line not in ordered:
             message = f"Line {line} is not part of this order; move its units to an ordered line."
-            found.append(((Kind.UNKNOWN_LINE, line, message), [has.shipped, has.cancelled]))
+            found.append(((Kind.UNKNOWN_LINE, line, message), [has.shipped, has.cancelled], Shipment()))
         elif has.over:
             message = (
                 f"Line {line}: {has.shipped} shipped and {has.cancelled} cancelled are more than the "
                 f"{has.ordered} ordered; correct the quantities."
             )
             value = f"{has.shipped}+{has.cancelled}>{has.ordered}"
-            found.append(((Kind.OVER_FULFILLED, value, message), [value]))
-        for (kind, value, message), about in found:
+            found.append(((Kind.OVER_FULFILLED, value, message), [value], Shipment()))
+        for (kind, value, message), about, of in found:
             named: str | None = line
             if line not in ordered and kind is not Kind.UNKNOWN_LINE:
                 # If one report names a line that FeedAMP does not know, it refuses all reports of the request.
                 named, value = None, f"{line}: {value}"
             line_hash = HASH_MARK + content_hash(about)[len(HASH_MARK) :]
-            findings.setdefault((named, kind, value), Finding(kind, named, value, message, line_hash))
+            typed = of.carrier, of.tracking_number
+            findings.setdefault((named, kind, value), Finding(kind, named, value, message, line_hash, *typed))
     return list(findings.values())
 
 
@@ -148,8 +152,8 @@ def _check_line(
     today: date,
     shared: Collection[str],
     untracked: Collection[str],
-) -> Iterable[tuple[_Fault, list[Any]]]:
-    """The faults of one line, each with what it is about."""
+) -> Iterable[tuple[_Fault, list[Any], Shipment]]:
+    """The faults of one line, each with what it is about, and its shipment; an empty one if it is about none."""
     for entry in entries:
         for index, shipment in enumerate(entry.shipments, start=1):
             place = f"shipment {index}"
@@ -160,11 +164,11 @@ def _check_line(
                 *_check_parcel(shipment, where, place, shared, untracked),
                 *_check_day(shipment, where, purchase_date, today),
             )
-            yield from ((fault, about) for fault in faults)
+            yield from ((fault, about, shipment) for fault in faults)
         for index, cancellation in enumerate(entry.cancellations, start=1):
             place = f"cancellation {index}"
             for fault in _check_quantity(cancellation.quantity, f"Line {line}, {place}", place):
-                yield fault, [cancellation.quantity]
+                yield fault, [cancellation.quantity], Shipment()
 
 
 def _check_quantity(quantity: int | None, where: str, place: str) -> Iterable[_Fault]:

@@ -36,6 +36,8 @@ class StoredFinding:
     listed_at: datetime | None = None
     resolved_at: datetime | None = None
     note: str | None = None
+    carrier: str | None = None
+    tracking_number: str | None = None
 
     @property
     def blocks_closing(self) -> bool:

@@ -62,6 +62,8 @@ def follow_up(
             state=HELD if code is None else TO_REPORT,
             line_hash=fault.line_hash,
             found_at=now,
+            carrier=fault.carrier,
+            tracking_number=fault.tracking_number,
         )
         before = known.get(finding_id)
         finding = fresh if before is None else _still_found(before, fresh, look, now)
@@ -88,10 +90,10 @@ def _still_found(
     if before.state == RESOLVED:
         return fresh.but(found_at=before.found_at)
     if before.state in (TO_REPORT, REPORTED) and look.lists(before):
-        return _as_listed(before.but(line_hash=fresh.line_hash), look, now)
+        return _as_listed(_seen_again(before, fresh), look, now)
     has_changed = before.line_hash.startswith(HASH_MARK) and before.line_hash != fresh.line_hash
     if not has_changed:
-        before = before.but(line_hash=fresh.line_hash)
+        before = _seen_again(before, fresh)
     if before.state == HELD:
         # FeedAMP refused the report; it is sent again only if the line has changed.
         is_refused_unchanged = before.note is not None and not has_changed
@@ -103,6 +105,11 @@ def _still_found(
     if has_changed:
         return fresh.but(found_at=before.found_at)
     return _unless_dropped(before, look)
+
+
+def _seen_again(before: StoredFinding, fresh: StoredFinding) -> StoredFinding:
+    """The stored finding with what earlier versions stored otherwise or not at all."""
+    return before.but(line_hash=fresh.line_hash, carrier=fresh.carrier, tracking_number=fresh.tracking_number)
 
 
 def _as_listed(finding: StoredFinding, look: ErrorListing, now: datetime) -> StoredFinding:

@@ -175,7 +175,7 @@ def take_set_aside(connection: Connection, seller_id: str, *, now: datetime) -> 
     other_id = taken["shows_orders_of"]
     if other_id is not None:
         words = f"the account of seller {seller_id}, taken with --force, shows orders that were placed for seller {other_id}"
-        note_mix_up(connection, seller_id, other_id, words=words, is_proven=False)
+        note_mix_up(connection, seller_id, other_id, words=words, is_proven=False, now=now)
     wake(connection, seller_id, now=now)
     return True
 

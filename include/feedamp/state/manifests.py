@@ -8,7 +8,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from feedamp.state.schema import manifests
+from feedamp.state.schema import full_snapshots, manifests
 from feedamp.state.statements import upsert
 
 
@@ -90,5 +90,10 @@ def mark_loaded(connection: Connection, path: str, *, now: datetime) -> None:
 
 
 def drop(connection: Connection, path: str) -> None:
-    """Removes the record of a manifest that was never published, or is no longer in the lake. Safe to repeat."""
+    """Removes the record of a manifest that was never published, or is no longer in the lake. Safe to repeat.
+
+    A full snapshot that only it held is written again by the next load.
+    """
     connection.execute(sa.delete(manifests).where(manifests.c.path == path))
+    is_lost = full_snapshots.c.manifest == path
+    connection.execute(sa.update(full_snapshots).where(is_lost).values(manifest=None))

@@ -51,6 +51,7 @@ sellers = sa.Table(
     sa.Column("sales_channel", sa.Text),
     sa.Column("conn_id", sa.Text, nullable=False),
     sa.Column("paused", sa.Boolean, nullable=False, default=False),
+    sa.Column("paused_at", UtcTime),
     # Why the seller's account is in doubt, and the seller whose orders are mixed up with this one's.
     sa.Column("mix_up", sa.Text),
     sa.Column("mixed_with", _SELLER),
@@ -262,6 +263,8 @@ findings = sa.Table(
     sa.Column("kind", sa.String(32), nullable=False),
     sa.Column("severity", sa.String(16), nullable=False),
     sa.Column("api_code", sa.Text),
+    sa.Column("carrier", sa.Text),
+    sa.Column("tracking_number", sa.Text),
     sa.Column("message", sa.Text, nullable=False),
     # held | to_report | reported | resolved | waived
     sa.Column("state", sa.String(16), nullable=False),
@@ -342,6 +345,17 @@ manifests = sa.Table(
     sa.Column("taken_at", UtcTime),
     # When the warehouse had its rows.
     sa.Column("loaded_at", UtcTime),
+)
+
+# The full snapshot of a table that was last written to the lake.
+full_snapshots = sa.Table(
+    "full_snapshots",
+    metadata,
+    sa.Column("table_name", sa.String(64), primary_key=True),
+    sa.Column("content_hash", sa.String(64), nullable=False),
+    sa.Column("taken_at", UtcTime, nullable=False),
+    # Null if that manifest is lost, so that the next load writes the snapshot again.
+    sa.Column("manifest", sa.String(1024)),
 )
 
 # Work that only one process may do at a time, such as placing one order, refreshing one grant, or loading.

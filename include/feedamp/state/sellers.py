@@ -155,9 +155,11 @@ def pause(connection: Connection, seller_id: str, *, paused: bool, now: datetime
     known = connection.execute(sa.select(sellers).where(sellers.c.seller_id == seller_id)).first()
     if known is None:
         return False
-    values = {"paused": paused} if paused else {"paused": paused, "mix_up": None, "mixed_with": None}
-    connection.execute(sa.update(sellers).where(sellers.c.seller_id == seller_id).values(**values))
-    if not paused:
+    if paused:
+        _pause(connection, [seller_id], now=now)
+    else:
+        values = {"paused": False, "paused_at": None, "mix_up": None, "mixed_with": None}
+        connection.execute(sa.update(sellers).where(sellers.c.seller_id == seller_id).values(**values))
         if known.mixed_with is not None:
             connection.execute(
                 sa.update(grants).where(grants.c.seller_id == seller_id).values(others_known_until=now)
@@ -166,17 +168,28 @@ def pause(connection: Connection, seller_id: str, *, paused: bool, now: datetime
     return True
 
 
+def _pause(connection: Connection, seller_ids: Sequence[str], *, now: datetime) -> None:
+    running = sa.and_(sellers.c.seller_id.in_(seller_ids), sellers.c.paused.is_(False))
+    connection.execute(sa.update(sellers).where(running).values(paused=True, paused_at=now))
+
+
 def note_mix_up(
-    connection: Connection, seller_id: str, other_id: str, *, words: str, is_proven: bool
+    connection: Connection,
+    seller_id: str,
+    other_id: str,
+    *,
+    words: str,
+    is_proven: bool,
+    now: datetime,
 ) -> None:
     """Records that the accounts of two sellers are mixed up, and pauses both if that is proven. Safe to repeat."""
     for one, other in ((seller_id, other_id), (other_id, seller_id)):
         change = sa.update(sellers).where(sellers.c.seller_id == one).values(mix_up=words, mixed_with=other)
-        if is_proven:
-            change = change.values(paused=True)
-        else:  # an earlier note may be proven, so it is not overwritten
+        if not is_proven:  # an earlier note may be proven, so it is not overwritten
             change = change.where(sellers.c.mixed_with.is_(None))
         connection.execute(change)
+    if is_proven:
+        _pause(connection, [seller_id, other_id], now=now)
 
 
 def end_mix_up(connection: Connection, seller_id: str) -> None:

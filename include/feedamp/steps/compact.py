@@ -15,14 +15,22 @@ from datetime import time as time_of_day
 
 from feedamp.errors import BusyError, IncompleteError
 from feedamp.lake.compaction import day_of, groups, stem_of
-from feedamp.lake.manifest import Manifest, SellerProgress, joined, replaced, rows_by_table
+from feedamp.lake.manifest import (
+    Manifest,
+    SellerProgress,
+    joined,
+    newest_moments,
+    replaced,
+    rows_by_table,
+    without_outdated,
+)
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.schema_evolution import LakeFiles
 from feedamp.lake.writer import LakeWriter
 from feedamp.progress import Progress
 from feedamp.resources import Resources
 from feedamp.run import Run
-from feedamp.state import manifests
+from feedamp.state import full_snapshots, manifests
 from feedamp.state.leases import Lease
 from feedamp.steps.set_aside import set_aside_rows
 from feedamp.tables import LAKE_TABLES
@@ -71,7 +79,10 @@ def compact(
         held = {rejected.source for rejected, _, _ in set_aside_rows(resources)}
         counting = [manifest for manifest in resources.lake.manifests() if manifest.path not in held]
         intact = loaded.union(*(manifest.replaces for manifest in counting))
-        to_combine = list(groups(counting, loaded, before=before))
+        moments = newest_moments(counting)
+        current = [without_outdated(manifest, moments) for manifest in counting]
+        shrunk = {now.path for was, now in zip(counting, current, strict=True) if was != now}
+        to_combine = list(groups(current, loaded, before=before, shrunk=shrunk))
         progress = Progress("compact", "manifests", sum(map(len, to_combine)))
         for shard, group in enumerate(to_combine):
             # Needed if a watermark ever has to be moved back: it is set to what the remaining manifests say.
@@ -104,28 +115,31 @@ def _replace(
         if writer.appended != rows_by_table(group):
             raise IncompleteError("other rows were taken over than theirs.")
         _renew(lease)
-        writer.publish(
+        manifest = writer.publish(
             created_at=group[-1].created_at,
             dag_id=run.dag_id,
             run_id=run.run_id,
             sweeps=sweeps,
             replaces=[path for manifest in group for path in (manifest.path, *manifest.replaces)],
             compacted_at=resources.state.now(),
+            full_snapshots={table: at for one in group for table, at in one.full_snapshots.items()},
         )
-        _announce(resources, writer.manifest_path)
+        _announce(resources, manifest)
     except IncompleteError as error:
         raise IncompleteError(
             f"Manifests {group[0].path} to {group[-1].path} cannot be compacted: {error}"
         ) from error
 
 
-def _announce(resources: Resources, path: str) -> None:
+def _announce(resources: Resources, manifest: Manifest) -> None:
     """Records a new manifest in the state as loaded, so that its loss would be noticed; its rows are loaded already.
 
     It counts as announced when its day began, so that giving it up moves watermarks back to before that day.
     """
+    path = manifest.path
     with resources.state.begin() as connection:
         now = resources.state.now()
+        full_snapshots.moved(connection, manifest.replaces, path)
         manifests.announce(connection, path, now=datetime.combine(day_of(path), time_of_day(), UTC))
         manifests.mark_taken(connection, path, now=now)
         manifests.mark_loaded(connection, path, now=now)
@@ -149,7 +163,7 @@ def _remove_replaced(resources: Resources, grace: timedelta) -> int:
     for keeper in published:
         if keeper.replaces and keeper.path not in dead | known:
             # Its compaction was killed before it announced this manifest.
-            _announce(resources, keeper.path)
+            _announce(resources, keeper)
         if (
             keeper.path in dead
             or keeper.compacted_at is None

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 
 from sqlalchemy.engine import Connection
 
@@ -29,6 +30,7 @@ from feedamp.state.leases import Lease
 from feedamp.state.rejects import Key
 from feedamp.steps.runner import StepResult, record_run
 from feedamp.steps.set_aside import end_accepted, end_outdated, record_refused, set_aside_rows
+from feedamp.steps.write_snapshots import write_full_snapshots
 from feedamp.tables import RECORDED_AT, SNAPSHOTS, Row
 from feedamp.warehouse.refused_rows import RefusedRow
 
@@ -40,6 +42,7 @@ ENDED_BEFORE_MANIFEST = timedelta(days=1)
 ROWS_PER_MANIFEST = 100_000  # merged in one transaction, whose memory grows with the rows
 # How long a load waits for a busy warehouse before it leaves the merge to the next load.
 WAREHOUSE_WAIT_S = 10.0
+WHOLE = "-whole-"  # in the name of a manifest of full snapshots
 OUTBOX = "-outbox-"  # in the name of a manifest whose rows stay in the state until they are in the warehouse
 LEASE = "load"
 LEASE_WAIT_S, LEASE_LOOK_S = 60.0, 0.25
@@ -133,6 +136,12 @@ def load_what_is_whole(resources: Resources, run: Run) -> Loaded:
     with _publishing_lease(resources) as lease:
         _empty_outbox(resources, run, lease)
         _take_published(resources, lease, loaded)
+        write_full_snapshots(
+            resources,
+            run,
+            partial(_renew, lease),
+            lambda made: _take_into_state(resources, made, loaded.counts),
+        )
     _fill_warehouse(resources, loaded)
     if loaded.set_aside:  # idle loads write no row, or the next one would have something to load
         result = StepResult("load", orders_unread=len(loaded.set_aside), complete=False)
@@ -331,10 +340,10 @@ def _store_snapshots(
 def _handle_missing(resources: Resources, path: str, taken_at: datetime, loaded: Loaded) -> None:
     """Handles a manifest that disappeared from the lake after the state had taken it in and moved its watermarks.
 
-    A manifest of the outbox is dropped: the next load writes its rows again under another name. Any other manifest is
+    One of the outbox, or of full snapshots, is dropped: the next load writes its rows again under another name. Any other manifest is
     given up after two days, which leaves time to restore it from a backup.
     """
-    is_outbox = OUTBOX in path
+    is_outbox = OUTBOX in path or WHOLE in path
     if not is_outbox:
         message = (
             f"Manifest {path} never reached the warehouse: it is no longer in the lake. If it cannot be restored, "
@@ -437,8 +446,9 @@ def _fill_warehouse(resources: Resources, loaded: Loaded) -> None:
                 with resources.state.begin() as connection:
                     outbox.remove(connection, path)
                     manifests.mark_loaded(connection, path, now=resources.state.now())
-                loaded.counts["manifests"] += 1
-                loaded.counts["rows"] += sum(file.rows for file in manifest.files)
+                if not manifest.full_snapshots:
+                    loaded.counts["manifests"] += 1
+                    loaded.counts["rows"] += sum(file.rows for file in manifest.files)
                 del waiting[path]
             end_outdated(resources, warehouse)
     except BusyError as error:

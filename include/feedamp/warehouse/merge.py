@@ -13,6 +13,8 @@ For example, these rows of one finding, ranked by `recorded_at`, `resolved_at`, 
 An order is ranked by `extracted_at` first, so any snapshot replaces a row that `place` wrote. Its children have no
 rank: they come and go with the row of `orders` that they were read with.
 
+A full snapshot replaces all rows of its table, unless the table holds a newer one.
+
 `placed_at`, `closed_at`, and a `marketplace_state` set after the snapshot was read follow `placements` and `closures`.
 An order that is open again has no `closed_at`, even if `closures` has a row for it.
 """
@@ -21,6 +23,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Protocol
 
 import pyarrow as pa
@@ -57,14 +60,23 @@ class Files(Protocol):
         """All rows of a table in the schema `Table.lake_schema`; can be read once."""
 
 
-def merge_manifest(engine: Engine, tables: Mapping[str, Table], path: str, files: Files) -> bool:
+def merge_manifest(
+    engine: Engine,
+    tables: Mapping[str, Table],
+    path: str,
+    files: Files,
+    full_snapshots: Mapping[str, datetime],
+) -> bool:
     """Merges the files of one manifest in the caller's transaction; False if it was merged before. Safe to repeat."""
     if list(engine.rows(f"SELECT path FROM {META}.loaded_manifests WHERE path = $1", [path])):
         return False
     engine.scratch(_TOUCHED, "seller_id VARCHAR, mp_order_number VARCHAR")
     children = [tables[child.name] for child in CHILDREN]
     for table in tables.values():
-        if table.name in files and table not in children:
+        if table.full_snapshot:
+            if table.name in full_snapshots:
+                _replace_rows(engine, table, files, full_snapshots[table.name])
+        elif table.name in files and table not in children:
             newest = _merge(engine, table, files)
             if table.name == ORDERS.name:
                 _take_children(engine, children, newest, files)
@@ -111,6 +123,23 @@ def _merge(engine: Engine, table: Table, files: Files) -> str:
     )
     engine.execute(f"INSERT INTO {SCHEMA}.{table.name} ({columns}) SELECT {columns} FROM {newest}")
     return newest
+
+
+def _replace_rows(engine: Engine, table: Table, files: Files, taken_at: datetime) -> None:
+    """Replaces all rows of a table by a full snapshot, unless the table holds a newer one."""
+    moments = f"{META}.full_snapshots"
+    held = engine.rows(f"SELECT taken_at FROM {moments} WHERE table_name = $1", [table.name])
+    if any(row["taken_at"] > taken_at for row in list(held)):
+        return
+    engine.execute(f"DELETE FROM {SCHEMA}.{table.name}")
+    if table.name in files:
+        engine.execute(
+            f"INSERT INTO {SCHEMA}.{table.name} ({_columns(table)}) SELECT {_columns(table)} "
+            f"FROM {_staged(engine, table, files)} WHERE {RECORDED_AT} = $1",
+            [taken_at],
+        )
+    engine.execute(f"DELETE FROM {moments} WHERE table_name = $1", [table.name])
+    engine.execute(f"INSERT INTO {moments} VALUES ($1, $2)", [table.name, taken_at])
 
 
 def _take_children(engine: Engine, children: list[Table], newest: str, files: Files) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
 
 from feedamp.errors import FeedAmpError, IncompleteError, MisfitError
 from feedamp.lake.manifest import Manifest
@@ -99,7 +101,7 @@ class Session(StoredRows):
         with self._engine.transaction():
             for name in self._tables:
                 self._engine.execute(f"DELETE FROM {SCHEMA}.{name}")
-            for name in ("loaded_manifests", "unshown_states"):
+            for name in ("loaded_manifests", "unshown_states", "full_snapshots"):
                 self._engine.execute(f"DELETE FROM {META}.{name}")
             return self._each(
                 lake, lambda manifest: self._merge(lake, manifest, refused.get(manifest.path, ()))
@@ -114,13 +116,14 @@ class Session(StoredRows):
         return len(manifests)
 
     def _refused(self, lake: Lake, manifest: Manifest) -> list[RefusedRow]:
-        return find_refused(manifest, BoundedFiles(lake, manifest), self._tables, self._accepts)
+        accepts = partial(self._accepts, manifest.full_snapshots)
+        return find_refused(manifest, BoundedFiles(lake, manifest), self._tables, accepts)
 
-    def _accepts(self, part: PartOfFiles) -> bool:
+    def _accepts(self, full_snapshots: Mapping[str, datetime], part: PartOfFiles) -> bool:
         """Whether the rows can be merged; nothing of them stays."""
 
         def trial() -> None:
-            merge.merge_manifest(self._engine, self._tables, "a trial", part)
+            merge.merge_manifest(self._engine, self._tables, "a trial", part, full_snapshots)
             raise _UndoneError
 
         try:
@@ -147,7 +150,9 @@ class Session(StoredRows):
     def _merge(self, lake: Lake, manifest: Manifest, without: Sequence[RefusedRow] = ()) -> bool:
         files = BoundedFiles(lake, manifest, without)
         try:
-            is_new = merge.merge_manifest(self._engine, self._tables, manifest.path, files)
+            is_new = merge.merge_manifest(
+                self._engine, self._tables, manifest.path, files, manifest.full_snapshots
+            )
             if is_new:
                 files.refuse_rest()
             return is_new

@@ -59,7 +59,9 @@ class StoredRows:
             yield from ((row["seller_id"], row["mp_order_number"]) for row in found)
 
     def recorded_at(self, table: str, row: Row) -> datetime | None:
-        """`recorded_at` of the row that the table has for the key of this one; None without one."""
+        """`recorded_at` of the row that the table has for the key of this one, or of its full snapshot; None without."""
+        if self._tables[table].full_snapshot:
+            return self.full_snapshots().get(table)
         key = self._tables[table].key
         same = " AND ".join(f"{name} = ${at}" for at, name in enumerate(key, start=1))
         found = self._found(
@@ -115,6 +117,11 @@ class StoredRows:
     def loaded_manifests(self) -> set[str]:
         """Paths of the merged manifests."""
         return {row["path"] for row in self._found(f"SELECT path FROM {META}.loaded_manifests")}
+
+    def full_snapshots(self) -> dict[str, datetime]:
+        """As of when each table that is written as a whole holds its rows."""
+        found = self._found(f"SELECT table_name, taken_at FROM {META}.full_snapshots")
+        return {row["table_name"]: row["taken_at"] for row in found}
 
     def digests(self, table: str) -> dict[str, tuple[int, int]]:
         """(number of rows, sum of the hashes of their `row_keys`) by seller; `""` for rows without one.

@@ -20,6 +20,8 @@ _META_TABLES = {
     # Orders whose snapshot shows no `marketplace_state`: what `orders` has is the state of a decision.
     "unshown_states": "seller_id VARCHAR NOT NULL, mp_order_number VARCHAR NOT NULL",
     "view_definitions": "name VARCHAR PRIMARY KEY, definition VARCHAR NOT NULL",
+    # As of when the table holds all its rows, also if there are none.
+    "full_snapshots": "table_name VARCHAR PRIMARY KEY, taken_at TIMESTAMP WITH TIME ZONE NOT NULL",
 }
 _SNAPSHOTS = {table.name for table in (ORDERS, *CHILDREN)}
 _DECIDED_AT = {PLACEMENTS.name: "placed_at", CLOSURES.name: "closed_at"}

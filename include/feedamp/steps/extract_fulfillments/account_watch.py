@@ -92,6 +92,11 @@ class AccountWatch:
         )
         with self._resources.state.begin() as connection:
             sellers.note_mix_up(
-                connection, self._seller.seller_id, order.other_id, words=evidence, is_proven=is_proven
+                connection,
+                self._seller.seller_id,
+                order.other_id,
+                words=evidence,
+                is_proven=is_proven,
+                now=self._resources.state.now(),
             )
         return evidence
