@@ -8,6 +8,7 @@ import ipaddress
 import os
 import socket
 import sys
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,11 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-@pytest.fixture(autouse=True)
-def _core_runs_without_airflow(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if WITHOUT_AIRFLOW.intersection(request.path.parents):
-        monkeypatch.setitem(sys.modules, "airflow", None)
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Without Airflow where it is not needed; not an autouse fixture, which costs each of the tests a fifth of its time."""
+    if not WITHOUT_AIRFLOW.intersection(item.path.parents):
+        return (yield)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "airflow", None)  # an import raises ImportError
+        return (yield)

@@ -203,12 +203,13 @@ def test_code_and_tests_cite_headings_that_the_rules_have():
 # Queries
 
 
-@pytest.fixture
-def home(tmp_path):
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
     """An Airflow home with an empty warehouse at its default path."""
-    with DuckDbWarehouse(str(tmp_path / "feedamp" / "warehouse.duckdb")).session():
+    folder = tmp_path_factory.mktemp("home")
+    with DuckDbWarehouse(str(folder / "feedamp" / "warehouse.duckdb")).session():
         pass
-    return tmp_path
+    return folder
 
 
 @pytest.mark.parametrize("query", blocks(DOCS / "runbook.md", "sql"))
@@ -260,24 +261,27 @@ def verbs_of(command: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPar
     return {name: verb for action in actions for name, verb in action.choices.items()}
 
 
-@pytest.mark.parametrize(("page", "line"), command_lines())
-def test_every_command_line_of_the_docs_can_be_parsed(page, line):
-    _, *words = shlex.split(line)
-    if words[0] == "sandbox":
-        sandbox_parser().parse_args(words[1:])
-    else:
-        parser().parse_args(words)
+def test_every_command_line_of_the_docs_can_be_parsed(capsys):
+    for page, line in command_lines():
+        _, *words = shlex.split(line)
+        try:
+            if words[0] == "sandbox":
+                sandbox_parser().parse_args(words[1:])
+            else:
+                parser().parse_args(words)
+        except SystemExit:
+            pytest.fail(f"{page}: {line}: {capsys.readouterr().err}")
 
 
-@pytest.mark.parametrize(("file", "words"), mentions())
-def test_every_command_that_the_docs_name_exists(file, words):
-    command, rest = parser(), words.split()
-    while verbs := verbs_of(command):
-        assert rest, f"feedamp {words} names no command"
-        assert rest[0] in verbs, f"there is no command feedamp {words}"
-        command, rest = verbs[rest[0]], rest[1:]
-    options = {option for action in command._actions for option in action.option_strings}
-    assert {word for word in rest if word.startswith("--")} <= options
+def test_every_command_that_the_docs_name_exists():
+    for file, words in mentions():
+        command, rest = parser(), words.split()
+        while verbs := verbs_of(command):
+            assert rest, f"{file}: feedamp {words} names no command"
+            assert rest[0] in verbs, f"{file}: there is no command feedamp {words}"
+            command, rest = verbs[rest[0]], rest[1:]
+        options = {option for action in command._actions for option in action.option_strings}
+        assert {word for word in rest if word.startswith("--")} <= options, file
 
 
 # Links
@@ -298,14 +302,18 @@ def links() -> list[tuple[str, str]]:
     return sorted(set(found))
 
 
-@pytest.mark.parametrize(("page", "target"), links())
-def test_every_relative_link_leads_somewhere(page, target):
-    path, _, fragment = target.partition("#")
-    file = (ROOT / page).parent / path if path else ROOT / page
-    assert file.exists()
-    if fragment:
-        text = FENCE.sub("", file.read_text("utf-8"))
-        assert fragment in {anchor(heading) for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
+@cache
+def anchors(page: Path) -> set[str]:
+    text = FENCE.sub("", page.read_text("utf-8"))
+    return {anchor(heading) for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
+
+
+def test_every_relative_link_leads_somewhere():
+    for page, target in links():
+        path, _, fragment = target.partition("#")
+        file = (ROOT / page).parent / path if path else ROOT / page
+        assert file.exists(), f"{page}: {target}"
+        assert not fragment or fragment in anchors(file), f"{page}: {target}"
 
 
 def test_the_map_of_the_repository_names_what_is_there():

@@ -27,6 +27,6 @@ def tree_of(path: Path) -> ast.Module:
 
 
 @cache
-def nodes_of(path: Path) -> list[ast.AST]:
-    """Every node of its syntax tree."""
-    return list(ast.walk(tree_of(path)))
+def imports_of(path: Path) -> list[ast.Import | ast.ImportFrom]:
+    """Its import statements, wherever they stand."""
+    return [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Import | ast.ImportFrom)]
