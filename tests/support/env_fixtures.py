@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from compiled_sql import shares_compiled_sql
 from cryptography.fernet import Fernet
 
 from crashes.clock import Clock
@@ -42,7 +43,7 @@ def empty_warehouse() -> Path:
 def open_state(folder: Path, clock: Clock | None = None, url: str = "") -> State:
     """A fresh state database in `folder`, or the one that is named."""
     if url:
-        return State(url, clock=clock.now if clock else None)
+        return shares_compiled_sql(State(url, clock=clock.now if clock else None))
     path = folder / "state.db"
     shutil.copy(_empty_state(), path)
     state = State(f"sqlite:///{path}", clock=clock.now if clock else None)
@@ -52,7 +53,7 @@ def open_state(folder: Path, clock: Clock | None = None, url: str = "") -> State
         connection.execute("PRAGMA synchronous=OFF")
 
     state.engine.dispose()
-    return state
+    return shares_compiled_sql(state)
 
 
 def connect_seller(state: State, seller_id: str) -> None:
