@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
@@ -17,6 +18,7 @@ from typing import Any
 import duckdb
 import pytest
 from airflow.dag_processing.dagbag import DagBag
+from env_fixtures import empty_state, empty_warehouse
 from order_samples import example_order
 
 from crashes.fixtures import plan, run_shard
@@ -81,8 +83,15 @@ class AirflowEnv:
         """What a step would be given."""
         return make_resources()
 
+    def make_stores(self) -> None:
+        """State and warehouse as the first run leaves them, without waiting for their migrations and tables."""
+        for name, empty in {"state.db": empty_state(), "warehouse.duckdb": empty_warehouse()}.items():
+            if not (self.folder / name).exists():
+                shutil.copy(empty, self.folder / name)
+
     def connect(self, *seller_ids: str) -> None:
         """Registers sellers (all by default) with their grants."""
+        self.make_stores()
         resources = self.resources()
         with resources.state.begin() as connection:
             for seller_id in seller_ids or [seller["seller_id"] for seller in self.sandbox.sellers]:

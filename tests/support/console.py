@@ -48,6 +48,7 @@ class Console:
 
     @contextmanager
     def opened(self) -> Iterator[Console]:
+        self.env.make_stores()
         self.resources = self.env.resources()
         yield self
         self.resources.state.close()

@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import compiled_sql  # noqa: F401 - states share it
 import sqlalchemy as sa
-from compiled_sql import shares_compiled_sql
 from cryptography.fernet import Fernet
 
 from crashes.clock import Clock
@@ -23,7 +23,7 @@ OTHER = "seller-002"
 
 
 @cache
-def _empty_state() -> Path:
+def empty_state() -> Path:
     """A migrated SQLite file to copy: a test needs it in a millisecond."""
     folder = Path(tempfile.mkdtemp(prefix="feedamp-tests-"))
     path = folder / "state.db"
@@ -34,7 +34,7 @@ def _empty_state() -> Path:
 @cache
 def empty_warehouse() -> Path:
     """A DuckDB file with its tables, to copy."""
-    path = _empty_state().with_name("warehouse.duckdb")
+    path = empty_state().with_name("warehouse.duckdb")
     with DuckDbWarehouse(str(path)).session():
         pass
     return path
@@ -43,9 +43,9 @@ def empty_warehouse() -> Path:
 def open_state(folder: Path, clock: Clock | None = None, url: str = "") -> State:
     """A fresh state database in `folder`, or the one that is named."""
     if url:
-        return shares_compiled_sql(State(url, clock=clock.now if clock else None))
+        return State(url, clock=clock.now if clock else None)
     path = folder / "state.db"
-    shutil.copy(_empty_state(), path)
+    shutil.copy(empty_state(), path)
     state = State(f"sqlite:///{path}", clock=clock.now if clock else None)
 
     @sa.event.listens_for(state.engine, "connect")
@@ -53,7 +53,7 @@ def open_state(folder: Path, clock: Clock | None = None, url: str = "") -> State
         connection.execute("PRAGMA synchronous=OFF")
 
     state.engine.dispose()
-    return shares_compiled_sql(state)
+    return state
 
 
 def connect_seller(state: State, seller_id: str) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from compiled_sql import shares_compiled_sql
+import compiled_sql  # noqa: F401 - states share it
 from cryptography.fernet import Fernet
 from order_samples import example_order
 from scripted import Script, scripted, token_answer
@@ -80,7 +80,7 @@ def opened_state(clock: Clock, sellers: Mapping[str, str] | None = None) -> Iter
         path = Path(folder, "state.db")
         path.write_bytes(_file_with(tuple((sellers or {}).items())))
         with closing(State(f"sqlite:///{path}", clock=clock.now)) as state:
-            yield shares_compiled_sql(state)
+            yield state
 
 
 def journal_of(state: State) -> TokenJournal:
