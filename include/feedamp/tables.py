@@ -421,6 +421,26 @@ RECONCILIATIONS = Table(
     rank=(RECORDED_AT, "repaired_at"),
 )
 
+ORDER_EVENTS = Table(
+    "order_events",
+    "What happened to an order that is in the ledger, append only. A snapshot is an event if it differs from the one before.",
+    ("seller_id", "mp_order_number", "event_id"),
+    (
+        SELLER,
+        NUMBER,
+        _text("event_id", "Id of the event within the order; a repeated load gives the same one."),
+        _time("occurred_at", "When it happened; of a snapshot, when the request was sent that returned it."),
+        _text(
+            "kind",
+            "delivered, placed, changed, finding, reported, resolved, waived, conflict, closed or repaired; what each says "
+            "in `details` is in docs/warehouse.md.",
+        ),
+        Column("details", Type.JSON, "What happened, without customer fields."),
+        _text("run_id", "The Airflow run that did or read it; null by hand."),
+        RECORDED,
+    ),
+)
+
 RUNS = Table(
     "runs",
     "One row per run, step and shard: how much was read, and whether it was complete.",
@@ -502,6 +522,7 @@ TABLES = {
         FINDINGS,
         CLOSURES,
         RECONCILIATIONS,
+        ORDER_EVENTS,
         RUNS,
         WAITING_ORDERS,
         SELLERS,

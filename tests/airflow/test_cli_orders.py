@@ -178,7 +178,10 @@ def test_a_waived_finding_no_longer_blocks_the_order(faulty):
     rows = list(outbox.claimed_rows(faulty.resources.state.read, "a-test"))
     with faulty.resources.state.begin() as connection:
         outbox.unclaim(connection, "a-test")
-    assert [(table, row["state"]) for table, row in rows] == [("findings", "waived")]
+    assert [(table, row["kind" if table == "order_events" else "state"]) for table, row in rows] == [
+        ("order_events", "waived"),
+        ("findings", "waived"),
+    ]
     assert show(faulty)["closing"]["waits_for"] == "not validated yet"
     faulty.process()
     assert show(faulty)["phase"] == "closed"

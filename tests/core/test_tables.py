@@ -46,6 +46,7 @@ PROMISED = {
         "seller_id",
         "name sales_channel status grant_status grant_ends_at watermark paused_at",
     ),
+    "order_events": (f"{ORDER} event_id", "occurred_at kind details run_id"),
     "runs": (
         "run_id step shard",
         "dag_id started_at ended_at sellers sellers_failed pages requests orders orders_unread complete",

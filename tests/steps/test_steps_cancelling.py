@@ -217,7 +217,7 @@ def test_an_older_snapshot_does_not_take_back_what_a_newer_one_shows(env: Env) -
     lines = (LineFulfillment(mp_line_number="M-1-1", shipments=(Shipment(quantity=1),)),)
     newer = Snapshot(mp_order_number="M-1", marketplace_state="CANCELLED", fulfillments=lines)
     with env.state.begin() as connection:
-        open_orders.keep_open(connection, SELLER, [(newer, env.state.now())])
+        open_orders.keep_open(connection, SELLER, [(newer, env.state.now())], run_id=None)
     env.load()
     assert cancelled_but_shipped(env) == ["shipped: 1 of line M-1-1"]
 

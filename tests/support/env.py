@@ -159,14 +159,14 @@ class Env(Views):
         shown = [decode_json(json.dumps(view, default=float).encode()) for view in views]
         seen = [(read_order(view, Coercions()).snapshot(), self.state.now()) for view in shown]
         with self.state.begin() as connection:
-            open_orders.keep_open(connection, seller, seen)
+            open_orders.keep_open(connection, seller, seen, run_id=None)
 
     def waive(self, number: str) -> None:
         """As `feedamp findings waive` does for every finding of an order."""
         now = self.state.now()
         waived = [f.but(state=WAIVED, resolved_at=now, note="looked at") for f in self.findings(number)]
         with self.state.begin() as connection:
-            findings.write(connection, waived, now=now)
+            findings.write(connection, waived, run_id=None, now=now)
             open_orders.invalidate_validation(connection, SELLER, number)
 
     # Inbox

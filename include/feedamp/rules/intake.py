@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -32,7 +32,7 @@ class Admission:
 
     `rejected`: the whole row was rejected; False if it was accepted and `reasons` only records how its body differs.
     `note`: why a rejected row requires no action. `body_came`: the order had no body that could be sent, and now has
-    one.
+    one. `before`: the order as it was in the ledger, None if it is new.
     """
 
     order: LedgerOrder | None = None
@@ -40,6 +40,7 @@ class Admission:
     rejected: bool = False
     body_came: bool = False
     note: str | None = None
+    before: LedgerOrder | None = field(default=None, compare=False)
 
     @property
     def is_turned_away(self) -> bool:

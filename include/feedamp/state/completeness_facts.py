@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,7 +15,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.rules.expected_rows import LedgerFact
 from feedamp.rules.order import OPEN_PHASES, Phase
-from feedamp.state.schema import findings, orders, rejected_orders, snapshots
+from feedamp.state.schema import findings, order_events, orders, rejected_orders, snapshots
 from feedamp.state.statements import is_same_order
 
 _FACTS = [
@@ -60,6 +61,21 @@ def of_rejects(
 ) -> list[Any]:
     """Rejected rows after a key (exclusive; empty for the first batch), without raw text, reasons and dismiss reason."""
     return _portion(connection, sa.select(*_REJECT), rejected_orders, after, limit, seller_ids)
+
+
+def of_events(
+    connection: Connection,
+    after: Sequence[Any],
+    *,
+    limit: int,
+    seller_ids: Sequence[str] = (),
+    since: datetime | None = None,
+) -> list[Any]:
+    """(seller_id, mp_order_number, event_id) of events after a key (exclusive), with `since` only of later ones."""
+    query = sa.select(*order_events.primary_key.columns).where(order_events.c.seller_id != "")
+    if since is not None:
+        query = query.where(order_events.c.occurred_at >= since)
+    return _portion(connection, query, order_events, after, limit, seller_ids)
 
 
 def open_without_snapshot(connection: Connection, seller_id: str) -> list[str]:

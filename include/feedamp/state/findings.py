@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.rules.finding import TO_REPORT, StoredFinding
-from feedamp.state import outbox
+from feedamp.rules.order_story import of_finding
+from feedamp.state import order_events, outbox
 from feedamp.state.schema import findings
 from feedamp.state.statements import by_seller, is_order, upsert
 from feedamp.tables import FINDINGS, RECORDED_AT
@@ -32,6 +33,11 @@ def read(connection: Connection, finding_id: str) -> StoredFinding | None:
     """One finding by id."""
     row = connection.execute(sa.select(findings).where(findings.c.finding_id == finding_id)).first()
     return None if row is None else StoredFinding(**row._mapping)
+
+
+def _named(connection: Connection, ids: Sequence[str]) -> list[StoredFinding]:
+    query = sa.select(findings).where(findings.c.finding_id.in_(ids))
+    return [StoredFinding(**row._mapping) for row in connection.execute(query)]
 
 
 def find(
@@ -63,9 +69,14 @@ def any_ever_listed(connection: Connection) -> bool:
     return connection.execute(query).first() is not None
 
 
-def write(connection: Connection, changed: Iterable[StoredFinding], *, now: datetime) -> None:
-    """Stores findings and puts them in the outbox."""
+def write(
+    connection: Connection, changed: Iterable[StoredFinding], *, run_id: str | None, now: datetime
+) -> None:
+    """Stores findings and puts them in the outbox, with what has happened to them."""
     items = list(changed)
+    known = {f.finding_id: f for f in _named(connection, [f.finding_id for f in items])} if items else {}
+    events = [event for f in items for event in of_finding(known.get(f.finding_id), f, now=now)]
+    order_events.record(connection, events, run_id=run_id)
     upsert(connection, findings, [{n: getattr(f, n) for n in f.__dataclass_fields__} for f in items])
     outbox.put(
         connection,

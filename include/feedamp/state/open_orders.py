@@ -18,8 +18,9 @@ from feedamp.models import Snapshot, decode_snapshot
 from feedamp.rules.evaluation import ReadSnapshot
 from feedamp.rules.finding import REPORTED
 from feedamp.rules.order import OPEN_PHASES, Phase
+from feedamp.rules.order_story import Event, changed, units_changed
 from feedamp.rules.units import count_units, units_shipped
-from feedamp.state import ledger
+from feedamp.state import ledger, order_events
 from feedamp.state.schema import findings, orders, snapshots
 from feedamp.state.statements import by_seller, change_order, insert, is_order, is_same_order
 
@@ -102,11 +103,18 @@ def decode_stored(seller_id: str, mp_order_number: str, text: str | bytes) -> Sn
         ) from error
 
 
-def keep_open(connection: Connection, seller_id: str, rows: Iterable[tuple[Snapshot, datetime]]) -> int:
+def keep_open(
+    connection: Connection,
+    seller_id: str,
+    rows: Iterable[tuple[Snapshot, datetime]],
+    *,
+    run_id: str | None,
+) -> int:
     """Stores the snapshots of open orders of the ledger; returns how many were stored as the newest.
 
     An order whose PUT got no answer is included: FeedAMP may have it, and may return it only once before it counts as
-    placed. For a closed order, the ledger stores the units. A missing order is no longer marked as missing.
+    placed. For a closed order, the ledger stores the units. A missing order is no longer marked as missing. A newest
+    snapshot with another content is an event of its order.
     """
     items = list(rows)
     kept = 0
@@ -119,27 +127,55 @@ def keep_open(connection: Connection, seller_id: str, rows: Iterable[tuple[Snaps
             orders.c.conflicting_state,
             orders.c.missing_since,
             orders.c.closed_units_shipped,
+            orders.c.closed_units,
+            orders.c.closed_units_at,
+            snapshots.c.snapshot_hash,
+            snapshots.c.snapshot,
         ).where(
             orders.c.seller_id == seller_id,
             orders.c.mp_order_number.in_([snapshot.mp_order_number for snapshot, _ in part]),
         )
+        query = query.select_from(orders.outerjoin(snapshots, is_same_order(snapshots, orders)))
         ledger_orders = {row.mp_order_number: row for row in connection.execute(query)}
+        newest: dict[str, Snapshot] = {}  # of those in `part`, which may have an order twice
+        events: list[Event] = []
         for snapshot, read_at in part:
-            order = ledger_orders.get(snapshot.mp_order_number)
-            if order is not None:
-                kept += _keep_one(connection, seller_id, order, snapshot, read_at)
+            number = snapshot.mp_order_number
+            order = ledger_orders.get(number)
+            if order is None or not _keep_one(connection, seller_id, order, snapshot, read_at, run_id):
+                continue
+            kept += 1
+            if number in newest or order.snapshot_hash != content_hash(snapshot):
+                before = newest.get(number) or _decoded(order.snapshot)
+                if before != snapshot:
+                    events.append(changed(seller_id, before, snapshot, read_at=read_at))
+                newest[number] = snapshot
+        order_events.record(connection, events, run_id=run_id)
     return kept
 
 
+def _decoded(text: str | None) -> Snapshot | None:
+    """A stored snapshot; None if there is none or it cannot be decoded."""
+    try:
+        return None if text is None else decode_snapshot(text)
+    except (msgspec.DecodeError, UnicodeError):
+        return None
+
+
 def _keep_one(
-    connection: Connection, seller_id: str, order: Any, snapshot: Snapshot, read_at: datetime
+    connection: Connection,
+    seller_id: str,
+    order: Any,
+    snapshot: Snapshot,
+    read_at: datetime,
+    run_id: str | None,
 ) -> bool:
     number = snapshot.mp_order_number
     was_missing = order.missing_since is not None and order.missing_since <= read_at
     if was_missing:
         ledger.found_again(connection, seller_id, number)
     if order.phase == Phase.CLOSED:
-        _keep_closed(connection, seller_id, order, snapshot, read_at)
+        _keep_closed(connection, seller_id, order, snapshot, read_at, run_id)
         return False
     if order.phase not in OPEN_PHASES or order.first_put_at is None:
         return False
@@ -151,10 +187,19 @@ def _keep_one(
 
 
 def _keep_closed(
-    connection: Connection, seller_id: str, order: Any, snapshot: Snapshot, read_at: datetime
+    connection: Connection,
+    seller_id: str,
+    order: Any,
+    snapshot: Snapshot,
+    read_at: datetime,
+    run_id: str | None,
 ) -> None:
     number, units = snapshot.mp_order_number, count_units({}, snapshot.fulfillments)
     ledger.keep_closed_units(connection, seller_id, number, units, read_at=read_at)
+    if order.closed_units is not None and order.closed_units_at <= read_at:
+        before = ledger.decode_units(order.closed_units)
+        events = units_changed(seller_id, number, before, units, read_at=read_at)
+        order_events.record(connection, events, run_id=run_id)
     if units_shipped(snapshot.fulfillments) <= (order.closed_units_shipped or 0):
         return
     closed = ledger.read(connection, seller_id, number)

@@ -25,20 +25,22 @@ _FROM_JSON: dict[Type, Callable[[str], object]] = {
 }
 
 
-def put(connection: Connection, table: str, rows: Iterable[Row], *, recorded_at: datetime) -> None:
-    """Adds rows of a lake table.
+def put(
+    connection: Connection, table: str, rows: Iterable[Row], *, recorded_at: datetime | None = None
+) -> None:
+    """Adds rows of a lake table, with a common `recorded_at` or, without one, each with its own.
 
     Raises:
         MisfitError: a row does not fit the table; in the outbox it would make every load fail.
     """
-    rows = list(rows)
+    rows = [{**row, RECORDED_AT: recorded_at or row[RECORDED_AT]} for row in rows]
     for row in rows:
-        refuse_misfit(table, {**row, RECORDED_AT: recorded_at})
+        refuse_misfit(table, row)
     values = [
         {
             "table_name": table,
             "payload": msgspec.json.encode({k: v for k, v in row.items() if k != RECORDED_AT}).decode(),
-            "recorded_at": recorded_at,
+            "recorded_at": row[RECORDED_AT],
         }
         for row in rows
     ]

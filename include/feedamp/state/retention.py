@@ -14,10 +14,11 @@ from feedamp.codec import decode_json, encode_body
 from feedamp.rules.order import Phase
 from feedamp.rules.shared_tracking import SHARED_WITHIN
 from feedamp.rules.stored_body import FULL, OBSERVED, REDACTED, redacted_body
-from feedamp.state.schema import commit_marks, orders, rejected_orders, tracking_uses
+from feedamp.state.schema import commit_marks, order_events, orders, rejected_orders, tracking_uses
 from feedamp.state.statements import is_order, is_same_order
 
 MARKS_KEPT = timedelta(days=1)
+EVENTS_KEPT = timedelta(days=30)  # after the order has ended; the warehouse keeps them
 _DONE = (Phase.CLOSED, Phase.NEVER_PLACED)
 
 
@@ -73,6 +74,32 @@ def drop_commit_marks(connection: Connection, *, now: datetime, limit: int) -> i
     """Deletes marks of writers that have written nothing for a day; a process that still runs sets its marks again."""
     old = sa.select(commit_marks.c.writer).where(commit_marks.c.set_at < now - MARKS_KEPT).limit(limit)
     return connection.execute(sa.delete(commit_marks).where(commit_marks.c.writer.in_(old))).rowcount
+
+
+def drop_order_events(
+    connection: Connection, *, after: datetime, now: datetime, limit: int
+) -> datetime | None:
+    """Deletes events older than `EVENTS_KEPT` of orders that ended that long ago; returns where to go on, None at the end.
+
+    Looks at about `limit` of the events after a moment (exclusive), so that those of open orders are not read once for
+    each batch.
+    """
+    before = now - EVENTS_KEPT
+    old = sa.and_(
+        order_events.c.occurred_at > after,
+        order_events.c.occurred_at < before,
+        order_events.c.seller_id != "",
+    )
+    moments = sa.select(order_events.c.occurred_at).where(old).order_by(order_events.c.occurred_at)
+    end: datetime | None = connection.execute(moments.offset(limit - 1).limit(1)).scalar()
+    has_work_left = sa.exists().where(
+        is_same_order(orders, order_events),
+        sa.or_(orders.c.phase.not_in(_DONE), orders.c.ended_at.is_(None), orders.c.ended_at >= before),
+    )
+    connection.execute(
+        sa.delete(order_events).where(old, order_events.c.occurred_at <= (end or before), ~has_work_left)
+    )
+    return end
 
 
 def waiting(connection: Connection, *, ended_before: datetime) -> tuple[int, int]:

@@ -281,6 +281,25 @@ findings = sa.Table(
     sa.Index("findings_by_state", "state"),
 )
 
+# What happened to each order, as in the warehouse; the pages and `orders show` read it here. Purged some time after the
+# order has ended. The row without an order says since when events are recorded; a new installation has none.
+order_events = sa.Table(
+    "order_events",
+    metadata,
+    *_order_key(),
+    sa.Column("event_id", sa.String(32), primary_key=True),
+    sa.Column("occurred_at", UtcTime, nullable=False),
+    # `rules/order_story.Kind`
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("details", sa.Text, nullable=False),
+    sa.Column("run_id", sa.Text),
+    # How many more units a snapshot shows as shipped than the one before; null for other kinds.
+    sa.Column("units_shipped", sa.BigInteger),
+    # Counts by hour and seller are read from this index alone.
+    sa.Index("order_events_by_time", "occurred_at", "kind", "seller_id", "units_shipped"),
+    sqlite_with_rowid=False,
+)
+
 # Parcels and recipients as keyed hashes, for the `shared_tracking` check over 90 days.
 tracking_uses = sa.Table(
     "tracking_uses",

@@ -27,8 +27,9 @@ from feedamp.models import ReadOrder
 from feedamp.resources import Resources
 from feedamp.rules.adoption import adopt as adopt_order
 from feedamp.rules.order import Phase
+from feedamp.rules.order_story import of_ledger
 from feedamp.run import Run
-from feedamp.state import ledger, manifests, open_orders, sellers
+from feedamp.state import ledger, manifests, open_orders, order_events, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.refused_grants import decide_refusals
 from feedamp.steps.runner import FAILURES_THAT_END_A_SELLER, SellerJob, StepResult, run_per_seller
@@ -185,9 +186,11 @@ class _Adopter(SellerJob):
             counts["closed_before" if adopted.phase == Phase.CLOSED else "adopted"] += 1
             if not self._run.dry_run:
                 ledger.write(connection, adopted)
+                closed = of_ledger(None, adopted, now=now)
+                order_events.record(connection, closed, run_id=self._run.run_id)
         if not self._run.dry_run:
             snapshots = [(order.snapshot(), read_at) for order, read_at in orders]
-            open_orders.keep_open(connection, self._seller_id, snapshots)
+            open_orders.keep_open(connection, self._seller_id, snapshots, run_id=self._run.run_id)
         return counts
 
     def _warn_of_skipped(self) -> None:

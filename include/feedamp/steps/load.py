@@ -250,7 +250,9 @@ def _take_into_state(resources: Resources, manifest: Manifest, counts: Counter[s
         with resources.state.begin() as connection:
             for seller_id in dict.fromkeys(row["seller_id"] for row in rows):
                 of_seller = [row for row in rows if row["seller_id"] == seller_id]
-                counts["snapshots"] += _store_snapshots(connection, resources, seller_id, of_seller)
+                counts["snapshots"] += _store_snapshots(
+                    connection, resources, seller_id, of_seller, run_id=manifest.run_id
+                )
     now = resources.state.now()
     with resources.state.begin() as connection:
         if manifests.are_taken(connection, manifest.follows):
@@ -313,7 +315,7 @@ def _compare_with_outbox(resources: Resources, manifest: Manifest) -> None:
 
 
 def _store_snapshots(
-    connection: Connection, resources: Resources, seller_id: str, rows: Sequence[Row]
+    connection: Connection, resources: Resources, seller_id: str, rows: Sequence[Row], *, run_id: str
 ) -> int:
     """Stores snapshots of open orders and returns how many.
 
@@ -329,7 +331,7 @@ def _store_snapshots(
         except UnreadableError as error:
             log.warning("%s The next extraction reads the order again.", error)
             ledger.read_back_later(connection, seller_id, number, now=resources.state.now())
-    stored = open_orders.keep_open(connection, seller_id, snapshots)
+    stored = open_orders.keep_open(connection, seller_id, snapshots, run_id=run_id)
     read_at = {snapshot.mp_order_number: moment for snapshot, moment in snapshots}
     for number in ledger.to_read_back(connection, seller_id):
         if number in read_at:

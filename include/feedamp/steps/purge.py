@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 
 from feedamp.api.clock_check import date_of, doubt_by_state
@@ -20,6 +21,7 @@ from feedamp.state import retention, sellers
 
 log = logging.getLogger(__name__)
 ROWS_PURGED_AT_ONCE = 500
+EVENTS_LOOKED_AT = 2_000
 
 
 def purge(resources: Resources, run: Run) -> dict[str, int]:
@@ -27,7 +29,7 @@ def purge(resources: Resources, run: Run) -> dict[str, int]:
 
     Orders that ended `closed_body_days` ago are redacted. The raw text of a rejected row is removed if its order is
     redacted, or if it was superseded or dismissed that long ago. Without the option, neither happens. Hashes of
-    tracking numbers are purged after 90 days in any case. Runs in short transactions. Safe to repeat.
+    tracking numbers are purged after 90 days in any case, and events 30 days after their order ended. Runs in short transactions. Safe to repeat.
 
     Raises:
         ConfigurationError: the clock and the newest moment in the state differ by more than 24 hours, and FeedAMP's `Date`
@@ -48,6 +50,10 @@ def purge(resources: Resources, run: Run) -> dict[str, int]:
         counts["rejects"] = _repeat(resources, partial(retention.empty_rejects, superseded_before=now - kept))
     counts["tracking_uses"] = _repeat(resources, partial(retention.drop_tracking_uses, now=now))
     _repeat(resources, partial(retention.drop_commit_marks, now=now))
+    after: datetime | None = datetime.min.replace(tzinfo=UTC)
+    while after is not None:
+        with resources.state.begin() as connection:
+            after = retention.drop_order_events(connection, after=after, now=now, limit=EVENTS_LOOKED_AT)
     log.info("Redacted or purged: %s", ", ".join(f"{name} {count}" for name, count in counts.items()))
     return counts
 

@@ -23,7 +23,9 @@ from feedamp.state import ledger, open_orders, outbox
 log = logging.getLogger(__name__)
 
 
-async def read_back(resources: Resources, client: FeedAmpClient, numbers: list[str]) -> None:
+async def read_back(
+    resources: Resources, client: FeedAmpClient, numbers: list[str], *, run_id: str | None
+) -> None:
     """Reads orders whose state was just set by a PUT; a failure is only logged, since the PUT has succeeded.
 
     A list may lag and still show the old state. Such an order is then read alone; if that answer is old as well, it is
@@ -59,10 +61,12 @@ async def read_back(resources: Resources, client: FeedAmpClient, numbers: list[s
             )
             ledger.mark_missing(connection, client.seller_id, number, asked_at=asked_at)
         for order, read_at in current:
-            store_order(connection, client.seller_id, order, read_at)
+            store_order(connection, client.seller_id, order, read_at, run_id=run_id)
 
 
-def store_order(connection: Connection, seller_id: str, order: Order, read_at: datetime) -> None:
+def store_order(
+    connection: Connection, seller_id: str, order: Order, read_at: datetime, *, run_id: str | None
+) -> None:
     """Stores an order in the state, and in the outbox for lake and warehouse. Safe to repeat."""
-    open_orders.keep_open(connection, seller_id, [(order.snapshot(), read_at)])
+    open_orders.keep_open(connection, seller_id, [(order.snapshot(), read_at)], run_id=run_id)
     outbox.put_all(connection, order_rows(seller_id, order, read_at=read_at), recorded_at=read_at)

@@ -47,7 +47,7 @@ def waive(given: argparse.Namespace, out: Output) -> int:
         if finding is not None and finding.state in OPEN:
             now = resources.state.now()
             waived = finding.but(state=WAIVED, resolved_at=now, note=reason, intent_at=None)
-            findings.write(connection, [waived], now=now)
+            findings.write(connection, [waived], run_id=None, now=now)
             open_orders.invalidate_validation(connection, finding.seller_id, finding.mp_order_number)
     if finding is None:
         raise FeedAmpError(f"There is no finding {given.id}; `feedamp findings list --state all` names all.")

@@ -13,12 +13,13 @@ from feedamp.errors import FeedAmpError, UnreadableError
 from feedamp.rules.closing import waits_for
 from feedamp.rules.failure_summary import counted
 from feedamp.rules.order import OPEN_PHASES, LedgerOrder, Phase
+from feedamp.rules.order_story import Kind, next_step, sentence
 from feedamp.rules.units import LineUnits, count_units
-from feedamp.state import findings, ledger, open_orders, overview, rejects
+from feedamp.state import findings, ledger, open_orders, order_events, overview, rejects
 from feedamp.state.open_orders import StoredSnapshot
 from feedamp.state.rejects import Rejected
 from feedamp_airflow.cli.findings import finding_row
-from feedamp_airflow.cli.output import Output, cell
+from feedamp_airflow.cli.output import Output, cell, moment
 from feedamp_airflow.cli.rejected import reject_row
 from feedamp_airflow.cli.running import DONE, REFUSED, given_reason, opened_resources
 
@@ -75,11 +76,13 @@ def show_all(given: argparse.Namespace, out: Output) -> int:
 
 
 def show(given: argparse.Namespace, out: Output) -> int:
-    """Prints everything the state knows about an order."""
+    """Tells the story of an order, and prints everything else the state knows about it."""
     with opened_resources() as resources, resources.state.read() as connection:
         order = ledger.read(connection, given.seller, given.number)
         stored, unreadable = _stored_snapshot(connection, given.seller, given.number)
         found = findings.of_order(connection, given.seller, given.number)
+        events = order_events.of_order(connection, given.seller, given.number)
+        since = order_events.recorded_since(connection)
         rejected = [
             r
             for r in rejects.read_open(connection)
@@ -90,12 +93,18 @@ def show(given: argparse.Namespace, out: Output) -> int:
         for reject in rejected:
             out.complain(f"rejected at {reject.source}:{reject.row_number}: {_reasons(reject)}")
         return REFUSED
+    closing = _closing(order, stored, unreadable)
     shown = {
+        "events": [{**event, "text": sentence(event["kind"], event["details"])} for event in events],
+        "events_recorded_since": since,
+        "next": next_step(
+            order, closing["waits_for"] or "can be closed", needs_person=closing["needs_person"]
+        ),
         **{name: getattr(order, name) for name in LEDGER},
         "read_at": _read_at(order, stored),
         "snapshot": _snapshot(stored),
         "lines": _lines(order, stored),
-        "closing": _closing(order, stored, unreadable),
+        "closing": closing,
         "findings": [finding_row(finding) for finding in found],
         "rejected": [reject_row(reject) for reject in rejected],
     }
@@ -215,7 +224,22 @@ def _reasons(reject: Rejected) -> str:
     return "; ".join(f"{r['field'] or 'row'}: {r['message']}" for r in reject.reasons)
 
 
+def _tell(shown: dict[str, Any], out: Output) -> None:
+    """The story, oldest first; where its beginning is, if it is not in the state; and how it goes on."""
+    since = shown["events_recorded_since"]
+    if since is not None and shown["taken_at"] < since:
+        out.say(f"Events are recorded since {moment(since)}; the order is older.")
+    elif not any(event["kind"] == Kind.DELIVERED for event in shown["events"]) and not shown["adopted_at"]:
+        out.say("Its events are in the warehouse: table order_events.")
+    for event in shown["events"]:
+        out.say(f"{moment(event['occurred_at'])}  {event['text']}  [{event['run_id'] or 'by hand'}]")
+    out.say(f"Now: {shown['phase']}; {shown['reason'] or shown['closing']['waits_for'] or 'can be closed'}")
+    out.say(f"Next: {shown['next']}")
+    out.say("")
+
+
 def _print(shown: dict[str, Any], out: Output) -> None:
+    _tell(shown, out)
     snapshot = {**(shown["snapshot"] or {}), "read_at": shown["read_at"]}
     facts = {OF_DELIVERY.get(name, name): shown[name] for name in LEDGER}
     facts |= {f"feedamp {name}": value for name, value in snapshot.items() if name != "errors"}

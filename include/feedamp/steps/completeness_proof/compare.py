@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,6 +34,7 @@ from feedamp.tables import (
     CHILDREN,
     CLOSURES,
     FINDINGS,
+    ORDER_EVENTS,
     ORDERS,
     PLACEMENTS,
     RECONCILIATIONS,
@@ -70,6 +72,7 @@ _MARKS: dict[str, tuple[tuple[str, ...], ...]] = {
     FINDINGS.name: (FINDINGS.key, ("finding_id", "state")),
     REJECTED_ORDERS.name: (REJECTED_ORDERS.key, _REJECT),
     RECONCILIATIONS.name: (RECONCILIATIONS.key,),
+    ORDER_EVENTS.name: (ORDER_EVENTS.key,),
     RUNS.name: (RUNS.key,),
     WAITING_ORDERS.name: (WAITING_ORDERS.key,),
     SELLERS.name: (SELLERS.key,),
@@ -92,7 +95,7 @@ def find_differences(
     """
     since = None if with_lake else resources.state.now() - FILES_OPENED_DAILY
     with _comparing(resources, resources.warehouse, found, files_since=since, wait_s=wait_s) as session:
-        _compare(resources, session, found, WAREHOUSE)
+        _compare(resources, session, found, WAREHOUSE, events_since=since)
     if with_lake:
         _compare_lake(resources, found, wait_s)
 
@@ -113,12 +116,14 @@ def find_quickly(
     since = resources.state.now() - FILES_OPENED_DAILY
     with _comparing(resources, warehouse, found, files_since=since, wait_s=wait_s) as session:
         if orders <= ORDERS_COMPARED_QUICKLY:
-            _compare(resources, session, found, WAREHOUSE)
+            _compare(resources, session, found, WAREHOUSE, events_since=since)
             return f"{orders} orders were compared one by one"
         with resources.state.read() as connection:
             fewer = _sellers_with_fewer(completeness_facts.counts(connection), session.counts())
         if fewer:
-            _compare(resources, session, found, WAREHOUSE, fewer[:SELLERS_COMPARED_QUICKLY])
+            _compare(
+                resources, session, found, WAREHOUSE, fewer[:SELLERS_COMPARED_QUICKLY], events_since=since
+            )
     words = (
         f"{orders} orders were counted by seller, not compared one by one; `feedamp lake verify` does that"
     )
@@ -263,6 +268,8 @@ def _compare(
     found: FoundDifferences,
     where: str,
     seller_ids: Sequence[str] = (),
+    *,
+    events_since: datetime | None = None,
 ) -> None:
     compared = _compare_orders(resources, session, found, where, seller_ids)
     found.compared = max(found.compared, compared)
@@ -283,6 +290,16 @@ def _compare(
             _REJECT,
             known,
             lambda _: f"the {where} does not have the rejected row in its current state",
+        )
+    of_events = partial(completeness_facts.of_events, since=events_since)
+    for known in _batches(resources, of_events, ORDER_EVENTS, seller_ids):
+        _compare_rows(
+            session,
+            found,
+            ORDER_EVENTS,
+            ORDER_EVENTS.key,
+            known,
+            lambda _: f"the {where} does not have one of its events",
         )
     for table, seller_id, number in session.torn_orders(seller_ids):
         what = f"the units in the {where}'s rows do not add up to those of the order"

@@ -30,6 +30,7 @@ from feedamp.state import (
     ledger,
     manifests,
     open_orders,
+    order_events,
     outbox,
     rejects,
     sellers,
@@ -56,6 +57,7 @@ from feedamp.steps.set_aside import record_refused
 from feedamp.tables import (
     CLOSURES,
     FINDINGS,
+    ORDER_EVENTS,
     ORDERS,
     PLACEMENTS,
     RECORDED_AT,
@@ -94,6 +96,7 @@ async def restore(resources: Resources, run: Run, found: FoundDifferences) -> St
                     _restore_orders(resources, run, session, found, seller_id, dict(batch), result)
                 )
     written[FINDINGS.name] += _restore_findings(resources, found)
+    written[ORDER_EVENTS.name] += _restore_events(resources, found)
     written[REJECTED_ORDERS.name] += _restore_rejects(resources, found)
     result.extra = {f"{table}_written": count for table, count in written.items() if count}
     await _read_again(resources, run, found, result)
@@ -202,8 +205,7 @@ def _put(connection: Connection, result: StepResult, rows: Rows) -> int:
         result.notes.append(error.message)
         return 0
     for table, table_rows in rows.items():
-        for row in table_rows:
-            outbox.put(connection, table, [row], recorded_at=row[RECORDED_AT])
+        outbox.put(connection, table, table_rows)
     return 1
 
 
@@ -263,8 +265,16 @@ def _restore_findings(resources: Resources, found: FoundDifferences) -> int:
         with resources.state.begin() as connection:
             stored = [findings.read(connection, difference.key[0]) for difference in batch]
             present = [finding for finding in stored if finding is not None]
-            findings.write(connection, present, now=resources.state.now())
+            findings.write(connection, present, run_id=None, now=resources.state.now())
             written += len(present)
+    return written
+
+
+def _restore_events(resources: Resources, found: FoundDifferences) -> int:
+    written = 0
+    for batch in found.of_table(ORDER_EVENTS.name):
+        with resources.state.begin() as connection:
+            written += order_events.put_again(connection, [difference.key for difference in batch])
     return written
 
 
@@ -405,7 +415,8 @@ class _Rereader(SellerJob):
                 rows = order_rows(self._seller_id, order, read_at=read_at)
                 if not _put(connection, self._result, rows):
                     continue
-                open_orders.keep_open(connection, self._seller_id, [(snapshot, read_at)])
+                run_id = self._run.run_id
+                open_orders.keep_open(connection, self._seller_id, [(snapshot, read_at)], run_id=run_id)
                 self._result.count(self._seller_id, orders=1)
                 fact = fact_by_number.get(number)
                 if fact is not None and CLOSURES.name in flagged.get(number, ()):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TypeVar
 
 from sqlalchemy.engine import Connection
@@ -14,8 +14,9 @@ from feedamp.models import FINAL_STATES
 from feedamp.order_body import Reason
 from feedamp.resources import Resources
 from feedamp.rules.intake import Admission, ObservedState, admit
+from feedamp.rules.order_story import delivered, of_ledger
 from feedamp.rules.units import units_shipped
-from feedamp.state import ledger, open_orders, rejects
+from feedamp.state import ledger, open_orders, order_events, rejects
 from feedamp.steps.runner import StepResult
 
 _Row = TypeVar("_Row")
@@ -45,7 +46,7 @@ def evaluate_row(connection: Connection, resources: Resources, row: OrderRow | B
     known = ledger.read(connection, row.seller_id, row.mp_order_number)
     is_final = row.body["marketplace_state"] in FINAL_STATES
     observed = observed_state(connection, row.seller_id, row.mp_order_number) if is_final else ObservedState()
-    return admit(row, known, observed, now=resources.state.now())
+    return replace(admit(row, known, observed, now=resources.state.now()), before=known)
 
 
 def note_rejected(result: StepResult, row: OrderRow | BadRow, reasons: Sequence[Reason]) -> None:
@@ -55,12 +56,21 @@ def note_rejected(result: StepResult, row: OrderRow | BadRow, reasons: Sequence[
 
 
 def write_row(
-    connection: Connection, resources: Resources, row: OrderRow | BadRow, admission: Admission
+    connection: Connection,
+    resources: Resources,
+    row: OrderRow | BadRow,
+    admission: Admission,
+    *,
+    run_id: str | None,
 ) -> None:
     """Writes the result of `evaluate_row`. Safe to repeat."""
     order = admission.order
     if order is not None:
         ledger.write(connection, order)
+        now, differs = resources.state.now(), [reason.field for reason in admission.reasons]
+        events = [delivered(order, row.source, row.row_number, differs, now=now)]
+        events += of_ledger(admission.before, order, now=now)
+        order_events.record(connection, events, run_id=run_id)
         if admission.body_came:  # the order may have waited only for its body
             open_orders.invalidate_validation(connection, *order.key)
         if not admission.reasons:

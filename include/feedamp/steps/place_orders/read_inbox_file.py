@@ -50,7 +50,7 @@ def take_file(
         TransientError: the file store failed while the file was read. The rows before that are taken; read the file
             again.
     """
-    file_pass = _FilePass(resources, file, result, is_dry_run=run.dry_run, max_kept=max_kept)
+    file_pass = _FilePass(resources, run, file, result, max_kept=max_kept)
 
     def enough() -> str | None:
         if file_pass.bad_rows <= max_rejected:
@@ -85,12 +85,12 @@ class _FilePass:
     """One pass over the rows of a file."""
 
     def __init__(
-        self, resources: Resources, file: InboxFile, result: StepResult, *, is_dry_run: bool, max_kept: int
+        self, resources: Resources, run: Run, file: InboxFile, result: StepResult, *, max_kept: int
     ) -> None:
         self._resources = resources
+        self._run = run
         self._file = file
         self._result = result
-        self._is_dry_run = is_dry_run
         self._kept_left = max_kept
         self.read = self.rejected = self.bad_rows = 0
         self.fault: str | None = None
@@ -108,7 +108,7 @@ class _FilePass:
             self.bad_rows += isinstance(row, BadRow)
             if isinstance(row, BadRow) and row.file_fault:
                 self.fault = row.file_fault
-        if self._is_dry_run:
+        if self._run.dry_run:
             self._only_evaluate(batch)
             return
         with self._resources.state.begin() as connection:
@@ -139,7 +139,7 @@ class _FilePass:
         if self.fault and not self.rejected:
             # The number of lost rows is unknown, so the fault counts as one row.
             self.read, self.rejected = self.read + 1, 1
-        if self._is_dry_run:
+        if self._run.dry_run:
             return
         with self._resources.state.begin() as connection:
             now = self._resources.state.now()
@@ -175,7 +175,7 @@ class _FilePass:
                 return  # the same reject
             if not admission.reasons and _is_record(before):
                 return  # the order was taken with this difference, which is recorded already
-        write_row(connection, self._resources, row, admission)
+        write_row(connection, self._resources, row, admission, run_id=self._run.run_id)
         if admission.reasons:
             return
         now = self._resources.state.now()

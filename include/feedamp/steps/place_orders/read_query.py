@@ -28,7 +28,7 @@ def take_query(resources: Resources, run: Run, query: OrderQuery, result: StepRe
     Safe to repeat: a row that was taken before changes nothing. Raises what `OrderQuery.rows` raises; the rows before
     that are taken.
     """
-    query_pass = _QueryPass(resources, query, result, is_dry_run=run.dry_run)
+    query_pass = _QueryPass(resources, run, query, result)
     try:
         progress = Progress(query.source, "rows", note=lambda: f"{query_pass.rejected} rejected")
         for batch in batches(read_query(query, resources.settings.body), lambda row: row.raw):
@@ -62,13 +62,11 @@ def take_query(resources: Resources, run: Run, query: OrderQuery, result: StepRe
 class _QueryPass:
     """One pass over the rows of a query."""
 
-    def __init__(
-        self, resources: Resources, query: OrderQuery, result: StepResult, *, is_dry_run: bool
-    ) -> None:
+    def __init__(self, resources: Resources, run: Run, query: OrderQuery, result: StepResult) -> None:
         self._resources = resources
+        self._run = run
         self._result = result
         self._source = query.source
-        self._is_dry_run = is_dry_run
         self.rows = self.changed = self.rejected = 0
         with resources.state.read() as connection:
             open_rejects = rejects.not_superseded(connection, query.source)
@@ -76,7 +74,7 @@ class _QueryPass:
         self._unmatched = set(self._rejected_hashes)  # those that the query has not returned; see `finish`
 
     def take(self, batch: list[OrderRow | BadRow]) -> None:
-        begin = self._resources.state.read if self._is_dry_run else self._resources.state.begin
+        begin = self._resources.state.read if self._run.dry_run else self._resources.state.begin
         with begin() as connection:
             for row in batch:
                 self.rows += 1
@@ -89,7 +87,7 @@ class _QueryPass:
         both is outdated only if this pass has rejected another row of the same order; otherwise it stays open until its
         order is delivered again.
         """
-        if self._is_dry_run or not self._unmatched:
+        if self._run.dry_run or not self._unmatched:
             return
         with self._resources.state.begin() as connection:
             now = self._resources.state.now()
@@ -121,5 +119,5 @@ class _QueryPass:
             note_rejected(self._result, row, admission.reasons)
         if admission.reasons:
             self._rejected_hashes.add(row.row_hash)
-        if not self._is_dry_run:
-            write_row(connection, self._resources, row, admission)
+        if not self._run.dry_run:
+            write_row(connection, self._resources, row, admission, run_id=self._run.run_id)

@@ -74,7 +74,7 @@ def _read_again(
             now = resources.state.now()
             rejects.write(connection, replace(rejected, superseded_at=now), now=now)
     if admission.order is not None or not is_known or key in taken:
-        write_row(connection, resources, row, admission)
+        write_row(connection, resources, row, admission, run_id=None)
     if admission.rejected:
         counts.still_rejected += 1
     elif admission.order is not None:

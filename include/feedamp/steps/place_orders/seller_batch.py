@@ -34,11 +34,12 @@ from feedamp.models import Order
 from feedamp.order_body import named_field
 from feedamp.order_body.reject_reasons import MAX_REASONS
 from feedamp.resources import Resources
+from feedamp.rules import order_story
 from feedamp.rules.cancelling import READS_BEFORE_CANCELLED, units_against_cancelling
 from feedamp.rules.order import CANCELLED, LedgerOrder, Phase
 from feedamp.rules.retries import BLOCKED_WAIT, wait_behind_others, wait_of_unanswered
 from feedamp.run import Run
-from feedamp.state import leases, ledger, open_orders, outbox, rejects, sellers
+from feedamp.state import leases, ledger, open_orders, order_events, outbox, rejects, sellers
 from feedamp.state.leases import Lease
 from feedamp.steps.read_back import read_back, store_order
 from feedamp.steps.runner import SellerJob, StepResult, unexpected
@@ -68,7 +69,7 @@ class SellerBatch(SellerJob):
             await self._resources.state.leases.watch("place", self._seller_id, busy)
             for number in await self._send_all(busy):
                 self._result.record_failure(self._seller_id, _busy(number))
-            await read_back(self._resources, self._client, self._changed)
+            await read_back(self._resources, self._client, self._changed, run_id=self._run.run_id)
             self._changed.clear()
             if isinstance(self._stopped, PausedError):
                 break
@@ -127,7 +128,7 @@ class SellerBatch(SellerJob):
             return None
         if not order.has_body:
             reason = "it has no body to send: deliver it to the inbox as it was placed"
-            ledger.save(connection, order, order.held_without_body(reason))
+            self._save(connection, order, order.held_without_body(reason))
             self._result.add_warning(order.seller_id, f"order {number} is held: {reason}")
             return None
         ledger.note_put(connection, order, now=self._resources.state.now())
@@ -207,7 +208,7 @@ class SellerBatch(SellerJob):
         """Stores the order that was read, and decides on the newest snapshot."""
         is_held = lease.renew()  # the read may have taken very long
         with self._resources.state.begin() as connection:
-            store_order(connection, order.seller_id, remote_order, read_at)
+            store_order(connection, order.seller_id, remote_order, read_at, run_id=self._run.run_id)
             current = _still_to_cancel(connection, order)
             if current is None:
                 return False
@@ -226,7 +227,7 @@ class SellerBatch(SellerJob):
         if shipped is None:
             return False
         reason = f"conflict: CANCELLED came in, but the seller has shipped {shipped} units"
-        ledger.save(connection, order, order.cancellation_held(reason))
+        self._save(connection, order, order.cancellation_held(reason))
         self._result.add_warning(
             order.seller_id,
             f"order {order.mp_order_number} is held: the marketplace cancelled it, but the seller has shipped it",
@@ -246,7 +247,7 @@ class SellerBatch(SellerJob):
             current = _still_to_cancel(connection, order)
             if current is not None:
                 held = current.cancellation_held(reason, read_back_at=self._resources.state.now())
-                ledger.save(connection, current, held)
+                self._save(connection, current, held)
 
     def _hold_missing(self, order: LedgerOrder, asked_at: datetime) -> None:
         self._result.add_warning(
@@ -256,7 +257,7 @@ class SellerBatch(SellerJob):
             current = _still_to_cancel(connection, order)
             if current is not None:
                 reason = "CANCELLED was not sent: FeedAMP does not have the order"
-                ledger.save(connection, current, current.cancellation_held(reason))
+                self._save(connection, current, current.cancellation_held(reason))
                 ledger.mark_missing(connection, *order.key, asked_at=asked_at)
 
     def _stop_at_refusal(self, error: RejectedError) -> None:
@@ -270,7 +271,9 @@ class SellerBatch(SellerJob):
         with self._resources.state.begin() as connection:
             current = ledger.read(connection, *order.key) or order
             accepted = current.accepted(state, sent_at=sent_at, now=self._resources.state.now())
-            ledger.save(connection, current, accepted)
+            self._save(connection, current, accepted)
+            placed_event = order_story.placed(accepted, state, sent_at=sent_at)
+            order_events.record(connection, [placed_event], run_id=self._run.run_id)
             if accepted.phase == Phase.CLOSED:
                 open_orders.remove(connection, *order.key)
             else:  # decisions made before FeedAMP confirmed the state are made again
@@ -318,7 +321,7 @@ class SellerBatch(SellerJob):
             current = ledger.read(connection, *order.key) or order
             if current.phase in (Phase.TO_PLACE, Phase.HELD):  # not closed meanwhile by another process
                 reason = f"FeedAMP answered {error.status}: {error.words}"
-                ledger.save(connection, current, current.refused(reason))
+                self._save(connection, current, current.refused(reason))
             rejects.write(
                 connection,
                 rejects.Rejected(
@@ -361,6 +364,10 @@ class SellerBatch(SellerJob):
         self._result.record_failure(order.seller_id, error)
         if isinstance(error, ThrottledError) or self._failures >= FAILURES_THAT_END_A_BATCH:
             self._stopped = error
+
+    def _save(self, connection: Connection, before: LedgerOrder, after: LedgerOrder) -> None:
+        now = self._resources.state.now()
+        order_events.save_order(connection, before, after, run_id=self._run.run_id, now=now)
 
     def _postpone_rest(self, error: FeedAmpError) -> None:
         """Records why the seller's remaining orders wait, and until when."""

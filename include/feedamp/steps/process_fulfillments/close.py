@@ -98,7 +98,7 @@ class _Closer(SellerJob):
             watch = partial(self._resources.state.leases.watch, "close", self._seller_id)
             await run_per_order(self._seller_id, orders, self._result, one, watch=watch)
         finally:
-            await read_back(self._resources, self._client, closed)
+            await read_back(self._resources, self._client, closed, run_id=self._run.run_id)
 
     async def _close_alone(self, fresh: Order, read_at: datetime) -> bool:
         """Closes an order while holding its lease; False if it stays open.
@@ -151,7 +151,7 @@ class _Closer(SellerJob):
             order = ledger.read(connection, self._seller_id, fresh.mp_order_number)
             if order is None or not order.is_open:
                 return None
-            store_order(connection, order.seller_id, fresh, read_at)
+            store_order(connection, order.seller_id, fresh, read_at, run_id=self._run.run_id)
             try:
                 stored = open_orders.read(connection, *order.key)
             except UnreadableError as error:
@@ -160,7 +160,8 @@ class _Closer(SellerJob):
                 return None
             if stored is None or stored.read_at > read_at:
                 return None  # a newer snapshot has been stored meanwhile; the next run decides by it
-            decision = evaluate_order(connection, self._resources, order, stored)
+            run_id = self._run.run_id
+            decision = evaluate_order(connection, self._resources, order, stored, run_id=run_id)
             if not isinstance(decision, Close):
                 return None
             state = decision.marketplace_state

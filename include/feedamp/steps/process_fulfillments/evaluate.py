@@ -14,7 +14,7 @@ from feedamp.rules.evaluation import Evaluation, evaluate, is_checked
 from feedamp.rules.follow_up import hold_back
 from feedamp.rules.order import LedgerOrder, Phase
 from feedamp.rules.shared_tracking import recipient_of, tracking_numbers
-from feedamp.state import findings, ledger, open_orders, outbox, tracking
+from feedamp.state import findings, ledger, open_orders, order_events, outbox, tracking
 from feedamp.state.open_orders import StoredSnapshot
 from feedamp.tables import CLOSURES
 
@@ -22,7 +22,12 @@ log = logging.getLogger(__name__)
 
 
 def evaluate_order(
-    connection: Connection, resources: Resources, order: LedgerOrder, stored: StoredSnapshot
+    connection: Connection,
+    resources: Resources,
+    order: LedgerOrder,
+    stored: StoredSnapshot,
+    *,
+    run_id: str | None,
 ) -> Close | Wait:
     """Stores what the snapshot means for the order, and returns whether the order can be closed. Safe to repeat.
 
@@ -42,9 +47,9 @@ def evaluate_order(
         now=now,
     )
     if evaluation.order.phase == Phase.CLOSED:
-        _save_closed(connection, order, evaluation, stored.snapshot, run_id=None, now=now)
+        _save_closed(connection, order, evaluation, stored.snapshot, run_id=run_id, now=now)
     else:
-        _save_open(connection, order, evaluation, stored, now=now)
+        _save_open(connection, order, evaluation, stored, run_id=run_id, now=now)
     return evaluation.decision
 
 
@@ -74,9 +79,9 @@ def _save_closed(
     now: datetime,
 ) -> None:
     closed = evaluation.order
-    ledger.save(connection, before, closed)
+    order_events.save_order(connection, before, closed, run_id=run_id, now=now)
     open_orders.remove(connection, *closed.key)
-    findings.write(connection, evaluation.findings, now=now)
+    findings.write(connection, evaluation.findings, run_id=run_id, now=now)
     if closed.closed_at is None:
         log.info(
             "Order %s of seller %s was closed at FeedAMP by another system; the ledger closes it as well.",
@@ -94,10 +99,11 @@ def _save_open(
     evaluation: Evaluation,
     stored: StoredSnapshot,
     *,
+    run_id: str | None,
     now: datetime,
 ) -> None:
-    ledger.save(connection, before, evaluation.order)
-    findings.write(connection, evaluation.findings, now=now)
+    order_events.save_order(connection, before, evaluation.order, run_id=run_id, now=now)
+    findings.write(connection, evaluation.findings, run_id=run_id, now=now)
     wait = None if isinstance(evaluation.decision, Close) else evaluation.decision
     open_orders.record_validation(
         connection,

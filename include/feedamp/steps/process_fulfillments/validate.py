@@ -71,7 +71,7 @@ async def validate(resources: Resources, run: Run, shard: int, seller_ids: list[
         numbers = changed.get(seller.seller_id, [])
         for start in range(0, len(numbers), ORDERS_PER_TRANSACTION):
             _evaluate_all(
-                resources, seller.seller_id, numbers[start : start + ORDERS_PER_TRANSACTION], result
+                resources, run, seller.seller_id, numbers[start : start + ORDERS_PER_TRANSACTION], result
             )
         with resources.state.read() as connection:
             waiting = findings.to_report(connection, [seller.seller_id])
@@ -98,7 +98,9 @@ def _to_evaluate(connection: Connection, resources: Resources, seller_ids: list[
     return numbers
 
 
-def _evaluate_all(resources: Resources, seller_id: str, numbers: Sequence[str], result: StepResult) -> None:
+def _evaluate_all(
+    resources: Resources, run: Run, seller_id: str, numbers: Sequence[str], result: StepResult
+) -> None:
     with resources.state.begin() as connection:
         ledger_orders = ledger.read_many(connection, seller_id, numbers)
         for number in numbers:
@@ -109,7 +111,7 @@ def _evaluate_all(resources: Resources, seller_id: str, numbers: Sequence[str], 
                 if stored is None:
                     continue
                 with connection.begin_nested():
-                    evaluate_order(connection, resources, ledger_orders[number], stored)
+                    evaluate_order(connection, resources, ledger_orders[number], stored, run_id=run.run_id)
             except UnreadableError as error:
                 result.count(seller_id, orders_unread=1)
                 result.add_warning(seller_id, f"{error} The next extraction reads the order again.")
@@ -236,8 +238,8 @@ class _Reporter(SellerJob):
             ]
         )
         with self._resources.state.begin() as connection:
-            store_order(connection, self._seller_id, order, read_at)
-        _evaluate_all(self._resources, self._seller_id, [number], self._result)
+            store_order(connection, self._seller_id, order, read_at, run_id=self._run.run_id)
+        _evaluate_all(self._resources, self._run, self._seller_id, [number], self._result)
         return self._pending(number)
 
     async def _arrived(self, order: Order, pending: list[StoredFinding]) -> list[StoredFinding]:
@@ -268,4 +270,5 @@ class _Reporter(SellerJob):
         with self._resources.state.begin() as connection:
             current = [(finding, findings.read(connection, finding.finding_id)) for finding in changed]
             to_write = [finding for finding, stored in current if stored is None or stored.state == TO_REPORT]
-            findings.write(connection, to_write, now=self._resources.state.now())
+            now = self._resources.state.now()
+            findings.write(connection, to_write, run_id=self._run.run_id, now=now)

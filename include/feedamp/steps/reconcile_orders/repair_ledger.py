@@ -45,7 +45,7 @@ def repair_ledger(
     open_orders.invalidate_validation(connection, *ledger_order.key)
     if repair.action is Action.REOPEN:
         released = release(findings.of_order(connection, *ledger_order.key))
-        findings.write(connection, released, now=now)
+        findings.write(connection, released, run_id=run.run_id, now=now)
     return True
 
 

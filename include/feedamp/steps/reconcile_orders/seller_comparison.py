@@ -18,6 +18,7 @@ from feedamp.errors import NotFoundError, RejectedError, UnclearError, Unreadabl
 from feedamp.lake.flatten import order_rows
 from feedamp.models import Order
 from feedamp.resources import Resources
+from feedamp.rules import order_story
 from feedamp.rules.comparison import (
     Difference,
     compare,
@@ -37,7 +38,7 @@ from feedamp.rules.repair import (
 )
 from feedamp.rules.units import count_units
 from feedamp.run import Run
-from feedamp.state import ledger, manifests, open_orders, outbox, sellers, watermarks
+from feedamp.state import ledger, manifests, open_orders, order_events, outbox, sellers, watermarks
 from feedamp.state.open_orders import StoredSnapshot
 from feedamp.steps.place_orders.seller_batch import SellerBatch
 from feedamp.steps.reconcile_orders.difference_table import DifferenceTable
@@ -294,7 +295,9 @@ class SellerComparison(SellerJob):
     def _store_remote_order(self, connection: Connection, case: _Case) -> None:
         """Stores the fresh order in the state, and in the outbox for lake and warehouse."""
         if case.remote_order is not None and case.read_at is not None:
-            open_orders.keep_open(connection, self._seller_id, [(case.remote_order.snapshot(), case.read_at)])
+            snapshot = case.remote_order.snapshot()
+            run_id = self._run.run_id
+            open_orders.keep_open(connection, self._seller_id, [(snapshot, case.read_at)], run_id=run_id)
             outbox.put_all(connection, case.remote_rows, recorded_at=case.read_at)
 
     def _record(
@@ -319,6 +322,10 @@ class SellerComparison(SellerJob):
             for difference in differences
         ]
         outbox.put(connection, RECONCILIATIONS.name, rows, recorded_at=now)
+        if case.ledger_order is not None:
+            run_id = self._run.run_id
+            events = order_story.repaired(case.ledger_order, repaired, run_id=run_id, now=now)
+            order_events.record(connection, events, run_id=run_id)
         self._table.mark_repaired(repaired)
 
     async def _send(self, cases: Sequence[_Case]) -> None:
