@@ -18,8 +18,9 @@ from airflow.providers.common.sql.hooks.sql import DbApiHook
 from console import SELLER
 from doc_blocks import blocks
 from order_samples import good_line, good_order
-from postgres import NoServerError, serving
+from postgres import serving
 
+from demo.postgres import NoServerError
 from feedamp.errors import ConfigurationError, TransientError
 from feedamp_airflow.sql_inbox import SqlInbox
 from feedamp_airflow.wiring import connection_by_id

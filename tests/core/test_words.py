@@ -32,7 +32,7 @@ INSTEAD = {
     r"House|house": "env",
     r"rooms": "fixtures, components",
     r"[Aa]new": "again",
-    r"[Nn]obody|[Ss]omebody": "no one, someone",
+    r"(?<![\"`])[Nn]obody|[Ss]omebody": "no one, someone",  # in quotes it is a user of the system
     r"[Ff]or ever": "forever",
     r"needs a person|NEEDS A PERSON": "action required",
 }

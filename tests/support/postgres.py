@@ -6,18 +6,15 @@ It is not durable across a power cut, listens on loopback only, and never runs a
 from __future__ import annotations
 
 import os
-import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,37 +22,14 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from demo.postgres import NEW_DATABASE, as_owner, give, reachable_programs
+from demo.programs import free_port
 from feedamp.state import State
 
 PATIENCE_S = 20.0
 ROOM_BYTES = 2 << 30
-OWNER = "postgres"  # what Debian's package calls the user who may run a server
-HOW_TO_INSTALL = (
-    "These tests need a Postgres server and found no initdb in /usr/lib/postgresql/*/bin, by pg_config --bindir or "
-    "on PATH. Install one: `sudo apt-get install postgresql` on Debian and Ubuntu, `brew install postgresql` on macOS."
-)
-_FAST_AND_CLOSED = ("--no-sync", "--auth=scram-sha-256", "--encoding=UTF8", "--no-locale")
+OWNER = "postgres"  # of its databases
 T = TypeVar("T")
-
-
-class NoServerError(Exception):
-    """There is no Postgres to run; the message says what to do."""
-
-
-@cache
-def programs() -> Path:
-    """The folder of the newest server's programs."""
-    installed = Path("/usr/lib/postgresql").glob("*/bin")
-    folders = sorted(installed, key=lambda folder: int(folder.parent.name.partition(".")[0]), reverse=True)
-    if pg_config := shutil.which("pg_config"):
-        told = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, check=False)
-        folders.append(Path(told.stdout.strip() or "/nowhere"))  # it may know of no server itself
-    if initdb := shutil.which("initdb"):
-        folders.append(Path(initdb).resolve().parent)
-    for folder in folders:
-        if all((folder / name).exists() for name in ("initdb", "pg_ctl", "postgres")):
-            return folder
-    raise NoServerError(HOW_TO_INSTALL)
 
 
 class Server:
@@ -157,10 +131,10 @@ def serving() -> Iterator[Server]:
     Raises:
         NoServerError: none is installed, or no one may run it.
     """
-    bin_folder, as_owner = programs(), _as_owner()
+    owner = as_owner()
     folder = Path(tempfile.mkdtemp(prefix="feedamp-postgres-", dir=_in_memory()))
     data, log, secret = folder / "data", folder / "log", folder / "password"
-    password, port = secrets.token_urlsafe(), _free_port()
+    password, port = secrets.token_urlsafe(), free_port()
     settings = {
         "listen_addresses": "127.0.0.1",
         "port": port,
@@ -173,7 +147,7 @@ def serving() -> Iterator[Server]:
 
     def call(program: str, *arguments: str | Path) -> None:
         command = [bin_folder / program, *arguments]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, **as_owner)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, **owner)
         if done.returncode:
             said = log.read_text() if log.exists() else ""
             raise RuntimeError(f"{program} failed: {done.stdout}{done.stderr}{said}")
@@ -183,9 +157,9 @@ def serving() -> Iterator[Server]:
 
     try:
         secret.write_text(password)
-        for path in (folder, secret) if as_owner else ():
-            shutil.chown(path, OWNER, OWNER)
-        call("initdb", "-D", data, "-U", OWNER, "--pwfile", secret, *_FAST_AND_CLOSED)
+        give((folder, secret), owner)
+        bin_folder = reachable_programs(folder, owner)
+        call("initdb", "-D", data, "-U", OWNER, "--pwfile", secret, *NEW_DATABASE)
         with (data / "postgresql.conf").open("a") as file:
             file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
         control("start")
@@ -198,30 +172,10 @@ def serving() -> Iterator[Server]:
         shutil.rmtree(folder)
 
 
-def _as_owner() -> dict[str, Any]:
-    """The prefix with which root starts a program that refuses to run as root; empty for other users."""
-    if os.geteuid() != 0:
-        return {}
-    try:
-        pwd.getpwnam(OWNER)
-    except KeyError:
-        raise NoServerError(
-            f"Postgres refuses to run as root, and there is no user {OWNER} to run it."
-        ) from None
-    return {"user": OWNER, "group": OWNER, "extra_groups": []}
-
-
 def _in_memory() -> str | None:
     """A folder in memory, where a database is made in a tenth of the time, if there is one with room (Linux)."""
     found = Path("/dev/shm")
     return str(found) if found.is_dir() and shutil.disk_usage(found).free > ROOM_BYTES else None
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def behind(

@@ -6,7 +6,9 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from postgres import NoServerError, Server, serving
+from postgres import Server, serving
+
+from demo.postgres import NoServerError
 
 
 @pytest.fixture(scope="session")

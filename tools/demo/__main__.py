@@ -6,16 +6,22 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import signal
 import sys
 import time
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
+
+import requests
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from demo import orders, report
+from demo import orders, postgres, report
 from demo.airflow_server import AirflowServer
 from demo.programs import BIN, REPOSITORY, Programs, end_leftovers, environment, free_port, http, only_one
 
@@ -24,6 +30,7 @@ SELLERS = 12
 ORDERS = 240
 CSV_ORDERS = 60
 ROUNDS = 5
+DAYS = 5  # of the backfill
 RATE = 10
 
 
@@ -63,8 +70,7 @@ def main() -> int:
     parser.add_argument("--stay", action="store_true", help="leave it running until Ctrl-C")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the demo keeps its files")
     args = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
+    _on_end(signal.default_int_handler)  # set for SIGINT, too, which a shell's background job would ignore
     progress = Progress()
     try:
         with only_one(args.folder):
@@ -77,6 +83,12 @@ def main() -> int:
         return 130
 
 
+def _on_end(handler: Any) -> None:
+    """What Ctrl-C, a closed terminal and SIGTERM do."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, handler)
+
+
 def _run(folder: Path, progress: Progress, *, stay: bool) -> int:
     home = folder / "airflow"
     end_leftovers(home)
@@ -84,14 +96,47 @@ def _run(folder: Path, progress: Progress, *, stay: bool) -> int:
     shutil.rmtree(folder / "logs", ignore_errors=True)
     (home / "feedamp" / "inbox").mkdir(parents=True)
     port = free_port()
-    with Programs(folder / "logs", environment(home, port)) as programs:
+    ok = True
+    with _metadata(folder, home, progress) as programs:
+        programs.add_to_environment(environment(home, port))
         airflow = AirflowServer(programs, home, port, progress.tick)
-        ok = _loop(programs, airflow, home, progress, stay=stay)
-        if stay:
-            _stay(programs, airflow, home, progress)
+        try:
+            ok = _loop(programs, airflow, home, progress, stay=stay)
+            if stay:
+                _stay(programs, airflow, home, progress)
+        except (requests.RequestException, SystemExit) as error:
+            time.sleep(1.0)
+            programs.check()  # a program that has ended is the reason, whoever noticed first
+            raise SystemExit(str(error)) from error
+        except KeyboardInterrupt:
+            if not stay:
+                raise
+            progress.say("Ending all programs; this takes some seconds ...")
+        finally:
+            _on_end(signal.SIG_IGN)  # a second Ctrl-C would leave programs behind
     if not stay:
         progress.say("All programs have ended; `make up` does the same and leaves them running.")
     return 0 if ok else 1
+
+
+@contextmanager
+def _metadata(folder: Path, home: Path, progress: Progress) -> Iterator[Programs]:
+    """Programs for an Airflow with its metadata on Postgres, or on SQLite if there is none."""
+    data = folder / "postgres"
+    # Postgres sees no secret of Airflow; by AIRFLOW_HOME the next demo finds what a killed one has left.
+    env = {"AIRFLOW_HOME": str(home), "PATH": os.environ.get("PATH", "")}
+    try:
+        with Programs(folder / "logs", env) as programs:
+            try:
+                url = postgres.start(programs, data)
+                programs.add_to_environment({"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url})
+            except postgres.NoServerError as error:
+                progress.say(
+                    f"WARNING: Airflow's metadata are on SQLite; backfills can end the demo. {error}"
+                )
+            yield programs
+    finally:
+        postgres.remove(data)
 
 
 def _loop(programs: Programs, airflow: AirflowServer, home: Path, progress: Progress, *, stay: bool) -> bool:
@@ -121,10 +166,16 @@ def _loop(programs: Programs, airflow: AirflowServer, home: Path, progress: Prog
         if _count(control) == before:
             break  # no seller did anything in this round
         before = _count(control)
-    states.append(airflow.run("feedamp_reconcile_orders"))
-    progress.say(f"feedamp_reconcile_orders: {states[-1]}")
+    last = datetime.now(UTC).date() - timedelta(days=1)
+    days = [last - timedelta(days=n) for n in reversed(range(DAYS))]
+    lost = report.lose_orders(home, days[DAYS // 2])
+    progress.say(
+        f"{lost} orders of {days[DAYS // 2]} are deleted in the warehouse; now a backfill of {DAYS} days"
+    )
+    states += airflow.backfill(days, {"repair": True})
+    progress.say(f"feedamp_reconcile_orders, {days[0]} to {last}: {', '.join(sorted(set(states[-DAYS:])))}")
     truth = http("GET", f"{control}/report")
-    print("\n" + "\n".join(report.lines(home, truth)) + "\n")
+    print("\n" + "\n".join(report.lines(home, truth, days)) + "\n")
     python = BIN.relative_to(REPOSITORY) if BIN.is_relative_to(REPOSITORY) else BIN
     warehouse = home / "feedamp" / "warehouse.duckdb"
     print("Look into the warehouse:")
@@ -169,12 +220,9 @@ def _stay(programs: Programs, airflow: AirflowServer, home: Path, progress: Prog
         print(f"    {airflow.url}/{page}")
     print(f"Drop order files into {home / 'feedamp' / 'inbox'}; the sellers act once a minute.\n")
     progress.say("Running until Ctrl-C. The DAGs go on by their schedules.")
-    try:
-        while True:
-            programs.check()
-            time.sleep(1)
-    except (KeyboardInterrupt, SystemExit):
-        progress.say("Ending all programs; this takes some seconds ...")
+    while True:
+        programs.check()
+        time.sleep(1)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 BIN = Path(sys.executable).parent
 REPOSITORY = Path(__file__).resolve().parents[2]
+LAST_LINES = 12
 
 
 def free_port() -> int:
@@ -29,7 +30,7 @@ def free_port() -> int:
 
 
 def environment(home: Path, port: int) -> dict[str, str]:
-    """The environment of every program: a home of its own, loopback only, nothing taken from the caller's Airflow."""
+    """The environment of Airflow's programs: a home of its own, loopback only, nothing from the caller's Airflow."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -53,6 +54,9 @@ def environment(home: Path, port: int) -> dict[str, str]:
         "AIRFLOW__API__SECRET_KEY": secrets.token_urlsafe(32),
         "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(32),
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(
+            free_port()
+        ),  # the default is one for the whole machine
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
         "AIRFLOW__FEEDAMP__INBOX_SETTLE_S": "1",
         "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}",
@@ -86,11 +90,22 @@ def only_one(folder: Path) -> Iterator[None]:
 
 def end_leftovers(home: Path) -> None:
     """Ends programs of a demo that was killed: those with this very AIRFLOW_HOME."""
-    mark = f"AIRFLOW_HOME={home}".encode()
+    for wanted, patience_s in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 2.0)):
+        for pid in _at_home(home):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, wanted)
+        give_up_at = time.monotonic() + patience_s
+        while _at_home(home) and time.monotonic() < give_up_at:
+            time.sleep(0.1)
+
+
+def _at_home(home: Path) -> list[int]:
+    mark, found = f"AIRFLOW_HOME={home}".encode(), []
     for entry in Path("/proc").glob("[0-9]*") if Path("/proc").exists() else ():
         with contextlib.suppress(OSError):
             if int(entry.name) != os.getpid() and mark in (entry / "environ").read_bytes().split(b"\0"):
-                os.kill(int(entry.name), signal.SIGKILL)
+                found.append(int(entry.name))
+    return found
 
 
 class Programs:
@@ -121,20 +136,19 @@ class Programs:
             raise SystemExit(f"{' '.join(command)} ended with {done.returncode}; see {log}")
         return done.stdout
 
-    def start(self, name: str, *command: str, env: Mapping[str, str] | None = None) -> Path:
-        """Starts a program in the background, `env` on top of what all of them get; returns its log."""
-        log = self._logs / f"{name}.log"
-        with log.open("a") as output:
-            process = subprocess.Popen(
-                command,
-                env={**self._env, **(env or {})},
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                text=True,
-                start_new_session=True,
-            )
+    def add_to_environment(self, env: Mapping[str, str]) -> None:
+        """What all programs get that start from now on."""
+        self._env.update(env)
+
+    def start(
+        self, name: str, *command: str, env: Mapping[str, str] | None = None, **how: Any
+    ) -> subprocess.Popen[str]:
+        """Starts a program in the background, `env` on top of what all of them get; `how` is for `Popen`."""
+        with (self._logs / f"{name}.log").open("a") as log:
+            options = {"env": {**self._env, **(env or {})}, "stdout": log, "stderr": log, **how}
+            process = subprocess.Popen(command, text=True, start_new_session=True, **options)
         self._running.append((name, process))
-        return log
+        return process
 
     def start_sandbox(self, *options: str) -> dict[str, str]:
         """Starts the FeedAMP sandbox; returns its JSON line.
@@ -142,31 +156,40 @@ class Programs:
         Raises:
             SystemExit: it did not come up.
         """
-        log = (self._logs / "sandbox.log").open("w")
-        process = subprocess.Popen(
-            (str(BIN / "feedamp"), "sandbox", "--port", "0", *options),
-            env=self._env,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            start_new_session=True,
-        )
-        self._running.append(("sandbox", process))
+        command = (str(BIN / "feedamp"), "sandbox", "--port", "0", *options)
+        process = self.start("sandbox", *command, stdout=subprocess.PIPE)
         line = process.stdout.readline() if process.stdout else ""
         if not line:
-            raise SystemExit(f"the sandbox did not start; see {log.name}")
+            raise SystemExit(f"the sandbox did not start{self._last_lines('sandbox')}")
         found: dict[str, str] = json.loads(line)
         return found
 
     def check(self) -> None:
-        """Raises SystemExit if a program has ended."""
+        """Raises SystemExit with the name of the program and the end of its log if one has ended."""
         for name, process in self._running:
-            if process.poll() is not None:
-                raise SystemExit(f"{name} ended with {process.returncode}; see {self._logs / name}.log")
+            if (code := process.poll()) is not None:
+                how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+                raise SystemExit(f"{name} {how}{self._last_lines(name)}")
+
+    def _last_lines(self, name: str) -> str:
+        log = self._logs / f"{name}.log"
+        lines = log.read_text(errors="replace").splitlines()[-LAST_LINES:]
+        return "\n    ".join([f"; the end of {log}:", *(lines or ["(nothing)"])])
 
     def stop(self, name: str | None = None) -> None:
-        """Ends every program with all its children, or the one of that name."""
-        ending = [process for its_name, process in self._running if name in (None, its_name)]
+        """Ends every program with all its children, or the one of that name; the database after those that use it."""
+        ending = [entry for entry in self._running if name in (None, entry[0])]
+        databases = [process for its_name, process in ending if its_name == "postgres"]
+        self._end([process for _, process in ending if process not in databases])
+        for database in databases:
+            if database.poll() is None:
+                database.send_signal(signal.SIGINT)  # "fast shutdown"; its children follow
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    database.wait(8.0)
+        self._end(databases)
+        self._running = [entry for entry in self._running if entry not in ending]
+
+    def _end(self, ending: Sequence[subprocess.Popen[str]]) -> None:
         for wanted, patience_s in ((signal.SIGTERM, 8.0), (signal.SIGKILL, 2.0)):
             for process in ending:
                 _signal_session(process.pid, wanted)
@@ -182,7 +205,6 @@ class Programs:
                 )  # no longer a member of its session, but a thread of it may still be leaving
             if process.stdout:
                 process.stdout.close()
-        self._running = [(its_name, process) for its_name, process in self._running if process not in ending]
 
 
 def session_members(session: int) -> list[int]:

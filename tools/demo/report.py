@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
+WITHIN_S = 60.0
+DAY = "CAST(purchase_date AT TIME ZONE 'UTC' AS DATE)"
+LOSE = f"""
+    DELETE FROM feedamp.orders WHERE mp_order_number IN (
+        SELECT mp_order_number FROM feedamp.orders WHERE {DAY} = ? ORDER BY mp_order_number LIMIT 5
+    ) RETURNING mp_order_number
+"""
 
-def lines(home: Path, truth: dict[str, Any]) -> Iterator[str]:
-    """The report, line by line."""
-    with closing(duckdb.connect(str(home / "feedamp" / "warehouse.duckdb"), read_only=True)) as warehouse:
+
+def lines(home: Path, truth: dict[str, Any], days: Sequence[date]) -> Iterator[str]:
+    """The report, line by line; `days` were backfilled."""
+    with opened(home, read_only=True) as warehouse:
         yield from _from_warehouse(warehouse)
+        yield from _from_backfill(warehouse, days)
     with closing(sqlite3.connect(home / "feedamp" / "state.db")) as ledger:
         yield from _still_open(ledger)
     yield ""
@@ -23,6 +34,29 @@ def lines(home: Path, truth: dict[str, Any]) -> Iterator[str]:
     yield f"Rules of the API broken, as the sandbox counts them: {sum(rule['count'] for rule in broken)}"
     for rule in broken:
         yield f"    {rule['rule']} x {rule['count']}: {rule['example']}"
+
+
+@contextmanager
+def opened(home: Path, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The warehouse, once no task has it open."""
+    give_up_at = time.monotonic() + WITHIN_S
+    while True:
+        try:
+            warehouse = duckdb.connect(str(home / "feedamp" / "warehouse.duckdb"), read_only=read_only)
+        except duckdb.IOException:
+            if time.monotonic() > give_up_at:
+                raise
+            time.sleep(0.2)
+        else:
+            break
+    with closing(warehouse):
+        yield warehouse
+
+
+def lose_orders(home: Path, day: date) -> int:
+    """Deletes the warehouse's rows of five orders of a day, as a careless statement would; returns how many."""
+    with opened(home) as warehouse:
+        return len(warehouse.execute(LOSE, [day]).fetchall())
 
 
 def _from_warehouse(warehouse: duckdb.DuckDBPyConnection) -> Iterator[str]:
@@ -60,6 +94,18 @@ def _from_warehouse(warehouse: duckdb.DuckDBPyConnection) -> Iterator[str]:
         yield f"    a seller read: {example[0][0]}"
     closed = dict(rows("SELECT marketplace_state, count(*) FROM feedamp.closures GROUP BY ALL ORDER BY ALL"))
     yield f"Closed       {closed.get('SHIPPED', 0)} as SHIPPED, {closed.get('CANCELLED', 0)} as CANCELLED"
+
+
+def _from_backfill(warehouse: duckdb.DuckDBPyConnection, days: Sequence[date]) -> Iterator[str]:
+    found = warehouse.execute(
+        f"SELECT {DAY}, count(DISTINCT mp_order_number), count(*), count(repaired_at) "
+        "FROM feedamp.reconciliations JOIN feedamp.orders USING (seller_id, mp_order_number) "
+        f"WHERE {DAY} BETWEEN ? AND ? GROUP BY 1 ORDER BY 1",
+        [days[0], days[-1]],
+    ).fetchall()
+    yield f"Reconciled   {len(days)} days, {len(days) - len(found)} of them without a difference"
+    for day, orders, differences, repaired in found:
+        yield f"    {day}: {orders} orders differ, {differences} differences, {repaired} of them repaired"
 
 
 def _still_open(ledger: sqlite3.Connection) -> Iterator[str]:

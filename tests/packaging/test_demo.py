@@ -1,0 +1,101 @@
+"""The programs of `make demo`: a death is named, the end leaves nothing, Postgres starts for root and for others."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from demo import postgres
+from demo.programs import Programs, end_leftovers, session_members
+
+find = postgres.server_programs.__wrapped__
+
+
+@pytest.fixture
+def programs(tmp_path):
+    env = {"AIRFLOW_HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    with Programs(tmp_path / "logs", env) as running:
+        yield running
+
+
+def test_a_program_that_dies_is_named_with_the_end_of_its_log(programs):
+    programs.start("sandbox", "sleep", "60")
+    killed = programs.start("scheduler", "sh", "-c", "seq 100; exec sleep 60")
+    log = programs._logs / "scheduler.log"
+    while not log.read_text().endswith("100\n"):
+        programs.check()
+    killed.kill()
+    killed.wait(5)
+    said = r"(?s)^scheduler was killed by SIGKILL; .*scheduler\.log:\n    89\n.*    100$"
+    with pytest.raises(SystemExit, match=said):
+        programs.check()
+
+
+def test_a_demo_that_was_killed_leaves_programs_that_the_next_one_ends(programs, tmp_path):
+    left = programs.start("scheduler", sys.executable, "-c", "import time; time.sleep(60)")
+    end_leftovers(tmp_path)
+    assert left.wait(1) == -signal.SIGTERM
+
+
+def from_wheel() -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(postgres.shutil, "which", lambda name: None)
+        patch.setattr(postgres, "INSTALLED", "/nowhere")
+        return find()
+
+
+@pytest.mark.parametrize("source", ["the wheel", "the machine, or the wheel"])
+def test_postgres_starts_again_after_a_kill_and_leaves_nothing(source, programs, tmp_path, monkeypatch):
+    if source == "the wheel":  # below a folder that is closed to the user who runs it, if this is root
+        tmp_path.chmod(0o700)
+        package = from_wheel().parents[1]
+        for part in (package, package.with_suffix(".libs")):
+            shutil.copytree(part, tmp_path / part.name)
+        copy = tmp_path / package.name / "pginstall" / "bin"
+        monkeypatch.setattr(postgres, "server_programs", lambda: copy)
+    data = tmp_path / "postgres"
+    for _ in range(2):  # in the same folder, whose postmaster.pid is stale then
+        url = postgres.start(programs, data)
+        with psycopg.connect(url.replace("+psycopg2", "")) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+        [(_, server)] = programs._running
+        os.kill(server.pid, signal.SIGKILL)
+        server.wait(5)
+        with pytest.raises(SystemExit, match=r"^postgres was killed"):
+            programs.check()
+        programs.stop()
+    place = data.resolve()
+    postgres.remove(data)
+    assert not place.exists()
+    assert not data.is_symlink()
+
+
+def test_postgres_ends_in_a_moment_and_with_all_its_processes(programs, tmp_path):
+    url = postgres.start(programs, tmp_path / "postgres")
+    [(_, server)] = programs._running
+    with psycopg.connect(url.replace("+psycopg2", "")):  # a client that stays would hold up a slow shutdown
+        programs.stop()
+    assert server.returncode == 0
+    assert session_members(server.pid) == []
+    postgres.remove(tmp_path / "postgres")
+
+
+def test_a_machine_without_a_server_is_told_how_to_get_one(programs, tmp_path, monkeypatch):
+    monkeypatch.setattr(postgres, "find_spec", lambda name: None)
+    monkeypatch.setattr(postgres, "server_programs", from_wheel)
+    with pytest.raises(postgres.NoServerError, match="apt-get install postgresql"):
+        postgres.start(programs, tmp_path / "postgres")
+
+
+def test_a_server_that_cannot_run_is_a_warning_and_no_end(programs, tmp_path, monkeypatch):
+    monkeypatch.setattr(postgres, "SETTINGS", postgres.SETTINGS | {"shared_buffers": "none"})
+    with pytest.raises(postgres.NoServerError, match="shared_buffers"):
+        postgres.start(programs, tmp_path / "postgres")
+    programs.check()
+    assert not os.path.lexists(tmp_path / "postgres")
