@@ -5,9 +5,9 @@ Compares ledger, FeedAMP and warehouse, order by order, for one calendar day (UT
 several), and repairs the differences if asked to. This is the DAG to backfill. It moves no watermark.
 
 `plan` finds the sellers with orders of the day, `reconcile` reads the orders by number and writes every difference to
-`reconciliations` with all three values, `load` loads them into the warehouse. The log of `reconcile` ends with a
-table of the differences. Orders that their sellers have changed since the last extraction are not differences; they are
-counted as `not_extracted_yet`.
+`reconciliations` with all three values, and what is known of each day and seller to `reconciliation_days`; `load` loads
+them into the warehouse. `gate` logs the sums of the run.
+Orders that their sellers have changed since the last extraction are no differences, but `not_extracted_yet`.
 
 | param | default | |
 |---|---|---|
@@ -15,6 +15,7 @@ counted as `not_extracted_yet`.
 | `from`, `to` | empty | by hand, instead of `day`: a range of UTC days, both included, in one run |
 | `sellers` | all active | compare only these |
 | `dry_run` | false | say how many orders would be compared, in how many requests and minutes: by seller in the log of `plan`, in total in its XCom `expected`; repairs nothing, whatever `repair` says |
+| `fail_above` | empty: never | the run is red if more differences than this are left, over all sellers |
 | `repair` | empty | make ledger, lake and warehouse agree with FeedAMP, and place orders again that FeedAMP lost; if empty, scheduled runs repair, manual runs and backfills only compare |
 
 **Backfill**: a range of days, in the UI or by `airflow backfill create --dag-id feedamp_reconcile_orders
@@ -22,7 +23,7 @@ counted as `not_extracted_yet`.
 its day. Scheduled runs add every order that has been open for longer than `stale_after_days`.
 
 **Red** means that some sellers could not be read, an order could not be placed again, or another process had the
-warehouse locked. Differences leave the run green, even those that require action: the log names each order and what to do.
+warehouse locked. Differences leave the run green unless `fail_above` is given: the log names each order and what to do.
 `gate` of a scheduled run also proves that the warehouse has everything that the state knows. If something is missing, it
 is red and names the first orders; `feedamp lake verify --repair` restores them.
 """
@@ -33,7 +34,7 @@ from airflow.sdk import DAG, Param, task
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 from feedamp_airflow import config, tasks
-from feedamp_airflow.dag_settings import SELLERS, common, day_params, params
+from feedamp_airflow.dag_settings import SELLERS, common, params, reconcile_params
 
 # Decided by `run_repairs` in include/feedamp/rules/repair.py.
 REPAIR = Param(
@@ -46,7 +47,7 @@ REPAIR = Param(
 with DAG(
     "feedamp_reconcile_orders",
     schedule=CronDataIntervalTimetable(config.reconcile_schedule(), timezone="UTC"),
-    params=params(**day_params(), repair=REPAIR),
+    params=params(**reconcile_params(), repair=REPAIR),
     doc_md=__doc__,
     **common(),
 ):

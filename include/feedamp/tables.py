@@ -150,6 +150,10 @@ def _flag(name: str, meaning: str) -> Column:
     return Column(name, Type.BOOLEAN, meaning)
 
 
+def _date(name: str, meaning: str) -> Column:
+    return Column(name, Type.DATE, meaning)
+
+
 def _time(name: str, meaning: str) -> Column:
     return Column(name, Type.TIMESTAMP, meaning)
 
@@ -410,11 +414,20 @@ RECONCILIATIONS = Table(
         SELLER,
         NUMBER,
         _text(
-            "field", "The field that differs, e.g. `marketplace_state` or `order_lines[L-1].units_shipped`."
+            "field",
+            "The field that differs, e.g. `marketplace_state` or `order_lines[L-1].units_shipped`; `snapshot` where the kind "
+            "is `not_extracted_yet`.",
+        ),
+        _date("day", "UTC day of the order's purchase; null in rows of versions before this column."),
+        _text(
+            "kind",
+            "The field without line numbers and indexes, e.g. `order_lines[].units_shipped`. `not_extracted_yet`: FeedAMP is newer "
+            "than the last extraction, which is no difference. Null in rows of versions before this column.",
         ),
         _text("ledger_value", "The value in the ledger."),
         _text("feedamp_value", "The value at FeedAMP."),
         _text("warehouse_value", "The value in the warehouse."),
+        _time("found_at", "When it was found; null in rows of versions before this column."),
         _time("repaired_at", "When it was repaired; null while the difference remains."),
         RECORDED,
     ),
@@ -439,6 +452,30 @@ ORDER_EVENTS = Table(
         _text("run_id", "The Airflow run that did or read it; null by hand."),
         RECORDED,
     ),
+)
+
+RECONCILIATION_DAYS = Table(
+    "reconciliation_days",
+    "One row per UTC day of purchases and seller that a reconciliation covered, also without a difference; the run that began "
+    "its comparison last counts.",
+    ("day", "seller_id"),
+    (
+        _date("day", "The UTC day."),
+        SELLER,
+        RUN,
+        _count("compared", "Orders compared."),
+        Column(
+            "differences",
+            Type.JSON,
+            "Found differences by `kind` of `reconciliations`. `not_extracted_yet` counts orders, and is no difference.",
+        ),
+        _count("repaired", "Those of the differences that this run repaired."),
+        _count("remaining", "Orders not compared, because the run stopped or the seller failed."),
+        _count("unread", "Orders that could not be read."),
+        _time("checked_at", "When the comparison began; FeedAMP was asked at this moment or later."),
+        RECORDED,
+    ),
+    rank=("checked_at", RECORDED_AT),
 )
 
 RUNS = Table(
@@ -523,6 +560,7 @@ TABLES = {
         CLOSURES,
         RECONCILIATIONS,
         ORDER_EVENTS,
+        RECONCILIATION_DAYS,
         RUNS,
         WAITING_ORDERS,
         SELLERS,

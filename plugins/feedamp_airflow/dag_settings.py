@@ -53,14 +53,14 @@ def params(**more: Param) -> dict[str, Param]:
     }
 
 
-def day_params() -> dict[str, Param]:
-    """`day`, or `from` and `to`: the days that a run by hand is to compare."""
+def reconcile_params() -> dict[str, Param]:
+    """`day`, or `from` and `to`: the days that a run by hand is to compare; and when the run is red."""
     meant = {
         "day": "The UTC day to compare; empty: the last one that was over at the run's date.",
         "from": "Instead of a day: the first UTC day of a range.",
         "to": "The last UTC day of the range, included.",
     }
-    return {
+    days = {
         name: Param(
             None,
             type=["null", "string"],
@@ -70,3 +70,11 @@ def day_params() -> dict[str, Param]:
         )
         for name, text in meant.items()
     }
+    fail_above = Param(
+        None,
+        type=["null", "integer"],
+        minimum=0,
+        title="Fail above",
+        description="Differences that may be left before the run turns red. Empty: it stays green.",
+    )
+    return {**days, "fail_above": fail_above}

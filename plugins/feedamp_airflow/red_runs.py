@@ -88,6 +88,12 @@ def why_red(states: Mapping[str, str | None], said: Said) -> list[str]:
     return texts
 
 
+def shards_at_work(step: str, states: Mapping[str, str | None]) -> set[int]:
+    """Shards of a step that have worked in this run; a cleared run may have fewer than before, whose records remain."""
+    worked = (_split(name) for name, state in states.items() if state in ("failed", "success"))
+    return {shard for name, shard in worked if name == step}
+
+
 def said_in_this_run() -> Said:
     """What the tasks of this run recorded in the state; empty if the state cannot be read."""
     try:

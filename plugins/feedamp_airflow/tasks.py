@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from feedamp.errors import ConfigurationError, FeedAmpError
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
-from feedamp.rules.reconciled_days import DAY, asked_days, midnight
+from feedamp.rules.reconciled_days import DAY, asked_days, midnight, too_many_left
 from feedamp.rules.repair import run_repairs
 from feedamp.rules.watermark import given_since
 from feedamp.run import Run
@@ -31,13 +31,14 @@ from feedamp.steps.process_fulfillments.close import close as close_step
 from feedamp.steps.process_fulfillments.validate import plan_process
 from feedamp.steps.process_fulfillments.validate import validate as validate_step
 from feedamp.steps.purge import purge as purge_step
+from feedamp.steps.reconcile_orders.planned_days import run_counts
 from feedamp.steps.reconcile_orders.reconcile import expected_together, plan_reconcile
 from feedamp.steps.reconcile_orders.reconcile import reconcile as reconcile_step
 from feedamp.steps.refresh_tokens.renew_idle_grants import plan_refresh
 from feedamp.steps.refresh_tokens.renew_idle_grants import refresh as refresh_step
 from feedamp.steps.refused_grants import decide_refusals
 from feedamp.steps.runner import StepResult, finish
-from feedamp_airflow.red_runs import said_in_this_run, tells_why_it_fails, why_red
+from feedamp_airflow.red_runs import said_in_this_run, shards_at_work, tells_why_it_fails, why_red
 from feedamp_airflow.wiring import make_resources
 
 log = logging.getLogger(__name__)
@@ -153,7 +154,7 @@ def load() -> dict[str, Any]:
 
 
 def gate() -> None:
-    """Turns the run red if a task failed, a manifest could not be loaded, or inbox files or rows were bad.
+    """Turns the run red if a task failed, a manifest could not be loaded, inbox files or rows were bad, or too much differs.
 
     Decides who is at fault for the grants that FeedAMP refused in any task of the run; if it is the client, the run is red.
     Needed because `load` runs even if a task before it failed, and the last task decides the state of a run. A
@@ -168,7 +169,7 @@ def gate() -> None:
     if PROBLEM in loaded:
         problems.append(loaded[PROBLEM])
     try:
-        problems += _problems_of(ti.dag_id)
+        problems += _problems_of(ti.dag_id, states)
     except Exception as error:
         if not problems:
             raise
@@ -178,15 +179,18 @@ def gate() -> None:
         raise AirflowFailException(" ".join(problems))
 
 
-def _problems_of(dag_id: str) -> list[str]:
+def _problems_of(dag_id: str, states: Mapping[str, str | None]) -> list[str]:
     """What the state says about a run beyond the tasks that failed."""
     resources = make_resources()
     run = _run(resources)
     problems = [] if run.dry_run else decide_refusals(resources.state, run)
     if dag_id == "feedamp_place_orders":
         problems += inbox_problems(resources, run)
-    if dag_id == "feedamp_reconcile_orders" and _is_scheduled() and not run.dry_run:
-        problems += prove_completeness(resources)
+    if dag_id == "feedamp_reconcile_orders" and not run.dry_run:
+        counts = run_counts(resources, run, shards_at_work("reconcile", states))
+        log.info("The whole run: %s", counts.line())
+        problems += too_many_left(counts, _params().get("fail_above"))
+        problems += prove_completeness(resources) if _is_scheduled() else []
     return problems
 
 

@@ -31,7 +31,7 @@ TASKS = {
 }
 PARAMS = {
     "feedamp_extract_fulfillments": ["since"],
-    "feedamp_reconcile_orders": ["day", "from", "repair", "to"],
+    "feedamp_reconcile_orders": ["day", "fail_above", "from", "repair", "to"],
 }
 OUTLETS = {
     "feedamp_place_orders": "feedamp_orders_placed",

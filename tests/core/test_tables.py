@@ -39,7 +39,11 @@ PROMISED = {
     "closures": (ORDER, "marketplace_state units_shipped units_cancelled closed_at run_id"),
     "reconciliations": (
         "run_id seller_id mp_order_number field",
-        "ledger_value feedamp_value warehouse_value repaired_at",
+        "day kind ledger_value feedamp_value warehouse_value found_at repaired_at",
+    ),
+    "reconciliation_days": (
+        "day seller_id",
+        "run_id compared differences repaired remaining unread checked_at",
     ),
     "waiting_orders": (ORDER, "ledger_phase reason since next_try_at"),
     "sellers": (

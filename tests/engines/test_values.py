@@ -87,7 +87,7 @@ def test_more_orders_than_fit_one_query_are_all_looked_up(loader: Loader) -> Non
 @pytest.mark.parametrize(
     ("sellers", "start", "end", "expected"),
     [
-        pytest.param(["S0", "S1"], 5, 6, [("S1", "M-1")], id="from its moment on"),
+        pytest.param(["S0", "S1"], 5, 6, [("S1", "M-1", date(2026, 3, 2))], id="from its moment on"),
         pytest.param(["S1"], 4, 5, [], id="up to its moment"),
         pytest.param(["S1"], 6, 7, [], id="after its moment"),
         pytest.param(["S2"], 5, 6, [], id="of another seller"),
@@ -95,7 +95,7 @@ def test_more_orders_than_fit_one_query_are_all_looked_up(loader: Loader) -> Non
     ],
 )
 def test_a_session_names_the_orders_purchased_in_a_span(
-    loader: Loader, sellers: list[str], start: int, end: int, expected: list[tuple[str, str]]
+    loader: Loader, sellers: list[str], start: int, end: int, expected: list[tuple[str, str, date]]
 ) -> None:
     purchased = datetime(2026, 3, 2, 14, 5, tzinfo=UTC)  # as `order` has it
     loader.load(snapshot(order(1), 1))

@@ -147,7 +147,15 @@ def test_a_state_that_was_moved_holds_and_answers_the_same_and_goes_on(
     before = rows(env.state)
     move_state(env.state.url, url, monkeypatch)
     capsys.readouterr()
-    empty = {"authorizations", "leases", "account_marks", "other_grants", "reads_left_off", "unread_orders"}
+    empty = {
+        "authorizations",
+        "leases",
+        "account_marks",
+        "other_grants",
+        "reads_left_off",
+        "unread_orders",
+        "reconciliation_days",
+    }
     assert {name for name, found in before.items() if not found} == empty
     with closing(State(url, clock=env.clock.now)) as moved:
         now = env.state.now()

@@ -212,18 +212,21 @@ def test_what_the_next_extraction_brings_is_no_difference(agreed: Env) -> None:
     agreed.load()
     assert (counted(result), finish(result)["not_extracted_yet"]) == ((0, 1), 1)
     assert result.last_lines == [
-        "1 order compared, no difference, 1 not extracted yet: their sellers changed them after the last extraction"
+        "1 order compared, 0 differences, 0 repaired, 0 left, 1 order not extracted yet"
     ]
-    assert agreed.rows("FROM reconciliations") == []
+    recorded = "SELECT kind, field, ledger_value, repaired_at IS NULL FROM reconciliations"
+    assert agreed.rows(recorded) == [("not_extracted_yet", "snapshot", None, True)]
     agreed.read()
     assert counted(agreed.reconcile()) == (0, 0)
 
 
-def test_a_repair_brings_it_at_once_and_writes_no_difference(agreed: Env) -> None:
+def test_a_repair_brings_it_at_once_and_counts_no_difference(agreed: Env) -> None:
     ship_the_rest(agreed)
     assert counted(agreed.reconcile(repair=True)) == (0, 1)
     agreed.load()
-    assert agreed.rows("FROM reconciliations") == []
+    assert agreed.rows("SELECT kind, repaired_at IS NULL FROM reconciliations") == [
+        ("not_extracted_yet", False)
+    ]
     assert agreed.rows("SELECT status, units_shipped FROM orders") == [("FULFILLED", 2)]
     assert counted(agreed.reconcile()) == (0, 0)
 

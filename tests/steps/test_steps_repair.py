@@ -142,7 +142,7 @@ def test_without_repair_it_is_only_written_down(agreed: Env) -> None:
         damage(agreed)
     ledger, puts = agreed.order("DONE"), len(agreed.asked("PUT"))
     found = agreed.reconcile().extra["differences"]
-    assert agreed.load()["rows"] == found + 1  # and the run's own
+    assert agreed.load()["rows"] == found + 3  # and the run's own, and that of its day, before and after
     assert {repaired for *_, repaired in differences(agreed)} == {False}
     assert (agreed.order("DONE"), len(agreed.asked("PUT"))) == (ledger, puts)
 
@@ -373,7 +373,9 @@ def test_the_log_ends_with_a_table_and_names_no_parcel(agreed: Env, caplog: pyte
     lose(agreed, "DONE")
     caplog.set_level(logging.INFO)
     finish(agreed.reconcile(repair=True))
-    table = caplog.messages[-8:]
+    *table, last = caplog.messages[-9:]
+    assert last.startswith("3 orders compared, 9 differences (")
+    assert last.endswith("), 8 repaired, 1 left")
     assert table[0].split() == ["field", "found", "repaired", "left"]
     assert table[1].split() == ["marketplace_state", "2", "2", "0"]
     assert table[2].split() == ["order", "1", "0", "1"]

@@ -20,7 +20,7 @@ from feedamp.errors import BusyError, ConfigurationError
 from feedamp.state.leases import Leases, LeaseTimes
 from feedamp.state.reconnect import MARK_COMMIT, OUTAGES, LastingTransaction, Patience, Writers, connect
 
-HEAD = "0017"
+HEAD = "0018"
 _MIGRATION_LOCK = 7_236_041  # any constant: the Postgres advisory lock of `upgrade`
 _WRITER_LOCK = 7_236_042  # any other constant: the lock of `begin`
 _CLOCK_CHECK_S = 60.0

@@ -6,8 +6,8 @@ What a delivery changes is decided in `rules/intake.py`, what may be sent in `ru
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date, datetime
 from typing import Any
 
 import msgspec
@@ -19,7 +19,7 @@ from feedamp.rules.order import CANCELLED, NOTHING_TO_SEND, OPEN_PHASES, LedgerO
 from feedamp.rules.retries import LONGEST_ORDER_WAIT, MISSING_WAIT
 from feedamp.rules.units import LineUnits
 from feedamp.state.schema import orders, snapshots
-from feedamp.state.statements import by_seller, change_order, is_order, is_same_order, upsert
+from feedamp.state.statements import by_seller, change_order, in_parts, is_order, is_same_order, upsert
 
 
 def read(connection: Connection, seller_id: str, mp_order_number: str) -> LedgerOrder | None:
@@ -32,11 +32,8 @@ def read(connection: Connection, seller_id: str, mp_order_number: str) -> Ledger
 def read_many(connection: Connection, seller_id: str, numbers: Iterable[str]) -> dict[str, LedgerOrder]:
     """Orders of one seller, by number; unknown numbers are left out."""
     found: dict[str, LedgerOrder] = {}
-    wanted = list(dict.fromkeys(numbers))
-    for start in range(0, len(wanted), 500):
-        query = sa.select(orders).where(
-            orders.c.seller_id == seller_id, orders.c.mp_order_number.in_(wanted[start : start + 500])
-        )
+    for part in in_parts(dict.fromkeys(numbers)):
+        query = sa.select(orders).where(orders.c.seller_id == seller_id, orders.c.mp_order_number.in_(part))
         found.update((row.mp_order_number, _order(row)) for row in connection.execute(query))
     return found
 
@@ -259,20 +256,45 @@ def was_read(connection: Connection, seller_id: str, mp_order_number: str, *, re
     )
 
 
-def by_purchase_day(
-    connection: Connection, start: datetime, end: datetime, seller_ids: Sequence[str]
-) -> dict[str, list[str]]:
-    """Numbers of orders purchased from `start` (inclusive) to `end` (exclusive), by seller.
+# Orders that FeedAMP may have: placed, or sent without an answer.
+_MAY_EXIST = sa.or_(orders.c.placed_at.is_not(None), orders.c.first_put_at.is_not(None))
 
-    Only orders that FeedAMP may have: placed, or sent without an answer.
+
+def purchased(
+    connection: Connection, start: datetime, end: datetime, seller_ids: Sequence[str]
+) -> Iterator[tuple[str, str, date]]:
+    """(seller_id, mp_order_number, UTC day) of orders purchased from `start` (inclusive) to `end` (exclusive).
+
+    Only orders that FeedAMP may have.
     """
-    may_exist = sa.or_(orders.c.placed_at.is_not(None), orders.c.first_put_at.is_not(None))
-    query = (
-        sa.select(orders.c.seller_id, orders.c.mp_order_number)
-        .where(orders.c.purchase_date >= start, orders.c.purchase_date < end, may_exist)
-        .order_by(orders.c.mp_order_number)
+    query = sa.select(orders.c.seller_id, orders.c.mp_order_number, orders.c.purchase_date).where(
+        orders.c.purchase_date >= start, orders.c.purchase_date < end, _MAY_EXIST
     )
-    return by_seller(connection.execute(query), seller_ids)
+    wanted = set(seller_ids)
+    if len(wanted) <= 500:
+        query = query.where(orders.c.seller_id.in_(wanted))
+    for row in connection.execute(query.order_by(orders.c.purchase_date, orders.c.mp_order_number)):
+        if row.seller_id in wanted:
+            yield row.seller_id, row.mp_order_number, row.purchase_date.date()
+
+
+def days_of(connection: Connection, seller_id: str, numbers: Iterable[str]) -> dict[str, date]:
+    """UTC day of purchase by number, of those of the orders that the ledger has and FeedAMP may have."""
+    query = sa.select(orders.c.mp_order_number, orders.c.purchase_date).where(
+        orders.c.seller_id == seller_id, _MAY_EXIST
+    )
+    return {
+        row.mp_order_number: row.purchase_date.date()
+        for part in in_parts(numbers)
+        for row in connection.execute(query.where(orders.c.mp_order_number.in_(part)))
+    }
+
+
+def first_day(connection: Connection) -> date | None:
+    """UTC day of the earliest purchase of an order that FeedAMP may have."""
+    query = sa.select(orders.c.purchase_date).where(_MAY_EXIST).order_by(orders.c.purchase_date).limit(1)
+    first: datetime | None = connection.execute(query).scalar()
+    return first.date() if first is not None else None
 
 
 def open_longer_than(

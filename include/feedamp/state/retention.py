@@ -5,7 +5,9 @@ Each function returns how many rows it changed. What remains of a redacted body:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -14,11 +16,19 @@ from feedamp.codec import decode_json, encode_body
 from feedamp.rules.order import Phase
 from feedamp.rules.shared_tracking import SHARED_WITHIN
 from feedamp.rules.stored_body import FULL, OBSERVED, REDACTED, redacted_body
-from feedamp.state.schema import commit_marks, order_events, orders, rejected_orders, tracking_uses
+from feedamp.state.schema import (
+    commit_marks,
+    order_events,
+    orders,
+    reconciliation_days,
+    rejected_orders,
+    tracking_uses,
+)
 from feedamp.state.statements import is_order, is_same_order
 
 MARKS_KEPT = timedelta(days=1)
 EVENTS_KEPT = timedelta(days=30)  # after the order has ended; the warehouse keeps them
+CHECKED_DAYS_KEPT = timedelta(days=400)  # from the comparison on, whichever day it compared
 _DONE = (Phase.CLOSED, Phase.NEVER_PLACED)
 
 
@@ -62,12 +72,7 @@ def drop_tracking_uses(connection: Connection, *, now: datetime, limit: int) -> 
     """Deletes hashes of tracking numbers that no check uses any more, because they are older than `SHARED_WITHIN`."""
     key = tuple(tracking_uses.primary_key)
     query = sa.select(*key).where(tracking_uses.c.seen_at < now - SHARED_WITHIN).limit(limit)
-    found = connection.execute(query).all()
-    if found:
-        condition = sa.and_(*(column == sa.bindparam(f"key_{column.name}") for column in key))
-        rows = [{f"key_{column.name}": row[at] for at, column in enumerate(key)} for row in found]
-        connection.execute(sa.delete(tracking_uses).where(condition), rows)
-    return len(found)
+    return _delete(connection, tracking_uses, connection.execute(query).all())
 
 
 def drop_commit_marks(connection: Connection, *, now: datetime, limit: int) -> int:
@@ -100,6 +105,23 @@ def drop_order_events(
         sa.delete(order_events).where(old, order_events.c.occurred_at <= (end or before), ~has_work_left)
     )
     return end
+
+
+def drop_reconciliation_days(connection: Connection, *, now: datetime, limit: int) -> int:
+    """Deletes what reconciliations found 400 days ago; the warehouse keeps it."""
+    key = tuple(reconciliation_days.primary_key)
+    query = sa.select(*key).where(reconciliation_days.c.checked_at < now - CHECKED_DAYS_KEPT).limit(limit)
+    return _delete(connection, reconciliation_days, connection.execute(query).all())
+
+
+def _delete(connection: Connection, table: sa.Table, found: Sequence[sa.Row[Any]]) -> int:
+    """Deletes the rows with these keys; returns how many they are."""
+    key = tuple(table.primary_key)
+    if found:
+        condition = sa.and_(*(column == sa.bindparam(f"key_{column.name}") for column in key))
+        rows = [{f"key_{column.name}": row[at] for at, column in enumerate(key)} for row in found]
+        connection.execute(sa.delete(table).where(condition), rows)
+    return len(found)
 
 
 def waiting(connection: Connection, *, ended_before: datetime) -> tuple[int, int]:

@@ -413,6 +413,25 @@ step_runs = sa.Table(
     # How many sellers the newest try worked for, and why some have work left (`troubles.Told`); null if none has.
     sa.Column("sellers", sa.Integer),
     sa.Column("problems", sa.Text),
+    # What the newest try found, for `gate`, as JSON; only `reconcile` has it (`reconciled_days.Counts`).
+    sa.Column("outcome", sa.Text),
+)
+
+# What the newest reconciliation of a UTC day found for a seller. The row with the empty seller id says that a run covered
+# all sellers that could be read then. `differences` and `repaired`: JSON, kind -> count. Kept as `retention` says.
+reconciliation_days = sa.Table(
+    "reconciliation_days",
+    metadata,
+    sa.Column("day", sa.Date, primary_key=True),
+    sa.Column("seller_id", _SELLER, primary_key=True),
+    sa.Column("run_id", sa.String(250), nullable=False),
+    sa.Column("compared", sa.Integer, nullable=False),
+    sa.Column("differences", sa.Text, nullable=False),
+    sa.Column("repaired", sa.Text, nullable=False),
+    sa.Column("remaining", sa.Integer, nullable=False),
+    sa.Column("unread", sa.Integer, nullable=False),
+    sa.Column("checked_at", UtcTime, nullable=False),
+    sa.Index("reconciliation_days_by_age", "checked_at"),
 )
 
 # Rows on their way to the lake, written in the transaction that made them true; `load` empties it.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
+
+_Value = TypeVar("_Value")
 
 
 def insert(connection: Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
@@ -50,6 +53,13 @@ def change_order(
     """Updates the row of one order if it meets the conditions; returns whether it did."""
     statement = sa.update(table).where(is_order(table, seller_id, mp_order_number), *conditions)
     return connection.execute(statement.values(**values)).rowcount == 1
+
+
+def in_parts(values: Iterable[_Value], size: int = 500) -> Iterator[list[_Value]]:
+    """The values a part at a time, as few as an IN of both databases takes well."""
+    left = iter(values)
+    while part := list(islice(left, size)):
+        yield part
 
 
 def by_seller(rows: Iterable[Any], seller_ids: Sequence[str]) -> dict[str, list[str]]:

@@ -84,14 +84,27 @@ def tell(
     *,
     sellers: int,
     now: datetime,
+    outcome: str | None = None,
 ) -> None:
-    """Stores the summary of the newest try of a task; None if it has no work left. Safe to repeat."""
+    """Stores the summary of the newest try of a task; None if it has no work left. Safe to repeat.
+
+    `outcome` is what else `gate` should know, as JSON; without it, what an earlier call has stored remains.
+    """
     key = {"run_id": run_id, "step": step, "shard": shard}
     first = {"started_at": now, "pages": 0, "requests": 0, "orders": 0}
     connection.execute(insert(connection, step_runs).values(**key, **first).on_conflict_do_nothing())
     problems = None if told is None else told.encode()
     changed = sa.update(step_runs).where(*_key(run_id, step, shard))
-    connection.execute(changed.values(problems=problems, sellers=sellers))
+    more = {} if outcome is None else {"outcome": outcome}
+    connection.execute(changed.values(problems=problems, sellers=sellers, **more))
+
+
+def outcomes(connection: Connection, run_id: str, step: str) -> dict[int, str]:
+    """What the newest try of each task of a step has stored for `gate`, by shard; also of shards that a cleared run no longer has."""
+    query = sa.select(step_runs.c.shard, step_runs.c.outcome).where(
+        step_runs.c.run_id == run_id, step_runs.c.step == step, step_runs.c.outcome.is_not(None)
+    )
+    return {row.shard: row.outcome for row in connection.execute(query)}
 
 
 def told_by(connection: Connection, run_id: str) -> dict[tuple[str, int], tuple[Told | None, int]]:

@@ -94,6 +94,7 @@ class StepResult:
     requests_of: Mapping[str, int] = field(default_factory=dict)
     rejected_rows: RejectedRows = field(default_factory=RejectedRows)
     on_count: Callable[[], None] = lambda: None
+    outcome: str | None = None  # what `gate` should know besides, as JSON
 
     def count(self, seller_id: str, **counts: int) -> None:
         """Adds to the counts of a seller (of a file in `intake`) and of the step; those without a field are in `extra`."""
@@ -387,7 +388,9 @@ def record_run(resources: Resources, run: Run, result: StepResult, started_at: d
     with resources.state.begin() as connection:
         reported_before = step_runs.told_by(connection, key[0]).values()
         done = step_runs.add_up(connection, *key, this_try)
-        step_runs.tell(connection, *key, result.report(), sellers=result.sellers, now=ended_at)
+        step_runs.tell(
+            connection, *key, result.report(), sellers=result.sellers, now=ended_at, outcome=result.outcome
+        )
         row = {
             "run_id": run.run_id,
             "step": result.step,

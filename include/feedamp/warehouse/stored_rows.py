@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, date, datetime
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -48,15 +48,16 @@ class StoredRows:
 
     def purchased(
         self, seller_ids: Sequence[str], start: datetime, end: datetime
-    ) -> Iterator[tuple[str, str]]:
-        """(seller_id, mp_order_number) of `orders` purchased from `start` (inclusive) to `end` (exclusive)."""
+    ) -> Iterator[tuple[str, str, date]]:
+        """(seller_id, mp_order_number, UTC day) of `orders` purchased from `start` (inclusive) to `end` (exclusive)."""
         for part in batched(seller_ids, ORDERS_PER_QUERY):
             found = self._found(
-                f"SELECT seller_id, mp_order_number FROM {SCHEMA}.{ORDERS.name} WHERE purchase_date >= $1 "
+                f"SELECT seller_id, mp_order_number, purchase_date FROM {SCHEMA}.{ORDERS.name} WHERE purchase_date >= $1 "
                 f"AND purchase_date < $2 AND seller_id IN ({_places(part, first=3)}) ORDER BY seller_id, mp_order_number",
                 [start, end, *part],
             )
-            yield from ((row["seller_id"], row["mp_order_number"]) for row in found)
+            for row in found:
+                yield row["seller_id"], row["mp_order_number"], row["purchase_date"].astimezone(UTC).date()
 
     def recorded_at(self, table: str, row: Row) -> datetime | None:
         """`recorded_at` of the row that the table has for the key of this one, or of its full snapshot; None without."""

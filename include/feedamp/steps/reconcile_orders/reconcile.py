@@ -1,4 +1,4 @@
-"""Compares one calendar day of orders in ledger, FeedAMP and warehouse; decides which orders those are.
+"""Compares calendar days of orders in ledger, FeedAMP and warehouse; decides which orders those are.
 
 What differs: `rules/comparison.py`; whether and how it is repaired: `rules/repair.py`.
 """
@@ -6,7 +6,7 @@ What differs: `rules/comparison.py`; whether and how it is repaired: `rules/repa
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from math import ceil
 from typing import Any
@@ -18,10 +18,12 @@ from feedamp.api.rate_limit import SPACING
 from feedamp.errors import FeedAmpError
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
+from feedamp.rules.reconciled_days import NOT_EXTRACTED
 from feedamp.run import Run, shards
 from feedamp.state import ledger, manifests, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.reconcile_orders.difference_table import DifferenceTable
+from feedamp.steps.reconcile_orders.planned_days import Planned, record_plan
 from feedamp.steps.reconcile_orders.seller_comparison import SellerComparison
 from feedamp.steps.reconcile_orders.warehouse_lookup import WarehouseReader, purchased_orders
 from feedamp.steps.runner import (
@@ -47,7 +49,7 @@ def plan_reconcile(
     Orders that only the warehouse knows count as well; a dry run does not open it before the first load,
     because that would create it. `with_stale` adds every order that has been open longer than `stale_after_days`; scheduled runs set it.
     In a dry run each shard has, as `expected`, its orders, requests and minutes at the allowed rate; the log has them by
-    seller.
+    seller. Any other run records in `reconciliation_days` what it is to compare.
 
     Raises:
         BusyError: another process holds the warehouse.
@@ -59,6 +61,8 @@ def plan_reconcile(
         _log_expected(expected)
         for shard in planned:
             shard["expected"] = expected_together(expected[seller_id] for seller_id in shard["sellers"])
+    elif start and end:
+        record_plan(resources, run, start, end, seller_ids, by_seller)
     return planned
 
 
@@ -70,23 +74,34 @@ def _numbers(
     *,
     with_stale: bool,
     dry_run: bool,
-) -> dict[str, list[str]]:
+) -> dict[str, Planned]:
+    """What to compare, by seller. An order that the ledger has belongs to the day it has there, and to no other."""
     now = resources.state.now()
+    found: dict[str, Planned] = {}
     with resources.state.read() as connection:
         ready = [seller.seller_id for seller in sellers.workable(connection, seller_ids=list(seller_ids))]
-        sources = [ledger.by_purchase_day(connection, start, end, ready)] if start and end else []
-        if with_stale:
-            sources.append(ledger.open_longer_than(connection, now - resources.settings.stale_after, ready))
+        for seller_id, number, day in (
+            ledger.purchased(connection, start, end, ready) if start and end else ()
+        ):
+            found.setdefault(seller_id, {})[number] = day
+        stale_since = now - resources.settings.stale_after
+        stale = ledger.open_longer_than(connection, stale_since, ready) if with_stale else {}
         is_opened = not dry_run or (resources.warehouse.is_there and manifests.has_loaded(connection))
     if start and end and ready and is_opened:
-        sources.append(purchased_orders(resources.warehouse, ready, start, end))
-    return {
-        seller_id: list(dict.fromkeys(number for found in sources for number in found.get(seller_id, ())))
-        for seller_id in sorted({seller_id for found in sources for seller_id in found})
-    }
+        stored = purchased_orders(resources.warehouse, ready, start, end)
+        with resources.state.read() as connection:
+            for seller_id, days in stored.items():
+                of_seller = found.setdefault(seller_id, {})
+                rest = {number: day for number, day in days.items() if number not in of_seller}
+                elsewhere = ledger.days_of(connection, seller_id, rest)
+                of_seller.update((number, day) for number, day in rest.items() if number not in elsewhere)
+    for seller_id, numbers in stale.items():
+        of_seller = found.setdefault(seller_id, {})
+        of_seller.update((number, None) for number in numbers if number not in of_seller)
+    return {seller_id: found[seller_id] for seller_id in sorted(found) if found[seller_id]}
 
 
-def _expected(resources: Resources, by_seller: Mapping[str, Sequence[str]]) -> dict[str, dict[str, float]]:
+def _expected(resources: Resources, by_seller: Mapping[str, Collection[str]]) -> dict[str, dict[str, float]]:
     """By seller: orders, requests to read them, and minutes at the allowed rate if nothing else wants requests."""
     with resources.state.read() as connection:
         conn_ids = {seller.seller_id: seller.conn_id for seller in sellers.find(connection, list(by_seller))}
@@ -138,8 +153,8 @@ async def reconcile(
 ) -> StepResult:
     """Compares the orders of some sellers and writes every difference to `reconciliations`.
 
-    An order that its seller has changed since the last extraction began does not count as different: it is counted as
-    `not_extracted_yet`, and the next extraction reads it.
+    An order that its seller has changed since the last extraction began does not count as different: it is recorded as
+    `not_extracted_yet`, and the next extraction reads it. What was compared so far is in `reconciliation_days`.
 
     Reads orders by number and moves no watermark. Without `repair`, the only other change is that the ledger marks
     orders that FeedAMP does not have. With `repair`, ledger and warehouse are set to FeedAMP's state, and orders and
@@ -153,6 +168,7 @@ async def reconcile(
     numbers = {}
     if seller_ids:
         numbers = _numbers(resources, start, end, seller_ids, with_stale=with_stale, dry_run=run.dry_run)
+        table.counts.planned = sum(map(len, numbers.values()))
     with resources.state.read() as connection:
         found = [seller for seller in sellers.workable(connection) if seller.seller_id in numbers]
     if run.dry_run:
@@ -173,13 +189,18 @@ async def reconcile(
         await comparison.compare(numbers[seller.seller_id])
 
     def at_end() -> None:
-        result.orders = table.compared  # `SellerBatch` has counted the orders that it sent again
+        counts = table.counts
+        result.orders = counts.compared  # `SellerBatch` has counted the orders that it sent again
         result.extra |= {
-            "differences": table.found.total(),
-            "repaired": table.repaired.total(),
-            "not_extracted_yet": table.not_extracted,
+            "differences": counts.differences.total(),
+            "repaired": counts.repaired.total(),
+            "left": counts.left.total(),
+            NOT_EXTRACTED: counts.found[NOT_EXTRACTED],
         }
         result.last_lines = table.lines()
+        result.outcome = counts.encode()
 
-    await run_per_seller(resources, run, result, found, work, at_end=at_end, gives_way=True)
+    await run_per_seller(
+        resources, run, result, found, work, at_end=at_end, gives_way=True, planned=table.counts.planned
+    )
     return result

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -27,6 +27,7 @@ from feedamp.rules.comparison import (
     may_be_an_update,
 )
 from feedamp.rules.order import LedgerOrder, Phase
+from feedamp.rules.reconciled_days import NOT_EXTRACTED, Counts
 from feedamp.rules.repair import (
     AGREE,
     SENDING,
@@ -38,16 +39,29 @@ from feedamp.rules.repair import (
 )
 from feedamp.rules.units import count_units
 from feedamp.run import Run
-from feedamp.state import ledger, manifests, open_orders, order_events, outbox, sellers, watermarks
+from feedamp.state import (
+    ledger,
+    manifests,
+    open_orders,
+    order_events,
+    outbox,
+    reconciliation_days,
+    sellers,
+    watermarks,
+)
 from feedamp.state.open_orders import StoredSnapshot
+from feedamp.state.reconciliation_days import CheckedDay
 from feedamp.steps.place_orders.seller_batch import SellerBatch
 from feedamp.steps.reconcile_orders.difference_table import DifferenceTable
+from feedamp.steps.reconcile_orders.planned_days import Planned
 from feedamp.steps.reconcile_orders.repair_ledger import repair_ledger
 from feedamp.steps.reconcile_orders.warehouse_lookup import WarehouseReader, WarehouseRow
 from feedamp.steps.runner import SellerJob, StepResult
 from feedamp.tables import RECONCILIATIONS, Rows
 
 ORDERS_PER_CHUNK = 200
+# How an order is recorded that is only not extracted yet: as one row, whatever its seller has changed.
+_NEWER_SNAPSHOT = Difference(("snapshot",), None, "newer", "as last extracted")
 
 
 @dataclass
@@ -65,6 +79,7 @@ class _Case:
     repair: Repair = AGREE
     is_to_be_sent: bool = False
     is_not_extracted: bool = False  # the seller has changed it since the last extraction
+    found_at: datetime | None = None
 
 
 class SellerComparison(SellerJob):
@@ -85,16 +100,52 @@ class SellerComparison(SellerJob):
         self._warehouse = warehouse
         self._table = table
         self._repair = repair
+        self._began_at = resources.state.now()
+        self._planned: Planned = {}
+        self._days: dict[date, Counts] = {}
 
-    async def compare(self, numbers: Sequence[str]) -> None:
+    async def compare(self, planned: Planned) -> None:
         """Compares all these orders.
 
         Raises:
             BusyError: another process holds the warehouse.
             PausedError: the seller was paused meanwhile; the differences of earlier chunks are written.
         """
+        self._planned = planned
+        for day in filter(None, planned.values()):
+            self._days.setdefault(day, Counts()).planned += 1
+        with self._resources.state.read() as connection:
+            repaired = reconciliation_days.repaired_before(
+                connection, self._run.run_id, self._seller_id, self._days
+            )
+        for day, by_kind in repaired.items():
+            earlier = Counts(found=by_kind, repaired=by_kind)
+            for counts in (self._days[day], self._table.counts):
+                counts.add(earlier)
+        numbers = list(planned)
         for start in range(0, len(numbers), ORDERS_PER_CHUNK):
-            await self._compare_chunk(list(numbers[start : start + ORDERS_PER_CHUNK]))
+            await self._compare_chunk(numbers[start : start + ORDERS_PER_CHUNK])
+
+    def _counts_of(self, number: str) -> list[Counts]:
+        """What counts an order: the sums of the task, and those of its day."""
+        day = self._planned[number]
+        return [self._table.counts, *([self._days[day]] if day else [])]
+
+    def _count_unreadable(self, *orders: UnreadableOrder) -> None:
+        self._record_unreadable(*orders)
+        for order in orders:
+            for counts in (
+                self._counts_of(order.mp_order_number) if order.mp_order_number in self._planned else ()
+            ):
+                counts.unread += 1
+
+    def _write_days(self, connection: Connection, numbers: Iterable[str]) -> None:
+        """Stores what is known so far about the days of these orders."""
+        checked = [
+            CheckedDay(day, self._seller_id, self._run.run_id, self._began_at, self._days[day])
+            for day in sorted(set(filter(None, map(self._planned.__getitem__, numbers))))
+        ]
+        reconciliation_days.write(connection, checked, now=self._resources.state.now())
 
     async def _compare_chunk(self, numbers: list[str]) -> None:
         with self._resources.state.read() as connection:
@@ -107,9 +158,9 @@ class SellerComparison(SellerJob):
         fresh = await read_by_number(self._client, numbers)
         for error in fresh.failed:
             self._result.record_failure(self._seller_id, error)
-        self._record_unreadable(*fresh.unread)
+        self._count_unreadable(*fresh.unread)
         warehouse_rows = await self._warehouse.read(self._seller_id, numbers)
-        self._table.compared += len(numbers)
+        compared: list[str] = []
         remote_orders = {order.mp_order_number: (order, read_at) for order, read_at in fresh.orders}
         cases = []
         for number in numbers:
@@ -121,14 +172,17 @@ class SellerComparison(SellerJob):
                     asked_at,
                     *remote_orders.get(number, (None, None)),
                 )
-                if self._differs(case) and await self._is_confirmed(case):
+                differs = await self._is_confirmed(case) if self._differs(case) else False
+                if differs:
                     cases.append(case)
+                if differs is not None:
+                    compared.append(number)
         await self._find_not_extracted(cases)
         if self._repair:  # an order that `close` works on is not repaired, unless its process is dead
             await self._resources.state.leases.watch(
                 "close", self._seller_id, [case.number for case in cases]
             )
-        to_send = self._write(cases)
+        to_send = self._write(numbers, compared, cases)
         if to_send:
             await self._send(to_send)
 
@@ -150,8 +204,8 @@ class SellerComparison(SellerJob):
         )
         return bool(case.differences)
 
-    async def _is_confirmed(self, case: _Case) -> bool:
-        """Whether the difference remains when the order is read alone.
+    async def _is_confirmed(self, case: _Case) -> bool | None:
+        """Whether the difference remains when the order is read alone; None if it could not be read.
 
         Lists may lag, so an order is read alone before a list's answer may change its ledger row.
         """
@@ -164,11 +218,11 @@ class SellerComparison(SellerJob):
             case.remote_order, case.read_at = None, None
         except UnclearError as error:
             self._result.record_failure(self._seller_id, error)  # only this order is affected
-            return False
+            return None
         else:
             if isinstance(read, UnreadableOrder):
-                self._record_unreadable(read)
-                return False
+                self._count_unreadable(read)
+                return None
             case.remote_order, case.read_at = read
         differs = self._differs(case)
         case.repair = self._decide(case)
@@ -242,31 +296,46 @@ class SellerComparison(SellerJob):
             has_acted = has_acted or any(line.shipped or line.cancelled for line in units)
         return decide_repair(case.ledger_order, case.remote_order, seller_has_acted=has_acted)
 
-    def _write(self, cases: list[_Case]) -> list[_Case]:
+    def _write(self, numbers: list[str], compared: list[str], cases: list[_Case]) -> list[_Case]:
         """Writes a chunk's differences and their repairs in one transaction; returns the orders to be sent."""
-        if cases:
-            with self._resources.state.begin() as connection:
-                current = ledger.read_many(connection, self._seller_id, [case.number for case in cases])
-                for case in cases:
-                    if current.get(case.number) != case.ledger_order:
-                        self._table.changed += 1
-                        self._result.complete = False
-                        self._result.add_warning(
-                            self._seller_id,
-                            f"order {case.number} changed while it was compared, so it is left out; "
-                            "the next reconciliation of its day compares it",
-                        )
-                        continue
-                    if case.is_not_extracted:
-                        self._table.not_extracted += 1
-                        if self._repair:
-                            self._store_remote_order(connection, case)
-                        continue
-                    self._table.add(self._seller_id, case.number, case.differences)
-                    repaired = self._apply_repair(connection, case) if self._repair else []
-                    if case.remote_order is None and case.ledger_order is not None:
-                        ledger.mark_missing(connection, *case.ledger_order.key, asked_at=case.asked_at)
-                    self._record(connection, case, case.differences, repaired)
+        with self._resources.state.begin() as connection:
+            current = ledger.read_many(connection, self._seller_id, [case.number for case in cases])
+            for case in cases:
+                if current.get(case.number) != case.ledger_order:
+                    compared.remove(case.number)
+                    self._table.changed += 1
+                    self._result.complete = False
+                    self._result.add_warning(
+                        self._seller_id,
+                        f"order {case.number} changed while it was compared, so it is left out; "
+                        "the next reconciliation of its day compares it",
+                    )
+                    continue
+                case.found_at = self._resources.state.now()
+                if case.is_not_extracted:
+                    if self._repair:
+                        self._store_remote_order(connection, case)
+                    for counts in self._counts_of(case.number):
+                        counts.found[NOT_EXTRACTED] += 1
+                    self._record(connection, case, [_NEWER_SNAPSHOT], is_repaired=self._repair)
+                    continue
+                self._table.show(self._seller_id, case.number, case.differences)
+                for counts in self._counts_of(case.number):
+                    counts.found.update(difference.kind for difference in case.differences)
+                repaired = self._apply_repair(connection, case) if self._repair else []
+                if case.remote_order is None and case.ledger_order is not None:
+                    ledger.mark_missing(connection, *case.ledger_order.key, asked_at=case.asked_at)
+                left = [difference for difference in case.differences if difference not in repaired]
+                self._record(connection, case, left)
+                self._record_repaired(connection, case, repaired)
+            for number in compared:
+                for counts in self._counts_of(number):
+                    counts.compared += 1
+            self._write_days(connection, numbers)
+        differences = sum(
+            len(case.differences) for case in cases if case.found_at and not case.is_not_extracted
+        )
+        self._result.count(self._seller_id, orders=len(compared), differences=differences)
         return [case for case in cases if case.is_to_be_sent]
 
     def _apply_repair(self, connection: Connection, case: _Case) -> list[Difference]:
@@ -300,33 +369,44 @@ class SellerComparison(SellerJob):
             open_orders.keep_open(connection, self._seller_id, [(snapshot, case.read_at)], run_id=run_id)
             outbox.put_all(connection, case.remote_rows, recorded_at=case.read_at)
 
+    def _record_repaired(
+        self, connection: Connection, case: _Case, differences: Sequence[Difference]
+    ) -> None:
+        for counts in self._counts_of(case.number):
+            counts.repaired.update(difference.kind for difference in differences)
+        self._record(connection, case, differences, is_repaired=True)
+        if case.ledger_order is not None:
+            run_id, now = self._run.run_id, self._resources.state.now()
+            events = order_story.repaired(case.ledger_order, differences, run_id=run_id, now=now)
+            order_events.record(connection, events, run_id=run_id)
+
     def _record(
         self,
         connection: Connection,
         case: _Case,
         differences: Sequence[Difference],
-        repaired: Sequence[Difference],
+        *,
+        is_repaired: bool = False,
     ) -> None:
         now = self._resources.state.now()
+        day = self._planned[case.number] or (case.ledger_order and case.ledger_order.purchase_date.date())
         rows: list[dict[str, Any]] = [
             {
                 "run_id": self._run.run_id,
                 "seller_id": self._seller_id,
                 "mp_order_number": case.number,
                 "field": difference.field,
+                "day": day,
+                "kind": NOT_EXTRACTED if difference is _NEWER_SNAPSHOT else difference.kind,
                 "ledger_value": difference.ledger,
                 "feedamp_value": difference.feedamp,
                 "warehouse_value": difference.warehouse,
-                "repaired_at": now if difference in repaired else None,
+                "found_at": case.found_at,
+                "repaired_at": now if is_repaired else None,
             }
             for difference in differences
         ]
         outbox.put(connection, RECONCILIATIONS.name, rows, recorded_at=now)
-        if case.ledger_order is not None:
-            run_id = self._run.run_id
-            events = order_story.repaired(case.ledger_order, repaired, run_id=run_id, now=now)
-            order_events.record(connection, events, run_id=run_id)
-        self._table.mark_repaired(repaired)
 
     async def _send(self, cases: Sequence[_Case]) -> None:
         """Sends the orders to be placed, as `place` does, and records which differences that repaired."""
@@ -340,4 +420,5 @@ class SellerComparison(SellerJob):
                     if current[case.number].phase in (Phase.SETTLED, Phase.CLOSED):
                         late = [d for d in case.differences if not is_mended(d, ledger_follows=False)]
                         repaired = [d for d in late if is_mended(d, ledger_follows=True)]
-                        self._record(connection, case, repaired, repaired)
+                        self._record_repaired(connection, case, repaired)
+                self._write_days(connection, numbers)

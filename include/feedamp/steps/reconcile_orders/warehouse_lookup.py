@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 from feedamp.rules.comparison import (
     COMPARED,
@@ -105,13 +105,13 @@ def _columns(table: str) -> list[str]:
 
 def purchased_orders(
     warehouse: Warehouse, seller_ids: Sequence[str], start: datetime, end: datetime
-) -> dict[str, list[str]]:
-    """Numbers of all warehouse orders purchased from `start` (inclusive) to `end` (exclusive), by seller.
+) -> dict[str, dict[str, date]]:
+    """UTC days of all warehouse orders purchased from `start` (inclusive) to `end` (exclusive), by seller and number.
 
     Includes orders that are not in the ledger.
     """
-    numbers: dict[str, list[str]] = {}
+    found: dict[str, dict[str, date]] = {}
     with warehouse.session(wait_s=min(WAIT_S, warehouse.lock_wait_s)) as session:
-        for seller_id, number in session.purchased(seller_ids, start, end):
-            numbers.setdefault(seller_id, []).append(number)
-    return numbers
+        for seller_id, number, day in session.purchased(seller_ids, start, end):
+            found.setdefault(seller_id, {})[number] = day
+    return found

@@ -1,0 +1,102 @@
+"""What the newest reconciliation of each UTC day and seller found; the pages and `feedamp reconciliation report` read it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from feedamp.rules.reconciled_days import Counts
+from feedamp.state import outbox
+from feedamp.state.schema import reconciliation_days as days
+from feedamp.state.statements import in_parts, insert
+from feedamp.tables import RECONCILIATION_DAYS
+
+# The seller id of the row that says that a run covered all sellers it could read, also those without orders.
+ALL_SELLERS = ""
+
+
+@dataclass(frozen=True)
+class CheckedDay:
+    """What one run found for a day and seller; the newest `checked_at`, when the comparison began, counts."""
+
+    day: date
+    seller_id: str
+    run_id: str
+    checked_at: datetime
+    counts: Counts = field(default_factory=Counts)
+
+
+def write(connection: Connection, checked: Sequence[CheckedDay], *, now: datetime) -> None:
+    """Stores days unless a newer comparison of them is stored, and puts all into the outbox. Safe to repeat."""
+    if not checked:
+        return
+    statement = insert(connection, days)
+    changed = {column.name: statement.excluded[column.name] for column in days.c if not column.primary_key}
+    statement = statement.on_conflict_do_update(
+        index_elements=["day", "seller_id"],
+        set_=changed,
+        where=days.c.checked_at <= statement.excluded.checked_at,
+    )
+    rows = [
+        {
+            "day": found.day,
+            "seller_id": found.seller_id,
+            "run_id": found.run_id,
+            "compared": found.counts.compared,
+            "differences": msgspec.json.encode(dict(sorted(found.counts.found.items()))).decode(),
+            "remaining": found.counts.remaining,
+            "unread": found.counts.unread,
+            "checked_at": found.checked_at,
+        }
+        for found in checked
+    ]
+    repaired = [found.counts.repaired for found in checked]
+    in_state = [msgspec.json.encode(by_kind).decode() for by_kind in repaired]
+    connection.execute(
+        statement, [{**row, "repaired": text} for row, text in zip(rows, in_state, strict=True)]
+    )
+    # Which sellers a run covered is a matter of the state: the warehouse has rows of sellers only.
+    sent = [
+        {**row, "repaired": by_kind.total()}
+        for row, by_kind in zip(rows, repaired, strict=True)
+        if row["seller_id"] != ALL_SELLERS
+    ]
+    outbox.put(connection, RECONCILIATION_DAYS.name, sent, recorded_at=now)
+
+
+def repaired_before(
+    connection: Connection, run_id: str, seller_id: str, of_days: Iterable[date]
+) -> dict[date, Counter[str]]:
+    """What earlier tries of a run repaired for a seller, by day and kind: a later try does not find it again."""
+    query = sa.select(days.c.day, days.c.repaired).where(
+        days.c.seller_id == seller_id, days.c.run_id == run_id, days.c.repaired != "{}"
+    )
+    return {
+        row.day: _counter(row.repaired)
+        for part in in_parts(of_days)
+        for row in connection.execute(query.where(days.c.day.in_(part)))
+    }
+
+
+def between(connection: Connection, first: date, last: date) -> Iterator[CheckedDay]:
+    """What is stored of days from `first` to `last`, both inclusive, by day and seller."""
+    query = sa.select(days).where(days.c.day >= first, days.c.day <= last)
+    for row in connection.execute(query.order_by(days.c.day, days.c.seller_id)):
+        counts = Counts(
+            row.compared + row.unread + row.remaining,
+            row.compared,
+            row.unread,
+            _counter(row.differences),
+            _counter(row.repaired),
+        )
+        yield CheckedDay(row.day, row.seller_id, row.run_id, row.checked_at, counts)
+
+
+def _counter(text: str) -> Counter[str]:
+    return Counter(msgspec.json.decode(text, type=dict[str, int]))

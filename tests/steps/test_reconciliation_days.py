@@ -1,0 +1,179 @@
+"""What a reconciliation says about each day and seller, in the state and in the warehouse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+from env import OTHER, SELLER, Env, shipment
+
+from crashes.fixtures import run_shard
+from feedamp.rules.reconciled_days import Counts
+from feedamp.state import reconciliation_days
+from feedamp.state.reconciliation_days import ALL_SELLERS, CheckedDay
+from feedamp.steps.reconcile_orders.planned_days import run_counts
+from feedamp.steps.reconcile_orders.reconcile import plan_reconcile
+
+FIRST, SECOND = date(2026, 3, 2), date(2026, 3, 3)
+START, END = datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 4, tzinfo=UTC)
+CLEAN = (1, {}, 0, 0, 0)
+
+
+@pytest.fixture
+def two_days(env: Env) -> Env:
+    """One order of one seller on the first day, one of each seller on the second."""
+    env.placed("M-1")
+    env.placed("M-2", purchase_date="2026-03-03T23:59:59Z")
+    env.placed("O-2", seller=OTHER, purchase_date="2026-03-03T00:00:00Z")
+    env.read()
+    return env
+
+
+def in_state(env: Env) -> dict[tuple[date, str], tuple[int, dict[str, int], int, int, int]]:
+    """(compared, differences, repaired, remaining, unread) by day and seller."""
+    with env.state.read() as connection:
+        found = list(reconciliation_days.between(connection, date(2000, 1, 1), date(2100, 1, 1)))
+    return {
+        (day.day, day.seller_id): (c.compared, dict(c.found), c.repaired.total(), c.remaining, c.unread)
+        for day in found
+        for c in [day.counts]
+    }
+
+
+def in_warehouse(env: Env) -> dict[tuple[date, str], tuple[int, dict[str, int], int, int, int]]:
+    env.load()
+    rows = env.rows(
+        "SELECT day, seller_id, compared, differences, repaired, remaining, unread FROM reconciliation_days"
+    )
+    return {(row[0], row[1]): (row[2], json.loads(row[3]), *row[4:]) for row in rows}
+
+
+def lose(env: Env, number: str, seller: str = SELLER) -> None:
+    with env.sandbox.world.lock:
+        orders = env.sandbox.world.orders
+        orders._sorted[seller].remove(orders._by_number[seller].pop(number))
+
+
+def test_one_run_over_a_range_has_a_row_for_each_day_and_seller(two_days: Env) -> None:
+    two_days.reconcile(START, END)
+    rows = {(FIRST, SELLER): CLEAN, (SECOND, SELLER): CLEAN, (SECOND, OTHER): CLEAN}
+    assert in_warehouse(two_days) == rows
+    covered = {(day, ALL_SELLERS): (0, {}, 0, 0, 0) for day in (FIRST, SECOND)}
+    assert in_state(two_days) == rows | covered
+
+
+def test_a_difference_has_day_kind_and_moment(two_days: Env) -> None:
+    lose(two_days, "M-2")
+    two_days.reconcile(START, END)
+    assert in_warehouse(two_days)[SECOND, SELLER] == (1, {"order": 1}, 0, 0, 0)
+    [(day, kind, found_at)] = two_days.rows("SELECT day, kind, found_at FROM reconciliations")
+    assert (day, kind) == (SECOND, "order")
+    assert timedelta(0) <= two_days.state.now() - found_at < timedelta(minutes=5)
+
+
+def test_an_order_that_is_placed_again_counts_as_repaired(two_days: Env) -> None:
+    lose(two_days, "M-1")
+    two_days.reconcile(START, END, repair=True)
+    assert in_warehouse(two_days)[FIRST, SELLER] == (1, {"order": 1}, 1, 0, 0)
+    [(found_at, repaired_at)] = two_days.rows("SELECT found_at, repaired_at FROM reconciliations")
+    assert found_at <= repaired_at
+    two_days.reconcile(START, END)
+    assert in_warehouse(two_days)[FIRST, SELLER] == CLEAN
+
+
+def outage(env: Env) -> None:
+    env.sandbox.fault("error_503", seller_id=SELLER, times=None)
+
+
+def misshapen(env: Env) -> None:
+    env.sandbox.fault("misshapen_order", seller_id=SELLER, times=None)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        pytest.param(outage, (0, {}, 0, 1, 0), id="the seller fails"),
+        pytest.param(misshapen, (0, {}, 0, 0, 1), id="the order cannot be read"),
+    ],
+)
+def test_what_was_not_compared_is_said_of_its_day(
+    two_days: Env, spoil: Callable[[Env], None], expected: Any
+) -> None:
+    spoil(two_days)
+    two_days.reconcile(START, END)
+    rows = in_state(two_days)
+    assert (rows[FIRST, SELLER], rows[SECOND, OTHER]) == (expected, CLEAN)
+    assert in_warehouse(two_days)[FIRST, SELLER] == expected
+
+
+def test_a_task_that_never_started_leaves_no_clean_day(two_days: Env) -> None:
+    run = two_days.run("reconcile_orders")
+    plan_reconcile(two_days.resources, run, START, END, [], with_stale=False)
+    assert in_warehouse(two_days)[SECOND, OTHER] == (0, {}, 0, 1, 0)
+
+
+def test_sellers_that_are_asked_for_have_rows_without_orders(two_days: Env) -> None:
+    run = two_days.run("reconcile_orders")
+    plan_reconcile(two_days.resources, run, START, END, [OTHER], with_stale=False)
+    assert in_state(two_days) == {(FIRST, OTHER): (0, {}, 0, 0, 0), (SECOND, OTHER): (0, {}, 0, 1, 0)}
+
+
+def test_days_in_the_future_are_not_said_to_be_checked(two_days: Env) -> None:
+    today = two_days.state.now().date()
+    days = datetime(today.year, today.month, today.day, tzinfo=UTC)
+    two_days.reconcile(days + timedelta(days=1), days + timedelta(days=3))
+    assert in_state(two_days) == {}
+
+
+def test_a_dry_run_says_nothing_about_its_days(two_days: Env) -> None:
+    assert two_days.reconcile(START, END, dry_run=True).orders == 3
+    assert in_state(two_days) == {}
+
+
+def test_a_second_try_keeps_what_the_first_one_repaired(two_days: Env) -> None:
+    lose(two_days, "M-1")
+    run = two_days.run("reconcile_orders")
+    task = {"start": START, "end": END, "with_stale": False, "repair": True}
+    plan_reconcile(two_days.resources, run, START, END, [], with_stale=False)
+    for _ in range(2):
+        run_shard(two_days.resources, "reconcile", run, [SELLER, OTHER], **task)
+        assert in_warehouse(two_days)[FIRST, SELLER] == (1, {"order": 1}, 1, 0, 0)
+        found = run_counts(two_days.resources, run, {0})
+        assert (found.compared, found.differences.total(), found.left.total()) == (3, 1, 0)
+    assert run_counts(two_days.resources, run, {1}).compared == 0
+
+
+def test_a_comparison_that_began_earlier_never_replaces_a_newer_one(two_days: Env) -> None:
+    now = two_days.state.now()
+    newer, older = (
+        CheckedDay(FIRST, SELLER, run_id, now - age, Counts(planned=1, compared=compared))
+        for run_id, age, compared in (("b", timedelta(0), 1), ("a", timedelta(hours=1), 0))
+    )
+    for checked in (newer, older):
+        with two_days.state.begin() as connection:
+            reconciliation_days.write(connection, [checked], now=two_days.state.now())
+    assert in_state(two_days)[FIRST, SELLER] == in_warehouse(two_days)[FIRST, SELLER] == CLEAN
+
+
+def test_an_order_that_the_warehouse_has_on_another_day_belongs_to_the_ledgers(two_days: Env) -> None:
+    two_days.change(
+        "UPDATE feedamp.orders SET purchase_date = '2026-03-03 10:00:00+00' WHERE mp_order_number = 'M-1'"
+    )
+    assert two_days.reconcile(START + timedelta(days=1), END).orders == 2
+    two_days.reconcile(START, END)
+    assert in_state(two_days)[FIRST, SELLER][0] == 1
+
+
+def test_an_order_that_is_open_too_long_does_not_change_its_day(two_days: Env) -> None:
+    two_days.reconcile(START, END)
+    before = in_state(two_days)
+    two_days.fulfill("M-1", shipment(1))
+    two_days.clock.skip(days=30)
+    later = END + timedelta(days=20)
+    assert two_days.reconcile(later, later + timedelta(days=1), with_stale=True).orders == 3
+    assert {key: row for key, row in in_state(two_days).items() if key in before} == before
+    two_days.load()
+    assert set(two_days.rows("SELECT day FROM reconciliations")) == {(FIRST,)}
