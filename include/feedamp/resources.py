@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from feedamp.api.account import FeedAmpAccount
 from feedamp.api.clients import Clients
@@ -14,13 +15,15 @@ from feedamp.api.token_journal import TokenJournal
 from feedamp.inbox import OrderQuery
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
-from feedamp.lake.writer import LakeWriter
 from feedamp.run import Run
 from feedamp.settings import Settings
 from feedamp.state import State
 from feedamp.state.token_cipher import TokenCipher
 from feedamp.storage import Storage, open_storage
 from feedamp.warehouse import Warehouse
+
+if TYPE_CHECKING:
+    from feedamp.lake.writer import LakeWriter
 
 
 @dataclass(frozen=True)
@@ -69,5 +72,7 @@ class Resources:
 
     def lake_writer(self, run: Run, step: str, shard: int) -> LakeWriter:
         """A writer for one shard of a step; its manifest path is known, and can be announced, before the manifest exists."""
+        from feedamp.lake.writer import LakeWriter
+
         now = self.state.now()
         return LakeWriter(self.lake, run.slug(step, now), shard, day=now.date(), privacy=self.privacy)

@@ -13,11 +13,12 @@ from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
 from functools import cached_property
-from typing import Any
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any
 
 from feedamp.errors import MisfitError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SCHEMA = "feedamp"
 WRITER_VERSION = 1
@@ -30,19 +31,27 @@ Rows = dict[str, list[Row]]
 class Type(Enum):
     """Logical column types, each with its Arrow type, as stored in Parquet; each warehouse maps them to its own names."""
 
-    TEXT = "text", pa.string(), str
-    INTEGER = "integer", pa.int64(), int
-    BOOLEAN = "boolean", pa.bool_(), bool
-    MONEY = "money", pa.decimal128(18, 4), Decimal
-    NUMBER = "number", pa.float64(), float
-    TIMESTAMP = "timestamp", pa.timestamp("us", tz="UTC"), datetime
-    DATE = "date", pa.date32(), date
-    JSON = "json", pa.string(), str
+    TEXT = "text", "string", str
+    INTEGER = "integer", "int64", int
+    BOOLEAN = "boolean", "bool_", bool
+    MONEY = "money", "decimal128", Decimal, 18, 4
+    NUMBER = "number", "float64", float
+    TIMESTAMP = "timestamp", "timestamp", datetime, "us", "UTC"
+    DATE = "date", "date32", date
+    JSON = "json", "string", str
 
-    def __init__(self, label: str, arrow: pa.DataType, python: type) -> None:
+    def __init__(self, label: str, arrow: str, python: type, *arguments: int | str) -> None:
         self.label = label
-        self.arrow = arrow
+        self._arrow = arrow
+        self._arguments = arguments
         self._python = python
+
+    @cached_property
+    def arrow(self) -> pa.DataType:
+        """The Arrow type."""
+        import pyarrow as pa
+
+        return getattr(pa, self._arrow)(*self._arguments)
 
     def fits(self, value: object) -> bool:
         """Whether a value other than None can be stored as this type without loss."""
@@ -56,6 +65,8 @@ class Type(Enum):
             return self is Type.BOOLEAN
         if python is datetime:
             return self is Type.TIMESTAMP and value.tzinfo is not None  # type: ignore[attr-defined]
+        import pyarrow as pa
+
         try:
             # Arrow refuses to round, but it would accept a number as a timestamp.
             return isinstance(value, self._python) and pa.scalar(value, self.arrow).is_valid
@@ -107,6 +118,8 @@ class Table:
     @property
     def lake_schema(self) -> pa.Schema:
         """The Arrow schema of a lake file."""
+        import pyarrow as pa
+
         fields = [
             pa.field(column.name, column.type.arrow, nullable=column.name not in self._required)
             for column in self.lake_columns

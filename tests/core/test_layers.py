@@ -93,3 +93,16 @@ def test_no_ten_equal_lines_stand_in_two_places():
         for at in range(len(lines) - LONGEST_RUN):
             places[tuple(lines[at : at + LONGEST_RUN + 1])].append(str(path.relative_to(ROOT)))
     assert [(found, run[0]) for run, found in places.items() if len(found) > 1] == []
+
+
+def test_a_task_imports_slow_libraries_only_when_it_uses_them():
+    """Airflow imports all steps in a new process for each task and each look at a DAG file."""
+    slow, late = ("aiohttp", "duckdb", "pyarrow"), {"lake/writer.py", "warehouse/postgres.py"}
+    late_modules = tuple(f"feedamp.{name.removesuffix('.py').replace('/', '.')}" for name in late)
+    found = {
+        str(path.relative_to(INCLUDE / "feedamp"))
+        for path in modules()
+        for line in text_of(path).splitlines()
+        if line.startswith(("import ", "from ")) and line.split()[1].startswith((*slow, *late_modules))
+    }
+    assert found == late | {"steps/compact.py"}  # only a command uses that one

@@ -20,16 +20,18 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-import aiohttp
 from yarl import URL
 
 from feedamp.errors import BrokenAnswerError, ConfigurationError, TransientError, UnclearError
 from feedamp.rules.origin import LOOPBACK, origin_of
 from feedamp.state.request_slots import LONGEST_PAUSE_S
+
+if TYPE_CHECKING:
+    import aiohttp
 
 MAX_BODY_BYTES = 64 * 2**20
 _LONGEST_END_S = 1.0  # how long the end of a thread is waited for
@@ -199,6 +201,8 @@ class Transport:
         self._unpooled_as_sent = self._session(unpacks=False, limit=0, force_close=True)
 
     def _session(self, *, unpacks: bool = True, **connector: Any) -> aiohttp.ClientSession:
+        import aiohttp
+
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=self._context, **connector),
             timeout=aiohttp.ClientTimeout(total=None),  # `_answer_within` limits the time
@@ -284,6 +288,8 @@ class Transport:
         takes_part: bool,
     ) -> Answer:
         """One request and its answer, in the network thread."""
+        import aiohttp
+
         url = URL(self.endpoint.base_url.rstrip("/") + path_and_query, encoded=True)
         self.requests += 1
         allowed = max_bytes or MAX_BODY_BYTES
@@ -371,6 +377,8 @@ def _proxy(endpoint: Endpoint) -> str | None:
 
 
 def _tell_when_leaving() -> aiohttp.TraceConfig:
+    import aiohttp
+
     async def leaving(_session: aiohttp.ClientSession, context: Any, _params: Any) -> None:
         context.trace_request_ctx.now()
 

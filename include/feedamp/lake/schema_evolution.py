@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from feedamp.errors import IncompleteError
 from feedamp.lake.manifest import Manifest, refuse_miscount, rows_by_table
 from feedamp.lake.store import Lake
 from feedamp.progress import Progress
 from feedamp.tables import Table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 ROWS_READ_AT_ONCE = 5_000
 
@@ -40,6 +42,8 @@ class LakeFiles:
 
     def reader(self, table: Table) -> pa.RecordBatchReader:
         """All rows of a table in the schema `Table.lake_schema`; can be read once."""
+        import pyarrow as pa
+
         self.taken[table.name] = 0
         return pa.RecordBatchReader.from_batches(table.lake_schema, self.batches(table))
 
@@ -79,6 +83,8 @@ class LakeFiles:
 
 def as_declared(batch: pa.RecordBatch, table: Table) -> pa.RecordBatch:
     """The rows in the schema `Table.lake_schema`: columns that the file lacks are null, others are left out."""
+    import pyarrow as pa
+
     schema = table.lake_schema
     there = set(batch.schema.names)
     arrays = [

@@ -13,11 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from feedamp.errors import IncompleteError
 from feedamp.lake.manifest import (
@@ -31,6 +29,9 @@ from feedamp.lake.manifest import (
 )
 from feedamp.storage import Storage, open_storage, when_modified
 from feedamp.tables import LAKE_TABLES, Row
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _WRITTEN = re.compile(r"\w+/date=\d{4}-\d\d-\d\d/[^/]+-\d+-0\.parquet")
 MANIFESTS_AT_ONCE = 500  # s3fs requests about a hundred of them in parallel
@@ -167,6 +168,8 @@ class Lake:
         Raises:
             IncompleteError: it is missing or damaged; earlier rows may have been yielded.
         """
+        import pyarrow.parquet as pq
+
         with self._reading(file):
             handle = self.fs.open(self.absolute(file.path), "rb", **self.storage.open_options)
         with handle:
@@ -185,6 +188,8 @@ class Lake:
         Raises:
             IncompleteError: it is missing or damaged.
         """
+        import pyarrow.parquet as pq
+
         with self._reading(file):
             with self.fs.open(self.absolute(file.path), "rb", **self.storage.open_options) as handle:
                 return int(pq.read_metadata(handle).num_rows)
@@ -216,4 +221,6 @@ class Lake:
 
 def _is_damage(error: Exception) -> bool:
     """Whether Arrow could not decode the content, and the store did not fail: an `OSError` of Arrow has no errno."""
+    import pyarrow as pa
+
     return isinstance(error, pa.ArrowException) or (type(error) is OSError and error.errno is None)

@@ -11,10 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
-
-import duckdb
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from feedamp.errors import BusyError, ConfigurationError
 from feedamp.lake.store import Lake
@@ -23,6 +20,10 @@ from feedamp.warehouse.engine import in_transaction
 from feedamp.warehouse.session import Session, SetAside, ignore
 from feedamp.warehouse.structure import prepare
 from feedamp.warehouse.views import VIEWS
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
 
 log = logging.getLogger(__name__)
 _TYPES = {
@@ -128,6 +129,8 @@ class DuckDbWarehouse:
 
     def _release_old_file(self) -> None:
         """Waits until no process uses the old file, and removes its write-ahead log."""
+        import duckdb
+
         if self.path.exists():
             try:
                 self._patiently(lambda: self._connect(self.path), self._give_up_at()).close()
@@ -136,6 +139,8 @@ class DuckDbWarehouse:
         Path(f"{self.path}.wal").unlink(missing_ok=True)  # DuckDB would apply it to the new file
 
     def _connect(self, path: Path) -> duckdb.DuckDBPyConnection:
+        import duckdb
+
         try:
             connection = duckdb.connect(
                 str(path),
@@ -224,6 +229,8 @@ class DuckDbEngine:
 
     def recovers_from(self, error: Exception) -> bool:
         """Raises the limit to `most_memory`, once, if the error is a lack of memory."""
+        import duckdb
+
         if not isinstance(error, duckdb.OutOfMemoryException) or self._more_memory is None:
             return False
         log.info(
@@ -263,6 +270,8 @@ class DuckDbEngine:
 
     def refuses_value(self, error: Exception) -> bool:
         """Whether DuckDB cannot hold a value; its errors of memory, disk and locks have other types."""
+        import duckdb
+
         return isinstance(error, duckdb.DataError | duckdb.IntegrityError | duckdb.InvalidInputException)
 
     def scratch(self, name: str, columns: str) -> None:

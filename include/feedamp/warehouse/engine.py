@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, TypeVar
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from feedamp.tables import Row, Table, Type
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 META = "feedamp_meta"  # the schema of the merge's bookkeeping tables
 _Result = TypeVar("_Result")

@@ -24,9 +24,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Protocol
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Protocol
 
 from feedamp.tables import (
     CHILDREN,
@@ -40,6 +38,9 @@ from feedamp.tables import (
     Type,
 )
 from feedamp.warehouse.engine import META, Engine
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 log = logging.getLogger(__name__)
 _ORDER_KEY = ORDERS.key

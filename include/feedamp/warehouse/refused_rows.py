@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-
-import pyarrow as pa
-import pyarrow.compute as pc
+from typing import TYPE_CHECKING
 
 from feedamp.errors import MisfitError
 from feedamp.lake.manifest import Manifest
 from feedamp.lake.schema_evolution import LakeFiles
 from feedamp.lake.store import Lake
 from feedamp.tables import CHILDREN, ORDERS, RECORDED_AT, Row, Table, Type
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # More refused rows than this are not the fault of rows, but of the warehouse, for example of its encoding.
 MOST_REFUSED = 1_000
@@ -85,6 +86,8 @@ class PartOfFiles:
 
     def reader(self, table: Table) -> pa.RecordBatchReader:
         """The rows of a table in the schema `Table.lake_schema`."""
+        import pyarrow as pa
+
         return pa.RecordBatchReader.from_batches(table.lake_schema, self._rows[table.name])
 
 
@@ -154,6 +157,8 @@ def _read_with(
 
 
 def _filtered(batch: pa.RecordBatch, keeps: Iterable[bool]) -> pa.RecordBatch:
+    import pyarrow as pa
+
     return batch.filter(pa.array(keeps, pa.bool_()))  # typed, or no row would be a filter of nulls
 
 
@@ -173,6 +178,8 @@ def _column_at_fault(table: Table, accepts_without: Callable[[Sequence[str]], bo
 
 
 def _with_nulls(batch: pa.RecordBatch, table: Table, names: Sequence[str]) -> PartOfFiles:
+    import pyarrow as pa
+
     for name in names:
         at = batch.schema.get_field_index(name)
         field = batch.schema.field(at)
@@ -182,6 +189,9 @@ def _with_nulls(batch: pa.RecordBatch, table: Table, names: Sequence[str]) -> Pa
 
 def _bounded(batch: pa.RecordBatch, table: Table, most_bytes: int) -> pa.RecordBatch:
     """The rows with longer values cut (text) or replaced by their length (JSON); the lake keeps them as they are."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     for at, column in enumerate(table.lake_columns):
         array = batch.column(at)
         if column.name in table.key or not pa.types.is_string(array.type):

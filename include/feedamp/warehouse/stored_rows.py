@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, TypeVar
 
-import pyarrow as pa
-
 from feedamp.tables import (
     CANCELLATIONS,
     ORDER_LINES,
@@ -74,6 +72,8 @@ class StoredRows:
         """The given rows that the table lacks; all have the same columns, and null equals null."""
         if not rows:
             return []
+        import pyarrow as pa
+
         declared = self._tables[table]
         columns = tuple(column for column in declared.columns if column.name in rows[0])
         part = Table(f"{table}_expected", "", (), (_PLACE, *columns))
