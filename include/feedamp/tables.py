@@ -324,6 +324,41 @@ CANCELLATIONS = Table(
     lake_only=(_READ_WITH,),
 )
 
+
+def _amounts(name: str, index: str, one: str, meaning: str) -> Table:
+    return Table(
+        name,
+        meaning,
+        ("seller_id", "mp_order_number", "mp_line_number", index),
+        (
+            SELLER,
+            NUMBER,
+            LINE,
+            _count(index, f"Position of the {one} within the line, from 0."),
+            _text("name", f"`name` of the {one} as FeedAMP shows it, otherwise its `type`, e.g. `SHIPPING`."),
+            Column(
+                "amount", Type.MONEY, "The amount in `currency` of the order; null if it is not a number."
+            ),
+            EXTRA,
+            RECORDED,
+        ),
+        lake_only=(_READ_WITH,),
+    )
+
+
+ORDER_TAXES = _amounts(
+    "order_taxes",
+    "tax_index",
+    "tax",
+    "One row per tax of an order line, of the line as a whole and not of each unit.",
+)
+ORDER_DISCOUNTS = _amounts(
+    "order_discounts",
+    "discount_index",
+    "discount",
+    "One row per discount of an order line, likewise of the whole line.",
+)
+
 PLACEMENTS = Table(
     "placements",
     "One row per order and state that came from the inbox and that FeedAMP accepted.",
@@ -567,6 +602,8 @@ TABLES = {
         ORDER_LINES,
         SHIPMENTS,
         CANCELLATIONS,
+        ORDER_TAXES,
+        ORDER_DISCOUNTS,
         PLACEMENTS,
         REJECTED_ORDERS,
         FINDINGS,
@@ -580,7 +617,7 @@ TABLES = {
     )
 }
 # Their rows come and go with the row of `orders` that they were read with, and not by rank.
-CHILDREN = (ORDER_LINES, SHIPMENTS, CANCELLATIONS)
+CHILDREN = (ORDER_LINES, SHIPMENTS, CANCELLATIONS, ORDER_TAXES, ORDER_DISCOUNTS)
 
 SNAPSHOTS = Table(
     "snapshots",

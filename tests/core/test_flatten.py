@@ -143,7 +143,7 @@ def test_equal_content_has_an_equal_hash_whenever_it_is_read() -> None:
 
 def test_an_order_that_was_only_placed_counts_as_not_seen() -> None:
     rows = placed_rows("S1", order(fulfillments=None), placed_at=READ_AT)
-    assert rows.keys() == {"orders", "order_lines"}
+    assert rows.keys() == {"orders", "order_lines", "order_taxes", "order_discounts"}
     assert rows["orders"][0].get("extracted_at") is None
 
 
@@ -200,3 +200,33 @@ def test_a_masked_hash_is_keyed_and_still_joins_an_order_with_its_lines() -> Non
     hashes = {row["snapshot_hash"] for row in masked.values()}
     assert len(hashes) == 1
     assert hashes != {rows["orders"][0]["snapshot_hash"]}
+
+
+@pytest.mark.parametrize(
+    ("item", "row"),
+    [
+        pytest.param(
+            {"type": "SHIPPING", "amount": Decimal("1.25")}, ("SHIPPING", Decimal("1.25"), None), id="a tax"
+        ),
+        pytest.param(
+            {"name": "SPRING", "type": "ITEM", "amount": 2},
+            ("SPRING", Decimal(2), {"type": "ITEM"}),
+            id="a discount",
+        ),
+        pytest.param({"amount": "3.50 "}, (None, Decimal("3.50"), None), id="an amount as text"),
+        pytest.param(
+            {"amount": Decimal("0.33333")},
+            (None, Decimal("0.3333"), {"amount": 0.33333}),
+            id="too many decimals",
+        ),
+        pytest.param({"amount": "sNaN"}, (None, None, {"amount": "sNaN"}), id="no number"),
+        pytest.param({"amount": [1], "type": 7}, (None, None, {"amount": [1], "type": 7}), id="rubbish"),
+    ],
+)
+def test_taxes_and_discounts_are_rows_of_their_line(item: dict[str, Any], row: tuple[Any, ...]) -> None:
+    line = OrderLine(mp_line_number="A", extra={"taxes": ["no object", item], "discounts": [item]})
+    rows = order_rows("S1", order(order_lines=(line, OrderLine(mp_line_number="B"))), read_at=READ_AT)
+    [tax], [discount] = rows["order_taxes"], rows["order_discounts"]
+    assert (tax["tax_index"], discount["discount_index"], tax["mp_line_number"]) == (1, 0, "A")
+    for made in (tax, discount):
+        assert (made["name"], made.get("amount"), made["extra"] and json.loads(made["extra"])) == row

@@ -26,6 +26,8 @@ PROMISED = {
         "quantity carrier carrier_id tracking_number tracking_check shipped_date tracking_url",
     ),
     "cancellations": (f"{ORDER} mp_line_number cancellation_index", "quantity reason"),
+    "order_taxes": (f"{ORDER} mp_line_number tax_index", "name amount extra"),
+    "order_discounts": (f"{ORDER} mp_line_number discount_index", "name amount extra"),
     "placements": (f"{ORDER} marketplace_state", "placed_at source source_row run_id"),
     "rejected_orders": (
         "source row_number row_hash",

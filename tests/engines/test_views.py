@@ -6,10 +6,11 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from manifests import Loader
+from manifests import T0, Loader, order, snapshot
 from view_rows import DAY, INSTANT, NOW, ask, put, sold
 
-from feedamp.tables import Type
+from feedamp.models import LineFulfillment, Shipment
+from feedamp.tables import Rows, Type
 from feedamp.warehouse.views import LATE_ORDERS, OPEN_FINDINGS_BY_AGE, TIME_TO_SHIP, VIEWS, View
 
 
@@ -147,3 +148,26 @@ def test_no_view_depends_on_the_zone_of_the_session(loader: Loader, zone: str) -
         loader.engine.execute("SET TimeZone = 'UTC'")
     assert answers[0] == answers[1]
     assert answers[0][0]
+
+
+def test_tracking_is_counted_as_first_reported_and_as_it_is_now(loader: Loader) -> None:
+    def reported(hours: float, *numbers: str | None) -> Rows:
+        shipments = tuple(Shipment(quantity=1, carrier="UPS", tracking_number=number) for number in numbers)
+        entry = LineFulfillment(mp_line_number="A", shipments=shipments)
+        return snapshot(order(fulfillments=(entry,)), hours)
+
+    first = reported(1, "1Z999AA10123456785", None, "1Z999AA10123456784", "1Z999AA10123456785")
+    repaired = reported(30, "1Z999AA10123456784", "1Z999AA10123456784", "1Z999AA10123456784")
+    loader.load(repaired, first)  # the older one comes late
+    checks = "SELECT first_check, check_now FROM feedamp.shipment_reports ORDER BY shipment_index"
+    assert loader.query(checks) == [
+        ("invalid", "valid"),
+        ("missing", "valid"),
+        ("valid", "valid"),
+        ("invalid", None),
+    ]
+    counts = "reported_on, shipments, judged_first, valid_first, valid_rate_first, judged_now, valid_now"
+    day = loader.query(f"SELECT {counts}, valid_rate_now FROM feedamp.tracking_quality")
+    assert day == [(T0.date(), 4, 4, 1, 0.25, 3, 3, 1.0)]
+    loader.session.replace_all(loader.lake)
+    assert loader.query(f"SELECT {counts}, valid_rate_now FROM feedamp.tracking_quality") == day

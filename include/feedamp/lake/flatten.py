@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import msgspec
@@ -18,7 +18,7 @@ from feedamp.codec import content_hash, encode
 from feedamp.models import Order, OrderLine
 from feedamp.money import fitted
 from feedamp.rules.units import LineUnits, count_units
-from feedamp.tables import ORDERS, RECORDED_AT, SNAPSHOT_HASH, Row, Rows
+from feedamp.tables import ORDER_DISCOUNTS, ORDER_TAXES, ORDERS, RECORDED_AT, SNAPSHOT_HASH, Row, Rows
 
 MOST_EXTRA_BYTES = 64 << 10
 # Fields of an order that are columns of the same name.
@@ -26,7 +26,7 @@ _ORDER_COLUMNS = tuple(name for name in Order.__struct_fields__ if name in ORDER
 
 
 def order_rows(seller_id: str, order: Order, *, read_at: datetime) -> Rows:
-    """Rows of an order read from FeedAMP: orders, order_lines, shipments, cancellations, snapshots."""
+    """Rows of an order read from FeedAMP: orders and its children, and snapshots."""
     snapshot = order.snapshot()
     # Of the whole order: of two answers of one microsecond the same one then counts, whatever they differ in.
     snapshot_hash = content_hash(order)
@@ -98,6 +98,8 @@ def _order_and_lines(seller_id: str, order: Order, recorded_at: datetime, snapsh
     return {
         "orders": [row],
         "order_lines": [_line_row(key, number, lines.get(number), u) for number, u in units.items()],
+        ORDER_TAXES.name: _amount_rows(key, lines, "taxes", "tax_index"),
+        ORDER_DISCOUNTS.name: _amount_rows(key, lines, "discounts", "discount_index"),
     }
 
 
@@ -116,6 +118,33 @@ def _line_row(key: Row, number: str, line: OrderLine | None, units: LineUnits) -
         "units_pending": units.pending,
         "extra": _json(extra),
     }
+
+
+def _amount_rows(key: Row, lines: Mapping[str, OrderLine], member: str, index: str) -> list[Row]:
+    """Rows of the taxes or discounts of all lines; what is not an object remains only in `extra` of its line."""
+    rows: list[Row] = []
+    for number, line in lines.items():
+        items = line.extra.get(member)
+        for place, item in enumerate(items if isinstance(items, list) else ()):
+            if isinstance(item, dict):
+                extra = dict(item)
+                named = next((n for n in ("name", "type") if isinstance(item.get(n), str) and item[n]), None)
+                row = {"mp_line_number": number, index: place, "name": named and extra.pop(named)}
+                amount = _decimal(item.get("amount"))
+                if amount is not None:
+                    row["amount"] = _money("amount", extra.pop("amount") and amount, extra)
+                rows.append({**key, **row, "extra": _json(extra)})
+    return rows
+
+
+def _decimal(value: Any) -> Decimal | None:
+    """The number that a JSON value means, as text too; None if it means none."""
+    try:
+        return (
+            None if isinstance(value, bool) else Decimal(value.strip() if isinstance(value, str) else value)
+        )
+    except (InvalidOperation, TypeError, ValueError):
+        return None
 
 
 def _money(name: str, amount: Decimal | None, extra: dict[str, Any]) -> Decimal | None:

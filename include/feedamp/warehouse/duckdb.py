@@ -250,6 +250,10 @@ class DuckDbEngine:
         """Runs one statement."""
         self._connection.execute(sql, list(parameters))
 
+    def execute_all(self, statements: Sequence[str]) -> None:
+        """Runs statements together."""
+        self._connection.execute("; ".join(statements))
+
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Row]:
         """Rows of a query by column name."""
         cursor = self._connection.execute(sql, list(parameters))

@@ -23,6 +23,9 @@ class Engine(Protocol):
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
         """Runs one statement."""
 
+    def execute_all(self, statements: Sequence[str]) -> None:
+        """Runs statements without results and parameters, in one round trip."""
+
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Row]:
         """Rows of a query by column name; money as Decimal, timestamps with a zone."""
 

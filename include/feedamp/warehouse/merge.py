@@ -33,11 +33,14 @@ from feedamp.tables import (
     PLACEMENTS,
     RECORDED_AT,
     SCHEMA,
+    SHIPMENTS,
     SNAPSHOT_HASH,
     Table,
     Type,
 )
 from feedamp.warehouse.engine import META, Engine
+from feedamp.warehouse.structure import FIRST_REPORTS
+from feedamp.warehouse.views import judged
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -83,6 +86,8 @@ def merge_manifest(
                 _take_children(engine, children, newest, files)
             if table.name in (ORDERS.name, PLACEMENTS.name, CLOSURES.name):
                 engine.execute(f"INSERT INTO {_TOUCHED} SELECT {_ORDER} FROM {newest}")
+    if SHIPMENTS.name in files:
+        _note_first_reports(engine, tables[SHIPMENTS.name], files)
     if ORDERS.name not in files and (orphaned := [child.name for child in children if child.name in files]):
         # Builds before 0.1.0 published such manifests; if they were refused, no rebuild could ever succeed.
         log.warning(
@@ -166,6 +171,29 @@ def _take_children(engine: Engine, children: list[Table], newest: str, files: Fi
     unshown = f"{META}.unshown_states"
     engine.execute(f"DELETE FROM {unshown} loaded USING {newest} newest WHERE {same_order}")
     engine.execute(f"INSERT INTO {unshown} SELECT {_ORDER} FROM {newest} WHERE marketplace_state IS NULL")
+
+
+def _note_first_reports(engine: Engine, table: Table, files: Files) -> None:
+    """Keeps of each shipment the check of the oldest snapshot that shows it, even if that is loaded late."""
+    key, known, first = table.key, f"{META}.first_reports", "feedamp_first_reports"
+    columns = f"{_names(key, '')}, tracking_check, reported_at, snapshot_hash"
+    engine.scratch(first, FIRST_REPORTS)
+    engine.execute(
+        f"""INSERT INTO {first} SELECT {_names(key, "incoming.")}, incoming.tracking_check, incoming.{RECORDED_AT},
+            incoming.{SNAPSHOT_HASH}
+        FROM (
+            SELECT {_names(key, "")}, {judged()} AS tracking_check, {RECORDED_AT},
+                   coalesce({SNAPSHOT_HASH}, '') AS {SNAPSHOT_HASH},
+                   row_number() OVER (PARTITION BY {_names(key, "")} ORDER BY {RECORDED_AT},
+                                      coalesce({SNAPSHOT_HASH}, '') COLLATE "C") AS place
+            FROM {_staged(engine, table, files)}
+        ) incoming LEFT JOIN {known} known ON {_same(key, "known", "incoming")}
+        WHERE incoming.place = 1
+          AND (known.seller_id IS NULL OR (incoming.{RECORDED_AT}, incoming.{SNAPSHOT_HASH} COLLATE "C")
+                                        < (known.reported_at, known.{SNAPSHOT_HASH} COLLATE "C"))"""
+    )
+    engine.execute(f"DELETE FROM {known} known USING {first} newest WHERE {_same(key, 'known', 'newest')}")
+    engine.execute(f"INSERT INTO {known} ({columns}) SELECT {columns} FROM {first}")
 
 
 def _apply_decisions(engine: Engine) -> None:

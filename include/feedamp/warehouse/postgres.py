@@ -229,6 +229,10 @@ class PostgresEngine:
         with self._translated():
             self._cursor.execute(sql, tuple(parameters) or None)
 
+    def execute_all(self, statements: Sequence[str]) -> None:
+        """Runs statements as one block, since the driver sends one statement at a time."""
+        self.execute(f"DO $feedamp$ BEGIN {'; '.join(statements)}; END $feedamp$")
+
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Row]:
         """Rows of a query by column name, numeric columns as Decimal; all rows are held in memory."""
         with self._translated():

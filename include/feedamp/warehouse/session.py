@@ -101,7 +101,7 @@ class Session(StoredRows):
         with self._engine.transaction():
             for name in self._tables:
                 self._engine.execute(f"DELETE FROM {SCHEMA}.{name}")
-            for name in ("loaded_manifests", "unshown_states", "full_snapshots"):
+            for name in ("loaded_manifests", "unshown_states", "full_snapshots", "first_reports"):
                 self._engine.execute(f"DELETE FROM {META}.{name}")
             return self._each(
                 lake, lambda manifest: self._merge(lake, manifest, refused.get(manifest.path, ()))

@@ -1,21 +1,29 @@
 """Creates tables and views as they are declared; nothing is ever narrowed or dropped.
 
-A new column is added, null in the rows that are there, and a changed view is replaced. Any other change of a table needs
+A new column is added, null in the rows that are there, and a changed view is replaced. Then all are commented. Any other change of a table needs
 `feedamp warehouse rebuild`. A column that is no longer declared remains.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from feedamp.errors import ConfigurationError
-from feedamp.tables import CHILDREN, CLOSURES, ORDERS, PLACEMENTS, RECORDED_AT, SCHEMA, Table
+from feedamp.tables import CHILDREN, CLOSURES, ORDERS, PLACEMENTS, RECORDED_AT, SCHEMA, SHIPMENTS, Table
 from feedamp.warehouse.engine import META, Engine
-from feedamp.warehouse.views import View
+from feedamp.warehouse.views import View, judged
 
 log = logging.getLogger(__name__)
+# The check of each shipment when FeedAMP first showed it.
+FIRST_REPORTS = (
+    "seller_id TEXT NOT NULL, mp_order_number TEXT NOT NULL, mp_line_number TEXT NOT NULL, "
+    "shipment_index BIGINT NOT NULL, tracking_check TEXT, reported_at TIMESTAMP WITH TIME ZONE, snapshot_hash TEXT"
+)
+_COMMENTS = "comments"  # in place of a view's name
 _META_TABLES = {
+    "first_reports": FIRST_REPORTS,
     "loaded_manifests": "path VARCHAR PRIMARY KEY",
     # Orders whose snapshot shows no `marketplace_state`: what `orders` has is the state of a decision.
     "unshown_states": "seller_id VARCHAR NOT NULL, mp_order_number VARCHAR NOT NULL",
@@ -48,7 +56,19 @@ def prepare(engine: Engine, tables: Mapping[str, Table], views: Sequence[View]) 
             _grow(engine, table, present[table.name])
     if "row_versions" in remembered:
         _take_over_moments(engine, tables)
-    _create_views(engine, views, present)
+    if "first_reports" not in remembered:
+        _begin_first_reports(engine)
+    known = {
+        row["name"]: row["definition"]
+        for row in engine.rows(f"SELECT name, definition FROM {META}.view_definitions")
+    }
+    current = _create_views(engine, views, present, known)
+    comments = list(_comments(tables, current))
+    # All comments are set again, because some engines drop those of a view that is replaced.
+    digest = hashlib.sha256("\n".join((*comments, *(view.sql for view in current))).encode()).hexdigest()
+    if known.get(_COMMENTS) != digest or not tables.keys() <= present.keys():
+        engine.execute_all(comments)
+        _remember(engine, _COMMENTS, digest)
 
 
 def _create(engine: Engine, table: Table) -> None:
@@ -93,12 +113,46 @@ def _take_over_moments(engine: Engine, tables: Mapping[str, Table]) -> None:
         engine.execute(f"DROP TABLE {META}.{name}")
 
 
-def _create_views(engine: Engine, views: Sequence[View], present: Mapping[str, Mapping[str, str]]) -> None:
-    """Creates views that are missing or have another definition, unless another user's view depends on the old one."""
-    known = {
-        row["name"]: row["definition"]
-        for row in engine.rows(f"SELECT name, definition FROM {META}.view_definitions")
-    }
+def _begin_first_reports(engine: Engine) -> None:
+    """In a warehouse of an earlier build, the current snapshot is the oldest that is known without a rebuild."""
+    table = f"{META}.first_reports"
+    for statement in engine.index(SHIPMENTS):
+        engine.execute(statement.replace(f"{SCHEMA}.{SHIPMENTS.name}", table))
+    engine.execute(
+        f"INSERT INTO {table} SELECT {', '.join(SHIPMENTS.key)}, {judged()}, {RECORDED_AT}, '' "
+        f"FROM {SCHEMA}.{SHIPMENTS.name}"
+    )
+
+
+def _comments(tables: Mapping[str, Table], views: Sequence[View]) -> Iterator[str]:
+    declared = [("TABLE", table) for table in tables.values()] + [("VIEW", view) for view in views]
+    for kind, one in declared:
+        yield f"COMMENT ON {kind} {SCHEMA}.{one.name} IS {_quoted(one.meaning)}"
+        for column in one.columns:
+            yield f"COMMENT ON COLUMN {SCHEMA}.{one.name}.{column.name} IS {_quoted(column.meaning)}"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _remember(engine: Engine, name: str, definition: str) -> None:
+    engine.execute(f"DELETE FROM {META}.view_definitions WHERE name = $1", [name])
+    engine.execute(f"INSERT INTO {META}.view_definitions VALUES ($1, $2)", [name, definition])
+
+
+def _create_views(
+    engine: Engine,
+    views: Sequence[View],
+    present: Mapping[str, Mapping[str, str]],
+    known: Mapping[str, str],
+) -> list[View]:
+    """Creates views that are missing or have another definition, unless another user's view depends on the old one.
+
+    Returns:
+        The views that are as declared now.
+    """
+    current = list(views)
     for view in views:
         definition = view.select()
         there = present.get(view.name)
@@ -114,8 +168,9 @@ def _create_views(engine: Engine, views: Sequence[View], present: Mapping[str, M
                     view.name,
                     ", ".join(users),
                 )
+                current.remove(view)
                 continue
             engine.execute(f"DROP VIEW {SCHEMA}.{view.name}")
         engine.execute(f"CREATE OR REPLACE VIEW {SCHEMA}.{view.name} AS {definition}")
-        engine.execute(f"DELETE FROM {META}.view_definitions WHERE name = $1", [view.name])
-        engine.execute(f"INSERT INTO {META}.view_definitions VALUES ($1, $2)", [view.name, definition])
+        _remember(engine, view.name, definition)
+    return current

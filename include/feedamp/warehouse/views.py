@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from feedamp.tables import NUMBER, ORDERS, SCHEMA, SELLER, Column, Type
+from feedamp.tables import NUMBER, ORDERS, SCHEMA, SELLER, SHIPMENTS, Column, Type
+from feedamp.warehouse.engine import META
 
 NOW = "now()"
 
@@ -241,4 +242,72 @@ FROM {SCHEMA}.findings WHERE state NOT IN ('resolved', 'waived')
 GROUP BY seller_id, kind, severity""",
 )
 
-VIEWS = (LATE_ORDERS, TIME_TO_SHIP, SELLER_SCORECARDS, OPEN_FINDINGS_BY_AGE)
+
+def judged(prefix: str = "") -> str:
+    """valid, invalid or unverified, or `missing` without a tracking number, as SQL."""
+    blank = f"coalesce(trim({prefix}tracking_number), '') = ''"
+    return f"CASE WHEN {blank} THEN 'missing' ELSE {prefix}tracking_check END"
+
+
+_FIRST_AND_NOW = f"""
+    SELECT first.seller_id, first.mp_order_number, first.mp_line_number, first.shipment_index, first.reported_at,
+           first.tracking_check AS first_check,
+           CASE WHEN shown.seller_id IS NOT NULL THEN {judged("shown.")} END AS check_now
+    FROM {META}.first_reports first
+    LEFT JOIN {SCHEMA}.shipments shown
+           ON shown.seller_id = first.seller_id AND shown.mp_order_number = first.mp_order_number
+          AND shown.mp_line_number = first.mp_line_number AND shown.shipment_index = first.shipment_index"""
+
+SHIPMENT_REPORTS = View(
+    "shipment_reports",
+    "One row per shipment that FeedAMP ever showed: its tracking number as first reported, and as it is now.",
+    (
+        *SHIPMENTS.columns[:4],
+        Column("reported_at", Type.TIMESTAMP, "When the request was sent that first returned the shipment."),
+        Column("first_check", Type.TEXT, "Check of the first number: valid, invalid, unverified or missing."),
+        Column("check_now", Type.TEXT, "Check of the current one; null if the shipment has disappeared."),
+    ),
+    _FIRST_AND_NOW,
+)
+
+TRACKING_QUALITY = View(
+    "tracking_quality",
+    "One row per seller and UTC day of `shipment_reports.reported_at`: valid tracking numbers on first report and now. "
+    "Judged are those that are valid, invalid or missing.",
+    (
+        SELLER,
+        Column("reported_on", Type.DATE, "The UTC day on which the shipments were first read."),
+        _count("shipments", "All of them."),
+        _count("judged_first", "Those whose first number was valid, invalid or missing."),
+        _count("valid_first", "Those whose first number was valid."),
+        _rate("valid_rate_first", "valid_first / judged_first."),
+        _count("judged_now", "Those that are still there with a valid, invalid or missing number."),
+        _count("valid_now", "Those whose number is valid now."),
+        _rate("valid_rate_now", "valid_now / judged_now."),
+    ),
+    f"""
+WITH reports AS ({_FIRST_AND_NOW}),
+counted AS (
+    SELECT seller_id, CAST(reported_at AT TIME ZONE 'UTC' AS DATE) AS reported_on, count(*) AS shipments,
+           count(*) FILTER (WHERE first_check <> 'unverified') AS judged_first,
+           count(*) FILTER (WHERE first_check = 'valid') AS valid_first,
+           count(*) FILTER (WHERE check_now <> 'unverified') AS judged_now,
+           count(*) FILTER (WHERE check_now = 'valid') AS valid_now
+    FROM reports GROUP BY seller_id, CAST(reported_at AT TIME ZONE 'UTC' AS DATE)
+)
+SELECT seller_id, reported_on, shipments, judged_first, valid_first,
+       CASE WHEN judged_first > 0
+            THEN CAST(valid_first AS DOUBLE PRECISION) / judged_first END AS valid_rate_first,
+       judged_now, valid_now,
+       CASE WHEN judged_now > 0 THEN CAST(valid_now AS DOUBLE PRECISION) / judged_now END AS valid_rate_now
+FROM counted""",
+)
+
+VIEWS = (
+    LATE_ORDERS,
+    TIME_TO_SHIP,
+    SELLER_SCORECARDS,
+    OPEN_FINDINGS_BY_AGE,
+    SHIPMENT_REPORTS,
+    TRACKING_QUALITY,
+)
