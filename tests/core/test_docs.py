@@ -21,6 +21,7 @@ from typing import Any, get_args
 
 import duckdb
 import pytest
+import yaml
 from doc_blocks import FENCE, blocks
 from order_samples import inbox_file
 
@@ -30,7 +31,9 @@ from feedamp.rules import checks, closing
 from feedamp.rules.evaluation import evaluate
 from feedamp.rules.finding import OPEN, RESOLVED, WAIVED
 from feedamp.state import sellers
+from feedamp.tables import TABLES
 from feedamp.warehouse.duckdb import DuckDbWarehouse
+from feedamp.warehouse.views import VIEWS
 from feedamp_sandbox.command import parser as sandbox_parser
 from feedamp_sandbox.shapes import ORDER as SANDBOX_ORDER
 
@@ -54,10 +57,20 @@ def by_name(path: str) -> Any:
 # Data dictionary
 
 
-def test_the_data_dictionary_is_what_its_program_makes_of_the_tables():
-    program = runpy.run_path(str(ROOT / "tools" / "data_dictionary.py"))
-    says = "run: python tools/data_dictionary.py --write"
-    assert (DOCS / "data-dictionary.md").read_text("utf-8") == program["render"](), says
+@pytest.mark.parametrize("name", ["data_dictionary", "dbt_sources"])
+def test_a_generated_page_is_what_its_program_makes_of_the_tables(name):
+    program = runpy.run_path(str(ROOT / "tools" / f"{name}.py"))
+    says = f"run: python tools/{name}.py --write"
+    assert program["FILE"].read_text("utf-8") == program["render"](), says
+
+
+def test_the_dbt_sources_name_every_column_and_hold_no_template():
+    text = (DOCS / "dbt" / "sources.yml").read_text("utf-8")
+    [source] = yaml.safe_load(text)["sources"]
+    found = {table["name"]: [column["name"] for column in table["columns"]] for table in source["tables"]}
+    declared = (*TABLES.values(), *VIEWS)
+    assert found == {one.name: [column.name for column in one.columns] for one in declared}
+    assert not re.search(r"{[{%#]", str(source))  # dbt would render it
 
 
 # Inbox
