@@ -6,7 +6,7 @@ several), and repairs the differences if asked to. This is the DAG to backfill. 
 
 `plan` finds the sellers with orders of the day, `reconcile` reads the orders by number and writes every difference to
 `reconciliations` with all three values, and what is known of each day and seller to `reconciliation_days`; `load` loads
-them into the warehouse. `gate` logs the sums of the run.
+them into the warehouse. `gate` logs the sums; `feedamp reconciliation report --from DAY --to DAY` answers for a range.
 Orders that their sellers have changed since the last extraction are no differences, but `not_extracted_yet`.
 
 | param | default | |

@@ -11,9 +11,8 @@ import pytest
 from env import OTHER, SELLER, Env, shipment
 
 from crashes.fixtures import run_shard
-from feedamp.rules.reconciled_days import Counts
+from feedamp.rules.reconciled_days import ALL_SELLERS, CheckedDay, Counts
 from feedamp.state import reconciliation_days
-from feedamp.state.reconciliation_days import ALL_SELLERS, CheckedDay
 from feedamp.steps.reconcile_orders.planned_days import run_counts
 from feedamp.steps.reconcile_orders.reconcile import plan_reconcile
 

@@ -77,6 +77,21 @@ class Counts:
         return cls(**{**values, "found": Counter(values["found"]), "repaired": Counter(values["repaired"])})
 
 
+# The seller id of the row that says that a run covered all sellers it could read, also those without orders.
+ALL_SELLERS = ""
+
+
+@dataclass(frozen=True)
+class CheckedDay:
+    """What one run found for a day and seller; the newest `checked_at`, when the comparison began, counts."""
+
+    day: date
+    seller_id: str
+    run_id: str
+    checked_at: datetime
+    counts: Counts = field(default_factory=Counts)
+
+
 def too_many_left(counts: Counts, fail_above: int | None) -> list[str]:
     """The reason to turn a run red whose param `fail_above` is exceeded; empty if it is not, or not given."""
     left = counts.left

@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.codec import decode_json, encode_body
 from feedamp.rules.order import CANCELLED, NOTHING_TO_SEND, OPEN_PHASES, LedgerOrder, Phase
+from feedamp.rules.reconciled_days import DAY, midnight
 from feedamp.rules.retries import LONGEST_ORDER_WAIT, MISSING_WAIT
 from feedamp.rules.units import LineUnits
 from feedamp.state.schema import orders, snapshots
@@ -288,6 +289,15 @@ def days_of(connection: Connection, seller_id: str, numbers: Iterable[str]) -> d
         for part in in_parts(numbers)
         for row in connection.execute(query.where(orders.c.mp_order_number.in_(part)))
     }
+
+
+def sellers_of_day(connection: Connection, day: date) -> set[str]:
+    """Sellers with orders purchased on a UTC day that FeedAMP may have."""
+    start = midnight(day)
+    query = sa.select(orders.c.seller_id).where(
+        orders.c.purchase_date >= start, orders.c.purchase_date < start + DAY, _MAY_EXIST
+    )
+    return set(connection.execute(query.distinct()).scalars())
 
 
 def first_day(connection: Connection) -> date | None:

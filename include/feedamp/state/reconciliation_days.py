@@ -4,32 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import date, datetime
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from feedamp.rules.reconciled_days import Counts
+from feedamp.rules.reconciled_days import ALL_SELLERS, CheckedDay, Counts
 from feedamp.state import outbox
 from feedamp.state.schema import reconciliation_days as days
 from feedamp.state.statements import in_parts, insert
 from feedamp.tables import RECONCILIATION_DAYS
-
-# The seller id of the row that says that a run covered all sellers it could read, also those without orders.
-ALL_SELLERS = ""
-
-
-@dataclass(frozen=True)
-class CheckedDay:
-    """What one run found for a day and seller; the newest `checked_at`, when the comparison began, counts."""
-
-    day: date
-    seller_id: str
-    run_id: str
-    checked_at: datetime
-    counts: Counts = field(default_factory=Counts)
 
 
 def write(connection: Connection, checked: Sequence[CheckedDay], *, now: datetime) -> None:
@@ -96,6 +81,14 @@ def between(connection: Connection, first: date, last: date) -> Iterator[Checked
             _counter(row.repaired),
         )
         yield CheckedDay(row.day, row.seller_id, row.run_id, row.checked_at, counts)
+
+
+def first_day(connection: Connection) -> date | None:
+    """The first day on which a reconciliation found an order."""
+    has_orders = sa.or_(days.c.compared > 0, days.c.remaining > 0, days.c.unread > 0)
+    query = sa.select(days.c.day).where(has_orders).order_by(days.c.day).limit(1)
+    first: date | None = connection.execute(query).scalar()
+    return first
 
 
 def _counter(text: str) -> Counter[str]:

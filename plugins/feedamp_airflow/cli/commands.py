@@ -36,6 +36,19 @@ the next load are not missing.
 shown, from FeedAMP by number, loads, and compares once more. It sends no order. Repeating it changes nothing.
 
 Exit code 1 if anything is missing."""
+_REPORT = """Reads the state only, so it works while the warehouse is in use. Each day of the range is one of
+
+  empty          before the first known order, or not over yet
+  never checked  no reconciliation of it is known, or only from before it was over
+  differing      differences are left
+  incomplete     not everything was compared: a run stopped, a seller failed or was not asked for, an order is unreadable
+  repaired       all differences were repaired
+  clean          no difference
+
+Orders that sellers have changed since the last extraction are no difference: not_extracted_yet. What was checked more
+than 400 days ago is in the warehouse only.
+
+Exit code 1 if a day is differing, incomplete or never checked."""
 _STATES = ("held", "to_report", "reported", "resolved", "waived")
 
 
@@ -55,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
     _add_adopt(nouns)
     _add_findings(nouns)
     _add_rejected(nouns)
+    _add_reconciliation(nouns)
     status = nouns.add_parser("status", help="show what is waiting and what requires action")
     _does(status, "status:show", listing=True)
     doctor = nouns.add_parser("doctor", help="check options, connections, stores and DAG files")
@@ -248,6 +262,24 @@ def _add_rejected(nouns: Nouns[argparse.ArgumentParser]) -> None:
         "file", metavar="FILE", help="JSON Lines, readable only by you; replaced if it exists"
     )
     _does(export, "rejected:export")
+
+
+def _add_reconciliation(nouns: Nouns[argparse.ArgumentParser]) -> None:
+    verbs = _verbs(nouns, "reconciliation", "say what reconciliations found")
+    report = verbs.add_parser(
+        "report",
+        help="sum up the newest reconciliation of each day and seller",
+        description=_REPORT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    report.add_argument(
+        "--from", dest="first", metavar="DAY", required=True, help="first UTC day, as 2026-03-01"
+    )
+    report.add_argument("--to", dest="last", metavar="DAY", required=True, help="last UTC day, included")
+    report.add_argument(
+        "--csv", metavar="FILE", help="also write a row per day and seller; replaced if it exists"
+    )
+    _does(report, "reconciliation:report", listing=True)
 
 
 def _add_stores(nouns: Nouns[argparse.ArgumentParser]) -> None:

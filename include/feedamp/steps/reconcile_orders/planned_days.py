@@ -6,10 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime
 
 from feedamp.resources import Resources
-from feedamp.rules.reconciled_days import Counts, days_until
+from feedamp.rules.reconciled_days import ALL_SELLERS, CheckedDay, Counts, days_until
 from feedamp.run import Run
 from feedamp.state import reconciliation_days, sellers, step_runs
-from feedamp.state.reconciliation_days import CheckedDay
 from feedamp.state.statements import in_parts
 
 # Orders to compare: number -> the UTC day of the run that it belongs to, None if it is compared for another reason.
@@ -34,7 +33,7 @@ def record_plan(
     for seller_id, numbers in by_seller.items():
         for day in filter(None, numbers.values()):
             planned.setdefault((day, seller_id), Counts()).planned += 1
-    covered = [reconciliation_days.ALL_SELLERS]
+    covered = [ALL_SELLERS]
     if seller_ids:
         with resources.state.read() as connection:
             ready = sellers.workable(connection, seller_ids=list(seller_ids))

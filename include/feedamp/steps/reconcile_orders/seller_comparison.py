@@ -27,7 +27,7 @@ from feedamp.rules.comparison import (
     may_be_an_update,
 )
 from feedamp.rules.order import LedgerOrder, Phase
-from feedamp.rules.reconciled_days import NOT_EXTRACTED, Counts
+from feedamp.rules.reconciled_days import NOT_EXTRACTED, CheckedDay, Counts
 from feedamp.rules.repair import (
     AGREE,
     SENDING,
@@ -50,7 +50,6 @@ from feedamp.state import (
     watermarks,
 )
 from feedamp.state.open_orders import StoredSnapshot
-from feedamp.state.reconciliation_days import CheckedDay
 from feedamp.steps.place_orders.seller_batch import SellerBatch
 from feedamp.steps.reconcile_orders.difference_table import DifferenceTable
 from feedamp.steps.reconcile_orders.planned_days import Planned

@@ -1,0 +1,89 @@
+"""`feedamp reconciliation report`: what reconciliations of a range of days found, from the state alone."""
+
+from __future__ import annotations
+
+import csv
+from datetime import UTC, datetime
+
+import pytest
+from console import SELLER, Console
+
+from crashes.fixtures import run_whole
+from feedamp.run import Run
+
+DAYS = ("2026-03-01", "2026-03-04")
+RANGE = ("--from", DAYS[0], "--to", DAYS[1])
+
+
+@pytest.fixture
+def compared(feedamp_env: Console) -> Console:
+    """The second and third of March are compared; on the third FeedAMP lacks an order of two."""
+    env = feedamp_env
+    env.deliver("a.jsonl", "M-2", purchase_date="2026-03-02T10:00:00Z")
+    env.deliver("b.jsonl", "M-3", "L-3", purchase_date="2026-03-03T10:00:00Z")
+    env.place()
+    env.read()
+    with env.sandbox.world.lock:
+        orders = env.sandbox.world.orders
+        orders._sorted[SELLER].remove(orders._by_number[SELLER].pop("L-3"))
+    reconcile(env)
+    return env
+
+
+def reconcile(env: Console, *, repair: bool = False) -> None:
+    days = {"start": datetime(2026, 3, 2, tzinfo=UTC), "end": datetime(2026, 3, 4, tzinfo=UTC)}
+    run = Run("feedamp_reconcile_orders", f"manual__{repair}", datetime.now(UTC))
+    run_whole(env.resources, "reconcile", run, **days, with_stale=False, repair=repair)
+
+
+def test_a_report_counts_days_kinds_and_sellers(compared, start_holder, tmp_path):
+    start_holder(compared.resources.warehouse.path)
+    file = tmp_path / "days.csv"
+    done = compared.run("reconciliation", "report", *RANGE, "--json", "--csv", file)
+    assert done.code == 1
+    found = done.json
+    assert {name: count for name, count in found["days"].items() if count} == {
+        "total": 4,
+        "checked": 2,
+        "never_checked": 1,
+        "empty": 1,
+        "clean": 1,
+        "differing": 1,
+    }
+    assert found["differences"] == {"found": 1, "repaired": 0, "left": 1, "not_extracted_yet": 0}
+    assert found["orders"] == {"compared": 3, "remaining": 0, "unread": 0}
+    assert found["by_kind"] == [{"kind": "order", "found": 1, "repaired": 0, "left": 1}]
+    assert [(row["seller_id"], row["days"], row["left"]) for row in found["by_seller"]] == [(SELLER, 2, 1)]
+    assert [row["status"] for row in found["by_day"]] == ["empty", "clean", "differing", "never checked"]
+    with file.open(newline="") as lines:
+        rows = [(row["day"], row["seller_id"], row["status"], row["left"]) for row in csv.DictReader(lines)]
+    assert rows == [
+        ("2026-03-01", "", "empty", ""),
+        ("2026-03-02", SELLER, "clean", "0"),
+        ("2026-03-03", SELLER, "differing", "1"),
+        ("2026-03-04", "", "never checked", ""),
+    ]
+
+
+def test_a_difference_that_a_later_run_repairs_is_not_left(compared):
+    days = ("--from", "2026-03-02", "--to", "2026-03-03")
+    text = compared.run("reconciliation", "report", *days)
+    assert text.err == ""
+    assert (text.code, "1 difference (order 1), 0 repaired, 1 left" in text.out) == (1, True)
+    reconcile(compared, repair=True)
+    text = compared.run("reconciliation", "report", *days)
+    assert (text.code, "1 difference (order 1), 1 repaired, 0 left" in text.out) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("days", "message"),
+    [
+        pytest.param(("--from", "2026-03-04", "--to", "2026-03-01"), "ends before it begins", id="backwards"),
+        pytest.param(("--from", "2026-02-30", "--to", "2026-03-01"), "not a day", id="no such day"),
+        pytest.param(("--from", "2026-03-01"), "--to", id="half a range"),
+    ],
+)
+def test_days_that_cannot_be_meant_are_a_usage_error(console, days, message):
+    done = console.run("reconciliation", "report", *days)
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
