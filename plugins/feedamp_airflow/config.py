@@ -50,11 +50,12 @@ def read_options() -> Options:
     """
     home = Path(AIRFLOW_HOME) / "feedamp"
     pii = _text("pii") or "keep"
-    if pii not in ("keep", "mask"):
-        raise ConfigurationError(f"[{SECTION}] pii must be keep or mask.")
-    page_size = _number("page_size", 50, int)
-    if not 10 <= page_size <= 50:
-        raise ConfigurationError(f"[{SECTION}] page_size must be between 10 and 50 (contract 3.1).")
+    _must(pii in ("keep", "mask"), "pii", "be keep or mask")
+    page_size, sellers_per_task = _number("page_size", 50, int), _number("sellers_per_task", 50, int)
+    _must(10 <= page_size <= 50, "page_size", "be between 10 and 50 (contract 3.1)")
+    _must(sellers_per_task >= 1, "sellers_per_task", "be at least 1")
+    reconcile_rate_share = _number("reconcile_rate_share", 0.5, float)
+    _must(0 < reconcile_rate_share <= 1, "reconcile_rate_share", "be more than 0 and at most 1")
     inbox_sql, inbox_sql_conn_id = _text("inbox_sql"), _text("inbox_sql_conn_id")
     if (inbox_sql is None) != (inbox_sql_conn_id is None):
         missing = "inbox_sql" if inbox_sql is None else "inbox_sql_conn_id"
@@ -82,7 +83,7 @@ def read_options() -> Options:
             body=_body_rules(),
             max_rejected_ratio=_number("max_rejected_ratio", 0.05, float),
             max_unread_ratio=_number("max_unread_ratio", 0.05, float),
-            sellers_per_task=_at_least_one("sellers_per_task", 50),
+            sellers_per_task=sellers_per_task,
             shard_time=_span("shard_minutes", 60.0, timedelta(minutes=1)),
             page_size=page_size,
             overlap=_span("overlap_minutes", 10.0, timedelta(minutes=1)),
@@ -90,7 +91,7 @@ def read_options() -> Options:
             error_clear=_span("error_clear_days", 3.0, timedelta(days=1)),
             untracked_services=_untracked_services(),
             stale_after=_span("stale_after_days", 7.0, timedelta(days=1)),
-            reconcile_rate_share=_share("reconcile_rate_share", 0.5),
+            reconcile_rate_share=reconcile_rate_share,
             closed_body_kept=_span("closed_body_days", 0.0, timedelta(days=1))
             if _text("closed_body_days")
             else None,
@@ -115,11 +116,14 @@ def reconcile_schedule() -> str:
         ConfigurationError: another expression would shift the calendar days of a backfill.
     """
     cron = schedule("reconcile_schedule", "0 0 * * *")
-    if cron.split() != ["0", "0", "*", "*", "*"] and cron != "@daily":
-        raise ConfigurationError(
-            f"[{SECTION}] reconcile_schedule must be `0 0 * * *`: another hour shifts the days of a backfill."
-        )
+    is_midnight = cron.split() == ["0", "0", "*", "*", "*"] or cron == "@daily"
+    _must(is_midnight, "reconcile_schedule", "be `0 0 * * *`: another hour shifts the days of a backfill")
     return cron
+
+
+def _must(is_so: bool, option: str, words: str) -> None:
+    if not is_so:
+        raise ConfigurationError(f"[{SECTION}] {option} must {words}.")
 
 
 def _text(option: str) -> str | None:
@@ -135,37 +139,20 @@ def _number(option: str, default: _Value, kind: Callable[[str], _Value]) -> _Val
         value = kind(text)
     except ValueError as error:
         raise ConfigurationError(f"[{SECTION}] {option} must be a number.") from error
-    if not 0 <= float(text) < float("inf"):
-        raise ConfigurationError(f"[{SECTION}] {option} must be zero or more.")
+    _must(0 <= float(text) < float("inf"), option, "be zero or more")
     return value
 
 
 def _flag(option: str) -> bool:
     text = (_text(option) or "false").lower()
-    if text not in ("true", "false", "t", "f", "1", "0"):
-        raise ConfigurationError(f"[{SECTION}] {option} must be true or false.")
+    _must(text in ("true", "false", "t", "f", "1", "0"), option, "be true or false")
     return text in ("true", "t", "1")
 
 
 def _span(option: str, default: float, unit: timedelta) -> timedelta:
     number = _number(option, default, float)
-    if number > LONGEST_SPAN / unit:
-        raise ConfigurationError(f"[{SECTION}] {option} must be less than a hundred years.")
+    _must(number <= LONGEST_SPAN / unit, option, "be less than a hundred years")
     return number * unit
-
-
-def _at_least_one(option: str, default: int) -> int:
-    value = _number(option, default, int)
-    if value < 1:
-        raise ConfigurationError(f"[{SECTION}] {option} must be at least 1.")
-    return value
-
-
-def _share(option: str, default: float) -> float:
-    value = _number(option, default, float)
-    if not 0 < value <= 1:
-        raise ConfigurationError(f"[{SECTION}] {option} must be more than 0 and at most 1.")
-    return value
 
 
 def _names(option: str) -> frozenset[str]:
@@ -200,8 +187,8 @@ def _untracked_services() -> Mapping[str, frozenset[str]]:
         names = _names("untracked_services")
         return {"": names} if names else {}
     by_seller = _json("untracked_services", text, "object")
-    if not all(isinstance(names, list) and all(map(_is_text, names)) for names in by_seller.values()):
-        raise ConfigurationError(f"[{SECTION}] untracked_services must map seller ids to lists of names.")
+    are_names = all(isinstance(names, list) and all(map(_is_text, names)) for names in by_seller.values())
+    _must(are_names, "untracked_services", "map seller ids to lists of names")
     return {seller_id.strip(): frozenset(names) for seller_id, names in by_seller.items()}
 
 
@@ -215,10 +202,8 @@ def _error_codes() -> Mapping[str, str | None]:
         return {}
     codes = _json("error_codes", text, "object")
     kinds = {kind.value for kind in Kind}
-    if not isinstance(codes, dict) or not all(
+    is_map = isinstance(codes, dict) and all(
         name in kinds and (code is None or (isinstance(code, str) and code)) for name, code in codes.items()
-    ):
-        raise ConfigurationError(
-            f"[{SECTION}] error_codes must map kinds ({', '.join(sorted(kinds))}) to a code or null."
-        )
-    return codes
+    )
+    _must(is_map, "error_codes", f"map kinds ({', '.join(sorted(kinds))}) to a code or null")
+    return dict(codes)

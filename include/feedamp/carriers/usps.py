@@ -41,11 +41,7 @@ _LEGACY_WITH_ZIP = Format(
 
 # Numbers of parcels that other carriers hand over to USPS for the last mile: those of commercial mailers and, among
 # the older numbers, those with delivery or signature confirmation.
-COMMERCIAL = (
-    impb("123", 22),
-    impb("123", 26),
-    Format("20 digits", shape(r"[02][1-8]\d{18}"), {20}, _legacy),
-)
+COMMERCIAL = (impb("123", 22), impb("123", 26), Format("20 digits", shape(r"[02][1-8]\d{18}"), {20}, _legacy))
 
 USPS = Carrier.named(
     "usps|USPS|u s p s|united states postal service|united states postal|united states post|us postal service|us postal|u s postal service|us mail|us post|uspss|us postal services|united states postal services|united state postal service|ground advantage|media mail|parcel select|priority mail express|first class package service|servicio postal de estados unidos|servicio postal de los estados unidos|correo de estados unidos|service postal des etats unis|poste americaine|servico postal dos estados unidos|servizio postale degli stati uniti|amerikanische post|美国邮政|美國郵政|uspspmi|uspscep @ usps.com",

@@ -13,11 +13,7 @@ from feedamp.order_body.rows import MAX_ORDER_BYTES, Origin, judge, kept, reject
 
 
 def evaluate_cells(
-    row: Mapping[str, object],
-    source: str,
-    row_number: int,
-    rules: BodyRules,
-    faults: tuple[Reason, ...] = (),
+    row: Mapping[str, object], source: str, row_number: int, rules: BodyRules, faults: tuple[Reason, ...] = ()
 ) -> OrderRow | BadRow:
     """The order or reject of a row; column `order` is a struct or JSON text. `faults` were found while reading the row."""
     try:

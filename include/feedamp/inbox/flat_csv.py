@@ -19,15 +19,7 @@ from feedamp.inbox.csv_columns import LINE_NUMBER, LINES, NUMBER, SELLER, column
 from feedamp.inbox.csv_records import Record, records
 from feedamp.inbox.streams import MAX_UNPACKED_BYTES, TextStream
 from feedamp.order_body import BadRow, BodyRules, OrderRow, Reason, is_storable
-from feedamp.order_body.rows import (
-    MAX_ORDER_BYTES,
-    Origin,
-    judge,
-    kept,
-    reject,
-    reject_file,
-    sha256,
-)
+from feedamp.order_body.rows import MAX_ORDER_BYTES, Origin, judge, kept, reject, reject_file, sha256
 from feedamp.order_body.values import trimmed
 
 # A stored row: its non-empty cells by column. If the row is damaged: the two ids as far as they are known, and under

@@ -63,10 +63,7 @@ def due(connection: Connection, seller_ids: Sequence[str], *, now: datetime) -> 
     """Order numbers to PUT now, by seller, oldest purchase first; sellers without any are left out."""
     query = (
         sa.select(orders.c.seller_id, orders.c.mp_order_number)
-        .where(
-            orders.c.phase == Phase.TO_PLACE,
-            sa.or_(orders.c.next_try_at.is_(None), sa.not_(_waits(now))),
-        )
+        .where(orders.c.phase == Phase.TO_PLACE, sa.or_(orders.c.next_try_at.is_(None), sa.not_(_waits(now))))
         .order_by(orders.c.purchase_date, orders.c.mp_order_number)
     )
     return by_seller(connection.execute(query), seller_ids)
@@ -150,10 +147,7 @@ def mark_missing(connection: Connection, seller_id: str, mp_order_number: str, *
     changes for an order that FeedAMP never accepted, or that it has accepted or returned since `asked_at`. Safe to
     repeat.
     """
-    returned_since = sa.exists().where(
-        is_same_order(snapshots, orders),
-        snapshots.c.read_at > asked_at,
-    )
+    returned_since = sa.exists().where(is_same_order(snapshots, orders), snapshots.c.read_at > asked_at)
     accepted_since = sa.and_(
         orders.c.phase.in_(NOTHING_TO_SEND),
         orders.c.missing_since.is_(None),

@@ -44,22 +44,12 @@ def show(given: argparse.Namespace, out: Output) -> int:
         out.document([reject_row(rejected) for rejected in found])
         return DONE
     rows = [
-        (
-            rejected.reject_id,
-            rejected.source,
-            rejected.row_number,
-            rejected.seller_id,
-            rejected.mp_order_number,
-            _stage(rejected),
-            rejected.rejected_at,
-            reason["field"] or None,
-            reason["code"],
-            reason["message"],
-        )
+        {**reject_row(rejected), **reason, "row": rejected.row_number, "stage": _stage(rejected)}
+        | {"field": reason["field"] or None}
         for rejected in found
         for reason in rejected.reasons
     ]
-    out.table(COLUMNS, rows)
+    out.listing(rows, COLUMNS, as_json=False)
     return DONE
 
 
