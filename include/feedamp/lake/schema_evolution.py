@@ -70,7 +70,8 @@ class LakeFiles:
             for file in self._manifest.files:
                 if file.table == table.name:
                     read = 0
-                    for batch in self._lake.record_batches(file, rows=ROWS_READ_AT_ONCE):
+                    named = table.lake_schema.names
+                    for batch in self._lake.record_batches(file, rows=ROWS_READ_AT_ONCE, columns=named):
                         yield as_declared(batch, table)
                         read += batch.num_rows
                         self.taken[table.name] += batch.num_rows

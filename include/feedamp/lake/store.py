@@ -162,8 +162,10 @@ class Lake:
                 for batch in self.record_batches(file, rows=rows):
                     yield batch.to_pylist()
 
-    def record_batches(self, file: LakeFile, *, rows: int) -> Iterator[pa.RecordBatch]:
-        """Rows of one file as written, in batches.
+    def record_batches(
+        self, file: LakeFile, *, rows: int, columns: list[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows of one file as written, in batches; only those of the named columns that the file has.
 
         Raises:
             IncompleteError: it is missing or damaged; earlier rows may have been yielded.
@@ -174,7 +176,7 @@ class Lake:
             handle = self.fs.open(self.absolute(file.path), "rb", **self.storage.open_options)
         with handle:
             with self._reading(file):
-                batches = pq.ParquetFile(handle).iter_batches(batch_size=rows)
+                batches = pq.ParquetFile(handle).iter_batches(batch_size=rows, columns=columns)
             while True:
                 with self._reading(file):
                     batch = next(batches, None)

@@ -7,10 +7,13 @@ SQL implements `Warehouse` and a session with the methods of `session.Session` (
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from feedamp.lake.store import Lake
 from feedamp.warehouse.session import Session, SetAside, ignore
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class Warehouse(Protocol):
@@ -32,6 +35,14 @@ class Warehouse(Protocol):
 
         Raises:
             BusyError: another process uses it; the message names that process.
+        """
+
+    def read(self, sql: str) -> pa.Table:
+        """The rows of one SELECT, which can write nothing; waits at most `lock_wait_s` for others.
+
+        Raises:
+            BusyError: another process uses it; the message names that process.
+            ConfigurationError: it cannot be opened, or refuses the statement.
         """
 
     def rebuild(self, lake: Lake, set_aside: SetAside = ignore) -> int:

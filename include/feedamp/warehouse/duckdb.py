@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from feedamp.errors import BusyError, ConfigurationError
@@ -89,6 +90,24 @@ class DuckDbWarehouse:
             with self._opened(self.path, give_up_at) as session:
                 yield session
 
+    def read(self, sql: str) -> pa.Table:
+        """The rows of one SELECT. The file is open for reading, and no longer than it takes, because no load can open it then.
+
+        Raises:
+            BusyError: another process still uses it after `lock_wait_s`.
+            ConfigurationError: there is no file yet, or DuckDB refuses the statement.
+        """
+        if not self.path.exists():
+            raise ConfigurationError(f"There is no warehouse at {self.path} yet; the first load makes it.")
+        with TemporaryDirectory(prefix="feedamp-read-") as spill:
+            connection = self._patiently(
+                lambda: self._connect(self.path, spill, read_only=True), self._give_up_at()
+            )
+            try:
+                return select(connection, sql)
+            finally:
+                connection.close()
+
     def rebuild(self, lake: Lake, set_aside: SetAside = ignore) -> int:
         """Builds a new file from all manifests of the lake, oldest first, and replaces the old one.
 
@@ -138,18 +157,21 @@ class DuckDbWarehouse:
                 log.warning("%s could not be opened; the rebuild replaces it anyway.", self.path)
         Path(f"{self.path}.wal").unlink(missing_ok=True)  # DuckDB would apply it to the new file
 
-    def _connect(self, path: Path) -> duckdb.DuckDBPyConnection:
+    def _connect(
+        self, path: Path, spill: str | None = None, *, read_only: bool = False
+    ) -> duckdb.DuckDBPyConnection:
         import duckdb
 
         try:
             connection = duckdb.connect(
                 str(path),
+                read_only=read_only,
                 config={
                     "memory_limit": self._memory_limit,
                     "threads": 2,
                     "preserve_insertion_order": False,  # saves memory
                     "storage_compatibility_version": self._storage_version,
-                    "temp_directory": f"{path}.tmp",
+                    "temp_directory": spill or f"{path}.tmp",
                 },
             )
         except duckdb.InvalidInputException as error:
@@ -159,6 +181,8 @@ class DuckDbWarehouse:
                 f"[feedamp] duckdb_storage_version must be a version that DuckDB {duckdb.__version__} knows, as v1.4.0; it is "
                 f"{self._storage_version}."
             ) from error
+        except duckdb.ConnectionException as error:  # another part of this process has it open for writing
+            raise BusyError(self._busy_message(None), retry_after_s=60) from error
         except duckdb.IOException as error:
             holder = _HOLDER.search(str(error))
             if holder is None and "conflicting lock" not in str(error).lower():
@@ -304,6 +328,35 @@ class DuckDbEngine:
     def users_of(self, schema: str, relation: str) -> list[str]:
         """No views: DuckDB resolves a view only when it is read, so a view prevents no change."""
         return []
+
+
+def select(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
+    """The rows of one SELECT; no other statement is run, and no file is read that is not part of the database.
+
+    Raises:
+        ConfigurationError: it is not one SELECT, or DuckDB refuses it.
+    """
+    import duckdb
+
+    try:
+        kinds = [statement.type for statement in duckdb.extract_statements(sql)]
+        if kinds != [duckdb.StatementType.SELECT]:
+            raise ConfigurationError("Only one SELECT is run; the condition must be a single SQL expression.")
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET python_enable_replacements = false")
+        connection.execute("SET lock_configuration = true")
+        return connection.sql(sql).to_arrow_table()
+    except (
+        duckdb.ParserException,
+        duckdb.BinderException,
+        duckdb.CatalogException,
+        duckdb.PermissionException,
+    ) as error:
+        raise ConfigurationError(f"DuckDB refuses the query: {str(error).splitlines()[0]}") from error
+    except (duckdb.DataError, duckdb.InvalidInputException) as error:  # the message may quote a cell
+        raise ConfigurationError(
+            f"DuckDB cannot evaluate the query for all rows ({type(error).__name__})."
+        ) from None
 
 
 def _bytes_of(size: str) -> float:

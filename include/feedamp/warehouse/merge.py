@@ -115,13 +115,13 @@ def _merge(engine: Engine, table: Table, files: Files) -> str:
         SELECT {_columns(table, "incoming.")} FROM (
             SELECT {columns}, row_number() OVER (
                 PARTITION BY {", ".join(table.key)}
-                ORDER BY {", ".join(f"{value} DESC" for value in _rank(table))}) AS place
+                ORDER BY {", ".join(f"{value} DESC" for value in rank_of(table))}) AS place
             FROM {_staged(engine, table, files)}
         ) incoming
         LEFT JOIN {SCHEMA}.{table.name} loaded ON {_same(table.key, "loaded", "incoming")}
         WHERE incoming.place = 1
           AND (loaded.{table.key[0]} IS NULL
-               OR ({", ".join(_rank(table, "incoming."))}) >= ({", ".join(_rank(table, "loaded."))}))"""
+               OR ({", ".join(rank_of(table, "incoming."))}) >= ({", ".join(rank_of(table, "loaded."))}))"""
     )
     engine.execute(
         f"DELETE FROM {SCHEMA}.{table.name} loaded USING {newest} newest "
@@ -196,20 +196,22 @@ def _note_first_reports(engine: Engine, table: Table, files: Files) -> None:
     engine.execute(f"INSERT INTO {known} ({columns}) SELECT {columns} FROM {first}")
 
 
-def _apply_decisions(engine: Engine) -> None:
-    """Updates touched orders with the placement and closing times and states in `placements` and `closures`."""
-    state = """CASE
-                WHEN decisions.state IS NOT NULL
-                     AND (decisions.decided_at > orders.extracted_at OR orders.extracted_at IS NULL
-                          OR decisions.is_unshown OR orders.marketplace_state IS NULL)
-                THEN decisions.state ELSE orders.marketplace_state END"""
-    engine.execute(
-        f"""UPDATE {SCHEMA}.orders
-        SET placed_at = decisions.placed_at, marketplace_state = {state},
-            closed_at = CASE WHEN {state} IN ('PENDING', 'AWAITING_SHIPMENT')
-                        THEN NULL ELSE decisions.closed_at END
-        FROM (
-            SELECT touched.seller_id, touched.mp_order_number,
+_STATE = """CASE
+            WHEN decisions.state IS NOT NULL
+                 AND (decisions.decided_at > orders.extracted_at OR orders.extracted_at IS NULL
+                      OR decisions.is_unshown OR orders.marketplace_state IS NULL)
+            THEN decisions.state ELSE orders.marketplace_state END"""
+# What columns of `orders` are, given the `decisions` on each order.
+DECIDED = {
+    "placed_at": "decisions.placed_at",
+    "marketplace_state": _STATE,
+    "closed_at": f"CASE WHEN {_STATE} IN ('PENDING', 'AWAITING_SHIPMENT') THEN NULL ELSE decisions.closed_at END",
+}
+
+
+def decisions(touched: str, *, unshown: str, placements: str, closures: str) -> str:
+    """A SELECT of the decisions on the orders in `touched`; the arguments are relations with an order key."""
+    return f"""SELECT touched.seller_id, touched.mp_order_number,
                    bool_or(unshown.seller_id IS NOT NULL) AS is_unshown,
                    min(decision.decided_at) FILTER (WHERE decision.placing) AS placed_at,
                    coalesce(min(decision.decided_at) FILTER (WHERE NOT decision.placing),
@@ -217,22 +219,33 @@ def _apply_decisions(engine: Engine) -> None:
                    max(decision.decided_at) AS decided_at,
                    (array_agg(decision.state ORDER BY decision.decided_at DESC NULLS LAST,
                                                       decision.placing, decision.state))[1] AS state
-            FROM (SELECT DISTINCT {_ORDER} FROM {_TOUCHED}) touched
-            LEFT JOIN {META}.unshown_states unshown ON {_same(_ORDER_KEY, "unshown", "touched")}
+            FROM (SELECT DISTINCT {_ORDER} FROM {touched}) touched
+            LEFT JOIN {unshown} unshown ON {_same(_ORDER_KEY, "unshown", "touched")}
             LEFT JOIN (
                 SELECT {_ORDER}, marketplace_state AS state, placed_at AS decided_at, true AS placing,
                        marketplace_state IN ('SHIPPED', 'CANCELLED') AS final
-                FROM {SCHEMA}.placements
+                FROM {placements}
                 UNION ALL
-                SELECT {_ORDER}, marketplace_state, closed_at, false, true FROM {SCHEMA}.closures
+                SELECT {_ORDER}, marketplace_state, closed_at, false, true FROM {closures}
             ) decision ON {_same(_ORDER_KEY, "decision", "touched")}
-            GROUP BY touched.seller_id, touched.mp_order_number
-        ) decisions
-        WHERE {_same(_ORDER_KEY, "orders", "decisions")}"""
+            GROUP BY touched.seller_id, touched.mp_order_number"""
+
+
+def _apply_decisions(engine: Engine) -> None:
+    """Updates touched orders with the placement and closing times and states in `placements` and `closures`."""
+    found = decisions(
+        _TOUCHED,
+        unshown=f"{META}.unshown_states",
+        placements=f"{SCHEMA}.placements",
+        closures=f"{SCHEMA}.closures",
+    )
+    engine.execute(
+        f"""UPDATE {SCHEMA}.orders SET {", ".join(f"{name} = {value}" for name, value in DECIDED.items())}
+        FROM ({found}) decisions WHERE {_same(_ORDER_KEY, "orders", "decisions")}"""
     )
 
 
-def _rank(table: Table, prefix: str = "") -> list[str]:
+def rank_of(table: Table, prefix: str = "") -> list[str]:
     """The values that rank a row, as SQL; null is lowest, and text compares by bytes on every engine."""
     types = {column.name: column.type for column in table.columns}
     return [_COMPARABLE[types[name]].format(f"{prefix}{name}") for name in table.rank]

@@ -113,6 +113,23 @@ class PostgresWarehouse:
         finally:
             engine.close()
 
+    def read(self, sql: str) -> pa.Table:
+        """The rows of one SELECT in a transaction that can write nothing; numeric columns are text.
+
+        Raises:
+            StoreAwayError: the server could not be reached for too long.
+            ConfigurationError: the server refuses the user or the statement.
+        """
+        engine = self._once_there(lambda: PostgresEngine(self.address))
+        try:
+            with engine.transaction():
+                engine.execute("SET TRANSACTION READ ONLY")
+                return engine.arrow(sql)
+        except MisfitError:
+            raise ConfigurationError(f"{self.shown} cannot evaluate the query for all rows.") from None
+        finally:
+            engine.close()
+
     def rebuild(self, lake: Lake, set_aside: SetAside = ignore) -> int:
         """Replaces all rows by those of the lake in one transaction; readers see the old rows until the commit.
 
@@ -233,11 +250,15 @@ class PostgresEngine:
         """Runs statements as one block, since the driver sends one statement at a time."""
         self.execute(f"DO $feedamp$ BEGIN {'; '.join(statements)}; END $feedamp$")
 
-    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Row]:
-        """Rows of a query by column name, numeric columns as Decimal; all rows are held in memory."""
+    def arrow(self, sql: str, parameters: Sequence[Any] = ()) -> pa.Table:
+        """Rows of a query; numeric columns have their digits as text."""
         with self._translated():
             self._cursor.execute(sql, tuple(parameters) or None)
-            found = self._cursor.fetch_arrow_table()
+            return self._cursor.fetch_arrow_table()
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Row]:
+        """Rows of a query by column name, numeric columns as Decimal; all rows are held in memory."""
+        found = self.arrow(sql, parameters)
         numeric = [f.name for f in found.schema if getattr(f.type, "type_name", "") == "numeric"]
         for row in found.to_pylist():
             yield row | {name: Decimal(row[name]) for name in numeric if row[name] is not None}

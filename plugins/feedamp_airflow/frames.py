@@ -1,0 +1,91 @@
+"""Tables of the warehouse or the lake as pandas frames, in a notebook, a script or a task (docs/pandas.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal, TypeVar
+
+import pandas as pd
+import pyarrow as pa
+
+from feedamp.errors import ConfigurationError
+from feedamp.lake.store import Lake
+from feedamp.tables import SCHEMA, TABLES, Table, Type
+from feedamp.warehouse.newest_rows import NEWEST, newest_rows
+from feedamp_airflow.config import read_options
+from feedamp_airflow.storages import open_store
+from feedamp_airflow.wiring import connection_by_id, make_warehouse
+
+SOURCES = ("warehouse", "lake")
+_Known = TypeVar("_Known")
+
+
+def read(
+    table: str,
+    where: str | None = None,
+    columns: Iterable[str] | None = None,
+    source: Literal["warehouse", "lake"] = "warehouse",
+) -> pd.DataFrame:
+    """The newest row per key of a table, with Arrow-backed types: money as exact decimals, times in UTC. In no order.
+
+    `where` is an SQL condition on the columns, in the dialect of the warehouse's engine, of the lake in DuckDB's. It is
+    evaluated where the rows are, so memory grows with the result only. It can read what this process can read of the
+    warehouse, but write nothing; it is code, so never put the text of others into it. The lake has what was published
+    and may be ahead of the warehouse. Only manifests count there, not the files that a store lists.
+
+    Raises:
+        ConfigurationError: there is no such table, column or source, or the engine refuses the condition.
+        BusyError: another process has held the DuckDB file for `duckdb_lock_wait_s`.
+        IncompleteError: a file of the lake is missing or damaged.
+    """
+    declared = _known("table", TABLES, table)
+    _known("source", dict.fromkeys(SOURCES), source)
+    if isinstance(columns, str):
+        raise ConfigurationError("columns must be a list of names.")
+    chosen = list(dict.fromkeys(declared.names if columns is None else columns))
+    of_name = {column.name: column for column in declared.columns}
+    kinds = [_known(f"column of {table}", of_name, name).type for name in chosen]
+    if not chosen:
+        raise ConfigurationError(f"Name at least one column of {table}: {', '.join(of_name)}.")
+    selected = ", ".join(
+        f"CAST({name} AS VARCHAR) AS {name}" if kind is Type.JSON else name
+        for name, kind in zip(chosen, kinds, strict=True)
+    )
+    condition = f"\nWHERE (\n{where}\n)" if where else ""
+    found = _found(declared, selected, condition, {*chosen, *_mentioned(declared, where or "")}, source)
+    arrays = [_cast(array, kind.arrow) for array, kind in zip(found.columns, kinds, strict=True)]
+    frame: pd.DataFrame = pa.table(arrays, names=chosen).to_pandas(types_mapper=pd.ArrowDtype)
+    return frame
+
+
+def _found(table: Table, selected: str, condition: str, needed: set[str], source: str) -> pa.Table:
+    options = read_options()
+    if source == "warehouse":
+        warehouse = make_warehouse(options, connection_by_id, lock_wait_s=options.duckdb_lock_wait_s)
+        return warehouse.read(f"SELECT {selected} FROM {SCHEMA}.{table.name}{condition}")
+    lake = Lake(open_store("lake_url", options.lake_url, connection_by_id))
+    return newest_rows(
+        lake,
+        table,
+        [name for name in table.names if name in needed],
+        f"SELECT {selected} FROM {NEWEST}{condition}",
+        memory_limit=options.duckdb_memory_limit,
+    )
+
+
+def _known(what: str, known: Mapping[str, _Known], name: str) -> _Known:
+    if name not in known:
+        raise ConfigurationError(f"There is no {what} {name!r}; there is {', '.join(known)}.")
+    return known[name]
+
+
+def _mentioned(table: Table, where: str) -> set[str]:
+    """The columns that the condition may use."""
+    return {name for name in table.names if name in where.lower()}
+
+
+def _cast(array: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """The column in its declared type; Postgres gives numeric columns as text in a type of their own."""
+    if isinstance(array.type, pa.BaseExtensionType):
+        array = pa.chunked_array([chunk.storage for chunk in array.chunks], type=array.type.storage_type)
+    return array.cast(kind)
