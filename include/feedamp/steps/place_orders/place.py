@@ -61,7 +61,8 @@ async def place(resources: Resources, run: Run, shard: int, seller_ids: list[str
         later = ledger.not_due(connection, ready, now=now)
     planned = sum(len(numbers) for numbers in due.values())
     if run.dry_run:
-        result.orders = planned
+        for seller_id, numbers in due.items():
+            result.count(seller_id, orders=len(numbers))
         return result
 
     async def work(seller: Seller, clients: Clients) -> None:

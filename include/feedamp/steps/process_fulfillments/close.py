@@ -5,7 +5,6 @@ Whether an order can be closed, and as what: `rules/closing.py`.
 
 from __future__ import annotations
 
-import logging
 from datetime import datetime
 from functools import partial
 
@@ -36,7 +35,6 @@ from feedamp.steps.process_fulfillments.evaluate import evaluate_order, record_c
 from feedamp.steps.read_back import read_back, store_order
 from feedamp.steps.runner import SellerJob, StepResult, run_per_order, run_per_seller
 
-log = logging.getLogger(__name__)
 REFUSES_THE_CLOSING = (400, 409, 422)
 
 
@@ -59,8 +57,7 @@ async def close(resources: Resources, run: Run, shard: int, seller_ids: list[str
         )
     if run.dry_run:
         for seller_id, numbers in closable.items():
-            log.info("%d orders of seller %s would be read again and closed.", len(numbers), seller_id)
-        result.orders = sum(len(numbers) for numbers in closable.values())
+            result.count(seller_id, orders=len(numbers))
         return result
 
     async def work(seller: Seller, clients: Clients) -> None:

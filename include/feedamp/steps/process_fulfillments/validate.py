@@ -64,7 +64,8 @@ async def validate(resources: Resources, run: Run, shard: int, seller_ids: list[
         changed = _to_evaluate(connection, resources, [seller.seller_id for seller in found])
     planned = sum(len(numbers) for numbers in changed.values())
     if run.dry_run:
-        result.orders = planned
+        for seller_id, numbers in changed.items():
+            result.count(seller_id, orders=len(numbers))
         return result
 
     async def work(seller: Seller, clients: Clients) -> None:
