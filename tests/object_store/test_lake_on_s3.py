@@ -23,8 +23,9 @@ from feedamp.lake.manifest import Manifest
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.lake.writer import LakeWriter
-from feedamp.tables import RECORDED_AT
+from feedamp.tables import FINDINGS, ORDER_LINES, ORDERS, RECORDED_AT
 from feedamp.warehouse.duckdb import DuckDbWarehouse
+from feedamp.warehouse.newest_rows import newest_rows
 
 HISTORY = (
     placed(0),
@@ -53,6 +54,15 @@ def test_the_warehouse_from_a_bucket_is_that_from_a_folder(s3: ObjectStore, tmp_
             near.load(rows)
             far.load(rows)
         assert far.tables() == near.tables()
+        for table in (ORDERS, ORDER_LINES, FINDINGS):
+            rows, others = (
+                newest_rows(
+                    one.lake, table, table.names, "SELECT * FROM newest ORDER BY ALL", memory_limit="100MB"
+                )
+                for one in (near, far)
+            )
+            assert rows.num_rows
+            assert rows == others
         warehouse = DuckDbWarehouse(str(tmp_path / "rebuilt.duckdb"), lock_wait_s=0.0)
         assert warehouse.rebuild(far.lake) == len(HISTORY)
         with closing(duckdb.connect(str(warehouse.path), read_only=True)) as rebuilt:

@@ -417,7 +417,7 @@ def record_run(resources: Resources, run: Run, result: StepResult, started_at: d
 
 
 def _log_troubles(result: StepResult) -> None:
-    """Logs one line per reason, with all sellers it concerns.
+    """Logs rejected rows, one line per reason with all sellers it concerns, and the table of sellers.
 
     New failures are logged as errors, those that this run has logged before as information only.
     """
@@ -434,6 +434,8 @@ def _log_troubles(result: StepResult) -> None:
         (known if any(reason.covers(trouble) for reason in before) else new).append(trouble)
     _log_lines(logging.ERROR, new, noun)
     _log_lines(logging.INFO, known, noun)
+    for line in result.table():
+        log.info("%s", line)
 
 
 def _log_lines(level: int, troubles: Sequence[Trouble], noun: str) -> None:
@@ -451,7 +453,7 @@ def finish(result: StepResult) -> dict[str, Any]:
     """
     log.info("%s", ", ".join(f"{name} {value}" for name, value in result.summary().items()))
     _log_troubles(result)
-    for line in (*result.table(), *result.last_lines):
+    for line in result.last_lines:
         log.info("%s", line)
     report = result.report()
     if report is not None:
