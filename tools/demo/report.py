@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import date
@@ -97,15 +98,27 @@ def _from_warehouse(warehouse: duckdb.DuckDBPyConnection) -> Iterator[str]:
 
 
 def _from_backfill(warehouse: duckdb.DuckDBPyConnection, days: Sequence[date]) -> Iterator[str]:
-    found = warehouse.execute(
-        f"SELECT {DAY}, count(DISTINCT mp_order_number), count(*), count(repaired_at) "
-        "FROM feedamp.reconciliations JOIN feedamp.orders USING (seller_id, mp_order_number) "
-        f"WHERE {DAY} BETWEEN ? AND ? GROUP BY 1 ORDER BY 1",
+    compared, repaired, rest, found = (
+        Counter[date](),
+        Counter[date](),
+        Counter[date](),
+        dict[date, Counter[str]](),
+    )
+    for day, orders, differences, fixed, missed in warehouse.execute(
+        "SELECT day, compared, differences, repaired, remaining + unread FROM feedamp.reconciliation_days "
+        "WHERE day BETWEEN ? AND ? ORDER BY day",
         [days[0], days[-1]],
-    ).fetchall()
-    yield f"Reconciled   {len(days)} days, {len(days) - len(found)} of them without a difference"
-    for day, orders, differences, repaired in found:
-        yield f"    {day}: {orders} orders differ, {differences} differences, {repaired} of them repaired"
+    ).fetchall():
+        compared[day] += orders
+        repaired[day] += fixed
+        rest[day] += missed
+        kinds = {kind: n for kind, n in json.loads(differences).items() if kind != "not_extracted_yet"}
+        found.setdefault(day, Counter()).update(kinds)
+    yield f"Reconciled   {compared.total()} orders on {len(found)} days"
+    for day, kinds in found.items():
+        if kinds or rest[day]:
+            named = ", ".join(f"{kind} {n}" for kind, n in sorted(kinds.items()))
+            yield f"    {day}: {kinds.total()} differences ({named}), {repaired[day]} repaired, {rest[day]} not compared"
 
 
 def _still_open(ledger: sqlite3.Connection) -> Iterator[str]:
