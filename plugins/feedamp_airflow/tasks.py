@@ -277,7 +277,8 @@ def _days() -> tuple[datetime, datetime]:
         return midnight(asked[0]), midnight(asked[1]) + DAY
     start, end = context.get("data_interval_start"), context.get("data_interval_end")
     if start is not None and end is not None and start < end:
-        return start.astimezone(UTC), end.astimezone(UTC)
+        # Plain datetimes: the interval between two of Airflow's (pendulum) cannot be divided by a timedelta.
+        return datetime.fromtimestamp(start.timestamp(), UTC), datetime.fromtimestamp(end.timestamp(), UTC)
     anchor = context.get("logical_date") or context["dag_run"].run_after
     today = midnight(anchor.astimezone(UTC).date())
     return today - DAY, today

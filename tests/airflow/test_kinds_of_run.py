@@ -1,10 +1,14 @@
-"""Kinds of reconciliation: only a scheduled run adds long-open orders, and repairs without being asked."""
+"""Kinds of reconciliation: whose days, who adds long-open orders, and who repairs without being asked."""
 
 from __future__ import annotations
 
+from datetime import date
 from types import SimpleNamespace
 
+import pendulum
 import pytest
+
+from feedamp.rules.reconciled_days import days_until
 
 
 @pytest.mark.parametrize(
@@ -47,3 +51,15 @@ def test_a_run_repairs_as_it_is_told_or_as_its_kind_says(airflow_home, name, par
     context = {"dag_run": SimpleNamespace(run_type=DagRunType[name]), "params": params}
     with set_current_context(context):
         assert tasks._repairs() is repairs
+
+
+def test_the_day_of_a_scheduler_run_is_its_data_interval(airflow_home):
+    from airflow.sdk.execution_time.context import set_current_context
+
+    from feedamp_airflow import tasks
+
+    interval = {
+        f"data_interval_{end}": pendulum.datetime(2026, 3, day) for end, day in (("start", 6), ("end", 7))
+    }
+    with set_current_context({"dag_run": SimpleNamespace(run_type="backfill"), "params": {}, **interval}):
+        assert days_until(*tasks._days()) == [date(2026, 3, 6)]
