@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 from contextlib import closing
@@ -259,13 +260,18 @@ def test_an_unknown_seller_makes_the_run_red_and_is_named(env, capfd):
 
 
 @pytest.mark.parametrize("repair", [None, True])
-def test_a_reconciliation_repairs_when_it_is_told_to(placed, repair):
+def test_a_reconciliation_repairs_when_it_is_told_to(placed, repair, caplog):
     with placed.sandbox.world.lock:
         orders = placed.sandbox.world.orders
         orders._sorted[FIRST].remove(orders._by_number[FIRST].pop(f"M-{FIRST}"))
+    caplog.set_level(logging.INFO)
     days = {"day": "2026-03-02"} if repair else {"from": "2026-03-01", "to": "2026-03-02"}
-    run = placed.run_dag("reconcile_orders", **days, repair=repair)
-    assert run.state == "success"
+    run = placed.run_dag("reconcile_orders", **days, repair=repair, fail_above=0)
+    assert run.state == ("success" if repair else "failed")
+    says = (
+        f"3 orders compared, 1 difference (order 1), {1 if repair else 0} repaired, {0 if repair else 1} left"
+    )
+    assert f"The whole run: {says}" in caplog.text
     found = placed.query("SELECT field, feedamp_value, repaired_at IS NOT NULL FROM feedamp.reconciliations")
     assert found == [("order", "missing", bool(repair))]
     assert list(placed.sandbox.orders(FIRST)) == ([f"M-{FIRST}"] if repair else [])

@@ -40,6 +40,11 @@ def change_feedamp(env: Env) -> None:
         env.sandbox._order(SELLER, "M-1").seller_updated_at = None
 
 
+def move_at_feedamp(env: Env) -> None:
+    with env.sandbox.world.lock:
+        env.sandbox._order(SELLER, "M-1").body["purchase_date"] = "2026-03-03T00:00:00Z"
+
+
 def change_warehouse(env: Env) -> None:
     env.change("UPDATE feedamp.order_lines SET units_shipped = 0")
 
@@ -74,6 +79,11 @@ SHIPPED = "order_lines[M-1-1].units_shipped"
                 ("status", None, "FULFILLED", "IN_PROGRESS"),
             ],
             id="FeedAMP differs",
+        ),
+        pytest.param(
+            move_at_feedamp,
+            [("purchase_date", "2026-03-02", "2026-03-03", "2026-03-02")],
+            id="FeedAMP has it on another day",
         ),
         pytest.param(change_warehouse, [(SHIPPED, None, "1", "0")], id="the warehouse differs"),
         pytest.param(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import zip_longest
 from typing import Any
 
@@ -24,9 +25,12 @@ ORDER: Path = ("order",)
 STATE: Path = ("marketplace_state",)
 STATUS: Path = ("status",)
 CLOSED: Path = ("closed",)
+PURCHASED: Path = (
+    "purchase_date",
+)  # only its UTC day, since an order is compared with the others of its day
 # The compared columns of each table; none is personal, so `pii = mask` hides none of them.
 COMPARED: Mapping[str, tuple[str, ...]] = {
-    ORDERS.name: ("marketplace_state", "status"),
+    ORDERS.name: ("marketplace_state", "status", "purchase_date"),
     ORDER_LINES.name: ("quantity", "units_shipped", "units_cancelled"),
     SHIPMENTS.name: ("quantity", "carrier", "tracking_number", "shipped_date"),
     CANCELLATIONS.name: ("quantity", "reason"),
@@ -83,7 +87,11 @@ def ledger_side(ledger_order: LedgerOrder | None, *, with_lines: bool = True) ->
         return {}
     if ledger_order.phase in (Phase.REFUSED, Phase.NEVER_PLACED):
         return {ORDER: MISSING}
-    side: dict[Path, str] = {ORDER: PRESENT, CLOSED: _yes(ledger_order.phase == Phase.CLOSED)}
+    side: dict[Path, str] = {
+        ORDER: PRESENT,
+        CLOSED: _yes(ledger_order.phase == Phase.CLOSED),
+        PURCHASED: _text(ledger_order.purchase_date),
+    }
     if ledger_order.accepted_state:
         side[STATE] = ledger_order.accepted_state
     for line, units in ledger_order.ordered.items() if with_lines else ():
@@ -108,7 +116,7 @@ def rows_side(rows: Mapping[str, Iterable[Mapping[str, Any]]]) -> dict[Path, str
     side: dict[Path, str] = {}
     for row in rows.get(ORDERS.name, ()):
         side[ORDER] = PRESENT
-        side.update({(name,): row[name] for name in COMPARED[ORDERS.name] if row[name] is not None})
+        side.update({(name,): _text(row[name]) for name in COMPARED[ORDERS.name] if row[name] is not None})
     if not side:
         return {}
     for table in (ORDER_LINES.name, *INDEXES):
@@ -166,4 +174,6 @@ def _yes(value: bool) -> str:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).date().isoformat()
     return "" if value is None else str(value)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from feedamp.models import FINAL_STATES, Order
-from feedamp.rules.comparison import CLOSED, MISSING, ORDER, STATE, Difference
+from feedamp.rules.comparison import CLOSED, MISSING, ORDER, PURCHASED, STATE, Difference
 from feedamp.rules.order import AWAITING_SHIPMENT, CANCELLED, PENDING, SHIPPED, LedgerOrder, Phase, may_follow
 
 _OPEN_STATES = (PENDING, AWAITING_SHIPMENT)
@@ -188,5 +188,8 @@ def is_mended(difference: Difference, *, ledger_follows: bool) -> bool:
 
 
 def is_about_content(difference: Difference) -> bool:
-    """Whether the lines at FeedAMP differ from the placed ones, which no PUT can change (contract 7.4)."""
-    return len(difference.path) > 1 and difference.ledger not in (None, difference.feedamp)
+    """Whether lines or purchase date at FeedAMP differ from the placed ones, which no PUT can change (contract 7.4)."""
+    return (len(difference.path) > 1 or difference.path == PURCHASED) and difference.ledger not in (
+        None,
+        difference.feedamp,
+    )

@@ -353,8 +353,8 @@ class SellerComparison(SellerJob):
         if any(is_about_content(difference) for difference in case.differences):
             self._result.add_warning(
                 self._seller_id,
-                f"order {case.number}: FeedAMP has other lines or quantities than were placed, and they cannot be changed "
-                "by a PUT. Settle it with the seller or FeedAMP; the warehouse shows what FeedAMP has.",
+                f"order {case.number}: FeedAMP has other lines or quantities than were placed, or another day "
+                "of purchase, and no PUT can change them. Settle it with the seller or FeedAMP; the warehouse shows what FeedAMP has.",
             )
         case.is_to_be_sent = done and case.repair.action in SENDING
         follows = done and not case.is_to_be_sent
