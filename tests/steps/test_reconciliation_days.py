@@ -79,8 +79,11 @@ def test_an_order_that_is_placed_again_counts_as_repaired(two_days: Env) -> None
     assert in_warehouse(two_days)[FIRST, SELLER] == (1, {"order": 1}, 1, 0, 0)
     [(found_at, repaired_at)] = two_days.rows("SELECT found_at, repaired_at FROM reconciliations")
     assert found_at <= repaired_at
+    current = "SELECT day, mp_order_number, field, kind FROM current_differences"
+    assert two_days.rows(current) == [(FIRST, "M-1", "order", "order")]
     two_days.reconcile(START, END)
     assert in_warehouse(two_days)[FIRST, SELLER] == CLEAN
+    assert two_days.rows(current) == []
 
 
 def outage(env: Env) -> None:

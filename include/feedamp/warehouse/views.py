@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from feedamp.tables import NUMBER, ORDERS, SCHEMA, SELLER, SHIPMENTS, Column, Type
+from feedamp.tables import NUMBER, ORDERS, RECONCILIATIONS, SCHEMA, SELLER, SHIPMENTS, Column, Type
 from feedamp.warehouse.engine import META
 
 NOW = "now()"
@@ -303,6 +303,22 @@ SELECT seller_id, reported_on, shipments, judged_first, valid_first,
 FROM counted""",
 )
 
+_FOUND = ("day", "kind", "ledger_value", "feedamp_value", "warehouse_value", "found_at", "repaired_at")
+
+CURRENT_DIFFERENCES = View(
+    "current_differences",
+    "Differences of the newest comparison of each day and seller, repaired or left, without `not_extracted_yet`. One that a later "
+    "comparison did not find again is only in `reconciliations`.",
+    tuple(c for c in RECONCILIATIONS.columns if c.name in (*RECONCILIATIONS.key, *_FOUND)),
+    f"""
+SELECT found.run_id, found.seller_id, found.mp_order_number, found.field, {", ".join(f"found.{name}" for name in _FOUND)}
+FROM {SCHEMA}.reconciliations found
+JOIN {SCHEMA}.reconciliation_days days
+  ON days.day = found.day AND days.seller_id = found.seller_id AND days.run_id = found.run_id
+WHERE found.kind <> 'not_extracted_yet'
+  AND (found.repaired_at IS NOT NULL OR found.found_at >= days.checked_at)""",
+)
+
 VIEWS = (
     LATE_ORDERS,
     TIME_TO_SHIP,
@@ -310,4 +326,5 @@ VIEWS = (
     OPEN_FINDINGS_BY_AGE,
     SHIPMENT_REPORTS,
     TRACKING_QUALITY,
+    CURRENT_DIFFERENCES,
 )
