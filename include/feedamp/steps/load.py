@@ -134,6 +134,8 @@ def load_what_is_whole(resources: Resources, run: Run) -> Loaded:
     doubt_by_state(resources.state)
     loaded, started_at = Loaded(), resources.state.now()
     with _publishing_lease(resources) as lease:
+        # What the state takes in adds events to the outbox, which go with this load.
+        _take_published(resources, lease, loaded)
         _empty_outbox(resources, run, lease)
         _take_published(resources, lease, loaded)
         write_full_snapshots(
@@ -217,6 +219,8 @@ def _take_published(resources: Resources, lease: Lease, loaded: Loaded) -> None:
     progress = Progress("load into the state", "manifests", len(pending))
     for done, (path, planned_at) in enumerate(pending):
         progress.at(done)
+        if path in loaded.damaged:
+            continue
         _renew(lease)
         try:
             manifest = resources.lake.read_manifest(path)
