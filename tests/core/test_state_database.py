@@ -13,6 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from wire import opened_state
 
 from crashes.clock import NOON, Clock
 from feedamp.errors import ConfigurationError
@@ -21,8 +22,8 @@ from feedamp.state.schema import UtcTime, metadata, watermarks
 
 
 @pytest.fixture
-def state(tmp_path):
-    with closing(State(f"sqlite:///{tmp_path}/state.db", clock=Clock(keeps_still=True).now)) as opened:
+def state():
+    with opened_state(Clock(keeps_still=True)) as opened:
         yield opened
 
 
@@ -55,18 +56,18 @@ def test_a_fresh_file_is_brought_to_the_head(tmp_path):
         assert state.current_revision() == HEAD
 
 
-def test_opening_again_keeps_what_is_there(tmp_path, state):
+def test_opening_again_keeps_what_is_there(state):
     put_watermark(state, NOON)
     state.upgrade()
-    with closing(State(f"sqlite:///{tmp_path}/state.db")) as again:
+    with closing(State(str(state.url))) as again:
         assert watermark(again) == NOON
 
 
-def test_a_file_of_a_newer_version_is_refused_and_left_alone(tmp_path, state):
+def test_a_file_of_a_newer_version_is_refused_and_left_alone(state):
     with state.begin() as connection:
         connection.execute(sa.text("UPDATE feedamp_alembic_version SET version_num = '9999'"))
     with pytest.raises(ConfigurationError, match="newer version"):
-        State(f"sqlite:///{tmp_path}/state.db")
+        State(str(state.url))
     assert state.current_revision() == "9999"
 
 
@@ -83,11 +84,13 @@ def test_a_url_that_cannot_work_is_refused(url):
         State(url)
 
 
-def test_the_file_is_its_owners_alone(tmp_path, state):
-    put_watermark(state, NOON)
-    kept = [path for path in tmp_path.iterdir() if path.suffix != ".lock"]
+def test_the_file_is_its_owners_alone(tmp_path):
+    with closing(State(f"sqlite:///{tmp_path}/state.db")) as state:
+        put_watermark(state, NOON)
+        kept = [path for path in tmp_path.iterdir() if path.suffix != ".lock"]
+        modes = {stat.S_IMODE(path.stat().st_mode) for path in kept}
     assert {path.name for path in kept} >= {"state.db", "state.db-wal"}
-    assert {stat.S_IMODE(path.stat().st_mode) for path in kept} == {0o600}
+    assert modes == {0o600}
 
 
 def test_a_commit_survives_a_power_cut(state):

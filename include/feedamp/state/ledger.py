@@ -22,11 +22,12 @@ from feedamp.rules.units import LineUnits
 from feedamp.state.schema import orders, snapshots
 from feedamp.state.statements import by_seller, change_order, in_parts, is_order, is_same_order, upsert
 
+_ONE = sa.select(orders).where(is_order(orders, sa.bindparam("of_seller"), sa.bindparam("of_number")))
+
 
 def read(connection: Connection, seller_id: str, mp_order_number: str) -> LedgerOrder | None:
     """One order of the ledger, or None."""
-    query = sa.select(orders).where(is_order(orders, seller_id, mp_order_number))
-    row = connection.execute(query).first()
+    row = connection.execute(_ONE, {"of_seller": seller_id, "of_number": mp_order_number}).first()
     return None if row is None else _order(row)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -11,23 +12,29 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 _Value = TypeVar("_Value")
+Insert = sqlite.Insert | postgresql.Insert
+_INSERT: dict[str, Callable[[sa.Table], Insert]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
-def insert(connection: Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+def insert(connection: Connection, table: sa.Table) -> Insert:
     """The dialect's INSERT, which supports ON CONFLICT."""
-    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+    return _INSERT[connection.dialect.name](table)
 
 
 def upsert(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Inserts rows; if the key exists, updates the given columns. Safe to repeat."""
     if not rows:
         return
-    statement = insert(connection, table)
+    connection.execute(_upsert(connection.dialect.name, table, tuple(rows[0])), [dict(row) for row in rows])
+
+
+@cache
+def _upsert(dialect: str, table: sa.Table, names: tuple[str, ...]) -> Insert:
+    """Building a statement takes longer than SQLite does to execute it."""
+    statement = _INSERT[dialect](table)
     keys = [column.name for column in table.primary_key]
-    changed = {name: statement.excluded[name] for name in rows[0] if name not in keys}
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=keys, set_=changed), [dict(row) for row in rows]
-    )
+    changed = {name: statement.excluded[name] for name in names if name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=changed)
 
 
 def is_order(
