@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from doc_blocks import blocks
 from env import BAD_NUMBER, OTHER, SELLER, open_env, shipment
 
-from feedamp.state import State, ledger, overview, rejects
+from crashes.fixtures import DAY
+from feedamp.state import State, ledger, overview, reconciliation_days, rejects
 from feedamp.state.schema import metadata
 from feedamp_sandbox.options import DEFAULT_BEHAVIORS
 
@@ -72,6 +73,16 @@ def test_missing_and_overtaken_orders_are_told(tmp_path, url):
             lists = (overview.missing_orders, overview.held_orders, overview.cancelled_but_shipped)
             told = [[i["mp_order_number"] for i in some(connection, limit=9).items] for some in lists]
         assert told == [["M-1"], ["M-2"], ["M-3"]]
+        env.reconcile()
+        with env.state.read() as connection:
+            day = DAY[0].date()
+            found = [
+                (row.seller_id, row.counts.compared)
+                for row in reconciliation_days.between(connection, day, day)
+            ]
+            assert found == [("", 0), (SELLER, 3)]
+            assert ledger.sellers_of_day(connection, day) == {SELLER}
+            assert ledger.first_day(connection) == reconciliation_days.first_day(connection) == day
         with env.state.begin() as connection:
             ledger.found_again(connection, SELLER, "M-1")
         assert (env.order("M-1").missing_since, env.order("M-1").read_back_at) == (None, None)

@@ -13,6 +13,7 @@ from env import OTHER, SELLER, Env, shipment
 from crashes.fixtures import run_shard
 from feedamp.rules.reconciled_days import ALL_SELLERS, CheckedDay, Counts
 from feedamp.state import reconciliation_days
+from feedamp.state.retention import drop_reconciliation_days
 from feedamp.steps.reconcile_orders.planned_days import run_counts
 from feedamp.steps.reconcile_orders.reconcile import plan_reconcile
 
@@ -179,3 +180,13 @@ def test_an_order_that_is_open_too_long_does_not_change_its_day(two_days: Env) -
     assert {key: row for key, row in in_state(two_days).items() if key in before} == before
     two_days.load()
     assert set(two_days.rows("SELECT day FROM reconciliations")) == {(FIRST,)}
+
+
+def test_the_state_forgets_what_was_compared_400_days_ago(two_days: Env) -> None:
+    two_days.reconcile(START, END)
+    for days, rows in ((399, 5), (2, 0)):
+        two_days.clock.skip(days=days)
+        with two_days.state.begin() as connection:
+            drop_reconciliation_days(connection, now=two_days.state.now(), limit=100)
+        assert len(in_state(two_days)) == rows
+    assert len(in_warehouse(two_days)) == 3
