@@ -91,13 +91,13 @@ def _on_end(handler: Any) -> None:
 
 def _run(folder: Path, progress: Progress, *, stay: bool) -> int:
     home = folder / "airflow"
-    end_leftovers(home)
+    end_leftovers(folder / "logs")
     shutil.rmtree(home, ignore_errors=True)
     shutil.rmtree(folder / "logs", ignore_errors=True)
     (home / "feedamp" / "inbox").mkdir(parents=True)
     port = free_port()
     ok = True
-    with _metadata(folder, home, progress) as programs:
+    with _metadata(folder, progress) as programs:
         programs.add_to_environment(environment(home, port))
         airflow = AirflowServer(programs, home, port, progress.tick)
         try:
@@ -120,11 +120,11 @@ def _run(folder: Path, progress: Progress, *, stay: bool) -> int:
 
 
 @contextmanager
-def _metadata(folder: Path, home: Path, progress: Progress) -> Iterator[Programs]:
+def _metadata(folder: Path, progress: Progress) -> Iterator[Programs]:
     """Programs for an Airflow with its metadata on Postgres, or on SQLite if there is none."""
     data = folder / "postgres"
-    # Postgres sees no secret of Airflow; by AIRFLOW_HOME the next demo finds what a killed one has left.
-    env = {"AIRFLOW_HOME": str(home), "PATH": os.environ.get("PATH", "")}
+    # Postgres sees no secret of Airflow.
+    env = {"PATH": os.environ.get("PATH", "")}
     try:
         with Programs(folder / "logs", env) as programs:
             try:

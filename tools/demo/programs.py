@@ -19,6 +19,7 @@ from typing import Any, Self
 BIN = Path(sys.executable).parent
 REPOSITORY = Path(__file__).resolve().parents[2]
 LAST_LINES = 12
+SESSIONS = "sessions"  # a line each: session, when its first process began
 
 
 def free_port() -> int:
@@ -90,24 +91,27 @@ def only_one(folder: Path) -> Iterator[None]:
         yield
 
 
-def end_leftovers(home: Path) -> None:
-    """Ends programs of a demo that was killed: those with this very AIRFLOW_HOME."""
+def end_leftovers(logs: Path) -> None:
+    """Ends programs of a demo that was killed, by the sessions it noted: some overwrite what else they are known by."""
+    noted = logs / SESSIONS
+    lines = noted.read_text().splitlines() if noted.exists() else []
+    left = [int(session) for session, began in map(str.split, lines) if _began(int(session)) in (began, "")]
     for wanted, patience_s in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 2.0)):
-        for pid in _at_home(home):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, wanted)
+        for session in left:
+            for pid in session_members(session):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, wanted)
         give_up_at = time.monotonic() + patience_s
-        while _at_home(home) and time.monotonic() < give_up_at:
+        while any(map(session_members, left)) and time.monotonic() < give_up_at:
             time.sleep(0.1)
 
 
-def _at_home(home: Path) -> list[int]:
-    mark, found = f"AIRFLOW_HOME={home}".encode(), []
-    for entry in Path("/proc").glob("[0-9]*") if Path("/proc").exists() else ():
-        with contextlib.suppress(OSError):
-            if int(entry.name) != os.getpid() and mark in (entry / "environ").read_bytes().split(b"\0"):
-                found.append(int(entry.name))
-    return found
+def _began(pid: int) -> str:
+    """When a process began, in ticks since the boot; empty if it has ended or there is no /proc."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
 
 
 class Programs:
@@ -150,6 +154,8 @@ class Programs:
             options = {"env": {**self._env, **(env or {})}, "stdout": log, "stderr": log, **how}
             process = subprocess.Popen(command, text=True, start_new_session=True, **options)
         self._running.append((name, process))
+        with (self._logs / SESSIONS).open("a") as noted:
+            noted.write(f"{process.pid} {_began(process.pid) or 0}\n")
         return process
 
     def start_sandbox(self, *options: str) -> dict[str, str]:
