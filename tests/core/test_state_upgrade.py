@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from old_state import CLOSED_AT, LEASED_UNTIL, READ_BACK_AT, make_old_state
 
-from feedamp.state import HEAD, State, ledger
+from feedamp.state import HEAD, State, ledger, order_events
 
 
 def test_orders_of_the_first_schema_are_read_as_before(tmp_path):
@@ -19,12 +19,14 @@ def test_orders_of_the_first_schema_are_read_as_before(tmp_path):
         assert state.current_revision() == HEAD
         with state.read() as connection:
             orders = ledger.read_many(connection, "S1", ["open", "closed", "elsewhere", "waiting"])
+            events_since = order_events.recorded_since(connection)
     assert all(order.has_body and order.adopted_at is None for order in orders.values())
     assert (orders["open"].ended_at, orders["closed"].ended_at) == (None, CLOSED_AT)
     assert (orders["open"].next_try_at, orders["open"].read_back_at) == (None, READ_BACK_AT)
     assert (orders["waiting"].next_try_at, orders["waiting"].read_back_at) == (READ_BACK_AT, None)
     ended_at = orders["elsewhere"].ended_at
     assert ended_at is not None
+    assert events_since is not None
     assert abs(ended_at - datetime.now(UTC)) < timedelta(minutes=5)
 
 
