@@ -16,7 +16,7 @@ from airflow.serialization.encoders import coerce_to_core_timetable
 from airflow.serialization.serialized_objects import DagSerialization
 from airflow.timetables.base import TimeRestriction
 from airflow_env import ROOT, dag_bag
-from sources import nodes_of, packaged
+from sources import packaged, tree_of
 
 from feedamp.errors import ConfigurationError
 from feedamp_airflow import tasks
@@ -106,7 +106,7 @@ def test_load_and_gate_run_whatever_happened_and_the_gate_is_the_only_leaf(dag_i
 @every_dag
 def test_no_task_reads_what_mapped_tasks_have_returned(dag_id, dags):
     """If a plan of a cleared run is shorter, the surplus instances are removed, but what they returned stays."""
-    calls = [n for path in packaged() for n in nodes_of(path) if isinstance(n, ast.Call)]
+    calls = [n for path in packaged() for n in ast.walk(tree_of(path)) if isinstance(n, ast.Call)]
     pulled = [ast.unparse(call) for call in calls if getattr(call.func, "attr", "") == "xcom_pull"]
     assert pulled == ["ti.xcom_pull(task_ids='load')"]
     dag = dags[dag_id]

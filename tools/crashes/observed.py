@@ -18,7 +18,7 @@ from crashes.fixtures import Fixtures
 from feedamp.lake.store import Lake
 from feedamp.state import State, grants, schema
 from feedamp.state.token_cipher import TokenCipher
-from feedamp.tables import CHILDREN, ORDERS, RECORDED_AT, SCHEMA, SNAPSHOTS, TABLES
+from feedamp.tables import CHILDREN, ORDER_EVENTS, ORDERS, RECORDED_AT, SCHEMA, SNAPSHOTS, TABLES
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp.warehouse.postgres_address import PostgresAddress
 from feedamp_sandbox import Sandbox
@@ -37,7 +37,7 @@ STATE_TABLES = (
 LEFT_OUT = {"attempts", "run_id", "stamp", "id", "tracking_hash", "recipient_hash"}
 # Whether the intent or the sight of a report is on record depends on which of two reads came first.
 MAY_DIFFER = {"intent_at", "listed_at"}
-NOT_COMPARED = {"runs", "reconciliations"}
+NOT_COMPARED = {"runs", "reconciliations", "reconciliation_days"}
 
 
 def state_rows(state: State) -> Observed:
@@ -74,7 +74,9 @@ def rows_of_tables(warehouse: Any) -> Observed:
             cursor = warehouse.execute(f"SELECT * FROM {SCHEMA}.{table.name}")
             names = [column[0] for column in cursor.description or ()]
             rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-            observed[f"warehouse {table.name}"] = _by_key(rows, table.key)
+            observed[f"warehouse {table.name}"] = (
+                _stories(rows) if table is ORDER_EVENTS else _by_key(rows, table.key)
+            )
     return observed
 
 
@@ -174,6 +176,14 @@ def either(one: Observed, other: Observed, found: Observed) -> Observed:
         }
         for name, rows in one.items()
     }
+
+
+def _stories(events: list[dict[str, Any]]) -> dict[str, Any]:
+    """The events of each order; an event's id follows from its moment, which differs from trial to trial."""
+    stories: dict[str, Any] = {}
+    for event in sorted(({**_timeless(event), "event_id": ""} for event in events), key=repr):
+        stories.setdefault(f"{event['seller_id']}/{event['mp_order_number']}", []).append(event)
+    return stories
 
 
 def _by_key(rows: list[dict[str, Any]], keys: Any) -> dict[str, Any]:
