@@ -130,7 +130,7 @@ def _says(outcome: Outcome) -> str:
 
 
 def _more(case: Case, requests: int) -> str:
-    if case.fault is LIVE_TOKEN and case.place == "place" and requests in IN_FLIGHT:
+    if case.fault is LIVE_TOKEN and case.place == "place" and case.times is None and requests in IN_FLIGHT:
         return "some, by how many orders are in flight"
     return "as many" if not requests else f"{requests:+d}"
 
