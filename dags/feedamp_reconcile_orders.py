@@ -49,7 +49,8 @@ with DAG(
     schedule=CronDataIntervalTimetable(config.reconcile_schedule(), timezone="UTC"),
     params=params(**reconcile_params(), repair=REPAIR),
     doc_md=__doc__,
-    **common(),
+    # Airflow takes the oldest of equal tasks first, and those of a backfill are the oldest: they give way to all others.
+    **common(priority_weight=0, weight_rule="absolute"),
 ):
     plan = task(tasks.plan_reconciliation, task_id="plan")()
     reconcile = task(tasks.reconcile, map_index_template=SELLERS).expand(shard=plan)

@@ -325,7 +325,7 @@ CANCELLATIONS = Table(
 )
 
 
-def _amounts(name: str, index: str, one: str, meaning: str) -> Table:
+def _amounts(name: str, index: str, one: str, meaning: str, *, personal: bool = False) -> Table:
     return Table(
         name,
         meaning,
@@ -335,7 +335,11 @@ def _amounts(name: str, index: str, one: str, meaning: str) -> Table:
             NUMBER,
             LINE,
             _count(index, f"Position of the {one} within the line, from 0."),
-            _text("name", f"`name` of the {one} as FeedAMP shows it, otherwise its `type`, e.g. `SHIPPING`."),
+            _text(
+                "name",
+                f"`name` of the {one} as FeedAMP shows it, otherwise its `type`, e.g. `SHIPPING`.",
+                personal=personal,
+            ),
             Column(
                 "amount", Type.MONEY, "The amount in `currency` of the order; null if it is not a number."
             ),
@@ -357,6 +361,7 @@ ORDER_DISCOUNTS = _amounts(
     "discount_index",
     "discount",
     "One row per discount of an order line, likewise of the whole line.",
+    personal=True,  # a voucher may be named after the customer
 )
 
 PLACEMENTS = Table(

@@ -16,8 +16,8 @@ START = datetime.fromisoformat("2010-01-01T00:00:00+00:00")
 SELLERS = "{{ sellers_of(task.op_kwargs) }}"
 
 
-def common() -> dict[str, Any]:
-    """Keyword arguments of every DAG."""
+def common(**more: Any) -> dict[str, Any]:
+    """Keyword arguments of every DAG; `more` are defaults of its tasks."""
     return {
         "start_date": START,
         "catchup": False,
@@ -29,6 +29,7 @@ def common() -> dict[str, Any]:
             "retries": 2,
             "retry_delay": timedelta(minutes=1),
             "retry_policy": FeedAmpRetryPolicy(),
+            **more,
         },
     }
 

@@ -134,7 +134,10 @@ def test_lake_and_warehouse_hold_customers_only_where_they_are_to_be_kept(done):
     if done.pii == "mask":
         assert found == set()
     else:
-        columns = {f"orders.{name}" for name in (*MASKED, "extra")} | {"order_lines.extra"}
+        columns = {f"orders.{name}" for name in (*MASKED, "extra")} | {
+            "order_lines.extra",
+            "order_discounts.name",
+        }
         assert found == columns | {"rejected_orders.reasons"}
 
 
