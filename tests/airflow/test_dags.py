@@ -229,3 +229,12 @@ def test_plan_refuses_a_since_without_a_zone_where_no_validator_has(since, monke
     monkeypatch.setattr(tasks, "get_current_context", lambda: {"params": {"since": since}})
     with pytest.raises(ConfigurationError, match="Param since"):
         inspect.unwrap(tasks.plan_extraction)()
+
+
+def test_tasks_of_backfills_wait_for_all_others(dags):
+    weights = {
+        (dag_id, task.priority_weight, task.weight_rule) for dag_id, dag in dags.items() for task in dag.tasks
+    }
+    history = {weight for weight in weights if weight[0] == "feedamp_reconcile_orders"}
+    assert history == {("feedamp_reconcile_orders", 0, "absolute")}
+    assert all(weight > 0 for _, weight, _ in weights - history)
