@@ -325,7 +325,7 @@ CANCELLATIONS = Table(
 )
 
 
-def _amounts(name: str, index: str, one: str, meaning: str, *, personal: bool = False) -> Table:
+def _amounts(name: str, index: str, one: str, meaning: str) -> Table:
     return Table(
         name,
         meaning,
@@ -338,7 +338,7 @@ def _amounts(name: str, index: str, one: str, meaning: str, *, personal: bool = 
             _text(
                 "name",
                 f"`name` of the {one} as FeedAMP shows it, otherwise its `type`, e.g. `SHIPPING`.",
-                personal=personal,
+                personal=True,  # a voucher may be named after the customer
             ),
             Column(
                 "amount", Type.MONEY, "The amount in `currency` of the order; null if it is not a number."
@@ -361,7 +361,6 @@ ORDER_DISCOUNTS = _amounts(
     "discount_index",
     "discount",
     "One row per discount of an order line, likewise of the whole line.",
-    personal=True,  # a voucher may be named after the customer
 )
 
 PLACEMENTS = Table(
