@@ -120,4 +120,4 @@ def test_what_names_a_person_is_marked_personal() -> None:
         f"shipping_address_{name}" for name in ("full_name", "address1", "address2", "address3", "phone")
     }
     customer = {f"customer_{field}" for field in Customer.__struct_fields__}
-    assert personal == address | customer | {"delivery_notes", "extra"}
+    assert personal == address | customer | {"delivery_notes", "extra", "name"}  # of taxes and discounts
