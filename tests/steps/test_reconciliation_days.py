@@ -124,6 +124,31 @@ def test_sellers_that_are_asked_for_have_rows_without_orders(two_days: Env) -> N
     assert in_state(two_days) == {(FIRST, OTHER): (0, {}, 0, 0, 0), (SECOND, OTHER): (0, {}, 0, 1, 0)}
 
 
+@pytest.mark.parametrize("is_planned", [False, True])
+def test_a_seller_whose_only_order_of_a_day_is_gone_has_nothing_left_there(
+    two_days: Env, is_planned: bool
+) -> None:
+    """Also if it goes between `plan` and `reconcile`."""
+    two_days.sandbox.world.orders.add(OTHER, two_days.body("F-1"), two_days.clock.now())
+    two_days.sandbox.world.orders._by_number[OTHER]["F-1"].seller_updated_at = two_days.clock.now()
+    two_days.read()
+    lose(two_days, "F-1", OTHER)
+    two_days.reconcile(START, END)
+    assert in_warehouse(two_days)[FIRST, OTHER] == (1, {"order": 1}, 0, 0, 0)
+    two_days.clock.skip(hours=1)
+    run = two_days.run("reconcile_orders")
+    if is_planned:
+        plan_reconcile(two_days.resources, run, START, END, [], with_stale=False)
+    two_days.change("DELETE FROM feedamp.orders WHERE mp_order_number = 'F-1'")
+    if not is_planned:
+        plan_reconcile(two_days.resources, run, START, END, [], with_stale=False)
+    run_shard(two_days.resources, "reconcile", run, [SELLER, OTHER], start=START, end=END, with_stale=False)
+    gone = (0, {}, 0, 0, 0)
+    assert in_state(two_days)[FIRST, OTHER] == in_warehouse(two_days)[FIRST, OTHER] == gone
+    assert in_state(two_days)[FIRST, SELLER] == CLEAN
+    assert two_days.rows("SELECT mp_order_number FROM current_differences") == []
+
+
 def test_days_in_the_future_are_not_said_to_be_checked(two_days: Env) -> None:
     today = two_days.state.now().date()
     days = datetime(today.year, today.month, today.day, tzinfo=UTC)

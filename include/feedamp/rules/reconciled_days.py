@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
@@ -33,6 +33,10 @@ class Counts:
     def remaining(self) -> int:
         """Orders that were not compared, because the run stopped or the seller failed."""
         return max(0, self.planned - self.compared - self.unread)
+
+    def without_remaining(self) -> Counts:
+        """The same if orders that were not compared are gone."""
+        return replace(self, planned=self.compared + self.unread)
 
     @property
     def differences(self) -> Counter[str]:

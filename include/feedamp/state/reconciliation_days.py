@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -72,7 +73,34 @@ def repaired_before(
 def between(connection: Connection, first: date, last: date) -> Iterator[CheckedDay]:
     """What is stored of days from `first` to `last`, both inclusive, by day and seller."""
     query = sa.select(days).where(days.c.day >= first, days.c.day <= last)
-    for row in connection.execute(query.order_by(days.c.day, days.c.seller_id)):
+    return _checked(connection, query.order_by(days.c.day, days.c.seller_id))
+
+
+def keys_of(connection: Connection, of_days: Sequence[date]) -> Iterator[tuple[date, str]]:
+    """Day and seller of all that is stored of some days."""
+    for part in in_parts(of_days):
+        for row in connection.execute(sa.select(days.c.day, days.c.seller_id).where(days.c.day.in_(part))):
+            yield row.day, row.seller_id
+
+
+def unfinished(
+    connection: Connection, run_id: str, seller_ids: Iterable[str], start: datetime, end: datetime
+) -> list[CheckedDay]:
+    """Days of sellers, from `start` (inclusive) to `end` (exclusive), of which a run has not compared all orders."""
+    query = sa.select(days).where(
+        days.c.day.between(start.date(), (end - timedelta.resolution).date()),
+        days.c.run_id == run_id,
+        days.c.remaining > 0,
+    )
+    return [
+        found
+        for part in in_parts(seller_ids)
+        for found in _checked(connection, query.where(days.c.seller_id.in_(part)))
+    ]
+
+
+def _checked(connection: Connection, query: sa.Select[Any]) -> Iterator[CheckedDay]:
+    for row in connection.execute(query):
         counts = Counts(
             row.compared + row.unread + row.remaining,
             row.compared,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 
 from feedamp.resources import Resources
@@ -22,31 +23,57 @@ def record_plan(
     end: datetime,
     seller_ids: Sequence[str],
     by_seller: Mapping[str, Planned],
+    *,
+    began_at: datetime,
 ) -> None:
     """Records the orders of days from `start` (inclusive) to `end` (exclusive) as not compared yet.
 
     So a task that never starts leaves no clean day. Days in the future are left out. A run for all sellers adds one row a
-    day, whatever their number; sellers that it was asked for by name have rows of their own, also without orders.
+    day, whatever their number; sellers that it was asked for by name have rows of their own, also without orders. So has a
+    seller that an earlier run found orders of: they are gone, and what that run says of them must not stay.
     """
-    now = resources.state.now()
     planned: dict[tuple[date, str], Counts] = {}
     for seller_id, numbers in by_seller.items():
         for day in filter(None, numbers.values()):
             planned.setdefault((day, seller_id), Counts()).planned += 1
-    covered = [ALL_SELLERS]
-    if seller_ids:
-        with resources.state.read() as connection:
-            ready = sellers.workable(connection, seller_ids=list(seller_ids))
-        covered = [seller.seller_id for seller in ready]
-    for day in days_until(
-        start, min(end, now)
-    ):  # after the orders: they must not look covered if this task dies
-        for seller_id in covered:
+    days = days_until(start, min(end, began_at))
+    with resources.state.read() as connection:
+        ready = [seller.seller_id for seller in sellers.workable(connection, seller_ids=list(seller_ids))]
+        earlier = list(reconciliation_days.keys_of(connection, days)) if not seller_ids else []
+    can_be_read = set(ready)
+    for day, seller_id in earlier:
+        if seller_id in can_be_read:
             planned.setdefault((day, seller_id), Counts())
-    rows = [CheckedDay(*key, run.run_id, now, counts) for key, counts in planned.items()]
+    for day in days:  # after the orders: they must not look covered if this task dies
+        for seller_id in ready if seller_ids else [ALL_SELLERS]:
+            planned.setdefault((day, seller_id), Counts())
+    rows = [CheckedDay(*key, run.run_id, began_at, counts) for key, counts in planned.items()]
     for part in in_parts(rows):
         with resources.state.begin() as connection:
-            reconciliation_days.write(connection, part, now=now)
+            reconciliation_days.write(connection, part, now=resources.state.now())
+
+
+def record_gone(
+    resources: Resources,
+    run: Run,
+    start: datetime,
+    end: datetime,
+    seller_ids: Collection[str],
+    by_seller: Mapping[str, Planned],
+    *,
+    began_at: datetime,
+) -> None:
+    """Ends what this run has planned for days of these sellers that have no order to compare any longer."""
+    with resources.state.read() as connection:
+        unfinished = reconciliation_days.unfinished(connection, run.run_id, seller_ids, start, end)
+    gone = [
+        replace(found, checked_at=began_at, counts=found.counts.without_remaining())
+        for found in unfinished
+        if found.day not in by_seller.get(found.seller_id, {}).values()
+    ]
+    for part in in_parts(gone):
+        with resources.state.begin() as connection:
+            reconciliation_days.write(connection, part, now=resources.state.now())
 
 
 def run_counts(resources: Resources, run: Run, of_shards: Collection[int]) -> Counts:

@@ -23,7 +23,7 @@ from feedamp.run import Run, shards
 from feedamp.state import ledger, manifests, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.reconcile_orders.difference_table import DifferenceTable
-from feedamp.steps.reconcile_orders.planned_days import Planned, record_plan
+from feedamp.steps.reconcile_orders.planned_days import Planned, record_gone, record_plan
 from feedamp.steps.reconcile_orders.seller_comparison import SellerComparison
 from feedamp.steps.reconcile_orders.warehouse_lookup import WarehouseReader, purchased_orders
 from feedamp.steps.runner import (
@@ -54,6 +54,7 @@ def plan_reconcile(
     Raises:
         BusyError: another process holds the warehouse.
     """
+    began_at = resources.state.now()
     by_seller = _numbers(resources, start, end, seller_ids, with_stale=with_stale, dry_run=run.dry_run)
     planned = shards(sorted(by_seller), sellers_per_task=resources.settings.sellers_per_task)
     if run.dry_run:
@@ -62,7 +63,7 @@ def plan_reconcile(
         for shard in planned:
             shard["expected"] = expected_together(expected[seller_id] for seller_id in shard["sellers"])
     elif start and end:
-        record_plan(resources, run, start, end, seller_ids, by_seller)
+        record_plan(resources, run, start, end, seller_ids, by_seller, began_at=began_at)
     return planned
 
 
@@ -166,11 +167,13 @@ async def reconcile(
     """
     result, table = StepResult("reconcile", shard), DifferenceTable()
     numbers = {}
+    began_at = resources.state.now()  # before the ledger is read: an order that comes later is not compared
     if seller_ids:
         numbers = _numbers(resources, start, end, seller_ids, with_stale=with_stale, dry_run=run.dry_run)
         table.counts.planned = sum(map(len, numbers.values()))
     with resources.state.read() as connection:
-        found = [seller for seller in sellers.workable(connection) if seller.seller_id in numbers]
+        ready = [seller for seller in sellers.workable(connection) if seller.seller_id in set(seller_ids)]
+    found = [seller for seller in ready if seller.seller_id in numbers]
     if run.dry_run:
         total = expected_together(_expected(resources, numbers).values())
         result.orders = int(total["orders"])
@@ -179,12 +182,22 @@ async def reconcile(
             "minutes_expected": ceil(total["minutes"]),
         }
         return result
+    if start and end:
+        ids = [seller.seller_id for seller in ready]
+        record_gone(resources, run, start, end, ids, numbers, began_at=began_at)
     warehouse = WarehouseReader(resources.warehouse)
 
     async def work(seller: Seller, clients: Clients) -> None:
         client = await clients.client(seller)
         comparison = SellerComparison(
-            resources, run, result, client, warehouse=warehouse, table=table, repair=repair
+            resources,
+            run,
+            result,
+            client,
+            warehouse=warehouse,
+            table=table,
+            repair=repair,
+            began_at=began_at,
         )
         await comparison.compare(numbers[seller.seller_id])
 

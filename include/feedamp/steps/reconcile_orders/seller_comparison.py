@@ -94,12 +94,13 @@ class SellerComparison(SellerJob):
         warehouse: WarehouseReader,
         table: DifferenceTable,
         repair: bool,
+        began_at: datetime,
     ) -> None:
         super().__init__(resources, run, result, client)
         self._warehouse = warehouse
         self._table = table
         self._repair = repair
-        self._began_at = resources.state.now()
+        self._began_at = began_at
         self._planned: Planned = {}
         self._days: dict[date, Counts] = {}
 
