@@ -134,15 +134,30 @@ def test_a_day_is_what_its_newest_comparisons_say(
     assert (day.status, day.not_checked) == (status, left_out)
 
 
+def test_orders_that_came_after_a_comparison_make_its_day_incomplete() -> None:
+    late = [(DAY_1, "S1", 2), (DAY_2, "S2", 1)]
+    rows = [ALL, checked("S1"), checked("S2"), checked(ALL_SELLERS, Counts(), day=DAY_2)]
+    days = list(
+        report_days(DAY_1, DAY_2, rows, not_compared=late, known_sellers=[], first_order=DAY_1, now=NOON)
+    )
+    assert [(day.status, day.counts.remaining, day.not_checked) for day in days] == [
+        ("incomplete", 2, []),
+        ("incomplete", 0, ["S2"]),
+    ]
+
+
 def reported(
     first: date, last: date, rows: list[CheckedDay], first_order: date | None = DAY_1
 ) -> list[ReportedDay]:
+    with_rows = {(row.day, row.seller_id) for row in rows}
+    days = sorted({row.day for row in rows})
+    late = [(day, name, 1) for day in days for name in ("S1", "S2") if (day, name) not in with_rows]
     return list(
         report_days(
             first,
             last,
             rows,
-            ordered_by=lambda day: ["S1", "S2"],
+            not_compared=late,
             known_sellers=["S1", "S2", "S3"],
             first_order=first_order,
             now=NOON,

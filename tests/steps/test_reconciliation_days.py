@@ -12,7 +12,7 @@ from env import OTHER, SELLER, Env, shipment
 
 from crashes.fixtures import run_shard
 from feedamp.rules.reconciled_days import ALL_SELLERS, CheckedDay, Counts
-from feedamp.state import reconciliation_days
+from feedamp.state import reconciliation_days, sellers
 from feedamp.state.retention import drop_reconciliation_days
 from feedamp.steps.reconcile_orders.planned_days import run_counts
 from feedamp.steps.reconcile_orders.reconcile import plan_reconcile
@@ -147,6 +147,21 @@ def test_a_seller_whose_only_order_of_a_day_is_gone_has_nothing_left_there(
     assert in_state(two_days)[FIRST, OTHER] == in_warehouse(two_days)[FIRST, OTHER] == gone
     assert in_state(two_days)[FIRST, SELLER] == CLEAN
     assert two_days.rows("SELECT mp_order_number FROM current_differences") == []
+
+
+def test_orders_that_came_after_the_comparison_are_not_compared(two_days: Env) -> None:
+    two_days.reconcile(START, END)
+    with two_days.state.begin() as connection:
+        assert list(reconciliation_days.not_compared(connection, FIRST, SECOND)) == []
+        sellers.pause(connection, OTHER, paused=True, now=two_days.state.now())
+    two_days.clock.skip(minutes=5)
+    two_days.placed("LATE", purchase_date="2026-03-03T23:58:00Z")
+    two_days.deliver("WAITS", seller=OTHER, purchase_date="2026-03-02T00:00:00Z")
+    two_days.place()
+    with two_days.state.read() as connection:
+        found = list(reconciliation_days.not_compared(connection, FIRST, SECOND))
+        assert list(reconciliation_days.not_compared(connection, FIRST, FIRST)) == found[:1]
+    assert found == [(FIRST, OTHER, 1), (SECOND, SELLER, 1)]
 
 
 def test_days_in_the_future_are_not_said_to_be_checked(two_days: Env) -> None:

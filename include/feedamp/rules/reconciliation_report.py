@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
 from itertools import groupby
+from typing import TypeVar
 
 from feedamp.rules.reconciled_days import ALL_SELLERS, DAY, CheckedDay, Counts, midnight
+
+T = TypeVar("T")
 
 
 class Status(StrEnum):
@@ -54,34 +57,56 @@ def report_days(
     last: date,
     checked: Iterable[CheckedDay],
     *,
-    ordered_by: Callable[[date], Collection[str]],
+    not_compared: Iterable[tuple[date, str, int]],
     known_sellers: Collection[str],
     first_order: date | None,
     now: datetime,
 ) -> Iterator[ReportedDay]:
     """Every day from `first` to `last` (inclusive).
 
-    `checked` is in the order of its days; `ordered_by` names the sellers with orders on a day. A comparison that began
-    before its day was over counts for nothing. Without a run for all sellers, each known seller must have been asked for.
+    `checked` and `not_compared` are in the order of their days; the second one has (day, seller, orders) that came after the
+    newest comparison of their seller, or without one. A comparison that began before its day was over counts for nothing.
+    Without a run for all sellers, each known seller must have been asked for.
     """
-    groups = groupby(checked, key=lambda found: found.day)
-    next_day, group = next(groups, (None, iter(())))
+    checked_of = _by_day(checked, lambda found: found.day)
+    not_compared_of = _by_day(not_compared, lambda found: found[0])
     for day in (first + n * DAY for n in range((last - first).days + 1)):
-        found: list[CheckedDay] = []
-        if next_day == day:
-            found = [one for one in group if one.checked_at >= midnight(day + DAY)]
-            next_day, group = next(groups, (None, iter(())))
+        stored = checked_of(day)
+        late = {seller_id: orders for _, seller_id, orders in not_compared_of(day)}
+        found = [one for one in stored if one.checked_at >= midnight(day + DAY)]
         if first_order is None or day < first_order or midnight(day + DAY) > now:
             yield ReportedDay(day, Status.EMPTY)
             continue
         if not found:
             yield ReportedDay(day, Status.NEVER_CHECKED)
             continue
-        rows = [one for one in found if one.seller_id != ALL_SELLERS]
-        expected = ordered_by(day) if len(rows) < len(found) else known_sellers
+        rows = [_with_late(one, late) for one in found if one.seller_id != ALL_SELLERS]
+        too_early = {one.seller_id for one in stored if one.counts.planned} - {one.seller_id for one in found}
+        expected = too_early | late.keys() if len(rows) < len(found) else known_sellers
         left_out = sorted(set(expected) - {one.seller_id for one in rows})
         status = status_of(together(one.counts for one in rows), is_whole=not left_out)
         yield ReportedDay(day, status, rows, left_out)
+
+
+def _by_day(rows: Iterable[T], day_of: Callable[[T], date]) -> Callable[[date], list[T]]:
+    """Hands out the rows of one day after the other."""
+    groups = groupby(rows, key=day_of)
+    waiting = [next(groups, None)]
+
+    def of_day(day: date) -> list[T]:
+        if waiting[0] is None or waiting[0][0] != day:
+            return []
+        found = list(waiting[0][1])
+        waiting[0] = next(groups, None)
+        return found
+
+    return of_day
+
+
+def _with_late(found: CheckedDay, late: Mapping[str, int]) -> CheckedDay:
+    """The same with the orders that came after it, as not compared."""
+    counts = replace(found.counts, planned=found.counts.planned + late.get(found.seller_id, 0))
+    return replace(found, counts=counts)
 
 
 def together(counts: Iterable[Counts]) -> Counts:

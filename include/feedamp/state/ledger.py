@@ -16,7 +16,6 @@ from sqlalchemy.engine import Connection
 
 from feedamp.codec import decode_json, encode_body
 from feedamp.rules.order import CANCELLED, NOTHING_TO_SEND, OPEN_PHASES, LedgerOrder, Phase
-from feedamp.rules.reconciled_days import DAY, midnight
 from feedamp.rules.retries import LONGEST_ORDER_WAIT, MISSING_WAIT
 from feedamp.rules.units import LineUnits
 from feedamp.state.schema import orders, snapshots
@@ -254,6 +253,8 @@ def was_read(connection: Connection, seller_id: str, mp_order_number: str, *, re
 
 # Orders that FeedAMP may have: placed, or sent without an answer.
 _MAY_EXIST = sa.or_(orders.c.placed_at.is_not(None), orders.c.first_put_at.is_not(None))
+# Those that are to be sent, too: their day is not checked before they have been compared.
+TO_COMPARE = sa.or_(_MAY_EXIST, orders.c.phase.in_((Phase.TO_PLACE, Phase.HELD)))
 
 
 def purchased(
@@ -286,18 +287,9 @@ def days_of(connection: Connection, seller_id: str, numbers: Iterable[str]) -> d
     }
 
 
-def sellers_of_day(connection: Connection, day: date) -> set[str]:
-    """Sellers with orders purchased on a UTC day that FeedAMP may have."""
-    start = midnight(day)
-    query = sa.select(orders.c.seller_id).where(
-        orders.c.purchase_date >= start, orders.c.purchase_date < start + DAY, _MAY_EXIST
-    )
-    return set(connection.execute(query.distinct()).scalars())
-
-
 def first_day(connection: Connection) -> date | None:
-    """UTC day of the earliest purchase of an order that FeedAMP may have."""
-    query = sa.select(orders.c.purchase_date).where(_MAY_EXIST).order_by(orders.c.purchase_date).limit(1)
+    """UTC day of the earliest purchase of an order that FeedAMP may have or is to get."""
+    query = sa.select(orders.c.purchase_date).where(TO_COMPARE).order_by(orders.c.purchase_date).limit(1)
     first: datetime | None = connection.execute(query).scalar()
     return first.date() if first is not None else None
 

@@ -11,8 +11,10 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from feedamp.rules.reconciled_days import ALL_SELLERS, CheckedDay, Counts
+from feedamp.rules.reconciled_days import ALL_SELLERS, DAY, CheckedDay, Counts, midnight
 from feedamp.state import outbox
+from feedamp.state.ledger import TO_COMPARE
+from feedamp.state.schema import orders
 from feedamp.state.schema import reconciliation_days as days
 from feedamp.state.statements import in_parts, insert
 from feedamp.tables import RECONCILIATION_DAYS
@@ -109,6 +111,39 @@ def _checked(connection: Connection, query: sa.Select[Any]) -> Iterator[CheckedD
             _counter(row.repaired),
         )
         yield CheckedDay(row.day, row.seller_id, row.run_id, row.checked_at, counts)
+
+
+def not_compared(connection: Connection, first: date, last: date) -> Iterator[tuple[date, str, int]]:
+    """(day, seller, orders) of the ledger's orders that no comparison of their day and seller knew, by day.
+
+    Those are orders that were sent to FeedAMP, or adopted, after it had begun, and orders that are still to be sent. Days
+    from `first` to `last`, both inclusive; a day without any comparison is left out.
+    """
+    is_sqlite = connection.dialect.name == "sqlite"  # it has moments as text, in UTC
+    moment = (
+        orders.c.purchase_date
+        if is_sqlite
+        else sa.func.timezone(sa.literal_column("'UTC'"), orders.c.purchase_date)
+    )
+    day = sa.func.date(moment, type_=sa.Date)
+    known_at = sa.func.coalesce(orders.c.first_put_at, orders.c.placed_at)
+    with_days = orders.outerjoin(days, sa.and_(days.c.day == day, days.c.seller_id == orders.c.seller_id))
+    compared_days = sa.select(days.c.day).where(days.c.day.between(first, last)).distinct()
+    query = (
+        sa.select(day.label("day"), orders.c.seller_id, sa.func.count().label("orders"))
+        .select_from(with_days)
+        .where(
+            orders.c.purchase_date >= midnight(first),
+            orders.c.purchase_date < midnight(last + DAY),
+            TO_COMPARE,
+            sa.or_(days.c.day.is_(None), known_at.is_(None), known_at > days.c.checked_at),
+            day.in_(compared_days),
+        )
+        .group_by(day, orders.c.seller_id)
+        .order_by(day, orders.c.seller_id)
+    )
+    for row in connection.execute(query):
+        yield row.day, row.seller_id, row.orders
 
 
 def first_day(connection: Connection) -> date | None:

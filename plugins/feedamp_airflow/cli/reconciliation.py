@@ -108,7 +108,7 @@ def _days(resources: Resources, first: date, last: date) -> Iterator[ReportedDay
             first,
             last,
             reconciliation_days.between(connection, first, last),
-            ordered_by=lambda day: ledger.sellers_of_day(connection, day),
+            not_compared=reconciliation_days.not_compared(connection, first, last),
             known_sellers=[seller.seller_id for seller in sellers.find(connection)],
             first_order=min(filter(None, known), default=None),
             now=resources.state.now(),
