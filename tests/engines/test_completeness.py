@@ -239,12 +239,13 @@ def test_a_compacted_lake_has_no_difference(lived_in: Env) -> None:
 
 
 def test_what_the_lake_has_of_a_paused_seller_comes_back(lived_in: Env) -> None:
+    with lived_in.state.begin() as connection:
+        sellers.pause(connection, SELLER, paused=True, now=lived_in.state.now())
+    lived_in.load()
     before = everything(lived_in)
     lived_in.change("DELETE FROM feedamp.orders WHERE mp_order_number IN ('S-1', 'N-1')")
     for table in ("shipments", "closures"):
         lived_in.change(f"DELETE FROM feedamp.{table} WHERE mp_order_number = 'S-2'")
-    with lived_in.state.begin() as connection:
-        sellers.pause(connection, SELLER, paused=True, now=lived_in.state.now())
     asked = len(lived_in.asked("GET"))
     assert verified(lived_in, repair=True).count == 0
     assert everything(lived_in) == before
