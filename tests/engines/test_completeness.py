@@ -76,6 +76,13 @@ LOSSES = [
         "cancellations", "mp_order_number = 'S-2'", "cancellations", "S-2", id="a seller's cancellation"
     ),
     pytest.param("findings", "mp_order_number = 'F-1'", "findings", "F-1", id="a finding"),
+    pytest.param(
+        "order_events",
+        "mp_order_number = 'S-1' AND kind = 'closed'",
+        "order_events",
+        "S-1",
+        id="an event of an order",
+    ),
     pytest.param("rejected_orders", "mp_order_number = 'BAD-1'", "rejected_orders", ".jsonl", id="a reject"),
 ]
 
@@ -122,6 +129,7 @@ def test_a_lost_row_is_named_and_comes_back(
             "UPDATE feedamp.cancellations SET cancellation_index = 7", "cancellations", id="a cancellation"
         ),
         pytest.param("DELETE FROM feedamp.runs WHERE step = 'extract'", "runs", id="a run"),
+        pytest.param("DELETE FROM feedamp.sellers", "sellers", id="a row of a full snapshot"),
         pytest.param("DELETE FROM feedamp.reconciliations", "reconciliations", id="a reconciliation"),
     ],
 )
