@@ -414,7 +414,8 @@ def _compare_rows(
 
 def _add(found: FoundDifferences, difference: Difference, marked: str, values: Iterable[Any]) -> None:
     """Adds a difference that a row of table `marked` with these values would settle."""
-    number = difference.key[1] if difference.key[:1] == (difference.seller_id,) else None
+    seller_id, *rest = difference.key
+    number = rest[0] if rest and seller_id == difference.seller_id else None
     in_lake = difference.what == ONLY_IN_LAKE
     found.add(difference, number=number, mark=row_mark(marked, *values), in_lake=in_lake)
 
