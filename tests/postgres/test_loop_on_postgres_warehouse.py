@@ -17,6 +17,10 @@ from feedamp.warehouse.views import VIEWS
 from feedamp_sandbox.options import DEFAULT_BEHAVIORS
 
 PATIENT = tuple((name, weight) for name, weight in DEFAULT_BEHAVIORS if name != "never")
+AMOUNTS = {
+    "taxes": [{"type": "sales_tax", "amount": 1.25}],
+    "discounts": [{"name": "May", "type": "ITEM", "amount": 0.5}],
+}
 MOMENT = "TIMESTAMP WITH TIME ZONE '2026-03-15 12:00:00+00'"
 
 
@@ -35,7 +39,9 @@ def test_the_loop_ends_the_same_and_both_engines_hold_the_same_rows(tmp_path, se
         warehouse = PostgresWarehouse(address_of(server.database()), lock_wait_s=0.0)
         env.resources = replace(env.resources, warehouse=warehouse)
         for seller in (SELLER, OTHER):
-            env.drop(f"{seller}.jsonl", *(env.body(f"{seller}-{n}") for n in range(2)), seller=seller)
+            bodies = [env.body(f"{seller}-{n}") for n in range(2)]
+            bodies[0]["order_lines"][0] |= AMOUNTS
+            env.drop(f"{seller}.jsonl", *bodies, seller=seller)
         env.drop("bad.jsonl", env.body("BAD", order_lines=[]))
         env.loop()
         env.fulfill(f"{SELLER}-0", shipment(number=BAD_NUMBER))
@@ -65,6 +71,7 @@ def test_the_loop_ends_the_same_and_both_engines_hold_the_same_rows(tmp_path, se
             "current_differences",
             "late_orders",
             "open_findings_by_age",
+            "waiting_orders",
         }
         warehouse.rebuild(env.resources.lake)
         with warehouse.session() as postgres:
