@@ -110,9 +110,9 @@ def cancelled() -> Answer:
 def short() -> Answer:
     units: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for sold, line in lines(cancelled=False):
-        if sold.state == "SHIPPED":
+        if sold.state == "SHIPPED" and not sold.by_marketplace:
             units[line.sku][0] += line.quantity
-            units[line.sku][1] += line.quantity - sum(n for n, *_ in line.shipped)
+            units[line.sku][1] += max(line.quantity - sum(n for n, *_ in line.shipped), 0)
     return [(sku, *counts) for sku, counts in sorted(units.items()) if counts[1]]
 
 

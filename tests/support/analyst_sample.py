@@ -1,4 +1,4 @@
-"""The sample installation of docs/analyst-queries.md: two sellers, eight orders of March 2025, and what became of them."""
+"""The sample installation of docs/analyst-queries.md: two sellers, ten orders of March 2025, and what became of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Line:
     """One line, and how many units of it were shipped when, by whom and with which number."""
 
     sku: str
-    quantity: int
+    quantity: int  # 0: the order does not have the line, but shipments of it
     unit_price: str
     shipping_price: str = "0"
     taxes: Amounts = ()
@@ -45,6 +45,7 @@ class Sold:
     state: str
     lines: tuple[Line, ...]
     first: tuple[Line, ...] = field(default=())  # as FeedAMP showed it a day before, if otherwise
+    by_marketplace: bool = False  # is the marketplace the one that ships it
 
 
 LAMP = Line("LAMP", 2, "25.50", "4.00", (("SALES", "4.08"), ("SHIPPING", "0.32")), (("SPRING", "5.00"),))
@@ -78,6 +79,17 @@ SAMPLE = (
         "S2", "B-3", when(3), "AWAITING_SHIPMENT", (Line("LAMP", 2, "25.00", shipped=((1, "UPS", None, 6),)),)
     ),
     Sold("S2", "B-4", when(3), "PENDING", (CUP,)),
+    Sold(
+        "S1",
+        "A-7",
+        when(4),
+        "SHIPPED",
+        (
+            Line("CUP", 2, "10.10", shipped=((3, "UPS", UPS, 5),)),
+            Line("", 0, "0", shipped=((1, "UPS", UPS, 5),)),
+        ),
+    ),
+    Sold("S1", "A-8", when(4), "SHIPPED", (Line("MUG", 2, "7.00"),), by_marketplace=True),
 )
 WAITING = (
     ("S1", "A-5", "to_place", "the seller is paused", 4),
@@ -89,6 +101,7 @@ RECONCILED = {
     ("S1", 1): (0, 0),
     ("S1", 2): (0, 1),
     ("S2", 3): (0, 0),
+    ("S1", 4): (0, 0),
 }  # remaining and unread by seller and day
 DIFFERENCES = (("marketplace_state", True), ("marketplace_state", False), ("warehouse", True))
 
@@ -124,6 +137,7 @@ def _order(sold: Sold, lines: tuple[Line, ...]) -> Order:
         purchase_date=sold.purchased,
         currency="USD",
         marketplace_state=sold.state,
+        is_marketplace_fulfilled=sold.by_marketplace,
         latest_ship_date=sold.purchased + timedelta(days=2),
         order_lines=tuple(
             OrderLine(
@@ -135,6 +149,7 @@ def _order(sold: Sold, lines: tuple[Line, ...]) -> Order:
                 extra={"taxes": amounts(line.taxes), "discounts": amounts(line.discounts)},
             )
             for at, line in enumerate(lines)
+            if line.quantity
         ),
         fulfillments=tuple(
             LineFulfillment(
