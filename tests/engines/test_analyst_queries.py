@@ -56,7 +56,7 @@ def revenue() -> Answer:
     for sold, line in lines(cancelled=False):
         kept = line.quantity - line.cancelled
         if kept:
-            parts = (kept * Decimal(line.unit_price), Decimal(line.shipping_price), total(line.taxes))
+            parts = (kept * Decimal(line.unit_price or 0), Decimal(line.shipping_price), total(line.taxes))
             sums = zip(days[sold.purchased.date()], (*parts, total(line.discounts)), strict=True)
             days[sold.purchased.date()] = [one + more for one, more in sums]
     return [(day, "USD", *sums, sums[0] + sums[1] + sums[2] - sums[3]) for day, sums in sorted(days.items())]

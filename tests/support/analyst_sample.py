@@ -1,4 +1,4 @@
-"""The sample installation of docs/analyst-queries.md: two sellers, ten orders of March 2025, and what became of them."""
+"""The sample installation of docs/analyst-queries.md: two sellers, eleven orders of March 2025, and what became of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Line:
 
     sku: str
     quantity: int  # 0: the order does not have the line, but shipments of it
-    unit_price: str
+    unit_price: str | None
     shipping_price: str = "0"
     taxes: Amounts = ()
     discounts: Amounts = ()
@@ -90,6 +90,7 @@ SAMPLE = (
         ),
     ),
     Sold("S1", "A-8", when(4), "SHIPPED", (Line("MUG", 2, "7.00"),), by_marketplace=True),
+    Sold("S2", "B-6", when(4), "PENDING", (Line("HAT", 2, None, "3.00", (("SALES", "1.00"),)),)),
 )
 WAITING = (
     ("S1", "A-5", "to_place", "the seller is paused", 4),
@@ -102,6 +103,7 @@ RECONCILED = {
     ("S1", 2): (0, 1),
     ("S2", 3): (0, 0),
     ("S1", 4): (0, 0),
+    ("S2", 4): (0, 0),
 }  # remaining and unread by seller and day
 DIFFERENCES = (("marketplace_state", True), ("marketplace_state", False), ("warehouse", True))
 
@@ -144,7 +146,7 @@ def _order(sold: Sold, lines: tuple[Line, ...]) -> Order:
                 mp_line_number=str(at),
                 sku=line.sku,
                 quantity=line.quantity,
-                unit_price=Decimal(line.unit_price),
+                unit_price=None if line.unit_price is None else Decimal(line.unit_price),
                 shipping_price=Decimal(line.shipping_price),
                 extra={"taxes": amounts(line.taxes), "discounts": amounts(line.discounts)},
             )
