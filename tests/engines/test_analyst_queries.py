@@ -131,7 +131,7 @@ def unreconciled() -> Answer:
 
 def repaired() -> Answer:
     kinds = sorted({kind for kind, _ in DIFFERENCES})
-    of = {kind: [is_repaired for found, is_repaired in DIFFERENCES if found == kind] for kind in kinds}
+    of = {kind: [runs[-1] for found, runs in DIFFERENCES if found == kind] for kind in kinds}
     return [(kind, len(found), sum(found)) for kind, found in of.items()]
 
 

@@ -105,7 +105,13 @@ RECONCILED = {
     ("S1", 4): (0, 0),
     ("S2", 4): (0, 0),
 }  # remaining and unread by seller and day
-DIFFERENCES = (("marketplace_state", True), ("marketplace_state", False), ("warehouse", True))
+DIFFERENCES = (
+    ("marketplace_state", (True,)),
+    ("marketplace_state", (False,)),
+    ("marketplace_state", (False, True)),
+    ("units_shipped", (True, False)),
+    ("warehouse", (True,)),
+)  # each with whether it was repaired in the first run that found it, in the second and so on
 
 
 def load_sample(loader: Loader, now: datetime) -> None:
@@ -124,10 +130,12 @@ def load_sample(loader: Loader, now: datetime) -> None:
     for (seller_id, day), (remaining, unread) in RECONCILED.items():
         counts = {"remaining": remaining, "unread": unread}
         put(loader, "reconciliation_days", seller_id=seller_id, day=when(day).date(), **counts)
-    for at, (kind, is_repaired) in enumerate(DIFFERENCES):
-        key = {"run_id": "r", "seller_id": "S1", "mp_order_number": f"A-{at}", "field": kind}
-        repaired_at = when(9) if is_repaired else None
-        put(loader, "reconciliations", **key, kind=kind, found_at=when(8), repaired_at=repaired_at)
+    for at, (kind, runs) in enumerate(DIFFERENCES):
+        for run, is_repaired in enumerate(runs):
+            key = {"run_id": f"r{run}", "seller_id": "S1", "mp_order_number": f"A-{at}", "field": kind}
+            found_at = when(8 + run)
+            repaired_at = when(8 + run, 13) if is_repaired else None
+            put(loader, "reconciliations", **key, kind=kind, found_at=found_at, repaired_at=repaired_at)
 
 
 def _order(sold: Sold, lines: tuple[Line, ...]) -> Order:
