@@ -98,12 +98,14 @@ def waiting() -> Answer:
 
 
 def cancelled() -> Answer:
-    by_seller: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    by_seller: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     for sold in SAMPLE:
         shipped = any(line.shipped for line in sold.lines)
         units = sum(line.cancelled for line in sold.lines)
-        if not shipped and (sold.state == "CANCELLED" or units == sum(line.quantity for line in sold.lines)):
-            by_seller[sold.seller_id][not units] += 1
+        ordered = sum(line.quantity for line in sold.lines)
+        if not shipped and (sold.state == "CANCELLED" or units == ordered):
+            more = (1, units, ordered - units)
+            by_seller[sold.seller_id] = [a + b for a, b in zip(by_seller[sold.seller_id], more, strict=True)]
     return [(seller, *counts) for seller, counts in sorted(by_seller.items())]
 
 

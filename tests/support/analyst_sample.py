@@ -1,4 +1,4 @@
-"""The sample installation of docs/analyst-queries.md: two sellers, eleven orders of March 2025, and what became of them."""
+"""The sample installation of docs/analyst-queries.md: two sellers, twelve orders of March 2025, and what became of them."""
 
 from __future__ import annotations
 
@@ -90,6 +90,7 @@ SAMPLE = (
         ),
     ),
     Sold("S1", "A-8", when(4), "SHIPPED", (Line("MUG", 2, "7.00"),), by_marketplace=True),
+    Sold("S2", "B-7", when(4), "CANCELLED", (Line("HAT", 3, "5.00", cancelled=1),)),
     Sold("S2", "B-6", when(4), "PENDING", (Line("HAT", 2, None, "3.00", (("SALES", "1.00"),)),)),
 )
 WAITING = (
