@@ -122,10 +122,14 @@ def start(programs: Programs, folder: Path) -> str:
     owner = as_owner()
     server_programs()
     remove(folder)
-    if not owner or _succeeds(["test", "-x", str(folder.parent)], owner):
+    # The temporary folder may be closed to the owner, too, if TMPDIR names one of this user's own.
+    for parent in (str(folder.parent), tempfile.gettempdir(), "/tmp", "/var/tmp"):  # noqa: S108  a new folder below it
+        if not owner or _succeeds(["test", "-x", parent], owner):
+            break
+    if parent == str(folder.parent):
         folder.mkdir(mode=0o700)
     else:
-        folder.symlink_to(tempfile.mkdtemp(prefix="feedamp-demo-"))
+        folder.symlink_to(tempfile.mkdtemp(prefix="feedamp-demo-", dir=parent))
     try:
         return _start(programs, folder.resolve(), owner)
     # E.g. root of a container that may not change its user, or a server that ends because it lacks memory.
