@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 from completeness import differences, verified
 from env import BAD_NUMBER, NOON, SELLER, shipment
 from order_samples import example_order
 
 from feedamp.lake.privacy import Privacy
-from feedamp.models import Snapshot
+from feedamp.models import Cancellation, LineFulfillment, Shipment, Snapshot
 from feedamp.state import open_orders, order_events
 from feedamp.steps.purge import purge
 
@@ -100,6 +101,29 @@ def test_a_snapshot_is_compared_with_the_one_before_in_the_same_batch(env):
         [("A", "B")],
         [("B", "A")],
     ]
+
+
+def test_late_changes_of_a_closed_order_are_told_once_each(env):
+    env.placed("M-1")
+    env.fulfill("M-1", cancelled=2)
+    env.loop()
+    env.loop()
+    before = len(story(env))
+
+    def shown(shipped, after):
+        line = LineFulfillment(
+            mp_line_number="M-1-1",
+            shipments=(Shipment(quantity=shipped, carrier="UPS", tracking_number="1"),),
+            cancellations=(Cancellation(quantity=2 - shipped),) if shipped < 2 else (),
+        )
+        snapshot = Snapshot(mp_order_number="M-1", fulfillments=(line,))
+        return snapshot, env.state.now() + timedelta(seconds=after)
+
+    batch = [shown(1, 0), shown(1, 1), shown(2, 0), shown(2, 2)]
+    with env.state.begin() as connection:
+        open_orders.keep_open(connection, SELLER, batch, run_id="r")
+    late = [{c["field"][-7:]: (c["old"], c["new"]) for c in d["changes"]} for _, d in story(env)[before:]]
+    assert late == [{"shipped": (0, 1), "ncelled": (2, 1)}, {"shipped": (1, 2), "ncelled": (1, 0)}]
 
 
 def test_a_conflict_begins_ends_and_is_told_with_its_reason(env):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -25,6 +25,8 @@ from feedamp.state.schema import findings, orders, snapshots
 from feedamp.state.statements import by_seller, change_order, insert, is_order, is_same_order
 
 log = logging.getLogger(__name__)
+# Order number -> when the units were read, and line -> (shipped, cancelled); the newest, also within a batch.
+_ClosedUnits = dict[str, tuple[datetime, Mapping[str, tuple[int, int]]]]
 UNDECODABLE = "its stored snapshot cannot be decoded; the next extraction reads the order again"
 
 
@@ -138,11 +140,20 @@ def keep_open(
         query = query.select_from(orders.outerjoin(snapshots, is_same_order(snapshots, orders)))
         ledger_orders = {row.mp_order_number: row for row in connection.execute(query)}
         newest: dict[str, Snapshot] = {}  # of those in `part`, which may have an order twice
+        closed_units: _ClosedUnits = {
+            order.mp_order_number: (order.closed_units_at, ledger.decode_units(order.closed_units))
+            for order in ledger_orders.values()
+            if order.closed_units is not None
+        }
         events: list[Event] = []
         for snapshot, read_at in part:
             number = snapshot.mp_order_number
             order = ledger_orders.get(number)
-            if order is None or not _keep_one(connection, seller_id, order, snapshot, read_at, run_id):
+            if order is None:
+                continue
+            if order.phase == Phase.CLOSED:
+                events += _keep_closed(connection, seller_id, order, snapshot, read_at, closed_units)
+            if not _keep_one(connection, seller_id, order, snapshot, read_at):
                 continue
             kept += 1
             if number in newest or order.snapshot_hash != content_hash(snapshot):
@@ -168,15 +179,11 @@ def _keep_one(
     order: Any,
     snapshot: Snapshot,
     read_at: datetime,
-    run_id: str | None,
 ) -> bool:
     number = snapshot.mp_order_number
     was_missing = order.missing_since is not None and order.missing_since <= read_at
     if was_missing:
         ledger.found_again(connection, seller_id, number)
-    if order.phase == Phase.CLOSED:
-        _keep_closed(connection, seller_id, order, snapshot, read_at, run_id)
-        return False
     if order.phase not in OPEN_PHASES or order.first_put_at is None:
         return False
     is_newest = keep(connection, seller_id, snapshot, read_at=read_at)
@@ -192,16 +199,18 @@ def _keep_closed(
     order: Any,
     snapshot: Snapshot,
     read_at: datetime,
-    run_id: str | None,
-) -> None:
+    closed_units: _ClosedUnits,
+) -> list[Event]:
     number, units = snapshot.mp_order_number, count_units({}, snapshot.fulfillments)
     ledger.keep_closed_units(connection, seller_id, number, units, read_at=read_at)
-    if order.closed_units is not None and order.closed_units_at <= read_at:
-        before = ledger.decode_units(order.closed_units)
-        events = units_changed(seller_id, number, before, units, read_at=read_at)
-        order_events.record(connection, events, run_id=run_id)
+    known_at, known = closed_units.get(number, (read_at, None))
+    events: list[Event] = []
+    if known_at <= read_at:
+        if known is not None:
+            events += units_changed(seller_id, number, known, units, read_at=read_at)
+        closed_units[number] = read_at, {line: (of.shipped, of.cancelled) for line, of in units.items()}
     if units_shipped(snapshot.fulfillments) <= (order.closed_units_shipped or 0):
-        return
+        return events
     closed = ledger.read(connection, seller_id, number)
     if closed is not None and closed.shipped_though_cancelled:
         log.warning(
@@ -210,6 +219,7 @@ def _keep_closed(
             seller_id,
             closed.shipped_though_cancelled,
         )
+    return events
 
 
 def read(connection: Connection, seller_id: str, mp_order_number: str) -> StoredSnapshot | None:
