@@ -179,6 +179,22 @@ def test_a_repair_is_told_once_with_its_fields(env):
     assert in_warehouse(env) == in_state(env)
 
 
+def test_a_reopened_order_is_told_once_and_counts_no_unit_again(env):
+    env.placed("M-1")
+    env.fulfill("M-1", shipment(2))
+    env.loop()
+    env.loop()
+    end_elsewhere(env, "M-1", "AWAITING_SHIPMENT")
+    env.clock.skip(hours=1)
+    env.reconcile(repair=True)
+    env.read()
+    told = story(env)
+    at = kinds(env).index("closed") + 1
+    assert [(kind, details.get("reopened")) for kind, details in told[at:]] == [("repaired", True)]
+    with env.state.read() as connection:
+        assert sum(f.units for f in order_events.flow(connection, since=NOON, by="day")) == 2
+
+
 def test_an_order_of_others_has_no_event(env):
     env.stock(2)
     env.loop()

@@ -162,12 +162,15 @@ def of_ledger(before: LedgerOrder | None, after: LedgerOrder, *, now: datetime) 
 
 
 def repaired(
-    order: LedgerOrder, differences: Sequence[Difference], *, run_id: str, now: datetime
+    order: LedgerOrder, differences: Sequence[Difference], *, reopened: bool, run_id: str, now: datetime
 ) -> Iterator[Event]:
-    """The fields that a reconciliation repaired; a retry of its run gives the same event."""
+    """The fields of an order that a reconciliation repaired; a retry of its run gives the same event."""
     fields = sorted(difference.field for difference in differences)
     if fields:
-        details: dict[str, Any] = {"fields": fields[:MOST_CHANGES]}
+        details: dict[str, Any] = {
+            "fields": fields[:MOST_CHANGES],
+            **({"reopened": True} if reopened else {}),
+        }
         yield Event(*order.key, Kind.REPAIRED, now, details, mark=[run_id, fields])
 
 
@@ -192,7 +195,8 @@ def sentence(kind: str, details: Mapping[str, Any]) -> str:
     if kind == Kind.CLOSED:
         return f"It was closed as {state}{'' if details['closed'] == 'here' else ' by another system'}."
     if kind == Kind.REPAIRED:
-        return f"A reconciliation repaired {', '.join(details['fields'])}."
+        reopened = " and reopened it, because FeedAMP shows it open" if details.get("reopened") else ""
+        return f"A reconciliation repaired {', '.join(details['fields'])}{reopened}."
     fault = f"{details['kind']} on line {details['mp_line_number'] or '-'} (finding {details['finding_id']})"
     return {
         Kind.FINDING: f"A fault was found{' again' if details.get('again') else ''}: {fault}.",

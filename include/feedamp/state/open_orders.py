@@ -158,7 +158,12 @@ def keep_open(
             kept += 1
             if number in newest or order.snapshot_hash != content_hash(snapshot):
                 before = newest.get(number) or _decoded(order.snapshot)
-                if before != snapshot:
+                known = closed_units.get(number) if before is None and order.snapshot is None else None
+                if known is not None:  # it is open again; its snapshot went when it was closed
+                    if known[0] <= read_at:
+                        units = count_units({}, snapshot.fulfillments)
+                        events += units_changed(seller_id, number, known[1], units, read_at=read_at)
+                elif before != snapshot:
                     events.append(changed(seller_id, before, snapshot, read_at=read_at))
                 newest[number] = snapshot
         order_events.record(connection, events, run_id=run_id)

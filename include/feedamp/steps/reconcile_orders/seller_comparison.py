@@ -377,7 +377,10 @@ class SellerComparison(SellerJob):
         self._record(connection, case, differences, is_repaired=True)
         if case.ledger_order is not None:
             run_id, now = self._run.run_id, self._resources.state.now()
-            events = order_story.repaired(case.ledger_order, differences, run_id=run_id, now=now)
+            reopened = case.repair.action is Action.REOPEN and case.ledger_order.phase == Phase.CLOSED
+            events = order_story.repaired(
+                case.ledger_order, differences, reopened=reopened, run_id=run_id, now=now
+            )
             order_events.record(connection, events, run_id=run_id)
 
     def _record(
