@@ -6,10 +6,12 @@ import csv
 from datetime import UTC, datetime
 
 import pytest
+import sqlalchemy as sa
 from console import SELLER, Console
 
 from crashes.fixtures import run_whole
 from feedamp.run import Run
+from feedamp.state.schema import reconciliation_days
 
 DAYS = ("2026-03-01", "2026-03-04")
 RANGE = ("--from", DAYS[0], "--to", DAYS[1])
@@ -73,6 +75,19 @@ def test_a_difference_that_a_later_run_repairs_is_not_left(compared):
     reconcile(compared, repair=True)
     text = compared.run("reconciliation", "report", *days)
     assert (text.code, "1 difference (order 1), 1 repaired, 0 left" in text.out) == (0, True)
+
+
+def test_a_seller_that_was_left_out_is_named(compared):
+    done = compared.run("reconciliation", "report", *RANGE, "--json")
+    assert done.json["left_out"] == []
+    with compared.resources.state.begin() as connection:
+        connection.execute(sa.delete(reconciliation_days).where(reconciliation_days.c.seller_id == SELLER))
+    done = compared.run("reconciliation", "report", *RANGE, "--json")
+    assert done.json["left_out"] == [{"seller_id": SELLER, "days": 2}]
+    assert (
+        f"1 seller left out on days with orders: {SELLER}"
+        in compared.run("reconciliation", "report", *RANGE).out
+    )
 
 
 @pytest.mark.parametrize(

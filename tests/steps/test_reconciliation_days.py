@@ -164,6 +164,22 @@ def test_orders_that_came_after_the_comparison_are_not_compared(two_days: Env) -
     assert found == [(FIRST, OTHER, 1), (SECOND, SELLER, 1)]
 
 
+def test_a_plan_says_which_days_and_sellers_it_leaves_out(
+    two_days: Env, caplog: pytest.LogCaptureFixture
+) -> None:
+    with two_days.state.begin() as connection:
+        sellers.pause(connection, OTHER, paused=True, now=two_days.state.now())
+    caplog.set_level("INFO")
+    run, month = two_days.run("reconcile_orders"), timedelta(days=30)
+    plan_reconcile(two_days.resources, run, START - month, START + month, [], with_stale=False)
+    for expected in (
+        "2026-03-11 to 2026-03-31 lie in the future",
+        "2026-01-31 to 2026-03-01 are before the first order",
+        f"1 seller with orders of these days left out, paused or without a grant: {OTHER}",
+    ):
+        assert expected in caplog.text
+
+
 def test_days_in_the_future_are_not_said_to_be_checked(two_days: Env) -> None:
     today = two_days.state.now().date()
     days = datetime(today.year, today.month, today.day, tzinfo=UTC)

@@ -148,12 +148,7 @@ def days_between(first: str, last: str) -> tuple[date, date]:
     Raises:
         ConfigurationError: one is not a day, the second is before the first, or they are ten years apart.
     """
-    try:
-        begin, end = date.fromisoformat(first), date.fromisoformat(last)
-    except ValueError as error:
-        raise ConfigurationError(
-            f"{first!r} or {last!r} is not a day; write it like 2026-03-01; it is a UTC day."
-        ) from error
+    begin, end = _day(first), _day(last)
     if end < begin:
         raise ConfigurationError(f"The range ends before it begins: from {begin} to {end}.")
     if end - begin > LONGEST_RANGE or end.year >= date.max.year:
@@ -161,3 +156,12 @@ def days_between(first: str, last: str) -> tuple[date, date]:
             f"From {begin} to {end} is too long; a range has at most {LONGEST_RANGE.days} days."
         )
     return begin, end
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{text!r} is not a day; write it like 2026-03-01; it is a UTC day."
+        ) from error

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from feedamp.resources import Resources
+from feedamp.rules.failure_summary import counted
 from feedamp.rules.reconciled_days import NOT_EXTRACTED, Counts, days_between
 from feedamp.rules.reconciliation_report import (
     ACTION_REQUIRED,
@@ -29,6 +30,7 @@ from feedamp_airflow.cli.output import Output, moment, replaced_file
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
 
 ROWS_SHOWN = 50
+LEFT_OUT_SHOWN = 20
 FIGURES = ("compared", "found", "repaired", "left", NOT_EXTRACTED, "remaining", "unread")
 CSV_COLUMNS = ("day", "seller_id", "status", "run_id", "checked_at", "differences", *FIGURES)
 
@@ -38,6 +40,7 @@ def report(given: argparse.Namespace, out: Output) -> int:
     first, last = days_between(given.first, given.last)
     by_seller: dict[str, Counts] = defaultdict(Counts)
     days_of: Counter[str] = Counter()
+    left_out: Counter[str] = Counter()  # days by seller
     by_day: list[dict[str, Any]] = []
     total = Counts()
     with opened_resources() as resources, _csv_writer(given.csv) as writer:
@@ -45,6 +48,7 @@ def report(given: argparse.Namespace, out: Output) -> int:
         for day in _days(resources, first, last):
             counts = day.counts
             total.add(counts)
+            left_out.update(day.not_checked)
             for found in day.checked:
                 by_seller[found.seller_id].add(found.counts)
                 days_of[found.seller_id] += 1
@@ -54,13 +58,19 @@ def report(given: argparse.Namespace, out: Output) -> int:
             )
             writer.writerows(_csv_rows(day))
     statuses = Counter(row["status"] for row in by_day)
-    document = {
+    half_compared = sum(
+        any(row[name] for name in ("remaining", "unread", "not_checked"))
+        for row in by_day
+        if row["status"] == Status.DIFFERING
+    )
+    document: dict[str, Any] = {
         "from": first,
         "to": last,
         "days": {
             "total": len(by_day),
             "checked": len(by_day) - statuses[Status.EMPTY] - statuses[Status.NEVER_CHECKED],
             **{status.replace(" ", "_"): statuses[status] for status in Status},
+            "incomplete": statuses[Status.INCOMPLETE] + half_compared,  # which may be differing, too
         },
         "orders": {name: figures(total)[name] for name in ("compared", "remaining", "unread")},
         "differences": {name: figures(total)[name] for name in ("found", "repaired", "left", NOT_EXTRACTED)},
@@ -74,12 +84,23 @@ def report(given: argparse.Namespace, out: Output) -> int:
                 by_seller.items(), key=lambda item: (-item[1].left.total(), item[0])
             )
         ],
+        "left_out": [
+            {"seller_id": seller_id, "days": days}
+            for seller_id, days in sorted(left_out.items(), key=lambda item: (-item[1], item[0]))[
+                :LEFT_OUT_SHOWN
+            ]
+        ],
         "by_day": by_day,
     }
     if given.json:
         out.document(document)
     else:
         _print(document, total, out)
+        if left_out:
+            names = ", ".join(row["seller_id"] for row in document["left_out"])
+            more = ", and others" if len(left_out) > LEFT_OUT_SHOWN else ""
+            out.say("")
+            out.say(f"{counted(len(left_out), 'seller')} left out on days with orders: {names}{more}")
     if is_cut and statuses[Status.NEVER_CHECKED]:
         out.complain(
             f"What was checked more than {CHECKED_DAYS_KEPT.days} days ago is only in the warehouse, in "

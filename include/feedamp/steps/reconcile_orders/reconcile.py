@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import ceil
 from typing import Any
 
@@ -18,7 +18,7 @@ from feedamp.api.rate_limit import SPACING
 from feedamp.errors import FeedAmpError
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
-from feedamp.rules.reconciled_days import NOT_EXTRACTED
+from feedamp.rules.reconciled_days import DAY, NOT_EXTRACTED
 from feedamp.run import Run, shards
 from feedamp.state import ledger, manifests, sellers
 from feedamp.state.sellers import Seller
@@ -56,6 +56,8 @@ def plan_reconcile(
     """
     began_at = resources.state.now()
     by_seller = _numbers(resources, start, end, seller_ids, with_stale=with_stale, dry_run=run.dry_run)
+    if start and end:
+        _log_not_covered(resources, start, end, seller_ids)
     planned = shards(sorted(by_seller), sellers_per_task=resources.settings.sellers_per_task)
     if run.dry_run:
         expected = _expected(resources, by_seller)
@@ -65,6 +67,29 @@ def plan_reconcile(
     elif start and end:
         record_plan(resources, run, start, end, seller_ids, by_seller, began_at=began_at)
     return planned
+
+
+def _log_not_covered(resources: Resources, start: datetime, end: datetime, seller_ids: Sequence[str]) -> None:
+    """Says which days and sellers the run cannot compare."""
+    with resources.state.read() as connection:
+        blocked = [one.seller_id for one in sellers.find(connection, list(seller_ids)) if one.blocked_by]
+        left_out = {row[0] for row in ledger.purchased(connection, start, end, blocked)} if blocked else set()
+        first_order = ledger.first_day(connection)
+    last = (end - timedelta.resolution).date()
+    if last > (today := resources.state.now().date()):
+        future = max(start.date(), today + DAY)
+        log.info("%s to %s lie in the future: nothing to compare.", future, last)
+    if first_order is not None and start.date() < first_order:
+        log.info(
+            "%s to %s are before the first order of the ledger.", start.date(), min(last, first_order - DAY)
+        )
+    if left_out:
+        log.info(
+            "%s with orders of these days left out, paused or without a grant: %s%s",
+            counted(len(left_out), "seller"),
+            ", ".join(sorted(left_out)[:SELLERS_SHOWN]),
+            ", ..." if len(left_out) > SELLERS_SHOWN else "",
+        )
 
 
 def _numbers(
