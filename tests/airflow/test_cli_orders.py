@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sqlite3
 import stat
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
@@ -13,6 +16,8 @@ from console import BAD_NUMBER, SELLER
 
 from feedamp.state import ledger, open_orders, outbox, rejects
 from feedamp.state.schema import snapshots
+from feedamp_airflow.cli import orders
+from feedamp_airflow.cli.output import Output
 
 PERSONAL = ("Robin", "Vale", "12 Harbor Way")
 
@@ -377,3 +382,38 @@ def test_a_reject_that_only_says_what_differs_is_left(placed):
     )
     assert codes(placed.run("rejected", "list", "--json")) == [("inbox", "body_changed")]
     assert placed.run("status").code == 0
+
+
+SINCE = datetime(2026, 3, 9, tzinfo=UTC)
+BEFORE, AFTER = SINCE - timedelta(days=1), SINCE + timedelta(days=1)
+DROPPED, ADOPTED, OLDER = "Its events are in the warehouse", "It was adopted", "the order is older"
+
+
+@pytest.mark.parametrize(
+    ("since", "taken_at", "adopted_at", "ended_at", "kept", "said"),
+    [
+        pytest.param(None, AFTER, AFTER, None, {"first": True}, {ADOPTED}, id="adopted"),
+        pytest.param(None, AFTER, AFTER, AFTER, None, {DROPPED}, id="adopted and dropped"),
+        pytest.param(SINCE, BEFORE, None, AFTER, None, {OLDER, DROPPED}, id="older, ended since"),
+        pytest.param(SINCE, BEFORE, None, BEFORE, None, {OLDER}, id="older, ended before"),
+        pytest.param(SINCE, AFTER, None, AFTER, None, {DROPPED}, id="dropped"),
+    ],
+)
+def test_a_story_says_where_its_beginning_is(since, taken_at, adopted_at, ended_at, kept, said):
+    order = SimpleNamespace(taken_at=taken_at, adopted_at=adopted_at, ended_at=ended_at)
+    event = {"kind": "changed", "occurred_at": AFTER, "details": kept, "text": "", "run_id": "r"}
+    events = [event] if kept else []
+    shown = {
+        "taken_at": taken_at,
+        "adopted_at": adopted_at,
+        "events": events,
+        "events_recorded_since": since,
+        "phase": "closed",
+        "reason": None,
+        "closing": {"waits_for": "x"},
+        "next": "x",
+        "events_in_warehouse": orders._is_dropped(order, events, since),
+    }
+    out = io.StringIO()
+    orders._tell(shown, Output(out, out))
+    assert {words for words in (DROPPED, ADOPTED, OLDER) if words in out.getvalue()} == said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,6 +19,7 @@ from feedamp.rules.units import LineUnits, count_units
 from feedamp.state import findings, ledger, open_orders, order_events, overview, rejects
 from feedamp.state.open_orders import StoredSnapshot
 from feedamp.state.rejects import Rejected
+from feedamp.tables import Row
 from feedamp_airflow.cli.findings import finding_row
 from feedamp_airflow.cli.output import Output, cell, moment
 from feedamp_airflow.cli.rejected import reject_row
@@ -97,6 +99,7 @@ def show(given: argparse.Namespace, out: Output) -> int:
     shown = {
         "events": [{**event, "text": sentence(event["kind"], event["details"])} for event in events],
         "events_recorded_since": since,
+        "events_in_warehouse": _is_dropped(order, events, since),
         "next": next_step(
             order, closing["waits_for"] or "can be closed", needs_person=closing["needs_person"]
         ),
@@ -224,13 +227,28 @@ def _reasons(reject: Rejected) -> str:
     return "; ".join(f"{r['field'] or 'row'}: {r['message']}" for r in reject.reasons)
 
 
+def _is_dropped(order: LedgerOrder, events: Sequence[Row], since: datetime | None) -> bool:
+    """Whether the state no longer has how the order's story began or, for one older than the upgrade, how it ended."""
+    kinds = {event["kind"] for event in events}
+    if since is not None and order.taken_at < since:
+        has_ended_since = order.ended_at is not None and order.ended_at >= since
+        return has_ended_since and not kinds & {Kind.CLOSED, Kind.DELIVERED}
+    if order.adopted_at is not None:
+        return not kinds & {Kind.CLOSED, Kind.DELIVERED} and not any(
+            e["details"].get("first") for e in events
+        )
+    return Kind.DELIVERED not in kinds
+
+
 def _tell(shown: dict[str, Any], out: Output) -> None:
     """The story, oldest first; where its beginning is, if it is not in the state; and how it goes on."""
     since = shown["events_recorded_since"]
     if since is not None and shown["taken_at"] < since:
         out.say(f"Events are recorded since {moment(since)}; the order is older.")
-    elif not any(event["kind"] == Kind.DELIVERED for event in shown["events"]) and not shown["adopted_at"]:
+    if shown["events_in_warehouse"]:
         out.say("Its events are in the warehouse: table order_events.")
+    elif shown["adopted_at"]:
+        out.say(f"{moment(shown['adopted_at'])}  It was adopted: another system had placed it.")
     for event in shown["events"]:
         out.say(f"{moment(event['occurred_at'])}  {event['text']}  [{event['run_id'] or 'by hand'}]")
     out.say(f"Now: {shown['phase']}; {shown['reason'] or shown['closing']['waits_for'] or 'can be closed'}")
