@@ -20,6 +20,10 @@ MOMENTS = (
     "ended_at",
     "found_at",
     "reported_at",
+    "occurred_at",
+    "checked_at",
+    "grant_ends_at",
+    "watermark",
 )
 
 
@@ -42,7 +46,7 @@ def live(env: Env) -> dict[str, list[str]]:
     assert {env.order(number).phase for number in ("M-1", "M-2", "M-3")} == {"closed"}
     rebuilt = env.resources.warehouse.rebuild(env.resources.lake)
     assert rebuilt > 0
-    left_out = {*MOMENTS, "run_id", "finding_id", "resolved_at", "requests", "pages"}
+    left_out = {*MOMENTS, "run_id", "finding_id", "event_id", "resolved_at", "requests", "pages"}
     return {
         table.name: sorted(
             map(
