@@ -57,6 +57,7 @@ def on_postgres(feedamp_env, server, monkeypatch):  # noqa: F811
     monkeypatch.setenv(
         "AIRFLOW_CONN_PG", f"postgres://{login}@{address.host}:{address.port}/{address.database}"
     )
+    (feedamp_env.folder / "warehouse.duckdb").unlink()  # it is made beforehand for all other tests
     feedamp_env.env.set_options(warehouse_conn_id="pg", duckdb_lock_wait_s="0")
     feedamp_env.reopen()
     return feedamp_env, address
