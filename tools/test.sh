@@ -30,7 +30,6 @@ steps tests/steps --ignore-glob=*/test_steps_* --ignore=tests/steps/test_soak.py
 airflow tests/airflow
 named-steps tests/steps --ignore-glob=*/steps/test_[!s]* --ignore=tests/steps/test_soak.py
 postgres tests/postgres
-engines tests/engines
 kills tests/steps/test_soak.py tests/steps/test_crashes.py
 object_store tests/object_store
 contract tests/contract
