@@ -26,6 +26,7 @@ e2e= queue=
 
 # A line for each group: its name, then what pytest takes. Every folder of tests/ is in one (tests/packaging/test_rules.py).
 cat >"$made/all" <<'GROUPS'
+engines tests/engines
 steps tests/steps --ignore-glob=*/test_steps_* --ignore=tests/steps/test_soak.py --ignore=tests/steps/test_crashes.py
 airflow tests/airflow
 named-steps tests/steps --ignore-glob=*/steps/test_[!s]* --ignore=tests/steps/test_soak.py
