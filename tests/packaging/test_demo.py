@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import sys
 from pathlib import Path
 
 import psycopg
@@ -36,12 +35,26 @@ def test_a_program_that_dies_is_named_with_the_end_of_its_log(programs):
         programs.check()
 
 
-def test_a_demo_that_was_killed_leaves_programs_that_the_next_one_ends(programs):
-    left = programs.start("scheduler", sys.executable, "-c", "import time; time.sleep(60)")
-    with (programs._logs / "sessions").open("a") as noted:
-        noted.write(f"{os.getsid(0)} 1\n")  # the number of an ended session, which another one has by now
-    end_leftovers(programs._logs)
-    assert left.wait(1) == -signal.SIGTERM
+CHILD_STAYS = "sleep 60 & echo $! >&2; exec sleep 60"
+
+
+def test_a_demo_that_was_killed_leaves_programs_that_the_next_one_ends(programs, tmp_path):
+    left = programs.start("scheduler", "sleep", "60")
+    leader = programs.start("triggerer", "sh", "-c", CHILD_STAYS)
+    log = programs._logs / "triggerer.log"
+    while not log.read_text().endswith("\n"):
+        programs.check()
+    leader.kill()  # its session goes on without it
+    leader.wait(5)
+    assert session_members(leader.pid) == [int(log.read_text())]
+    with Programs(tmp_path / "of another", {"PATH": os.environ["PATH"]}) as others:
+        another = others.start("somebody's", "sleep", "60")  # by now with the number of an ended session
+        with (programs._logs / "sessions").open("a") as noted:
+            noted.write(f"{another.pid}\n")
+        end_leftovers(programs._logs)
+        assert left.wait(1) == -signal.SIGTERM
+        assert session_members(leader.pid) == []
+        others.check()
 
 
 def from_wheel() -> Path:

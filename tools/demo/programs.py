@@ -19,7 +19,7 @@ from typing import Any, Self
 BIN = Path(sys.executable).parent
 REPOSITORY = Path(__file__).resolve().parents[2]
 LAST_LINES = 12
-SESSIONS = "sessions"  # a line each: session, when its first process began
+SESSIONS = "sessions"  # in the folder of logs: a number a line
 
 
 def free_port() -> int:
@@ -92,10 +92,10 @@ def only_one(folder: Path) -> Iterator[None]:
 
 
 def end_leftovers(logs: Path) -> None:
-    """Ends programs of a demo that was killed, by the sessions it noted: some overwrite what else they are known by."""
+    """Ends programs of a demo that was killed: of the sessions that it noted, those that still write to its logs."""
     noted = logs / SESSIONS
-    lines = noted.read_text().splitlines() if noted.exists() else []
-    left = [int(session) for session, began in map(str.split, lines) if _began(int(session)) in (began, "")]
+    sessions = set(map(int, noted.read_text().split())) if noted.exists() else set()
+    left = [session for session in sessions - {os.getsid(0)} if _writes_to(logs.resolve(), session)]
     for wanted, patience_s in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 2.0)):
         for session in left:
             for pid in session_members(session):
@@ -106,12 +106,14 @@ def end_leftovers(logs: Path) -> None:
             time.sleep(0.1)
 
 
-def _began(pid: int) -> str:
-    """When a process began, in ticks since the boot; empty if it has ended or there is no /proc."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return ""
+def _writes_to(logs: Path, session: int) -> bool:
+    """Whether the session is still that of the demo; another one may have its number by now, after a reboot too."""
+    for pid in session_members(session):
+        for stream in (1, 2):
+            with contextlib.suppress(OSError):  # it has ended, or is somebody else's
+                if Path(f"/proc/{pid}/fd/{stream}").readlink().is_relative_to(logs):
+                    return True
+    return False
 
 
 class Programs:
@@ -155,7 +157,7 @@ class Programs:
             process = subprocess.Popen(command, text=True, start_new_session=True, **options)
         self._running.append((name, process))
         with (self._logs / SESSIONS).open("a") as noted:
-            noted.write(f"{process.pid} {_began(process.pid) or 0}\n")
+            noted.write(f"{process.pid}\n")
         return process
 
     def start_sandbox(self, *options: str) -> dict[str, str]:
