@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
-from old_state import CLOSED_AT, LEASED_UNTIL, READ_BACK_AT, make_old_state
+from old_state import CLOSED_AT, LEASED_UNTIL, READ_BACK_AT, make_old_state, schema_differences
 
 from feedamp.state import HEAD, State, ledger, order_events
 
@@ -17,6 +17,7 @@ def test_orders_of_the_first_schema_are_read_as_before(tmp_path):
     make_old_state(url)
     with closing(State(url)) as state:
         assert state.current_revision() == HEAD
+        assert schema_differences(state) == []
         with state.read() as connection:
             orders = ledger.read_many(connection, "S1", ["open", "closed", "elsewhere", "waiting"])
             events_since = order_events.recorded_since(connection)

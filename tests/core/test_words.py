@@ -11,7 +11,7 @@ from sources import ROOT, packaged, tree_of
 
 FOLDERS = ("include", "plugins", "dags", "docs", "tests", "tools", "benchmarks", "findings")
 # What earlier versions wrote is kept as it was, and the contract is FeedAMP's own text.
-LEFT_OUT = ("migrations", "data", "contract", Path(__file__).name)
+LEFT_OUT = ("data", "contract", Path(__file__).name)
 INSTEAD = {
     r"Tally|tally": "StepResult, result",
     r"each_seller|each_order": "run_per_seller, run_per_order",

@@ -1,4 +1,4 @@
-"""The state database on Postgres: its schema and migrations, its clock, its transactions."""
+"""The state database on Postgres: its clock, its transactions."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from datetime import UTC, datetime, timedelta, timezone, tzinfo
 
 import pytest
 import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 from postgres import behind
 
 from feedamp.errors import ConfigurationError
 from feedamp.state import State, database
-from feedamp.state.schema import metadata, watermarks
+from feedamp.state.schema import watermarks
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 IDLE = "idle_in_transaction_session_timeout"
@@ -46,12 +44,6 @@ def watermark(state):
 
 def setting(connection, name):
     return connection.execute(sa.text("SELECT current_setting(:name)"), {"name": name}).scalar_one()
-
-
-def test_the_migrations_make_exactly_the_schema(state):
-    with state.engine.connect() as connection:
-        options = {"version_table": "feedamp_alembic_version", "compare_type": True}
-        assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
 
 
 def test_opening_again_keeps_what_is_there(url, state):

@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 import sqlalchemy as sa
 from env_fixtures import connect_seller
-from old_state import CLOSED_AT, READ_BACK_AT, make_old_state
+from old_state import CLOSED_AT, READ_BACK_AT, make_old_state, schema_differences
 
 from feedamp.api.account import check_origin
 from feedamp.api.transport import Endpoint
@@ -20,6 +20,7 @@ def test_orders_of_the_first_schema_are_read_as_before(server):
     make_old_state(url)
     with closing(State(url)) as state:
         assert state.current_revision() == HEAD
+        assert schema_differences(state) == []
         with state.read() as connection:
             orders = ledger.read_many(connection, "S1", ["open", "closed", "elsewhere", "waiting"])
     assert [orders[n].ended_at for n in ("open", "closed")] == [None, CLOSED_AT]

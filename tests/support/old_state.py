@@ -1,16 +1,18 @@
-"""A state database as version 0.1.0 left it, at its first migration and with a few orders."""
+"""A state database as version 0.1.0 left it, with its first schema and with a few orders."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from importlib import resources
 from typing import Any
 
+import first_schema
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 
-from feedamp.state.schema import UtcTime
+from feedamp.state import State
+from feedamp.state.schema import UtcTime, metadata
 
 BOUGHT_AT = datetime(2026, 3, 2, 14, 5, tzinfo=UTC)
 CLOSED_AT = datetime(2026, 3, 9, 8, tzinfo=UTC)
@@ -40,16 +42,13 @@ _GRANT = {
 
 
 def make_old_state(url: str) -> None:
-    """Migrates an empty database to revision 0001 and puts orders into it: open, closed, closed elsewhere, waiting.
+    """Makes the tables of revision 0001 in an empty database and puts orders into it: open, closed, closed elsewhere, waiting.
 
     A process of that version is closing the open order and refreshing the grant of S1, until `LEASED_UNTIL`.
     """
     engine = sa.create_engine(url)
-    config = Config()
-    config.set_main_option("script_location", str(resources.files("feedamp.state") / "migrations"))
     with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
+        first_schema.make(Operations(MigrationContext.configure(connection)))
         for table, row in (("leases", _LEASE), ("grants", _GRANT)):
             names = [sa.column(name, UtcTime() if name in _TIMES else None) for name in row]
             connection.execute(sa.insert(sa.table(table, *names)), row)
@@ -64,6 +63,13 @@ def make_old_state(url: str) -> None:
             ],
         )
     engine.dispose()
+
+
+def schema_differences(state: State) -> list[Any]:
+    """What a database has besides the tables of `schema.py`, or lacks."""
+    options = {"version_table": "feedamp_alembic_version", "compare_type": True}
+    with state.engine.connect() as connection:
+        return compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
 
 
 def _order(number: str, **changes: Any) -> dict[str, Any]:

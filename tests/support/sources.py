@@ -11,9 +11,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def packaged() -> Iterator[Path]:
-    """Every Python file of both folders, except the migrations."""
+    """Every Python file of both folders."""
     for folder in ("include", "plugins"):
-        yield from (p for p in sorted((ROOT / folder).rglob("*.py")) if "migrations" not in p.parts)
+        yield from sorted((ROOT / folder).rglob("*.py"))
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Opens the state database: engine, migrations, short transactions, and the clock that every process uses."""
+"""Opens the state database: engine, upgrades, short transactions, and the clock that every process uses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,9 +18,9 @@ from sqlalchemy.exc import OperationalError
 from feedamp.errors import BusyError, ConfigurationError
 from feedamp.state.leases import Leases, LeaseTimes
 from feedamp.state.reconnect import MARK_COMMIT, OUTAGES, LastingTransaction, Patience, Writers, connect
+from feedamp.state.upgrade import HEAD, revision_of, upgrade
 
-HEAD = "0018"
-_MIGRATION_LOCK = 7_236_041  # any constant: the Postgres advisory lock of `upgrade`
+_UPGRADE_LOCK = 7_236_041  # any constant: the Postgres advisory lock of `upgrade`
 _WRITER_LOCK = 7_236_042  # any other constant: the lock of `begin`
 _CLOCK_CHECK_S = 60.0
 _LOCK_WAIT_S = 60
@@ -156,23 +155,20 @@ class State:
         return datetime.now(UTC) + self._offset
 
     def current_revision(self) -> str | None:
-        """The newest migration of the database; None before the first."""
+        """The newest revision of the database's schema; None if it is new."""
         with self._connect() as connection:
-            if not sa.inspect(connection).has_table("feedamp_alembic_version"):
-                return None
-            row = connection.execute(sa.text("SELECT version_num FROM feedamp_alembic_version")).first()
-            return row[0] if row else None
+            return revision_of(connection)
 
     def upgrade(self) -> None:
         """Brings the schema to `HEAD`. Safe to repeat, also by several processes at the same time.
 
         Raises:
-            ConfigurationError: a newer version of this package has migrated the database already.
+            ConfigurationError: a newer version of this package has upgraded the database already.
             BusyError: on Postgres, another session holds a table that must be changed.
         """
         if self.current_revision() == HEAD:
             return
-        with self._migration_lock():
+        with self._upgrade_lock():
             current = self.current_revision()
             if current == HEAD:
                 return
@@ -180,27 +176,19 @@ class State:
                 raise ConfigurationError("The state database belongs to a newer version of this package.")
             if current is None:
                 self._before_new()
-            # Imported late: only the first run of a new version needs it.
-            from alembic import command
-            from alembic.config import Config
-
-            config = Config()
-            with resources.as_file(resources.files("feedamp.state") / "migrations") as folder:
-                config.set_main_option("script_location", str(folder).replace("%", "%%"))
-                with self.engine.connect() as connection:
-                    if not self.is_sqlite:  # while a migration waits for one reader, all other readers wait
-                        connection.execute(sa.text(f"SET LOCAL lock_timeout = '{_UPGRADE_WAIT_S}s'"))
-                    config.attributes["connection"] = connection
-                    try:
-                        command.upgrade(config, "head")
-                    except OperationalError as error:
-                        if type(error.orig).__name__ != "LockNotAvailable":
-                            raise
-                        raise BusyError(
-                            "The state database is in use and cannot be upgraded now; nothing was changed.",
-                            retry_after_s=30,
-                        ) from error
-                    connection.commit()
+            with self.engine.connect() as connection:
+                if not self.is_sqlite:  # while an upgrade waits for one reader, all other readers wait
+                    connection.execute(sa.text(f"SET LOCAL lock_timeout = '{_UPGRADE_WAIT_S}s'"))
+                try:
+                    upgrade(connection)
+                except OperationalError as error:
+                    if type(error.orig).__name__ != "LockNotAvailable":
+                        raise
+                    raise BusyError(
+                        "The state database is in use and cannot be upgraded now; nothing was changed.",
+                        retry_after_s=30,
+                    ) from error
+                connection.commit()
 
     def close(self) -> None:
         """Closes all connections."""
@@ -222,7 +210,7 @@ class State:
         Path(path).touch(mode=0o600, exist_ok=True)  # it holds orders and encrypted tokens
 
     @contextmanager
-    def _migration_lock(self) -> Iterator[None]:
+    def _upgrade_lock(self) -> Iterator[None]:
         if self.is_sqlite:
             with Path(f"{self.url.database}.lock").open("w") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
@@ -231,7 +219,7 @@ class State:
             with (
                 self.engine.connect() as connection
             ):  # the lock ends with this transaction, also behind a pooler
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
                 yield
 
 

@@ -1,4 +1,4 @@
-"""Tables of the state database, for both SQLite and Postgres; their history is in `migrations/`."""
+"""Tables of the state database, for both SQLite and Postgres; `upgrade.py` brings earlier ones to it."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ grants = sa.Table(
     sa.Column("others_known_until", UtcTime),
     # Fingerprint of the refresh token of the consent or import; later refreshes do not change it.
     sa.Column("consent", sa.String(64)),
-    # Not used since migration 0005, which keeps them for processes of the version before that are still at work.
+    # Not used since revision 0005, which keeps them for processes of the version before that are still at work.
     sa.Column("lease_owner", sa.Text),
     sa.Column("lease_until", UtcTime),
     sa.Index("grants_by_connection", "conn_id", "refreshed_at"),
@@ -383,7 +383,7 @@ leases = sa.Table(
     metadata,
     sa.Column("name", sa.String(300), primary_key=True),
     sa.Column("owner", sa.String(32), nullable=False),
-    # Only in rows of a version before migration 0005, which have no heartbeat: when the lease ends.
+    # Only in rows of a version before revision 0005, which have no heartbeat: when the lease ends.
     sa.Column("until", UtcTime),
     # Counts the heartbeats of the owner.
     sa.Column("beat", sa.Integer),

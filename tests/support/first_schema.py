@@ -1,18 +1,15 @@
-"""First schema."""
+"""The first schema of the state database, which the oldest installations have."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
-from alembic import op
+from alembic.operations import Operations
 
 from feedamp.state.schema import UtcTime
 
-revision = "0001"
-down_revision = None
 
-
-def upgrade() -> None:
-    """Makes all tables of version 0.1."""
+def make(op: Operations) -> None:
+    """Makes its tables and says which revision they are."""
     op.create_table(
         "authorizations",
         sa.Column("state_digest", sa.String(length=64), nullable=False),
@@ -211,3 +208,7 @@ def upgrade() -> None:
         sa.Column("moved_at", UtcTime(), nullable=False),
         sa.PrimaryKeyConstraint("seller_id"),
     )
+    revision = op.create_table(
+        "feedamp_alembic_version", sa.Column("version_num", sa.String(length=32), primary_key=True)
+    )
+    op.bulk_insert(revision, [{"version_num": "0001"}])
