@@ -11,6 +11,7 @@ import pyarrow as pa
 from feedamp.errors import ConfigurationError
 from feedamp.lake.store import Lake
 from feedamp.tables import SCHEMA, TABLES, Table, Type
+from feedamp.warehouse import Warehouse
 from feedamp.warehouse.newest_rows import NEWEST, newest_rows
 from feedamp_airflow.config import read_options
 from feedamp_airflow.storages import open_store
@@ -18,6 +19,11 @@ from feedamp_airflow.wiring import connection_by_id, make_warehouse
 
 SOURCES = ("warehouse", "lake")
 _Known = TypeVar("_Known")
+# The catalog of Postgres, which DuckDB has, too; unlike the information schema, it shows what a role may not read.
+_STORED = f"""SELECT CAST(field.attname AS VARCHAR) FROM pg_catalog.pg_attribute field
+    JOIN pg_catalog.pg_class relation ON relation.oid = field.attrelid
+    JOIN pg_catalog.pg_namespace space ON space.oid = relation.relnamespace
+    WHERE space.nspname = '{SCHEMA}' AND relation.relname = '{{table}}' AND field.attnum > 0"""
 
 
 def read(
@@ -34,7 +40,8 @@ def read(
     and may be ahead of the warehouse. Only manifests count there, not the files that a store lists.
 
     Raises:
-        ConfigurationError: there is no such table, column or source, or the engine refuses the condition.
+        ConfigurationError: there is no such table, column or source, the warehouse does not have it yet, or the engine
+            refuses the condition.
         BusyError: another process has held the DuckDB file for `duckdb_lock_wait_s`.
         IncompleteError: a file of the lake is missing or damaged.
     """
@@ -51,7 +58,7 @@ def read(
         f"CAST({name} AS VARCHAR) AS {name}" if kind is Type.JSON else name
         for name, kind in zip(chosen, kinds, strict=True)
     )
-    condition = f"\nWHERE (\n{where}\n)" if where else ""
+    condition = f"\nWHERE (\n{where}\n)" if where and where.strip() else ""
     found = _found(declared, selected, condition, {*chosen, *_mentioned(declared, where or "")}, source)
     arrays = [_cast(array, kind.arrow) for array, kind in zip(found.columns, kinds, strict=True)]
     frame: pd.DataFrame = pa.table(arrays, names=chosen).to_pandas(types_mapper=pd.ArrowDtype)
@@ -62,15 +69,35 @@ def _found(table: Table, selected: str, condition: str, needed: set[str], source
     options = read_options()
     if source == "warehouse":
         warehouse = make_warehouse(options, connection_by_id, lock_wait_s=options.duckdb_lock_wait_s)
-        return warehouse.read(f"SELECT {selected} FROM {SCHEMA}.{table.name}{condition}")
+        try:
+            return warehouse.read(f"SELECT {selected} FROM {SCHEMA}.{table.name}{condition}")
+        except ConfigurationError as error:
+            missing = _missing(warehouse, table, needed)
+            if missing is None:
+                raise
+            raise ConfigurationError(
+                f"{warehouse.shown} has no {missing} yet; the next load of new rows adds it."
+            ) from error
     lake = Lake(open_store("lake_url", options.lake_url, connection_by_id))
     return newest_rows(
         lake,
         table,
         [name for name in table.names if name in needed],
-        f"SELECT {selected} FROM {NEWEST}{condition}",
+        f"SELECT {selected} FROM {NEWEST} AS {table.name}{condition}",
         memory_limit=options.duckdb_memory_limit,
     )
+
+
+def _missing(warehouse: Warehouse, table: Table, needed: set[str]) -> str | None:
+    """What of it a warehouse that was last loaded by an older version lacks, or was never loaded; null: nothing."""
+    try:
+        found = warehouse.read(_STORED.format(table=table.name)).column(0).to_pylist()
+    except ConfigurationError:  # it cannot be opened at all
+        return None
+    absent = [name for name in table.names if name in needed and name not in found]
+    if not found:
+        return f"table {table.name}"
+    return f"column {', '.join(absent)} of {table.name}" if absent else None
 
 
 def _known(what: str, known: Mapping[str, _Known], name: str) -> _Known:

@@ -17,6 +17,7 @@ from postgres_warehouses import address_of
 
 from feedamp.errors import BusyError, ConfigurationError, IncompleteError
 from feedamp.tables import TABLES
+from feedamp.warehouse.postgres import PostgresWarehouse
 from feedamp_airflow import frames
 
 PAGE = Path(__file__).parents[2] / "docs" / "pandas.md"
@@ -37,8 +38,8 @@ def fill(console):
 
 
 @pytest.fixture(params=["duckdb", "postgres"])
-def filled(request, feedamp_env, monkeypatch):
-    """The console after a few rounds, with its warehouse on each engine."""
+def on_engine(request, feedamp_env, monkeypatch):
+    """The console with its warehouse on each engine, before the first load."""
     if request.param == "postgres":
         address = address_of(request.getfixturevalue("server").database())
         login = f"{address.user}:{quote(address.password)}"
@@ -46,8 +47,14 @@ def filled(request, feedamp_env, monkeypatch):
         monkeypatch.setenv("AIRFLOW_CONN_PG", url)
         feedamp_env.env.set_options(warehouse_conn_id="pg", duckdb_lock_wait_s="0")
         feedamp_env.reopen()
-    fill(feedamp_env)
     return feedamp_env
+
+
+@pytest.fixture
+def filled(on_engine):
+    """The console after a few rounds, with its warehouse on each engine."""
+    fill(on_engine)
+    return on_engine
 
 
 BEYOND_SELECTING = [
@@ -80,7 +87,11 @@ def test_warehouse_and_lake_give_the_same_frames_and_only_select(filled):
         for where in BEYOND_SELECTING:
             with pytest.raises(ConfigurationError):
                 frames.read("orders", where, source=source)
-        assert len(frames.read("orders", source=source)) == 3
+        assert len(frames.read("orders", " \n", source=source)) == 3
+        for name, table in TABLES.items():
+            key = table.key[0]
+            columns = [column.name for column in table.columns if column.name != key] or None
+            frames.read(name, f"{name}.{key} IS NULL", columns, source)
 
 
 def test_what_there_is_is_listed_where_a_name_is_wrong():
@@ -101,6 +112,33 @@ def test_a_warehouse_that_is_not_there_is_said_and_not_made(airflow_env):
         frames.read("orders")
     assert not (airflow_env.folder / "warehouse.duckdb").exists()
     assert len(frames.read("orders", source="lake")) == 0
+
+
+def test_what_the_next_load_adds_is_named(on_engine):
+    warehouse = on_engine.resources.warehouse
+    if isinstance(warehouse, PostgresWarehouse):
+        with pytest.raises(
+            ConfigurationError, match=r" has no table orders yet; the next load of new rows adds it\.$"
+        ):
+            frames.read("orders")
+    on_engine.load()
+    with warehouse.session() as session, session._engine.transaction():  # as an older version left it
+        session._engine.execute("ALTER TABLE feedamp.findings DROP COLUMN carrier")
+        session._engine.execute("DROP TABLE feedamp.order_taxes")
+    for asked, lacks in [
+        (("findings",), "column carrier of findings"),
+        (("findings", "carrier IS NULL", ["kind"]), "column carrier of findings"),
+        (("order_taxes",), "table order_taxes"),
+    ]:
+        with pytest.raises(
+            ConfigurationError, match=rf" has no {lacks} yet; the next load of new rows adds it\.$"
+        ):
+            frames.read(*asked)
+    assert len(frames.read("findings", columns=["kind"])) == 0
+    with pytest.raises(ConfigurationError, match="refuses"):
+        frames.read("findings", "nonsense", ["kind"])
+    fill(on_engine)
+    assert len(frames.read("findings")) == len(frames.read("order_taxes")) == 0
 
 
 def test_a_warehouse_in_use_is_waited_for_and_then_its_holder_is_named(feedamp_env, start_holder):
