@@ -9,10 +9,10 @@ The text above the mark in the page is written by hand and stays.
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import generated_file
 from feedamp.carriers import america, asia, check_digits, dhl, europe, fedex, names, posts, s10, ups, usps
 from feedamp.carriers.catalogue import ALL
 from feedamp.carriers.check_digits import Rule
@@ -181,18 +181,5 @@ def _code(text: str) -> str:
     return "`" + text.replace("|", "\\|") + "`"
 
 
-def main(arguments: list[str]) -> int:
-    """0 done, 2 for another argument than --write."""
-    if arguments == ["--write"]:
-        FILE.write_text(render(), encoding="utf-8")
-        print(f"wrote {FILE.name}")
-    elif not arguments:
-        print(render(), end="")
-    else:
-        print("usage: python tools/carrier_docs.py [--write]", file=sys.stderr)
-        return 2
-    return 0
-
-
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(generated_file.main(FILE, render))

@@ -6,10 +6,10 @@ python tools/data_dictionary.py --write    writes the file
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import generated_file
 from feedamp.tables import CHILDREN, LAKE_TABLES, SCHEMA, TABLES, Table
 from feedamp.warehouse.views import COUNTED_ORDERS, VIEWS, View
 
@@ -78,18 +78,5 @@ def _view(view: View) -> Iterator[str]:
     yield ""
 
 
-def main(arguments: list[str]) -> int:
-    """0 done, 2 for another argument than --write."""
-    if arguments == ["--write"]:
-        FILE.write_text(render(), encoding="utf-8")
-        print(f"wrote {FILE.name}")
-    elif not arguments:
-        print(render(), end="")
-    else:
-        print("usage: python tools/data_dictionary.py [--write]", file=sys.stderr)
-        return 2
-    return 0
-
-
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(generated_file.main(FILE, render))

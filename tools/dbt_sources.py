@@ -7,10 +7,10 @@ python tools/dbt_sources.py --write    writes the file
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import generated_file
 from feedamp.tables import SCHEMA, TABLES, Column, Type
 from feedamp.warehouse.views import VIEWS
 
@@ -61,19 +61,5 @@ def _relation(name: str, meaning: str, columns: Sequence[Column], key: Sequence[
             yield "            data_tests: [not_null]"
 
 
-def main(arguments: list[str]) -> int:
-    """0 done, 2 for another argument than --write."""
-    if arguments == ["--write"]:
-        FILE.parent.mkdir(exist_ok=True)
-        FILE.write_text(render(), encoding="utf-8")
-        print(f"wrote {FILE.name}")
-    elif not arguments:
-        print(render(), end="")
-    else:
-        print("usage: python tools/dbt_sources.py [--write]", file=sys.stderr)
-        return 2
-    return 0
-
-
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(generated_file.main(FILE, render))

@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 from console import BAD_NUMBER, SELLER
 
+from feedamp.rules.order_story import sentence
 from feedamp.state import ledger, open_orders, outbox, rejects
 from feedamp.state.schema import snapshots
 from feedamp_airflow.cli import orders
@@ -252,6 +253,28 @@ def test_orders_are_listed_by_what_they_wait_for(placed):
     )
     assert not [word for word in PERSONAL if word in some.out]
     assert placed.run("orders", "list", "--older-than", "soon").code == 2
+    assert placed.run("orders", "list", "--seller", "nobody").out == "There are none.\n"
+    said = placed.run("orders", "show", SELLER, "M-1").out
+    assert "\nNow: closed\nNext: Nothing.\n" in said
+
+
+def test_a_change_is_told_without_blanks_where_a_value_is_empty():
+    sides = [("", "UPS"), ("UPS", ""), (None, "UPS"), ("UPS", None), (None, ""), ("", None), ("UPS", "DHL")]
+    changes = [{"field": "carrier", "old": old, "new": new} for old, new in sides]
+    changes.append({"field": "shipment", "old": None, "new": {"carrier": "", "quantity": 1}})
+    said = (
+        sentence("changed", {"changes": changes}).removeprefix("FeedAMP showed a change: ").removesuffix(".")
+    )
+    assert said.split("; ") == [
+        "carrier set to UPS",
+        "carrier was UPS, and is empty",
+        "carrier is UPS",
+        "carrier was UPS, and is gone",
+        "carrier is empty",
+        "carrier is gone",
+        "carrier from UPS to DHL",
+        "shipment is 1",
+    ]
 
 
 def test_rejected_rows_are_exported_as_they_were_delivered(refused):

@@ -35,6 +35,13 @@ def test_a_program_that_dies_is_named_with_the_end_of_its_log(programs):
         programs.check()
 
 
+def test_a_program_that_dies_ends_one_that_runs_to_its_end(programs):
+    assert programs.run("echo", "done") == "done\n"
+    programs.start("postgres", "false")
+    with pytest.raises(SystemExit, match=r"^postgres ended with 1"):
+        programs.run("sleep", "60")
+
+
 CHILD_STAYS = "sleep 60 & echo $! >&2; exec sleep 60"
 
 

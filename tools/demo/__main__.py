@@ -11,9 +11,10 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,15 @@ import requests
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from demo import orders, postgres, report
+from demo import postgres, report
 from demo.airflow_server import AirflowServer
+from demo.play import SELLERS, backfilled, play
 from demo.programs import BIN, REPOSITORY, Programs, end_leftovers, environment, free_port, http, only_one
+from feedamp.state import State
 
 FOLDER = REPOSITORY / ".demo"
-SELLERS = 12
-ORDERS = 240
-CSV_ORDERS = 60
-ROUNDS = 5
-DAYS = 5  # of the backfill
 RATE = 10
+STORY = "seller-006 DEMO-00098"
 
 
 class Progress:
@@ -139,43 +138,61 @@ def _metadata(folder: Path, progress: Progress) -> Iterator[Programs]:
         postgres.remove(data)
 
 
+@dataclass
+class Demo:
+    """The installation that the play is played on; `states` are how its runs ended."""
+
+    airflow: AirflowServer
+    home: Path
+    control: str
+    states: list[str] = field(default_factory=list)
+
+    @property
+    def inbox(self) -> Path:
+        return self.home / "feedamp" / "inbox"
+
+    def state(self) -> State:
+        return State(f"sqlite:///{self.home / 'feedamp' / 'state.db'}")
+
+    def place(self) -> str:
+        self.states.append(self.airflow.run("feedamp_place_orders"))
+        return self.states[-1]
+
+    def extract_and_process(self) -> None:
+        moment = datetime.now(UTC).isoformat()
+        self.states.append(self.airflow.run("feedamp_extract_fulfillments"))
+        self.states.append(self.airflow.run_started_after("feedamp_process_fulfillments", moment))
+
+    def execute(self, sql: str) -> None:
+        with report.opened(self.home) as warehouse:
+            warehouse.execute(sql)
+
+    def backfill(self, days: Sequence[date]) -> str:
+        ended = self.airflow.backfill(days, {"repair": True})
+        self.states += ended
+        return ", ".join(sorted(set(ended)))
+
+
 def _loop(programs: Programs, airflow: AirflowServer, home: Path, progress: Progress, *, stay: bool) -> bool:
     progress.say(f"Starting a FeedAMP sandbox with {SELLERS} sellers ...")
     options = ["--sellers", str(SELLERS), "--requests-per-second", str(RATE)]
     # Left running, its sellers go on by themselves.
     sandbox = programs.start_sandbox(*options, *(["--pace", "60"] if stay else []))
-    control = sandbox["api"].removesuffix("/api/v1") + "/_sandbox"
     progress.say("Starting Airflow ...")
     airflow.start()
     airflow.add_connection(sandbox, {"requests_per_second": RATE})
     airflow.unpause()
     progress.say("Airflow is up; its scheduler runs everything from here on")
+    if stay:
+        progress.say(f"Watch it in the UI: {_address(airflow)}")
     imported = programs.run(str(BIN / "feedamp"), "sellers", "import", sandbox["sellers_file"])
     progress.say(f"Sellers: {imported.strip().splitlines()[-1]}")
-    _fill_inbox(home / "feedamp" / "inbox", progress)
-    states = [airflow.run("feedamp_place_orders")]
-    progress.say(f"feedamp_place_orders: {states[-1]}; {_count(control)}")
-    before = ""
-    for n in range(1, ROUNDS + 1):
-        # In the first round sellers acknowledge and begin to ship.
-        http("POST", f"{control}/act?rounds={2 if n == 1 else 1}")
-        moment = datetime.now(UTC).isoformat()
-        states.append(airflow.run("feedamp_extract_fulfillments"))
-        states.append(airflow.run_started_after("feedamp_process_fulfillments", moment))
-        progress.say(f"Round {n}, sellers acted, extracted and processed: {_count(control)}")
-        if _count(control) == before:
-            break  # no seller did anything in this round
-        before = _count(control)
-    last = datetime.now(UTC).date() - timedelta(days=1)
-    days = [last - timedelta(days=n) for n in reversed(range(DAYS))]
-    lost = report.lose_orders(home, days[DAYS // 2])
-    progress.say(
-        f"{lost} orders of {days[DAYS // 2]} are deleted in the warehouse; now a backfill of {DAYS} days"
-    )
-    states += airflow.backfill(days, {"repair": True})
-    progress.say(f"feedamp_reconcile_orders, {days[0]} to {last}: {', '.join(sorted(set(states[-DAYS:])))}")
-    truth = http("GET", f"{control}/report")
-    print("\n" + "\n".join(report.lines(home, truth, days)) + "\n")
+    demo = Demo(airflow, home, sandbox["api"].removesuffix("/api/v1") + "/_sandbox")
+    today = datetime.now(UTC).date()
+    for line in play(demo, today):
+        progress.say(line)
+    days = [str(day) for day in backfilled(today)]
+    print("\n" + programs.run(sys.executable, report.__file__, str(home), demo.control, days[0], days[-1]))
     python = BIN.relative_to(REPOSITORY) if BIN.is_relative_to(REPOSITORY) else BIN
     warehouse = home / "feedamp" / "warehouse.duckdb"
     print("Look into the warehouse:")
@@ -183,29 +200,17 @@ def _loop(programs: Programs, airflow: AirflowServer, home: Path, progress: Prog
         f"    {python}/python -c \"import duckdb; duckdb.connect('{warehouse}', read_only=True)"
         ".sql('FROM feedamp.orders LIMIT 10').show()\""
     )
+    print("Tell the story of an order:")
+    print(f"    AIRFLOW_HOME={home} {python}/feedamp orders show {STORY}")
     if stay:
-        print(f"Open the UI: {airflow.url}, user {airflow.user}, password {airflow.password}\n")
+        print(f"Open the UI: {_address(airflow)}\n")
     else:
         print("Open the UI: `make up` does the same, leaves it running and prints address and password\n")
-    return not truth["broken_rules"] and set(states) == {"success"}
+    return not http("GET", f"{demo.control}/report")["broken_rules"] and set(demo.states) == {"success"}
 
 
-def _fill_inbox(inbox: Path, progress: Progress) -> None:
-    now = datetime.now(UTC)
-    sellers = [f"seller-{n:03d}" for n in range(1, SELLERS + 1)]
-    rows = orders.make_orders(sellers, ORDERS + CSV_ORDERS, now=now)
-    rows[5]["seller_id"] = "seller-not-yet-registered"
-    bad = orders.spoil(rows[:7])
-    orders.write_jsonl(inbox / "orders-1.jsonl", rows[:ORDERS], bad)
-    orders.write_csv(inbox / "orders-2.csv", rows[ORDERS:])
-    progress.say(
-        f"Inbox: {len(rows)} good orders (JSONL and CSV), {len(bad)} bad rows, 1 of an unknown seller"
-    )
-
-
-def _count(control: str) -> str:
-    counts = http("GET", f"{control}/report")["orders"]
-    return ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "no orders"
+def _address(airflow: AirflowServer) -> str:
+    return f"{airflow.url}, user {airflow.user}, password {airflow.password}"
 
 
 def _stay(programs: Programs, airflow: AirflowServer, home: Path, progress: Progress) -> None:

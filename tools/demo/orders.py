@@ -42,25 +42,26 @@ def make_orders(
     prefix: str = "DEMO-",
     first: int = 1,
     lines: Sequence[int] = (1, 1, 1, 2, 2, 3),
+    days: int = 5,
 ) -> list[dict[str, Any]]:
-    """Rows in inbox format, purchased within the last five days, some of more than one line and unit.
+    """Rows in inbox format, purchased within the last `days` times 24 hours, some of more than one line and unit.
 
     `prefix` and `first` make the order numbers; `lines` are the counts of lines to choose from.
     """
     draw = draw or random.Random(SEED)
     return [
-        _row(draw, draw.choice(seller_ids), f"{prefix}{n:05d}", now, lines)
+        _row(draw, draw.choice(seller_ids), f"{prefix}{n:05d}", now, lines, days)
         for n in range(first, first + count)
     ]
 
 
 def _row(
-    draw: random.Random, seller_id: str, number: str, now: datetime, line_counts: Sequence[int]
+    draw: random.Random, seller_id: str, number: str, now: datetime, line_counts: Sequence[int], days: int
 ) -> dict[str, Any]:
     channel, currency, places, country = draw.choice(MARKETS)
     city, state, postal_code = draw.choice(places)
     name = f"{draw.choice(FIRST)} {draw.choice(LAST)}"
-    bought_at = (now - timedelta(minutes=draw.randrange(60, 5 * 24 * 60))).replace(microsecond=0)
+    bought_at = (now - timedelta(minutes=draw.randrange(60, days * 24 * 60))).replace(microsecond=0)
     lines: list[dict[str, Any]] = []
     for n, (sku, product, price) in enumerate(draw.sample(GOODS, k=draw.choice(line_counts)), start=1):
         line: dict[str, Any] = {
@@ -74,6 +75,8 @@ def _row(
         }
         if draw.random() < 0.2:
             line["taxes"] = [{"type": "SHIPPING", "amount": 0.5}]
+        if draw.random() < 0.1:
+            line["discounts"] = [{"type": "PROMOTION", "amount": 2.5}]
         lines.append(line)
     return {
         "seller_id": seller_id,
@@ -94,7 +97,7 @@ def _row(
             },
             "order_lines": lines,
             "marketplace_state": "AWAITING_SHIPMENT",
-            "latest_ship_date": f"{bought_at + timedelta(days=3):%Y-%m-%dT%H:%M:%SZ}",
+            "latest_ship_date": f"{bought_at + timedelta(days=3):%Y-%m-%dT23:59:59Z}",
         },
     }
 

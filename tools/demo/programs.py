@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -132,17 +133,28 @@ class Programs:
         self.stop()
 
     def run(self, *command: str, accept: Sequence[int] = (0,)) -> str:
-        """Runs a program to its end and returns what it printed.
+        """Runs a program to its end, while it watches those in the background, and returns what it printed.
 
         Raises:
-            SystemExit: it failed; names the log that says why.
+            SystemExit: it failed, and the message names the log that says why; or one in the background has ended.
         """
-        done = subprocess.run(command, env=self._env, capture_output=True, text=True, check=False)
-        if done.returncode not in accept:
-            log = self._logs / f"{Path(command[0]).name}.log"
-            log.write_text(done.stdout + done.stderr)
-            raise SystemExit(f"{' '.join(command)} ended with {done.returncode}; see {log}")
-        return done.stdout
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+            process = subprocess.Popen(command, env=self._env, stdout=out, stderr=err)
+            try:
+                while process.poll() is None:
+                    self.check()
+                    time.sleep(0.05)
+            finally:
+                process.kill()
+                process.wait()
+            out.seek(0)
+            err.seek(0)
+            printed = out.read()
+            if process.returncode not in accept:
+                log = self._logs / f"{Path(command[0]).name}.log"
+                log.write_text(printed + err.read())
+                raise SystemExit(f"{' '.join(command)} ended with {process.returncode}; see {log}")
+        return printed
 
     def add_to_environment(self, env: Mapping[str, str]) -> None:
         """What all programs get that start from now on."""

@@ -1,33 +1,33 @@
-"""The result of the demo, read from the warehouse, the ledger and the sandbox's own counts."""
+"""The result of the demo, read from the warehouse, the ledger and the sandbox's own counts.
+
+A program of its own, with the demo's environment: python report.py HOME CONTROL FIRST LAST, where CONTROL is the address
+of the sandbox's `/_sandbox` and FIRST to LAST are the days of the backfill.
+"""
 
 from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pandas as pd
 
 WITHIN_S = 60.0
-DAY = "CAST(purchase_date AT TIME ZONE 'UTC' AS DATE)"
-LOSE = f"""
-    DELETE FROM feedamp.orders WHERE mp_order_number IN (
-        SELECT mp_order_number FROM feedamp.orders WHERE {DAY} = ? ORDER BY mp_order_number LIMIT 5
-    ) RETURNING mp_order_number
-"""
+KEY = ["seller_id", "mp_order_number"]
 
 
-def lines(home: Path, truth: dict[str, Any], days: Sequence[date]) -> Iterator[str]:
-    """The report, line by line; `days` were backfilled."""
-    with opened(home, read_only=True) as warehouse:
-        yield from _from_warehouse(warehouse)
-        yield from _from_backfill(warehouse, days)
+def lines(home: Path, truth: dict[str, Any], first: date, last: date) -> Iterator[str]:
+    """The report, line by line; the days from `first` to `last` were backfilled."""
+    yield from _from_warehouse()
+    yield from _from_backfill(first, last)
     with closing(sqlite3.connect(home / "feedamp" / "state.db")) as ledger:
         yield from _still_open(ledger)
     yield ""
@@ -38,12 +38,12 @@ def lines(home: Path, truth: dict[str, Any], days: Sequence[date]) -> Iterator[s
 
 
 @contextmanager
-def opened(home: Path, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The warehouse, once no task has it open."""
+def opened(home: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The warehouse for writing, once no task has it open."""
     give_up_at = time.monotonic() + WITHIN_S
     while True:
         try:
-            warehouse = duckdb.connect(str(home / "feedamp" / "warehouse.duckdb"), read_only=read_only)
+            warehouse = duckdb.connect(str(home / "feedamp" / "warehouse.duckdb"))
         except duckdb.IOException:
             if time.monotonic() > give_up_at:
                 raise
@@ -54,71 +54,47 @@ def opened(home: Path, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyCo
         yield warehouse
 
 
-def lose_orders(home: Path, day: date) -> int:
-    """Deletes the warehouse's rows of five orders of a day, as a careless statement would; returns how many."""
-    with opened(home) as warehouse:
-        return len(warehouse.execute(LOSE, [day]).fetchall())
+def _read(table: str, where: str | None = None, *columns: str) -> pd.DataFrame:
+    from feedamp_airflow import frames
+
+    return frames.read(table, where, columns or None)
 
 
-def _from_warehouse(warehouse: duckdb.DuckDBPyConnection) -> Iterator[str]:
-    def rows(sql: str) -> list[tuple[Any, ...]]:
-        return warehouse.execute(sql).fetchall()
-
-    placed, sellers, currencies = rows(
-        "SELECT count(DISTINCT (seller_id, mp_order_number)), count(DISTINCT placements.seller_id), "
-        "string_agg(DISTINCT orders.currency, ', ' ORDER BY orders.currency) "
-        "FROM feedamp.placements placements JOIN feedamp.orders orders USING (seller_id, mp_order_number)"
-    )[0]
-    yield f"Placed       {placed} orders of {sellers} sellers in {currencies}"
-    rejected = rows(
-        "SELECT source, row_number, reasons FROM feedamp.rejected_orders WHERE superseded_at IS NULL ORDER BY ALL"
-    )
+def _from_warehouse() -> Iterator[str]:
+    orders = _read("orders", None, *KEY, "currency", "extracted_at", "units_shipped", "units_cancelled")
+    placed = _read("placements", None, *KEY).drop_duplicates().merge(orders, on=KEY)
+    currencies = ", ".join(sorted(placed["currency"].unique()))
+    yield f"Placed       {len(placed)} orders of {placed['seller_id'].nunique()} sellers in {currencies}"
+    rejected = _read("rejected_orders", "superseded_at IS NULL", "source", "row_number", "reasons")
     yield f"Rejected     {len(rejected)} rows, each with every reason:"
-    for source, row_number, reasons in rejected:
-        why = "; ".join(f"{r['field'] or 'row'}: {r['code']}" for r in json.loads(reasons))
-        yield f"    {source} row {row_number}: {why}"
-    seen, units = rows(
-        "SELECT count(*), sum(units_shipped + units_cancelled) FROM feedamp.orders WHERE extracted_at IS NOT NULL"
-    )[0]
-    yield f"Extracted    {seen} orders, {units} units shipped or cancelled"
-    found = rows(
-        "SELECT kind, count(*), count(*) FILTER (WHERE reported_at IS NOT NULL), "
-        "count(*) FILTER (WHERE state = 'resolved') FROM feedamp.findings GROUP BY kind ORDER BY kind"
-    )
-    yield f"Findings     {sum(row[1] for row in found)}"
-    for kind, count, reported, fixed in found:
-        yield f"    {kind}: {count} found, {reported} reported, {fixed} fixed by the seller"
-    example = rows(
-        "SELECT message FROM feedamp.findings WHERE kind = 'invalid_tracking' ORDER BY finding_id LIMIT 1"
-    )
-    if example:
-        yield f"    a seller read: {example[0][0]}"
-    closed = dict(rows("SELECT marketplace_state, count(*) FROM feedamp.closures GROUP BY ALL ORDER BY ALL"))
+    for row in rejected.sort_values(["source", "row_number"]).itertuples():
+        why = "; ".join(f"{r['field'] or 'row'}: {r['code']}" for r in json.loads(row.reasons))
+        yield f"    {row.source} row {row.row_number}: {why}"
+    seen = orders[orders["extracted_at"].notna()]
+    units = (seen["units_shipped"] + seen["units_cancelled"]).sum()
+    yield f"Extracted    {len(seen)} orders, {units} units shipped or cancelled"
+    found = _read("findings").sort_values("finding_id")
+    yield f"Findings     {len(found)}"
+    for kind, rows in found.groupby("kind"):
+        fixed = (rows["state"] == "resolved").sum()
+        yield f"    {kind}: {len(rows)} found, {rows['reported_at'].count()} reported, {fixed} fixed by the seller"
+    for message in found.loc[found["kind"] == "invalid_tracking", "message"].head(1):
+        yield f"    a seller read: {message}"
+    closed = _read("closures")["marketplace_state"].value_counts()
     yield f"Closed       {closed.get('SHIPPED', 0)} as SHIPPED, {closed.get('CANCELLED', 0)} as CANCELLED"
 
 
-def _from_backfill(warehouse: duckdb.DuckDBPyConnection, days: Sequence[date]) -> Iterator[str]:
-    compared, repaired, rest, found = (
-        Counter[date](),
-        Counter[date](),
-        Counter[date](),
-        dict[date, Counter[str]](),
-    )
-    for day, orders, differences, fixed, missed in warehouse.execute(
-        "SELECT day, compared, differences, repaired, remaining + unread FROM feedamp.reconciliation_days "
-        "WHERE day BETWEEN ? AND ? ORDER BY day",
-        [days[0], days[-1]],
-    ).fetchall():
-        compared[day] += orders
-        repaired[day] += fixed
-        rest[day] += missed
-        kinds = {kind: n for kind, n in json.loads(differences).items() if kind != "not_extracted_yet"}
-        found.setdefault(day, Counter()).update(kinds)
-    yield f"Reconciled   {compared.total()} orders on {len(found)} days"
-    for day, kinds in found.items():
-        if kinds or rest[day]:
+def _from_backfill(first: date, last: date) -> Iterator[str]:
+    rows = _read("reconciliation_days", f"day BETWEEN DATE '{first}' AND DATE '{last}'")
+    yield f"Reconciled   {rows['compared'].sum()} orders on {rows['day'].nunique()} days"
+    for day, of_day in rows.groupby("day"):
+        kinds = sum((Counter(json.loads(found)) for found in of_day["differences"]), Counter[str]())
+        del kinds["not_extracted_yet"]
+        rest = (of_day["remaining"] + of_day["unread"]).sum()
+        if kinds or rest:
             named = ", ".join(f"{kind} {n}" for kind, n in sorted(kinds.items()))
-            yield f"    {day}: {kinds.total()} differences ({named}), {repaired[day]} repaired, {rest[day]} not compared"
+            repaired = of_day["repaired"].sum()
+            yield f"    {day}: {kinds.total()} differences ({named}), {repaired} repaired, {rest} not compared"
 
 
 def _still_open(ledger: sqlite3.Connection) -> Iterator[str]:
@@ -133,3 +109,16 @@ def _still_open(ledger: sqlite3.Connection) -> Iterator[str]:
     yield f"Still open   {sum(count for _, count in open_orders)}, and why:"
     for reason, count in open_orders:
         yield f"    {count} x {reason}"
+
+
+def main() -> None:
+    home, control, first, last = sys.argv[1:]
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from demo.programs import http
+
+    truth = http("GET", f"{control}/report")
+    print("\n".join(lines(Path(home), truth, date.fromisoformat(first), date.fromisoformat(last))))
+
+
+if __name__ == "__main__":
+    main()

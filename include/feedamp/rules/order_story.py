@@ -211,7 +211,7 @@ def next_step(order: LedgerOrder, waits_for: str, *, needs_person: bool) -> str:
     if order.phase in (Phase.CLOSED, Phase.NEVER_PLACED):
         if order.is_to_acknowledge:
             return "Action is required: units were shipped although it is cancelled; `feedamp orders acknowledge`."
-        return f"Nothing: {order.reason or 'it is closed'}."
+        return "Nothing."
     if order.phase == Phase.REFUSED:
         return "Action is required: correct it and deliver it again; `feedamp rejected list` has FeedAMP's reasons."
     if order.phase == Phase.TO_PLACE:
@@ -225,15 +225,17 @@ def next_step(order: LedgerOrder, waits_for: str, *, needs_person: bool) -> str:
 
 
 def _in_words(change: Mapping[str, Any]) -> str:
-    old, new = (_value(change[side]) for side in ("old", "new"))
-    if old is None or new is None:
-        return f"{change['field']} {f'is {new}' if old is None else f'was {old}, and is gone'}"
-    return f"{change['field']} from {old} to {new}"
+    name, old, new = change["field"], *(_value(change[side]) for side in ("old", "new"))
+    if not new:
+        return f"{name} {f'was {old}, and ' if old else ''}is {'gone' if new is None else 'empty'}"
+    if old:
+        return f"{name} from {old} to {new}"
+    return f"{name} {'is' if old is None else 'set to'} {new}"
 
 
 def _value(value: Any) -> str | None:
     if isinstance(value, dict):
-        return " ".join(str(item) for item in value.values())
+        return " ".join(str(item) for item in value.values() if item != "")
     if isinstance(value, list):
         return ", ".join(map(str, value))
     if isinstance(value, bool):

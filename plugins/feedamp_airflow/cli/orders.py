@@ -251,7 +251,8 @@ def _tell(shown: dict[str, Any], out: Output) -> None:
         out.say(f"{moment(shown['adopted_at'])}  It was adopted: another system had placed it.")
     for event in shown["events"]:
         out.say(f"{moment(event['occurred_at'])}  {event['text']}  [{event['run_id'] or 'by hand'}]")
-    out.say(f"Now: {shown['phase']}; {shown['reason'] or shown['closing']['waits_for'] or 'can be closed'}")
+    waits_for = None if shown["phase"] == Phase.CLOSED else shown["closing"]["waits_for"] or "can be closed"
+    out.say("; ".join(filter(None, (f"Now: {shown['phase']}", shown["reason"] or waits_for))))
     out.say(f"Next: {shown['next']}")
     out.say("")
 

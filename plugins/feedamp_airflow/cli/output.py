@@ -39,9 +39,11 @@ class Output:
         self.out.flush()
 
     def listing(self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
-        """The rows as one JSON document, or these columns of them as a table."""
+        """The rows as one JSON document, or these columns of them as a table; says so if there are none."""
         if as_json:
             self.document(rows)
+        elif not rows:
+            self.say("There are none.")
         else:
             self.table(columns, [[row[name] for name in columns] for row in rows])
 
