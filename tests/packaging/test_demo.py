@@ -55,7 +55,7 @@ def test_a_demo_that_was_killed_leaves_programs_that_the_next_one_ends(programs,
     leader.wait(5)
     assert session_members(leader.pid) == [int(log.read_text())]
     with Programs(tmp_path / "of another", {"PATH": os.environ["PATH"]}) as others:
-        another = others.start("somebody's", "sleep", "60")  # by now with the number of an ended session
+        another = others.start("someone's", "sleep", "60")  # by now with the number of an ended session
         with (programs._logs / "sessions").open("a") as noted:
             noted.write(f"{another.pid}\n")
         end_leftovers(programs._logs)

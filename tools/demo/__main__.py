@@ -30,7 +30,7 @@ from feedamp.state import State
 
 FOLDER = REPOSITORY / ".demo"
 RATE = 10
-STORY = "seller-006 DEMO-00098"
+STORY = "seller-002 DEMO-00016"  # of a mistyped tracking number
 
 
 class Progress:

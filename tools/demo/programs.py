@@ -111,7 +111,7 @@ def _writes_to(logs: Path, session: int) -> bool:
     """Whether the session is still that of the demo; another one may have its number by now, after a reboot too."""
     for pid in session_members(session):
         for stream in (1, 2):
-            with contextlib.suppress(OSError):  # it has ended, or is somebody else's
+            with contextlib.suppress(OSError):  # it has ended, or is someone else's
                 if Path(f"/proc/{pid}/fd/{stream}").readlink().is_relative_to(logs):
                     return True
     return False
