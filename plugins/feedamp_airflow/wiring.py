@@ -157,17 +157,20 @@ def make_warehouse(
     )
 
 
-def open_state(*, upgrade: bool = True, is_new_start: bool = False) -> State:
+def open_state(*, upgrade: bool = True, is_new_start: bool = False, must_exist: bool = False) -> State:
     """The state database alone; `upgrade=False` opens it without a schema upgrade.
 
-    With `is_new_start`, a new state is created although a key file of an earlier one exists.
+    With `is_new_start`, a new state is created although a key file of an earlier one exists; with `must_exist`, none is.
 
     Raises:
-        ConfigurationError: an option or a connection cannot be used; or the state is new, although its key file exists.
+        ConfigurationError: an option or a connection cannot be used; or the state is new, although its key file exists or
+            it must exist.
     """
-    return _open_state(
-        _state_url(read_options(), connection_by_id), upgrade=upgrade, is_new_start=is_new_start
-    )
+    url = _state_url(read_options(), connection_by_id)
+    found = make_url(url)
+    if must_exist and found.get_backend_name() == "sqlite" and not Path(found.database or "").exists():
+        raise ConfigurationError(f"There is no state {found.database} yet: nothing has run so far.")
+    return _open_state(url, upgrade=upgrade, is_new_start=is_new_start)
 
 
 def start_state() -> tuple[State, bool]:

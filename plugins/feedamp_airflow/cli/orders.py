@@ -80,23 +80,39 @@ def show_all(given: argparse.Namespace, out: Output) -> int:
 def show(given: argparse.Namespace, out: Output) -> int:
     """Tells the story of an order, and prints everything else the state knows about it."""
     with opened_resources() as resources, resources.state.read() as connection:
-        order = ledger.read(connection, given.seller, given.number)
-        stored, unreadable = _stored_snapshot(connection, given.seller, given.number)
-        found = findings.of_order(connection, given.seller, given.number)
-        events = order_events.of_order(connection, given.seller, given.number)
-        since = order_events.recorded_since(connection)
-        rejected = [
-            r
-            for r in rejects.read_open(connection)
-            if (r.seller_id, r.mp_order_number) == (given.seller, given.number)
-        ]
-    if order is None:
+        rejected = rejects_of(connection, given.seller, given.number)
+        shown = document(connection, given.seller, given.number)
+    if shown is None:
         out.complain(f"The ledger has no order {given.number} of seller {given.seller}.")
         for reject in rejected:
             out.complain(f"rejected at {reject.source}:{reject.row_number}: {_reasons(reject)}")
         return REFUSED
+    if given.json:
+        out.document({**shown, "rejected": [reject_row(reject) for reject in rejected]})
+    else:
+        _print(shown, out)
+        for reject in rejected:
+            out.say(f"rejected at {reject.source}:{reject.row_number}: {_reasons(reject)}")
+    return DONE
+
+
+def rejects_of(connection: Connection, seller_id: str, number: str) -> list[Rejected]:
+    """The open rejects of an order's rows."""
+    return [
+        r for r in rejects.read_open(connection) if (r.seller_id, r.mp_order_number) == (seller_id, number)
+    ]
+
+
+def document(connection: Connection, seller_id: str, number: str) -> dict[str, Any] | None:
+    """An order's story and what else the state knows about it, without customer fields; None if it has none."""
+    order = ledger.read(connection, seller_id, number)
+    if order is None:
+        return None
+    stored, unreadable = _stored_snapshot(connection, seller_id, number)
+    events = order_events.of_order(connection, seller_id, number)
+    since = order_events.recorded_since(connection)
     closing = _closing(order, stored, unreadable)
-    shown = {
+    return {
         "events": [{**event, "text": sentence(event["kind"], event["details"])} for event in events],
         "events_recorded_since": since,
         "events_in_warehouse": _is_dropped(order, events, since),
@@ -108,16 +124,8 @@ def show(given: argparse.Namespace, out: Output) -> int:
         "snapshot": _snapshot(stored),
         "lines": _lines(order, stored),
         "closing": closing,
-        "findings": [finding_row(finding) for finding in found],
-        "rejected": [reject_row(reject) for reject in rejected],
+        "findings": [finding_row(finding) for finding in findings.of_order(connection, seller_id, number)],
     }
-    if given.json:
-        out.document(shown)
-    else:
-        _print(shown, out)
-        for reject in rejected:
-            out.say(f"rejected at {reject.source}:{reject.row_number}: {_reasons(reject)}")
-    return DONE
 
 
 def acknowledge(given: argparse.Namespace, out: Output) -> int:

@@ -8,13 +8,13 @@ import csv
 import io
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from sqlalchemy.engine import Connection
 
-from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
 from feedamp.rules.reconciled_days import NOT_EXTRACTED, Counts, days_between
 from feedamp.rules.reconciliation_report import (
@@ -43,9 +43,14 @@ def report(given: argparse.Namespace, out: Output) -> int:
     left_out: Counter[str] = Counter()  # days by seller
     by_day: list[dict[str, Any]] = []
     total = Counts()
-    with opened_resources() as resources, _csv_writer(given.csv) as writer:
-        is_cut = first < (resources.state.now() - CHECKED_DAYS_KEPT).date()
-        for day in _days(resources, first, last):
+    with (
+        opened_resources() as resources,
+        _csv_writer(given.csv) as writer,
+        resources.state.read() as connection,
+    ):
+        now = resources.state.now()
+        is_cut = first < (now - CHECKED_DAYS_KEPT).date()
+        for day in days_reported(connection, first, last, now=now):
             counts = day.counts
             total.add(counts)
             left_out.update(day.not_checked)
@@ -122,18 +127,18 @@ def figures(counts: Counts) -> dict[str, int]:
     }
 
 
-def _days(resources: Resources, first: date, last: date) -> Iterator[ReportedDay]:
-    with resources.state.read() as connection:
-        known = [ledger.first_day(connection), reconciliation_days.first_day(connection)]
-        yield from report_days(
-            first,
-            last,
-            reconciliation_days.between(connection, first, last),
-            not_compared=reconciliation_days.not_compared(connection, first, last),
-            known_sellers=[seller.seller_id for seller in sellers.find(connection)],
-            first_order=min(filter(None, known), default=None),
-            now=resources.state.now(),
-        )
+def days_reported(connection: Connection, first: date, last: date, *, now: datetime) -> Iterator[ReportedDay]:
+    """Every day of the range with what its newest comparison found."""
+    known = [ledger.first_day(connection), reconciliation_days.first_day(connection)]
+    return report_days(
+        first,
+        last,
+        reconciliation_days.between(connection, first, last),
+        not_compared=reconciliation_days.not_compared(connection, first, last),
+        known_sellers=[seller.seller_id for seller in sellers.find(connection)],
+        first_order=min(filter(None, known), default=None),
+        now=now,
+    )
 
 
 @contextlib.contextmanager

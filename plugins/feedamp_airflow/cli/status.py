@@ -13,9 +13,9 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
 from feedamp.rules.order import Phase
+from feedamp.settings import Settings
 from feedamp.state import overview, sellers
 from feedamp.state.overview import CountedItems
 from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE, Seller
@@ -59,17 +59,18 @@ def show(given: argparse.Namespace, out: Output) -> int:
     """Prints the current state; returns 1 if anything requires action."""
     with opened_resources() as resources, resources.state.read() as connection:
         now = resources.state.now()
-        document = _document(connection, resources, now)
+        shown = document(connection, resources.settings, now)
     if given.json:
-        out.document(document)
+        out.document(shown)
     else:
-        _print(document, out)
-    return REFUSED if any(some["count"] for some in document["needs_person"].values()) else DONE
+        _print(shown, out)
+    return REFUSED if any(some["count"] for some in shown["needs_person"].values()) else DONE
 
 
-def _document(connection: Connection, resources: Resources, now: datetime) -> dict[str, Any]:
+def document(connection: Connection, settings: Settings, now: datetime) -> dict[str, Any]:
+    """Everything that the command prints, and the overview of the pages shows."""
     known = sellers.find(connection)
-    lingering_since = now - resources.settings.error_clear
+    lingering_since = now - settings.error_clear
     needed = {
         "held_orders": overview.held_orders(connection, limit=SHOWN),
         "missing_orders": overview.missing_orders(connection, limit=SHOWN),

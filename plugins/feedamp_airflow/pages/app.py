@@ -1,0 +1,85 @@
+"""The app of the pages: every route but the consent's callback needs a user of Airflow who may see plugins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import FileResponse, JSONResponse, Response
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+
+from feedamp.errors import FeedAmpError
+from feedamp_airflow.pages import orders, overview, reconciliation, sellers
+from feedamp_airflow.pages.page import may_view, render
+
+STATIC = Path(__file__).parent / "static"
+MEDIA_TYPES = {"feedamp.css": "text/css", "theme.js": "text/javascript"}
+# No script but our file, no style but ours, nothing from elsewhere; the frame is Airflow's own page.
+POLICY = "default-src 'none'; style-src 'self'; script-src 'self'; form-action 'self'; frame-ancestors 'self'; base-uri 'none'"
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+SAID = {
+    401: "Log in to Airflow first.",
+    403: "Your role in Airflow may not see this page.",
+    404: "There is no such page.",
+}
+
+router = APIRouter(dependencies=[may_view])
+for part in (overview, sellers, orders, reconciliation):
+    router.include_router(part.router)
+
+
+@router.get("/static/{name}")
+def static(name: str) -> Response:
+    """The style sheet and the script."""
+    if name not in MEDIA_TYPES:
+        raise HTTPException(404)
+    return FileResponse(STATIC / name, media_type=MEDIA_TYPES[name])
+
+
+app = FastAPI(title="FeedAMP", openapi_url=None)
+app.include_router(router)
+
+
+@app.middleware("http")
+async def with_headers(request: Request, call_next: Any) -> Any:
+    """Adds the headers that every answer has."""
+    response = await call_next(request)
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+@app.exception_handler(HTTPException)
+async def refuse(request: Request, error: HTTPException) -> Response:
+    """A page for what Airflow or a route refused."""
+    if request.url.path.endswith("/health"):
+        return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+    said = error.detail if error.status_code == 404 and error.detail != "Not Found" else None
+    page = render(
+        request,
+        "refused.html",
+        status_code=error.status_code,
+        said=said or SAID.get(error.status_code, str(error.detail)),
+    )
+    page.headers.update(error.headers or {})
+    return page
+
+
+@app.exception_handler(FeedAmpError)
+@app.exception_handler(SQLAlchemyError)
+async def say_state_is_away(request: Request, error: Exception) -> Response:
+    """A page instead of the traceback: only the driver's first line, since SQLAlchemy quotes statements."""
+    said = str(error)
+    if isinstance(error, SQLAlchemyError):
+        lines = str(getattr(error, "orig", None) or type(error).__name__).splitlines()
+        said = f"The state database cannot be read: {lines[0] if lines else type(error).__name__}"
+    if request.url.path.endswith("/health"):
+        return JSONResponse({"status": "unavailable", "detail": said}, 503)
+    return render(request, "refused.html", status_code=503, said=said)

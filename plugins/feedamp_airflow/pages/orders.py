@@ -1,0 +1,145 @@
+"""`/feedamp/orders`, `/feedamp/findings`, `/feedamp/rejected`: find an order, read its story, see what is wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.responses import HTMLResponse
+
+from feedamp.codec import decode_json
+from feedamp.rules import finding
+from feedamp.rules.order import Phase
+from feedamp.state import page_lists
+from feedamp.state.overview import CountedItems
+from feedamp.state.page_lists import Part
+from feedamp.state.rejects import reject_id
+from feedamp_airflow.cli import orders
+from feedamp_airflow.pages.page import ROWS, Offset, SeesWords, links_to_same, reading, render
+
+router = APIRouter()
+FINDING_STATES = (finding.HELD, finding.TO_REPORT, finding.REPORTED, finding.RESOLVED, finding.WAIVED)
+REJECT_STAGES = ("inbox", "feedamp", "load")
+FACTS = {
+    "desired_state": "Marketplace wants",
+    "accepted_state": "FeedAMP accepted",
+    "purchase_date": "Purchased",
+    "taken_at": "First delivered",
+    "placed_at": "Placed",
+    "read_at": "Last read",
+    "closed_at": "Closed",
+    "missing_since": "Missing since",
+    "adopted_at": "Adopted",
+}
+
+
+def _choice(value: str, known: tuple[str, ...], name: str) -> str | None:
+    if value and value not in known:
+        raise HTTPException(404, f"There is no such {name}.")
+    return value or None
+
+
+@router.get("/orders", response_class=HTMLResponse)
+def list_orders(
+    request: Request, number: str = "", seller: str = "", phase: str = "", offset: Offset = 0
+) -> HTMLResponse:
+    """The search for orders."""
+    wanted = _choice(phase, tuple(Phase), "phase")
+    with reading() as read:
+        found = page_lists.list_orders(
+            read.connection,
+            Part(offset, ROWS),
+            number=number.strip(),
+            seller_id=seller.strip() or None,
+            phases=(Phase(wanted),) if wanted else (),
+        )
+    given = {"number": number, "seller": seller, "phase": phase}
+    return _list(request, "orders.html", found, given, offset, phases=tuple(Phase))
+
+
+@router.get("/orders/{seller_id:path}/{number}", response_class=HTMLResponse)
+def show_order(request: Request, seller_id: str, number: str, words: bool = SeesWords) -> HTMLResponse:
+    """An order's story as a timeline, and where it stands."""
+    with reading() as read:
+        order = orders.document(read.connection, seller_id, number)
+        rejected = orders.rejects_of(read.connection, seller_id, number)
+    if order is None and not rejected:
+        raise HTTPException(404, "There is no such order.")
+    rows = [_reject(vars(reject), reject.reasons, words) for reject in rejected]
+    key = {"seller_id": seller_id, "mp_order_number": number}
+    return render(request, "order.html", order=order, key=key, facts=FACTS, rejected=rows, words=words)
+
+
+@router.get("/findings", response_class=HTMLResponse)
+def list_findings(
+    request: Request,
+    kind: str = "",
+    seller: str = "",
+    state: str = "",
+    offset: Offset = 0,
+    words: bool = SeesWords,
+) -> HTMLResponse:
+    """Findings by kind, seller and state; without a state those that are not resolved or waived."""
+    wanted = _choice(state, FINDING_STATES, "state")
+    with reading() as read:
+        kinds = page_lists.kinds_of_findings(read.connection)
+        found = page_lists.list_findings(
+            read.connection,
+            Part(offset, ROWS),
+            kind=kind or None,
+            seller_id=seller.strip() or None,
+            state=wanted,
+        )
+    given = {"kind": kind, "seller": seller, "state": state}
+    return _list(
+        request, "findings.html", found, given, offset, kinds=kinds, states=FINDING_STATES, words=words
+    )
+
+
+@router.get("/rejected", response_class=HTMLResponse)
+def list_rejects(
+    request: Request, stage: str = "", source: str = "", offset: Offset = 0, words: bool = SeesWords
+) -> HTMLResponse:
+    """Open rejects and their reasons."""
+    wanted = _choice(stage, REJECT_STAGES, "stage")
+    with reading() as read:
+        found = page_lists.list_rejects(
+            read.connection, Part(offset, ROWS), stage=wanted, source=source.strip() or None
+        )
+    for item in found.items:
+        item |= _reject(item, decode_json(item["reasons"].encode()), words)
+    given = {"stage": stage, "source": source}
+    return _list(request, "rejected.html", found, given, offset, stages=REJECT_STAGES)
+
+
+def _reject(row: dict[str, Any], reasons: Any, words: bool) -> dict[str, Any]:
+    """What a page shows of a reject: codes and fields, and with `words` the messages, which may quote the row."""
+    said = [
+        f"{reason['field'] or 'row'}: {reason['message'] if words else reason['code']}" for reason in reasons
+    ]
+    names = ("source", "row_number", "stage", "rejected_at")
+    return {
+        "reject_id": reject_id(row["source"], row["row_number"], row["row_hash"]),
+        **{name: row[name] for name in names},
+        "why": "; ".join(said),
+    }
+
+
+def _list(
+    request: Request,
+    template: str,
+    found: CountedItems,
+    given: dict[str, str],
+    offset: int,
+    **more: Any,
+) -> HTMLResponse:
+    return render(
+        request,
+        template,
+        found=found,
+        given=given,
+        offset=offset,
+        limit=ROWS,
+        link=links_to_same(request),
+        **more,
+    )

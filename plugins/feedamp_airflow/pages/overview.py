@@ -1,0 +1,136 @@
+"""`/feedamp/`: the whole loop on one page. And `/feedamp/health` for a monitor."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, JSONResponse
+
+from feedamp.rules.failure_summary import counted, sentence, together
+from feedamp.rules.order import Phase
+from feedamp.state import order_events, page_lists
+from feedamp.state.page_lists import LastRun
+from feedamp_airflow.cli import status
+from feedamp_airflow.pages import charts
+from feedamp_airflow.pages.page import Reading, SeesWords, reading, render, span
+
+router = APIRouter()
+WORDS = ("reason", "message")  # columns that repeat what FeedAMP or a file said
+SHOWN = 5  # of each kind of required action; the page behind it lists all
+MORE = {
+    "held_orders": "orders?phase=held",
+    "missing_orders": "orders?phase=settled",
+    "held_findings": "findings?state=held",
+    "sellers_mixed_up": "sellers",
+    "sellers_to_connect": "sellers?status=needs_authorization",
+    "faulty_files": "rejected",
+    "refused_by_warehouse": "rejected?stage=load",
+    "rejected_rows": "rejected",
+}
+
+
+@router.get("/", response_class=HTMLResponse)
+def overview(request: Request, words: bool = SeesWords) -> HTMLResponse:
+    """The loop with live counts, what requires action, the flow, the last runs."""
+    with reading() as read:
+        document = status.document(read.connection, read.options.settings, read.now)
+        shown = {
+            "loop": charts.loop(_stages(read, document, request.scope.get("root_path", ""))),
+            "per_hour": flow(read, "hour", 24),
+            "per_day": flow(read, "day", 30),
+            "runs": [_run(run, words) for run in page_lists.last_runs(read.connection)],
+        }
+    needed = [
+        {
+            "text": f"{some['count']:,} {status.TITLES[name].format(s='' if some['count'] == 1 else 's')}",
+            "columns": [
+                (name, name.replace("_", " "))
+                for name in dict.fromkeys(name for item in some["items"] for name in item)
+                if words or name not in WORDS
+            ],
+            "rows": some["items"][:SHOWN],
+            "more": MORE.get(name) if some["count"] > SHOWN else None,
+        }
+        for name, some in document["needs_person"].items()
+        if some["count"]
+    ]
+    return render(request, "overview.html", document=document, needed=needed, **shown)
+
+
+@router.get("/health")
+def health() -> JSONResponse:
+    """Counts for a monitor: 200 while the state can be read; nothing of it names an order or a person."""
+    with reading() as read:
+        document = status.document(read.connection, read.options.settings, read.now)
+    marks = document["watermarks"]
+    return JSONResponse(
+        {
+            "status": "action required"
+            if any(s["count"] for s in document["needs_person"].values())
+            else "ok",
+            "action_required": {name: some["count"] for name, some in document["needs_person"].items()},
+            "orders": {phase: entry["count"] for phase, entry in document["orders"].items()},
+            "sellers": document["sellers"],
+            "oldest_watermark_age_s": marks["oldest_age_s"],
+            "to_be_loaded": document["on_the_way_to_the_warehouse"],
+        }
+    )
+
+
+def flow(read: Reading, by: Literal["hour", "day"], count: int, seller_id: str | None = None) -> Any:
+    """A chart of placed orders, units shown as shipped and closed orders, of the last `count` hours or days (UTC)."""
+    step = timedelta(hours=1) if by == "hour" else timedelta(days=1)
+    end = read.now.replace(minute=0, second=0, microsecond=0)
+    end = end if by == "hour" else end.replace(hour=0)
+    moments = [end - step * back for back in reversed(range(count))]
+    found: dict[str, dict[datetime, int]] = defaultdict(dict)
+    for entry in order_events.flow(read.connection, since=moments[0], by=by, seller_id=seller_id):
+        found[entry.kind][entry.began_at] = entry.units if entry.kind == "shipped" else entry.events
+    series = {name: [found[name].get(moment, 0) for moment in moments] for name in charts.BAR_SERIES}
+    labels = [f"{moment:%H:%M}" if by == "hour" else f"{moment:%m-%d}" for moment in moments]
+    return charts.bars(labels, series, title=f"Per {by} (UTC)")
+
+
+def _stages(read: Reading, document: dict[str, Any], base: str) -> list[charts.Stage]:
+    known = page_lists.stages(read.connection)
+
+    def stage(title: str, name: str, page: str) -> charts.Stage:
+        count, oldest = known.get(name, (0, None))
+        below = "none waits" if oldest is None else f"oldest {span(read.now - oldest)}"
+        return charts.Stage(title, count, f"{base}/{page}", below)
+
+    closed = document["orders"][Phase.CLOSED]["count"]
+    last = document["last"]["order_closed"]
+    return [
+        stage("To place", "to_place", "orders?phase=to_place"),
+        stage("With the seller", "placed", "orders?phase=settled"),
+        stage("To close", "to_close", "orders?phase=settled"),
+        charts.Stage(
+            "Closed",
+            closed,
+            f"{base}/orders?phase=closed",
+            f"last {span(read.now - last)} ago" if last else "none yet",
+        ),
+        stage("Held", "held", "orders?phase=held"),
+    ]
+
+
+def _run(run: LastRun, words: bool) -> dict[str, Any]:
+    dag_id, _, run_id = run.run.partition("/")
+    reasons = together(reason for told in run.told for reason in told.reasons)
+    failed = sum(told.failed for told in run.told)
+    said = f"{counted(run.orders, 'order')}, {counted(run.requests, 'request')}"
+    if failed and words:
+        said = sentence(run.step, failed, run.sellers, reasons)
+    elif failed:
+        said += f"; {counted(failed, 'seller')} with work left"
+    return {
+        "dag_id": dag_id,
+        "step": run.step,
+        "run_id": run_id,
+        "started_at": run.started_at,
+        "result": said,
+    }

@@ -1,0 +1,151 @@
+"""What every page is made of: who may see it, the state it reads, and the template that shows it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote, urlencode
+
+import jinja2
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.resource_details import AccessView, ConnectionDetails
+from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_view
+from fastapi import Depends, Query, Request
+from fastapi.responses import HTMLResponse
+from sqlalchemy.engine import Connection
+
+from feedamp.errors import ConfigurationError
+from feedamp.rules.failure_summary import counted
+from feedamp.state.database import HEAD, State
+from feedamp_airflow.cli.output import moment
+from feedamp_airflow.config import Options, read_options
+from feedamp_airflow.wiring import open_state
+
+MENU = (
+    ("", "Overview"),
+    ("sellers", "Sellers"),
+    ("orders", "Orders"),
+    ("findings", "Findings"),
+    ("rejected", "Rejected"),
+    ("reconciliation", "Reconciliation"),
+)
+ROWS = 50  # of a table that is cut into pages
+Offset = Annotated[int, Query(ge=0, le=10_000_000)]
+
+may_view = Depends(requires_access_view(AccessView.PLUGINS))
+
+
+def sees_words(user: GetUserDep) -> bool:
+    """Whether the user may read what FeedAMP and the files said of orders: it can name customers."""
+    allowed: bool = get_auth_manager().is_authorized_connection(
+        method="PUT", details=ConnectionDetails(conn_id=read_options().conn_id), user=user
+    )
+    return allowed
+
+
+SeesWords = Depends(sees_words)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A view of the state at one moment."""
+
+    connection: Connection
+    now: datetime
+    options: Options
+
+
+@contextlib.contextmanager
+def reading() -> Iterator[Reading]:
+    """The state as it is now; nothing is made or upgraded for a page.
+
+    Raises:
+        ConfigurationError: an option or connection cannot be used, or the state is missing or of another version.
+    """
+    with contextlib.closing(_existing_state()) as state, state.read() as connection:
+        yield Reading(connection, state.now(ask=False), read_options())
+
+
+def _existing_state() -> State:
+    state = open_state(upgrade=False, must_exist=True)
+    revision = state.current_revision()
+    if revision == HEAD:
+        return state
+    state.close()
+    if revision is None:
+        raise ConfigurationError("The state database is empty: nothing has run yet.")
+    raise ConfigurationError(
+        "The state database is of another version of this package: the next run of a FeedAMP DAG, or `feedamp db "
+        "upgrade`, brings an older one up to date."
+    )
+
+
+def _ago(then: datetime | None, now: datetime) -> str:
+    """How long before `now` in the largest unit that is whole."""
+    if then is None:
+        return "never"
+    return f"{span(now - then)} ago" if then <= now else f"in {span(then - now)}"
+
+
+def span(length: timedelta) -> str:
+    """A length of time in one unit, rounded down."""
+    seconds = int(length.total_seconds())
+    for noun, of_one in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        if seconds >= of_one * (2 if noun == "day" else 1):
+            return counted(seconds // of_one, noun)
+    return counted(max(seconds, 0), "second")
+
+
+def _shown(value: object) -> str:
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return moment(value.astimezone(UTC))
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, int):
+        return f"{value:,}"
+    return str(value)
+
+
+_templates = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_templates.filters |= {"shown": _shown, "ago": _ago}
+_templates.globals |= {"menu": MENU, "counted": counted}
+
+
+def render(request: Request, template: str, *, status_code: int = 200, **values: Any) -> HTMLResponse:
+    """A page of the template; `base` is where the pages begin, behind a proxy too."""
+    base = request.scope.get("root_path", "").rstrip("/")
+    here = request.url.path.removeprefix(base).strip("/").partition("/")[0]
+
+    def seller_link(row: Mapping[str, Any]) -> str:
+        return f"{base}/sellers/{quote(row['seller_id'], safe='')}"
+
+    def order_link(row: Mapping[str, Any]) -> str:
+        return f"{base}/orders/{quote(row['seller_id'], safe='')}/{quote(row['mp_order_number'], safe='')}"
+
+    links = {"seller_link": seller_link, "order_link": order_link}
+    text = _templates.get_template(template).render(base=base, here=here, **links, **values)
+    return HTMLResponse(text, status_code=status_code)
+
+
+def links_to_same(request: Request) -> Callable[..., str]:
+    """Makes links to the page that is shown with other query parameters; None drops one."""
+
+    def link(**changed: object) -> str:
+        kept = {name: value for name, value in request.query_params.items() if name not in changed}
+        return f"?{urlencode(kept | {name: value for name, value in changed.items() if value is not None})}"
+
+    return link

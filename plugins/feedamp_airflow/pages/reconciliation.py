@@ -1,0 +1,73 @@
+"""`/feedamp/reconciliation`: a calendar of days, and what a day's newest comparison found."""
+
+from __future__ import annotations
+
+from calendar import Calendar
+from collections.abc import Iterator
+from datetime import date, timedelta
+from typing import Any
+
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.responses import HTMLResponse
+
+from feedamp.rules.reconciliation_report import ReportedDay
+from feedamp_airflow.cli.reconciliation import days_reported, figures
+from feedamp_airflow.pages.page import Reading, links_to_same, reading, render
+
+router = APIRouter()
+
+
+@router.get("/reconciliation", response_class=HTMLResponse)
+def calendar(request: Request, month: str = "", day: str = "") -> HTMLResponse:
+    """The days of a month, the newest if none is named; with `day`, also that day by seller."""
+    with reading() as read:
+        first = _date(f"{month}-01") if month else read.now.date().replace(day=1)
+        last = (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
+        days = {reported.day: _day(reported) for reported in _reported(read, first, last)}
+        chosen = next(iter(_reported(read, _date(day), _date(day)))) if day else None
+    weeks = Calendar().monthdatescalendar(first.year, first.month)
+    return render(
+        request,
+        "reconciliation.html",
+        first=first,
+        earlier=f"{first - timedelta(days=1):%Y-%m}",
+        later=f"{last + timedelta(days=1):%Y-%m}",
+        dates=[date for week in weeks for date in week],
+        days=days,
+        chosen=chosen,
+        rows=[] if chosen is None else list(_by_seller(chosen)),
+        link=links_to_same(request),
+    )
+
+
+def _date(text: str) -> date:
+    try:
+        found = date.fromisoformat(text)
+    except ValueError:
+        found = date.min
+    if not 2000 <= found.year <= 2200:
+        raise HTTPException(404, "There is no such day.")
+    return found
+
+
+def _reported(read: Reading, first: date, last: date) -> Iterator[ReportedDay]:
+    return days_reported(read.connection, first, last, now=read.now)
+
+
+def _day(reported: ReportedDay) -> dict[str, Any]:
+    return {"status": str(reported.status), **figures(reported.counts)}
+
+
+def _by_seller(reported: ReportedDay) -> Iterator[dict[str, Any]]:
+    for checked in reported.checked:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(checked.counts.differences.items()))
+        yield {
+            "seller_id": checked.seller_id,
+            "checked_at": checked.checked_at,
+            "run_id": checked.run_id,
+            "kinds": kinds,
+            **figures(checked.counts),
+        }
+    for seller_id in reported.not_checked:
+        unknown = ("checked_at", "run_id", "compared", "repaired", "left")
+        yield {"seller_id": seller_id, "kinds": "not checked", **dict.fromkeys(unknown)}

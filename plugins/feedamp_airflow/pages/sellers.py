@@ -1,0 +1,89 @@
+"""`/feedamp/sellers`: which sellers fail, lag or end soon; and one seller."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.responses import HTMLResponse
+
+from feedamp.rules.order import OPEN_PHASES
+from feedamp.state import overview as state_overview
+from feedamp.state import page_lists, sellers
+from feedamp.state.grants import REFRESH_TOKEN_LIFE
+from feedamp.state.page_lists import GRANT_STATUS, Part
+from feedamp_airflow.pages.overview import flow
+from feedamp_airflow.pages.page import ROWS, Offset, SeesWords, links_to_same, reading, render
+
+router = APIRouter()
+COLUMNS = {
+    "seller_id": "Seller",
+    "name": "Name",
+    "sales_channel": "Channel",
+    "status": "Grant",
+    "grant_issued_at": "Grant ends",
+    "watermark": "Read up to",
+    "open_orders": "Open orders",
+    "oldest_open": "Oldest open",
+    "findings": "Open findings",
+}
+
+
+@router.get("/sellers", response_class=HTMLResponse)
+def list_sellers(
+    request: Request,
+    q: str = "",
+    status: Literal["", "active", "needs_authorization", "set_aside", "no_grant", "paused"] = "",
+    sort: str = "seller_id",
+    down: bool = False,
+    offset: Offset = 0,
+) -> HTMLResponse:
+    """The table of sellers."""
+    if sort not in COLUMNS:
+        raise HTTPException(404, "There is no such column to sort by.")
+    with reading() as read:
+        found = page_lists.list_sellers(
+            read.connection, Part(offset, ROWS), search=q, status=status or None, sort=sort, descending=down
+        )
+        now = read.now
+    return render(
+        request,
+        "sellers.html",
+        found=found,
+        columns=COLUMNS,
+        statuses=GRANT_STATUS,
+        now=now,
+        link=links_to_same(request),
+        given={"q": q, "status": status, "sort": sort, "down": down, "offset": offset},
+        limit=ROWS,
+    )
+
+
+@router.get("/sellers/{seller_id:path}", response_class=HTMLResponse)
+def show_seller(request: Request, seller_id: str, words: bool = SeesWords) -> HTMLResponse:
+    """One seller: grant, lag, flow, open findings, oldest open orders."""
+    with reading() as read:
+        seller = next(iter(sellers.find(read.connection, [seller_id])), None)
+        if seller is None:
+            raise HTTPException(404, "There is no such seller.")
+        issued_at, refreshed_at = state_overview.grant_times(read.connection).get(seller_id, (None, None))
+        facts: dict[str, Any] = {
+            "Name": seller.name,
+            "Sales channel": seller.sales_channel,
+            "Connection": seller.conn_id,
+            "Grant": seller.grant or "none",
+            "Grant issued": issued_at,
+            "Last refreshed": refreshed_at,
+            "Grant ends": issued_at and issued_at + REFRESH_TOKEN_LIFE,
+            "Read up to": state_overview.seller_watermarks(read.connection).get(seller_id),
+        }
+        shown = {
+            "per_day": flow(read, "day", 30, seller_id),
+            "orders": state_overview.listed_orders(
+                read.connection, phases=OPEN_PHASES, seller_id=seller_id, taken_before=None, limit=ROWS
+            ),
+            "findings": page_lists.list_findings(
+                read.connection, Part(0, ROWS), kind=None, seller_id=seller_id, state=None
+            ),
+        }
+    return render(request, "seller.html", seller=seller, facts=facts, words=words, **shown)
