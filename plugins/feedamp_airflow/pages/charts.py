@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 BAR_SERIES = ("placed", "shipped", "closed")
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A box of the loop: where its number leads, and what is written below it."""
+    """A box of the loop: where its number leads, and what is written below it. An aside is no next stage."""
 
     title: str
     count: int
     href: str
     below: str
+    is_aside: bool = False
 
 
 def loop(stages: Sequence[Stage]) -> Markup:
@@ -36,7 +37,7 @@ def loop(stages: Sequence[Stage]) -> Markup:
                 stage.href, x, width, height, x + 12, stage.title, x + 12, stage.count, x + 12, stage.below
             )
         )
-        if index:
+        if index and not stage.is_aside:
             parts.append(
                 Markup('<path class="arrow" d="M{} 48h{}"/><path class="head" d="M{} 43l9 5l-9 5z"/>').format(
                     x - gap + 2, gap - 10, x - 11
@@ -81,6 +82,6 @@ def bars(labels: Sequence[str], series: Mapping[str, Sequence[int]], *, title: s
 
 
 def _svg(width: float, height: float, said: str, parts: Sequence[Markup]) -> Markup:
-    return Markup('<svg viewBox="0 0 {} {}" width="{}" role="group" aria-label="{}">{}</svg>').format(
-        width, height, width, escape(said), Markup("").join(parts)
-    )
+    return Markup(
+        '<div class="wide" tabindex="0" role="region" aria-label="{}"><svg viewBox="0 0 {} {}" width="{}">{}</svg></div>'
+    ).format(said, width, height, width, Markup("").join(parts))

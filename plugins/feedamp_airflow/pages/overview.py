@@ -97,10 +97,10 @@ def flow(read: Reading, by: Literal["hour", "day"], count: int, seller_id: str |
 def _stages(read: Reading, document: dict[str, Any], base: str) -> list[charts.Stage]:
     known = page_lists.stages(read.connection)
 
-    def stage(title: str, name: str, page: str) -> charts.Stage:
+    def stage(title: str, name: str, page: str, *, is_aside: bool = False) -> charts.Stage:
         count, oldest = known.get(name, (0, None))
         below = "none waits" if oldest is None else f"oldest {span(read.now - oldest)}"
-        return charts.Stage(title, count, f"{base}/{page}", below)
+        return charts.Stage(title, count, f"{base}/{page}", below, is_aside)
 
     closed = document["orders"][Phase.CLOSED]["count"]
     last = document["last"]["order_closed"]
@@ -114,7 +114,7 @@ def _stages(read: Reading, document: dict[str, Any], base: str) -> list[charts.S
             f"{base}/orders?phase=closed",
             f"last {span(read.now - last)} ago" if last else "none yet",
         ),
-        stage("Held", "held", "orders?phase=held"),
+        stage("Held", "held", "orders?phase=held", is_aside=True),
     ]
 
 
