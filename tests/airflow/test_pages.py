@@ -31,7 +31,7 @@ def api_server(airflow_home):
 
 @pytest.fixture
 def browse(api_server):
-    """Opens pages with a role of Airflow's simple auth manager; None: nobody is logged in."""
+    """Opens pages with a role of Airflow's simple auth manager; None: no one is logged in."""
 
     def opened(path, role="admin", **options):
         client = TestClient(api_server, raise_server_exceptions=False, **options)
@@ -107,7 +107,7 @@ def test_hostile_values_are_text(browse, feedamp_env):
 @pytest.mark.parametrize(
     "path",
     [
-        "sellers/nobody",
+        "sellers/unknown",
         "sellers?sort=rowid",
         f"orders/{SELLER}/nothing",
         "orders?phase=lost",

@@ -19,7 +19,7 @@ from feedamp_airflow.pages.page import Reading, SeesWords, reading, render, span
 
 router = APIRouter()
 WORDS = ("reason", "message")  # columns that repeat what FeedAMP or a file said
-SHOWN = 5  # of each kind of required action; the page behind it lists all
+ROWS_OF_EACH = 5  # of each kind of required action; the page behind it lists all
 MORE = {
     "held_orders": "orders?phase=held",
     "missing_orders": "orders?phase=settled",
@@ -51,8 +51,8 @@ def overview(request: Request, words: bool = SeesWords) -> HTMLResponse:
                 for name in dict.fromkeys(name for item in some["items"] for name in item)
                 if words or name not in WORDS
             ],
-            "rows": some["items"][:SHOWN],
-            "more": MORE.get(name) if some["count"] > SHOWN else None,
+            "rows": some["items"][:ROWS_OF_EACH],
+            "more": MORE.get(name) if some["count"] > ROWS_OF_EACH else None,
         }
         for name, some in document["needs_person"].items()
         if some["count"]

@@ -20,7 +20,8 @@ from sqlalchemy.engine import Connection
 
 from feedamp.errors import ConfigurationError
 from feedamp.rules.failure_summary import counted
-from feedamp.state.database import HEAD, State
+from feedamp.state.database import State
+from feedamp.state.upgrade import HEAD
 from feedamp_airflow.cli.output import moment
 from feedamp_airflow.config import Options, read_options
 from feedamp_airflow.wiring import open_state
