@@ -13,8 +13,10 @@ import pytest
 from completeness import live
 from env import SELLER, Env, open_env, shipment
 from manifests import Loader, emptied
+from memory_warehouse import OpenWarehouse
+from postgres import Server
 from postgres_server import server  # noqa: F401 - a fixture
-from postgres_warehouses import address_of
+from postgres_warehouses import address_of, looking
 from processes import Crew, crew
 
 from feedamp.tables import Table
@@ -57,12 +59,21 @@ def open_warehouse(
     return lambda tables: PostgresWarehouse(address, lock_wait_s=0.0, tables=tables)
 
 
+@pytest.fixture(scope="session")
+def open_postgres(server: Server) -> Iterator[OpenWarehouse]:  # noqa: F811
+    address = address_of(server.database())
+    with closing(PostgresEngine(address)) as engine, looking(address) as reader:
+        yield OpenWarehouse(engine, reader)
+
+
 @pytest.fixture(params=WAREHOUSES)
-def env(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Env]:
-    with open_env(tmp_path) as opened:
+def env(request: pytest.FixtureRequest) -> Iterator[Env]:
+    """In memory, on a warehouse that stays open and is emptied for each test."""
+    with open_env() as opened:
         if request.param == "postgres":
-            address = address_of(request.getfixturevalue("server").database())
-            opened.use(PostgresWarehouse(address, lock_wait_s=0.0))
+            warehouse = request.getfixturevalue("open_postgres")
+            warehouse.empty()
+            opened.use(warehouse)
         yield opened
 
 

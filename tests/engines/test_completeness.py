@@ -55,86 +55,72 @@ def test_what_waits_for_the_next_load_is_not_missing(lived_in: Env) -> None:
     assert differences(lived_in, with_lake=True) == []
 
 
-LOSSES = [
-    pytest.param("placements", "mp_order_number = 'S-1'", "placements", "S-1", id="a placement"),
-    pytest.param(
-        "placements", "marketplace_state = 'CANCELLED'", "placements", "P-2", id="a cancellation sent"
-    ),
-    pytest.param(
-        "placements",
-        "mp_order_number = 'P-1' AND marketplace_state = 'AWAITING_SHIPMENT'",
-        "placements",
-        "P-1",
-        id="a release sent",
-    ),
-    pytest.param("closures", "mp_order_number = 'S-2'", "closures", "S-2", id="a closure"),
-    pytest.param("orders", "mp_order_number = 'N-1'", "orders", "N-1", id="an order never shown"),
-    pytest.param("orders", "mp_order_number = 'F-1'", "orders", "F-1", id="an order that was shown"),
-    pytest.param("order_lines", "mp_order_number = 'F-1'", "order_lines", "F-1", id="the lines of an order"),
-    pytest.param("shipments", "mp_order_number = 'S-3'", "shipments", "S-3", id="a shipment"),
-    pytest.param(
-        "cancellations", "mp_order_number = 'S-2'", "cancellations", "S-2", id="a seller's cancellation"
-    ),
-    pytest.param("findings", "mp_order_number = 'F-1'", "findings", "F-1", id="a finding"),
-    pytest.param(
-        "order_events",
-        "mp_order_number = 'S-1' AND kind = 'closed'",
-        "order_events",
-        "S-1",
-        id="an event of an order",
-    ),
-    pytest.param("rejected_orders", "mp_order_number = 'BAD-1'", "rejected_orders", ".jsonl", id="a reject"),
-]
+# What a repair must bring back: table, which row, and what names it. Rows of one order are in different groups, so that
+# none comes back only because another was missed.
+LOSSES = {
+    "in one group": [
+        ("placements", "mp_order_number = 'S-1'", "S-1"),
+        ("closures", "mp_order_number = 'S-2'", "S-2"),
+        ("orders", "mp_order_number = 'N-1'", "N-1"),  # never shown
+        ("order_lines", "mp_order_number = 'F-1'", "F-1"),
+        ("shipments", "mp_order_number = 'S-3'", "S-3"),
+        ("rejected_orders", "mp_order_number = 'BAD-1'", ".jsonl"),
+    ],
+    "in another": [
+        ("placements", "marketplace_state = 'CANCELLED'", "P-2"),
+        ("orders", "mp_order_number = 'F-1'", "F-1"),  # was shown
+        ("cancellations", "mp_order_number = 'S-2'", "S-2"),
+        ("order_events", "mp_order_number = 'S-1' AND kind = 'closed'", "S-1"),
+    ],
+    "in a third": [
+        ("placements", "mp_order_number = 'P-1' AND marketplace_state = 'AWAITING_SHIPMENT'", "P-1"),
+        ("findings", "mp_order_number = 'F-1'", "F-1"),
+    ],
+}
 
 
-@pytest.mark.parametrize(("table", "condition", "named", "number"), LOSSES)
-def test_a_lost_row_is_named_and_comes_back(
-    lived_in: Env,
-    table: str,
-    condition: str,
-    named: str,
-    number: str,
-) -> None:
+@pytest.mark.parametrize("losses", LOSSES.values(), ids=LOSSES)
+def test_lost_rows_are_named_and_come_back(lived_in: Env, losses: list[tuple[str, str, str]]) -> None:
     env = lived_in
     before = everything(lived_in)
-    lived_in.change(f"DELETE FROM feedamp.{table} WHERE {condition}")
-    assert (named, SELLER, 1) in differences(env)
+    for table, condition, _ in losses:
+        lived_in.change(f"DELETE FROM feedamp.{table} WHERE {condition}")
+    assert sorted(differences(env)) == sorted((table, SELLER, 1) for table, _, _ in losses)
     with FoundDifferences() as found:
         words = find_quickly(env.resources, env.resources.warehouse, found)
         assert words == "9 orders were compared one by one"
-        assert any(number in f"{' '.join(d.key)} {d.what}" for d in found.first())
+        named = [(d.table, f"{' '.join(d.key)} {d.what}") for d in found.first()]
+        for table, _, number in losses:
+            assert any(name == table and number in words for name, words in named)
     done = verified(env, repair=True)
     assert (done.count, done.notes) == (0, [])
     assert {name: rows for name, rows in everything(lived_in).items() if rows != before[name]} == {}
 
 
-@pytest.mark.parametrize(
-    ("loss", "named"),
-    [
-        pytest.param("DELETE FROM feedamp.orders WHERE mp_order_number = 'X-0'", "orders", id="an order"),
-        pytest.param(
-            """UPDATE feedamp.orders SET snapshot_hash = 'old', status = 'old',
+# Rows that the ledger does not know, by table.
+LOST_IN_THE_WAREHOUSE = [
+    {
+        "orders": "DELETE FROM feedamp.orders WHERE mp_order_number = 'X-0'",
+        "runs": "DELETE FROM feedamp.runs WHERE step = 'extract'",
+        "sellers": "DELETE FROM feedamp.sellers",
+        "reconciliations": "DELETE FROM feedamp.reconciliations",
+    },
+    {  # an older snapshot
+        "orders": """UPDATE feedamp.orders SET snapshot_hash = 'old', status = 'old',
             extracted_at = extracted_at - INTERVAL '1 hour', recorded_at = recorded_at - INTERVAL '1 hour'
             WHERE mp_order_number = 'X-0'""",
-            "orders",
-            id="the newest snapshot of an order",
-        ),
-        pytest.param(
-            "UPDATE feedamp.order_lines SET mp_line_number = 'X-9' WHERE mp_order_number = 'X-0'",
-            "order_lines",
-            id="a line",
-        ),
-        pytest.param("UPDATE feedamp.shipments SET shipment_index = 7", "shipments", id="a shipment"),
-        pytest.param(
-            "UPDATE feedamp.cancellations SET cancellation_index = 7", "cancellations", id="a cancellation"
-        ),
-        pytest.param("DELETE FROM feedamp.runs WHERE step = 'extract'", "runs", id="a run"),
-        pytest.param("DELETE FROM feedamp.sellers", "sellers", id="a row of a full snapshot"),
-        pytest.param("DELETE FROM feedamp.reconciliations", "reconciliations", id="a reconciliation"),
-    ],
-)
-def test_a_lost_row_that_the_ledger_does_not_know_comes_back_from_the_lake(
-    shown: Env, loss: str, named: str
+    },
+    {
+        "order_lines": "UPDATE feedamp.order_lines SET mp_line_number = 'X-9' WHERE mp_order_number = 'X-0'",
+        "shipments": "UPDATE feedamp.shipments SET shipment_index = 7",
+        "cancellations": "UPDATE feedamp.cancellations SET cancellation_index = 7",
+    },
+]
+
+
+@pytest.mark.parametrize("losses", LOST_IN_THE_WAREHOUSE, ids=["rows", "a snapshot", "children"])
+def test_lost_rows_that_the_ledger_does_not_know_come_back_from_the_lake(
+    shown: Env, losses: dict[str, str]
 ) -> None:
     def all_rows() -> Rows:
         return {
@@ -144,10 +130,11 @@ def test_a_lost_row_that_the_ledger_does_not_know_comes_back_from_the_lake(
 
     env, before = shown, all_rows()
     assert differences(env, with_lake=True) == []
-    shown.change(loss)
+    for loss in losses.values():
+        shown.change(loss)
     with FoundDifferences() as found:
         find_differences(env.resources, found, with_lake=True)
-        assert {table for table, _, _ in found.counts()} == {named}
+        assert {table for table, _, _ in found.counts()} == losses.keys()
         assert {difference.what for difference in found.first()} == {compare.ONLY_IN_LAKE}
     done = verified(env, repair=True)
     assert (done.count, done.notes, done.orders_read_again) == (0, [], 0)

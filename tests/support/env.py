@@ -283,7 +283,7 @@ def open_env(
         closing(open_state(place, clock, state_url)) as state,
         running(settings, clock=clock.now, monotonic=clock.elapsed_s) as sandbox,
     ):
-        warehouse = warehouse_file(place) if folder else emptied_warehouse(place)
+        warehouse = warehouse_file(place) if folder else emptied_warehouse()
         env = Env(place, sandbox, clock, state, warehouse, **(rules or {}))
         env.register(*(seller["seller_id"] for seller in sandbox.sellers))
         yield env

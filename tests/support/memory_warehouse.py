@@ -1,6 +1,6 @@
-"""A warehouse that stays open in memory, and folders that lie in memory too.
+"""A warehouse that stays open, on DuckDB in memory if no other engine is named, and folders that lie in memory too.
 
-Opening and closing a DuckDB file costs more than all that a step does; that it can be opened again is tested elsewhere.
+Opening and closing one costs more than all that a step does; that it can be opened again is tested elsewhere.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from manifests import in_memory
 from feedamp.errors import BusyError
 from feedamp.lake.store import Lake
 from feedamp.tables import TABLES
-from feedamp.warehouse.duckdb import DuckDbEngine
+from feedamp.warehouse.engine import Engine
 from feedamp.warehouse.session import Session, SetAside, ignore
 from feedamp.warehouse.structure import prepare
 from feedamp.warehouse.views import VIEWS
@@ -27,14 +27,14 @@ _MEMORY = Path("/dev/shm")
 
 
 class OpenWarehouse:
-    """A DuckDB in memory with one session that never ends."""
+    """An engine with one session that never ends; `connection` is the driver's own, with the schema as its search path."""
 
     shown = "memory"
     lock_wait_s = 0.0
     is_there = True
 
-    def __init__(self, engine: DuckDbEngine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, connection: Any) -> None:
+        self.connection = connection
         with engine.transaction():
             prepare(engine, TABLES, VIEWS)
         self._session = Session(engine, TABLES)
@@ -54,21 +54,21 @@ class OpenWarehouse:
     def rebuild(self, lake: Lake, set_aside: SetAside = ignore) -> int:
         return self._session.replace_all(lake, set_aside)
 
-    @property
-    def connection(self) -> Any:
-        """DuckDB's own, with the schema as its search path."""
-        return self._engine._connection
+    def empty(self) -> None:
+        """Takes every row out again."""
+        self.rebuild(Lake("/nonexistent"))
 
 
 @cache
 def _only_one() -> OpenWarehouse:
     atexit.register(_only_one.cache_clear)  # DuckDB complains of what it finds open at the end of Python
-    return OpenWarehouse(in_memory())
+    engine = in_memory()
+    return OpenWarehouse(engine, engine._connection)
 
 
-def emptied_warehouse(folder: Path) -> OpenWarehouse:
-    """The one warehouse of this process with nothing in it; `folder` may not hold a lake yet."""
-    _only_one().rebuild(Lake(str(folder / "nothing")))
+def emptied_warehouse() -> OpenWarehouse:
+    """The one warehouse of this process in memory with nothing in it."""
+    _only_one().empty()
     return _only_one()
 
 
