@@ -197,7 +197,7 @@ async def test_requests_that_waited_while_a_token_died_leave_with_the_new_one(wi
 
     async def sleep(seconds):
         wire.clock.skip(seconds=seconds)
-        await asyncio.sleep(0.05)  # answers come meanwhile
+        await asyncio.sleep(0.02)  # answers come meanwhile
 
     client = wire.client()
     await get_one(client)

@@ -51,7 +51,7 @@ def assert_equal(loader: Loader) -> None:
         assert told(read(loader, name)) == told(stored), name
 
 
-@examples(4)
+@examples(2)
 @given(data=st.data(), events=histories())
 def test_the_lake_gives_the_rows_of_the_warehouse(
     loader: Loader, data: st.DataObject, events: list[Event]

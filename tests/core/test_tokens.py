@@ -169,10 +169,10 @@ async def test_a_refresh_that_takes_long_keeps_its_lease():
     async with wired(look) as wire:
         use_quick_leases(wire.state)
         others = Leases(wire.state.begin, wire.state.now, QUICK)
-        wire.sandbox.fault("slow_drip", path="access_token", seconds=3 * QUICK.free_after_s)
+        wire.sandbox.fault("slow_drip", path="access_token", seconds=1.5 * QUICK.free_after_s)
         refresh = asyncio.create_task(wire.tokens.live(S1))
         await under_way.wait()
-        until = loop.time() + 2 * QUICK.free_after_s
+        until = loop.time() + 1.2 * QUICK.free_after_s
         while loop.time() < until:
             await asyncio.sleep(QUICK.look_every_s)
             with others.hold(leases.of_refresh(S1)) as lease:
