@@ -6,8 +6,6 @@ with running(SandboxOptions(sellers=2)) as sandbox:
     assert sandbox.broken_rules == []
 """
 
-from __future__ import annotations
-
 from feedamp_sandbox.faults import Fault
 from feedamp_sandbox.options import SandboxOptions, Seller
 from feedamp_sandbox.rules import RULES, BrokenRule

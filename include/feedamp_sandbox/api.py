@@ -1,7 +1,5 @@
 """The API below its base URL: checks the caller, routes the call, and answers it."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """`feedamp sandbox`: runs the sandbox as a separate process."""
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import json

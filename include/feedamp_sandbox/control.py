@@ -1,7 +1,5 @@
 """Control requests below `/_sandbox/`, outside the API: read the sandbox's state, move sellers, set faults."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable
 from urllib.parse import parse_qsl

@@ -1,7 +1,5 @@
 """Opaque, signed page cursors that remember the filters they belong to (contract 7.3)."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 import hashlib

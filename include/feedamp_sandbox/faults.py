@@ -5,8 +5,6 @@ time, and for a method, a path or a seller. Use `Sandbox.fault(…)` in a test a
 outage of five minutes is `{"kind": "error_503", "times": null, "lasts_s": 300}`.
 """
 
-from __future__ import annotations
-
 import random
 import re
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Identifies the caller, and finds secrets where they do not belong (contract 1, 2.2, 7.7)."""
 
-from __future__ import annotations
-
 from urllib.parse import unquote
 
 from feedamp_sandbox.wire import MAX_URL_LENGTH, Call, Refusal

@@ -1,7 +1,5 @@
 """The allowed request rate of each seller (Q5)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """GET /orders: pages of matching orders (contract 3.1, 7.3)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta

@@ -1,7 +1,5 @@
 """Orders that move between the pages of a list while it is read (kinds: see `faults`)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from feedamp_sandbox.orders import StoredOrder

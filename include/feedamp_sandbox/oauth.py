@@ -1,7 +1,5 @@
 """Codes, access tokens and refresh tokens (contract section 2); one live grant per seller."""
 
-from __future__ import annotations
-
 import secrets
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta

@@ -1,7 +1,5 @@
 """How a sandbox behaves: sellers, limits, token lifetimes, and switches for what the contract leaves open."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """PUT /orders/{n}: places an order, or changes its marketplace_state (contract 3.3, 7.1, 7.4)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from feedamp_sandbox.orders import CLOSED_STATES, StoredOrder

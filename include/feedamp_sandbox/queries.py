@@ -1,7 +1,5 @@
 """The query parameters of GET /orders, read as strictly as the contract allows (3.1, 7.2)."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime

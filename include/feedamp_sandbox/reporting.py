@@ -1,7 +1,5 @@
 """POST /orders/{n}/errors: reports errors in a shipment or cancellation (contract 3.5, 7.5, 7.6)."""
 
-from __future__ import annotations
-
 from feedamp_sandbox.placing import checked_body
 from feedamp_sandbox.sellers import mistyped_lines
 from feedamp_sandbox.shapes import error_list

@@ -1,7 +1,5 @@
 """Counts the rules that a client breaks; each rule has a sentence that says what to do instead."""
 
-from __future__ import annotations
-
 from collections import deque
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Runs a sandbox in a background thread, with a handle for tests and demos."""
 
-from __future__ import annotations
-
 import asyncio
 import copy
 import threading

@@ -1,7 +1,5 @@
 """What simulated sellers do with an order; depends only on the seed, the order number and its lines."""
 
-from __future__ import annotations
-
 import copy
 import random
 from dataclasses import dataclass

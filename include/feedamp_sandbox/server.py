@@ -1,7 +1,5 @@
 """The web server: turns bytes into calls and answers into bytes, and plays the faults of the connection itself."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 import struct

@@ -1,7 +1,5 @@
 """The exact shapes of a PUT body and an error report (contract 1, 3.3, 3.5, 3.6)."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime

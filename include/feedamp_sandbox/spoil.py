@@ -1,7 +1,5 @@
 """Changes answers as a fault demands (for the kinds see `faults`)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal

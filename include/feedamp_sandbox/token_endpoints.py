@@ -1,7 +1,5 @@
 """GET /authorize and POST /access_token (contract section 2)."""
 
-from __future__ import annotations
-
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from feedamp_sandbox.wire import Call, Refusal, Reply, pairs

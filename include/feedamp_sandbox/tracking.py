@@ -4,8 +4,6 @@ Written from the carriers' published rules, independently of `feedamp.carriers`:
 more than one that is compared with itself.
 """
 
-from __future__ import annotations
-
 import random
 import string
 from typing import NamedTuple

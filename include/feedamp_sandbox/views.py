@@ -1,7 +1,5 @@
 """Orders as the API returns them (contract 3.2, 3.4)."""
 
-from __future__ import annotations
-
 from feedamp_sandbox.options import SandboxOptions
 from feedamp_sandbox.orders import StoredOrder
 from feedamp_sandbox.wire import Json

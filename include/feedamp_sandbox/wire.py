@@ -1,7 +1,5 @@
 """Requests and answers as plain values, so that the endpoints need no web server."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal

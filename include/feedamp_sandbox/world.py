@@ -1,7 +1,5 @@
 """The whole state of one sandbox."""
 
-from __future__ import annotations
-
 import secrets
 import threading
 import time

@@ -1,7 +1,5 @@
 """The address and credentials of one FeedAMP account of the marketplace."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from feedamp.api.oauth import Credentials

@@ -1,7 +1,5 @@
 """What an answer other than 2xx means. The shape of an error body is unknown (contract Q8)."""
 
-from __future__ import annotations
-
 import re
 from datetime import datetime
 from typing import Any

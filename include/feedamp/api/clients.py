@@ -1,7 +1,5 @@
 """Clients for sellers of any account, with one connection pool, token set and rate limiter per account."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Compares the state database's clock with FeedAMP's at the first answer of a run, and with what earlier runs stored."""
 
-from __future__ import annotations
-
 import logging
 from datetime import datetime, timedelta
 

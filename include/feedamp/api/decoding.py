@@ -5,8 +5,6 @@ that have another type but a clear meaning are accepted and counted in `Coercion
 date as a date-time, a time without zone (which the contract says is UTC in bodies).
 """
 
-from __future__ import annotations
-
 import re
 from typing import Any, TypeVar
 

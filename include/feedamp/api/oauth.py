@@ -1,7 +1,5 @@
 """POST /access_token: both grant types of the contract (2.2), sent as a form, without any Authorization header."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Reads orders by their numbers, and fetches what an item of a list lacks: its fulfillments, or the order itself."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime

@@ -1,7 +1,5 @@
 """GET /orders as values: the filters of a request and the content of a page."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote

@@ -1,7 +1,5 @@
 """Reads all pages of a filter without losing any: guards cursors, and asks for a page without orders again."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator
 from datetime import datetime, timedelta
 

@@ -4,8 +4,6 @@ A pair goes into the state database; if that takes longer than a second, also in
 process that needs the seller's token moves it into the state.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Callable

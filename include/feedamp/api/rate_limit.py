@@ -1,7 +1,5 @@
 """Keeps the requests of all processes within a seller's rate: each one reserves a slot in the state database."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 import time

@@ -4,8 +4,6 @@ A lease in the state database lets one process refresh a seller's token; the oth
 rotated refresh token is persisted before its access token is used.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Callable

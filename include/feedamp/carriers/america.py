@@ -13,8 +13,6 @@ collection jkeen/tracking_number_data, one file per courier, with valid and inva
 - Landmark Global (LTN, eight digits, N and a digit).
 """
 
-from __future__ import annotations
-
 from feedamp.carriers import check_digits, labels
 from feedamp.carriers.formats import ANY, NOT_1Z, Carrier, Format, shape
 from feedamp.carriers.posts import post

@@ -9,8 +9,6 @@ Parcels to other countries often get the number of the carrier that delivers the
   barcodes; not every label has it, so a wrong one proves nothing.
 """
 
-from __future__ import annotations
-
 from feedamp.carriers import check_digits, labels
 from feedamp.carriers.formats import ANY, ANYTHING_BUT_1Z, NOT_1Z, Carrier, Format, shape
 from feedamp.carriers.posts import post

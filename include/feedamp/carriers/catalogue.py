@@ -1,7 +1,5 @@
 """All carriers, in the order in which they are listed when a number fits several."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 

@@ -3,8 +3,6 @@
 All take cleaned text in upper case, of the right shape and length; the format has checked that before.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import wraps
 from operator import mul

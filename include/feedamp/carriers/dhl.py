@@ -6,8 +6,6 @@ digits, 3 to 4 letters, or 3 and 8 digits; Freight: ABC-DE-1234567, 4 and 5 digi
 rule, and numbers that DHL printed otherwise. Sellers name one division and ship with another, so all are one carrier.
 """
 
-from __future__ import annotations
-
 from feedamp.carriers import check_digits, fedex, ups
 from feedamp.carriers.formats import NOT_1Z, Carrier, Format, shape
 from feedamp.carriers.s10 import S10, s10_of

@@ -10,8 +10,6 @@ Most number rules here are not public, so a number is called invalid only where 
   start with CV have been seen without the check digit.
 """
 
-from __future__ import annotations
-
 from feedamp.carriers import check_digits, labels
 from feedamp.carriers.formats import ANY, ANYTHING_BUT_1Z, NOT_1Z, Carrier, Format, shape
 from feedamp.carriers.posts import post

@@ -5,8 +5,6 @@ label guide. The barcodes of 32 and 34 digits contain a 12-digit number. Ground 
 numbers of identifier 92, which may be left out in print.
 """
 
-from __future__ import annotations
-
 from feedamp.carriers import check_digits
 from feedamp.carriers.formats import Carrier, Format, shape
 from feedamp.carriers.usps import COMMERCIAL

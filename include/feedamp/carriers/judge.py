@@ -1,7 +1,5 @@
 """Checks a tracking number against the carrier that was stated with it."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from functools import lru_cache

@@ -4,8 +4,6 @@ A carrier whose own rules are not public names one of these groups in `never`. A
 including the check digit, so that a carrier's own number does not match one of these by chance.
 """
 
-from __future__ import annotations
-
 from feedamp.carriers import fedex, ups, usps
 
 # Prefix, length and check digit together: UPS, FedEx barcodes, and postage that only USPS sells.

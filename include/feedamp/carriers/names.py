@@ -12,8 +12,6 @@ Source of the hosts: the carriers' own sites. Shops and services that track for 
 Narvar, ParcelsApp, Route) are left out, and so is amazon.com, which also shows parcels of other carriers.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Iterable

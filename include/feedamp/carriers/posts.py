@@ -5,8 +5,6 @@ the article numbers of Australia Post have a check digit whose rule is not publi
 listed at the post that it usually means ("La Poste" is the French one).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from feedamp.carriers import labels

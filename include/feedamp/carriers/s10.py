@@ -4,8 +4,6 @@ Source: UPU standard S10: service indicator, eight-digit serial number with chec
 the country of issue. Posts deliver what other posts issued, so the country need not be their own.
 """
 
-from __future__ import annotations
-
 from feedamp.carriers import check_digits
 from feedamp.carriers.formats import NOT_1Z, Format, shape
 

@@ -1,7 +1,5 @@
 """Cleans tracking numbers as they were typed or pasted, and recognizes what no carrier can have issued."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 

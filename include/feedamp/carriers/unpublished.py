@@ -4,8 +4,6 @@ Numbers of these carriers are not checked. GLS is one of them: its parcel number
 (8 letters and digits) are known from labels, but GLS publishes neither their rules nor those of its national companies.
 """
 
-from __future__ import annotations
-
 from feedamp.carriers.formats import Carrier
 
 # id|title|further names @ hosts of tracking links

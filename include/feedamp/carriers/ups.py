@@ -5,8 +5,6 @@ to 28 more for Mail Innovations) and the 1Z specification. USPS delivers SurePos
 under USPS numbers.
 """
 
-from __future__ import annotations
-
 from feedamp.carriers import check_digits, fedex
 from feedamp.carriers.formats import Carrier, Format, shape
 from feedamp.carriers.usps import COMMERCIAL

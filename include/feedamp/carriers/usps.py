@@ -5,8 +5,6 @@ for the counter; 22, 26 or 30 digits, behind an optional 420 and ZIP code of 5 o
 91 (20 digits, or 22 with identifier 91).
 """
 
-from __future__ import annotations
-
 from feedamp.carriers import check_digits
 from feedamp.carriers.formats import Carrier, Format, shape
 from feedamp.carriers.s10 import S10, s10_of

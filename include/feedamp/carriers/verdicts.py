@@ -1,7 +1,5 @@
 """The result of checking one tracking number, and the messages for sellers."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache, partial

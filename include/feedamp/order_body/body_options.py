@@ -1,7 +1,5 @@
 """The options that an installation can set for order bodies: extra and optional fields, and the order number."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from functools import cached_property

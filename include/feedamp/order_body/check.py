@@ -1,7 +1,5 @@
 """Checks a complete order body; returns the canonical body, or every reason why it is rejected."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """ISO 3166-1 country codes: the alpha-3 code that an address must have, by the alpha-2 code that many systems write."""
 
-from __future__ import annotations
-
 # XK is not assigned by ISO 3166, but is what carriers and marketplaces write for Kosovo.
 _CODES = """
     AD:AND AE:ARE AF:AFG AG:ATG AI:AIA AL:ALB AM:ARM AO:AGO AQ:ATA AR:ARG AS:ASM AT:AUT AU:AUS AW:ABW

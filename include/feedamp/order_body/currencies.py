@@ -1,7 +1,5 @@
 """ISO 4217 codes of currencies that a buyer can pay in; which of them FeedAMP accepts is unknown (contract Q4)."""
 
-from __future__ import annotations
-
 # Fund codes (CHE, CLF, …), metals (XAU, …) and test codes (XTS, XXX) are left out, because no order is paid in them.
 _CURRENT = """
     AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD

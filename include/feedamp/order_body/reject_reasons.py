@@ -1,7 +1,5 @@
 """The reasons why an order is rejected, with messages for the person who sent it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal

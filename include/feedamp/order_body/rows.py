@@ -1,7 +1,5 @@
 """The result of reading an inbox row: an order to place, or a reject with every reason."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """Recognizes what a spreadsheet has made of an identifier, and the error values that it shows instead of a value."""
 
-from __future__ import annotations
-
 import re
 
 # What a program would not write as an identifier. Excel writes one digit before the point and a sign in the exponent,

@@ -6,8 +6,6 @@ Raises:
     BadValueError: from every reader, for a value that the field cannot hold.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone

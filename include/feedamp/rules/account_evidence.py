@@ -1,8 +1,6 @@
 """PURE: decides whether an order in an account is a known order. The number alone proves nothing: two sellers may both
 have an order 1001."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import datetime
 

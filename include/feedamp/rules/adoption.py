@@ -1,7 +1,5 @@
 """PURE: adopts an order that is at FeedAMP but was never placed from this ledger (contract 7.4, Q27)."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 from feedamp.models import MarketplaceState, Order

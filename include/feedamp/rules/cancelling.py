@@ -6,8 +6,6 @@ Whether an order is closed as CANCELLED: `rules/closing.py`; that it is read alo
 `steps/process_fulfillments/close.py`.
 """
 
-from __future__ import annotations
-
 from datetime import datetime
 
 from feedamp.models import Snapshot

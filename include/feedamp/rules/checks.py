@@ -4,8 +4,6 @@
 they say in plain words what to change and where.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass

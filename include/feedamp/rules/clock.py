@@ -3,8 +3,6 @@
 There are two witnesses: FeedAMP's `Date` header, and the newest moment that earlier runs stored in the state.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 

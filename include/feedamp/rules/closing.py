@@ -1,7 +1,5 @@
 """PURE: decides whether an order can be closed, in which state, or what it is waiting for (contract 7.1)."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any

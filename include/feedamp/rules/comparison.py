@@ -5,8 +5,6 @@ does not report the fields that it leaves out. For each order, line, shipment an
 contains the path of that object itself, with the value `present`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime

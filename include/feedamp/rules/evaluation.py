@@ -4,8 +4,6 @@ Asks `rules/checks.py` for faults, `rules/follow_up.py` for reports and `rules/c
 order that waits for `place`, the end of a conflict, and an order that is final at FeedAMP.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta

@@ -4,8 +4,6 @@ The ledger stores when FeedAMP first accepted an order, which state it accepted 
 between, and the runs that sent them, are stored only in `placements`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime

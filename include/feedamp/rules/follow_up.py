@@ -1,7 +1,5 @@
 """PURE: decides which faults are reported, which findings are resolved, and when a fault is reported again (promise 5)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime

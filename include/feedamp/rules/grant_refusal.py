@@ -1,7 +1,5 @@
 """PURE: what it means that FeedAMP refused a grant: first of one answer, then over a whole run (docs/rules.md, Tokens)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime

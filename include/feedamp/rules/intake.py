@@ -1,7 +1,5 @@
 """PURE: decides what a delivered order changes in the ledger (docs/rules.md, Intake)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime

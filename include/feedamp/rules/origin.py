@@ -4,8 +4,6 @@ An origin is `scheme://host:port` in lower case, the port always written out. A 
 it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 

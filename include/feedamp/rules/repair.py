@@ -3,8 +3,6 @@
 The table is in docs/runbook.md. FeedAMP's value counts. The warehouse needs no decision, because it is updated from FeedAMP's new snapshot.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import StrEnum
 

@@ -3,8 +3,6 @@
 Repeats within one request: `api/client.py`; retries of a task: `plugins/feedamp_airflow/retries.py`.
 """
 
-from __future__ import annotations
-
 from datetime import timedelta
 
 FIRST_WAIT_S = 30.0

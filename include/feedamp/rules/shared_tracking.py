@@ -3,8 +3,6 @@
 The numbers of other orders are stored as keyed hashes in `state/tracking.py`; `rules/checks.py` makes the finding.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any

@@ -7,8 +7,6 @@
 Which orders are redacted, and when: `state/retention.py`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

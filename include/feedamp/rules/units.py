@@ -1,7 +1,5 @@
 """PURE: counts the units of each line that were ordered, shipped or cancelled, are still open, or are too many."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@
 is loaded, since the watermark may have been moved back in between. `state/watermarks.py` only stores the result.
 """
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 
 from feedamp.errors import ConfigurationError

@@ -3,8 +3,6 @@
 Which rows follow from them: `rules/expected_rows.py`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Authorize URLs that wait for a callback: why one is refused, undoing a use that failed, and purging old ones."""
 
-from __future__ import annotations
-
 import hashlib
 from datetime import datetime, timedelta
 

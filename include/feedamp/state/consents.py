@@ -13,8 +13,6 @@ A watermark is valid for one account. Where the account may have changed, the wa
 extraction reads everything again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any

@@ -1,7 +1,5 @@
 """Opens the state database: engine, upgrades, short transactions, and the clock that every process uses."""
 
-from __future__ import annotations
-
 import fcntl
 import sqlite3
 import time

@@ -3,8 +3,6 @@
 What is wrong with an order: `rules/checks.py`; when that is reported again or resolved: `rules/follow_up.py`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 

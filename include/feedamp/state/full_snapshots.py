@@ -1,7 +1,5 @@
 """What `load` writes to the lake as a whole, orders that wait and sellers, and what it wrote last."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator

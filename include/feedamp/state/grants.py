@@ -1,7 +1,5 @@
 """Sellers' grants: encrypted tokens and refusals. One row per seller."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, fields

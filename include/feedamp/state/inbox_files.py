@@ -3,8 +3,6 @@
 Whether a file is new, changed or read already: `inbox/files.py`.
 """
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import NamedTuple
 

@@ -6,8 +6,6 @@ date and lines, with the marks of orders that other accounts have shown.
 "Other sellers" are those of the same connection: another connection is another FeedAMP account of the marketplace.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

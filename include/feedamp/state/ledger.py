@@ -4,8 +4,6 @@ What a delivery changes is decided in `rules/intake.py`, what may be sent in `ru
 `rules/retries.py`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any

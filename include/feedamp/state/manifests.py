@@ -1,7 +1,5 @@
 """Manifests on their way to the warehouse: announced, published, taken into the state, loaded."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from datetime import datetime
 

@@ -1,7 +1,5 @@
 """The newest snapshot of each open order, and the result of its validation."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,8 +1,6 @@
 """The events of orders, written in the transaction that makes them true, and to the outbox. What they say:
 `rules/order_story.py`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple

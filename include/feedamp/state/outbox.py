@@ -1,7 +1,5 @@
 """Rows for the lake, written in the same transaction as the change they describe, so that neither exists alone."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext

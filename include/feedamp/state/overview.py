@@ -3,8 +3,6 @@
 The lists of sellers, and exit code 1, are in `plugins/feedamp_airflow/cli/status.py`.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ order that is delivered corrected `ingest_row.py`; after a replay `replay.py`. T
 each kind covers.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable

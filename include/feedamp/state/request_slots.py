@@ -1,7 +1,5 @@
 """The allowed request rate per seller, counted over all processes (promise 10)."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 import sqlalchemy as sa

@@ -3,8 +3,6 @@
 Each function returns how many rows it changed. What remains of a redacted body: `rules/stored_body.py`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any

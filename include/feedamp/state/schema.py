@@ -1,7 +1,5 @@
 """Tables of the state database, for both SQLite and Postgres; `upgrade.py` brings earlier ones to it."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The registered sellers, and which of them can be served now."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime

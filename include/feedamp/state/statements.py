@@ -1,7 +1,5 @@
 """Parts of SQL statements that several modules use, on both SQLite and Postgres."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import islice

@@ -1,7 +1,5 @@
 """Totals of a task over all its tries, so that a retry does not hide the work of the first try."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 

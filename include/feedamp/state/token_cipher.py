@@ -1,7 +1,5 @@
 """Encrypts tokens at rest and makes keyed hashes; the encryption key never leaves this module."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import hashlib

@@ -3,8 +3,6 @@
 How long, and for which recipient, a number counts as shared: `rules/shared_tracking.py`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import datetime
 

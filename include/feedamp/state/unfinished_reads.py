@@ -1,7 +1,5 @@
 """Stores what an extraction could not read: where it left off in a seller's list, and orders that are unreadable."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from datetime import datetime
 

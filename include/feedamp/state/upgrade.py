@@ -4,8 +4,6 @@ What a version adds is created where it is missing: tables, indexes and columns,
 default. What else it changes is written here, by revision. Each change of the schema raises `HEAD`.
 """
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 
 import sqlalchemy as sa

@@ -1,7 +1,5 @@
 """Stores where the next extraction of each seller starts; that moment is decided in `rules/watermark.py`."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 import sqlalchemy as sa
