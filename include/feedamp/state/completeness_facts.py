@@ -27,7 +27,6 @@ _REJECT = tuple(
 
 
 def count_orders(connection: Connection) -> int:
-    """How many orders the ledger holds."""
     return connection.execute(sa.select(sa.func.count()).select_from(orders)).scalar_one()
 
 

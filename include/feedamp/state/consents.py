@@ -28,11 +28,7 @@ from feedamp.state.statements import upsert
 REPLACED = "replaced"
 NEWER = "a newer grant is set aside: "
 _KEPT = tuple(column.name for column in other_grants.columns if column.name not in ("seller_id", "role"))
-_CLEARED = {
-    "disowned_at": None,
-    "refused_at": None,
-    "reported_at": None,
-}
+_CLEARED = {"disowned_at": None, "refused_at": None, "reported_at": None}
 
 
 def make_room(connection: Connection, seller_id: str, *, to_compare: bool) -> None:
@@ -114,13 +110,14 @@ def set_aside(
         return False
     before = _row(connection, other_grants, seller_id)
     if before is None or before["role"] != REPLACED:
-        values: dict[str, Any] = {
-            "status": SET_ASIDE,
-            "status_reason": reason,
-            "shows_orders_of": shows_orders_of,
-            "account_checked_at": now,
-        }
-        connection.execute(sa.update(grants).where(grants.c.seller_id == seller_id).values(**values))
+        _change(
+            connection,
+            seller_id,
+            status=SET_ASIDE,
+            status_reason=reason,
+            shows_orders_of=shows_orders_of,
+            account_checked_at=now,
+        )
         return False
     _use(connection, before, generation=row["generation"] + 1, reason=f"{NEWER}{reason}")
     _write_other(connection, {**row, "shows_orders_of": shows_orders_of}, role=SET_ASIDE)
@@ -153,20 +150,14 @@ def take_set_aside(connection: Connection, seller_id: str, *, now: datetime) -> 
     other = _row(connection, other_grants, seller_id)
     taken = row
     if row["status"] == SET_ASIDE:
-        connection.execute(
-            sa.update(grants).where(grants.c.seller_id == seller_id).values(status=ACTIVE, status_reason=None)
-        )
+        _change(connection, seller_id, status=ACTIVE, status_reason=None)
     elif other is not None and other["role"] == SET_ASIDE:
         taken = other
         _use(connection, other, generation=row["generation"] + 1, reason=None)
     else:
         return False
     _drop_other(connection, seller_id)
-    connection.execute(
-        sa.update(grants)
-        .where(grants.c.seller_id == seller_id)
-        .values(account_checked_at=now, account_forced=True)
-    )
+    _change(connection, seller_id, account_checked_at=now, account_forced=True)
     connection.execute(sa.delete(account_marks).where(account_marks.c.seller_id == seller_id))
     watermarks.remove(connection, seller_id)
     end_mix_up(connection, seller_id)
@@ -208,12 +199,12 @@ def _write_other(connection: Connection, row: Mapping[str, Any], *, role: str) -
 def _use(connection: Connection, row: sa.RowMapping, *, generation: int, reason: str | None) -> None:
     """Overwrites the grant in use with a kept one as the newest generation, so that all tokens of the old one are stale."""
     kept = {name: row[name] for name in _KEPT} | {"generation": generation}
-    connection.execute(
-        sa.update(grants)
-        .where(grants.c.seller_id == row["seller_id"])
-        .values(status=ACTIVE, status_reason=reason, **kept, **_CLEARED)
-    )
+    _change(connection, row["seller_id"], status=ACTIVE, status_reason=reason, **kept, **_CLEARED)
     leases.drop(connection, leases.of_refresh(row["seller_id"]))
+
+
+def _change(connection: Connection, seller_id: str, **values: Any) -> None:
+    connection.execute(sa.update(grants).where(grants.c.seller_id == seller_id).values(**values))
 
 
 def _drop_other(connection: Connection, seller_id: str) -> None:

@@ -189,7 +189,6 @@ class State:
                 connection.commit()
 
     def close(self) -> None:
-        """Closes all connections."""
         self.leases.close()
         self.engine.dispose()
 
@@ -253,10 +252,7 @@ def _make_engine(url: sa.URL) -> Engine:
             )
         )
     engine = sa.create_engine(
-        url,
-        max_overflow=_CONNECTIONS_AT_MOST,
-        connect_args={"timeout": _LOCK_WAIT_S},
-        hide_parameters=True,
+        url, max_overflow=_CONNECTIONS_AT_MOST, connect_args={"timeout": _LOCK_WAIT_S}, hide_parameters=True
     )
 
     @sa.event.listens_for(engine, "connect")

@@ -5,6 +5,7 @@ What is wrong with an order: `rules/checks.py`; when that is reported again or r
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -24,17 +25,14 @@ def of_order(connection: Connection, seller_id: str, mp_order_number: str) -> li
         .where(is_order(findings, seller_id, mp_order_number))
         .order_by(findings.c.found_at, findings.c.finding_id)
     )
-    return [StoredFinding(**row._mapping) for row in connection.execute(query)]
+    return _read(connection, query)
 
 
 def read(connection: Connection, finding_id: str) -> StoredFinding | None:
-    """One finding by id."""
-    row = connection.execute(sa.select(findings).where(findings.c.finding_id == finding_id)).first()
-    return None if row is None else StoredFinding(**row._mapping)
+    return next(iter(_read(connection, sa.select(findings).where(findings.c.finding_id == finding_id))), None)
 
 
-def _named(connection: Connection, ids: Sequence[str]) -> list[StoredFinding]:
-    query = sa.select(findings).where(findings.c.finding_id.in_(ids))
+def _read(connection: Connection, query: sa.Select[Any]) -> list[StoredFinding]:
     return [StoredFinding(**row._mapping) for row in connection.execute(query)]
 
 
@@ -47,7 +45,7 @@ def find(
         query = query.where(findings.c.state.in_(states))
     if seller_ids:
         query = query.where(findings.c.seller_id.in_(seller_ids))
-    return [StoredFinding(**row._mapping) for row in connection.execute(query)]
+    return _read(connection, query)
 
 
 def to_report(connection: Connection, seller_ids: Sequence[str]) -> dict[str, list[str]]:
@@ -72,7 +70,8 @@ def write(
 ) -> None:
     """Stores findings and puts them in the outbox, with what has happened to them."""
     items = list(changed)
-    known = {f.finding_id: f for f in _named(connection, [f.finding_id for f in items])} if items else {}
+    stored = sa.select(findings).where(findings.c.finding_id.in_([f.finding_id for f in items]))
+    known = {f.finding_id: f for f in _read(connection, stored)} if items else {}
     events = [event for f in items for event in of_finding(known.get(f.finding_id), f, now=now)]
     order_events.record(connection, events, run_id=run_id)
     upsert(connection, findings, [{n: getattr(f, n) for n in f.__dataclass_fields__} for f in items])

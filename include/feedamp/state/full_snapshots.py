@@ -37,7 +37,6 @@ class ContentHash:
         self._sum = 0
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Adds rows."""
         self._sum += sum(int.from_bytes(hashlib.sha256(encode(row)).digest()) for row in rows)
 
     def __str__(self) -> str:
@@ -112,12 +111,7 @@ def record(connection: Connection, table: str, written: Written) -> None:
     """Records what was written, unless a later one was. Safe to repeat."""
     last = last_written(connection, table)
     if last is None or last.taken_at < written.taken_at:
-        values = {
-            "content_hash": written.content_hash,
-            "taken_at": written.taken_at,
-            "manifest": written.manifest,
-        }
-        upsert(connection, full_snapshots, [{"table_name": table, **values}])
+        upsert(connection, full_snapshots, [{"table_name": table, **vars(written)}])
 
 
 def moved(connection: Connection, paths: Iterable[str], path: str) -> None:

@@ -290,9 +290,7 @@ def mark_needs_authorization(
     marked = connection.execute(
         sa.update(grants)
         .where(
-            grants.c.seller_id.in_(seller_ids),
-            grants.c.status == ACTIVE,
-            grants.c.refused_at.is_not(None),
+            grants.c.seller_id.in_(seller_ids), grants.c.status == ACTIVE, grants.c.refused_at.is_not(None)
         )
         .values(status=NEEDS_AUTHORIZATION, reported_at=now, access_token=None)
         .returning(grants.c.seller_id)
@@ -328,7 +326,6 @@ def use_authorization(connection: Connection, digest: str, seller_id: str, *, no
 
 
 def is_any(connection: Connection) -> bool:
-    """Whether any grant is stored."""
     return connection.execute(sa.select(grants.c.seller_id).limit(1)).first() is not None
 
 

@@ -15,11 +15,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.codec import decode_json
 from feedamp.models import Order
-from feedamp.rules.account_evidence import (
-    KnownOrder,
-    mark,
-    proves,
-)
+from feedamp.rules.account_evidence import KnownOrder, mark, proves
 from feedamp.state.schema import account_marks, grants, orders, sellers
 from feedamp.state.sellers import Seller
 from feedamp.state.statements import insert, is_order
@@ -28,6 +24,9 @@ MARKS_PER_SELLER = 20
 _IDS_PER_QUERY = 500
 # FeedAMP has accepted the order and has not since answered that it does not have it.
 _IS_KNOWN = sa.and_(orders.c.placed_at.is_not(None), orders.c.missing_since.is_(None))
+_KNOWN = sa.select(
+    *(orders.c[name] for name in ("seller_id", "mp_order_number", "purchase_date", "body", "placed_at"))
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class ForeignOrder:
 
 def newest(connection: Connection, seller_id: str, *, limit: int) -> list[KnownOrder]:
     """Orders of a seller that FeedAMP has accepted, latest first."""
-    query = _known().where(orders.c.seller_id == seller_id, _IS_KNOWN)
+    query = _KNOWN.where(orders.c.seller_id == seller_id, _IS_KNOWN)
     latest = query.order_by(orders.c.placed_at.desc(), orders.c.mp_order_number).limit(limit)
     return [_order(row) for row in connection.execute(latest)]
 
@@ -148,7 +147,7 @@ def _of_others(
     )
     for row in connection.execute(query).all():
         if row.purchase_date == dates[row.mp_order_number]:
-            one = _known().where(is_order(orders, row.seller_id, row.mp_order_number))
+            one = _KNOWN.where(is_order(orders, row.seller_id, row.mp_order_number))
             yield _order(connection.execute(one).one()), bool(row.account_forced)
 
 
@@ -188,16 +187,6 @@ def _strangers(connection: Connection, seller_id: str, shown: Iterable[Order]) -
 
 def _is_other(seller: Seller) -> sa.ColumnElement[bool]:
     return sa.and_(sellers.c.conn_id == seller.conn_id, sellers.c.seller_id != seller.seller_id)
-
-
-def _known() -> sa.Select[Any]:
-    return sa.select(
-        orders.c.seller_id,
-        orders.c.mp_order_number,
-        orders.c.purchase_date,
-        orders.c.body,
-        orders.c.placed_at,
-    )
 
 
 def _order(row: Any) -> KnownOrder:

@@ -54,7 +54,7 @@ def save(connection: Connection, before: LedgerOrder, after: LedgerOrder) -> Non
     changed = [n for n in after.__dataclass_fields__ if getattr(before, n) != getattr(after, n)]
     if changed:
         values = {name: _encoded(after, name) for name in changed}
-        change_order(connection, orders, after.seller_id, after.mp_order_number, **values)
+        change_order(connection, orders, *after.key, **values)
 
 
 def due(connection: Connection, seller_ids: Sequence[str], *, now: datetime) -> dict[str, list[str]]:
@@ -106,14 +106,7 @@ def explain_waiting(connection: Connection, seller_id: str, *, reason: str, next
 
 def note_put(connection: Connection, order: LedgerOrder, *, now: datetime) -> None:
     """Records the intent to PUT: from then on, FeedAMP may have the order. Only the first is stored. Safe to repeat."""
-    change_order(
-        connection,
-        orders,
-        order.seller_id,
-        order.mp_order_number,
-        orders.c.first_put_at.is_(None),
-        first_put_at=now,
-    )
+    change_order(connection, orders, *order.key, orders.c.first_put_at.is_(None), first_put_at=now)
 
 
 def keep_closed_units(
@@ -132,7 +125,7 @@ def keep_closed_units(
         seller_id,
         mp_order_number,
         sa.or_(orders.c.closed_units_at.is_(None), orders.c.closed_units_at <= read_at),
-        closed_units=_encode_units(by_line),
+        closed_units=msgspec.json.encode(by_line).decode(),
         closed_units_shipped=sum(shipped for shipped, _ in by_line.values()),
         closed_units_at=read_at,
     )
@@ -175,15 +168,9 @@ def mark_missing(connection: Connection, seller_id: str, mp_order_number: str, *
 
 def found_again(connection: Connection, seller_id: str, mp_order_number: str) -> None:
     """Ends the mark of a missing order, because FeedAMP has returned it. Safe to repeat."""
-    change_order(
-        connection,
-        orders,
-        seller_id,
-        mp_order_number,
-        orders.c.missing_since.is_not(None),
-        missing_since=None,
-        read_back_at=None,
-    )
+    is_marked = orders.c.missing_since.is_not(None)
+    ended = {"missing_since": None, "read_back_at": None}
+    change_order(connection, orders, seller_id, mp_order_number, is_marked, **ended)
 
 
 def closed_since(
@@ -201,9 +188,8 @@ def closed_since(
 
 def read_back_later(connection: Connection, seller_id: str, mp_order_number: str, *, now: datetime) -> None:
     """Makes the next extraction read an order by number, unless the order still has something to send. Safe to repeat."""
-    change_order(
-        connection, orders, seller_id, mp_order_number, orders.c.phase.in_(NOTHING_TO_SEND), read_back_at=now
-    )
+    has_nothing_to_send = orders.c.phase.in_(NOTHING_TO_SEND)
+    change_order(connection, orders, seller_id, mp_order_number, has_nothing_to_send, read_back_at=now)
 
 
 def read_back_ended_since(connection: Connection, moment: datetime, *, now: datetime) -> None:
@@ -238,15 +224,8 @@ def to_read_back(connection: Connection, seller_id: str, *, now: datetime | None
 
 def was_read(connection: Connection, seller_id: str, mp_order_number: str, *, read_at: datetime) -> None:
     """Records that FeedAMP returned an order: every change sent before `read_at` is in it. Safe to repeat."""
-    change_order(
-        connection,
-        orders,
-        seller_id,
-        mp_order_number,
-        orders.c.phase.in_(NOTHING_TO_SEND),
-        orders.c.read_back_at <= read_at,
-        read_back_at=None,
-    )
+    waited = sa.and_(orders.c.phase.in_(NOTHING_TO_SEND), orders.c.read_back_at <= read_at)
+    change_order(connection, orders, seller_id, mp_order_number, waited, read_back_at=None)
 
 
 # Orders that FeedAMP may have: placed, or sent without an answer.
@@ -303,7 +282,6 @@ def open_longer_than(
 
 
 def phases(connection: Connection) -> dict[str, int]:
-    """How many orders are in each phase."""
     query = sa.select(orders.c.phase, sa.func.count()).group_by(orders.c.phase)
     return {row[0]: row[1] for row in connection.execute(query)}
 
@@ -311,10 +289,6 @@ def phases(connection: Connection) -> dict[str, int]:
 def decode_units(text: str) -> dict[str, tuple[int, int]]:
     """The stored units of a closed order: line -> (shipped, cancelled)."""
     return msgspec.json.decode(text, type=dict[str, tuple[int, int]])
-
-
-def _encode_units(units: Mapping[str, tuple[int, int]]) -> str:
-    return msgspec.json.encode(units).decode()
 
 
 def _encoded(order: LedgerOrder, name: str) -> Any:

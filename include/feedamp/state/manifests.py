@@ -9,6 +9,8 @@ from sqlalchemy.engine import Connection
 from feedamp.state.schema import full_snapshots, manifests
 from feedamp.state.statements import upsert
 
+_IS_LOADING = sa.and_(manifests.c.taken_at.is_not(None), manifests.c.loaded_at.is_(None))
+
 
 def announce(connection: Connection, path: str, *, now: datetime) -> None:
     """Announces a manifest before it is published, so that no crash hides it from `load`."""
@@ -18,31 +20,25 @@ def announce(connection: Connection, path: str, *, now: datetime) -> None:
 
 def pending(connection: Connection) -> Sequence[tuple[str, datetime]]:
     """(path, when announced) of manifests not yet in the warehouse, oldest first."""
-    return _announced(connection, manifests.c.loaded_at.is_(None))
+    return _listed(connection, manifests.c.planned_at, manifests.c.loaded_at.is_(None))
 
 
 def untaken(connection: Connection) -> Sequence[tuple[str, datetime]]:
     """(path, when announced) of manifests whose snapshots and watermarks are not yet in the state, oldest first."""
-    return _announced(connection, manifests.c.taken_at.is_(None))
+    return _listed(connection, manifests.c.planned_at, manifests.c.taken_at.is_(None))
 
 
 def unloaded(connection: Connection) -> Sequence[tuple[str, datetime]]:
     """(path, when taken into the state) of manifests that still wait for the warehouse, in the order of announcement."""
-    query = (
-        sa.select(manifests.c.path, manifests.c.taken_at)
-        .where(manifests.c.taken_at.is_not(None), manifests.c.loaded_at.is_(None))
-        .order_by(manifests.c.planned_at, manifests.c.path)
-    )
-    return [(row.path, row.taken_at) for row in connection.execute(query)]
+    return _listed(connection, manifests.c.taken_at, _IS_LOADING)
 
 
-def _announced(connection: Connection, *conditions: sa.ColumnElement[bool]) -> Sequence[tuple[str, datetime]]:
-    query = (
-        sa.select(manifests.c.path, manifests.c.planned_at)
-        .where(*conditions)
-        .order_by(manifests.c.planned_at, manifests.c.path)
-    )
-    return [(row.path, row.planned_at) for row in connection.execute(query)]
+def _listed(
+    connection: Connection, moment: sa.Column[datetime], condition: sa.ColumnElement[bool]
+) -> Sequence[tuple[str, datetime]]:
+    query = sa.select(manifests.c.path, moment).where(condition)
+    ordered = query.order_by(manifests.c.planned_at, manifests.c.path)
+    return [(path, when) for path, when in connection.execute(ordered)]
 
 
 def planned_at(connection: Connection, path: str) -> datetime | None:
@@ -64,14 +60,10 @@ def mark_taken(connection: Connection, path: str, *, now: datetime) -> None:
 
 def is_loading(connection: Connection) -> bool:
     """Whether any manifest is taken into the state and not yet in the warehouse."""
-    query = sa.select(manifests.c.path).where(
-        manifests.c.taken_at.is_not(None), manifests.c.loaded_at.is_(None)
-    )
-    return connection.execute(query.limit(1)).first() is not None
+    return connection.execute(sa.select(manifests.c.path).where(_IS_LOADING).limit(1)).first() is not None
 
 
 def has_loaded(connection: Connection) -> bool:
-    """Whether any manifest on record has been loaded."""
     query = sa.select(manifests.c.path).where(manifests.c.loaded_at.is_not(None)).limit(1)
     return connection.execute(query).first() is not None
 

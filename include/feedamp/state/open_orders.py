@@ -104,11 +104,7 @@ def decode_stored(seller_id: str, mp_order_number: str, text: str | bytes) -> Sn
 
 
 def keep_open(
-    connection: Connection,
-    seller_id: str,
-    rows: Iterable[tuple[Snapshot, datetime]],
-    *,
-    run_id: str | None,
+    connection: Connection, seller_id: str, rows: Iterable[tuple[Snapshot, datetime]], *, run_id: str | None
 ) -> int:
     """Stores the snapshots of open orders of the ledger; returns how many were stored as the newest.
 
@@ -177,11 +173,7 @@ def _decoded(text: str | None) -> Snapshot | None:
 
 
 def _keep_one(
-    connection: Connection,
-    seller_id: str,
-    order: Any,
-    snapshot: Snapshot,
-    read_at: datetime,
+    connection: Connection, seller_id: str, order: Any, snapshot: Snapshot, read_at: datetime
 ) -> bool:
     number = snapshot.mp_order_number
     was_missing = order.missing_since is not None and order.missing_since <= read_at
@@ -275,10 +267,7 @@ def watched(connection: Connection, seller_id: str) -> list[str]:
     FeedAMP may drop an error without counting that as a seller's update (contract 7.6), so the filter
     `seller_updated_after` would miss it.
     """
-    reported = sa.exists().where(
-        is_same_order(findings, snapshots),
-        findings.c.state == REPORTED,
-    )
+    reported = sa.exists().where(is_same_order(findings, snapshots), findings.c.state == REPORTED)
     condition = sa.or_(
         snapshots.c.error_lingers_since.is_not(None), snapshots.c.waits_for == UNDECODABLE, reported
     )
@@ -296,16 +285,7 @@ def record_validation(connection: Connection, stored: StoredSnapshot, **values: 
 
 def refuse_closing(connection: Connection, seller_id: str, mp_order_number: str, reason: str) -> None:
     """Records that FeedAMP refused to close an order: action is required, and the next try waits for a new snapshot."""
-    change_order(
-        connection,
-        snapshots,
-        seller_id,
-        mp_order_number,
-        validated_hash=snapshots.c.snapshot_hash,
-        closable=False,
-        waits_for=reason,
-        needs_person=True,
-    )
+    _require_action(connection, seller_id, mp_order_number, reason, validated_hash=snapshots.c.snapshot_hash)
 
 
 def set_aside(connection: Connection, seller_id: str, mp_order_number: str) -> None:
@@ -313,16 +293,14 @@ def set_aside(connection: Connection, seller_id: str, mp_order_number: str) -> N
 
     The order remains unvalidated, so that any newer snapshot is evaluated. Safe to repeat.
     """
-    change_order(
-        connection,
-        snapshots,
-        seller_id,
-        mp_order_number,
-        validated_hash=None,
-        closable=False,
-        waits_for=UNDECODABLE,
-        needs_person=True,
-    )
+    _require_action(connection, seller_id, mp_order_number, UNDECODABLE, validated_hash=None)
+
+
+def _require_action(
+    connection: Connection, seller_id: str, mp_order_number: str, reason: str, *, validated_hash: Any
+) -> None:
+    values = {"closable": False, "waits_for": reason, "needs_person": True, "validated_hash": validated_hash}
+    change_order(connection, snapshots, seller_id, mp_order_number, **values)
 
 
 def invalidate_validation(connection: Connection, seller_id: str, mp_order_number: str) -> None:

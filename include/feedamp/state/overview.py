@@ -184,11 +184,7 @@ def held_findings(connection: Connection, *, limit: int) -> CountedItems:
             sa.func.coalesce(findings.c.note, findings.c.message).label("reason"),
         )
         .join(orders, is_same_order(findings, orders))
-        .where(
-            findings.c.state == HELD,
-            findings.c.severity == "error",
-            orders.c.phase.in_(OPEN_PHASES),
-        )
+        .where(findings.c.state == HELD, findings.c.severity == "error", orders.c.phase.in_(OPEN_PHASES))
     )
     return _some(connection, query, limit)
 
@@ -231,15 +227,10 @@ def rejected_rows(connection: Connection, *, limit: int) -> CountedItems:
         is_same_order(rejected_orders, orders), orders.c.body_kind != FULL, orders.c.phase.in_(OPEN_PHASES)
     )
     is_of_file = sa.exists().where(_is_fault_of_file())
-    query = sa.select(
-        rejected_orders.c.source,
-        rejected_orders.c.row_number,
-        rejected_orders.c.stage,
-        rejected_orders.c.seller_id,
-        rejected_orders.c.mp_order_number,
-        rejected_orders.c.rejected_at,
-        rejected_orders.c.row_hash,
-    ).where(is_open(), rejected_orders.c.stage != LOAD, sa.or_(other, waits_for_body), ~is_of_file)
+    names = ("source", "row_number", "stage", "seller_id", "mp_order_number", "rejected_at", "row_hash")
+    query = sa.select(*(rejected_orders.c[name] for name in names)).where(
+        is_open(), rejected_orders.c.stage != LOAD, sa.or_(other, waits_for_body), ~is_of_file
+    )
     newest = (rejected_orders.c.rejected_at.desc(), rejected_orders.c.source, rejected_orders.c.row_number)
     found = _some(connection, query, limit, newest)
     return CountedItems(found.count, [_with_reject_id(item) for item in found.items])
@@ -247,15 +238,9 @@ def rejected_rows(connection: Connection, *, limit: int) -> CountedItems:
 
 def refused_by_warehouse(connection: Connection, *, limit: int) -> CountedItems:
     """Rows that only the lake has, because the warehouse cannot hold them; not if dismissed."""
-    query = sa.select(
-        rejected_orders.c.source,
-        rejected_orders.c.row_number,
-        rejected_orders.c.seller_id,
-        rejected_orders.c.mp_order_number,
-        rejected_orders.c.rejected_at,
-        rejected_orders.c.row_hash,
-    ).where(is_open(), rejected_orders.c.stage == LOAD)
-    found = _some(connection, query, limit)
+    names = ("source", "row_number", "seller_id", "mp_order_number", "rejected_at", "row_hash")
+    query = sa.select(*(rejected_orders.c[name] for name in names))
+    found = _some(connection, query.where(is_open(), rejected_orders.c.stage == LOAD), limit)
     return CountedItems(found.count, [_with_reject_id(item) for item in found.items])
 
 

@@ -59,7 +59,6 @@ class Writers:
             return uuid.uuid4().hex
 
     def give_back(self, name: str) -> None:
-        """Lets another transaction use the name."""
         self._free.append(name)
 
 
@@ -172,7 +171,6 @@ class LastingTransaction:
 
     @property
     def dialect(self) -> Dialect:
-        """The dialect of the engine."""
         return self._engine.dialect
 
     def execute(

@@ -48,7 +48,6 @@ class Rejected:
 
     @property
     def key(self) -> Key:
-        """The key of the row."""
         return self.source, self.row_number, self.row_hash
 
     @property

@@ -136,9 +136,6 @@ def _ended(before: datetime) -> sa.ColumnElement[bool]:
 
 
 def _can_be_emptied(before: datetime) -> sa.ColumnElement[bool]:
-    is_redacted = sa.exists().where(
-        is_same_order(orders, rejected_orders),
-        orders.c.body_kind == REDACTED,
-    )
+    is_redacted = sa.exists().where(is_same_order(orders, rejected_orders), orders.c.body_kind == REDACTED)
     is_over = sa.or_(rejected_orders.c.superseded_at < before, rejected_orders.c.dismissed_at < before)
     return sa.and_(rejected_orders.c.raw != "", sa.or_(is_over, is_redacted))

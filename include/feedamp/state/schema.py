@@ -56,29 +56,44 @@ sellers = sa.Table(
     sa.Column("added_at", UtcTime, nullable=False),
 )
 
+
+def _grant() -> tuple[sa.Column[Any], ...]:
+    return (
+        sa.Column("conn_id", sa.Text, nullable=False),
+        # scheme://host:port that issued the grant; null until the connection is first used after an upgrade.
+        sa.Column("origin", sa.Text),
+        # The seller whose orders the account showed when it was compared.
+        sa.Column("shows_orders_of", _SELLER),
+        # Tokens are encrypted. The previous refresh token is kept until the current one has worked.
+        sa.Column("refresh_token", sa.Text, nullable=False),
+        sa.Column("previous_refresh_token", sa.Text),
+        sa.Column("access_token", sa.Text),
+        sa.Column("access_expires_at", UtcTime),
+        sa.Column("expires_in_s", sa.Integer),
+        # Counts how often tokens were stored; a process that read an older number has a stale token.
+        sa.Column("generation", sa.Integer, nullable=False, default=0),
+        sa.Column("issued_at", UtcTime, nullable=False),
+        sa.Column("refreshed_at", UtcTime),
+        # When the account behind the grant was compared with the seller's known orders. Until then null, and no data is read.
+        sa.Column("account_checked_at", UtcTime),
+        # A person took the grant although its account shows other sellers' orders.
+        sa.Column("account_forced", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
+        # When a person resumed the seller: orders placed for other sellers before that moment raise no new alarm.
+        sa.Column("others_known_until", UtcTime),
+        # Fingerprint of the refresh token of the consent or import; later refreshes do not change it.
+        sa.Column("consent", sa.String(64)),
+    )
+
+
 grants = sa.Table(
     "grants",
     metadata,
     sa.Column("seller_id", _SELLER, primary_key=True),
-    sa.Column("conn_id", sa.Text, nullable=False),
-    # scheme://host:port that issued the grant; null until the connection is first used after an upgrade.
-    sa.Column("origin", sa.Text),
+    *_grant(),
     # active | needs_authorization | set_aside
     sa.Column("status", sa.String(32), nullable=False),
     # Why this grant is set aside, or why a newer grant is set aside while this one remains in use.
     sa.Column("status_reason", sa.Text),
-    # The seller whose orders the account showed when it was compared.
-    sa.Column("shows_orders_of", _SELLER),
-    # Tokens are encrypted. The previous refresh token is kept until the current one has worked.
-    sa.Column("refresh_token", sa.Text, nullable=False),
-    sa.Column("previous_refresh_token", sa.Text),
-    sa.Column("access_token", sa.Text),
-    sa.Column("access_expires_at", UtcTime),
-    sa.Column("expires_in_s", sa.Integer),
-    # Counts how often tokens were stored; a process that read an older number has a stale token.
-    sa.Column("generation", sa.Integer, nullable=False, default=0),
-    sa.Column("issued_at", UtcTime, nullable=False),
-    sa.Column("refreshed_at", UtcTime),
     sa.Column("refused_at", UtcTime),
     # The run (`Run.key`) that FeedAMP refused, at whose end is decided who is at fault.
     sa.Column("refused_in", sa.String(600)),
@@ -86,14 +101,6 @@ grants = sa.Table(
     # that, it counts as a refusal.
     sa.Column("disowned_at", UtcTime),
     sa.Column("reported_at", UtcTime),
-    # When the account behind the grant was compared with the seller's known orders. Until then null, and no data is read.
-    sa.Column("account_checked_at", UtcTime),
-    # A person took the grant although its account shows other sellers' orders.
-    sa.Column("account_forced", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
-    # When a person resumed the seller: orders placed for other sellers before that moment raise no new alarm.
-    sa.Column("others_known_until", UtcTime),
-    # Fingerprint of the refresh token of the consent or import; later refreshes do not change it.
-    sa.Column("consent", sa.String(64)),
     # Not used since revision 0005, which keeps them for processes of the version before that are still at work.
     sa.Column("lease_owner", sa.Text),
     sa.Column("lease_until", UtcTime),
@@ -107,21 +114,7 @@ other_grants = sa.Table(
     metadata,
     sa.Column("seller_id", _SELLER, primary_key=True),
     sa.Column("role", sa.String(16), nullable=False),
-    sa.Column("shows_orders_of", _SELLER),
-    sa.Column("conn_id", sa.Text, nullable=False),
-    sa.Column("origin", sa.Text),
-    sa.Column("refresh_token", sa.Text, nullable=False),
-    sa.Column("previous_refresh_token", sa.Text),
-    sa.Column("access_token", sa.Text),
-    sa.Column("access_expires_at", UtcTime),
-    sa.Column("expires_in_s", sa.Integer),
-    sa.Column("generation", sa.Integer, nullable=False),
-    sa.Column("issued_at", UtcTime, nullable=False),
-    sa.Column("refreshed_at", UtcTime),
-    sa.Column("account_checked_at", UtcTime),
-    sa.Column("account_forced", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
-    sa.Column("others_known_until", UtcTime),
-    sa.Column("consent", sa.String(64)),
+    *_grant(),
 )
 
 # Digests of some orders in a seller's account that this installation did not place for the seller. If two sellers

@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 from feedamp.errors import PausedError
 from feedamp.rules.order import Phase
 from feedamp.state.schema import grants, orders, other_grants, sellers
-from feedamp.state.statements import upsert
+from feedamp.state.statements import insert
 
 ACTIVE = "active"
 NEEDS_AUTHORIZATION = "needs_authorization"
@@ -57,46 +57,26 @@ def _because(what: str, reason: str | None) -> str:
 
 
 def is_any(connection: Connection) -> bool:
-    """Whether any seller is registered."""
     return connection.execute(sa.select(sellers.c.seller_id).limit(1)).first() is not None
 
 
 def find(connection: Connection, seller_ids: Collection[str] = ()) -> list[Seller]:
     """The registered sellers with these ids, or all if none are named; ordered by id."""
-    query = (
-        sa.select(sellers, grants.c.status, grants.c.status_reason, grants.c.account_checked_at)
-        .outerjoin(grants, grants.c.seller_id == sellers.c.seller_id)
-        .order_by(sellers.c.seller_id)
-    )
-    rows = connection.execute(query).all()
+    names = ("seller_id", "name", "sales_channel", "conn_id", "paused", "mix_up", "mixed_with")
+    query = sa.select(
+        *(sellers.c[name] for name in names),
+        grants.c.status.label("grant"),
+        grants.c.status_reason.label("grant_reason"),
+        sa.or_(grants.c.status.is_(None), grants.c.account_checked_at.is_not(None)).label("account_checked"),
+    ).outerjoin_from(sellers, grants, grants.c.seller_id == sellers.c.seller_id)
     wanted = set(seller_ids)
-    return [
-        Seller(
-            row.seller_id,
-            row.name,
-            row.sales_channel,
-            row.conn_id,
-            row.paused,
-            row.status,
-            grant_reason=row.status_reason,
-            account_checked=row.status is None or row.account_checked_at is not None,
-            mix_up=row.mix_up,
-            mixed_with=row.mixed_with,
-        )
-        for row in rows
-        if not wanted or row.seller_id in wanted
-    ]
+    rows = connection.execute(query.order_by(sellers.c.seller_id)).all()
+    return [Seller(**row._mapping) for row in rows if not wanted or row.seller_id in wanted]
 
 
-def workable(
-    connection: Connection, conn_id: str | None = None, seller_ids: Sequence[str] = ()
-) -> list[Seller]:
+def workable(connection: Connection, seller_ids: Sequence[str] = ()) -> list[Seller]:
     """Sellers with a live grant who are not paused."""
-    return [
-        seller
-        for seller in find(connection, seller_ids)
-        if seller.blocked_by is None and (conn_id is None or seller.conn_id == conn_id)
-    ]
+    return [seller for seller in find(connection, seller_ids) if seller.blocked_by is None]
 
 
 def add(
@@ -109,25 +89,14 @@ def add(
     sales_channel: str | None = None,
 ) -> None:
     """Registers a seller, or changes name, channel and connection; grants move to the new connection. Safe to repeat."""
-    known = connection.execute(sa.select(sellers).where(sellers.c.seller_id == seller_id)).first()
-    upsert(
-        connection,
-        sellers,
-        [
-            {
-                "seller_id": seller_id,
-                "conn_id": conn_id,
-                "name": name if name is not None or known is None else known.name,
-                "sales_channel": sales_channel
-                if sales_channel is not None or known is None
-                else known.sales_channel,
-                "paused": known.paused if known else False,
-                "added_at": known.added_at if known else now,
-            }
-        ],
-    )
-    for table in (grants, other_grants):
-        connection.execute(sa.update(table).where(table.c.seller_id == seller_id).values(conn_id=conn_id))
+    new = insert(connection, sellers).values(seller_id=seller_id, conn_id=conn_id, added_at=now)
+    connection.execute(new.on_conflict_do_nothing())
+    given = {
+        name: value for name, value in (("name", name), ("sales_channel", sales_channel)) if value is not None
+    }
+    for table, more in ((sellers, given), (grants, {}), (other_grants, {})):
+        change = sa.update(table).where(table.c.seller_id == seller_id)
+        connection.execute(change.values(conn_id=conn_id, **more))
 
 
 def grant_origins(connection: Connection, seller_id: str) -> list[str | None]:
@@ -172,13 +141,7 @@ def _pause(connection: Connection, seller_ids: Sequence[str], *, now: datetime) 
 
 
 def note_mix_up(
-    connection: Connection,
-    seller_id: str,
-    other_id: str,
-    *,
-    words: str,
-    is_proven: bool,
-    now: datetime,
+    connection: Connection, seller_id: str, other_id: str, *, words: str, is_proven: bool, now: datetime
 ) -> None:
     """Records that the accounts of two sellers are mixed up, and pauses both if that is proven. Safe to repeat."""
     for one, other in ((seller_id, other_id), (other_id, seller_id)):
@@ -205,7 +168,6 @@ def end_mix_up(connection: Connection, seller_id: str) -> None:
 
 
 def is_paused(connection: Connection, seller_id: str) -> bool:
-    """Whether the seller's traffic is stopped."""
     query = sa.select(sellers.c.paused).where(sellers.c.seller_id == seller_id)
     return bool(connection.execute(query).scalar_one_or_none())
 

@@ -26,19 +26,13 @@ class Done:
 
 def first_seen(connection: Connection, run_id: str, *, now: datetime) -> datetime:
     """When a run was first recorded, by the state database's clock, which may differ from Airflow's. Safe to repeat."""
-    statement = insert(connection, step_runs).values(
-        run_id=run_id, step="", shard=0, started_at=now, pages=0, requests=0, orders=0
-    )
-    connection.execute(statement.on_conflict_do_nothing())
-    query = sa.select(step_runs.c.started_at).where(
-        step_runs.c.run_id == run_id, step_runs.c.step == "", step_runs.c.shard == 0
-    )
+    _ensure(connection, run_id, "", 0, now=now)
+    query = sa.select(step_runs.c.started_at).where(*_key(run_id, "", 0))
     started_at: datetime = connection.execute(query).scalar_one()
     return started_at
 
 
 def is_any(connection: Connection) -> bool:
-    """Whether any run was recorded."""
     return connection.execute(sa.select(step_runs.c.run_id).limit(1)).first() is not None
 
 
@@ -88,9 +82,7 @@ def tell(
 
     `outcome` is what else `gate` should know, as JSON; without it, what an earlier call has stored remains.
     """
-    key = {"run_id": run_id, "step": step, "shard": shard}
-    first = {"started_at": now, "pages": 0, "requests": 0, "orders": 0}
-    connection.execute(insert(connection, step_runs).values(**key, **first).on_conflict_do_nothing())
+    _ensure(connection, run_id, step, shard, now=now)
     problems = None if told is None else told.encode()
     changed = sa.update(step_runs).where(*_key(run_id, step, shard))
     more = {} if outcome is None else {"outcome": outcome}
@@ -112,6 +104,12 @@ def told_by(connection: Connection, run_id: str) -> dict[tuple[str, int], tuple[
         (row.step, row.shard): (Told.decode(row.problems) if row.problems else None, row.sellers or 0)
         for row in connection.execute(query)
     }
+
+
+def _ensure(connection: Connection, run_id: str, step: str, shard: int, *, now: datetime) -> None:
+    key = {"run_id": run_id, "step": step, "shard": shard}
+    first = {"started_at": now, "pages": 0, "requests": 0, "orders": 0}
+    connection.execute(insert(connection, step_runs).values(**key, **first).on_conflict_do_nothing())
 
 
 def _key(run_id: str, step: str, shard: int) -> tuple[sa.ColumnElement[bool], ...]:

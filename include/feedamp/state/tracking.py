@@ -48,8 +48,7 @@ def remember(
     """Records the tracking numbers that an order uses now, and removes those it no longer uses. Safe to repeat."""
     connection.execute(
         sa.delete(tracking_uses).where(
-            is_order(tracking_uses, seller_id, mp_order_number),
-            tracking_uses.c.tracking_hash.not_in(hashes),
+            is_order(tracking_uses, seller_id, mp_order_number), tracking_uses.c.tracking_hash.not_in(hashes)
         )
     )
     rows = [

@@ -53,12 +53,7 @@ def unread(connection: Connection, seller_id: str) -> set[str]:
 
 
 def note_unread(
-    connection: Connection,
-    seller_id: str,
-    found: Mapping[str, str],
-    *,
-    gone: Collection[str],
-    now: datetime,
+    connection: Connection, seller_id: str, found: Mapping[str, str], *, gone: Collection[str], now: datetime
 ) -> None:
     """Stores orders `found` unreadable with the reason, and removes those that are `gone`. Safe to repeat."""
     of_seller = unread_orders.c.seller_id == seller_id
