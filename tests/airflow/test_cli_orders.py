@@ -144,6 +144,15 @@ def test_an_unknown_order_is_not_found_but_its_rejects_are_named(feedamp_env):
     done = feedamp_env.run("orders", "show", SELLER, "M-2", "--json")
     assert (done.code, done.out) == (1, "")
     assert "rejected at a.jsonl:1: currency" in done.err
+    assert done.err.endswith("correct it and deliver it again; `feedamp rejected list` has all reasons.\n")
+
+
+def test_an_order_that_was_cancelled_in_time_waits_for_nothing(feedamp_env):
+    feedamp_env.deliver("a.jsonl", "M-1")
+    feedamp_env.deliver("b.jsonl", "M-1", marketplace_state="CANCELLED")
+    assert show(feedamp_env)["closing"]["waits_for"] == "nothing: it is never placed"
+    said = feedamp_env.run("orders", "show", SELLER, "M-1").out
+    assert "Now: never_placed; cancelled before it was placed\nNext: Nothing.\n" in said
 
 
 def test_findings_are_listed_by_state_and_seller(faulty):

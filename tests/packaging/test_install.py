@@ -18,7 +18,7 @@ DAGS = [
 
 
 def test_the_wheel_holds_every_file_of_all_packages_and_the_dags(wheel, root):
-    expected = {f"feedamp_airflow/dags/{name}" for name in DAGS}
+    expected = {f"feedamp_airflow/dags/{name}" for name in DAGS} | {"feedamp_airflow/dbt/sources.yml"}
     for parent, package in ((root / "include", "."), (root / "plugins", "feedamp_airflow")):
         files = (p for p in (parent / package).rglob("*") if p.is_file() and "__pycache__" not in p.parts)
         expected |= {str(path.relative_to(parent)) for path in files}

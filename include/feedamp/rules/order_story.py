@@ -21,8 +21,9 @@ from feedamp.rules.order import LedgerOrder, Phase
 from feedamp.rules.units import LineUnits, units_shipped
 
 MOST_CHANGES, MOST_CHARS = 100, 200  # of one event; a snapshot may have thousands of shipments
-
-
+DELIVER_AGAIN = (
+    "Action is required: correct it and deliver it again; `feedamp rejected list` has all reasons."
+)
 _NEXT = {
     "not read yet": "The next extraction reads it.",
     "not validated yet": "`feedamp_process_fulfillments` validates it.",
@@ -213,7 +214,7 @@ def next_step(order: LedgerOrder, waits_for: str, *, needs_person: bool) -> str:
             return "Action is required: units were shipped although it is cancelled; `feedamp orders acknowledge`."
         return "Nothing."
     if order.phase == Phase.REFUSED:
-        return "Action is required: correct it and deliver it again; `feedamp rejected list` has FeedAMP's reasons."
+        return DELIVER_AGAIN
     if order.phase == Phase.TO_PLACE:
         when = f", not before {order.next_try_at:%Y-%m-%dT%H:%M:%SZ}" if order.next_try_at else ""
         return f"`feedamp_place_orders` sends it as {order.next_state}{when}."

@@ -301,7 +301,7 @@ def _is_of_account(connection: Connection, sweep: SellerProgress) -> bool:
 def _compare_with_outbox(resources: Resources, manifest: Manifest) -> None:
     """Releases the outbox rows claimed for a manifest if it holds a different number of rows of any table.
 
-    The next load writes them again.
+    The next run of `load` writes them again, to another manifest.
     """
     written = rows_by_table([manifest])
     with resources.state.read() as connection:
@@ -309,7 +309,7 @@ def _compare_with_outbox(resources: Resources, manifest: Manifest) -> None:
     if not claimed or claimed == written:
         return
     log.warning(
-        "Manifest %s holds %d rows, but %d rows of the outbox were meant for it; the next load writes them again.",
+        "Manifest %s holds %d rows, but %d rows of the outbox were meant for it; the next run of load writes them again.",
         manifest.path,
         written.total(),
         claimed.total(),

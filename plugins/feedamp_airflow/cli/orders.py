@@ -14,7 +14,7 @@ from feedamp.errors import FeedAmpError, UnreadableError
 from feedamp.rules.closing import waits_for
 from feedamp.rules.failure_summary import counted
 from feedamp.rules.order import OPEN_PHASES, LedgerOrder, Phase
-from feedamp.rules.order_story import Kind, next_step, sentence
+from feedamp.rules.order_story import DELIVER_AGAIN, Kind, next_step, sentence
 from feedamp.rules.units import LineUnits, count_units
 from feedamp.state import findings, ledger, open_orders, order_events, overview, rejects
 from feedamp.state.open_orders import StoredSnapshot
@@ -86,6 +86,8 @@ def show(given: argparse.Namespace, out: Output) -> int:
         out.complain(f"The ledger has no order {given.number} of seller {given.seller}.")
         for reject in rejected:
             out.complain(f"rejected at {reject.source}:{reject.row_number}: {_reasons(reject)}")
+        if rejected:
+            out.complain(f"Next: {DELIVER_AGAIN}")
         return REFUSED
     if given.json:
         out.document({**shown, "rejected": [reject_row(reject) for reject in rejected]})
@@ -214,8 +216,9 @@ def _closing(order: LedgerOrder, stored: StoredSnapshot | None, unreadable: str 
         "needs_person": False,
         "error_lingers_since": None,
     }
-    if order.phase == Phase.CLOSED:
-        return {**decision, "waits_for": "nothing: it is closed"}
+    if order.phase in (Phase.CLOSED, Phase.NEVER_PLACED):
+        ended = "closed" if order.phase == Phase.CLOSED else "never placed"
+        return {**decision, "waits_for": f"nothing: it is {ended}"}
     if order.placed_at is None:
         return {**decision, "waits_for": "not placed yet"}
     is_missing = order.missing_since is not None and order.phase != Phase.TO_PLACE
