@@ -155,7 +155,8 @@ def _text(name: str, meaning: str, *, personal: bool = False) -> Column:
     return Column(name, Type.TEXT, meaning, personal)
 
 
-def _count(name: str, meaning: str) -> Column:
+def count(name: str, meaning: str) -> Column:
+    """A column of whole numbers."""
     return Column(name, Type.INTEGER, meaning)
 
 
@@ -215,137 +216,111 @@ _CUSTOMER = tuple(
     )
 )
 
-ORDERS = Table(
+
+def _table(name: str, meaning: str, key: tuple[Column, ...], *columns: Column, **more: Any) -> Table:
+    return Table(name, meaning, tuple(column.name for column in key), (*key, *columns, RECORDED), **more)
+
+
+ORDERS = _table(
     "orders",
     "One row per order that was placed from here or that FeedAMP returned.",
-    ("seller_id", "mp_order_number"),
-    (
-        SELLER,
-        NUMBER,
-        _text("sales_channel", "Channel inside the marketplace, usually a region."),
-        _time("purchase_date", "When the customer placed the order."),
-        _text("currency", "ISO 4217 code of every amount of the order."),
-        _text("status", "FeedAMP's own status (contract 7.1); null until the order was read from FeedAMP."),
-        STATE,
-        _flag("acknowledged", "The seller has acknowledged the order; null until it was read from FeedAMP."),
-        _flag(
-            "is_marketplace_fulfilled",
-            "The marketplace ships the order itself; null until the order was read from FeedAMP.",
-        ),
-        _count("units_ordered", "Units ordered, over all lines."),
-        _count("units_shipped", "Units shipped, over all lines, including lines that were not ordered."),
-        _count("units_cancelled", "Units cancelled by the seller, over all lines."),
-        _count("units_pending", "Units still open, never below 0."),
-        _count("units_over", "Units shipped or cancelled beyond what was ordered."),
-        _time(
-            "placed_at",
-            "When FeedAMP first accepted the PUT, or the PUT of a repair that placed it again. Null if not placed from here.",
-        ),
-        _time("closed_at", "When FeedAMP accepted SHIPPED or CANCELLED; null while open."),
-        _time(
-            "extracted_at",
-            "When the request that returned this snapshot was sent; null until the order was read from FeedAMP.",
-        ),
-        _text(
-            SNAPSHOT_HASH,
-            "Hash of the whole order as it was read; equal content gives an equal hash. Null until the order was read.",
-        ),
-        *_CUSTOMER,
-        *_ADDRESS,
-        _text("delivery_notes", "The customer's instructions for the courier.", personal=True),
-        _time("earliest_ship_date", "The order must not ship before this time."),
-        _time("latest_ship_date", "The order must ship by this time."),
-        _time("earliest_delivery_date", "The order must not be delivered before this time."),
-        _time("latest_delivery_date", "The order must be delivered by this time."),
-        EXTRA,
-        RECORDED,
+    (SELLER, NUMBER),
+    _text("sales_channel", "Channel inside the marketplace, usually a region."),
+    _time("purchase_date", "When the customer placed the order."),
+    _text("currency", "ISO 4217 code of every amount of the order."),
+    _text("status", "FeedAMP's own status (contract 7.1); null until the order was read from FeedAMP."),
+    STATE,
+    _flag("acknowledged", "The seller has acknowledged the order; null until it was read from FeedAMP."),
+    _flag(
+        "is_marketplace_fulfilled",
+        "The marketplace ships the order itself; null until the order was read from FeedAMP.",
     ),
+    count("units_ordered", "Units ordered, over all lines."),
+    count("units_shipped", "Units shipped, over all lines, including lines that were not ordered."),
+    count("units_cancelled", "Units cancelled by the seller, over all lines."),
+    count("units_pending", "Units still open, never below 0."),
+    count("units_over", "Units shipped or cancelled beyond what was ordered."),
+    _time(
+        "placed_at",
+        "When FeedAMP first accepted the PUT, or the PUT of a repair that placed it again. Null if not placed from here.",
+    ),
+    _time("closed_at", "When FeedAMP accepted SHIPPED or CANCELLED; null while open."),
+    _time(
+        "extracted_at",
+        "When the request that returned this snapshot was sent; null until the order was read from FeedAMP.",
+    ),
+    _text(
+        SNAPSHOT_HASH,
+        "Hash of the whole order as it was read; equal content gives an equal hash. Null until the order was read.",
+    ),
+    *_CUSTOMER,
+    *_ADDRESS,
+    _text("delivery_notes", "The customer's instructions for the courier.", personal=True),
+    _time("earliest_ship_date", "The order must not ship before this time."),
+    _time("latest_ship_date", "The order must ship by this time."),
+    _time("earliest_delivery_date", "The order must not be delivered before this time."),
+    _time("latest_delivery_date", "The order must be delivered by this time."),
+    EXTRA,
     rank=("extracted_at", RECORDED_AT, SNAPSHOT_HASH),
 )
 
-ORDER_LINES = Table(
+ORDER_LINES = _table(
     "order_lines",
     "One row per line of an order, including lines that were fulfilled but never ordered.",
-    ("seller_id", "mp_order_number", "mp_line_number"),
-    (
-        SELLER,
-        NUMBER,
-        LINE,
-        _text("sku", "The seller's SKU."),
-        _text("product_name", "Name of the product."),
-        _count("quantity", "Units ordered; 0 for a line that was never ordered."),
-        Column("unit_price", Type.MONEY, "Price of one unit, without tax, shipping and discount."),
-        Column("shipping_price", Type.MONEY, "Shipping total of the line."),
-        _count("units_shipped", "Units shipped."),
-        _count("units_cancelled", "Units cancelled by the seller."),
-        _count("units_pending", "Units still open, never below 0."),
-        EXTRA,
-        RECORDED,
-    ),
+    (SELLER, NUMBER, LINE),
+    _text("sku", "The seller's SKU."),
+    _text("product_name", "Name of the product."),
+    count("quantity", "Units ordered; 0 for a line that was never ordered."),
+    Column("unit_price", Type.MONEY, "Price of one unit, without tax, shipping and discount."),
+    Column("shipping_price", Type.MONEY, "Shipping total of the line."),
+    count("units_shipped", "Units shipped."),
+    count("units_cancelled", "Units cancelled by the seller."),
+    count("units_pending", "Units still open, never below 0."),
+    EXTRA,
     lake_only=(_READ_WITH,),
 )
 
-SHIPMENTS = Table(
+SHIPMENTS = _table(
     "shipments",
     "The shipments of the current snapshot; a shipment can change or disappear (contract 7.5).",
-    ("seller_id", "mp_order_number", "mp_line_number", "shipment_index"),
     (
         SELLER,
         NUMBER,
         LINE,
-        _count(
-            "shipment_index", "Position within the line, from 0, in the order in which FeedAMP sent them."
-        ),
-        _count("quantity", "Units in the parcel; null if FeedAMP did not send a whole number."),
-        _text("carrier", "The carrier as the seller wrote it."),
-        _text("carrier_id", "Id of the recognized carrier; null if it is not known for certain."),
-        _text("tracking_number", "As the seller wrote it."),
-        _text("tracking_check", "valid, invalid or unverified: the number checked against the carrier."),
-        Column("shipped_date", Type.DATE, "Day of shipping, without time zone."),
-        _text("tracking_url", "Where the parcel can be followed."),
-        RECORDED,
+        count("shipment_index", "Position within the line, from 0, in the order in which FeedAMP sent them."),
     ),
+    count("quantity", "Units in the parcel; null if FeedAMP did not send a whole number."),
+    _text("carrier", "The carrier as the seller wrote it."),
+    _text("carrier_id", "Id of the recognized carrier; null if it is not known for certain."),
+    _text("tracking_number", "As the seller wrote it."),
+    _text("tracking_check", "valid, invalid or unverified: the number checked against the carrier."),
+    Column("shipped_date", Type.DATE, "Day of shipping, without time zone."),
+    _text("tracking_url", "Where the parcel can be followed."),
     lake_only=(_READ_WITH,),
 )
 
-CANCELLATIONS = Table(
+CANCELLATIONS = _table(
     "cancellations",
     "The cancellations of the current snapshot.",
-    ("seller_id", "mp_order_number", "mp_line_number", "cancellation_index"),
-    (
-        SELLER,
-        NUMBER,
-        LINE,
-        _count("cancellation_index", "Position within the line, from 0."),
-        _count("quantity", "Units cancelled; null if FeedAMP did not send a whole number."),
-        _text("reason", "The reason, as FeedAMP sent it."),
-        RECORDED,
-    ),
+    (SELLER, NUMBER, LINE, count("cancellation_index", "Position within the line, from 0.")),
+    count("quantity", "Units cancelled; null if FeedAMP did not send a whole number."),
+    _text("reason", "The reason, as FeedAMP sent it."),
     lake_only=(_READ_WITH,),
 )
 
 
 def _amounts(name: str, index: str, one: str, meaning: str) -> Table:
-    return Table(
+    return _table(
         name,
         meaning,
-        ("seller_id", "mp_order_number", "mp_line_number", index),
-        (
-            SELLER,
-            NUMBER,
-            LINE,
-            _count(index, f"Position of the {one} within the line, from 0."),
-            _text(
-                "name",
-                f"`name` of the {one} as FeedAMP shows it, otherwise its `type`, e.g. `SHIPPING`.",
-                personal=True,  # a voucher may be named after the customer
-            ),
-            Column(
-                "amount", Type.MONEY, "The amount in `currency` of the order; null if it is not a number."
-            ),
-            EXTRA,
-            RECORDED,
+        (SELLER, NUMBER, LINE, count(index, f"Position of the {one} within the line, from 0.")),
+        _text(
+            "name",
+            f"`name` of the {one} as FeedAMP shows it, otherwise its `type`, e.g. `SHIPPING`.",
+            personal=True,  # a voucher may be named after the customer
         ),
+        Column("amount", Type.MONEY, "The amount in `currency` of the order; null if it is not a number."),
+        EXTRA,
         lake_only=(_READ_WITH,),
     )
 
@@ -363,104 +338,86 @@ ORDER_DISCOUNTS = _amounts(
     "One row per discount of an order line, likewise of the whole line.",
 )
 
-PLACEMENTS = Table(
+PLACEMENTS = _table(
     "placements",
     "One row per order and state that came from the inbox and that FeedAMP accepted.",
-    ("seller_id", "mp_order_number", "marketplace_state"),
-    (
-        SELLER,
-        NUMBER,
-        STATE,
-        _time("placed_at", "When the accepted PUT was sent."),
-        _text("source", "Inbox file that delivered the order in this state."),
-        _count("source_row", "Row in that file."),
-        RUN,
-        RECORDED,
-    ),
+    (SELLER, NUMBER, STATE),
+    _time("placed_at", "When the accepted PUT was sent."),
+    _text("source", "Inbox file that delivered the order in this state."),
+    count("source_row", "Row in that file."),
+    RUN,
     rank=(RECORDED_AT, "source", "run_id"),
 )
 
-REJECTED_ORDERS = Table(
+REJECTED_ORDERS = _table(
     "rejected_orders",
     "Inbox rows that were rejected, each with all its reasons.",
-    ("source", "row_number", "row_hash"),
     (
         _text("source", "Inbox file; with stage `load`, the manifest."),
-        _count(
+        count(
             "row_number",
             "Line of a JSONL file; row of a CSV file as a spreadsheet counts it; with stage `load`, position of the row in "
             "its table's files of the manifest, from 1.",
         ),
         _text("row_hash", "Hash of the row's content."),
-        SELLER,
-        NUMBER,
-        _text(
-            "stage",
-            "`inbox`: rejected by the checks here; `feedamp`: refused by FeedAMP (400, 409, 413, 422); `load`: a row of the "
-            "lake that the warehouse cannot hold.",
-        ),
-        Column(
-            "reasons",
-            Type.JSON,
-            "List of {field, code, message}; with `pii = mask`, messages written by FeedAMP are left out.",
-        ),
-        _time("rejected_at", "When the row was rejected."),
-        _time(
-            "superseded_at",
-            "When a new version of the file replaced the row, or the reject was resolved; null until then.",
-        ),
-        _time("dismissed_at", "When the reject was dismissed as needing no action; null until then."),
-        _text("dismiss_reason", "Why no action is required."),
-        RECORDED,
     ),
+    SELLER,
+    NUMBER,
+    _text(
+        "stage",
+        "`inbox`: rejected by the checks here; `feedamp`: refused by FeedAMP (400, 409, 413, 422); `load`: a row of the "
+        "lake that the warehouse cannot hold.",
+    ),
+    Column(
+        "reasons",
+        Type.JSON,
+        "List of {field, code, message}; with `pii = mask`, messages written by FeedAMP are left out.",
+    ),
+    _time("rejected_at", "When the row was rejected."),
+    _time(
+        "superseded_at",
+        "When a new version of the file replaced the row, or the reject was resolved; null until then.",
+    ),
+    _time("dismissed_at", "When the reject was dismissed as needing no action; null until then."),
+    _text("dismiss_reason", "Why no action is required."),
     rank=(RECORDED_AT, "dismissed_at", "superseded_at", "stage"),
 )
 
-FINDINGS = Table(
+FINDINGS = _table(
     "findings",
     "Faults in the shipments and cancellations that sellers reported.",
-    ("finding_id",),
-    (
-        _text("finding_id", "Stable id of (order, line, kind, value)."),
-        SELLER,
-        NUMBER,
-        _text("mp_line_number", "The line as the seller reported it, even if it is unknown."),
-        _text("kind", "See docs/runbook.md."),
-        _text("severity", "An error blocks closing; a warning never does."),
-        _text("api_code", "The code sent to FeedAMP; null if the finding is not reported."),
-        _text("carrier", "The carrier as the seller wrote it; null if the finding is not about a shipment."),
-        _text("tracking_number", "The tracking number as the seller wrote it; likewise."),
-        _text("message", "The message for the seller."),
-        _text("state", "held, to_report, reported, resolved or waived."),
-        _time("found_at", "When it was first seen."),
-        _time("reported_at", "When FeedAMP accepted the report."),
-        _time("resolved_at", "When it was resolved or waived."),
-        RECORDED,
-    ),
+    (_text("finding_id", "Stable id of (order, line, kind, value)."),),
+    SELLER,
+    NUMBER,
+    _text("mp_line_number", "The line as the seller reported it, even if it is unknown."),
+    _text("kind", "See docs/runbook.md."),
+    _text("severity", "An error blocks closing; a warning never does."),
+    _text("api_code", "The code sent to FeedAMP; null if the finding is not reported."),
+    _text("carrier", "The carrier as the seller wrote it; null if the finding is not about a shipment."),
+    _text("tracking_number", "The tracking number as the seller wrote it; likewise."),
+    _text("message", "The message for the seller."),
+    _text("state", "held, to_report, reported, resolved or waived."),
+    _time("found_at", "When it was first seen."),
+    _time("reported_at", "When FeedAMP accepted the report."),
+    _time("resolved_at", "When it was resolved or waived."),
     rank=(RECORDED_AT, "resolved_at", "reported_at", "state"),
 )
 
-CLOSURES = Table(
+CLOSURES = _table(
     "closures",
     "Orders closed from here, with the unit counts at closing.",
-    ("seller_id", "mp_order_number"),
-    (
-        SELLER,
-        NUMBER,
-        STATE,
-        _count("units_shipped", "Units shipped in the snapshot on which it was closed."),
-        _count("units_cancelled", "Units cancelled in that snapshot."),
-        _time("closed_at", "When the accepted PUT was sent."),
-        RUN,
-        RECORDED,
-    ),
+    (SELLER, NUMBER),
+    STATE,
+    count("units_shipped", "Units shipped in the snapshot on which it was closed."),
+    count("units_cancelled", "Units cancelled in that snapshot."),
+    _time("closed_at", "When the accepted PUT was sent."),
+    RUN,
     rank=(RECORDED_AT, "marketplace_state", "run_id"),
 )
 
-RECONCILIATIONS = Table(
+RECONCILIATIONS = _table(
     "reconciliations",
     "Differences between ledger, FeedAMP and warehouse.",
-    ("run_id", "seller_id", "mp_order_number", "field"),
     (
         RUN,
         SELLER,
@@ -470,170 +427,120 @@ RECONCILIATIONS = Table(
             "The field that differs, e.g. `marketplace_state` or `order_lines[L-1].units_shipped`; `snapshot` where the kind "
             "is `not_extracted_yet`.",
         ),
-        _date("day", "UTC day of the order's purchase; null in rows of versions before this column."),
-        _text(
-            "kind",
-            "The field without line numbers and indexes, e.g. `order_lines[].units_shipped`. `not_extracted_yet`: FeedAMP is newer "
-            "than the last extraction, which is no difference. Null in rows of versions before this column.",
-        ),
-        _text("ledger_value", "The value in the ledger."),
-        _text("feedamp_value", "The value at FeedAMP."),
-        _text("warehouse_value", "The value in the warehouse."),
-        _time("found_at", "When it was found; null in rows of versions before this column."),
-        _time("repaired_at", "When it was repaired; null while the difference remains."),
-        RECORDED,
     ),
+    _date("day", "UTC day of the order's purchase; null in rows of versions before this column."),
+    _text(
+        "kind",
+        "The field without line numbers and indexes, e.g. `order_lines[].units_shipped`. `not_extracted_yet`: FeedAMP is newer "
+        "than the last extraction, which is no difference. Null in rows of versions before this column.",
+    ),
+    _text("ledger_value", "The value in the ledger."),
+    _text("feedamp_value", "The value at FeedAMP."),
+    _text("warehouse_value", "The value in the warehouse."),
+    _time("found_at", "When it was found; null in rows of versions before this column."),
+    _time("repaired_at", "When it was repaired; null while the difference remains."),
     rank=(RECORDED_AT, "repaired_at"),
 )
 
-ORDER_EVENTS = Table(
+ORDER_EVENTS = _table(
     "order_events",
     "What happened to an order that is in the ledger, append only. A snapshot is an event if it differs from the one before.",
-    ("seller_id", "mp_order_number", "event_id"),
     (
         SELLER,
         NUMBER,
         _text("event_id", "Id of the event within the order; a repeated load gives the same one."),
-        _time("occurred_at", "When it happened; of a snapshot, when the request was sent that returned it."),
-        _text(
-            "kind",
-            "delivered, placed, changed, finding, reported, resolved, waived, conflict, closed or repaired; what each says "
-            "in `details` is in docs/warehouse.md.",
-        ),
-        Column("details", Type.JSON, "What happened, without customer fields."),
-        _text("run_id", "The Airflow run that did or read it; null by hand."),
-        RECORDED,
     ),
+    _time("occurred_at", "When it happened; of a snapshot, when the request was sent that returned it."),
+    _text(
+        "kind",
+        "delivered, placed, changed, finding, reported, resolved, waived, conflict, closed or repaired; what each says "
+        "in `details` is in docs/warehouse.md.",
+    ),
+    Column("details", Type.JSON, "What happened, without customer fields."),
+    _text("run_id", "The Airflow run that did or read it; null by hand."),
 )
 
-RECONCILIATION_DAYS = Table(
+RECONCILIATION_DAYS = _table(
     "reconciliation_days",
     "One row per UTC day of purchases and seller that a reconciliation covered, also without a difference; the run that began "
     "its comparison last counts.",
-    ("day", "seller_id"),
-    (
-        _date("day", "The UTC day."),
-        SELLER,
-        RUN,
-        _count("compared", "Orders compared."),
-        Column(
-            "differences",
-            Type.JSON,
-            "Found differences by `kind` of `reconciliations`. `not_extracted_yet` counts orders, and is no difference.",
-        ),
-        _count("repaired", "Those of the differences that this run repaired."),
-        _count("remaining", "Orders not compared, because the run stopped or the seller failed."),
-        _count("unread", "Orders that could not be read."),
-        _time("checked_at", "When the comparison began; FeedAMP was asked at this moment or later."),
-        RECORDED,
+    (_date("day", "The UTC day."), SELLER),
+    RUN,
+    count("compared", "Orders compared."),
+    Column(
+        "differences",
+        Type.JSON,
+        "Found differences by `kind` of `reconciliations`. `not_extracted_yet` counts orders, and is no difference.",
     ),
+    count("repaired", "Those of the differences that this run repaired."),
+    count("remaining", "Orders not compared, because the run stopped or the seller failed."),
+    count("unread", "Orders that could not be read."),
+    _time("checked_at", "When the comparison began; FeedAMP was asked at this moment or later."),
     rank=("checked_at", RECORDED_AT),
 )
 
-RUNS = Table(
+RUNS = _table(
     "runs",
     "One row per run, step and shard: how much was read, and whether it was complete.",
-    ("run_id", "step", "shard"),
     (
         RUN,
         _text(
             "step",
             "intake, place, extract, validate, close, reconcile or refresh; load if it set rows aside.",
         ),
-        _count("shard", "Index of the shard, 0 for a step without shards."),
-        _text("dag_id", "The DAG."),
-        _time("started_at", "Start of the step."),
-        _time("ended_at", "End of the step."),
-        _count("sellers", "Sellers processed."),
-        _count("sellers_failed", "Sellers whose work was not finished."),
-        _count("pages", "Pages read."),
-        _count("requests", "Requests sent to FeedAMP, token calls included."),
-        _count("orders", "Orders (intake: rows) handled."),
-        _count(
-            "orders_unread", "Orders that could not be read, not even one at a time; of load: rows set aside."
-        ),
-        _flag("complete", "Everything was read or done; false means something is missing."),
-        RECORDED,
+        count("shard", "Index of the shard, 0 for a step without shards."),
     ),
+    _text("dag_id", "The DAG."),
+    _time("started_at", "Start of the step."),
+    _time("ended_at", "End of the step."),
+    count("sellers", "Sellers processed."),
+    count("sellers_failed", "Sellers whose work was not finished."),
+    count("pages", "Pages read."),
+    count("requests", "Requests sent to FeedAMP, token calls included."),
+    count("orders", "Orders (intake: rows) handled."),
+    count("orders_unread", "Orders that could not be read, not even one at a time; of load: rows set aside."),
+    _flag("complete", "Everything was read or done; false means something is missing."),
 )
 
-WAITING_ORDERS = Table(
+WAITING_ORDERS = _table(
     "waiting_orders",
     "Orders that wait: a PUT is due or held. As of the last load; orders that FeedAMP refused are in `rejected_orders`.",
-    ("seller_id", "mp_order_number"),
-    (
-        SELLER,
-        NUMBER,
-        _text("ledger_phase", "`to_place`: a PUT is due; `held`: a conflict that requires action."),
-        _text("reason", "Why it waits, without FeedAMP's own words; null if it is sent with the next run."),
-        _time("since", "When the marketplace first delivered the order."),
-        _time("next_try_at", "When it is tried again; null if it is held."),
-        RECORDED,
-    ),
+    (SELLER, NUMBER),
+    _text("ledger_phase", "`to_place`: a PUT is due; `held`: a conflict that requires action."),
+    _text("reason", "Why it waits, without FeedAMP's own words; null if it is sent with the next run."),
+    _time("since", "When the marketplace first delivered the order."),
+    _time("next_try_at", "When it is tried again; null if it is held."),
     full_snapshot=True,
 )
 
-SELLERS = Table(
+SELLERS = _table(
     "sellers",
     "The registered sellers as of the last load.",
-    ("seller_id",),
-    (
-        SELLER,
-        _text("name", "Name of the seller."),
-        _text("sales_channel", "Channel inside the marketplace."),
-        _text(
-            "status",
-            "active, paused, or why nothing is sent: no_grant, needs_authorization or set_aside.",
-        ),
-        _text("grant_status", "active, needs_authorization or set_aside; null without a grant."),
-        _time(
-            "grant_ends_at",
-            "When the seller must have authorized again: a year after the grant was last issued.",
-        ),
-        _time("watermark", "From when the next extraction reads; null if everything is still to be read."),
-        _time(
-            "paused_at", "Since when it is paused; null if it is not, or was paused by an earlier version."
-        ),
-        RECORDED,
+    (SELLER,),
+    _text("name", "Name of the seller."),
+    _text("sales_channel", "Channel inside the marketplace."),
+    _text("status", "active, paused, or why nothing is sent: no_grant, needs_authorization or set_aside."),
+    _text("grant_status", "active, needs_authorization or set_aside; null without a grant."),
+    _time(
+        "grant_ends_at", "When the seller must have authorized again: a year after the grant was last issued."
     ),
+    _time("watermark", "From when the next extraction reads; null if everything is still to be read."),
+    _time("paused_at", "Since when it is paused; null if it is not, or was paused by an earlier version."),
     full_snapshot=True,
 )
 
-TABLES = {
-    table.name: table
-    for table in (
-        ORDERS,
-        ORDER_LINES,
-        SHIPMENTS,
-        CANCELLATIONS,
-        ORDER_TAXES,
-        ORDER_DISCOUNTS,
-        PLACEMENTS,
-        REJECTED_ORDERS,
-        FINDINGS,
-        CLOSURES,
-        RECONCILIATIONS,
-        ORDER_EVENTS,
-        RECONCILIATION_DAYS,
-        RUNS,
-        WAITING_ORDERS,
-        SELLERS,
-    )
-}
 # Their rows come and go with the row of `orders` that they were read with, and not by rank.
 CHILDREN = (ORDER_LINES, SHIPMENTS, CANCELLATIONS, ORDER_TAXES, ORDER_DISCOUNTS)
+_OUTBOX = (PLACEMENTS, REJECTED_ORDERS, FINDINGS, CLOSURES, RECONCILIATIONS, ORDER_EVENTS)
+_OF_RUNS = (RECONCILIATION_DAYS, RUNS, WAITING_ORDERS, SELLERS)
+TABLES = {table.name: table for table in (ORDERS, *CHILDREN, *_OUTBOX, *_OF_RUNS)}
 
-SNAPSHOTS = Table(
+SNAPSHOTS = _table(
     "snapshots",
     "Lake only: the part of an order that validate and close decide on, one row per order and read; no customer field.",
-    ("seller_id", "mp_order_number"),
-    (
-        SELLER,
-        NUMBER,
-        _text("snapshot_hash", "Hash of the snapshot."),
-        Column("snapshot", Type.JSON, "The snapshot."),
-        RECORDED,
-    ),
+    (SELLER, NUMBER),
+    _text("snapshot_hash", "Hash of the snapshot."),
+    Column("snapshot", Type.JSON, "The snapshot."),
 )
 LAKE_TABLES = {**TABLES, SNAPSHOTS.name: SNAPSHOTS}
 

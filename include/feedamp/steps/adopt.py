@@ -121,7 +121,7 @@ class _Adopter(SellerJob):
                     raise
                 continue
             if isinstance(read, UnreadableOrder):
-                self._result.count(self._seller_id, orders_unread=1)
+                self._count(orders_unread=1)
                 self._record_skipped(f"cannot be read: {read.where}", read.mp_order_number or "(no number)")
                 continue
             self._seen.add(read.order.mp_order_number)
@@ -141,13 +141,13 @@ class _Adopter(SellerJob):
         orders, self._waiting = self._waiting, []
         if not orders:
             return
-        self._result.count(self._seller_id, orders=len(orders))
+        self._count(orders=len(orders))
         if not self._run.dry_run:
             orders = self._publish(orders)
-        begin = self._resources.state.read if self._run.dry_run else self._resources.state.begin
+        begin = self._state.read if self._run.dry_run else self._state.begin
         with begin() as connection:
             counts = self._write_ledger(connection, orders)
-        self._result.count(self._seller_id, **counts)
+        self._count(**counts)
 
     def _publish(self, orders: list[ReadOrder]) -> list[ReadOrder]:
         """Writes the orders to the lake, and returns those that it can hold."""
@@ -157,14 +157,14 @@ class _Adopter(SellerJob):
             try:
                 writer.append_all(order_rows(self._seller_id, order, read_at=read_at))
             except MisfitError:
-                self._result.count(self._seller_id, orders_unread=1)
+                self._count(orders_unread=1)
                 self._record_skipped(
                     "cannot be stored, because a value does not fit its column", order.mp_order_number
                 )
                 continue
             held.append(ReadOrder(order, read_at))
-        now = self._resources.state.now()
-        with self._resources.state.begin() as connection:
+        now = self._state.now()
+        with self._state.begin() as connection:
             manifests.announce(connection, writer.manifest_path, now=now)
         writer.publish(created_at=now, dag_id=self._run.dag_id, run_id=self._run.run_id)
         return held
@@ -173,7 +173,7 @@ class _Adopter(SellerJob):
         """Writes ledger rows and snapshots in the caller's transaction; returns how many orders of each kind."""
         counts: Counter[str] = Counter()
         known = ledger.read_many(connection, self._seller_id, [order.mp_order_number for order, _ in orders])
-        now = self._resources.state.now()
+        now = self._state.now()
         for order, _ in orders:
             if order.mp_order_number in known:
                 counts["known"] += 1
@@ -197,7 +197,7 @@ class _Adopter(SellerJob):
         """Adds one warning per reason, since the orders that are not adopted may be most of an account."""
         for reason, orders in self._skipped_counts.items():
             first = ", ".join(self._first_skipped[reason])
-            self._result.add_warning(self._seller_id, f"{orders} orders {reason}; first: {first}")
+            self._warn(f"{orders} orders {reason}; first: {first}")
 
     def _record_skipped(self, reason: str, number: str) -> None:
         self._skipped_counts[reason] += 1

@@ -120,11 +120,10 @@ class StepResult:
         if after is not None:
             self.retry_after_s = min(after, self.retry_after_s or after)
 
-    def add_warning(self, seller_id: str, text: str, *, is_logged: bool = True) -> None:
-        """Records what requires action or should be known; `is_logged=False` if it is logged elsewhere."""
+    def add_warning(self, seller_id: str, text: str) -> None:
+        """Records what requires action or should be known."""
         self.notes.append(f"{seller_id}: {text}")
-        if is_logged:
-            self.warnings.add(seller_id, text)
+        self.warnings.add(seller_id, text)
 
     def report(self) -> Told | None:
         """What the state stores of undone work, for `gate` to read; None if nothing was left undone."""
@@ -319,25 +318,34 @@ class SellerJob:
         self._run = run
         self._result = result
         self._client = client
+        self._state = resources.state
         self._seller_id = client.seller_id
+
+    def _count(self, **counts: int) -> None:
+        self._result.count(self._seller_id, **counts)
+
+    def _warn(self, text: str) -> None:
+        self._result.add_warning(self._seller_id, text)
+
+    def _fail(self, error: Exception, *, cause: Exception | None = None) -> None:
+        self._result.record_failure(self._seller_id, error, cause=cause)
 
     def _record_missing(self, numbers: Sequence[str], *, asked_at: datetime) -> None:
         """Records orders that FeedAMP does not have: it answered 404 when it was asked for them at `asked_at`."""
         if not numbers:
             return  # no empty transaction for each list that was read
-        with self._resources.state.begin() as connection:
+        with self._state.begin() as connection:
             for number in numbers:
-                self._result.add_warning(
-                    self._seller_id,
+                self._warn(
                     f"order {number} is no longer in the seller's FeedAMP account; "
-                    "start feedamp_reconcile_orders for the day of its purchase",
+                    "start feedamp_reconcile_orders for the day of its purchase"
                 )
                 ledger.mark_missing(connection, self._seller_id, number, asked_at=asked_at)
 
     def _record_unreadable(self, *orders: UnreadableOrder) -> None:
         for order in orders:
-            self._result.count(self._seller_id, orders_unread=1)
-            self._result.add_warning(self._seller_id, order.sentence)
+            self._count(orders_unread=1)
+            self._warn(order.sentence)
 
 
 async def run_per_order(

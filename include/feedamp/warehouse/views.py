@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from feedamp.tables import NUMBER, ORDERS, RECONCILIATIONS, SCHEMA, SELLER, SHIPMENTS, Column, Type
+from feedamp.tables import NUMBER, ORDERS, RECONCILIATIONS, SCHEMA, SELLER, SHIPMENTS, Column, Type, count
 from feedamp.warehouse.engine import META
 
 NOW = "now()"
@@ -46,18 +46,6 @@ the marketplace itself, with at least one unit ordered, and not cancelled by the
 without a unit that the seller cancelled). An order that was not read from FeedAMP yet counts. An order is **open** while
 units are pending and its state is neither `SHIPPED` nor `CANCELLED`. Sellers give the day of shipping without a zone;
 it is compared with the UTC day of `latest_ship_date`, so in doubt a parcel counts as on time."""
-
-
-def _count(name: str, meaning: str) -> Column:
-    return Column(name, Type.INTEGER, meaning)
-
-
-def _rate(name: str, meaning: str) -> Column:
-    return Column(name, Type.NUMBER, meaning)
-
-
-def _flag(name: str, meaning: str) -> Column:
-    return Column(name, Type.BOOLEAN, meaning)
 
 
 def _as_in_orders(name: str) -> Column:
@@ -99,8 +87,8 @@ TIME_TO_SHIP = View(
             Type.DATE,
             "Day of the last shipment; null while units are pending or if a shipment has no date.",
         ),
-        _count("days_to_first_shipment", "From purchase to the first shipment; below 0 if the dates say so."),
-        _count("days_to_last_shipment", "From purchase to the last shipment; null like `last_shipped_on`."),
+        count("days_to_first_shipment", "From purchase to the first shipment; below 0 if the dates say so."),
+        count("days_to_last_shipment", "From purchase to the last shipment; null like `last_shipped_on`."),
     ),
     f"""
 WITH counted AS ({_COUNTED}),
@@ -127,38 +115,39 @@ SELLER_SCORECARDS = View(
     "orders purchased from exactly that long ago until now. A seller without counted orders has a row of zeros and nulls.",
     (
         SELLER,
-        _count("window_days", "30 or 60."),
-        _count("orders", "Counted orders."),
-        _count("orders_cancelled", "Those of which the seller cancelled at least one unit."),
-        _rate("cancel_rate", "orders_cancelled / orders."),
-        _count(
+        count("window_days", "30 or 60."),
+        count("orders", "Counted orders."),
+        count("orders_cancelled", "Those of which the seller cancelled at least one unit."),
+        Column("cancel_rate", Type.NUMBER, "orders_cancelled / orders."),
+        count(
             "orders_due",
             "Counted orders with a `latest_ship_date` that are shipped as far as they will be (not open, a unit "
             "shipped), or still open when that day is over. An order that was cancelled completely is not due.",
         ),
-        _count(
+        count(
             "orders_late",
             "Due orders whose last shipment is dated after the day of `latest_ship_date`, or that are still open. "
             "A shipment without a date is not late.",
         ),
-        _rate("late_rate", "orders_late / orders_due."),
-        _rate("on_time_rate", "1 - late_rate."),
-        _count(
+        Column("late_rate", Type.NUMBER, "orders_late / orders_due."),
+        Column("on_time_rate", Type.NUMBER, "1 - late_rate."),
+        count(
             "shipments_judged",
             "Rows of `shipments` of counted orders that are `valid`, `invalid` or have no tracking number. "
             "Other `unverified` ones are left out, since they may be right or wrong. A parcel with units of two lines is two rows.",
         ),
-        _count("shipments_valid", "Those whose tracking number is `valid`."),
-        _rate("valid_tracking_rate", "shipments_valid / shipments_judged."),
-        _flag(
+        count("shipments_valid", "Those whose tracking number is `valid`."),
+        Column("valid_tracking_rate", Type.NUMBER, "shipments_valid / shipments_judged."),
+        Column(
             "amazon_late_ok",
+            Type.BOOLEAN,
             "late_rate below 4 %; like all of these flags, null if there is nothing to measure.",
         ),
-        _flag("amazon_cancel_ok", "cancel_rate below 2.5 %."),
-        _flag("amazon_tracking_ok", "valid_tracking_rate above 95 %."),
-        _flag("walmart_on_time_ok", "on_time_rate 90 % or more."),
-        _flag("walmart_cancel_ok", "cancel_rate 2 % or less."),
-        _flag("walmart_tracking_ok", "valid_tracking_rate 99 % or more."),
+        Column("amazon_cancel_ok", Type.BOOLEAN, "cancel_rate below 2.5 %."),
+        Column("amazon_tracking_ok", Type.BOOLEAN, "valid_tracking_rate above 95 %."),
+        Column("walmart_on_time_ok", Type.BOOLEAN, "on_time_rate 90 % or more."),
+        Column("walmart_cancel_ok", Type.BOOLEAN, "cancel_rate 2 % or less."),
+        Column("walmart_tracking_ok", Type.BOOLEAN, "valid_tracking_rate 99 % or more."),
     ),
     f"""
 WITH windows AS (
@@ -222,11 +211,11 @@ OPEN_FINDINGS_BY_AGE = View(
         SELLER,
         Column("kind", Type.TEXT, "See docs/runbook.md."),
         Column("severity", Type.TEXT, "error blocks closing, warning never does."),
-        _count("findings", "All of them."),
-        _count("up_to_1_day", "At most 24 hours old."),
-        _count("up_to_7_days", "Older than that, at most 7 days."),
-        _count("up_to_30_days", "Older than that, at most 30 days."),
-        _count("older", "Older than 30 days."),
+        count("findings", "All of them."),
+        count("up_to_1_day", "At most 24 hours old."),
+        count("up_to_7_days", "Older than that, at most 7 days."),
+        count("up_to_30_days", "Older than that, at most 30 days."),
+        count("older", "Older than 30 days."),
         Column("oldest_found_at", Type.TIMESTAMP, "When the oldest of them was first seen."),
     ),
     f"""
@@ -277,13 +266,13 @@ TRACKING_QUALITY = View(
     (
         SELLER,
         Column("reported_on", Type.DATE, "The UTC day on which the shipments were first read."),
-        _count("shipments", "All of them."),
-        _count("judged_first", "Those whose first number was valid, invalid or missing."),
-        _count("valid_first", "Those whose first number was valid."),
-        _rate("valid_rate_first", "valid_first / judged_first."),
-        _count("judged_now", "Those that are still there with a valid, invalid or missing number."),
-        _count("valid_now", "Those whose number is valid now."),
-        _rate("valid_rate_now", "valid_now / judged_now."),
+        count("shipments", "All of them."),
+        count("judged_first", "Those whose first number was valid, invalid or missing."),
+        count("valid_first", "Those whose first number was valid."),
+        Column("valid_rate_first", Type.NUMBER, "valid_first / judged_first."),
+        count("judged_now", "Those that are still there with a valid, invalid or missing number."),
+        count("valid_now", "Those whose number is valid now."),
+        Column("valid_rate_now", Type.NUMBER, "valid_now / judged_now."),
     ),
     f"""
 WITH reports AS ({_FIRST_AND_NOW}),

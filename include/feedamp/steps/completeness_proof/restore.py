@@ -48,11 +48,7 @@ from feedamp.steps.completeness_proof.compare_manifests import (
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
 from feedamp.steps.load import give_up_manifest
 from feedamp.steps.refused_grants import decide_refusals
-from feedamp.steps.runner import (
-    SellerJob,
-    StepResult,
-    run_per_seller,
-)
+from feedamp.steps.runner import SellerJob, StepResult, run_per_seller
 from feedamp.steps.set_aside import record_refused
 from feedamp.tables import (
     CLOSURES,
@@ -368,13 +364,13 @@ class _Rereader(SellerJob):
 
     async def read(self, numbers: list[str], flagged: Flagged) -> None:
         """Reads the orders of one request and writes their rows; `flagged` says which of them lack their closure."""
-        asked_at = self._resources.state.now()
+        asked_at = self._state.now()
         fresh = await read_by_number(self._client, numbers)
         self._record_missing(fresh.missing, asked_at=asked_at)
         self._record_unreadable(*fresh.unread)
         for error in fresh.failed:
-            self._result.record_failure(self._seller_id, error)
-        with self._resources.state.read() as connection:
+            self._fail(error)
+        with self._state.read() as connection:
             known = ledger.read_many(connection, self._seller_id, numbers)
         confirmed = [
             await self._confirmed(order, at, known.get(order.mp_order_number)) for order, at in fresh.orders
@@ -392,9 +388,8 @@ class _Rereader(SellerJob):
             return ReadOrder(order, read_at)
         read = await fetch_again(self._client, UnreadableOrder(order.mp_order_number, None))
         if isinstance(read, UnreadableOrder) or read.order.marketplace_state in _OPEN_STATES:
-            self._result.add_warning(
-                self._seller_id,
-                f"order {order.mp_order_number} is closed in the ledger but open at FeedAMP; reconcile it",
+            self._warn(
+                f"order {order.mp_order_number} is closed in the ledger but open at FeedAMP; reconcile it"
             )
             return None
         return read
@@ -403,7 +398,7 @@ class _Rereader(SellerJob):
         orders = list(confirmed)
         if not orders:
             return
-        with self._resources.state.begin() as connection:
+        with self._state.begin() as connection:
             numbers = [order.mp_order_number for order, _ in orders]
             fact_by_number = {
                 fact.mp_order_number: fact
@@ -417,7 +412,7 @@ class _Rereader(SellerJob):
                     continue
                 run_id = self._run.run_id
                 open_orders.keep_open(connection, self._seller_id, [(snapshot, read_at)], run_id=run_id)
-                self._result.count(self._seller_id, orders=1)
+                self._count(orders=1)
                 fact = fact_by_number.get(number)
                 if fact is not None and CLOSURES.name in flagged.get(number, ()):
                     self._put_closure(connection, fact, known[number], order)

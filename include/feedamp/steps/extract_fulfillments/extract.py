@@ -145,7 +145,7 @@ class _SellerReader(SellerJob):
     async def read(self, seller: Seller, *, since: datetime | None) -> SellerProgress:
         """Streams the seller's pages into the lake; returns how far the watermark may move."""
         # Read only now, because `client` may have compared the account of a new grant.
-        with self._resources.state.read() as connection:
+        with self._state.read() as connection:
             watermark = watermarks.read(connection, self._seller_id)
             account_checked_at = consents.account_checked_at(connection, self._seller_id)
             place = unfinished_reads.left_off(connection, self._seller_id)
@@ -158,13 +158,13 @@ class _SellerReader(SellerJob):
             Filters(seller_updated_after=lower, page_size=self._resources.settings.page_size),
             start=place.cursor if place else None,
         )
-        started_at = self._resources.state.now()
+        started_at = self._state.now()
         if place is not None:
             self._publisher.follow(place.manifests)
             started_at = place.started_at
-        with self._resources.state.read() as connection:
+        with self._state.read() as connection:
             watched = set(open_orders.watched(connection, self._seller_id))
-            now = self._resources.state.now()
+            now = self._state.now()
             watched.update(ledger.to_read_back(connection, self._seller_id, now=now))
         failed: list[TransientError] = []
         drift = PageDrift(self._client, page_size=self._resources.settings.page_size)
@@ -179,14 +179,13 @@ class _SellerReader(SellerJob):
                     break
             else:
                 # Not counted as incomplete, or the watermark of a seller who updates orders constantly would never move.
-                self._result.add_warning(
-                    self._seller_id,
+                self._warn(
                     f"FeedAMP's list of orders changed each of the {reads} times it was read, so an order may "
                     "have moved from one page to another without being read. It is not lost: it is read with its next "
-                    "update, and feedamp_reconcile_orders finds it by its number.",
+                    "update, and feedamp_reconcile_orders finds it by its number."
                 )
             for numbers in chunks_of_numbers(sorted(watched)):
-                asked_at = self._resources.state.now()
+                asked_at = self._state.now()
                 fresh = await read_by_number(self._client, numbers)
                 failed += fresh.failed
                 self._record_missing(fresh.missing, asked_at=asked_at)
@@ -200,7 +199,7 @@ class _SellerReader(SellerJob):
                         self._store(ReadOrder(order, read_at))
         except TransientError as error:
             self.error = error
-        self._result.count(self._seller_id, orders_unread=self._unreadable)
+        self._count(orders_unread=self._unreadable)
         if self._unreadable:
             self._result.failed_sellers.add(self._seller_id)
         if failed:
@@ -242,30 +241,25 @@ class _SellerReader(SellerJob):
         )
 
     async def _read_pages(
-        self,
-        seller: Seller,
-        pages: OrderPages,
-        watched: set[str],
-        failed: list[TransientError],
+        self, seller: Seller, pages: OrderPages, watched: set[str], failed: list[TransientError]
     ) -> None:
         """Stores the orders of all pages, removes them from `watched`, and adds errors of single orders to `failed`."""
         watch = AccountWatch(self._resources, seller)
         async with aclosing(pages.pages()) as read:
             async for page in read:
                 await self._read_page(page, watch, watched, failed)
-                if pages.next_cursor is not None and self._resources.state.now() >= self._ends_at:
+                if pages.next_cursor is not None and self._state.now() >= self._ends_at:
                     self._is_left_off = True
-                    self._result.add_warning(
-                        self._seller_id,
+                    self._warn(
                         "the list of changed orders was not read to its end within shard_minutes; the next run goes on from "
-                        "there",
+                        "there"
                     )
                     return
 
     async def _read_page(
         self, page: OrderPage, watch: AccountWatch, watched: set[str], failed: list[TransientError]
     ) -> None:
-        with self._resources.state.read() as connection:
+        with self._state.read() as connection:
             sellers.check_pause(connection, self._seller_id)
         watch.check(page.orders)
         stale = self._possibly_stale([ReadOrder(order, page.read_at) for order in page.orders])
@@ -294,8 +288,8 @@ class _SellerReader(SellerJob):
         """Stores which orders are unreadable since when; `is_over` if the list that shows them was read to its end."""
         gone = (self._unread_before if is_over else self._readable_again) - self._unread.keys()
         if gone or self._unread:
-            now = self._resources.state.now()
-            with self._resources.state.begin() as connection:
+            now = self._state.now()
+            with self._state.begin() as connection:
                 unfinished_reads.note_unread(connection, self._seller_id, self._unread, gone=gone, now=now)
 
     def _possibly_stale(self, read: Sequence[ReadOrder]) -> set[str]:
@@ -307,7 +301,7 @@ class _SellerReader(SellerJob):
         if not open_at:
             return set()
         earliest = min(open_at.values()) - self._resources.settings.overlap
-        with self._resources.state.read() as connection:
+        with self._state.read() as connection:
             closed = ledger.closed_since(connection, self._seller_id, open_at, earliest)
         return {number for number, closed_at in closed.items() if closed_at <= open_at[number]}
 
@@ -315,15 +309,15 @@ class _SellerReader(SellerJob):
         """Reads and stores an order alone; if that answer is stale as well, the next extraction reads it."""
         read = await fetch_again(self._client, UnreadableOrder(number, None))
         if not isinstance(read, UnreadableOrder) and read.order.marketplace_state in OPEN_STATES:
-            with self._resources.state.begin() as connection:
-                ledger.read_back_later(connection, self._seller_id, number, now=self._resources.state.now())
+            with self._state.begin() as connection:
+                ledger.read_back_later(connection, self._seller_id, number, now=self._state.now())
             return
         self._store(read)
 
     def _store(self, read: ReadOrder | UnreadableOrder) -> None:
         """Writes an order to the lake; counts an unreadable one and adds a warning that names it."""
         if isinstance(read, UnreadableOrder):
-            self._result.add_warning(self._seller_id, read.sentence)
+            self._warn(read.sentence)
             self._unreadable += 1
             if len(self._unread) < MOST_UNREAD:
                 self._unread[read.mp_order_number or ""] = read.where or "the top"
@@ -340,7 +334,7 @@ class _SellerReader(SellerJob):
             # Counts as unreadable: in a file, its rows would make those of other orders fail, too.
             self._store(UnreadableOrder(order.mp_order_number, error.message))
         else:
-            self._result.count(self._seller_id, orders=1)
+            self._count(orders=1)
             self._stored += 1
             if order.mp_order_number in self._unread_before:
                 self._readable_again.add(order.mp_order_number)
@@ -362,10 +356,9 @@ class _SellerReader(SellerJob):
         if abs(server_time - started_at) > overlap / 2:
             apart_s = abs(server_time - started_at).total_seconds()
             apart = f"{apart_s / 60:.0f} minutes" if apart_s >= 120 else f"{apart_s:.0f} seconds"
-            self._result.add_warning(
-                self._seller_id,
+            self._warn(
                 f"FeedAMP's clock and the state database's differ by about {apart}, more than half of "
-                "overlap_minutes, so updates may be missed. Correct the clock, or raise overlap_minutes.",
+                "overlap_minutes, so updates may be missed. Correct the clock, or raise overlap_minutes."
             )
         if leaves_gap(watermark, since=since):
             return None

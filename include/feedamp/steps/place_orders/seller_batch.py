@@ -66,9 +66,9 @@ class SellerBatch(SellerJob):
         for start in range(0, len(numbers), ORDERS_PER_CHUNK):
             busy = await self._send_all(numbers[start : start + ORDERS_PER_CHUNK])
             # The other process has sent these orders, or it is known whether it is alive.
-            await self._resources.state.leases.watch("place", self._seller_id, busy)
+            await self._state.leases.watch("place", self._seller_id, busy)
             for number in await self._send_all(busy):
-                self._result.record_failure(self._seller_id, _busy(number))
+                self._fail(_busy(number))
             await read_back(self._resources, self._client, self._changed, run_id=self._run.run_id)
             self._changed.clear()
             if isinstance(self._stopped, PausedError):
@@ -100,7 +100,7 @@ class SellerBatch(SellerJob):
             self._stopped = self._stopped or error
             return True
         except Exception as error:  # noqa: BLE001 - logged with its traceback at the end of the step
-            self._result.record_failure(self._seller_id, unexpected(error, number), cause=error)
+            self._fail(unexpected(error, number), cause=error)
             return True
 
     async def _place_alone(self, number: str) -> bool:
@@ -109,10 +109,10 @@ class SellerBatch(SellerJob):
         Without the lease, a PUT that another process decided on earlier but sends later would undo a newer one.
         """
         name = leases.of_order("place", self._seller_id, number)
-        with self._resources.state.leases.hold(name) as lease:
+        with self._state.leases.hold(name) as lease:
             if lease is None:
                 return False
-            with self._resources.state.begin() as connection:
+            with self._state.begin() as connection:
                 sellers.check_pause(connection, self._seller_id)
                 order = self._begin(connection, number)
             if order is not None:
@@ -129,9 +129,9 @@ class SellerBatch(SellerJob):
         if not order.has_body:
             reason = "it has no body to send: deliver it to the inbox as it was placed"
             self._save(connection, order, order.held_without_body(reason))
-            self._result.add_warning(order.seller_id, f"order {number} is held: {reason}")
+            self._warn(f"order {number} is held: {reason}")
             return None
-        ledger.note_put(connection, order, now=self._resources.state.now())
+        ledger.note_put(connection, order, now=self._state.now())
         return order
 
     async def _place(self, order: LedgerOrder, lease: Lease) -> None:
@@ -146,7 +146,7 @@ class SellerBatch(SellerJob):
             self._stopped = self._stopped or error
         except TransientError as error:
             if isinstance(error, BusyError) and error.mp_order_number:  # the order is now another process's
-                self._result.record_failure(order.seller_id, error)
+                self._fail(error)
             else:
                 self._postpone(order, error)
         else:
@@ -179,7 +179,7 @@ class SellerBatch(SellerJob):
         the read after the PUT.
         """
         number = order.mp_order_number
-        asked_at = self._resources.state.now()
+        asked_at = self._state.now()
         try:
             read = await read_alone(self._client, number)
         except NotFoundError:
@@ -207,13 +207,13 @@ class SellerBatch(SellerJob):
     ) -> bool:
         """Stores the order that was read, and decides on the newest snapshot."""
         is_held = lease.renew()  # the read may have taken very long
-        with self._resources.state.begin() as connection:
+        with self._state.begin() as connection:
             store_order(connection, order.seller_id, remote_order, read_at, run_id=self._run.run_id)
             current = _still_to_cancel(connection, order)
             if current is None:
                 return False
             if not is_held:
-                self._result.record_failure(order.seller_id, _busy(order.mp_order_number))
+                self._fail(_busy(order.mp_order_number))
                 return False
             return not self._hold_if_shipped(connection, current)
 
@@ -228,32 +228,27 @@ class SellerBatch(SellerJob):
             return False
         reason = f"conflict: CANCELLED came in, but the seller has shipped {shipped} units"
         self._save(connection, order, order.cancellation_held(reason))
-        self._result.add_warning(
-            order.seller_id,
-            f"order {order.mp_order_number} is held: the marketplace cancelled it, but the seller has shipped it",
+        self._warn(
+            f"order {order.mp_order_number} is held: the marketplace cancelled it, but the seller has shipped it"
         )
         return True
 
     def _hold_unreadable(self, order: LedgerOrder, where: str) -> None:
-        self._result.count(self._seller_id, orders_unread=1)
+        self._count(orders_unread=1)
         number = order.mp_order_number
-        self._result.add_warning(
-            order.seller_id, f"order {number} cannot be read ({where}), so CANCELLED was not sent"
-        )
+        self._warn(f"order {number} cannot be read ({where}), so CANCELLED was not sent")
         reason = (
             f"CANCELLED was not sent: the order cannot be read ({where}); the next extraction reads it again"
         )
-        with self._resources.state.begin() as connection:
+        with self._state.begin() as connection:
             current = _still_to_cancel(connection, order)
             if current is not None:
-                held = current.cancellation_held(reason, read_back_at=self._resources.state.now())
+                held = current.cancellation_held(reason, read_back_at=self._state.now())
                 self._save(connection, current, held)
 
     def _hold_missing(self, order: LedgerOrder, asked_at: datetime) -> None:
-        self._result.add_warning(
-            order.seller_id, f"FeedAMP does not have order {order.mp_order_number}, so CANCELLED was not sent"
-        )
-        with self._resources.state.begin() as connection:
+        self._warn(f"FeedAMP does not have order {order.mp_order_number}, so CANCELLED was not sent")
+        with self._state.begin() as connection:
             current = _still_to_cancel(connection, order)
             if current is not None:
                 reason = "CANCELLED was not sent: FeedAMP does not have the order"
@@ -267,10 +262,10 @@ class SellerBatch(SellerJob):
         )
 
     def _record_accepted(self, order: LedgerOrder, state: str, sent_at: datetime) -> None:
-        self._result.count(self._seller_id, orders=1)
-        with self._resources.state.begin() as connection:
+        self._count(orders=1)
+        with self._state.begin() as connection:
             current = ledger.read(connection, *order.key) or order
-            accepted = current.accepted(state, sent_at=sent_at, now=self._resources.state.now())
+            accepted = current.accepted(state, sent_at=sent_at, now=self._state.now())
             self._save(connection, current, accepted)
             placed_event = order_story.placed(accepted, state, sent_at=sent_at)
             order_events.record(connection, [placed_event], run_id=self._run.run_id)
@@ -283,9 +278,7 @@ class SellerBatch(SellerJob):
             else:
                 placed = read_order(order.put_body(state), Coercions())
                 outbox.put_all(
-                    connection,
-                    placed_rows(order.seller_id, placed, placed_at=sent_at),
-                    recorded_at=sent_at,
+                    connection, placed_rows(order.seller_id, placed, placed_at=sent_at), recorded_at=sent_at
                 )
             placement = {
                 "seller_id": order.seller_id,
@@ -300,8 +293,8 @@ class SellerBatch(SellerJob):
 
     def _record_refused(self, order: LedgerOrder, error: RejectedError) -> None:
         """Stores FeedAMP's reasons; the order is not sent again until it is delivered changed or replayed."""
-        self._result.count(self._seller_id, rejected=1)
-        now = self._resources.state.now()
+        self._count(rejected=1)
+        now = self._state.now()
         # FeedAMP's words may repeat a customer field, so they are stored but not logged.
         told = [
             (
@@ -312,12 +305,11 @@ class SellerBatch(SellerJob):
             for _, message in error.reasons[:MAX_REASONS] or (("", ""),)
         ]
         self._result.rejected_rows.add(order.source, order.source_row, order.mp_order_number, told)
-        self._result.add_warning(
-            order.seller_id,
+        self._warn(
             f"order {order.mp_order_number} was refused by FeedAMP ({error.status}); "
-            "`feedamp rejected list` shows the reasons",
+            "`feedamp rejected list` shows the reasons"
         )
-        with self._resources.state.begin() as connection:
+        with self._state.begin() as connection:
             current = ledger.read(connection, *order.key) or order
             if current.phase in (Phase.TO_PLACE, Phase.HELD):  # not closed meanwhile by another process
                 reason = f"FeedAMP answered {error.status}: {error.words}"
@@ -346,27 +338,27 @@ class SellerBatch(SellerJob):
             )
 
     def _record_never_placed(self, order: LedgerOrder) -> None:
-        with self._resources.state.begin() as connection:
+        with self._state.begin() as connection:
             current = _still_to_cancel(connection, order)
             if current is not None:
-                never_placed = current.cancelled_before_placing(now=self._resources.state.now())
+                never_placed = current.cancelled_before_placing(now=self._state.now())
                 ledger.save(connection, current, never_placed)
 
     def _postpone(self, order: LedgerOrder, error: TransientError, reason: str | None = None) -> None:
         """Schedules the order's next try with a backoff, so that other orders go first in the next run."""
         self._failures += 1
         wait = wait_of_unanswered(order.attempts, asked_s=error.retry_after_s)
-        with self._resources.state.begin() as connection:
+        with self._state.begin() as connection:
             current = ledger.read(connection, *order.key) or order
             if current.phase == Phase.TO_PLACE:
-                until = self._resources.state.now() + wait
+                until = self._state.now() + wait
                 ledger.save(connection, current, current.postponed(reason or str(error), until=until))
-        self._result.record_failure(order.seller_id, error)
+        self._fail(error)
         if isinstance(error, ThrottledError) or self._failures >= FAILURES_THAT_END_A_BATCH:
             self._stopped = error
 
     def _save(self, connection: Connection, before: LedgerOrder, after: LedgerOrder) -> None:
-        now = self._resources.state.now()
+        now = self._state.now()
         order_events.save_order(connection, before, after, run_id=self._run.run_id, now=now)
 
     def _postpone_rest(self, error: FeedAmpError) -> None:
@@ -376,8 +368,8 @@ class SellerBatch(SellerJob):
         reason = str(error)
         if isinstance(error, PausedError):  # the same reason that `plan_place` records
             wait, reason = BLOCKED_WAIT, sellers.PAUSED
-        with self._resources.state.begin() as connection:
-            now = self._resources.state.now()
+        with self._state.begin() as connection:
+            now = self._state.now()
             ledger.explain_waiting(connection, self._seller_id, reason=reason, next_try_at=now + wait)
 
 

@@ -76,14 +76,14 @@ class _Closer(SellerJob):
     """Closes the orders of one seller."""
 
     async def close(self, numbers: list[str]) -> None:
-        with self._resources.state.read() as connection:
+        with self._state.read() as connection:
             sellers.check_pause(connection, self._seller_id)
-        asked_at = self._resources.state.now()
+        asked_at = self._state.now()
         fresh = await read_by_number(self._client, numbers)
         self._record_missing(fresh.missing, asked_at=asked_at)
         self._record_unreadable(*fresh.unread)
         for error in fresh.failed:
-            self._result.record_failure(self._seller_id, error)
+            self._fail(error)
         orders = {order.mp_order_number: (order, read_at) for order, read_at in fresh.orders}
         closed: list[str] = []
 
@@ -92,7 +92,7 @@ class _Closer(SellerJob):
                 closed.append(number)
 
         try:
-            watch = partial(self._resources.state.leases.watch, "close", self._seller_id)
+            watch = partial(self._state.leases.watch, "close", self._seller_id)
             await run_per_order(self._seller_id, orders, self._result, one, watch=watch)
         finally:
             await read_back(self._resources, self._client, closed, run_id=self._run.run_id)
@@ -107,9 +107,9 @@ class _Closer(SellerJob):
         number = fresh.mp_order_number
         name = leases.of_order("close", self._seller_id, number)
         busy = BusyError(f"Another process is closing order {number}.", mp_order_number=number)
-        with self._resources.state.read() as connection:
+        with self._state.read() as connection:
             sellers.check_pause(connection, self._seller_id)
-        with self._resources.state.leases.hold(name) as lease:
+        with self._state.leases.hold(name) as lease:
             if lease is None:
                 raise busy
             decided = self._decide(fresh, read_at)
@@ -126,7 +126,7 @@ class _Closer(SellerJob):
             return decided is not None and await self._put(decided[0], fresh, read_at, decided[1], still_held)
 
     async def _read_alone(self, number: str) -> ReadOrder | None:
-        asked_at = self._resources.state.now()
+        asked_at = self._state.now()
         try:
             read = await read_alone(self._client, number)
         except NotFoundError:
@@ -144,7 +144,7 @@ class _Closer(SellerJob):
 
         Only this snapshot decides. The intent to close is recorded, for CANCELLED only if the order was read alone.
         """
-        with self._resources.state.begin() as connection:
+        with self._state.begin() as connection:
             order = ledger.read(connection, self._seller_id, fresh.mp_order_number)
             if order is None or not order.is_open:
                 return None
@@ -152,7 +152,7 @@ class _Closer(SellerJob):
             try:
                 stored = open_orders.read(connection, *order.key)
             except UnreadableError as error:
-                self._result.add_warning(order.seller_id, str(error))
+                self._warn(str(error))
                 open_orders.set_aside(connection, *order.key)
                 return None
             if stored is None or stored.read_at > read_at:
@@ -163,16 +163,11 @@ class _Closer(SellerJob):
                 return None
             state = decision.marketplace_state
             if state != CANCELLED or is_alone:
-                ledger.save(connection, order, order.closing(state, at=self._resources.state.now()))
+                ledger.save(connection, order, order.closing(state, at=self._state.now()))
         return order, state
 
     async def _put(
-        self,
-        order: LedgerOrder,
-        fresh: Order,
-        read_at: datetime,
-        state: MarketplaceState,
-        still_held: Check,
+        self, order: LedgerOrder, fresh: Order, read_at: datetime, state: MarketplaceState, still_held: Check
     ) -> bool:
         right_after = read_at if state == CANCELLED else None
         try:
@@ -183,24 +178,24 @@ class _Closer(SellerJob):
                 before_sending=still_held,
             )
         except StaleReadError as error:
-            self._result.record_failure(order.seller_id, error)
+            self._fail(error)
             return False
         except NotFoundError:
             if await self._read_alone(order.mp_order_number) is not None:
                 message = f"FeedAMP answered 404 to the closing of order {order.mp_order_number}, although it has the order."
-                self._result.record_failure(order.seller_id, TransientError(message))
+                self._fail(TransientError(message))
             return False
         except RejectedError as error:
             if error.status not in REFUSES_THE_CLOSING:
                 raise TransientError(f"{error} Check the connection's Host.") from error
             self._record_refused(order, error)
             return False
-        self._result.count(self._seller_id, orders=1, **{state.lower(): 1})
+        self._count(orders=1, **{state.lower(): 1})
         # A closed order has the status COMPLETE (contract 7.1); the warehouse must not depend on the read that follows.
         final = msgspec.structs.replace(fresh, marketplace_state=str(state), status=COMPLETE)
-        with self._resources.state.begin() as connection:
+        with self._state.begin() as connection:
             closing = order.closing(state, at=sent_at)
-            now = self._resources.state.now()
+            now = self._state.now()
             record_closed(connection, closing, final.snapshot(), run_id=self._run.run_id, now=now)
             rows = order_rows(order.seller_id, final, read_at=sent_at)
             outbox.put_all(connection, rows, recorded_at=sent_at)
@@ -208,10 +203,9 @@ class _Closer(SellerJob):
 
     def _record_refused(self, order: LedgerOrder, error: RejectedError) -> None:
         """Stores the refusal; the order is not closed again before its snapshot changes."""
-        self._result.add_warning(
-            order.seller_id,
+        self._warn(
             f"order {order.mp_order_number}: FeedAMP refused to close it; "
-            "`feedamp orders show` shows FeedAMP's message. It is not sent again before the seller changes the order",
+            "`feedamp orders show` shows FeedAMP's message. It is not sent again before the seller changes the order"
         )
-        with self._resources.state.begin() as connection:
+        with self._state.begin() as connection:
             open_orders.refuse_closing(connection, *order.key, f"FeedAMP refused to close it: {error.words}")

@@ -135,9 +135,9 @@ class _Reporter(SellerJob):
         """
         name = leases.of_order("report", self._seller_id, number)
         busy = BusyError(f"Another process is reporting on order {number}.", mp_order_number=number)
-        with self._resources.state.read() as connection:
+        with self._state.read() as connection:
             sellers.check_pause(connection, self._seller_id)
-        with self._resources.state.leases.hold(name) as lease:
+        with self._state.leases.hold(name) as lease:
             if lease is None:
                 raise busy
             await self._report(number, partial(lease.require, busy))
@@ -149,7 +149,7 @@ class _Reporter(SellerJob):
             pending = await self._check_arrival(number, pending)
         if not pending:
             return
-        self._write([f.but(intent_at=self._resources.state.now()) for f in pending])
+        self._write([f.but(intent_at=self._state.now()) for f in pending])
         try:
             await self._post(number, pending, still_held)
         except UnclearError as error:
@@ -158,7 +158,7 @@ class _Reporter(SellerJob):
             )
             remaining = await self._check_arrival(number, self._pending(number))
             if remaining:
-                self._write([f.but(intent_at=self._resources.state.now()) for f in remaining])
+                self._write([f.but(intent_at=self._state.now()) for f in remaining])
                 await self._post(number, remaining, still_held, last_error=error)
 
     async def _post(
@@ -176,10 +176,9 @@ class _Reporter(SellerJob):
             self._write([f.but(intent_at=None) for f in pending])
             await self._confirm_missing(number)
         except RejectedError as error:
-            self._result.add_warning(
-                self._seller_id,
+            self._warn(
                 f"order {number}: FeedAMP refused the error report, so its findings are held; "
-                "`feedamp findings list` shows FeedAMP's message",
+                "`feedamp findings list` shows FeedAMP's message"
             )
             self._write([f.but(state=HELD, intent_at=None, note=error.words) for f in pending])
         except UnclearError:
@@ -194,11 +193,11 @@ class _Reporter(SellerJob):
             raise
         else:
             self._write([f.but(state=REPORTED, reported_at=sent_at, note=None) for f in pending])
-            self._result.count(self._seller_id, reported=len(pending))
+            self._count(reported=len(pending))
 
     async def _confirm_missing(self, number: str) -> None:
         """Reads the order alone; only if FeedAMP answers 404 again is it marked as missing."""
-        asked_at = self._resources.state.now()
+        asked_at = self._state.now()
         try:
             await self._client.get_order(number)
         except NotFoundError:
@@ -206,10 +205,10 @@ class _Reporter(SellerJob):
         except UnreadableError:
             pass  # it cannot be decoded, but it exists
         except TransientError as error:
-            self._result.record_failure(self._seller_id, error)
+            self._fail(error)
         else:
             message = f"FeedAMP answered 404 to a report on order {number}, although it has the order."
-            self._result.record_failure(self._seller_id, TransientError(message))
+            self._fail(TransientError(message))
 
     async def _check_arrival(self, number: str, pending: list[StoredFinding]) -> list[StoredFinding]:
         """Reads the order, marks the reports that have arrived, and evaluates it; returns the findings still to send.
@@ -226,7 +225,7 @@ class _Reporter(SellerJob):
             return []  # the report remains unclear; the next run reads the order again
         order, read_at = read
         arrived = await self._arrived(order, pending)
-        now = self._resources.state.now()
+        now = self._state.now()
         self._write(
             [
                 f.but(
@@ -238,7 +237,7 @@ class _Reporter(SellerJob):
                 for f in arrived
             ]
         )
-        with self._resources.state.begin() as connection:
+        with self._state.begin() as connection:
             store_order(connection, self._seller_id, order, read_at, run_id=self._run.run_id)
         _evaluate_all(self._resources, self._run, self._seller_id, [number], self._result)
         return self._pending(number)
@@ -259,17 +258,17 @@ class _Reporter(SellerJob):
         return [] if has_none else sent
 
     def _pending(self, number: str) -> list[StoredFinding]:
-        with self._resources.state.read() as connection:
+        with self._state.read() as connection:
             stored = findings.of_order(connection, self._seller_id, number)
             order = ledger.read(connection, self._seller_id, number)
-        if order is None or not order.is_open or order.is_missing(self._resources.state.now()):
+        if order is None or not order.is_open or order.is_missing(self._state.now()):
             return []
         return [finding for finding in stored if finding.state == TO_REPORT]
 
     def _write(self, changed: list[StoredFinding]) -> None:
         """Stores the result of a report, except for findings that were waived meanwhile."""
-        with self._resources.state.begin() as connection:
+        with self._state.begin() as connection:
             current = [(finding, findings.read(connection, finding.finding_id)) for finding in changed]
             to_write = [finding for finding, stored in current if stored is None or stored.state == TO_REPORT]
-            now = self._resources.state.now()
+            now = self._state.now()
             findings.write(connection, to_write, run_id=self._run.run_id, now=now)
