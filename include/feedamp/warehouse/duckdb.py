@@ -68,21 +68,14 @@ class DuckDbWarehouse:
 
     @property
     def shown(self) -> str:
-        """The path of the file."""
         return str(self.path)
 
     @property
     def is_there(self) -> bool:
-        """Whether the file exists."""
         return self.path.exists()
 
     @contextmanager
     def session(self, *, wait_s: float | None = None) -> Iterator[Session]:
-        """Opens the file, waiting up to `wait_s` (`lock_wait_s` if None) in total while other processes use it.
-
-        Raises:
-            BusyError: another process still uses it; the message names the program and its process id if known.
-        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         give_up_at = self._give_up_at(wait_s)
         with self._writer_lock(give_up_at):
@@ -91,12 +84,7 @@ class DuckDbWarehouse:
                 yield session
 
     def read(self, sql: str) -> pa.Table:
-        """The rows of one SELECT. The file is open for reading, and no longer than it takes, because no load can open it then.
-
-        Raises:
-            BusyError: another process still uses it after `lock_wait_s`.
-            ConfigurationError: there is no file yet, or DuckDB refuses the statement.
-        """
+        """As `Warehouse.read`. The file is open no longer than it takes, because no load can open it then."""
         if not self.path.exists():
             raise ConfigurationError(f"There is no warehouse at {self.path} yet; the first load makes it.")
         with TemporaryDirectory(prefix="feedamp-read-") as spill:
@@ -109,15 +97,10 @@ class DuckDbWarehouse:
                 connection.close()
 
     def rebuild(self, lake: Lake, set_aside: SetAside = ignore) -> int:
-        """Builds a new file from all manifests of the lake, oldest first, and replaces the old one.
-
-        Raises:
-            BusyError: another process uses the old file, which is not changed.
-            IncompleteError: a file of the lake is missing or cannot be read; the old file is not changed.
-        """
+        """As `Warehouse.rebuild`: builds a new file, oldest manifest first, and replaces the old one."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._writer_lock(self._give_up_at()):
-            _remove(self._draft)  # may be left by a killed rebuild
+            _remove(self._draft)
             try:
                 with self._opened(self._draft, self._give_up_at(0.0)) as session:
                     if self.path.exists():
@@ -135,9 +118,8 @@ class DuckDbWarehouse:
         connection = self._patiently(lambda: self._connect(path), give_up_at)
         spill = Path(f"{path}.tmp")
         try:
-            shutil.rmtree(
-                spill, ignore_errors=True
-            )  # of a killed load: no other process has the file open now
+            # Of a killed load: no other process has the file open now.
+            shutil.rmtree(spill, ignore_errors=True)
             spill.mkdir(mode=0o700)
             engine = DuckDbEngine(connection, self._memory_limit)
             in_transaction(engine, lambda: prepare(engine, self._tables, VIEWS))
@@ -271,15 +253,12 @@ class DuckDbEngine:
         self._connection.execute(f"SET memory_limit = '{quoted}'")
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
-        """Runs one statement."""
         self._connection.execute(sql, list(parameters))
 
     def execute_all(self, statements: Sequence[str]) -> None:
-        """Runs statements together."""
         self._connection.execute("; ".join(statements))
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Row]:
-        """Rows of a query by column name."""
         cursor = self._connection.execute(sql, list(parameters))
         names = [column[0] for column in cursor.description or ()]
         while batch := cursor.fetchmany(1_000):
@@ -287,7 +266,6 @@ class DuckDbEngine:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commits at the end of the block, rolls back on an exception."""
         self._connection.begin()
         try:
             yield
@@ -303,7 +281,6 @@ class DuckDbEngine:
         return isinstance(error, duckdb.DataError | duckdb.IntegrityError | duckdb.InvalidInputException)
 
     def scratch(self, name: str, columns: str) -> None:
-        """Creates an empty temporary table."""
         self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} ({columns})")
 
     def stage(self, name: str, table: Table, reader: pa.RecordBatchReader) -> None:
@@ -311,7 +288,6 @@ class DuckDbEngine:
         self._connection.register(name, reader)
 
     def relations(self, schema: str) -> dict[str, dict[str, str]]:
-        """Tables and views with their columns and types."""
         found: dict[str, dict[str, str]] = {}
         for relation, column, type_name in self._connection.execute(
             "SELECT table_name, column_name, data_type FROM duckdb_columns() "

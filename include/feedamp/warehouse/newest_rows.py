@@ -15,22 +15,13 @@ import pyarrow as pa
 from feedamp.lake.manifest import Manifest
 from feedamp.lake.schema_evolution import LakeFiles
 from feedamp.lake.store import Lake
-from feedamp.tables import (
-    CHILDREN,
-    CLOSURES,
-    ORDERS,
-    PLACEMENTS,
-    RECORDED_AT,
-    SNAPSHOT_HASH,
-    Table,
-)
+from feedamp.tables import CHILDREN, CLOSURES, ORDERS, PLACEMENTS, RECORDED_AT, SNAPSHOT_HASH, Table
 from feedamp.warehouse.duckdb import select
 from feedamp.warehouse.merge import DECIDED, decisions, rank_of
 
 NEWEST = "newest"
-_PLACE = (
-    "manifest_place"  # of rows that are equal in rank, the one of the last manifest counts, as in a rebuild
-)
+# Of rows that are equal in rank, the one of the last manifest counts, as in a rebuild.
+_PLACE = "manifest_place"
 
 
 def newest_rows(
@@ -128,15 +119,10 @@ def _of_orders(columns: Collection[str]) -> tuple[list[str], list[Table]]:
     unshown = "(SELECT * FROM read_orders WHERE marketplace_state IS NULL)"
     found = decisions("read_orders", unshown=unshown, placements="placed", closures="closed")
     chosen = ", ".join(f"{DECIDED.get(name, f'orders.{name}')} AS {name}" for name in columns)
-    decided_on = [PLACEMENTS.names, CLOSURES.names]
     return [
         f"read_orders AS MATERIALIZED ({_highest(ORDERS, needed)})",
-        *(
-            f"{name} AS ({_highest(table, names)})"
-            for name, table, names in zip(
-                ("placed", "closed"), (PLACEMENTS, CLOSURES), decided_on, strict=True
-            )
-        ),
+        f"placed AS ({_highest(PLACEMENTS, PLACEMENTS.names)})",
+        f"closed AS ({_highest(CLOSURES, CLOSURES.names)})",
         f"""{NEWEST} AS (SELECT {chosen} FROM read_orders orders
             JOIN ({found}) decisions USING ({", ".join(ORDERS.key)}))""",
     ], [_cut(ORDERS, needed), PLACEMENTS, CLOSURES]

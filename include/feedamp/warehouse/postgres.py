@@ -72,7 +72,6 @@ class PostgresWarehouse:
 
     @property
     def shown(self) -> str:
-        """Server and database."""
         return self.address.shown
 
     is_there = True
@@ -85,8 +84,7 @@ class PostgresWarehouse:
         takes the lock again and repeats the transaction.
 
         Raises:
-            BusyError: another process loads; the message names it.
-            StoreAwayError: the server could not be reached for too long.
+            BusyError, StoreAwayError: another process loads, or the server could not be reached for too long.
             ConfigurationError: the server refuses the user or a statement, or is a pooler in transaction mode.
         """
         lock_wait_s = self.lock_wait_s if wait_s is None else wait_s
@@ -131,12 +129,7 @@ class PostgresWarehouse:
             engine.close()
 
     def rebuild(self, lake: Lake, set_aside: SetAside = ignore) -> int:
-        """Replaces all rows by those of the lake in one transaction; readers see the old rows until the commit.
-
-        Raises:
-            BusyError: another process loads; nothing was changed.
-            IncompleteError: a file of the lake is missing or cannot be read; nothing was changed.
-        """
+        """As `Warehouse.rebuild`, in one transaction; readers see the old rows until the commit."""
         with self.session() as session:
             return session.replace_all(lake, set_aside)
 
@@ -242,7 +235,6 @@ class PostgresEngine:
         return int(row["session"])
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
-        """Runs one statement."""
         with self._translated():
             self._cursor.execute(sql, tuple(parameters) or None)
 
@@ -265,11 +257,7 @@ class PostgresEngine:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commits at the end of the block, rolls back on an exception.
-
-        Raises:
-            ConfigurationError: the transaction is in another session than the lock.
-        """
+        """As `Engine.transaction`; raises a ConfigurationError if it is in another session than the lock."""
         try:
             if self.session is not None and self.session != self._session_now():
                 raise _pooler(self._address)
@@ -325,7 +313,6 @@ class PostgresEngine:
         return True
 
     def relations(self, schema: str) -> dict[str, dict[str, str]]:
-        """Tables and views with their columns and types."""
         found: dict[str, dict[str, str]] = {}
         for row in self.rows(
             """SELECT relation.relname, field.attname, upper(format_type(field.atttypid, field.atttypmod)) AS type
@@ -347,7 +334,6 @@ class PostgresEngine:
         return (f"ALTER TABLE feedamp.{table.name} ADD PRIMARY KEY ({', '.join(table.key)})",)
 
     def users_of(self, schema: str, relation: str) -> list[str]:
-        """Views that select from the relation."""
         found = self.rows(
             """SELECT DISTINCT namespaces.nspname || '.' || views.relname AS name
             FROM pg_depend depends

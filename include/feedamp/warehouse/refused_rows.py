@@ -92,10 +92,7 @@ class PartOfFiles:
 
 
 def find_refused(
-    manifest: Manifest,
-    files: LakeFiles,
-    tables: Mapping[str, Table],
-    accepts: Callable[[PartOfFiles], bool],
+    manifest: Manifest, files: LakeFiles, tables: Mapping[str, Table], accepts: Callable[[PartOfFiles], bool]
 ) -> list[RefusedRow]:
     """The rows of a manifest that `accepts` returns False for, each alone or with its children.
 
@@ -108,7 +105,8 @@ def find_refused(
     def search(
         table: Table, batch: pa.RecordBatch, children: Mapping[str, list[pa.RecordBatch]], at: int
     ) -> None:
-        part = {table.name: [batch], **_of_orders(children, batch)}
+        part = {table.name: [batch]}
+        part |= {name: _read_with(rows, batch) for name, rows in children.items() if name in _CHILDREN}
         if accepts(PartOfFiles(part)):
             return
         if len(batch) > 1:
@@ -117,10 +115,9 @@ def find_refused(
             search(table, batch.slice(half), part, at + half)
             return
         column = ""
-        is_named = len(found) < _COLUMNS_NAMED
-        if is_named and (
-            len(part) == 1 or not accepts(PartOfFiles({table.name: [batch]}))
-        ):  # or a child is at fault
+        may_name = len(found) < _COLUMNS_NAMED
+        if may_name and (len(part) == 1 or not accepts(PartOfFiles({table.name: [batch]}))):
+            # No child is at fault.
             column = _column_at_fault(table, lambda names: accepts(_with_nulls(batch, table, names)))
         found.append(RefusedRow(manifest.path, table.name, at, batch.to_pylist()[0], column))
         if len(found) > MOST_REFUSED:
@@ -140,12 +137,6 @@ def find_refused(
             search(table, batch, children, place)
             place += len(batch)
     return found
-
-
-def _of_orders(
-    children: Mapping[str, Sequence[pa.RecordBatch]], orders: pa.RecordBatch
-) -> dict[str, list[pa.RecordBatch]]:
-    return {name: _read_with(rows, orders) for name, rows in children.items() if name in _CHILDREN}
 
 
 def _read_with(

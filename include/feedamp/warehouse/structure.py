@@ -142,10 +142,7 @@ def _remember(engine: Engine, name: str, definition: str) -> None:
 
 
 def _create_views(
-    engine: Engine,
-    views: Sequence[View],
-    present: Mapping[str, Mapping[str, str]],
-    known: Mapping[str, str],
+    engine: Engine, views: Sequence[View], present: Mapping[str, Mapping[str, str]], known: Mapping[str, str]
 ) -> list[View]:
     """Creates views that are missing or have another definition, unless another user's view depends on the old one.
 

@@ -63,13 +63,14 @@ REPAIR = "`feedamp lake verify --repair`"
 WAREHOUSE, LAKE = "warehouse", "lake"
 ONLY_IN_LAKE = "the warehouse has no row of it, although the lake has one"
 ONLY_IN_WAREHOUSE = "the lake lacks the row that the warehouse has, so a rebuild would lose it"
+_FINDING = ("finding_id", "state")
 _REJECT = (*REJECTED_ORDERS.key, "superseded_at", "dismissed_at")
 # The columns by which a row that is still on its way is matched with a difference.
 _MARKS: dict[str, tuple[tuple[str, ...], ...]] = {
     PLACEMENTS.name: (ORDERS.key, PLACEMENTS.key),
     CLOSURES.name: (CLOSURES.key,),
     ORDERS.name: (ORDERS.key, (*ORDERS.key, "extracted_at")),
-    FINDINGS.name: (FINDINGS.key, ("finding_id", "state")),
+    FINDINGS.name: (FINDINGS.key, _FINDING),
     REJECTED_ORDERS.name: (REJECTED_ORDERS.key, _REJECT),
     RECONCILIATIONS.name: (RECONCILIATIONS.key,),
     ORDER_EVENTS.name: (ORDER_EVENTS.key,),
@@ -273,41 +274,22 @@ def _compare(
 ) -> None:
     compared = _compare_orders(resources, session, found, where, seller_ids)
     found.compared = max(found.compared, compared)
-    for known in _batches(resources, completeness_facts.of_findings, FINDINGS, seller_ids):
-        _compare_rows(
-            session,
-            found,
-            FINDINGS,
-            ("finding_id", "state"),
-            known,
-            lambda row: f"the {where} does not have it as {row.state} (order {row.mp_order_number})",
-        )
-    for known in _batches(resources, completeness_facts.of_rejects, REJECTED_ORDERS, seller_ids):
-        _compare_rows(
-            session,
-            found,
-            REJECTED_ORDERS,
-            _REJECT,
-            known,
-            lambda _: f"the {where} does not have the rejected row in its current state",
-        )
-    of_events = partial(completeness_facts.of_events, since=events_since)
-    for known in _batches(resources, of_events, ORDER_EVENTS, seller_ids):
-        _compare_rows(
-            session,
-            found,
+    kinds: tuple[tuple[Table, tuple[str, ...], Callable[..., list[Any]], str], ...] = (
+        (FINDINGS, _FINDING, completeness_facts.of_findings, "it as {0.state} (order {0.mp_order_number})"),
+        (REJECTED_ORDERS, _REJECT, completeness_facts.of_rejects, "the rejected row in its current state"),
+        (
             ORDER_EVENTS,
             ORDER_EVENTS.key,
-            known,
-            lambda _: f"the {where} does not have one of its events",
-        )
-    for table, seller_id, number in session.torn_orders(seller_ids):
-        what = f"the units in the {where}'s rows do not add up to those of the order"
-        found.add(
-            Difference(table, seller_id, (seller_id, number), what),
-            number=number,
-            mark=row_mark(ORDERS.name, seller_id, number),
-        )
+            partial(completeness_facts.of_events, since=events_since),
+            "one of its events",
+        ),
+    )
+    for table, columns, read, what in kinds:
+        for known in _batches(resources, read, table, seller_ids):
+            _compare_rows(session, found, table, columns, known, f"the {where} does not have {what}")
+    for torn, *key in session.torn_orders(seller_ids):
+        words = f"the units in the {where}'s rows do not add up to those of the order"
+        _add(found, Difference(torn, key[0], tuple(key), words), ORDERS.name, key)
 
 
 def _batches(
@@ -401,14 +383,14 @@ def _compare_rows(
     table: Table,
     columns: Sequence[str],
     known: Sequence[Any],
-    what: Callable[[Any], str],
+    words: str,
 ) -> None:
-    """Adds the known rows that the table lacks with these columns, which include its key."""
+    """Adds the known rows that the table lacks with these columns, which include its key; `words` may name fields."""
     by_key = {tuple(getattr(row, name) for name in table.key): row for row in known}
     for row in session.absent(table.name, [{name: getattr(one, name) for name in columns} for one in known]):
         key = tuple(row[name] for name in table.key)
         fact = by_key[key]
-        difference = Difference(table.name, fact.seller_id, tuple(map(str, key)), what(fact))
+        difference = Difference(table.name, fact.seller_id, tuple(map(str, key)), words.format(fact))
         _add(found, difference, table.name, row.values())
 
 

@@ -7,13 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 from feedamp.errors import IncompleteError
-from feedamp.lake.manifest import (
-    LakeFile,
-    Manifest,
-    present,
-    refuse_miscount,
-    replaced,
-)
+from feedamp.lake.manifest import LakeFile, Manifest, present, refuse_miscount, replaced
 from feedamp.lake.store import Lake
 from feedamp.progress import Progress
 from feedamp.resources import Resources

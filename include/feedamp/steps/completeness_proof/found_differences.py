@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Any, Self
 
 import msgspec
@@ -42,9 +41,7 @@ class FoundDifferences:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._rows.close()
 
     def __len__(self) -> int:
@@ -103,17 +100,9 @@ class FoundDifferences:
 
     def of_table(self, table: str) -> Iterator[list[Difference]]:
         """The differences of one table, up to 500 at a time; they may be dropped while iterating."""
-        after = 0
-        while True:
-            found = self._rows.execute(
-                "SELECT table_name, seller_id, key, what, id FROM found WHERE table_name = ? AND id > ? "
-                "ORDER BY id LIMIT ?",
-                (table, after, _ROWS_AT_ONCE),
-            ).fetchall()
-            if not found:
-                return
-            yield [_difference(row) for row in found]
-            after = found[-1][4]
+        query = "SELECT id, table_name, seller_id, key, what FROM found WHERE table_name = ? AND id > ? ORDER BY id"
+        for rows in self._pages(query, table, 0):
+            yield [_difference(row[1:]) for row in rows]
 
     def in_lake(self) -> set[str]:
         """Tables with differences whose row the lake has."""
@@ -126,17 +115,18 @@ class FoundDifferences:
 
     def orders(self, seller_id: str) -> Iterator[list[tuple[str, frozenset[str]]]]:
         """(number, tables with differences) of one seller's orders, up to 500 at a time."""
-        after = ""
-        while True:
-            found = self._rows.execute(
-                "SELECT number, group_concat(DISTINCT table_name) FROM found WHERE seller_id = ? AND number > ? "
-                "GROUP BY number ORDER BY number LIMIT ?",
-                (seller_id, after, _ROWS_AT_ONCE),
-            ).fetchall()
-            if not found:
-                return
-            yield [(number, frozenset(names.split(","))) for number, names in found]
-            after = found[-1][0]
+        query = (
+            "SELECT number, group_concat(DISTINCT table_name) FROM found WHERE seller_id = ? AND number > ? "
+            "GROUP BY number ORDER BY number"
+        )
+        for rows in self._pages(query, seller_id, ""):
+            yield [(number, frozenset(names.split(","))) for number, names in rows]
+
+    def _pages(self, query: str, of: str, after: int | str) -> Iterator[list[Any]]:
+        """Rows in the order of their first column, each page after the last row of the one before."""
+        while rows := self._rows.execute(f"{query} LIMIT {_ROWS_AT_ONCE}", (of, after)).fetchall():
+            yield rows
+            after = rows[-1][0]
 
 
 def _difference(row: Sequence[Any]) -> Difference:

@@ -414,14 +414,9 @@ class _Rereader(SellerJob):
                 open_orders.keep_open(connection, self._seller_id, [(snapshot, read_at)], run_id=run_id)
                 self._count(orders=1)
                 fact = fact_by_number.get(number)
-                if fact is not None and CLOSURES.name in flagged.get(number, ()):
-                    self._put_closure(connection, fact, known[number], order)
-
-    def _put_closure(
-        self, connection: Connection, fact: LedgerFact, known: LedgerOrder, order: Order
-    ) -> None:
-        if not fact.closed_by_us or fact.closed_at is None:
-            return
-        closure = closure_row(known, order.snapshot(), run_id=self._run.run_id)
-        rows: Rows = {CLOSURES.name: [{**closure, RECORDED_AT: fact.closed_at}]}
-        _put(connection, self._result, rows)
+                if fact is None or CLOSURES.name not in flagged.get(number, ()):
+                    continue
+                if fact.closed_by_us and fact.closed_at is not None:
+                    closure = closure_row(known[number], snapshot, run_id=run_id)
+                    rows = {CLOSURES.name: [{**closure, RECORDED_AT: fact.closed_at}]}
+                    _put(connection, self._result, rows)

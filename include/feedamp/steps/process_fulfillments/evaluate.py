@@ -49,7 +49,17 @@ def evaluate_order(
     if evaluation.order.phase == Phase.CLOSED:
         _save_closed(connection, order, evaluation, stored.snapshot, run_id=run_id, now=now)
     else:
-        _save_open(connection, order, evaluation, stored, run_id=run_id, now=now)
+        order_events.save_order(connection, order, evaluation.order, run_id=run_id, now=now)
+        findings.write(connection, evaluation.findings, run_id=run_id, now=now)
+        wait = None if isinstance(evaluation.decision, Close) else evaluation.decision
+        open_orders.record_validation(
+            connection,
+            stored,
+            closable=wait is None,
+            waits_for=None if wait is None else wait.reason,
+            needs_person=wait is not None and wait.needs_person,
+            error_lingers_since=evaluation.error_lingers_since,
+        )
     return evaluation.decision
 
 
@@ -91,28 +101,6 @@ def _save_closed(
     else:
         row = closure_row(closed, snapshot, run_id=run_id)
         outbox.put(connection, CLOSURES.name, [row], recorded_at=closed.closed_at)
-
-
-def _save_open(
-    connection: Connection,
-    before: LedgerOrder,
-    evaluation: Evaluation,
-    stored: StoredSnapshot,
-    *,
-    run_id: str | None,
-    now: datetime,
-) -> None:
-    order_events.save_order(connection, before, evaluation.order, run_id=run_id, now=now)
-    findings.write(connection, evaluation.findings, run_id=run_id, now=now)
-    wait = None if isinstance(evaluation.decision, Close) else evaluation.decision
-    open_orders.record_validation(
-        connection,
-        stored,
-        closable=wait is None,
-        waits_for=None if wait is None else wait.reason,
-        needs_person=wait is not None and wait.needs_person,
-        error_lingers_since=evaluation.error_lingers_since,
-    )
 
 
 def _shared_tracking(
