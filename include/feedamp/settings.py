@@ -24,9 +24,8 @@ class Settings:
     overlap: timedelta = timedelta(minutes=10)
     error_codes: Mapping[str, str | None] = field(default_factory=dict)
     error_clear: timedelta = timedelta(days=3)
-    untracked_services: Mapping[str, frozenset[str]] = field(
-        default_factory=dict
-    )  # by seller; "": every seller
+    # By seller; "": every seller.
+    untracked_services: Mapping[str, frozenset[str]] = field(default_factory=dict)
     stale_after: timedelta = timedelta(days=7)
     reconcile_rate_share: float = 0.5
     closed_body_kept: timedelta | None = None  # None: forever

@@ -101,9 +101,8 @@ class Table:
     columns: tuple[Column, ...]
     rank: tuple[str, ...] = (RECORDED_AT,)
     lake_only: tuple[Column, ...] = ()  # columns that the merge needs and the warehouse does not keep
-    full_snapshot: bool = (
-        False  # written as a whole: of all manifests the newest counts, even if it has no row
-    )
+    # Written as a whole: of all manifests the newest counts, even if it has no row.
+    full_snapshot: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -75,9 +75,8 @@ def _why_withheld(account: FeedAmpAccount, resources: Resources) -> str | None:
             found = grants.origins(connection, each)
             leads_to = saved.endpoint.origin if saved is not None else None
             if not found and leads_to is not None and is_same_origin(leads_to, origin):
-                return (
-                    None  # saved with this host, and without grants: its first seller will be connected there
-                )
+                # Saved with this host, and without grants: its first seller will be connected there.
+                return None
             known += [one or leads_to for one in found]
     issued_by = contradicting(known, origin)
     if issued_by is None:

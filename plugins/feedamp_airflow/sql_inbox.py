@@ -55,9 +55,8 @@ class SqlInbox:
             try:
                 yield from _stream(opened, self.sql)
             finally:
-                with suppress(
-                    Exception
-                ):  # the connection may be closed, and the rollback is only a precaution
+                # The connection may be closed, and the rollback is only a precaution.
+                with suppress(Exception):
                     opened.rollback()
         except (ConfigurationError, TransientError, GeneratorExit):
             raise
@@ -79,9 +78,8 @@ class SqlInbox:
                 f"{OPTION}_conn_id: no installed provider can use connection {self.conn_id}; "
                 "install the provider of its type."
             ) from error
-        if not hasattr(
-            hook, "get_records"
-        ):  # SQL hooks have it, also those that do not inherit from DbApiHook
+        # SQL hooks have it, also those that do not inherit from DbApiHook.
+        if not hasattr(hook, "get_records"):
             raise ConfigurationError(f"{OPTION}_conn_id: connection {self.conn_id} is not an SQL connection.")
         hook.log_sql = False
         try:

@@ -206,7 +206,6 @@ def _open_state(url: str, *, upgrade: bool = True, is_new_start: bool = False) -
 
 
 def _refuse_unused_state(state: State, lake: Lake) -> None:
-    """Raises if nothing was ever done with the state, although there is a lake."""
     with state.read() as connection:
         is_used = _is_used(connection)
     if not is_used and not lake.is_empty():
@@ -214,7 +213,6 @@ def _refuse_unused_state(state: State, lake: Lake) -> None:
 
 
 def _is_used(connection: Connection) -> bool:
-    """Whether anything was ever done with the state."""
     return step_runs.is_any(connection) or sellers.is_any(connection)
 
 

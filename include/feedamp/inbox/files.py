@@ -145,7 +145,6 @@ def _settle(
     settle_s: float,
     sleep: Callable[[float], None],
 ) -> tuple[dict[str, _Entry], tuple[str, ...]]:
-    """Entries that have settled, and the names of those that have not."""
     settled: dict[str, _Entry] = {}
     young: dict[str, _Entry] = {}
     for name, entry in entries.items():
@@ -170,9 +169,8 @@ def _look(store: Storage) -> dict[str, _Entry] | None:
         with store.reached():
             listing = store.fs.ls(store.root, detail=True)
     except FileNotFoundError:
-        return (
-            {} if store.is_object_store else None
-        )  # a bucket has no folders, so nothing found means an empty folder
+        # A bucket has no folders, so nothing found means an empty folder.
+        return {} if store.is_object_store else None
     except OSError as error:
         raise TransientError(f"the inbox could not be listed: {type(error).__name__}") from error
     found = {}

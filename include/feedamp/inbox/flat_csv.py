@@ -191,7 +191,6 @@ def kept_rows(raw: str) -> list[Cells]:
 
 
 def _differences(rows: Sequence[Row]) -> Iterator[Reason]:
-    """A reason for each order-level field in which the rows differ."""
     (first_number, first), *others = rows
     differing: dict[str, list[int]] = {}
     for number, cells in others:

@@ -161,8 +161,7 @@ def _json(value: Mapping[str, Any]) -> str | None:
     if not value:
         return None
     content = encode(value)
-    if (
-        len(content) > MOST_EXTRA_BYTES
-    ):  # one order with 700,000 unknown fields took all memory of a warehouse
+    if len(content) > MOST_EXTRA_BYTES:
+        # One order with 700,000 unknown fields took all memory of a warehouse.
         content = encode({"left_out": f"{len(value)} fields of {len(content)} bytes"})
     return content.decode()

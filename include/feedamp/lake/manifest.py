@@ -66,9 +66,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str
     files: tuple[LakeFile, ...] = ()
     sweeps: tuple[SellerProgress, ...] = ()
-    writer_version: int = (
-        WRITER_VERSION  # not raised for `replaces`: loading replaced manifests as well changes nothing
-    )
+    # Not raised for `replaces`: loading replaced manifests as well changes nothing.
+    writer_version: int = WRITER_VERSION
     follows: tuple[str, ...] = ()
     replaces: tuple[str, ...] = ()
     compacted_at: datetime | None = None

@@ -33,9 +33,8 @@ class Privacy:
             value = hidden.get(column.name)
             if column.personal and value is not None:
                 hidden[column.name] = self._pseudonym(value) if column.type is Type.TEXT else None
-        if table != SNAPSHOTS.name and hidden.get(
-            SNAPSHOT_HASH
-        ):  # of the whole order, so values could be guessed by it
+        if table != SNAPSHOTS.name and hidden.get(SNAPSHOT_HASH):
+            # Of the whole order, so values could be guessed by it.
             hidden[SNAPSHOT_HASH] = self._pseudonym(hidden[SNAPSHOT_HASH])
         if table == REJECTED_ORDERS.name:
             hidden["reasons"] = _without_words(hidden["reasons"])

@@ -179,7 +179,6 @@ class LakeWriter:
             raise _broken_by(error) from error
 
     def _pack(self, table: str) -> None:
-        """Turns the pending rows into an Arrow batch."""
         rows = self._pending[table]
         if rows:
             self._pending[table] = []
@@ -194,7 +193,6 @@ class LakeWriter:
             self._flush(table)
 
     def _flush(self, table: str) -> None:
-        """Writes the batches as one row group."""
         if not self._batches[table]:
             return
         group = pa.Table.from_batches(self._batches[table])

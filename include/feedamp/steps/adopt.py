@@ -72,8 +72,6 @@ async def adopt(resources: Resources, run: Run, seller_ids: list[str], *, since:
 
 
 class _Adopter(SellerJob):
-    """Adopts the orders of one seller."""
-
     def __init__(
         self,
         resources: Resources,
@@ -92,11 +90,7 @@ class _Adopter(SellerJob):
         self._skipped_counts: Counter[str] = Counter()  # reason -> orders
 
     async def read(self, filters: Filters) -> None:
-        """Reads all pages of a filter and adopts their orders.
-
-        Raises:
-            IncompleteError: some orders could not be read; all others are adopted.
-        """
+        """Adopts the orders of all pages of a filter; IncompleteError if some of them could not be read."""
         pages = OrderPages(self._client, filters)
         failed: list[TransientError] = []
         async for page in pages.pages():
@@ -129,15 +123,11 @@ class _Adopter(SellerJob):
         return orders
 
     def finish(self) -> None:
-        """Adopts the orders of the last batch, and warns of those that were not adopted."""
         self._adopt_waiting()
         self._warn_of_skipped()
 
     def _adopt_waiting(self) -> None:
-        """Adopts the orders read so far.
-
-        The lake is written first: an order in the ledger must also reach the warehouse.
-        """
+        """The lake is written first: an order in the ledger must also reach the warehouse."""
         orders, self._waiting = self._waiting, []
         if not orders:
             return
@@ -150,7 +140,6 @@ class _Adopter(SellerJob):
         self._count(**counts)
 
     def _publish(self, orders: list[ReadOrder]) -> list[ReadOrder]:
-        """Writes the orders to the lake, and returns those that it can hold."""
         writer = self._resources.lake_writer(self._run, "adopt", next(self._batches))
         held = []
         for order, read_at in orders:
@@ -170,7 +159,6 @@ class _Adopter(SellerJob):
         return held
 
     def _write_ledger(self, connection: Connection, orders: list[ReadOrder]) -> Counter[str]:
-        """Writes ledger rows and snapshots in the caller's transaction; returns how many orders of each kind."""
         counts: Counter[str] = Counter()
         known = ledger.read_many(connection, self._seller_id, [order.mp_order_number for order, _ in orders])
         now = self._state.now()

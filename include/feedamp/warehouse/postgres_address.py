@@ -14,10 +14,8 @@ from feedamp.errors import ConfigurationError, FeedAmpError, MisfitError, StoreA
 
 # SQLSTATE classes of values that cannot be stored, whose messages quote rows; 54 is a key that an index cannot hold.
 _ABOUT_VALUES = ("21", "22", "23", "54")
-_PRIMARY: tuple[Any, ...] = (
-    "PG_DIAG_MESSAGE_PRIMARY",
-    b"PG_DIAG_MESSAGE_PRIMARY",
-)  # declared as text, delivered as bytes
+# Declared as text, delivered as bytes.
+_PRIMARY: tuple[Any, ...] = ("PG_DIAG_MESSAGE_PRIMARY", b"PG_DIAG_MESSAGE_PRIMARY")
 _PASSING = ("starting up", "shutting down", "too many", "remaining connection slots", "recovery")
 _TRANSIENT = ("08", "40", "53", "55", "57", "58")
 _AWAY = ("08", "57P")  # the connection broke, or the server is shutting down or starting up

@@ -23,7 +23,7 @@ from feedamp.lake.store import Lake
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted, named
 from feedamp.rules.origin import not_confirmed, others
-from feedamp.state import HEAD, grants, sellers
+from feedamp.state import HEAD, grants, overview, sellers
 from feedamp.steps.completeness_proof.compare import find_quickly, in_words
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
 from feedamp.storage import Storage
@@ -184,7 +184,6 @@ def _journal(resources: Resources) -> str:
 
 
 def _connections(resources: Resources) -> list[str]:
-    """The default connection and those of sellers."""
     with resources.state.read() as connection:
         return sorted({resources.default_conn_id, *(seller.conn_id for seller in sellers.find(connection))})
 
@@ -268,9 +267,6 @@ def _completeness(options: Options, resources: Resources) -> str:
 
 
 def _set_aside(resources: Resources) -> str:
-    from feedamp.rules.failure_summary import counted
-    from feedamp.state import overview
-
     with resources.state.read() as connection:
         count = overview.refused_by_warehouse(connection, limit=1).count
     if count:

@@ -120,18 +120,13 @@ class _Accounts:
         return None
 
     def end(self) -> None:
-        """Marks the sellers whose grants were refused.
-
-        Raises:
-            ClientRefusedError: the client is at fault; no seller is marked.
-        """
+        """Marks the sellers whose grants were refused; ClientRefusedError if the client is at fault."""
         if self.client_refused is not None:
             raise self.client_refused
         if problems := decide_refusals(self._resources.state, self._run):
             raise ClientRefusedError(" ".join(problems))
 
     def left(self) -> Iterator[str]:
-        """Sentences on the accounts that were not compared."""
         if self._unread:
             seller, error = next(iter(self._unread.items()))
             yield (
@@ -146,10 +141,7 @@ class _Accounts:
 
 
 def _connection_check(resources: Resources) -> Callable[[str], Refusal | None]:
-    """A function that says why no new token is stored for a connection.
-
-    It cannot be used, or its grants were issued by another server.
-    """
+    """A function that says why no new token is stored for a connection: unusable, or grants of another server."""
 
     @functools.cache
     def fault(conn_id: str) -> Refusal | None:
@@ -174,7 +166,6 @@ def _take(
     out: Output,
     options: argparse.Namespace,
 ) -> Iterator[Taken]:
-    """The outcome of each line."""
     known = {seller.seller_id: seller for seller in sellers.find(connection)}
     changed: set[str] = set()
     for number, line in lines:

@@ -7,22 +7,27 @@ import asyncio
 from datetime import date
 
 from feedamp.errors import BusyError, ConfigurationError
+from feedamp.resources import Resources
+from feedamp.run import Run
+from feedamp.steps.compact import compact
+from feedamp.steps.completeness_proof.verify import verify
+from feedamp.steps.load import load_what_is_whole, retry_set_aside
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
 
 
+def _run(resources: Resources) -> Run:
+    return Run("feedamp_lake", "by hand", resources.state.now())
+
+
 def compact_lake(given: argparse.Namespace, out: Output) -> int:
     """Combines small files of past days. Safe to repeat and to run beside readers and writers."""
-    from feedamp.run import Run
-    from feedamp.steps.compact import compact
-
     try:
         before = date.fromisoformat(given.before) if given.before else None
     except ValueError as error:
         raise ConfigurationError("--before must be a date, as in 2026-03-31.") from error
     with opened_resources() as resources:
-        run = Run("feedamp_lake", "by hand", resources.state.now())
-        counts = compact(resources, run, before=before)
+        counts = compact(resources, _run(resources), before=before)
     out.say(
         f"{counts['replaced']} manifests were combined into {counts['written']}; "
         f"{counts['removed']} manifests replaced earlier and {counts['leftovers']} files left by killed writers were removed"
@@ -32,13 +37,9 @@ def compact_lake(given: argparse.Namespace, out: Output) -> int:
 
 def retry_lake(_given: argparse.Namespace, out: Output) -> int:
     """Loads what could not be loaded so far; returns 1 if anything still cannot. Safe to repeat."""
-    from feedamp.run import Run
-    from feedamp.steps.load import load_what_is_whole, retry_set_aside
-
     with opened_resources() as resources:
-        run = Run("feedamp_lake", "by hand", resources.state.now())
         accepted, refused = retry_set_aside(resources)
-        loaded = load_what_is_whole(resources, run)
+        loaded = load_what_is_whole(resources, _run(resources))
     out.say(
         f"{accepted} rows that were set aside are loaded now, {refused} are still refused; "
         f"{loaded.counts['manifests']} manifests were loaded"
@@ -50,17 +51,13 @@ def retry_lake(_given: argparse.Namespace, out: Output) -> int:
 
 def verify_lake(given: argparse.Namespace, out: Output) -> int:
     """Prints what the state knows and lake or warehouse lack; returns 1 if anything is missing or could not be repaired. Safe to repeat."""
-    from feedamp.run import Run
-    from feedamp.steps.completeness_proof.verify import verify
-
     with opened_resources() as resources:
-        run = Run("feedamp_lake", "by hand", resources.state.now())
         try:
             with resources.warehouse.session(wait_s=0.0):
                 pass
         except BusyError as error:
             out.complain(f"{error} Waiting for up to {resources.warehouse.lock_wait_s:.0f} seconds.")
-        verified = asyncio.run(verify(resources, run, repair=given.repair))
+        verified = asyncio.run(verify(resources, _run(resources), repair=given.repair))
     for note in verified.notes:
         out.complain(note)
     if given.json:

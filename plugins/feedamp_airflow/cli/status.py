@@ -99,7 +99,6 @@ def document(connection: Connection, settings: Settings, now: datetime) -> dict[
 
 
 def _orders(connection: Connection) -> dict[str, Any]:
-    """Orders and their reasons by phase, all phases named."""
     reasons: dict[str, list[tuple[str, int]]] = {phase: [] for phase in Phase}
     counts: Counter[str] = Counter()
     for phase, reason, count in overview.reasons_by_phase(connection):

@@ -128,7 +128,6 @@ def _open_files(lake: Lake, found: FoundDifferences, published: Sequence[Manifes
 
 
 def _fault(lake: Lake, file: LakeFile) -> str | None:
-    """What is wrong with a file according to its footer; None if nothing."""
     try:
         refuse_miscount(file, lake.rows_in(file))
     except IncompleteError as error:

@@ -360,8 +360,6 @@ async def _read_again(resources: Resources, run: Run, found: FoundDifferences, r
 
 
 class _Rereader(SellerJob):
-    """Reads orders of one seller by number, and writes all their rows."""
-
     async def read(self, numbers: list[str], flagged: Flagged) -> None:
         """Reads the orders of one request and writes their rows; `flagged` says which of them lack their closure."""
         asked_at = self._state.now()

@@ -19,8 +19,6 @@ log = logging.getLogger(__name__)
 
 
 class AccountWatch:
-    """Checks the pages of one seller's account."""
-
     def __init__(self, resources: Resources, seller: Seller) -> None:
         self._resources = resources
         self._seller = seller
@@ -85,7 +83,6 @@ class AccountWatch:
         self._has_warned = True
 
     def _record_mix_up(self, order: ForeignOrder, finding: str, *, is_proven: bool) -> str:
-        """Stores for both sellers that their accounts may be mixed up; returns the evidence in words."""
         evidence = (
             f"the account of seller {self._seller.seller_id} {finding} {order.other_id} "
             f"(first: {order.mp_order_number})"

@@ -116,8 +116,6 @@ def _deduplicate(items: Iterable[Order | UnreadableOrder]) -> list[Order | Unrea
 
 
 class _SellerReader(SellerJob):
-    """Reads the changed orders of one seller."""
-
     def __init__(
         self,
         resources: Resources,

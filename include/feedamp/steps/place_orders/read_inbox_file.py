@@ -23,9 +23,8 @@ log = logging.getLogger(__name__)
 BODY_CHANGED = "body_changed"
 MAX_REJECTED_ROWS = 20_000  # of one file; a small packed file can hold millions
 MAX_KEPT_WHOLE = 64 << 20  # of the rejected rows of one file together, so that they can be replayed
-ORDERS_REMEMBERED = (
-    200_000  # by a dry run, which cannot find in the ledger what the file has delivered before
-)
+# By a dry run, which cannot find in the ledger what the file has delivered before.
+ORDERS_REMEMBERED = 200_000
 CHARS_BEYOND = 4_000  # of each further rejected row
 CUT_MARK = "… (cut: the whole row is in the file)"
 
@@ -82,8 +81,6 @@ def take_file(
 
 
 class _FilePass:
-    """One pass over the rows of a file."""
-
     def __init__(
         self, resources: Resources, run: Run, file: InboxFile, result: StepResult, *, max_kept: int
     ) -> None:

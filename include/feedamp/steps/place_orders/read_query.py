@@ -60,8 +60,6 @@ def take_query(resources: Resources, run: Run, query: OrderQuery, result: StepRe
 
 
 class _QueryPass:
-    """One pass over the rows of a query."""
-
     def __init__(self, resources: Resources, run: Run, query: OrderQuery, result: StepResult) -> None:
         self._resources = resources
         self._run = run

@@ -74,9 +74,8 @@ class SellerBatch(SellerJob):
             if isinstance(self._stopped, PausedError):
                 break
         if self._stopped is not None:
-            if not isinstance(
-                self._stopped, ConfigurationError
-            ):  # by a wrong clock, "until when" is wrong too
+            # By a wrong clock, "until when" is wrong too.
+            if not isinstance(self._stopped, ConfigurationError):
                 self._postpone_rest(self._stopped)
             raise self._stopped
 

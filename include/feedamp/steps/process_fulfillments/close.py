@@ -73,8 +73,6 @@ async def close(resources: Resources, run: Run, shard: int, seller_ids: list[str
 
 
 class _Closer(SellerJob):
-    """Closes the orders of one seller."""
-
     async def close(self, numbers: list[str]) -> None:
         with self._state.read() as connection:
             sellers.check_pause(connection, self._seller_id)

@@ -124,8 +124,6 @@ def _evaluate_all(
 
 
 class _Reporter(SellerJob):
-    """Sends the reports of one seller's orders."""
-
     async def report(self, number: str) -> None:
         """Sends all reports of an order in one POST, while holding the order's lease.
 
