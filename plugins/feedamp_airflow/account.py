@@ -1,14 +1,17 @@
-"""What is read of Airflow connections: all of one of type `feedamp`, and the libpq extras of a Postgres connection."""
+"""What is read of Airflow connections: of one of type `feedamp`, and of a Postgres connection."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from feedamp.api.account import REQUESTS_PER_SECOND, FeedAmpAccount
 from feedamp.api.oauth import Credentials
 from feedamp.api.transport import Endpoint
 from feedamp.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from feedamp.warehouse.postgres_address import PostgresAddress
 
 _Number = TypeVar("_Number", int, float)
 # Extras of a Postgres connection that are passed on to libpq; Airflow's others (cursor, iam, …) are ignored.
@@ -43,6 +46,39 @@ def libpq_options(connection: AirflowConnection) -> dict[str, str]:
     """The TLS and timeout settings in a Postgres connection's extras, as libpq options."""
     extra = _extras(connection)
     return {name: str(extra[name]) for name in _LIBPQ_EXTRAS if extra.get(name) not in (None, "")}
+
+
+def read_postgres(connection: AirflowConnection) -> PostgresAddress:
+    """Address and credentials of a Postgres connection.
+
+    Raises:
+        ConfigurationError: the connection has another type, or a field is missing; the message names both. Or the driver
+            is not installed.
+    """
+    try:
+        from feedamp.warehouse.postgres_address import PostgresAddress
+    except ImportError as error:  # pragma: no cover - only without the extra
+        raise ConfigurationError(
+            "[feedamp] warehouse_conn_id needs the Postgres driver; install this package with its extra `postgres`."
+        ) from error
+    name = f"Connection {connection.conn_id}"
+    kind = getattr(connection, "conn_type", None)
+    if kind not in (None, "", "postgres", "postgresql"):
+        raise ConfigurationError(
+            f"{name}: [feedamp] warehouse_conn_id takes a connection of type postgres, this is {kind}."
+        )
+    needed = {"Host": connection.host, "Login": connection.login, "Database": connection.schema}
+    for field, value in needed.items():
+        if not value:
+            raise ConfigurationError(f"{name}: {field} is missing.")
+    return PostgresAddress(
+        host=connection.host or "",
+        port=connection.port or 5432,
+        database=connection.schema or "",
+        user=connection.login or "",
+        password=connection.password or "",
+        options=libpq_options(connection),
+    )
 
 
 def _extras(connection: AirflowConnection) -> dict[str, Any]:

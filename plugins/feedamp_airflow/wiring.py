@@ -27,7 +27,7 @@ from feedamp.state.database import STORE_AWAY_S
 from feedamp.state.token_cipher import TokenCipher, key_beside, key_file_of
 from feedamp.warehouse import Warehouse
 from feedamp.warehouse.duckdb import DuckDbWarehouse
-from feedamp_airflow.account import AirflowConnection, libpq_options, read_account
+from feedamp_airflow.account import AirflowConnection, libpq_options, read_account, read_postgres
 from feedamp_airflow.config import Options, default_state_file, read_options
 from feedamp_airflow.sql_inbox import SqlInbox
 from feedamp_airflow.storages import open_store
@@ -141,11 +141,9 @@ def make_warehouse(
         ConfigurationError: the connection is not a Postgres connection, or its driver is not installed.
     """
     if options.warehouse_conn_id:
-        # Imported late: the driver comes with the extra `postgres`.
-        from feedamp_airflow.warehouse_account import read_postgres
-
         address = read_postgres(find(options.warehouse_conn_id))
         mask_secret(address.password)
+        # Imported late: the driver comes with the extra `postgres`.
         from feedamp.warehouse.postgres import PostgresWarehouse
 
         return PostgresWarehouse(address, lock_wait_s=lock_wait_s, away_s=away_s)

@@ -11,7 +11,7 @@ from postgres_server import server  # noqa: F401 - a fixture
 from postgres_warehouses import address_of, looking, rows_of_tables
 
 from feedamp.errors import ConfigurationError
-from feedamp_airflow.warehouse_account import read_postgres
+from feedamp_airflow.account import read_postgres
 
 
 class Given:
