@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,63 +20,43 @@ LONGEST_SPAN = timedelta(days=36_500)  # now minus this span is still a valid da
 _Value = TypeVar("_Value")
 
 
-@dataclass(frozen=True)
 class Options:
-    """All options but the schedules."""
-
-    conn_id: str
-    state_url: str | None
-    state_conn_id: str | None
-    journal_url: str | None
-    lake_url: str
-    warehouse_conn_id: str | None
-    duckdb_path: str
-    duckdb_lock_wait_s: float
-    duckdb_memory_limit: str
-    duckdb_storage_version: str
-    encryption_key: str | None = field(repr=False)
-    masks_personal_fields: bool
-    inbox_sql: str | None = field(repr=False)
-    inbox_sql_conn_id: str | None
-    settings: Settings
-
-
-def read_options() -> Options:
-    """All options but the schedules, checked.
+    """All options but the schedules, read and checked.
 
     Raises:
         ConfigurationError: an option cannot be used; the message names it.
     """
-    home = Path(AIRFLOW_HOME) / "feedamp"
-    pii = _text("pii") or "keep"
-    _must(pii in ("keep", "mask"), "pii", "be keep or mask")
-    page_size, sellers_per_task = _number("page_size", 50, int), _number("sellers_per_task", 50, int)
-    _must(10 <= page_size <= 50, "page_size", "be between 10 and 50 (contract 3.1)")
-    _must(sellers_per_task >= 1, "sellers_per_task", "be at least 1")
-    reconcile_rate_share = _number("reconcile_rate_share", 0.5, float)
-    _must(0 < reconcile_rate_share <= 1, "reconcile_rate_share", "be more than 0 and at most 1")
-    inbox_sql, inbox_sql_conn_id = _text("inbox_sql"), _text("inbox_sql_conn_id")
-    if (inbox_sql is None) != (inbox_sql_conn_id is None):
-        missing = "inbox_sql" if inbox_sql is None else "inbox_sql_conn_id"
-        raise ConfigurationError(
-            f"[{SECTION}] {missing} is missing: inbox_sql and inbox_sql_conn_id go together."
-        )
-    return Options(
-        conn_id=_text("conn_id") or "feedamp_default",
-        state_url=_text("state_url"),
-        state_conn_id=_text("state_conn_id"),
-        journal_url=_text("journal_url"),
-        lake_url=_text("lake_url") or str(home / "lake"),
-        warehouse_conn_id=_text("warehouse_conn_id"),
-        duckdb_path=_text("duckdb_path") or str(home / "warehouse.duckdb"),
-        duckdb_lock_wait_s=_number("duckdb_lock_wait_s", 120.0, float),
-        duckdb_memory_limit=_text("duckdb_memory_limit") or "512MB",
-        duckdb_storage_version=_text("duckdb_storage_version") or "v1.4.0",
-        encryption_key=_text("encryption_key"),
-        masks_personal_fields=pii == "mask",
-        inbox_sql=inbox_sql,
-        inbox_sql_conn_id=inbox_sql_conn_id,
-        settings=Settings(
+
+    def __init__(self) -> None:
+        home = Path(AIRFLOW_HOME) / "feedamp"
+        pii = _text("pii") or "keep"
+        _must(pii in ("keep", "mask"), "pii", "be keep or mask")
+        page_size, sellers_per_task = _number("page_size", 50, int), _number("sellers_per_task", 50, int)
+        _must(10 <= page_size <= 50, "page_size", "be between 10 and 50 (contract 3.1)")
+        _must(sellers_per_task >= 1, "sellers_per_task", "be at least 1")
+        reconcile_rate_share = _number("reconcile_rate_share", 0.5, float)
+        _must(0 < reconcile_rate_share <= 1, "reconcile_rate_share", "be more than 0 and at most 1")
+        inbox_sql, inbox_sql_conn_id = _text("inbox_sql"), _text("inbox_sql_conn_id")
+        if (inbox_sql is None) != (inbox_sql_conn_id is None):
+            missing = "inbox_sql" if inbox_sql is None else "inbox_sql_conn_id"
+            raise ConfigurationError(
+                f"[{SECTION}] {missing} is missing: inbox_sql and inbox_sql_conn_id go together."
+            )
+        self.conn_id = _text("conn_id") or "feedamp_default"
+        self.state_url = _text("state_url")
+        self.state_conn_id = _text("state_conn_id")
+        self.journal_url = _text("journal_url")
+        self.lake_url = _text("lake_url") or str(home / "lake")
+        self.warehouse_conn_id = _text("warehouse_conn_id")
+        self.duckdb_path = _text("duckdb_path") or str(home / "warehouse.duckdb")
+        self.duckdb_lock_wait_s = _number("duckdb_lock_wait_s", 120.0, float)
+        self.duckdb_memory_limit = _text("duckdb_memory_limit") or "512MB"
+        self.duckdb_storage_version = _text("duckdb_storage_version") or "v1.4.0"
+        self.encryption_key = _text("encryption_key")
+        self.masks_personal_fields = pii == "mask"
+        self.inbox_sql = inbox_sql
+        self.inbox_sql_conn_id = inbox_sql_conn_id
+        self.settings = Settings(
             inbox_url=_text("inbox_url") or str(home / "inbox"),
             inbox_settle_s=_number("inbox_settle_s", 10.0, float),
             body=_body_rules(),
@@ -95,8 +74,12 @@ def read_options() -> Options:
             closed_body_kept=_span("closed_body_days", 0.0, timedelta(days=1))
             if _text("closed_body_days")
             else None,
-        ),
-    )
+        )
+
+
+def read_options() -> Options:
+    """All options but the schedules, as they are now; raises as `Options`."""
+    return Options()
 
 
 def default_state_file() -> Path:
