@@ -7,16 +7,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from feedamp import errors
 from feedamp.api.account import FeedAmpAccount
 from feedamp.api.oauth import TokenEndpoint
 from feedamp.api.transport import Transport
-from feedamp.errors import (
-    AuthorizationError,
-    ClientRefusedError,
-    ConfigurationError,
-    FeedAmpError,
-    TransientError,
-)
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
 from feedamp.rules.origin import contradicting, is_same_origin
@@ -35,7 +29,7 @@ async def probe(account: FeedAmpAccount, resources: Callable[[], Resources]) -> 
     async with Transport(account.endpoint) as transport:
         try:
             answer = await transport.send("GET", "/orders?page_size=10")
-        except TransientError as error:
+        except errors.TransientError as error:
             part = "TLS" if any(word in str(error) for word in _TLS_WORDS) else "Address"
             return False, f"{part} fails: {error}"
         if answer.status != 401:
@@ -48,11 +42,11 @@ async def probe(account: FeedAmpAccount, resources: Callable[[], Resources]) -> 
             return False, f"Address and TLS work. The client secret was not sent: {withheld}"
         try:
             await TokenEndpoint(transport, account.credentials).refresh(f"connection-test-{uuid.uuid4().hex}")
-        except ClientRefusedError:
+        except errors.ClientRefusedError:
             return False, "Address and TLS work; the token endpoint refuses client id or secret."
-        except AuthorizationError:
+        except errors.AuthorizationError:
             return True, f"Address, TLS and token endpoint work; credentials {_proof(account, resources())}."
-        except FeedAmpError as error:
+        except errors.FeedAmpError as error:
             return False, f"Address and TLS work; the token endpoint fails: {error}"
     return False, "The token endpoint accepted an invalid refresh token, so this is not FeedAMP."
 
@@ -98,7 +92,7 @@ def _saved(resources: Resources, conn_id: str) -> FeedAmpAccount | None:
     """A saved connection; None if it cannot be used."""
     try:
         return resources.connection(conn_id)
-    except ConfigurationError:
+    except errors.ConfigurationError:
         return None
 
 

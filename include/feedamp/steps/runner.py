@@ -10,20 +10,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from feedamp import errors
 from feedamp.api.client import FeedAmpClient
 from feedamp.api.clients import Clients
 from feedamp.api.pages import UnreadableOrder
-from feedamp.errors import (
-    AuthorizationError,
-    BusyError,
-    ClientRefusedError,
-    ConfigurationError,
-    FeedAmpError,
-    IncompleteError,
-    PausedError,
-    ThrottledError,
-    TransientError,
-)
 from feedamp.progress import EVERY_S, Progress
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import (
@@ -89,7 +79,7 @@ class StepResult:
     failures: Troubles = field(default_factory=Troubles)
     warnings: Troubles = field(default_factory=Troubles)
     logged_before: Mapping[str, Sequence[Reason]] = field(default_factory=dict)
-    refused_client: ClientRefusedError | None = None
+    refused_client: errors.ClientRefusedError | None = None
     by_seller: SellerCounts = field(default_factory=SellerCounts)
     requests_of: Mapping[str, int] = field(default_factory=dict)
     rejected_rows: RejectedRows = field(default_factory=RejectedRows)
@@ -219,7 +209,7 @@ async def _run_all(
     planned: int | None,
 ) -> None:
     gate = asyncio.Semaphore(SELLERS_AT_ONCE)
-    misconfigured: list[ConfigurationError] = []
+    misconfigured: list[errors.ConfigurationError] = []
     ended = 0
     result.requests_of = clients.counts.requests
 
@@ -248,20 +238,20 @@ async def _run_all(
         async with gate:
             try:
                 await work(seller, clients)
-            except ClientRefusedError as error:
+            except errors.ClientRefusedError as error:
                 result.record_failure(seller.seller_id, error)
-            except PausedError as error:
+            except errors.PausedError as error:
                 result.complete = False
                 result.add_warning(seller.seller_id, str(error))
-            except AuthorizationError as error:
+            except errors.AuthorizationError as error:
                 if refusal_is_failure:
                     result.failed_sellers.add(seller.seller_id)
                     result.complete = False
                 result.add_warning(seller.seller_id, str(error))
-            except ConfigurationError as error:
+            except errors.ConfigurationError as error:
                 result.record_failure(seller.seller_id, error)
                 misconfigured.append(error)
-            except FeedAmpError as error:
+            except errors.FeedAmpError as error:
                 result.record_failure(seller.seller_id, error)
             except Exception as error:  # noqa: BLE001 - logged with its traceback at the end of the step
                 result.record_failure(seller.seller_id, unexpected(error), cause=error)
@@ -301,10 +291,10 @@ def warn_of_refused(seller_ids: Sequence[str]) -> None:
     log.warning("%s must authorize again: FeedAMP refuses the grant.", subject)
 
 
-def unexpected(error: Exception, mp_order_number: str | None = None) -> FeedAmpError:
+def unexpected(error: Exception, mp_order_number: str | None = None) -> errors.FeedAmpError:
     """What to record of an unexpected error: only its type, because its message may hold customer fields or secrets."""
     work = "the work" if mp_order_number is None else f"the work on order {mp_order_number}"
-    return FeedAmpError(
+    return errors.FeedAmpError(
         f"An unexpected {type(error).__name__} ended {work}; its traceback is in the log.",
         mp_order_number=mp_order_number,
     )
@@ -372,10 +362,10 @@ async def run_per_order(
         for number in attempt:
             try:
                 await work(number)
-            except ThrottledError:
+            except errors.ThrottledError:
                 raise
-            except TransientError as error:
-                is_busy = isinstance(error, BusyError) and error.mp_order_number is not None
+            except errors.TransientError as error:
+                is_busy = isinstance(error, errors.BusyError) and error.mp_order_number is not None
                 if is_busy and not is_last:
                     busy.append(number)
                     continue
@@ -465,7 +455,7 @@ def finish(result: StepResult) -> dict[str, Any]:
         log.info("%s", line)
     report = result.report()
     if report is not None:
-        kind = IncompleteError if result.step in ("extract", "reconcile") else TransientError
+        kind = errors.IncompleteError if result.step in ("extract", "reconcile") else errors.TransientError
         summary = sentence(result.step, report.failed, result.sellers, together(report.reasons))
         raise kind(f"{summary} {NEXT_OF.get(result.step, NEXT)}", retry_after_s=result.retry_after_s)
     return result.summary()

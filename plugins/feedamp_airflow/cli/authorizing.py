@@ -9,21 +9,13 @@ import secrets
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlencode
 
+from feedamp import errors
 from feedamp.api.account import FeedAmpAccount, check_origin
 from feedamp.api.account_check import AccountCheck, Verdict
 from feedamp.api.clock_check import ClockCheck
 from feedamp.api.oauth import TokenEndpoint
 from feedamp.api.token_journal import JournaledPair
 from feedamp.api.transport import Transport
-from feedamp.errors import (
-    AuthorizationError,
-    ClientRefusedError,
-    ConfigurationError,
-    FeedAmpError,
-    ThrottledError,
-    TransientError,
-    UnclearError,
-)
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
 from feedamp.run import Run
@@ -44,7 +36,7 @@ def make_url(given: argparse.Namespace, out: Output) -> int:
         account = resources.connection(seller.conn_id)
         check_origin(resources.state, seller.conn_id, account.endpoint)
         if not account.callback_url:
-            raise ConfigurationError(
+            raise errors.ConfigurationError(
                 f"Connection {seller.conn_id}: extra callback_url is missing; FeedAMP sends the seller there."
             )
         state = _new_state()
@@ -79,7 +71,7 @@ def authorize(given: argparse.Namespace, out: Output) -> int:
     """
     is_callback = given.code is not None or given.error is not None
     if is_callback != (given.state is not None) or not (is_callback or given.force):
-        raise ConfigurationError(
+        raise errors.ConfigurationError(
             "Give --code and --state as the callback has them, or --force alone for a grant that is set aside."
         )
     with opened_resources() as resources:
@@ -97,10 +89,12 @@ def _connect(
     account = resources.connection(seller.conn_id)
     check_origin(resources.state, seller.conn_id, account.endpoint)  # before the `state` is spent
     if problem := _spend_state(resources, seller, given.state):
-        raise FeedAmpError(f"{problem}. {_new_url(seller)}")
+        raise errors.FeedAmpError(f"{problem}. {_new_url(seller)}")
     if given.error is not None:
         word = given.error if _WORD.fullmatch(given.error) else "no readable reason"
-        raise FeedAmpError(f"The seller did not consent ({word}); nothing was changed. {_new_url(seller)}")
+        raise errors.FeedAmpError(
+            f"The seller did not consent ({word}); nothing was changed. {_new_url(seller)}"
+        )
     if not _exchange(resources, account, seller, given.code, given.state, out):
         return REFUSED
     compared = _compare(resources, seller, out, force=given.force)
@@ -120,7 +114,7 @@ def _take_set_aside(resources: Resources, seller: Seller, out: Output) -> int:
             out.complain(f"seller {seller.seller_id}: {accepted_words(known.grant_reason)}")
         is_taken = consents.take_set_aside(connection, seller.seller_id, now=resources.state.now())
     if not is_taken:
-        raise FeedAmpError(f"No grant of seller {seller.seller_id} is set aside. {_new_url(seller)}")
+        raise errors.FeedAmpError(f"No grant of seller {seller.seller_id} is set aside. {_new_url(seller)}")
     out.say(f"seller {seller.seller_id}: connected with the grant that was set aside")
     return DONE
 
@@ -129,7 +123,7 @@ def _compare(resources: Resources, seller: Seller, out: Output, *, force: bool) 
     """The result of comparing the new grant's account with known orders; None if it could not be read."""
     try:
         check = asyncio.run(_check(resources, seller))
-    except FeedAmpError as error:
+    except errors.FeedAmpError as error:
         out.complain(
             f"The account could not be compared with known orders: {error} "
             "This is done before the grant is first used."
@@ -170,7 +164,7 @@ def _registered(resources: Resources, seller_id: str) -> Seller:
     with resources.state.read() as connection:
         found = sellers.find(connection, [seller_id]) if seller_id else []
     if not found:
-        raise FeedAmpError(
+        raise errors.FeedAmpError(
             f"There is no seller {seller_id}; register with `feedamp sellers add {seller_id}`."
         )
     return found[0]
@@ -204,15 +198,15 @@ def _exchange(
         # In a thread: an interruption of the command does not come between FeedAMP's answer and storing it.
         with ThreadPoolExecutor(1) as thread:
             problem = thread.submit(asyncio.run, _ask_and_store(resources, account, seller, code)).result()
-    except ClientRefusedError:
+    except errors.ClientRefusedError:
         raise
-    except AuthorizationError:
+    except errors.AuthorizationError:
         out.complain(
             f"FeedAMP refuses the code: it works only once, and only for a short time. {_new_url(seller)}"
         )
-    except UnclearError as error:
+    except errors.UnclearError as error:
         out.complain(f"{error} The code may be spent. {_new_url(seller)}")
-    except (ThrottledError, TransientError) as error:
+    except (errors.ThrottledError, errors.TransientError) as error:
         # Nothing reached FeedAMP: the seller need not consent again.
         with resources.state.begin() as connection:
             consent_requests.give_back(connection, state)
@@ -226,7 +220,7 @@ def _exchange(
 
 async def _ask_and_store(
     resources: Resources, account: FeedAmpAccount, seller: Seller, code: str
-) -> TransientError | None:
+) -> errors.TransientError | None:
     """The error if FeedAMP issued tokens that could not be stored; raises as `TokenEndpoint.exchange`."""
     reservation = resources.pairs.reserve(seller.seller_id, is_consent=True)
     asked_at, clock = resources.state.now(), ClockCheck(resources.state)
@@ -250,6 +244,6 @@ async def _ask_and_store(
     )
     try:
         await resources.pairs.store(None, pair, reservation)
-    except TransientError as error:
+    except errors.TransientError as error:
         return error
     return None

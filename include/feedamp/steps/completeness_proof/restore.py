@@ -36,15 +36,8 @@ from feedamp.state import (
     sellers,
 )
 from feedamp.state.sellers import Seller
+from feedamp.steps.completeness_proof import compare_manifests
 from feedamp.steps.completeness_proof.compare import ONLY_IN_LAKE, WAREHOUSE
-from feedamp.steps.completeness_proof.compare_manifests import (
-    GONE,
-    LEFT_OUT,
-    MANIFEST_DIFFERENCE,
-    NEVER_LOADED,
-    NOT_LOADED,
-    UNKNOWN,
-)
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
 from feedamp.steps.load import give_up_manifest
 from feedamp.steps.refused_grants import decide_refusals
@@ -103,15 +96,15 @@ def _restore_manifests(
     resources: Resources, session: Session, found: FoundDifferences, result: StepResult
 ) -> None:
     """Announces manifests that the state does not know, and loads those that the warehouse does not have."""
-    paths: dict[str, list[str]] = {UNKNOWN: [], NOT_LOADED: []}
-    for batch in found.of_table(MANIFEST_DIFFERENCE):
+    paths: dict[str, list[str]] = {compare_manifests.UNKNOWN: [], compare_manifests.NOT_LOADED: []}
+    for batch in found.of_table(compare_manifests.MANIFEST_DIFFERENCE):
         for difference in batch:
             if difference.what in paths:
                 paths[difference.what].append(difference.key[0])
-    for path in paths[UNKNOWN]:
+    for path in paths[compare_manifests.UNKNOWN]:
         with resources.state.begin() as connection:
             manifests.announce(connection, path, now=resources.state.now())
-    for path in paths[NOT_LOADED]:
+    for path in paths[compare_manifests.NOT_LOADED]:
         try:
             manifest = resources.lake.read_manifest(path)
             if manifest is not None:
@@ -291,10 +284,10 @@ def give_up_missing(resources: Resources, found: FoundDifferences) -> list[str]:
 
     Rows that were only in them still count as differences, as long as the ledger or the warehouse has them.
     """
-    kinds = (GONE, LEFT_OUT, NEVER_LOADED)
+    kinds = (compare_manifests.GONE, compare_manifests.LEFT_OUT, compare_manifests.NEVER_LOADED)
     missing = [
         difference
-        for batch in found.of_table(MANIFEST_DIFFERENCE)
+        for batch in found.of_table(compare_manifests.MANIFEST_DIFFERENCE)
         for difference in batch
         if difference.what in kinds
     ]
@@ -306,9 +299,13 @@ def give_up_missing(resources: Resources, found: FoundDifferences) -> list[str]:
     for difference in missing:
         [path] = difference.key
         note = f"Manifest {path} is missing from the lake and is given up. "
-        if difference.what in (LEFT_OUT, NEVER_LOADED):
+        if difference.what in (compare_manifests.LEFT_OUT, compare_manifests.NEVER_LOADED):
             moved = give_up_manifest(resources, path)
-            lost = "`runs`" if difference.what == NEVER_LOADED else "`runs` and `reconciliations`"
+            lost = (
+                "`runs`"
+                if difference.what == compare_manifests.NEVER_LOADED
+                else "`runs` and `reconciliations`"
+            )
             note += (
                 f"The watermarks of {moved} sellers are moved back, so that the next feedamp_extract_fulfillments reads "
                 f"its orders again. Its rows of {lost} are lost. Orders that an extraction with `since` or `feedamp adopt` "

@@ -11,24 +11,12 @@ from functools import partial
 
 from sqlalchemy.engine import Connection
 
+from feedamp import errors
 from feedamp.api.client import FeedAmpClient
 from feedamp.api.decoding import read_order
 from feedamp.api.json_fields import Coercions
 from feedamp.api.orders_by_number import read_alone
 from feedamp.api.pages import UnreadableOrder
-from feedamp.errors import (
-    AuthorizationError,
-    BusyError,
-    ConfigurationError,
-    FeedAmpError,
-    NotFoundError,
-    PausedError,
-    RejectedError,
-    StaleReadError,
-    ThrottledError,
-    TransientError,
-    UnreadableError,
-)
 from feedamp.lake.flatten import placed_rows
 from feedamp.models import Order
 from feedamp.order_body import named_field
@@ -58,7 +46,7 @@ class SellerBatch(SellerJob):
     def __init__(self, resources: Resources, run: Run, result: StepResult, client: FeedAmpClient) -> None:
         super().__init__(resources, run, result, client)
         self._failures = 0
-        self._stopped: FeedAmpError | None = None
+        self._stopped: errors.FeedAmpError | None = None
         self._changed: list[str] = []
         self._gate = asyncio.Semaphore(ORDERS_AT_ONCE)
 
@@ -71,11 +59,11 @@ class SellerBatch(SellerJob):
                 self._fail(_busy(number))
             await read_back(self._resources, self._client, self._changed, run_id=self._run.run_id)
             self._changed.clear()
-            if isinstance(self._stopped, PausedError):
+            if isinstance(self._stopped, errors.PausedError):
                 break
         if self._stopped is not None:
             # By a wrong clock, "until when" is wrong too.
-            if not isinstance(self._stopped, ConfigurationError):
+            if not isinstance(self._stopped, errors.ConfigurationError):
                 self._postpone_rest(self._stopped)
             raise self._stopped
 
@@ -95,7 +83,7 @@ class SellerBatch(SellerJob):
         """Calls `_place_alone` and contains unexpected errors, so that the other orders are still sent and recorded."""
         try:
             return await self._place_alone(number)
-        except (PausedError, ConfigurationError) as error:
+        except (errors.PausedError, errors.ConfigurationError) as error:
             self._stopped = self._stopped or error
             return True
         except Exception as error:  # noqa: BLE001 - logged with its traceback at the end of the step
@@ -136,15 +124,17 @@ class SellerBatch(SellerJob):
     async def _place(self, order: LedgerOrder, lease: Lease) -> None:
         try:
             sent_at = await self._send(order, lease)
-        except RejectedError as error:
+        except errors.RejectedError as error:
             if error.status in REFUSES_THE_ORDER:
                 self._record_refused(order, error)
             else:
                 self._stop_at_refusal(error)
-        except AuthorizationError as error:
+        except errors.AuthorizationError as error:
             self._stopped = self._stopped or error
-        except TransientError as error:
-            if isinstance(error, BusyError) and error.mp_order_number:  # the order is now another process's
+        except errors.TransientError as error:
+            if (
+                isinstance(error, errors.BusyError) and error.mp_order_number
+            ):  # the order is now another process's
                 self._fail(error)
             else:
                 self._postpone(order, error)
@@ -164,7 +154,7 @@ class SellerBatch(SellerJob):
         while (read_at := await self._may_cancel(order, lease)) is not None:
             try:
                 return await put(right_after=read_at)
-            except StaleReadError:
+            except errors.StaleReadError:
                 if reads == READS_BEFORE_CANCELLED:
                     raise
                 reads += 1
@@ -181,19 +171,19 @@ class SellerBatch(SellerJob):
         asked_at = self._state.now()
         try:
             read = await read_alone(self._client, number)
-        except NotFoundError:
+        except errors.NotFoundError:
             if order.accepted_state is None:
                 self._record_never_placed(order)
             else:
                 self._hold_missing(order, asked_at)
-        except RejectedError as error:
+        except errors.RejectedError as error:
             if error.status in REFUSES_THE_ORDER:
                 self._hold_unreadable(order, f"FeedAMP answered GET with {error.status}")
             else:
                 self._stop_at_refusal(error)
-        except AuthorizationError as error:
+        except errors.AuthorizationError as error:
             self._stopped = self._stopped or error
-        except TransientError as error:
+        except errors.TransientError as error:
             self._postpone(order, error, f"CANCELLED is sent once the order can be read: {error}")
         else:
             if not isinstance(read, UnreadableOrder):
@@ -220,7 +210,7 @@ class SellerBatch(SellerJob):
         """Holds the cancellation and returns True if the newest snapshot shows that the seller has shipped units."""
         try:
             stored = open_orders.read(connection, *order.key)
-        except UnreadableError:
+        except errors.UnreadableError:
             stored = None  # the order is read before anything is sent
         shipped = None if stored is None else units_against_cancelling(stored.snapshot)
         if shipped is None:
@@ -254,9 +244,9 @@ class SellerBatch(SellerJob):
                 self._save(connection, current, current.cancellation_held(reason))
                 ledger.mark_missing(connection, *order.key, asked_at=asked_at)
 
-    def _stop_at_refusal(self, error: RejectedError) -> None:
+    def _stop_at_refusal(self, error: errors.RejectedError) -> None:
         """Stops the seller: this refusal concerns the endpoint, the network or the client, and so affects all orders."""
-        self._stopped = self._stopped or TransientError(
+        self._stopped = self._stopped or errors.TransientError(
             f"{error} Check the connection's Host, or whether FeedAMP must allow this address."
         )
 
@@ -290,7 +280,7 @@ class SellerBatch(SellerJob):
             }
             outbox.put(connection, PLACEMENTS.name, [placement], recorded_at=sent_at)
 
-    def _record_refused(self, order: LedgerOrder, error: RejectedError) -> None:
+    def _record_refused(self, order: LedgerOrder, error: errors.RejectedError) -> None:
         """Stores FeedAMP's reasons; the order is not sent again until it is delivered changed or replayed."""
         self._count(rejected=1)
         now = self._state.now()
@@ -343,7 +333,7 @@ class SellerBatch(SellerJob):
                 never_placed = current.cancelled_before_placing(now=self._state.now())
                 ledger.save(connection, current, never_placed)
 
-    def _postpone(self, order: LedgerOrder, error: TransientError, reason: str | None = None) -> None:
+    def _postpone(self, order: LedgerOrder, error: errors.TransientError, reason: str | None = None) -> None:
         """Schedules the order's next try with a backoff, so that other orders go first in the next run."""
         self._failures += 1
         wait = wait_of_unanswered(order.attempts, asked_s=error.retry_after_s)
@@ -353,27 +343,27 @@ class SellerBatch(SellerJob):
                 until = self._state.now() + wait
                 ledger.save(connection, current, current.postponed(reason or str(error), until=until))
         self._fail(error)
-        if isinstance(error, ThrottledError) or self._failures >= FAILURES_THAT_END_A_BATCH:
+        if isinstance(error, errors.ThrottledError) or self._failures >= FAILURES_THAT_END_A_BATCH:
             self._stopped = error
 
     def _save(self, connection: Connection, before: LedgerOrder, after: LedgerOrder) -> None:
         now = self._state.now()
         order_events.save_order(connection, before, after, run_id=self._run.run_id, now=now)
 
-    def _postpone_rest(self, error: FeedAmpError) -> None:
+    def _postpone_rest(self, error: errors.FeedAmpError) -> None:
         """Records why the seller's remaining orders wait, and until when."""
         # A refused grant is marked at the end of the step; from then on `plan_place` records why the orders wait.
         wait = wait_behind_others(asked_s=getattr(error, "retry_after_s", None))
         reason = str(error)
-        if isinstance(error, PausedError):  # the same reason that `plan_place` records
+        if isinstance(error, errors.PausedError):  # the same reason that `plan_place` records
             wait, reason = BLOCKED_WAIT, sellers.PAUSED
         with self._state.begin() as connection:
             now = self._state.now()
             ledger.explain_waiting(connection, self._seller_id, reason=reason, next_try_at=now + wait)
 
 
-def _busy(number: str) -> BusyError:
-    return BusyError(f"Another process is placing order {number}.", mp_order_number=number)
+def _busy(number: str) -> errors.BusyError:
+    return errors.BusyError(f"Another process is placing order {number}.", mp_order_number=number)
 
 
 def _still_to_cancel(connection: Connection, order: LedgerOrder) -> LedgerOrder | None:

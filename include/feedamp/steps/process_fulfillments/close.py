@@ -10,18 +10,11 @@ from functools import partial
 
 import msgspec
 
+from feedamp import errors
 from feedamp.api.client import Check
 from feedamp.api.clients import Clients
 from feedamp.api.orders_by_number import chunks_of_numbers, read_alone, read_by_number
 from feedamp.api.pages import UnreadableOrder
-from feedamp.errors import (
-    BusyError,
-    NotFoundError,
-    RejectedError,
-    StaleReadError,
-    TransientError,
-    UnreadableError,
-)
 from feedamp.lake.flatten import order_rows
 from feedamp.models import COMPLETE, MarketplaceState, Order, ReadOrder
 from feedamp.resources import Resources
@@ -104,7 +97,7 @@ class _Closer(SellerJob):
         """
         number = fresh.mp_order_number
         name = leases.of_order("close", self._seller_id, number)
-        busy = BusyError(f"Another process is closing order {number}.", mp_order_number=number)
+        busy = errors.BusyError(f"Another process is closing order {number}.", mp_order_number=number)
         with self._state.read() as connection:
             sellers.check_pause(connection, self._seller_id)
         with self._state.leases.hold(name) as lease:
@@ -127,7 +120,7 @@ class _Closer(SellerJob):
         asked_at = self._state.now()
         try:
             read = await read_alone(self._client, number)
-        except NotFoundError:
+        except errors.NotFoundError:
             self._record_missing([number], asked_at=asked_at)
             return None
         if isinstance(read, UnreadableOrder):
@@ -149,7 +142,7 @@ class _Closer(SellerJob):
             store_order(connection, order.seller_id, fresh, read_at, run_id=self._run.run_id)
             try:
                 stored = open_orders.read(connection, *order.key)
-            except UnreadableError as error:
+            except errors.UnreadableError as error:
                 self._warn(str(error))
                 open_orders.set_aside(connection, *order.key)
                 return None
@@ -175,17 +168,17 @@ class _Closer(SellerJob):
                 right_after=right_after,
                 before_sending=still_held,
             )
-        except StaleReadError as error:
+        except errors.StaleReadError as error:
             self._fail(error)
             return False
-        except NotFoundError:
+        except errors.NotFoundError:
             if await self._read_alone(order.mp_order_number) is not None:
                 message = f"FeedAMP answered 404 to the closing of order {order.mp_order_number}, although it has the order."
-                self._fail(TransientError(message))
+                self._fail(errors.TransientError(message))
             return False
-        except RejectedError as error:
+        except errors.RejectedError as error:
             if error.status not in REFUSES_THE_CLOSING:
-                raise TransientError(f"{error} Check the connection's Host.") from error
+                raise errors.TransientError(f"{error} Check the connection's Host.") from error
             self._record_refused(order, error)
             return False
         self._count(orders=1, **{state.lower(): 1})
@@ -199,7 +192,7 @@ class _Closer(SellerJob):
             outbox.put_all(connection, rows, recorded_at=sent_at)
         return True
 
-    def _record_refused(self, order: LedgerOrder, error: RejectedError) -> None:
+    def _record_refused(self, order: LedgerOrder, error: errors.RejectedError) -> None:
         """Stores the refusal; the order is not closed again before its snapshot changes."""
         self._warn(
             f"order {order.mp_order_number}: FeedAMP refused to close it; "

@@ -12,20 +12,11 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from feedamp import errors
 from feedamp.api.client import Check
 from feedamp.api.clients import Clients
 from feedamp.api.orders_by_number import read_alone
 from feedamp.api.pages import Filters, UnreadableOrder
-from feedamp.errors import (
-    BusyError,
-    NotFoundError,
-    RejectedError,
-    StoreAwayError,
-    ThrottledError,
-    TransientError,
-    UnclearError,
-    UnreadableError,
-)
 from feedamp.models import Order
 from feedamp.resources import Resources
 from feedamp.rules.finding import HELD, REPORTED, TO_REPORT, StoredFinding
@@ -113,7 +104,7 @@ def _evaluate_all(
                     continue
                 with connection.begin_nested():
                     evaluate_order(connection, resources, ledger_orders[number], stored, run_id=run.run_id)
-            except UnreadableError as error:
+            except errors.UnreadableError as error:
                 result.count(seller_id, orders_unread=1)
                 result.add_warning(seller_id, f"{error} The next extraction reads the order again.")
                 open_orders.set_aside(connection, seller_id, number)
@@ -132,7 +123,7 @@ class _Reporter(SellerJob):
             PausedError: the seller has been paused since the step began.
         """
         name = leases.of_order("report", self._seller_id, number)
-        busy = BusyError(f"Another process is reporting on order {number}.", mp_order_number=number)
+        busy = errors.BusyError(f"Another process is reporting on order {number}.", mp_order_number=number)
         with self._state.read() as connection:
             sellers.check_pause(connection, self._seller_id)
         with self._state.leases.hold(name) as lease:
@@ -150,7 +141,7 @@ class _Reporter(SellerJob):
         self._write([f.but(intent_at=self._state.now()) for f in pending])
         try:
             await self._post(number, pending, still_held)
-        except UnclearError as error:
+        except errors.UnclearError as error:
             log.info(
                 "The answer to a report was lost; order %s is read before the report is repeated.", number
             )
@@ -165,27 +156,27 @@ class _Reporter(SellerJob):
         pending: list[StoredFinding],
         still_held: Check,
         *,
-        last_error: UnclearError | None = None,
+        last_error: errors.UnclearError | None = None,
     ) -> None:
         try:
             reports = list(dict.fromkeys(finding.report for finding in pending))
             sent_at = await self._client.post_errors(number, reports, before_sending=still_held)
-        except NotFoundError:
+        except errors.NotFoundError:
             self._write([f.but(intent_at=None) for f in pending])
             await self._confirm_missing(number)
-        except RejectedError as error:
+        except errors.RejectedError as error:
             self._warn(
                 f"order {number}: FeedAMP refused the error report, so its findings are held; "
                 "`feedamp findings list` shows FeedAMP's message"
             )
             self._write([f.but(state=HELD, intent_at=None, note=error.words) for f in pending])
-        except UnclearError:
+        except errors.UnclearError:
             if last_error is None:
                 raise
             raise last_error from None  # unclear twice: the intent remains, and the next run reads the order first
-        except (BusyError, StoreAwayError):
+        except (errors.BusyError, errors.StoreAwayError):
             raise  # the intent is now the other process's; or the report reached FeedAMP before the state was away
-        except TransientError:
+        except errors.TransientError:
             # Throttled, or the connection was refused: the report did not reach FeedAMP, so no intent remains.
             self._write([f.but(intent_at=None) for f in pending])
             raise
@@ -198,15 +189,15 @@ class _Reporter(SellerJob):
         asked_at = self._state.now()
         try:
             await self._client.get_order(number)
-        except NotFoundError:
+        except errors.NotFoundError:
             self._record_missing([number], asked_at=asked_at)
-        except UnreadableError:
+        except errors.UnreadableError:
             pass  # it cannot be decoded, but it exists
-        except TransientError as error:
+        except errors.TransientError as error:
             self._fail(error)
         else:
             message = f"FeedAMP answered 404 to a report on order {number}, although it has the order."
-            self._fail(TransientError(message))
+            self._fail(errors.TransientError(message))
 
     async def _check_arrival(self, number: str, pending: list[StoredFinding]) -> list[StoredFinding]:
         """Reads the order, marks the reports that have arrived, and evaluates it; returns the findings still to send.
@@ -216,7 +207,7 @@ class _Reporter(SellerJob):
         """
         try:
             read = await read_alone(self._client, number)
-        except NotFoundError:
+        except errors.NotFoundError:
             return pending  # the POST that follows gets a 404, too, and handles it
         if isinstance(read, UnreadableOrder):
             self._record_unreadable(read)
@@ -250,7 +241,7 @@ class _Reporter(SellerJob):
         filters = Filters(mp_order_numbers=(order.mp_order_number,), has_errors=False)
         try:
             page = await self._client.list_orders(filters)
-        except (RejectedError, ThrottledError):
+        except (errors.RejectedError, errors.ThrottledError):
             return sent
         has_none = any(found.mp_order_number == order.mp_order_number for found in page.orders)
         return [] if has_none else sent
