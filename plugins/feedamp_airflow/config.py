@@ -36,9 +36,9 @@ class Options:
         _must(sellers_per_task >= 1, "sellers_per_task", "be at least 1")
         reconcile_rate_share = _number("reconcile_rate_share", 0.5, float)
         _must(0 < reconcile_rate_share <= 1, "reconcile_rate_share", "be more than 0 and at most 1")
-        inbox_sql, inbox_sql_conn_id = _text("inbox_sql"), _text("inbox_sql_conn_id")
-        if (inbox_sql is None) != (inbox_sql_conn_id is None):
-            missing = "inbox_sql" if inbox_sql is None else "inbox_sql_conn_id"
+        self.inbox_sql, self.inbox_sql_conn_id = _text("inbox_sql"), _text("inbox_sql_conn_id")
+        if (self.inbox_sql is None) != (self.inbox_sql_conn_id is None):
+            missing = "inbox_sql" if self.inbox_sql is None else "inbox_sql_conn_id"
             raise ConfigurationError(
                 f"[{SECTION}] {missing} is missing: inbox_sql and inbox_sql_conn_id go together."
             )
@@ -54,8 +54,6 @@ class Options:
         self.duckdb_storage_version = _text("duckdb_storage_version") or "v1.4.0"
         self.encryption_key = _text("encryption_key")
         self.masks_personal_fields = pii == "mask"
-        self.inbox_sql = inbox_sql
-        self.inbox_sql_conn_id = inbox_sql_conn_id
         self.settings = Settings(
             inbox_url=_text("inbox_url") or str(home / "inbox"),
             inbox_settle_s=_number("inbox_settle_s", 10.0, float),

@@ -72,29 +72,23 @@ def make_resources(look_up: LookUp | None = None, *, checks_key: bool = True) ->
             with state.read() as connection:
                 grants.check_key(connection, cipher)
         record_origins(state, look_up)
-        return _resources_of(options, find, state, lake, cipher, journal_url)
+        return Resources(
+            state=state,
+            cipher=cipher,
+            lake=lake,
+            warehouse=make_warehouse(options, find, lock_wait_s=options.duckdb_lock_wait_s),
+            settings=options.settings,
+            privacy=Privacy(cipher.derived_key("pseudonym") if options.masks_personal_fields else None),
+            connection=functools.cache(functools.partial(_account, find)),
+            journal=TokenJournal(open_store("journal_url", journal_url, find), cipher),
+            default_conn_id=options.conn_id,
+            order_query=_order_query(options, find),
+            on_secret=mask_secret,
+            open_inbox=functools.cache(lambda url: open_store("inbox_url", url, find)),
+        )
     except BaseException:
         state.close()  # the caller gets no object to close
         raise
-
-
-def _resources_of(
-    options: Options, find: LookUp, state: State, lake: Lake, cipher: TokenCipher, journal_url: str
-) -> Resources:
-    return Resources(
-        state=state,
-        cipher=cipher,
-        lake=lake,
-        warehouse=make_warehouse(options, find, lock_wait_s=options.duckdb_lock_wait_s),
-        settings=options.settings,
-        privacy=Privacy(cipher.derived_key("pseudonym") if options.masks_personal_fields else None),
-        connection=functools.cache(functools.partial(_account, find)),
-        journal=TokenJournal(open_store("journal_url", journal_url, find), cipher),
-        default_conn_id=options.conn_id,
-        order_query=_order_query(options, find),
-        on_secret=mask_secret,
-        open_inbox=functools.cache(lambda url: open_store("inbox_url", url, find)),
-    )
 
 
 def _account(find: LookUp, conn_id: str) -> FeedAmpAccount:

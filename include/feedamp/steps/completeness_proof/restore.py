@@ -84,9 +84,11 @@ async def restore(resources: Resources, run: Run, found: FoundDifferences) -> St
                 written.update(
                     _restore_orders(resources, run, session, found, seller_id, dict(batch), result)
                 )
-    written[FINDINGS.name] += _restore_findings(resources, found)
-    written[ORDER_EVENTS.name] += _restore_events(resources, found)
-    written[REJECTED_ORDERS.name] += _restore_rejects(resources, found)
+    for table, write_again in _WRITTEN_AGAIN.items():
+        for differences in found.of_table(table):
+            with resources.state.begin() as connection:
+                keys = [difference.key for difference in differences]
+                written[table] += write_again(connection, keys, resources.state.now())
     result.extra = {f"{table}_written": count for table, count in written.items() if count}
     await _read_again(resources, run, found, result)
     return result
@@ -247,36 +249,26 @@ def _placements(run: Run, fact: LedgerFact, order: LedgerOrder, stored: Sequence
     ]
 
 
-def _restore_findings(resources: Resources, found: FoundDifferences) -> int:
-    """Writes differing findings in their current state, recorded now, so that any later change is newer."""
-    written = 0
-    for batch in found.of_table(FINDINGS.name):
-        with resources.state.begin() as connection:
-            stored = [findings.read(connection, difference.key[0]) for difference in batch]
-            present = [finding for finding in stored if finding is not None]
-            findings.write(connection, present, run_id=None, now=resources.state.now())
-            written += len(present)
-    return written
+def _findings_again(connection: Connection, keys: Sequence[tuple[str, ...]], now: datetime) -> int:
+    """Writes findings in their current state, recorded now, so that any later change is newer."""
+    stored = [findings.read(connection, finding_id) for [finding_id] in keys]
+    present = [finding for finding in stored if finding is not None]
+    findings.write(connection, present, run_id=None, now=now)
+    return len(present)
 
 
-def _restore_events(resources: Resources, found: FoundDifferences) -> int:
-    written = 0
-    for batch in found.of_table(ORDER_EVENTS.name):
-        with resources.state.begin() as connection:
-            written += order_events.put_again(connection, [difference.key for difference in batch])
-    return written
+def _rejects_again(connection: Connection, keys: Sequence[tuple[str, ...]], now: datetime) -> int:
+    found = rejects.find(connection, [(source, int(row), row_hash) for source, row, row_hash in keys])
+    for rejected in found:
+        rejects.write(connection, rejected, now=now)
+    return len(found)
 
 
-def _restore_rejects(resources: Resources, found: FoundDifferences) -> int:
-    written = 0
-    for batch in found.of_table(REJECTED_ORDERS.name):
-        with resources.state.begin() as connection:
-            for difference in batch:
-                source, row_number, row_hash = difference.key
-                for rejected in rejects.find(connection, [(source, int(row_number), row_hash)]):
-                    rejects.write(connection, rejected, now=resources.state.now())
-                    written += 1
-    return written
+_WRITTEN_AGAIN = {
+    FINDINGS.name: _findings_again,
+    ORDER_EVENTS.name: lambda connection, keys, now: order_events.put_again(connection, keys),
+    REJECTED_ORDERS.name: _rejects_again,
+}
 
 
 def give_up_missing(resources: Resources, found: FoundDifferences) -> list[str]:
