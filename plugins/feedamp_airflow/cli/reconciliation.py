@@ -17,13 +17,7 @@ from sqlalchemy.engine import Connection
 
 from feedamp.rules.failure_summary import counted
 from feedamp.rules.reconciled_days import NOT_EXTRACTED, Counts, days_between
-from feedamp.rules.reconciliation_report import (
-    ACTION_REQUIRED,
-    ReportedDay,
-    Status,
-    report_days,
-    status_of,
-)
+from feedamp.rules.reconciliation_report import ACTION_REQUIRED, ReportedDay, Status, report_days, status_of
 from feedamp.state import ledger, reconciliation_days, sellers
 from feedamp.state.retention import CHECKED_DAYS_KEPT
 from feedamp_airflow.cli.output import Output, moment, replaced_file
