@@ -132,9 +132,8 @@ class SellerBatch(SellerJob):
         except errors.AuthorizationError as error:
             self._stopped = self._stopped or error
         except errors.TransientError as error:
-            if (
-                isinstance(error, errors.BusyError) and error.mp_order_number
-            ):  # the order is now another process's
+            if isinstance(error, errors.BusyError) and error.mp_order_number:
+                # The order is now another process's.
                 self._fail(error)
             else:
                 self._postpone(order, error)
