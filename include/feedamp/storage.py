@@ -130,11 +130,7 @@ class Storage:
 
 
 def open_storage(option: str, url: str, **storage_options: Any) -> Storage:
-    """The store that a URL or a path names. Credentials come from `storage_options`, or are found by the store's package.
-
-    Raises:
-        ConfigurationError: the URL is not valid, or the package for its store is not installed.
-    """
+    """The store that a URL or a path names, with the credentials of its package; ConfigurationError if there is none."""
     try:
         fs, root = url_to_fs(url, **storage_options)
     except (ValueError, ImportError) as error:

@@ -545,11 +545,7 @@ LAKE_TABLES = {**TABLES, SNAPSHOTS.name: SNAPSHOTS}
 
 
 def refuse_misfit(table: str, row: Mapping[str, Any]) -> None:
-    """Checks a row where it is made, so that a bad row fails alone and not the whole file it would be written to.
-
-    Raises:
-        MisfitError: the table cannot hold the row.
-    """
+    """Raises a MisfitError if the table cannot hold a row: here it fails alone, in a file all of its rows would."""
     why = LAKE_TABLES[table].misfit(row)
     if why is None:
         return

@@ -94,11 +94,7 @@ def _extras(connection: AirflowConnection) -> dict[str, Any]:
 
 
 def read_account(connection: AirflowConnection) -> FeedAmpAccount:
-    """Endpoint, credentials and limits of a connection.
-
-    Raises:
-        ConfigurationError: a field is missing or must stay empty; the message names connection and field.
-    """
+    """Endpoint, credentials and limits of a connection; a ConfigurationError names the connection and the field."""
     name = f"Connection {connection.conn_id}"
     extra = _extras(connection)
     if connection.schema or connection.port:

@@ -91,11 +91,7 @@ def schedule(option: str, default: str) -> str:
 
 
 def reconcile_schedule() -> str:
-    """The cron expression of reconcile, which must be midnight UTC.
-
-    Raises:
-        ConfigurationError: another expression would shift the calendar days of a backfill.
-    """
+    """The cron expression of reconcile; ConfigurationError unless it is midnight UTC, which a backfill's days need."""
     cron = schedule("reconcile_schedule", "0 0 * * *")
     is_midnight = cron.split() == ["0", "0", "*", "*", "*"] or cron == "@daily"
     _must(is_midnight, "reconcile_schedule", "be `0 0 * * *`: another hour shifts the days of a backfill")

@@ -127,11 +127,7 @@ class FeedAmpHook(HttpHook):
         return self._resources.clients(Run("hook", "hook", started_at=datetime.now(UTC)))
 
     def check_response(self, response: Response) -> None:
-        """Raises the error of `feedamp.errors` for a bad status; FeedAMP's body goes into `reasons`, never into a log.
-
-        Raises:
-            RejectedError, AuthorizationError, ThrottledError, TransientError: by status.
-        """
+        """Raises the error of `feedamp.errors` for a bad status; FeedAMP's body goes into `reasons`, never into a log."""
         answer = Answer(response.status_code, response.headers, response.content)
         raise_for_status(answer, self.method, now=datetime.now(UTC))
 

@@ -221,11 +221,7 @@ def _params() -> Mapping[str, Any]:
 
 
 def _sellers() -> list[str]:
-    """Sellers to which the run is restricted, empty for all.
-
-    Raises:
-        ConfigurationError: a seller is not registered; otherwise a typo would give a green run that does nothing.
-    """
+    """Sellers to which the run is restricted, empty for all. A typo is an error: else a green run would do nothing."""
     wanted = [str(seller) for seller in _params().get("sellers") or []]
     if wanted:
         resources = make_resources()

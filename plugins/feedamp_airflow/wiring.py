@@ -129,11 +129,7 @@ def record_origins(state: State, look_up: LookUp | None = None) -> dict[str, tup
 def make_warehouse(
     options: Options, find: LookUp, *, lock_wait_s: float, away_s: float = STORE_AWAY_S
 ) -> Warehouse:
-    """The Postgres warehouse of `warehouse_conn_id`, or the DuckDB file; it is not opened yet.
-
-    Raises:
-        ConfigurationError: the connection is not a Postgres connection, or its driver is not installed.
-    """
+    """The warehouse of `warehouse_conn_id`, or the DuckDB file, not opened yet; ConfigurationError without its driver."""
     if options.warehouse_conn_id:
         address = read_postgres(find(options.warehouse_conn_id))
         mask_secret(address.password)

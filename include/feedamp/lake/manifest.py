@@ -183,10 +183,6 @@ def rows_by_table(manifests: Iterable[Manifest]) -> Counter[str]:
 
 
 def refuse_miscount(file: LakeFile, found: int) -> None:
-    """Compares the number of rows read from a file with the number in its manifest.
-
-    Raises:
-        IncompleteError: they differ.
-    """
+    """Raises an IncompleteError if another number of rows was read from a file than its manifest names."""
     if found != file.rows:
         raise IncompleteError(f"{file.path} holds {found} rows, but its manifest names {file.rows}.")

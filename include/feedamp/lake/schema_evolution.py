@@ -48,11 +48,7 @@ class LakeFiles:
         return pa.RecordBatchReader.from_batches(table.lake_schema, self.batches(table))
 
     def refuse_rest(self) -> None:
-        """Compares, for every table with a reader, the rows that were read with the number in the manifest.
-
-        Raises:
-            IncompleteError: rows of a table were not read.
-        """
+        """Raises an IncompleteError if not all rows that the manifest names were read from the readers."""
         named = rows_by_table([self._manifest])
         for table, taken in self.taken.items():
             if taken != named[table]:
@@ -61,11 +57,7 @@ class LakeFiles:
                 )
 
     def batches(self, table: Table) -> Iterator[pa.RecordBatch]:
-        """All rows of a table in the schema `Table.lake_schema`.
-
-        Raises:
-            IncompleteError: a file is missing or damaged; earlier rows may have been yielded.
-        """
+        """All rows of a table in the schema `Table.lake_schema`; raises as `Lake.record_batches`."""
         try:
             for file in self._manifest.files:
                 if file.table == table.name:

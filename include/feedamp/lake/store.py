@@ -94,11 +94,7 @@ class Lake:
         return decode_manifest(path, data)
 
     def manifests(self) -> Iterator[Manifest]:
-        """Every valid manifest, oldest first, without those that another one replaces.
-
-        Raises:
-            IncompleteError: one is damaged.
-        """
+        """Every valid manifest, oldest first, without those that another one replaces; raises as `decode_manifest`."""
         published = self.published()
         invalid = replaced(published)
         yield from (manifest for manifest in published if manifest.path not in invalid)
@@ -152,11 +148,7 @@ class Lake:
             pass
 
     def batches(self, manifest: Manifest, table: str, *, rows: int = 1_000) -> Iterator[list[Row]]:
-        """Rows of one table of a manifest, in batches.
-
-        Raises:
-            IncompleteError: a file is missing or damaged; earlier rows may have been yielded.
-        """
+        """Rows of one table of a manifest, in batches; raises as `record_batches`."""
         for file in manifest.files:
             if file.table == table:
                 for batch in self.record_batches(file, rows=rows):
@@ -185,11 +177,7 @@ class Lake:
                 yield batch
 
     def rows_in(self, file: LakeFile) -> int:
-        """The number of rows in a file's metadata.
-
-        Raises:
-            IncompleteError: it is missing or damaged.
-        """
+        """The number of rows in a file's metadata; IncompleteError if it is missing or damaged."""
         import pyarrow.parquet as pq
 
         with self._reading(file):

@@ -74,11 +74,7 @@ class LakeWriter:
                     self._pack(table)
 
     def copy(self, table: str, batches: Iterable[pa.RecordBatch]) -> None:
-        """Appends rows that were in the lake before, as they are.
-
-        Raises:
-            IncompleteError: the writer is broken, or `batches` could not be read.
-        """
+        """Appends rows that were in the lake before, as they are; IncompleteError if `batches` could not be read."""
         self._refuse_if_broken()
         with self._breaking():
             for batch in batches:
@@ -122,11 +118,7 @@ class LakeWriter:
         return manifest
 
     def files(self) -> tuple[LakeFile, ...]:
-        """Closes the files and returns them, with row counts that were read back from the store.
-
-        Raises:
-            IncompleteError: they do not hold what was appended.
-        """
+        """Closes the files and returns them; IncompleteError if the store does not hold all rows that were appended."""
         self.close()
         files = tuple(
             LakeFile(table, self._open[table][0] if table in self._open else "", rows)
@@ -143,11 +135,7 @@ class LakeWriter:
         return files
 
     def close(self) -> None:
-        """Closes all files; without a manifest they are leftovers. Safe to repeat.
-
-        Raises:
-            IncompleteError: the writer is broken.
-        """
+        """Closes all files; without a manifest they are leftovers. Safe to repeat."""
         self._refuse_if_broken()
         if self._is_closed:
             return

@@ -444,11 +444,7 @@ def _log_lines(level: int, troubles: Sequence[Trouble], noun: str) -> None:
 
 
 def finish(result: StepResult) -> dict[str, Any]:
-    """Logs the summary and returns the counts.
-
-    Raises:
-        TransientError: work was left undone that can still succeed without anyone's action.
-    """
+    """Logs the summary and returns the counts; TransientError if a retry or the next run can do what is left."""
     log.info("%s", ", ".join(f"{name} {value}" for name, value in result.summary().items()))
     _log_troubles(result)
     for line in result.last_lines:

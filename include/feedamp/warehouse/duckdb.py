@@ -307,11 +307,7 @@ class DuckDbEngine:
 
 
 def select(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
-    """The rows of one SELECT; no other statement is run, and no file is read that is not part of the database.
-
-    Raises:
-        ConfigurationError: it is not one SELECT, or DuckDB refuses it.
-    """
+    """The rows of one SELECT, which reads only the database; ConfigurationError if it is not one, or DuckDB refuses it."""
     import duckdb
 
     try:

@@ -54,21 +54,13 @@ class Session(StoredRows):
             return in_transaction(self._engine, lambda: self._merge(lake, manifest, refused))
 
     def load_all(self, lake: Lake, set_aside: SetAside = ignore) -> int:
-        """Merges every manifest of the lake, oldest first, each in its own transaction; returns how many.
-
-        Raises:
-            IncompleteError: a file of the lake is missing or cannot be read; earlier manifests are loaded.
-        """
+        """Merges every manifest of the lake, oldest first, each in its own transaction; returns how many. Raises as `load`."""
         return self._each(lake, lambda manifest: self.load(lake, manifest, set_aside))
 
     def load_again(
         self, lake: Lake, wanted: Callable[[Manifest], bool], set_aside: SetAside = ignore
     ) -> None:
-        """Merges every manifest that is `wanted` again, oldest first, which restores missing rows. Safe to repeat.
-
-        Raises:
-            IncompleteError: a file of the lake is missing or cannot be read; earlier manifests are loaded.
-        """
+        """Merges every manifest that is `wanted` again, oldest first; raises as `load`. Safe to repeat."""
         unlist = f"DELETE FROM {META}.loaded_manifests WHERE path = $1"
 
         def reload(manifest: Manifest) -> None:

@@ -36,11 +36,7 @@ _DECIDED_AT = {PLACEMENTS.name: "placed_at", CLOSURES.name: "closed_at"}
 
 
 def prepare(engine: Engine, tables: Mapping[str, Table], views: Sequence[View]) -> None:
-    """Creates and upgrades tables and views in the caller's transaction. Safe to repeat.
-
-    Raises:
-        ConfigurationError: a column has another type than declared.
-    """
+    """Creates and upgrades tables and views in the caller's transaction; ConfigurationError if a type differs. Safe to repeat."""
     present, remembered = engine.relations(SCHEMA), engine.relations(META)
     if not remembered:
         engine.execute(f"CREATE SCHEMA IF NOT EXISTS {META}")

@@ -7,11 +7,7 @@ import sys
 
 
 def main(argv: list[str] | None = None) -> int | None:
-    """Runs one command. Exit code: 0 done, 1 something requires action or was refused, 2 usage or configuration.
-
-    Raises:
-        SystemExit: 2 for a command line that cannot be parsed, 0 for --help and --version.
-    """
+    """Runs one command. Exit code: 0 done, 1 something requires action or was refused, 2 usage or configuration."""
     given = sys.argv[1:] if argv is None else argv
     if given[:1] == ["sandbox"]:
         from feedamp_sandbox.command import main as sandbox

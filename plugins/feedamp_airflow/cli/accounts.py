@@ -61,11 +61,7 @@ def _first(seller_ids: Sequence[str]) -> str:
 
 
 def examine(resources: Resources) -> str:
-    """A sentence that says every account is clear and names sellers without any order to compare yet.
-
-    Raises:
-        FeedAmpError: some accounts are not clear; the message has the steps that resolve it.
-    """
+    """Says that every account is clear, or raises a FeedAmpError with the steps that make it so."""
     with resources.state.read() as connection:
         known = sellers.find(connection)
         silent = known_orders.nothing_to_compare(connection)

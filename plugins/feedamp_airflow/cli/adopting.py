@@ -24,11 +24,7 @@ SHOWN = 20
 
 
 def run(given: argparse.Namespace, out: Output) -> int:
-    """Reads sellers' orders and adopts those that the ledger does not know; 1 if anything was left out.
-
-    Raises:
-        ConfigurationError: `--since` is not a date-time with a time zone, or a seller is not registered.
-    """
+    """Reads sellers' orders and adopts those that the ledger does not know; 1 if anything was left out."""
     since = given_since(given.since, "--since")
     with opened_resources() as resources:
         _check_sellers(resources, given.sellers)

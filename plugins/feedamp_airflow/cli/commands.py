@@ -196,11 +196,7 @@ def _add_orders(nouns: Nouns[argparse.ArgumentParser]) -> None:
 
 
 def _days(text: str) -> float:
-    """Argparse shows the message of this error.
-
-    Raises:
-        ArgumentTypeError: not a number of days.
-    """
+    """Days as a number; argparse shows the message of the error."""
     try:
         days = float(text)
     except ValueError:

@@ -12,11 +12,7 @@ PACKAGE = Path(__file__).parents[1]
 
 
 def dag_files() -> list[Path]:
-    """The DAG files of this version: from the package if it was installed as a wheel, else from the repository.
-
-    Raises:
-        ConfigurationError: neither has them.
-    """
+    """The DAG files of this version: from the package if it was installed as a wheel, else from the repository."""
     for folder in (PACKAGE / "dags", PACKAGE.parents[1] / "dags"):
         found = sorted(folder.glob("feedamp_*.py"))
         if found:

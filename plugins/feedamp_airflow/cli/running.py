@@ -50,11 +50,7 @@ def command(name: str) -> Command:
 
 @contextlib.contextmanager
 def opened_resources() -> Iterator[Resources]:
-    """Resources from the options and connections of this Airflow installation, closed at the end.
-
-    Raises:
-        ConfigurationError: an option or a connection cannot be used.
-    """
+    """Resources from the options and connections of this Airflow installation, closed at the end."""
     from feedamp_airflow.wiring import make_resources
 
     resources = make_resources(checks_key=False)  # `sellers authorize` replaces grants whose key is lost
@@ -77,11 +73,7 @@ def _progress_on_stderr() -> Iterator[None]:
 
 
 def given_reason(given: argparse.Namespace, what: str) -> str:
-    """The text of `--reason`, which is stored with `what`.
-
-    Raises:
-        ConfigurationError: it is empty.
-    """
+    """The text of `--reason`, which is stored with `what`; ConfigurationError if it is empty."""
     if reason := str(given.reason).strip():
         return reason
     raise ConfigurationError(f"--reason is empty: give a reason, which is stored with the {what}.")

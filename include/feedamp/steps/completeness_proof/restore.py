@@ -183,11 +183,7 @@ def _restore_orders(
 
 
 def _put(connection: Connection, result: StepResult, rows: Rows) -> int:
-    """Puts the rows of one order into the outbox; all rows or none.
-
-    Returns:
-        1 if they were written, else 0.
-    """
+    """Puts the rows of one order into the outbox, all or none; returns 1 if they were written, else 0."""
     try:
         for table, table_rows in rows.items():
             for row in table_rows:

@@ -45,11 +45,7 @@ class ManifestPublisher:
         self._orders += 1
 
     def publish(self, sweeps: Sequence[SellerProgress] = ()) -> None:
-        """Publishes the rows added since the last call; the manifest names the task's earlier manifests.
-
-        Raises:
-            IncompleteError: the rows are not in the lake; no watermark will move.
-        """
+        """Publishes the rows added since the last call, after the task's earlier manifests; raises as `LakeWriter.publish`."""
         now = self._resources.state.now()
         with self._resources.state.begin() as connection:
             manifests.announce(connection, self._writer.manifest_path, now=now)

@@ -89,12 +89,7 @@ class _Closer(SellerJob):
             await read_back(self._resources, self._client, closed, run_id=self._run.run_id)
 
     async def _close_alone(self, fresh: Order, read_at: datetime) -> bool:
-        """Closes an order while holding its lease; False if it stays open.
-
-        Raises:
-            BusyError: another process is closing it, or may have taken it over because this one was stopped.
-            PausedError: the seller has been paused since the step began.
-        """
+        """Closes an order while holding its lease; False if it stays open. BusyError if another process may be closing it."""
         number = fresh.mp_order_number
         name = leases.of_order("close", self._seller_id, number)
         busy = errors.BusyError(f"Another process is closing order {number}.", mp_order_number=number)

@@ -116,12 +116,7 @@ def _evaluate_all(
 
 class _Reporter(SellerJob):
     async def report(self, number: str) -> None:
-        """Sends all reports of an order in one POST, while holding the order's lease.
-
-        Raises:
-            BusyError: another process is reporting on this order, or may have taken it over because this one was stopped.
-            PausedError: the seller has been paused since the step began.
-        """
+        """Sends all reports of an order in one POST, while holding its lease; BusyError if another process may be doing it."""
         name = leases.of_order("report", self._seller_id, number)
         busy = errors.BusyError(f"Another process is reporting on order {number}.", mp_order_number=number)
         with self._state.read() as connection:
