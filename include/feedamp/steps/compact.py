@@ -3,18 +3,21 @@
 Readers and writers may work at the same time: the new manifest is written in one put and names those it replaces, so
 a reader counts each row exactly once. A compaction that is killed before that put leaves only files without a
 manifest, which do not count.
+
+The merge gives the same result whatever the order of the manifests (warehouse/merge.py), so a rebuild gives the same rows
+before and after, and any manifests can be put together.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as time_of_day
 
 from feedamp.errors import BusyError, IncompleteError
-from feedamp.lake.compaction import day_of, groups, stem_of
 from feedamp.lake.manifest import (
     Manifest,
     SellerProgress,
@@ -43,6 +46,9 @@ SETTLED = timedelta(days=2)
 GRACE = timedelta(days=1)
 # The files of a writer that is still at work have no manifest yet; no writer takes this long.
 LEFT_BEHIND = timedelta(days=3)
+# A load merges a manifest in one transaction, and the names of replaced manifests are read with each listing.
+MOST_ROWS_OF_A_MANIFEST = 200_000
+MOST_MANIFESTS = 1_000
 
 
 def compact(
@@ -93,6 +99,53 @@ def compact(
             progress.add(len(group))
     log.info("%s", ", ".join(f"{name} {value}" for name, value in counts.items()))
     return counts
+
+
+def day_of(path: str) -> date:
+    """The day in the name of a manifest's folder."""
+    return date.fromisoformat(path.split("/")[1].removeprefix("date="))
+
+
+def stem_of(path: str) -> str:
+    """Day and writer name, which a manifest's path and the paths of its files have in common."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder.rpartition('/')[2]}/{name.removesuffix('.json').removesuffix('-0.parquet')}"
+
+
+def groups(
+    manifests: Iterable[Manifest],
+    loaded: AbstractSet[str],
+    *,
+    before: date,
+    shrunk: AbstractSet[str] = frozenset(),
+) -> Iterator[list[Manifest]]:
+    """Groups of manifests to be compacted together: loaded, and of one day `before` the given one.
+
+    A manifest is a group of its own only if it is `shrunk`: it has lost rows that no longer count.
+    """
+    group: list[Manifest] = []
+    eligible = (
+        manifest
+        for manifest in manifests
+        if day_of(manifest.path) < before and (manifest.replaces or manifest.path in loaded)
+    )
+    for manifest in sorted(eligible, key=lambda manifest: day_of(manifest.path)):
+        if group and not _fits(group, manifest):
+            if len(group) > 1 or group[0].path in shrunk:
+                yield group
+            group = []
+        group.append(manifest)
+    if len(group) > 1 or (group and group[0].path in shrunk):
+        yield group
+
+
+def _fits(group: Sequence[Manifest], manifest: Manifest) -> bool:
+    together = (*group, manifest)
+    return (
+        day_of(group[0].path) == day_of(manifest.path)
+        and sum(file.rows for one in together for file in one.files) <= MOST_ROWS_OF_A_MANIFEST
+        and sum(1 + len(one.replaces) for one in together) <= MOST_MANIFESTS
+    )
 
 
 def _replace(

@@ -13,7 +13,9 @@ from typing import Any
 from feedamp import errors
 from feedamp.api.client import FeedAmpClient
 from feedamp.api.clients import Clients
+from feedamp.api.orders_by_number import read_by_number
 from feedamp.api.pages import UnreadableOrder
+from feedamp.models import ReadOrder
 from feedamp.progress import EVERY_S, Progress
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import (
@@ -319,6 +321,16 @@ class SellerJob:
 
     def _fail(self, error: Exception, *, cause: Exception | None = None) -> None:
         self._result.record_failure(self._seller_id, error, cause=cause)
+
+    async def _read_by_number(self, numbers: Sequence[str]) -> list[ReadOrder]:
+        """The orders that FeedAMP has and that can be read; records the others."""
+        asked_at = self._state.now()
+        fresh = await read_by_number(self._client, numbers)
+        self._record_missing(fresh.missing, asked_at=asked_at)
+        self._record_unreadable(*fresh.unread)
+        for error in fresh.failed:
+            self._fail(error)
+        return fresh.orders
 
     def _record_missing(self, numbers: Sequence[str], *, asked_at: datetime) -> None:
         """Records orders that FeedAMP does not have: it answered 404 when it was asked for them at `asked_at`."""

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from feedamp.api.clients import Clients
 from feedamp.api.decoding import read_order
 from feedamp.api.json_fields import Coercions
-from feedamp.api.orders_by_number import chunks_of_numbers, fetch_again, read_by_number
+from feedamp.api.orders_by_number import chunks_of_numbers, fetch_again
 from feedamp.api.pages import UnreadableOrder
 from feedamp.errors import IncompleteError, MisfitError, UnreadableError
 from feedamp.lake.flatten import order_rows, placed_rows
@@ -347,16 +347,11 @@ async def _read_again(resources: Resources, run: Run, found: FoundDifferences, r
 class _Rereader(SellerJob):
     async def read(self, numbers: list[str], flagged: Flagged) -> None:
         """Reads the orders of one request and writes their rows; `flagged` says which of them lack their closure."""
-        asked_at = self._state.now()
-        fresh = await read_by_number(self._client, numbers)
-        self._record_missing(fresh.missing, asked_at=asked_at)
-        self._record_unreadable(*fresh.unread)
-        for error in fresh.failed:
-            self._fail(error)
+        fresh = await self._read_by_number(numbers)
         with self._state.read() as connection:
             known = ledger.read_many(connection, self._seller_id, numbers)
         confirmed = [
-            await self._confirmed(order, at, known.get(order.mp_order_number)) for order, at in fresh.orders
+            await self._confirmed(order, at, known.get(order.mp_order_number)) for order, at in fresh
         ]
         self._write([read for read in confirmed if read is not None], flagged)
 

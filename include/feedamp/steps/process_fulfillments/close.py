@@ -13,7 +13,7 @@ import msgspec
 from feedamp import errors
 from feedamp.api.client import Check
 from feedamp.api.clients import Clients
-from feedamp.api.orders_by_number import chunks_of_numbers, read_alone, read_by_number
+from feedamp.api.orders_by_number import chunks_of_numbers, read_alone
 from feedamp.api.pages import UnreadableOrder
 from feedamp.lake.flatten import order_rows
 from feedamp.models import COMPLETE, MarketplaceState, Order, ReadOrder
@@ -69,13 +69,7 @@ class _Closer(SellerJob):
     async def close(self, numbers: list[str]) -> None:
         with self._state.read() as connection:
             sellers.check_pause(connection, self._seller_id)
-        asked_at = self._state.now()
-        fresh = await read_by_number(self._client, numbers)
-        self._record_missing(fresh.missing, asked_at=asked_at)
-        self._record_unreadable(*fresh.unread)
-        for error in fresh.failed:
-            self._fail(error)
-        orders = {order.mp_order_number: (order, read_at) for order, read_at in fresh.orders}
+        orders = {read.order.mp_order_number: read for read in await self._read_by_number(numbers)}
         closed: list[str] = []
 
         async def one(number: str) -> None:
