@@ -19,7 +19,6 @@ from feedamp_sandbox.world import World
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options of the command."""
     made = argparse.ArgumentParser(
         prog="feedamp sandbox",
         description="Runs a simulated FeedAMP on this machine.",

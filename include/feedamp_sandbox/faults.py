@@ -112,13 +112,11 @@ class Faults:
         self._until: list[float] = []
 
     def add(self, fault: Fault) -> None:
-        """Adds a fault."""
         self._faults.append(fault)
         self._left.append(float("inf") if fault.times is None else fault.times)
         self._until.append(float("inf") if fault.lasts_s is None else self._monotonic() + fault.lasts_s)
 
     def clear(self) -> None:
-        """Removes all faults."""
         self._faults.clear()
         self._left.clear()
         self._until.clear()

@@ -1,11 +1,10 @@
 """GET /orders: pages of matching orders (contract 3.1, 7.3)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
 
-from feedamp_sandbox import moving
 from feedamp_sandbox.cursors import Cursors
 from feedamp_sandbox.faults import MOVING_KINDS, Fault
 from feedamp_sandbox.orders import StoredOrder
@@ -13,6 +12,9 @@ from feedamp_sandbox.queries import Query, QueryReader
 from feedamp_sandbox.views import order_view
 from feedamp_sandbox.wire import Call, Json, Reply
 from feedamp_sandbox.world import World
+
+FRONT, END = "!", "~"
+"""They sort before and after every ordinary sort key, which is hexadecimal."""
 
 
 def list_orders(world: World, call: Call, seller_id: str, fault: Fault | None = None) -> Reply:
@@ -31,7 +33,7 @@ def list_orders(world: World, call: Call, seller_id: str, fault: Fault | None = 
     if fault and fault.kind == "clock_apart":
         query = by_another_clock(query, timedelta(seconds=fault.seconds))
     if fault and fault.kind in MOVING_KINDS:
-        moving.before_page(fault.kind, world, seller_id, query.matches, after)
+        move_an_order(fault.kind, world, seller_id, query.matches, after)
     listed = candidates(world, seller_id, query, after)
     versions = ((order, order if lag is None else order.as_of(world.clock() - lag)) for order in listed)
     matching = (
@@ -70,3 +72,20 @@ def candidates(world: World, seller_id: str, query: Query, after: str) -> Iterat
     stored = (world.orders.find(seller_id, number) for number in dict.fromkeys(query.numbers))
     named: Iterable[StoredOrder] = [order for order in stored if order is not None and order.sort_key > after]
     yield from sorted(named, key=lambda order: order.sort_key)
+
+
+def move_an_order(
+    kind: str, world: World, seller_id: str, matches: Callable[[StoredOrder], bool], after: str
+) -> None:
+    """Moves an order across the position `after`, which the cursor points to (kinds: see `faults`)."""
+    orders, now = world.orders, world.clock()
+    read = [order for order in orders.of(seller_id) if order.sort_key <= after and matches(order)]
+    unread = [order for order in orders.of(seller_id, after) if matches(order)]
+    if kind == "move_up" and unread:
+        unread[-1].updated_by_seller(now)
+        orders.move(seller_id, unread[-1], FRONT)
+    if kind in ("move_down", "shift_pages") and read:
+        read[0].updated_by_seller(now)
+        orders.move(seller_id, read[0], END + read[0].sort_key.lstrip(END))
+    if kind == "shift_pages" and unread:
+        orders.move(seller_id, unread[0], after)

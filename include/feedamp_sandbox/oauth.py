@@ -123,7 +123,6 @@ class Grants:
         return token.grant.seller_id
 
     def was_issued(self, access_token: str) -> bool:
-        """Whether the token was ever issued."""
         return access_token in self._access
 
     def owner(self, credential: str) -> str | None:

@@ -23,7 +23,6 @@ DEFAULT_BEHAVIORS: Behaviors = (
 
 
 def utc_now() -> datetime:
-    """The machine's current time in UTC."""
     return datetime.now(UTC)
 
 

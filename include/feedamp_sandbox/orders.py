@@ -138,7 +138,6 @@ class Orders:
         return tuple(self._by_number)
 
     def add(self, seller_id: str, body: Json, now: datetime) -> StoredOrder:
-        """Stores a new order."""
         number = body["mp_order_number"]
         sort_key = hashlib.sha256(f"{self._seed}:{number}".encode()).hexdigest()[:24]
         order = StoredOrder(sort_key, body, body["marketplace_state"], now)
@@ -147,14 +146,12 @@ class Orders:
         return order
 
     def move(self, seller_id: str, order: StoredOrder, sort_key: str) -> None:
-        """Moves an order to another position in lists."""
         stored = self._sorted[seller_id]
         del stored[next(at for at, other in enumerate(stored) if other is order)]
         order.sort_key = sort_key
         bisect.insort(stored, order, key=lambda other: other.sort_key)
 
     def find(self, seller_id: str, number: str) -> StoredOrder | None:
-        """The order, or None."""
         return self._by_number[seller_id].get(number)
 
     def get(self, seller_id: str, number: str) -> StoredOrder:

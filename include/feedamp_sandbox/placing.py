@@ -111,7 +111,6 @@ def checked_body(world: World, call: Call, shape: Check) -> Any:
 
 
 def note(world: World, call: Call, problem: Problem) -> None:
-    """Counts one problem of a body."""
     rule = RULE_OF[problem.code] if problem.field else "bad_body"
     world.rules.note(rule, f"{call.where}: {problem.field or problem.code}")
 

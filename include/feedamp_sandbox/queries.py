@@ -36,7 +36,6 @@ class Query:
     page_size: int
 
     def matches(self, order: StoredOrder) -> bool:
-        """Whether the order passes all filters."""
         if self.statuses is not None and fulfillment_status(order) not in self.statuses:
             return False
         if self.imported_after is not None and order.imported_at < self.imported_after:
@@ -92,14 +91,12 @@ class QueryReader:
         return listed
 
     def statuses(self) -> frozenset[str] | None:
-        """Values of the enum."""
         listed = self.listed("fulfillment_status")
         if listed is not None and any(status not in FULFILLMENT_STATUSES for status in listed):
             self.refuse("bad_query_value", "fulfillment_status")
         return None if listed is None else frozenset(listed)
 
     def listed(self, name: str) -> tuple[str, ...] | None:
-        """A comma-separated value."""
         return tuple(self.given[name].split(",")) if name in self.given else None
 
     def time(self, name: str) -> datetime | None:
@@ -119,7 +116,6 @@ class QueryReader:
             self.refuse("bad_query_value", name)
 
     def flag(self, name: str) -> bool | None:
-        """`true` or `false`."""
         text = self.given.get(name)
         if text not in (None, "true", "false"):
             self.refuse("bad_query_value", name)

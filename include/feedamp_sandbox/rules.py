@@ -73,7 +73,6 @@ class BrokenRules:
 
     @property
     def total(self) -> int:
-        """How many times rules were broken in total."""
         return sum(self._counts.values())
 
     def listed(self) -> list[BrokenRule]:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -39,10 +40,7 @@ class Sandbox:
     @property
     def sellers(self) -> list[dict[str, str]]:
         """`seller_id`, `name` and the first `refresh_token` of each seller, as `feedamp sellers import` takes it."""
-        return [
-            {"seller_id": s.seller_id, "name": s.name, "refresh_token": s.refresh_token}
-            for s in self.world.sellers
-        ]
+        return [asdict(seller) for seller in self.world.sellers]
 
     @property
     def broken_rules(self) -> list[BrokenRule]:
@@ -73,7 +71,6 @@ class Sandbox:
         return str(pair["refresh_token"])
 
     def act(self, rounds: int = 1) -> None:
-        """Lets every simulated seller work for this many rounds."""
         self.world.act(rounds)
 
     def fault(self, kind: Kind, **fields: Any) -> None:
@@ -82,7 +79,6 @@ class Sandbox:
             self.world.faults.add(Fault(kind=kind, **fields))
 
     def clear_faults(self) -> None:
-        """Removes all faults."""
         with self.world.lock:
             self.world.faults.clear()
 

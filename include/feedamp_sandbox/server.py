@@ -82,7 +82,6 @@ class Server:
             await self._site.start()
 
     async def stop(self) -> None:
-        """Closes every connection."""
         if self._pacing:
             self._pacing.cancel()
         if self._runner:
@@ -195,7 +194,6 @@ class Server:
 
 
 def sent_body(response: web.Response) -> bytes:
-    """The bytes of the body."""
     return response.body if isinstance(response.body, bytes) else b""
 
 

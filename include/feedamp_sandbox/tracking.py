@@ -46,7 +46,6 @@ def parcel(rng: random.Random, *, mistyped: bool = False) -> Parcel:
 
 
 def tracking_number(rng: random.Random, kind: str, carrier: str) -> str:
-    """A valid number of the kind."""
     match kind:
         case "ups":
             shipper = "".join(rng.choices(string.ascii_uppercase + string.digits, k=6))
@@ -68,7 +67,6 @@ def tracking_number(rng: random.Random, kind: str, carrier: str) -> str:
 
 
 def digits(rng: random.Random, count: int) -> str:
-    """`count` random digits."""
     return "".join(rng.choices(string.digits, k=count))
 
 

@@ -62,7 +62,6 @@ class Refusal(Exception):  # noqa: N818  an answer to send, not a failure of the
         self.headers = dict(headers or {})
 
     def reply(self) -> Reply:
-        """The answer to send."""
         payload = [{"code": code, "message": message} for code, message in self.reasons]
         return Reply(self.status, payload, self.headers)
 

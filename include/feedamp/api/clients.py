@@ -156,7 +156,6 @@ class Clients:
         return await self.client(found[0], via=via)
 
     async def tokens(self, conn_id: str) -> Tokens:
-        """The tokens of one connection."""
         return (await self._account(conn_id))[1]
 
     def newly_lost(self) -> tuple[list[str], ClientRefusedError | None]:

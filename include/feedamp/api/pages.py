@@ -43,7 +43,6 @@ class OrderPage:
 
     @property
     def items(self) -> tuple[Order | UnreadableOrder, ...]:
-        """All items of the page, readable or not."""
         return (*self.orders, *self.unread)
 
 

@@ -116,7 +116,6 @@ class _Leaving:
     has_left: bool = False
 
     def now(self) -> None:
-        """Notes that the request is being sent."""
         self.has_left = True
         with suppress(RuntimeError):  # the caller was cancelled and its loop is closed
             self.left_at.get_loop().call_soon_threadsafe(self._tell, time.monotonic())

@@ -160,7 +160,6 @@ def has_dropped_digits(number: str) -> bool:
 
 
 def has_digit(number: str) -> bool:
-    """Whether a cleaned number has at least one digit."""
     return _DIGIT.search(number) is not None
 
 

@@ -103,7 +103,6 @@ def reject(origin: Origin, *reasons: Reason, content: object = None) -> BadRow:
 
 
 def sha256(text: str) -> str:
-    """The hash of a row's text in hex."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -12,10 +12,7 @@ ADOPTED = "adopted"  # the source of an order that did not come from an inbox ro
 # these statuses means an open order.
 _STATE_OF_STATUS = {
     "PENDING": PENDING,
-    "ORDERED": AWAITING_SHIPMENT,
-    "IN_PROGRESS": AWAITING_SHIPMENT,
-    "FULFILLED": AWAITING_SHIPMENT,
-    "CANCELLED": AWAITING_SHIPMENT,
+    **dict.fromkeys(("ORDERED", "IN_PROGRESS", "FULFILLED", "CANCELLED"), AWAITING_SHIPMENT),
 }
 
 

@@ -45,7 +45,6 @@ class OpenOrder:
 
     @property
     def units(self) -> dict[str, LineUnits]:
-        """Units by line."""
         return count_units(self.ordered, self.snapshot.fulfillments)
 
     @property

@@ -53,7 +53,6 @@ class LedgerFact:
 
     @property
     def key(self) -> Row:
-        """Its seller and number, as columns."""
         return {"seller_id": self.seller_id, "mp_order_number": self.mp_order_number}
 
     @property

@@ -107,11 +107,9 @@ class Told(msgspec.Struct, frozen=True, rename={"has_ended": "ended"}):
 
     @classmethod
     def decode(cls, text: str) -> Told:
-        """The outcome that `encode` wrote."""
         return msgspec.json.decode(text, type=cls)
 
     def but(self, **changes: Any) -> Told:
-        """The same with some fields changed."""
         return msgspec.structs.replace(self, **changes)
 
 

@@ -46,7 +46,6 @@ class StoredFinding:
 
     @property
     def report(self) -> ErrorReport:
-        """The item to POST."""
         # FeedAMP does not know a line that was never ordered, so only the message names it.
         line = None if self.kind == "unknown_line" else self.mp_line_number
         return ErrorReport(code=self.api_code or "", message=self.message, mp_line_number=line)
@@ -58,5 +57,4 @@ class StoredFinding:
         return report.code, report.message, report.mp_line_number
 
     def but(self, **changes: Any) -> StoredFinding:
-        """The same finding with some fields changed."""
         return replace(self, **changes)

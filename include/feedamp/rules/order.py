@@ -159,7 +159,6 @@ class LedgerOrder:
 
     @property
     def key(self) -> tuple[str, str]:
-        """(seller_id, mp_order_number)."""
         return self.seller_id, self.mp_order_number
 
     @property
