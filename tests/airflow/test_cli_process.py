@@ -103,7 +103,7 @@ def test_a_state_that_cannot_be_opened_is_one_line_and_exit_code_2(console):
 def test_an_option_that_a_library_refuses_is_one_line(error, words, code):
     with pytest.raises((ValueError, duckdb.Error), match=words.partition(": ")[2][:10]) as caught:
         error()
-    assert running._explain(caught.value) == (words, code)
+    assert running.explain(caught.value) == (words, code)
 
 
 def test_reading_only_the_first_line_is_no_accident(feedamp_env):

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import html
+import json
+import re
+from urllib.parse import parse_qs, urlencode, urlsplit
+
 import pytest
 import sqlalchemy as sa
 from airflow.api_fastapi import app as airflow_app
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+from consenting import consent
 from console import SELLER
 from fastapi.routing import APIRoute
 from starlette.testclient import TestClient
 
 from feedamp.state.schema import sellers
+from feedamp_airflow.pages import actions
 from feedamp_airflow.pages.app import HEADERS, app
 from feedamp_airflow.pages.page import MENU, may_view
 
@@ -33,13 +40,17 @@ def api_server(airflow_home):
 def browse(api_server):
     """Opens pages with a role of Airflow's simple auth manager; None: no one is logged in."""
 
-    def opened(path, role="admin", **options):
-        client = TestClient(api_server, raise_server_exceptions=False, **options)
+    def client(role):
+        client = TestClient(api_server, raise_server_exceptions=False)
         if role:
             user = SimpleAuthManagerUser(username=role, role=role)
             client.headers["Authorization"] = f"Bearer {airflow_app.get_auth_manager().generate_jwt(user)}"
-        return client.get(path)
+        return client
 
+    def opened(path, role="admin"):
+        return client(role).get(path)
+
+    opened.client = client
     return opened
 
 
@@ -129,7 +140,7 @@ def test_what_is_not_there_is_said(path, browse, feedamp_env):
 def test_a_state_that_cannot_be_read_is_said_and_not_made(browse, airflow_env, tmp_path, monkeypatch):
     fresh = tmp_path / "none.db"
     monkeypatch.setenv("AIRFLOW__FEEDAMP__STATE_URL", f"sqlite:///{fresh}")
-    for path in (*PAGES, "/feedamp/health"):
+    for path in {*PAGES, "/feedamp/health"} - {"/feedamp/connect"}:
         shown = browse(path)
         assert shown.status_code == 503
         assert "There is no state" in shown.text
@@ -142,9 +153,130 @@ def test_a_state_that_cannot_be_read_is_said_and_not_made(browse, airflow_env, t
     assert "geheim" not in shown.text
 
 
-def test_no_route_is_open():
-    """Mounted files would be: dependencies do not cover them."""
+def test_no_route_but_the_callback_is_open():
+    """Mounted files would be: dependencies do not cover them. The style sheet and the script say nothing."""
     assert all(isinstance(route, APIRoute) for route in app.routes)
+    opened, changing = set(), set()
     for route in app.routes:
-        assert may_view.dependency in {dependency.call for dependency in route.dependant.dependencies}
-        assert route.methods == {"GET"}
+        asked = {dependency.call for dependency in route.dependant.dependencies}
+        if may_view.dependency not in asked:
+            opened.add(route.path)
+        if route.methods != {"GET"}:
+            changing.add(route.path)
+            assert {actions.check_form, actions.may_change.dependency} < asked
+    assert opened == {"/callback", "/static/{name}"}
+    assert changing == {"/do/{name}", "/connect", "/connect/paste"}
+
+
+def token_of(page):
+    return re.search('name="token" value="([^"]+)"', page.text)[1]
+
+
+@pytest.fixture
+def send(browse):
+    """Sends a form as the page with it does; `changes` are made to what the browser sends."""
+
+    def sent(path, page, role="admin", token=None, headers=None, **fields):
+        client = browse.client(role)
+        fields["token"] = token_of(client.get(page)) if token is None else token
+        return client.post(path, data=fields, headers={"Sec-Fetch-Site": "same-origin"} | (headers or {}))
+
+    return sent
+
+
+def test_a_seller_is_paused_and_resumed(send, browse, feedamp_env):
+    page = f"/feedamp/sellers/{SELLER}"
+    said = send("/feedamp/do/pause", page, chosen=SELLER)
+    assert (said.status_code, f"seller {SELLER}: paused" in said.text) == (200, True)
+    assert "the seller is paused" in browse(page).text
+    assert "work continues" in send("/feedamp/do/resume", page, chosen=SELLER).text
+    assert "the seller is paused" not in browse(page).text
+    said = send("/feedamp/do/pause", page, chosen="unknown")
+    assert (said.status_code, "There is no seller unknown" in said.text) == (409, True)
+
+
+def test_rejects_are_dismissed_and_replayed(send, browse, filled):
+    page = "/feedamp/rejected"
+    assert "still rejected 1" in send("/feedamp/do/replay", page).text
+    [chosen] = re.findall('name="chosen" value="([^"]+)"', browse(page).text)
+    assert "Choose at least one row" in send("/feedamp/do/dismiss", page, reason="x").text
+    assert "reason is empty" in send("/feedamp/do/dismiss", page, chosen=chosen, reason=" ").text
+    assert chosen in browse(page).text
+    assert "dismissed" in send("/feedamp/do/dismiss", page, chosen=chosen, reason=HOSTILE).text
+    assert chosen not in browse(page).text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"token": ""}, id="without a token"),
+        pytest.param({"token": "forged.x.y"}, id="with a forged token"),
+        pytest.param({"role": "op"}, id="with another user's token"),
+        pytest.param({"headers": {"Sec-Fetch-Site": "cross-site"}}, id="from another site"),
+        pytest.param({"headers": {"Sec-Fetch-Site": "same-site"}}, id="from a site beside it"),
+        pytest.param({"role": "viewer"}, id="by a viewer"),
+        pytest.param({"role": "user"}, id="by a user"),
+    ],
+)
+def test_a_form_that_is_not_ours_changes_nothing(changes, send, browse, feedamp_env):
+    page = f"/feedamp/sellers/{SELLER}"
+    given = {"token": token_of(browse(page))} | changes
+    assert send("/feedamp/do/pause", page, chosen=SELLER, **given).status_code == 403
+    assert "the seller is paused" not in browse(page).text
+
+
+def test_a_browser_that_names_no_site_must_name_the_origin(browse, feedamp_env):
+    page = f"/feedamp/sellers/{SELLER}"
+    client = browse.client("admin")
+    given = {"token": token_of(client.get(page)), "chosen": SELLER}
+    for origin, code in (("https://other.example", 403), (None, 403), ("http://testserver", 200)):
+        headers = {"Origin": origin} if origin else {}
+        assert client.post("/feedamp/do/pause", data=given, headers=headers).status_code == code
+
+
+@pytest.fixture
+def link(send, console):
+    """The link at which a new seller consents, made by the page."""
+    console.env.set_connection(extra=json.dumps({"callback_url": "https://airflow.example/feedamp/callback"}))
+    said = send("/feedamp/connect", "/feedamp/connect", seller=SELLER, name="A shop")
+    assert said.status_code == 200, said.text
+    return html.unescape(re.search('readonly value="([^"]+)"', said.text)[1])
+
+
+def test_a_seller_who_is_no_user_comes_back_with_a_grant(link, browse, console):
+    code, state = consent(link)
+    back = f"/feedamp/callback?{urlencode({'code': code, 'state': state})}"
+    shown = browse(back, None)
+    assert (shown.status_code, "Your account is connected" in shown.text) == (200, True)
+    assert not [secret for secret in (code, state, SELLER) if secret in shown.text]
+    assert ">active<" in browse("/feedamp/sellers").text
+    again = browse(back, None)
+    assert (again.status_code, "works once and for 15 minutes" in again.text) == (400, True)
+    assert console.sandbox.broken_rules == []
+
+
+def test_an_address_that_did_not_open_is_pasted(link, send, browse, console):
+    code, state = consent(link)
+    address = f"https://elsewhere.example/cb?x=1&{urlencode({'code': code, 'state': state})}"
+    assert "connected" in send("/feedamp/connect/paste", "/feedamp/connect", address=address).text
+    assert ">active<" in browse("/feedamp/sellers").text
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        pytest.param({}, "was not made here", id="nothing"),
+        pytest.param({"code": "c", "state": "s"}, "was not made here", id="a state of somewhere else"),
+        pytest.param({"state": "{state}"}, "has no code", id="no code"),
+        pytest.param({"error": "access_denied", "state": "{state}"}, "You did not consent", id="denied"),
+        pytest.param({"code": HOSTILE, "state": "{state}"}, "could not be connected", id="a wrong code"),
+    ],
+)
+def test_the_callback_takes_nothing_else(query, said, link, browse, console):
+    state = parse_qs(urlsplit(link).query)["state"][0]
+    given = urlencode({name: value.format(state=state) for name, value in query.items()})
+    shown = browse(f"/feedamp/callback?{given}", None)
+    assert shown.status_code == 400
+    assert said in shown.text
+    assert SELLER not in shown.text
+    assert ">no_grant<" in browse("/feedamp/sellers").text

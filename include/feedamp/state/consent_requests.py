@@ -32,6 +32,12 @@ def why_refused(connection: Connection, state: str, seller_id: str, *, now: date
     return "this state cannot be used"
 
 
+def seller_of(connection: Connection, state: str) -> str | None:
+    """The seller for whom a `state` was handed out here, usable or not; None: it was not, or long ago."""
+    query = sa.select(authorizations.c.seller_id).where(authorizations.c.state_digest == digest(state))
+    return connection.execute(query).scalar()
+
+
 def give_back(connection: Connection, state: str) -> None:
     """Makes a `state` usable again after its code did not reach FeedAMP."""
     connection.execute(

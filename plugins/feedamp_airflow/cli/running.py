@@ -35,7 +35,7 @@ def run(given: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             return 130
         except Exception as error:
-            sentence, code = _explain(error)
+            sentence, code = explain(error)
             if sentence is None:
                 raise
             out.complain(sentence)
@@ -79,7 +79,7 @@ def given_reason(given: argparse.Namespace, what: str) -> str:
     raise ConfigurationError(f"--reason is empty: give a reason, which is stored with the {what}.")
 
 
-def _explain(error: Exception) -> tuple[str | None, int]:
+def explain(error: Exception) -> tuple[str | None, int]:
     """One sentence and the exit code; None for a bug of this package, which needs its traceback."""
     if isinstance(error, ConfigurationError | ClientRefusedError):
         return str(error), MISUSED

@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from feedamp.errors import FeedAmpError
-from feedamp_airflow.pages import orders, overview, reconciliation, sellers
+from feedamp_airflow.pages import actions, connect, orders, overview, reconciliation, sellers
 from feedamp_airflow.pages.page import may_view, render
 
 STATIC = Path(__file__).parent / "static"
@@ -31,11 +31,13 @@ SAID = {
 }
 
 router = APIRouter(dependencies=[may_view])
-for part in (overview, sellers, orders, reconciliation):
+for part in (overview, sellers, orders, reconciliation, connect):
     router.include_router(part.router)
+actions.router.include_router(connect.changing)
+router.include_router(actions.router)
 
 
-@router.get("/static/{name}")
+@connect.open_to_all.get("/static/{name}")
 def static(name: str) -> Response:
     """The style sheet and the script."""
     if name not in MEDIA_TYPES:
@@ -45,6 +47,7 @@ def static(name: str) -> Response:
 
 app = FastAPI(title="FeedAMP", openapi_url=None)
 app.include_router(router)
+app.include_router(connect.open_to_all)  # the seller who comes back is no user of Airflow
 
 
 @app.middleware("http")

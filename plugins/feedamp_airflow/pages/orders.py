@@ -15,7 +15,7 @@ from feedamp.state.overview import CountedItems
 from feedamp.state.page_lists import Part
 from feedamp.state.rejects import reject_id
 from feedamp_airflow.cli import orders
-from feedamp_airflow.pages.page import ROWS, Offset, SeesWords, links_to_same, reading, render
+from feedamp_airflow.pages.page import ROWS, Offset, Reader, ThisReader, links_to_same, reading, render
 
 router = APIRouter()
 FINDING_STATES = (finding.HELD, finding.TO_REPORT, finding.REPORTED, finding.RESOLVED, finding.WAIVED)
@@ -58,16 +58,25 @@ def list_orders(
 
 
 @router.get("/orders/{seller_id:path}/{number}", response_class=HTMLResponse)
-def show_order(request: Request, seller_id: str, number: str, words: bool = SeesWords) -> HTMLResponse:
+def show_order(request: Request, seller_id: str, number: str, reader: Reader = ThisReader) -> HTMLResponse:
     """An order's story as a timeline, and where it stands."""
     with reading() as read:
         order = orders.document(read.connection, seller_id, number)
         rejected = orders.rejects_of(read.connection, seller_id, number)
     if order is None and not rejected:
         raise HTTPException(404, "There is no such order.")
-    rows = [_reject(vars(reject), reject.reasons, words) for reject in rejected]
+    rows = [_reject(vars(reject), reject.reasons, reader.words) for reject in rejected]
     key = {"seller_id": seller_id, "mp_order_number": number}
-    return render(request, "order.html", order=order, key=key, facts=FACTS, rejected=rows, words=words)
+    return render(
+        request,
+        "order.html",
+        order=order,
+        key=key,
+        facts=FACTS,
+        rejected=rows,
+        words=reader.words,
+        token=reader.token,
+    )
 
 
 @router.get("/findings", response_class=HTMLResponse)
@@ -77,7 +86,7 @@ def list_findings(
     seller: str = "",
     state: str = "",
     offset: Offset = 0,
-    words: bool = SeesWords,
+    reader: Reader = ThisReader,
 ) -> HTMLResponse:
     """Findings by kind, seller and state; without a state those that are not resolved or waived."""
     wanted = _choice(state, FINDING_STATES, "state")
@@ -92,13 +101,21 @@ def list_findings(
         )
     given = {"kind": kind, "seller": seller, "state": state}
     return _list(
-        request, "findings.html", found, given, offset, kinds=kinds, states=FINDING_STATES, words=words
+        request,
+        "findings.html",
+        found,
+        given,
+        offset,
+        kinds=kinds,
+        states=FINDING_STATES,
+        words=reader.words,
+        token=reader.token,
     )
 
 
 @router.get("/rejected", response_class=HTMLResponse)
 def list_rejects(
-    request: Request, stage: str = "", source: str = "", offset: Offset = 0, words: bool = SeesWords
+    request: Request, stage: str = "", source: str = "", offset: Offset = 0, reader: Reader = ThisReader
 ) -> HTMLResponse:
     """Open rejects and their reasons."""
     wanted = _choice(stage, REJECT_STAGES, "stage")
@@ -107,9 +124,18 @@ def list_rejects(
             read.connection, Part(offset, ROWS), stage=wanted, source=source.strip() or None
         )
     for item in found.items:
-        item |= _reject(item, decode_json(item["reasons"].encode()), words)
+        item |= _reject(item, decode_json(item["reasons"].encode()), reader.words)
     given = {"stage": stage, "source": source}
-    return _list(request, "rejected.html", found, given, offset, stages=REJECT_STAGES)
+    return _list(
+        request,
+        "rejected.html",
+        found,
+        given,
+        offset,
+        stages=REJECT_STAGES,
+        words=reader.words,
+        token=reader.token,
+    )
 
 
 def _reject(row: dict[str, Any], reasons: Any, words: bool) -> dict[str, Any]:

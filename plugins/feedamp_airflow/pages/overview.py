@@ -15,7 +15,7 @@ from feedamp.state import order_events, page_lists
 from feedamp.state.page_lists import LastRun
 from feedamp_airflow.cli import status
 from feedamp_airflow.pages import charts
-from feedamp_airflow.pages.page import Reading, SeesWords, reading, render, span
+from feedamp_airflow.pages.page import Reader, Reading, ThisReader, reading, render, span
 
 router = APIRouter()
 WORDS = ("reason", "message")  # columns that repeat what FeedAMP or a file said
@@ -33,7 +33,7 @@ MORE = {
 
 
 @router.get("/", response_class=HTMLResponse)
-def overview(request: Request, words: bool = SeesWords) -> HTMLResponse:
+def overview(request: Request, reader: Reader = ThisReader) -> HTMLResponse:
     """The loop with live counts, what requires action, the flow, the last runs."""
     with reading() as read:
         document = status.document(read.connection, read.options.settings, read.now)
@@ -41,7 +41,7 @@ def overview(request: Request, words: bool = SeesWords) -> HTMLResponse:
             "loop": charts.loop(_stages(read, document, request.scope.get("root_path", ""))),
             "per_hour": flow(read, "hour", 24),
             "per_day": flow(read, "day", 30),
-            "runs": [_run(run, words) for run in page_lists.last_runs(read.connection)],
+            "runs": [_run(run, reader.words) for run in page_lists.last_runs(read.connection)],
         }
     needed = [
         {
@@ -49,7 +49,7 @@ def overview(request: Request, words: bool = SeesWords) -> HTMLResponse:
             "columns": [
                 (name, name.replace("_", " "))
                 for name in dict.fromkeys(name for item in some["items"] for name in item)
-                if words or name not in WORDS
+                if reader.words or name not in WORDS
             ],
             "rows": some["items"][:ROWS_OF_EACH],
             "more": MORE.get(name) if some["count"] > ROWS_OF_EACH else None,

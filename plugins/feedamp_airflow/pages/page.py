@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 import jinja2
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import AccessView, ConnectionDetails
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_view
+from airflow.configuration import conf
 from fastapi import Depends, Query, Request
 from fastapi.responses import HTMLResponse
+from itsdangerous import URLSafeTimedSerializer
 from sqlalchemy.engine import Connection
 
 from feedamp.errors import ConfigurationError
@@ -33,6 +35,7 @@ MENU = (
     ("findings", "Findings"),
     ("rejected", "Rejected"),
     ("reconciliation", "Reconciliation"),
+    ("connect", "Connect a seller"),
 )
 ROWS = 50  # of a table that is cut into pages
 Offset = Annotated[int, Query(ge=0, le=10_000_000)]
@@ -40,15 +43,28 @@ Offset = Annotated[int, Query(ge=0, le=10_000_000)]
 may_view = Depends(requires_access_view(AccessView.PLUGINS))
 
 
-def sees_words(user: GetUserDep) -> bool:
-    """Whether the user may read what FeedAMP and the files said of orders: it can name customers."""
-    allowed: bool = get_auth_manager().is_authorized_connection(
+class Reader(NamedTuple):
+    """Who looks at a page: whether FeedAMP's and the files' own words, which can name customers, are for this user; and
+    what a form of this user carries, since Airflow has no token against forged ones. Who reads words may change things."""
+
+    words: bool
+    token: str
+
+
+def reader(user: GetUserDep) -> Reader:
+    """What this user may see and do: those who may edit the connection do everything."""
+    allowed = get_auth_manager().is_authorized_connection(
         method="PUT", details=ConnectionDetails(conn_id=read_options().conn_id), user=user
     )
-    return allowed
+    return Reader(allowed, form_signer().dumps(str(user.get_id())))
 
 
-SeesWords = Depends(sees_words)
+def form_signer() -> URLSafeTimedSerializer:
+    """Signs the tokens of forms, with the key that all API servers of an installation share."""
+    return URLSafeTimedSerializer(conf.get_mandatory_value("api", "secret_key"), salt="feedamp-form")
+
+
+ThisReader = Depends(reader)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from feedamp.state import page_lists, sellers
 from feedamp.state.grants import REFRESH_TOKEN_LIFE
 from feedamp.state.page_lists import GRANT_STATUS, Part
 from feedamp_airflow.pages.overview import flow
-from feedamp_airflow.pages.page import ROWS, Offset, SeesWords, links_to_same, reading, render
+from feedamp_airflow.pages.page import ROWS, Offset, Reader, ThisReader, links_to_same, reading, render
 
 router = APIRouter()
 COLUMNS = {
@@ -60,7 +60,7 @@ def list_sellers(
 
 
 @router.get("/sellers/{seller_id:path}", response_class=HTMLResponse)
-def show_seller(request: Request, seller_id: str, words: bool = SeesWords) -> HTMLResponse:
+def show_seller(request: Request, seller_id: str, reader: Reader = ThisReader) -> HTMLResponse:
     """One seller: grant, lag, flow, open findings, oldest open orders."""
     with reading() as read:
         seller = next(iter(sellers.find(read.connection, [seller_id])), None)
@@ -86,4 +86,6 @@ def show_seller(request: Request, seller_id: str, words: bool = SeesWords) -> HT
                 read.connection, Part(0, ROWS), kind=None, seller_id=seller_id, state=None
             ),
         }
-    return render(request, "seller.html", seller=seller, facts=facts, words=words, **shown)
+    return render(
+        request, "seller.html", seller=seller, facts=facts, words=reader.words, token=reader.token, **shown
+    )

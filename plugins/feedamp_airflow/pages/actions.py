@@ -1,0 +1,91 @@
+"""What a person changes from a page: the commands of `feedamp`, run in the API server for users who may edit connections.
+
+Airflow has no token against forged forms, so a form of ours carries one, and the browser must say that it came from here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+from typing import Annotated, Any, NamedTuple
+from urllib.parse import urlsplit
+
+from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_connection
+from fastapi import APIRouter, Depends, Form, HTTPException, Request
+from fastapi.responses import HTMLResponse
+from itsdangerous import BadData
+from starlette.concurrency import run_in_threadpool
+
+from feedamp_airflow.cli import running
+from feedamp_airflow.cli.output import Output
+from feedamp_airflow.pages.page import form_signer, render
+
+FORM_LIFE_S = 8 * 3600
+LONGEST_FIELD = 2_000
+
+
+class Answer(NamedTuple):
+    """What a command said, and its exit code."""
+
+    code: int
+    lines: list[str]
+
+
+# By name in the address: the command as `cli/running.py` names it, and the field that says what it is for.
+COMMANDS = {
+    "pause": ("sellers:pause", "seller"),
+    "resume": ("sellers:resume", "seller"),
+    "waive": ("findings:waive", "id"),
+    "dismiss": ("rejected:dismiss", "ids"),
+    "replay": ("rejected:replay_rows", None),
+}
+
+
+def check_form(request: Request, user: GetUserDep, token: Annotated[str, Form()] = "") -> None:
+    """Refuses a form that is not one of our pages', made for this user, and sent by it."""
+    site = request.headers.get("sec-fetch-site")
+    origin = urlsplit(request.headers.get("origin", "")).netloc
+    if site not in (None, "same-origin") or (site is None and origin != request.headers.get("host")):
+        raise HTTPException(403, "This form was sent from another site; nothing was changed.")
+    try:
+        is_ours = form_signer().loads(token, max_age=FORM_LIFE_S) == str(user.get_id())
+    except BadData:
+        is_ours = False
+    if not is_ours:
+        raise HTTPException(403, "This form is too old or not yours; nothing was changed. Reload the page.")
+
+
+may_change = Depends(requires_access_connection("PUT"))
+router = APIRouter(dependencies=[may_change, Depends(check_form)])
+
+
+@router.post("/do/{name}", response_class=HTMLResponse)
+async def act(request: Request, name: str) -> HTMLResponse:
+    """Runs one of the commands with the fields of the form, and shows what it said."""
+    if name not in COMMANDS:
+        raise HTTPException(404, "There is no such action.")
+    command, field = COMMANDS[name]
+    form = await request.form()
+    reason = str(form.get("reason", ""))[:LONGEST_FIELD]
+    chosen = [str(value)[:LONGEST_FIELD] for value in form.getlist("chosen")]
+    if field is not None and not chosen:
+        raise HTTPException(400, "Choose at least one row; nothing was changed.")
+    given: list[dict[str, Any]] = [{field or "source": value} for value in (chosen if field else [None])]
+    if field == "ids":
+        given = [{"ids": chosen}]
+    answers = [await run_in_threadpool(run, command, reason=reason, **arguments) for arguments in given]
+    said = Answer(max(one.code for one in answers), [line for one in answers for line in one.lines])
+    return render(request, "said.html", said=said, status_code=200 if said.code == running.DONE else 409)
+
+
+def run(command: str, **given: Any) -> Answer:
+    """Runs a command of `feedamp` in this process, and turns its errors into a sentence as the command line does."""
+    out = io.StringIO()
+    try:
+        code = running.command(command)(argparse.Namespace(**given), Output(out, out))
+    except Exception as error:
+        sentence, code = running.explain(error)
+        if sentence is None:
+            raise
+        out.write(f"{sentence}\n")
+    return Answer(code, out.getvalue().replace("feedamp: ", "").splitlines())
