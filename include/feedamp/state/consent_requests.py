@@ -40,9 +40,8 @@ def seller_of(connection: Connection, state: str) -> str | None:
 
 def give_back(connection: Connection, state: str) -> None:
     """Makes a `state` usable again after its code did not reach FeedAMP."""
-    connection.execute(
-        sa.update(authorizations).where(authorizations.c.state_digest == digest(state)).values(used_at=None)
-    )
+    used = sa.update(authorizations).where(authorizations.c.state_digest == digest(state))
+    connection.execute(used.values(used_at=None))
 
 
 def purge_expired(connection: Connection, *, now: datetime) -> None:

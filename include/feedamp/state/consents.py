@@ -82,10 +82,8 @@ def confirm(
     A mix-up that did not pause the seller ends. Unless the account shows the seller's own orders, it may be another
     account than before, so the watermark is removed. If there is a newer consent, nothing changes.
     """
-    changed = connection.execute(
-        sa.update(grants).where(*_compared(seller_id, consent)).values(account_checked_at=now)
-    )
-    if changed.rowcount:
+    compared = sa.update(grants).where(*_compared(seller_id, consent)).values(account_checked_at=now)
+    if connection.execute(compared).rowcount:
         _drop_other(connection, seller_id)
         end_mix_up(connection, seller_id)
         if not shows_own_orders:
@@ -172,19 +170,14 @@ def take_set_aside(connection: Connection, seller_id: str, *, now: datetime) -> 
 def store_refreshed(connection: Connection, seller_id: str, generation: int, values: dict[str, Any]) -> None:
     """Stores new tokens in `other_grants`, for a grant that moved there while its refresh was under way."""
     kept = {name: value for name, value in values.items() if name in _KEPT}
-    connection.execute(
-        sa.update(other_grants)
-        .where(other_grants.c.seller_id == seller_id, other_grants.c.generation == generation)
-        .values(**kept | {"generation": generation})
-    )
+    of_seller = other_grants.c.seller_id == seller_id
+    change = sa.update(other_grants).where(of_seller, other_grants.c.generation == generation)
+    connection.execute(change.values(**kept | {"generation": generation}))
 
 
 def _compared(seller_id: str, consent: str) -> tuple[sa.ColumnElement[bool], ...]:
-    return (
-        grants.c.seller_id == seller_id,
-        grants.c.consent == consent,
-        grants.c.account_checked_at.is_(None),
-    )
+    is_unchecked = grants.c.account_checked_at.is_(None)
+    return grants.c.seller_id == seller_id, grants.c.consent == consent, is_unchecked
 
 
 def _row(connection: Connection, table: sa.Table, seller_id: str) -> sa.RowMapping | None:

@@ -77,37 +77,31 @@ def put_grant(
     grant that was in use is kept until then.
     """
     consents.make_room(connection, seller_id, to_compare=to_compare)
-    known = connection.execute(
-        sa.select(grants.c.generation).where(grants.c.seller_id == seller_id)
-    ).scalar_one_or_none()
-    upsert(
-        connection,
-        grants,
-        [
-            {
-                "seller_id": seller_id,
-                "conn_id": conn_id,
-                "origin": origin,
-                "status": ACTIVE,
-                "status_reason": None,
-                "refresh_token": cipher.encrypt(refresh_token),
-                "previous_refresh_token": None,
-                "access_token": None,
-                "access_expires_at": None,
-                "expires_in_s": None,
-                "generation": (known or 0) + 1,
-                "issued_at": now,
-                "refused_at": None,
-                "disowned_at": None,
-                "reported_at": None,
-                "account_checked_at": None if to_compare else now,
-                "account_forced": False,
-                "shows_orders_of": None,
-                "others_known_until": None,
-                "consent": cipher.fingerprint("token", refresh_token),
-            }
-        ],
-    )
+    stored = sa.select(grants.c.generation).where(grants.c.seller_id == seller_id)
+    known = connection.execute(stored).scalar_one_or_none()
+    row = {
+        "seller_id": seller_id,
+        "conn_id": conn_id,
+        "origin": origin,
+        "status": ACTIVE,
+        "status_reason": None,
+        "refresh_token": cipher.encrypt(refresh_token),
+        "previous_refresh_token": None,
+        "access_token": None,
+        "access_expires_at": None,
+        "expires_in_s": None,
+        "generation": (known or 0) + 1,
+        "issued_at": now,
+        "refused_at": None,
+        "disowned_at": None,
+        "reported_at": None,
+        "account_checked_at": None if to_compare else now,
+        "account_forced": False,
+        "shows_orders_of": None,
+        "others_known_until": None,
+        "consent": cipher.fingerprint("token", refresh_token),
+    }
+    upsert(connection, grants, [row])
     leases.drop(connection, leases.of_refresh(seller_id))  # it concerns the grant before
     remember_token(connection, cipher, seller_id, refresh_token, now=now)
     wake(connection, seller_id, now=now)
@@ -150,11 +144,8 @@ def remember_token(
     connection: Connection, cipher: TokenCipher, seller_id: str, token: str, *, now: datetime
 ) -> None:
     """Stores the token's fingerprint, so that a later import recognizes the token."""
-    upsert(
-        connection,
-        token_fingerprints,
-        [{"fingerprint": cipher.fingerprint("token", token), "seller_id": seller_id, "seen_at": now}],
-    )
+    row = {"fingerprint": cipher.fingerprint("token", token), "seller_id": seller_id, "seen_at": now}
+    upsert(connection, token_fingerprints, [row])
 
 
 def token_owner(connection: Connection, cipher: TokenCipher, token: str) -> str | None:
@@ -259,11 +250,8 @@ def refused_in(connection: Connection, run_key: str, since: datetime) -> dict[st
 
 def withdraw_refusals(connection: Connection, conn_id: str, run_key: str) -> None:
     """Removes the refusals of one run, because FeedAMP has named the client as the cause."""
-    connection.execute(
-        sa.update(grants)
-        .where(grants.c.conn_id == conn_id, grants.c.refused_in == run_key)
-        .values(refused_at=None)
-    )
+    refused = sa.update(grants).where(grants.c.conn_id == conn_id, grants.c.refused_in == run_key)
+    connection.execute(refused.values(refused_at=None))
 
 
 def unmark(connection: Connection, conn_id: str, run_key: str, *, since: datetime, now: datetime) -> None:
@@ -302,11 +290,8 @@ def open_authorization(
     connection: Connection, digest: str, seller_id: str, conn_id: str, *, expires_at: datetime
 ) -> None:
     """Stores an authorize URL that was given out, by the digest of its `state`."""
-    connection.execute(
-        sa.insert(authorizations).values(
-            state_digest=digest, seller_id=seller_id, conn_id=conn_id, expires_at=expires_at
-        )
-    )
+    row = {"state_digest": digest, "seller_id": seller_id, "conn_id": conn_id, "expires_at": expires_at}
+    connection.execute(sa.insert(authorizations).values(**row))
 
 
 def use_authorization(connection: Connection, digest: str, seller_id: str, *, now: datetime) -> str | None:

@@ -91,17 +91,11 @@ def waiting_sellers(connection: Connection) -> list[str]:
 
 def explain_waiting(connection: Connection, seller_id: str, *, reason: str, next_try_at: datetime) -> int:
     """Writes the reason and the next try to a seller's waiting orders; returns how many were changed."""
-    changed = connection.execute(
-        sa.update(orders)
-        .where(
-            orders.c.seller_id == seller_id,
-            orders.c.phase == Phase.TO_PLACE,
-            # A longer pause of a single order remains, so that other orders go first.
-            sa.or_(orders.c.next_try_at.is_(None), orders.c.next_try_at < next_try_at),
-        )
-        .values(reason=reason, next_try_at=next_try_at)
-    )
-    return changed.rowcount
+    # A longer pause of a single order remains, so that other orders go first.
+    is_earlier = sa.or_(orders.c.next_try_at.is_(None), orders.c.next_try_at < next_try_at)
+    waiting = sa.and_(orders.c.seller_id == seller_id, orders.c.phase == Phase.TO_PLACE, is_earlier)
+    changed = sa.update(orders).where(waiting).values(reason=reason, next_try_at=next_try_at)
+    return connection.execute(changed).rowcount
 
 
 def note_put(connection: Connection, order: LedgerOrder, *, now: datetime) -> None:
@@ -194,13 +188,9 @@ def read_back_later(connection: Connection, seller_id: str, mp_order_number: str
 
 def read_back_ended_since(connection: Connection, moment: datetime, *, now: datetime) -> None:
     """Makes the next extraction read by number the orders of all sellers that were closed since a moment. Safe to repeat."""
-    connection.execute(
-        sa.update(orders)
-        .where(
-            orders.c.phase == Phase.CLOSED, orders.c.ended_at >= moment, orders.c.accepted_state.is_not(None)
-        )
-        .values(read_back_at=now)
-    )
+    was_accepted = orders.c.accepted_state.is_not(None)
+    ended = sa.and_(orders.c.phase == Phase.CLOSED, orders.c.ended_at >= moment, was_accepted)
+    connection.execute(sa.update(orders).where(ended).values(read_back_at=now))
 
 
 def to_read_back(connection: Connection, seller_id: str, *, now: datetime | None = None) -> list[str]:
@@ -209,17 +199,9 @@ def to_read_back(connection: Connection, seller_id: str, *, now: datetime | None
     A PUT changed their state, or their last answer was stale or unreadable, or FeedAMP did not have them.
     """
     is_due = sa.true() if now is None else orders.c.read_back_at <= now
-    query = (
-        sa.select(orders.c.mp_order_number)
-        .where(
-            orders.c.phase.in_(NOTHING_TO_SEND),
-            orders.c.read_back_at.is_not(None),
-            is_due,
-            orders.c.seller_id == seller_id,
-        )
-        .order_by(orders.c.mp_order_number)
-    )
-    return list(connection.execute(query).scalars())
+    is_wanted = sa.and_(orders.c.phase.in_(NOTHING_TO_SEND), orders.c.read_back_at.is_not(None), is_due)
+    query = sa.select(orders.c.mp_order_number).where(is_wanted, orders.c.seller_id == seller_id)
+    return list(connection.execute(query.order_by(orders.c.mp_order_number)).scalars())
 
 
 def was_read(connection: Connection, seller_id: str, mp_order_number: str, *, read_at: datetime) -> None:

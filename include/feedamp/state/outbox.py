@@ -77,12 +77,8 @@ def claim(connection: Connection, manifest: str, *, at_most: int | None = None) 
 
 def claimed_by_table(connection: Connection, manifest: str) -> Counter[str]:
     """How many rows of each table are claimed for a manifest."""
-    query = (
-        sa.select(outbox.c.table_name, sa.func.count())
-        .where(outbox.c.manifest == manifest)
-        .group_by(outbox.c.table_name)
-    )
-    return Counter({row[0]: row[1] for row in connection.execute(query)})
+    query = sa.select(outbox.c.table_name, sa.func.count()).where(outbox.c.manifest == manifest)
+    return Counter({row[0]: row[1] for row in connection.execute(query.group_by(outbox.c.table_name))})
 
 
 def claims(connection: Connection) -> list[str]:
@@ -127,10 +123,8 @@ def _rows(
         if not entries:
             return
         for entry in entries:
-            yield (
-                entry.table_name,
-                {**decode_row(entry.table_name, entry.payload), RECORDED_AT: entry.recorded_at},
-            )
+            row = decode_row(entry.table_name, entry.payload)
+            yield entry.table_name, {**row, RECORDED_AT: entry.recorded_at}
         last_id = entries[-1].id
 
 

@@ -136,9 +136,8 @@ def keys(connection: Connection, reject_ids: Collection[str]) -> list[Key]:
 
 def find(connection: Connection, wanted: Iterable[Key]) -> list[Rejected]:
     """The rejects with these keys, open or not."""
-    return [
-        found for key in wanted for found in _read(connection, sa.select(rejected_orders).where(_is_row(key)))
-    ]
+    queries = (sa.select(rejected_orders).where(_is_row(key)) for key in wanted)
+    return [found for query in queries for found in _read(connection, query)]
 
 
 def dismiss(connection: Connection, rejected: Rejected, reason: str, *, now: datetime) -> None:

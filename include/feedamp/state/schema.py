@@ -34,6 +34,10 @@ _SELLER = sa.String(128)
 _NUMBER = sa.String(128)
 
 
+def _table(name: str, *columns: sa.Column[Any] | sa.Index, **options: Any) -> sa.Table:
+    return sa.Table(name, metadata, *columns, **options)
+
+
 def _order_key() -> tuple[sa.Column[Any], sa.Column[Any]]:
     return (
         sa.Column("seller_id", _SELLER, primary_key=True),
@@ -41,9 +45,8 @@ def _order_key() -> tuple[sa.Column[Any], sa.Column[Any]]:
     )
 
 
-sellers = sa.Table(
+sellers = _table(
     "sellers",
-    metadata,
     sa.Column("seller_id", _SELLER, primary_key=True),
     sa.Column("name", sa.Text),
     sa.Column("sales_channel", sa.Text),
@@ -85,9 +88,8 @@ def _grant() -> tuple[sa.Column[Any], ...]:
     )
 
 
-grants = sa.Table(
+grants = _table(
     "grants",
-    metadata,
     sa.Column("seller_id", _SELLER, primary_key=True),
     *_grant(),
     # active | needs_authorization | set_aside
@@ -109,9 +111,8 @@ grants = sa.Table(
 
 # A seller's second grant, which is not used. Role `replaced`: the previous grant, kept until the account of the new one
 # is compared. Role `set_aside`: a new grant that was set aside while the previous one remains in use.
-other_grants = sa.Table(
+other_grants = _table(
     "other_grants",
-    metadata,
     sa.Column("seller_id", _SELLER, primary_key=True),
     sa.Column("role", sa.String(16), nullable=False),
     *_grant(),
@@ -119,26 +120,23 @@ other_grants = sa.Table(
 
 # Digests of some orders in a seller's account that this installation did not place for the seller. If two sellers
 # have tokens of the same account, the same digests appear for both.
-account_marks = sa.Table(
+account_marks = _table(
     "account_marks",
-    metadata,
     sa.Column("mark", sa.String(32), primary_key=True),
     sa.Column("seller_id", _SELLER, primary_key=True),
     sa.Column("mp_order_number", _NUMBER, nullable=False),
     sa.Index("account_marks_by_seller", "seller_id"),
 )
 
-token_fingerprints = sa.Table(
+token_fingerprints = _table(
     "token_fingerprints",
-    metadata,
     sa.Column("fingerprint", sa.String(64), primary_key=True),
     sa.Column("seller_id", _SELLER, nullable=False),
     sa.Column("seen_at", UtcTime, nullable=False),
 )
 
-authorizations = sa.Table(
+authorizations = _table(
     "authorizations",
-    metadata,
     sa.Column("state_digest", sa.String(64), primary_key=True),
     sa.Column("seller_id", _SELLER, nullable=False),
     sa.Column("conn_id", sa.Text, nullable=False),
@@ -148,18 +146,16 @@ authorizations = sa.Table(
 
 # In epoch seconds: the earliest moment at which any process may send the next request for this seller, the moment at which
 # live work last wanted one, and that of the last one of work on history.
-slots = sa.Table(
+slots = _table(
     "slots",
-    metadata,
     sa.Column("seller_id", _SELLER, primary_key=True),
     sa.Column("next_at", sa.Float, nullable=False),
     sa.Column("live_at", sa.Float, nullable=False, server_default="0"),
     sa.Column("history_at", sa.Float, nullable=False, server_default="0"),
 )
 
-inbox_files = sa.Table(
+inbox_files = _table(
     "inbox_files",
-    metadata,
     sa.Column("name", sa.String(1024), primary_key=True),
     sa.Column("size", sa.BigInteger, nullable=False),
     sa.Column("checksum", sa.String(64), nullable=False),
@@ -172,9 +168,8 @@ inbox_files = sa.Table(
     sa.Column("fault", sa.Text),
 )
 
-orders = sa.Table(
+orders = _table(
     "orders",
-    metadata,
     *_order_key(),
     # `rules/order.Phase`
     sa.Column("phase", sa.String(16), nullable=False),
@@ -228,9 +223,8 @@ orders = sa.Table(
     sa.Index("orders_by_number", "mp_order_number", "purchase_date"),
 )
 
-snapshots = sa.Table(
+snapshots = _table(
     "snapshots",
-    metadata,
     *_order_key(),
     sa.Column("read_at", UtcTime, nullable=False),
     sa.Column("snapshot_hash", sa.String(32), nullable=False),
@@ -244,9 +238,8 @@ snapshots = sa.Table(
     sa.Column("error_lingers_since", UtcTime),
 )
 
-findings = sa.Table(
+findings = _table(
     "findings",
-    metadata,
     sa.Column("finding_id", sa.String(32), primary_key=True),
     sa.Column("seller_id", _SELLER, nullable=False),
     sa.Column("mp_order_number", _NUMBER, nullable=False),
@@ -274,9 +267,8 @@ findings = sa.Table(
 
 # What happened to each order, as in the warehouse; the pages and `orders show` read it here. Purged some time after the
 # order has ended. The row without an order says since when events are recorded; a new installation has none.
-order_events = sa.Table(
+order_events = _table(
     "order_events",
-    metadata,
     *_order_key(),
     sa.Column("event_id", sa.String(32), primary_key=True),
     sa.Column("occurred_at", UtcTime, nullable=False),
@@ -292,9 +284,8 @@ order_events = sa.Table(
 )
 
 # Parcels and recipients as keyed hashes, for the `shared_tracking` check over 90 days.
-tracking_uses = sa.Table(
+tracking_uses = _table(
     "tracking_uses",
-    metadata,
     *_order_key(),
     sa.Column("tracking_hash", sa.String(32), primary_key=True),
     sa.Column("recipient_hash", sa.String(32), nullable=False),
@@ -302,9 +293,8 @@ tracking_uses = sa.Table(
     sa.Index("tracking_by_number", "seller_id", "tracking_hash"),
 )
 
-rejected_orders = sa.Table(
+rejected_orders = _table(
     "rejected_orders",
-    metadata,
     sa.Column("source", sa.String(1024), primary_key=True),
     sa.Column("row_number", sa.Integer, primary_key=True),
     sa.Column("row_hash", sa.String(64), primary_key=True),
@@ -321,34 +311,30 @@ rejected_orders = sa.Table(
     sa.Index("rejected_by_order", "seller_id", "mp_order_number"),
 )
 
-watermarks = sa.Table(
+watermarks = _table(
     "watermarks",
-    metadata,
     sa.Column("seller_id", _SELLER, primary_key=True),
     sa.Column("watermark", UtcTime, nullable=False),
     sa.Column("moved_at", UtcTime, nullable=False),
 )
 
 # Where an extraction left off in a seller's list (`unfinished_reads.LeftOff`).
-reads_left_off = sa.Table(
+reads_left_off = _table(
     "reads_left_off",
-    metadata,
     sa.Column("seller_id", _SELLER, primary_key=True),
     sa.Column("content", sa.Text, nullable=False),
 )
 
 # Orders that an extraction could not read, with the empty number if they name none.
-unread_orders = sa.Table(
+unread_orders = _table(
     "unread_orders",
-    metadata,
     *_order_key(),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("since", UtcTime, nullable=False),
 )
 
-manifests = sa.Table(
+manifests = _table(
     "manifests",
-    metadata,
     sa.Column("path", sa.String(1024), primary_key=True),
     sa.Column("planned_at", UtcTime, nullable=False),
     # When it had been read to its end, and its snapshots and watermarks taken into the state.
@@ -358,9 +344,8 @@ manifests = sa.Table(
 )
 
 # The full snapshot of a table that was last written to the lake.
-full_snapshots = sa.Table(
+full_snapshots = _table(
     "full_snapshots",
-    metadata,
     sa.Column("table_name", sa.String(64), primary_key=True),
     sa.Column("content_hash", sa.String(64), nullable=False),
     sa.Column("taken_at", UtcTime, nullable=False),
@@ -369,9 +354,8 @@ full_snapshots = sa.Table(
 )
 
 # Work that only one process may do at a time, such as placing one order, refreshing one grant, or loading.
-leases = sa.Table(
+leases = _table(
     "leases",
-    metadata,
     sa.Column("name", sa.String(300), primary_key=True),
     sa.Column("owner", sa.String(32), nullable=False),
     # Only in rows of a version before revision 0005, which have no heartbeat: when the lease ends.
@@ -382,18 +366,16 @@ leases = sa.Table(
 
 # The last transaction of each writer on a server, by which a writer whose commit got no answer sees whether it took
 # effect. Ids of transactions do not tell: after a crash, the server may use the same id for another one.
-commit_marks = sa.Table(
+commit_marks = _table(
     "commit_marks",
-    metadata,
     sa.Column("writer", sa.String(32), primary_key=True),
     sa.Column("mark", sa.String(32), nullable=False),
     sa.Column("set_at", UtcTime, nullable=False),
 )
 
 # Totals of all tries of a task: a retry adds to them. Kept for 30 days.
-step_runs = sa.Table(
+step_runs = _table(
     "step_runs",
-    metadata,
     sa.Column("run_id", sa.String(250), primary_key=True),
     sa.Column("step", sa.String(16), primary_key=True),
     sa.Column("shard", sa.Integer, primary_key=True),
@@ -410,9 +392,8 @@ step_runs = sa.Table(
 
 # What the newest reconciliation of a UTC day found for a seller. The row with the empty seller id says that a run covered
 # all sellers that could be read then. `differences` and `repaired`: JSON, kind -> count. Kept as `retention` says.
-reconciliation_days = sa.Table(
+reconciliation_days = _table(
     "reconciliation_days",
-    metadata,
     sa.Column("day", sa.Date, primary_key=True),
     sa.Column("seller_id", _SELLER, primary_key=True),
     sa.Column("run_id", sa.String(250), nullable=False),
@@ -426,9 +407,8 @@ reconciliation_days = sa.Table(
 )
 
 # Rows on their way to the lake, written in the transaction that made them true; `load` empties it.
-outbox = sa.Table(
+outbox = _table(
     "outbox",
-    metadata,
     # SQLite autoincrements only a plain INTEGER key.
     sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
     sa.Column("table_name", sa.String(64), nullable=False),

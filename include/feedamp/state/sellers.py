@@ -101,13 +101,8 @@ def add(
 
 def grant_origins(connection: Connection, seller_id: str) -> list[str | None]:
     """The origins that issued the seller's grants, the one in use first; None for one that is not known yet."""
-    return [
-        origin
-        for table in (grants, other_grants)
-        for origin in connection.execute(
-            sa.select(table.c.origin).where(table.c.seller_id == seller_id)
-        ).scalars()
-    ]
+    queries = (sa.select(t.c.origin).where(t.c.seller_id == seller_id) for t in (grants, other_grants))
+    return [origin for query in queries for origin in connection.execute(query).scalars()]
 
 
 def pause(connection: Connection, seller_id: str, *, paused: bool, now: datetime) -> bool:
@@ -128,9 +123,8 @@ def pause(connection: Connection, seller_id: str, *, paused: bool, now: datetime
         values = {"paused": False, "paused_at": None, "mix_up": None, "mixed_with": None}
         connection.execute(sa.update(sellers).where(sellers.c.seller_id == seller_id).values(**values))
         if known.mixed_with is not None:
-            connection.execute(
-                sa.update(grants).where(grants.c.seller_id == seller_id).values(others_known_until=now)
-            )
+            resumed = sa.update(grants).where(grants.c.seller_id == seller_id)
+            connection.execute(resumed.values(others_known_until=now))
         wake(connection, seller_id, now=now)
     return True
 
@@ -160,11 +154,8 @@ def end_mix_up(connection: Connection, seller_id: str) -> None:
     """
     if is_paused(connection, seller_id):
         return
-    connection.execute(
-        sa.update(sellers)
-        .where(sa.or_(sellers.c.seller_id == seller_id, sellers.c.mixed_with == seller_id))
-        .values(mix_up=None, mixed_with=None)
-    )
+    either = sa.or_(sellers.c.seller_id == seller_id, sellers.c.mixed_with == seller_id)
+    connection.execute(sa.update(sellers).where(either).values(mix_up=None, mixed_with=None))
 
 
 def is_paused(connection: Connection, seller_id: str) -> bool:
@@ -184,8 +175,5 @@ def check_pause(connection: Connection, seller_id: str) -> None:
 
 def wake(connection: Connection, seller_id: str, *, now: datetime) -> None:
     """Makes the seller's waiting orders due now, so that the next run tries them."""
-    connection.execute(
-        sa.update(orders)
-        .where(orders.c.seller_id == seller_id, orders.c.phase == Phase.TO_PLACE)
-        .values(next_try_at=now)
-    )
+    waiting = sa.and_(orders.c.seller_id == seller_id, orders.c.phase == Phase.TO_PLACE)
+    connection.execute(sa.update(orders).where(waiting).values(next_try_at=now))

@@ -62,9 +62,8 @@ def begin_try(connection: Connection, run_id: str, step: str, shard: int) -> Non
     stored = connection.execute(query).scalar_one_or_none()
     if stored is not None:
         told = Told.decode(stored).but(has_ended=False)
-        connection.execute(
-            sa.update(step_runs).where(*_key(run_id, step, shard)).values(problems=told.encode())
-        )
+        changed = sa.update(step_runs).where(*_key(run_id, step, shard))
+        connection.execute(changed.values(problems=told.encode()))
 
 
 def tell(

@@ -46,19 +46,8 @@ def remember(
     now: datetime,
 ) -> None:
     """Records the tracking numbers that an order uses now, and removes those it no longer uses. Safe to repeat."""
-    connection.execute(
-        sa.delete(tracking_uses).where(
-            is_order(tracking_uses, seller_id, mp_order_number), tracking_uses.c.tracking_hash.not_in(hashes)
-        )
-    )
-    rows = [
-        {
-            "seller_id": seller_id,
-            "mp_order_number": mp_order_number,
-            "tracking_hash": value,
-            "recipient_hash": recipient_hash,
-            "seen_at": now,
-        }
-        for value in hashes
-    ]
+    of_order = is_order(tracking_uses, seller_id, mp_order_number)
+    connection.execute(sa.delete(tracking_uses).where(of_order, tracking_uses.c.tracking_hash.not_in(hashes)))
+    use = {"seller_id": seller_id, "mp_order_number": mp_order_number, "recipient_hash": recipient_hash}
+    rows = [{**use, "tracking_hash": value, "seen_at": now} for value in hashes]
     upsert(connection, tracking_uses, rows)

@@ -58,9 +58,8 @@ def note_unread(
     """Stores orders `found` unreadable with the reason, and removes those that are `gone`. Safe to repeat."""
     of_seller = unread_orders.c.seller_id == seller_id
     for number in gone:
-        connection.execute(
-            sa.delete(unread_orders).where(of_seller, unread_orders.c.mp_order_number == number)
-        )
+        is_order = unread_orders.c.mp_order_number == number
+        connection.execute(sa.delete(unread_orders).where(of_seller, is_order))
     rows = [
         {"seller_id": seller_id, "mp_order_number": number, "reason": reason, "since": now}
         for number, reason in found.items()
