@@ -216,6 +216,8 @@ def _address(airflow: AirflowServer) -> str:
 def _stay(programs: Programs, airflow: AirflowServer, home: Path, progress: Progress) -> None:
     print("Pages:")
     for page in (
+        "feedamp/",
+        "feedamp/reconciliation",
         "dags",
         "dags/feedamp_place_orders",
         "dags/feedamp_reconcile_orders",
