@@ -58,10 +58,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def read_sellers(file: Path) -> tuple[Seller, ...]:
-    """The sellers of a JSON Lines file.
-
-    Raises: ValueError naming the line.
-    """
+    """The sellers of a JSON Lines file; raises ValueError naming the line."""
     sellers = []
     for number, line in enumerate(file.read_text("utf-8").splitlines(), start=1):
         if not line.strip():

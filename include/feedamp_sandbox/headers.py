@@ -63,10 +63,7 @@ class DeadTokens:
         ] = {}  # that received a 401, by token and request
 
     def seller_of(self, call: Call) -> str:
-        """The seller the call is made for.
-
-        Raises: Refusal 401.
-        """
+        """The seller the call is made for; raises Refusal 401."""
         scheme, _, token = call.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             request = (call.method, call.path, call.query)

@@ -155,10 +155,7 @@ class Orders:
         return self._by_number[seller_id].get(number)
 
     def get(self, seller_id: str, number: str) -> StoredOrder:
-        """The order.
-
-        Raises: Refusal 404.
-        """
+        """The order; raises Refusal 404."""
         order = self.find(seller_id, number)
         if order is None:
             raise Refusal(404, ("NOT_FOUND", "this seller has no such order"))

@@ -86,10 +86,7 @@ def wrong_close(order: StoredOrder, state: str) -> list[str]:
 
 
 def checked_body(world: World, call: Call, shape: Check) -> Any:
-    """The JSON body, if it has the shape.
-
-    Raises: Refusal 400 with every problem.
-    """
+    """The JSON body, if it has the shape; raises Refusal 400 with every problem."""
     content_type = call.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != "application/json":
         world.rules.note("bad_body", f"{call.where}: {content_type or 'no content type'}")
@@ -116,9 +113,6 @@ def note(world: World, call: Call, problem: Problem) -> None:
 
 
 def refuse(world: World, call: Call, rule: str, message: str) -> None:
-    """Counts the broken rule and refuses the call.
-
-    Raises: Refusal 400, always.
-    """
+    """Counts the broken rule and refuses the call; raises Refusal 400, always."""
     world.rules.note(rule, f"{call.where}: {message}")
     raise Refusal(400, ("FIELD_INVALID_VALUE", f"marketplace_state: {message}"))

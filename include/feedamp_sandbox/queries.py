@@ -63,10 +63,7 @@ class QueryReader:
         self.given = dict(call.query)
 
     def read(self) -> Query:
-        """All parameters.
-
-        Raises: Refusal 400.
-        """
+        """All parameters; raises Refusal 400."""
         for name in self.given:
             if name not in PARAMETERS:
                 self.refuse("unknown_query_parameter", name[:60])
@@ -129,9 +126,6 @@ class QueryReader:
         return int(text)
 
     def refuse(self, rule: str, name: str) -> NoReturn:
-        """Counts the broken rule and refuses the call.
-
-        Raises: Refusal 400, always.
-        """
+        """Counts the broken rule and refuses the call; raises Refusal 400, always."""
         self.world.rules.note(rule, f"{self.call.where}: {name}")
         raise Refusal(400, ("INVALID_QUERY_PARAM", f"{name}: {rule}"))

@@ -73,10 +73,7 @@ def access_token(world: World, call: Call) -> Reply:
 
 
 def form_fields(world: World, call: Call) -> dict[str, str]:
-    """The form's fields, which must be exactly those of the grant type.
-
-    Raises: Refusal 400.
-    """
+    """The form's fields, which must be exactly those of the grant type; raises Refusal 400."""
     given = pairs(call.body)
     form = dict(given)
     credential = CREDENTIAL_OF.get(form.get("grant_type", ""))

@@ -67,10 +67,7 @@ class Refusal(Exception):  # noqa: N818  an answer to send, not a failure of the
 
 
 def decoded(body: bytes) -> Any:
-    """The JSON value of `body`, fractions as exact decimals.
-
-    Raises: Refusal 400 INVALID_PAYLOAD.
-    """
+    """The JSON value of `body`, fractions as exact decimals; raises Refusal 400 INVALID_PAYLOAD."""
     try:
         return _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError, ArithmeticError, RecursionError) as error:

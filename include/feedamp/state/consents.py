@@ -137,10 +137,7 @@ def take_set_aside(connection: Connection, seller_id: str, *, now: datetime) -> 
     """Puts the grant that was set aside into use, because a person decided so, and removes the watermark.
 
     If its account showed another seller's orders, both sellers are marked as mixed up (`sellers.note_mix_up`): action
-    is required. Safe to repeat.
-
-    Returns:
-        False if no grant is set aside.
+    is required. Returns False if no grant is set aside. Safe to repeat.
     """
     row = _row(connection, grants, seller_id)
     if row is None:

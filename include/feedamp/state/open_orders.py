@@ -45,9 +45,7 @@ def keep(connection: Connection, seller_id: str, snapshot: Snapshot, *, read_at:
     """Stores a snapshot unless a newer one is stored (promise 4); equal content only updates `read_at`.
 
     The caller decides which orders to store: this function checks neither the ledger nor whether the order is open.
-
-    Returns:
-        Whether this snapshot is the newest.
+    Returns whether this snapshot is the newest.
     """
     statement = insert(connection, snapshots).values(
         seller_id=seller_id,

@@ -109,10 +109,7 @@ def pause(connection: Connection, seller_id: str, *, paused: bool, now: datetime
     """Stops or resumes all traffic of a seller; runs under way stop at the next order or page. Safe to repeat.
 
     If the account was mixed up with another seller's, resuming also accepts the other seller's orders placed up to now:
-    they raise no new alarm.
-
-    Returns:
-        False if the seller is not registered.
+    they raise no new alarm. Returns False if the seller is not registered.
     """
     known = connection.execute(sa.select(sellers).where(sellers.c.seller_id == seller_id)).first()
     if known is None:

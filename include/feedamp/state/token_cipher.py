@@ -34,11 +34,7 @@ class TokenCipher:
         return self._fernet.encrypt(secret.encode()).decode()
 
     def decrypt(self, stored: str) -> str:
-        """The decrypted secret.
-
-        Raises:
-            ConfigurationError: it was encrypted with another key.
-        """
+        """The decrypted secret; raises ConfigurationError if it was encrypted with another key."""
         try:
             return self._fernet.decrypt(stored.encode()).decode()
         except InvalidToken as error:
