@@ -65,6 +65,8 @@ class Type(Enum):
             return self is Type.BOOLEAN
         if python is datetime:
             return self is Type.TIMESTAMP and value.tzinfo is not None  # type: ignore[attr-defined]
+        if python is date:
+            return self is Type.DATE
         import pyarrow as pa
 
         try:

@@ -12,7 +12,6 @@ from airflow.configuration import AIRFLOW_HOME, conf
 
 from feedamp.errors import ConfigurationError
 from feedamp.order_body import BodyRules
-from feedamp.rules.checks import Kind
 from feedamp.settings import Settings
 
 SECTION = "feedamp"
@@ -177,6 +176,8 @@ def _error_codes() -> Mapping[str, str | None]:
     text = _text("error_codes")
     if text is None:
         return {}
+    from feedamp.rules.checks import Kind  # late: it brings all carriers, and every task imports this module
+
     codes = _json("error_codes", text, "object")
     kinds = {kind.value for kind in Kind}
     is_map = isinstance(codes, dict) and all(

@@ -1,4 +1,7 @@
-"""The task functions of the DAGs: each reads the run's context, calls a step and returns counts."""
+"""The task functions of the DAGs: each reads the run's context, calls a step and returns counts.
+
+Each imports its own step only: a task is a process of its own, and its imports take longer than most of what it does.
+"""
 
 from __future__ import annotations
 
@@ -19,24 +22,6 @@ from feedamp.rules.repair import run_repairs
 from feedamp.rules.watermark import given_since
 from feedamp.run import Run
 from feedamp.state import sellers, step_runs
-from feedamp.steps.completeness_proof.compare import prove_completeness
-from feedamp.steps.extract_fulfillments.extract import extract as extract_step
-from feedamp.steps.extract_fulfillments.extract import plan_sellers
-from feedamp.steps.load import load_what_is_whole
-from feedamp.steps.place_orders.inbox_verdict import inbox_problems
-from feedamp.steps.place_orders.place import place as place_step
-from feedamp.steps.place_orders.place import plan_place
-from feedamp.steps.place_orders.read_inbox import intake as intake_step
-from feedamp.steps.process_fulfillments.close import close as close_step
-from feedamp.steps.process_fulfillments.validate import plan_process
-from feedamp.steps.process_fulfillments.validate import validate as validate_step
-from feedamp.steps.purge import purge as purge_step
-from feedamp.steps.reconcile_orders.planned_days import run_counts
-from feedamp.steps.reconcile_orders.reconcile import expected_together, plan_reconcile
-from feedamp.steps.reconcile_orders.reconcile import reconcile as reconcile_step
-from feedamp.steps.refresh_tokens.renew_idle_grants import plan_refresh
-from feedamp.steps.refresh_tokens.renew_idle_grants import refresh as refresh_step
-from feedamp.steps.refused_grants import decide_refusals
 from feedamp.steps.runner import StepResult, finish
 from feedamp_airflow.red_runs import said_in_this_run, shards_at_work, tells_why_it_fails, why_red
 from feedamp_airflow.wiring import make_resources
@@ -49,14 +34,17 @@ PROBLEM = "problem"
 @tells_why_it_fails("intake")
 def intake() -> dict[str, Any]:
     """Reads the inbox into the ledger."""
+    from feedamp.steps.place_orders.read_inbox import intake
+
     resources = make_resources()
-    result = intake_step(resources, _run(resources))
-    return finish(result)
+    return finish(intake(resources, _run(resources)))
 
 
 @tells_why_it_fails("plan")
 def plan_orders() -> list[Shard]:
     """Shards of sellers with orders to place."""
+    from feedamp.steps.place_orders.place import plan_place
+
     resources = _planning()
     return _planned(plan_place(resources, _run(resources), _sellers()))
 
@@ -64,12 +52,16 @@ def plan_orders() -> list[Shard]:
 @tells_why_it_fails("place")
 def place(shard: Shard) -> dict[str, Any]:
     """Places what is due for one shard."""
-    return _worked(place_step, shard)
+    from feedamp.steps.place_orders.place import place
+
+    return _worked(place, shard)
 
 
 @tells_why_it_fails("plan")
 def plan_extraction() -> list[Shard]:
     """Shards of all sellers that are not blocked."""
+    from feedamp.steps.extract_fulfillments.extract import plan_sellers
+
     _since()
     return _planned(plan_sellers(_planning(), _sellers()))
 
@@ -77,30 +69,40 @@ def plan_extraction() -> list[Shard]:
 @tells_why_it_fails("extract")
 def extract(shard: Shard) -> dict[str, Any]:
     """Reads what changed for one shard."""
-    return _worked(extract_step, shard, since=_since())
+    from feedamp.steps.extract_fulfillments.extract import extract
+
+    return _worked(extract, shard, since=_since())
 
 
 @tells_why_it_fails("plan")
 def plan_processing() -> list[Shard]:
     """Shards of sellers with something to validate, report or close."""
+    from feedamp.steps.process_fulfillments.validate import plan_process
+
     return _planned(plan_process(_planning(), _sellers()))
 
 
 @tells_why_it_fails("validate")
 def validate(shard: Shard) -> dict[str, Any]:
     """Validates and reports for one shard."""
-    return _worked(validate_step, shard)
+    from feedamp.steps.process_fulfillments.validate import validate
+
+    return _worked(validate, shard)
 
 
 @tells_why_it_fails("close")
 def close(shard: Shard) -> dict[str, Any]:
     """Closes what can be closed for one shard."""
-    return _worked(close_step, shard)
+    from feedamp.steps.process_fulfillments.close import close
+
+    return _worked(close, shard)
 
 
 @tells_why_it_fails("plan")
 def plan_reconciliation() -> list[Shard]:
     """Shards of sellers with orders of the run's days."""
+    from feedamp.steps.reconcile_orders.reconcile import expected_together, plan_reconcile
+
     start, end = _days()
     log.info("Orders purchased from %s to %s; repair is %s.", start, end, "on" if _repairs() else "off")
     resources = _planning()
@@ -115,16 +117,21 @@ def plan_reconciliation() -> list[Shard]:
 @tells_why_it_fails("reconcile")
 def reconcile(shard: Shard) -> dict[str, Any]:
     """Compares the orders of one shard, and repairs differences if the run repairs."""
-    return _worked(reconcile_step, shard, *_days(), with_stale=_is_scheduled(), repair=_repairs())
+    from feedamp.steps.reconcile_orders.reconcile import reconcile
+
+    return _worked(reconcile, shard, *_days(), with_stale=_is_scheduled(), repair=_repairs())
 
 
 @tells_why_it_fails("plan")
 def plan_refreshing() -> list[Shard]:
     """Shards of sellers whose grant is due for a refresh. Also purges old rows and personal fields in the state."""
+    from feedamp.steps.purge import purge
+    from feedamp.steps.refresh_tokens.renew_idle_grants import plan_refresh
+
     resources = _planning()
     planned = _planned(plan_refresh(resources, _sellers()))
     try:
-        purge_step(resources, _run(resources))
+        purge(resources, _run(resources))
     except Exception:  # grants must be refreshed all the same; the next run purges again
         log.exception(
             "Personal fields of old orders could not be removed from the state; the next run tries again."
@@ -135,7 +142,9 @@ def plan_refreshing() -> list[Shard]:
 @tells_why_it_fails("refresh")
 def refresh(shard: Shard) -> dict[str, Any]:
     """Refreshes the grants of one shard."""
-    return _worked(refresh_step, shard)
+    from feedamp.steps.refresh_tokens.renew_idle_grants import refresh
+
+    return _worked(refresh, shard)
 
 
 @tells_why_it_fails("load")
@@ -145,6 +154,8 @@ def load() -> dict[str, Any]:
     A manifest that cannot be read is reported to `gate`. If `load` failed, its asset would not be updated, and
     `feedamp_process_fulfillments` would not start until someone had repaired the file.
     """
+    from feedamp.steps.load import load_what_is_whole
+
     resources = make_resources()
     run = _run(resources)
     if run.dry_run:
@@ -181,16 +192,25 @@ def gate() -> None:
 
 def _problems_of(dag_id: str, states: Mapping[str, str | None]) -> list[str]:
     """What the state says about a run beyond the tasks that failed."""
+    from feedamp.steps.refused_grants import decide_refusals
+
     resources = make_resources()
     run = _run(resources)
     problems = [] if run.dry_run else decide_refusals(resources.state, run)
     if dag_id == "feedamp_place_orders":
+        from feedamp.steps.place_orders.inbox_verdict import inbox_problems
+
         problems += inbox_problems(resources, run)
     if dag_id == "feedamp_reconcile_orders" and not run.dry_run:
+        from feedamp.steps.reconcile_orders.planned_days import run_counts
+
         counts = run_counts(resources, run, shards_at_work("reconcile", states))
         log.info("The whole run: %s", counts.line())
         problems += too_many_left(counts, _params().get("fail_above"))
-        problems += prove_completeness(resources) if _is_scheduled() else []
+        if _is_scheduled():
+            from feedamp.steps.completeness_proof.compare import prove_completeness
+
+            problems += prove_completeness(resources)
     return problems
 
 

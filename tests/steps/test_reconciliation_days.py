@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -63,6 +64,29 @@ def test_one_run_over_a_range_has_a_row_for_each_day_and_seller(two_days: Env) -
     assert in_warehouse(two_days) == rows
     covered = {(day, ALL_SELLERS): (0, {}, 0, 0, 0) for day in (FIRST, SECOND)}
     assert in_state(two_days) == rows | covered
+
+
+def test_a_day_without_orders_is_loaded_without_warehouse_and_arrow(two_days: Env) -> None:
+    nobody_bought = datetime(2026, 2, 1, tzinfo=UTC)
+    run = two_days.run("reconcile")
+    shards = plan_reconcile(
+        two_days.resources, run, nobody_bought, nobody_bought + timedelta(days=1), [], with_stale=False
+    )
+    assert shards == []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "pyarrow", None)  # an import raises ImportError
+        patch.setattr(two_days.resources.warehouse, "session", None)
+        assert set(two_days.load().values()) == {0}
+        assert run_counts(two_days.resources, run, []).planned == 0
+    assert in_state(two_days) == {(nobody_bought.date(), ALL_SELLERS): (0, {}, 0, 0, 0)}
+
+
+def test_a_day_with_orders_is_planned_without_arrow(two_days: Env, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrow imports pandas as soon as it converts a value; that takes longer than the rest of `plan`."""
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    run = two_days.run("reconcile")
+    assert plan_reconcile(two_days.resources, run, START, END, [], with_stale=False)
+    assert (SECOND, OTHER) in in_state(two_days)
 
 
 def test_a_difference_has_day_kind_and_moment(two_days: Env) -> None:

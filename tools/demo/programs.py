@@ -193,6 +193,10 @@ class Programs:
                 how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
                 raise SystemExit(f"{name} {how}{self._last_lines(name)}")
 
+    def cpu_seconds(self) -> dict[str, float]:
+        """CPU seconds that each program and its children have used so far."""
+        return {name: _cpu_seconds(process.pid) for name, process in self._running}
+
     def _last_lines(self, name: str) -> str:
         log = self._logs / f"{name}.log"
         lines = log.read_text(errors="replace").splitlines()[-LAST_LINES:]
@@ -241,6 +245,15 @@ def session_members(session: int) -> list[int]:
             if int(fields[3]) == session and fields[0] != "Z":
                 members.append(int(entry.name))
     return members
+
+
+def _cpu_seconds(session: int) -> float:
+    ticks = 0
+    for member in session_members(session):
+        with contextlib.suppress(OSError):  # it has ended, and its parent has its time
+            fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
+            ticks += sum(map(int, fields[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _signal_session(session: int, wanted: signal.Signals) -> None:

@@ -24,7 +24,6 @@ from feedamp.state import ledger, manifests, sellers
 from feedamp.state.sellers import Seller
 from feedamp.steps.reconcile_orders.difference_table import DifferenceTable
 from feedamp.steps.reconcile_orders.planned_days import Planned, record_gone, record_plan
-from feedamp.steps.reconcile_orders.seller_comparison import SellerComparison
 from feedamp.steps.reconcile_orders.warehouse_lookup import WarehouseReader, purchased_orders
 from feedamp.steps.runner import (
     StepResult,
@@ -190,6 +189,9 @@ async def reconcile(
     Raises:
         BusyError: another process holds the warehouse.
     """
+    # Not above: `plan`, which runs on each day of a backfill, does not need it.
+    from feedamp.steps.reconcile_orders.seller_comparison import SellerComparison
+
     result, table = StepResult("reconcile", shard), DifferenceTable()
     numbers = {}
     began_at = resources.state.now()  # before the ledger is read: an order that comes later is not compared
