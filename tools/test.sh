@@ -35,8 +35,8 @@ kills tests/steps/test_soak.py tests/steps/test_crashes.py
 object_store tests/object_store
 contract tests/contract
 packaging tests/packaging
-core-a-to-k tests/core --ignore-glob=*/core/test_[!a-k]*
-core-l-to-z tests/core --ignore-glob=*/core/test_[a-k]*
+core-a-to-l tests/core --ignore-glob=*/core/test_[!a-l]*
+core-m-to-z tests/core --ignore-glob=*/core/test_[a-l]*
 GROUPS
 grep -E " tests/${wanted:-[a-z_]+}( |/|\$)" "$made/all" >"$made/groups"
 

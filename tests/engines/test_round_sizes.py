@@ -16,7 +16,6 @@ from manifests import order
 from crashes.clock import Clock
 from feedamp import tables as schema
 from feedamp.lake import (
-    compaction,
     schema_evolution,
     writer,
 )
@@ -50,7 +49,7 @@ def patched_sizes() -> Iterator[None]:
         patch.setattr(schema_evolution, "ROWS_READ_AT_ONCE", READ)
         patch.setattr(publisher, "ORDERS_PER_MANIFEST", PORTION)
         patch.setattr(load_step, "ROWS_PER_MANIFEST", MANIFEST)
-        patch.setattr(compaction, "MOST_ROWS_OF_A_MANIFEST", 1_000)
+        patch.setattr(compact_step, "MOST_ROWS_OF_A_MANIFEST", 1_000)
         yield
 
 
