@@ -1,7 +1,5 @@
 """Encodes and decodes JSON: fractions are exact `Decimal`, and equal content gives equal bytes."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections import Counter

@@ -22,8 +22,6 @@ A message is one sentence that says what to do. It never holds a secret, a heade
 field; context is in attributes.
 """
 
-from __future__ import annotations
-
 
 class FeedAmpError(Exception):
     """Root of the tree; catch it only where a step begins and ends."""

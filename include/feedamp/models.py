@@ -5,8 +5,6 @@ Every class here is a frozen msgspec struct: the same order encodes to the same 
 major units, times are UTC, and `None` means that FeedAMP did not report the field.
 """
 
-from __future__ import annotations
-
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """PURE: fits amounts into the money columns of lake and warehouse, DECIMAL(18,4)."""
 
-from __future__ import annotations
-
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 
 MAX_MONEY = Decimal(10) ** 14  # exclusive

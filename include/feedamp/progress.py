@@ -1,7 +1,5 @@
 """Logs every 10 s how far long work has come: done, total, rate, and how long the rest takes."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """One try of a task, the name of its files, and the split of sellers into shards."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Mapping

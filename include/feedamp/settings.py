@@ -1,7 +1,5 @@
 """The `[feedamp]` options that steps use."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta

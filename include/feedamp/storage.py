@@ -5,8 +5,6 @@ credentials: correct the option) or `TransientError` (anything else: try again l
 `FileNotFoundError`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass

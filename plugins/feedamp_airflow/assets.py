@@ -1,7 +1,5 @@
 """The assets that `load` updates. Their events have no payload: a triggered DAG finds its work in the state."""
 
-from __future__ import annotations
-
 from airflow.sdk import Asset
 
 ORDERS_PLACED = Asset("feedamp_orders_placed")

@@ -1,7 +1,5 @@
 """The `[feedamp]` options, read and checked; an empty one means its default (docs/configuration.md)."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from datetime import timedelta

@@ -1,7 +1,5 @@
 """Settings that all five DAGs share, so that each DAG file has only what is specific to it."""
 
-from __future__ import annotations
-
 from datetime import datetime, timedelta
 from typing import Any
 

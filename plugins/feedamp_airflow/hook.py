@@ -1,7 +1,5 @@
 """`FeedAmpHook`: HttpHook requests with a seller's live token, and the async client."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """The plugin class that Airflow loads."""
 
-from __future__ import annotations
-
 from typing import Any
 from urllib.parse import urlsplit
 

@@ -1,7 +1,5 @@
 """The check behind the Test button: is there a FeedAMP at this address, and does it accept the client?"""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Callable
 from dataclasses import replace

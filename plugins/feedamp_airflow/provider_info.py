@@ -4,8 +4,6 @@ Airflow formats every default when it is imported: a bare brace or percent sign 
 installation. Defaults that contain one, or that depend on AIRFLOW_HOME, are in `config.py`.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 

@@ -4,8 +4,6 @@ A failed task has no return value, and XComs of mapped tasks may be those of an 
 reasons in the state database, by run, step and shard, and only those of tasks that Airflow reports as failed are read.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager

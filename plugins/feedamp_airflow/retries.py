@@ -1,7 +1,5 @@
 """How Airflow retries a task after an error of this package: whether, and when. Waits of orders: `rules/retries.py`."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Options `inbox_sql` and `inbox_sql_conn_id`: orders read from any SQL connection of Airflow, nothing written back."""
 
-from __future__ import annotations
-
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -3,8 +3,6 @@
 A bucket URL names the connection as Airflow's ObjectStoragePath does: `s3://my_aws@bucket/prefix`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context

@@ -3,8 +3,6 @@
 Each imports its own step only: a task is a process of its own, and its imports take longer than most of what it does.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping

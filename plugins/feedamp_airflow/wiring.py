@@ -1,7 +1,5 @@
 """Builds `Resources` from options and connections; the only place that does."""
 
-from __future__ import annotations
-
 import functools
 import logging
 import os

@@ -1,7 +1,5 @@
 """Evaluates a table row of `seller_id` and `order`, from Parquet or SQL, as a row of JSON."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any

@@ -1,7 +1,5 @@
 """Maps the columns of a flat CSV file to the fields of an order and their types."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """Decides which inbox files are read now: new or changed ones that have settled; on any store that fsspec supports."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import os

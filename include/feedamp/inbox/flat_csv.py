@@ -4,8 +4,6 @@ Rows are collected in a temporary database on disk, so memory does not grow with
 order several times: `deliveries` separates the deliveries.
 """
 
-from __future__ import annotations
-
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence

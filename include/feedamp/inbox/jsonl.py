@@ -1,7 +1,5 @@
 """JSON Lines: one order per line, `{"seller_id": …, "order": {PUT body}}`; a bad line is rejected alone."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """Splits a byte stream into lines; memory is bounded, however long a line is."""
 
-from __future__ import annotations
-
 import codecs
 import hashlib
 import re

@@ -1,7 +1,5 @@
 """Parquet: one order per row in the columns `seller_id` and `order`, or one order line per row as in a flat CSV file."""
 
-from __future__ import annotations
-
 import io
 import os
 import shutil

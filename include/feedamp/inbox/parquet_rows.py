@@ -4,8 +4,6 @@ pyarrow decodes a few bytes to gigabytes if the file says so, and no option boun
 package, so that the process starts quickly.
 """
 
-from __future__ import annotations
-
 import resource
 import sys
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """Reads orders from a database query, one per row. The query itself is run elsewhere (`OrderQuery`)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import suppress
 from decimal import Decimal

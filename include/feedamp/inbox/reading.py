@@ -1,7 +1,5 @@
 """Reads one inbox file by its ending, or the stored text of a row again."""
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing

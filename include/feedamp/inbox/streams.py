@@ -1,7 +1,5 @@
 """The bytes of an inbox file as its reader gets them: hashed as stored, unpacked, and UTF-16 turned into UTF-8."""
 
-from __future__ import annotations
-
 import codecs
 import hashlib
 import re

@@ -3,8 +3,6 @@
 A row is a dict by column name; of two rows of one order, the one with the later `recorded_at` is newer.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime

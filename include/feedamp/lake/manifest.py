@@ -1,7 +1,5 @@
 """Manifests: which files belong together, and which manifests are valid. Where they are stored: `lake/store.py`."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping

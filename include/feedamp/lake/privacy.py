@@ -1,7 +1,5 @@
 """PURE: removes personal values from lake rows under `pii = mask`."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import json

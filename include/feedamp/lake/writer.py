@@ -1,7 +1,5 @@
 """Writes rows into Parquet files, one per table, and publishes them together with one manifest."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

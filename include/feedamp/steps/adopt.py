@@ -7,8 +7,6 @@ seller has touched them. `seller_updated_after`, the filter of the extraction, f
 changed since then.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime

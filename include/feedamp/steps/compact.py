@@ -8,8 +8,6 @@ The merge gives the same result whatever the order of the manifests (warehouse/m
 before and after, and any manifests can be put together.
 """
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence

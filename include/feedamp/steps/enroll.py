@@ -1,7 +1,5 @@
 """Registers sellers and their grants, from a line of `feedamp sellers import` or from a single command."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum

@@ -4,8 +4,6 @@ The state takes in each manifest once its files have been read back completely. 
 step waits for it.
 """
 
-from __future__ import annotations
-
 import logging
 import time
 from collections import Counter

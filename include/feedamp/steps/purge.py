@@ -3,8 +3,6 @@
 Which rows are due: `state/retention.py`. What remains of a body: `rules/stored_body.py`.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Callable

@@ -4,8 +4,6 @@ Later extractions may never read such an order again, because the filter `seller
 their seller has changed.
 """
 
-from __future__ import annotations
-
 import logging
 from datetime import datetime
 

@@ -1,7 +1,5 @@
 """Decides at the end of a run, over all its tasks, who is at fault for refused grants: the sellers or the client."""
 
-from __future__ import annotations
-
 from feedamp.rules.failure_summary import counted
 from feedamp.rules.grant_refusal import BlameClient, judge_run
 from feedamp.run import Run

@@ -1,7 +1,5 @@
 """Runs a step for each seller and order: a failure is recorded and the others go on (promise 8)."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import sys

@@ -4,8 +4,6 @@ Such a reject holds no value of the row but the order's ids and what identifies 
 Its manifest is not compacted, so that `feedamp lake retry` finds it there.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any

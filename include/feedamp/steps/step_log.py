@@ -3,8 +3,6 @@
 Contains ids, field names and messages of this package; never the content of a cell.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

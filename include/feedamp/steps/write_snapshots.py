@@ -1,7 +1,5 @@
 """State -> lake: tables that a load writes as a whole, if they differ from what was written last."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import datetime, timedelta
 

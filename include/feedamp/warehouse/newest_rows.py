@@ -3,8 +3,6 @@
 Files are streamed with the columns that are needed; what does not fit into DuckDB's memory limit goes to a temporary folder.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from tempfile import TemporaryDirectory

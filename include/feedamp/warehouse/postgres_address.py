@@ -1,7 +1,5 @@
 """The address of a Postgres warehouse, and driver errors made safe to log."""
 
-from __future__ import annotations
-
 import os
 import socket
 from collections.abc import Mapping

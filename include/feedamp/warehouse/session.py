@@ -1,7 +1,5 @@
 """Loads, reads and rebuilds an open warehouse, on any engine."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime

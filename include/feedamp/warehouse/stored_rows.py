@@ -1,7 +1,5 @@
 """Reads the rows of a warehouse and finds missing ones, with SQL that all engines share."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, TypeVar

@@ -4,8 +4,6 @@ A new column is added, null in the rows that are there, and a changed view is re
 `feedamp warehouse rebuild`. A column that is no longer declared remains.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence

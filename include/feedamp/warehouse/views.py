@@ -5,8 +5,6 @@ it is `now()`. No view depends on the time zone of a reader's session: windows a
 age is a difference of epochs, since DuckDB subtracts moments by the session's calendar.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from feedamp.tables import NUMBER, ORDERS, RECONCILIATIONS, SCHEMA, SELLER, SHIPMENTS, Column, Type, count

@@ -1,7 +1,5 @@
 """The `feedamp` command. Importing it imports neither Airflow nor the core; each command imports what it needs."""
 
-from __future__ import annotations
-
 import os
 import sys
 

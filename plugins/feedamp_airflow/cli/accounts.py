@@ -1,7 +1,5 @@
 """Sellers whose FeedAMP account is not clear, and the steps that `feedamp doctor` prints for them."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Sequence
 

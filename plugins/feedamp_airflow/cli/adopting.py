@@ -1,7 +1,5 @@
 """`feedamp adopt`: records, in ledger, lake and warehouse, orders that another system placed."""
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 from datetime import datetime

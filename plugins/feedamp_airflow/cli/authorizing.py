@@ -1,7 +1,5 @@
 """`feedamp sellers authorize-url` and `authorize`: turn a seller's consent into a grant (contract 2.1, 2.2)."""
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import re

@@ -1,7 +1,5 @@
 """`feedamp db upgrade|current`."""
 
-from __future__ import annotations
-
 import argparse
 from contextlib import closing
 

@@ -1,7 +1,5 @@
 """`feedamp doctor`: checks each part separately, so that one fault does not hide the next."""
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import contextlib

@@ -1,7 +1,5 @@
 """`feedamp findings list|waive`."""
 
-from __future__ import annotations
-
 import argparse
 from dataclasses import asdict
 from typing import Any

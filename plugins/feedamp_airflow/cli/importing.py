@@ -1,7 +1,5 @@
 """`feedamp sellers import`: registers sellers with their grants from JSON Lines."""
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import contextlib

@@ -1,7 +1,5 @@
 """`feedamp init`: copies the DAG files into a DAG folder, which needs no Airflow, or starts a new state."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

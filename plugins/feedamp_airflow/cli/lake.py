@@ -1,7 +1,5 @@
 """`feedamp lake compact`, `feedamp lake retry` and `feedamp lake verify`."""
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 from datetime import date

@@ -1,7 +1,5 @@
 """The output of commands: sentences, tables, JSON; times in UTC with a Z."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import uuid

@@ -1,7 +1,5 @@
 """`feedamp reconciliation report`."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import csv

@@ -1,7 +1,5 @@
 """`feedamp rejected list|replay|dismiss|export`."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json

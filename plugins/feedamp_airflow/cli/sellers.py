@@ -1,7 +1,5 @@
 """`feedamp sellers add|list|pause|resume|confirm-host`."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 

@@ -3,8 +3,6 @@
 Which orders, findings, files and rows require action: `state/overview.py`; which sellers: here and `cli/accounts.py`.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections import Counter
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """`feedamp warehouse rebuild`."""
 
-from __future__ import annotations
-
 import argparse
 
 from feedamp.errors import ConfigurationError, IncompleteError

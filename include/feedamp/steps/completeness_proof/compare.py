@@ -5,8 +5,6 @@ comparison, so that no load changes it. Before it is unlocked, the state is aske
 their way; no row can reach the warehouse in between.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager

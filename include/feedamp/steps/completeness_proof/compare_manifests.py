@@ -1,7 +1,5 @@
 """Compares the manifests of the lake with the state, the warehouse, and their own files."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime

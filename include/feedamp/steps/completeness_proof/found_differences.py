@@ -1,7 +1,5 @@
 """The differences that a comparison found, kept on disk because there may be as many as there are orders."""
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """Rows that lake and warehouse lack -> outbox: from the state where it has them, otherwise from FeedAMP by number."""
 
-from __future__ import annotations
-
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence

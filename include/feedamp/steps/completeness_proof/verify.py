@@ -1,7 +1,5 @@
 """Compares state, lake and warehouse; a repair restores missing rows, loads them and compares once more."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import dataclass, field
 

@@ -3,8 +3,6 @@
 If the grant of one of the two was accepted with `--force`, such orders are listed as action required and pause neither.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 

@@ -3,8 +3,6 @@
 Only reads from FeedAMP; `load` does the rest. Where the next extraction starts: `rules/watermark.py`.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Sequence
 from contextlib import aclosing

@@ -1,7 +1,5 @@
 """Writes an extraction's rows to the lake, in manifests small enough to be loaded with little memory."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from feedamp.lake.manifest import SellerProgress

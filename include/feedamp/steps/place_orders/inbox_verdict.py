@@ -1,7 +1,5 @@
 """Decides, from what a run found in the inbox, whether the run may end green."""
 
-from __future__ import annotations
-
 from feedamp.inbox.reading import OTHER_KIND
 from feedamp.resources import Resources
 from feedamp.run import Run

@@ -1,7 +1,5 @@
 """One row of an inbox file or query: evaluated against the ledger (`rules/intake.py`), then written there or rejected."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import TypeVar

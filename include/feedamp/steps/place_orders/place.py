@@ -1,7 +1,5 @@
 """Ledger -> PUT: sends every order whose desired state differs from the state that FeedAMP has accepted."""
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 

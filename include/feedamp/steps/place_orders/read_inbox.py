@@ -1,7 +1,5 @@
 """Inbox files and query rows -> ledger; bad rows -> rejected_orders with all reasons."""
 
-from __future__ import annotations
-
 import logging
 
 from feedamp.api.clock_check import doubt_by_state

@@ -1,7 +1,5 @@
 """One inbox file -> ledger; decides which rejects are superseded because their row was corrected or left the file."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import asdict, replace
 

@@ -3,8 +3,6 @@
 The query returns many rows again in each run; only new and changed rows are written.
 """
 
-from __future__ import annotations
-
 import logging
 from dataclasses import asdict, replace
 

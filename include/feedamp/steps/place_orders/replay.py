@@ -1,7 +1,5 @@
 """Rejected rows -> ledger once more, for example after an option was changed."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace

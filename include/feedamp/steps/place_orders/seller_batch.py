@@ -3,8 +3,6 @@
 How long an order waits: `rules/retries.py`. Whether CANCELLED may be sent: `rules/cancelling.py`.
 """
 
-from __future__ import annotations
-
 import asyncio
 from datetime import datetime
 from functools import partial

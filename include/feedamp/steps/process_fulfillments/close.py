@@ -3,8 +3,6 @@
 Whether an order can be closed, and as what: `rules/closing.py`.
 """
 
-from __future__ import annotations
-
 from datetime import datetime
 from functools import partial
 

@@ -1,7 +1,5 @@
 """Evaluates one order: loads what is known of it, asks `rules/evaluation.py`, saves the answer. For validate and close."""
 
-from __future__ import annotations
-
 import logging
 from datetime import datetime
 

@@ -3,8 +3,6 @@
 Which faults are reported, reported again or resolved: `rules/follow_up.py`.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """Renews idle grants, retries refused ones, and warns of grants that expire soon."""
 
-from __future__ import annotations
-
 import logging
 from datetime import timedelta
 from typing import Any
