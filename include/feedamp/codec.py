@@ -54,10 +54,7 @@ def decode_json(body: bytes, coercions: Counter[str] | None = None) -> Any:
 
     A byte order mark is ignored, and NaN is null. What no store can hold costs itself: half a character, a byte that is
     not UTF-8 and a NUL become U+FFFD, and a number beyond all bounds becomes text. All but the last are counted in
-    `coercions`.
-
-    Raises:
-        UnreadableError: the body is not JSON.
+    `coercions`. Raises an UnreadableError if the body is not JSON.
     """
     try:
         value = _DECODER.decode(body)

@@ -71,9 +71,7 @@ class Storage:
     def check_bucket(self) -> None:
         """Checks that the bucket exists, since a missing bucket lists like an empty folder. Local folders always pass.
 
-        Raises:
-            ConfigurationError: the bucket does not exist, or access to it is denied.
-            TransientError: the store cannot be reached.
+        Raises as `reached`.
         """
         if self.is_object_store and not self._is_found():
             raise self._no_bucket()

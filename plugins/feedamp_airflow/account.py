@@ -49,12 +49,7 @@ def libpq_options(connection: AirflowConnection) -> dict[str, str]:
 
 
 def read_postgres(connection: AirflowConnection) -> PostgresAddress:
-    """Address and credentials of a Postgres connection.
-
-    Raises:
-        ConfigurationError: the connection has another type, or a field is missing; the message names both. Or the driver
-            is not installed.
-    """
+    """Address and credentials of a Postgres connection; a ConfigurationError names a wrong type, field or installation."""
     try:
         from feedamp.warehouse.postgres_address import PostgresAddress
     except ImportError as error:  # pragma: no cover - only without the extra

@@ -18,11 +18,7 @@ _Value = TypeVar("_Value")
 
 
 class Options:
-    """All options but the schedules, read and checked.
-
-    Raises:
-        ConfigurationError: an option cannot be used; the message names it.
-    """
+    """All options but the schedules, read and checked; a ConfigurationError names one that cannot be used."""
 
     def __init__(self) -> None:
         home = Path(AIRFLOW_HOME) / "feedamp"

@@ -25,11 +25,8 @@ EXTRAS = {
 def open_store(option: str, url: str, find: Callable[[str], object]) -> Storage:
     """The store of an option. Without a connection in the URL, the store's package looks for credentials itself.
 
-    Args:
-        find: raises if there is no connection of that id; a provider might continue without credentials.
-
-    Raises:
-        ConfigurationError: there is no such connection, provider or kind of store.
+    `find` raises if there is no connection of that id, since a provider might continue without credentials. Raises a
+    ConfigurationError if there is no such connection, provider or kind of store.
     """
     given = urlsplit(url)
     conn_id, at, host = given.netloc.rpartition("@")

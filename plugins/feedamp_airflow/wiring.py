@@ -99,10 +99,8 @@ def record_origins(state: State, look_up: LookUp | None = None) -> dict[str, tup
     """Records the server of their connection for grants that a version before origins stored. Safe to repeat.
 
     Not left to the first use: until then, a changed Host would go unnoticed. A connection that cannot be read, or whose
-    other grants were issued by another server, is left for its first use.
-
-    Returns:
-        By connection id: the origin, and how many grants got it.
+    other grants were issued by another server, is left for its first use. Returns by connection id the origin, and how
+    many grants got it.
     """
     with state.read() as connection:
         unknown = grants.without_origin(connection)
@@ -162,8 +160,7 @@ def open_state(*, upgrade: bool = True, is_new_start: bool = False, must_exist: 
 def start_state() -> tuple[State, bool]:
     """The state of a new start, with its key; and whether nothing was done with it before. Safe to repeat.
 
-    Raises:
-        ConfigurationError: the state holds grants, and the key file that decrypts them is missing.
+    Raises a ConfigurationError if the state holds grants, and the key file that decrypts them is missing.
     """
     state = open_state(upgrade=False, is_new_start=True)
     try:

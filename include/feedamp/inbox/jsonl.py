@@ -46,10 +46,7 @@ def decode(content: bytes) -> object:
     """The decoded JSON, with fractions as Decimal; if a key occurs twice, the last value counts.
 
     Half of a surrogate pair becomes U+FFFD: JSON's grammar permits it, and no store can hold it. A member that is `NaN`,
-    which Python and pandas write for nothing, is left out.
-
-    Raises:
-        NotJsonError: the content is not JSON; `Infinity` is not JSON either.
+    which Python and pandas write for nothing, is left out. Raises a NotJsonError for what is not JSON, as `Infinity`.
     """
     if b"\\u" in content:
         content = _ESCAPE.sub(_whole_character, content)

@@ -126,8 +126,7 @@ def load(resources: Resources, run: Run) -> dict[str, int]:
 def load_what_is_whole(resources: Resources, run: Run) -> Loaded:
     """Does what `load` does, but returns what could not be loaded instead of raising; the next load tries it again.
 
-    Raises:
-        BusyError: another process has been publishing for a minute; nothing is lost.
+    Raises a BusyError if another process has been publishing for a minute; nothing is lost.
     """
     doubt_by_state(resources.state)
     loaded, started_at = Loaded(), resources.state.now()
@@ -366,10 +365,7 @@ def give_up_manifest(resources: Resources, path: str) -> int:
 
     It is no longer known whose orders the manifest contained. So each watermark that has moved since the manifest was
     announced is moved back to what earlier manifests in the lake say, or removed if none of them names the seller.
-    Orders that were read in between are read again, which changes nothing.
-
-    Returns:
-        How many watermarks were moved back.
+    Orders that were read in between are read again, which changes nothing. Returns how many watermarks were moved back.
     """
     published = resources.lake.published()
     compacted = {replaced for manifest in published for replaced in manifest.replaces}
@@ -397,9 +393,7 @@ def give_up_manifest(resources: Resources, path: str) -> int:
 
 
 def retry_set_aside(resources: Resources) -> tuple[int, int]:
-    """Loads the manifests of rows that are set aside once more; returns how many rows are loaded now, and how many not.
-
-    Safe to repeat.
+    """Loads the manifests of rows that are set aside once more; returns how many rows are loaded now, and how many not. Safe to repeat.
 
     Raises:
         BusyError: another process holds the warehouse.

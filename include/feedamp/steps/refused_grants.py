@@ -11,10 +11,7 @@ def decide_refusals(state: State, run: Run) -> list[str]:
     """Marks the sellers whose grants were refused in this run `needs_authorization`, and logs them once.
 
     If client id or secret must be wrong, no seller of that connection is marked. Refusals of other runs that overlap are
-    left to those. Safe to repeat: the same refusals lead to the same answer.
-
-    Returns:
-        A sentence for each connection whose client is at fault.
+    left to those. Returns a sentence for each connection whose client is at fault. Safe to repeat.
     """
     problems: list[str] = []
     newly: list[str] = []

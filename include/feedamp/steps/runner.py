@@ -359,10 +359,8 @@ async def run_per_order(
     """Runs `work` for one order after the other; an order that fails is recorded, and the others go on.
 
     An order that another process is working on is tried once more after all others; `watch` waits before that until
-    its process has shown whether it is alive. If it is still busy then, the order is recorded as undone.
-
-    Raises:
-        TransientError: FeedAMP throttles, or three orders of the seller have failed.
+    its process has shown whether it is alive. If it is still busy then, the order is recorded as undone. Raises a
+    TransientError if FeedAMP throttles, or three orders of the seller have failed.
     """
     failures = 0
     busy: list[str] = []

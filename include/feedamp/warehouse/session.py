@@ -32,10 +32,8 @@ class Session(StoredRows):
     def load(self, lake: Lake, manifest: Manifest, set_aside: SetAside = ignore) -> bool:
         """Merges a manifest's files in one transaction; newer snapshots win.
 
-        Rows that the engine refuses are given to `set_aside` before the others are merged.
-
-        Returns:
-            False if the manifest was loaded before. Safe to repeat.
+        Rows that the engine refuses are given to `set_aside` before the others are merged. Returns False if the manifest
+        was loaded before. Safe to repeat.
 
         Raises:
             IncompleteError: one of its files is missing or cannot be read; nothing was changed.
@@ -71,10 +69,8 @@ class Session(StoredRows):
     def replace_all(self, lake: Lake, set_aside: SetAside = ignore) -> int:
         """Replaces all rows by those of the lake in one transaction; returns how many manifests were merged.
 
-        Tables, views, indexes and grants remain, and readers see the old rows until the commit.
-
-        Raises:
-            IncompleteError: a file of the lake is missing or cannot be read; nothing was changed.
+        Tables, views, indexes and grants remain, and readers see the old rows until the commit. Raises an IncompleteError
+        if a file of the lake is missing or cannot be read; nothing was changed then.
         """
         try:
             return self._replace_all(lake, {})

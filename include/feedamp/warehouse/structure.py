@@ -138,11 +138,7 @@ def _remember(engine: Engine, name: str, definition: str) -> None:
 def _create_views(
     engine: Engine, views: Sequence[View], present: Mapping[str, Mapping[str, str]], known: Mapping[str, str]
 ) -> list[View]:
-    """Creates views that are missing or have another definition, unless another user's view depends on the old one.
-
-    Returns:
-        The views that are as declared now.
-    """
+    """Creates missing and changed views, unless another user's view depends on the old one; returns those as declared."""
     current = list(views)
     for view in views:
         definition = view.select()

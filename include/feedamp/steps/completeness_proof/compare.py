@@ -87,10 +87,7 @@ def find_differences(
     `with_lake` also builds a warehouse from the lake alone, in a temporary folder, and compares it: rows that are
     missing there would be lost in the next rebuild, and rows that are only there are missing in the warehouse. It opens
     every file of the lake. Waits up to `wait_s` seconds for the warehouse, the configured time if None. Changes nothing.
-    Memory does not grow with the orders.
-
-    Raises:
-        BusyError: another process holds the warehouse.
+    Memory does not grow with the orders. Raises a BusyError if another process holds the warehouse.
     """
     since = None if with_lake else resources.state.now() - FILES_OPENED_DAILY
     with _comparing(resources, resources.warehouse, found, files_since=since, wait_s=wait_s) as session:
@@ -104,11 +101,7 @@ def find_quickly(
 ) -> str:
     """Like `find_differences`, but in a ledger of over 200,000 orders compares only sellers whose counts differ.
 
-    Returns:
-        What was compared, in words.
-
-    Raises:
-        BusyError: another process holds the warehouse.
+    Returns in words what was compared.
     """
     with resources.state.read() as connection:
         orders = completeness_facts.count_orders(connection)

@@ -42,10 +42,7 @@ async def verify(resources: Resources, run: Run, *, repair: bool = False) -> Ver
     """Compares state, lake and warehouse; with `repair`, restores missing rows and compares once more.
 
     If a part of the repair fails because of a seller or FeedAMP, `notes` says so, and everything else is repaired. Safe
-    to repeat: existing rows are not changed.
-
-    Raises:
-        BusyError: another process holds the warehouse.
+    to repeat: existing rows are not changed. Raises a BusyError if another process holds the warehouse.
     """
     with FoundDifferences() as found:
         find_differences(resources, found, with_lake=True)

@@ -33,10 +33,7 @@ class AccountWatch:
         When an account is read for the first time, the orders that this ledger did not place are also compared with
         those that other accounts have shown. A match is listed as action required for both sellers and pauses neither.
         The same holds, on any page, for an order of another seller if a grant was accepted with `--force`. Safe to
-        repeat.
-
-        Raises:
-            AuthorizationError: both sellers are paused.
+        repeat. Raises an AuthorizationError if both sellers are paused.
         """
         if not remote_orders:
             return
