@@ -91,7 +91,7 @@ class SqlInbox:
 
 
 def _stream(opened: Any, sql: str) -> Iterator[tuple[object, object]]:
-    cursor = _cursor(opened)
+    cursor = opened.cursor("feedamp_inbox") if _is_named(opened) else opened.cursor()
     try:
         cursor.execute(sql)
         rows = cursor.fetchmany(ROWS_AT_ONCE) if cursor.description or _is_named(opened) else []
@@ -104,10 +104,6 @@ def _stream(opened: Any, sql: str) -> Iterator[tuple[object, object]]:
     finally:
         with suppress(Exception):
             cursor.close()
-
-
-def _cursor(opened: Any) -> Any:
-    return opened.cursor("feedamp_inbox") if _is_named(opened) else opened.cursor()
 
 
 def _is_named(opened: Any) -> bool:

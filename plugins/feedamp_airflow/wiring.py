@@ -16,7 +16,6 @@ from sqlalchemy.exc import ArgumentError
 from feedamp.api.account import FeedAmpAccount, check_origin
 from feedamp.api.token_journal import TokenJournal
 from feedamp.errors import ConfigurationError, FeedAmpError, TransientError
-from feedamp.inbox import OrderQuery
 from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.resources import Resources
@@ -70,6 +69,7 @@ def make_resources(look_up: LookUp | None = None, *, checks_key: bool = True) ->
             with state.read() as connection:
                 grants.check_key(connection, cipher)
         record_origins(state, look_up)
+        query_on = options.inbox_sql_conn_id
         return Resources(
             state=state,
             cipher=cipher,
@@ -80,7 +80,9 @@ def make_resources(look_up: LookUp | None = None, *, checks_key: bool = True) ->
             connection=functools.cache(functools.partial(_account, find)),
             journal=TokenJournal(open_store("journal_url", journal_url, find), cipher),
             default_conn_id=options.conn_id,
-            order_query=_order_query(options, find),
+            order_query=SqlInbox(query_on, options.inbox_sql, find)
+            if options.inbox_sql and query_on
+            else None,
             on_secret=mask_secret,
             open_inbox=functools.cache(lambda url: open_store("inbox_url", url, find)),
         )
@@ -358,12 +360,6 @@ def _state_url(options: Options, find: LookUp) -> str:
             "[feedamp] state_url must name an absolute path, as in sqlite:////var/lib/feedamp/state.db."
         )
     return url_text
-
-
-def _order_query(options: Options, find: LookUp) -> OrderQuery | None:
-    if options.inbox_sql is None or options.inbox_sql_conn_id is None:
-        return None
-    return SqlInbox(options.inbox_sql_conn_id, options.inbox_sql, find)
 
 
 def _mask_password(address: str) -> None:

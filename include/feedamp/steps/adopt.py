@@ -122,7 +122,9 @@ class _Adopter(SellerJob):
 
     def finish(self) -> None:
         self._adopt_waiting()
-        self._warn_of_skipped()
+        # One warning per reason, since the orders that are not adopted may be most of an account.
+        for reason, orders in self._skipped_counts.items():
+            self._warn(f"{orders} orders {reason}; first: {', '.join(self._first_skipped[reason])}")
 
     def _adopt_waiting(self) -> None:
         """The lake is written first: an order in the ledger must also reach the warehouse."""
@@ -178,12 +180,6 @@ class _Adopter(SellerJob):
             snapshots = [(order.snapshot(), read_at) for order, read_at in orders]
             open_orders.keep_open(connection, self._seller_id, snapshots, run_id=self._run.run_id)
         return counts
-
-    def _warn_of_skipped(self) -> None:
-        """Adds one warning per reason, since the orders that are not adopted may be most of an account."""
-        for reason, orders in self._skipped_counts.items():
-            first = ", ".join(self._first_skipped[reason])
-            self._warn(f"{orders} orders {reason}; first: {first}")
 
     def _record_skipped(self, reason: str, number: str) -> None:
         self._skipped_counts[reason] += 1

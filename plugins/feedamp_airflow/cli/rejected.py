@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 from sqlalchemy.engine import Connection
 
-from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
 from feedamp.state import ledger, rejects
 from feedamp.state.rejects import Rejected
@@ -111,28 +110,22 @@ def dismiss(given: argparse.Namespace, out: Output) -> int:
     with opened_resources() as resources:
         with resources.state.read() as connection:
             keys = rejects.keys(connection, wanted)  # hashes every key, so before the write transaction
-        return _dismiss(resources, wanted, keys, reason, out)
-
-
-def _dismiss(
-    resources: Resources, wanted: list[str], keys: list[rejects.Key], reason: str, out: Output
-) -> int:
-    code = DONE
-    with resources.state.begin() as connection:
-        found = {rejected.reject_id: rejected for rejected in rejects.find(connection, keys)}
-        for reject_id in wanted:
-            rejected = found.get(reject_id)
-            if rejected is None:
-                out.complain(f"There is no reject {reject_id}; `feedamp rejected list` names all.")
-                code = REFUSED
-                continue
-            row = f"reject {reject_id} ({rejected.source} row {rejected.row_number})"
-            if rejected.dismissed_at is not None:
-                out.say(f"{row}: was dismissed already")
-            elif rejected.superseded_at is not None:
-                out.complain(f"{row[0].upper()}{row[1:]} is superseded: there is nothing to dismiss.")
-                code = REFUSED
-            else:
-                rejects.dismiss(connection, rejected, reason, now=resources.state.now())
-                out.say(f"{row}: dismissed; it is not replayed and no longer counts as action required")
+        code = DONE
+        with resources.state.begin() as connection:
+            found = {rejected.reject_id: rejected for rejected in rejects.find(connection, keys)}
+            for reject_id in wanted:
+                rejected = found.get(reject_id)
+                if rejected is None:
+                    out.complain(f"There is no reject {reject_id}; `feedamp rejected list` names all.")
+                    code = REFUSED
+                    continue
+                row = f"reject {reject_id} ({rejected.source} row {rejected.row_number})"
+                if rejected.dismissed_at is not None:
+                    out.say(f"{row}: was dismissed already")
+                elif rejected.superseded_at is not None:
+                    out.complain(f"{row[0].upper()}{row[1:]} is superseded: there is nothing to dismiss.")
+                    code = REFUSED
+                else:
+                    rejects.dismiss(connection, rejected, reason, now=resources.state.now())
+                    out.say(f"{row}: dismissed; it is not replayed and no longer counts as action required")
     return code

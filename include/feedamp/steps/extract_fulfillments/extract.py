@@ -4,7 +4,7 @@ Only reads from FeedAMP; `load` does the rest. Where the next extraction starts:
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from datetime import datetime
 from typing import Any
@@ -20,7 +20,7 @@ from feedamp.api.pagination import READS_AGAIN, OrderPages, PageDrift
 from feedamp.errors import IncompleteError, MisfitError, TransientError, UnclearError
 from feedamp.lake.flatten import order_rows
 from feedamp.lake.manifest import SellerProgress
-from feedamp.models import Order, ReadOrder
+from feedamp.models import ReadOrder
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import Troubles
 from feedamp.rules.order import AWAITING_SHIPMENT, PENDING
@@ -103,14 +103,6 @@ async def extract(
 
     await run_per_seller(resources, run, result, found, work, at_end=publish)
     return result
-
-
-def _deduplicate(items: Iterable[Order | UnreadableOrder]) -> list[Order | UnreadableOrder]:
-    """The items of a page; if an order appears twice, only the last one.
-
-    Both would have the same `read_at`, so a later merge could not tell which one is newer.
-    """
-    return list({item.mp_order_number or id(item): item for item in items}.values())
 
 
 class _SellerReader(SellerJob):
@@ -198,13 +190,14 @@ class _SellerReader(SellerJob):
         self._count(orders_unread=self._unreadable)
         if self._unreadable:
             self._result.failed_sellers.add(self._seller_id)
+        shown = self._stored + self._unreadable
         if failed:
             self.missing = (
                 f"some orders could not be read when each was requested alone ({str(failed[0]).rstrip('.')})"
             )
-        elif self._is_too_unreadable():
+        elif shown >= FEWEST_SHOWN and self._unreadable > self._resources.settings.max_unread_ratio * shown:
             self.missing = (
-                f"{self._unreadable} of {self._stored + self._unreadable} orders are unreadable, more than max_unread_ratio "
+                f"{self._unreadable} of {shown} orders are unreadable, more than max_unread_ratio "
                 f"{self._resources.settings.max_unread_ratio:.1%}"
             )
         elif not pages.complete and not self._is_left_off:
@@ -259,7 +252,8 @@ class _SellerReader(SellerJob):
             sellers.check_pause(connection, self._seller_id)
         watch.check(page.orders)
         stale = self._possibly_stale([ReadOrder(order, page.read_at) for order in page.orders])
-        for item in _deduplicate(page.items):
+        # Of an order that appears twice, only the last: both have one `read_at`, so no merge could tell which is newer.
+        for item in {item.mp_order_number or id(item): item for item in page.items}.values():
             number = item.mp_order_number or ""
             watched.discard(number)
             try:
@@ -274,11 +268,6 @@ class _SellerReader(SellerJob):
                     raise
                 continue
             self._store(complete)
-
-    def _is_too_unreadable(self) -> bool:
-        shown = self._stored + self._unreadable
-        allowed = self._resources.settings.max_unread_ratio
-        return shown >= FEWEST_SHOWN and self._unreadable > allowed * shown
 
     def _record_unread(self, *, is_over: bool) -> None:
         """Stores which orders are unreadable since when; `is_over` if the list that shows them was read to its end."""

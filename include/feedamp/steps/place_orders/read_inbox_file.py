@@ -168,7 +168,7 @@ class _FilePass:
         if before is not None and admission.order is None:
             if tuple(asdict(reason) for reason in admission.reasons) == before.reasons:
                 return  # the same reject
-            if not admission.reasons and _is_record(before):
+            if not admission.reasons and all(reason["code"] == BODY_CHANGED for reason in before.reasons):
                 return  # the order was taken with this difference, which is recorded already
         write_row(connection, self._resources, row, admission, run_id=self._run.run_id)
         if admission.reasons:
@@ -180,8 +180,3 @@ class _FilePass:
             rejects.supersede_earlier(
                 connection, row.source, row.seller_id, row.mp_order_number, row.row_number, now=now
             )
-
-
-def _is_record(rejected: Rejected) -> bool:
-    """Whether the reject only records how a delivery differed from the placed order; no row was rejected."""
-    return all(reason["code"] == BODY_CHANGED for reason in rejected.reasons)
