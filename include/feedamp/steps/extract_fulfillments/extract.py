@@ -4,7 +4,7 @@ Only reads from FeedAMP; `load` does the rest. Where the next extraction starts:
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from typing import Any
@@ -20,7 +20,7 @@ from feedamp.api.pagination import READS_AGAIN, OrderPages, PageDrift
 from feedamp.errors import IncompleteError, MisfitError, TransientError, UnclearError
 from feedamp.lake.flatten import order_rows
 from feedamp.lake.manifest import SellerProgress
-from feedamp.models import ReadOrder
+from feedamp.models import Order, ReadOrder
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import Troubles
 from feedamp.rules.order import AWAITING_SHIPMENT, PENDING
@@ -103,6 +103,11 @@ async def extract(
 
     await run_per_seller(resources, run, result, found, work, at_end=publish)
     return result
+
+
+def _deduplicate(items: Iterable[Order | UnreadableOrder]) -> list[Order | UnreadableOrder]:
+    """Of an order that appears twice, only the last: both have one `read_at`, so no merge could tell which is newer."""
+    return list({item.mp_order_number or id(item): item for item in items}.values())
 
 
 class _SellerReader(SellerJob):
@@ -252,8 +257,7 @@ class _SellerReader(SellerJob):
             sellers.check_pause(connection, self._seller_id)
         watch.check(page.orders)
         stale = self._possibly_stale([ReadOrder(order, page.read_at) for order in page.orders])
-        # Of an order that appears twice, only the last: both have one `read_at`, so no merge could tell which is newer.
-        for item in {item.mp_order_number or id(item): item for item in page.items}.values():
+        for item in _deduplicate(page.items):
             number = item.mp_order_number or ""
             watched.discard(number)
             try:
