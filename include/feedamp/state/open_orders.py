@@ -4,11 +4,13 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
+from sqlalchemy.sql.dml import ReturningInsert
 
 from feedamp.codec import content_hash, encode
 from feedamp.errors import UnreadableError
@@ -47,15 +49,23 @@ def keep(connection: Connection, seller_id: str, snapshot: Snapshot, *, read_at:
     The caller decides which orders to store: this function checks neither the ledger nor whether the order is open.
     Returns whether this snapshot is the newest.
     """
-    statement = insert(connection, snapshots).values(
-        seller_id=seller_id,
-        mp_order_number=snapshot.mp_order_number,
-        read_at=read_at,
-        snapshot_hash=content_hash(snapshot),
-        snapshot=encode(snapshot).decode(),
-        closable=False,
-        needs_person=False,
-    )
+    row = {
+        "seller_id": seller_id,
+        "mp_order_number": snapshot.mp_order_number,
+        "read_at": read_at,
+        "snapshot_hash": content_hash(snapshot),
+        "snapshot": encode(snapshot).decode(),
+        "closable": False,
+        "needs_person": False,
+    }
+    kept = connection.execute(_keep(connection.dialect.name), row)
+    return kept.first() is not None  # not every driver counts the rows of an upsert
+
+
+@cache
+def _keep(dialect: str) -> ReturningInsert[Any]:
+    """Built once: that takes longer than SQLite does to execute it."""
+    statement = insert(dialect, snapshots)
     # The first snapshot after a report is validated even if it is unchanged: FeedAMP may have dropped the error already.
     reported_since = sa.exists().where(
         is_same_order(findings, snapshots),
@@ -64,24 +74,21 @@ def keep(connection: Connection, seller_id: str, snapshot: Snapshot, *, read_at:
         findings.c.reported_at >= snapshots.c.read_at,
         findings.c.reported_at < statement.excluded.read_at,
     )
-    kept = connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["seller_id", "mp_order_number"],
-            set_={
-                **{name: statement.excluded[name] for name in ("read_at", "snapshot_hash", "snapshot")},
-                "validated_hash": sa.case((reported_since, None), else_=snapshots.c.validated_hash),
-            },
-            where=sa.or_(
-                snapshots.c.read_at < statement.excluded.read_at,
-                # Of two snapshots of the same moment the greater hash wins, as in the warehouse.
-                sa.and_(
-                    snapshots.c.read_at == statement.excluded.read_at,
-                    snapshots.c.snapshot_hash <= statement.excluded.snapshot_hash,
-                ),
+    return statement.on_conflict_do_update(
+        index_elements=["seller_id", "mp_order_number"],
+        set_={
+            **{name: statement.excluded[name] for name in ("read_at", "snapshot_hash", "snapshot")},
+            "validated_hash": sa.case((reported_since, None), else_=snapshots.c.validated_hash),
+        },
+        where=sa.or_(
+            snapshots.c.read_at < statement.excluded.read_at,
+            # Of two snapshots of the same moment the greater hash wins, as in the warehouse.
+            sa.and_(
+                snapshots.c.read_at == statement.excluded.read_at,
+                snapshots.c.snapshot_hash <= statement.excluded.snapshot_hash,
             ),
-        ).returning(snapshots.c.seller_id)
-    )
-    return kept.first() is not None  # not every driver counts the rows of an upsert
+        ),
+    ).returning(snapshots.c.seller_id)
 
 
 def decode_stored(seller_id: str, mp_order_number: str, text: str | bytes) -> Snapshot:

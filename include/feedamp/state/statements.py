@@ -14,9 +14,9 @@ Insert = sqlite.Insert | postgresql.Insert
 _INSERT: dict[str, Callable[[sa.Table], Insert]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
-def insert(connection: Connection, table: sa.Table) -> Insert:
-    """The dialect's INSERT, which supports ON CONFLICT."""
-    return _INSERT[connection.dialect.name](table)
+def insert(connection: Connection | str, table: sa.Table) -> Insert:
+    """The INSERT of a dialect, or of the connection's, which supports ON CONFLICT."""
+    return _INSERT[connection if isinstance(connection, str) else connection.dialect.name](table)
 
 
 def upsert(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -56,8 +56,21 @@ def change_order(
     **values: Any,
 ) -> bool:
     """Updates the row of one order if it meets the conditions; returns whether it did."""
-    statement = sa.update(table).where(is_order(table, seller_id, mp_order_number), *conditions)
-    return connection.execute(statement.values(**values)).rowcount == 1
+    expressions = {name: value for name, value in values.items() if isinstance(value, sa.ClauseElement)}
+    given = {name: value for name, value in values.items() if name not in expressions}
+    statement = _change(table, tuple(given))
+    if conditions:
+        statement = statement.where(*conditions)
+    if expressions:
+        statement = statement.values(expressions)
+    key = {"of_seller": seller_id, "of_number": mp_order_number}
+    return connection.execute(statement, given | key).rowcount == 1
+
+
+@cache
+def _change(table: sa.Table, names: tuple[str, ...]) -> sa.Update:
+    of_order = is_order(table, sa.bindparam("of_seller"), sa.bindparam("of_number"))
+    return sa.update(table).where(of_order).values({name: sa.bindparam(name) for name in names})
 
 
 def in_parts(values: Iterable[_Value], size: int = 500) -> Iterator[list[_Value]]:
