@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Literal, TypeVar
 
@@ -107,8 +108,9 @@ def _known(what: str, known: Mapping[str, _Known], name: str) -> _Known:
 
 
 def _mentioned(table: Table, where: str) -> set[str]:
-    """The columns that the condition may use."""
-    return {name for name in table.names if name in where.lower()}
+    """The columns that the condition may use; all of them where it means whole rows."""
+    means_rows = "*" in where or re.search(rf"\b{table.name}\b(?!\s*\.)", where.lower())
+    return {name for name in table.names if means_rows or name in where.lower()}
 
 
 def _cast(array: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:

@@ -88,6 +88,8 @@ def test_warehouse_and_lake_give_the_same_frames_and_only_select(filled):
             with pytest.raises(ConfigurationError):
                 frames.read("orders", where, source=source)
         assert len(frames.read("orders", " \n", source=source)) == 3
+        whole_row = "CAST(orders AS VARCHAR) LIKE '%2026-03-03%'"
+        assert len(frames.read("orders", whole_row, ["seller_id"], source)) == 1
         for name, table in TABLES.items():
             key = table.key[0]
             columns = [column.name for column in table.columns if column.name != key] or None

@@ -14,6 +14,7 @@ from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from consenting import consent
 from console import SELLER
 from fastapi.routing import APIRoute
+from order_samples import example_order
 from starlette.testclient import TestClient
 
 from feedamp.state.schema import sellers
@@ -86,7 +87,7 @@ def test_pages_are_for_users_only_and_show_what_is_there(browse, filled):
 def test_only_who_may_change_the_connection_reads_what_was_said(browse, filled):
     rejected, order = "/feedamp/rejected", f"/feedamp/orders/{SELLER}/M-3"
     for path in (rejected, order):
-        assert "quantity" in browse(path, "viewer").text
+        assert "row: unknown_field" in browse(path, "viewer").text
         words = "has no such field"
         assert words not in browse(path, "viewer").text
         assert words in browse(path, "op").text
@@ -221,7 +222,9 @@ def test_rejects_are_dismissed_and_replayed(send, browse, filled):
 def test_a_form_that_is_not_ours_changes_nothing(changes, send, browse, feedamp_env):
     page = f"/feedamp/sellers/{SELLER}"
     given = {"token": token_of(browse(page))} | changes
-    assert send("/feedamp/do/pause", page, chosen=SELLER, **given).status_code == 403
+    refused = send("/feedamp/do/pause", page, chosen=SELLER, **given)
+    assert refused.status_code == 403
+    assert ("Your role in Airflow" in refused.text) is (changes.get("role") in ("viewer", "user"))
     assert "the seller is paused" not in browse(page).text
 
 
@@ -248,6 +251,8 @@ def test_a_seller_who_is_no_user_comes_back_with_a_grant(link, browse, console):
     back = f"/feedamp/callback?{urlencode({'code': code, 'state': state})}"
     shown = browse(back, None)
     assert (shown.status_code, "Your account is connected" in shown.text) == (200, True)
+    assert state not in str(shown.url)  # a reload sends no code again
+    assert browse(shown.url.raw_path.decode(), None).status_code == 200
     assert not [secret for secret in (code, state, SELLER) if secret in shown.text]
     assert ">active<" in browse("/feedamp/sellers").text
     again = browse(back, None)
@@ -280,3 +285,66 @@ def test_the_callback_takes_nothing_else(query, said, link, browse, console):
     assert said in shown.text
     assert SELLER not in shown.text
     assert ">no_grant<" in browse("/feedamp/sellers").text
+
+
+@pytest.mark.parametrize("problem", ["the server is away", "no such connection"])
+def test_a_consent_that_reached_no_one_can_be_tried_again(problem, link, browse, console, monkeypatch):
+    code, state = consent(link)
+    back = f"/feedamp/callback?{urlencode({'code': code, 'state': state})}"
+    with monkeypatch.context() as broken:
+        if problem == "no such connection":
+            broken.delenv("AIRFLOW_CONN_FEEDAMP_DEFAULT")
+        else:
+            console.env.set_connection(extra={"proxies": {"http": "http://127.0.0.1:9"}})
+        shown = browse(back, None)
+        assert (shown.status_code, "open this address again" in shown.text) == (503, True)
+        assert "for a new one" not in shown.text
+    console.env.set_connection()
+    assert "Your account is connected" in browse(back, None).text
+
+
+def test_rows_that_name_no_seller_or_hold_names_are_shown(browse, feedamp_env):
+    rows = [
+        {"order": example_order("N-1")},
+        {"seller_id": SELLER, "order": {**example_order("N-2"), "Jane Doe": 1}},
+        {"seller_id": SELLER, "order": example_order("Jane Doe 12")},
+    ]
+    feedamp_env.env.drop("rows.jsonl", *rows)
+    feedamp_env.intake()
+    for path in ("/feedamp/", "/feedamp/rejected", f"/feedamp/orders/{SELLER}/N-2"):
+        seen = browse(path, "viewer")
+        assert (seen.status_code, "Jane Doe" in seen.text) == (200, False)
+    assert "Jane Doe" in browse("/feedamp/rejected", "op").text
+
+
+def test_an_order_number_may_have_a_slash(browse, feedamp_env):
+    feedamp_env.env.set_options(order_number_pattern=".+")
+    feedamp_env.reopen()
+    feedamp_env.deliver("a.jsonl", "A/B")
+    link = re.search('href="(/feedamp/orders/[^"]+)"', browse("/feedamp/orders").text)[1]
+    assert "Order A/B" in browse(link).text
+
+
+def test_pages_do_not_wait_for_who_writes(browse, filled):
+    with filled.resources.state.begin():
+        for path in PAGES:
+            assert browse(path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("sellers?offset=-1", 400),
+        ("sellers?status=lost", 400),
+        ("orders?offset=50", 200),
+        ("do/pause", 200),
+        ("connect/paste", 200),
+    ],
+)
+def test_odd_addresses_get_a_page(path, code, browse, feedamp_env):
+    shown = browse(f"/feedamp/{path}")
+    assert (shown.status_code, "<nav" in shown.text) == (code, True)
+
+
+def test_an_address_that_is_none_is_said(send, feedamp_env):
+    assert "was not made here" in send("/feedamp/connect/paste", "/feedamp/connect", address="http://[").text

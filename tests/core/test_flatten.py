@@ -178,9 +178,11 @@ def test_the_same_person_has_the_same_pseudonym_under_one_key_only() -> None:
 def test_masking_keeps_only_feedamps_code_of_a_refusal(said: str, kept: str) -> None:
     ours = {"field": "currency", "code": "out_of_range", "message": "is no currency"}
     theirs = {"field": "", "code": "refused_by_feedamp", "message": said}
-    hidden = MASK.hide("rejected_orders", {"source": "a.csv", "reasons": json.dumps([ours, theirs])})
-    first, second = json.loads(hidden["reasons"])
+    unknown = {"field": "customer.Robin Vale", "code": "unknown_field", "message": "no such field"}
+    hidden = MASK.hide("rejected_orders", {"source": "a.csv", "reasons": json.dumps([ours, theirs, unknown])})
+    first, second, third = json.loads(hidden["reasons"])
     assert first == ours
+    assert third == unknown | {"field": "customer"}
     assert second == theirs | {"message": f"{kept}: {REFUSED}" if kept else REFUSED}
 
 

@@ -136,6 +136,17 @@ def test_what_was_not_compared_is_said_of_its_day(
     assert in_warehouse(two_days)[FIRST, SELLER] == expected
 
 
+def test_what_was_read_before_the_seller_failed_is_compared(two_days: Env) -> None:
+    two_days.placed(*(f"H-{n:02}" for n in range(59)))
+    two_days.sandbox.fault(
+        "clock_apart", seller_id=SELLER, path="^/orders$", seconds=0.0
+    )  # the first list is answered
+    two_days.sandbox.fault("error_503", seller_id=SELLER, times=None)
+    two_days.reconcile(START, END)
+    of_seller = [row for (_, seller), row in in_state(two_days).items() if seller == SELLER]
+    assert [sum(row[place] for row in of_seller) for place in (0, 3)] == [50, 11]
+
+
 def test_a_task_that_never_started_leaves_no_clean_day(two_days: Env) -> None:
     run = two_days.run("reconcile_orders")
     plan_reconcile(two_days.resources, run, START, END, [], with_stale=False)

@@ -155,7 +155,7 @@ class State:
     def current_revision(self) -> str | None:
         """The newest revision of the database's schema; None if it is new."""
         with self._connect() as connection:
-            return revision_of(connection)
+            return revision_of(connection.execution_options(feedamp_reading=True))
 
     def upgrade(self) -> None:
         """Brings the schema to `HEAD`. Safe to repeat, also by several processes at the same time.

@@ -17,23 +17,24 @@ from feedamp.state.schema import findings
 from feedamp.state.statements import by_seller, is_order, upsert
 from feedamp.tables import FINDINGS, RECORDED_AT
 
+_OF_ORDER = (
+    sa.select(findings)
+    .where(is_order(findings, sa.bindparam("of_seller"), sa.bindparam("of_number")))
+    .order_by(findings.c.found_at, findings.c.finding_id)
+)
+
 
 def of_order(connection: Connection, seller_id: str, mp_order_number: str) -> list[StoredFinding]:
     """All findings of an order, also resolved ones, oldest first."""
-    query = (
-        sa.select(findings)
-        .where(is_order(findings, seller_id, mp_order_number))
-        .order_by(findings.c.found_at, findings.c.finding_id)
-    )
-    return _read(connection, query)
+    return _read(connection, _OF_ORDER, of_seller=seller_id, of_number=mp_order_number)
 
 
 def read(connection: Connection, finding_id: str) -> StoredFinding | None:
     return next(iter(_read(connection, sa.select(findings).where(findings.c.finding_id == finding_id))), None)
 
 
-def _read(connection: Connection, query: sa.Select[Any]) -> list[StoredFinding]:
-    return [StoredFinding(**row._mapping) for row in connection.execute(query)]
+def _read(connection: Connection, query: sa.Select[Any], **given: str) -> list[StoredFinding]:
+    return [StoredFinding(**row._mapping) for row in connection.execute(query, given)]
 
 
 def find(

@@ -27,6 +27,7 @@ from feedamp.state.statements import by_seller, change_order, insert, is_order, 
 log = logging.getLogger(__name__)
 # Order number -> when the units were read, and line -> (shipped, cancelled); the newest, also within a batch.
 _ClosedUnits = dict[str, tuple[datetime, Mapping[str, tuple[int, int]]]]
+_ONE = sa.select(snapshots).where(is_order(snapshots, sa.bindparam("of_seller"), sa.bindparam("of_number")))
 UNDECODABLE = "its stored snapshot cannot be decoded; the next extraction reads the order again"
 
 
@@ -228,8 +229,7 @@ def read(connection: Connection, seller_id: str, mp_order_number: str) -> Stored
     Raises:
         UnreadableError: the stored text cannot be decoded; the message names the order.
     """
-    query = sa.select(snapshots).where(is_order(snapshots, seller_id, mp_order_number))
-    row = connection.execute(query).first()
+    row = connection.execute(_ONE, {"of_seller": seller_id, "of_number": mp_order_number}).first()
     return None if row is None else _stored(row)
 
 

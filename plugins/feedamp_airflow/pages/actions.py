@@ -11,14 +11,14 @@ from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_connection
-from fastapi import APIRouter, Depends, Form, HTTPException, Request
-from fastapi.responses import HTMLResponse
+from fastapi import APIRouter, Depends, Form, Request
+from fastapi.responses import HTMLResponse, RedirectResponse
 from itsdangerous import BadData
 from starlette.concurrency import run_in_threadpool
 
 from feedamp_airflow.cli import running
 from feedamp_airflow.cli.output import Output
-from feedamp_airflow.pages.page import form_signer, render
+from feedamp_airflow.pages.page import Refused, form_signer, render
 
 FORM_LIFE_S = 8 * 3600
 LONGEST_FIELD = 2_000
@@ -46,30 +46,38 @@ def check_form(request: Request, user: GetUserDep, token: Annotated[str, Form()]
     site = request.headers.get("sec-fetch-site")
     origin = urlsplit(request.headers.get("origin", "")).netloc
     if site not in (None, "same-origin") or (site is None and origin != request.headers.get("host")):
-        raise HTTPException(403, "This form was sent from another site; nothing was changed.")
+        raise Refused(403, "This form was sent from another site; nothing was changed.")
     try:
         is_ours = form_signer().loads(token, max_age=FORM_LIFE_S) == str(user.get_id())
     except BadData:
         is_ours = False
     if not is_ours:
-        raise HTTPException(403, "This form is too old or not yours; nothing was changed. Reload the page.")
+        raise Refused(403, "This form is too old or not yours; nothing was changed. Reload the page.")
 
 
+came_back = APIRouter()
 may_change = Depends(requires_access_connection("PUT"))
 router = APIRouter(dependencies=[may_change, Depends(check_form)])
+
+
+@came_back.get("/do/{name}")
+@came_back.get("/connect/paste")
+def begin_again(request: Request) -> RedirectResponse:
+    """Where a reload of an answer leads: the form is not sent again."""
+    return RedirectResponse(f"{request.scope['root_path']}/", 303)
 
 
 @router.post("/do/{name}", response_class=HTMLResponse)
 async def act(request: Request, name: str) -> HTMLResponse:
     """Runs one of the commands with the fields of the form, and shows what it said."""
     if name not in COMMANDS:
-        raise HTTPException(404, "There is no such action.")
+        raise Refused(404, "There is no such action.")
     command, field = COMMANDS[name]
     form = await request.form()
     reason = str(form.get("reason", ""))[:LONGEST_FIELD]
     chosen = [str(value)[:LONGEST_FIELD] for value in form.getlist("chosen")]
     if field is not None and not chosen:
-        raise HTTPException(400, "Choose at least one row; nothing was changed.")
+        raise Refused(400, "Choose at least one row; nothing was changed.")
     given: list[dict[str, Any]] = [{field or "source": value} for value in (chosen if field else [None])]
     if field == "ids":
         given = [{"ids": chosen}]

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from feedamp.errors import FeedAmpError
 from feedamp_airflow.pages import actions, connect, orders, overview, reconciliation, sellers
-from feedamp_airflow.pages.page import may_view, render
+from feedamp_airflow.pages.page import Refused, may_view, render
 
 STATIC = Path(__file__).parent / "static"
 MEDIA_TYPES = {"feedamp.css": "text/css", "theme.js": "text/javascript"}
@@ -35,6 +36,7 @@ for part in (overview, sellers, orders, reconciliation, connect):
     router.include_router(part.router)
 actions.router.include_router(connect.changing)
 router.include_router(actions.router)
+router.include_router(actions.came_back)
 
 
 @connect.open_to_all.get("/static/{name}")
@@ -64,14 +66,25 @@ async def refuse(request: Request, error: HTTPException) -> Response:
     """A page for what Airflow or a route refused."""
     if request.url.path.endswith("/health"):
         return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
-    said = error.detail if error.status_code == 404 and error.detail != "Not Found" else None
-    page = render(
-        request,
-        "refused.html",
-        status_code=error.status_code,
-        said=said or SAID.get(error.status_code, str(error.detail)),
-    )
+    said = error.detail if isinstance(error, Refused) else SAID.get(error.status_code, str(error.detail))
+    page = render(request, "refused.html", status_code=error.status_code, said=said)
     page.headers.update(error.headers or {})
+    return page
+
+
+@app.exception_handler(RequestValidationError)
+async def refuse_value(request: Request, error: RequestValidationError) -> Response:
+    """A page for a value that a route does not take; it is not repeated."""
+    names = ", ".join(str(one["loc"][-1]) for one in error.errors())
+    return await refuse(request, Refused(400, f"This cannot be used: {names}. Nothing was changed."))
+
+
+@app.exception_handler(Exception)
+async def say_it_failed(request: Request, _error: Exception) -> Response:
+    """A page for a fault of ours; the traceback goes to the API server's log."""
+    said = "This page failed. The log of Airflow's API server has the reason."
+    page = render(request, "refused.html", status_code=500, said=said)
+    page.headers.update(HEADERS)
     return page
 
 

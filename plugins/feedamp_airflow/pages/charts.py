@@ -78,10 +78,12 @@ def bars(labels: Sequence[str], series: Mapping[str, Sequence[int]], *, title: s
             ).format(name, x, height + 30, x + 18, height + 41, name, sum(values))
         )
     said = ", ".join(f"{sum(values)} {name}" for name, values in series.items())
-    return _svg(width, height + 48, f"{title}: {said}; at most {top} at a time", parts)
+    return _svg(width, height + 48, f"{title}: {said}; at most {top} at a time", parts, is_newest_right=True)
 
 
-def _svg(width: float, height: float, said: str, parts: Sequence[Markup]) -> Markup:
+def _svg(
+    width: float, height: float, said: str, parts: Sequence[Markup], *, is_newest_right: bool = False
+) -> Markup:
     return Markup(
-        '<div class="wide" tabindex="0" role="region" aria-label="{}"><svg viewBox="0 0 {} {}" width="{}">{}</svg></div>'
-    ).format(said, width, height, width, Markup("").join(parts))
+        '<div class="wide {}" tabindex="0" role="region" aria-label="{}"><svg viewBox="0 0 {} {}" width="{}">{}</svg></div>'
+    ).format("newest" if is_newest_right else "", said, width, height, width, Markup("").join(parts))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
+from urllib.parse import unquote
 
-from fastapi import APIRouter, HTTPException, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from feedamp.codec import decode_json
+from feedamp.lake.privacy import parent_if_unknown
+from feedamp.order_body.body_options import DEFAULT_ORDER_NUMBER_PATTERN
 from feedamp.rules import finding
 from feedamp.rules.order import Phase
 from feedamp.state import page_lists
@@ -15,7 +19,16 @@ from feedamp.state.overview import CountedItems
 from feedamp.state.page_lists import Part
 from feedamp.state.rejects import reject_id
 from feedamp_airflow.cli import orders
-from feedamp_airflow.pages.page import ROWS, Offset, Reader, ThisReader, links_to_same, reading, render
+from feedamp_airflow.pages.page import (
+    ROWS,
+    Offset,
+    Reader,
+    Refused,
+    ThisReader,
+    links_to_same,
+    reading,
+    render,
+)
 
 router = APIRouter()
 FINDING_STATES = (finding.HELD, finding.TO_REPORT, finding.REPORTED, finding.RESOLVED, finding.WAIVED)
@@ -35,7 +48,7 @@ FACTS = {
 
 def _choice(value: str, known: tuple[str, ...], name: str) -> str | None:
     if value and value not in known:
-        raise HTTPException(404, f"There is no such {name}.")
+        raise Refused(404, f"There is no such {name}.")
     return value or None
 
 
@@ -57,14 +70,16 @@ def list_orders(
     return _list(request, "orders.html", found, given, offset, phases=tuple(Phase))
 
 
-@router.get("/orders/{seller_id:path}/{number}", response_class=HTMLResponse)
-def show_order(request: Request, seller_id: str, number: str, reader: Reader = ThisReader) -> HTMLResponse:
+@router.get("/orders/{key:path}", response_class=HTMLResponse)
+def show_order(request: Request, reader: Reader = ThisReader) -> HTMLResponse:
     """An order's story as a timeline, and where it stands."""
+    # Undecoded: a seller id and an order number may have slashes of their own.
+    seller_id, number = map(unquote, request.scope["raw_path"].decode().split("/")[-2:])
     with reading() as read:
         order = orders.document(read.connection, seller_id, number)
         rejected = orders.rejects_of(read.connection, seller_id, number)
     if order is None and not rejected:
-        raise HTTPException(404, "There is no such order.")
+        raise Refused(404, "There is no such order.")
     rows = [_reject(vars(reject), reject.reasons, reader.words) for reject in rejected]
     key = {"seller_id": seller_id, "mp_order_number": number}
     return render(
@@ -124,6 +139,8 @@ def list_rejects(
             read.connection, Part(offset, ROWS), stage=wanted, source=source.strip() or None
         )
     for item in found.items:
+        if not reader.words:
+            item["mp_order_number"] = plain_number(item["mp_order_number"])
         item |= _reject(item, decode_json(item["reasons"].encode()), reader.words)
     given = {"stage": stage, "source": source}
     return _list(
@@ -138,10 +155,19 @@ def list_rejects(
     )
 
 
+def plain_number(number: str | None) -> str | None:
+    """An order number that a viewer may see: in a refused row, other words can stand in its place."""
+    return number if re.fullmatch(DEFAULT_ORDER_NUMBER_PATTERN, number or "") else None
+
+
 def _reject(row: dict[str, Any], reasons: Any, words: bool) -> dict[str, Any]:
     """What a page shows of a reject: codes and fields, and with `words` the messages, which may quote the row."""
+    # The name of an unknown field is the file's own word.
     said = [
-        f"{reason['field'] or 'row'}: {reason['message'] if words else reason['code']}" for reason in reasons
+        f"{reason['field'] or 'row'}: {reason['message']}"
+        if words
+        else f"{parent_if_unknown(reason) or 'row'}: {reason['code']}"
+        for reason in reasons
     ]
     names = ("source", "row_number", "stage", "rejected_at")
     return {

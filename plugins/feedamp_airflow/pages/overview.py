@@ -15,6 +15,7 @@ from feedamp.state import order_events, page_lists
 from feedamp.state.page_lists import LastRun
 from feedamp_airflow.cli import status
 from feedamp_airflow.pages import charts
+from feedamp_airflow.pages.orders import plain_number
 from feedamp_airflow.pages.page import Reader, Reading, ThisReader, reading, render, span
 
 router = APIRouter()
@@ -43,6 +44,8 @@ def overview(request: Request, reader: Reader = ThisReader) -> HTMLResponse:
             "per_day": flow(read, "day", 30),
             "runs": [_run(run, reader.words) for run in page_lists.last_runs(read.connection)],
         }
+    for item in document["needs_person"]["rejected_rows"]["items"] if not reader.words else ():
+        item["mp_order_number"] = plain_number(item["mp_order_number"])
     needed = [
         {
             "text": f"{some['count']:,} {status.TITLES[name].format(s='' if some['count'] == 1 else 's')}",

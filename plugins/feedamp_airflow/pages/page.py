@@ -15,7 +15,7 @@ from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import AccessView, ConnectionDetails
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_view
 from airflow.configuration import conf
-from fastapi import Depends, Query, Request
+from fastapi import Depends, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse
 from itsdangerous import URLSafeTimedSerializer
 from sqlalchemy.engine import Connection
@@ -41,6 +41,10 @@ ROWS = 50  # of a table that is cut into pages
 Offset = Annotated[int, Query(ge=0, le=10_000_000)]
 
 may_view = Depends(requires_access_view(AccessView.PLUGINS))
+
+
+class Refused(HTTPException):
+    """What a page of ours says itself, other than what Airflow or FastAPI refuse."""
 
 
 class Reader(NamedTuple):
@@ -147,10 +151,12 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
     base = request.scope.get("root_path", "").rstrip("/")
     here = request.url.path.removeprefix(base).strip("/").partition("/")[0]
 
-    def seller_link(row: Mapping[str, Any]) -> str:
-        return f"{base}/sellers/{quote(row['seller_id'], safe='')}"
+    def seller_link(row: Mapping[str, Any]) -> str | None:
+        return row["seller_id"] and f"{base}/sellers/{quote(row['seller_id'], safe='')}"
 
-    def order_link(row: Mapping[str, Any]) -> str:
+    def order_link(row: Mapping[str, Any]) -> str | None:
+        if not row["seller_id"] or not row["mp_order_number"]:  # a rejected row may name neither
+            return None
         return f"{base}/orders/{quote(row['seller_id'], safe='')}/{quote(row['mp_order_number'], safe='')}"
 
     links = {"seller_link": seller_link, "order_link": order_link}

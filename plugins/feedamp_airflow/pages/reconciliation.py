@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Any
 
-from fastapi import APIRouter, HTTPException, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from feedamp.rules.reconciliation_report import ReportedDay
 from feedamp_airflow.cli.reconciliation import days_reported, figures
-from feedamp_airflow.pages.page import Reading, links_to_same, reading, render
+from feedamp_airflow.pages.page import Reading, Refused, links_to_same, reading, render
 
 router = APIRouter()
 
@@ -46,7 +46,7 @@ def _date(text: str) -> date:
     except ValueError:
         found = date.min
     if not 2000 <= found.year <= 2200:
-        raise HTTPException(404, "There is no such day.")
+        raise Refused(404, "There is no such day.")
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from fastapi import APIRouter, HTTPException, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from feedamp.rules.order import OPEN_PHASES
@@ -13,7 +13,16 @@ from feedamp.state import page_lists, sellers
 from feedamp.state.grants import REFRESH_TOKEN_LIFE
 from feedamp.state.page_lists import GRANT_STATUS, Part
 from feedamp_airflow.pages.overview import flow
-from feedamp_airflow.pages.page import ROWS, Offset, Reader, ThisReader, links_to_same, reading, render
+from feedamp_airflow.pages.page import (
+    ROWS,
+    Offset,
+    Reader,
+    Refused,
+    ThisReader,
+    links_to_same,
+    reading,
+    render,
+)
 
 router = APIRouter()
 COLUMNS = {
@@ -40,7 +49,7 @@ def list_sellers(
 ) -> HTMLResponse:
     """The table of sellers."""
     if sort not in COLUMNS:
-        raise HTTPException(404, "There is no such column to sort by.")
+        raise Refused(404, "There is no such column to sort by.")
     with reading() as read:
         found = page_lists.list_sellers(
             read.connection, Part(offset, ROWS), search=q, status=status or None, sort=sort, descending=down
@@ -65,7 +74,7 @@ def show_seller(request: Request, seller_id: str, reader: Reader = ThisReader) -
     with reading() as read:
         seller = next(iter(sellers.find(read.connection, [seller_id])), None)
         if seller is None:
-            raise HTTPException(404, "There is no such seller.")
+            raise Refused(404, "There is no such seller.")
         issued_at, refreshed_at = state_overview.grant_times(read.connection).get(seller_id, (None, None))
         facts: dict[str, Any] = {
             "Name": seller.name,

@@ -58,7 +58,6 @@ from feedamp.steps.reconcile_orders.warehouse_lookup import WarehouseReader, War
 from feedamp.steps.runner import SellerJob, StepResult
 from feedamp.tables import RECONCILIATIONS, Rows
 
-ORDERS_PER_CHUNK = 200
 # How an order is recorded that is only not extracted yet: as one row, whatever its seller has changed.
 _NEWER_SNAPSHOT = Difference(("snapshot",), None, "newer", "as last extracted")
 
@@ -122,9 +121,10 @@ class SellerComparison(SellerJob):
             earlier = Counts(found=by_kind, repaired=by_kind)
             for counts in (self._days[day], self._table.counts):
                 counts.add(earlier)
-        numbers = list(planned)
-        for start in range(0, len(numbers), ORDERS_PER_CHUNK):
-            await self._compare_chunk(numbers[start : start + ORDERS_PER_CHUNK])
+        for chunk in chunks_of_numbers(
+            planned
+        ):  # what one request has answered outlives the next one's failure
+            await self._compare_chunk(chunk)
 
     def _counts_of(self, number: str) -> list[Counts]:
         """What counts an order: the sums of the task, and those of its day."""
