@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import psycopg
 import pytest
 from cryptography.fernet import Fernet
 
+from demo import postgres
 from demo.airflow_server import AirflowServer
 from demo.programs import BIN, Programs, environment, free_port, session_members
 from feedamp.state import State, grants, sellers
@@ -41,6 +43,7 @@ class Installation:
     programs: Programs
     sandbox: Sandbox
     home: Path
+    metadata_url: str = field(repr=False)
 
     def drop(self, name: str, rows: list[dict[str, Any]]) -> None:
         """An inbox file of good orders, old enough to count as settled."""
@@ -93,8 +96,8 @@ class Installation:
 
     def tries(self, run_id: str, task_id: str) -> int:
         """How often a task of a run was tried, by Airflow's own database; the most of its mapped ones."""
-        query = "SELECT max(try_number) FROM task_instance WHERE run_id = ? AND task_id = ?"
-        with closing(sqlite3.connect(f"file:{self.home / 'airflow.db'}?mode=ro", uri=True)) as database:
+        query = "SELECT max(try_number) FROM task_instance WHERE run_id = %s AND task_id = %s"
+        with closing(psycopg.connect(self.metadata_url)) as database:
             [(tries,)] = database.execute(query, (run_id, task_id)).fetchall()
         return int(tries or 0)
 
@@ -109,8 +112,8 @@ class Installation:
 
     def wait_for_task(self, dag_id: str, run_id: str, task_id: str, states: Collection[str]) -> None:
         """Returns within a moment after a task of a run has come into one of these states, by Airflow's own database."""
-        query = "SELECT state FROM task_instance WHERE dag_id = ? AND run_id = ? AND task_id = ?"
-        with closing(sqlite3.connect(f"file:{self.home / 'airflow.db'}?mode=ro", uri=True)) as database:
+        query = "SELECT state FROM task_instance WHERE dag_id = %s AND run_id = %s AND task_id = %s"
+        with closing(psycopg.connect(self.metadata_url, autocommit=True)) as database:
             give_up_at = time.monotonic() + 60.0
             found: list[tuple[str]] = []
             while not {row[0] for row in found} & set(states):
@@ -184,13 +187,23 @@ def installed(
     feedamp: Mapping[str, str] | None = None,
     observer: Observer | None = None,
 ) -> Iterator[Installation]:
-    """A running Airflow with these `[feedamp]` options against a sandbox; no seller is connected yet."""
+    """A running Airflow with these `[feedamp]` options against a sandbox; no seller is connected yet.
+
+    Its metadata are on Postgres: on SQLite, parallel runs of a backfill lock each other out, and one that is cancelled
+    ends the scheduler.
+    """
     home = folder / "airflow"
     home.mkdir()
     port = free_port()
     schedules = {f"{name}_schedule": YEARLY for name in ("place", "extract", "process", "refresh")}
     env = environment(home, port) | feedamp_env(schedules | dict(feedamp or {}))
-    with running(options, observer=observer) as sandbox, Programs(folder / "logs", env) as programs:
+    data = folder / "postgres"
+    with (
+        running(options, observer=observer) as sandbox,
+        Programs(folder / "logs", {"PATH": env["PATH"]}) as programs,
+    ):
+        url = postgres.start(programs, data)
+        programs.add_to_environment({**env, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url})
         airflow = AirflowServer(programs, home, port, lambda what: None)
         airflow.start()
         address = {
@@ -199,7 +212,8 @@ def installed(
             "client_secret": sandbox.client_secret,
         }
         airflow.add_connection(address, {"requests_per_second": 100})
-        yield Installation(airflow, programs, sandbox, home)
+        yield Installation(airflow, programs, sandbox, home, url.replace("+psycopg2", ""))
+    postgres.remove(data)
 
 
 def feedamp_env(options: Mapping[str, str]) -> dict[str, str]:
@@ -228,7 +242,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     with installed(
         tmp_path_factory.mktemp("guarded"), options, feedamp, lambda exchange: urls.append(exchange.url)
     ) as opened:
-        yield Guarded(opened.airflow, opened.programs, opened.sandbox, opened.home, key, urls)
+        yield Guarded(**vars(opened), encryption_key=key, urls=urls)
 
 
 def connect_sellers(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import psycopg
 import pyarrow.parquet as pq
 from order_samples import good_line, good_order
 
@@ -127,12 +128,21 @@ def files(folder: Path, pattern: str = "*") -> Iterator[Place]:
 def sqlite_cells(path: Path) -> Iterator[Place]:
     """Every value of every table, by table and column."""
     with closing(sqlite3.connect(path)) as connection:
-        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-        for (table,) in tables:
-            cursor = connection.execute(f'SELECT * FROM "{table}"')
-            names = [column[0] for column in cursor.description]
-            for row in cursor:
-                yield from ((f"{table}.{name}", shown(value)) for name, value in zip(names, row, strict=True))
+        yield from _cells(connection, "SELECT name FROM sqlite_master WHERE type = 'table'")
+
+
+def postgres_cells(url: str) -> Iterator[Place]:
+    """The same for the tables of the public schema."""
+    with closing(psycopg.connect(url)) as connection:
+        yield from _cells(connection, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+
+
+def _cells(connection: Any, tables: str) -> Iterator[Place]:
+    for (table,) in connection.execute(tables).fetchall():
+        cursor = connection.execute(f'SELECT * FROM "{table}"')
+        names = [column[0] for column in cursor.description]
+        for row in cursor:
+            yield from ((f"{table}.{name}", shown(value)) for name, value in zip(names, row, strict=True))
 
 
 def shown(value: object) -> str:

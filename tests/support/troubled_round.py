@@ -19,8 +19,8 @@ from leaks import (
     files,
     headerless_csv,
     parquet_cells,
+    postgres_cells,
     secrets_of,
-    sqlite_cells,
     telling_order,
 )
 
@@ -49,7 +49,7 @@ class Round:
         """What Airflow has written, and what went over the wire in the open."""
         yield from files(self.guarded.home / "logs")
         yield from files(self.guarded.home.parent / "logs")
-        yield from sqlite_cells(self.guarded.home / "airflow.db")
+        yield from postgres_cells(self.guarded.metadata_url)
         yield from (("URL", url) for url in list(self.guarded.urls))
         yield from (("access log", str(request)) for request in self.guarded.sandbox.requests)
 
