@@ -138,9 +138,8 @@ def test_what_was_not_compared_is_said_of_its_day(
 
 def test_what_was_read_before_the_seller_failed_is_compared(two_days: Env) -> None:
     two_days.placed(*(f"H-{n:02}" for n in range(59)))
-    two_days.sandbox.fault(
-        "clock_apart", seller_id=SELLER, path="^/orders$", seconds=0.0
-    )  # the first list is answered
+    # It changes nothing, so the first list is answered.
+    two_days.sandbox.fault("clock_apart", seller_id=SELLER, path="^/orders$", seconds=0.0)
     two_days.sandbox.fault("error_503", seller_id=SELLER, times=None)
     two_days.reconcile(START, END)
     of_seller = [row for (_, seller), row in in_state(two_days).items() if seller == SELLER]

@@ -121,9 +121,8 @@ class SellerComparison(SellerJob):
             earlier = Counts(found=by_kind, repaired=by_kind)
             for counts in (self._days[day], self._table.counts):
                 counts.add(earlier)
-        for chunk in chunks_of_numbers(
-            planned
-        ):  # what one request has answered outlives the next one's failure
+        # What one request has answered outlives the next one's failure.
+        for chunk in chunks_of_numbers(planned):
             await self._compare_chunk(chunk)
 
     def _counts_of(self, number: str) -> list[Counts]:
