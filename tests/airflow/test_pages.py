@@ -82,6 +82,12 @@ def test_pages_are_for_users_only_and_show_what_is_there(browse, filled):
     assert f'href="{order}"' in browse("/feedamp/orders?number=M-&phase=closed").text
     assert "M-2" not in browse("/feedamp/orders?number=M-&phase=closed").text
     assert "It was closed as SHIPPED." in browse(order).text
+    for query, is_shown in [
+        ("stage=inbox&source=b.jsonl", True),
+        ("stage=load", False),
+        ("source=a.jsonl", False),
+    ]:
+        assert ("<td>b.jsonl</td>" in browse(f"/feedamp/rejected?{query}").text) is is_shown
 
 
 def test_only_who_may_change_the_connection_reads_what_was_said(browse, filled):

@@ -146,9 +146,7 @@ def list_findings(
     query = sa.select(*(findings.c[name] for name in names)).where(
         findings.c.state.in_(OPEN) if state is None else findings.c.state == state
     )
-    for column, value in ((findings.c.kind, kind), (findings.c.seller_id, seller_id)):
-        if value:
-            query = query.where(column == value)
+    query = _only(query, {findings.c.kind: kind, findings.c.seller_id: seller_id})
     return _part(connection, query, part, findings.c.found_at.desc(), findings.c.finding_id)
 
 
@@ -167,9 +165,7 @@ def list_rejects(
         "reasons",
     )
     query = sa.select(*(rejected_orders.c[name] for name in names)).where(is_open())
-    for column, value in ((rejected_orders.c.stage, stage), (rejected_orders.c.source, source)):
-        if value:
-            query = query.where(column == value)
+    query = _only(query, {rejected_orders.c.stage: stage, rejected_orders.c.source: source})
     newest = (rejected_orders.c.rejected_at.desc(), rejected_orders.c.source, rejected_orders.c.row_number)
     return _part(connection, query, part, *newest)
 
@@ -225,6 +221,11 @@ def last_runs(connection: Connection) -> list[LastRun]:
 def _count_by_seller(table: sa.Table, wanted: sa.ColumnElement[bool], oldest: Any) -> sa.Subquery:
     query = sa.select(table.c.seller_id, sa.func.count().label("count"), oldest.label("oldest"))
     return query.where(wanted).group_by(table.c.seller_id).subquery()
+
+
+def _only(query: sa.Select[Any], wanted: Mapping[Any, str | None]) -> sa.Select[Any]:
+    """The rows with these values; an empty one selects all."""
+    return query.where(*(column == value for column, value in wanted.items() if value))
 
 
 def _part(
