@@ -130,7 +130,7 @@ def open_storage(option: str, url: str, **storage_options: Any) -> Storage:
     try:
         fs, root = url_to_fs(url, **storage_options)
     except (ValueError, ImportError) as error:
-        raise ConfigurationError(f"{option} names a store that cannot be used: {error}") from error
+        raise ConfigurationError(f"[feedamp] {option} names a store that cannot be used: {error}.") from error
     return Storage(option, url, fs, str(root))
 
 

@@ -18,59 +18,84 @@ _Value = TypeVar("_Value")
 
 
 class Options:
-    """All options but the schedules, read and checked; a ConfigurationError names one that cannot be used."""
+    """All options but the schedules, read and checked; `faults` has a sentence for each that cannot be used.
+
+    Such an option has its default here, so that `feedamp doctor` can check what the other ones name.
+    """
 
     def __init__(self) -> None:
         home = Path(AIRFLOW_HOME) / "feedamp"
-        pii = _text("pii") or "keep"
-        _must(pii in ("keep", "mask"), "pii", "be keep or mask")
-        page_size, sellers_per_task = _number("page_size", 50, int), _number("sellers_per_task", 50, int)
-        _must(10 <= page_size <= 50, "page_size", "be between 10 and 50 (contract 3.1)")
-        _must(sellers_per_task >= 1, "sellers_per_task", "be at least 1")
-        reconcile_rate_share = _number("reconcile_rate_share", 0.5, float)
-        _must(0 < reconcile_rate_share <= 1, "reconcile_rate_share", "be more than 0 and at most 1")
-        self.inbox_sql, self.inbox_sql_conn_id = _text("inbox_sql"), _text("inbox_sql_conn_id")
+        read = _Reader()
+        pii = read.text("pii") or "keep"
+        read.must(pii in ("keep", "mask"), "pii", "be keep or mask")
+        page_size, sellers_per_task = (
+            read.number("page_size", 50, int),
+            read.number("sellers_per_task", 50, int),
+        )
+        read.must(10 <= page_size <= 50, "page_size", "be between 10 and 50")
+        read.must(sellers_per_task >= 1, "sellers_per_task", "be at least 1")
+        reconcile_rate_share = read.number("reconcile_rate_share", 0.5, float)
+        read.must(0 < reconcile_rate_share <= 1, "reconcile_rate_share", "be more than 0 and at most 1")
+        self.inbox_sql, self.inbox_sql_conn_id = read.text("inbox_sql"), read.text("inbox_sql_conn_id")
         if (self.inbox_sql is None) != (self.inbox_sql_conn_id is None):
             missing = "inbox_sql" if self.inbox_sql is None else "inbox_sql_conn_id"
-            raise ConfigurationError(
-                f"[{SECTION}] {missing} is missing: inbox_sql and inbox_sql_conn_id go together."
-            )
-        self.conn_id = _text("conn_id") or "feedamp_default"
-        self.state_url = _text("state_url")
-        self.state_conn_id = _text("state_conn_id")
-        self.journal_url = _text("journal_url")
-        self.lake_url = _text("lake_url") or str(home / "lake")
-        self.warehouse_conn_id = _text("warehouse_conn_id")
-        self.duckdb_path = _text("duckdb_path") or str(home / "warehouse.duckdb")
-        self.duckdb_lock_wait_s = _number("duckdb_lock_wait_s", 120.0, float)
-        self.duckdb_memory_limit = _text("duckdb_memory_limit") or "512MB"
-        self.duckdb_storage_version = _text("duckdb_storage_version") or "v1.4.0"
-        self.encryption_key = _text("encryption_key")
+            read.refuse(missing, "is missing: inbox_sql and inbox_sql_conn_id go together")
+        self.conn_id = read.text("conn_id") or "feedamp_default"
+        self.state_url = read.text("state_url")
+        self.state_conn_id = read.text("state_conn_id")
+        self.journal_url = read.text("journal_url")
+        self.lake_url = read.text("lake_url") or str(home / "lake")
+        self.warehouse_conn_id = read.text("warehouse_conn_id")
+        self.duckdb_path = read.text("duckdb_path") or str(home / "warehouse.duckdb")
+        self.duckdb_lock_wait_s = read.number("duckdb_lock_wait_s", 120.0, float)
+        self.duckdb_memory_limit = read.text("duckdb_memory_limit") or "512MB"
+        self.duckdb_storage_version = read.text("duckdb_storage_version") or "v1.4.0"
+        self.encryption_key = read.text("encryption_key")
         self.masks_personal_fields = pii == "mask"
+        self.has_default_inbox = read.text("inbox_url") is None
         self.settings = Settings(
-            inbox_url=_text("inbox_url") or str(home / "inbox"),
-            inbox_settle_s=_number("inbox_settle_s", 10.0, float),
-            body=_body_rules(),
-            max_rejected_ratio=_number("max_rejected_ratio", 0.05, float),
-            max_unread_ratio=_number("max_unread_ratio", 0.05, float),
+            inbox_url=read.text("inbox_url") or str(home / "inbox"),
+            inbox_settle_s=read.number("inbox_settle_s", 10.0, float),
+            body=read.body_rules(),
+            max_rejected_ratio=read.number("max_rejected_ratio", 0.05, float),
+            max_unread_ratio=read.number("max_unread_ratio", 0.05, float),
             sellers_per_task=sellers_per_task,
-            shard_time=_span("shard_minutes", 60.0, timedelta(minutes=1)),
+            shard_time=read.span("shard_minutes", 60.0, timedelta(minutes=1)),
             page_size=page_size,
-            overlap=_span("overlap_minutes", 10.0, timedelta(minutes=1)),
-            error_codes=_error_codes(),
-            error_clear=_span("error_clear_days", 3.0, timedelta(days=1)),
-            untracked_services=_untracked_services(),
-            stale_after=_span("stale_after_days", 7.0, timedelta(days=1)),
+            overlap=read.span("overlap_minutes", 10.0, timedelta(minutes=1)),
+            error_codes=read.error_codes(),
+            error_clear=read.span("error_clear_days", 3.0, timedelta(days=1)),
+            untracked_services=read.untracked_services(),
+            stale_after=read.span("stale_after_days", 7.0, timedelta(days=1)),
             reconcile_rate_share=reconcile_rate_share,
-            closed_body_kept=_span("closed_body_days", 0.0, timedelta(days=1))
-            if _text("closed_body_days")
+            closed_body_kept=read.span("closed_body_days", 0.0, timedelta(days=1))
+            if read.text("closed_body_days")
             else None,
         )
+        self.faults = read.faults
 
 
 def read_options() -> Options:
-    """All options but the schedules, as they are now; raises as `Options`."""
-    return Options()
+    """All options but the schedules, as they are now; a ConfigurationError names each that cannot be used."""
+    options = Options()
+    if options.faults:
+        raise ConfigurationError(" ".join(options.faults))
+    return options
+
+
+def schedule_faults() -> list[str]:
+    """A sentence for each schedule with which its DAG file cannot be imported."""
+    faults = []
+    for name in ("place", "extract", "process", "refresh"):
+        try:
+            schedule(f"{name}_schedule", "@daily")
+        except ConfigurationError as error:
+            faults.append(str(error))
+    try:
+        reconcile_schedule()
+    except ConfigurationError as error:
+        faults.append(str(error))
+    return faults
 
 
 def default_state_file() -> Path:
@@ -79,21 +104,25 @@ def default_state_file() -> Path:
 
 
 def schedule(option: str, default: str) -> str:
-    """The cron expression of a DAG."""
-    return _text(option) or default
+    """The cron expression of a DAG; ConfigurationError if it is none."""
+    from croniter import croniter  # late: no task needs it
+
+    cron = _text(option) or default
+    if cron != "@quarterly" and not croniter.is_valid(cron):  # Airflow's own word
+        raise ConfigurationError(
+            f"[{SECTION}] {option} must be a cron expression, as `*/10 * * * *` or @hourly."
+        )
+    return cron
 
 
 def reconcile_schedule() -> str:
     """The cron expression of reconcile; ConfigurationError unless it is midnight UTC, which a backfill's days need."""
-    cron = schedule("reconcile_schedule", "0 0 * * *")
-    is_midnight = cron.split() == ["0", "0", "*", "*", "*"] or cron == "@daily"
-    _must(is_midnight, "reconcile_schedule", "be `0 0 * * *`: another hour shifts the days of a backfill")
+    cron = _text("reconcile_schedule") or "0 0 * * *"
+    if cron.split() != ["0", "0", "*", "*", "*"] and cron != "@daily":
+        raise ConfigurationError(
+            f"[{SECTION}] reconcile_schedule must be `0 0 * * *`: another hour shifts the days of a backfill."
+        )
     return cron
-
-
-def _must(is_so: bool, option: str, words: str) -> None:
-    if not is_so:
-        raise ConfigurationError(f"[{SECTION}] {option} must {words}.")
 
 
 def _text(option: str) -> str | None:
@@ -101,81 +130,109 @@ def _text(option: str) -> str | None:
     return value.strip() or None if isinstance(value, str) else None
 
 
-def _number(option: str, default: _Value, kind: Callable[[str], _Value]) -> _Value:
-    text = _text(option)
-    if text is None:
-        return default
-    try:
-        value = kind(text)
-    except ValueError as error:
-        raise ConfigurationError(f"[{SECTION}] {option} must be a number.") from error
-    _must(0 <= float(text) < float("inf"), option, "be zero or more")
-    return value
+class _Reader:
+    """Reads one option after the other; one that cannot be used is noted in `faults`, and its default is returned."""
 
+    def __init__(self) -> None:
+        self.faults: list[str] = []
 
-def _flag(option: str) -> bool:
-    text = (_text(option) or "false").lower()
-    _must(text in ("true", "false", "t", "f", "1", "0"), option, "be true or false")
-    return text in ("true", "t", "1")
+    def refuse(self, option: str, words: str) -> None:
+        self.faults.append(f"[{SECTION}] {option} {words}.")
 
+    def must(self, is_so: bool, option: str, words: str) -> None:
+        if not is_so:
+            self.refuse(option, f"must {words}")
 
-def _span(option: str, default: float, unit: timedelta) -> timedelta:
-    number = _number(option, default, float)
-    _must(number <= LONGEST_SPAN / unit, option, "be less than a hundred years")
-    return number * unit
+    def text(self, option: str) -> str | None:
+        return _text(option)
 
+    def number(self, option: str, default: _Value, kind: Callable[[str], _Value]) -> _Value:
+        text = _text(option)
+        if text is None:
+            return default
+        try:
+            value = kind(text)
+        except ValueError:
+            self.refuse(option, "must be a number" if kind is float else "must be a whole number")
+            return default
+        if not 0 <= float(text) < float("inf"):
+            self.refuse(option, "must be zero or more")
+            return default
+        return value
 
-def _names(option: str) -> frozenset[str]:
-    """A list separated by commas or written as JSON."""
-    text = _text(option) or ""
-    if text.startswith("["):
-        return frozenset(map(str, _json(option, text, "list")))
-    return frozenset(name.strip() for name in text.split(",") if name.strip())
+    def flag(self, option: str) -> bool:
+        text = (_text(option) or "false").lower()
+        self.must(text in ("true", "false", "t", "f", "1", "0"), option, "be true or false")
+        return text in ("true", "t", "1")
 
+    def span(self, option: str, default: float, unit: timedelta) -> timedelta:
+        number = self.number(option, default, float)
+        if number <= LONGEST_SPAN / unit:
+            return number * unit
+        self.refuse(option, "must be less than a hundred years")
+        return default * unit
 
-def _json(option: str, text: str, kind: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise ConfigurationError(f"[{SECTION}] {option} is not a JSON {kind}.") from error
+    def names(self, option: str) -> frozenset[str]:
+        """A list separated by commas or written as JSON."""
+        text = _text(option) or ""
+        if text.startswith("["):
+            return frozenset(map(str, self.json(option, text, []) or ()))
+        return frozenset(name.strip() for name in text.split(",") if name.strip())
 
+    def json(self, option: str, text: str, default: Any) -> Any:
+        """The JSON value; `default` if it is not JSON."""
+        try:
+            return json.loads(text)
+        except ValueError:
+            self.refuse(option, f"is not a JSON {'list' if isinstance(default, list) else 'object'}")
+            return default
 
-def _body_rules() -> BodyRules:
-    defaults = BodyRules()
-    return BodyRules(
-        extra_order_fields=_names("extra_order_fields"),
-        optional_fields=_names("optional_fields") or defaults.optional_fields,
-        order_number_pattern=_text("order_number_pattern") or defaults.order_number_pattern,
-        allow_spreadsheet_numbers=_flag("allow_spreadsheet_numbers"),
-    )
+    def body_rules(self) -> BodyRules:
+        defaults = BodyRules()
+        given = {
+            "extra_order_fields": self.names("extra_order_fields"),
+            "optional_fields": self.names("optional_fields") or defaults.optional_fields,
+            "order_number_pattern": _text("order_number_pattern") or defaults.order_number_pattern,
+            "allow_spreadsheet_numbers": self.flag("allow_spreadsheet_numbers"),
+        }
+        for name, value in list(given.items()):  # each by itself, so that one fault does not hide another
+            try:
+                BodyRules(**{name: value})  # type: ignore[arg-type]
+            except ConfigurationError as error:
+                self.faults.append(f"[{SECTION}] {error}.")
+                del given[name]
+        return BodyRules(**given)  # type: ignore[arg-type]
 
+    def untracked_services(self) -> Mapping[str, frozenset[str]]:
+        """Names by seller; those under "" apply to every seller that is not named."""
+        text = _text("untracked_services") or ""
+        if not text.startswith("{"):
+            names = self.names("untracked_services")
+            return {"": names} if names else {}
+        by_seller = self.json("untracked_services", text, {})
+        if all(isinstance(names, list) and all(map(_is_text, names)) for names in by_seller.values()):
+            return {seller_id.strip(): frozenset(names) for seller_id, names in by_seller.items()}
+        self.refuse("untracked_services", "must map seller ids to lists of names")
+        return {}
 
-def _untracked_services() -> Mapping[str, frozenset[str]]:
-    """Names by seller; those under "" apply to every seller that is not named."""
-    text = _text("untracked_services") or ""
-    if not text.startswith("{"):
-        names = _names("untracked_services")
-        return {"": names} if names else {}
-    by_seller = _json("untracked_services", text, "object")
-    are_names = all(isinstance(names, list) and all(map(_is_text, names)) for names in by_seller.values())
-    _must(are_names, "untracked_services", "map seller ids to lists of names")
-    return {seller_id.strip(): frozenset(names) for seller_id, names in by_seller.items()}
+    def error_codes(self) -> Mapping[str, str | None]:
+        text = _text("error_codes")
+        if text is None:
+            return {}
+        from feedamp.rules.checks import (
+            Kind,
+        )  # late: it brings all carriers, and every task imports this module
+
+        codes = self.json("error_codes", text, {})
+        kinds = {kind.value for kind in Kind}
+        if isinstance(codes, dict) and all(
+            name in kinds and (code is None or (isinstance(code, str) and code))
+            for name, code in codes.items()
+        ):
+            return codes
+        self.refuse("error_codes", f"must map kinds ({', '.join(sorted(kinds))}) to a code or null")
+        return {}
 
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip())
-
-
-def _error_codes() -> Mapping[str, str | None]:
-    text = _text("error_codes")
-    if text is None:
-        return {}
-    from feedamp.rules.checks import Kind  # late: it brings all carriers, and every task imports this module
-
-    codes = _json("error_codes", text, "object")
-    kinds = {kind.value for kind in Kind}
-    is_map = isinstance(codes, dict) and all(
-        name in kinds and (code is None or (isinstance(code, str) and code)) for name, code in codes.items()
-    )
-    _must(is_map, "error_codes", f"map kinds ({', '.join(sorted(kinds))}) to a code or null")
-    return dict(codes)

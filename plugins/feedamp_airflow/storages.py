@@ -3,8 +3,9 @@
 A bucket URL names the connection as Airflow's ObjectStoragePath does: `s3://my_aws@bucket/prefix`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
 from urllib.parse import urlsplit, urlunsplit
 
@@ -22,6 +23,22 @@ EXTRAS = {
 }
 
 
+def install_line(extra: str) -> str:
+    """The command that installs an extra of this package."""
+    return f'`pip install "airflow-provider-feedamp[{extra}]"`'
+
+
+@contextmanager
+def needs_extra(option: str, extra: str) -> Iterator[None]:
+    """Turns the error of a package that is not installed into a ConfigurationError with the command that installs it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"[feedamp] {option} needs {error.name}, which is not installed: {install_line(extra)}."
+        ) from error
+
+
 def open_store(option: str, url: str, find: Callable[[str], object]) -> Storage:
     """The store of an option. Without a connection in the URL, the store's package looks for credentials itself.
 
@@ -31,7 +48,15 @@ def open_store(option: str, url: str, find: Callable[[str], object]) -> Storage:
     given = urlsplit(url)
     conn_id, at, host = given.netloc.rpartition("@")
     if "://" not in url or not at or host.endswith(".core.windows.net"):  # Azure's own container@account
-        return open_storage(option, url)
+        extra = EXTRAS.get(given.scheme)
+        try:
+            return open_storage(option, url)
+        except ConfigurationError as error:
+            if extra is None or not isinstance(error.__cause__, ImportError):
+                raise
+            raise ConfigurationError(
+                f"[feedamp] {option}: {given.scheme}:// needs a package that is not installed: {install_line(extra)}."
+            ) from error
     if not conn_id or ":" in conn_id:
         raise ConfigurationError(
             f"[feedamp] {option} must name a connection before the @, as in s3://my_aws@bucket/prefix; "
@@ -47,7 +72,7 @@ def _with_connection(option: str, scheme: str, conn_id: str, url: str) -> Storag
     from airflow.sdk.io import get_fs, has_fs
 
     extra = EXTRAS.get(scheme)
-    advice = f"install airflow-provider-feedamp[{extra}]" if extra else "install its Airflow provider"
+    advice = install_line(extra) if extra else "install its Airflow provider"
     if not has_fs(scheme):
         raise ConfigurationError(
             f"[feedamp] {option}: no installed provider opens {scheme}:// with a connection; {advice}."

@@ -1,5 +1,6 @@
 """Builds `Resources` from options and connections; the only place that does."""
 
+import contextlib
 import functools
 import logging
 import os
@@ -27,7 +28,7 @@ from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp_airflow.account import AirflowConnection, libpq_options, read_account, read_postgres
 from feedamp_airflow.config import Options, default_state_file, read_options
 from feedamp_airflow.sql_inbox import SqlInbox
-from feedamp_airflow.storages import open_store
+from feedamp_airflow.storages import needs_extra, open_store
 
 log = logging.getLogger(__name__)
 LookUp = Callable[[str], AirflowConnection]
@@ -36,17 +37,20 @@ NEW_START = "feedamp init --state"  # recorded as a run, so that the new state d
 LOOK_UP_PATIENCE_S, LOOK_UP_PAUSE_S = 60.0, 3.0
 
 
-def make_resources(look_up: LookUp | None = None, *, checks_key: bool = True) -> Resources:
-    """Everything a step needs, from the options and connections of this process.
+def make_resources(
+    look_up: LookUp | None = None, *, checks_key: bool = True, options: Options | None = None
+) -> Resources:
+    """Everything a step needs, from the options and connections of this process; the default inbox is created.
 
     `checks_key=False` accepts a key that decrypts none of the stored tokens; commands need it to store new ones.
+    `options` are already read, and may have faults.
 
     Raises:
         ConfigurationError: an option, a connection or the encryption key cannot be used; or the state is new, although
             there is a lake or a key file of an earlier one.
         StoreAwayError: in a task, the server of the state did not answer for too long.
     """
-    options = read_options()
+    options = options or read_options()
     find = look_up or connection_by_id
     state_url = _state_url(options, find)
     journal_url = _journal_url(options, state_url)
@@ -69,6 +73,9 @@ def make_resources(look_up: LookUp | None = None, *, checks_key: bool = True) ->
             with state.read() as connection:
                 grants.check_key(connection, cipher)
         record_origins(state, look_up)
+        if options.has_default_inbox:
+            with contextlib.suppress(OSError):  # only tasks of `place` and commands need it
+                Path(options.settings.inbox_url).mkdir(parents=True, exist_ok=True)
         query_on = options.inbox_sql_conn_id
         return Resources(
             state=state,
@@ -131,8 +138,8 @@ def make_warehouse(
     if options.warehouse_conn_id:
         address = read_postgres(find(options.warehouse_conn_id))
         mask_secret(address.password)
-        # Imported late: the driver comes with the extra `postgres`.
-        from feedamp.warehouse.postgres import PostgresWarehouse
+        with needs_extra("warehouse_conn_id", "postgres"):
+            from feedamp.warehouse.postgres import PostgresWarehouse
 
         return PostgresWarehouse(address, lock_wait_s=lock_wait_s, away_s=away_s)
     return DuckDbWarehouse(
@@ -143,16 +150,23 @@ def make_warehouse(
     )
 
 
-def open_state(*, upgrade: bool = True, is_new_start: bool = False, must_exist: bool = False) -> State:
+def open_state(
+    *,
+    upgrade: bool = True,
+    is_new_start: bool = False,
+    must_exist: bool = False,
+    options: Options | None = None,
+) -> State:
     """The state database alone; `upgrade=False` opens it without a schema upgrade.
 
     With `is_new_start`, a new state is created although a key file of an earlier one exists; with `must_exist`, none is.
+    `options` are already read, and may have faults.
 
     Raises:
         ConfigurationError: an option or a connection cannot be used; or the state is new, although its key file exists or
             it must exist.
     """
-    url = _state_url(read_options(), connection_by_id)
+    url = _state_url(options or read_options(), connection_by_id)
     found = make_url(url)
     if must_exist and found.get_backend_name() == "sqlite" and not Path(found.database or "").exists():
         raise ConfigurationError(f"There is no state {found.database} yet: nothing has run so far.")
@@ -187,7 +201,8 @@ def _open_state(url: str, *, upgrade: bool = True, is_new_start: bool = False) -
 
     # A command should say at once that the server does not answer; a task should outlive its restart.
     patience_s = STORE_AWAY_S if _is_task() else 0.0
-    return State(url, upgrade=upgrade, opening_patience_s=patience_s, before_new=refuse_new)
+    with needs_extra("state_url", "postgres"):
+        return State(url, upgrade=upgrade, opening_patience_s=patience_s, before_new=refuse_new)
 
 
 def _refuse_unused_state(state: State, lake: Lake) -> None:
@@ -355,6 +370,10 @@ def _state_url(options: Options, find: LookUp) -> str:
         raise ConfigurationError(
             "[feedamp] state_url is not a database URL, as sqlite:////var/lib/feedamp/state.db is."
         ) from None  # SQLAlchemy's message may hold the password
+    if url.get_backend_name() not in ("sqlite", "postgresql"):
+        raise ConfigurationError(
+            f"[feedamp] state_url must begin with sqlite:/// or postgresql+psycopg://, not with {url.drivername}://."
+        )
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_absolute():
         raise ConfigurationError(
             "[feedamp] state_url must name an absolute path, as in sqlite:////var/lib/feedamp/state.db."

@@ -314,6 +314,8 @@ def test_replay_takes_what_todays_options_allow(feedamp_env):
         == "accepted 0, to place again 0, still rejected 2, skipped 0\n"
     )
     feedamp_env.env.set_options(extra_order_fields="gift_note")
+    wrong = feedamp_env.run("rejected", "replay", "--source", "b.json")
+    assert (wrong.code, "did you mean b.jsonl" in wrong.err) == (2, True)
     one = feedamp_env.run("rejected", "replay", "--source", "b.jsonl")
     assert (one.code, one.out) == (0, "accepted 1, to place again 0, still rejected 0, skipped 0\n")
     assert show(feedamp_env, "M-2")["phase"] == "to_place"

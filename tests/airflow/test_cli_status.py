@@ -276,8 +276,16 @@ def test_the_doctor_finds_a_sound_env_sound(feedamp_env):
         ),
         pytest.param("inbox_url", "/nowhere/inbox", "inbox", 1, "create it", id="no inbox"),
         pytest.param("inbox_url", "nostore://x", "inbox", 2, "store", id="an unknown store"),
-        pytest.param("lake_url", "nostore://x", "stores and key", 2, "nostore", id="an unknown lake"),
-        pytest.param("lake_url", "/proc/lake", "lake", 1, "", id="a lake that cannot be written"),
+        pytest.param("lake_url", "nostore://x", "lake", 2, "nostore", id="an unknown lake"),
+        pytest.param(
+            "lake_url", "/proc/lake", "lake", 1, "[feedamp] lake_url", id="a lake that cannot be written"
+        ),
+        pytest.param(
+            "lake_url", "gs://x/y", "lake", 2, 'pip install "airflow-provider-feedamp[gcs]"', id="no extra"
+        ),
+        pytest.param("duckdb_memory_limit", "lots", "warehouse", 1, "duckdb_memory_limit", id="no number"),
+        pytest.param("state_url", "mysql://h/db", "state", 2, "[feedamp] state_url", id="another database"),
+        pytest.param("state_url", "sqlite:////proc/x/state.db", "state", 1, "state_url", id="no folder"),
     ],
 )
 def test_the_doctor_names_what_is_wrong(feedamp_env, option, value, check, code, words):
@@ -285,8 +293,28 @@ def test_the_doctor_names_what_is_wrong(feedamp_env, option, value, check, code,
     found, checks = examined(feedamp_env)
     assert found == code
     assert checks[check][0] == ("configuration" if code == 2 else "problem")
-    assert {"inbox", "lake", "warehouse"} <= checks.keys() or check == "options"
+    assert {"inbox", "lake", "warehouse"} <= checks.keys()
     assert words in checks[check][1]
+    assert len({says for _, says in checks.values()}) == len(checks)  # each fault is named once
+
+
+def test_the_doctor_names_every_faulty_option_and_store_at_once(feedamp_env):
+    faulty = {
+        "page_size": "500",
+        "pii": "hide",
+        "order_number_pattern": "[A-Z",
+        "extra_order_fields": "fulfillments",
+        "place_schedule": "often",
+        "reconcile_schedule": "30 3 * * *",
+        "pagesize": "1",
+    }
+    feedamp_env.env.set_options(**faulty, inbox_url="/nowhere/inbox", lake_url="/proc/lake")
+    code, checks = examined(feedamp_env)
+    assert code == 2
+    assert [name for name in faulty if f"[feedamp] {name}" not in checks["options"][1]] == ["pagesize"]
+    assert "no option pagesize; did you mean page_size" in checks["options"][1]
+    failed = {name for name, (state, _) in checks.items() if state != "ok"}
+    assert failed == {"options", "inbox", "lake", "DAG files"}
 
 
 @pytest.mark.parametrize(

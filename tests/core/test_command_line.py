@@ -85,6 +85,23 @@ def test_a_command_line_that_cannot_be_read_is_a_usage_error(said: Said, argv: l
     assert "usage: feedamp" in done.err
 
 
+def test_the_shell_completes_commands_and_options(tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    for typed, expected in (
+        ("feedamp re", {"rejected", "reconciliation"}),
+        ("feedamp adopt --d", {"--dry-run"}),
+    ):
+        asks = {
+            "_ARGCOMPLETE": "1",
+            "_ARGCOMPLETE_STDOUT_FILENAME": str(said),
+            "COMP_LINE": typed,
+            "COMP_POINT": str(len(typed)),
+            "COMP_TYPE": "9",
+        }
+        subprocess.run([Path(sys.executable).with_name("feedamp")], env=os.environ | asks, check=True)
+        assert set(said.read_text().replace("\x0b", " ").split()) == expected
+
+
 def test_init_copies_five_files_once(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "dags"
     first, again = feedamp(["init", folder], ["init", folder])

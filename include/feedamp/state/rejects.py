@@ -117,6 +117,12 @@ def read_open(connection: Connection, *, everything: bool = False) -> list[Rejec
     return _read(connection, query)
 
 
+def sources(connection: Connection) -> list[str]:
+    """Each file or query that ever had a rejected row, in order of name."""
+    query = sa.select(rejected_orders.c.source).distinct().order_by(rejected_orders.c.source)
+    return list(connection.scalars(query))
+
+
 def set_aside(connection: Connection) -> list[Rejected]:
     """Rejects of stage `load` that are not superseded: rows that only the lake has, dismissed or not."""
     is_left = sa.and_(rejected_orders.c.stage == LOAD, rejected_orders.c.superseded_at.is_(None))

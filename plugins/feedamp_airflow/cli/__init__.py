@@ -15,7 +15,12 @@ def main(argv: list[str] | None = None) -> int | None:
         os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "WARNING")
     from feedamp_airflow.cli.commands import parser
 
-    arguments = parser().parse_args(given)
+    command_line = parser()
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks what may follow, and reads no other output
+        import argcomplete
+
+        argcomplete.autocomplete(command_line)
+    arguments = command_line.parse_args(given)
     from feedamp_airflow.cli.running import run
 
     return run(arguments)

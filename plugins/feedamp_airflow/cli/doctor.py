@@ -29,14 +29,25 @@ from feedamp_airflow import config
 from feedamp_airflow.cli.accounts import examine as examine_accounts
 from feedamp_airflow.cli.init import dag_files
 from feedamp_airflow.cli.output import Output
-from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED
-from feedamp_airflow.config import Options, read_options
+from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, near
+from feedamp_airflow.config import Options
 from feedamp_airflow.probing import probe
 from feedamp_airflow.provider_info import get_provider_info
 from feedamp_airflow.storages import open_store
 from feedamp_airflow.wiring import connection_by_id, make_resources, make_warehouse, open_state
 
 OK, PROBLEM, CONFIGURATION = "ok", "problem", "configuration"
+# What to do about an error that is not one of this package's own sentences.
+FIXES = {
+    "state": "Correct [feedamp] state_url or state_conn_id, or make what it names reachable and writable.",
+    "token journal": "Correct [feedamp] journal_url, or make the folder writable for this user.",
+    "inbox": "Correct [feedamp] inbox_url, or let this user read the folder.",
+    "lake": "Correct [feedamp] lake_url, or let this user create the folder and write to it.",
+    "warehouse": (
+        "Correct [feedamp] duckdb_path, duckdb_memory_limit or warehouse_conn_id, or make what they name reachable and "
+        "writable."
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -63,17 +74,22 @@ def examine(given: argparse.Namespace, out: Output) -> int:
 
 
 def _checks() -> Iterator[Check]:
-    basics = [_tried("options", _options), _tried("time zone", _time_zone), _tried("state", _state)]
-    yield from basics
-    made: list[tuple[Options, Resources]] = []
+    options = (
+        Options()
+    )  # with the default for each that is faulty, so that the stores are checked all the same
+    yield _tried("options", lambda: _options(options))
+    yield _tried("time zone", _time_zone)
+    state = _tried("state", lambda: _state(options))
+    yield state
+    made: list[Resources] = []
 
     def make() -> str:
-        made.append((read_options(), make_resources(checks_key=False)))
+        made.append(make_resources(checks_key=False, options=options))
         return "can be opened"
 
     making = _tried("stores and key", make)
     if made:
-        options, resources = made[0]
+        [resources] = made
         yield _tried("encryption key", lambda: _key(resources))
         yield _tried("token journal", lambda: _journal(resources))
         for conn_id in _connections(resources):
@@ -90,14 +106,16 @@ def _checks() -> Iterator[Check]:
             yield _tried("completeness", lambda: _completeness(options, resources))
             yield _tried("rows set aside", lambda: _set_aside(resources))
         resources.state.close()
-    elif all(check.state == OK for check in basics):
-        options = read_options()
-        yield making
-        yield _tried(
-            "inbox", lambda: _inbox(open_store("inbox_url", options.settings.inbox_url, connection_by_id))
-        )
-        yield _tried("lake", lambda: _lake(Lake(open_store("lake_url", options.lake_url, connection_by_id))))
-        yield _tried("warehouse", lambda: _warehouse(options))
+    else:
+        inbox_url, lake_url = options.settings.inbox_url, options.lake_url
+        stores = [
+            _tried("inbox", lambda: _inbox(open_store("inbox_url", inbox_url, connection_by_id))),
+            _tried("lake", lambda: _lake(Lake(open_store("lake_url", lake_url, connection_by_id)))),
+            _tried("warehouse", lambda: _warehouse(options)),
+        ]
+        if not any(check.says.startswith(making.says) for check in (state, *stores)):
+            yield making
+        yield from stores
     yield _tried("DAG files", _dag_files)
 
 
@@ -114,16 +132,16 @@ def _tried(name: str, check: Callable[[], str]) -> Check:
         detail = f": {lines[0]}" if lines else ""
         # A URL that fsspec or SQLAlchemy cannot read, a driver that is not installed.
         state = CONFIGURATION if isinstance(error, ValueError | ImportError) else PROBLEM
-        return Check(name, state, f"{type(error).__name__}{detail}")
+        advice = f". {FIXES[name]}" if name in FIXES else ""
+        return Check(name, state, f"{type(error).__name__}{detail}{advice}")
 
 
-def _options() -> str:
-    config.read_options()
-    config.reconcile_schedule()
+def _options(options: Options) -> str:
     known = set(get_provider_info()["config"]["feedamp"]["options"])
     unknown = sorted(set(conf.getsection(config.SECTION) or ()) - known)
-    if unknown:
-        raise ConfigurationError(f"[feedamp] has no option {', '.join(unknown)}; is it misspelt?")
+    misspelt = [f"[feedamp] has no option {name}{near(name, known)}." for name in unknown]
+    if faults := [*options.faults, *config.schedule_faults(), *misspelt]:
+        raise ConfigurationError(" ".join(faults))
     return "can be used"
 
 
@@ -140,8 +158,8 @@ def _time_zone() -> str:
     )
 
 
-def _state() -> str:
-    with contextlib.closing(open_state(upgrade=False)) as state:
+def _state(options: Options) -> str:
+    with contextlib.closing(open_state(upgrade=False, options=options)) as state:
         revision = state.current_revision()
     if revision is not None and revision > HEAD:
         raise ConfigurationError(
@@ -232,7 +250,7 @@ def _inbox(store: Storage) -> str:
     store.check_bucket()
     with store.reached():
         if not store.is_object_store and not store.fs.exists(store.root):
-            raise FeedAmpError(f"There is no {store.url} yet: create it, or correct inbox_url.")
+            raise FeedAmpError(f"There is no {store.url}: create it, or correct [feedamp] inbox_url.")
         try:
             names = store.fs.ls(store.root, detail=False)
         except FileNotFoundError:  # a bucket has no folders: an absent prefix is an empty inbox

@@ -10,12 +10,13 @@ from typing import Any
 import msgspec
 from sqlalchemy.engine import Connection
 
+from feedamp.errors import ConfigurationError
 from feedamp.rules.failure_summary import counted
 from feedamp.state import ledger, rejects
 from feedamp.state.rejects import Rejected
 from feedamp.steps.place_orders.replay import replay
 from feedamp_airflow.cli.output import Output, replaced_file
-from feedamp_airflow.cli.running import DONE, REFUSED, given_reason, opened_resources
+from feedamp_airflow.cli.running import DONE, REFUSED, given_reason, near, opened_resources
 
 # Without `raw`, whose content may be personal.
 FIELDS = ("reject_id", *(field.name for field in fields(Rejected) if field.name != "raw"))
@@ -64,6 +65,12 @@ def reject_row(rejected: Rejected) -> dict[str, Any]:
 def replay_rows(given: argparse.Namespace, out: Output) -> int:
     """Checks open rejects again under the current options. Safe to repeat."""
     with opened_resources() as resources:
+        with resources.state.read() as connection:
+            known = rejects.sources(connection) if given.source else []
+        if unknown := [name for name in given.source or () if name not in known]:
+            raise ConfigurationError(
+                " ".join(f"No row of {name} was ever rejected{near(name, known)}." for name in unknown)
+            )
         counts = replay(resources, given.source or ())
     out.say(
         f"accepted {counts.taken}, to place again {counts.to_place}, still rejected {counts.still_rejected}, "

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import importlib
 import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, cast
 
 from feedamp.errors import ClientRefusedError, ConfigurationError, FeedAmpError
@@ -70,6 +71,12 @@ def _progress_on_stderr() -> Iterator[None]:
         yield
     finally:
         progress.log.removeHandler(handler)
+
+
+def near(given: str, known: Collection[str]) -> str:
+    """The names that a mistyped one may mean, as a clause to append; empty if there are none."""
+    found = difflib.get_close_matches(given, known, n=3)
+    return f"; did you mean {' or '.join(found)}?" if found else ""
 
 
 def given_reason(given: argparse.Namespace, what: str) -> str:
