@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 import sys
+import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -24,6 +28,33 @@ def test_the_wheel_holds_every_file_of_all_packages_and_the_dags(wheel, root):
         expected |= {str(path.relative_to(parent)) for path in files}
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert held == expected
+
+
+def test_the_license_is_in_the_wheel_and_its_metadata(wheel, root):
+    archive = zipfile.ZipFile(wheel)
+    [license_file] = [name for name in archive.namelist() if name.endswith(".dist-info/licenses/LICENSE")]
+    assert archive.read(license_file) == (root / "LICENSE").read_bytes()
+    [metadata] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+    assert b"\nLicense-Expression: Apache-2.0\n" in archive.read(metadata)
+
+
+def test_an_image_gets_every_file_that_the_wheel_is_built_from(root):
+    kept = {line[1:] for line in (root / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    needed = {*wheel["force-include"], *project["project"]["license-files"], project["project"]["readme"]}
+    assert needed <= kept
+
+
+def test_the_source_distribution_holds_what_the_readme_links_to(root, tmp_path):
+    build = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", tmp_path, root]
+    subprocess.run(build, capture_output=True, check=True)
+    [built] = tmp_path.glob("*.tar.gz")
+    with tarfile.open(built) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    linked = set(re.findall(r"\]\((docs/[\w/.-]+)", (root / "README.md").read_text("utf-8")))
+    assert {"LICENSE", "README.md", "docs/inbox.md"} <= held
+    assert linked - held == set()
 
 
 def test_airflow_sees_the_provider_its_options_and_its_plugin_once(installation):
