@@ -13,10 +13,10 @@ class Pages:
     """The ASGI app of the pages, imported at its first request: every process of Airflow loads this module."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answers one request."""
+        """Answers one request; the pages find Airflow's own app in the scope."""
         from feedamp_airflow.pages.app import app
 
-        await app(scope, receive, send)
+        await app({**scope, "airflow_app": scope.get("app")}, receive, send)
 
 
 def _address() -> str:

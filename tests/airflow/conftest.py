@@ -16,6 +16,7 @@ import pytest
 
 if TYPE_CHECKING:
     from airflow_env import AirflowEnv
+    from browsing import Browser
     from console import Console
 
 ROOT = Path(__file__).parents[2]
@@ -105,3 +106,26 @@ def start_holder() -> Iterator[Callable[[Path], subprocess.Popen[str]]]:
     for holder in started:
         holder.kill()
         holder.communicate()
+
+
+@pytest.fixture(scope="module")
+def api_server(airflow_home: Path) -> Iterator[object]:
+    """Airflow's API server in this process."""
+    from browsing import served
+
+    with served() as app:
+        yield app
+
+
+@pytest.fixture
+def browse(api_server: object) -> Browser:
+    """Opens pages with a role, by default as admin."""
+    from browsing import Browser
+
+    return Browser(api_server)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def send(browse: Browser) -> Callable[..., object]:
+    """Sends the form of a page."""
+    return browse.send

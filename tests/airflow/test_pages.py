@@ -9,13 +9,11 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 import sqlalchemy as sa
-from airflow.api_fastapi import app as airflow_app
-from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+from browsing import token_of
 from consenting import consent
 from console import SELLER
 from fastapi.routing import APIRoute
 from order_samples import example_order
-from starlette.testclient import TestClient
 
 from feedamp.state.schema import sellers
 from feedamp_airflow.pages import actions
@@ -24,35 +22,6 @@ from feedamp_airflow.pages.page import MENU, may_view
 
 PAGES = [f"/feedamp/{path}" for path, _ in MENU]
 HOSTILE = "<script>alert(1)</script>"
-
-
-@pytest.fixture(scope="module")
-def api_server(airflow_home):
-    """Airflow's own app with the plugin mounted, below a path of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AIRFLOW__API__BASE_URL", "http://testserver")
-        patch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "only of this test " * 4)
-        airflow_app.purge_cached_app()
-        yield airflow_app.create_app(apps="core")
-        airflow_app.purge_cached_app()
-
-
-@pytest.fixture
-def browse(api_server):
-    """Opens pages with a role of Airflow's simple auth manager; None: no one is logged in."""
-
-    def client(role):
-        client = TestClient(api_server, raise_server_exceptions=False)
-        if role:
-            user = SimpleAuthManagerUser(username=role, role=role)
-            client.headers["Authorization"] = f"Bearer {airflow_app.get_auth_manager().generate_jwt(user)}"
-        return client
-
-    def opened(path, role="admin"):
-        return client(role).get(path)
-
-    opened.client = client
-    return opened
 
 
 @pytest.fixture
@@ -172,23 +141,7 @@ def test_no_route_but_the_callback_is_open():
             changing.add(route.path)
             assert {actions.check_form, actions.may_change.dependency} < asked
     assert opened == {"/callback", "/static/{name}"}
-    assert changing == {"/do/{name}", "/connect", "/connect/paste"}
-
-
-def token_of(page):
-    return re.search('name="token" value="([^"]+)"', page.text)[1]
-
-
-@pytest.fixture
-def send(browse):
-    """Sends a form as the page with it does; `changes` are made to what the browser sends."""
-
-    def sent(path, page, role="admin", token=None, headers=None, **fields):
-        client = browse.client(role)
-        fields["token"] = token_of(client.get(page)) if token is None else token
-        return client.post(path, data=fields, headers={"Sec-Fetch-Site": "same-origin"} | (headers or {}))
-
-    return sent
+    assert changing == {"/do/{name}", "/connect", "/connect/paste", "/reconciliation/backfill"}
 
 
 def test_a_seller_is_paused_and_resumed(send, browse, feedamp_env):

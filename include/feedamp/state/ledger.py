@@ -234,6 +234,14 @@ def purchased(
             yield row.seller_id, row.mp_order_number, row.purchase_date.date()
 
 
+def count_purchased(connection: Connection, start: datetime, end: datetime) -> dict[str, int]:
+    """How many orders `purchased` has, by seller."""
+    query = sa.select(orders.c.seller_id, sa.func.count()).where(
+        orders.c.purchase_date >= start, orders.c.purchase_date < end, _MAY_EXIST
+    )
+    return {row[0]: row[1] for row in connection.execute(query.group_by(orders.c.seller_id))}
+
+
 def days_of(connection: Connection, seller_id: str, numbers: Iterable[str]) -> dict[str, date]:
     """UTC day of purchase by number, of those of the orders that the ledger has and FeedAMP may have."""
     query = sa.select(orders.c.mp_order_number, orders.c.purchase_date).where(

@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from feedamp.errors import FeedAmpError
-from feedamp_airflow.pages import actions, connect, orders, overview, reconciliation, sellers
+from feedamp_airflow.pages import actions, backfill, connect, orders, overview, reconciliation, sellers
 from feedamp_airflow.pages.page import Refused, may_view, render
 
 STATIC = Path(__file__).parent / "static"
@@ -32,9 +32,10 @@ SAID = {
 }
 
 router = APIRouter(dependencies=[may_view])
-for part in (overview, sellers, orders, reconciliation, connect):
+for part in (overview, sellers, orders, reconciliation, backfill, connect):
     router.include_router(part.router)
-actions.router.include_router(connect.changing)
+for part in (connect, backfill):
+    actions.router.include_router(part.changing)
 router.include_router(actions.router)
 router.include_router(actions.came_back)
 

@@ -10,19 +10,21 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
+from feedamp.rules.reconciled_days import DAY
 from feedamp.rules.reconciliation_report import ReportedDay
 from feedamp_airflow.cli.reconciliation import days_reported, figures
-from feedamp_airflow.pages.page import Reading, Refused, links_to_same, reading, render
+from feedamp_airflow.pages.page import Reader, Reading, Refused, ThisReader, links_to_same, reading, render
 
 router = APIRouter()
 
 
 @router.get("/reconciliation", response_class=HTMLResponse)
-def calendar(request: Request, month: str = "", day: str = "") -> HTMLResponse:
+def calendar(request: Request, month: str = "", day: str = "", reader: Reader = ThisReader) -> HTMLResponse:
     """The days of a month, the newest if none is named; with `day`, also that day by seller."""
     with reading() as read:
         first = _date(f"{month}-01") if month else read.now.date().replace(day=1)
         last = (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
+        today = read.now.date()
         days = {reported.day: _day(reported) for reported in _reported(read, first, last)}
         chosen = next(iter(_reported(read, _date(day), _date(day)))) if day else None
     weeks = Calendar().monthdatescalendar(first.year, first.month)
@@ -37,6 +39,11 @@ def calendar(request: Request, month: str = "", day: str = "") -> HTMLResponse:
         chosen=chosen,
         rows=[] if chosen is None else list(_by_seller(chosen)),
         link=links_to_same(request),
+        backfill=None
+        if not reader.words
+        else (chosen.day, chosen.day)
+        if chosen
+        else (first, min(last, today - DAY)),
     )
 
 

@@ -1,0 +1,129 @@
+"""A range of days is compared again from the page: Airflow itself creates the backfill, if it lets the user."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+from airflow.dag_processing.bundles.manager import DagBundlesManager
+from airflow.dag_processing.dagbag import sync_bag_to_db
+from airflow.models.backfill import Backfill, BackfillDagRun
+from airflow.models.dagrun import DagRun
+from airflow.utils.session import create_session
+from airflow_env import dag_bag
+from console import SELLER
+
+from feedamp_airflow.pages.airflow_api import Answered, refusal
+
+FORM = "/feedamp/reconciliation/backfill"
+DAYS = {"from": "2026-03-07", "to": "2026-03-09"}
+ASKED = f"{FORM}?from=2026-03-07&to=2026-03-09"
+
+
+@pytest.fixture(scope="module")
+def dags_known(airflow_home):
+    """The DAGs in Airflow's database, as the DAG processor puts them there."""
+    manager = DagBundlesManager()
+    manager.sync_bundles_to_db()
+    [bundle] = manager.get_all_dag_bundles()
+    sync_bag_to_db(dag_bag(), bundle.name, None)
+
+
+@pytest.fixture(autouse=True)
+def no_runs(dags_known):
+    """No run and no backfill, before and after."""
+
+    def clear():
+        with create_session() as session:
+            for table in (BackfillDagRun, DagRun, Backfill):
+                session.execute(sa.delete(table))
+
+    clear()
+    yield
+    clear()
+
+
+def made():
+    """Days, conf and user of each backfill."""
+    names = ("from_date", "to_date", "dag_run_conf", "triggering_user_name")
+    with create_session() as session:
+        return [tuple(getattr(one, name) for name in names) for one in session.scalars(sa.select(Backfill))]
+
+
+def confs():
+    with create_session() as session:
+        return list(session.scalars(sa.select(DagRun.conf)))
+
+
+def test_a_range_is_backfilled_by_airflow_as_the_user(send, browse, feedamp_env):
+    feedamp_env.deliver("a.jsonl", "M-1", "M-2", purchase_date="2026-03-08T10:00:00Z")
+    feedamp_env.place()
+    shown = browse(ASKED).text
+    for said in ("3 days", "3 runs", "About 1 minute", "2 orders of these days, of 1 seller", "is paused"):
+        assert said in shown
+    assert "10 seconds are assumed for each day" in shown
+    assert made() == []
+    said = send(FORM, ASKED, role="op", repair="true", **DAYS)
+    assert (said.status_code, "2026-03-07 to 2026-03-09 was started, with repair" in said.text) == (200, True)
+    first, last = (datetime(2026, 3, day, tzinfo=UTC) for day in (7, 9))
+    assert made() == [(first, last, {"repair": True}, "op")]
+    assert confs() == [{"repair": True}] * 3
+    assert "There is nothing to start" in browse(ASKED).text
+    again = send(FORM, f"/feedamp/sellers/{SELLER}", **DAYS)
+    assert (again.status_code, "is running already" in again.text) == (409, True)
+    assert len(made()) == 1
+
+
+def test_expected_minutes_come_from_the_runs_that_were(browse, send, feedamp_env):
+    send(FORM, ASKED, **DAYS)
+    with create_session() as session:
+        for run in session.scalars(sa.select(DagRun)):
+            run.state = "success"
+            run.start_date = run.run_after
+            run.end_date = run.start_date + timedelta(minutes=8)
+    shown = browse(ASKED).text
+    assert "The last 3 runs of feedamp_reconcile_orders here took 480 seconds each (median)" in shown
+    assert "About 6 minutes" in shown
+    assert "There is nothing to start" in browse(f"{ASKED}&again=none").text
+
+
+def test_who_may_not_change_the_connection_starts_no_backfill(browse, send, feedamp_env):
+    assert "Backfill this range" in browse("/feedamp/reconciliation", "op").text
+    for role in ("viewer", "user"):
+        assert "Backfill this range" not in browse("/feedamp/reconciliation", role).text
+        assert browse(ASKED, role).status_code == 403
+        assert send(FORM, f"/feedamp/sellers/{SELLER}", role=role, token="", **DAYS).status_code == 403
+    assert send(FORM, ASKED, headers={"Sec-Fetch-Site": "cross-site"}, **DAYS).status_code == 403
+    assert send(FORM, ASKED, token="", **DAYS).status_code == 403
+    assert made() == []
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        pytest.param("from=2026-03-09&to=2026-03-08", "before the first", id="the wrong way round"),
+        pytest.param("from=2026-03-09&to=2999-01-01", "once it is over", id="in the future"),
+        pytest.param("from=2020-01-01&to=2021-01-01", "at most 366", id="a day too long"),
+        pytest.param("from=<b>&to=2026-03-09", "as in 2026-03-01", id="no day"),
+        pytest.param("from=2026-03-09&to=2026-03-09&again=never", "again", id="no such choice"),
+    ],
+)
+def test_a_range_that_cannot_be_compared_is_said(query, said, browse, feedamp_env):
+    shown = browse(f"{FORM}?{query}")
+    assert (shown.status_code, said in shown.text) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("answered", "said"),
+    [
+        pytest.param(Answered(403, {"detail": "Forbidden"}), "Your role in Airflow", id="forbidden"),
+        pytest.param(Answered(404, {"detail": "?"}), "has not read the DAG", id="unknown DAG"),
+        pytest.param(Answered(422, {"detail": "Bad conf"}), "refuses it: Bad conf", id="refused in a word"),
+        pytest.param(Answered(422, {"detail": [{"msg": "Too late"}]}), "Too late", id="refused by field"),
+        pytest.param(Answered(503, {"detail": "?"}), "database is locked", id="locked"),
+        pytest.param(Answered(500, None), "answered with 500", id="a fault"),
+    ],
+)
+def test_what_airflow_refuses_is_said_in_words(answered, said):
+    assert said in refusal(answered, "feedamp_reconcile_orders")
