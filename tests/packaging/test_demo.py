@@ -5,13 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from demo import postgres
-from demo.programs import Programs, end_leftovers, session_members
+from demo.programs import (
+    BIN,
+    Programs,
+    end_leftovers,
+    environment,
+    session_members,
+    write_shell_file,
+)
 
 find = postgres.server_programs.__wrapped__
 
@@ -62,6 +70,28 @@ def test_a_demo_that_was_killed_leaves_programs_that_the_next_one_ends(programs,
         assert left.wait(1) == -signal.SIGTERM
         assert session_members(leader.pid) == []
         others.check()
+
+
+def test_one_line_gives_a_shell_the_options_of_the_demo_but_no_signing_key(tmp_path):
+    home = tmp_path / "a home of 'quotes'"
+    env = environment(home, 1234)
+    write_shell_file(tmp_path / "env", env)
+    assert (tmp_path / "env").stat().st_mode & 0o777 == 0o600
+    shell = ["sh", "-c", f". {tmp_path}/env; command -v feedamp; env"]
+    told = subprocess.run(
+        shell, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True
+    ).stdout
+    assert told.startswith(f"{BIN}/feedamp\n")
+    assert f"\nAIRFLOW_HOME={home}\n" in told
+    assert env["AIRFLOW__CORE__FERNET_KEY"] in told
+    assert env["AIRFLOW__API_AUTH__JWT_SECRET"] not in told
+
+
+def test_no_two_servers_of_the_demo_ask_for_the_same_port(tmp_path):
+    env = environment(tmp_path, 1234)
+    ports = [value for name, value in env.items() if name.endswith("_PORT")]
+    assert len(ports) == len(set(ports)) == 3
+    assert set(ports).isdisjoint({"8080", "8793", "8794"})
 
 
 def from_wheel() -> Path:

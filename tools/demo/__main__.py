@@ -25,7 +25,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from demo import postgres, report
 from demo.airflow_server import AirflowServer
 from demo.play import SELLERS, backfilled, play
-from demo.programs import BIN, REPOSITORY, Programs, end_leftovers, environment, free_port, http, only_one
+from demo.programs import (
+    BIN,
+    REPOSITORY,
+    Programs,
+    end_leftovers,
+    environment,
+    free_port,
+    http,
+    only_one,
+    write_shell_file,
+)
 from feedamp.state import State
 
 FOLDER = REPOSITORY / ".demo"
@@ -96,10 +106,19 @@ def _run(folder: Path, progress: Progress, *, stay: bool) -> int:
     (home / "feedamp" / "inbox").mkdir(parents=True)
     port = free_port()
     ok = True
-    with _metadata(folder, progress) as programs:
-        programs.add_to_environment(environment(home, port))
+    with _metadata(folder, progress) as (programs, metadata):
+        env = {**environment(home, port), **metadata}
+        programs.add_to_environment(env)
         airflow = AirflowServer(programs, home, port, progress.tick)
+        shell_file = folder / "env"
         try:
+            if stay:
+                write_shell_file(shell_file, env)
+                print(f"The UI, in half a minute:  {airflow.url}/plugin/feedamp")
+                print(f"                           user {airflow.user}, password {airflow.password}")
+                print(
+                    f"In any other shell:        source {_shown(shell_file)} && feedamp doctor\n", flush=True
+                )
             ok = _loop(programs, airflow, home, progress, stay=stay)
             if stay:
                 _stay(programs, airflow, home, progress)
@@ -113,27 +132,28 @@ def _run(folder: Path, progress: Progress, *, stay: bool) -> int:
             progress.say("Ending all programs; this takes some seconds ...")
         finally:
             _on_end(signal.SIG_IGN)  # a second Ctrl-C would leave programs behind
+            shell_file.unlink(missing_ok=True)
     if not stay:
         progress.say("All programs have ended; `make up` does the same and leaves them running.")
     return 0 if ok else 1
 
 
 @contextmanager
-def _metadata(folder: Path, progress: Progress) -> Iterator[Programs]:
-    """Programs for an Airflow with its metadata on Postgres, or on SQLite if there is none."""
+def _metadata(folder: Path, progress: Progress) -> Iterator[tuple[Programs, dict[str, str]]]:
+    """Programs for an Airflow with its metadata on Postgres, or on SQLite if there is none; and the option that says so."""
     data = folder / "postgres"
     # Postgres sees no secret of Airflow.
     env = {"PATH": os.environ.get("PATH", "")}
     try:
         with Programs(folder / "logs", env) as programs:
+            metadata = {}
             try:
-                url = postgres.start(programs, data)
-                programs.add_to_environment({"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url})
+                metadata["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = postgres.start(programs, data)
             except postgres.NoServerError as error:
                 progress.say(
                     f"WARNING: Airflow's metadata are on SQLite; backfills can end the demo. {error}"
                 )
-            yield programs
+            yield programs, metadata
     finally:
         postgres.remove(data)
 
@@ -179,12 +199,13 @@ def _loop(programs: Programs, airflow: AirflowServer, home: Path, progress: Prog
     # Left running, its sellers go on by themselves.
     sandbox = programs.start_sandbox(*options, *(["--pace", "60"] if stay else []))
     progress.say("Starting Airflow ...")
-    airflow.start()
+    # No task needs a triggerer, but the home page of the UI calls an Airflow without one unhealthy.
+    airflow.start(*(["triggerer"] if stay else []))
     airflow.add_connection(sandbox, {"requests_per_second": RATE})
     airflow.unpause()
     progress.say("Airflow is up; its scheduler runs everything from here on")
     if stay:
-        progress.say(f"Watch it in the UI: {_address(airflow)}")
+        progress.say(f"Watch it in the UI: {airflow.url}/plugin/feedamp")
     imported = programs.run(str(BIN / "feedamp"), "sellers", "import", sandbox["sellers_file"])
     progress.say(f"Sellers: {imported.strip().splitlines()[-1]}")
     demo = Demo(airflow, home, sandbox["api"].removesuffix("/api/v1") + "/_sandbox")
@@ -209,8 +230,13 @@ def _loop(programs: Programs, airflow: AirflowServer, home: Path, progress: Prog
     return not http("GET", f"{demo.control}/report")["broken_rules"] and set(demo.states) == {"success"}
 
 
+def _shown(path: Path) -> Path:
+    """A path as one types it in this folder."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def _address(airflow: AirflowServer) -> str:
-    return f"{airflow.url}, user {airflow.user}, password {airflow.password}"
+    return f"{airflow.url}/plugin/feedamp, user {airflow.user}, password {airflow.password}"
 
 
 def _stay(programs: Programs, airflow: AirflowServer, home: Path, progress: Progress) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from datetime import date
@@ -30,17 +31,21 @@ class AirflowServer:
     def __init__(self, programs: Programs, home: Path, port: int, tick: Callable[[str], None]) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.user = "admin"
-        self.password = ""
+        self.password = secrets.token_urlsafe(9)
         self._programs = programs
         self._home = home
         self._tick = tick
         self._token = ""
 
-    def start(self) -> None:
-        """Starts API server, scheduler and DAG processor, and waits until the five DAGs are there."""
+    def start(self, *more: str) -> None:
+        """Starts API server, scheduler, DAG processor and `more`, and waits until the five DAGs are there."""
         airflow = str(BIN / "airflow")
+        # Airflow keeps a password that is there, so that it can be told before Airflow is up.
+        passwords = self._home / "simple_auth_manager_passwords.json.generated"
+        passwords.touch(0o600)
+        passwords.write_text(json.dumps({self.user: self.password}))
         self._programs.run(airflow, "db", "migrate")
-        for name in ("api-server", "scheduler", "dag-processor"):
+        for name in ("api-server", "scheduler", "dag-processor", *more):
             self._programs.start(name, airflow, name)
         self._wait("Airflow is starting", self._log_in, STARTED_WITHIN_S)
         self._wait("Airflow reads the DAGs", self._has_all_dags, STARTED_WITHIN_S)
@@ -56,6 +61,7 @@ class AirflowServer:
                 "connection_id": conn_id,
                 "conn_type": "feedamp",
                 "host": sandbox["api"],
+                "port": 0,  # the form sends 0, and its Test button refuses another port than the saved one
                 "login": sandbox["client_id"],
                 "password": sandbox["client_secret"],
                 "extra": json.dumps(extra),
@@ -127,10 +133,6 @@ class AirflowServer:
         return state[0]
 
     def _log_in(self) -> bool:
-        file = self._home / "simple_auth_manager_passwords.json.generated"
-        if not file.exists():
-            return False
-        self.password = json.loads(file.read_text() or "{}").get(self.user, "")
         try:
             answer = http(
                 "POST", f"{self.url}/auth/token", {"username": self.user, "password": self.password}

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
@@ -21,6 +22,11 @@ BIN = Path(sys.executable).parent
 REPOSITORY = Path(__file__).resolve().parents[2]
 LAST_LINES = 12
 SESSIONS = "sessions"  # in the folder of logs: a number a line
+ONLY_FOR_SERVERS = {
+    "AIRFLOW__API__SECRET_KEY",
+    "AIRFLOW__API_AUTH__JWT_SECRET",
+    "AIRFLOW__LOGGING__LOGGING_LEVEL",
+}
 
 
 def free_port() -> int:
@@ -60,7 +66,8 @@ def environment(home: Path, port: int) -> dict[str, str]:
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
         "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(
             free_port()
-        ),  # the default is one for the whole machine
+        ),  # the defaults are one for the whole machine
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
         "AIRFLOW__FEEDAMP__INBOX_SETTLE_S": "1",
         "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}",
@@ -68,6 +75,22 @@ def environment(home: Path, port: int) -> dict[str, str]:
         "NO_PROXY": "127.0.0.1,localhost",
         "no_proxy": "127.0.0.1,localhost",
     }
+
+
+def write_shell_file(file: Path, env: Mapping[str, str]) -> None:
+    """Writes what a shell must source so that `airflow` and `feedamp` work on the demo; only its owner may read it.
+
+    What only servers use stays out: the keys that sign, and the level of their logs.
+    """
+    lines = [
+        f"export {name}={shlex.quote(value)}\n"
+        for name, value in sorted(env.items())
+        if name.startswith("AIRFLOW") and name not in ONLY_FOR_SERVERS
+    ]
+    lines.append(f'export PATH={shlex.quote(str(BIN))}:"$PATH"\n')
+    file.unlink(missing_ok=True)
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as written:
+        written.writelines(lines)
 
 
 def _fernet_key() -> str:
