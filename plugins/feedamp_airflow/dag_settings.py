@@ -1,4 +1,4 @@
-"""Settings that all five DAGs share, so that each DAG file has only what is specific to it."""
+"""Settings that all DAGs share, so that each DAG file has only what is specific to it."""
 
 from datetime import datetime, timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""The five DAG files as Airflow sees them; what their tasks do is tested in test_loop.py."""
+"""The DAG files as Airflow sees them; what their tasks do is tested in test_loop.py."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def dags(airflow_home):
     return dag_bag().dags
 
 
-def test_all_five_are_imported_without_error_and_nothing_else_is(dags):
+def test_all_are_imported_without_error_and_nothing_else_is(dags):
     assert dag_bag().import_errors == {}
-    assert sorted(dags) == sorted(TASKS)
-    assert [file.stem for file in FILES] == sorted(TASKS)
+    assert sorted(dags) == sorted([*TASKS, "feedamp_admin"])
+    assert [file.stem for file in FILES] == sorted(dags)
 
 
 READ = """
@@ -116,6 +116,13 @@ def test_no_task_reads_what_mapped_tasks_have_returned(dag_id, dags):
         else:
             assert {**task.op_kwargs, "positional": list(task.op_args)} == {"positional": []}
     assert not dag.get_task("load").is_mapped
+
+
+def test_the_admin_dag_runs_one_command_by_hand_and_never_repeats_it(dags):
+    dag = dags["feedamp_admin"]
+    assert (set(dag.allowed_run_types), dag.timetable.can_be_scheduled) == ({"manual"}, False)
+    assert (sorted(dag.params), dag.is_paused_upon_creation) == (["action", "arguments"], False)
+    assert [(task.task_id, task.retries) for task in dag.tasks] == [("act", 0)]
 
 
 @every_dag

@@ -28,6 +28,7 @@ for argv in json.loads(sys.argv[1]):
 assert not [name for name in sys.modules if name.startswith(("airflow.", "pyarrow", "duckdb", "sqlalchemy"))]
 """
 NAMES = [
+    "feedamp_admin.py",
     "feedamp_extract_fulfillments.py",
     "feedamp_place_orders.py",
     "feedamp_process_fulfillments.py",
@@ -102,13 +103,13 @@ def test_the_shell_completes_commands_and_options(tmp_path: Path) -> None:
         assert set(said.read_text().replace("\x0b", " ").split()) == expected
 
 
-def test_init_copies_five_files_once(tmp_path: Path) -> None:
+def test_init_copies_the_files_once(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "dags"
     first, again = feedamp(["init", folder], ["init", folder])
-    assert (first.code, first.out.count(": written\n")) == (0, 5), first.err
+    assert (first.code, first.out.count(": written\n")) == (0, 6), first.err
     assert sorted(path.name for path in folder.iterdir()) == NAMES
     assert (folder / NAMES[0]).read_bytes() == (ROOT / "dags" / NAMES[0]).read_bytes()
-    assert (again.code, again.out.count(": already exists\n")) == (0, 5)
+    assert (again.code, again.out.count(": already exists\n")) == (0, 6)
 
 
 def test_init_leaves_a_changed_file_alone_unless_forced(tmp_path: Path) -> None:
@@ -116,7 +117,7 @@ def test_init_leaves_a_changed_file_alone_unless_forced(tmp_path: Path) -> None:
     mine.write_text("# mine\n")
     [done] = feedamp(["init", tmp_path])
     assert (done.code, f"{mine}: differs" in done.out, mine.read_text()) == (1, True, "# mine\n")
-    assert done.out.count(": written\n") == 4
+    assert done.out.count(": written\n") == 5
     [forced] = feedamp(["init", tmp_path, "--force"])
     assert (forced.code, f"{mine}: overwritten" in forced.out) == (0, True)
     assert mine.read_bytes() == (ROOT / "dags" / NAMES[1]).read_bytes()

@@ -13,6 +13,7 @@ from pathlib import Path
 from feedamp import __version__
 
 DAGS = [
+    "feedamp_admin.py",
     "feedamp_extract_fulfillments.py",
     "feedamp_place_orders.py",
     "feedamp_process_fulfillments.py",

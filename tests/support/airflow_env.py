@@ -42,7 +42,7 @@ FAST = {"requests_per_second": 1000.0, "burst": 1000}
 
 @cache
 def dag_bag() -> DagBag:
-    """The five DAGs, imported once."""
+    """The DAGs, imported once."""
     return DagBag(str(ROOT / "dags"))
 
 

@@ -95,8 +95,8 @@ def _does(command: argparse.ArgumentParser, run: str, *, listing: bool = False) 
 def _add_init(nouns: Nouns[argparse.ArgumentParser]) -> None:
     init = nouns.add_parser(
         "init",
-        help="copy the five DAG files into a DAG folder, or start a new state",
-        description="Copies the five DAG files into a DAG folder; a changed one is left alone. With --state, creates the "
+        help="copy the DAG files into a DAG folder, or start a new state",
+        description="Copies the DAG files into a DAG folder; a changed one is left alone. With --state, creates the "
         "state database instead, even if a lake or a key file of an earlier state exists. Repeating it changes nothing.",
     )
     init.add_argument("folder", metavar="DIR", nargs="?", help="created if it does not exist")

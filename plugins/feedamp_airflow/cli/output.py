@@ -6,20 +6,27 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import compress
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 import msgspec
 
 WIDEST_CELL = 100
+# Columns that repeat what FeedAMP or a file said, which can name customers.
+WORDS = ("reason", "message", "grant_reason", "mix_up")
 
 
 @dataclass(frozen=True)
 class Output:
-    """`out` receives only the answer of a command; `err` receives messages about it."""
+    """`out` receives only the answer of a command; `err` receives messages about it.
+
+    Without `words`, what FeedAMP or a file said is left out: anyone may read the answer.
+    """
 
     out: TextIO
     err: TextIO
+    words: bool = True
 
     def say(self, text: str) -> None:
         """One line of the answer."""
@@ -47,7 +54,9 @@ class Output:
 
     def table(self, names: Sequence[str], rows: Iterable[Sequence[object]], *, indent: int = 0) -> None:
         """Aligned columns under their names; only the names if there are no rows."""
+        shown = [self.words or name not in WORDS for name in names]
         lines = [tuple(names), *(tuple(cell(value) for value in row) for row in rows)]
+        lines = [tuple(compress(line, shown)) for line in lines]
         widths = [max(len(line[column]) for line in lines) for column in range(len(names))]
         for line in lines:
             text = "  ".join(value.ljust(width) for value, width in zip(line, widths, strict=True))

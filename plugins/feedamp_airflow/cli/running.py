@@ -61,9 +61,12 @@ def opened_resources() -> Iterator[Resources]:
 
 @contextlib.contextmanager
 def _progress_on_stderr() -> Iterator[None]:
-    """Shows how far long work has come; a command logs only warnings otherwise."""
+    """Shows how far long work has come; a command logs only warnings otherwise. A task's log has it anyway."""
     from feedamp import progress
 
+    if progress.log.isEnabledFor(logging.INFO):
+        yield
+        return
     handler = logging.StreamHandler(sys.stderr)
     progress.log.setLevel(logging.INFO)
     progress.log.addHandler(handler)

@@ -166,7 +166,8 @@ def _print(document: dict[str, Any], out: Output) -> None:
     for phase, entry in document["orders"].items():
         out.say(f"  {phase:14}{entry['count']:>9}")
         waits = document["settled_wait_for"] if phase == Phase.SETTLED else entry["reasons"]
-        for wait in waits:
+        # Only those of settled orders are all our own words.
+        for wait in waits if out.words or phase == Phase.SETTLED else ():
             out.say(f"    {wait['count']:>9}  {cell(wait['reason'])}")
     out.say("SELLERS")
     for name, count in document["sellers"].items():
@@ -189,6 +190,8 @@ def _print(document: dict[str, Any], out: Output) -> None:
         out.say("  nothing")
     for name, entry in some.items():
         out.say(f"  {entry['count']} {TITLES[name].format(s='' if entry['count'] == 1 else 's')}")
+        if name == "rejected_rows" and not out.words:
+            continue  # in a rejected row anything can be in the place of an id
         names = list(dict.fromkeys(name for item in entry["items"] for name in item))
         out.table(names, [[item.get(name) for name in names] for item in entry["items"]], indent=4)
         if entry["count"] > len(entry["items"]):
