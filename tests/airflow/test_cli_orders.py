@@ -213,6 +213,18 @@ def test_waiving_twice_and_waiving_nothing(faulty):
     assert faulty.run("findings", "waive", found["finding_id"]).code == 2
 
 
+def test_all_open_findings_of_a_kind_and_a_seller_are_waived(faulty):
+    [found] = faulty.run("findings", "list", "--json").json
+    waive = ("findings", "waive", "--reason", "x")
+    assert faulty.run(*waive).code == 2
+    assert faulty.run(*waive, found["finding_id"], "--kind", found["kind"]).code == 2
+    assert "0 findings waived" in faulty.run(*waive, "--kind", found["kind"], "--seller", "other").out
+    assert (
+        "1 finding waived" in faulty.run(*waive, "--kind", found["kind"], "--seller", found["seller_id"]).out
+    )
+    assert "0 findings waived" in faulty.run(*waive, "--kind", found["kind"]).out
+
+
 def test_a_resolved_finding_cannot_be_waived(faulty):
     [found] = faulty.run("findings", "list", "--json").json
     faulty.fulfill("M-1")

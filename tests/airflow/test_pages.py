@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from browsing import token_of
 from consenting import consent
-from console import SELLER
+from console import BAD_NUMBER, SELLER
 from fastapi.routing import APIRoute
 from order_samples import example_order
 
@@ -164,6 +164,50 @@ def test_rejects_are_dismissed_and_replayed(send, browse, filled):
     assert chosen in browse(page).text
     assert "dismissed" in send("/feedamp/do/dismiss", page, chosen=chosen, reason=HOSTILE).text
     assert chosen not in browse(page).text
+
+
+def test_rejects_are_downloaded_by_who_may_read_them(browse, filled):
+    [line] = map(json.loads, browse("/feedamp/rejected/export", "op").text.splitlines())
+    assert (line["source"], line["row"]["order"]["mp_order_number"]) == ("b.jsonl", "M-3")
+    answer = browse("/feedamp/rejected/export")
+    assert answer.headers["Content-Disposition"].startswith("attachment")
+    assert "/feedamp/rejected/export" in browse("/feedamp/rejected").text
+    assert "/feedamp/rejected/export" not in browse("/feedamp/rejected", "viewer").text
+    for role, code in (("viewer", 403), ("user", 403), (None, 401)):
+        assert browse("/feedamp/rejected/export", role).status_code == code
+
+
+@pytest.fixture
+def faulty(feedamp_env):
+    """Three orders, each with a tracking number that cannot be right."""
+    numbers = ("M-1", "M-2", "M-3")
+    feedamp_env.deliver("a.jsonl", *numbers)
+    feedamp_env.place()
+    for number in numbers:
+        feedamp_env.fulfill(number, tracking_number=BAD_NUMBER)
+    feedamp_env.read()
+    feedamp_env.process()
+    return feedamp_env
+
+
+def test_findings_are_waived_by_row_and_all_of_a_kind(send, browse, faulty):
+    page = "/feedamp/findings"
+    chosen = re.findall('name="chosen" value="([^"]+)"', browse(page).text)
+    assert len(chosen) == 3
+    assert "reason is empty" in send("/feedamp/do/waive", page, chosen=chosen[0], reason=" ").text
+    said = send("/feedamp/do/waive", page, chosen=[chosen[0], "unknown"], reason="seen")
+    assert (said.status_code, len(re.findall('name="chosen"', browse(page).text))) == (409, 3)
+    assert "waived" in send("/feedamp/do/waive", page, chosen=chosen[0], reason=HOSTILE).text
+    found = f"{page}?seller={SELLER}"
+    assert f"Waive all 2 open findings of seller {SELLER}" in browse(found).text
+    given = {"seller": SELLER, "reason": "seen"}
+    too_many = send("/feedamp/do/waive_all", page, **given, count=3)
+    assert (too_many.status_code, "There are 2 such findings now" in too_many.text) == (409, True)
+    assert send("/feedamp/do/waive_all", page, reason="x", count=2).status_code == 409
+    assert send("/feedamp/do/waive_all", page, reason="x", count="x", seller=SELLER).status_code == 400
+    assert "2 findings waived" in send("/feedamp/do/waive_all", page, **given, count=2).text
+    assert 'name="chosen"' not in browse(page).text
+    assert not faulty.run("findings", "list", "--json").json
 
 
 @pytest.mark.parametrize(

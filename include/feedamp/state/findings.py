@@ -38,14 +38,19 @@ def _read(connection: Connection, query: sa.Select[Any], **given: str) -> list[S
 
 
 def find(
-    connection: Connection, states: Sequence[str] = (), seller_ids: Sequence[str] = ()
+    connection: Connection,
+    states: Sequence[str] = (),
+    seller_ids: Sequence[str] = (),
+    kinds: Sequence[str] = (),
 ) -> list[StoredFinding]:
-    """Findings in the named states and of the named sellers; an empty argument selects all."""
+    """Findings in the named states, of the named sellers and kinds; an empty argument selects all."""
     query = sa.select(findings).order_by(findings.c.found_at, findings.c.finding_id)
     if states:
         query = query.where(findings.c.state.in_(states))
     if seller_ids:
         query = query.where(findings.c.seller_id.in_(seller_ids))
+    if kinds:
+        query = query.where(findings.c.kind.in_(kinds))
     return _read(connection, query)
 
 

@@ -228,9 +228,13 @@ def _add_findings(nouns: Nouns[argparse.ArgumentParser]) -> None:
     listing.add_argument("--seller", action="append", help="may be repeated")
     _does(listing, "findings:show", listing=True)
     waive = verbs.add_parser(
-        "waive", help="overrule a finding, so that it is not reported and blocks nothing"
+        "waive",
+        help="overrule findings, so that they are not reported and block nothing: by id, or all of a seller or kind",
     )
-    waive.add_argument("id", metavar="ID")
+    waive.add_argument("ids", metavar="ID", nargs="*")
+    waive.add_argument("--seller", action="append", help="all open ones of this seller; may be repeated")
+    waive.add_argument("--kind", action="append", help="all open ones of this kind; may be repeated")
+    waive.set_defaults(count=None)
     waive.add_argument("--reason", required=True, help="stored with the finding")
     _does(waive, "findings:waive")
 

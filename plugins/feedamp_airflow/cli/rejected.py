@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -85,17 +86,23 @@ def export(given: argparse.Namespace, out: Output) -> int:
     A row is JSON, for CSV the list of its lines; text if it is not JSON. Of an order that FeedAMP refused it is the order
     as it was sent. Rows may hold customer fields.
     """
+    count = 0
     with (
         opened_resources() as resources,
         resources.state.read() as connection,
         replaced_file(Path(given.file), mode=0o600) as file,
     ):
-        found = rejects.read_open(connection)
-        for rejected in found:
-            line = {**reject_row(rejected), "row": _row(connection, rejected)}
-            file.write(msgspec.json.encode(line) + b"\n")
-    out.say(f"{given.file}: {counted(len(found), 'rejected row')}")
+        for line in exported_lines(connection):
+            file.write(line)
+            count += 1
+    out.say(f"{given.file}: {counted(count, 'rejected row')}")
     return DONE
+
+
+def exported_lines(connection: Connection) -> Iterator[bytes]:
+    """The lines of an export, each with its end; they may hold customer fields."""
+    for rejected in rejects.read_open(connection):
+        yield msgspec.json.encode({**reject_row(rejected), "row": _row(connection, rejected)}) + b"\n"
 
 
 def _row(connection: Connection, rejected: Rejected) -> Any:

@@ -86,7 +86,7 @@ def given_reason(given: argparse.Namespace, what: str) -> str:
     """The text of `--reason`, which is stored with `what`; ConfigurationError if it is empty."""
     if reason := str(given.reason).strip():
         return reason
-    raise ConfigurationError(f"--reason is empty: give a reason, which is stored with the {what}.")
+    raise ConfigurationError(f"The reason is empty: give one, which is stored with the {what}.")
 
 
 def explain(error: Exception) -> tuple[str | None, int]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import io
+from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from itsdangerous import BadData
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData
 
 from feedamp_airflow.cli import running
 from feedamp_airflow.cli.output import Output
@@ -31,13 +33,32 @@ class Answer(NamedTuple):
     lines: list[str]
 
 
-# By name in the address: the command as `cli/running.py` names it, and the field that says what it is for.
-COMMANDS = {
-    "pause": ("sellers:pause", "seller"),
-    "resume": ("sellers:resume", "seller"),
-    "waive": ("findings:waive", "id"),
-    "dismiss": ("rejected:dismiss", "ids"),
-    "replay": ("rejected:replay_rows", None),
+def _one_of(form: FormData, name: str) -> list[str]:
+    return [value] if (value := _field(form, name)) else []
+
+
+def _each(form: FormData) -> list[dict[str, Any]]:
+    return [{"seller": seller} for seller in _chosen(form)]
+
+
+# By name in the address: the command as `cli/running.py` names it, and the arguments of each of its runs.
+COMMANDS: dict[str, tuple[str, Callable[[FormData], list[dict[str, Any]]]]] = {
+    "pause": ("sellers:pause", _each),
+    "resume": ("sellers:resume", _each),
+    "waive": ("findings:waive", lambda form: [{"ids": _chosen(form), "seller": None, "kind": None}]),
+    "waive_all": (
+        "findings:waive",
+        lambda form: [
+            {
+                "ids": [],
+                "seller": _one_of(form, "seller"),
+                "kind": _one_of(form, "kind"),
+                "count": int(_field(form, "count")),
+            }
+        ],
+    ),
+    "dismiss": ("rejected:dismiss", lambda form: [{"ids": _chosen(form)}]),
+    "replay": ("rejected:replay_rows", lambda _form: [{"source": None}]),
 }
 
 
@@ -72,18 +93,26 @@ async def act(request: Request, name: str) -> HTMLResponse:
     """Runs one of the commands with the fields of the form, and shows what it said."""
     if name not in COMMANDS:
         raise Refused(404, "There is no such action.")
-    command, field = COMMANDS[name]
+    command, arguments = COMMANDS[name]
     form = await request.form()
-    reason = str(form.get("reason", ""))[:LONGEST_FIELD]
-    chosen = [str(value)[:LONGEST_FIELD] for value in form.getlist("chosen")]
-    if field is not None and not chosen:
-        raise Refused(400, "Choose at least one row; nothing was changed.")
-    given: list[dict[str, Any]] = [{field or "source": value} for value in (chosen if field else [None])]
-    if field == "ids":
-        given = [{"ids": chosen}]
-    answers = [await run_in_threadpool(run, command, reason=reason, **arguments) for arguments in given]
+    try:
+        given = arguments(form)
+    except ValueError:
+        raise Refused(400, "This form is not one of ours; nothing was changed.") from None
+    reason = _field(form, "reason")
+    answers = [await run_in_threadpool(run, command, reason=reason, **one) for one in given]
     said = Answer(max(one.code for one in answers), [line for one in answers for line in one.lines])
     return render(request, "said.html", said=said, status_code=200 if said.code == running.DONE else 409)
+
+
+def _field(form: FormData, name: str) -> str:
+    return str(form.get(name, ""))[:LONGEST_FIELD].strip()
+
+
+def _chosen(form: FormData) -> list[str]:
+    if not (chosen := [str(value)[:LONGEST_FIELD] for value in form.getlist("chosen")]):
+        raise Refused(400, "Choose at least one row; nothing was changed.")
+    return chosen
 
 
 def run(command: str, **given: Any) -> Answer:

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 
 from feedamp.codec import decode_json
 from feedamp.lake.privacy import parent_if_unknown
@@ -19,6 +19,8 @@ from feedamp.state.overview import CountedItems
 from feedamp.state.page_lists import Part
 from feedamp.state.rejects import reject_id
 from feedamp_airflow.cli import orders
+from feedamp_airflow.cli.rejected import exported_lines
+from feedamp_airflow.pages.actions import may_change
 from feedamp_airflow.pages.page import (
     ROWS,
     Offset,
@@ -114,7 +116,7 @@ def list_findings(
             seller_id=seller.strip() or None,
             state=wanted,
         )
-    given = {"kind": kind, "seller": seller, "state": state}
+    given = {"kind": kind, "seller": seller.strip(), "state": state}
     return _list(
         request,
         "findings.html",
@@ -153,6 +155,15 @@ def list_rejects(
         words=reader.words,
         token=reader.token,
     )
+
+
+@router.get("/rejected/export", dependencies=[may_change])
+def export_rejects() -> Response:
+    """The file that `feedamp rejected export` writes, as a download: its rows may hold customer fields."""
+    with reading() as read:
+        lines = b"".join(exported_lines(read.connection))
+    name = {"Content-Disposition": 'attachment; filename="feedamp-rejected.jsonl"'}
+    return Response(lines, media_type="application/x-ndjson", headers=name)
 
 
 def plain_number(number: str | None) -> str | None:
