@@ -94,11 +94,13 @@ def read_account(connection: AirflowConnection) -> FeedAmpAccount:
     extra = _extras(connection)
     if connection.schema or connection.port:
         field = "Schema" if connection.schema else "Port"
-        raise ConfigurationError(f"{name}: {field} must stay empty; Host is the whole base URL.")
+        raise ConfigurationError(f"{name}: {field} must stay empty; Base URL is the whole address.")
     if not connection.host:
-        raise ConfigurationError(f"{name}: Host is missing; it is the base URL up to and including /api/v1.")
+        raise ConfigurationError(
+            f"{name}: Base URL is missing; it is the address up to and including /api/v1."
+        )
     if not connection.login or not connection.password:
-        field = "Login (client id)" if not connection.login else "Password (client secret)"
+        field = "Client ID" if not connection.login else "Client secret"
         raise ConfigurationError(f"{name}: {field} is missing.")
     base_url = connection.host.strip().rstrip("/")
     timeout_s = _number(name, extra, "timeout_s", _number(name, extra, "timeout", 30.0, float), float)

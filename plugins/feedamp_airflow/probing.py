@@ -32,8 +32,8 @@ async def probe(account: FeedAmpAccount, resources: Callable[[], Resources]) -> 
             return False, f"{part} fails: {error}"
         if answer.status != 401:
             return False, (
-                f"Address fails: GET /orders without a token got {answer.status} instead of 401; Host must be the "
-                "base URL up to and including /api/v1."
+                f"Address fails: GET /orders without a token got {answer.status} instead of 401; Base URL must be "
+                "the address up to and including /api/v1."
             )
         withheld = _why_withheld(account, resources())
         if withheld is not None:
@@ -53,7 +53,7 @@ def _why_withheld(account: FeedAmpAccount, resources: Resources) -> str | None:
     """Why the client secret may not be sent: the grants of its sellers were issued by another server; None if it may.
 
     The button gives the connection under test a random id: it then stands for each saved connection with the same client
-    id or the same secret, since Airflow fills in the saved secret while Host is unchanged.
+    id or the same secret, since Airflow fills in the saved secret while Base URL is unchanged.
     """
     conn_id, origin = account.credentials.conn_id, account.endpoint.origin
     known: list[str | None] = []

@@ -107,7 +107,7 @@ def _account(find: LookUp, conn_id: str) -> FeedAmpAccount:
 def record_origins(state: State, look_up: LookUp | None = None) -> dict[str, tuple[str, int]]:
     """Records the server of their connection for grants that a version before origins stored. Safe to repeat.
 
-    Not left to the first use: until then, a changed Host would go unnoticed. A connection that cannot be read, or whose
+    Not left to the first use: until then, a changed Base URL would go unnoticed. A connection that cannot be read, or whose
     other grants were issued by another server, is left for its first use. Returns by connection id the origin, and how
     many grants got it.
     """
@@ -121,7 +121,7 @@ def record_origins(state: State, look_up: LookUp | None = None) -> dict[str, tup
             check_origin(state, conn_id, endpoint)
         except Exception as error:  # noqa: BLE001 - raised again by the step that uses the connection
             log.warning(
-                "Which server issued %d grants of connection %s cannot be recorded yet; do not change its Host before: %s",
+                "Which server issued %d grants of connection %s cannot be recorded yet; do not change its Base URL before: %s",
                 count,
                 conn_id,
                 error if isinstance(error, FeedAmpError) else type(error).__name__,

@@ -348,7 +348,7 @@ def test_the_doctor_says_which_key_is_wrong(feedamp_env):
 def test_the_doctor_tells_a_wrong_connection_from_one_that_fails(feedamp_env):
     feedamp_env.env.set_connection(login="")
     code, checks = examined(feedamp_env)
-    assert (code, "Login" in checks["connection feedamp_default"][1]) == (2, True)
+    assert (code, "Client ID" in checks["connection feedamp_default"][1]) == (2, True)
     feedamp_env.env.set_connection(password="wrong")
     code, checks = examined(feedamp_env)
     assert (code, "refuses client id or secret" in checks["connection feedamp_default"][1]) == (1, True)

@@ -58,7 +58,8 @@ def raise_for_status(
         raise kind(f"{message}.", retry_after_s=wait_s, status=status, seller_id=seller_id)
     if is_token_call:
         raise RejectedError(
-            f"{message}; check Host, or ask whether this machine's address must be allowed.", status=status
+            f"{message}; check Base URL, or ask whether this machine's address must be allowed.",
+            status=status,
         )
     refusal = NotFoundError if status == 404 else RejectedError
     reasons = refusal_reasons(answer.body)

@@ -56,15 +56,17 @@ class Endpoint:
     def __post_init__(self) -> None:
         parts = urlsplit(self.base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigurationError("Host must be the whole base URL, such as https://…/api/v1.")
+            raise ConfigurationError("Base URL must be a whole address, such as https://…/api/v1.")
         if parts.username or parts.password or parts.query or parts.fragment:
-            raise ConfigurationError("Host must be a plain base URL without user, query or fragment.")
+            raise ConfigurationError("Base URL must be a plain address without user, query or fragment.")
         if parts.scheme == "http" and parts.hostname not in LOOPBACK and not self.allow_http:
-            raise ConfigurationError("Host must be https; extra allow_http permits http in a test network.")
+            raise ConfigurationError(
+                "Base URL must be https; extra allow_http permits http in a test network."
+            )
         try:
             self.origin  # noqa: B018 - reads the port
         except ValueError as error:
-            raise ConfigurationError("Host has a port that is not a number from 0 to 65535.") from error
+            raise ConfigurationError("Base URL has a port that is not a number from 0 to 65535.") from error
 
     @property
     def origin(self) -> str:

@@ -48,6 +48,6 @@ def not_confirmed(conn_id: str, *, issued_by: str, origin: str) -> str:
     """Says why nothing is sent, and what to do."""
     return (
         f"Connection {conn_id} points to {origin}, but grants of its sellers were issued by {issued_by}, so neither their "
-        "tokens nor the client secret are sent there. If Host is wrong, correct it. If FeedAMP has moved, run `feedamp "
+        "tokens nor the client secret are sent there. If Base URL is wrong, correct it. If FeedAMP has moved, run `feedamp "
         f"sellers confirm-host --conn-id {conn_id}`."
     )

@@ -139,7 +139,7 @@ def _add_sellers(nouns: Nouns[argparse.ArgumentParser]) -> None:
     confirm = verbs.add_parser(
         "confirm-host",
         help="use a connection's grants at its new host",
-        description="A grant belongs to the server that issued it: after Host of a connection has changed, neither tokens nor "
+        description="A grant belongs to the server that issued it: after Base URL of a connection has changed, neither tokens nor "
         "the client secret are sent there until this command confirms that FeedAMP has moved. Shows the old and the new "
         "server, and asks.",
     )

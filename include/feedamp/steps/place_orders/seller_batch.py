@@ -244,7 +244,7 @@ class SellerBatch(SellerJob):
     def _stop_at_refusal(self, error: errors.RejectedError) -> None:
         """Stops the seller: this refusal concerns the endpoint, the network or the client, and so affects all orders."""
         self._stopped = self._stopped or errors.TransientError(
-            f"{error} Check the connection's Host, or whether FeedAMP must allow this address."
+            f"{error} Check the connection's Base URL, or whether FeedAMP must allow this address."
         )
 
     def _record_accepted(self, order: LedgerOrder, state: str, sent_at: datetime) -> None:

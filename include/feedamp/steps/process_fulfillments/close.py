@@ -165,7 +165,7 @@ class _Closer(SellerJob):
             return False
         except errors.RejectedError as error:
             if error.status not in REFUSES_THE_CLOSING:
-                raise errors.TransientError(f"{error} Check the connection's Host.") from error
+                raise errors.TransientError(f"{error} Check the connection's Base URL.") from error
             self._record_refused(order, error)
             return False
         self._count(orders=1, **{state.lower(): 1})
