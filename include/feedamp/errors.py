@@ -12,6 +12,7 @@
     ├── AuthorizationError        a person must reconnect this seller
     │   └── ClientRefusedError    a person must correct the client id or secret; no seller is marked
     ├── PausedError               a person has paused this seller; waiting requests are sent after the pause
+    │   └── ReadOnlyError         the emergency stop is on for all sellers; nothing but reads and token calls is sent
     ├── RejectedError             sending the same request again cannot help
     │   └── NotFoundError         FeedAMP does not know this order for this seller
     ├── UnreadableError           FeedAMP's answer does not have the shape of the contract
@@ -93,6 +94,10 @@ class ClientRefusedError(AuthorizationError):
 
 class PausedError(FeedAmpError):
     """A person has paused this seller; nothing is sent until `feedamp sellers resume`."""
+
+
+class ReadOnlyError(PausedError):
+    """The emergency stop is on: nothing was sent. It is not of one seller, and what was to be sent stays due."""
 
 
 class RejectedError(FeedAmpError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from feedamp.api.account import FeedAmpAccount
@@ -18,6 +19,7 @@ from feedamp.lake.store import Lake
 from feedamp.run import Run
 from feedamp.settings import Settings
 from feedamp.state import State
+from feedamp.state.read_only import ReadOnlyGate
 from feedamp.state.token_cipher import TokenCipher
 from feedamp.storage import Storage, open_storage
 from feedamp.warehouse import Warehouse
@@ -49,6 +51,11 @@ class Resources:
         """The store of the order files. It is opened only when this property is read."""
         return self.open_inbox(self.settings.inbox_url)
 
+    @cached_property
+    def read_only(self) -> ReadOnlyGate:
+        """What everything that is to be sent passes, so that it is looked up once for all of it."""
+        return ReadOnlyGate(self.state, by_option=self.settings.read_only)
+
     @property
     def pairs(self) -> PairStorage:
         """Where the token pairs of grants are stored."""
@@ -67,6 +74,7 @@ class Resources:
             run=run,
             sleep=self.sleep,
             on_secret=self.on_secret,
+            before_change=self.read_only.check,
             history_share=self.settings.reconcile_rate_share if gives_way else None,
         )
 

@@ -27,6 +27,7 @@ class Settings:
     stale_after: timedelta = timedelta(days=7)
     reconcile_rate_share: float = 0.5
     closed_body_kept: timedelta | None = None  # None: forever
+    read_only: bool = False
 
     def untracked_for(self, seller_id: str) -> frozenset[str]:
         """Carriers and services of a seller for which a missing tracking number is no fault."""

@@ -71,6 +71,7 @@ class Options:
             closed_body_kept=read.span("closed_body_days", 0.0, timedelta(days=1))
             if read.text("closed_body_days")
             else None,
+            read_only=read.flag("read_only"),
         )
         self.faults = read.faults
 

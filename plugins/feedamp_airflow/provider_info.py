@@ -103,6 +103,7 @@ _OPTIONS = {
     "process_schedule": "Cron of feedamp_process_fulfillments beside its asset, UTC.",
     "refresh_schedule": "Cron of feedamp_refresh_tokens, UTC.",
     "reconcile_schedule": "Cron of feedamp_reconcile_orders; only midnight UTC.",
+    "read_only": "Emergency stop: nothing but reads and token calls is sent to FeedAMP.",
     "reconcile_rate_share": "Share of a seller's request rate that reconcile runs take at most while live work wants requests.",
     "stale_after_days": "Scheduled reconciliations add orders open longer than this.",
 }
@@ -130,5 +131,6 @@ _DEFAULTS: dict[str, tuple[str, str | None]] = {
     "refresh_schedule": ("string", "0 2 * * *"),
     "reconcile_schedule": ("string", "0 0 * * *"),
     "reconcile_rate_share": ("float", "0.5"),
+    "read_only": ("boolean", "false"),
     "stale_after_days": ("float", "7"),
 }

@@ -194,6 +194,9 @@ def _problems_of(dag_id: str, states: Mapping[str, str | None]) -> list[str]:
 
     resources = make_resources()
     run = _run(resources)
+    stop = resources.read_only.stop()
+    if stop is not None:
+        log.warning("%s", stop.sentence)
     problems = [] if run.dry_run else decide_refusals(resources.state, run)
     if dag_id == "feedamp_place_orders":
         from feedamp.steps.place_orders.inbox_verdict import inbox_problems

@@ -35,6 +35,25 @@ def test_an_idle_installation_requires_no_action(feedamp_env):
     assert text.out.endswith("ACTION REQUIRED\n  nothing\n")
 
 
+def test_read_only_is_switched_and_said_everywhere(feedamp_env):
+    assert feedamp_env.run("status", "--json").json["read_only"] is None
+    assert feedamp_env.run("read-only", "on").code == 0
+    shown = feedamp_env.run("status", "--json").json["read_only"]
+    assert shown["by"] == "switch"
+    assert feedamp_env.run("read-only", "on").code == 0
+    assert feedamp_env.run("status", "--json").json["read_only"] == shown
+    assert feedamp_env.run("status").out.startswith("READ-ONLY: Read-only was switched on at ")
+    [said] = [c for c in feedamp_env.run("doctor", "--json").json["checks"] if c["name"] == "read_only"]
+    assert said["says"].startswith("Read-only was switched on at ")
+    feedamp_env.env.set_options(read_only="true")
+    still = feedamp_env.run("read-only", "off")
+    assert (still.code, still.out.startswith("Option read_only is true")) == (1, True)
+    assert feedamp_env.run("status", "--json").json["read_only"] == {"by": "option", "since": None}
+    feedamp_env.env.set_options(read_only="false")
+    assert feedamp_env.run("read-only", "off").out == "Read-only is off: the next runs send what is due.\n"
+    assert feedamp_env.run("status", "--json").json["read_only"] is None
+
+
 def test_orders_are_counted_by_phase_and_reason(feedamp_env):
     feedamp_env.deliver("a.jsonl", "M-1", "M-2")
     feedamp_env.place()
@@ -248,6 +267,7 @@ def test_the_doctor_finds_a_sound_env_sound(feedamp_env):
         "encryption key": "ok",
         "token journal": "ok",
         "connection feedamp_default": "ok",
+        "read_only": "ok",
         "clock": "ok",
         "accounts": "ok",
         "inbox": "ok",
@@ -261,7 +281,7 @@ def test_the_doctor_finds_a_sound_env_sound(feedamp_env):
     assert feedamp_env.sandbox.refresh_token(SELLER) == feedamp_env.sandbox.sellers[0]["refresh_token"]
     assert list((feedamp_env.folder / "lake").iterdir()) == []
     text = feedamp_env.run("doctor")
-    assert (text.code, text.out.count("ok  ")) == (0, 14)
+    assert (text.code, text.out.count("ok  ")) == (0, 15)
     assert feedamp_env.sandbox.broken_rules == []
 
 

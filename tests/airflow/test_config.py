@@ -79,6 +79,7 @@ DEFAULTS = {
     "stale_after_days": timedelta(days=7),
     "reconcile_rate_share": 0.5,
     "closed_body_days": None,
+    "read_only": False,
 }
 QUERY = 'SELECT seller_id, body AS "order" FROM outbox'
 GO_TOGETHER = {"inbox_sql": "inbox_sql_conn_id", "inbox_sql_conn_id": "inbox_sql"}
@@ -121,6 +122,7 @@ GIVEN = {
     "stale_after_days": ("1", timedelta(days=1)),
     "reconcile_rate_share": ("1", 1.0),
     "closed_body_days": ("0", timedelta()),
+    "read_only": ("true", True),
 }
 
 
@@ -174,6 +176,7 @@ def test_untracked_services_of_a_seller_replace_those_of_every_seller(set_option
         pytest.param("stale_after_days", "999999", id="orders open since before the calendar"),
         pytest.param("reconcile_rate_share", "0", id="no request for history"),
         pytest.param("reconcile_rate_share", "1.01", id="more than the whole rate"),
+        pytest.param("read_only", "maybe", id="a stop that may be on"),
         pytest.param("error_clear_days", "inf", id="errors that never clear"),
         pytest.param("max_rejected_ratio", "5%", id="a ratio in percent"),
         pytest.param("pii", "hide", id="an unknown `pii` mode"),

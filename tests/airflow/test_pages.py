@@ -155,6 +155,21 @@ def test_a_seller_is_paused_and_resumed(send, browse, feedamp_env):
     assert (said.status_code, "There is no seller unknown" in said.text) == (409, True)
 
 
+def test_everything_that_is_sent_is_stopped_and_goes_on(send, browse, feedamp_env):
+    do = "/feedamp/do/read-only"
+    assert "Emergency stop" in browse("/feedamp/", "viewer").text
+    assert "Stop sending" not in browse("/feedamp/", "viewer").text
+    stopped = send(do, "/feedamp/", chosen="on").text
+    assert "nothing is sent to FeedAMP" in stopped
+    assert "nothing is sent to FeedAMP" in browse("/feedamp/", "viewer").text
+    assert browse("/feedamp/health").json()["read_only"] is True
+    assert send(do, "/feedamp/", chosen="perhaps").status_code == 409
+    assert "send what is due" in send(do, "/feedamp/", chosen="off").text
+    assert browse("/feedamp/health").json()["read_only"] is False
+    feedamp_env.env.set_options(read_only="true")
+    assert "no switch ends that" in browse("/feedamp/").text
+
+
 def test_rejects_are_dismissed_and_replayed(send, browse, filled):
     page = "/feedamp/rejected"
     assert "still rejected 1" in send("/feedamp/do/replay", page).text

@@ -89,7 +89,7 @@ def test_a_command_line_that_cannot_be_read_is_a_usage_error(said: Said, argv: l
 def test_the_shell_completes_commands_and_options(tmp_path: Path) -> None:
     said = tmp_path / "said"
     for typed, expected in (
-        ("feedamp re", {"rejected", "reconciliation"}),
+        ("feedamp re", {"rejected", "reconciliation", "read-only"}),
         ("feedamp adopt --d", {"--dry-run"}),
     ):
         asks = {

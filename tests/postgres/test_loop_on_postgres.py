@@ -159,6 +159,7 @@ def test_a_state_that_was_moved_holds_and_answers_the_same_and_goes_on(
     move_state(env.state.url, url, monkeypatch)
     capsys.readouterr()
     empty = {
+        "switches",
         "authorizations",
         "leases",
         "account_marks",

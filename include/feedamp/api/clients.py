@@ -39,6 +39,7 @@ class Clients:
         run: Run,
         sleep: Sleep,
         on_secret: Callable[[str], None],
+        before_change: Callable[[], None],
         history_share: float | None = None,
     ) -> None:
         self._state = state
@@ -48,6 +49,7 @@ class Clients:
         self._run = run
         self._sleep = sleep
         self._on_secret = on_secret
+        self._before_change = before_change
         self._history_share = history_share
         self._clock_check: ClockCheck | None = None
         self._stack = AsyncExitStack()
@@ -186,7 +188,7 @@ class Clients:
                 check_origin(self._state, conn_id, account.endpoint)
                 clock = self.clock_check
                 transport = await self._stack.enter_async_context(
-                    Transport(account.endpoint, on_answer=clock.saw)
+                    Transport(account.endpoint, on_answer=clock.saw, before_change=self._before_change)
                 )
                 rate_limiter = RateLimiter(
                     self._state,

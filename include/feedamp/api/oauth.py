@@ -83,7 +83,7 @@ class TokenEndpoint:
         }
         # Even a part of the answer may hold the rotated token, which must not be lost.
         answer = await self._transport.send(
-            "POST", "/access_token", body=form, takes_part=True, max_bytes=LONGEST_ANSWER
+            "POST", "/access_token", body=form, is_token_call=True, max_bytes=LONGEST_ANSWER
         )
         raise_for_status(answer, TOKEN_CALL)
         return _pair(answer, unrotated)

@@ -37,6 +37,7 @@ MAX_BODY_BYTES = 64 * 2**20
 _LONGEST_END_S = 1.0  # how long the end of a thread is waited for
 _STOOD_STILL_S = 1.0  # a timer that fires later than this was held up by the event loop
 T = TypeVar("T")
+READING = ("GET", "HEAD", "OPTIONS")
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
@@ -162,10 +163,19 @@ class Transport:
     """
 
     def __init__(
-        self, endpoint: Endpoint, *, on_answer: Callable[[datetime | None], None] = lambda server_time: None
+        self,
+        endpoint: Endpoint,
+        *,
+        on_answer: Callable[[datetime | None], None] = lambda server_time: None,
+        before_change: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_answer` is called with the `Date` of each answer, None if it has none."""
+        """`on_answer` is called with the `Date` of each answer, None if it has none.
+
+        `before_change` is called before each request that is neither a read nor a token call, and raises if it must not be
+        sent.
+        """
         self.endpoint = endpoint
+        self._before_change = before_change
         self.on_answer = on_answer
         self.room = asyncio.Semaphore(endpoint.max_connections)
         self.requests = 0
@@ -234,7 +244,7 @@ class Transport:
         on_leaving: Callable[[float], None] | None = None,
         in_room: bool = False,
         max_bytes: int | None = None,
-        takes_part: bool = False,
+        is_token_call: bool = False,
     ) -> Answer:
         """The answer to one request, of any status; `path_and_query` must be encoded, and a mapping is sent as a form.
 
@@ -246,21 +256,24 @@ class Transport:
         caller's task with the `time.monotonic()` at which the request was sent, which is later if a connection must
         be opened first. Redirects are not followed, because a token must not be sent to another host.
 
-        `max_bytes` bounds the body once decompressed; None: `MAX_BODY_BYTES`. With `takes_part`, a 2xx answer whose end was
+        `max_bytes` bounds the body once decompressed; None: `MAX_BODY_BYTES`. Of a token call, a 2xx answer whose end was
         lost, and any that is too large, is returned with what came of its body.
 
         Raises:
             TransientError: nothing reached FeedAMP.
             UnclearError: the request may have reached FeedAMP, but no complete answer came back.
             BrokenAnswerError: the answer is too large.
+            FeedAmpError: what `before_change` raises; nothing was sent.
         """
-        session = self._pooled if in_room else self._unpooled_as_sent if takes_part else self._unpooled
+        if not is_token_call and method.upper() not in READING:
+            self._before_change()
+        session = self._pooled if in_room else self._unpooled_as_sent if is_token_call else self._unpooled
         if session is None or self._is_closing:
             raise RuntimeError("the transport is not open")
         leaving = _Leaving(asyncio.get_running_loop().create_future())
         exchange = self._network.start(
             self._exchange(
-                session, method, path_and_query, headers, body, timeout_s, leaving, max_bytes, takes_part
+                session, method, path_and_query, headers, body, timeout_s, leaving, max_bytes, is_token_call
             )
         )
         first: set[asyncio.Future[Any]] = {exchange, leaving.left_at}
@@ -286,7 +299,7 @@ class Transport:
         timeout_s: float | None,
         leaving: _Leaving,
         max_bytes: int | None,
-        takes_part: bool,
+        is_token_call: bool,
     ) -> Answer:
         """One request and its answer, in the network thread."""
         import aiohttp
@@ -315,7 +328,7 @@ class Transport:
                 async for chunk in response.content.iter_any():
                     content += chunk
                     if len(content) > allowed:
-                        if takes_part:
+                        if is_token_call:
                             break
                         raise BrokenAnswerError(
                             f"FeedAMP's answer to {method} is larger than {allowed} bytes.", is_too_large=True
@@ -324,7 +337,7 @@ class Transport:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if not leaving.has_left:
                 raise TransientError(f"FeedAMP cannot be reached ({type(error).__name__}).") from None
-            if takes_part and content and response is not None and response.ok:
+            if is_token_call and content and response is not None and response.ok:
                 return Answer(response.status, response.headers, unpacked(content))
             # `from None`: aiohttp's errors contain the request headers and so the token.
             raise UnclearError(f"The answer to {method} was lost ({type(error).__name__}).") from None

@@ -311,6 +311,13 @@ rejected_orders = _table(
     sa.Index("rejected_by_order", "seller_id", "mp_order_number"),
 )
 
+# Switches that a person has turned on, by name (`read_only`).
+switches = _table(
+    "switches",
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("since", UtcTime, nullable=False),
+)
+
 watermarks = _table(
     "watermarks",
     sa.Column("seller_id", _SELLER, primary_key=True),

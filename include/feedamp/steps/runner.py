@@ -84,6 +84,7 @@ class StepResult:
     requests_of: Mapping[str, int] = field(default_factory=dict)
     rejected_rows: RejectedRows = field(default_factory=RejectedRows)
     on_count: Callable[[], None] = lambda: None
+    is_read_only: bool = False
     outcome: str | None = None  # what `gate` should know besides, as JSON
 
     def count(self, seller_id: str, **counts: int) -> None:
@@ -115,6 +116,13 @@ class StepResult:
         self.notes.append(f"{seller_id}: {text}")
         self.warnings.add(seller_id, text)
 
+    def stop(self, error: errors.ReadOnlyError) -> None:
+        """Records, once, that the emergency stop kept the step from sending; what was to be sent stays due."""
+        if not self.is_read_only:
+            log.warning("%s", error)
+            self.notes.append(str(error))
+        self.is_read_only = True
+
     def report(self) -> Told | None:
         """What the state stores of undone work, for `gate` to read; None if nothing was left undone."""
         if not self.undone:
@@ -144,6 +152,7 @@ class StepResult:
             "requests": self.requests,
             "complete": self.complete,
             "notes": len(self.notes),
+            **({"read_only": True} if self.is_read_only else {}),
             **self.extra,
         }
 
@@ -240,6 +249,9 @@ async def _run_all(
                 await work(seller, clients)
             except errors.ClientRefusedError as error:
                 result.record_failure(seller.seller_id, error)
+            except errors.ReadOnlyError as error:
+                result.complete = False
+                result.stop(error)
             except errors.PausedError as error:
                 result.complete = False
                 result.add_warning(seller.seller_id, str(error))

@@ -73,6 +73,13 @@ def parser() -> argparse.ArgumentParser:
     _does(status, "status:show", listing=True)
     doctor = nouns.add_parser("doctor", help="check options, connections, stores and DAG files")
     _does(doctor, "doctor:examine", listing=True)
+    read_only = nouns.add_parser(
+        "read-only",
+        help="stop everything that is sent to FeedAMP, or let it go on",
+        description="While it is on, reads go on, runs stay green and say so, and what is due waits.",
+    )
+    read_only.add_argument("to", choices=("on", "off"))
+    _does(read_only, "read_only:switch")
     _add_stores(nouns)
     # `main` handles it before this parser; it is here so that --help lists it.
     nouns.add_parser("sandbox", help="run a FeedAMP sandbox on this machine", add_help=False)

@@ -94,6 +94,7 @@ def _checks() -> Iterator[Check]:
         yield _tried("token journal", lambda: _journal(resources))
         for conn_id in _connections(resources):
             yield _tried(f"connection {conn_id}", partial(_connection, resources, conn_id))
+        yield _tried("read_only", lambda: _read_only(resources))
         yield _tried("clock", lambda: _clock(resources))
         yield _tried("accounts", lambda: examine_accounts(resources))
         yield _tried("inbox", lambda: _inbox(resources.inbox))
@@ -280,6 +281,12 @@ def _completeness(options: Options, resources: Resources) -> str:
         if found:
             raise FeedAmpError(in_words(found))
     return f"nothing is missing in the warehouse; {words}"
+
+
+def _read_only(resources: Resources) -> str:
+    """No fault, as a person wants it so, but it explains why nothing is sent."""
+    stop = resources.read_only.stop()
+    return "off" if stop is None else stop.sentence
 
 
 def _set_aside(resources: Resources) -> str:

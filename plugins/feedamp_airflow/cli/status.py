@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from feedamp.rules.failure_summary import counted
 from feedamp.rules.order import Phase
 from feedamp.settings import Settings
-from feedamp.state import overview, sellers
+from feedamp.state import overview, read_only, sellers
 from feedamp.state.overview import CountedItems
 from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE, Seller
 from feedamp_airflow.cli.accounts import unclear
@@ -84,8 +84,10 @@ def document(connection: Connection, settings: Settings, now: datetime) -> dict[
         "refused_by_warehouse": overview.refused_by_warehouse(connection, limit=SHOWN),
         "rejected_rows": overview.rejected_rows(connection, limit=SHOWN),
     }
+    stop = read_only.current(connection, by_option=settings.read_only)
     return {
         "now": now,
+        "read_only": stop and {"by": "option" if stop.since is None else "switch", **asdict(stop)},
         "orders": _orders(connection),
         "settled_wait_for": _top(overview.waits_of_settled(connection)),
         "sellers": _sellers(known),
@@ -162,6 +164,8 @@ def _watermarks(connection: Connection, known: list[Seller], now: datetime) -> d
 
 
 def _print(document: dict[str, Any], out: Output) -> None:
+    if document["read_only"]:
+        out.say(f"READ-ONLY: {read_only.Stop(document['read_only']['since']).sentence}")
     out.say("ORDERS")
     for phase, entry in document["orders"].items():
         out.say(f"  {phase:14}{entry['count']:>9}")

@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 
 from feedamp.rules.failure_summary import counted, sentence, together
 from feedamp.rules.order import Phase
-from feedamp.state import order_events, page_lists
+from feedamp.state import order_events, page_lists, read_only
 from feedamp.state.page_lists import LastRun
 from feedamp_airflow.cli import status
 from feedamp_airflow.pages import charts
@@ -42,6 +42,7 @@ def overview(request: Request, reader: Reader = ThisReader) -> HTMLResponse:
             "loop": charts.loop(_stages(read, document, request.scope.get("root_path", ""))),
             "per_hour": flow(read, "hour", 24),
             "per_day": flow(read, "day", 30),
+            "stop": read_only.current(read.connection, by_option=read.options.settings.read_only),
             "runs": [_run(run, reader.words) for run in page_lists.last_runs(read.connection)],
         }
     for item in document["needs_person"]["rejected_rows"]["items"] if not reader.words else ():
@@ -60,7 +61,7 @@ def overview(request: Request, reader: Reader = ThisReader) -> HTMLResponse:
         for name, some in document["needs_person"].items()
         if some["count"]
     ]
-    return render(request, "overview.html", document=document, needed=needed, **shown)
+    return render(request, "overview.html", document=document, needed=needed, reader=reader, **shown)
 
 
 @router.get("/health")
@@ -74,6 +75,7 @@ def health() -> JSONResponse:
             "status": "action required"
             if any(s["count"] for s in document["needs_person"].values())
             else "ok",
+            "read_only": document["read_only"] is not None,
             "action_required": {name: some["count"] for name, some in document["needs_person"].items()},
             "orders": {phase: entry["count"] for phase, entry in document["orders"].items()},
             "sellers": document["sellers"],

@@ -64,6 +64,7 @@ async def place(resources: Resources, run: Run, shard: int, seller_ids: list[str
         return result
 
     async def work(seller: Seller, clients: Clients) -> None:
+        resources.read_only.check()  # before "wait for their next try", which would turn the run red
         client = await clients.client(seller)
         await SellerBatch(resources, run, result, client).send(due.get(seller.seller_id, []))
         if seller.seller_id in later:

@@ -60,8 +60,8 @@ class SellerBatch(SellerJob):
             if isinstance(self._stopped, errors.PausedError):
                 break
         if self._stopped is not None:
-            # By a wrong clock, "until when" is wrong too.
-            if not isinstance(self._stopped, errors.ConfigurationError):
+            # By a wrong clock, "until when" is wrong too; the end of an emergency stop is the next run's to see.
+            if not isinstance(self._stopped, errors.ConfigurationError | errors.ReadOnlyError):
                 self._postpone_rest(self._stopped)
             raise self._stopped
 
@@ -97,6 +97,7 @@ class SellerBatch(SellerJob):
         with self._state.leases.hold(name) as lease:
             if lease is None:
                 return False
+            self._resources.read_only.check()
             with self._state.begin() as connection:
                 sellers.check_pause(connection, self._seller_id)
                 order = self._begin(connection, number)

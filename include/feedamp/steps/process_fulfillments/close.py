@@ -65,6 +65,7 @@ async def close(resources: Resources, run: Run, shard: int, seller_ids: list[str
 
 class _Closer(SellerJob):
     async def close(self, numbers: list[str]) -> None:
+        self._resources.read_only.check()
         with self._state.read() as connection:
             sellers.check_pause(connection, self._seller_id)
         orders = {read.order.mp_order_number: read for read in await self._read_by_number(numbers)}
@@ -85,6 +86,7 @@ class _Closer(SellerJob):
         number = fresh.mp_order_number
         name = leases.of_order("close", self._seller_id, number)
         busy = errors.BusyError(f"Another process is closing order {number}.", mp_order_number=number)
+        self._resources.read_only.check()
         with self._state.read() as connection:
             sellers.check_pause(connection, self._seller_id)
         with self._state.leases.hold(name) as lease:

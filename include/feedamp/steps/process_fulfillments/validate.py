@@ -117,6 +117,7 @@ class _Reporter(SellerJob):
         """Sends all reports of an order in one POST, while holding its lease; BusyError if another process may be doing it."""
         name = leases.of_order("report", self._seller_id, number)
         busy = errors.BusyError(f"Another process is reporting on order {number}.", mp_order_number=number)
+        self._resources.read_only.check()
         with self._state.read() as connection:
             sellers.check_pause(connection, self._seller_id)
         with self._state.leases.hold(name) as lease:
@@ -169,8 +170,8 @@ class _Reporter(SellerJob):
             raise last_error from None  # unclear twice: the intent remains, and the next run reads the order first
         except (errors.BusyError, errors.StoreAwayError):
             raise  # the intent is now the other process's; or the report reached FeedAMP before the state was away
-        except errors.TransientError:
-            # Throttled, or the connection was refused: the report did not reach FeedAMP, so no intent remains.
+        except (errors.TransientError, errors.ReadOnlyError):
+            # Throttled, stopped, or the connection was refused: the report did not reach FeedAMP, so no intent remains.
             self._write([f.but(intent_at=None) for f in pending])
             raise
         else:

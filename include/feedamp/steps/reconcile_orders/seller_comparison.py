@@ -14,7 +14,7 @@ from feedamp.api.orders_by_number import chunks_of_numbers, read_alone, read_by_
 from feedamp.api.pages import Filters, UnreadableOrder
 from feedamp.api.pagination import OrderPages
 from feedamp.codec import content_hash
-from feedamp.errors import NotFoundError, RejectedError, UnclearError, UnreadableError
+from feedamp.errors import NotFoundError, ReadOnlyError, RejectedError, UnclearError, UnreadableError
 from feedamp.lake.flatten import order_rows
 from feedamp.models import Order
 from feedamp.resources import Resources
@@ -183,7 +183,10 @@ class SellerComparison(SellerJob):
             )
         to_send = self._write(numbers, compared, cases)
         if to_send:
-            await self._send(to_send)
+            try:
+                await self._send(to_send)
+            except ReadOnlyError as error:  # `place` sends them later; the comparison only reads
+                self._result.stop(error)
 
     def _differs(self, case: _Case) -> bool:
         """Fills in the case's differences; True if there are any."""
