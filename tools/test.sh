@@ -33,6 +33,7 @@ named-steps tests/steps --ignore-glob=*/steps/test_[!s]* --ignore=tests/steps/te
 postgres tests/postgres
 kills tests/steps/test_soak.py tests/steps/test_crashes.py
 object_store tests/object_store
+browser tests/browser
 contract tests/contract
 packaging tests/packaging
 core-a-to-l tests/core --ignore-glob=*/core/test_[!a-l]*

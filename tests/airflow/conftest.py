@@ -1,69 +1,24 @@
-"""One Airflow home for all tests of this folder, set before anything imports Airflow and migrated once per version."""
+"""One Airflow home for all tests of this folder, and on it an env of its own for each."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from airflow_home import airflow_home  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
     from airflow_env import AirflowEnv
     from browsing import Browser
     from console import Console
 
-ROOT = Path(__file__).parents[2]
-HOME = Path(tempfile.mkdtemp(prefix="feedamp-airflow-"))
-SETTINGS = {
-    "AIRFLOW_HOME": str(HOME),
-    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-    "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
-    "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
-    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{HOME}/airflow.db",
-    "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(HOME / "logs"),
-}
-
-if "airflow" in sys.modules:
-    raise RuntimeError("Airflow was imported before its home was set; tests would write to the user's own")
-for name in [name for name in os.environ if name.startswith(("AIRFLOW", "_AIRFLOW"))]:
-    del os.environ[name]  # a developer's own connections and options must not leak into the tests
-os.environ.update(SETTINGS)
-
-
-@pytest.fixture(scope="session")
-def airflow_home(pytestconfig: pytest.Config) -> Iterator[Path]:
-    """AIRFLOW_HOME with a migrated database; migrating takes 6 s, so the file is kept for later sessions."""
-    kept = pytestconfig.cache.mkdir(f"airflow-{version('apache-airflow-core')}") / "airflow.db"
-    if not kept.exists():
-        with tempfile.TemporaryDirectory() as folder:
-            fresh = Path(folder) / "airflow.db"
-            subprocess.run(
-                [sys.executable, "-m", "airflow", "db", "migrate"],
-                env={
-                    **os.environ,
-                    "AIRFLOW_HOME": folder,
-                    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{fresh}",
-                },
-                capture_output=True,
-                check=True,
-            )
-            draft = kept.with_suffix(f".{os.getpid()}")
-            shutil.copy(fresh, draft)
-            draft.replace(kept)
-    shutil.copy(kept, HOME / "airflow.db")
-    yield HOME
-    shutil.rmtree(HOME, ignore_errors=True)
-
 
 @pytest.fixture
-def airflow_env(airflow_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AirflowEnv]:
+def airflow_env(airflow_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AirflowEnv]:  # noqa: F811
     """Sandbox, stores and connection of one test; no seller is registered."""
     from airflow_env import open_airflow_env
 
@@ -109,7 +64,7 @@ def start_holder() -> Iterator[Callable[[Path], subprocess.Popen[str]]]:
 
 
 @pytest.fixture(scope="module")
-def api_server(airflow_home: Path) -> Iterator[object]:
+def api_server(airflow_home: Path) -> Iterator[object]:  # noqa: F811
     """Airflow's API server in this process."""
     from browsing import served
 

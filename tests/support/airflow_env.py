@@ -1,6 +1,6 @@
 """An env of its own for one test of the Airflow side: folders, sandbox, connection, `[feedamp]` options.
 
-Airflow itself (home, database) comes from tests/airflow/conftest.py and is shared; everything of feedamp is new.
+Airflow itself (home, database) comes from airflow_home.py and is shared; everything of feedamp is new.
 """
 
 from __future__ import annotations

@@ -1,0 +1,239 @@
+"""The pages in a real browser: inside Airflow and alone, as each role, by keyboard, narrow, light and dark."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import parse_qs, urljoin, urlsplit
+
+import pytest
+import requests
+from axe_playwright_python.base import AXE_SCRIPT
+from console import SELLER
+from filled_pages import NEW_SELLER, PRIVATE
+from playwright.sync_api import FrameLocator, Page, expect
+from real_browser import PASSWORD
+
+ORDER = f"orders/{SELLER}/M-1"
+PAGES = (
+    "",
+    "sellers",
+    f"sellers/{SELLER}",
+    "orders",
+    ORDER,
+    "findings",
+    "rejected",
+    "reconciliation",
+    "connect",
+    "nowhere",
+)
+NARROW = {"width": 400, "height": 800}
+# Whatever the keyboard must reach.
+REACHABLE = "a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex='0']"
+FOCUSED = """() => {
+    const at = document.activeElement;
+    if (!at || at === document.body) return null;
+    const look = getComputedStyle(at), box = at.querySelector(".box");
+    const seen = look.outlineStyle !== "none" && parseFloat(look.outlineWidth) > 0;
+    return [[...document.querySelectorAll(REACHABLE)].indexOf(at), seen || !!box && getComputedStyle(box).strokeWidth === "3px"];
+}""".replace("REACHABLE", f'"{REACHABLE}"')
+
+
+def in_airflow(page: Page) -> FrameLocator:
+    """The pages in their frame of Airflow's own."""
+    return page.frame_locator("iframe[title=FeedAMP]")
+
+
+def heading(where: Page | FrameLocator, text: str) -> None:
+    expect(where.get_by_role("heading", level=1)).to_have_text(text)
+
+
+@pytest.mark.parametrize("role", ["admin", "viewer"])
+def test_from_the_login_to_the_entry_to_the_frame(site, role):
+    with site.visit(None) as page:
+        page.goto("")
+        page.locator("input[name=username]").fill(role)
+        page.locator("input[type=password]").fill(PASSWORD)
+        page.keyboard.press("Enter")
+        page.get_by_role("link", name="FeedAMP").click()
+        frame = in_airflow(page)
+        heading(frame, "Overview")
+        frame.get_by_role("link", name="Orders", exact=True).click()
+        frame.get_by_label("Order number").fill("M-1")
+        page.keyboard.press("Enter")
+        frame.get_by_role("link", name="M-1", exact=True).click()
+        heading(frame, "Order M-1")
+        page.reload()  # the address bar follows the frame
+        heading(in_airflow(page), "Order M-1")
+
+
+def test_who_is_not_logged_in_reads_nothing(site):
+    with site.visit(None) as page:
+        page.goto("plugin/feedamp")
+        expect(page.locator("input[type=password]")).to_be_visible()
+        for path in PAGES[:-1]:
+            assert page.goto(f"feedamp/{path}").status == 401
+            expect(page.get_by_role("alert")).to_have_text("Log in to Airflow first.")
+        assert page.goto("feedamp/callback?code=a&state=b").status == 400
+        expect(page.get_by_role("heading", name="Not connected")).to_be_visible()
+
+
+def test_a_seller_consents_and_comes_back(site):
+    with site.visit("op") as page, site.visit(None) as of_seller:
+        page.goto("plugin/feedamp")
+        frame = in_airflow(page)
+        frame.get_by_role("link", name="Connect a seller").click()
+        frame.get_by_label("Seller id").fill(NEW_SELLER)
+        page.keyboard.press("Enter")
+        link = frame.get_by_label("Link").input_value()
+        of_seller.goto(f"{link}&seller_id={NEW_SELLER}")  # the sandbox's way to be signed in as a seller
+        heading(of_seller, "Connected")
+        assert parse_qs(urlsplit(of_seller.url).query).keys() == {"connected"}
+        frame.get_by_role("link", name="Sellers").click()
+        expect(frame.get_by_role("row").filter(has_text=NEW_SELLER)).to_contain_text("active")
+
+
+def test_a_seller_is_paused_and_resumed(site):
+    with site.visit("op") as page:
+        page.goto("plugin/feedamp")
+        frame = in_airflow(page)
+        frame.get_by_role("link", name="Sellers").click()
+        for press, said in (("Pause", "paused"), ("Resume", "work continues")):
+            frame.get_by_role("navigation").get_by_role("link", name="Sellers").click()
+            frame.get_by_role("link", name=SELLER).click()
+            frame.get_by_role("button", name=press).click()
+            expect(frame.get_by_role("status")).to_contain_text(said)
+
+
+def test_findings_and_rows_are_settled_with_the_keyboard_alone(site):
+    with site.visit("admin") as page:
+        for path, button, said in (
+            ("findings", "Waive the chosen findings", "waived"),
+            ("rejected", "Dismiss the chosen rows", "dismissed"),
+        ):
+            page.goto(f"feedamp/{path}")
+            chosen = page.get_by_role("checkbox").first
+            number = chosen.input_value()
+            chosen.focus()
+            page.keyboard.press("Space")
+            form = page.locator("form").filter(has=page.get_by_role("button", name=button))
+            form.get_by_label("Reason").focus()
+            page.keyboard.type("seen by hand")
+            page.keyboard.press("Enter")
+            expect(page.get_by_role("status")).to_contain_text(said)
+            page.goto(f"feedamp/{path}")
+            expect(page.locator(f"input[value='{number}']")).to_have_count(0)
+        page.get_by_role("button", name="Check all open rows again").click()
+        expect(page.get_by_role("status")).to_contain_text("still rejected")
+
+
+def test_an_order_is_found_and_told(site):
+    with site.visit("viewer") as page:
+        page.goto("feedamp/orders")
+        page.get_by_label("Order number").fill("M-59")
+        page.keyboard.press("Enter")
+        page.get_by_role("link", name="M-59").click()
+        expect(page.get_by_role("list").last).to_contain_text("placed")
+
+
+def test_a_day_of_the_calendar_opens(site):
+    with site.visit("viewer") as page:
+        page.goto("feedamp/reconciliation")
+        if not page.locator(".calendar .repaired").count():
+            page.get_by_role("link", name="Earlier").click()
+        page.locator(".calendar .repaired").first.click()
+        expect(page.get_by_role("heading", level=2)).to_contain_text("repaired")
+        expect(page.get_by_role("table").first).to_contain_text(SELLER)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_pages_follow_airflows_theme_and_keep_no_one_out(site, theme):
+    """axe finds nothing serious, and at 400 px nothing but tables moves sideways."""
+    faults, wide, colors = [], [], set()
+    with site.visit("admin", viewport=NARROW, bypass_csp=True) as page:
+        page.add_init_script(f"localStorage.setItem('theme', '{theme}')")
+        for path in PAGES:
+            page.goto(f"feedamp/{path}")
+            colors.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+            if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
+                wide.append(path)
+            page.evaluate(AXE_SCRIPT)
+            found = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
+            faults += [
+                (path, fault["id"], fault["nodes"][0]["html"])
+                for fault in found
+                if fault["impact"] in ("serious", "critical")
+            ]
+    assert faults == []
+    assert wide == []
+    assert colors == {"rgb(255, 255, 255)" if theme == "light" else "rgb(17, 22, 29)"}
+
+
+def test_the_keyboard_reaches_everything_and_shows_where_it_is(site):
+    with site.visit("admin") as page:
+        for path in PAGES:
+            page.goto(f"feedamp/{path}")
+            count = page.locator(REACHABLE).count()
+            reached: dict[int, bool] = {}
+            inner = (
+                3 * page.locator("input[type=date]").count()
+            )  # day, month and year have stops of their own
+            for _ in range(count + inner):
+                page.keyboard.press("Tab")
+                index, is_seen = page.evaluate(FOCUSED) or (None, None)
+                reached.setdefault(index, is_seen)
+            assert (list(reached), set(reached.values())) == (list(range(count)), {True}), path
+
+
+def crawl(site, user: str) -> dict[str, str]:
+    """Every page that links lead to from the overview, by address; a month's neighbors, but not all months."""
+    headers = {"Authorization": f"Bearer {site.token(user)}"}
+    waiting, read = [f"{site.path}/feedamp/", f"{site.path}/feedamp/health"], {}
+    with requests.Session() as session:
+        session.headers.update(headers)
+        while waiting:
+            address = waiting.pop()
+            answer = session.get(f"{site.root}{address}", timeout=60)
+            # An order may wait for a seller who is not registered.
+            assert answer.status_code == (404 if address.endswith("/sellers/seller-unknown") else 200), (
+                address
+            )
+            read[address] = answer.text
+            for link in re.findall(r'(?:href|src)="([^"]+)"', answer.text):
+                to = urljoin(address, link.replace("&amp;", "&")).partition("#")[0]
+                if to not in read and to not in waiting and not ("month=" in to and "month=" in address):
+                    waiting.append(to)
+            assert len(read) < 1_000
+    return read
+
+
+def test_a_viewer_reads_nothing_private_wherever_links_lead(site):
+    read = crawl(site, "viewer")
+    assert len(read) > 70
+    assert {
+        (address, word) for address, text in read.items() for word in PRIVATE if word.lower() in text.lower()
+    } == set()
+    of_op = "".join(crawl(site, "op").values())
+    assert {"Xaveria", "Gwendolyn"} <= {
+        word for word in PRIVATE if word in of_op
+    }  # there is something to hide
+    assert not [
+        word
+        for word in PRIVATE
+        if word in of_op and word not in ("Xaveria", "Quill", "Gwendolyn", "Ashgrove")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("role", "reads", "changes"),
+    [
+        ("public", False, False),
+        ("viewer", False, False),
+        ("user", False, False),
+        ("op", True, True),
+        ("admin", True, True),
+    ],
+)
+def test_roles_of_the_fab_auth_manager(fab_site, role, reads, changes):
+    opened = {path: fab_site.get(f"/feedamp/{path}", role) for path in ("", "rejected")}
+    assert {answer.status_code for answer in opened.values()} == {200 if reads else 403}
+    assert ("Dismiss the chosen rows" in opened["rejected"].text) is changes
