@@ -5,10 +5,16 @@ from __future__ import annotations
 import html
 import json
 import re
+from types import SimpleNamespace
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+import pendulum
 import pytest
 import sqlalchemy as sa
+from airflow.serialization.encoders import coerce_to_core_timetable
+from airflow.timetables.base import TimeRestriction
+from airflow.utils.types import DagRunType
+from airflow_env import dag_bag
 from browsing import token_of
 from consenting import consent
 from console import BAD_NUMBER, SELLER
@@ -19,9 +25,15 @@ from feedamp.state.schema import sellers
 from feedamp_airflow.pages import actions
 from feedamp_airflow.pages.app import HEADERS, app
 from feedamp_airflow.pages.page import MENU, may_view
+from feedamp_airflow.plugin import FeedAmpPlugin
 
 PAGES = [f"/feedamp/{path}" for path, _ in MENU]
 HOSTILE = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def dags(airflow_home):
+    return dag_bag().dags
 
 
 @pytest.fixture
@@ -366,3 +378,50 @@ def test_odd_addresses_get_a_page(path, code, browse, feedamp_env):
 
 def test_an_address_that_is_none_is_said(send, feedamp_env):
     assert "was not made here" in send("/feedamp/connect/paste", "/feedamp/connect", address="http://[").text
+
+
+# Links from Airflow's own pages
+
+
+def test_each_task_of_ours_leads_to_a_page_that_is_there(browse, filled, dags):
+    run_id = "backfill__2026-03-08T00:00:00+00:00"
+    found = {
+        (dag_id.removeprefix("feedamp_"), task.task_id): link_of(dag_id, task.task_id, run_id)
+        for dag_id, dag in dags.items()
+        for task in dag.tasks
+    }
+    leads_to = {name: path.removeprefix("/feedamp/") for name, path in found.items()}
+    assert leads_to["reconcile_orders", "reconcile"] == "reconciliation?month=2026-03&day=2026-03-07"
+    assert leads_to["place_orders", "intake"] == "rejected"
+    assert leads_to["process_fulfillments", "validate"] == "findings"
+    assert leads_to["admin", "act"] == leads_to["refresh_tokens", "gate"] == ""
+    for path in set(found.values()):
+        assert browse(path, "viewer").status_code == 200, path
+
+
+def link_of(dag_id, task_id, run_id):
+    [link] = FeedAmpPlugin.global_operator_extra_links
+    return link.get_link(None, ti_key=SimpleNamespace(dag_id=dag_id, task_id=task_id, run_id=run_id))
+
+
+def test_the_run_of_a_day_is_named_after_its_end(dags):
+    """So the link finds the day of a scheduled run or a backfill without the database."""
+    timetable = coerce_to_core_timetable(dags["feedamp_reconcile_orders"].timetable)
+    march = TimeRestriction(pendulum.datetime(2026, 3, 7), None, catchup=True)
+    info = timetable.next_dagrun_info(last_automated_data_interval=None, restriction=march)
+    run_id = timetable.generate_run_id(run_type=DagRunType.BACKFILL_JOB, **info_of(info))
+    assert link_of("feedamp_reconcile_orders", "reconcile", run_id).endswith("day=2026-03-07")
+    by_hand = link_of("feedamp_reconcile_orders", "reconcile", "manual__2026-03-08T00:00:00+00:00")
+    assert by_hand == "/feedamp/reconciliation"
+
+
+def info_of(info):
+    return {"run_after": info.run_after, "data_interval": info.data_interval}
+
+
+def test_airflow_shows_the_link_below_its_base_url_and_none_elsewhere(browse, filled, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://market.example/air/")
+    run = filled.env.run_dag("refresh_tokens")
+    links = f"/api/v2/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/gate/links"
+    assert browse(links, "viewer").json()["extra_links"] == {"FeedAMP": "/air/feedamp/"}
+    assert link_of("someone_elses", "place", run.run_id) == ""
