@@ -6,6 +6,7 @@ that takes a secret, arguments that hold one are refused, and FeedAMP's own word
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import logging
@@ -183,17 +184,12 @@ def _run_command(argv: Sequence[str], out: Output) -> int:
 
 
 def _test_connection(words: Sequence[str], out: Output) -> int:
-    """What the Test button of the form does, with the connection as it is stored."""
     from feedamp_airflow.cli import running
-    from feedamp_airflow.config import read_options
-    from feedamp_airflow.hook import FeedAmpHook
 
-    conn_id, *more = words or [read_options().conn_id]
+    conn_id, *more = words or [""]
     if more:
         raise ConfigurationError("Param arguments: give one connection id, or none.")
-    works, sentence = FeedAmpHook(conn_id).test_connection()
-    (out.say if works else out.complain)(f"connection {conn_id}: {sentence}")
-    return running.DONE if works else running.REFUSED
+    return running.command("doctor:test_connection")(argparse.Namespace(conn_id=conn_id), out)
 
 
 def _import_sellers(words: Sequence[str], out: Output) -> int:

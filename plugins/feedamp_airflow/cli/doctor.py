@@ -31,6 +31,7 @@ from feedamp_airflow.cli.init import dag_files
 from feedamp_airflow.cli.output import Output
 from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED, near
 from feedamp_airflow.config import Options
+from feedamp_airflow.hook import FeedAmpHook
 from feedamp_airflow.probing import probe
 from feedamp_airflow.provider_info import get_provider_info
 from feedamp_airflow.storages import open_store
@@ -71,6 +72,14 @@ def examine(given: argparse.Namespace, out: Output) -> int:
     if given.json:
         out.document({"ok": code == DONE, "checks": checks})
     return code
+
+
+def test_connection(given: argparse.Namespace, out: Output) -> int:
+    """What the Test button of Airflow's form does, with a connection as it is saved; the default one if none is named."""
+    conn_id = given.conn_id or Options().conn_id
+    works, sentence = FeedAmpHook(conn_id).test_connection()
+    (out.say if works else out.complain)(f"connection {conn_id}: {sentence}")
+    return DONE if works else REFUSED
 
 
 def _checks() -> Iterator[Check]:

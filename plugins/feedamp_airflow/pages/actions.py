@@ -60,6 +60,7 @@ COMMANDS: dict[str, tuple[str, Callable[[FormData], list[dict[str, Any]]]]] = {
     "dismiss": ("rejected:dismiss", lambda form: [{"ids": _chosen(form)}]),
     "read-only": ("read_only:switch", lambda form: [{"to": to} for to in _chosen(form)]),
     "replay": ("rejected:replay_rows", lambda _form: [{"source": None}]),
+    "test": ("doctor:test_connection", lambda form: [{"conn_id": _field(form, "conn_id")}]),
 }
 
 
