@@ -21,6 +21,7 @@ from console import BAD_NUMBER, SELLER
 from fastapi.routing import APIRoute
 from order_samples import example_order
 
+from feedamp.state import State
 from feedamp.state.schema import sellers
 from feedamp_airflow.pages import actions
 from feedamp_airflow.pages.app import HEADERS, app
@@ -437,3 +438,41 @@ def test_airflow_shows_the_link_below_its_base_url_and_none_elsewhere(browse, fi
     links = f"/api/v2/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/gate/links"
     assert browse(links, "viewer").json()["extra_links"] == {"FeedAMP": "/air/feedamp/"}
     assert link_of("someone_elses", "place", run.run_id) == ""
+
+
+LARGE = "orders|snapshots|findings|order_events|rejected_orders"
+SORTED = ("open_orders", "oldest_open", "findings", "watermark", "grant_issued_at")
+
+
+@pytest.fixture
+def plans(filled):
+    """How SQLite goes about each statement that reads the state: lines of its plan, with the parameters."""
+    found = []
+    state = State(str(filled.resources.state.url))
+    with state.read() as connection:
+
+        def explain(asking, _cursor, statement, parameters, _context, _many):
+            is_ours = asking.engine.url == state.url and asking is not connection
+            if is_ours and statement.startswith("SELECT"):
+                rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+                found.extend((row.detail, parameters) for row in rows)
+
+        sa.event.listen(sa.Engine, "before_cursor_execute", explain)
+        yield found
+        sa.event.remove(sa.Engine, "before_cursor_execute", explain)
+    state.close()
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", "health", "orders", "rejected", f"sellers/{SELLER}", "sellers"]
+    + [f"sellers?sort={name}" for name in SORTED],
+)
+def test_a_page_reads_no_large_table_row_by_row(path, browse, plans):
+    """An index that has all that is read is small beside a table with the bodies of all orders."""
+    assert browse(f"/feedamp/{path}").status_code == 200
+    assert plans
+    whole = re.compile(f"SCAN ({LARGE})(?! USING (COVERING )?INDEX (?!sqlite_autoindex))")
+    assert not [plan for plan in plans if whole.match(plan[0])]
+    of_phase = re.compile(r"SEARCH orders USING INDEX \w+ \(phase=\?\)")
+    assert not [plan for plan in plans if of_phase.match(plan[0]) and "settled" in plan[1]]

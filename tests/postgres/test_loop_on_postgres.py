@@ -14,7 +14,7 @@ from doc_blocks import blocks
 from env import BAD_NUMBER, OTHER, SELLER, open_env, shipment
 
 from crashes.fixtures import DAY
-from feedamp.state import State, ledger, overview, reconciliation_days, rejects
+from feedamp.state import State, ledger, order_events, overview, page_lists, reconciliation_days, rejects
 from feedamp.state.schema import metadata
 from feedamp_sandbox.options import DEFAULT_BEHAVIORS
 
@@ -143,6 +143,21 @@ def answers(state, now):
             "grants": overview.grant_times(connection),
             "watermarks": overview.seller_watermarks(connection),
             "latest": overview.latest(connection),
+            "phases": overview.count_by_phase(connection),
+            "by grant": overview.count_by_grant(connection),
+            "in doubt": overview.in_doubt(connection),
+            "to connect": overview.to_connect(connection, limit=5),
+            "oldest watermarks": overview.oldest_watermarks(connection),
+            "missing": overview.missing_orders(connection, limit=5),
+            "shipped": overview.cancelled_but_shipped(connection, limit=5),
+            "stages": page_lists.stages(connection),
+            "flow": order_events.flow(connection, since=now - timedelta(days=30), by="day"),
+            "sellers": [
+                page_lists.list_sellers(
+                    connection, page_lists.Part(), search="", status=None, sort=name, descending=True
+                ).items
+                for name in ("seller_id", "open_orders", "findings")
+            ],
             "on the way": overview.on_the_way(connection),
             "held orders": overview.held_orders(connection, limit=5),
             "held findings": overview.held_findings(connection, limit=5),

@@ -13,10 +13,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.codec import decode_json, encode_body
-from feedamp.rules.order import CANCELLED, NOTHING_TO_SEND, OPEN_PHASES, LedgerOrder, Phase
+from feedamp.rules.order import NOTHING_TO_SEND, OPEN_PHASES, LedgerOrder, Phase
 from feedamp.rules.retries import LONGEST_ORDER_WAIT, MISSING_WAIT
 from feedamp.rules.units import LineUnits
-from feedamp.state.schema import orders, snapshots
+from feedamp.state.schema import CANCELLED_BUT_SHIPPED, orders, snapshots
 from feedamp.state.statements import by_seller, change_order, in_parts, is_order, is_same_order, upsert
 
 _ONE = sa.select(orders).where(is_order(orders, sa.bindparam("of_seller"), sa.bindparam("of_number")))
@@ -39,7 +39,7 @@ def read_many(connection: Connection, seller_id: str, numbers: Iterable[str]) ->
 
 def to_acknowledge(connection: Connection) -> list[LedgerOrder]:
     """Orders that were closed as CANCELLED although the seller shipped, without acknowledged ones."""
-    query = sa.select(orders).where(orders.c.accepted_state == CANCELLED, orders.c.closed_units_shipped > 0)
+    query = sa.select(orders).where(sa.text(CANCELLED_BUT_SHIPPED))
     ordered = query.order_by(orders.c.seller_id, orders.c.mp_order_number)
     return [order for order in map(_order, connection.execute(ordered)) if order.is_to_acknowledge]
 

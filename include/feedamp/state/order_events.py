@@ -2,7 +2,7 @@
 `rules/order_story.py`."""
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
@@ -17,10 +17,11 @@ from feedamp.state.statements import insert, is_order
 from feedamp.tables import ORDER_EVENTS, RECORDED_AT, Row
 
 _NO_ORDER = ("", "")
+_COUNTED_KINDS = (Kind.PLACED, Kind.CLOSED)
 
 
 class Flow(NamedTuple):
-    """How many events of a kind began in an hour or day (UTC); `shipped`: snapshots that show more shipped `units`."""
+    """How many events of a kind were in an hour or day (UTC); `shipped`: snapshots that show more shipped `units`."""
 
     began_at: datetime
     kind: str
@@ -76,36 +77,36 @@ def of_order(connection: Connection, seller_id: str, mp_order_number: str) -> li
 def flow(
     connection: Connection, *, since: datetime, by: Literal["hour", "day"], seller_id: str | None = None
 ) -> list[Flow]:
-    """How many events of each kind there were since a moment (inclusive), of one seller or of all, oldest first.
+    """How many orders were placed and closed, and how many units were shown as shipped, oldest first.
 
-    Exact as far back as `retention.EVENTS_KEPT`. Reads one index.
+    Of one seller or of all, from the beginning of the hour or day of `since` until the newest event. Exact as far back
+    as `retention.EVENTS_KEPT`. Reads one index, a range for each hour or day: grouping them takes five times as long.
     """
-    length = 13 if by == "hour" else 10  # of 2026-03-09 12:00
-    moment: sa.ColumnElement[str]
-    if connection.dialect.name == "sqlite":
-        moment = sa.func.substr(sa.cast(order_events.c.occurred_at, sa.Text), 1, length)
-    else:
-        moment = sa.func.substr(
-            sa.cast(sa.func.timezone("UTC", order_events.c.occurred_at), sa.Text), 1, length
-        )
-    kind = sa.case((order_events.c.units_shipped > 0, "shipped"), else_=order_events.c.kind)
-    units = sa.func.coalesce(sa.func.sum(order_events.c.units_shipped), 0)
-    wanted = order_events.c.seller_id == seller_id if seller_id else order_events.c.seller_id != ""
-    query = (
-        sa.select(moment, kind, sa.func.count(), units)
-        .where(order_events.c.occurred_at >= since, wanted)
-        .group_by(moment, kind)
-        .order_by(moment, kind)
+    events, step = order_events.c, timedelta(hours=1) if by == "hour" else timedelta(days=1)
+    newest = connection.execute(
+        sa.select(sa.func.max(events.occurred_at, type_=events.occurred_at.type))
+    ).scalar()
+    began_at = since.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    began_at = began_at if by == "hour" else began_at.replace(hour=0)
+    ranges = []
+    while newest is not None and began_at <= newest:
+        ranges.append(began_at)
+        began_at += step
+    wanted = events.seller_id == seller_id if seller_id else events.seller_id != ""
+    shown = events.units_shipped > 0
+    totals = sa.select(
+        *(sa.func.count(sa.case((events.kind == kind, 1))) for kind in _COUNTED_KINDS),
+        sa.func.count(sa.case((shown, 1))),
+        sa.func.coalesce(sa.func.sum(sa.case((shown, events.units_shipped))), 0),
     )
-    return [
-        Flow(
-            datetime.fromisoformat(at if by == "day" else f"{at}:00").replace(tzinfo=UTC),
-            name,
-            count,
-            int(sum_),
-        )
-        for at, name, count, sum_ in connection.execute(query)
-    ]
+    found = []
+    for began_at in ranges:
+        of_range = totals.where(wanted, events.occurred_at >= began_at, events.occurred_at < began_at + step)
+        *counts, snapshots, units = connection.execute(of_range).one()
+        found += [Flow(began_at, kind, n, 0) for kind, n in zip(_COUNTED_KINDS, counts, strict=True) if n]
+        if snapshots:
+            found.append(Flow(began_at, "shipped", snapshots, int(units)))
+    return found
 
 
 def recorded_since(connection: Connection) -> datetime | None:

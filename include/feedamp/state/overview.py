@@ -19,6 +19,7 @@ from feedamp.rules.stored_body import FULL
 from feedamp.state import ledger
 from feedamp.state.rejects import LOAD, is_open, reject_id
 from feedamp.state.schema import (
+    MAY_BE_STUCK,
     findings,
     grants,
     inbox_files,
@@ -26,13 +27,16 @@ from feedamp.state.schema import (
     orders,
     outbox,
     rejected_orders,
+    sellers,
     snapshots,
     unread_orders,
     watermarks,
 )
+from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE
 from feedamp.state.statements import is_same_order
 
 _WITH_SNAPSHOT = orders.outerjoin(snapshots, is_same_order(snapshots, orders))
+_WITH_GRANT = sellers.outerjoin(grants, grants.c.seller_id == sellers.c.seller_id)
 _FACTS_OF_WAIT = (  # the arguments of `waits_for`
     orders.c.missing_since.is_not(None).label("is_missing"),
     snapshots.c.seller_id.is_not(None).label("is_read"),
@@ -47,6 +51,17 @@ class CountedItems:
 
     count: int
     items: list[dict[str, Any]]
+
+
+def phase_of_few() -> sa.ColumnElement[str]:
+    """The phase as a condition on few orders that another one finds: SQLite would read all orders of the phase first."""
+    return sa.func.coalesce(orders.c.phase, "")
+
+
+def count_by_phase(connection: Connection) -> dict[str, int]:
+    """The number of orders in each phase that has any. Reads one index."""
+    query = sa.select(orders.c.phase, sa.func.count()).group_by(orders.c.phase)
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def reasons_by_phase(connection: Connection) -> list[tuple[str, str | None, int]]:
@@ -103,15 +118,91 @@ def waiting_by_seller(connection: Connection) -> dict[str, int]:
     return {row[0]: row[1] for row in connection.execute(query.group_by(orders.c.seller_id))}
 
 
-def grant_times(connection: Connection) -> dict[str, tuple[datetime, datetime | None]]:
-    """(issued, last refreshed) of each seller's grant."""
+def count_by_grant(connection: Connection) -> dict[str, int]:
+    """The number of sellers by grant status, or `no_grant`; a paused seller counts as `paused` only."""
+    status = sa.case(
+        (sellers.c.paused.is_(True), "paused"), else_=sa.func.coalesce(grants.c.status, "no_grant")
+    )
+    query = sa.select(status, sa.func.count()).select_from(_WITH_GRANT).group_by(status)
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def in_doubt(connection: Connection) -> list[str]:
+    """Ids of sellers whose account or grant a note is about, and of those that they are mixed up with."""
+    noted = sa.or_(
+        sellers.c.mixed_with.is_not(None),
+        grants.c.status_reason.is_not(None),
+        grants.c.status == SET_ASIDE,
+    )
+    query = sa.select(sellers.c.seller_id, sellers.c.mixed_with).select_from(_WITH_GRANT).where(noted)
+    return sorted({name for row in connection.execute(query) for name in row if name is not None})
+
+
+def to_connect(connection: Connection, *, limit: int) -> CountedItems:
+    """Sellers whose grant was refused, and those without a grant or not registered that have waiting orders.
+
+    Columns: seller_id, is_registered, waiting_orders; not paused ones only.
+    """
+    waiting = (
+        sa.select(orders.c.seller_id, sa.func.count().label("count"))
+        .where(orders.c.phase == Phase.TO_PLACE)
+        .group_by(orders.c.seller_id)
+        .subquery()
+    )
+    known = _WITH_GRANT.outerjoin(waiting, waiting.c.seller_id == sellers.c.seller_id)
+    registered = (
+        sa.select(sellers.c.seller_id, sa.true().label("is_registered"), _or_zero(waiting.c.count))
+        .select_from(known)
+        .where(
+            sellers.c.paused.is_(False),
+            sa.or_(
+                grants.c.status == NEEDS_AUTHORIZATION,
+                sa.and_(grants.c.status.is_(None), waiting.c.count.is_not(None)),
+            ),
+        )
+    )
+    is_registered = sa.exists().where(sellers.c.seller_id == waiting.c.seller_id)
+    others = sa.select(waiting.c.seller_id, sa.false(), waiting.c.count).where(~is_registered)
+    both = sa.union_all(registered, others).subquery()
+    return _some(connection, sa.select(both), limit, (both.c.is_registered.desc(), both.c.seller_id))
+
+
+def oldest_watermarks(connection: Connection) -> tuple[int, int, datetime | None, datetime | None]:
+    """(sellers that can be read, those of them that have a watermark, the oldest, the newest watermark)."""
+    mark = watermarks.c.watermark
+    query = (
+        sa.select(
+            sa.func.count(),
+            sa.func.count(mark),
+            sa.func.min(mark, type_=mark.type),
+            sa.func.max(mark, type_=mark.type),
+        )
+        .select_from(_WITH_GRANT.outerjoin(watermarks, watermarks.c.seller_id == sellers.c.seller_id))
+        .where(sellers.c.paused.is_(False), grants.c.status == ACTIVE)
+    )
+    known, marked, oldest, newest = connection.execute(query).one()
+    return known, marked, oldest, newest
+
+
+def _or_zero(count: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
+    return sa.func.coalesce(count, 0).label("waiting_orders")
+
+
+def grant_times(
+    connection: Connection, seller_id: str | None = None
+) -> dict[str, tuple[datetime, datetime | None]]:
+    """(issued, last refreshed) of each seller's grant, or of one."""
     query = sa.select(grants.c.seller_id, grants.c.issued_at, grants.c.refreshed_at)
+    if seller_id is not None:
+        query = query.where(grants.c.seller_id == seller_id)
     return {row.seller_id: (row.issued_at, row.refreshed_at) for row in connection.execute(query)}
 
 
-def seller_watermarks(connection: Connection) -> dict[str, datetime]:
-    """Where each seller's next extraction starts."""
+def seller_watermarks(connection: Connection, seller_id: str | None = None) -> dict[str, datetime]:
+    """Where the next extraction of each seller, or of one, starts."""
     query = sa.select(watermarks.c.seller_id, watermarks.c.watermark)
+    if seller_id is not None:
+        query = query.where(watermarks.c.seller_id == seller_id)
     return {row.seller_id: row.watermark for row in connection.execute(query)}
 
 
@@ -125,7 +216,7 @@ def latest(connection: Connection) -> dict[str, datetime | None]:
         "warehouse_loaded": manifests.c.loaded_at,
     }
     found = {
-        name: connection.execute(sa.select(sa.func.max(column))).scalar_one_or_none()
+        name: connection.execute(sa.select(sa.func.max(column)).where(column.is_not(None))).scalar()
         for name, column in marks.items()
     }
     # Adopted orders have a `placed_at` too, but this installation did not place them.
@@ -154,7 +245,7 @@ def missing_orders(connection: Connection, *, limit: int) -> CountedItems:
     """Placed, open orders that FeedAMP says it does not have, without those that are about to be sent again."""
     query = sa.select(
         orders.c.seller_id, orders.c.mp_order_number, orders.c.missing_since, orders.c.reason
-    ).where(orders.c.missing_since.is_not(None), orders.c.phase.in_((Phase.SETTLED, Phase.HELD)))
+    ).where(orders.c.missing_since.is_not(None), phase_of_few().in_((Phase.SETTLED, Phase.HELD)))
     return _some(connection, query, limit)
 
 
@@ -184,7 +275,7 @@ def held_findings(connection: Connection, *, limit: int) -> CountedItems:
             sa.func.coalesce(findings.c.note, findings.c.message).label("reason"),
         )
         .join(orders, is_same_order(findings, orders))
-        .where(findings.c.state == HELD, findings.c.severity == "error", orders.c.phase.in_(OPEN_PHASES))
+        .where(findings.c.state == HELD, findings.c.severity == "error", phase_of_few().in_(OPEN_PHASES))
     )
     return _some(connection, query, limit)
 
@@ -204,7 +295,11 @@ def stuck_orders(connection: Connection, *, lingering_since: datetime, limit: in
             snapshots.c.error_lingers_since,
         )
         .join(orders, is_same_order(snapshots, orders))
-        .where(orders.c.phase.in_(OPEN_PHASES), sa.or_(snapshots.c.needs_person.is_(True), too_long))
+        .where(
+            phase_of_few().in_(OPEN_PHASES),
+            sa.text(MAY_BE_STUCK),
+            sa.or_(snapshots.c.needs_person.is_(True), too_long),
+        )
     )
     return _some(connection, query, limit)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,9 +14,10 @@ from feedamp.rules.failure_summary import Told
 from feedamp.rules.finding import OPEN
 from feedamp.rules.order import OPEN_PHASES, Phase
 from feedamp.state.grants import REFRESH_TOKEN_LIFE
-from feedamp.state.overview import CountedItems
+from feedamp.state.overview import CountedItems, phase_of_few
 from feedamp.state.rejects import is_open
 from feedamp.state.schema import (
+    IS_CLOSABLE,
     findings,
     grants,
     orders,
@@ -52,37 +53,55 @@ class LastRun:
     told: tuple[Told, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class _Counted:
+    """Rows of a table that the list of sellers counts, by seller; one index has all that is read."""
+
+    table: sa.Table
+    wanted: sa.ColumnElement[bool]
+    columns: tuple[sa.Label[Any], ...]
+
+    def every(self) -> sa.Select[Any]:
+        seller_id = self.table.c.seller_id
+        return sa.select(seller_id, *self.columns).where(self.wanted).group_by(seller_id)
+
+
+_OPEN_ORDERS = _Counted(
+    orders,
+    orders.c.phase.in_(OPEN_PHASES),
+    (
+        sa.func.count().label("open_orders"),
+        sa.func.min(orders.c.taken_at, type_=orders.c.taken_at.type).label("oldest_open"),
+    ),
+)
+_OPEN_FINDINGS = _Counted(findings, findings.c.state.in_(OPEN), (sa.func.count().label("findings"),))
+_COUNTS = {"open_orders": _OPEN_ORDERS, "oldest_open": _OPEN_ORDERS, "findings": _OPEN_FINDINGS}
+_ZERO_IF_NONE = ("open_orders", "findings")
+
+
 def list_sellers(
     connection: Connection, part: Part, *, search: str, status: str | None, sort: str, descending: bool
 ) -> CountedItems:
     """Registered sellers with their grant, watermark, open orders and open findings.
+
+    Orders and findings are counted for the sellers of this part alone, unless the list is sorted by such a count.
 
     Args:
         search: text that the id or name contains, in any case.
         status: one of `GRANT_STATUS`; None: all.
         sort: a column of the result.
     """
-    open_orders = _count_by_seller(orders, orders.c.phase.in_(OPEN_PHASES), sa.func.min(orders.c.taken_at))
-    open_findings = _count_by_seller(findings, findings.c.state.in_(OPEN), sa.func.min(findings.c.found_at))
     grant = sa.func.coalesce(grants.c.status, "no_grant")
     shown = sa.case((sellers.c.paused.is_(True), "paused"), else_=grant).label("status")
-    query = (
-        sa.select(
-            sellers.c.seller_id,
-            sellers.c.name,
-            sellers.c.sales_channel,
-            shown,
-            grants.c.issued_at.label("grant_issued_at"),
-            watermarks.c.watermark,
-            sa.func.coalesce(open_orders.c.count, 0).label("open_orders"),
-            open_orders.c.oldest.label("oldest_open"),
-            sa.func.coalesce(open_findings.c.count, 0).label("findings"),
-        )
-        .outerjoin(grants, grants.c.seller_id == sellers.c.seller_id)
-        .outerjoin(watermarks, watermarks.c.seller_id == sellers.c.seller_id)
-        .outerjoin(open_orders, open_orders.c.seller_id == sellers.c.seller_id)
-        .outerjoin(open_findings, open_findings.c.seller_id == sellers.c.seller_id)
-    )
+    columns: dict[str, sa.ColumnElement[Any]] = {
+        "seller_id": sellers.c.seller_id,
+        "name": sellers.c.name,
+        "sales_channel": sellers.c.sales_channel,
+        "status": shown,
+        "grant_issued_at": grants.c.issued_at,
+        "watermark": watermarks.c.watermark,
+    }
+    query = sa.select(sellers.c.seller_id).outerjoin(grants, grants.c.seller_id == sellers.c.seller_id)
     if search:
         found = (
             column.icontains(search, autoescape=True) for column in (sellers.c.seller_id, sellers.c.name)
@@ -90,13 +109,42 @@ def list_sellers(
         query = query.where(sa.or_(*found))
     if status is not None:
         query = query.where(shown == status)
-    column = query.selected_columns[sort]
-    order = (column.is_(None), column.desc() if descending else column, sellers.c.seller_id)
-    some = _part(connection, query, part, *order)
-    for item in some.items:
+    count = connection.execute(sa.select(sa.func.count()).select_from(query.subquery())).scalar_one()
+    if sort == "watermark":
+        query = query.outerjoin(watermarks, watermarks.c.seller_id == sellers.c.seller_id)
+    if (counted := _COUNTS.get(sort)) is not None:
+        every = counted.every().subquery()
+        query = query.outerjoin(every, every.c.seller_id == sellers.c.seller_id)
+        columns[sort] = sa.func.coalesce(every.c[sort], 0) if sort in _ZERO_IF_NONE else every.c[sort]
+    column = columns[sort]
+    key: list[sa.ColumnElement[Any]] = [column.desc() if descending else column]
+    if sort != "seller_id":  # which is never null
+        key = [column.is_(None), *key, sellers.c.seller_id]
+    ids = list(connection.execute(query.order_by(*key).offset(part.offset).limit(part.limit)).scalars())
+    items = _sellers(
+        connection, ids, [column.label(name) for name, column in columns.items() if name not in _COUNTS]
+    )
+    return CountedItems(count, [items[seller_id] for seller_id in ids])
+
+
+def _sellers(
+    connection: Connection, ids: Sequence[str], columns: Sequence[sa.Label[Any]]
+) -> dict[str, dict[str, Any]]:
+    query = (
+        sa.select(*columns)
+        .outerjoin_from(sellers, grants, grants.c.seller_id == sellers.c.seller_id)
+        .outerjoin(watermarks, watermarks.c.seller_id == sellers.c.seller_id)
+        .where(sellers.c.seller_id.in_(ids))
+    )
+    items = {}
+    for row in connection.execute(query):
+        item = dict(row._mapping) | {name: 0 if name in _ZERO_IF_NONE else None for name in _COUNTS}
         issued_at = item["grant_issued_at"]
-        item["grant_ends_at"] = None if issued_at is None else issued_at + REFRESH_TOKEN_LIFE
-    return some
+        items[item["seller_id"]] = item | {"grant_ends_at": issued_at and issued_at + REFRESH_TOKEN_LIFE}
+    for counted in dict.fromkeys(_COUNTS.values()):
+        for row in connection.execute(counted.every().where(counted.table.c.seller_id.in_(ids))):
+            items[row.seller_id] |= row._mapping
+    return items
 
 
 def list_orders(
@@ -179,18 +227,24 @@ def kinds_of_findings(connection: Connection) -> list[tuple[str, int]]:
 
 def stages(connection: Connection) -> Mapping[str, tuple[int, datetime | None]]:
     """(number of open orders, when the oldest was delivered) of each stage: to_place, placed, to_close, held, refused."""
-    stage = sa.case(
-        (sa.and_(orders.c.phase == Phase.SETTLED, snapshots.c.closable.is_(True)), "to_close"),
-        (orders.c.phase == Phase.SETTLED, "placed"),
-        else_=orders.c.phase,
-    )
-    query = (
-        sa.select(stage, sa.func.count(), sa.func.min(orders.c.taken_at, type_=orders.c.taken_at.type))
-        .select_from(orders.outerjoin(snapshots, is_same_order(snapshots, orders)))
-        .where(orders.c.phase.in_((*OPEN_PHASES, Phase.REFUSED)))
-        .group_by(stage)
-    )
-    return {name: (count, oldest) for name, count, oldest in connection.execute(query)}
+    taken_at = orders.c.taken_at
+    oldest = sa.func.min(taken_at, type_=taken_at.type)
+    by_phase = sa.select(orders.c.phase, sa.func.count(), oldest).group_by(orders.c.phase)
+    shown = (*OPEN_PHASES, Phase.REFUSED)
+    found = {
+        row[0]: (row[1], row[2]) for row in connection.execute(by_phase.where(orders.c.phase.in_(shown)))
+    }
+    count, first = found.pop(Phase.SETTLED, (0, None))
+    is_closable = is_same_order(snapshots, orders) & sa.text(IS_CLOSABLE)
+    settled = orders.c.phase == Phase.SETTLED
+    to_close = sa.select(sa.func.count(), oldest).select_from(snapshots.join(orders, is_closable))
+    to_close = to_close.where(phase_of_few() == Phase.SETTLED)
+    closable, oldest_closable = connection.execute(to_close).one()
+    if closable and oldest_closable == first:
+        rest = sa.select(oldest).where(settled, ~sa.exists().where(is_closable))
+        first = connection.execute(rest).scalar()
+    placed = {"placed": (count - closable, first), "to_close": (closable, oldest_closable)}
+    return found | {name: some for name, some in placed.items() if some[0]}
 
 
 def last_runs(connection: Connection) -> list[LastRun]:
@@ -216,11 +270,6 @@ def last_runs(connection: Connection) -> list[LastRun]:
         told = tuple(Told.decode(row.problems) for row in rows if row.problems)
         found.append(LastRun(run, step, min(row.started_at for row in rows), told=told, **sums))
     return sorted(found, key=lambda run: run.started_at, reverse=True)
-
-
-def _count_by_seller(table: sa.Table, wanted: sa.ColumnElement[bool], oldest: Any) -> sa.Subquery:
-    query = sa.select(table.c.seller_id, sa.func.count().label("count"), oldest.label("oldest"))
-    return query.where(wanted).group_by(table.c.seller_id).subquery()
 
 
 def _only(query: sa.Select[Any], wanted: Mapping[Any, str | None]) -> sa.Select[Any]:

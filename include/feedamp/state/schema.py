@@ -32,10 +32,20 @@ class UtcTime(TypeDecorator[datetime]):
 metadata = sa.MetaData()
 _SELLER = sa.String(128)
 _NUMBER = sa.String(128)
+# Conditions of partial indexes. SQLite uses such an index only for a query that has its condition to the letter, with no
+# parameters.
+CANCELLED_BUT_SHIPPED = "accepted_state = 'CANCELLED' AND closed_units_shipped > 0"
+IS_CLOSABLE = "closable"
+MAY_BE_STUCK = "(needs_person OR error_lingers_since IS NOT NULL)"
 
 
 def _table(name: str, *columns: sa.Column[Any] | sa.Index, **options: Any) -> sa.Table:
     return sa.Table(name, metadata, *columns, **options)
+
+
+def _partial(name: str, *columns: str, where: str) -> sa.Index:
+    condition = sa.text(where)
+    return sa.Index(name, *columns, sqlite_where=condition, postgresql_where=condition)
 
 
 def _order_key() -> tuple[sa.Column[Any], sa.Column[Any]]:
@@ -221,6 +231,13 @@ orders = _table(
     sa.Index("orders_by_day", "purchase_date"),
     # Finds the seller of an order that appears in an account.
     sa.Index("orders_by_number", "mp_order_number", "purchase_date"),
+    # For the pages: counts by phase and by seller are read from the first of these alone.
+    sa.Index("orders_by_phase", "phase", "seller_id", "taken_at"),
+    sa.Index("orders_by_delivery", "taken_at"),
+    _partial("orders_by_placing", "placed_at", where="adopted_at IS NULL"),
+    _partial("orders_by_closing", "closed_at", where="closed_at IS NOT NULL"),
+    _partial("orders_missing", "seller_id", "mp_order_number", where="missing_since IS NOT NULL"),
+    _partial("orders_cancelled_but_shipped", "seller_id", "mp_order_number", where=CANCELLED_BUT_SHIPPED),
 )
 
 snapshots = _table(
@@ -236,6 +253,8 @@ snapshots = _table(
     sa.Column("needs_person", sa.Boolean, nullable=False, default=False),
     # Since when FeedAMP has listed an error that the check finds resolved (error_clear_days).
     sa.Column("error_lingers_since", UtcTime),
+    _partial("snapshots_closable", "seller_id", "mp_order_number", where=IS_CLOSABLE),
+    _partial("snapshots_stuck", "seller_id", "mp_order_number", where=MAY_BE_STUCK),
 )
 
 findings = _table(
@@ -262,7 +281,7 @@ findings = _table(
     sa.Column("resolved_at", UtcTime),
     sa.Column("note", sa.Text),
     sa.Index("findings_by_order", "seller_id", "mp_order_number"),
-    sa.Index("findings_by_state", "state"),
+    sa.Index("findings_by_seller", "state", "seller_id", "found_at"),
 )
 
 # What happened to each order, as in the warehouse; the pages and `orders show` read it here. Purged some time after the
@@ -309,6 +328,7 @@ rejected_orders = _table(
     sa.Column("dismissed_at", UtcTime),
     sa.Column("dismiss_reason", sa.Text),
     sa.Index("rejected_by_order", "seller_id", "mp_order_number"),
+    _partial("rejected_open", "rejected_at", where="superseded_at IS NULL AND dismissed_at IS NULL"),
 )
 
 # Switches that a person has turned on, by name (`read_only`).

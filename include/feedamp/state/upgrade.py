@@ -13,7 +13,7 @@ from sqlalchemy.schema import CreateColumn
 from feedamp.rules.order import Phase
 from feedamp.state.schema import grants, leases, manifests, metadata, order_events, orders
 
-HEAD = "0019"
+HEAD = "0020"
 _NEVER = datetime(3000, 1, 1, tzinfo=UTC)
 _revision = sa.Table(
     "feedamp_alembic_version", sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True)
@@ -102,10 +102,16 @@ def _say_since_when_events_are_recorded(connection: Connection) -> None:
         connection.execute(sa.insert(order_events).values(**began, occurred_at=datetime.now(UTC)))
 
 
+def _count_findings_by_seller(connection: Connection) -> None:
+    """`findings_by_seller` begins with the same column."""
+    connection.exec_driver_sql("DROP INDEX IF EXISTS findings_by_state")
+
+
 _CHANGES = {
     "0002": _note_when_orders_ended,
     "0003": _trust_what_was_loaded,
     "0005": _end_leases_by_heartbeat,
     "0009": _tell_reading_back_from_trying_again,
     "0017": _say_since_when_events_are_recorded,
+    "0020": _count_findings_by_seller,
 }

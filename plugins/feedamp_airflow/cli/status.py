@@ -16,7 +16,7 @@ from feedamp.rules.order import Phase
 from feedamp.settings import Settings
 from feedamp.state import overview, read_only, sellers
 from feedamp.state.overview import CountedItems
-from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE, Seller
+from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE
 from feedamp_airflow.cli.accounts import unclear
 from feedamp_airflow.cli.output import Output, cell
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
@@ -66,8 +66,17 @@ def show(given: argparse.Namespace, out: Output) -> int:
 
 
 def document(connection: Connection, settings: Settings, now: datetime) -> dict[str, Any]:
-    """Everything that the command prints, and the overview of the pages shows."""
-    known = sellers.find(connection)
+    """Everything that the command prints."""
+    first = {
+        "now": now,
+        "orders": _orders(connection),
+        "settled_wait_for": _top(overview.waits_of_settled(connection)),
+    }
+    return first | summary(connection, settings, now)
+
+
+def summary(connection: Connection, settings: Settings, now: datetime) -> dict[str, Any]:
+    """What the pages show of it. Reads indexes and the tables of sellers, never all orders."""
     lingering_since = now - settings.error_clear
     needed = {
         "held_orders": overview.held_orders(connection, limit=SHOWN),
@@ -78,22 +87,19 @@ def document(connection: Connection, settings: Settings, now: datetime) -> dict[
         "unreadable_orders": overview.unreadable_orders(
             connection, unread_since=now - UNREAD_FOR, limit=SHOWN
         ),
-        "sellers_mixed_up": _mixed_up(known),
-        "sellers_to_connect": _to_connect(known, overview.waiting_by_seller(connection)),
+        "sellers_mixed_up": _mixed_up(connection),
+        "sellers_to_connect": _to_connect(connection),
         "faulty_files": overview.faulty_files(connection, limit=SHOWN),
         "refused_by_warehouse": overview.refused_by_warehouse(connection, limit=SHOWN),
         "rejected_rows": overview.rejected_rows(connection, limit=SHOWN),
     }
     stop = read_only.current(connection, by_option=settings.read_only)
     return {
-        "now": now,
         "read_only": stop and {"by": "option" if stop.since is None else "switch", **asdict(stop)},
-        "orders": _orders(connection),
-        "settled_wait_for": _top(overview.waits_of_settled(connection)),
-        "sellers": _sellers(known),
+        "sellers": _sellers(connection),
         "needs_person": {name: asdict(some) for name, some in needed.items()},
         "last": overview.latest(connection),
-        "watermarks": _watermarks(connection, known, now),
+        "watermarks": _watermarks(connection, now),
         "on_the_way_to_the_warehouse": overview.on_the_way(connection),
     }
 
@@ -117,49 +123,42 @@ def _top(counted: list[tuple[str, int]]) -> list[dict[str, Any]]:
     return [*top, {"reason": f"{len(counted) - SHOWN} other reasons", "count": rest}] if rest else top
 
 
-def _sellers(known: list[Seller]) -> dict[str, int]:
-    """Counts of sellers by grant status; a paused seller counts as paused only."""
-    counts = Counter("paused" if s.paused else s.grant or "no_grant" for s in known)
+def _sellers(connection: Connection) -> dict[str, int]:
+    counts = Counter(overview.count_by_grant(connection))
     return {name: counts[name] for name in (ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE, "no_grant", "paused")}
 
 
-def _mixed_up(known: list[Seller]) -> CountedItems:
+def _mixed_up(connection: Connection) -> CountedItems:
     """Sellers whose account shows another seller's orders, and those whose grant was set aside for that."""
-    found = list(unclear(known).items())
+    in_doubt = overview.in_doubt(connection)
+    found = list(unclear(sellers.find(connection, in_doubt) if in_doubt else []).items())
     return CountedItems(len(found), [{"seller_id": s, "reason": reason} for s, reason in found[:SHOWN]])
 
 
-def _to_connect(known: list[Seller], waiting: dict[str, int]) -> CountedItems:
-    """Sellers whose grant was refused, and those without a grant or not registered that have waiting orders."""
-    found = []
-    for seller in known:
-        is_needed = seller.grant == NEEDS_AUTHORIZATION or (
-            seller.grant is None and seller.seller_id in waiting
-        )
-        if is_needed and not seller.paused:
-            found.append((seller.seller_id, seller.blocked_by))
-    ids = {seller.seller_id for seller in known}
-    found += [
-        (seller_id, "the seller is not registered") for seller_id in sorted(waiting) if seller_id not in ids
-    ]
+def _to_connect(connection: Connection) -> CountedItems:
+    found = overview.to_connect(connection, limit=SHOWN)
+    ids = [item["seller_id"] for item in found.items if item["is_registered"]]
+    reasons = {one.seller_id: one.blocked_by for one in sellers.find(connection, ids)} if ids else {}
     items = [
-        {"seller_id": seller_id, "reason": reason, "waiting_orders": waiting.get(seller_id, 0)}
-        for seller_id, reason in found[:SHOWN]
+        {
+            "seller_id": item["seller_id"],
+            "reason": reasons.get(item["seller_id"], "the seller is not registered"),
+            "waiting_orders": item["waiting_orders"],
+        }
+        for item in found.items
     ]
-    return CountedItems(len(found), items)
+    return CountedItems(found.count, items)
 
 
-def _watermarks(connection: Connection, known: list[Seller], now: datetime) -> dict[str, Any]:
+def _watermarks(connection: Connection, now: datetime) -> dict[str, Any]:
     """How far back the next extraction starts, over sellers that are not blocked."""
-    marks = overview.seller_watermarks(connection)
-    ready = [seller.seller_id for seller in known if seller.blocked_by is None]
-    ages = sorted(marks[seller_id] for seller_id in ready if seller_id in marks)
+    known, marked, oldest, newest = overview.oldest_watermarks(connection)
     return {
-        "sellers": len(ages),
-        "sellers_never_read_whole": len(ready) - len(ages),
-        "oldest": ages[0] if ages else None,
-        "oldest_age_s": round((now - ages[0]).total_seconds()) if ages else None,
-        "newest": ages[-1] if ages else None,
+        "sellers": marked,
+        "sellers_never_read_whole": known - marked,
+        "oldest": oldest,
+        "oldest_age_s": None if oldest is None else round((now - oldest).total_seconds()),
+        "newest": newest,
     }
 
 

@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from feedamp.rules.failure_summary import counted, sentence, together
 from feedamp.rules.order import Phase
 from feedamp.state import order_events, page_lists, read_only
+from feedamp.state import overview as state_overview
 from feedamp.state.page_lists import LastRun
 from feedamp_airflow.cli import status
 from feedamp_airflow.pages import charts
@@ -37,8 +38,9 @@ MORE = {
 def overview(request: Request, reader: Reader = ThisReader) -> HTMLResponse:
     """The loop with live counts, what requires action, the flow, the last runs."""
     with reading() as read:
-        document = status.document(read.connection, read.options.settings, read.now)
+        document = status.summary(read.connection, read.options.settings, read.now)
         shown = {
+            "now": read.now,
             "loop": charts.loop(_stages(read, document, request.scope.get("root_path", ""))),
             "per_hour": flow(read, "hour", 24),
             "per_day": flow(read, "day", 30),
@@ -68,7 +70,8 @@ def overview(request: Request, reader: Reader = ThisReader) -> HTMLResponse:
 def health() -> JSONResponse:
     """Counts for a monitor: 200 while the state can be read; nothing of it names an order or a person."""
     with reading() as read:
-        document = status.document(read.connection, read.options.settings, read.now)
+        document = status.summary(read.connection, read.options.settings, read.now)
+        phases = state_overview.count_by_phase(read.connection)
     marks = document["watermarks"]
     return JSONResponse(
         {
@@ -77,7 +80,7 @@ def health() -> JSONResponse:
             else "ok",
             "read_only": document["read_only"] is not None,
             "action_required": {name: some["count"] for name, some in document["needs_person"].items()},
-            "orders": {phase: entry["count"] for phase, entry in document["orders"].items()},
+            "orders": {phase: phases.get(phase, 0) for phase in Phase},
             "sellers": document["sellers"],
             "oldest_watermark_age_s": marks["oldest_age_s"],
             "to_be_loaded": document["on_the_way_to_the_warehouse"],
@@ -107,7 +110,7 @@ def _stages(read: Reading, document: dict[str, Any], base: str) -> list[charts.S
         below = "none waits" if oldest is None else f"oldest {span(read.now - oldest)}"
         return charts.Stage(title, count, f"{base}/{page}", below, is_aside)
 
-    closed = document["orders"][Phase.CLOSED]["count"]
+    closed = state_overview.count_by_phase(read.connection).get(Phase.CLOSED, 0)
     last = document["last"]["order_closed"]
     return [
         stage("To place", "to_place", "orders?phase=to_place"),

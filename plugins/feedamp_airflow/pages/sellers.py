@@ -75,7 +75,9 @@ def show_seller(request: Request, seller_id: str, reader: Reader = ThisReader) -
         seller = next(iter(sellers.find(read.connection, [seller_id])), None)
         if seller is None:
             raise Refused(404, "There is no such seller.")
-        issued_at, refreshed_at = state_overview.grant_times(read.connection).get(seller_id, (None, None))
+        issued_at, refreshed_at = state_overview.grant_times(read.connection, seller_id).get(
+            seller_id, (None, None)
+        )
         facts: dict[str, Any] = {
             "Name": seller.name,
             "Sales channel": seller.sales_channel,
@@ -84,7 +86,7 @@ def show_seller(request: Request, seller_id: str, reader: Reader = ThisReader) -
             "Grant issued": issued_at,
             "Last refreshed": refreshed_at,
             "Grant ends": issued_at and issued_at + REFRESH_TOKEN_LIFE,
-            "Read up to": state_overview.seller_watermarks(read.connection).get(seller_id),
+            "Read up to": state_overview.seller_watermarks(read.connection, seller_id).get(seller_id),
         }
         shown = {
             "per_day": flow(read, "day", 30, seller_id),
