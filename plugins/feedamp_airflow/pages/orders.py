@@ -13,7 +13,7 @@ from feedamp.codec import decode_json
 from feedamp.lake.privacy import parent_if_unknown
 from feedamp.order_body.body_options import DEFAULT_ORDER_NUMBER_PATTERN
 from feedamp.rules import finding
-from feedamp.rules.order import Phase
+from feedamp.rules.order import OPEN_PHASES, Phase
 from feedamp.state import page_lists
 from feedamp.state.overview import CountedItems
 from feedamp.state.page_lists import Part
@@ -35,6 +35,7 @@ from feedamp_airflow.pages.page import (
 router = APIRouter()
 FINDING_STATES = (finding.HELD, finding.TO_REPORT, finding.REPORTED, finding.RESOLVED, finding.WAIVED)
 REJECT_STAGES = ("inbox", "feedamp", "load")
+PHASES = ("open", *Phase)
 FACTS = {
     "desired_state": "Marketplace wants",
     "accepted_state": "FeedAMP accepted",
@@ -59,36 +60,39 @@ def list_orders(
     request: Request, number: str = "", seller: str = "", phase: str = "", offset: Offset = 0
 ) -> HTMLResponse:
     """The search for orders."""
-    wanted = _choice(phase, tuple(Phase), "phase")
+    wanted = _choice(phase, PHASES, "phase")
     with reading() as read:
         found = page_lists.list_orders(
             read.connection,
             Part(offset, ROWS),
             number=number.strip(),
             seller_id=seller.strip() or None,
-            phases=(Phase(wanted),) if wanted else (),
+            phases=() if wanted is None else OPEN_PHASES if wanted == "open" else (Phase(wanted),),
         )
     given = {"number": number, "seller": seller, "phase": phase}
-    return _list(request, "orders.html", found, given, offset, phases=tuple(Phase))
+    return _list(request, "orders.html", found, given, offset, phases=PHASES)
 
 
 @router.get("/orders/{key:path}", response_class=HTMLResponse)
-def show_order(request: Request, reader: Reader = ThisReader) -> HTMLResponse:
-    """An order's story as a timeline, and where it stands."""
+def show_order(
+    request: Request, key: str, seller: str = "", number: str = "", reader: Reader = ThisReader
+) -> HTMLResponse:
+    """An order's story as a timeline, and where it stands; `seller` and `number` name one that no path can."""
     # Undecoded: a seller id and an order number may have slashes of their own.
-    seller_id, number = map(unquote, request.scope["raw_path"].decode().split("/")[-2:])
+    in_path = map(unquote, request.scope["raw_path"].decode().split("/")[-2:])
+    seller_id, number = in_path if key else (seller, number)
     with reading() as read:
         order = orders.document(read.connection, seller_id, number)
         rejected = orders.rejects_of(read.connection, seller_id, number)
     if order is None and not rejected:
         raise Refused(404, "There is no such order.")
     rows = [_reject(vars(reject), reject.reasons, reader.words) for reject in rejected]
-    key = {"seller_id": seller_id, "mp_order_number": number}
+    named = {"seller_id": seller_id, "mp_order_number": number}
     return render(
         request,
         "order.html",
         order=order,
-        key=key,
+        key=named,
         facts=FACTS,
         rejected=rows,
         words=reader.words,

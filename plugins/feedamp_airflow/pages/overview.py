@@ -66,7 +66,7 @@ def overview(request: Request, reader: Reader = ThisReader) -> HTMLResponse:
     return render(request, "overview.html", document=document, needed=needed, reader=reader, **shown)
 
 
-@router.get("/health")
+@router.api_route("/health", methods=["GET", "HEAD"])
 def health() -> JSONResponse:
     """Counts for a monitor: 200 while the state can be read; nothing of it names an order or a person."""
     with reading() as read:
@@ -127,7 +127,7 @@ def _stages(read: Reading, document: dict[str, Any], base: str) -> list[charts.S
 
 
 def _run(run: LastRun, words: bool) -> dict[str, Any]:
-    dag_id, _, run_id = run.run.partition("/")
+    dag_id = run.run.partition("/")[0]
     reasons = together(reason for told in run.told for reason in told.reasons)
     failed = sum(told.failed for told in run.told)
     said = f"{counted(run.orders, 'order')}, {counted(run.requests, 'request')}"
@@ -138,7 +138,7 @@ def _run(run: LastRun, words: bool) -> dict[str, Any]:
     return {
         "dag_id": dag_id,
         "step": run.step,
-        "run_id": run_id,
+        "run": run.run,
         "started_at": run.started_at,
         "result": said,
     }

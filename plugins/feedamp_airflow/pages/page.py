@@ -37,6 +37,8 @@ MENU = (
     ("reconciliation", "Reconciliation"),
     ("connect", "Connect a seller"),
 )
+DOTS = (".", "..")  # a browser takes them out of a path, however they are written
+BY_HAND = "by hand"
 ROWS = 50  # of a table that is cut into pages
 Offset = Annotated[int, Query(ge=0, le=10_000_000)]
 
@@ -152,14 +154,28 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
     here = request.url.path.removeprefix(base).strip("/").partition("/")[0]
 
     def seller_link(row: Mapping[str, Any]) -> str | None:
-        return row["seller_id"] and f"{base}/sellers/{quote(row['seller_id'], safe='')}"
+        seller_id = row["seller_id"]
+        if seller_id in DOTS:
+            return f"{base}/sellers/?{urlencode({'seller': seller_id})}"
+        return seller_id and f"{base}/sellers/{quote(seller_id, safe='')}"
 
     def order_link(row: Mapping[str, Any]) -> str | None:
         if not row["seller_id"] or not row["mp_order_number"]:  # a rejected row may name neither
             return None
+        if row["seller_id"] in DOTS or row["mp_order_number"] in DOTS:
+            given = {"seller": row["seller_id"], "number": row["mp_order_number"]}
+            return f"{base}/orders/?{urlencode(given)}"
         return f"{base}/orders/{quote(row['seller_id'], safe='')}/{quote(row['mp_order_number'], safe='')}"
 
-    links = {"seller_link": seller_link, "order_link": order_link}
+    def run_path(key: str | None) -> str | None:
+        """Where Airflow shows a run (`Run.key`); None for what was done by hand."""
+        dag_id, _, run_id = (key or "").partition("/")
+        if not dag_id.startswith("feedamp_") or run_id in ("", BY_HAND):
+            return None
+        above = base.rpartition("/")[0]  # the pages are mounted just below Airflow
+        return f"{above}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"
+
+    links = {"seller_link": seller_link, "order_link": order_link, "run_path": run_path}
     text = _templates.get_template(template).render(base=base, here=here, **links, **values)
     return HTMLResponse(text, status_code=status_code)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from feedamp.rules.order import OPEN_PHASES
 from feedamp.state import overview as state_overview
@@ -22,9 +23,11 @@ from feedamp_airflow.pages.page import (
     links_to_same,
     reading,
     render,
+    span,
 )
 
 router = APIRouter()
+ENDS_SOON = timedelta(days=30)
 COLUMNS = {
     "seller_id": "Seller",
     "name": "Name",
@@ -62,6 +65,7 @@ def list_sellers(
         columns=COLUMNS,
         statuses=GRANT_STATUS,
         now=now,
+        ends_soon=now + ENDS_SOON,
         link=links_to_same(request),
         given={"q": q, "status": status, "sort": sort, "down": down, "offset": offset},
         limit=ROWS,
@@ -69,8 +73,14 @@ def list_sellers(
 
 
 @router.get("/sellers/{seller_id:path}", response_class=HTMLResponse)
-def show_seller(request: Request, seller_id: str, reader: Reader = ThisReader) -> HTMLResponse:
-    """One seller: grant, lag, flow, open findings, oldest open orders."""
+def show_seller(request: Request, seller_id: str, seller: str = "", reader: Reader = ThisReader) -> Response:
+    """One seller: grant, lag, flow, open findings, oldest open orders; `seller` names one that no path can."""
+    return (
+        _show(request, seller_id or seller, reader) if seller_id or seller else RedirectResponse("../sellers")
+    )
+
+
+def _show(request: Request, seller_id: str, reader: Reader) -> HTMLResponse:
     with reading() as read:
         seller = next(iter(sellers.find(read.connection, [seller_id])), None)
         if seller is None:
@@ -78,6 +88,7 @@ def show_seller(request: Request, seller_id: str, reader: Reader = ThisReader) -
         issued_at, refreshed_at = state_overview.grant_times(read.connection, seller_id).get(
             seller_id, (None, None)
         )
+        mark = state_overview.seller_watermarks(read.connection, seller_id).get(seller_id)
         facts: dict[str, Any] = {
             "Name": seller.name,
             "Sales channel": seller.sales_channel,
@@ -86,7 +97,9 @@ def show_seller(request: Request, seller_id: str, reader: Reader = ThisReader) -
             "Grant issued": issued_at,
             "Last refreshed": refreshed_at,
             "Grant ends": issued_at and issued_at + REFRESH_TOKEN_LIFE,
-            "Read up to": state_overview.seller_watermarks(read.connection, seller_id).get(seller_id),
+            "Days of grant left": issued_at and (issued_at + REFRESH_TOKEN_LIFE - read.now).days,
+            "Read up to": mark,
+            "Behind by": mark and span(read.now - mark),
         }
         shown = {
             "per_day": flow(read, "day", 30, seller_id),

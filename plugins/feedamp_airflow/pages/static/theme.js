@@ -1,3 +1,4 @@
+if (window.self !== window.top) document.documentElement.dataset.framed = "yes";
 // Airflow keeps the chosen theme here; a page in its frame follows it, also when it changes.
 (() => {
   const follow = () => {
