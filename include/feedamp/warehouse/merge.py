@@ -49,6 +49,7 @@ log = logging.getLogger(__name__)
 _ORDER_KEY = ORDERS.key
 _ORDER = ", ".join(_ORDER_KEY)
 _TOUCHED = "feedamp_touched"
+_DECIDING = (ORDERS.name, PLACEMENTS.name, CLOSURES.name)  # whose rows decide what `orders` shows of an order
 _COMPARABLE = {
     Type.TEXT: "coalesce({}, '') COLLATE \"C\"",
     Type.TIMESTAMP: "coalesce({}, TIMESTAMP WITH TIME ZONE '-infinity')",
@@ -84,7 +85,7 @@ def merge_manifest(
             newest = _merge(engine, table, files)
             if table.name == ORDERS.name:
                 _take_children(engine, children, newest, files)
-            if table.name in (ORDERS.name, PLACEMENTS.name, CLOSURES.name):
+            if table.name in _DECIDING:
                 engine.execute(f"INSERT INTO {_TOUCHED} SELECT {_ORDER} FROM {newest}")
     if SHIPMENTS.name in files:
         _note_first_reports(engine, tables[SHIPMENTS.name], files)
@@ -95,7 +96,8 @@ def merge_manifest(
             path,
             ", ".join(orphaned),
         )
-    _apply_decisions(engine)
+    if any(name in files for name in _DECIDING):
+        _apply_decisions(engine)
     engine.execute(f"INSERT INTO {META}.loaded_manifests VALUES ($1)", [path])
     return True
 
