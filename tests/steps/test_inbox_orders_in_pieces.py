@@ -66,7 +66,7 @@ def _exact(value: Any) -> Any:
     return Decimal(str(value)) if isinstance(value, float) else value
 
 
-@examples(60)
+@examples(20)  # each starts the process that reads Parquet
 @given(names=st.lists(st.sampled_from(sorted(SPOILS)), max_size=4))
 def test_an_order_in_columns_is_rejected_with_every_reason(names: list[str]) -> None:
     by_field = {SPOILS[name].field: name for name in names}

@@ -18,6 +18,7 @@ from feedamp.rules.order import LedgerOrder
 from feedamp.state import State, findings, ledger, open_orders, rejects, watermarks
 from feedamp.warehouse.duckdb import DuckDbWarehouse
 from feedamp_sandbox import LoggedRequest, Sandbox
+from feedamp_sandbox.views import full_view
 
 
 class Views:
@@ -62,7 +63,8 @@ class Views:
 
     def shown(self, number: str, seller: str = SELLER) -> dict[str, Any]:
         """What FeedAMP holds of an order."""
-        return self.sandbox.orders(seller)[number]
+        with self.sandbox.world.lock:
+            return full_view(self.sandbox._order(seller, number))
 
     def asked(self, method: str, path: str = "/orders") -> list[LoggedRequest]:
         """Requests of a method whose path contains `path`."""

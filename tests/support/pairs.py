@@ -31,7 +31,7 @@ from feedamp_sandbox.limiter import Limiter
 
 REPAIR_DAG = ("repair", "load")
 TRIES, RETRY_S = 8, 1.0
-RATE, BURST = 2.0, 2
+RATE, BURST = 4.0, 2
 PATIENCE_S = 90.0
 Steps = tuple[str, ...]
 
