@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -12,9 +12,9 @@ from typing import Any, cast
 import pytest
 from env_fixtures import connect_seller, open_state
 from manifests import order
+from memory_warehouse import emptied_warehouse
 
 from crashes.clock import Clock
-from feedamp import tables as schema
 from feedamp.lake import (
     schema_evolution,
     writer,
@@ -30,7 +30,7 @@ from feedamp.state import open_orders, outbox, watermarks
 from feedamp.steps import compact as compact_step
 from feedamp.steps import load as load_step
 from feedamp.steps.extract_fulfillments import publisher
-from feedamp.tables import LAKE_TABLES, Table
+from feedamp.tables import LAKE_TABLES
 from feedamp.warehouse import Warehouse
 
 BATCH, GROUP, READ, PORTION, MANIFEST = 3, 6, 4, 5, 10
@@ -142,8 +142,14 @@ class Chain:
             assert open_orders.watched(connection, "S1") == []
 
 
+@pytest.mark.parametrize("engine", ["duckdb", "postgres"])
 def test_rows_of_every_size_are_loaded_rebuilt_and_compacted_whole(
-    tmp_path: Path, open_warehouse: Callable[[Mapping[str, Table]], Warehouse]
+    request: pytest.FixtureRequest, tmp_path: Path, engine: str
 ) -> None:
-    with closing(Chain(tmp_path, open_warehouse(schema.TABLES))) as chain:
+    if engine == "postgres":
+        warehouse = request.getfixturevalue("open_postgres")
+        warehouse.empty()
+    else:
+        warehouse = emptied_warehouse(is_patient=False)
+    with closing(Chain(tmp_path, warehouse)) as chain:
         chain.check_all_sizes()

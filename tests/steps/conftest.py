@@ -12,10 +12,11 @@ from env import Env, open_env
 
 @pytest.fixture
 def env(request: pytest.FixtureRequest) -> Iterator[Env]:
-    """In memory, unless a test is about the file of the warehouse and says so by its mark."""
+    """In memory, unless a test is about the file of the warehouse, or about a merge that fails, and says so by its mark."""
     needs_file = request.node.get_closest_marker("warehouse_file")
     folder: Path | None = request.getfixturevalue("tmp_path") if needs_file else None
-    with open_env(folder) as opened:
+    at_once = request.node.get_closest_marker("merges_at_once") is not None
+    with open_env(folder, merges_at_once=at_once) as opened:
         yield opened
 
 

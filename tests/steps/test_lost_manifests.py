@@ -16,6 +16,8 @@ from feedamp.steps.completeness_proof.found_differences import FoundDifferences
 from feedamp.steps.load import give_up_manifest, load_what_is_whole
 from feedamp.steps.place_orders import seller_batch
 
+pytestmark = pytest.mark.merges_at_once
+
 
 def _loaded(env: Env) -> Manifest:
     env.placed("M-1")

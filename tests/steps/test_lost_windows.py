@@ -16,6 +16,8 @@ from feedamp.steps.compact import compact
 from feedamp.steps.completeness_proof.compare import prove_completeness
 from feedamp.steps.load import load_what_is_whole
 
+pytestmark = pytest.mark.merges_at_once
+
 
 def _lost_before_the_warehouse_had_it(env: Env) -> Manifest:
     """A manifest with X-0, which the state has taken in; its watermarks have moved."""

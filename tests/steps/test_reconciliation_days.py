@@ -81,6 +81,7 @@ def test_a_day_without_orders_is_loaded_without_warehouse_and_arrow(two_days: En
     assert in_state(two_days) == {(nobody_bought.date(), ALL_SELLERS): (0, {}, 0, 0, 0)}
 
 
+@pytest.mark.merges_at_once
 def test_a_day_with_orders_is_planned_without_arrow(two_days: Env, monkeypatch: pytest.MonkeyPatch) -> None:
     """Arrow imports pandas as soon as it converts a value; that takes longer than the rest of `plan`."""
     monkeypatch.setitem(sys.modules, "pyarrow", None)

@@ -21,6 +21,8 @@ from feedamp.steps.completeness_proof.verify import verify
 from feedamp.steps.load import load_what_is_whole, retry_set_aside
 from feedamp.steps.set_aside import end_accepted, record_refused, set_aside_rows
 
+pytestmark = pytest.mark.merges_at_once
+
 
 def spoil(env: Env, number: str) -> None:
     """The row of an order that waits in the outbox gets an unknown field that is not JSON."""

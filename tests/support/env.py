@@ -269,12 +269,18 @@ class Env(Views):
 
 @contextmanager
 def open_env(
-    folder: Path | None = None, *, rules: Any = None, state_url: str = "", **options: Any
+    folder: Path | None = None,
+    *,
+    rules: Any = None,
+    state_url: str = "",
+    merges_at_once: bool = False,
+    **options: Any,
 ) -> Iterator[Env]:
     """An env with two registered sellers who do nothing by themselves.
 
     Its state is a SQLite file and its warehouse a DuckDB file in `folder`. Without a folder, files lie in memory, and the
-    warehouse is the one of this process, emptied, which is much faster. Keywords are options of the sandbox.
+    warehouse is the one of this process, emptied, which is much faster; it merges what was loaded when it is looked at,
+    or at once if a test is about that. Other keywords are options of the sandbox.
     """
     clock = Clock()
     settings = SandboxOptions(**{"sellers": 2, "behaviors": (("never", 1),), **FAST, **options})
@@ -283,7 +289,7 @@ def open_env(
         closing(open_state(place, clock, state_url)) as state,
         running(settings, clock=clock.now, monotonic=clock.elapsed_s) as sandbox,
     ):
-        warehouse = warehouse_file(place) if folder else emptied_warehouse()
+        warehouse = warehouse_file(place) if folder else emptied_warehouse(is_patient=not merges_at_once)
         env = Env(place, sandbox, clock, state, warehouse, **(rules or {}))
         env.register(*(seller["seller_id"] for seller in sandbox.sellers))
         yield env

@@ -1,13 +1,14 @@
 """A warehouse that stays open, on DuckDB in memory if no other engine is named, and folders that lie in memory too.
 
-Opening and closing one costs more than all that a step does; that it can be opened again is tested elsewhere.
+Opening and closing one costs more than all that a step does; that it can be opened again is tested elsewhere. In a
+patient one, manifests are merged only when the warehouse is looked at: most tests of a step never do.
 """
 
 from __future__ import annotations
 
 import atexit
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -16,14 +17,48 @@ from typing import Any
 from manifests import in_memory
 
 from feedamp.errors import BusyError
+from feedamp.lake.manifest import Manifest
 from feedamp.lake.store import Lake
-from feedamp.tables import TABLES
+from feedamp.tables import TABLES, Table
 from feedamp.warehouse.engine import Engine
 from feedamp.warehouse.session import Session, SetAside, ignore
 from feedamp.warehouse.structure import prepare
 from feedamp.warehouse.views import VIEWS
 
 _MEMORY = Path("/dev/shm")
+
+
+class PatientSession(Session):
+    """Merges when the engine is used for anything else, unless told to merge at once; an error is raised then."""
+
+    def __init__(self, engine: Engine, tables: Mapping[str, Table]) -> None:
+        self._waiting: list[tuple[Lake, Manifest, SetAside]] = []
+        self.is_patient, self.is_empty = True, False
+        super().__init__(engine, tables)
+
+    @property
+    def _engine(self) -> Engine:
+        self.is_empty = False
+        while self._waiting:
+            super().load(*self._waiting.pop(0))
+        return self._used
+
+    @_engine.setter
+    def _engine(self, engine: Engine) -> None:
+        self._used = engine
+
+    def load(self, lake: Lake, manifest: Manifest, set_aside: SetAside = ignore) -> bool:
+        if not self.is_patient:
+            return super().load(lake, manifest, set_aside)
+        self._waiting.append((lake, manifest, set_aside))
+        return True
+
+    def empty(self) -> None:
+        """Takes every row out again, if any was put in."""
+        self._waiting.clear()
+        if not self.is_empty:
+            self.replace_all(Lake("/nonexistent"))
+            self.is_empty = True
 
 
 class OpenWarehouse:
@@ -33,12 +68,17 @@ class OpenWarehouse:
     lock_wait_s = 0.0
     is_there = True
 
-    def __init__(self, engine: Engine, connection: Any) -> None:
-        self.connection = connection
+    def __init__(self, engine: Engine, connection: Any, *, is_patient: bool = False) -> None:
+        self._connection = connection
         with engine.transaction():
             prepare(engine, TABLES, VIEWS)
-        self._session = Session(engine, TABLES)
+        self._session = (PatientSession if is_patient else Session)(engine, TABLES)
         self._is_open = False
+
+    @property
+    def connection(self) -> Any:
+        assert self._session._engine  # what waits is merged
+        return self._connection
 
     @contextmanager
     def session(self, *, wait_s: float | None = None) -> Iterator[Session]:
@@ -56,20 +96,26 @@ class OpenWarehouse:
 
     def empty(self) -> None:
         """Takes every row out again."""
-        self.rebuild(Lake("/nonexistent"))
+        if isinstance(self._session, PatientSession):
+            self._session.empty()
+        else:
+            self.rebuild(Lake("/nonexistent"))
 
 
 @cache
 def _only_one() -> OpenWarehouse:
     atexit.register(_only_one.cache_clear)  # DuckDB complains of what it finds open at the end of Python
     engine = in_memory()
-    return OpenWarehouse(engine, engine._connection)
+    return OpenWarehouse(engine, engine._connection, is_patient=True)
 
 
-def emptied_warehouse() -> OpenWarehouse:
+def emptied_warehouse(*, is_patient: bool = True) -> OpenWarehouse:
     """The one warehouse of this process in memory with nothing in it."""
-    _only_one().empty()
-    return _only_one()
+    warehouse = _only_one()
+    warehouse.empty()
+    if isinstance(warehouse._session, PatientSession):
+        warehouse._session.is_patient = is_patient
+    return warehouse
 
 
 @contextmanager
