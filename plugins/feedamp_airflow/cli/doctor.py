@@ -63,10 +63,12 @@ class Check:
 def examine(given: argparse.Namespace, out: Output) -> int:
     """Prints every check; returns 2 if options or connections are wrong, 1 for another problem."""
     checks = []
-    for check in _checks():
+    for check in _checks(out):
         checks.append(check)
         if not given.json:
-            out.say(f"{'ok  ' if check.state == OK else 'FAIL'}  {check.name}: {check.says}")
+            is_ok = check.state == OK
+            mark, style = ("ok  ", "green") if is_ok else ("FAIL", "bold red")
+            out.item(mark, f"{check.name}: {check.says}", style=style)
     states = {check.state for check in checks}
     code = MISUSED if CONFIGURATION in states else REFUSED if PROBLEM in states else DONE
     if given.json:
@@ -82,13 +84,14 @@ def test_connection(given: argparse.Namespace, out: Output) -> int:
     return DONE if works else REFUSED
 
 
-def _checks() -> Iterator[Check]:
+def _checks(out: Output) -> Iterator[Check]:
+    tried = partial(_tried, out)
     options = (
         Options()
     )  # with the default for each that is faulty, so that the stores are checked all the same
-    yield _tried("options", lambda: _options(options))
-    yield _tried("time zone", _time_zone)
-    state = _tried("state", lambda: _state(options))
+    yield tried("options", lambda: _options(options))
+    yield tried("time zone", _time_zone)
+    state = tried("state", lambda: _state(options))
     yield state
     made: list[Resources] = []
 
@@ -96,41 +99,42 @@ def _checks() -> Iterator[Check]:
         made.append(make_resources(checks_key=False, options=options))
         return "can be opened"
 
-    making = _tried("stores and key", make)
+    making = tried("stores and key", make)
     if made:
         [resources] = made
-        yield _tried("encryption key", lambda: _key(resources))
-        yield _tried("token journal", lambda: _journal(resources))
+        yield tried("encryption key", lambda: _key(resources))
+        yield tried("token journal", lambda: _journal(resources))
         for conn_id in _connections(resources):
-            yield _tried(f"connection {conn_id}", partial(_connection, resources, conn_id))
-        yield _tried("read_only", lambda: _read_only(resources))
-        yield _tried("clock", lambda: _clock(resources))
-        yield _tried("accounts", lambda: examine_accounts(resources))
-        yield _tried("inbox", lambda: _inbox(resources.inbox))
+            yield tried(f"connection {conn_id}", partial(_connection, resources, conn_id))
+        yield tried("read_only", lambda: _read_only(resources))
+        yield tried("clock", lambda: _clock(resources))
+        yield tried("accounts", lambda: examine_accounts(resources))
+        yield tried("inbox", lambda: _inbox(resources.inbox))
         stores = [
-            _tried("lake", lambda: _lake(resources.lake)),
-            _tried("warehouse", lambda: _warehouse(options)),
+            tried("lake", lambda: _lake(resources.lake)),
+            tried("warehouse", lambda: _warehouse(options)),
         ]
         yield from stores
         if all(check.state == OK for check in stores):
-            yield _tried("completeness", lambda: _completeness(options, resources))
-            yield _tried("rows set aside", lambda: _set_aside(resources))
+            yield tried("completeness", lambda: _completeness(options, resources))
+            yield tried("rows set aside", lambda: _set_aside(resources))
         resources.state.close()
     else:
         inbox_url, lake_url = options.settings.inbox_url, options.lake_url
         stores = [
-            _tried("inbox", lambda: _inbox(open_store("inbox_url", inbox_url, connection_by_id))),
-            _tried("lake", lambda: _lake(Lake(open_store("lake_url", lake_url, connection_by_id)))),
-            _tried("warehouse", lambda: _warehouse(options)),
+            tried("inbox", lambda: _inbox(open_store("inbox_url", inbox_url, connection_by_id))),
+            tried("lake", lambda: _lake(Lake(open_store("lake_url", lake_url, connection_by_id)))),
+            tried("warehouse", lambda: _warehouse(options)),
         ]
         if not any(check.says.startswith(making.says) for check in (state, *stores)):
             yield making
         yield from stores
-    yield _tried("DAG files", _dag_files)
+    yield tried("DAG files", _dag_files)
 
 
-def _tried(name: str, check: Callable[[], str]) -> Check:
+def _tried(out: Output, name: str, check: Callable[[], str]) -> Check:
     """Runs a check; an error that it raises becomes its result."""
+    out.doing(f"checking {name} ...")
     try:
         return Check(name, OK, check())
     except ConfigurationError as error:

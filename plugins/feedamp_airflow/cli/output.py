@@ -1,4 +1,4 @@
-"""The output of commands: sentences, tables, JSON; times in UTC with a Z."""
+"""The output of commands: sentences, tables, JSON; times in UTC with a Z. A terminal gets it wrapped and with colors."""
 
 import contextlib
 import os
@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import compress
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 import msgspec
+
+if TYPE_CHECKING:  # it brings rich, which only a terminal needs
+    from feedamp_airflow.cli.terminal import Working
 
 WIDEST_CELL = 100
 # Columns that repeat what FeedAMP or a file said, which can name customers.
@@ -27,19 +30,42 @@ class Output:
     out: TextIO
     err: TextIO
     words: bool = True
+    working: "Working | None" = None  # where a person sees what is being done
 
     def say(self, text: str) -> None:
         """One line of the answer."""
+        self._hide_work()
         self.out.write(f"{plain(text)}\n")
         self.out.flush()
 
+    def item(self, mark: str, text: str, *, style: str) -> None:
+        """A line with a mark before it; on a terminal the mark has the style, and the line is wrapped beside it."""
+        if not self.out.isatty():
+            self.say(f"{mark}  {text}")
+            return
+        from feedamp_airflow.cli.terminal import print_item
+
+        self._hide_work()
+        print_item(self.out, mark, plain(text), style=style)
+
+    def doing(self, text: str) -> None:
+        """Says on a terminal what is being done, until the next line."""
+        if self.working is not None:
+            self.working.show(text)
+
+    def _hide_work(self) -> None:
+        if self.working is not None:
+            self.working.hide()
+
     def complain(self, text: str) -> None:
         """One line on stderr."""
+        self._hide_work()
         self.err.write(f"feedamp: {plain(text)}\n")
         self.err.flush()
 
     def document(self, value: Any) -> None:
         """The answer as one JSON document."""
+        self._hide_work()
         self.out.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
         self.out.flush()
 
@@ -53,11 +79,17 @@ class Output:
             self.table(columns, [[row[name] for name in columns] for row in rows])
 
     def table(self, names: Sequence[str], rows: Iterable[Sequence[object]], *, indent: int = 0) -> None:
-        """Aligned columns under their names; only the names if there are no rows."""
+        """Aligned columns under their names; only the names if there are no rows. On a terminal, no wider than it is."""
+        self._hide_work()
         shown = [self.words or name not in WORDS for name in names]
         lines = [tuple(names), *(tuple(cell(value) for value in row) for row in rows)]
         lines = [tuple(compress(line, shown)) for line in lines]
-        widths = [max(len(line[column]) for line in lines) for column in range(len(names))]
+        if self.out.isatty():
+            from feedamp_airflow.cli.terminal import print_table
+
+            print_table(self.out, lines[0], lines[1:], indent=indent)
+            return
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         for line in lines:
             text = "  ".join(value.ljust(width) for value, width in zip(line, widths, strict=True))
             self.out.write(" " * indent + text.rstrip() + "\n")

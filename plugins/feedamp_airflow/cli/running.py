@@ -18,6 +18,7 @@ from feedamp_airflow.cli.output import Output
 
 if TYPE_CHECKING:  # `feedamp init` needs neither pyarrow nor SQLAlchemy
     from feedamp.resources import Resources
+    from feedamp_airflow.cli.terminal import Working
 
 DONE, REFUSED, MISUSED = 0, 1, 2
 Command = Callable[[argparse.Namespace, Output], int]
@@ -25,9 +26,10 @@ Command = Callable[[argparse.Namespace, Output], int]
 
 def run(given: argparse.Namespace) -> int:
     """The exit code of the command that the arguments name."""
-    out = Output(sys.stdout, sys.stderr)
+    answer = sys.stdout
     # Airflow logs to stdout during its import and later; that must not get into the answer.
-    with contextlib.redirect_stdout(sys.stderr):
+    with _working() as working, contextlib.redirect_stdout(sys.stderr):
+        out = Output(answer, sys.stderr, working=working)
         try:
             return command(given.run)(given, out)
         except BrokenPipeError:  # `feedamp … | head` has read enough
@@ -41,6 +43,25 @@ def run(given: argparse.Namespace) -> int:
                 raise
             out.complain(sentence)
             return code
+
+
+@contextlib.contextmanager
+def _working() -> Iterator[Working | None]:
+    """The last line of a terminal, which shows how far long work has come; None where stderr is none."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from feedamp import progress
+    from feedamp_airflow.cli.terminal import Working
+
+    working = Working(sys.stderr)
+    progress.log.setLevel(logging.INFO)
+    progress.log.addHandler(working)
+    try:
+        yield working
+    finally:
+        progress.log.removeHandler(working)
+        working.hide()
 
 
 def command(name: str) -> Command:
