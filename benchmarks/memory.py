@@ -77,6 +77,7 @@ def work(step: str, folder: Path, api: str, seller_count: int) -> dict[str, Any]
     """Runs one step here; what it did, in how many seconds and megabytes."""
     import duckdb  # noqa: F401 - part of the process before any row
     import pandas as pd  # noqa: F401 - pyarrow imports it with the first row where it is installed
+    import pyarrow.parquet  # noqa: F401 - likewise, with the first file
 
     resources = resources_in(folder, api)
     run = Run("feedamp_extract_fulfillments", "manual__1", datetime.now(UTC))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -13,7 +13,7 @@ from wire import opened_state
 
 from crashes.clock import NOON, Clock
 from feedamp.errors import ConfigurationError
-from feedamp.state import HEAD, State
+from feedamp.state import HEAD, State, findings, ledger, open_orders, sellers
 from feedamp.state.schema import UtcTime, metadata, watermarks
 
 
@@ -38,7 +38,7 @@ def test_a_changed_schema_has_a_new_head():
     columns = [(str(c), str(c.type), c.nullable, c.primary_key) for t in metadata.sorted_tables for c in t.c]
     indexes = [(i.name, *map(str, i.columns)) for t in metadata.tables.values() for i in t.indexes]
     digest = hashlib.sha256(repr((sorted(columns), sorted(indexes))).encode()).hexdigest()[:16]
-    assert (HEAD, digest) == ("0020", "fd04cdfe85f6bc91")
+    assert (HEAD, digest) == ("0021", "39a71d9a8035aa4a")
 
 
 def test_a_fresh_file_is_brought_to_the_head(tmp_path):
@@ -159,3 +159,46 @@ def test_a_writer_has_the_lock_from_its_first_read_on(state):
         second.execution_options(feedamp_reading=True).exec_driver_sql("PRAGMA busy_timeout=0")
         with pytest.raises(sa.exc.OperationalError, match="locked"):
             second.execute(sa.insert(watermarks).values(seller_id="S2", watermark=NOON, moved_at=NOON))
+
+
+@contextmanager
+def plans_of(state):
+    """How SQLite finds the rows of each query that is made inside."""
+    asked, plans = [], []
+
+    def note(_connection, _cursor, statement, parameters, *_):
+        asked.append((statement, parameters))
+
+    sa.event.listen(state.engine, "before_cursor_execute", note)
+    try:
+        yield plans
+    finally:
+        sa.event.remove(state.engine, "before_cursor_execute", note)
+    with state.read() as connection:
+        for statement, parameters in asked:
+            if statement.startswith("SELECT"):
+                found = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+                plans.append("; ".join(row.detail for row in found))
+
+
+def test_work_of_a_shard_is_found_without_reading_all_open_orders(state):
+    shard = [f"S{number}" for number in range(50)]
+    with plans_of(state) as plans, state.read() as connection:
+        open_orders.to_validate(connection, shard)
+        open_orders.lingering(connection, shard, before=NOON)
+        open_orders.closable(connection, shard, now=NOON)
+        open_orders.watched(connection, "S1")
+        ledger.due(connection, shard, now=NOON)
+        ledger.not_due(connection, shard, now=NOON)
+        findings.to_report(connection, shard)
+        sellers.find(connection, shard)
+    changed, lingering, closable, watched, due, not_due, to_report, found = plans
+    assert "snapshots USING INDEX snapshots_changed (seller_id=?)" in changed
+    assert "snapshots USING INDEX snapshots_lingering (seller_id=?)" in lingering
+    assert "snapshots USING INDEX snapshots_closable (seller_id=?)" in closable
+    assert "snapshots USING INDEX sqlite_autoindex_snapshots_1 (seller_id=?)" in watched
+    assert "orders USING INDEX orders_by_phase (phase=? AND seller_id=?)" in due
+    assert "orders USING INDEX orders_by_phase (phase=? AND seller_id=?)" in not_due
+    assert "findings USING INDEX findings_by" in to_report
+    assert "sellers USING INDEX sqlite_autoindex_sellers_1 (seller_id=?)" in found
+    assert not [plan for plan in plans if "SCAN" in plan]

@@ -1,4 +1,4 @@
-"""PURE: which UTC days a reconciliation compares, and what its newest run says about a day."""
+"""PURE: which UTC days the params of a reconciliation ask for, and what its newest run says about a day."""
 
 from __future__ import annotations
 

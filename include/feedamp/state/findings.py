@@ -62,7 +62,7 @@ def to_report(connection: Connection, seller_ids: Sequence[str]) -> dict[str, li
         .distinct()
         .order_by(findings.c.mp_order_number)
     )
-    return by_seller(connection.execute(query), seller_ids)
+    return by_seller(connection, query, findings, seller_ids)
 
 
 def any_ever_listed(connection: Connection) -> bool:

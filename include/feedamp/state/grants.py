@@ -1,7 +1,8 @@
 """Sellers' grants: encrypted tokens and refusals. One row per seller."""
 
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,7 +14,7 @@ from feedamp.errors import ConfigurationError
 from feedamp.state import consents, leases
 from feedamp.state.schema import authorizations, grants, other_grants, token_fingerprints
 from feedamp.state.sellers import ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE, wake
-from feedamp.state.statements import upsert
+from feedamp.state.statements import in_parts, upsert
 from feedamp.state.token_cipher import TokenCipher
 
 REFRESH_TOKEN_LIFE = timedelta(days=365)  # contract 2.2; counted from each issue (Q10)
@@ -49,6 +50,19 @@ def read(connection: Connection, cipher: TokenCipher, seller_id: str) -> Grant |
     """The seller's grant with decrypted tokens, or None."""
     row = connection.execute(sa.select(grants).where(grants.c.seller_id == seller_id)).first()
     return None if row is None else _grant(row, cipher)
+
+
+def read_many(
+    connection: Connection, cipher: TokenCipher, seller_ids: Iterable[str]
+) -> Iterator[tuple[str, Grant | None]]:
+    """Seller and grant of those that have one, ordered by seller; None if its tokens do not decrypt."""
+    for part in in_parts(sorted(seller_ids)):
+        query = sa.select(grants).where(grants.c.seller_id.in_(part)).order_by(grants.c.seller_id)
+        for row in connection.execute(query):
+            grant = None
+            with contextlib.suppress(ConfigurationError):
+                grant = _grant(row, cipher)
+            yield row.seller_id, grant
 
 
 def _grant(row: sa.Row[tuple[object, ...]], cipher: TokenCipher) -> Grant:

@@ -64,7 +64,7 @@ def due(connection: Connection, seller_ids: Sequence[str], *, now: datetime) -> 
         .where(orders.c.phase == Phase.TO_PLACE, sa.or_(orders.c.next_try_at.is_(None), sa.not_(_waits(now))))
         .order_by(orders.c.purchase_date, orders.c.mp_order_number)
     )
-    return by_seller(connection.execute(query), seller_ids)
+    return by_seller(connection, query, orders, seller_ids)
 
 
 def _waits(now: datetime) -> sa.ColumnElement[bool]:
@@ -79,8 +79,11 @@ def not_due(connection: Connection, seller_ids: Sequence[str], *, now: datetime)
         .where(orders.c.phase == Phase.TO_PLACE, _waits(now))
         .group_by(orders.c.seller_id)
     )
-    wanted = set(seller_ids)
-    return {row.seller_id: row.next_try_at for row in connection.execute(query) if row.seller_id in wanted}
+    return {
+        row.seller_id: row.next_try_at
+        for part in in_parts(dict.fromkeys(seller_ids))
+        for row in connection.execute(query.where(orders.c.seller_id.in_(part)))
+    }
 
 
 def waiting_sellers(connection: Connection) -> list[str]:
@@ -268,7 +271,7 @@ def open_longer_than(
     query = sa.select(orders.c.seller_id, orders.c.mp_order_number).where(
         orders.c.placed_at < placed_before, orders.c.phase.in_(OPEN_PHASES)
     )
-    return by_seller(connection.execute(query), seller_ids)
+    return by_seller(connection, query, orders, seller_ids)
 
 
 def phases(connection: Connection) -> dict[str, int]:

@@ -21,7 +21,7 @@ from feedamp.rules.order import OPEN_PHASES, Phase
 from feedamp.rules.order_story import Event, changed, units_changed
 from feedamp.rules.units import count_units, units_shipped
 from feedamp.state import ledger, order_events
-from feedamp.state.schema import findings, orders, snapshots
+from feedamp.state.schema import IS_CHANGED, IS_CLOSABLE, findings, orders, snapshots
 from feedamp.state.statements import by_seller, change_order, insert, is_order, is_same_order
 
 log = logging.getLogger(__name__)
@@ -235,10 +235,7 @@ def read(connection: Connection, seller_id: str, mp_order_number: str) -> Stored
 
 def to_validate(connection: Connection, seller_ids: Sequence[str]) -> dict[str, list[str]]:
     """Numbers of open orders whose newest snapshot is not validated, by seller."""
-    changed = sa.or_(
-        snapshots.c.validated_hash.is_(None), snapshots.c.validated_hash != snapshots.c.snapshot_hash
-    )
-    return _numbers(connection, changed, seller_ids)
+    return _numbers(connection, sa.text(IS_CHANGED), seller_ids)
 
 
 def lingering(connection: Connection, seller_ids: Sequence[str], *, before: datetime) -> dict[str, list[str]]:
@@ -256,14 +253,14 @@ def closable(connection: Connection, seller_ids: Sequence[str], *, now: datetime
     An order that FeedAMP does not have is included only when its next read is due.
     """
     is_due = orders.c.read_back_at <= now
-    condition = sa.and_(snapshots.c.closable.is_(True), sa.or_(orders.c.missing_since.is_(None), is_due))
-    return _numbers(connection, condition, seller_ids)
+    can_be_read = sa.or_(orders.c.missing_since.is_(None), is_due)
+    return _numbers(connection, sa.text(IS_CLOSABLE), seller_ids, can_be_read)
 
 
 def closable_but_missing(connection: Connection, seller_ids: Sequence[str]) -> dict[str, list[str]]:
     """Numbers of closable orders that FeedAMP does not have, by seller."""
-    condition = sa.and_(snapshots.c.closable.is_(True), orders.c.missing_since.is_not(None))
-    return _numbers(connection, condition, seller_ids)
+    is_missing = orders.c.missing_since.is_not(None)
+    return _numbers(connection, sa.text(IS_CLOSABLE), seller_ids, is_missing)
 
 
 def watched(connection: Connection, seller_id: str) -> list[str]:
@@ -326,15 +323,21 @@ def remove(connection: Connection, seller_id: str, mp_order_number: str) -> None
 
 
 def _numbers(
-    connection: Connection, condition: sa.ColumnElement[bool], seller_ids: Sequence[str]
+    connection: Connection,
+    condition: sa.ColumnElement[bool] | sa.TextClause,
+    seller_ids: Sequence[str],
+    *conditions_of_order: sa.ColumnElement[bool],
 ) -> dict[str, list[str]]:
+    # No join: SQLite would begin with the orders, and look at all that are open.
+    is_open = sa.exists().where(
+        is_same_order(orders, snapshots), orders.c.phase.in_(OPEN_PHASES), *conditions_of_order
+    )
     query = (
         sa.select(snapshots.c.seller_id, snapshots.c.mp_order_number)
-        .join(orders, is_same_order(orders, snapshots))
-        .where(condition, orders.c.phase.in_(OPEN_PHASES))
+        .where(condition, is_open)
         .order_by(snapshots.c.mp_order_number)
     )
-    return by_seller(connection.execute(query), seller_ids)
+    return by_seller(connection, query, snapshots, seller_ids)
 
 
 def _stored(row: Any) -> StoredSnapshot:

@@ -35,6 +35,7 @@ _NUMBER = sa.String(128)
 # Conditions of partial indexes. SQLite uses such an index only for a query that has its condition to the letter, with no
 # parameters.
 CANCELLED_BUT_SHIPPED = "accepted_state = 'CANCELLED' AND closed_units_shipped > 0"
+IS_CHANGED = "(validated_hash IS NULL OR validated_hash != snapshot_hash)"
 IS_CLOSABLE = "closable"
 MAY_BE_STUCK = "(needs_person OR error_lingers_since IS NOT NULL)"
 
@@ -253,6 +254,8 @@ snapshots = _table(
     sa.Column("needs_person", sa.Boolean, nullable=False, default=False),
     # Since when FeedAMP has listed an error that the check finds resolved (error_clear_days).
     sa.Column("error_lingers_since", UtcTime),
+    _partial("snapshots_changed", "seller_id", "mp_order_number", where=IS_CHANGED),
+    _partial("snapshots_lingering", "seller_id", "mp_order_number", where="error_lingers_since IS NOT NULL"),
     _partial("snapshots_closable", "seller_id", "mp_order_number", where=IS_CLOSABLE),
     _partial("snapshots_stuck", "seller_id", "mp_order_number", where=MAY_BE_STUCK),
 )

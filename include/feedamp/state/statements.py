@@ -80,11 +80,15 @@ def in_parts(values: Iterable[_Value], size: int = 500) -> Iterator[list[_Value]
         yield part
 
 
-def by_seller(rows: Iterable[Any], seller_ids: Sequence[str]) -> dict[str, list[str]]:
-    """Order numbers by seller, in the order of the rows (seller_id, mp_order_number); other sellers are left out."""
-    wanted = set(seller_ids)
+def by_seller(
+    connection: Connection, query: sa.Select[Any], table: sa.Table, seller_ids: Iterable[str]
+) -> dict[str, list[str]]:
+    """Order numbers by seller, in the order of the query, which selects seller and number from the table.
+
+    Sellers that are not named are left out by the database: a shard must not read what all sellers have.
+    """
     numbers: dict[str, list[str]] = {}
-    for seller_id, number in rows:
-        if seller_id in wanted:
+    for part in in_parts(dict.fromkeys(seller_ids)):
+        for seller_id, number in connection.execute(query.where(table.c.seller_id.in_(part))):
             numbers.setdefault(seller_id, []).append(number)
     return numbers

@@ -5,7 +5,6 @@ from datetime import timedelta
 from typing import Any
 
 from feedamp.api.clients import Clients
-from feedamp.errors import ConfigurationError
 from feedamp.resources import Resources
 from feedamp.run import Run, shards
 from feedamp.state import grants, sellers
@@ -25,27 +24,26 @@ def plan_refresh(resources: Resources, seller_ids: list[str]) -> list[dict[str, 
     now = resources.state.now()
     due = []
     with resources.state.read() as connection:
-        for seller in sellers.find(connection, seller_ids):
-            try:
-                grant = grants.read(connection, resources.cipher, seller.seller_id)
-            except ConfigurationError:
+        known = (seller.seller_id for seller in sellers.find(connection, seller_ids))
+        for seller_id, grant in grants.read_many(connection, resources.cipher, known):
+            if grant is None:
                 log.warning(
                     "The grant of seller %s was encrypted with another key; connect the seller again, or restore that key.",
-                    seller.seller_id,
+                    seller_id,
                 )
                 continue
-            if grant is None or grant.status == SET_ASIDE:
+            if grant.status == SET_ASIDE:
                 continue
             if grant.ends_at - now <= WARN_BEFORE:
                 log.warning(
                     "The grant of seller %s expires on %s; ask the seller to authorize again.",
-                    seller.seller_id,
+                    seller_id,
                     grant.ends_at.date(),
                 )
             last_used = max(filter(None, (grant.refreshed_at, grant.issued_at)))
             # A stamp that far in the future was written by a wrong clock, and would let the grant expire unused.
             if grant.status == NEEDS_AUTHORIZATION or abs(now - last_used) >= UNUSED_FOR:
-                due.append(seller.seller_id)
+                due.append(seller_id)
     return shards(due, sellers_per_task=resources.settings.sellers_per_task)
 
 
