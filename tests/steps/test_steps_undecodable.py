@@ -51,6 +51,8 @@ def test_an_undecodable_snapshot_is_named_and_all_others_close(shipped: Env, tex
     damage(shipped, text=text)
     result = shipped.validate()
     assert finish(result)["orders_unread"] == 1
+    shipped.load()
+    assert shipped.rows("SELECT orders_unread, complete FROM runs WHERE step = 'validate'") == [(1, False)]
     assert [note for note in result.notes if f"order {BROKEN}" in note]
     finish(shipped.close())
     assert {shipped.order(n).phase for n in NUMBERS if n != BROKEN} == {"closed"}
