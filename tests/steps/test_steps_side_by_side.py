@@ -28,7 +28,7 @@ BOTH = 2
 
 def side_by_side(env: Env, step: Any) -> list[str]:
     """What both have left undone; the server is so slow that both have read before either can send."""
-    env.sandbox.world.options = replace(env.sandbox.world.options, latency_s=0.1)
+    env.sandbox.world.options = replace(env.sandbox.world.options, latency_s=0.4)
 
     async def both() -> list[Any]:
         runs = [env.run("process_fulfillments") for _ in range(BOTH)]
