@@ -255,7 +255,6 @@ snapshots = _table(
     # Since when FeedAMP has listed an error that the check finds resolved (error_clear_days).
     sa.Column("error_lingers_since", UtcTime),
     _partial("snapshots_changed", "seller_id", "mp_order_number", where=IS_CHANGED),
-    _partial("snapshots_lingering", "seller_id", "mp_order_number", where="error_lingers_since IS NOT NULL"),
     _partial("snapshots_closable", "seller_id", "mp_order_number", where=IS_CLOSABLE),
     _partial("snapshots_stuck", "seller_id", "mp_order_number", where=MAY_BE_STUCK),
 )
