@@ -198,7 +198,7 @@ def test_work_of_a_shard_is_found_without_reading_all_open_orders(state):
     assert "snapshots USING INDEX snapshots_closable (seller_id=?)" in closable
     assert "snapshots USING INDEX sqlite_autoindex_snapshots_1 (seller_id=?)" in watched
     assert "orders USING INDEX orders_by_phase (phase=? AND seller_id=?)" in due
-    assert "orders USING INDEX orders_by_phase (phase=? AND seller_id=?)" in not_due
+    assert "orders USING INDEX orders_to_do (phase=? AND next_try_at>? AND next_try_at<?)" in not_due
     assert "findings USING INDEX findings_by" in to_report
     assert "sellers USING INDEX sqlite_autoindex_sellers_1 (seller_id=?)" in found
     assert not [plan for plan in plans if "SCAN" in plan]
