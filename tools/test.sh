@@ -1,6 +1,6 @@
 #!/bin/sh
-# All tests, in groups: two run at a time, the longest first; beside them, those with a real Airflow, which mostly wait.
-# The end says how long each took. With the name of a folder that has a group (`core`), only that; with other arguments,
+# All tests, in groups: three run at a time on two cores, because those with a real Airflow or a server that stands still
+# mostly wait; the longest first. The end says how long each took. With the name of a folder that has a group (`core`), only that; with other arguments,
 # pytest with those. Called by the Makefile.
 set -u
 cd "$(dirname "$0")/.."
@@ -9,7 +9,7 @@ python=.venv/bin/python
 unset PYTHONDONTWRITEBYTECODE
 
 wanted=
-[ "$#" -ne 1 ] || ! grep -Eq "^[a-z_-]+ tests/$1( |\$)" tools/test.sh || wanted=$1
+[ "$#" -ne 1 ] || ! grep -Eq "^[a-z0-9_-]+ tests/$1( |\$)" tools/test.sh || wanted=$1
 [ "$#" -eq 0 ] || [ "$wanted" ] || exec "$python" -m pytest "$@"
 
 # In memory, if there is room and programs may be started there: no commit waits for a disk then (Linux).
@@ -21,14 +21,15 @@ if [ "${room_kb:-0}" -gt 4194304 ] && faster=$(mktemp -d /dev/shm/feedamp-tests-
 fi
 export TMPDIR="$made"
 trap 'rm -rf "$made"' EXIT
-trap 'kill $e2e $queue 2>/dev/null' INT TERM
-e2e= queue=
+trap 'kill $queue 2>/dev/null' INT TERM
+queue=
 
 # A line for each group: its name, then what pytest takes. Every folder of tests/ is in one (tests/packaging/test_rules.py).
 cat >"$made/all" <<'GROUPS'
+e2e tests/e2e
+airflow tests/airflow
 engines tests/engines
 steps tests/steps --ignore-glob=*/test_steps_* --ignore=tests/steps/test_soak.py --ignore=tests/steps/test_crashes.py
-airflow tests/airflow
 named-steps tests/steps --ignore-glob=*/steps/test_[!s]* --ignore=tests/steps/test_soak.py
 postgres tests/postgres
 kills tests/steps/test_soak.py tests/steps/test_crashes.py
@@ -39,7 +40,7 @@ packaging tests/packaging
 core-a-to-l tests/core --ignore-glob=*/core/test_[!a-l]*
 core-m-to-z tests/core --ignore-glob=*/core/test_[a-l]*
 GROUPS
-grep -E " tests/${wanted:-[a-z_]+}( |/|\$)" "$made/all" >"$made/groups"
+grep -E " tests/${wanted:-[a-z0-9_]+}( |/|\$)" "$made/all" >"$made/groups"
 
 # Each group writes to its own log, which is shown when it ends, and leaves a file when it fails.
 cat >"$made/one" <<'ONE'
@@ -50,13 +51,9 @@ printf '%6d s  %s\n' "$(($(date +%s) - began))" "$name" >>"$made/times"
 cat "$made/$name.log"
 ONE
 
-if [ -z "$wanted" ]; then
-    sh "$made/one" "$made" "$python" e2e tests/e2e &
-    e2e=$!
-fi
-xargs -P 2 -L 1 sh "$made/one" "$made" "$python" <"$made/groups" &
+xargs -P 3 -L 1 sh "$made/one" "$made" "$python" <"$made/groups" &
 queue=$!
-wait "$queue" $e2e
+wait "$queue"
 
 sort -rn "$made/times"
 ls "$made"/*.failed >/dev/null 2>&1 || exit 0

@@ -196,7 +196,11 @@ def installed(
     home.mkdir()
     port = free_port()
     schedules = {f"{name}_schedule": YEARLY for name in ("place", "extract", "process", "refresh")}
-    env = environment(home, port) | feedamp_env(schedules | dict(feedamp or {}))
+    env = {
+        **environment(home, port),
+        **feedamp_env(schedules | dict(feedamp or {})),
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",  # no DAG file changes while it runs
+    }
     data = folder / "postgres"
     with (
         running(options, observer=observer) as sandbox,
