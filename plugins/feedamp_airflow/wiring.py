@@ -21,7 +21,7 @@ from feedamp.lake.privacy import Privacy
 from feedamp.lake.store import Lake
 from feedamp.resources import Resources
 from feedamp.state import State, grants, sellers, step_runs
-from feedamp.state.database import STORE_AWAY_S
+from feedamp.state.database import LOCK_WAIT_S, STORE_AWAY_S
 from feedamp.state.token_cipher import TokenCipher, key_beside, key_file_of
 from feedamp.warehouse import Warehouse
 from feedamp.warehouse.duckdb import DuckDbWarehouse
@@ -38,12 +38,16 @@ LOOK_UP_PATIENCE_S, LOOK_UP_PAUSE_S = 60.0, 3.0
 
 
 def make_resources(
-    look_up: LookUp | None = None, *, checks_key: bool = True, options: Options | None = None
+    look_up: LookUp | None = None,
+    *,
+    checks_key: bool = True,
+    options: Options | None = None,
+    lock_wait_s: float = LOCK_WAIT_S,
 ) -> Resources:
     """Everything a step needs, from the options and connections of this process; the default inbox is created.
 
     `checks_key=False` accepts a key that decrypts none of the stored tokens; commands need it to store new ones.
-    `options` are already read, and may have faults.
+    `lock_wait_s` is of a SQLite state. `options` are already read, and may have faults.
 
     Raises:
         ConfigurationError: an option, a connection or the encryption key cannot be used; or the state is new, although
@@ -65,7 +69,7 @@ def make_resources(
             "[feedamp] encryption_key is required when the state is not a SQLite file; make one with "
             "`python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'`."
         )
-    state = _open_state(state_url)
+    state = _open_state(state_url, lock_wait_s=lock_wait_s)
     try:
         _refuse_unused_state(state, lake)
         cipher = TokenCipher(options.encryption_key or _key_beside(state, lake))
@@ -192,7 +196,9 @@ def start_state() -> tuple[State, bool]:
     return state, is_new
 
 
-def _open_state(url: str, *, upgrade: bool = True, is_new_start: bool = False) -> State:
+def _open_state(
+    url: str, *, upgrade: bool = True, is_new_start: bool = False, lock_wait_s: float = LOCK_WAIT_S
+) -> State:
     def refuse_new() -> None:
         found = make_url(url)
         key_file = key_file_of(found.database or "")
@@ -202,7 +208,13 @@ def _open_state(url: str, *, upgrade: bool = True, is_new_start: bool = False) -
     # A command should say at once that the server does not answer; a task should outlive its restart.
     patience_s = STORE_AWAY_S if _is_task() else 0.0
     with needs_extra("state_url", "postgres"):
-        return State(url, upgrade=upgrade, opening_patience_s=patience_s, before_new=refuse_new)
+        return State(
+            url,
+            upgrade=upgrade,
+            opening_patience_s=patience_s,
+            before_new=refuse_new,
+            lock_wait_s=lock_wait_s,
+        )
 
 
 def _refuse_unused_state(state: State, lake: Lake) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import time
 from types import SimpleNamespace
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -22,7 +23,7 @@ from fastapi.routing import APIRoute
 from order_samples import example_order
 
 from feedamp.state import State
-from feedamp.state.schema import order_events, orders, sellers
+from feedamp.state.schema import authorizations, order_events, orders, sellers
 from feedamp_airflow.pages import actions
 from feedamp_airflow.pages.app import HEADERS, app
 from feedamp_airflow.pages.page import MENU, may_view
@@ -154,7 +155,13 @@ def test_no_route_but_the_callback_is_open():
             changing.add(route.path)
             assert {actions.check_form, actions.may_change.dependency} < asked
     assert opened == {"/callback", "/static/{name}"}
-    assert changing == {"/do/{name}", "/connect", "/connect/paste", "/reconciliation/backfill"}
+    assert changing == {
+        "/do/{name}",
+        "/connect",
+        "/connect/paste",
+        "/connect/extract",
+        "/reconciliation/backfill",
+    }
 
 
 def test_a_seller_is_paused_and_resumed(send, browse, feedamp_env):
@@ -306,7 +313,9 @@ def test_a_seller_who_is_no_user_comes_back_with_a_grant(link, browse, console):
 def test_an_address_that_did_not_open_is_pasted(link, send, browse, console):
     code, state = consent(link)
     address = f"https://elsewhere.example/cb?x=1&{urlencode({'code': code, 'state': state})}"
-    assert "connected" in send("/feedamp/connect/paste", "/feedamp/connect", address=address).text
+    said = send("/feedamp/connect/paste", "/feedamp/connect", address=address).text
+    assert "connected" in said
+    assert "Read its orders for the first time" in said
     assert ">active<" in browse("/feedamp/sellers").text
 
 
@@ -387,6 +396,96 @@ def test_pages_do_not_wait_for_who_writes(browse, filled):
 def test_odd_addresses_get_a_page(path, code, browse, feedamp_env):
     shown = browse(f"/feedamp/{path}")
     assert (shown.status_code, "<nav" in shown.text) == (code, True)
+
+
+def test_a_user_who_consents_comes_back_to_the_seller(link, browse, console):
+    code, state = consent(link)
+    client = browse.client("op")
+    client.cookies.set(
+        "_token", client.headers.pop("Authorization").removeprefix("Bearer ")
+    )  # as a browser has it
+    shown = client.get(f"/feedamp/callback?{urlencode({'code': code, 'state': state})}")
+    assert shown.url.path == f"/feedamp/sellers/{SELLER}"
+    assert "read its orders for the first time" in shown.text
+
+
+def test_a_viewer_sees_no_form_to_connect(browse, airflow_env):
+    assert "<form" in browse("/feedamp/connect", "op").text
+    shown = browse("/feedamp/connect", "viewer").text
+    assert ("<form" in shown, "feedamp_default" in shown) == (False, True)
+
+
+@pytest.mark.parametrize(
+    "extra", [pytest.param({}, id="no callback"), pytest.param({"allow_http": "x"}, id="a bad connection")]
+)
+def test_a_link_that_cannot_be_made_registers_no_one(extra, send, browse, feedamp_env):
+    feedamp_env.env.set_connection(extra=json.dumps(extra))
+    for seller, name in (("new", "A shop"), (SELLER, "Renamed")):
+        said = send("/feedamp/connect", "/feedamp/connect", seller=seller, name=name)
+        assert said.status_code == 409
+        assert not [word for word in ("--", "`feedamp") if word in said.text]
+        assert name not in browse("/feedamp/sellers").text
+
+
+@pytest.mark.parametrize("problem", ["denied", "expired", "reused"])
+def test_why_a_pasted_address_is_refused_is_said_for_the_page(problem, link, send, console):
+    code, state = consent(link)
+    query = {"code": code, "state": state}
+    if problem == "denied":
+        query = {"error": "access_denied", "state": state}
+    elif problem == "expired":
+        with console.resources.state.begin() as connection:
+            connection.execute(
+                sa.update(authorizations).values(expires_at=sa.text("'2020-01-01 00:00:00.000000'"))
+            )
+    paste = ("/feedamp/connect/paste", "/feedamp/connect")
+    if problem == "reused":
+        send(*paste, address=f"https://a.example/?{urlencode(query)}")
+    said = send(*paste, address=f"https://a.example/?{urlencode(query)}")
+    why = {
+        "denied": "did not consent",
+        "expired": "this link has expired",
+        "reused": "this link was used already",
+    }
+    assert (said.status_code, why[problem] in said.text) == (409, True)
+    assert "Begin again on the page Connect a seller" in said.text
+    assert "`feedamp" not in said.text
+
+
+def test_a_new_server_is_confirmed_as_it_was_shown(send, browse, feedamp_env):
+    page = f"/feedamp/sellers/{SELLER}"
+    assert "Confirm the new server" not in browse(page).text
+    feedamp_env.env.set_connection(host="https://new.example/api/v1")
+    assert "Confirm the new server https://new.example:443" in browse(page, "op").text
+    assert "new.example" not in browse(page, "viewer").text
+    given = {"conn_id": "feedamp_default", "origin": "https://other.example:443"}
+    changed = send("/feedamp/do/confirm_origin", page, **given)
+    assert (changed.status_code, "look at it again" in changed.text) == (409, True)
+    assert "Confirm the new server" in browse(page).text
+    given["origin"] = "https://new.example:443"
+    assert "confirmed" in send("/feedamp/do/confirm_origin", page, **given).text
+    assert "Confirm the new server" not in browse(page).text
+
+
+def test_a_form_does_not_wait_long_for_who_writes(send, browse, feedamp_env, monkeypatch):
+    monkeypatch.setattr(actions, "FORM_PATIENCE_S", 0.2)
+    page = f"/feedamp/sellers/{SELLER}"
+    with feedamp_env.resources.state.begin():
+        began = time.monotonic()
+        said = send("/feedamp/do/pause", page, chosen=SELLER)
+        assert time.monotonic() - began < 10
+    assert (said.status_code, "Nothing was changed; try again" in said.text) == (503, True)
+    assert "the seller is paused" not in browse(page).text
+
+
+def test_where_the_state_lies_is_for_who_may_change_the_connection(
+    browse, airflow_env, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("AIRFLOW__FEEDAMP__STATE_URL", f"sqlite:///{tmp_path}/none.db")
+    for path in ("/feedamp/", "/feedamp/health"):
+        for role, is_told in (("op", True), ("viewer", False)):
+            shown = browse(path, role)
+            assert (shown.status_code, str(tmp_path) in shown.text) == (503, is_told)
 
 
 def test_an_address_that_is_none_is_said(send, feedamp_env):

@@ -99,6 +99,20 @@ def test_who_may_not_change_the_connection_starts_no_backfill(browse, send, feed
     assert made() == []
 
 
+def test_a_first_extraction_is_a_run_of_airflow_by_the_user(send, browse, feedamp_env):
+    page = f"/feedamp/sellers/{SELLER}"
+    assert "for the first time" in browse(page).text
+    said = send("/feedamp/connect/extract", page, role="op", seller=SELLER)
+    assert (said.status_code, "the run waits until it is unpaused" in said.text) == (200, True)
+    with create_session() as session:
+        [run] = session.scalars(sa.select(DagRun))
+        asked = (run.dag_id, run.run_type, run.conf, run.triggering_user_name)
+    assert asked == ("feedamp_extract_fulfillments", "manual", {"sellers": [SELLER]}, "op")
+    assert send("/feedamp/connect/extract", page, seller="unknown").status_code == 404
+    assert send("/feedamp/connect/extract", page, role="viewer", token="", seller=SELLER).status_code == 403
+    assert len(confs()) == 1
+
+
 @pytest.mark.parametrize(
     ("query", "said"),
     [

@@ -21,7 +21,7 @@ from feedamp.state.upgrade import HEAD, revision_of, upgrade
 _UPGRADE_LOCK = 7_236_041  # any constant: the Postgres advisory lock of `upgrade`
 _WRITER_LOCK = 7_236_042  # any other constant: the lock of `begin`
 _CLOCK_CHECK_S = 60.0
-_LOCK_WAIT_S = 60
+LOCK_WAIT_S = 60
 _UPGRADE_WAIT_S = 3
 # How long a transaction waits for a server that is away: longer than a restart or a failover takes.
 STORE_AWAY_S = 120.0
@@ -29,8 +29,8 @@ _SLOW_ANSWER_S = 1.0  # the clock is asked again if the answer took longer
 # One round trip; the timeouts apply to this transaction only. If a machine is lost in the middle of a transaction, the
 # others can continue after the timeout. The last value is the transaction's id.
 _TAKE_WRITER_LOCK = sa.select(
-    sa.func.set_config("lock_timeout", f"{_LOCK_WAIT_S}s", True),
-    sa.func.set_config("idle_in_transaction_session_timeout", f"{_LOCK_WAIT_S}s", True),
+    sa.func.set_config("lock_timeout", f"{LOCK_WAIT_S}s", True),
+    sa.func.set_config("idle_in_transaction_session_timeout", f"{LOCK_WAIT_S}s", True),
     sa.func.pg_advisory_xact_lock(_WRITER_LOCK),
     sa.cast(sa.func.pg_current_xact_id(), sa.Text),
 ).add_cte(MARK_COMMIT)
@@ -66,11 +66,13 @@ class State:
         lease_times: LeaseTimes = LeaseTimes(),  # noqa: B008 - frozen
         opening_patience_s: float = STORE_AWAY_S,
         before_new: Callable[[], None] = lambda: None,
+        lock_wait_s: float = LOCK_WAIT_S,
     ) -> None:
         """Opens the database.
 
         Args:
             opening_patience_s: how long to wait for its server now; 0 raises the driver's error at once.
+            lock_wait_s: on SQLite, how long a transaction waits for another writer.
             before_new: called before the schema of a new database is created; may raise to prevent that.
         """
         self.url = sa.make_url(url)
@@ -84,7 +86,7 @@ class State:
             raise ConfigurationError(
                 "state_url names no driver; write postgresql+psycopg:// (SQLAlchemy's default changed)."
             )
-        self.engine = _make_engine(self.url)
+        self.engine = _make_engine(self.url, lock_wait_s)
         self._before_new = before_new
         self._writers, self._outage = Writers(), OUTAGES[self.url]
         self._patience_s = opening_patience_s
@@ -222,7 +224,7 @@ class State:
 
 def _use_write_ahead_log(cursor: sqlite3.Cursor) -> None:
     """Switches to WAL. Retries while other processes open a new file: SQLite then fails without waiting."""
-    give_up_at = time.monotonic() + _LOCK_WAIT_S
+    give_up_at = time.monotonic() + LOCK_WAIT_S
     while True:
         try:
             cursor.execute("PRAGMA journal_mode=WAL")
@@ -233,7 +235,7 @@ def _use_write_ahead_log(cursor: sqlite3.Cursor) -> None:
             time.sleep(0.01)
 
 
-def _make_engine(url: sa.URL) -> Engine:
+def _make_engine(url: sa.URL, lock_wait_s: float) -> Engine:
     # SQLAlchemy's errors quote statements and end up in logs; parameters may be tokens and customer data (promise 9).
     if url.get_backend_name() != "sqlite":
         timeouts: dict[str, int | None] = {}
@@ -252,7 +254,7 @@ def _make_engine(url: sa.URL) -> Engine:
             )
         )
     engine = sa.create_engine(
-        url, max_overflow=_CONNECTIONS_AT_MOST, connect_args={"timeout": _LOCK_WAIT_S}, hide_parameters=True
+        url, max_overflow=_CONNECTIONS_AT_MOST, connect_args={"timeout": lock_wait_s}, hide_parameters=True
     )
 
     @sa.event.listens_for(engine, "connect")
@@ -263,7 +265,7 @@ def _make_engine(url: sa.URL) -> Engine:
         # A commit survives any crash of a process; a refresh token that FeedAMP rotated must also
         # survive a power cut, so nothing weaker than FULL.
         cursor.execute("PRAGMA synchronous=FULL")
-        cursor.execute(f"PRAGMA busy_timeout={1000 * _LOCK_WAIT_S}")
+        cursor.execute(f"PRAGMA busy_timeout={int(1000 * lock_wait_s)}")
         cursor.close()
 
     @sa.event.listens_for(engine, "begin")

@@ -4,8 +4,12 @@ import argparse
 import asyncio
 import re
 import secrets
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from urllib.parse import urlencode
+
+from sqlalchemy.engine import Connection
 
 from feedamp import errors
 from feedamp.api.account import FeedAmpAccount, check_origin
@@ -19,7 +23,7 @@ from feedamp.rules.failure_summary import counted
 from feedamp.run import Run
 from feedamp.state import consent_requests, consents, grants, overview, sellers
 from feedamp.state.sellers import Seller
-from feedamp.steps.enroll import accepted_words
+from feedamp.steps.enroll import Enrollment, Refusal, accepted_words, check, enroll
 from feedamp_airflow.cli.accounts import names_who_is_read_again
 from feedamp_airflow.cli.output import Output, moment
 from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
@@ -31,35 +35,71 @@ def make_url(given: argparse.Namespace, out: Output) -> int:
     """Prints an authorize URL; only a digest of its `state` is stored."""
     with opened_resources() as resources:
         seller = _registered(resources, given.seller)
-        account = resources.connection(seller.conn_id)
-        check_origin(resources.state, seller.conn_id, account.endpoint)
-        if not account.callback_url:
-            raise errors.ConfigurationError(
-                f"Connection {seller.conn_id}: extra callback_url is missing; FeedAMP sends the seller there."
-            )
-        state = _new_state()
-        now = resources.state.now()
-        with resources.state.begin() as connection:
-            consent_requests.purge_expired(connection, now=now)
-            grants.open_authorization(
-                connection,
-                consent_requests.digest(state),
-                seller.seller_id,
-                seller.conn_id,
-                expires_at=now + consent_requests.LIFE,
-            )
+        url, good_until = _link(resources, seller.seller_id, seller.conn_id)
+    out.say(url)
+    out.complain(
+        f"The URL is good until {moment(good_until)}. Then run `feedamp sellers authorize "
+        f"{seller.seller_id} --code=CODE --state=STATE` with the values that the callback URL receives."
+    )
+    return DONE
+
+
+def begin(given: argparse.Namespace, out: Output) -> int:
+    """Registers or changes a seller and prints its authorize URL, for the page; changes nothing if either cannot be done."""
+    enrollment = Enrollment(given.seller, given.name, given.sales_channel, given.conn_id)
+    if misuse := check(enrollment):
+        raise errors.ConfigurationError(str(misuse))
+
+    def register(connection: Connection) -> None:
+        known = next(iter(sellers.find(connection, [given.seller])), None)
+        outcome = enroll(connection, resources, enrollment, known)
+        if isinstance(outcome, Refusal):
+            raise errors.FeedAmpError(str(outcome))
+
+    with opened_resources() as resources:
+        with resources.state.read() as connection:
+            known = next(iter(sellers.find(connection, [given.seller])), None)
+        conn_id = given.conn_id or (known.conn_id if known else resources.default_conn_id)
+        out.say(_link(resources, given.seller, conn_id, before=register)[0])
+    return DONE
+
+
+def _link(
+    resources: Resources,
+    seller_id: str,
+    conn_id: str,
+    *,
+    before: Callable[[Connection], None] = lambda _: None,
+) -> tuple[str, datetime]:
+    """An authorize URL, and until when it is good; `before` is written in the same transaction."""
+    account = resources.connection(conn_id)
+    check_origin(resources.state, conn_id, account.endpoint)
+    if not account.callback_url:
+        raise errors.ConfigurationError(
+            f"Connection {conn_id}: extra callback_url is missing; FeedAMP sends the seller there."
+        )
+    state = _new_state()
+    now = resources.state.now()
+    with resources.state.begin() as connection:
+        before(connection)
+        consent_requests.purge_expired(connection, now=now)
+        grants.open_authorization(
+            connection,
+            consent_requests.digest(state),
+            seller_id,
+            conn_id,
+            expires_at=now + consent_requests.LIFE,
+        )
     query = {
         "response_type": "code",
         "client_id": account.credentials.client_id,
         "state": state,
         "redirect_url": account.callback_url,
     }
-    out.say(f"{account.endpoint.base_url.rstrip('/')}/authorize?{urlencode(query)}")
-    out.complain(
-        f"The URL is good until {moment(now + consent_requests.LIFE)}. Then run `feedamp sellers authorize "
-        f"{seller.seller_id} --code=CODE --state=STATE` with the values that the callback URL receives."
+    return (
+        f"{account.endpoint.base_url.rstrip('/')}/authorize?{urlencode(query)}",
+        now + consent_requests.LIFE,
     )
-    return DONE
 
 
 def authorize(given: argparse.Namespace, out: Output) -> int:

@@ -152,6 +152,7 @@ def _add_sellers(nouns: Nouns[argparse.ArgumentParser]) -> None:
     )
     confirm.add_argument("--conn-id", help="the connection; option conn_id if not given")
     confirm.add_argument("--yes", action="store_true", help="confirm without a question")
+    confirm.set_defaults(origin=None)
     _does(confirm, "sellers:confirm_host")
     url = verbs.add_parser(
         "authorize-url", help="print the URL where the seller consents; good for 15 minutes"

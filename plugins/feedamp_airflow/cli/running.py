@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Collection, Iterator
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, cast
 
 from feedamp.errors import ClientRefusedError, ConfigurationError, FeedAmpError
@@ -21,6 +22,8 @@ if TYPE_CHECKING:  # `feedamp init` needs neither pyarrow nor SQLAlchemy
     from feedamp_airflow.cli.terminal import Working
 
 DONE, REFUSED, MISUSED = 0, 1, 2
+# How long a command waits for another writer of a SQLite state; a page has less patience than a terminal.
+lock_wait_s: ContextVar[float] = ContextVar("lock_wait_s", default=60.0)
 Command = Callable[[argparse.Namespace, Output], int]
 
 
@@ -75,7 +78,9 @@ def opened_resources() -> Iterator[Resources]:
     """Resources from the options and connections of this Airflow installation, closed at the end."""
     from feedamp_airflow.wiring import make_resources
 
-    resources = make_resources(checks_key=False)  # `sellers authorize` replaces grants whose key is lost
+    resources = make_resources(
+        checks_key=False, lock_wait_s=lock_wait_s.get()
+    )  # `sellers authorize` replaces grants whose key is lost
     with contextlib.closing(resources.state), _progress_on_stderr():
         yield resources
 

@@ -82,10 +82,17 @@ def resume(given: argparse.Namespace, out: Output) -> int:
 
 
 def confirm_host(given: argparse.Namespace, out: Output) -> int:
-    """Lets the grants of a connection be used at the server that the connection leads to now. Safe to repeat."""
+    """Lets the grants of a connection be used at the server that the connection leads to now. Safe to repeat.
+
+    `given.origin` is the server that the person was shown, if any.
+    """
     with opened_resources() as resources:
         conn_id = given.conn_id or resources.default_conn_id
         origin = resources.connection(conn_id).endpoint.origin
+        if given.origin not in (None, origin):
+            raise FeedAmpError(
+                f"Connection {conn_id} leads to {origin} now: look at it again. Nothing was changed."
+            )
         with resources.state.read() as connection:
             known = grants.origins(connection, conn_id)
         old = others(known, origin)

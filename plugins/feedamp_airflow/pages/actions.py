@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import re
 from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_co
 from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from itsdangerous import BadData
+from sqlalchemy.exc import OperationalError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 
@@ -24,6 +26,8 @@ from feedamp_airflow.pages.page import Refused, form_signer, render
 
 FORM_LIFE_S = 8 * 3600
 LONGEST_FIELD = 2_000
+FORM_PATIENCE_S = 4.0
+LOCKED = "Another process has been writing to the state database for some seconds. Nothing was changed; try again in a minute."
 
 
 class Answer(NamedTuple):
@@ -31,6 +35,35 @@ class Answer(NamedTuple):
 
     code: int
     lines: list[str]
+
+
+# What a command says of the command line, and what the pages have instead.
+IN_PAGES = [
+    (re.compile(pattern), words)
+    for pattern, words in (
+        (r"; `feedamp \w+ list[^`]*` names all", ""),
+        (
+            r"Begin again with `feedamp sellers authorize-url [^`]*`",
+            "Begin again on the page Connect a seller",
+        ),
+        (r"`feedamp sellers authorize-url [^`]*`", "the page Connect a seller"),
+        (
+            r"`feedamp sellers authorize [^`]* --force` uses this grant",
+            "the button on the seller's page uses this grant",
+        ),
+        (
+            r"run `feedamp sellers confirm-host[^`]*`",
+            "confirm the new server on the page of one of its sellers",
+        ),
+        (r"register with `feedamp sellers add [^`]*`", "register it on the page Connect a seller"),
+        (r"by --seller, --kind or both", "by seller, kind or both"),
+        (r"\bthis state\b", "this link"),
+        (
+            r"try the same command again while the state is good",
+            "paste the same address again while the link is good",
+        ),
+    )
+]
 
 
 def _one_of(form: FormData, name: str) -> list[str]:
@@ -59,6 +92,17 @@ COMMANDS: dict[str, tuple[str, Callable[[FormData], list[dict[str, Any]]]]] = {
     ),
     "dismiss": ("rejected:dismiss", lambda form: [{"ids": _chosen(form)}]),
     "read-only": ("read_only:switch", lambda form: [{"to": to} for to in _chosen(form)]),
+    "confirm_origin": (
+        "sellers:confirm_host",
+        lambda form: [{"conn_id": _field(form, "conn_id"), "origin": _field(form, "origin"), "yes": True}],
+    ),
+    "use_set_aside": (
+        "authorizing:authorize",
+        lambda form: [
+            {"seller": one, "code": None, "state": None, "error": None, "force": True}
+            for one in _chosen(form)
+        ],
+    ),
     "replay": ("rejected:replay_rows", lambda _form: [{"source": None}]),
     "test": ("doctor:test_connection", lambda form: [{"conn_id": _field(form, "conn_id")}]),
 }
@@ -85,6 +129,7 @@ router = APIRouter(dependencies=[may_change, Depends(check_form)])
 
 @came_back.get("/do/{name}")
 @came_back.get("/connect/paste")
+@came_back.get("/connect/extract")
 def begin_again(request: Request) -> RedirectResponse:
     """Where a reload of an answer leads: the form is not sent again."""
     return RedirectResponse(f"{request.scope['root_path']}/", 303)
@@ -118,13 +163,25 @@ def _chosen(form: FormData) -> list[str]:
 
 
 def run(command: str, **given: Any) -> Answer:
-    """Runs a command of `feedamp` in this process, and turns its errors into a sentence as the command line does."""
+    """Runs a command of `feedamp` in this process, and says what it said in the words of the pages.
+
+    Raises:
+        Refused: another process writes to a SQLite state for too long.
+    """
     out = io.StringIO()
+    patience = running.lock_wait_s.set(FORM_PATIENCE_S)
     try:
         code = running.command(command)(argparse.Namespace(**given), Output(out, out))
     except Exception as error:
+        if isinstance(error, OperationalError) and "database is locked" in str(error.orig):
+            raise Refused(503, LOCKED) from error
         sentence, code = running.explain(error)
         if sentence is None:
             raise
         out.write(f"{sentence}\n")
-    return Answer(code, out.getvalue().replace("feedamp: ", "").splitlines())
+    finally:
+        running.lock_wait_s.reset(patience)
+    said = out.getvalue().replace("feedamp: ", "")
+    for pattern, words in IN_PAGES:
+        said = pattern.sub(words, said)
+    return Answer(code, said.splitlines())

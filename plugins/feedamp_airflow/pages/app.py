@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from feedamp.errors import FeedAmpError
 from feedamp_airflow.pages import actions, backfill, connect, orders, overview, reconciliation, sellers
-from feedamp_airflow.pages.page import Refused, may_view, render
+from feedamp_airflow.pages.page import Refused, may_view, render, visitor
 
 STATIC = Path(__file__).parent / "static"
 MEDIA_TYPES = {"feedamp.css": "text/css", "theme.js": "text/javascript"}
@@ -25,6 +25,9 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+AWAY = (
+    "The state database cannot be read now. Who may edit the connection of FeedAMP in Airflow sees here why."
+)
 SAID = {
     401: "Log in to Airflow first.",
     403: "Your role in Airflow may not see this page.",
@@ -97,6 +100,9 @@ async def say_state_is_away(request: Request, error: Exception) -> Response:
     if isinstance(error, SQLAlchemyError):
         lines = str(getattr(error, "orig", None) or type(error).__name__).splitlines()
         said = f"The state database cannot be read: {lines[0] if lines else type(error).__name__}"
+    who = await visitor(request)
+    if who is None or not who.words:
+        said = AWAY  # paths and hosts are for those who may edit the connection
     if request.url.path.endswith("/health"):
         return JSONResponse({"status": "unavailable", "detail": said}, 503)
     return render(request, "refused.html", status_code=503, said=said)

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-from urllib.parse import parse_qs, urlsplit
+from typing import Annotated, NamedTuple
+from urllib.parse import parse_qs, quote, urlsplit
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
 
 from feedamp.errors import FeedAmpError
-from feedamp.state import consent_requests
+from feedamp.rules.origin import others
+from feedamp.state import consent_requests, grants, sellers
+from feedamp_airflow.account import read_account
 from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED
+from feedamp_airflow.config import read_options
+from feedamp_airflow.pages import airflow_api
 from feedamp_airflow.pages.actions import Answer, run
-from feedamp_airflow.pages.page import Reader, ThisReader, reading, render
+from feedamp_airflow.pages.page import Reader, Refused, ThisReader, Visitor, reading, render
+from feedamp_airflow.wiring import connection_by_id
 
 router = APIRouter()  # for users who see the pages
 changing = APIRouter()  # for those who may change connections
 open_to_all = APIRouter()
 
+EXTRACTION = "feedamp_extract_fulfillments"
 NOT_OURS = ["This link was not made here, or long ago; nothing was changed."]
 NO_CODE = ["This address has no code: open the link again and consent. Nothing was changed."]
 DENIED = "You did not consent; nothing was changed."
@@ -31,7 +39,7 @@ Text = Annotated[str, Form(max_length=2_000)]
 @router.get("/connect", response_class=HTMLResponse)
 def ask(request: Request, seller: str = "", reader: Reader = ThisReader) -> HTMLResponse:
     """The form that begins a consent, and the one that ends it by hand."""
-    return render(request, "connect.html", seller=seller, token=reader.token, said=None, url=None)
+    return _page(request, Answer(DONE, []), seller=seller, reader=reader)
 
 
 @changing.post("/connect", response_class=HTMLResponse)
@@ -43,17 +51,16 @@ def begin(
     conn_id: Text = "",
     reader: Reader = ThisReader,
 ) -> HTMLResponse:
-    """Registers the seller if it is new, and makes the link at which it consents."""
+    """Registers the seller if it is new, and makes the link at which it consents; both or nothing."""
     seller = seller.strip()
-    new = {"name": name.strip() or None, "sales_channel": sales_channel.strip() or None}
-    said = run("sellers:add", seller=seller, conn_id=conn_id.strip() or None, **new)
-    url = None
-    if said.code == DONE:
-        said = run("authorizing:make_url", seller=seller)
-        links = [line for line in said.lines if line.startswith(("https://", "http://"))]
-        url = links[0] if said.code == DONE and links else None
-        said = Answer(said.code, [] if url else said.lines)
-    return _page(request, said, seller=seller, reader=reader, url=url)
+    given = {"name": name, "sales_channel": sales_channel, "conn_id": conn_id}
+    said = run(
+        "authorizing:begin", seller=seller, **{key: text.strip() or None for key, text in given.items()}
+    )
+    links = [line for line in said.lines if line.startswith(("https://", "http://"))]
+    if said.code == DONE and links:
+        return _page(request, Answer(DONE, []), seller=seller, reader=reader, url=links[0])
+    return _page(request, said, seller=seller, reader=reader)
 
 
 @changing.post("/connect/paste", response_class=HTMLResponse)
@@ -64,22 +71,76 @@ def finish(request: Request, address: Text, reader: Reader = ThisReader) -> HTML
     except ValueError:
         query = {}
     found = {name: query.get(name, [""])[0] for name in ("code", "state", "error")}
-    return _page(request, _spend(**found), seller="", reader=reader, url=None)
+    said, seller_id = _spend(**found)
+    return _page(request, said, seller="", reader=reader, connected=seller_id if said.code == DONE else None)
+
+
+@changing.post("/connect/extract", response_class=HTMLResponse)
+async def extract(request: Request, seller: Text) -> HTMLResponse:
+    """Has Airflow start a run that reads this seller's orders, if it lets this user."""
+    if not await run_in_threadpool(_is_registered, seller):
+        raise Refused(404, "There is no such seller.")
+    path = f"/dags/{EXTRACTION}/dagRuns"
+    body = {"logical_date": None, "conf": {"sellers": [seller]}}
+    answered = await airflow_api.ask(request, "POST", path, body)
+    if answered.is_good:
+        run_id = answered.body["dag_run_id"]
+        dag = await airflow_api.ask(request, "GET", f"/dags/{EXTRACTION}")
+        paused = dag.is_good and dag.body["is_paused"]
+        held = "The DAG is paused in Airflow: the run waits until it is unpaused." if paused else None
+        lines = [f"Run {run_id} of {EXTRACTION} was started for seller {seller}.", *filter(None, [held])]
+        return render(request, "said.html", said=Answer(DONE, lines))
+    lines = [airflow_api.refusal(answered, EXTRACTION), "Nothing was started."]
+    return render(request, "said.html", said=Answer(REFUSED, lines), status_code=409)
+
+
+def _is_registered(seller_id: str) -> bool:
+    with reading() as read:
+        return bool(sellers.find(read.connection, [seller_id]))
+
+
+class MovedServer(NamedTuple):
+    """A connection that leads to another server than the one that issued grants of its sellers."""
+
+    conn_id: str
+    grants: int
+    old: str
+    new: str
+
+
+def moved_server(connection: Connection, conn_id: str) -> MovedServer | None:
+    """What must be confirmed before anything is sent; None if nothing must, or the connection cannot be read."""
+    try:
+        origin = read_account(connection_by_id(conn_id)).endpoint.origin
+    except FeedAmpError:
+        return None
+    known = grants.origins(connection, conn_id)
+    old = others(known, origin)
+    return (
+        MovedServer(conn_id, sum(known[one] for one in old), ", ".join(sorted(old)), origin) if old else None
+    )
 
 
 @open_to_all.get("/callback", response_class=HTMLResponse)
 def receive(
-    request: Request, code: str = "", state: str = "", error: str = "", connected: bool = False
+    request: Request,
+    code: str = "",
+    state: str = "",
+    error: str = "",
+    connected: bool = False,
+    who: Reader | None = Visitor,
 ) -> Response:
     """Where FeedAMP sends a seller, who need not be a user of Airflow; accepts nothing without a `state` of this installation."""
     if connected:
         return render(request, "callback.html", said=Answer(DONE, []), is_over=True)
     try:
-        said = _spend(code, state, error)
-    except (FeedAmpError, SQLAlchemyError):
-        said = Answer(MISUSED, [])
+        said, seller_id = _spend(code, state, error)
+    except (FeedAmpError, SQLAlchemyError, Refused):
+        said, seller_id = Answer(MISUSED, []), ""
     if said.code == DONE:  # a reload shows the same, and the code leaves the address
-        return RedirectResponse(f"{request.scope['root_path']}/callback?connected=true", 303)
+        of_seller = f"sellers/{quote(seller_id, safe='')}"  # there, a user can have its orders read
+        to = of_seller if who is not None and who.words else "callback?connected=true"
+        return RedirectResponse(f"{request.scope['root_path']}/{to}", 303)
     if said.lines in (NOT_OURS, NO_CODE):
         return render(request, "callback.html", status_code=400, said=said, is_over=True)
     # Only who sent the link reads why.
@@ -91,26 +152,36 @@ def receive(
     return render(request, "callback.html", status_code=400, said=why, is_over=True)
 
 
-def _spend(code: str, state: str, error: str) -> Answer:
-    """Turns the code into a grant, if the `state` is good."""
+def _spend(code: str, state: str, error: str) -> tuple[Answer, str]:
+    """Turns the code into a grant, if the `state` is good; also whose `state` it is, empty if it is not ours."""
     with reading() as read:
         seller_id = consent_requests.seller_of(read.connection, state) if state else None
     if seller_id is None:
-        return Answer(REFUSED, NOT_OURS)
+        return Answer(REFUSED, NOT_OURS), ""
     if not code and not error:
-        return Answer(REFUSED, NO_CODE)
+        return Answer(REFUSED, NO_CODE), seller_id
     given = {"code": None if error else code, "error": error or None}
-    return run("authorizing:authorize", seller=seller_id, state=state, force=False, **given)
+    return run("authorizing:authorize", seller=seller_id, state=state, force=False, **given), seller_id
 
 
-def _page(request: Request, said: Answer, *, seller: str, reader: Reader, url: str | None) -> HTMLResponse:
-    status_code = 200 if said.code == DONE else 409
+def _page(
+    request: Request,
+    said: Answer,
+    *,
+    seller: str,
+    reader: Reader,
+    url: str | None = None,
+    connected: str | None = None,
+) -> HTMLResponse:
     return render(
         request,
         "connect.html",
-        status_code=status_code,
+        status_code=200 if said.code == DONE else 409,
         seller=seller,
+        words=reader.words,
         token=reader.token,
+        conn_id=read_options().conn_id,
         said=said,
         url=url,
+        connected=connected,
     )

@@ -12,8 +12,9 @@ from urllib.parse import quote, urlencode
 
 import jinja2
 from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.base_auth_manager import COOKIE_NAME_JWT_TOKEN
 from airflow.api_fastapi.auth.managers.models.resource_details import AccessView, ConnectionDetails
-from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_view
+from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_view, resolve_user_from_token
 from airflow.configuration import conf
 from fastapi import Depends, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse
@@ -65,12 +66,23 @@ def reader(user: GetUserDep) -> Reader:
     return Reader(allowed, form_signer().dumps(str(user.get_id())))
 
 
+async def visitor(request: Request) -> Reader | None:
+    """Who looks at a page that needs no login; None if it is no user of Airflow."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    given = token if scheme.lower() == "bearer" else request.cookies.get(COOKIE_NAME_JWT_TOKEN)
+    try:
+        return reader(await resolve_user_from_token(given))
+    except HTTPException:
+        return None
+
+
 def form_signer() -> URLSafeTimedSerializer:
     """Signs the tokens of forms, with the key that all API servers of an installation share."""
     return URLSafeTimedSerializer(conf.get_mandatory_value("api", "secret_key"), salt="feedamp-form")
 
 
 ThisReader = Depends(reader)
+Visitor = Depends(visitor)
 
 
 @dataclass(frozen=True)

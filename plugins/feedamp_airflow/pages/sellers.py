@@ -13,6 +13,7 @@ from feedamp.state import overview as state_overview
 from feedamp.state import page_lists, sellers
 from feedamp.state.grants import REFRESH_TOKEN_LIFE
 from feedamp.state.page_lists import GRANT_STATUS, Part
+from feedamp_airflow.pages.connect import moved_server
 from feedamp_airflow.pages.overview import flow
 from feedamp_airflow.pages.page import (
     ROWS,
@@ -102,6 +103,7 @@ def _show(request: Request, seller_id: str, reader: Reader) -> HTMLResponse:
             "Behind by": mark and span(read.now - mark),
         }
         shown = {
+            "moved": moved_server(read.connection, seller.conn_id) if reader.words else None,
             "per_day": flow(read, "day", 30, seller_id),
             "orders": state_overview.listed_orders(
                 read.connection, phases=OPEN_PHASES, seller_id=seller_id, taken_before=None, limit=ROWS
