@@ -1,4 +1,7 @@
-"""The assets that `load` updates. Their events have no payload: a triggered DAG finds its work in the state."""
+"""The assets that `load` updates, if anything changed. A triggered DAG finds its work in the state, never in an event.
+
+What an event has in `extra` is for people: `orders` that the run worked on, `rows` that were loaded, `sellers_to_process`.
+"""
 
 from airflow.sdk import Asset
 

@@ -21,6 +21,7 @@ from feedamp.rules.watermark import given_since
 from feedamp.run import Run
 from feedamp.state import sellers, step_runs
 from feedamp.steps.runner import StepResult, finish
+from feedamp_airflow.assets import FULFILLMENTS
 from feedamp_airflow.red_runs import said_in_this_run, shards_at_work, tells_why_it_fails, why_red
 from feedamp_airflow.wiring import make_resources
 
@@ -159,7 +160,31 @@ def load() -> dict[str, Any]:
     if run.dry_run:
         raise AirflowSkipException("dry run: nothing is loaded")
     loaded = load_what_is_whole(resources, run)
+    try:
+        _ring(resources, run, loaded.changed)
+    except Exception:  # a bell too many does no harm
+        log.exception("Whether anything changed could not be found out, so the asset rings.")
     return loaded.counts if loaded.problem is None else {**loaded.counts, PROBLEM: loaded.problem}
+
+
+def _ring(resources: Resources, run: Run, changed: int) -> None:
+    """Gives the events of the task's asset counts for people; no event if nothing changed and nothing is to be processed.
+
+    Airflow sends an event for each outlet that the task has when it ends, unless it is skipped.
+    """
+    context = get_current_context()
+    outlets: list[Any] = context["task"].outlets
+    with resources.state.read() as connection:
+        counts = {"orders": step_runs.orders_of(connection, run.key), "rows": changed}
+    if FULFILLMENTS in outlets:
+        from feedamp.steps.process_fulfillments.validate import plan_process
+
+        counts["sellers_to_process"] = sum(len(shard["sellers"]) for shard in plan_process(resources, []))
+    for asset in outlets:
+        context["outlet_events"][asset].extra.update(counts)
+    if outlets and not any(counts.values()):
+        outlets.clear()
+        log.info("Nothing changed and nothing is to be processed: no event of the asset.")
 
 
 def gate() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sqlite3
@@ -294,3 +295,35 @@ def test_since_reads_everything_from_that_moment(placed):
     placed.run_dag("extract_fulfillments", since="2026-03-01T02:00:00+02:00", sellers=[FIRST])
     [request] = [r for r in placed.sandbox.requests[asked:] if r.path == "/api/v1/orders"]
     assert request.query["seller_updated_after"] == "2026-03-01T00:00:00Z"
+
+
+# Assets
+
+
+def rung(home):
+    """Source DAG and counts of every event so far, oldest first, without orders of other tests."""
+    with closing(sqlite3.connect(home / "airflow.db")) as airflow:
+        found = airflow.execute("SELECT source_dag_id, extra FROM asset_event ORDER BY id").fetchall()
+    return [(dag_id.removeprefix("feedamp_"), json.loads(extra)) for dag_id, extra in found]
+
+
+def test_an_asset_rings_if_something_changed_or_is_to_be_processed(placed, airflow_home):
+    before = len(rung(airflow_home))
+    placed.run_dag("extract_fulfillments")
+    placed.run_dag("extract_fulfillments")  # nothing changed since, but no one has looked at the orders
+    for _ in range(2):
+        placed.run_dag("process_fulfillments")
+        placed.run_dag("extract_fulfillments")
+    ship(placed, FIRST, f"M-{FIRST}")
+    placed.run_dag("extract_fulfillments")
+    first, again, processed, shipped = rung(airflow_home)[before:]
+    assert (first[0], again[0], processed[0], shipped[0]) == (
+        "extract_fulfillments",
+        "extract_fulfillments",
+        "process_fulfillments",
+        "extract_fulfillments",
+    )
+    assert first[1]["orders"] == first[1]["sellers_to_process"] == 3
+    assert first[1]["rows"] > 0
+    assert again[1] == {"orders": 0, "rows": 0, "sellers_to_process": 3}
+    assert (shipped[1]["orders"], shipped[1]["sellers_to_process"]) == (1, 1)

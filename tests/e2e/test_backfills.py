@@ -148,7 +148,7 @@ def test_a_backfill_beside_the_live_dags_is_not_disturbed_and_does_not_disturb(e
     runs = env.runs(AUTUMN)
     live = [
         *guarded.ended("feedamp_extract_fulfillments", "scheduled"),
-        *guarded.ended("feedamp_process_fulfillments", "asset_triggered"),
+        *guarded.ended("feedamp_process_fulfillments", "scheduled"),
         *guarded.ended("feedamp_refresh_tokens", "scheduled"),
         *guarded.ended("feedamp_place_orders", "manual"),
     ]

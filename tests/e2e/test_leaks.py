@@ -40,9 +40,8 @@ def done(guarded, request):
     if pii == "mask":
         add_wrong_connection(guarded)
         guarded.unpause(*DAGS)
-        for dag_id in (PLACE, EXTRACT, RECONCILE, REFRESH):
+        for dag_id in DAGS:
             guarded.ended(dag_id, "scheduled")
-        guarded.ended(PROCESS, "asset_triggered")
         yield go_round(guarded, pii, guarded.home / "feedamp", first_seller=4)
         return
     folder = guarded.home / "kept"

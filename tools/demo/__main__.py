@@ -181,7 +181,8 @@ class Demo:
     def extract_and_process(self) -> None:
         moment = datetime.now(UTC).isoformat()
         self.states.append(self.airflow.run("feedamp_extract_fulfillments"))
-        self.states.append(self.airflow.run_started_after("feedamp_process_fulfillments", moment))
+        if self.airflow.has_rung("feedamp_extract_fulfillments", moment):
+            self.states.append(self.airflow.run_started_after("feedamp_process_fulfillments", moment))
 
     def execute(self, sql: str) -> None:
         with report.opened(self.home) as warehouse:

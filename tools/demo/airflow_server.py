@@ -78,6 +78,11 @@ class AirflowServer:
         started = self._api("POST", f"dags/{dag}/dagRuns", {"logical_date": None, "conf": conf or {}})
         return self._end_of(dag, started["dag_run_id"])
 
+    def has_rung(self, dag: str, moment: str) -> bool:
+        """Whether the asset of a DAG has had an event since a moment: without changes or work, it has none."""
+        found = self._api("GET", f"assets/events?source_dag_id={dag}&order_by=-timestamp&limit=1")
+        return any(event["timestamp"] >= moment for event in found["asset_events"])
+
     def run_started_after(self, dag: str, moment: str) -> str:
         """Waits for a run that an asset started after a moment; returns its end."""
         found: list[str] = []

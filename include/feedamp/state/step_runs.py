@@ -88,6 +88,14 @@ def tell(
     connection.execute(changed.values(problems=problems, sellers=sellers, **more))
 
 
+def orders_of(connection: Connection, run_id: str) -> int:
+    """Orders that all steps of a run have worked on; an order counts in each step."""
+    query = sa.select(sa.func.coalesce(sa.func.sum(step_runs.c.orders), 0)).where(
+        step_runs.c.run_id == run_id
+    )
+    return int(connection.execute(query).scalar_one())
+
+
 def outcomes(connection: Connection, run_id: str, step: str) -> dict[int, str]:
     """What the newest try of each task of a step has stored for `gate`, by shard; also of shards that a cleared run no longer has."""
     query = sa.select(step_runs.c.shard, step_runs.c.outcome).where(

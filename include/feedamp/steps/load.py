@@ -29,7 +29,7 @@ from feedamp.state.rejects import Key
 from feedamp.steps.runner import StepResult, record_run
 from feedamp.steps.set_aside import end_accepted, end_outdated, record_refused, set_aside_rows
 from feedamp.steps.write_snapshots import write_full_snapshots
-from feedamp.tables import RECORDED_AT, SNAPSHOTS, Row
+from feedamp.tables import RECORDED_AT, RUNS, SNAPSHOTS, Row
 from feedamp.warehouse.refused_rows import RefusedRow
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class Loaded:
 
     `damaged` holds a sentence for each manifest that is damaged or missing, `refused` for each of which the warehouse
     refuses more than single rows; `set_aside` are single rows that it refuses. `busy` names the process that holds the
-    warehouse; `is_overdue` is true once a manifest has waited for it longer than `duckdb_lock_wait_s`.
+    warehouse; `changed` counts the loaded rows but those of `runs`, which every run writes; `is_overdue` is true once a manifest has waited for it longer than `duckdb_lock_wait_s`.
     """
 
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTED, 0))
@@ -73,6 +73,7 @@ class Loaded:
     set_aside: list[RefusedRow] = field(default_factory=list)
     busy: BusyError | None = None
     is_overdue: bool = False
+    changed: int = 0
 
     @property
     def problem(self) -> str | None:
@@ -447,6 +448,7 @@ def _fill_warehouse(resources: Resources, loaded: Loaded) -> None:
                 if not manifest.full_snapshots:
                     loaded.counts["manifests"] += 1
                     loaded.counts["rows"] += sum(file.rows for file in manifest.files)
+                    loaded.changed += sum(file.rows for file in manifest.files if file.table != RUNS.name)
                 del waiting[path]
             end_outdated(resources, warehouse)
     except BusyError as error:
