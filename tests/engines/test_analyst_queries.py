@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import closing
-from datetime import UTC, date, datetime, time, timedelta
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
-from pathlib import Path
 from time import sleep
 from typing import Any
 
@@ -25,14 +23,11 @@ from postgres_warehouses import address_of, looking
 from sources import ROOT
 
 from crashes.clock import NOON, Clock
-from crashes.fixtures import EXTRACT_DAG, PLACE_DAG, PROCESS_DAG, Fixtures, run_step, run_whole
-from demo.play import DAYS, ENDING, LOST, SELLERS, play
+from demo.offline import Played
+from demo.play import DAYS, ENDING, LOST, SELLERS
 from feedamp import carriers
-from feedamp.run import Run
-from feedamp.state import State
-from feedamp.steps.load import load
 from feedamp.warehouse.postgres import PostgresWarehouse
-from feedamp_sandbox import Sandbox, SandboxOptions, running
+from feedamp_sandbox import SandboxOptions, running
 from feedamp_sandbox.orders import StoredOrder
 from feedamp_sandbox.sellers import plan
 from feedamp_sandbox.views import full_view
@@ -42,49 +37,8 @@ DAY_OF_PAGE = date(2026, 3, 10)
 Answer = list[tuple[Any, ...]]
 
 
-class Played:
-    """The demo's play without Airflow, and with a clock that does not wait."""
-
-    def __init__(self, folder: Path, sandbox: Sandbox, clock: Clock) -> None:
-        self.sandbox, self.today = sandbox, clock.now().date()
-        open_state(folder).close()  # SQLite's slow commits are no part of it
-        self.fixtures = Fixtures.of(folder, sandbox, clock)
-        self.resources = self.fixtures.resources()
-        self.inbox, self.control = folder / "inbox", f"{sandbox.root}/_sandbox"
-        self._runs = 0
-        with closing(self.resources.state):
-            self.said = list(play(self, self.today))
-
-    def state(self) -> State:
-        return self.fixtures.open_state()
-
-    def place(self) -> str:
-        return self._run(*PLACE_DAG)
-
-    def extract_and_process(self) -> None:
-        self._run(*EXTRACT_DAG)
-        self._run(*PROCESS_DAG)
-
-    def execute(self, sql: str) -> None:
-        with self.resources.warehouse.session() as session, session._engine.transaction():
-            session._engine.execute(sql)
-
-    def backfill(self, days: Sequence[date]) -> str:
-        for day in days:
-            start = datetime.combine(day, time(), UTC)
-            run = Run("feedamp_reconcile_orders", f"backfill__{day}", self.resources.state.now())
-            span = {"start": start, "end": start + timedelta(days=1), "with_stale": False}
-            run_whole(self.resources, "reconcile", run, **span, repair=True)
-            load(self.resources, run)
-        return ""
-
-    def _run(self, *steps: str) -> str:
-        self._runs += 1
-        for step in steps:
-            run_step(self.resources, step, f"manual__{self._runs}")
-        return ""
-
-    # What the sandbox has: each order, and each of its lines with the units that were shipped and cancelled.
+class Answers(Played):
+    """What the sandbox has: each order, and each of its lines with the units that were shipped and cancelled."""
 
     @cached_property
     def orders(self) -> list[tuple[str, date, dict[str, Any]]]:
@@ -121,7 +75,7 @@ def summed(rows: Any) -> Answer:
     return [(*key, *amounts) for key, amounts in sorted(sums.items())]
 
 
-def revenue(played: Played) -> Answer:
+def revenue(played: Answers) -> Answer:
     def rows() -> Iterator[Any]:
         for _, day, order in played.orders:
             for line in order["order_lines"]:
@@ -138,7 +92,7 @@ def revenue(played: Played) -> Answer:
     return summed(rows())
 
 
-def late(played: Played) -> Answer:
+def late(played: Answers) -> Answer:
     return summed(
         (
             (seller_id,),
@@ -149,7 +103,7 @@ def late(played: Played) -> Answer:
     )
 
 
-def days_to_ship(played: Played) -> Answer:
+def days_to_ship(played: Answers) -> Answer:
     days = defaultdict(list)
     for _, day, one in played.shipments():
         known = carriers.check(one["carrier"], one["tracking_number"]).carrier_id
@@ -159,7 +113,7 @@ def days_to_ship(played: Played) -> Answer:
     ]
 
 
-def invalid(played: Played) -> Answer:
+def invalid(played: Answers) -> Answer:
     counts = defaultdict(Counter)
     for seller_id, order in played.stored():
         moves = plan(played.sandbox.world.options, order).moves[: order.moves_done]
@@ -177,11 +131,11 @@ def invalid(played: Played) -> Answer:
     ]
 
 
-def waiting(played: Played) -> Answer:
+def waiting(played: Answers) -> Answer:
     return [("to_place", "the seller is not registered", 1, played.today)]
 
 
-def cancelled(played: Played) -> Answer:
+def cancelled(played: Answers) -> Answer:
     def rows() -> Iterator[Any]:
         for seller_id, _, order in played.orders:
             units = [played.units(order, line) for line in order["order_lines"]]
@@ -192,7 +146,7 @@ def cancelled(played: Played) -> Answer:
     return summed(rows())
 
 
-def short(played: Played) -> Answer:
+def short(played: Answers) -> Answer:
     sums = summed(
         ((line["sku"],), (line["quantity"], line["quantity"] - played.units(order, line)[0]))
         for _, _, order in played.orders
@@ -202,17 +156,17 @@ def short(played: Played) -> Answer:
     return [row for row in sums if row[2]]
 
 
-def ending(played: Played) -> Answer:
+def ending(played: Answers) -> Answer:
     return sorted(((seller_id, "active", days) for seller_id, days in ENDING.items()), key=lambda row: row[2])
 
 
-def unreconciled(played: Played) -> Answer:
+def unreconciled(played: Answers) -> Answer:
     first = played.today - timedelta(days=DAYS + 1)
     rows = summed(((day, seller), (1,)) for seller, day, _ in played.orders if day == first)
     return [(*row, False) for row in rows]
 
 
-def repaired(played: Played) -> Answer:
+def repaired(played: Answers) -> Answer:
     return [("order", LOST, LOST)]
 
 
@@ -220,7 +174,7 @@ EXPECTED = (revenue, late, days_to_ship, invalid, waiting, cancelled, short, end
 
 
 @pytest.fixture(scope="module")
-def played() -> Iterator[Played]:
+def played() -> Iterator[Answers]:
     now = datetime.now(UTC)
     if (left_s := 86_400 - (now.hour * 60 + now.minute) * 60 - now.second) < 60:
         sleep(left_s)  # when a day ends between the play and its answers, an order more is late
@@ -231,11 +185,12 @@ def played() -> Iterator[Played]:
         folder_in_memory() as folder,
         running(options, clock=clock.now, monotonic=clock.elapsed_s) as sandbox,
     ):
-        yield Played(folder, sandbox, clock)
+        open_state(folder).close()  # SQLite's slow commits are no part of it
+        yield Answers(folder, sandbox, clock)
 
 
 @pytest.fixture(scope="module", params=["duckdb", "postgres"])
-def answers(request: pytest.FixtureRequest, played: Played) -> list[Answer]:
+def answers(request: pytest.FixtureRequest, played: Answers) -> list[Answer]:
     """Those of the play's own warehouse, and of one on Postgres that is loaded from its lake."""
     queries = blocks(PAGE, "sql")
     if request.param == "duckdb":
@@ -254,7 +209,7 @@ def shown(value: Any) -> str:
 
 
 @pytest.mark.parametrize("at", range(len(EXPECTED)), ids=lambda at: EXPECTED[at].__name__)
-def test_a_query_of_the_page_gives_its_answer(played: Played, answers: list[Answer], at: int) -> None:
+def test_a_query_of_the_page_gives_its_answer(played: Answers, answers: list[Answer], at: int) -> None:
     assert len(answers) == len(EXPECTED)
     expected = EXPECTED[at](played)
     assert expected
@@ -267,7 +222,7 @@ def test_a_query_of_the_page_gives_its_answer(played: Played, answers: list[Answ
     assert table[2:] == as_of_page(played, expected)
 
 
-def as_of_page(played: Played, rows: Answer) -> list[tuple[str, ...]]:
+def as_of_page(played: Answers, rows: Answer) -> list[tuple[str, ...]]:
     """As the page shows them, which was played on its day."""
     ago = played.today - DAY_OF_PAGE
     return [tuple(shown(v - ago if isinstance(v, date) else v) for v in row) for row in rows]

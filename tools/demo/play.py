@@ -68,7 +68,7 @@ def play(installation: Installation, today: date) -> Iterator[str]:
     yield _fill(installation.inbox, today)
     yield f"feedamp_place_orders: {installation.place()}; {_count(installation)}"
     with_grants = " and ".join(ENDING)
-    _age_grants(installation)
+    age_grants(installation)
     yield f"The grants of {with_grants} are dated back, so that they end soon"
     before = ""
     for n in range(1, ROUNDS + 1):
@@ -102,7 +102,8 @@ def _fill(inbox: Path, today: date) -> str:
     )
 
 
-def _age_grants(installation: Installation) -> None:
+def age_grants(installation: Installation) -> None:
+    """Dates the grants of some sellers back, so that they end soon."""
     state = installation.state()
     with state.begin() as connection:
         for seller_id, days in ENDING.items():
