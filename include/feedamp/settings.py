@@ -28,6 +28,7 @@ class Settings:
     reconcile_rate_share: float = 0.5
     closed_body_kept: timedelta | None = None  # None: forever
     read_only: bool = False
+    stale_watermark: timedelta = timedelta(hours=24)
 
     def untracked_for(self, seller_id: str) -> frozenset[str]:
         """Carriers and services of a seller for which a missing tracking number is no fault."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,14 @@ from feedamp.settings import Settings
 SECTION = "feedamp"
 LONGEST_SPAN = timedelta(days=36_500)  # now minus this span is still a valid date
 _Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True)
+class NotifierSetting:
+    """The class of option `notifier`, and its arguments, which may hold secrets."""
+
+    class_path: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 class Options:
@@ -72,7 +81,9 @@ class Options:
             if read.text("closed_body_days")
             else None,
             read_only=read.flag("read_only"),
+            stale_watermark=read.span("stale_watermark_hours", 24.0, timedelta(hours=1)),
         )
+        self.notifier = read.notifier()
         self.faults = read.faults
 
 
@@ -160,6 +171,22 @@ class _Reader:
             self.refuse(option, "must be zero or more")
             return default
         return value
+
+    def notifier(self) -> NotifierSetting | None:
+        if (text := _text("notifier")) is None:
+            return None
+        try:
+            given = json.loads(text)
+        except ValueError:
+            given = None
+        class_path = given.get("class") if isinstance(given, dict) else None
+        kwargs = given.get("kwargs", {}) if isinstance(given, dict) else None
+        if isinstance(class_path, str) and "." in class_path and isinstance(kwargs, dict):
+            return NotifierSetting(class_path, kwargs)
+        self.refuse(
+            "notifier", 'must be a JSON object with "class", the dotted path of a notifier, and "kwargs"'
+        )
+        return None
 
     def flag(self, option: str) -> bool:
         text = (_text(option) or "false").lower()

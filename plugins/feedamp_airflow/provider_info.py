@@ -65,7 +65,7 @@ _FIELDS = {
 }
 
 # A secret, or an address that may hold a password. Airflow reads `_CMD` and `_SECRET` of sensitive options only.
-_SENSITIVE = {"encryption_key", "state_url", "inbox_url", "lake_url", "journal_url"}
+_SENSITIVE = {"encryption_key", "state_url", "inbox_url", "lake_url", "journal_url", "notifier"}
 
 _OPTIONS = {
     "conn_id": "Connection of sellers for which no other one is set.",
@@ -103,6 +103,8 @@ _OPTIONS = {
     "process_schedule": "Cron of feedamp_process_fulfillments beside its asset, UTC.",
     "refresh_schedule": "Cron of feedamp_refresh_tokens, UTC.",
     "reconcile_schedule": "Cron of feedamp_reconcile_orders; only midnight UTC.",
+    "notifier": "JSON object: class, the dotted path of a BaseNotifier, and kwargs; empty: none.",
+    "stale_watermark_hours": "Hours after which a watermark requires action.",
     "read_only": "Emergency stop: nothing but reads and token calls is sent to FeedAMP.",
     "reconcile_rate_share": "Share of a seller's request rate that reconcile runs take at most while live work wants requests.",
     "stale_after_days": "Scheduled reconciliations add orders open longer than this.",
@@ -132,5 +134,6 @@ _DEFAULTS: dict[str, tuple[str, str | None]] = {
     "reconcile_schedule": ("string", "0 0 * * *"),
     "reconcile_rate_share": ("float", "0.5"),
     "read_only": ("boolean", "false"),
+    "stale_watermark_hours": ("float", "24"),
     "stale_after_days": ("float", "7"),
 }

@@ -28,6 +28,7 @@ from feedamp_airflow.wiring import make_resources
 log = logging.getLogger(__name__)
 Shard = dict[str, Any]
 PROBLEM = "problem"
+COUNTED = {"place": "orders_placed", "close": "orders_closed"}  # metrics
 
 
 @tells_why_it_fails("intake")
@@ -209,6 +210,10 @@ def gate() -> None:
             raise
         log.exception("Whether there are more problems could not be found out.")
         problems.append(str(error) if isinstance(error, FeedAmpError) else "More is in the log.")
+    if not _is_dry_run():
+        from feedamp_airflow.telling import tell
+
+        tell(context)
     if problems:
         raise AirflowFailException(" ".join(problems))
 
@@ -246,7 +251,12 @@ def _worked(
     """The counts of a step's work for one shard."""
     resources = make_resources()
     run = _run(resources)
-    return finish(asyncio.run(step(resources, run, shard["shard"], shard["sellers"], *given, **options)))
+    result = asyncio.run(step(resources, run, shard["shard"], shard["sellers"], *given, **options))
+    if result.step in COUNTED and not run.dry_run:
+        from feedamp_airflow.telling import count
+
+        count(COUNTED[result.step], result.orders)
+    return finish(result)
 
 
 def _planning() -> Resources:

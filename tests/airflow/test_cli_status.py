@@ -330,13 +330,14 @@ def test_the_doctor_finds_a_sound_env_sound(feedamp_env):
         "warehouse": "ok",
         "completeness": "ok",
         "rows set aside": "ok",
+        "notifier": "ok",
         "DAG files": "ok",
     }
     assert code == 0
     assert feedamp_env.sandbox.refresh_token(SELLER) == feedamp_env.sandbox.sellers[0]["refresh_token"]
     assert list((feedamp_env.folder / "lake").iterdir()) == []
     text = feedamp_env.run("doctor")
-    assert (text.code, text.out.count("ok  ")) == (0, 15)
+    assert (text.code, text.out.count("ok  ")) == (0, 16)
     assert feedamp_env.sandbox.broken_rules == []
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from feedamp.errors import ConfigurationError
 from feedamp.order_body import BodyRules
-from feedamp_airflow.config import read_options, reconcile_schedule, schedule
+from feedamp_airflow.config import NotifierSetting, read_options, reconcile_schedule, schedule
 from feedamp_airflow.provider_info import get_provider_info
 
 DECLARED = get_provider_info()["config"]["feedamp"]["options"]
@@ -40,6 +40,7 @@ def value_of(name, options):
         "optional_fields": rules.body.optional_fields,
         "order_number_pattern": rules.body.order_number_pattern,
         "allow_spreadsheet_numbers": rules.body.allow_spreadsheet_numbers,
+        "stale_watermark_hours": rules.stale_watermark,
     }
     if name in by_name:
         return by_name[name]
@@ -80,6 +81,8 @@ DEFAULTS = {
     "reconcile_rate_share": 0.5,
     "closed_body_days": None,
     "read_only": False,
+    "stale_watermark_hours": timedelta(hours=24),
+    "notifier": None,
 }
 QUERY = 'SELECT seller_id, body AS "order" FROM outbox'
 GO_TOGETHER = {"inbox_sql": "inbox_sql_conn_id", "inbox_sql_conn_id": "inbox_sql"}
@@ -123,6 +126,11 @@ GIVEN = {
     "reconcile_rate_share": ("1", 1.0),
     "closed_body_days": ("0", timedelta()),
     "read_only": ("true", True),
+    "stale_watermark_hours": ("36", timedelta(hours=36)),
+    "notifier": (
+        '{"class": "a.B", "kwargs": {"text": "{{ x }}"}}',
+        NotifierSetting("a.B", {"text": "{{ x }}"}),
+    ),
 }
 
 
@@ -177,6 +185,8 @@ def test_untracked_services_of_a_seller_replace_those_of_every_seller(set_option
         pytest.param("reconcile_rate_share", "0", id="no request for history"),
         pytest.param("reconcile_rate_share", "1.01", id="more than the whole rate"),
         pytest.param("read_only", "maybe", id="a stop that may be on"),
+        pytest.param("notifier", "slack", id="a notifier without a class"),
+        pytest.param("notifier", '{"class": "a.B", "kwargs": []}', id="arguments without names"),
         pytest.param("error_clear_days", "inf", id="errors that never clear"),
         pytest.param("max_rejected_ratio", "5%", id="a ratio in percent"),
         pytest.param("pii", "hide", id="an unknown `pii` mode"),

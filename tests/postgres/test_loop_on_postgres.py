@@ -175,6 +175,7 @@ def test_a_state_that_was_moved_holds_and_answers_the_same_and_goes_on(
     capsys.readouterr()
     empty = {
         "switches",
+        "notices",
         "authorizations",
         "leases",
         "account_marks",

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from feedamp.rules.closing import waits_for
-from feedamp.rules.finding import HELD
+from feedamp.rules.finding import HELD, OPEN
 from feedamp.rules.order import OPEN_PHASES, Phase
 from feedamp.rules.stored_body import FULL
 from feedamp.state import ledger
@@ -204,6 +204,23 @@ def seller_watermarks(connection: Connection, seller_id: str | None = None) -> d
     if seller_id is not None:
         query = query.where(watermarks.c.seller_id == seller_id)
     return {row.seller_id: row.watermark for row in connection.execute(query)}
+
+
+def stale_watermarks(connection: Connection, *, before: datetime) -> dict[str, datetime]:
+    """Watermarks that are older than a moment (exclusive), by seller that is not blocked, the oldest first."""
+    query = (
+        sa.select(watermarks.c.seller_id, watermarks.c.watermark)
+        .select_from(_WITH_GRANT.join(watermarks, watermarks.c.seller_id == sellers.c.seller_id))
+        .where(sellers.c.paused.is_(False), grants.c.status == ACTIVE, watermarks.c.watermark < before)
+        .order_by(watermarks.c.watermark, watermarks.c.seller_id)
+    )
+    return {row.seller_id: row.watermark for row in connection.execute(query)}
+
+
+def open_findings(connection: Connection) -> int:
+    """How many findings are held, to be reported or reported."""
+    query = sa.select(sa.func.count()).select_from(findings).where(findings.c.state.in_(OPEN))
+    return int(connection.execute(query).scalar_one())
 
 
 def latest(connection: Connection) -> dict[str, datetime | None]:

@@ -340,6 +340,13 @@ switches = _table(
     sa.Column("since", UtcTime, nullable=False),
 )
 
+# What people were notified of and what still lasts, such as `grant_refused/S1`.
+notices = _table(
+    "notices",
+    sa.Column("notice", sa.String(300), primary_key=True),
+    sa.Column("told_at", UtcTime, nullable=False),
+)
+
 watermarks = _table(
     "watermarks",
     sa.Column("seller_id", _SELLER, primary_key=True),

@@ -25,7 +25,7 @@ from feedamp.state import HEAD, grants, overview, sellers
 from feedamp.steps.completeness_proof.compare import find_quickly, in_words
 from feedamp.steps.completeness_proof.found_differences import FoundDifferences
 from feedamp.storage import Storage
-from feedamp_airflow import config
+from feedamp_airflow import config, telling
 from feedamp_airflow.cli.accounts import examine as examine_accounts
 from feedamp_airflow.cli.init import dag_files
 from feedamp_airflow.cli.output import Output
@@ -129,6 +129,7 @@ def _checks(out: Output) -> Iterator[Check]:
         if not any(check.says.startswith(making.says) for check in (state, *stores)):
             yield making
         yield from stores
+    yield tried("notifier", lambda: telling.fault(config.Options()))
     yield tried("DAG files", _dag_files)
 
 

@@ -39,6 +39,10 @@ TITLES = {
         "order{s} unreadable for more than a day: ask FeedAMP to correct what the reason names; the watermarks of "
         "their sellers wait"
     ),
+    "stale_watermarks": (
+        "seller{s} of whom nothing was read completely for too long (`stale_watermark_hours`): the log of "
+        "`feedamp_extract_fulfillments` says why"
+    ),
     "sellers_mixed_up": "seller{s} whose account is not clear: `feedamp doctor` prints the steps",
     "sellers_to_connect": "seller{s} to connect or register",
     "faulty_files": (
@@ -87,6 +91,7 @@ def summary(connection: Connection, settings: Settings, now: datetime) -> dict[s
         "unreadable_orders": overview.unreadable_orders(
             connection, unread_since=now - UNREAD_FOR, limit=SHOWN
         ),
+        "stale_watermarks": _stale(connection, before=now - settings.stale_watermark),
         "sellers_mixed_up": _mixed_up(connection),
         "sellers_to_connect": _to_connect(connection),
         "faulty_files": overview.faulty_files(connection, limit=SHOWN),
@@ -126,6 +131,13 @@ def _top(counted: list[tuple[str, int]]) -> list[dict[str, Any]]:
 def _sellers(connection: Connection) -> dict[str, int]:
     counts = Counter(overview.count_by_grant(connection))
     return {name: counts[name] for name in (ACTIVE, NEEDS_AUTHORIZATION, SET_ASIDE, "no_grant", "paused")}
+
+
+def _stale(connection: Connection, *, before: datetime) -> CountedItems:
+    """Sellers whose watermark does not move."""
+    found = overview.stale_watermarks(connection, before=before)
+    items = [{"seller_id": seller_id, "watermark": mark} for seller_id, mark in list(found.items())[:SHOWN]]
+    return CountedItems(len(found), items)
 
 
 def _mixed_up(connection: Connection) -> CountedItems:

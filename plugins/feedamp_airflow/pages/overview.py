@@ -26,6 +26,7 @@ MORE = {
     "held_orders": "orders?phase=held",
     "missing_orders": "orders?phase=settled",
     "held_findings": "findings?state=held",
+    "stale_watermarks": "sellers",
     "sellers_mixed_up": "sellers",
     "sellers_to_connect": "sellers?status=needs_authorization",
     "faulty_files": "rejected",

@@ -1,0 +1,168 @@
+"""Notifications by the Slack provider's class to a local server, and metrics to a local UDP socket."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+from datetime import timedelta
+
+import pytest
+from airflow_env import task_states
+from console import SELLER
+from scripted import answer, serving
+
+from feedamp.state import grants, sellers, watermarks
+from feedamp_airflow import telling
+
+SLACK = "airflow.providers.slack.notifications.slack_webhook.SlackWebhookNotifier"
+TOKEN = "T000/B000/the-secret-of-the-webhook"
+SETTING = {"class": SLACK, "kwargs": {"slack_webhook_conn_id": "chat", "text": "{{ feedamp_message }}"}}
+OTHER = "seller-002"
+
+
+@pytest.fixture
+def chat(feedamp_env, monkeypatch):
+    """Runs `gate` against a chat that gives these answers; returns the texts that it got."""
+    feedamp_env.env.set_options(notifier=json.dumps(SETTING))
+
+    def told(*answers):
+        with serving(*answers) as server:
+            where = {"conn_type": "slackwebhook", "host": f"{server.url}/services", "password": TOKEN}
+            monkeypatch.setenv("AIRFLOW_CONN_CHAT", json.dumps(where))
+            telling.tell({"dag": None})
+            return [json.loads(request.partition(b"\r\n\r\n")[2])["text"] for request in server.requests]
+
+    return told
+
+
+OK = answer(b"ok")
+
+
+def change(env, do):
+    with env.resources.state.begin() as connection:
+        do(connection, env.resources.state.now())
+
+
+def refuse(env, seller_id=SELLER, status=sellers.NEEDS_AUTHORIZATION):
+    change(
+        env,
+        lambda connection, _: connection.execute(
+            grants.grants.update().where(grants.grants.c.seller_id == seller_id).values(status=status)
+        ),
+    )
+
+
+def test_each_thing_is_told_once_and_again_after_it_had_ended(chat, feedamp_env):
+    assert chat() == []
+    refuse(feedamp_env)
+    [text] = chat(OK)
+    assert text.splitlines()[0] == (
+        f"FeedAMP refuses the grant of 1 seller, who must authorize again: {SELLER}"
+    )
+    assert "Action required:\n- 1 seller to connect or register" in text
+    assert chat() == []
+    refuse(feedamp_env, status=sellers.ACTIVE)
+    assert chat() == []
+    refuse(feedamp_env)
+    [text] = chat(OK)
+    assert "Action required" not in text  # its digest is a day's
+
+
+def test_grants_that_end_and_watermarks_that_stay_are_told(chat, feedamp_env):
+    feedamp_env.env.set_options(stale_watermark_hours="2")
+
+    def spoil(connection, now):
+        old = now - grants.REFRESH_TOKEN_LIFE + telling.WARN_BEFORE / 2
+        of_other = grants.grants.update().where(grants.grants.c.seller_id == OTHER)
+        connection.execute(of_other.values(issued_at=old, refreshed_at=now))
+        watermarks.move(connection, SELLER, now - timedelta(hours=3), now=now)
+        watermarks.move(connection, OTHER, now - timedelta(hours=1), now=now)
+
+    change(feedamp_env, spoil)
+    [text] = chat(OK)
+    assert f"Within 30 days the grant ends of 1 seller, who must authorize again: {OTHER} (" in text
+    assert f"For too long nothing was read completely of 1 seller: {SELLER} (" in text
+    assert [item["seller_id"] for item in needs(feedamp_env)["stale_watermarks"]["items"]] == [SELLER]
+
+
+def needs(env):
+    return env.run("status", "--json").json["needs_person"]
+
+
+def test_a_chat_that_fails_is_tried_again_and_its_address_is_not_logged(chat, feedamp_env, caplog, capfd):
+    refuse(feedamp_env)
+    caplog.set_level(logging.DEBUG)
+    assert len(chat(answer(f"no {TOKEN}".encode(), status=500))) == 1
+    assert "the next run tries again" in caplog.text
+    printed = capfd.readouterr()
+    assert TOKEN not in caplog.text + printed.out + printed.err
+    assert len(chat(OK)) == 1
+
+
+def test_a_gate_tells_and_stays_green(airflow_env, monkeypatch):
+    airflow_env.connect()
+    airflow_env.set_options(notifier=json.dumps(SETTING))
+    monkeypatch.setenv("AIRFLOW_CONN_CHAT", json.dumps({"conn_type": "slackwebhook", "password": "x"}))
+    rejected = {"seller_id": SELLER, "order": {"mp_order_number": "M-1", "customer": {"full_name": "Ada"}}}
+    with serving(OK) as server:
+        where = {"conn_type": "slackwebhook", "host": server.url, "password": TOKEN}
+        monkeypatch.setenv("AIRFLOW_CONN_CHAT", json.dumps(where))
+        airflow_env.drop("a.jsonl", rejected)
+        states = task_states(airflow_env.run_dag("place_orders"))
+        assert states["gate"] == ["success"]
+        [request] = server.requests
+    assert b"1 rejected row:" in request
+    assert b"Ada" not in request
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        pytest.param({"class": "nowhere.Notifier"}, "cannot be imported", id="no such module"),
+        pytest.param({"class": "json.JSONDecoder"}, "is not a BaseNotifier", id="another class"),
+        pytest.param({"class": SLACK, "kwargs": {"text": "hello"}}, "feedamp_message", id="no message"),
+        pytest.param({"class": SLACK, "kwargs": {}}, "does not take these kwargs", id="no text"),
+    ],
+)
+def test_the_doctor_says_what_is_wrong_with_the_notifier(setting, words, feedamp_env):
+    feedamp_env.env.set_options(notifier=json.dumps(setting))
+    checks = {check["name"]: check for check in feedamp_env.run("doctor", "--json").json["checks"]}
+    assert checks["notifier"]["state"] == "configuration"
+    assert words in checks["notifier"]["says"]
+
+
+def test_totals_reach_statsd_without_a_seller_in_their_names(airflow_env, monkeypatch):
+    from airflow.sdk._shared.observability.metrics import stats as metrics
+    from airflow.sdk.observability import stats
+    from airflow.sdk.observability.metrics import stats_utils
+
+    airflow_env.connect()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as inbox:
+        inbox.bind(("127.0.0.1", 0))
+        inbox.settimeout(5)
+        for name, value in {"ON": "True", "HOST": "127.0.0.1", "PORT": str(inbox.getsockname()[1])}.items():
+            monkeypatch.setenv(f"AIRFLOW__METRICS__STATSD_{name}", value)
+        stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=False)
+        try:
+            telling.tell({})
+            telling.count("orders_placed", 7)
+            telling.count("orders_closed", 0)
+            received = {}
+            while "airflow.feedamp.orders_placed" not in received:
+                name, _, value = inbox.recv(1_000).decode().partition(":")
+                received[name] = value
+        finally:
+            metrics._backend.statsd.close()
+            monkeypatch.undo()
+            stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=False)
+    ours = {name: value for name, value in received.items() if name.startswith("airflow.feedamp.")}
+    assert {name.removeprefix("airflow.feedamp."): value for name, value in ours.items()} == {
+        "orders_open": "0|g",
+        "findings_open": "0|g",
+        "sellers_needing_authorization": "0|g",
+        "action_required": "0|g",
+        "manifests_to_load": "0|g",
+        "read_only": "0|g",
+        "orders_placed": "7|c",
+    }
