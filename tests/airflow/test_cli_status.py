@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from console import BAD_NUMBER, SELLER
 from scripted import answer, serving
 
+from feedamp.errors import FeedAmpError
 from feedamp.state import HEAD, grants, ledger, watermarks
 from feedamp.state.schema import snapshots
 from feedamp.state.unfinished_reads import note_unread
@@ -465,13 +466,26 @@ def test_a_rebuild_waits_until_the_warehouse_is_free(feedamp_env, start_holder):
 
 
 def test_the_doctor_misses_dag_files(feedamp_env, monkeypatch, tmp_path):
-    monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(tmp_path / "dags"))
+    monkeypatch.setattr("airflow.settings.DAGS_FOLDER", str(tmp_path / "dags"))
     code, checks = examined(feedamp_env)
     assert (code, "feedamp init" in checks["DAG files"][1]) == (1, True)
     assert feedamp_env.run("init", tmp_path / "dags").code == 0
     (tmp_path / "dags" / "feedamp_place_orders.py").write_text("import nothing_of_that_name  # airflow dag\n")
     code, checks = examined(feedamp_env)
     assert (code, "nothing_of_that_name" in checks["DAG files"][1]) == (1, True)
+
+
+def test_the_doctor_finds_dag_files_in_a_bundle_and_those_that_are_there_twice(
+    monkeypatch, tmp_path, airflow_home
+):
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    [bundles] = re.findall(r"^ *dag_bundle_config_list = (.+)$", readme, re.MULTILINE)
+    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", bundles)
+    monkeypatch.setattr("airflow.settings.DAGS_FOLDER", str(tmp_path))
+    assert doctor._dag_files().endswith("(bundle feedamp) can be imported")
+    (tmp_path / "feedamp_admin.py").write_text("# airflow dag\n")
+    with pytest.raises(FeedAmpError, match=r"feedamp_admin\.py is there more than once"):
+        doctor._dag_files()
 
 
 # stores

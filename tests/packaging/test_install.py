@@ -128,11 +128,13 @@ print(*(set(sys.modules) - before))
     assert packages - sys.stdlib_module_names == {"feedamp_airflow"}
 
 
-def test_the_dag_files_of_the_wheel_load_in_airflow(wheel_installation, tmp_path):
-    wheel_installation.run_feedamp("init", tmp_path)
-    loaded = wheel_installation.run_python(f"""
+def test_the_dag_files_of_the_wheel_load_from_its_own_bundle(wheel_installation):
+    loaded = wheel_installation.run_python("""
 from airflow.dag_processing.dagbag import DagBag
-bag = DagBag({str(tmp_path)!r})
+from feedamp_airflow.bundle import FeedAmpDagBundle
+path = FeedAmpDagBundle(name="feedamp").path
+assert path.parts[-3:] == ("site-packages", "feedamp_airflow", "dags")
+bag = DagBag(str(path), bundle_path=path, bundle_name="feedamp")
 assert not bag.import_errors, bag.import_errors
 print(*sorted(bag.dag_ids))
 """)

@@ -315,25 +315,40 @@ def _set_aside(resources: Resources) -> str:
 
 
 def _dag_files() -> str:
+    """Whether Airflow has each DAG file once, in whichever bundle, and can import it."""
     from airflow.dag_processing.dagbag import DagBag
 
     # An error is the result of the check; its traceback would hide the other results.
     logging.getLogger("airflow.dag_processing").setLevel(logging.CRITICAL)
-    folder = Path(conf.get("core", "dags_folder"))
-    expected = dag_files()
-    there = {path.name: path for path in folder.rglob("feedamp_*.py")} if folder.is_dir() else {}
-    missing = [file.name for file in expected if file.name not in there]
+    folders = _dag_folders()
+    there = [path for folder in folders.values() if folder.is_dir() for path in folder.rglob("feedamp_*.py")]
+    expected = [file.name for file in dag_files()]
     errors: dict[str, str] = {}
-    for file in expected:
-        path = there.get(file.name, file)
+    for path in [path for path in there if path.name in expected] or dag_files():
         bag = DagBag(str(path), bundle_path=path.parent)
         if bag.import_errors:
             errors[path.name] = next(iter(bag.import_errors.values()))
     if errors:
         name, text = next(iter(errors.items()))
         raise FeedAmpError(f"{len(errors)} cannot be imported; {name}: {text.strip().splitlines()[-1]}")
-    if missing:
+    names = [path.name for path in there]
+    where = " and ".join(f"{folder} (bundle {name})" for name, folder in folders.items())
+    if missing := [name for name in expected if name not in names]:
         raise FeedAmpError(
-            f"{folder} lacks {', '.join(missing)}; `feedamp init {folder}` copies them, unless another bundle has them."
+            f"{where} lacks {', '.join(missing)}; `feedamp init DIR` copies them into a DAG folder, a bundle serves them where "
+            "they are installed; see Install in the README."
         )
-    return f"{len(expected)} in {folder} can be imported"
+    if twice := [name for name in expected if names.count(name) > 1]:
+        raise FeedAmpError(f"{', '.join(twice)} is there more than once, in {where}: remove all but one.")
+    return f"{len(expected)} in {where} can be imported"
+
+
+def _dag_folders() -> dict[str, Path]:
+    """The folder of each DAG bundle that has one on this machine, by the bundle's name; others are not fetched for this."""
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+
+    found = {}
+    for bundle in DagBundlesManager().get_all_dag_bundles():  # type: ignore[no-untyped-call]
+        with contextlib.suppress(Exception):  # of a bundle that must be fetched first
+            found[bundle.name] = Path(bundle.path)
+    return found
