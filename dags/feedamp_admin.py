@@ -24,7 +24,7 @@ from __future__ import annotations
 from airflow.sdk import DAG, task
 
 from feedamp_airflow import admin
-from feedamp_airflow.dag_settings import common
+from feedamp_airflow.dag_settings import common, shown
 
 with DAG(
     "feedamp_admin",
@@ -32,7 +32,7 @@ with DAG(
     allowed_run_types=["manual"],
     is_paused_upon_creation=False,  # it has no schedule, and a run of a paused DAG would wait
     params=admin.params(),
-    doc_md=__doc__,
+    doc_md=shown(__doc__, "Without a shell"),
     **common(),
 ):
     task(admin.act, retries=0)()

@@ -23,12 +23,11 @@ next run reads these sellers from their old watermark. What was read is loaded a
 
 from __future__ import annotations
 
-from airflow.sdk import DAG, Param, task
-from airflow.timetables.trigger import CronTriggerTimetable
+from airflow.sdk import DAG, CronTriggerTimetable, Param, task
 
 from feedamp_airflow import config, tasks
 from feedamp_airflow.assets import FULFILLMENTS
-from feedamp_airflow.dag_settings import SELLERS, common, params
+from feedamp_airflow.dag_settings import SELLERS, common, params, shown
 
 SINCE = Param(
     None,
@@ -43,7 +42,7 @@ with DAG(
     schedule=CronTriggerTimetable(config.schedule("extract_schedule", "*/15 * * * *"), timezone="UTC"),
     allowed_run_types=["scheduled", "manual"],
     params=params(since=SINCE),
-    doc_md=__doc__,
+    doc_md=shown(__doc__, "feedamp_extract_fulfillments", sellers="sellers"),
     **common(),
 ):
     plan = task(tasks.plan_extraction, task_id="plan")()

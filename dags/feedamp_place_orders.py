@@ -23,19 +23,18 @@ grant wait while runs stay green; `feedamp status` counts them.
 
 from __future__ import annotations
 
-from airflow.sdk import DAG, task
-from airflow.timetables.trigger import CronTriggerTimetable
+from airflow.sdk import DAG, CronTriggerTimetable, task
 
 from feedamp_airflow import config, tasks
 from feedamp_airflow.assets import ORDERS_PLACED
-from feedamp_airflow.dag_settings import SELLERS, common, params
+from feedamp_airflow.dag_settings import SELLERS, common, params, shown
 
 with DAG(
     "feedamp_place_orders",
     schedule=CronTriggerTimetable(config.schedule("place_schedule", "*/10 * * * *"), timezone="UTC"),
     allowed_run_types=["scheduled", "manual"],
     params=params(),
-    doc_md=__doc__,
+    doc_md=shown(__doc__, "feedamp_place_orders", orders="orders", rejected="rejected rows"),
     **common(),
 ):
     intake = task(tasks.intake)()

@@ -23,12 +23,11 @@ findings and orders that require action leave the run green: see `feedamp findin
 
 from __future__ import annotations
 
-from airflow.sdk import DAG, AssetOrTimeSchedule, task
-from airflow.timetables.trigger import CronTriggerTimetable
+from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, task
 
 from feedamp_airflow import config, tasks
 from feedamp_airflow.assets import FULFILLMENTS, ORDERS_CLOSED
-from feedamp_airflow.dag_settings import SELLERS, common, params
+from feedamp_airflow.dag_settings import SELLERS, common, params, shown
 
 with DAG(
     "feedamp_process_fulfillments",
@@ -38,7 +37,7 @@ with DAG(
     ),
     allowed_run_types=["asset_triggered", "scheduled", "manual"],
     params=params(),
-    doc_md=__doc__,
+    doc_md=shown(__doc__, "feedamp_process_fulfillments", findings="findings", orders="orders"),
     **common(),
 ):
     plan = task(tasks.plan_processing, task_id="plan")()

@@ -30,11 +30,10 @@ is red and names the first orders; `feedamp lake verify --repair` restores them.
 
 from __future__ import annotations
 
-from airflow.sdk import DAG, Param, task
-from airflow.timetables.interval import CronDataIntervalTimetable
+from airflow.sdk import DAG, CronDataIntervalTimetable, Param, task
 
 from feedamp_airflow import config, tasks
-from feedamp_airflow.dag_settings import SELLERS, common, params, reconcile_params
+from feedamp_airflow.dag_settings import SELLERS, common, params, reconcile_params, shown
 
 # Decided by `run_repairs` in include/feedamp/rules/repair.py.
 REPAIR = Param(
@@ -48,7 +47,7 @@ with DAG(
     "feedamp_reconcile_orders",
     schedule=CronDataIntervalTimetable(config.reconcile_schedule(), timezone="UTC"),
     params=params(**reconcile_params(), repair=REPAIR),
-    doc_md=__doc__,
+    doc_md=shown(__doc__, "feedamp_reconcile_orders", reconciliation="reconciliation"),
     # Airflow takes the oldest of equal tasks first, and those of a backfill are the oldest: they give way to all others.
     **common(priority_weight=0, weight_rule="absolute"),
 ):

@@ -23,18 +23,17 @@ again. A refused grant leaves the run green: ask the seller to authorize again w
 
 from __future__ import annotations
 
-from airflow.sdk import DAG, task
-from airflow.timetables.trigger import CronTriggerTimetable
+from airflow.sdk import DAG, CronTriggerTimetable, task
 
 from feedamp_airflow import config, tasks
-from feedamp_airflow.dag_settings import SELLERS, common, params
+from feedamp_airflow.dag_settings import SELLERS, common, params, shown
 
 with DAG(
     "feedamp_refresh_tokens",
     schedule=CronTriggerTimetable(config.schedule("refresh_schedule", "0 2 * * *"), timezone="UTC"),
     allowed_run_types=["scheduled", "manual"],
     params=params(),
-    doc_md=__doc__,
+    doc_md=shown(__doc__, "feedamp_refresh_tokens", sellers="sellers"),
     **common(),
 ):
     plan = task(tasks.plan_refreshing, task_id="plan")()

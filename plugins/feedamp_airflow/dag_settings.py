@@ -2,8 +2,9 @@
 
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
-from airflow.sdk import Param
+from airflow.sdk import Param, conf
 
 from feedamp.run import shard_name
 from feedamp_airflow.retries import FeedAmpRetryPolicy
@@ -30,6 +31,18 @@ def common(**more: Any) -> dict[str, Any]:
             **more,
         },
     }
+
+
+def shown(runbook: str, section: str, **pages: str) -> str:
+    """What the UI shows of a DAG's docstring: title, first paragraph, backfill and red; then its pages, by path and name.
+
+    The rest is where it is needed: each param is explained in the form, everything else in `section` of docs/runbook.md.
+    """
+    title, first, *more = runbook.strip().split("\n\n")
+    kept = [text for text in more if text.startswith(("**Backfill**", "**Red**"))]
+    base = urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/") + "/feedamp"
+    links = ", ".join(f"[{name}]({base}/{path})" for path, name in {"": "overview", **pages}.items())
+    return "\n\n".join([title, first, *kept, f"Pages: {links}. More: docs/runbook.md, section `{section}`."])
 
 
 def params(**more: Param) -> dict[str, Param]:

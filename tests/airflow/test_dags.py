@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import re
 import subprocess
 import sys
 
@@ -16,7 +17,7 @@ from airflow.serialization.encoders import coerce_to_core_timetable
 from airflow.serialization.serialized_objects import DagSerialization
 from airflow.timetables.base import TimeRestriction
 from airflow_env import ROOT, dag_bag
-from sources import packaged, tree_of
+from sources import imports_of, packaged, tree_of
 
 from feedamp.errors import ConfigurationError
 from feedamp_airflow import tasks
@@ -54,6 +55,23 @@ def test_all_are_imported_without_error_and_nothing_else_is(dags):
     assert [file.stem for file in FILES] == sorted(dags)
 
 
+def test_dag_and_task_code_imports_nothing_of_airflow_but_its_sdk():
+    """Anything else is the server's own code, which a worker may not have."""
+    plugin = ROOT / "plugins" / "feedamp_airflow"
+    of_tasks = [
+        plugin / f"{name}.py" for name in ("tasks", "admin", "dag_settings", "assets", "red_runs", "retries")
+    ]
+    imported = {name for path in (*FILES, *of_tasks) for node in imports_of(path) for name in names_of(node)}
+    assert {
+        name for name in imported if name.split(".")[0] == "airflow" and not name.startswith("airflow.sdk")
+    } == set()
+    assert "airflow.sdk" in imported
+
+
+def names_of(node):
+    return [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+
+
 READ = """
 import importlib, json, sys, time
 from airflow.dag_processing.dagbag import DagBag
@@ -61,7 +79,8 @@ from airflow.serialization.serialized_objects import DagSerialization
 began = time.process_time()
 dags = DagBag(sys.argv[1]).dags
 seconds = time.process_time() - began
-print(json.dumps({"seconds": seconds, "dags": {name: DagSerialization.to_dict(dag) for name, dag in dags.items()}}))
+heavy = sorted({"pandas", "pyarrow", "duckdb", "aiohttp", "feedamp_airflow.cli.commands"} & set(sys.modules))
+print(json.dumps({"seconds": seconds, "heavy": heavy, "dags": {name: DagSerialization.to_dict(dag) for name, dag in dags.items()}}))
 """
 
 
@@ -76,6 +95,7 @@ def read_elsewhere(airflow_home):
 def test_they_are_read_in_a_moment(read_elsewhere):
     """The DAG processor parses them repeatedly; the import of Airflow itself is not counted."""
     assert read_elsewhere["seconds"] < 5
+    assert read_elsewhere["heavy"] == []
 
 
 def test_reading_the_files_twice_gives_the_same_dags(read_elsewhere):
@@ -144,12 +164,16 @@ def test_the_params_are_those_of_the_interface(dag_id, dags):
     assert (params["sellers"], params["dry_run"]) == ([], False)
 
 
-@every_dag
-def test_the_runbook_is_shown_and_names_every_param(dag_id, dags):
-    runbook = dags[dag_id].doc_md
-    assert runbook.strip().startswith("# ")
-    for word in ("**Backfill**", "**Red**", *(f"`{name}`" for name in dags[dag_id].params)):
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_the_docstring_is_the_runbook_and_the_ui_shows_a_part_with_links(file, dags):
+    runbook, shown = ast.get_docstring(tree_of(file)), dags[file.stem].doc_md
+    for word in ("**Backfill**", "**Red**", *(f"`{name}`" for name in dags[file.stem].params)):
         assert word in runbook
+    for word in (runbook.split("\n\n")[1], "**Backfill**", "**Red**", "(/feedamp/)"):
+        assert word in shown
+    assert ("|" in shown, shown.startswith("# ")) == (False, True)
+    section = re.search(r"section `(.+)`", shown)[1]
+    assert re.search(rf"^#+ {section}$", (ROOT / "docs" / "runbook.md").read_text(), re.MULTILINE)
 
 
 @every_dag
