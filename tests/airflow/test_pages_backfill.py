@@ -6,12 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
-from airflow.dag_processing.bundles.manager import DagBundlesManager
-from airflow.dag_processing.dagbag import sync_bag_to_db
 from airflow.models.backfill import Backfill, BackfillDagRun
 from airflow.models.dagrun import DagRun
 from airflow.utils.session import create_session
-from airflow_env import dag_bag
+from airflow_env import know_dags
 from console import SELLER
 
 from feedamp_airflow.pages.airflow_api import Answered, refusal
@@ -24,10 +22,7 @@ ASKED = f"{FORM}?from=2026-03-07&to=2026-03-09"
 @pytest.fixture(scope="module")
 def dags_known(airflow_home):
     """The DAGs in Airflow's database, as the DAG processor puts them there."""
-    manager = DagBundlesManager()
-    manager.sync_bundles_to_db()
-    [bundle] = manager.get_all_dag_bundles()
-    sync_bag_to_db(dag_bag(), bundle.name, None)
+    know_dags()
 
 
 @pytest.fixture(autouse=True)

@@ -40,7 +40,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
 @pytest.fixture(scope="module")
 def filled(airflow_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:  # noqa: F811
     """An installation with something on each page: see `fill`."""
-    from airflow_env import open_airflow_env
+    from airflow_env import know_dags, open_airflow_env
     from console import Console
     from filled_pages import fill
 
@@ -48,6 +48,7 @@ def filled(airflow_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     with pytest.MonkeyPatch.context() as patch, open_airflow_env(folder, patch) as env:
         with Console(env).opened() as console:
             fill(console)
+            know_dags()
             yield console
 
 

@@ -145,6 +145,19 @@ def test_a_day_of_the_calendar_opens(site):
         expect(page.get_by_role("table").first).to_contain_text(SELLER)
 
 
+def test_a_range_of_days_is_backfilled(site):
+    with site.visit("op") as page:
+        page.goto("plugin/feedamp")
+        frame = in_airflow(page)
+        frame.get_by_role("link", name="Reconciliation").click()
+        frame.get_by_label("From").fill("2026-03-02")
+        frame.get_by_label("To").fill("2026-03-03")
+        frame.get_by_role("button", name="Backfill this range").click()
+        expect(frame.get_by_role("main")).to_contain_text("minute")
+        frame.get_by_role("button", name="Start the backfill").click()
+        expect(frame.get_by_role("status")).to_contain_text("was started")
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_pages_follow_airflows_theme_and_keep_no_one_out(site, theme):
     """axe finds nothing serious, and at 400 px nothing but tables moves sideways."""
@@ -214,6 +227,7 @@ def test_a_viewer_reads_nothing_private_wherever_links_lead(site):
     assert {
         (address, word) for address, text in read.items() for word in PRIVATE if word.lower() in text.lower()
     } == set()
+    assert [address for address, text in read.items() if 'method="post"' in text] == []
     read = crawl(site, "op")
     export = read.pop(f"{site.path}/feedamp/rejected/export")  # rows as delivered are no page
     assert "Brackenridge" in export
@@ -242,3 +256,17 @@ def test_roles_of_the_fab_auth_manager(fab_site, role, reads, changes):
     opened = {path: fab_site.get(f"/feedamp/{path}", role) for path in ("", "rejected")}
     assert {answer.status_code for answer in opened.values()} == {200 if reads else 403}
     assert ("Dismiss the chosen rows" in opened["rejected"].text) is changes
+
+
+def test_fab_shows_the_entry_to_those_who_may_read(fab_site):
+    for role, count in (("viewer", 0), ("op", 1)):
+        with fab_site.visit(role) as page:
+            page.goto("")
+            page.get_by_role("link", name="Dags").first.wait_for()
+            expect(page.get_by_role("link", name="FeedAMP")).to_have_count(count)
+    with fab_site.visit("op") as page:
+        page.goto(f"feedamp/sellers/{SELLER}")
+        for press, said in (("Pause", "paused"), ("Resume", "work continues")):
+            page.get_by_role("button", name=press).click()
+            expect(page.get_by_role("status")).to_contain_text(said)
+            page.goto(f"feedamp/sellers/{SELLER}")

@@ -17,7 +17,8 @@ from typing import Any
 
 import duckdb
 import pytest
-from airflow.dag_processing.dagbag import DagBag
+from airflow.dag_processing.bundles.manager import DagBundlesManager
+from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
 from env_fixtures import empty_state, empty_warehouse
 from order_samples import example_order
 
@@ -44,6 +45,14 @@ FAST = {"requests_per_second": 1000.0, "burst": 1000}
 def dag_bag() -> DagBag:
     """The DAGs, imported once."""
     return DagBag(str(ROOT / "dags"))
+
+
+def know_dags() -> None:
+    """Puts the DAGs into Airflow's database, as the DAG processor does."""
+    manager = DagBundlesManager()
+    manager.sync_bundles_to_db()
+    [bundle] = manager.get_all_dag_bundles()
+    sync_bag_to_db(dag_bag(), bundle.name, None)
 
 
 class AirflowEnv:
