@@ -154,10 +154,6 @@ def make_warehouse(
     )
 
 
-class NoStateError(ConfigurationError):
-    """There is no state yet; the message names its file."""
-
-
 def open_state(
     *,
     upgrade: bool = True,
@@ -177,7 +173,7 @@ def open_state(
     url = _state_url(options or read_options(), connection_by_id)
     found = make_url(url)
     if must_exist and found.get_backend_name() == "sqlite" and not Path(found.database or "").exists():
-        raise NoStateError(f"There is no state {found.database} yet: nothing has run so far.")
+        raise ConfigurationError(f"There is no state {found.database} yet: nothing has run so far.")
     return _open_state(url, upgrade=upgrade, is_new_start=is_new_start)
 
 

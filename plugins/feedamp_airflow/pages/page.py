@@ -27,7 +27,7 @@ from feedamp.state.database import State
 from feedamp.state.upgrade import HEAD
 from feedamp_airflow.cli.output import moment
 from feedamp_airflow.config import Options, read_options
-from feedamp_airflow.wiring import NoStateError, open_state
+from feedamp_airflow.wiring import open_state
 
 MENU = (
     ("", "Overview"),
@@ -106,12 +106,7 @@ def reading() -> Iterator[Reading]:
 
 
 def _existing_state() -> State:
-    try:
-        state = open_state(upgrade=False, must_exist=True)
-    except NoStateError as error:  # where files lie is not for everyone who may see pages
-        raise ConfigurationError(
-            "There is no state yet: nothing has run so far. `feedamp doctor` names the file that it is looked for in."
-        ) from error
+    state = open_state(upgrade=False, must_exist=True)
     revision = state.current_revision()
     if revision == HEAD:
         return state
