@@ -39,6 +39,7 @@ class Action(NamedTuple):
 ACTIONS = {
     "status": Action("what is waiting, what requires action", shows=True),
     "doctor": Action("check options, connections, stores and DAG files"),
+    "read-only": Action("on or off: the emergency stop; nothing but tokens is sent"),
     "test connection": Action("[CONN_ID]: address, TLS, token endpoint, client"),
     "sellers list": Action("sellers, their grants and watermarks", shows=True),
     "sellers add": Action("SELLER [--name N] [--sales-channel C] [--conn-id ID]"),

@@ -36,12 +36,13 @@ def test_the_runbook_names_every_action():
         (ROOT / "docs" / "runbook.md").read_text().partition("## Without a shell")[2].partition("\n## ")[0]
     )
     rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
-    assert sorted(re.findall(r"`([a-z ]+)`", "".join(rows))) == sorted([*admin.ACTIONS, "action"])
+    assert sorted(re.findall(r"`([a-z -]+)`", "".join(rows))) == sorted([*admin.ACTIONS, "action"])
 
 
 RUNS = [
     pytest.param("doctor", "", "success", "options: can be used", id="what is whole is green"),
     pytest.param("status", "", "success", "Action is required", id="what only shows is green with a note"),
+    pytest.param("read-only", "on", "success", "read-only", id="what is done is green"),
     pytest.param("sellers pause", ["S-9"], "failed", "There is no seller S-9", id="what is refused is red"),
     pytest.param(
         "sellers pause", "", "failed", "arguments are required: SELLER", id="what cannot be read is red"
