@@ -30,7 +30,7 @@ PERSONAL = {
 PRIVATE = (
     "Xaveria",
     "Quill",
-    "0142",
+    "555 0142",
     "Brackenridge",
     "Gallowglass",
     "Tumbledown",
