@@ -91,7 +91,8 @@ def test_what_comes_again_or_late_adds_no_event(env):
 def test_a_snapshot_is_compared_with_the_one_before_in_the_same_batch(env):
     env.placed("M-1")
     snapshots = [
-        (Snapshot(mp_order_number="M-1", status=status), env.state.now()) for status in ("A", "B", "B", "A")
+        (Snapshot(mp_order_number="M-1", status=status), env.state.now() + timedelta(seconds=second))
+        for second, status in enumerate(("A", "B", "B", "A"))
     ]
     with env.state.begin() as connection:
         open_orders.keep_open(connection, SELLER, snapshots, run_id="r")
