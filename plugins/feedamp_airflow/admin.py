@@ -198,7 +198,7 @@ def _import_sellers(words: Sequence[str], out: Output) -> int:
     from feedamp_airflow.cli import running
 
     files = [word for word in words if not word.startswith("-")]
-    if len(files) != 1:
+    if len(files) != 1 or not {"-h", "--help"}.isdisjoint(words):  # nothing is imported
         return _run_command(["sellers", "import", *words], out)  # which says what is wrong
     with _seller_file(files[0]) as (path, remove):
         options = [word for word in words if word.startswith("-")]

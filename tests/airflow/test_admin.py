@@ -67,6 +67,8 @@ def test_an_import_removes_its_file_unless_a_line_is_refused(console):
     code, _, complaints = ended("sellers import", str(on_disk))
     assert (code, on_disk.exists(), "was left" in complaints) == (1, True, True)
     on_disk.write_text(whole)
+    code, answer, _ = ended("sellers import", str(on_disk), "--help")
+    assert (code, on_disk.exists(), "usage" in answer) == (0, True, True)
     code, answer, _ = ended("sellers import", str(on_disk), "--replace")
     assert (code, on_disk.exists()) == (0, False)
     assert "unchanged 1" in answer
@@ -132,6 +134,8 @@ def test_words_of_files_are_left_out_of_the_log(feedamp_env):
     feedamp_env.env.drop("orders.jsonl", {"seller_id": SELLER, "order": order})
     feedamp_env.intake()
     assert name in feedamp_env.run("status").out
+    for option in ("--json", "--jso", "--j"):  # the document has the words
+        assert ended("status", option)[:2] == (2, "")
     code, answer, complaints = ended("status")
     assert (code, "1 rejected row" in answer) == (1, True)
     assert name not in answer + complaints

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from feedamp import __version__
 
@@ -52,9 +53,16 @@ Exit code 1 if a day is differing, incomplete or never checked."""
 _STATES = ("held", "to_report", "reported", "resolved", "waived")
 
 
+class _Exact(argparse.ArgumentParser):
+    """Takes options only as they are written: what `feedamp_admin` refuses must not pass under a shorter name."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    made = argparse.ArgumentParser(
+    made: argparse.ArgumentParser = _Exact(
         prog="feedamp",
         description="Manages the work of the FeedAMP DAGs: sellers and their grants, orders, findings, rejected rows.",
         epilog=_EPILOG,
