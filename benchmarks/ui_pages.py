@@ -33,6 +33,7 @@ from feedamp.state.schema import (
     order_events,
     orders,
     rejected_orders,
+    scorecards,
     sellers,
     snapshots,
     watermarks,
@@ -47,6 +48,8 @@ PAGES = (
     "sellers?sort=oldest_open",
     "sellers?sort=findings&down=true",
     "sellers?sort=watermark",
+    "sellers?sort=late_orders&down=true",
+    "sellers?sort=late_rate&down=true",
     "sellers?status=needs_authorization",
     "sellers/S00042",
     "orders",
@@ -73,6 +76,7 @@ def fill(url: str, seller_count: int, order_count: int) -> None:
                 for at in range(seller_count)
             ),
         )
+        _put(state, scorecards, (row for back in range(40) for row in _figures(seller_count, now, back)))
         every_order = range(order_count)
         _put(state, orders, (_order(at, seller_count, now) for at in every_order))
         _put(
@@ -156,6 +160,19 @@ def _seller(at: int) -> dict[str, Any]:
         "paused": at % 100 == 0,
         "added_at": datetime(2026, 1, 1, tzinfo=UTC),
     }
+
+
+def _figures(seller_count: int, now: datetime, back: int) -> Iterator[dict[str, Any]]:
+    """Those of a day, so many days ago."""
+    day = (now - timedelta(days=back)).date()
+    rate = {"orders": 40, "orders_due": 40, "shipments_judged": 40, "valid_tracking_rate": 0.97}
+    flags = [column.name for column in scorecards.c if column.name.endswith("_ok")]
+    none = dict.fromkeys((*rate, *flags, "late_orders", "late_rate", "cancel_rate", "measured_at", "took_s"))
+    yield {**none, "day": day, "seller_id": "", "measured_at": now - timedelta(days=back), "took_s": 1.0}
+    for at in range(seller_count):
+        shown = {"late_orders": at % 7, "late_rate": at % 50 / 500, "cancel_rate": at % 30 / 1000}
+        is_good = dict.fromkeys(flags, at % 50 < 20)
+        yield {**none, **rate, **shown, **is_good, "day": day, "seller_id": _id(at)}
 
 
 def _grant(at: int, now: datetime) -> dict[str, Any]:

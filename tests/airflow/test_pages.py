@@ -6,6 +6,7 @@ import html
 import json
 import re
 import time
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -572,8 +573,29 @@ def test_a_seller_leads_to_all_its_open_orders(browse, feedamp_env):
     assert "1–50 of 51" in browse(link).text
 
 
-LARGE = "orders|snapshots|findings|order_events|rejected_orders"
-SORTED = ("open_orders", "oldest_open", "findings", "watermark", "grant_issued_at")
+def test_late_orders_and_rates_are_beside_the_limits_of_marketplaces(browse, feedamp_env):
+    page = f"/feedamp/sellers/{SELLER}"
+    assert "are not known before the first load" in browse("/feedamp/sellers").text
+    assert "Not known: no load" in browse(page).text
+    ago = {days: (datetime.now(UTC) - timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ") for days in (3, 5)}
+    feedamp_env.deliver("a.jsonl", "M-1", purchase_date=ago[5], latest_ship_date=ago[3])
+    feedamp_env.place()
+    feedamp_env.read()
+    for path in ("/feedamp/sellers?sort=late_orders&down=true", page):
+        shown = re.sub(r"\s+", " ", browse(path, "viewer").text)
+        assert "Amazon below 4 %, Walmart on time 90 % or more" in shown
+        assert '<td class="number bad">1</td>' in shown
+        assert '100.00 %<br><span class="bad">beyond Amazon, Walmart on time</span>' in shown
+        assert shown.count("0.00 %") == 2  # late and cancelled, which is within both limits
+        assert shown.count("beyond") == 1
+    listed = browse("/feedamp/sellers?sort=late_orders&down=true").text
+    assert re.search("<tbody>.*?<td><a [^>]+>([^<]+)", listed, re.DOTALL)[1] == SELLER
+    assert '<span class="quiet">of 1</span>' in browse(page).text
+
+
+LARGE = "orders|snapshots|findings|order_events|rejected_orders|scorecards"
+SCORED = ("late_orders", "late_rate", "cancel_rate", "valid_tracking_rate")
+SORTED = ("open_orders", "oldest_open", "findings", "watermark", "grant_issued_at", *SCORED)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 from manifests import Loader
 from view_rows import DAY, INSTANT, NOW, ask, sold
 
-from feedamp.warehouse.views import SELLER_SCORECARDS
+from feedamp.state.scorecards import FIGURES
+from feedamp.warehouse.views import LATE_ORDERS, SELLER_SCORECARDS
 
 
 def card(loader: Loader, window_days: int = 30, seller: str = "S1") -> dict[str, Any]:
@@ -169,3 +171,20 @@ def test_sellers_do_not_mix(loader: Loader) -> None:
     sold(loader, "M-1", date(2026, 6, 12), seller_id="S2")
     assert (card(loader)["orders_late"], card(loader, seller="S2")["orders_late"]) == (1, 0)
     assert card(loader, seller="S2")["shipments_judged"] == 1
+
+
+def test_the_pages_get_the_figures_of_the_views(loader: Loader) -> None:
+    many(loader, 7, late=2, cancelled=1, invalid=1)
+    sold(loader, "M-open")
+    sold(loader, "M-old", seller_id="S2", purchase_date=NOW - 100 * DAY)
+    sold(loader, "M-sent", date(2026, 6, 12), seller_id="S3")
+    late = Counter(row["seller_id"] for row in ask(loader, LATE_ORDERS))
+    assert late == {"S1": 1, "S2": 1}
+    expected = [
+        {name: late[row["seller_id"]] if name == "late_orders" else row[name] for name in FIGURES}
+        for row in ask(loader, SELLER_SCORECARDS)
+        if row["window_days"] == 30
+    ]
+    found = loader.session.scorecards(FIGURES, NOW)
+    assert sorted(found, key=lambda row: row["seller_id"]) == expected
+    assert len(expected) == 3

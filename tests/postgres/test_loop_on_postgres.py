@@ -14,7 +14,16 @@ from doc_blocks import blocks
 from env import BAD_NUMBER, OTHER, SELLER, open_env, shipment
 
 from crashes.fixtures import DAY
-from feedamp.state import State, ledger, order_events, overview, page_lists, reconciliation_days, rejects
+from feedamp.state import (
+    State,
+    ledger,
+    order_events,
+    overview,
+    page_lists,
+    reconciliation_days,
+    rejects,
+    scorecards,
+)
 from feedamp.state.schema import metadata
 from feedamp_sandbox.options import DEFAULT_BEHAVIORS
 
@@ -156,8 +165,10 @@ def answers(state, now):
                 page_lists.list_sellers(
                     connection, page_lists.Part(), search="", status=None, sort=name, descending=True
                 ).items
-                for name in ("seller_id", "open_orders", "findings")
+                for name in ("seller_id", "open_orders", "findings", "late_orders", "cancel_rate")
             ],
+            "figures": scorecards.of_seller(connection, SELLER, 30, now=now),
+            "figures read": scorecards.measured_at(connection),
             "on the way": overview.on_the_way(connection),
             "held orders": overview.held_orders(connection, limit=5),
             "held findings": overview.held_findings(connection, limit=5),

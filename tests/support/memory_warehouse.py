@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import atexit
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from manifests import in_memory
 from feedamp.errors import BusyError
 from feedamp.lake.manifest import Manifest
 from feedamp.lake.store import Lake
-from feedamp.tables import TABLES, Table
+from feedamp.tables import TABLES, Row, Table
 from feedamp.warehouse.engine import Engine
 from feedamp.warehouse.session import Session, SetAside, ignore
 from feedamp.warehouse.structure import prepare
@@ -52,6 +53,9 @@ class PatientSession(Session):
             return super().load(lake, manifest, set_aside)
         self._waiting.append((lake, manifest, set_aside))
         return True
+
+    def scorecards(self, columns: Sequence[str], now: datetime) -> list[Row]:
+        return [] if self.is_patient else super().scorecards(columns, now)
 
     def empty(self) -> None:
         """Takes every row out again, if any was put in."""

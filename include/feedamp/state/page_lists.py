@@ -22,11 +22,13 @@ from feedamp.state.schema import (
     grants,
     orders,
     rejected_orders,
+    scorecards,
     sellers,
     snapshots,
     step_runs,
     watermarks,
 )
+from feedamp.state.scorecards import FIGURES, newest_day
 from feedamp.state.statements import is_same_order
 
 GRANT_STATUS = ("active", "needs_authorization", "set_aside", "no_grant", "paused")
@@ -59,11 +61,13 @@ class _Counted:
 
     table: sa.Table
     wanted: sa.ColumnElement[bool]
-    columns: tuple[sa.Label[Any], ...]
+    columns: tuple[sa.ColumnElement[Any], ...]
+    is_counted_already: bool = False  # one row by seller
 
     def every(self) -> sa.Select[Any]:
         seller_id = self.table.c.seller_id
-        return sa.select(seller_id, *self.columns).where(self.wanted).group_by(seller_id)
+        found = sa.select(seller_id, *self.columns).where(self.wanted)
+        return found if self.is_counted_already else found.group_by(seller_id)
 
 
 _OPEN_ORDERS = _Counted(
@@ -75,14 +79,23 @@ _OPEN_ORDERS = _Counted(
     ),
 )
 _OPEN_FINDINGS = _Counted(findings, findings.c.state.in_(OPEN), (sa.func.count().label("findings"),))
-_COUNTS = {"open_orders": _OPEN_ORDERS, "oldest_open": _OPEN_ORDERS, "findings": _OPEN_FINDINGS}
+SCORES = tuple(name for name in FIGURES if name != "seller_id")
+_SCORECARDS = _Counted(
+    scorecards, scorecards.c.day == newest_day(), tuple(scorecards.c[name] for name in SCORES), True
+)
+_COUNTS = {
+    "open_orders": _OPEN_ORDERS,
+    "oldest_open": _OPEN_ORDERS,
+    "findings": _OPEN_FINDINGS,
+    **dict.fromkeys(SCORES, _SCORECARDS),
+}
 _ZERO_IF_NONE = ("open_orders", "findings")
 
 
 def list_sellers(
     connection: Connection, part: Part, *, search: str, status: str | None, sort: str, descending: bool
 ) -> CountedItems:
-    """Registered sellers with their grant, watermark, open orders and open findings.
+    """Registered sellers with their grant, watermark, open orders, open findings and newest `SCORES` (None without).
 
     Orders and findings are counted for the sellers of this part alone, unless the list is sorted by such a count.
 

@@ -20,6 +20,7 @@ from feedamp.state.schema import (
     orders,
     reconciliation_days,
     rejected_orders,
+    scorecards,
     tracking_uses,
 )
 from feedamp.state.statements import is_order, is_same_order
@@ -27,6 +28,7 @@ from feedamp.state.statements import is_order, is_same_order
 MARKS_KEPT = timedelta(days=1)
 EVENTS_KEPT = timedelta(days=30)  # after the order has ended; the warehouse keeps them
 CHECKED_DAYS_KEPT = timedelta(days=400)  # from the comparison on, whichever day it compared
+FIGURES_KEPT = timedelta(days=40)  # a page shows 30 days
 _DONE = (Phase.CLOSED, Phase.NEVER_PLACED)
 
 
@@ -110,6 +112,13 @@ def drop_reconciliation_days(connection: Connection, *, now: datetime, limit: in
     key = tuple(reconciliation_days.primary_key)
     query = sa.select(*key).where(reconciliation_days.c.checked_at < now - CHECKED_DAYS_KEPT).limit(limit)
     return _delete(connection, reconciliation_days, connection.execute(query).all())
+
+
+def drop_scorecards(connection: Connection, *, now: datetime, limit: int) -> int:
+    """Deletes the figures of sellers of days that no page shows any more."""
+    key = tuple(scorecards.primary_key)
+    query = sa.select(*key).where(scorecards.c.day < (now - FIGURES_KEPT).date()).limit(limit)
+    return _delete(connection, scorecards, connection.execute(query).all())
 
 
 def _delete(connection: Connection, table: sa.Table, found: Sequence[sa.Row[Any]]) -> int:

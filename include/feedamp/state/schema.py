@@ -442,6 +442,31 @@ reconciliation_days = _table(
     sa.Index("reconciliation_days_by_age", "checked_at"),
 )
 
+# What the warehouse says of each seller, as of the last load of a UTC day: open orders that are late, and the figures of
+# its view `seller_scorecards` over 30 days. The row with the empty seller id has no figures: it says when they were read, and
+# how long that took. Kept as `retention` says.
+scorecards = _table(
+    "scorecards",
+    sa.Column("day", sa.Date, primary_key=True),
+    sa.Column("seller_id", _SELLER, primary_key=True),
+    sa.Column("late_orders", sa.BigInteger),
+    sa.Column("orders", sa.BigInteger),
+    sa.Column("cancel_rate", sa.Float),
+    sa.Column("orders_due", sa.BigInteger),
+    sa.Column("late_rate", sa.Float),
+    sa.Column("shipments_judged", sa.BigInteger),
+    sa.Column("valid_tracking_rate", sa.Float),
+    sa.Column("amazon_late_ok", sa.Boolean),
+    sa.Column("amazon_cancel_ok", sa.Boolean),
+    sa.Column("amazon_tracking_ok", sa.Boolean),
+    sa.Column("walmart_on_time_ok", sa.Boolean),
+    sa.Column("walmart_cancel_ok", sa.Boolean),
+    sa.Column("walmart_tracking_ok", sa.Boolean),
+    sa.Column("measured_at", UtcTime),
+    sa.Column("took_s", sa.Float),
+    sqlite_with_rowid=False,
+)
+
 # Rows on their way to the lake, written in the transaction that made them true; `load` empties it.
 outbox = _table(
     "outbox",

@@ -23,7 +23,7 @@ from feedamp.progress import Progress
 from feedamp.resources import Resources
 from feedamp.rules.failure_summary import counted
 from feedamp.run import Run
-from feedamp.state import consents, ledger, manifests, open_orders, outbox, watermarks
+from feedamp.state import consents, ledger, manifests, open_orders, outbox, scorecards, watermarks
 from feedamp.state.leases import Lease
 from feedamp.state.rejects import Key
 from feedamp.steps.runner import StepResult, record_run
@@ -31,6 +31,7 @@ from feedamp.steps.set_aside import end_accepted, end_outdated, record_refused, 
 from feedamp.steps.write_snapshots import write_full_snapshots
 from feedamp.tables import RECORDED_AT, RUNS, SNAPSHOTS, Row
 from feedamp.warehouse.refused_rows import RefusedRow
+from feedamp.warehouse.session import Session
 
 log = logging.getLogger(__name__)
 # A task that died after it announced a manifest may be retried and publish it, but not later than this.
@@ -451,8 +452,27 @@ def _fill_warehouse(resources: Resources, loaded: Loaded) -> None:
                     loaded.changed += sum(file.rows for file in manifest.files if file.table != RUNS.name)
                 del waiting[path]
             end_outdated(resources, warehouse)
+            if loaded.counts["rows"]:
+                _store_scorecards(resources, warehouse)
     except BusyError as error:
         age_s = (resources.state.now() - min(waiting.values())).total_seconds()
         loaded.busy, loaded.is_overdue = error, age_s > resources.warehouse.lock_wait_s
         loaded.counts["waiting"] = len(waiting)
         log.warning("%d manifests wait for the next load: %s", len(waiting), error)
+
+
+def _store_scorecards(resources: Resources, warehouse: Session) -> None:
+    """Stores the figures of the sellers for the pages; everything is loaded, whether or not the warehouse tells them."""
+    now, began = resources.state.now(), time.monotonic()
+    with resources.state.read() as connection:
+        if not scorecards.is_due(connection, now=now):
+            return
+    try:
+        rows = warehouse.scorecards(scorecards.FIGURES, now)
+    except Exception as error:  # noqa: BLE001 - such as a lack of memory, which the next load may have
+        log.warning(
+            "The pages keep their figures of sellers: the warehouse raised a %s.", type(error).__name__
+        )
+        return
+    with resources.state.begin() as connection:
+        scorecards.store(connection, rows, now=now, took_s=time.monotonic() - began)

@@ -17,6 +17,7 @@ from feedamp.tables import (
     Type,
 )
 from feedamp.warehouse.engine import META, Engine, in_transaction
+from feedamp.warehouse.views import LATE_ORDERS, SELLER_SCORECARDS
 
 _PLACE = Column("expected_place", Type.INTEGER, "Position of the row among the expected rows.")
 _ORDERS_COMPARED_AT_ONCE = 200_000
@@ -165,6 +166,19 @@ class StoredRows:
             rows = self._found(f"SELECT seller_id, count(*) AS found FROM {source} GROUP BY seller_id")
             found[name] = {row["seller_id"]: row["found"] for row in rows}
         return found
+
+    def scorecards(self, columns: Sequence[str], now: datetime) -> list[Row]:
+        """The named columns of `seller_scorecards` over 30 days, and `late_orders`, of each seller with orders, as of a moment."""
+        moment = f"TIMESTAMP WITH TIME ZONE '{now.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00'"
+        shown = (
+            "coalesce(late_orders, 0) AS late_orders" if name == "late_orders" else f"cards.{name}"
+            for name in columns
+        )
+        return self._found(
+            f"SELECT {', '.join(shown)} FROM ({SELLER_SCORECARDS.select(moment)}) cards LEFT JOIN ("
+            f"SELECT seller_id, count(*) AS late_orders FROM ({LATE_ORDERS.select(moment)}) late GROUP BY seller_id"
+            ") late ON late.seller_id = cards.seller_id WHERE cards.window_days = 30"
+        )
 
     def _found(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         return in_transaction(self._engine, lambda: list(self._engine.rows(sql, parameters)))

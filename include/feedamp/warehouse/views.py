@@ -11,6 +11,15 @@ from feedamp.tables import NUMBER, ORDERS, RECONCILIATIONS, SCHEMA, SELLER, SHIP
 from feedamp.warehouse.engine import META
 
 NOW = "now()"
+# What the marketplaces publish: by flag of `seller_scorecards`, when it is true.
+LIMITS = {
+    "amazon_late_ok": "below 4 %",
+    "amazon_cancel_ok": "below 2.5 %",
+    "amazon_tracking_ok": "above 95 %",
+    "walmart_on_time_ok": "90 % or more",
+    "walmart_cancel_ok": "2 % or less",
+    "walmart_tracking_ok": "99 % or more",
+}
 
 
 @dataclass(frozen=True)
@@ -139,13 +148,13 @@ SELLER_SCORECARDS = View(
         Column(
             "amazon_late_ok",
             Type.BOOLEAN,
-            "late_rate below 4 %; like all of these flags, null if there is nothing to measure.",
+            f"late_rate {LIMITS['amazon_late_ok']}; like all of these flags, null if there is nothing to measure.",
         ),
-        Column("amazon_cancel_ok", Type.BOOLEAN, "cancel_rate below 2.5 %."),
-        Column("amazon_tracking_ok", Type.BOOLEAN, "valid_tracking_rate above 95 %."),
-        Column("walmart_on_time_ok", Type.BOOLEAN, "on_time_rate 90 % or more."),
-        Column("walmart_cancel_ok", Type.BOOLEAN, "cancel_rate 2 % or less."),
-        Column("walmart_tracking_ok", Type.BOOLEAN, "valid_tracking_rate 99 % or more."),
+        Column("amazon_cancel_ok", Type.BOOLEAN, f"cancel_rate {LIMITS['amazon_cancel_ok']}."),
+        Column("amazon_tracking_ok", Type.BOOLEAN, f"valid_tracking_rate {LIMITS['amazon_tracking_ok']}."),
+        Column("walmart_on_time_ok", Type.BOOLEAN, f"on_time_rate {LIMITS['walmart_on_time_ok']}."),
+        Column("walmart_cancel_ok", Type.BOOLEAN, f"cancel_rate {LIMITS['walmart_cancel_ok']}."),
+        Column("walmart_tracking_ok", Type.BOOLEAN, f"valid_tracking_rate {LIMITS['walmart_tracking_ok']}."),
     ),
     f"""
 WITH windows AS (

@@ -149,6 +149,10 @@ def _shown(value: object) -> str:
     return str(value)
 
 
+def _percent(rate: float | None) -> str:
+    return "–" if rate is None else f"{100 * rate:.2f} %"
+
+
 _templates = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,
@@ -156,7 +160,7 @@ _templates = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_templates.filters |= {"shown": _shown, "ago": _ago}
+_templates.filters |= {"shown": _shown, "ago": _ago, "percent": _percent}
 _templates.globals |= {"menu": MENU, "counted": counted}
 
 

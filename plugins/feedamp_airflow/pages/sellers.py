@@ -10,9 +10,10 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from feedamp.rules.order import OPEN_PHASES
 from feedamp.state import overview as state_overview
-from feedamp.state import page_lists, sellers
+from feedamp.state import page_lists, scorecards, sellers
 from feedamp.state.grants import REFRESH_TOKEN_LIFE
 from feedamp.state.page_lists import GRANT_STATUS, Part
+from feedamp.warehouse.views import LIMITS
 from feedamp_airflow.pages.connect import moved_server
 from feedamp_airflow.pages.overview import flow
 from feedamp_airflow.pages.page import (
@@ -39,7 +40,24 @@ COLUMNS = {
     "open_orders": "Open orders",
     "oldest_open": "Oldest open",
     "findings": "Open findings",
+    "late_orders": "Late orders",
+    "late_rate": "Shipped late",
+    "cancel_rate": "Cancelled",
+    "valid_tracking_rate": "Valid tracking",
 }
+# Whose limit is judged by which flag of the view `seller_scorecards`.
+JUDGED_BY = {
+    "late_rate": {"Amazon": "amazon_late_ok", "Walmart on time": "walmart_on_time_ok"},
+    "cancel_rate": {"Amazon": "amazon_cancel_ok", "Walmart": "walmart_cancel_ok"},
+    "valid_tracking_rate": {"Amazon": "amazon_tracking_ok", "Walmart": "walmart_tracking_ok"},
+}
+LIMITS_SHOWN = {
+    rate: ", ".join(f"{who} {LIMITS[flag]}" for who, flag in flags.items())
+    for rate, flags in JUDGED_BY.items()
+}
+# The rates of a seller's day, each with what it is a part of.
+PARTS_OF = {"late_rate": "orders_due", "cancel_rate": "orders", "valid_tracking_rate": "shipments_judged"}
+DAYS_SHOWN = 30
 
 
 @router.get("/sellers", response_class=HTMLResponse)
@@ -58,12 +76,15 @@ def list_sellers(
         found = page_lists.list_sellers(
             read.connection, Part(offset, ROWS), search=q, status=status or None, sort=sort, descending=down
         )
-        now = read.now
+        now, measured_at = read.now, scorecards.measured_at(read.connection)
     return render(
         request,
         "sellers.html",
         found=found,
         columns=COLUMNS,
+        limits=LIMITS_SHOWN,
+        judged_by=JUDGED_BY,
+        measured_at=measured_at,
         statuses=GRANT_STATUS,
         now=now,
         ends_soon=now + ENDS_SOON,
@@ -75,7 +96,7 @@ def list_sellers(
 
 @router.get("/sellers/{seller_id:path}", response_class=HTMLResponse)
 def show_seller(request: Request, seller_id: str, seller: str = "", reader: Reader = ThisReader) -> Response:
-    """One seller: grant, lag, flow, open findings, oldest open orders; `seller` names one that no path can."""
+    """One seller: grant, lag, flow, figures, open findings, oldest open orders; `seller` names one that no path can."""
     return (
         _show(request, seller_id or seller, reader) if seller_id or seller else RedirectResponse("../sellers")
     )
@@ -104,7 +125,13 @@ def _show(request: Request, seller_id: str, reader: Reader) -> HTMLResponse:
         }
         shown = {
             "moved": moved_server(read.connection, seller.conn_id) if reader.words else None,
-            "per_day": flow(read, "day", 30, seller_id),
+            "per_day": flow(read, "day", DAYS_SHOWN, seller_id),
+            "scores": scorecards.of_seller(read.connection, seller_id, DAYS_SHOWN, now=read.now),
+            "measured_at": scorecards.measured_at(read.connection),
+            "scored": [(name, title) for name, title in COLUMNS.items() if name in JUDGED_BY],
+            "limits": LIMITS_SHOWN,
+            "judged_by": JUDGED_BY,
+            "parts_of": PARTS_OF,
             "orders": state_overview.listed_orders(
                 read.connection, phases=OPEN_PHASES, seller_id=seller_id, taken_before=None, limit=ROWS
             ),
