@@ -153,7 +153,9 @@ def _refuse_secrets(words: Sequence[str]) -> None:
                 "Param arguments holds what looks like a token or another secret, so nothing was run. Airflow has stored it with "
                 "this run: if it is one, delete the run and connect the seller again."
             )
-        if (option := word.partition("=")[0]) in NOT_OFFERED:
+        option = word.partition("=")[0]
+        # A command line takes the beginning of an option for the whole, such as --cs for --csv.
+        if option in NOT_OFFERED or (len(option) > 2 and any(one.startswith(option) for one in NOT_OFFERED)):
             raise ConfigurationError(f"{option} works only on a command line.")
 
 
@@ -226,8 +228,10 @@ def _seller_file(name: str) -> Iterator[tuple[str, Callable[[], None]]]:
 
     if Path(name).is_absolute():
         path = Path(name).resolve()
-        if path.is_file() and not path.stat().st_size:
-            raise ConfigurationError(f"{name} is empty.")
+        if path.exists() and not path.is_file():
+            raise ConfigurationError(f"{name} is no file.")  # a device has no end
+        if path.is_file() and not path.read_bytes().strip():
+            raise ConfigurationError(f"{name} is empty.")  # there is nothing to import, so nothing to remove
         yield str(path), path.unlink
         return
     if not name.startswith("_") or "/" in name:

@@ -79,6 +79,19 @@ def test_an_import_removes_its_file_unless_a_line_is_refused(console):
         assert len(sellers.find(connection)) == 2
 
 
+def test_what_is_no_file_of_sellers_is_neither_read_nor_removed(console):
+    blank = console.folder / "blank"
+    blank.write_text(" \n\n")
+    for name, why in (
+        (str(blank), "is empty"),
+        ("/dev/zero", "is no file"),
+        (str(console.folder), "is no file"),
+    ):
+        code, _, complaints = ended("sellers import", name)
+        assert (code, why in complaints) == (2, True)
+    assert blank.exists()
+
+
 @pytest.mark.parametrize("name", ["sellers.jsonl", "../_sellers.jsonl", "_absent.jsonl"])
 def test_only_what_the_inbox_leaves_alone_is_imported_from_it(console, name):
     console.env.inbox.joinpath("sellers.jsonl").write_text(json.dumps(console.sandbox.sellers[0]))
@@ -97,6 +110,8 @@ def test_only_what_the_inbox_leaves_alone_is_imported_from_it(console, name):
         json.dumps({"seller_id": "S1", "refresh_token": "short"}),
         "https://airflow.example/callback?code=c-1&state=abc",
         "--csv=/tmp/x",
+        "--cs",
+        "--js",
         "-",
     ],
 )
