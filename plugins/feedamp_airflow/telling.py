@@ -13,6 +13,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.configuration import conf
+from airflow.sdk.exceptions import AirflowTaskTimeout
+from airflow.sdk.execution_time.timeout import timeout
 
 from feedamp.errors import ConfigurationError
 from feedamp.rules.failure_summary import counted
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 SELLERS_LISTED = 20
+PATIENCE_S = 60  # a notifier that hangs would hold up its DAG, of which only one run is active
 MESSAGE = "feedamp_message"  # the name in the templates of a notifier
 DIGEST = "action_required/"
 
@@ -47,7 +50,7 @@ class Fact(NamedTuple):
 
 def tell(context: Mapping[str, Any]) -> None:
     """Sends what is new to the notifier, and the totals to the metrics. Never raises, as the run is done."""
-    try:
+    with _harmless("Notifications"):
         options = read_options()
         if options.notifier is None and not metrics_are_on():
             return
@@ -59,10 +62,17 @@ def tell(context: Mapping[str, Any]) -> None:
                 send_totals(document, findings)
             if options.notifier is not None:
                 notify(resources, options.notifier, document, context)
-    except Exception as error:  # noqa: BLE001 - what failed may hold the address of a webhook, which is a secret
-        log.warning(
-            "Notifications or metrics failed with %s; the next run tries again.", type(error).__name__
-        )
+
+
+@contextlib.contextmanager
+def _harmless(what: str) -> Iterator[None]:
+    """Lets no error out. Its message is not logged unless it is ours: it may hold the address of a webhook, a secret."""
+    try:
+        yield
+    except ConfigurationError as error:
+        log.warning("%s failed: %s", what, error)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a class of others raises
+        log.warning("%s failed with %s; the next run tries again.", what, type(error).__name__)
 
 
 def metrics_are_on() -> bool:
@@ -75,8 +85,9 @@ def send_totals(document: Mapping[str, Any], findings: int) -> None:
     """The gauges of docs/monitoring.md: totals only, without a seller in any name."""
     from airflow.sdk.observability import stats
 
-    for name, value in totals(document, findings).items():
-        stats.gauge(f"feedamp.{name}", value)
+    with _harmless("Metrics"):
+        for name, value in totals(document, findings).items():
+            stats.gauge(f"feedamp.{name}", value)
 
 
 def totals(document: Mapping[str, Any], findings: int) -> dict[str, int]:
@@ -99,7 +110,8 @@ def count(name: str, orders: int) -> None:
     if orders and metrics_are_on():
         from airflow.sdk.observability import stats
 
-        stats.incr(f"feedamp.{name}", orders)
+        with _harmless("Metrics"):
+            stats.incr(f"feedamp.{name}", orders)
 
 
 def notify(
@@ -135,7 +147,11 @@ def send(setting: NotifierSetting, text: str, context: Mapping[str, Any]) -> Non
     notifier = made(setting)
     filled: Any = {**context, MESSAGE: text}
     notifier.render_template_fields(filled)
-    notifier.notify(filled)
+    try:
+        with timeout(PATIENCE_S):  # type: ignore[no-untyped-call]  # of Airflow
+            notifier.notify(filled)
+    except AirflowTaskTimeout:
+        raise TimeoutError from None  # that of a task is no Exception, and would end `gate`
 
 
 def made(setting: NotifierSetting) -> BaseNotifier:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import sys
+import time
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
+from airflow.sdk import BaseNotifier
 from airflow_env import task_states
 from console import SELLER
 from scripted import answer, serving
@@ -97,6 +101,46 @@ def test_a_chat_that_fails_is_tried_again_and_its_address_is_not_logged(chat, fe
     assert "the next run tries again" in caplog.text
     printed = capfd.readouterr()
     assert TOKEN not in caplog.text + printed.out + printed.err
+    assert len(chat(OK)) == 1
+
+
+class Odd(BaseNotifier):
+    """Does what a notifier of others may do."""
+
+    def __init__(self, does: str) -> None:
+        super().__init__()
+        self.does = does
+
+    def notify(self, context):
+        {"hangs": lambda: time.sleep(20), "exits": sys.exit}[self.does]()
+
+
+@pytest.mark.parametrize(
+    ("class_path", "does", "words"),
+    [
+        (f"{__name__}.Odd", "hangs", "failed with TimeoutError"),
+        (f"{__name__}.Odd", "exits", "failed with SystemExit"),
+        ("nowhere.Notifier", "", "nowhere.Notifier cannot be imported"),
+    ],
+)
+def test_whatever_a_notifier_does_a_run_goes_on(feedamp_env, monkeypatch, caplog, class_path, does, words):
+    monkeypatch.setitem(sys.modules, __name__, sys.modules.get(__name__) or SimpleNamespace(Odd=Odd))
+    monkeypatch.setattr(telling, "PATIENCE_S", 0.2)
+    feedamp_env.env.set_options(notifier=json.dumps({"class": class_path, "kwargs": {"does": does}}))
+    refuse(feedamp_env)
+    telling.tell({"dag": None})
+    assert words in caplog.text
+
+
+def test_metrics_that_fail_hold_back_no_notification(chat, feedamp_env, monkeypatch):
+    def fail(*_given):
+        raise OSError
+
+    monkeypatch.setenv("AIRFLOW__METRICS__STATSD_ON", "True")
+    for name in ("gauge", "incr"):
+        monkeypatch.setattr(f"airflow.sdk.observability.stats.{name}", fail)
+    telling.count("orders_placed", 1)
+    refuse(feedamp_env)
     assert len(chat(OK)) == 1
 
 
