@@ -1,5 +1,7 @@
 """GET /authorize and POST /access_token (contract section 2)."""
 
+from collections.abc import Mapping
+from html import escape
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from feedamp_sandbox.wire import Call, Refusal, Reply, pairs
@@ -30,12 +32,24 @@ def authorize(world: World, call: Call) -> Reply:
         raise Refusal(400, ("INVALID_QUERY_PARAM", "response_type is code, redirect_url is a full URL"))
     if given["client_id"] != world.grants.client_id:
         raise Refusal(400, ("invalid_client", "the client id is not known"))
+    if not given.get(SELLER_PARAMETER) and "text/html" in call.headers.get("accept", ""):
+        return who_is_signed_in(world, given)
     seller_id = given.get(SELLER_PARAMETER) or seller_to_consent(world)
     if seller_id not in world.orders.seller_ids:
         raise Refusal(400, ("INVALID_QUERY_PARAM", "no such seller"))
     answer = urlencode({"code": world.grants.issue_code(seller_id), "state": given["state"]})
     query = f"{target.query}&{answer}" if target.query else answer
     return Reply(302, headers={"Location": urlunsplit(target._replace(query=query))})
+
+
+def who_is_signed_in(world: World, given: Mapping[str, str]) -> Reply:
+    """What a browser gets instead of a login: a link for each seller."""
+    links = "".join(
+        f'<li><a href="?{escape(urlencode({**given, SELLER_PARAMETER: seller_id}))}">{escape(seller_id)}</a></li>'
+        for seller_id in world.orders.seller_ids
+    )
+    page = f"<!doctype html><title>FeedAMP sandbox</title><h1>Which seller is signed in, and consents?</h1><ul>{links}</ul>"
+    return Reply(200, headers={"Content-Type": "text/html; charset=utf-8"}, raw=page.encode())
 
 
 def seller_to_consent(world: World) -> str:

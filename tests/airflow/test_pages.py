@@ -23,7 +23,7 @@ from console import BAD_NUMBER, SELLER
 from fastapi.routing import APIRoute
 from order_samples import example_order
 
-from feedamp.state import State
+from feedamp.state import State, step_runs
 from feedamp.state.schema import authorizations, order_events, orders, sellers
 from feedamp_airflow.pages import actions
 from feedamp_airflow.pages.app import HEADERS, app
@@ -630,3 +630,18 @@ def test_a_page_reads_no_large_table_row_by_row(path, browse, plans):
     assert not [plan for plan in plans if whole.match(plan[0])]
     of_phase = re.compile(r"SEARCH orders USING INDEX \w+ \(phase=\?\)")
     assert not [plan for plan in plans if of_phase.match(plan[0]) and "settled" in plan[1]]
+
+
+def test_the_runs_of_a_story_are_named_with_the_dag_that_recorded_them(browse, filled):
+    order = f"/feedamp/orders/{SELLER}/M-1"
+    assert "/runs/manual__1" not in browse(order).text  # no DAG of ours has a run of this id
+    with filled.resources.state.begin() as connection:
+        for dag_id in ("feedamp_place_orders", "feedamp_process_fulfillments"):
+            step_runs.first_seen(connection, f"{dag_id}/manual__1", now=filled.resources.state.now())
+    placed, told = (
+        "/dags/feedamp_place_orders/runs/manual__1",
+        "/dags/feedamp_process_fulfillments/runs/manual__1",
+    )
+    found = re.findall(r'<li><time.*? href="([^"]+)"', browse(order).text)
+    assert found[:2] == [placed, placed]
+    assert set(found[2:]) == {told}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from html import unescape
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -105,6 +107,20 @@ def test_a_consent_that_names_no_seller_ends_no_live_grant(start):
     assert (refused.status, "append &seller_id=s-1" in refused.json[0]["message"]) == (400, True)
     assert [sandbox.refresh_token(s.seller_id) for s in has_grant] == ["rt-1", "rt-2"]
     assert sandbox.refresh_token("s-3")
+
+
+def test_a_browser_is_asked_which_seller_is_signed_in(start):
+    _, probe = start(sellers=[Seller("s-1", "One", "rt-1"), Seller('s"<2>', "Two", "rt-2")])
+    query = {
+        "response_type": "code",
+        "client_id": probe.sandbox.client_id,
+        "state": "a&b",
+        "redirect_url": "https://market.example/cb",
+    }
+    asked = probe.send("GET", "/authorize", query=query, headers={"Accept": "text/html,*/*"})
+    links = [unescape(link) for link in re.findall('href="([^"]+)"', asked.body.decode())]
+    assert [parse_qs(urlsplit(link).query)["seller_id"] for link in links] == [["s-1"], ['s"<2>']]
+    assert all(parse_qs(urlsplit(link).query)["state"] == ["a&b"] for link in links)
 
 
 def test_a_code_works_once(start):

@@ -202,7 +202,8 @@ def _loop(programs: Programs, airflow: AirflowServer, home: Path, progress: Prog
     progress.say("Starting Airflow ...")
     # No task needs a triggerer, but the home page of the UI calls an Airflow without one unhealthy.
     airflow.start(*(["triggerer"] if stay else []))
-    airflow.add_connection(sandbox, {"requests_per_second": RATE})
+    callback_url = f"{airflow.url}/feedamp/callback"
+    airflow.add_connection(sandbox, {"requests_per_second": RATE, "callback_url": callback_url})
     airflow.unpause()
     progress.say("Airflow is up; its scheduler runs everything from here on")
     if stay:

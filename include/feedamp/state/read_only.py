@@ -38,7 +38,7 @@ class Stop:
             return "Option read_only is true: nothing is sent to FeedAMP, and what is due waits until it is false."
         return (
             f"Read-only was switched on at {self.since:%Y-%m-%d %H:%M} UTC: nothing is sent to FeedAMP, and what is due "
-            "waits until `feedamp read-only off`."
+            "waits until *Send again* on the overview, or `feedamp read-only off`."
         )
 
 

@@ -1,5 +1,6 @@
 """Totals of a task over all its tries, so that a retry does not hide the work of the first try."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
@@ -9,7 +10,7 @@ from sqlalchemy.engine import Connection
 from feedamp.rules.failure_summary import Told
 from feedamp.state import watermarks
 from feedamp.state.schema import step_runs
-from feedamp.state.statements import insert, upsert
+from feedamp.state.statements import in_parts, insert, upsert
 
 RETENTION = timedelta(days=30)
 
@@ -121,3 +122,14 @@ def _ensure(connection: Connection, run_id: str, step: str, shard: int, *, now: 
 
 def _key(run_id: str, step: str, shard: int) -> tuple[sa.ColumnElement[bool], ...]:
     return (step_runs.c.run_id == run_id, step_runs.c.step == step, step_runs.c.shard == shard)
+
+
+def keys_of(connection: Connection, possible: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Of the names (`Run.key`) that a run may have, the first that is one of a run; by what asks for it."""
+    known: set[str] = set()
+    for part in in_parts(sorted({key for keys in possible.values() for key in keys})):
+        known.update(
+            connection.execute(sa.select(step_runs.c.run_id).where(step_runs.c.run_id.in_(part))).scalars()
+        )
+    found = {one: next((key for key in keys if key in known), None) for one, keys in possible.items()}
+    return {one: key for one, key in found.items() if key is not None}

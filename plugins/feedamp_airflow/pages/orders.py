@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -14,7 +15,8 @@ from feedamp.lake.privacy import parent_if_unknown
 from feedamp.order_body.body_options import DEFAULT_ORDER_NUMBER_PATTERN
 from feedamp.rules import finding
 from feedamp.rules.order import OPEN_PHASES, Phase
-from feedamp.state import page_lists
+from feedamp.rules.order_story import Kind
+from feedamp.state import page_lists, step_runs
 from feedamp.state.overview import CountedItems
 from feedamp.state.page_lists import Part
 from feedamp.state.rejects import reject_id
@@ -36,6 +38,16 @@ router = APIRouter()
 FINDING_STATES = (finding.HELD, finding.TO_REPORT, finding.REPORTED, finding.RESOLVED, finding.WAIVED)
 REJECT_STAGES = ("inbox", "feedamp", "load")
 PHASES = ("open", *Phase)
+PLACING = ("feedamp_place_orders", "feedamp_reconcile_orders")
+READING = ("feedamp_extract_fulfillments", "feedamp_reconcile_orders", "feedamp_process_fulfillments")
+PROCESSING = ("feedamp_process_fulfillments", "feedamp_reconcile_orders", "feedamp_extract_fulfillments")
+# The DAGs that record an event, the likeliest first.
+DAGS_OF = {
+    Kind.DELIVERED: PLACING,
+    Kind.PLACED: PLACING,
+    Kind.CHANGED: READING,
+    Kind.REPAIRED: ("feedamp_reconcile_orders",),
+}
 FACTS = {
     "desired_state": "Marketplace wants",
     "accepted_state": "FeedAMP accepted",
@@ -84,6 +96,7 @@ def show_order(
     with reading() as read:
         order = orders.document(read.connection, seller_id, number)
         rejected = orders.rejects_of(read.connection, seller_id, number)
+        runs = {} if order is None else step_runs.keys_of(read.connection, _possible_runs(order["events"]))
     if order is None and not rejected:
         raise Refused(404, "There is no such order.")
     rows = [_reject(vars(reject), reject.reasons, reader.words) for reject in rejected]
@@ -94,10 +107,22 @@ def show_order(
         order=order,
         key=named,
         facts=FACTS,
+        runs=runs,
         rejected=rows,
         words=reader.words,
         token=reader.token,
     )
+
+
+def _possible_runs(events: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Event -> names that its run may have in the state: it knows no DAG, and DAGs of one moment have runs of one id."""
+    return {
+        event["event_id"]: [
+            f"{dag_id}/{event['run_id']}" for dag_id in DAGS_OF.get(event["kind"], PROCESSING)
+        ]
+        for event in events
+        if event["run_id"]
+    }
 
 
 @router.get("/findings", response_class=HTMLResponse)
