@@ -479,7 +479,7 @@ def test_the_doctor_finds_dag_files_in_a_bundle_and_those_that_are_there_twice(
     monkeypatch, tmp_path, airflow_home
 ):
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    [bundles] = re.findall(r"^ *dag_bundle_config_list = (.+)$", readme, re.MULTILINE)
+    [bundles] = re.findall(r"DAG_BUNDLE_CONFIG_LIST='(.+)'$", readme, re.MULTILINE)
     monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", bundles)
     monkeypatch.setattr("airflow.settings.DAGS_FOLDER", str(tmp_path))
     assert doctor._dag_files().endswith("(bundle feedamp) can be imported")

@@ -558,7 +558,9 @@ def test_a_monitor_may_ask_by_head(browse, filled):
 def test_an_event_leads_to_its_run_in_airflow(browse, filled):
     changed = sa.update(order_events).where(order_events.c.kind == "placed")
     with filled.resources.state.begin() as connection:
-        connection.execute(changed.values(run_id=f"feedamp_place_orders/{HOSTILE}"))
+        connection.execute(changed.values(run_id=HOSTILE))
+        now = filled.resources.state.now()
+        step_runs.first_seen(connection, f"feedamp_place_orders/{HOSTILE}", now=now)
     story = browse(f"/feedamp/orders/{SELLER}/M-1").text
     path = "/dags/feedamp_place_orders/runs/%3Cscript%3Ealert%281%29%3C%2Fscript%3E"
     assert f'href="{path}"' in story
