@@ -6,6 +6,7 @@ import html
 import json
 import re
 import time
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -23,7 +24,8 @@ from console import BAD_NUMBER, SELLER
 from fastapi.routing import APIRoute
 from order_samples import example_order
 
-from feedamp.state import State, step_runs
+from feedamp.rules.reconciled_days import DAY, CheckedDay, Counts
+from feedamp.state import State, reconciliation_days, step_runs
 from feedamp.state.schema import authorizations, order_events, orders, sellers
 from feedamp_airflow.pages import actions
 from feedamp_airflow.pages.app import HEADERS, app
@@ -376,6 +378,46 @@ def test_an_order_number_may_have_a_slash(browse, feedamp_env):
     feedamp_env.deliver("a.jsonl", "A/B")
     link = re.search('href="(/feedamp/orders/[^"]+)"', browse("/feedamp/orders").text)[1]
     assert "Order A/B" in browse(link).text
+
+
+def test_the_differences_of_a_day_are_listed_and_their_values_not_for_viewers(browse, feedamp_env):
+    day = datetime(2026, 3, 2, tzinfo=UTC)
+    words = ("3 &lt;ledger", "4 &lt;feedamp", "5 &lt;warehouse")
+    row = {
+        "day": day.date(),
+        "run_id": "r",
+        "field": f"order_lines[{HOSTILE}].quantity",
+        "kind": "order_lines[].quantity",
+        "ledger_value": "3 <ledger",
+        "feedamp_value": "4 <feedamp",
+        "warehouse_value": "5 <warehouse",
+        "found_at": day + DAY,
+        "repaired_at": None,
+    }
+    feedamp_env.deliver("a.jsonl", "M-00", purchase_date="2026-03-02T10:00:00Z")
+    with feedamp_env.resources.state.begin() as connection:
+        found = [
+            {**row, "seller_id": seller, "mp_order_number": f"M-{at:02}"}
+            for seller, count in ((SELLER, 60), ("other", 1))
+            for at in range(count)
+        ]
+        reconciliation_days.keep_differences(connection, found)
+        counts = Counts(70, 70, found=Counter({row["kind"]: 70}))
+        checked = [CheckedDay(day.date(), SELLER, "r", day + DAY, counts)]
+        reconciliation_days.write(connection, checked, now=day + DAY)
+        newer = CheckedDay(day.date(), "other", "newer", day + DAY)
+        reconciliation_days.write(connection, [newer], now=day + DAY)
+    page = "/feedamp/reconciliation?day=2026-03-02"
+    for role, is_shown in (("op", True), ("viewer", False)):
+        shown = browse(page, role).text
+        assert "1–50 of 60" in shown
+        assert "10 more differences of that day are in the warehouse only" in shown
+        assert "order_lines[&lt;script&gt;alert(1)&lt;/script&gt;].quantity" in shown
+        assert [word in shown for word in words] == [is_shown] * 3
+        assert (f'/feedamp/orders/{SELLER}/M-00"' in shown, f"{SELLER}/M-01" in shown) == (True, False)
+        assert shown.count("<script") == 1
+    assert browse(f"{page}&offset=50&seller={SELLER}").text.count("<td>order_lines[].quantity</td>") == 10
+    assert "<td>order_lines[].quantity</td>" not in browse(f"{page}&seller=other").text
 
 
 def test_pages_do_not_wait_for_who_writes(browse, filled):

@@ -194,6 +194,7 @@ def test_a_state_that_was_moved_holds_and_answers_the_same_and_goes_on(
         "reads_left_off",
         "unread_orders",
         "reconciliation_days",
+        "reconciliation_differences",
     }
     assert {name for name, found in before.items() if not found} == empty
     with closing(State(url, clock=env.clock.now)) as moved:

@@ -9,12 +9,16 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from env import OTHER, SELLER, Env, shipment
 
 from crashes.fixtures import run_shard
 from feedamp.rules.reconciled_days import ALL_SELLERS, CheckedDay, Counts
-from feedamp.state import reconciliation_days, sellers
-from feedamp.state.retention import drop_reconciliation_days
+from feedamp.state import page_lists, reconciliation_days, sellers
+from feedamp.state.page_lists import Part
+from feedamp.state.retention import drop_differences, drop_reconciliation_days
+from feedamp.state.schema import reconciliation_differences
+from feedamp.steps.reconcile_orders import seller_comparison
 from feedamp.steps.reconcile_orders.planned_days import run_counts
 from feedamp.steps.reconcile_orders.reconcile import plan_reconcile
 
@@ -97,6 +101,88 @@ def test_a_difference_has_day_kind_and_moment(two_days: Env) -> None:
     [(day, kind, found_at)] = two_days.rows("SELECT day, kind, found_at FROM reconciliations")
     assert (day, kind) == (SECOND, "order")
     assert timedelta(0) <= two_days.state.now() - found_at < timedelta(minutes=5)
+
+
+COLUMNS = "seller_id, mp_order_number, field, kind, ledger_value, feedamp_value, warehouse_value"
+LOST = ("order", "order", "present", "missing", "present")
+
+
+def kept(env: Env) -> list[tuple[Any, ...]]:
+    """What the page lists of both days: `COLUMNS` and whether it is repaired."""
+    with env.state.read() as connection:
+        return [
+            (*(item[name] for name in COLUMNS.split(", ")), item["repaired_at"] is not None)
+            for day in (FIRST, SECOND)
+            for item in page_lists.list_differences(
+                connection, Part(), day=day, seller_id=None, checked_since=START
+            ).items
+        ]
+
+
+def of_view(env: Env) -> list[tuple[Any, ...]]:
+    """The same from the warehouse."""
+    env.load()
+    order = "ORDER BY day, seller_id, mp_order_number, field"
+    return env.rows(f"SELECT {COLUMNS}, repaired_at IS NOT NULL FROM current_differences {order}")
+
+
+def statements(env: Env, found: list[str]) -> None:
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        found.extend([statement] if "reconciliation_differences" in statement else [])
+
+    sa.event.listen(env.state.engine, "before_cursor_execute", note)
+
+
+def test_the_state_has_the_differences_of_the_newest_comparison_only(two_days: Env) -> None:
+    with_differences: list[str] = []
+    statements(two_days, with_differences)
+    two_days.reconcile(START, END)
+    assert [text[:6] for text in with_differences] == ["SELECT"] * 2  # with what is read of the days anyway
+    lose(two_days, "M-1")
+    lose(two_days, "O-2", OTHER)
+    two_days.reconcile(START, END)
+    lost = [(SELLER, "M-1", *LOST, False), (OTHER, "O-2", *LOST, False)]
+    assert kept(two_days) == of_view(two_days) == lost
+    two_days.reconcile(START, END, repair=True)
+    assert kept(two_days) == of_view(two_days) == [(*row[:-1], True) for row in lost]
+    two_days.reconcile(START, END)
+    assert kept(two_days) == of_view(two_days) == []
+    with two_days.state.read() as connection:
+        assert connection.execute(sa.select(reconciliation_differences)).all() == []
+
+
+def test_a_difference_that_a_later_try_does_not_find_is_gone(two_days: Env) -> None:
+    lose(two_days, "M-1")
+    run = two_days.run("reconcile")
+    given = {"start": START, "end": END, "with_stale": False}
+    plan_reconcile(two_days.resources, run, START, END, [], with_stale=False)
+    shard = [SELLER]
+    for repair, expected in ((False, [False]), (True, [True]), (False, [True])):
+        run_shard(two_days.resources, "reconcile", run, shard, **given, repair=repair)
+        assert [row[-1] for row in kept(two_days)] == expected
+    assert kept(two_days) == of_view(two_days)
+
+
+def test_a_comparison_that_began_earlier_leaves_those_of_the_newer_one(two_days: Env) -> None:
+    lose(two_days, "M-1")
+    two_days.reconcile(START, END)
+    found = kept(two_days)
+    assert found
+    for moment, left in ((START, 1), (two_days.state.now(), 0)):
+        with two_days.state.begin() as connection:
+            reconciliation_days.drop_differences(connection, "another", SELLER, [FIRST], checked_at=moment)
+        assert len(kept(two_days)) == left
+
+
+def test_more_differences_than_are_kept_are_counted(two_days: Env, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seller_comparison, "DIFFERENCES_KEPT", 2)
+    two_days.placed("M-3", "M-4")
+    two_days.load()
+    for number in ("M-1", "M-3", "M-4"):
+        lose(two_days, number)
+    two_days.reconcile(START, END, repair=True)
+    assert [(row[1], row[-1]) for row in kept(two_days)] == [("M-1", True), ("M-3", True)]
+    assert in_state(two_days)[FIRST, SELLER][1:3] == ({"order": 3}, 3)
 
 
 def test_an_order_that_is_placed_again_counts_as_repaired(two_days: Env) -> None:
@@ -274,10 +360,12 @@ def test_an_order_that_is_open_too_long_does_not_change_its_day(two_days: Env) -
 
 
 def test_the_state_forgets_what_was_compared_400_days_ago(two_days: Env) -> None:
+    lose(two_days, "M-1")
     two_days.reconcile(START, END)
     for days, rows in ((399, 5), (2, 0)):
         two_days.clock.skip(days=days)
         with two_days.state.begin() as connection:
             drop_reconciliation_days(connection, now=two_days.state.now(), limit=100)
+            assert drop_differences(connection, now=two_days.state.now(), limit=100) == (not rows)
         assert len(in_state(two_days)) == rows
     assert len(in_warehouse(two_days)) == 3

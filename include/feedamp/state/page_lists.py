@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,12 +15,15 @@ from feedamp.rules.finding import OPEN
 from feedamp.rules.order import OPEN_PHASES, Phase
 from feedamp.state.grants import REFRESH_TOKEN_LIFE
 from feedamp.state.overview import CountedItems, phase_of_few
+from feedamp.state.reconciliation_days import IS_CURRENT
 from feedamp.state.rejects import is_open
 from feedamp.state.schema import (
     IS_CLOSABLE,
     findings,
     grants,
     orders,
+    reconciliation_days,
+    reconciliation_differences,
     rejected_orders,
     scorecards,
     sellers,
@@ -229,6 +232,27 @@ def list_rejects(
     query = _only(query, {rejected_orders.c.stage: stage, rejected_orders.c.source: source})
     newest = (rejected_orders.c.rejected_at.desc(), rejected_orders.c.source, rejected_orders.c.row_number)
     return _part(connection, query, part, *newest)
+
+
+def list_differences(
+    connection: Connection, part: Part, *, day: date, seller_id: str | None, checked_since: datetime
+) -> CountedItems:
+    """What the newest comparisons of a day found, repaired or left, by seller and order number.
+
+    `is_known` says whether the ledger has the order. A comparison that began before `checked_since` counts for nothing.
+    """
+    names = ("mp_order_number", "field", "kind", "ledger_value", "feedamp_value", "warehouse_value")
+    known = sa.exists().where(is_same_order(orders, reconciliation_differences))
+    columns: list[sa.ColumnElement[Any]] = [reconciliation_days.c.seller_id]
+    columns += [reconciliation_differences.c[name] for name in (*names, "repaired_at")]
+    query: sa.Select[Any] = (
+        sa.select(*columns, known.label("is_known"))
+        .select_from(reconciliation_days.join(reconciliation_differences, IS_CURRENT))
+        .where(reconciliation_days.c.day == day, reconciliation_days.c.checked_at >= checked_since)
+    )
+    query = _only(query, {reconciliation_days.c.seller_id: seller_id})
+    hashed = reconciliation_differences.c.field_hash
+    return _part(connection, query, part, *query.selected_columns[:2], hashed)
 
 
 def kinds_of_findings(connection: Connection) -> list[tuple[str, int]]:

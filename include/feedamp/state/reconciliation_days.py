@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -11,13 +11,25 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from feedamp.codec import content_hash
 from feedamp.rules.reconciled_days import ALL_SELLERS, DAY, CheckedDay, Counts, midnight
 from feedamp.state import outbox
 from feedamp.state.ledger import TO_COMPARE
 from feedamp.state.schema import orders
 from feedamp.state.schema import reconciliation_days as days
-from feedamp.state.statements import in_parts, insert
-from feedamp.tables import RECONCILIATION_DAYS
+from feedamp.state.schema import reconciliation_differences as differences
+from feedamp.state.statements import in_parts, insert, upsert
+from feedamp.tables import RECONCILIATION_DAYS, Row
+
+DIFFERENCES_KEPT = 1_000  # of a day and seller; the counts have them all, and so has the warehouse
+_DIFFERENCE = tuple(column.name for column in differences.c if column.name != "field_hash")
+# As view `current_differences`: what an earlier try of the run found and this one did not is no difference any longer.
+IS_CURRENT = sa.and_(
+    differences.c.day == days.c.day,
+    differences.c.seller_id == days.c.seller_id,
+    differences.c.run_id == days.c.run_id,
+    sa.or_(differences.c.repaired_at.is_not(None), differences.c.found_at >= days.c.checked_at),
+)
 
 
 def write(connection: Connection, checked: Sequence[CheckedDay], *, now: datetime) -> None:
@@ -58,18 +70,63 @@ def write(connection: Connection, checked: Sequence[CheckedDay], *, now: datetim
     outbox.put(connection, RECONCILIATION_DAYS.name, sent, recorded_at=now)
 
 
-def repaired_before(
+def known_before(
     connection: Connection, run_id: str, seller_id: str, of_days: Iterable[date]
-) -> dict[date, Counter[str]]:
-    """What earlier tries of a run repaired for a seller, by day and kind: a later try does not find it again."""
-    query = sa.select(days.c.day, days.c.repaired).where(
-        days.c.seller_id == seller_id, days.c.run_id == run_id, days.c.repaired != "{}"
+) -> tuple[dict[date, Counter[str]], set[date]]:
+    """What earlier tries of a run repaired for a seller, by day and kind: a later try does not find it again. And the days of
+    which differences are kept, by whichever run."""
+    of_day = sa.and_(differences.c.day == days.c.day, differences.c.seller_id == days.c.seller_id)
+    is_kept = sa.exists().where(of_day).label("is_kept")
+    query = sa.select(days.c.day, days.c.run_id, days.c.repaired, is_kept).where(
+        days.c.seller_id == seller_id
     )
-    return {
-        row.day: _counter(row.repaired)
-        for part in in_parts(of_days)
-        for row in connection.execute(query.where(days.c.day.in_(part)))
-    }
+    repaired, kept = {}, set()
+    for part in in_parts(of_days):
+        for row in connection.execute(query.where(days.c.day.in_(part))):
+            if row.run_id == run_id and row.repaired != "{}":
+                repaired[row.day] = _counter(row.repaired)
+            if row.is_kept:
+                kept.add(row.day)
+    return repaired, kept
+
+
+def drop_differences(
+    connection: Connection, run_id: str, seller_id: str, of_days: Collection[date], *, checked_at: datetime
+) -> None:
+    """Drops what earlier runs found for a seller on these days, and what an earlier try of this run left.
+
+    Days that a newer comparison has are left alone. Safe to repeat, before this try has kept any.
+    """
+    is_newest = sa.exists().where(
+        days.c.day == differences.c.day,
+        days.c.seller_id == differences.c.seller_id,
+        days.c.checked_at <= checked_at,
+    )
+    of_others = sa.or_(differences.c.run_id != run_id, differences.c.repaired_at.is_(None))
+    for part in in_parts(of_days):
+        of_seller = sa.and_(differences.c.seller_id == seller_id, differences.c.day.in_(part))
+        connection.execute(sa.delete(differences).where(of_seller, of_others, is_newest))
+
+
+def keep_differences(connection: Connection, rows: Sequence[Row]) -> None:
+    """Keeps rows of `reconciliations` for the pages; the caller counts to `DIFFERENCES_KEPT`. Safe to repeat."""
+    upsert(connection, differences, [_kept(row) for row in rows])
+
+
+def mark_repaired(connection: Connection, rows: Sequence[Row]) -> None:
+    """Notes in those of the rows that are kept that they are repaired. Safe to repeat."""
+    if rows:
+        key = [column.name for column in differences.primary_key]
+        is_row = sa.and_(*(differences.c[name] == sa.bindparam(f"of_{name}") for name in key))
+        changed = sa.update(differences).where(is_row).values(repaired_at=sa.bindparam("at"))
+        kept = [_kept(row) for row in rows]
+        given = [{f"of_{name}": row[name] for name in key} | {"at": row["repaired_at"]} for row in kept]
+        connection.execute(changed, given)
+
+
+def _kept(row: Mapping[str, Any]) -> dict[str, Any]:
+    # The hash, since a line's number in the field may be longer than a key can be.
+    return {**{name: row[name] for name in _DIFFERENCE}, "field_hash": content_hash(row["field"])}
 
 
 def between(connection: Connection, first: date, last: date) -> Iterator[CheckedDay]:

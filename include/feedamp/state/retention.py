@@ -19,6 +19,7 @@ from feedamp.state.schema import (
     order_events,
     orders,
     reconciliation_days,
+    reconciliation_differences,
     rejected_orders,
     scorecards,
     tracking_uses,
@@ -119,6 +120,14 @@ def drop_scorecards(connection: Connection, *, now: datetime, limit: int) -> int
     key = tuple(scorecards.primary_key)
     query = sa.select(*key).where(scorecards.c.day < (now - FIGURES_KEPT).date()).limit(limit)
     return _delete(connection, scorecards, connection.execute(query).all())
+
+
+def drop_differences(connection: Connection, *, now: datetime, limit: int) -> int:
+    """Deletes differences that reconciliations found 400 days ago; the warehouse keeps them."""
+    key = tuple(reconciliation_differences.primary_key)
+    old = reconciliation_differences.c.found_at < now - CHECKED_DAYS_KEPT
+    found = connection.execute(sa.select(*key).where(old).limit(limit)).all()
+    return _delete(connection, reconciliation_differences, found)
 
 
 def _delete(connection: Connection, table: sa.Table, found: Sequence[sa.Row[Any]]) -> int:

@@ -467,6 +467,26 @@ scorecards = _table(
     sqlite_with_rowid=False,
 )
 
+# The differences that such a comparison found, as in the warehouse; at most `DIFFERENCES_KEPT` of a day and seller. The key
+# has the order before the hash of the field, so that a page is read in the order of the numbers.
+reconciliation_differences = _table(
+    "reconciliation_differences",
+    sa.Column("day", sa.Date, primary_key=True),
+    sa.Column("seller_id", _SELLER, primary_key=True),
+    sa.Column("run_id", sa.String(250), primary_key=True),
+    sa.Column("mp_order_number", _NUMBER, primary_key=True),
+    sa.Column("field_hash", sa.String(32), primary_key=True),
+    sa.Column("field", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("ledger_value", sa.Text),
+    sa.Column("feedamp_value", sa.Text),
+    sa.Column("warehouse_value", sa.Text),
+    sa.Column("found_at", UtcTime, nullable=False),
+    sa.Column("repaired_at", UtcTime),
+    sa.Index("reconciliation_differences_by_age", "found_at"),
+    sqlite_with_rowid=False,
+)
+
 # Rows on their way to the lake, written in the transaction that made them true; `load` empties it.
 outbox = _table(
     "outbox",

@@ -54,6 +54,7 @@ def purge(resources: Resources, run: Run) -> dict[str, int]:
             after = retention.drop_order_events(connection, after=after, now=now, limit=EVENTS_LOOKED_AT)
     _repeat(resources, partial(retention.drop_reconciliation_days, now=now))
     _repeat(resources, partial(retention.drop_scorecards, now=now))
+    _repeat(resources, partial(retention.drop_differences, now=now))
     log.info("Redacted or purged: %s", ", ".join(f"{name} {count}" for name, count in counts.items()))
     return counts
 

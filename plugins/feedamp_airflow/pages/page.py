@@ -178,6 +178,8 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
     def order_link(row: Mapping[str, Any]) -> str | None:
         if not row["seller_id"] or not row["mp_order_number"]:  # a rejected row may name neither
             return None
+        if row.get("is_known") is False:  # a difference may be of an order that the ledger does not have
+            return None
         if row["seller_id"] in DOTS or row["mp_order_number"] in DOTS:
             given = {"seller": row["seller_id"], "number": row["mp_order_number"]}
             return f"{base}/orders/?{urlencode(given)}"

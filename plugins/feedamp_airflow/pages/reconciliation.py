@@ -10,23 +10,46 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from feedamp.rules.reconciled_days import DAY
+from feedamp.rules.reconciled_days import DAY, midnight
 from feedamp.rules.reconciliation_report import ReportedDay
+from feedamp.state import page_lists
+from feedamp.state.overview import CountedItems
+from feedamp.state.page_lists import Part
 from feedamp_airflow.cli.reconciliation import days_reported, figures
-from feedamp_airflow.pages.page import Reader, Reading, Refused, ThisReader, links_to_same, reading, render
+from feedamp_airflow.pages.page import (
+    ROWS,
+    Offset,
+    Reader,
+    Reading,
+    Refused,
+    ThisReader,
+    links_to_same,
+    reading,
+    render,
+)
 
 router = APIRouter()
 
 
 @router.get("/reconciliation", response_class=HTMLResponse)
-def calendar(request: Request, month: str = "", day: str = "", reader: Reader = ThisReader) -> HTMLResponse:
-    """The days of a month, the newest if none is named; with `day`, also that day by seller."""
+def calendar(
+    request: Request,
+    month: str = "",
+    day: str = "",
+    seller: str = "",
+    offset: Offset = 0,
+    reader: Reader = ThisReader,
+) -> HTMLResponse:
+    """The days of a month, the newest if none is named; with `day`, also that day by seller and its differences, of all
+    sellers or of one. Their values can be a seller's own words: they are for who reads words."""
+    seller = seller.strip()
     with reading() as read:
         first = _date(f"{month}-01") if month else read.now.date().replace(day=1)
         last = (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
         today = read.now.date()
         days = {reported.day: _day(reported) for reported in _reported(read, first, last)}
         chosen = next(iter(_reported(read, _date(day), _date(day)))) if day else None
+        found, left_out = _differences(read, chosen, seller, offset) if chosen else (CountedItems(0, []), 0)
     weeks = Calendar().monthdatescalendar(first.year, first.month)
     return render(
         request,
@@ -38,6 +61,12 @@ def calendar(request: Request, month: str = "", day: str = "", reader: Reader = 
         days=days,
         chosen=chosen,
         rows=[] if chosen is None else list(_by_seller(chosen)),
+        found=found,
+        left_out=left_out,
+        given={"month": month, "seller": seller},
+        offset=offset,
+        limit=ROWS,
+        words=reader.words,
         link=links_to_same(request),
         backfill=None
         if not reader.words
@@ -63,6 +92,19 @@ def _reported(read: Reading, first: date, last: date) -> Iterator[ReportedDay]:
 
 def _day(reported: ReportedDay) -> dict[str, Any]:
     return {"status": str(reported.status), **figures(reported.counts)}
+
+
+def _differences(read: Reading, chosen: ReportedDay, seller: str, offset: int) -> tuple[CountedItems, int]:
+    """A part of the day's differences, and how many more were counted than the state keeps."""
+    found = page_lists.list_differences(
+        read.connection,
+        Part(offset, ROWS),
+        day=chosen.day,
+        seller_id=seller or None,
+        checked_since=midnight(chosen.day + DAY),
+    )
+    counted = (one.counts.differences.total() for one in chosen.checked if seller in ("", one.seller_id))
+    return found, max(0, sum(counted) - found.count)
 
 
 def _by_seller(reported: ReportedDay) -> Iterator[dict[str, Any]]:

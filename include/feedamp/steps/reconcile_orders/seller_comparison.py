@@ -50,13 +50,14 @@ from feedamp.state import (
     watermarks,
 )
 from feedamp.state.open_orders import StoredSnapshot
+from feedamp.state.reconciliation_days import DIFFERENCES_KEPT
 from feedamp.steps.place_orders.seller_batch import SellerBatch
 from feedamp.steps.reconcile_orders.difference_table import DifferenceTable
 from feedamp.steps.reconcile_orders.planned_days import Planned
 from feedamp.steps.reconcile_orders.repair_ledger import repair_ledger
 from feedamp.steps.reconcile_orders.warehouse_lookup import WarehouseReader, WarehouseRow
 from feedamp.steps.runner import SellerJob, StepResult
-from feedamp.tables import RECONCILIATIONS, Rows
+from feedamp.tables import RECONCILIATIONS, Row, Rows
 
 # How an order is recorded that is only not extracted yet: as one row, whatever its seller has changed.
 _NEWER_SNAPSHOT = Difference(("snapshot",), None, "newer", "as last extracted")
@@ -102,6 +103,9 @@ class SellerComparison(SellerJob):
         self._began_at = began_at
         self._planned: Planned = {}
         self._days: dict[date, Counts] = {}
+        self._recorded: list[Row] = []  # since the state was last told
+        self._room: dict[date, int] = {}  # how many more differences of a day the state keeps
+        self._outdated: set[date] = set()  # days whose kept differences are an earlier comparison's
 
     async def compare(self, planned: Planned) -> None:
         """Compares all these orders.
@@ -114,11 +118,13 @@ class SellerComparison(SellerJob):
         for day in filter(None, planned.values()):
             self._days.setdefault(day, Counts()).planned += 1
         with self._resources.state.read() as connection:
-            repaired = reconciliation_days.repaired_before(
+            repaired, self._outdated = reconciliation_days.known_before(
                 connection, self._run.run_id, self._seller_id, self._days
             )
+        self._room = dict.fromkeys(self._days, DIFFERENCES_KEPT)
         for day, by_kind in repaired.items():
             earlier = Counts(found=by_kind, repaired=by_kind)
+            self._room[day] -= by_kind.total()
             for counts in (self._days[day], self._table.counts):
                 counts.add(earlier)
         # What one request has answered outlives the next one's failure.
@@ -145,6 +151,22 @@ class SellerComparison(SellerJob):
             for day in sorted(set(filter(None, map(self._planned.__getitem__, numbers))))
         ]
         reconciliation_days.write(connection, checked, now=self._resources.state.now())
+
+    def _keep_differences(self, connection: Connection, numbers: Iterable[str]) -> None:
+        """Stores for the pages what was recorded of these orders; what is beyond the limit is only counted."""
+        outdated = self._outdated.intersection(map(self._planned.__getitem__, numbers))
+        if outdated:
+            reconciliation_days.drop_differences(
+                connection, self._run.run_id, self._seller_id, sorted(outdated), checked_at=self._began_at
+            )
+            self._outdated -= outdated
+        kept = []
+        for row in self._recorded:
+            if self._room[row["day"]] > 0:
+                self._room[row["day"]] -= 1
+                kept.append(row)
+        reconciliation_days.keep_differences(connection, kept)
+        self._recorded = []
 
     async def _compare_chunk(self, numbers: list[str]) -> None:
         with self._resources.state.read() as connection:
@@ -333,6 +355,7 @@ class SellerComparison(SellerJob):
             for number in compared:
                 for counts in self._counts_of(number):
                     counts.compared += 1
+            self._keep_differences(connection, numbers)
             self._write_days(connection, numbers)
         differences = sum(
             len(case.differences) for case in cases if case.found_at and not case.is_not_extracted
@@ -412,6 +435,8 @@ class SellerComparison(SellerJob):
             for difference in differences
         ]
         outbox.put(connection, RECONCILIATIONS.name, rows, recorded_at=now)
+        if self._planned[case.number]:  # compared for its day, and not because it is open for long
+            self._recorded += [row for row in rows if row["kind"] != NOT_EXTRACTED]
 
     async def _send(self, cases: Sequence[_Case]) -> None:
         """Sends the orders to be placed, as `place` does, and records which differences that repaired."""
@@ -426,4 +451,6 @@ class SellerComparison(SellerJob):
                         late = [d for d in case.differences if not is_mended(d, ledger_follows=False)]
                         repaired = [d for d in late if is_mended(d, ledger_follows=True)]
                         self._record_repaired(connection, case, repaired)
+                reconciliation_days.mark_repaired(connection, self._recorded)
+                self._recorded = []
                 self._write_days(connection, numbers)
