@@ -155,6 +155,7 @@ def load() -> dict[str, Any]:
     `feedamp_process_fulfillments` would not start until someone had repaired the file.
     """
     from feedamp.steps.load import load_what_is_whole
+    from feedamp_airflow.lineage import send_lineage
 
     resources = make_resources()
     run = _run(resources)
@@ -165,6 +166,7 @@ def load() -> dict[str, Any]:
         _ring(resources, run, loaded.changed)
     except Exception:  # a bell too many does no harm
         log.exception("Whether anything changed could not be found out, so the asset rings.")
+    send_lineage(resources, loaded, get_current_context()["ti"])
     return loaded.counts if loaded.problem is None else {**loaded.counts, PROBLEM: loaded.problem}
 
 

@@ -69,6 +69,7 @@ class OpenWarehouse:
     """An engine with one session that never ends; `connection` is the driver's own, with the schema as its search path."""
 
     shown = "memory"
+    lineage_name = "duckdb://memory", "memory"
     lock_wait_s = 0.0
     is_there = True
 

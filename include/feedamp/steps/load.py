@@ -65,7 +65,8 @@ class Loaded:
 
     `damaged` holds a sentence for each manifest that is damaged or missing, `refused` for each of which the warehouse
     refuses more than single rows; `set_aside` are single rows that it refuses. `busy` names the process that holds the
-    warehouse; `changed` counts the loaded rows but those of `runs`, which every run writes; `is_overdue` is true once a manifest has waited for it longer than `duckdb_lock_wait_s`.
+    warehouse; `changed` counts the loaded rows but those of `runs`, which every run writes; `by_table` counts all
+    rows of the merged manifests, also full snapshots and rows set aside; `is_overdue` is true once a manifest has waited for it longer than `duckdb_lock_wait_s`.
     """
 
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTED, 0))
@@ -75,6 +76,7 @@ class Loaded:
     busy: BusyError | None = None
     is_overdue: bool = False
     changed: int = 0
+    by_table: Counter[str] = field(default_factory=Counter)
 
     @property
     def problem(self) -> str | None:
@@ -446,6 +448,7 @@ def _fill_warehouse(resources: Resources, loaded: Loaded) -> None:
                 with resources.state.begin() as connection:
                     outbox.remove(connection, path)
                     manifests.mark_loaded(connection, path, now=resources.state.now())
+                loaded.by_table += rows_by_table([manifest])
                 if not manifest.full_snapshots:
                     loaded.counts["manifests"] += 1
                     loaded.counts["rows"] += sum(file.rows for file in manifest.files)

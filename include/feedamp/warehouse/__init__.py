@@ -24,6 +24,10 @@ class Warehouse(Protocol):
         """Its location, without secrets, for messages."""
 
     @property
+    def lineage_name(self) -> tuple[str, str]:
+        """Namespace and database, without secrets, as OpenLineage and its dbt integration name them."""
+
+    @property
     def is_there(self) -> bool:
         """Whether its file or its server has been made; opening it makes the rest."""
 

@@ -71,6 +71,10 @@ class DuckDbWarehouse:
         return str(self.path)
 
     @property
+    def lineage_name(self) -> tuple[str, str]:
+        return f"duckdb://{self.path}", self.path.stem
+
+    @property
     def is_there(self) -> bool:
         return self.path.exists()
 

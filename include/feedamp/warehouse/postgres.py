@@ -74,6 +74,10 @@ class PostgresWarehouse:
     def shown(self) -> str:
         return self.address.shown
 
+    @property
+    def lineage_name(self) -> tuple[str, str]:
+        return f"postgres://{self.address.host}:{self.address.port}", self.address.database
+
     is_there = True
 
     @contextmanager
