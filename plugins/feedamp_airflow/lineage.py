@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 # OpenLineage's own limit for its events. Its HTTP transport alone would try a silent server for half a minute.
-PATIENCE_S = 10.0
+HELD_UP_S = 10.0
 _SCHEMES = {
     "s3a": "s3",
     "gcs": "gs",
@@ -64,9 +64,9 @@ def send_lineage(resources: Resources, loaded: Loaded, task_instance: Any) -> No
         # A transport cannot be told when to give up. A daemon thread ends with the process of the task.
         thread = Thread(target=copy_context().run, args=(emit,), name="lineage", daemon=True)
         thread.start()
-        thread.join(PATIENCE_S)
+        thread.join(HELD_UP_S)
         if thread.is_alive():
-            log.warning("OpenLineage takes longer than %d s to send lineage; the run goes on.", PATIENCE_S)
+            log.warning("OpenLineage takes longer than %d s to send lineage; the run goes on.", HELD_UP_S)
     except Exception as error:  # noqa: BLE001 - the rows are loaded; what failed may quote the address of a transport
         log.warning("Lineage was not sent: %s.", type(error).__name__)
 

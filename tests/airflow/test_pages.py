@@ -22,7 +22,7 @@ from browsing import token_of
 from consenting import consent
 from console import BAD_NUMBER, SELLER
 from fastapi.routing import APIRoute
-from order_samples import example_order
+from order_samples import example_order, good_order
 
 from feedamp.rules.reconciled_days import DAY, CheckedDay, Counts
 from feedamp.state import State, reconciliation_days, step_runs
@@ -86,6 +86,19 @@ def test_only_who_may_change_the_connection_reads_what_was_said(browse, filled):
     told = f"/feedamp/orders/{SELLER}/M-1"
     assert "The marketplace delivered it" in browse(told, "op").text
     assert "The marketplace delivered it" not in browse(told, "viewer").text
+
+
+def test_a_refused_row_tells_a_viewer_no_word_of_its_own(browse, feedamp_env):
+    row = {"seller_id": "Quill Feather", "order": good_order(mp_order_number="M-1", **{"quill.feather": 1})}
+    feedamp_env.env.drop("a.jsonl", row)
+    header = "seller_id,mp_order_number,order_lines.quill.feather,order_lines.quill.feather"
+    feedamp_env.env.drop("b.csv", header, f"{SELLER},M-2,1,1")
+    feedamp_env.intake()
+    for page in ("/feedamp/", "/feedamp/rejected"):
+        assert "uill" in browse(page, "op").text
+        assert "uill" not in browse(page, "viewer").text
+    assert browse("/feedamp/rejected", "viewer").text.count("unknown_field") == 1
+    assert browse("/feedamp/callback").headers["Referrer-Policy"] == "no-referrer"
 
 
 def test_hostile_values_are_text(browse, feedamp_env):

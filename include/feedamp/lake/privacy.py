@@ -4,10 +4,9 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from feedamp.rules.known_fields import known_part
 from feedamp.tables import LAKE_TABLES, REJECTED_ORDERS, SNAPSHOT_HASH, SNAPSHOTS, Row, Type
 
 REFUSED = "FeedAMP refused it; `feedamp rejected list` shows its own words"
@@ -48,14 +47,8 @@ def _without_words(reasons: str) -> str:
     """Keeps only the error code of FeedAMP's messages, and no name of an unknown field; other reasons quote no value."""
     found = json.loads(reasons)
     for reason in found:
-        reason["field"] = parent_if_unknown(reason)
+        reason["field"] = known_part(reason["field"])
         if reason["code"] == "refused_by_feedamp":
             code = _CODE.match(reason["message"])
             reason["message"] = f"{code[0]}: {REFUSED}" if code else REFUSED
     return json.dumps(found)
-
-
-def parent_if_unknown(reason: Mapping[str, Any]) -> str | None:
-    """The field of a reject reason, or where it stands if the contract has no such field: its name can be a value."""
-    field: str | None = reason["field"]
-    return field.rpartition(".")[0] or None if field and reason["code"] == "unknown_field" else field

@@ -60,6 +60,8 @@ app.include_router(connect.open_to_all)  # the seller who comes back is no user 
 async def with_headers(request: Request, call_next: Any) -> Any:
     """Adds the headers that every answer has."""
     response = await call_next(request)
+    if request.url.path.rstrip("/").endswith("/callback"):  # its address has the code
+        response.headers["Referrer-Policy"] = "no-referrer"
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     return response

@@ -9,14 +9,15 @@ from urllib.parse import unquote
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
+from sqlalchemy.engine import Connection
 
 from feedamp.codec import decode_json
-from feedamp.lake.privacy import parent_if_unknown
 from feedamp.order_body.body_options import DEFAULT_ORDER_NUMBER_PATTERN
 from feedamp.rules import finding
+from feedamp.rules.known_fields import known_part
 from feedamp.rules.order import OPEN_PHASES, Phase
 from feedamp.rules.order_story import Kind
-from feedamp.state import page_lists, step_runs
+from feedamp.state import page_lists, sellers, step_runs
 from feedamp.state.overview import CountedItems
 from feedamp.state.page_lists import Part
 from feedamp.state.rejects import reject_id
@@ -169,9 +170,9 @@ def list_rejects(
         found = page_lists.list_rejects(
             read.connection, Part(offset, ROWS), stage=wanted, source=source.strip() or None
         )
-    for item in found.items:
         if not reader.words:
-            item["mp_order_number"] = plain_number(item["mp_order_number"])
+            hide_keys(read.connection, found.items)
+    for item in found.items:
         item |= _reject(item, decode_json(item["reasons"].encode()), reader.words)
     given = {"stage": stage, "source": source}
     return _list(
@@ -195,18 +196,23 @@ def export_rejects() -> Response:
     return Response(lines, media_type="application/x-ndjson", headers=name)
 
 
-def plain_number(number: str | None) -> str | None:
-    """An order number that a viewer may see: in a refused row, other words can stand in its place."""
-    return number if re.fullmatch(DEFAULT_ORDER_NUMBER_PATTERN, number or "") else None
+def hide_keys(connection: Connection, rejected: Sequence[dict[str, Any]]) -> None:
+    """Takes out of refused rows the keys that a viewer may not see: other words can stand in the place of an id or number."""
+    ids = {row["seller_id"] for row in rejected if row["seller_id"]}
+    known = {seller.seller_id for seller in sellers.find(connection, ids)} if ids else set()
+    for row in rejected:
+        if row["seller_id"] not in known:
+            row["seller_id"] = None
+        if not re.fullmatch(DEFAULT_ORDER_NUMBER_PATTERN, row["mp_order_number"] or ""):
+            row["mp_order_number"] = None
 
 
 def _reject(row: dict[str, Any], reasons: Any, words: bool) -> dict[str, Any]:
     """What a page shows of a reject: codes and fields, and with `words` the messages, which may quote the row."""
-    # The name of an unknown field is the file's own word.
     said = [
         f"{reason['field'] or 'row'}: {reason['message']}"
         if words
-        else f"{parent_if_unknown(reason) or 'row'}: {reason['code']}"
+        else f"{known_part(reason['field']) or 'row'}: {reason['code']}"
         for reason in reasons
     ]
     names = ("source", "row_number", "stage", "rejected_at")

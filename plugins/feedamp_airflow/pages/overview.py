@@ -16,7 +16,7 @@ from feedamp.state import overview as state_overview
 from feedamp.state.page_lists import LastRun
 from feedamp_airflow.cli import status
 from feedamp_airflow.pages import charts
-from feedamp_airflow.pages.orders import plain_number
+from feedamp_airflow.pages.orders import hide_keys
 from feedamp_airflow.pages.page import Reader, Reading, ThisReader, reading, render, span
 
 router = APIRouter()
@@ -40,6 +40,8 @@ def overview(request: Request, reader: Reader = ThisReader) -> HTMLResponse:
     """The loop with live counts, what requires action, the flow, the last runs."""
     with reading() as read:
         document = status.summary(read.connection, read.options.settings, read.now)
+        for name in ("rejected_rows", "refused_by_warehouse") if not reader.words else ():
+            hide_keys(read.connection, document["needs_person"][name]["items"])
         shown = {
             "now": read.now,
             "loop": charts.loop(_stages(read, document, request.scope.get("root_path", ""))),
@@ -48,8 +50,6 @@ def overview(request: Request, reader: Reader = ThisReader) -> HTMLResponse:
             "stop": read_only.current(read.connection, by_option=read.options.settings.read_only),
             "runs": [_run(run, reader.words) for run in page_lists.last_runs(read.connection)],
         }
-    for item in document["needs_person"]["rejected_rows"]["items"] if not reader.words else ():
-        item["mp_order_number"] = plain_number(item["mp_order_number"])
     needed = [
         {
             "text": f"{some['count']:,} {status.TITLES[name].format(s='' if some['count'] == 1 else 's')}",
