@@ -84,7 +84,7 @@ def test_a_load_names_tables_columns_and_rows_and_no_secret(env, sent_to, tmp_pa
 
 
 def test_a_transport_that_never_answers_holds_up_no_run(env, sent_to, monkeypatch):
-    monkeypatch.setattr(lineage, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(lineage, "HELD_UP_S", 0.3)
     took = []
 
     def timed(*given, send=lineage.send_lineage):
