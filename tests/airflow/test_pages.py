@@ -65,6 +65,8 @@ def test_pages_are_for_users_only_and_show_what_is_there(browse, filled):
     assert "With the seller: 1, oldest" in overview
     assert "Closed: 1, last" in overview
     assert "1 rejected row:" in overview
+    row = re.search(r"<tr><td>feedamp_test</td>.*", overview)[0]
+    assert all(f"{step}: " in row for step in ("place", "extract", "validate", "close"))
     assert f'href="{order}"' in browse("/feedamp/orders?number=M-&phase=closed").text
     assert "M-2" not in browse("/feedamp/orders?number=M-&phase=closed").text
     assert "It was closed as SHIPPED." in browse(order).text

@@ -21,6 +21,7 @@ from feedamp_airflow.pages.page import Reader, Reading, ThisReader, reading, ren
 
 router = APIRouter()
 WORDS = ("reason", "message")  # columns that repeat what FeedAMP or a file said
+HEADINGS = {"seller_id": "Seller", "mp_order_number": "Order", "reject_id": "Id", "finding_id": "Id"}
 ROWS_OF_EACH = 5  # of each kind of required action; the page behind it lists all
 MORE = {
     "held_orders": "orders?phase=held",
@@ -48,13 +49,13 @@ def overview(request: Request, reader: Reader = ThisReader) -> HTMLResponse:
             "per_hour": flow(read, "hour", 24),
             "per_day": flow(read, "day", 30),
             "stop": read_only.current(read.connection, by_option=read.options.settings.read_only),
-            "runs": [_run(run, reader.words) for run in page_lists.last_runs(read.connection)],
+            "runs": _last_runs(page_lists.last_runs(read.connection), reader.words),
         }
     needed = [
         {
             "text": f"{some['count']:,} {status.TITLES[name].format(s='' if some['count'] == 1 else 's')}",
             "columns": [
-                (name, name.replace("_", " "))
+                (name, HEADINGS.get(name, name.replace("_", " ").capitalize()))
                 for name in dict.fromkeys(name for item in some["items"] for name in item)
                 if reader.words or name not in WORDS
             ],
@@ -127,8 +128,27 @@ def _stages(read: Reading, document: dict[str, Any], base: str) -> list[charts.S
     ]
 
 
-def _run(run: LastRun, words: bool) -> dict[str, Any]:
-    dag_id = run.run.partition("/")[0]
+def _last_runs(steps: list[LastRun], words: bool) -> list[dict[str, Any]]:
+    """The newest run of each DAG, with what each of its steps did."""
+    by_dag: dict[str, list[LastRun]] = defaultdict(list)
+    for step in steps:
+        by_dag[step.run.partition("/")[0]].append(step)
+    shown = []
+    for dag_id, found in sorted(by_dag.items()):
+        newest = max(found, key=lambda step: step.started_at).run
+        of_newest = [step for step in found if step.run == newest]
+        shown.append(
+            {
+                "dag_id": dag_id,
+                "run": newest,
+                "started_at": min(step.started_at for step in of_newest),
+                "result": "; ".join(f"{step.step}: {_did(step, words)}" for step in of_newest),
+            }
+        )
+    return shown
+
+
+def _did(run: LastRun, words: bool) -> str:
     reasons = together(reason for told in run.told for reason in told.reasons)
     failed = sum(told.failed for told in run.told)
     said = f"{counted(run.orders, 'order')}, {counted(run.requests, 'request')}"
@@ -136,10 +156,4 @@ def _run(run: LastRun, words: bool) -> dict[str, Any]:
         said = sentence(run.step, failed, run.sellers, reasons)
     elif failed:
         said += f"; {counted(failed, 'seller')} with work left"
-    return {
-        "dag_id": dag_id,
-        "step": run.step,
-        "run": run.run,
-        "started_at": run.started_at,
-        "result": said,
-    }
+    return said.rstrip(".")
