@@ -7,7 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 from airflow.models.backfill import Backfill, BackfillDagRun
+from airflow.models.dag_version import DagVersion
+from airflow.models.dagcode import DagCode
 from airflow.models.dagrun import DagRun
+from airflow.models.serialized_dag import SerializedDagModel
 from airflow.utils.session import create_session
 from airflow_env import know_dags
 from console import SELLER
@@ -21,8 +24,12 @@ ASKED = f"{FORM}?from=2026-03-07&to=2026-03-09"
 
 @pytest.fixture(scope="module")
 def dags_known(airflow_home):
-    """The DAGs in Airflow's database, as the DAG processor puts them there."""
+    """The DAGs in Airflow's database, as the DAG processor puts them there; a later `dag.test` would meet two versions."""
     know_dags()
+    yield
+    with create_session() as session:
+        for table in (SerializedDagModel, DagCode, DagVersion):
+            session.execute(sa.delete(table))
 
 
 @pytest.fixture(autouse=True)
