@@ -141,7 +141,7 @@ def test_a_day_of_the_calendar_opens(site):
         if not page.locator(".calendar .repaired").count():
             page.get_by_role("link", name="Earlier").click()
         page.locator(".calendar .repaired").first.click()
-        expect(page.get_by_role("heading", level=2)).to_contain_text("repaired")
+        expect(page.get_by_role("heading", level=2).first).to_contain_text("repaired")
         expect(page.get_by_role("table").first).to_contain_text(SELLER)
 
 
