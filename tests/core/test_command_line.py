@@ -99,7 +99,8 @@ def test_the_shell_completes_commands_and_options(tmp_path: Path) -> None:
             "COMP_POINT": str(len(typed)),
             "COMP_TYPE": "9",
         }
-        subprocess.run([Path(sys.executable).with_name("feedamp")], env=os.environ | asks, check=True)
+        command = [sys.executable, "-c", "from feedamp_airflow.cli import main; main()"]
+        subprocess.run(command, env=os.environ | asks, check=True)
         assert set(said.read_text().replace("\x0b", " ").split()) == expected
 
 
