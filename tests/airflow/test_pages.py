@@ -172,7 +172,7 @@ def test_no_route_but_the_callback_is_open():
         if route.methods - {"GET", "HEAD"}:
             changing.add(route.path)
             assert {actions.check_form, actions.may_change.dependency} < asked
-    assert opened == {"/callback", "/static/{name}"}
+    assert opened == {"/callback", "/callback/", "/static/{name}"}
     assert changing == {
         "/do/{name}",
         "/connect",
@@ -180,6 +180,22 @@ def test_no_route_but_the_callback_is_open():
         "/connect/extract",
         "/reconciliation/backfill",
     }
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_no_address_leads_to_the_host_that_a_request_names(slash, browse, feedamp_env):
+    client = browse.client("admin")
+    client.follow_redirects = False
+    foreign = {"Host": "evil.example", "X-Forwarded-Host": "evil.example", "Sec-Fetch-Site": "same-origin"}
+    given = "?code=of-a-consent&state=s"
+    for route in app.routes:
+        path = re.sub(r"{[^}]+}", SELLER, route.path).rstrip("/") + slash
+        for method in route.methods:
+            answer = client.request(method, f"/feedamp{path}{given}", headers=foreign)
+            to = answer.headers.get("location", "")
+            assert not re.search("evil|code|//", to), (method, path)
+            assert answer.status_code < 500, (method, path)
+    assert browse(f"/feedamp/callback{slash}{given}", None).status_code == 400
 
 
 def test_a_seller_is_paused_and_resumed(send, browse, feedamp_env):

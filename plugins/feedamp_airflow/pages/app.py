@@ -51,7 +51,8 @@ def static(name: str) -> Response:
     return FileResponse(STATIC / name, media_type=MEDIA_TYPES[name])
 
 
-app = FastAPI(title="FeedAMP", openapi_url=None)
+# No redirect of an address with a slash too many: it would lead to whatever host the request names, with the query.
+app = FastAPI(title="FeedAMP", openapi_url=None, redirect_slashes=False)
 app.include_router(router)
 app.include_router(connect.open_to_all)  # the seller who comes back is no user of Airflow
 

@@ -122,6 +122,7 @@ def moved_server(connection: Connection, conn_id: str) -> MovedServer | None:
 
 
 @open_to_all.get("/callback", response_class=HTMLResponse)
+@open_to_all.get("/callback/", response_class=HTMLResponse)  # as a connection's callback_url may have it
 def receive(
     request: Request,
     code: str = "",
