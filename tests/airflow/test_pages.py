@@ -26,7 +26,7 @@ from order_samples import example_order, good_order
 
 from feedamp.rules.reconciled_days import DAY, CheckedDay, Counts
 from feedamp.state import State, reconciliation_days, step_runs
-from feedamp.state.schema import authorizations, order_events, orders, sellers
+from feedamp.state.schema import authorizations, grants, order_events, orders, sellers
 from feedamp_airflow.pages import actions
 from feedamp_airflow.pages.app import HEADERS, app
 from feedamp_airflow.pages.page import MENU, may_view
@@ -327,7 +327,7 @@ def link(send, console):
     console.env.set_connection(extra=json.dumps({"callback_url": "https://airflow.example/feedamp/callback"}))
     said = send("/feedamp/connect", "/feedamp/connect", seller=SELLER, name="A shop")
     assert said.status_code == 200, said.text
-    return html.unescape(re.search('readonly value="([^"]+)"', said.text)[1])
+    return html.unescape(re.search("<textarea readonly[^>]*>([^<]+)", said.text)[1])
 
 
 def test_a_seller_who_is_no_user_comes_back_with_a_grant(link, browse, console):
@@ -479,8 +479,18 @@ def test_a_user_who_consents_comes_back_to_the_seller(link, browse, console):
         "_token", client.headers.pop("Authorization").removeprefix("Bearer ")
     )  # as a browser has it
     shown = client.get(f"/feedamp/callback?{urlencode({'code': code, 'state': state})}")
-    assert shown.url.path == f"/feedamp/sellers/{SELLER}"
-    assert "read its orders for the first time" in shown.text
+    assert (shown.url.path, shown.url.query) == (f"/feedamp/sellers/{SELLER}", b"connected=true")
+    said = re.search('role="status">([^<]+)', shown.text)[1]
+    assert f"Seller {SELLER} (A shop) is connected: its FeedAMP account granted access" in said
+    assert "feedamp_default" in said
+    assert shown.text.count("Read its orders for the first time") == 1
+    told = f"{shown.url.path}?connected=true"
+    again = client.get(f"/feedamp/callback?{urlencode({'code': code, 'state': state})}")
+    assert (again.status_code, "this link was used already" in again.text) == (409, True)
+    assert not [secret for secret in (code, state) if secret in again.text]
+    with console.resources.state.begin() as connection:
+        connection.execute(sa.update(grants).values(status="needs_authorization"))
+    assert "is connected" not in browse(told).text
 
 
 def test_a_viewer_sees_no_form_to_connect(browse, airflow_env):
@@ -495,8 +505,10 @@ def test_a_viewer_sees_no_form_to_connect(browse, airflow_env):
 def test_a_link_that_cannot_be_made_registers_no_one(extra, send, browse, feedamp_env):
     feedamp_env.env.set_connection(extra=json.dumps(extra))
     for seller, name in (("new", "A shop"), (SELLER, "Renamed")):
-        said = send("/feedamp/connect", "/feedamp/connect", seller=seller, name=name)
+        said = send("/feedamp/connect", "/feedamp/connect", seller=seller, name=name, sales_channel="de")
         assert said.status_code == 409
+        typed = dict(re.findall('name="([a-z_]+)" value="([^"]+)"', said.text))
+        assert (typed["seller"], typed["name"], typed["sales_channel"]) == (seller, name, "de")
         assert not [word for word in ("--", "`feedamp") if word in said.text]
         assert name not in browse("/feedamp/sellers").text
 
@@ -522,6 +534,8 @@ def test_why_a_pasted_address_is_refused_is_said_for_the_page(problem, link, sen
         "reused": "this link was used already",
     }
     assert (said.status_code, why[problem] in said.text) == (409, True)
+    assert f'name="seller" value="{SELLER}"' in said.text  # the next link is one button away
+    assert not [secret for secret in (code, state, "a.example") if secret in said.text]
     assert "Begin again on the page Connect a seller" in said.text
     assert "`feedamp" not in said.text
 

@@ -84,7 +84,12 @@ def test_a_seller_consents_and_comes_back(site):
         frame.get_by_role("link", name="Connect a seller").click()
         frame.get_by_label("Seller id").fill(NEW_SELLER)
         page.keyboard.press("Enter")
-        link = frame.get_by_label("Link").input_value()
+        field = frame.get_by_label("Link")
+        whole = "at => at.scrollHeight <= at.clientHeight + 1 && at.scrollWidth <= at.clientWidth"
+        for width in (1280, 400):
+            page.set_viewport_size({"width": width, "height": 800})
+            assert field.evaluate(whole), width
+        link = field.input_value()
         of_seller.goto(f"{link}&seller_id={NEW_SELLER}")  # the sandbox's way to be signed in as a seller
         heading(of_seller, "Connected")
         assert parse_qs(urlsplit(of_seller.url).query).keys() == {"connected"}

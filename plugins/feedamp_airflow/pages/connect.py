@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, NamedTuple
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -19,7 +21,7 @@ from feedamp_airflow.cli.running import DONE, MISUSED, REFUSED
 from feedamp_airflow.config import read_options
 from feedamp_airflow.pages import airflow_api
 from feedamp_airflow.pages.actions import Answer, run
-from feedamp_airflow.pages.page import Reader, Refused, ThisReader, Visitor, reading, render
+from feedamp_airflow.pages.page import Reader, Refused, ThisReader, Visitor, reading, render, seller_address
 from feedamp_airflow.wiring import connection_by_id
 
 router = APIRouter()  # for users who see the pages
@@ -60,19 +62,21 @@ def begin(
     links = [line for line in said.lines if line.startswith(("https://", "http://"))]
     if said.code == DONE and links:
         return _page(request, Answer(DONE, []), seller=seller, reader=reader, url=links[0])
-    return _page(request, said, seller=seller, reader=reader)
+    return _page(request, said, seller=seller, reader=reader, typed=given)
 
 
 @changing.post("/connect/paste", response_class=HTMLResponse)
 def finish(request: Request, address: Text, reader: Reader = ThisReader) -> HTMLResponse:
-    """Takes the address to which FeedAMP sent the seller, where that is no page of ours."""
+    """Takes the address to which FeedAMP sent the seller, where that is no page of ours; it is not shown again."""
     try:
         query = parse_qs(urlsplit(address.strip()).query)
     except ValueError:
         query = {}
     found = {name: query.get(name, [""])[0] for name in ("code", "state", "error")}
     said, seller_id = _spend(**found)
-    return _page(request, said, seller="", reader=reader, connected=seller_id if said.code == DONE else None)
+    is_done = said.code == DONE
+    connected = seller_id if is_done else None
+    return _page(request, said, seller="" if is_done else seller_id, reader=reader, connected=connected)
 
 
 @changing.post("/connect/extract", response_class=HTMLResponse)
@@ -139,9 +143,12 @@ def receive(
     except (FeedAmpError, SQLAlchemyError, Refused):
         said, seller_id = Answer(MISUSED, []), ""
     if said.code == DONE:  # a reload shows the same, and the code leaves the address
-        of_seller = f"sellers/{quote(seller_id, safe='')}"  # there, a user can have its orders read
-        to = of_seller if who is not None and who.words else "callback?connected=true"
-        return RedirectResponse(f"{request.scope['root_path']}/{to}", 303)
+        base = request.scope["root_path"]
+        # On the seller's page, a user can have its orders read.
+        to = seller_address(base, seller_id) if who is not None and who.words else f"{base}/callback"
+        return RedirectResponse(f"{to}{'&' if '?' in to else '?'}connected=true", 303)
+    if said.code == REFUSED and who is not None and who.words:
+        return _page(request, said, seller=seller_id, reader=who)
     if said.lines in (NOT_OURS, NO_CODE):
         return render(request, "callback.html", status_code=400, said=said, is_over=True)
     # Only who sent the link reads why.
@@ -173,6 +180,7 @@ def _page(
     reader: Reader,
     url: str | None = None,
     connected: str | None = None,
+    typed: Mapping[str, str] = MappingProxyType({}),
 ) -> HTMLResponse:
     return render(
         request,
@@ -185,4 +193,5 @@ def _page(
         said=said,
         url=url,
         connected=connected,
+        typed={"name": "", "sales_channel": "", "conn_id": "", **typed},
     )

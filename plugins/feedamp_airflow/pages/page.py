@@ -170,10 +170,7 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
     here = request.url.path.removeprefix(base).strip("/").partition("/")[0]
 
     def seller_link(row: Mapping[str, Any]) -> str | None:
-        seller_id = row["seller_id"]
-        if seller_id in DOTS:
-            return f"{base}/sellers/?{urlencode({'seller': seller_id})}"
-        return seller_id and f"{base}/sellers/{quote(seller_id, safe='')}"
+        return row["seller_id"] and seller_address(base, row["seller_id"])
 
     def order_link(row: Mapping[str, Any]) -> str | None:
         if not row["seller_id"] or not row["mp_order_number"]:  # a rejected row may name neither
@@ -196,6 +193,13 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
     links = {"seller_link": seller_link, "order_link": order_link, "run_path": run_path}
     text = _templates.get_template(template).render(base=base, here=here, **links, **values)
     return HTMLResponse(text, status_code=status_code)
+
+
+def seller_address(base: str, seller_id: str) -> str:
+    """Where a seller's page is; `base` is where the pages begin."""
+    if seller_id in DOTS:
+        return f"{base}/sellers/?{urlencode({'seller': seller_id})}"
+    return f"{base}/sellers/{quote(seller_id, safe='')}"
 
 
 def links_to_same(request: Request) -> Callable[..., str]:

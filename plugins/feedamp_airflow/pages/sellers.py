@@ -13,6 +13,7 @@ from feedamp.state import overview as state_overview
 from feedamp.state import page_lists, scorecards, sellers
 from feedamp.state.grants import REFRESH_TOKEN_LIFE
 from feedamp.state.page_lists import GRANT_STATUS, Part
+from feedamp.state.sellers import ACTIVE
 from feedamp.warehouse.views import LIMITS
 from feedamp_airflow.pages.connect import moved_server
 from feedamp_airflow.pages.overview import flow
@@ -95,14 +96,19 @@ def list_sellers(
 
 
 @router.get("/sellers/{seller_id:path}", response_class=HTMLResponse)
-def show_seller(request: Request, seller_id: str, seller: str = "", reader: Reader = ThisReader) -> Response:
-    """One seller: grant, lag, flow, figures, open findings, oldest open orders; `seller` names one that no path can."""
-    return (
-        _show(request, seller_id or seller, reader) if seller_id or seller else RedirectResponse("../sellers")
-    )
+def show_seller(
+    request: Request, seller_id: str, seller: str = "", connected: bool = False, reader: Reader = ThisReader
+) -> Response:
+    """One seller: grant, lag, flow, figures, open findings, oldest open orders; `seller` names one that no path can.
+
+    A consent leads here with `connected`, which is then said.
+    """
+    if not (seller_id or seller):
+        return RedirectResponse("../sellers")
+    return _show(request, seller_id or seller, reader, is_told=connected)
 
 
-def _show(request: Request, seller_id: str, reader: Reader) -> HTMLResponse:
+def _show(request: Request, seller_id: str, reader: Reader, *, is_told: bool) -> HTMLResponse:
     with reading() as read:
         seller = next(iter(sellers.find(read.connection, [seller_id])), None)
         if seller is None:
@@ -140,5 +146,12 @@ def _show(request: Request, seller_id: str, reader: Reader) -> HTMLResponse:
             ),
         }
     return render(
-        request, "seller.html", seller=seller, facts=facts, words=reader.words, token=reader.token, **shown
+        request,
+        "seller.html",
+        seller=seller,
+        facts=facts,
+        is_told=is_told and seller.grant == ACTIVE,
+        words=reader.words,
+        token=reader.token,
+        **shown,
     )
