@@ -475,12 +475,11 @@ def test_the_doctor_misses_dag_files(feedamp_env, monkeypatch, tmp_path):
     assert (code, "nothing_of_that_name" in checks["DAG files"][1]) == (1, True)
 
 
-def test_the_doctor_finds_dag_files_in_a_bundle_and_those_that_are_there_twice(
-    monkeypatch, tmp_path, airflow_home
-):
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    [bundles] = re.findall(r"DAG_BUNDLE_CONFIG_LIST='(.+)'$", readme, re.MULTILINE)
-    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", bundles)
+def test_the_doctor_finds_dag_files_in_the_bundle_of_init_and_twice(feedamp_env, monkeypatch, tmp_path):
+    option = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"
+    value = feedamp_env.run("init").out
+    monkeypatch.setenv(option, value)
+    assert feedamp_env.run("init").out == value  # not added twice
     monkeypatch.setattr("airflow.settings.DAGS_FOLDER", str(tmp_path))
     assert doctor._dag_files().endswith("(bundle feedamp) can be imported")
     (tmp_path / "feedamp_admin.py").write_text("# airflow dag\n")

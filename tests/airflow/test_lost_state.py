@@ -100,6 +100,5 @@ def test_no_key_is_made_where_grants_or_a_lake_need_another_one(used):
     authorize_again(used)
 
 
-def test_init_wants_a_folder_or_a_state(feedamp_env, tmp_path: Path):
-    assert feedamp_env.run("init").code == 2
+def test_init_wants_a_folder_or_a_state_not_both(feedamp_env, tmp_path: Path):
     assert feedamp_env.run("init", tmp_path, "--state").code == 2

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from feedamp_airflow.cli.init import BUNDLE
+
 COMPOSE = Path(sysconfig.get_path("scripts")) / "docker-compose"
 AIRFLOW = {"init", "api-server", "scheduler", "dag-processor", "triggerer", "worker"}
 
@@ -89,7 +91,10 @@ def test_the_three_folders_are_mounted_before_the_installed_package(services, ro
     for folder in ("dags", "plugins", "include"):
         volume = mounted[f"/opt/airflow/{folder}"]
         assert (volume["type"], volume["source"], volume["read_only"]) == ("bind", str(root / folder), True)
-    assert services[name]["environment"]["PYTHONPATH"] == "/opt/airflow/include:/opt/airflow/plugins"
+    environment = services[name]["environment"]
+    assert environment["PYTHONPATH"] == "/opt/airflow/include:/opt/airflow/plugins"
+    [bundle] = json.loads(environment["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"])
+    assert bundle["classpath"] == BUNDLE  # of mounts, it serves dags/ beside plugins/
 
 
 def test_the_databases_are_two_and_their_drivers_written_out(services):

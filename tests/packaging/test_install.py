@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import re
 import subprocess
 import sys
@@ -128,16 +130,38 @@ print(*(set(sys.modules) - before))
     assert packages - sys.stdlib_module_names == {"feedamp_airflow"}
 
 
-def test_the_dag_files_of_the_wheel_load_from_its_own_bundle(wheel_installation):
-    loaded = wheel_installation.run_python("""
+BUNDLES = """
+import os
+from pathlib import Path
+from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.dag_processing.dagbag import DagBag
-from feedamp_airflow.bundle import FeedAmpDagBundle
-path = FeedAmpDagBundle(name="feedamp").path
-assert path.parts[-3:] == ("site-packages", "feedamp_airflow", "dags")
-bag = DagBag(str(path), bundle_path=path, bundle_name="feedamp")
+mine, ours = DagBundlesManager().get_all_dag_bundles()
+assert (mine.name, ours.name) == ("dags-folder", "feedamp")
+ours.initialize()
+assert Path(ours.path).parts[-3:] == ("site-packages", "feedamp_airflow", "dags")
+assert not os.access(ours.path, os.W_OK)
+bag = DagBag(str(ours.path), bundle_path=ours.path, bundle_name=ours.name)
 assert not bag.import_errors, bag.import_errors
 print(*sorted(bag.dag_ids))
-""")
+"""
+
+
+def test_the_bundles_of_init_serve_dag_files_from_a_read_only_package(wheel_installation):
+    folders = [path for path in wheel_installation.code.rglob("feedamp*") if path.is_dir()]
+    folders += [path for folder in folders for path in folder.rglob("*") if path.is_dir()]
+    value = wheel_installation.run_feedamp("init").strip()
+    env = wheel_installation.env | {"AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": value}
+    del env["PYTHONDONTWRITEBYTECODE"]
+    obeying = ["setpriv", "--bounding-set", "-all"] if os.geteuid() == 0 else []  # root may write anywhere
+    reader = dataclasses.replace(wheel_installation, env=env)
+    assert reader.run_feedamp("init").strip() == value
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        loaded = reader.run(*obeying, reader.python, "-c", BUNDLES)
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
     assert loaded.splitlines()[-1].split() == [name.removesuffix(".py") for name in DAGS]
 
 

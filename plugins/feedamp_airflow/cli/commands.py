@@ -110,11 +110,13 @@ def _does(command: argparse.ArgumentParser, run: str, *, listing: bool = False) 
 def _add_init(nouns: Nouns[argparse.ArgumentParser]) -> None:
     init = nouns.add_parser(
         "init",
-        help="copy the DAG files into a DAG folder, or start a new state",
-        description="Copies the DAG files into a DAG folder; a changed one is left alone. With --state, creates the "
-        "state database instead, even if a lake or a key file of an earlier state exists. Repeating it changes nothing.",
+        help="let Airflow find the DAG files, or start a new state",
+        description="Prints the DAG bundles of this Airflow and the one that serves the DAG files where they are "
+        "installed: the value of dag_bundle_config_list. With DIR, copies the DAG files there instead; a changed one "
+        "is left alone. With --state, creates the state database instead, even if a lake or a key file of an earlier "
+        "state exists. Repeating it changes nothing.",
     )
-    init.add_argument("folder", metavar="DIR", nargs="?", help="created if it does not exist")
+    init.add_argument("folder", metavar="DIR", nargs="?", help="a DAG folder; created if it does not exist")
     init.add_argument("--force", action="store_true", help="overwrite files that differ")
     init.add_argument("--state", action="store_true", help="create the state database and its key")
     _does(init, "init:start")

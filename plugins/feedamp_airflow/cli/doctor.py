@@ -335,8 +335,8 @@ def _dag_files() -> str:
     where = " and ".join(f"{folder} (bundle {name})" for name, folder in folders.items())
     if missing := [name for name in expected if name not in names]:
         raise FeedAmpError(
-            f"{where} lacks {', '.join(missing)}; `feedamp init DIR` copies them into a DAG folder, a bundle serves them where "
-            "they are installed; see Install in the README."
+            f"{where} lacks {', '.join(missing)}; `feedamp init` prints the option that serves them where they are installed, "
+            "`feedamp init DIR` copies them into a DAG folder."
         )
     if twice := [name for name in expected if names.count(name) > 1]:
         raise FeedAmpError(f"{', '.join(twice)} is there more than once, in {where}: remove all but one.")

@@ -1,12 +1,14 @@
-"""`feedamp init`: copies the DAG files into a DAG folder, which needs no Airflow, or starts a new state."""
+"""`feedamp init`: how Airflow gets the DAG files, by a bundle or as copies, which need no Airflow; or starts a new state."""
 
 import argparse
+import json
 from pathlib import Path
 
 from feedamp.errors import ConfigurationError
 from feedamp_airflow.cli.output import Output, replaced_file
 
 PACKAGE = Path(__file__).parents[1]
+BUNDLE = "feedamp_airflow.bundle.FeedAmpDagBundle"
 
 
 def dag_files() -> list[Path]:
@@ -19,10 +21,29 @@ def dag_files() -> list[Path]:
 
 
 def start(given: argparse.Namespace, out: Output) -> int:
-    """Does what the arguments say: copies the DAG files, or creates a new state."""
-    if given.state == (given.folder is not None):
-        raise ConfigurationError("Give a DAG folder or --state.")
-    return _start_state(out) if given.state else copy_dags(given, out)
+    """Does what the arguments say: prints the bundles with ours, copies the DAG files, or creates a new state."""
+    if given.state and given.folder is not None:
+        raise ConfigurationError("Give a DAG folder or --state, not both.")
+    if given.state:
+        return _start_state(out)
+    return _print_bundles(out) if given.folder is None else copy_dags(given, out)
+
+
+def _print_bundles(out: Output) -> int:
+    """Prints the DAG bundles of this Airflow with ours, since Airflow lets no package add one. Changes nothing."""
+    from airflow.configuration import conf
+
+    bundles = conf.getjson("dag_processor", "dag_bundle_config_list") or []
+    if not isinstance(bundles, list):
+        raise ConfigurationError("dag_bundle_config_list of [dag_processor] is not a list.")
+    if not any(isinstance(bundle, dict) and bundle.get("classpath") == BUNDLE for bundle in bundles):
+        bundles.append({"name": "feedamp", "classpath": BUNDLE, "kwargs": {}})
+    out.say(json.dumps(bundles))
+    out.complain(
+        "Give this value to every component of Airflow, as AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST or as "
+        "dag_bundle_config_list in [dag_processor] of airflow.cfg."
+    )
+    return 0
 
 
 def _start_state(out: Output) -> int:
