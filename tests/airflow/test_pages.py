@@ -266,7 +266,15 @@ def test_findings_are_waived_by_row_and_all_of_a_kind(send, browse, faulty):
     assert "reason is empty" in send("/feedamp/do/waive", page, chosen=chosen[0], reason=" ").text
     said = send("/feedamp/do/waive", page, chosen=[chosen[0], "unknown"], reason="seen")
     assert (said.status_code, len(re.findall('name="chosen"', browse(page).text))) == (409, 3)
+    filtered = f"{page}?kind=invalid_tracking&state=all"
+    for fields in ({"chosen": chosen[0], "reason": " "}, {}):
+        answer = send("/feedamp/do/waive", page, headers={"Referer": f"http://x{filtered}"}, **fields).text
+        assert f'<a href="{html.escape(filtered)}">Back</a>' in answer
+    assert ">Back<" not in send("/feedamp/do/waive", page, headers={"Referer": "http://x//evil/"}).text
     assert "waived" in send("/feedamp/do/waive", page, chosen=chosen[0], reason=HOSTILE).text
+    both = browse(f"{page}?state=all").text
+    assert (both.count("<td>waived</td>"), both.count('name="chosen"')) == (1, 2)
+    assert "Waive the chosen" not in browse(f"{page}?state=waived").text
     found = f"{page}?seller={SELLER}"
     assert f"Waive all 2 open findings of seller {SELLER}" in browse(found).text
     given = {"seller": SELLER, "reason": "seen"}
@@ -276,6 +284,8 @@ def test_findings_are_waived_by_row_and_all_of_a_kind(send, browse, faulty):
     assert send("/feedamp/do/waive_all", page, reason="x", count="x", seller=SELLER).status_code == 400
     assert "2 findings waived" in send("/feedamp/do/waive_all", page, **given, count=2).text
     assert 'name="chosen"' not in browse(page).text
+    emptied = browse(f"{page}?kind=invalid_tracking").text
+    assert '<option value="invalid_tracking" selected>' in emptied  # the filter is as it was chosen
     assert not faulty.run("findings", "list", "--json").json
 
 
@@ -678,6 +688,7 @@ def test_late_orders_and_rates_are_beside_the_limits_of_marketplaces(browse, fee
         assert shown.count("0.00 %") == 2  # late and cancelled, which is within both limits
         assert shown.count("beyond") == 1
     listed = browse("/feedamp/sellers?sort=late_orders&down=true").text
+    assert 'name="sort" value="late_orders"><input type="hidden" name="down" value="true"' in listed
     assert re.search("<tbody>.*?<td><a [^>]+>([^<]+)", listed, re.DOTALL)[1] == SELLER
     assert '<span class="quiet">of 1</span>' in browse(page).text
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -192,9 +192,9 @@ def list_orders(
 
 
 def list_findings(
-    connection: Connection, part: Part, *, kind: str | None, seller_id: str | None, state: str | None
+    connection: Connection, part: Part, *, kind: str | None, seller_id: str | None, states: Collection[str]
 ) -> CountedItems:
-    """Findings, the newest first; without a state those that are not resolved or waived."""
+    """Findings in these states, the newest first."""
     names = (
         "finding_id",
         "seller_id",
@@ -207,9 +207,7 @@ def list_findings(
         "found_at",
         "message",
     )
-    query = sa.select(*(findings.c[name] for name in names)).where(
-        findings.c.state.in_(OPEN) if state is None else findings.c.state == state
-    )
+    query = sa.select(*(findings.c[name] for name in names)).where(findings.c.state.in_(states))
     query = _only(query, {findings.c.kind: kind, findings.c.seller_id: seller_id})
     return _part(connection, query, part, findings.c.found_at.desc(), findings.c.finding_id)
 
@@ -255,10 +253,10 @@ def list_differences(
     return _part(connection, query, part, *query.selected_columns[:2], hashed)
 
 
-def kinds_of_findings(connection: Connection) -> list[tuple[str, int]]:
-    """(kind, number of open findings), largest number first."""
+def kinds_of_findings(connection: Connection, states: Collection[str]) -> list[tuple[str, int]]:
+    """(kind, number of findings in these states), largest number first."""
     count = sa.func.count()
-    query = sa.select(findings.c.kind, count).where(findings.c.state.in_(OPEN)).group_by(findings.c.kind)
+    query = sa.select(findings.c.kind, count).where(findings.c.state.in_(states)).group_by(findings.c.kind)
     return [(row[0], row[1]) for row in connection.execute(query.order_by(count.desc(), findings.c.kind))]
 
 

@@ -82,7 +82,12 @@ async def expect(
     """What the backfill would do and how long it takes; nothing is started."""
     if not first and not last:
         return RedirectResponse(f"{request.scope['root_path']}/reconciliation", 303)
-    asked, orders, rate = await run_in_threadpool(_look_at, first, last, repair, again)
+    typed = {"from": first, "to": last, "repair": repair, "again": again}
+    try:
+        asked, orders, rate = await run_in_threadpool(_look_at, first, last, repair, again)
+    except Refused as error:
+        said = {"asked": None, "refused": error.detail, "given": typed}
+        return render(request, "backfill.html", status_code=error.status_code, **said)
     listed = await airflow_api.ask(request, "POST", "/backfills/dry_run", asked.body())
     dag = await airflow_api.ask(request, "GET", f"/dags/{DAG_ID}")
     return render(
@@ -90,7 +95,8 @@ async def expect(
         "backfill.html",
         asked=asked,
         expected=_expected(asked.days, orders, rate, await _seconds_of_runs(request)),
-        refused=None if listed.is_good else airflow_api.refusal(listed, DAG_ID),
+        given=typed,
+        refused=None if listed.is_good else f"{airflow_api.refusal(listed, DAG_ID)} Nothing was started.",
         runs=listed.body["total_entries"] if listed.is_good else 0,
         is_paused=dag.is_good and dag.body["is_paused"],
         at_once=DAYS_AT_ONCE,

@@ -37,6 +37,7 @@ from feedamp_airflow.pages.page import (
 
 router = APIRouter()
 FINDING_STATES = (finding.HELD, finding.TO_REPORT, finding.REPORTED, finding.RESOLVED, finding.WAIVED)
+ALL = "all"
 REJECT_STAGES = ("inbox", "feedamp", "load")
 PHASES = ("open", *Phase)
 PLACING = ("feedamp_place_orders", "feedamp_reconcile_orders")
@@ -135,17 +136,22 @@ def list_findings(
     offset: Offset = 0,
     reader: Reader = ThisReader,
 ) -> HTMLResponse:
-    """Findings by kind, seller and state; without a state those that are not resolved or waived."""
-    wanted = _choice(state, FINDING_STATES, "state")
+    """Findings by kind, seller and state; without a state those that are not resolved or waived, which can be waived."""
+    wanted = _choice(state, (ALL, *FINDING_STATES), "state")
+    states = finding.OPEN if wanted is None else FINDING_STATES if wanted == ALL else (wanted,)
     with reading() as read:
-        kinds = page_lists.kinds_of_findings(read.connection)
+        kinds = page_lists.kinds_of_findings(read.connection, states)
         found = page_lists.list_findings(
             read.connection,
             Part(offset, ROWS),
             kind=kind or None,
             seller_id=seller.strip() or None,
-            state=wanted,
+            states=states,
         )
+    for item in found.items:
+        item["chosen"] = item["finding_id"] if item["state"] in finding.OPEN else None
+    if kind and kind not in dict(kinds):  # the last one may just have been waived
+        kinds.append((kind, 0))
     given = {"kind": kind, "seller": seller.strip(), "state": state}
     return _list(
         request,
@@ -154,7 +160,7 @@ def list_findings(
         given,
         offset,
         kinds=kinds,
-        states=FINDING_STATES,
+        states=(ALL, *FINDING_STATES),
         words=reader.words,
         token=reader.token,
     )

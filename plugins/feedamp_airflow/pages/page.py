@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import jinja2
 from airflow.api_fastapi.app import get_auth_manager
@@ -190,8 +190,13 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
         above = base.rpartition("/")[0]  # the pages are mounted just below Airflow
         return f"{above}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"
 
+    sent_from = urlsplit(request.headers.get("referer", ""))
+    is_ours = request.method == "POST" and sent_from.path.startswith(f"{base}/")
+    back = (
+        f"{sent_from.path}?{sent_from.query}" if is_ours else None
+    )  # with the filters that were chosen there
     links = {"seller_link": seller_link, "order_link": order_link, "run_path": run_path}
-    text = _templates.get_template(template).render(base=base, here=here, **links, **values)
+    text = _templates.get_template(template).render(base=base, here=here, back=back, **links, **values)
     return HTMLResponse(text, status_code=status_code)
 
 

@@ -58,7 +58,7 @@ def calendar(
         earlier=f"{first - timedelta(days=1):%Y-%m}",
         later=f"{last + timedelta(days=1):%Y-%m}",
         dates=[date for week in weeks for date in week],
-        days=days,
+        of_month=days,
         chosen=chosen,
         rows=[] if chosen is None else list(_by_seller(chosen)),
         found=found,
@@ -68,12 +68,17 @@ def calendar(
         limit=ROWS,
         words=reader.words,
         link=links_to_same(request),
-        backfill=None
-        if not reader.words
-        else (chosen.day, chosen.day)
-        if chosen
-        else (first, min(last, today - DAY)),
+        backfill=_range(chosen.day, chosen.day)
+        if reader.words and chosen
+        else _range(first, min(last, today - DAY))
+        if reader.words
+        else None,
     )
+
+
+def _range(first: date, last: date) -> dict[str, str | bool]:
+    """What the form of a backfill begins with."""
+    return {"from": first.isoformat(), "to": last.isoformat(), "repair": False, "again": "completed"}
 
 
 def _date(text: str) -> date:

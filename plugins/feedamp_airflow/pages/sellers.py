@@ -8,6 +8,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from feedamp.rules.finding import OPEN
 from feedamp.rules.order import OPEN_PHASES
 from feedamp.state import overview as state_overview
 from feedamp.state import page_lists, scorecards, sellers
@@ -142,7 +143,7 @@ def _show(request: Request, seller_id: str, reader: Reader, *, is_told: bool) ->
                 read.connection, phases=OPEN_PHASES, seller_id=seller_id, taken_before=None, limit=ROWS
             ),
             "findings": page_lists.list_findings(
-                read.connection, Part(0, ROWS), kind=None, seller_id=seller_id, state=None
+                read.connection, Part(0, ROWS), kind=None, seller_id=seller_id, states=OPEN
             ),
         }
     return render(
