@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -125,6 +125,16 @@ def schedule(option: str, default: str) -> str:
             f"[{SECTION}] {option} must be a cron expression, as `*/10 * * * *` or @hourly."
         )
     return cron
+
+
+def last_but_one_start(cron: str, now: datetime) -> datetime:
+    """When a DAG of this cron expression was last due before the newest time (UTC)."""
+    from croniter import croniter
+
+    starts = croniter("0 0 1 */3 *" if cron == "@quarterly" else cron, now)
+    starts.get_prev(datetime)
+    before: datetime = starts.get_prev(datetime)
+    return before
 
 
 def reconcile_schedule() -> str:

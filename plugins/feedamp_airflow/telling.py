@@ -201,8 +201,15 @@ def current_facts(
     facts = [Fact("grant_refused", seller_id, "") for seller_id in refused]
     ending = notices.ending_grants(connection, before=now + WARN_BEFORE)
     facts += [Fact("grant_ends", seller_id, f"{ends_at:%Y-%m-%d}") for seller_id, ends_at in ending.items()]
-    stale = overview.stale_watermarks(connection, before=stale_before)
-    facts += [Fact("stale_watermark", s, f"{mark:%Y-%m-%d %H:%M}") for s, mark in stale.items()]
+    stale = overview.stale_sellers(connection, before=stale_before)
+    facts += [
+        Fact(
+            "stale_watermark",
+            one.seller_id,
+            f"{'never, connected ' if one.watermark is None else ''}{one.since:%Y-%m-%d %H:%M}",
+        )
+        for one in stale
+    ]
     by_key = {f"{fact.kind}/{fact.seller_id}": fact for fact in facts}
     needed = "".join(
         f"\n- {some['count']} {status.TITLES[name].format(s='' if some['count'] == 1 else 's')}"

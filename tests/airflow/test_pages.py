@@ -25,7 +25,7 @@ from fastapi.routing import APIRoute
 from order_samples import example_order, good_order
 
 from feedamp.rules.reconciled_days import DAY, CheckedDay, Counts
-from feedamp.state import State, reconciliation_days, step_runs
+from feedamp.state import State, reconciliation_days, step_runs, watermarks
 from feedamp.state.schema import authorizations, grants, order_events, orders, sellers
 from feedamp_airflow.pages import actions
 from feedamp_airflow.pages.app import HEADERS, app
@@ -62,7 +62,7 @@ def test_pages_are_for_users_only_and_show_what_is_there(browse, filled):
         assert {name: shown.headers[name] for name in HEADERS} == HEADERS
         assert browse(path, None).status_code == 401
     overview = browse("/feedamp/").text
-    assert "With the seller: 1, oldest" in overview
+    assert "Settled, with the seller: 1, oldest" in overview
     assert "Closed: 1, last" in overview
     assert "1 rejected row:" in overview
     row = re.search(r"<tr><td>feedamp_test</td>.*", overview)[0]
@@ -563,6 +563,17 @@ def test_a_new_server_is_confirmed_as_it_was_shown(send, browse, feedamp_env):
     given["origin"] = "https://new.example:443"
     assert "confirmed" in send("/feedamp/do/confirm_origin", page, **given).text
     assert "Confirm the new server" not in browse(page).text
+
+
+def test_a_lag_that_the_schedule_explains_is_no_lag(browse, filled):
+    page, lag = f"/feedamp/sellers/{SELLER}", "Behind by</th><td>([^<]+)"
+    assert re.search(lag, browse(page).text)[1] == "no more than the schedule explains"
+    now = filled.resources.state.now()
+    with filled.resources.state.begin() as connection:
+        watermarks.move_back(connection, SELLER, now - timedelta(minutes=41), now=now)
+    assert re.search(lag, browse(page).text)[1] == "41 minutes"
+    filled.env.set_options(extract_schedule="@daily")
+    assert re.search(lag, browse(page).text)[1] == "no more than the schedule explains"
 
 
 def test_a_form_does_not_wait_long_for_who_writes(send, browse, feedamp_env, monkeypatch):

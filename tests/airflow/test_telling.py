@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import socket
 import sys
 import time
@@ -22,7 +23,7 @@ from feedamp_airflow import telling
 SLACK = "airflow.providers.slack.notifications.slack_webhook.SlackWebhookNotifier"
 TOKEN = "T000/B000/the-secret-of-the-webhook"
 SETTING = {"class": SLACK, "kwargs": {"slack_webhook_conn_id": "chat", "text": "{{ feedamp_message }}"}}
-OTHER = "seller-002"
+OTHER, THIRD = "seller-002", "seller-003"
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_each_thing_is_told_once_and_again_after_it_had_ended(chat, feedamp_env)
     assert "Action required" not in text  # its digest is a day's
 
 
-def test_grants_that_end_and_watermarks_that_stay_are_told(chat, feedamp_env):
+def test_grants_that_end_and_watermarks_that_stay_are_told(chat, browse, feedamp_env):
     feedamp_env.env.set_options(stale_watermark_hours="2")
 
     def spoil(connection, now):
@@ -84,10 +85,34 @@ def test_grants_that_end_and_watermarks_that_stay_are_told(chat, feedamp_env):
         watermarks.move(connection, OTHER, now - timedelta(hours=1), now=now)
 
     change(feedamp_env, spoil)
+    assert needs(feedamp_env)["stale_watermarks"]["count"] == 1  # the third was registered just now
+    change(feedamp_env, lambda connection, now: register(connection, THIRD, now - timedelta(hours=3)))
     [text] = chat(OK)
     assert f"Within 30 days the grant ends of 1 seller, who must authorize again: {OTHER} (" in text
-    assert f"For too long nothing was read completely of 1 seller: {SELLER} (" in text
-    assert [item["seller_id"] for item in needs(feedamp_env)["stale_watermarks"]["items"]] == [SELLER]
+    assert re.search(
+        f"For too long nothing was read completely of 2 sellers: {SELLER} [(]2.*, {THIRD} [(]never, connected 2",
+        text,
+    )
+    stale = needs(feedamp_env)["stale_watermarks"]["items"]
+    assert [(item["seller_id"], item["watermark"] is None) for item in stale] == [
+        (SELLER, False),
+        (THIRD, True),
+    ]
+    for page, mark in (("sellers", "never"), (f"sellers/{THIRD}", "longer than")):
+        assert re.search(f'<td class="bad">[^<]*{mark}', browse(f"/feedamp/{page}").text)
+    change(feedamp_env, lambda connection, now: register(connection, THIRD, now - timedelta(hours=3), now))
+    assert (
+        needs(feedamp_env)["stale_watermarks"]["count"] == 1
+    )  # who consented late cannot have been read before
+    assert '<td class="bad">' not in browse(f"/feedamp/sellers/{THIRD}").text
+
+
+def register(connection, seller_id, moment, consented_at=None):
+    """Moves the registration and the consent of a seller to a moment."""
+    table = sellers.sellers
+    connection.execute(table.update().where(table.c.seller_id == seller_id).values(added_at=moment))
+    of_seller = grants.grants.update().where(grants.grants.c.seller_id == seller_id)
+    connection.execute(of_seller.values(issued_at=consented_at or moment))
 
 
 def needs(env):

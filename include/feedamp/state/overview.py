@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -51,6 +51,14 @@ class CountedItems:
 
     count: int
     items: list[dict[str, Any]]
+
+
+class StaleSeller(NamedTuple):
+    """A seller of whom nothing was read completely since a moment; `watermark` is None before the first complete read."""
+
+    seller_id: str
+    watermark: datetime | None
+    since: datetime
 
 
 def phase_of_few() -> sa.ColumnElement[str]:
@@ -206,15 +214,28 @@ def seller_watermarks(connection: Connection, seller_id: str | None = None) -> d
     return {row.seller_id: row.watermark for row in connection.execute(query)}
 
 
-def stale_watermarks(connection: Connection, *, before: datetime) -> dict[str, datetime]:
-    """Watermarks that are older than a moment (exclusive), by seller that is not blocked, the oldest first."""
-    query = (
-        sa.select(watermarks.c.seller_id, watermarks.c.watermark)
-        .select_from(_WITH_GRANT.join(watermarks, watermarks.c.seller_id == sellers.c.seller_id))
-        .where(sellers.c.paused.is_(False), grants.c.status == ACTIVE, watermarks.c.watermark < before)
-        .order_by(watermarks.c.watermark, watermarks.c.seller_id)
+def stale_sellers(
+    connection: Connection, *, before: datetime, seller_ids: Sequence[str] = ()
+) -> list[StaleSeller]:
+    """Sellers, of these or of all, of whom nothing was read completely since before a moment (exclusive), the longest first.
+
+    Before the first complete read counts since when there could have been one: since the registration or, if it was later,
+    the consent. Sellers that are blocked are left out.
+    """
+    readable_since = sa.case(
+        (grants.c.issued_at > sellers.c.added_at, grants.c.issued_at), else_=sellers.c.added_at
     )
-    return {row.seller_id: row.watermark for row in connection.execute(query)}
+    mark = watermarks.c.watermark
+    since = sa.func.coalesce(mark, readable_since, type_=mark.type)
+    query = (
+        sa.select(sellers.c.seller_id, mark, since.label("since"))
+        .select_from(_WITH_GRANT.outerjoin(watermarks, watermarks.c.seller_id == sellers.c.seller_id))
+        .where(sellers.c.paused.is_(False), grants.c.status == ACTIVE, since < before)
+        .order_by(since, sellers.c.seller_id)
+    )
+    if seller_ids:
+        query = query.where(sellers.c.seller_id.in_(seller_ids))
+    return [StaleSeller(*row) for row in connection.execute(query)]
 
 
 def open_findings(connection: Connection) -> int:

@@ -134,10 +134,9 @@ def _sellers(connection: Connection) -> dict[str, int]:
 
 
 def _stale(connection: Connection, *, before: datetime) -> CountedItems:
-    """Sellers whose watermark does not move."""
-    found = overview.stale_watermarks(connection, before=before)
-    items = [{"seller_id": seller_id, "watermark": mark} for seller_id, mark in list(found.items())[:SHOWN]]
-    return CountedItems(len(found), items)
+    """Sellers whose watermark does not move, or who have had none for as long."""
+    found = overview.stale_sellers(connection, before=before)
+    return CountedItems(len(found), [stale._asdict() for stale in found[:SHOWN]])
 
 
 def _mixed_up(connection: Connection) -> CountedItems:

@@ -116,8 +116,8 @@ def _stages(read: Reading, document: dict[str, Any], base: str) -> list[charts.S
     last = document["last"]["order_closed"]
     return [
         stage("To place", "to_place", "orders?phase=to_place"),
-        stage("With the seller", "placed", "orders?phase=settled"),
-        stage("To close", "to_close", "orders?phase=settled"),
+        stage("Settled, with the seller", "placed", "orders?phase=settled"),
+        stage("Settled, to close", "to_close", "orders?phase=settled"),
         charts.Stage(
             "Closed",
             closed,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from feedamp.errors import ConfigurationError
 from feedamp.rules.finding import OPEN
 from feedamp.rules.order import OPEN_PHASES
 from feedamp.state import overview as state_overview
@@ -16,12 +19,14 @@ from feedamp.state.grants import REFRESH_TOKEN_LIFE
 from feedamp.state.page_lists import GRANT_STATUS, Part
 from feedamp.state.sellers import ACTIVE
 from feedamp.warehouse.views import LIMITS
+from feedamp_airflow.config import last_but_one_start, schedule
 from feedamp_airflow.pages.connect import moved_server
 from feedamp_airflow.pages.overview import flow
 from feedamp_airflow.pages.page import (
     ROWS,
     Offset,
     Reader,
+    Reading,
     Refused,
     ThisReader,
     links_to_same,
@@ -79,10 +84,12 @@ def list_sellers(
             read.connection, Part(offset, ROWS), search=q, status=status or None, sort=sort, descending=down
         )
         now, measured_at = read.now, scorecards.measured_at(read.connection)
+        stale = _stale(read, [item["seller_id"] for item in found.items])
     return render(
         request,
         "sellers.html",
         found=found,
+        stale=stale,
         columns=COLUMNS,
         limits=LIMITS_SHOWN,
         judged_by=JUDGED_BY,
@@ -118,6 +125,7 @@ def _show(request: Request, seller_id: str, reader: Reader, *, is_told: bool) ->
             seller_id, (None, None)
         )
         mark = state_overview.seller_watermarks(read.connection, seller_id).get(seller_id)
+        is_stale = bool(_stale(read, [seller_id]))
         facts: dict[str, Any] = {
             "Name": seller.name,
             "Sales channel": seller.sales_channel,
@@ -128,9 +136,10 @@ def _show(request: Request, seller_id: str, reader: Reader, *, is_told: bool) ->
             "Grant ends": issued_at and issued_at + REFRESH_TOKEN_LIFE,
             "Days of grant left": issued_at and (issued_at + REFRESH_TOKEN_LIFE - read.now).days,
             "Read up to": mark,
-            "Behind by": mark and span(read.now - mark),
+            "Behind by": _behind(read, mark, is_stale=is_stale),
         }
         shown = {
+            "is_stale": is_stale,
             "moved": moved_server(read.connection, seller.conn_id) if reader.words else None,
             "per_day": flow(read, "day", DAYS_SHOWN, seller_id),
             "scores": scorecards.of_seller(read.connection, seller_id, DAYS_SHOWN, now=read.now),
@@ -156,3 +165,31 @@ def _show(request: Request, seller_id: str, reader: Reader, *, is_told: bool) ->
         token=reader.token,
         **shown,
     )
+
+
+def _stale(read: Reading, seller_ids: Sequence[str]) -> set[str]:
+    """Those of the sellers of whom nothing was read completely for too long, as `status` counts them."""
+    if not seller_ids:
+        return set()
+    before = read.now - read.options.settings.stale_watermark
+    found = state_overview.stale_sellers(read.connection, before=before, seller_ids=seller_ids)
+    return {one.seller_id for one in found}
+
+
+def _behind(read: Reading, mark: datetime | None, *, is_stale: bool) -> str | None:
+    """How far behind a seller is, if the schedule does not explain it; None while its first complete read is under way.
+
+    A watermark is a read's start minus the overlap, and moves at its end: all is well up to the last but one start.
+    """
+    if mark is None:
+        return (
+            "nothing was read completely yet, for longer than `stale_watermark_hours`" if is_stale else None
+        )
+    lag = span(read.now - mark)
+    with suppress(ConfigurationError):  # of the schedule, which `doctor` names
+        due = (
+            last_but_one_start(schedule("extract_schedule", "*/15 * * * *"), read.now)
+            - read.options.settings.overlap
+        )
+        return "no more than the schedule explains" if mark >= due else lag
+    return lag
