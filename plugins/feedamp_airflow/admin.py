@@ -39,7 +39,7 @@ class Action(NamedTuple):
 ACTIONS = {
     "status": Action("what is waiting, what requires action", shows=True),
     "doctor": Action("check options, connections, stores and DAG files"),
-    "read-only": Action("on or off: the emergency stop; nothing but tokens is sent"),
+    "read-only": Action("[on|off] [--reason R]: the emergency stop; nothing but tokens is sent"),
     "test connection": Action("[CONN_ID]: address, TLS, token endpoint, client"),
     "sellers list": Action("sellers, their grants and watermarks", shows=True),
     "sellers add": Action("SELLER [--name N] [--sales-channel C] [--conn-id ID]"),
@@ -91,14 +91,15 @@ def act() -> dict[str, int]:
     Raises an AirflowFailException, which is not tried again: arguments or options are wrong (exit code 2), or something
     failed or was refused (1). An action that only shows stays green with 1.
     """
-    given = get_current_context()["params"]
+    context = get_current_context()
+    given, user = context["params"], context["dag_run"].triggering_user_name
     name, complaints = str(given["action"]), list[str]()
 
     def warn(line: str) -> None:
         complaints.append(line.removeprefix("feedamp: "))
         log.warning("%s", complaints[-1])
 
-    code = run(name, given.get("arguments"), lambda line: log.info("%s", line), warn)
+    code = run(name, given.get("arguments"), lambda line: log.info("%s", line), warn, user=user)
     if code:
         sentence = (
             f"feedamp {name} ended with exit code {code}. {complaints[-1] if complaints else ''}".strip()
@@ -111,12 +112,22 @@ def act() -> dict[str, int]:
     return {"exit_code": code}
 
 
-def run(name: str, arguments: Any, say: Callable[[str], None], complain: Callable[[str], None]) -> int:
-    """The exit code of an action; `say` gets each line of its answer, `complain` each message about it."""
+def run(
+    name: str,
+    arguments: Any,
+    say: Callable[[str], None],
+    complain: Callable[[str], None],
+    *,
+    user: str | None = None,
+) -> int:
+    """The exit code of an action that a user of Airflow asked for, if Airflow knows which.
+
+    `say` gets each line of its answer, `complain` each message about it.
+    """
     from feedamp_airflow.cli import running
     from feedamp_airflow.cli.output import Output
 
-    out = Output(_Lines(say), _Lines(complain), words=False)
+    out = Output(_Lines(say), _Lines(complain), words=False, user=user)
     try:
         words = _words(arguments)
         _refuse_secrets(words)
@@ -154,8 +165,7 @@ def _refuse_secrets(words: Sequence[str]) -> None:
                 "this run: if it is one, delete the run and connect the seller again."
             )
         option = word.partition("=")[0]
-        # A command line takes the beginning of an option for the whole, such as --cs for --csv.
-        if option in NOT_OFFERED or (len(option) > 2 and any(one.startswith(option) for one in NOT_OFFERED)):
+        if option in NOT_OFFERED:
             raise ConfigurationError(f"{option} works only on a command line.")
 
 

@@ -169,6 +169,11 @@ def made(setting: NotifierSetting) -> BaseNotifier:
         raise ConfigurationError(
             f"[feedamp] notifier: {setting.class_path} cannot be imported; install its provider, or correct the path."
         ) from error
+    except (Exception, SystemExit) as error:
+        raise ConfigurationError(
+            f"[feedamp] notifier: the import of {setting.class_path} ends with {type(error).__name__}; correct that module, or "
+            "name another class."
+        ) from error
     if not (isinstance(kind, type) and issubclass(kind, BaseNotifier)):
         raise ConfigurationError(f"[feedamp] notifier: {setting.class_path} is not a BaseNotifier.")
     try:

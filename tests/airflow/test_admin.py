@@ -42,7 +42,7 @@ def test_the_runbook_names_every_action():
 RUNS = [
     pytest.param("doctor", "", "success", "options: can be used", id="what is whole is green"),
     pytest.param("status", "", "success", "Action is required", id="what only shows is green with a note"),
-    pytest.param("read-only", "on", "success", "read-only", id="what is done is green"),
+    pytest.param("read-only", "on", "success", "switched on by dag_test", id="what is done is green"),
     pytest.param("sellers pause", ["S-9"], "failed", "There is no seller S-9", id="what is refused is red"),
     pytest.param(
         "sellers pause", "", "failed", "arguments are required: SELLER", id="what cannot be read is red"
@@ -110,8 +110,6 @@ def test_only_what_the_inbox_leaves_alone_is_imported_from_it(console, name):
         json.dumps({"seller_id": "S1", "refresh_token": "short"}),
         "https://airflow.example/callback?code=c-1&state=abc",
         "--csv=/tmp/x",
-        "--cs",
-        "--js",
         "-",
     ],
 )

@@ -181,6 +181,8 @@ def test_add_registers_and_changes(console):
         pytest.param(["S1", "--conn-id", "nope"], id="a connection no one knows"),
         pytest.param([" "], id="a blank id"),
         pytest.param(["x" * 129], id="an id too long"),
+        pytest.param(["S1 --name One"], id="a command line as one word"),
+        pytest.param(["--", "-S1"], id="an id that looks like an option"),
     ],
 )
 def test_add_refuses_what_cannot_work(console, argv):

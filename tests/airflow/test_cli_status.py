@@ -14,6 +14,7 @@ from pathlib import Path
 import duckdb
 import pytest
 import sqlalchemy as sa
+from airflow_env import ROOT
 from console import BAD_NUMBER, SELLER
 from scripted import answer, serving
 
@@ -42,20 +43,27 @@ def test_an_idle_installation_requires_no_action(feedamp_env):
 
 def test_read_only_is_switched_and_said_everywhere(feedamp_env):
     assert feedamp_env.run("status", "--json").json["read_only"] is None
-    assert feedamp_env.run("read-only", "on").code == 0
+    off = "Read-only is off: the next runs send what is due.\n"
+    asked = feedamp_env.run("read-only")
+    assert (asked.code, asked.out) == (0, off)
+    assert feedamp_env.run("read-only", "on", "--reason", "wrong prices").code == 0
     shown = feedamp_env.run("status", "--json").json["read_only"]
     assert shown["by"] == "switch"
-    assert feedamp_env.run("read-only", "on").code == 0
+    by = f"Read-only was switched on by {getpass.getuser()} at "
+    assert feedamp_env.run("read-only", "on", "--reason", "another").code == 0
     assert feedamp_env.run("status", "--json").json["read_only"] == shown
-    assert feedamp_env.run("status").out.startswith("READ-ONLY: Read-only was switched on at ")
+    asked = feedamp_env.run("read-only")
+    assert (asked.code, asked.out.startswith(by)) == (0, True)
+    assert asked.out.endswith("\nReason: wrong prices\n")
+    assert feedamp_env.run("status").out.startswith(f"READ-ONLY: {by}")
     [said] = [c for c in feedamp_env.run("doctor", "--json").json["checks"] if c["name"] == "read_only"]
-    assert said["says"].startswith("Read-only was switched on at ")
+    assert said["says"].startswith(by)
     feedamp_env.env.set_options(read_only="true")
     still = feedamp_env.run("read-only", "off")
     assert (still.code, still.out.startswith("Option read_only is true")) == (1, True)
-    assert feedamp_env.run("status", "--json").json["read_only"] == {"by": "option", "since": None}
+    assert feedamp_env.run("status", "--json").json["read_only"]["by"] == "option"
     feedamp_env.env.set_options(read_only="false")
-    assert feedamp_env.run("read-only", "off").out == "Read-only is off: the next runs send what is due.\n"
+    assert feedamp_env.run("read-only", "off").out == off
     assert feedamp_env.run("status", "--json").json["read_only"] is None
 
 
@@ -480,8 +488,9 @@ def test_the_doctor_finds_dag_files_in_the_bundle_of_init_and_twice(feedamp_env,
     value = feedamp_env.run("init").out
     monkeypatch.setenv(option, value)
     assert feedamp_env.run("init").out == value  # not added twice
+    monkeypatch.setenv("AIRFLOW__CORE__LOAD_EXAMPLES", "True")
     monkeypatch.setattr("airflow.settings.DAGS_FOLDER", str(tmp_path))
-    assert doctor._dag_files().endswith("(bundle feedamp) can be imported")
+    assert doctor._dag_files() == f"6 in {ROOT}/dags (bundle feedamp) can be imported"
     (tmp_path / "feedamp_admin.py").write_text("# airflow dag\n")
     with pytest.raises(FeedAmpError, match=r"feedamp_admin\.py is there more than once"):
         doctor._dag_files()

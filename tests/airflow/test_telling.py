@@ -189,12 +189,17 @@ def test_a_gate_tells_and_stays_green(airflow_env, monkeypatch):
     ("setting", "words"),
     [
         pytest.param({"class": "nowhere.Notifier"}, "cannot be imported", id="no such module"),
+        pytest.param(
+            {"class": "broken_notifier.Odd"}, "ends with ZeroDivisionError", id="an error of its module"
+        ),
         pytest.param({"class": "json.JSONDecoder"}, "is not a BaseNotifier", id="another class"),
         pytest.param({"class": SLACK, "kwargs": {"text": "hello"}}, "feedamp_message", id="no message"),
         pytest.param({"class": SLACK, "kwargs": {}}, "does not take these kwargs", id="no text"),
     ],
 )
-def test_the_doctor_says_what_is_wrong_with_the_notifier(setting, words, feedamp_env):
+def test_the_doctor_says_what_is_wrong_with_the_notifier(setting, words, feedamp_env, tmp_path, monkeypatch):
+    (tmp_path / "broken_notifier.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
     feedamp_env.env.set_options(notifier=json.dumps(setting))
     checks = {check["name"]: check for check in feedamp_env.run("doctor", "--json").json["checks"]}
     assert checks["notifier"]["state"] == "configuration"

@@ -27,25 +27,30 @@ _NAME = "read_only"
 
 @dataclass(frozen=True)
 class Stop:
-    """What turned the emergency stop on: the option, or a person at the moment `since` (UTC)."""
+    """What turned the emergency stop on: the option, or a person at the moment `since` (UTC), with a reason if there is one."""
 
     since: datetime | None = None
+    person: str | None = None
+    reason: str | None = None
 
     @property
     def sentence(self) -> str:
         """What this means, and what ends it."""
         if self.since is None:
             return "Option read_only is true: nothing is sent to FeedAMP, and what is due waits until it is false."
+        by = f" by {self.person}" if self.person else ""
         return (
-            f"Read-only was switched on at {self.since:%Y-%m-%d %H:%M} UTC: nothing is sent to FeedAMP, and what is due "
+            f"Read-only was switched on{by} at {self.since:%Y-%m-%d %H:%M} UTC: nothing is sent to FeedAMP, and what is due "
             "waits until *Send again* on the overview, or `feedamp read-only off`."
         )
 
 
-def switch(connection: Connection, *, on: bool, now: datetime) -> bool:
-    """Sets the switch; whether that changed it. Safe to repeat: the moment of the first time stays."""
+def switch(
+    connection: Connection, *, on: bool, now: datetime, person: str | None = None, reason: str | None = None
+) -> bool:
+    """Sets the switch; whether that changed it. Safe to repeat: moment, person and reason of the first time stay."""
     if on:
-        new = insert(connection, switches).values(name=_NAME, since=now)
+        new = insert(connection, switches).values(name=_NAME, since=now, switched_by=person, reason=reason)
         return connection.execute(new.on_conflict_do_nothing()).rowcount == 1
     return connection.execute(sa.delete(switches).where(switches.c.name == _NAME)).rowcount == 1
 
@@ -54,8 +59,9 @@ def current(connection: Connection, *, by_option: bool) -> Stop | None:
     """What has stopped this installation now; None if nothing has."""
     if by_option:
         return Stop()
-    since = connection.execute(sa.select(switches.c.since).where(switches.c.name == _NAME)).scalar()
-    return None if since is None else Stop(since)
+    columns = (switches.c.since, switches.c.switched_by, switches.c.reason)
+    row = connection.execute(sa.select(*columns).where(switches.c.name == _NAME)).first()
+    return None if row is None else Stop(*row)
 
 
 class ReadOnlyGate:

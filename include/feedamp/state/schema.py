@@ -338,6 +338,8 @@ switches = _table(
     "switches",
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("since", UtcTime, nullable=False),
+    sa.Column("switched_by", sa.Text),
+    sa.Column("reason", sa.Text),
 )
 
 # What people were notified of and what still lasts, such as `grant_refused/S1`.

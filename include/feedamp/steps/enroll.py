@@ -17,6 +17,7 @@ from feedamp.state import consents, grants, sellers
 from feedamp.state.sellers import ACTIVE, Seller
 
 FIELDS = ("seller_id", "name", "sales_channel", "conn_id", "refresh_token")
+_OPTION = re.compile(r"^-|\s--\w")
 
 
 class Outcome(StrEnum):
@@ -93,7 +94,12 @@ def _fault(name: str, value: object) -> str | None:
 
 
 def check(given: Enrollment) -> Refusal | None:
-    """Why a seller that was entered by hand, without a token, cannot be enrolled; None if it can."""
+    """Why a seller that was entered by hand, without a token, cannot be enrolled; None if it can.
+
+    An id that is or holds an option is a command line that was taken for one word.
+    """
+    if _OPTION.search(given.seller_id):
+        return Refusal("seller_id", "holds an option of a command line; give each word by itself")
     faults = ((name, _fault(name, getattr(given, name))) for name in FIELDS if name != "refresh_token")
     return next((Refusal(name, fault) for name, fault in faults if fault is not None), None)
 

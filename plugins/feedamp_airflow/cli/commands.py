@@ -84,9 +84,11 @@ def parser() -> argparse.ArgumentParser:
     read_only = nouns.add_parser(
         "read-only",
         help="stop everything that is sent to FeedAMP, or let it go on",
-        description="While it is on, reads go on, runs stay green and say so, and what is due waits.",
+        description="While it is on, reads go on, runs stay green and say so, and what is due waits. Without on or off, "
+        "says which it is, who switched it on, when and why.",
     )
-    read_only.add_argument("to", choices=("on", "off"))
+    read_only.add_argument("to", choices=("on", "off"), nargs="?")
+    read_only.add_argument("--reason", help="why it is switched on")
     _does(read_only, "read_only:switch")
     _add_stores(nouns)
     # `main` handles it before this parser; it is here so that --help lists it.

@@ -332,10 +332,12 @@ def _dag_files() -> str:
         name, text = next(iter(errors.items()))
         raise FeedAmpError(f"{len(errors)} cannot be imported; {name}: {text.strip().splitlines()[-1]}")
     names = [path.name for path in there]
-    where = " and ".join(f"{folder} (bundle {name})" for name, folder in folders.items())
+    # Bundles without any of them, such as those of Airflow's examples, are not ours to name.
+    ours = (some for some in folders.items() if any(path.is_relative_to(some[1]) for path in there))
+    where = " and ".join(f"{folder} (bundle {name})" for name, folder in ours)
     if missing := [name for name in expected if name not in names]:
         raise FeedAmpError(
-            f"{where} lacks {', '.join(missing)}; `feedamp init` prints the option that serves them where they are installed, "
+            f"{where or 'Each DAG bundle'} lacks {', '.join(missing)}; `feedamp init` prints the option that serves them where they are installed, "
             "`feedamp init DIR` copies them into a DAG folder."
         )
     if twice := [name for name in expected if names.count(name) > 1]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,7 +22,7 @@ from feedamp.tables import Row
 from feedamp_airflow.cli.findings import finding_row
 from feedamp_airflow.cli.output import Output, cell, moment
 from feedamp_airflow.cli.rejected import reject_row
-from feedamp_airflow.cli.running import DONE, REFUSED, given_reason, opened_resources
+from feedamp_airflow.cli.running import DONE, REFUSED, given_reason, opened_resources, user_of
 
 LEDGER = (
     "seller_id",
@@ -142,7 +141,7 @@ def acknowledge(given: argparse.Namespace, out: Output) -> int:
             acknowledged = order.but(
                 acknowledged_shipped=shipped,
                 acknowledged_at=resources.state.now(),
-                acknowledged_by=_user(),
+                acknowledged_by=user_of(out),
                 acknowledge_reason=reason,
             )
             ledger.save(connection, order, acknowledged)
@@ -151,14 +150,6 @@ def acknowledge(given: argparse.Namespace, out: Output) -> int:
     again = f"action is required again if more than {counted(shipped, 'unit')} is shipped"
     out.say(f"{what}: {f'acknowledged; {again}' if is_news else 'was acknowledged already'}")
     return DONE
-
-
-def _user() -> str | None:
-    """The system's name of the user who runs the command; None if it has none."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return None
 
 
 def _stored_snapshot(

@@ -24,12 +24,14 @@ WORDS = ("reason", "message", "grant_reason", "mix_up")
 class Output:
     """`out` receives only the answer of a command; `err` receives messages about it.
 
-    Without `words`, what FeedAMP or a file said is left out: anyone may read the answer.
+    Without `words`, what FeedAMP or a file said is left out: anyone may read the answer. `user` is Airflow's name of who asks,
+    None on a command line.
     """
 
     out: TextIO
     err: TextIO
     words: bool = True
+    user: str | None = None
     working: "Working | None" = None  # where a person sees what is being done
 
     def say(self, text: str) -> None:

@@ -1,24 +1,34 @@
-"""`feedamp read-only on|off`: the switch of the emergency stop."""
+"""`feedamp read-only [on|off]`: the emergency stop and its switch."""
 
 import argparse
 
 from feedamp.errors import ConfigurationError
 from feedamp.state import read_only
 from feedamp_airflow.cli.output import Output
-from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources
+from feedamp_airflow.cli.running import DONE, REFUSED, opened_resources, user_of
 
 
 def switch(given: argparse.Namespace, out: Output) -> int:
-    """Turns the switch and says what is sent from now on; 1 if option `read_only` still stops everything. Safe to repeat."""
-    if given.to not in ("on", "off"):
-        raise ConfigurationError("Say on or off.")
+    """Turns the switch, if told to, and says who stopped what, since when and why. Safe to repeat.
+
+    Returns 1 if it was to be off and option `read_only` still stops everything.
+    """
+    to, reason = given.to, given.reason
+    if to not in ("on", "off", None):
+        raise ConfigurationError("Say on or off, or neither to see which it is.")
+    if reason and to != "on":
+        raise ConfigurationError("--reason is for `feedamp read-only on`.")
     with opened_resources() as resources, resources.state.begin() as connection:
-        read_only.switch(connection, on=given.to == "on", now=resources.state.now())
+        if to is not None:
+            now, person = resources.state.now(), user_of(out)
+            read_only.switch(connection, on=to == "on", now=now, person=person, reason=reason or None)
         stop = read_only.current(connection, by_option=resources.settings.read_only)
     if stop is None:
         out.say("Read-only is off: the next runs send what is due.")
         return DONE
     out.say(stop.sentence)
-    if given.to == "on":
+    if stop.reason:
+        out.say(f"Reason: {stop.reason}")
+    if to == "on":
         out.say("Tasks under way stop within a few seconds; what FeedAMP is answering now is finished.")
-    return DONE if given.to == "on" else REFUSED
+    return REFUSED if to == "off" else DONE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import getpass
 import importlib
 import logging
 import os
@@ -106,6 +107,16 @@ def near(given: str, known: Collection[str]) -> str:
     """The names that a mistyped one may mean, as a clause to append; empty if there are none."""
     found = difflib.get_close_matches(given, known, n=3)
     return f"; did you mean {' or '.join(found)}?" if found else ""
+
+
+def user_of(out: Output) -> str | None:
+    """Who a command is run for: Airflow's user, else the system's; None if that one has no name."""
+    if out.user is not None:
+        return out.user
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return None
 
 
 def given_reason(given: argparse.Namespace, what: str) -> str:

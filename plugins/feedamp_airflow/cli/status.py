@@ -100,7 +100,12 @@ def summary(connection: Connection, settings: Settings, now: datetime) -> dict[s
     }
     stop = read_only.current(connection, by_option=settings.read_only)
     return {
-        "read_only": stop and {"by": "option" if stop.since is None else "switch", **asdict(stop)},
+        "read_only": stop
+        and {
+            "by": "option" if stop.since is None else "switch",
+            **asdict(stop),
+            "sentence": stop.sentence,
+        },
         "sellers": _sellers(connection),
         "needs_person": {name: asdict(some) for name, some in needed.items()},
         "last": overview.latest(connection),
@@ -175,7 +180,7 @@ def _watermarks(connection: Connection, now: datetime) -> dict[str, Any]:
 
 def _print(document: dict[str, Any], out: Output) -> None:
     if document["read_only"]:
-        out.say(f"READ-ONLY: {read_only.Stop(document['read_only']['since']).sentence}")
+        out.say(f"READ-ONLY: {document['read_only']['sentence']}")
     out.say("ORDERS")
     for phase, entry in document["orders"].items():
         out.say(f"  {phase:14}{entry['count']:>9}")

@@ -136,7 +136,7 @@ def begin_again(request: Request) -> RedirectResponse:
 
 
 @router.post("/do/{name}", response_class=HTMLResponse)
-async def act(request: Request, name: str) -> HTMLResponse:
+async def act(request: Request, name: str, user: GetUserDep) -> HTMLResponse:
     """Runs one of the commands with the fields of the form, and shows what it said."""
     if name not in COMMANDS:
         raise Refused(404, "There is no such action.")
@@ -147,7 +147,8 @@ async def act(request: Request, name: str) -> HTMLResponse:
     except ValueError:
         raise Refused(400, "This form is not one of ours; nothing was changed.") from None
     reason = _field(form, "reason")
-    answers = [await run_in_threadpool(run, command, reason=reason, **one) for one in given]
+    by = str(user.get_name())
+    answers = [await run_in_threadpool(run, command, by=by, reason=reason, **one) for one in given]
     said = Answer(max(one.code for one in answers), [line for one in answers for line in one.lines])
     return render(request, "said.html", said=said, status_code=200 if said.code == running.DONE else 409)
 
@@ -162,8 +163,8 @@ def _chosen(form: FormData) -> list[str]:
     return chosen
 
 
-def run(command: str, **given: Any) -> Answer:
-    """Runs a command of `feedamp` in this process, and says what it said in the words of the pages.
+def run(command: str, *, by: str | None = None, **given: Any) -> Answer:
+    """Runs a command of `feedamp` in this process for a user, and says what it said in the words of the pages.
 
     Raises:
         Refused: another process writes to a SQLite state for too long.
@@ -171,7 +172,7 @@ def run(command: str, **given: Any) -> Answer:
     out = io.StringIO()
     patience = running.lock_wait_s.set(FORM_PATIENCE_S)
     try:
-        code = running.command(command)(argparse.Namespace(**given), Output(out, out))
+        code = running.command(command)(argparse.Namespace(**given), Output(out, out, user=by))
     except Exception as error:
         if isinstance(error, OperationalError) and "database is locked" in str(error.orig):
             raise Refused(503, LOCKED) from error
