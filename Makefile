@@ -52,8 +52,9 @@ types: .venv/installed ## run mypy, strict, on include and plugins
 mutants: .venv/installed ## break one promise at a time in a copy of the code; the tests must fail
 	@$(BIN)/python tools/mutants.py $(ARGS)
 
-bench: .venv/installed ## measure extraction, failing sellers, memory, completeness and tracking numbers
-	@for script in extraction isolation memory completeness carriers; do \
+bench: .venv/installed ## measure this package beside others, in small sizes; in full: make bench ARGS="--rounds 5"
+	@$(BIN)/python benchmarks/suite.py $(or $(ARGS),--small --rounds 2)
+	@for script in isolation memory completeness carriers; do \
 		echo "$$script ..."; $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 format: .venv/installed ## format the code as `make check` requires
@@ -82,5 +83,5 @@ build: .venv/installed ## build the wheel and the source distribution into dist/
 	@$(BIN)/python -m build --no-isolation --outdir dist .
 
 clean: ## remove what the other targets created
-	rm -rf .venv .venv-lowest dist build .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-lowest .venv-peers dist build .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

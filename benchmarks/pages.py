@@ -1,6 +1,11 @@
-"""A FeedAMP of nothing but pages: any number of shipped orders, made while they are asked for, in a process of its own.
+"""A FeedAMP of nothing but pages: any number of shipped orders for every seller, in a process of its own.
 
-The sandbox keeps every order it holds in memory; a million of them would say more about it than about its client.
+Pages are rendered once and kept, so that no client waits for another's pages. The sandbox keeps every order it holds in
+memory; a million of them would say more about it than about its client.
+
+A `Play` is the server as one client sees it: paths below `/{play}/{orders}/{latency_ms}/{shape}/`, with counts of its own.
+The seller is the number in the access token, `at-3`, and 0 without a token. Shapes: "plain", and "odd", in which every
+order has a member that the contract does not know and its amounts as text.
 """
 
 from __future__ import annotations
@@ -11,11 +16,17 @@ import itertools
 import json
 import multiprocessing
 import sys
+import time
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
+from urllib.request import urlopen
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
@@ -24,26 +35,40 @@ from order_samples import example_order, good_line
 
 PAGE = 50
 LINES = 2
+KEPT_PAGES = 4_000  # some 70 kB each
+SHAPES = ("plain", "odd")
+CHANGED = 2  # the version in which every order, line and shipment differs from version 1
+# When the orders of this version were updated, before it was set: after the last watermark, whose overlap is ten minutes,
+# and before what a run asks for once more at its end.
+UPDATED_BEFORE_S = 300
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _MARK = "@@@@@@@@"
 
 
-def order_template() -> bytes:
+@lru_cache
+def order_template(shape: str = "plain", version: int = 1) -> bytes:
     """One fulfilled order as FeedAMP shows it, with a mark where its number goes."""
     number = f"MKT-{_MARK}"
     lines = [
-        good_line(mp_line_number=f"{number}-{line}", sku=f"LAMP-{line}", quantity=2, shipping_price=6)
+        good_line(
+            mp_line_number=f"{number}-{line}", sku=f"LAMP-{line}", quantity=2, shipping_price=5 + version
+        )
         for line in range(LINES)
     ]
     shipment = {
         "quantity": 2,
         "carrier": "UPS",
         "tracking_number": "1Z999AA10123456784",
-        "shipped_date": "2026-03-04",
+        "shipped_date": f"2026-03-0{3 + version}",
         "tracking_url": "https://parcels.example/1Z999AA10123456784",
     }
     order = example_order(
         number,
-        customer={"full_name": "Robin Vale", "email": "robin@buyer.example", "phone": "5555550123"},
+        customer={
+            "full_name": "Robin Vale",
+            "email": "robin@buyer.example",
+            "phone": f"555555012{2 + version}",
+        },
         order_lines=lines,
         fulfillments=[
             {"mp_line_number": line["mp_line_number"], "shipments": [shipment], "cancellations": []}
@@ -54,9 +79,14 @@ def order_template() -> bytes:
         is_marketplace_fulfilled=False,
         errors=[],
     )
+    if shape == "odd":
+        order["loyalty_tier"] = "gold"
+        for line in lines:
+            line |= {"unit_price": "25.50", "shipping_price": f"{5 + version}.00"}
     return json.dumps(order, default=float).encode()
 
 
+@lru_cache(KEPT_PAGES)
 def page_body(template: bytes, account: int, start: int, total: int) -> bytes:
     """The page of an account that begins with the order of this index; no two accounts have an order in common."""
     numbers = range(start, min(start + PAGE, total))
@@ -68,33 +98,92 @@ def page_body(template: bytes, account: int, start: int, total: int) -> bytes:
     return b'{"orders":[' + orders + b'],"next_cursor":' + cursor + b"}"
 
 
-def _serve(orders_each: int, latency_s: float, ready: Any) -> None:
-    template = order_template()
-    accounts = itertools.count()
+@dataclass
+class Seen:
+    """What one client did: requests by kind, how long its pages were held, and when each seller was asked."""
 
-    async def token(_request: web.Request) -> web.Response:
-        access_token = f"at-{next(accounts)}"
+    version: int = 1
+    updated_at: datetime = LONG_AGO
+    counts: Counter[str] = field(default_factory=Counter)
+    held_s: float = 0.0
+    asked_at: defaultdict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
+    accounts: Iterator[int] = field(default_factory=itertools.count)
+
+
+class _Server:
+    def __init__(self) -> None:
+        self._plays: defaultdict[str, Seen] = defaultdict(Seen)
+
+    def _seen(self, request: web.Request) -> Seen:
+        return self._plays[request.match_info["play"]]
+
+    async def show(self, request: web.Request) -> web.Response:
+        """What the client did since the last time, and the version of the orders from now on."""
+        seen = self._seen(request)
+        told = {"held_s": seen.held_s, "asked_at": seen.asked_at, **seen.counts}
+        if "version" in request.query:
+            seen.version = int(request.query["version"])
+            if seen.version >= CHANGED:
+                seen.updated_at = datetime.now(UTC) - timedelta(seconds=UPDATED_BEFORE_S)
+        seen.counts, seen.held_s, seen.asked_at = Counter(), 0.0, defaultdict(list)
+        return web.json_response(told)
+
+    async def token(self, request: web.Request) -> web.Response:
+        seen = self._seen(request)
+        seen.counts["tokens"] += 1
         pair = {
-            "access_token": access_token,
+            "access_token": f"at-{next(seen.accounts)}",
             "refresh_token": "rt",
             "token_type": "Bearer",
             "expires_in": 36_000,
         }
         return web.json_response(pair)
 
-    async def orders(request: web.Request) -> web.Response:
-        query = parse_qs(request.query_string)
-        account = int(request.headers.get("Authorization", "at-0").rpartition("-")[2])
-        start = int(query.get("cursor", ["0"])[0])
-        shown = 0 if "seller_updated_after" in query else orders_each  # no seller is at work
-        if latency_s:
-            await asyncio.sleep(latency_s)
-        return web.Response(body=page_body(template, account, start, shown), content_type="application/json")
+    async def orders(self, request: web.Request) -> web.Response:
+        began = time.monotonic()
+        seen, account, query = self._note(request, "pages"), _account(request), parse_qs(request.query_string)
+        start, total = int(query.get("cursor", ["0"])[0]), int(request.match_info["orders"])
+        after = query.get("seller_updated_after")
+        shown = 0 if after and datetime.fromisoformat(after[0]) > seen.updated_at else total
+        await _wait(request)
+        body = page_body(order_template(request.match_info["shape"], seen.version), account, start, shown)
+        seen.held_s += time.monotonic() - began
+        return web.Response(body=body, content_type="application/json")
+
+    async def write(self, request: web.Request) -> web.Response:
+        seen = self._note(request, request.method.lower())
+        await request.read()
+        await _wait(request)
+        seen.counts["written"] += 1
+        return web.json_response({})
+
+    def _note(self, request: web.Request, kind: str) -> Seen:
+        seen = self._seen(request)
+        seen.counts[kind] += 1
+        seen.asked_at[_account(request)].append(time.time())
+        return seen
+
+
+def _account(request: web.Request) -> int:
+    return int(request.headers.get("Authorization", "at-0").rpartition("-")[2])
+
+
+async def _wait(request: web.Request) -> None:
+    if latency_s := float(request.match_info["latency_ms"]) / 1000:
+        await asyncio.sleep(latency_s)
+
+
+def _serve(ready: Any) -> None:
+    server = _Server()
+    below = "/{play}/{orders}/{latency_ms}/{shape}"
 
     async def run() -> None:
         app = web.Application()
-        app.router.add_post("/api/v1/access_token", token)
-        app.router.add_get("/api/v1/orders", orders)
+        app.router.add_get(below + "/seen", server.show)
+        app.router.add_post(below + "/api/v1/access_token", server.token)
+        app.router.add_get(below + "/api/v1/orders", server.orders)
+        app.router.add_put(below + "/api/v1/orders/{number}", server.write)
+        app.router.add_post(below + "/api/v1/orders/{number}/errors", server.write)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -105,15 +194,70 @@ def _serve(orders_each: int, latency_s: float, ready: Any) -> None:
         asyncio.run(run())
 
 
+@dataclass(frozen=True)
+class Play:
+    """The server as one client sees it."""
+
+    url: str
+
+    @property
+    def api(self) -> str:
+        """The base URL of the API."""
+        return f"{self.url}/api/v1"
+
+    def seen(self, version: int | None = None) -> dict[str, Any]:
+        """What was asked since the last call: counts, `held_s`, and `asked_at` by seller; sets the orders' version."""
+        with urlopen(f"{self.url}/seen" + (f"?version={version}" if version else "")) as answer:  # noqa: S310
+            return json.load(answer)
+
+
+@dataclass(frozen=True)
+class PageServer:
+    """The running server; `play` makes one client's view after another."""
+
+    address: str
+    _plays: Iterator[int] = field(default_factory=itertools.count)
+
+    def play(
+        self, orders_each: int, *, latency_ms: float = 0.0, shape: str = "plain", sellers: int = 0
+    ) -> Play:
+        """A new client's view; the pages of so many sellers are rendered before it is returned."""
+        play = Play(f"{self.address}/{next(self._plays)}/{orders_each}/{latency_ms:g}/{shape}")
+        if sellers:
+            fast = Play(f"{self.address}/render/{orders_each}/0/{shape}")
+            _render(fast, orders_each, sellers)
+        return play
+
+
+def _render(play: Play, orders_each: int, sellers: int) -> None:
+    import http.client
+    from urllib.parse import urlsplit
+
+    address = urlsplit(play.api)
+    connection = http.client.HTTPConnection(address.netloc)
+    for account, start in itertools.product(range(sellers), range(0, orders_each, PAGE)):
+        headers = {"Authorization": f"Bearer at-{account}"}
+        connection.request("GET", f"{address.path}/orders?cursor={start}", headers=headers)
+        connection.getresponse().read()
+    connection.close()
+
+
 @contextmanager
-def serving(orders_each: int, *, latency_s: float = 0.0) -> Iterator[str]:
-    """Base URL of a server with so many orders for every seller."""
+def page_server() -> Iterator[PageServer]:
+    """A server for the length of the block."""
     context = multiprocessing.get_context("spawn")
     ready = context.Queue()
-    process = context.Process(target=_serve, args=(orders_each, latency_s, ready), daemon=True)
+    process = context.Process(target=_serve, args=(ready,), daemon=True)
     process.start()
     try:
-        yield f"http://127.0.0.1:{ready.get(timeout=30)}/api/v1"
+        yield PageServer(f"http://127.0.0.1:{ready.get(timeout=30)}")
     finally:
         process.terminate()
         process.join(10)
+
+
+@contextmanager
+def serving(orders_each: int, *, latency_s: float = 0.0) -> Iterator[str]:
+    """Base URL of a server with so many orders for every seller."""
+    with page_server() as server:
+        yield server.play(orders_each, latency_ms=latency_s * 1000).api

@@ -1,0 +1,73 @@
+"""Where the programs of the suite run: ours in this environment, each peer in one of its own, made when first asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+WAYS = ROOT / "benchmarks" / "ways"
+PEERS = ROOT / ".venv-peers"
+BESIDE_OURS = [
+    str(ROOT / folder) for folder in ("tools", "tests/support")
+]  # what tests and the demo start servers with
+sys.path += [path for path in BESIDE_OURS if path not in sys.path]
+OURS = ""  # this environment
+
+
+def python_of(name: str) -> str:
+    """The interpreter of an environment, which is made or renewed if its pins are others than at the last time."""
+    if name == OURS:
+        return sys.executable
+    pins, folder = WAYS / f"{name}.txt", PEERS / name
+    made = folder / "made-from"
+    digest = hashlib.sha256(pins.read_bytes()).hexdigest()
+    if not made.exists() or made.read_text() != digest:
+        print(f"making an environment with the {len(pins.read_text().splitlines())} packages of {pins.name}")
+        shutil.rmtree(folder, ignore_errors=True)
+        uv = str(Path(sys.executable).with_name("uv"))
+        python = str(folder / "bin" / "python")
+        _do(uv, "--quiet", "venv", "--python", sys.executable, str(folder))
+        _do(
+            uv,
+            "--quiet",
+            "--system-certs",
+            "pip",
+            "install",
+            "--python",
+            python,
+            "--no-deps",
+            "-r",
+            str(pins),
+        )
+        made.write_text(digest)
+    return str(folder / "bin" / "python")
+
+
+def earlier(commit: str) -> Path:
+    """The folder with the files of an earlier commit of this repository."""
+    folder = PEERS / f"commit-{commit}"
+    if not folder.exists():
+        being_made = folder.with_suffix(".part")
+        shutil.rmtree(being_made, ignore_errors=True)
+        being_made.mkdir(parents=True)
+        archive = subprocess.run(["git", "archive", commit], cwd=ROOT, stdout=subprocess.PIPE, check=True)
+        subprocess.run(["tar", "x"], cwd=being_made, input=archive.stdout, check=True)
+        being_made.rename(folder)
+    return folder
+
+
+def environment(code: Path = ROOT) -> dict[str, str]:
+    """Variables for a program that imports ours from this copy of the repository."""
+    paths = [str(code / folder) for folder in ("include", "plugins", "tools", "tests/support")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _do(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} failed: {done.stderr}")

@@ -1,0 +1,88 @@
+"""Measures one way of doing the work, in the process that does it; nothing outside the standard library.
+
+A way is a program that is called with a `Job` as JSON and prints its figures. It first does the same work with one page, so
+that imports, connections and caches are paid before the clock starts, whoever imports what and when.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.request import urlopen
+
+PAGE = 50
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to do: each phase reads all orders again from `url`/api/v1 and brings them to `target`, in `folder`.
+
+    `versions` are the versions of the orders by phase. `postgres` and
+    `warm_postgres` are URLs of empty databases, if they are the target.
+    """
+
+    url: str
+    warm_url: str
+    folder: str
+    orders: int
+    sellers: int
+    target: str
+    versions: dict[str, int]
+    postgres: str = ""
+    warm_postgres: str = ""
+
+    @property
+    def api(self) -> str:
+        """The base URL of the API."""
+        return f"{self.url}/api/v1"
+
+    def headers(self, seller: int) -> dict[str, str]:
+        """What tells the server which seller's orders are asked for."""
+        return {"Authorization": f"Bearer at-{seller}"}
+
+
+Once = Callable[[], object]
+
+
+def main(open_way: Callable[[Job], Once]) -> None:
+    """Does the work of a job and prints the seconds of each phase."""
+    job = Job(**json.loads(sys.argv[1]))
+    warm = Path(job.folder) / "warm"
+    warm.mkdir(parents=True)
+    open_way(
+        replace(
+            job,
+            url=job.warm_url,
+            folder=str(warm),
+            orders=PAGE,
+            sellers=1,
+            postgres=job.warm_postgres,
+        )
+    )()
+    once = open_way(job)
+    figures = {}
+    for phase, version in job.versions.items():
+        _seen(job, version)
+        began, cpu_began = time.monotonic(), cpu_s()
+        once()
+        wall_s, cpu = time.monotonic() - began, cpu_s() - cpu_began
+        seen = _seen(job, version)
+        figures[phase] = {"cpu_s": cpu, "wall_s": wall_s, "held_s": seen["held_s"], "pages": seen["pages"]}
+    print(json.dumps(figures))
+
+
+def cpu_s() -> float:
+    """Seconds of CPU of this process, its threads and the processes it has waited for."""
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def _seen(job: Job, version: int) -> dict[str, float]:
+    with urlopen(f"{job.url}/seen?version={version}") as answer:  # noqa: S310 - of this machine
+        found: dict[str, float] = json.load(answer)
+        return found

@@ -1,0 +1,95 @@
+"""The works of the suite by name, each with its size and its goals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from reading import BARE, DLT, FEEDAMP, HTTP_OPERATOR, MERGES, Reading, Round, read_in_turn
+
+
+@dataclass(frozen=True)
+class Options:
+    """How much of a work is done: orders in all, rounds, and whether other packages and commits take part."""
+
+    orders: int
+    rounds: int
+    without_peers: bool
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A ratio of `unit` in a phase, of one way to another one; without `under`, the figure itself.
+
+    `under` may be "peers", the best of those that are neither ours nor the bare limit, or "pages", the time for which
+    the server held the pages.
+    """
+
+    over: str
+    under: str | None
+    at_least: float | None = None
+    at_most: float | None = None
+    phase: str = "first"
+    unit: str = "cpu_s"
+
+    def told(self) -> dict[str, Any]:
+        """As it is stored with the results."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is measured; `title` may name the number of `{orders}`, `small` is their number with `--small`."""
+
+    title: str
+    orders: int
+    small: int
+    rounds: Callable[[Options], Iterable[Round]]
+    goals: tuple[Goal, ...]
+
+
+def _reading(title: str, reading: Reading, *goals: Goal, orders: int = 20_000, small: int = 5_000) -> Work:
+    def rounds(options: Options) -> Iterable[Round]:
+        return read_in_turn(reading, options.orders, options.rounds, without_peers=options.without_peers)
+
+    return Work(title, orders, small, rounds, goals)
+
+
+_ours_at_most = partial(Goal, FEEDAMP.name)
+_merged = tuple(Goal(DLT.name, FEEDAMP.name, at_least=5, phase=phase) for phase in MERGES)
+WORKS: dict[str, Work] = {
+    "lake": _reading(
+        "{orders} orders of one seller into all tables of the lake",
+        Reading(),
+        Goal(DLT.name, FEEDAMP.name, at_least=5),
+        Goal(HTTP_OPERATOR.name, FEEDAMP.name, at_least=2),
+        _ours_at_most(BARE.name, at_most=1.4),
+    ),
+    "odd": _reading(
+        "{orders} orders, each with an unknown member and its decimals as text, into the lake",
+        Reading(ways=(BARE, FEEDAMP, HTTP_OPERATOR, DLT), shape="odd"),
+        Goal(DLT.name, FEEDAMP.name, at_least=3),
+    ),
+    "duckdb": _reading(
+        "{orders} orders into the lake and merged into DuckDB",
+        Reading(ways=(FEEDAMP, DLT), target="duckdb", versions=MERGES),
+        *_merged,
+    ),
+    "postgres": _reading(
+        "{orders} orders into the lake and merged into Postgres",
+        Reading(ways=(FEEDAMP, DLT), target="postgres", versions=MERGES),
+        *(Goal(DLT.name, FEEDAMP.name, at_least=3, phase=phase) for phase in MERGES),
+    ),
+    "latency": _reading(
+        "{orders} orders of one seller into the lake, 20 ms a page",
+        Reading(latency_ms=20.0),
+        _ours_at_most("pages", at_most=1.1, unit="wall_s"),
+    ),
+    "sellers": _reading(
+        "{orders} orders of 20 sellers into the lake, 20 ms a page; peers read one seller after another",
+        Reading(latency_ms=20.0, sellers=20),
+        Goal("peers", FEEDAMP.name, at_least=8, unit="wall_s"),
+    ),
+}
