@@ -1,7 +1,7 @@
 """`FeedAmpHook`: HttpHook requests with a seller's live token, and the async client."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cached_property
@@ -18,7 +18,7 @@ from feedamp.api import client as api
 from feedamp.api.account import FeedAmpAccount
 from feedamp.api.bad_answers import raise_for_status
 from feedamp.api.clients import Clients
-from feedamp.api.transport import Answer
+from feedamp.api.transport import READING, Answer
 from feedamp.errors import ConfigurationError, FeedAmpError
 from feedamp.resources import Resources
 from feedamp.run import Run
@@ -52,12 +52,15 @@ class FeedAmpHook(HttpHook):
     def get_conn(
         self, headers: dict[Any, Any] | None = None, extra_options: dict[str, Any] | None = None
     ) -> Session:
-        """A session to FeedAMP's address without any credential; `run` does not use it."""
+        """A session to FeedAMP's address without any credential; `run` does not use it.
+
+        The emergency stop holds for it: while it is on, only GET, HEAD and OPTIONS are sent; others raise a ReadOnlyError.
+        """
         endpoint = self._account.endpoint
         self.base_url = endpoint.base_url
         self._base_url_initialized = True
         self.merged_extra = {"timeout": endpoint.timeout_s, "allow_redirects": False, **(extra_options or {})}
-        session = Session()
+        session = _GatedSession(self._check_change)
         session.auth = lambda request: request  # keeps a .netrc from adding basic auth
         session.trust_env, session.verify, session.cert = endpoint.trust_env, endpoint.verify, endpoint.cert
         if endpoint.proxy:
@@ -150,6 +153,9 @@ class FeedAmpHook(HttpHook):
             answer, _ = await client.exchange(sent)
             return answer
 
+    def _check_change(self) -> None:
+        self._resources.read_only.check()
+
     @cached_property
     def _account(self) -> FeedAmpAccount:
         return read_account(connection_by_id(self.feedamp_conn_id))
@@ -157,6 +163,20 @@ class FeedAmpHook(HttpHook):
     @cached_property
     def _resources(self) -> Resources:
         return make_resources()
+
+
+class _GatedSession(Session):
+    """A session that asks before it sends what is no read, redirects and other adapters included."""
+
+    def __init__(self, before_change: Callable[[], None]) -> None:
+        super().__init__()
+        self._before_change = before_change
+
+    def send(self, request: PreparedRequest, **kwargs: Any) -> Response:
+        """Sends a request, or raises what forbids it."""
+        if (request.method or "").upper() not in READING:
+            self._before_change()
+        return super().send(request, **kwargs)
 
 
 def _bytes(body: Any) -> bytes | None:

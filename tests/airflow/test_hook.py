@@ -16,6 +16,7 @@ from scripted import answer, serving, token_answer
 from feedamp.errors import (
     AuthorizationError,
     NotFoundError,
+    ReadOnlyError,
     RejectedError,
     ThrottledError,
     TransientError,
@@ -88,6 +89,22 @@ def test_a_bare_session_carries_no_credential(env, monkeypatch, tmp_path):
         with FeedAmpHook().get_conn() as session:
             session.get(f"{server.url}/orders")
     assert set(header_lines(server.heads[0])) == HEADERS | {"Connection"}
+
+
+def test_a_bare_session_sends_nothing_but_reads_while_read_only_is_on(env):
+    moved = answer(status=307, Location="/api/v1/orders")
+    with serving(answer({}), moved, answer({})) as server:
+        env.set_connection(host=server.url)
+        env.set_options(read_only="true")
+        with FeedAmpHook().get_conn() as session:
+            session.get(f"{server.url}/orders")
+            for method in ("PUT", "post", "DELETE"):
+                with pytest.raises(ReadOnlyError):
+                    session.request(method, f"{server.url}/orders", allow_redirects=False)
+        env.set_options(read_only="false")
+        with FeedAmpHook().get_conn() as session:
+            session.put(f"{server.url}/orders")
+    assert [head.partition(" ")[0] for head in server.heads] == ["GET", "PUT", "PUT"]
 
 
 @pytest.mark.parametrize(
