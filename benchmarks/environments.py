@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+from ways.clock import Job
 
 ROOT = Path(__file__).resolve().parents[1]
 WAYS = ROOT / "benchmarks" / "ways"
@@ -17,6 +25,8 @@ BESIDE_OURS = [
 ]  # what tests and the demo start servers with
 sys.path += [path for path in BESIDE_OURS if path not in sys.path]
 OURS = ""  # this environment
+Figures = dict[str, dict[str, float]]  # of each phase, by unit
+Round = dict[str, Figures]  # of each way
 
 
 def python_of(name: str) -> str:
@@ -65,6 +75,39 @@ def environment(code: Path = ROOT) -> dict[str, str]:
     """Variables for a program that imports ours from this copy of the repository."""
     paths = [str(code / folder) for folder in ("include", "plugins", "tools", "tests/support")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def run(program: str, environment_name: str, job: Job, *, code: Path = ROOT) -> Figures:
+    """The figures of one way by phase; as phase "process" the CPU seconds of its whole process, with imports and a first page.
+
+    Raises:
+        RuntimeError: the program failed.
+    """
+    command = [python_of(environment_name), str(WAYS / f"{program}.py"), json.dumps(asdict(job))]
+    variables = environment(code) if environment_name == OURS else dict(os.environ)
+    if environment_name == "tap":
+        python_of("target")
+        variables["FEEDAMP_BENCH_TARGET"] = str(PEERS / "target" / "bin" / "target-jsonl")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        raise RuntimeError(f"{program} failed:\n{done.stderr[-3000:]}")
+    figures: Figures = json.loads(done.stdout.splitlines()[-1])
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return figures | {"process": {"cpu_s": cpu_s}}
+
+
+@contextmanager
+def postgres_server(is_needed: bool) -> Iterator[Any]:
+    """A Postgres server that makes databases, as the tests have it; None if it is not needed."""
+    if not is_needed:
+        yield None
+        return
+    from postgres import serving
+
+    with serving() as server:
+        yield server
 
 
 def _do(*command: str) -> None:

@@ -42,14 +42,18 @@ SELLERS = 50
 PROMISED_MB = {"extract": 100, "load": 250}
 
 
-def resources_in(folder: Path, api: str) -> Resources:
-    """An env in this folder with its server at this address, and no waiting for request slots."""
+def resources_in(
+    folder: Path, api: str, *, state_url: str = "", requests_per_second: float = 1_000_000.0
+) -> Resources:
+    """An env in this folder with its server at this address; unless a rate is given, requests wait for no slot."""
     connection = FeedAmpAccount(
-        Endpoint(api), Credentials("feedamp", "client", "secret"), requests_per_second=1_000_000.0
+        Endpoint(api),
+        Credentials("feedamp", "client", "secret"),
+        requests_per_second=requests_per_second,
     )
     cipher = TokenCipher((folder / "key").read_text())
     return Resources(
-        State(f"sqlite:///{folder}/state.db"),
+        State(state_url or f"sqlite:///{folder}/state.db"),
         cipher,
         Lake(str(folder / "lake")),
         DuckDbWarehouse(str(folder / "warehouse.duckdb")),
@@ -61,10 +65,10 @@ def resources_in(folder: Path, api: str) -> Resources:
     )
 
 
-def furnish(folder: Path, seller_count: int = SELLERS) -> None:
+def furnish(folder: Path, seller_count: int = SELLERS, *, state_url: str = "") -> None:
     """Creates a state with sellers, each with a grant."""
     (folder / "key").write_text(Fernet.generate_key().decode())
-    resources = resources_in(folder, "http://127.0.0.1:9/api/v1")
+    resources = resources_in(folder, "http://127.0.0.1:9/api/v1", state_url=state_url)
     with resources.state.begin() as connection:
         for number in range(seller_count):
             seller_id, now = f"S{number:03d}", resources.state.now()

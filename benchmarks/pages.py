@@ -42,12 +42,12 @@ CHANGED = 2  # the version in which every order, line and shipment differs from 
 # and before what a run asks for once more at its end.
 UPDATED_BEFORE_S = 300
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
-_MARK = "@@@@@@@@"
+_MARK, _TRACKING = "@@@@@@@@", "########"
 
 
 @lru_cache
 def order_template(shape: str = "plain", version: int = 1) -> bytes:
-    """One fulfilled order as FeedAMP shows it, with a mark where its number goes."""
+    """One fulfilled order as FeedAMP shows it, with marks where its number and its tracking number go."""
     number = f"MKT-{_MARK}"
     lines = [
         good_line(
@@ -58,9 +58,9 @@ def order_template(shape: str = "plain", version: int = 1) -> bytes:
     shipment = {
         "quantity": 2,
         "carrier": "UPS",
-        "tracking_number": "1Z999AA10123456784",
+        "tracking_number": _TRACKING,
         "shipped_date": f"2026-03-0{3 + version}",
-        "tracking_url": "https://parcels.example/1Z999AA10123456784",
+        "tracking_url": f"https://parcels.example/{_TRACKING}",
     }
     order = example_order(
         number,
@@ -86,12 +86,22 @@ def order_template(shape: str = "plain", version: int = 1) -> bytes:
     return json.dumps(order, default=float).encode()
 
 
+def tracking_number(account: int, number: int) -> bytes:
+    """A number of UPS with a right check digit; no two orders share one."""
+    text = f"999AA1{account:03d}{number:06d}"
+    digits = [int(char) if char.isdigit() else (ord(char) - 63) % 10 for char in text]
+    return f"1Z{text}{-(sum(digits[::2]) + 2 * sum(digits[1::2])) % 10}".encode()
+
+
 @lru_cache(KEPT_PAGES)
 def page_body(template: bytes, account: int, start: int, total: int) -> bytes:
     """The page of an account that begins with the order of this index; no two accounts have an order in common."""
     numbers = range(start, min(start + PAGE, total))
     orders = b",".join(
-        template.replace(_MARK.encode(), b"%03d-%06d" % (account, number)) for number in numbers
+        template.replace(_MARK.encode(), b"%03d-%06d" % (account, number)).replace(
+            _TRACKING.encode(), tracking_number(account, number)
+        )
+        for number in numbers
     )
     end = start + PAGE
     cursor = b'"%d"' % end if end < total else b"null"

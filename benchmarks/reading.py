@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-import resource
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from environments import OURS, PEERS, WAYS, environment, python_of
+from environments import OURS, Round, postgres_server, run
 from pages import CHANGED, LINES, PAGE, page_server
 from ways.clock import Job
 
-Figures = dict[str, dict[str, float]]  # of each phase, by unit
-Round = dict[str, Figures]  # of each way
 ONCE = {"first": 1}
 MERGES = {"first": 1, "all changed": CHANGED, "nothing changed": CHANGED}
 SHIPPED_ON = {1: "2026-03-04", CHANGED: "2026-03-05"}
@@ -115,7 +109,7 @@ def read_in_turn(
         RuntimeError: a way failed, or wrote other orders, lines or shipments than the server has.
     """
     ways = [way for way in reading.ways if way in (BARE, FEEDAMP) or not without_peers]
-    with page_server() as server, _database(reading) as databases:
+    with page_server() as server, postgres_server(reading.target == "postgres") as databases:
         for number in range(rounds):
             found: Round = {}
             for way in ways[number % len(ways) :] + ways[: number % len(ways)]:
@@ -136,37 +130,9 @@ def read_in_turn(
                         postgres=databases.database() if databases else "",
                         warm_postgres=databases.database() if databases else "",
                     )
-                    found[way.name] = run(way, job)
+                    found[way.name] = run(way.program, way.environment, job)
                     check(way, job)
             yield found
-
-
-@contextmanager
-def _database(reading: Reading) -> Iterator[Any]:
-    if reading.target != "postgres":
-        yield None
-        return
-    from postgres import serving
-
-    with serving() as server:
-        yield server
-
-
-def run(way: Way, job: Job) -> Figures:
-    """The figures of one way, and as phase "process" the CPU seconds of its whole process with imports and a first page."""
-    command = [python_of(way.environment), str(WAYS / f"{way.program}.py"), json.dumps(asdict(job))]
-    variables = environment() if way.environment == OURS else dict(os.environ)
-    if way is SINGER:
-        python_of("target")
-        variables["FEEDAMP_BENCH_TARGET"] = str(PEERS / "target" / "bin" / "target-jsonl")
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode:
-        raise RuntimeError(f"{way.name} failed:\n{done.stderr[-3000:]}")
-    figures: Figures = json.loads(done.stdout.splitlines()[-1])
-    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return figures | {"process": {"cpu_s": cpu_s}}
 
 
 def check(way: Way, job: Job) -> None:

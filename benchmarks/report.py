@@ -26,8 +26,9 @@ Result = dict[str, Any]
 def ratios(goal: dict[str, Any], rounds: list[dict[str, Any]]) -> list[float]:
     """The goal's ratio in each round in which both sides were measured."""
 
-    def value(of: dict[str, Any], side: str) -> float | None:
-        phase, unit = goal["phase"], goal["unit"]
+    unit = goal["unit"]
+
+    def value(of: dict[str, Any], side: str, phase: str) -> float | None:
         if side == "pages":
             return of[goal["over"]][phase]["held_s"]
         if side == "peers":
@@ -37,8 +38,8 @@ def ratios(goal: dict[str, Any], rounds: list[dict[str, Any]]) -> list[float]:
 
     found = []
     for one in rounds:
-        over = value(one, goal["over"])
-        under = value(one, goal["under"]) if "under" in goal else 1.0
+        over = value(one, goal["over"], goal["phase"])
+        under = value(one, goal["under"], goal.get("under_phase", goal["phase"])) if "under" in goal else 1.0
         if over is not None and under:
             found.append(over / under)
     return found
@@ -52,6 +53,8 @@ def told(goal: dict[str, Any]) -> str:
         return f"{goal['over']}{phase}: {limit} {UNITS.get(goal['unit'], goal['unit'])}"
     names = {"pages": "the time the server holds the pages", "peers": "the best peer"}
     over, under = names.get(goal["over"], goal["over"]), names.get(goal["under"], goal["under"])
+    if "under_phase" in goal:
+        return f"{over}: {goal['phase']} / {goal['under_phase']}, {UNITS.get(goal['unit'], goal['unit'])}: {limit}"
     return f"{over} / {under}{phase}, {UNITS.get(goal['unit'], goal['unit'])}: {limit}"
 
 

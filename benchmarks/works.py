@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+from placing import IN_POSTGRES, IN_SQLITE, LOOP, place_in_turn
 from reading import BARE, DLT, FEEDAMP, HTTP_OPERATOR, MERGES, Reading, Round, read_in_turn
 
 
@@ -24,7 +25,7 @@ class Goal:
     """A ratio of `unit` in a phase, of one way to another one; without `under`, the figure itself.
 
     `under` may be "peers", the best of those that are neither ours nor the bare limit, or "pages", the time for which
-    the server held the pages.
+    the server held the pages. `under_phase` is `phase` unless it is given.
     """
 
     over: str
@@ -32,6 +33,7 @@ class Goal:
     at_least: float | None = None
     at_most: float | None = None
     phase: str = "first"
+    under_phase: str | None = None
     unit: str = "cpu_s"
 
     def told(self) -> dict[str, Any]:
@@ -59,6 +61,14 @@ def _reading(title: str, reading: Reading, *goals: Goal, orders: int = 20_000, s
 
 _ours_at_most = partial(Goal, FEEDAMP.name)
 _merged = tuple(Goal(DLT.name, FEEDAMP.name, at_least=5, phase=phase) for phase in MERGES)
+
+
+def _placing(way: str) -> Iterator[Goal]:
+    yield Goal(way, LOOP, at_most=3, phase="place")
+    yield Goal(way, LOOP, at_most=8, phase="whole DAG")
+    yield Goal(way, way, at_least=10, phase="whole DAG", under_phase="the same again")
+
+
 WORKS: dict[str, Work] = {
     "lake": _reading(
         "{orders} orders of one seller into all tables of the lake",
@@ -91,5 +101,12 @@ WORKS: dict[str, Work] = {
         "{orders} orders of 20 sellers into the lake, 20 ms a page; peers read one seller after another",
         Reading(latency_ms=20.0, sellers=20),
         Goal("peers", FEEDAMP.name, at_least=8, unit="wall_s"),
+    ),
+    "place": Work(
+        "{orders} new orders of 200 sellers from the inbox to FeedAMP, the request rate not limited",
+        10_000,
+        1_000,
+        lambda options: place_in_turn(options.orders, options.rounds),
+        tuple(goal for way in (IN_SQLITE, IN_POSTGRES) for goal in _placing(way)),
     ),
 }

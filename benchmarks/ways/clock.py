@@ -47,33 +47,34 @@ class Job:
 
 
 Once = Callable[[], object]
+Phases = dict[str, Once]
 
 
-def main(open_way: Callable[[Job], Once]) -> None:
-    """Does the work of a job and prints the seconds of each phase."""
+def main(open_way: Callable[[Job], Once | Phases]) -> None:
+    """Does the work of a job and prints the figures of each phase; a way has one call for all or one for each of them."""
     job = Job(**json.loads(sys.argv[1]))
     warm = Path(job.folder) / "warm"
     warm.mkdir(parents=True)
-    open_way(
-        replace(
-            job,
-            url=job.warm_url,
-            folder=str(warm),
-            orders=PAGE,
-            sellers=1,
-            postgres=job.warm_postgres,
-        )
-    )()
-    once = open_way(job)
+    of_warm = replace(
+        job, url=job.warm_url, folder=str(warm), orders=PAGE, sellers=1, postgres=job.warm_postgres
+    )
+    for once in _calls(of_warm, open_way).values():
+        once()
     figures = {}
-    for phase, version in job.versions.items():
+    for phase, once in _calls(job, open_way).items():
+        version = job.versions[phase]
         _seen(job, version)
         began, cpu_began = time.monotonic(), cpu_s()
         once()
         wall_s, cpu = time.monotonic() - began, cpu_s() - cpu_began
         seen = _seen(job, version)
-        figures[phase] = {"cpu_s": cpu, "wall_s": wall_s, "held_s": seen["held_s"], "pages": seen["pages"]}
+        figures[phase] = {"cpu_s": cpu, "wall_s": wall_s, "held_s": seen.pop("held_s"), **seen}
     print(json.dumps(figures))
+
+
+def _calls(job: Job, open_way: Callable[[Job], Once | Phases]) -> Phases:
+    way = open_way(job)
+    return way if isinstance(way, dict) else dict.fromkeys(job.versions, way)
 
 
 def cpu_s() -> float:
@@ -85,4 +86,5 @@ def cpu_s() -> float:
 def _seen(job: Job, version: int) -> dict[str, float]:
     with urlopen(f"{job.url}/seen?version={version}") as answer:  # noqa: S310 - of this machine
         found: dict[str, float] = json.load(answer)
-        return found
+    del found["asked_at"]
+    return found
